@@ -1,10 +1,9 @@
-"""Who may come in: API keys once there are any, and only this machine until then.
+"""Access control: API keys once there is at least one, otherwise only clients on this machine.
 
-Ray Serve's proxy passes the ASGI scope of its uvicorn on, `client` being the peer of the connection: a caller, or our
-own front proxy, which names the connected peer in a header. That uvicorn believes an `X-Forwarded-For`
-header of loopback peers, or of all peers where FORWARDED_ALLOW_IPS says so. Nothing here does: a request that bears a
-sign of any proxy does not come from this machine. With Serve's HAProxy in front every peer is that HAProxy, on
-loopback, so nobody counts as being on this machine then.
+Ray Serve's proxy passes on the ASGI scope of its uvicorn, in which `client` is the peer of the connection: the caller,
+or our own front proxy, which names its peer in a header. uvicorn trusts `X-Forwarded-For` from loopback peers, or from
+all peers if FORWARDED_ALLOW_IPS says so. This module does not: a request with any proxy header does not count as local.
+With Serve's HAProxy in front, every peer is that HAProxy on loopback, so no request counts as local.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ from telemetry.metrics import request_refused
 
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
 _OPEN_FOLDERS = ("/static-offline-docs/", "/page/")
-# Fields that proxies, tunnels and content networks add; RFC 7239, RFC 9110 (Via), RFC 8586 (CDN-Loop), their manuals.
-_OF_A_PROXY: Final = re.compile(
+# Headers added by proxies, tunnels and CDNs: RFC 7239, RFC 9110 (Via), RFC 8586 (CDN-Loop), vendor manuals.
+_PROXY_HEADERS: Final = re.compile(
     "via|forwarded|cdn-loop|max-forwards|client-ip|remote-addr|true-client-ip|proxy-.+|"
     "x-(?:forward|real-|client-|cluster-|original-|originating-|remote-|proxy|scheme|nginx|varnish|haproxy|"
     "envoy-|amzn-|amz-cf-|azure-|arr-|appengine-|cloud-trace|vercel-|nf-|request-start|host|https|url-scheme).*|"
     "(?:cf|fly|fastly|akamai|ngrok|tailscale|incap|sec-fetch-proxy)-.+"
 )
-_WITHOUT_A_PROXY: Final = ("1.1", "2")  # 1.0 is what nginx speaks to what is behind it, unless told otherwise
-_REFUSED: Final = 1008  # RFC 6455, 7.4.1; before a handshake it becomes a 403
+_DIRECT_VERSIONS: Final = ("1.1", "2")  # nginx uses 1.0 for upstreams by default
+_REFUSED: Final = 1008  # RFC 6455, 7.4.1; becomes a 403 before the handshake
 _MAX_REASON: Final = 100
 
 
@@ -54,13 +53,13 @@ def caller_of(request: Request) -> Caller:
 
 
 class ApiKeyMiddleware:
-    """ASGI middleware: lets those in who may use the API and says who they are.
+    """ASGI middleware that authenticates requests and sets `request.state.caller`.
 
     Args:
-        app: What is behind the gate.
-        keys: The API keys. When there are none, only this machine is served.
-        settings: Whom else to serve, and whom to believe.
-        refusal: Gives the answer to a request that an error ended, by the path of the request.
+        app: The protected app.
+        keys: The API keys. If there are none, only local clients are allowed.
+        settings: Who is allowed without a key, and which proxies are trusted.
+        refusal: Returns the response for an error, given the path of the request.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class ApiKeyMiddleware:
         self._proxies = AccessRule(False, False, settings.trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection, or answer with a problem."""
+        """Serve one connection, or reject it with a problem."""
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         try:
@@ -99,40 +98,39 @@ class ApiKeyMiddleware:
         headers = Headers(scope=scope)
         rule = AccessRule(bool(self._keys.list()), self._settings.allow_without_keys)
         if rule.has_keys:
-            key = self._key(headers, scope.get("method", ""))  # a WebSocket has none: it is no safe method
+            key = self._key(headers, scope.get("method", ""))  # a WebSocket has no method, so it does not count as safe
             return Caller(key.id, key.max_priority)
-        if not rule.serves_without_key(_is_from_here(headers, scope, self._settings.allowed_origins)):
+        if not rule.serves_without_key(_is_local(headers, scope, self._settings.allowed_origins)):
             raise ForbiddenError(
-                "Without API keys only clients on the service's own machine are served, under localhost or its "
-                "loopback address, by HTTP/1.1 and through no proxy. Make a key with `lipwright keys add NAME`, or set "
-                "access.allow_without_keys."
+                "Without API keys only direct connections from localhost are allowed. Create a key with `lipwright "
+                "keys add NAME`, or set access.allow_without_keys."
             )
         return Caller()
 
     def _base_url(self, scope: Scope) -> str:
-        """What links begin with; of the peers on the way here, the one that the front sees is who sent the request."""
+        """Return the prefix of links; the last known peer is the one that sent the request."""
         headers = Headers(scope=scope)
         peer, _ = _connections(headers, scope)[-1]
         return external_base_url(headers, scope.get("root_path", ""), peer, self._proxies)
 
     def _key(self, headers: Headers, method: str) -> ApiKey:
-        """The key that a request shows itself, or that its browser has signed in with."""
-        if presented := _presented(headers):
+        """Return the key in the request's headers, or the one its browser signed in with."""
+        if presented := _api_key_of(headers):
             return self._keys.find(presented)
         if (key := session_key(self._keys, headers, method)) is not None:
             return key
-        raise UnauthorizedError("Expected an API key, as `Authorization: Bearer lw_...` or `X-API-Key: lw_...`.")
+        raise UnauthorizedError("An API key is required: send `Authorization: Bearer lw_...` or `X-API-Key: lw_...`.")
 
 
-def _is_from_here(headers: Headers, scope: Scope, allowed_origins: Collection[str]) -> bool:
-    """Whether a program on this machine asks, and neither a proxy nor a page of a stranger in its browser.
+def _is_local(headers: Headers, scope: Scope, allowed_origins: Collection[str]) -> bool:
+    """Return whether the request comes from a program on this machine: not through a proxy or from a foreign web page.
 
-    A page elsewhere can send forms here (it names itself as `Origin`), and its name can be made to point here
-    (DNS rebinding: the name is in `Host`). The operator may have allowed that page by name.
+    A foreign page can send forms here (its `Origin` gives it away), or make its domain point here (DNS rebinding: its
+    domain is in `Host`). The operator may allow origins.
     """
-    if not all(is_private(peer) and version in _WITHOUT_A_PROXY for peer, version in _connections(headers, scope)):
+    if not all(is_private(peer) and version in _DIRECT_VERSIONS for peer, version in _connections(headers, scope)):
         return False
-    if any(_OF_A_PROXY.fullmatch(name) for name in headers):
+    if any(_PROXY_HEADERS.fullmatch(name) for name in headers):
         return False
     names = [_host(f"//{host}") for host in headers.getlist("host")]
     origins = [_host(origin) for origin in headers.getlist("origin") if origin not in allowed_origins]
@@ -140,7 +138,7 @@ def _is_from_here(headers: Headers, scope: Scope, allowed_origins: Collection[st
 
 
 def _connections(headers: Headers, scope: Scope) -> list[tuple[str, str]]:
-    """Address and version of HTTP of whoever is connected to Serve, and before it to our front, where there is one."""
+    """Return (address, HTTP version) of the peers of Serve and, before it, of our front proxy, if any."""
     client: Any = scope.get("client") or ("",)
     told = [field.partition(" ") for field in headers.getlist(FRONT_HEADER)]
     return [(str(client[0]), scope["http_version"]), *((peer, version) for peer, _, version in told)]
@@ -153,7 +151,7 @@ def _host(url: str) -> str:
         return ""
 
 
-def _presented(headers: Headers) -> str:
+def _api_key_of(headers: Headers) -> str:
     kind, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
 

@@ -22,7 +22,7 @@ from api.openai.routes import PREFIX, VideoRoutes
 from api.openapi import EXPOSED_HEADERS, PATH, OpenAPIRoute, described
 from api.page import PageRoutes
 from api.problem import answer_to, problem_responses
-from api.session import SessionRoutes
+from api.sign_in import SignInRoutes
 from api.tts.service import tts_service
 from api.v1.protocol import Health
 from api.v1.routes.avatars import AvatarRoutes
@@ -81,7 +81,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
         AvatarRoutes(service, files, config),
         EngineRoutes(files, config),
         VoiceRoutes(config),
-        SessionRoutes(keys),
+        SignInRoutes(keys),
     ):
         app.include_router(routes.router(), dependencies=key, responses=responses)
     app.include_router(

@@ -1,4 +1,4 @@
-"""What links begin with: a path of this service, or its address as a trusted proxy says that callers know it."""
+"""Prefix of links: a path on this server, or the external URL reported by a trusted proxy."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ _PREFIX: Final = re.compile(r"(?:/[\w.~-]+)*")
 
 
 def base_url(request: Request) -> str:
-    """What the links of an answer to `request` begin with, without a slash at the end; empty for plain paths."""
+    """Return the prefix of links in the response to `request`, without a trailing slash; empty for plain paths."""
     base: str = request.state.base_url
     return base
 
 
 def external_base_url(headers: Headers, root_path: str, peer: str, rule: AccessRule) -> str:
-    """`https://host/prefix` where a proxy that `rule` trusts says so, else the root path.
+    """Return `https://host/prefix` if a trusted proxy reports it, else the root path.
 
-    The scheme is `X-Forwarded-Proto`, the host `X-Forwarded-Host` or `Host`, and `X-Forwarded-Prefix` comes before the
-    paths. Of several values the last counts, which the proxy itself has added. A scheme or a host that is none leaves
-    the links paths.
+    Uses `X-Forwarded-Proto`, `X-Forwarded-Host` (or `Host`) and `X-Forwarded-Prefix`. Of several values the last one
+    counts, which the proxy itself added. An invalid scheme or host results in plain paths.
 
     Args:
-        headers: Fields of the request.
-        root_path: Where the service's paths begin on the machine itself.
-        peer: Address of whoever is connected to the service.
-        rule: Says which peers are trusted proxies.
+        headers: Headers of the request.
+        root_path: Path prefix of the service on this machine.
+        peer: Address of the connected peer.
+        rule: Decides which peers are trusted proxies.
     """
     if not rule.trusts(peer):
         return root_path

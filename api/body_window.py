@@ -1,11 +1,11 @@
-"""Uploads that wait for whoever reads them: bounded memory in Serve's proxy and in the replica.
+"""Backpressure for uploads: bounds memory in Serve's proxy and in the replica.
 
-Serve's proxy takes a body from its uvicorn as fast as it comes and passes it on through queues without a bound, in its
-own process and in the replica's: 900 MB lie there if the disk is slow. Here the proxy takes no more than a window ahead
-of what the app has read, so that uvicorn stops reading, TCP slows the caller down, and the queues stay short.
+Serve's proxy reads a request body as fast as it arrives and forwards it through unbounded queues in its own process and
+in the replica; with a slow disk, 900 MB pile up there. With this flow control, the proxy reads at most one window ahead
+of the app. uvicorn then stops reading, and TCP slows the caller down.
 
-The app says what it has read in messages of its own on the way that its answer takes. They are an ASGI extension: an
-app behind another server does not find it in its scope, and sends none.
+The app reports how much it has read in extra ASGI messages that travel with its response. This is an ASGI extension:
+behind another server it is not in the scope, and the app sends none.
 
     caller ── uvicorn ── ProxyWindow ── Serve's queues ── AppWindow ── app
                              └────────── bytes read ───────────┘
@@ -22,16 +22,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _EXTENSION: Final = "lipwright.body_window"
 _READ: Final = "lipwright.body_window.read"
 _WINDOW_BYTES: Final = 4 * 1024**2
-_WORD_BYTES: Final = 512 * 1024  # read before it is said: a message for each piece would cost more than the piece
+_REPORT_BYTES: Final = 512 * 1024  # report interval: a message per chunk would cost more than the chunk
 
 
 def proxy_middlewares() -> list[Middleware]:
-    """What Serve's proxy puts before itself (RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names this function)."""
+    """Return the middlewares of Serve's proxy (named by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH)."""
     return [Middleware(ProxyWindow)]
 
 
 class ProxyWindow:
-    """ASGI middleware of the proxy: holds a body back while the app has a window of it to read."""
+    """ASGI middleware of the proxy: stops reading a body when the app is one window behind."""
 
     def __init__(self, app: ASGIApp, window_bytes: int = _WINDOW_BYTES) -> None:
         self._app = app
@@ -54,7 +54,7 @@ class ProxyWindow:
                 window.give(message["num_bytes"])
                 return
             if message["type"] == "http.response.start":
-                # Whoever answers reads no more. The rest is drained by uvicorn, and a caller that goes is noticed.
+                # The app reads no more once it responds. uvicorn drains the rest and notices a disconnect.
                 window.give(self._window_bytes)
             await send(message)
 
@@ -63,7 +63,7 @@ class ProxyWindow:
 
 
 class AppWindow:
-    """ASGI middleware of the app, the outermost: says how much of the body was read, where `ProxyWindow` listens."""
+    """Outermost ASGI middleware of the app: reports how much of the body was read to `ProxyWindow`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -74,11 +74,11 @@ class AppWindow:
             return await self._app(scope, receive, send)
         num_bytes, is_answered = 0, False
 
-        async def receive_and_say() -> Message:
+        async def receive_and_report() -> Message:
             nonlocal num_bytes
             message = await receive()
             num_bytes += len(message.get("body", b""))
-            if num_bytes >= _WORD_BYTES and not is_answered:
+            if num_bytes >= _REPORT_BYTES and not is_answered:
                 await send({"type": _READ, "num_bytes": num_bytes})
                 num_bytes = 0
             return message
@@ -88,11 +88,11 @@ class AppWindow:
             is_answered = is_answered or message["type"] == "http.response.start"
             await send(message)
 
-        await self._app(scope, receive_and_say, watched)
+        await self._app(scope, receive_and_report, watched)
 
 
 class _Window:
-    """Bytes that may still be taken."""
+    """Number of bytes that may still be read."""
 
     def __init__(self, num_bytes: int) -> None:
         self._left = num_bytes

@@ -1,4 +1,4 @@
-"""The `Range` of a request (RFC 9110, section 14): what of it can be had of a file."""
+"""Range requests (RFC 9110, section 14)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _ONE: Final = re.compile(r"(\d{1,18})-(\d{0,18})|-(\d{1,18})")
 
 
 def satisfiable(field: str, num_bytes: int) -> str | None:
-    """The ranges in `field` that lie in a file of `num_bytes`, as a field again.
+    """Return the satisfiable ranges of a `Range` header for a file of `num_bytes`, as a header value.
 
-    None where the field counts as absent: it has another unit, or is broken.
+    None if the header must be ignored: unknown unit or invalid syntax.
 
     Raises:
-        RangeError: All of them lie behind the file's end.
+        RangeError: No range is satisfiable.
     """
     asked = _RANGES.fullmatch(field.strip())
     if asked is None:
@@ -30,15 +30,15 @@ def satisfiable(field: str, num_bytes: int) -> str | None:
         if int(one[1]) < num_bytes if one[1] else int(one[3]) and num_bytes:
             kept.append(text)
     if not kept:
-        raise RangeError(f"Range: expected bytes of a file that has {num_bytes}, found {field[:80]!r}.", num_bytes)
+        raise RangeError(f"Range: {field[:80]!r} is beyond the end of the file ({num_bytes} bytes).", num_bytes)
     return f"bytes={','.join(kept)}"
 
 
 def one_range(field: str, num_bytes: int) -> tuple[int, int] | None:
-    """The bytes [start, stop) that `field` asks for, of a file of `num_bytes`; None where it is not one range of them.
+    """Return [start, stop) of a `Range` header with a single range; None for anything else.
 
     Raises:
-        RangeError: All of its ranges lie behind the file's end.
+        RangeError: The range is not satisfiable.
     """
     one = _ONE.fullmatch((satisfiable(field, num_bytes) or "").removeprefix("bytes="))
     if one is None:

@@ -1,4 +1,4 @@
-"""The page by Gradio at `/gradio`: a client of this very service, which acts for whoever sends its requests."""
+"""The Gradio page at `/gradio`: a client of this service that acts with the credentials of its user."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _CREDENTIALS = ("authorization", "x-api-key", "cookie")
 
 
 def mount_gradio(app: FastAPI, config: PipelineConfig) -> None:
-    """Show the page behind the gate of `app`: who may not use the service does not see it either.
+    """Mount the page behind the access control of `app`.
 
     Raises:
-        ConfigError: The extra is not installed.
+        ConfigError: The extra `gradio` is not installed.
     """
     try:
         from integrations.gradio_page import GradioPage
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"gradio.enabled: expected the extra, found no {error.name}: pip install -e '.[gradio]'."
+            f"gradio.enabled: {error.name} is not installed. Install it with: pip install -e '.[gradio]'"
         ) from error
     url = config.gradio.service_url.rstrip("/")
 
     def open_client(request: gradio.Request) -> AsyncLipwright:
-        shown = {name: request.headers[name] for name in _CREDENTIALS if name in request.headers}
-        # The gate has seen that a page of this service sent the request: a session's cookie holds on its way back, too.
-        return AsyncLipwright(url, api_key="", headers={**shown, "Origin": url})
+        credentials = {name: request.headers[name] for name in _CREDENTIALS if name in request.headers}
+        # The request was checked to come from our own page, so its session cookie may be used.
+        return AsyncLipwright(url, api_key="", headers={**credentials, "Origin": url})
 
     GradioPage(open_client).mount(app, PATH, config.limits.max_upload_bytes)

@@ -1,4 +1,4 @@
-"""A file that the service keeps, as an answer: whole, in ranges, or not at all for a client that has it already."""
+"""Responses with a local file: whole, in ranges, or 304."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from api.conditional import is_range_wanted, unchanged
 
 
 def local_file_response(request: Request, path: Path, headers: dict[str, str], **options: Any) -> Response:
-    """The file at `path`; `options` are those of Starlette's `FileResponse`.
+    """Return the file at `path`; `options` are those of Starlette's `FileResponse`.
 
     Raises:
-        RangeError: A range was asked for that lies behind the file's end.
+        RangeError: The requested range is not satisfiable.
     """
     state = path.stat()
-    tag = f'"{state.st_mtime_ns:x}-{state.st_size:x}"'  # another one when the file is replaced, as a whole as ever
+    tag = f'"{state.st_mtime_ns:x}-{state.st_size:x}"'  # files are replaced atomically, so this identifies the content
     response = FileResponse(path, headers={**headers, "ETag": tag}, stat_result=state, **options)
     if (answer := unchanged(request, response.headers)) is not None:
         return answer
@@ -29,7 +29,7 @@ def local_file_response(request: Request, path: Path, headers: dict[str, str], *
 
 
 def _settle_range(request: Request, headers: Headers, num_bytes: int) -> None:
-    """Leave of the request's ranges what can be sent; Starlette answers 400 to those that count as absent."""
+    """Keep only satisfiable ranges in the request; Starlette would answer 400 to those that must be ignored."""
     asked = request.headers.get("range")
     if asked is None:
         return

@@ -1,4 +1,4 @@
-"""The page at `/`: files of `web/`, as they lie there, with headers that keep strangers' scripts and frames out."""
+"""The web page at `/`: the files of `web/` with strict security headers."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ _HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(self), geolocation=(), payment=(), usb=()",
 }
-_FOR_EVER: Final = "public, max-age=31536000, immutable"
+_IMMUTABLE: Final = "public, max-age=31536000, immutable"
 
 
 class PageRoutes:
-    """The page, read from the disk once.
+    """Serves the page from memory.
 
     Args:
-        labels: Whether the page may say that videos are labelled.
+        labels: Whether the page states that videos are labelled.
     """
 
     def __init__(self, labels: LabelsConfig) -> None:
@@ -65,32 +65,32 @@ class PageRoutes:
         digest = hashlib.sha256()
         for name, content in sorted(self._files.items()):
             digest.update(name.encode() + b"\0" + content)
-        self._edition = digest.hexdigest()[:12]
+        self._digest = digest.hexdigest()[:12]
 
     def router(self) -> APIRouter:
-        """The routes; they are no part of the API's description."""
+        """Return the router; its routes are not part of the OpenAPI document."""
         router = APIRouter(include_in_schema=False)
         router.add_api_route("/", self.index, methods=["GET", "HEAD"])
-        router.add_api_route(f"{ASSETS}/{{edition}}/{{name:path}}", self.asset, methods=["GET", "HEAD"])
+        router.add_api_route(f"{ASSETS}/{{digest}}/{{name:path}}", self.asset, methods=["GET", "HEAD"])
         return router
 
     def index(self, request: Request) -> Response:
-        """The page; for clients that ask for JSON and not for HTML, where to find what."""
+        """Return the page, or links to the API for clients that accept only JSON."""
         root, accept = request.scope.get("root_path", ""), request.headers.get("accept", "")
         if "application/json" in accept and "text/html" not in accept:
             base = base_url(request)
             links = {"page": f"{base}/", "documentation": f"{base}/docs", "openapi": f"{base}/openapi.json"}
             return JSONResponse({"name": "Lipwright", "links": {**links, "jobs": f"{base}/v1/jobs"}}, headers=_VARY)
-        content = self._files["index.html"].replace(b"{{assets}}", f"{root}{ASSETS}/{self._edition}".encode())
+        content = self._files["index.html"].replace(b"{{assets}}", f"{root}{ASSETS}/{self._digest}".encode())
         content = content.replace(b"{{labelled}}", self._labelled)
         return self._answer(request, content.replace(b"{{root}}", root.encode()), ".html", "no-cache", _VARY)
 
-    def asset(self, edition: str, name: str, request: Request) -> Response:
-        """A file of the page. Its address changes with the page, so that it may be kept for ever."""
+    def asset(self, digest: str, name: str, request: Request) -> Response:
+        """Return a file of the page. Its URL contains a digest, so it may be cached forever."""
         content = self._files.get(name)
         if content is None:
-            raise NotFoundError(f"There is no {name[:80]!r} in the page.")
-        return self._answer(request, content, Path(name).suffix, _FOR_EVER if edition == self._edition else "no-cache")
+            raise NotFoundError(f"Asset {name[:80]!r} does not exist.")
+        return self._answer(request, content, Path(name).suffix, _IMMUTABLE if digest == self._digest else "no-cache")
 
     def _answer(
         self, request: Request, content: bytes, suffix: str, caching: str, more: dict[str, str] | None = None
@@ -106,6 +106,6 @@ _VARY: Final = {"vary": "Accept"}
 
 
 def _read_all() -> dict[str, bytes]:
-    """The content of every file of the page by its path below `web/`."""
+    """Return the content of all files of the page by path."""
     paths = (path for path in _ROOT.rglob("*") if path.suffix in _MEDIA_TYPES)
     return {path.relative_to(_ROOT).as_posix(): path.read_bytes() for path in paths}

@@ -1,4 +1,4 @@
-"""A job's video as an answer, whole or in ranges."""
+"""Responses with the video of a job."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from storage.records import JobRecord, JobStatus
 
 
 async def result_file_response(job: JobRecord, files: FileStore, request: Request, download: bool = False) -> Response:
-    """The finished video of `job`; with `download`, as an attachment.
+    """Return the finished video of `job`; with `download`, as an attachment.
 
     Raises:
         StateError: The job has not succeeded.
         NotFoundError: The video was removed.
-        RangeError: A range was asked for that lies behind the video's end.
+        RangeError: The requested range is not satisfiable.
     """
     if job.status is not JobStatus.SUCCEEDED:
-        raise StateError(f"Job {job.id} has no video: expected it to be succeeded, found it {job.status}.")
+        raise StateError(f"Job {job.id} has no video (status: {job.status}).")
     headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
     disposition = FileDisposition("video/mp4", headers, _video_name(job), is_download=download)
     return await stored_file_response(
@@ -31,6 +31,6 @@ async def result_file_response(job: JobRecord, files: FileStore, request: Reques
 
 
 def _video_name(job: JobRecord) -> str:
-    """A name to save the video under: that of the speech, as far as the client gave one."""
+    """Return the file name for downloads, after the speech file."""
     stem = PurePath(job.audio.label).stem
     return f"{stem or 'lipwright-' + job.id[:8]}.mp4"

@@ -1,7 +1,7 @@
-"""What a browser carries once somebody has signed in: proof that it showed an API key, and until when that holds.
+"""Session tokens: prove that a browser has shown a valid API key.
 
-A token is `{key id}.{expiry}.{HMAC}`, keyed with the hash that is stored of the key: it tells nothing of the key, ends
-when the key is revoked, and needs nothing stored.
+A token is `{key id}.{expiry}.{HMAC}`, keyed with the stored hash of the API key. It does not reveal the key, becomes
+invalid when the key is revoked, and needs no server-side state.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
 
 def new_token(key: ApiKey) -> str:
-    """A token for `key` that holds for `MAX_AGE_S`."""
+    """Return a token for `key` that is valid for `MAX_AGE_S`."""
     expires = str(int(time.time()) + MAX_AGE_S)
     return f"{key.id}.{expires}.{_signature(key, expires)}"
 
 
 def session_key(keys: KeyRing, headers: Headers, method: str) -> ApiKey | None:
-    """The key that the sender of a request signed in with, None where the request carries no token.
+    """Return the key of a request's session; None if it has no token.
 
     Raises:
-        UnauthorizedError: The token does not hold, or no longer.
-        ForbiddenError: The request would change something and was not sent by a page of this service.
+        UnauthorizedError: The token is invalid or expired.
+        ForbiddenError: The request is not safe and was not sent by a page of this service (CSRF protection).
     """
     token = cookie_parser(headers.get("cookie", "")).get(COOKIE)
     if not token:
@@ -43,21 +43,21 @@ def session_key(keys: KeyRing, headers: Headers, method: str) -> ApiKey | None:
     expires, _, signature = rest.partition(".")
     key = next((key for key in keys.list() if key.id == key_id), None)
     if key is None or not hmac.compare_digest(_signature(key, expires).encode(), signature.encode()):
-        raise UnauthorizedError("The session does not hold; its API key may have been revoked. Sign in again.")
-    if int(expires) < time.time():  # signed by us, so it is a number
-        raise UnauthorizedError("The session has run out. Sign in again.")
+        raise UnauthorizedError("The session is invalid; its API key may have been revoked. Sign in again.")
+    if int(expires) < time.time():  # the signature is valid, so it is a number
+        raise UnauthorizedError("The session has expired. Sign in again.")
     if method not in _SAFE_METHODS and not is_from_own_page(headers):
         raise ForbiddenError(
-            "A session is used by this service's own page only. Programs send `Authorization: Bearer lw_...`."
+            "Sessions can be used only by this service's own page. Programs send `Authorization: Bearer lw_...`."
         )
     return key
 
 
 def is_from_own_page(headers: Headers) -> bool:
-    """Whether a browser says that a page of this very service sends the request.
+    """Return whether a page of this service sent the request.
 
-    `Sec-Fetch-Site` is what browsers of today say of every request (W3C Fetch Metadata), also behind a proxy that
-    changes `Host`; older ones name the page's origin.
+    Current browsers send `Sec-Fetch-Site` (W3C Fetch Metadata), which works behind proxies that change `Host`. Older
+    ones send only `Origin`.
     """
     if site := headers.get("sec-fetch-site"):
         return site == "same-origin"

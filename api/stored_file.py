@@ -1,4 +1,4 @@
-"""A file that the service keeps, wherever that is, as an answer."""
+"""Responses with a stored file, local or remote."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from errors import NotFoundError
 from storage.files import FileState, StoredFiles
 
 _PIECE_BYTES: Final = 4 << 20
-"""Asked for at a time: what a client that reads slowly leaves in memory."""
+"""Chunk size: memory used per slow client."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class FileDisposition:
     """Content type and disposition of a file response.
 
     Attributes:
-        media_type: Its type.
-        headers: More fields of the answer.
-        file_name: What a browser calls it when it saves it; None for nothing.
-        is_download: Whether it is offered to be saved.
+        media_type: Media type of the file.
+        headers: Extra response headers.
+        file_name: Suggested name for saving; None for none.
+        is_download: Whether it is sent as an attachment.
     """
 
     media_type: str
@@ -41,20 +41,20 @@ class FileDisposition:
 async def stored_file_response(
     request: Request, files: StoredFiles, key: str, disposition: FileDisposition, missing: str
 ) -> Response:
-    """The file, whole or in ranges, or a redirect to where the client gets it, or 304.
+    """Return the file (whole or in ranges), a redirect to the storage, or 304.
 
-    A link cannot say what the file is to be called, so one that is to be saved comes from here.
+    A redirect cannot set the file name, so attachments are always served from here.
 
     Args:
-        request: What the client asks for.
-        files: Where the file is kept.
-        key: Its key.
+        request: The request.
+        files: The storage.
+        key: Key of the file.
         disposition: Content type, extra headers and file name.
-        missing: Message about a file that is gone.
+        missing: Error message if the file is gone.
 
     Raises:
-        NotFoundError: It is gone.
-        RangeError: A range was asked for that lies behind its end.
+        NotFoundError: The file is gone.
+        RangeError: The requested range is not satisfiable.
     """
     if (path := files.local_path(key)) is not None:
         if not path.is_file():
@@ -85,7 +85,7 @@ async def stored_file_response(
 def _pieces(
     request: Request, files: StoredFiles, key: str, state: FileState, headers: dict[str, str], media_type: str
 ) -> Response:
-    """The bytes that are asked for; of several ranges, all of the file (RFC 9110, section 14.2, allows that)."""
+    """Return the requested range; the whole file for several ranges (allowed by RFC 9110, section 14.2)."""
     asked = request.headers.get("range")
     wanted = one_range(asked, state.num_bytes) if asked and is_range_wanted(request, headers) else None
     start, stop = wanted or (0, state.num_bytes)

@@ -80,5 +80,5 @@ def _extra(name: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        message = f"{error.name} is missing: pip install -e '.[{name}]'."
+        message = f"{error.name} is not installed. Install it from the checkout with: pip install -e '.[{name}]'"
         raise UsageError("extra_missing", message) from error

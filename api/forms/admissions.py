@@ -1,4 +1,4 @@
-"""Admissions of bodies: kept before a body is read, and given back when it comes to nothing."""
+"""Admission control for request bodies: acquired before a body is read, released if the request fails."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from jobs.ports import JobService
 
 
 class Admissions:
-    """Asks a service that may be full."""
+    """Acquires admissions from a service that may be full."""
 
     def __init__(self, service: JobService) -> None:
         self._service = service
-        self._returning: set[asyncio.Task[None]] = set()
+        self._releases: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def acquire(self, request: Request, query: AdmitRequest) -> AsyncIterator[Admission]:
-        """Keep a place for the body of `request`; it is given back when the block fails.
+        """Acquire an admission for the body of `request`; released if the block fails.
 
         Raises:
-            CapacityError: The service is full.
-            StorageFullError: The disk would not hold it.
-            InProgressError: Another body with the same idempotency key is on its way.
+            CapacityError: The queue is full.
+            StorageFullError: The disk has too little space.
+            InProgressError: Another request with the same idempotency key is in progress.
         """
         try:
             admission = await self._service.admit(query)
@@ -40,24 +40,24 @@ class Admissions:
         try:
             yield admission
         except BaseException:
-            # Not in this request, nor in its context: a client that is gone cancels it, and Serve with it whatever was
-            # sent for it. Its place must not stay.
-            returning = asyncio.get_running_loop().create_task(self._give_back(admission), context=Context())
-            self._returning.add(returning)
-            returning.add_done_callback(self._returning.discard)
+            # In a separate task and context: a disconnect cancels the request, and Serve cancels all calls made in its
+            # context. The admission must be released anyway.
+            release = asyncio.get_running_loop().create_task(self._release(admission), context=Context())
+            self._releases.add(release)
+            release.add_done_callback(self._releases.discard)
             raise
 
-    async def _give_back(self, admission: Admission) -> None:
-        with contextlib.suppress(LipwrightError):  # a place that cannot be given back runs out by itself
+    async def _release(self, admission: Admission) -> None:
+        with contextlib.suppress(LipwrightError):  # otherwise the admission expires
             await self._service.release(admission.id)
 
 
 @asynccontextmanager
 async def upload_timeout(timeout_s: float) -> AsyncIterator[None]:
-    """Bound the block, in which a body arrives.
+    """Limit the time of the block, in which a body is received.
 
     Raises:
-        StageTimeoutError: It took longer.
+        StageTimeoutError: The body took longer.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -65,4 +65,4 @@ async def upload_timeout(timeout_s: float) -> AsyncIterator[None]:
     except TimeoutError as error:
         if isinstance(error, LipwrightError):
             raise
-        raise StageTimeoutError(f"The upload was not here within the {timeout_s:.0f} s that its size allows.") from None
+        raise StageTimeoutError(f"The upload timed out after {timeout_s:.0f} s, the limit for its size.") from None

@@ -1,4 +1,4 @@
-"""Base64 and data URLs (RFC 4648, RFC 2397) on their way to the disk, decoded piece by piece."""
+"""Incremental decoder of base64 and data URLs (RFC 4648, RFC 2397)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from storage.records import UploadedFile
 from storage.uploads import UploadWriter
 
 MAX_HEAD_BYTES: Final = 1024
-"""Of a data URL, up to its comma."""
+"""Maximum length of a data URL before its comma."""
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")  # RFC 4648, section 5
-_SPACES: Final = b" \t\r\n"  # lines of 76 characters, as MIME has them
+_SPACES: Final = b" \t\r\n"  # MIME breaks lines after 76 characters
 
 
 class Base64File:
-    """Writes what the text stands for, as an `UploadWriter` does with bytes. End it with `finish` or `discard`."""
+    """An `UploadWriter` for base64 text. End it with `finish` or `discard`."""
 
     def __init__(self, name: str, writer: UploadWriter, max_bytes: int) -> None:
-        """`name` is the field that the text stands in."""
+        """Write to `writer`; `name` is the form field, for error messages."""
         self._name = name
         self._max_bytes = max_bytes
         self._head: bytearray | None = bytearray()
@@ -29,10 +29,10 @@ class Base64File:
         self.num_bytes = 0
 
     def write(self, text: bytes | memoryview) -> None:
-        """Take the next piece of the text, any number of characters. Blocks on the disk.
+        """Write the next chunk of text, of any length. Blocking.
 
         Raises:
-            InputError: It is not base64.
+            InputError: The text is not base64.
             MediaLimitError: The file is too large.
         """
         text = bytes(text)
@@ -45,10 +45,10 @@ class Base64File:
         self._decode(text[:whole])
 
     def finish(self) -> UploadedFile:
-        """Put the file on the disk for good and say what it is; padding may be missing. Blocks on the disk.
+        """Complete the file; padding may be missing. Blocking.
 
         Raises:
-            InputError: The text is not whole.
+            InputError: The text is truncated.
             MediaError: The file is empty.
         """
         if self._head is not None:
@@ -59,11 +59,11 @@ class Base64File:
         return self._writer.finish()
 
     def discard(self) -> None:
-        """Remove the file. Harmless when it is gone already."""
+        """Delete the file, if it still exists."""
         self._writer.discard()
 
     def _content(self, head: bytearray) -> bytes:
-        """What of the first pieces is base64; nothing as long as that cannot be said."""
+        """Return the base64 part of the first chunks; empty until the header is complete."""
         if not b"data:".startswith(head[:5].lower()):
             self._head = None
             return bytes(head)

@@ -1,4 +1,4 @@
-"""The bytes of a body as they come: not too slowly, and no more of them than there is room for."""
+"""Reads request bodies with a minimum rate and within their admission."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from errors import MediaLimitError, StageTimeoutError
 from jobs.admission import Admission, AdmitRequest
 from jobs.ports import JobService
 
-_WORD_S = 10.0  # a body that comes slowly says so often enough that its place is kept
+_RENEW_S = 10.0  # renews the admission of slow uploads
 
 
 @dataclass
 class UploadPace:
-    """How long may be waited for the next bytes of a body: patience that waiting uses up and bytes give back.
+    """Enforces a minimum upload rate, as a token bucket: waiting spends time, received bytes earn it back.
 
-    Over any time the body has to bring `min_bytes_per_s`, `max_pause_s` of it not counted. Time that the service takes
-    itself, to write what has come, is not charged.
+    Over any period, the body must arrive at `min_bytes_per_s`, apart from `max_pause_s` of pauses. Time that the
+    service needs to write data does not count.
 
     Args:
-        min_bytes_per_s: The slowest rate.
-        max_pause_s: The whole of the patience, which is there at the start.
+        min_bytes_per_s: Minimum rate.
+        max_pause_s: Capacity of the bucket, in seconds; it starts full.
     """
 
     min_bytes_per_s: float
@@ -38,73 +38,73 @@ class UploadPace:
 
     @classmethod
     def of(cls, limits: MediaLimits) -> UploadPace:
-        """The pace that the settings ask for."""
+        """Return the pace configured in `limits`."""
         return cls(limits.min_upload_bytes_per_s, limits.max_upload_pause_s)
 
     def count(self, num_bytes: int, waited_s: float) -> None:
-        """Take note of bytes and of how long they were waited for."""
+        """Count received bytes and the time spent waiting for them."""
         earned_s = num_bytes / self.min_bytes_per_s
         self.left_s = min(self.max_pause_s, self.left_s - waited_s + earned_s)
 
 
 class BodyGrant:
-    """The room that a body has, enlarged in the Director as the body comes."""
+    """The byte allowance of a body, extended by the Director as the body arrives."""
 
     def __init__(self, service: JobService, admission: Admission) -> None:
         self._service = service
-        self._place_id = admission.id
+        self._admission_id = admission.id
         self._granted_bytes = admission.granted_bytes
         self._num_bytes = 0
-        self._told_at = time.monotonic()
+        self._renewed_at = time.monotonic()
 
     async def widen(self, query: AdmitRequest) -> Admission:
-        """Ask for a place for what is still to be fetched, beside what has come.
+        """Extend the admission to files that are still to be downloaded.
 
         Raises:
-            CapacityError: There is no room for more bytes.
-            StorageFullError: The disk would not hold them.
+            CapacityError: The queue has no room for them.
+            StorageFullError: The disk has no room for them.
         """
-        wide = await self._service.widen(query, self._place_id)
+        wide = await self._service.widen(query, self._admission_id)
         self._granted_bytes = wide.granted_bytes
         return wide
 
     async def count(self, num_bytes: int) -> None:
-        """Take so many bytes more, if there is room.
+        """Count received bytes.
 
         Raises:
-            CapacityError: There is none in the queue.
-            StorageFullError: There is none on the disk.
+            CapacityError: The queue has no room for more.
+            StorageFullError: The disk has no room for more.
         """
         self._num_bytes += num_bytes
-        if self._num_bytes > self._granted_bytes or time.monotonic() > self._told_at + _WORD_S:
-            self._granted_bytes = await self._service.extend(self._place_id, self._num_bytes)
-            self._told_at = time.monotonic()
+        if self._num_bytes > self._granted_bytes or time.monotonic() > self._renewed_at + _RENEW_S:
+            self._granted_bytes = await self._service.extend(self._admission_id, self._num_bytes)
+            self._renewed_at = time.monotonic()
 
 
 class ByteLimit:
-    """The room of a body that is read and not kept: a bound, of which nobody has to be told."""
+    """A fixed byte limit, for bodies that are read but not stored."""
 
     def __init__(self, max_bytes: int) -> None:
         self._left = max_bytes
 
     async def count(self, num_bytes: int) -> None:
-        """Take so many bytes more.
+        """Count received bytes.
 
         Raises:
-            MediaLimitError: There are more than the bound.
+            MediaLimitError: The limit is exceeded.
         """
         self._left -= num_bytes
         if self._left < 0:
-            raise MediaLimitError("The body is longer than it may be.")
+            raise MediaLimitError("The request body is too large.")
 
 
 class BodyStream:
-    """The pieces of a request's body; iterate once.
+    """The chunks of a request body. Iterate once.
 
     Args:
-        request: Whose body it is.
-        pace: How slowly it may come.
-        grant: The room that it has.
+        request: The request.
+        pace: Minimum rate.
+        grant: Byte allowance.
     """
 
     def __init__(self, request: Request, pace: UploadPace, grant: BodyGrant | ByteLimit) -> None:
@@ -114,13 +114,13 @@ class BodyStream:
         self._grant = grant
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Each piece once it is here.
+        """Yield chunks as they arrive.
 
         Raises:
-            StageTimeoutError: It comes too slowly.
-            CapacityError: There is no room for more of it.
-            StorageFullError: The disk would not hold it.
-            ClientDisconnect: The client is gone.
+            StageTimeoutError: The body arrives too slowly.
+            CapacityError: The queue is full.
+            StorageFullError: The disk is full.
+            ClientDisconnect: The client disconnected.
         """
         while (piece := await self._next()) is not None:
             await self._grant.count(len(piece))
@@ -133,8 +133,8 @@ class BodyStream:
                 piece: bytes | None = await anext(self._stream, None)
         except TimeoutError:
             raise StageTimeoutError(
-                f"The upload is too slow: expected {pace.min_bytes_per_s:.0f} bytes a second, with pauses of at most "
-                f"{pace.max_pause_s:.0f} s, found less."
+                f"The upload is too slow: the minimum is {pace.min_bytes_per_s:.0f} bytes per second, with pauses of "
+                f"at most {pace.max_pause_s:.0f} s."
             ) from None
         pace.count(len(piece or b""), time.monotonic() - started)
         return piece

@@ -1,4 +1,4 @@
-"""From a request's body to a checked form, with the files cleaned up when the request comes to nothing."""
+"""Receives request bodies as validated forms, and cleans up their files if the request fails."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from storage.records import JobRecord, UploadedFile
 from storage.upload_target import HashOnlyTarget
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
-"""Request header: a job that is sent again with the same key is the same job."""
+"""Request header: repeating a request with the same key returns the same job."""
 _MAX_KEY_CHARS = 200
 
 _NOT_FETCHED = UploadedFile(key="", sha256="", num_bytes=0, label="")
@@ -42,7 +42,7 @@ _Form = TypeVar("_Form", bound=BaseModel)
 
 
 class FormReceiver:
-    """Receives forms for a service that may be full."""
+    """Receives forms within the limits of admission control."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service = service
@@ -56,18 +56,18 @@ class FormReceiver:
 
     @asynccontextmanager
     async def admit(self, request: Request, kind: type[BaseModel], key: str | None = None) -> AsyncIterator[Admission]:
-        """Keep a place for the body of `request` before it is read; the place is given back when the block fails.
+        """Acquire an admission before the body of `request` is read; released if the block fails.
 
         Args:
-            request: What is asked.
-            kind: The form that its body is.
-            key: The idempotency key of a job.
+            request: The request.
+            kind: Type of the form.
+            key: Idempotency key, if any.
 
         Raises:
-            CapacityError: The service is full.
-            StorageFullError: The disk would not hold it.
-            InProgressError: Another body with the same idempotency key is on its way.
-            OptionError: The idempotency key cannot be used.
+            CapacityError: The queue is full.
+            StorageFullError: The disk has too little space.
+            InProgressError: Another request with the same idempotency key is in progress.
+            OptionError: The idempotency key is invalid.
         """
         async with self._admissions.acquire(request, self._admit_request(request, kind, key)) as admission:
             yield admission
@@ -76,15 +76,15 @@ class FormReceiver:
     async def receive(
         self, request: Request, kind: type[_Form], admission: Admission
     ) -> AsyncIterator[tuple[_Form, str]]:
-        """The form of `request` and its digest; its uploads are removed when the block fails, whatever the reason.
+        """Yield the form of `request` and its digest; its uploads are deleted if the block fails.
 
         Raises:
-            InputError: The body cannot be used.
-            MediaLimitError: It is larger than `place` allows.
-            StageTimeoutError: It is not here in the time that `place` allows, or comes too slowly.
-            CapacityError: The queue filled up while it came.
-            StorageFullError: The disk did.
-            VoiceError: The form's text could not be spoken.
+            InputError: The body is invalid.
+            MediaLimitError: The body is larger than admitted.
+            StageTimeoutError: The body arrives too slowly.
+            CapacityError: The queue filled up meanwhile.
+            StorageFullError: The disk filled up meanwhile.
+            VoiceError: The text could not be synthesized.
         """
         parts: Parts | None = None
         grant = BodyGrant(self._service, admission)
@@ -106,7 +106,7 @@ class FormReceiver:
             raise
 
     async def _synthesize(self, form: _Form, parts: Parts, grant: BodyGrant) -> _Form:
-        """The form with a sound file in place of its text; the file is one of `parts` from then on."""
+        """Synthesize the form's text, if any, and return the form with the audio file, which becomes one of `parts`."""
         if not isinstance(form, SpeechForm) or form.speech_text is None:
             return form
         self._tts.check(form.speech_text)
@@ -123,14 +123,14 @@ class FormReceiver:
         return form.model_copy(update={"audio": parts.files["audio"]})
 
     async def compare(self, request: Request, kind: type[_Form], admission: Admission) -> JobRecord:
-        """The job that the idempotency key of `request` made before, if this is the request that it was made of.
+        """Return the existing job of an idempotency key if `request` repeats the request that created it.
 
-        The body is read as that of a new job is, and hashed instead of kept; URLs in it are not fetched.
+        The body is hashed instead of stored, and its URLs are not downloaded.
 
         Raises:
-            KeyReuseError: It is another request.
-            InputError: The body cannot be used at all.
-            StageTimeoutError: It is not here in the time that `place` allows, or comes too slowly.
+            KeyReuseError: The request is a different one.
+            InputError: The body is invalid.
+            StageTimeoutError: The body arrives too slowly.
         """
         assert admission.job is not None
         if admission.job.request_digest is None:
@@ -149,7 +149,7 @@ class FormReceiver:
         return admission.job
 
     async def _fetch(self, request: Request, parts: Parts, grant: BodyGrant) -> None:
-        """Fetch what the form names by URL, in a place that is wide enough for it."""
+        """Download the files that the form names by URL."""
         max_bytes = len(parts.urls) * self._max_file_bytes
         query = AdmitRequest(owner=caller_of(request).owner, num_bytes=None, max_bytes=max_bytes)
         wide = await grant.widen(query)
@@ -163,10 +163,10 @@ class FormReceiver:
             raise OptionError(f"{IDEMPOTENCY_KEY}: expected 1 to {_MAX_KEY_CHARS} characters, found {len(key)}.")
         max_bytes = len(shape_of(kind).files) * self._max_file_bytes + FRAMING_BYTES
         if request.headers.get("content-type", "").startswith("application/json"):
-            max_bytes = max_bytes * 4 // 3  # files as base64
+            max_bytes = max_bytes * 4 // 3  # base64
         num_bytes = int(declared) if declared.isdigit() and len(declared) < 16 else None
         if num_bytes is not None and num_bytes > max_bytes:
-            raise MediaLimitError(f"Expected files of at most {self._max_file_bytes} bytes, got a body of {declared}.")
+            raise MediaLimitError(f"The body has {declared} bytes; files may have at most {self._max_file_bytes}.")
         return AdmitRequest(
             owner=caller_of(request).owner,
             num_bytes=num_bytes,
@@ -177,7 +177,7 @@ class FormReceiver:
 
 @cache
 def shape_of(kind: type[BaseModel]) -> FormShape:
-    """Which fields of the form are files and which are text: what its OpenAPI schema says."""
+    """Return the fields of a form, from its JSON schema."""
     properties = kind.model_json_schema()["properties"]
     files = {name for name, schema in properties.items() if is_file(schema)}
     objects = {name for name, schema in properties.items() if schema.get("type") == "object"}

@@ -1,6 +1,6 @@
-"""JSON bodies with files in them: text that stands for a file goes to the disk while it comes, the rest is parsed.
+"""Streaming parser of JSON bodies that contain files: files are written to disk while they arrive.
 
-The body is never held as a whole. What is not the text of a file has to be small.
+The body is never held in memory as a whole. Everything but the files must be small.
 """
 
 from __future__ import annotations
@@ -16,74 +16,74 @@ from storage.records import UploadedFile
 from storage.upload_target import UploadTarget
 
 _MAX_SMALL_BYTES: Final = 65536
-_MAX_URL_BYTES: Final = 4096  # longer text in the field of a file is the file itself
-_MIN_PLAIN_CHARS: Final = 100  # shorter base64 is no sound and no picture: it is taken for a name
+_MAX_URL_BYTES: Final = 4096  # longer text in a file field is the file itself
+_MIN_PLAIN_CHARS: Final = 100  # shorter base64 cannot be media: treated as a name
 _MARK: Final = re.compile(rb'["{}\[\],:]')
 _IN_STRING: Final = re.compile(rb'["\\]')
 _OPEN_ESCAPE: Final = re.compile(rb"\\(u[0-9a-fA-F]{0,3})?\Z")
 
 
 class JsonBody:
-    """Reads one JSON object. Writes files as they come: `feed` and `finish` block on the disk.
+    """Parses one JSON object incrementally. `feed` and `finish` block on the disk.
 
     Args:
-        file_fields: Names of the fields that may hold files.
-        files: Where the files go.
-        max_file_bytes: Bytes that each may have.
+        file_fields: Names of file fields.
+        files: Upload target.
+        max_file_bytes: Maximum size of a file.
     """
 
     def __init__(self, file_fields: Collection[str], files: UploadTarget, max_file_bytes: int) -> None:
         self._file_fields = file_fields
         self._files = files
         self._max_file_bytes = max_file_bytes
-        self._small = bytearray()  # the body, with nothing in place of the files
+        self._small = bytearray()  # the body without its files
         self._depth = 0
-        self._is_value = False  # whether the next string of the object itself is a value
+        self._is_value = False  # whether the next string at top level is a value
         self._key = ""
         self._string: _String | None = None
         self._made: dict[str, Base64File] = {}
 
     @property
     def num_file_bytes(self) -> int:
-        """Bytes of all files so far."""
+        """Total size of the files so far, in bytes."""
         return sum(file.num_bytes for file in self._made.values())
 
     def feed(self, piece: bytes) -> None:
-        """Take the next piece of the body.
+        """Parse the next chunk of the body.
 
         Raises:
-            InputError: It is too large or holds a file that is none.
-            OptionError: A file comes twice.
+            InputError: The JSON is too large, or a file is not valid base64.
+            OptionError: A file is sent twice.
             MediaLimitError: A file is too large.
         """
         at = 0
         while at < len(piece):
             at = self._outside(piece, at) if self._string is None else self._inside(self._string, piece, at)
         if len(self._small) > _MAX_SMALL_BYTES:
-            raise InputError(f"Expected at most {_MAX_SMALL_BYTES} bytes of JSON beside the files.")
+            raise InputError(f"The JSON without its files has more than {_MAX_SMALL_BYTES} bytes.")
 
     def finish(self) -> tuple[dict[str, Any], dict[str, UploadedFile]]:
-        """The object's fields, empty text in place of files, and the files.
+        """Return the fields, with files as empty strings, and the files.
 
         Raises:
-            InputError: It is no JSON object.
+            InputError: The body is not a JSON object.
             MediaError: A file is empty.
         """
         try:
             fields = json.loads(self._small)
         except (ValueError, RecursionError) as error:
-            raise InputError("Expected JSON, got something else.") from error
+            raise InputError("The body is not valid JSON.") from error
         if not isinstance(fields, dict):
-            raise InputError("Expected a JSON object, got another value.")
+            raise InputError("The body must be a JSON object.")
         return fields, {name: file.finish() for name, file in self._made.items()}
 
     def discard(self) -> None:
-        """Remove every file of this body."""
+        """Delete the files of this body."""
         for file in list(self._made.values()):
             file.discard()
 
     def _outside(self, piece: bytes, at: int) -> int:
-        """Take what stands between two strings; return where the next one begins."""
+        """Parse up to the next string; return its start."""
         for mark in _MARK.finditer(piece, at):
             match mark[0]:
                 case b'"':
@@ -101,7 +101,7 @@ class JsonBody:
         return len(piece)
 
     def _inside(self, string: _String, piece: bytes, at: int) -> int:
-        """Take what belongs to a string; return where it ends."""
+        """Parse the rest of a string; return its end."""
         begin = at
         if string.is_escaped:
             string.is_escaped, at = False, at + 1
@@ -137,10 +137,10 @@ class JsonBody:
             string.check_end()
 
     def _open(self, string: _String) -> None:
-        """Make a file of what has come of a string so far."""
+        """Turn the string received so far into a file."""
         text = bytes(self._small[string.begin :])
         if self._key in self._made:
-            raise OptionError(f"{self._key}: expected once, got it twice.")
+            raise OptionError(f"{self._key}: sent more than once.")
         writer = self._files.new_upload(self._key)
         string.file = self._made[self._key] = Base64File(self._key, writer, self._max_file_bytes)
         del self._small[string.begin :]
@@ -148,13 +148,13 @@ class JsonBody:
 
 
 class _String:
-    """A string of the body on its way.
+    """A partially received string.
 
     Attributes:
-        begin: Where its text begins in what is parsed.
-        may_be_file: Whether it is the value of a file's field.
-        is_escaped: Whether the piece before ended in a backslash.
-        file: Where it goes once it is known to be a file.
+        begin: Start of its text in the buffered JSON.
+        may_be_file: Whether it is the value of a file field.
+        is_escaped: Whether the previous chunk ended in a backslash.
+        file: Target of its data once it is known to be a file.
     """
 
     def __init__(self, begin: int, may_be_file: bool) -> None:
@@ -165,7 +165,7 @@ class _String:
         self._tail = b""
 
     def unescaped(self, text: bytes) -> bytes:
-        """The characters that the next piece of the string stands for, as ASCII."""
+        """Return the next chunk without JSON escapes, as ASCII."""
         text = self._tail + text
         self._tail = b""
         if b"\\" not in text:
@@ -175,13 +175,13 @@ class _String:
         return _text_of(text).encode("ascii", "replace")
 
     def check_end(self) -> None:
-        """Refuse an escape that ends with the string."""
+        """Reject an incomplete escape at the end of the string."""
         if self._tail:
-            raise InputError("Expected JSON, got something else.")
+            raise InputError("The body is not valid JSON.")
 
 
 def _is_file(text: bytes) -> bool:
-    """Whether a short text is a file: neither a URL, nor a name, nor nothing."""
+    """Return whether a short text is a file rather than a URL or a name."""
     if b"://" in text.replace(b"\\/", b"/"):
         return False
     return len(text) >= _MIN_PLAIN_CHARS or text[:5].lower() == b"data:"
@@ -191,4 +191,4 @@ def _text_of(text: bytes) -> str:
     try:
         return str(json.loads(b'"' + text + b'"'))
     except ValueError:
-        raise InputError("Expected JSON, got something else.") from None
+        raise InputError("The body is not valid JSON.") from None

@@ -1,4 +1,4 @@
-"""What a request asks for, as one digest: kept with the job of an idempotency key, so that the same is known again."""
+"""Digest of a request, stored with the job of an idempotency key to recognize repeated requests."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from storage.records import UploadedFile
 
 
 def request_digest(form: BaseModel, urls: Mapping[str, str]) -> str:
-    """SHA-256, hexadecimal, of the form's kind, its fields and its files.
+    """Return the hexadecimal SHA-256 of a form's type, fields and files.
 
-    What stands at its default counts as absent, and the order of fields and the names of files say nothing. A file
-    counts by its content, however it was encoded; one that is named by URL counts by that, as it is not fetched again.
+    Default values count as absent. The order of fields and the names of files do not matter. Files count by content,
+    whatever their encoding; files named by URL count by the URL, as they are not downloaded again.
 
     Args:
-        form: The checked form.
-        urls: The URLs that stand for files, by the names of the files' fields.
+        form: The validated form.
+        urls: URLs of files, by the name of the file field.
     """
     meaning = form.model_dump(mode="json", exclude_defaults=True)
     for name, value in form:

@@ -1,8 +1,7 @@
-"""Bodies of forms: files go from the socket to the disk in pieces, under a byte limit, and are hashed once.
+"""Streaming parser of form bodies: files go from the socket to the disk in chunks, size-limited and hashed once.
 
-Nothing is spooled, and memory is bounded by one batch of pieces. When anything goes wrong the files are removed.
-In place of a file a form may hold its URL, as text in the file's own field or in a field `{name}_url`; a JSON body may
-hold the file itself, as base64 or a data URL.
+Memory is bounded by one batch of chunks. On errors the files are deleted. Instead of a file, a form may contain its
+URL, in the file's own field or in a field `{name}_url`; a JSON body may contain the file as base64 or a data URL.
 """
 
 from __future__ import annotations
@@ -29,20 +28,20 @@ from storage.upload_target import UploadTarget
 from storage.uploads import UploadWriter, clean_label
 from telemetry import metrics
 
-_BATCH_BYTES = 1 << 20  # one trip to a thread per MiB
+_BATCH_BYTES = 1 << 20  # one thread hop per MiB
 _MAX_TEXT_BYTES = 4096
 _DRAIN_BYTES = 16 << 20
 _DRAIN_S = 3.0
 
 FRAMING_BYTES = 65536
-"""Boundaries, part headers and text fields beside the files."""
+"""Allowance for boundaries, part headers and text fields."""
 CheckUrl = Callable[[str, str], object]
-"""Gets the field and the URL that stands for its file; raises when it will not be fetched."""
+"""Called with a field name and the URL of its file; raises if the URL is not allowed."""
 
 
 @dataclass
 class _Part:
-    """The part that is being read."""
+    """The part being received."""
 
     headers: dict[str, str] = field(default_factory=dict)
     header_name: bytearray = field(default_factory=bytearray)
@@ -61,26 +60,26 @@ async def receive_form(
     max_file_bytes: int,
     check_url: CheckUrl,
 ) -> Parts:
-    """Read a body; its files lie in `files` afterwards and belong to the caller.
+    """Receive a body. Its files are stored in `files` and belong to the caller.
 
-    Empty text fields and file fields without a chosen file count as absent. A URL is put to `check_url` as soon as it
-    is read, before the files that follow it.
+    Empty text fields, and file fields without a file, count as absent. URLs are checked with `check_url` as soon as
+    they are received.
 
     Raises:
-        OptionError: A field is unknown or comes twice.
+        OptionError: A field is unknown or sent twice.
         MediaLimitError: A file has more than `max_file_bytes`.
         MediaError: A file is empty.
-        InputError: The body is neither multipart nor JSON, or is broken.
-        StageTimeoutError: The body comes too slowly.
-        CapacityError: There is no room for more of it.
-        ClientDisconnect: The client is gone.
+        InputError: The body is neither multipart nor JSON, or is malformed.
+        StageTimeoutError: The body arrives too slowly.
+        CapacityError: The queue is full.
+        ClientDisconnect: The client disconnected.
     """
     media_type, options = parse_options_header(body.content_type)
     if media_type == b"application/json":
         return await _read_json(body, shape, JsonBody(shape.files, files, max_file_bytes), check_url)
     if media_type != b"multipart/form-data" or b"boundary" not in options:
         found = media_type.decode("latin-1") or "no content type"
-        raise InputError(f"Expected a body of multipart/form-data or application/json, got {found}.")
+        raise InputError(f"Expected multipart/form-data or application/json, found {found}.")
     form = _FormReader(shape, files, max_file_bytes, check_url)
     try:
         parser = MultipartParser(options[b"boundary"], form.callbacks())  # type: ignore[arg-type]
@@ -91,7 +90,7 @@ async def receive_form(
         return await asyncio.to_thread(form.finish)
     except FormParserError as error:
         form.discard()
-        raise InputError(f"The multipart body is broken: {error}") from error
+        raise InputError(f"The multipart body is malformed: {error}") from error
     except BaseException:
         form.discard()
         raise
@@ -100,11 +99,11 @@ async def receive_form(
 
 
 async def drain(request: Request) -> None:
-    """Read on for a moment after a refusal: a client that is still sending would miss the answer on a reset line."""
+    """Read some more of a rejected body: a client that is still sending would otherwise get a connection reset."""
     if "expect" in request.headers:
-        return  # it waits for a word from us and has sent nothing
+        return  # the client waits for 100 Continue
     left = _DRAIN_BYTES
-    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):  # RuntimeError: read to its end already
+    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):  # RuntimeError: already read to the end
         async with asyncio.timeout(_DRAIN_S):
             async for chunk in request.stream():
                 left -= len(chunk)
@@ -113,7 +112,7 @@ async def drain(request: Request) -> None:
 
 
 async def _read_json(stream: BodyStream, shape: FormShape, body: JsonBody, check_url: CheckUrl) -> Parts:
-    """The form as one JSON object: files by their URLs or as base64, numbers as if they were text."""
+    """Receive a form as one JSON object; numbers count as text."""
     try:
         pending = bytearray()
         async for chunk in stream:
@@ -140,17 +139,17 @@ def _json_parts(fields: dict[str, Any], files: dict[str, UploadedFile], shape: F
         if isinstance(value, dict) and name in shape.objects:
             value = json.dumps(value, ensure_ascii=False)
         if not isinstance(value, str | int | float) or isinstance(value, bool) or len(str(value)) > _MAX_TEXT_BYTES:
-            raise OptionError(f"{name}: expected text of at most {_MAX_TEXT_BYTES} bytes or a number.")
+            raise OptionError(f"{name}: expected a number or at most {_MAX_TEXT_BYTES} bytes of text.")
         parts.add_text(name, str(value), shape)
     for name, url in parts.urls.items():
         if name in files:
-            raise OptionError(f"{name}: expected a file or one URL, got more than one of them.")
+            raise OptionError(f"{name}: sent more than once. Send one file or one URL.")
         check_url(name, url)
     return parts
 
 
 class _FormReader:
-    """Takes the parser's callbacks; does all of its writing in `flush` and `finish`, which belong in a thread."""
+    """Callbacks of the multipart parser. `flush` and `finish` write to disk and must run in a thread."""
 
     def __init__(self, shape: FormShape, files: UploadTarget, max_file_bytes: int, check_url: CheckUrl) -> None:
         self._shape = shape
@@ -167,7 +166,7 @@ class _FormReader:
         self.num_file_bytes = 0
 
     def callbacks(self) -> dict[str, Any]:
-        """The callbacks of `MultipartParser`."""
+        """Return the callbacks for `MultipartParser`."""
         return {
             "on_part_begin": self._begin_part,
             "on_header_field": lambda piece, start, end: self._part.header_name.extend(piece[start:end]),
@@ -180,21 +179,21 @@ class _FormReader:
         }
 
     def flush(self) -> None:
-        """Write what is pending. Blocks on the disk."""
+        """Write pending chunks. Blocking."""
         pending, self._pending, self.num_pending_bytes = self._pending, [], 0
         for writer, piece in pending:
             writer.write(piece)
 
     def finish(self) -> Parts:
-        """Write the rest and return all parts. Blocks on the disk."""
+        """Write the rest and return all parts. Blocking."""
         if not self._is_complete:
-            raise InputError("The multipart body ended before its last boundary.")
+            raise InputError("The multipart body is truncated.")
         self.flush()
         self._parts.files = {name: writer.finish() for name, writer in self._writers.items()}
         return self._parts
 
     def discard(self) -> None:
-        """Remove every file of this form."""
+        """Delete the files of this form."""
         if self._part.writer is not None:
             self._part.writer.discard()
         for writer in self._writers.values():
@@ -216,13 +215,13 @@ class _FormReader:
         if b"filename" in options:
             part.file_name = clean_label(options[b"filename"].decode("utf-8", "replace"))
             if part.name not in self._shape.files:
-                raise OptionError(f"{part.name}: expected text, got a file.")
+                raise OptionError(f"{part.name}: expected text, found a file.")
             part.writer = self._files.new_upload(part.file_name)
 
     def _check_name(self, name: str) -> None:
         self._shape.check_name(name)
         if name in self._seen:
-            raise OptionError(f"{name}: expected once, got it twice.")
+            raise OptionError(f"{name}: sent more than once.")
         self._seen.add(name)
 
     def _take(self, piece: bytes, start: int, end: int) -> None:
@@ -240,7 +239,7 @@ class _FormReader:
         self.num_file_bytes += end - start
 
     def _is_data_url(self, part: _Part) -> bool:
-        """Whether the text of a part turns out to be a file, which is written from here on."""
+        """Return whether a text part is a data URL, which is then written as a file."""
         if part.name not in self._shape.files or part.text[:5].lower() != b"data:":
             return False
         part.writer = Base64File(part.name, self._files.new_upload(part.name), self._max_file_bytes)
@@ -266,7 +265,7 @@ class _FormReader:
 
     def _check_one(self, name: str) -> None:
         if name in self._writers and name in self._parts.urls:
-            raise OptionError(f"{name}: expected a file or one URL, got more than one of them.")
+            raise OptionError(f"{name}: sent more than once. Send one file or one URL.")
 
     def _end(self) -> None:
         self._is_complete = True

@@ -1,4 +1,4 @@
-"""Inputs that a form names by URL: fetched here into upload files, so that all behind sees uploads."""
+"""Downloads inputs that are named by URL, so that they become ordinary uploads."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ class UrlInputs:
         self._files = files
 
     def check(self, name: str, url: str) -> None:
-        """Check the URL in the field `name` by its looks, without looking its host up.
+        """Check the URL in field `name` without resolving its host.
 
         Raises:
-            UrlRefusedError: It will not be fetched.
+            UrlRefusedError: The URL is not allowed.
         """
         with _named(name):
             self._guard.check(url)
 
     async def fetch_into(self, parts: Parts, max_file_bytes: int, on_bytes: OnBytes) -> None:
-        """Turn every URL of `parts` into a file; what was fetched before a failure stays in `parts`.
+        """Download every URL of `parts`. On failure, files downloaded before stay in `parts`.
 
         Args:
             parts: The form.
-            max_file_bytes: Bytes that each file may have.
-            on_bytes: Told how many bytes have come since it was told last; it may end the fetch.
+            max_file_bytes: Maximum size of a file.
+            on_bytes: Called with the number of new bytes; may raise to stop the download.
 
         Raises:
-            UrlRefusedError: A URL, or one that it redirects to, may not be reached.
-            UrlFetchError: There is no file there, or it comes too slowly.
-            MediaLimitError: It is too large.
-            MediaError: It is empty.
+            UrlRefusedError: A URL or redirect is not allowed.
+            UrlFetchError: The download failed or is too slow.
+            MediaLimitError: The file is too large.
+            MediaError: The file is empty.
         """
         for name, url in parts.urls.items():
             try:
@@ -68,7 +68,7 @@ class UrlInputs:
 
 @contextmanager
 def _named(field: str) -> Iterator[None]:
-    """Put the field's name before the message of whatever is wrong with it."""
+    """Prefix error messages with the name of the field."""
     try:
         yield
     except InputError as error:

@@ -44,26 +44,26 @@ class WideDoor:
         return 10**12
 
 
-class Desk:
+class FormClient:
     """A form on a real socket that answers with what it holds, and the uploads that lie there."""
 
     def __init__(self, root: Path, network: NetworkConfig) -> None:
         self.root = root
         config = PipelineConfig(limits=MediaLimits(max_upload_bytes=MAX_BYTES), network=network)
-        desk = FormReceiver(cast(JobService, WideDoor()), FileStore(root), config)
+        client = FormReceiver(cast(JobService, WideDoor()), FileStore(root), config)
         app = FastAPI()
         problem.install(app)
 
         async def take(request: Request) -> dict[str, Any]:
             request.state.caller = Caller()
-            async with desk.receive(request, JobForm, PLACE) as (form, _):
+            async with client.receive(request, JobForm, PLACE) as (form, _):
                 return form.model_dump()
 
         app.add_api_route("/form", take, methods=["POST"])
         self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off"))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
-    def __enter__(self) -> Desk:
+    def __enter__(self) -> FormClient:
         self._thread.start()
         while not (self._server.started and self._server.servers):
             self._thread.join(0.01)
@@ -109,50 +109,50 @@ def web() -> Iterator[Web]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path, LOOPBACK) as desk:
-        yield desk
+def client(tmp_path: Path) -> Iterator[FormClient]:
+    with FormClient(tmp_path, LOOPBACK) as client:
+        yield client
 
 
-def _is_fetched(form: dict[str, Any], desk: Desk) -> None:
+def _is_fetched(form: dict[str, Any], client: FormClient) -> None:
     for name, body, label in (("audio", AUDIO, "a.wav"), ("video", VIDEO, "v.mp4")):
         upload = form[name]
         assert (upload["num_bytes"], upload["label"]) == (len(body), label)
         assert upload["sha256"] == hashlib.sha256(body).hexdigest()
-        assert (desk.root / "uploads" / upload["key"]).read_bytes() == body
-    assert len(desk.uploads()) == 2
+        assert (client.root / "uploads" / upload["key"]).read_bytes() == body
+    assert len(client.uploads()) == 2
 
 
 @pytest.mark.parametrize("suffix", ["_url", ""])
 @pytest.mark.parametrize("kind", ["json", "multipart"])
-def test_urls_become_uploads(desk: Desk, web: Web, suffix: str, kind: str) -> None:
+def test_urls_become_uploads(client: FormClient, web: Web, suffix: str, kind: str) -> None:
     fields = {f"audio{suffix}": web.url("/a.wav?sig=x"), f"video{suffix}": web.url("/v.mp4#t=1")}
     if kind == "json":
-        got = desk.post(json={**fields, "face": 1, "priority": 1, "engine": None})
+        got = client.post(json={**fields, "face": 1, "priority": 1, "engine": None})
     else:
         parts: Any = {name: (None, text) for name, text in {**fields, "face": "1", "priority": "1"}.items()}
-        got = desk.post(files=parts)
+        got = client.post(files=parts)
     assert got.status_code == 200, got.text
-    _is_fetched(got.json(), desk)
+    _is_fetched(got.json(), client)
     assert (got.json()["face"], got.json()["priority"], got.json()["engine"]) == ("1", 1, None)
 
 
-def test_files_and_urls_together(desk: Desk, web: Web) -> None:
-    got = desk.post(files={"audio": ("a.wav", AUDIO), "video_url": (None, web.url("/v.mp4"))})
+def test_files_and_urls_together(client: FormClient, web: Web) -> None:
+    got = client.post(files={"audio": ("a.wav", AUDIO), "video_url": (None, web.url("/v.mp4"))})
     assert got.status_code == 200, got.text
-    _is_fetched(got.json(), desk)
+    _is_fetched(got.json(), client)
 
 
-def test_an_empty_field_beside_the_other_counts_as_absent(desk: Desk, web: Web) -> None:
+def test_an_empty_field_beside_the_other_counts_as_absent(client: FormClient, web: Web) -> None:
     fields = {
         "audio_url": (None, ""),
         "audio": ("a.wav", AUDIO),
         "video": (None, ""),
         "video_url": (None, web.url("/v.mp4")),
     }
-    got = desk.post(files=fields)
+    got = client.post(files=fields)
     assert got.status_code == 200, got.text
-    _is_fetched(got.json(), desk)
+    _is_fetched(got.json(), client)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,8 @@ def test_an_empty_field_beside_the_other_counts_as_absent(desk: Desk, web: Web) 
         ("/odd/%00", "_"),
     ],
 )
-def test_labels_are_harmless(desk: Desk, web: Web, path: str, label: str) -> None:
-    got = desk.post(json={"audio": web.url("/a.wav"), "video": web.url(path)})
+def test_labels_are_harmless(client: FormClient, web: Web, path: str, label: str) -> None:
+    got = client.post(json={"audio": web.url("/a.wav"), "video": web.url(path)})
     assert got.json()["video"]["label"] == label
 
 
@@ -180,24 +180,24 @@ def test_labels_are_harmless(desk: Desk, web: Web, path: str, label: str) -> Non
 )
 def test_what_cannot_be_fetched_leaves_nothing(tmp_path: Path, web: Web, path: str, code: str, says: str) -> None:
     # The speech is there by the time the video fails.
-    with Desk(tmp_path, IMPATIENT if path == "/slow" else LOOPBACK) as desk:
-        detail = desk.refusal(code, files={"audio": ("a.wav", AUDIO), "video_url": (None, web.url(path))})
+    with FormClient(tmp_path, IMPATIENT if path == "/slow" else LOOPBACK) as client:
+        detail = client.refusal(code, files={"audio": ("a.wav", AUDIO), "video_url": (None, web.url(path))})
     assert detail.startswith("video: ") and says in detail
     assert "secret" not in detail
 
 
-def test_one_source_for_each_input(desk: Desk, web: Web) -> None:
+def test_one_source_for_each_input(client: FormClient, web: Web) -> None:
     url = (None, web.url("/v.mp4"))
     for fields in (
         {"video": ("v.mp4", VIDEO), "video_url": url},
         {"video_url": url, "video": ("v.mp4", VIDEO)},
         {"video": url, "video_url": url},
     ):
-        assert "more than one" in desk.refusal("option_invalid", files={"audio": ("a.wav", AUDIO), **fields})
-    assert "both" in desk.refusal(
+        assert "more than once" in client.refusal("option_invalid", files={"audio": ("a.wav", AUDIO), **fields})
+    assert "both" in client.refusal(
         "option_invalid", json={"audio": web.url("/a.wav"), "video": web.url("/v.mp4"), "avatar_id": "0"}
     )
-    assert "audio" in desk.refusal("option_invalid", json={"video": web.url("/v.mp4")})
+    assert "audio" in client.refusal("option_invalid", json={"video": web.url("/v.mp4")})
 
 
 @pytest.mark.parametrize(
@@ -215,18 +215,18 @@ def test_one_source_for_each_input(desk: Desk, web: Web) -> None:
         b"{}" + b" " * 70_000,
     ],
 )
-def test_json_that_is_no_form(desk: Desk, body: bytes) -> None:
-    got = desk.post(content=body, headers={"content-type": "application/json"})
+def test_json_that_is_no_form(client: FormClient, body: bytes) -> None:
+    got = client.post(content=body, headers={"content-type": "application/json"})
     assert got.status_code == 422, got.text
-    assert desk.uploads() == []
+    assert client.uploads() == []
 
 
-def test_half_a_surrogate_is_no_defect(desk: Desk, web: Web) -> None:
+def test_half_a_surrogate_is_no_defect(client: FormClient, web: Web) -> None:
     headers = {"content-type": "application/json"}  # as JSON spells it: the escape of half a pair
     fields = {"audio": web.url("/a.wav"), "video": web.url("/v.mp4"), "face": "\ud83d"}
-    assert desk.post(content=json.dumps(fields), headers=headers).json()["face"] == "?"
+    assert client.post(content=json.dumps(fields), headers=headers).json()["face"] == "?"
     for url in ("http://\ud83d.example/", "x://\ud83d", "\ud83d"):
-        assert desk.post(content=json.dumps({"audio": url}), headers=headers).status_code == 422
+        assert client.post(content=json.dumps({"audio": url}), headers=headers).status_code == 422
 
 
 HOSTILE = [
@@ -252,11 +252,11 @@ HOSTILE = [
 @pytest.mark.parametrize("field", ["video", "video_url", "audio", "audio_url"])
 def test_hostile_paths_and_urls_reach_nothing(tmp_path: Path, field: str) -> None:
     other = {"audio": ("a.wav", AUDIO)} if field.startswith("video") else {"video": ("v.mp4", VIDEO)}
-    with canary() as bird, Desk(tmp_path, NetworkConfig()) as desk:
+    with canary() as bird, FormClient(tmp_path, NetworkConfig()) as client:
         for template in HOSTILE:
             value = template.replace("{port}", str(bird.port))
             for body in ({"files": {**other, field: (None, value)}}, {"json": {field: value}}):
-                got = desk.post(**body)
+                got = client.post(**body)
                 assert got.status_code == 422, (value, got.text)
                 assert "root:" not in got.text and "secret" not in got.text
-                assert desk.uploads() == []
+                assert client.uploads() == []

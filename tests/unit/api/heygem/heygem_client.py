@@ -18,7 +18,7 @@ VIDEO = b"mp4!" + bytes(9000)
 KEYS = {"code", "data", "msg", "success"}
 
 
-class Easy:
+class HeygemClient:
     """Calls `/easy/*`, and checks what every answer has in common."""
 
     def __init__(self, http: httpx.Client, service: MemoryService, root: Path) -> None:
@@ -55,9 +55,9 @@ class Easy:
 
 
 @contextmanager
-def easy(
+def heygem_service(
     tmp_path: Path, network: NetworkConfig | None = None, has_root: bool = True, **settings: Any
-) -> Iterator[Easy]:
+) -> Iterator[HeygemClient]:
     """Serve with `heygem` settings; `talk.wav` and `face.mp4` lie in the root's `temp`."""
     root = tmp_path / "root"
     (root / "temp").mkdir(parents=True)
@@ -69,4 +69,4 @@ def easy(
         serving(service, network, heygem=heygem) as url,
         httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
     ):
-        yield Easy(http, service, root)
+        yield HeygemClient(http, service, root)

@@ -13,7 +13,7 @@ import pytest
 from errors import FaceNotFoundError
 from storage.file_keys import audio_key
 from storage.records import JobStage, JobStatus
-from tests.unit.api.heygem.heygem_client import AUDIO, easy
+from tests.unit.api.heygem.heygem_client import AUDIO, heygem_service
 from tests.unit.api_server import VIDEO_BYTES
 from tests.unit.on_disk import on_disk
 
@@ -70,7 +70,7 @@ HABITS = {
 
 @pytest.mark.parametrize("client", HABITS)
 def test_a_task_from_submission_to_result(tmp_path: Path, client: str) -> None:
-    with easy(tmp_path) as service:
+    with heygem_service(tmp_path) as service:
         for folder, name in (("audio_tmp", "talk.wav"), ("characters", "face.mp4")):
             (service.root / folder).mkdir()
             (service.root / folder / name).write_bytes((service.root / "temp" / name).read_bytes())
@@ -95,7 +95,7 @@ def test_a_task_from_submission_to_result(tmp_path: Path, client: str) -> None:
 
 
 def test_polling_every_second_sees_it_move(tmp_path: Path) -> None:
-    with easy(tmp_path) as service:
+    with heygem_service(tmp_path) as service:
         service.submit(CODE)
         table, job_id, seen = service.service.table, service.job_id(), []
 
@@ -132,7 +132,7 @@ def test_polling_every_second_sees_it_move(tmp_path: Path) -> None:
     ],
 )
 def test_a_failure_is_told_as_the_client_knows_it(tmp_path: Path, stage: JobStage, words: str) -> None:
-    with easy(tmp_path) as service:
+    with heygem_service(tmp_path) as service:
         service.submit()
         service.service.table.update_job(service.job_id(), status=JobStatus.RUNNING, stage=stage, progress=0.3)
         service.service.fail(service.job_id(), FaceNotFoundError("v.mp4: no face"))
@@ -142,7 +142,7 @@ def test_a_failure_is_told_as_the_client_knows_it(tmp_path: Path, stage: JobStag
 
 
 def test_a_client_that_polls_until_the_task_is_unknown_ends(tmp_path: Path) -> None:
-    with easy(tmp_path) as service:
+    with heygem_service(tmp_path) as service:
         service.submit()
         service.service.fail(service.job_id(), FaceNotFoundError("v.mp4: no face"))
         seen = []
@@ -154,7 +154,7 @@ def test_a_client_that_polls_until_the_task_is_unknown_ends(tmp_path: Path) -> N
 
 
 def test_an_unknown_task(tmp_path: Path) -> None:
-    with easy(tmp_path) as service:
+    with heygem_service(tmp_path) as service:
         assert service.query("nobody") == {"code": 10004, "data": {}, "msg": "任务不存在", "success": True}
         text = service.http.get("/easy/query?code=nobody").text
         assert text.index('    "code"') < text.index('"data"') < text.index('"msg": "任务不存在"'), "sorted, readable"

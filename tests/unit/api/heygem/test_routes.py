@@ -15,7 +15,7 @@ from jobs.run import _BEGIN
 from storage.file_keys import audio_key
 from storage.local.api_keys import FileKeyRing
 from storage.records import JobStage, JobStatus
-from tests.unit.api.heygem.heygem_client import AUDIO, VIDEO, Easy, easy
+from tests.unit.api.heygem.heygem_client import AUDIO, VIDEO, HeygemClient, heygem_service
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, serving
 from tests.unit.net.web import answer, canary
 from tests.unit.net.web import serving as serving_web
@@ -43,7 +43,7 @@ LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",))
     ],
 )
 def test_unusable_submissions(tmp_path: Path, fields: dict[str, Any], msg: str) -> None:
-    with easy(tmp_path) as service:
+    with heygem_service(tmp_path) as service:
         (service.root / "temp" / "empty.mp4").touch()
         (service.root / "temp" / "large.mp4").write_bytes(bytes(MAX_UPLOAD_BYTES + 1))
         refused = service.submit(**fields)
@@ -54,14 +54,14 @@ def test_unusable_submissions(tmp_path: Path, fields: dict[str, Any], msg: str) 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff\xfe", b"audio_url=talk.wav", b"[" * 5000, b" " * 70_000])
 def test_a_body_that_is_no_object(tmp_path: Path, body: bytes) -> None:
-    with easy(tmp_path) as service:
+    with heygem_service(tmp_path) as service:
         refused = service.answer(service.http.post("/easy/submit", content=body))
         assert (refused["code"], refused["success"]) == (10002, False)
         assert refused["msg"].startswith("参数异常")
 
 
 def test_what_the_switches_mean(tmp_path: Path) -> None:
-    with easy(tmp_path, super_resolution_engine="wav2lip:gan") as service:
+    with heygem_service(tmp_path, super_resolution_engine="wav2lip:gan") as service:
         loops = {None: "pingpong", "": "pingpong", 1: "pingpong", "1": "pingpong", 0: "loop", "0": "loop", 2: "loop"}
         for number, (pn, loop) in enumerate(loops.items()):
             service.submit(f"task-{number}", pn=pn)
@@ -84,7 +84,7 @@ def test_what_the_switches_mean(tmp_path: Path) -> None:
 def test_inputs_by_url_and_none_without_a_root(tmp_path: Path) -> None:
     with (
         serving_web(lambda path, send: send(answer(AUDIO if "wav" in path else VIDEO))) as web,
-        easy(tmp_path, LOOPBACK, has_root=False) as service,
+        heygem_service(tmp_path, LOOPBACK, has_root=False) as service,
     ):
         refused = service.submit()
         assert refused["code"] == 10002 and "heygem.root" in refused["msg"]
@@ -98,12 +98,12 @@ def test_inputs_by_url_and_none_without_a_root(tmp_path: Path) -> None:
 
 
 def test_private_addresses_are_not_reached(tmp_path: Path) -> None:
-    with canary() as bird, easy(tmp_path) as service:
+    with canary() as bird, heygem_service(tmp_path) as service:
         assert service.submit(video_url=bird.url("/v.mp4"))["code"] == 10002
 
 
 def test_a_code_is_one_task_at_a_time(tmp_path: Path) -> None:
-    with easy(tmp_path) as service:
+    with heygem_service(tmp_path) as service:
         assert service.submit()["code"] == 10000
         again = service.submit()
         assert again == {
@@ -131,7 +131,7 @@ def test_a_code_that_is_arriving_is_running(tmp_path: Path) -> None:
         goes_on.wait(60)
         send(answer(AUDIO))
 
-    with serving_web(slow) as web, easy(tmp_path, LOOPBACK) as service:
+    with serving_web(slow) as web, heygem_service(tmp_path, LOOPBACK) as service:
         answers: list[int] = []
         first = threading.Thread(target=lambda: answers.append(service.submit(audio_url=web.url("/a.wav"))["code"]))
         first.start()
@@ -143,7 +143,7 @@ def test_a_code_that_is_arriving_is_running(tmp_path: Path) -> None:
 
 
 def test_which_job_a_code_names_survives_a_restart(tmp_path: Path) -> None:
-    with easy(tmp_path) as service:
+    with heygem_service(tmp_path) as service:
         service.submit()
         service.service.finish(service.job_id())
     again = MemoryService(tmp_path / "data")
@@ -151,11 +151,11 @@ def test_which_job_a_code_names_survives_a_restart(tmp_path: Path) -> None:
         serving(again, heygem=HeygemConfig(enabled=True)) as url,
         httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
     ):
-        assert Easy(http, again, tmp_path).task()["status"] == 2
+        assert HeygemClient(http, again, tmp_path).task()["status"] == 2
 
 
 def test_codes_of_other_keys_are_unknown(tmp_path: Path) -> None:
-    with easy(tmp_path) as service:
+    with heygem_service(tmp_path) as service:
         keys = FileKeyRing(service.service.files.root)
         (_, one), (_, other) = keys.add("one"), keys.add("other")
         service.http.headers["X-API-Key"] = one
@@ -170,7 +170,7 @@ def test_codes_of_other_keys_are_unknown(tmp_path: Path) -> None:
 
 
 def test_a_full_service_is_busy(tmp_path: Path) -> None:
-    with easy(tmp_path) as service:
+    with heygem_service(tmp_path) as service:
         service.service.is_full = True
         assert service.submit() == {"code": 10001, "data": {}, "msg": "忙碌中", "success": True}
         assert service.service.uploads() == []
@@ -179,7 +179,7 @@ def test_a_full_service_is_busy(tmp_path: Path) -> None:
 
 
 def test_strict_has_the_habits_of_the_original(tmp_path: Path) -> None:
-    with easy(tmp_path, strict=True) as service:
+    with heygem_service(tmp_path, strict=True) as service:
         assert service.submit("one")["code"] == 10000
         assert service.submit("two") == {"code": 10001, "data": {}, "msg": "忙碌中", "success": True}
         assert service.task("one")["status"] == service.task("one")["status"] == 1
@@ -191,7 +191,7 @@ def test_strict_has_the_habits_of_the_original(tmp_path: Path) -> None:
 
 
 def test_two_submissions_at_once_are_not_both_let_in_when_strict(tmp_path: Path) -> None:
-    with easy(tmp_path, strict=True) as service:
+    with heygem_service(tmp_path, strict=True) as service:
         codes: list[int] = []
         at_once = [
             threading.Thread(target=lambda n=number: codes.append(service.submit(f"task-{n}")["code"]))
@@ -205,7 +205,7 @@ def test_two_submissions_at_once_are_not_both_let_in_when_strict(tmp_path: Path)
 
 
 def test_cancel(tmp_path: Path) -> None:
-    with easy(tmp_path) as service:
+    with heygem_service(tmp_path) as service:
         service.submit("by query"), service.submit("by body")
         for query, body in (({"code": "by query"}, None), ({}, {"code": "by body"})):
             cancelled = service.answer(service.http.post("/easy/cancel", params=query, json=body))
@@ -218,14 +218,14 @@ def test_cancel(tmp_path: Path) -> None:
 
 
 def test_download_before_the_end(tmp_path: Path) -> None:
-    with easy(tmp_path) as service:
+    with heygem_service(tmp_path) as service:
         assert service.http.get("/easy/download?code=task-1").json()["code"] == "not_found"
         service.submit()
         assert service.http.get("/easy/download?code=task-1").status_code == 409
 
 
 def test_a_defect_tells_nothing_of_the_inside(tmp_path: Path) -> None:
-    with easy(tmp_path) as service:
+    with heygem_service(tmp_path) as service:
         service.submit()
         service.service.finish(service.job_id())
         (service.root / "temp" / "task-1-r.mp4").mkdir()

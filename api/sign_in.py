@@ -17,7 +17,7 @@ class SessionView(BaseModel):
     name: str | None = Field(description="Name of the API key in use; null if none is required.")
 
 
-class SessionRoutes:
+class SignInRoutes:
     """Handlers of /v1/session."""
 
     def __init__(self, keys: KeyRing) -> None:
