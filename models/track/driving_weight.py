@@ -18,7 +18,7 @@ from models.track.skip_reason import SkipReason
 EASE_SECONDS: Final = 0.2
 
 # From 0 to 1, the patch fades in first, still showing the frame's own mouth shape; then the mouth moves to the wanted
-# shape. Two different mouths are never blended.
+# shape. Two different mouths are blended in silence only, where the mouth is held until the patch is gone.
 _PATCH_SHARE = 0.45
 _MOUTH_START = 0.25
 

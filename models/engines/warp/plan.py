@@ -241,7 +241,8 @@ def plan_block(
     """
     source_index = np.asarray(source_index, np.int32)
     shape = shown_shape(avatar, mouth, source_index)
-    hold = (1 - mouth.gate) * mouth_share(avatar.track.driving_weight[source_index])
+    # A held mouth stays held next to gaps, where only its patch fades out: the source's own mouth may be open there.
+    hold = (1 - mouth.gate).astype(np.float32)
     return plan_in_shots(avatar, shape, source_index, state, first_frame=first_frame, hold=hold)
 
 

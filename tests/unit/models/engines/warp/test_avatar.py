@@ -21,6 +21,7 @@ from models.engines.warp.exemplars import choose_frames
 from models.engines.warp.painting.fields import CONTROL_IDS
 from models.engines.warp.plan import MouthPlan, ease, plan_block, plan_in_shots, plan_mouth
 from models.mouth.lip_model import lip_gaps
+from models.mouth.shape import OPEN_MOUTH
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.raw_landmarks import RawLandmarks
 from tests.unit.models.synthetic_avatar import ABSENT, NUM_FRAMES, FilmedAvatar, make_avatar, mouth_shapes
@@ -177,6 +178,18 @@ def test_the_mouth_comes_home_beside_a_gap(warp_avatar: WarpAvatar) -> None:
     own = warp_avatar.track.shape
     share = ((eased - own)[:, 0] / (wanted - own)[:, 0])[first - 4 : first + 1]
     assert (np.diff(share) <= 0).all()
+
+
+def test_a_held_mouth_stays_closed_beside_a_gap(warp_avatar: WarpAvatar) -> None:
+    shape = warp_avatar.track.shape.copy()
+    shape[ABSENT[0] - 5 : ABSENT[-1] + 6, 0] = 0.12  # the source's own mouth is open there
+    avatar = replace(warp_avatar, track=replace(warp_avatar.track, shape=shape))
+    index = np.arange(NUM_FRAMES, dtype=np.int32)
+    silence = MouthBlock(np.zeros((NUM_FRAMES, 8), np.float32), np.zeros(NUM_FRAMES, np.float32))
+    plan, _ = plan_block(avatar, silence, index, 0, None)
+    rows = [CONTROL_IDS.index(point) for point in (13, 14)]  # middles of the inner lips
+    gap = plan.target_head[:, rows[0], 1] - plan.target_head[:, rows[1], 1]
+    assert np.abs(gap).max() < OPEN_MOUTH
 
 
 def test_the_patch_fades_and_the_gap_is_untouched(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
