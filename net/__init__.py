@@ -1,1 +1,1 @@
-"""Everything that goes out to the network: guarded addresses, fetched inputs, webhooks."""
+"""Outgoing connections: address checks, URL downloads, webhooks."""

@@ -1,4 +1,4 @@
-"""Who is served: with API keys, whoever has one; without, this machine alone, unless the operator says otherwise."""
+"""Who may use the API: callers with an API key, or, as long as no key exists, this machine only (configurable)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from net.target import is_loopback
 FRONT_HEADER = "x-lipwright-front"
 """Request header in which `launch.front_proxy` names the connected peer and its HTTP version: `ADDRESS VERSION`.
 
-The front writes it anew for every request. A caller that reaches Serve itself can only make itself a stranger with it.
+The proxy overwrites it for every request. A caller that reaches Serve directly can only lower its own rights with it.
 """
 
 
 @dataclass(frozen=True)
 class AccessRule:
-    """The rule of one service; everybody who lets in, starts or examines one asks here.
+    """Access rule of one service, used by the API, the launcher and the doctor.
 
     Attributes:
-        has_keys: Whether there is an API key.
-        allow_without_keys: Whether strangers are served as long as there is none.
-        trusted_proxies: Networks (CIDR) of proxies that are believed what they say of the way to them.
+        has_keys: Whether an API key exists.
+        allow_without_keys: Whether other machines are served while no key exists.
+        trusted_proxies: Networks (CIDR) of proxies whose X-Forwarded headers are trusted.
     """
 
     has_keys: bool
@@ -30,29 +30,29 @@ class AccessRule:
     trusted_proxies: tuple[str, ...] = ()
 
     def may_listen(self, host: str) -> bool:
-        """Whether the service may listen on an address: not where strangers would be served without a key."""
+        """Whether the service may listen on an address: not if it would serve other machines without a key."""
         return self.has_keys or self.allow_without_keys or is_private(host)
 
     def serves_without_key(self, is_from_here: bool) -> bool:
-        """Whether a request is served that carries no key, by whether it comes from this machine."""
+        """Whether a request without a key is served, given whether it comes from this machine."""
         return not self.has_keys and (self.allow_without_keys or is_from_here)
 
     def trusts(self, peer: str) -> bool:
-        """Whether the peer of a connection is a proxy that is believed; never where peers are hidden."""
+        """Whether the peer of a connection is a trusted proxy; never if peers are unknown."""
         try:
             address = ip_address(peer)
         except ValueError:
             return False
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped  # what a socket for both versions calls an IPv4 peer
+            address = address.ipv4_mapped  # an IPv4 peer of a dual-stack socket
         return not hides_peers() and any(address in ip_network(net, strict=False) for net in self.trusted_proxies)
 
 
 def is_private(host: str) -> bool:
-    """Whether only this machine reaches what listens on `host`."""
+    """Whether only this machine can reach a server that listens on `host`."""
     return is_loopback(host) and not hides_peers()
 
 
 def hides_peers() -> bool:
-    """Whether Serve's HAProxy is in front: it listens on every address, and every peer is that HAProxy, on loopback."""
+    """Whether Serve's HAProxy is used: it listens on every address, and every peer is that HAProxy on loopback."""
     return os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"

@@ -1,4 +1,4 @@
-"""One file from a URL, streamed to a writer: every address checked, every wait and every byte bounded."""
+"""Downloads a file from a URL to a writer, with address checks, timeouts and a size limit."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from errors import MediaLimitError, UrlFetchError, UrlRefusedError
 from net.ssrf_guard import SsrfGuard, fetch_errors
 from net.target import Target
 
-_BATCH_BYTES = 1 << 20  # one trip to a thread per MiB
+_BATCH_BYTES = 1 << 20  # one write in a thread per MiB
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HEADERS = (("User-Agent", "lipwright"), ("Accept", "*/*"), ("Accept-Encoding", "identity"))
 
 
 class Writer(Protocol):
-    """Where the bytes go."""
+    """Receives the downloaded bytes."""
 
     def write(self, piece: bytes) -> object:
-        """Append `piece`. May block: it is called in a thread."""
+        """Appends `piece`. May block: it is called in a thread."""
 
 
 OnBytes = Callable[[int], Awaitable[object]]
-"""Told how many bytes have come since it was told last; what it raises ends the fetch."""
+"""Called with the number of bytes received since the last call; an exception aborts the download."""
 
 
 async def _ignore(num_bytes: int) -> None:
-    """Nobody wants to know."""
+    """Default for `on_bytes`."""
 
 
 async def fetch(url: str, writer: Writer, max_bytes: int, guard: SsrfGuard, on_bytes: OnBytes = _ignore) -> int:
-    """Get what `url` names and return its bytes; redirects are followed, each checked like the first.
+    """Downloads `url` and returns the number of bytes. Follows redirects, each checked like the first URL.
 
-    An answer is given up when nothing comes for `stall_timeout_s`, or when it falls behind `min_bytes_per_s`, so the
-    whole takes no longer than `max_bytes` at that rate and a minute or so for connections and redirects.
+    The download is aborted if no data arrives for `stall_timeout_s` or if it is slower than `min_bytes_per_s`, so it
+    takes at most the time of `max_bytes` at that rate, plus about a minute for connections and redirects.
 
     Raises:
-        UrlRefusedError: The URL, or one that it redirects to, may not be reached.
-        UrlFetchError: There is no proper answer, or it is too slow. The message holds nothing of it but its status.
-        MediaLimitError: It is larger than `max_bytes`.
+        UrlRefusedError: The URL, or a redirect target, is not allowed.
+        UrlFetchError: The server does not respond properly or is too slow. The message reveals only its status.
+        MediaLimitError: The file is larger than `max_bytes`.
     """
     target = guard.check(url)
     for _ in range(guard.network.max_redirects + 1):
@@ -59,7 +59,7 @@ async def fetch(url: str, writer: Writer, max_bytes: int, guard: SsrfGuard, on_b
 
 @asynccontextmanager
 async def _answer(target: Target, guard: SsrfGuard) -> AsyncIterator[tuple[httpcore.Response, asyncio.Timeout]]:
-    """The answer to one GET, with the bound of the block, which the block may put off."""
+    """Yields the response to one GET, and the timeout of the block, which the block may extend."""
     network = guard.network
     timeouts = dict.fromkeys(("connect", "read", "write", "pool"), network.stall_timeout_s)
     with fetch_errors(target):
@@ -72,7 +72,7 @@ async def _answer(target: Target, guard: SsrfGuard) -> AsyncIterator[tuple[httpc
 
 
 class _Download:
-    """The body of one answer on its way to a writer."""
+    """Copies the body of one response to a writer."""
 
     def __init__(self, target: Target, response: httpcore.Response, guard: SsrfGuard, bound: asyncio.Timeout) -> None:
         self._target = target
@@ -81,7 +81,7 @@ class _Download:
         self._bound = bound
 
     async def save(self, writer: Writer, max_bytes: int, on_bytes: OnBytes) -> int:
-        """Write the body and return its bytes."""
+        """Writes the body and returns its length."""
         self._check_head(max_bytes)
         latest = self._bound.when()
         assert latest is not None
@@ -106,13 +106,13 @@ class _Download:
             raise UrlFetchError(f"{self._target}: expected status 200, found {self._response.status}.")
         encoding = _header(self._response, b"content-encoding").lower()
         if encoding not in ("", "identity"):
-            raise UrlFetchError(f"{self._target}: expected the file as it is, found it compressed.")
+            raise UrlFetchError(f"{self._target}: expected an uncompressed response, found a Content-Encoding.")
         length = _header(self._response, b"content-length")
         if length.isdecimal() and int(length) > max_bytes:
             raise MediaLimitError(f"{self._target}: expected at most {max_bytes} bytes, found {length}.")
 
 
 def _header(response: httpcore.Response, name: bytes) -> str:
-    """The first header of that name, empty when there is none."""
+    """Returns the first header of that name; empty if there is none."""
     values = (value for key, value in response.headers if key.lower() == name)
     return next(values, b"").decode("utf-8", "replace")

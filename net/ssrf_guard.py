@@ -1,8 +1,8 @@
-"""Which addresses may be reached, and connections that go to a checked address and nowhere else.
+"""Protection against server-side request forgery (SSRF): connects only to allowed addresses.
 
-The host is resolved here and every address that it has must be allowed; the connection is then made to one of these
-addresses, so a name that answers differently the next time (DNS rebinding) gains nothing. TLS and the Host header
-keep the name. Proxies named in the environment are not used: they would resolve the name themselves.
+The host name is resolved once, all its addresses must be allowed, and the connection is made to one of them, so DNS
+rebinding has no effect. TLS and the Host header use the name. Proxies from the environment are ignored because they
+would resolve the name themselves.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from net.target import Target
 
 Address = IPv4Address | IPv6Address
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Host and port in, the text of all its addresses out; OSError when it has none."""
+"""Resolves a host and port to its addresses as text; raises OSError if it has none."""
 
-_UNICAST = IPv6Network("2000::/3")  # all that IANA has given out as global unicast
+_UNICAST = IPv6Network("2000::/3")  # global unicast addresses assigned by IANA
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the IPv4 address is in the last 32 bits
-# Special ranges that `is_global` of Python 3.11 lets through: 6to4 relays (RFC 7526), documentation (RFC 9637).
+# Special ranges that `is_global` of Python 3.11 accepts: 6to4 relays (RFC 7526), documentation (RFC 9637).
 _SPECIAL = (IPv4Network("192.88.99.0/24"), IPv6Network("3fff::/20"))
 _WEB_PORTS = (80, 443)
 _FIRST_FREE_PORT = 1024
@@ -37,9 +37,9 @@ _LOOKUP_THREADS = 8
 
 
 async def resolve_host(host: str, port: int) -> list[str]:
-    """All addresses of `host`, from the system's resolver.
+    """Resolves `host` with the system's resolver.
 
-    Look-ups have threads of their own: slow name servers of strangers hold up nothing but other look-ups.
+    Lookups have their own threads, so that slow name servers delay nothing but other lookups.
 
     Raises:
         OSError: The name has no address.
@@ -51,15 +51,15 @@ async def resolve_host(host: str, port: int) -> list[str]:
 
 
 class SsrfGuard:
-    """The rules of one `NetworkConfig`.
+    """Checks URLs and addresses against a `NetworkConfig`.
 
     Args:
-        network: The rules.
-        resolve: Looks names up.
-        tls: Trusted certificates; None takes the system's and certifi's.
+        network: The allowed schemes and networks, and the timeouts.
+        resolve: Resolves host names.
+        tls: Trusted certificates; default: the system's and certifi's.
 
     Raises:
-        ConfigError: `allowed_networks` holds something that is no network.
+        ConfigError: `allowed_networks` contains an invalid network.
     """
 
     def __init__(
@@ -76,23 +76,23 @@ class SsrfGuard:
             ) from error
 
     def check(self, url: str) -> Target:
-        """Check all of `url` that can be checked without looking its host up.
+        """Checks everything about `url` that needs no name lookup, and returns its target.
 
         Raises:
-            UrlRefusedError: It may not be reached.
+            UrlRefusedError: It is not allowed.
         """
         return self.checked(Target.parse(url))
 
     def checked(self, target: Target) -> Target:
-        """`target` itself when nothing forbids it so far.
+        """Returns `target` if it is allowed as far as is known without a name lookup.
 
         Raises:
-            UrlRefusedError: It may not be reached.
+            UrlRefusedError: It is not allowed.
         """
         if target.scheme not in self.network.url_schemes:
             expected = " or ".join(self.network.url_schemes)
             raise UrlRefusedError(f"{target}: expected the scheme {expected}, found {target.scheme}.")
-        # Lower ports belong to mail, remote logins and others that can be talked into things by a crafted request.
+        # Lower ports belong to services such as mail and SSH, which a crafted request could abuse.
         if target.port not in _WEB_PORTS and target.port < _FIRST_FREE_PORT:
             raise UrlRefusedError(f"{target}: expected port 80, 443 or one from 1024, found {target.port}.")
         address = target.address
@@ -101,7 +101,7 @@ class SsrfGuard:
         return target
 
     def allows(self, address: Address) -> bool:
-        """Whether `address` is public, or in one of the networks allowed by name."""
+        """Whether `address` is public or in one of `allowed_networks`."""
         plain = (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address
         if any(plain in network for network in self._allowed):
             return True
@@ -112,17 +112,17 @@ class SsrfGuard:
         return plain.is_global and (isinstance(plain, IPv4Address) or plain in _UNICAST)
 
     async def addresses(self, target: Target) -> list[Address]:
-        """Look the host up.
+        """Resolves the host.
 
         Raises:
             UrlRefusedError: One of its addresses is not allowed.
-            UrlFetchError: It has none.
+            UrlFetchError: It has no address.
         """
         literal = target.address
         try:
             texts = [str(literal)] if literal is not None else await self._resolve(target.host, target.port)
             found: list[Address] = [ipaddress.ip_address(text) for text in dict.fromkeys(texts)]
-        except (OSError, ValueError) as error:  # ValueError: the look-up cannot spell the name
+        except (OSError, ValueError) as error:  # ValueError: the name cannot be encoded
             raise UrlFetchError(f"{target}: the host {target.host} has no address.") from error
         if not found:
             raise UrlFetchError(f"{target}: the host {target.host} has no address.")
@@ -131,7 +131,7 @@ class SsrfGuard:
         return found
 
     def pool(self, target: Target) -> httpcore.AsyncConnectionPool:
-        """Connections to the checked addresses of `target`."""
+        """Returns a connection pool for the checked addresses of `target`."""
         return httpcore.AsyncConnectionPool(
             ssl_context=self._tls or _system_tls(),
             max_connections=1,
@@ -142,18 +142,18 @@ class SsrfGuard:
 
 @contextmanager
 def fetch_errors(target: Target) -> Iterator[None]:
-    """Turn every way in which an exchange with `target` fails into UrlFetchError.
+    """Translates all errors of an exchange with `target` into UrlFetchError.
 
-    The library's own texts are left out: they can quote what the other side sent.
+    The library's messages are omitted because they can quote what the server sent.
     """
     try:
         yield
     except (httpcore.ConnectTimeout, httpcore.ConnectError) as error:
-        raise UrlFetchError(f"{target}: no connection could be made{_certificate_fault(error)}.") from error
+        raise UrlFetchError(f"{target}: connection failed{_certificate_fault(error)}.") from error
     except (httpcore.TimeoutException, TimeoutError) as error:
-        raise UrlFetchError(f"{target}: the answer took too long.") from error
+        raise UrlFetchError(f"{target}: the server took too long to respond.") from error
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-        raise UrlFetchError(f"{target}: the answer broke off or is no HTTP.") from error
+        raise UrlFetchError(f"{target}: the response was cut off or is not HTTP.") from error
 
 
 def _certificate_fault(error: BaseException | None) -> str:
@@ -165,7 +165,7 @@ def _certificate_fault(error: BaseException | None) -> str:
 
 
 class _GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to the checked addresses of one target."""
+    """Connects only to the checked addresses of one target."""
 
     def __init__(self, guard: SsrfGuard, target: Target) -> None:
         self._guard = guard
@@ -180,7 +180,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first address that answers; `timeout` bounds look-up and all tries together."""
+        """Connects to the first address that responds; `timeout` covers the lookup and all attempts."""
         loop = asyncio.get_running_loop()
         limit_s = self._guard.network.connect_timeout_s
         deadline = loop.time() + limit_s
@@ -188,7 +188,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
             async with asyncio.timeout(limit_s):
                 addresses = await self._guard.addresses(self._target)
         except TimeoutError as error:
-            raise UrlFetchError(f"{self._target}: the look-up of {host} took longer than {limit_s:g} s.") from error
+            raise UrlFetchError(f"{self._target}: the lookup of {host} timed out after {limit_s:g} s.") from error
         last: Exception = httpcore.ConnectError("no address")
         for number, address in enumerate(addresses):
             share_s = (deadline - loop.time()) / (len(addresses) - number)
@@ -202,7 +202,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
 
 
 def _embedded(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that packets to `address` end up at."""
+    """Returns the IPv4 address that is embedded in `address` and to which packets are routed."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.sixtofour
@@ -210,8 +210,8 @@ def _embedded(address: IPv6Address) -> IPv4Address | None:
 
 def _not_public(target: Target) -> UrlRefusedError:
     return UrlRefusedError(
-        f"{target}: expected a host with public addresses only, found one that is not (network.allowed_networks "
-        "of the service names exceptions)."
+        f"{target}: expected a host with public addresses only, found a private one (network.allowed_networks "
+        "lists exceptions)."
     )
 
 

@@ -1,4 +1,4 @@
-"""A URL taken apart once: what is checked is what is connected to."""
+"""A URL parsed once, so that the checked host is the one connected to."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class Target:
-    """Where a request goes. `str(target)` may be shown: it has neither credentials nor the query.
+    """Destination of a request. `str(target)` is safe to show: it contains neither credentials nor the query.
 
     Args:
         scheme: In lower case.
         host: A name in ASCII without a trailing dot, or an address without brackets.
         port: TCP port.
-        path: Path and query as they are sent.
+        path: Path and query as sent.
     """
 
     scheme: str
@@ -42,10 +42,10 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """The target of an absolute URL.
+        """Parses an absolute URL.
 
         Raises:
-            UrlRefusedError: It is no URL, has no proper host, or carries credentials.
+            UrlRefusedError: It is not a URL, has no valid host, or contains credentials.
         """
         if len(text) > _MAX_CHARS or _UNSAFE.search(text):
             raise UrlRefusedError(f"{shown(text)}: expected a URL of at most {_MAX_CHARS} plain characters.")
@@ -62,20 +62,20 @@ class Target:
         return cls(url.scheme, host, port, url.raw_path)
 
     def join(self, location: str) -> Target:
-        """The target that a `Location` header of this one's answer names."""
+        """Returns the target of a `Location` header in this target's response."""
         try:
             return Target.parse(str(httpx.URL(self._text()).join(location)))
         except (httpx.InvalidURL, ValueError) as error:
-            raise UrlRefusedError(f"{self}: redirects to {shown(location)}, which is no URL.") from error
+            raise UrlRefusedError(f"{self}: redirects to {shown(location)}, which is not a URL.") from error
 
     @property
     def address(self) -> IPv4Address | IPv6Address | None:
-        """The address that the host itself spells out, in any form that a resolver would take; None for a name.
+        """The address if the host is one, in any notation that resolvers accept; None for a name.
 
         A host whose last label is a number is an address (WHATWG URL, "ends in a number checker").
 
         Raises:
-            UrlRefusedError: The host looks like an address and is none.
+            UrlRefusedError: The host looks like an address but is not valid.
         """
         if self.host == "localhost" or self.host.endswith(".localhost"):  # RFC 6761, section 6.3
             return IPv4Address("127.0.0.1")
@@ -91,13 +91,13 @@ class Target:
 
     @property
     def file_name(self) -> str:
-        """The last segment of the path, or the host where there is none. For people; not safe as a path."""
+        """The last segment of the path, or the host if there is none. For display only; not safe as a path."""
         path = self.path.decode("ascii").partition("?")[0]
         return unquote(path.rpartition("/")[2], errors="replace") or self.host
 
     @property
     def url(self) -> httpcore.URL:
-        """The form that httpcore sends; nothing is parsed again."""
+        """The URL for httpcore, without parsing it again."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return httpcore.URL(scheme=self.scheme, host=host, port=self.port, target=self.path)
 
@@ -112,23 +112,23 @@ class Target:
 
 def _is_address(host: str) -> bool:
     try:
-        return "%" not in str(ipaddress.ip_address(host))  # a zone names one of this machine's own links
+        return "%" not in str(ipaddress.ip_address(host))  # a zone identifies a local link
     except ValueError:
         return False
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` (a name, or an address with or without brackets) is this machine as seen by itself."""
+    """Whether `host` (a name, or an address with or without brackets) is loopback."""
     try:
         address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return host.lower() == "localhost"
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None  # a socket of both families
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None  # a dual-stack socket
     return (mapped or address).is_loopback
 
 
 def shown(text: str) -> str:
-    """A URL for a message: without credentials, query and fragment, in printable characters, not too long."""
+    """Returns a URL for messages: without credentials, query and fragment, printable, and shortened."""
     plain = _USER_INFO.sub("//", re.split(r"[?#]", text, maxsplit=1)[0])
     printable = "".join(char if char.isprintable() else "?" for char in plain)
     return printable if len(printable) <= _MAX_SHOWN_CHARS else printable[:_MAX_SHOWN_CHARS] + "..."

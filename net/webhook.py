@@ -1,4 +1,4 @@
-"""One signed webhook (Standard Webhooks 1.0.0, github.com/standard-webhooks/standard-webhooks, spec)."""
+"""Delivers a signed webhook (Standard Webhooks 1.0.0, github.com/standard-webhooks/standard-webhooks, spec)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from errors import UrlFetchError, UrlRefusedError
 from net.ssrf_guard import SsrfGuard, fetch_errors
 
 _GONE = 410
-# The specification's example schedule, after the first try: 5 s, 5 min, 30 min, 2, 5, 10, 14, 20 and 24 h.
+# The specification's example schedule, after the first attempt: 5 s, 5 min, 30 min, 2, 5, 10, 14, 20 and 24 h.
 _DELAYS_S = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
 _JITTER = 0.2
 
 
 async def deliver(url: str, secret: str, event_id: str, payload: bytes, network: NetworkConfig) -> None:
-    """Post `payload` once; returns when the receiver answers with 2xx. Its answer is not read, redirects are failures.
+    """Posts `payload` once and returns when the receiver responds with 2xx. Redirects count as failures.
 
     Args:
-        url: Where to.
+        url: URL of the receiver.
         secret: `whsec_...`, shared with the receiver.
-        event_id: The same at every try of one event; receivers drop what they know. Without a full stop.
+        event_id: The same for every attempt of one event, so that receivers can drop duplicates. Contains no full stop.
         payload: JSON in UTF-8.
-        network: What may be reached, and how long it may take.
+        network: Allowed addresses and timeouts.
 
     Raises:
-        UrlRefusedError: The URL may not be called, or its receiver answers that it is gone: trying again is no use.
-        UrlFetchError: It was not delivered; try again later.
+        UrlRefusedError: The URL is not allowed, or the receiver responds with 410: do not retry.
+        UrlFetchError: It was not delivered; retry later.
     """
     guard = SsrfGuard(network)
     target = guard.check(url)
@@ -43,18 +43,18 @@ async def deliver(url: str, secret: str, event_id: str, payload: bytes, network:
         ):
             status = response.status
     if status == _GONE:
-        raise UrlRefusedError(f"{target}: the receiver wants no webhooks any more (status {status}).")
+        raise UrlRefusedError(f"{target}: the receiver is gone (status {status}).")
     if not 200 <= status < 300:
         raise UrlFetchError(f"{target}: expected a status of 2xx, found {status}.")
 
 
 def retry_delay_s(num_failed: int) -> float:
-    """How long to wait after the `num_failed`-th failure (from 1): the specification's schedule, up to a fifth more."""
+    """Returns the delay after the `num_failed`-th failure (from 1): the specification's schedule, plus up to 20 %."""
     return _DELAYS_S[min(num_failed, len(_DELAYS_S)) - 1] * random.uniform(1.0, 1.0 + _JITTER)
 
 
 def _signed(secret: str, event_id: str, payload: bytes, now: datetime) -> list[tuple[str, str]]:
-    """The headers of one try: the signature covers id, time and payload."""
+    """Returns the headers of one attempt; the signature covers id, time and payload."""
     return [
         ("User-Agent", "lipwright"),
         ("Content-Type", "application/json"),
