@@ -1,4 +1,4 @@
-"""The result: segments joined by copying packets, with the caller's own sound beside them."""
+"""Concatenates segments by packet copy and muxes them with the caller's audio."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from media.container import open_container
 from media.frame_table import video_stream
 from media.probe import VideoInfo
 
-# ISO/IEC 14496-3, table 1.18: the rates that AAC can name.
+# ISO/IEC 14496-3, table 1.18: sample rates of AAC.
 _AAC_RATES: Final = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350})
 _FALLBACK_RATE: Final = 48000
 _AAC_FRAME: Final = 1024
 _MAX_BITS_PER_SAMPLE: Final = 5
-"""AAC carries at most 6144 bits a frame and channel, that is 6 a sample."""
+"""AAC carries at most 6144 bits per frame and channel, that is 6 per sample."""
 _BITS_PER_CHANNEL: Final = 96_000
 
 
@@ -46,20 +46,20 @@ def concat_segments(
     limits: MediaLimits | None = None,
     tags: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Writes the finished MP4: video by packet copy, the caller's sound as AAC, `moov` in front, nothing late.
+    """Writes the result as MP4: video by packet copy, the caller's audio as AAC, `moov` in front.
 
     Args:
         segments: Files that `media.writer.SegmentWriter` made with the same settings, in order.
-        audio: The caller's own file; its sound keeps its rate where AAC has it, and up to two channels.
-        out: The file to write; it appears as a whole or not at all.
-        info: What the segments were written with.
-        num_frames: Frames that all segments together must have. Sound behind the last one is cut.
-        limits: Bounds on `audio`; the default ones if None.
-        tags: Metadata of the file, by any names.
+        audio: The caller's file; its audio keeps its sample rate if AAC supports it, and up to two channels.
+        out: The file to write; it is created atomically.
+        info: The format of the segments.
+        num_frames: Frames that all segments together must have. Audio beyond the last one is cut.
+        limits: Limits on `audio`; the default limits if None.
+        tags: Metadata of the file.
 
     Raises:
-        StoredFileError: A segment is gone or was cut, or they differ in their settings.
-        MediaError: The sound cannot be read.
+        StoredFileError: A segment is missing or truncated, or the segments differ in their settings.
+        MediaError: The audio cannot be read.
     """
     track = AudioTrack(audio, limits or MediaLimits())
     handle, name = tempfile.mkstemp(dir=out.parent, prefix=out.stem, suffix=".mp4")
@@ -89,7 +89,7 @@ def _mux(
     sound = _add_aac_stream(container, track)
     video_packets = _video_packets(segments, video, headers, delay, info)
     sound_packets = _sound_packets(track, sound, Fraction(num_frames) / info.fps)
-    # The muxer holds packets back until it has some of each stream, so both are fed in step.
+    # The muxer buffers packets until it has some of each stream, so both are fed in step.
     pending = next(sound_packets, None)
     num_done = 0
     for packet in video_packets:
@@ -109,10 +109,10 @@ def _mux(
 def _video_packets(
     segments: Sequence[Path], stream: VideoStream, headers: bytes | None, delay: int, info: VideoInfo
 ) -> Iterator[Packet[VideoStream]]:
-    """Packets of all segments, their times counted in frames from the start of the result.
+    """Yields the packets of all segments, with times in frames from the start of the result.
 
-    Decoding times are counted anew, `delay` frames ahead of the order of the packets: a segment of one or two
-    frames was written with a smaller delay than its neighbours.
+    Decoding times are recomputed, `delay` frames before the position of the packet: segments of one or two frames were
+    written with a smaller delay than the others.
     """
     num_done = 0
     for path in segments:
@@ -135,14 +135,12 @@ def _video_packets(
 
 @contextmanager
 def _segment(path: Path) -> Iterator[InputContainer]:
-    """Open a file that this service wrote: what is wrong with it is nobody's input."""
+    """Opens a file that this service wrote: if it is damaged, the caller's input is not at fault."""
     try:
         with open_container(path, MediaLimits()) as container:
             yield container
     except (InputError, FFmpegError) as error:
-        raise StoredFileError(
-            f"{path.name}: expected a segment as it was written, found that it was changed."
-        ) from error
+        raise StoredFileError(f"{path.name}: the stored segment has been changed.") from error
 
 
 def _add_aac_stream(container: OutputContainer, track: AudioTrack) -> AudioStream:
@@ -156,13 +154,13 @@ def _add_aac_stream(container: OutputContainer, track: AudioTrack) -> AudioStrea
 
 
 def _sound_packets(track: AudioTrack, stream: AudioStream, video_seconds: Fraction) -> Iterator[Packet[AudioStream]]:
-    """The sound as AAC, cut at the end of the video."""
+    """Yields the audio as AAC, cut at the end of the video."""
     rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
     num_done = 0
     for samples in _frames_of(track.blocks(rate, layout, "fltp"), round(video_seconds * rate)):
         frame = AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
         frame.sample_rate = rate
-        # From these times the muxer learns the encoder's delay, and writes the edit list that hides it.
+        # From these times the muxer derives the encoder's delay and writes the edit list that hides it.
         frame.pts, frame.time_base = num_done, Fraction(1, rate)
         num_done += samples.shape[1]
         yield from stream.encode(frame)
@@ -170,7 +168,7 @@ def _sound_packets(track: AudioTrack, stream: AudioStream, video_seconds: Fracti
 
 
 def _frames_of(blocks: Iterator[NDArray[Any]], num_samples: int) -> Iterator[NDArray[np.float32]]:
-    """(channels, 1024) pieces of at most `num_samples` samples in all; the last one may be shorter."""
+    """Yields (channels, 1024) pieces of at most `num_samples` samples in total; the last one may be shorter."""
     parts: list[NDArray[Any]] = []
     num_held = 0
     for block in blocks:

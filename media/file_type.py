@@ -1,12 +1,12 @@
-"""What a file is, by its first bytes: names lie."""
+"""Detects the media type of a file by its first bytes; file names are not trusted."""
 
 from __future__ import annotations
 
 from typing import Final
 
 HEAD_BYTES: Final = 16
-"""How many of its first bytes say what a file is."""
-# Bytes, where they stand, and the media type.
+"""Number of bytes needed to detect the type."""
+# Signature, its offset, and the media type.
 _SIGNATURES: Final = (
     (b"\xff\xd8\xff", 0, "image/jpeg"),
     (b"\x89PNG\r\n\x1a\n", 0, "image/png"),
@@ -21,10 +21,10 @@ _SIGNATURES: Final = (
 
 
 def media_type_of(head: bytes) -> str:
-    """Return the media type of a file, by its first bytes; `application/octet-stream` of one that is none of the known.
+    """Returns the media type of a file; `application/octet-stream` if it is unknown.
 
     Args:
-        head: `HEAD_BYTES` of it, or the whole file.
+        head: The first `HEAD_BYTES` bytes, or the whole file.
     """
     for signature, start, media_type in _SIGNATURES:
         if head[start : start + len(signature)] == signature:

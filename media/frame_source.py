@@ -1,4 +1,4 @@
-"""What frames are read from."""
+"""Protocol of frame readers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class FrameSource(Protocol):
     """Frames of one video or picture, by their index. Not thread-safe."""
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Yield read-only planes in the order of `indices`; they stay valid while the caller holds them.
+        """Yields read-only frames in the order of `indices`; they stay valid while the caller holds them.
 
         Raises:
             ValueError: An index outside the range.
@@ -21,5 +21,5 @@ class FrameSource(Protocol):
         ...
 
     def close(self) -> None:
-        """End it; planes already handed out stay valid."""
+        """Closes the source; frames already returned stay valid."""
         ...

@@ -1,4 +1,4 @@
-"""Which source frame stands behind which output frame when the speech outlasts the source."""
+"""Maps output frames to source frames when the speech is longer than the source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Loop = Literal["pingpong", "loop", "hold"]
 
 
 def source_index(frame: int, num_source_frames: int, loop: Loop) -> int:
-    """Source frame shown at output frame `frame`.
+    """Returns the source frame shown at output frame `frame`.
 
     Args:
         frame: Output frame, 0 or more.

@@ -17,27 +17,26 @@ from media.probe import VideoInfo
 from media.upright import upright_planes
 from media.yuv_frame import YuvFrame
 
-# A seek throws away what the decoder has in flight; below this many frames, decoding on is cheaper.
+# A seek discards frames in the decoder; below this distance, decoding forward is cheaper.
 _FRAMES_PER_SEEK: Final = 8
 
 
 class FrameReader:
     """Reads frames of one video or picture by their index on the constant-rate grid.
 
-    Ascending indices decode on from where the last `read` stopped. A step back decodes from the key frame before
-    it and keeps as many frames up to it as fit `cache_bytes`, so that playing backward decodes a group of pictures
-    once if it fits, and once per cache-full otherwise. Beyond that cache and the decoder's own reference frames,
-    no frame is held. Not thread-safe.
+    Ascending indices continue decoding where the last `read` stopped. A step back decodes from the previous keyframe
+    and keeps as many frames as fit `cache_bytes`, so that reverse playback decodes a GOP once if it fits, and once per
+    cache size otherwise. No frame is held beyond that cache and the decoder's own reference frames. Not thread-safe.
 
     Args:
-        path: The file that `info` was probed from.
-        info: What `probe_video` returned for it.
-        cache_bytes: Memory for frames kept while going backward; at least one frame is kept.
+        path: The file.
+        info: The result of `probe_video` for it.
+        cache_bytes: Memory for frames in reverse playback; at least one frame is kept.
         num_threads: Threads of the decoder.
-        limits: Bounds that are enforced again on every frame; the default ones if None.
+        limits: Limits that are enforced again on every frame; the default limits if None.
 
     Raises:
-        MediaError: The file cannot be opened any more.
+        MediaError: The file can no longer be opened.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class FrameReader:
         self.close()
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Frames in the order of `indices`, decoded as they are asked for.
+        """Yields frames in the order of `indices`, decoded on demand.
 
         Args:
             indices: Frame indices in the half-open range [0, info.num_frames), in any order, repeats allowed.
@@ -87,17 +86,17 @@ class FrameReader:
             yield self._kept[min(frame, self._num_decodable - 1)]
 
     def close(self) -> None:
-        """Closes the file; planes already handed out stay valid."""
+        """Closes the file; frames already returned stay valid."""
         self._kept.clear()
         self._decoder.close()
 
     def _drop_after(self, frame: int) -> None:
-        """Lets go of what playing backward has passed."""
+        """Drops cached frames that reverse playback has passed."""
         for passed in [kept for kept in self._kept if kept > frame]:
             del self._kept[passed]
 
     def _decode_to(self, frame: int) -> None:
-        """Decodes until `frame` is kept; what was kept before is let go."""
+        """Decodes until `frame` is cached, and drops the previous cache."""
         self._kept.clear()
         key = self._table.key_before(frame)
         is_ahead = frame >= self._decoder.position
@@ -105,7 +104,7 @@ class FrameReader:
         if not is_ahead or key > self._decoder.position + _FRAMES_PER_SEEK:
             self._decoder.seek(frame)
         if not self._walk(frame, keep_from):
-            # The stream ended early: its last frame stands for all that are missing.
+            # The stream ended early: its last frame replaces the missing ones.
             self._keep_last_decodable(key)
 
     def _walk(self, frame: int, keep_from: int) -> bool:
@@ -114,7 +113,7 @@ class FrameReader:
             if index >= keep_from:
                 self._kept[index] = upright_planes(picture, self._info)
             if index >= frame:
-                # A frame lost to damage is shown as the next one that decodes.
+                # A damaged frame is replaced by the next one that decodes.
                 self._kept.setdefault(frame, self._kept[index])
                 return True
         return False

@@ -1,4 +1,4 @@
-"""Whether FFmpeg here can do what Lipwright asks of it: tried on tiny files, through the same code as jobs."""
+"""Tests whether the installed FFmpeg supports what Lipwright needs, on tiny files and with the code of jobs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DECODERS: Final = (
     *("h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "mpeg2video", "prores", "mjpeg", "png", "webp"),
     *("aac", "mp3", "opus", "vorbis", "flac", "alac", "pcm_s16le", "pcm_s24le", "amrnb", "wmav2"),
 )
-"""Codecs of callers' files that are promised."""
+"""Supported codecs of uploads."""
 
 _SAMPLES: Final = (
     ("webm", "libvpx-vp9"),
@@ -43,31 +43,31 @@ _SAMPLES: Final = (
     ("flac", "flac"),
     ("wav", "pcm_s16le"),
 )
-"""Formats and encoders of small files that are made and read back, where this FFmpeg can make them."""
+"""Formats and encoders of small files that are written and read back, if this FFmpeg can write them."""
 
 _SIDE: Final = 64
 _NUM_FRAMES: Final = 6
 _FPS: Final = Fraction(25)
 _SAMPLE_RATE: Final = 16000
 _MAX_LUMA_ERROR: Final = 6.0
-"""Mean over a frame, of 255; about 1 at this rate factor."""
+"""Mean over a frame, of 255; about 1 at this CRF."""
 
 
 def missing_decoders(formats: str = FORMATS, codecs: Sequence[str] = DECODERS) -> list[str]:
-    """Those of the demuxers (comma separated) and of the codecs that this FFmpeg was built without."""
+    """Returns the demuxers (of a comma-separated list) and codecs that this FFmpeg lacks."""
     demuxers = [name for name in formats.split(",") if not _has_demuxer(name)]
     return demuxers + [name for name in codecs if not _has_codec(name, "r")]
 
 
 def try_round_trip(folder: Path) -> None:
-    """Encode a moving picture and a tone as a job does (libx264, AAC, MP4), read them back, and compare.
+    """Encodes a moving picture and a tone as a job does (libx264, AAC, MP4), reads them back, and compares.
 
     Args:
         folder: An empty folder for the files.
 
     Raises:
-        MediaError: What came back is not what was written.
-        FFmpegError: An encoder or the muxer refuses.
+        MediaError: The decoded content differs from what was written.
+        FFmpegError: An encoder or the muxer failed.
     """
     info = VideoInfo(
         width=_SIDE,
@@ -95,10 +95,10 @@ def try_round_trip(folder: Path) -> None:
 
 
 def unreadable_samples(folder: Path) -> list[str]:
-    """Make a small file of each format in `_SAMPLES`, open it as a caller's file is opened, and decode it.
+    """Writes a small file of each format in `_SAMPLES`, opens it like an upload, and decodes it.
 
     Returns:
-        What fails: format, codec and why.
+        The failures: format, codec and reason.
     """
     failures = []
     for container, codec in _SAMPLES:
@@ -114,10 +114,10 @@ def unreadable_samples(folder: Path) -> list[str]:
 
 
 def compare_pictures(path: Path, written: Sequence[YuvFrame]) -> None:
-    """Read a video and check that it shows `written`, and that it has sound.
+    """Reads a video and checks that it shows `written` and has audio.
 
     Raises:
-        MediaError: It has other pictures, or another number of them, or no sound.
+        MediaError: It has different frames, a different number of frames, or no audio.
     """
     limits = MediaLimits()
     info = probe_video(path, limits)
@@ -134,7 +134,7 @@ def compare_pictures(path: Path, written: Sequence[YuvFrame]) -> None:
 
 
 def _write_sample(path: Path, container: str, codec: str) -> str:
-    """Write a fraction of a second; returns "video" or "audio"."""
+    """Writes a fraction of a second; returns "video" or "audio"."""
     with av.open(str(path), "w", format=container) as output:
         stream: Any = output.add_stream(codec, rate=48000 if Codec(codec, "w").type == "audio" else 25)
         frames = _sample_frames(stream)
@@ -162,7 +162,7 @@ def _sample_frames(stream: Any) -> list[Any]:
 
 
 def _picture(number: int) -> YuvFrame:
-    """A bright square on a slope, further right in every frame."""
+    """Returns a gradient with a bright square that moves right with every frame."""
     y = np.tile(np.linspace(40, 160, _SIDE).astype(np.uint8), (_SIDE, 1))
     left = 8 * number
     y[16:40, left : left + 16] = 220

@@ -1,4 +1,4 @@
-"""The 16 kHz mono file that the models hear, written from sound of one or two channels while it is decoded."""
+"""Writes the 16 kHz mono copy for the models while mono or stereo audio is decoded."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from media.array_files import load_array
 
 SPEECH_SAMPLE_RATE: Final = 16000
 """Samples per second of the speech copy."""
-# With one channel turned round, what both carry cancels out of their mean and stands in half their difference. In
-# music and rooms the difference is the weaker one.
+# If one channel is phase-inverted, the common signal cancels in the mean and remains in half the difference. In
+# music and room recordings the difference is the weaker one.
 _MIN_SIDE_LEAD: Final = 10.0  # ratio of powers
-# A constant part below a three-hundredth of the power (25 dB) hides no pause; speech itself has one of about 40 dB.
+# A DC offset below a three-hundredth of the power (25 dB) hides no pause; speech itself has about 40 dB.
 _MAX_OFFSET_SHARE: Final = 1 / 300
 _OFFSET_POLE: Final = exp(-2 * pi * 10.0 / SPEECH_SAMPLE_RATE)  # of a high pass at 10 Hz
 _SAMPLES_AT_A_TIME: Final = 1 << 20
@@ -27,13 +27,13 @@ _HEADER_BYTES: Final = 128  # numpy pads this header so that a longer first axis
 
 
 class SpeechWriter:
-    """Writes `out` when the block ends well, and leaves nothing behind when it does not.
+    """Writes `out` when the block ends without an error, and leaves no file otherwise.
 
-    The file holds (samples,) int16. Of two channels it is the mean, or half the difference where the mean is much
-    the weaker: a channel that is turned round would silence the other. A constant offset is taken out.
+    The file holds (samples,) int16: the mean of two channels, or half their difference if the mean is much weaker,
+    because a phase-inverted channel would cancel the other. A DC offset is removed.
 
     Args:
-        out: The `.npy` file; replaced as a whole.
+        out: The `.npy` file; replaced atomically.
     """
 
     def __init__(self, out: Path) -> None:
@@ -89,8 +89,8 @@ class SpeechWriter:
 
 
 def _remove_offset(samples: NDArray[np.int16]) -> None:
-    """Passes (N,) int16 through a high pass of first order, in place; it starts at rest on the first sample."""
-    from scipy.signal import lfilter  # costs a third of a second, and few files need it
+    """Applies a first-order high-pass filter to (N,) int16 in place, with the first sample as initial state."""
+    from scipy.signal import lfilter  # importing it takes a third of a second, and few files need it
 
     state: NDArray[Any] = np.array([-float(samples[0])])
     for start in range(0, len(samples), _SAMPLES_AT_A_TIME):

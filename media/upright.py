@@ -1,4 +1,4 @@
-"""From a decoded frame of any pixel format, size and rotation to upright 8-bit 4:2:0 planes."""
+"""Converts decoded frames of any pixel format, size and rotation to upright 8-bit 4:2:0 planes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from media.probe import VideoInfo
 from media.yuv_frame import YuvFrame, frame_planes, plane_rows, rgb_to_yuv, sws_matrix
 
-# The first three planes of these are 8-bit 4:2:0 as they stand; alpha is dropped.
+# The first three planes of these are 8-bit 4:2:0; alpha is dropped.
 _PLANAR_420: Final = frozenset({"yuv420p", "yuvj420p", "yuva420p"})
 _GREY_PREFIXES: Final = ("gray", "ya8", "ya16", "mono")
 _NEUTRAL_CHROMA: Final = 128
 
 
 def upright_planes(frame: VideoFrame, info: VideoInfo) -> YuvFrame:
-    """Read-only planes of a decoded frame, (info.height, info.width), in the matrix and range of `info.colour`.
+    """Returns read-only planes, (info.height, info.width), in the matrix and range of `info.colour`.
 
-    The planes are views on the frame's own memory when that is 8-bit 4:2:0 already, and keep it alive. A frame
-    whose size is not the probed one (streams may change it on the way) is scaled to it.
+    The planes are views of the frame's memory if that is 8-bit 4:2:0, and keep it alive. A frame whose size differs
+    from the probed one (it can change within a stream) is scaled to it.
     """
     is_turned = info.rotation % 180 != 0
     width, height = (info.height, info.width) if is_turned else (info.width, info.height)
@@ -56,7 +56,7 @@ def _grey_planes(frame: VideoFrame) -> YuvFrame:
 def _reformat(
     frame: VideoFrame, pixel_format: str | None, info: VideoInfo, width: int | None = None, height: int | None = None
 ) -> VideoFrame:
-    """Another pixel format or size; matrix and range stay, so only sampling and depth change."""
+    """Changes pixel format or size, but not matrix and range, so only sampling and depth change."""
     is_yuv = not (frame.format.is_rgb or frame.format.has_palette)
     matrix = sws_matrix(info.colour.matrix) if is_yuv else None
     color_range = (2 if info.colour.full_range else 1) if is_yuv else None
@@ -73,5 +73,5 @@ def _reformat(
 
 
 def _turn(plane: NDArray[np.uint8], info: VideoInfo) -> NDArray[np.uint8]:
-    turned = np.rot90(plane, info.rotation // 90)  # np.rot90 turns counter-clockwise
+    turned = np.rot90(plane, info.rotation // 90)  # np.rot90 rotates counter-clockwise
     return turned[:, ::-1] if info.is_mirrored else turned

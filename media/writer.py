@@ -1,4 +1,4 @@
-"""One segment of the result as H.264, made so that segments join by copying packets."""
+"""Encodes segments of the result as H.264 that can be concatenated by packet copy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from media.yuv_frame import Patch, YuvFrame, frame_planes, paste_back
 
 _RANGE_LIMITED: Final = 1
 _RANGE_FULL: Final = 2
-# `stitchable` keeps x264 from fitting its headers to the content, so SPS and PPS depend on the settings alone
+# `stitchable` keeps x264 from adapting its headers to the content, so SPS and PPS depend only on the settings
 # (x264 --fullhelp, "Don't optimize headers based on video content"). A closed GOP refers to nothing before it.
 _X264_PARAMS: Final = "stitchable=1:open-gop=0"
 
@@ -50,15 +50,15 @@ class SegmentWriter:
             setattr(self._frame, tag, getattr(self._stream.codec_context, tag))
 
     def write(self, planes: YuvFrame, patch: Patch | None = None, mark: Watermark | None = None) -> None:
-        """Encodes one frame; `planes` are copied once, and the patch is pasted on that copy.
+        """Encodes one frame; `planes` is copied once, and the patch is pasted into the copy.
 
         Args:
             planes: (info.height, info.width) luma; never written to.
             patch: Region that replaces part of the frame.
-            mark: What is written over the whole of it.
+            mark: Watermark drawn on the result.
 
         Raises:
-            ValueError: `planes` has another size.
+            ValueError: `planes` has a different size.
         """
         if planes.y.shape != self._shape:
             raise ValueError(f"Expected planes.y of shape {self._shape}, got {planes.y.shape = }.")

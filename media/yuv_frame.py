@@ -1,4 +1,4 @@
-"""8-bit YUV 4:2:0 pictures: cutting a region out, pasting one back, and the way to RGB and back."""
+"""8-bit YUV 4:2:0 frames: cropping, pasting, and conversion from and to RGB."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RANGE_FULL: Final = 2
 
 
 class YuvFrame(NamedTuple):
-    """One picture in 8-bit YUV 4:2:0."""
+    """One frame in 8-bit YUV 4:2:0."""
 
     y: NDArray[np.uint8]
     """(H, W) luma, H and W even."""
@@ -48,7 +48,7 @@ class Patch(NamedTuple):
 
 
 def cut(planes: YuvFrame, x: int, y: int, size: int) -> YuvFrame:
-    """A square region as a copy; what lies outside the frame repeats the frame's edge.
+    """Copies a square region; outside the frame, the frame's edge is repeated.
 
     Args:
         planes: The frame.
@@ -66,7 +66,7 @@ def cut(planes: YuvFrame, x: int, y: int, size: int) -> YuvFrame:
 
 
 def paste_back(planes: YuvFrame, patch: Patch) -> None:
-    """Writes a patch over the frame, in place; what lies outside the frame is dropped.
+    """Writes a patch into the frame, in place; parts outside the frame are dropped.
 
     Args:
         planes: The frame, writable.
@@ -83,7 +83,7 @@ def paste_back(planes: YuvFrame, patch: Patch) -> None:
 
 
 def to_rgb(planes: YuvFrame, colour: ColourTags) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB, full range, by the picture's own matrix and range.
+    """Converts to (H, W, 3) uint8 RGB, full range, using the frame's matrix and range.
 
     An unspecified matrix is read as BT.601, whatever the size, so that a crop and its frame agree.
     """
@@ -102,10 +102,10 @@ def to_rgb(planes: YuvFrame, colour: ColourTags) -> NDArray[np.uint8]:
 
 
 def from_rgb(rgb: NDArray[np.uint8], colour: ColourTags) -> YuvFrame:
-    """YuvFrame of an (H, W, 3) uint8 RGB picture, H and W even, by the given matrix and range.
+    """Converts an (H, W, 3) uint8 RGB picture, H and W even, using the matrix and range of `colour`.
 
     Raises:
-        ValueError: Another shape or an odd size.
+        ValueError: A different shape or an odd size.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.shape[0] % 2 or rgb.shape[1] % 2:
         raise ValueError(f"Expected (H, W, 3) uint8 with even H and W, got {rgb.shape = }.")
@@ -114,7 +114,7 @@ def from_rgb(rgb: NDArray[np.uint8], colour: ColourTags) -> YuvFrame:
 
 
 def rgb_to_yuv(frame: VideoFrame, colour: ColourTags) -> VideoFrame:
-    """A yuv420p frame of any RGB frame, with the matrix and range of `colour`."""
+    """Converts any RGB frame to yuv420p with the matrix and range of `colour`."""
     return frame.reformat(
         format="yuv420p",
         dst_colorspace=sws_matrix(colour.matrix),
@@ -126,12 +126,12 @@ def rgb_to_yuv(frame: VideoFrame, colour: ColourTags) -> VideoFrame:
 
 
 def sws_matrix(matrix: int) -> Colorspace:
-    """The name in swscale of an H.273 matrix; unspecified and unknown ones are BT.601, as in swscale itself."""
+    """Returns the swscale name of an H.273 matrix; unspecified and unknown ones are BT.601, as in swscale."""
     return _SWS_MATRIX.get(matrix, Colorspace.ITU601)
 
 
 def frame_planes(frame: VideoFrame) -> YuvFrame:
-    """Views on the planes of a yuv420p-like frame, cropped to even; each keeps the frame's memory alive."""
+    """Returns views of the planes of a yuv420p-like frame, cropped to even sizes; they keep its memory alive."""
     width, height = frame.width & ~1, frame.height & ~1
     views = []
     for plane, divisor in zip(frame.planes[:3], (1, 2, 2), strict=True):
@@ -140,7 +140,7 @@ def frame_planes(frame: VideoFrame) -> YuvFrame:
 
 
 def plane_rows(plane: VideoPlane) -> NDArray[np.uint8]:
-    """(height, line size) view on an 8-bit plane, padding included; it keeps the frame's memory alive."""
+    """Returns a (height, line size) view of an 8-bit plane, with padding; it keeps the frame's memory alive."""
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, abs(plane.line_size))
     # A negative line size means that the rows are stored bottom-up.
     return rows if plane.line_size > 0 else rows[::-1]

@@ -1,1 +1,1 @@
-"""What there is to see of a job: its video while it grows, and a small picture of it."""
+"""Previews of a job: its growing video, and a thumbnail."""

@@ -1,7 +1,6 @@
 """The preview: a fragmented MP4 (ISO/IEC 14496-12, 8.8) that grows with its job, for Media Source Extensions.
 
-What is read here was written by this service: segments, the joined result, and the 16 kHz copy of the speech. The
-caller's own files are not opened.
+It reads only files that this service wrote: segments, the concatenated result, and the 16 kHz copy of the speech.
 """
 
 from __future__ import annotations
@@ -29,27 +28,27 @@ from media.frame_table import video_stream
 from media.speech_writer import SPEECH_SAMPLE_RATE
 
 MEDIA_TYPE: Final = 'video/mp4; codecs="avc1.640028, mp4a.40.2"'
-"""What a browser is told before it has seen the stream; the profile and level stand in the stream itself."""
-# `delay_moov` writes the head with the first fragment, when both encoders' delays are known for its edit lists.
+"""Media type announced to browsers before the stream; profile and level are in the stream itself."""
+# `delay_moov` writes `moov` with the first fragment, when both encoders' delays are known for its edit lists.
 _OPTIONS: Final = {"movflags": "+empty_moov+delay_moov+default_base_moof+use_metadata_tags", "frag_duration": "200000"}
 _AAC_FRAME: Final = 1024
 _BIT_RATE: Final = 64_000
 _INT16_SCALE: Final = 32768
-# The muxer holds a picture back until it has later sound, so the sound runs ahead by as much as two AAC frames last.
+# The muxer holds video back until it has later audio, so the audio leads by two AAC frames.
 _SOUND_AHEAD_SECONDS: Final = Fraction(2 * _AAC_FRAME, SPEECH_SAMPLE_RATE)
 _PIECE_BYTES: Final = 256 * 1024
 
 
 class LivePreview:
-    """Fragments of a job at work: its segments by packet copy, its speech as 16 kHz AAC.
+    """Fragments of a running job: its segments by packet copy, its speech as 16 kHz AAC.
 
     Args:
-        first: The first segment, from which the encoder's settings are taken.
-        speech: What `media.audio.extract_speech` wrote. It is mapped: it may be removed while this is used.
-        tags: Metadata of the stream, by any names.
+        first: The first segment, which defines the encoder settings.
+        speech: A file written by `media.audio.extract_speech`. It is mapped, so it may be deleted meanwhile.
+        tags: Metadata of the stream.
 
     Raises:
-        StoredFileError: A file is gone.
+        StoredFileError: A file is missing.
     """
 
     def __init__(self, first: Path, speech: Path, tags: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -71,34 +70,34 @@ class LivePreview:
 
     @property
     def seconds(self) -> float:
-        """Length of what was added so far."""
+        """Duration added so far."""
         return float(self.num_frames / self._fps)
 
     def add_segment(self, path: Path) -> Iterator[bytes]:
-        """Append the next segment.
+        """Appends the next segment.
 
         Yields:
-            Pieces of the stream, of about 256 KiB at most.
+            Pieces of the stream of at most about 256 KiB.
 
         Raises:
-            StoredFileError: It is gone.
+            StoredFileError: It is missing.
         """
         yield from self._add(path, self.num_frames, 0)
 
     def add_rest(self, result: Path) -> Iterator[bytes]:
-        """Append the frames of the joined result that follow what was added, and end the stream.
+        """Appends the remaining frames of the concatenated result, and ends the stream.
 
         Yields:
             Pieces of the stream.
 
         Raises:
-            StoredFileError: It is gone.
+            StoredFileError: It is missing.
         """
         yield from self._add(result, 0, self.num_frames)
         yield from self.end()
 
     def end(self) -> Iterator[bytes]:
-        """End the stream with what is held back; later calls give nothing."""
+        """Ends the stream with the buffered packets; later calls yield nothing."""
         self._add_sound(Fraction(self.num_frames) / self._fps)
         self._container.mux(self._sound.encode(None))
         self._container.close()
@@ -121,7 +120,7 @@ class LivePreview:
         yield self._sink.take()
 
     def _add_sound(self, until_seconds: Fraction) -> None:
-        """Encode the speech up to a time, in whole AAC frames; the last one of the speech may be shorter."""
+        """Encodes the speech up to a time, in whole AAC frames; the last one may be shorter."""
         stop = min(len(self._samples), math.ceil(until_seconds * SPEECH_SAMPLE_RATE))
         while self._num_samples < stop:
             start = self._num_samples
@@ -134,17 +133,17 @@ class LivePreview:
 
 
 def finished_preview(result: Path, tags: Mapping[str, str] = MappingProxyType({})) -> Iterator[tuple[float, bytes]]:
-    """The joined result as fragments, by packet copy.
+    """Yields the concatenated result as fragments, by packet copy.
 
     Args:
         result: The file.
-        tags: Metadata of the stream, by any names.
+        tags: Metadata of the stream.
 
     Yields:
-        Pieces of the stream of about 256 KiB, each behind the second of the video at which it ends.
+        Pairs of the time in seconds at which a piece ends, and the piece of about 256 KiB.
 
     Raises:
-        StoredFileError: The file is gone.
+        StoredFileError: The file is missing.
     """
     sink, seconds = _Sink(), 0.0
     with open_container(result, MediaLimits()) as source, _new_container(sink) as target:
@@ -162,20 +161,20 @@ def finished_preview(result: Path, tags: Mapping[str, str] = MappingProxyType({}
 
 
 class _Sink:
-    """A file that can only be written to, and is emptied in between."""
+    """A write-only file that is drained between writes."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self.num_bytes = 0
 
     def write(self, piece: bytes) -> int:
-        """What PyAV calls."""
+        """Called by PyAV."""
         self._parts.append(bytes(piece))
         self.num_bytes += len(piece)
         return len(piece)
 
     def take(self) -> bytes:
-        """All that was written since the last time."""
+        """Returns the bytes written since the last call."""
         taken, self._parts, self.num_bytes = b"".join(self._parts), [], 0
         return taken
 
@@ -187,15 +186,15 @@ def _new_container(sink: _Sink) -> OutputContainer:
 
 
 def _packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
-    """The packets of these streams, without the empty ones that end them."""
+    """Yields the packets of these streams, without the empty ones at the end."""
     return (packet for packet in container.demux(*streams) if packet.size and packet.pts is not None)
 
 
 def _exact_rate(stream: VideoStream, path: Path) -> Fraction:
-    """Frames per second as `SegmentWriter` wrote them into the H.264 headers: also there where one frame has no rate.
+    """Returns the frame rate from the H.264 headers, which is set even for a single frame.
 
     Raises:
-        StoredFileError: The stream says none.
+        StoredFileError: The stream has no frame rate.
     """
     rate = stream.codec_context.framerate or stream.average_rate
     if not rate:

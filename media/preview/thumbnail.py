@@ -1,4 +1,4 @@
-"""A small JPEG of a video that this service made."""
+"""Thumbnails of videos that this service made."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from errors import MediaError
 from media.container import ffmpeg_errors, open_container
 from media.frame_table import video_stream
 
-_FULL_RANGE: Final = 2  # what JPEG is: JFIF 1.02, "all 256 levels"
+_FULL_RANGE: Final = 2  # JPEG is full range: JFIF 1.02, "all 256 levels"
 
 
 def thumbnail(path: Path, max_side: int = 320) -> bytes:
-    """The first picture of a segment or a result.
+    """Returns the first frame of a segment or a result as JPEG.
 
     Args:
-        path: A file that `media.writer` or `media.concat` wrote.
-        max_side: Pixels of the longer side at most; nothing is enlarged.
+        path: A file written by `media.writer` or `media.concat`.
+        max_side: Maximum pixels of the longer side; small frames are not enlarged.
 
     Returns:
         A JPEG file.
 
     Raises:
-        MediaError: Nothing can be decoded.
+        MediaError: No frame can be decoded.
     """
     with open_container(path, MediaLimits()) as container, ffmpeg_errors(path, "a video"):
         frame = next(container.decode(video_stream(container, path)), None)
