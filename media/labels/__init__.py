@@ -1,1 +1,1 @@
-"""Marks that say of a video that it is synthetic: tags, signed manifests, a visible mark, and how they are read."""
+"""Labels that mark a video as synthetic: tags, signed C2PA manifests, a visible watermark; and their inspection."""

@@ -1,4 +1,4 @@
-"""A video of one grey frame, to try a signature on before anybody's result needs one."""
+"""Writes a video of one grey frame, to test signing at startup."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GREY: Final = 128
 
 
 def write_blank_video(out: Path) -> None:
-    """Write the video."""
+    """Writes the video."""
     info = VideoInfo(
         width=_SIDE,
         height=_SIDE,

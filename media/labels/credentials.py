@@ -1,4 +1,4 @@
-"""Who signs: the operator's certificate and key, or a test chain that this service made for itself."""
+"""Signing credentials: the operator's certificate and key, or a self-made test chain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from config import LabelsConfig
 from errors import ConfigError
 
 TEST_ORGANISATION: Final = "Lipwright TEST, not trusted"
-"""Organisation in the subject of every test certificate: readers see it as the signer."""
+"""Organisation in the subject of every test certificate, shown as the signer."""
 _TEST_FILE: Final = "labels/TEST-not-trusted.pem"
 _TEST_DAYS: Final = 3650
 _EC_ALGORITHMS: Final = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
@@ -34,15 +34,15 @@ _EC_ALGORITHMS: Final = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1"
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a signature needs.
+    """Certificate chain and key.
 
     Attributes:
-        algorithm: The name that C2PA gives it.
-        chain: PEM: the signer's certificate first, then those above it.
+        algorithm: C2PA name of the algorithm.
+        chain: PEM: the signer's certificate first, then its issuers.
         private_key: PEM, PKCS 8.
-        expires_at: When the first certificate of the chain runs out.
+        expires_at: When the first certificate of the chain expires.
         signer: Common name of the signer.
-        is_test: Whether the chain was made here, and nobody trusts it.
+        is_test: Whether this is the untrusted test chain.
     """
 
     algorithm: str
@@ -53,15 +53,15 @@ class Credentials:
     is_test: bool
 
     def __repr__(self) -> str:
-        """Without the key, which would stand in logs."""
+        """Omits the key, which must not appear in logs."""
         return f"Credentials({self.signer!r}, {self.algorithm}, until {self.expires_at:%Y-%m-%d})"
 
 
 def load_credentials(settings: LabelsConfig, data_dir: Path, now: datetime | None = None) -> Credentials:
-    """Read the operator's certificate and key, or the test chain of the data folder, which is made if missing.
+    """Reads the operator's certificate and key, or the test chain of the data folder, which is created if missing.
 
     Raises:
-        ConfigError: One of them cannot be read, they do not belong together, or the certificate does not hold now.
+        ConfigError: One of them cannot be read, they do not match, or the certificate is not valid now.
     """
     if settings.certificate is None or settings.private_key is None:
         path = data_dir / _TEST_FILE
@@ -84,21 +84,22 @@ def _checked(chain_pem: bytes, key_pem: bytes, now: datetime, *, is_test: bool) 
     try:
         chain = x509.load_pem_x509_certificates(chain_pem)
     except ValueError as error:
-        raise ConfigError("labels.certificate: expected PEM certificates, the signer's first, found none.") from error
+        raise ConfigError(
+            "labels.certificate: expected PEM certificates, the signer's first; none could be read."
+        ) from error
     try:
         key = load_pem_private_key(key_pem, None)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"labels.private_key: expected a PEM key without a password, found none: {error}.") from error
+        raise ConfigError(f"labels.private_key: expected a PEM key without a password: {error}.") from error
     if key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != chain[
         0
     ].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
-        raise ConfigError("labels.private_key: expected the key of the first certificate, found that of another one.")
+        raise ConfigError("labels.private_key: the key does not match the first certificate.")
     expires_at = min(certificate.not_valid_after_utc for certificate in chain)
     begins_at = max(certificate.not_valid_before_utc for certificate in chain)
     if not begins_at <= now <= expires_at:
         raise ConfigError(
-            f"labels.certificate: expected one that holds now, found it to hold from {begins_at:%Y-%m-%d} to "
-            f"{expires_at:%Y-%m-%d}."
+            f"labels.certificate: not valid now, only from {begins_at:%Y-%m-%d} to {expires_at:%Y-%m-%d}."
         )
     return Credentials(
         algorithm=_algorithm(key),
@@ -111,7 +112,7 @@ def _checked(chain_pem: bytes, key_pem: bytes, now: datetime, *, is_test: bool) 
 
 
 def _algorithm(key: PrivateKeyTypes) -> str:
-    """The C2PA name of the algorithm that a key signs with (C2PA 2.2, 13.2)."""
+    """Returns the C2PA name of a key's signature algorithm (C2PA 2.2, 13.2)."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return "ed25519"
     if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _EC_ALGORITHMS:
@@ -119,8 +120,8 @@ def _algorithm(key: PrivateKeyTypes) -> str:
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= 2048:
         return "ps256"
     raise ConfigError(
-        "labels.private_key: expected Ed25519, an elliptic curve of P-256, P-384 or P-521, or RSA of 2048 bits and "
-        f"more, found {type(key).__name__}."
+        "labels.private_key: expected Ed25519, an elliptic curve (P-256, P-384 or P-521), or RSA with at least 2048 "
+        f"bits, found {type(key).__name__}."
     )
 
 
@@ -130,7 +131,7 @@ def _common_name(certificate: x509.Certificate) -> str:
 
 
 def _make_test_file(path: Path) -> None:
-    """Write key, signer and root into one file. Of several processes that do it at once, the first one's stays."""
+    """Writes key, signer and root to one file. If several processes do so at the same time, the first one wins."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid4().hex}")
     with open(draft, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
@@ -145,7 +146,7 @@ def _make_test_file(path: Path) -> None:
 
 
 def _test_chain(now: datetime) -> bytes:
-    """A root whose key is thrown away, and a signer under it: C2PA takes no signer that signed itself."""
+    """Creates a root whose key is discarded, and a signer below it: C2PA rejects self-signed signers."""
     root_key, key = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
     root_name = _test_name("TEST root of a Lipwright service (not trusted)")
     root = (
@@ -159,7 +160,7 @@ def _test_chain(now: datetime) -> bytes:
         _certificate(signer_name, root_name, key.public_key(), now)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        # C2PA 2.2, 14.5.1: without a purpose of its own the signer needs that of e-mail protection.
+        # C2PA 2.2, 14.5.1: a signer without a dedicated purpose needs e-mail protection.
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
         .sign(root_key, None)

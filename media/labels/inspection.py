@@ -1,4 +1,4 @@
-"""What a file says of itself: tags and manifests, ours or anybody's, read back."""
+"""Reads the labels of a file: tags and C2PA manifests of any origin."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ _UNTRUSTED: Final = "signingCredential.untrusted"
 
 
 class Verdict(StrEnum):
-    """What the labels of a file come to."""
+    """Summary of the labels of a file."""
 
     SYNTHETIC = "synthetic"  # at least one label says so, and none is broken
     UNLABELLED = "unlabelled"
-    BROKEN = "broken"  # a label is there, and it was changed or cannot be read
+    BROKEN = "broken"  # a label exists but is invalid or unreadable
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A C2PA manifest as it was found.
+    """A C2PA manifest.
 
     Attributes:
-        state: `Valid`, `Trusted` (valid, and signed by one of the certificates that are trusted) or `Invalid`.
+        state: `Valid`, `Trusted` (valid and signed by a trusted certificate) or `Invalid`.
         signer: Common name of the signer's certificate.
-        issuer: Organisation of it.
+        issuer: Organisation of the signer.
         is_test: Whether it is a test certificate of a Lipwright service.
-        generator: The program that says it made the file.
-        source_types: Ends of the IPTC digital source types of all actions.
-        problems: Codes of what is wrong beside a signer whom nobody here trusts.
+        generator: The program that claims to have made the file.
+        source_types: Last components of the IPTC digital source types of all actions.
+        problems: Codes of validation failures, except that the signer is untrusted.
     """
 
     state: str
@@ -55,7 +55,7 @@ class Manifest:
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether it says that an algorithm made the content, or part of it."""
+        """Whether it states that an algorithm made the content or part of it."""
         return any(name in _SYNTHETIC_TYPES for name in self.source_types)
 
 
@@ -64,11 +64,11 @@ class FileLabels:
     """All labels of one file.
 
     Attributes:
-        aigc: The object of the `AIGC` tag; None without one.
-        is_aigc_broken: Whether that tag is there and is no such object.
-        comment: The comment, whoever wrote it.
-        manifest: None without one.
-        manifest_error: Why a manifest that is there could not be read.
+        aigc: The object in the `AIGC` tag; None without a tag.
+        is_aigc_broken: Whether the tag exists but is invalid.
+        comment: The comment tag, of any origin.
+        manifest: The C2PA manifest, if any.
+        manifest_error: Why the manifest could not be read.
     """
 
     aigc: dict[str, Any] | None = None
@@ -79,7 +79,7 @@ class FileLabels:
 
     @property
     def verdict(self) -> Verdict:
-        """What they come to."""
+        """The summary."""
         if (
             self.is_aigc_broken
             or self.manifest_error
@@ -91,11 +91,16 @@ class FileLabels:
         return Verdict.SYNTHETIC if is_signed or is_tagged else Verdict.UNLABELLED
 
     def describe(self) -> list[str]:
-        """What the file is, in sentences."""
-        return [_VERDICTS[self.verdict], *self._aigc_in_words(), *self._manifest_in_words(), *self._comment_in_words()]
+        """Returns a description in sentences."""
+        return [
+            _VERDICTS[self.verdict],
+            *self._aigc_sentences(),
+            *self._manifest_sentences(),
+            *self._comment_sentences(),
+        ]
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as JSON knows it."""
+        """Returns the labels as JSON-compatible values."""
         manifest = None
         if self.manifest is not None:
             manifest = {**vars(self.manifest), "is_synthetic": self.manifest.is_synthetic}
@@ -108,49 +113,49 @@ class FileLabels:
             "c2pa_error": self.manifest_error,
         }
 
-    def _aigc_in_words(self) -> Iterator[str]:
+    def _aigc_sentences(self) -> Iterator[str]:
         if self.is_aigc_broken:
-            yield "AIGC tag: there is one, but it is not the JSON object that GB 45438-2025 describes."
+            yield "AIGC tag: present, but not the JSON object defined by GB 45438-2025."
         elif self.aigc is None:
             yield "AIGC tag: none."
         else:
-            label = _LABELS.get(str(self.aigc.get("Label")), "by an unknown label")
-            maker = self.aigc.get("ContentProducer") or "nobody named"
+            label = _LABELS.get(str(self.aigc.get("Label")), "unknown whether")
+            maker = self.aigc.get("ContentProducer") or "an unnamed producer"
             yield f"AIGC tag: {label} generated; made by {maker}, number {self.aigc.get('ProduceID') or 'none'}."
 
-    def _manifest_in_words(self) -> Iterator[str]:
+    def _manifest_sentences(self) -> Iterator[str]:
         if self.manifest_error:
-            yield f"C2PA manifest: there is one, but it cannot be read: {self.manifest_error}."
+            yield f"C2PA manifest: present, but unreadable: {self.manifest_error}."
         elif self.manifest is None:
             yield "C2PA manifest: none."
         else:
-            yield f"C2PA manifest: {_state_in_words(self.manifest)}"
-            types = ", ".join(self.manifest.source_types) or "nothing about how it was made"
-            yield f"It was written by {self.manifest.generator or 'an unnamed program'} and says: {types}."
+            yield f"C2PA manifest: {_describe_state(self.manifest)}"
+            types = ", ".join(self.manifest.source_types) or "no digital source type"
+            yield f"Written by {self.manifest.generator or 'an unnamed program'}; it states: {types}."
 
-    def _comment_in_words(self) -> Iterator[str]:
+    def _comment_sentences(self) -> Iterator[str]:
         if self.comment == COMMENT:
             yield f"Comment: {self.comment}"
 
 
 _VERDICTS: Final = {
-    Verdict.SYNTHETIC: "Synthetic: the file says that it was made, or changed, by an algorithm.",
-    Verdict.UNLABELLED: "Unlabelled: the file says nothing of how it was made. That does not make it genuine.",
-    Verdict.BROKEN: "Broken: a label is there, but the file was changed after it, or the label cannot be read.",
+    Verdict.SYNTHETIC: "Synthetic: the file states that it was made or changed by an algorithm.",
+    Verdict.UNLABELLED: "Unlabelled: the file does not state how it was made. That does not mean it is genuine.",
+    Verdict.BROKEN: "Broken: a label is present, but the file was changed afterwards, or the label cannot be read.",
 }
 
 
 def inspect_labels(path: Path, limits: MediaLimits, anchors: str | None = None) -> FileLabels:
-    """Read the labels of any sound, video or picture file.
+    """Reads the labels of any audio, video or picture file.
 
     Args:
         path: The file.
-        limits: Bounds of opening it.
-        anchors: PEM certificates to trust; without any, no signer is trusted.
+        limits: Limits for opening it.
+        anchors: Trusted PEM certificates; without them, no signer is trusted.
 
     Raises:
-        MediaError: It is no such file.
-        MediaLimitError: It passes a limit.
+        MediaError: It is not such a file.
+        MediaLimitError: It exceeds a limit.
     """
     tags = _tags(path, limits)
     manifest, error = _manifest(path, anchors)
@@ -174,7 +179,7 @@ def _aigc(text: str | None) -> tuple[dict[str, Any] | None, bool]:
 
 
 def _manifest(path: Path, anchors: str | None) -> tuple[Manifest | None, str]:
-    """The active manifest, and why one that is there cannot be read."""
+    """Returns the active manifest, or why it cannot be read."""
     settings: dict[str, Any] = {
         "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
         "trust": {"trust_config": TRUST_CONFIG},
@@ -185,7 +190,7 @@ def _manifest(path: Path, anchors: str | None) -> tuple[Manifest | None, str]:
     try:
         context = c2pa.Context.from_dict(settings)
         with path.open("rb") as file, c2pa.Reader(_type_of(file), file, context=context) as reader:
-            return _told(json.loads(reader.json()), reader.get_validation_state()), ""
+            return _parse(json.loads(reader.json()), reader.get_validation_state()), ""
     except c2pa.C2paError.ManifestNotFound:
         return None, ""
     except c2pa.C2paError.NotSupported:
@@ -194,14 +199,14 @@ def _manifest(path: Path, anchors: str | None) -> tuple[Manifest | None, str]:
         return None, str(error)
 
 
-def _told(store: dict[str, Any], state: str | None) -> Manifest:
+def _parse(store: dict[str, Any], state: str | None) -> Manifest:
     active = store["manifests"][store["active_manifest"]]
     signature = active.get("signature_info") or {}
     failures = [status["code"] for status in store.get("validation_status", ())]
     issuer = str(signature.get("issuer") or "")
     return Manifest(
         state=state or "Invalid",
-        signer=str(signature.get("common_name") or "somebody unnamed"),
+        signer=str(signature.get("common_name") or "an unnamed signer"),
         issuer=issuer,
         is_test=issuer == TEST_ORGANISATION,
         generator=_generator(active),
@@ -224,15 +229,15 @@ def _source_types(active: dict[str, Any]) -> Iterator[str]:
                     yield str(uri).rsplit("/", 1)[-1]
 
 
-def _state_in_words(manifest: Manifest) -> str:
+def _describe_state(manifest: Manifest) -> str:
     by = f"signed by {manifest.signer!r} ({manifest.issuer})"
     if manifest.state == "Invalid":
         return f"not valid ({', '.join(manifest.problems) or 'no reason given'}), {by}."
     if manifest.is_test:
-        return f"valid, {by}: a test certificate that anybody can make. It proves nothing about who made the file."
+        return f"valid, {by}: a test certificate that anyone can create. It does not prove who made the file."
     if manifest.state == "Trusted":
         return f"valid and trusted, {by}."
-    return f"valid, {by}; whether to trust this signer is not known here (--trust names certificates that are)."
+    return f"valid, {by}; it is not known whether this signer is trustworthy (use --trust to add trusted certificates)."
 
 
 def _type_of(file: BinaryIO) -> str:

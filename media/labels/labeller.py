@@ -17,11 +17,11 @@ class Labeller:
     """Labels the results of one service.
 
     Args:
-        settings: What is asked for.
-        data_dir: Where the test certificate lies, or is put, when the operator has none.
+        settings: The requested labels.
+        data_dir: Folder of the test certificate, which is used if the operator has none.
 
     Raises:
-        ConfigError: The certificate cannot be used.
+        ConfigError: The certificate is not usable.
     """
 
     def __init__(self, settings: LabelsConfig, data_dir: Path) -> None:
@@ -30,10 +30,10 @@ class Labeller:
         self._signer = ManifestSigner(self.credentials) if self.credentials is not None else None
 
     def check_signing(self) -> None:
-        """Label a video of one frame.
+        """Signs a video of one frame.
 
         Raises:
-            ConfigError: Results could not be signed.
+            ConfigError: Signing failed.
         """
         with TemporaryDirectory() as folder:
             video = Path(folder) / "trial.mp4"
@@ -41,19 +41,17 @@ class Labeller:
             try:
                 self.sign(video, from_still=True)
             except LabelError as error:
-                raise ConfigError(
-                    f"labels.certificate: expected one that may sign manifests (C2PA): {error}"
-                ) from error
+                raise ConfigError(f"labels.certificate: not accepted for signing C2PA manifests: {error}") from error
 
     def tags(self, produce_id: str) -> dict[str, str]:
-        """Tags that the joined file carries."""
+        """Returns the tags of the concatenated file."""
         return result_tags(self._settings, produce_id)
 
     def sign(self, video: Path, *, from_still: bool) -> None:
-        """Put a manifest into a finished file, in place; nothing where none is asked for.
+        """Adds a manifest to a finished file, in place; does nothing if disabled.
 
         Raises:
-            LabelError: The signature cannot be made. The file is as it was.
+            LabelError: Signing failed. The file is unchanged.
         """
         if self._signer is None:
             return

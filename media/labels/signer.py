@@ -1,4 +1,4 @@
-"""The signed manifest of a result (C2PA 2): what was done to it, by what, bound to its bytes."""
+"""Signs the C2PA 2 manifest of a result: what was done to it, by which program, bound to its bytes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from media.labels.credentials import Credentials
 
 _SOURCE_TYPES: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"  # IPTC's list, which C2PA takes over
 CREATED_TYPE: Final = _SOURCE_TYPES + "trainedAlgorithmicMedia"
-"""All of it was made by a trained algorithm: a video from a portrait."""
+"""Made entirely by a trained algorithm: a video from a portrait."""
 EDITED_TYPE: Final = _SOURCE_TYPES + "compositeWithTrainedAlgorithmicMedia"
-"""Part of it was: the face in a video that somebody filmed."""
+"""Made partly by one: the face in a recorded video."""
 _FORMAT: Final = "video/mp4"
 _SOURCE_LABEL: Final = "source"
 PURPOSES: Final = {
@@ -33,7 +33,7 @@ PURPOSES: Final = {
 """Extended key usages of certificates that may sign a manifest (C2PA 2.2, 14.5.1, and the C2PA certificate policy)."""
 TRUST_CONFIG: Final = "\n".join(PURPOSES)
 """The same as the library's setting `trust.trust_config`."""
-# Nothing is fetched: no trust list, no revocation, no manifest of others. A picture of the video says nothing more.
+# Nothing is fetched: no trust list, no revocation status, no remote manifests. Thumbnails are not needed.
 _SETTINGS: Final = {
     "builder": {"thumbnail": {"enabled": False}},
     "trust": {"trust_config": TRUST_CONFIG},
@@ -42,10 +42,10 @@ _SETTINGS: Final = {
 
 
 class ManifestSigner:
-    """Signs results with one certificate. Safe to use from several threads, one file each.
+    """Signs results with one certificate. Thread-safe, one file per call.
 
     Args:
-        credentials: Who signs.
+        credentials: The signer's certificate and key.
     """
 
     def __init__(self, credentials: Credentials) -> None:
@@ -56,16 +56,16 @@ class ManifestSigner:
         return c2pa.Context.from_dict(_SETTINGS)
 
     def sign(self, video: Path, out: Path, *, from_still: bool) -> None:
-        """Write `video` to `out` with a manifest in it. Names in it come from the content: equal files, equal names.
+        """Writes `video` to `out` with a manifest. Identifiers are derived from the content.
 
         Args:
-            video: A finished MP4 file of ours.
-            out: Replaced.
-            from_still: Whether the face came from a portrait: then nothing of the video was filmed.
+            video: A finished MP4 file.
+            out: Output file; replaced.
+            from_still: Whether the face came from a portrait, so that no part of the video was recorded.
 
         Raises:
-            LabelError: The signature cannot be made.
-            OSError: The file cannot be written; ENOSPC when the disk is full.
+            LabelError: Signing failed.
+            OSError: The file cannot be written; ENOSPC if the disk is full.
         """
         with video.open("rb") as source:
             names = _Names(hashlib.file_digest(source, "sha256").digest())
@@ -81,7 +81,9 @@ class ManifestSigner:
             ):
                 builder.sign(signer, _FORMAT, source, target)
         except c2pa.C2paError as error:
-            if shutil.disk_usage(out.parent).free < video.stat().st_size:  # it names no cause of what it cannot write
+            if (
+                shutil.disk_usage(out.parent).free < video.stat().st_size
+            ):  # the library does not report the cause of write errors
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out)) from error
             raise LabelError(f"The result could not be signed by {self.credentials.signer!r}: {error}.") from error
 
@@ -91,7 +93,7 @@ def _private(name: str, flags: int) -> int:
 
 
 class _Names:
-    """Identifiers that a manifest needs, derived from the content that it is for."""
+    """Identifiers of a manifest, derived from the content."""
 
     def __init__(self, digest: bytes) -> None:
         self.instance = str(UUID(bytes=digest[:16], version=4))
@@ -99,12 +101,12 @@ class _Names:
 
 
 def created(names: _Names) -> dict[str, Any]:
-    """The manifest of a video that was made from a portrait."""
+    """Returns the manifest of a video made from a portrait."""
     return _manifest(names, [{"action": "c2pa.created", "digitalSourceType": CREATED_TYPE}], [])
 
 
 def edited(names: _Names) -> dict[str, Any]:
-    """The manifest of a video whose face was animated; of the source nothing is told but that there was one."""
+    """Returns the manifest of a video whose face was animated; it reveals nothing about the source."""
     source = {
         "title": "Source video",
         "format": _FORMAT,

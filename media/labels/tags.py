@@ -1,4 +1,4 @@
-"""The tags of a result: the key `AIGC` of GB 45438-2025, and a comment in plain words."""
+"""Metadata tags of a result: the key `AIGC` of GB 45438-2025, and a comment."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final
 from config import LabelsConfig
 
 AIGC_KEY: Final = "AIGC"
-"""Name of the tag, which FFmpeg writes only with `movflags=use_metadata_tags` (key `AIGC` of the `mdta` handler)."""
+"""Name of the tag; FFmpeg writes it only with `movflags=use_metadata_tags` (key `AIGC` of the `mdta` handler)."""
 COMMENT_KEY: Final = "comment"
 COMMENT: Final = "Synthetic video made with Lipwright: the face was animated by a computer to speak this sound."
-"""Our own words, for those who look with any player."""
+"""Shown by ordinary players. Part of every result: do not change it."""
 SURELY_GENERATED: Final = "1"
 """Value of `Label`: certainly generated or synthesised (GB 45438-2025; "2" is perhaps, "3" suspected)."""
 AIGC_FIELDS: Final = (
@@ -26,11 +26,11 @@ AIGC_FIELDS: Final = (
 
 
 def result_tags(settings: LabelsConfig, produce_id: str) -> dict[str, str]:
-    """Tags of one video, and of its preview; none where the settings switch them off.
+    """Returns the tags of one video and of its preview; empty if disabled.
 
     Args:
-        settings: Who makes and who passes on.
-        produce_id: What the maker calls this video.
+        settings: Producer and propagator.
+        produce_id: The producer's id of this video.
     """
     if not settings.metadata:
         return {}

@@ -1,4 +1,4 @@
-"""The visible mark: a line of text in a corner of the frame, in its YUV planes; every other byte stays as it is."""
+"""The visible watermark: a line of text in a corner of the frame, drawn in its YUV planes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from media.yuv_frame import YuvFrame
 
 Corner = Literal["bottom_right", "top_right"]
 TEXTS: Final = {"en": "AI generated", "zh": "AI 生成"}
-"""What is written, by language; drawn in watermarks.npz by `samples.make_watermarks`."""
+"""Text by language; `samples.make_watermarks` renders it into watermarks.npz."""
 _FILE: Final = Path(__file__).with_name("watermarks.npz")
 _MIN_CAP_ROWS: Final = 10
-"""Letters of fewer rows cannot be read."""
+"""Smaller letters are not legible."""
 _SHADE: Final = 0.5
-"""Share of the picture that shows through behind the text."""
+"""Opacity of the picture behind the text."""
 _NEUTRAL: Final = 128
 _LIMITED, _FULL = (16, 235), (0, 255)  # black and white luma (ITU-T H.273, VideoFullRangeFlag)
 
 
 class WatermarkStyle(NamedTuple):
-    """How a mark looks.
+    """Appearance of a watermark.
 
     Attributes:
-        language: Of its text, a key of `TEXTS`.
-        height: Of its capital letters, as a share of the frame's shorter side.
+        language: Language of its text, a key of `TEXTS`.
+        height: Height of its capital letters, as a share of the frame's shorter side.
     """
 
     language: str
@@ -41,7 +41,7 @@ class WatermarkStyle(NamedTuple):
 
 @dataclass(frozen=True)
 class _Box:
-    """Where a mark stands, and what becomes of the planes there: each sample is scaled and shifted."""
+    """Position of a watermark, with gain and offset of each sample in the planes."""
 
     x: int
     y: int
@@ -50,12 +50,12 @@ class _Box:
 
 
 class Watermark:
-    """Marks frames of one size.
+    """Draws the watermark on frames of one size.
 
     Args:
         info: Size, range and pixel aspect of the frames.
         style: Language and height.
-        corners: Where it stands; in several at once, if there are several.
+        corners: The corners to draw it in.
     """
 
     def __init__(self, info: VideoInfo, style: WatermarkStyle, corners: Sequence[Corner]) -> None:
@@ -63,7 +63,7 @@ class Watermark:
         self._boxes = [_box(info, text, corner) for corner in corners]
 
     def draw(self, planes: YuvFrame) -> None:
-        """Write the mark over writable planes, in place."""
+        """Draws the watermark on writable planes, in place."""
         for box in self._boxes:
             _scale(planes.y, box.x, box.y, box.luma)
             for plane in (planes.u, planes.v):
@@ -72,16 +72,16 @@ class Watermark:
 
 @cache
 def _drawn() -> tuple[dict[str, NDArray[np.uint8]], int]:
-    """The texts as (H, W) coverage from 0 to 255, and the rows of their capital letters."""
+    """Returns the texts as (H, W) coverage from 0 to 255, and the height of their capital letters in rows."""
     with np.load(_FILE) as file:
         return {language: file[language] for language in TEXTS}, int(file["cap_rows"])
 
 
 def _scaled(info: VideoInfo, style: WatermarkStyle) -> NDArray[np.float32]:
-    """(h, w) coverage of the text from 0 to 1 with a margin, h and w even, no larger than the frame."""
+    """Returns (h, w) coverage of the text from 0 to 1 with a margin, h and w even, no larger than the frame."""
     texts, drawn_rows = _drawn()
     text, aspect = texts[style.language], float(info.sample_aspect_ratio)
-    # The shorter side in square pixels; a text that is too wide gets as wide as the frame.
+    # The shorter side in square pixels; a text that is too wide is shrunk to the width of the frame.
     cap_rows = max(_MIN_CAP_ROWS, style.height * min(info.height, info.width * aspect))
     margin = round(cap_rows / 2)
     width = text.shape[1] * cap_rows / drawn_rows / aspect
@@ -104,7 +104,7 @@ def _box(info: VideoInfo, text: NDArray[np.float32], corner: Corner) -> _Box:
 
 
 def _gain(text: NDArray[np.float32], shade: int, ink: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The text in `ink` over a picture of which `1 - _SHADE` gave way to `shade`."""
+    """Returns gain and offset of the text in `ink` over the picture, mixed with `shade` by `1 - _SHADE`."""
     behind = 1 - text
     return behind * np.float32(_SHADE), behind * np.float32((1 - _SHADE) * shade) + text * np.float32(ink)
 

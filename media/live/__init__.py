@@ -1,1 +1,1 @@
-"""A live stream as it is written: groups of pictures, sound, and the fragments that carry both."""
+"""Encodes and muxes live streams: GOPs, Opus audio, and MP4 fragments."""

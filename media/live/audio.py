@@ -1,4 +1,4 @@
-"""The sound of a live session: from the caller's rate to 48 kHz and 16 kHz, and to Opus."""
+"""Audio of live sessions: resampling to 48 kHz and 16 kHz, and Opus encoding."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _BIT_RATE: Final = 48_000  # mono speech: RFC 6716 calls 28-40 kb/s fullband
 
 
 class InputResampler:
-    """One utterance as it comes in, at 48 kHz.
+    """Resamples one utterance to 48 kHz.
 
     Args:
-        sample_rate: Of the caller's sound.
+        sample_rate: Sample rate of the input, in Hz.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -32,13 +32,13 @@ class InputResampler:
         self._resampler = AudioResampler("s16p", "mono", AUDIO_RATE)
 
     def push(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
-        """Return what (N,) more int16 samples give."""
+        """Returns the output for (N,) more int16 samples."""
         frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="s16p", layout="mono")
         frame.sample_rate = self._rate
         return self._taken(frame)
 
     def end(self) -> NDArray[np.int16]:
-        """Return what the resampler still holds; the next utterance needs a new intake."""
+        """Returns the buffered output; the next utterance needs a new resampler."""
         return self._taken(None)
 
     def _taken(self, frame: AudioFrame | None) -> NDArray[np.int16]:
@@ -47,7 +47,7 @@ class InputResampler:
 
 
 class Downsampler:
-    """48 kHz to 16 kHz, as much as comes at a time: a windowed sinc of 1.5 ms, half of it late."""
+    """Streaming downsampler from 48 kHz to 16 kHz: a windowed sinc of 1.5 ms, with half of that as delay."""
 
     def __init__(self) -> None:
         places = np.arange(_TAPS) - (_TAPS - 1) / 2
@@ -56,14 +56,14 @@ class Downsampler:
         self._before = np.zeros(_TAPS - 1, np.float32)
 
     def push(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
-        """Return (N / 3,) samples for (N,); N is a multiple of 3."""
+        """Returns (N / 3,) samples for (N,); N is a multiple of 3."""
         whole = np.concatenate([self._before, samples.astype(np.float32)])
         self._before = whole[-(_TAPS - 1) :]
         return np.rint(np.convolve(whole, self._taps, "valid")[::_RATIO]).clip(-32768, 32767).astype(np.int16)
 
 
 class OpusEncoder:
-    """Encodes one session's sound without a gap."""
+    """Encodes the continuous audio of one session."""
 
     def __init__(self) -> None:
         context = AudioCodecContext.create("libopus", "w")
@@ -75,7 +75,7 @@ class OpusEncoder:
         self._num_samples = 0
 
     def encode(self, samples: NDArray[np.int16]) -> list[bytes]:
-        """Return the packets of (N,) samples at 48 kHz; N is a multiple of `OPUS_SAMPLES`."""
+        """Returns the packets of (N,) samples at 48 kHz; N is a multiple of `OPUS_SAMPLES`."""
         packets: list[bytes] = []
         for start in range(0, len(samples), OPUS_SAMPLES):
             piece = np.ascontiguousarray(samples[None, start : start + OPUS_SAMPLES])

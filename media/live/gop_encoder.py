@@ -1,4 +1,4 @@
-"""A few frames as H.264 that can be decoded alone and shown at once: what a live stream is made of."""
+"""Encodes closed H.264 GOPs without delay, the units of a live stream."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from media.yuv_frame import Patch, YuvFrame, frame_planes, paste_back
 _RANGE_LIMITED: Final = 1
 _RANGE_FULL: Final = 2
 _SPS, _PPS = 7, 8
-_FOR_THE_HEAD: Final = (6, _SPS, _PPS, 9)  # SEI, parameter sets and delimiters stand in no sample
+_FOR_THE_HEAD: Final = (6, _SPS, _PPS, 9)  # SEI, parameter sets and delimiters are not stored in samples
 
 
 class EncodedGop(NamedTuple):
-    """Encoded frames, the first of which needs nothing before it.
+    """An encoded closed GOP.
 
     Attributes:
-        frames: One sample of an MP4 track each: NAL units behind their lengths.
-        headers: The same for every group of the same size, rate, colour and settings.
+        frames: One MP4 sample per frame: length-prefixed NAL units.
+        headers: Equal for all GOPs of the same size, rate, colour and settings.
     """
 
     frames: tuple[bytes, ...]
@@ -33,13 +33,13 @@ class EncodedGop(NamedTuple):
 
 
 class GopEncoder:
-    """Encodes a closed group of frames. Each leaves the encoder as it comes: no B-frames, no look-ahead.
+    """Encodes a closed GOP without B-frames or look-ahead, so that the encoder adds no delay.
 
     Args:
         info: Size, rate, colour tags and pixel aspect.
         crf: libx264 constant rate factor.
         preset: libx264 preset.
-        mark: Stands on every frame; None for none.
+        mark: Watermark on every frame, if any.
     """
 
     def __init__(self, info: VideoInfo, crf: int, preset: str, mark: Watermark | None = None) -> None:
@@ -70,10 +70,10 @@ class GopEncoder:
         self._frames: list[bytes] = []
 
     def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
-        """Encode one frame; `planes` are copied once, and the patch is pasted on that copy.
+        """Encodes one frame; `planes` is copied once, and the patch is pasted into the copy.
 
         Raises:
-            ValueError: `planes` has another size.
+            ValueError: `planes` has a different size.
         """
         if planes.y.shape != self._shape:
             raise ValueError(f"Expected planes.y of shape {self._shape}, got {planes.y.shape = }.")
@@ -89,7 +89,7 @@ class GopEncoder:
         self._take(self._frame)
 
     def finish(self) -> EncodedGop:
-        """Return all of them.
+        """Ends the GOP and returns it.
 
         Raises:
             ValueError: No frame was written.
@@ -107,5 +107,5 @@ class GopEncoder:
 
 
 def _units(stream: bytes) -> list[bytes]:
-    """The NAL units of a byte stream (ITU-T H.264, annex B), whose units end with no zero."""
+    """Returns the NAL units of a byte stream (ITU-T H.264, annex B) without trailing zeros."""
     return [unit for part in stream.split(b"\0\0\1") if (unit := part.rstrip(b"\0"))]

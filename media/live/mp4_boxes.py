@@ -1,7 +1,7 @@
-"""The head of a live stream: `ftyp` and `moov` of a fragmented MP4 with one picture track and one Opus track.
+"""Boxes of a fragmented MP4 with one H.264 track and one Opus track.
 
 ISO/IEC 14496-12 (boxes), 14496-15 (avcC), "Encapsulation of Opus in ISO Base Media File Format" 0.8.1 (Opus, dOps).
-Written by hand, as FFmpeg's muxer holds the last packet of each track back until it has a later one: a frame of delay.
+Not written by FFmpeg, because its muxer holds back the last packet of each track: one frame of delay.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PRE_SKIP: Final = 312  # libopus at 48 kHz: its look-ahead of 6.5 ms
 
 @dataclass(frozen=True)
 class ParameterSets:
-    """What a decoder of H.264 is told first.
+    """Parameter sets of an H.264 stream.
 
     Attributes:
         sps: Sequence parameter set, one NAL unit.
@@ -36,32 +36,32 @@ class ParameterSets:
 
     @property
     def codec(self) -> str:
-        """As browsers call it (RFC 6381), for example `avc1.64001f`."""
+        """The codec string (RFC 6381), for example `avc1.64001f`."""
         return f"avc1.{self.sps[1:4].hex()}"
 
 
 def box(kind: bytes, *parts: bytes) -> bytes:
-    """One box with its content."""
+    """Returns a box with its content."""
     content = b"".join(parts)
     return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
 def full_box(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
-    """One box with version and flags."""
+    """Returns a box with version and flags."""
     return box(kind, struct.pack(">I", version << 24 | flags), *parts)
 
 
 def timescale(fps: Fraction) -> int:
-    """Ticks a second of the picture track; a frame lasts `fps.denominator` of them."""
+    """Returns the ticks per second of the video track; a frame lasts `fps.denominator` ticks."""
     return fps.numerator
 
 
 def stream_head(info: VideoInfo, headers: ParameterSets) -> bytes:
-    """Return what stands before the first fragment.
+    """Returns the initialization segment: `ftyp` and `moov`.
 
     Args:
-        info: Size, rate, colour tags and pixel aspect of the pictures.
-        headers: Of the encoder that makes them.
+        info: Size, rate, colour tags and pixel aspect of the video.
+        headers: Parameter sets of the encoder.
     """
     picture = _track(VIDEO_TRACK, timescale(info.fps), _avc1(info, headers), b"vide", _vmhd(), info.width, info.height)
     sound = _track(AUDIO_TRACK, AUDIO_RATE, _opus(), b"soun", full_box(b"smhd", 0, 0, bytes(4)), 0, 0)
@@ -106,7 +106,7 @@ def _avc1(info: VideoInfo, headers: ParameterSets) -> bytes:
 
 
 def _high_profile(sps: bytes) -> bytes:
-    """What avcC adds for profiles from High on: 4:2:0, 8 bits."""
+    """Returns the avcC extension for profiles from High on: 4:2:0, 8 bits."""
     return bytes([0xFD, 0xF8, 0xF8, 0]) if sps[1] >= 100 else b""
 
 
@@ -116,10 +116,10 @@ def _opus() -> bytes:
 
 
 def fragment(number: int, tracks: Sequence[tuple[int, int, Sequence[tuple[bytes, int, bool]]]]) -> bytes:
-    """Return one `moof` with its `mdat`.
+    """Returns a `moof` box with its `mdat`.
 
     Args:
-        number: Of the fragment, from 1 on.
+        number: Sequence number of the fragment, from 1.
         tracks: Number, decoding time of the first sample in ticks, and the samples: bytes, ticks that it lasts, and
             whether decoding can begin with it. Tracks without samples are left out.
     """

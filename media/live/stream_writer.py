@@ -1,4 +1,4 @@
-"""One live session as a fragmented MP4: each moment leaves as a fragment of its own, the instant that it is there."""
+"""Writes a live session as fragmented MP4, one fragment per chunk."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from media.probe import VideoInfo
 
 
 class StreamWriter:
-    """Writes the head and the fragments.
+    """Writes the initialization segment and the fragments.
 
     Args:
-        info: What the pictures are.
+        info: Format of the video.
     """
 
     def __init__(self, info: VideoInfo) -> None:
@@ -25,24 +25,23 @@ class StreamWriter:
         self._sound = OpusEncoder()
         self._number = 0
         self._num_packets = 0
-        self._delay = 0  # packets that the encoder has not given back yet
 
     def head(self, pictures: EncodedGop) -> tuple[str, bytes]:
-        """Return the media type, and what stands before the first fragment."""
+        """Returns the media type and the initialization segment."""
         media_type = f'video/mp4; codecs="{pictures.headers.codec}, opus"'
         return media_type, stream_head(self._info, pictures.headers)
 
     def num_audio_samples(self, stop_frame: int) -> int:
-        """Samples at 48 kHz that the stream has up to `stop_frame`: whole packets, which cover its frames."""
+        """Returns the number of 48 kHz samples up to `stop_frame`: whole packets that cover the frames."""
         return math.ceil(stop_frame * AUDIO_RATE / self._info.fps / OPUS_SAMPLES) * OPUS_SAMPLES
 
     def fragment(self, first_frame: int, pictures: EncodedGop, sound: NDArray[np.int16]) -> bytes:
-        """Return one fragment.
+        """Returns one fragment.
 
         Args:
-            first_frame: Number of the first picture in the stream.
-            pictures: The group.
-            sound: (N,) int16 at 48 kHz, from where the last fragment ended: N a multiple of `OPUS_SAMPLES`.
+            first_frame: Number of the first frame in the stream.
+            pictures: The encoded GOP.
+            sound: (N,) int16 at 48 kHz, following the previous fragment; N is a multiple of `OPUS_SAMPLES`.
         """
         ticks = self._info.fps.denominator
         frames = [(data, ticks, number == 0) for number, data in enumerate(pictures.frames)]

@@ -26,7 +26,7 @@ def test_a_result_is_said_to_be_synthetic_and_its_signer_a_test(signed: Path) ->
     done = CliRunner().invoke(app, ["inspect", str(signed)])
     assert done.exit_code == 0
     assert done.stdout.startswith("Synthetic: ")
-    assert "a test certificate that anybody can make" in done.stdout
+    assert "a test certificate that anyone can create" in done.stdout
     told = json.loads(CliRunner().invoke(app, ["inspect", "--json", str(signed)]).stdout)
     assert told["verdict"] == "synthetic"
     assert told["c2pa"]["state"] == "Valid"
@@ -37,7 +37,7 @@ def test_unlabelled_changed_and_unreadable_files_end_differently(signed: Path, t
     plain = tmp_path / "plain.mp4"
     write_blank_video(plain)
     unlabelled = CliRunner().invoke(app, ["inspect", str(plain)])
-    assert (unlabelled.exit_code, "does not make it genuine" in unlabelled.stdout) == (3, True)
+    assert (unlabelled.exit_code, "does not mean it is genuine" in unlabelled.stdout) == (3, True)
     content = bytearray(signed.read_bytes())
     content[content.index(b"mdat") + 8] ^= 1
     signed.write_bytes(content)

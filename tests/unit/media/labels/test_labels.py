@@ -228,13 +228,13 @@ def test_the_operators_certificate_signs_and_is_trusted_by_who_trusts_it(
 
 
 def test_a_certificate_that_cannot_be_used_is_refused_at_start(authority: Authority, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="found it to hold from"):
+    with pytest.raises(ConfigError, match="not valid now, only from"):
         Labeller(authority.settings(days=-1), tmp_path)
     good = authority.settings()
     assert good.private_key is not None and good.certificate is not None
     other = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     good.private_key.write_bytes(other)
-    with pytest.raises(ConfigError, match="found that of another one"):
+    with pytest.raises(ConfigError, match="does not match the first certificate"):
         Labeller(good, tmp_path)
     good.private_key.write_text("none", encoding="ascii")
     with pytest.raises(ConfigError, match="expected a PEM key"):
@@ -242,7 +242,7 @@ def test_a_certificate_that_cannot_be_used_is_refused_at_start(authority: Author
     good.private_key.unlink()
     with pytest.raises(ConfigError, match="cannot be read"):
         Labeller(good, tmp_path)
-    with pytest.raises(ConfigError, match="may sign manifests"):
+    with pytest.raises(ConfigError, match="not accepted for signing"):
         Labeller(authority.settings(purpose=ExtendedKeyUsageOID.SERVER_AUTH), tmp_path).check_signing()
     with pytest.raises(ValueError, match="or neither"):
         LabelsConfig(certificate=tmp_path / "chain.pem")
