@@ -27,7 +27,7 @@ from models.track.raw_landmarks import RawLandmarks
 from tests.unit.models.synthetic_avatar import EYES, NUM_FRAMES, FilmedAvatar, make_avatar, mouth_shapes
 
 # The mouth of this avatar opens and shuts in these frames, far from those without a face.
-TALKING = np.r_[5:12, 24:36]
+TALKING = np.r_[5:12, 28:40]
 
 
 def _bank(
