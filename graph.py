@@ -1,16 +1,15 @@
-"""How Lipwright is wired.
+"""Wires the deployments of Lipwright.
 
-    HTTP ── Ingress ── Director ──┬── MediaProbe           what a file is, before anything is promised
+    HTTP ── Ingress ── Director ──┬── MediaProbe           inspects inputs before a job is accepted
             (HTTP API)   (jobs)   ├── AudioFeatures        speech -> features, block by block
-               │                  ├── LandmarkGenerator    frames -> track, once; features x track -> landmarks
-               │                  └── Studio x N ────────── FaceSynthesis x M   crops + landmarks -> faces (GPU)
-               │                      (decode, cut, paste back, encode one segment)
-               └── LiveSession        sound that is still coming -> the next frames, encoded (CPU)
+               │                  ├── LandmarkGenerator    frames -> track, once; features x track -> plan
+               │                  └── Studio x N ────────── FaceSynthesis x M   crops + plan -> faces (GPU)
+               │                      (decode, crop, paste back, encode one segment)
+               └── LiveSession        streamed audio -> the next frames, encoded (CPU)
 
-What is heard, planned, cut and painted is up to the engine that a job names: `models.engines.protocol`.
+The engine that a job names defines features, plans, crops and faces: `models.engines.protocol`.
 
-How much of each (replicas, CPU and GPU fractions, queues) stands in serve_config.yaml and its twin for machines
-without a GPU, serve_config.cpu.yaml.
+serve_config.yaml (GPU) and serve_config.cpu.yaml set replicas, CPU and GPU fractions, and queue lengths.
 """
 
 from collections.abc import Mapping
@@ -31,12 +30,12 @@ from models.engines.registry import ENGINES
 
 
 def build(config: PipelineConfig) -> Application:
-    """Return the whole service as one Serve application; `config` comes from `args:` in the Serve config."""
+    """Return the service as one Serve application; `config` is `args:` of the Serve config."""
     return wire(config, ENGINES)
 
 
 def wire(config: PipelineConfig, engines: Mapping[str, str | EngineClass]) -> Application:
-    """Return the service with these engines, by the names that jobs give."""
+    """Return the service with these engines, by name."""
     media_probe = MediaProbe.bind(config)
     audio_features = AudioFeatures.bind(config, engines)
     landmark_generator = LandmarkGenerator.bind(config, engines)

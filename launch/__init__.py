@@ -1,1 +1,1 @@
-"""Starting the service on this machine: the one reader of the Serve config, and who may listen where."""
+"""Starts the service on this machine: reads the Serve config, checks access, runs Ray and the front proxy."""

@@ -1,4 +1,4 @@
-"""The data folder before and under the service: it can be written, and its job table is the one that was opened."""
+"""Checks of the data folder: that it is writable, and that the job table is still the file that was opened."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ _NOT_WRITABLE: Final = frozenset(
 
 @dataclass(frozen=True)
 class TableFile:
-    """The file of the job table as it was when the service started.
+    """The job table's file when the service started.
 
     Attributes:
-        path: Where it lies.
-        identity: Which file it was; None if nobody could say, or it is none.
+        path: The file.
+        identity: Its device and inode; None if unknown, or if the table is in PostgreSQL.
     """
 
     path: Path
     identity: FileIdentity | None
 
     def loss(self) -> str:
-        """What has happened to the file since; empty as long as it is the same."""
+        """Return what has happened to the file since; empty while it is the same."""
         try:
             found = identity_of(self.path)
-        except OSError:  # a disk that does not answer has lost nothing yet
+        except OSError:  # the disk does not answer, but the file may still be there
             return ""
         if self.identity is None or found == self.identity:
             return ""
-        what = "it is gone" if found is None else "another file in its place"
-        return f"the job table {self.path}: expected the file that was opened at the start, found {what}"
+        what = "deleted" if found is None else "replaced"
+        return f"the job table {self.path} was {what} while the service was running"
 
 
 def checked_table(data_dir: Path, state: str | None = None) -> TableFile:
-    """Make what is missing in a data folder, read the job table once, and write to both.
+    """Create what is missing in a data folder, and check that the folder and the job table can be read and written.
 
-    On a full disk nothing is refused: the service starts there, and waits for room.
+    A full disk is not an error: the service starts and waits for space.
 
     Args:
         data_dir: The folder.
-        state: The setting: where the table is, if not in there.
+        state: URL of the job table if it is not in the folder.
 
     Raises:
         ConfigError: The folder cannot be written, or the table cannot be used.
-        TableUnreachableError: It is in a database that does not answer.
+        TableUnreachableError: The database does not answer.
     """
     if state is not None:
         table = open_database(state)
@@ -75,12 +75,12 @@ def checked_table(data_dir: Path, state: str | None = None) -> TableFile:
 
 
 def unwritable(data_dir: Path, error: OSError) -> OSError | ConfigError:
-    """What is told of a data folder that cannot be written; any other error stays what it is."""
+    """Return a ConfigError for a data folder that cannot be written; return other errors unchanged."""
     if error.errno not in _NOT_WRITABLE:
         return error
     if data_dir.exists() and not data_dir.is_dir():
-        return ConfigError(f"{data_dir}: expected a data folder, found a file. Name another place with --data-dir.")
+        return ConfigError(f"{data_dir}: is a file, not a folder. Choose a data folder with --data-dir.")
     return ConfigError(
-        f"{error.filename or data_dir}: expected a data folder that this user can write, found: {error.strerror}. "
-        f"Mount it writable, change its owner, or name another one with --data-dir."
+        f"{error.filename or data_dir}: cannot write here ({error.strerror}). "
+        f"Make the data folder writable, or choose another one with --data-dir."
     )

@@ -13,26 +13,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
 _RAY_SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported from a user's machine
-    # Seconds between the controller's looks at the replicas; at Serve's own .1 they take 3 % of a core at rest.
+    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
+    # Seconds between two loops of the controller; Serve's default of .1 uses 3 % of a core when idle.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
-    # What only watches takes time from what renders: gauges of routers and replicas (every .1 s by Serve's own choice),
-    # a look for new log files (.5 s), and events of every call, which nobody reads here.
+    # Less overhead: gauges of routers and replicas (Serve's default is every .1 s), scans for new log files (.5 s), and
+    # events of every call, which are not used here.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
     "LOG_NAME_UPDATE_INTERVAL_S": "5",
     "RAY_task_events_report_interval_ms": "0",
-    # The proxy takes no more of a body than a window ahead of its reader.
+    # The proxy reads no more of a body than one window ahead of its consumer.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "api.body_window:proxy_middlewares",
-    # A replica whose work hangs is ended at once: Serve's own way waits for that work, up to 20 s, and the next replica
-    # for the room that it takes.
+    # A replica that hangs is killed at once: by default Serve waits up to 20 s for it, and the new replica waits for
+    # its resources.
     "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
-    # Tracebacks without carets: to place them Python parses the line, and `media.array_files` says how that can end.
+    # Tracebacks without carets: placing them parses the source line, which can crash (see `media.array_files`).
     "PYTHONNODEBUGRANGES": "1",
     # Nothing in the working directory is imported by any process.
     "PYTHONSAFEPATH": "1",
 }
-# Read when Ray is imported. Off, the node is 127.0.0.1 and Ray's own servers listen on loopback, its metrics among
-# them; on, as it is on Linux, all of them listen on every address.
+# Read when Ray is imported. If off, the node is 127.0.0.1 and Ray's servers, metrics included, listen on loopback; if
+# on, the default on Linux, they listen on every address.
 _RAY_IMPORT_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
@@ -43,7 +43,7 @@ def set_ray_variables() -> None:
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """Have the files of every process that is started in the block be nobody else's on this machine."""
+    """Make the files of processes started in the block private to this user."""
     umask = os.umask(0o077)
     try:
         yield
@@ -53,26 +53,26 @@ def private_files() -> Iterator[None]:
 
 @contextmanager
 def python_path() -> Iterator[None]:
-    """Have every process that is started in the block, and those that it starts, find this project.
+    """Put the checkout on the import path of processes started in the block.
 
-    Ray's `runtime_env` does the same, and has each worker made anew for it: those that Ray keeps ready go unused, and a
-    service of eight replicas comes up 4 s later.
+    Ray's `runtime_env` does the same, but then Ray cannot use its prestarted workers, and a service of eight replicas
+    starts 4 s later.
     """
-    known = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), known)))
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), before)))
     try:
         yield
     finally:
-        if known is None:
+        if before is None:
             del os.environ["PYTHONPATH"]
         else:
-            os.environ["PYTHONPATH"] = known
+            os.environ["PYTHONPATH"] = before
 
 
 @contextmanager
 def restore_sigterm() -> Iterator[None]:
-    """Have SIGTERM end this process as it did before the block, in which Ray installs what ends it at once."""
-    known = signal.getsignal(signal.SIGTERM)
+    """Restore the handler of SIGTERM after the block, in which Ray installs one that exits at once."""
+    before = signal.getsignal(signal.SIGTERM)
     yield
-    if callable(known) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, known)
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""One service a data folder: two would shut each other out for ever. The lock says who holds it."""
+"""A lock file: one service per data folder. The file names the service that holds it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _FILE = "service.lock"
 
 @dataclass(frozen=True)
 class Holder:
-    """The service that works in a folder.
+    """The service that uses a folder.
 
     Attributes:
-        pid: Its process, on its machine.
-        url: Where it answers; empty while it starts.
+        pid: Its process id.
+        url: Its base URL; empty while it starts.
     """
 
     pid: int
@@ -30,14 +30,14 @@ class Holder:
 
 
 class FolderLock:
-    """A lock that is held; it goes with its process, whatever ends that."""
+    """A lock that is held. The system releases it when the process ends."""
 
     def __init__(self, file: int | None) -> None:
-        """`file` is None where another service of a shared folder holds it."""
+        """`file` is None if another service holds the lock of a shared folder."""
         self._file = file
 
-    def tell(self, url: str) -> None:
-        """Write down where the holder answers."""
+    def publish_url(self, url: str) -> None:
+        """Write the base URL of the holder into the file."""
         if self._file is None:
             return
         text = json.dumps(asdict(Holder(os.getpid(), url))).encode()
@@ -47,15 +47,15 @@ class FolderLock:
 
 @contextmanager
 def locked_folder(data_dir: Path, is_shared: bool = False) -> Iterator[FolderLock]:
-    """Hold the lock of a data folder, which is made if it is missing, for the block.
+    """Hold the lock of a data folder for the block; the folder is created if it is missing.
 
     Args:
         data_dir: The folder.
-        is_shared: Whether several services may work in it, as the job table is elsewhere: one of them holds it then.
+        is_shared: Whether several services may use the folder, because the job table is elsewhere. One holds the lock.
 
     Raises:
         ConfigError: The folder cannot be written.
-        StateError: Another service holds it.
+        StateError: Another service holds the lock.
     """
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -69,16 +69,16 @@ def locked_folder(data_dir: Path, is_shared: bool = False) -> Iterator[FolderLoc
             if is_shared:
                 yield FolderLock(None)
                 return
-            raise StateError(f"{data_dir}: {_who(holder_of(data_dir))} works in this data folder.") from None
+            raise StateError(f"{data_dir}: {_who(holder_of(data_dir))} already uses this data folder.") from None
         lock = FolderLock(file)
-        lock.tell("")
+        lock.publish_url("")
         yield lock
     finally:
         os.close(file)
 
 
 def holder_of(data_dir: Path) -> Holder | None:
-    """Return the service that holds the lock of a folder at this moment; None if nobody does."""
+    """Return the service that currently holds the lock of a folder; None if there is none."""
     try:
         file = os.open(data_dir / _FILE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -95,7 +95,7 @@ def holder_of(data_dir: Path) -> Holder | None:
 def _read(file: int) -> Holder:
     try:
         return Holder(**json.loads(os.pread(file, 4096, 0)))
-    except (ValueError, TypeError):  # it is being written
+    except (ValueError, TypeError):  # it is being written at this moment
         return Holder(0, "")
 
 

@@ -1,4 +1,4 @@
-"""Whether a TCP port can be taken."""
+"""Checks and finds TCP ports."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import socket
 
 
 def try_to_listen(host: str, port: int) -> None:
-    """Listen for a moment where the service would.
+    """Listen briefly at the address of the service.
 
-    Ray Serve shares its port (SO_REUSEPORT): a second service would start beside the first, and both would answer.
+    Ray Serve shares its port (SO_REUSEPORT): a second service would start, and both would answer.
 
     Raises:
-        OSError: The port is taken, or not for this user, or the host is no address of this machine.
+        OSError: The port is in use or not allowed, or the host is not an address of this machine.
     """
     family, _, _, _, place = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family) as listener:
@@ -21,7 +21,7 @@ def try_to_listen(host: str, port: int) -> None:
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody uses at the moment."""
+    """Return a TCP port on loopback that is currently free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

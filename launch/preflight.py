@@ -11,7 +11,7 @@ from storage.state import check_files_access, open_keys
 
 
 def check_access(host: str, settings: PipelineConfig) -> None:
-    """Refuse to listen where strangers come by while everybody would be served.
+    """Refuse to listen on a public address without API keys.
 
     Raises:
         ConfigError: `net.access_rule.AccessRule` forbids it.
@@ -19,23 +19,23 @@ def check_access(host: str, settings: PipelineConfig) -> None:
     rule = AccessRule(bool(open_keys(settings.state, settings.data_dir).list()), settings.access.allow_without_keys)
     if not rule.may_listen(host):
         raise ConfigError(
-            f"--host {host}: other machines are served only with API keys, and there is none in {settings.data_dir}. "
-            "Make one with `lipwright keys add NAME`, or start with --allow-without-keys if nobody else gets here."
+            f"--host {host}: listening for other machines requires an API key, and {settings.data_dir} has none. "
+            "Create one with `lipwright keys add NAME`, or use --allow-without-keys on a trusted network."
         )
 
 
 def check_port(host: str, port: int) -> None:
-    """Refuse a port on which something else listens.
+    """Refuse a port that is in use.
 
     Raises:
-        ConfigError: The port is taken, or not for this user, or the host is no address of this machine.
+        ConfigError: The port is in use or not allowed, or the host is not an address of this machine.
     """
     try:
         try_to_listen(host, port)
     except OSError as error:
         raise ConfigError(
-            f"--host {host} --port {port}: expected a free port, found: {error.strerror}. Take another one, or see "
-            f"what has it: ss -ltnp 'sport = :{port}'."
+            f"--host {host} --port {port}: {error.strerror}. Choose another port, or find the "
+            f"process that uses it: ss -ltnp 'sport = :{port}'."
         ) from error
 
 

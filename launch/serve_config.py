@@ -1,4 +1,4 @@
-"""The Serve config of this repository, read in one place: how much of Lipwright runs, and its settings in `args:`."""
+"""Reads the Serve config: replicas and resources of the deployments, and the settings in `args:`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ServeConfig:
     """A Serve config with one application.
 
     Attributes:
-        path: Where it lies.
-        content: The whole of it; not to be changed.
+        path: The file.
+        content: The parsed file; read-only.
     """
 
     path: Path
@@ -44,20 +44,20 @@ class ServeConfig:
 
     @property
     def http_options(self) -> dict[str, Any]:
-        """Host and port among them, where they are given."""
+        """The HTTP options, such as host and port."""
         return dict(self.content.get("http_options") or {})
 
     @property
     def deployments(self) -> list[dict[str, Any]]:
-        """Options of the deployments."""
+        """The options of the deployments."""
         return list(self.application.get("deployments") or [])
 
     @cached_property
     def pipeline(self) -> PipelineConfig:
-        """The settings that the graph is built with.
+        """The settings of the graph.
 
         Raises:
-            ConfigError: One of them cannot be used.
+            ConfigError: A setting is invalid.
         """
         try:
             return PipelineConfig.model_validate(self.application.get("args") or {})
@@ -73,7 +73,7 @@ class ServeConfig:
         heygem: Mapping[str, Any] | None = None,
         gradio: bool = False,
     ) -> ServeConfig:
-        """The same for a service of this machine alone, at this address; what is None or False stays as it is."""
+        """Return a copy for a service on this machine, at this address; None and False change nothing."""
         content = copy.deepcopy(self.content)
         content["http_options"] = self.http_options | {"host": host, "port": port}
         content["proxy_location"] = "HeadOnly"
@@ -88,23 +88,23 @@ class ServeConfig:
             arguments["gradio"] = {"enabled": True, "service_url": f"http://{reachable(host)}:{port}"}
             for deployment in content["applications"][0].get("deployments") or []:
                 if deployment["name"] == "Ingress":
-                    deployment["num_replicas"] = 1  # Gradio keeps its visitors' sessions in one process
+                    deployment["num_replicas"] = 1  # Gradio keeps sessions in one process
         return ServeConfig(self.path, content)
 
 
 def reachable(host: str) -> str:
-    """An address at which this machine reaches a server of its own that listens on `host`."""
+    """Return an address at which this machine reaches its own server on `host`."""
     return "127.0.0.1" if host in ("0.0.0.0", "") else host
 
 
 def read_serve_config(path: Path | None = None) -> ServeConfig:
-    """Read a Serve config, and check it as far as Lipwright's own settings go.
+    """Read a Serve config and check Lipwright's settings in it.
 
     Args:
-        path: The file; None takes the one for this machine.
+        path: The file; None chooses one for this machine.
 
     Raises:
-        ConfigError: The file cannot be used.
+        ConfigError: The file or a setting is invalid.
     """
     path = path or default_config_path(has_nvidia_gpu())
     try:
@@ -113,19 +113,19 @@ def read_serve_config(path: Path | None = None) -> ServeConfig:
         if not isinstance(application, dict):
             raise TypeError(f"applications: expected a mapping, found {application!r}")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: expected a Serve config with one application, found: {error!r}") from error
+        raise ConfigError(f"{path}: not a Serve config with one application: {error!r}") from error
     config = ServeConfig(path, content)
-    config.pipeline  # noqa: B018  # checked here, so that nothing starts with settings that cannot be used
+    config.pipeline  # noqa: B018  # checks the settings before anything starts
     return config
 
 
 def default_config_path(has_gpu: bool) -> Path:
-    """The shipped Serve config with a GPU share, or its twin for CPUs."""
+    """Return the path of the shipped Serve config for GPUs or for CPUs."""
     return _ROOT / ("serve_config.yaml" if has_gpu else "serve_config.cpu.yaml")
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether the NVIDIA driver shows a GPU here (also inside containers and WSL)."""
+    """Return whether the NVIDIA driver shows a GPU (also in containers and WSL)."""
     if any(Path("/proc/driver/nvidia/gpus").glob("*")) or any(Path("/dev").glob("nvidia[0-9]*")):
         return True
     try:

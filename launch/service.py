@@ -89,7 +89,7 @@ def running_service(
             open_service_log(_log_path(config), terminal) as log,
             _deployed(behind, node, front, table, log, terminal),
         ):
-            lock.tell(url)
+            lock.publish_url(url)
             yield url
 
 

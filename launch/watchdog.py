@@ -1,4 +1,4 @@
-"""Watches what the service stands on: without Ray's own processes it could neither work nor end by itself."""
+"""Watches Ray's processes, the front proxy and the job table's file, and ends the service when it cannot go on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from errors import ConfigError
 from launch.data_folder import TableFile
 from launch.front_proxy import FrontProxy
 
-EXIT_STATUS: Final = 75  # EX_TEMPFAIL of sysexits.h: start it again
+EXIT_STATUS: Final = 75  # EX_TEMPFAIL of sysexits.h: restart the service
 _NEEDED: Final = ("raylet", "gcs_server")
 _PERIOD_S: Final = 0.5
 _KILL_S: Final = 5.0
@@ -36,17 +36,17 @@ class RayNode(Protocol):
 
 @contextmanager
 def watchdog(node: RayNode, front: FrontProxy | None, table: TableFile) -> Iterator[None]:
-    """Look after the processes of a Ray node, the front and the file of the job table while the block lasts.
+    """Watch the processes of a Ray node, the front proxy and the job table's file during the block.
 
-    A front that ends is started again. When Ray's control store or its raylet ends, nothing can be mended from here:
-    Ray waits for them, for a minute or for ever. Then this process says so and ends, with `EXIT_STATUS` and everything
-    that it started, so that whoever supervises it starts the service again; accepted jobs go on there. It ends in the
-    same way when the table is deleted or replaced: what is accepted would be written into a file that nobody finds.
+    A front proxy that exits is restarted. When Ray's GCS server or raylet exits, Ray cannot recover: it waits for a
+    minute or forever. Then this process prints the reason and exits with `EXIT_STATUS`, together with everything that
+    it started, so that a supervisor restarts the service and jobs are resumed. The same happens when the job table is
+    deleted or replaced: new jobs would be written to a file that no restart finds.
 
     Args:
         node: The Ray node that this process started.
-        front: What stands before Serve, if anything does.
-        table: Where accepted jobs are written down.
+        front: The front proxy, if there is one.
+        table: The file of the job table.
     """
     stop = threading.Event()
     watch = threading.Thread(target=_watch, args=(node, front, table, stop), name="ray-watch", daemon=True)
@@ -67,7 +67,7 @@ def _watch(node: RayNode, front: FrontProxy | None, table: TableFile, stop: thre
             _end(
                 node,
                 loss,
-                "Put it back before the next start: jobs that it does not hold go then, with their files.",
+                "Restore it before the next start, which deletes the files of jobs that are not in the table.",
             )
         if front is not None and not front.is_alive:
             try:
@@ -76,8 +76,8 @@ def _watch(node: RayNode, front: FrontProxy | None, table: TableFile, stop: thre
                 _end(node, str(error))
 
 
-def _end(node: RayNode, reason: str, advice: str = "Start it again; accepted jobs go on then.") -> None:
-    print(f"Lipwright ends: {reason}. {advice}", file=sys.stderr, flush=True)
+def _end(node: RayNode, reason: str, advice: str = "Restart it to resume the jobs.") -> None:
+    print(f"Lipwright exits: {reason}. {advice}", file=sys.stderr, flush=True)
     killer = threading.Thread(target=_kill, args=(node,), daemon=True)
     killer.start()
     killer.join(_KILL_S)
@@ -85,12 +85,12 @@ def _end(node: RayNode, reason: str, advice: str = "Start it again; accepted job
 
 
 def _kill(node: RayNode) -> None:
-    """End everything that was started here.
+    """Kill everything that this process started.
 
-    Children of a raylet that is gone are not found any more. They notice that themselves, within two seconds.
+    Children of a dead raylet cannot be found; they exit by themselves within two seconds.
     """
     children = psutil.Process().children(recursive=True)
-    with contextlib.suppress(Exception):  # the process ends next, whatever is left
+    with contextlib.suppress(Exception):  # this process exits next in any case
         node.kill()
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -51,7 +51,7 @@ def test_the_service_ends_and_its_jobs_go_on_after_a_new_start(
         caller.accepted(long_pair)
         with ended(service, tmp_path, "job table") as ending:
             (tmp_path / "data" / "jobs.sqlite3").unlink()
-        assert "jobs.sqlite3: expected the file that was opened at the start, found it is gone" in ending[-1]
+        assert "jobs.sqlite3 was deleted while the service was running" in ending[-1]
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def ended(service: ServiceProcess, folder: Path, what: str) -> Iterator[list[str
     status = service.wait(2 * END_S)
     took_s = time.monotonic() - started
     log = (folder / "service.log").read_text(encoding="utf-8")
-    lines += [line for line in log.splitlines() if line.startswith("Lipwright ends")]
+    lines += [line for line in log.splitlines() if line.startswith("Lipwright exits")]
     print(f"\n{what} lost: ended after {took_s:.1f} s, {status = }, {lines}")
     assert status == EXIT_STATUS
     assert took_s < END_S

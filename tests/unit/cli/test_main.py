@@ -203,7 +203,7 @@ def test_the_service_of_the_data_folder_is_used(
 ) -> None:
     service.outcome = "video"
     with locked_folder(tmp_path / "data") as lock:
-        lock.tell(server)
+        lock.publish_url(server)
         files = ("--video", str(sample_portrait), "--audio", str(samples / "speech_short.wav"))
         out = str(tmp_path / "out.mp4")
         done = _run(repo_root, "speak", *files, "--out", out, "--data-dir", str(tmp_path / "data"))

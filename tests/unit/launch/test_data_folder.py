@@ -28,9 +28,9 @@ def test_a_good_folder_is_made_and_watched(tmp_path: Path) -> None:
     JobTable(Database(table.path)).close()
     assert table.loss() == "", "it is the same file after others used it"
     table.path.rename(tmp_path / "old")
-    assert table.loss().endswith("found it is gone")
+    assert table.loss().endswith("was deleted while the service was running")
     checked_table(tmp_path / "data", None)
-    assert table.loss().endswith("found another file in its place")
+    assert table.loss().endswith("was replaced while the service was running")
 
 
 def _make(data: Path, name: str, content: str | None) -> None:
@@ -57,12 +57,16 @@ def test_serve_says_in_one_line_what_is_wrong(tmp_path: Path, harm: str) -> None
     done = CliRunner().invoke(app, ["serve", "--data-dir", str(data), "--port", "0"])
     assert done.exit_code == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: config_invalid: ") and str(data) in line and "expected" in line
-    assert ("found a file" in line) == (harm == "no folder"), line
+    assert (
+        line.startswith("error: config_invalid: ")
+        and str(data) in line
+        and ("--data-dir" in line or harm == "damaged table")
+    ), line
+    assert ("not a folder" in line) == (harm == "no folder"), line
 
 
 def test_a_folder_that_cannot_be_made_is_refused() -> None:
-    told = r"^/proc/.*: expected a data folder that this user can write, found: .*--data-dir"
+    told = r"^/proc/.*: cannot write here .*--data-dir"
     with pytest.raises(ConfigError, match=told), locked_folder(Path("/proc/lipwright")):
         raise AssertionError("nobody can write there")
 
@@ -80,4 +84,4 @@ def test_a_read_only_disk_is_refused(tmp_path: Path, repo_root: Path) -> None:
     for before in ("true", f'mkdir -m 700 "{tmp_path}"/uploads "{tmp_path}"/jobs "{tmp_path}"/avatars'):
         command = ["unshare", "-rm", "sh", "-c", mount.format(before), "sh", sys.executable, "-c", code]
         done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=120, env=os.environ)
-        assert done.stdout.startswith("ConfigError ") and "found: Read-only file system" in done.stdout, done.stderr
+        assert done.stdout.startswith("ConfigError ") and "(Read-only file system)" in done.stdout, done.stderr

@@ -19,7 +19,7 @@ HOLDS = """
 import sys, pathlib, time
 from launch.folder_lock import locked_folder
 with locked_folder(pathlib.Path(sys.argv[1])) as lock:
-    lock.tell("http://127.0.0.1:1")
+    lock.publish_url("http://127.0.0.1:1")
     print("held", flush=True)
     time.sleep(600)
 """
@@ -30,11 +30,11 @@ def test_the_second_is_told_who_holds_the_folder(tmp_path: Path) -> None:
     with locked_folder(tmp_path / "data") as lock:
         assert holder_of(tmp_path / "data") == Holder(os.getpid(), "")
         with (
-            pytest.raises(StateError, match=f"data: a service that is starting .process {os.getpid()}. works"),
+            pytest.raises(StateError, match=f"data: a service that is starting .process {os.getpid()}. already uses"),
             locked_folder(tmp_path / "data"),
         ):
             pass
-        lock.tell("http://127.0.0.1:8000")
+        lock.publish_url("http://127.0.0.1:8000")
         with pytest.raises(StateError, match="a service at http://127.0.0.1:8000"), locked_folder(tmp_path / "data"):
             pass
     assert holder_of(tmp_path / "data") is None
@@ -63,6 +63,6 @@ def test_a_port_in_use_is_refused() -> None:
         port = listener.getsockname()[1]
         with pytest.raises(OSError):
             try_to_listen("127.0.0.1", port)
-        with pytest.raises(ConfigError, match=f"--port {port}: expected a free port"):
+        with pytest.raises(ConfigError, match=f"--port {port}: Address already in use"):
             check_port("127.0.0.1", port)
     check_port("127.0.0.1", free_port())

@@ -92,7 +92,7 @@ def test_a_killed_decoder_is_a_lost_try() -> None:
     result, _, tries = call([lost, lost, lambda: 7], bounds())
     assert result == 7
     assert tries == [1, 2, 3]
-    with pytest.raises(ReplicaLostError, match=r"^Stage, tried 3 times: clip\.mp4: the decoder was killed") as caught:
+    with pytest.raises(ReplicaLostError, match=r"^Stage, 3 attempts: clip\.mp4: the decoder was killed") as caught:
         call([lost], bounds(3))
     assert classify(caught.value) is CallOutcome.REJECTED, "a caller of this stage does not multiply the tries"
 
@@ -122,7 +122,7 @@ def test_a_lost_object_is_a_lost_try(lost: Callable[[], Any]) -> None:
     "full",
     [
         raising(BackPressureError(num_queued_requests=1, max_queued_requests=1)),
-        wrapped(CapacityError("One call runs alone in this replica.", 1.0)),
+        wrapped(CapacityError("One call runs exclusively in this replica.", 1.0)),
     ],
 )
 def test_a_full_stage_slows_down_and_does_not_fail(full: Callable[[], Any]) -> None:
@@ -138,7 +138,7 @@ def test_waiting_for_room_is_bounded() -> None:
 
 
 def test_work_that_is_late_twice_fails() -> None:
-    late = wrapped(StageTimeoutError("FaceSynthesis: expected the work done in 8 s, found no end"))
+    late = wrapped(StageTimeoutError("FaceSynthesis: timed out after 8 s"))
     result, _, tries = call([late, lambda: 7], bounds())
     assert (result, tries) == (7, [1, 2])
     with pytest.raises(StageTimeoutError, match="FaceSynthesis") as failed:
@@ -222,7 +222,7 @@ def test_a_defect_is_a_lost_try_and_names_itself_in_the_end() -> None:
     defect = wrapped(ZeroDivisionError("float division by zero"))
     result, _, tries = call([defect, wrapped(SystemError("AST constructor")), lambda: 7], bounds())
     assert (result, tries) == (7, [1, 2, 3]), "tried again, alone"
-    with pytest.raises(LipwrightError, match=r"Stage, tried 3 times: ZeroDivisionError: float") as failed:
+    with pytest.raises(LipwrightError, match=r"Stage, 3 attempts: ZeroDivisionError: float") as failed:
         call([defect], bounds(3))
     assert failed.value.code == "internal"
     # The stage that called it is not asked again, which would double the tries.
