@@ -14,7 +14,7 @@ from errors import ConfigError, LipwrightError
 _NETWORK: Final = "face_landmark_468.onnx"
 _TOLERANCE: Final = 1e-2
 """Largest difference between GPU and CPU, as a share of the largest value; TF32 has a mantissa of ten bits."""
-_GPU_PACKAGES: Final = "Install for the GPU: make setup EXTRA=gpu, or pip install '.[gpu]' with a torch built for CUDA."
+_GPU_PACKAGES: Final = "Install for the GPU: make setup EXTRA=gpu, or pip install -e '.[gpu]' with a torch built for CUDA."
 
 
 def check_gpus(wanted: float) -> list[CheckResult]:
@@ -120,4 +120,4 @@ def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> st
 
 
 def _mend(device: str) -> str:
-    return _GPU_PACKAGES if device == "cuda" else "Recreate the environment: make setup, or pip install '.[cpu]'."
+    return _GPU_PACKAGES if device == "cuda" else "Recreate the environment: make setup, or pip install -e '.[cpu]'."

@@ -61,7 +61,7 @@ def check_packages(requirements: Iterable[str] | None = None) -> CheckResult:
     wrong = [fault for each in needed if (fault := _fault(each))]
     if wrong:
         return problem(
-            name, ", ".join(wrong), "the ranges of pyproject.toml", "Run make setup, or pip install '.[cpu]'."
+            name, ", ".join(wrong), "the ranges of pyproject.toml", "Run make setup, or pip install -e '.[cpu]'."
         )
     return ok(name, f"{len(needed)}, all in the ranges of pyproject.toml")
 
@@ -77,12 +77,12 @@ def check_onnxruntime(installed: Iterable[str] | None = None) -> CheckResult:
     if len(found) == 1:
         return ok(name, found[0])
     if not found:
-        return problem(name, "none", "onnxruntime or onnxruntime-gpu", "pip install '.[cpu]', or '.[gpu]' with a GPU.")
+        return problem(name, "none", "onnxruntime or onnxruntime-gpu", "pip install -e '.[cpu]' (-e '.[gpu]' with a GPU).")
     return problem(
         name,
         f"{' and '.join(found)}: they overwrite each other's files",
         "one of them",
-        "pip uninstall onnxruntime onnxruntime-gpu, then pip install '.[gpu]' (or '.[cpu]' without a GPU).",
+        "pip uninstall onnxruntime onnxruntime-gpu, then pip install -e '.[gpu]' (or -e '.[cpu]' without a GPU).",
     )
 
 
