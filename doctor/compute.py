@@ -14,7 +14,9 @@ from errors import ConfigError, LipwrightError
 _NETWORK: Final = "face_landmark_468.onnx"
 _TOLERANCE: Final = 1e-2
 """Largest difference between GPU and CPU, as a share of the largest value; TF32 has a mantissa of ten bits."""
-_GPU_PACKAGES: Final = "Install for the GPU: make setup EXTRA=gpu, or pip install -e '.[gpu]' with a torch built for CUDA."
+_GPU_PACKAGES: Final = (
+    "Install for the GPU: make setup EXTRA=gpu, or pip install -e '.[gpu]' with a torch built for CUDA."
+)
 
 
 def check_gpus(wanted: float) -> list[CheckResult]:

@@ -77,7 +77,9 @@ def check_onnxruntime(installed: Iterable[str] | None = None) -> CheckResult:
     if len(found) == 1:
         return ok(name, found[0])
     if not found:
-        return problem(name, "none", "onnxruntime or onnxruntime-gpu", "pip install -e '.[cpu]' (-e '.[gpu]' with a GPU).")
+        return problem(
+            name, "none", "onnxruntime or onnxruntime-gpu", "pip install -e '.[cpu]' (-e '.[gpu]' with a GPU)."
+        )
     return problem(
         name,
         f"{' and '.join(found)}: they overwrite each other's files",
