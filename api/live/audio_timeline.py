@@ -1,4 +1,4 @@
-"""The sound of a live session in time: what was said, when it is audio, and what the mouth knows of it."""
+"""Timeline of a live session's audio: when received speech is played, and what the mouth model sees of it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from media.live.audio import Downsampler, InputResampler
 from media.live.mp4_boxes import AUDIO_RATE
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream, SpeechWindow
 
-_RATIO: Final = 3  # of the sound that is heard to what the network hears
-_FADE_SAMPLES: Final = AUDIO_RATE // 100  # of a voice that is cut off
+_RATIO: Final = 3  # 48 kHz of the output to 16 kHz of the speech model
+_FADE_SAMPLES: Final = AUDIO_RATE // 100  # fade-out of interrupted speech
 
 
 class ChunkAudio(NamedTuple):
-    """What belongs to a moment.
+    """The audio of one chunk.
 
     Attributes:
-        window: What is known of the speech around its frames.
-        sound: (N,) int16 at 48 kHz.
-        has_begun: Whether somebody begins to speak in it.
-        has_ended: Whether all that was said is spoken with it.
+        window: The speech around its frames, for the mouth model.
+        sound: (N,) int16 samples at 48 kHz.
+        has_begun: Whether speech starts in this chunk.
+        has_ended: Whether all received speech is spoken with this chunk.
     """
 
     window: SpeechWindow
@@ -36,68 +36,67 @@ class ChunkAudio(NamedTuple):
 
 
 class AudioTimeline:
-    """Puts what comes in, at any pace, on the time of the stream.
+    """Places received speech, which arrives at any rate, on the time axis of the stream.
 
-    Speech is spoken without a gap from the first moment on at which enough of it is there; where it does not come fast
-    enough, there is a pause.
+    Speech starts once enough of it is buffered and then plays without gaps; a buffer underrun results in a pause.
 
     Args:
-        fps: Of the pictures.
-        sample_rate: Of the sound that comes in.
-        lead_seconds: Sound that has to be there before anybody begins to speak, unless all of it is.
-        max_buffered_seconds: Bound of what waits.
+        fps: Frame rate of the video.
+        sample_rate: Sample rate of the received audio, in Hz.
+        min_buffer_seconds: Audio that must be buffered before speech starts, unless it is complete.
+        max_buffered_seconds: Maximum length of buffered audio.
     """
 
-    def __init__(self, fps: Fraction, sample_rate: int, lead_seconds: float, max_buffered_seconds: float) -> None:
+    def __init__(self, fps: Fraction, sample_rate: int, min_buffer_seconds: float, max_buffered_seconds: float) -> None:
         self._fps, self._rate = fps, sample_rate
         self._intake_rate = sample_rate
-        self._lead = round(lead_seconds * AUDIO_RATE)
+        self._lead = round(min_buffer_seconds * AUDIO_RATE)
         self._max_waiting = round(max_buffered_seconds * AUDIO_RATE)
         self._intake = InputResampler(sample_rate)
         self._stream, self._thinned = SpeechStream(), Downsampler()
         self._waiting: deque[NDArray[np.int16]] = deque()
         self._num_waiting = 0
-        self._is_whole = True  # nothing more of what is being said will come
+        self._is_whole = True  # the current utterance is complete
         self._is_speaking = False
-        self._placed = np.zeros(0, np.int16)  # has its time, and has not left yet
-        self._left = 0  # samples that have left
+        self._placed = np.zeros(0, np.int16)  # scheduled, not sent yet
+        self._left = 0  # samples sent
         self._is_held = self._was_speaking = False
 
     @property
     def is_speaking(self) -> bool:
-        """Whether there is anything to be spoken, or on its way."""
+        """Whether speech is playing or buffered."""
         return self._is_speaking or self._num_waiting > 0
 
     def begins_within(self, seconds: float) -> bool:
-        """Whether it takes no longer than this until enough is there to begin, if it comes as it is spoken."""
+        """Return whether speech can start within `seconds`, if it arrives in real time."""
         if self._is_held or self._is_speaking or not self._num_waiting or self._can_begin():
             return False
         return self._lead - self._num_waiting <= seconds * AUDIO_RATE
 
     @property
     def waiting_seconds(self) -> float:
-        """How much waits to be spoken."""
+        """Length of buffered speech."""
         return (self._num_waiting + len(self._placed)) / AUDIO_RATE
 
     @property
     def left_seconds(self) -> float:
-        """Time of the stream up to which sound has left, or is on its way."""
+        """Stream time up to which audio was sent."""
         return self._left / AUDIO_RATE
 
     def has_room(self, seconds: float) -> bool:
-        """Whether so much more may wait."""
+        """Return whether `seconds` more audio fits into the buffer."""
         return seconds * AUDIO_RATE + self._num_waiting <= self._max_waiting
 
     def push(self, samples: NDArray[np.int16], sample_rate: int | None = None) -> None:
-        """Take (N,) samples, at the rate of the line unless another one is given.
+        """Add (N,) int16 samples, at the rate of the session unless `sample_rate` is given.
 
         Raises:
-            CapacityError: More waits than is allowed.
+            CapacityError: The buffer is full.
         """
         rate = sample_rate or self._rate
         if not self.has_room(len(samples) / rate):
             raise CapacityError(
-                f"Expected at most {self._max_waiting / AUDIO_RATE:g} s of sound ahead, found more.", 1.0
+                f"The audio buffer is full ({self._max_waiting / AUDIO_RATE:g} s). Send audio in real time.", 1.0
             )
         self._is_whole = False
         if rate != self._intake_rate:
@@ -106,7 +105,7 @@ class AudioTimeline:
         self._add(self._intake.push(samples))
 
     def end(self) -> None:
-        """All that was to be said is there."""
+        """Mark the end of the utterance."""
         if not self._is_whole:
             self._add(self._intake.end())
             self._add(np.zeros(-self._num_waiting % _RATIO, np.int16))
@@ -114,7 +113,7 @@ class AudioTimeline:
             self._is_whole = True
 
     def interrupt(self) -> bool:
-        """Forget what has not left yet; the voice fades and the mouth shuts. Return whether anything was spoken."""
+        """Drop everything not sent yet; the voice fades and the mouth closes. Return whether there was speech."""
         was_speaking = self.is_speaking
         self._waiting.clear()
         self._num_waiting, self._is_whole, self._is_speaking, self._was_speaking = 0, True, False, False
@@ -125,18 +124,18 @@ class AudioTimeline:
         self._thinned = Downsampler()
         self._stream.push(self._thinned.push(self._placed))
         if was_speaking:
-            # A frame earlier than what can still be changed: the first that is left shows a mouth that is shutting.
+            # One frame early, so that the first frame that can still change shows a closing mouth.
             self._stream.shut(max(0.0, self._left / AUDIO_RATE - float(1 / self._fps)))
         return was_speaking
 
     def hold(self, audio: ChunkAudio) -> ChunkAudio:
-        """Take back what belongs to a moment that nobody will see, and have nothing spoken until `go_on`.
+        """Take back the last chunk, which will not be shown, and pause speech until `resume`.
 
         Args:
-            audio: The last moment.
+            audio: The last chunk.
 
         Returns:
-            What leaves in its place: the voice fades.
+            The chunk to send instead: the voice fades out.
         """
         self._is_held = True
         back = np.concatenate([audio.sound, self._placed])
@@ -155,8 +154,8 @@ class AudioTimeline:
         self._left += len(leaves)
         return audio._replace(sound=leaves, has_ended=False)
 
-    def go_on(self) -> None:
-        """Say on what was held."""
+    def resume(self) -> None:
+        """Resume paused speech."""
         self._is_held = False
         if self._was_speaking and self._num_waiting:
             self._is_speaking = True
@@ -164,12 +163,12 @@ class AudioTimeline:
         self._was_speaking = False
 
     def chunk(self, first_frame: int, num_frames: int, stop_sample: int) -> ChunkAudio:
-        """Return what belongs to frames [first_frame, first_frame + num_frames): moments are asked for in order.
+        """Return the audio of frames [first_frame, first_frame + num_frames). Call in order.
 
         Args:
-            first_frame: First of them.
-            num_frames: How many.
-            stop_sample: Sample at 48 kHz up to which sound leaves with them; a multiple of 3.
+            first_frame: First frame of the chunk.
+            num_frames: Number of frames.
+            stop_sample: Sample at 48 kHz up to which audio is sent with them; a multiple of 3.
         """
         stop = float((first_frame + num_frames) / self._fps)
         has_begun = not self._is_held and not self._is_speaking and self._can_begin()
@@ -195,7 +194,7 @@ class AudioTimeline:
         return self._num_waiting > 0 and (self._is_whole or self._num_waiting >= self._lead)
 
     def _place(self, until: int) -> None:
-        """Give what waits its time, up to a sample of the stream."""
+        """Schedule buffered audio up to a sample of the stream."""
         wanted = min(until - self._left - len(self._placed), self._num_waiting // _RATIO * _RATIO)
         pieces: list[NDArray[np.int16]] = []
         self._num_waiting -= max(0, wanted)

@@ -1,4 +1,4 @@
-"""Between a session and who renders it: where moments do not come in time, the avatar is shown as it was."""
+"""Shows idle frames of the avatar when rendered chunks are late."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from media.live.gop_encoder import EncodedGop
 from media.probe import VideoInfo
 from rendering.live_chunk import LiveChunk, LiveChunkRequest, LiveService
 
-_NEAR_FRAMES = 1  # a head that is a frame early or late is not seen to jump
+_NEAR_FRAMES = 1  # a jump of one frame is not visible
 
 
 class IdleFrames:
-    """The newest silent moments of one session, by their place in the avatar's way to and fro.
+    """Cache of the latest silent chunks of a session, by position in the ping-pong loop of the source.
 
     Args:
-        info: Of the avatar's source.
-        max_bytes: Of all that is kept; the longest unused goes first.
+        info: Properties of the source.
+        max_bytes: Size limit; the least recently used chunks are evicted.
     """
 
     def __init__(self, info: VideoInfo, max_bytes: int) -> None:
@@ -27,10 +27,10 @@ class IdleFrames:
         self._max_bytes = max_bytes
         self._groups: OrderedDict[int, EncodedGop] = OrderedDict()
         self._num_bytes = 0
-        self._next: int | None = None  # where what was shown last goes on
+        self._next: int | None = None  # position after the last shown chunk
 
     def keep(self, first_frame: int, pictures: EncodedGop) -> None:
-        """Keep the moment that begins with a frame of the stream."""
+        """Cache the chunk that starts at a frame of the stream."""
         index = first_frame % self._period
         self._drop(index)
         self._groups[index] = pictures
@@ -39,14 +39,13 @@ class IdleFrames:
             self._drop(next(iter(self._groups)))
 
     def begin(self, first_frame: int) -> None:
-        """Go on from a frame of the stream."""
+        """Continue from a frame of the stream."""
         self._next = first_frame
 
     def take(self) -> EncodedGop | None:
-        """Return what is shown next: what follows on what was shown last, as far as it is there.
+        """Return the next chunk to show: the one that continues the last, if it is cached.
 
-        Where it is not, the picture jumps to the longest unused moment, so that no short stretch is seen over and over.
-        None: nothing is kept.
+        Otherwise jumps to the least recently used chunk, so that no short section repeats. None if the cache is empty.
         """
         if not self._groups:
             return None
@@ -73,11 +72,11 @@ def _size(pictures: EncodedGop) -> int:
 
 
 class ShownFrames(NamedTuple):
-    """What is shown of a moment.
+    """The frames to show for one chunk.
 
     Attributes:
-        pictures: The frames.
-        is_fallback: Whether they are kept ones: nobody speaks in them.
+        pictures: The encoded frames.
+        is_fallback: Whether they are cached idle frames.
     """
 
     pictures: EncodedGop
@@ -85,32 +84,32 @@ class ShownFrames(NamedTuple):
 
 
 class IdleFallback:
-    """Asks for moments, and carries what continues between them.
+    """Requests chunks one after the other and passes on their state.
 
-    A moment that is late is waited for on, but not by the client: until it has come, idle frames are shown at their
-    own pace. What then comes is too old; the next moment is rendered on.
+    While a chunk is late, idle frames are shown at normal speed. The late chunk is dropped when it arrives, and
+    rendering continues with the next one.
 
     Args:
-        service: Renders moments.
-        idle: What stands in.
-        patience_s: How late a moment may be.
+        service: Renders chunks.
+        idle: Cached idle frames.
+        fallback_after_s: How long to wait for a chunk before showing idle frames.
     """
 
-    def __init__(self, service: LiveService, idle: IdleFrames, patience_s: float) -> None:
-        self._service, self._idle, self._patience_s = service, idle, patience_s
+    def __init__(self, service: LiveService, idle: IdleFrames, fallback_after_s: float) -> None:
+        self._service, self._idle, self._fallback_after_s = service, idle, fallback_after_s
         self._state: Any = None
         self._late: asyncio.Task[LiveChunk] | None = None
 
     @property
     def is_waiting(self) -> bool:
-        """Whether pictures stand in."""
+        """Whether idle frames are being shown."""
         return self._late is not None
 
     async def show(self, request: LiveChunkRequest) -> ShownFrames:
-        """Return what is shown of a moment; its own state is not looked at.
+        """Return the frames to show for a chunk; the state in `request` is ignored.
 
         Raises:
-            LipwrightError: Why it cannot be rendered.
+            LipwrightError: The chunk cannot be rendered.
         """
         if self._late is not None:
             if not self._late.done():
@@ -118,21 +117,21 @@ class IdleFallback:
             self._state, self._late = self._late.result().state, None
         task = asyncio.create_task(self._service.render(replace(request, state=self._state)))
         try:
-            await asyncio.wait([task], timeout=self._patience_s)
+            await asyncio.wait([task], timeout=self._fallback_after_s)
             if not task.done() and (idle := self._begin(request)) is not None:
                 self._late = task
                 return idle
-            moment = await task
+            chunk = await task
         except BaseException:
             task.cancel()
             raise
-        self._state = moment.state
+        self._state = chunk.state
         if request.window.is_silent:
-            self._idle.keep(request.first_frame, moment.pictures)
-        return ShownFrames(moment.pictures, False)
+            self._idle.keep(request.first_frame, chunk.pictures)
+        return ShownFrames(chunk.pictures, False)
 
     async def close(self) -> None:
-        """Wait for nothing any more."""
+        """Cancel the pending chunk."""
         if self._late is not None:
             self._late.cancel()
             await asyncio.gather(self._late, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""An avatar that is shown stays, also one that nobody asked to keep."""
+"""Keep-alive: prevents the avatar of a live session from being evicted from the cache."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from errors import LipwrightError
 from jobs.messages import HOLD_S
 from rendering.live_chunk import LiveService
 
-_EVERY_S: Final = HOLD_S / 3  # two of them may be lost
+_EVERY_S: Final = HOLD_S / 3  # two calls may be lost
 
 
 async def keep_avatar_alive(service: LiveService, avatar_id: str, owner: str | None, every_s: float = _EVERY_S) -> None:
-    """Hold an avatar again and again until the task is cancelled; a service that cannot be told is told later."""
+    """Hold an avatar periodically until the task is cancelled. Failed calls are retried with the next period."""
     while True:
         with suppress(LipwrightError):
             await service.hold(avatar_id, owner)

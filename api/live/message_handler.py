@@ -1,4 +1,4 @@
-"""What a client says in a session, and what is done with it."""
+"""Handles the messages of a client in a live session."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from api.tts.service import TtsService
 from config import LiveConfig
 from errors import CapacityError, LipwrightError, OptionError
 
-_LOOK_S: Final = 0.05
+_POLL_S: Final = 0.05
 
 
 class Connection(Protocol):
-    """Where messages go and come from: a WebSocket."""
+    """The WebSocket of a session."""
 
     async def send_text(self, data: str) -> None:
         """Send one text message."""
@@ -32,51 +32,51 @@ class Connection(Protocol):
 
 
 class MessageHandler:
-    """Puts speech on its line, and tells the clock what concerns it.
+    """Applies client messages to the audio timeline and the session clock.
 
     Args:
-        speech: Where what is said goes.
-        clock: Of the session.
-        connection: To the client.
-        tts: The service's voice, for texts.
-        live: The service's bounds.
+        speech: Receives the audio.
+        clock: Clock of the session.
+        connection: Connection to the client.
+        tts: The service's text-to-speech.
+        live: Limits.
 
     Attributes:
-        event_id: What the client called its last message that had a name.
+        event_id: ID that the client gave to its latest message with one.
     """
 
     def __init__(
         self, speech: AudioTimeline, clock: SessionClock, connection: Connection, tts: TtsService, live: LiveConfig
     ) -> None:
         self._speech, self._clock, self._connection = speech, clock, connection
-        self._tts = TtsQueue(tts, self._push_read, speech.end, self._not_read)
+        self._tts = TtsQueue(tts, self._push_synthesized, speech.end, self._report_tts_error)
         self._limits = MessageLimits(live)
         self.event_id: str | None = None
 
     async def take_text(self, text: str) -> None:
-        """Do what one text message says.
+        """Handle a text message.
 
         Raises:
-            SessionEndedError: The client passed a bound.
+            SessionEndedError: The client exceeded a limit.
         """
         self._limits.count(len(text))
-        await self._tried(lambda: self._do(read_message(text)))
+        await self._reporting_errors(lambda: self._handle(read_message(text)))
 
     async def take_bytes(self, data: bytes) -> None:
-        """Take sound as it is.
+        """Handle a binary message: raw PCM.
 
         Raises:
-            SessionEndedError: The client passed a bound.
+            SessionEndedError: The client exceeded a limit.
         """
         self._limits.count(len(data))
-        await self._tried(lambda: self._speak(lambda: pcm(data)))
+        await self._reporting_errors(lambda: self._speak(lambda: pcm(data)))
 
     async def close(self) -> None:
-        """Read nothing aloud any more."""
+        """Stop the text-to-speech."""
         await self._tts.stop()
 
-    async def _tried(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do it, or say what was wrong with it; too much wrong ends the session."""
+    async def _reporting_errors(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work` and report invalid messages to the client; too many end the session."""
         try:
             await work()
         except CapacityError as error:
@@ -85,7 +85,7 @@ class MessageHandler:
             self._limits.count_invalid()
             await self._connection.send_text(event("error", code=error.code, message=str(error)))
 
-    async def _do(self, message: Incoming) -> None:
+    async def _handle(self, message: Incoming) -> None:
         self.event_id = message.event_id or self.event_id
         if isinstance(message, Playback):
             self._clock.showed(message.position_seconds)
@@ -113,13 +113,13 @@ class MessageHandler:
         if len(samples):
             self._speech.push(samples)
 
-    async def _push_read(self, samples: NDArray[np.int16], sample_rate: int) -> None:
+    async def _push_synthesized(self, samples: NDArray[np.int16], sample_rate: int) -> None:
         while True:
             if self._speech.has_room(len(samples) / sample_rate):
                 break
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
         self._clock.spoke()
         self._speech.push(samples, sample_rate)
 
-    async def _not_read(self, message: SpeakText, error: LipwrightError) -> None:
+    async def _report_tts_error(self, message: SpeakText, error: LipwrightError) -> None:
         await self._connection.send_text(event("error", code=error.code, message=str(error), event_id=message.event_id))

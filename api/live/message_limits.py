@@ -1,4 +1,4 @@
-"""How much a client may send: messages, their size, and mistakes."""
+"""Limits on what a client may send: message rate, message size and invalid messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_INVALID: Final = 16
 
 
 class SessionEndedError(LipwrightError):
-    """The session is over; `close_code` is for the socket (RFC 6455, 7.4)."""
+    """The session has ended; `close_code` is the WebSocket close code (RFC 6455, 7.4)."""
 
     status_code = 409
     code = "session_ended"
@@ -23,7 +23,7 @@ class SessionEndedError(LipwrightError):
 
 
 class MessageLimits:
-    """What one client has left; who passes a bound is sent away."""
+    """Counts the messages of one client. Exceeding a limit ends the session."""
 
     def __init__(self, live: LiveConfig) -> None:
         self._live = live
@@ -34,22 +34,24 @@ class MessageLimits:
         """Count one message.
 
         Raises:
-            SessionEndedError: It is one too many, or too long.
+            SessionEndedError: The client sends too many messages, or the message is too large.
         """
         now, rate = time.monotonic(), self._live.max_messages_per_s
         self._left = min(2 * rate, self._left + (now - self._at) * rate) - 1
         self._at = now
         if self._left < 0:
-            raise SessionEndedError(f"Expected at most {rate:g} messages a second, found more.", 1008)
+            raise SessionEndedError(f"Too many messages: the limit is {rate:g} per second.", 1008)
         if num_bytes > self._live.max_message_bytes:
-            raise SessionEndedError(f"Expected at most {self._live.max_message_bytes} bytes, found {num_bytes}.", 1009)
+            raise SessionEndedError(
+                f"The message has {num_bytes} bytes; the limit is {self._live.max_message_bytes}.", 1009
+            )
 
     def count_invalid(self) -> None:
-        """Count one message that is none.
+        """Count an invalid message.
 
         Raises:
-            SessionEndedError: It is one too many.
+            SessionEndedError: There were too many.
         """
         self._num_invalid += 1
         if self._num_invalid > _MAX_INVALID:
-            raise SessionEndedError("Too many messages that are none.", 1008)
+            raise SessionEndedError("Too many invalid messages.", 1008)

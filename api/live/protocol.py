@@ -1,7 +1,7 @@
-"""What is said over the socket of a live session.
+"""Messages of live sessions.
 
-Names of messages and events after HeyGen's LiveAvatar LITE, where it has one; binary messages carry sound to the
-service and the stream to the client.
+Names follow HeyGen's LiveAvatar LITE where it has a counterpart. Binary messages carry audio to the service and the
+stream to the client.
 """
 
 from __future__ import annotations
@@ -15,64 +15,65 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from api.problem import describe
 from errors import OptionError
 
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    event_id: str | None = Field(None, max_length=128, description="Given back in the events that this causes.")
+    event_id: str | None = Field(None, max_length=128, description="Returned in the events caused by this message.")
 
 
 class Speak(_Message):
-    """More sound to be spoken."""
+    """Speech to animate."""
 
     type: Literal["agent.speak"]
-    audio: str = Field(description="16 bit little-endian mono PCM at the session's rate, base64.")
+    audio: str = Field(description="16-bit little-endian mono PCM at the session's rate, as base64.")
 
     def samples(self) -> NDArray[np.int16]:
-        """The sound.
+        """Return (N,) samples.
 
         Raises:
-            OptionError: It is no such PCM.
+            OptionError: The data is invalid.
         """
         try:
             return pcm(base64.b64decode(self.audio, validate=True))
         except binascii.Error:
-            raise OptionError("audio: expected base64, found something else.") from None
+            raise OptionError("audio: not valid base64.") from None
 
 
 class SpeakText(_Message):
-    """A text to be spoken by the service's voice, where it has one."""
+    """Text for the service's text-to-speech."""
 
     type: Literal["agent.speak_text"]
-    text: str = Field(min_length=1, max_length=20_000, description="What is said.")
-    voice: str | None = Field(None, max_length=128, description="The voice that says it; the service's without it.")
+    text: str = Field(min_length=1, max_length=20_000, description="The text.")
+    voice: str | None = Field(None, max_length=128, description="Voice; defaults to the service's.")
 
 
 class SpeakEnd(_Message):
-    """The end of what was being said: nothing more is waited for."""
+    """End of an utterance."""
 
     type: Literal["agent.speak_end"]
 
 
 class Interrupt(_Message):
-    """Silence at once; what waits to be spoken is forgotten."""
+    """Stop speaking and drop buffered speech."""
 
     type: Literal["agent.interrupt"]
 
 
 class KeepAlive(_Message):
-    """Somebody is still there, though nobody speaks."""
+    """Prevent the idle timeout."""
 
     type: Literal["session.keep_alive"]
 
 
 class Playback(_Message):
-    """What the client shows: the service stays only a few seconds ahead of it."""
+    """Playback position of the client; the service stays only a few seconds ahead."""
 
     type: Literal["session.playback"]
-    position_seconds: float = Field(ge=0, le=1e7, allow_inf_nan=False, description="Time of the stream that is shown.")
+    position_seconds: float = Field(ge=0, le=1e7, allow_inf_nan=False, description="Stream time currently shown.")
 
 
 Incoming = Speak | SpeakText | SpeakEnd | Interrupt | KeepAlive | Playback
@@ -80,30 +81,28 @@ _ADAPTER: Final[TypeAdapter[Incoming]] = TypeAdapter(Annotated[Incoming, Field(d
 
 
 def read_message(text: str) -> Incoming:
-    """Read one text message.
+    """Parse a text message.
 
     Raises:
-        OptionError: It is none of the above.
+        OptionError: The message is invalid.
     """
     try:
         return _ADAPTER.validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "message"
-        raise OptionError(f"{place}: {first['msg']}"[:300]) from None
+        raise OptionError(f"message: {describe(error.errors()[:1])}"[:300]) from None
 
 
 def pcm(data: bytes) -> NDArray[np.int16]:
-    """(N,) samples of 16 bit little-endian PCM.
+    """Return (N,) int16 samples of 16-bit little-endian PCM.
 
     Raises:
-        OptionError: It has half a sample.
+        OptionError: The number of bytes is odd.
     """
     if len(data) % 2:
-        raise OptionError(f"Expected 16 bit PCM, found {len(data)} bytes.")
+        raise OptionError(f"Expected 16-bit PCM, found an odd number of bytes ({len(data)}).")
     return np.frombuffer(data, "<i2")
 
 
 def event(kind: str, **fields: Any) -> str:
-    """One text message to the client; fields that are None are left out."""
+    """Encode a text message to the client; fields that are None are omitted."""
     return json.dumps({"type": kind, **{name: value for name, value in fields.items() if value is not None}})

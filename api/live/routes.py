@@ -1,4 +1,4 @@
-"""The route of live sessions: lets a client in or says why not, and holds its socket."""
+"""The WebSocket route of live sessions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LiveRoutes:
         return router
 
     async def session(self, socket: WebSocket) -> None:
-        """Hold one session; every end of it has a reason."""
+        """Serve one session and tell the client why it ended."""
         await socket.accept()
         connection = _Connection(socket)
         try:
@@ -50,13 +50,16 @@ class LiveRoutes:
             with self._limiter.enter() as slot:
                 await self._serve(socket, connection, options, slot)
         except WebSocketDisconnect:
-            return  # the client left
+            return  # the client disconnected
         except SessionEndedError as error:
             await connection.close(error.close_code, event("session.ended", code=error.code, message=str(error)))
         except LipwrightError as error:
             await connection.close(_close_code(error), _refusal(error))
         except BaseException:
-            await connection.close(_DEFECT, event("error", code=LipwrightError.code, message="The service failed."))
+            await connection.close(
+                _DEFECT,
+                event("error", code=LipwrightError.code, message="Internal error. See the service log for details."),
+            )
             raise
 
     async def _serve(
@@ -69,7 +72,7 @@ class LiveRoutes:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if not preparing.done():
-                first.result()  # it came early, or the client has left
+                first.result()  # an early message, or the client has disconnected
             session = await preparing
             slot.begin()
             owner = socket.state.caller.owner
@@ -106,7 +109,7 @@ class LiveRoutes:
 
 
 class _Connection:
-    """The socket as a session writes to it: no wait without a bound, and no word after the last."""
+    """The WebSocket with send timeouts; sends nothing after it is closed."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -117,12 +120,12 @@ class _Connection:
     async def send_bytes(self, data: bytes) -> None:
         await asyncio.wait_for(self._socket.send_bytes(data), _SEND_S)
 
-    async def close(self, code: int, last_word: str) -> None:
-        """Say why, and close; whoever is gone is not told."""
+    async def close(self, code: int, last_message: str) -> None:
+        """Send the reason and close, if the client is still connected."""
         if self._socket.client_state is not WebSocketState.CONNECTED:
             return
         with suppress(WebSocketDisconnect, RuntimeError, TimeoutError, OSError):
-            await self.send_text(last_word)
+            await self.send_text(last_message)
             await asyncio.wait_for(self._socket.close(code), _SEND_S)
 
 
@@ -137,10 +140,10 @@ async def _receive(socket: WebSocket, session: SessionStream, first: asyncio.Tas
 
 
 async def _next_message(socket: WebSocket) -> dict[str, object]:
-    """The next message.
+    """Return the next message.
 
     Raises:
-        WebSocketDisconnect: The client has left.
+        WebSocketDisconnect: The client disconnected.
     """
     message = await socket.receive()
     if message["type"] == "websocket.disconnect":
@@ -153,7 +156,7 @@ def _options(socket: WebSocket) -> SessionOptions:
     if rate not in map(str, RATES):
         raise OptionError(f"sample_rate: expected one of {', '.join(map(str, RATES))}, found {rate[:20]!r}.")
     if not socket.query_params.get("avatar_id"):
-        raise OptionError("avatar_id: expected the id of an avatar: POST /v1/avatars makes one.")
+        raise OptionError("avatar_id is required. Create an avatar with POST /v1/avatars.")
     return SessionOptions(new_id(), int(rate))
 
 

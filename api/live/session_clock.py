@@ -1,4 +1,4 @@
-"""The time of one session: when its next moment is due, and when there is none any more."""
+"""Timing of a live session: when the next chunk is due, and when the session times out."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Final
 from api.live.message_limits import SessionEndedError
 from config import LiveConfig
 
-_LOOK_S: Final = 0.05
+_POLL_S: Final = 0.05
 _MAX_LATE_S: Final = 0.3
-_MAX_WAIT_S: Final = 1.0  # then its bounds are looked at again
+_MAX_WAIT_S: Final = 1.0  # then the timeouts are checked again
 
 
 class StreamPacer:
-    """The clock of one stream: it runs with the wall, and stands where the client or the machine does not follow.
+    """Paces a stream in real time. Waits for clients that fall behind, and skips time if rendering falls behind.
 
     Args:
-        max_ahead_seconds: Pictures beyond what the client has shown.
-        now: A monotonic clock, seconds.
-        speed: Seconds of stream in a second of the wall.
+        max_ahead_seconds: Maximum lead over the client's playback position.
+        now: Monotonic clock, in seconds.
+        speed: Stream seconds per wall-clock second.
     """
 
     def __init__(self, max_ahead_seconds: float, now: Callable[[], float] = time.monotonic, speed: float = 1.0) -> None:
@@ -33,34 +33,34 @@ class StreamPacer:
         self.num_late = 0
 
     def showed(self, seconds: float) -> None:
-        """The client says up to where it has shown the stream; it never goes back."""
+        """Update the client's playback position; it never decreases."""
         if seconds > self._shown:
             self._shown, self._moved_at = seconds, self._now()
 
     def stalled_s(self) -> float:
-        """How long the client has shown nothing new."""
+        """Return how long the playback position has not changed."""
         return self._now() - self._moved_at
 
     def hurry(self, seconds: float) -> None:
-        """The moment at this time of the stream leaves now, and those behind it as much earlier."""
+        """Send the chunk at this stream time now, and later chunks earlier by the same amount."""
         self._zero = min(self._zero, self._now() - seconds / self._speed)
 
     def wait_s(self, seconds: float) -> float | None:
-        """How long the moment at this time of the stream has to wait; None: until the client shows more."""
+        """Return how long the chunk at this stream time must wait; None until the client has caught up."""
         if seconds - self._shown > self._max_ahead:
             return None
         late = self._now() - self._zero - seconds / self._speed
-        if late > _MAX_LATE_S:  # what is lost is lost: the stream goes on from now
+        if late > _MAX_LATE_S:  # lost time is skipped
             self._zero += late
             self.num_late += 1
         return max(0.0, -late)
 
 
 class SessionClock:
-    """Runs from the moment on at which it is made.
+    """Starts when it is created.
 
     Args:
-        live: The service's bounds.
+        live: Limits.
     """
 
     def __init__(self, live: LiveConfig) -> None:
@@ -70,37 +70,37 @@ class SessionClock:
         self._was_interrupted = asyncio.Event()
 
     def spoke(self) -> None:
-        """Somebody said something, or that it is there."""
+        """Reset the idle timeout."""
         self._spoke_at = time.monotonic()
 
     def showed(self, seconds: float) -> None:
-        """The client has shown the stream up to there."""
+        """Update the client's playback position."""
         self._pacer.showed(seconds)
 
     def interrupted(self) -> None:
-        """The next moment shows a mouth that shuts, and is due at once."""
+        """Make the next chunk, which shows the closing mouth, due at once."""
         self._was_interrupted.set()
 
     async def until_due(self, seconds: float, is_speaking: Callable[[], bool]) -> None:
-        """Wait until the moment at this time of the stream is due.
+        """Wait until the chunk at this stream time is due.
 
         Args:
-            seconds: Its time.
-            is_speaking: Whether anything is being said, so that nobody need say more.
+            seconds: Stream time of the chunk.
+            is_speaking: Returns whether speech is playing, which prevents the idle timeout.
 
         Raises:
-            SessionEndedError: The session has passed a bound meanwhile.
+            SessionEndedError: The session timed out.
         """
         while True:
             self._check(is_speaking())
             wait_s = self._pacer.wait_s(seconds)
             if wait_s == 0 or (wait_s is not None and self._was_interrupted.is_set()):
-                if self._was_interrupted.is_set():  # a shut mouth is shown as soon as it can be
+                if self._was_interrupted.is_set():  # show the closed mouth as soon as possible
                     self._was_interrupted.clear()
                     self._pacer.hurry(seconds)
                 return
             if wait_s is None:
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(_POLL_S)
                 continue
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._was_interrupted.wait(), min(wait_s, _MAX_WAIT_S))
@@ -108,8 +108,8 @@ class SessionClock:
     def _check(self, is_speaking: bool) -> None:
         live, now = self._live, time.monotonic()
         if now - self._begun_at > live.max_session_s:
-            raise SessionEndedError(f"A session lasts {live.max_session_s:g} s at most.", 1000)
+            raise SessionEndedError(f"The session reached its maximum length ({live.max_session_s:g} s).", 1000)
         if now - self._spoke_at > live.idle_timeout_s and not is_speaking:
-            raise SessionEndedError(f"Nobody spoke for {live.idle_timeout_s:g} s.", 1000)
+            raise SessionEndedError(f"The session was idle for {live.idle_timeout_s:g} s.", 1000)
         if self._pacer.stalled_s() > live.max_stall_s + live.max_ahead_seconds:
-            raise SessionEndedError("The client has not shown what it was sent; is its line too slow?", 1008)
+            raise SessionEndedError("The client is too slow: its playback position does not advance.", 1008)

@@ -1,4 +1,4 @@
-"""How many live sessions there are at a time: who comes when all are taken is told so before anything is done."""
+"""Limits the number of concurrent live sessions and estimates when one becomes free."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Final
 from config import LiveConfig
 from errors import BusyError
 
-_NUM_LENGTHS: Final = 64  # of the last sessions: what callers do changes in the course of a day
+_NUM_LENGTHS: Final = 64  # only recent sessions: usage changes over the day
 
 
 class SessionSlot:
-    """One session inside."""
+    """A slot for one session."""
 
     def __init__(self, since: float) -> None:
         self.since = since
@@ -25,64 +25,63 @@ class SessionSlot:
 
     @property
     def has_begun(self) -> bool:
-        """Whether it was a session, and not only one that was asked for."""
+        """Whether the session started."""
         return self._has_begun
 
     def begin(self) -> None:
-        """Count as a session: its avatar can be shown."""
+        """Mark the session as started, so that its length is recorded."""
         self._has_begun = True
 
 
 class SessionLimiter:
-    """The places of one replica of the Ingress.
+    """The session slots of one Ingress replica.
 
     Args:
-        live: How many there are, and how long a session may last.
-        now: A monotonic clock, seconds.
+        live: Number of slots and maximum session length.
+        now: Monotonic clock, in seconds.
     """
 
     def __init__(self, live: LiveConfig, now: Callable[[], float] = time.monotonic) -> None:
         self._max_sessions, self._max_session_s = live.max_sessions, live.max_session_s
         self._now = now
-        self._inside: set[SessionSlot] = set()
+        self._slots: set[SessionSlot] = set()
         self._lengths: deque[float] = deque(maxlen=_NUM_LENGTHS)
 
     @property
     def num_sessions(self) -> int:
-        """Sessions at the moment."""
-        return len(self._inside)
+        """Number of current sessions."""
+        return len(self._slots)
 
     @contextmanager
     def enter(self) -> Iterator[SessionSlot]:
         """Hold a slot for the block.
 
         Raises:
-            BusyError: All are taken.
+            BusyError: All slots are in use.
         """
-        if len(self._inside) >= self._max_sessions:
+        if len(self._slots) >= self._max_sessions:
             raise BusyError(
-                f"All live sessions are taken: expected fewer than {self._max_sessions}, found {len(self._inside)}.",
+                f"All {self._max_sessions} live sessions are in use.",
                 math.ceil(self._free_in_s()),
             )
         slot = SessionSlot(self._now())
-        self._inside.add(slot)
+        self._slots.add(slot)
         try:
             yield slot
         finally:
-            self._inside.discard(slot)
+            self._slots.discard(slot)
             if slot.has_begun:
                 self._lengths.append(self._now() - slot.since)
 
     def _free_in_s(self) -> float:
-        """Until the first of those inside is expected to leave; at least a second."""
+        """Return the expected time until a slot becomes free; at least one second."""
         now = self._now()
-        return max(1.0, min((self._left_s(now - slot.since) for slot in self._inside), default=self._max_session_s))
+        return max(1.0, min((self._left_s(now - slot.since) for slot in self._slots), default=self._max_session_s))
 
     def _left_s(self, age_s: float) -> float:
-        """What is left of a session of this age: half of those that grew as old had ended by then.
+        """Return the median remaining length of a session of this age, from recent sessions that lasted longer.
 
-        Where none did, the session itself is all that is known: as much again as it has lasted (the median where
-        nothing speaks for one length rather than another; Gott, Nature 363, 1993).
+        Without any, as much again as it has lasted: the median without prior knowledge (Gott, Nature 363, 1993).
         """
         longer = [length - age_s for length in self._lengths if length > age_s]
         return min(statistics.median(longer) if longer else age_s, self._max_session_s - age_s)

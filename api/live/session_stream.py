@@ -1,4 +1,4 @@
-"""One live session: takes speech in, has the moments rendered that are due, and sends them while they are fresh."""
+"""One live session: receives speech, requests chunks as they become due, and sends them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rendering.live_chunk import LiveChunkRequest, LiveService
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """What a client asks for.
+    """Options of a session.
 
     Attributes:
-        session_id: Of the session.
-        sample_rate: Of the sound that it sends.
+        session_id: ID of the session.
+        sample_rate: Sample rate of the client's audio, in Hz.
     """
 
     session_id: str
@@ -30,15 +30,15 @@ class SessionOptions:
 
 
 class SessionStream:
-    """The state of one session. `run` sends; `take_text` and `take_bytes` are called with what arrives.
+    """State of one session. `run` sends the stream; call `take_text` and `take_bytes` with received messages.
 
     Args:
-        options: What the client asked for.
-        avatar: Who speaks; analysed.
-        live: The service's bounds.
-        service: Renders moments.
-        connection: To the client.
-        tts: The service's voice, for texts.
+        options: Options of the client.
+        avatar: The analysed avatar.
+        live: Limits.
+        service: Renders chunks.
+        connection: Connection to the client.
+        tts: The service's text-to-speech.
     """
 
     def __init__(
@@ -64,33 +64,33 @@ class SessionStream:
         self._handler = MessageHandler(self._speech, self._clock, connection, tts, live)
 
     async def take_text(self, text: str) -> None:
-        """Do what one text message says.
+        """Handle a text message.
 
         Raises:
-            SessionEndedError: The client passed a bound.
+            SessionEndedError: The client exceeded a limit.
         """
         await self._handler.take_text(text)
 
     async def take_bytes(self, data: bytes) -> None:
-        """Take sound as it is.
+        """Handle a binary message: raw PCM.
 
         Raises:
-            SessionEndedError: The client passed a bound.
+            SessionEndedError: The client exceeded a limit.
         """
         await self._handler.take_bytes(data)
 
     async def run(self) -> None:
-        """Send the stream until the session is over.
+        """Send the stream until the session ends.
 
         Raises:
-            SessionEndedError: Why it is.
-            LipwrightError: The avatar cannot be shown any more.
+            SessionEndedError: The session ended.
+            LipwrightError: Rendering failed.
         """
         frame = 0
         try:
             while True:
                 await self._clock.until_due(float(frame / self._fps), lambda: self._speech.is_speaking)
-                # One frame where speech could begin within it: it waits for no whole moment then.
+                # A single frame if speech may start within it, so that it need not wait for a whole chunk.
                 num = 1 if self._speech.begins_within(float(1 / self._fps)) else self._num
                 audio = self._speech.chunk(frame, num, self._writer.num_audio_samples(frame + num))
                 frame += await self._show(frame, num, audio)
@@ -99,7 +99,7 @@ class SessionStream:
             await self._handler.close()
 
     async def _show(self, frame: int, num: int, audio: ChunkAudio) -> int:
-        """Send one moment, and return its number of frames."""
+        """Send one chunk and return its number of frames."""
         was_waiting = self._fallback.is_waiting
         request = LiveChunkRequest(self._options.session_id, self._avatar, audio.window, frame, num, None)
         shown = await self._fallback.show(request)
@@ -108,7 +108,7 @@ class SessionStream:
                 audio = self._speech.hold(audio)
                 await self._connection.send_text(event("session.state_updated", state="recovering"))
         elif was_waiting:
-            self._speech.go_on()
+            self._speech.resume()
             await self._connection.send_text(event("session.state_updated", state="connected"))
         if audio.has_begun:
             await self._connection.send_text(event("agent.speak_started", event_id=self._handler.event_id))

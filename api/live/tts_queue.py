@@ -1,4 +1,4 @@
-"""Texts of a live session, read out one after the other by the service's voice."""
+"""Queue of texts that a live session speaks one after the other."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ MAX_TEXTS: Final = 8
 _PIECE_SECONDS: Final = 1.0
 
 Push = Callable[[NDArray[np.int16], int], Awaitable[None]]
-"""Takes samples and their rate; waits while there is no room for them."""
+"""Receives samples and their rate; waits while the buffer is full."""
 
 
 class TtsQueue:
-    """Reads texts in the order in which they come.
+    """Synthesizes texts in order.
 
     Args:
-        tts: The service's voice.
-        push: Takes the sound.
-        on_end: Called when all that was to be read is there.
-        on_error: Is told why a text is not read.
+        tts: The service's text-to-speech.
+        push: Receives the audio.
+        on_end: Called when the queue is empty.
+        on_error: Called when a text cannot be spoken.
     """
 
     def __init__(
@@ -45,35 +45,35 @@ class TtsQueue:
         self._task: asyncio.Task[None] | None = None
 
     def add(self, message: SpeakText) -> None:
-        """Read one more.
+        """Add a text.
 
         Raises:
-            OptionError: There is no voice, the text is too long, or too many wait.
+            OptionError: There is no voice, the text is too long, or the queue is full.
         """
         self._tts.check(message.text)
         if len(self._texts) >= MAX_TEXTS:
-            raise OptionError(f"text: expected at most {MAX_TEXTS} that wait to be read, found more.")
+            raise OptionError(f"text: the queue is full ({MAX_TEXTS} texts).")
         self._texts.append(message)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._read_all())
+            self._task = asyncio.create_task(self._speak_all())
 
     async def stop(self) -> None:
-        """Forget what is not read yet."""
+        """Clear the queue."""
         self._texts.clear()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _read_all(self) -> None:
+    async def _speak_all(self) -> None:
         while self._texts:
             message = self._texts.popleft()
             try:
-                await self._read(message)
+                await self._speak(message)
             except LipwrightError as error:
                 await self._on_error(message, error)
         self._on_end()
 
-    async def _read(self, message: SpeakText) -> None:
+    async def _speak(self, message: SpeakText) -> None:
         wav = WavStream()
         async with aclosing(self._tts.synthesize(message.text, message.voice)) as pieces:
             async for piece in pieces:

@@ -1,4 +1,4 @@
-"""A WAV file of 16 bit PCM as it comes, also one whose writer did not know its length."""
+"""Incremental parser of 16-bit PCM WAV files, including those with an unknown length."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MAX_CHANNELS: Final = 2
 
 
 class WavStream:
-    """Reads it (Microsoft, "Multiple Channel Audio Data and WAVE Files").
+    """Parses a WAV file (Microsoft, "Multiple Channel Audio Data and WAVE Files").
 
     Attributes:
-        sample_rate: Known as soon as there are samples; 0 before.
+        sample_rate: In Hz; 0 until the header is parsed.
     """
 
     def __init__(self) -> None:
@@ -30,10 +30,10 @@ class WavStream:
         self._is_sound = False
 
     def push(self, piece: bytes) -> NDArray[np.int16]:
-        """Return (N,) samples of what has come, its channels mixed.
+        """Parse a chunk and return (N,) int16 samples, mixed down to mono.
 
         Raises:
-            VoiceError: It is no such file.
+            VoiceError: The file is not 16-bit PCM WAV.
         """
         self._held += piece
         if not self._is_sound and not self._read_head():
@@ -46,7 +46,7 @@ class WavStream:
         return mixed
 
     def _read_head(self) -> bool:
-        """Take the chunks before the sound; says whether it has begun."""
+        """Parse the header; return whether it is complete."""
         place = 12
         while len(self._held) >= place + 8:
             name, size = struct.unpack_from("<4sI", self._held, place)
@@ -58,7 +58,7 @@ class WavStream:
                 self._read_format(place + 8)
             place += 8 + size + size % 2
         if len(self._held) > _MAX_HEAD_BYTES or (len(self._held) >= 12 and self._held[:4] != b"RIFF"):
-            raise VoiceError("The voice: expected a WAV file, found something else.")
+            raise VoiceError("The voice did not return a WAV file.")
         return False
 
     def _read_format(self, place: int) -> None:
@@ -69,4 +69,4 @@ class WavStream:
 
     def _check(self) -> None:
         if not self.sample_rate:
-            raise VoiceError("The voice: expected a WAV file with its format before its sound.")
+            raise VoiceError("The voice returned a WAV file without a format.")

@@ -44,8 +44,8 @@ class GreyService:
         self.requests: list[LiveChunkRequest] = []
         self.is_forgetful = False  # keeps no request
         self.render_s = 0.0
-        self.may_render: asyncio.Event | None = None  # moments wait for it
-        self.errors: list[LipwrightError] = []  # of the next moments
+        self.may_render: asyncio.Event | None = None  # chunks wait for it
+        self.errors: list[LipwrightError] = []  # of the next chunks
         self.prepare_s = 0.0
         self.held: list[tuple[str, str | None]] = []
 

@@ -19,16 +19,16 @@ STEP = NUM * RATE // 25
 class Played:
     """A line, and all that has left it."""
 
-    def __init__(self, lead_seconds: float = 0.28, max_buffered_seconds: float = 10) -> None:
-        self.line = AudioTimeline(FPS, RATE, lead_seconds, max_buffered_seconds)
+    def __init__(self, min_buffer_seconds: float = 0.28, max_buffered_seconds: float = 10) -> None:
+        self.line = AudioTimeline(FPS, RATE, min_buffer_seconds, max_buffered_seconds)
         self.sound = np.zeros(0, np.int16)
         self.begun: list[int] = []
         self.ended: list[int] = []
         self.windows: list[NDArray[np.int16]] = []
         self.last: ChunkAudio | None = None
 
-    def go(self, num_moments: int) -> None:
-        for _ in range(num_moments):
+    def go(self, num_chunks: int) -> None:
+        for _ in range(num_chunks):
             number = len(self.sound) // STEP
             audio = self.line.chunk(number * NUM, NUM, (number + 1) * STEP)
             assert len(audio.sound) == STEP
@@ -72,7 +72,7 @@ def test_speech_that_comes_as_it_is_spoken_has_no_gap() -> None:
 
 
 def test_a_beginning_is_foreseen_as_far_as_speech_comes_as_it_is_spoken() -> None:
-    played = Played(lead_seconds=0.2)
+    played = Played(min_buffer_seconds=0.2)
     played.go(1)
     assert not played.line.begins_within(1)
     played.line.push(voice(0.15))
@@ -163,7 +163,7 @@ def test_what_was_held_is_spoken_whole_and_only_once() -> None:
     assert not played.sound[5 * STEP :].any()
     assert not played.line.chunk(9 * NUM, NUM, 10 * STEP).window.samples[-1500:].any(), "the mouth is shut"
     played.sound = np.concatenate([played.sound, np.zeros(STEP, np.int16)])
-    played.line.go_on()
+    played.line.resume()
     played.go(16)
     assert len(played.begun) == len(played.ended) == 1
     spoken = np.concatenate([played.sound[: 4 * STEP], np.trim_zeros(played.sound[10 * STEP :])])
@@ -179,6 +179,6 @@ def test_a_silence_that_is_held_is_a_silence() -> None:
     played.line.end()
     played.go(3)
     assert not played.sound.any()
-    played.line.go_on()
+    played.line.resume()
     played.go(6)
     assert (played.begun, len(played.ended)) == ([4], 1)

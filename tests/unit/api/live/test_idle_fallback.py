@@ -51,7 +51,7 @@ def test_kept_pictures_are_bounded() -> None:
     assert idle.take() == group(2), "three are kept, and the newest"
 
 
-def test_a_session_whose_moments_stay_away_is_shown_idle_and_says_all_of_it_afterwards() -> None:
+def test_a_session_whose_chunks_are_late_is_shown_idle_and_says_all_of_it_afterwards() -> None:
     talk = Talk(LiveConfig(fallback_after_s=0.2))
 
     async def scene(session: SessionStream) -> None:
@@ -59,7 +59,7 @@ def test_a_session_whose_moments_stay_away_is_shown_idle_and_says_all_of_it_afte
         await session.take_text(speak(2.0))
         await session.take_text(json.dumps({"type": "agent.speak_end"}))
         await talk.until(lambda: talk.line.of("session.fragment")[-1]["buffered_seconds"] < 1.5)
-        may_render = talk.service.may_render = asyncio.Event()  # the moments that are asked for from now on
+        may_render = talk.service.may_render = asyncio.Event()  # the chunks that are asked for from now on
         await talk.until(lambda: states() == ["recovering"])
         num_shown = len(talk.line.of("session.fragment"))
         await talk.until(lambda: len(talk.line.of("session.fragment")) >= num_shown + 6)  # it is shown meanwhile
