@@ -196,7 +196,7 @@ def test_a_disk_that_would_not_hold_it_is_noticed(tmp_path: Path) -> None:
     place = Place(tmp_path, min_free_bytes=free // 2)
     place.admission.check_disk(free // 4)
     promised = place.add(disk_bytes=free // 2)
-    with pytest.raises(StorageFullError, match="beside what is promised"):
+    with pytest.raises(StorageFullError, match="beside what other jobs will need"):
         place.admission.check_disk(free // 4)
     with pytest.raises(StorageFullError):
         place.admission.admit(asking())
