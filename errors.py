@@ -251,7 +251,7 @@ class StageTimeoutError(LipwrightError, TimeoutError):
     """A stage took longer than its limit.
 
     Attributes:
-        was_retried: Whether whoever raised it has already retried, so that another retry will not help.
+        was_retried: Whether the call was already retried, so that another retry will not help.
     """
 
     status_code = 504
@@ -267,8 +267,7 @@ class ReplicaLostError(LipwrightError):
     """A stage's replica, or the decoder process of a file, died on every attempt.
 
     Attributes:
-        was_retried: Whether whoever raised it has used up the attempts of the call, so that another retry will not
-            help.
+        was_retried: Whether the attempts of the call are used up, so that another retry will not help.
     """
 
     status_code = 503

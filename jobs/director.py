@@ -36,7 +36,7 @@ _FOLLOWER_POLL_S = 1.0
 
 
 class ReplicaCounts(Protocol):
-    """Says how many replicas of each deployment run."""
+    """Reports how many replicas of each deployment run."""
 
     async def read(self) -> dict[str, ReplicaStatus]:
         """Return the replicas by deployment."""
@@ -44,7 +44,7 @@ class ReplicaCounts(Protocol):
 
 
 class JobDirector:
-    """Implements `jobs.ports.JobService`. Its state is the job table; with a shared table, one of all services leads.
+    """Implements `jobs.ports.JobService`. Its state is the job table; of the services that share one, one leads.
 
     Args:
         config: The settings.
@@ -97,7 +97,7 @@ class JobDirector:
         self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
         self._housekeeping = Housekeeping(config.jobs, self._table, self._files, self._avatars)
         secrets = webhook_secrets(config.state, config.data_dir)
-        self._callbacks = Webhooks(config.network, self._table, secrets, webhook_view)
+        self._webhooks = Webhooks(config.network, self._table, secrets, webhook_view)
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -106,59 +106,59 @@ class JobDirector:
         self._election_loop = self._in_background(self._election.run())
 
     async def _on_elected(self) -> None:
-        """Lead: take up every unfinished job and analysis, and look after the rest."""
+        """Resume every unfinished analysis and start the periodic work, which also resumes unfinished jobs."""
         with suppress(UnavailableError):
             for avatar in await self._table.run_in_thread(self._table.analysing_avatars):
                 self._in_background(self._analyse(avatar.key))
-        loops = (self._housekeeping.run(), self._callbacks.run(), self._upkeep())
+        loops = (self._housekeeping.run(), self._webhooks.run(), self._upkeep())
         self._loops = [self._in_background(loop) for loop in loops]
 
     async def _on_leadership_lost(self) -> None:
-        """Leave everything to another Director."""
+        """Stop all work, for another Director to resume."""
         for task in self._tasks - {self._election_loop}:
             task.cancel()
         self._loops = []
         await self._scheduler.stop_all()
 
     async def stop(self) -> None:
-        """Give the lease back."""
+        """Stop the election and release the lease."""
         self._election_loop.cancel()
         await self.resign()
 
     async def resign(self) -> None:
-        """Lead never again, as this service ends: another one need not wait for the end of the lease."""
+        """Step down for good because this service ends; another one need not wait for the lease to end."""
         await self._election.stop()
 
     async def check(self) -> None:
-        """Raise when another Director has taken over the table, its file is lost, or an endless loop has ended."""
+        """Raise if another Director has taken over the table, its file is lost, or a background loop has ended."""
         if not self._table.is_shared:
             await self._table.run_in_thread(self._table.check_claim)
         for loop in (self._election_loop, *self._loops):
             if loop.done():
                 raise LipwrightError(
-                    "A loop of the Director ended; a new Director starts it again."
+                    "A background loop of the Director ended; the Director is restarted."
                 ) from loop.exception()
 
     async def admit(self, request: AdmitRequest) -> Admission:
-        """Keep a place for one body; see `AdmissionController.admit`."""
+        """Reserve space for one body; see `AdmissionController.admit`."""
         self._election.check()
-        await self._table.run_in_thread(self._table.check_claim)  # before a body is read for a table that takes no job
+        await self._table.run_in_thread(self._table.check_claim)  # before reading a body that could not be stored
         return await self._table.run_in_thread(self._admission.admit, request)
 
     async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
-        """Grant a place more; see `AdmissionController.widen`."""
+        """Give a reservation more bytes; see `AdmissionController.widen`."""
         return await self._table.run_in_thread(self._admission.widen, request, admission_id)
 
     async def extend(self, admission_id: str, num_bytes: int) -> int:
-        """Keep room for the next bytes of a body; see `AdmissionController.extend`."""
+        """Reserve the next bytes of a body; see `AdmissionController.extend`."""
         return await self._table.run_in_thread(self._admission.extend, admission_id, num_bytes)
 
     async def release(self, admission_id: str) -> None:
-        """Give a place back that was not used."""
+        """Cancel an unused reservation."""
         await self._table.run_in_thread(self._admission.release, admission_id)
 
     async def submit(self, request: JobRequest) -> JobRecord:
-        """Check the inputs, store the job for good and return its row; see `Submissions.create_job`."""
+        """Check the inputs, store the job durably and return its row; see `Submissions.create_job`."""
         with suppress(LookupError):
             return await self._table.run_in_thread(self._table.get_job, request.job_id)
         self._election.check()
@@ -176,7 +176,7 @@ class JobDirector:
         return await self._table.run_in_thread(self._table.find_job, owner, idempotency_key)
 
     async def release_idempotency_key(self, job_id: str, owner: str | None) -> None:
-        """Take a finished job's idempotency key from it; see `JobTable.release_idempotency_key`."""
+        """Remove the idempotency key of a finished job; see `JobTable.release_idempotency_key`."""
         job = await self.get_job(job_id, owner)
         await self._table.run_in_thread(self._table.release_idempotency_key, job.id)
 
@@ -185,11 +185,13 @@ class JobDirector:
         return await self._table.run_in_thread(self._table.list_jobs, query)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
-        """Return the job as soon as it is newer than `version` or final, or as it is after `timeout_s`."""
+        """Return the job once it is newer than `version` or final, or after `timeout_s`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
-            changed = self._changed.setdefault(job_id, asyncio.Event())  # before the look: what follows it wakes
+            changed = self._changed.setdefault(
+                job_id, asyncio.Event()
+            )  # before reading the row, so that no change is missed
             try:
                 job = await self._table.run_in_thread(self._table.get_job, job_id)
             except NotFoundError:
@@ -201,7 +203,7 @@ class JobDirector:
             if job.version > version or job.status.is_final or left_s <= 0:
                 return job
             with suppress(TimeoutError):
-                # What another service changes is told to nobody here.
+                # Changes made by another service are not announced here, so poll.
                 await asyncio.wait_for(
                     changed.wait(), left_s if self._election.is_leader else min(left_s, _FOLLOWER_POLL_S)
                 )
@@ -211,7 +213,7 @@ class JobDirector:
             del self._changed[job_id]
 
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
-        """Cancel a job that is not finished; a finished one is returned as it is."""
+        """Cancel an unfinished job; a finished one is returned unchanged."""
         job = await self.get_job(job_id, owner)
         if job.status.is_final:
             return job
@@ -219,14 +221,14 @@ class JobDirector:
         return await self._scheduler.cancel(job)
 
     async def delete_job(self, job_id: str, owner: str | None) -> None:
-        """Forget a finished job with its files; see `JobScheduler.delete`."""
+        """Delete a finished job with its files; see `JobScheduler.delete`."""
         with suppress(NotFoundError):
             job = await self.get_job(job_id, owner)
             self._election.check()
             await self._scheduler.delete(job)
 
     async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
-        """Return the segments of a job that are done."""
+        """Return the finished segments of a job."""
         job = await self.get_job(job_id, owner)
         return await self._table.run_in_thread(self._table.finished_segments, job.id)
 
@@ -244,7 +246,7 @@ class JobDirector:
         return await self._table.run_in_thread(self._table.get_avatar, avatar_id, owner)
 
     async def present(self, avatar_id: str, owner: str | None, engine: str) -> AvatarRef:
-        """Return one avatar as stages find it, analysed for an engine and held; see `Avatars.ensure`."""
+        """Return a reference to an avatar that is analysed for an engine and held; see `Avatars.ensure`."""
         self._election.check()
         record = await self.get_avatar(avatar_id, owner)
         async with self._analysing:
@@ -253,17 +255,17 @@ class JobDirector:
         return avatar
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
-        """Keep an avatar that is shown live out of the cache's bound; see `Avatars.hold`."""
+        """Protect an avatar that is shown live from eviction; see `Avatars.hold`."""
         self._election.check()
         avatar = await self.get_avatar(avatar_id, owner)
         await self._avatars.hold(avatar.key)
 
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
-        """Return the avatars that callers asked to keep."""
+        """Return the pinned avatars."""
         return await self._table.run_in_thread(self._table.list_avatars, owner=owner)
 
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
-        """Forget an avatar.
+        """Delete an avatar.
 
         Raises:
             StateError: An unfinished job still needs it.
@@ -281,7 +283,7 @@ class JobDirector:
         self._table.delete_avatar(avatar.key)
 
     async def status(self) -> ServiceStatus:
-        """Say what waits, what runs, and how long a new job would wait."""
+        """Return the queue, the running jobs, and how long a new job would wait."""
         replicas = await self._replicas.read()
         return await self._table.run_in_thread(service_status, self._admission, self._limits, self._files, replicas)
 
@@ -298,7 +300,7 @@ class JobDirector:
             return False
 
     def _announce(self, job_id: str) -> None:
-        """Wake everybody who waits for a change of this job; called in the thread of the table."""
+        """Wake all that wait for a change of this job; called in the thread of the table."""
         self._loop.call_soon_threadsafe(self._wake, job_id)
 
     def _wake(self, job_id: str) -> None:
@@ -307,7 +309,7 @@ class JobDirector:
 
     @asynccontextmanager
     async def _reservation(self, admission_id: str | None, owner: str | None) -> AsyncIterator[None]:
-        """Use a place up; what comes without one, from a batch or after a restart, has to find one now."""
+        """Use up a reservation; a request without one, from a batch or after a restart, makes one now."""
         if not await self._table.run_in_thread(self._admission.holds, admission_id):
             request = AdmitRequest(owner=owner, num_bytes=1, max_bytes=1)
             admission_id = (await self._table.run_in_thread(self._admission.admit, request)).id
@@ -328,24 +330,24 @@ class JobDirector:
                 try:
                     await self._avatars.ensure(key, self._engine, ignore_progress)
                 except UnavailableError as error:
-                    logger.warning("analysis of %s is taken up again: %s", key, error)
+                    logger.warning("analysis of avatar %s will be retried: %s", key, error)
                     await asyncio.sleep(error.retry_after_s)
                     continue
                 except LipwrightError as error:
-                    logger.warning("analysis of %s failed: %s", key, error)
+                    logger.warning("analysis of avatar %s failed: %s", key, error)
                 return
 
     async def _upkeep(self) -> None:
-        """Take up what fell out of hands, and tell how long the queue is."""
+        """Periodically resume unfinished jobs, and update the queue metrics and the number of Studios."""
         while True:
             try:
                 await self._scheduler.resume_unfinished()
                 state = await self._table.run_in_thread(self._admission.state)
                 metrics.set_queue(state.num_jobs, state.num_bytes, state.num_running)
             except LipwrightError as error:
-                # A full disk, as a rule: what is there can still be read, and the rest goes on when there is room.
-                logger.warning("unfinished jobs cannot be taken up at the moment: %s", error)
-            # Asking takes Serve 40 ms of processor time.
+                # Usually a full disk: reads still work, and jobs continue once there is space.
+                logger.warning("could not resume unfinished jobs; will retry: %s", error)
+            # The query takes Serve 40 ms of processor time.
             if self._limiter.follows_studios and (studio := (await self._replicas.read()).get("Studio")) is not None:
                 self._limiter.set_num_studios(studio.num_running)
             await asyncio.sleep(_UPKEEP_PERIOD_S)

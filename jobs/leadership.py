@@ -1,4 +1,4 @@
-"""Leader election among the Directors that share a job table: one runs the jobs, the others stand by.
+"""Leader election among the Directors that share a job table: one runs the jobs, the others are on standby.
 
 The leader holds a lease by the clock of the database and renews it well before it ends. It also counts the lease by its
 own clock, from before each renewal was sent, so it has stopped before another Director can begin, whatever happens to
@@ -98,7 +98,7 @@ class LeaderElection:
                 await self._try_to_lead()
 
     async def stop(self) -> None:
-        """Step down for good and release the lease, so that others need not wait for its end."""
+        """Step down permanently and release the lease, so that others need not wait for its end."""
         self._is_stopped = True
         if self._table.is_shared:
             if self._is_leader:

@@ -13,13 +13,13 @@ from storage.records import Frozen
 class QueueStatus(Frozen):
     """The queue and the running jobs."""
 
-    num_queued: int = Field(description="Accepted jobs that wait.")
-    num_arriving: int = Field(description="Uploads on their way, for which a place is kept.")
-    num_running: int = Field(description="Jobs at work.")
-    max_queued: int = Field(description="Bound of waiting jobs; one more is refused with 429.")
-    max_running: int = Field(description="Jobs that run at the same time.")
-    num_bytes: int = Field(description="Uploads of waiting jobs, those on their way included.")
-    max_bytes: int = Field(description="Bound of these bytes.")
+    num_queued: int = Field(description="Accepted jobs that wait to start.")
+    num_arriving: int = Field(description="Uploads being received.")
+    num_running: int = Field(description="Running jobs.")
+    max_queued: int = Field(description="Limit of waiting jobs; beyond it, requests get 429.")
+    max_running: int = Field(description="Limit of jobs running at the same time.")
+    num_bytes: int = Field(description="Bytes of the uploads of waiting jobs, including those being received.")
+    max_bytes: int = Field(description="Limit of these bytes.")
 
 
 class ReplicaStatus(Frozen):
@@ -34,11 +34,11 @@ class ServiceStatus(Frozen):
     """The state of the service."""
 
     queue: QueueStatus
-    estimated_wait_s: float = Field(description="Until a job that is accepted now would start.")
-    seconds_per_second: float = Field(description="Seconds of finished video made in a second of wall clock.")
-    is_rate_measured: bool = Field(description="False before any job has finished: real time is assumed then.")
-    free_disk_bytes: int | None = Field(description="None where files lie in a bucket, which has no end.")
-    replicas: dict[str, ReplicaStatus] = Field(description="By the name of the stage.")
+    estimated_wait_s: float = Field(description="Seconds until a job accepted now would start.")
+    seconds_per_second: float = Field(description="Seconds of finished video per second of wall clock.")
+    is_rate_measured: bool = Field(description="False before any job has finished; real time is assumed then.")
+    free_disk_bytes: int | None = Field(description="None if files are stored in a bucket.")
+    replicas: dict[str, ReplicaStatus] = Field(description="By the name of the deployment.")
 
 
 def service_status(

@@ -104,15 +104,15 @@ class Database(Protocol):
     def update(self, table: str, key_column: str, key: str, row: Mapping[str, object]) -> None:
         """Update a row inside a transaction."""
 
-    def json_contains(self, column: str, place: str) -> str:
+    def json_contains(self, column: str, placeholder: str) -> str:
         """Return the condition that the JSON object in a column has all entries of the one in an argument."""
         ...
 
 
 def insertion(table: str, row: Mapping[str, object], replaces: Sequence[str]) -> str:
     """Returns the statement of `Database.insert`."""
-    places = ", ".join(f"?{number}" for number in range(1, len(row) + 1))
-    statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})"
+    placeholders = ", ".join(f"?{number}" for number in range(1, len(row) + 1))
+    statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({placeholders})"
     if replaces:
         changed = ", ".join(f"{column} = excluded.{column}" for column in row if column not in replaces)
         statement += f" ON CONFLICT ({', '.join(replaces)}) DO UPDATE SET {changed}"
@@ -121,5 +121,5 @@ def insertion(table: str, row: Mapping[str, object], replaces: Sequence[str]) ->
 
 def change(table: str, key_column: str, row: Mapping[str, object]) -> str:
     """Returns the statement of `Database.update`; the key is its last argument."""
-    places = ", ".join(f"{column} = ?{number}" for number, column in enumerate(row, start=1))
-    return f"UPDATE {table} SET {places} WHERE {key_column} = ?{len(row) + 1}"
+    placeholders = ", ".join(f"{column} = ?{number}" for number, column in enumerate(row, start=1))
+    return f"UPDATE {table} SET {placeholders} WHERE {key_column} = ?{len(row) + 1}"

@@ -61,8 +61,8 @@ def bounded(connection: Connection, timeout_s: float = ANSWER_S) -> Iterator[Non
 
 
 def _cut(connection: Connection) -> None:
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
-        line.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as connected:
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

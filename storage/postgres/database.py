@@ -194,9 +194,9 @@ class Database:
         """See `storage.protocols.Database`."""
         self.execute(change(table, key_column, row), *row.values(), key)
 
-    def json_contains(self, column: str, place: str) -> str:
+    def json_contains(self, column: str, placeholder: str) -> str:
         """See `storage.protocols.Database`."""
-        return f"{column}::jsonb @> {place}::jsonb"
+        return f"{column}::jsonb @> {placeholder}::jsonb"
 
     # The connection
 

@@ -176,11 +176,11 @@ class Database:
         """See `storage.protocols.Database`."""
         self.execute(change(table, key_column, row), *row.values(), key)
 
-    def json_contains(self, column: str, place: str) -> str:
+    def json_contains(self, column: str, placeholder: str) -> str:
         """See `storage.protocols.Database`."""
         return (
-            f"NOT EXISTS (SELECT 1 FROM json_each({place}) AS asked WHERE NOT EXISTS (SELECT 1 FROM json_each({column})"
-            " AS borne WHERE borne.key = asked.key AND borne.value = asked.value))"
+            f"NOT EXISTS (SELECT 1 FROM json_each({placeholder}) AS asked WHERE NOT EXISTS (SELECT 1 FROM json_each({column})"
+            " AS entry WHERE entry.key = asked.key AND entry.value = asked.value))"
         )
 
     def try_claim(self, holder: str, lease_s: float, is_successor: bool = False) -> bool:
