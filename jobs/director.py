@@ -189,9 +189,7 @@ class JobDirector:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
-            changed = self._changed.setdefault(
-                job_id, asyncio.Event()
-            )  # before reading the row, so that no change is missed
+            changed = self._changed.setdefault(job_id, asyncio.Event())  # first, so that no change is missed
             try:
                 job = await self._table.run_in_thread(self._table.get_job, job_id)
             except NotFoundError:

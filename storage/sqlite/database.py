@@ -179,8 +179,8 @@ class Database:
     def json_contains(self, column: str, placeholder: str) -> str:
         """See `storage.protocols.Database`."""
         return (
-            f"NOT EXISTS (SELECT 1 FROM json_each({placeholder}) AS asked WHERE NOT EXISTS (SELECT 1 FROM json_each({column})"
-            " AS entry WHERE entry.key = asked.key AND entry.value = asked.value))"
+            f"NOT EXISTS (SELECT 1 FROM json_each({placeholder}) AS asked WHERE NOT EXISTS ("
+            f"SELECT 1 FROM json_each({column}) AS entry WHERE entry.key = asked.key AND entry.value = asked.value))"
         )
 
     def try_claim(self, holder: str, lease_s: float, is_successor: bool = False) -> bool:
