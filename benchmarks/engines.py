@@ -1,7 +1,7 @@
-"""What a frame of Wav2Lip costs, beside its network alone: `python -m benchmarks.engines [--in-process]`.
+"""Cost per frame of Wav2Lip, compared with its network alone: `python -m benchmarks.engines [--in-process]`.
 
-The weights are random and of the published architecture: they cost what real ones cost. Floor, network loop and whole
-jobs are measured in one run.
+The weights are random but have the published architecture, so they cost as much as real ones. The floor, the network
+alone and whole jobs are measured in one run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(
     in_process: Annotated[bool, typer.Option(help="Only the stages in one process, without Ray.")] = False,
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
 ) -> None:
-    """Measure Wav2Lip: the floor, the network alone, and whole jobs."""
+    """Measures Wav2Lip: the floor, the network alone, and whole jobs."""
     results: dict[str, Any] = {"seconds": seconds, "network": size}
     with tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name:
         folder = Path(name)
@@ -95,7 +95,7 @@ def _through_graph(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
 
 
 def generator_loop(weights: Path) -> dict[str, float]:
-    """CPU ms a frame of the network alone, by batch size, in exact arithmetic, the best of two runs."""
+    """Returns CPU ms per frame of the network alone, by batch size, in full precision, the best of two runs."""
     random = np.random.default_rng(0)
     spent: dict[str, float] = {}
     for batch in _BATCHES:

@@ -1,6 +1,6 @@
-"""From the button to the first picture of the preview in a browser: `python -m benchmarks.first_picture`.
+"""Time from submitting a job to the first preview frame in a browser: `python -m benchmarks.first_picture`.
 
-A known avatar at 512x512, speech of 20 s; the preview's first frame counts when Chromium has put it on the screen
+A stored avatar at 512x512, speech of 20 s; the first frame counts when Chromium has displayed it
 (`requestVideoFrameCallback`).
 """
 
@@ -18,8 +18,7 @@ from benchmarks.through_graph import create_avatar
 from lipwright_client import Lipwright
 from tests.browser import Visitor, chromium
 
-# In the page: the moments at which the form was sent, at which the page heard of the first segment, and at which the
-# preview's first frame was shown.
+# In the page: the times at which the form was sent, the first segment was announced, and the first frame was shown.
 _WATCH = """
 window.sent = window.heard = window.shown = 0;
 document.querySelector('#composer').addEventListener('submit', () => { sent = performance.now(); }, true);
@@ -35,7 +34,7 @@ new MutationObserver(() => {
 
 
 def main(runs: Annotated[int, typer.Option(min=1, help="Jobs measured, one after the other.")] = 7) -> None:
-    """Measure and print."""
+    """Measures and prints."""
     from launch.service import running_service
 
     with tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name, chromium() as browser:
@@ -43,14 +42,14 @@ def main(runs: Annotated[int, typer.Option(min=1, help="Jobs measured, one after
         speech = make_speech(20.0, folder)
         with running_service(data_dir=folder / "data") as url:
             create_avatar(Lipwright(url), make_avatar(512, 512, 10.0, folder))
-            times = [_first_picture_s(browser, url, speech) for _ in range(runs + 1)][1:]  # the first warms caches
+            times = [_first_picture_s(browser, url, speech) for _ in range(runs + 1)][1:]  # the first run warms caches
     for what, column in zip(("first segment is told", "first picture is seen"), zip(*times, strict=True), strict=True):
         values = ", ".join(f"{seconds:.2f}" for seconds in column)
         print(f"{what} after {values} s; median {statistics.median(column):.2f}, least {min(column):.2f}")
 
 
 def _first_picture_s(browser: Any, url: str, speech: Path) -> tuple[float, float]:
-    """Seconds from the button to the word of a first segment, and to the first picture."""
+    """Returns the seconds from the click to the announcement of the first segment, and to the first frame."""
     visitor = Visitor(browser, url)
     try:
         visitor.page.click("li:has(.close) button.face")

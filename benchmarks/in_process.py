@@ -1,4 +1,4 @@
-"""One job in this process, without Ray: what each stage costs, and the floor that no way of doing it gets under."""
+"""Runs one job in this process, without Ray: the cost of each stage, and the floor that any implementation has."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class StageClock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count what the block costs to `name`."""
+        """Adds the cost of the block to `name`."""
         start = time.process_time()
         try:
             yield
@@ -56,11 +56,11 @@ class StageClock:
 
 
 class Yardsticks(NamedTuple):
-    """CPU ms a frame of what a job's cost is held against.
+    """Reference costs in CPU ms per frame.
 
     Attributes:
-        floor: Decoding and encoding, with the settings of a job.
-        veryfast: The same with x264's `veryfast` and rate factor 20, whatever a job's settings are.
+        floor: Decoding and encoding with the settings of a job.
+        veryfast: The same with x264's `veryfast` and CRF 20, independent of the job settings.
     """
 
     floor: float
@@ -68,19 +68,19 @@ class Yardsticks(NamedTuple):
 
     @classmethod
     def measure(cls, video: Path, num_frames: int) -> Yardsticks:
-        """Of `num_frames` of `video`."""
+        """Measures both for `num_frames` of `video`."""
         settings = RenderConfig(), RenderConfig(crf=20, preset="veryfast")
         return cls(*(floor_cpu_ms(video, num_frames, each) for each in settings))
 
     def as_json(self) -> dict[str, float]:
-        """As `benchmarks/results.json` holds them."""
+        """Returns the values for `benchmarks/results.json`."""
         return {f"{name}_cpu_ms_per_frame": round(ms, 2) for name, ms in self._asdict().items()}
 
 
 def floor_cpu_ms(video: Path, num_frames: int, render: RenderConfig) -> float:
-    """CPU ms a frame of decoding `num_frames` of `video`, played over and over, and encoding them untouched.
+    """Returns CPU ms per frame of decoding `num_frames` of `video`, in a loop, and encoding them unchanged.
 
-    Same encoder, crf, preset and threads as in a job; forward only, one copy less, one file instead of segments.
+    Same encoder, CRF, preset and threads as in a job; forward only, one copy less, one file instead of segments.
     """
     start = time.process_time()
     with av.open("/dev/null", "w", format="mp4") as target:
@@ -106,7 +106,7 @@ def _over_and_over(video: Path) -> Iterator[av.VideoFrame]:
 
 @dataclass(frozen=True)
 class AnalysedAvatar:
-    """An avatar that is analysed for an engine, and its video."""
+    """An avatar analysed for an engine, and its video."""
 
     avatar: Avatar
     engine: Engine
@@ -116,9 +116,9 @@ class AnalysedAvatar:
 def analyse(
     video: Path, folder: Path, engine_name: str = "warp", config: PipelineConfig | None = None
 ) -> tuple[AnalysedAvatar, float]:
-    """Track the face in `video` and analyse it into `folder`; returns it and the CPU ms per source frame.
+    """Tracks the face in `video`, analyses it into `folder`, and returns it and the CPU ms per source frame.
 
-    Its own sound is listened to as in a job; loading what listens does not count.
+    The source's own audio is encoded as in a job; loading the audio encoder is not counted.
     """
     cv2.setNumThreads(0)  # as in a replica
     render, limits = RenderConfig(), MediaLimits()
@@ -146,7 +146,7 @@ def analyse(
 
 
 def _source_audio_features(audio_encoder: AudioEncoder, video: Path, folder: Path, info: VideoInfo) -> Any:
-    """What the engine hears in the source's own sound, as much of it as a job takes."""
+    """Returns the audio features of the source's own audio, for as much of it as a job uses."""
     speech = folder / "speech.npy"
     extract_speech(video, speech, MediaLimits())
     num = max(1, int(min(info.duration_seconds, 2 * RenderConfig().block_seconds) * SOURCE_AUDIO_FPS))
@@ -154,14 +154,14 @@ def _source_audio_features(audio_encoder: AudioEncoder, video: Path, folder: Pat
 
 
 class RenderedSegment(NamedTuple):
-    """One job's result: CPU ms a frame by stage, without loading weights, and what is measured of it."""
+    """Result of one job: CPU ms per frame by stage, without loading weights, and its quality measures."""
 
     cpu_ms: dict[str, float]
     report: QualityReport
 
 
 def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: Path) -> RenderedSegment:
-    """Render one job with a cached avatar on the CPU into `folder`/result.mp4."""
+    """Renders one job with a cached avatar on the CPU into `folder`/result.mp4."""
     cv2.setNumThreads(0)  # as in a replica
     render, clock, avatar, engine = RenderConfig(), StageClock(), cached.avatar, cached.engine
     info = avatar.info
@@ -194,7 +194,7 @@ def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: 
 
 @dataclass
 class _Studio:
-    """What the Studio and FaceSynthesis do with one segment, in one process."""
+    """Renders one segment as Studio and FaceSynthesis do, in one process."""
 
     avatar: Avatar
     engine: Engine

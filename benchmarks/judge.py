@@ -1,7 +1,7 @@
-"""The outside judge: scripts in a folder that is not part of this repository, run as commands.
+"""Runs the independent evaluator: scripts in a folder outside this repository.
 
-It is asked for leak-proof material (`controls.py`, `split.py`) and for figures (`score.py`); its contact sheets come
-from `sheet.py`. Nothing of it is imported, and Lipwright never sees its networks.
+`controls.py` and `split.py` make material without leakage, `score.py` computes metrics, and `sheet.py` draws contact
+sheets. Nothing is imported from it, and Lipwright does not use its networks.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from pathlib import Path
 from typing import Any
 
 _MAX_COMMAND_S = 900.0
-# One thread a command: several run side by side.
+# One thread per command, as several run in parallel.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class JudgeError(Exception):
-    """A command of the judge failed. Argument: the command and its last lines."""
+    """A command of the evaluator failed. Argument: the command and its last lines."""
 
 
 @dataclass(frozen=True)
 class Judge:
-    """The judge's folder and where its landmarks are cached."""
+    """The folder of the evaluator, and of its cached landmarks."""
 
     scripts: Path
     cache: Path
 
     def controls(self, clip: Path, folder: Path, max_frames: int) -> Path:
-        """Makes the leak-proof source, the truth, silence and the control results of a clip; returns `folder`."""
-        if not (folder / "ctl_jitter.mp4").exists():  # the one that it writes last
+        """Makes source, ground truth, silence and control results of a clip; returns `folder`."""
+        if not (folder / "ctl_jitter.mp4").exists():  # written last
             self._run("controls.py", str(clip), str(folder), str(max_frames))
         return folder
 
     def split(self, clip: Path, folder: Path) -> Path:
-        """Makes first half, second half and the sound of the second half; returns `folder`."""
+        """Makes the first half, the second half and the audio of the second half; returns `folder`."""
         if not (folder / "driving.wav").exists():
             self._run("split.py", str(clip), str(folder))
         return folder
 
     def score(self, result: Path, source: Path, audio: Path, truth: Path | None) -> dict[str, Any]:
-        """Returns the judge's figures of one result, by block and metric."""
+        """Returns the metrics of one result, by block and name."""
         out = result.with_suffix(".json")
         arguments = [str(result), "--source", str(source), "--audio", str(audio), "--json", str(out)]
         self._run("score.py", *arguments, *(["--truth", str(truth)] if truth else []))
@@ -51,7 +51,7 @@ class Judge:
         return figures
 
     def sheet(self, result: Path, source: Path, out: Path) -> None:
-        """Draws eight frames of a result over time, with their mouths, beside the source's."""
+        """Draws eight frames of a result and their mouths beside those of the source."""
         self._run("sheet.py", str(result), str(source), str(out))
 
     def _run(self, script: str, *arguments: str) -> None:

@@ -1,6 +1,6 @@
-"""What labels cost: `python -m benchmarks.labels`.
+"""Cost of labels: `python -m benchmarks.labels`.
 
-Prints the time and the bytes that tags, a signed manifest and the visible mark add, on this machine.
+Prints the time and the bytes that tags, a signed manifest and the visible watermark add on this machine.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _milliseconds(work: Callable[[], object]) -> float:
 
 
 def _segment(info: VideoInfo, out: Path) -> None:
-    """Noise that x264 cannot shrink much: a large file in little time."""
+    """Writes noise, which compresses badly, to get a large file quickly."""
     random = np.random.default_rng(0)
     shapes = [(info.height, info.width), *[(info.height // 2, info.width // 2)] * 2]
     pictures = [YuvFrame(*(random.integers(64, 192, shape, np.uint8) for shape in shapes)) for _ in range(5)]
@@ -90,12 +90,12 @@ def _measure(info: VideoInfo, folder: Path) -> str:
     return (
         f"{info.width}x{info.height}, {info.num_frames} frames, {len(content) / 1e6:.1f} MB: tags "
         f"{len(content) - plain.stat().st_size} bytes; manifest {manifest_bytes} bytes, signed in "
-        f"{signing - writing:.0f} ms, read in {reading:.0f} ms; visible mark {1000 * marking:.0f} us a frame"
+        f"{signing - writing:.0f} ms, read in {reading:.0f} ms; visible watermark {1000 * marking:.0f} us per frame"
     )
 
 
 def main() -> None:
-    """Measure a few sizes."""
+    """Measures several sizes."""
     for size in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             print(_measure(_info(*size), Path(folder)), flush=True)

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 FPS = 25
-_SWAY = 0.02  # of the picture's height: an avatar does not sit like a photograph
+_SWAY = 0.02  # of the frame height: avatars move, unlike photographs
 _PERIOD_S = 5.0
 
 
 def make_avatar(width: int, height: int, seconds: float, folder: Path) -> Path:
-    """Write samples/presenter.mp4, played to and fro, as `width` x `height` video at 25 fps, swaying slowly.
+    """Writes samples/presenter.mp4, played back and forth, as `width` x `height` video at 25 fps, slowly swaying.
 
-    H.264 4:2:0, BT.709, limited range, crf 18; the key frame distance is x264's own.
+    H.264 4:2:0, BT.709, limited range, CRF 18; keyframe interval is x264's default.
     """
     path = folder / f"presenter_{width}x{height}_{seconds:g}s.mp4"
     if path.exists():
@@ -43,7 +43,7 @@ def make_avatar(width: int, height: int, seconds: float, folder: Path) -> Path:
 
 
 def make_speech(seconds: float, folder: Path) -> Path:
-    """Write samples/speech.wav, repeated to exactly `seconds`, as a 16-bit WAV file."""
+    """Writes samples/speech.wav, repeated to exactly `seconds`, as a 16-bit WAV file."""
     path = folder / f"speech_{seconds:g}s.wav"
     with wave.open(str(SAMPLES / "speech.wav")) as source:
         settings, once = source.getparams(), source.readframes(source.getnframes())
@@ -55,18 +55,18 @@ def make_speech(seconds: float, folder: Path) -> Path:
 
 
 def num_frames_of(seconds: float) -> int:
-    """Return the output frames of speech of that length."""
+    """Returns the number of output frames for speech of that length."""
     return math.ceil(Fraction(seconds).limit_denominator(1000) * FPS)
 
 
 def _avatar_frames() -> list[NDArray[np.uint8]]:
-    """(H, W, 3) RGB frames."""
+    """Yields (H, W, 3) RGB frames."""
     with av.open(str(SAMPLES / "presenter.mp4")) as container:
         return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
 
 
 def _placed(rgb: NDArray[np.uint8], width: int, height: int, seconds: float) -> NDArray[np.uint8]:
-    """The picture, as large as fits with room to sway, before a blurred copy of itself; (height, width, 3) RGB."""
+    """Returns the picture, scaled to leave room to sway, on a blurred copy of itself; (height, width, 3) RGB."""
     source_height, source_width = rgb.shape[:2]
     small = cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA)
     canvas = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""CPU time and memory of all processes that this one started."""
+"""CPU time and memory of all descendant processes."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _REPLICA = re.compile(r"ray::ServeReplica:[^:]+:(\w+)")
 
 
 def name_of(process: psutil.Process) -> str:
-    """The deployment of a replica, or the name of the program."""
+    """Returns the deployment of a replica, or the name of the program."""
     command = " ".join(process.cmdline())
     found = _REPLICA.search(command)
     if found:
         return found.group(1)
-    # An actor writes the method that it runs behind its name: ray::ProxyActor.receive_asgi_messages
+    # Actors append the running method to their name: ray::ProxyActor.receive_asgi_messages
     program = command.split(" ")[0].rsplit("/", 1)[-1]
     return program.split(".")[0] if program.startswith("ray::") else program or process.name()
 
 
 def _started_here() -> list[psutil.Process]:
-    """Every process below this one; this one only measures."""
+    """Returns all descendants; this process only measures."""
     return psutil.Process().children(recursive=True)
 
 
 def cpu_seconds() -> dict[int, tuple[str, float]]:
-    """Name, and user and system seconds so far, of each live process below this one, by process id."""
+    """Returns name and CPU seconds (user plus system) of each live descendant, by process id."""
     seconds: dict[int, tuple[str, float]] = {}
     for process in _started_here():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -41,7 +41,7 @@ def cpu_seconds() -> dict[int, tuple[str, float]]:
 
 
 def cpu_between(before: dict[int, tuple[str, float]], after: dict[int, tuple[str, float]]) -> dict[str, float]:
-    """Seconds spent between two calls of `cpu_seconds`, summed by name."""
+    """Returns the CPU seconds between two calls of `cpu_seconds`, summed by name."""
     spent: dict[str, float] = {}
     for pid, (name, seconds) in after.items():
         spent[name] = spent.get(name, 0.0) + seconds - before.get(pid, ("", 0.0))[1]
@@ -49,11 +49,11 @@ def cpu_between(before: dict[int, tuple[str, float]], after: dict[int, tuple[str
 
 
 class MemoryPeaks:
-    """Looks at the memory of every process twice a second while the block lasts.
+    """Samples the memory of all descendants twice a second during the block.
 
     Attributes:
-        uss_mib: Highest unique set size by name, MiB: what would be free if it ended. The largest of several replicas.
-        rss_mib: Highest resident set size, MiB; shared pages count in each process.
+        uss_mib: Peak unique set size by name, in MiB (freed if the process exits); the largest of several replicas.
+        rss_mib: Peak resident set size, in MiB; shared pages count in each process.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
-"""How believable the faces are: `python -m benchmarks.quality --judge FOLDER --clips FOLDER --speech FOLDER`.
+"""Quality of the rendered faces: `python -m benchmarks.quality --judge FOLDER --clips FOLDER --speech FOLDER`.
 
-Renders the cases of `benchmarks.quality_cases` in this process, has an outside judge score the results, and writes
-benchmarks/quality.json. Clips may have any names; those of one folder are put together in the table. The judge and the
-clips are not part of this repository (benchmarks/README.md).
+Renders the cases of `benchmarks.quality_cases` in this process, scores the results with an independent evaluator (the
+judge), and writes benchmarks/quality.json. The table groups clips by folder. The judge and the clips are not part of
+this repository (benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from media.audio import num_output_frames
 from media.probe import probe_audio
 
 RESULTS = Path(__file__).with_name("quality.json")
-# Blocks of the judge's figures that are kept: the rest names files or repeats the input.
+# Blocks of the judge's metrics that are kept; the others name files or repeat the input.
 _KEPT = ("face", "motion", "av", "lipleak", "truth_metrics", "pixels")
 
 
@@ -41,12 +41,12 @@ def main(
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Names of clips, without .mp4; default: all.")] = None,
     unseen: Annotated[list[str] | None, typer.Option(help="Clips of talkers unseen in training: a group more.")] = None,
-    tests: Annotated[list[str] | None, typer.Option(help=f"Some of {', '.join((*TESTS, CONTROL))}.")] = None,
+    tests: Annotated[list[str] | None, typer.Option(help=f"One or more of {', '.join((*TESTS, CONTROL))}.")] = None,
     max_frames: Annotated[int, typer.Option(min=25, help="Of each clip.")] = 600,
     folder: Annotated[Path, typer.Option(help="Material, results and contact sheets.")] = Path("out/quality"),
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
 ) -> None:
-    """Measure the quality of the embedded engine and print the table."""
+    """Measures the quality of the default engine and prints the table."""
     talkers = [clip for clip in find_clips(clips) if not only or clip.name in only]
     wavs = sorted((speech or clips).glob("*.wav"))
     if not talkers or not wavs:
@@ -65,7 +65,7 @@ def main(
 
 
 def _results(judge: Judge, cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """Renders every case and scores it; one is scored while the next is made."""
+    """Renders and scores every case; scoring runs in parallel with the next rendering."""
     scored: list[Future[dict[str, Any]]] = []
     by_source = groupby(sorted(cases, key=lambda case: (case.is_control, str(case.video))), lambda case: case.video)
     with ThreadPoolExecutor(1) as pool, tempfile.TemporaryDirectory() as scratch:
@@ -79,7 +79,7 @@ def _results(judge: Judge, cases: Sequence[Case]) -> list[dict[str, Any]]:
 
 
 def _render(video: Path, cases: Sequence[Case], place: Path) -> dict[Path, Any]:
-    """Makes the results of one source; returns the quality report of each."""
+    """Renders the cases of one source and returns their quality reports."""
     reports: dict[Path, Any] = {}
     place.mkdir()
     cached, _ = analyse(video, place / "avatar")

@@ -1,4 +1,4 @@
-"""Which jobs the quality benchmark renders, and what each result is compared with."""
+"""Cases of the quality benchmark: the jobs, and what each result is compared with."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from benchmarks.judge import Judge
 
 TESTS = ("rest", "split", "silent", "cross", "still")
 CONTROL = "control"
-# Results that the judge makes itself: the best and the worst that a test can give.
+# Results made by the judge: the best and the worst possible outcome of a test.
 CONTROLS = {"ceiling": "ctl_truth_crf28.mp4", "unchanged": "ctl_unchanged.mp4", "late": "ctl_late400.mp4"}
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A talker's film.
+    """A clip of one speaker.
 
     Attributes:
-        path: With its own sound.
-        name: Its path below the folder of all clips, without its ending.
-        group: Name of the folder that it lies in: clips of one folder are put together.
+        path: The file, with audio.
+        name: Its path below the folder of all clips, without the extension.
+        group: Name of its folder; the table groups clips by folder.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class Clip:
 
 
 def find_clips(folder: Path) -> list[Clip]:
-    """Returns the .mp4 files of a folder and of the folders in it, whatever they are called."""
+    """Returns the .mp4 files of a folder and its subfolders."""
     root = folder.resolve()
     paths = sorted(root.rglob("*.mp4"), key=lambda path: (len(path.parts), path))
     return [Clip(path, path.relative_to(root).with_suffix("").as_posix(), path.parent.name) for path in paths]
@@ -40,17 +40,17 @@ def find_clips(folder: Path) -> list[Clip]:
 
 @dataclass(frozen=True)
 class Case:
-    """One job and what its result is held against.
+    """One job and what its result is compared with.
 
     Attributes:
         test: One of `TESTS`, or `control:` with a name of `CONTROLS`.
-        clip: Name of the talker's clip.
-        group: The clip's.
-        video: The face that is sent.
-        audio: The speech that is sent.
-        source: What the judge compares untouched pixels with.
-        truth: What the talker really did, if known.
-        result: The video that is scored; rendered unless the case is a control.
+        clip: Name of the clip.
+        group: Group of the clip.
+        video: The submitted face.
+        audio: The submitted speech.
+        source: Reference for unchanged pixels.
+        truth: Ground truth, if known.
+        result: The scored video; rendered unless the case is a control.
     """
 
     test: str
@@ -69,19 +69,19 @@ class Case:
 
     @property
     def is_control(self) -> bool:
-        """True if the result exists already."""
+        """Whether the result already exists."""
         return self.kind == CONTROL
 
 
 def make_cases(judge: Judge, clips: Sequence[Clip], speech: Sequence[Path], folder: Path, frames: int) -> list[Case]:
-    """Makes the material of every test and lists the jobs.
+    """Makes the material of every test and returns the cases.
 
     Args:
-        judge: Makes the leak-proof material.
-        clips: Films of one talker each.
-        speech: Foreign speech; clip i is crossed with speech i.
-        folder: Where material and results go.
-        frames: Most frames that are taken of a clip.
+        judge: Makes the material without leakage.
+        clips: Clips of one speaker each.
+        speech: Speech of others; clip i is combined with speech i.
+        folder: Folder of material and results.
+        frames: Maximum frames per clip.
     """
     cases: list[Case] = []
     for number, clip in enumerate(clips):
@@ -105,7 +105,7 @@ def make_cases(judge: Judge, clips: Sequence[Clip], speech: Sequence[Path], fold
 
 
 def _first_frame(video: Path, picture: Path) -> Path:
-    """Writes the first frame as a lossless picture."""
+    """Writes the first frame as lossless picture."""
     with av.open(str(video)) as source, av.open(str(picture), "w", format="image2") as target:
         frame = next(source.decode(video=0))
         stream = target.add_stream("png", rate=1)

@@ -1,4 +1,4 @@
-"""The judge's figures as a table of medians, beside the goals and the controls."""
+"""Formats the judge's metrics as a table of medians, with targets and controls."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from statistics import median
 from typing import Any
 
 _MANY = float("inf")
-Figures = Mapping[str, Any]  # of one result, as the judge's score.py writes them
+Figures = Mapping[str, Any]  # of one result, as written by the judge's score.py
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """One row of the table.
 
     Attributes:
         test: A name of `benchmarks.quality_cases.TESTS`.
-        label: What a reader sees.
-        block: The judge's block ...
-        metric: ... and its metric.
-        goal: The range that a median should lie in, both ends included.
-        absolute: Compare the size, whatever the sign.
+        label: Displayed name.
+        block: Block of the judge's metrics.
+        metric: Name of the metric in the block.
+        goal: Target range of the median, inclusive.
+        absolute: Whether to compare absolute values.
     """
 
     test: str
@@ -32,18 +32,18 @@ class Row:
     absolute: bool = False
 
     def value(self, figures: Figures) -> float | None:
-        """Returns the metric out of the figures of one result; None where the judge could not say."""
+        """Returns the metric of one result; None if the judge could not compute it."""
         value = figures.get(self.block, {}).get(self.metric)
         if value is None:
             return None
         return abs(float(value)) if self.absolute else float(value)
 
     def is_met(self, value: float | None) -> bool:
-        """True unless a value lies outside the goal."""
+        """Whether all values are within the target."""
         return value is None or self.goal is None or self.goal[0] <= value <= self.goal[1]
 
     def goal_text(self) -> str:
-        """The goal in words; empty where there is none."""
+        """Returns the target as text; empty if there is none."""
         if self.goal is None:
             return ""
         low, high = self.goal
@@ -93,13 +93,13 @@ _CONTROL_HEADS = ("control: re-encoded truth", "control: unchanged")
 def medians(
     results: Sequence[Mapping[str, Any]], row: Row, clips: Iterable[str], test: str | None = None
 ) -> float | None:
-    """Returns the median of a row over some clips; None where there is no figure.
+    """Returns the median of a row over some clips; None without values.
 
     Args:
         results: Dicts with `test`, `clip` and `figures`.
-        row: What is looked up.
-        clips: Names of the clips that count.
-        test: Another test than the row's own, for the controls.
+        row: The row.
+        clips: Names of the clips.
+        test: Overrides the row's test, for the controls.
     """
     wanted, test = set(clips), test or row.test
     values = [row.value(r["figures"]) for r in results if r["test"] == test and r["clip"] in wanted]
@@ -108,11 +108,11 @@ def medians(
 
 
 def table(results: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
-    """Returns the lines of the table, the head first: a column for each group, and the controls over all clips.
+    """Returns the rows of the table, header first: a column per group, and the controls over all clips.
 
     Args:
         results: Dicts with `test`, `clip` and `figures`.
-        groups: Names of the clips of each.
+        groups: Clip names by group.
     """
     clips = sorted({str(r["clip"]) for r in results})
     head = (

@@ -1,8 +1,8 @@
-"""What a finished frame costs, beside the floor: `python -m benchmarks.render [--in-process]`.
+"""Cost per rendered frame, compared with the floor: `python -m benchmarks.render [--in-process]`.
 
 Writes benchmarks/results.json and prints a table. The floor is decoding the same frames and encoding them again with
-the same settings, measured in the same run, so that most of the machine's load cancels out of the ratio. As a job's
-settings change, so does the floor: beside it stands the same work with settings that stay.
+the same settings, measured in the same run, so that most of the machine's load cancels out in the ratio. Because the
+floor depends on the job settings, the same work is also measured with fixed settings.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from lipwright_client import Lipwright
 
 SIZES = ((512, 512), (1920, 1080))
 RESULTS = Path(__file__).with_name("results.json")
-_NUM_ROUNDS = 3  # of which the middle one counts: the machine's speed varies
-_SHORT_SOURCE_SECONDS = 4.0  # of the jobs whose memory is compared: both play it to and fro
+_NUM_ROUNDS = 3  # the median counts, as the machine's speed varies
+_SHORT_SOURCE_SECONDS = 4.0  # for the memory comparison: both play it back and forth
 _PACKAGES = ("ray", "torch", "onnxruntime", "av", "numpy", "opencv-python-headless")
 
 
@@ -39,7 +39,7 @@ def main(
     long_seconds: Annotated[float, typer.Option(min=1, help="... with that of this one.")] = 120.0,
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
 ) -> None:
-    """Measure and print the cost of rendering."""
+    """Measures and prints the cost of rendering."""
     results: dict[str, Any] = {"machine": _machine(), "seconds": seconds}
     with tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name:
         folder = Path(name)
@@ -89,7 +89,7 @@ def _through_graph(
             middle = Yardsticks(*map(statistics.median, zip(*yardsticks, strict=True)))
             cost = sorted(costs, key=lambda cost: cost.cpu_ms_per_frame)[_NUM_ROUNDS // 2]
             results[size] = middle.as_json() | {"job": cost.as_json()}
-            if "memory" not in results:  # at the first size, before another size raises the peaks
+            if "memory" not in results:  # at the first size, before another one raises the peaks
                 short_source = make_avatar(*SIZES[0], _SHORT_SOURCE_SECONDS, folder)
                 avatar_id = create_avatar(client, short_source)
                 results["memory"] = {"size": size} | {

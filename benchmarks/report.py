@@ -1,4 +1,4 @@
-"""The figures of `benchmarks.render` as tables."""
+"""Prints the results of `benchmarks.render` as tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.table import Table
 
 
 def print_results(results: dict[str, Any]) -> None:
-    """Print what `benchmarks/results.json` holds."""
+    """Prints the content of `benchmarks/results.json`."""
     console = Console()
     table = Table("size", "stage", "CPU ms a frame", title="In one process, cached avatar")
     for size, figures in results["stages"].items():
@@ -17,7 +17,7 @@ def print_results(results: dict[str, Any]) -> None:
     console.print(table)
     if (graph := results.get("graph")) is None:
         return
-    table = Table("size", "process", "CPU ms a frame", title=f"Through the graph, {results['seconds']:g} s job")
+    table = Table("size", "process", "CPU ms a frame", title=f"Ray Serve, job of {results['seconds']:g} s")
     for size in results["stages"]:
         job = graph[size]["job"]
         _add_costs(table, size, job["cpu_ms_per_frame_by_process"], graph[size])
@@ -25,7 +25,7 @@ def print_results(results: dict[str, Any]) -> None:
             f"{size}: {job['wall_s']} s for {job['num_frames']:g} frames, first segment {job['first_segment_s']} s."
         )
     console.print(table)
-    console.print(f"Ready after {graph['ready_s']} s; idle: {graph['idle_cpu_seconds_per_second']} CPU s a second.")
+    console.print(f"Ready after {graph['ready_s']} s; idle: {graph['idle_cpu_seconds_per_second']} CPU s per second.")
     console.print(_memory_table(graph["memory"]))
 
 

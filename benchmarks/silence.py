@@ -1,8 +1,9 @@
-"""How still the mouth is where nobody speaks: `python -m benchmarks.silence --judge FOLDER --clips FOLDER`.
+"""Mouth movement in silence: `python -m benchmarks.silence --judge FOLDER --clips FOLDER`.
 
-Talking clips are given a silent sound, in this process and without the service, and an outside judge says how far the
-mouth of the result still moves. Only the first seconds of each clip are taken. Writes benchmarks/silence.json, where
-the figures of other labels stay. The judge and the clips are not part of this repository (benchmarks/README.md).
+Renders clips of speakers with silent audio, in this process and without the service, and measures the remaining mouth
+movement with an independent evaluator (the judge). Uses only the first seconds of each clip. Updates
+benchmarks/silence.json; results under other labels are kept. The judge and the clips are not part of this repository
+(benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from media.audio import SPEECH_SAMPLE_RATE
 RESULTS = Path(__file__).with_name("silence.json")
 Figures = dict[str, float | None]  # by heading
 _MAX_SIDE = 960  # pixels of an excerpt, as the judge's own material has
-# What the judge says of a result: heading, its block and metric.
+# Columns: heading, block and metric of the judge.
 _FIGURES = (
     ("opening, spread", "motion", "open_std"),
     ("share of frames open", "lipleak", "open_frac_silent"),
@@ -49,10 +50,10 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
     label: Annotated[str, typer.Option(help="What the figures are called there.")] = "now",
 ) -> None:
-    """Measure how still the mouth is in silence and print the table."""
+    """Measures mouth movement in silence and prints the table."""
     outside = Judge(judge.resolve(), folder.resolve() / "cache")
     talkers = [clip for clip in sorted(clips.glob("*.mp4")) if not only or clip.stem in only]
-    with ThreadPoolExecutor(1) as pool:  # one is scored while the next is made
+    with ThreadPoolExecutor(1) as pool:  # scoring runs in parallel with the next rendering
         scores = {
             clip.stem: pool.submit(_score, outside, *_silenced(clip, frames, folder.resolve())) for clip in talkers
         }

@@ -1,11 +1,11 @@
-"""Makes the sample files again; README.md beside this file says what they are made from.
+"""Recreates the sample files; their sources are listed in README.md.
 
     python -m samples.make_samples portrait PHOTO      # PHOTO: astronaut.png, see README.md
     python -m samples.make_samples speech              # needs the program `flite`
     python -m samples.make_samples presenter           # needs the two above
 
-`presenter` lets Lipwright speak the speech with the portrait, then moves a camera gently over the result: a video in
-which a head moves and a mouth talks.
+`presenter` animates the portrait with the speech and moves a virtual camera over the result, to get a video of a
+moving, talking head.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ SENTENCE = "Welcome! My name is Mary. This movie was made from one photo, by Lip
 SHORT_SENTENCE = "My photo moves."
 QUIET = 300  # of 32768
 PRESENTER_SECONDS = 4
-# The camera's motions, each a swing and its period in seconds: pixels of drift, degrees of roll, share of zoom.
+# Camera motions, each an amplitude and a period in seconds: drift in pixels, roll in degrees, zoom as a share.
 DRIFT_X, DRIFT_Y, ROLL, ZOOM = (7.0, 3.7), (4.0, 2.9), (1.2, 4.3), (0.02, 5.1)
-BASE_ZOOM = 1.06  # hides the edge of the moved picture
+BASE_ZOOM = 1.06  # hides the edges of the moved picture
 
 
 def make_portrait(photo: Path, out: Path) -> None:
-    """Cuts head and shoulders out of the photo and enlarges them to 512 x 512."""
+    """Crops head and shoulders from the photo and enlarges them to 512 x 512."""
     picture = cv2.imread(str(photo), cv2.IMREAD_COLOR)
     if picture is None or picture.shape != (512, 512, 3):
         raise ValueError(f"Expected a picture of 512 x 512 in {photo.name}, got {getattr(picture, 'shape', None)}.")
@@ -55,7 +55,7 @@ def make_portrait(photo: Path, out: Path) -> None:
 
 
 def make_speech(sentence: str, out: Path) -> None:
-    """Speaks a sentence with flite, cuts the silence at its ends to a tenth of a second, 16 kHz mono PCM."""
+    """Synthesises a sentence with flite, trims the silence to a tenth of a second; 16 kHz mono PCM."""
     with tempfile.TemporaryDirectory() as folder:
         spoken = Path(folder) / "spoken.wav"
         subprocess.run(["flite", "-voice", VOICE, "-t", sentence, "-o", str(spoken)], check=True)
@@ -71,7 +71,7 @@ def make_speech(sentence: str, out: Path) -> None:
 
 
 def make_presenter(out: Path) -> None:
-    """Lets Lipwright speak the speech with the portrait, then moves the camera over it."""
+    """Animates the portrait with the speech, then moves the camera over the result."""
     with tempfile.TemporaryDirectory() as folder:
         spoken = Path(folder) / "spoken.mp4"
         options = ["--video", FOLDER / "portrait.jpg", "--audio", FOLDER / "speech.wav", "--out", spoken]
@@ -80,7 +80,7 @@ def make_presenter(out: Path) -> None:
 
 
 def move_camera(source: Path, sound: Path, out: Path) -> None:
-    """Writes the first four seconds of `source`, seen by a slowly moving camera, with `sound`."""
+    """Writes the first four seconds of `source`, filmed by a slowly moving camera, with `sound`."""
     info = probe_video(source, MediaLimits())
     num_frames = min(round(PRESENTER_SECONDS * info.fps), info.num_frames)
     writer = SegmentWriter(info, crf=22, preset="slow")
@@ -107,7 +107,7 @@ def _move(picture: NDArray[np.uint8], seconds: float) -> NDArray[np.uint8]:
 
 
 def main() -> None:
-    """Makes the sample that is named on the command line."""
+    """Makes the sample named on the command line."""
     parser = argparse.ArgumentParser(description="Make the sample files again.")
     parser.add_argument("sample", choices=["portrait", "speech", "presenter"])
     parser.add_argument("photo", type=Path, nargs="?", help="astronaut.png, for the portrait")

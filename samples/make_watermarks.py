@@ -1,9 +1,9 @@
-"""Draws the texts of the visible mark into media/labels/watermarks.npz.
+"""Renders the texts of the visible watermark into media/labels/watermarks.npz.
 
     python -m samples.make_watermarks NotoSansCJK-Bold.ttc
 
-The pictures that lie there were drawn with Noto Sans CJK SC Bold (Adobe and Google, SIL Open Font License 1.1; the
-Debian package fonts-noto-cjk). The font itself is not shipped.
+The file was rendered with Noto Sans CJK SC Bold (Adobe and Google, SIL Open Font License 1.1; the
+Debian package fonts-noto-cjk). The font itself is not included.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import media.labels
 from media.labels.watermark import TEXTS
 
 _CAP_ROWS: Final = 108
-"""Height of a capital letter: a mark of 5 % of the shorter side of 2160 lines is drawn without enlarging it."""
+"""Height of a capital letter: 5 % of the shorter side at 2160 lines needs no enlargement."""
 _SC: Final = 2
-"""Place of the simplified Chinese face in the collection."""
+"""Index of the simplified Chinese face in the collection."""
 
 
 def draw(font: ImageFont.FreeTypeFont, text: str) -> NDArray[np.uint8]:
-    """(H, W) coverage of the text, 0 to 255, cut to its ink."""
+    """Returns the (H, W) coverage of the text, 0 to 255, cropped to its ink."""
     picture = Image.new("L", (64 + 2 * int(font.getlength(text)), 8 * _CAP_ROWS), 0)
     ImageDraw.Draw(picture).text((32, 2 * _CAP_ROWS), text, fill=255, font=font)
     return np.asarray(picture.crop(picture.getbbox()), np.uint8)
 
 
 def main() -> None:
-    """Draw every text in a size in which capital letters have `_CAP_ROWS` rows."""
+    """Renders every text in a size in which capital letters have `_CAP_ROWS` rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("font", type=Path)
     font_path = parser.parse_args().font

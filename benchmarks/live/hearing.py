@@ -1,9 +1,9 @@
-"""What the short look-ahead of live sessions costs: the mouth of a stream against that of the whole file.
+"""Effect of the short look-ahead of live sessions: mouth shapes of a stream compared with those of the whole file.
 
     python -m benchmarks.live.hearing samples/speech.wav ../shared/clips/*.wav --lead 0.16
 
-Without `--lead` all speech is there at once; with it, it comes as it is spoken, and so many seconds of it are there
-when somebody begins to speak (`live.min_buffer_seconds`).
+Without `--lead` all speech is available at once; with it, speech arrives in real time, and that many seconds are
+buffered when speech starts (`live.min_buffer_seconds`).
 
 Prints for each file the correlation of the opening and of all channels, the lag in frames, the share of the opening's
 movement, and by how much the gate differs.
@@ -43,7 +43,7 @@ def live(
     num_frames: int,
     lead_seconds: float | None,
 ) -> MouthBlock:
-    """As a session does it: sound comes as it is spoken, and frames leave when they can."""
+    """Processes speech as a session does: audio arrives in real time, and frames are made as soon as possible."""
     stream, parts = SpeechStream(), []
     for first in range(0, num_frames, MOMENT_FRAMES):
         stop = min(first + MOMENT_FRAMES, num_frames)
@@ -56,7 +56,7 @@ def live(
 
 
 def compare(whole: MouthBlock, stream: MouthBlock) -> tuple[float, float, int, float, float]:
-    """Correlation of the opening, mean of all channels, lag in frames, ratio of movement, difference of the gate."""
+    """Returns correlation of the opening, mean correlation, lag in frames, movement ratio, gate difference."""
     a, b = whole.shape, stream.shape
     r = [float(np.corrcoef(a[:, channel], b[:, channel])[0, 1]) for channel in range(a.shape[1])]
     shifted = [float(np.corrcoef(np.roll(b[:, 0], lag)[5:-5], a[5:-5, 0])[0, 1]) for lag in LAGS]
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--lead", type=float, help="Seconds of sound that are there before somebody begins to speak.")
     options = parser.parse_args()
     features, network, rows = SpeechFeatures(), SpeechToMouth(), []
-    print("| clip | opening r | all r | lag, frames | movement | gate differs |\n|---|---|---|---|---|---|")
+    print("| clip | opening r | mean r | lag (frames) | movement ratio | gate difference |\n|---|---|---|---|---|---|")
     for file in options.files:
         with tempfile.TemporaryDirectory() as folder:
             speech = Path(folder) / "speech.npy"

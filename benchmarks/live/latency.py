@@ -1,11 +1,11 @@
-"""How long a live session takes, as a visitor of the page sees it in headless Chromium.
+"""Latency of a live session, measured in headless Chromium.
 
     python -m benchmarks.live.latency http://127.0.0.1:8000 --turns 20
 
-The service runs, on its own machine. Speech is sent as a microphone gives it (20 ms at a time) and as synthetic speech
-comes (all at once). Measured in the browser: from the first speech sample that is sent to the frame shown in which it
-is spoken, and from `agent.interrupt` to the frame shown with a shut mouth, which is 40 ms of stream after the sound
-has ended; how far sound and picture are apart at the client; how often it stalled.
+Start the service first, on its own machine. Speech is sent in real time in pieces of 20 ms (microphone) and all at
+once (text to speech). Measured in the browser: from the first speech sample sent to the displayed frame in which it
+is spoken; from `agent.interrupt` to the displayed frame with a closed mouth, 40 ms of stream after the audio has
+ended; the audio/video offset at the client; the number of stalls.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ SCRIPT = """async ({module, avatar, pcm, turns, pace, rate, shutSeconds}) => {
 
 
 def speech() -> bytes:
-    """The sample speech at 24 kHz, from its first loud sample on."""
+    """Returns the sample speech at 24 kHz, from its first loud sample on."""
     with wave.open(str(SAMPLES / "speech.wav")) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(float)
         places = np.arange(len(samples) * RATE // file.getframerate()) * file.getframerate() / RATE
@@ -112,7 +112,7 @@ def speech() -> bytes:
 
 
 def avatar(url: str) -> str:
-    """A kept avatar; the sample one is added where there is none."""
+    """Returns a kept avatar; adds the sample avatar if there is none."""
     with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
         avatars = client.get("/v1/avatars").raise_for_status().json()["avatars"]
         if avatars:

@@ -1,14 +1,14 @@
-"""What an hour of one live session does to memory, as fast as it can be made.
+"""Memory of a live session over one hour of stream, produced as fast as possible.
 
     python -m benchmarks.live.memory --minutes 60
 
-A service of its own whose streams may run ahead of the wall clock (`live.max_speed`) shows the sample avatar; the
-sample speech is pushed as fast as it is spoken, and every fragment counts as shown. With each minute of stream the
-memory of the Ingress, of LiveSession and of its decoders is looked at: resident, and what would be free if the process
-ended (unique; of the decoders, which are forked and share pages, their share).
+Starts a service whose streams may run faster than real time (`live.max_speed`) with the sample avatar, sends the sample
+speech as fast as it is spoken, and reports every fragment as played. Once per minute of stream it samples the memory of
+the Ingress, of LiveSession and of its decoders: resident, and unique (for decoders, which are forked and share pages,
+proportional).
 
-With `--grey`, grey pictures are sent by the real routes in this process, which is looked at together with its client:
-all but the rendering, on a machine that is too busy for that.
+With `--grey`, the real routes in this process send grey frames, and this process is sampled together with its client:
+everything but rendering, for machines that are too busy for that.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from tests.faults.service_process import ServiceProcess, config_with, served
 
 _PROCESSES: Final = ("Ingress", "LiveSession", f"{DECODERS}LiveSession")
 _HERE: Final = "this process"
-_FAST: Final = LiveConfig(max_speed=1000.0)  # more than any machine makes
+_FAST: Final = LiveConfig(max_speed=1000.0)  # more than any machine reaches
 _PIECE_S: Final = 0.5
 _ANALYSIS_S: Final = 600.0
 
 
 class Memory(NamedTuple):
-    """MiB of one process, or of some that count as one."""
+    """MiB of one process, or of several counted together."""
 
     rss: float
     own: float
 
 
 def memory(service: ServiceProcess) -> dict[str, Memory]:
-    """What the processes of a live session hold at the moment."""
+    """Returns the current memory of the processes of a live session."""
     found: dict[str, Memory] = {}
     for process in service.processes():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -62,13 +62,13 @@ def memory(service: ServiceProcess) -> dict[str, Memory]:
 
 
 def memory_here() -> dict[str, Memory]:
-    """What this process holds."""
+    """Returns the memory of this process."""
     full = psutil.Process().memory_full_info()
     return {_HERE: Memory(full.rss / 2**20, full.uss / 2**20)}
 
 
 def summary(minutes: list[int], looks: list[dict[str, Memory]]) -> dict[str, Any]:
-    """First, last and trend of each, by kind of memory."""
+    """Returns first value, last value and trend of each process, by kind of memory."""
     return {
         f"{name}, {kind}": {
             "first_mib": round(values[0], 1),
@@ -83,7 +83,7 @@ def summary(minutes: list[int], looks: list[dict[str, Memory]]) -> dict[str, Any
 
 
 def measure(url: str, minutes: int, look: Callable[[], dict[str, Memory]]) -> dict[str, Any]:
-    """Have so many minutes of stream made, and look after each."""
+    """Produces that many minutes of stream and samples the memory after each."""
     looks: list[dict[str, Memory]] = []
     at: list[int] = []
     with Lipwright(url) as client:
@@ -111,7 +111,7 @@ def measure(url: str, minutes: int, look: Callable[[], dict[str, Memory]]) -> di
 
 
 def _line(look: dict[str, Memory]) -> str:
-    return ", ".join(f"{name} {mib.rss:.0f} MiB ({mib.own:.0f} its own)" for name, mib in look.items())
+    return ", ".join(f"{name} {mib.rss:.0f} MiB ({mib.own:.0f} unique)" for name, mib in look.items())
 
 
 def _without_end() -> Iterator[bytes]:
@@ -120,7 +120,7 @@ def _without_end() -> Iterator[bytes]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=int, default=60, help="Of stream.")
     parser.add_argument("--grey", action="store_true", help="Render nothing.")

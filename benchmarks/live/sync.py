@@ -1,22 +1,21 @@
-"""Whether sound and picture of a live session stay together, and with the clock on the wall.
+"""Audio/video synchronisation of a live session, and its drift against the wall clock.
 
     python -m benchmarks.live.sync http://127.0.0.1:8000 --minutes 10
 
-The service runs, on its own machine. Without an address, grey pictures are sent by the real routes in this process:
-time is kept as ever, and a machine that is too busy to render keeps up longer. The sample speech is said again and
-again as a microphone gives it, 20 ms at a time, with pauses; a client decodes every fragment and plays it in real time.
-It prints, over the whole run:
+Start the service first, on its own machine. Without an address, the real routes in this process send grey frames:
+timing is the same, and a machine that is too busy to render keeps up longer. The sample speech is sent repeatedly in
+real time, 20 ms at a time, with pauses; a client decodes every fragment and plays it in real time. Prints, over the
+whole run:
 
-* `sound_beyond_picture_ms`: how much farther the decoded sound of the stream reaches than its decoded pictures, at the
-  end of each fragment. Packets of sound are 20 ms and do not end with a frame, and of the first the decoder drops 6.5
-  (pre-skip): -7 to 14 is in order. `drift_ms` is
-  what the last minute has more than the first.
-* `lost_ms`: how far what was decoded, counted, falls short of what the fragments' own times say.
-* `onset_ms`: where the voice of each turn is heard, after the fragment with which it is said to begin.
-* `late_ms`: when fragments come, against a clock that began with the earliest of the first minute; `drift_ppm` is its
-  trend, from the earliest of each minute.
-* `waiting_ms`: sound that waits at the service while it is spoken, in the first and in the last minute.
-* `stalls`: how often and how long a player that begins with 190 ms, and never plays slower, had nothing to show.
+* `sound_beyond_picture_ms`: how far the decoded audio extends beyond the decoded video at the end of each fragment.
+  Audio packets are 20 ms and do not end with a frame, and the decoder drops 6.5 ms of the first one (pre-skip): -7 to
+  14 is expected. `drift_ms` is the increase from the first to the last minute.
+* `lost_ms`: how much less was decoded than the fragment times state.
+* `onset_ms`: when the voice of each turn is heard, relative to the fragment that announces it.
+* `late_ms`: arrival of fragments relative to a clock started with the earliest one of the first minute; `drift_ppm`
+  is the trend of the earliest one of each minute.
+* `waiting_ms`: audio waiting at the service during speech, in the first and in the last minute.
+* `stalls`: number and duration of stalls of a player that starts with 190 ms and never slows down.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _REPORT_S: Final = 0.25
 
 @dataclass
 class Player:
-    """Shows a stream in real time, as far as it has come."""
+    """Simulates a real-time player."""
 
     stop: float = 0.0  # seconds of stream that are here
     shown: float = 0.0
@@ -56,14 +55,14 @@ class Player:
     _at: float | None = None  # when it was looked at last; None while it waits for enough
 
     def add(self, now: float, stop: float) -> None:
-        """Take a fragment that ends there."""
+        """Adds a fragment that ends at that time."""
         self.advance(now)
         self.stop = stop
         if self._at is None and self.stop - self.shown >= _START_S:
             self._at = now
 
     def advance(self, now: float) -> None:
-        """Play on up to now."""
+        """Advances playback to the current time."""
         if self._at is None:
             return
         self.shown += now - self._at
@@ -75,7 +74,7 @@ class Player:
 
 @dataclass
 class Track:
-    """One of the two, as far as it has come."""
+    """Decoded progress of one track."""
 
     counted: float = 0.0  # seconds that were decoded
     timed: float = 0.0  # end by the times in the fragments
@@ -83,7 +82,7 @@ class Track:
 
 @dataclass
 class Findings:
-    """What is noted with each fragment; times in seconds of the stream, `minutes` of the wall."""
+    """Values recorded per fragment; times in stream seconds, `minutes` of wall-clock time."""
 
     minutes: list[int] = field(default_factory=list)
     beyond: list[float] = field(default_factory=list)
@@ -94,7 +93,7 @@ class Findings:
 
 
 class Client:
-    """Watches one session."""
+    """Records one session."""
 
     def __init__(self, fps: float) -> None:
         self.found, self.player = Findings(), Player()
@@ -107,7 +106,7 @@ class Client:
         self._is_turn_next = False
 
     def take(self, event: LiveEvent, now: float) -> None:
-        """Take what comes."""
+        """Receives fragments and events."""
         if event.type == "session.stream":
             self._head, self._frames = event.media, StreamFrames(event.media)
         elif event.type == "agent.speak_started":
@@ -149,7 +148,7 @@ class Client:
 
 
 def report(client: Client) -> dict[str, Any]:
-    """The figures."""
+    """Returns the results."""
     found, last = client.found, max(client.found.minutes)
     minutes = np.array(found.minutes)
     late, beyond = np.array(found.late), np.array(found.beyond)
@@ -177,7 +176,7 @@ def _ms(seconds: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
 
 
 def _microphone(session: LiveSession, is_over: threading.Event) -> None:
-    """Say the sample speech again and again, as it is heard; what a busy machine missed is sent together."""
+    """Sends the sample speech repeatedly in real time; what a busy machine missed is sent at once."""
     sound, size = speech(), round(_PIECE_S * RATE) * 2
     with suppress(ConnectionFailedError):  # whoever iterates is told
         while not is_over.is_set():
@@ -194,7 +193,7 @@ def _microphone(session: LiveSession, is_over: threading.Event) -> None:
 
 
 def measure(url: str, minutes: float) -> dict[str, Any]:
-    """Watch one session for so long; one that ends before is measured up to its end, with the reason."""
+    """Records one session for that long; if it ends earlier, up to its end, with the reason."""
     is_over, end = threading.Event(), None
     with Lipwright(url) as service, service.live(avatar(url), RATE, shows_at_once=False) as session:
         client = Client(float(session.connected["fps"]))
@@ -219,7 +218,7 @@ def measure(url: str, minutes: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url", nargs="?")
     parser.add_argument("--minutes", type=float, default=10.0)

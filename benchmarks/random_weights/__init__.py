@@ -1,5 +1,5 @@
-"""Files as users bring them, with weights that nobody trained: the same in every run, noise on a face, real plumbing.
+"""Weights files with reproducible random values, as users would add them.
 
-Published architectures in their published sizes where that is quick to make and to run; for HeyGem's DINet, EdTalk,
-WeNet, HuBERT, DeepSpeech and face restoration ONNX graphs of a few nodes with the published inputs and outputs.
+They have the published architectures and sizes where these are quick to create and to run. For HeyGem's DINet, EdTalk,
+WeNet, HuBERT, DeepSpeech and face restoration they are small ONNX graphs with the published inputs and outputs.
 """
