@@ -1,4 +1,4 @@
-"""The Lipwright application on the cluster that this program runs on: found running, or started for a while."""
+"""Finds the running Lipwright application of this cluster, or starts one for the duration of a batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from errors import ConfigError, StageTimeoutError
 from launch.environment import ROOT
 from launch.serve_config import ServeConfig, default_config_path, read_serve_config
 
-_START_S = 300.0  # weights are loaded on machines that may have to be started first
+_START_S = 300.0  # nodes may have to be started first, and then load weights
 _LOOK_S = 0.2
 
 
@@ -31,7 +31,7 @@ class RunningApplication:
 
     Attributes:
         director: Its job service.
-        pipeline: What it was built with; a caller's own file may say otherwise.
+        pipeline: The settings it was deployed with, which may differ from the caller's file.
     """
 
     director: DirectorClient
@@ -40,21 +40,21 @@ class RunningApplication:
 
 @contextmanager
 def running_application(serve_config: Path | None = None) -> Iterator[RunningApplication]:
-    """Yield the running application. One that had to be started for the block ends with it.
+    """Yield the running application, or one that is started for the block.
 
     Args:
-        serve_config: Names the application, and says how to start it. None takes the file for this cluster: the one
-            with GPU shares if the cluster has a GPU.
+        serve_config: Names the application and defines how to start it. None chooses the shipped file by whether the
+            cluster has a GPU.
 
     Raises:
-        ConfigError: The file cannot be used, there is no cluster, or the application's start fails.
-        StageTimeoutError: The application does not come up.
+        ConfigError: The file is invalid, there is no cluster, or the application cannot start.
+        StageTimeoutError: The application does not start in time.
     """
     try:
         with chdir(ROOT):  # Ray puts the working directory on the path of this job's workers
             context = ray.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
     except ConnectionError as error:
-        raise ConfigError("expected a running Ray cluster (`ray start --head`), found none") from error
+        raise ConfigError("no running Ray cluster found; start one with `ray start --head`") from error
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         config = checked_by_serve(read_serve_config(serve_config or _config_for_cluster()))
@@ -68,15 +68,15 @@ def running_application(serve_config: Path | None = None) -> Iterator[RunningApp
 
 
 def checked_by_serve(config: ServeConfig) -> ServeConfig:
-    """Return the config if Serve knows all its options.
+    """Return the config if Serve accepts all its options.
 
     Raises:
-        ConfigError: It does not.
+        ConfigError: Serve does not accept it.
     """
     try:
         ServeDeploySchema.model_validate(config.content)
     except ValidationError as error:
-        raise ConfigError(f"{config.path}: expected a Serve config, found: {error}") from error
+        raise ConfigError(f"{config.path}: not a Serve config: {error}") from error
     return config
 
 
@@ -86,19 +86,19 @@ def _config_for_cluster() -> Path:
 
 @contextmanager
 def _deployed(config: ServeConfig, dashboard: ServeSubmissionClient) -> Iterator[None]:
-    """Have the application deployed during the block, and leave Serve as it was found."""
+    """Deploy the application for the block if it is not running, and leave Serve as it was before."""
     before = serve.status()
     if config.name in before.applications:
         yield
         return
     has_serve = bool(before.proxies or before.applications)
-    # Nobody else knows of this application, so it opens no port. Proxies cannot be changed later, hence the shutdown.
+    # Only this batch uses the application, so it opens no port. Proxies cannot be changed later, hence the shutdown.
     content = config.content if has_serve else config.content | {"proxy_location": "Disabled"}
     try:
         try:
             dashboard.deploy_applications(content)
         except RuntimeError as error:
-            raise ConfigError(f"The cluster does not take the Serve config: {error}") from error
+            raise ConfigError(f"The cluster rejected the Serve config: {error}") from error
         yield
     finally:
         serve.delete(config.name)
@@ -115,16 +115,18 @@ def _wait_until_running(name: str) -> None:
         if application is not None and application.status is ApplicationStatus.DEPLOY_FAILED:
             raise ConfigError(f"The application {name} failed to start: {application.message}")
         time.sleep(_LOOK_S)
-    raise StageTimeoutError(f"The application {name}: expected to be running within {_START_S:.0f} s, found it is not.")
+    raise StageTimeoutError(f"The application {name} did not start within {_START_S:.0f} s.")
 
 
 def _pipeline(name: str, dashboard: ServeSubmissionClient) -> PipelineConfig:
-    """What the application was really deployed with.
+    """Return the settings that the application was deployed with.
 
     Raises:
-        ConfigError: It was not deployed from a Serve config, so that nobody knows where its files lie.
+        ConfigError: It was not deployed from a Serve config, so the location of its files is unknown.
     """
     deployed = dashboard.get_serve_details()["applications"][name].get("deployed_app_config")
     if deployed is None:
-        raise ConfigError(f"The application {name}: expected one deployed from a Serve config, found another.")
+        raise ConfigError(
+            f"The application {name} was not deployed from a Serve config, so the location of its files is unknown."
+        )
     return PipelineConfig.model_validate(deployed.get("args", {}))

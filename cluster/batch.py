@@ -1,8 +1,8 @@
 """Render a manifest of pairs: `ray job submit -- python -m cluster.batch manifest.jsonl --out results/`.
 
-Drives the Director of the running application through its handle, so that a batch and the API share queue, cache and
-replicas. Without a running application it starts one and takes it down at the end. Prints one JSON line a pair as
-each ends; the exit status is 0 only if all succeeded. Started again with the same record, it does what is left.
+Calls the Director of the running application through its handle, so that a batch and the API share queue, cache and
+replicas. If no application runs, it starts one and stops it at the end. Prints one JSON line per finished pair; the
+exit status is 0 only if all succeeded. Run again with the same record, it renders only what is left.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from storage.file_store import FileStore
 from storage.records import JobRecord, JobStatus, UploadedFile
 from storage.state import open_store
 
-_POLL_S = 10.0  # how long one question for news may stay open
-_FULL_S = 2.0  # wait after a refusal for want of room
+_POLL_S = 10.0  # timeout of one wait for a change of a job
+_FULL_S = 2.0  # wait before a retry when the queue is full
 _WRONG_MANIFEST = 2  # exit status
 _PIECE_BYTES = 1 << 20
 
 
 class DirectorRenderer:
-    """Implements `batch_run.Renderer` with the Director of a cluster and its files."""
+    """Implements `batch_run.Renderer` with the Director and the files of a cluster."""
 
     def __init__(self, jobs: JobService, files: FileStore, engine: str) -> None:
         self._jobs, self._files = jobs, files
         self._requests = JobRequestBuilder(engine)
 
     async def render(self, pair: Pair, name: str) -> Outcome:
-        """Wait for the job of this name, made if it is not there; whoever stops waiting cancels it."""
+        """Wait for the job of this name, created if it does not exist; cancel it when the wait is cancelled."""
         job = await self._begun(pair, name)
         try:
             while not job.status.is_final:
@@ -62,7 +62,7 @@ class DirectorRenderer:
             copy_atomic(result, out)
 
     async def _begun(self, pair: Pair, name: str) -> JobRecord:
-        """The job that an earlier batch began, or a new one."""
+        """Return the job of an earlier run of the batch, or a new one."""
         while True:
             try:
                 job = await self._jobs.get_job(name, None)
@@ -73,7 +73,7 @@ class DirectorRenderer:
             name = next_name(name)
 
     async def _submit(self, pair: Pair, name: str) -> JobRecord:
-        """Hand the pair over; a full service is asked again until there is room."""
+        """Submit the pair; retry while the queue is full."""
         uploads: list[UploadedFile] = []
         try:
             for location in (pair.video, pair.audio):
@@ -115,14 +115,15 @@ def main(
     manifest: Manifest,
     out: Out = None,
     serve_config: Annotated[
-        Path | None, typer.Option(help="How to start the service if it is not running; by default, as ships.")
+        Path | None,
+        typer.Option(help="Serve config for starting the service. Default: the shipped one."),
     ] = None,
     max_in_flight: MaxInFlight = 8,
     pair_timeout_s: PairTimeout = 3600.0,
     record: RecordPath = None,
     retry_failed: RetryFailed = False,
 ) -> None:
-    """Render every pair of MANIFEST that is not done; the exit status is 0 only if all succeeded."""
+    """Render every pair of MANIFEST that is not done yet. The exit status is 0 only if all succeeded."""
     limits = BatchLimits(max_in_flight, pair_timeout_s)
     try:
         pairs = read_manifest(manifest, out)

@@ -1,4 +1,4 @@
-"""The options that a batch has wherever it is started from: as a Ray job, or with `lipwright batch`."""
+"""Options shared by `python -m cluster.batch` and `lipwright batch`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 Manifest = Annotated[Path, typer.Argument(help='JSON lines: {"video": ..., "audio": ..., "out": ...}')]
-Out = Annotated[Path | None, typer.Option(help="Folder for relative results; the manifest's by default.")]
-MaxInFlight = Annotated[int, typer.Option(min=1, help="Pairs submitted and not finished.")]
-PairTimeout = Annotated[float, typer.Option(min=1, help="Bound of one pair, its wait included.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for relative result paths. Default: the manifest's folder.")]
+MaxInFlight = Annotated[int, typer.Option(min=1, help="Maximum number of unfinished pairs.")]
+PairTimeout = Annotated[float, typer.Option(min=1, help="Timeout of one pair, including its time in the queue.")]
 RecordPath = Annotated[
-    Path | None, typer.Option(help="What is done; by default MANIFEST.results.jsonl beside the results.")
+    Path | None, typer.Option(help="Record of finished pairs. Default: MANIFEST.results.jsonl next to the results.")
 ]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try pairs again that failed for good.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Retry pairs whose failure was final.")]

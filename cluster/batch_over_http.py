@@ -1,4 +1,4 @@
-"""A batch through the API of a running service, from wherever its manifest lies: what `lipwright batch` does."""
+"""Renders the pairs of a batch through the HTTP API of a service, for `lipwright batch`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lipwright_client.calls import JobFields
 
 
 class HttpRenderer:
-    """Implements `batch_run.Renderer` with a client; a pair's name is the idempotency key of its job."""
+    """Implements `batch_run.Renderer` with a client; the name of a pair is the idempotency key of its job."""
 
     def __init__(self, client: AsyncLipwright) -> None:
         self._client = client
 
     async def render(self, pair: Pair, name: str) -> Outcome:
-        """Wait for the job of this name; whoever stops waiting cancels it."""
+        """Wait for the job of this name; cancel it when the wait is cancelled."""
         try:
             job = await self._ended(await self._begun(pair, name))
             if job.status == "succeeded":

@@ -1,4 +1,4 @@
-"""The record of a batch: a file of JSON lines that says what is done, so that a batch that was cut off goes on."""
+"""The record of a batch: JSON lines of finished pairs, so that an interrupted batch can be resumed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from errors import InputError, StateError
 
 
 class BatchRecord:
-    """What came of each pair; a line is on the disk before the next pair is told.
+    """The reports of finished pairs; each is on disk before the next one is reported.
 
-    The first line names the batch. A pair is known by what it is made of, so that lines of the manifest may move.
+    The first line is the id of the batch. A pair is identified by its contents, so lines of the manifest may move.
     """
 
     def __init__(self, file: TextIO, batch_id: str, reports: dict[str, dict[str, Any]], num_failures: dict[str, int]):
@@ -28,9 +28,9 @@ class BatchRecord:
         self._reports, self._num_failures = reports, num_failures
 
     def done(self, pair: Pair, again: bool = False) -> dict[str, Any] | None:
-        """The report of a pair that needs no more work, None for one that does.
+        """Return the report of a finished pair, or None if the pair must be rendered.
 
-        A result has to be there still. A failure is final unless it is worth another try, or `again` says so.
+        The result of a succeeded pair must still exist. A failure is final unless it is retryable or `again` is set.
         """
         report = self._reports.get(_key(pair))
         if report is None:
@@ -41,13 +41,13 @@ class BatchRecord:
         return report if is_final and not again else None
 
     def name(self, pair: Pair) -> str:
-        """32 hexadecimal digits: the same for a pair of this batch until it has failed, or its result is gone."""
+        """Return 32 hexadecimal digits that stay the same until the pair has failed or its result was deleted."""
         key = _key(pair)
         num_before = self._num_failures.get(key, 0) + (self._reports.get(key, {}).get("status") == "succeeded")
         return _digest(self._batch_id, key, str(num_before))
 
     def add(self, pair: Pair, report: dict[str, Any]) -> None:
-        """Write down what came of a pair."""
+        """Record the report of a pair."""
         key = _key(pair)
         self._reports[key] = report
         self._num_failures[key] = self._num_failures.get(key, 0) + (report["status"] != "succeeded")
@@ -61,22 +61,22 @@ class BatchRecord:
 
 @contextmanager
 def open_record(path: Path) -> Iterator[BatchRecord]:
-    """The record in a file, a new one where there is none; nobody else writes to it meanwhile.
+    """Open the record in a file, or create it, and lock it for the block.
 
     Raises:
-        StateError: Another batch writes to it.
-        InputError: It is no record of a batch.
+        StateError: Another batch uses the record.
+        InputError: The file is not a record of a batch.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StateError(f"{path}: expected no other batch at it, found one that is running.") from error
+            raise StateError(f"{path}: another batch uses this record.") from error
         file.seek(0)
         lines = _whole_lines(path, file)
         if lines and "batch" not in lines[0]:
-            raise InputError(f"{path}: expected the record of a batch, found another file.")
+            raise InputError(f"{path}: not a record of a batch.")
         batch_id = str(lines[0]["batch"]) if lines else uuid4().hex
         reports: dict[str, dict[str, Any]] = {}
         num_failures: dict[str, int] = {}
@@ -91,7 +91,7 @@ def open_record(path: Path) -> Iterator[BatchRecord]:
 
 
 def _whole_lines(path: Path, file: TextIO) -> list[dict[str, Any]]:
-    """The lines of a file; what was being written when a batch was killed is cut off."""
+    """Return the lines of the file; a partial last line of a killed batch is removed."""
     text = file.read()
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
@@ -100,16 +100,16 @@ def _whole_lines(path: Path, file: TextIO) -> list[dict[str, Any]]:
     try:
         return [dict(json.loads(line)) for line in whole.splitlines()]
     except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: expected the record of a batch, found: {error}") from error
+        raise InputError(f"{path}: not a record of a batch: {error}") from error
 
 
 def record_path(manifest: Path, out: Path | None) -> Path:
-    """Where the record of a manifest lies if nobody says otherwise: beside its results."""
+    """Return the default path of the record of a manifest: next to its results."""
     return (out or manifest.parent) / f"{manifest.stem}.results.jsonl"
 
 
 def next_name(name: str) -> str:
-    """The name of another try at what was cancelled under `name`."""
+    """Return the name of a retry of the job `name`, which was cancelled."""
     return _digest(name)
 
 

@@ -1,4 +1,4 @@
-"""What a batch prints: a JSON line a pair on standard output; progress and what failed for people on the other."""
+"""Output of a batch: one JSON line per pair on stdout, progress and failures on stderr."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _PERIOD_S = 10.0
 
 
 async def run_and_print(batch: Batch, record: BatchRecord, pairs: Sequence[Pair], again: bool = False) -> int:
-    """Run what is not done yet, and return the number of pairs that failed, now or before.
+    """Render the pairs that are not done yet; return the number of pairs that failed, now or earlier.
 
     Args:
         batch: The batch.
         record: Its record.
         pairs: The whole manifest.
-        again: Whether pairs that failed for good are tried once more.
+        again: Whether pairs whose failure was final are retried.
     """
-    known = {pair.line: record.done(pair, again) for pair in pairs}
-    rest = [pair for pair in pairs if known[pair.line] is None]
-    failed = [report | {"line": line} for line, report in known.items() if report and report["status"] != "succeeded"]
+    done = {pair.line: record.done(pair, again) for pair in pairs}
+    rest = [pair for pair in pairs if done[pair.line] is None]
+    failed = [report | {"line": line} for line, report in done.items() if report and report["status"] != "succeeded"]
     progress = _Progress(len(pairs), len(pairs) - len(rest), len(failed))
     progress.say(is_due=0 < len(rest) < len(pairs))
     async for report in batch.run(rest):
@@ -43,11 +43,11 @@ async def run_and_print(batch: Batch, record: BatchRecord, pairs: Sequence[Pair]
 
 
 def _reason(error: dict[str, Any] | None) -> str:
-    return f"{error['code']}: {error['message']}" if error else "it was cancelled"
+    return f"{error['code']}: {error['message']}" if error else "cancelled"
 
 
 class _Progress:
-    """Says how far a batch is, every few seconds."""
+    """Prints the progress of a batch every few seconds."""
 
     def __init__(self, num_pairs: int, num_done: int, num_failed: int) -> None:
         self._num_pairs, self._num_before = num_pairs, num_done
@@ -55,7 +55,7 @@ class _Progress:
         self._started = self._said = time.monotonic()
 
     def count(self, is_failed: bool) -> None:
-        """One more pair has ended."""
+        """Count a finished pair."""
         self._num_done += 1
         self._num_failed += is_failed
         self.say(is_due=time.monotonic() - self._said >= _PERIOD_S)

@@ -1,4 +1,4 @@
-"""The pairs of a manifest, a few at a time, whoever renders them; what is done is recorded and not done again."""
+"""Renders the pairs of a manifest, a few at a time; finished pairs are recorded and not rendered again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from errors import LipwrightError, StageTimeoutError
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """Bounds of one batch.
+    """Limits of a batch.
 
     Attributes:
-        max_in_flight: Pairs submitted and not finished.
-        pair_timeout_s: Wall clock of one pair, its wait in the queue included.
+        max_in_flight: Maximum number of unfinished pairs.
+        pair_timeout_s: Timeout of one pair, including its time in the queue.
     """
 
     max_in_flight: int
@@ -28,11 +28,11 @@ class BatchLimits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a pair.
+    """The outcome of a pair.
 
     Attributes:
         job_id: Its job.
-        status: How that ended.
+        status: Final status of the job.
         num_frames: Frames of the result.
         error: `code`, `message` and `retryable` of a failure.
         quality: The quality report.
@@ -46,25 +46,25 @@ class Outcome:
 
 
 class Renderer(Protocol):
-    """A service, as a batch uses it."""
+    """A service that renders pairs."""
 
     async def render(self, pair: Pair, name: str) -> Outcome:
-        """Have the result in its place when this returns; a failed job is an outcome.
+        """Render a pair and store its result; a failed job is an outcome, too.
 
         Args:
-            pair: What is asked.
-            name: 32 hexadecimal digits. Asked again under the same name, after a batch was killed, the service goes on
-                with the job that it has.
+            pair: The pair.
+            name: 32 hexadecimal digits. If a killed batch asks again with the same name, the service continues the
+                existing job.
 
         Raises:
-            LipwrightError: There is no job, or no result.
+            LipwrightError: The job or its result is missing.
             OSError: A file cannot be read or written.
         """
         ...
 
 
 class Batch:
-    """One manifest on its way through a service."""
+    """Renders one manifest with a service."""
 
     def __init__(self, renderer: Renderer, record: BatchRecord, limits: BatchLimits) -> None:
         self._renderer = renderer
@@ -72,12 +72,12 @@ class Batch:
         self._limits = limits
 
     async def run(self, pairs: Sequence[Pair]) -> AsyncIterator[dict[str, Any]]:
-        """Yield the report of each pair as it ends, in the order of ending. Leaving early cancels the rest."""
+        """Yield the report of each pair as it finishes. Closing the iterator early cancels the rest."""
         waiting = iter(pairs)
         tasks: set[asyncio.Task[dict[str, Any]]] = set()
         try:
             while True:
-                # A task only for what is in flight: a manifest may have a hundred thousand lines.
+                # Tasks exist only for pairs in flight: a manifest may have a hundred thousand lines.
                 while len(tasks) < self._limits.max_in_flight and (pair := next(waiting, None)) is not None:
                     tasks.add(asyncio.create_task(self._report(pair)))
                 if not tasks:
@@ -99,7 +99,7 @@ class Batch:
             report |= {"job_id": made.job_id, "status": made.status, "num_frames": made.num_frames}
             report |= {"error": made.error, "quality": made.quality}
         except TimeoutError as error:
-            late = StageTimeoutError(f"expected a result within {self._limits.pair_timeout_s:.0f} s, found none")
+            late = StageTimeoutError(f"timed out after {self._limits.pair_timeout_s:.0f} s (--pair-timeout-s)")
             report |= _failure(error if isinstance(error, LipwrightError) else late)
         except (LipwrightError, OSError) as error:
             report |= _failure(error)

@@ -1,8 +1,8 @@
-"""How much a cluster does, and what of it is full first: `python -m cluster.capacity`. Its words: cluster/capacity.md.
+"""Estimates the throughput of a cluster and its bottleneck: `python -m cluster.capacity`. See cluster/capacity.md.
 
-Stages are stations with so many servers; a job brings each of them so much work. What a cluster does is bounded by the
-station whose servers are busy first (the utilisation law of Denning and Buzen, The Operational Analysis of Queueing
-Network Models, 1978), and who comes to a full one waits for the work before.
+Stages are stations with a number of servers, and a job brings work to each of them. The station whose servers are
+busy first limits the throughput (the utilisation law of Denning and Buzen, The Operational Analysis of Queueing
+Network Models, 1978); jobs queue in front of it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import typer
 
 @dataclass(frozen=True)
 class Costs:
-    """What work costs, in seconds of one server.
+    """Costs of work, in seconds of one server.
 
     Attributes:
         studio_s: CPU of decoding, pasting and encoding one frame, in Studio and its decoders.
-        face_s: Of painting one frame: CPU, or wall clock of one FaceSynthesis replica on a GPU.
+        face_s: Generating the face of one frame: CPU, or wall clock of one FaceSynthesis replica on a GPU.
         other_s: CPU of one frame in all other processes of the nodes.
-        analysis_s: CPU of one frame of a source that was not seen before.
-        director_s: CPU of one job in the Director, its share of the segments not counted.
+        analysis_s: CPU of analysing one frame of a new source.
+        director_s: CPU of one job in the Director, without its segments.
         segment_s: CPU of one segment in the Director.
     """
 
@@ -40,10 +40,10 @@ class JobProfile:
     """A kind of job.
 
     Attributes:
-        seconds: Of speech.
-        fps: Frames a second.
+        seconds: Length of the speech.
+        fps: Frames per second.
         segment_seconds: Length of a segment.
-        new_source_seconds: Of a source that nobody has analysed yet; 0 for an avatar that is known.
+        new_source_seconds: Length of a source that has to be analysed first; 0 for a cached avatar.
     """
 
     seconds: float
@@ -68,49 +68,49 @@ class Fleet:
 
     Attributes:
         num_cores: CPU cores of all workers together.
-        num_gpus: GPUs of all workers together; 0 paints on the CPUs.
-        painters_per_gpu: FaceSynthesis replicas that share one.
-        num_heads: Directors that do not share a job table.
+        num_gpus: GPUs of all workers together; 0 generates faces on the CPUs.
+        replicas_per_gpu: FaceSynthesis replicas that share a GPU.
+        num_heads: Directors with a job table of their own.
     """
 
     num_cores: float
     num_gpus: float = 0.0
-    painters_per_gpu: float = 2.0
+    replicas_per_gpu: float = 2.0
     num_heads: float = 1.0
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a fleet does.
+    """The throughput of a fleet.
 
     Attributes:
-        jobs_per_s: Of this kind.
-        limits: Jobs a second that each station could do alone.
+        jobs_per_s: Jobs per second.
+        limits: Jobs per second that each station allows.
     """
 
     jobs_per_s: float
     limits: Mapping[str, float]
 
     @property
-    def full_first(self) -> str:
-        """The station that bounds it."""
+    def bottleneck(self) -> str:
+        """The bottleneck: the station that limits the throughput."""
         return min(self.limits, key=lambda name: self.limits[name])
 
     def utilisation(self, station: str) -> float:
-        """Share of time in which a station works while the fleet does all it can."""
+        """Return the busy share of a station at full throughput."""
         return self.jobs_per_s / self.limits[station]
 
     def wait_s(self, num_before: float) -> float:
-        """How long a job waits with so many before it, at a fleet that is full."""
+        """Return how long a job waits behind `num_before` others at full throughput."""
         return num_before / self.jobs_per_s
 
     def video_per_s(self, job: JobProfile) -> float:
-        """Seconds of video a second."""
+        """Return seconds of video per second."""
         return self.jobs_per_s * job.seconds
 
 
 def capacity(costs: Costs, job: JobProfile, fleet: Fleet) -> Capacity:
-    """Say what a fleet does with jobs of one kind that never run out."""
+    """Return the throughput of a fleet with an endless queue of equal jobs."""
     cpu_s = job.num_frames * (costs.studio_s + costs.other_s) + job.new_source_seconds * job.fps * costs.analysis_s
     face_s = job.num_frames * costs.face_s
     limits = {
@@ -118,16 +118,16 @@ def capacity(costs: Costs, job: JobProfile, fleet: Fleet) -> Capacity:
         "Director": fleet.num_heads / (costs.director_s + job.num_segments * costs.segment_s),
     }
     if fleet.num_gpus:
-        limits["GPU"] = fleet.num_gpus * fleet.painters_per_gpu / face_s
+        limits["GPU"] = fleet.num_gpus * fleet.replicas_per_gpu / face_s
     return Capacity(min(limits.values()), limits)
 
 
 def node_minutes(capacity: Capacity, job: JobProfile, num_nodes: float) -> float:
-    """Minutes of a node that a minute of video takes, at a full fleet of so many; times their price, its cost."""
+    """Return node minutes per minute of video; multiplied by the price of a node, the cost of the video."""
     return num_nodes / capacity.video_per_s(job)
 
 
-# benchmarks/results.json: two x86-64 cores without a GPU, 20 s jobs of known avatars. The Director used 190 ms in
+# benchmarks/results.json: two x86-64 cores without a GPU, 20 s jobs of cached avatars. The Director used 190 ms in
 # 4.0 s and 350 ms in 14.5 s, which is 0.015 of a core at rest and 130 ms a job, put down to its ten calls of stages
 # evenly, of which six are segments.
 MEASURED = {
@@ -138,14 +138,14 @@ _FLEETS = {1: Fleet(8), 10: Fleet(80), 1000: Fleet(8000)}
 
 
 def main(
-    seconds: Annotated[float, typer.Option(help="Speech of one job.")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Length of the speech of one job.")] = 60.0,
     gpu_ms_per_frame: Annotated[
-        float, typer.Option(help="Of one painter on a GPU, measured on yours; 0 paints on CPUs.")
+        float, typer.Option(help="Milliseconds per frame of one FaceSynthesis replica on your GPU; 0 for CPUs.")
     ] = 0.0,
-    gpus_per_node: Annotated[float, typer.Option(help="Where there are any.")] = 1.0,
+    gpus_per_node: Annotated[float, typer.Option(help="GPUs per node.")] = 1.0,
 ) -> None:
-    """Print what 1, 10 and 1,000 nodes of eight cores do."""
-    print("size       nodes   jobs/s  video s/s  full first     CPU    GPU  Director  node min/min")
+    """Print the throughput of 1, 10 and 1,000 nodes with eight cores."""
+    print("size       nodes   jobs/s  video s/s  bottleneck     CPU    GPU  Director  node min/min")
     for size, measured in MEASURED.items():
         for num_nodes, fleet in _FLEETS.items():
             costs, job = measured, JobProfile(seconds)
@@ -160,7 +160,7 @@ def _print_row(size: str, num_nodes: int, found: Capacity, job: JobProfile) -> N
         f"{found.utilisation(name):6.0%}" if name in found.limits else "     -" for name in ("CPU", "GPU", "Director")
     )
     print(
-        f"{size:10} {num_nodes:5} {found.jobs_per_s:8.2f} {found.video_per_s(job):10.1f}  {found.full_first:10} {cpu} "
+        f"{size:10} {num_nodes:5} {found.jobs_per_s:8.2f} {found.video_per_s(job):10.1f}  {found.bottleneck:10} {cpu} "
         f"{gpu}    {director}  {node_minutes(found, job, num_nodes):12.3f}"
     )
 

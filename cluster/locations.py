@@ -1,4 +1,4 @@
-"""Where files of a batch lie: paths of this machine, and URLs that fsspec opens, such as s3://bucket/key."""
+"""Files of a batch: local paths, and URLs that fsspec opens, such as s3://bucket/key."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Location = Path | str
 
 
 def resolve(text: str | Path, folder: Path) -> Location:
-    """What a manifest names: a URL stays as it is, a relative path is one of `folder`."""
+    """Return a URL unchanged, and a path relative to `folder` as an absolute path."""
     return text if is_url(text) else (folder / text).resolve()
 
 
 def is_url(location: Location) -> bool:
-    """Whether it is no path."""
+    """Return whether the location is a URL."""
     return "://" in str(location)
 
 
 def file_name(location: Location) -> str:
-    """The last part of its name."""
+    """Return the last part of the name."""
     return str(location).rstrip("/").rpartition("/")[2]
 
 
@@ -32,8 +32,8 @@ def open_location(location: Location) -> BinaryIO:
     """Open a file for reading; the caller closes it.
 
     Raises:
-        InputError: Nothing here speaks its scheme.
-        OSError: It cannot be read.
+        InputError: The URL scheme is not supported.
+        OSError: The file cannot be read.
     """
     if isinstance(location, Path):
         return location.open("rb")
@@ -41,23 +41,23 @@ def open_location(location: Location) -> BinaryIO:
 
 
 def exists(location: Location) -> bool:
-    """Whether there is such a file.
+    """Return whether the file exists.
 
     Raises:
-        InputError: Nothing here speaks its scheme.
+        InputError: The URL scheme is not supported.
     """
     return location.is_file() if isinstance(location, Path) else bool(_file_system(location).exists(location))
 
 
 def copy_atomic(source: Path, out: Location) -> None:
-    """Copy a file so that `out` is either absent, old or complete.
+    """Copy a file so that `out` is never partially written.
 
     Raises:
-        InputError: Nothing here speaks its scheme.
-        OSError: It cannot be written.
+        InputError: The URL scheme is not supported.
+        OSError: The file cannot be written.
     """
     if not isinstance(out, Path):
-        _file_system(out).put_file(str(source), out)  # object stores show an object once it is whole
+        _file_system(out).put_file(str(source), out)  # object stores make an object visible when it is complete
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.{uuid4().hex}.part")
@@ -74,4 +74,4 @@ def _file_system(url: str):  # type: ignore[no-untyped-def]  # fsspec has no typ
     try:
         return fsspec.core.url_to_fs(url)[0]
     except (ImportError, ValueError) as error:
-        raise InputError(f"{url}: expected a scheme that fsspec opens here, found: {error}") from error
+        raise InputError(f"{url}: unsupported URL scheme: {error}") from error

@@ -1,4 +1,4 @@
-"""The manifest of a batch: one JSON object a line, each a pair of a face and a speech."""
+"""The manifest of a batch: one JSON object per line, each a pair of a face and a speech."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ _LocationField = Annotated[Location, PlainValidator(_url_or_path)]
 
 
 class Pair(BaseModel):
-    """One line: two inputs and the result, each a path or a URL such as s3://bucket/key, and how it is done."""
+    """One line: two inputs, the result and options. Files are paths or URLs such as s3://bucket/key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    line: int = Field(0, exclude=True, description="Where it stands in the manifest, from 1.")
+    line: int = Field(0, exclude=True, description="Line number in the manifest, from 1.")
     video: _LocationField = Field(description="A video or a still portrait.")
-    audio: _LocationField = Field(description="The speech, in any container.")
-    out: Annotated[_LocationField, AfterValidator(_mp4)] = Field(description="Where the result goes.")
+    audio: _LocationField = Field(description="The speech, in any audio or video format.")
+    out: Annotated[_LocationField, AfterValidator(_mp4)] = Field(description="The result.")
     engine: str | None = None
     face: str = "largest"
     loop: LoopMode = "pingpong"
 
 
 def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
-    """Read and check a whole manifest before any work is done.
+    """Read and validate a whole manifest.
 
     Args:
         manifest: The JSON lines. Relative input paths are relative to its folder; empty lines are skipped.
-        out_dir: What relative result paths are relative to; the manifest's folder when None. Inputs that URLs name
-            are not looked for here: one that is missing fails its pair.
+        out_dir: Folder of relative result paths; the manifest's folder if None. Inputs given by URLs are not checked
+            here: a missing one fails its pair.
 
     Raises:
-        InputError: The file cannot be read, or lines of it cannot be used; the message names every such line.
+        InputError: The file cannot be read or has invalid lines; the message lists all of them.
     """
     try:
         lines = manifest.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{manifest}: expected JSON lines in UTF-8, found: {error}") from error
+        raise InputError(f"{manifest}: not JSON lines in UTF-8: {error}") from error
     pairs: list[Pair] = []
     complaints: list[str] = []
     line_of_out: dict[Location, int] = {}
@@ -65,15 +65,15 @@ def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
         try:
             pair = _resolved(Pair.model_validate_json(text), number, manifest.parent, out_dir or manifest.parent)
         except ValidationError as error:
-            complaints += [f"{manifest}:{number}: {_words(dict(detail))}" for detail in error.errors()]
+            complaints += [f"{manifest}:{number}: {_message(dict(detail))}" for detail in error.errors()]
             continue
         complaints += [f"{manifest}:{number}: {complaint}" for complaint in _missing_inputs(pair)]
         first = line_of_out.setdefault(pair.out, number)
         if first != number:
-            complaints.append(f"{manifest}:{number}: out: {pair.out} is the result of line {first} already")
+            complaints.append(f"{manifest}:{number}: out: {pair.out} is also the result of line {first}")
         pairs.append(pair)
     if not pairs and not complaints:
-        complaints.append(f"{manifest}: expected at least one line, found none")
+        complaints.append(f"{manifest}: expected at least one line")
     if complaints:
         raise InputError("\n".join(complaints))
     return pairs
@@ -91,14 +91,14 @@ def _resolved(pair: Pair, line: int, inputs: Path, outputs: Path) -> Pair:
 def _missing_inputs(pair: Pair) -> list[str]:
     inputs = {"video": pair.video, "audio": pair.audio}
     return [
-        f"{name}: there is no file {location}"
+        f"{name}: {location} does not exist or is not a file"
         for name, location in inputs.items()
         if isinstance(location, Path) and not location.is_file()
     ]
 
 
-def _words(detail: dict[str, object]) -> str:
-    """One pydantic complaint as `field: what was expected`."""
+def _message(detail: dict[str, object]) -> str:
+    """Return a pydantic error as `field: message`."""
     location = detail["loc"]
     field = ".".join(str(part) for part in location) if isinstance(location, tuple) else ""
     return f"{field}: {detail['msg']}" if field else str(detail["msg"])

@@ -88,4 +88,4 @@ def test_a_manifest_that_cannot_be_used_ends_in_one_line(url: str, manifest: Pat
     done = _run(manifest, url)
     assert done.exit_code == 1
     assert done.stderr.startswith("error: input_invalid: ")
-    assert "there is no file" in done.stderr
+    assert "does not exist or is not a file" in done.stderr

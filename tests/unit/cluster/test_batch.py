@@ -254,7 +254,7 @@ def test_what_was_cancelled_is_begun_anew(files: FileStore, tmp_path: Path) -> N
 def test_two_batches_do_not_share_a_record(tmp_path: Path) -> None:
     with (
         open_record(tmp_path / "results.jsonl"),
-        pytest.raises(StateError, match="no other batch"),
+        pytest.raises(StateError, match="another batch uses"),
         open_record(tmp_path / "results.jsonl"),
     ):
         pass

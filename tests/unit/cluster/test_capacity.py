@@ -40,7 +40,7 @@ from tests.unit.on_disk import on_disk
 NUM_JOBS = 1000 if IS_ENDURANCE else 200
 NUM_QUEUED, NUM_STUDIOS, NUM_PAINTERS = (32, 6, 6) if IS_ENDURANCE else (16, 3, 3)
 WORK, COSTS = JobProfile(7.0), Costs(0.002, 0.02, 0.0, 0.0, 1e-6, 1e-6)
-MODEL = capacity(COSTS, WORK, Fleet(num_cores=1000, num_gpus=NUM_PAINTERS, painters_per_gpu=1))
+MODEL = capacity(COSTS, WORK, Fleet(num_cores=1000, num_gpus=NUM_PAINTERS, replicas_per_gpu=1))
 program = Typer()
 program.command()(main)
 SEGMENT = b"segment"
@@ -155,7 +155,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
 
 
 def test_the_fleet_does_what_the_model_says(day: Day) -> None:
-    assert MODEL.full_first == "GPU"
+    assert MODEL.bottleneck == "GPU"
     assert NUM_JOBS / day.took_s == pytest.approx(MODEL.jobs_per_s, rel=0.2)
     assert max(day.num_running) == CONFIG.jobs.running_jobs_per_studio * NUM_STUDIOS
     assert day.num_refusals > 0, "the queue was full"
@@ -187,14 +187,14 @@ def test_owners_take_turns_and_their_jobs_keep_their_order(day: Day) -> None:
         assert own == sorted(own)
 
 
-def test_what_is_full_first() -> None:
+def test_the_bottleneck() -> None:
     hd, minute = MEASURED["1920x1080"], JobProfile(60.0)
     one, ten = capacity(hd, minute, Fleet(8)), capacity(hd, minute, Fleet(80))
-    assert one.full_first == "CPU"
+    assert one.bottleneck == "CPU"
     assert ten.jobs_per_s == pytest.approx(10 * one.jobs_per_s)
     thousand = capacity(hd, minute, Fleet(8000))
-    assert thousand.full_first == "Director"
-    assert capacity(hd, minute, Fleet(8000, num_heads=100)).full_first == "CPU"
+    assert thousand.bottleneck == "Director"
+    assert capacity(hd, minute, Fleet(8000, num_heads=100)).bottleneck == "CPU"
     # Another source that nobody has seen costs a pass over it.
     assert capacity(hd, JobProfile(60.0, new_source_seconds=60.0), Fleet(8)).jobs_per_s < one.jobs_per_s
     assert node_minutes(one, minute, 1) == pytest.approx(node_minutes(ten, minute, 10))

@@ -45,7 +45,7 @@ def test_relative_paths_and_line_numbers(inputs: Path, tmp_path: Path) -> None:
         ("{not json", "Invalid JSON"),
         ({"video": "a.mp4", "audio": "a.wav"}, "out: Field required"),
         (GOOD | {"vidoe": "b.mp4"}, "vidoe: Extra inputs are not permitted"),
-        (GOOD | {"audio": "missing.wav"}, "audio: there is no file"),
+        (GOOD | {"audio": "missing.wav"}, "does not exist or is not a file"),
         (GOOD | {"out": "a.avi"}, "expected a name that ends in .mp4"),
         (GOOD | {"loop": "backwards"}, "loop: Input should be 'pingpong', 'loop' or 'hold'"),
     ],
