@@ -115,7 +115,7 @@ def _is_lipwright(host: str, port: int) -> bool:
         with httpx.Client(base_url=url, timeout=_ANSWER_S, trust_env=False) as client:
             alive = client.get("/healthz")
             about = client.get("/openapi.json").json()
-        return alive.status_code == httpx.codes.OK and about["info"]["title"] == "Lipwright"
+        return alive.status_code == httpx.codes.OK and about["info"]["title"] == "Lipwright API"
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return False
 
