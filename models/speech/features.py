@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, MediaError
+from errors import CancelledJobError
 from media.audio import SPEECH_SAMPLE_RATE
 from models.speech.activity import SpeechActivity, speech_activity
 from models.speech.level import (
@@ -26,7 +26,7 @@ from models.speech.level import (
     SpeechLevel,
     cut_speech,
     measure_level,
-    open_speech,
+    open_measured_speech,
 )
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechWindow
 from models.weights import weights_path
@@ -111,9 +111,7 @@ class SpeechFeatures:
         """
         if not 0 <= start_seconds < stop_seconds:
             raise ValueError(f"Expected 0 <= start < stop, got {start_seconds = }, {stop_seconds = }.")
-        samples = open_speech(speech)
-        if len(samples) != level.num_samples:
-            raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, got {len(samples)}.")
+        samples = open_measured_speech(speech, level)
         last_row = level.num_rows - 1
         first = max(0, min(floor(start_seconds * ROWS_PER_SECOND), last_row) - _CONTEXT_ROWS - _PAUSE_ROWS)
         stop = min(ceil(stop_seconds * ROWS_PER_SECOND) + _CONTEXT_ROWS + _PAUSE_ROWS, last_row) + 1

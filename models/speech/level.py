@@ -77,6 +77,25 @@ def open_speech(speech: Path) -> NDArray[np.int16]:
     return samples
 
 
+def open_measured_speech(speech: Path, level: SpeechLevel) -> NDArray[np.int16]:
+    """Maps a speech file into memory, the one whose level was measured.
+
+    Args:
+        speech: .npy file of 16 kHz mono int16.
+        level: What `measure_level` returned for it.
+
+    Returns:
+        (N,) int16, read-only.
+
+    Raises:
+        MediaError: The file cannot be read, or has another length than the one that was measured.
+    """
+    samples = open_speech(speech)
+    if len(samples) != level.num_samples:
+        raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
+    return samples
+
+
 def cut_speech(samples: NDArray[np.int16], start: int, stop: int) -> NDArray[np.float32]:
     """Returns samples [start, stop) as (stop - start,) float32 in [-1, 1), with zeros outside the file."""
     inside = samples[max(0, start) : max(0, stop)]

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import MediaError
 from models.engines.protocol import FrameSpan
 from models.speech.activity import speech_activity
-from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_speech
-
-_V = TypeVar("_V")
+from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_measured_speech
 
 
 @dataclass(frozen=True)
@@ -33,44 +27,13 @@ class DinetFeatures:
     gate: NDArray[np.float32]
 
 
-class Kept(Generic[_V]):
-    """The last few results of something slow that gives the same whenever it is asked.
-
-    Blocks of one job ask for the same pieces of one file; this saves computing them again. Any number of threads may
-    ask; two that ask for the same at once both make it.
-
-    Args:
-        max_kept: Results that are kept.
-    """
-
-    def __init__(self, max_kept: int) -> None:
-        self._max_kept = max_kept
-        self._values: OrderedDict[Hashable, _V] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: Hashable, make: Callable[[], _V]) -> _V:
-        """Return the value of `key`, made where it is not there."""
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-                return self._values[key]
-        value = make()
-        with self._lock:
-            self._values[key] = value
-            while len(self._values) > self._max_kept:
-                self._values.popitem(last=False)
-        return value
-
-
 def open_measured(speech: Path, level: SpeechLevel) -> tuple[NDArray[np.int16], Hashable]:
     """Open a speech file: its (N,) int16 samples, and what tells this file from every other.
 
     Raises:
         MediaError: It is not the file that was measured.
     """
-    samples = open_speech(speech)
-    if len(samples) != level.num_samples:
-        raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
+    samples = open_measured_speech(speech, level)
     stat = speech.stat()
     return samples, (str(speech), stat.st_ino, stat.st_mtime_ns, stat.st_size)
 

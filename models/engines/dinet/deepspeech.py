@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
-from models.engines.dinet.audio import DinetFeatures, Kept, gate_of_frames, open_measured
+from models.engines.dinet.audio import DinetFeatures, gate_of_frames, open_measured
 from models.engines.dinet.weights import DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS, NUM_DEEPSPEECH_INPUTS
 from models.engines.protocol import FrameSpan, Machine
+from models.engines.runtime.cache import LruCache
 from models.engines.runtime.onnx import PositionalNetwork
 from models.speech.level import SpeechLevel
 
@@ -164,8 +165,8 @@ class DeepSpeechAudioEncoder:
     def __init__(self, path: Path, machine: Machine) -> None:
         self._network = PositionalNetwork(path, machine, DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS)
         self._file = path.name
-        self._statistics: Kept[tuple[float, float]] = Kept(_MAX_FILES)
-        self._pieces: Kept[NDArray[np.float32]] = Kept(_MAX_PIECES)
+        self._statistics: LruCache[tuple[float, float]] = LruCache(_MAX_FILES)
+        self._pieces: LruCache[NDArray[np.float32]] = LruCache(_MAX_PIECES)
 
     def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
@@ -178,7 +179,7 @@ class DeepSpeechAudioEncoder:
             WeightsError: The network gives another number of rows than DeepSpeech does.
         """
         samples, file = open_measured(speech, level)
-        statistics = self._statistics.get(file, lambda: mean_and_deviation(samples))
+        statistics = self._statistics.get_or_compute(file, lambda: mean_and_deviation(samples))
         num_rows = (num_rows_of(len(samples)) + 1) // 2
         frames = np.arange(span.first, span.stop)
         nearest = (frames * 2 * _ROWS_PER_SECOND * span.fps.denominator + span.fps.numerator) // (
@@ -191,7 +192,7 @@ class DeepSpeechAudioEncoder:
         for index in range(first, int(rows.max()) // piece_rows + 1):
             if should_stop():
                 raise CancelledJobError("The speech was not listened to until its end.")
-            parts.append(self._pieces.get((file, index), partial(self._run, samples, index, statistics)))
+            parts.append(self._pieces.get_or_compute((file, index), partial(self._run, samples, index, statistics)))
         windows = np.concatenate(parts)[rows - first * piece_rows].transpose(0, 2, 1)  # (T, 29, 5)
         return DinetFeatures(np.ascontiguousarray(windows), gate_of_frames(samples, level, span))
 

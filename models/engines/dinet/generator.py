@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import box_rgb
 from models.engines.patches import FacePatches
 from models.engines.protocol import Machine
-from models.engines.runtime.batching import Batch, SharedBatches
+from models.engines.runtime.batching import SharedBatches
 from models.engines.runtime.onnx import OnnxNetwork
 from models.engines.weights.recognition import shapes_mismatch
 
@@ -43,7 +43,8 @@ class HeyGemGenerator:
 
     def __init__(self, path: Path, machine: Machine, layout: CropLayout, batch_size: int = 1) -> None:
         self._network = OnnxNetwork(path, machine)
-        self._layout, self._is_on_cuda = layout, machine.device == "cuda"
+        self._layout = layout
+        self._paint = self._on_cuda if machine.device == "cuda" else self._on_cpu
         inputs, outputs = self._network.input_shapes, (self._network.output_shape,)
         said = shapes_mismatch("inputs", GENERATOR_INPUTS, inputs)
         said = said or shapes_mismatch("outputs", GENERATOR_OUTPUTS, outputs)
@@ -69,12 +70,8 @@ class HeyGemGenerator:
             (N, 256, 256, 3) uint8 RGB.
         """
         painted = np.empty_like(crops)
-        self._batches.fill(painted, (crops, speech), self._compute, should_stop)
+        self._batches.fill_each(painted, (crops, speech), self._paint, should_stop)
         return painted
-
-    def _compute(self, batches: Iterator[Batch]) -> Iterator[NDArray[np.uint8]]:
-        paint = self._on_cuda if self._is_on_cuda else self._on_cpu
-        return (paint(*arrays)[:num] for arrays, num in batches)
 
     def _on_cpu(self, crops: NDArray[np.uint8], speech: NDArray[np.float32]) -> NDArray[np.uint8]:
         whole = to_planes(crops)

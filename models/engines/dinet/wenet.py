@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
 from media.audio import SPEECH_SAMPLE_RATE
-from models.engines.dinet.audio import DinetFeatures, Kept, gate_of_frames, open_measured
+from models.engines.dinet.audio import DinetFeatures, gate_of_frames, open_measured
 from models.engines.dinet.weights import ENCODER_INPUTS, ENCODER_OUTPUTS, NUM_BANDS
 from models.engines.protocol import FrameSpan, Machine
+from models.engines.runtime.cache import LruCache
 from models.engines.runtime.onnx import PositionalNetwork
 from models.speech.level import SpeechLevel, cut_speech
 
@@ -263,7 +264,7 @@ class WenetAudioEncoder:
         self._network = PositionalNetwork(path, machine, ENCODER_INPUTS, ENCODER_OUTPUTS)
         self._file = path.name
         self._is_exact = exact_chunks
-        self._pieces: Kept[NDArray[np.float32]] = Kept(_MAX_PIECES)
+        self._pieces: LruCache[NDArray[np.float32]] = LruCache(_MAX_PIECES)
 
     def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
@@ -285,7 +286,7 @@ class WenetAudioEncoder:
             if should_stop():
                 raise CancelledJobError("The speech was not listened to until its end.")
             make = partial(self._run, plan, samples, index)
-            parts.append(self._pieces.get((file, plan, index), make))
+            parts.append(self._pieces.get_or_compute((file, plan, index), make))
         heard = np.concatenate(parts)
         windows = heard[rows - plan.piece_start(start)].transpose(0, 2, 1)  # (T, 256, 20)
         return DinetFeatures(np.ascontiguousarray(windows), gate_of_frames(samples, level, span))

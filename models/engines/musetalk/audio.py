@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, MediaError
+from errors import CancelledJobError
 from models.engines.musetalk.network import fill
 from models.engines.musetalk.plan import ROWS_PER_FRAME, WhisperFeatures, first_rows
 from models.engines.musetalk.weights import WHISPER
@@ -24,11 +24,11 @@ from models.engines.musetalk.whisper import (
     log_mel,
 )
 from models.engines.protocol import EngineWeights, FrameSpan, Machine
-from models.engines.runtime.cache import ContentCache
+from models.engines.runtime.cache import LruCache, content_key
 from models.engines.runtime.checkpoints import read_checkpoint
 from models.engines.runtime.torch_device import open_device, repeatable
 from models.speech.activity import speech_activity
-from models.speech.level import ROWS_PER_SECOND, SpeechLevel, cut_speech, open_speech
+from models.speech.level import ROWS_PER_SECOND, SpeechLevel, cut_speech, open_measured_speech
 
 # Blocks of a job are shorter than a window: the latest ones are kept, 11.5 MB each.
 _KEPT_WINDOWS: Final = 4
@@ -50,7 +50,7 @@ class WhisperAudioEncoder:
     def __init__(self, encoder: WhisperEncoder) -> None:
         self._encoder = encoder.eval()
         self._device = next(encoder.parameters()).device
-        self._windows: ContentCache[NDArray[np.float32]] = ContentCache(_KEPT_WINDOWS)
+        self._windows: LruCache[NDArray[np.float32]] = LruCache(_KEPT_WINDOWS)
 
     def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
@@ -67,9 +67,7 @@ class WhisperAudioEncoder:
             MediaError: The file is not the one that was measured.
             CancelledJobError: `should_stop` said so.
         """
-        samples = open_speech(speech)
-        if len(samples) != level.num_samples:
-            raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
+        samples = open_measured_speech(speech, level)
         starts = first_rows(span.fps, span.first, span.num)
         first, stop = int(starts[0]), int(starts[-1]) + ROWS_PER_FRAME
         rows = self._rows(samples, max(0, first), max(0, stop), should_stop)
@@ -91,7 +89,7 @@ class WhisperAudioEncoder:
     def _window(self, samples: NDArray[np.int16], number: int) -> NDArray[np.float32]:
         """(1500, L, C) rows of one window."""
         sound = cut_speech(samples, number * WINDOW_SAMPLES, (number + 1) * WINDOW_SAMPLES)
-        key = self._windows.key(sound)
+        key = content_key(sound)
         rows = self._windows.get(key)
         if rows is None:
             with repeatable():

@@ -26,7 +26,7 @@ from models.engines.paste.resample import Interpolation, box_rgb
 from models.engines.patches import FacePatches
 from models.engines.protocol import EngineWeights, Machine
 from models.engines.runtime.batching import fixed_batches
-from models.engines.runtime.cache import ContentCache
+from models.engines.runtime.cache import LruCache, content_key
 from models.engines.runtime.device_feed import DeviceBatches
 from models.engines.runtime.torch_device import open_device
 
@@ -58,7 +58,7 @@ class MuseTalkFaceGenerator:
         self._options = options
         self._batch = options.batch_size or _BATCH[networks.device.type]
         self._batches = DeviceBatches(networks.device, self._batch)
-        self._latents: ContentCache[Tensor] = ContentCache(options.max_kept_latents)
+        self._latents: LruCache[Tensor] = LruCache(options.max_kept_latents)
 
     def generate(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of `chunk`; the same chunk gives the same bytes."""
@@ -85,7 +85,7 @@ class MuseTalkFaceGenerator:
         _, first = np.unique(chunk.crop, return_index=True)
         interpolation: Interpolation = "area" if chunk.region_size > _LARGE_REGION * size else "lanczos"
         pictures = box_rgb(chunk, size, interpolation)[first]  # (K, S, S, 3)
-        keys = [self._latents.key(picture) for picture in pictures]
+        keys = [content_key(picture) for picture in pictures]
         found = {key: latents for key in keys if (latents := self._latents.get(key)) is not None}
         missing = [i for i, key in enumerate(keys) if key not in found]
         if missing:

@@ -205,6 +205,20 @@ class SharedBatches:
             with self._changed:
                 self._waiting.remove(order)
 
+    def fill_each(
+        self,
+        out: NDArray[Any],
+        arrays: tuple[NDArray[Any], ...],
+        compute: Callable[..., NDArray[Any]],
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Compute N rows, one batch after the other; see `fill`. `compute` takes the arrays of one batch."""
+
+        def run(batches: Iterator[Batch]) -> Iterator[NDArray[Any]]:
+            return (compute(*batch)[:num] for batch, num in batches)
+
+        self.fill(out, arrays, run, should_stop)
+
     def _leads(self, order: _Order) -> bool:
         """Wait until the order is over (False), or until it is this thread's turn to run the network (True)."""
         with self._changed:

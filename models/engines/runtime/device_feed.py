@@ -7,6 +7,7 @@ comes back. Host memory is pinned, otherwise copies would wait for each other. O
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.engines.runtime.batching import Batch, SharedBatches
-from models.engines.runtime.torch_device import repeatable
+from models.engines.runtime.torch_device import Precision, choose_precision, fold_batch_norm, repeatable
 
 Compute = Callable[..., Tensor]
 """Takes the tensors of a batch, on the device, and returns one tensor of as many rows."""
@@ -161,3 +162,35 @@ class _Lanes:
             result.record_stream(self._down)
             done.record()
         return slot.result, done
+
+
+class FoldedNetwork:
+    """A convolutional network on a device: batch normalisation folded, channels last, in the precision that fits.
+
+    Args:
+        network: On the CPU, in evaluation mode; it is changed in place.
+        device: Where it runs.
+        batch_size: Rows of a batch.
+        precision: See `choose_precision`.
+        run_samples: Runs a network in a precision on made-up inputs.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        batch_size: int,
+        precision: Precision,
+        run_samples: Callable[[nn.Module, torch.dtype], Tensor],
+    ) -> None:
+        fold_batch_norm(network)
+        self.network: nn.Module = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.batches = DeviceBatches(device, batch_size)
+
+        def run(dtype: torch.dtype) -> Tensor:
+            copy = self.network if dtype == torch.float32 else deepcopy(self.network).to(dtype)
+            return run_samples(copy, dtype)
+
+        with repeatable():
+            self.dtype = choose_precision(run, precision, device)
+            self.network.to(self.dtype)

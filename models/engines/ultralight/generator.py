@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import box_rgb
 from models.engines.patches import FacePatches
 from models.engines.protocol import Machine
-from models.engines.runtime.batching import Batch, SharedBatches
+from models.engines.runtime.batching import SharedBatches
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import OnnxNetwork
 from models.engines.ultralight.audio import SIDE, AudioKind, Variant, features_by_face, variant_of_audio
@@ -104,11 +104,8 @@ class OnnxGenerator:
     ) -> NDArray[np.uint8]:
         """Paint N faces; see `Generator.generate`."""
         painted = np.empty_like(faces)
-        self._batches.fill(painted, (faces, audio), self._compute, should_stop)
+        self._batches.fill_each(painted, (faces, audio), self._paint, should_stop)
         return painted
-
-    def _compute(self, batches: Iterator[Batch]) -> Iterator[NDArray[np.uint8]]:
-        return (self._paint(*arrays)[:num] for arrays, num in batches)
 
     def _paint(self, faces: NDArray[np.uint8], audio: NDArray[np.float32]) -> NDArray[np.uint8]:
         out = self._network.run({self._picture: network_pictures(faces), self._sound: audio})

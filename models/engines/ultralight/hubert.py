@@ -11,8 +11,6 @@ however a job is divided.
 
 from __future__ import annotations
 
-import hashlib
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -20,13 +18,14 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, MediaError, WeightsError
+from errors import CancelledJobError, WeightsError
 from models.engines.protocol import FrameSpan, Machine
+from models.engines.runtime.cache import LruCache, content_key
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import open_session
 from models.engines.ultralight.audio import UltralightFeatures, frame_gate, frame_rows, num_job_samples, wanted_ids
 from models.engines.ultralight.weights import NUM_HUBERT_FEATURES
-from models.speech.level import SpeechLevel, cut_speech, open_speech
+from models.speech.level import SpeechLevel, cut_speech, open_measured_speech
 
 SAMPLE_RATE: Final = 16_000
 _ROW_SAMPLES, _ROW_HOP = 400, 320
@@ -52,8 +51,7 @@ class HubertAudioEncoder:
 
     def __init__(self, network: WaveNetwork) -> None:
         self._network = network
-        self._lock = threading.Lock()
-        self._last: tuple[bytes, NDArray[np.float32]] | None = None
+        self._rows: LruCache[NDArray[np.float32]] = LruCache(1)
 
     def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
@@ -65,9 +63,7 @@ class HubertAudioEncoder:
             CancelledJobError: `should_stop` said so; it is asked every 18 seconds of speech.
             WeightsError: The network does not answer as HuBERT does.
         """
-        samples = open_speech(speech)
-        if len(samples) != level.num_samples:
-            raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
+        samples = open_measured_speech(speech, level)
         num_rows = num_hubert_rows(num_job_samples(len(samples), span, SAMPLE_RATE))
         ids = wanted_ids("hubert", span, num_rows)
         mean, deviation = normal_form(samples)
@@ -84,18 +80,14 @@ class HubertAudioEncoder:
 
     def _run(self, wave: NDArray[np.float32], num_rows: int) -> NDArray[np.float32]:
         """Rows of one window; the last one is kept, as the next block of a job begins in it."""
-        key = hashlib.sha256(wave.tobytes()).digest()
-        with self._lock:
-            last = self._last
-        if last is not None and last[0] == key:
-            return last[1]
+        return self._rows.get_or_compute(content_key(wave), lambda: self._compute(wave, num_rows))
+
+    def _compute(self, wave: NDArray[np.float32], num_rows: int) -> NDArray[np.float32]:
         rows = self._network(wave)
         if rows.shape != (num_rows, NUM_HUBERT_FEATURES):
             raise WeightsError(
                 f"Expected ({num_rows}, {NUM_HUBERT_FEATURES}) from HuBERT for {len(wave)} samples, got {rows.shape}."
             )
-        with self._lock:
-            self._last = (key, rows)
         return rows
 
 

@@ -7,7 +7,6 @@ CVPR 2018, with expansion 2), whose lowest level is joined by ten by ten cells o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +18,8 @@ from torch import Tensor, nn
 from errors import WeightsError
 from models.engines.protocol import Machine
 from models.engines.runtime.checkpoints import read_checkpoint
-from models.engines.runtime.device_feed import DeviceBatches
-from models.engines.runtime.torch_device import choose_precision, fold_batch_norm, open_device, repeatable
+from models.engines.runtime.device_feed import FoldedNetwork
+from models.engines.runtime.torch_device import open_device
 from models.engines.ultralight.audio import (
     SIDE,
     AudioKind,
@@ -225,28 +224,23 @@ class TorchGenerator:
         self._device = open_device(machine)
         network = load_network(path)
         self.variant = network.variant
-        fold_batch_norm(network)
-        self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = options.batch_for(machine.device)
-        self._batches = DeviceBatches(self._device, self.batch_size)
-        with repeatable():
-            self.dtype = choose_precision(self._run_samples, options.precision, self._device)
-            self._network.to(self.dtype)
+        self._folded = FoldedNetwork(network, self._device, self.batch_size, options.precision, self._run_samples)
+        self.dtype = self._folded.dtype
 
     def generate(
         self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
         """Paint N faces; see `models.engines.ultralight.generator.Generator.generate`."""
         painted = np.empty_like(faces)
-        self._batches.fill(painted, (faces, audio), self._paint, should_stop)
+        self._folded.batches.fill(painted, (faces, audio), self._paint, should_stop)
         return painted
 
     def _paint(self, faces: Tensor, audio: Tensor) -> Tensor:
-        return rgb_levels(self._network(picture_input(faces, self.dtype), audio.to(self.dtype)))
+        return rgb_levels(self._folded.network(picture_input(faces, self.dtype), audio.to(self.dtype)))
 
-    def _run_samples(self, dtype: torch.dtype) -> Tensor:
-        """(4, 3, 160, 160) what a copy of the network in `dtype` paints of made-up faces."""
-        network = self._network if dtype == torch.float32 else deepcopy(self._network).to(dtype)
+    def _run_samples(self, network: nn.Module, dtype: torch.dtype) -> Tensor:
+        """Return (4, 3, 160, 160) what a network in `dtype` paints of made-up faces."""
         rng = np.random.RandomState(0)
         coarse = rng.randint(0, 256, (_NUM_SAMPLES, SIDE // _GRAIN, SIDE // _GRAIN, 3)).astype(np.uint8)
         faces = torch.from_numpy(coarse.repeat(_GRAIN, 1).repeat(_GRAIN, 2)).to(self._device)

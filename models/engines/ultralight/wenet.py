@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, MediaError, WeightsError
+from errors import CancelledJobError, WeightsError
 from models.engines.protocol import FrameSpan, Machine
 from models.engines.runtime.onnx import open_session
 from models.engines.ultralight.audio import UltralightFeatures, frame_gate, frame_rows, num_job_samples, wanted_ids
@@ -29,7 +29,7 @@ from models.engines.ultralight.weights import (
     fits,
     input_role,
 )
-from models.speech.level import SpeechLevel, cut_speech, open_speech
+from models.speech.level import SpeechLevel, cut_speech, open_measured_speech
 
 # Kaldi's log-mel filter bank, as WeNet's encoder was trained with.
 #
@@ -111,9 +111,7 @@ class WenetAudioEncoder:
             MediaError: The file is not the one that was measured.
             CancelledJobError: `should_stop` said so; it is asked every 100 chunks.
         """
-        samples = open_speech(speech)
-        if len(samples) != level.num_samples:
-            raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
+        samples = open_measured_speech(speech, level)
         num_rows = -(-num_job_samples(len(samples), span, SAMPLE_RATE) // HOP_SAMPLES)
         ids = wanted_ids("wenet", span, num_rows)
         bank = _FilterBank(samples)

@@ -17,13 +17,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, MediaError
+from errors import CancelledJobError
 from media.audio import SPEECH_SAMPLE_RATE
 from models.engines.paste.crop import BoxPlan
 from models.engines.protocol import FrameSpan
 from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS
 from models.speech.activity import speech_activity
-from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_speech
+from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_measured_speech
 
 HOP_SAMPLES: Final = 200
 COLUMNS_PER_SECOND: Final = SPEECH_SAMPLE_RATE // HOP_SAMPLES
@@ -210,9 +210,7 @@ class MelAudioEncoder:
             CancelledJobError: `should_stop` said so.
             MediaError: The file is not the one that was measured.
         """
-        samples = open_speech(speech)
-        if len(samples) != level.num_samples:
-            raise MediaError(f"Expected {level.num_samples} samples in {speech.name}, found {len(samples)}.")
+        samples = open_measured_speech(speech, level)
         first, stop = columns_needed(span)
         mel = mel_columns(samples, first, stop, should_stop)
         return MelFeatures(first, mel, _gate(samples, level, span))

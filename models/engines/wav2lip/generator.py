@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +15,7 @@ from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import box_rgb
 from models.engines.patches import FacePatches
 from models.engines.protocol import Machine
-from models.engines.runtime.batching import Batch, SharedBatches, advise_batch, usual_batch
+from models.engines.runtime.batching import SharedBatches, advise_batch, usual_batch
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import OnnxNetwork
 from models.engines.wav2lip.options import Wav2LipOptions
@@ -94,11 +94,8 @@ class OnnxGenerator:
     ) -> NDArray[np.uint8]:
         """Paint N faces; see `Generator.generate`."""
         painted = np.empty_like(faces)
-        self._batches.fill(painted, (faces, windows), self._compute, should_stop)
+        self._batches.fill_each(painted, (faces, windows), self._paint, should_stop)
         return painted
-
-    def _compute(self, batches: Iterator[Batch]) -> Iterator[NDArray[np.uint8]]:
-        return (self._paint(*arrays)[:num] for arrays, num in batches)
 
     def _on_cpu(self, faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:
         seen = np.empty((len(faces), 6, self.size, self.size), np.float32)

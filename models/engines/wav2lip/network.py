@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,8 @@ from errors import WeightsError
 from models.engines.protocol import Machine
 from models.engines.runtime.batching import advise_batch, usual_batch
 from models.engines.runtime.checkpoints import read_checkpoint
-from models.engines.runtime.device_feed import DeviceBatches
-from models.engines.runtime.torch_device import choose_precision, fold_batch_norm, open_device, repeatable
+from models.engines.runtime.device_feed import FoldedNetwork
+from models.engines.runtime.torch_device import open_device, repeatable
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.wav2lip.weights import (
     MEL_BANDS,
@@ -165,14 +164,11 @@ class TorchGenerator:
         self._device = open_device(machine)
         network = load_network(path)
         self.size: int = network.size
-        fold_batch_norm(network)
-        self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = options.batch_size or usual_batch(machine.device)
-        self._batches = DeviceBatches(self._device, self.batch_size)
-        with repeatable():
-            self.dtype = choose_precision(self._run_samples, options.precision, self._device)
-            self._network.to(self.dtype)
-            if options.measure_batch:
+        self._folded = FoldedNetwork(network, self._device, self.batch_size, options.precision, self._run_samples)
+        self.dtype = self._folded.dtype
+        if options.measure_batch:
+            with repeatable():
                 advise_batch(self._time, self.batch_size)
 
     def generate(
@@ -180,15 +176,14 @@ class TorchGenerator:
     ) -> NDArray[np.uint8]:
         """Paint N faces; see `models.engines.wav2lip.generator.Generator.generate`."""
         painted = np.empty_like(faces)
-        self._batches.fill(painted, (faces, windows), self._paint, should_stop)
+        self._folded.batches.fill(painted, (faces, windows), self._paint, should_stop)
         return painted
 
     def _paint(self, faces: Tensor, windows: Tensor) -> Tensor:
-        return face_levels(self._network(windows[:, None].to(self.dtype), face_input(faces, self.dtype)))
+        return face_levels(self._folded.network(windows[:, None].to(self.dtype), face_input(faces, self.dtype)))
 
-    def _run_samples(self, dtype: torch.dtype) -> Tensor:
-        """(4, 3, S, S) what a copy of the network in `dtype` paints of made-up faces."""
-        network = self._network if dtype == torch.float32 else deepcopy(self._network).to(dtype)
+    def _run_samples(self, network: nn.Module, dtype: torch.dtype) -> Tensor:
+        """Return (4, 3, S, S) what a network in `dtype` paints of made-up faces."""
         faces = torch.from_numpy(sample_faces(_NUM_SAMPLES, self.size)).to(self._device)
         windows = torch.from_numpy(sample_windows(_NUM_SAMPLES)).to(self._device)
         painted: Tensor = network(windows[:, None].to(dtype), face_input(faces, dtype))

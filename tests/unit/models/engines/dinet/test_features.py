@@ -9,24 +9,25 @@ import numpy as np
 import pytest
 
 from benchmarks.random_weights.dinet_exports import export_deepspeech, export_wenet
-from models.engines.dinet.audio import Kept, gate_of_frames, open_measured
+from models.engines.dinet.audio import gate_of_frames, open_measured
 from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder
 from models.engines.dinet.wenet import WenetAudioEncoder
 from models.engines.protocol import AudioEncoder, FrameSpan, Machine
+from models.engines.runtime.cache import LruCache
 from models.speech.level import measure_level, open_speech
 from tests.unit.models.engines.dinet.scenes import make_speech
 
 
 def test_what_is_kept_is_made_once_and_the_oldest_goes() -> None:
     made: list[int] = []
-    kept: Kept[int] = Kept(2)
+    kept: LruCache[int] = LruCache(2)
 
     def make(key: int) -> int:
         made.append(key)
         return 10 * key
 
     def get(key: int) -> int:
-        return kept.get(key, partial(make, key))
+        return kept.get_or_compute(key, partial(make, key))
 
     assert [get(key) for key in (1, 2, 1, 3, 1, 2)] == [10, 20, 10, 30, 10, 20]
     assert made == [1, 2, 3, 2]  # 2 had gone, 1 had been asked for since

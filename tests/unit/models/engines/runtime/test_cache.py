@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.runtime.cache import ContentCache
+from models.engines.runtime.cache import LruCache, content_key
 
 
 def test_a_key_is_content_shape_and_type() -> None:
     array = np.arange(12, dtype=np.uint8)
-    key = ContentCache.key(array)
-    assert key == ContentCache.key(array.copy())
-    assert key == ContentCache.key(np.arange(24, dtype=np.uint8)[:12])
+    key = content_key(array)
+    assert key == content_key(array.copy())
+    assert key == content_key(np.arange(24, dtype=np.uint8)[:12])
     strided = np.stack([array, array], 1)[:, 0]
-    assert key == ContentCache.key(strided)
+    assert key == content_key(strided)
     others: list[NDArray[Any]] = [
         array[::-1],
         array.reshape(3, 4),
@@ -24,11 +24,11 @@ def test_a_key_is_content_shape_and_type() -> None:
         array.view(np.uint16),
         array[:-1],
     ]
-    assert key not in {ContentCache.key(other) for other in others}
+    assert key not in {content_key(other) for other in others}
 
 
 def test_the_value_unused_for_longest_gives_way() -> None:
-    cache: ContentCache[str] = ContentCache(2)
+    cache: LruCache[str] = LruCache(2)
     cache.put(b"a", "A")
     cache.put(b"b", "B")
     assert cache.get(b"a") == "A"
@@ -38,6 +38,6 @@ def test_the_value_unused_for_longest_gives_way() -> None:
 
 
 def test_nothing_is_kept_where_nothing_may_be() -> None:
-    cache: ContentCache[str] = ContentCache(0)
+    cache: LruCache[str] = LruCache(0)
     cache.put(b"a", "A")
     assert cache.get(b"a") is None
