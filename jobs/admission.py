@@ -168,7 +168,7 @@ class AdmissionController:
             self._reservations.pop(admission_id, None)
 
     def holds(self, admission_id: str | None) -> bool:
-        """Returns whether this reservation still exists; none survives a restart of the Director."""
+        """Return whether this reservation still exists; none survives a restart of the Director."""
         self._drop_expired()
         return admission_id in self._reservations
 
@@ -191,7 +191,7 @@ class AdmissionController:
         return self._limiter.max_running_jobs
 
     def state(self) -> QueueState:
-        """Returns what fills the queue now."""
+        """Return what fills the queue now."""
         self._drop_expired()
         queued = self._table.queued_jobs()
         return QueueState(
@@ -204,7 +204,7 @@ class AdmissionController:
         )
 
     def forecast(self) -> Forecast:
-        """Returns how long a job submitted now would wait."""
+        """Return how long a job submitted now would wait."""
         finished = self._table.last_succeeded(_FORECAST_JOBS)
         return forecast(self._table.unfinished_jobs(), finished, self.max_running_jobs)
 

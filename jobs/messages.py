@@ -137,13 +137,13 @@ class BlockRequest:
 
 
 def encode_source_info(info: VideoInfo) -> dict[str, Any]:
-    """Returns JSON values for `AvatarRecord.source_info`."""
+    """Return JSON values for `AvatarRecord.source_info`."""
     encoded: dict[str, Any] = _SOURCE_INFO.dump_python(info, mode="json")
     return encoded
 
 
 def decode_source_info(encoded: Mapping[str, Any] | None) -> VideoInfo | None:
-    """Returns what `encode_source_info` was given; None if nothing is stored, or a version wrote it that differs."""
+    """Return what `encode_source_info` was given; None if nothing is stored, or a version wrote it that differs."""
     try:
         return None if encoded is None else _SOURCE_INFO.validate_python(encoded)
     except ValidationError:

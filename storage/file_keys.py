@@ -30,7 +30,7 @@ _CONSTANT: Final = re.compile(r"uploads/[^/]+|jobs/[^/]+/audio|avatars/[^/]+/(so
 
 
 def upload_key(name: str) -> str:
-    """Returns the key of an upload, from `UploadedFile.key`.
+    """Return the key of an upload, from `UploadedFile.key`.
 
     Raises:
         NotFoundError: The name is not one of ours; this holds for all functions here.
@@ -39,77 +39,77 @@ def upload_key(name: str) -> str:
 
 
 def job_folder(job_id: str) -> str:
-    """Returns the folder of a job."""
+    """Return the folder of a job."""
     return f"{JOBS}/{_checked(job_id)}"
 
 
 def audio_key(job_id: str) -> str:
-    """Returns the key of the uploaded speech."""
+    """Return the key of the uploaded speech."""
     return f"{job_folder(job_id)}/audio"
 
 
 def speech_key(job_id: str) -> str:
-    """Returns the key of the speech as 16 kHz mono samples."""
+    """Return the key of the speech as 16 kHz mono samples."""
     return f"{job_folder(job_id)}/speech.npy"
 
 
 def segments_folder(job_id: str) -> str:
-    """Returns the folder of the finished segments of a job."""
+    """Return the folder of the finished segments of a job."""
     return f"{job_folder(job_id)}/segments"
 
 
 def segment_key(job_id: str, number: int) -> str:
-    """Returns the key of the finished segment `number`, from 0."""
+    """Return the key of the finished segment `number`, from 0."""
     return f"{segments_folder(job_id)}/{int(number):06d}.mp4"
 
 
 def result_key(job_id: str) -> str:
-    """Returns the key of the finished video."""
+    """Return the key of the finished video."""
     return f"{job_folder(job_id)}/result.mp4"
 
 
 def avatar_folder(key: str) -> str:
-    """Returns the folder of an avatar."""
+    """Return the folder of an avatar."""
     return f"{AVATARS}/{_checked(key)}"
 
 
 def source_key(key: str) -> str:
-    """Returns the key of the uploaded video or still."""
+    """Return the key of the uploaded video or still."""
     return f"{avatar_folder(key)}/source"
 
 
 def face_key(key: str) -> str:
-    """Returns the key of the reference picture of the person."""
+    """Return the key of the reference picture of the person."""
     return f"{avatar_folder(key)}/face"
 
 
 def own_speech_key(key: str) -> str:
-    """Returns the key of the source's own audio, as 16 kHz mono samples."""
+    """Return the key of the source's own audio, as 16 kHz mono samples."""
     return f"{avatar_folder(key)}/speech.npy"
 
 
 def tracks_folder(key: str) -> str:
-    """Returns the folder of the source's landmarks, which exist until the avatar is built from them."""
+    """Return the folder of the source's landmarks, which exist until the avatar is built from them."""
     return f"{avatar_folder(key)}/tracking"
 
 
 def track_key(key: str, start: int) -> str:
-    """Returns the key of the landmarks of the source frames from `start` on."""
+    """Return the key of the landmarks of the source frames from `start` on."""
     return f"{tracks_folder(key)}/{int(start):07d}.npz"
 
 
 def is_name(text: str) -> bool:
-    """Returns whether a text has the form of our names and ids."""
+    """Return whether a text has the form of our names and ids."""
     return _NAME.fullmatch(text) is not None
 
 
 def is_constant(key: str) -> bool:
-    """Returns whether a file never changes under its key: uploads."""
+    """Return whether a file never changes under its key: uploads."""
     return _CONSTANT.fullmatch(key) is not None
 
 
 def split(key: str) -> tuple[str, str]:
-    """Returns the folder of a file and its name in it."""
+    """Return the folder of a file and its name in it."""
     folder, _, name = key.rpartition("/")
     return folder, name
 

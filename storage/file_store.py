@@ -50,11 +50,11 @@ class FileStore:
     # Uploads
 
     def new_upload(self, file_name: str) -> UploadWriter:
-        """Returns a writer for one upload; the client's `file_name` is only kept as a label."""
+        """Return a writer for one upload; the client's `file_name` is only kept as a label."""
         return UploadWriter(self.stored, upload_key(new_id()), clean_label(file_name))
 
     def find_upload(self, name: str, taken_to: str) -> str:
-        """Returns the key of the complete upload `name`, or `taken_to` if `take_upload` has moved it there.
+        """Return the key of the complete upload `name`, or `taken_to` if `take_upload` has moved it there.
 
         Raises:
             NotFoundError: Neither exists.
@@ -103,7 +103,7 @@ class FileStore:
     # Stored files
 
     def has(self, key: str) -> bool:
-        """Returns whether a file exists."""
+        """Return whether a file exists."""
         return self.stored.find(key) is not None
 
     def check_size(self, key: str, num_bytes: int) -> None:
@@ -118,7 +118,7 @@ class FileStore:
             raise StoredFileError(f"{split(key)[1]}: expected the {num_bytes} bytes that were stored, found {found}.")
 
     def explain_input_error(self, error: LipwrightError, key: str, sha256: str) -> LipwrightError:
-        """Returns `error`, or a StoredFileError if it is an InputError about a file that storage lost or damaged.
+        """Return `error`, or a StoredFileError if it is an InputError about a file that storage lost or damaged.
 
         Args:
             error: The error that reading the file raised.
@@ -132,11 +132,11 @@ class FileStore:
     # Jobs
 
     def job_ids(self, min_age_s: float = 0.0) -> list[str]:
-        """Returns the ids of jobs with files, all unchanged for `min_age_s`."""
+        """Return the ids of jobs with files, all unchanged for `min_age_s`."""
         return list(filter(is_name, _older(self.stored.entries(JOBS), min_age_s)))
 
     def has_segments(self, job_id: str) -> bool:
-        """Returns whether a job has segments."""
+        """Return whether a job has segments."""
         return split(segments_folder(job_id))[1] in self.stored.entries(job_folder(job_id))
 
     def delete_segments(self, job_id: str) -> None:
@@ -155,7 +155,7 @@ class FileStore:
         self.stored.remove_folder(tracks_folder(key))
 
     def avatar_keys(self, min_age_s: float = 0.0) -> list[str]:
-        """Returns the keys of avatars with files, all unchanged for `min_age_s`."""
+        """Return the keys of avatars with files, all unchanged for `min_age_s`."""
         return list(filter(is_name, _older(self.stored.entries(AVATARS), min_age_s)))
 
     def delete_avatar(self, key: str) -> None:

@@ -40,7 +40,7 @@ class KeyRing(ABC):
 
     @abstractmethod
     def list(self) -> list[ApiKey]:
-        """Returns all keys, the oldest first.
+        """Return all keys, the oldest first.
 
         Raises:
             ConfigError: They cannot be read; no caller is accepted then.
@@ -65,10 +65,10 @@ class KeyRing(ABC):
 
     @abstractmethod
     def _found(self, key_id: str) -> ApiKey | None:
-        """Returns one key, if it exists."""
+        """Return one key, if it exists."""
 
     def find(self, presented: str) -> ApiKey:
-        """Returns the record of a presented key, compared in constant time.
+        """Return the record of a presented key, compared in constant time.
 
         Raises:
             UnauthorizedError: The key is unknown.

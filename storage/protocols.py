@@ -110,7 +110,7 @@ class Database(Protocol):
 
 
 def insertion(table: str, row: Mapping[str, object], replaces: Sequence[str]) -> str:
-    """Returns the statement of `Database.insert`."""
+    """Return the statement of `Database.insert`."""
     placeholders = ", ".join(f"?{number}" for number in range(1, len(row) + 1))
     statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({placeholders})"
     if replaces:
@@ -120,6 +120,6 @@ def insertion(table: str, row: Mapping[str, object], replaces: Sequence[str]) ->
 
 
 def change(table: str, key_column: str, row: Mapping[str, object]) -> str:
-    """Returns the statement of `Database.update`; the key is its last argument."""
+    """Return the statement of `Database.update`; the key is its last argument."""
     placeholders = ", ".join(f"{column} = ?{number}" for number, column in enumerate(row, start=1))
     return f"UPDATE {table} SET {placeholders} WHERE {key_column} = ?{len(row) + 1}"

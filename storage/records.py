@@ -71,7 +71,7 @@ class ErrorRecord(Frozen):
 
     @classmethod
     def of(cls, error: LipwrightError) -> ErrorRecord:
-        """Returns the record of an error raised on purpose."""
+        """Return the record of an error raised on purpose."""
         return cls(code=error.code, message=str(error), retryable=error.retryable)
 
 
@@ -224,17 +224,17 @@ class SegmentRecord(Frozen):
 
 
 def new_id() -> str:
-    """Returns a new id of 32 hexadecimal digits, safe as a file name."""
+    """Return a new id of 32 hexadecimal digits, safe as a file name."""
     return uuid4().hex
 
 
 def utc_now() -> datetime:
-    """Returns the current time, with its zone."""
+    """Return the current time, with its zone."""
     return datetime.now(UTC)
 
 
 def avatar_key(source_sha256: str, face: str, analysis_version: str, owner: str | None = None) -> str:
-    """Returns the cache key of an analysis, 32 hexadecimal digits from source, face choice, version and owner.
+    """Return the cache key of an analysis, 32 hexadecimal digits from source, face choice, version and owner.
 
     Owners share no analysis, so that nobody can tell from its speed what others have uploaded.
     """

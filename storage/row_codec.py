@@ -21,13 +21,13 @@ _FIELDS: Final = {column: name for name, column in _COLUMNS.items()}
 
 
 def to_row(record: BaseModel, leave_out: Collection[str] = ()) -> dict[str, object]:
-    """Returns the column values of `record`, one per field that is not in `leave_out`."""
+    """Return the column values of `record`, one per field that is not in `leave_out`."""
     names = [name for name in type(record).model_fields if name not in leave_out]
     return {_COLUMNS.get(name, name): _encode(getattr(record, name)) for name in names}
 
 
 def from_row(kind: type[_Record], row: Row, **more: object) -> _Record:
-    """Returns the record of `row`; `more` are fields that are not stored. Unknown columns are ignored."""
+    """Return the record of `row`; `more` are fields that are not stored. Unknown columns are ignored."""
     as_json = _json_fields(kind)
     fields: dict[str, object] = {}
     for column, value in row.items():
@@ -37,7 +37,7 @@ def from_row(kind: type[_Record], row: Row, **more: object) -> _Record:
 
 
 def timestamp(time: datetime) -> str:
-    """Returns a time as UTC text that sorts by time."""
+    """Return a time as UTC text that sorts by time."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
@@ -57,7 +57,7 @@ def _encode(value: object) -> object:
 
 @cache
 def _json_fields(kind: type[BaseModel]) -> frozenset[str]:
-    """Returns the names of the fields that hold a model or a dict, or may be None instead."""
+    """Return the names of the fields that hold a model or a dict, or may be None instead."""
 
     def is_json(part: object) -> bool:
         return get_origin(part) is dict or (isinstance(part, type) and issubclass(part, BaseModel))

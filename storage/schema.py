@@ -133,7 +133,7 @@ SCHEMA_VERSION = len(MIGRATIONS)
 
 
 def steps_after(found: int) -> tuple[tuple[str, ...], ...]:
-    """Returns the migrations that a database of version `found` lacks.
+    """Return the migrations that a database of version `found` lacks.
 
     Raises:
         ConfigError: It was written by a newer version of this program.

@@ -27,7 +27,7 @@ _PROBE_CONTENT: Final = b"Lipwright was here.\n"
 
 
 def open_files(config: PipelineConfig) -> StoredFiles:
-    """Returns the file storage: the data folder, or a bucket.
+    """Return the file storage: the data folder, or a bucket.
 
     Raises:
         ConfigError: The URL of the bucket is invalid, or its client is not installed.
@@ -48,7 +48,7 @@ def open_files(config: PipelineConfig) -> StoredFiles:
 
 
 def cache_folder(config: PipelineConfig) -> Path:
-    """Returns the folder in which this machine caches files of a bucket."""
+    """Return the folder in which this machine caches files of a bucket."""
     return Path(os.environ.get(_CACHE_DIR) or config.bucket.cache_dir or config.data_dir / "cache")
 
 
@@ -69,12 +69,12 @@ def check_files_access(config: PipelineConfig) -> None:
 
 
 def open_store(config: PipelineConfig) -> FileStore:
-    """Returns the file store over `open_files`."""
+    """Return the file store over `open_files`."""
     return FileStore(config.data_dir, open_files(config))
 
 
 def open_table(state: str | None, files: FileStore, on_change: Callable[[str], None] = lambda job_id: None) -> JobTable:
-    """Returns the job table.
+    """Return the job table.
 
     Raises:
         ConfigError: The file is not a job table, or the PostgreSQL client is not installed.
@@ -83,7 +83,7 @@ def open_table(state: str | None, files: FileStore, on_change: Callable[[str], N
 
 
 def open_keys(state: str | None, data_dir: Path) -> KeyRing:
-    """Returns the API keys."""
+    """Return the API keys."""
     if state is None:
         return FileKeyRing(data_dir)
     from storage.postgres.keys import PostgresKeyRing
@@ -92,7 +92,7 @@ def open_keys(state: str | None, data_dir: Path) -> KeyRing:
 
 
 def webhook_secrets(state: str | None, data_dir: Path) -> Callable[[str | None], str]:
-    """Returns the function that gives the signing secret of an owner's webhooks."""
+    """Return the function that gives the signing secret of an owner's webhooks."""
     if state is None:
         return lambda owner: webhook_secret(data_dir, owner)
     from storage.postgres.keys import PostgresWebhookSecret
@@ -101,7 +101,7 @@ def webhook_secrets(state: str | None, data_dir: Path) -> Callable[[str | None],
 
 
 def open_database(url: str) -> Database:
-    """Returns the PostgreSQL database of a URL, without connecting.
+    """Return the PostgreSQL database of a URL, without connecting.
 
     Raises:
         ConfigError: The PostgreSQL client is not installed.

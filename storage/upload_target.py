@@ -13,7 +13,7 @@ class UploadTarget(Protocol):
     """Receives uploads: a `FileStore` or a `HashOnlyTarget`."""
 
     def new_upload(self, file_name: str) -> UploadWriter:
-        """Returns a writer for one upload; the client's `file_name` is only kept as a label."""
+        """Return a writer for one upload; the client's `file_name` is only kept as a label."""
         ...
 
 
@@ -42,5 +42,5 @@ class HashOnlyTarget:
     """An `UploadTarget` that stores nothing."""
 
     def new_upload(self, file_name: str) -> UploadWriter:
-        """Returns a writer that only hashes."""
+        """Return a writer that only hashes."""
         return UploadHasher(clean_label(file_name))

@@ -18,7 +18,7 @@ _MAX_LABEL_CHARS: Final = 120
 
 
 def clean_label(file_name: str) -> str:
-    """Returns a client's file name made safe to show: no folders, no control characters, at most 120 characters."""
+    """Return a client's file name made safe to show: no folders, no control characters, at most 120 characters."""
     base = file_name.replace("\\", "/").rsplit("/", 1)[-1]
     cleaned = _UNSAFE.sub("_", base).strip(" .")
     if len(cleaned) > _MAX_LABEL_CHARS:

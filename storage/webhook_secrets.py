@@ -8,7 +8,7 @@ import hmac
 
 
 def derived_secret(master: bytes, owner: str | None) -> str:
-    """Returns the `whsec_...` secret of an owner; constant for one master secret.
+    """Return the `whsec_...` secret of an owner; constant for one master secret.
 
     Args:
         master: The master secret.

@@ -31,7 +31,7 @@ class FileKeyRing(KeyRing):
         self._keys: dict[str, ApiKey] = {}
 
     def list(self) -> list[ApiKey]:
-        """Returns all keys, the oldest first.
+        """Return all keys, the oldest first.
 
         Raises:
             ConfigError: The file cannot be read; no caller is accepted then.

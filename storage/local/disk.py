@@ -21,7 +21,7 @@ _PRIVATE_FILE_MODE: Final = 0o600
 
 
 def has_content(path: Path, sha256: str) -> bool:
-    """Returns whether a file exists and has this hash. Reads all of it."""
+    """Return whether a file exists and has this hash. Reads all of it."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256
@@ -80,5 +80,5 @@ def disk_errors() -> Iterator[None]:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Returns whether an error means that a disk or a quota is full."""
+    """Return whether an error means that a disk or a quota is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

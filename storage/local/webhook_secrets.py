@@ -15,7 +15,7 @@ _NUM_BYTES = 32
 
 
 def webhook_secret(root: Path, owner: str | None) -> str:
-    """Returns the `whsec_...` secret of an owner; constant for one data folder.
+    """Return the `whsec_...` secret of an owner; constant for one data folder.
 
     Args:
         root: The data folder.
@@ -25,7 +25,7 @@ def webhook_secret(root: Path, owner: str | None) -> str:
 
 
 def _master(root: Path) -> bytes:
-    """Returns the master secret, created on first use; the first of several processes wins."""
+    """Return the master secret, created on first use; the first of several processes wins."""
     path = root / _FILE
     if not path.exists():
         root.mkdir(parents=True, exist_ok=True)

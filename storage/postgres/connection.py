@@ -33,7 +33,7 @@ _SERVER_SETTINGS: Final = ("SET statement_timeout = '5s'", "SET idle_in_transact
 
 
 def connect(url: str) -> Connection:
-    """Opens a connection.
+    """Open a connection.
 
     Raises:
         TableUnreachableError: The server does not answer, or refuses access.

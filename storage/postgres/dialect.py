@@ -21,7 +21,7 @@ _ARGUMENT: Final = re.compile(r"\?(\d+)")
 
 
 def definition(step: str) -> str:
-    """Returns one statement of `storage.schema`."""
+    """Return one statement of `storage.schema`."""
     for word, other in _WORDS:
         step = word.sub(other, step)
     return step
@@ -29,10 +29,10 @@ def definition(step: str) -> str:
 
 @cache
 def statement(text: str) -> str:
-    """Returns one statement of the tables: `?1` becomes `$1`."""
+    """Return one statement of the tables: `?1` becomes `$1`."""
     return _ARGUMENT.sub(r"$\1", text)
 
 
 def argument(value: object) -> object:
-    """Returns one argument. PostgreSQL text cannot hold NUL, so U+FFFD replaces it and matches nothing."""
+    """Return one argument. PostgreSQL text cannot hold NUL, so U+FFFD replaces it and matches nothing."""
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value

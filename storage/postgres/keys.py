@@ -90,7 +90,7 @@ class PostgresWebhookSecret:
         self._master: bytes | None = None
 
     def of(self, owner: str | None) -> str:
-        """Returns the `whsec_...` secret of an owner; see `storage.webhook_secrets`.
+        """Return the `whsec_...` secret of an owner; see `storage.webhook_secrets`.
 
         Raises:
             TableUnreachableError: The database does not answer.

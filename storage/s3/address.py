@@ -21,7 +21,7 @@ _QUERY: Final = frozenset({"endpoint", "region"})
 
 
 def open_bucket(url: str) -> S3Store:
-    """Returns the store of a URL, without connecting. Credentials come from the environment (`AWS_*`).
+    """Return the store of a URL, without connecting. Credentials come from the environment (`AWS_*`).
 
     Raises:
         ConfigError: The URL is invalid, or the S3 client is not installed.
@@ -48,6 +48,6 @@ def open_bucket(url: str) -> S3Store:
 
 
 def _shown(url: str) -> str:
-    """Returns the URL without credentials."""
+    """Return the URL without credentials."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

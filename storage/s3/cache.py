@@ -190,7 +190,7 @@ def _hash(text: str) -> str:
 
 
 def _num_bytes(folder: Path) -> int:
-    """Returns the bytes of a folder; a file with several links counts by its share."""
+    """Return the bytes of a folder; a file with several links counts by its share."""
     total = 0.0
     for place, _, names in os.walk(folder):
         for name in names:

@@ -39,7 +39,7 @@ class CacheEntry:
 
 
 def open_entry(folder: Path, file_name: str, make: Callable[[Path], None], max_wait_s: float) -> CacheEntry:
-    """Returns an entry in use, made first if it does not exist.
+    """Return an entry in use, made first if it does not exist.
 
     Args:
         folder: Folder of the entry.
@@ -83,7 +83,7 @@ def _make(folder: Path, file_name: str, make: Callable[[Path], None]) -> None:
 
 
 def open_existing_entry(folder: Path, file_name: str) -> CacheEntry | None:
-    """Returns an entry in use if it exists completely."""
+    """Return an entry in use if it exists completely."""
     if not (folder / file_name).exists() or (lock := _locked(folder, fcntl.LOCK_SH)) is None:
         return None
     if not (folder / file_name).exists():
@@ -110,7 +110,7 @@ def evict(folder: Path, trash: Path) -> bool:
 
 
 def _locked(folder: Path, kind: int) -> int | None:
-    """Returns a lock on an entry that still exists; None if another process holds one."""
+    """Return a lock on an entry that still exists; None if another process holds one."""
     try:
         file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:

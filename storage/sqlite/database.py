@@ -42,7 +42,7 @@ class FileIdentity(NamedTuple):
 
 
 def identity_of(path: Path) -> FileIdentity | None:
-    """Returns the identity of the file at `path`; None if there is none.
+    """Return the identity of the file at `path`; None if there is none.
 
     Raises:
         OSError: The disk does not answer.
