@@ -78,11 +78,11 @@ def test_retryable_is_drawn() -> None:
         (KeyError("http://host/path and 3/4"), "KeyError: 'http://host/path and 3/4'"),
     ],
 )
-def test_a_defect_is_told_without_folders(defect: Exception, words: str) -> None:
+def test_unexpected_errors_are_redacted(defect: Exception, words: str) -> None:
     assert errors.redacted(defect) == words
 
 
-def test_a_kept_file_that_is_gone_is_told_by_name() -> None:
+def test_a_missing_stored_file_has_its_own_code() -> None:
     gone = errors.internal_error("Studio", FileNotFoundError(2, "No such file", "/srv/data/jobs/1/speech.npy"))
     assert gone.code == "stored_file_lost" and "/srv" not in str(gone)
     assert errors.internal_error("Studio", KeyError("a")).code == "internal"

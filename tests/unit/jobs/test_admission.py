@@ -19,7 +19,7 @@ from storage.sqlite.database import Database
 MIB = 1024**2
 
 
-class Place:
+class Bench:
     """An admission over a real table and folder, with a clock that the test moves."""
 
     def __init__(self, root: Path, **limits: object) -> None:
@@ -39,187 +39,187 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.table.close()
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.table.close()
 
 
 def asking(num_bytes: int | None = MIB, **fields: object) -> AdmitRequest:
     return AdmitRequest.model_validate({"num_bytes": num_bytes, "max_bytes": 50 * MIB, **fields})
 
 
-def test_the_queue_counts_bodies_on_their_way(place: Place) -> None:
-    place.add(JobStatus.RUNNING)
+def test_the_queue_counts_bodies_on_their_way(bench: Bench) -> None:
+    bench.add(JobStatus.RUNNING)
     for _ in range(2):
-        place.add()
-    kept = [place.admission.admit(asking()) for _ in range(2)]
+        bench.add()
+    kept = [bench.admission.admit(asking()) for _ in range(2)]
     assert len({one.id for one in kept}) == 2
     with pytest.raises(CapacityError, match="fewer than 4 waiting jobs, found 4"):
-        place.admission.admit(asking())
-    place.admission.release(kept[0].id)
-    place.admission.release(kept[0].id)
-    place.admission.admit(asking())
+        bench.admission.admit(asking())
+    bench.admission.release(kept[0].id)
+    bench.admission.release(kept[0].id)
+    bench.admission.admit(asking())
     with pytest.raises(CapacityError):
-        place.admission.admit(asking())
+        bench.admission.admit(asking())
 
 
-def test_free_hands_make_room(place: Place) -> None:
+def test_idle_workers_admit_more_jobs(bench: Bench) -> None:
     for _ in range(4):
-        place.add()
-    place.admission.admit(asking())  # one of the five starts at once
+        bench.add()
+    bench.admission.admit(asking())  # one of the five starts at once
     with pytest.raises(CapacityError):
-        place.admission.admit(asking())
+        bench.admission.admit(asking())
 
 
-def test_a_place_that_nobody_uses_is_free_again(place: Place) -> None:
-    place.add(JobStatus.RUNNING)
-    kept = [place.admission.admit(asking()) for _ in range(4)]
-    place.now = 100.0
-    place.admission.extend(kept[0].id, 1000)
-    place.now = 400.0
-    assert place.admission.holds(kept[0].id), "a body that was heard of not long ago"
-    assert not place.admission.holds(kept[1].id)
-    place.now += 1000.0
-    assert not place.admission.holds(kept[0].id)
-    place.admission.admit(asking())
+def test_a_place_that_nobody_uses_is_free_again(bench: Bench) -> None:
+    bench.add(JobStatus.RUNNING)
+    kept = [bench.admission.admit(asking()) for _ in range(4)]
+    bench.now = 100.0
+    bench.admission.extend(kept[0].id, 1000)
+    bench.now = 400.0
+    assert bench.admission.holds(kept[0].id), "a body that was heard of not long ago"
+    assert not bench.admission.holds(kept[1].id)
+    bench.now += 1000.0
+    assert not bench.admission.holds(kept[0].id)
+    bench.admission.admit(asking())
 
 
-def test_retry_after_is_when_a_running_job_ends(place: Place) -> None:
+def test_retry_after_is_when_a_running_job_ends(bench: Bench) -> None:
     now = utc_now()
-    done = place.add(audio_seconds=60.0)
-    place.table.update_job(done.id, status=JobStatus.RUNNING, started_at=now - timedelta(seconds=20))
-    place.table.update_job(done.id, status=JobStatus.SUCCEEDED, finished_at=now)  # three seconds a second
-    place.add(JobStatus.RUNNING, audio_seconds=90.0, progress=0.5)
+    done = bench.add(audio_seconds=60.0)
+    bench.table.update_job(done.id, status=JobStatus.RUNNING, started_at=now - timedelta(seconds=20))
+    bench.table.update_job(done.id, status=JobStatus.SUCCEEDED, finished_at=now)  # three seconds a second
+    bench.add(JobStatus.RUNNING, audio_seconds=90.0, progress=0.5)
     for _ in range(4):
-        place.add()
+        bench.add()
     with pytest.raises(CapacityError) as caught:
-        place.admission.admit(asking())
+        bench.admission.admit(asking())
     assert caught.value.retry_after_s == pytest.approx(45 / 3)
 
 
-def test_a_body_holds_what_is_here_and_a_little_more(place: Place) -> None:
-    place.add(JobStatus.RUNNING)
-    idle = place.admission.admit(asking(90 * MIB))
-    assert (idle.max_bytes, idle.granted_bytes, place.admission.state().num_bytes) == (90 * MIB, 32 * MIB, 32 * MIB)
-    large = place.admission.admit(asking(60 * MIB))
-    assert place.admission.extend(large.id, 25 * MIB) == 57 * MIB
-    assert place.admission.extend(large.id, 50 * MIB) == 60 * MIB, "no more than it said"
-    assert place.admission.state().num_bytes == 92 * MIB
+def test_a_body_holds_what_is_here_and_a_little_more(bench: Bench) -> None:
+    bench.add(JobStatus.RUNNING)
+    idle = bench.admission.admit(asking(90 * MIB))
+    assert (idle.max_bytes, idle.granted_bytes, bench.admission.state().num_bytes) == (90 * MIB, 32 * MIB, 32 * MIB)
+    large = bench.admission.admit(asking(60 * MIB))
+    assert bench.admission.extend(large.id, 25 * MIB) == 57 * MIB
+    assert bench.admission.extend(large.id, 50 * MIB) == 60 * MIB, "no more than it said"
+    assert bench.admission.state().num_bytes == 92 * MIB
     with pytest.raises(CapacityError, match=f"{57 * MIB} more than {60 * MIB}"):
-        place.admission.extend(idle.id, 25 * MIB)
-    assert place.admission.state().num_bytes == 92 * MIB, "a place that cannot grow stays as it is"
-    place.admission.release(large.id)
-    assert place.admission.extend(idle.id, 25 * MIB) == 57 * MIB
-    assert place.admission.extend("nobody's", 25 * MIB) > 25 * MIB, "of a Director that is gone"
+        bench.admission.extend(idle.id, 25 * MIB)
+    assert bench.admission.state().num_bytes == 92 * MIB, "a reservation that cannot grow stays as it is"
+    bench.admission.release(large.id)
+    assert bench.admission.extend(idle.id, 25 * MIB) == 57 * MIB
+    assert bench.admission.extend("nobody's", 25 * MIB) > 25 * MIB, "of a Director that is gone"
 
 
-def test_bytes_are_bounded_and_granted(place: Place) -> None:
-    place.add(JobStatus.RUNNING)
-    full = place.admission.admit(asking(90 * MIB))
+def test_bytes_are_bounded_and_granted(bench: Bench) -> None:
+    bench.add(JobStatus.RUNNING)
+    full = bench.admission.admit(asking(90 * MIB))
     assert full.max_bytes == 90 * MIB
-    place.admission.extend(full.id, 89 * MIB)
-    rest = place.admission.admit(asking(None))
+    bench.admission.extend(full.id, 89 * MIB)
+    rest = bench.admission.admit(asking(None))
     assert rest.max_bytes == 10 * MIB // 4, "who does not say how much gets a share of what is left"
     with pytest.raises(CapacityError, match="uploads"):
-        place.admission.admit(asking(8 * MIB))
-    place.admission.release(rest.id)
-    assert place.admission.admit(asking(8 * MIB)).max_bytes == 8 * MIB
-    assert place.admission.state().num_bytes == 98 * MIB
-    assert place.admission.admit(asking(0)).max_bytes == 1, "an empty body is refused for what it is, later"
+        bench.admission.admit(asking(8 * MIB))
+    bench.admission.release(rest.id)
+    assert bench.admission.admit(asking(8 * MIB)).max_bytes == 8 * MIB
+    assert bench.admission.state().num_bytes == 98 * MIB
+    assert bench.admission.admit(asking(0)).max_bytes == 1, "an empty body is refused for what it is, later"
 
 
-def test_one_key_has_a_share_of_the_queue(place: Place) -> None:
-    place.add(JobStatus.RUNNING, owner="a")
-    place.add(owner="a")
-    place.admission.admit(asking(owner="a"))
+def test_one_key_has_a_share_of_the_queue(bench: Bench) -> None:
+    bench.add(JobStatus.RUNNING, owner="a")
+    bench.add(owner="a")
+    bench.admission.admit(asking(owner="a"))
     with pytest.raises(CapacityError, match="fewer than 2 waiting jobs of one API key, found 2"):
-        place.admission.admit(asking(owner="a"))
-    place.admission.admit(asking(owner="b"))
+        bench.admission.admit(asking(owner="a"))
+    bench.admission.admit(asking(owner="b"))
 
 
-def test_one_key_has_a_share_of_the_bytes(place: Place) -> None:
-    place.add(JobStatus.RUNNING)
-    first = place.admission.admit(asking(40 * MIB, owner="a"))
-    place.admission.extend(first.id, 35 * MIB)
+def test_one_key_has_a_share_of_the_bytes(bench: Bench) -> None:
+    bench.add(JobStatus.RUNNING)
+    first = bench.admission.admit(asking(40 * MIB, owner="a"))
+    bench.admission.extend(first.id, 35 * MIB)
     with pytest.raises(CapacityError, match=f"{50 * MIB} bytes of one API key, found {20 * MIB} more than {40 * MIB}"):
-        place.admission.admit(asking(20 * MIB, owner="a"))
-    place.admission.admit(asking(20 * MIB, owner="b"))
+        bench.admission.admit(asking(20 * MIB, owner="a"))
+    bench.admission.admit(asking(20 * MIB, owner="b"))
 
 
-def test_bodies_that_fill_a_queue_without_jobs_are_waited_for(place: Place) -> None:
+def test_bodies_that_fill_a_queue_without_jobs_are_waited_for(bench: Bench) -> None:
     for _ in range(5):  # one of the five would start at once
-        place.admission.admit(asking())
+        bench.admission.admit(asking())
     with pytest.raises(CapacityError) as caught:
-        place.admission.admit(asking())
+        bench.admission.admit(asking())
     assert caught.value.retry_after_s == 20
 
 
-def test_retry_after_is_when_a_body_is_here(place: Place) -> None:
-    place.add(JobStatus.RUNNING, audio_seconds=500.0)
-    kept = [place.admission.admit(asking(MIB)) for _ in range(4)]
+def test_retry_after_is_when_a_body_is_here(bench: Bench) -> None:
+    bench.add(JobStatus.RUNNING, audio_seconds=500.0)
+    kept = [bench.admission.admit(asking(MIB)) for _ in range(4)]
     with pytest.raises(CapacityError) as caught:
-        place.admission.admit(asking())
+        bench.admission.admit(asking())
     assert caught.value.retry_after_s == 20, (
         "nothing has come yet: they are cut off, or go on, in the pause they may make"
     )
-    place.now = 15.0
-    place.admission.extend(kept[0].id, MIB // 4)
-    place.admission.extend(kept[1].id, 1000)
+    bench.now = 15.0
+    bench.admission.extend(kept[0].id, MIB // 4)
+    bench.admission.extend(kept[1].id, 1000)
     with pytest.raises(CapacityError) as caught:
-        place.admission.admit(asking())
+        bench.admission.admit(asking())
     assert caught.value.retry_after_s == 20, "45 s for the first one, the others are too slow"
     for one in kept[1:]:
-        place.admission.extend(one.id, MIB // 4)
+        bench.admission.extend(one.id, MIB // 4)
     with pytest.raises(CapacityError) as caught:
-        place.admission.admit(asking())
+        bench.admission.admit(asking())
     assert caught.value.retry_after_s == 45
 
 
-def test_an_idempotency_key_names_its_job(place: Place) -> None:
-    first = place.admission.admit(asking(owner="a", idempotency_key="k"))
+def test_an_idempotency_key_names_its_job(bench: Bench) -> None:
+    first = bench.admission.admit(asking(owner="a", idempotency_key="k"))
     assert first.job is None
     with pytest.raises(InProgressError, match="being received"):
-        place.admission.admit(asking(owner="a", idempotency_key="k"))
-    place.admission.admit(asking(owner="b", idempotency_key="k"))
-    place.admission.release(first.id)
-    job = place.add(owner="a", idempotency_key="k")
-    again = place.admission.admit(asking(owner="a", idempotency_key="k"))
+        bench.admission.admit(asking(owner="a", idempotency_key="k"))
+    bench.admission.admit(asking(owner="b", idempotency_key="k"))
+    bench.admission.release(first.id)
+    job = bench.add(owner="a", idempotency_key="k")
+    again = bench.admission.admit(asking(owner="a", idempotency_key="k"))
     assert again.job is not None and again.job.id == job.id
     assert again.max_bytes == MIB and again.timeout_s >= 60, "its body is read and compared"
-    assert place.admission.state().num_arriving == 1, "no place is kept for a job that is there"
+    assert bench.admission.state().num_arriving == 1, "no bench is kept for a job that is there"
 
 
 def test_a_disk_that_would_not_hold_it_is_noticed(tmp_path: Path) -> None:
     free = FileStore(tmp_path).stored.free_bytes()
     assert free is not None
-    place = Place(tmp_path, min_free_bytes=free // 2)
-    place.admission.check_disk(free // 4)
-    promised = place.add(disk_bytes=free // 2)
+    bench = Bench(tmp_path, min_free_bytes=free // 2)
+    bench.admission.check_disk(free // 4)
+    promised = bench.add(disk_bytes=free // 2)
     with pytest.raises(StorageFullError, match="beside what other jobs will need"):
-        place.admission.check_disk(free // 4)
+        bench.admission.check_disk(free // 4)
     with pytest.raises(StorageFullError):
-        place.admission.admit(asking())
-    place.table.update_job(promised.id, status=JobStatus.RUNNING, progress=0.99)
-    place.admission.admit(asking())
-    place.table.close()
+        bench.admission.admit(asking())
+    bench.table.update_job(promised.id, status=JobStatus.RUNNING, progress=0.99)
+    bench.admission.admit(asking())
+    bench.table.close()
 
 
-def test_a_body_that_names_urls_gets_a_wider_place(place: Place) -> None:
-    place.add(JobStatus.RUNNING)
+def test_a_body_that_names_urls_gets_a_wider_place(bench: Bench) -> None:
+    bench.add(JobStatus.RUNNING)
     for _ in range(3):
-        place.add()
-    kept = place.admission.admit(asking(1000))
-    wide = place.admission.widen(asking(None), kept.id)
-    assert (wide.id, wide.max_bytes) == (kept.id, (100 - 3) * MIB // 4), "a full queue does not count its own place"
-    assert place.admission.state().num_arriving == 1
+        bench.add()
+    kept = bench.admission.admit(asking(1000))
+    wide = bench.admission.widen(asking(None), kept.id)
+    assert (wide.id, wide.max_bytes) == (kept.id, (100 - 3) * MIB // 4), "a full queue does not count its own bench"
+    assert bench.admission.state().num_arriving == 1
     with pytest.raises(CapacityError):
-        place.admission.widen(asking(100 * MIB), kept.id)
-    assert place.admission.state().num_bytes == 3 * MIB + wide.max_bytes, "a failed widening changes nothing"
+        bench.admission.widen(asking(100 * MIB), kept.id)
+    assert bench.admission.state().num_bytes == 3 * MIB + wide.max_bytes, "a failed widening changes nothing"
 
 
-def test_avatars_under_analysis_wait_too(place: Place) -> None:
-    place.add(JobStatus.RUNNING)
+def test_avatars_under_analysis_wait_too(bench: Bench) -> None:
+    bench.add(JobStatus.RUNNING)
     now = utc_now()
     for number in range(3):
         record = {
@@ -230,9 +230,9 @@ def test_avatars_under_analysis_wait_too(place: Place) -> None:
             "owner": "a",
         }
         record |= {"source_sha256": "00"}
-        place.table.put_avatar(AvatarRecord.model_validate({**record, "created_at": now, "last_used_at": now}))
+        bench.table.put_avatar(AvatarRecord.model_validate({**record, "created_at": now, "last_used_at": now}))
     with pytest.raises(CapacityError, match="of one API key, found 3"):
-        place.admission.admit(asking(owner="a"))
-    place.admission.admit(asking(owner="b"))
+        bench.admission.admit(asking(owner="a"))
+    bench.admission.admit(asking(owner="b"))
     with pytest.raises(CapacityError, match="found 4"):
-        place.admission.admit(asking(owner="c"))
+        bench.admission.admit(asking(owner="c"))

@@ -157,7 +157,7 @@ def test_a_silent_source_teaches_no_speech(bench: Bench) -> None:
     assert bench.stages.source_speech == [None]
 
 
-def test_a_verdict_ends_it_at_once_and_an_accident_does_not(bench: Bench) -> None:
+def test_an_input_error_ends_it_at_once_and_an_unexpected_error_is_retried(bench: Bench) -> None:
     bench.stages.fault = FaceNotFoundError("Found no face")
     with pytest.raises(FaceNotFoundError):
         bench.ensure("warp")

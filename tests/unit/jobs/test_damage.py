@@ -184,7 +184,7 @@ def test_an_avatar_that_was_damaged_is_made_again(bench: Bench) -> None:
     assert asked == ["ensure", "is intact", "ensure"]
 
 
-def test_an_error_without_damage_is_told_at_once(bench: Bench) -> None:
+def test_an_error_without_damage_is_raised_at_once(bench: Bench) -> None:
     class Fails(FilmStages):
         num_tries = 0
 

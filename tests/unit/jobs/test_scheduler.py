@@ -30,11 +30,11 @@ CONFIG = PipelineConfig(jobs=JobConfig(max_attempts=3))
 
 
 class DeafStages(NoStages):
-    """Every job fails at its first step, once `go` is set; with an accident as often as `num_accidents` says."""
+    """Every job fails at its first step, once `go` is set; with an accident as often as `num_failures` says."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
-        self.num_accidents = 0
+        self.num_failures = 0
         self.num_asked = 0
 
     async def prepare_speech(
@@ -42,7 +42,7 @@ class DeafStages(NoStages):
     ) -> PreparedSpeech:
         await self.go.wait()
         self.num_asked += 1
-        if self.num_asked <= self.num_accidents:
+        if self.num_asked <= self.num_failures:
             raise SystemError("AST constructor recursion depth mismatch")
         raise MediaError("a.wav: expected sound, found none.")
 
@@ -123,7 +123,7 @@ def test_what_cannot_be_started_on_a_full_disk_waits(bench: Bench) -> None:
     assert error is not None and error.code == MediaError.code
 
 
-def test_a_finished_job_whose_ending_found_no_room_succeeds_later(bench: Bench) -> None:
+def test_a_final_status_that_found_a_full_disk_is_persisted_later(bench: Bench) -> None:
     job = bench.add(report={})
     on_disk(bench.files, result_key(job.id)).write_bytes(b"whole")
 
@@ -141,9 +141,9 @@ def test_a_finished_job_whose_ending_found_no_room_succeeds_later(bench: Bench) 
     assert bench.table.get_job(job.id).status is JobStatus.SUCCEEDED
 
 
-@pytest.mark.parametrize(("num_accidents", "code"), [(2, "media_invalid"), (99, "internal")])
-def test_an_accident_ends_a_job_only_after_all_tries(bench: Bench, num_accidents: int, code: str) -> None:
-    bench.stages.num_accidents = num_accidents
+@pytest.mark.parametrize(("num_failures", "code"), [(2, "media_invalid"), (99, "internal")])
+def test_an_unexpected_error_ends_a_job_only_after_all_attempts(bench: Bench, num_failures: int, code: str) -> None:
+    bench.stages.num_failures = num_failures
     job = bench.add()
 
     async def run() -> None:
@@ -153,7 +153,7 @@ def test_an_accident_ends_a_job_only_after_all_tries(bench: Bench, num_accidents
     asyncio.run(run())
     error = bench.table.get_job(job.id).error
     assert error is not None and error.code == code
-    assert bench.stages.num_asked == min(num_accidents + 1, CONFIG.jobs.max_attempts)
+    assert bench.stages.num_asked == min(num_failures + 1, CONFIG.jobs.max_attempts)
 
 
 def test_a_finished_job_is_removed_and_an_unfinished_one_is_not(bench: Bench) -> None:

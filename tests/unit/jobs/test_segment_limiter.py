@@ -35,7 +35,7 @@ async def _settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_a_job_alone_has_what_the_studios_have_room_for() -> None:
+def test_a_single_job_gets_the_permits_of_all_studios() -> None:
     async def run(num_studios: int, **render: float) -> int:
         permits = _room(num_studios, **render).permits()
         (await _fill(permits)).cancel()
@@ -45,7 +45,7 @@ def test_a_job_alone_has_what_the_studios_have_room_for() -> None:
     assert asyncio.run(run(4, segments_per_studio=0)) == 2
 
 
-def test_more_studios_make_room_for_those_who_wait() -> None:
+def test_more_studios_grant_permits_to_waiting_jobs() -> None:
     async def run() -> None:
         limiter = _room(1)
         permits = limiter.permits()

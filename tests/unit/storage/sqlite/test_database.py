@@ -138,7 +138,7 @@ def test_a_table_that_lies_where_it_lay_goes_on(database: Database, path: Path) 
     change(database)
 
 
-def test_a_file_is_told_from_another(path: Path) -> None:
+def test_a_replaced_file_has_another_identity(path: Path) -> None:
     assert identity_of(path) is None
     path.write_bytes(b"a")
     before = identity_of(path)
