@@ -1,1 +1,1 @@
-"""The engines: whatever makes a face speak, one folder each, behind one contract."""
+"""The engines, one package each, behind one protocol."""

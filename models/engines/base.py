@@ -29,7 +29,7 @@ class EngineOptions(BaseModel):
 
 
 class GeneratorOptions(EngineOptions):
-    """Options of engines whose generator paints batches of boxes."""
+    """Options of engines whose generator works on batches of boxes."""
 
     match_colour: bool = Field(True, description="Remove the difference in colour along the edge of the painted face.")
     precision: Literal["fp32", "auto"] = Field(

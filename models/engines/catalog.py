@@ -1,4 +1,4 @@
-"""The engines of one service, with the weights that its users brought: made once each, and listed."""
+"""The engines of one service, with the weights that users added: made once each, and listed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class MissingWeights:
 
     Attributes:
         role: Its name.
-        title: What it is, for people.
-        is_required: Whether the engine cannot work without it.
+        title: Description for users.
+        is_required: Whether the engine needs it.
         add_command: How it is added.
     """
 
@@ -36,8 +36,8 @@ class EngineRecord:
     """An engine, or a variant of one with weights of its own.
 
     Attributes:
-        name: What a job calls it, such as `wav2lip` or `wav2lip:gan`.
-        title: What it is, for people.
+        name: Name in jobs, such as `wav2lip` or `wav2lip:gan`.
+        title: Description for users.
         is_installed: Whether it has every file that it cannot work without.
         missing: The files that it does not have.
         licences: Known terms of its files, one line for each.
@@ -70,7 +70,7 @@ def make_engine(name: str, store: WeightsStore, options: Mapping[str, Any], num_
         num_threads: CPU threads that it may use outside of its audio encoder and face generator.
 
     Raises:
-        OptionError: There is no such engine or variant; names those that there are.
+        OptionError: There is no such engine or variant; the message lists those that exist.
         ConfigError: One of the options cannot be used.
     """
     names = engine_names(store)
@@ -120,9 +120,9 @@ class EngineCatalog:
                 raise OptionError(f"engine {name}: it lacks {what}. Add it: {lacking[0].add_command}")
 
     def engine(self, name: str) -> Engine:
-        """Return an engine, or a variant of one, with the steps on top of it that stand behind pluses.
+        """Return an engine, or a variant of one, with the steps on top of it named behind pluses.
 
-        It is made once, and anew when its weights were replaced.
+        It is made once, and again after its weights are replaced.
 
         Raises:
             OptionError: There is none of that name.
@@ -139,7 +139,7 @@ class EngineCatalog:
         return self._engines[name][1]
 
     def revision(self, name: str) -> str:
-        """Return what tells an engine with its present weights from the same with others; no file of them is read.
+        """Return a fingerprint of an engine and its installed weights; no weights file is read.
 
         Raises:
             OptionError: There is none of that name.
@@ -171,7 +171,7 @@ def engine_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
 
 
 def post_processor_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
-    """Return what can be put on top of an engine, by its name behind the plus."""
+    """Return the post-processors, by their names after the plus."""
     return tuple(_record_of(name, post_processor_class(name), store) for name in POST_PROCESSORS)
 
 

@@ -20,7 +20,7 @@ class FacePatches:
         origins: (N, 2) int32 x, y in the frame.
         y: (N, R, R) uint8.
         uv: (N, 2, R / 2, R / 2) uint8.
-        silent_motion: How far the mouths move where nobody speaks, as the engine measured it on these pixels.
+        silent_motion: How far the mouths move where there is no speech, as the engine measured it on these pixels.
     """
 
     row: NDArray[np.int32]

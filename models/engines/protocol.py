@@ -1,17 +1,16 @@
-"""What an engine is: the one seam between the graph and whatever makes a face speak.
+"""The engine protocol: the only interface between the graph and an engine.
 
-An `Engine` is cheap to make and holds no network. Four deployments use it, each for a part of the work::
+An `Engine` is cheap to make and holds no network. Four deployments use it::
 
-    AudioFeatures      engine.audio_encoder(machine) -> AudioEncoder    .encode(speech, level, span) -> features
-    LandmarkGenerator  engine.analyse(avatar, ...)          once an avatar, kept in a folder of the engine's own
-                       engine.plan(avatar, features, ...)   -> PlannedBlock, once a block of output frames
-    Studio             engine.cut(avatar, plan, frames)     -> Chunk, once a few frames
-    FaceSynthesis      engine.face_generator(machine) -> FaceGenerator      .generate(chunk) -> FacePatches
+    AudioFeatures      engine.audio_encoder(machine).encode(speech, level, span) -> features
+    LandmarkGenerator  engine.analyse(avatar, ...)                  once per avatar, into a folder of the engine
+                       engine.plan(avatar, features, ...) -> PlannedBlock, once per block of output frames
+    Studio             engine.cut(avatar, plan, frames) -> Chunk, once per chunk of frames
+    FaceSynthesis      engine.face_generator(machine).generate(chunk) -> FacePatches
 
-The graph knows of a plan its length, its slices and its source frames, of a chunk its number of frames, and of features
-and state nothing at all: they travel from one call of the engine to the next as they are, so they have to pickle. All
-calls are pure: the same arguments give the same bytes in any process, whatever was asked before, and however a job is
-divided into blocks and chunks.
+The graph uses the length, slices and source frames of a plan and the number of frames of a chunk; features and state
+are opaque. All of them travel between calls, so they must pickle. All calls are pure: the same arguments give the same
+bytes in any process, regardless of earlier calls and of how a job is divided into blocks and chunks.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 Device = Literal["cpu", "cuda"]
 
 SOURCE_AUDIO_FPS: Final = 50
-"""Frames a second of the speech that an analysis learns from: finer than any video's."""
+"""Frames a second of the speech that an analysis learns from: finer than any video."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class FrameSpan:
-    """Output frames [first, first + num) of a job; frame i stands at i / fps seconds of the speech.
+    """Output frames [first, first + num) of a job; frame i is at i / fps seconds of the speech.
 
     Attributes:
         fps: Frame rate of the output, for example Fraction(30000, 1001).
@@ -81,22 +80,22 @@ class FrameSpan:
 
     @property
     def seconds(self) -> NDArray[np.float64]:
-        """(num,) when each of them stands."""
+        """(num,) times of the frames."""
         return np.asarray(np.arange(self.first, self.stop) / float(self.fps), np.float64)
 
     @property
     def start_seconds(self) -> float:
-        """When the first frame stands."""
+        """Time of the first frame."""
         return float(self.first / self.fps)
 
     @property
     def stop_seconds(self) -> float:
-        """When the frame after the last stands."""
+        """Time of the frame after the last."""
         return float(self.stop / self.fps)
 
 
 class Plan(Protocol):
-    """T output frames, decided: small, as it travels in place of pictures."""
+    """What T output frames show; small, since it travels in place of images."""
 
     @property
     def source_index(self) -> NDArray[np.int32]:
@@ -111,7 +110,7 @@ class Plan(Protocol):
 
 
 class Chunk(Protocol):
-    """Some output frames with what is to be painted into them."""
+    """Some output frames with what the generator needs."""
 
     @property
     def num_frames(self) -> int:
@@ -119,7 +118,7 @@ class Chunk(Protocol):
         ...
 
 
-# What travels between the calls of one engine. Whoever handles any engine names none of them: `Engine` alone.
+# What travels between the calls of one engine. Code that handles any engine uses plain `Engine`.
 FeaturesT = TypeVar("FeaturesT", default=Any)
 PlanT = TypeVar("PlanT", bound=Plan, default=Any)
 StateT = TypeVar("StateT", default=Any)
@@ -133,7 +132,7 @@ GivenChunkT = TypeVar("GivenChunkT", bound=Chunk, contravariant=True, default=An
 
 
 class AudioEncoder(Protocol[EncodedT]):
-    """Hears speech: holds the network of one kind of audio features."""
+    """Turns speech into audio features; holds the network."""
 
     def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
@@ -142,12 +141,12 @@ class AudioEncoder(Protocol[EncodedT]):
 
         Args:
             speech: .npy file of 16 kHz mono int16.
-            level: What `measure_level` said of this file.
+            level: Result of `measure_level` for this file.
             span: Past the end of the file there is silence.
-            should_stop: Asked every few seconds of speech.
+            should_stop: Checked every few seconds of speech.
 
         Raises:
-            CancelledJobError: `should_stop` said so.
+            CancelledJobError: `should_stop` returned True.
         """
         ...
 
@@ -157,22 +156,22 @@ class PlannedBlock(NamedTuple, Generic[PlannedT, NextStateT]):
 
     plan: PlannedT
     state: NextStateT
-    """What the next block continues from."""
+    """Passed to the plan of the next block."""
     measures: BlockMeasures
 
 
 class FaceGenerator(Protocol[GivenChunkT]):
-    """Makes faces: holds the network."""
+    """Generates faces; holds the network."""
 
     def generate(self, chunk: GivenChunkT, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one finished patch for every face of a chunk of the same engine.
 
         Args:
             chunk: What `Engine.cut` gave.
-            should_stop: Asked between faces, or batches of them, by engines that take their time.
+            should_stop: Checked between faces, or batches of them, by slow engines.
 
         Raises:
-            CancelledJobError: `should_stop` said so.
+            CancelledJobError: `should_stop` returned True.
         """
         ...
 
@@ -197,15 +196,15 @@ class TensorTable:
 
 @dataclass(frozen=True)
 class WeightsSpec:
-    """One file that an engine needs and the user brings.
+    """One file that an engine needs and the user adds.
 
     Attributes:
         name: For example "generator".
-        title: What it is, for people.
+        title: Description for users.
         licence: Known terms of the published file, shown when it is added.
-        mismatch: Says None of a file that can play this role, else in one line what was expected and found.
-        is_required: Whether the engine cannot work without it.
-        alternative: Role whose file does as well: where it is there, this one is not required.
+        mismatch: Returns None for a file that fits the role, otherwise one line: what was expected and what was found.
+        is_required: Whether the engine needs it.
+        alternative: Role whose file can replace this one.
     """
 
     name: str
@@ -217,7 +216,7 @@ class WeightsSpec:
 
 
 class EngineWeights(Protocol):
-    """The files that the user brought for one engine, checked against their sums."""
+    """The files that the user added for one engine, verified by checksum."""
 
     def path(self, role: str) -> Path:
         """Return the file of a role.
@@ -232,7 +231,7 @@ class EngineWeights(Protocol):
         ...
 
     def fingerprint(self, role: str) -> str:
-        """Return what tells the file of a role from others, empty if there is none; it is not read."""
+        """Return a fingerprint of the file of a role, empty if there is none; the file is not read."""
         ...
 
 
@@ -241,7 +240,7 @@ class EngineSettings:
     """What an engine is made of.
 
     Attributes:
-        weights: What the user brought.
+        weights: The user's files.
         options: The engine's section of the service's settings; its own pydantic model checks it.
         num_threads: CPU threads for what it does outside of its audio encoder and face generator.
     """
@@ -259,17 +258,17 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
     """
 
     title: ClassVar[str]
-    """What it is, for people, in one line."""
+    """One-line description for users."""
     weights: ClassVar[tuple[WeightsSpec, ...]]
-    """What the user has to bring, in the order in which it is listed; empty for an engine that needs nothing."""
+    """Files that the user has to add, in the order of the list; empty if none."""
     name: str
-    """What a job calls it."""
+    """Name in jobs."""
     version: str
-    """Of what `analyse` writes: another one, and avatars are analysed again."""
+    """Version of what `analyse` writes; avatars are analysed again when it changes."""
     audio_features: str
     """Kind of audio features, with the fingerprint of the encoder's weights: equal kinds share an encoder."""
     uses_source_audio: bool
-    """Whether `analyse` learns from the source's own sound."""
+    """Whether `analyse` uses the source's own audio."""
 
     def __init__(self, settings: EngineSettings) -> None:
         """Make the engine.
@@ -280,20 +279,20 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
         ...
 
     def audio_encoder(self, machine: Machine) -> AudioEncoder[FeaturesT]:
-        """Load the network that hears.
+        """Load the audio encoder.
 
         Raises:
             WeightsError: Its weights are missing or not those expected.
-            ConfigError: The device was asked for and cannot be used.
+            ConfigError: The requested device is not available.
         """
         ...
 
     def face_generator(self, machine: Machine) -> FaceGenerator[ChunkT]:
-        """Load the network that paints.
+        """Load the generator.
 
         Raises:
             WeightsError: Its weights are missing or not those expected.
-            ConfigError: The device was asked for and cannot be used.
+            ConfigError: The requested device is not available.
         """
         ...
 
@@ -311,10 +310,10 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
             frames: Reads its frames.
             source_audio_features: What `encode` returns at `SOURCE_AUDIO_FPS` for the source's own audio, from time 0;
                 None without audio, or if `uses_source_audio` is false.
-            should_stop: Asked between frames.
+            should_stop: Checked between frames.
 
         Raises:
-            CancelledJobError: `should_stop` said so.
+            CancelledJobError: `should_stop` returned True.
         """
         ...
 
@@ -330,10 +329,10 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
 
         Args:
             avatar: An analysed avatar.
-            features: What `encode` heard for `span`.
+            features: Result of `encode` for `span`.
             span: T output frames.
             source_index: (T,) source frame behind each of them.
-            state: Of the block before, None at the first.
+            state: State of the previous block; None for the first.
         """
         ...
 
@@ -350,7 +349,7 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
 
 @runtime_checkable
 class LiveAudioEncoder(Protocol[EncodedT]):
-    """Hears speech that is still coming."""
+    """Turns streaming speech into audio features."""
 
     def encode_live(self, window: SpeechWindow) -> EncodedT:
         """Return the features for the frames of a window, and for as far as it looks ahead."""
@@ -359,10 +358,10 @@ class LiveAudioEncoder(Protocol[EncodedT]):
 
 @runtime_checkable
 class LiveEngine(Protocol[GivenFeaturesT, LivePlanT, StateT]):
-    """An engine that can speak what is still being said: its audio encoder is a `LiveAudioEncoder` too."""
+    """An engine for streaming speech; its audio encoder also implements `LiveAudioEncoder`."""
 
     look_ahead_frames: int
-    """Frames behind those that are shown which `plan_live` wants to see."""
+    """Look-ahead of `plan_live`, in frames."""
 
     def plan_live(
         self,
@@ -372,14 +371,14 @@ class LiveEngine(Protocol[GivenFeaturesT, LivePlanT, StateT]):
         source_index: NDArray[np.int32],
         state: StateT | None,
     ) -> tuple[LivePlanT, StateT | None]:
-        """Decide what the frames of `span` show but the last `look_ahead_frames`, which are only looked at.
+        """Decide what the frames of `span` show but the last `look_ahead_frames`, which serve as look-ahead.
 
         Args:
             avatar: An analysed avatar.
-            features: What `encode_live` heard.
+            features: Result of `encode_live`.
             span: T output frames; `total` means nothing.
             source_index: (T,) source frame behind each of them.
-            state: Of the frames before, None at the first.
+            state: State of the previous frames; None at first.
 
         Returns:
             The plan of the frames that are shown, and the state that the next one continues from.
@@ -388,19 +387,19 @@ class LiveEngine(Protocol[GivenFeaturesT, LivePlanT, StateT]):
 
 
 EngineClass = type[Engine]
-"""What the registry knows of an engine."""
+"""Class of an engine."""
 
 
 class PostProcessor(Protocol):
-    """Something that is put on top of any engine: a job names it behind a plus, `wav2lip+restoration`."""
+    """A step applied on top of any engine; a job names it after a plus, `wav2lip+restoration`."""
 
     title: ClassVar[str]
-    """What it does, for people, in one line."""
+    """One-line description for users."""
     weights: ClassVar[tuple[WeightsSpec, ...]]
-    """What the user has to bring."""
+    """Files that the user has to add."""
 
     def __init__(self, settings: EngineSettings) -> None:
-        """Make the step.
+        """Make the post-processor.
 
         Raises:
             ConfigError: An option cannot be used.
@@ -408,9 +407,9 @@ class PostProcessor(Protocol):
         ...
 
     def wrap(self, engine: Engine) -> Engine:
-        """Return an engine that does what `engine` does, and this."""
+        """Return an engine that also applies this step."""
         ...
 
 
 PostProcessorClass = type[PostProcessor]
-"""What the registry knows of a step."""
+"""Class of a post-processor."""

@@ -1,4 +1,4 @@
-"""What an audio encoder says of some output frames: the windows that the generator takes, and where somebody speaks."""
+"""DINet's audio features: a window for each output frame, and speech activity."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def open_measured(speech: Path, level: SpeechLevel) -> tuple[NDArray[np.int16], 
 
 
 def gate_of_frames(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:
-    """Say in which frames of `span` somebody speaks, (T,) float32; past the end of the file nobody does."""
+    """Say in which frames of `span` there is speech, (T,) float32; 0 past the end of the file."""
     frames = np.arange(span.first, span.stop)
     above, below = 2 * ROWS_PER_SECOND * span.fps.denominator, 2 * span.fps.numerator
     rows = (frames * above + span.fps.numerator) // below  # the nearest 20 ms

@@ -1,4 +1,4 @@
-"""Takes the tremble out of boxes that were found frame by frame."""
+"""Crops of DINet: smoothing, placement, layout and reference frames."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ _ROUNDED_UP: Final = 2.0
 def heygem_boxes(
     points: NDArray[np.floating], present: NDArray[np.bool_], pixel_aspect: float = 1.0, fit: Fit = "resize"
 ) -> NDArray[np.float64]:
-    """Lay HeyGem's crop in every frame.
+    """Place HeyGem's crop in every frame.
 
     The side follows from the width of the face, which speech does not change, and from the mean proportion of this
     face. HeyGem takes that mean over the first hundred frames and clamps the crop to the picture; here it is taken over
@@ -108,7 +108,7 @@ def heygem_boxes(
 
 
 def dinet_boxes(points: NDArray[np.floating], run: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Lay the original DINet's crop in every frame.
+    """Place the original DINet's crop in every frame.
 
     The radius r is half of 1.05 times the larger of the height from the bridge of the nose to the lowest point and the
     width of the mouth, the largest of five frames; the crop reaches from r above the bridge of the nose to 2.25 r below
@@ -132,7 +132,7 @@ def dinet_boxes(points: NDArray[np.floating], run: NDArray[np.integer]) -> NDArr
     return np.stack([x - 1.25 * radius, y - radius, x + 1.25 * radius, y + 2.25 * radius], 1)
 
 
-# What a generator of this family sees of a crop, and which part of it is made anew.
+# What a generator of this family sees of a crop, and which part of it is regenerated.
 
 # By how much the outline of the lower face grows across and along. The mask rises to 1 over 6 % of the crop inwards
 # from there; a mouth that opens moves the chin by as much.

@@ -1,4 +1,4 @@
-"""The front end of DeepSpeech 0.1: cepstra every 20 ms of the whole file, normalised by its mean and deviation.
+"""DeepSpeech 0.1 as audio encoder. Its front end: cepstra every 20 ms, normalised by mean and deviation of the file.
 
 As in MRzzm/DINet, utils/deep_speech.py, with the defaults of python_speech_features 0.6 (base.py, sigproc.py): int16
 samples as they are, preemphasis 0.97, frames of 400 samples every 160 without a window, FFT of 512, 26 triangular bands
@@ -143,7 +143,7 @@ def _cosines() -> NDArray[np.float64]:
 # what is normalised is normalised by the whole file always.
 
 WINDOW_ROWS: Final = 5
-"""Rows of letters, 40 ms apart, that a frame hears: its own and two to either side."""
+"""Rows of letters, 40 ms apart, that drive a frame: its own and two to either side."""
 _LETTERS = 29
 _PIECE_STEPS, _CONTEXT_STEPS = 1000, 100  # 20 ms each, even
 _ROWS_PER_SECOND = 25
@@ -151,7 +151,7 @@ _MAX_PIECES, _MAX_FILES = 4, 8
 
 
 class DeepSpeechAudioEncoder:
-    """Satisfies `protocol.AudioEncoder`; `encode` gives `DinetFeatures` with windows of (T, 29, 5).
+    """Implements `protocol.AudioEncoder`; `encode` gives `DinetFeatures` with windows of (T, 29, 5).
 
     Args:
         path: An .onnx export of DeepSpeech 0.1: [1,T,494] float32 and lengths [1] -> [T,1,29].
@@ -159,7 +159,7 @@ class DeepSpeechAudioEncoder:
 
     Raises:
         WeightsError: The file is missing or is not such a network.
-        ConfigError: CUDA was asked for and is not active.
+        ConfigError: CUDA was requested but is not available.
     """
 
     def __init__(self, path: Path, machine: Machine) -> None:
@@ -175,7 +175,7 @@ class DeepSpeechAudioEncoder:
 
         Raises:
             MediaError: The file is not the one that was measured.
-            CancelledJobError: `should_stop` said so.
+            CancelledJobError: `should_stop` returned True.
             WeightsError: The network gives another number of rows than DeepSpeech does.
         """
         samples, file = open_measured(speech, level)

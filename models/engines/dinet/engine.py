@@ -1,6 +1,6 @@
-"""DINet as an engine: the original network, or HeyGem's, whichever generator the user brought.
+"""DINet as an engine: the original network, or HeyGem's, whichever generator the user added.
 
-One crop of the frame is masked where the mouth is and made anew from the speech. HeyGem's generator is shown the same
+One crop of the frame is masked where the mouth is and regenerated from the speech. HeyGem's generator is shown the same
 crop unmasked, the original's five other frames of the avatar.
 """
 
@@ -68,7 +68,7 @@ class DinetVariant(Protocol):
         ...
 
     def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder[DinetFeatures]:
-        """Load the network that hears."""
+        """Load the audio encoder."""
         ...
 
     def face_generator(self, weights: EngineWeights, machine: Machine) -> FaceGenerator[BoxChunk]:
@@ -148,7 +148,7 @@ class OriginalVariant:
 
 
 def lay_crops(kind: DinetVariant, points: NDArray[np.float32], track: FaceTrack) -> BoxTrack:
-    """Lay the crops of an avatar.
+    """Place the crops of an avatar.
 
     Args:
         kind: Whose crops.
@@ -167,7 +167,7 @@ _CROPS_FILE, _REFERENCES_FILE = "crops.npz", "references.npy"
 
 
 class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
-    """Satisfies `protocol.Engine`.
+    """Implements `protocol.Engine`.
 
     Args:
         settings: The user's files and the options of `DinetOptions`.
@@ -196,7 +196,7 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
         self.version = "-".join(["1", self._kind.version, *self._finders])
 
     def audio_encoder(self, machine: Machine) -> AudioEncoder[DinetFeatures]:
-        """Load the network that hears, see `protocol.Engine`."""
+        """Load the audio encoder, see `protocol.Engine`."""
         return self._kind.audio_encoder(self._weights, machine)
 
     def face_generator(self, machine: Machine) -> FaceGenerator[BoxChunk]:
@@ -216,10 +216,10 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
             avatar: The tracked avatar.
             frames: Reads its frames.
             source_audio_features: Not used.
-            should_stop: Asked between frames.
+            should_stop: Checked between frames.
 
         Raises:
-            CancelledJobError: `should_stop` said so.
+            CancelledJobError: `should_stop` returned True.
             WeightsError: A file of HeyGem's is not the network expected.
         """
         folder, colour = avatar.folder_of(self), avatar.info.colour
@@ -240,7 +240,7 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
         return features.gate
 
     def cut(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the crops' regions out of full frames, see `protocol.Engine`."""
+        """Cut the crops out of full frames, see `protocol.Engine`."""
         crops, references = avatar.remember(self, lambda: self._open(avatar.folder_of(self)))
         extra = {} if references is None else {REFERENCES: references}
         return cut_boxes(crops, avatar.info.colour, plan, frames, extra)
@@ -250,7 +250,7 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
         return crops, load_array(folder / _REFERENCES_FILE) if self._kind.takes_references else None
 
     def _load_finders(self) -> tuple[Any, Any]:
-        """HeyGem's detector and landmarks where the user brought them; an avatar is analysed once, on the CPU."""
+        """HeyGem's detector and landmarks where the user added them; an avatar is analysed once, on the CPU."""
         from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98
 
         machine, path = Machine(num_threads=self._num_threads), self._weights.path

@@ -38,7 +38,7 @@ class HeyGemGenerator:
 
     Raises:
         WeightsError: The file is missing or is not such a network.
-        ConfigError: CUDA was asked for and is not active.
+        ConfigError: CUDA was requested but is not available.
     """
 
     def __init__(self, path: Path, machine: Machine, layout: CropLayout, batch_size: int = 1) -> None:
@@ -59,7 +59,7 @@ class HeyGemGenerator:
     def generate(
         self, crops: NDArray[np.uint8], speech: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
-        """Make N crops.
+        """Generate N crops.
 
         Args:
             crops: (N, 256, 256, 3) uint8 RGB, as they are.
@@ -96,7 +96,7 @@ class HeyGemGenerator:
 
 
 class HeyGemFaceGenerator:
-    """Satisfies `protocol.FaceGenerator`: both pictures that the generator takes are the frame's own crop.
+    """Implements `protocol.FaceGenerator`: both pictures that the generator takes are the frame's own crop.
 
     Args:
         generator: The loaded network.
@@ -115,7 +115,7 @@ class HeyGemFaceGenerator:
 
 
 class DinetFaceGenerator:
-    """Satisfies `protocol.FaceGenerator`: the mouth's looks come from the avatar's reference frames.
+    """Implements `protocol.FaceGenerator`: the mouth's looks come from the avatar's reference frames.
 
     Args:
         generator: The loaded network.

@@ -1,8 +1,8 @@
-"""SCRFD, the face detector that HeyGem ships: frame -> boxes. Optional; our own track finds faces without it.
+"""HeyGem's optional detector and landmarks. SCRFD: frame -> boxes; without it our own track is used.
 
 IO as in HeyGem's face_detect_utils/scrfd.py: the frame in the upper left of a black 640 x 640 picture, RGB,
 (x - 127.5) / 128; per stride 8, 16, 32 and two anchors a place: scores, distances to the four edges in strides, five
-points; an anchor stands at its place times the stride, without half a step.
+points; an anchor is at its place times the stride, without half a step.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class FaceDetector:
 
     Raises:
         WeightsError: The file is missing or is not such a network.
-        ConfigError: CUDA was asked for and is not active.
+        ConfigError: CUDA was requested but is not available.
     """
 
     def __init__(self, path: Path, machine: Machine) -> None:
@@ -100,7 +100,7 @@ def overlap(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
     return shared / max(areas - shared, 1e-9)
 
 
-# PFPLD, the landmarks that HeyGem ships: frame and box -> the 68 points that its crop is laid by. Optional.
+# PFPLD, the landmarks that HeyGem ships: frame and box -> the 68 points that its crop is placed by. Optional.
 #
 # IO as in HeyGem's face_detect_utils/face_detect.py: the box, widened by a tenth of its width to either side and of its
 # height below, as 112 x 112 BGR in [0, 1]; the second output's first 196 numbers are the 98 points of WFLW, 0 to 1 in
@@ -129,7 +129,7 @@ class FaceLandmarks98:
 
     Raises:
         WeightsError: The file is missing or is not such a network.
-        ConfigError: CUDA was asked for and is not active.
+        ConfigError: CUDA was requested but is not available.
     """
 
     def __init__(self, path: Path, machine: Machine) -> None:
@@ -166,7 +166,7 @@ def points_68(points: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.stack([points[list(rows)].mean(0) for rows in _OF_98]).astype(np.float32)
 
 
-# The 68 points in every frame, by HeyGem's own networks where the user brought them, else by our track.
+# The 68 points in every frame, by HeyGem's own networks where the user added them, else by our track.
 
 _Found = TypeVar("_Found")
 
@@ -182,7 +182,7 @@ def find_points(
     should_stop: Callable[[], bool],
     num_looked_at: int | None = None,
 ) -> NDArray[np.float32]:
-    """Find the points that the crop is laid by.
+    """Find the points that the crop is placed by.
 
     The track says which face it is and where none is to be seen. The detector's boxes only serve the landmarks.
 
@@ -192,7 +192,7 @@ def find_points(
         colour: The source's tags.
         detector: HeyGem's detector, or None for the track's own boxes.
         landmarks: HeyGem's landmarks, or None for the track's own points.
-        should_stop: Asked between frames.
+        should_stop: Checked between frames.
         num_looked_at: Only the first M frames are looked at, the others are these again with the head at other angles,
             as are the rows of a still (`models.avatar.idle_motion`): what is found in a frame is as far from the
             track in all that show it. None: all.
@@ -201,7 +201,7 @@ def find_points(
         (N, 68, 2) float32 frame pixels, smoothed over the whole track.
 
     Raises:
-        CancelledJobError: `should_stop` said so.
+        CancelledJobError: `should_stop` returned True.
     """
     own = ibug_points(track.points)
     num = len(own) if num_looked_at is None else num_looked_at

@@ -1,4 +1,4 @@
-"""Makes the network of the original DINet's checkpoint."""
+"""The original DINet in PyTorch: loading, folding and batched inference."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class DinetGenerator:
 
     Raises:
         WeightsError: The file is missing or is not DINet.
-        ConfigError: CUDA was asked for and cannot be used.
+        ConfigError: CUDA was requested but is not available.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class DinetGenerator:
         speech: NDArray[np.float32],
         should_stop: Callable[[], bool] = lambda: False,
     ) -> NDArray[np.uint8]:
-        """Make N crops.
+        """Generate N crops.
 
         Args:
             crops: (N, 416, 320, 3) uint8 RGB, as they are.
@@ -165,7 +165,7 @@ class DinetGenerator:
         return torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32)
 
     def _run_sample(self, dtype: torch.dtype) -> Tensor:
-        """A made-up face that says something, in a precision."""
+        """A synthetic face that says something, in a precision."""
         made = np.random.default_rng(_SAMPLE_SEED)
         coarse = torch.from_numpy(made.random((6, 3, 13, 10), np.float32)).to(self._device)
         faces = F.interpolate(coarse, _SAMPLE_SIZE, mode="bilinear")

@@ -1,4 +1,4 @@
-"""Whether the shapes in a file are those that an engine works with."""
+"""The files of this engine and how they are recognised."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from models.engines.protocol import TensorTable, WeightsSpec
 from models.engines.runtime.checkpoints import file_format
 from models.engines.weights.recognition import Shape, shapes_mismatch
 
-# Inputs and outputs of the networks that a user brings as ONNX files, in the files' order; -1 may be anything.
+# Inputs and outputs of the networks that a user adds as ONNX files, in the files' order; -1 may be anything.
 
 NUM_BANDS: Final = 80
-"""Mel bands that wenet's encoder hears."""
+"""Mel bands of WeNet's encoder."""
 NUM_DEEPSPEECH_INPUTS: Final = 494
 """Numbers that DeepSpeech sees of one step: 19 rows of 26 cepstra."""
 CROP_SIDE: Final = 256
@@ -48,7 +48,7 @@ LANDMARK_OUTPUTS: Final[tuple[Shape, ...]] = ((), ())
 """The second is what is read."""
 
 
-# The files that a user brings for this engine, and how each is known.
+# The files that a user adds for this engine, and how each is known.
 
 Kind = Literal["heygem", "original"]
 
@@ -63,7 +63,7 @@ DINET_TENSORS: Final[Mapping[str, Shape]] = {
 
 
 def generator_mismatch(table: TensorTable) -> str | None:
-    """Say None of a generator of either kind, else what was expected and found."""
+    """Return None for a generator of either kind, otherwise what was expected and found."""
     if table.format == "onnx":
         return _onnx_mismatch(table, GENERATOR_INPUTS, GENERATOR_OUTPUTS)
     if table.format != "torch":
@@ -79,7 +79,7 @@ def generator_mismatch(table: TensorTable) -> str | None:
 
 
 def speech_mismatch(table: TensorTable) -> str | None:
-    """Say None of an encoder for either kind, else what was expected and found."""
+    """Return None for an encoder for either kind, otherwise what was expected and found."""
     wenet = _onnx_mismatch(table, ENCODER_INPUTS, ENCODER_OUTPUTS)
     if wenet is None or _onnx_mismatch(table, DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS) is None:
         return None
@@ -87,12 +87,12 @@ def speech_mismatch(table: TensorTable) -> str | None:
 
 
 def detector_mismatch(table: TensorTable) -> str | None:
-    """Say None of SCRFD with points, else what was expected and found."""
+    """Return None for SCRFD with points, otherwise what was expected and found."""
     return _onnx_mismatch(table, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
 
 
 def landmarks_mismatch(table: TensorTable) -> str | None:
-    """Say None of PFPLD, else what was expected and found."""
+    """Return None for PFPLD, otherwise what was expected and found."""
     return _onnx_mismatch(table, LANDMARK_INPUTS, LANDMARK_OUTPUTS)
 
 

@@ -1,4 +1,4 @@
-"""The front end of HeyGem's speech encoder: log-mel frames every 10 ms.
+"""HeyGem's WeNet encoder as audio encoder. Its front end: log-mel frames every 10 ms.
 
 Constants of HeyGem-Linux-Python-Hack, wenet/tools/_extract_feats.py and train_conformer_multi_cn.yaml: preemphasis
 0.97, Hann window of 800 samples in an FFT of 1024, 160 samples a frame, 80 Slaney bands from 0 to 8000 Hz of the power,
@@ -86,16 +86,16 @@ def _mel_bank() -> NDArray[np.float32]:
 # Which rows of the speech encoder a frame hears, and which pieces of the file the encoder is run on.
 #
 # The encoder makes one row of every four mel frames (two convolutions of 3 with stride 2, no padding): row r sees mel
-# frames 4 r to 4 r + 6, and F mel frames make ((F - 1) // 2 - 1) // 2 rows. A frame hears the 20 rows around its time;
-# with the 0.4 s of silence ahead of the file, frame i at 25 fps hears rows i to i + 19.
+# frames 4 r to 4 r + 6, and F mel frames make ((F - 1) // 2 - 1) // 2 rows. A frame is driven by the 20 rows around its
+# time; with the 0.4 s of silence ahead of the file, frame i at 25 fps hears rows i to i + 19.
 #
 # HeyGem runs the encoder on pieces of 35 s with nothing shared between them, which costs a row at each border, and
 # stretches the rows that come out over all frames of the job. `ExactChunks` does the same. `SharedContext` keeps every
-# row at its own time and lets each piece hear 5 s to either side, so that no border is heard; the twelve blocks of
-# the encoder reach 12 x 7 rows, 3.4 s, through their convolutions.
+# row at its own time and lets each piece hear 5 s to either side, so that no border is heard; the twelve blocks of the
+# encoder reach 12 x 7 rows, 3.4 s, through their convolutions.
 
 WINDOW_ROWS: Final = 20
-"""Rows that a frame hears: 0.8 s."""
+"""Rows that drive a frame: 0.8 s."""
 _ROWS_PER_SECOND = 25
 _PIECE_ROWS, _CONTEXT_ROWS = 625, 125
 _CHUNK_SAMPLES, _SHORT_SAMPLES, _SHORT_ROWS = 560_000, 16_000, 25
@@ -132,7 +132,7 @@ class RowPlan(Protocol):
         ...
 
     def first_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the first of the 20 rows that each of (T,) frames hears."""
+        """Return the first of the 20 rows that drive each of (T,) frames."""
         ...
 
     def piece_of(self, row: int) -> int:
@@ -168,7 +168,7 @@ class SharedContext:
         return cls(max(in_file, int(last) + WINDOW_ROWS), span.fps)
 
     def first_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the first of the 20 rows that each of (T,) frames hears: the nearest in time."""
+        """Return the first of the 20 rows that drive each of (T,) frames: the nearest in time."""
         above, below = 2 * _ROWS_PER_SECOND * self.fps.denominator, 2 * self.fps.numerator
         rows: NDArray[np.int64] = (frames * above + self.fps.numerator) // below
         return rows
@@ -211,7 +211,7 @@ class ExactChunks:
         return cls(num_rows, int(num_samples * span.fps / SPEECH_SAMPLE_RATE), num_padded)
 
     def first_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the first of the 20 rows that each of (T,) frames hears, in HeyGem's floating point."""
+        """Return the first of the 20 rows that drive each of (T,) frames, in HeyGem's floating point."""
         last = max(1, self.num_frames - 1)  # one frame alone hears the start
         stretch = frames.clip(0, max(0, self.num_frames - 1)) / last * max(0, self.num_rows - WINDOW_ROWS)
         return stretch.astype(np.int64)
@@ -248,7 +248,7 @@ _MAX_PIECES = 4  # of 25 s, .6 MB each
 
 
 class WenetAudioEncoder:
-    """Satisfies `protocol.AudioEncoder`; `encode` gives `DinetFeatures` with windows of (T, 256, 20).
+    """Implements `protocol.AudioEncoder`; `encode` gives `DinetFeatures` with windows of (T, 256, 20).
 
     Args:
         path: The encoder's .onnx export: feats [1,F,80] float32 and lengths [1] -> [1,T,256].
@@ -257,7 +257,7 @@ class WenetAudioEncoder:
 
     Raises:
         WeightsError: The file is missing or is not such a network.
-        ConfigError: CUDA was asked for and is not active.
+        ConfigError: CUDA was requested but is not available.
     """
 
     def __init__(self, path: Path, machine: Machine, *, exact_chunks: bool = False) -> None:
@@ -273,7 +273,7 @@ class WenetAudioEncoder:
 
         Raises:
             MediaError: The file is not the one that was measured.
-            CancelledJobError: `should_stop` said so.
+            CancelledJobError: `should_stop` returned True.
             WeightsError: The encoder gives another number of rows than wenet's does.
         """
         samples, file = open_measured(speech, level)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class EdTalkEngine(StatelessEngine[MelFeatures, BoxPlan, BoxChunk]):
-    """Satisfies `models.engines.protocol.Engine`.
+    """Implements `models.engines.protocol.Engine`.
 
     The mel spectrum is Wav2Lip's, on which EdTalk was trained; facefusion computes one of its own, which other scales
     and another filter bank bring near it.

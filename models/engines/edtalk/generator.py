@@ -1,4 +1,4 @@
-"""The network as an ONNX file."""
+"""EdTalk's generator: an ONNX network and how its images are pasted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from models.engines.runtime.onnx import OnnxNetwork
 
 
 class EdTalkGenerator:
-    """Paints whole upright faces, one at a time: the published file has batches of 1.
+    """Generates whole upright faces, one at a time: the published file has batches of 1.
 
     Args:
         path: The .onnx file.
@@ -47,7 +47,7 @@ class EdTalkGenerator:
         self._always = np.full(WEIGHT, weight, np.float32)
 
     def generate(self, face: NDArray[np.uint8], window: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Paint one face.
+        """Generate one face.
 
         Args:
             face: (256, 256, 3) uint8 RGB.
@@ -69,11 +69,11 @@ class EdTalkGenerator:
         return np.ascontiguousarray(levels.transpose(1, 2, 0)).reshape(SIDE, SIDE, 3)
 
 
-# Paints chunks: each face upright, and what the network makes of it turned back into the frame.
+# Generates chunks: each face upright, and what the network makes of it turned back into the frame.
 
 
 class EdTalkFaceGenerator:
-    """Satisfies `models.engines.protocol.FaceGenerator`.
+    """Implements `models.engines.protocol.FaceGenerator`.
 
     Args:
         generator: The network.

@@ -37,7 +37,7 @@ def edtalk_layout(inputs: tuple[tuple[int, ...], ...], outputs: tuple[tuple[int,
 
 
 def edtalk_mismatch(table: TensorTable) -> str | None:
-    """Say None of a file that is this network, else what was expected and found."""
+    """Return None for a file that is this network, otherwise what was expected and found."""
     if table.format == "onnx" and edtalk_layout(table.inputs, table.outputs) is not None:
         return None
     return (

@@ -38,7 +38,7 @@ WINDOW_ROWS: Final = WINDOW_SECONDS * ROWS_PER_SECOND
 class WhisperAudioEncoder:
     """Hidden states of Whisper for the frames of a span.
 
-    The windows stand at fixed times of the file, as in musetalk/utils/audio_processor.py, and each is heard by itself
+    The windows start at fixed times of the file, as in musetalk/utils/audio_processor.py, and each is encoded by itself
     (the loudest sound, which the spectrum is levelled to, is that of the window): the rows of a span are those of a
     run over the whole file, however a job is divided. After the end of the file there is silence, which is heard too;
     the published script puts zeros in place of the last rows.
@@ -59,13 +59,13 @@ class WhisperAudioEncoder:
 
         Args:
             speech: .npy file of 16 kHz mono int16.
-            level: What `measure_level` said of this file.
+            level: Result of `measure_level` for this file.
             span: T frames.
-            should_stop: Asked before every window.
+            should_stop: Checked before every window.
 
         Raises:
             MediaError: The file is not the one that was measured.
-            CancelledJobError: `should_stop` said so.
+            CancelledJobError: `should_stop` returned True.
         """
         samples = open_measured_speech(speech, level)
         starts = first_rows(span.fps, span.first, span.num)
@@ -119,7 +119,7 @@ def load_audio_encoder(
 
     Raises:
         WeightsError: The file is missing or another network's.
-        ConfigError: The device was asked for and cannot be used.
+        ConfigError: The requested device is not available.
     """
     device = open_device(machine)
     path = weights.path(WHISPER)

@@ -1,4 +1,4 @@
-"""The box of a face that MuseTalk paints, and the part of it that is pasted back."""
+"""The box of a face that MuseTalk generates, and the part of it that is pasted back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _JAW: Final = FACE_OVAL[_FROM_EAR : _TO_EAR + 1]
 
 
 def box_track(track: FaceTrack, options: MuseTalkOptions) -> BoxTrack:
-    """Lay the box in every source frame."""
+    """Place the box in every source frame."""
     boxes = face_boxes(track.points, options)
     return BoxTrack.of(boxes, jaw_outline(track.points, boxes), patch_share(track.driving_weight))
 
@@ -39,7 +39,7 @@ def face_boxes(points: NDArray[np.floating], options: MuseTalkOptions) -> NDArra
     """Compute the boxes of (N, 468, 3) landmarks.
 
     As musetalk/utils/preprocessing.py: as wide as the 68 points; point 29, on the bridge of the nose, stands in the
-    middle between the top and the lowest point. Of four points evenly along the bridge 29 is the third, so it is laid
+    middle between the top and the lowest point. Of four points evenly along the bridge 29 is the third, so it is placed
     two thirds of the way from 27 to 30; the mesh has none there (5, which lists name, lies lower by 3 % of the way to
     the chin, and the middle of the box with it). A box that begins above the frame is not cut off there, which
     would move the middle: the frame's edge is repeated.
@@ -61,7 +61,7 @@ def face_boxes(points: NDArray[np.floating], options: MuseTalkOptions) -> NDArra
 
 
 def jaw_outline(points: NDArray[np.floating], boxes: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return points around the part of the faces that is painted: the jaw, below the middle of the box.
+    """Return points around the part of the faces that is generated: the jaw, below the middle of the box.
 
     The published code asks a face parser for skin and takes the lower half of that (musetalk/utils/blending.py); the
     mesh knows the edge of the face without another network.

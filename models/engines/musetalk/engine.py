@@ -25,7 +25,7 @@ _ANALYSIS_VERSION: Final = "1"
 
 
 class MuseTalkEngine(BoxEngine[WhisperFeatures, MuseTalkPlan]):
-    """MuseTalk 1.5, and 1, whose U-Net has the same shape; satisfies `models.engines.protocol.Engine`.
+    """MuseTalk 1.5, and 1, whose U-Net has the same shape; implements `models.engines.protocol.Engine`.
 
     Args:
         settings: The user's files, and the options of `MuseTalkOptions`.

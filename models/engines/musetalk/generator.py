@@ -1,4 +1,4 @@
-"""Paints the faces of a chunk: holds the networks and the latents of the avatars seen last."""
+"""Generates the faces of a chunk: holds the networks and the latents of the avatars seen last."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _LARGE_REGION: Final = 1.7
 
 
 class MuseTalkFaceGenerator:
-    """Satisfies `models.engines.protocol.FaceGenerator`.
+    """Implements `models.engines.protocol.FaceGenerator`.
 
     The latents of a source frame depend on nothing but its picture, and an avatar's frames come again and again: in a
-    source that is played to and fro, and in the next job. They are kept by the content of the picture, on the device,
-    16 kB a frame in half precision. A source longer than what is kept gains nothing, as each frame has left when it
-    comes again. Encoding is about half of the work of a frame.
+    source that is played back and forth, and in the next job. They are kept by the content of the picture, on the
+    device, 16 kB a frame in half precision. A source longer than what is kept gains nothing, as each frame has left
+    when it comes again. Encoding is about half of the work of a frame.
 
     Args:
         networks: On their device, in their precision.
@@ -71,7 +71,7 @@ class MuseTalkFaceGenerator:
     def _fill(
         self, faces: NDArray[np.uint8], chunk: BoxChunk, latents: Tensor, should_stop: Callable[[], bool]
     ) -> None:
-        """Paint all faces of a chunk, given the latents of its K crops."""
+        """Generate all faces of a chunk, given the latents of its K crops."""
 
         def render(crop: Tensor, features: Tensor) -> Tensor:
             return self._networks.render(latents[crop], features)
@@ -109,7 +109,7 @@ def load_face_generator(
 
     Raises:
         WeightsError: A file is missing or another network's.
-        ConfigError: The device was asked for and cannot be used.
+        ConfigError: The requested device is not available.
     """
     device = open_device(machine)
     unet = make_unet(architecture, weights.path(UNET))

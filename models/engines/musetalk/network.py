@@ -205,7 +205,7 @@ class FaceNetworks:
     def encode(self, pictures: Tensor) -> Tensor:
         """Compute what the U-Net sees of faces: their latents without the lower half, and those of the whole.
 
-        The VAE gives a distribution. The published code draws from it, so that the same frame is painted differently
+        The VAE gives a distribution. The published code draws from it, so that the same frame is generated differently
         each time; here its mode is taken, which is what the draws lie around: same bytes twice, and no grain that
         differs from frame to frame.
 
@@ -223,12 +223,12 @@ class FaceNetworks:
         return torch.cat(latents.chunk(2), 1)
 
     def render(self, latents: Tensor, features: Tensor) -> Tensor:
-        """Paint faces in whole levels: (B, S, S, 3) uint8 RGB; see `paint_exactly`."""
+        """Generate faces in whole levels: (B, S, S, 3) uint8 RGB; see `paint_exactly`."""
         return (self.paint_exactly(latents, features) * 255).round().byte()
 
     @repeatable()
     def paint_exactly(self, latents: Tensor, features: Tensor) -> Tensor:
-        """Paint faces.
+        """Generate faces.
 
         Args:
             latents: (B, 8, S / 8, S / 8) of `encode`.
@@ -290,7 +290,7 @@ def in_fitting_precision(networks: FaceNetworks, wanted: Literal["auto", "half",
 
 
 def paint_sample(networks: FaceNetworks) -> Tensor:
-    """Paint the made-up face: (1, S, S, 3) float32, 0 to 1; NaN where a latent is not finite."""
+    """Generate the synthetic face: (1, S, S, 3) float32, 0 to 1; NaN where a latent is not finite."""
     generator = torch.Generator().manual_seed(0)
     width = int(networks.architecture.unet["cross_attention_dim"])
     features = torch.randn(1, ROWS_PER_FRAME * _NUM_STATES, width, generator=generator)

@@ -54,7 +54,7 @@ def first_rows(fps: Fraction, first: int, num: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class MuseTalkPlan:
-    """Output frames [first_frame, first_frame + T); satisfies `models.engines.protocol.Plan`.
+    """Output frames [first_frame, first_frame + T); implements `models.engines.protocol.Plan`.
 
     Ten rows drive a frame, and neighbours share most of them: the rows travel once each, 15 kB a frame at 25 a second
     where all ten are 77 kB.
@@ -76,7 +76,7 @@ class MuseTalkPlan:
         """Plan the frames of `span`.
 
         Args:
-            features: What was heard for them, or for more.
+            features: Features of them, or of more.
             span: T frames.
             source_index: (T,) source frames.
 

@@ -43,17 +43,17 @@ _WHISPER_PREFIX = re.compile(r"^(?:model\.)?(?=encoder\.)")
 
 
 def unet_mismatch(table: TensorTable) -> str | None:
-    """Say None of MuseTalk's U-Net, 1 or 1.5, else what was expected and found."""
+    """Return None for MuseTalk's U-Net, 1 or 1.5, otherwise what was expected and found."""
     return _mismatch("MuseTalk's U-Net", table, table.tensors, _UNET_SHAPES, _UNET_COUNT)
 
 
 def vae_mismatch(table: TensorTable) -> str | None:
-    """Say None of Stable Diffusion's VAE, under the names of diffusers, else what was expected and found."""
+    """Return None for Stable Diffusion's VAE, under the names of diffusers, otherwise what was expected and found."""
     return _mismatch("the VAE sd-vae-ft-mse", table, table.tensors, _VAE_SHAPES, _VAE_COUNT)
 
 
 def whisper_mismatch(table: TensorTable) -> str | None:
-    """Say None of Whisper tiny, as transformers or OpenAI publish it, else what was expected and found."""
+    """Return None for Whisper tiny, as transformers or OpenAI publish it, otherwise what was expected and found."""
     encoder = {
         _WHISPER_PREFIX.sub("", name): shape for name, shape in table.tensors.items() if _WHISPER_PREFIX.match(name)
     }

@@ -29,7 +29,7 @@ class BoxTrack:
         origins: (N, 2) int32 x, y of the region's upper left pixel in the frame; even, may be negative.
         boxes: (N, 4) float32 x0, y0, x1, y1 of the network's picture, in region pixels.
         outline: (N, P, 2) float32 points whose convex hull is rewritten, in region pixels.
-        opacity: (N,) float32 share of the painted face over the frame, 0 to 1; 0 in frames that pass.
+        opacity: (N,) float32 share of the generated face over the frame, 0 to 1; 0 in frames that pass.
     """
 
     size: int
@@ -40,7 +40,7 @@ class BoxTrack:
 
     @classmethod
     def of(cls, boxes: NDArray[np.floating], outline: NDArray[np.floating], opacity: NDArray[np.floating]) -> BoxTrack:
-        """Lay regions around boxes.
+        """Place regions around boxes.
 
         Args:
             boxes: (N, 4) x0, y0, x1, y1 in frame pixels: edges, so that pixel i covers i to i + 1.
@@ -92,12 +92,12 @@ class BoxTrack:
 
 @dataclass(frozen=True)
 class BoxPlan:
-    """Output frames [first_frame, first_frame + T); satisfies `models.engines.protocol.Plan`.
+    """Output frames [first_frame, first_frame + T); implements `models.engines.protocol.Plan`.
 
     Attributes:
         first_frame: Output frame of row 0.
         source_index: (T,) int32 source frame that is shown.
-        features: (T, ...) float32 what the network hears in each frame.
+        features: (T, ...) float32 features that drive each frame.
         arrays: Small arrays of T rows that an engine adds, by name.
     """
 
@@ -130,7 +130,7 @@ class BoxPlan:
 
 @dataclass(frozen=True)
 class BoxChunk:
-    """T output frames, N of them with a face; satisfies `models.engines.protocol.Chunk`.
+    """T output frames, N of them with a face; implements `models.engines.protocol.Chunk`.
 
     Regions are kept once each: a source frame that is shown several times is one of K crops.
 
@@ -142,8 +142,8 @@ class BoxChunk:
         uv: (K, 2, R / 2, R / 2) uint8 chroma.
         boxes: (N, 4) float32 x0, y0, x1, y1 of the network's picture, region pixels.
         outline: (N, P, 2) float32 points whose convex hull is rewritten, region pixels.
-        opacity: (N,) float32 share of the painted face over the frame, above 0, at most 1.
-        features: (N, ...) float32 what the network hears.
+        opacity: (N,) float32 share of the generated face over the frame, above 0, at most 1.
+        features: (N, ...) float32 features for the network.
         colour: How Y, U and V mean colours.
         arrays: The plan's arrays for the N faces, by name.
         extra: Further crops that an engine needs, by name; not one for each face.

@@ -1,6 +1,6 @@
 """The 68 points of iBUG 300-W, taken from the 468 of MediaPipe's face mesh.
 
-Generators of this family were trained on crops laid by those points. The mesh has no exact twin for each of them: the
+Generators of this family were trained on crops placed by those points. The mesh has no exact twin for each of them: the
 list is the published one that bytedance/LatentSync 1.5 (latentsync/utils/image_processor.py) and many others use.
 """
 

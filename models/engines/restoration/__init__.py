@@ -1,1 +1,1 @@
-"""Face restoration: a network that the user brings sharpens what an engine painted."""
+"""Face restoration: a network that the user adds sharpens what an engine generated."""

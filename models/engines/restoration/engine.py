@@ -1,4 +1,4 @@
-"""Restoration on top of an engine: the same engine in every way, with its painted faces sharpened."""
+"""Restoration on top of an engine: the same engine in every way, with its generated faces sharpened."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from models.engines.restoration.weights import RESTORATION_ROLE
 
 
 class Restoration:
-    """Satisfies `models.engines.protocol.PostProcessor`."""
+    """Implements `models.engines.protocol.PostProcessor`."""
 
     title: ClassVar[str] = "Sharpens what an engine painted, by a network that you bring (GFPGAN, CodeFormer)"
     weights: ClassVar[tuple[WeightsSpec, ...]] = (RESTORATION_ROLE,)
@@ -68,7 +68,7 @@ class RestoredChunk(Generic[ChunkT]):
 
 
 class RestoredEngine(Generic[FeaturesT, PlanT, StateT, ChunkT]):
-    """Satisfies `models.engines.protocol.Engine`; what is kept of an avatar is the inner engine's."""
+    """Implements `models.engines.protocol.Engine`; what is kept of an avatar is the inner engine's."""
 
     title: ClassVar[str] = Restoration.title
     weights: ClassVar[tuple[WeightsSpec, ...]] = ()
@@ -116,7 +116,7 @@ class RestoredEngine(Generic[FeaturesT, PlanT, StateT, ChunkT]):
 
 
 class RestoringFaceGenerator(Generic[ChunkT]):
-    """Paints as the inner engine does and sharpens the result."""
+    """Generates as the inner engine does and sharpens the result."""
 
     def __init__(self, inner: FaceGenerator[ChunkT], restorer: FaceRestorer) -> None:
         self._inner, self._restorer = inner, restorer

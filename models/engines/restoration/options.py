@@ -8,7 +8,7 @@ from models.engines.base import EngineOptions
 
 
 class RestorationOptions(EngineOptions):
-    """How painted faces are sharpened, where a restoration network was brought."""
+    """How generated faces are sharpened, where a restoration network was added."""
 
     strength: float = Field(
         0.7, ge=0, le=1, description="Share of the restored face in the middle of its mask; 0 does nothing."

@@ -69,20 +69,20 @@ class FaceRestorer:
     def restore(
         self, patches: FacePatches, around: BoxChunk, should_stop: Callable[[], bool] = lambda: False
     ) -> FacePatches:
-        """Sharpen painted faces.
+        """Sharpen generated faces.
 
         Faces go through the network one by one, so that a frame comes out the same in whatever chunk it was.
 
         Args:
             patches: What an engine's face generator gave for T frames.
             around: What `Surroundings.cut` gave for the same frames.
-            should_stop: Asked before every face.
+            should_stop: Checked before every face.
 
         Returns:
             New patches of the same places. Outside of the lower face's mask every byte is that of `patches`.
 
         Raises:
-            CancelledJobError: `should_stop` said so.
+            CancelledJobError: `should_stop` returned True.
         """
         if not np.array_equal(patches.row, around.row):
             raise ValueError(f"Expected surroundings of rows {patches.row.tolist()}, got {around.row.tolist()}.")

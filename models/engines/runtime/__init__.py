@@ -1,1 +1,1 @@
-"""What networks that the user brings have in common: reading their files, making them fast, feeding them."""
+"""What networks that the user adds have in common: reading their files, making them fast, feeding them."""

@@ -3,7 +3,7 @@
 A convolution is computed differently for batches of different sizes and its last bits differ (1e-6 of 1), which moves
 some rounded pixel. A service gives the same bytes for the same job however its frames are divided over chunks and
 replicas, so every batch is filled up to the same size, and that size is never chosen by measuring: two replicas that
-measure differently would paint differently. What is measured is only advice for the person who runs the service.
+measure differently would generate differently. What is measured is only advice for the person who runs the service.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def fixed_batches(
     Args:
         arrays: Each of N rows.
         size: Rows of a batch.
-        should_stop: Asked before every batch.
+        should_stop: Checked before every batch.
 
     Yields:
         The batch, filled up with copies of its last row, and how many of its rows are wanted.
 
     Raises:
-        CancelledJobError: `should_stop` said so.
+        CancelledJobError: `should_stop` returned True.
     """
     num = len(arrays[0])
     for start in range(0, num, size):
@@ -104,7 +104,7 @@ def advise_batch(run: Callable[[int], object], used: int, budget_s: float = 2.0)
 # Batches that the chunks of several jobs fill together.
 #
 # A network is given full batches only (see `models.engines.runtime.batching`), so the last rows of every chunk would be
-# filled up with copies that nobody wants. Where several chunks are painted at once, rows of the others take their
+# filled up with copies that nobody wants. Where several chunks are generated at once, rows of the others take their
 # place. Nobody waits for that: while one thread keeps the network busy, the rest of the others' rows gather by itself.
 
 Batch = tuple[tuple[NDArray[Any], ...], int]
@@ -117,7 +117,7 @@ _LOOK_S: Final = 0.1  # how often who waits for the network looks whether its jo
 
 @dataclass(eq=False)
 class _Order:
-    """What one caller wants painted."""
+    """What one caller wants generated."""
 
     out: NDArray[Any]
     arrays: tuple[NDArray[Any], ...]
@@ -182,12 +182,12 @@ class SharedBatches:
             out: N rows, filled with the results.
             arrays: Each of N rows.
             compute: Runs batches of these arrays.
-            should_stop: Asked before every batch.
+            should_stop: Checked before every batch.
             together: What has to be equal in chunks whose rows share a batch: what `compute` knows of the chunk
                 beside its rows. None for rows that share with nobody.
 
         Raises:
-            CancelledJobError: `should_stop` said so.
+            CancelledJobError: `should_stop` returned True.
             Exception: What `compute` raised for a batch of this caller; who shared that batch is computed again.
         """
         order = _Order(out, arrays, together, should_stop)

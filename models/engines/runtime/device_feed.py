@@ -130,7 +130,7 @@ class _Lanes:
         if [(pinned.shape, pinned.dtype) for pinned in slot.pinned] != [(s.shape, s.dtype) for s in sources]:
             slot.pinned = [torch.empty(source.shape, dtype=source.dtype, pin_memory=True) for source in sources]
             slot.device = [torch.empty_like(source, device=self._device) for source in sources]
-            # Memory that is handed out anew may still be read by what the computing stream has queued.
+            # Memory that is handed out again may still be read by what the computing stream has queued.
             self._up.wait_stream(torch.cuda.current_stream(self._device))
         slot.uploaded.synchronize()  # the batch before has left this pinned memory
         for pinned, source in zip(slot.pinned, sources, strict=True):
@@ -172,7 +172,7 @@ class FoldedNetwork:
         device: Where it runs.
         batch_size: Rows of a batch.
         precision: See `choose_precision`.
-        run_samples: Runs a network in a precision on made-up inputs.
+        run_samples: Runs a network in a precision on synthetic inputs.
     """
 
     def __init__(

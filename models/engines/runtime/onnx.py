@@ -39,7 +39,7 @@ class OnnxNetwork:
 
     Raises:
         WeightsError: The file is not a network of float32 values that onnxruntime can load.
-        ConfigError: CUDA was asked for and is not active.
+        ConfigError: CUDA was requested but is not available.
     """
 
     def __init__(self, path: Path, machine: Machine) -> None:
@@ -110,7 +110,7 @@ class PositionalNetwork:
 
     Raises:
         WeightsError: The file is missing, cannot be loaded or has other inputs or outputs.
-        ConfigError: CUDA was asked for and is not active.
+        ConfigError: CUDA was requested but is not available.
     """
 
     def __init__(self, path: Path, machine: Machine, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> None:

@@ -53,10 +53,10 @@ def repeatable() -> Iterator[None]:
 
 # Which numbers a network computes in: half precision only where its own results say that nobody will see it.
 #
-# What half precision costs depends on the weights, and the user brings those: with random weights the mouth of Wav2Lip
+# What half precision costs depends on the weights, and the user adds those: with random weights the mouth of Wav2Lip
 # moves by a quarter of the whole range, with trained ones by far less. So it is decided when the weights are loaded, on
-# them, by what they give for some made-up faces. The decision depends on the weights and the processor alone: replicas
-# on like machines decide alike and give the same bytes.
+# them, by what they give for some synthetic faces. The decision depends on the weights and the processor alone:
+# replicas on like machines decide alike and give the same bytes.
 
 Precision = Literal["fp32", "auto"]
 """Full precision, or half where it is fast and differs little."""

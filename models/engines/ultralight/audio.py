@@ -1,7 +1,7 @@
 """Which network of the family a file holds: what it audio_kind, over how many frames, how wide it is.
 
 Two generations are in use, told apart by the channels of their sound: anliyuan/Ultralight-Digital-Human (README and
-unet.py of 2026) hears 8 frames, the one that lipku/LiveTalking serves (ultralight/unet.py) hears 16.
+unet.py of 2026) takes 8 frames, the one that lipku/LiveTalking serves (ultralight/unet.py) takes 16.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Variant:
 
     Attributes:
         audio_kind: Kind of audio features.
-        num_frames: Video frames of sound that it hears at once, half of them before its own: 8 or 16.
+        num_frames: Video frames of sound that it takes at once, half of them before its own: 8 or 16.
         width: Channels of the first layer.
     """
 
@@ -107,17 +107,17 @@ def variant_of_audio(shape: tuple[int, ...]) -> Variant | None:
 
 # What the audio encoder heard of some output frames, kept once a row, and the windows that the network is given of it.
 #
-# Neighbouring windows share almost all of their rows, so rows travel and windows are laid out where they are needed.
+# Neighbouring windows share almost all of their rows, so rows travel and windows are arranged where they are needed.
 
 MAX_FRAMES: Final = 16
 """Widest window of any generation, in video frames."""
 
 
 class RowGrid(NamedTuple):
-    """How the rows of one kind of features stand in time.
+    """Timing of the rows of one kind of features.
 
     Attributes:
-        per_second: Rows a second; row r stands at r / per_second seconds.
+        per_second: Rows a second; row r is at r / per_second seconds.
         step: Rows from one member of a window to the next.
         per_frame: Members for each video frame of the window.
     """
@@ -139,7 +139,7 @@ class UltralightFeatures:
 
     Attributes:
         audio_kind: Kind of features.
-        centres: (T,) int64 row at which each frame stands.
+        centres: (T,) int64 row at which each frame is.
         ids: (R,) int64 ascending: which rows these are.
         rows: (R, K) float32, K = 1024 for HuBERT, 16 x 512 for WeNet.
         gate: (T,) float32: 1 in speech, 0 in silence, between them while fading.
@@ -161,9 +161,9 @@ class UltralightFeatures:
         return type(self)(self.audio_kind, centres, self.ids[kept], self.rows[kept], self.gate[start:stop].copy())
 
     def windows(self, variant: Variant) -> NDArray[np.float32]:
-        """Lay out what the network hears.
+        """Arrange features for the network.
 
-        Before the start and after the end of the sound stand zeros, as face_utils.py (`gather_audio_window`) has it.
+        Before the start and after the end of the sound are zeros, as face_utils.py (`gather_audio_window`) has it.
 
         Returns:
             (T, C, H, W) float32, see `Variant.audio_shape`.
@@ -202,7 +202,7 @@ def wanted_ids(audio_kind: AudioKind, span: FrameSpan, num_rows: int) -> NDArray
 
 
 def frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:
-    """Return (T,) the gate of the row nearest to each frame; nobody speaks after the end of the file."""
+    """Return (T,) the gate of the row nearest to each frame; there is no speech after the end of the file."""
     rows = frame_rows("hubert", span)  # 20 ms apart as those of the gate
     inside = rows.clip(0, level.num_rows - 1)
     gate = speech_activity(samples, level, int(inside[0]), int(inside[-1]) + 1).gate[inside - inside[0]]
@@ -222,7 +222,7 @@ CENTRES, IDS, ROWS = "centres", "ids", "rows"
 
 @dataclass(frozen=True)
 class UltralightPlan:
-    """T output frames; satisfies `models.engines.protocol.Plan`.
+    """T output frames; implements `models.engines.protocol.Plan`.
 
     Attributes:
         first_frame: Output frame of row 0.

@@ -26,12 +26,12 @@ BORDER: Final = 4
 MASK_ROWS: Final = slice(5, 150)
 MASK_COLUMNS: Final = slice(5, 155)
 
-# PFLD's jaw points 1 and 31 stand midway between the iBUG points 0 and 1, 15 and 16, but its jaw is wider than the
+# PFLD's jaw points 1 and 31 lie midway between the iBUG points 0 and 1, 15 and 16, but its jaw is wider than the
 # mesh's: 1.671 distances of the outer eye corners on its mean face (ultralight/face_detect_utils/mean_face.txt of
 # lipku/LiveTalking), 1.557 on ours (models/weights/mean_face_468.npy).
 _WIDEN: Final = 1.671 / 1.557
 # Its point 52 is the second of the nose's ridge from below, .244 such distances under the eyes; the iBUG points 28 and
-# 29 stand .119 and .272 under them.
+# 29 lie .119 and .272 under them.
 _RIDGE_UPPER, _RIDGE_LOWER, _RIDGE_SHARE = 28, 29, (0.244 - 0.119) / (0.272 - 0.119)
 # The lower face moves down and outwards where the mouth opens wider than in the frame.
 _OUTWARD: Final = 0.15
@@ -61,7 +61,7 @@ def rewritten_outline(points68: NDArray[np.floating], inner: NDArray[np.floating
 
 
 def box_track(track: FaceTrack) -> BoxTrack:
-    """Lay the boxes of an avatar."""
+    """Place the boxes of an avatar."""
     points68 = ibug_points(track.points)
     inner = inner_boxes(crop_boxes(points68))
     return BoxTrack.of(inner, rewritten_outline(points68, inner), patch_share(track.driving_weight))

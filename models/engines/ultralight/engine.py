@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class UltralightEngine(BoxEngine[UltralightFeatures, UltralightPlan]):
-    """Satisfies `models.engines.protocol.Engine`.
+    """Implements `models.engines.protocol.Engine`.
 
     Args:
         settings: The generator, its audio encoder, and `UltralightOptions`.

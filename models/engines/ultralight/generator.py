@@ -1,4 +1,4 @@
-"""The generator behind one call, in PyTorch or in onnxruntime."""
+"""The generator, in PyTorch or onnxruntime, and the face generator around it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from models.engines.ultralight.options import UltralightOptions
 
 
 class Generator(Protocol):
-    """Paints mouths."""
+    """Generates mouths."""
 
     variant: Variant
     """Its audio features."""
@@ -32,7 +32,7 @@ class Generator(Protocol):
     def generate(
         self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
-        """Paint N faces.
+        """Generate N faces.
 
         Args:
             faces: (N, 160, 160, 3) uint8 BGR.
@@ -49,8 +49,8 @@ def load_generator(path: Path, machine: Machine, options: UltralightOptions, aud
     """Load a file of either kind.
 
     Raises:
-        WeightsError: It is no generator of this family, or for other features than `audio_kind`.
-        ConfigError: The device was asked for and cannot be used.
+        WeightsError: It is not a generator of this family, or for other features than `audio_kind`.
+        ConfigError: The requested device is not available.
     """
     generator = _load(path, machine, options)
     if generator.variant.audio_kind != audio_kind:
@@ -102,7 +102,7 @@ class OnnxGenerator:
     def generate(
         self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
-        """Paint N faces; see `Generator.generate`."""
+        """Generate N faces; see `Generator.generate`."""
         painted = np.empty_like(faces)
         self._batches.fill_each(painted, (faces, audio), self._paint, should_stop)
         return painted
@@ -115,11 +115,11 @@ class OnnxGenerator:
         return levels.transpose(0, 2, 3, 1)[..., ::-1]
 
 
-# Paints chunks: the network's picture of each box, mixed back into the frame.
+# Generates chunks: the network's picture of each box, mixed back into the frame.
 
 
 class UltralightFaceGenerator:
-    """Satisfies `models.engines.protocol.FaceGenerator`.
+    """Implements `models.engines.protocol.FaceGenerator`.
 
     Args:
         generator: The network.

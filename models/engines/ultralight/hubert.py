@@ -1,11 +1,11 @@
-"""Speech -> HuBERT: 1024 numbers every 20 ms, from the network that the user brings.
+"""Speech -> HuBERT: 1024 numbers every 20 ms, from the network that the user adds.
 
 Hsu et al., "HuBERT", 2021; facebook/hubert-large-ls960-ft through data_utils/hubert.py of
 anliyuan/Ultralight-Digital-Human: the whole file to mean 0 and variance 1 (Wav2Vec2FeatureExtractor of transformers,
 `zero_mean_unit_var_norm`), 20 seconds at a time, of which row r sees samples 320 r to 320 r + 400.
 
 There the pieces of 20 seconds lie side by side, and at each border both sides miss what is beyond. Here they overlap by
-a second on either side, which is thrown away. They stand at fixed times of the file, so that every row is the same
+a second on either side, which is thrown away. They start at fixed times of the file, so that every row is the same
 however a job is divided.
 """
 
@@ -43,7 +43,7 @@ class WaveNetwork(Protocol):
 
 
 class HubertAudioEncoder:
-    """Holds a HuBERT; satisfies `protocol.AudioEncoder`.
+    """Holds a HuBERT; implements `protocol.AudioEncoder`.
 
     Args:
         network: The network.
@@ -60,7 +60,7 @@ class HubertAudioEncoder:
 
         Raises:
             MediaError: The file is not the one that was measured.
-            CancelledJobError: `should_stop` said so; it is asked every 18 seconds of speech.
+            CancelledJobError: `should_stop` returned True; it is checked every 18 seconds of speech.
             WeightsError: The network does not answer as HuBERT does.
         """
         samples = open_measured_speech(speech, level)

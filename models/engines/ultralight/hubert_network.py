@@ -75,7 +75,7 @@ class TorchHubert:
 
     Raises:
         WeightsError: It is damaged or not HuBERT large.
-        ConfigError: CUDA was asked for and cannot be used.
+        ConfigError: CUDA was requested but is not available.
     """
 
     def __init__(self, path: Path, machine: Machine) -> None:

@@ -203,12 +203,12 @@ class _Audio(nn.Module):
 # The generator in PyTorch: folded, in the fastest memory order, in half precision where that does not show.
 
 _NUM_SAMPLES: Final = 4
-_GRAIN: Final = 16  # pixels of a made-up face that have one colour
-_LOUDNESS: Final = 0.3  # deviation of made-up sound; HuBERT's rows have about that
+_GRAIN: Final = 16  # pixels of a synthetic face that have one colour
+_LOUDNESS: Final = 0.3  # deviation of synthetic sound; HuBERT's rows have about that
 
 
 class TorchGenerator:
-    """A checkpoint; satisfies `models.engines.ultralight.generator.Generator`.
+    """A checkpoint; implements `models.engines.ultralight.generator.Generator`.
 
     Args:
         path: The checkpoint.
@@ -217,7 +217,7 @@ class TorchGenerator:
 
     Raises:
         WeightsError: It is damaged or no generator of this family.
-        ConfigError: CUDA was asked for and cannot be used.
+        ConfigError: CUDA was requested but is not available.
     """
 
     def __init__(self, path: Path, machine: Machine, options: UltralightOptions) -> None:
@@ -231,7 +231,7 @@ class TorchGenerator:
     def generate(
         self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
-        """Paint N faces; see `models.engines.ultralight.generator.Generator.generate`."""
+        """Generate N faces; see `models.engines.ultralight.generator.Generator.generate`."""
         painted = np.empty_like(faces)
         self._folded.batches.fill(painted, (faces, audio), self._paint, should_stop)
         return painted
@@ -240,7 +240,7 @@ class TorchGenerator:
         return rgb_levels(self._folded.network(picture_input(faces, self.dtype), audio.to(self.dtype)))
 
     def _run_samples(self, network: nn.Module, dtype: torch.dtype) -> Tensor:
-        """Return (4, 3, 160, 160) what a network in `dtype` paints of made-up faces."""
+        """Return (4, 3, 160, 160) what a network in `dtype` generates of synthetic faces."""
         rng = np.random.RandomState(0)
         coarse = rng.randint(0, 256, (_NUM_SAMPLES, SIDE // _GRAIN, SIDE // _GRAIN, 3)).astype(np.uint8)
         faces = torch.from_numpy(coarse.repeat(_GRAIN, 1).repeat(_GRAIN, 2)).to(self._device)

@@ -79,12 +79,12 @@ def bare_name(name: str) -> str:
 
 
 def hubert_large_mismatch(tensors: Mapping[str, tuple[int, ...]]) -> str | None:
-    """Say None of the parameters of HuBERT large, else what was expected and found."""
+    """Return None for the parameters of HuBERT large, otherwise what was expected and found."""
     return hubert_shapes_mismatch({bare_name(name): tuple(shape) for name, shape in tensors.items()}, _TELLING)
 
 
 def hubert_shapes_mismatch(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str | None:
-    """Say None where all wanted parameters are there, under bare names, else which is not."""
+    """Say None where all wanted parameters are there, under bare names, otherwise which one is missing."""
     for name, shape in wanted.items():
         if found.get(name) != shape:
             return f"expected HuBERT large with {name} {shape}, found {found.get(name, 'none')}"

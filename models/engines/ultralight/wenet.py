@@ -1,7 +1,7 @@
-"""Speech -> WeNet: (16, 512) numbers for any 670 ms, from the streaming encoder that the user brings.
+"""Speech -> WeNet: (16, 512) numbers for any 670 ms, from the streaming encoder that the user adds.
 
 data_utils/wenet_infer.py and dihuman_run.py of anliyuan/Ultralight-Digital-Human: each frame of a video at 20 fps has a
-chunk of 67 frames of the filter bank, from 320 ms before it, and every chunk is heard by itself: `offset` is always
+chunk of 67 frames of the filter bank, from 320 ms before it, and every chunk is encoded by itself: `offset` is always
 100 and both caches are always zero. So a chunk may start anywhere, and does not depend on how a job is divided.
 """
 
@@ -88,12 +88,12 @@ def _mels(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
 
 OFFSET: Final = 100
 _FRAMES_BEFORE: Final = 32
-_BLOCK_FRAMES: Final = 128  # the filter bank is computed in blocks that stand at fixed times of the file
+_BLOCK_FRAMES: Final = 128  # the filter bank is computed in blocks that start at fixed times of the file
 _CHUNKS_AT_A_TIME: Final = 100
 
 
 class WenetAudioEncoder:
-    """Holds the encoder; satisfies `protocol.AudioEncoder`.
+    """Holds the encoder; implements `protocol.AudioEncoder`.
 
     Args:
         encoder: (67, 80) float32 -> (16, 512) float32.
@@ -109,7 +109,7 @@ class WenetAudioEncoder:
 
         Raises:
             MediaError: The file is not the one that was measured.
-            CancelledJobError: `should_stop` said so; it is asked every 100 chunks.
+            CancelledJobError: `should_stop` returned True; it is checked every 100 chunks.
         """
         samples = open_measured_speech(speech, level)
         num_rows = -(-num_job_samples(len(samples), span, SAMPLE_RATE) // HOP_SAMPLES)

@@ -53,13 +53,13 @@ def mel_columns(
         samples: (N,) int16 mono at 16 kHz, N > 0, the whole file.
         first: First column, may be negative.
         stop: Column after the last.
-        should_stop: Asked every two seconds of speech.
+        should_stop: Checked every two seconds of speech.
 
     Returns:
         (stop - first, 80) float32, -4 to 4.
 
     Raises:
-        CancelledJobError: `should_stop` said so.
+        CancelledJobError: `should_stop` returned True.
     """
     columns = np.full((stop - first, MEL_BANDS), SILENCE, np.float32)
     end = min(stop, num_columns(len(samples)))
@@ -129,7 +129,7 @@ def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     return hz
 
 
-# Which stretch of the mel spectrum the network hears for which frame.
+# Which window of the mel spectrum drives which frame.
 #
 # The official script (Rudrabha/Wav2Lip, inference.py) gives frame i the 16 columns from floor(80 i / fps) on: at 25 fps
 # those from 40 i to 40 i + 200 ms. The network was trained on others: `crop_audio_window` of wav2lip_train.py starts
@@ -138,7 +138,7 @@ def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 # by frames of those 40 ms (3.2 columns, at any frame rate): 0 is the official script, -1 the training.
 #
 # Where a window reaches past the end of the file, the official script takes the last 16 columns for that frame, and
-# drops all frames after it: up to 0.2 s. Here the missing columns are silence, and every frame of the job is painted.
+# drops all frames after it: up to 0.2 s. Here the missing columns are silence, and every frame of the job is generated.
 
 TRAINING_FPS: Final = 25
 MAX_OFFSET: Final = 5
@@ -185,7 +185,7 @@ def mel_windows(mel: NDArray[np.float32], first_column: int, starts: NDArray[np.
 
 @dataclass(frozen=True)
 class MelFeatures:
-    """What is heard around the frames of a span.
+    """Mel columns around the frames of a span.
 
     Attributes:
         first_column: Number of row 0 of `mel` in the whole file, may be negative.
@@ -199,7 +199,7 @@ class MelFeatures:
 
 
 class MelAudioEncoder:
-    """Computes mel columns of any stretch of a file; satisfies `models.engines.protocol.AudioEncoder`."""
+    """Computes mel columns of any stretch of a file; implements `models.engines.protocol.AudioEncoder`."""
 
     def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
@@ -207,7 +207,7 @@ class MelAudioEncoder:
         """Return the columns that the frames of `span` need; see `models.engines.protocol.AudioEncoder.encode`.
 
         Raises:
-            CancelledJobError: `should_stop` said so.
+            CancelledJobError: `should_stop` returned True.
             MediaError: The file is not the one that was measured.
         """
         samples = open_measured_speech(speech, level)
@@ -217,7 +217,7 @@ class MelAudioEncoder:
 
 
 def _gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:
-    """(T,) how far somebody speaks when the frames stand; nobody does after the end of the file."""
+    """(T,) speech activity at the times of the frames; 0 after the end of the file."""
     last = level.num_rows - 1
     position = np.arange(span.first, span.stop) / float(span.fps) * ROWS_PER_SECOND
     before = np.minimum(position.astype(np.int64), last)

@@ -1,4 +1,4 @@
-"""The box that the network sees, laid by landmarks in place of the detector that it was trained with.
+"""The box that the network sees, placed by landmarks in place of the detector that it was trained with.
 
 Training and the official script take the box of the S3FD detector, which learnt from WIDER FACE: its annotators drew
 boxes around forehead, chin and cheeks (Yang et al., 2016). The bounding box of the mesh's face oval is that box: its
@@ -31,7 +31,7 @@ _OUTWARD: Final = 0.13
 
 
 def track_boxes(track: FaceTrack, width: int, height: int) -> BoxTrack:
-    """Lay the boxes of one avatar.
+    """Place the boxes of one avatar.
 
     Args:
         track: The face in N frames.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Wav2LipEngine(BoxEngine[MelFeatures, BoxPlan]):
-    """Satisfies `models.engines.protocol.Engine`.
+    """Implements `models.engines.protocol.Engine`.
 
     Args:
         settings: The generator's file, and the section `wav2lip` of the settings.

@@ -1,4 +1,4 @@
-"""The generator behind one call, in PyTorch or in onnxruntime."""
+"""The generator, in PyTorch or onnxruntime, and the face generator around it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Generator(Protocol):
-    """Paints mouths."""
+    """Generates mouths."""
 
     size: int
     """Side S of the pictures."""
@@ -34,7 +34,7 @@ class Generator(Protocol):
     def generate(
         self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
-        """Paint N faces.
+        """Generate N faces.
 
         Args:
             faces: (N, S, S, 3) uint8 BGR.
@@ -52,7 +52,7 @@ def load_generator(path: Path, machine: Machine, options: Wav2LipOptions) -> Gen
 
     Raises:
         WeightsError: It is damaged, or not a Wav2Lip generator.
-        ConfigError: The device was asked for and cannot be used.
+        ConfigError: The requested device is not available.
     """
     if file_format(path) == "onnx":
         return OnnxGenerator(path, machine, options)
@@ -72,7 +72,7 @@ class OnnxGenerator:
 
     Raises:
         WeightsError: The file is damaged or not a Wav2Lip generator.
-        ConfigError: The device was asked for and cannot be used.
+        ConfigError: The requested device is not available.
     """
 
     def __init__(self, path: Path, machine: Machine, options: Wav2LipOptions) -> None:
@@ -92,7 +92,7 @@ class OnnxGenerator:
     def generate(
         self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
-        """Paint N faces; see `Generator.generate`."""
+        """Generate N faces; see `Generator.generate`."""
         painted = np.empty_like(faces)
         self._batches.fill_each(painted, (faces, windows), self._paint, should_stop)
         return painted
@@ -129,11 +129,11 @@ def to_levels(painted: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.asarray(np.rint(painted * np.float32(255)).clip(0, 255), np.uint8)
 
 
-# Paints chunks: the network's picture of each box, mixed back into the frame.
+# Generates chunks: the network's picture of each box, mixed back into the frame.
 
 
 class Wav2LipFaceGenerator:
-    """Satisfies `models.engines.protocol.FaceGenerator`.
+    """Implements `models.engines.protocol.FaceGenerator`.
 
     Args:
         generator: The network.

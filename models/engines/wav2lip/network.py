@@ -34,7 +34,7 @@ from models.engines.wav2lip.weights import (
 
 
 class Wav2LipNetwork(nn.Module):
-    """Paints mouths that fit to speech.
+    """Generates mouths that fit to speech.
 
     Args:
         size: Side S of the pictures: 96, or 256 for the variant of the live services.
@@ -50,7 +50,7 @@ class Wav2LipNetwork(nn.Module):
         self.output_block = nn.Sequential(_ConvUnit(OUTPUT_UNIT), last, nn.Sigmoid())
 
     def forward(self, mel: Tensor, face: Tensor) -> Tensor:
-        """Paint a batch.
+        """Generate a batch.
 
         Args:
             mel: (B, 1, 80, 16) what is said, -4 to 4.
@@ -95,7 +95,7 @@ def _sequence(block: Block) -> nn.Sequential:
     return nn.Sequential(*(_ConvUnit(unit) for unit in block))
 
 
-# Made-up faces and speech, the same on every machine: to compare precisions on, and to measure speed.
+# Synthetic faces and speech, the same on every machine: to compare precisions on, and to measure speed.
 
 # BGR of what is drawn; the shares of a face box are those of `models.engines.wav2lip.crop`.
 _SKINS = ((150, 180, 225), (90, 120, 170), (50, 70, 110), (190, 200, 235))
@@ -148,7 +148,7 @@ _NUM_SAMPLES = 4
 
 
 class TorchGenerator:
-    """A published checkpoint; satisfies `models.engines.wav2lip.generator.Generator`.
+    """A published checkpoint; implements `models.engines.wav2lip.generator.Generator`.
 
     Args:
         path: The checkpoint.
@@ -157,7 +157,7 @@ class TorchGenerator:
 
     Raises:
         WeightsError: It is damaged or not a Wav2Lip generator.
-        ConfigError: CUDA was asked for and cannot be used.
+        ConfigError: CUDA was requested but is not available.
     """
 
     def __init__(self, path: Path, machine: Machine, options: Wav2LipOptions) -> None:
@@ -174,7 +174,7 @@ class TorchGenerator:
     def generate(
         self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
-        """Paint N faces; see `models.engines.wav2lip.generator.Generator.generate`."""
+        """Generate N faces; see `models.engines.wav2lip.generator.Generator.generate`."""
         painted = np.empty_like(faces)
         self._folded.batches.fill(painted, (faces, windows), self._paint, should_stop)
         return painted
@@ -183,7 +183,7 @@ class TorchGenerator:
         return face_levels(self._folded.network(windows[:, None].to(self.dtype), face_input(faces, self.dtype)))
 
     def _run_samples(self, network: nn.Module, dtype: torch.dtype) -> Tensor:
-        """Return (4, 3, S, S) what a network in `dtype` paints of made-up faces."""
+        """Return (4, 3, S, S) what a network in `dtype` generates of synthetic faces."""
         faces = torch.from_numpy(sample_faces(_NUM_SAMPLES, self.size)).to(self._device)
         windows = torch.from_numpy(sample_windows(_NUM_SAMPLES)).to(self._device)
         painted: Tensor = network(windows[:, None].to(dtype), face_input(faces, dtype))

@@ -18,7 +18,7 @@ SIZES: Final[tuple[Size, ...]] = (96, 256)
 
 MEL_BANDS: Final = 80
 WINDOW_COLUMNS: Final = 16
-"""Mel columns that the network hears for one frame: 0.2 seconds."""
+"""Mel columns that drive one frame: 0.2 seconds."""
 
 
 class Unit(NamedTuple):
@@ -48,7 +48,7 @@ def face_encoder(size: Size) -> tuple[Block, ...]:
 
 
 def audio_encoder() -> Block:
-    """Return the units that hear 80 x 16 mel values."""
+    """Return the units that encode 80 x 16 mel values."""
     return (
         *_changed("plain", 1, 32, 1, 2),
         *_changed("plain", 32, 64, (3, 1), 2),
@@ -60,7 +60,7 @@ def audio_encoder() -> Block:
 
 
 def face_decoder(size: Size) -> tuple[Block, ...]:
-    """Return the blocks that paint; the result of the matching encoder block is appended to that of each."""
+    """Return the blocks that generate; the result of the matching encoder block is appended to that of each."""
     first = Unit("transposed", 1024, 512, kernel=3 if size == 96 else 4, padding=0)
     up = [(768, 384, 2), (512, 256, 2), (320, 128, 2), (160, 64, 2)]
     up = [(1024, 512, 2), *up] if size == 96 else [(1024, 512, 1), (1024, 512, 2), *up]
@@ -154,7 +154,7 @@ def variant_of(tensors: Mapping[str, tuple[int, ...]]) -> Size:
 
 
 def generator_mismatch(table: TensorTable) -> str | None:
-    """Say None of a file that is a Wav2Lip generator, else what was expected and found."""
+    """Return None for a file that is a Wav2Lip generator, otherwise what was expected and found."""
     if table.format == "onnx":
         output = table.outputs[0] if table.outputs else ()
         if onnx_layout(table.inputs, output) is not None:
@@ -165,7 +165,7 @@ def generator_mismatch(table: TensorTable) -> str | None:
 
 
 def parameters_mismatch(tensors: Mapping[str, tuple[int, ...]]) -> str | None:
-    """Say None of the parameters of a known variant, else what was expected and found."""
+    """Return None for the parameters of a known variant, otherwise what was expected and found."""
     size = variant_of(tensors)
     wanted = expected_shapes(size)
     found = {name: tuple(shape) for name, shape in tensors.items() if not name.endswith(_COUNTER)}

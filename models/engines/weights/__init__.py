@@ -1,1 +1,1 @@
-"""The weights that users bring: read in a process of their own, recognised, kept in the data folder, checked."""
+"""The weights that users add: read in a process of their own, recognised, kept in the data folder, checked."""

@@ -34,8 +34,8 @@ def inspect_weights(path: Path) -> TensorTable:
     state dict is found inside wrappers, and `module.` before its names is left out.
 
     Raises:
-        WeightsError: It is no torch, safetensors or ONNX file, is truncated or damaged, asks for code to be run or for
-            more memory than it has bytes, or has external data that is missing or outside its folder.
+        WeightsError: It is not a torch, safetensors or ONNX file, is truncated or damaged, asks for code to be run or
+            for more memory than it has bytes, or has external data that is missing or outside its folder.
     """
     contents = read_contents(path)
     external_data_paths(path.name, contents.external_data, path.parent)
@@ -43,7 +43,7 @@ def inspect_weights(path: Path) -> TensorTable:
 
 
 def read_contents(path: Path, label: str | None = None) -> Contents:
-    """Return what the file holds; the external_data that it names are not looked for.
+    """Return what the file holds; the external data files that it names are not looked for.
 
     Args:
         path: The file.
@@ -71,7 +71,7 @@ def read_contents(path: Path, label: str | None = None) -> Contents:
 
 
 def _run(path: Path, answer: int) -> str:
-    """Let another process read `path`; returns why it gave no answer, "" when it did."""
+    """Read `path` in another process; returns why it gave no answer, "" when it did."""
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), environment.get("PYTHONPATH"))))
     # Nothing here computes; threads would only take address space. No GPU is woken up either.
@@ -98,7 +98,7 @@ def _run(path: Path, answer: int) -> str:
 
 
 def _contents(found: Mapping[str, Any]) -> Contents:
-    """The answer, checked again: the process that gave it may not be ours any more."""
+    """The answer, checked again: the process that gave it may be compromised."""
     table = found["table"]
     if table["format"] not in ("torch", "safetensors", "onnx"):
         raise ValueError("format")

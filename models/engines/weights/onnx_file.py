@@ -47,7 +47,7 @@ class Span:
         """Go through a message: numbers of fields, with an integer for a varint and a span for all else.
 
         Raises:
-            WeightsError: It is no message.
+            WeightsError: It is not a message.
         """
         place = self.start
         while place < self.stop:
@@ -154,7 +154,7 @@ def read_onnx(file: BinaryIO, num_bytes: int) -> Contents:
     """Return what the file says; every tensor of it is compared with the bytes that are there for it.
 
     Raises:
-        WeightsError: It is no ONNX file, is damaged, or names external data outside its folder.
+        WeightsError: It is not an ONNX file, is damaged, or names external data outside its folder.
     """
     bound_memory(num_bytes + _ROOM_BYTES)
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
@@ -162,7 +162,7 @@ def read_onnx(file: BinaryIO, num_bytes: int) -> Contents:
 
 
 class _Reader:
-    """Walks one model and gathers the external_data that its tensors name."""
+    """Walks one model and gathers the external data files that its tensors name."""
 
     def __init__(self) -> None:
         self._external_data: dict[str, int] = {}
@@ -219,7 +219,7 @@ class _Reader:
                 self._check(each)
 
     def _check(self, tensor: Span) -> None:
-        """Compare the elements that a tensor claims with its bytes, here or in a companion."""
+        """Compare the elements that a tensor claims with its bytes, here or in an external data file."""
         kind = next(tensor.integers(TENSOR["data_type"]), 0)
         num_elements = prod(_dims(tensor))
         bits = BITS.get(kind)

@@ -24,7 +24,7 @@ class RoleMatch:
 
 @dataclass(frozen=True)
 class AddRequest:
-    """What the user said of a file.
+    """The request.
 
     Attributes:
         engine: The engine that it is for; None tries all.
@@ -44,7 +44,7 @@ def candidates(roles: Mapping[str, Sequence[WeightsSpec]], request: AddRequest) 
 
     Args:
         roles: What engines and steps need, by their names.
-        request: What the user said.
+        request: The request.
 
     Raises:
         OptionError: There is none.

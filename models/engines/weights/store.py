@@ -1,4 +1,4 @@
-"""The weights that users bring, in one folder that several processes may share.
+"""The weights that users add, in one folder that several processes may share.
 
 index.json                                          what there is
 {engine}[:{variant}]/{role}/{sha256[:16]}-{label}   a file, with its external_data beside it
@@ -32,7 +32,7 @@ _STAGING: Final = ".stage"
 
 @dataclass(frozen=True)
 class Found:
-    """A file that was recognised and waits to be kept.
+    """A recognised file, not yet kept.
 
     Attributes:
         staged: The file.
@@ -56,7 +56,7 @@ class WeightsStore:
 
     Args:
         folder: `weights` in the data folder; made when something is added.
-        engines: The engines that there are.
+        engines: The engines that exist.
     """
 
     def __init__(self, folder: Path, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
@@ -69,7 +69,7 @@ class WeightsStore:
 
         Args:
             file: Torch, safetensors or ONNX.
-            engine: Who shall use it; None asks all engines.
+            engine: Engine to use it; None tries all engines.
             name: Name of the variant that it belongs to.
 
         Raises:
@@ -85,7 +85,7 @@ class WeightsStore:
             return self.keep(self.recognise(staged, file.name, request))
 
     def candidates(self, request: AddRequest) -> tuple[RoleMatch, ...]:
-        """Where a file can belong, by what the user said alone.
+        """Return the engines and roles that the request alone allows.
 
         Raises:
             OptionError: Nowhere, or the name of the variant is none.
@@ -97,7 +97,7 @@ class WeightsStore:
 
     @contextmanager
     def stage(self) -> Iterator[StagedFile]:
-        """Give a place to write a new file to; what was not kept is gone after the block."""
+        """Open a staged file; its folder is removed after the block unless it was kept."""
         folder = self.folder / _STAGING / secrets.token_hex(8)
         with ExitStack() as stack:
             with self._index.locked():
@@ -110,12 +110,12 @@ class WeightsStore:
             yield staged
 
     def recognise(self, staged: StagedFile, file_name: str, request: AddRequest, source: str | None = None) -> Found:
-        """Look into a file that was written, and find who can use it. Companions are copied.
+        """Look into a file that was written, and find who can use it. External data files are copied.
 
         Args:
             staged: The whole file.
             file_name: The name that it came with.
-            request: What the user said of it.
+            request: The request.
             source: URL that it came from, without credentials.
 
         Raises:
@@ -237,7 +237,7 @@ class WeightsStore:
         return chosen
 
     def _known(self, found: Found) -> WeightsEntry | None:
-        """The entry of the same file, if it was added before."""
+        """Return the entry of the same file if it was added before."""
         known = self.find(found.name, found.role.name)
         new = (found.staged.sha256, found.staged.external_data)
         if known is not None and (known.sha256, known.external_data) != new:
@@ -260,7 +260,7 @@ class WeightsStore:
         return f"{entry.name} {entry.role}: {fault}" if fault else None
 
     def _sweep(self) -> None:
-        """Remove what processes that were killed had begun to add."""
+        """Remove staging folders left by killed processes."""
         for folder in (self.folder / _STAGING).glob("*"):
             # BlockingIOError: somebody writes there. FileNotFoundError: they have just ended.
             with suppress(BlockingIOError, FileNotFoundError), _flocked(folder, fcntl.LOCK_NB):

@@ -18,7 +18,7 @@ from models.engines.weights.index import ExternalFile
 MAX_BYTES: Final = 16 * 1024**3
 """Longest weights file that is taken."""
 _PIECE_BYTES: Final = 1 << 22
-_NAME: Final = ".file"  # no companion is called so
+_NAME: Final = ".file"  # no external data file has this name
 
 
 class StagedFile:
@@ -65,7 +65,7 @@ class StagedFile:
             on_bytes: Told how many bytes were written each time.
 
         Raises:
-            InputError: It is no file.
+            InputError: It is not a file.
             StorageFullError: The disk does not hold it.
             WeightsError: It is longer than any that is taken.
         """
@@ -75,7 +75,7 @@ class StagedFile:
         self.origin = source.absolute().parent
 
     def finish(self) -> None:
-        """Put the file on the disk for good.
+        """Flush the file to disk.
 
         Raises:
             StorageFullError: The disk is full.
@@ -86,7 +86,7 @@ class StagedFile:
             self._file.close()
 
     def close(self) -> None:
-        """Let go of the file, finished or not."""
+        """Close the file, finished or not."""
         self._file.close()
 
     def copy_external_data(self, paths: dict[str, Path]) -> None:
@@ -146,7 +146,7 @@ def _disk_errors() -> Iterator[None]:
 
 
 def external_data_paths(label: str, external_data: Mapping[str, int], folder: Path | None) -> dict[str, Path]:
-    """Return where the external_data lie, by location.
+    """Return where the external data files lie, by location.
 
     Args:
         label: What messages call the ONNX file.
