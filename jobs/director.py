@@ -172,7 +172,7 @@ class JobDirector:
         return await self._table.run_in_thread(self._table.get_job, job_id, owner)
 
     async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
-        """Return the job that this key made, if any."""
+        """Return the job that was created with this key, if any."""
         return await self._table.run_in_thread(self._table.find_job, owner, idempotency_key)
 
     async def release_idempotency_key(self, job_id: str, owner: str | None) -> None:
@@ -181,7 +181,7 @@ class JobDirector:
         await self._table.run_in_thread(self._table.release_idempotency_key, job.id)
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
-        """Return a page of jobs, the newest first."""
+        """Return a page of jobs, newest first."""
         return await self._table.run_in_thread(self._table.list_jobs, query)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
@@ -266,7 +266,7 @@ class JobDirector:
         """Delete an avatar.
 
         Raises:
-            StateError: An unfinished job still needs it.
+            StateError: An unfinished job uses it.
         """
         self._election.check()
         avatar = await self.get_avatar(avatar_id, owner)
@@ -277,7 +277,7 @@ class JobDirector:
     def _forget_avatar(self, avatar: AvatarRecord) -> None:
         users = [job.id for job in self._table.unfinished_jobs() if job.avatar_key == avatar.key]
         if users:
-            raise StateError(f"Avatar {avatar.id} is needed by {len(users)} unfinished job(s), first {users[0]}.")
+            raise StateError(f"Avatar {avatar.id} is used by {len(users)} unfinished job(s), such as {users[0]}.")
         self._table.delete_avatar(avatar.key)
 
     async def status(self) -> ServiceStatus:

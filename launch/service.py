@@ -1,4 +1,4 @@
-"""The whole service on this machine: its own Ray, the graph, and a clean end."""
+"""Runs the whole service on this machine: its own Ray, the graph, the front proxy, and a clean shutdown."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from net.access_rule import is_private
 
 logger = logging.getLogger(__name__)
 
-_RESIGN_S = 6.0  # jobs of the Director stop in half of it
+_RESIGN_S = 6.0  # the Director stops its jobs in half of this time
 
 
 @dataclass(frozen=True)
 class NodeOptions:
-    """What the Ray node of the service is started with; None leaves it to Ray.
+    """Options of the Ray node; None means Ray's default.
 
     Attributes:
-        object_store_bytes: Shared memory for what travels between stages, at least 75 MiB; Ray takes 30 % of the
-            memory. What does not fit is written to Ray's folder under /tmp.
-        metrics_port: TCP port at which Prometheus finds the metrics; Ray takes a free one.
+        object_store_bytes: Shared memory for data between stages, at least 75 MiB; Ray's default is 30 % of the
+            memory. Data that does not fit is spilled to Ray's folder under /tmp.
+        metrics_port: TCP port of the Prometheus metrics; Ray's default is a free one.
     """
 
     object_store_bytes: int | None = None
@@ -54,26 +54,26 @@ def running_service(
     heygem: Mapping[str, Any] | None = None,
     gradio: bool = False,
 ) -> Iterator[str]:
-    """Run the service in a Ray of its own while the block lasts; gives its base URL when every stage answers.
+    """Run the service with its own Ray for the block; yields its base URL once every stage answers.
 
     Args:
         host: Address to listen on.
-        port: 0 takes a free one.
-        data_dir: Where jobs and files lie; None leaves it to the config.
-        config_path: A Serve config; None chooses by whether there is a GPU.
-        terminal: What is shown of the start and of warnings; the rest is in `service.log` in the data folder.
-        node: What the Ray node is started with.
-        allow_without_keys: Serve other machines though no API key exists.
-        heygem: Fields of `config.HeygemConfig` that replace those of the config.
-        gradio: Show the page by Gradio, whatever the config says.
+        port: TCP port; 0 for a free one.
+        data_dir: Folder of jobs and files; None uses the one of the config.
+        config_path: A Serve config; None chooses one by whether there is a GPU.
+        terminal: Shows start-up steps and warnings; everything else goes to `service.log` in the data folder.
+        node: Options of the Ray node.
+        allow_without_keys: Allow other machines to connect without an API key.
+        heygem: Fields of `config.HeygemConfig` that override the config.
+        gradio: Serve the Gradio page even if the config does not.
 
     Raises:
-        ConfigError: The config or the data folder cannot be used, a stage cannot start, the port is taken, or strangers
-            would be served or would meet Serve without a front.
-        StateError: Another service works in the data folder, and the job table lies there.
-        TableUnreachableError: The job table is in a database that does not answer.
-        StorageUnreachableError: Files are in a bucket that does not answer, or does not let this service in.
-        StageTimeoutError: The stages did not come up within five minutes.
+        ConfigError: The config or the data folder is unusable, a deployment cannot start, the port is in use, or the
+            service would be public without API keys or without the front proxy.
+        StateError: Another service uses the data folder, which holds the job table.
+        TableUnreachableError: The database of the job table does not answer.
+        StorageUnreachableError: The bucket of the files does not answer or denies access.
+        StageTimeoutError: The deployments were not ready within five minutes.
     """
     known, port = read_serve_config(config_path), port or free_port()
     config = known.on_this_machine(host, port, data_dir, allow_without_keys, heygem, gradio)
@@ -94,23 +94,23 @@ def running_service(
 
 
 def _log_path(config: ServeConfig) -> Path:
-    """The log file; services that share a data folder have one each."""
+    """Return the path of the log file; services that share a data folder have one each."""
     name = "service.log" if config.pipeline.state is None else f"service.{config.http_options['port']}.log"
     return config.pipeline.data_dir.resolve() / name
 
 
 @contextmanager
 def _fronted(config: ServeConfig) -> Iterator[tuple[ServeConfig, FrontProxy | None]]:
-    """The front at the address of `config` for the block; gives the config of a Serve behind it, and the front."""
+    """Run the front proxy at the address of `config`; yields the config of Serve behind it, and the proxy."""
     host, port = config.http_options["host"], config.http_options["port"]
     program = haproxy_binary()
     if program is None:
         if not is_private(host):
             raise ConfigError(
-                f"--host {host}: expected HAProxy, without which Serve reads heads of any size from strangers; found "
-                "none. Ray brings it on Linux (`ray[serve]`); elsewhere, install haproxy 2.8 or newer."
+                f"--host {host}: HAProxy is required for a public address and was not found; without it, request "
+                "headers are unlimited. It comes with `ray[serve]` on Linux; elsewhere, install haproxy 2.8 or newer."
             )
-        logger.warning("No HAProxy was found: the service takes heads of any size from programs on this machine.")
+        logger.warning("HAProxy not found: the size of request headers from this machine is not limited")
         yield config, None
         return
     behind = config.on_this_machine("127.0.0.1", free_port())
@@ -131,10 +131,10 @@ def _deployed(
     log: ServiceLog,
     terminal: Terminal,
 ) -> Iterator[None]:
-    """Run a Ray of our own with the graph in it for the block; enters it once every stage answers."""
+    """Run Ray and the graph for the block, which starts once every stage answers."""
     set_ray_variables()
     terminal.step(f"Starting Ray (log: {log.path})")
-    import ray  # a second to import: the other commands do without
+    import ray  # imported here because it takes a second, which other commands do not need
 
     from deployments.runtime.ray_internals import LocalNode, deploy, redirect_worker_output
 
@@ -166,19 +166,19 @@ def _deployed(
                     _resign(config.name)
     finally:
         if ray.is_initialized():
-            # The cluster is ours and ends as a whole; unfinished jobs are rows that the next start takes up.
+            # Unfinished jobs are rows of the job table; the next start resumes them.
             ray.shutdown()
 
 
 def _resign(app_name: str) -> None:
-    """Have the Director give its lease back before all ends, so that another service leads at once.
+    """Have the Director release its lease, so that another service leads at once.
 
-    One that does not answer in time is not waited for: its lease ends by itself.
+    If it does not answer in time, its lease expires by itself.
     """
     from ray import serve
 
     def ask() -> None:
-        with suppress(Exception):  # whatever it is, the service ends next
+        with suppress(Exception):  # the service stops in any case
             serve.get_deployment_handle("Director", app_name).resign.remote().result(timeout_s=_RESIGN_S)
 
     asking = threading.Thread(target=ask, daemon=True)

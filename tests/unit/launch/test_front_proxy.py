@@ -163,7 +163,7 @@ def test_an_address_is_taken_once(behind: int) -> None:
     assert PROGRAM is not None
     with fronted(behind) as (_, port):
         second = FrontProxy(PROGRAM, "127.0.0.1", port, behind)
-        with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: expected an address"):
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: cannot listen"):
             second.start()
         second.close()
 
