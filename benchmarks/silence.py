@@ -29,7 +29,7 @@ from media.audio import SPEECH_SAMPLE_RATE
 
 RESULTS = Path(__file__).with_name("silence.json")
 Figures = dict[str, float | None]  # by heading
-_MAX_SIDE = 960  # pixels of an excerpt, as the judge's own material has
+_MAX_SIDE = 960  # side of an excerpt in pixels, as in the judge's material
 # Columns: heading, block and metric of the judge.
 _FIGURES = (
     ("opening, spread", "motion", "open_std"),
@@ -66,7 +66,7 @@ def main(
 
 
 def _silenced(clip: Path, frames: int, folder: Path) -> tuple[Path, Path, Path]:
-    """Has the engine put silence to a clip; returns the result, the excerpt and the silent sound."""
+    """Renders a clip with silent audio; returns the result, the excerpt and the silent audio."""
     target = folder / clip.stem
     target.mkdir(parents=True, exist_ok=True)
     excerpt, silence = target / "excerpt.mp4", target / "silence.wav"
@@ -88,7 +88,7 @@ def _score(judge: Judge, result: Path, excerpt: Path, silence: Path) -> Figures:
 
 
 def _excerpt(clip: Path, path: Path, frames: int) -> tuple[int, Fraction]:
-    """Writes the first `frames` pictures of a clip at high quality, without sound; returns how many and their rate."""
+    """Writes the first `frames` frames of a clip at high quality, without audio; returns their number and rate."""
     num, partial = 0, path.with_suffix(".part.mp4")
     with av.open(str(clip)) as source, av.open(str(partial), "w") as target:
         seen = source.streams.video[0]

@@ -1,4 +1,4 @@
-"""Jobs through the running service: what they cost in all processes, and what memory they hold."""
+"""Measures jobs of a running service: CPU time and memory of all its processes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _IDLE_S = 10.0
 
 @dataclass(frozen=True)
 class JobCost:
-    """What one job cost.
+    """Cost of one job.
 
     Attributes:
         num_frames: Output frames.
-        wall_s: From the upload's start to the last byte ready.
-        first_segment_s: From the upload's start to the first finished segment.
+        wall_s: From the start of the upload to the finished result.
+        first_segment_s: From the start of the upload to the first finished segment.
         cpu_ms_per_frame: User and system time of all processes of the service.
         cpu_ms_per_frame_by_process: The same, by deployment or program.
-        uss_mib: Peak unique set size by process, where memory was watched.
-        rss_mib: Peak resident set size by process, where memory was watched.
+        uss_mib: Peak unique set size by process, if memory was sampled.
+        rss_mib: Peak resident set size by process, if memory was sampled.
     """
 
     num_frames: int
@@ -38,7 +38,7 @@ class JobCost:
     rss_mib: dict[str, float]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain numbers, rounded to what the measurement carries."""
+        """Returns plain numbers, rounded to the precision of the measurement."""
         return {
             key: {name: round(number, 2) for name, number in sorted(value.items()) if number >= 0.01}
             if isinstance(value, dict)
@@ -48,14 +48,14 @@ class JobCost:
 
 
 def idle_cpu_share() -> float:
-    """CPU seconds a second of all processes of the service while nothing is asked of it."""
+    """Returns the CPU seconds per second of all processes while the service is idle."""
     before = cpu_seconds()
     time.sleep(_IDLE_S)
     return sum(cpu_between(before, cpu_seconds()).values()) / _IDLE_S
 
 
 def create_avatar(client: Lipwright, video: Path) -> str:
-    """Analyse an avatar and return its id."""
+    """Analyses an avatar and returns its id."""
     avatar = client.avatars.wait(client.avatars.create(video=video).id, _ANALYSIS_S)
     if avatar.status == "failed":
         raise RuntimeError(f"The avatar could not be analysed: {avatar.error}")
@@ -65,9 +65,9 @@ def create_avatar(client: Lipwright, video: Path) -> str:
 def measure_job(
     client: Lipwright, avatar_id: str, audio: Path, engine: str = "warp", watches_memory: bool = False
 ) -> JobCost:
-    """Run one job of a cached avatar, followed by its events: asking for its state would cost CPU time too.
+    """Runs one job of a cached avatar and follows its events, because polling would cost CPU time.
 
-    So does watching its memory: a fifth of a core, and it holds up the processes that it looks at.
+    Sampling the memory costs a fifth of a core and delays the sampled processes.
     """
     peaks = MemoryPeaks()
     before, start, first_s = cpu_seconds(), time.monotonic(), 0.0

@@ -1,9 +1,9 @@
-"""A live service without its pictures: what pace, lead, sockets and the browser cost, whatever rendering costs.
+"""Latency of a live service without rendering: pacing, buffering, sockets and the browser.
 
     python -m benchmarks.live.floor --render-s 0.045 --turns 10
 
-Grey pictures that take so long are sent by the real routes; measured as by `benchmarks.live.latency`, on a machine that
-is too busy for the whole.
+The real routes send grey frames that take the given time; measured like `benchmarks.live.latency`, for machines that are
+too busy to render.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.unit.api_server import MemoryService, serving
 
 @contextmanager
 def grey_service(render_s: float = 0.0, config: LiveConfig | None = None) -> Iterator[str]:
-    """The address of one in this process, with an avatar that is kept, while the block lasts."""
+    """Yields the URL of a service in this process that has a kept avatar."""
     with tempfile.TemporaryDirectory() as folder:
         service = MemoryService(Path(folder))
         service.looked_at = "face"

@@ -11,7 +11,7 @@ from models.engines.dinet.network import DINet
 
 
 def save_dinet(path: Path) -> Path:
-    """Write a checkpoint as MRzzm/DINet's inference reads it."""
+    """Writes a checkpoint in the format of MRzzm/DINet."""
     with torch.device("meta"):
         shapes = shapes_of(DINet())
     torch.save({"state_dict": {"net_g": made_up(shapes)}}, path)

@@ -1,4 +1,4 @@
-"""What DINet takes as ONNX files, as a user would export them: small graphs with the published inputs and outputs."""
+"""ONNX files for DINet as users would export them: small graphs with the published inputs and outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Dims = Sequence[int | str]
 
 
 def export_generator(path: Path, *, batch: int | str = "B", names: tuple[str, ...] = ("a", "b", "c", "d")) -> Path:
-    """Write a stand-in of HeyGem's generator: .6 of the masked crop, .3 of the whole one, the rest from the speech."""
+    """Writes a stand-in for HeyGem's generator: .6 of the masked crop, .3 of the whole one, the rest from speech."""
     source, reference, speech, out = names
     nodes = [
         helper.make_node("Mul", [source, "six"], ["own"]),
@@ -37,7 +37,7 @@ def export_generator(path: Path, *, batch: int | str = "B", names: tuple[str, ..
 
 
 def export_wenet(path: Path, *, num_features: int = 256, length_type: int = TensorProto.INT64) -> Path:
-    """Write a stand-in of wenet's encoder: its subsampling, then what hears 50 rows to either side."""
+    """Writes a stand-in for the WeNet encoder: its subsampling, then a receptive field of 50 rows to either side."""
     made = np.random.default_rng(3)
     nodes = [
         helper.make_node("Transpose", ["feats"], ["mel"], perm=[0, 2, 1]),
@@ -61,7 +61,7 @@ def export_wenet(path: Path, *, num_features: int = 256, length_type: int = Tens
 
 
 def export_deepspeech(path: Path) -> Path:
-    """Write a stand-in of DeepSpeech 0.1: letters of what is heard 20 steps to either side."""
+    """Writes a stand-in for DeepSpeech 0.1 with a receptive field of 20 steps to either side."""
     made = np.random.default_rng(4)
     nodes = [
         helper.make_node("MatMul", ["input_node", "w1"], ["letters"]),
@@ -78,7 +78,7 @@ def export_deepspeech(path: Path) -> Path:
 
 
 def export_detector(path: Path, boxes: Sequence[tuple[float, float, float, float, float]]) -> Path:
-    """Write a stand-in of SCRFD that finds given boxes (x0, y0, x1, y1, score in 640 x 640) whatever it sees."""
+    """Writes a stand-in for SCRFD that always finds the given boxes (x0, y0, x1, y1, score in 640 x 640)."""
     scores, edges, points = [], [], []
     for stride in (8, 16, 32):
         side = 640 // stride
@@ -93,7 +93,7 @@ def export_detector(path: Path, boxes: Sequence[tuple[float, float, float, float
         scores[1][anchor] = score
         edges[1][anchor] = np.array([x - x0, y - y0, x1 - x, y1 - y]) / stride
     values = {f"v{i}": value for i, value in enumerate((*scores, *edges, *points))}
-    # What it sees is used, times nothing: a graph whose input is idle would be another one.
+    # The input is used, multiplied by 0: a graph with an unused input would be a different one.
     nodes = [
         helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
         helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
@@ -104,7 +104,7 @@ def export_detector(path: Path, boxes: Sequence[tuple[float, float, float, float
 
 
 def export_landmarks(path: Path, points: NDArray[np.floating]) -> Path:
-    """Write a stand-in of PFPLD that gives (98, 2) points, moved right by the mean blue of what it sees."""
+    """Writes a stand-in for PFPLD that returns (98, 2) points, moved right by the mean blue of its input."""
     flat = np.concatenate([points.reshape(-1), np.zeros(4)])[None].astype(np.float32)
     right = np.concatenate([np.tile([1.0, 0.0], 98), np.zeros(4)])[None].astype(np.float32)
     nodes = [
@@ -119,7 +119,7 @@ def export_landmarks(path: Path, points: NDArray[np.floating]) -> Path:
 
 
 def table_of(path: Path) -> TensorTable:
-    """Read the shapes of an ONNX file, as the store of weights does."""
+    """Returns the shapes in an ONNX file, as the weights store reads them."""
     graph = onnx.load(str(path)).graph
     shapes = [
         tuple(_shape(item) for item in items if item.name not in {value.name for value in graph.initializer})

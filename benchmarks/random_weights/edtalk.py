@@ -1,4 +1,4 @@
-"""A few nodes in place of EdTalk."""
+"""A small stand-in for EdTalk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def save_edtalk(path: Path, *, side: int = 256, batch: int | str = 1) -> Path:
-    """Lightens red by the weight and darkens blue by the mel window's mean; inputs in an order of its own."""
+    """Lightens red by the weight and darkens blue by the mel window's mean; its inputs are in an unusual order."""
     nodes = [
         helper.make_node("ReduceMean", ["sound"], ["mean"], axes=[1, 2, 3], keepdims=1),
         helper.make_node("Mul", ["mean", "blue"], ["less"]),

@@ -1,4 +1,4 @@
-"""MuseTalk in its published size: 3.8 GB on the disk, half a minute to make, 14 to 24 s a frame on a CPU."""
+"""MuseTalk in its published size: 3.8 GB on disk, half a minute to create, 14 to 24 s per frame on a CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.engines.musetalk.whisper import WHISPER_TINY, WhisperEncoder
 
 
 def save_musetalk(folder: Path) -> dict[str, Path]:
-    """Write the three files and return them by role; needs the extra `musetalk`."""
+    """Writes the three files and returns them by role; needs the extra `musetalk`."""
     with torch.device("meta"):
         whisper = {f"model.encoder.{name}": shape for name, shape in shapes_of(WhisperEncoder(WHISPER_TINY)).items()}
     shapes = {UNET: shapes_of(make_unet(PUBLISHED)), VAE: shapes_of(make_vae(PUBLISHED)), WHISPER: whisper}

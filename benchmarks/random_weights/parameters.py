@@ -1,4 +1,4 @@
-"""A value for every parameter of a network, from its name alone."""
+"""Reproducible values for all parameters of a network."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 
 def made_up(shapes: Mapping[str, tuple[int, ...]], gain: float = 0.7) -> dict[str, Tensor]:
-    """Return a value for every parameter; each depends on its name and shape alone.
+    """Returns a value for every parameter, which depends only on its name and shape.
 
     Args:
-        shapes: Shapes by name.
-        gain: Of matrices and kernels. At .7 networks paint grey shades, at 1 black and white.
+        shapes: Shapes by parameter name.
+        gain: Gain of matrices and kernels. At .7 generators output shades of grey, at 1 black and white.
     """
     parameters = {}
     for name, shape in shapes.items():
@@ -32,6 +32,6 @@ def made_up(shapes: Mapping[str, tuple[int, ...]], gain: float = 0.7) -> dict[st
 
 
 def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of what inference uses of a network, which may lie on the meta device."""
+    """Returns the shapes of the inference parameters of a network, which may be on the meta device."""
     state = network.state_dict()
     return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith("num_batches_tracked")}

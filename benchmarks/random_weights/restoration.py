@@ -1,4 +1,4 @@
-"""A few nodes in place of GFPGAN."""
+"""A small stand-in for GFPGAN."""
 
 from __future__ import annotations
 

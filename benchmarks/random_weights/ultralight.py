@@ -1,4 +1,4 @@
-"""Ultralight: the generator in any of its published sizes, and ONNX graphs of a few nodes for what it hears with."""
+"""Ultralight: the generator in its published sizes, and small ONNX stand-ins for its audio encoders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.engines.ultralight.network import UltralightNetwork
 
 
 def save_ultralight(path: Path, audio_kind: AudioKind = "hubert", num_frames: int = 8, width: int = 32) -> Path:
-    """Write a generator's checkpoint as the training script leaves it."""
+    """Writes a generator checkpoint in the format of the training script."""
     with torch.device("meta"):
         shapes = shapes_of(UltralightNetwork(audio_kind, num_frames, width))
     torch.save(made_up(shapes), path)
@@ -27,7 +27,7 @@ def save_ultralight(path: Path, audio_kind: AudioKind = "hubert", num_frames: in
 def random_network(
     audio_kind: AudioKind = "hubert", num_frames: int = 8, width: int = 16, seed: int = 0
 ) -> UltralightNetwork:
-    """A generator whose output depends on all of its input."""
+    """Returns a generator whose output depends on all inputs."""
     torch.manual_seed(seed)
     network = UltralightNetwork(audio_kind, num_frames, width)
     for module in network.modules():
@@ -48,7 +48,7 @@ def save_model(
     path: Path,
     **weights: NDArray[Any],
 ) -> Path:
-    """Write an ONNX file."""
+    """Writes an ONNX file."""
     graph = helper.make_graph(
         nodes,
         "small",
@@ -61,7 +61,7 @@ def save_model(
 
 
 def save_hubert(path: Path, *, with_mask: bool = False, num_features: int = 1024) -> Path:
-    """A convolution in place of HuBERT: row r sees samples 320 r to 320 r + 400, and its two neighbours' rows."""
+    """Stand-in for HuBERT: row r depends on samples 320 r to 320 r + 400 and on its two neighbours."""
     kernel = np.random.default_rng(3).normal(0, 0.05, (num_features, 1, 400)).astype(np.float32)
     nodes = [
         helper.make_node("Unsqueeze", ["wave", "axis"], ["channel"]),
@@ -84,7 +84,7 @@ def save_hubert(path: Path, *, with_mask: bool = False, num_features: int = 1024
 
 
 def save_wenet(path: Path) -> Path:
-    """In place of the encoder: sums of the chunk's bands, and what offset and caches hold, told apart by their size."""
+    """Stand-in for the encoder: sums of the chunk's bands, the offset and the caches, distinguishable by magnitude."""
     weight = np.random.default_rng(4).normal(0, 0.1, (67 * 80, 512)).astype(np.float32)
     nodes = [
         helper.make_node("Reshape", ["a", "flat"], ["row"]),
@@ -109,7 +109,7 @@ def save_wenet(path: Path) -> Path:
 
 
 def save_generator(path: Path, batch: int | str = 1) -> Path:
-    """In place of the generator: the reference's colours, darker by the masked picture and by the sound's mean."""
+    """Stand-in for the generator: the reference's colours, darkened by the masked picture and the audio mean."""
     nodes = [
         helper.make_node("Slice", ["x", "zero", "three", "one"], ["reference"]),
         helper.make_node("Slice", ["x", "three", "six", "one"], ["masked"]),

@@ -13,17 +13,17 @@ from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, Size, expe
 
 
 def save_wav2lip(path: Path, size: int = 96) -> Path:
-    """Write a checkpoint as Wav2Lip's own are."""
+    """Writes a checkpoint in Wav2Lip's format."""
     torch.save({"state_dict": made_up(expected_shapes(_known(size)))}, path)
     return path
 
 
 def save_wav2lip_onnx(path: Path, size: int = 96) -> Path:
-    """Export the network of `save_wav2lip`, its batch free."""
+    """Exports the network of `save_wav2lip` with a dynamic batch size."""
     network = Wav2LipNetwork(_known(size))
     network.load_state_dict(made_up(expected_shapes(_known(size))), strict=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the exporter of today needs another package
+        warnings.simplefilter("ignore", DeprecationWarning)  # the current exporter needs another package
         torch.onnx.export(
             network.eval(),
             (torch.zeros(1, 1, MEL_BANDS, WINDOW_COLUMNS), torch.zeros(1, 6, size, size)),
