@@ -2,8 +2,8 @@
 
     python -m benchmarks.live.floor --render-s 0.045 --turns 10
 
-The real routes send grey frames that take the given time; measured like `benchmarks.live.latency`, for machines that are
-too busy to render.
+The real routes send grey frames that take the given time; measured like `benchmarks.live.latency`, for machines that
+are too busy to render.
 """
 
 from __future__ import annotations
