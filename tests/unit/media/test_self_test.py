@@ -36,5 +36,5 @@ def test_other_pictures_are_noticed(tmp_path: Path) -> None:
         compare_pictures(out, shown[:5])
     with pytest.raises(MediaError, match="Frame 0"):
         compare_pictures(out, shown[::-1])
-    with pytest.raises(MediaError, match="sound"):
+    with pytest.raises(MediaError, match="audio"):
         compare_pictures(tmp_path / "segment.mp4", shown)
