@@ -106,7 +106,7 @@ async def _run(work: Callable[[CancelToken], T], num_frames: int) -> T:
     return await asyncio.to_thread(work, CancelToken())
 
 
-def _shot(frames: _Frames) -> RenderSource:
+def _source(frames: _Frames) -> RenderSource:
     def cut(plan: Any, pictures: list[YuvFrame]) -> Any:
         assert [int(picture.y[0, 0]) for picture in pictures] == plan.source_index.tolist()
         return _Chunk(plan.source_index.tolist())
@@ -126,7 +126,7 @@ PLAN = _Plan(np.array([3, 4, 5, 4, 3, 2, 1], np.int32))
 
 
 async def _render(face_generators: _Painters, written: _Written, window: int) -> RunningStats:
-    return await FramePipeline(face_generators, _run, window).render(_shot(_Frames()), PLAN, written, chunk_frames=2)
+    return await FramePipeline(face_generators, _run, window).render(_source(_Frames()), PLAN, written, chunk_frames=2)
 
 
 def test_frames_are_written_in_order_however_their_faces_come() -> None:

@@ -1,4 +1,4 @@
-"""Moments of a live session on a drawn avatar, by the real engine and without Ray."""
+"""Chunks of a live session on a drawn avatar, by the real engine and without Ray."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ class Studio:
         self.opened.append(FrameReader(path, info, 2**24))
         return avatar.frames(self.opened[-1])
 
-    def moments(self, speech: NDArray[np.int16], num_moments: int) -> list[LiveChunk]:
+    def chunks(self, speech: NDArray[np.int16], num_chunks: int) -> list[LiveChunk]:
         """A session that says `speech` from its first frame on."""
         stream, state, made = SpeechStream(), None, []
         stream.push(speech)
-        for number in range(num_moments):
+        for number in range(num_chunks):
             first = number * NUM
             window = stream.window(first / FPS, (first + NUM) / FPS)
             made.append(asyncio.run(self.renderer.render(LiveChunkRequest("s", self.ref, window, first, NUM, state))))
@@ -93,15 +93,15 @@ class Studio:
         return made
 
 
-def pictures(moments: list[LiveChunk]) -> NDArray[np.float64]:
+def pictures(chunks: list[LiveChunk]) -> NDArray[np.float64]:
     """(T, H, W) luma of all frames."""
     frames = []
-    for moment in moments:
+    for chunk in chunks:
         decoder = VideoCodecContext.create("h264", "r")
-        headers = moment.pictures.headers
+        headers = chunk.pictures.headers
         start = b"\0\0\0\1"
         head = start + headers.sps + start + headers.pps
-        for sample in moment.pictures.frames:
+        for sample in chunk.pictures.frames:
             data, units = memoryview(sample), b""
             while data:
                 size = int.from_bytes(data[:4], "big")
@@ -126,13 +126,13 @@ def voice(sample_speech: Path) -> NDArray[np.int16]:
 
 @pytest.fixture(scope="module")
 def silent(studio: Studio) -> list[LiveChunk]:
-    return studio.moments(np.zeros(0, np.int16), 12)
+    return studio.chunks(np.zeros(0, np.int16), 12)
 
 
 def test_speech_moves_the_mouth_and_nothing_else(
     studio: Studio, silent: list[LiveChunk], voice: NDArray[np.int16]
 ) -> None:
-    idle, spoken = pictures(silent), pictures(studio.moments(voice, 12))
+    idle, spoken = pictures(silent), pictures(studio.chunks(voice, 12))
     assert len(idle) == len(spoken) == 12 * NUM
     difference = np.abs(spoken - idle).mean(0)
     side = difference.shape[0]
@@ -140,12 +140,12 @@ def test_speech_moves_the_mouth_and_nothing_else(
     assert difference[: side // 4].mean() < 1.5, "the forehead, but for the encoder"
 
 
-def test_the_same_request_gives_the_same_moment(studio: Studio, silent: list[LiveChunk]) -> None:
-    again = studio.moments(np.zeros(0, np.int16), 3)
-    assert [moment.pictures for moment in again] == [moment.pictures for moment in silent[:3]]
+def test_the_same_request_gives_the_same_chunk(studio: Studio, silent: list[LiveChunk]) -> None:
+    again = studio.chunks(np.zeros(0, np.int16), 3)
+    assert [chunk.pictures for chunk in again] == [chunk.pictures for chunk in silent[:3]]
 
 
-def test_an_avatar_in_a_bucket_gives_the_same_moments(
+def test_an_avatar_in_a_bucket_gives_the_same_chunks(
     studio: Studio, silent: list[LiveChunk], s3: S3Server, tmp_path: Path
 ) -> None:
     files = open_files(PipelineConfig(data_dir=tmp_path, files=s3.new_bucket()))
@@ -156,8 +156,8 @@ def test_an_avatar_in_a_bucket_gives_the_same_moments(
     renderer = LiveRenderer(studio.config, studio.engine, Machine(), _run, studio._open, files)
     window = SpeechStream().window(0.0, NUM / FPS)
     for _ in range(2):
-        moment = asyncio.run(renderer.render(LiveChunkRequest("s", studio.ref, window, 0, NUM, None)))
-        assert moment.pictures == silent[0].pictures
+        chunk = asyncio.run(renderer.render(LiveChunkRequest("s", studio.ref, window, 0, NUM, None)))
+        assert chunk.pictures == silent[0].pictures
     opened = [path for path in tmp_path.rglob("*.npz") if path.is_file()]
     assert opened, "it was fetched to this machine"
 
@@ -177,17 +177,17 @@ def test_moments_show_what_the_source_shows_as_well_in_their_last_frame_as_in_th
 
 def test_the_avatar_plays_to_and_fro_and_its_source_is_opened_once(studio: Studio) -> None:
     before = len(studio.opened)
-    moments = studio.moments(np.zeros(0, np.int16), 2 * NUM_FRAMES // NUM)
-    assert len(moments) == 2 * NUM_FRAMES // NUM
-    assert len(studio.opened) - before <= 1, "each moment reads on where the last one ended"
+    chunks = studio.chunks(np.zeros(0, np.int16), 2 * NUM_FRAMES // NUM)
+    assert len(chunks) == 2 * NUM_FRAMES // NUM
+    assert len(studio.opened) - before <= 1, "each chunk reads on where the last one ended"
 
 
 def test_a_still_nods_with_what_is_said_and_is_opened_once(
     sample_portrait: Path, voice: NDArray[np.int16], tmp_path: Path
 ) -> None:
     studio = Studio(Portrait(sample_portrait, tmp_path), tmp_path)
-    idle = pictures(studio.moments(np.zeros(0, np.int16), 10))
-    spoken = pictures(studio.moments(voice[: RATE // 2], 10))
+    idle = pictures(studio.chunks(np.zeros(0, np.int16), 10))
+    spoken = pictures(studio.chunks(voice[: RATE // 2], 10))
     eyes = np.s_[:, 180:230, 190:330]  # which no mouth moves
     moved = np.abs(spoken[eyes] - idle[eyes]).mean((1, 2))
     assert moved[:2].max() < 1, "but for the encoder"

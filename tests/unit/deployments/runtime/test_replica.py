@@ -69,10 +69,10 @@ def test_threads_are_used_again_and_hanging_ones_replaced(hung: threading.Event)
 
 def test_nobody_is_let_in_to_work_that_hangs(hung: threading.Event) -> None:
     threads = Threads("FaceSynthesis")
-    room = CallGate(threads)
+    gate = CallGate(threads)
 
     async def enter(attempt: int) -> None:
-        async with room.enter(CallContext("job", attempt=attempt)):
+        async with gate.enter(CallContext("job", attempt=attempt)):
             pass
 
     async def run() -> None:
@@ -90,11 +90,11 @@ def test_nobody_is_let_in_to_work_that_hangs(hung: threading.Event) -> None:
 
 
 def test_of_two_that_come_together_one_is_told_to_come_again_before_the_other_begins() -> None:
-    room, story = CallGate(Threads("FaceSynthesis")), []
+    gate, story = CallGate(Threads("FaceSynthesis")), []
 
     async def enter(name: str) -> None:
         try:
-            async with room.enter(CallContext("job", attempt=2)):
+            async with gate.enter(CallContext("job", attempt=2)):
                 story.append(f"{name} begins")
         except CapacityError:
             story.append(f"{name} is refused")
@@ -108,17 +108,17 @@ def test_of_two_that_come_together_one_is_told_to_come_again_before_the_other_be
 
 def test_one_that_waits_to_be_alone_is_refused_when_the_work_before_it_hangs(hung: threading.Event) -> None:
     threads = Threads("FaceSynthesis")
-    room = CallGate(threads)
+    gate = CallGate(threads)
 
     async def hang() -> None:
-        async with room.enter(CallContext("job", attempt=1)):
+        async with gate.enter(CallContext("job", attempt=1)):
             await threads.run(lambda token: hung.wait(), 1.0)
 
     async def run() -> None:
         hanging = asyncio.create_task(hang())
         await asyncio.sleep(0)
         with pytest.raises(CapacityError, match="hangs"):
-            async with room.enter(CallContext("job", attempt=2)):
+            async with gate.enter(CallContext("job", attempt=2)):
                 pytest.fail("it is let in to a replica that will be replaced")
         with pytest.raises(StageTimeoutError):
             await hanging
