@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,8 +28,6 @@ _RAY_SETTINGS = {
     "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
     # Tracebacks without carets: placing them parses the source line, which can crash (see `media.array_files`).
     "PYTHONNODEBUGRANGES": "1",
-    # Nothing in the working directory is imported by any process.
-    "PYTHONSAFEPATH": "1",
 }
 # Read when Ray is imported. If off, the node is 127.0.0.1 and Ray's servers, metrics included, listen on loopback; if
 # on, the default on Linux, they listen on every address.
@@ -52,21 +50,25 @@ def private_files() -> Iterator[None]:
 
 
 @contextmanager
-def python_path() -> Iterator[None]:
-    """Put the checkout on the import path of processes started in the block.
+def import_path() -> Iterator[None]:
+    """Make processes started in the block import from the checkout and never from their working directory.
 
-    Ray's `runtime_env` does the same, but then Ray cannot use its prestarted workers, and a service of eight replicas
-    starts 4 s later.
+    Ray's `runtime_env` could set the path, too, but then Ray cannot use its prestarted workers, and a service of eight
+    replicas starts 4 s later.
     """
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), before)))
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), before["PYTHONPATH"])))
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
-        yield
+        # Ray puts the working directory first on the path of every worker, and workers inherit it.
+        with chdir(ROOT):
+            yield
     finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import chdir, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from errors import ConfigError
 from launch.data_folder import TableFile, checked_table
-from launch.environment import ROOT, private_files, python_path, restore_sigterm, set_ray_variables
+from launch.environment import import_path, private_files, restore_sigterm, set_ray_variables
 from launch.folder_lock import locked_folder
 from launch.front_proxy import FrontProxy, haproxy_binary
 from launch.port import free_port
@@ -140,8 +140,7 @@ def _deployed(
 
     try:
         log.take_over_ray()
-        # Ray puts the working directory first on the path of every worker, and workers inherit it.
-        with private_files(), python_path(), restore_sigterm(), chdir(ROOT):
+        with private_files(), import_path(), restore_sigterm():
             ray.init(
                 address="local",
                 namespace="serve",

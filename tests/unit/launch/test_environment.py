@@ -1,0 +1,28 @@
+"""What processes of a local service inherit, and that the process that starts them keeps its own environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch.environment import ROOT, import_path
+from tests.hostile_folder import imported_modules, make_hostile_folder
+
+
+def test_processes_import_from_the_checkout_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_hostile_folder(tmp_path / "cwd")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    with import_path():
+        assert Path.cwd() == ROOT
+        code = "import errors; print(errors.__file__)"
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == str(ROOT / "errors.py"), done.stderr
+    assert imported_modules(folder) == []
+    assert Path.cwd() == folder
+    assert os.environ["PYTHONPATH"] == "elsewhere" and "PYTHONSAFEPATH" not in os.environ
