@@ -64,7 +64,7 @@ class ModelCache(Generic[T]):
         """
         entry = self._entries.get(name)
         if entry is None:
-            self._make_room()
+            self._evict_idle()
             loading = asyncio.create_task(self._threads.run(lambda token: load(), self._memory.load_timeout_s))
             entry = self._entries[name] = _Entry(loading)
         entry.num_users += 1
@@ -92,7 +92,7 @@ class ModelCache(Generic[T]):
         for name in [name for name in self._idle() if self._entries[name].used_at < oldest]:
             self._drop(name)
 
-    def _make_room(self) -> None:
+    def _evict_idle(self) -> None:
         idle = self._idle()
         while len(self._entries) >= self._memory.max_loaded and idle:
             self._drop(idle.pop(0))
