@@ -43,9 +43,9 @@ def main(runs: Annotated[int, typer.Option(min=1, help="Jobs measured, one after
         with running_service(data_dir=folder / "data") as url:
             create_avatar(Lipwright(url), make_avatar(512, 512, 10.0, folder))
             times = [_first_picture_s(browser, url, speech) for _ in range(runs + 1)][1:]  # the first run warms caches
-    for what, column in zip(("first segment is told", "first picture is seen"), zip(*times, strict=True), strict=True):
+    for what, column in zip(("first segment announced", "first frame shown"), zip(*times, strict=True), strict=True):
         values = ", ".join(f"{seconds:.2f}" for seconds in column)
-        print(f"{what} after {values} s; median {statistics.median(column):.2f}, least {min(column):.2f}")
+        print(f"{what}: {values} s; median {statistics.median(column):.2f}, minimum {min(column):.2f}")
 
 
 def _first_picture_s(browser: Any, url: str, speech: Path) -> tuple[float, float]:

@@ -23,7 +23,7 @@ def check_labels(settings: LabelsConfig, data_dir: Path, now: datetime) -> Check
         off = " and ".join(name for name in ("metadata", "c2pa") if not getattr(settings, name))
         return warning(_NAME, f"switched off: labels.{off}", expected, "See docs/labels.md for who asks for it.")
     if settings.certificate is None:
-        found = "results are signed with a test certificate of this service, which nobody trusts"
+        found = "results are signed with an untrusted test certificate of this service"
         return warning(_NAME, found, "a certificate of yours", _MEND)
     try:
         labeller = Labeller(settings, data_dir)

@@ -73,7 +73,7 @@ def compare(whole: MouthBlock, stream: MouthBlock) -> tuple[float, float, int, f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
-    parser.add_argument("--lead", type=float, help="Seconds of sound that are there before somebody begins to speak.")
+    parser.add_argument("--lead", type=float, help="Seconds of audio buffered before speech starts.")
     options = parser.parse_args()
     features, network, rows = SpeechFeatures(), SpeechToMouth(), []
     print("| clip | opening r | mean r | lag (frames) | movement ratio | gate difference |\n|---|---|---|---|---|---|")

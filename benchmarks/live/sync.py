@@ -178,7 +178,7 @@ def _ms(seconds: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
 def _microphone(session: LiveSession, is_over: threading.Event) -> None:
     """Sends the sample speech repeatedly in real time; what a busy machine missed is sent at once."""
     sound, size = speech(), round(_PIECE_S * RATE) * 2
-    with suppress(ConnectionFailedError):  # whoever iterates is told
+    with suppress(ConnectionFailedError):  # the iterating coroutine gets the error
         while not is_over.is_set():
             began, sent = time.monotonic(), 0
             while sent < len(sound):
