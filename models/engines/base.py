@@ -31,7 +31,7 @@ class EngineOptions(BaseModel):
 class GeneratorOptions(EngineOptions):
     """Options of engines whose generator works on batches of boxes."""
 
-    match_colour: bool = Field(True, description="Remove the difference in colour along the edge of the painted face.")
+    match_colour: bool = Field(True, description="Remove the colour difference along the edge of the generated face.")
     precision: Literal["fp32", "auto"] = Field(
         "auto", description="auto: half precision where it is fast and, with these weights, hardly differs."
     )

@@ -107,7 +107,7 @@ class EngineCatalog:
         """Refuse an engine that cannot do a job, before anything is promised.
 
         Raises:
-            OptionError: There is none of that name, or it lacks weights; the message says how they are added.
+            OptionError: There is none of that name, or its weights are missing; the message says how to add them.
         """
         for part in self._parts(name):
             lacking = [
@@ -117,7 +117,7 @@ class EngineCatalog:
             ]
             if lacking:
                 what = ", ".join(role.title for role in lacking)
-                raise OptionError(f"engine {name}: it lacks {what}. Add it: {lacking[0].add_command}")
+                raise OptionError(f"engine {name}: missing {what}. Add it: {lacking[0].add_command}")
 
     def engine(self, name: str) -> Engine:
         """Return an engine, or a variant of one, with the steps on top of it named behind pluses.

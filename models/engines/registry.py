@@ -85,7 +85,7 @@ def post_processor_class(name: str) -> PostProcessorClass:
         ConfigError: It cannot be imported.
     """
     if name not in POST_PROCESSORS:
-        raise OptionError(f"engine: expected behind the plus one of {', '.join(POST_PROCESSORS)}, found {name[:80]!r}.")
+        raise OptionError(f"engine: expected one of {', '.join(POST_PROCESSORS)} after the plus, found {name[:80]!r}.")
     return cast(PostProcessorClass, _resolved(POST_PROCESSORS[name]))
 
 

@@ -104,7 +104,7 @@ def test_restoration_changes_what_an_engine_painted(made: Made) -> None:
     [
         ("musetalk", "lipwright models add FILE_OR_URL --engine musetalk --role unet"),
         ("wav2lip:gan", "expected one of warp, "),
-        ("warp+magic", "expected behind the plus one of restoration"),
+        ("warp+magic", "expected one of restoration after the plus"),
     ],
 )
 def test_what_cannot_be_done_is_refused_at_the_door(made: Made, engine: str, told: str) -> None:

@@ -191,7 +191,7 @@ class DeepSpeechAudioEncoder:
         first = int(rows.min()) // piece_rows
         for index in range(first, int(rows.max()) // piece_rows + 1):
             if should_stop():
-                raise CancelledJobError("The speech was not listened to until its end.")
+                raise CancelledJobError("Cancelled while computing audio features.")
             parts.append(self._pieces.get_or_compute((file, index), partial(self._run, samples, index, statistics)))
         windows = np.concatenate(parts)[rows - first * piece_rows].transpose(0, 2, 1)  # (T, 29, 5)
         return DinetFeatures(np.ascontiguousarray(windows), gate_of_frames(samples, level, span))

@@ -178,7 +178,7 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
     """
 
     title: ClassVar[str] = (
-        "DINet: the mouth of a face crop, painted at 416 x 320 or, with HeyGem's files, 256 x 256, by your weights"
+        "DINet: generates the mouth of a face crop at 416 x 320 or, with HeyGem's files, 256 x 256; needs your weights"
     )
     name = "dinet"
     weights: ClassVar[tuple[WeightsSpec, ...]] = ROLES

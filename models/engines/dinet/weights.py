@@ -124,20 +124,20 @@ ROLES: Final = (
     ),
     WeightsSpec(
         name="speech",
-        title="What the generator hears: DeepSpeech 0.1 (original) or HeyGem's wenet encoder, exported to ONNX",
+        title="Audio encoder: DeepSpeech 0.1 (original) or HeyGem's WeNet encoder, exported to ONNX",
         licence="DeepSpeech 0.1: MPL-2.0. HeyGem's encoder: DUIX.COM Community License.",
         mismatch=speech_mismatch,
     ),
     WeightsSpec(
         name="landmarks",
-        title="HeyGem's landmarks (pfpld_robust_sim_bs1_8003.onnx); without them our own are used",
+        title="HeyGem's landmarks (pfpld_robust_sim_bs1_8003.onnx); optional, replaces our own",
         licence="DUIX.COM Community License.",
         mismatch=landmarks_mismatch,
         is_required=False,
     ),
     WeightsSpec(
         name="detector",
-        title="HeyGem's face detector (scrfd_500m_bnkps or scrfd_10g_kps); serves its landmarks, unused without them",
+        title="HeyGem's face detector (scrfd_500m_bnkps or scrfd_10g_kps); used only with its landmarks",
         licence="InsightFace's models: non-commercial research only.",
         mismatch=detector_mismatch,
         is_required=False,

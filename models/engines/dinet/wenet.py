@@ -284,7 +284,7 @@ class WenetAudioEncoder:
         start, parts = plan.piece_of(int(rows.min())), []
         for index in range(start, plan.piece_of(int(rows.max())) + 1):
             if should_stop():
-                raise CancelledJobError("The speech was not listened to until its end.")
+                raise CancelledJobError("Cancelled while computing audio features.")
             make = partial(self._run, plan, samples, index)
             parts.append(self._pieces.get_or_compute((file, plan, index), make))
         heard = np.concatenate(parts)

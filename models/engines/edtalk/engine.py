@@ -37,7 +37,7 @@ class EdTalkEngine(StatelessEngine[MelFeatures, BoxPlan, BoxChunk]):
     """
 
     title: ClassVar[str] = (
-        "EdTalk: the lower face, painted at 256 x 256 from the whole upright face by weights that you bring"
+        "EdTalk: generates the lower face at 256 x 256 from the whole aligned face; needs your weights"
     )
     weights: ClassVar[tuple[WeightsSpec, ...]] = (GENERATOR_ROLE,)
     name = "edtalk"

@@ -90,7 +90,7 @@ class EdTalkFaceGenerator:
         seen: dict[int, NDArray[np.uint8]] = {}
         for face in range(chunk.num_faces):
             if should_stop():
-                raise CancelledJobError(f"{face} of {chunk.num_faces} faces were painted.")
+                raise CancelledJobError(f"{face} of {chunk.num_faces} faces were generated.")
             crop, matrix = int(chunk.crop[face]), chunk.arrays[MATRIX][face]
             if crop not in seen:
                 seen[crop] = aligned_rgb(chunk.region(crop), chunk.colour, matrix, chunk.boxes[face], SIDE)

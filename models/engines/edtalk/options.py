@@ -19,7 +19,7 @@ class EdTalkOptions(EngineOptions):
     paste: Literal["soft", "square"] = Field(
         "soft", description="`soft` mixes the lower face in, `square` nearly the whole face, as facefusion does."
     )
-    match_colour: bool = Field(True, description="Take out what a soft face differs in light along its edge.")
+    match_colour: bool = Field(True, description="Remove the colour difference along the edge of the generated face.")
     mel_offset: int = Field(
-        0, ge=-MAX_OFFSET, le=MAX_OFFSET, description="Frames of 40 ms by which the heard window is moved."
+        0, ge=-MAX_OFFSET, le=MAX_OFFSET, description="Shift of the audio window, in frames of 40 ms."
     )

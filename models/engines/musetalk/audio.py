@@ -81,7 +81,7 @@ class WhisperAudioEncoder:
         parts = []
         for start in range(first // WINDOW_ROWS * WINDOW_ROWS, stop, WINDOW_ROWS):
             if should_stop():
-                raise CancelledJobError("The speech was not listened to until its end.")
+                raise CancelledJobError("Cancelled while computing audio features.")
             window = self._window(samples, start // WINDOW_ROWS)
             parts.append(window[max(first - start, 0) : stop - start])
         return np.concatenate(parts)

@@ -34,7 +34,7 @@ class MuseTalkEngine(BoxEngine[WhisperFeatures, MuseTalkPlan]):
         ConfigError: An option cannot be used.
     """
 
-    title: ClassVar[str] = "MuseTalk: the lower half of the face, at 256 pixels, by weights that you bring; wants a GPU"
+    title: ClassVar[str] = "MuseTalk: generates the lower half of the face at 256 x 256; needs your weights and a GPU"
     weights: ClassVar[tuple[WeightsSpec, ...]] = ROLES
     name = "musetalk"
 

@@ -155,7 +155,7 @@ def _diffusers() -> Any:
     try:
         import diffusers
     except ImportError as error:
-        raise ConfigError("musetalk: needs the extra of that name: pip install -e '.[musetalk]'.") from error
+        raise ConfigError("musetalk needs the extra `musetalk`: pip install -e '.[musetalk]'.") from error
     return diffusers
 
 

@@ -13,22 +13,25 @@ from models.engines.paste.blend import PasteStyle
 class MuseTalkOptions(EngineOptions):
     """The engine's section of the settings."""
 
-    model: Literal["1.5", "1"] = Field("1.5", description="Which publication the U-Net is of; the file does not say.")
+    model: Literal["1.5", "1"] = Field("1.5", description="Published version of the U-Net; the file does not tell.")
     bbox_shift: float = Field(
         0.0,
         ge=-32,
         le=32,
-        description="Moves what is painted down, in pixels of the 256; mouths open wider.",
+        description="Moves the generated region down, in pixels of 256; mouths open wider.",
     )
     paste: PasteStyle = Field("soft", description="A soft lower face, or the whole box as a rectangle.")
-    match_colour: bool = Field(True, description="Bring the painted face to the frame's brightness along the seam.")
+    match_colour: bool = Field(True, description="Remove the colour difference along the edge of the generated face.")
     precision: Literal["auto", "half", "fp32"] = Field(
         "auto",
         description="half: fp16 on a GPU, bf16 on a CPU that has it, if these weights then give the same pictures; "
         "auto: the same on a GPU, fp32 on a CPU, where the trial takes half a minute.",
     )
     batch_size: int = Field(
-        0, ge=0, le=64, description="Faces painted at a time; 0: 1 on a CPU, 8 on a GPU. Part of what fixes the bytes."
+        0,
+        ge=0,
+        le=64,
+        description="Faces per batch; 0: 1 on a CPU, 8 on a GPU. Must be equal on all replicas, or results differ.",
     )
     max_kept_latents: int = Field(
         2048,

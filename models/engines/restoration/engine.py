@@ -37,7 +37,7 @@ from models.engines.restoration.weights import RESTORATION_ROLE
 class Restoration:
     """Implements `models.engines.protocol.PostProcessor`."""
 
-    title: ClassVar[str] = "Sharpens what an engine painted, by a network that you bring (GFPGAN, CodeFormer)"
+    title: ClassVar[str] = "Sharpens generated faces with GFPGAN or CodeFormer; needs your weights"
     weights: ClassVar[tuple[WeightsSpec, ...]] = (RESTORATION_ROLE,)
 
     def __init__(self, settings: EngineSettings) -> None:

@@ -55,7 +55,7 @@ def fixed_batches(
     num = len(arrays[0])
     for start in range(0, num, size):
         if should_stop():
-            raise CancelledJobError(f"{start} of {num} faces were painted.")
+            raise CancelledJobError(f"{start} of {num} faces were generated.")
         rows = np.arange(start, start + size).clip(0, num - 1)
         yield tuple(np.ascontiguousarray(array[rows]) for array in arrays), min(size, num - start)
 
@@ -224,7 +224,7 @@ class SharedBatches:
         with self._changed:
             while not order.is_over:
                 if order.should_stop():
-                    raise CancelledJobError(f"{order.num_done} of {len(order.out)} faces were painted.")
+                    raise CancelledJobError(f"{order.num_done} of {len(order.out)} faces were generated.")
                 if not self._is_led:
                     self._is_led = True
                     return True

@@ -38,7 +38,7 @@ class UltralightEngine(BoxEngine[UltralightFeatures, UltralightPlan]):
         ConfigError: An option cannot be used, or it is not clear which audio features the generator takes.
     """
 
-    title: ClassVar[str] = "Ultralight: a small network that was trained for the one person it shows, which you bring"
+    title: ClassVar[str] = "Ultralight: a small network trained for a single person; needs your weights"
     name = "ultralight"
     version = "1"
     weights: ClassVar[tuple[WeightsSpec, ...]] = ROLES

@@ -70,7 +70,7 @@ class HubertAudioEncoder:
         rows = np.zeros((len(ids), NUM_HUBERT_FEATURES), np.float32)
         for window in np.unique(ids // _WINDOW_ROWS):
             if should_stop():
-                raise CancelledJobError("The speech was not listened to until its end.")
+                raise CancelledJobError("Cancelled while computing audio features.")
             here = ids // _WINDOW_ROWS == window
             start = max(0, int(window) * _WINDOW_ROWS - _MARGIN_ROWS)
             stop = min(num_rows, (int(window) + 1) * _WINDOW_ROWS + _MARGIN_ROWS)

@@ -13,16 +13,16 @@ class UltralightOptions(GeneratorOptions):
     """Options of the engine `ultralight`."""
 
     hears: Literal["auto", "hubert", "wenet"] = Field(
-        "auto", description="What the generator was trained with; auto: the one of the two whose file was brought."
+        "auto", description="Audio features the generator was trained on; auto: the encoder whose file was added."
     )
     paste: Literal["soft", "rectangle"] = Field(
-        "soft", description="The lower face with a soft edge, or the whole box as its authors paste it."
+        "soft", description="soft: the lower face with a soft edge; rectangle: the whole box, as its authors paste it."
     )
     batch_size: int = Field(
         0,
         ge=0,
         le=64,
-        description="Faces at a time; 0: 1 on a CPU, 16 on a GPU. Alike for all replicas, or their bytes differ.",
+        description="Faces per batch; 0: 1 on a CPU, 16 on a GPU. Must be equal on all replicas, or results differ.",
     )
 
     def batch_for(self, device: str) -> int:

@@ -163,14 +163,14 @@ ROLES: Final = (
     WeightsSpec(GENERATOR, "Generator trained for one person (.pth or .onnx)", _CODE_LICENCE, generator_mismatch),
     WeightsSpec(
         "hubert",
-        "HuBERT large for generators that hear it: pytorch_model.bin of hubert-large-ls960-ft, or an ONNX export",
+        "HuBERT large, for generators trained on it: pytorch_model.bin of hubert-large-ls960-ft, or an ONNX export",
         "Apache-2.0 (facebook/hubert-large-ls960-ft).",
         hubert_mismatch,
         alternative="wenet",
     ),
     WeightsSpec(
         "wenet",
-        "WeNet's streaming encoder (encoder.onnx of Ultralight-Digital-Human), for generators that hear it",
+        "WeNet's streaming encoder (encoder.onnx of Ultralight-Digital-Human), for generators trained on it",
         "Published without terms of its own; WeNet is Apache-2.0.",
         wenet_mismatch,
         alternative="hubert",

@@ -118,7 +118,7 @@ class WenetAudioEncoder:
         rows = np.empty((len(ids), NUM_WENET_FEATURES), np.float32)
         for i, first in enumerate(ids):
             if i % _CHUNKS_AT_A_TIME == 0 and should_stop():
-                raise CancelledJobError("The speech was not listened to until its end.")
+                raise CancelledJobError("Cancelled while computing audio features.")
             start = int(first) - _FRAMES_BEFORE
             rows[i] = self._encoder(bank.frames(start, start + CHUNK_FRAMES)).reshape(NUM_WENET_FEATURES)
         return UltralightFeatures("wenet", frame_rows("wenet", span), ids, rows, frame_gate(samples, level, span))

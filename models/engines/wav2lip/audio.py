@@ -67,7 +67,7 @@ def mel_columns(
         return columns
     for start in range(max(first, 0) // _BLOCK_COLUMNS * _BLOCK_COLUMNS, end, _BLOCK_COLUMNS):
         if should_stop():
-            raise CancelledJobError("The speech was not listened to until its end.")
+            raise CancelledJobError("Cancelled while computing audio features.")
         block = _block(samples, start)
         low, high = max(start, first), min(start + _BLOCK_COLUMNS, end)
         columns[low - first : high - first] = block[low - start : high - start]

@@ -31,9 +31,7 @@ class Wav2LipEngine(BoxEngine[MelFeatures, BoxPlan]):
         ConfigError: An option cannot be used.
     """
 
-    title: ClassVar[str] = (
-        "Wav2Lip: the lower half of the face, painted at 96 x 96 or 256 x 256 by weights that you bring"
-    )
+    title: ClassVar[str] = "Wav2Lip: generates the lower half of the face at 96 x 96 or 256 x 256; needs your weights"
     weights: ClassVar[tuple[WeightsSpec, ...]] = (GENERATOR_ROLE,)
     name = "wav2lip"
     version = "1"

@@ -16,8 +16,8 @@ class Wav2LipOptions(GeneratorOptions):
         0,
         ge=-MAX_OFFSET,
         le=MAX_OFFSET,
-        description="Frames of 40 ms by which the heard window is moved: 0 as the official script, -1 as in training "
-        "(see models/engines/wav2lip/audio.py). Where mouths are early by a frame, -1 is right.",
+        description="Shift of the audio window, in frames of 40 ms: 0 as the official script, -1 as in training "
+        "(see models/engines/wav2lip/audio.py). Use -1 if mouths are early by a frame.",
     )
     paste: PasteStyle = Field(
         "soft", description="`soft` mixes the lower face in, `rectangle` writes the whole box as the official script."
@@ -26,7 +26,7 @@ class Wav2LipOptions(GeneratorOptions):
         0,
         ge=0,
         le=128,
-        description="Faces in a batch; 0: 4 on a CPU, 16 on a GPU. Alike for all replicas, or their bytes differ.",
+        description="Faces per batch; 0: 4 on a CPU, 16 on a GPU. Must be equal on all replicas, or results differ.",
     )
     measure_batch: bool = Field(
         False, description="At start, measure for two seconds whether another batch size is faster, and log it."

@@ -54,7 +54,7 @@ def candidates(roles: Mapping[str, Sequence[WeightsSpec]], request: AddRequest) 
     if not asked:
         known = ", ".join(f"{match.engine} {match.spec.name}" for match in all_matches) or "none"
         of = f" of the role {request.role!r}" if request.role else ""
-        raise OptionError(f"expected an engine that takes files{of}; there is: {known}.")
+        raise OptionError(f"no engine takes files{of}. Available: {known}.")
     return asked
 
 
@@ -76,9 +76,9 @@ def recognise(label: str, table: TensorTable, asked: Sequence[RoleMatch]) -> Rol
         return fitting[0]
     if fitting:
         names = ", ".join(f"--engine {match.engine} --role {match.spec.name}" for match in fitting)
-        raise OptionError(f"{label}: expected a file for one match, found that several fit. Say which: {names}.")
+        raise OptionError(f"{label}: several engines can use this file. Choose one: {names}.")
     reasons = " | ".join(f"{match.engine} {match.spec.name}: {fault}" for match, fault in faults)
-    raise WeightsError(f"{label}: expected weights that an engine can use, found none that takes it. {reasons}")
+    raise WeightsError(f"{label}: no engine can use this file. {reasons}")
 
 
 Shape = tuple[int, ...]

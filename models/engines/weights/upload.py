@@ -119,7 +119,7 @@ def _pieces(source: Path, folder: Path) -> Iterator[bytes]:
             raise InputError(f"{source.name}: expected a file, found something else.")
         free = shutil.disk_usage(folder).free
         if status.st_size > free:
-            raise StorageFullError(f"{source.name}: expected room for {status.st_size} bytes, found {free}.")
+            raise StorageFullError(f"{source.name}: needs {status.st_size} bytes of disk space, {free} are free.")
         while piece := file.read(_PIECE_BYTES):
             yield piece
 

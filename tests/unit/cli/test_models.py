@@ -104,7 +104,7 @@ def test_refusals_are_one_line(data_dir: Path, tmp_path: Path) -> None:
         (sound, "--sha256", "ab" * 32): f"weights_invalid: w.safetensors: expected sha256 {'ab' * 32}, found ",
         (sound, "--engine", "nonesuch"): "option_invalid: engine: expected one of free, toy, found 'nonesuch'",
         (sound, "--name", "A B"): "option_invalid: --name: expected",
-        (sound, "--role", "mixer"): "weights_invalid: w.safetensors: expected weights that an engine can use",
+        (sound, "--role", "mixer"): "weights_invalid: w.safetensors: no engine can use this file",
         (str(tmp_path / "missing"),): "file_unusable: ",
     }
     for arguments, expected in cases.items():

@@ -105,7 +105,7 @@ def test_one_of_two_files_does(tmp_path: Path) -> None:
 
     store, room = WeightsStore(tmp_path / "weights"), EngineCatalog(PipelineConfig(data_dir=tmp_path))
     store.add(save_ultralight(tmp_path / "anna.pth", "wenet"), "ultralight")
-    with pytest.raises(OptionError, match="it lacks HuBERT.*--engine ultralight --role hubert"):
+    with pytest.raises(OptionError, match="missing HuBERT.*--engine ultralight --role hubert"):
         room.check("ultralight")
     store.add(save_wenet(tmp_path / "encoder.onnx"), "ultralight")
     room.check("ultralight")
