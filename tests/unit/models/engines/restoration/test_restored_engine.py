@@ -81,7 +81,9 @@ def test_it_shares_what_the_engine_keeps_and_hears(tmp_path: Path) -> None:
 
 def test_what_cannot_be_done_is_said_before_anything_is_promised(tmp_path: Path) -> None:
     engines = room(tmp_path)
-    with pytest.raises(OptionError, match=r"missing Face restoration.*lipwright models add FILE_OR_URL --engine restor"):
+    with pytest.raises(
+        OptionError, match=r"missing Face restoration.*lipwright models add FILE_OR_URL --engine restor"
+    ):
         engines.check("warp+restoration")
     with pytest.raises(OptionError, match="expected one of restoration after the plus"):
         engines.check("warp+polish")
