@@ -66,8 +66,8 @@ class MouthReport(_Section):
     open_share_silence: float | None = Field(description="Share of silent frames with an open mouth.")
     motion_silence: float | None = Field(
         None,
-        description="RMS brightness variation of the rendered mouth in silence, relative to its brightness: .01 to .04"
-        " if one mouth is held, .09 and more if it talks; null if not measured.",
+        description="RMS brightness variation of the rendered mouth in silence, relative to its brightness: up to .034"
+        " if one mouth is held, .07 and more if it talks; null if not measured.",
     )
     jitter: float | None = Field(
         description="RMS second difference of the lip points from frame to frame in speech, scaled to 25 fps."

@@ -85,7 +85,7 @@ def silent_motion(chunk: FaceChunk, patches: FacePatches) -> RunningStats:
     """Measures how far rendered mouths move in silence.
 
     It uses the brightness profile down the middle of the mouth in a head-fixed window. Parting lips, flickering teeth
-    and trembling edges change it; the brightness of the whole image is normalised out.
+    and trembling edges change it; brightness, and a gradient of it down the face, do not count.
 
     Args:
         chunk: N faces; only those that fully hold their mouth are measured.
@@ -99,7 +99,11 @@ def silent_motion(chunk: FaceChunk, patches: FacePatches) -> RunningStats:
     if not len(silent):
         return RunningStats()
     lines = np.stack([_lines(patches.y[face], window) for face, window in zip(silent, _windows(chunk), strict=True)])
-    return RunningStats.of(np.sqrt(np.square(lines - lines.mean(0)).mean(1)))
+    changes = lines - lines.mean(0)
+    # A head that nods changes the light from line to line by a gradient, which is no motion of the mouth.
+    gradient = np.linspace(-1, 1, lines.shape[1])
+    changes -= changes.mean(1, keepdims=True) + np.outer(changes @ gradient / (gradient @ gradient), gradient)
+    return RunningStats.of(np.sqrt(np.square(changes).mean(1)))
 
 
 def _windows(chunk: FaceChunk) -> NDArray[np.float32]:
