@@ -1,4 +1,4 @@
-"""The Python client of a Lipwright service: `from lipwright_client import Lipwright`. It knows no Ray."""
+"""The Python client of a Lipwright service: `from lipwright_client import Lipwright`. Does not need Ray."""
 
 from lipwright_client.async_client import AsyncLipwright
 from lipwright_client.async_live import AsyncLiveSession

@@ -1,4 +1,4 @@
-"""Every request of the API, described once: what is sent, and what its answer is read as. Nothing here connects."""
+"""Describes every request of the API and how to parse its response. Does no I/O."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from lipwright_client.sources import Source, Upload, is_url, upload_of
 T = TypeVar("T")
 
 UPLOAD_READ_S: Final = 3600.0
-"""Longest wait for the answer to an upload: the service fetches URL inputs before it answers (its own bound)."""
+"""Read timeout of uploads: the service downloads URL inputs before it responds."""
 
-_MAX_PAGE: Final = 500  # jobs in one answer, the service's own bound
-_UPLOAD_WRITE_S: Final = 120.0  # a busy service takes an upload in at its own pace
+_MAX_PAGE: Final = 500  # page size limit of the service
+_UPLOAD_WRITE_S: Final = 120.0  # a busy service applies backpressure
 
 
 class AvatarFields(TypedDict, total=False):
-    """What an avatar is made of.
+    """Fields of a new avatar.
 
-    `face` is `largest`, an index by size, `point:x,y` or `box:x0,y0,x1,y1`; `face_image` a portrait of the person who
-    is meant, in its place. Without `keep` it is listed and stays; with `keep=False` it goes when it is long unused.
+    `face` is `largest`, an index by size, `point:x,y` or `box:x0,y0,x1,y1`; `face_image` is a portrait of the person,
+    as an alternative. With `keep=False` the avatar is not listed and is evicted when unused.
     """
 
     video: Required[Source]
@@ -40,13 +40,13 @@ class AvatarFields(TypedDict, total=False):
 
 
 class JobFields(TypedDict, total=False):
-    """What a job is made of.
+    """Fields of a new job.
 
-    Either `video` (a video or a still portrait) or `avatar_id`; `audio` is the speech, or `text` what is said in its
-    place by `voice`, where the service has one. `visible_label` marks the picture as synthetic. `face` and `face_image`
-    as for avatars; `loop` is `pingpong`, `loop` or `hold`; `engine` one of `engines.list()`; `priority` -1, 0 or 1;
-    `callback_url` gets a signed webhook; `metadata` comes back in every answer about the job. With an
-    `idempotency_key`, the same submission again gives the same job; without one, each call makes its own.
+    Exactly one of `video` (a video or a still portrait) and `avatar_id`, and one of `audio` and `text` (spoken by
+    `voice`). `visible_label` adds a visible AI mark. `face` and `face_image` as for avatars; `loop` is `pingpong`,
+    `loop` or `hold`; `engine` is one of `engines.list()`; `priority` is -1, 0 or 1; `callback_url` receives a signed
+    webhook; `metadata` is returned with the job. Repeating a call with the same `idempotency_key` returns the same job;
+    without one, each call creates a new job.
     """
 
     audio: Source
@@ -67,19 +67,19 @@ class JobFields(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Body:
-    """The fields and files of a submission: JSON where there are no files, else a form."""
+    """Fields and files of a request: sent as JSON, or as a multipart form if there are files."""
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     uploads: Mapping[str, Upload] = field(default_factory=dict)
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether a broken request can be repeated."""
+        """Whether the request can be retried."""
         return all(upload.is_repeatable for upload in self.uploads.values())
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[dict[str, Any]]:
-        """The arguments that httpx sends it by; opened anew for each try."""
+        """Yield the arguments for httpx; files are opened again for each try."""
         if not self.uploads:
             yield {"json": dict(self.fields)} if self.fields else {}
             return
@@ -90,17 +90,17 @@ class Body:
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One request.
+    """A request.
 
     Attributes:
         method: HTTP method.
-        path: Path below the base URL.
-        read: Makes the result of a successful answer.
-        params: Query.
-        headers: Header fields.
+        path: Path relative to the base URL.
+        read: Parses a successful response.
+        params: Query parameters.
+        headers: Headers.
         body: Fields and files.
-        read_timeout_s: Longest wait for the answer; None takes the client's.
-        removes: Whether it removes something, so that on a second try "not found" is what was asked for.
+        read_timeout_s: Read timeout; None for the client's.
+        removes: Whether the call deletes something, so that "not found" on a retry means success.
     """
 
     method: str
@@ -113,14 +113,14 @@ class Call(Generic[T]):
     removes: bool = False
 
     def timeout(self, usual: httpx.Timeout) -> httpx.Timeout:
-        """The bounds of the waits of this call, where others have the `usual` ones."""
+        """Return the timeouts of this call; `usual` are the client's."""
         if self.read_timeout_s is None:
             return usual
         return httpx.Timeout(usual.connect, read=self.read_timeout_s, write=_UPLOAD_WRITE_S)
 
 
 def create_job(fields: Mapping[str, Any]) -> Call[Job]:
-    """Submit a job of `JobFields`; safe to repeat, as it carries an idempotency key."""
+    """Submit a job with `JobFields`. Safe to retry: it carries an idempotency key."""
     given = {name: value for name, value in fields.items() if name != "idempotency_key"}
     key = str(fields.get("idempotency_key") or uuid4().hex)
     headers = {"Idempotency-Key": key}
@@ -128,17 +128,17 @@ def create_job(fields: Mapping[str, Any]) -> Call[Job]:
 
 
 def get_job(job_id: str) -> Call[Job]:
-    """Look at a job."""
+    """Get a job."""
     return Call("GET", job_path(job_id), reads(Job))
 
 
 class JobPages:
-    """The newest jobs, over as many pages as it takes.
+    """Lists jobs page by page, newest first.
 
     Args:
-        limit: How many at most.
-        status: Only jobs of this status.
-        metadata: Only jobs that bear these words.
+        limit: Maximum number of jobs.
+        status: Filter by status.
+        metadata: Filter by metadata.
     """
 
     def __init__(self, limit: int, status: str | None, metadata: Mapping[str, str] | None) -> None:
@@ -150,77 +150,77 @@ class JobPages:
         self._is_over = limit < 1
 
     def next_call(self) -> Call[JobList] | None:
-        """The call for the next page; None when there is no more to ask for."""
+        """Return the call for the next page; None after the last."""
         if self._is_over:
             return None
         page_size = min(_MAX_PAGE, self._limit - len(self.jobs))
         return Call("GET", "/v1/jobs", reads(JobList), {**self._query, "limit": str(page_size)})
 
     def take(self, page: JobList) -> None:
-        """Add the page that was asked for."""
+        """Add a received page."""
         self.jobs += page.jobs
         self._is_over = page.next_after is None or not page.jobs or len(self.jobs) >= self._limit
         self._query["after"] = str(page.next_after)
 
 
 def cancel_job(job_id: str) -> Call[Job]:
-    """Cancel a job; a finished one stays as it is."""
+    """Cancel a job."""
     return Call("POST", f"{job_path(job_id)}/cancel", reads(Job))
 
 
 def delete_job(job_id: str) -> Call[None]:
-    """Remove a finished job with its files. An unfinished one would only be cancelled: cancel first."""
+    """Delete a finished job with its files. An unfinished job would only be cancelled: cancel it first."""
     return Call("DELETE", job_path(job_id), _nothing, removes=True)
 
 
 def create_avatar(fields: Mapping[str, Any]) -> Call[Avatar]:
-    """Send an avatar of `AvatarFields`; the same again gives the same avatar."""
+    """Create an avatar with `AvatarFields`. Repeating the call returns the same avatar."""
     return Call("POST", "/v1/avatars", reads(Avatar), body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
 
 
 def live_source(avatar_id: str | None, video: Source | None) -> str | Call[Avatar]:
-    """Who speaks in a live session: an avatar that is there, or the call that sends one.
+    """Return the avatar ID of a live session, or the call that creates the avatar.
 
     Raises:
-        UploadError: Both or neither are given, or the video cannot be sent.
+        UploadError: Not exactly one is given, or the video cannot be sent.
     """
     if (avatar_id is None) == (video is None):
-        raise UploadError(f"Expected either an avatar_id or a video, found {'neither' if video is None else 'both'}.")
+        raise UploadError("Pass either avatar_id or video.")
     return avatar_id if avatar_id is not None else create_avatar({"video": video, "keep": False})
 
 
 def get_avatar(avatar_id: str) -> Call[Avatar]:
-    """Look at an avatar."""
+    """Get an avatar."""
     return Call("GET", _avatar_path(avatar_id), reads(Avatar))
 
 
 def list_avatars() -> Call[tuple[Avatar, ...]]:
-    """The avatars that are kept."""
+    """List kept avatars."""
     return Call("GET", "/v1/avatars", lambda answer: reads(AvatarList)(answer).avatars)
 
 
 def delete_avatar(avatar_id: str) -> Call[None]:
-    """Forget an avatar."""
+    """Delete an avatar."""
     return Call("DELETE", _avatar_path(avatar_id), _nothing, removes=True)
 
 
 def list_engines() -> Call[EngineList]:
-    """What a job's engine can be."""
+    """List engines."""
     return Call("GET", "/v1/engines", reads(EngineList))
 
 
 def get_voices() -> Call[Voices]:
-    """Whether texts are spoken."""
+    """List voices."""
     return Call("GET", "/v1/voices", reads(Voices))
 
 
 def get_status() -> Call[ServiceStatus]:
-    """How busy the service is."""
+    """Get the queue status."""
     return Call("GET", "/v1/status", reads(ServiceStatus))
 
 
 def job_path(job_id: str) -> str:
-    """The path of a job."""
+    """Return the path of a job."""
     return f"/v1/jobs/{quote(job_id, safe='')}"
 
 
@@ -229,10 +229,10 @@ def _avatar_path(avatar_id: str) -> str:
 
 
 def body_of(fields: Mapping[str, Any]) -> Body:
-    """The body with these fields: sources as files or, where they are URLs, as `NAME_url`.
+    """Return the body with these fields: files as uploads, URLs as `NAME_url`.
 
     Raises:
-        UploadError: A source cannot be sent.
+        UploadError: A file cannot be sent.
     """
     plain: dict[str, Any] = {}
     uploads: dict[str, Upload] = {}
@@ -246,12 +246,12 @@ def body_of(fields: Mapping[str, Any]) -> Body:
         else:
             uploads[name] = upload_of(value, name)
     if not plain and not uploads:
-        raise UploadError("Expected at least one file, URL or option, found none.")
+        raise UploadError("Pass at least one file, URL or option.")
     return Body(plain, uploads)
 
 
 def reads(kind: type[T]) -> Callable[[httpx.Response], T]:
-    """A reader of answers that are `kind` as JSON."""
+    """Return a parser for JSON responses of type `kind`."""
 
     def read(answer: httpx.Response) -> T:
         try:

@@ -1,4 +1,4 @@
-"""The client for ordinary code."""
+"""The synchronous client."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ T = TypeVar("T")
 
 
 class Transport:
-    """Carries calls and streams, and waits where it is told to."""
+    """Sends calls, reads streams, and waits between retries."""
 
     def __init__(self, http: httpx.Client, retry: RetryPolicy) -> None:
         self.retry = retry
         self._http = http
 
     def run(self, call: Call[T]) -> T:
-        """The result of a call, after as many tries as patience allows."""
+        """Send a call, with retries, and return its result."""
         retries = Retries(call, self.retry)
         while True:
             outcome = self._send(call)
@@ -44,7 +44,7 @@ class Transport:
         return call.read(outcome if retries.is_done(outcome) else checked(outcome))
 
     def read(self, stream: ResumableStream[T]) -> Iterator[T]:
-        """What a stream says, over as many connections as it takes."""
+        """Yield the items of a stream, reconnecting as needed."""
         while not stream.is_over:
             try:
                 yield from self._connection(stream)
@@ -81,59 +81,59 @@ class Transport:
 
 
 class Jobs:
-    """Jobs of the service."""
+    """The jobs of the service."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     def create(self, **fields: Unpack[JobFields]) -> Job:
-        """Submit a job; returns it as soon as the service has taken its files.
+        """Submit a job. Returns when the service has received and validated its files.
 
         Raises:
-            UploadError: A file is not there.
-            InputError: The service cannot use a file or an option.
-            CapacityError: The service stayed full.
+            UploadError: A file does not exist.
+            InputError: A file or option is invalid.
+            CapacityError: The service was full until the retry policy gave up.
         """
         return self._transport.run(calls.create_job(fields))
 
     def get(self, job_id: str) -> Job:
-        """The job as it is now."""
+        """Return the current state of a job."""
         return self._transport.run(calls.get_job(job_id))
 
     def list(
         self, limit: int = 50, status: str | None = None, metadata: Mapping[str, str] | None = None
     ) -> tuple[Job, ...]:
-        """The newest jobs first: at most `limit`, of this status, with these words."""
+        """List jobs, newest first: at most `limit`, with this status and metadata."""
         pages = calls.JobPages(limit, status, metadata)
         while (call := pages.next_call()) is not None:
             pages.take(self._transport.run(call))
         return pages.jobs
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job; a finished one stays as it is."""
+        """Cancel a job. Has no effect on a finished job."""
         return self._transport.run(calls.cancel_job(job_id))
 
     def delete(self, job_id: str) -> None:
-        """Remove a job with its files; an unfinished one is cancelled first."""
+        """Delete a job with its files. Cancels an unfinished job first."""
         self.cancel(job_id)
         self._transport.run(calls.delete_job(job_id))
 
     def events(self, job_id: str) -> Iterator[Job]:
-        """The job at every change up to its end; goes on where it was when the line breaks."""
+        """Yield the job at every change until it ends. Reconnects if the connection breaks."""
         return self._transport.read(JobEventStream(job_id, self._transport.retry))
 
     def wait(
         self, job_id: str, timeout_s: float | None = None, on_change: Callable[[Job], object] | None = None
     ) -> Job:
-        """The job when it has ended, whichever way: `job.check()` raises what went wrong.
+        """Wait until a job ends, and return it. `job.check()` raises its error, if any.
 
         Args:
-            job_id: The job.
-            timeout_s: Longest wait; None waits for as long as it takes.
+            job_id: ID of the job.
+            timeout_s: Maximum wait; None for no limit.
             on_change: Called with the job at every change.
 
         Raises:
-            WaitTimeoutError: The job goes on.
+            WaitTimeoutError: The job has not ended; it continues.
         """
         job = None
         for job in self._transport.read(JobEventStream(job_id, self._transport.retry, timeout_s)):
@@ -142,11 +142,11 @@ class Jobs:
         return self.get(job_id) if job is None else job
 
     def download(self, job_id: str, out: Target) -> int:
-        """Save the video of a job that succeeded, and return its bytes.
+        """Download the video of a job and return its size in bytes.
 
         Args:
-            job_id: The job.
-            out: A path, which then holds the whole video or what it held before; or a file open for writing.
+            job_id: ID of the job.
+            out: A path (replaced atomically), or a file open for writing.
         """
         num_bytes = 0
         with atomic_target(out) as file:
@@ -156,29 +156,29 @@ class Jobs:
         return num_bytes
 
     def preview(self, job_id: str) -> Iterator[bytes]:
-        """The video while it is rendered: pieces of a fragmented MP4 that ends with the job."""
+        """Yield the video while it is rendered: chunks of a fragmented MP4 that ends with the job."""
         return self._transport.read(PreviewStream(job_id, self._transport.retry))
 
 
 class Avatars:
-    """Avatars of the service."""
+    """The avatars of the service."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     def create(self, **fields: Unpack[AvatarFields]) -> Avatar:
-        """Send an avatar. It can be used at once; the first job waits for its analysis."""
+        """Create an avatar. It can be used at once; its first job waits for the analysis."""
         return self._transport.run(calls.create_avatar(fields))
 
     def get(self, avatar_id: str) -> Avatar:
-        """The avatar as it is now."""
+        """Return the current state of an avatar."""
         return self._transport.run(calls.get_avatar(avatar_id))
 
     def wait(self, avatar_id: str, timeout_s: float = 600.0) -> Avatar:
-        """The avatar when it is analysed, whichever way.
+        """Wait until an avatar is analysed, and return it.
 
         Raises:
-            WaitTimeoutError: The analysis goes on.
+            WaitTimeoutError: The analysis has not ended; it continues.
         """
         poll = AvatarPoll(avatar_id, timeout_s)
         while True:
@@ -188,34 +188,34 @@ class Avatars:
             time.sleep(poll.pause_s)
 
     def list(self) -> tuple[Avatar, ...]:
-        """All that are kept, the newest first."""
+        """List kept avatars, newest first."""
         return self._transport.run(calls.list_avatars())
 
     def delete(self, avatar_id: str) -> None:
-        """Forget one; refused while an unfinished job needs it."""
+        """Delete an avatar. Fails while an unfinished job uses it."""
         self._transport.run(calls.delete_avatar(avatar_id))
 
 
 class Engines:
-    """What makes faces speak."""
+    """The engines of the service."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     def list(self) -> EngineList:
-        """All engines and steps, also those whose weights are missing."""
+        """List all engines and post-processors, including those without weights."""
         return self._transport.run(calls.list_engines())
 
 
 class Lipwright:
-    """A Lipwright service.
+    """A client of a Lipwright service.
 
     Args:
-        base_url: Its address; LIPWRIGHT_URL, or port 8000 of this machine, without it.
-        api_key: An API key; LIPWRIGHT_API_KEY without it.
-        timeout_s: Bound of a connection, and of each wait for a short answer.
+        base_url: URL of the service. Default: LIPWRIGHT_URL, or http://127.0.0.1:8000.
+        api_key: API key. Default: LIPWRIGHT_API_KEY.
+        timeout_s: Timeout for connecting and for short responses, in seconds.
         retry: When and how long failed requests are retried.
-        transport: What httpx sends requests by; for proxies, certificates and tests.
+        transport: httpx transport, for proxies, certificates and tests.
         headers: Extra header fields of every request.
         patience: Deprecated name of `retry`.
     """
@@ -247,23 +247,23 @@ class Lipwright:
         on_change: Callable[[Job], object] | None = None,
         **fields: Unpack[JobFields],
     ) -> Job:
-        """Make a face speak: submit, wait, save. Whatever ends the wait early cancels the job.
+        """Submit a job, wait for it, and save its video. If the wait is interrupted, the job is cancelled.
 
         Args:
-            out: Where the video is saved; None leaves it at the service.
-            timeout_s: Longest wait for the job's end.
+            out: Where to save the video; None to leave it on the service.
+            timeout_s: Maximum wait for the job.
             on_change: Called with the job at every change.
             **fields: As for `jobs.create`.
 
         Raises:
-            ProblemError: The submission was refused, or the job failed; the class follows the code.
+            ProblemError: The request was rejected or the job failed; the subclass depends on the code.
             WaitTimeoutError: It took longer than `timeout_s`.
         """
         job = self.jobs.create(**fields)
         try:
             job = self.jobs.wait(job.id, timeout_s, on_change)
         except ConnectionFailedError:
-            raise  # nobody is there to be told
+            raise  # the service cannot be reached
         except BaseException:
             with contextlib.suppress(ClientError):
                 self.jobs.cancel(job.id)
@@ -280,18 +280,18 @@ class Lipwright:
         shows_at_once: bool = True,
         video: Source | None = None,
     ) -> LiveSession:
-        """A live session: `with` begins it, `for` gives what it shows.
+        """Return a live session: enter it with `with`, and iterate over its events.
 
         Args:
-            avatar_id: The avatar, one that is kept or was sent before.
-            sample_rate: Of the sound that is sent: 8000, 16000, 22050, 24000, 44100 or 48000.
-            shows_at_once: Whether everything counts as shown as it comes. Otherwise `showed` says how far it is, and
-                the service stays a few seconds ahead.
-            video: In place of `avatar_id`: a video or a portrait, which is sent and analysed when the session begins,
-                and not kept.
+            avatar_id: ID of the avatar.
+            sample_rate: Sample rate of the sent audio: 8000, 16000, 22050, 24000, 44100 or 48000 Hz.
+            shows_at_once: Whether received video counts as played immediately. Otherwise report the position with
+                `showed`; the service stays a few seconds ahead of it.
+            video: Video or portrait to use instead of `avatar_id`; uploaded and analysed when the session starts, and
+                not kept.
 
         Raises:
-            UploadError: There are both or neither, or there is no such file.
+            UploadError: Not exactly one of `avatar_id` and `video` is given, or the file does not exist.
         """
         source = calls.live_source(avatar_id, video)
 
@@ -304,11 +304,11 @@ class Lipwright:
         return LiveSession(self._settings, self._headers, get_avatar_id, sample_rate, shows_at_once)
 
     def voices(self) -> Voices:
-        """Whether the service speaks a `text` in place of `audio`."""
+        """Return the voices for `text`."""
         return self._transport.run(calls.get_voices())
 
     def status(self) -> ServiceStatus:
-        """How busy the service is."""
+        """Return the queue status of the service."""
         return self._transport.run(calls.get_status())
 
     def close(self) -> None:

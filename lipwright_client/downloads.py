@@ -1,4 +1,4 @@
-"""Where a download goes: a file that is whole or not there, or an open file of the caller's."""
+"""Targets of downloads: a path that is replaced atomically, or an open file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from uuid import uuid4
 
 
 class Writable(Protocol):
-    """An open file, or whatever is written to like one."""
+    """An object with a `write` method."""
 
     def write(self, piece: bytes, /) -> object:
-        """Take all of `piece`."""
+        """Write all of `piece`."""
 
 
 Target: TypeAlias = str | os.PathLike[str] | Writable
@@ -22,7 +22,7 @@ Target: TypeAlias = str | os.PathLike[str] | Writable
 
 @contextlib.contextmanager
 def atomic_target(out: Target) -> Iterator[Writable]:
-    """What to write to. A path is replaced when the block has ended well, and left as it was otherwise."""
+    """Yield a file to write to. A path is replaced if the block succeeds, and left unchanged otherwise."""
     if not isinstance(out, str | os.PathLike):
         yield out
         return

@@ -1,4 +1,4 @@
-"""Dataclasses out of JSON: by their fields, deaf to what a newer service says beyond them."""
+"""Parses JSON into dataclasses. Unknown fields, from newer services, are ignored."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 def from_json(kind: type[T], value: Any) -> T:
-    """An instance of the dataclass `kind` with the fields that `value` has; a field named `raw` takes `value` itself.
+    """Return an instance of the dataclass `kind`. A field named `raw` receives `value` itself.
 
     Raises:
-        UnexpectedAnswerError: `value` is no object, or lacks a field that has no default.
+        UnexpectedAnswerError: `value` is not an object, or a required field is missing.
     """
     if not isinstance(value, Mapping):
         raise UnexpectedAnswerError(f"{kind.__name__}: expected a JSON object, found {type(value).__name__}.")
@@ -51,7 +51,7 @@ def _read(hint: Any, value: Any, place: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_json(hint, value)
     if hint is datetime:
-        return _moment(value, place)
+        return _datetime(value, place)
     return value
 
 
@@ -59,7 +59,7 @@ def _is_mapping(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Mapping)
 
 
-def _moment(value: Any, place: str) -> datetime:
+def _datetime(value: Any, place: str) -> datetime:
     try:
         return datetime.fromisoformat(value)
     except (TypeError, ValueError) as error:

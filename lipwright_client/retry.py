@@ -16,10 +16,10 @@ from lipwright_client.errors import ConnectionFailedError, Problem, UnexpectedAn
 from lipwright_client.from_json import from_json
 
 _RETRY_STATUSES = (409, 429, 502, 503, 504)
-"""Answers after which the same request may succeed: a problem has to say so as well, a gateway's own page need not."""
+"""Statuses that may be retried: problems only if they are `retryable`, pages of a gateway always."""
 _GATEWAY_STATUSES = (502, 503, 504)
 _RETRY_LIKE_DISCONNECT = ("stage_timeout", "voice_failed")
-"""Problems of the request itself, which may come again each time: tried as often as a line that broke."""
+"""Problems that may be caused by the request itself: retried at most `max_reconnects` times."""
 _MIN_DELAY_S, _MAX_DELAY_S = 0.25, 8.0
 _DEFAULT_RETRY_S = 1.0
 
@@ -66,7 +66,7 @@ def _warn(old: str, new: str, stacklevel: int) -> None:
 
 
 class Retries:
-    """The tries of one call."""
+    """Retry state of one call."""
 
     def __init__(self, call: Call[Any], retry: RetryPolicy) -> None:
         self._call = call
@@ -76,10 +76,10 @@ class Retries:
         self._num_tries = 0
 
     def pause_after(self, outcome: httpx.Response | httpx.RequestError) -> float | None:
-        """Seconds to wait before the next try; None when the answer stands.
+        """Return the delay before the next try in seconds; None if the response is final.
 
         Raises:
-            ConnectionFailedError: The line broke, and there is no further try.
+            ConnectionFailedError: The connection failed and there are no tries left.
         """
         self._num_tries += 1
         if isinstance(outcome, httpx.RequestError) or _is_retried_like_disconnect(outcome):
@@ -94,7 +94,7 @@ class Retries:
         return None if is_late or not self._call.body.is_repeatable else pause_s
 
     def is_done(self, answer: httpx.Response) -> bool:
-        """Whether the answer, though no success, says that what was asked for has happened: on an earlier try."""
+        """Return whether an unsuccessful response means that an earlier try succeeded."""
         return self._call.removes and answer.status_code == 404 and self._num_tries > 1
 
 
@@ -104,13 +104,13 @@ def _is_retried_like_disconnect(answer: httpx.Response) -> bool:
 
 
 def reconnect_delay(num_reconnects: int) -> float:
-    """Seconds to wait after so many broken lines in a row; spread, so that many clients do not come at once."""
+    """Return the delay after consecutive connection errors: exponential backoff with jitter."""
     pause_s: float = min(_MAX_DELAY_S, _MIN_DELAY_S * 2 ** (num_reconnects - 1))
     return pause_s * random.uniform(0.75, 1.25)
 
 
 def retry_delay(answer: httpx.Response) -> float | None:
-    """Seconds after which the same request may succeed; None when the answer stands."""
+    """Return the delay after which the request may succeed; None if the response is final."""
     if answer.status_code not in _RETRY_STATUSES:
         return None
     problem = problem_of(answer)
@@ -121,18 +121,18 @@ def retry_delay(answer: httpx.Response) -> float | None:
 
 
 def problem_of(answer: httpx.Response) -> Problem | None:
-    """The problem document that a read answer carries, if it does."""
+    """Return the problem document of a response, if it has one."""
     with contextlib.suppress(ValueError, UnexpectedAnswerError):
         return from_json(Problem, answer.json())
     return None
 
 
 def checked(answer: httpx.Response) -> httpx.Response:
-    """The answer, if it is a success.
+    """Return the response if it is successful.
 
     Raises:
-        ProblemError: The service said no.
-        UnexpectedAnswerError: Somebody else did.
+        ProblemError: The service returned a problem.
+        UnexpectedAnswerError: The response is not from Lipwright.
     """
     if answer.is_success:
         return answer
@@ -143,6 +143,6 @@ def checked(answer: httpx.Response) -> httpx.Response:
 
 
 def connection_error(error: httpx.RequestError) -> ConnectionFailedError:
-    """What a broken line is called."""
+    """Return the exception for a connection error."""
     reason = str(error) or type(error).__name__
     return ConnectionFailedError(f"The service cannot be reached: {reason}")

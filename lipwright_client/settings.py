@@ -1,4 +1,4 @@
-"""Where the service is and how it is talked to: what the arguments and the environment say."""
+"""Connection settings, from arguments and environment variables."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the service is.
+    """Connection settings.
 
     Attributes:
-        base_url: Its address, with the path below which it is served.
-        api_key: A key of `lipwright keys add`; empty sends none.
-        timeout_s: Bound of a connection, and of each wait for the next bytes of a short answer.
+        base_url: URL of the service, including a path prefix if any.
+        api_key: API key; empty for none.
+        timeout_s: Timeout for connecting and for reading short responses, in seconds.
     """
 
     base_url: str
@@ -32,19 +32,19 @@ class Settings:
 
     @classmethod
     def of(cls, base_url: str | None, api_key: str | None, timeout_s: float) -> Settings:
-        """Arguments first, then LIPWRIGHT_URL and LIPWRIGHT_API_KEY.
+        """Return settings from the arguments, then LIPWRIGHT_URL and LIPWRIGHT_API_KEY.
 
         Raises:
-            ConnectionFailedError: That is no address.
+            ConnectionFailedError: The URL is invalid.
         """
         url = base_url or os.environ.get("LIPWRIGHT_URL", "").strip() or DEFAULT_URL
         if not url.startswith(("http://", "https://")) or not _host(url):
-            raise ConnectionFailedError(f"Expected an address such as {DEFAULT_URL}, found {url!r}.")
+            raise ConnectionFailedError(f"Invalid service URL {url!r}. Expected a URL such as {DEFAULT_URL}.")
         key = os.environ.get("LIPWRIGHT_API_KEY", "") if api_key is None else api_key
         return cls(url.rstrip("/"), key.strip(), timeout_s)
 
     def httpx_options(self, more_headers: Mapping[str, str] | None) -> dict[str, Any]:
-        """The arguments of an httpx client, sync or async, that sends `more_headers` with every request."""
+        """Return the arguments for an httpx client that sends `more_headers` with every request."""
         headers = {"User-Agent": f"lipwright-client/{VERSION}", **(more_headers or {})}
         if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"

@@ -1,4 +1,4 @@
-"""What callers give as a file: a path, bytes, an open file, or a URL that the service fetches."""
+"""Input files: a path, bytes, an open file, or a URL that the service downloads."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from lipwright_client.errors import UploadError
 
 
 class Readable(Protocol):
-    """An open file, or whatever reads like one."""
+    """An object with a `read` method."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most `size` bytes; none at the end."""
+        """Read at most `size` bytes; empty at the end."""
 
 
 Content: TypeAlias = bytes | bytearray | memoryview | Readable
 Source: TypeAlias = str | os.PathLike[str] | Content | tuple[str, Content]
-"""A path; a URL (http, https, data), which the service reads itself; bytes or a file, also as (name, content)."""
+"""A path, a URL (http, https, data), bytes, an open file, or (name, content)."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One file of a request.
+    """A file to upload.
 
     Attributes:
-        name: What the service is told that it is called.
-        source: A path, bytes, or an open file. An open file is sent from its start if it can be moved there.
+        name: File name sent to the service.
+        source: A path, bytes, or an open file. A seekable file is sent from its start.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Upload:
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether a broken request can be repeated."""
+        """Whether the request can be retried."""
         return not _is_unseekable(self.source)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[IO[bytes] | bytes | Readable]:
-        """What httpx sends: streamed, but for bytes that are in memory anyway."""
+        """Yield the content for httpx; files are streamed."""
         if isinstance(self.source, bytes):
             yield self.source
         elif isinstance(self.source, os.PathLike):
@@ -55,26 +55,26 @@ class Upload:
 
 
 def is_url(source: Any) -> bool:
-    """Whether the service is to read the source itself."""
+    """Return whether the source is a URL."""
     return isinstance(source, str) and ("://" in source or source.startswith("data:"))
 
 
 def upload_of(source: Source, field: str) -> Upload:
-    """The upload that `source` means.
+    """Return the upload for `source`.
 
     Args:
-        source: Anything but a URL.
-        field: What the source is for; names an upload that has no other name.
+        source: Any source but a URL.
+        field: Name of the form field; used as the file name if there is no other.
 
     Raises:
-        UploadError: There is no such file, or a file was opened as text.
+        UploadError: The file does not exist or was opened in text mode.
     """
     if isinstance(source, tuple):
         return Upload(source[0], _content(source[1], field))
     if isinstance(source, str | os.PathLike):
         path = PurePath(source)
         if not os.path.isfile(path):
-            raise UploadError(f"{field}: expected a file, a URL, bytes or an open file; there is no file {path}.")
+            raise UploadError(f"{field}: there is no file {path}.")
         return Upload(path.name, path)
     label = getattr(source, "name", None)
     return Upload(PurePath(label).name if isinstance(label, str) and label else field, _content(source, field))
@@ -84,7 +84,7 @@ def _content(content: Any, field: str) -> bytes | Readable:
     if isinstance(content, bytes | bytearray | memoryview):
         return bytes(content)
     if isinstance(content, io.TextIOBase):
-        raise UploadError(f"{field}: expected a file opened with mode 'rb', found one opened as text.")
+        raise UploadError(f"{field}: the file is open in text mode. Open it with mode 'rb'.")
     if not callable(getattr(content, "read", None)):
         kind = type(content).__name__
         raise UploadError(f"{field}: expected a path, a URL, bytes or an open file, found {kind}.")
@@ -100,7 +100,7 @@ def _is_unseekable(source: Any) -> bool:
 
 
 class _UnseekableReader:
-    """A pipe without its descriptor, whose size of 0 httpx would believe."""
+    """Hides the file descriptor of a pipe, from which httpx would derive a size of 0."""
 
     def __init__(self, source: Readable) -> None:
         self._source = source

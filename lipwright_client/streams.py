@@ -1,6 +1,6 @@
-"""Answers that are read while they come, and taken up again where they were when the line breaks.
+"""Streaming responses that resume where they were after a connection error.
 
-A `ResumableStream` knows what to ask for and what the bytes mean; the clients only carry bytes, and wait.
+A `ResumableStream` builds the requests and parses the data; the clients do the I/O.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from lipwright_client.retry import RetryPolicy, checked, connection_error, recon
 T = TypeVar("T")
 
 PING_S: Final = 10.0
-"""How often a stream of events says something at least: what the service documents."""
+"""Keep-alive interval of event streams, as documented by the service."""
 _SILENCE_S = 3 * PING_S
 _PIECE_READ_S = 120.0
-_PREVIEW_READ_S = 3600.0  # a preview is silent until its job's turn has come
+_PREVIEW_READ_S = 3600.0  # a preview sends nothing while its job is queued
 
 
 class ResumableStream(ABC, Generic[T]):
-    """One stream over any number of connections.
+    """A stream over any number of connections.
 
     Attributes:
-        is_over: Whether all of it was read.
-        pause_s: Seconds to wait before the next connection.
+        is_over: Whether the stream has ended.
+        pause_s: Delay before the next connection, in seconds.
     """
 
     def __init__(self, job_id: str, retry: RetryPolicy) -> None:
@@ -47,17 +47,17 @@ class ResumableStream(ABC, Generic[T]):
 
     @abstractmethod
     def request(self) -> dict[str, Any]:
-        """The next request, as the arguments of `httpx.Client.build_request`."""
+        """Return the next request as arguments of `httpx.Client.build_request`."""
 
     @abstractmethod
     def feed(self, piece: bytes) -> Iterator[T]:
-        """What the next bytes of the body mean."""
+        """Parse the next chunk of the body."""
 
     def on_response(self, answer: httpx.Response) -> bool:
-        """Look at the head of an answer (all of it, if it is no success); says whether its body is to be read.
+        """Check the response headers; return whether to read the body.
 
         Raises:
-            ProblemError: The service said no.
+            ProblemError: The service returned a problem.
         """
         pause_s = retry_delay(answer)
         if pause_s is not None and time.monotonic() + pause_s < self._refused_until:
@@ -68,14 +68,14 @@ class ResumableStream(ABC, Generic[T]):
         return True
 
     def on_end(self) -> None:
-        """The body has ended as it should."""
+        """Handle the regular end of the body."""
         self.is_over = True
 
     def on_error(self, error: httpx.RequestError) -> None:
-        """The line broke, or said nothing for too long.
+        """Handle a connection error or read timeout.
 
         Raises:
-            ConnectionFailedError: There is no further try.
+            ConnectionFailedError: There are no tries left.
         """
         self._num_reconnects += 1
         self.pause_s = reconnect_delay(self._num_reconnects)
@@ -88,12 +88,12 @@ class ResumableStream(ABC, Generic[T]):
 
 
 class JobEventStream(ResumableStream[Job]):
-    """A job at every change, up to its end.
+    """The events of a job until it ends.
 
     Args:
-        job_id: The job.
-        patience: How long broken lines are mended.
-        timeout_s: Bound of the whole; None waits for as long as the job takes.
+        job_id: ID of the job.
+        retry: Retry policy.
+        timeout_s: Timeout of the whole stream; None for none.
     """
 
     def __init__(self, job_id: str, retry: RetryPolicy, timeout_s: float | None = None) -> None:
@@ -107,7 +107,7 @@ class JobEventStream(ResumableStream[Job]):
         self._silence_s = _SILENCE_S
 
     def request(self) -> dict[str, Any]:
-        """The events from the last one on that was seen."""
+        """Return a request for the events after the last one seen."""
         self._buffer, self._fields = b"", {}
         self._silence_s = min(_SILENCE_S, max(0.05, self._remaining_s()))
         headers = {"Last-Event-ID": self._version, "Accept": "text/event-stream"}
@@ -115,14 +115,14 @@ class JobEventStream(ResumableStream[Job]):
         return {"method": "GET", "url": f"{self._path}/events", "headers": headers, "timeout": timeout}
 
     def on_response(self, answer: httpx.Response) -> bool:
-        """Look at the head of an answer: 204 says that the job has ended as was seen already."""
+        """Check the response headers. 204: the job has ended and its final state was seen."""
         if answer.status_code == 204:
             self.is_over = True
             return False
         return super().on_response(answer)
 
     def feed(self, piece: bytes) -> Iterator[Job]:
-        """Jobs out of server-sent events (HTML Standard, section 9.2)."""
+        """Parse server-sent events (HTML Standard, section 9.2)."""
         self._received()
         *lines, self._buffer = (self._buffer + piece).split(b"\n")
         for line in lines:
@@ -132,15 +132,15 @@ class JobEventStream(ResumableStream[Job]):
         self._check_deadline()
 
     def on_end(self) -> None:
-        """The body has ended before the job: the service went away, and is asked again."""
+        """Handle the end of the body before the end of the job: reconnect."""
         if not self.is_over:
             self.on_error(httpx.RemoteProtocolError("The stream of events ended before the job."))
 
     def on_error(self, error: httpx.RequestError) -> None:
-        """Take the line up again, unless the caller's time is over."""
+        """Reconnect, unless the caller's timeout has expired."""
         self._check_deadline()
         if isinstance(error, httpx.ReadTimeout) and self._silence_s < _SILENCE_S:
-            self.pause_s = 0.0  # the bound was the caller's, and has almost come
+            self.pause_s = 0.0  # caused by the caller's timeout, which is about to expire
             return
         super().on_error(error)
         self.pause_s = min(self.pause_s, max(0.0, self._remaining_s()))
@@ -175,7 +175,7 @@ class JobEventStream(ResumableStream[Job]):
 
 
 class VideoStream(ResumableStream[bytes]):
-    """The bytes of a finished video; goes on at the byte where the line broke, if it is still the same file."""
+    """The bytes of a finished video. Resumes with a range request if the file is unchanged."""
 
     def __init__(self, job_id: str, retry: RetryPolicy) -> None:
         super().__init__(job_id, retry)
@@ -183,7 +183,7 @@ class VideoStream(ResumableStream[bytes]):
         self._etag = ""
 
     def request(self) -> dict[str, Any]:
-        """The rest of the file."""
+        """Return a request for the rest of the file."""
         headers = {"Accept-Encoding": "identity"}
         if self._num_bytes:
             headers |= {"Range": f"bytes={self._num_bytes}-", "If-Range": self._etag}
@@ -191,50 +191,50 @@ class VideoStream(ResumableStream[bytes]):
         return {"method": "GET", "url": f"{self._path}/video", "headers": headers, "timeout": timeout}
 
     def on_response(self, answer: httpx.Response) -> bool:
-        """Look at the head of an answer."""
+        """Check the response headers."""
         if not super().on_response(answer):
             return False
         is_rest = answer.status_code == 206
         if self._num_bytes and not is_rest:
-            raise ConnectionFailedError("The line broke, and the video has changed meanwhile: load it again.")
+            raise ConnectionFailedError("The connection broke, and the video has changed since. Download it again.")
         self._etag = answer.headers.get("etag", "")
         return True
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """The bytes as they are."""
+        """Yield the data unchanged."""
         self._received()
         self._num_bytes += len(piece)
         yield piece
 
     def on_error(self, error: httpx.RequestError) -> None:
-        """Take the line up again, if the file can be told from another."""
+        """Reconnect, if an ETag identifies the file."""
         if self._num_bytes and not self._etag:
             raise connection_error(error) from error
         super().on_error(error)
 
 
 class PreviewStream(ResumableStream[bytes]):
-    """The bytes of a preview, which grows with its job. A broken line ends it: it cannot go on in the middle."""
+    """The bytes of a preview, which grows with its job. Cannot resume after a connection error."""
 
     def request(self) -> dict[str, Any]:
-        """The preview from its first frame on."""
+        """Return a request for the preview."""
         timeout = httpx.Timeout(_SILENCE_S, read=_PREVIEW_READ_S)
         return {"method": "GET", "url": f"{self._path}/preview", "timeout": timeout}
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """The bytes as they are."""
+        """Yield the data unchanged."""
         yield piece
 
     def on_error(self, error: httpx.RequestError) -> None:
-        """End it."""
+        """End the stream."""
         raise connection_error(error) from error
 
 
 class AvatarPoll:
-    """How often an avatar is looked at while it is analysed: it has no events.
+    """Polling state for an avatar that is being analysed.
 
     Attributes:
-        pause_s: Seconds to wait before the next look.
+        pause_s: Delay before the next poll, in seconds.
     """
 
     def __init__(self, avatar_id: str, timeout_s: float) -> None:
@@ -244,10 +244,10 @@ class AvatarPoll:
         self._deadline = time.monotonic() + timeout_s
 
     def is_pending(self, avatar: Avatar) -> bool:
-        """Whether it is to be looked at again.
+        """Return whether to poll again.
 
         Raises:
-            WaitTimeoutError: There is no time left for that.
+            WaitTimeoutError: The timeout would expire first.
         """
         if avatar.status != "analysing":
             return False
