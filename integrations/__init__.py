@@ -1,1 +1,1 @@
-"""Other doors to a running service: they know the client, and nothing of the service."""
+"""Integrations with other programs. They use the client only, not the service's code."""

@@ -1,4 +1,4 @@
-"""A Gradio page for those who expect one: speech and a face in, video out. All of it comes from here."""
+"""A Gradio page: speech and a face in, video out. Loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
-# Read when Gradio is imported: it asks home for its newest version, and counts its users, unless told not to.
+# Read when Gradio is imported: disables its version check and telemetry.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -20,11 +20,11 @@ from lipwright_client import AsyncLipwright, ClientError, Job
 from lipwright_client.calls import JobFields
 
 _CACHE_S: Final = (3600, 86400)
-"""How often, and at which age, uploads and results of the page go. The service keeps results by its own rules."""
+"""Clean-up interval and maximum age of the page's own copies, in seconds."""
 _CANCEL_S = 5.0
-_SHUTDOWN_S = 3  # for requests that are nearly done
+_SHUTDOWN_S = 3  # grace period for open requests
 _PROGRESS = gr.Progress()
-_FONT = ("system-ui", "sans-serif")  # Gradio's own come from a font service
+_FONT = ("system-ui", "sans-serif")  # Gradio's default fonts come from a font service
 
 OpenClient = Callable[[gr.Request], AsyncLipwright]
 Shown = tuple[str, str | None]
@@ -34,14 +34,14 @@ class GradioPage:
     """The page.
 
     Args:
-        open_client: Opens the service for whoever sends a request.
+        open_client: Returns a client with the credentials of a request.
     """
 
     def __init__(self, open_client: OpenClient) -> None:
         self._open_client = open_client
 
     def mount(self, app: FastAPI, path: str, max_file_bytes: int | None = None) -> FastAPI:
-        """Show the page at `path` of `app`."""
+        """Mount the page at `path` of `app`."""
         theme = gr.themes.Default(font=_FONT, font_mono=("ui-monospace", "monospace"))
         options: dict[str, Any] = {"theme": theme, "ssr_mode": False, "pwa": False, "run_history": False}
         options |= {"max_file_size": max_file_bytes, "footer_links": ["api"], "mcp_server": False, "show_error": True}
@@ -49,27 +49,29 @@ class GradioPage:
         return mounted
 
     def blocks(self) -> gr.Blocks:
-        """The page's parts and what they do."""
+        """Return the layout and its event handlers."""
         blocks: gr.Blocks = gr.Blocks(title="Lipwright", analytics_enabled=False, delete_cache=_CACHE_S)
         with blocks:
-            gr.Markdown("# Lipwright\nSpeech and a face in, a video in which that face speaks that speech out.")
+            gr.Markdown("# Lipwright\nTurn a face and an audio clip into a lip-synced talking-head video.")
             with gr.Row():
                 with gr.Column():
                     audio = gr.Audio(label="Speech", type="filepath", buttons=["download"])
-                    text = gr.Textbox("", label="... or a text, where the service has a voice")
+                    text = gr.Textbox("", label="... or text (requires a voice)")
                     with gr.Tab("Video"):
                         video = gr.Video(label="Face", height=240, buttons=["download"])
                     with gr.Tab("Portrait"):
                         portrait = gr.Image(label="Face", type="filepath", height=240, buttons=["download"])
-                    with gr.Tab("Kept avatar"):
+                    with gr.Tab("Saved avatar"):
                         avatar = gr.Dropdown([], label="Face", allow_custom_value=True)
                     with gr.Row():
-                        make, stop = gr.Button("Make it speak", variant="primary"), gr.Button("Stop")
+                        make, stop = gr.Button("Create video", variant="primary"), gr.Button("Stop")
                     with gr.Accordion("Options", open=False):
                         engine = gr.Dropdown([], label="Engine", allow_custom_value=True)
                         face = gr.Textbox("largest", label="Which face: largest, 0, point:x,y or box:x0,y0,x1,y1")
                         loop = gr.Radio(
-                            ["pingpong", "loop", "hold"], value="pingpong", label="Shorter video than speech"
+                            ["pingpong", "loop", "hold"],
+                            value="pingpong",
+                            label="If the speech is longer than the video",
                         )
                 with gr.Column():
                     state = gr.Textbox(label="State", interactive=False)
@@ -81,7 +83,7 @@ class GradioPage:
         return blocks
 
     async def choices(self, request: gr.Request) -> tuple[gr.Dropdown, gr.Dropdown]:
-        """The kept avatars and the engines of the service."""
+        """Return the avatars and engines of the service."""
         try:
             async with self._open_client(request) as client:
                 avatars = await client.avatars.list()
@@ -106,7 +108,7 @@ class GradioPage:
         request: gr.Request,
         progress: gr.Progress = _PROGRESS,
     ) -> AsyncIterator[Shown]:
-        """Make a video: tells the state as it changes, and the file at the end. Leaving early cancels the job."""
+        """Create a video; yields its state and finally the file. Leaving early cancels the job."""
         fields = _fields(audio, text or "", (video, portrait, avatar), engine, face, loop)
         try:
             async with self._open_client(request) as client:
@@ -119,11 +121,11 @@ class GradioPage:
 def _fields(
     audio: str | None, text: str, faces: tuple[str | None, ...], engine: str | None, face: str, loop: str
 ) -> JobFields:
-    """A job of what is filled in. `faces` are a video, a portrait and the id of an avatar."""
+    """Return the fields of a job. `faces` are a video, a portrait and the ID of an avatar."""
     if bool(audio) == bool(text.strip()):
-        raise gr.Error("Speech: expected either a sound or a text.", print_exception=False)
+        raise gr.Error("Speech: provide either audio or text.", print_exception=False)
     if sum(map(bool, faces)) != 1:
-        raise gr.Error("Face: expected one of a video, a portrait and a kept avatar.", print_exception=False)
+        raise gr.Error("Face: provide one of video, portrait and saved avatar.", print_exception=False)
     fields: JobFields = {"audio": Path(audio), "loop": loop} if audio else {"text": text, "loop": loop}
     video, portrait, avatar = faces
     if avatar:
@@ -136,7 +138,7 @@ def _fields(
 
 
 async def _run(client: AsyncLipwright, fields: JobFields, progress: gr.Progress) -> AsyncIterator[Shown]:
-    yield "sending", None
+    yield "uploading", None
     job = await client.jobs.create(**fields)
     try:
         async for job in client.jobs.events(job.id):  # noqa: B020 - the same job, later
@@ -150,14 +152,14 @@ async def _run(client: AsyncLipwright, fields: JobFields, progress: gr.Progress)
     with tempfile.TemporaryDirectory(prefix="lipwright-") as folder:
         path = Path(folder) / f"{Path(job.inputs.audio).stem or 'result'}.mp4"
         await client.jobs.download(job.id, path)
-        yield _state(job), str(path)  # copied by Gradio before it asks for more
+        yield _state(job), str(path)  # Gradio copies the file before it continues
 
 
 def _state(job: Job) -> str:
-    """The job in one line."""
+    """Return the state of a job as one line."""
     if job.status == "queued":
         ahead = job.queue_position or 0
-        return "waiting to start" if not ahead else f"waiting: {ahead} before it"
+        return "next in the queue" if not ahead else f"queued, {ahead} ahead"
     if job.is_final:
         warnings = [str(each) for each in (job.report or {}).get("warnings", [])]
         return " ".join([job.status, *warnings])
@@ -166,7 +168,7 @@ def _state(job: Job) -> str:
 
 
 def run(url: str, port: int) -> None:
-    """Show the page of the service at `url` to this machine, until Ctrl-C or SIGTERM; the page's jobs end with it."""
+    """Serve the page on localhost until Ctrl-C or SIGTERM, which cancels its jobs."""
     import signal
 
     import uvicorn
@@ -174,10 +176,10 @@ def run(url: str, port: int) -> None:
 
     page = GradioPage(lambda request: AsyncLipwright(url))
     app = FastAPI(openapi_url=None)
-    # A name elsewhere that points here (DNS rebinding) would let its page use the service in the visitor's name.
+    # Against DNS rebinding: a foreign domain that resolves to this machine.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     page.mount(app, "/")
-    # As Ctrl-C does: by itself SIGTERM ends the process before the page's jobs are cancelled.
+    # Handle SIGTERM like Ctrl-C: by default it exits before the page's jobs are cancelled.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Whoever still follows a job would keep the page alive for as long as that job takes.
+    # Clients that follow a job would otherwise delay the shutdown until the job ends.
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=_SHUTDOWN_S)

@@ -1,7 +1,7 @@
-"""An avatar worker for LiveKit Agents: an agent's voice goes to Lipwright, the talking face comes into the room.
+"""Avatar worker for LiveKit Agents: sends the agent's voice to Lipwright and publishes the talking face in the room.
 
-LiveKit's own classes carry the protocol (livekit-agents, `voice.avatar`): the agent sends its voice as a byte stream to
-this participant, which publishes picture and sound and says when they were played.
+Uses the avatar protocol of livekit-agents (`voice.avatar`): the agent streams its voice to this participant, which
+publishes video and audio and reports playback.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ SPEECH_RATE: Final = 24_000
 
 
 class LipwrightFace(VideoGenerator):
-    """A live session as LiveKit's runner wants it.
+    """Adapts a live session to LiveKit's `VideoGenerator`.
 
-    Pictures come without an end; sound comes with those in which somebody speaks, so that what the runner counts as
-    played is what was said.
+    Video never stops. Audio is passed on only while the agent speaks, so that LiveKit's playback position matches the
+    speech.
 
     Args:
-        session: Begun, with sound at `SPEECH_RATE`.
+        session: A started session with audio at `SPEECH_RATE`.
     """
 
     def __init__(self, session: AsyncLiveSession) -> None:
@@ -43,7 +43,7 @@ class LipwrightFace(VideoGenerator):
         self._is_speaking = False
 
     async def push_audio(self, frame: rtc.AudioFrame | AudioSegmentEnd) -> None:
-        """Have more of the agent's voice spoken."""
+        """Send audio of the agent."""
         if isinstance(frame, AudioSegmentEnd):
             if self._resampler is not None:
                 await self._speak(self._resampler[1].flush())
@@ -59,12 +59,12 @@ class LipwrightFace(VideoGenerator):
         await self._speak(self._resampler[1].push(mono))
 
     async def clear_buffer(self) -> None:
-        """Silence at once."""
+        """Stop speaking at once."""
         self._is_speaking, self._resampler = False, None
         await self._session.interrupt()
 
     async def __aiter__(self) -> AsyncIterator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd]:
-        """What the room is shown and told."""
+        """Yield video and audio frames for the room."""
         async for event in self._session:
             if event.type == "session.stream":
                 self._frames = StreamFrames(event.media)
@@ -93,16 +93,16 @@ class LipwrightFace(VideoGenerator):
 
 
 async def show_in(room: rtc.Room, server: str | None, avatar_id: str, receiver: Any | None = None) -> None:
-    """Be the avatar of a room that is connected, until it is left or the live session ends.
+    """Act as the avatar in a connected room until the room or the live session ends.
 
     Args:
-        room: The room; an agent in it sends its voice here.
-        server: The Lipwright service; LIPWRIGHT_URL, or port 8000 of this machine, without it.
-        avatar_id: An avatar that the service keeps.
-        receiver: Where the voice comes from; LiveKit's own without it.
+        room: The room with the agent.
+        server: URL of the Lipwright service. Default: LIPWRIGHT_URL, or http://127.0.0.1:8000.
+        avatar_id: ID of the avatar.
+        receiver: Source of the agent's audio. Default: LiveKit's data stream.
 
     Raises:
-        ClientError: The service has no place, or no such avatar.
+        ClientError: All sessions are in use, or the avatar does not exist.
     """
     left = asyncio.Event()
     room.on("disconnected", lambda *_: left.set())
@@ -126,11 +126,11 @@ async def show_in(room: rtc.Room, server: str | None, avatar_id: str, receiver: 
 
 
 async def run(livekit: str, token: str, server: str | None, avatar_id: str) -> None:
-    """Join a room and be its avatar.
+    """Join a room and act as its avatar.
 
     Args:
-        livekit: Address of the LiveKit server, `wss://...`.
-        token: Of this participant, made by whoever starts the agent.
+        livekit: URL of the LiveKit server (`wss://...`).
+        token: Access token of this participant.
         server: As for `show_in`.
         avatar_id: As for `show_in`.
     """
@@ -143,7 +143,7 @@ async def run(livekit: str, token: str, server: str | None, avatar_id: str) -> N
 
 
 def _size(session: AsyncLiveSession) -> tuple[int, int, float]:
-    """Width, height and frame rate."""
+    """Return width, height and frame rate."""
     connected = session.connected
     return int(connected["width"]), int(connected["height"]), float(connected["fps"])
 

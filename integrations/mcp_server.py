@@ -1,4 +1,4 @@
-"""Lipwright as tools of a model: a server of the Model Context Protocol (modelcontextprotocol.io) over stdio."""
+"""MCP server (Model Context Protocol, modelcontextprotocol.io) over stdio."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from lipwright_client.calls import JobFields
 from lipwright_client.settings import VERSION
 
 _INSTRUCTIONS = (
-    "Lipwright makes a face speak: `speak` takes speech (any sound file, or a text where the service has a voice) and "
-    "a face (a video or a portrait, or the id of a kept avatar) and writes an MP4. Paths are relative to the shared "
-    "folder; URLs work too. A minute of video can take a minute and more: `speak` reports progress; with wait=false, "
-    "ask `job_status` and then `save_video`."
+    "Lipwright creates lip-synced talking-head videos: `speak` takes speech (an audio file or text) and a face (a "
+    "video, a portrait or the ID of an avatar) and writes an MP4. Paths are relative to the shared folder; URLs work "
+    "too. A minute of video can take a minute or more. `speak` reports progress; with wait=false, poll `job_status` "
+    "and then call `save_video`."
 )
-_Audio = Annotated[str | None, Field(description="The speech: a file in the shared folder, or a URL.")]
-_Out = Annotated[str | None, Field(description="Name of the new .mp4 in the shared folder; made up without it.")]
-_JobId = Annotated[str, Field(description="The id that `speak` gave.")]
+_Audio = Annotated[str | None, Field(description="The speech: an audio file in the shared folder, or a URL.")]
+_Out = Annotated[str | None, Field(description="Name of the new .mp4 in the shared folder. Default: generated.")]
+_JobId = Annotated[str, Field(description="Job ID returned by `speak`.")]
 
 
 class SpokenVideo(BaseModel):
-    """What came of a job so far."""
+    """State of a job."""
 
     job_id: str
     status: str = Field(description="queued, running, succeeded, failed or cancelled.")
     stage: str
     progress: float = Field(description="0 to 1.")
     num_frames: int | None
-    path: str | None = Field(None, description="The video's file, once it is saved.")
-    uri: str | None = Field(None, description="The same as a file: URI.")
-    error: str | None = Field(None, description="Why it failed.")
-    warnings: list[str] = Field([], description="What is known to be wrong with the result.")
+    path: str | None = Field(None, description="Path of the saved video.")
+    uri: str | None = Field(None, description="The path as a file: URI.")
+    error: str | None = Field(None, description="Why the job failed.")
+    warnings: list[str] = Field([], description="Known problems of the result.")
 
     @classmethod
     def of(cls, job: Job, path: Path | None = None) -> SpokenVideo:
-        """What is known of `job`, whose video is at `path`."""
+        """Return the state of `job`, whose video is at `path`."""
         return cls(
             job_id=job.id,
             status=job.status,
@@ -57,15 +57,15 @@ class SpokenVideo(BaseModel):
 
 
 class AvatarSummary(BaseModel):
-    """An avatar that the service keeps."""
+    """A saved avatar."""
 
     avatar_id: str
     name: str
-    status: str = Field(description="analysing, ready or failed; jobs may use one that is analysing.")
+    status: str = Field(description="analysing, ready or failed. Jobs may use an avatar that is analysing.")
 
 
 class EngineSummary(BaseModel):
-    """Something that makes faces speak."""
+    """An engine."""
 
     name: str
     title: str
@@ -74,11 +74,11 @@ class EngineSummary(BaseModel):
 
 
 class LipwrightTools:
-    """The tools over one service.
+    """The MCP tools.
 
     Args:
-        client: The service.
-        folder: Where inputs lie and results go; the model gets at nothing beside it.
+        client: Client of the service.
+        folder: Folder for inputs and results. The model cannot access files outside it.
     """
 
     def __init__(self, client: AsyncLipwright, folder: SharedFolder) -> None:
@@ -86,7 +86,7 @@ class LipwrightTools:
         self._folder = folder
 
     def server(self) -> MCPServer[Any]:
-        """A server with these tools."""
+        """Return an MCP server with these tools."""
         server: MCPServer[Any] = MCPServer(
             "lipwright", title="Lipwright", instructions=_INSTRUCTIONS, version=VERSION, log_level="WARNING"
         )
@@ -105,21 +105,21 @@ class LipwrightTools:
         self,
         context: Context[Any, Any],
         audio: _Audio = None,
-        text: Annotated[str | None, Field(description="What to say, in place of `audio`, if there is a voice.")] = None,
+        text: Annotated[str | None, Field(description="Text to speak instead of `audio`.")] = None,
         video: Annotated[
             str | None, Field(description="The face: a video or portrait in the shared folder, or a URL.")
         ] = None,
-        avatar_id: Annotated[str | None, Field(description="A kept avatar, in place of `video`.")] = None,
+        avatar_id: Annotated[str | None, Field(description="ID of an avatar, instead of `video`.")] = None,
         out: _Out = None,
         engine: Annotated[str | None, Field(description="One of `list_engines`.")] = None,
         face: Annotated[str, Field(description="largest, an index by size, point:x,y or box:x0,y0,x1,y1.")] = "largest",
-        wait: Annotated[bool, Field(description="Wait for the end and save the video.")] = True,
+        wait: Annotated[bool, Field(description="Wait for the job to end and save the video.")] = True,
     ) -> SpokenVideo:
-        """Make the face of a video, portrait or avatar speak a sound file or a text; the result is an MP4."""
-        with _told():
+        """Lip-sync a video, portrait or avatar to an audio file or text; returns an MP4."""
+        with _reported():
             inputs = {"audio": self._source(audio, "audio"), "video": self._source(video, "video"), "text": text}
             options = {"avatar_id": avatar_id, "engine": engine, "face": face if video else None}
-            fields = cast(JobFields, inputs | options)  # None is as if it were absent
+            fields = cast(JobFields, inputs | options)  # None counts as absent
             target = None if out is None else self._folder.target(out, "out")
             if not wait:
                 return SpokenVideo.of(await self._client.jobs.create(**fields))
@@ -132,30 +132,30 @@ class LipwrightTools:
             return await self._save(job, target)
 
     async def job_status(self, job_id: _JobId) -> SpokenVideo:
-        """How far a job is, and why it failed."""
-        with _told():
+        """Return the progress of a job, and its error if it failed."""
+        with _reported():
             return SpokenVideo.of(await self._client.jobs.get(job_id))
 
     async def save_video(self, job_id: _JobId, out: _Out = None) -> SpokenVideo:
-        """Save the video of a job that succeeded into the shared folder."""
-        with _told():
+        """Save the video of a finished job to the shared folder."""
+        with _reported():
             target = None if out is None else self._folder.target(out, "out")
             return await self._save(await self._client.jobs.get(job_id), target)
 
     async def cancel_job(self, job_id: _JobId) -> SpokenVideo:
-        """Stop a job that is queued or running."""
-        with _told():
+        """Cancel a queued or running job."""
+        with _reported():
             return SpokenVideo.of(await self._client.jobs.cancel(job_id))
 
     async def list_avatars(self) -> list[AvatarSummary]:
-        """The avatars that the service keeps: they need no analysis of their own."""
-        with _told():
+        """List saved avatars, which need no analysis."""
+        with _reported():
             avatars = await self._client.avatars.list()
             return [AvatarSummary(avatar_id=each.id, name=each.label, status=each.status) for each in avatars]
 
     async def list_engines(self) -> list[EngineSummary]:
-        """What can make the face speak."""
-        with _told():
+        """List engines."""
+        with _reported():
             return [
                 EngineSummary(
                     name=each.name, title=each.title, is_default=each.is_default, is_installed=each.is_installed
@@ -173,8 +173,8 @@ class LipwrightTools:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Have the model read what went wrong; a defect of ours stays a defect."""
+def _reported() -> Iterator[None]:
+    """Report expected errors to the model; unexpected exceptions propagate."""
     try:
         yield
     except ClientError as error:
@@ -184,5 +184,5 @@ def _told() -> Iterator[None]:
 
 
 def run(url: str, folder: Path) -> None:
-    """Serve on standard input and output until they close."""
+    """Serve on standard input and output until they are closed."""
     LipwrightTools(AsyncLipwright(url), SharedFolder(folder)).server().run("stdio")

@@ -1,4 +1,4 @@
-"""The folder that a program which takes orders from a model may read from and write into."""
+"""Restricts file access of an MCP server to one folder."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from lipwright_client.sources import is_url
 
 
 class FolderError(ValueError):
-    """A path that is not given out. Argument: one line for whoever asked."""
+    """A path is not allowed. Argument: the error message."""
 
 
 class SharedFolder:
-    """One folder, and nothing beside it.
+    """File access limited to one folder.
 
     Args:
         root: The folder.
@@ -22,35 +22,35 @@ class SharedFolder:
         self.root = root.resolve()
 
     def source(self, name: str, field: str) -> str | Path:
-        """An input: a URL, which the service fetches by its own rules, or a file in the folder.
+        """Return an input: a URL, which the service downloads, or a file in the folder.
 
         Raises:
-            FolderError: It leads out of the folder, or is not there.
+            FolderError: The file is outside the folder or does not exist.
         """
         if is_url(name):
             return name
         path = self._inside(name, field)
         if not path.is_file():
-            raise FolderError(f"{field}: there is no file {name} in {self.root}.")
+            raise FolderError(f"{field}: {self.root} has no file {name}.")
         return path
 
     def target(self, name: str, field: str) -> Path:
-        """A new .mp4 file.
+        """Return the path of a new .mp4 file.
 
         Raises:
-            FolderError: It leads out of the folder, is there already, or has no place.
+            FolderError: The path is outside the folder, exists, or has no parent folder.
         """
         path = self._inside(name, field)
         if path.suffix.lower() != ".mp4":
-            raise FolderError(f"{field}: expected a name that ends in .mp4, found {name}.")
+            raise FolderError(f"{field}: {name} must end in .mp4.")
         if path.exists() or path.is_symlink():
-            raise FolderError(f"{field}: {name} exists, and is not replaced: take another name.")
+            raise FolderError(f"{field}: {name} already exists. Choose another name.")
         if not path.parent.is_dir():
-            raise FolderError(f"{field}: there is no folder {path.parent}.")
+            raise FolderError(f"{field}: the folder {path.parent} does not exist.")
         return path
 
     def _inside(self, name: str, field: str) -> Path:
         path = (self.root / name).resolve()
         if not path.is_relative_to(self.root):
-            raise FolderError(f"{field}: expected a URL or a file in {self.root}, found {name}.")
+            raise FolderError(f"{field}: {name} is outside of {self.root}.")
         return path

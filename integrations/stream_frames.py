@@ -1,4 +1,4 @@
-"""The stream of a live session as pictures and sound, as each of its fragments comes."""
+"""Decodes the stream of a live session, fragment by fragment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-import av  # noqa: TID251  # the service's own stream, and no stranger's file
+import av  # noqa: TID251  # the service's own stream, not an untrusted file
 import numpy as np
 from av.audio.codeccontext import AudioCodecContext  # noqa: TID251
 from av.video.codeccontext import VideoCodecContext  # noqa: TID251
@@ -21,8 +21,8 @@ class Picture(NamedTuple):
     Attributes:
         width: Pixels.
         height: Pixels.
-        i420: The three planes, one after the other.
-        seconds: Its time in the stream.
+        i420: The three planes, concatenated.
+        seconds: Stream time.
     """
 
     width: int
@@ -32,10 +32,10 @@ class Picture(NamedTuple):
 
 
 class StreamFrames:
-    """Decodes it; decoders last, so that nothing clicks between fragments.
+    """Decodes fragments with persistent decoders, so that audio is continuous.
 
     Args:
-        head: What the stream begins with.
+        head: Header of the stream.
     """
 
     def __init__(self, head: bytes) -> None:
@@ -43,7 +43,7 @@ class StreamFrames:
         self._decoders: dict[str, Any] = {}
 
     def decode(self, fragment: bytes) -> tuple[list[Picture], NDArray[np.int16]]:
-        """Return the pictures of one fragment, and its (N,) samples at 48 kHz."""
+        """Return the frames of a fragment, and its (N,) int16 samples at 48 kHz."""
         pictures: list[Picture] = []
         sound = [np.zeros(0, np.int16)]
         for kind, frame in self._frames(fragment):
@@ -67,7 +67,7 @@ class StreamFrames:
         if stream.type not in self._decoders:
             if stream.type == "video":
                 context: Any = VideoCodecContext.create("h264", "r")
-                context.thread_count = 1  # more threads give each picture back a few pictures later
+                context.thread_count = 1  # frame threading would add latency
             else:
                 context = AudioCodecContext.create("libopus", "r")
                 context.sample_rate, context.layout = SOUND_RATE, "mono"
@@ -77,7 +77,7 @@ class StreamFrames:
 
 
 def _int16(samples: NDArray[Any]) -> NDArray[np.int16]:
-    """Samples of one channel, as the decoder gives them."""
+    """Convert the samples of one channel to int16."""
     if samples.dtype == np.int16:
         return np.asarray(samples, np.int16)
     return (samples.clip(-1, 1) * 32767).astype(np.int16)

@@ -1,4 +1,4 @@
-"""Live sessions for coroutines under asyncio."""
+"""Live sessions for asyncio."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lipwright_client.settings import Settings
 
 
 class AsyncLiveSession(LiveConnection):
-    """`lipwright_client.live.LiveSession` for coroutines; `get_avatar_id` is awaited."""
+    """`lipwright_client.live.LiveSession` for asyncio; `get_avatar_id` is a coroutine function."""
 
     _socket: ClientConnection
     _opened: AsyncExitStack
@@ -33,7 +33,7 @@ class AsyncLiveSession(LiveConnection):
         self._get_avatar_id = get_avatar_id
 
     async def __aenter__(self) -> Self:
-        """Begin it; raises as `LiveSession` does."""
+        """Start the session; raises the same errors as `LiveSession`."""
         address = self._address(await self._get_avatar_id())
         with client_errors():
             async with AsyncExitStack() as opened:
@@ -48,11 +48,11 @@ class AsyncLiveSession(LiveConnection):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it."""
+        """End the session."""
         await self._opened.aclose()
 
     async def __aiter__(self) -> AsyncIterator[LiveEvent]:
-        """Its events; raises as `LiveSession` does."""
+        """Yield the events of the session; raises the same errors as `LiveSession`."""
         while self._first:
             yield self._first.pop(0)
         while True:
@@ -69,7 +69,7 @@ class AsyncLiveSession(LiveConnection):
                 yield event
 
     async def say(self, pcm: Iterable[bytes], ahead_seconds: float = AHEAD_SECONDS) -> AsyncIterator[LiveEvent]:
-        """Send sound as fast as it is spoken, and give the events up to where all of it was."""
+        """Send audio in real time, and yield events until all of it is spoken."""
         paced = PacedAudio(iter(pcm), self.sample_rate, ahead_seconds)
         async for event in self:
             for message in paced.after(event):
@@ -79,27 +79,27 @@ class AsyncLiveSession(LiveConnection):
                 return
 
     async def speak(self, pcm: bytes) -> None:
-        """Have 16 bit little-endian mono PCM spoken."""
+        """Send 16-bit little-endian mono PCM."""
         await self._send(pcm)
 
     async def speak_text(self, text: str, voice: str | None = None) -> None:
-        """Have a text spoken by the service's voice, where it has one."""
+        """Send a text to be spoken by the service's voice."""
         await self._send(encode_message("agent.speak_text", text=text, voice=voice))
 
     async def speak_end(self) -> None:
-        """All that was to be said is there."""
+        """Mark the end of the utterance."""
         await self._send(encode_message("agent.speak_end"))
 
     async def interrupt(self) -> None:
-        """Silence at once."""
+        """Stop speaking at once."""
         await self._send(encode_message("agent.interrupt"))
 
     async def keep_alive(self) -> None:
-        """Somebody is there, though nobody speaks."""
+        """Prevent the idle timeout."""
         await self._send(encode_message("session.keep_alive"))
 
     async def showed(self, position_seconds: float) -> None:
-        """Up to where the stream was shown, where the session was begun with `shows_at_once=False`."""
+        """Report the playback position; needed only with `shows_at_once=False`."""
         await self._send(encode_message("session.playback", position_seconds=position_seconds))
 
     async def _send(self, message: str | bytes) -> None:

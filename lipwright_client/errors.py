@@ -1,11 +1,11 @@
-"""Everything that a client raises on purpose.
+"""Exceptions of the client.
 
     ClientError
-    ├── ConnectionFailedError (ConnectionError)  connection_failed     no answer: refused, broken off, too slow
-    ├── UnexpectedAnswerError                    unexpected_answer     an answer that is not Lipwright's
-    ├── UploadError (ValueError)                 upload_unusable       what was given cannot be sent
-    ├── WaitTimeoutError (TimeoutError)          wait_timeout          the job goes on, the caller's patience ended
-    └── ProblemError                             the service's code    it said no, or the job failed
+    ├── ConnectionFailedError (ConnectionError)  connection_failed     connection refused, broken or timed out
+    ├── UnexpectedAnswerError                    unexpected_answer     response is not from Lipwright
+    ├── UploadError (ValueError)                 upload_unusable       a file cannot be sent
+    ├── WaitTimeoutError (TimeoutError)          wait_timeout          the caller's timeout expired, the job continues
+    └── ProblemError                             the service's code    request rejected or job failed
         ├── InputError (ValueError)              input_invalid
         │   ├── MediaError                       media_invalid
         │   ├── MediaLimitError                  media_too_large
@@ -38,8 +38,8 @@
             ├── LabelError                       label_failed
             └── ConfigError                      config_invalid
 
-A code that is not listed comes as the class of its status: `InputError` for 4xx, `ServiceError` for the rest. Arguments
-are positional, so that each class survives pickling.
+Unknown codes map to the class of their status: `InputError` for 4xx, `ServiceError` otherwise. Arguments are
+positional, so that all classes can be pickled.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Problem:
-    """Why the service said no (RFC 9457), or why a job failed.
+    """Why a request was rejected (RFC 9457) or a job failed.
 
     Attributes:
-        code: Stable name of the problem.
-        title: The kind of problem in words.
-        detail: What happened this time.
-        status: The HTTP status code; 0 for a job that failed.
-        retryable: Whether the same can succeed later.
-        instance: Path of the request, or of the job.
+        code: Stable error code.
+        title: Human-readable problem type.
+        detail: What went wrong.
+        status: HTTP status code; 0 for a failed job.
+        retryable: Whether a retry can succeed.
+        instance: Path of the request or job.
     """
 
     code: str
@@ -71,53 +71,53 @@ class Problem:
 
 
 class ClientError(Exception):
-    """Base of everything that a client raises on purpose. Argument: one line for people."""
+    """Base class of all client errors. Argument: a human-readable message."""
 
     code: str = "client_error"
     retryable: bool = False
 
     @property
     def title(self) -> str:
-        """The kind of problem in words."""
+        """Human-readable problem type."""
         return self.code.replace("_", " ").capitalize()
 
     @property
     def detail(self) -> str:
-        """What happened this time."""
+        """What went wrong."""
         return str(self.args[0]) if self.args else self.title
 
 
 class ConnectionFailedError(ClientError, ConnectionError):
-    """The service could not be reached, or broke off, as often as it was tried."""
+    """The service could not be reached, or the connection broke, on every try."""
 
     code = "connection_failed"
     retryable = True
 
 
 class UnexpectedAnswerError(ClientError):
-    """What answers at this address does not speak as Lipwright does: a proxy, or another service."""
+    """The response is not from Lipwright, but from a proxy or another service."""
 
     code = "unexpected_answer"
 
 
 class UploadError(ClientError, ValueError):
-    """What was given as a file cannot be sent, or cannot be sent a second time."""
+    """A file cannot be sent, or cannot be sent again."""
 
     code = "upload_unusable"
 
 
 class WaitTimeoutError(ClientError, TimeoutError):
-    """The job did not end while the caller was ready to wait. It goes on, unless it says otherwise."""
+    """The job did not end within the timeout. It continues."""
 
     code = "wait_timeout"
 
 
 class ProblemError(ClientError):
-    """The service said no, or the job failed.
+    """A request was rejected, or a job failed.
 
     Args:
-        problem: What it said.
-        job_id: The job that failed; None when a request was refused.
+        problem: The problem.
+        job_id: ID of the failed job; None if a request was rejected.
     """
 
     known_code: ClassVar[str] = ""
@@ -134,95 +134,95 @@ class ProblemError(ClientError):
 
     @property
     def title(self) -> str:
-        """The kind of problem in words."""
+        """Human-readable problem type."""
         return self.problem.title
 
     @property
     def detail(self) -> str:
-        """What happened this time; names the file, the expected and the found."""
+        """What went wrong."""
         return self.problem.detail
 
 
 class InputError(ProblemError, ValueError):
-    """The files or options cannot be used."""
+    """A file or option is invalid."""
 
     known_code = "input_invalid"
 
 
 class MediaError(InputError):
-    """A file cannot be opened or decoded as sound or picture."""
+    """A file cannot be decoded as audio, video or image."""
 
     known_code = "media_invalid"
 
 
 class MediaLimitError(InputError):
-    """A file passes a limit of the service."""
+    """A file exceeds a limit of the service."""
 
     known_code = "media_too_large"
 
 
 class FaceNotFoundError(InputError):
-    """No usable face in the source, or not the one that was asked for."""
+    """The source has no usable face, or not the requested one."""
 
     known_code = "face_not_found"
 
 
 class OptionError(InputError):
-    """An option has a value that does not exist."""
+    """An option has an invalid value."""
 
     known_code = "option_invalid"
 
 
 class RangeError(InputError):
-    """No byte of the file lies in what was asked for."""
+    """The requested range is not satisfiable."""
 
     known_code = "range_not_satisfiable"
 
 
 class KeyReuseError(InputError):
-    """Another submission bore this idempotency key before."""
+    """The idempotency key was used for a different request."""
 
     known_code = "idempotency_key_reused"
 
 
 class UrlRefusedError(InputError):
-    """The service does not fetch or call that URL."""
+    """The service may not access this URL."""
 
     known_code = "url_refused"
 
 
 class UrlFetchError(InputError):
-    """The service could not fetch what a URL names."""
+    """The service could not download a URL."""
 
     known_code = "url_fetch_failed"
 
 
 class UnauthorizedError(ProblemError):
-    """The service wants an API key, or does not know this one."""
+    """The API key is missing or unknown."""
 
     known_code = "unauthorized"
 
 
 class ForbiddenError(ProblemError):
-    """This caller may not do this."""
+    """The caller is not allowed to do this."""
 
     known_code = "forbidden"
 
 
 class NotFoundError(ProblemError, LookupError):
-    """No job, avatar or file of that name."""
+    """The job, avatar or file does not exist."""
 
     known_code = "not_found"
 
 
 class StateError(ProblemError):
-    """The thing exists, but is not in a state in which this can be done."""
+    """The operation is not possible in the current state."""
 
     known_code = "state_conflict"
 
 
 class InProgressError(StateError):
-    """The same submission is being received at the moment."""
+    """The same request is already being received."""
 
     known_code = "request_in_progress"
 
@@ -234,13 +234,13 @@ class CancelledJobError(ProblemError):
 
 
 class CapacityError(ProblemError):
-    """The service was full for as long as the client asked."""
+    """The service was full until the retry policy gave up."""
 
     known_code = "over_capacity"
 
 
 class BusyError(CapacityError):
-    """One part of the service had as many callers as it takes."""
+    """A part of the service is at its limit."""
 
     known_code = "busy"
 
@@ -261,79 +261,79 @@ class StandbyError(UnavailableError):
 
 
 class TableUnreachableError(UnavailableError):
-    """The database of the service's job table did not answer all the while."""
+    """The service's database did not respond."""
 
     known_code = "job_table_unreachable"
 
 
 class StorageUnreachableError(UnavailableError):
-    """The bucket in which the service keeps its files did not answer all the while."""
+    """The service's file storage did not respond."""
 
     known_code = "storage_unreachable"
 
 
 class StorageFullError(ProblemError):
-    """The service's disk would not hold the job."""
+    """The service's disk has too little space."""
 
     known_code = "storage_full"
 
 
 class ServiceError(ProblemError):
-    """The service failed; the caller did nothing wrong."""
+    """The service failed."""
 
     known_code = "internal"
 
 
 class StoredFileError(ServiceError):
-    """A file that the service keeps is gone."""
+    """A stored file of the service is missing."""
 
     known_code = "stored_file_lost"
 
 
 class StageTimeoutError(ServiceError):
-    """A stage took longer than its bound."""
+    """A stage timed out."""
 
     known_code = "stage_timeout"
 
 
 class ReplicaLostError(ServiceError):
-    """A stage died on every attempt."""
+    """A stage crashed on every try."""
 
     known_code = "replica_lost"
 
 
 class TableLostError(ServiceError):
-    """The service has lost its job table, and takes no jobs until it is started again."""
+    """The service lost its job table and must be restarted."""
 
     known_code = "job_table_lost"
 
 
 class VoiceError(ServiceError):
-    """What makes speech of text was away, or gave something else."""
+    """Text-to-speech failed."""
 
     known_code = "voice_failed"
 
 
 class WeightsError(ServiceError):
-    """A weights file of the service is missing or wrong."""
+    """A weights file of the service is missing or invalid."""
 
     known_code = "weights_invalid"
 
 
 class LabelError(ServiceError):
-    """The result could not be labelled as it has to be."""
+    """The result could not be labelled."""
 
     known_code = "label_failed"
 
 
 class ConfigError(ServiceError):
-    """A setting of the service cannot be used."""
+    """A setting of the service is invalid."""
 
     known_code = "config_invalid"
 
 
 def problem_error(problem: Problem, job_id: str | None = None) -> ProblemError:
-    """The exception of `problem`, by its code."""
+    """Return the exception for a problem, by its code."""
     unknown: type[ProblemError] = InputError if 400 <= problem.status < 500 else ServiceError
     kind = next((each for each in _kinds(ProblemError) if each.known_code == problem.code), unknown)
     return kind(problem, job_id)

@@ -1,4 +1,4 @@
-"""Live sessions: an avatar says what is sent, while it is sent."""
+"""Live sessions: an avatar speaks audio while it is sent."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lipwright_client.settings import Settings
 
 
 class LiveSession(LiveConnection):
-    """One session, as a context manager; iterated over, it gives the service's events up to its end.
+    """A live session: a context manager and an iterator over its events.
 
-    One thread may iterate while another one speaks.
+    One thread may iterate while another one sends.
 
     Args:
-        settings: Where the service is.
-        headers: More header fields.
-        get_avatar_id: Gives the id of the avatar when the session is begun.
-        sample_rate: Of the sound that is sent.
-        shows: Whether everything counts as shown as it comes.
+        settings: Connection settings.
+        headers: Extra headers.
+        get_avatar_id: Returns the avatar ID when the session starts.
+        sample_rate: Sample rate of the sent audio, in Hz.
+        shows: Whether received video counts as played immediately.
     """
 
     _socket: ClientConnection
@@ -43,13 +43,13 @@ class LiveSession(LiveConnection):
         self._get_avatar_id = get_avatar_id
 
     def __enter__(self) -> Self:
-        """Begin it.
+        """Start the session.
 
         Raises:
-            BusyError: All places are taken.
-            NotFoundError: There is no such avatar.
-            FaceNotFoundError: There is no face in the video that was given in place of one.
-            ConnectionFailedError: There is no service.
+            BusyError: All sessions are in use.
+            NotFoundError: The avatar does not exist.
+            FaceNotFoundError: The given video has no face.
+            ConnectionFailedError: The service cannot be reached.
         """
         address = self._address(self._get_avatar_id())
         with client_errors(), ExitStack() as opened:
@@ -64,15 +64,15 @@ class LiveSession(LiveConnection):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it."""
+        """End the session."""
         self._opened.close()
 
     def __iter__(self) -> Iterator[LiveEvent]:
-        """Its events.
+        """Yield the events of the session.
 
         Raises:
-            ProblemError: The service cannot show the avatar any more.
-            ConnectionFailedError: The line broke.
+            ProblemError: The service failed to render the avatar.
+            ConnectionFailedError: The connection broke.
         """
         while self._first:
             yield self._first.pop(0)
@@ -90,11 +90,11 @@ class LiveSession(LiveConnection):
                 yield event
 
     def say(self, pcm: Iterable[bytes], ahead_seconds: float = AHEAD_SECONDS) -> Iterator[LiveEvent]:
-        """Send sound as fast as it is spoken, and give the events up to where all of it was.
+        """Send audio in real time, and yield events until all of it is spoken.
 
         Args:
-            pcm: Pieces of 16 bit little-endian mono PCM at the session's rate.
-            ahead_seconds: How much of it waits at the service.
+            pcm: Chunks of 16-bit little-endian mono PCM at the session's rate.
+            ahead_seconds: How much audio to buffer at the service.
         """
         paced = PacedAudio(iter(pcm), self.sample_rate, ahead_seconds)
         for event in self:
@@ -105,27 +105,27 @@ class LiveSession(LiveConnection):
                 return
 
     def speak(self, pcm: bytes) -> None:
-        """Have 16 bit little-endian mono PCM spoken."""
+        """Send 16-bit little-endian mono PCM."""
         self._send(pcm)
 
     def speak_text(self, text: str, voice: str | None = None) -> None:
-        """Have a text spoken by the service's voice, where it has one."""
+        """Send a text to be spoken by the service's voice."""
         self._send(encode_message("agent.speak_text", text=text, voice=voice))
 
     def speak_end(self) -> None:
-        """All that was to be said is there."""
+        """Mark the end of the utterance."""
         self._send(encode_message("agent.speak_end"))
 
     def interrupt(self) -> None:
-        """Silence at once."""
+        """Stop speaking at once."""
         self._send(encode_message("agent.interrupt"))
 
     def keep_alive(self) -> None:
-        """Somebody is there, though nobody speaks."""
+        """Prevent the idle timeout."""
         self._send(encode_message("session.keep_alive"))
 
     def showed(self, position_seconds: float) -> None:
-        """Up to where the stream was shown, where the session was begun with `shows_at_once=False`."""
+        """Report the playback position; needed only with `shows_at_once=False`."""
         self._send(encode_message("session.playback", position_seconds=position_seconds))
 
     def _send(self, message: str | bytes) -> None:

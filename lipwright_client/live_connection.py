@@ -1,4 +1,4 @@
-"""What both kinds of live session have in common: how they connect, and how their lines end."""
+"""Shared by sync and async live sessions: connection options and error mapping."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ from lipwright_client.settings import Settings
 
 DEFAULT_RATE: Final = 24000
 AHEAD_SECONDS: Final = 5.0
-"""Sound that waits at the service while it is said."""
+"""Audio buffered at the service by `say`."""
 
 _MAX_MESSAGE_BYTES: Final = 2**24
-_NOT_LET_IN: Final = (401, 403)
-_WHO: Final = "The service lets this client hold no live session; is the API key right?"
-_IN_ORDER: Final = (1000, 1001, 1008, 1013)  # RFC 6455: the service has said why before
+_AUTH_STATUSES: Final = (401, 403)
+_REJECTED: Final = "The service rejected the live session. Check the API key."
+_CLEAN_CLOSE_CODES: Final = (
+    1000,
+    1001,
+    1008,
+    1013,
+)  # RFC 6455 close codes of regular ends; the service sent the reason before
 
 
 class LiveConnection:
-    """One session's end of the line.
+    """The client side of a session's connection.
 
     Args:
-        settings: Where the service is.
-        headers: More header fields.
-        sample_rate: Of the sound that is sent.
-        shows: Whether everything counts as shown as it comes.
+        settings: Connection settings.
+        headers: Extra headers.
+        sample_rate: Sample rate of the sent audio, in Hz.
+        shows: Whether received video counts as played immediately.
     """
 
     def __init__(self, settings: Settings, headers: Mapping[str, str] | None, sample_rate: int, shows: bool) -> None:
@@ -49,7 +54,7 @@ class LiveConnection:
 
     @property
     def connected(self) -> Mapping[str, Any]:
-        """What the service said as the session began: `width`, `height`, `fps` and its bounds."""
+        """The session's properties: `width`, `height`, `fps` and limits."""
         assert self._protocol.connected is not None
         return self._protocol.connected
 
@@ -64,18 +69,18 @@ class LiveConnection:
 
 @contextmanager
 def client_errors() -> Iterator[None]:
-    """Whatever websockets raises, as the client's own errors."""
+    """Translate exceptions of websockets into the client's errors."""
     try:
         yield
     except InvalidStatus as error:
         status = error.response.status_code
-        if status in _NOT_LET_IN:
-            raise problem_error(Problem("unauthorized", "Unauthorized", _WHO, status)) from error
-        raise ConnectionFailedError(f"Expected a live session, found status {status}.") from error
+        if status in _AUTH_STATUSES:
+            raise problem_error(Problem("unauthorized", "Unauthorized", _REJECTED, status)) from error
+        raise ConnectionFailedError(f"The service rejected the live session with status {status}.") from error
     except (OSError, InvalidHandshake, ConnectionClosed) as error:
-        raise ConnectionFailedError(f"The live session broke off: {error or type(error).__name__}.") from error
+        raise ConnectionFailedError(f"The live session was disconnected: {error or type(error).__name__}.") from error
 
 
 def is_clean_close(closed: ConnectionClosed) -> bool:
-    """Whether the service has ended the session, and not an accident."""
-    return closed.rcvd is not None and closed.rcvd.code in _IN_ORDER
+    """Return whether the service ended the session regularly."""
+    return closed.rcvd is not None and closed.rcvd.code in _CLEAN_CLOSE_CODES

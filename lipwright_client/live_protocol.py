@@ -1,4 +1,4 @@
-"""What is said in a live session, and what it means; `live` and `async_live` only carry it.
+"""Messages of live sessions; `live` and `async_live` do the I/O.
 
 The service's `docs/live.md` describes the messages.
 """
@@ -15,20 +15,20 @@ import httpx
 from lipwright_client.errors import Problem, ProblemError, UnexpectedAnswerError, problem_error
 from lipwright_client.settings import Settings
 
-_WITH_MEDIA: Final = ("session.stream", "session.fragment")
-_BYTES_OF_A_SAMPLE: Final = 2
+_MEDIA_EVENTS: Final = ("session.stream", "session.fragment")
+_SAMPLE_BYTES: Final = 2
 
 
 @dataclass(frozen=True)
 class LiveEvent:
-    """One word of the service.
+    """An event of a live session.
 
     Attributes:
         type: `session.state_updated`, `session.stream`, `session.fragment`, `agent.speak_started`, `agent.speak_ended`,
             `agent.speak_interrupted`, `session.ended` or `error`.
-        raw: Its fields.
-        media: Bytes of a fragmented MP4 that belong to it: its head with `session.stream`, pictures and sound with
-            `session.fragment`. In order they are one file.
+        raw: All fields.
+        media: Fragmented MP4 data: the header with `session.stream`, fragments with `session.fragment`.
+            Concatenated, they form one file.
     """
 
     type: str
@@ -37,21 +37,21 @@ class LiveEvent:
 
 
 def live_url(settings: Settings, avatar_id: str, sample_rate: int) -> str:
-    """Where a session is begun."""
+    """Return the WebSocket URL of a session."""
     query = httpx.QueryParams({"avatar_id": avatar_id, "sample_rate": sample_rate})
     return f"{settings.base_url.replace('http', 'ws', 1)}/v1/live?{query}"
 
 
 def encode_message(kind: str, **fields: Any) -> str:
-    """One message to the service."""
+    """Encode a message to the service."""
     return json.dumps({"type": kind, **fields})
 
 
 class LiveProtocol:
-    """Reads one session's messages.
+    """Parses the messages of one session.
 
     Attributes:
-        connected: What the service said as it began: width, height, fps, bounds; None before.
+        connected: Properties of the session (width, height, fps, limits); None before it is connected.
     """
 
     def __init__(self) -> None:
@@ -59,21 +59,21 @@ class LiveProtocol:
         self._waits_for_media: LiveEvent | None = None
 
     def receive(self, message: str | bytes) -> LiveEvent | None:
-        """What a message means; None where the rest of it is still to come.
+        """Parse a message; None if its media is still to come.
 
         Raises:
-            ProblemError: The service refuses the session.
-            UnexpectedAnswerError: It is none of the service's.
+            ProblemError: The service rejected the session.
+            UnexpectedAnswerError: The message is invalid.
         """
         if isinstance(message, bytes):
             event, self._waits_for_media = self._waits_for_media, None
             if event is None:
-                raise UnexpectedAnswerError(f"Expected text, found {len(message)} bytes.")
+                raise UnexpectedAnswerError(f"Unexpected binary message of {len(message)} bytes.")
             return LiveEvent(event.type, event.raw, message)
         event = _event(message)
         if event.type == "error" and "retryable" in event.raw:
-            raise _refusal(event.raw)
-        if event.type in _WITH_MEDIA:
+            raise _rejection(event.raw)
+        if event.type in _MEDIA_EVENTS:
             self._waits_for_media = event
             return None
         if event.raw.get("state") == "connected" and self.connected is None:
@@ -82,15 +82,15 @@ class LiveProtocol:
 
 
 class PacedAudio:
-    """Sends sound as fast as it is spoken, and no faster; what is on its way counts, too.
+    """Paces audio in real time; audio in transit counts as sent.
 
     Args:
-        pieces: 16 bit little-endian mono PCM.
-        sample_rate: Of the session.
-        ahead_seconds: What waits at the service.
+        pieces: Chunks of 16-bit little-endian mono PCM.
+        sample_rate: Sample rate of the session, in Hz.
+        ahead_seconds: How much audio to buffer at the service.
 
     Attributes:
-        is_over: Whether all of it was spoken.
+        is_over: Whether all audio was spoken.
     """
 
     def __init__(self, pieces: Iterator[bytes], sample_rate: int, ahead_seconds: float) -> None:
@@ -98,10 +98,10 @@ class PacedAudio:
         self._pieces, self._rate, self._ahead = pieces, sample_rate, ahead_seconds
         self._is_sent = self._was_anything = False
         self._sent = 0.0  # seconds
-        self._begun: float | None = None  # where the stream was at first
+        self._begun: float | None = None  # start of the stream
 
     def after(self, event: LiveEvent) -> Iterator[str | bytes]:
-        """What is sent after an event; the caller takes all of it."""
+        """Yield the messages to send after an event; the caller must send all of them."""
         if event.type == "agent.speak_ended" and self._is_sent:
             self.is_over = True
         if event.type != "session.fragment" or self._is_sent:
@@ -116,7 +116,7 @@ class PacedAudio:
                 yield encode_message("agent.speak_end")
                 return
             self._was_anything |= bool(piece)
-            seconds = len(piece) / _BYTES_OF_A_SAMPLE / self._rate
+            seconds = len(piece) / _SAMPLE_BYTES / self._rate
             buffered, self._sent = buffered + seconds, self._sent + seconds
             yield piece
 
@@ -126,10 +126,10 @@ def _event(message: str) -> LiveEvent:
         raw = json.loads(message)
         return LiveEvent(str(raw["type"]), raw)
     except (ValueError, KeyError, TypeError):
-        raise UnexpectedAnswerError(f"Expected an event of a live session, found {message[:200]!r}.") from None
+        raise UnexpectedAnswerError(f"Invalid live session event: {message[:200]!r}.") from None
 
 
-def _refusal(raw: dict[str, Any]) -> ProblemError:
+def _rejection(raw: dict[str, Any]) -> ProblemError:
     code = str(raw.get("code", ""))
     again = raw.get("retry_after_s")
     detail = str(raw.get("message", "")) + (f" Try again in {again:g} s." if again else "")

@@ -1,4 +1,4 @@
-"""What the service says of jobs, avatars, engines and itself."""
+"""Jobs, avatars, engines and the state of the service."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Failure:
     retryable: bool = False
 
     def problem(self, path: str) -> Problem:
-        """The problem that it is for whoever asked for what is at `path`."""
+        """Return the failure as a problem of the resource at `path`."""
         return Problem(self.code, self.code.replace("_", " ").capitalize(), self.message, 0, self.retryable, path)
 
 
 @dataclass(frozen=True)
 class JobInputs:
-    """What the caller named its files."""
+    """File names given by the caller."""
 
     audio: str
     presenter: str
@@ -37,25 +37,25 @@ class JobInputs:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it was at one moment.
+    """A snapshot of a job.
 
     Attributes:
-        id: Its name at the service.
+        id: ID of the job.
         status: `succeeded`, `failed` and `cancelled` are final.
-        stage: What is being done for it.
-        progress: Share of the whole work that is done, 0 to 1.
-        num_frames_done: Frames of the result that are finished.
-        num_frames: Frames of the result; None until the speech was measured.
-        queue_position: How many jobs start before this one; None unless queued.
-        created_at: When it was accepted. All moments have their zone.
-        started_at: When work on it began.
-        finished_at: When it ended.
-        inputs: What the caller named its files.
-        options: Engine, face, loop and the like, as it was accepted.
-        metadata: The caller's own words.
-        error: Why it failed or was cancelled.
-        report: Quality of the result, as the API documents it.
-        raw: The whole of what the service said.
+        stage: Current stage.
+        progress: Overall progress, 0 to 1.
+        num_frames_done: Number of finished frames.
+        num_frames: Total frames; None until the speech is measured.
+        queue_position: Number of jobs ahead; None unless queued.
+        created_at: When the job was accepted. All times have a time zone.
+        started_at: When work started.
+        finished_at: When the job ended.
+        inputs: File names given by the caller.
+        options: Engine, face, loop and other options.
+        metadata: Key-value pairs of the caller.
+        error: Why the job failed or was cancelled.
+        report: Quality report, as documented by the API.
+        raw: The unparsed response.
     """
 
     id: str
@@ -77,14 +77,14 @@ class Job:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the job has ended."""
         return self.status in FINAL
 
     def check(self) -> Job:
-        """This job.
+        """Return this job if it has not failed.
 
         Raises:
-            ProblemError: It failed or was cancelled; the class follows the code.
+            ProblemError: The job failed or was cancelled; the subclass depends on the code.
         """
         if self.status not in ("failed", "cancelled"):
             return self
@@ -94,7 +94,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobList:
-    """One page of jobs, the newest first; `next_after` asks for the next one, and is None on the last."""
+    """One page of jobs, newest first; `next_after` selects the next page and is None on the last."""
 
     jobs: tuple[Job, ...]
     next_after: int | None = None
@@ -102,7 +102,7 @@ class JobList:
 
 @dataclass(frozen=True)
 class AvatarInfo:
-    """What the analysis of an avatar found."""
+    """Properties found by the analysis of an avatar."""
 
     width: int
     height: int
@@ -115,19 +115,19 @@ class AvatarInfo:
 
 @dataclass(frozen=True)
 class Avatar:
-    """An avatar that is analysed once.
+    """An avatar.
 
     Attributes:
-        id: What jobs name it by, as `avatar_id`.
-        status: Jobs may name it while it is still `analysing`.
-        label: Name of the file that was sent.
-        face: Which face of the source speaks.
-        info: What the analysis found; None until `ready`.
+        id: ID, to be used as `avatar_id`.
+        status: Jobs may use the avatar while it is `analysing`.
+        label: Name of the uploaded file.
+        face: Which face of the source is animated.
+        info: Properties found by the analysis; None until `ready`.
         error: Why the analysis failed.
-        is_kept: Whether it is listed and stays until it is deleted.
-        created_at: When it was sent.
-        last_used_at: When a job last named it.
-        raw: The whole of what the service said.
+        is_kept: Whether the avatar is listed and kept until it is deleted.
+        created_at: When the avatar was created.
+        last_used_at: When the avatar was last used.
+        raw: The unparsed response.
     """
 
     id: str
@@ -142,10 +142,10 @@ class Avatar:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def check(self) -> Avatar:
-        """This avatar.
+        """Return this avatar if its analysis has not failed.
 
         Raises:
-            ProblemError: Its analysis failed; the class follows the code.
+            ProblemError: The analysis failed; the subclass depends on the code.
         """
         if self.status != "failed":
             return self
@@ -155,14 +155,14 @@ class Avatar:
 
 @dataclass(frozen=True)
 class AvatarList:
-    """Avatars, the newest first."""
+    """Avatars, newest first."""
 
     avatars: tuple[Avatar, ...]
 
 
 @dataclass(frozen=True)
 class MissingWeights:
-    """A file that an engine does not have, and the command that adds it at the service's machine."""
+    """A missing weights file and the command that installs it on the service's machine."""
 
     role: str
     title: str
@@ -172,7 +172,7 @@ class MissingWeights:
 
 @dataclass(frozen=True)
 class Engine:
-    """Something that makes faces speak: the `engine` of a job is its `name`."""
+    """An engine; its `name` is the `engine` of a job."""
 
     name: str
     title: str
@@ -185,7 +185,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class EngineList:
-    """All engines, and the steps that go on top of one (`wav2lip+restoration`)."""
+    """All engines, and the post-processors that can be added (`wav2lip+restoration`)."""
 
     engines: tuple[Engine, ...]
     steps: tuple[Engine, ...] = ()
@@ -211,7 +211,7 @@ class Voices:
 
 @dataclass(frozen=True)
 class QueueStatus:
-    """What waits and what runs."""
+    """State of the job queue."""
 
     num_queued: int
     num_arriving: int
@@ -222,13 +222,13 @@ class QueueStatus:
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """How busy the service is.
+    """State of the service.
 
     Attributes:
-        queue: What waits and what runs.
-        estimated_wait_s: Until a job that is accepted now would start.
-        seconds_per_second: Seconds of finished video made in a second of wall clock.
-        raw: The whole of what the service said.
+        queue: State of the job queue.
+        estimated_wait_s: Estimated wait of a new job, in seconds.
+        seconds_per_second: Rendered video seconds per wall-clock second.
+        raw: The unparsed response.
     """
 
     queue: QueueStatus

@@ -1,7 +1,7 @@
-"""The folder that clients share with the service: inputs are read from it, results are copied to it.
+"""The data folder shared with HeyGem clients: inputs are read from it, results are copied to it.
 
-In HeyGem's container it is `/code/data`; bare names stand for files in its `temp`, relative ones start there, absolute
-ones begin with the container's name of it. Whatever a name leads to, links included, has to lie inside.
+It is `/code/data` in HeyGem's container. Relative names are resolved in its `temp` folder; absolute ones start with the
+container's path. Names and symbolic links must not lead outside.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _TEMP: Final = "temp"
 
 
 class DataRoot:
-    """Opens what names stand for, and nothing else.
+    """Resolves client paths within the folder.
 
     Args:
         root: The folder.
-        container_root: What clients call it in absolute paths.
+        container_root: Its path in the client's view.
     """
 
     def __init__(self, root: Path, container_root: str) -> None:
@@ -33,11 +33,11 @@ class DataRoot:
         self._names = (PurePosixPath(container_root), PurePosixPath(root), PurePosixPath(self._root))
 
     def open(self, name: str) -> BinaryIO:
-        """Open the file that a client's `name` stands for. Blocks on the disk.
+        """Open the file with a client's `name`. Blocking.
 
         Raises:
-            UrlRefusedError: It leads out of the folder, whether there is such a file or not.
-            InputError: There is no such file.
+            UrlRefusedError: The path is outside the folder.
+            InputError: The file does not exist.
         """
         inner = self._inner(name)
         try:
@@ -46,9 +46,9 @@ class DataRoot:
             raise InputError(f"There is no file {name[:200]!r} in the data root, as {str(inner)[:200]}.") from None
 
     def keep_result(self, code: str, result: Path) -> Path:
-        """Copy a video to where clients look for that of task `code`, unless it lies there. Blocks on the disk.
+        """Copy the video of task `code` to where clients expect it, unless it is there. Blocking.
 
-        A copy, as clients move, change and delete what they find.
+        Clients may move, change or delete the copy.
 
         Raises:
             StorageFullError: The disk is full.
@@ -73,7 +73,7 @@ class DataRoot:
         return target
 
     def _inner(self, name: str) -> PurePosixPath:
-        """The way from the root to what `name` leads to, without links."""
+        """Return the resolved path relative to the root."""
         if "\0" in name:
             raise InputError("Expected a file name without NUL.")
         path = PurePosixPath(name)
@@ -89,12 +89,12 @@ class DataRoot:
 
 
 def result_name(code: str) -> str:
-    """The file name of a task's video, in the folder that clients join it with."""
+    """Return the file name of a task's video."""
     return f"{code}-r.mp4"
 
 
 def _open_beneath(root: Path, parts: Sequence[str]) -> int:
-    """Open a regular file and follow no link: the way was resolved before, and is not to change meanwhile."""
+    """Open a regular file without following links: the path was resolved and must not change in between."""
     if not parts:
         raise IsADirectoryError
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
@@ -103,7 +103,7 @@ def _open_beneath(root: Path, parts: Sequence[str]) -> int:
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
             os.close(folder)
             folder = inner
-        # NONBLOCK: opening a pipe would wait for its writer.
+        # NONBLOCK: opening a pipe would block.
         file = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     finally:
         os.close(folder)

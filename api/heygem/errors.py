@@ -1,6 +1,6 @@
-"""The one form of every answer of `/easy/*`: HTTP 200, and four keys whose types clients rely on.
+"""Response envelope of `/easy/*`: always HTTP 200, with four fields whose types clients rely on.
 
-Codes and words are those of the services that this door replaces, and of their fork that knows a queue (10005).
+Codes and messages are those of HeyGem, and of a fork with a queue (10005).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from errors import InputError, LipwrightError, NotFoundError, StateError
 
 
 class Code(IntEnum):
-    """What came of a request."""
+    """Result codes."""
 
     SYSTEM = 9999
     OK = 10000
@@ -27,7 +27,7 @@ class Code(IntEnum):
     RUNNING = 10005
 
 
-WORDS: Final[Mapping[Code, str]] = {
+MESSAGES: Final[Mapping[Code, str]] = {
     Code.SYSTEM: "系统异常",
     Code.OK: "成功",
     Code.BUSY: "忙碌中",
@@ -36,30 +36,30 @@ WORDS: Final[Mapping[Code, str]] = {
     Code.UNKNOWN: "任务不存在",
     Code.RUNNING: "任务已存在，正在执行中",
 }
-"""The original's words for its codes."""
-_SUCCESS: Final = (Code.OK, Code.BUSY, Code.UNKNOWN)  # `success` of the others is false
+"""The original's messages."""
+_SUCCESS: Final = (Code.OK, Code.BUSY, Code.UNKNOWN)  # `success` is false for the other codes
 
 
 def envelope(code: Code, data: Mapping[str, Any] | None = None, msg: str | int | None = None) -> Response:
-    """One answer.
+    """Return a response.
 
     Args:
-        code: What came of it.
-        data: Its content; an empty object where there is none.
-        msg: A text, or the number that the original has in its place; None takes the code's words.
+        code: Result code.
+        data: Content; None for an empty object.
+        msg: Message, or the number that the original sends; None for the message of the code.
     """
-    fields = {"code": int(code), "data": data or {}, "msg": WORDS[code] if msg is None else msg}
+    fields = {"code": int(code), "data": data or {}, "msg": MESSAGES[code] if msg is None else msg}
     text = json.dumps({**fields, "success": code in _SUCCESS}, sort_keys=True, indent=4, ensure_ascii=False)
     return Response(text, media_type="application/json; charset=utf-8", headers={"Cache-Control": "no-store"})
 
 
 def envelope_of(error: LipwrightError) -> Response:
-    """The answer to a request that `error` ended: 10001 where trying again may help, which clients do for no other.
+    """Return the response for an error: 10001 if a retry may help (the only code that clients retry).
 
-    10002 names what is wrong with the request, 9999 what is wrong here.
+    10002 describes an invalid request, 9999 an internal error.
     """
     if error.retryable and not isinstance(error, InputError):
         return envelope(Code.BUSY)
     if isinstance(error, InputError | NotFoundError | StateError):
         return envelope(Code.PARAMETER, msg=str(error))
-    return envelope(Code.SYSTEM, msg=f"{WORDS[Code.SYSTEM]}: {error}")
+    return envelope(Code.SYSTEM, msg=f"{MESSAGES[Code.SYSTEM]}: {error}")

@@ -1,4 +1,4 @@
-"""The inputs of a task, by URL or as files in the data root, made uploads like any other's."""
+"""Receives the inputs of a task, from URLs or the data root, as uploads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PIECE_BYTES = 1 << 20
 
 
 class HeygemInputs:
-    """Fetches and copies under the limits that hold for uploads."""
+    """Downloads and copies inputs within the upload limits."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig, root: DataRoot | None) -> None:
         self._service = service
@@ -41,16 +41,16 @@ class HeygemInputs:
 
     @asynccontextmanager
     async def receive(self, request: Request, names: dict[str, str]) -> AsyncIterator[tuple[Admission, Parts]]:
-        """The files that `names` stand for, in a place of their own; both are given up when the block fails.
+        """Yield an admission and the received files; both are released if the block fails.
 
         Args:
-            request: Whose they are.
-            names: URLs or paths, by what they are used for.
+            request: The request.
+            names: URLs or paths by purpose (`audio`, `video`).
 
         Raises:
-            CapacityError: The service is full.
-            InputError: There is no such file, it may not be read or fetched, or it is empty.
-            MediaLimitError: It is too large.
+            CapacityError: The queue is full.
+            InputError: A file does not exist, is not allowed, or is empty.
+            MediaLimitError: A file is too large.
         """
         parts = Parts(urls={use: name for use, name in names.items() if "://" in name})
         for use, url in parts.urls.items():
@@ -79,7 +79,9 @@ class HeygemInputs:
 
     def _open(self, use: str, name: str) -> BinaryIO:
         if self._root is None:
-            raise UrlRefusedError(f"{use}_url: expected an http(s) URL: no data root is set here (heygem.root).")
+            raise UrlRefusedError(
+                f"{use}_url: expected an http(s) URL, because no data folder is configured (heygem.root)."
+            )
         try:
             file = self._root.open(name)
         except InputError as error:

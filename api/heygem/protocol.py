@@ -1,4 +1,4 @@
-"""What `/easy/submit` is sent: JSON under any content type, with more fields than are known."""
+"""Requests and task states of HeyGem's API. Bodies are JSON under any content type; unknown fields are ignored."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from errors import InputError
 from storage.records import JobRecord, JobStage, JobStatus, LoopMode
 
 MAX_BODY_BYTES: Final = 65536
-"""Of one submission; those of the known clients have less than 1 KiB."""
-_MAX_CODE_BYTES: Final = 180  # with `-r.mp4` and a prefix it is a file name (255 bytes) and an idempotency key (200)
+"""Maximum size of a request; known clients send less than 1 KiB."""
+_MAX_CODE_BYTES: Final = 180  # becomes part of a file name (255 bytes) and an idempotency key (200)
 _MAX_INPUT_CHARS: Final = 4096
 
 _RUNNING, _SUCCEEDED, _FAILED = 1, 2, 3
-# Percentages at which the original stands still, and what it says there. Ours move between them.
+# Progress steps of the original. Lipwright interpolates between them.
 _FETCHED: Final = (10, "文件下载完成")
-_HEARD: Final = (20, "音频特征提取完成")
-_PAINTED: Final = (90, "视频处理完成")
+_ANALYSED: Final = (20, "音频特征提取完成")
+_RENDERED: Final = (90, "视频处理完成")
 _DONE: Final = (100, "任务完成")
 RENDERING_BEGINS: Final = 0.25
-"""The job's own progress when all is analysed (`jobs.run`)."""
+"""Progress of the job when rendering starts (`jobs.run`)."""
 _FAILURES: Final[Mapping[JobStage, str]] = {
     JobStage.LISTENING: "[{code}]音频特征提取失败，异常信息:[{message}]",
     JobStage.ANALYSING: "[{code}]预处理失败，异常信息:[{message}]",
@@ -36,13 +36,13 @@ class HeygemTask:
     """One task.
 
     Attributes:
-        audio: The speech: a URL or a path.
+        audio: URL or path of the speech.
         video: The face: a URL or a path.
-        code: The client's name of the task.
-        loop: How a source that is shorter than the speech goes on: `pn` 1 is there and back, 0 from the start again.
-        sharpens: `chaofen`: the faces shall be restored.
-        marks_bottom: `watermark_switch`: a visible mark in the lower right corner.
-        marks_top: `digital_auth`: one in the upper right corner, where the original puts its sign of a digital human.
+        code: The client's ID of the task.
+        loop: How to extend a video shorter than the speech: `pn` 1 is ping-pong, 0 loops.
+        sharpens: `chaofen`: whether to use super resolution.
+        marks_bottom: `watermark_switch`: watermark in the lower right corner.
+        marks_top: `digital_auth`: watermark in the upper right corner.
     """
 
     audio: str
@@ -55,10 +55,10 @@ class HeygemTask:
 
     @classmethod
     def of(cls, body: bytes) -> HeygemTask:
-        """Read a request's body.
+        """Parse a request body.
 
         Raises:
-            InputError: It is no JSON object, or a field is missing; in the original's words and order.
+            InputError: The body is invalid, or a field is missing; checked in the original's order.
         """
         fields = _fields(body)
         audio, video = (_text(fields, name, _MAX_INPUT_CHARS) for name in ("audio_url", "video_url"))
@@ -74,19 +74,19 @@ class HeygemTask:
 
     @staticmethod
     def code_of(body: bytes) -> str:
-        """Read the task's name alone.
+        """Parse only the `code` of a request body.
 
         Raises:
-            InputError: The body is no JSON object, or there is no such name in it.
+            InputError: The body is invalid or has no code.
         """
         return checked_code(_text(_fields(body), "code", _MAX_INPUT_CHARS))
 
 
 def checked_code(code: str) -> str:
-    """The code of a task, which is part of a file's name.
+    """Check that a code can be part of a file name.
 
     Raises:
-        InputError: It cannot be that.
+        InputError: It cannot.
     """
     if "/" in code or "\\" in code or not code.isprintable() or len(code.encode()) > _MAX_CODE_BYTES:
         raise InputError(
@@ -112,7 +112,7 @@ def _text(fields: dict[str, Any], name: str, max_chars: int) -> str:
         raise InputError(f"{name}参数缺失")
     if not isinstance(value, str | int) or isinstance(value, bool) or len(str(value)) > max_chars:
         raise InputError(f"{name}参数异常: expected text of at most {max_chars} characters.")
-    return str(value).encode("utf-8", "replace").decode()  # half a surrogate pair names no file and cannot be shown
+    return str(value).encode("utf-8", "replace").decode()  # drops lone surrogates
 
 
 def _is_on(fields: dict[str, Any], name: str, default: bool = False) -> bool:
@@ -121,7 +121,7 @@ def _is_on(fields: dict[str, Any], name: str, default: bool = False) -> bool:
 
 
 def task_of(job: JobRecord, code: str) -> dict[str, Any]:
-    """The `data` of a query's answer; the numbers in it are integers but `cost` and `video_duration`, in seconds."""
+    """Return the `data` of a query response. `cost` and `video_duration` are in seconds."""
     if job.status is JobStatus.SUCCEEDED:
         return {**_task(code, _SUCCEEDED, *_DONE), "result": f"/{result_name(code)}", **_facts(job)}
     if job.status.is_final:
@@ -134,14 +134,14 @@ def _task(code: str, status: int, progress: int, msg: str) -> dict[str, Any]:
 
 
 def _progress(job: JobRecord) -> tuple[int, str]:
-    """Percent and sentence: from 10 to 20 with the analysis, from 20 to 90 with the frames that are done."""
+    """Return percentage and message: 10 to 20 during the analysis, 20 to 90 during rendering."""
     if job.stage is JobStage.JOINING:
-        return _PAINTED
+        return _RENDERED
     if job.stage is JobStage.RENDERING:
-        begin, end = _HEARD[0], _PAINTED[0]
+        begin, end = _ANALYSED[0], _RENDERED[0]
         share = min(1.0, job.num_frames_done / job.num_frames) if job.num_frames else 0.0
-        return begin + int((end - begin) * share), _HEARD[1]
-    begin, end = _FETCHED[0], _HEARD[0]
+        return begin + int((end - begin) * share), _ANALYSED[1]
+    begin, end = _FETCHED[0], _ANALYSED[0]
     return begin + int((end - begin) * min(1.0, job.progress / RENDERING_BEGINS)), _FETCHED[1]
 
 

@@ -1,4 +1,4 @@
-"""A job's changes as server-sent events (WHATWG HTML, section 9.2)."""
+"""Server-sent events of a job (WHATWG HTML, section 9.2)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _RECONNECT_MS = 2000
 
 
 async def job_events(feed: Feed, job: JobRecord, seen: int, base_url: str) -> AsyncIterator[str]:
-    """Event text for every version of `job` after `seen` that `feed` tells of, up to the final one.
+    """Yield an event for every version of `job` after `seen`, until the final one.
 
-    A place in the queue moves without the job changing: it is told with the next ping. An error of the service ends
-    the stream with `event: problem`; a client that comes again goes on where it was. A `seen` that the job has not
-    reached yet is not from this job, and counts as nothing seen.
+    Changes of the queue position do not change the version; they are sent with the next ping. An error of the service
+    ends the stream with `event: problem`; clients that reconnect continue where they were. A `seen` beyond the job's
+    version is invalid and counts as 0.
     """
     seen = seen if seen <= job.version else 0
     yield f"retry: {_RECONNECT_MS}\n\n"
     number, position = feed.number, None
     if feed.job.version > job.version:
-        job = feed.job  # which may be the last that there is to tell
+        job = feed.job  # possibly the final version
     try:
         while True:
             if job.version > seen or (job.version == seen and job.queue_position != position):

@@ -1,4 +1,4 @@
-"""Those who follow jobs: a bounded number of them, and one reader for each job that feeds all of its followers."""
+"""Followers of jobs: limited in number, with one shared reader per job."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from errors import BusyError, LipwrightError
 from jobs.ports import JobService
 from storage.records import JobRecord
 
-_AGAIN_S = 5.0
-_PAUSE_S_PER_FOLLOWER = 0.002  # an event takes about 1 ms of a replica, on its way through Ray Serve
+_RETRY_AFTER_S = 5.0
+_PAUSE_S_PER_FOLLOWER = 0.002  # sending an event through Ray Serve takes about 1 ms of the replica
 
 
 class Feed:
-    """One job as it changes, and at least once in `ping_s`, whether it has changed or not."""
+    """Updates of one job, at every change and at least every `ping_s`."""
 
     def __init__(self, service: JobService, job: JobRecord, ping_s: float) -> None:
         self.job = job
@@ -31,19 +31,19 @@ class Feed:
         self._is_closed = False
         self._news = asyncio.Event()
         self._texts: dict[str, str] = {}
-        # In a context of its own: Ray Serve ends what was begun in a request together with that request.
+        # In a separate context: Ray Serve cancels calls together with the request that made them.
         self._reader = asyncio.get_running_loop().create_task(self._read(), context=Context())
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing comes any more."""
+        """Whether the feed has ended."""
         return self._is_closed or self._reader.done()
 
     async def after(self, number: int) -> JobRecord:
-        """The job as soon as there is word of it after that of this number.
+        """Wait for an update after the given number and return the job.
 
         Raises:
-            LipwrightError: There will be none.
+            LipwrightError: The feed failed.
         """
         while self.number <= number:
             if self._error is not None:
@@ -52,7 +52,7 @@ class Feed:
         return self.job
 
     def text(self, base_url: str) -> str:
-        """The job of now as JSON, made once for all followers."""
+        """Return the job as JSON, cached for all followers."""
         if base_url not in self._texts:
             self._texts[base_url] = JobView.of(self.job, base_url).model_dump_json()
         return self._texts[base_url]
@@ -69,19 +69,19 @@ class Feed:
                 if job != self.job:
                     self.job, self._texts = job, {}
                 self.number += 1
-                self._tell()
+                self._notify()
                 await asyncio.sleep(min(1.0, self.num_followers * _PAUSE_S_PER_FOLLOWER))
         except LipwrightError as error:
             self._error = error
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
 
 class Follower:
-    """A place among the followers."""
+    """One follower of a job."""
 
     def __init__(self, followers: Followers, feed: Feed, owner: str | None) -> None:
         self.feed = feed
@@ -89,7 +89,7 @@ class Follower:
         self._followers = followers
 
     def leave(self) -> None:
-        """Give the place back; harmless when it was given back already."""
+        """Stop following. May be called more than once."""
         self._followers.drop(self)
 
 
@@ -97,10 +97,10 @@ class Followers:
     """All followers of one replica.
 
     Args:
-        service: Whose jobs they follow.
-        max_followers: How many there may be.
-        max_share: The share of them that one API key may have.
-        ping_s: The longest time without a word to them.
+        service: The service.
+        max_followers: Maximum number of followers.
+        max_share: Maximum share of one API key.
+        ping_s: Keep-alive interval.
     """
 
     def __init__(self, service: JobService, max_followers: int, max_share: float, ping_s: float) -> None:
@@ -108,35 +108,35 @@ class Followers:
         self._max_followers = max_followers
         self._max_own = max(1, int(max_followers * max_share))
         self._ping_s = ping_s
-        self._here: set[Follower] = set()
+        self._followers: set[Follower] = set()
         self._feeds: dict[str, Feed] = {}
 
     def enter(self, job: JobRecord, owner: str | None) -> Follower:
-        """Take a place to follow `job`; it has to be left again.
+        """Start following `job`; call `leave` on the result.
 
         Raises:
-            BusyError: All places, or all of this owner, are taken.
+            BusyError: The limit of the replica or of the owner is reached.
         """
-        num_own = sum(follower.owner == owner for follower in self._here) if owner is not None else 0
-        if len(self._here) >= self._max_followers or num_own >= self._max_own:
+        num_own = sum(follower.owner == owner for follower in self._followers) if owner is not None else 0
+        if len(self._followers) >= self._max_followers or num_own >= self._max_own:
             raise BusyError(
-                f"Too many follow jobs here: expected fewer than {self._max_followers}, and {self._max_own} with one "
-                f"API key, found {len(self._here)}. GET /v1/jobs/{job.id} tells the same.",
-                _AGAIN_S,
+                f"Too many clients follow jobs: the limit is {self._max_followers}, and {self._max_own} per API key. "
+                f"Poll GET /v1/jobs/{job.id} instead.",
+                _RETRY_AFTER_S,
             )
         feed = self._feeds.get(job.id)
         if feed is None or feed.is_over:
             feed = self._feeds[job.id] = Feed(self._service, job, self._ping_s)
         feed.num_followers += 1
         follower = Follower(self, feed, owner)
-        self._here.add(follower)
+        self._followers.add(follower)
         return follower
 
     def drop(self, follower: Follower) -> None:
-        """Take a follower's place back, and end a feed that nobody follows."""
-        if follower not in self._here:
+        """Remove a follower, and end a feed without followers."""
+        if follower not in self._followers:
             return
-        self._here.discard(follower)
+        self._followers.discard(follower)
         feed = follower.feed
         feed.num_followers -= 1
         if not feed.num_followers:
@@ -146,14 +146,14 @@ class Followers:
 
 
 class FollowResponse(StreamingResponse):
-    """A stream for one follower, who leaves with it, however it ends."""
+    """A streaming response that removes its follower when it ends."""
 
     def __init__(self, follower: Follower, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._follower = follower
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve it."""
+        """Send the response."""
         try:
             await super().__call__(scope, receive, send)
         finally:

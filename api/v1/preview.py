@@ -1,4 +1,4 @@
-"""A job's preview: the video while it is rendered, as one fragmented MP4 that ends with the job."""
+"""Preview of a job: a fragmented MP4 that grows while the job is rendered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from storage.records import JobRecord, JobStatus
 
 _LOOK_S = 10.0
 _AHEAD_SECONDS = 60.0
-"""No viewer gets more video than this ahead of playing it at once: what a slow one does not take stays in memory."""
+"""Maximum lead over real-time playback; bounds the memory used by slow viewers."""
 _MAX_VIEWERS = 64
 _RETRY_AFTER_S = 5.0
 
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 class Previews:
-    """The previews that one process of the API sends at the moment."""
+    """Active previews of one API process."""
 
     def __init__(
         self, service: JobService, files: FileStore, labels: LabelsConfig, max_viewers: int = _MAX_VIEWERS
@@ -43,21 +43,19 @@ class Previews:
         self._num_viewers = 0
 
     async def open(self, job: JobRecord) -> AsyncGenerator[bytes]:
-        """The stream of a job that has a video or will have one.
+        """Return the preview stream of a job.
 
         Raises:
             StateError: The job failed or was cancelled.
-            NotFoundError: Its video was removed.
-            CapacityError: Too many look on already.
+            NotFoundError: The video was deleted.
+            CapacityError: There are too many viewers.
         """
         if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
-            raise StateError(
-                f"Job {job.id} has no preview: expected it to be unfinished or succeeded, found it {job.status}."
-            )
+            raise StateError(f"Job {job.id} has no preview (status: {job.status}).")
         if job.status is JobStatus.SUCCEEDED and not await asyncio.to_thread(self._files.has, result_key(job.id)):
             raise NotFoundError(f"The video of job {job.id} was removed.")
         if self._num_viewers >= self._max_viewers:
-            raise CapacityError(f"Expected at most {self._max_viewers} previews at a time.", _RETRY_AFTER_S)
+            raise CapacityError(f"Too many previews: the limit is {self._max_viewers}.", _RETRY_AFTER_S)
         return self._counted(job)
 
     async def _counted(self, job: JobRecord) -> AsyncGenerator[bytes]:
@@ -72,14 +70,14 @@ class Previews:
             self._num_viewers -= 1
 
     async def _pieces(self, job: JobRecord) -> AsyncGenerator[tuple[float, bytes]]:
-        """Pieces behind the second of the video at which they end; waits for segments until the job has ended."""
+        """Yield (end time in seconds, data) of each fragment; waits for segments until the job ends."""
         preview: LivePreview | None = None
         tags = result_tags(self._labels, job.produce_id)
         num_segments = 0
         while not job.status.is_final:
-            for segment in await _patiently(partial(self._service.finished_segments, job.id, None)):
+            for segment in await _with_retries(partial(self._service.finished_segments, job.id, None)):
                 if segment.number != num_segments:
-                    continue  # known already, or one before it is still being rendered
+                    continue  # already sent, or an earlier one is missing
                 try:
                     async with _fetched(self._files, segment_key(job.id, segment.number)) as path:
                         if preview is None:
@@ -88,9 +86,9 @@ class Previews:
                         async for piece in _in_threads(preview.add_segment(path)):
                             yield preview.seconds, piece
                 except (StoredFileError, FileNotFoundError):
-                    break  # the job has just ended, and its segments went; nothing of this one was sent
+                    break  # the job has just ended and its segments were deleted
                 num_segments += 1
-            job = await _patiently(partial(self._service.wait_job, job.id, job.version, _LOOK_S))
+            job = await _with_retries(partial(self._service.wait_job, job.id, job.version, _LOOK_S))
         if job.status is not JobStatus.SUCCEEDED:
             return
         async with _fetched(self._files, result_key(job.id)) as result:
@@ -104,7 +102,7 @@ class Previews:
 
 @asynccontextmanager
 async def _fetched(files: FileStore, key: str) -> AsyncIterator[Path]:
-    """A file on this machine for the block."""
+    """Make a stored file available locally."""
     fetched = files.stored.fetched(key)
     path = await asyncio.to_thread(fetched.__enter__)
     try:
@@ -113,8 +111,8 @@ async def _fetched(files: FileStore, key: str) -> AsyncIterator[Path]:
         fetched.__exit__(None, None, None)
 
 
-async def _patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
-    """The answer of a service that may be away for a moment: a Director that died is replaced in seconds."""
+async def _with_retries(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """Retry while the Director is being replaced, which takes seconds."""
     for _ in range(_MAX_LOSSES):
         try:
             return await ask()
@@ -124,7 +122,7 @@ async def _patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
 
 
 async def _paced(pieces: AsyncGenerator[tuple[float, bytes]]) -> AsyncGenerator[bytes]:
-    """The pieces, none of them more than `_AHEAD_SECONDS` before it is due."""
+    """Yield the data, at most `_AHEAD_SECONDS` ahead of real time."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     async for seconds, piece in pieces:
@@ -136,7 +134,7 @@ async def _paced(pieces: AsyncGenerator[tuple[float, bytes]]) -> AsyncGenerator[
 
 
 async def _in_threads(pieces: Iterator[_T]) -> AsyncGenerator[_T]:
-    """An iterator that blocks on the disk, each step in a thread."""
+    """Iterate over a blocking iterator in threads."""
     while True:
         piece = await asyncio.to_thread(next, pieces, None)
         if piece is None:

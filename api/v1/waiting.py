@@ -1,4 +1,4 @@
-"""`?wait=`: a submission that is answered with what came of it."""
+"""Submissions with `?wait=`: the response is sent when the job ends."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from storage.file_store import FileStore
 from storage.records import JobRecord
 
 MAX_WAIT_S = 600.0
-"""Longest wait that a request may ask for; most proxies give up earlier."""
+"""Maximum value of `wait`; most proxies time out earlier."""
 NO_STORE = {"Cache-Control": "no-store"}
 
 
 async def wait_until_final(followers: Followers, job: JobRecord, owner: str | None, wait_s: float) -> JobRecord:
-    """The job when it is final, or as it is after `wait_s`, or at once where all places of followers are taken."""
+    """Wait until the job ends, at most `wait_s`; returns at once if there are too many followers."""
     try:
         follower = followers.enter(job, owner)
     except BusyError:
@@ -43,16 +43,15 @@ async def wait_until_final(followers: Followers, job: JobRecord, owner: str | No
 
 
 def accepted(job: JobRecord, request: Request, headers: dict[str, str]) -> Response:
-    """202 and the job, whatever its status."""
+    """Return 202 with the job."""
     view = JobView.of(job, base_url(request))
     return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self, **NO_STORE, **headers})
 
 
 async def outcome(job: JobRecord, files: FileStore, request: Request, headers: dict[str, str]) -> Response:
-    """200 and the job if it is final, else what `accepted` says.
+    """Return 200 with the job if it has ended, else 202.
 
-    A client that accepts `video/mp4` gets the video itself in place of a job that succeeded, and the problem in place
-    of one that failed.
+    Clients that accept `video/mp4` get the video instead of a succeeded job, and the problem instead of a failed one.
     """
     if not job.status.is_final:
         return accepted(job, request, headers)

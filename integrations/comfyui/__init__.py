@@ -1,4 +1,4 @@
-"""A ComfyUI node that makes a face speak: this folder goes into `custom_nodes`. Sends to a Lipwright service."""
+"""ComfyUI node for Lipwright; copy this folder to `custom_nodes`. Requires a Lipwright service."""
 
 from .nodes import comfy_entrypoint
 

@@ -1,4 +1,4 @@
-"""What ComfyUI's nodes hand on, as files that a service takes."""
+"""Converts ComfyUI data to files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from PIL import Image
 
 
 def wav_of(audio: dict[str, Any]) -> bytes:
-    """A WAV file of 16-bit samples.
+    """Return a 16-bit WAV file.
 
     Args:
         audio: ComfyUI's AUDIO: `waveform` (1, channels, samples) float, full scale 1; `sample_rate` in Hz.
 
     Raises:
-        ValueError: It holds several sounds, or none.
+        ValueError: The batch size is not one, or the audio is empty.
     """
     waveform = audio["waveform"]
     if waveform.ndim != 3 or waveform.shape[0] != 1 or waveform.shape[2] == 0:
-        raise ValueError(f"audio: expected one sound, (1, channels, samples), found {tuple(waveform.shape)}.")
+        raise ValueError(f"audio: expected shape (1, channels, samples), found {tuple(waveform.shape)}.")
     samples = np.clip(waveform[0].float().cpu().numpy(), -1.0, 1.0)
     interleaved = np.rint(samples.T * 32767).astype("<i2")  # (samples, channels)
     buffer = io.BytesIO()
@@ -36,7 +36,7 @@ def wav_of(audio: dict[str, Any]) -> bytes:
 
 
 def png_of(image: Any) -> bytes:
-    """A PNG of the only picture of ComfyUI's IMAGE: (1, height, width, 3 or 4) float, 0 to 1, RGB or RGBA."""
+    """Return a PNG of a ComfyUI IMAGE: (1, height, width, 3 or 4) float in [0, 1], RGB or RGBA."""
     pixels = np.rint(np.clip(image[0].float().cpu().numpy(), 0.0, 1.0) * 255).astype(
         np.uint8
     )  # (height, width, channels)
@@ -46,7 +46,7 @@ def png_of(image: Any) -> bytes:
 
 
 def write_frames(images: Any, fps: float, path: Path) -> None:
-    """An MP4 of several pictures of ComfyUI's IMAGE, by ComfyUI's own encoder."""
+    """Write the frames of a ComfyUI IMAGE as an MP4 with ComfyUI's encoder."""
     from comfy_api.latest import InputImpl, Types
 
     rate = Fraction(fps).limit_denominator(1001)

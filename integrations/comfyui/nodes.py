@@ -1,4 +1,4 @@
-"""The node, after ComfyUI's V3 convention."""
+"""The node (ComfyUI V3 schema)."""
 
 from __future__ import annotations
 
@@ -20,30 +20,37 @@ from .content import png_of, wav_of, write_frames
 
 
 class LipwrightSpeak(io.ComfyNode):
-    """Speech and a face in, a video in which that face speaks that speech out."""
+    """Creates a lip-synced video from speech and a face."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """What ComfyUI shows of the node."""
+        """Return the schema of the node."""
         return io.Schema(
             node_id="LipwrightSpeak",
-            display_name="Lipwright: make a face speak",
+            display_name="Lipwright: lip sync",
             category="Lipwright",
-            description="Speech, and a video, an image (or frames) or an avatar of a Lipwright service.",
+            description="Lip-syncs a video, an image (or frames) or an avatar to speech.",
             inputs=[
                 io.Audio.Input("audio", tooltip="The speech."),
                 io.Video.Input("video", optional=True, tooltip="The face: a video."),
                 io.Image.Input("image", optional=True, tooltip="The face: a portrait, or the frames of a video."),
-                io.String.Input("avatar_id", default="", optional=True, tooltip="An avatar that the service keeps."),
-                io.Float.Input("fps", default=25.0, min=1.0, max=240.0, optional=True, tooltip="Rate of frames."),
-                io.String.Input("engine", default="", optional=True, tooltip="Empty takes the service's own."),
-                io.String.Input("face", default="largest", optional=True, tooltip="largest, 0, point:x,y, box:..."),
+                io.String.Input("avatar_id", default="", optional=True, tooltip="ID of a saved avatar."),
+                io.Float.Input(
+                    "fps", default=25.0, min=1.0, max=240.0, optional=True, tooltip="Frame rate of `image` batches."
+                ),
+                io.String.Input("engine", default="", optional=True, tooltip="Engine. Empty: the service's default."),
+                io.String.Input(
+                    "face",
+                    default="largest",
+                    optional=True,
+                    tooltip="Which face: largest, 0, point:x,y or box:x0,y0,x1,y1.",
+                ),
                 io.Combo.Input("loop", options=["pingpong", "loop", "hold"], default="pingpong", optional=True),
                 io.String.Input(
                     "url",
                     default="",
                     optional=True,
-                    tooltip="The service; empty takes LIPWRIGHT_URL. LIPWRIGHT_API_KEY is sent to that one only.",
+                    tooltip="URL of the service. Empty: LIPWRIGHT_URL. LIPWRIGHT_API_KEY is sent only to that service.",
                 ),
             ],
             outputs=[
@@ -65,9 +72,9 @@ class LipwrightSpeak(io.ComfyNode):
         loop: str = "pingpong",
         url: str = "",
     ) -> io.NodeOutput:
-        """Make the video; interrupting the workflow cancels the job."""
+        """Create the video. Interrupting the workflow cancels the job."""
         if sum((video is not None, image is not None, bool(avatar_id))) != 1:
-            raise ValueError("Expected exactly one of video, image and avatar_id.")
+            raise ValueError("Connect exactly one of video, image and avatar_id.")
         fields: JobFields = {"audio": ("comfyui.wav", wav_of(audio)), "loop": loop}
         if engine:
             fields["engine"] = engine
@@ -84,20 +91,20 @@ class LipwrightSpeak(io.ComfyNode):
 
 
 class LipwrightExtension(ComfyExtension):
-    """What ComfyUI is told of this folder."""
+    """The extension."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """The nodes."""
+        """Return the nodes."""
         return [LipwrightSpeak]
 
 
 async def comfy_entrypoint() -> ComfyExtension:
-    """Called by ComfyUI when it starts."""
+    """Entry point, called by ComfyUI at startup."""
     return LipwrightExtension()
 
 
 def _avatar(video: Any, image: Any, fps: float, folder: Path) -> tuple[str, bytes] | Path:
-    """The face as a file: a video trimmed and cropped as ComfyUI has it, frames as a video, a picture as a PNG."""
+    """Return the face as a file: the trimmed and cropped video, frames as a video, or an image as a PNG."""
     path = folder / "comfyui.mp4"
     if video is not None:
         video.save_to(str(path))
@@ -109,7 +116,7 @@ def _avatar(video: Any, image: Any, fps: float, folder: Path) -> tuple[str, byte
 
 
 def _service(url: str) -> AsyncLipwright:
-    """The service; a workflow of a stranger's that names another one does not get the key."""
+    """Return a client; the API key is not sent to other services that a foreign workflow may name."""
     own = os.environ.get("LIPWRIGHT_URL", "").strip()
     return AsyncLipwright(url or own, api_key=None if not url or url.rstrip("/") == own.rstrip("/") else "")
 
