@@ -76,7 +76,7 @@ def show_webhook_secret(
     """Print the secret that signs the webhooks of a key's jobs."""
     with one_line_errors():
         if key_id is not None and key_id not in {key.id for key in _keys(data_dir, state).list()}:
-            raise NotFoundError(f"API key {key_id!r} does not exist. List keys with `lipwright keys list`.")
+            raise NotFoundError(f"There is no API key {key_id!r}.")
         print(webhook_secrets(*_state_and_data_dir(data_dir, state))(key_id))
 
 

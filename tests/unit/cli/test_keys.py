@@ -47,7 +47,7 @@ def test_a_key_from_its_making_to_its_end(repo_root: Path, tmp_path: Path) -> No
         assert gone.returncode == 1
         assert (
             gone.stderr.strip()
-            == f"error: not_found: API key {made.id!r} does not exist. List keys with `lipwright keys list`."
+            == f"error: not_found: There is no API key {made.id!r}."
         )
 
 
@@ -71,7 +71,7 @@ def test_keys_in_a_postgresql(repo_root: Path, tmp_path: Path, postgres: Postgre
 @pytest.mark.parametrize(
     ("options", "variables", "message"),
     [
-        (("--state", "sqlite:///secret"), {}, "error: input_invalid: --state: expected postgresql://"),
+        (("--state", "sqlite:///secret"), {}, "error: input_invalid: --state: expected a URL such as postgresql://"),
         ((), {"LIPWRIGHT_STATE": "secret"}, "error: config_invalid: LIPWRIGHT_STATE: expected postgresql://"),
         (("--state", "postgresql://127.0.0.1:1/x"), {}, "error: job_table_unreachable: "),
     ],

@@ -125,7 +125,7 @@ def test_the_key_of_the_environment_is_sent(
     service.outcome = "video"
     _, key = FileKeyRing(service.files.root).add("me")
     without = _run(repo_root, "speak", *inputs, "--server", server)
-    assert _error_line(without).startswith("error: unauthorized: Expected an API key")
+    assert _error_line(without).startswith("error: unauthorized: An API key is required")
     done = _run(repo_root, "speak", *inputs, "--server", server, LIPWRIGHT_API_KEY=key)
     assert done.returncode == 0, done.stderr
 
@@ -143,7 +143,7 @@ def test_speak_prints_the_quality_report(
     assert "source sound offset +120 ms confidence 0.93; positive is late sound" in lines
     assert "exemplars 40 of 400 real mouths of the source that are shown" in lines
     assert "passed through 3 frames no face" in lines
-    assert "The source's sound is 120 ms late; corrected." in lines
+    assert "The source's audio is 120 ms late; corrected." in lines
     assert "3 frames left unchanged: no face found." in lines
     as_json = _run(repo_root, "speak", *inputs, "--server", server, "--report", "--json")
     job = json.loads(as_json.stdout)

@@ -124,11 +124,11 @@ def test_what_goes_wrong_is_told(page: Client, service: MemoryService, tmp_path:
     service.outcome = FaceNotFoundError("v.mp4: expected a face, found none.")
     with pytest.raises(Exception, match=r"Face not found: v\.mp4: expected a face, found none\."):
         page.predict(**_inputs(tmp_path))
-    with pytest.raises(Exception, match="Face: expected one"):
+    with pytest.raises(Exception, match="Face: provide one"):
         page.predict(**_inputs(tmp_path, video=None))
-    with pytest.raises(Exception, match="Face: expected one"):
+    with pytest.raises(Exception, match="Face: provide one"):
         page.predict(**_inputs(tmp_path, avatar="0" * 32))
-    with pytest.raises(Exception, match="Speech: expected either"):
+    with pytest.raises(Exception, match="Speech: provide either"):
         page.predict(**_inputs(tmp_path, audio=None))
 
 

@@ -202,7 +202,7 @@ def test_another_server_is_told_apart(said: bytes) -> None:
 
 @pytest.mark.parametrize("address", ["box:8000", "http://", "ftp://box", "http://box:port"])
 def test_what_is_no_address(address: str) -> None:
-    with pytest.raises(ConnectionFailedError, match="Expected an address"):
+    with pytest.raises(ConnectionFailedError, match="Invalid service URL"):
         Lipwright(address)
 
 

@@ -178,10 +178,10 @@ def test_followers_are_bounded_and_shared(service: MemoryService) -> None:
         job = await service.submit(_request(service))
         followers = Followers(service, 4, 0.5, 0.05)
         own = [followers.enter(job, "a") for _ in range(2)]
-        with pytest.raises(BusyError, match="2 with one API key"):
+        with pytest.raises(BusyError, match="2 per API key"):
             followers.enter(job, "a")
         others = [followers.enter(job, "b"), followers.enter(job, None)]
-        with pytest.raises(BusyError, match="fewer than 4"):
+        with pytest.raises(BusyError, match="limit is 4"):
             followers.enter(job, "c")
         own[0].leave()
         own[0].leave()
