@@ -164,7 +164,7 @@ def test_a_browser_asks_nobody_else(page_url: str) -> None:
         visit = browser.new_page()
         visit.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
         visit.goto(page_url)
-        visit.get_by_role("button", name="Make it speak").wait_for(timeout=BOUND_S * 1000)
+        visit.get_by_role("button", name="Create video").wait_for(timeout=BOUND_S * 1000)
         visit.wait_for_load_state("networkidle")
     assert asked - {""} == {urlsplit(page_url).netloc}
 
