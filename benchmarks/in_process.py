@@ -126,8 +126,8 @@ def analyse(
     info = probe_video(video, limits)
     if info.is_still:
         info = replace(info, fps=Fraction(render.still_fps))
-    hears = info.has_audio and engine.uses_source_audio
-    audio_encoder = engine.audio_encoder(Machine()) if hears else None
+    uses_audio = info.has_audio and engine.uses_source_audio
+    audio_encoder = engine.audio_encoder(Machine()) if uses_audio else None
     start = time.process_time()
     tracker, choice = FaceTracker(num_threads=1, device="cpu"), FaceChoice.parse("largest")
     chunks, state = [], None

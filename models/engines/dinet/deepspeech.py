@@ -139,7 +139,7 @@ def _cosines() -> NDArray[np.float64]:
 # Hears speech as the original DINet wants it: windows of DeepSpeech's letters.
 #
 # The network of DeepSpeech 0.1 runs through the whole file forwards and backwards. A file may be hours long, so it is
-# run on pieces of 20 s with 2 s to either side: a file of up to 20 s is heard as the published script hears it, and
+# run on pieces of 20 s with 2 s to either side: a file of up to 20 s is encoded as by the published script, and
 # what is normalised is normalised by the whole file always.
 
 WINDOW_ROWS: Final = 5

@@ -33,8 +33,8 @@ class DinetOptions(EngineOptions):
             fixed batch has its own.
         precision: Original: "auto" computes in half precision where the user's weights give nearly the same picture so.
         exact_chunks: HeyGem: cut the speech every 35 s and stretch it over the job as HeyGem does. Off, each piece
-            hears what is around it and every row of features stays at its own time: no step at the borders, and no
-            frame hears up to 40 ms too early or too late.
+            has context on both sides and every row of features stays at its own time: no step at the borders, and no
+            frame gets audio up to 40 ms too early or too late.
         fit: HeyGem: whether the crop of 266 pixels is resized to 256 or cut; the readable versions of it resize.
         mask_rows: HeyGem: first and last row of the rectangle that is black in the masked crop.
         mask_columns: HeyGem: first and last column.

@@ -87,7 +87,7 @@ def _mel_bank() -> NDArray[np.float32]:
 #
 # The encoder makes one row of every four mel frames (two convolutions of 3 with stride 2, no padding): row r sees mel
 # frames 4 r to 4 r + 6, and F mel frames make ((F - 1) // 2 - 1) // 2 rows. A frame is driven by the 20 rows around its
-# time; with the 0.4 s of silence ahead of the file, frame i at 25 fps hears rows i to i + 19.
+# time; with the 0.4 s of silence ahead of the file, frame i at 25 fps takes rows i to i + 19.
 #
 # HeyGem runs the encoder on pieces of 35 s with nothing shared between them, which costs a row at each border, and
 # stretches the rows that come out over all frames of the job. `ExactChunks` does the same. `SharedContext` keeps every
@@ -212,7 +212,7 @@ class ExactChunks:
 
     def first_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the first of the 20 rows that drive each of (T,) frames, in HeyGem's floating point."""
-        last = max(1, self.num_frames - 1)  # one frame alone hears the start
+        last = max(1, self.num_frames - 1)  # a single frame takes the start
         stretch = frames.clip(0, max(0, self.num_frames - 1)) / last * max(0, self.num_rows - WINDOW_ROWS)
         return stretch.astype(np.int64)
 

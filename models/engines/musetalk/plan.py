@@ -1,4 +1,4 @@
-"""What MuseTalk hears of a stretch of speech, and which rows of it an output frame is driven by."""
+"""Whisper features of a stretch of speech, and the rows that drive each output frame."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def log_mel(samples: Tensor) -> Tensor:
 @cache
 def _mel_bank() -> Tensor:
     """(80, 201) weights of the spectrum's bins: Slaney bands of unit area from 0 to 8000 Hz."""
-    import librosa  # costs seconds, and only what hears needs it
+    import librosa  # takes seconds; only the audio encoder needs it
 
     return torch.from_numpy(librosa.filters.mel(sr=SPEECH_SAMPLE_RATE, n_fft=_FFT_SAMPLES, n_mels=NUM_BANDS))
 

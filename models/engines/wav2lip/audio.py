@@ -133,7 +133,7 @@ def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 #
 # The official script (Rudrabha/Wav2Lip, inference.py) gives frame i the 16 columns from floor(80 i / fps) on: at 25 fps
 # those from 40 i to 40 i + 200 ms. The network was trained on others: `crop_audio_window` of wav2lip_train.py starts
-# one frame earlier, at 40 (i - 1) ms, so that the middle of what it hears lies 60 ms after the start of the frame, not
+# one frame earlier, at 40 (i - 1) ms, so that the middle of its window lies 60 ms after the start of the frame, not
 # 100. Inference is therefore 40 ms off: the mouth shows what is heard one frame later. `mel_offset` moves the windows
 # by frames of those 40 ms (3.2 columns, at any frame rate): 0 is the official script, -1 the training.
 #
@@ -180,7 +180,7 @@ def mel_windows(mel: NDArray[np.float32], first_column: int, starts: NDArray[np.
     return np.ascontiguousarray(mel[columns].transpose(0, 2, 1))
 
 
-# Hears speech as mel columns: no network, the same for every engine that hears "mel80".
+# The audio encoder: mel columns without a network, the same for every engine with audio features "mel80".
 
 
 @dataclass(frozen=True)
