@@ -2,7 +2,7 @@
 
 A linear map from the eight channels of `models.mouth.shape` to the displacement of the lip, chin, cheek and jaw
 points. It is consistent with the measurement: the result of `deform` measures as the requested shape.
-`models.training.fit_lip_model` fits it on tracked speakers.
+`training.fit_lip_model` fits it on tracked speakers.
 """
 
 from __future__ import annotations

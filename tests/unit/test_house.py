@@ -143,19 +143,19 @@ def test_changelog_names_the_version(repo_root: Path) -> None:
 def test_the_package_holds_every_folder_of_code(repo_root: Path) -> None:
     project = tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))
     listed = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
-    beside = {"benchmarks", "samples", "tests", "build", "data", "out"}
-    rooms = {file.parent.relative_to(repo_root).parts[0] for file in repo_root.glob("[a-z]*/*.py")} - beside
-    assert listed == rooms
+    beside = {"benchmarks", "samples", "tests", "training", "build", "data", "out"}
+    packages = {file.parent.relative_to(repo_root).parts[0] for file in repo_root.glob("[a-z]*/*.py")} - beside
+    assert listed == packages
     without = {
         str(file.parent.relative_to(repo_root))
-        for room in rooms
-        for file in (repo_root / room).rglob("*.py")
+        for package in packages
+        for file in (repo_root / package).rglob("*.py")
         if not (file.parent / "__init__.py").is_file()
     }
     assert not without, "a folder without __init__.py is not installed"
 
 
-def test_rooms_are_small_enough_to_read_at_a_glance(repo_root: Path) -> None:
+def test_folders_are_small_enough_to_read_at_a_glance(repo_root: Path) -> None:
     tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=repo_root, capture_output=True, text=True, check=False)
     if tracked.returncode:
         pytest.skip("needs the git checkout, to know which files are the project's")

@@ -9,7 +9,7 @@ from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MOVED
 from models.geometry.head_frame import mean_face
 from models.mouth.lip_model import LipModel, lip_gaps, meeting_lips, shut_lips
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, measure
-from models.training.fit_lip_model import consistent_shape, mirror
+from training.fit_lip_model import consistent_shape, mirror
 
 JAW, OPEN_IN = CHANNELS.index("jaw"), CHANNELS.index("open_in")
 

@@ -18,7 +18,7 @@ from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import measure
 from models.track.face_track import FaceTrack, FaceTracker, finish_track
-from models.training.fit_lip_model import consistent_shape
+from training.fit_lip_model import consistent_shape
 
 NOISE = 0.4  # pixels
 OPEN = np.array([[0.1, 0.12, -0.01, 0.01, 0.1, 0.07, 0.0, -0.01]]) @ consistent_shape()

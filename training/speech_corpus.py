@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE
 from models.speech.level import ROWS_PER_SECOND
-from models.training.mouth_table import PAUSE, Phone, shape_phones
+from training.mouth_table import PAUSE, Phone, shape_phones
 
 Floats = NDArray[np.float32]
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.mouth.shape import NUM_CHANNELS
-from models.training.whisper_encoder import WIDTH
+from training.whisper_encoder import WIDTH
 
 # Layers of Whisper's encoder that the features are made of.
 TAPS = (2, 3)

@@ -1,8 +1,8 @@
 """Measures the benefit of speaker adaptation by amount of speech; used to choose the precision of the prior.
 
-    python -m models.training.speaker_adaptation_figures EXAMPLES CORPORA
+    python -m training.speaker_adaptation_figures EXAMPLES CORPORA
 
-EXAMPLES and CORPORA are those of `models.training.train_speech`. Four networks are trained, each without four of the
+EXAMPLES and CORPORA are those of `training.train_speech`. Four networks are trained, each without four of the
 speakers. For each left-out speaker with enough clips, some clips are learned from as in the product
 (`models.avatar.speaker_adaptation`, then `models.avatar.mouth_calibration`), and others are predicted. Prints the means
 over draws and speakers. Takes about two minutes per network on one core, and as much for the rest.
@@ -26,10 +26,10 @@ from models.avatar.speaker_adaptation import SpeakerAdaptation, learn
 from models.mouth.shape import CHANNELS, NUM_CHANNELS
 from models.speech.level import ROWS_PER_SECOND
 from models.speech.speech_to_mouth import MouthBlock
-from models.training.speech_corpus import read_talkers
-from models.training.speech_examples import Example, load_examples
-from models.training.speech_network import MouthTcn
-from models.training.train_speech import FOLDS, train
+from training.speech_corpus import read_talkers
+from training.speech_examples import Example, load_examples
+from training.speech_network import MouthTcn
+from training.train_speech import FOLDS, train
 
 Floats = NDArray[np.float32]
 

@@ -1,6 +1,6 @@
 """Fits `models/weights/lip_model.npz` on a folder of talking faces.
 
-    python -m models.training.fit_lip_model CLIPS OUT
+    python -m training.fit_lip_model CLIPS OUT
 
 The shipped model was fitted on clips of six talkers of the GRID audio-visual sentence corpus (Cooke, Barker,
 Cunningham and Shao, JASA 2006; CC BY 4.0): one talker per video file. It prints how much of the motion the model

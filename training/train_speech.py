@@ -1,10 +1,10 @@
 """Trains the network that maps speech features to the mouth.
 
-    python -m models.training.train_speech EXAMPLES CORPORA CHECKPOINT
+    python -m training.train_speech EXAMPLES CORPORA CHECKPOINT
 
-EXAMPLES is the file of `models.training.speech_examples`. Four times, four of the sixteen talkers are left out: what
+EXAMPLES is the file of `training.speech_examples`. Four times, four of the sixteen talkers are left out: what
 the network makes of them is printed, and says by how much its movements are too small. Then it is trained on all
-talkers, with a gain for that. CHECKPOINT is read by `models.training.export_speech`. About two minutes a network on
+talkers, with a gain for that. CHECKPOINT is read by `training.export_speech`. About two minutes a network on
 one core.
 """
 
@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS
-from models.training.speech_alignment import fit_ridge
-from models.training.speech_corpus import read_talkers
-from models.training.speech_examples import Example, load_examples
-from models.training.speech_network import NUM_FEATURES, NUM_MEMBERS, NUM_OUTPUTS, MouthEnsemble, MouthTcn
+from training.speech_alignment import fit_ridge
+from training.speech_corpus import read_talkers
+from training.speech_examples import Example, load_examples
+from training.speech_network import NUM_FEATURES, NUM_MEMBERS, NUM_OUTPUTS, MouthEnsemble, MouthTcn
 
 # Share of each pool in a batch. Half of what real talkers say is clean: noise alone costs precision in clean speech.
 _SHARES = {

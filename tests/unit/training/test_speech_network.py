@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 pytest.importorskip("onnx")
 
-from models.training.export_speech import ENCODER_NAME, MOUTH_NAME, main, read_state
-from models.training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble, MouthTcn
-from models.training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps, load_whisper
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
+from training.export_speech import ENCODER_NAME, MOUTH_NAME, main, read_state
+from training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble, MouthTcn
+from training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps, load_whisper
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Makes `weights/mean_face_look.npy`: `python -m models.training.mean_face_look CLIP ... OUT`.
+"""Makes `weights/mean_face_look.npy`: `python -m training.mean_face_look CLIP ... OUT`.
 
 The mean over the clips of the mean raw look of some frames of each: what the faces of all people have in common.
 """

@@ -1,7 +1,7 @@
 """Converts the branch for the lips of MediaPipe's mesh with attention to ONNX.
 
     pip install tflite
-    python -m models.training.convert_lip_landmarks face_landmark_with_attention.tflite FOLDER
+    python -m training.convert_lip_landmarks face_landmark_with_attention.tflite FOLDER
 
 The file lies in the package mediapipe 0.10.21, under modules/face_landmark (Apache-2.0, Google). What is kept: the
 layers from the picture to the first features, the crop of the lips out of them, and the layers from there to the 80

@@ -1,8 +1,8 @@
-"""Turns the corpora into examples for `models.training.train_speech`: features of many sounds, with their mouths.
+"""Turns the corpora into examples for `training.train_speech`: features of many sounds, with their mouths.
 
-    python -m models.training.speech_examples CORPORA EXAMPLES
+    python -m training.speech_examples CORPORA EXAMPLES
 
-CORPORA is the folder of `models.training.speech_corpus`; EXAMPLES the .npz file to write (about 600 MB). The features
+CORPORA is the folder of `training.speech_corpus`; EXAMPLES the .npz file to write (about 600 MB). The features
 come from the shipped encoder by way of `models.speech.features`, so that training hears what the product hears. The
 same corpora give the same file.
 """
@@ -22,8 +22,8 @@ from media.audio import SPEECH_SAMPLE_RATE
 from models.mouth.shape import NUM_CHANNELS
 from models.speech.features import SpeechFeatures, measure_level
 from models.speech.level import ROWS_PER_SECOND
-from models.training.speech_alignment import align
-from models.training.speech_augmentation import (
+from training.speech_alignment import align
+from training.speech_augmentation import (
     NOISE_KINDS,
     Samples,
     add_noise,
@@ -33,7 +33,7 @@ from models.training.speech_augmentation import (
     make_babble,
     make_noise,
 )
-from models.training.speech_corpus import Utterance, read_synthetic, read_talkers
+from training.speech_corpus import Utterance, read_synthetic, read_talkers
 
 _ROW_SAMPLES = SPEECH_SAMPLE_RATE // ROWS_PER_SECOND
 # Peak of what is written as int16; the level is measured again when it is read.

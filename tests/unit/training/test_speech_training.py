@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from models.mouth.shape import CHANNELS, NUM_CHANNELS
 from models.speech.features import SpeechFeatures
-from models.training.mouth_table import shape_phones
-from models.training.speech_alignment import align
-from models.training.speech_augmentation import (
+from training.mouth_table import shape_phones
+from training.speech_alignment import align
+from training.speech_augmentation import (
     NOISE_KINDS,
     add_noise,
     add_room,
@@ -22,10 +22,10 @@ from models.training.speech_augmentation import (
     change_voice,
     make_noise,
 )
-from models.training.speech_corpus import Utterance, read_synthetic, read_talkers
-from models.training.speech_examples import Example, ExampleMaker, load_examples, save_examples
-from models.training.speech_network import NUM_FEATURES
-from models.training.train_speech import Batches, predict, talker_trust, train
+from training.speech_corpus import Utterance, read_synthetic, read_talkers
+from training.speech_examples import Example, ExampleMaker, load_examples, save_examples
+from training.speech_network import NUM_FEATURES
+from training.train_speech import Batches, predict, talker_trust, train
 
 RATE = 16000
 OPEN, WIDTH = CHANNELS.index("open_in"), CHANNELS.index("width")

@@ -8,9 +8,9 @@ import torch
 
 from models.mouth.shape import DEFAULT_SCALE
 from models.speech.speech_to_mouth import MouthBlock
-from models.training.speaker_adaptation_figures import Clip, figures, predict_clip
-from models.training.speech_examples import Example
-from models.training.speech_network import NUM_FEATURES, MouthTcn
+from training.speaker_adaptation_figures import Clip, figures, predict_clip
+from training.speech_examples import Example
+from training.speech_network import NUM_FEATURES, MouthTcn
 
 _ROWS, _HIDDEN = 150, 24
 
