@@ -32,8 +32,9 @@ class Logs:
 
 @pytest.fixture
 def logs() -> Iterator[Logs]:
-    """Serve's logger with handlers like those of a replica, as it was before afterwards."""
+    """Serve's logger with handlers like those of a replica; afterwards all loggers are as they were."""
     before = logger.handlers[:], logger.filters[:], logger.level, logger.propagate
+    levels, handlers = _levels(), _handlers()
     logs = Logs()
     terminal, file = logging.StreamHandler(logs.terminal), _Buffered(logs.file)
     terminal.setFormatter(ServeFormatter("lipwright_Studio", "abc"))
@@ -43,6 +44,22 @@ def logs() -> Iterator[Logs]:
     yield logs
     logger.handlers, logger.filters, logger.propagate = before[0], before[1], before[3]
     logger.setLevel(before[2])
+    for name in _levels():
+        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
+        logging.getLogger(name).handlers = handlers.get(name, [])
+
+
+def _loggers() -> dict[str, logging.Logger]:
+    known = logging.Logger.manager.loggerDict.items()
+    return {name: each for name, each in known if isinstance(each, logging.Logger)}
+
+
+def _levels() -> dict[str, int]:
+    return {name: each.level for name, each in _loggers().items()}
+
+
+def _handlers() -> dict[str, list[logging.Handler]]:
+    return {name: each.handlers[:] for name, each in _loggers().items()}
 
 
 class _Buffered(logging.Handler):

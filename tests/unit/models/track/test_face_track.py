@@ -152,7 +152,7 @@ def test_saved_and_loaded_the_same(tmp_path: Path) -> None:
     track.save(tmp_path / "track.npz")
     loaded = FaceTrack.load(tmp_path / "track.npz")
     assert loaded.is_rest_closed_by_model == track.is_rest_closed_by_model
-    for name in ("points", "present", "scale", "rotation", "translation", "head_points", "rest", "shape"):
+    for name in ("points", "visible", "scale", "rotation", "translation", "head_points", "rest", "shape"):
         stored, made = getattr(loaded, name), getattr(track, name)
         assert np.array_equal(stored, made)
         assert stored.dtype == made.dtype

@@ -165,5 +165,5 @@ def test_without_diffusers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -
     import sys
 
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(ConfigError, match=r"lipwright\[musetalk\]"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[musetalk\]'"):
         make_unet(SMALL)
