@@ -17,10 +17,12 @@ import numpy as np
 import typer
 import yaml
 
-from benchmarks.in_process import analyse, floor_cpu_ms, render_staged
+from benchmarks.analysis import analyse
+from benchmarks.in_process import render_staged
 from benchmarks.material import make_avatar, make_speech, num_frames_of
 from benchmarks.random_weights.wav2lip import save_wav2lip
 from benchmarks.through_graph import create_avatar, measure_job
+from benchmarks.yardsticks import floor_cpu_ms
 from config import PipelineConfig, RenderConfig
 from launch.serve_config import default_config_path
 from lipwright_client import Lipwright

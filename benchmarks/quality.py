@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.in_process import analyse, render_staged
+from benchmarks.analysis import analyse
+from benchmarks.in_process import render_staged
 from benchmarks.judge import Judge
 from benchmarks.quality_cases import CONTROL, TESTS, Case, find_clips, make_cases
 from benchmarks.quality_table import markdown, table

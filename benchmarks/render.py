@@ -52,7 +52,9 @@ def main(
 
 
 def _staged(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
-    from benchmarks.in_process import Yardsticks, analyse, render_staged
+    from benchmarks.analysis import analyse
+    from benchmarks.in_process import render_staged
+    from benchmarks.yardsticks import Yardsticks
 
     folder.mkdir()
     num_frames = num_frames_of(seconds)
@@ -69,7 +71,7 @@ def _staged(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
 def _through_graph(
     avatars: dict[str, Path], seconds: float, lengths: tuple[float, float], folder: Path
 ) -> dict[str, Any]:
-    from benchmarks.in_process import Yardsticks
+    from benchmarks.yardsticks import Yardsticks
     from launch.service import running_service
 
     start = time.monotonic()

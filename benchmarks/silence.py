@@ -23,7 +23,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.in_process import analyse, render_staged
+from benchmarks.analysis import analyse
+from benchmarks.in_process import render_staged
 from benchmarks.judge import Judge
 from media.audio import SPEECH_SAMPLE_RATE
 

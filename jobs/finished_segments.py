@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from errors import StoredFileError
 from jobs.messages import RenderedSegment
 from jobs.segments import Block, Segment
+from models.mouth.motion import RunningStats
 from storage.file_keys import segment_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -18,9 +19,16 @@ class FinishedSegments:
 
     def __init__(self, table: JobTable, files: FileStore, job_id: str) -> None:
         self._table, self._files, self._job_id = table, files, job_id
+        self._silent_motion: dict[int, RunningStats] = {}  # by segment number, because a segment may be rendered twice
+
+    @property
+    def silent_motion(self) -> RunningStats:
+        """Mouth motion in silence, over all segments that this run recorded."""
+        return sum(self._silent_motion.values(), RunningStats())
 
     def record(self, segment: Segment, rendered: RenderedSegment) -> None:
         """Record a rendered segment."""
+        self._silent_motion[segment.number] = rendered.silent_motion
         self._table.record_segment(
             SegmentRecord(
                 job_id=self._job_id,

@@ -7,22 +7,19 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
 from config import PipelineConfig
 from errors import InputError, LipwrightError, StorageFullError
 from jobs.avatars import Avatars
 from jobs.finished_segments import FinishedSegments
 from jobs.forecast import promised_bytes, result_bytes
-from jobs.messages import AvatarRef, BlockRequest, OutputInfo, PreparedSpeech
+from jobs.messages import AvatarRef, BlockRequest, OutputInfo, PreparedSpeech, SourceVideo
 from jobs.ports import Stages
 from jobs.retry import first_leaf_error
 from jobs.segment_limiter import SegmentLimiter, SegmentPermits
 from jobs.segments import Block, Segment, plan_blocks, segment_watermark
 from media.audio import num_output_frames
-from media.probe import VideoInfo
 from models.engines.protocol import FrameSpan, Plan, PlannedBlock
-from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
 from storage.file_keys import audio_key, result_key, segment_key, segments_folder, speech_key
@@ -61,7 +58,6 @@ class JobRun:
         self._num_frames = 0
         self._num_done = 0
         self._segments = FinishedSegments(services.table, services.files, job.id)
-        self._silent_motion: dict[int, RunningStats] = {}  # by segment number, because a segment may be rendered twice
         self._has_avatar = False
 
     async def run(self) -> None:
@@ -114,14 +110,14 @@ class JobRun:
         avatar = await self._services.avatars.ensure(job.avatar_key, job.options.engine, self._report_analysis)
         self._has_avatar = True
         source = avatar.source
-        await self._reserve_disk(source.info, speech.info.duration_seconds)
+        await self._reserve_disk(source, speech.info.duration_seconds)
 
         self._num_frames = num_output_frames(speech.info.duration_seconds, source.info.fps)
         await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
         blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
         measures = await self._render(blocks, avatar, speech)
         output = OutputFacts(self._num_frames, source.info.fps, speech.info.duration_seconds)
-        report = make_report(output, measures, sum(self._silent_motion.values(), RunningStats()))
+        report = make_report(output, measures, self._segments.silent_motion)
         await asyncio.to_thread(self._segments.check, blocks)
 
         await self._enter(JobStage.JOINING, report=report.model_dump(mode="json"))
@@ -130,14 +126,14 @@ class JobRun:
             context, segments, audio, result_key(job.id), source, OutputInfo(self._num_frames, job.produce_id)
         )
 
-    async def _reserve_disk(self, info: VideoInfo, seconds: float) -> None:
+    async def _reserve_disk(self, source: SourceVideo, seconds: float) -> None:
         """Reserve disk space for the decoded duration, which can exceed the duration that the file declared.
 
         Raises:
             StorageFullError: The disk would not hold it beside what other jobs will need.
         """
         job, table = self._job, self._services.table
-        needed = result_bytes(info.width, info.height, info.fps, seconds)
+        needed = result_bytes(source.info.width, source.info.height, source.info.fps, seconds)
         if needed <= job.disk_bytes:
             return
         unfinished = await table.run_in_thread(table.unfinished_jobs)
@@ -180,7 +176,7 @@ class JobRun:
         """Yield each block with its plan; the next block is planned while this one is rendered."""
         fps, options = avatar.source.info.fps, self._job.options
 
-        def begin(number: int, state: Any) -> asyncio.Task[PlannedBlock]:
+        def begin(number: int, state: object) -> asyncio.Task[PlannedBlock]:
             block = blocks[number]
             span = FrameSpan(fps, block.start, block.stop - block.start, self._num_frames)
             request = BlockRequest(avatar, options.engine, span, options.loop)
@@ -205,7 +201,6 @@ class JobRun:
             rendered = await services.stages.render(context, avatar, job.options.engine, plan, out, watermark)
         finally:
             permits.release()
-        self._silent_motion[segment.number] = rendered.silent_motion
         await self._services.table.run_in_thread(self._segments.record, segment, rendered)
         metrics.frames_rendered(segment.stop - segment.start)
         await self._report(segment.stop - segment.start, attempts=0)

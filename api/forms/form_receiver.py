@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from api.access import caller_of
 from api.forms.admissions import Admissions, upload_timeout
 from api.forms.body_stream import BodyGrant, BodyStream, ByteLimit, UploadPace
-from api.forms.form_parts import FormShape, Parts
-from api.forms.form_schema import is_file
+from api.forms.form_parts import Parts
+from api.forms.form_schema import shape_of, validated
 from api.forms.request_digest import request_digest
 from api.forms.speech_form import SpeechForm, speech_title
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
-from api.problem import describe
 from api.tts.service import tts_service
 from config import PipelineConfig
 from errors import LipwrightError, MediaLimitError, OptionError
@@ -95,7 +93,7 @@ class FormReceiver:
                 parts = await receive_form(body, shape_of(kind), self._files, max_bytes, self._urls.check)
             if parts.urls:
                 await self._fetch(request, parts, grant)
-            form = _validated(kind, {**parts.files, **parts.texts})
+            form = validated(kind, {**parts.files, **parts.texts})
             digest = request_digest(form, parts.urls)
             yield await self._synthesize(form, parts, grant), digest
         except BaseException as error:
@@ -144,7 +142,7 @@ class FormReceiver:
         except LipwrightError:
             await drain(request)
             raise
-        form = _validated(kind, {**parts.files, **dict.fromkeys(parts.urls, _NOT_FETCHED), **parts.texts})
+        form = validated(kind, {**parts.files, **dict.fromkeys(parts.urls, _NOT_FETCHED), **parts.texts})
         check_same_request(admission.job, request_digest(form, parts.urls))
         return admission.job
 
@@ -173,19 +171,3 @@ class FormReceiver:
             max_bytes=max_bytes,
             idempotency_key=key,
         )
-
-
-@cache
-def shape_of(kind: type[BaseModel]) -> FormShape:
-    """Return the fields of a form, from its JSON schema."""
-    properties = kind.model_json_schema()["properties"]
-    files = {name for name, schema in properties.items() if is_file(schema)}
-    objects = {name for name, schema in properties.items() if schema.get("type") == "object"}
-    return FormShape(files=frozenset(files), texts=frozenset(properties) - files, objects=frozenset(objects))
-
-
-def _validated(kind: type[_Form], fields: dict[str, Any]) -> _Form:
-    try:
-        return kind.model_validate(fields)
-    except ValidationError as error:
-        raise OptionError(describe(error.errors())) from error

@@ -1,14 +1,21 @@
-"""OpenAPI request bodies of form routes, and which of their fields hold files."""
+"""Forms as JSON schemas: their OpenAPI request bodies, which of their fields hold files, and their validation."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from api.forms.form_parts import FormShape
 from api.forms.speech_form import SpeechForm
+from api.problem import describe
+from errors import OptionError
 
 _FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64 data."}
+
+_Form = TypeVar("_Form", bound=BaseModel)
 
 
 def form_body(form: type[BaseModel]) -> dict[str, Any]:
@@ -36,6 +43,27 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
 def is_file(field: dict[str, Any]) -> bool:
     """Return whether a field of a JSON schema is a file."""
     return any(option.get("format") == "binary" for option in (field, *field.get("anyOf", ())))
+
+
+@cache
+def shape_of(kind: type[BaseModel]) -> FormShape:
+    """Return the fields of a form, from its JSON schema."""
+    properties = kind.model_json_schema()["properties"]
+    files = {name for name, schema in properties.items() if is_file(schema)}
+    objects = {name for name, schema in properties.items() if schema.get("type") == "object"}
+    return FormShape(files=frozenset(files), texts=frozenset(properties) - files, objects=frozenset(objects))
+
+
+def validated(kind: type[_Form], fields: Mapping[str, object]) -> _Form:
+    """Return the form with these fields.
+
+    Raises:
+        OptionError: A field is missing or invalid.
+    """
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise OptionError(describe(error.errors())) from error
 
 
 def _url_field(name: str) -> dict[str, str]:

@@ -24,7 +24,8 @@ from models.engines.patches import FacePatches
 from models.engines.protocol import Machine
 from models.engines.registry import ENGINES
 from models.engines.warp.chunk import FaceChunk
-from models.engines.warp.engine import WarpEngine, WarpFaceGenerator
+from models.engines.warp.engine import WarpEngine
+from models.engines.warp.generator import WarpFaceGenerator
 
 SECONDS_PER_FRAME = 0.3
 

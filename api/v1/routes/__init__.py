@@ -1,1 +1,27 @@
 """Routes under /v1, one module per resource."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.v1.routes.avatars import AvatarRoutes
+from api.v1.routes.engines import EngineRoutes
+from api.v1.routes.jobs import JobRoutes
+from api.v1.routes.media import MediaRoutes
+from api.v1.routes.status import StatusRoutes
+from api.v1.routes.voices import VoiceRoutes
+from config import PipelineConfig
+from jobs.ports import JobService
+from storage.file_store import FileStore
+
+
+def v1_routers(service: JobService, files: FileStore, config: PipelineConfig) -> tuple[APIRouter, ...]:
+    """Return the routers of all resources under /v1."""
+    return (
+        StatusRoutes(service).router(),
+        JobRoutes(service, files, config).router(),
+        MediaRoutes(service, files, config.labels).router(),
+        AvatarRoutes(service, files, config).router(),
+        EngineRoutes(files, config).router(),
+        VoiceRoutes(config).router(),
+    )

@@ -3,46 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-from errors import ConfigError
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.avatar.mouth_calibration import MouthCalibration, calibrate_on_sound
 from models.engines.base import read_options
-from models.engines.patches import FacePatches
 from models.engines.protocol import SOURCE_AUDIO_FPS, EngineSettings, FrameSpan, Machine, PlannedBlock, WeightsSpec
+from models.engines.warp.audio import WarpAudioEncoder
 from models.engines.warp.avatar import WarpAvatar, save_calibration
-from models.engines.warp.chunk import FaceChunk, faded
+from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.cut import cut_faces
 from models.engines.warp.exemplar_path import PathState
-from models.engines.warp.measures import measure_block, silent_motion
-from models.engines.warp.painting.render_numpy import render_numpy
+from models.engines.warp.generator import WarpFaceGenerator
+from models.engines.warp.measures import measure_block
+from models.engines.warp.options import WarpOptions
 from models.engines.warp.plan import MouthPlan, plan_ahead, plan_block
-from models.speech.features import FeatureBlock, SpeechFeatures
-from models.speech.level import SpeechLevel
+from models.speech.features import FeatureBlock
 from models.speech.speech_to_mouth import SpeechToMouth
-from models.speech.stream import SpeechWindow
-
-if TYPE_CHECKING:
-    from models.engines.warp.painting.render_torch import TorchRenderer
-
-
-class WarpOptions(BaseModel):
-    """Options of the warp engine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_bank_frames: int = Field(1500, ge=1, description="Source frames kept as mouth exemplars for one avatar.")
 
 
 class WarpEngine:
@@ -125,59 +109,3 @@ class WarpEngine:
         num_rows = round(source_audio_features.stop_seconds * rate)
         sound = self._speech_to_mouth.predict(source_audio_features, rate, 0, num_rows)
         return calibrate_on_sound(warp_avatar.track, warp_avatar.talks, warp_avatar.info.fps, sound)
-
-
-class WarpAudioEncoder:
-    """The speech encoder. Implements `protocol.AudioEncoder` and `protocol.LiveAudioEncoder`."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._features = SpeechFeatures(num_threads=machine.num_threads, device=machine.device)
-        self._features.warm()
-
-    def encode(
-        self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
-    ) -> FeatureBlock:
-        """Returns the features of `span`, with the context that the network needs."""
-        return self._features.extract(speech, level, span.start_seconds, span.stop_seconds, should_stop)
-
-    def encode_live(self, window: SpeechWindow) -> FeatureBlock:
-        """Returns the features of the frames of `window` and of its look-ahead."""
-        return self._features.extract_window(window)
-
-
-class WarpFaceGenerator:
-    """Warps and paints. Implements `protocol.FaceGenerator`.
-
-    On the CPU it uses OpenCV, which is several times faster there than PyTorch; on a GPU PyTorch.
-
-    Args:
-        device: "cpu" or "cuda".
-
-    Raises:
-        ConfigError: CUDA was requested but is not available.
-    """
-
-    def __init__(self, device: str = "cpu") -> None:
-        if device not in ("cpu", "cuda"):
-            raise ConfigError(f"Expected device cpu or cuda, got {device!r}.")
-        self._renderer = None if device == "cpu" else _torch_renderer(device)
-
-    def generate(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
-        """Renders one patch per face of `chunk`; deterministic.
-
-        `should_stop` is not polled, because a chunk takes a fraction of a second.
-        """
-        patches = render_numpy(chunk) if self._renderer is None else self._renderer.render(chunk)
-        patches = faded(patches, chunk)
-        return replace(patches, silent_motion=silent_motion(chunk, patches))
-
-
-def _torch_renderer(device: str) -> TorchRenderer:
-    # Imported here because importing PyTorch takes two seconds, which replicas without a GPU should not pay.
-    import torch
-
-    from models.engines.warp.painting.render_torch import TorchRenderer
-
-    if not torch.cuda.is_available():
-        raise ConfigError(f"Device {device!r} was requested, but PyTorch finds no usable CUDA device.")
-    return TorchRenderer(torch.device(device))

@@ -16,8 +16,8 @@ from models.avatar.folder import is_tracked
 from models.avatar.mouth_calibration import MouthCalibration
 from models.engines.warp.avatar import WarpAvatar, save_calibration
 from models.engines.warp.cut import cut_faces
-from models.engines.warp.engine import WarpFaceGenerator
 from models.engines.warp.exemplars import choose_frames
+from models.engines.warp.generator import WarpFaceGenerator
 from models.engines.warp.painting.fields import CONTROL_IDS
 from models.engines.warp.plan import MouthPlan, ease, plan_block, plan_in_shots, plan_mouth
 from models.mouth.lip_model import lip_gaps

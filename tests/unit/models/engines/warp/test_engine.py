@@ -19,7 +19,7 @@ from models.engines.protocol import Machine
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk, faded
 from models.engines.warp.cut import cut_faces
-from models.engines.warp.engine import WarpFaceGenerator
+from models.engines.warp.generator import WarpFaceGenerator
 from models.engines.warp.painting.fields import (
     EXEMPLAR,
     INNER_LOWER_ROWS,

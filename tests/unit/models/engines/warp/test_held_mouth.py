@@ -16,8 +16,8 @@ from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.cut import cut_faces
-from models.engines.warp.engine import WarpFaceGenerator
 from models.engines.warp.exemplars import BankBuilder, ExemplarBank, held_row
+from models.engines.warp.generator import WarpFaceGenerator
 from models.engines.warp.measures import silent_motion
 from models.engines.warp.plan import MouthPlan, plan_block
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.in_process import analyse
+from benchmarks.analysis import analyse
 from media.reader import FrameReader
 from models.engines.protocol import Machine
 from models.engines.warp.avatar import WarpAvatar

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.in_process import AnalysedAvatar, analyse, render_staged
+from benchmarks.analysis import AnalysedAvatar, analyse
+from benchmarks.in_process import render_staged
 from config import MediaLimits
 from media.audio import SPEECH_SAMPLE_RATE
 from media.probe import probe_video

@@ -1,0 +1,74 @@
+"""Analyses an avatar in this process, without Ray."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from config import MediaLimits, PipelineConfig, RenderConfig
+from media.audio import extract_speech
+from media.probe import VideoInfo, probe_video
+from media.reader import FrameReader
+from models.avatar.avatar import Avatar
+from models.avatar.folder import analysis_folder
+from models.engines.catalog import EngineCatalog
+from models.engines.protocol import SOURCE_AUDIO_FPS, AudioEncoder, Engine, FrameSpan, Machine
+from models.face.choice import FaceChoice
+from models.speech.level import measure_level
+from models.track.raw_landmarks import RawLandmarks
+from models.track.square_pixels import pixel_aspect
+from models.track.tracker import FaceTracker
+
+
+@dataclass(frozen=True)
+class AnalysedAvatar:
+    """An avatar analysed for an engine, and its video."""
+
+    avatar: Avatar
+    engine: Engine
+    video: Path
+
+
+def analyse(
+    video: Path, folder: Path, engine_name: str = "warp", config: PipelineConfig | None = None
+) -> tuple[AnalysedAvatar, float]:
+    """Tracks the face in `video`, analyses it into `folder`, and returns it and the CPU ms per source frame.
+
+    The source's own audio is encoded as in a job; loading the audio encoder is not counted.
+    """
+    cv2.setNumThreads(0)  # as in a replica
+    render, limits = RenderConfig(), MediaLimits()
+    engine = EngineCatalog(config or PipelineConfig()).engine(engine_name)
+    info = probe_video(video, limits)
+    if info.is_still:
+        info = replace(info, fps=Fraction(render.still_fps))
+    uses_audio = info.has_audio and engine.uses_source_audio
+    audio_encoder = engine.audio_encoder(Machine()) if uses_audio else None
+    start = time.process_time()
+    tracker, choice = FaceTracker(num_threads=1, device="cpu"), FaceChoice.parse("largest")
+    chunks, state = [], None
+    with FrameReader(video, info, render.reader_cache_bytes) as reader:
+        for first in range(0, info.num_frames, render.track_chunk_frames):
+            frames = reader.read(range(first, min(first + render.track_chunk_frames, info.num_frames)))
+            raw, state = tracker.track_chunk(frames, info.colour, choice, state, pixel_aspect(info))
+            chunks.append(raw)
+        avatar = Avatar.build(folder, info, RawLandmarks.concatenate(chunks), reader)
+        analysis_folder(folder, engine).mkdir(parents=True)
+        source_audio_features = (
+            None if audio_encoder is None else _source_audio_features(audio_encoder, video, folder, info)
+        )
+        engine.analyse(avatar, avatar.frames(reader), source_audio_features, lambda: False)
+    return AnalysedAvatar(avatar, engine, video), (time.process_time() - start) * 1000 / info.num_frames
+
+
+def _source_audio_features(audio_encoder: AudioEncoder, video: Path, folder: Path, info: VideoInfo) -> Any:
+    """Returns the audio features of the source's own audio, for as much of it as a job uses."""
+    speech = folder / "speech.npy"
+    extract_speech(video, speech, MediaLimits())
+    num = max(1, int(min(info.duration_seconds, 2 * RenderConfig().block_seconds) * SOURCE_AUDIO_FPS))
+    return audio_encoder.encode(speech, measure_level(speech), FrameSpan(Fraction(SOURCE_AUDIO_FPS), 0, num, num))
