@@ -533,7 +533,7 @@ class PipelineConfig(_Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _accept_renamed_keys(cls, settings: Any) -> Any:
+    def _accept_renamed_keys(cls, settings: object) -> object:
         return accept_renamed_keys(settings) if isinstance(settings, Mapping) else settings
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -139,9 +139,9 @@ def _is_local(headers: Headers, scope: Scope, allowed_origins: Collection[str]) 
 
 def _connections(headers: Headers, scope: Scope) -> list[tuple[str, str]]:
     """Return (address, HTTP version) of the peers of Serve and, before it, of our front proxy, if any."""
-    client: Any = scope.get("client") or ("",)
-    told = [field.partition(" ") for field in headers.getlist(FRONT_HEADER)]
-    return [(str(client[0]), scope["http_version"]), *((peer, version) for peer, _, version in told)]
+    client = scope.get("client") or ("",)
+    proxies = [field.partition(" ") for field in headers.getlist(FRONT_HEADER)]
+    return [(str(client[0]), scope["http_version"]), *((peer, version) for peer, _, version in proxies)]
 
 
 def _host(url: str) -> str:

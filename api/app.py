@@ -13,8 +13,7 @@ from api.api_key import API_KEY
 from api.body_window import AppWindow
 from api.gradio_mount import mount_gradio
 from api.health import HealthRoutes
-from api.heygem.routes import HeygemRoutes
-from api.heygem.voice import HeygemVoiceRoutes
+from api.heygem import heygem_routers
 from api.live.routes import LiveRoutes
 from api.openai.errors import error_answer, error_responses
 from api.openai.routes import PREFIX, VideoRoutes
@@ -61,8 +60,8 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     if live is not None and config.live.has_sessions:
         app.include_router(LiveRoutes(config.live, live, tts_service(config.tts)).router())
     if config.heygem.enabled:
-        app.include_router(HeygemRoutes(service, files, config).router(), dependencies=API_KEY)
-        app.include_router(HeygemVoiceRoutes(tts_service(config.tts)).router(), dependencies=API_KEY)
+        for router in heygem_routers(service, files, config):
+            app.include_router(router, dependencies=API_KEY)
     if config.gradio.enabled:
         mount_gradio(app, config)
     return app

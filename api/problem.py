@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -134,7 +134,7 @@ async def _on_validation_error(request: Request, error: Exception) -> ProblemRes
     return _response(problem_of(OptionError(describe(error.errors())), request.url.path))
 
 
-def describe(pydantic_errors: Any) -> str:
+def describe(pydantic_errors: Iterable[Mapping[str, Any]]) -> str:
     """Return pydantic's list of errors as one line: `limit: must be less than or equal to 100; status: ...`."""
     lines = []
     for item in pydantic_errors:
@@ -144,7 +144,7 @@ def describe(pydantic_errors: Any) -> str:
     return "; ".join(lines)
 
 
-def _plain_message(item: dict[str, Any]) -> str:
+def _plain_message(item: Mapping[str, Any]) -> str:
     """Return the message of one error without pydantic's wording."""
     match item["type"]:
         case "value_error":

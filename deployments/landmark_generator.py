@@ -115,7 +115,7 @@ class LandmarkGenerator:
         )
 
     @stage_method
-    async def plan(self, features: BlockFeatures, request: BlockRequest, state: Any) -> PlannedBlock:
+    async def plan(self, features: BlockFeatures, request: BlockRequest, state: object) -> PlannedBlock:
         """Return an engine's plan of one block of output frames."""
 
         def work(token: CancelToken) -> PlannedBlock:

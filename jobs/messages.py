@@ -102,7 +102,7 @@ class BlockFeatures(NamedTuple):
         stress: (T,) float32, see `models.speech.stress`.
     """
 
-    features: Any
+    features: object
     stress: NDArray[np.float32]
 
 

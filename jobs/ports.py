@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from jobs.admission import Admission, AdmitRequest
 from jobs.job_request import AvatarRequest, JobRequest
@@ -152,7 +152,7 @@ class Stages(Protocol):
         ...
 
     async def plan(
-        self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any
+        self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: object
     ) -> PlannedBlock:
         """Plan the output frames of one block."""
         ...

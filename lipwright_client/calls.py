@@ -268,5 +268,5 @@ def _nothing(answer: httpx.Response) -> None:
     return None
 
 
-def _form_text(value: Any) -> str:
+def _form_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)

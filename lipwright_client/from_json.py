@@ -14,7 +14,7 @@ from lipwright_client.errors import UnexpectedAnswerError
 T = TypeVar("T")
 
 
-def from_json(kind: type[T], value: Any) -> T:
+def from_json(kind: type[T], value: object) -> T:
     """Return an instance of the dataclass `kind`. A field named `raw` receives `value` itself.
 
     Raises:
@@ -39,7 +39,7 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _read(hint: Any, value: Any, place: str) -> Any:
+def _read(hint: Any, value: object, place: str) -> object:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         known = next(each for each in arguments if each is not type(None))
@@ -55,7 +55,7 @@ def _read(hint: Any, value: Any, place: str) -> Any:
     return value
 
 
-def _is_mapping(kind: Any) -> bool:
+def _is_mapping(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, Mapping)
 
 

@@ -42,7 +42,7 @@ def live_url(settings: Settings, avatar_id: str, sample_rate: int) -> str:
     return f"{settings.base_url.replace('http', 'ws', 1)}/v1/live?{query}"
 
 
-def encode_message(kind: str, **fields: Any) -> str:
+def encode_message(kind: str, **fields: object) -> str:
     """Encode a message to the service."""
     return json.dumps({"type": kind, **fields})
 

@@ -54,7 +54,7 @@ class Upload:
             yield _UnseekableReader(self.source) if _is_unseekable(self.source) else self.source
 
 
-def is_url(source: Any) -> bool:
+def is_url(source: object) -> bool:
     """Return whether the source is a URL."""
     return isinstance(source, str) and ("://" in source or source.startswith("data:"))
 
@@ -92,7 +92,7 @@ def _content(content: Any, field: str) -> bytes | Readable:
     return readable
 
 
-def _is_unseekable(source: Any) -> bool:
+def _is_unseekable(source: object) -> bool:
     if isinstance(source, bytes | os.PathLike):
         return False
     seekable = getattr(source, "seekable", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from jobs.messages import AvatarRef
 from media.live.gop_encoder import EncodedGop
@@ -28,7 +28,7 @@ class LiveChunkRequest:
     window: SpeechWindow
     first_frame: int
     num_frames: int
-    state: Any
+    state: object
 
 
 class LiveChunk(NamedTuple):
@@ -40,7 +40,7 @@ class LiveChunk(NamedTuple):
     """
 
     pictures: EncodedGop
-    state: Any
+    state: object
 
 
 class LiveService(Protocol):

@@ -1,1 +1,17 @@
 """HeyGem- and Duix-compatible API: `/easy/submit`, `/easy/query`, plus cancel and download."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.heygem.routes import HeygemRoutes
+from api.heygem.voice import HeygemVoiceRoutes
+from api.tts.service import tts_service
+from config import PipelineConfig
+from jobs.ports import JobService
+from storage.file_store import FileStore
+
+
+def heygem_routers(service: JobService, files: FileStore, config: PipelineConfig) -> tuple[APIRouter, ...]:
+    """Return the routers of HeyGem's API."""
+    return HeygemRoutes(service, files, config).router(), HeygemVoiceRoutes(tts_service(config.tts)).router()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from media.live.gop_encoder import EncodedGop
 from media.probe import VideoInfo
@@ -97,7 +97,7 @@ class IdleFallback:
 
     def __init__(self, service: LiveService, idle: IdleFrames, fallback_after_s: float) -> None:
         self._service, self._idle, self._fallback_after_s = service, idle, fallback_after_s
-        self._state: Any = None
+        self._state: object = None
         self._late: asyncio.Task[LiveChunk] | None = None
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,6 @@ def pcm(data: bytes) -> NDArray[np.int16]:
     return np.frombuffer(data, "<i2")
 
 
-def event(kind: str, **fields: Any) -> str:
+def event(kind: str, **fields: object) -> str:
     """Encode a text message to the client; fields that are None are omitted."""
     return json.dumps({"type": kind, **{name: value for name, value in fields.items() if value is not None}})

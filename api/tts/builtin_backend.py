@@ -12,7 +12,8 @@ import sys
 from collections.abc import AsyncGenerator
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, Final
+from types import ModuleType
+from typing import Final
 
 from api.tts import hibari_process
 from config import TtsConfig
@@ -81,7 +82,7 @@ def _installed_voices() -> list[str]:
     return [name for name in registry.VOICES if _is_installed(registry, name)]
 
 
-def _is_installed(registry: Any, name: str) -> bool:
+def _is_installed(registry: ModuleType, name: str) -> bool:
     try:
         return Path(registry.voice_path(name, download_missing=False)).is_file()
     except OSError:

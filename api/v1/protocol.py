@@ -40,7 +40,7 @@ _FACE = (
 )
 
 
-def _parsed(value: Any) -> Any:
+def _parsed(value: object) -> object:
     """Parse a form field as JSON."""
     if not isinstance(value, str):
         return value

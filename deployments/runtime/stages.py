@@ -127,7 +127,7 @@ class ServeStages:
         await self._call("LandmarkGenerator.analyse", context, avatar.source.info.num_frames, start)
 
     async def plan(
-        self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any
+        self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: object
     ) -> PlannedBlock:
         """Chain AudioFeatures.extract -> LandmarkGenerator.plan; the features do not pass through here."""
 

@@ -111,7 +111,7 @@ def encode(value: object) -> bytes:
     return name.encode() + b" " + _KINDS[name][1].dump_json(value)
 
 
-def decode(data: bytes) -> Any:
+def decode(data: bytes) -> object:
     """Returns the value of a reply.
 
     Raises:

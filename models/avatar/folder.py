@@ -86,7 +86,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _are_as_written(folder: Path, hashes: Any) -> bool:
+def _are_as_written(folder: Path, hashes: object) -> bool:
     try:
         return isinstance(hashes, dict) and file_hashes(folder, hashes) == hashes
     except OSError:

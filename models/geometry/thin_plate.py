@@ -8,25 +8,27 @@ kernel is Wahba's smoothing spline. The functions work on NumPy arrays and PyTor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from types import ModuleType
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from models.geometry.arrays import Array
 
 GRID = 32  # cells per side of the grid on which a field is evaluated
 RIDGE = 1e-4  # slight smoothing: neighbouring landmarks jitter independently
 _TINY = 1e-9  # keeps log finite at distance 0; the product there is 0
 
 
-def _kernel(xp: Any, squared: Any) -> Any:
+def _kernel(xp: ModuleType, squared: Array) -> Array:
     """r^2 log r^2 of squared distances."""
     kernel = xp.log(squared + _TINY)
     kernel *= squared
     return kernel
 
 
-def _squared_distances(a: Any, b: Any) -> Any:
+def _squared_distances(a: Array, b: Array) -> Array:
     """(T, M, P) of (T or 1, M, 2) and (T, P, 2) points."""
     x = a[..., 0][..., None] - b[..., 0][:, None]
     y = a[..., 1][..., None] - b[..., 1][:, None]
@@ -36,12 +38,12 @@ def _squared_distances(a: Any, b: Any) -> Any:
     return x
 
 
-def _affine(xp: Any, points: Any) -> Any:
+def _affine(xp: ModuleType, points: Array) -> Array:
     """(T, P, 3) rows 1, x, y."""
     return xp.concatenate([xp.ones_like(points[..., :1]), points], -1)
 
 
-def fit(xp: Any, points: Any, values: Any, layers: Sequence[NDArray[np.intp]]) -> Any:
+def fit(xp: ModuleType, points: Array, values: Array, layers: Sequence[NDArray[np.intp]]) -> Array:
     """Fits one spline per layer to the same points.
 
     Args:
@@ -69,7 +71,7 @@ def fit(xp: Any, points: Any, values: Any, layers: Sequence[NDArray[np.intp]]) -
     return weights
 
 
-def evaluate(xp: Any, points: Any, weights: Any, at: Any) -> Any:
+def evaluate(xp: ModuleType, points: Array, weights: Array, at: Array) -> Array:
     """Evaluates splines at given positions.
 
     Args:

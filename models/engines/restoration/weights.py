@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from models.engines.protocol import TensorTable, WeightsSpec
 
 PICTURE: Final = (1, 3, 512, 512)
 
 
-def is_picture(shape: Any, *, may_be_free: bool = False) -> bool:
+def is_picture(shape: Sequence[object] | None, *, may_be_free: bool = False) -> bool:
     """Whether a shape is that of one upright face; the batch may be free, and of an output every side."""
     if shape is None or len(shape) != len(PICTURE):
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from errors import WeightsError
 from models.engines.weights.formats import Kind, bare_names, file_kind, find_state_dict
@@ -78,7 +78,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     return loaded
 
 
-def _load_torch(path: Path, kind: Kind) -> Any:
+def _load_torch(path: Path, kind: Kind) -> object:
     import torch
 
     return torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "torch zip")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from models.engines.protocol import TensorTable, WeightsSpec
@@ -36,7 +36,7 @@ def input_role(shape: tuple[Any, ...]) -> str | None:
     return next((role for role, expected in known.items() if fits(shape, expected)), None)
 
 
-def fits(shape: Any, expected: tuple[int, ...], *, is_output: bool = False) -> bool:
+def fits(shape: Sequence[object] | None, expected: tuple[int, ...], *, is_output: bool = False) -> bool:
     """Whether a shape, of which some sides may be free (no positive number), has room for the expected one.
 
     The last side of an input must not be free: it tells the inputs apart.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +119,7 @@ class OnnxGenerator:
             levels: NDArray[np.uint8] = face_levels(painted).cpu().numpy()
         return levels
 
-    def _time(self, batch: int) -> Any:
+    def _time(self, batch: int) -> NDArray[np.uint8]:
         faces = np.zeros((batch, self.size, self.size, 3), np.uint8)
         return self._paint(faces, np.zeros((batch, MEL_BANDS, WINDOW_COLUMNS), np.float32))
 

@@ -94,7 +94,7 @@ _PARALLEL: Final = "module."  # torch.nn.parallel.DataParallel puts it before ev
 Item = TypeVar("Item")
 
 
-def find_state_dict(checkpoint: Any) -> Mapping[str, Any]:
+def find_state_dict(checkpoint: object) -> Mapping[str, Any]:
     """Return the mapping inside all wrappers; its values may be anything.
 
     Raises:

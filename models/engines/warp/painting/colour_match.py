@@ -8,11 +8,12 @@ scales, on a 32 x 32 grid. Works on NumPy arrays and PyTorch tensors (`xp` is th
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.geometry.arrays import Array
 from models.geometry.thin_plate import GRID
 
 # Amount of unsharp masking with a 3 x 3 blur. Resampling and fades soften the image; a frame's own lips, used for lack
@@ -43,7 +44,7 @@ def blur_matrices() -> NDArray[np.float32]:
     return blurs.astype(np.float32)
 
 
-def match_colour(xp: Any, frame: Any, exemplar: Any, rim: Any, blurs: Any) -> tuple[Any, Any]:
+def match_colour(xp: ModuleType, frame: Array, exemplar: Array, rim: Array, blurs: Array) -> tuple[Array, Array]:
     """Computes the correction that brings `exemplar` to the colours of `frame`.
 
     Args:

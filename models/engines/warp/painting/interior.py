@@ -7,13 +7,15 @@ Works on NumPy arrays and PyTorch tensors (`xp` is the module). Lengths are in e
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Final, NamedTuple
+from types import ModuleType
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.avatar.eye_white import EyeWhite
 from models.engines.warp.painting.lip_coordinates import LipCoords, look_up
+from models.geometry.arrays import Array
 
 # Sigma in eye distances, and its minimum in pixels: with 0.4 pixels an independent measure finds two GRID speakers 1.3
 # times as sharp as they are.
@@ -59,9 +61,9 @@ class Colours(NamedTuple):
         teeth: (T, 3) of the front teeth in full light.
     """
 
-    skin: Any
-    lip: Any
-    teeth: Any
+    skin: Array
+    lip: Array
+    teeth: Array
 
 
 def usual_teeth(skin: NDArray[np.float32], eye_white: EyeWhite) -> NDArray[np.float32]:
@@ -74,7 +76,9 @@ def usual_teeth(skin: NDArray[np.float32], eye_white: EyeWhite) -> NDArray[np.fl
     return np.hstack([light, chroma]).clip(0, 255).astype(np.float32)
 
 
-def draw_interior(xp: Any, coords: LipCoords, eye_distance: Any, seam: tuple[Any, Any], colours: Colours) -> Any:
+def draw_interior(
+    xp: ModuleType, coords: LipCoords, eye_distance: Array, seam: tuple[Array, Array], colours: Colours
+) -> Array:
     """Draws the interior at all given pixels; `lip_coordinates.inside_alpha` masks where it shows.
 
     Args:
@@ -117,29 +121,29 @@ def draw_interior(xp: Any, coords: LipCoords, eye_distance: Any, seam: tuple[Any
     return xp.stack([luma, u + reddened * (lip[1] - u), v + reddened * (lip[2] - v)], 1)
 
 
-def lip_shadow(coords: LipCoords, eye_distance: Any) -> Any:
+def lip_shadow(coords: LipCoords, eye_distance: Array) -> Array:
     """Returns the (T, h, w) factor by which the upper lip shades a source's own teeth."""
     depth = (coords.y - coords.upper) / (0.03 * eye_distance[:, None, None])
     return 0.78 + 0.22 * depth.clip(0, 1)
 
 
-def parting(coords: LipCoords, eye_distance: Any) -> Any:
+def parting(coords: LipCoords, eye_distance: Array) -> Array:
     """Returns (T, h, w) how far the lips are parted, 0 to 1: a thin gap is dark and shows no teeth."""
     gap = (coords.lower - coords.upper) / eye_distance[:, None, None]
     return ((gap - 0.018) / 0.034).clip(0, 1)
 
 
-def _moist(gap: Any, unit: Any) -> Any:
+def _moist(gap: Array, unit: Array) -> Array:
     """Returns the height of the visible inner side of the lower lip."""
     return 0.006 * unit + 0.08 * gap
 
 
-def _smooth(value: Any) -> Any:
+def _smooth(value: Array) -> Array:
     value = value.clip(0, 1)
     return value * value * (3 - 2 * value)
 
 
-def _lower_teeth(x: Any, y: Any, lower: Any, gap: Any, unit: Any) -> tuple[Any, Any]:
+def _lower_teeth(x: Array, y: Array, lower: Array, gap: Array, unit: Array) -> tuple[Array, Array]:
     """Returns coverage and luma of the lower teeth, which move with the jaw and stand just behind the lower lip."""
     drop, light, shown = _row(x / _LOWER_SIZE)
     top = lower - 0.5 * _moist(gap, unit) - unit * (0.05 - drop).clip(min=0.0)
@@ -147,14 +151,14 @@ def _lower_teeth(x: Any, y: Any, lower: Any, gap: Any, unit: Any) -> tuple[Any, 
     return 0.75 * shown * ((gap / unit - 0.05) / 0.05).clip(0, 1), _LOWER_LIGHT * light
 
 
-def _teeth(x: Any, y: Any, seam: Any, unit: Any) -> tuple[Any, Any]:
+def _teeth(x: Array, y: Array, seam: Array, unit: Array) -> tuple[Array, Array]:
     """Returns coverage (0 to 1) and luma of the upper teeth; x from the middle line in eye distances."""
     lift, light, shown = _row(x)
     above = seam + unit * (_TEETH_BELOW_SEAM - lift) - y  # the edge
     return shown * (above / (_RIM * unit).clip(min=0.8) + 0.5).clip(0, 1), light
 
 
-def _row(x: Any) -> tuple[Any, Any, Any]:
+def _row(x: Array) -> tuple[Array, Array, Array]:
     """Returns edge lift, luma and coverage of a row of teeth at x from the middle line."""
     place = (abs(x) * (_ROW_SAMPLES / _row_end())).clip(0, _ROW_SAMPLES - 1.001)
     table, like_numpy = _row_table(), isinstance(place, np.ndarray)

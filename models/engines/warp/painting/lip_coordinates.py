@@ -6,10 +6,13 @@ Works on NumPy arrays and PyTorch tensors (`xp` is the module); shapes broadcast
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.geometry.arrays import Array
 
 CORNER = 0.2  # mouth half-widths from the corner over which lips cover the opening
 # Mouth half-widths over which an open mouth changes from the upper jaw's image to the lower jaw's. Next to dark areas a
@@ -23,23 +26,23 @@ _BEND = 4  # samples: half the distance between landmarks; smooths the corners o
 class LipAxes(NamedTuple):
     """Axes and lip lines of T mouths in region pixels, float32."""
 
-    centre: Any  # (T, 2) half-way between the inner corners
-    along: Any  # (T, 2) unit vector from the image-left to the image-right corner
-    half_width: Any  # (T,) pixels
-    lips: Any  # (T, 4, 65) pixels across the axis, +down: inner upper lip, inner lower lip, end of the upper
+    centre: Array  # (T, 2) half-way between the inner corners
+    along: Array  # (T, 2) unit vector from the image-left to the image-right corner
+    half_width: Array  # (T,) pixels
+    lips: Array  # (T, 4, 65) pixels across the axis, +down: inner upper lip, inner lower lip, end of the upper
     # jaw's part of the opening, start of the lower jaw's part
 
 
 class LipCoords(NamedTuple):
     """Lip coordinates of every pixel of a grid, (T, h, w)."""
 
-    x: Any  # along the mouth, corners at -1 and 1
-    y: Any  # pixels across it, +down
-    upper: Any  # y of the inner upper lip at this x
-    lower: Any  # ... of the inner lower lip
-    start: Any  # ... where the upper jaw's part ends
-    stop: Any  # ... where the lower jaw's part begins
-    half_width: Any  # (T, 1, 1) pixels
+    x: Array  # along the mouth, corners at -1 and 1
+    y: Array  # pixels across it, +down
+    upper: Array  # y of the inner upper lip at this x
+    lower: Array  # ... of the inner lower lip
+    start: Array  # ... where the upper jaw's part ends
+    stop: Array  # ... where the lower jaw's part begins
+    half_width: Array  # (T, 1, 1) pixels
 
 
 def lip_axes(inner_upper: NDArray[np.floating], inner_lower: NDArray[np.floating]) -> LipAxes:
@@ -80,7 +83,7 @@ def _smoothing() -> NDArray[np.float32]:
     return np.asarray(2 * once - once @ once, np.float32)
 
 
-def lip_coords(xp: Any, axes: LipAxes, columns: Any, rows: Any) -> LipCoords:
+def lip_coords(xp: ModuleType, axes: LipAxes, columns: Array, rows: Array) -> LipCoords:
     """Returns the lip coordinates of pixels at `columns`, `rows` (T or 1, h, w) in region pixels."""
     half_width = axes.half_width[:, None, None]
     x, y = _along_across(axes, columns, rows)
@@ -98,7 +101,7 @@ def lip_coords(xp: Any, axes: LipAxes, columns: Any, rows: Any) -> LipCoords:
     return LipCoords(x, y, upper, lower, start, stop, half_width)
 
 
-def _along_across(axes: LipAxes, columns: Any, rows: Any) -> tuple[Any, Any]:
+def _along_across(axes: LipAxes, columns: Array, rows: Array) -> tuple[Array, Array]:
     """Returns `LipCoords.x` and `y` of pixels."""
     half_width = axes.half_width[:, None, None]
     dx, dy = columns - axes.centre[:, 0, None, None], rows - axes.centre[:, 1, None, None]
@@ -106,18 +109,18 @@ def _along_across(axes: LipAxes, columns: Any, rows: Any) -> tuple[Any, Any]:
     return dx * (along_x / half_width) + dy * (along_y / half_width), dy * along_x - dx * along_y
 
 
-def place_in(axes: LipAxes, points: Any) -> tuple[Any, Any]:
+def place_in(axes: LipAxes, points: Array) -> tuple[Array, Array]:
     """Returns (T,) `LipCoords.x` and `y` of (T, 2) points in region pixels, one per mouth."""
     x, y = _along_across(axes, points[:, 0, None, None], points[:, 1, None, None])
     return x[:, 0, 0], y[:, 0, 0]
 
 
-def look_up(table: Any, index: Any) -> Any:
+def look_up(table: Array, index: Array) -> Array:
     """Looks up entries of a flat table; in NumPy, `take` is five times as fast as indexing."""
     return table.take(index, mode="clip") if isinstance(table, np.ndarray) else table[index]
 
 
-def _counter(xp: Any, like: Any) -> Any:
+def _counter(xp: ModuleType, like: Array) -> Array:
     """Returns (T, 1, 1) 0, 1, 2, ... on the device of `like`."""
     return xp.cumsum(xp.ones_like(like[:, :1, :1]), 0) - 1
 
@@ -140,7 +143,7 @@ def part_jaws(axes: LipAxes, own_gap: NDArray[np.float32], bite: NDArray[np.floa
     return axes._replace(lips=np.stack([upper, lower, start, stop], 1))
 
 
-def lower_layer_weight(coords: LipCoords, hard: Any = 0.0) -> Any:
+def lower_layer_weight(coords: LipCoords, hard: Array = 0.0) -> Array:
     """Returns the (T, h, w) weight of the lower layer: 0 on the upper lip and above, 1 on the lower lip and below.
 
     Beside the mouth the transition widens with the distance from the corner. In an open mouth it lies between the jaws.
@@ -156,7 +159,7 @@ def lower_layer_weight(coords: LipCoords, hard: Any = 0.0) -> Any:
     return ((y - middle) / width + 0.5).clip(0, 1)
 
 
-def side_weight(axes: LipAxes, columns: Any, rows: Any, hard: float) -> tuple[Any, Any]:
+def side_weight(axes: LipAxes, columns: Array, rows: Array, hard: float) -> tuple[Array, Array]:
     """Returns `lower_layer_weight` beside the mouth, where both lips are on one line.
 
     Args:
@@ -173,12 +176,12 @@ def side_weight(axes: LipAxes, columns: Any, rows: Any, hard: float) -> tuple[An
     return (y / _side_width(x, half_width, hard) + 0.5).clip(0, 1), abs(x) < 1
 
 
-def _side_width(x: Any, half_width: Any, hard: Any) -> Any:
+def _side_width(x: Array, half_width: Array, hard: Array) -> Array:
     """Returns the minimum width of the transition across the mouth, in pixels."""
     return 0.02 + 0.78 * (1.0 - hard) + 0.9 * (abs(x) - 1).clip(min=0) * half_width
 
 
-def to_lip(axes: LipAxes, coords: LipCoords, is_lower: bool) -> tuple[Any, Any]:
+def to_lip(axes: LipAxes, coords: LipCoords, is_lower: bool) -> tuple[Array, Array]:
     """Returns (T, h, w) offsets x, y straight to the edge of a lip for pixels beyond it, between the corners.
 
     Sampled with the displacement of the lip edge, the interior behind a lip moves with it and keeps its size. The field
@@ -189,7 +192,7 @@ def to_lip(axes: LipAxes, coords: LipCoords, is_lower: bool) -> tuple[Any, Any]:
     return -beyond * axes.along[:, 1, None, None], beyond * axes.along[:, 0, None, None]
 
 
-def smooth_cut(luma: Any, above: Any, below: Any, coords: LipCoords, hard: Any) -> Any:
+def smooth_cut(luma: Array, above: Array, below: Array, coords: LipCoords, hard: Array) -> Array:
     """Anti-aliases an abrupt transition: pixels that it crosses show both sides in proportion.
 
     Args:
@@ -205,12 +208,12 @@ def smooth_cut(luma: Any, above: Any, below: Any, coords: LipCoords, hard: Any) 
     return luma + hard * share * (above + (offset < 0) * (below - above) - luma)
 
 
-def opened(coords: LipCoords) -> Any:
+def opened(coords: LipCoords) -> Array:
     """Returns (T, h, w) how far the mouth is open at this x, 0 to 1."""
     return ((coords.lower - coords.upper) / (0.06 * coords.half_width) - 1).clip(0, 1)
 
 
-def hollow(coords: LipCoords, eye_distance: Any) -> Any:
+def hollow(coords: LipCoords, eye_distance: Array) -> Array:
     """Returns (T, h, w) how far a pixel lies in the dark gap between the jaws, 0 to 1.
 
     Its edges are soft, like teeth behind lips, and a thin gap is less dark: otherwise a line one pixel wide would show
@@ -228,17 +231,17 @@ def hollow(coords: LipCoords, eye_distance: Any) -> Any:
     return opened(coords) * extent * below * above
 
 
-def darken(luma: Any, dark: Any, skin: Any) -> Any:
+def darken(luma: Array, dark: Array, skin: Array) -> Array:
     """Darkens `luma` towards the brightness of the mouth cavity, by `dark` from 0 to 1."""
     return luma - 0.85 * dark * (luma - 0.3 * skin).clip(min=0)
 
 
-def rim_feather(half_width: Any) -> Any:
+def rim_feather(half_width: Array) -> Array:
     """Returns the pixels across the lip edge over which the interior fades in."""
     return (0.045 * half_width).clip(min=1.0)
 
 
-def inside_alpha(coords: LipCoords, shrink: float = 0.0) -> Any:
+def inside_alpha(coords: LipCoords, shrink: float = 0.0) -> Array:
     """Returns the (T, h, w) soft mask, 0 to 1, of the opening, shrunk by `shrink` mouth half-widths."""
     x, y, upper, lower, _, _, half_width = coords
     feather = rim_feather(half_width)
@@ -249,7 +252,7 @@ def inside_alpha(coords: LipCoords, shrink: float = 0.0) -> Any:
     return below * above * beside * ((lower - upper) / feather).clip(0, 1)
 
 
-def behind_lip(coords: LipCoords, shrink: float) -> tuple[Any, Any]:
+def behind_lip(coords: LipCoords, shrink: float) -> tuple[Array, Array]:
     """Samples behind the upper lip: hidden pixels are replaced by those just below its edge.
 
     Args:
