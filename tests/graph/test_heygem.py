@@ -78,8 +78,11 @@ def test_what_cannot_be_opened_is_refused_by_name(client: httpx.Client, temp: Pa
 def test_a_cancelled_task_says_so(client: httpx.Client, temp: Path, long_speech: Path) -> None:
     shutil.copy(long_speech, temp / "long.wav")
     code = _submit(client, audio_url="../temp/long.wav")
-    assert client.post("/easy/cancel", json={"code": code}).json()["data"]["status"] == 3
-    assert "任务已取消" in _until_ended(client, code)[-1]["msg"]
+    cancelled = client.post("/easy/cancel", json={"code": code}).json()["data"]
+    assert cancelled["status"] == 3
+    assert "任务已取消" in cancelled["msg"]
+    # That was its one report.
+    assert client.get("/easy/query", params={"code": code}).json()["code"] == 10004
 
 
 def test_a_video_in_the_manner_of_openai(client: httpx.Client, portrait: Path, short_speech: Path) -> None:
