@@ -7,6 +7,7 @@ keeps demuxers that open further files within the file system.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -33,6 +34,10 @@ _PICTURES: Final = ((SIGNATURE, 0, "png_pipe"), (b"\xff\xd8\xff", 0, "jpeg_pipe"
 _HEAD_BYTES: Final = 65536
 _NOT_ALLOWED: Final = "Format not on whitelist"
 _TOO_MANY_PIXELS: Final = "exceeds specified max pixel count"
+_UNSUPPORTED: Final = (av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError, av.error.PatchWelcomeError)
+_MAX_LOGGED_CHARS: Final = 300
+
+logger = logging.getLogger(__name__)
 
 
 def open_container(path: Path, limits: MediaLimits) -> av.container.InputContainer:
@@ -47,8 +52,7 @@ def open_container(path: Path, limits: MediaLimits) -> av.container.InputContain
         The open container with known streams, nothing decoded.
 
     Raises:
-        MediaError: Not a regular file, empty, of a format that is not allowed, or not readable; the message
-            carries FFmpeg's last line.
+        MediaError: Not a regular file, empty, of a format that is not allowed, or not readable.
         StoredFileError: The file is missing.
         MediaLimitError: More bytes, streams or pixels than allowed, or a picture with too many texts.
     """
@@ -81,14 +85,14 @@ def open_container(path: Path, limits: MediaLimits) -> av.container.InputContain
 
 @contextmanager
 def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
-    """Translates FFmpeg errors raised in the block.
+    """Translates FFmpeg errors raised in the block; FFmpeg's own words go to the log.
 
     Args:
         path: The file being read, named in the message.
         expected: What the block expects, as in "expected a video stream".
 
     Raises:
-        MediaError: FFmpeg refused the file.
+        MediaError: FFmpeg refused the file; the message says what was found and what to do.
         StoredFileError: The file is missing.
         MediaLimitError: A frame has more pixels than allowed, or memory ran out.
     """
@@ -97,13 +101,33 @@ def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
     except av.error.FileNotFoundError as error:
         raise _gone(path) from error
     except av.error.FFmpegError as error:
-        line = last_line(error)
-        found = error.strerror or type(error).__name__
-        if line.startswith(_NOT_ALLOWED):  # the rest of the line is our own list
-            found, line = "a playlist, a script or another format that is not accepted", ""
-        message = f"{path.name}: expected {expected}, found: {found}" + (f" (FFmpeg: {line})" if line else "")
+        _log(path, error)
+        found, advice = _explained(error)
         passes_limit = passes_pixel_limit(error) or isinstance(error, MemoryError)
+        message = f"{path.name}: expected {expected}, found {found}. {advice}"
         raise (MediaLimitError if passes_limit else MediaError)(message) from error
+
+
+def _explained(error: av.error.FFmpegError) -> tuple[str, str]:
+    """Returns (what was found, what to do) for the user."""
+    if passes_pixel_limit(error):
+        return "a picture with too many pixels", "Send a smaller one (limit: limits.max_pixels)."
+    if isinstance(error, MemoryError):
+        return "a file that needs too much memory to be read", "Send a smaller one."
+    convert = "Convert it, for example to MP4, WAV, JPEG or PNG."
+    if last_line(error).startswith(_NOT_ALLOWED):
+        return "a playlist, a script or another format that is not accepted", convert
+    if isinstance(error, _UNSUPPORTED):
+        return "a format or codec that is not supported", convert
+    again = "Check that it plays on your device and send it again, or convert it, for example to MP4, WAV or PNG."
+    return "a file that is damaged, incomplete or of another type", again
+
+
+def _log(path: Path, error: av.error.FFmpegError) -> None:
+    """Logs FFmpeg's words on one line; they may quote the file."""
+    words = f"{error.strerror or type(error).__name__}: {last_line(error)}"[:_MAX_LOGGED_CHARS]
+    printable = "".join(each if each.isprintable() else " " for each in words)
+    logger.warning("%s: FFmpeg rejected the file: %s", path.name, printable.strip(": "))
 
 
 def _gone(path: Path) -> StoredFileError:

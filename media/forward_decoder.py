@@ -81,7 +81,7 @@ class ForwardDecoder:
         return index, frame
 
     def raise_if_broken(self) -> None:
-        """Raises MediaError (or MediaLimitError) with FFmpeg's last line if a packet failed to decode."""
+        """Raises MediaError (or MediaLimitError) if a packet failed to decode."""
         with ffmpeg_errors(self._path, "frames that can be decoded"):
             if self._last_error is not None:
                 raise self._last_error

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import av.error
 import pytest
 
 from config import MediaLimits
-from errors import StoredFileError
+from errors import InputError, MediaError, MediaLimitError, StoredFileError
 from media import container
-from media.container import file_status, open_container
+from media.container import ffmpeg_errors, file_status, open_container
 
 
 def test_a_file_that_goes_while_it_is_opened_is_gone_and_not_broken(
@@ -23,3 +25,44 @@ def test_a_file_that_goes_while_it_is_opened_is_gone_and_not_broken(
     segment.unlink()
     with pytest.raises(StoredFileError, match=r"000002\.mp4: .* missing"):
         open_container(segment, MediaLimits())
+
+
+_INVALID = (1094995529, "Invalid data found when processing input")
+
+
+def _line(words: str) -> Any:
+    """What PyAV keeps of FFmpeg's log, though its stub says otherwise."""
+    return 16, "mov", words
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "found"),
+    [
+        (av.error.InvalidDataError(*_INVALID), MediaError, "damaged, incomplete or of another type. Check that"),
+        (av.error.DecoderNotFoundError(1128613112, "Decoder not found"), MediaError, "not supported. Convert it"),
+        (av.error.PatchWelcomeError(1163346256, "Not yet implemented"), MediaError, "not supported. Convert it"),
+        (av.error.MemoryError(12, "Cannot allocate memory"), MediaLimitError, "too much memory to be read. Send"),
+        (
+            av.error.InvalidDataError(*_INVALID, log=_line("Picture size exceeds specified max pixel count 9")),
+            MediaLimitError,
+            "too many pixels. Send a smaller one (limit: limits.max_pixels)",
+        ),
+    ],
+)
+def test_people_read_what_was_found_and_what_to_do_and_the_log_has_ffmpegs_words(
+    error: av.error.FFmpegError, kind: type[InputError], found: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(kind) as caught, ffmpeg_errors(Path("/uploads/me.mp4"), "a video"):
+        raise error
+    message = str(caught.value)
+    assert message.startswith("me.mp4: expected a video, found a ") and found in message
+    assert str(error.strerror) not in message and "FFmpeg" not in message
+    assert str(error.strerror) in caplog.text
+
+
+def test_a_hostile_file_cannot_forge_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    words = "title\nERROR: forged\x1b[31m" + "x" * 5000
+    with pytest.raises(MediaError), ffmpeg_errors(Path("me.mp4"), "a video"):
+        raise av.error.InvalidDataError(*_INVALID, log=_line(words))
+    (logged,) = caplog.messages
+    assert logged.isprintable() and len(logged) < 400
