@@ -54,7 +54,7 @@ class ProxyWindow:
                 window.give(message["num_bytes"])
                 return
             if message["type"] == "http.response.start":
-                # The app reads no more once it responds. uvicorn drains the rest and notices a disconnect.
+                # The app stops reading once it responds. uvicorn drains the rest and notices a disconnect.
                 window.give(self._window_bytes)
             await send(message)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from cli.terminal import DEFAULT_SERVER, AsJson, Server, console, moment, name, one_line_errors, service
+from cli.terminal import DEFAULT_SERVER, AsJson, Server, console, name, one_line_errors, service, timestamp
 
 app = typer.Typer(no_args_is_help=True, help="Manage the avatars of a running service.")
 
@@ -27,7 +27,7 @@ def list_avatars(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> No
             info = avatar.info
             size = f"{info.width}x{info.height}" if info else ""
             seconds = "" if info is None else "still" if info.is_still else f"{info.duration_seconds:.1f}"
-            created = moment(avatar.created_at)
+            created = timestamp(avatar.created_at)
             table.add_row(avatar.id, name(avatar.label), avatar.status, size, seconds, created)
         console().print(table)
 

@@ -10,7 +10,7 @@ import typer
 from rich.table import Column, Table
 
 from cli.report import print_report
-from cli.terminal import DEFAULT_SERVER, AsJson, Server, console, moment, name, one_line_errors, service
+from cli.terminal import DEFAULT_SERVER, AsJson, Server, console, name, one_line_errors, service, timestamp
 from errors import NotFoundError
 from lipwright_client import Job
 
@@ -34,7 +34,7 @@ def list_jobs(
         table = Table(Column("id", min_width=32), *columns, box=None)
         for job in jobs:
             frames = f"{job.num_frames_done}/{job.num_frames or '?'}"
-            done, created = f"{job.progress:.0%}", moment(job.created_at)
+            done, created = f"{job.progress:.0%}", timestamp(job.created_at)
             names = name(job.inputs.audio), name(job.inputs.presenter)
             table.add_row(job.id, job.status, job.stage, done, frames, created, *names)
         console().print(table)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.terminal import AsJson, UsageError, console, moment, one_line_errors
+from cli.terminal import AsJson, UsageError, console, one_line_errors, timestamp
 from config import is_state_url
 from errors import NotFoundError
 from launch.serve_config import read_serve_config
@@ -54,7 +54,7 @@ def list_keys(data_dir: _DataDir = None, state: _State = None, as_json: AsJson =
             return
         table = Table("id", "name", "max priority", "created", box=None)
         for key in keys:
-            table.add_row(key.id, key.name, str(key.max_priority), moment(key.created_at))
+            table.add_row(key.id, key.name, str(key.max_priority), timestamp(key.created_at))
         console().print(table)
 
 

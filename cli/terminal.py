@@ -33,7 +33,7 @@ def service(url: str) -> Lipwright:
     return Lipwright(url, retry=RetryPolicy(max_backpressure_wait_s=_MAX_SUBMIT_S))
 
 
-def moment(time: datetime) -> str:
+def timestamp(time: datetime) -> str:
     """Format a date and time with its time zone."""
     return time.isoformat(" ", "seconds")
 

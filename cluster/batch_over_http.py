@@ -30,8 +30,8 @@ class HttpRenderer:
                 await self._save(job, pair)
         except ClientError as refusal:
             return Outcome("", "failed", error=_failure(refusal.code, refusal.detail, refusal.retryable))
-        told = job.error
-        failure = None if told is None else _failure(told.code, told.message, told.retryable)
+        error = job.error
+        failure = None if error is None else _failure(error.code, error.message, error.retryable)
         return Outcome(job.id, job.status, job.num_frames, failure, job.report)
 
     async def _begun(self, pair: Pair, name: str) -> Job:

@@ -14,7 +14,7 @@ from doctor.machine import file_system
 _NETWORK_KINDS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs", "fuse.sshfs", "fuse.s3fs"}
 )
-_RAY_FULL_SHARE: Final = 0.95  # RAY_local_fs_capacity_threshold: above it Ray creates no more objects
+_RAY_FULL_SHARE: Final = 0.95  # RAY_local_fs_capacity_threshold: above it Ray stops creating objects
 
 
 def check_data_folder(data_dir: Path, mounts: Path = Path("/proc/mounts"), holds_table: bool = True) -> CheckResult:

@@ -126,7 +126,7 @@ class JobDirector:
         await self.resign()
 
     async def resign(self) -> None:
-        """Step down for good because this service ends; another one need not wait for the lease to end."""
+        """Step down permanently because this service ends, so that another one need not wait for the lease to end."""
         await self._election.stop()
 
     async def check(self) -> None:

@@ -21,7 +21,7 @@ _RAY_SETTINGS = {
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
     "LOG_NAME_UPDATE_INTERVAL_S": "5",
     "RAY_task_events_report_interval_ms": "0",
-    # The proxy reads no more of a body than one window ahead of its consumer.
+    # The proxy reads a body at most one window ahead of its consumer.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "api.body_window:proxy_middlewares",
     # A replica that hangs is killed at once: by default Serve waits up to 20 s for it, and the new replica waits for
     # its resources.

@@ -116,8 +116,8 @@ def retry_delay(answer: httpx.Response) -> float | None:
     problem = problem_of(answer)
     if not (answer.status_code in _GATEWAY_STATUSES if problem is None else problem.retryable):
         return None
-    told = answer.headers.get("retry-after", "")
-    return float(told) if told.isdigit() else _DEFAULT_RETRY_S
+    retry_after = answer.headers.get("retry-after", "")
+    return float(retry_after) if retry_after.isdigit() else _DEFAULT_RETRY_S
 
 
 def problem_of(answer: httpx.Response) -> Problem | None:

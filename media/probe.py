@@ -263,7 +263,7 @@ def _first_block(packets: Iterator[Packet[AudioStream]], path: Path) -> AudioFra
 
 
 def _without_padding(seconds: float, stream: AudioStream) -> float:
-    """Returns the container's duration if it differs by no more than the codec's padding, else `seconds`."""
+    """Returns the container's duration if it differs by at most the codec's padding, else `seconds`."""
     claimed = float((stream.duration or 0) * (stream.time_base or 0))
     padding = MAX_PADDING_SAMPLES / stream.codec_context.sample_rate
     return claimed if claimed and abs(claimed - seconds) <= padding else seconds

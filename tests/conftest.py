@@ -15,7 +15,7 @@ from tests.s3_server import S3Server, running_s3
 # into the home folder, which need not exist. Every process of the cluster inherits both.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Of whoever runs the tests: no service of theirs is meant.
+# Set by the user who runs the tests for a service of their own.
 for _name in ("LIPWRIGHT_STATE", "PGPASSWORD", "LIPWRIGHT_FILES"):
     os.environ.pop(_name, None)
 

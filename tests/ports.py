@@ -1,4 +1,4 @@
-"""TCP ports that stay free until whoever is told of one listens there."""
+"""TCP ports that stay free until the process that was given one listens on it."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def grey_service(render_s: float = 0.0, config: LiveConfig | None = None) -> Ite
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--render-s", type=float, default=0.045, help="Seconds that a moment takes.")
+    parser.add_argument("--render-s", type=float, default=0.045, help="Seconds that rendering one chunk takes.")
     parser.add_argument("--turns", type=int, default=10)
     options = parser.parse_args()
     with grey_service(options.render_s) as url:

@@ -1,4 +1,4 @@
-"""From raw landmarks to the track of a source, whose shut lips meet where the picture shows it."""
+"""Builds the track of a source from raw landmarks; closed lips meet where the image shows their line."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from models.track.square_pixels import pixel_aspect
 from models.track.visibility import assess_visibility
 
 # A mouth whose tracked opening varies by less (standard deviation, eye distances; speech: .03 to .09) shows nothing
-# worth copying; on shut mouths that never move it varies by up to .0051 (24 films).
+# worth copying; for closed mouths that never move it varies by up to .0051 (24 films).
 _TALKING_STD = 0.011
-_SEAM_FRAMES = 5  # in which the line is looked for where shut lips meet
+_SEAM_FRAMES = 5  # in which to search for the line where closed lips meet
 
 
 def opens(track: FaceTrack) -> bool:
-    """Returns whether the mouth opens and closes in the track, whether or not it is ever shut."""
+    """Returns whether the mouth opening varies in the track, even if the mouth never closes completely."""
     return bool(track.visible.sum() > 1 and track.shape[track.visible, 0].std() > _TALKING_STD)
 
 
@@ -30,7 +30,7 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTr
 
     Args:
         raw: Landmarks of all its frames.
-        reader: Reads a few of its frames, where its mouth never moves and is shut.
+        reader: Reads a few of its frames if the mouth is closed and never moves.
         info: The source.
 
     Raises:

@@ -38,33 +38,33 @@ _BLUR, _FLOOR = 0.8, 8.0  # pixels; gradient per pixel below which a cell counts
 APPEARANCE_SIZE: Final = _NUM_ROWS * (_SIDE // _CELL - 2) * _NUM_BINS
 
 
-def look_of(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.float32]:
+def appearance_of(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.float32]:
     """Returns the appearance of a face, (240,) float32 of norm 1.
 
     Args:
         frame: The frame.
         points: (468, 3) landmarks of the face in pixels.
     """
-    raw = raw_look(frame, points) - _mean_look()
+    raw = raw_appearance(frame, points) - _mean_appearance()
     return np.asarray(raw / max(float(np.linalg.norm(raw)), 1e-6), np.float32)
 
 
-def likeness(look: NDArray[np.floating], known: NDArray[np.floating]) -> float:
+def likeness(appearance: NDArray[np.floating], known: NDArray[np.floating]) -> float:
     """Returns the highest cosine similarity to (K, 240) known appearances, -1..1; -1 if K is 0."""
     if not len(known):
         return -1.0
-    return float((np.asarray(known, np.float32) @ look).max())
+    return float((np.asarray(known, np.float32) @ appearance).max())
 
 
-def raw_look(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.float32]:
+def raw_appearance(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.float32]:
     """Returns the (240,) descriptor before the mean is subtracted."""
     pose = fit_head_pose(np.asarray(points)[None])
     luma = np.asarray(cv2.GaussianBlur(surface(_WINDOW).sample(frame.y, pose), (0, 0), _BLUR), np.float32)
     rows = slice(_FIRST_ROW, _FIRST_ROW + _NUM_ROWS)
     histograms = _gradient_histograms(luma)[rows, 1:-1]  # without the outer columns, which are hair and background
     norm = np.sqrt((histograms**2).sum(-1, keepdims=True)) + _FLOOR
-    look = np.sqrt(histograms / norm).ravel()
-    return np.asarray(look / max(float(np.linalg.norm(look)), 1e-6), np.float32)
+    appearance = np.sqrt(histograms / norm).ravel()
+    return np.asarray(appearance / max(float(np.linalg.norm(appearance)), 1e-6), np.float32)
 
 
 def _gradient_histograms(luma: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -83,6 +83,6 @@ def _gradient_histograms(luma: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 @cache
-def _mean_look() -> NDArray[np.float32]:
-    look: NDArray[np.float32] = load_array(weights_path("mean_face_look.npy"))
-    return look
+def _mean_appearance() -> NDArray[np.float32]:
+    appearance: NDArray[np.float32] = load_array(weights_path("mean_face_look.npy"))
+    return appearance

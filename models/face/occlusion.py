@@ -1,9 +1,9 @@
 """Detects frames in which something stands in front of the mouth: a hand, a microphone, a cup.
 
-The evidence is the pattern of colours that skin and lips form around the mouth, at points that move with the face
-(`models.face.skin_chroma`). However far the mouth opens, lips stay redder than the chin. A frame in which no light of
-another strength makes the pattern the usual one again is occluded. What cannot be decided counts as clear: a frame
-that is rewritten without need costs less than one that is not.
+The evidence is the colour pattern of skin and lips around the mouth, at points that move with the face
+(`models.face.skin_chroma`). However far the mouth opens, lips stay redder than the chin. A frame is occluded if no
+change of light strength turns its pattern into the usual one. Undecided frames count as clear, because rewriting a
+frame without need costs less than leaving one out.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from models.face.skin_chroma import NUM_AROUND_MOUTH
 # lips, more behind a cup. 27,000 clear frames of 28 talkers have at most .88. `benchmarks.occlusion` prints the curve.
 OCCLUDED: Final = 0.95
 _STILL_OCCLUDED = 0.9  # of that, next to an occluded frame
-_MAX_USUAL = 0.6  # median distance of a shot: beyond it noise hides the pattern, and nothing is decided
+_MAX_USUAL = 0.6  # median distance of a shot; above it noise hides the pattern, and all frames count as clear
 _MAX_LIGHT_CHANGE = 2.0  # factor
 
-MIN_FRAMES: Final = 25  # fewer do not show what is usual
-_MAX_FRAMES = 1500  # the usual pattern is that of as many, as light changes over a day
-_MIN_RUN = 2  # frames: one alone is noise
-_MARGIN = 1  # frames around an occluded run in which the thing is on its way
+MIN_FRAMES: Final = 25  # fewer do not determine the usual pattern
+_MAX_FRAMES = 1500  # the usual pattern is computed over at most this many, because light changes over a day
+_MIN_RUN = 2  # frames; a single one is noise
+_MARGIN = 1  # frames around an occluded run, in which the object moves in or out
 
 
 def occluded(
     chroma: NDArray[np.uint8], present: NDArray[np.bool_], shot: NDArray[np.int32], bound: float = OCCLUDED
 ) -> NDArray[np.bool_]:
-    """Returns (N,) whether something is in front of the mouth.
+    """Returns (N,) bool: whether something is in front of the mouth.
 
     Args:
-        chroma: (N, M, 2) `models.face.skin_chroma.chroma_of` each frame.
-        present: (N,) frames with the face; the others are never occluded.
+        chroma: (N, M, 2) `models.face.skin_chroma.chroma_of` every frame.
+        present: (N,) whether the frame shows the face; other frames are never occluded.
         shot: (N,) number of the shot; each is compared with its own usual colours.
         bound: Distance beyond which a frame is occluded.
     """
@@ -51,13 +51,13 @@ def occluded(
 def pattern_distance(chroma: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Returns (N,) float32 distance of each frame's colour pattern from the usual one of all N, relative to its size.
 
-    Light of another strength or tint does not count. All are 0 where the usual pattern cannot be known.
+    Changes in the strength or tint of the light are ignored. All are 0 if the usual pattern cannot be determined.
 
     Args:
         chroma: (N, M, 2) uint8 U and V, see `occluded`.
     """
     colours = chroma[:, :NUM_AROUND_MOUTH].astype(np.float32)
-    # Of the usual colours, as seen beside those of the upper face, whose light is the same.
+    # Usual colours relative to those of the upper face, which has the same light.
     upper = np.median(chroma[:, NUM_AROUND_MOUTH:], 1).astype(np.float32)
     usual = np.median(colours - upper[:, None], 0)
     usual -= usual.mean(0)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.face.appearance import APPEARANCE_SIZE, CLEAR_LEAD, SAME_PERSON, likeness
 
-_MAX_LOOKS = 6
+_MAX_APPEARANCES = 6
 _MAX_OTHERS = 3
 _NEW_VIEW = 0.8  # an appearance less similar than this to all known ones is kept
 
@@ -24,36 +24,36 @@ class Person:
     """Appearances in half precision, because they are sent with every chunk.
 
     Attributes:
-        looks: (K, 240) float16 appearances of the person.
+        appearances: (K, 240) float16 appearances of the person.
         others: (M, 240) float16 appearances of people seen next to the person.
     """
 
-    looks: NDArray[np.float16]
+    appearances: NDArray[np.float16]
     others: NDArray[np.float16]
 
     @classmethod
-    def of(cls, look: NDArray[np.floating], others: Sequence[NDArray[np.floating]] = ()) -> Person:
+    def of(cls, appearance: NDArray[np.floating], others: Sequence[NDArray[np.floating]] = ()) -> Person:
         """Returns a person seen once, with the other faces in the frame."""
         beside = np.array(others[:_MAX_OTHERS], np.float16).reshape(-1, APPEARANCE_SIZE)
-        return cls(np.asarray(look, np.float16)[None], beside)
+        return cls(np.asarray(appearance, np.float16)[None], beside)
 
-    def likeness(self, look: NDArray[np.floating]) -> float:
+    def likeness(self, appearance: NDArray[np.floating]) -> float:
         """Returns the similarity of an appearance to the person, -1..1."""
-        return likeness(look, self.looks)
+        return likeness(appearance, self.appearances)
 
-    def learn(self, look: NDArray[np.floating]) -> Person:
+    def learn(self, appearance: NDArray[np.floating]) -> Person:
         """Adds an appearance that is known to be the person's, if it is new and there is room."""
-        if len(self.looks) >= _MAX_LOOKS or not SAME_PERSON <= self.likeness(look) < _NEW_VIEW:
+        if len(self.appearances) >= _MAX_APPEARANCES or not SAME_PERSON <= self.likeness(appearance) < _NEW_VIEW:
             return self
-        return replace(self, looks=np.concatenate([self.looks, np.asarray(look, np.float16)[None]]))
+        return replace(self, appearances=np.concatenate([self.appearances, np.asarray(appearance, np.float16)[None]]))
 
-    def recognise(self, looks: Sequence[NDArray[np.floating]]) -> tuple[list[int], bool]:
+    def recognise(self, appearances: Sequence[NDArray[np.floating]]) -> tuple[list[int], bool]:
         """Returns the indices of the appearances that may be the person, best first, and whether the match is certain.
 
         It is certain if there is a single candidate that is clearly more similar to the person than to the others.
         """
-        scores = [self.likeness(look) for look in looks]
-        alike = sorted((i for i in range(len(looks)) if scores[i] >= SAME_PERSON), key=lambda i: -scores[i])
+        scores = [self.likeness(appearance) for appearance in appearances]
+        alike = sorted((i for i in range(len(appearances)) if scores[i] >= SAME_PERSON), key=lambda i: -scores[i])
         able = [i for i in alike if scores[alike[0]] - scores[i] < CLEAR_LEAD]
-        is_sure = len(able) == 1 and scores[able[0]] > likeness(looks[able[0]], self.others) + CLEAR_LEAD
+        is_sure = len(able) == 1 and scores[able[0]] > likeness(appearances[able[0]], self.others) + CLEAR_LEAD
         return able, is_sure

@@ -1,7 +1,7 @@
 """Colour of the skin and lips around the mouth, at points of the face mesh that move with the face.
 
 The points lie on skin and on the red of the lips, never inside the mouth. They follow the jaw, so their colours stay
-the same while the mouth opens, speaks or laughs. Something in front of the face changes them.
+the same while the mouth moves. An object in front of the face changes them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from models.geometry.face_points import (
     RIGID,
 )
 
-# Without the points of a lip's row next to its corners, where lips fold, and without those at its outer edge.
+# Without the points next to the corners of the mouth, where lips fold, and without those at the outer edge of the lips.
 _NEXT_TO_LIPS = frozenset((*OUTER_UPPER, *OUTER_LOWER, 57, 287, 43, 273, 18, 83, 313))
 _UPPER_CHEEKS = frozenset((50, 280))
 AROUND_MOUTH: Final = tuple(
@@ -49,7 +49,7 @@ def chroma_of(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.uint8
 
     Args:
         frame: The picture.
-        points: (468, 3) its landmarks in pixels.
+        points: (468, 3) landmarks in pixels.
     """
     cell = _CELL * float(np.linalg.norm(points[EYE_LEFT] - points[EYE_RIGHT]))
     place = np.asarray(points[_POINTS, :2], np.float64)

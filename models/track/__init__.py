@@ -1,1 +1,1 @@
-"""One face over a whole source: followed, judged, smoothed."""
+"""Tracking of one face over a whole source: landmarks, visibility, smoothing."""

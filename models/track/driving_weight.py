@@ -1,8 +1,8 @@
-"""How far the mouth is driven in each source frame: fully, not at all, or in between.
+"""How strongly the mouth is driven in each source frame, 0 to 1.
 
 A mouth that is rewritten in one frame and left alone in the next would jump, so the effect fades out before a gap and
-in after it. The ramps are part of the source's own time and hold whether it is played forwards or backwards. A hard
-cut hides the change and gets no ramp.
+in after it. The ramps are defined in source time, so they work whether it is played forwards or backwards. A hard
+cut hides the change and needs no ramp.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def driving_weights(skip_reason: NDArray[np.uint8], shot: NDArray[np.int32], fps
     Args:
         skip_reason: (N,) `SkipReason` of each frame.
         shot: (N,) number of the shot.
-        fps: Frames a second of the source.
+        fps: Frames per second of the source.
     """
     shown = skip_reason == SkipReason.SHOWN
     num_ramp = max(1.0, EASE_SECONDS * fps)
@@ -38,7 +38,7 @@ def driving_weights(skip_reason: NDArray[np.uint8], shot: NDArray[np.int32], fps
 
 
 def mouth_share(weight: NDArray[np.floating]) -> NDArray[np.float32]:
-    """How far the mouth goes from the frame's own shape (0) to the wanted one (1)."""
+    """Blend from the frame's own mouth shape (0) to the target (1)."""
     return smooth_step((np.asarray(weight, np.float32) - _MOUTH_START) / (1 - _MOUTH_START))
 
 

@@ -1,4 +1,4 @@
-"""One face over a whole source: smoothed landmarks, head pose and mouth shape; where it is shown, why not elsewhere.
+"""One face over a whole source: smoothed landmarks, head pose, mouth shape, and why frames are skipped.
 
 `FaceTrack.skip_reason` is (N,) uint8, one `models.track.skip_reason.SkipReason` per source frame; 0 (`SHOWN`) means
 that the mouth is rewritten. `FaceTrack.driving_weight` is (N,) float32: 0 where a frame is left unchanged, 1 where the
@@ -115,7 +115,7 @@ def finish_track(
         visible: (N,) whether the mouth is visible; None: where it is `SHOWN`.
         fps: Frames a second.
         pixel_aspect: Width of a pixel over its height.
-        lips_move: Whether the lips move in more than the tracker's noise.
+        lips_move: Whether the lips move more than the tracker's noise.
 
     Raises:
         FaceNotFoundError: The face is in no frame.
@@ -155,9 +155,9 @@ def stabilise(
     pixel_aspect: float = 1.0,
     lips_move: bool = False,
 ) -> tuple[NDArray[np.float64], HeadPose]:
-    """Takes the head's motion out of (N, 468, 3) landmarks and smooths both: (N, 468, 3) head points and the pose.
+    """Separates (N, 468, 3) landmarks into (N, 468, 3) head points and the head pose, and smooths both.
 
-    Nothing is smoothed over gaps, nor from one shot of (N,) `shot` into the next; None: all are one.
+    Smoothing does not cross gaps or the shots of (N,) `shot`; None: all frames are one shot.
     """
     filled = fill_gaps(points, present)
     pose = fit_head_pose(filled, pixel_aspect)
@@ -174,8 +174,8 @@ def resting_face(head: NDArray[np.floating]) -> tuple[NDArray[np.float32], bool]
         head: (T, 468, 3) head-frame points of all frames with the face, T > 0.
 
     Returns:
-        (468, 3) float32 mean of the most closed tenth of the frames, its lips meeting, and a flag: the mouth
-        is open in all frames, so that the shape of the closed mouth is a guess.
+        (468, 3) float32 mean of the most closed tenth of the frames, with closed lips, and a flag: the mouth
+        is open in all frames, so the shape of the closed mouth is a guess.
     """
     opening = measure(head)[:, 0]
     num_closed = min(len(head), max(_MIN_REST_FRAMES, round(len(head) * CLOSED_SHARE)))

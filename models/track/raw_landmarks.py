@@ -1,4 +1,4 @@
-"""What tracking notes of every frame: the landmarks, and what is needed later to judge them."""
+"""Tracking results per frame: landmarks, and what is needed later to assess them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class RawRow(NamedTuple):
 
 
 class RawLandmarks(NamedTuple):
-    """Landmarks of T frames as the network gives them.
+    """Landmarks of T frames, as returned by the network.
 
-    The others are None where landmarks come without pictures: then all frames are one shot, every absent frame has
-    no face, and no frame is known to be occluded.
+    The other fields are None if there are landmarks but no images: then all frames are one shot, every absent frame has
+    no face, and no frame counts as occluded.
     """
 
     points: NDArray[np.float32]  # (T, 468, 3) frame pixels; frames without the face repeat the last known points
@@ -67,7 +67,7 @@ class RawLandmarks(NamedTuple):
 
     @classmethod
     def concatenate(cls, chunks: Sequence[RawLandmarks]) -> RawLandmarks:
-        """Joins chunks in order; all of them know pictures or none does."""
+        """Joins chunks in order; either all of them have the optional fields or none has."""
         return cls(
             np.concatenate([chunk.points for chunk in chunks]),
             np.concatenate([chunk.present for chunk in chunks]),
@@ -76,5 +76,5 @@ class RawLandmarks(NamedTuple):
 
 
 def _rest(chunks: Sequence[RawLandmarks]) -> Iterator[tuple[Any, ...]]:
-    """What the chunks know beyond points and presence, field by field."""
+    """The optional fields of the chunks, concatenated one by one."""
     return zip(*(chunk[2:] for chunk in chunks), strict=True)

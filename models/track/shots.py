@@ -1,7 +1,7 @@
 """Finds hard cuts: frames that differ from the one before much more than their neighbours do.
 
-Frames are compared as small pictures whose brightness and contrast were taken out, so that a lamp or an exposure
-change is no cut; and a flash, or a few black frames after which the same scene goes on, is none either.
+Frames are compared as small images with normalised brightness and contrast, so that a change of light or exposure is
+not a cut. A flash, or a few black frames within the same scene, is not a cut either.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from media.yuv_frame import YuvFrame
 
 _WIDTH, _HEIGHT = 32, 18
 _NUM_LUMA = _WIDTH * _HEIGHT
-_SAMPLES = 4  # pixels looked at across a cell
+_SAMPLES = 4  # pixels sampled across a cell
 
-NUM_USUAL: Final = 8  # changes before a frame (and after it) that say how much is usual
+NUM_USUAL: Final = 8  # changes before a frame (and after it) that determine the usual change
 _MIN_CHANGE = 0.1  # of the contrast; sensor noise changes about .005, a talking head .01
-_MIN_UNKNOWN = 0.25  # where nothing is known of what is usual: a shaken camera in a dim room changes .1 to .2
+_MIN_UNKNOWN = 0.25  # if the usual change is unknown: a shaken camera in a dim room changes .1 to .2
 _RATIO = 4.0
 _USUAL_QUANTILE = 0.75
-_CONTRAST_FLOOR = 4.0  # levels: nearly even frames are not blown up to noise
+_CONTRAST_FLOOR = 4.0  # levels; keeps the noise of nearly uniform frames from being amplified
 _CHROMA_LEVELS = 64.0  # a change of all chroma by this much counts like a change of the whole contrast
 _MAX_FLASH_FRAMES = 5
 
@@ -37,7 +37,7 @@ def scene_of(frame: YuvFrame) -> NDArray[np.uint8]:
 
 
 def change(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """How much (..., 864) scenes differ, (...): 0 the same, about 1 unrelated."""
+    """Returns (...) how much (..., 864) scenes differ: 0 for identical, about 1 for unrelated ones."""
     luma = [_even(scenes[..., :_NUM_LUMA]) for scenes in (before, after)]
     chroma = [scenes[..., _NUM_LUMA:].astype(np.float64) for scenes in (before, after)]
     colour = np.abs(chroma[1] - chroma[0]).mean(-1) / _CHROMA_LEVELS
@@ -45,18 +45,18 @@ def change(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.fl
 
 
 def is_jump(step: float, usual: Sequence[float] | NDArray[np.floating]) -> bool:
-    """Whether a change is far beyond those around it."""
+    """Whether a change is much larger than those around it."""
     if not len(usual):
         return step > _MIN_UNKNOWN
     return step > max(_MIN_CHANGE, _RATIO * float(np.quantile(usual, _USUAL_QUANTILE)))
 
 
 def is_unrest(step: float, before: float, over_both: float) -> bool:
-    """Whether a jump right after another is no second cut but the camera that moves: it does not lead back.
+    """Whether a jump right after another is camera motion rather than a second cut: it does not lead back.
 
     Args:
         step: Change of the second jump.
-        before: Change of the first; 0 if that was none.
+        before: Change of the first; 0 if there was none.
         over_both: Change from the scene before both to the one after them.
     """
     return 0 < before < 2 * step and over_both > step / 2
@@ -76,7 +76,7 @@ def _around(steps: NDArray[np.float64], i: int) -> NDArray[np.float64]:
 
 
 def _without_flashes(jumps: list[int], scenes: NDArray[np.uint8]) -> list[int]:
-    """Drops pairs of jumps after which the scene is what it was before."""
+    """Drops pairs of jumps after which the scene is the same as before."""
     kept: list[int] = []
     i = 0
     while i < len(jumps):
@@ -96,7 +96,7 @@ def _without_flashes(jumps: list[int], scenes: NDArray[np.uint8]) -> list[int]:
 
 
 def _shrink(plane: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Means of some pixels of each cell: all of them would cost milliseconds in large frames."""
+    """Means of some pixels of each cell; using all would take milliseconds in large frames."""
     step = max(1, min(plane.shape[1] // (size[0] * _SAMPLES), plane.shape[0] // (size[1] * _SAMPLES)))
     some = np.ascontiguousarray(plane[::step, ::step])
     return np.asarray(cv2.resize(some, size, interpolation=cv2.INTER_AREA), np.uint8)

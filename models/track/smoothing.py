@@ -1,4 +1,4 @@
-"""Smooths a whole track at once, each unbroken run of frames by itself."""
+"""Smooths a whole track, each unbroken run of frames separately."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from models.geometry.head_frame import HeadPose
 from models.mouth.motion import REFERENCE_FPS
 
 # Savitzky-Golay, quadratic, over five frames at 25 a second: longer windows cost sharpness on moving heads (0.5 to
-# 1.4 dB). At higher rates as many frames as fill the same time; at lower ones five as well, fewer would smooth nothing.
+# 1.4 dB). Higher rates use as many frames as fill the same time; lower ones also use five, because fewer would smooth
+# nothing.
 _MIN_WINDOW: Final = 5
 ORDER: Final = 2
 # Of what that takes from lips that move, which are faster than heads, so much is given back. With none, half and all
@@ -21,7 +22,7 @@ ORDER: Final = 2
 # that never move only tremble by it.
 _KEPT_OF_LIPS = 0.5
 
-# A head that jumps this many eye distances between two frames, and much farther than in the frames around, was cut.
+# A head that jumps this many eye distances between two frames, and much more than in the frames around, marks a cut.
 _CUT_STEP = 0.15
 _CUT_RATIO = 6.0
 
@@ -60,7 +61,7 @@ def window_frames(fps: float) -> int:
 
 
 def smooth(values: NDArray[np.float64], stretches: list[slice], window: int) -> NDArray[np.float64]:
-    """Smooths (N, ...) along time within each stretch, with what of the window fits into it and smooths at all."""
+    """Smooths (N, ...) along time within each stretch, with a shorter window where the full one does not fit."""
     from scipy.signal import savgol_filter  # a second to import: only where a track is finished
 
     result = values.copy()
@@ -72,7 +73,7 @@ def smooth(values: NDArray[np.float64], stretches: list[slice], window: int) -> 
 
 
 def smooth_head(head: NDArray[np.float64], stretches: list[slice], window: int, lips_move: bool) -> NDArray[np.float64]:
-    """Smooths (N, 468, 3) points in the head frame; lips that move less than all else."""
+    """Smooths (N, 468, 3) points in the head frame; moving lips less than the rest."""
     steady = smooth(head, stretches, window)
     if lips_move:
         lips = list(LIPS)
@@ -83,7 +84,7 @@ def smooth_head(head: NDArray[np.float64], stretches: list[slice], window: int, 
 def smooth_pose(pose: HeadPose, stretches: list[slice], window: int) -> HeadPose:
     """Smooths log scale, rotation vector and translation.
 
-    Rotation vectors are taken from the track's mean rotation, so that they stay far from half a turn.
+    Rotation vectors are relative to the track's mean rotation, so that they stay far from half a turn.
     """
     from scipy.spatial.transform import Rotation
 
@@ -98,7 +99,7 @@ def smooth_pose(pose: HeadPose, stretches: list[slice], window: int) -> HeadPose
 
 
 def fill_gaps(points: NDArray[np.floating], present: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Interpolates (N, P, 3) points over frames without the face; before the first and after the last they hold."""
+    """Interpolates (N, P, 3) points over frames without the face; constant before the first and after the last."""
     known = np.flatnonzero(present)
     frames = np.arange(len(present))
     right = np.clip(np.searchsorted(known, frames), 0, len(known) - 1)

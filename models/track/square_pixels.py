@@ -1,4 +1,4 @@
-"""Frames whose pixels are not square, as the networks have to see them: a squeezed face is another face to them."""
+"""Converts frames with non-square pixels for the networks, which do not recognise a squeezed face."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from media.probe import VideoInfo
 from media.yuv_frame import YuvFrame
 from models.face.choice import FaceChoice
 
-# Pixels of real footage are between these; a file may claim any, and regions grow with it.
+# Pixels of real footage are within these; a file may claim any value, and regions grow with it.
 _BOUNDS: Final = (0.5, 2.0)
 
 
 def pixel_aspect(info: VideoInfo) -> float:
-    """Width of a source's pixel over its height. A still is moved by what knows square pixels only: 1."""
+    """Width of a source's pixel over its height; 1 for stills, because idle motion supports square pixels only."""
     return 1.0 if info.is_still else float(np.clip(float(info.sample_aspect_ratio), *_BOUNDS))
 
 
 class SquarePixels(NamedTuple):
-    """Between the frames of a source and the same with square pixels.
+    """Converts between the frames of a source and frames with square pixels.
 
     Attributes:
-        stretch: What the first are widened by.
+        stretch: Factor by which the source's frames are widened.
     """
 
     stretch: float = 1.0
 
     def frame(self, frame: YuvFrame) -> YuvFrame:
-        """Return a frame with square pixels; of even width, and itself where its pixels are square already."""
+        """Return a frame with square pixels and even width; the frame itself if its pixels are square already."""
         if self.stretch == 1:
             return frame
         width = self._width(frame.y.shape[1])
         return YuvFrame(*(_widened(plane, width // step) for plane, step in zip(frame, (1, 2, 2), strict=True)))
 
     def choice(self, choice: FaceChoice, width: int) -> FaceChoice:
-        """Return a choice for frames with square pixels that was made for ones of `width`."""
+        """Convert a choice made for frames of `width` to frames with square pixels."""
         if choice.kind not in ("point", "box"):
             return choice
         scale = self._width(width) / width
@@ -47,7 +47,7 @@ class SquarePixels(NamedTuple):
         return replace(choice, numbers=tuple(value * each for value, each in zip(choice.numbers, xy, strict=True)))
 
     def points_back(self, points: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-        """Return (..., 3) points of frames with square pixels as pixels of frames of `width`; depth stays as it is."""
+        """Convert (..., 3) points from frames with square pixels to pixels of frames of `width`; depth is unchanged."""
         scale = self._width(width) / width
         back = points.copy()
         back[..., 0] = (points[..., 0] + 0.5) / scale - 0.5  # the centre of the first pixel stands at 0

@@ -1,4 +1,4 @@
-"""What tracking a face knows between two frames."""
+"""State of face tracking between two frames."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from models.track.skip_reason import SkipReason
 
 @dataclass(frozen=True)
 class TrackState:
-    """What tracking continues from: a few kilobytes, picklable."""
+    """State from which tracking continues: a few kilobytes, picklable."""
 
     region: LandmarkRegion | None  # where the face is expected; None while it is lost or not found yet
     points: NDArray[np.float32] | None  # (468, 3) last known points; None before the first
     person: Person | None  # whose face it is; None before the first
     num_frames: int = 0  # frames followed, or frames since the face was last seen, or since the start
-    is_after_cut: bool = False  # the face was lost with a cut: its last place says little
-    reason: SkipReason = SkipReason.NO_FACE  # why it is not there, while it is not
+    is_after_cut: bool = False  # the face was lost at a cut, so its last place says little
+    reason: SkipReason = SkipReason.NO_FACE  # why the face is missing, while it is
     likeness: float = -1.0  # of the face that the last search saw
     presence: float = 0.0  # logit of the landmark network
     scene: NDArray[np.uint8] | None = None  # the frame before, small
@@ -36,7 +36,7 @@ class TrackState:
 
 
 def see(frame: YuvFrame, state: TrackState) -> TrackState:
-    """Compares the frame with the one before; a jump ends whatever was followed and starts a search at once."""
+    """Compares the frame with the one before; a jump ends tracking and starts a search at once."""
     scene = scene_of(frame)
     if state.scene is None:
         return replace(state, scene=scene)
@@ -55,13 +55,13 @@ def see(frame: YuvFrame, state: TrackState) -> TrackState:
 
 
 def taken_up(state: TrackState, face: FoundFace, person: Person) -> TrackState:
-    """Follows a found face from here on."""
+    """Starts to follow a found face."""
     state = replace(state, region=face.region, points=face.points, presence=face.presence)
     return replace(state, person=person, num_frames=1, is_after_cut=False)
 
 
 def row_of(frame: YuvFrame, state: TrackState) -> RawRow:
-    """What is noted of the frame that the state has come to."""
+    """Returns the result for the current frame of the state."""
     assert state.scene is not None
     if state.region is None or state.points is None:
         return RawRow(state.points, state.reason, state.scene, None, state.likeness, 0.0)

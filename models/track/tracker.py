@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from errors import FaceNotFoundError
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
-from models.face.appearance import SAME_PERSON, look_of
+from models.face.appearance import SAME_PERSON, appearance_of
 from models.face.choice import FaceChoice
 from models.face.detection import Window
 from models.face.finder import FaceFinder, FoundFace, box_of_points
@@ -25,26 +25,26 @@ from models.track.square_pixels import SquarePixels
 from models.track.state import TrackState, row_of, see, taken_up
 from models.weights.onnx_session import Device
 
-_FOLLOW: Final = 0.5  # share of the way that the region goes to the newest points: less jitter than all of it
+_FOLLOW: Final = 0.5  # weight of the newest points in the region; 1 would jitter more
 _MAX_GROWTH: Final = 1.4  # a region that changes more than this between frames has slipped off the face
 
-# A lost face is looked for near its place at once, then every third frame; everywhere at once after a cut, then every
-# tenth frame.
+# A lost face is searched for near its last place at once, then every third frame. After a cut the whole frame is
+# searched at once, then every tenth frame.
 _SEARCH_EVERY: Final = 3
 _SEARCH_ALL_EVERY: Final = 10
 _FIRST_SEARCH_EVERY: Final = 5  # before the face has been seen for the first time
-_LONG_LOST: Final = 12  # frames after which nearness says nothing about who it is
+_LONG_LOST: Final = 12  # frames after which the place says nothing about who it is
 
-_NEAR: Final = 1.5  # a lost face is looked for within this many face sizes of where it was
+_NEAR: Final = 1.5  # a lost face is searched for within this many face sizes of its last place
 _MAX_SIZE_CHANGE: Final = 1.6
 
-# In an unbroken run the look is checked every so often: faces can melt into each other, or one can hide another.
+# In an unbroken run the appearance is checked every few frames: faces can merge, or one can hide another.
 CHECK_EVERY: Final = 6
-_MAX_CHECK_YAW: Final = 32.0  # degrees; looks of heads turned farther say little
+_MAX_CHECK_YAW: Final = 32.0  # degrees; the appearance of heads turned farther says little
 
 
 class FaceTracker:
-    """Finds the chosen face, then takes each frame's region from the points of the frame before.
+    """Finds the chosen face, then derives each frame's region from the points of the previous frame.
 
     Args:
         num_threads: CPU threads of one network call.
@@ -59,7 +59,7 @@ class FaceTracker:
         return self._finder.find(frame, colour, choice)[0]
 
     def reference(self, frame: YuvFrame, colour: ColourTags) -> FaceChoice:
-        """Makes the choice of the person whom a reference picture shows.
+        """Returns the choice of the person shown in a reference image.
 
         Raises:
             FaceNotFoundError: The picture does not show exactly one face.
@@ -67,7 +67,7 @@ class FaceTracker:
         faces = self._finder.find_all(frame, colour)
         if len(faces) != 1:
             raise FaceNotFoundError(f"Expected one face in the reference picture, found {_list_faces(faces)}.")
-        return FaceChoice.like(look_of(frame, faces[0].points))
+        return FaceChoice.like(appearance_of(frame, faces[0].points))
 
     def track_chunk(
         self,
@@ -79,15 +79,15 @@ class FaceTracker:
     ) -> tuple[RawLandmarks, TrackState]:
         """Finds the points of one face in consecutive frames.
 
-        Chunks give the same as one long run. At a hard cut, and when the face was lost, it is looked for anew, and
-        taken up again only where the look of the face says that it is the same person.
+        The result does not depend on how frames are divided into chunks. After a hard cut, and when the face was lost,
+        the tracker searches for it again and continues only if the appearance shows that it is the same person.
 
         Args:
             frames: At least one frame, in order.
             colour: Colour description of the frames.
             choice: Which face, where there are several.
-            state: What the chunk before returned; None at the first frame of the source.
-            pixel_aspect: Width of the frames' pixels over their height.
+            state: Returned by the previous chunk; None at the first frame of the source.
+            pixel_aspect: Width of a pixel over its height.
 
         Raises:
             FaceNotFoundError: The first frames show faces, but not the chosen one.
@@ -124,15 +124,15 @@ class FaceTracker:
     def _checked(
         self, frame: YuvFrame, colour: ColourTags, state: TrackState, points: NDArray[np.float32]
     ) -> TrackState:
-        """Compares the look of a followed face with its person now and then; searches anew where it is not theirs."""
+        """Compares a followed face with its person every few frames; searches again if it is someone else."""
         assert state.person is not None
         if state.num_frames % CHECK_EVERY:
             return state
         if _is_turned(points):
             return state
-        look = look_of(frame, points)
-        if state.person.likeness(look) >= STILL_SAME:
-            return replace(state, person=state.person.learn(look))
+        appearance = appearance_of(frame, points)
+        if state.person.likeness(appearance) >= STILL_SAME:
+            return replace(state, person=state.person.learn(appearance))
         lost = replace(state, region=None, num_frames=1, is_after_cut=True, reason=SkipReason.OTHER_PERSON)
         return self._recognise(frame, self._finder.find_all(frame, colour), state.person, lost)
 
@@ -146,8 +146,8 @@ class FaceTracker:
             return self._recognise(frame, self._finder.find_all(frame, colour), state.person, waited)
         face, seen = self._finder.find(frame, colour, choice)
         if face is not None:
-            others = [look_of(frame, other.points) for other in seen if other is not face]
-            return taken_up(waited, face, Person.of(look_of(frame, face.points), others))
+            others = [appearance_of(frame, other.points) for other in seen if other is not face]
+            return taken_up(waited, face, Person.of(appearance_of(frame, face.points), others))
         if seen and is_start:
             raise FaceNotFoundError(f"Expected the face {str(choice)!r}, found {_list_faces(seen)}.")
         return waited
@@ -167,19 +167,19 @@ class FaceTracker:
         return self._recognise(frame, self._finder.find_all(frame, colour), state.person, waited)
 
     def _recognise(self, frame: YuvFrame, faces: list[FoundFace], person: Person, waited: TrackState) -> TrackState:
-        """Takes up the person's face if it is surely among the faces of a frame."""
-        looks = [look_of(frame, face.points) for face in faces]
-        able, is_sure = person.recognise(looks)
-        if not is_sure:  # twins, to these eyes: the one at the old place, if one is there
+        """Follows the person's face if it is among the faces of a frame with certainty."""
+        appearances = [appearance_of(frame, face.points) for face in faces]
+        able, is_sure = person.recognise(appearances)
+        if not is_sure:  # several look alike: take the one at the old place, if there is one
             able = [i for i in able if waited.points is not None and _is_there(faces[i], waited.points)]
         if len(able) == 1:
-            return taken_up(waited, faces[able[0]], person.learn(looks[able[0]]))
+            return taken_up(waited, faces[able[0]], person.learn(appearances[able[0]]))
         reason = _reason_for(faces)
-        best = max((person.likeness(look) for look in looks), default=-1.0)
+        best = max((person.likeness(appearance) for appearance in appearances), default=-1.0)
         return replace(waited, reason=reason, likeness=best)
 
     def _near(self, frame: YuvFrame, colour: ColourTags, lost: NDArray[np.float32]) -> FoundFace | None:
-        """The face most like the lost one around where that was, or None."""
+        """The face most similar to the lost one near its last place, or None."""
         box = box_of_points(lost, 1.0)
         height, width = frame.y.shape
         reach = (_NEAR + 0.5) * box.size
@@ -199,26 +199,26 @@ def _known(choice: FaceChoice) -> Person | None:
 
 
 def _is_turned(points: NDArray[np.float32]) -> bool:
-    """Whether a head is turned too far for its look to say who it is."""
+    """Whether a head is turned too far to be recognised."""
     return abs(float(pose_degrees(fit_head_pose(points[None]).rotation)[0, 0])) > _MAX_CHECK_YAW
 
 
 def _reason_for(faces: list[FoundFace]) -> SkipReason:
-    """Why nobody among the faces of a frame is recognised."""
+    """Why none of the faces of a frame is recognised."""
     if not faces:
         return SkipReason.NO_FACE
     return SkipReason.TURNED_AWAY if all(_is_turned(face.points) for face in faces) else SkipReason.OTHER_PERSON
 
 
 def _may_be(frame: YuvFrame, face: FoundFace, state: TrackState) -> bool:
-    """Whether a face near the place where one was lost can be the same."""
+    """Whether a face near the last place of a lost one can be the same."""
     assert state.person is not None
     limit = STILL_SAME if state.num_frames < _LONG_LOST else SAME_PERSON
-    return state.person.likeness(look_of(frame, face.points)) >= limit
+    return state.person.likeness(appearance_of(frame, face.points)) >= limit
 
 
 def _distance(face: FoundFace, lost: NDArray[np.float32]) -> float:
-    """Distance of two faces in sizes of the lost one."""
+    """Distance of two faces, in sizes of the lost one."""
     box = box_of_points(lost, 1.0)
     return float(np.hypot(face.box.center_x - box.center_x, face.box.center_y - box.center_y)) / box.size
 
@@ -229,7 +229,7 @@ def _is_like(face: FoundFace, lost: NDArray[np.float32]) -> bool:
 
 
 def _is_there(face: FoundFace, lost: NDArray[np.float32]) -> bool:
-    """Whether a face is where the lost one was, and as large."""
+    """Whether a face has the place and size of the lost one."""
     return _is_like(face, lost) and _distance(face, lost) < 1.0
 
 

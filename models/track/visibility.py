@@ -1,4 +1,4 @@
-"""Decides for every tracked frame which shot it belongs to, and whether its mouth is rewritten or why not."""
+"""Assigns every tracked frame to a shot and decides whether its mouth is rewritten, or why not."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from models.track.skip_reason import SkipReason
 from models.track.smoothing import fill_gaps
 from models.track.tracker import CHECK_EVERY
 
-# The mesh of a turned head falls behind: 45 degrees are measured as 37, 55 as 45, and from 60 on it comes off the face.
-_MAX_YAW, _BACK_YAW = 43.0, 39.0  # measured degrees at which a head has turned away, and is back
+# The mesh lags behind a turned head: 45 degrees are measured as 37, 55 as 45, and from 60 on it leaves the face.
+_MAX_YAW, _BACK_YAW = 43.0, 39.0  # measured degrees from which a head counts as turned away, and below which as back
 _MAX_PITCH, _BACK_PITCH = 40.0, 36.0
-_WEAK_YAW, _WEAK_PRESENCE = 28.0, 11.0  # a turned head that the network is less sure of than this is farther round
+_WEAK_YAW, _WEAK_PRESENCE = 28.0, 11.0  # a head turned this far with a lower presence is in fact turned farther
 _MEDIAN_FRAMES = 5
 
 # Below this distance between the outer eye corners the mouth is six pixels wide: there is nothing to rewrite.
@@ -37,7 +37,7 @@ _WORDS = {
 
 
 class Visibility(NamedTuple):
-    """The shots of N frames and what can be seen in them."""
+    """Shots and visibility of N frames."""
 
     shot: NDArray[np.int32]  # (N,) ascending from 0
     skip_reason: NDArray[np.uint8]  # (N,) SkipReason
@@ -53,7 +53,7 @@ def assess_visibility(raw: RawLandmarks, fps: float = 25.0, pixel_aspect: float 
         pixel_aspect: Width of a pixel over its height.
 
     Raises:
-        FaceNotFoundError: There are faces, but none that can be rewritten in any frame; says why.
+        FaceNotFoundError: There are faces, but none can be rewritten in any frame; the message says why.
     """
     num_frames = len(raw.present)
     shot = np.zeros(num_frames, np.int32) if raw.scenes is None else shots_of(raw.scenes)
@@ -93,7 +93,7 @@ def _bridge(reasons: NDArray[np.uint8], shot: NDArray[np.int32], fps: float) -> 
 
 
 def _unmask(reasons: NDArray[np.uint8], shot: NDArray[np.int32]) -> None:
-    """A look that turned out to be another's had been that since the last check; marks those frames, in place."""
+    """Marks the frames since the last check, in place, when a check finds another person."""
     other, shown = reasons == SkipReason.OTHER_PERSON, reasons == SkipReason.SHOWN
     for frame in np.flatnonzero(other[1:] & shown[:-1] & (shot[1:] == shot[:-1])) + 1:
         before = reasons[max(0, frame - CHECK_EVERY) : frame]
@@ -117,7 +117,7 @@ def _turned_away(
 
 
 def _join_turns(reasons: NDArray[np.uint8], shot: NDArray[np.int32]) -> None:
-    """Profiles look like nobody: who was away before and is still turned after has been away between, in place."""
+    """Marks unrecognised frames between two turned-away runs of a shot as turned away too, in place."""
     bounds = np.flatnonzero((np.diff(reasons) != 0) | (np.diff(shot) != 0)) + 1
     for start, stop in zip(bounds, bounds[1:], strict=False):
         is_between = (reasons[[start - 1, stop]] == SkipReason.TURNED_AWAY).all() and shot[start - 1] == shot[stop]

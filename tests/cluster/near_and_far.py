@@ -14,7 +14,7 @@ from deployments.runtime.ray_internals import prefer_local_replicas
 NUM_QUESTIONS = 30
 
 
-class Painter:
+class Replica:
     """Says where it is."""
 
     async def node(self) -> str:
@@ -22,28 +22,28 @@ class Painter:
 
 
 class Asker:
-    """Asks one question after the other, so that every painter has room."""
+    """Asks one question after the other, so that every replica is free."""
 
-    def __init__(self, painter: DeploymentHandle[Any], is_near: bool) -> None:
-        self._painter = prefer_local_replicas(painter) if is_near else painter
+    def __init__(self, replica: DeploymentHandle[Any], is_near: bool) -> None:
+        self._replica = prefer_local_replicas(replica) if is_near else replica
 
     async def ask(self) -> tuple[str, list[str]]:
-        answers = [await self._painter.node.remote() for _ in range(NUM_QUESTIONS)]
+        answers = [await self._replica.node.remote() for _ in range(NUM_QUESTIONS)]
         return ray.get_runtime_context().get_node_id(), answers
 
 
 def main() -> None:
     ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     no_cpu = {"num_cpus": 0}
-    painter = serve.deployment(
-        Painter, name="Painter", num_replicas=2, max_replicas_per_node=1, ray_actor_options=no_cpu
+    replica = serve.deployment(
+        Replica, name="Replica", num_replicas=2, max_replicas_per_node=1, ray_actor_options=no_cpu
     )
     found = {}
     for is_near in (True, False):
         asker = cast(Deployment, serve.deployment(Asker, name="Asker", ray_actor_options=no_cpu))
         name = f"near_{is_near}"
         handle: DeploymentHandle[Any] = serve.run(
-            asker.bind(cast(Deployment, painter).bind(), is_near), name=name, route_prefix=None
+            asker.bind(cast(Deployment, replica).bind(), is_near), name=name, route_prefix=None
         )
         node, answers = handle.ask.remote().result(timeout_s=60)
         found[is_near] = {"same": answers.count(node), "other": len(answers) - answers.count(node)}

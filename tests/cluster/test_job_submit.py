@@ -148,23 +148,23 @@ def test_a_batch_that_was_killed_does_the_rest(
         num_before = len(client.get("/v1/jobs", params={"limit": 100}).json()["jobs"])
         _kill_in_the_middle(cluster, record, *batch, "--max-in-flight", "2")
         finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.mp4")}
-        told = {json.loads(line)["line"] for line in record.read_text().splitlines()[1:] if line.endswith("}")}
+        reported = {json.loads(line)["line"] for line in record.read_text().splitlines()[1:] if line.endswith("}")}
         done = cluster.submit_job(*batch)
         num_jobs = len(client.get("/v1/jobs", params={"limit": 100}).json()["jobs"]) - num_before
     assert done.returncode == 1, done.stdout + done.stderr
     reports = _reports(done)
-    assert set(reports) == set(range(1, 21)) - told
+    assert set(reports) == set(range(1, 21)) - reported
     assert re.search(r"failed: line 7, \S+/7.mp4: media_invalid: .*noise.wav", done.stdout + done.stderr)
     assert "20 of 20 done, 1 failed" in done.stdout + done.stderr
     assert len(list(tmp_path.glob("*.mp4"))) == num_jobs == 19, "what the killed batch had begun was gone on with"
-    assert {path: path.stat().st_mtime_ns for path in finished if int(path.stem) in told} == {
-        path: time_ns for path, time_ns in finished.items() if int(path.stem) in told
+    assert {path: path.stat().st_mtime_ns for path in finished if int(path.stem) in reported} == {
+        path: time_ns for path, time_ns in finished.items() if int(path.stem) in reported
     }
 
 
 @pytest.mark.endurance
 def test_studio_asks_painters_on_its_own_machine_first(cluster: Cluster) -> None:
-    """What Serve does without being told so is shown beside it."""
+    """Also shows what Serve does by default."""
     done = cluster.submit_job("python", "-m", "tests.cluster.near_and_far")
     assert done.returncode == 0, done.stdout + done.stderr
     (line,) = {line for line in done.stdout.splitlines() if line.startswith('{"near"')}
@@ -193,7 +193,7 @@ def test_painters_come_with_the_work_land_by_their_share_of_a_gpu_and_go(
     assert cluster.run("serve", "deploy", str(path)).returncode == 0
     files = {name: (samples / name).read_bytes() for name in ("portrait.jpg", "speech_short.wav")}
     with httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=30) as client:
-        _wait_for(lambda: cluster.nodes_with("FaceSynthesis") == [], "no painter without work")
+        _wait_for(lambda: cluster.nodes_with("FaceSynthesis") == [], "no FaceSynthesis replica without work")
         _wait_until_ready(client)
         fields = {"video": files["portrait.jpg"], "audio": files["speech_short.wav"]}
         job_id = client.post("/v1/jobs", files=fields).raise_for_status().json()["id"]

@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.endurance]
 
 @dataclass(frozen=True)
 class Running:
-    """Lipwright on a head that answers, listens and plans, and one worker that decodes and paints."""
+    """Lipwright on a head that answers, encodes audio and plans, and one worker that decodes and generates."""
 
     cluster: LocalCluster
     caller: Caller

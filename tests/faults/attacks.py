@@ -1,4 +1,4 @@
-"""What a stranger does to the HTTP port of a service: the head without an end, the idle upload, the fast one."""
+"""Attacks on the HTTP port of a service: the head without an end, the idle upload, the fast one."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class MemoryWatch:
 
     @property
     def kept_mib(self) -> dict[str, float]:
-        """What they have at this moment over what they had at the start, by name."""
+        """Their use now minus their use at the start, by name."""
         return {name: (now - self._first[name]) / (1 << 20) for name, now in self._look().items()}
 
     def _look(self) -> dict[str, int]:

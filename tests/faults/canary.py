@@ -20,7 +20,7 @@ class Canary:
 
 @contextlib.contextmanager
 def listening_canary() -> Iterator[Canary]:
-    """A canary on a free port of 127.0.0.1, and of ::1 where there is one. It has shown that it hears."""
+    """A canary on a free port of 127.0.0.1, and of ::1 where there is one. It has received a test request."""
     ears = [socket.create_server(("127.0.0.1", 0))]
     canary = Canary(int(ears[0].getsockname()[1]))
     with contextlib.suppress(OSError):  # no IPv6 on this machine
@@ -32,7 +32,7 @@ def listening_canary() -> Iterator[Canary]:
             deadline = time.monotonic() + 60
             while not canary.heard and time.monotonic() < deadline:
                 time.sleep(0.01)
-        assert canary.heard, "the canary is deaf"
+        assert canary.heard, "the canary received nothing"
         canary.heard.clear()
         yield canary
     finally:

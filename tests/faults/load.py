@@ -93,7 +93,7 @@ def submit_all(caller: Caller, pairs: Iterable[Pair], num_at_once: int = 8) -> l
 
 
 def digest(video: bytes) -> str:
-    """Short name of these bytes, less the manifest that is signed anew for every result."""
+    """Short name of these bytes, without the manifest, which is signed for each result."""
     return hashlib.sha256(without_manifest(video)).hexdigest()[:16]
 
 

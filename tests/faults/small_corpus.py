@@ -212,7 +212,7 @@ def wav(
     num_channels: int = 1,
     num_bytes: int | None = None,
 ) -> bytes:
-    """A WAV file whose header says what it is told, true or not (`kind` 1: integers, 3: floats)."""
+    """A WAV file with the given header fields, true or not (`kind` 1: integers, 3: floats)."""
     declared = len(samples) if num_bytes is None else num_bytes
     block = num_channels * num_bits // 8
     byte_rate = min(rate * block, 2**32 - 1)

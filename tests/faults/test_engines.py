@@ -34,8 +34,8 @@ def test_failing_engines_end_their_own_jobs(tmp_path: Path, portrait_pair: Pair)
                 if job["status"] in ("succeeded", "failed") and job_id not in final:
                     final[job_id], ends[job_id] = job, time.monotonic() - started
             time.sleep(0.1)
-        told = {engine: f"{final[job_id]['error']} {ends[job_id]:.1f} s" for engine, job_id in bad.items()}
-        print(f"\nengines: {told}; others done after {max(ends[job_id] for job_id in good):.1f} s")
+        failures = {engine: f"{final[job_id]['error']} {ends[job_id]:.1f} s" for engine, job_id in bad.items()}
+        print(f"\nengines: {failures}; others done after {max(ends[job_id] for job_id in good):.1f} s")
         assert [final[job_id]["status"] for job_id in good] == ["succeeded"] * len(good)
         errors = {engine: final[job_id]["error"] for engine, job_id in bad.items()}
         assert errors["hangs"]["code"] == "stage_timeout" and "FaceSynthesis" in errors["hangs"]["message"]

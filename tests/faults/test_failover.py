@@ -44,7 +44,7 @@ def test_another_service_goes_on_with_the_jobs_of_one_that_died(tmp_path: Path, 
             caller = Caller(first.url)
             ids = [caller.accepted(long_pair, key=f"k{number}") for number in range(NUM_JOBS)]
             elsewhere = Caller(second.url)
-            assert {elsewhere.job(job_id)["id"] for job_id in ids} == set(ids), "whoever waits can read"
+            assert {elsewhere.job(job_id)["id"] for job_id in ids} == set(ids), "a standby can read"
             refused = Caller(second.url, patience_s=0).submit(long_pair, key="new")
             assert refused.status_code == 503 and refused.json()["code"] == "standby"
             assert int(refused.headers["Retry-After"]) >= 1

@@ -180,7 +180,7 @@ def test_a_full_disk_is_noticed_and_leaves_nothing(tmp_path: Path, portrait_pair
         # is room to write its ending down.
         running = caller.accepted(portrait_pair, loop="hold")
         status = httpx.get(f"{service.url}/v1/status", trust_env=False).json()
-        with suppress(OSError):  # the job writes, too: whoever comes last finds the disk full
+        with suppress(OSError):  # the job writes, too: the last writer finds the disk full
             filler.write_bytes(bytes(status["free_disk_bytes"]))
         until = time.monotonic() + 6
         while time.monotonic() < until:

@@ -90,9 +90,9 @@ def test_memory_and_preview_do_not_depend_on_the_length(
     short_peaks, long_peaks = before.peaks(), after.peaks()
     for name, peak in sorted(long_peaks.items()):
         growth = peak / short_peaks[name] - 1 if name in short_peaks else float("inf")
-        told = f"{short_peaks.get(name, 0.0):6.1f} -> {peak:6.1f} MiB ({growth:+.1%})"
+        change = f"{short_peaks.get(name, 0.0):6.1f} -> {peak:6.1f} MiB ({growth:+.1%})"
         parts = [" ".join(f"{part:.0f}" for part in watch.in_parts(name, NUM_PARTS)) for watch in (warming, after)]
-        print(f"{name:30} {told}; warming up: {parts[0]}; on the way: {parts[1]}")
+        print(f"{name:30} {change}; warming up: {parts[0]}; on the way: {parts[1]}")
     assert max(done.first_segment_s for done in shown) < FIRST_SEGMENT_S
     bounds = {
         name: MAX_GROWTH * peak + (DECODER_MIB if name.startswith(DECODERS) else 0.0)

@@ -157,7 +157,7 @@ class Upgrade:
 
 
 def _upgrade(old: ServiceProcess, new: ServiceProcess, ids: list[str], upgrade: Upgrade) -> None:
-    """Have the new service take over in the middle of the jobs, and check what callers were told meanwhile."""
+    """Have the new service take over in the middle of the jobs, and check what callers got meanwhile."""
     before, after = Witness(old.url, upgrade.known), Witness(new.url, upgrade.known)
     results, segments = ResultWatch(upgrade.data_dir), dict[Path, set[int]]()
     followed: list[Job] = []
@@ -184,14 +184,14 @@ def _upgrade(old: ServiceProcess, new: ServiceProcess, ids: list[str], upgrade: 
         f"the old one; {len(unfinished)} of {len(ids)} jobs went on, {len(recorded)} segments were recorded before"
     )
     assert len(unfinished) > 1, "it was in the middle of them"
-    assert [job.status for job in followed] == ["succeeded"], "who follows hears of the end"
+    assert [job.status for job in followed] == ["succeeded"], "followers get the final event"
     again = {path for path in recorded if len(segments.get(path, ())) > 1}
     assert recorded and not again, "segments that were recorded are not made again"
     assert set(results.num_writings()) == {1}, "no job was run to the end twice"
     refusals = [answer for answer in (*before.answers, *after.answers) if answer.status not in (0, 200, 202)]
     assert all(1 <= answer.retry_after_s <= _PROMISED_S for answer in refusals), refusals
-    told = {answer.status: answer.code for answer in after.answers if answer in refusals}
-    assert told == {503: "standby"}
+    codes = {answer.status: answer.code for answer in after.answers if answer in refusals}
+    assert codes == {503: "standby"}
     assert {answer.status for answer in refusals} <= {503, 502}, "the old service may end in the middle of an answer"
     assert not [answer for answer in after.answers if answer.status == 0], "the new service answers all the time"
     assert after.took(last) < _PROMISED_S

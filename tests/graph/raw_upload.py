@@ -58,10 +58,10 @@ def raw_upload(url: str, pair: Pair, headers: dict[str, str] | None = None) -> I
     """
     form = httpx.Request("POST", f"{url}/v1/jobs", files={"video": ("v", pair.video), "audio": ("a", pair.audio)})
     body, host = form.read(), urlsplit(url)
-    told = {"Host": host.netloc, "Content-Type": form.headers["content-type"], **(headers or {})}
-    if not {"Content-Length", "Transfer-Encoding"} & set(told):
-        told["Content-Length"] = str(len(body))
+    fields = {"Host": host.netloc, "Content-Type": form.headers["content-type"], **(headers or {})}
+    if not {"Content-Length", "Transfer-Encoding"} & set(fields):
+        fields["Content-Length"] = str(len(body))
     with socket.create_connection((str(host.hostname), int(host.port or 80)), timeout=60) as line:
-        lines = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         line.sendall(f"POST /v1/jobs HTTP/1.1\r\n{lines}\r\n".encode())
         yield RawUpload(line, body)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})
 class Unreachable:
-    """As a replica whose node has just died: its callers are told that it is unavailable."""
+    """Acts like a replica whose node has just died: callers get an unavailable error."""
 
     async def features(self) -> Any:
         raise ActorUnavailableError("the node does not answer", None)

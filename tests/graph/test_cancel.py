@@ -114,11 +114,11 @@ def test_the_work_of_a_stage_ends(
         raise
     started = time.monotonic()
     cancelled = caller.request("DELETE", f"/v1/jobs/{job_id}").json()
-    told_s = time.monotonic() - started
+    answered_s = time.monotonic() - started
     assert (cancelled["status"], cancelled["error"]["code"]) == ("cancelled", "cancelled")
     rest_s = watch.seconds_to_rest(started, max_s=2 * MAX_END_S)
-    print(f"\ncancel while {case.name}: told in {told_s * 1000:.0f} ms, at rest after {rest_s:.2f} s")
-    assert told_s < MAX_END_S
+    print(f"\ncancel while {case.name}: answered in {answered_s * 1000:.0f} ms, at rest after {rest_s:.2f} s")
+    assert answered_s < MAX_END_S
     assert rest_s < MAX_END_S
     assert not (jobs / job_id).exists()
     assert not watch.open_files_under(jobs / job_id)

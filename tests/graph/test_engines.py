@@ -35,7 +35,7 @@ class Made:
         """The avatar, and speech that ends inside frame `num`."""
         return Pair(self.source, long_wav(self._speech, (num - 0.5) / FPS))
 
-    def anew(self, engine: str) -> bytes:
+    def render_again(self, engine: str) -> bytes:
         """The video of one more job."""
         job_id = self.caller.accepted(self.pair(FRAMES[engine]), engine=engine)
         job = self.caller.wait([job_id], JOB_S)[job_id]
@@ -45,7 +45,7 @@ class Made:
     def video(self, engine: str) -> bytes:
         """The video of the first job."""
         if engine not in self._videos:
-            self._videos[engine] = self.anew(engine)
+            self._videos[engine] = self.render_again(engine)
         return self._videos[engine]
 
 
@@ -90,27 +90,27 @@ def test_a_job_is_done(made: Made, data: Path, engine: str) -> None:
     assert num_frames(video) == FRAMES[engine]
     seen = change(made.source, video, track_of(avatar_of(data)))
     assert seen.num_outside == 0, "outside of the face nothing changes"
-    assert seen.mouth.min() > 3, "every mouth is painted"
-    assert digest(made.anew(engine)) == digest(video)
+    assert seen.mouth.min() > 3, "every mouth is generated"
+    assert digest(made.render_again(engine)) == digest(video)
 
 
 def test_restoration_changes_what_an_engine_painted(made: Made) -> None:
-    painted, restored = planes_of(made.video("edtalk"))[0], planes_of(made.video("edtalk+restoration"))[0]
-    assert (painted[: len(restored)] != restored).any((1, 2)).all()
+    generated, restored = planes_of(made.video("edtalk"))[0], planes_of(made.video("edtalk+restoration"))[0]
+    assert (generated[: len(restored)] != restored).any((1, 2)).all()
 
 
 @pytest.mark.parametrize(
-    ("engine", "told"),
+    ("engine", "message"),
     [
         ("musetalk", "lipwright models add FILE_OR_URL --engine musetalk --role unet"),
         ("wav2lip:gan", "expected one of warp, "),
         ("warp+magic", "expected one of restoration after the plus"),
     ],
 )
-def test_what_cannot_be_done_is_refused_at_the_door(made: Made, engine: str, told: str) -> None:
+def test_what_cannot_be_done_is_refused_on_submission(made: Made, engine: str, message: str) -> None:
     answer = made.caller.submit(made.pair(5), engine=engine)
     assert (answer.status_code, answer.json()["code"]) == (422, "option_invalid")
-    assert told in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
 def test_an_avatar_is_tracked_once_for_all_engines(made: Made, data: Path) -> None:
@@ -128,12 +128,12 @@ def test_an_avatar_is_tracked_once_for_all_engines(made: Made, data: Path) -> No
 
 def test_a_slow_job_is_cancelled_while_its_faces_are_made(made: Made, service: ServiceProcess, data: Path) -> None:
     began = time.monotonic()
-    made.anew(SLOW)  # what loads is loaded
+    made.render_again(SLOW)  # what loads is loaded
     few_s = time.monotonic() - began
-    watch, painting = WorkWatch(service), WorkWatch(service, ("FaceSynthesis",))
+    watch, generation = WorkWatch(service), WorkWatch(service, ("FaceSynthesis",))
     job_id = made.caller.accepted(made.pair(FPS), engine=SLOW)
     deadline = time.monotonic() + JOB_S
-    while not ((job := made.caller.job(job_id))["stage"] == "rendering" and painting.is_working()):
+    while not ((job := made.caller.job(job_id))["stage"] == "rendering" and generation.is_working()):
         assert job["status"] not in FINAL, job
         assert time.monotonic() < deadline, job
     assert made.caller.job(job_id)["num_frames_done"] == 0, "all its faces are in one chunk, seconds of work"
@@ -146,7 +146,7 @@ def test_a_slow_job_is_cancelled_while_its_faces_are_made(made: Made, service: S
     assert not (data / "jobs" / job_id).exists()
     assert not watch.open_files_under(data / "jobs" / job_id)
     assert made.caller.request("GET", "/v1/status").json()["queue"]["num_running"] == 0
-    assert digest(made.anew("wav2lip")) == digest(made.video("wav2lip")), "the next one is served"
+    assert digest(made.render_again("wav2lip")) == digest(made.video("wav2lip")), "the next one is served"
 
 
 def test_a_killed_replica_costs_nothing(made: Made, service: ServiceProcess, data: Path) -> None:

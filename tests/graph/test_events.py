@@ -71,7 +71,7 @@ def test_a_client_that_comes_again_hears_what_it_missed(
     assert versions == sorted(set(versions)), "none twice"
     assert [event.is_final for event in after] == [False] * (len(after) - 1) + [True]
     assert after[-1].data == caller.job(job_id)
-    # After the end: the final event for whoever has not seen it, and no need to come again for who has.
+    # After the end: a client that has not seen the final event gets it; one that has need not reconnect.
     assert list(events(strict.url, job_id)) == [after[-1]]
     assert list(events(strict.url, job_id, seen=before[-1].version)) == [after[-1]]
     path = f"/v1/jobs/{job_id}/events"

@@ -35,24 +35,24 @@ def _submit(client: httpx.Client, **fields: object) -> str:
 
 
 def _until_ended(client: httpx.Client, code: str) -> list[dict[str, Any]]:
-    """What a client that polls is told, up to a final answer."""
-    told: list[dict[str, Any]] = []
+    """What a polling client gets, up to the final answer."""
+    answers: list[dict[str, Any]] = []
     deadline = time.monotonic() + DEADLINE_S
-    while not told or told[-1]["status"] == 1:
-        assert time.monotonic() < deadline, told[-1]
+    while not answers or answers[-1]["status"] == 1:
+        assert time.monotonic() < deadline, answers[-1]
         answer = client.get("/easy/query", params={"code": code}).json()
         assert answer["code"] == 10000, answer
-        told.append(answer["data"])
+        answers.append(answer["data"])
         time.sleep(POLL_S)
-    return told
+    return answers
 
 
 def test_a_heygem_client_gets_its_video(client: httpx.Client, temp: Path) -> None:
     code = _submit(client, watermark_switch=1)
-    told = _until_ended(client, code)
-    done = told[-1]
+    answers = _until_ended(client, code)
+    done = answers[-1]
     assert (done["status"], done["msg"], done["result"]) == (2, "任务完成", f"/{code}-r.mp4"), done
-    percents = [task["progress"] for task in told]
+    percents = [task["progress"] for task in answers]
     assert percents == sorted(percents) and percents[-1] == 100
     assert any(20 < percent < 90 for percent in percents), percents
     with av.open(f"{temp}{done['result']}") as container:
@@ -63,7 +63,7 @@ def test_a_heygem_client_gets_its_video(client: httpx.Client, temp: Path) -> Non
         height, width = frame.shape
         assert (frame[height * 9 // 10 :, width // 2 :] > 220).any(axis=0).mean() > 0.2, "letters of the visible mark"
     assert client.get("/easy/download", params={"code": code}).content == Path(f"{temp}/{code}-r.mp4").read_bytes()
-    assert _until_ended(client, code) == [done], "told as often as it is asked"
+    assert _until_ended(client, code) == [done], "the same answer each time"
 
 
 def test_what_cannot_be_opened_is_refused_by_name(client: httpx.Client, temp: Path) -> None:

@@ -119,7 +119,7 @@ def _another(url: str, avatar: str) -> Iterator[Viewer]:
     raise AssertionError("the place of a client that left was not given to another")
 
 
-def test_a_full_service_says_so_at_the_door(service_url: str, avatar: str) -> None:
+def test_a_full_service_refuses_new_sessions(service_url: str, avatar: str) -> None:
     with _another(service_url, avatar) as first:
         first.until("session.fragment")
         with viewer(service_url, f"avatar_id={avatar}") as second:

@@ -214,7 +214,7 @@ def test_events_follow_a_job_to_its_end(client: httpx.Client, portrait: Path, sh
         ("portrait", "speech", {"loop": "sideways"}, 422, "option_invalid"),
     ],
 )
-def test_bad_input_is_refused_at_the_door(
+def test_bad_input_is_refused_on_submission(
     client: httpx.Client,
     portrait: Path,
     speech: Path,

@@ -119,10 +119,10 @@ def test_errors_say_what_to_do(visitor: Visitor, short_speech: Path, sample_vide
     broken.write_bytes(b"no sound at all" * 100)
     visitor.choose(broken, sample_video)
     visitor.submit()
-    told = visitor.until(
+    alert = visitor.until(
         "!document.querySelector('#composer-error').hidden && document.querySelector('#composer-error').textContent"
     )
-    assert "Try another one" in told and "broken.wav" in told
+    assert "Try another one" in alert and "broken.wav" in alert
     visitor.page.click("#speech >> text=✕")
     visitor.choose(short_speech, None)
     assert visitor.page.is_hidden("#composer-error")

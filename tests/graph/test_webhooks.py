@@ -52,7 +52,7 @@ def wait_delivered(caller: Caller, job_id: str) -> dict[str, Any]:
 def test_it_is_signed_and_tried_again(strict: ServiceProcess, short: Pair, secret: str, flaky: Receiver) -> None:
     caller = Caller(strict.url)
     accepted = caller.submit(short, callback_url=f"{flaky.url}/hook?shop=1").json()
-    assert accepted["callback"] is None, "told when the job has ended"
+    assert accepted["callback"] is None, "reported when the job has ended"
     job = caller.wait([accepted["id"]], 120)[accepted["id"]]
     ended = time.monotonic()
     (refused,) = flaky.wait(1, 60)
@@ -72,8 +72,8 @@ def test_it_is_signed_and_tried_again(strict: ServiceProcess, short: Pair, secre
     assert refused.is_signed_with(secret) and again.is_signed_with(secret)
     assert not again.is_signed_with(f"whsec_{'A' * 43}=")
     assert again.event["type"] == "job.succeeded"
-    told = again.event["data"]
-    assert (told["id"], told["status"], told["finished_at"]) == (job["id"], "succeeded", job["finished_at"])
+    data = again.event["data"]
+    assert (data["id"], data["status"], data["finished_at"]) == (job["id"], "succeeded", job["finished_at"])
     delivered = wait_delivered(caller, job["id"])
     assert (delivered["attempts"], delivered["error"]) == (2, None)
     assert len(flaky.hooks) == 2
@@ -93,7 +93,7 @@ def test_a_cancelled_job_is_told_too(strict: ServiceProcess, short: Pair, secret
 @pytest.mark.parametrize(
     "callback", ["http://127.0.0.1:{port}/", "http://localhost:{port}/", "http://10.0.0.1/hook", "ftp://example.org/"]
 )
-def test_a_private_address_is_refused_at_the_door(client: httpx.Client, short: Pair, callback: str) -> None:
+def test_a_private_address_is_refused_on_submission(client: httpx.Client, short: Pair, callback: str) -> None:
     with receiving() as receiver:
         callback_url = callback.format(port=receiver.url.rsplit(":", 1)[1])
         files = {"video": ("v", short.video), "audio": ("a", short.audio)}

@@ -24,7 +24,7 @@ export class Avatars {
   async refresh() {
     clearTimeout(this.timer);
     this.avatars = (await request("GET", "/v1/avatars")).avatars;
-    // A choice that stands is not made again: whoever is told of one takes down what is said about the form.
+    // Keep a valid choice as it is: choosing again would clear the messages of the form.
     if (this.chosen && !this.avatars.some((avatar) => avatar.id === this.chosen.id)) this.choose(null);
     this.show();
     if (this.avatars.some((avatar) => avatar.status === "analysing")) {

@@ -1,4 +1,4 @@
-// A question before something goes for good.
+// Asks for confirmation before something is deleted permanently.
 
 import { byId } from "./dom.js";
 

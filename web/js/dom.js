@@ -1,4 +1,4 @@
-// Elements without markup in strings: what a stranger named a file is text and stays text.
+// Builds elements without markup in strings, because file names are untrusted text.
 
 /** An element of `tag`; `on*` properties are listeners, `null` and `false` leave an attribute out. */
 export function h(tag, properties = {}, ...children) {

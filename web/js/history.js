@@ -2,7 +2,7 @@
 
 import { isFinal, request, ROOT } from "./api.js";
 import { byId, h } from "./dom.js";
-import { moment, onLanguage } from "./i18n.js";
+import { timestamp, onLanguage } from "./i18n.js";
 import { jobName, statusText } from "./job_view.js";
 
 const LOOK_MS = 4000;
@@ -75,7 +75,7 @@ export class History {
 function fill(item, job) {
   const [thumb, name, note] = item.querySelectorAll(".thumb, .name, .hint");
   name.textContent = jobName(job);
-  note.textContent = `${statusText(job).split(" · ")[0]} · ${moment(job.created_at)}`;
+  note.textContent = `${statusText(job).split(" · ")[0]} · ${timestamp(job.created_at)}`;
   item.dataset.status = job.status;
   const hasPicture = job.num_frames_done > 0 && job.status !== "cancelled" && job.status !== "failed";
   if (hasPicture && !thumb.firstChild) {

@@ -48,8 +48,8 @@ export function duration(seconds) {
   return new Intl.NumberFormat(locale(), { style: "unit", unit, unitDisplay: "short" }).format(value);
 }
 
-/** A moment for people; of today, the time alone. */
-export function moment(text) {
+/** A date and time for people; today only the time. */
+export function timestamp(text) {
   const then = new Date(text);
   const isToday = then.toDateString() === new Date().toDateString();
   return new Intl.DateTimeFormat(locale(), isToday ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" }).format(then);

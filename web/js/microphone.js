@@ -3,7 +3,7 @@
 const RATE = 24000;
 
 /**
- * Call `onSamples` with an Int16Array for every 20 ms of what the microphone hears.
+ * Call `onSamples` with an Int16Array for every 20 ms that the microphone records.
  *
  * @returns The rate of the samples, and how to end it. Rejects when there is no microphone, or it may not be used.
  */

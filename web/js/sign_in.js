@@ -42,7 +42,7 @@ export function askForKey() {
   return pending;
 }
 
-/** Forget the session and begin anew. */
+/** Sign out and reload the page. */
 export async function signOut() {
   await request("DELETE", "/v1/session");
   location.reload();

@@ -28,7 +28,7 @@ class DinetFeatures:
 
 
 def open_measured(speech: Path, level: SpeechLevel) -> tuple[NDArray[np.int16], Hashable]:
-    """Open a speech file: its (N,) int16 samples, and what tells this file from every other.
+    """Open a speech file; return its (N,) int16 samples and a value that identifies the file.
 
     Raises:
         MediaError: It is not the file that was measured.

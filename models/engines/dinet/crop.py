@@ -20,8 +20,8 @@ from models.engines.paste.resample import Interpolation, region_rgb
 if TYPE_CHECKING:
     from models.track.face_track import FaceTrack
 
-# HeyGem (preprocess_audio_and_3dmm.py) smooths boxes twice by the mean of five frames, and keeps one that this would
-# move by more than 12 pixels, summed over its four edges: there the head has moved.
+# HeyGem (preprocess_audio_and_3dmm.py) smooths boxes twice by the mean of five frames. A box that this would move by
+# more than 12 pixels, summed over its four edges, is kept as it is: there the head has moved.
 _TAPS, _TIMES = 5, 2
 _MAX_PIXELS: Final = 3.0
 
@@ -63,7 +63,7 @@ def _mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 # Where the crops of both generators lie, by the 68 points of iBUG.
 
 Fit = Literal["resize", "crop"]
-"""What becomes of HeyGem's crop of 266 pixels: it is resized to 256, or five pixels are cut off on each side."""
+"""What happens to HeyGem's crop of 266 pixels: resize it to 256, or cut off five pixels on each side."""
 
 # HeyGem (preprocess_audio_and_3dmm.py): the crop is a square of 1.5 face heights; .75 to either side of the points'
 # middle, from .15 above their upper edge to 1.35 below it.
@@ -132,9 +132,9 @@ def dinet_boxes(points: NDArray[np.floating], run: NDArray[np.integer]) -> NDArr
     return np.stack([x - 1.25 * radius, y - radius, x + 1.25 * radius, y + 2.25 * radius], 1)
 
 
-# What a generator of this family sees of a crop, and which part of it is regenerated.
+# What a generator of this family gets of a crop, and which part of it is regenerated.
 
-# By how much the outline of the lower face grows across and along. The mask rises to 1 over 6 % of the crop inwards
+# How much the outline of the lower face grows across and along. The mask rises to 1 over 6 % of the crop inwards
 # from there; a mouth that opens moves the chin by as much.
 _OUTWARD = (1.15, 1.5)
 
@@ -183,7 +183,7 @@ class CropLayout:
         return np.concatenate([boxes[:, :2] + low * sides, boxes[:, :2] + high * sides], 1)
 
     def outline(self, boxes: NDArray[np.floating], points: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return what is rewritten softly: the lower face with room for a falling chin, inside the black rectangle.
+        """Return the outline of the blended area: the lower face with a margin below the chin, within the black area.
 
         Args:
             boxes: (N, 4) x0, y0, x1, y1.
@@ -214,21 +214,21 @@ def corners(boxes: NDArray[np.floating]) -> NDArray[np.float32]:
     return boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]].astype(np.float32)
 
 
-# The five frames of an avatar that the original DINet takes the mouth's looks from.
+# The five frames of an avatar from which the original DINet takes the mouth's appearance.
 #
 # The published script draws them at random, so two runs differ and all five may show the same mouth. Here they are
-# chosen once: from frames with a like pose, five whose mouths lie as far apart as possible.
+# chosen once: among frames with a similar pose, the five whose mouths differ most.
 
 NUM_REFERENCES: Final = 5
 REFERENCES: Final = "references"
 """Name of their crops among a chunk's `extra`: (5, 416, 320, 3) uint8 RGB."""
 
-# Heads turned by less are alike; otherwise the less turned half is.
+# Heads turned by less count as similar; if there are too few, the less turned half does.
 _ALIKE_DEGREES: Final = 5.0
 
 
 def choose_references(track: FaceTrack) -> NDArray[np.int64]:
-    """Choose frames; the same track gives the same frames.
+    """Choose the reference frames; deterministic for a track.
 
     Args:
         track: The avatar, with the face in at least one frame.

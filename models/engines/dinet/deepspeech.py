@@ -1,7 +1,7 @@
 """DeepSpeech 0.1 as audio encoder. Its front end: cepstra every 20 ms, normalised by mean and deviation of the file.
 
 As in MRzzm/DINet, utils/deep_speech.py, with the defaults of python_speech_features 0.6 (base.py, sigproc.py): int16
-samples as they are, preemphasis 0.97, frames of 400 samples every 160 without a window, FFT of 512, 26 triangular bands
+samples unscaled, preemphasis 0.97, frames of 400 samples every 160 without a window, FFT of 512, 26 triangular bands
 from 0 to 8000 Hz (2595 log10(1 + f / 700), corners on whole bins), natural logarithm, orthonormal DCT II, lifter 22,
 the first number replaced by the logarithm of the frame's energy; every second frame is taken. Each step sees 9 rows to
 either side, with zeros beyond the file.
@@ -66,7 +66,7 @@ def mean_and_deviation(samples: NDArray[np.int16]) -> tuple[float, float]:
     for first in range(0, num, _ROWS_AT_A_TIME):
         stop = min(first + _ROWS_AT_A_TIME, num)
         rows, at = cepstra(samples, first, stop), np.arange(first, stop)
-        # How many steps see the row: all within the context, fewer at the ends of the file.
+        # How many steps include the row: all within the context, fewer at the ends of the file.
         seen = np.minimum(at, CONTEXT_ROWS) + np.minimum(num - 1 - at, CONTEXT_ROWS) + 1
         total += float(seen @ rows.sum(1))
         squares += float(seen @ np.square(rows).sum(1))
@@ -77,13 +77,13 @@ def mean_and_deviation(samples: NDArray[np.int16]) -> tuple[float, float]:
 def network_inputs(
     samples: NDArray[np.int16], first: int, stop: int, statistics: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """Return what the network sees of steps [first, stop).
+    """Return the network input for steps [first, stop).
 
     Args:
         samples: (N,) int16, the whole file.
         first: First step.
         stop: Step after the last, at most `num_rows_of(N)`.
-        statistics: What `mean_and_deviation` says of the file.
+        statistics: `mean_and_deviation` of the file.
 
     Returns:
         (stop - first, 494) float32.
@@ -136,11 +136,11 @@ def _cosines() -> NDArray[np.float64]:
     return lifted
 
 
-# Hears speech as the original DINet wants it: windows of DeepSpeech's letters.
+# Audio features of the original DINet: windows of DeepSpeech's letter probabilities.
 #
-# The network of DeepSpeech 0.1 runs through the whole file forwards and backwards. A file may be hours long, so it is
-# run on pieces of 20 s with 2 s to either side: a file of up to 20 s is encoded as by the published script, and
-# what is normalised is normalised by the whole file always.
+# The network of DeepSpeech 0.1 runs over the whole file forwards and backwards. A file may be hours long, so it
+# runs on pieces of 20 s with 2 s of context on either side. A file of up to 20 s is encoded as by the published script.
+# Normalisation always uses the whole file.
 
 WINDOW_ROWS: Final = 5
 """Rows of letters, 40 ms apart, that drive a frame: its own and two to either side."""
@@ -171,7 +171,7 @@ class DeepSpeechAudioEncoder:
     def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
     ) -> DinetFeatures:
-        """Return the windows of the frames of `span`, see `protocol.AudioEncoder`; past the file its last row holds on.
+        """Return the windows of the frames of `span`, see `protocol.AudioEncoder`; past the end, the last row repeats.
 
         Raises:
             MediaError: The file is not the one that was measured.

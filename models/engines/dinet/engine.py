@@ -1,7 +1,7 @@
 """DINet as an engine: the original network, or HeyGem's, whichever generator the user added.
 
-One crop of the frame is masked where the mouth is and regenerated from the speech. HeyGem's generator is shown the same
-crop unmasked, the original's five other frames of the avatar.
+A crop of the frame is masked around the mouth and regenerated from the speech. HeyGem's generator also gets the
+unmasked crop; the original gets five other frames of the avatar.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from models.avatar.avatar import Avatar
     from models.track.face_track import FaceTrack
 
-# The two kinds of generator, as the engine sees them.
+# The two kinds of generator.
 
 _CPU_BATCH, _CUDA_BATCH = 1, 4
 
@@ -59,9 +59,9 @@ class DinetVariant(Protocol):
     version: str
     """Of where the crops lie."""
     layout: CropLayout
-    """What the generator sees of a crop."""
+    """Input of the generator for a crop."""
     takes_references: bool
-    """Whether it is shown other frames of the avatar."""
+    """Whether the generator gets other frames of the avatar."""
 
     def boxes(self, points: NDArray[np.float32], track: FaceTrack) -> NDArray[np.float64]:
         """Return the (N, 4) crops of (N, 68, 2) points."""
@@ -174,7 +174,7 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
 
     Raises:
         ConfigError: An option cannot be used.
-        WeightsError: A file is not the one that was added. Files that are missing are asked for when they are loaded.
+        WeightsError: A file is not the one that was added. Missing files are reported when they are loaded.
     """
 
     title: ClassVar[str] = (
@@ -220,7 +220,7 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
 
         Raises:
             CancelledJobError: `should_stop` returned True.
-            WeightsError: A file of HeyGem's is not the network expected.
+            WeightsError: One of HeyGem's files is not the expected network.
         """
         folder, colour = avatar.folder_of(self), avatar.info.colour
         num = avatar.info.num_frames

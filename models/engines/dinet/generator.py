@@ -34,7 +34,7 @@ class HeyGemGenerator:
         path: The .onnx file; its batch is free or fixed.
         machine: Where it runs.
         layout: Where the masked crop is black.
-        batch_size: Frames at a time where the file leaves that open.
+        batch_size: Frames per batch, if the file does not fix it.
 
     Raises:
         WeightsError: The file is missing or is not such a network.
@@ -44,7 +44,7 @@ class HeyGemGenerator:
     def __init__(self, path: Path, machine: Machine, layout: CropLayout, batch_size: int = 1) -> None:
         self._network = OnnxNetwork(path, machine)
         self._layout = layout
-        self._paint = self._on_cuda if machine.device == "cuda" else self._on_cpu
+        self._generate_batch = self._on_cuda if machine.device == "cuda" else self._on_cpu
         inputs, outputs = self._network.input_shapes, (self._network.output_shape,)
         said = shapes_mismatch("inputs", GENERATOR_INPUTS, inputs)
         said = said or shapes_mismatch("outputs", GENERATOR_OUTPUTS, outputs)
@@ -62,16 +62,16 @@ class HeyGemGenerator:
         """Generate N crops.
 
         Args:
-            crops: (N, 256, 256, 3) uint8 RGB, as they are.
+            crops: (N, 256, 256, 3) uint8 RGB, unmasked.
             speech: (N, 256, 20) float32 wenet windows.
             should_stop: See `protocol.FaceGenerator.generate`.
 
         Returns:
             (N, 256, 256, 3) uint8 RGB.
         """
-        painted = np.empty_like(crops)
-        self._batches.fill_each(painted, (crops, speech), self._paint, should_stop)
-        return painted
+        generated = np.empty_like(crops)
+        self._batches.fill_each(generated, (crops, speech), self._generate_batch, should_stop)
+        return generated
 
     def _on_cpu(self, crops: NDArray[np.uint8], speech: NDArray[np.float32]) -> NDArray[np.uint8]:
         whole = to_planes(crops)
@@ -87,8 +87,8 @@ class HeyGemGenerator:
             masked[self._layout.masked] = 0
             tensors = (masked, whole, torch.from_numpy(speech).cuda())
             feeds = dict(zip(self._network.input_names, tensors, strict=True))
-            painted = self._network.run_on_cuda(feeds, tuple(whole.shape))
-            levels = (painted * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+            generated = self._network.run_on_cuda(feeds, tuple(whole.shape))
+            levels = (generated * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
             return np.asarray(levels.contiguous().cpu().numpy(), np.uint8)
 
 
@@ -96,12 +96,12 @@ class HeyGemGenerator:
 
 
 class HeyGemFaceGenerator:
-    """Implements `protocol.FaceGenerator`: both pictures that the generator takes are the frame's own crop.
+    """Implements `protocol.FaceGenerator`: both input images are the frame's own crop.
 
     Args:
         generator: The loaded network.
-        layout: What it sees.
-        style: What of its crop is shown.
+        layout: Layout of its input.
+        style: Which part of its crop is shown.
     """
 
     def __init__(self, generator: HeyGemGenerator, layout: CropLayout, style: Paste) -> None:
@@ -110,17 +110,17 @@ class HeyGemFaceGenerator:
     def generate(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of `chunk`."""
         crops = box_rgb(chunk, self._layout.size, self._layout.interpolation)
-        painted = self._generator.generate(crops, chunk.features, should_stop)
-        return paste_crops(chunk, painted, self._layout, self._style)
+        generated = self._generator.generate(crops, chunk.features, should_stop)
+        return paste_crops(chunk, generated, self._layout, self._style)
 
 
 class DinetFaceGenerator:
-    """Implements `protocol.FaceGenerator`: the mouth's looks come from the avatar's reference frames.
+    """Implements `protocol.FaceGenerator`: the mouth's appearance comes from the avatar's reference frames.
 
     Args:
         generator: The loaded network.
-        layout: What it sees.
-        style: What of its crop is shown.
+        layout: Layout of its input.
+        style: Which part of its crop is shown.
     """
 
     def __init__(self, generator: DinetGenerator, layout: CropLayout, style: Paste) -> None:
@@ -129,23 +129,23 @@ class DinetFaceGenerator:
     def generate(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of `chunk`."""
         crops = box_rgb(chunk, self._layout.size, self._layout.interpolation)
-        painted = self._generator.generate(crops, chunk.extra[REFERENCES], chunk.features, should_stop)
-        return paste_crops(chunk, painted, self._layout, self._style)
+        generated = self._generator.generate(crops, chunk.extra[REFERENCES], chunk.features, should_stop)
+        return paste_crops(chunk, generated, self._layout, self._style)
 
 
-def paste_crops(chunk: BoxChunk, painted: NDArray[np.uint8], layout: CropLayout, style: Paste) -> FacePatches:
+def paste_crops(chunk: BoxChunk, generated: NDArray[np.uint8], layout: CropLayout, style: Paste) -> FacePatches:
     """Put generated crops back.
 
     Args:
         chunk: N faces.
-        painted: (N, height, width, 3) uint8 RGB.
-        layout: What the generator sees.
-        style: What of it is shown.
+        generated: (N, height, width, 3) uint8 RGB.
+        layout: Layout of the generator's input.
+        style: Which part of it is shown.
     """
     if style == "face":
-        return paste(chunk, painted)
+        return paste(chunk, generated)
     if style == "mask":
-        return paste(replace(chunk, outline=corners(layout.masked_box(chunk.boxes))), painted)
+        return paste(replace(chunk, outline=corners(layout.masked_box(chunk.boxes))), generated)
     boxes = chunk.boxes.copy()
     boxes[:, 3] = boxes[:, 1] + (boxes[:, 3] - boxes[:, 1]) * layout.num_pasted / layout.height
-    return paste(replace(chunk, boxes=boxes), np.ascontiguousarray(painted[:, : layout.num_pasted]), "rectangle")
+    return paste(replace(chunk, boxes=boxes), np.ascontiguousarray(generated[:, : layout.num_pasted]), "rectangle")

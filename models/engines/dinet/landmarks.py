@@ -1,8 +1,8 @@
-"""HeyGem's optional detector and landmarks. SCRFD: frame -> boxes; without it our own track is used.
+"""HeyGem's optional detector and landmarks. SCRFD: frame -> boxes; without it, Lipwright's own track is used.
 
 IO as in HeyGem's face_detect_utils/scrfd.py: the frame in the upper left of a black 640 x 640 picture, RGB,
-(x - 127.5) / 128; per stride 8, 16, 32 and two anchors a place: scores, distances to the four edges in strides, five
-points; an anchor is at its place times the stride, without half a step.
+(x - 127.5) / 128; per stride 8, 16, 32 and two anchors per position: scores, distances to the four edges in strides,
+five points; an anchor lies at its position times the stride, without an offset of half a step.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class FaceDetector:
     """
 
     def __init__(self, path: Path, machine: Machine) -> None:
-        from models.engines.runtime.onnx import PositionalNetwork  # an engine without these files needs no onnxruntime
+        from models.engines.runtime.onnx import PositionalNetwork  # not needed without these files
 
         self._network = PositionalNetwork(path, machine, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
 
@@ -84,7 +84,7 @@ def _decode(scores: NDArray[np.float32], edges: NDArray[np.float32], stride: int
 
 
 def _best_of_each(found: NDArray[np.float32]) -> list[int]:
-    """Rows that overlap with no better one."""
+    """Non-maximum suppression: rows that do not overlap a better one."""
     kept: list[int] = []
     for row in np.argsort(-found[:, 4], kind="stable").tolist():
         if all(overlap(found[row], found[other]) <= _MAX_OVERLAP for other in kept):
@@ -100,7 +100,7 @@ def overlap(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
     return shared / max(areas - shared, 1e-9)
 
 
-# PFPLD, the landmarks that HeyGem ships: frame and box -> the 68 points that its crop is placed by. Optional.
+# PFPLD, the landmarks that HeyGem ships: frame and box -> the 68 points that place the crop. Optional.
 #
 # IO as in HeyGem's face_detect_utils/face_detect.py: the box, widened by a tenth of its width to either side and of its
 # height below, as 112 x 112 BGR in [0, 1]; the second output's first 196 numbers are the 98 points of WFLW, 0 to 1 in
@@ -109,7 +109,7 @@ def overlap(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
 _LANDMARK_SIDE = 112
 _WIDER = 0.1
 
-# WFLW's 98 points behind the 68 of iBUG, in iBUG's order; a pair stands for the middle between two.
+# WFLW's 98 points behind the 68 of iBUG, in iBUG's order; a pair stands for the midpoint of two.
 _OF_98: Final = (
     *((i,) for i in range(0, 33, 2)),  # jaw
     *((i,) for i in (*range(33, 38), *range(42, 47))),  # brows
@@ -124,7 +124,7 @@ class FaceLandmarks98:
     """The loaded network.
 
     Args:
-        path: pfpld_robust_sim_bs1_8003.onnx or its like.
+        path: pfpld_robust_sim_bs1_8003.onnx or a similar file.
         machine: Where it runs.
 
     Raises:
@@ -133,7 +133,7 @@ class FaceLandmarks98:
     """
 
     def __init__(self, path: Path, machine: Machine) -> None:
-        from models.engines.runtime.onnx import PositionalNetwork  # an engine without these files needs no onnxruntime
+        from models.engines.runtime.onnx import PositionalNetwork  # not needed without these files
 
         self._network = PositionalNetwork(path, machine, LANDMARK_INPUTS, LANDMARK_OUTPUTS)
 
@@ -166,11 +166,11 @@ def points_68(points: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.stack([points[list(rows)].mean(0) for rows in _OF_98]).astype(np.float32)
 
 
-# The 68 points in every frame, by HeyGem's own networks where the user added them, else by our track.
+# The 68 points in every frame, from HeyGem's own networks if the user added them, else from the track.
 
 _Found = TypeVar("_Found")
 
-_MIN_OVERLAP = 0.1  # with our own face, below which a detection is somebody else
+_MIN_OVERLAP = 0.1  # with the tracked face; a detection below it is somebody else
 
 
 def find_points(
@@ -182,9 +182,10 @@ def find_points(
     should_stop: Callable[[], bool],
     num_looked_at: int | None = None,
 ) -> NDArray[np.float32]:
-    """Find the points that the crop is placed by.
+    """Find the points that place the crop.
 
-    The track says which face it is and where none is to be seen. The detector's boxes only serve the landmarks.
+    The track determines which face it is and in which frames it is visible. The detector's boxes are only used for the
+    landmarks.
 
     Args:
         track: The avatar's face, smoothed.
@@ -231,7 +232,7 @@ def find_points(
 
 
 def _nearest(found: NDArray[np.float32], own: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The detected box that is our face, or our own."""
+    """The detected box of the tracked face, or else the track's own box."""
     shares = [overlap(box, own) for box in found]
     return found[int(np.argmax(shares)), :4] if shares and max(shares) >= _MIN_OVERLAP else own
 

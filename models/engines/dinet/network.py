@@ -31,7 +31,7 @@ class SameBlock1d(nn.Module):
 
 
 class ResBlock1d(nn.Module):
-    """Two convolutions over (B, C, T), each after its normalisation and ReLU, added to what went in."""
+    """Two convolutions over (B, C, T), each after its normalisation and ReLU, added to the input."""
 
     def __init__(self, num: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class SameBlock2d(nn.Module):
 
 
 class ResBlock2d(nn.Module):
-    """Two convolutions over (B, C, H, W), each after its normalisation and ReLU, added to what went in."""
+    """Two convolutions over (B, C, H, W), each after its normalisation and ReLU, added to the input."""
 
     def __init__(self, num: int) -> None:
         super().__init__()
@@ -80,13 +80,13 @@ class ResBlock2d(nn.Module):
         return added
 
 
-# AdaAT: every channel of a feature map is turned, scaled and shifted by itself.
+# AdaAT: each channel of a feature map is rotated, scaled and shifted separately.
 #
 # The published layer samples the (C, H, W) block in three dimensions, where the third is the channel. Its grid spans
 # [-1, 1] from the first channel to the last, read by a sampler whose [-1, 1] spans their outer edges: channel k of the
 # output lies at k * C / (C - 1) - 0.5, between two channels of the input and, at both ends, half outside. Sampling is
-# linear, so the same is had by mixing the two channels first and by sampling the mixture in two dimensions, which costs
-# a fraction.
+# linear, so mixing the two channels first and sampling the mixture in two dimensions gives the same, at a fraction of
+# the cost.
 
 _PI = 3.14159  # as published
 
@@ -110,7 +110,7 @@ class ChannelWarp(nn.Module):
     def forward(self, features: Tensor, params: Tensor) -> Tensor:
         """Warp (B or 1, C, H, W) features by (B, P) parameters, in full precision: (B, C, H, W) float32.
 
-        Places in half precision would be off by more than a pixel of the picture.
+        Positions in half precision would be off by more than a pixel.
         """
         with torch.autocast(features.device.type, enabled=False):
             return self._warp(features.float(), params.float())
@@ -149,7 +149,7 @@ def mix_channels(features: Tensor) -> Tensor:
 
 
 class Reference(NamedTuple):
-    """What the network knows of the reference frames alone: it does not change with the frame or the speech."""
+    """What the network derives from the reference frames alone; independent of the frame and the speech."""
 
     features: Tensor
     """(1, 256, H / 4, W / 4)."""
@@ -203,7 +203,7 @@ class DINet(nn.Module):
         )
 
     def forward(self, source: Tensor, reference: Tensor, speech: Tensor) -> Tensor:
-        """Make B frames.
+        """Generate B frames.
 
         Args:
             source: (B, 3, H, W) float32 RGB in [0, 1], the mouth black; H and W are multiples of 4.
@@ -216,19 +216,19 @@ class DINet(nn.Module):
         return self.speak(source, self.know(reference), speech)
 
     def know(self, reference: Tensor) -> Reference:
-        """Look at (1, 15, H, W) reference frames, once for all frames of an avatar."""
+        """Encode (1, 15, H, W) reference frames, once for all frames of an avatar."""
         features = self.ref_in_conv(reference)
         return Reference(features, self.appearance_conv_list[0](features))
 
     def speak(self, source: Tensor, reference: Reference, speech: Tensor) -> Tensor:
-        """Make frames as `forward` does of what `know` returned."""
+        """Generate frames as `forward` does, from what `know` returned."""
         own = self.source_in_conv(source)  # (B, 256, H / 4, W / 4)
         seen = torch.cat([own, reference.features.expand(len(own), -1, -1, -1)], 1)
         place = self.trans_conv(seen).mean((2, 3))  # (B, 128)
         said = self.audio_encoder(speech).mean(2)  # (B, 128)
         warped = self.adaAT(reference.appearance, torch.cat([place, said], 1))
-        painted: Tensor = self.out_conv(torch.cat([own, self.appearance_conv_list[1](warped)], 1))
-        return painted
+        generated: Tensor = self.out_conv(torch.cat([own, self.appearance_conv_list[1](warped)], 1))
+        return generated
 
 
 def _entry(num_in: int) -> nn.Sequential:

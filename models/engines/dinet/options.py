@@ -1,4 +1,4 @@
-"""What a user can set of this engine."""
+"""The engine's section of the settings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from models.engines.base import EngineOptions
 from models.engines.dinet.crop import Fit
 
 Paste = Literal["face", "mask", "rectangle"]
-"""What of the generated crop is shown: the lower face with a soft edge, all that was black in the masked crop with a
-soft edge, or the crop as a hard rectangle, as the published scripts do."""
+"""Which part of the generated crop is shown: the lower face with a soft edge, the whole masked area with a soft edge,
+or the crop as a hard rectangle, as the published scripts do."""
 
 
 def _ascending(edges: tuple[int, int]) -> tuple[int, int]:

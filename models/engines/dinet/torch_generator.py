@@ -23,7 +23,7 @@ from models.engines.runtime.checkpoints import read_checkpoint
 from models.engines.runtime.device_feed import DeviceBatches
 from models.engines.runtime.torch_device import Precision, choose_precision, open_device, repeatable
 
-_COUNTER: Final = "num_batches_tracked"  # of no use once trained, and missing in some files
+_COUNTER: Final = "num_batches_tracked"  # not used in inference, and missing in some files
 
 
 def load_dinet(path: Path) -> DINet:
@@ -41,7 +41,7 @@ def load_dinet(path: Path) -> DINet:
     found = read_checkpoint(path)
     network = DINet()
     expected = {name: value for name, value in network.state_dict().items() if not name.endswith(_COUNTER)}
-    # The telling ones first, so that the message speaks of the architecture.
+    # The distinctive ones first, so that the message is about the architecture.
     for name in (*DINET_TENSORS, *expected):
         shape = tuple(found[name].shape) if name in found else None
         if shape != tuple(expected[name].shape):
@@ -60,7 +60,7 @@ def load_dinet(path: Path) -> DINet:
 def fold_norms(network: DINet) -> int:
     """Fold, in place, every normalisation that follows a convolution.
 
-    The first of each residual block comes before its convolution and a ReLU, and stays.
+    The first one of each residual block precedes its convolution and a ReLU, so it stays.
 
     Args:
         network: In evaluation mode.
@@ -86,9 +86,9 @@ def _fold(block: nn.Module, convolution: str, norm: str) -> int:
     return 1
 
 
-# Runs the original DINet: in batches of one size, and in half precision where that does not show.
+# Runs the original DINet in batches of one size, and in half precision where the difference is invisible.
 
-# What half precision costs is measured on a quarter of the published crop: the same layers, and seconds less to load.
+# The error of half precision is measured on a quarter of the published crop: same layers, seconds faster to load.
 _SAMPLE_SIZE: Final = (208, 160)
 _SAMPLE_SEED: Final = 7
 
@@ -117,7 +117,7 @@ class DinetGenerator:
         self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._batches = DeviceBatches(self._device, batch_size)
         self.dtype = torch.float32
-        """What it computes in."""
+        """Precision of the computation."""
         self.dtype = choose_precision(self._run_sample, precision, self._device)
         self._known: tuple[bytes, Reference] | None = None
 
@@ -139,40 +139,40 @@ class DinetGenerator:
         Returns:
             (N, 416, 320, 3) uint8 RGB.
         """
-        painted, avatar = np.empty_like(crops), references.tobytes()
+        generated, avatar = np.empty_like(crops), references.tobytes()
         with repeatable(), self._casting(self.dtype):
             known = self._know(avatar, references)
-            paint = partial(self._paint, known)
-            self._batches.fill(painted, (crops, speech), paint, should_stop, together=avatar)
-        return painted
+            generate = partial(self._generate_batch, known)
+            self._batches.fill(generated, (crops, speech), generate, should_stop, together=avatar)
+        return generated
 
     def _know(self, avatar: bytes, references: NDArray[np.uint8]) -> Reference:
-        """What the network knows of an avatar's references; the last avatar's is kept."""
+        """Encodes an avatar's references; caches the last avatar's."""
         known = self._known
         if known is None or known[0] != avatar:
             pictures = _planes(torch.from_numpy(references).to(self._device))
             known = self._known = avatar, self._network.know(_stacked(pictures))
         return known[1]
 
-    def _paint(self, known: Reference, crops: Tensor, speech: Tensor) -> Tensor:
+    def _generate_batch(self, known: Reference, crops: Tensor, speech: Tensor) -> Tensor:
         source = _planes(crops)
         source[self._layout.masked] = 0
-        painted: Tensor = self._network.speak(source, known, speech).float()
-        levels = (painted * 255).round_().clamp_(0, 255).to(torch.uint8)
+        generated: Tensor = self._network.speak(source, known, speech).float()
+        levels = (generated * 255).round_().clamp_(0, 255).to(torch.uint8)
         return levels.permute(0, 2, 3, 1).contiguous()
 
     def _casting(self, dtype: torch.dtype) -> torch.autocast:
         return torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32)
 
     def _run_sample(self, dtype: torch.dtype) -> Tensor:
-        """A synthetic face that says something, in a precision."""
+        """Runs a synthetic face and speech in the given precision."""
         made = np.random.default_rng(_SAMPLE_SEED)
         coarse = torch.from_numpy(made.random((6, 3, 13, 10), np.float32)).to(self._device)
         faces = F.interpolate(coarse, _SAMPLE_SIZE, mode="bilinear")
         speech = torch.from_numpy(made.normal(0, 3, (1, 29, 5)).astype(np.float32)).to(self._device)
         with repeatable(), self._casting(dtype):
-            painted: Tensor = self._network(faces[:1], _stacked(faces[1:]), speech)
-        return painted
+            generated: Tensor = self._network(faces[:1], _stacked(faces[1:]), speech)
+        return generated
 
 
 def _planes(pictures: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from models.engines.weights.recognition import Shape, shapes_mismatch
 NUM_BANDS: Final = 80
 """Mel bands of WeNet's encoder."""
 NUM_DEEPSPEECH_INPUTS: Final = 494
-"""Numbers that DeepSpeech sees of one step: 19 rows of 26 cepstra."""
+"""Input values of DeepSpeech per step: 19 rows of 26 cepstra."""
 CROP_SIDE: Final = 256
 """Side of HeyGem's crop, `model_input_size` of the published checkpoint."""
 
@@ -25,11 +25,11 @@ GENERATOR_INPUTS: Final[tuple[Shape, ...]] = (
     (-1, 3, CROP_SIDE, CROP_SIDE),
     (-1, 256, 20),
 )
-"""HeyGem's generator: crop with the mouth black, the same crop as it is, wenet window; RGB in [0, 1]."""
+"""HeyGem's generator: crop with the mouth black, the same crop unmasked, wenet window; RGB in [0, 1]."""
 GENERATOR_OUTPUTS: Final[tuple[Shape, ...]] = ((-1, 3, CROP_SIDE, CROP_SIDE),)
 
 ENCODER_INPUTS: Final[tuple[Shape, ...]] = ((1, -1, NUM_BANDS), (1,))
-"""Wenet's encoder: mel frames and how many there are."""
+"""WeNet's encoder: mel frames and their number."""
 ENCODER_OUTPUTS: Final[tuple[Shape, ...]] = ((1, -1, 256),)
 
 DEEPSPEECH_INPUTS: Final[tuple[Shape, ...]] = ((1, -1, NUM_DEEPSPEECH_INPUTS), (1,))
@@ -45,14 +45,14 @@ DETECTOR_OUTPUTS: Final[tuple[Shape, ...]] = ((),) * 9
 LANDMARK_INPUTS: Final[tuple[Shape, ...]] = ((-1, 3, 112, 112),)
 """PFPLD: the crop."""
 LANDMARK_OUTPUTS: Final[tuple[Shape, ...]] = ((), ())
-"""The second is what is read."""
+"""The second one is used."""
 
 
-# The files that a user adds for this engine, and how each is known.
+# The files that a user adds for this engine, and how each is recognised.
 
 Kind = Literal["heygem", "original"]
 
-# Parameters that no other network has together (MRzzm/DINet, models/DINet.py, with its default options).
+# Parameters that together identify DINet (MRzzm/DINet, models/DINet.py, with its default options).
 DINET_TENSORS: Final[Mapping[str, Shape]] = {
     "source_in_conv.0.conv.weight": (64, 3, 7, 7),
     "ref_in_conv.0.conv.weight": (64, 15, 7, 7),
@@ -97,7 +97,7 @@ def landmarks_mismatch(table: TensorTable) -> str | None:
 
 
 def kind_of(generator: Path) -> Kind:
-    """Tell the two kinds of generator by how the file begins.
+    """Tell the two kinds of generator apart by the start of the file.
 
     Raises:
         WeightsError: The file cannot be read, or is of another format.

@@ -34,7 +34,7 @@ _FFT, _WINDOW, _PREEMPHASIS, _TINY_POWER, _REFERENCE_DB = 1024, 800, 0.97, 1e-5,
 
 
 def mel_of_file(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.float32]:
-    """Compute mel frames [first, stop) of a file between two silences; a frame is the same whatever the range.
+    """Compute mel frames [first, stop) of a file with silence around it; a frame does not depend on the range.
 
     Args:
         samples: (N,) int16, the whole file at 16 kHz.
@@ -51,7 +51,7 @@ def mel_of_file(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np
 
 
 def mel_of_chunk(sound: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute the mel frames of one chunk as HeyGem does: nothing is known before its first sample, edges mirror.
+    """Compute the mel frames of one chunk as HeyGem does: without the samples before it, mirrored at the edges.
 
     Args:
         sound: (S,) float32 in [-1, 1), more than 512 samples.
@@ -65,7 +65,7 @@ def mel_of_chunk(sound: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _mel_of_frames(sound: NDArray[np.float32]) -> NDArray[np.float32]:
-    import librosa  # costs seconds, and one process of the graph needs it
+    import librosa  # takes seconds, and only one process of the graph needs it
 
     spectrum = librosa.stft(sound, n_fft=_FFT, hop_length=MEL_HOP, win_length=_WINDOW, window="hann", center=False)
     power = _mel_bank() @ (np.square(spectrum.real) + np.square(spectrum.imag))  # (80, M)
@@ -83,16 +83,16 @@ def _mel_bank() -> NDArray[np.float32]:
     return bank
 
 
-# Which rows of the speech encoder a frame hears, and which pieces of the file the encoder is run on.
+# Which rows of the speech encoder drive a frame, and on which pieces of the file the encoder runs.
 #
-# The encoder makes one row of every four mel frames (two convolutions of 3 with stride 2, no padding): row r sees mel
-# frames 4 r to 4 r + 6, and F mel frames make ((F - 1) // 2 - 1) // 2 rows. A frame is driven by the 20 rows around its
-# time; with the 0.4 s of silence ahead of the file, frame i at 25 fps takes rows i to i + 19.
+# The encoder makes one row from every four mel frames (two convolutions of 3 with stride 2, no padding): row r covers
+# mel frames 4 r to 4 r + 6, and F mel frames make ((F - 1) // 2 - 1) // 2 rows. A frame is driven by the 20 rows around
+# its time; with the 0.4 s of silence ahead of the file, frame i at 25 fps takes rows i to i + 19.
 #
-# HeyGem runs the encoder on pieces of 35 s with nothing shared between them, which costs a row at each border, and
-# stretches the rows that come out over all frames of the job. `ExactChunks` does the same. `SharedContext` keeps every
-# row at its own time and lets each piece hear 5 s to either side, so that no border is heard; the twelve blocks of the
-# encoder reach 12 x 7 rows, 3.4 s, through their convolutions.
+# HeyGem runs the encoder on separate pieces of 35 s, which loses a row at each border, and stretches the resulting rows
+# over all frames of the job. `ExactChunks` does the same. `SharedContext` keeps every row at its own time and gives
+# each piece 5 s of context on either side, so that borders have no effect: the convolutions of the encoder's twelve
+# blocks reach 12 x 7 rows, 3.4 s.
 
 WINDOW_ROWS: Final = 20
 """Rows that drive a frame: 0.8 s."""
@@ -124,11 +124,11 @@ class Piece:
 
 
 class RowPlan(Protocol):
-    """How the rows of one job come about."""
+    """How the rows of one job are computed."""
 
     @property
     def num_rows(self) -> int:
-        """Rows there are."""
+        """Number of rows."""
         ...
 
     def first_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -136,21 +136,21 @@ class RowPlan(Protocol):
         ...
 
     def piece_of(self, row: int) -> int:
-        """Return the piece that makes a row."""
+        """Return the piece that a row is computed from."""
         ...
 
     def piece_start(self, index: int) -> int:
-        """Return the first row that a piece makes."""
+        """Return the first row of a piece."""
         ...
 
     def piece(self, samples: NDArray[np.int16], index: int) -> Piece:
-        """Return what the encoder is run on for a piece."""
+        """Return the encoder's input for a piece."""
         ...
 
 
 @dataclass(frozen=True)
 class SharedContext:
-    """Rows at their own time, pieces that hear their surroundings.
+    """Rows at their own time; pieces with context.
 
     Attributes:
         num_rows: Rows of the file and the job.
@@ -174,15 +174,15 @@ class SharedContext:
         return rows
 
     def piece_of(self, row: int) -> int:
-        """Return the piece that makes a row."""
+        """Return the piece that a row is computed from."""
         return row // _PIECE_ROWS
 
     def piece_start(self, index: int) -> int:
-        """Return the first row that a piece makes."""
+        """Return the first row of a piece."""
         return index * _PIECE_ROWS
 
     def piece(self, samples: NDArray[np.int16], index: int) -> Piece:
-        """Return what the encoder is run on: a piece with its surroundings."""
+        """Return the encoder's input: a piece with its context."""
         first, stop = index * _PIECE_ROWS, min((index + 1) * _PIECE_ROWS, self.num_rows)
         left, right = max(0, first - _CONTEXT_ROWS), min(self.num_rows, stop + _CONTEXT_ROWS)
         return Piece(first, stop, mel_of_file(samples, 4 * left, 4 * right + 3), first - left)
@@ -190,7 +190,7 @@ class SharedContext:
 
 @dataclass(frozen=True)
 class ExactChunks:
-    """Rows as HeyGem makes and stretches them (wenet/compute_ctc_att_bnf.py).
+    """Rows as HeyGem computes and stretches them (wenet/compute_ctc_att_bnf.py).
 
     Attributes:
         num_rows: Rows of all chunks.
@@ -204,7 +204,7 @@ class ExactChunks:
 
     @classmethod
     def of(cls, num_samples: int, span: FrameSpan) -> ExactChunks:
-        """Plan a job over a file of `num_samples`; past its end the last window holds on."""
+        """Plan a job over a file of `num_samples`; past its end, the last window is repeated."""
         num_padded = num_samples + 2 * PADDING_SAMPLES
         full, tail = divmod(num_padded, _CHUNK_SAMPLES)
         num_rows = full * _chunk_rows(_CHUNK_SAMPLES) + (_chunk_rows(tail) if tail else 0)
@@ -212,20 +212,20 @@ class ExactChunks:
 
     def first_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the first of the 20 rows that drive each of (T,) frames, in HeyGem's floating point."""
-        last = max(1, self.num_frames - 1)  # a single frame takes the start
+        last = max(1, self.num_frames - 1)  # a single frame uses the start
         stretch = frames.clip(0, max(0, self.num_frames - 1)) / last * max(0, self.num_rows - WINDOW_ROWS)
         return stretch.astype(np.int64)
 
     def piece_of(self, row: int) -> int:
-        """Return the chunk that makes a row."""
+        """Return the chunk that a row is computed from."""
         return row // _chunk_rows(_CHUNK_SAMPLES)
 
     def piece_start(self, index: int) -> int:
-        """Return the first row that a chunk makes."""
+        """Return the first row of a chunk."""
         return index * _chunk_rows(_CHUNK_SAMPLES)
 
     def piece(self, samples: NDArray[np.int16], index: int) -> Piece:
-        """Return what the encoder is run on: 35 s, or the rest."""
+        """Return the encoder's input: 35 s, or the rest."""
         start = index * _CHUNK_SAMPLES
         size = min(_CHUNK_SAMPLES, self.num_padded - start)
         filled = size + _SHORT_SAMPLES if size < _SHORT_SAMPLES else size
@@ -241,7 +241,7 @@ def _chunk_rows(num_samples: int) -> int:
     return num_rows_of(1 + num_samples // MEL_HOP)
 
 
-# Hears speech as HeyGem's generator wants it: windows of the wenet encoder's rows.
+# Audio features of HeyGem's generator: windows of rows of the WeNet encoder.
 
 _NUM_FEATURES = 256
 _MAX_PIECES = 4  # of 25 s, .6 MB each

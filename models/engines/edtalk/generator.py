@@ -62,10 +62,10 @@ class EdTalkGenerator:
             self._picture: picture,
             self._weight: self._always,
         }
-        painted = self._network.run(feeds)
-        if painted.shape != PICTURE:
-            raise WeightsError(f"Expected {PICTURE} of the generator, got {painted.shape}.")
-        levels = np.rint(np.nan_to_num(painted[0]).clip(0, 1) * 255).astype(np.uint8)
+        generated = self._network.run(feeds)
+        if generated.shape != PICTURE:
+            raise WeightsError(f"Expected {PICTURE} of the generator, got {generated.shape}.")
+        levels = np.rint(np.nan_to_num(generated[0]).clip(0, 1) * 255).astype(np.uint8)
         return np.ascontiguousarray(levels.transpose(1, 2, 0)).reshape(SIDE, SIDE, 3)
 
 

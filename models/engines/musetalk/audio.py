@@ -1,4 +1,4 @@
-"""Hears speech: Whisper tiny over the fixed windows of 30 seconds that MuseTalk cuts a file into."""
+"""Audio features of MuseTalk: Whisper tiny over the fixed windows of 30 seconds into which MuseTalk cuts a file."""
 
 from __future__ import annotations
 

@@ -239,8 +239,8 @@ class FaceNetworks:
         """
         heard = self._mark_places(features.to(self.device)).to(self.dtype)
         seen = latents.contiguous(memory_format=torch.channels_last)
-        painted = self._unet(seen, self._timestep, encoder_hidden_states=heard).sample
-        pictures: Tensor = self._vae.decode(painted / self.architecture.latent_scale).sample.float()  # (B, 3, S, S)
+        generated = self._unet(seen, self._timestep, encoder_hidden_states=heard).sample
+        pictures: Tensor = self._vae.decode(generated / self.architecture.latent_scale).sample.float()  # (B, 3, S, S)
         return (pictures / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
     def _mark_places(self, features: Tensor) -> Tensor:
@@ -275,18 +275,18 @@ def in_fitting_precision(networks: FaceNetworks, wanted: Literal["auto", "half",
         networks: In fp32.
         wanted: "fp32" tries nothing; "auto" tries fp16 on a GPU and nothing on a CPU: there the trial takes half a
             minute, and bf16, with three bits less than fp16, seldom passes (networks of the published size with random
-            weights: 1.5 levels on average). "half" tries it all the same: it takes half the time and half the memory.
+            weights: 1.5 levels on average). "half" uses it anyway: it takes half the time and half the memory.
     """
     if wanted == "fp32" or (wanted == "auto" and networks.device.type == "cpu"):
         return networks
     tried = {torch.float32: networks}
 
-    def paint(dtype: torch.dtype) -> Tensor:
+    def generate(dtype: torch.dtype) -> Tensor:
         if dtype not in tried:
             tried[dtype] = networks.in_precision(dtype)
         return paint_sample(tried[dtype])
 
-    return tried[choose_precision(paint, "auto", networks.device)]
+    return tried[choose_precision(generate, "auto", networks.device)]
 
 
 def paint_sample(networks: FaceNetworks) -> Tensor:

@@ -1,4 +1,4 @@
-"""The files of MuseTalk: which one can play which part, told by the shapes of its tensors."""
+"""The files of MuseTalk: which file has which role, recognised by the shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ UNET, VAE, WHISPER = "unet", "vae", "whisper"
 
 Shape = tuple[int, ...]
 
-# Of UNet2DConditionModel with the sizes in musetalkV15/musetalk.json: 686 tensors. `attn2` looks at what is heard, 384
-# wide; that and the eight channels of the input tell it from the U-Net of Stable Diffusion.
+# Of UNet2DConditionModel with the sizes in musetalkV15/musetalk.json: 686 tensors. `attn2` attends to the audio
+# features, 384 wide; that and the eight input channels distinguish it from the U-Net of Stable Diffusion.
 _UNET_COUNT: Final = 686
 _UNET_SHAPES: Final[Mapping[str, Shape]] = {
     "conv_in.weight": (320, 8, 3, 3),

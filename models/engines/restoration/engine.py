@@ -81,7 +81,7 @@ class RestoredEngine(Generic[FeaturesT, PlanT, StateT, ChunkT]):
         self.uses_source_audio = inner.uses_source_audio
 
     def audio_encoder(self, machine: Machine) -> AudioEncoder[FeaturesT]:
-        """Hears as the inner engine does."""
+        """Encodes audio as the inner engine does."""
         return self._inner.audio_encoder(machine)
 
     def face_generator(self, machine: Machine) -> FaceGenerator[RestoredChunk[ChunkT]]:

@@ -30,7 +30,7 @@ RestorationNetwork = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 class Surroundings:
     """Cuts the whole faces around an engine's patches: what a restoration network has to see.
 
-    An engine's own region may hold no more than the mouth. Cheap to make, holds no network.
+    An engine's own region may contain only the mouth. Cheap to make, holds no network.
 
     Args:
         track: The avatar's face.

@@ -11,7 +11,7 @@ PICTURE: Final = (1, 3, 512, 512)
 
 
 def is_picture(shape: Sequence[object] | None, *, may_be_free: bool = False) -> bool:
-    """Whether a shape is that of one upright face; the batch may be free, and of an output every side."""
+    """Return whether a shape is that of one upright face; the batch may be free, and every side of an output."""
     if shape is None or len(shape) != len(PICTURE):
         return False
     free = [(i == 0 or may_be_free) and (not isinstance(side, int) or side < 0) for i, side in enumerate(shape)]

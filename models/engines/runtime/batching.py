@@ -112,7 +112,7 @@ Batch = tuple[tuple[NDArray[Any], ...], int]
 Compute = Callable[[Iterator[Batch]], Iterator[NDArray[Any]]]
 """Takes batches and gives the wanted rows of each result, in order; it may ask for a batch before it gave the last."""
 
-_LOOK_S: Final = 0.1  # how often who waits for the network looks whether its job was cancelled
+_LOOK_S: Final = 0.1  # how often a caller that waits for the network checks for cancellation
 
 
 @dataclass(eq=False)
@@ -248,13 +248,13 @@ class SharedBatches:
 
     def _take(self, order: _Order) -> list[_Part]:
         with self._changed:
-            room, parts = self.size, list[_Part]()
+            free, parts = self.size, list[_Part]()
             others = [other for other in self._waiting if other is not order and other.may_share(order)]
             for sharer in (order, *others) if order.num_left else ():
-                if num := min(room, sharer.num_left):
+                if num := min(free, sharer.num_left):
                     parts.append(_Part(sharer, sharer.num_taken, num))
                     sharer.num_taken += num
-                    room -= num
+                    free -= num
             return parts
 
     def _batch(self, parts: list[_Part]) -> Batch:

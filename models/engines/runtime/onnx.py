@@ -1,4 +1,4 @@
-"""An ONNX network of unknown names: its inputs are told apart by their shapes."""
+"""An ONNX network whose inputs have unknown names and are identified by their shapes."""
 
 from __future__ import annotations
 

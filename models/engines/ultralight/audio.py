@@ -1,6 +1,6 @@
-"""Which network of the family a file holds: what it audio_kind, over how many frames, how wide it is.
+"""The variants of the network: kind of audio features, number of frames, width.
 
-Two generations are in use, told apart by the channels of their sound: anliyuan/Ultralight-Digital-Human (README and
+Two generations are in use, which differ in the number of audio channels: anliyuan/Ultralight-Digital-Human (README and
 unet.py of 2026) takes 8 frames, the one that lipku/LiveTalking serves (ultralight/unet.py) takes 16.
 """
 
@@ -48,7 +48,7 @@ class Variant:
 
     @property
     def audio_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the sound of one frame; face_utils.py (`reshape_audio_feat`), datasetsss.py."""
+        """(C, H, W) of the audio features of one frame; face_utils.py (`reshape_audio_feat`), datasetsss.py."""
         if self.audio_kind == "hubert":
             return 2 * self.num_frames, 32, 32  # rows of 1024, two a frame
         return 16 * self.num_frames, 16, 32  # (16, 512) a frame
@@ -63,20 +63,20 @@ _BY_CHANNELS: Final[Mapping[int, tuple[AudioKind, int]]] = {
 
 
 def published_name(name: str) -> str:
-    """Bring a parameter's name of an older checkpoint to that of today's."""
+    """Map a parameter name of an older checkpoint to the current one."""
     for old, new in _OLD_NAMES:
         name = name.replace(old, new)
     return name
 
 
 def variant_of_tensors(shapes: Mapping[str, tuple[int, ...]]) -> Variant | None:
-    """Tells a variant by the shapes of its parameters.
+    """Determines the variant from the shapes of the parameters.
 
     Args:
         shapes: Shapes by name, as `TensorTable.tensors` has them.
 
     Returns:
-        None if they are not of this family or of a width that is not published for that sound.
+        None if they are not of this family, or of a width that was not published for these features.
     """
     audio, out = shapes.get(AUDIO_KEY), shapes.get(WIDTH_KEY)
     if audio is None or out is None or len(audio) != 4 or len(out) != 4 or audio[1] not in _BY_CHANNELS:
@@ -88,7 +88,7 @@ def variant_of_tensors(shapes: Mapping[str, tuple[int, ...]]) -> Variant | None:
 
 
 def unknown_variant(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Return why `variant_of_tensors` knows no network with these parameters."""
+    """Return why `variant_of_tensors` does not recognise these parameters."""
     audio, width = (shapes.get(key) for key in (AUDIO_KEY, WIDTH_KEY))
     return (
         f"expected {AUDIO_KEY} for 16 or 32 (HuBERT) or 128 or 256 channels (WeNet) and {WIDTH_KEY} "
@@ -97,7 +97,7 @@ def unknown_variant(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def variant_of_audio(shape: tuple[int, ...]) -> Variant | None:
-    """Tells a variant by the (B, C, H, W) of its sound, as an ONNX export shows it; the width does not show."""
+    """Determines the variant, except its width, from the (B, C, H, W) of the audio input of an ONNX export."""
     if len(shape) != 4 or shape[1] not in _BY_CHANNELS:
         return None
     audio_kind, num_frames = _BY_CHANNELS[shape[1]]
@@ -105,9 +105,9 @@ def variant_of_audio(shape: tuple[int, ...]) -> Variant | None:
     return variant if tuple(shape[1:]) == variant.audio_shape else None
 
 
-# What the audio encoder heard of some output frames, kept once a row, and the windows that the network is given of it.
+# Audio features of some output frames, each row stored once, and the windows that the network gets.
 #
-# Neighbouring windows share almost all of their rows, so rows travel and windows are arranged where they are needed.
+# Neighbouring windows share almost all of their rows, so rows are sent and windows are built where they are needed.
 
 MAX_FRAMES: Final = 16
 """Widest window of any generation, in video frames."""
@@ -127,9 +127,9 @@ class RowGrid(NamedTuple):
     per_frame: int
 
 
-# HuBERT: two rows of 20 ms for a frame, as training has 25 fps. WeNet: one chunk for a frame, as training has 20 fps
-# (README.md); it may start at any frame of the filter bank, 10 ms apart, so that at other rates the sound still lies
-# where the frame does.
+# HuBERT: two rows of 20 ms per frame, because training used 25 fps. WeNet: one chunk per frame, because training used
+# 20 fps (README.md); a chunk may start at any frame of the filter bank, 10 ms apart, so that audio and frame stay
+# aligned at other rates.
 GRIDS: Final[dict[AudioKind, RowGrid]] = {"hubert": RowGrid(50, 1, 2), "wenet": RowGrid(100, 5, 1)}
 
 
@@ -155,7 +155,7 @@ class UltralightFeatures:
         return len(self.centres)
 
     def slice(self, start: int, stop: int) -> Self:
-        """Return frames [start, stop) with copies of the rows that any window of theirs holds."""
+        """Return frames [start, stop) with copies of the rows in their windows."""
         centres = self.centres[start:stop].copy()
         kept = np.isin(self.ids, window_ids(self.audio_kind, centres, MAX_FRAMES))
         return type(self)(self.audio_kind, centres, self.ids[kept], self.rows[kept], self.gate[start:stop].copy())
@@ -196,21 +196,21 @@ def window_ids(audio_kind: AudioKind, centres: NDArray[np.int64], num_frames: in
 
 
 def wanted_ids(audio_kind: AudioKind, span: FrameSpan, num_rows: int) -> NDArray[np.int64]:
-    """Return ascending all rows in [0, num_rows) that windows of the span can hold."""
+    """Return all rows in [0, num_rows) that windows of the span can contain, ascending."""
     ids = np.unique(window_ids(audio_kind, frame_rows(audio_kind, span), MAX_FRAMES))
     return ids[(ids >= 0) & (ids < num_rows)]
 
 
 def frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:
-    """Return (T,) the gate of the row nearest to each frame; there is no speech after the end of the file."""
-    rows = frame_rows("hubert", span)  # 20 ms apart as those of the gate
+    """Return (T,) the gate of the row nearest to each frame; 0 after the end of the file."""
+    rows = frame_rows("hubert", span)  # 20 ms apart, like those of the gate
     inside = rows.clip(0, level.num_rows - 1)
     gate = speech_activity(samples, level, int(inside[0]), int(inside[-1]) + 1).gate[inside - inside[0]]
     return np.where(rows == inside, gate, 0).astype(np.float32)
 
 
 def num_job_samples(num_samples: int, span: FrameSpan, sample_rate: int) -> int:
-    """Return the samples of the whole job: those of the file, then silence until the end of the last frame."""
+    """Return the samples of the whole job: the file, then silence until the end of the last frame."""
     return max(num_samples, -floor(-span.total * sample_rate / span.fps))
 
 
@@ -242,7 +242,7 @@ class UltralightPlan:
         return len(self.source_index)
 
     def slice(self, start: int, stop: int) -> UltralightPlan:
-        """Return frames [start, stop) as copies, so that a slice does not send the whole."""
+        """Return frames [start, stop) as copies, so that sending a slice does not send everything."""
         return UltralightPlan(
             self.first_frame + start, self.source_index[start:stop].copy(), self.features.slice(start, stop)
         )

@@ -33,7 +33,7 @@ _WIDEN: Final = 1.671 / 1.557
 # Its point 52 is the second of the nose's ridge from below, .244 such distances under the eyes; the iBUG points 28 and
 # 29 lie .119 and .272 under them.
 _RIDGE_UPPER, _RIDGE_LOWER, _RIDGE_SHARE = 28, 29, (0.244 - 0.119) / (0.272 - 0.119)
-# The lower face moves down and outwards where the mouth opens wider than in the frame.
+# The lower face moves down and outwards when the mouth opens wider than in the frame.
 _OUTWARD: Final = 0.15
 
 
@@ -53,7 +53,7 @@ def inner_boxes(crops: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def rewritten_outline(points68: NDArray[np.floating], inner: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return (N, P, 2) points around the lower face, none of them outside of the masked rectangle."""
+    """Return (N, P, 2) points around the lower face, all inside the masked rectangle."""
     pixel = (inner[:, None, 2:] - inner[:, None, :2]) / SIDE
     low = inner[:, None, :2] + pixel * np.array([MASK_COLUMNS.start, MASK_ROWS.start])
     high = inner[:, None, :2] + pixel * np.array([MASK_COLUMNS.stop, MASK_ROWS.stop])
@@ -68,7 +68,7 @@ def box_track(track: FaceTrack) -> BoxTrack:
 
 
 def network_pictures(faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Make the network's picture of what it is shown.
+    """Build the network's image input.
 
     The reference is the frame itself, unmasked, as in inference.py.
 

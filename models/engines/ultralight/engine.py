@@ -1,4 +1,4 @@
-"""The engine `ultralight`: a network that was trained for the one person it shows."""
+"""The engine `ultralight`: a network that was trained for one person."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class UltralightEngine(BoxEngine[UltralightFeatures, UltralightPlan]):
 
     def face_generator(self, machine: Machine) -> FaceGenerator[BoxChunk]:
         """Load the generator; see `protocol.Engine.face_generator`."""
-        # Imported here: everything else of the engine runs where there is neither PyTorch nor onnxruntime.
+        # Imported here: the rest of the engine needs neither PyTorch nor onnxruntime.
         from models.engines.ultralight.generator import UltralightFaceGenerator, load_generator
 
         generator = load_generator(self._weights.path(GENERATOR), machine, self._options, self._kind)
@@ -71,7 +71,7 @@ class UltralightEngine(BoxEngine[UltralightFeatures, UltralightPlan]):
     def plan_frames(
         self, features: UltralightFeatures, span: FrameSpan, source_index: NDArray[np.int32]
     ) -> UltralightPlan:
-        """Join source frames and audio features."""
+        """Combine source frames and audio features."""
         return UltralightPlan(span.first, source_index, features)
 
     def gate(self, features: UltralightFeatures, span: FrameSpan) -> NDArray[np.float32]:
@@ -79,11 +79,11 @@ class UltralightEngine(BoxEngine[UltralightFeatures, UltralightPlan]):
         return features.gate
 
     def box_track(self, avatar: Avatar) -> BoxTrack:
-        """Return where the boxes of an avatar lie."""
+        """Return the boxes of an avatar."""
         return box_track(avatar.track)
 
     def box_plan(self, plan: UltralightPlan) -> tuple[BoxPlan, Mapping[str, NDArray[Any]]]:
-        """Return a plan without features: neighbours share most rows, which travel once for the whole chunk."""
+        """Return a plan without features: neighbours share most rows, which are sent once per chunk."""
         features = plan.features
         nothing = np.empty((len(plan), 0), np.float32)
         boxes = BoxPlan(plan.first_frame, plan.source_index, nothing, {CENTRES: features.centres})

@@ -49,7 +49,7 @@ def load_generator(path: Path, machine: Machine, options: UltralightOptions, aud
     """Load a file of either kind.
 
     Raises:
-        WeightsError: It is not a generator of this family, or for other features than `audio_kind`.
+        WeightsError: It is not a generator of this family, or takes other features than `audio_kind`.
         ConfigError: The requested device is not available.
     """
     generator = _load(path, machine, options)
@@ -64,14 +64,14 @@ def load_generator(path: Path, machine: Machine, options: UltralightOptions, aud
 def _load(path: Path, machine: Machine, options: UltralightOptions) -> Generator:
     if file_format(path) == "onnx":
         return OnnxGenerator(path, machine, options)
-    # Imported here: an ONNX network needs no PyTorch on a CPU, and its import takes two seconds.
+    # Imported here: an ONNX network on a CPU needs no PyTorch, whose import takes two seconds.
     from models.engines.ultralight.network import TorchGenerator
 
     return TorchGenerator(path, machine, options)
 
 
 class OnnxGenerator:
-    """An ONNX export (pth2onnx.py has batches of 1); its inputs are told apart by their shapes.
+    """An ONNX export (pth2onnx.py uses batches of 1); its inputs are identified by their shapes.
 
     Args:
         path: The .onnx file.
@@ -103,11 +103,11 @@ class OnnxGenerator:
         self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
         """Generate N faces; see `Generator.generate`."""
-        painted = np.empty_like(faces)
-        self._batches.fill_each(painted, (faces, audio), self._paint, should_stop)
-        return painted
+        generated = np.empty_like(faces)
+        self._batches.fill_each(generated, (faces, audio), self._generate_batch, should_stop)
+        return generated
 
-    def _paint(self, faces: NDArray[np.uint8], audio: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def _generate_batch(self, faces: NDArray[np.uint8], audio: NDArray[np.float32]) -> NDArray[np.uint8]:
         out = self._network.run({self._picture: network_pictures(faces), self._sound: audio})
         if out.shape != (len(faces), 3, SIDE, SIDE):
             raise WeightsError(f"Expected ({len(faces)}, 3, {SIDE}, {SIDE}) of the generator, got {out.shape}.")
@@ -115,7 +115,7 @@ class OnnxGenerator:
         return levels.transpose(0, 2, 3, 1)[..., ::-1]
 
 
-# Generates chunks: the network's picture of each box, mixed back into the frame.
+# Generates chunks: runs the network on each box and blends the result into the frame.
 
 
 class UltralightFaceGenerator:

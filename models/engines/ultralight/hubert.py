@@ -35,7 +35,7 @@ _SAMPLES_AT_A_TIME: Final = 1 << 20
 
 
 class WaveNetwork(Protocol):
-    """A HuBERT of some form: (N,) float32 at 16 kHz -> (T, 1024) float32, T = (N - 80) // 320."""
+    """A HuBERT network: (N,) float32 at 16 kHz -> (T, 1024) float32, T = (N - 80) // 320."""
 
     def __call__(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (T, 1024) float32 for (N,) float32."""
@@ -79,7 +79,7 @@ class HubertAudioEncoder:
         return UltralightFeatures("hubert", frame_rows("hubert", span), ids, rows, frame_gate(samples, level, span))
 
     def _run(self, wave: NDArray[np.float32], num_rows: int) -> NDArray[np.float32]:
-        """Rows of one window; the last one is kept, as the next block of a job begins in it."""
+        """Rows of one window; the last one is cached, because the next block of a job begins in it."""
         return self._rows.get_or_compute(content_key(wave), lambda: self._compute(wave, num_rows))
 
     def _compute(self, wave: NDArray[np.float32], num_rows: int) -> NDArray[np.float32]:
@@ -100,14 +100,14 @@ def load_hubert(path: Path, machine: Machine) -> WaveNetwork:
     """
     if file_format(path) == "onnx":
         return OnnxHubert(path, machine)
-    # Imported here: an ONNX network needs no PyTorch, and its import takes two seconds.
+    # Imported here: an ONNX network needs no PyTorch, whose import takes two seconds.
     from models.engines.ultralight.hubert_network import TorchHubert
 
     return TorchHubert(path, machine)
 
 
 class OnnxHubert:
-    """HuBERT as an ONNX export: of data_utils/convert_hubert_to_onnx.py, or of optimum with its attention mask.
+    """HuBERT as an ONNX export, made by data_utils/convert_hubert_to_onnx.py or by optimum, with its attention mask.
 
     Args:
         path: The .onnx file.
@@ -144,12 +144,12 @@ class OnnxHubert:
 
 
 def num_hubert_rows(num_samples: int) -> int:
-    """Return how many rows there are of so many samples, at least 1: sounds shorter than a row are padded."""
+    """Return the number of rows for a number of samples, at least 1: shorter audio is padded."""
     return max(1, (num_samples - (_ROW_SAMPLES - _ROW_HOP)) // _ROW_HOP)
 
 
 def normal_form(samples: NDArray[np.int16]) -> tuple[np.float32, np.float32]:
-    """Return the mean and the deviation of a whole file, of samples from -1 to 1; sums are of whole numbers, exact."""
+    """Return the mean and the deviation of a whole file, for samples from -1 to 1; sums of integers, so exact."""
     total = squares = 0
     for start in range(0, len(samples), _SAMPLES_AT_A_TIME):
         piece = samples[start : start + _SAMPLES_AT_A_TIME].astype(np.int64)

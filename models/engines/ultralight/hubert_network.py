@@ -30,7 +30,7 @@ _POSITION_KERNEL, _POSITION_GROUPS = 128, 16
 
 @dataclass(frozen=True)
 class HubertSize:
-    """How large a network is; the defaults are HuBERT large.
+    """Size of the network; the defaults are HuBERT large.
 
     Attributes:
         num_layers: Blocks of the transformer.
@@ -90,7 +90,7 @@ class TorchHubert:
 
 
 def read_hubert(path: Path, size: HubertSize = HubertSize()) -> HubertNetwork:  # noqa: B008 - frozen
-    """Read a checkpoint, on the CPU, in evaluation mode; what recognises words is left out.
+    """Read a checkpoint, on the CPU, in evaluation mode, without the layers for speech recognition.
 
     Raises:
         WeightsError: It is damaged or not a HuBERT of that size.
@@ -160,19 +160,19 @@ class _Encoder(nn.Module):
 
 
 class _Position(nn.Module):
-    """Where a row stands, by a wide convolution."""
+    """Positional encoding by a wide convolution."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = _NormedConvolution(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        # An even kernel gives one row too many, which is the last.
+        # An even kernel gives one row too many; the last one is dropped.
         return functional.gelu(self.conv(x.transpose(1, 2))[..., :-1]).transpose(1, 2)
 
 
 class _NormedConvolution(nn.Module):
-    """A convolution whose weights are directions `weight_v` of lengths `weight_g`, one for each place of the kernel."""
+    """A convolution whose weights are directions `weight_v` of lengths `weight_g`, one per kernel position."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ _EXPANSION: Final = 2
 
 
 class UltralightNetwork(nn.Module):
-    """Picture and sound in, picture out.
+    """Takes an image and audio features, returns an image.
 
     Args:
         audio_kind: "hubert" or "wenet".
@@ -87,7 +87,7 @@ class UltralightNetwork(nn.Module):
 
 
 def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Brings older checkpoints to the names that `UltralightNetwork` has."""
+    """Maps the names of older checkpoints to those of `UltralightNetwork`."""
     return {published_name(name): tensor for name, tensor in state.items()}
 
 
@@ -138,7 +138,7 @@ class _Entrance(nn.Module):
 
 
 class _Down(nn.Module):
-    """Half the size. The published name speaks of a pooling that is not there."""
+    """Halves the size. There is no pooling, despite the published name."""
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    """Twice the size, joined by what the way down had there."""
+    """Doubles the size and concatenates the skip connection."""
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ class _Exit(nn.Module):
 
 
 class _Audio(nn.Module):
-    """(B, C, H, W) of sound -> (B, 16 x width, 10, 10)."""
+    """(B, C, H, W) of audio features -> (B, 16 x width, 10, 10)."""
 
     def __init__(self, variant: Variant, channels: list[int]) -> None:
         super().__init__()
@@ -200,11 +200,11 @@ class _Audio(nn.Module):
         return out
 
 
-# The generator in PyTorch: folded, in the fastest memory order, in half precision where that does not show.
+# The generator in PyTorch: folded, in the fastest memory order, in half precision where the difference is invisible.
 
 _NUM_SAMPLES: Final = 4
-_GRAIN: Final = 16  # pixels of a synthetic face that have one colour
-_LOUDNESS: Final = 0.3  # deviation of synthetic sound; HuBERT's rows have about that
+_GRAIN: Final = 16  # pixels of one colour in a synthetic face
+_LOUDNESS: Final = 0.3  # deviation of synthetic features, about that of HuBERT's rows
 
 
 class TorchGenerator:
@@ -232,11 +232,11 @@ class TorchGenerator:
         self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
         """Generate N faces; see `models.engines.ultralight.generator.Generator.generate`."""
-        painted = np.empty_like(faces)
-        self._folded.batches.fill(painted, (faces, audio), self._paint, should_stop)
-        return painted
+        generated = np.empty_like(faces)
+        self._folded.batches.fill(generated, (faces, audio), self._generate_batch, should_stop)
+        return generated
 
-    def _paint(self, faces: Tensor, audio: Tensor) -> Tensor:
+    def _generate_batch(self, faces: Tensor, audio: Tensor) -> Tensor:
         return rgb_levels(self._folded.network(picture_input(faces, self.dtype), audio.to(self.dtype)))
 
     def _run_samples(self, network: nn.Module, dtype: torch.dtype) -> Tensor:
@@ -245,12 +245,12 @@ class TorchGenerator:
         coarse = rng.randint(0, 256, (_NUM_SAMPLES, SIDE // _GRAIN, SIDE // _GRAIN, 3)).astype(np.uint8)
         faces = torch.from_numpy(coarse.repeat(_GRAIN, 1).repeat(_GRAIN, 2)).to(self._device)
         sound = rng.normal(0, _LOUDNESS, (_NUM_SAMPLES, *self.variant.audio_shape)).astype(np.float32)
-        painted: Tensor = network(picture_input(faces, dtype), torch.from_numpy(sound).to(self._device, dtype))
-        return painted
+        generated: Tensor = network(picture_input(faces, dtype), torch.from_numpy(sound).to(self._device, dtype))
+        return generated
 
 
 def parameters_mismatch(shapes: Mapping[str, tuple[int, ...]], variant: Variant) -> str | None:
-    """Return the first parameter that a variant has otherwise, in one line; None if all are as expected.
+    """Return the first parameter that differs from a variant, in one line; None if all are as expected.
 
     Counters of batch normalisation may be missing.
 
@@ -283,17 +283,17 @@ def load_network(path: Path) -> UltralightNetwork:
     if mismatch := parameters_mismatch(shapes, variant):
         raise WeightsError(f"{path.name}: {mismatch}.")
     network = UltralightNetwork(variant.audio_kind, variant.num_frames, variant.width)
-    # Not strict: counters of batch normalisation may be missing; all else was compared.
+    # Not strict: counters of batch normalisation may be missing; everything else was checked.
     network.load_state_dict({name: tensor.float() for name, tensor in parameters.items()}, strict=False)
     return network.eval().requires_grad_(False)
 
 
 def picture_input(faces: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return (B, 6, 160, 160), 0 to 1, of (B, 160, 160, 3) uint8 BGR: as they are, then with the mouth masked.
+    """Return (B, 6, 160, 160), 0 to 1, of (B, 160, 160, 3) uint8 BGR: unmasked, then with the mouth masked.
 
     The reference is the frame itself, as in inference.py; in training it was another frame of the same person.
     """
-    # Channels last in memory: the picture's own order, and that in which convolutions are fastest.
+    # Channels last in memory: the order of the image, and the one in which convolutions are fastest.
     seen = torch.empty((*faces.shape[:3], 6), dtype=dtype, device=faces.device)
     seen[..., :3] = faces.float() / 255
     seen[..., 3:] = seen[..., :3]
@@ -301,7 +301,7 @@ def picture_input(faces: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return seen.permute(0, 3, 1, 2)
 
 
-def rgb_levels(painted: Tensor) -> Tensor:
+def rgb_levels(generated: Tensor) -> Tensor:
     """Round (B, 3, H, W) BGR from 0 to 1 to (B, H, W, 3) uint8 RGB."""
-    levels = (painted.float() * 255).round_().clamp_(0, 255).to(torch.uint8)
+    levels = (generated.float() * 255).round_().clamp_(0, 255).to(torch.uint8)
     return levels.flip(1).permute(0, 2, 3, 1).contiguous()

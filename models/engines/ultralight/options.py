@@ -1,4 +1,4 @@
-"""What can be set of the engine."""
+"""The engine's section of the settings."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class UltralightOptions(GeneratorOptions):
     )
 
     def batch_for(self, device: str) -> int:
-        """Return the faces at a time on a device, "cpu" or "cuda".
+        """Return the batch size for a device, "cpu" or "cuda".
 
-        Measured on a core of a busy machine: 92, 107, 131 and 147 ms a frame in batches of 1, 2, 4 and 8. The network
-        has many layers of little work, and a single face stays in the cache.
+        Measured on one core of a busy machine: 92, 107, 131 and 147 ms per frame in batches of 1, 2, 4 and 8. The
+        network has many small layers, and a single face stays in the cache.
         """
         return self.batch_size or (16 if device == "cuda" else 1)

@@ -1,4 +1,4 @@
-"""Shapes of the networks that hear: what tells their files and their inputs apart."""
+"""Shapes of the audio encoders, by which their files and inputs are recognised."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.engines.ultralight.audio import (
 )
 
 NUM_HUBERT_FEATURES: Final = 1024
-"""Numbers in a row of HuBERT large."""
+"""Values per row of HuBERT large."""
 
 # The streaming encoder: dihuman_run.py and data_utils/wenet_infer.py of anliyuan/Ultralight-Digital-Human.
 CHUNK_FRAMES: Final = 67
@@ -29,7 +29,7 @@ WENET_ROLES: Final = ["att_cache", "chunk", "cnn_cache", "offset"]
 
 
 def input_role(shape: tuple[Any, ...]) -> str | None:
-    """Tell an input of the encoder by its shape; None if it is none of the four."""
+    """Identify an input of the encoder by its shape; None if it is none of the four."""
     if len(shape) <= 1:
         return "offset"
     known = {"chunk": CHUNK_SHAPE, "att_cache": ATT_CACHE_SHAPE, "cnn_cache": CNN_CACHE_SHAPE}
@@ -37,9 +37,9 @@ def input_role(shape: tuple[Any, ...]) -> str | None:
 
 
 def fits(shape: Sequence[object] | None, expected: tuple[int, ...], *, is_output: bool = False) -> bool:
-    """Whether a shape, of which some sides may be free (no positive number), has room for the expected one.
+    """Return whether a shape, some of whose sides may be free (no positive number), admits the expected one.
 
-    The last side of an input must not be free: it tells the inputs apart.
+    The last side of an input must not be free, because it distinguishes the inputs.
     """
     if shape is None or len(shape) != len(expected):
         return False
@@ -49,9 +49,9 @@ def fits(shape: Sequence[object] | None, expected: tuple[int, ...], *, is_output
     return all(is_free or side == want for is_free, side, want in zip(free, shape, expected, strict=True))
 
 
-# Names of HuBERT's parameters in the forms in which they are published, and what tells a file of them.
+# Names of HuBERT's parameters as published, and how a file of them is recognised.
 
-_PREFIX: Final = "hubert."  # of models that recognise words with it
+_PREFIX: Final = "hubert."  # in models for speech recognition
 # Names of weight normalisation before and after PyTorch 2.1.
 _NEW_NAMES: Final = (
     ("parametrizations.weight.original0", "weight_g"),
@@ -91,11 +91,11 @@ def hubert_shapes_mismatch(found: Mapping[str, tuple[int, ...]], wanted: Mapping
     return None
 
 
-# The files that the engine is brought, and how they are recognised.
+# The files that a user adds for this engine, and how they are recognised.
 
 GENERATOR: Final = "generator"
 _CODE_LICENCE: Final = (
-    "Trained by whoever brings it, for one person; the training code's README names Apache-2.0, "
+    "Trained by the user, for one person; the training code's README names Apache-2.0, "
     "its repository holds no licence file."
 )
 
@@ -124,7 +124,7 @@ def generator_mismatch(table: TensorTable) -> str | None:
     variant = variant_of_tensors(shapes)
     if variant is None:
         return unknown_variant(shapes)
-    # Imported here: PyTorch takes two seconds, and most files are of other families.
+    # Imported here: importing PyTorch takes two seconds, and most files are of other families.
     from models.engines.ultralight.network import parameters_mismatch
 
     return parameters_mismatch(shapes, variant)

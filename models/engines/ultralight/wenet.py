@@ -1,8 +1,8 @@
-"""Speech -> WeNet: (16, 512) numbers for any 670 ms, from the streaming encoder that the user adds.
+"""Speech -> WeNet: (16, 512) values per 670 ms, from the streaming encoder that the user adds.
 
 data_utils/wenet_infer.py and dihuman_run.py of anliyuan/Ultralight-Digital-Human: each frame of a video at 20 fps has a
-chunk of 67 frames of the filter bank, from 320 ms before it, and every chunk is encoded by itself: `offset` is always
-100 and both caches are always zero. So a chunk may start anywhere, and does not depend on how a job is divided.
+chunk of 67 frames of the filter bank, from 320 ms before it, and every chunk is encoded separately: `offset` is always
+100 and both caches are always zero. So a chunk may start anywhere and does not depend on how a job is divided.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from models.engines.ultralight.weights import (
 )
 from models.speech.level import SpeechLevel, cut_speech, open_measured_speech
 
-# Kaldi's log-mel filter bank, as WeNet's encoder was trained with.
+# Kaldi's log-mel filter bank, with which WeNet's encoder was trained.
 #
 # Kaldi, feat/feature-window.cc, feat/mel-computations.cc, feat/feature-fbank.cc with the options of
 # data_utils/FeaturePipeline.py (anliyuan/Ultralight-Digital-Human): 16 kHz, 25 ms frames every 10 ms, no dither, 80
@@ -68,7 +68,7 @@ def fbank(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @cache
 def _window() -> NDArray[np.float64]:
-    """Kaldi's own: a Hann window to the power of .85, which is zero at its ends."""
+    """Kaldi's window: a Hann window to the power of .85, which is zero at its ends."""
     return np.asarray(np.hanning(WINDOW_SAMPLES) ** _POVEY_POWER, np.float64)
 
 
@@ -125,7 +125,7 @@ class WenetAudioEncoder:
 
 
 class OnnxWenet:
-    """The encoder as the published ONNX file; its inputs are told apart by their shapes.
+    """The encoder as the published ONNX file; its inputs are identified by their shapes.
 
     Args:
         path: The .onnx file.
@@ -167,7 +167,7 @@ class OnnxWenet:
 
 
 class _FilterBank:
-    """Frames of one file, computed a block at a time: frame f looks at samples 160 f to 160 f + 400."""
+    """Frames of one file, computed a block at a time: frame f covers samples 160 f to 160 f + 400."""
 
     def __init__(self, samples: NDArray[np.int16]) -> None:
         self._samples = samples

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class WarpFaceGenerator:
-    """Warps and paints. Implements `protocol.FaceGenerator`.
+    """Warps and renders. Implements `protocol.FaceGenerator`.
 
     On the CPU it uses OpenCV, which is several times faster there than PyTorch; on a GPU PyTorch.
 

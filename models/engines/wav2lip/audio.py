@@ -1,8 +1,8 @@
-"""The mel spectrum that Wav2Lip was trained on: 80 columns a second, column m around m / 80 seconds of the file.
+"""The mel spectrum that Wav2Lip was trained on: 80 columns per second, column m centred at m / 80 seconds of the file.
 
 Source of all constants: Rudrabha/Wav2Lip, hparams.py and audio.py (its filter bank is librosa's: Slaney's scale and
-area). Everything is computed in blocks that lie at fixed places of the file, so that a column has the same bytes
-whatever stretch was asked for: array libraries compute the last few values of an array in another way than the rest.
+area). Everything is computed in blocks at fixed positions of the file, so that a column has the same bytes whatever
+range is requested: array libraries compute the last few values of an array differently from the rest.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_measured_spee
 HOP_SAMPLES: Final = 200
 COLUMNS_PER_SECOND: Final = SPEECH_SAMPLE_RATE // HOP_SAMPLES
 SILENCE: Final = -4.0
-"""Value of all bands where nothing is heard: the lower end of the scale from -4 to 4."""
+"""Value of all bands in silence: the lower end of the scale from -4 to 4."""
 
 _FFT_SAMPLES: Final = 800
 _PREEMPHASIS: Final = 0.97
 _LOWEST_HZ, _HIGHEST_HZ = 55.0, 7600.0
 _TINY, _REFERENCE_DB, _RANGE_DB, _HALF_SCALE = 1e-5, 20.0, 100.0, 4.0
 _BLOCK_COLUMNS: Final = 160  # two seconds
-# Slaney's mel scale (Auditory Toolbox, 1998): linear below 1 kHz, 200 / 3 Hz a mel, then logarithmic.
+# Slaney's mel scale (Auditory Toolbox, 1998): linear below 1 kHz, 200 / 3 Hz per mel, then logarithmic.
 _LINEAR_HZ, _KNEE_HZ, _LOG_STEP = 200 / 3, 1000.0, np.log(6.4) / 27
 
 
@@ -75,10 +75,10 @@ def mel_columns(
 
 
 def _block(samples: NDArray[np.int16], first: int) -> NDArray[np.float32]:
-    """(160, 80) columns from `first` on; those past the end of the file are of no use."""
+    """(160, 80) columns from `first` on; those past the end of the file are not used."""
     half = _FFT_SAMPLES // 2
     start, num = first * HOP_SAMPLES - half, (_BLOCK_COLUMNS - 1) * HOP_SAMPLES + _FFT_SAMPLES
-    # At both ends the emphasised sound is mirrored about its outermost sample, as librosa 0.8 did.
+    # At both ends the emphasised signal is mirrored about its outermost sample, as librosa 0.8 did.
     emphasised = _emphasised(samples, _mirrored(np.arange(start, start + num), len(samples)))
     frames = np.lib.stride_tricks.sliding_window_view(emphasised, _FFT_SAMPLES)[::HOP_SAMPLES]  # (160, 800)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FFT_SAMPLES) / _FFT_SAMPLES)  # periodic Hann
@@ -89,7 +89,7 @@ def _block(samples: NDArray[np.int16], first: int) -> NDArray[np.float32]:
 
 
 def _mirrored(index: NDArray[np.int64], num: int) -> NDArray[np.int64]:
-    """Indices into N values of places that may lie before the first or after the last, mirrored there."""
+    """Indices into N values for positions that may lie before the first or after the last, mirrored there."""
     if num == 1:
         return np.zeros_like(index)
     period = 2 * (num - 1)
@@ -98,7 +98,7 @@ def _mirrored(index: NDArray[np.int64], num: int) -> NDArray[np.int64]:
 
 
 def _emphasised(samples: NDArray[np.int16], index: NDArray[np.int64]) -> NDArray[np.float64]:
-    """High frequencies raised: x[i] - 0.97 x[i - 1] at the places `index`, of samples from -1 to 1."""
+    """Pre-emphasis: x[i] - 0.97 x[i - 1] at the positions `index`, for samples from -1 to 1."""
     own = samples[index].astype(np.float64)
     before = np.where(index > 0, samples[np.maximum(index - 1, 0)], 0).astype(np.float64)
     return (own - _PREEMPHASIS * before) / 32768
@@ -135,20 +135,20 @@ def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 # those from 40 i to 40 i + 200 ms. The network was trained on others: `crop_audio_window` of wav2lip_train.py starts
 # one frame earlier, at 40 (i - 1) ms, so that the middle of its window lies 60 ms after the start of the frame, not
 # 100. Inference is therefore 40 ms off: the mouth shows what is heard one frame later. `mel_offset` moves the windows
-# by frames of those 40 ms (3.2 columns, at any frame rate): 0 is the official script, -1 the training.
+# by frames of 40 ms (3.2 columns, at any frame rate): 0 matches the official script, -1 the training.
 #
-# Where a window reaches past the end of the file, the official script takes the last 16 columns for that frame, and
-# drops all frames after it: up to 0.2 s. Here the missing columns are silence, and every frame of the job is generated.
+# Where a window reaches past the end of the file, the official script uses the last 16 columns for that frame and
+# drops all frames after it, up to 0.2 s. Here the missing columns are silence, and every frame of the job is generated.
 
 TRAINING_FPS: Final = 25
 MAX_OFFSET: Final = 5
-"""Frames of 40 ms by which windows can be moved at most."""
+"""Maximum shift of the windows, in frames of 40 ms."""
 _MARGIN_COLUMNS: Final = MAX_OFFSET * COLUMNS_PER_SECOND // TRAINING_FPS
 
 
 def window_starts(span: FrameSpan, mel_offset: int = 0) -> NDArray[np.int64]:
     """Return the (T,) first columns of the frames' windows; negative before the start of the file."""
-    # In whole numbers: i * (80 / fps) in floating point is now and then a column short.
+    # In integers: i * (80 / fps) in floating point is sometimes a column short.
     step = COLUMNS_PER_SECOND / span.fps
     shift = Fraction(mel_offset * COLUMNS_PER_SECOND, TRAINING_FPS)
     base = step.denominator * shift.denominator
@@ -189,7 +189,7 @@ class MelFeatures:
 
     Attributes:
         first_column: Number of row 0 of `mel` in the whole file, may be negative.
-        mel: (C, 80) float32 columns, 80 a second, -4 to 4.
+        mel: (C, 80) float32 columns, 80 per second, -4 to 4.
         gate: (T,) float32: 1 in speech, 0 in silence, between them while fading; one for each frame of the span.
     """
 
@@ -199,7 +199,7 @@ class MelFeatures:
 
 
 class MelAudioEncoder:
-    """Computes mel columns of any stretch of a file; implements `models.engines.protocol.AudioEncoder`."""
+    """Computes mel columns of any range of a file; implements `models.engines.protocol.AudioEncoder`."""
 
     def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False

@@ -1,15 +1,15 @@
-"""The box that the network sees, placed by landmarks in place of the detector that it was trained with.
+"""The input box of the network, placed by landmarks instead of the detector used in training.
 
-Training and the official script take the box of the S3FD detector, which learnt from WIDER FACE: its annotators drew
-boxes around forehead, chin and cheeks (Yang et al., 2016). The bounding box of the mesh's face oval is that box: its
-topmost point lies at the hairline, its lowest at the chin. On the mean face it is .77 as wide as high, with the eyes at
-33 % of its height and the mouth at 73 %. No S3FD weights were at hand to compare boxes face by face.
+Training and the official script use the box of the S3FD detector, which was trained on WIDER FACE, whose annotators
+drew boxes around forehead, chin and cheeks (Yang et al., 2016). The bounding box of the mesh's face oval is that box:
+its topmost point lies at the hairline, its lowest at the chin. On the mean face it is .77 as wide as high, with the
+eyes at 33 % of its height and the mouth at 73 %. S3FD's weights were not available for a comparison face by face.
 
 The script adds 10 pixels below ("pads 0 10 0 0"), for faces about 200 pixels high: 5 % here, at any resolution.
 
-A detector's box follows the chin while the source talks, and is smoothed over 5 frames against its noise. Here it is
-the box of the talker's average face, placed by the tracked pose, which is smoothed over the whole track: it moves with
-the head alone.
+A detector's box follows the chin while the source talks, and is smoothed over 5 frames to reduce noise. Here the box
+is that of the talker's average face, placed by the tracked pose, which is smoothed over the whole track, so it moves
+only with the head.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from models.track.driving_weight import patch_share
 from models.track.face_track import FaceTrack
 
 _PAD_BELOW: Final = 0.05  # of the box's height
-_MIN_SIDE: Final = 8.0  # pixels of a box inside the frame; faces that are farther out are not shown anyway
+_MIN_SIDE: Final = 8.0  # pixels of a box inside the frame; faces farther out are not rewritten anyway
 # Of the outline's height: 5 % of the box. The feather is about as wide, so that the mask is nearly 1 at the jaw line.
 _OUTWARD: Final = 0.13
 
@@ -45,7 +45,7 @@ def track_boxes(track: FaceTrack, width: int, height: int) -> BoxTrack:
     low, high = oval.min(1), oval.max(1)
     high[:, 1] += _PAD_BELOW * (high[:, 1] - low[:, 1])
     boxes = _inside(np.concatenate([low, high], 1), width, height)
-    # What is rewritten holds the frame's own jaw and the usual one, whichever is lower.
+    # The rewritten area includes the frame's own jaw and the usual one, whichever is lower.
     own, placed = ibug_points(track.points), ibug_points(_place(track, frames, usual))
     outline = np.concatenate([lower_face_outline(points, _OUTWARD) for points in (own, placed)], 1)
     return BoxTrack.of(boxes, outline, patch_share(track.driving_weight))

@@ -47,7 +47,7 @@ class Wav2LipEngine(BoxEngine[MelFeatures, BoxPlan]):
 
     def face_generator(self, machine: Machine) -> Wav2LipFaceGenerator:
         """Load the generator; see `models.engines.protocol.Engine.face_generator`."""
-        # Imported here: everything else of the engine runs where there is no PyTorch.
+        # Imported here: the rest of the engine needs no PyTorch.
         from models.engines.wav2lip.generator import Wav2LipFaceGenerator, load_generator
 
         return Wav2LipFaceGenerator(

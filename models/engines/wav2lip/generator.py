@@ -56,19 +56,19 @@ def load_generator(path: Path, machine: Machine, options: Wav2LipOptions) -> Gen
     """
     if file_format(path) == "onnx":
         return OnnxGenerator(path, machine, options)
-    # Imported here: an ONNX network needs no PyTorch on a CPU, and its import takes two seconds.
+    # Imported here: an ONNX network on a CPU needs no PyTorch, whose import takes two seconds.
     from models.engines.wav2lip.network import TorchGenerator
 
     return TorchGenerator(path, machine, options)
 
 
 class OnnxGenerator:
-    """A generator exported to ONNX, whatever its inputs are called.
+    """A generator exported to ONNX, with inputs of any names.
 
     Args:
         path: The file.
         machine: Where it runs.
-        options: Of which `batch_size` counts, where the file leaves it open; it computes in the file's precision.
+        options: Only `batch_size` is used, if the file does not fix it; the precision is that of the file.
 
     Raises:
         WeightsError: The file is damaged or not a Wav2Lip generator.
@@ -85,7 +85,7 @@ class OnnxGenerator:
         size = layout.batch if layout.batch > 0 else options.batch_size or usual_batch(machine.device)
         self._batches = SharedBatches(size)
         self._mel, self._face = (self._network.input_names[i] for i in (layout.mel, layout.face))
-        self._paint = self._on_cuda if machine.device == "cuda" else self._on_cpu
+        self._generate_batch = self._on_cuda if machine.device == "cuda" else self._on_cpu
         if options.measure_batch and layout.batch < 0:
             advise_batch(self._time, size)
 
@@ -93,9 +93,9 @@ class OnnxGenerator:
         self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
         """Generate N faces; see `Generator.generate`."""
-        painted = np.empty_like(faces)
-        self._batches.fill_each(painted, (faces, windows), self._paint, should_stop)
-        return painted
+        generated = np.empty_like(faces)
+        self._batches.fill_each(generated, (faces, windows), self._generate_batch, should_stop)
+        return generated
 
     def _on_cpu(self, faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:
         seen = np.empty((len(faces), 6, self.size, self.size), np.float32)
@@ -103,8 +103,8 @@ class OnnxGenerator:
         seen[:, 3:] /= 255
         seen[:, :3] = seen[:, 3:]
         seen[:, :3, self.size // 2 :] = 0
-        painted = self._network.run({self._mel: windows[:, None], self._face: seen})
-        return np.ascontiguousarray(to_levels(painted).transpose(0, 2, 3, 1))
+        generated = self._network.run({self._mel: windows[:, None], self._face: seen})
+        return np.ascontiguousarray(to_levels(generated).transpose(0, 2, 3, 1))
 
     def _on_cuda(self, faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:
         import torch
@@ -115,21 +115,21 @@ class OnnxGenerator:
         with torch.inference_mode():
             seen: Tensor = face_input(torch.from_numpy(faces).to(device)).contiguous()
             feeds = {self._mel: torch.from_numpy(windows[:, None]).to(device), self._face: seen}
-            painted = self._network.run_on_cuda(feeds, (len(faces), 3, self.size, self.size))
-            levels: NDArray[np.uint8] = face_levels(painted).cpu().numpy()
+            generated = self._network.run_on_cuda(feeds, (len(faces), 3, self.size, self.size))
+            levels: NDArray[np.uint8] = face_levels(generated).cpu().numpy()
         return levels
 
     def _time(self, batch: int) -> NDArray[np.uint8]:
         faces = np.zeros((batch, self.size, self.size, 3), np.uint8)
-        return self._paint(faces, np.zeros((batch, MEL_BANDS, WINDOW_COLUMNS), np.float32))
+        return self._generate_batch(faces, np.zeros((batch, MEL_BANDS, WINDOW_COLUMNS), np.float32))
 
 
-def to_levels(painted: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Round values from 0 to 1 to 8 bits. The official script cuts off instead: half a level darker."""
-    return np.asarray(np.rint(painted * np.float32(255)).clip(0, 255), np.uint8)
+def to_levels(generated: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Round values from 0 to 1 to 8 bits. The official script truncates instead, which is half a level darker."""
+    return np.asarray(np.rint(generated * np.float32(255)).clip(0, 255), np.uint8)
 
 
-# Generates chunks: the network's picture of each box, mixed back into the frame.
+# Generates chunks: runs the network on each box and blends the result into the frame.
 
 
 class Wav2LipFaceGenerator:
@@ -137,7 +137,7 @@ class Wav2LipFaceGenerator:
 
     Args:
         generator: The network.
-        options: How its pictures are pasted.
+        options: How its output is pasted.
     """
 
     def __init__(self, generator: Generator, options: Wav2LipOptions) -> None:
@@ -146,8 +146,8 @@ class Wav2LipFaceGenerator:
 
     def generate(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of a chunk; the same chunk gives the same bytes."""
-        # The network was trained on what OpenCV reads: BGR, resized linearly.
+        # The network was trained on images as read by OpenCV: BGR, resized linearly.
         faces = box_rgb(chunk, self._generator.size, "linear", order="bgr")
-        painted = self._generator.generate(faces, chunk.features, should_stop)
-        rgb = np.ascontiguousarray(painted[..., ::-1])
+        generated = self._generator.generate(faces, chunk.features, should_stop)
+        rgb = np.ascontiguousarray(generated[..., ::-1])
         return paste(chunk, rgb, self._options.paste, match_colour=self._options.match_colour)

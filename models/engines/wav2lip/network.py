@@ -34,7 +34,7 @@ from models.engines.wav2lip.weights import (
 
 
 class Wav2LipNetwork(nn.Module):
-    """Generates mouths that fit to speech.
+    """Generates mouths that match the speech.
 
     Args:
         size: Side S of the pictures: 96, or 256 for the variant of the live services.
@@ -53,8 +53,8 @@ class Wav2LipNetwork(nn.Module):
         """Generate a batch.
 
         Args:
-            mel: (B, 1, 80, 16) what is said, -4 to 4.
-            face: (B, 6, S, S) the faces in BGR, 0 to 1: with their lower half black, then as they are.
+            mel: (B, 1, 80, 16) mel windows, -4 to 4.
+            face: (B, 6, S, S) the faces in BGR, 0 to 1: with their lower half black, then unmasked.
 
         Returns:
             (B, 3, S, S) the faces in BGR, 0 to 1.
@@ -66,8 +66,8 @@ class Wav2LipNetwork(nn.Module):
         x: Tensor = self.audio_encoder(mel)  # (B, 512, 1, 1)
         for block in self.face_decoder_blocks:
             x = torch.cat((block(x), seen.pop()), 1)
-        painted: Tensor = self.output_block(x)
-        return painted
+        generated: Tensor = self.output_block(x)
+        return generated
 
 
 class _ConvUnit(nn.Module):
@@ -87,7 +87,7 @@ def _convolution(unit: Unit) -> nn.Module:
     ends = unit.channels_in, unit.channels_out, unit.kernel, unit.stride
     if unit.kind != "transposed":
         return nn.Conv2d(*ends, padding=unit.padding)
-    # The first step of the decoder fills a square from one point; the others double it.
+    # The first step of the decoder expands one point to a square; the others double its size.
     return nn.ConvTranspose2d(*ends, padding=unit.padding, output_padding=1 if unit.stride == (2, 2) else 0)
 
 
@@ -95,9 +95,9 @@ def _sequence(block: Block) -> nn.Sequential:
     return nn.Sequential(*(_ConvUnit(unit) for unit in block))
 
 
-# Synthetic faces and speech, the same on every machine: to compare precisions on, and to measure speed.
+# Synthetic faces and speech, the same on every machine, to compare precisions and to measure speed.
 
-# BGR of what is drawn; the shares of a face box are those of `models.engines.wav2lip.crop`.
+# BGR colours; the proportions of a face box are those of `models.engines.wav2lip.crop`.
 _SKINS = ((150, 180, 225), (90, 120, 170), (50, 70, 110), (190, 200, 235))
 _WALL, _EYE, _LIP = (120, 110, 100), (40, 35, 35), (90, 80, 170)
 _EYES_Y, _MOUTH_Y = 0.31, 0.70
@@ -142,7 +142,7 @@ def _ellipse(
     return np.asarray(((x - middle_x) / half_x) ** 2 + ((y - middle_y) / half_y) ** 2 < 1)
 
 
-# The generator in PyTorch: folded, in the fastest memory order, in half precision where that does not show.
+# The generator in PyTorch: folded, in the fastest memory order, in half precision where the difference is invisible.
 
 _NUM_SAMPLES = 4
 
@@ -175,23 +175,23 @@ class TorchGenerator:
         self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
         """Generate N faces; see `models.engines.wav2lip.generator.Generator.generate`."""
-        painted = np.empty_like(faces)
-        self._folded.batches.fill(painted, (faces, windows), self._paint, should_stop)
-        return painted
+        generated = np.empty_like(faces)
+        self._folded.batches.fill(generated, (faces, windows), self._generate_batch, should_stop)
+        return generated
 
-    def _paint(self, faces: Tensor, windows: Tensor) -> Tensor:
+    def _generate_batch(self, faces: Tensor, windows: Tensor) -> Tensor:
         return face_levels(self._folded.network(windows[:, None].to(self.dtype), face_input(faces, self.dtype)))
 
     def _run_samples(self, network: nn.Module, dtype: torch.dtype) -> Tensor:
         """Return (4, 3, S, S) what a network in `dtype` generates of synthetic faces."""
         faces = torch.from_numpy(sample_faces(_NUM_SAMPLES, self.size)).to(self._device)
         windows = torch.from_numpy(sample_windows(_NUM_SAMPLES)).to(self._device)
-        painted: Tensor = network(windows[:, None].to(dtype), face_input(faces, dtype))
-        return painted
+        generated: Tensor = network(windows[:, None].to(dtype), face_input(faces, dtype))
+        return generated
 
     def _time(self, batch: int) -> None:
         faces = torch.zeros((batch, self.size, self.size, 3), dtype=torch.uint8, device=self._device)
-        self._paint(faces, torch.from_numpy(sample_windows(batch)).to(self._device)).cpu()
+        self._generate_batch(faces, torch.from_numpy(sample_windows(batch)).to(self._device)).cpu()
 
 
 def load_network(path: Path) -> Wav2LipNetwork:
@@ -204,9 +204,9 @@ def load_network(path: Path) -> Wav2LipNetwork:
     shapes = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
     if mismatch := parameters_mismatch(shapes):
         raise WeightsError(f"{path.name}: {mismatch}.")
-    with torch.device("meta"):  # made without values: to make up millions that are replaced at once takes a second
+    with torch.device("meta"):  # without values: initialising millions that are replaced at once takes a second
         network = Wav2LipNetwork(variant_of(shapes))
-    # Not strict: counters of batch normalisation, which nothing reads, may be missing. All else was compared.
+    # Not strict: counters of batch normalisation, which are not used, may be missing. Everything else was checked.
     network.load_state_dict({name: tensor.float() for name, tensor in parameters.items()}, strict=False, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -214,7 +214,7 @@ def load_network(path: Path) -> Wav2LipNetwork:
 def face_input(faces: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return (B, 6, S, S), 0 to 1, of (B, S, S, 3) uint8 BGR: with the lower half black, then as they are."""
     batch, size = faces.shape[:2]
-    # Channels last in memory: the picture's own order, and that in which convolutions are fastest.
+    # Channels last in memory: the order of the image, and the one in which convolutions are fastest.
     seen = torch.empty((batch, size, size, 6), dtype=dtype, device=faces.device)
     seen[..., 3:] = faces.float() / 255
     seen[..., :3] = seen[..., 3:]
@@ -222,6 +222,6 @@ def face_input(faces: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return seen.permute(0, 3, 1, 2)
 
 
-def face_levels(painted: Tensor) -> Tensor:
+def face_levels(generated: Tensor) -> Tensor:
     """Round (B, 3, S, S) values from 0 to 1 to (B, S, S, 3) uint8."""
-    return (painted.float() * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return (generated.float() * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

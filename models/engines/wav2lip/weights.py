@@ -1,4 +1,4 @@
-"""Which files can be the generator."""
+"""The files of this engine and how they are recognised."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Final, Literal, NamedTuple
 
 from models.engines.protocol import TensorTable, WeightsSpec
 
-# The layers of the generator, as data: its modules are built from them, and files are checked against them.
+# The layers of the generator, as data: modules are built from them, and files are checked against them.
 #
 # Source: Rudrabha/Wav2Lip, models/wav2lip.py; the 256 variant: lipku/LiveTalking, wav2lip/models/wav2lip_v2.py.
 
 Size = Literal[96, 256]
 SIZES: Final[tuple[Size, ...]] = (96, 256)
-"""Sides of the pictures that the known variants rewrite."""
+"""Image sizes of the known variants."""
 
 MEL_BANDS: Final = 80
 WINDOW_COLUMNS: Final = 16
@@ -111,13 +111,13 @@ def _unit_shapes(name: str, unit: Unit) -> dict[str, tuple[int, ...]]:
 
 GENERATOR: Final = "generator"
 _FACE_CHANNELS, _PAINTED_CHANNELS = 6, 3
-_COUNTER: Final = "num_batches_tracked"  # of batch normalisation in training
+_COUNTER: Final = "num_batches_tracked"  # of batch normalisation, used in training only
 _EXPECTED_ONNX: Final = f"inputs (B, 1, {MEL_BANDS}, {WINDOW_COLUMNS}) and (B, 6, S, S), output (B, 3, S, S)"
 
 
 @dataclass(frozen=True)
 class OnnxLayout:
-    """How an exported generator is called. Exports differ in names and order, not in shapes.
+    """Inputs of an exported generator. Exports differ in names and order, not in shapes.
 
     Attributes:
         mel: Which input is the mel window.
@@ -149,7 +149,7 @@ def onnx_layout(inputs: tuple[tuple[int, ...], ...], output: tuple[int, ...]) ->
 
 
 def variant_of(tensors: Mapping[str, tuple[int, ...]]) -> Size:
-    """Return which of the published variants a file most looks like."""
+    """Return the published variant that is most similar to a file."""
     return max(SIZES, key=lambda size: len(expected_shapes(size).items() & tensors.items()))
 
 

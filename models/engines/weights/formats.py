@@ -1,4 +1,4 @@
-"""What kind of weights file something is, told by its first bytes; its name says nothing."""
+"""Recognises the kind of a weights file by its first bytes, not by its name."""
 
 from __future__ import annotations
 

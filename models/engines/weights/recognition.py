@@ -90,7 +90,7 @@ def shapes_mismatch(what: str, expected: Sequence[Shape], found: Sequence[Shape]
 
     Args:
         what: "inputs" or "outputs".
-        expected: Shapes in their order; a file may have more outputs, but no more inputs.
+        expected: Shapes in their order; a file may have more outputs, but not more inputs.
         found: The file's.
 
     Returns:

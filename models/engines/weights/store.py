@@ -103,7 +103,7 @@ class WeightsStore:
             with self._index.locked():
                 self._sweep()
                 folder.mkdir(parents=True)
-                stack.enter_context(_flocked(folder))  # whoever sweeps sees that somebody writes here
+                stack.enter_context(_flocked(folder))  # tells a cleanup that this folder is being written
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             staged = StagedFile(folder)
             stack.callback(staged.close)

@@ -62,7 +62,7 @@ class StagedFile:
 
         Args:
             source: A file.
-            on_bytes: Told how many bytes were written each time.
+            on_bytes: Called with the number of bytes after each write.
 
         Raises:
             InputError: It is not a file.
@@ -126,7 +126,7 @@ def _pieces(source: Path, folder: Path) -> Iterator[bytes]:
 
 def _opened(source: Path) -> BinaryIO:
     try:
-        # Without waiting: a pipe would keep whoever opens it until somebody writes.
+        # Non-blocking: opening a pipe would wait for a writer.
         return open(source, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
     except OSError as error:
         raise InputError(f"{source.name}: expected a file that can be read: {error.strerror}.") from error

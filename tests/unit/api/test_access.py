@@ -1,4 +1,4 @@
-"""Who is let in: with keys, without keys, through proxies, and from a stranger's page in a local browser."""
+"""Who is let in: with keys, without keys, through proxies, and from another site's page in a local browser."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_without_keys_nobody_else_is(tmp_path: Path, client: Any, headers: dict[
 
 
 def test_by_http_1_0_nobody_counts_as_local(tmp_path: Path) -> None:
-    """Nginx says nothing else of itself, if all that it was told is `proxy_pass`."""
+    """Nginx adds nothing else if it is configured with `proxy_pass` alone."""
 
     async def call(version: str) -> int:
         sent: list[Any] = []

@@ -255,8 +255,8 @@ def test_a_submission_may_wait_for_its_end(http: httpx.Client, service: MemorySe
     assert (video.status_code, video.content, video.headers["content-type"]) == (200, VIDEO_BYTES, "video/mp4")
     assert http.get(video.headers["location"]).json()["status"] == "succeeded"
     service.outcome = FaceNotFoundError("v.mp4: expected a face, found none.")
-    told = http.post("/v1/jobs", files=_files(), params={"wait": 9})
-    assert (told.status_code, told.json()["error"]["code"]) == (200, "face_not_found")
+    response = http.post("/v1/jobs", files=_files(), params={"wait": 9})
+    assert (response.status_code, response.json()["error"]["code"]) == (200, "face_not_found")
     failed = http.post("/v1/jobs", files=_files(), params={"wait": 9}, headers={"accept": "video/mp4"})
     assert "found none" in _problem(failed, 422, "face_not_found")["detail"]
 

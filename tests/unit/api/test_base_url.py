@@ -29,7 +29,7 @@ class TestLinks:
         record = service.table.get_job(job.json()["id"])
         service.finish(record.id)
         events = http.get(f"/v1/jobs/{record.id}/events", headers=headers).text
-        told = json.loads(next(line for line in events.splitlines() if line.startswith("data: "))[6:])
+        status = json.loads(next(line for line in events.splitlines() if line.startswith("data: "))[6:])
         service_itself = http.get("/", headers={**headers, "accept": "application/json"}).json()["links"]["jobs"]
         servers = http.get("/openapi.json", headers=headers).json().get("servers", [{"url": ""}])
         links = [
@@ -37,7 +37,7 @@ class TestLinks:
             f"{servers[0]['url']}/v1/",
             job.headers["location"],
             listed["links"]["self"],
-            told["links"]["video"],
+            status["links"]["video"],
             webhook_view(record)["links"]["source"],
             avatar.headers["location"],
             avatar.json()["links"]["source"],
@@ -53,7 +53,7 @@ class TestLinks:
 
     @pytest.mark.parametrize("access", [AccessConfig(trusted_proxies=("10.0.0.0/8", "127.0.0.1"))])
     @pytest.mark.parametrize(
-        ("told", "expected"),
+        ("headers", "expected"),
         [
             ({"x-forwarded-proto": "https", "host": "lips.example:8443"}, "https://lips.example:8443"),
             ({"x-forwarded-proto": "https", "x-forwarded-host": "evil.example, lips.example"}, "https://lips.example"),
@@ -69,9 +69,9 @@ class TestLinks:
         ],
     )
     def test_what_is_believed(
-        self, http: httpx.Client, service: MemoryService, told: dict[str, str], expected: str
+        self, http: httpx.Client, service: MemoryService, headers: dict[str, str], expected: str
     ) -> None:
-        assert self._answers(http, service, told) == [expected] * 8
+        assert self._answers(http, service, headers) == [expected] * 8
 
     def test_an_ipv4_peer_of_a_socket_for_both_versions(self) -> None:
         rule = AccessRule(False, False, ("10.0.0.0/8",))

@@ -1,4 +1,4 @@
-"""Conditional requests: 304 for whoever has it already."""
+"""Conditional requests: 304 for clients that have the content already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page by Gradio on the service itself: behind its gate, for whoever asks."""
+"""The page by Gradio on the service itself: behind its sign-in, with the rights of each caller."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _inputs(folder: Path) -> dict[str, Any]:
     return files | {"text": "", "portrait": None, "avatar": "", "engine": None, "face": "largest", "loop": "hold"}
 
 
-def test_it_acts_for_whoever_asks(tmp_path: Path) -> None:
+def test_it_acts_with_the_key_of_the_caller(tmp_path: Path) -> None:
     service = MemoryService(tmp_path / "data")
     service.outcome = "video"
     key, secret = FileKeyRing(service.files.root).add("anna")

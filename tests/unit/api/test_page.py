@@ -1,4 +1,4 @@
-"""The page as it is served: what it loads is here, its headers keep strangers out, and it says the same twice."""
+"""The page as it is served: what it loads is here, its headers keep other origins out, and it says the same twice."""
 
 from __future__ import annotations
 

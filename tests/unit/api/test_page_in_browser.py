@@ -31,7 +31,7 @@ VIDEO = "document.querySelector('#stage video')"
 def live_socket(url: str, avatar_id: str) -> Iterator[None]:
     """A session that somebody else holds."""
     address = f"{url.replace('http', 'ws', 1)}/v1/live?avatar_id={avatar_id}"
-    for _ in range(100):  # the place of whoever left is free as soon as the service knows
+    for _ in range(100):  # a slot is free once the service notices that its client left
         with connect(address, proxy=None, max_size=2**24) as socket:
             if "busy" not in str(socket.recv(timeout=30)):
                 yield
@@ -115,7 +115,7 @@ def test_what_is_missing_is_still_said_when_the_avatars_have_come(browser: Any, 
         assert visitor.page.is_visible("#composer-error")
 
 
-def test_a_preview_that_breaks_begins_anew(browser: Any, tmp_path: Path) -> None:
+def test_a_preview_that_breaks_starts_again(browser: Any, tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor, job = _opened(browser, url, service, tmp_path)
@@ -338,11 +338,11 @@ def test_errors_are_in_the_language_of_the_page(browser: Any, tmp_path: Path) ->
         job_id = _submitted(visitor, service, tmp_path)
         service.fail(job_id, MediaError("speech.wav: Invalid data found when processing input"))
         visitor.until_status("failed")
-        told = visitor.text("#stage [role=alert]")
-        assert told.startswith("speech.wav：无法读取该文件") and "Invalid" not in told
+        alert_text = visitor.text("#stage [role=alert]")
+        assert alert_text.startswith("speech.wav：无法读取该文件") and "Invalid" not in alert_text
         visitor.page.click("#language")
-        told = visitor.text("#stage [role=alert]")
-        assert told.startswith("speech.wav: This file cannot be read.") and "Invalid" not in told
+        alert_text = visitor.text("#stage [role=alert]")
+        assert alert_text.startswith("speech.wav: This file cannot be read.") and "Invalid" not in alert_text
 
 
 def _codes(kind: type[LipwrightError]) -> set[str]:

@@ -67,7 +67,7 @@ def test_what_is_done_is_not_sent_again(service: MemoryService, url: str, manife
     _run(manifest, url)
     num_sent = len(service.requests)
     again = _run(manifest, url)
-    assert (again.stdout, again.exit_code) == ("", 1), "what failed for good is still told"
+    assert (again.stdout, again.exit_code) == ("", 1), "a permanent failure is still reported"
     assert "failed: line 2" in again.stderr
     assert len(service.requests) == num_sent == 2
     assert set(_reports(_run(manifest, url, "--retry-failed"))) == {2}

@@ -27,10 +27,10 @@ def test_a_result_is_said_to_be_synthetic_and_its_signer_a_test(signed: Path) ->
     assert done.exit_code == 0
     assert done.stdout.startswith("Synthetic: ")
     assert "a test certificate that anyone can create" in done.stdout
-    told = json.loads(CliRunner().invoke(app, ["inspect", "--json", str(signed)]).stdout)
-    assert told["verdict"] == "synthetic"
-    assert told["c2pa"]["state"] == "Valid"
-    assert told["c2pa"]["source_types"] == ["trainedAlgorithmicMedia"]
+    report = json.loads(CliRunner().invoke(app, ["inspect", "--json", str(signed)]).stdout)
+    assert report["verdict"] == "synthetic"
+    assert report["c2pa"]["state"] == "Valid"
+    assert report["c2pa"]["source_types"] == ["trainedAlgorithmicMedia"]
 
 
 def test_unlabelled_changed_and_unreadable_files_end_differently(signed: Path, tmp_path: Path) -> None:

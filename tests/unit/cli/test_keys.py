@@ -1,4 +1,4 @@
-"""`lipwright keys` as a process of its own, and the refusal to listen where strangers come by."""
+"""`lipwright keys` as a process of its own, and the refusal to listen on public addresses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_key_from_its_making_to_its_end(repo_root: Path, tmp_path: Path) -> No
 
 
 def test_keys_in_a_postgresql(repo_root: Path, tmp_path: Path, postgres: PostgresServer) -> None:
-    """The folder of `--data-dir` holds none then: whoever names it and the database means the database."""
+    """The folder of `--data-dir` holds none then: if both it and the database are given, the database is used."""
     url, folder = postgres.new_database(), ("--data-dir", str(tmp_path))
     ring = open_keys(url, tmp_path)
     added = _run(repo_root, "keys", "add", "a studio", *folder, LIPWRIGHT_STATE=url)
@@ -81,7 +81,7 @@ def test_a_state_that_cannot_be_used_is_one_line(
     assert done.stderr.startswith(message) and done.stderr.count("\n") == 1 and "secret" not in done.stderr
 
 
-def test_serve_refuses_strangers_without_keys(repo_root: Path, tmp_path: Path) -> None:
+def test_serve_refuses_public_addresses_without_keys(repo_root: Path, tmp_path: Path) -> None:
     done = _run(repo_root, "serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.startswith("error: config_invalid: --host 0.0.0.0: ")

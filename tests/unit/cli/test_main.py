@@ -280,7 +280,7 @@ def test_a_full_service_is_asked_again_with_the_same_key(
     assert len(keys) == 3 and len(set(keys)) == 1 and keys[0]
 
 
-def test_serve_opens_the_door_of_heygem(tmp_path: Path) -> None:
+def test_serve_enables_heygem(tmp_path: Path) -> None:
     from cli.serve import _heygem
     from cli.terminal import UsageError
     from launch.serve_config import read_serve_config

@@ -233,7 +233,7 @@ def test_a_killed_batch_goes_on_with_the_jobs_that_it_began(files: FileStore, tm
     assert len(path.read_text().splitlines()) == 3
 
 
-def test_what_was_cancelled_is_begun_anew(files: FileStore, tmp_path: Path) -> None:
+def test_cancelled_jobs_are_started_again(files: FileStore, tmp_path: Path) -> None:
     pairs, director = _pairs(tmp_path, b"endless"), LocalDirector(files)
     with open_record(tmp_path / "results.jsonl") as record:
         name = record.name(pairs[0])

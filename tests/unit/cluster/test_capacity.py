@@ -51,7 +51,7 @@ CONFIG = PipelineConfig(
 
 
 class Machines(MemoryStages):
-    """Stations: two segments at a time in each Studio, one chunk at a time in each painter."""
+    """Stations: two segments at a time in each Studio, one chunk at a time in each FaceSynthesis replica."""
 
     def __init__(self, files: FileStore, started: dict[str, float]) -> None:
         super().__init__(files, lambda first: SEGMENT)

@@ -151,7 +151,7 @@ def test_room_on_the_disk(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def stranger() -> Iterator[int]:
+def other_server() -> Iterator[int]:
     """The port of a server that is not ours, though it is alive."""
 
     class Alive(BaseHTTPRequestHandler):
@@ -171,12 +171,12 @@ def stranger() -> Iterator[int]:
     server.server_close()
 
 
-def test_a_port_that_is_free_ours_or_taken(tmp_path: Path, stranger: int) -> None:
+def test_a_port_that_is_free_ours_or_taken(tmp_path: Path, other_server: int) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     assert check_port("127.0.0.1", port).status is Status.OK
-    result = check_port("127.0.0.1", stranger)
+    result = check_port("127.0.0.1", other_server)
     assert _is_mended(result, Status.PROBLEM)
     with serving(MemoryService(tmp_path / "data")) as url:
         ours = check_port("127.0.0.1", int(url.rpartition(":")[2]))
@@ -257,7 +257,7 @@ def test_a_config_that_is_none(tmp_path: Path) -> None:
         plan_service(DoctorOptions(path))
 
 
-def test_strangers_need_a_front() -> None:
+def test_public_addresses_need_a_reverse_proxy() -> None:
     assert check_front("0.0.0.0", "/bin/haproxy").status is Status.OK
     assert _is_mended(check_front("127.0.0.1", None), Status.WARNING)
     assert _is_mended(check_front("0.0.0.0", None), Status.PROBLEM)

@@ -154,8 +154,8 @@ def test_nothing_comes_from_elsewhere(page_url: str) -> None:
     html = httpx.get(page_url, timeout=60, trust_env=False).text
     assert "fonts.googleapis.com" not in html and "cdn" not in html.lower()
     assert '"analytics_enabled":false' in html.replace(" ", "")
-    stranger = httpx.get(page_url, headers={"host": "evil.example"}, timeout=60, trust_env=False)
-    assert stranger.status_code == 400
+    other_host = httpx.get(page_url, headers={"host": "evil.example"}, timeout=60, trust_env=False)
+    assert other_host.status_code == 400
 
 
 def test_a_browser_asks_nobody_else(page_url: str) -> None:

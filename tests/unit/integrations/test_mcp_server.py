@@ -56,10 +56,10 @@ def _call(url: str, folder: Path, *calls: tuple[str, dict[str, Any]], **options:
 
 def test_speak_over_stdio(service: MemoryService, url: str, folder: Path, repo_root: Path) -> None:
     service.outcome = "video"
-    told: list[tuple[float, float | None, str | None]] = []
+    updates: list[tuple[float, float | None, str | None]] = []
 
     async def hear(progress: float, total: float | None, message: str | None) -> None:
-        told.append((progress, total, message))
+        updates.append((progress, total, message))
 
     async def use() -> tuple[list[str], Any]:
         command = ["-m", "cli", "mcp", "--server", url, "--folder", str(folder)]
@@ -76,7 +76,7 @@ def test_speak_over_stdio(service: MemoryService, url: str, folder: Path, repo_r
     assert (said["status"], said["num_frames"], said["path"]) == ("succeeded", 50, str(folder / "result.mp4"))
     assert said["uri"] == (folder / "result.mp4").as_uri()
     assert (folder / "result.mp4").read_bytes() == VIDEO_BYTES
-    assert told[-1] == (1.0, 1.0, "done, frame 50 of 50")
+    assert updates[-1] == (1.0, 1.0, "done, frame 50 of 50")
 
 
 def test_submit_look_and_save(service: MemoryService, url: str, folder: Path) -> None:

@@ -129,10 +129,10 @@ def test_no_job_is_lost_and_none_ends_twice(services: tuple[Service, Service]) -
     first.fall_silent(awake)
     until(lambda: len(second.stages.asked) == 4)
     first.stages.go.set()
-    awake.set()  # its jobs end in the moment in which it wakes up
+    awake.set()  # its jobs end while it wakes up
     until(lambda: not first.scheduler._running)
     statuses = Counter(second.table.get_job(job.id).status for job in jobs)
-    assert statuses == {JobStatus.RUNNING: 4, JobStatus.QUEUED: 2}, "whoever woke up too late has written nothing"
+    assert statuses == {JobStatus.RUNNING: 4, JobStatus.QUEUED: 2}, "the one that woke up too late has written nothing"
     second.loop.call_soon_threadsafe(second.stages.go.set)
     until(lambda: not second.table.unfinished_jobs())
     ended = second.table.list_jobs(JobQuery(limit=99)).jobs

@@ -140,7 +140,7 @@ def test_an_older_service_hands_over_to_a_newer_one_that_is_ready(postgres: Post
         await until(lambda: old.election.is_leader)
         works.append(asyncio.create_task(new.election.run()))
         await asyncio.sleep(2.0)
-        assert old.election.is_leader and not new.election.is_leader, "whoever is not ready asks for nothing"
+        assert old.election.is_leader and not new.election.is_leader, "a service that is not ready asks for nothing"
         ready.is_there = True
         took_s = await until(lambda: new.election.is_leader)
         assert not old.election.is_leader

@@ -90,7 +90,7 @@ def test_a_job_that_is_cancelled_leaves_its_place(is_granted: bool) -> None:
         waits = asyncio.create_task(permits.acquire())
         await _settle()
         if is_granted:
-            permits.release()  # the place is given, and the task is cancelled before it hears of it
+            permits.release()  # the permit is granted, and the task is cancelled before it resumes
         waits.cancel()
         await asyncio.gather(waits, return_exceptions=True)
         assert permits.num_in_flight == (1 if is_granted else 2)

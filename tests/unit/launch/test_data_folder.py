@@ -66,8 +66,8 @@ def test_serve_says_in_one_line_what_is_wrong(tmp_path: Path, harm: str) -> None
 
 
 def test_a_folder_that_cannot_be_made_is_refused() -> None:
-    told = r"^/proc/.*: cannot write here .*--data-dir"
-    with pytest.raises(ConfigError, match=told), locked_folder(Path("/proc/lipwright")):
+    message = r"^/proc/.*: cannot write here .*--data-dir"
+    with pytest.raises(ConfigError, match=message), locked_folder(Path("/proc/lipwright")):
         raise AssertionError("nobody can write there")
 
 

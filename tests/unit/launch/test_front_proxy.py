@@ -184,7 +184,7 @@ def test_it_starts_again_and_callers_wait_meanwhile(behind: int) -> None:
         assert answers == [200]
 
 
-def test_it_ends_with_whoever_started_it(behind: int) -> None:
+def test_it_ends_with_its_parent(behind: int) -> None:
     port = quiet_port()
     code = (
         "import sys, time; from launch.front_proxy import *; "

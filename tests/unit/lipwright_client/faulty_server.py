@@ -1,4 +1,4 @@
-"""A server that misbehaves as it is told: breaks lines, is full, is a proxy. Raw sockets: no framework would do it."""
+"""A server that misbehaves as configured: breaks lines, is full, is a proxy. Raw sockets: no framework would do it."""
 
 from __future__ import annotations
 

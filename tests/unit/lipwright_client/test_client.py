@@ -209,7 +209,7 @@ def test_a_follower_who_finds_no_place_comes_again(service: MemoryService) -> No
 
         thread = threading.Thread(target=follow)
         thread.start()
-        assert is_refused.wait(30)  # and told to come again in five seconds
+        assert is_refused.wait(30)  # with Retry-After: 5
         service.finish(job.id)
         assert list(first)[-1].status == "succeeded"
         thread.join(60)

@@ -57,7 +57,7 @@ def service(tmp_path: Path) -> MemoryService:
 
 @pytest.fixture
 def faces(service: MemoryService) -> Iterator[str]:
-    """A service that shows whoever was sent."""
+    """A service that shows the avatar that was sent."""
     with serving(service, live=GreyAvatars(service.table)) as url:
         yield url
 
@@ -125,8 +125,8 @@ def test_one_thread_speaks_while_another_one_watches(url: str) -> None:
 def test_a_text_without_a_voice_is_told_so(url: str, tmp_path: Path) -> None:
     with Lipwright(url) as client, client.live(AVATAR) as session:
         session.speak_text("Good day.")
-        told = next(event.raw for event in session if event.type == "error")
-        assert "no voice" in told["message"]
+        failed = next(event.raw for event in session if event.type == "error")
+        assert "no voice" in failed["message"]
 
 
 def test_refusals_are_errors_by_their_code(url: str, tmp_path: Path) -> None:

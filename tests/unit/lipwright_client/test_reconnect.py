@@ -156,7 +156,7 @@ def test_answers_that_may_change_are_asked_for_again() -> None:
         Lipwright(url, retry=RetryPolicy(max_reconnects=2, max_backpressure_wait_s=600)).jobs.create(
             text="Hello", avatar_id="a"
         )
-    assert len(answers) == 2, "each try makes the speech anew"
+    assert len(answers) == 2, "each attempt synthesizes the speech again"
     refusal = http("409 Conflict", _problem(409, "request_in_progress", False))
     with unruly(lambda head, headers: refusal) as url, pytest.raises(InProgressError):
         Lipwright(url).jobs.get("j")

@@ -146,7 +146,7 @@ def test_silence_stays_silent(tmp_path: Path) -> None:
     assert not _speech_of(path).any()
 
 
-def test_channels_without_places_are_refused_at_the_door(tmp_path: Path) -> None:
+def test_channels_without_places_are_refused_on_upload(tmp_path: Path) -> None:
     path = write_audio(tmp_path / "a.wav", noise(0.5, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
     header = bytearray(path.read_bytes())
     header[22:24], header[32:34] = (40).to_bytes(2, "little"), (80).to_bytes(2, "little")  # channels, bytes of a block

@@ -242,7 +242,7 @@ def test_rebinding_gains_nothing() -> None:
         assert _fetch(web.url("/", "rebind.example"), SsrfGuard(LOOPBACK, rebinding)) == b"hello"
         assert asked == ["rebind.example"]
         assert f"rebind.example:{web.port}".encode() in web.requests[0]
-        with pytest.raises(UrlRefusedError):  # the second fetch asks anew, and is refused for the new answer
+        with pytest.raises(UrlRefusedError):  # the second fetch resolves the name again, and the new address is refused
             _fetch(web.url("/", "rebind.example"), SsrfGuard(LOOPBACK, rebinding))
         assert web.num_connections == 1
 

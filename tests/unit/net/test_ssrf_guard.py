@@ -106,7 +106,7 @@ def test_every_address_of_a_name_counts() -> None:
     target = Target.parse("http://a.example/")
     with pytest.raises(UrlRefusedError, match="public") as refused:
         asyncio.run(SsrfGuard(NetworkConfig(), two).addresses(target))
-    assert "10.0.0.1" not in str(refused.value), "a stranger learns no inner addresses"
+    assert "10.0.0.1" not in str(refused.value), "the error names no internal address"
     with pytest.raises(UrlFetchError, match="no address"):
         asyncio.run(SsrfGuard(NetworkConfig(), none).addresses(target))
 

@@ -1,4 +1,4 @@
-"""A web server on loopback that answers as it is told to, byte by byte, and counts who came."""
+"""A web server on loopback that sends given bytes and counts its clients."""
 
 from __future__ import annotations
 

@@ -76,9 +76,9 @@ class _Painters:
 
     def __call__(self, engine: str, chunk: Any) -> asyncio.Future[FacePatches]:
         assert engine == "toy"
-        return asyncio.ensure_future(self._paint(chunk, len(self.waits)))
+        return asyncio.ensure_future(self._generate(chunk, len(self.waits)))
 
-    async def _paint(self, chunk: _Chunk, number: int) -> FacePatches:
+    async def _generate(self, chunk: _Chunk, number: int) -> FacePatches:
         ready = asyncio.Event()
         self.waits.append(ready)
         self.num_open += 1
@@ -146,7 +146,7 @@ def test_frames_are_written_in_order_however_their_faces_come() -> None:
     motion, written, most_open = asyncio.run(scene())
     assert written.pictures == [(number, 100 + number) for number in PLAN.source_index.tolist()]
     assert motion.num == len(PLAN)
-    assert most_open == 2, "one chunk is painted while the next is decoded, and no more than the window"
+    assert most_open == 2, "one chunk is generated while the next is decoded, and no more than the window"
 
 
 def test_a_chunk_that_fails_ends_all_others() -> None:
@@ -158,7 +158,7 @@ def test_a_chunk_that_fails_ends_all_others() -> None:
             await _until(lambda: len(face_generators.waits) >= 2)
             face_generators.waits[0].set()
             await rendering
-        assert face_generators.num_open == 0, "nothing is painted any more"
+        assert face_generators.num_open == 0, "nothing is generated any more"
         return face_generators
 
     asyncio.run(scene())

@@ -108,7 +108,7 @@ def test_owners_take_turns(table: JobTable) -> None:
     assert table.get_job(urgent.id).queue_position == 0, "priority comes before turns"
 
 
-def test_of_equal_turns_that_of_whoever_waited_longest_comes_first(table: JobTable) -> None:
+def test_among_equal_keys_the_one_that_waited_longest_is_first(table: JobTable) -> None:
     first, second, third = (table.insert_job(_job(owner="a")) for _ in range(3))
     table.update_job(first.id, status=JobStatus.RUNNING)
     single = table.insert_job(_job(owner="b"))
@@ -134,7 +134,7 @@ def test_an_owner_sees_its_own_alone(table: JobTable) -> None:
         table.get_avatar(avatar.id, "a")
 
 
-def test_whoever_claimed_last_is_the_only_writer(again: Again) -> None:
+def test_only_the_last_claimant_can_write(again: Again) -> None:
     old, new = JobTable(again()), JobTable(again())
     old.claim()
     job = old.insert_job(_job())

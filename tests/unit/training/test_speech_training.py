@@ -106,10 +106,10 @@ def _moving_clips(lag: int) -> tuple[Utterance, NDArray[np.float32]]:
     return Utterance(name, np.zeros(4 * RATE, np.float32), track, 50), features.astype(np.float32)
 
 
-def test_clips_are_shifted_to_their_sound_and_strangers_left_out() -> None:
+def test_clips_are_shifted_to_their_sound_and_unrelated_ones_left_out() -> None:
     clips = [_moving_clips(lag) for lag in (0, 0, 0, 3, -12)]
-    stranger = _moving_clips(5)[0], _moving_clips(7)[1]
-    aligned = align(*map(list, zip(*clips, stranger, strict=True)))
+    unrelated = _moving_clips(5)[0], _moving_clips(7)[1]
+    aligned = align(*map(list, zip(*clips, unrelated, strict=True)))
     assert [clip.name for clip in aligned] == [clip.name for clip, _ in clips]
     assert [clip.first_row for clip in aligned] == pytest.approx([0, 0, 0, -3, 12], abs=0.3)
 

@@ -42,7 +42,7 @@ class TestIdempotencyKeys:
         assert post(http, headers={"Idempotency-Key": "other"}, **other).status_code == 202
         assert len(service.requests) == 2
 
-    def test_another_door_is_another_request(self, http: httpx.Client) -> None:
+    def test_another_route_is_another_request(self, http: httpx.Client) -> None:
         job_id = post(http).json()["id"]
         files = {"audio": ("a", AUDIO), "input_reference": ("v", VIDEO)}
         refused = http.post("/v1/videos", files=files, headers=KEY)

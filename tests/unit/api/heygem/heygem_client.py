@@ -1,4 +1,4 @@
-"""A service with the door of HeyGem open, a data root with inputs in it, and a client."""
+"""A service with the HeyGem routes enabled, a data root with inputs in it, and a client."""
 
 from __future__ import annotations
 

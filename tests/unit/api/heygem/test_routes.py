@@ -1,4 +1,4 @@
-"""`/easy/*`: parameters, codes, and what the door adds and leaves out."""
+"""`/easy/*`: parameters, codes, and what the HeyGem routes add and leave out."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_strict_has_the_habits_of_the_original(tmp_path: Path) -> None:
         assert service.task("one")["status"] == service.task("one")["status"] == 1
         service.service.finish(service.job_id())
         assert service.task("one")["status"] == 2
-        assert service.query("one")["code"] == 10004, "told once"
+        assert service.query("one")["code"] == 10004, "reported once"
         assert (service.root / "temp" / "one-r.mp4").read_bytes() == VIDEO_BYTES
         assert service.submit("two")["code"] == 10000
 
@@ -232,7 +232,7 @@ def test_a_defect_tells_nothing_of_the_inside(tmp_path: Path) -> None:
         assert service.query() == {"code": 9999, "data": {}, "msg": "系统异常", "success": False}
 
 
-def test_the_door_is_shut_unless_it_is_opened(tmp_path: Path) -> None:
+def test_the_routes_are_off_by_default(tmp_path: Path) -> None:
     with serving(MemoryService(tmp_path)) as url:
         assert httpx.post(f"{url}/easy/submit", timeout=60, trust_env=False).status_code == 404
 

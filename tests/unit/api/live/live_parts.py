@@ -74,7 +74,7 @@ class GreyService:
 
 
 class GreyAvatars(GreyService):
-    """The same with whoever is in a table."""
+    """The same, with the objects from a table."""
 
     def __init__(self, table: JobTable) -> None:
         super().__init__()

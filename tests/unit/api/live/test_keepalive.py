@@ -1,4 +1,4 @@
-"""An avatar that is shown is held, also by a service that is away for a moment."""
+"""An avatar that is shown is held, also across a short outage of the service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.unit.api.live.live_parts import AVATAR, GreyService
 
 
 class Away(GreyService):
-    """Cannot be told anything the first time."""
+    """Fails the first call."""
 
     def __init__(self) -> None:
         super().__init__()

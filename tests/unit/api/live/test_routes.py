@@ -138,7 +138,7 @@ def test_sockets_need_the_key_that_requests_need(tmp_path: Path, live: GreyServi
 
 def test_the_page_of_a_stranger_is_not_let_in(url: str) -> None:
     """Browsers send no preflight for WebSockets: any page could open one to a service on this machine."""
-    with pytest.raises(InvalidStatus) as refused, socket(url, Origin="https://stranger.example"):
+    with pytest.raises(InvalidStatus) as refused, socket(url, Origin="https://other.example"):
         pass
     assert refused.value.response.status_code == 403
 
@@ -150,7 +150,7 @@ def test_a_session_cookie_is_good_for_the_own_page_only(tmp_path: Path, live: Gr
     key, _ = keys.add("a studio")
     cookie = f"{COOKIE}={new_token(key)}"
     with serving(MemoryService(tmp_path), live=live) as url:
-        with pytest.raises(InvalidStatus), socket(url, Cookie=cookie, Origin="https://stranger.example"):
+        with pytest.raises(InvalidStatus), socket(url, Cookie=cookie, Origin="https://other.example"):
             pass
         with socket(url, Cookie=cookie, Origin=url) as line:
             first(line, "session.fragment")

@@ -26,7 +26,7 @@ class Clocked:
             self.at_s += length_s
 
     def told_s(self) -> float:
-        """When somebody who comes now is told to come again."""
+        """The retry delay that a new client would get now."""
         with pytest.raises(BusyError, match="live sessions are in use") as refused, self.limiter.enter():
             pass
         return refused.value.retry_after_s

@@ -119,10 +119,12 @@ def test_an_interruption_is_confirmed_and_shuts_up() -> None:
         await talk.until(lambda: len(talk.service.requests) >= num + 3)
 
     assert talk.run(scene) is None
-    (told,) = talk.line.of("agent.speak_interrupted")
-    later = [each for each in talk.line.of("session.fragment") if each["start_seconds"] >= told["at_seconds"] - 1e-6]
+    (interrupted,) = talk.line.of("agent.speak_interrupted")
+    later = [
+        each for each in talk.line.of("session.fragment") if each["start_seconds"] >= interrupted["at_seconds"] - 1e-6
+    ]
     assert later and not any(each["is_speaking"] for each in later[1:])
-    assert later[0]["start_seconds"] == pytest.approx(told["at_seconds"])
+    assert later[0]["start_seconds"] == pytest.approx(interrupted["at_seconds"])
     assert not talk.service.requests[-1].window.samples[-1500:].any()
 
 

@@ -91,7 +91,7 @@ def test_a_bogus_id_counts_as_nothing_seen(http: httpx.Client, service: MemorySe
 
 
 def test_a_client_that_comes_again_misses_nothing_and_ends(http: httpx.Client, service: MemoryService) -> None:
-    """As an EventSource does: with the id of the last event, until it is told to stay away."""
+    """As an EventSource does: with the id of the last event, until the server answers 204."""
     job = asyncio.run(service.submit(_request(service)))
     path, seen, statuses = f"/v1/jobs/{job.id}/events", "", []
     for _ in range(10):

@@ -65,7 +65,7 @@ def bounds(max_attempts: int = 3, work_s: float = 60.0, max_wait_s: float = 60.0
 
 
 def call(outcomes: list[Callable[[], Any] | None], limits: CallBounds) -> tuple[Any, list[Response], list[int]]:
-    """The result, the requests that were sent, and the number of the try that each was told."""
+    """The result, the requests that were sent, and the attempt number that each got."""
     sent: list[Response] = []
     tries: list[int] = []
 

@@ -149,7 +149,7 @@ def test_work_waits_for_its_turn() -> None:
     assert asyncio.run(run(Threads("FaceSynthesis"), True)) > 1
 
 
-def test_whoever_waits_for_a_turn_gets_it_when_the_work_before_passed_its_bound() -> None:
+def test_a_waiting_call_runs_after_the_call_before_it_timed_out() -> None:
     released = threading.Event()
 
     async def run() -> int:
@@ -197,7 +197,7 @@ def test_nothing_of_failed_work_is_held_while_its_error_is() -> None:
         with pytest.raises(ValueError, match="too large") as caught:
             asyncio.run(Threads("Studio").run(work, 60))
         assert held[0]() is None
-        assert caught.traceback[-1].name == "work", "where it was raised is still told"
+        assert caught.traceback[-1].name == "work", "the traceback still shows where it was raised"
     finally:
         gc.enable()
 

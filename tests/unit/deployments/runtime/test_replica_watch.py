@@ -30,7 +30,7 @@ def test_a_silent_controller_is_asked_one_question() -> None:
         await asyncio.sleep(0.1)
         assert len(questions) == 1
         answer.set()
-        # Where this process stands still for as long as the controller is waited for, the next one hears of it.
+        # Where this process stands still for as long as the controller is waited for, the next call gets the news.
         assert await later == SEEN or await watch.read() == SEEN
 
     asyncio.run(look())

@@ -1,4 +1,4 @@
-"""How long a sound is, the door counts: in packets, not in claims."""
+"""The upload check measures the length of audio in packets, not by what the header claims."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_second_of_sound_cannot_buy_hours(tmp_path: Path, file: str, codec: st
     path = write_sound_with_gap(tmp_path / file, 10_200, codec)
     with pytest.raises(MediaLimitError, match=r"^gap\.m..: expected at most 30\d s of gaps .* found 1\d+ s"):
         probe_audio(path, LIMITS)
-    with pytest.raises(MediaLimitError, match="of gaps"):  # and so does whoever decodes it all
+    with pytest.raises(MediaLimitError, match="of gaps"):  # decoding all of it says the same
         extract_speech(path, tmp_path / "s.npy", LIMITS)
     assert probe_audio(path, MediaLimits(max_frozen_seconds=10_800)).duration_seconds == pytest.approx(10_201, abs=0.1)
 
@@ -59,7 +59,7 @@ def test_as_much_nothing_as_sound_is_taken() -> None:
         extent.check("talk.mka", MediaLimits(max_frozen_seconds=200))
 
 
-def test_a_chained_ogg_that_changes_is_refused_at_the_door(tmp_path: Path) -> None:
+def test_a_chained_ogg_that_changes_is_refused_on_upload(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"^changes\.ogg: expected audio of one rate and layout"):
         probe_audio(write_chained_ogg(tmp_path / "changes.ogg"), LIMITS)
     same = write_chained_ogg(tmp_path / "same.ogg", (1, 1))

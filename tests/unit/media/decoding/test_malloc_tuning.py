@@ -54,4 +54,4 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_buffers_are_used_again() -> None:
     command = [sys.executable, "-c", _BUFFER_SCRIPT]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert int(answer.stdout) < 1000, "125,000 page faults if each buffer is mapped anew"
+    assert int(answer.stdout) < 1000, "125,000 page faults if each buffer is mapped again"

@@ -1,4 +1,4 @@
-"""Real decoders at the door: one bound of wall clock for all files of a request, and who is to blame when it passes."""
+"""Real decoders probe uploads: one timeout for all files of a request, and which error it gives."""
 
 from __future__ import annotations
 

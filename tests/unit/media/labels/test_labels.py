@@ -220,10 +220,10 @@ def test_the_operators_certificate_signs_and_is_trusted_by_who_trusts_it(
     out = tmp_path / "out.mp4"
     out.write_bytes(job.result.read_bytes())
     labeller.sign(out, from_still=False)
-    stranger, friend = inspect_labels(out, LIMITS), inspect_labels(out, LIMITS, authority.pem.decode())
-    assert stranger.manifest is not None and friend.manifest is not None
-    assert (stranger.manifest.state, friend.manifest.state) == ("Valid", "Trusted")
-    assert (friend.manifest.signer, friend.manifest.is_test) == ("Example Studio", False)
+    unknown, trusted = inspect_labels(out, LIMITS), inspect_labels(out, LIMITS, authority.pem.decode())
+    assert unknown.manifest is not None and trusted.manifest is not None
+    assert (unknown.manifest.state, trusted.manifest.state) == ("Valid", "Trusted")
+    assert (trusted.manifest.signer, trusted.manifest.is_test) == ("Example Studio", False)
     assert not (tmp_path / "labels").exists(), "no test certificate is made"
 
 

@@ -76,21 +76,21 @@ def test_the_registry_loads_no_engine(repo_root: Path) -> None:
 def test_a_room_makes_each_engine_once(tmp_path: Path) -> None:
     config = PipelineConfig(data_dir=tmp_path, engines={"toy": {"batch_size": 4}})
     entry = WeightsStore(tmp_path / "weights", TOYS).add(safetensors_file(tmp_path / "w"), name="gan")
-    room = EngineCatalog(config, 3, TOYS)
-    assert tuple(room.names) == ("free", "toy", "toy:gan")
-    engine = room.engine("toy:gan")
+    catalog = EngineCatalog(config, 3, TOYS)
+    assert tuple(catalog.names) == ("free", "toy", "toy:gan")
+    engine = catalog.engine("toy:gan")
     assert isinstance(engine, ToyEngine)
     assert (engine.settings.options, engine.settings.num_threads) == ({"batch_size": 4}, 3)
     assert engine.settings.weights.path("generator").name == entry.file_name
-    assert room.engine("toy:gan") is engine
+    assert catalog.engine("toy:gan") is engine
     store = WeightsStore(tmp_path / "weights", TOYS)
     store.remove("toy:gan")
     replaced = store.add(safetensors_file(tmp_path / "w2", fill=1), name="gan")
-    anew = room.engine("toy:gan")
-    assert isinstance(anew, ToyEngine) and anew is not engine, "made anew for its new weights"
-    assert anew.settings.weights.path("generator").name == replaced.file_name != entry.file_name
+    reloaded = catalog.engine("toy:gan")
+    assert isinstance(reloaded, ToyEngine) and reloaded is not engine, "loaded again with its new weights"
+    assert reloaded.settings.weights.path("generator").name == replaced.file_name != entry.file_name
     with pytest.raises(OptionError, match="expected one of free, toy, toy:gan, found 'nonesuch'"):
-        room.engine("nonesuch")
+        catalog.engine("nonesuch")
 
 
 def test_the_engines_of_this_package_can_be_listed(tmp_path: Path) -> None:
@@ -103,11 +103,11 @@ def test_the_engines_of_this_package_can_be_listed(tmp_path: Path) -> None:
 def test_one_of_two_files_does(tmp_path: Path) -> None:
     from benchmarks.random_weights.ultralight import save_ultralight, save_wenet
 
-    store, room = WeightsStore(tmp_path / "weights"), EngineCatalog(PipelineConfig(data_dir=tmp_path))
+    store, catalog = WeightsStore(tmp_path / "weights"), EngineCatalog(PipelineConfig(data_dir=tmp_path))
     store.add(save_ultralight(tmp_path / "anna.pth", "wenet"), "ultralight")
     with pytest.raises(OptionError, match="missing HuBERT.*--engine ultralight --role hubert"):
-        room.check("ultralight")
+        catalog.check("ultralight")
     store.add(save_wenet(tmp_path / "encoder.onnx"), "ultralight")
-    room.check("ultralight")
+    catalog.check("ultralight")
     (record,) = (each for each in engine_list(store) if each.name == "ultralight")
     assert [(role.role, role.is_required) for role in record.missing] == [("hubert", False)]

@@ -11,7 +11,7 @@ from config import MediaLimits
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
-from models.face.appearance import APPEARANCE_SIZE, CLEAR_LEAD, SAME_PERSON, likeness, look_of
+from models.face.appearance import APPEARANCE_SIZE, CLEAR_LEAD, SAME_PERSON, appearance_of, likeness
 from models.face.choice import FaceChoice
 from models.face.finder import FaceFinder
 from models.face.person import STILL_SAME, Person
@@ -25,10 +25,10 @@ def finder() -> FaceFinder:
     return FaceFinder(num_threads=1, device="cpu")
 
 
-def look(finder: FaceFinder, frame: YuvFrame, colour: ColourTags) -> NDArray[np.float32]:
+def appearance(finder: FaceFinder, frame: YuvFrame, colour: ColourTags) -> NDArray[np.float32]:
     face, _ = finder.find(frame, colour, FaceChoice())
     assert face is not None
-    return look_of(frame, face.points)
+    return appearance_of(frame, face.points)
 
 
 def lit(frame: YuvFrame, gain: float, slope: float) -> YuvFrame:
@@ -36,15 +36,15 @@ def lit(frame: YuvFrame, gain: float, slope: float) -> YuvFrame:
     return YuvFrame(luma.clip(16, 235).astype(np.uint8), frame.u, frame.v)
 
 
-def test_a_face_keeps_its_look_in_other_light_size_and_place(
+def test_a_face_keeps_its_appearance_in_other_light_size_and_place(
     finder: FaceFinder, scene: Scene, colour: ColourTags
 ) -> None:
     frame = scene.frame(480, 360, (240.0, 180.0, 0.6))
-    first = look(finder, frame, colour)
+    first = appearance(finder, frame, colour)
     assert first.shape == (APPEARANCE_SIZE,)
     assert np.linalg.norm(first) == pytest.approx(1, abs=1e-5)
     for other in (scene.frame(480, 360, (180.0, 200.0, 0.3)), lit(frame, 0.6, 0.0), lit(frame, 0.9, 0.25)):
-        assert likeness(look(finder, other, colour), first[None]) > 0.75
+        assert likeness(appearance(finder, other, colour), first[None]) > 0.75
     assert likeness(first, np.empty((0, APPEARANCE_SIZE))) == -1
 
 
@@ -54,11 +54,11 @@ def test_six_talkers_are_told_apart(finder: FaceFinder, shared_clips: Path) -> N
         info = probe_video(clip, MediaLimits())
         with FrameReader(clip, info, 2**24) as reader:
             frames = list(reader.read(np.linspace(0, info.num_frames - 1, 8).astype(int).tolist()))
-            looks = [look(finder, frame, info.colour) for frame in frames]
-        known[clip.stem], seen[clip.stem] = looks[:1], looks[1:]
+            appearances = [appearance(finder, frame, info.colour) for frame in frames]
+        known[clip.stem], seen[clip.stem] = appearances[:1], appearances[1:]
     assert len(known) == 6
-    for name, looks in seen.items():
-        for one in looks:
+    for name, appearances in seen.items():
+        for one in appearances:
             scores = {other: likeness(one, np.array(known[other])) for other in known}
             assert scores[name] > SAME_PERSON
             assert max(score for other, score in scores.items() if other != name) < scores[name] - CLEAR_LEAD
@@ -85,15 +85,15 @@ def test_a_face_that_is_as_much_like_another_is_not_sure() -> None:
     assert person.recognise([unit(1, 0.6)]) == ([0], False)
 
 
-def test_new_views_are_learnt_and_strangers_are_not() -> None:
+def test_new_views_are_learnt_and_other_people_are_not() -> None:
     person = Person.of(unit(1))
-    assert len(person.learn(unit(1, 0.1)).looks) == 1
-    assert len(person.learn(unit(0, 1)).looks) == 1
+    assert len(person.learn(unit(1, 0.1)).appearances) == 1
+    assert len(person.learn(unit(0, 1)).appearances) == 1
     turned = unit(1, 1)
     learnt = person.learn(turned)
-    assert len(learnt.looks) == 2
+    assert len(learnt.appearances) == 2
     assert learnt.likeness(unit(0.3, 1)) > person.likeness(unit(0.3, 1)) + 0.3
     assert STILL_SAME < SAME_PERSON
     for number in range(3, 30):
         learnt = learnt.learn(unit(1, *[0] * number, 1))
-    assert len(learnt.looks) == 6
+    assert len(learnt.appearances) == 6

@@ -90,7 +90,7 @@ def test_an_older_writer_is_asked_and_a_newer_one_is_not(url: str) -> None:
     assert new.renew(60.0) is None, "the wish is fulfilled"
     assert old.request_handover("session_3", 0.01)
     time.sleep(0.05)
-    assert new.renew(60.0) is None, "whoever asked may be gone"
+    assert new.renew(60.0) is None, "the service that asked may be gone"
     for database in (old, new):
         database.close()
 
@@ -178,4 +178,4 @@ def test_nobody_is_let_in_without_an_address() -> None:
     for _ in range(20):
         with pytest.raises(TableUnreachableError, match="does not answer"):
             database.query("SELECT 1")
-    assert time.monotonic() - began < 30, "whoever asks meanwhile is told at once"
+    assert time.monotonic() - began < 30, "requests meanwhile get an error at once"

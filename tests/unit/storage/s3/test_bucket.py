@@ -67,7 +67,7 @@ def test_an_upload_with_its_hash_is_not_read_to_check_it(s3: S3Server, tmp_path:
     assert not list((tmp_path / "second").rglob("source"))
 
 
-def test_a_link_gives_the_file_to_whoever_has_it(s3: S3Server, tmp_path: Path) -> None:
+def test_a_signed_link_gives_the_file_without_credentials(s3: S3Server, tmp_path: Path) -> None:
     url = s3.new_bucket()
     files = machine(tmp_path, url, redirects=True)
     assert machine(tmp_path, url).presigned_url(KEY, "GET") is None

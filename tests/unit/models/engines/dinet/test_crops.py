@@ -67,7 +67,7 @@ def test_what_is_black_is_what_the_networks_were_trained_with() -> None:
     np.testing.assert_allclose(HEYGEM.masked_box(np.array([[0, 0, 256, 256]])), [[37, 86, 218, 252]])
 
 
-def test_the_outline_stays_inside_of_what_is_made_anew(tmp_path: Path) -> None:
+def test_the_outline_stays_inside_the_regenerated_area(tmp_path: Path) -> None:
     track = make_avatar(tmp_path).track
     from models.engines.paste.landmarks68 import ibug_points
 

@@ -197,7 +197,7 @@ def test_the_originals_bytes_do_not_depend_on_the_chunks(files: dict[str, Path],
     avatar, windows = analysed(engine, tmp_path), said(4, 29, 5)
     small = np.ascontiguousarray(chunk_of(engine, avatar, ALL[:1], windows[:1]).extra[REFERENCES][:, ::4, ::4])
 
-    def painted(face_generator: DinetFaceGenerator, rows: slice) -> list[bytes | None]:
+    def generated(face_generator: DinetFaceGenerator, rows: slice) -> list[bytes | None]:
         chunk = chunk_of(engine, avatar, ALL[rows], windows[rows])
         return faces(face_generator.generate(_with(chunk, small)))
 
@@ -205,9 +205,9 @@ def test_the_originals_bytes_do_not_depend_on_the_chunks(files: dict[str, Path],
         return DinetFaceGenerator(DinetGenerator(files["original"], Machine(), SMALL, 2, "fp32"), SMALL, "face")
 
     face_generator = make()
-    whole = painted(face_generator, slice(0, 4))
-    assert painted(make(), slice(0, 4)) == whole
-    assert [*painted(face_generator, slice(0, 1)), *painted(face_generator, slice(1, 4))] == whole
+    whole = generated(face_generator, slice(0, 4))
+    assert generated(make(), slice(0, 4)) == whole
+    assert [*generated(face_generator, slice(0, 1)), *generated(face_generator, slice(1, 4))] == whole
     assert len(set(whole)) == 4
 
 

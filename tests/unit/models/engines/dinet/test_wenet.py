@@ -100,7 +100,7 @@ def test_one_piece_is_heard_alike_both_ways(tmp_path: Path, encoder: Path) -> No
 
 
 def test_borders_are_not_heard_with_shared_context(tmp_path: Path, encoder: Path) -> None:
-    """What hears 50 rows to either side gives at a border what one run over the whole file gives there."""
+    """With 50 rows of context on either side, rows at a border equal those of one run over the whole file."""
     path, level = make_speech(tmp_path, 41 * 16000)
     (span,) = spans(1025, [1025])
     audio_encoder = WenetAudioEncoder(encoder, Machine())

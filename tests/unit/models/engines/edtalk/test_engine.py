@@ -69,9 +69,9 @@ def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> lis
 def test_inputs_are_told_by_their_shapes(weights: Path) -> None:
     generator = EdTalkGenerator(weights, Machine(), 0.5)
     face = np.random.default_rng(1).integers(60, 200, (256, 256, 3), dtype=np.uint8)
-    painted = generator.generate(face, np.full((80, 16), 2.0, np.float32))
+    generated = generator.generate(face, np.full((80, 16), 2.0, np.float32))
     expected = np.rint(face / np.float32(255) * 255 + np.array([0.2, 0, -0.2]) * 255)
-    assert np.abs(painted - expected.clip(0, 255)).max() <= 1
+    assert np.abs(generated - expected.clip(0, 255)).max() <= 1
 
 
 @pytest.mark.parametrize("paste", ["soft", "square"])

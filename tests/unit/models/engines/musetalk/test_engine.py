@@ -180,7 +180,7 @@ def test_from_speech_to_patches(
     audio_encoder = load_audio_encoder(small_files, Machine(), SMALL_WHISPER)
     face_generator = load_face_generator(small_files, engine.options, Machine(), SMALL)
 
-    def paint(first: int, stop: int, chunk: slice) -> FacePatches:
+    def generate(first: int, stop: int, chunk: slice) -> FacePatches:
         span = FrameSpan(NTSC, first, stop - first, 40)
         features = pickle.loads(pickle.dumps(audio_encoder.encode(speech, measure_level(speech), span)))
         plan = engine.plan(avatar, features, span, np.zeros(span.num, np.int32), None).plan
@@ -189,11 +189,11 @@ def test_from_speech_to_patches(
         cut = engine.cut(avatar, part, [talker.planes] * len(part))
         return face_generator.generate(pickle.loads(pickle.dumps(cut)))
 
-    whole = paint(0, 30, slice(8, 12))
+    whole = generate(0, 30, slice(8, 12))
     assert len(whole) == 4
     assert not np.array_equal(whole.y[0], whole.y[3])  # another moment of the speech
     for first, stop, chunk in ((0, 10, slice(8, 10)), (10, 30, slice(10, 12)), (11, 12, slice(11, 12))):
-        part = paint(first, stop, chunk)
+        part = generate(first, stop, chunk)
         rows = slice(chunk.start - 8, chunk.stop - 8)
         assert np.array_equal(part.y, whole.y[rows])
         assert np.array_equal(part.uv, whole.uv[rows])

@@ -1,4 +1,4 @@
-"""What the networks are shown, and that a face is painted alike whatever else is painted."""
+"""What the networks are shown, and that a face does not depend on what else is in its batch."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def networks(small_files: Files) -> FaceNetworks:
 
 
 def chunk_of(source: list[int], track: BoxTrack | None = None) -> BoxChunk:
-    """Face t hears what `HEARD[t]` says."""
+    """Face t is driven by `HEARD[t]`."""
     return cut_of(list(enumerate(source)), track)
 
 
@@ -89,12 +89,12 @@ def test_latents_are_of_the_blackened_face_and_of_the_whole(networks: FaceNetwor
 def test_faces_follow_what_is_heard_and_where(networks: FaceNetworks) -> None:
     latents = networks.encode(pictures())
     features = torch.randn(2, 30, 8, generator=torch.Generator().manual_seed(1))
-    painted = networks.render(latents, features)
-    assert painted.shape == (2, 64, 64, 3)
-    assert painted.dtype == torch.uint8
-    assert not torch.equal(painted, networks.render(latents, features + 1))
+    generated = networks.render(latents, features)
+    assert generated.shape == (2, 64, 64, 3)
+    assert generated.dtype == torch.uint8
+    assert not torch.equal(generated, networks.render(latents, features + 1))
     # Attention does not know the order of the rows; their marks do.
-    assert not torch.equal(painted, networks.render(latents, features.flip(1)))
+    assert not torch.equal(generated, networks.render(latents, features.flip(1)))
 
 
 @torch.inference_mode()

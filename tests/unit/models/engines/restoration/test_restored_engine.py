@@ -1,4 +1,4 @@
-"""Restoration on top of an engine: the same engine, its painted faces sharpened, and nothing else."""
+"""Restoration on top of an engine: the same engine, its generated faces sharpened, and nothing else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def avatar(filmed: FilmedAvatar, tmp_path_factory: pytest.TempPathFactory) -> Av
     return avatar
 
 
-def room(data_dir: Path, strength: float = 1.0) -> EngineCatalog:
+def catalog(data_dir: Path, strength: float = 1.0) -> EngineCatalog:
     return EngineCatalog(PipelineConfig(data_dir=data_dir, engines={"restoration": {"strength": strength}}))
 
 
@@ -45,8 +45,8 @@ def add_network(data_dir: Path, folder: Path) -> None:
     WeightsStore(data_dir / "weights").add(save_restoration(folder / "GFPGANv1.4.onnx"))
 
 
-def painted(room: EngineCatalog, name: str, filmed: FilmedAvatar, avatar: Avatar) -> tuple[np.ndarray, ...]:
-    engine = room.engine(name)
+def generated(catalog: EngineCatalog, name: str, filmed: FilmedAvatar, avatar: Avatar) -> tuple[np.ndarray, ...]:
+    engine = catalog.engine(name)
     heard, rows = np.zeros((60, 1024), np.float32), np.ones(60, np.float32)
     features = FeatureBlock(0.0, 1.0, 0, heard, SpeechActivity(gate=rows, is_heard=rows > 0))
     index = np.arange(NUM, dtype=np.int32)
@@ -62,25 +62,25 @@ def test_the_faces_are_sharpened_and_the_edges_are_the_engines(
     filmed: FilmedAvatar, avatar: Avatar, tmp_path: Path
 ) -> None:
     add_network(tmp_path / "data", tmp_path)
-    plain = painted(room(tmp_path / "data"), "warp", filmed, avatar)
-    sharp = painted(room(tmp_path / "data"), "warp+restoration", filmed, avatar)
+    plain = generated(catalog(tmp_path / "data"), "warp", filmed, avatar)
+    sharp = generated(catalog(tmp_path / "data"), "warp+restoration", filmed, avatar)
     assert all((one == other).all() for one, other in zip(plain[:2], sharp[:2], strict=True))
     changed = np.abs(plain[2].astype(int) - sharp[2])
     assert (changed > 4).mean() > 0.1
     for edge in (changed[:, 0], changed[:, -1], changed[:, :, 0], changed[:, :, -1]):
         assert not edge.any(), "no seam where the engine's region ends within the face"
-    none = painted(room(tmp_path / "data", 0.0), "warp+restoration", filmed, avatar)
+    none = generated(catalog(tmp_path / "data", 0.0), "warp+restoration", filmed, avatar)
     assert all((one == other).all() for one, other in zip(plain, none, strict=True))
 
 
 def test_it_shares_what_the_engine_keeps_and_hears(tmp_path: Path) -> None:
-    engines = room(tmp_path)
+    engines = catalog(tmp_path)
     inner, outer = engines.engine("warp"), engines.engine("warp+restoration")
     assert (outer.name, outer.version, outer.audio_features) == (inner.name, inner.version, inner.audio_features)
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_promised(tmp_path: Path) -> None:
-    engines = room(tmp_path)
+    engines = catalog(tmp_path)
     with pytest.raises(
         OptionError, match=r"missing Face restoration.*lipwright models add FILE_OR_URL --engine restor"
     ):
@@ -94,4 +94,4 @@ def test_what_cannot_be_done_is_said_before_anything_is_promised(tmp_path: Path)
     add_network(tmp_path, tmp_path)
     engines.check("warp+restoration")
     with pytest.raises(ConfigError, match="strength"):
-        room(tmp_path, 2.0).engine("warp+restoration")
+        catalog(tmp_path, 2.0).engine("warp+restoration")

@@ -33,7 +33,7 @@ def frames() -> list[YuvFrame]:
     return make_frames()
 
 
-def painted(track: FaceTrack, frames: list[YuvFrame], source: list[int]) -> FacePatches:
+def generated(track: FaceTrack, frames: list[YuvFrame], source: list[int]) -> FacePatches:
     """Patches of the mouth's region, as the engine `warp` has them: the frames' own pixels, darker."""
     region = FaceRegion.of(track)
     shown = [i for i in source if track.driving_weight[i] > 0]
@@ -52,7 +52,7 @@ def contrast(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def test_sharpens_the_lower_face_and_nothing_else(track: FaceTrack, frames: list[YuvFrame]) -> None:
-    patches = painted(track, frames, SOURCE)
+    patches = generated(track, frames, SOURCE)
     surroundings = Surroundings(track, COLOUR).cut(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
     before = patches.y.copy()
     done = FaceRestorer(contrast).restore(patches, surroundings)
@@ -77,7 +77,7 @@ def test_the_network_sees_the_painted_mouth_in_the_whole_upright_face(track: Fac
         seen.append(face)
         return face
 
-    patches = painted(track, frames, [3])
+    patches = generated(track, frames, [3])
     surroundings = Surroundings(track, COLOUR).cut(np.array([3], np.int32), [frames[3]])
     patches.y[:] = 16  # black
     FaceRestorer(network).restore(patches, surroundings)
@@ -88,7 +88,7 @@ def test_the_network_sees_the_painted_mouth_in_the_whole_upright_face(track: Fac
 
 
 def test_strength_is_the_share_of_the_restored_face(track: FaceTrack, frames: list[YuvFrame]) -> None:
-    patches = painted(track, frames, [9])
+    patches = generated(track, frames, [9])
     surroundings = Surroundings(track, COLOUR).cut(np.array([9], np.int32), [frames[9]])
     none, half, whole = (FaceRestorer(contrast, s).restore(patches, surroundings) for s in (0.0, 0.5, 1.0))
     assert np.array_equal(none.y, patches.y)
@@ -106,7 +106,7 @@ def test_same_bytes_however_frames_are_divided(track: FaceTrack, frames: list[Yu
 
     def restored(source: list[int]) -> FacePatches:
         surroundings = cutter.cut(np.array(source, np.int32), [frames[i] for i in source])
-        return restorer.restore(painted(track, frames, source), surroundings)
+        return restorer.restore(generated(track, frames, source), surroundings)
 
     whole, parts = restored(SOURCE), [restored([3, ABSENT]), restored([9, 9])]
     for name in ("y", "uv"):
@@ -116,13 +116,13 @@ def test_same_bytes_however_frames_are_divided(track: FaceTrack, frames: list[Yu
 def test_no_face_is_begun_once_nobody_wants_it(track: FaceTrack, frames: list[YuvFrame]) -> None:
     surroundings = Surroundings(track, COLOUR).cut(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
     with pytest.raises(CancelledJobError, match="1 of 3 faces"):
-        FaceRestorer(contrast).restore(painted(track, frames, SOURCE), surroundings, iter((False, True)).__next__)
+        FaceRestorer(contrast).restore(generated(track, frames, SOURCE), surroundings, iter((False, True)).__next__)
 
 
 def test_surroundings_of_other_frames_are_refused(track: FaceTrack, frames: list[YuvFrame]) -> None:
     surroundings = Surroundings(track, COLOUR).cut(np.array([3], np.int32), [frames[3]])
     with pytest.raises(ValueError, match=r"Expected surroundings of rows \[0, -1\], got \[0\]"):
-        FaceRestorer(contrast).restore(painted(track, frames, [3, ABSENT]), surroundings)
+        FaceRestorer(contrast).restore(generated(track, frames, [3, ABSENT]), surroundings)
 
 
 @pytest.mark.parametrize("with_number", [False, True])

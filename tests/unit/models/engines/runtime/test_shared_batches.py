@@ -135,7 +135,7 @@ def test_nothing_to_paint_is_no_batch(callers: Callers, network: Network) -> Non
 
 
 def _check_many_at_once(device: torch.device) -> None:
-    """Chunks painted at the same time get their own rows, the bytes of which do not depend on the neighbours."""
+    """Chunks generated at the same time get their own rows, the bytes of which do not depend on the neighbours."""
     generator = torch.Generator().manual_seed(5)
     network = torch.nn.Conv2d(3, 32, 3, padding=1)
     network.weight.data = torch.randn(network.weight.shape, generator=generator)
@@ -143,19 +143,19 @@ def _check_many_at_once(device: torch.device) -> None:
     batches = DeviceBatches(device, SIZE)
 
     def compute(pictures: Tensor) -> Tensor:
-        painted: Tensor = network(pictures)
-        return painted
+        generated: Tensor = network(pictures)
+        return generated
 
-    def paint(pictures: NDArray[np.float32]) -> bytes:
+    def generate(pictures: NDArray[np.float32]) -> bytes:
         out = np.empty((len(pictures), 32, *pictures.shape[2:]), np.float32)
         batches.fill(out, (pictures,), compute)
         return out.tobytes()
 
     rng = np.random.default_rng(0)
     chunks = [rng.random((num, 3, 24, 24), np.float32) for num in (1, 3, 9, 2, 5, 1, 7, 6) * 4]
-    alone = [paint(chunk) for chunk in chunks]
+    alone = [generate(chunk) for chunk in chunks]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(paint, chunks)) == alone
+        assert list(pool.map(generate, chunks)) == alone
 
 
 def test_chunks_painted_at_the_same_time_do_not_mix() -> None:

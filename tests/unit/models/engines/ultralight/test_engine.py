@@ -180,11 +180,11 @@ def test_onnx_exports_with_any_batch_and_order_of_inputs(tmp_path: Path, batch: 
     generator = load_generator(path, Machine(), FP32, "hubert")
     faces = np.random.default_rng(3).integers(0, 256, (5, 160, 160, 3), dtype=np.uint8)
     audio = np.repeat(np.array([0, 0.1, 0.2, 0.3, 0.4], np.float32), 16 * 32 * 32).reshape(5, 16, 32, 32)
-    painted = generator.generate(faces, audio)
+    generated = generator.generate(faces, audio)
     expected = (faces / 255.0 - audio[:, :1, :1, :1].reshape(5, 1, 1, 1)) * 255
-    inside = painted[:, 20:140, 20:140]
+    inside = generated[:, 20:140, 20:140]
     assert np.abs(inside - expected[:, 20:140, 20:140, ::-1].clip(0, 255)).max() <= 0.51
-    assert (painted[0, 0, 0] < faces[0, 0, 0, ::-1]).all()  # the border is not masked
+    assert (generated[0, 0, 0] < faces[0, 0, 0, ::-1]).all()  # the border is not masked
     assert generator.generate(faces[:0], audio[:0]).shape == (0, 160, 160, 3)
 
 

@@ -37,9 +37,9 @@ def test_every_variant_runs_and_is_told_by_its_shapes(variant: Variant) -> None:
     assert out.shape == (2, 3, 160, 160)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     assert variant_of_tensors(shapes) == variant
-    told = variant_of_audio((1, *variant.audio_shape))
-    assert told is not None
-    assert (told.audio_kind, told.num_frames) == (variant.audio_kind, variant.num_frames)
+    found = variant_of_audio((1, *variant.audio_shape))
+    assert found is not None
+    assert (found.audio_kind, found.num_frames) == (variant.audio_kind, variant.num_frames)
 
 
 def test_names_of_the_older_checkpoints_are_read() -> None:

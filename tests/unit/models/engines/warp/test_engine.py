@@ -157,10 +157,10 @@ def test_lips_around_a_drawn_interior_have_no_dark_outline(avatar: FilmedAvatar,
     if warp_avatar.talks:
         pytest.skip("of a source that is always shut")
     chunk = _chunk(avatar, warp_avatar, 0.3)
-    painted, pixels = WarpFaceGenerator().generate(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
+    rendered, pixels = WarpFaceGenerator().generate(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
     lips = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
     below, is_open = lips.y - lips.lower, (abs(lips.x) < 0.6) & (lips.lower - lips.upper > 6)
-    rim, lip = (painted[is_open & (below > first) & (below < last)].mean() for first, last in ((0.3, 1), (2, 5)))
+    rim, lip = (rendered[is_open & (below > first) & (below < last)].mean() for first, last in ((0.3, 1), (2, 5)))
     assert rim > 0.97 * lip
 
 
@@ -188,10 +188,10 @@ def test_a_collar_below_the_chin_is_seen_once(avatar: FilmedAvatar, warp_avatar:
     edge = round(float(chin + 0.3 * chunk.eye_distance.mean()))
     crops = np.full_like(chunk.crops_y, 60)
     crops[:, edge:] = 200
-    painted = WarpFaceGenerator().generate(replace(chunk, crops_y=crops)).y[:, edge - 15 : edge + 15]
-    moved = (painted > 130).sum(1).astype(int) - 15
+    rendered = WarpFaceGenerator().generate(replace(chunk, crops_y=crops)).y[:, edge - 15 : edge + 15]
+    moved = (rendered > 130).sum(1).astype(int) - 15
     assert np.abs(moved).max() >= 2
-    between = (painted > 75) & (painted < 185)
+    between = (rendered > 75) & (rendered < 185)
     assert between.sum(1).max() <= 3
 
 

@@ -160,7 +160,7 @@ def test_lips_as_high_as_wanted_come_before_a_gap_that_fits_a_little_better() ->
 
 
 def test_at_twice_the_frame_rate_a_path_jumps_less_by_the_frame_and_fades_as_long() -> None:
-    """A film with a frame between each two, and the speech of both; told the rate, and not."""
+    """A clip at twice the frame rate, and the speech of both; with and without the rate given."""
     plain, twice = _bank(200), _at_rate(_bank(200), 2)
     jumps = np.zeros(2, int)
     for seed in range(4):

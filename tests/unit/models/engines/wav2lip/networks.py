@@ -20,8 +20,8 @@ def made_up_parameters(size: Size, gain: float = 0.7) -> dict[str, Tensor]:
 
     Args:
         size: The variant.
-        gain: Of the convolutions. At .7 the network paints grey shades and bears half precision; at 1 black and white,
-            and does not.
+        gain: Of the convolutions. At .7 the network generates shades of grey and tolerates half precision;
+            at 1 black and white, and does not.
     """
     return made_up(expected_shapes(size), gain)
 

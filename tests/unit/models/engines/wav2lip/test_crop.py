@@ -29,7 +29,7 @@ def test_the_box_holds_the_face_as_a_detector_would() -> None:
     assert np.abs(middle[:3] - [*oval.min(0), oval[:, 0].max()]).max() < 1
     assert 0.02 * height < middle[3] - oval[:, 1].max() < 0.08 * height
     mouth = (track.points[:, MOUTH, 1].mean() - middle[1]) / height
-    assert 0.6 < mouth < 0.8  # in the half that is painted
+    assert 0.6 < mouth < 0.8  # in the half that is generated
 
 
 def test_the_outline_holds_the_jaw_however_far_it_is_open() -> None:

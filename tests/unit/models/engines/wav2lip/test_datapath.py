@@ -55,8 +55,8 @@ def test_faces_are_cut_as_by_the_official_script(stored: Any) -> None:
 def test_faces_are_pasted_as_by_the_official_script(stored: Any) -> None:
     box = _box(stored)
     x0, y0, x1, y1 = (int(value) for value in box)
-    for painted, official in zip(stored["pred"], stored["pasted_box"], strict=True):
-        face = (painted.transpose(1, 2, 0) * 255).astype(np.uint8)  # cut off, as there
+    for generated, official in zip(stored["pred"], stored["pasted_box"], strict=True):
+        face = (generated.transpose(1, 2, 0) * 255).astype(np.uint8)  # cut off, as there
         planes = [spread_over(np.ascontiguousarray(face[..., c]), box, (x0, y0, x1, y1)) for c in range(3)]
         pasted = cv2.merge(planes)
         assert np.abs(pasted.astype(int) - official).max() <= 1

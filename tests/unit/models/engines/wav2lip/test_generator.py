@@ -40,8 +40,8 @@ def test_it_paints_what_the_plain_network_paints(generator: TorchGenerator) -> N
     seen = torch.from_numpy(np.concatenate([hidden, faces], 3)).permute(0, 3, 1, 2) / 255
     with torch.inference_mode():
         plain = network(torch.from_numpy(windows)[:, None], seen).permute(0, 2, 3, 1).numpy() * 255
-    painted = generator.generate(faces, windows)
-    assert np.abs(painted - plain).max() <= 0.51
+    generated = generator.generate(faces, windows)
+    assert np.abs(generated - plain).max() <= 0.51
     assert plain.std() > 5  # it is a picture, not one colour
 
 
@@ -66,9 +66,9 @@ def test_half_precision_is_used_where_the_weights_bear_it(checkpoint: Path, gene
     half = TorchGenerator(checkpoint, Machine(), Wav2LipOptions(batch_size=2))
     assert half.dtype == torch.bfloat16
     faces, windows = _inputs(2, 96)
-    painted, full = half.generate(faces, windows), generator.generate(faces, windows)
-    assert np.abs(painted.astype(int) - full).max() <= 8
-    assert np.array_equal(half.generate(faces[::-1], windows[::-1])[::-1], painted)
+    generated, full = half.generate(faces, windows), generator.generate(faces, windows)
+    assert np.abs(generated.astype(int) - full).max() <= 8
+    assert np.array_equal(half.generate(faces[::-1], windows[::-1])[::-1], generated)
 
 
 def test_half_precision_is_refused_where_the_weights_do_not_bear_it(tmp_path: Path) -> None:
@@ -106,9 +106,9 @@ def test_exports_are_called_by_their_shapes(tmp_path: Path, changes: dict[str, A
     assert isinstance(generator, OnnxGenerator)
     assert generator.size == 16
     faces, windows = _inputs(3, 16)
-    painted = generator.generate(faces, windows)
-    assert np.abs(painted.astype(int) - onnx_result(faces, windows)).max() <= 1
-    assert np.array_equal(generator.generate(faces[1:2], windows[1:2]), painted[1:2])
+    generated = generator.generate(faces, windows)
+    assert np.abs(generated.astype(int) - onnx_result(faces, windows)).max() <= 1
+    assert np.array_equal(generator.generate(faces[1:2], windows[1:2]), generated[1:2])
 
 
 @pytest.mark.parametrize("changes", [{"mel_bands": 64}, {"channels": 4}, {"height": 32}])
@@ -142,9 +142,9 @@ def test_a_gpu_paints_what_the_cpu_paints(checkpoint: Path, generator: TorchGene
     faces, windows = _inputs(7, 96)
     expected = generator.generate(faces, windows).astype(int)
     on_gpu = TorchGenerator(checkpoint, Machine("cuda"), FULL)
-    painted = on_gpu.generate(faces, windows)
-    assert np.abs(painted - expected).max() <= 1
-    assert np.array_equal(on_gpu.generate(faces[::-1], windows[::-1])[::-1], painted)
+    generated = on_gpu.generate(faces, windows)
+    assert np.abs(generated - expected).max() <= 1
+    assert np.array_equal(on_gpu.generate(faces[::-1], windows[::-1])[::-1], generated)
 
 
 @pytest.mark.needs_cuda

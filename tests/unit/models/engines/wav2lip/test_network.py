@@ -26,8 +26,8 @@ def test_the_published_network_is_met(reference: Callable[[str], Any], size: Siz
 
     def difference() -> float:
         with torch.inference_mode():
-            painted: Tensor = network(mel, face_input(faces))
-        return float(np.abs(painted[:, :, ::step, ::step].numpy() - stored["out"]).max())
+            generated: Tensor = network(mel, face_input(faces))
+        return float(np.abs(generated[:, :, ::step, ::step].numpy() - stored["out"]).max())
 
     assert difference() <= 1e-4
     fold_batch_norm(network)

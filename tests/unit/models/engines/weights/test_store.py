@@ -84,7 +84,7 @@ def test_the_same_file_again_is_nothing_new(store: WeightsStore, tmp_path: Path)
     entry = store.add(source)
     inode = store.path_of(entry).stat().st_ino
     assert store.add(source) == entry
-    assert store.path_of(entry).stat().st_ino == inode, "whoever reads it is not disturbed"
+    assert store.path_of(entry).stat().st_ino == inode, "readers are not disturbed"
 
 
 def test_another_file_of_a_role_is_refused(store: WeightsStore, tmp_path: Path) -> None:

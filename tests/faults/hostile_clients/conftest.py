@@ -1,4 +1,4 @@
-"""One service for everything that strangers try: whatever they do, it has to serve the next ones."""
+"""One service for all hostile clients: whatever they do, it must keep serving others."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def upload_pause_s() -> float:
 @pytest.fixture(scope="package")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder of the service."""
-    return tmp_path_factory.mktemp("strangers") / "data"
+    return tmp_path_factory.mktemp("hostile_clients") / "data"
 
 
 @pytest.fixture(scope="package")
 def service(data_dir: Path, upload_pause_s: float) -> Iterator[ServiceProcess]:
-    """The service that strangers meet."""
+    """The service under attack."""
     config = config_with(data_dir.parent, jobs={"max_running_jobs": 2}, limits={"max_upload_pause_s": upload_pause_s})
-    # The tests turn Ray's token off; strangers meet a service that has it on.
+    # The tests turn Ray's token off; hostile clients attack a service that has it on.
     with served(data_dir, config, inside=("env", "--unset=RAY_AUTH_MODE")) as service:
         yield service
 

@@ -1,0 +1,1 @@
+"""Attacks of hostile clients on a service that anybody can reach."""

@@ -1,1 +1,0 @@
-"""What strangers try against a service that everybody reaches."""
