@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,8 @@ import typer
 
 from cli.local_service import service_at
 from cli.terminal import SERVER_VARIABLES, one_line_errors
-from cluster.batch_options import Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
+from cluster.batch_options import INVALID_MANIFEST, Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
+from errors import InputError
 from lipwright_client import AsyncLipwright, RetryPolicy
 
 _MAX_FULL_S = 24 * 3600.0  # how long to retry while the service is full
@@ -31,7 +33,8 @@ def batch(
 ) -> None:
     """Render all unfinished pairs of MANIFEST.
 
-    Prints one JSON line per pair. The exit status is 0 if all pairs succeeded.
+    Prints one JSON line per pair. The exit status is 0 if all pairs succeeded, 1 if some failed, 2 if the manifest
+    cannot be used.
     """
     from cluster.batch_over_http import HttpRenderer
     from cluster.batch_record import open_record, record_path
@@ -40,7 +43,11 @@ def batch(
     from cluster.manifest import read_manifest
 
     with one_line_errors():
-        pairs = read_manifest(manifest, out)
+        try:
+            pairs = read_manifest(manifest, out)
+        except InputError as error:
+            print(error, file=sys.stderr)
+            raise typer.Exit(INVALID_MANIFEST) from None
         with open_record(record or record_path(manifest, out)) as known, service_at(server, data_dir) as url:
 
             async def run() -> int:

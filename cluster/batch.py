@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from cluster.application import RunningApplication, running_application
-from cluster.batch_options import Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
+from cluster.batch_options import INVALID_MANIFEST, Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
 from cluster.batch_record import BatchRecord, next_name, open_record, record_path
 from cluster.batch_report import run_and_print
 from cluster.batch_run import Batch, BatchLimits, Outcome
@@ -32,7 +32,6 @@ from storage.state import open_store
 
 _POLL_S = 10.0  # timeout of one wait for a change of a job
 _FULL_S = 2.0  # wait before a retry when the queue is full
-_WRONG_MANIFEST = 2  # exit status
 _PIECE_BYTES = 1 << 20
 
 
@@ -134,7 +133,7 @@ def main(
             num_failed = asyncio.run(_run(application, known, pairs, limits, retry_failed))
     except LipwrightError as error:
         print(error, file=sys.stderr)
-        raise SystemExit(_WRONG_MANIFEST if isinstance(error, InputError) else 1) from None
+        raise SystemExit(INVALID_MANIFEST if isinstance(error, InputError) else 1) from None
     raise SystemExit(1 if num_failed else 0)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+INVALID_MANIFEST: Final = 2
+"""Exit status: the manifest cannot be used; standard error has one complaint per line."""
 
 Manifest = Annotated[Path, typer.Argument(help='JSON lines: {"video": ..., "audio": ..., "out": ...}')]
 Out = Annotated[Path | None, typer.Option(help="Folder for relative result paths. Default: the manifest's folder.")]

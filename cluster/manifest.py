@@ -101,4 +101,5 @@ def _message(detail: dict[str, object]) -> str:
     """Return a pydantic error as `field: message`."""
     location = detail["loc"]
     field = ".".join(str(part) for part in location) if isinstance(location, tuple) else ""
-    return f"{field}: {detail['msg']}" if field else str(detail["msg"])
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message

@@ -19,6 +19,7 @@ from doctor.labels import check_labels
 from doctor.machine import available_memory_bytes, file_system, num_cpus
 from doctor.media_checks import check_decoders, check_encoders, check_sandbox
 from doctor.planned_service import DoctorOptions, PlannedService, plan_service
+from doctor.ray_agent import AGENT_PORT, check_agent_port, num_rays_on
 from doctor.resources import (
     check_cpus,
     check_memory,
@@ -85,6 +86,7 @@ def _of_this_machine(plan: PlannedService) -> Mapping[str, _Check]:
         "API keys": lambda: check_keys(plan.host, open_keys(pipeline.state, data_dir).list(), pipeline.access),
         "Labels": lambda: check_labels(pipeline.labels, data_dir, datetime.now(UTC)),
         "Decoder sandbox": lambda: check_sandbox(pipeline.decoder),
+        "Ray agent port": lambda: check_agent_port(AGENT_PORT, num_rays_on(AGENT_PORT)),
         "Ray token": lambda: check_token(os.environ, Path.home()),
     }
 

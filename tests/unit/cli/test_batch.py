@@ -83,9 +83,24 @@ def test_a_job_that_was_begun_is_gone_on_with(service: MemoryService, url: str, 
     assert {reports[line]["job_id"] for line in (1, 3)} == {request.job_id for request in service.requests}
 
 
-def test_a_manifest_that_cannot_be_used_ends_in_one_line(url: str, manifest: Path) -> None:
+def test_a_manifest_that_cannot_be_used_ends_with_2_and_a_line_per_complaint(
+    service: MemoryService, url: str, manifest: Path
+) -> None:
     (manifest.parent / "a.wav").unlink()
+    with manifest.open("a") as file:
+        file.write('\n{"video": 3}\n{not json\n')
     done = _run(manifest, url)
-    assert done.exit_code == 1
-    assert done.stderr.startswith("error: input_invalid: ")
-    assert "does not exist or is not a file" in done.stderr
+    assert (done.exit_code, done.stdout) == (2, "")
+    missing = f"audio: {manifest.parent / 'a.wav'} does not exist or is not a file"
+    first, second, third, *others = done.stderr.splitlines()
+    assert (first, second, third) == tuple(f"{manifest}:{line}: {missing}" for line in (1, 2, 3))
+    assert f"{manifest}:4: video: expected a path or a URL, found 3" in others
+    assert f"{manifest}:4: out: Field required" in others
+    assert others[-1].startswith(f"{manifest}:5: Invalid JSON")
+    assert not service.requests
+
+
+def test_a_manifest_that_is_missing_ends_with_2(url: str, tmp_path: Path) -> None:
+    done = _run(tmp_path / "none.jsonl", url)
+    assert done.exit_code == 2
+    assert "none.jsonl" in done.stderr and "Traceback" not in done.output

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -22,10 +25,12 @@ from doctor.files import check_cache, check_files
 from doctor.labels import check_labels
 from doctor.media_checks import check_decoders, check_encoders, check_sandbox
 from doctor.planned_service import DoctorOptions, plan_service
+from doctor.ray_agent import check_agent_port, num_rays_on
 from doctor.software import check_clock, check_onnxruntime, check_packages, check_python
 from doctor.state import check_state
 from doctor.weights import check_weights
 from errors import ConfigError
+from launch.port import free_port
 from media.labels.credentials import load_credentials
 from models.weights import FOLDER
 from tests.postgres import PostgresServer
@@ -285,3 +290,54 @@ def test_the_cache_has_room(tmp_path: Path) -> None:
         bucket = BucketConfig(cache_dir=tmp_path, max_cache_bytes=max_bytes)
         result = check_cache(PipelineConfig(data_dir=tmp_path, files="s3://b", bucket=bucket))
         assert result.status is status
+
+
+# Ray's agent
+
+
+_LISTENER = """
+import socket, sys
+with socket.create_server(("127.0.0.1", 0)) as server:
+    print(server.getsockname()[1], flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def _listener(name: str) -> Iterator[int]:
+    """The port of a process of this name, which listens on loopback."""
+    command = [name, "-c", _LISTENER]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, executable=sys.executable, text=True, stdin=pipe, stdout=pipe) as process:
+        assert process.stdin is not None and process.stdout is not None
+        yield int(process.stdout.readline())
+        process.stdin.close()
+
+
+def test_the_port_of_rays_agent_is_free_or_its_own() -> None:
+    with _listener("ray::DashboardAgent") as port:
+        one = check_agent_port(port, 1)
+        assert one.status is Status.OK and "a second one on this machine needs --dashboard-agent" in one.found
+        two = check_agent_port(port, 2)
+        assert _is_mended(two, Status.WARNING) and "in use by one of 2 Rays" in two.found
+        assert "--dashboard-agent-listen-port=PORT" in two.fix
+    assert check_agent_port(port, 0).found == f"{port} is free"
+
+
+def test_the_port_of_rays_agent_is_taken_by_another_program() -> None:
+    with _listener("/opt/other-program") as port:
+        result = check_agent_port(port, 1)
+    assert _is_mended(result, Status.WARNING)
+    assert "in use by /opt/other-program (process" in result.found and "No available agent" in result.found
+
+
+def test_rays_that_use_a_port_are_counted() -> None:
+    port = free_port()
+    agent = f"python -u agent.py --listen-port={port} --temp-dir=/tmp/ray"
+    command = ["/ray/raylet/raylet", "-c", "input()", f"--dashboard_agent_command={agent}"]
+    with subprocess.Popen(command, executable=sys.executable, stdin=subprocess.PIPE) as process:
+        while not (count := num_rays_on(port)) and process.poll() is None:  # until it has its command line
+            time.sleep(0.01)
+        assert (count, num_rays_on(port // 10)) == (1, 0)
+        process.communicate(b"\n")
+    assert num_rays_on(port) == 0

@@ -32,7 +32,7 @@ def test_it_looks_at_everything_and_writes_nothing(repo_root: Path, tmp_path: Pa
     assert time.monotonic() - start < MAX_SECONDS
     results = _found(done)
     assert {"Python", "Packages", "Weights", "Encoders", "Decoders", "CPU", "Memory", "GPU"} <= results.keys()
-    assert {"Shared memory", "Object store", "Data folder", "Disk", "HTTP port", "API keys"} <= results.keys()
+    assert {"Shared memory", "Object store", "Data folder", "Disk", "HTTP port", "Ray agent port"} <= results.keys()
     assert all(set(result) == {"check", "status", "found", "expected", "mend"} for result in results.values())
     assert not data_dir.exists()
 
