@@ -31,7 +31,7 @@ _LONGEST_S: Final = 400.0  # ten minutes of sound are rendered meanwhile
 FINAL: Final = ("succeeded", "failed", "cancelled")
 _LEAKS: Final = re.compile(r"Traceback|File \"|root:.:0|/uploads/|[<>]|\[Errno")
 _OURS: Final = re.compile(
-    r"(uploads|jobs|avatars)(/[0-9a-f]{32}(/.*)?)?|jobs\.sqlite3(-wal|-shm)?|service\.lock"
+    r"(uploads|jobs|avatars)(/[0-9a-f]{32}(/.*)?)?|jobs\.sqlite3(-wal|-shm)?|service\.(lock|log(\.1)?)"
     r"|labels(/TEST-not-trusted\.pem)?"
 )
 

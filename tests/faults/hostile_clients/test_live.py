@@ -172,7 +172,7 @@ def test_a_client_that_shows_nothing_is_sent_little_and_closed(service: ServiceP
         while viewer.close_code is None and time.monotonic() < deadline:
             time.sleep(0.1)
         assert viewer.close_code == 1008
-        assert "not shown" in viewer.of("session.ended")[0]["message"]
+        assert "too slow" in viewer.of("session.ended")[0]["message"]
         assert viewer.of("session.fragment")[-1]["start_seconds"] < viewer.shown_seconds + 4
 
 
