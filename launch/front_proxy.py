@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from errors import ConfigError
-from net.access_rule import FRONT_HEADER
+from net.access_rule import CALLER_HEADER, FRONT_HEADER
 
 _MAX_HEAD_BYTES: Final = 16 * 1024  # nginx and httpd limit each line to 8 KiB
 _BUFFER_BYTES: Final = 64 * 1024  # two per connection that transfers data
@@ -39,11 +39,18 @@ _STOP_S: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 _MAX_QUICK: Final = 64  # concurrent requests without body or stream, so /healthz waits behind at most these
-_MAX_LONG: Final = 256  # uploads and videos
+# Uploads and downloads have separate slots. A caller has `_SHARE` of each; all callers compete for the spare slots.
+_MAX_UPLOADS: Final = 384
+_MAX_DOWNLOADS: Final = 384
+_SHARE: Final = 128
+_MAX_SPARE: Final = 128
+_KNOWN_FOR: Final = "24h"  # how long credentials count as known after the service last accepted them
 _MAX_FOLLOWERS: Final = 256
+_MAX_NEW_FOLLOWERS: Final = 64  # event streams of callers that are not known yet
 _MAX_LIVE: Final = 64  # WebSockets; the service limits the sessions
 _LIVE_BYTES_PER_S: Final = 1024 * 1024  # per WebSocket: twenty times the rate of speech at 24 kHz
-_NEW_FOLLOWERS_PER_S: Final = 20  # each takes 10 ms in Serve
+_FOLLOWERS_PER_S: Final = 20  # each takes 10 ms in Serve
+_NEW_FOLLOWERS_PER_S: Final = 10
 _QUEUE_S: Final = 20
 _TOO_LARGE: Final = "head_too_large"
 # The proxy's own responses have the format of `api.problem`, except 400 and 408, whose bodies HAProxy fixes.
@@ -51,7 +58,7 @@ _ANSWERS: Final = {
     "431": (
         "431 Request Header Fields Too Large",
         _TOO_LARGE,
-        f"Headers are limited to {_MAX_HEAD_BYTES} bytes.",
+        f"Request line and headers are limited to {_MAX_HEAD_BYTES} bytes.",
     ),
     "404": ("404 Not Found", "not_found", "This path does not exist."),
     "busy": ("503 Service Unavailable", "busy", "Too many event streams. Poll GET /v1/jobs/ID instead."),
@@ -140,11 +147,18 @@ class FrontProxy:
                 front_header=FRONT_HEADER,
                 queue_s=_QUEUE_S,
                 max_quick=_MAX_QUICK,
-                max_long=_MAX_LONG,
+                max_uploads=_MAX_UPLOADS,
+                max_downloads=_MAX_DOWNLOADS,
+                share=_SHARE,
+                max_spare=_MAX_SPARE,
+                caller_header=CALLER_HEADER,
+                known_for=_KNOWN_FOR,
                 max_followers=_MAX_FOLLOWERS,
+                max_new_followers=_MAX_NEW_FOLLOWERS,
                 max_live=_MAX_LIVE,
                 live_bytes_per_s=_LIVE_BYTES_PER_S,
-                new_followers=_NEW_FOLLOWERS_PER_S,
+                followers_per_s=_FOLLOWERS_PER_S,
+                new_followers_per_s=_NEW_FOLLOWERS_PER_S,
                 serve=f"serve 127.0.0.1:{self._serve_port}",
             ),
             encoding="utf-8",
@@ -194,7 +208,9 @@ frontend callers
     acl is_here src 127.0.0.0/8 ::1
     tcp-request connection track-sc0 src unless is_here
     tcp-request connection reject if {{ sc0_conn_cur gt {max_per_address} }}
-    http-request return status 431 errorfile {folder}/431.http if {{ req.hdrs,length gt {max_head_bytes} }}
+    http-request set-var(txn.target_bytes) url,length
+    http-request set-var(txn.head_bytes) req.hdrs,length,add(txn.target_bytes)
+    http-request return status 431 errorfile {folder}/431.http if {{ var(txn.head_bytes) -m int gt {max_head_bytes} }}
     http-request del-header x-request-disconnect-disabled
     http-request del-header x-request-timeout-seconds
     http-request set-header {front_header} "%[src] %[req.ver]"
@@ -202,20 +218,43 @@ frontend callers
     http-request del-header sec-websocket-extensions if is_live
     http-request set-header x-request-timeout-seconds 0 if is_live
     http-request return status 503 errorfile {folder}/live.http if is_live {{ be_conn(live) ge {max_live} }}
-    acl is_follower path_end /events
+    # The service names the caller of each request that it authenticated; `known_callers` maps credentials to callers.
+    # Other callers are told apart by address.
+    http-request set-var-fmt(txn.credentials) "%[src] %[req.fhdr(authorization)] %[req.fhdr(x-api-key)]"
+    http-request set-var-fmt(txn.credentials) "%[var(txn.credentials)] %[req.fhdr(cookie)]"
+    http-request set-var(txn.credentials) var(txn.credentials),sha2(256),hex
+    acl is_known var(txn.credentials),in_table(known_callers)
+    http-request set-var(txn.key) var(txn.credentials),table_gpt0(known_callers)
+    http-request set-var-fmt(txn.caller) "%[src]"
+    http-request set-var-fmt(txn.caller) "%[var(txn.key)]" if {{ var(txn.key) -m int gt 0 }}
+    http-response track-sc2 var(txn.credentials) table known_callers if {{ res.hdr({caller_header}) -m found }}
+    http-response sc-set-gpt0(2) res.hdr({caller_header}),xxh32 if {{ res.hdr({caller_header}) -m len gt 1 }}
+    http-response del-header {caller_header}
+    acl is_get method GET
+    acl is_events path_reg ^/v1/jobs/[^/]+/events$
     acl are_many be_conn(followers) ge {max_followers}
-    acl are_many be_sess_rate(followers) ge {new_followers}
-    acl is_long path_end /video
-    acl is_long path_beg /static-offline-docs/
-    acl is_long req.hdr_cnt(content-length) gt 0
-    acl is_long req.hdr_cnt(transfer-encoding) gt 0
+    acl are_many be_sess_rate(followers) ge {followers_per_s}
+    acl are_many_new be_conn(new_followers) ge {max_new_followers}
+    acl are_many_new be_sess_rate(new_followers) ge {new_followers_per_s}
+    acl is_upload req.hdr_cnt(content-length) gt 0
+    acl is_upload req.hdr_cnt(transfer-encoding) gt 0
+    acl is_download path_end /video /source /content
+    acl is_download path_beg /static-offline-docs/ /easy/download
+    http-request track-sc1 var(txn.caller) table uploads if is_upload
+    http-request track-sc1 var(txn.caller) table downloads if is_download !is_upload
+    acl is_over_share sc1_conn_cur gt {share}
     # No path of ours contains "%": an escaped spelling of a path would bypass these rules.
     http-request return status 404 errorfile {folder}/404.http if {{ path -m sub % }}
-    http-request return status 503 errorfile {folder}/busy.http if is_follower are_many
+    http-request return status 503 errorfile {folder}/busy.http if is_get is_events is_known are_many
+    http-request return status 503 errorfile {folder}/busy.http if is_get is_events !is_known are_many_new
     use_backend health if {{ path /healthz /readyz }}
     use_backend live if is_live
-    use_backend followers if is_follower
-    use_backend long if is_long
+    use_backend followers if is_get is_events is_known
+    use_backend new_followers if is_get is_events
+    use_backend spare_uploads if is_upload is_over_share
+    use_backend uploads if is_upload
+    use_backend spare_downloads if is_download is_over_share
+    use_backend downloads if is_download
     default_backend quick
 
 # Slow and fast requests have separate queues, and health checks do not queue at all.
@@ -223,6 +262,10 @@ backend health
     server {serve} maxconn {max_quick}
 backend followers
     server {serve}
+backend new_followers
+    server {serve}
+backend known_callers
+    stick-table type string len 64 size 100k expire {known_for} store gpt0
 # A WebSocket lives as long as its session, which has its own limits; Serve's timeout is for responses. Bandwidth is
 # limited here because nothing behind does it. Compression is off because it would bypass the limit.
 backend live
@@ -230,9 +273,20 @@ backend live
     http-request set-bandwidth-limit from-caller
     timeout tunnel {idle_s}s
     server {serve} maxconn {max_live}
-backend long
+backend uploads
+    stick-table type string len 48 size 100k expire 2m store conn_cur
     timeout queue {queue_s}s
-    server {serve} maxconn {max_long}
+    server {serve} maxconn {max_uploads}
+backend spare_uploads
+    timeout queue {queue_s}s
+    server {serve} maxconn {max_spare}
+backend downloads
+    stick-table type string len 48 size 100k expire 2m store conn_cur
+    timeout queue {queue_s}s
+    server {serve} maxconn {max_downloads}
+backend spare_downloads
+    timeout queue {queue_s}s
+    server {serve} maxconn {max_spare}
 backend quick
     timeout queue {queue_s}s
     server {serve} maxconn {max_quick}

@@ -4,16 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import Context
 
 from fastapi import Request
 
 from api.forms.uploads import drain
-from errors import LipwrightError, StageTimeoutError
+from errors import BusyError, LipwrightError, StageTimeoutError
 from jobs.admission import Admission, AdmitRequest
 from jobs.ports import JobService
+
+_RETRY_AFTER_S = 5.0
+
+
+class CallerSlots:
+    """A number of slots for each API key, in one Ingress replica.
+
+    Args:
+        max_per_caller: Slots per key; all callers without a key count as one.
+    """
+
+    def __init__(self, max_per_caller: int) -> None:
+        self._max_per_caller = max_per_caller
+        self._num_taken: Counter[str | None] = Counter()
+
+    @contextmanager
+    def take(self, owner: str | None) -> Iterator[None]:
+        """Take a slot for the block.
+
+        Raises:
+            BusyError: All slots of the owner are taken.
+        """
+        if self._num_taken[owner] >= self._max_per_caller:
+            raise BusyError(
+                f"Too many requests that repeat an idempotency key: at most {self._max_per_caller} at a time are "
+                "compared for an API key.",
+                _RETRY_AFTER_S,
+            )
+        self._num_taken[owner] += 1
+        try:
+            yield
+        finally:
+            self._num_taken[owner] -= 1
+            if not self._num_taken[owner]:
+                del self._num_taken[owner]
 
 
 class Admissions:

@@ -11,7 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel
 
 from api.access import caller_of
-from api.forms.admissions import Admissions, upload_timeout
+from api.forms.admissions import Admissions, CallerSlots, upload_timeout
 from api.forms.body_stream import BodyGrant, BodyStream, ByteLimit, UploadPace
 from api.forms.form_parts import Parts
 from api.forms.form_schema import shape_of, validated
@@ -33,6 +33,7 @@ from storage.upload_target import HashOnlyTarget
 IDEMPOTENCY_KEY = "Idempotency-Key"
 """Request header: repeating a request with the same key returns the same job."""
 _MAX_KEY_CHARS = 200
+_MAX_COMPARISONS = 16  # per API key; nothing else bounds them, because a repeated request takes no place in the queue
 
 _NOT_FETCHED = UploadedFile(key="", sha256="", num_bytes=0, label="")
 
@@ -51,6 +52,7 @@ class FormReceiver:
         self._speech_format = config.tts.response_format
         self._urls = UrlInputs(SsrfGuard(config.network), files)
         self._admissions = Admissions(service)
+        self._comparisons = CallerSlots(_MAX_COMPARISONS)
 
     @asynccontextmanager
     async def admit(self, request: Request, kind: type[BaseModel], key: str | None = None) -> AsyncIterator[Admission]:
@@ -129,6 +131,7 @@ class FormReceiver:
             KeyReuseError: The request is a different one.
             InputError: The body is invalid.
             StageTimeoutError: The body arrives too slowly.
+            BusyError: Too many requests of the same caller are being compared.
         """
         assert admission.job is not None
         if admission.job.request_digest is None:
@@ -136,9 +139,10 @@ class FormReceiver:
             return admission.job
         max_bytes = min(self._max_file_bytes, admission.max_bytes)
         try:
-            async with upload_timeout(admission.timeout_s):
-                body = BodyStream(request, UploadPace.of(self._limits), ByteLimit(admission.max_bytes))
-                parts = await receive_form(body, shape_of(kind), HashOnlyTarget(), max_bytes, self._urls.check)
+            with self._comparisons.take(caller_of(request).owner):
+                async with upload_timeout(admission.timeout_s):
+                    body = BodyStream(request, UploadPace.of(self._limits), ByteLimit(admission.max_bytes))
+                    parts = await receive_form(body, shape_of(kind), HashOnlyTarget(), max_bytes, self._urls.check)
         except LipwrightError:
             await drain(request)
             raise
