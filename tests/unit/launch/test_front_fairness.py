@@ -100,9 +100,7 @@ def test_callers_without_a_key_take_no_event_streams(fronted: Fronted) -> None:
     assert set(refused) <= {401, 503} and refused[401] > 2 * NUM_STREAMS, refused
 
 
-def test_one_key_does_not_take_the_upload_slots_of_others(
-    fronted: Fronted, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_key_does_not_take_the_upload_slots_of_others(fronted: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"_MAX_UPLOADS": 8, "_SHARE": 4, "_MAX_SPARE": 2, "_QUEUE_S": 2}.items():
         monkeypatch.setattr(front_proxy, name, value)
     (_, first), (_, second) = fronted.new_key("one"), fronted.new_key("two")
