@@ -50,7 +50,7 @@ def _slow_repeat(url: str, key: str) -> socket.socket:
     """A connection that announces the body of a repeated request and sends a part of it."""
     line = socket.create_connection(("127.0.0.1", urlsplit(url).port or 0), timeout=30)
     line.sendall(
-        f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\nIdempotency-Key: {KEY['Idempotency-Key']}\r\n"
+        f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\nIdempotency-Key: k\r\n"
         "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 200000\r\n\r\n--b\r\n".encode()
     )
     return line
