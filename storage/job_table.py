@@ -37,7 +37,7 @@ _NOT_STORED = {"queue_position", "callback"}
 _UNFINISHED = (JobStatus.QUEUED.value, JobStatus.RUNNING.value)
 # Higher priority first; within a priority, round-robin over owners: the turn of a job counts its owner's running jobs
 # and those waiting before it; among equal turns the owner whose last start is longest ago comes first. So an owner with
-# a hundred jobs delays another's first job by no more than the jobs that already run.
+# a hundred jobs delays another's first job only by the jobs that already run.
 # The cost depends on waiting and running jobs only, not on the thousands that may have ended.
 _QUEUE = """
     WITH waiting AS (

@@ -104,8 +104,8 @@ class HealthProbe:
     def bound(self, promised_s: float) -> float:
         """What p99 has to stay under: what is promised of a machine that does nothing else, and the machine's doing.
 
-        The bystander's longest answer counts: it waits at other moments than the service, and in some seconds there is
-        one such moment.
+        The bystander's longest answer counts: it waits at other times than the service, and only in some seconds
+        does it wait at all.
 
         Args:
             promised_s: p99 where nothing else runs.

@@ -26,7 +26,7 @@ export class History {
     this.lookLater();
   }
 
-  /** Look again in a moment if there is something to come. */
+  /** Poll again later if a job is unfinished. */
   lookLater() {
     if (this.timer || document.hidden || this.jobs.every(isFinal)) return;
     this.timer = setTimeout(() => {

@@ -104,7 +104,7 @@ def test_a_body_holds_what_is_here_and_a_little_more(bench: Bench) -> None:
     assert (idle.max_bytes, idle.granted_bytes, bench.admission.state().num_bytes) == (90 * MIB, 32 * MIB, 32 * MIB)
     large = bench.admission.admit(asking(60 * MIB))
     assert bench.admission.extend(large.id, 25 * MIB) == 57 * MIB
-    assert bench.admission.extend(large.id, 50 * MIB) == 60 * MIB, "no more than it said"
+    assert bench.admission.extend(large.id, 50 * MIB) == 60 * MIB, "at most what it declared"
     assert bench.admission.state().num_bytes == 92 * MIB
     with pytest.raises(CapacityError, match=f"{57 * MIB} more than {60 * MIB}"):
         bench.admission.extend(idle.id, 25 * MIB)
