@@ -31,7 +31,7 @@ class LocalCluster:
     """Nodes that are `ray start --block`, each in a session of its own, with a token of their own."""
 
     def __init__(self, folder: Path, repo_root: Path, metrics_period_s: float = 10.0) -> None:
-        """`metrics_period_s` is the period of the metrics for Serve's autoscaler; ten seconds by default, as Ray has it."""
+        """`metrics_period_s` is the period of the metrics for Serve's autoscaler; Ray's default is ten seconds."""
         self._folder = folder
         # Ray's sockets lie there, and the path of a socket is at most 107 bytes long; moved to `folder` at the end.
         self._ray_folder = Path(tempfile.mkdtemp(prefix="ray-"))
