@@ -223,7 +223,7 @@ class HeygemConfig(_Frozen):
         None,
         description="Directory that HeyGem's container mounts at `container_root`. Input paths are resolved in it, "
         "bare names in its `temp`, and results are copied there. Without it only URLs are accepted and nothing is "
-        "copied. Everyone who may use the service may name any file in it.",
+        "copied. Everyone who may use the service may name any file in it. Not used while there are several API keys.",
     )
     container_root: str = Field("/code/data", pattern="^/", description="Prefix of clients' absolute paths for `root`.")
     strict: bool = Field(

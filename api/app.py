@@ -60,7 +60,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     if live is not None and config.live.has_sessions:
         app.include_router(LiveRoutes(config.live, live, tts_service(config.tts)).router())
     if config.heygem.enabled:
-        for router in heygem_routers(service, files, config):
+        for router in heygem_routers(service, files, config, keys):
             app.include_router(router, dependencies=API_KEY)
     if config.gradio.enabled:
         mount_gradio(app, config)

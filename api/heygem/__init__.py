@@ -10,8 +10,11 @@ from api.tts.service import tts_service
 from config import PipelineConfig
 from jobs.ports import JobService
 from storage.file_store import FileStore
+from storage.key_ring import KeyRing
 
 
-def heygem_routers(service: JobService, files: FileStore, config: PipelineConfig) -> tuple[APIRouter, ...]:
+def heygem_routers(
+    service: JobService, files: FileStore, config: PipelineConfig, keys: KeyRing
+) -> tuple[APIRouter, ...]:
     """Return the routers of HeyGem's API."""
-    return HeygemRoutes(service, files, config).router(), HeygemVoiceRoutes(tts_service(config.tts)).router()
+    return HeygemRoutes(service, files, config, keys).router(), HeygemVoiceRoutes(tts_service(config.tts)).router()

@@ -1,7 +1,8 @@
 """The data folder shared with HeyGem clients: inputs are read from it, results are copied to it.
 
 It is `/code/data` in HeyGem's container. Relative names are resolved in its `temp` folder; absolute ones start with the
-container's path. Names and symbolic links must not lead outside.
+container's path. Names and symbolic links must not lead outside. Its files cannot be told apart by owner, so it is not
+used while there are several API keys.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
@@ -26,19 +27,28 @@ class DataRoot:
     Args:
         root: The folder.
         container_root: Its path in the client's view.
+        num_keys: Returns the current number of API keys.
     """
 
-    def __init__(self, root: Path, container_root: str) -> None:
+    def __init__(self, root: Path, container_root: str, num_keys: Callable[[], int] = lambda: 0) -> None:
         self._root = Path(os.path.realpath(root))
         self._names = (PurePosixPath(container_root), PurePosixPath(root), PurePosixPath(self._root))
+        self._num_keys = num_keys
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether callers with different API keys could use the folder; then nobody can."""
+        return self._num_keys() > 1
 
     def open(self, name: str) -> BinaryIO:
         """Open the file with a client's `name`. Blocking.
 
         Raises:
-            UrlRefusedError: The path is outside the folder.
+            UrlRefusedError: The path is outside the folder, or there are several API keys.
             InputError: The file does not exist.
         """
+        if self.is_shared:
+            raise UrlRefusedError("expected an http(s) URL: the data root is not used with more than one API key.")
         inner = self._inner(name)
         try:
             return os.fdopen(_open_beneath(self._root, inner.parts), "rb")

@@ -26,6 +26,7 @@ from jobs.job_request import JobRequestBuilder
 from jobs.ports import JobService
 from storage.file_keys import result_key
 from storage.file_store import FileStore
+from storage.key_ring import KeyRing
 from storage.records import JobRecord, JobStatus
 
 logger = logging.getLogger(__name__)
@@ -38,14 +39,14 @@ _BODY_S = 60.0
 class HeygemRoutes:
     """Handlers of /easy/*."""
 
-    def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
-        settings = config.heygem
+    def __init__(self, service: JobService, files: FileStore, config: PipelineConfig, keys: KeyRing) -> None:
+        settings, root = config.heygem, config.heygem.root
         self._service = service
         self._files = files
         self._is_strict = settings.strict
         self._requests = JobRequestBuilder(config.engine)
         self._super_resolution_engine = settings.super_resolution_engine
-        self._root = None if settings.root is None else DataRoot(settings.root, settings.container_root)
+        self._root = None if root is None else DataRoot(root, settings.container_root, lambda: len(keys.list()))
         self._inputs = HeygemInputs(service, files, config, self._root)
         self._arriving: set[tuple[str | None, str]] = set()
         self._one_at_a_time = asyncio.Lock()
@@ -154,6 +155,9 @@ class HeygemRoutes:
         return envelope(Code.OK, task_of(job, code), msg="")
 
     def _keep_result(self, root: DataRoot, code: str, job_id: str) -> None:
+        if root.is_shared:
+            logger.warning("/easy/query: job %s: result not copied to heygem.root: there are several API keys", job_id)
+            return
         with self._files.stored.fetched(result_key(job_id)) as result:
             root.keep_result(code, result)
 

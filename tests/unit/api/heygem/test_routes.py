@@ -157,9 +157,10 @@ def test_which_job_a_code_names_survives_a_restart(tmp_path: Path) -> None:
 def test_codes_of_other_keys_are_unknown(tmp_path: Path) -> None:
     with heygem_service(tmp_path) as service:
         keys = FileKeyRing(service.service.files.root)
-        (_, one), (_, other) = keys.add("one"), keys.add("other")
+        _, one = keys.add("one")
         service.http.headers["X-API-Key"] = one
         service.submit()
+        _, other = keys.add("other")
         assert service.task()["status"] == 1
         service.http.headers["X-API-Key"] = other
         assert service.query()["code"] == 10004
@@ -167,6 +168,36 @@ def test_codes_of_other_keys_are_unknown(tmp_path: Path) -> None:
         assert service.http.get("/easy/download?code=task-1").status_code == 404
         del service.http.headers["X-API-Key"]
         assert service.http.get("/easy/query?code=task-1").status_code == 401
+
+
+def test_keys_do_not_meet_in_the_data_root(tmp_path: Path) -> None:
+    """Two keys with the same code; the second one also tries the result of the first as its source."""
+    with (
+        serving_web(lambda path, send: send(answer(AUDIO if "wav" in path else VIDEO))) as web,
+        heygem_service(tmp_path, LOOPBACK) as service,
+    ):
+        by_url = {"audio_url": web.url("/a.wav"), "video_url": web.url("/v.mp4")}
+        keys = FileKeyRing(service.service.files.root)
+        _, one = keys.add("one")
+        service.http.headers["X-API-Key"] = one
+        assert service.submit("same")["code"] == 10000
+        service.service.finish(service.job_id())
+        assert service.task("same")["status"] == 2
+        result = service.root / "temp" / "same-r.mp4"
+        assert result.read_bytes() == VIDEO_BYTES, "with one key, the root is used"
+        result.write_bytes(b"of the first key")
+        second, other = keys.add("other")
+        service.http.headers["X-API-Key"] = other
+        refused = service.submit("stolen", **by_url | {"video_url": "same-r.mp4"})
+        assert refused["code"] == 10002 and "more than one API key" in refused["msg"]
+        assert service.submit("same", **by_url)["code"] == 10000
+        service.service.finish(service.job_id())
+        assert service.task("same")["result"] == "/same-r.mp4"
+        assert service.http.get("/easy/download/same-r.mp4").content == VIDEO_BYTES
+        assert result.read_bytes() == b"of the first key"
+        keys.revoke(second.id)
+        service.http.headers["X-API-Key"] = one
+        assert service.submit("again")["code"] == 10000
 
 
 def test_a_full_service_is_busy(tmp_path: Path) -> None:
