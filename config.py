@@ -237,15 +237,17 @@ class HeygemConfig(_Frozen):
 
 
 class TtsConfig(_Frozen):
-    """Text to speech: an endpoint of yours, or the built-in voice of the extra `[tts]`."""
+    """Text to speech: an endpoint of yours, or the voices installed on this machine."""
 
     url: str | None = Field(
         None,
         pattern="^https?://",
         description="Base URL of a service with OpenAI's `/audio/speech`, such as http://127.0.0.1:8880/v1. Without it "
-        "the voice of the extra `[tts]` (English) is used if installed. Private addresses are allowed.",
+        "the voice of the extra `[tts]` (English) and espeak-ng are used if installed. Private addresses are allowed.",
     )
-    use_builtin: bool = Field(True, description="Whether the voice of the extra `[tts]` is used when `url` is not set.")
+    use_builtin: bool = Field(
+        True, description="Whether the voices of the extra `[tts]` and of espeak-ng are used when `url` is not set."
+    )
     api_key_env: str | None = Field(None, description="Environment variable that holds the key of that service.")
     model: str = Field("tts-1", max_length=128, description="Model requested from the service.")
     voice: str = Field("alloy", max_length=128, description="Voice of jobs that do not name one.")

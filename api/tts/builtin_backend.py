@@ -61,7 +61,9 @@ class BuiltinBackend:
         if status == hibari_process.UNKNOWN_VOICE:
             raise OptionError(f"voice: {voice!r} is not installed. GET /v1/voices lists the installed voices.")
         if status == hibari_process.NOTHING_TO_SAY:
-            raise OptionError("text: contains nothing that this voice can speak. It speaks English.")
+            raise OptionError(
+                "text: contains nothing that this voice can speak. It speaks English; GET /v1/voices lists all voices."
+            )
         if status != 0:
             raise VoiceError(f"The voice process exited with status {status}.")
 

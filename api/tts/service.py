@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import cache
-from importlib.util import find_spec
 from typing import Protocol
 
-from api.tts.builtin_backend import BUILTIN_VOICE, BuiltinBackend
+from api.tts.local_backend import LocalBackend
 from api.tts.openai_backend import OpenAIBackend
 from config import TtsConfig
 from errors import BusyError, OptionError, VoiceError
@@ -73,7 +72,7 @@ class TtsService:
         if self._backend is None:
             raise OptionError(
                 "text: this service has no voice. Send audio instead, or ask the operator to set tts.url or to "
-                "install the extra [tts]."
+                "install the extra [tts] or espeak-ng."
             )
         if len(text) > self.max_chars:
             raise OptionError(f"text: expected at most {self.max_chars} characters, found {len(text)}.")
@@ -109,9 +108,9 @@ class TtsService:
 
 @cache
 def tts_service(settings: TtsConfig) -> TtsService:
-    """Return the TTS service of this process: the configured endpoint, else the built-in voice, else none."""
+    """Return the TTS service of this process: the configured endpoint, else the voices installed here, else none."""
     if settings.url is not None:
         return TtsService(settings, OpenAIBackend(settings), settings.voice)
-    if settings.use_builtin and find_spec("hibari") is not None:
-        return TtsService(settings, BuiltinBackend(settings), BUILTIN_VOICE)
+    if settings.use_builtin and (default_voice := (local := LocalBackend(settings)).default_voice) is not None:
+        return TtsService(settings, local, default_voice)
     return TtsService(settings, None, None)

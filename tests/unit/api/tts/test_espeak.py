@@ -1,0 +1,169 @@
+"""Languages spoken by espeak-ng: the real program where it is installed, and programs in its place that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import shutil
+import sys
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.tts import local_backend
+from api.tts.espeak_backend import EspeakBackend
+from api.tts.local_backend import LocalBackend
+from api.tts.service import TtsBackend
+from config import MediaLimits, TtsConfig
+from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
+from media.probe import probe_audio
+from storage.file_keys import audio_key
+from tests.unit.api_server import MemoryService, serving
+from tests.unit.on_disk import on_disk
+
+VIDEO = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
+NI_HAO = "你好，世界。今天天气很好。"
+
+needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs the program espeak-ng")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    return MemoryService(tmp_path / "data")
+
+
+@pytest.fixture
+def http(service: MemoryService) -> Iterator[httpx.Client]:
+    pytest.importorskip("hibari", reason="needs the extra [tts]")
+    with serving(service, tts=TtsConfig()) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+        yield http
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that is found in place of espeak-ng; tests write its code."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "espeak-ng"
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    return program
+
+
+def _said(backend: TtsBackend, text: str, voice: str) -> bytes:
+    async def all_of_it() -> bytes:
+        return b"".join([piece async for piece in backend.synthesize(text, voice)])
+
+    return asyncio.run(all_of_it())
+
+
+def _error(program: Path, code: str, settings: TtsConfig) -> LipwrightError:
+    program.write_text(f"#!{sys.executable} -IS\nimport sys, time\n{code}\n")
+    with pytest.raises(LipwrightError) as caught:
+        _said(EspeakBackend(settings), "Guten Tag.", "espeak:de")
+    return caught.value
+
+
+@needs_espeak
+def test_a_job_is_spoken_in_a_language_that_the_builtin_voice_lacks(service: MemoryService, http: httpx.Client) -> None:
+    voices = http.get("/v1/voices").json()
+    assert voices["default"] == voices["voices"][0] == "heart"
+    assert {"espeak:cmn", "espeak:de", "espeak:fr-fr"} <= set(voices["voices"])
+    assert not [voice for voice in voices["voices"] if voice.startswith("espeak:en")], "the built-in voice is better"
+    job = http.post("/v1/jobs", files=VIDEO, data={"text": NI_HAO, "voice": "espeak:cmn"})
+    assert job.status_code == 202, job.text
+    sound = on_disk(service.files, audio_key(job.json()["id"]))
+    info = probe_audio(sound, MediaLimits())
+    assert (info.sample_rate, info.num_channels, 1 < info.duration_seconds < 6) == (22050, 1, True)
+    with wave.open(str(sound)) as file:  # the header has the real length
+        assert file.getnframes() * 2 == sound.stat().st_size - 44
+
+
+@needs_espeak
+def test_the_same_text_sounds_the_same_and_is_not_read_as_options_or_markup() -> None:
+    backend = EspeakBackend(TtsConfig())
+    first, second = (_said(backend, NI_HAO, "espeak:cmn") for _ in range(2))
+    assert first == second
+    options = _said(backend, "--version", "espeak:de")
+    marked = _said(backend, 'Hallo <audio src="/etc/hostname"/>', "espeak:de")
+    for sound in (options, marked):
+        with wave.open(io.BytesIO(sound)) as file:
+            assert file.getnframes() / file.getframerate() > 0.3
+
+
+@needs_espeak
+@pytest.mark.parametrize("voice", ["espeak:nonesuch", "espeak:", "espeak:../../../etc/passwd", "espeak:--help", "kim"])
+def test_only_installed_languages_are_voices(http: httpx.Client, voice: str) -> None:
+    answer = http.post("/v1/jobs", files=VIDEO, data={"text": "Hallo.", "voice": voice})
+    assert (answer.status_code, answer.json()["code"]) == (422, "option_invalid")
+    assert "is not installed. GET /v1/voices lists" in answer.json()["detail"]
+
+
+@needs_espeak
+def test_a_text_without_words_is_refused() -> None:
+    with pytest.raises(OptionError, match="nothing that this voice can speak"):
+        _said(EspeakBackend(TtsConfig()), " \n ", "espeak:de")
+
+
+@needs_espeak
+def test_without_the_builtin_voice_it_speaks_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_backend, "find_spec", lambda name: None)
+    backend = LocalBackend(TtsConfig())
+    assert backend.default_voice == "espeak:en-us"
+    assert "espeak:en-us" in asyncio.run(backend.voices())
+    assert _said(backend, "Good day.", "espeak:en-us").startswith(b"RIFF")
+
+
+def test_where_it_is_not_installed_its_voices_are_not_listed_and_the_package_is_named(
+    http: httpx.Client, fake: Path
+) -> None:
+    fake.unlink()
+    assert not [voice for voice in http.get("/v1/voices").json()["voices"] if voice.startswith("espeak")]
+    answer = http.post("/v1/jobs", files=VIDEO, data={"text": NI_HAO, "voice": "espeak:cmn"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "option_invalid")
+    assert "'espeak:cmn' needs the program espeak-ng" in answer.json()["detail"]
+    assert "Debian package espeak-ng" in answer.json()["detail"]
+
+
+def test_without_any_voice_there_is_no_default(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.unlink()
+    monkeypatch.setattr(local_backend, "find_spec", lambda name: None)
+    assert LocalBackend(TtsConfig()).default_voice is None
+
+
+def test_a_program_that_hangs_is_stopped(fake: Path) -> None:
+    error = _error(fake, "time.sleep(60)", TtsConfig(timeout_s=0.5))
+    assert isinstance(error, StageTimeoutError)
+    running = [each for each in Path("/proc").glob("[0-9]*/cmdline") if str(fake).encode() in _read(each)]
+    assert not running
+
+
+def test_a_program_that_writes_without_end_is_stopped(fake: Path) -> None:
+    error = _error(fake, "while True: sys.stdout.write('x' * 9999)", TtsConfig(max_bytes=100_000))
+    assert isinstance(error, VoiceError) and "more than 100000 bytes" in str(error)
+
+
+def test_a_program_that_crashes_is_not_the_callers_fault(fake: Path) -> None:
+    error = _error(fake, "import os; os.abort()", TtsConfig())
+    assert isinstance(error, VoiceError) and "status -6" in str(error)
+
+
+def test_the_program_has_limits_and_no_secrets(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    code = """
+import os, resource
+bounds = [resource.getrlimit(each)[1] for each in (resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_FSIZE)]
+sys.exit(0 if bounds == [7, 1 << 30, 0] and "PGPASSWORD" not in os.environ else 1)
+"""
+    error = _error(fake, code, TtsConfig(timeout_s=6.5))
+    assert isinstance(error, OptionError) and "nothing that this voice can speak" in str(error)  # status 0
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
