@@ -250,7 +250,12 @@ class TtsConfig(_Frozen):
     )
     api_key_env: str | None = Field(None, description="Environment variable that holds the key of that service.")
     model: str = Field("tts-1", max_length=128, description="Model requested from the service.")
-    voice: str = Field("alloy", max_length=128, description="Voice of jobs that do not name one.")
+    voice: str = Field(
+        "alloy",
+        max_length=128,
+        description="Voice of jobs that do not name one. Without `url`, only names of espeak-ng's voices, such as "
+        "`espeak:cmn`, have an effect.",
+    )
     response_format: Literal["wav", "mp3", "flac", "opus", "aac"] = Field(
         "wav", description="Audio format requested from the service."
     )

@@ -18,12 +18,15 @@ class LocalBackend:
     """Chooses between the built-in voice, for English, and espeak-ng, for other languages."""
 
     def __init__(self, settings: TtsConfig) -> None:
+        self._voice = settings.voice
         self._builtin = BuiltinBackend(settings) if find_spec("hibari") is not None else None
         self._espeak = EspeakBackend(settings)
 
     @property
     def default_voice(self) -> str | None:
-        """The built-in voice, else English by espeak-ng; None if neither is installed."""
+        """The configured language of espeak-ng, else the built-in voice, else English by espeak-ng, else None."""
+        if self._voice.startswith(PREFIX):
+            return self._voice
         if self._builtin is not None:
             return BUILTIN_VOICE
         return _DEFAULT_ESPEAK_VOICE if is_installed() else None

@@ -128,6 +128,16 @@ def test_where_it_is_not_installed_its_voices_are_not_listed_and_the_package_is_
     assert "Debian package espeak-ng" in answer.json()["detail"]
 
 
+@needs_espeak
+def test_a_configured_language_is_the_default(service: MemoryService) -> None:
+    settings = TtsConfig(voice="espeak:cmn")
+    with serving(service, tts=settings) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+        voices = http.get("/v1/voices").json()
+        assert voices["default"] == voices["voices"][0] == "espeak:cmn"
+        assert voices["voices"].count("espeak:cmn") == 1
+        assert http.post("/v1/jobs", files=VIDEO, data={"text": NI_HAO}).status_code == 202
+
+
 def test_without_any_voice_there_is_no_default(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.unlink()
     monkeypatch.setattr(local_backend, "find_spec", lambda name: None)
