@@ -25,6 +25,8 @@ KEEP_S = 4.0
 # them were seen, 0.27 MB each, after ten jobs as after eighty. One that each job left would be 6.5 MB.
 UNCOLLECTED_BYTES = 3_500_000
 
+_OWN_FILES = ("jobs.sqlite3", "service.lock", "service.log", "labels/", "avatars/")
+
 
 @dataclass(frozen=True)
 class Holdings:
@@ -38,8 +40,8 @@ class Holdings:
 
 def holdings(service: ServiceProcess, data_dir: Path, metrics_port: int) -> Holdings:
     files = sorted(str(path.relative_to(data_dir)) for path in data_dir.rglob("*") if path.is_file())
-    # The lock and the certificate stay, the files of the table come and go, and a cached avatar stays on purpose.
-    own = tuple(name for name in files if not name.startswith(("jobs.sqlite3", "service.lock", "labels/", "avatars/")))
+    # The lock, the log and the certificate stay, the files of the table come and go, and a cached avatar stays on purpose.
+    own = tuple(name for name in files if not name.startswith(_OWN_FILES))
     scraped = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics", trust_env=False, timeout=20).text
     return Holdings(
         own,
