@@ -40,7 +40,7 @@ class Holdings:
 
 def holdings(service: ServiceProcess, data_dir: Path, metrics_port: int) -> Holdings:
     files = sorted(str(path.relative_to(data_dir)) for path in data_dir.rglob("*") if path.is_file())
-    # The lock, the log and the certificate stay, the files of the table come and go, and a cached avatar stays on purpose.
+    # These stay: the lock, the log, the certificate, the files of the table, which come and go, and cached avatars.
     own = tuple(name for name in files if not name.startswith(_OWN_FILES))
     scraped = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics", trust_env=False, timeout=20).text
     return Holdings(
