@@ -153,7 +153,8 @@ def _plain_message(item: Mapping[str, Any]) -> str:
             return "is required"
         case "extra_forbidden":
             return "unknown field"
-    message = str(item["msg"]).partition(", unable to parse")[0].replace("a valid ", "a ")
+    message = str(item["msg"]).partition(", unable to parse")[0]
+    message = re.sub(r"\ba valid (?=[aeio])", "an ", message).replace("a valid ", "a ")
     return re.sub(r"^[A-Z][a-z]+ should ", "must ", message)
 
 

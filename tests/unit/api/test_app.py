@@ -200,6 +200,10 @@ def test_list_and_cancel(http: httpx.Client) -> None:
         assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
     assert [job["id"] for job in http.get("/v1/jobs", params={"status": "queued"}).json()["jobs"]] == [second]
     assert "limit" in _problem(http.get("/v1/jobs", params={"limit": 0}), 422, "option_invalid")["detail"]
+    assert (
+        _problem(http.get("/v1/jobs", params={"limit": "x"}), 422, "option_invalid")["detail"]
+        == "limit: must be an integer"
+    )
 
 
 def test_delete_cancels_first_and_then_removes(http: httpx.Client, service: MemoryService) -> None:
