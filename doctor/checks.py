@@ -13,7 +13,7 @@ from config import PipelineConfig
 from doctor.access import check_front, check_keys, check_port, check_token
 from doctor.check_result import CheckResult, ok, problem
 from doctor.compute import check_gpus
-from doctor.disk import check_data_folder, check_free_space, check_spill_folder, ray_folder
+from doctor.disk import check_data_folder, check_free_space, check_spill_folder
 from doctor.files import check_cache, check_files
 from doctor.labels import check_labels
 from doctor.machine import available_memory_bytes, file_system, num_cpus
@@ -33,6 +33,7 @@ from doctor.state import check_state
 from doctor.weights import check_weights
 from errors import ConfigError
 from launch.front_proxy import haproxy_binary
+from launch.ray_folder import ray_folder
 from media.decoding.memory_budget import memory_bytes
 from storage.state import open_keys
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import stat
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,10 @@ def check_data_folder(data_dir: Path, mounts: Path = Path("/proc/mounts"), holds
     except OSError as error:
         fix = f"Give this user access to {lies_in.path} (chown), or use another folder: --data-dir."
         return problem("Data folder", f"{found}: {error.strerror}", "a folder that this user can write to", fix)
+    if data_dir.exists() and (mode := stat.S_IMODE(data_dir.stat().st_mode)) & 0o077:
+        fix = f"chmod 700 {data_dir}; the service does so at its next start if the folder belongs to its user."
+        expected = "mode 0700: uploads and results are in it"
+        return warning("Data folder", f"{found}, which other users can enter (mode {mode:04o})", expected, fix)
     if holds_table and lies_in.kind in _NETWORK_KINDS:
         fix = "Use a local folder (--data-dir), or keep the job table in PostgreSQL (`state` in args)."
         return warning("Data folder", found, "a local file system: SQLite's WAL needs shared memory", fix)
@@ -46,11 +50,6 @@ def check_free_space(data_dir: Path, min_free_bytes: int) -> CheckResult:
     if free < 2 * min_free_bytes:
         return warning(name, found, f"{size(2 * min_free_bytes)}", fix)
     return ok(name, found)
-
-
-def ray_folder(environment: Mapping[str, str]) -> Path:
-    """Returns the folder of Ray's logs and spilled objects (ray/_common/utils.py)."""
-    return Path(environment.get("RAY_TMPDIR") or environment.get("TMPDIR") or "/tmp") / "ray"
 
 
 def check_spill_folder(ray_dir: Path, store_bytes: int) -> CheckResult:

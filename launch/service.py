@@ -17,6 +17,7 @@ from launch.folder_lock import locked_folder
 from launch.front_proxy import FrontProxy, haproxy_binary
 from launch.port import free_port
 from launch.preflight import check_access, check_port, check_results
+from launch.ray_folder import make_ray_folder
 from launch.readiness import wait_until_ready
 from launch.serve_config import ServeConfig, reachable, read_serve_config
 from launch.service_log import SILENT, ServiceLog, Terminal, open_service_log
@@ -34,7 +35,7 @@ class NodeOptions:
 
     Attributes:
         object_store_bytes: Shared memory for data between stages, at least 75 MiB; Ray's default is 30 % of the
-            memory. Data that does not fit is spilled to Ray's folder under /tmp.
+            memory. Data that does not fit is spilled to Ray's folder, see `ray_folder`.
         metrics_port: TCP port of the Prometheus metrics; Ray's default is a free one.
     """
 
@@ -140,6 +141,7 @@ def _deployed(
 
     try:
         log.take_over_ray()
+        folder = make_ray_folder()
         with private_files(), import_path(), restore_sigterm():
             ray.init(
                 address="local",
@@ -147,6 +149,7 @@ def _deployed(
                 include_dashboard=False,
                 object_store_memory=node.object_store_bytes,
                 _metrics_export_port=node.metrics_port,
+                _temp_dir=None if folder is None else str(folder),
                 configure_logging=False,
             )
             redirect_worker_output(log.write)

@@ -138,6 +138,11 @@ def test_the_data_folder(tmp_path: Path) -> None:
     assert check_data_folder(tmp_path / "not" / "yet").status is Status.OK
     (tmp_path / "file").write_text("x")
     assert _is_mended(check_data_folder(tmp_path / "file"), Status.PROBLEM)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o711)
+    assert _is_mended(check_data_folder(tmp_path / "open"), Status.WARNING)
+    (tmp_path / "open").chmod(0o700)
+    assert check_data_folder(tmp_path / "open").status is Status.OK
     mounts = tmp_path / "mounts"
     mounts.write_text(f"host:/b {tmp_path.resolve()} nfs4 rw 0 0\n")
     assert _is_mended(check_data_folder(tmp_path, mounts), Status.WARNING)
