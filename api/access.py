@@ -42,6 +42,7 @@ _PROXY_HEADERS: Final = re.compile(
     "(?:cf|fly|fastly|akamai|ngrok|tailscale|incap|sec-fetch-proxy)-.+"
 )
 _DIRECT_VERSIONS: Final = ("1.1", "2")  # nginx uses 1.0 for upstreams by default
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _REFUSED: Final = 1008  # RFC 6455, 7.4.1; becomes a 403 before the handshake
 _MAX_REASON: Final = 100
 
@@ -139,16 +140,35 @@ def _naming(caller: Caller, scope: Scope, send: Send) -> Send:
 def _is_local(headers: Headers, scope: Scope, allowed_origins: Collection[str]) -> bool:
     """Return whether the request comes from a program on this machine: not through a proxy or from a foreign web page.
 
-    A foreign page can send forms here (its `Origin` gives it away), or make its domain point here (DNS rebinding: its
-    domain is in `Host`). The operator may allow origins.
+    A foreign page can send forms here (its `Origin` gives it away), embed what is here (`Sec-Fetch-Site`), or make its
+    domain point here (DNS rebinding: its domain is in `Host`). The operator may allow origins.
     """
     if not all(is_private(peer) and version in _DIRECT_VERSIONS for peer, version in _connections(headers, scope)):
         return False
     if any(_PROXY_HEADERS.fullmatch(name) for name in headers):
         return False
-    names = [_host(f"//{host}") for host in headers.getlist("host")]
-    origins = [_host(origin) for origin in headers.getlist("origin") if origin not in allowed_origins]
-    return all(is_loopback(name) for name in (*names, *origins))
+    hosts = [_place(f"http://{host}") for host in headers.getlist("host")]
+    origins = [_place(origin) for origin in headers.getlist("origin") if origin not in allowed_origins]
+    ports = {port for _, port in hosts}
+    return (
+        all(is_loopback(name) for name, _ in (*hosts, *origins))
+        and all(port in ports for _, port in origins)
+        and not _is_embedded(headers, scope, allowed_origins)
+    )
+
+
+def _is_embedded(headers: Headers, scope: Scope, allowed_origins: Collection[str]) -> bool:
+    """Return whether a page of another origin fetches this, such as an image, a frame or a script (Fetch Metadata).
+
+    Links that open a page are no harm. Requests without `Origin` name the page in `Referer`.
+    """
+    if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        return False
+    if headers.get("sec-fetch-dest") == "document" and scope.get("method") in ("GET", "HEAD"):
+        return False
+    scheme, _, rest = headers.get("referer", "").partition("://")
+    page = headers.get("origin") or f"{scheme}://{rest.partition('/')[0]}"
+    return page not in allowed_origins
 
 
 def _connections(headers: Headers, scope: Scope) -> list[tuple[str, str]]:
@@ -158,11 +178,13 @@ def _connections(headers: Headers, scope: Scope) -> list[tuple[str, str]]:
     return [(str(client[0]), scope["http_version"]), *((peer, version) for peer, _, version in proxies)]
 
 
-def _host(url: str) -> str:
+def _place(url: str) -> tuple[str, int | None]:
+    """Return host and port of a URL; an empty host if it has none or is malformed."""
     try:
-        return urlsplit(url).hostname or ""
+        parts = urlsplit(url)
+        return parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme)
     except ValueError:
-        return ""
+        return "", None
 
 
 def _api_key_of(headers: Headers) -> str:

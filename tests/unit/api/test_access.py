@@ -21,6 +21,7 @@ from storage.state import open_keys
 
 HERE = ("127.0.0.1", 5000)
 ELSEWHERE = ("203.0.113.7", 5000)
+ALLOWED = "https://app.example"
 
 
 def _call(
@@ -39,7 +40,8 @@ def _call(
         return JSONResponse({"owner": caller.owner, "max_priority": caller.max_priority})
 
     inner = Starlette(routes=[Route("/{path:path}", who, methods=["GET", "POST"])])
-    gate = ApiKeyMiddleware(inner, FileKeyRing(root), AccessConfig(allow_without_keys=allow))
+    settings = AccessConfig(allow_without_keys=allow, allowed_origins=(ALLOWED,))
+    gate = ApiKeyMiddleware(inner, FileKeyRing(root), settings)
     app = Starlette(routes=[Mount("/lip", gate)]) if path.startswith("/lip/") else gate
 
     async def call() -> httpx.Response:
@@ -152,6 +154,11 @@ def test_without_keys_this_machine_is_served(tmp_path: Path, client: Any) -> Non
         (HERE, {"host": "["}),
         (HERE, {"origin": "https://page.example"}),
         (HERE, {"origin": "null"}),
+        (HERE, {"origin": "http://127.0.0.1:3000"}),
+        (HERE, {"origin": "http://localhost"}),
+        (HERE, {"sec-fetch-site": "cross-site"}),
+        (HERE, {"sec-fetch-site": "same-site", "sec-fetch-dest": "document"}),
+        (HERE, {"sec-fetch-site": "cross-site", "referer": "http://127.0.0.1:8000/"}),
     ],
 )
 def test_without_keys_nobody_else_is(tmp_path: Path, client: Any, headers: dict[str, str]) -> None:
@@ -159,6 +166,24 @@ def test_without_keys_nobody_else_is(tmp_path: Path, client: Any, headers: dict[
     assert "lipwright keys add" in detail
     assert "allow_without_keys" in detail
     assert _call(tmp_path, client=client, allow=True, headers=headers).json() == {"owner": None, "max_priority": 1}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"sec-fetch-site": "cross-site", "sec-fetch-dest": "image"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-dest": "video", "referer": "https://page.example/x"}, 403),
+        ({"sec-fetch-site": "same-site", "sec-fetch-dest": "script", "referer": "http://localhost:3000/"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-dest": "iframe", "sec-fetch-mode": "navigate"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-dest": "document", "sec-fetch-mode": "navigate"}, 200),
+        ({"sec-fetch-site": "none", "sec-fetch-dest": "document"}, 200),
+        ({"sec-fetch-site": "same-origin", "sec-fetch-dest": "empty"}, 200),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-dest": "video", "referer": f"{ALLOWED}/x"}, 200),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-dest": "empty", "origin": ALLOWED}, 200),
+    ],
+)
+def test_pages_of_other_origins_embed_nothing(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    assert _call(tmp_path, headers=headers).status_code == status
 
 
 def test_by_http_1_0_nobody_counts_as_local(tmp_path: Path) -> None:
