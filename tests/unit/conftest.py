@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 
@@ -19,6 +20,16 @@ def _no_ray_cluster() -> Iterator[None]:
     if _is_ray_up() and not was_up:
         sys.modules["ray"].shutdown()
         pytest.fail("A unit test started Ray; tests that need a cluster belong in tests/graph.", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_forwarded_logs() -> None:
+    """Undo `telemetry.log_context.configure_logging`, which deployments call: `caplog` would see records twice."""
+    for logger in logging.Logger.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            for handler in logger.handlers[:]:
+                if type(handler).__module__ == "telemetry.log_context":
+                    logger.removeHandler(handler)
 
 
 def _is_ray_up() -> bool:
