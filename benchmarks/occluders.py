@@ -1,4 +1,4 @@
-"""Draws things that pass in front of a talker's mouth: hands in the talker's own skin colour, microphones, cups."""
+"""Draws objects that pass in front of a mouth: hands in the talker's own skin colour, microphones, cups."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from models.geometry.face_points import (
     OUTER_UPPER,
 )
 
-_FAR = 2.2  # eye distances from the mouth at which a thing is out of the way
-_SHADOW = 0.25  # share of the light that a thing takes from the face below it
+_FAR = 2.2  # eye distances from the mouth at which an object is out of the way
+_SHADOW = 0.25  # share of the light that an object takes from the face behind it
 _LIPS = [*OUTER_UPPER, *OUTER_LOWER[::-1]]
 
 Point = tuple[int, int]
@@ -30,7 +30,7 @@ Rgb = NDArray[np.float32]
 
 
 class _Canvas:
-    """One thing at one place: where it is, and which colours it has there."""
+    """One object at one position: its alpha mask and its colours."""
 
     def __init__(self, shape: tuple[int, int], middle: NDArray[np.floating], unit: float, seed: int) -> None:
         self.shape, self.middle, self.unit = shape, middle, unit
@@ -90,24 +90,24 @@ def _phone(canvas: _Canvas, skin: NDArray[np.float64], colour: NDArray[np.float6
     canvas.paint(skin, lambda part: cv2.line(part, canvas.at(0.3, 0.7), canvas.at(0.7, 2.2), 1, canvas.size(0.4)))
 
 
-THINGS: Final = {"hand": _hand, "fist": _fist, "microphone": _microphone, "cup": _cup, "phone": _phone}
+OBJECTS: Final = {"hand": _hand, "fist": _fist, "microphone": _microphone, "cup": _cup, "phone": _phone}
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A thing that comes to the mouth, stays and goes.
+    """An object that passes in front of the mouth.
 
     Attributes:
-        thing: Key of `THINGS`.
-        start: Frame in which it begins to come.
-        num_coming: Frames on its way to the mouth, and as many back.
+        kind: Key of `OBJECTS`.
+        start: Frame in which it starts to approach.
+        num_coming: Frames in which it approaches, and in which it leaves.
         num_staying: Frames in front of the mouth.
-        degrees: Direction that it comes from: 0 from the right of the picture, 90 from below.
+        degrees: Direction it comes from: 0 from the right of the picture, 90 from below.
         size: Factor on its usual size.
-        seed: Of its colour.
+        seed: Seed of its colour.
     """
 
-    thing: str
+    kind: str
     start: int
     num_coming: int
     num_staying: int
@@ -117,18 +117,18 @@ class Passage:
 
     @property
     def stop(self) -> int:
-        """Frame after the last with the thing on its way."""
+        """Frame after the last one that shows the object."""
         return self.start + 2 * self.num_coming + self.num_staying
 
     def distance(self, frame: int) -> float:
-        """How far the thing is from the mouth, 0 in front of it, 1 out of the way."""
+        """Distance of the object from the mouth, 0 in front of it, 1 out of the way."""
         step = frame - self.start
         if not 0 <= frame - self.start < self.stop - self.start:
             return 1.0
         return max(1 - step / self.num_coming, (step - self.num_coming - self.num_staying) / self.num_coming, 0.0)
 
     def draw(self, frame: int, rgb: NDArray[np.uint8], points: NDArray[np.floating]) -> tuple[NDArray[np.uint8], float]:
-        """Draws the thing.
+        """Draws the object.
 
         Args:
             frame: Number of the picture.
@@ -145,7 +145,7 @@ class Passage:
         way = np.array([np.cos(angle), np.sin(angle)]) * _FAR * unit * self.distance(frame)
         middle = points[[*MOUTH_MIDDLE, *INNER_MIDDLES], :2].mean(0) + way
         canvas = _Canvas(rgb.shape[:2], middle, unit * self.size, self.seed)
-        THINGS[self.thing](canvas, _skin(rgb, points), np.random.default_rng(self.seed).uniform(20, 235, 3))
+        OBJECTS[self.kind](canvas, _skin(rgb, points), np.random.default_rng(self.seed).uniform(20, 235, 3))
         alpha = cv2.GaussianBlur(canvas.alpha, (0, 0), max(0.6, 0.008 * unit))
         shadow = cv2.GaussianBlur(np.roll(alpha, int(0.06 * unit), 0), (0, 0), max(1.0, 0.06 * unit)) * _SHADOW
         covered = rgb * (1 - shadow)[..., None] * (1 - alpha)[..., None] + canvas.rgb * alpha[..., None]

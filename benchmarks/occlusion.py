@@ -1,6 +1,6 @@
 """Missed occlusions against clear frames lost: `python -m benchmarks.occlusion --clips FOLDER`.
 
-Clips of clear talkers are tracked as they are, and again with things drawn that pass in front of the mouth. For a range
+Clips of clear talkers are tracked as they are, and again with objects drawn that pass in front of the mouth. For a range
 of bounds of `models.face.occlusion.OCCLUDED` the table says how many clear frames would be lost, and how many of the
 frames whose lips are hidden would be missed. The clips are not part of this repository (benchmarks/README.md).
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.occluders import THINGS, Passage
+from benchmarks.occluders import OBJECTS, Passage
 from config import MediaLimits
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
@@ -51,7 +51,7 @@ def main(
     tracker = FaceTracker(1, "cpu")
     paths = sorted(path for folder in clips for path in folder.glob("*.mp4"))
     tracked = [each for number, path in enumerate(paths) for each in _tracked(tracker, path, number, frames)]
-    table = Table("bound", "clear frames lost", *(f"{thing} missed" for thing in THINGS), "passages missed")
+    table = Table("bound", "clear frames lost", *(f"{kind} missed" for kind in OBJECTS), "passages missed")
     for bound in _BOUNDS:
         found = [_found(each, bound) for each in tracked]
         clear = [(each, hit) for each, hit in zip(tracked, found, strict=True) if each.passage is None]
@@ -59,7 +59,7 @@ def main(
         table.add_row(
             f"{bound:.2f}",
             f"{lost} of {sum(len(each.present) for each, _ in clear)}",
-            *(_missed(tracked, found, thing) for thing in THINGS),
+            *(_missed(tracked, found, kind) for kind in OBJECTS),
             _missed_passages(tracked, found),
         )
     Console(width=150).print(table)
@@ -76,8 +76,8 @@ def _tracked(tracker: FaceTracker, path: Path, number: int, num_frames: int) -> 
     raw, _ = tracker.track_chunk(frames, info.colour, FaceChoice(), None)
     assert raw.chroma is not None
     result = [Tracked(path.stem, None, raw.chroma, raw.present, np.zeros(len(frames)))]
-    for index, thing in enumerate(THINGS):
-        passage = _passage(thing, len(pictures), number, index)
+    for index, kind in enumerate(OBJECTS):
+        passage = _passage(kind, len(pictures), number, index)
         drawn = [passage.draw(*each) for each in zip(range(len(pictures)), pictures, raw.points, strict=True)]
         result.append(_occluded(tracker, path.stem, passage, drawn, info.colour))
     return result
@@ -96,13 +96,13 @@ def _occluded(
     return Tracked(clip, passage, raw.chroma, raw.present, np.array([hidden for _, hidden in drawn]))
 
 
-def _passage(thing: str, num_frames: int, number: int, index: int) -> Passage:
+def _passage(kind: str, num_frames: int, number: int, index: int) -> Passage:
     """A passage whose speed, direction, size and colour depend on the number of the clip."""
     random = np.random.default_rng([number, index])
     num_coming, num_staying = list(_SPEEDS.values())[(number + index) % len(_SPEEDS)]
     latest = max(21, num_frames - 2 * num_coming - num_staying - 8)
     return Passage(
-        thing,
+        kind,
         start=int(random.integers(20, latest)),
         num_coming=num_coming,
         num_staying=num_staying,
@@ -117,11 +117,11 @@ def _found(tracked: Tracked, bound: float) -> NDArray[np.bool_]:
     return occlusion.occluded(tracked.chroma, tracked.present, one_shot, bound)
 
 
-def _missed(tracked: list[Tracked], found: list[NDArray[np.bool_]], thing: str) -> str:
+def _missed(tracked: list[Tracked], found: list[NDArray[np.bool_]], kind: str) -> str:
     pairs = [
         (hit, each.present & (each.hidden > _HIDDEN))
         for each, hit in zip(tracked, found, strict=True)
-        if each.passage is not None and each.passage.thing == thing
+        if each.passage is not None and each.passage.kind == kind
     ]
     num = sum(int(wanted.sum()) for _, wanted in pairs)
     return f"{sum(int((wanted & ~hit).sum()) for hit, wanted in pairs) / max(1, num):.0%}"

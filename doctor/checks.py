@@ -80,7 +80,7 @@ def _of_this_machine(plan: PlannedService) -> Mapping[str, _Check]:
         "Data folder": lambda: check_data_folder(data_dir, holds_table=pipeline.state is None),
         "Job table": lambda: check_state(pipeline.state),
         "Files": lambda: check_files(pipeline),
-        "Disk": lambda: _check_room(pipeline),
+        "Disk": lambda: _check_disk_space(pipeline),
         "Ray's folder": lambda: check_spill_folder(ray_folder(os.environ), store),
         "HTTP port": lambda: check_port(plan.host, plan.port),
         "HTTP front": lambda: check_front(plan.host, haproxy_binary()),
@@ -92,7 +92,7 @@ def _of_this_machine(plan: PlannedService) -> Mapping[str, _Check]:
     }
 
 
-def _check_room(pipeline: PipelineConfig) -> CheckResult:
+def _check_disk_space(pipeline: PipelineConfig) -> CheckResult:
     """Checks free space where files are stored or cached."""
     if pipeline.files is not None:
         return check_cache(pipeline)

@@ -10,7 +10,7 @@ from config import JobConfig, PipelineConfig, RenderConfig
 from jobs.segment_limiter import SegmentLimiter, SegmentPermits
 
 
-def _room(num_studios: int = 0, **render: float) -> SegmentLimiter:
+def _make_limiter(num_studios: int = 0, **render: float) -> SegmentLimiter:
     jobs = JobConfig(max_running_jobs=4, running_jobs_per_studio=2)
     settings = {"segment_window": 2, "segments_per_studio": 3, **render}
     limiter = SegmentLimiter(PipelineConfig(jobs=jobs, render=RenderConfig.model_validate(settings)))
@@ -37,7 +37,7 @@ async def _settle() -> None:
 
 def test_a_single_job_gets_the_permits_of_all_studios() -> None:
     async def run(num_studios: int, **render: float) -> int:
-        permits = _room(num_studios, **render).permits()
+        permits = _make_limiter(num_studios, **render).permits()
         (await _fill(permits)).cancel()
         return permits.num_in_flight
 
@@ -47,7 +47,7 @@ def test_a_single_job_gets_the_permits_of_all_studios() -> None:
 
 def test_more_studios_grant_permits_to_waiting_jobs() -> None:
     async def run() -> None:
-        limiter = _room(1)
+        limiter = _make_limiter(1)
         permits = limiter.permits()
         task = await _fill(permits)
         limiter.set_num_studios(3)
@@ -60,7 +60,7 @@ def test_more_studios_grant_permits_to_waiting_jobs() -> None:
 
 def test_a_newcomer_has_its_own_at_once_and_then_an_equal_share() -> None:
     async def run() -> tuple[int, int, int]:
-        limiter = _room(4)
+        limiter = _make_limiter(4)
         first, second = limiter.permits(), limiter.permits()
         tasks = [await _fill(first), await _fill(second)]
         at_once = second.num_in_flight
@@ -82,7 +82,7 @@ def test_a_newcomer_has_its_own_at_once_and_then_an_equal_share() -> None:
 @pytest.mark.parametrize("is_granted", [False, True], ids=["waiting", "granted"])
 def test_a_job_that_is_cancelled_leaves_its_place(is_granted: bool) -> None:
     async def run() -> None:
-        limiter = _room(0)
+        limiter = _make_limiter(0)
         other, permits = limiter.permits(), limiter.permits()
         await other.acquire()
         for _ in range(2):
@@ -104,10 +104,10 @@ def test_a_job_that_is_cancelled_leaves_its_place(is_granted: bool) -> None:
 
 
 def test_jobs_at_work_grow_with_the_studios_and_never_below_the_setting() -> None:
-    assert [_room(number).max_running_jobs for number in (0, 1, 2, 8)] == [4, 4, 4, 16]
+    assert [_make_limiter(number).max_running_jobs for number in (0, 1, 2, 8)] == [4, 4, 4, 16]
     assert SegmentLimiter(PipelineConfig()).max_running_jobs == PipelineConfig().jobs.max_running_jobs
 
 
 def test_who_has_a_fixed_window_need_not_know_how_many_studios_run() -> None:
-    assert _room().follows_studios
+    assert _make_limiter().follows_studios
     assert not SegmentLimiter(PipelineConfig()).follows_studios

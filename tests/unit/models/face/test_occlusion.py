@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.occluders import THINGS, Passage
+from benchmarks.occluders import OBJECTS, Passage
 from config import MediaLimits
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
@@ -125,7 +125,7 @@ def test_light_and_noise_are_no_occlusion(clip: Clip, light: Light) -> None:
     assert not found(clip.retracked(pictures)).any()
 
 
-@pytest.mark.parametrize("thing", THINGS)
+@pytest.mark.parametrize("thing", OBJECTS)
 def test_a_thing_in_front_of_the_mouth_is_found(clip: Clip, thing: str) -> None:
     passage = Passage(thing, start=35, num_coming=5, num_staying=12, seed=1)
     drawn = [
