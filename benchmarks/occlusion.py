@@ -1,6 +1,6 @@
 """Missed occlusions against clear frames lost: `python -m benchmarks.occlusion --clips FOLDER`.
 
-Clips of clear talkers are tracked as they are, and again with objects drawn that pass in front of the mouth. For a range
+Clips of clear talkers are tracked as they are, and again with objects drawn in front of the mouth. For a range
 of bounds of `models.face.occlusion.OCCLUDED` the table says how many clear frames would be lost, and how many of the
 frames whose lips are hidden would be missed. The clips are not part of this repository (benchmarks/README.md).
 """
