@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 
 from api.base_url import base_url
 from api.conditional import unchanged
 from api.problem import PROBLEM_MEDIA_TYPE, Problem
+from api.routing import Routes, route
 
 PATH: Final = "/openapi.json"
 _TEXT: Final = {"type": "string"}
@@ -64,19 +65,15 @@ RANGED: Final[dict[int | str, dict[str, Any]]] = {
 """OpenAPI `responses` of a file with range support."""
 
 
-class OpenAPIRoute:
+class OpenAPIRoute(Routes, include_in_schema=False):
     """Serves the OpenAPI document of `app`, built once."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
         self._schema: dict[str, Any] | None = None
 
-    def router(self) -> APIRouter:
-        """Return the route that replaces FastAPI's."""
-        router = APIRouter(include_in_schema=False)
-        router.add_api_route(PATH, self.answer, methods=["GET", "HEAD"])
-        return router
-
+    @route(PATH, "HEAD")
+    @route(PATH)
     def answer(self, request: Request) -> Response:
         """Return the document as JSON, with the external base URL if there is one."""
         if self._schema is None:

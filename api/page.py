@@ -6,12 +6,13 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.responses import JSONResponse
 
 import web
 from api.base_url import base_url
 from api.conditional import unchanged
+from api.routing import Routes, route
 from config import LabelsConfig
 from errors import NotFoundError
 
@@ -52,7 +53,7 @@ _HEADERS: Final = {
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 
 
-class PageRoutes:
+class PageRoutes(Routes, include_in_schema=False):
     """Serves the page from memory.
 
     Args:
@@ -67,13 +68,8 @@ class PageRoutes:
             digest.update(name.encode() + b"\0" + content)
         self._digest = digest.hexdigest()[:12]
 
-    def router(self) -> APIRouter:
-        """Return the router; its routes are not part of the OpenAPI document."""
-        router = APIRouter(include_in_schema=False)
-        router.add_api_route("/", self.index, methods=["GET", "HEAD"])
-        router.add_api_route(f"{ASSETS}/{{digest}}/{{name:path}}", self.asset, methods=["GET", "HEAD"])
-        return router
-
+    @route("/", "HEAD")
+    @route("/")
     def index(self, request: Request) -> Response:
         """Return the page, or links to the API for clients that accept only JSON."""
         root, accept = request.scope.get("root_path", ""), request.headers.get("accept", "")
@@ -85,6 +81,8 @@ class PageRoutes:
         content = content.replace(b"{{labelled}}", self._labelled)
         return self._answer(request, content.replace(b"{{root}}", root.encode()), ".html", "no-cache", _VARY)
 
+    @route(ASSETS + "/{digest}/{name:path}", "HEAD")
+    @route(ASSETS + "/{digest}/{name:path}")
     def asset(self, digest: str, name: str, request: Request) -> Response:
         """Return a file of the page. Its URL contains a digest, so it may be cached forever."""
         content = self._files.get(name)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from api.access import caller_of
+from api.routing import Routes, route
 from api.session_token import COOKIE, MAX_AGE_S, new_token
 from storage.key_ring import KeyRing
 
@@ -17,26 +18,18 @@ class SessionView(BaseModel):
     name: str | None = Field(description="Name of the API key in use; null if none is required.")
 
 
-class SignInRoutes:
+class SignInRoutes(Routes, prefix="/v1/session", tags=["service"]):
     """Handlers of /v1/session."""
 
     def __init__(self, keys: KeyRing) -> None:
         self._keys = keys
 
-    def router(self) -> APIRouter:
-        """Return the router."""
-        router = APIRouter(prefix="/v1/session", tags=["service"])
-        router.add_api_route("", self.look, summary="Get the sign-in state", operation_id="get_session")
-        router.add_api_route("", self.sign_in, methods=["POST"], summary="Sign in", operation_id="sign_in")
-        router.add_api_route(
-            "", self.sign_out, methods=["DELETE"], status_code=204, summary="Sign out", operation_id="sign_out"
-        )
-        return router
-
-    def look(self, request: Request) -> SessionView:
+    @route("", summary="Get the sign-in state")
+    def get_session(self, request: Request) -> SessionView:
         """Return the sign-in state; 401 if a key is required."""
         return self._view(request)
 
+    @route("", "POST", summary="Sign in")
     def sign_in(self, request: Request, response: Response) -> SessionView:
         """Exchange the key in `Authorization: Bearer` for an HttpOnly cookie.
 
@@ -47,6 +40,7 @@ class SignInRoutes:
             _set_cookie(request, response, new_token(key), MAX_AGE_S)
         return self._view(request)
 
+    @route("", "DELETE", status_code=204, summary="Sign out")
     def sign_out(self, request: Request, response: Response) -> None:
         """Delete the cookie."""
         _set_cookie(request, response, "", 0)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cli.local_service import service_at
-from cli.terminal import SERVER_VARIABLES, one_line_errors
+from cli.terminal import OptionalServer
 from cluster.batch_options import INVALID_MANIFEST, Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
 from errors import InputError
 from lipwright_client import AsyncLipwright, RetryPolicy
@@ -21,10 +21,7 @@ _MAX_FULL_S = 24 * 3600.0  # how long to retry while the service is full
 def batch(
     manifest: Manifest,
     out: Out = None,
-    server: Annotated[
-        str | None,
-        typer.Option(envvar=SERVER_VARIABLES, help="Base URL of a running service. Default: use or start a local one."),
-    ] = None,
+    server: OptionalServer = None,
     data_dir: Annotated[Path | None, typer.Option(help="Data folder of the local service.")] = None,
     max_in_flight: MaxInFlight = 8,
     pair_timeout_s: PairTimeout = 3600.0,
@@ -42,19 +39,18 @@ def batch(
     from cluster.batch_run import Batch, BatchLimits
     from cluster.manifest import read_manifest
 
-    with one_line_errors():
-        try:
-            pairs = read_manifest(manifest, out)
-        except InputError as error:
-            print(error, file=sys.stderr)
-            raise typer.Exit(INVALID_MANIFEST) from None
-        with open_record(record or record_path(manifest, out)) as known, service_at(server, data_dir) as url:
+    try:
+        pairs = read_manifest(manifest, out)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(INVALID_MANIFEST) from None
+    with open_record(record or record_path(manifest, out)) as known, service_at(server, data_dir) as url:
 
-            async def run() -> int:
-                async with AsyncLipwright(url, retry=RetryPolicy(max_backpressure_wait_s=_MAX_FULL_S)) as client:
-                    limits = BatchLimits(max_in_flight, pair_timeout_s)
-                    return await run_and_print(Batch(HttpRenderer(client), known, limits), known, pairs, retry_failed)
+        async def run() -> int:
+            async with AsyncLipwright(url, retry=RetryPolicy(max_backpressure_wait_s=_MAX_FULL_S)) as client:
+                limits = BatchLimits(max_in_flight, pair_timeout_s)
+                return await run_and_print(Batch(HttpRenderer(client), known, limits), known, pairs, retry_failed)
 
-            num_failed = asyncio.run(run())
+        num_failed = asyncio.run(run())
     if num_failed:
         raise typer.Exit(1)

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from cli.terminal import one_line_errors
-
 _EXIT_UNLABELLED, _EXIT_BROKEN = 3, 4
 
 
@@ -25,9 +23,8 @@ def inspect(
     from config import MediaLimits
     from media.labels.inspection import Verdict, inspect_labels
 
-    with one_line_errors():
-        anchors = None if trust is None else trust.read_text(encoding="ascii", errors="replace")
-        labels = inspect_labels(file, MediaLimits(), anchors)
+    anchors = None if trust is None else trust.read_text(encoding="ascii", errors="replace")
+    labels = inspect_labels(file, MediaLimits(), anchors)
     if as_json:
         print(json.dumps(labels.as_dict(), indent=2, ensure_ascii=False))
     else:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli.terminal import DEFAULT_SERVER, Server, UsageError, one_line_errors
+from cli.terminal import DEFAULT_SERVER, Server, UsageError
 
 
 def mcp(
@@ -25,12 +25,11 @@ def mcp(
 
     Requires a running service and the extra `mcp`.
     """
-    with one_line_errors():
-        if not folder.is_dir():
-            raise UsageError("input_invalid", f"--folder: {folder} does not exist.")
-        with _extra("mcp"):
-            from integrations.mcp_server import run
-        run(server, folder)
+    if not folder.is_dir():
+        raise UsageError("input_invalid", f"--folder: {folder} does not exist.")
+    with _extra("mcp"):
+        from integrations.mcp_server import run
+    run(server, folder)
 
 
 def gradio(
@@ -41,11 +40,10 @@ def gradio(
 
     Requires the extra `gradio`.
     """
-    with one_line_errors():
-        with _extra("gradio"):
-            from integrations.gradio_page import run
-        print(f"Gradio page: http://127.0.0.1:{port} (service: {server}). Press Ctrl-C to stop.", flush=True)
-        run(server, port)
+    with _extra("gradio"):
+        from integrations.gradio_page import run
+    print(f"Gradio page: http://127.0.0.1:{port} (service: {server}). Press Ctrl-C to stop.", flush=True)
+    run(server, port)
 
 
 def live_worker(
@@ -58,10 +56,9 @@ def live_worker(
 
     Requires a running service and the extra `livekit`. The agent must use DataStreamAudioOutput.
     """
-    with one_line_errors():
-        with _extra("livekit"):
-            from integrations.livekit_worker import run
-        asyncio.run(run(livekit, token, server, avatar_id))
+    with _extra("livekit"):
+        from integrations.livekit_worker import run
+    asyncio.run(run(livekit, token, server, avatar_id))
 
 
 def check_extra(name: str) -> None:

@@ -10,11 +10,11 @@ import typer
 from rich.table import Column, Table
 
 from cli.report import print_report
-from cli.terminal import DEFAULT_SERVER, AsJson, Server, console, name, one_line_errors, service, timestamp
+from cli.terminal import DEFAULT_SERVER, AsJson, Server, commands, console, name, service, timestamp
 from errors import NotFoundError
 from lipwright_client import Job
 
-app = typer.Typer(no_args_is_help=True, help="Manage the jobs of a running service.")
+app = commands(help="Manage the jobs of a running service.")
 
 
 @app.command("list")
@@ -25,52 +25,47 @@ def list_jobs(
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
-    with one_line_errors():
-        jobs = service(server).jobs.list(limit, status)
-        if as_json:
-            print(json.dumps([job.raw for job in jobs], indent=2))
-            return
-        columns = ("status", "stage", "done", "frames", "created", "speech", "presenter")
-        table = Table(Column("id", min_width=32), *columns, box=None)
-        for job in jobs:
-            frames = f"{job.num_frames_done}/{job.num_frames or '?'}"
-            done, created = f"{job.progress:.0%}", timestamp(job.created_at)
-            names = name(job.inputs.audio), name(job.inputs.presenter)
-            table.add_row(job.id, job.status, job.stage, done, frames, created, *names)
-        console().print(table)
+    jobs = service(server).jobs.list(limit, status)
+    if as_json:
+        print(json.dumps([job.raw for job in jobs], indent=2))
+        return
+    columns = ("status", "stage", "done", "frames", "created", "speech", "presenter")
+    table = Table(Column("id", min_width=32), *columns, box=None)
+    for job in jobs:
+        frames = f"{job.num_frames_done}/{job.num_frames or '?'}"
+        done, created = f"{job.progress:.0%}", timestamp(job.created_at)
+        names = name(job.inputs.audio), name(job.inputs.presenter)
+        table.add_row(job.id, job.status, job.stage, done, frames, created, *names)
+    console().print(table)
 
 
 @app.command("show")
 def show_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
     """Show a job as JSON."""
-    with one_line_errors():
-        print(json.dumps(service(server).jobs.get(job_id).raw, indent=2))
+    print(json.dumps(service(server).jobs.get(job_id).raw, indent=2))
 
 
 @app.command("report")
 def report_job(job_id: str, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """Show the quality report of a job."""
-    with one_line_errors():
-        job = service(server).jobs.get(job_id)
-        if as_json and job.report is not None:
-            print(json.dumps(job.report, indent=2))
-        else:
-            print_report_of(job)
+    job = service(server).jobs.get(job_id)
+    if as_json and job.report is not None:
+        print(json.dumps(job.report, indent=2))
+    else:
+        print_report_of(job)
 
 
 @app.command("cancel")
 def cancel_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
     """Cancel a job."""
-    with one_line_errors():
-        print(service(server).jobs.cancel(job_id).status)
+    print(service(server).jobs.cancel(job_id).status)
 
 
 @app.command("delete")
 def delete_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
     """Delete a job with its files. Cancels an unfinished job first."""
-    with one_line_errors():
-        service(server).jobs.delete(job_id)
-        print("removed")
+    service(server).jobs.delete(job_id)
+    print("removed")
 
 
 @app.command("download")
@@ -78,8 +73,7 @@ def download_job(
     job_id: str, out: Annotated[Path, typer.Option(help="Output file (.mp4).")], server: Server = DEFAULT_SERVER
 ) -> None:
     """Download the video of a finished job."""
-    with one_line_errors():
-        print(f"{out}: {service(server).jobs.download(job_id, out)} bytes")
+    print(f"{out}: {service(server).jobs.download(job_id, out)} bytes")
 
 
 def print_report_of(job: Job) -> None:

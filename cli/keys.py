@@ -9,16 +9,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.terminal import AsJson, UsageError, console, one_line_errors, timestamp
+from cli.terminal import AsJson, DataDir, UsageError, commands, console, timestamp
 from config import is_state_url
 from errors import NotFoundError
 from launch.serve_config import read_serve_config
 from storage.key_ring import KeyRing
 from storage.state import open_keys, webhook_secrets
 
-app = typer.Typer(no_args_is_help=True, help="Manage API keys. Once there is a key, every request needs one.")
+app = commands(help="Manage API keys. Once there is a key, every request needs one.")
 
-_DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service. Default: from the config.")]
 _State = Annotated[
     str | None,
     typer.Option(
@@ -34,35 +33,32 @@ _KeyId = Annotated[str, typer.Argument(metavar="ID", help="Key ID, as shown by `
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's owner.")],
     max_priority: Annotated[int, typer.Option(min=-1, max=1, help="Highest priority of the key's jobs.")] = 0,
-    data_dir: _DataDir = None,
+    data_dir: DataDir = None,
     state: _State = None,
 ) -> None:
     """Create a key and print it. It is not shown again."""
-    with one_line_errors():
-        _, key = _keys(data_dir, state).add(name[:120], max_priority)
-        print(key)
+    _, key = _keys(data_dir, state).add(name[:120], max_priority)
+    print(key)
 
 
 @app.command("list")
-def list_keys(data_dir: _DataDir = None, state: _State = None, as_json: AsJson = False) -> None:
+def list_keys(data_dir: DataDir = None, state: _State = None, as_json: AsJson = False) -> None:
     """List all keys, without their secrets."""
-    with one_line_errors():
-        keys = _keys(data_dir, state).list()
-        if as_json:
-            shown = {"id", "name", "max_priority", "created_at"}
-            print(json.dumps([key.model_dump(mode="json", include=shown) for key in keys], indent=2))
-            return
-        table = Table("id", "name", "max priority", "created", box=None)
-        for key in keys:
-            table.add_row(key.id, key.name, str(key.max_priority), timestamp(key.created_at))
-        console().print(table)
+    keys = _keys(data_dir, state).list()
+    if as_json:
+        shown = {"id", "name", "max_priority", "created_at"}
+        print(json.dumps([key.model_dump(mode="json", include=shown) for key in keys], indent=2))
+        return
+    table = Table("id", "name", "max priority", "created", box=None)
+    for key in keys:
+        table.add_row(key.id, key.name, str(key.max_priority), timestamp(key.created_at))
+    console().print(table)
 
 
 @app.command()
-def revoke(key_id: _KeyId, data_dir: _DataDir = None, state: _State = None) -> None:
+def revoke(key_id: _KeyId, data_dir: DataDir = None, state: _State = None) -> None:
     """Revoke a key. Its running jobs continue."""
-    with one_line_errors():
-        print(f"revoked {_keys(data_dir, state).revoke(key_id).id}")
+    print(f"revoked {_keys(data_dir, state).revoke(key_id).id}")
 
 
 @app.command("webhook-secret")
@@ -70,14 +66,13 @@ def show_webhook_secret(
     key_id: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Key ID. Default: jobs submitted without a key.")
     ] = None,
-    data_dir: _DataDir = None,
+    data_dir: DataDir = None,
     state: _State = None,
 ) -> None:
     """Print the secret that signs the webhooks of a key's jobs."""
-    with one_line_errors():
-        if key_id is not None and key_id not in {key.id for key in _keys(data_dir, state).list()}:
-            raise NotFoundError(f"There is no API key {key_id!r}.")
-        print(webhook_secrets(*_state_and_data_dir(data_dir, state))(key_id))
+    if key_id is not None and key_id not in {key.id for key in _keys(data_dir, state).list()}:
+        raise NotFoundError(f"There is no API key {key_id!r}.")
+    print(webhook_secrets(*_state_and_data_dir(data_dir, state))(key_id))
 
 
 def _keys(data_dir: Path | None, state: str | None) -> KeyRing:

@@ -12,10 +12,10 @@ from typing import Annotated, Final
 
 import typer
 
-from cli.terminal import DEFAULT_SERVER, Server, UsageError, one_line_errors, service
+from cli.terminal import DEFAULT_SERVER, Server, UsageError, service
 from lipwright_client import LiveEvent, LiveSession
+from lipwright_client.async_live import DEFAULT_RATE
 from lipwright_client.downloads import Writable, atomic_target
-from lipwright_client.live_connection import DEFAULT_RATE
 
 _PIECE_SECONDS: Final = 0.04
 _SAMPLE_BYTES: Final = 2
@@ -42,7 +42,7 @@ def live(
 
     Example: lipwright live ID --audio speech.wav --out - | ffplay -i -
     """
-    with one_line_errors(), _sound(audio, rate) as (pieces, sample_rate), _target(out) as target:
+    with _sound(audio, rate) as (pieces, sample_rate), _target(out) as target:
         seconds = 0.0
         with service(server).live(avatar_id, sample_rate, video=video) as session:
             for event in session.say(pieces) if text is None else _reading(session, text, voice):

@@ -23,11 +23,11 @@ from cli.live import live
 from cli.local_service import service_at
 from cli.models import app as models_app
 from cli.serve import serve
-from cli.terminal import SERVER_VARIABLES, UsageError, interrupt_on_sigterm, one_line_errors, service
+from cli.terminal import Face, OptionalServer, UsageError, commands, interrupt_on_sigterm, service
 from lipwright_client import ClientError, Job, Lipwright
 from lipwright_client.calls import JobFields
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = commands(add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(avatars_app, name="avatars")
 app.add_typer(keys_app, name="keys")
@@ -69,9 +69,7 @@ def speak(
     ] = None,
     voice: Annotated[str | None, typer.Option(help="Voice for TEXT. Default: the service's.")] = None,
     engine: Annotated[str | None, typer.Option(help="Engine. Default: the service's.")] = None,
-    face: Annotated[
-        str, typer.Option(help="Which face: largest, an index by size, point:x,y or box:x0,y0,x1,y1.")
-    ] = "largest",
+    face: Face = "largest",
     face_image: Annotated[str | None, typer.Option(help="Portrait of the person to animate (file or URL).")] = None,
     loop: Annotated[
         str, typer.Option(help="How to extend a video that is shorter than the speech: pingpong, loop or hold.")
@@ -79,10 +77,7 @@ def speak(
     visible_label: Annotated[
         bool, typer.Option("--visible-label", help="Add a visible mark saying that the video is AI-generated.")
     ] = False,
-    server: Annotated[
-        str | None,
-        typer.Option(envvar=SERVER_VARIABLES, help="Base URL of a running service. Default: use or start a local one."),
-    ] = None,
+    server: OptionalServer = None,
     data_dir: Annotated[Path | None, typer.Option(help="Data folder of the local service.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Print the quality report.")] = False,
     as_json: Annotated[
@@ -94,34 +89,23 @@ def speak(
     Without --server, uses the service running in the data folder or starts one for this job.
     """
     interrupt_on_sigterm()
-    with one_line_errors():
-        if (audio is None) == (text is None):
-            raise UsageError("input_invalid", "pass either --audio or --text.")
-        named = {"video": video, "audio": audio, "face_image": face_image}
-        inputs = {name: value for name, value in named.items() if value}
-        files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
-        _check_paths(files, out)
-        fields: JobFields = {"video": video, "face": face, "loop": loop}
-        if audio:
-            fields["audio"] = audio
-        if text:
-            fields["text"] = text
-        if voice:
-            fields["voice"] = voice
-        if visible_label:
-            fields["visible_label"] = True
-        if face_image:
-            fields["face_image"] = face_image
-        if engine:
-            fields["engine"] = engine
-        if not server:
-            _check_media(files)  # fails seconds earlier than a service that still has to start
-        with service_at(server, data_dir) as base_url:
-            job, num_bytes = _run_job(service(base_url), out, fields)
-        whole = json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2)
-        print(whole if as_json else f"{out}: {job.num_frames} frames, {num_bytes} bytes", flush=True)
-        if report and not as_json:
-            print_report_of(job)
+    if (audio is None) == (text is None):
+        raise UsageError("input_invalid", "pass either --audio or --text.")
+    named = {"video": video, "audio": audio, "face_image": face_image}
+    inputs = {name: value for name, value in named.items() if value}
+    files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
+    _check_paths(files, out)
+    fields: JobFields = {"video": video, "face": face, "loop": loop, "visible_label": visible_label or None}
+    fields |= {"audio": audio or None, "face_image": face_image or None, "engine": engine or None}
+    fields |= {"text": text or None, "voice": voice or None}
+    if not server:
+        _check_media(files)  # fails seconds earlier than a service that still has to start
+    with service_at(server, data_dir) as base_url:
+        job, num_bytes = _run_job(service(base_url), out, fields)
+    whole = json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2)
+    print(whole if as_json else f"{out}: {job.num_frames} frames, {num_bytes} bytes", flush=True)
+    if report and not as_json:
+        print_report_of(job)
 
 
 class _StageBars:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from cli.terminal import UsageError, console, one_line_errors
+from cli.terminal import AsJson, DataDir, UsageError, commands, console
 from config import PipelineConfig
 from launch.serve_config import read_serve_config
 from models.engines.catalog import EngineRecord, engine_list, post_processor_list
@@ -27,11 +27,9 @@ from models.engines.weights.recognition import AddRequest
 from models.engines.weights.store import Found, WeightsStore
 from models.engines.weights.upload import MAX_BYTES, StagedFile
 
-app = typer.Typer(no_args_is_help=True, help="Manage the weights of engines.")
+app = commands(help="Manage the weights of engines.")
 
-_DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service. Default: from the config.")]
 _Config = Annotated[Path | None, typer.Option(help="Serve config file. Default: chosen for this machine.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Role = Annotated[str | None, typer.Option(help="Remove only the file with this role.")]
 
 
@@ -47,41 +45,39 @@ def add(
     sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the file.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Accept the licence without asking.")] = False,
     config: _Config = None,
-    data_dir: _DataDir = None,
-    as_json: _Json = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Inspect a weights file, detect its engine, and install a copy. Nothing in the file is executed."""
-    with one_line_errors():
-        settings = _settings(config, data_dir)
-        store = _store(context, settings)
-        request = AddRequest(engine, role, name, sha256)
-        store.candidates(request)  # before a long download
-        with store.stage() as staged:
-            label, source = _bring(file, staged, settings)
-            found = store.recognise(staged, label, request, source)
-            _agree(found, yes)
-            entry = store.keep(found)
-        if as_json:
-            print(json.dumps(_entry_json(entry), indent=2))
-        else:
-            print(f"added {entry.label} as {entry.role} of {entry.name} (sha256 {entry.sha256})")
+    settings = _settings(config, data_dir)
+    store = _store(context, settings)
+    request = AddRequest(engine, role, name, sha256)
+    store.candidates(request)  # before a long download
+    with store.stage() as staged:
+        label, source = _bring(file, staged, settings)
+        found = store.recognise(staged, label, request, source)
+        _agree(found, yes)
+        entry = store.keep(found)
+    if as_json:
+        print(json.dumps(_entry_json(entry), indent=2))
+    else:
+        print(f"added {entry.label} as {entry.role} of {entry.name} (sha256 {entry.sha256})")
 
 
 @app.command("list")
 def list_models(
-    context: typer.Context, config: _Config = None, data_dir: _DataDir = None, as_json: _Json = False
+    context: typer.Context, config: _Config = None, data_dir: DataDir = None, as_json: AsJson = False
 ) -> None:
     """List engines, their weights, and the commands that install missing weights."""
-    with one_line_errors():
-        store = _store(context, _settings(config, data_dir))
-        engines, entries = (*engine_list(store), *post_processor_list(store)), store.list()
-        if as_json:
-            files = [_entry_json(entry) for entry in entries]
-            print(json.dumps({"engines": [asdict(each) for each in engines], "files": files}, indent=2))
-            return
-        given = {"--config": config, "--data-dir": data_dir}
-        _print_engines(engines, "".join(f" {key} {shlex.quote(str(value))}" for key, value in given.items() if value))
-        _print_entries(entries)
+    store = _store(context, _settings(config, data_dir))
+    engines, entries = (*engine_list(store), *post_processor_list(store)), store.list()
+    if as_json:
+        files = [_entry_json(entry) for entry in entries]
+        print(json.dumps({"engines": [asdict(each) for each in engines], "files": files}, indent=2))
+        return
+    given = {"--config": config, "--data-dir": data_dir}
+    _print_engines(engines, "".join(f" {key} {shlex.quote(str(value))}" for key, value in given.items() if value))
+    _print_entries(entries)
 
 
 @app.command()
@@ -91,19 +87,18 @@ def verify(
         str | None, typer.Argument(metavar="[NAME]", help="ENGINE or ENGINE:VARIANT. Default: all.")
     ] = None,
     config: _Config = None,
-    data_dir: _DataDir = None,
-    as_json: _Json = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Verify checksums and formats of installed weights. The exit status is 1 if a file is invalid."""
-    with one_line_errors():
-        verdicts = _store(context, _settings(config, data_dir)).verify(name)
-        if as_json:
-            print(json.dumps([{**_entry_json(entry), "fault": fault} for entry, fault in verdicts.items()], indent=2))
-        else:
-            for entry, fault in verdicts.items():
-                print(f"wrong  {fault}" if fault else f"ok     {entry.name} {entry.role} ({entry.label})")
-        if any(verdicts.values()):
-            raise typer.Exit(1)
+    verdicts = _store(context, _settings(config, data_dir)).verify(name)
+    if as_json:
+        print(json.dumps([{**_entry_json(entry), "fault": fault} for entry, fault in verdicts.items()], indent=2))
+    else:
+        for entry, fault in verdicts.items():
+            print(f"wrong  {fault}" if fault else f"ok     {entry.name} {entry.role} ({entry.label})")
+    if any(verdicts.values()):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -112,17 +107,16 @@ def remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="ENGINE or ENGINE:VARIANT, as shown by `models list`.")],
     role: _Role = None,
     config: _Config = None,
-    data_dir: _DataDir = None,
-    as_json: _Json = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Delete installed weights. Running jobs are not affected."""
-    with one_line_errors():
-        gone = _store(context, _settings(config, data_dir)).remove(name, role)
-        if as_json:
-            print(json.dumps([_entry_json(entry) for entry in gone], indent=2))
-            return
-        for entry in gone:
-            print(f"removed {entry.role} of {entry.name} ({entry.label})")
+    gone = _store(context, _settings(config, data_dir)).remove(name, role)
+    if as_json:
+        print(json.dumps([_entry_json(entry) for entry in gone], indent=2))
+        return
+    for entry in gone:
+        print(f"removed {entry.role} of {entry.name} ({entry.label})")
 
 
 class _Counted:

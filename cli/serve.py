@@ -13,7 +13,7 @@ import typer
 
 from cli.doctor import ObjectStoreMemory
 from cli.integrations import check_extra
-from cli.terminal import UsageError, interrupt_on_sigterm, one_line_errors
+from cli.terminal import UsageError, interrupt_on_sigterm
 
 _PORT, _HEYGEM_PORT = 8000, 8383
 
@@ -56,24 +56,23 @@ def serve(
 
     interrupt_on_sigterm()
     node = NodeOptions(object_store_memory, metrics_port or None)
-    with one_line_errors():
-        heygem_config = _heygem(heygem, heygem_root, heygem_strict)
-        if gradio_page:
-            check_extra("gradio")
-        port = (_HEYGEM_PORT if heygem_config else _PORT) if port is None else port
-        terminal = Terminal(step=_print_line, warn=partial(print, file=sys.stderr, flush=True), is_verbose=verbose)
-        with (
-            contextlib.suppress(KeyboardInterrupt),
-            running_service(
-                host, port, data_dir, config, terminal, node, allow_without_keys, heygem_config, gradio_page
-            ) as url,
-        ):
-            metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""
-            _print_line(f"Lipwright serves at {url} (API: {url}/docs{metrics}). Press Ctrl-C to stop.")
-            try:
-                threading.Event().wait()
-            finally:
-                _print_line("Stopping")
+    heygem_config = _heygem(heygem, heygem_root, heygem_strict)
+    if gradio_page:
+        check_extra("gradio")
+    port = (_HEYGEM_PORT if heygem_config else _PORT) if port is None else port
+    terminal = Terminal(step=_print_line, warn=partial(print, file=sys.stderr, flush=True), is_verbose=verbose)
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        running_service(
+            host, port, data_dir, config, terminal, node, allow_without_keys, heygem_config, gradio_page
+        ) as url,
+    ):
+        metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""
+        _print_line(f"Lipwright serves at {url} (API: {url}/docs{metrics}). Press Ctrl-C to stop.")
+        try:
+            threading.Event().wait()
+        finally:
+            _print_line("Stopping")
 
 
 def _heygem(is_on: bool, root: Path | None, is_strict: bool) -> dict[str, Any]:

@@ -7,12 +7,14 @@ import signal
 import sys
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperGroup
 
 from errors import LipwrightError
 from lipwright_client import ClientError, Lipwright, RetryPolicy
@@ -21,9 +23,15 @@ _EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
-SERVER_VARIABLES = ["LIPWRIGHT_URL", "LIPWRIGHT_SERVER"]
-Server = Annotated[str, typer.Option(envvar=SERVER_VARIABLES, help="Base URL of the service.")]
+_SERVER_VARIABLES = ["LIPWRIGHT_URL", "LIPWRIGHT_SERVER"]
+Server = Annotated[str, typer.Option(envvar=_SERVER_VARIABLES, help="Base URL of the service.")]
 """Option of commands that need a running service."""
+OptionalServer = Annotated[
+    str | None,
+    typer.Option(envvar=_SERVER_VARIABLES, help="Base URL of a running service. Default: use or start a local one."),
+]
+DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service. Default: from the config.")]
+Face = Annotated[str, typer.Option(help="Which face: largest, an index by size, point:x,y or box:x0,y0,x1,y1.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _MAX_SUBMIT_S = 1800.0  # how long to retry while the service is full
 
@@ -61,9 +69,19 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def commands(**options: Any) -> typer.Typer:
+    """Return an empty group of commands, whose errors are printed as `error: code: message`."""
+    return typer.Typer(cls=_Commands, no_args_is_help=True, **options)
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        with _one_line_errors():
+            return super().invoke(ctx)
+
+
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Print errors as `error: code: message` and set the exit code."""
+def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except UsageError as error:

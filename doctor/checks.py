@@ -50,8 +50,8 @@ def run_checks(question: DoctorOptions) -> list[CheckResult]:
         plan = plan_service(question)
     except ConfigError as error:
         fix = "Correct it, or start from serve_config.yaml or serve_config.cpu.yaml."
-        return [*results, problem("Serve config", str(error), "a Serve config of Lipwright", fix)]
-    return [*results, ok("Serve config", str(plan.config_path)), *_all(_of_this_machine(plan))]
+        return [*results, problem(str(error), "a Serve config of Lipwright", fix).named("Serve config")]
+    return [*results, ok(str(plan.config_path)).named("Serve config"), *_all(_of_this_machine(plan))]
 
 
 _OF_ANY_MACHINE: Mapping[str, _Check] = {
@@ -106,6 +106,6 @@ def _all(checks: Mapping[str, _Check]) -> list[CheckResult]:
             found = check()
         except Exception as error:  # the other checks still run
             fix = "Check the permissions of this user; the other checks are not affected."
-            found = problem(name, f"{type(error).__name__}: {error}", "a check that can run", fix)
-        results += found if isinstance(found, list) else [found]
+            found = problem(f"{type(error).__name__}: {error}", "a check that can run", fix)
+        results += found if isinstance(found, list) else [found.named(name)]
     return results

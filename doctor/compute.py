@@ -27,71 +27,69 @@ def check_gpus(wanted: float) -> list[CheckResult]:
     """
     try:
         gpus = seen_gpus()
+        driver = _check_driver(gpus, wanted)
     except ConfigError as error:
+        gpus = []
         fix = "Reboot after a driver update; start containers with --gpus all."
-        return [problem("GPU", str(error), "a driver that responds", fix), *_check_cpu()]
-    if not gpus:
-        if wanted > 0:
-            fix = "Install NVIDIA's driver (in a container: --gpus all), or use --config serve_config.cpu.yaml."
-            expected = f"{wanted:g} GPU, as required by the Serve config"
-            return [problem("GPU", "no NVIDIA driver (nvidia-smi is missing)", expected, fix), *_check_cpu()]
-        return [ok("GPU", "none; runs on the CPU"), *_check_cpu()]
-    return [_seen(gpus, wanted), check_torch("cuda"), check_onnxruntime_session("cuda")]
+        driver = problem(str(error), "a driver that responds", fix)
+    device = "cuda" if gpus else "cpu"
+    return [
+        driver.named("GPU"),
+        check_torch(device).named(f"torch on {device}"),
+        check_onnxruntime_session(device).named(f"onnxruntime on {device}"),
+    ]
 
 
 def check_torch(device: str) -> CheckResult:
     """Multiplies two matrices on `device` and compares the product with numpy's."""
-    name = f"torch on {device}"
     try:
         import torch
 
         if device == "cuda" and not torch.cuda.is_available():
             found = f"torch {torch.__version__} sees no GPU (built for CUDA {torch.version.cuda})"
-            return problem(
-                name, found, "torch.cuda.is_available()", f"{_GPU_PACKAGES} CUDA 13 needs a driver from R580."
-            )
+            return problem(found, "torch.cuda.is_available()", f"{_GPU_PACKAGES} CUDA 13 needs a driver from R580.")
         left, right = _matrices()
         product = torch.from_numpy(left).to(device) @ torch.from_numpy(right).to(device)
         if product.device.type != device:
-            return problem(name, f"computed on {product.device}", f"computed on {device}", _GPU_PACKAGES)
+            return problem(f"computed on {product.device}", f"computed on {device}", _GPU_PACKAGES)
         fault = _difference(product.cpu().numpy(), left @ right)
     except Exception as error:  # a broken CUDA installation raises errors of any class
-        return problem(name, f"{type(error).__name__}: {error}", "a product of two matrices", _mend(device))
+        return problem(f"{type(error).__name__}: {error}", "a product of two matrices", _mend(device))
     if fault:
-        return problem(name, fault, "the CPU's result", _mend(device))
-    return ok(name, f"torch {torch.__version__} computes and agrees with numpy")
+        return problem(fault, "the CPU's result", _mend(device))
+    return ok(f"torch {torch.__version__} computes and agrees with numpy")
 
 
 def check_onnxruntime_session(device: str) -> CheckResult:
     """Runs a bundled network on `device`; on a GPU, its provider must be active and agree with the CPU."""
-    name = f"onnxruntime on {device}"
     try:
         import torch  # noqa: F401  # loads the CUDA libraries for onnxruntime
 
         result = _run_network(device)
         fault = _difference(result, _run_network("cpu")) if device != "cpu" else ""
     except LipwrightError as error:
-        return problem(name, str(error), f"a session with {device} active", _mend(device))
+        return problem(str(error), f"a session with {device} active", _mend(device))
     except Exception as error:  # onnxruntime's classes derive directly from Exception
-        return problem(name, f"{type(error).__name__}: {error}", "a run of a bundled network", _mend(device))
+        return problem(f"{type(error).__name__}: {error}", "a run of a bundled network", _mend(device))
     if fault:
-        return problem(name, fault, "the CPU's result", _mend(device))
-    return ok(name, f"{_NETWORK} runs" + (" and agrees with the CPU" if device != "cpu" else ""))
+        return problem(fault, "the CPU's result", _mend(device))
+    return ok(f"{_NETWORK} runs" + (" and agrees with the CPU" if device != "cpu" else ""))
 
 
-def _check_cpu() -> list[CheckResult]:
-    return [check_torch("cpu"), check_onnxruntime_session("cpu")]
-
-
-def _seen(gpus: list[Gpu], wanted: float) -> CheckResult:
-    found = ", ".join(str(gpu) for gpu in gpus)
+def _check_driver(gpus: list[Gpu], wanted: float) -> CheckResult:
+    found = ", ".join(map(str, gpus))
+    expected = f"{wanted:g} GPU, as required by the Serve config"
+    if not gpus:
+        fix = "Install NVIDIA's driver (in a container: --gpus all), or use --config serve_config.cpu.yaml."
+        no_driver = "no NVIDIA driver (nvidia-smi is missing)"
+        return problem(no_driver, expected, fix) if wanted > 0 else ok("none; runs on the CPU")
     if wanted > len(gpus):
         fix = "Lower num_gpus or num_replicas of FaceSynthesis in the Serve config."
-        return problem("GPU", found, f"{wanted:g} GPU, as required by the Serve config", fix)
+        return problem(found, expected, fix)
     if wanted == 0:
         fix = "Start with --config serve_config.yaml, or leave the GPU to other programs."
-        return warning("GPU", f"{found}; the Serve config uses none", "a Serve config with a GPU share", fix)
-    return ok("GPU", found)
+        return warning(f"{found}; the Serve config uses none", "a Serve config with a GPU share", fix)
+    return ok(found)
 
 
 def _run_network(device: str) -> NDArray[np.float32]:

@@ -26,42 +26,40 @@ def check_data_folder(data_dir: Path, mounts: Path = Path("/proc/mounts"), holds
             pass
     except OSError as error:
         fix = f"Give this user access to {lies_in.path} (chown), or use another folder: --data-dir."
-        return problem("Data folder", f"{found}: {error.strerror}", "a folder that this user can write to", fix)
+        return problem(f"{found}: {error.strerror}", "a folder that this user can write to", fix)
     if data_dir.exists() and (mode := stat.S_IMODE(data_dir.stat().st_mode)) & 0o077:
         fix = f"chmod 700 {data_dir}; the service does so at its next start if the folder belongs to its user."
         expected = "mode 0700: uploads and results are in it"
-        return warning("Data folder", f"{found}, which other users can enter (mode {mode:04o})", expected, fix)
+        return warning(f"{found}, which other users can enter (mode {mode:04o})", expected, fix)
     if holds_table and lies_in.kind in _NETWORK_KINDS:
         fix = "Use a local folder (--data-dir), or keep the job table in PostgreSQL (`state` in args)."
-        return warning("Data folder", found, "a local file system: SQLite's WAL needs shared memory", fix)
-    return ok("Data folder", found)
+        return warning(found, "a local file system: SQLite's WAL needs shared memory", fix)
+    return ok(found)
 
 
 def check_free_space(data_dir: Path, min_free_bytes: int) -> CheckResult:
     """Checks free space for uploads, segments and results."""
-    name = "Disk"
     free = file_system(data_dir).free_bytes
     found = f"{size(free)} free for {data_dir}, of which {size(min_free_bytes)} are kept free (jobs.min_free_bytes)"
     fix = (
         "Free disk space, use another folder (--data-dir), or keep finished jobs for a shorter time (jobs.retention_s)."
     )
     if free <= min_free_bytes:
-        return problem(name, f"{found}: every job is refused", f"more than {size(min_free_bytes)}", fix)
+        return problem(f"{found}: every job is refused", f"more than {size(min_free_bytes)}", fix)
     if free < 2 * min_free_bytes:
-        return warning(name, found, f"{size(2 * min_free_bytes)}", fix)
-    return ok(name, found)
+        return warning(found, f"{size(2 * min_free_bytes)}", fix)
+    return ok(found)
 
 
 def check_spill_folder(ray_dir: Path, store_bytes: int) -> CheckResult:
     """Checks free space for Ray's logs and for objects that it spills when its object store is full."""
-    name = "Ray's folder"
     lies_in = file_system(ray_dir)
     used_share = 1 - lies_in.free_bytes / max(1, lies_in.total_bytes)
     found = f"{ray_dir}: {size(lies_in.free_bytes)} free, {used_share:.0%} in use"
     fix = f"Free disk space on {lies_in.path}, or start with TMPDIR on a larger disk."
     if used_share > _RAY_FULL_SHARE:
         expected = f"at most {_RAY_FULL_SHARE:.0%} in use: above it Ray does not spill objects"
-        return problem(name, found, expected, fix)
+        return problem(found, expected, fix)
     if lies_in.free_bytes < store_bytes:
-        return warning(name, found, f"{size(store_bytes)}, as much as the object store", fix)
-    return ok(name, found)
+        return warning(found, f"{size(store_bytes)}, as much as the object store", fix)
+    return ok(found)

@@ -11,7 +11,6 @@ from doctor.check_result import CheckResult, ok, problem, warning
 from errors import ConfigError
 from media.labels.labeller import Labeller
 
-_NAME: Final = "Labels"
 _RENEW_DAYS: Final = 30
 _MEND: Final = "Set labels.certificate and labels.private_key to a certificate for C2PA that holds (docs/labels.md)."
 
@@ -21,18 +20,18 @@ def check_labels(settings: LabelsConfig, data_dir: Path, now: datetime) -> Check
     expected = "results that carry a tag and a signed manifest"
     if not settings.c2pa or not settings.metadata:
         off = " and ".join(name for name in ("metadata", "c2pa") if not getattr(settings, name))
-        return warning(_NAME, f"switched off: labels.{off}", expected, "See docs/labels.md for who asks for it.")
+        return warning(f"switched off: labels.{off}", expected, "See docs/labels.md for who asks for it.")
     if settings.certificate is None:
         found = "results are signed with an untrusted test certificate of this service"
-        return warning(_NAME, found, "a certificate of yours", _MEND)
+        return warning(found, "a certificate of yours", _MEND)
     try:
         labeller = Labeller(settings, data_dir)
         labeller.check_signing()
     except ConfigError as error:
-        return problem(_NAME, str(error), expected, _MEND)
+        return problem(str(error), expected, _MEND)
     assert labeller.credentials is not None
     until = f"{labeller.credentials.signer}, until {labeller.credentials.expires_at:%Y-%m-%d}"
     if labeller.credentials.expires_at < now + timedelta(days=_RENEW_DAYS):
         fix = "Renew it and restart the service: once it has expired, jobs fail with label_failed."
-        return warning(_NAME, until, f"a certificate that is valid for at least {_RENEW_DAYS} days", fix)
-    return ok(_NAME, until)
+        return warning(until, f"a certificate that is valid for at least {_RENEW_DAYS} days", fix)
+    return ok(until)

@@ -23,35 +23,33 @@ _TIMEOUT_S: Final = 60.0
 
 def check_sandbox(config: DecoderConfig) -> CheckResult:
     """Checks in a decoder process which layers of the sandbox are active."""
-    name, expected = "Decoder sandbox", "no new privileges, Landlock and seccomp active in decoders"
+    expected = "no new privileges, Landlock and seccomp active in decoders"
     if not config.sandbox:
-        return warning(name, "disabled", expected, "Remove decoder.sandbox from the settings.")
+        return warning("disabled", expected, "Remove decoder.sandbox from the settings.")
     with Decoders(config) as decoders:
         missing = decoders.run(missing_layers, file=Path("doctor"), timeout_s=_TIMEOUT_S)
     if missing:
-        return warning(name, f"without {missing}", expected, _FIX_SANDBOX)
-    return ok(name, f"{expected}; memory budget of all decoders: {size(budget_bytes(config.max_shared_memory_bytes))}")
+        return warning(f"without {missing}", expected, _FIX_SANDBOX)
+    return ok(f"{expected}; memory budget of all decoders: {size(budget_bytes(config.max_shared_memory_bytes))}")
 
 
 def check_encoders() -> CheckResult:
     """Checks libx264 and AAC: writes a file as a job does, reads it back and compares."""
-    name = "Encoders"
     with tempfile.TemporaryDirectory() as folder:
         try:
             try_round_trip(Path(folder))
         except Exception as error:  # an FFmpeg without the encoder raises errors of any class
-            return problem(name, f"{type(error).__name__}: {error}", "libx264 and AAC in MP4, read back", _FIX)
-    return ok(name, "libx264 and AAC in MP4: written, read back, equal")
+            return problem(f"{type(error).__name__}: {error}", "libx264 and AAC in MP4, read back", _FIX)
+    return ok("libx264 and AAC in MP4: written, read back, equal")
 
 
 def check_decoders() -> CheckResult:
     """Checks the formats of uploads."""
-    name = "Decoders"
     missing = missing_decoders()
     with tempfile.TemporaryDirectory() as folder:
         unreadable = unreadable_samples(Path(folder))
     if unreadable:
-        return problem(name, "; ".join(unreadable), "readable sample files of each format", _FIX)
+        return problem("; ".join(unreadable), "readable sample files of each format", _FIX)
     if missing:
-        return warning(name, f"without {', '.join(missing)}: such files are rejected", "all of them", _FIX)
-    return ok(name, f"{len(DECODERS)} codecs in all supported formats; samples were read")
+        return warning(f"without {', '.join(missing)}: such files are rejected", "all of them", _FIX)
+    return ok(f"{len(DECODERS)} codecs in all supported formats; samples were read")

@@ -23,17 +23,15 @@ def check_agent_port(port: int, num_rays: int) -> CheckResult:
         port: TCP port of the agents.
         num_rays: Number of Ray nodes on this machine that use this port, as from `num_rays_on`.
     """
-    name = "Ray agent port"
     sockets = _listening_sockets(port)
     if not sockets:
-        return ok(name, f"{port} is free")
+        return ok(f"{port} is free")
     option = "--dashboard-agent-listen-port"
     holder = _holder(sockets)
     if holder == _AGENT and num_rays <= 1:
-        return ok(name, f"{port}: in use by the running Ray; a second one on this machine needs {option}")
+        return ok(f"{port}: in use by the running Ray; a second one on this machine needs {option}")
     who = f"one of {num_rays} Rays on this machine" if holder == _AGENT else holder or "a program of another user"
     return warning(
-        name,
         f'{port}: in use by {who}; on another Ray, `ray job submit` fails with "No available agent"',
         "a port for each Ray",
         f"Start the other Ray with `ray start {option}=PORT`, or stop what uses {port}: ss -ltnp 'sport = :{port}'.",

@@ -25,8 +25,8 @@ def check_cpus(num_cpus: float, wanted: float) -> CheckResult:
     found = f"{num_cpus:g} cores; the replicas need {wanted:g}"
     if wanted > num_cpus:
         fix = "Lower num_cpus or num_replicas in the Serve config, or start with --config serve_config.cpu.yaml."
-        return problem("CPU", found, f"at least {wanted:g} cores: replicas without free CPUs never start", fix)
-    return ok("CPU", found)
+        return problem(found, f"at least {wanted:g} cores: replicas without free CPUs never start", fix)
+    return ok(found)
 
 
 def check_memory(memory_bytes: int, available_bytes: int) -> CheckResult:
@@ -34,16 +34,16 @@ def check_memory(memory_bytes: int, available_bytes: int) -> CheckResult:
     found = f"{size(memory_bytes)}, {size(available_bytes)} of it available"
     if available_bytes < _BASE_MEMORY_BYTES:
         fix = "Stop other programs or raise the container's limit; without memory, Ray kills replicas and jobs wait."
-        return warning("Memory", found, f"{size(_BASE_MEMORY_BYTES)} available", fix)
-    return ok("Memory", found)
+        return warning(found, f"{size(_BASE_MEMORY_BYTES)} available", fix)
+    return ok(found)
 
 
 def check_open_files(hard_limit: int) -> CheckResult:
     """Checks the limit of open files; Ray raises the soft limit to the hard limit by itself."""
     if 0 <= hard_limit < _MIN_OPEN_FILES:
         fix = f"ulimit -Hn {_MIN_OPEN_FILES} as root, docker run --ulimit nofile=65536, or systemd LimitNOFILE=65536."
-        return warning("Open files", str(hard_limit), f"at least {_MIN_OPEN_FILES}", fix)
-    return ok("Open files", "no limit" if hard_limit < 0 else f"up to {hard_limit}")
+        return warning(str(hard_limit), f"at least {_MIN_OPEN_FILES}", fix)
+    return ok("no limit" if hard_limit < 0 else f"up to {hard_limit}")
 
 
 def store_bytes(available_bytes: int, shm_free_bytes: int, wanted_bytes: int | None) -> int:
@@ -61,11 +61,11 @@ def check_shared_memory(store_bytes: int, lies_in: FileSystem) -> CheckResult:
         store_bytes: Size of the store.
         lies_in: The shared memory file system.
     """
-    name, shm = "Shared memory", lies_in.path
+    shm = lies_in.path
     free, total = size(lies_in.free_bytes), size(lies_in.total_bytes)
     found = f"{shm}: {free} free of {total}; the object store takes {size(store_bytes)}"
     if lies_in.free_bytes >= store_bytes:
-        return ok(name, found)
+        return ok(found)
     expected = f"{size(store_bytes)} free in {shm}"
     gigabytes = store_bytes * 1.1 / 1024**3
     fix = (
@@ -75,19 +75,18 @@ def check_shared_memory(store_bytes: int, lies_in: FileSystem) -> CheckResult:
     if lies_in.free_bytes >= _MIN_STORE_BYTES:
         fix += f" Or use a smaller store: --object-store-memory {lies_in.free_bytes}."
     if store_bytes > _STORE_NEEDS_SHM_BYTES:
-        return problem(name, f"{found}: Ray will not start", expected, fix)
-    return warning(name, f"{found}: Ray will use a file under /tmp/ray, which is slower, never stuck", expected, fix)
+        return problem(f"{found}: Ray will not start", expected, fix)
+    return warning(f"{found}: Ray will use a file under /tmp/ray, which is slower, never stuck", expected, fix)
 
 
 def check_object_store(store_bytes: int, in_flight_bytes: int) -> CheckResult:
     """Compares the size of the store with the bytes in transit between deployments at full load."""
-    name = "Object store"
     found = f"{size(store_bytes)}; up to {size(in_flight_bytes)} are in transit between deployments at full load"
     enough = max(in_flight_bytes, _MIN_STORE_BYTES)
     fix = f"Use a larger store: --object-store-memory {enough}, or LIPWRIGHT_OBJECT_STORE_BYTES={enough}."
     if store_bytes < _MIN_STORE_BYTES:
-        return problem(name, f"{found}: Ray will not start", f"at least {size(_MIN_STORE_BYTES)}", fix)
+        return problem(f"{found}: Ray will not start", f"at least {size(_MIN_STORE_BYTES)}", fix)
     if store_bytes < in_flight_bytes:
         slower = f"{found}: what does not fit is written to disk and read back, which is slower, never stuck"
-        return warning(name, slower, f"at least {size(in_flight_bytes)}", fix)
-    return ok(name, found)
+        return warning(slower, f"at least {size(in_flight_bytes)}", fix)
+    return ok(found)

@@ -29,10 +29,9 @@ def check_python(version: tuple[int, int, int] = sys.version_info[:3]) -> CheckR
         f"{platform.python_implementation()} {'.'.join(map(str, version))} on {platform.system()} {platform.machine()}"
     )
     if version < _MIN_PYTHON:
-        return problem("Python", found, "3.11 or newer", "Recreate the environment: make setup PYTHON=python3.11.")
+        return problem(found, "3.11 or newer", "Recreate the environment: make setup PYTHON=python3.11.")
     if version in _RACING_PARSERS:
         return warning(
-            "Python",
             found,
             "3.11.8 or newer, 3.12.2 or newer, or 3.13",
             "In this version, threads that parse at the same time fail (CPython issue 106905). Lipwright works around "
@@ -40,8 +39,8 @@ def check_python(version: tuple[int, int, int] = sys.version_info[:3]) -> CheckR
             "Python.",
         )
     if platform.system() != "Linux":
-        return warning("Python", found, "Linux", "Lipwright is tested on Linux only; run it in a container.")
-    return ok("Python", found)
+        return warning(found, "Linux", "Lipwright is tested on Linux only; run it in a container.")
+    return ok(found)
 
 
 def check_packages(requirements: Iterable[str] | None = None) -> CheckResult:
@@ -50,20 +49,17 @@ def check_packages(requirements: Iterable[str] | None = None) -> CheckResult:
     Args:
         requirements: Lines as in pyproject.toml; default: those of the installed Lipwright.
     """
-    name = "Packages"
     try:
         wanted = [Requirement(line) for line in (requires("lipwright") if requirements is None else requirements) or ()]
     except PackageNotFoundError:
-        return warning(name, "Lipwright itself is not installed", "an installed Lipwright", "Run make setup.")
+        return warning("Lipwright itself is not installed", "an installed Lipwright", "Run make setup.")
     needed = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
     # Both extras name an onnxruntime; the requirement of the installed one counts.
     needed += [each for each in wanted if each.name in _ONNX_PACKAGES and _version(each.name) is not None]
     wrong = [fault for each in needed if (fault := _fault(each))]
     if wrong:
-        return problem(
-            name, ", ".join(wrong), "the ranges of pyproject.toml", "Run make setup, or pip install -e '.[cpu]'."
-        )
-    return ok(name, f"{len(needed)}, all in the ranges of pyproject.toml")
+        return problem(", ".join(wrong), "the ranges of pyproject.toml", "Run make setup, or pip install -e '.[cpu]'.")
+    return ok(f"{len(needed)}, all in the ranges of pyproject.toml")
 
 
 def check_onnxruntime(installed: Iterable[str] | None = None) -> CheckResult:
@@ -72,16 +68,12 @@ def check_onnxruntime(installed: Iterable[str] | None = None) -> CheckResult:
     Args:
         installed: Names of the installed ones; default: those of this environment.
     """
-    name = "onnxruntime package"
     found = [each for each in _ONNX_PACKAGES if _version(each)] if installed is None else sorted(installed)
     if len(found) == 1:
-        return ok(name, found[0])
+        return ok(found[0])
     if not found:
-        return problem(
-            name, "none", "onnxruntime or onnxruntime-gpu", "pip install -e '.[cpu]' (-e '.[gpu]' with a GPU)."
-        )
+        return problem("none", "onnxruntime or onnxruntime-gpu", "pip install -e '.[cpu]' (-e '.[gpu]' with a GPU).")
     return problem(
-        name,
         f"{' and '.join(found)}: they overwrite each other's files",
         "one of them",
         "pip uninstall onnxruntime onnxruntime-gpu, then pip install -e '.[gpu]' (or -e '.[cpu]' without a GPU).",
@@ -92,12 +84,11 @@ def check_clock(now_s: float, newest: Path = Path(__file__)) -> CheckResult:
     """Checks that the clock, used for webhook signatures and certificates, is not older than the installed files."""
     if now_s < newest.stat().st_mtime - 86400:
         return warning(
-            "Clock",
             "earlier than the date of Lipwright's own files",
             "the current time",
             "Set it: timedatectl set-ntp true.",
         )
-    return ok("Clock", "not earlier than the installed files")
+    return ok("not earlier than the installed files")
 
 
 def _fault(requirement: Requirement) -> str:

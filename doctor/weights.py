@@ -14,11 +14,11 @@ def check_weights(folder: Path = FOLDER) -> CheckResult:
     try:
         names = sorted(read_sums(folder / SUMS_NAME))
     except WeightsError as error:
-        return problem("Weights", str(error), f"{SUMS_NAME} in {folder}", _MEND)
+        return problem(str(error), f"{SUMS_NAME} in {folder}", _MEND)
     wrong = [fault for name in names if (fault := _fault(folder, name))]
     if wrong:
-        return problem("Weights", " ".join(wrong), f"the {len(names)} files of {folder / SUMS_NAME}", _MEND)
-    return ok("Weights", f"{len(names)} files, each with its sha256")
+        return problem(" ".join(wrong), f"the {len(names)} files of {folder / SUMS_NAME}", _MEND)
+    return ok(f"{len(names)} files, each with its sha256")
 
 
 _MEND = "Restore the folder models/weights from the release: git checkout -- models/weights, or reinstall."

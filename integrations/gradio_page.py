@@ -126,15 +126,11 @@ def _fields(
         raise gr.Error("Speech: provide either audio or text.", print_exception=False)
     if sum(map(bool, faces)) != 1:
         raise gr.Error("Face: provide one of video, portrait and saved avatar.", print_exception=False)
-    fields: JobFields = {"audio": Path(audio), "loop": loop} if audio else {"text": text, "loop": loop}
     video, portrait, avatar = faces
-    if avatar:
-        fields["avatar_id"] = avatar
-    elif source := video or portrait:
-        fields["video"], fields["face"] = Path(source), face or "largest"
-    if engine:
-        fields["engine"] = engine
-    return fields
+    fields: JobFields = {"audio": Path(audio)} if audio else {"text": text}
+    if source := video or portrait:
+        fields |= {"video": Path(source), "face": face or "largest"}
+    return fields | {"avatar_id": avatar or None, "engine": engine or None, "loop": loop}
 
 
 async def _run(client: AsyncLipwright, fields: JobFields, progress: gr.Progress) -> AsyncIterator[Shown]:

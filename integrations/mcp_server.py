@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -117,9 +117,8 @@ class LipwrightTools:
     ) -> SpokenVideo:
         """Lip-sync a video, portrait or avatar to an audio file or text; returns an MP4."""
         with _reported():
-            inputs = {"audio": self._source(audio, "audio"), "video": self._source(video, "video"), "text": text}
-            options = {"avatar_id": avatar_id, "engine": engine, "face": face if video else None}
-            fields = cast(JobFields, inputs | options)  # None counts as absent
+            fields: JobFields = {"audio": self._source(audio, "audio"), "video": self._source(video, "video")}
+            fields |= {"text": text, "avatar_id": avatar_id, "engine": engine, "face": face if video else None}
             target = None if out is None else self._folder.target(out, "out")
             if not wait:
                 return SpokenVideo.of(await self._client.jobs.create(**fields))

@@ -1,110 +1,44 @@
-"""The asynchronous client, for asyncio and trio."""
+"""The asynchronous client, for asyncio and trio. `client` runs the same code over blocking I/O."""
 
 from __future__ import annotations
 
 import contextlib
-import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, TypeVar, Unpack
+import json
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Unpack
 
-import anyio
-import anyio.to_thread
 import httpx
 
-from lipwright_client import calls
-from lipwright_client.async_live import AsyncLiveSession
-from lipwright_client.calls import AvatarFields, Call, JobFields
+from lipwright_client.async_live import DEFAULT_RATE, AsyncLiveSession
+from lipwright_client.calls import (
+    AvatarFields,
+    Call,
+    JobFields,
+    avatar_path,
+    create_avatar,
+    create_job,
+    delete,
+    job_path,
+    reads,
+)
 from lipwright_client.downloads import Target, atomic_target
-from lipwright_client.errors import ClientError, ConnectionFailedError
-from lipwright_client.live_connection import DEFAULT_RATE
-from lipwright_client.records import Avatar, EngineList, Job, ServiceStatus, Voices
-from lipwright_client.retry import DEFAULT_RETRY, Retries, RetryPolicy, checked, retry_policy
+from lipwright_client.errors import ClientError, ConnectionFailedError, UploadError, WaitTimeoutError
+from lipwright_client.records import Avatar, AvatarList, EngineList, Job, JobList, ServiceStatus, Voices
+from lipwright_client.retry import DEFAULT_RETRY, RetryPolicy, retry_policy
 from lipwright_client.settings import Settings
 from lipwright_client.sources import Source
-from lipwright_client.streams import AvatarPoll, JobEventStream, PreviewStream, ResumableStream, VideoStream
+from lipwright_client.streams import JobEventStream, PreviewStream, VideoStream
+from lipwright_client.transport import AsyncIO, Transport
 
-T = TypeVar("T")
-_CANCEL_S = 5.0  # how long a cancelled coroutine waits for its job to be cancelled
-
-
-class AsyncTransport:
-    """Sends calls, reads streams, and waits between retries; reads and writes files in threads."""
-
-    def __init__(self, http: httpx.AsyncClient, retry: RetryPolicy) -> None:
-        self.retry = retry
-        self._http = http
-
-    async def run(self, call: Call[T]) -> T:
-        """Send a call, with retries, and return its result."""
-        retries = Retries(call, self.retry)
-        while True:
-            outcome = await self._send(call)
-            pause_s = retries.pause_after(outcome)
-            if pause_s is None:
-                break
-            await anyio.sleep(pause_s)
-        assert isinstance(outcome, httpx.Response)
-        return call.read(outcome if retries.is_done(outcome) else checked(outcome))
-
-    async def read(self, stream: ResumableStream[T]) -> AsyncIterator[T]:
-        """Yield the items of a stream, reconnecting as needed."""
-        while not stream.is_over:
-            try:
-                async for item in self._connection(stream):
-                    yield item
-            except httpx.RequestError as error:
-                stream.on_error(error)
-            if not stream.is_over:
-                await anyio.sleep(stream.pause_s)
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._http.aclose()
-
-    async def _send(self, call: Call[Any]) -> httpx.Response | httpx.RequestError:
-        with call.body.opened() as body:
-            timeout = call.timeout(self._http.timeout)
-            options = {"params": call.params, "headers": call.headers, "timeout": timeout, **body}
-            request = self._http.build_request(call.method, call.path, **options)
-            if call.body.uploads:
-                assert isinstance(request.stream, httpx.SyncByteStream)
-                request.stream = _ReadInThreads(request.stream)
-            try:
-                return await self._http.send(request)
-            except httpx.RequestError as error:
-                return error
-
-    async def _connection(self, stream: ResumableStream[T]) -> AsyncIterator[T]:
-        answer = await self._http.send(self._http.build_request(**stream.request()), stream=True)
-        async with contextlib.aclosing(answer):
-            if not answer.is_success:
-                await answer.aread()
-            if not stream.on_response(answer):
-                return
-            async for piece in answer.aiter_bytes():
-                for item in stream.feed(piece):
-                    yield item
-                if stream.is_over:
-                    return
-        stream.on_end()
-
-
-class _ReadInThreads(httpx.AsyncByteStream):
-    """A request body whose files are read in a thread."""
-
-    def __init__(self, body: httpx.SyncByteStream) -> None:
-        self._body = body
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        pieces: Iterator[bytes] = iter(self._body)
-        while (piece := await anyio.to_thread.run_sync(next, pieces, None)) is not None:
-            yield piece
+_MAX_PAGE = 500  # page size limit of the service
+_MIN_LOOK_S, _MAX_LOOK_S = 0.1, 1.0  # between looks at an avatar that is being analysed
 
 
 class AsyncJobs:
     """The jobs of the service."""
 
-    def __init__(self, transport: AsyncTransport) -> None:
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     async def create(self, **fields: Unpack[JobFields]) -> Job:
@@ -115,31 +49,39 @@ class AsyncJobs:
             InputError: A file or option is invalid.
             CapacityError: The service was full until the retry policy gave up.
         """
-        return await self._transport.run(calls.create_job(fields))
+        return await self._transport.run(create_job(fields))
 
     async def get(self, job_id: str) -> Job:
         """Return the current state of a job."""
-        return await self._transport.run(calls.get_job(job_id))
+        return await self._transport.run(Call("GET", job_path(job_id), reads(Job)))
 
     async def list(
         self, limit: int = 50, status: str | None = None, metadata: Mapping[str, str] | None = None
     ) -> tuple[Job, ...]:
         """List jobs, newest first: at most `limit`, with this status and metadata."""
-        pages = calls.JobPages(limit, status, metadata)
-        while (call := pages.next_call()) is not None:
-            pages.take(await self._transport.run(call))
-        return pages.jobs
+        query = {"status": status} if status else {}
+        if metadata:
+            query["metadata"] = json.dumps(dict(metadata))
+        jobs: tuple[Job, ...] = ()
+        while (num_left := limit - len(jobs)) > 0:
+            query["limit"] = str(min(_MAX_PAGE, num_left))
+            page = await self._transport.run(Call("GET", "/v1/jobs", reads(JobList), query))
+            jobs += page.jobs
+            if page.next_after is None or not page.jobs:
+                break
+            query["after"] = str(page.next_after)
+        return jobs
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job. Has no effect on a finished job."""
-        return await self._transport.run(calls.cancel_job(job_id))
+        return await self._transport.run(Call("POST", f"{job_path(job_id)}/cancel", reads(Job)))
 
     async def delete(self, job_id: str) -> None:
         """Delete a job with its files. Cancels an unfinished job first."""
         await self.cancel(job_id)
-        await self._transport.run(calls.delete_job(job_id))
+        await self._transport.run(delete(job_path(job_id)))
 
-    def events(self, job_id: str) -> AsyncIterator[Job]:
+    def events(self, job_id: str) -> AsyncGenerator[Job, None]:
         """Yield the job at every change until it ends. Reconnects if the connection breaks."""
         return self._transport.read(JobEventStream(job_id, self._transport.retry))
 
@@ -151,15 +93,15 @@ class AsyncJobs:
         Args:
             job_id: ID of the job.
             timeout_s: Maximum wait; None for no limit.
-            on_change: Called with the job at every change; may be a coroutine function.
+            on_change: Called with the job at every change; in the asynchronous client, may be a coroutine function.
 
         Raises:
             WaitTimeoutError: The job has not ended; it continues.
         """
         job = None
         async for job in self._transport.read(JobEventStream(job_id, self._transport.retry, timeout_s)):
-            if on_change is not None and inspect.isawaitable(said := on_change(job)):
-                await said
+            if on_change is not None:
+                await self._transport.io.notify(on_change, job)
         return await self.get(job_id) if job is None else job
 
     async def download(self, job_id: str, out: Target) -> int:
@@ -172,11 +114,11 @@ class AsyncJobs:
         num_bytes = 0
         with atomic_target(out) as file:
             async for piece in self._transport.read(VideoStream(job_id, self._transport.retry)):
-                await anyio.to_thread.run_sync(file.write, piece)
+                await self._transport.io.write(file, piece)
                 num_bytes += len(piece)
         return num_bytes
 
-    def preview(self, job_id: str) -> AsyncIterator[bytes]:
+    def preview(self, job_id: str) -> AsyncGenerator[bytes, None]:
         """Yield the video while it is rendered: chunks of a fragmented MP4 that ends with the job."""
         return self._transport.read(PreviewStream(job_id, self._transport.retry))
 
@@ -184,16 +126,16 @@ class AsyncJobs:
 class AsyncAvatars:
     """The avatars of the service."""
 
-    def __init__(self, transport: AsyncTransport) -> None:
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     async def create(self, **fields: Unpack[AvatarFields]) -> Avatar:
         """Create an avatar. It can be used at once; its first job waits for the analysis."""
-        return await self._transport.run(calls.create_avatar(fields))
+        return await self._transport.run(create_avatar(fields))
 
     async def get(self, avatar_id: str) -> Avatar:
         """Return the current state of an avatar."""
-        return await self._transport.run(calls.get_avatar(avatar_id))
+        return await self._transport.run(Call("GET", avatar_path(avatar_id), reads(Avatar)))
 
     async def wait(self, avatar_id: str, timeout_s: float = 600.0) -> Avatar:
         """Wait until an avatar is analysed, and return it.
@@ -201,65 +143,43 @@ class AsyncAvatars:
         Raises:
             WaitTimeoutError: The analysis has not ended; it continues.
         """
-        poll = AvatarPoll(avatar_id, timeout_s)
-        while True:
-            avatar = await self.get(avatar_id)
-            if not poll.is_pending(avatar):
-                return avatar
-            await anyio.sleep(poll.pause_s)
+        deadline, pause_s = time.monotonic() + timeout_s, _MIN_LOOK_S
+        while (avatar := await self.get(avatar_id)).status == "analysing":
+            if time.monotonic() + pause_s > deadline:
+                raise WaitTimeoutError(f"Avatar {avatar_id} was not analysed within {timeout_s:.1f} s.")
+            pause_s = min(_MAX_LOOK_S, 2 * pause_s)
+            await self._transport.io.sleep(pause_s)
+        return avatar
 
     async def list(self) -> tuple[Avatar, ...]:
         """List kept avatars, newest first."""
-        return await self._transport.run(calls.list_avatars())
+        return (await self._transport.run(Call("GET", "/v1/avatars", reads(AvatarList)))).avatars
 
     async def delete(self, avatar_id: str) -> None:
         """Delete an avatar. Fails while an unfinished job uses it."""
-        await self._transport.run(calls.delete_avatar(avatar_id))
+        await self._transport.run(delete(avatar_path(avatar_id)))
 
 
 class AsyncEngines:
     """The engines of the service."""
 
-    def __init__(self, transport: AsyncTransport) -> None:
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     async def list(self) -> EngineList:
         """List all engines and post-processors, including those without weights."""
-        return await self._transport.run(calls.list_engines())
+        return await self._transport.run(Call("GET", "/v1/engines", reads(EngineList)))
 
 
-class AsyncLipwright:
-    """An asynchronous client of a Lipwright service; see `Lipwright`.
+class Service:
+    """What both clients have in common."""
 
-    Args:
-        base_url: URL of the service. Default: LIPWRIGHT_URL, or http://127.0.0.1:8000.
-        api_key: API key. Default: LIPWRIGHT_API_KEY.
-        timeout_s: Timeout for connecting and for short responses, in seconds.
-        retry: When and how long failed requests are retried.
-        transport: httpx transport, for proxies, certificates and tests.
-        headers: Extra header fields of every request.
-        patience: Deprecated name of `retry`.
-    """
-
-    def __init__(
-        self,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        timeout_s: float = 30.0,
-        retry: RetryPolicy = DEFAULT_RETRY,
-        transport: httpx.AsyncBaseTransport | None = None,
-        headers: Mapping[str, str] | None = None,
-        patience: RetryPolicy | None = None,
-    ) -> None:
-        settings = Settings.of(base_url, api_key, timeout_s)
+    def __init__(self, transport: Transport, settings: Settings, headers: Mapping[str, str] | None) -> None:
         self.base_url = settings.base_url
-        self._settings, self._headers = settings, headers
-        self._transport = AsyncTransport(
-            httpx.AsyncClient(transport=transport, **settings.httpx_options(headers)), retry_policy(retry, patience)
-        )
-        self.jobs = AsyncJobs(self._transport)
-        self.avatars = AsyncAvatars(self._transport)
-        self.engines = AsyncEngines(self._transport)
+        self._transport, self._settings, self._headers = transport, settings, headers
+        self.jobs = AsyncJobs(transport)
+        self.avatars = AsyncAvatars(transport)
+        self.engines = AsyncEngines(transport)
 
     async def speak(
         self,
@@ -273,7 +193,7 @@ class AsyncLipwright:
         Args:
             out: Where to save the video; None to leave it on the service.
             timeout_s: Maximum wait for the job.
-            on_change: Called with the job at every change; may be a coroutine function.
+            on_change: As for `jobs.wait`.
             **fields: As for `jobs.create`.
 
         Raises:
@@ -286,7 +206,7 @@ class AsyncLipwright:
         except ConnectionFailedError:
             raise  # the service cannot be reached
         except BaseException:
-            with contextlib.suppress(ClientError), anyio.move_on_after(_CANCEL_S, shield=True):
+            with contextlib.suppress(ClientError), self._transport.io.shielded():
                 await self.jobs.cancel(job.id)
             raise
         job.check()
@@ -314,27 +234,58 @@ class AsyncLipwright:
         Raises:
             UploadError: Not exactly one of `avatar_id` and `video` is given, or the file does not exist.
         """
-        source = calls.live_source(avatar_id, video)
+        if (avatar_id is None) == (video is None):
+            raise UploadError("Pass either avatar_id or video.")
+        new_avatar = None if video is None else create_avatar({"video": video, "keep": False})
 
         async def get_avatar_id() -> str:
-            if isinstance(source, str):
-                return source
-            avatar = await self._transport.run(source)
+            if new_avatar is None:
+                return str(avatar_id)
+            avatar = await self._transport.run(new_avatar)
             return (await self.avatars.wait(avatar.id)).check().id
 
-        return AsyncLiveSession(self._settings, self._headers, get_avatar_id, sample_rate, shows_at_once)
+        io = self._transport.io
+        return AsyncLiveSession(self._settings, self._headers, get_avatar_id, sample_rate, shows_at_once, io.connect)
 
     async def voices(self) -> Voices:
         """Return the voices for `text`."""
-        return await self._transport.run(calls.get_voices())
+        return await self._transport.run(Call("GET", "/v1/voices", reads(Voices)))
 
     async def status(self) -> ServiceStatus:
         """Return the queue status of the service."""
-        return await self._transport.run(calls.get_status())
+        return await self._transport.run(Call("GET", "/v1/status", reads(ServiceStatus)))
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._transport.close()
+        await self._transport.io.close()
+
+
+class AsyncLipwright(Service):
+    """An asynchronous client of a Lipwright service.
+
+    Args:
+        base_url: URL of the service. Default: LIPWRIGHT_URL, or http://127.0.0.1:8000.
+        api_key: API key. Default: LIPWRIGHT_API_KEY.
+        timeout_s: Timeout for connecting and for short responses, in seconds.
+        retry: When and how long failed requests are retried.
+        transport: httpx transport, for proxies, certificates and tests.
+        headers: Extra header fields of every request.
+        patience: Deprecated name of `retry`.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        retry: RetryPolicy = DEFAULT_RETRY,
+        transport: httpx.AsyncBaseTransport | None = None,
+        headers: Mapping[str, str] | None = None,
+        patience: RetryPolicy | None = None,
+    ) -> None:
+        settings = Settings.of(base_url, api_key, timeout_s)
+        io = AsyncIO(httpx.AsyncClient(transport=transport, **settings.httpx_options(headers)))
+        super().__init__(Transport(io, retry_policy(retry, patience)), settings, headers)
 
     async def __aenter__(self) -> AsyncLipwright:
         return self

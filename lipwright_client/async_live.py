@@ -1,24 +1,51 @@
-"""Live sessions for asyncio."""
+"""Live sessions: an avatar speaks audio while it is sent."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Self
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from typing import Any, Final, Protocol, Self
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from lipwright_client.live_connection import AHEAD_SECONDS, LiveConnection, client_errors, is_clean_close
-from lipwright_client.live_protocol import LiveEvent, PacedAudio, encode_message
+from lipwright_client.errors import ConnectionFailedError, Problem, problem_error
+from lipwright_client.live_protocol import LiveEvent, LiveProtocol, PacedAudio, encode_message, live_url
 from lipwright_client.settings import Settings
 
+DEFAULT_RATE: Final = 24000
+AHEAD_SECONDS: Final = 5.0
+"""Audio buffered at the service by `say`."""
 
-class AsyncLiveSession(LiveConnection):
-    """`lipwright_client.live.LiveSession` for asyncio; `get_avatar_id` is a coroutine function."""
+_MAX_MESSAGE_BYTES: Final = 2**24
+_AUTH_STATUSES: Final = (401, 403)
+_REJECTED: Final = "The service rejected the live session. Check the API key."
+# RFC 6455 close codes of regular ends; the service sent the reason before.
+_CLEAN_CLOSE_CODES: Final = (1000, 1001, 1008, 1013)
 
-    _socket: ClientConnection
+
+class Socket(Protocol):
+    """A connected WebSocket."""
+
+    async def recv(self) -> str | bytes:
+        """Receive a message."""
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a message."""
+
+
+class AsyncLiveSession:
+    """A live session: an asynchronous context manager and an iterator over its events.
+
+    Args:
+        settings: Connection settings.
+        headers: Extra headers.
+        get_avatar_id: Returns the avatar ID when the session starts.
+        sample_rate: Sample rate of the sent audio, in Hz.
+        shows: Whether received video counts as played immediately.
+        connect: Opens the WebSocket at a URL, with the options of `websockets`.
+    """
+
+    _socket: Socket
     _opened: AsyncExitStack
 
     def __init__(
@@ -28,16 +55,34 @@ class AsyncLiveSession(LiveConnection):
         get_avatar_id: Callable[[], Awaitable[str]],
         sample_rate: int,
         shows: bool,
+        connect: Callable[..., AbstractAsyncContextManager[Socket]],
     ) -> None:
-        super().__init__(settings, headers, sample_rate, shows)
-        self._get_avatar_id = get_avatar_id
+        self.sample_rate = sample_rate
+        self._settings, self._headers = settings, headers
+        self._get_avatar_id, self._connect = get_avatar_id, connect
+        self._shows = shows
+        self._protocol = LiveProtocol()
+        self._first: list[LiveEvent] = []
+
+    @property
+    def connected(self) -> Mapping[str, Any]:
+        """The session's properties: `width`, `height`, `fps` and limits."""
+        assert self._protocol.connected is not None
+        return self._protocol.connected
 
     async def __aenter__(self) -> Self:
-        """Start the session; raises the same errors as `LiveSession`."""
-        address = self._address(await self._get_avatar_id())
-        with client_errors():
+        """Start the session.
+
+        Raises:
+            BusyError: All sessions are in use.
+            NotFoundError: The avatar does not exist.
+            FaceNotFoundError: The given video has no face.
+            ConnectionFailedError: The service cannot be reached.
+        """
+        address = live_url(self._settings, await self._get_avatar_id(), self.sample_rate)
+        with _client_errors():
             async with AsyncExitStack() as opened:
-                self._socket = await opened.enter_async_context(connect(address, **self._options))
+                self._socket = await opened.enter_async_context(self._connect(address, **self._options()))
                 while self._protocol.connected is None:
                     event = self._protocol.receive(await self._socket.recv())
                     if event is not None:
@@ -45,31 +90,40 @@ class AsyncLiveSession(LiveConnection):
                 self._opened = opened.pop_all()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         """End the session."""
         await self._opened.aclose()
 
-    async def __aiter__(self) -> AsyncIterator[LiveEvent]:
-        """Yield the events of the session; raises the same errors as `LiveSession`."""
+    async def __aiter__(self) -> AsyncGenerator[LiveEvent, None]:
+        """Yield the events of the session.
+
+        Raises:
+            ProblemError: The service failed to render the avatar.
+            ConnectionFailedError: The connection broke.
+        """
         while self._first:
             yield self._first.pop(0)
         while True:
-            with client_errors():
+            with _client_errors():
                 try:
                     event = self._protocol.receive(await self._socket.recv())
-                    if event is not None and (reply := self._reply(event)) is not None:
-                        await self._socket.send(reply)
+                    if event is not None and event.type == "session.fragment" and self._shows:
+                        played = encode_message("session.playback", position_seconds=event.raw["start_seconds"])
+                        await self._socket.send(played)
                 except ConnectionClosed as closed:
-                    if is_clean_close(closed):
+                    if closed.rcvd is not None and closed.rcvd.code in _CLEAN_CLOSE_CODES:
                         return
                     raise
             if event is not None:
                 yield event
 
-    async def say(self, pcm: Iterable[bytes], ahead_seconds: float = AHEAD_SECONDS) -> AsyncIterator[LiveEvent]:
-        """Send audio in real time, and yield events until all of it is spoken."""
+    async def say(self, pcm: Iterable[bytes], ahead_seconds: float = AHEAD_SECONDS) -> AsyncGenerator[LiveEvent, None]:
+        """Send audio in real time, and yield events until all of it is spoken.
+
+        Args:
+            pcm: Chunks of 16-bit little-endian mono PCM at the session's rate.
+            ahead_seconds: How much audio to buffer at the service.
+        """
         paced = PacedAudio(iter(pcm), self.sample_rate, ahead_seconds)
         async for event in self:
             for message in paced.after(event):
@@ -103,5 +157,29 @@ class AsyncLiveSession(LiveConnection):
         await self._send(encode_message("session.playback", position_seconds=position_seconds))
 
     async def _send(self, message: str | bytes) -> None:
-        with client_errors():
+        with _client_errors():
             await self._socket.send(message)
+
+    def _options(self) -> dict[str, Any]:
+        options = self._settings.httpx_options(self._headers)
+        return {
+            "additional_headers": options["headers"],
+            "proxy": True if options["trust_env"] else None,
+            "open_timeout": self._settings.timeout_s,
+            "max_size": _MAX_MESSAGE_BYTES,
+            "compression": None,
+        }
+
+
+@contextmanager
+def _client_errors() -> Iterator[None]:
+    """Translate exceptions of websockets into the client's errors."""
+    try:
+        yield
+    except InvalidStatus as error:
+        status = error.response.status_code
+        if status in _AUTH_STATUSES:
+            raise problem_error(Problem("unauthorized", "Unauthorized", _REJECTED, status)) from error
+        raise ConnectionFailedError(f"The service rejected the live session with status {status}.") from error
+    except (OSError, InvalidHandshake, ConnectionClosed) as error:
+        raise ConnectionFailedError(f"The live session was disconnected: {error or type(error).__name__}.") from error

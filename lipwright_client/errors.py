@@ -44,7 +44,6 @@ positional, so that all classes can be pickled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -121,6 +120,13 @@ class ProblemError(ClientError):
     """
 
     known_code: ClassVar[str] = ""
+    _kinds: ClassVar[dict[str, type[ProblemError]]] = {}
+
+    def __init_subclass__(cls, code: str = "") -> None:
+        """Define the class of a code of the service."""
+        if code:
+            cls.known_code = code
+            cls._kinds[code] = cls
 
     def __init__(self, problem: Problem, job_id: str | None = None) -> None:
         super().__init__(problem, job_id)
@@ -143,203 +149,134 @@ class ProblemError(ClientError):
         return self.problem.detail
 
 
-class InputError(ProblemError, ValueError):
+class InputError(ProblemError, ValueError, code="input_invalid"):
     """A file or option is invalid."""
 
-    known_code = "input_invalid"
 
-
-class MediaError(InputError):
+class MediaError(InputError, code="media_invalid"):
     """A file cannot be decoded as audio, video or image."""
 
-    known_code = "media_invalid"
 
-
-class MediaLimitError(InputError):
+class MediaLimitError(InputError, code="media_too_large"):
     """A file exceeds a limit of the service."""
 
-    known_code = "media_too_large"
 
-
-class FaceNotFoundError(InputError):
+class FaceNotFoundError(InputError, code="face_not_found"):
     """The source has no usable face, or not the requested one."""
 
-    known_code = "face_not_found"
 
-
-class OptionError(InputError):
+class OptionError(InputError, code="option_invalid"):
     """An option has an invalid value."""
 
-    known_code = "option_invalid"
 
-
-class RangeError(InputError):
+class RangeError(InputError, code="range_not_satisfiable"):
     """The requested range is not satisfiable."""
 
-    known_code = "range_not_satisfiable"
 
-
-class KeyReuseError(InputError):
+class KeyReuseError(InputError, code="idempotency_key_reused"):
     """The idempotency key was used for a different request."""
 
-    known_code = "idempotency_key_reused"
 
-
-class UrlRefusedError(InputError):
+class UrlRefusedError(InputError, code="url_refused"):
     """The service may not access this URL."""
 
-    known_code = "url_refused"
 
-
-class UrlFetchError(InputError):
+class UrlFetchError(InputError, code="url_fetch_failed"):
     """The service could not download a URL."""
 
-    known_code = "url_fetch_failed"
 
-
-class UnauthorizedError(ProblemError):
+class UnauthorizedError(ProblemError, code="unauthorized"):
     """The API key is missing or unknown."""
 
-    known_code = "unauthorized"
 
-
-class ForbiddenError(ProblemError):
+class ForbiddenError(ProblemError, code="forbidden"):
     """The caller is not allowed to do this."""
 
-    known_code = "forbidden"
 
-
-class NotFoundError(ProblemError, LookupError):
+class NotFoundError(ProblemError, LookupError, code="not_found"):
     """The job, avatar or file does not exist."""
 
-    known_code = "not_found"
 
-
-class StateError(ProblemError):
+class StateError(ProblemError, code="state_conflict"):
     """The operation is not possible in the current state."""
 
-    known_code = "state_conflict"
 
-
-class InProgressError(StateError):
+class InProgressError(StateError, code="request_in_progress"):
     """The same request is already being received."""
 
-    known_code = "request_in_progress"
 
-
-class CancelledJobError(ProblemError):
+class CancelledJobError(ProblemError, code="cancelled"):
     """The job was cancelled."""
 
-    known_code = "cancelled"
 
-
-class CapacityError(ProblemError):
+class CapacityError(ProblemError, code="over_capacity"):
     """The service was full until the retry policy gave up."""
 
-    known_code = "over_capacity"
 
-
-class BusyError(CapacityError):
+class BusyError(CapacityError, code="busy"):
     """A part of the service is at its limit."""
 
-    known_code = "busy"
 
-
-class UnavailableError(CapacityError):
+class UnavailableError(CapacityError, code="unavailable"):
     """The service, or something it depends on, was unavailable until the retry policy gave up.
 
     A `CapacityError` so that code that handles a full service handles this too.
     """
 
-    known_code = "unavailable"
 
-
-class StandbyError(UnavailableError):
+class StandbyError(UnavailableError, code="standby"):
     """Another service on the same job table was the leader all the time."""
 
-    known_code = "standby"
 
-
-class TableUnreachableError(UnavailableError):
+class TableUnreachableError(UnavailableError, code="job_table_unreachable"):
     """The service's database did not respond."""
 
-    known_code = "job_table_unreachable"
 
-
-class StorageUnreachableError(UnavailableError):
+class StorageUnreachableError(UnavailableError, code="storage_unreachable"):
     """The service's file storage did not respond."""
 
-    known_code = "storage_unreachable"
 
-
-class StorageFullError(ProblemError):
+class StorageFullError(ProblemError, code="storage_full"):
     """The service's disk has too little space."""
 
-    known_code = "storage_full"
 
-
-class ServiceError(ProblemError):
+class ServiceError(ProblemError, code="internal"):
     """The service failed."""
 
-    known_code = "internal"
 
-
-class StoredFileError(ServiceError):
+class StoredFileError(ServiceError, code="stored_file_lost"):
     """A stored file of the service is missing."""
 
-    known_code = "stored_file_lost"
 
-
-class StageTimeoutError(ServiceError):
+class StageTimeoutError(ServiceError, code="stage_timeout"):
     """A stage timed out."""
 
-    known_code = "stage_timeout"
 
-
-class ReplicaLostError(ServiceError):
+class ReplicaLostError(ServiceError, code="replica_lost"):
     """A stage crashed on every try."""
 
-    known_code = "replica_lost"
 
-
-class TableLostError(ServiceError):
+class TableLostError(ServiceError, code="job_table_lost"):
     """The service lost its job table and must be restarted."""
 
-    known_code = "job_table_lost"
 
-
-class VoiceError(ServiceError):
+class VoiceError(ServiceError, code="voice_failed"):
     """Text-to-speech failed."""
 
-    known_code = "voice_failed"
 
-
-class WeightsError(ServiceError):
+class WeightsError(ServiceError, code="weights_invalid"):
     """A weights file of the service is missing or invalid."""
 
-    known_code = "weights_invalid"
 
-
-class LabelError(ServiceError):
+class LabelError(ServiceError, code="label_failed"):
     """The result could not be labelled."""
 
-    known_code = "label_failed"
 
-
-class ConfigError(ServiceError):
+class ConfigError(ServiceError, code="config_invalid"):
     """A setting of the service is invalid."""
-
-    known_code = "config_invalid"
 
 
 def problem_error(problem: Problem, job_id: str | None = None) -> ProblemError:
     """Return the exception for a problem, by its code."""
     unknown: type[ProblemError] = InputError if 400 <= problem.status < 500 else ServiceError
-    kind = next((each for each in _kinds(ProblemError) if each.known_code == problem.code), unknown)
-    return kind(problem, job_id)
-
-
-def _kinds(kind: type[ProblemError]) -> Iterator[type[ProblemError]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from _kinds(child)
+    return ProblemError._kinds.get(problem.code, unknown)(problem, job_id)

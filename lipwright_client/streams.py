@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Generic, TypeVar
 
 import httpx
@@ -16,14 +16,13 @@ import httpx
 from lipwright_client.calls import job_path
 from lipwright_client.errors import ConnectionFailedError, UnexpectedAnswerError, WaitTimeoutError
 from lipwright_client.from_json import from_json
-from lipwright_client.records import Avatar, Job
+from lipwright_client.records import Job
 from lipwright_client.retry import RetryPolicy, checked, connection_error, reconnect_delay, retry_delay
 
 T = TypeVar("T")
 
-PING_S: Final = 10.0
-"""Keep-alive interval of event streams, as documented by the service."""
-_SILENCE_S = 3 * PING_S
+_CONNECT_S: Final = 30.0
+_SILENCE_S = 30.0  # three times the keep-alive interval of event streams, as documented by the service
 _PIECE_READ_S = 120.0
 _PREVIEW_READ_S = 3600.0  # a preview sends nothing while its job is queued
 
@@ -31,23 +30,32 @@ _PREVIEW_READ_S = 3600.0  # a preview sends nothing while its job is queued
 class ResumableStream(ABC, Generic[T]):
     """A stream over any number of connections.
 
+    Args:
+        path: Path of the stream.
+        retry: Retry policy.
+        silence_s: Read timeout.
+        headers: Headers of the first request; `feed` updates them for the next.
+
     Attributes:
         is_over: Whether the stream has ended.
         pause_s: Delay before the next connection, in seconds.
     """
 
-    def __init__(self, job_id: str, retry: RetryPolicy) -> None:
+    def __init__(self, path: str, retry: RetryPolicy, silence_s: float, headers: Mapping[str, str]) -> None:
         self.is_over = False
         self.pause_s = 0.0
-        self._path = job_path(job_id)
+        self._path = path
         self._retry = retry
+        self._silence_s = silence_s
+        self._headers = dict(headers)
         self._received_at = time.monotonic()
         self._refused_until = time.monotonic() + retry.max_backpressure_wait_s
         self._num_reconnects = 0
 
-    @abstractmethod
     def request(self) -> dict[str, Any]:
         """Return the next request as arguments of `httpx.Client.build_request`."""
+        timeout = httpx.Timeout(_CONNECT_S, read=self._silence_s)
+        return {"method": "GET", "url": self._path, "headers": self._headers, "timeout": timeout}
 
     @abstractmethod
     def feed(self, piece: bytes) -> Iterator[T]:
@@ -97,22 +105,19 @@ class JobEventStream(ResumableStream[Job]):
     """
 
     def __init__(self, job_id: str, retry: RetryPolicy, timeout_s: float | None = None) -> None:
-        super().__init__(job_id, retry)
+        headers = {"Last-Event-ID": "0", "Accept": "text/event-stream"}
+        super().__init__(f"{job_path(job_id)}/events", retry, _SILENCE_S, headers)
         self._job_id = job_id
-        self._version = "0"
         self._buffer = b""
         self._fields: dict[str, str] = {}
         self._timeout_s = timeout_s
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        self._silence_s = _SILENCE_S
 
     def request(self) -> dict[str, Any]:
         """Return a request for the events after the last one seen."""
         self._buffer, self._fields = b"", {}
         self._silence_s = min(_SILENCE_S, max(0.05, self._remaining_s()))
-        headers = {"Last-Event-ID": self._version, "Accept": "text/event-stream"}
-        timeout = httpx.Timeout(_SILENCE_S, read=self._silence_s)
-        return {"method": "GET", "url": f"{self._path}/events", "headers": headers, "timeout": timeout}
+        return super().request()
 
     def on_response(self, answer: httpx.Response) -> bool:
         """Check the response headers. 204: the job has ended and its final state was seen."""
@@ -157,10 +162,8 @@ class JobEventStream(ResumableStream[Job]):
         try:
             job = from_json(Job, json.loads(fields["data"]))
         except ValueError as error:
-            raise UnexpectedAnswerError(
-                f"{self._path}/events: expected JSON, found {fields['data'][:80]!r}."
-            ) from error
-        self._version = fields.get("id", self._version)
+            raise UnexpectedAnswerError(f"{self._path}: expected JSON, found {fields['data'][:80]!r}.") from error
+        self._headers["Last-Event-ID"] = fields.get("id", self._headers["Last-Event-ID"])
         self.is_over = job.is_final
         return job
 
@@ -178,24 +181,15 @@ class VideoStream(ResumableStream[bytes]):
     """The bytes of a finished video. Resumes with a range request if the file is unchanged."""
 
     def __init__(self, job_id: str, retry: RetryPolicy) -> None:
-        super().__init__(job_id, retry)
+        super().__init__(f"{job_path(job_id)}/video", retry, _PIECE_READ_S, {"Accept-Encoding": "identity"})
         self._num_bytes = 0
         self._etag = ""
-
-    def request(self) -> dict[str, Any]:
-        """Return a request for the rest of the file."""
-        headers = {"Accept-Encoding": "identity"}
-        if self._num_bytes:
-            headers |= {"Range": f"bytes={self._num_bytes}-", "If-Range": self._etag}
-        timeout = httpx.Timeout(_SILENCE_S, read=_PIECE_READ_S)
-        return {"method": "GET", "url": f"{self._path}/video", "headers": headers, "timeout": timeout}
 
     def on_response(self, answer: httpx.Response) -> bool:
         """Check the response headers."""
         if not super().on_response(answer):
             return False
-        is_rest = answer.status_code == 206
-        if self._num_bytes and not is_rest:
+        if self._num_bytes and answer.status_code != 206:
             raise ConnectionFailedError("The connection broke, and the video has changed since. Download it again.")
         self._etag = answer.headers.get("etag", "")
         return True
@@ -204,6 +198,7 @@ class VideoStream(ResumableStream[bytes]):
         """Yield the data unchanged."""
         self._received()
         self._num_bytes += len(piece)
+        self._headers |= {"Range": f"bytes={self._num_bytes}-", "If-Range": self._etag}
         yield piece
 
     def on_error(self, error: httpx.RequestError) -> None:
@@ -216,10 +211,8 @@ class VideoStream(ResumableStream[bytes]):
 class PreviewStream(ResumableStream[bytes]):
     """The bytes of a preview, which grows with its job. Cannot resume after a connection error."""
 
-    def request(self) -> dict[str, Any]:
-        """Return a request for the preview."""
-        timeout = httpx.Timeout(_SILENCE_S, read=_PREVIEW_READ_S)
-        return {"method": "GET", "url": f"{self._path}/preview", "timeout": timeout}
+    def __init__(self, job_id: str, retry: RetryPolicy) -> None:
+        super().__init__(f"{job_path(job_id)}/preview", retry, _PREVIEW_READ_S, {})
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Yield the data unchanged."""
@@ -228,30 +221,3 @@ class PreviewStream(ResumableStream[bytes]):
     def on_error(self, error: httpx.RequestError) -> None:
         """End the stream."""
         raise connection_error(error) from error
-
-
-class AvatarPoll:
-    """Polling state for an avatar that is being analysed.
-
-    Attributes:
-        pause_s: Delay before the next poll, in seconds.
-    """
-
-    def __init__(self, avatar_id: str, timeout_s: float) -> None:
-        self.pause_s = 0.1
-        self._avatar_id = avatar_id
-        self._timeout_s = timeout_s
-        self._deadline = time.monotonic() + timeout_s
-
-    def is_pending(self, avatar: Avatar) -> bool:
-        """Return whether to poll again.
-
-        Raises:
-            WaitTimeoutError: The timeout would expire first.
-        """
-        if avatar.status != "analysing":
-            return False
-        if time.monotonic() + self.pause_s > self._deadline:
-            raise WaitTimeoutError(f"Avatar {self._avatar_id} was not analysed within {self._timeout_s:.1f} s.")
-        self.pause_s = min(1.0, 2 * self.pause_s)
-        return True

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse
 
@@ -20,6 +20,7 @@ from api.heygem.protocol import MAX_BODY_BYTES, HeygemTask, checked_code, task_o
 from api.openapi import RANGED
 from api.problem import problem_responses
 from api.result_file import result_file_response
+from api.routing import Routes, route
 from config import PipelineConfig
 from errors import InputError, LipwrightError, NotFoundError
 from jobs.job_request import JobRequestBuilder
@@ -36,7 +37,14 @@ _RESULT_SUFFIX = "-r.mp4"
 _BODY_S = 60.0
 
 
-class HeygemRoutes:
+_DOWNLOAD: Final[dict[str, Any]] = {
+    "summary": "Download the video of a task",
+    "response_class": FileResponse,
+    "responses": {**RANGED, **problem_responses(404, 409, 416)},
+}
+
+
+class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
     """Handlers of /easy/*."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig, keys: KeyRing) -> None:
@@ -51,57 +59,38 @@ class HeygemRoutes:
         self._arriving: set[tuple[str | None, str]] = set()
         self._one_at_a_time = asyncio.Lock()
 
-    def router(self) -> APIRouter:
-        """Return the router."""
-        router = APIRouter(prefix="/easy", tags=["heygem"])
-        router.add_api_route(
-            "/submit", self.submit, methods=["POST"], summary="Submit a task", operation_id="easy_submit"
-        )
-        router.add_api_route("/query", self.query, summary="Get a task", operation_id="easy_query")
-        router.add_api_route(
-            "/cancel", self.cancel, methods=["POST"], summary="Cancel a task", operation_id="easy_cancel"
-        )
-        answers = {**RANGED, **problem_responses(404, 409, 416)}
-        for path, handler, name in (
-            ("/download", self.download, "easy_download"),
-            ("/download/{file_name}", self.download_by_name, "easy_download_by_name"),
-        ):
-            router.add_api_route(
-                path,
-                handler,
-                summary="Download the video of a task",
-                response_class=FileResponse,
-                responses=answers,
-                operation_id=name,
-            )
-            router.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
-        return router
-
-    async def submit(self, request: Request) -> Response:
+    @route("/submit", "POST", summary="Submit a task")
+    async def easy_submit(self, request: Request) -> Response:
         """Submit a task: JSON with `audio_url`, `video_url` and `code`, under any content type.
 
         Returns when both inputs are received and validated; 10001 if the service is full.
         """
         return await _with_envelope(self._submit(request))
 
-    async def query(self, request: Request, code: str = "") -> Response:
+    @route("/query", summary="Get a task")
+    async def easy_query(self, request: Request, code: str = "") -> Response:
         """Return the state of a task: `data.status` is 1 while it runs, 2 when it succeeded, 3 if it failed.
 
         A failure is reported once; after that the task is unknown (10004).
         """
         return await _with_envelope(self._query(request, code))
 
-    async def cancel(self, request: Request, code: str = "") -> Response:
+    @route("/cancel", "POST", summary="Cancel a task")
+    async def easy_cancel(self, request: Request, code: str = "") -> Response:
         """Cancel a task. `code` is a query parameter or a JSON field; the response is that of `/easy/query`."""
         return await _with_envelope(self._cancel(request, code))
 
-    async def download(
+    @route("/download", "HEAD", include_in_schema=False)
+    @route("/download", **_DOWNLOAD)
+    async def easy_download(
         self, request: Request, code: Annotated[str, Query(description="Code of the task.")]
     ) -> Response:
         """Return the finished video. Supports range requests."""
         return await result_file_response(await self._find(request, code), self._files, request)
 
-    async def download_by_name(self, request: Request, file_name: str) -> Response:
+    @route("/download/{file_name}", "HEAD", include_in_schema=False)
+    @route("/download/{file_name}", **_DOWNLOAD)
+    async def easy_download_by_name(self, request: Request, file_name: str) -> Response:
         """Return the finished video by the `result` of its task."""
         return await result_file_response(
             await self._find(request, file_name.removesuffix(_RESULT_SUFFIX)), self._files, request

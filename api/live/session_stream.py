@@ -62,22 +62,7 @@ class SessionStream:
         )
         self._clock = SessionClock(live)
         self._handler = MessageHandler(self._speech, self._clock, connection, tts, live)
-
-    async def take_text(self, text: str) -> None:
-        """Handle a text message.
-
-        Raises:
-            SessionEndedError: The client exceeded a limit.
-        """
-        await self._handler.take_text(text)
-
-    async def take_bytes(self, data: bytes) -> None:
-        """Handle a binary message: raw PCM.
-
-        Raises:
-            SessionEndedError: The client exceeded a limit.
-        """
-        await self._handler.take_bytes(data)
+        self.take_text, self.take_bytes = self._handler.take_text, self._handler.take_bytes
 
     async def run(self) -> None:
         """Send the stream until the session ends.

@@ -6,7 +6,7 @@ import asyncio
 import re
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from starlette.responses import FileResponse, JSONResponse
 
 from api.access import caller_of
@@ -17,6 +17,7 @@ from api.openai.errors import OpenAIRoute, error_responses
 from api.openai.protocol import VideoDeleted, VideoForm, VideoList, VideoView
 from api.openapi import IDEMPOTENT, RANGED
 from api.result_file import result_file_response
+from api.routing import Routes, route
 from config import MediaLimits, PipelineConfig
 from errors import MediaError, NotFoundError, StoredFileError
 from jobs.job_request import JobRequestBuilder
@@ -33,7 +34,7 @@ _MAX_LISTED = 1000
 _MAX_SIZES = 1024
 
 
-class VideoRoutes:
+class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"], route_class=OpenAIRoute):
     """Handlers of /v1/videos."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
@@ -44,56 +45,15 @@ class VideoRoutes:
         self._sizes: dict[str, str] = {}
         self._receiver = FormReceiver(service, files, config)
 
-    def router(self) -> APIRouter:
-        """Return the router."""
-        router = APIRouter(prefix=PREFIX, tags=["videos"], route_class=OpenAIRoute)
-        router.add_api_route(
-            "",
-            self.create,
-            methods=["POST"],
-            response_model=VideoView,
-            summary="Create a video",
-            operation_id="create_video",
-            openapi_extra={**form_body(VideoForm), **IDEMPOTENT},
-            responses=error_responses(404, 409, 413, 422, 429, 504, 507),
-        )
-        router.add_api_route(
-            "",
-            self.list_videos,
-            summary="List videos",
-            responses=error_responses(404, 422),
-            operation_id="list_videos",
-        )
-        one = "/{video_id}"
-        router.add_api_route(
-            one,
-            self.get_video,
-            summary="Get a video",
-            responses=error_responses(404, 422),
-            operation_id="get_video",
-        )
-        router.add_api_route(
-            one,
-            self.delete,
-            methods=["DELETE"],
-            summary="Delete a video",
-            responses=error_responses(404, 409, 422),
-            operation_id="delete_video",
-        )
-        answers = {**RANGED, **error_responses(404, 409, 416, 422)}
-        content = f"{one}/content"
-        router.add_api_route(
-            content,
-            self.content,
-            summary="Download a video",
-            response_class=FileResponse,
-            responses=answers,
-            operation_id="download_video",
-        )
-        router.add_api_route(content, self.content, methods=["HEAD"], include_in_schema=False)
-        return router
-
-    async def create(self, request: Request) -> Response:
+    @route(
+        "",
+        "POST",
+        response_model=VideoView,
+        summary="Create a video",
+        openapi_extra={**form_body(VideoForm), **IDEMPOTENT},
+        responses=error_responses(404, 409, 413, 422, 429, 504, 507),
+    )
+    async def create_video(self, request: Request) -> Response:
         """Create a video from a face (`input_reference` or `avatar_id`) and speech (`audio` or `prompt`).
 
         The video is a job: `/v1/jobs/{id}` has the details. An unknown `model` selects the default engine; `model` in
@@ -121,6 +81,7 @@ class VideoRoutes:
                 job = await self._service.submit(job_request)
         return await self._answer(job)
 
+    @route("", summary="List videos", responses=error_responses(404, 422))
     async def list_videos(
         self,
         request: Request,
@@ -139,11 +100,27 @@ class VideoRoutes:
         first, last = (page[0].id, page[-1].id) if page else (None, None)
         return VideoList(data=data, first_id=first, last_id=last, has_more=begin + limit < len(jobs))
 
+    @route("/{video_id}", summary="Get a video", responses=error_responses(404, 422))
     async def get_video(self, video_id: str, request: Request) -> VideoView:
         """Return the current state of the video."""
         return await self._view(await self._service.get_job(video_id, caller_of(request).owner))
 
-    async def content(
+    @route("/{video_id}", "DELETE", summary="Delete a video", responses=error_responses(404, 409, 422))
+    async def delete_video(self, video_id: str, request: Request) -> VideoDeleted:
+        """Delete the video and its job with all files. Cancels an unfinished job first."""
+        owner = caller_of(request).owner
+        job = await self._service.cancel_job(video_id, owner)
+        await self._service.delete_job(job.id, owner)
+        return VideoDeleted(id=job.id)
+
+    @route("/{video_id}/content", "HEAD", include_in_schema=False)
+    @route(
+        "/{video_id}/content",
+        summary="Download a video",
+        response_class=FileResponse,
+        responses={**RANGED, **error_responses(404, 409, 416, 422)},
+    )
+    async def download_video(
         self,
         video_id: str,
         request: Request,
@@ -153,13 +130,6 @@ class VideoRoutes:
         return await result_file_response(
             await self._service.get_job(video_id, caller_of(request).owner), self._files, request
         )
-
-    async def delete(self, video_id: str, request: Request) -> VideoDeleted:
-        """Delete the video and its job with all files. Cancels an unfinished job first."""
-        owner = caller_of(request).owner
-        job = await self._service.cancel_job(video_id, owner)
-        await self._service.delete_job(job.id, owner)
-        return VideoDeleted(id=job.id)
 
     async def _answer(self, job: JobRecord) -> Response:
         return JSONResponse((await self._view(job)).model_dump(mode="json"), headers={"Cache-Control": "no-store"})

@@ -76,14 +76,11 @@ class LipwrightSpeak(io.ComfyNode):
         if sum((video is not None, image is not None, bool(avatar_id))) != 1:
             raise ValueError("Connect exactly one of video, image and avatar_id.")
         fields: JobFields = {"audio": ("comfyui.wav", wav_of(audio)), "loop": loop}
-        if engine:
-            fields["engine"] = engine
+        fields |= {"engine": engine or None, "avatar_id": avatar_id or None}
         out = Path(folder_paths.get_temp_directory()) / f"lipwright-{uuid4().hex[:12]}.mp4"
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="lipwright-") as folder:
-            if avatar_id:
-                fields["avatar_id"] = avatar_id
-            elif video is not None or image is not None:
+            if not avatar_id:
                 fields["video"], fields["face"] = _avatar(video, image, fps, Path(folder)), face
             async with _service(url) as client:
                 job = await client.speak(out=out, on_change=_progress(), **fields)

@@ -2,7 +2,6 @@
 
 export const STRINGS = {
   en: {
-    languageName: "English",
     otherLanguage: "中文",
     skip: "Skip to the form",
     settings: "Settings",
@@ -46,8 +45,6 @@ export const STRINGS = {
     dropSpeech: "Drop an audio file here",
     dropFace: "Drop a video or a portrait here",
     orChoose: "or choose a file",
-    chooseOther: "Choose another file",
-    record: "Record",
     recordSpeech: "Record with the microphone",
     recordFace: "Record with the camera",
     stop: "Stop recording",
@@ -177,7 +174,6 @@ export const STRINGS = {
     },
   },
   zh: {
-    languageName: "中文",
     otherLanguage: "English",
     skip: "跳到表单",
     settings: "设置",
@@ -221,8 +217,6 @@ export const STRINGS = {
     dropSpeech: "将音频文件拖到这里",
     dropFace: "将视频或人像照片拖到这里",
     orChoose: "或选择文件",
-    chooseOther: "换一个文件",
-    record: "录制",
     recordSpeech: "用麦克风录音",
     recordFace: "用摄像头录像",
     stop: "停止录制",

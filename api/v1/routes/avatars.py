@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.responses import JSONResponse
 
 from api.access import caller_of
@@ -11,6 +11,7 @@ from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
 from api.openapi import headers_of
 from api.problem import problem_responses
+from api.routing import Routes, route
 from api.v1.protocol import AvatarForm, AvatarList, AvatarView
 from config import PipelineConfig
 from jobs.job_request import AvatarRequest
@@ -18,48 +19,23 @@ from jobs.ports import JobService
 from storage.file_store import FileStore
 
 
-class AvatarRoutes:
+class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
     """Handlers of /v1/avatars."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service = service
         self._receiver = FormReceiver(service, files, config)
 
-    def router(self) -> APIRouter:
-        """Return the router."""
-        router = APIRouter(prefix="/v1/avatars", tags=["avatars"])
-        router.add_api_route(
-            "",
-            self.create,
-            methods=["POST"],
-            status_code=202,
-            response_model=AvatarView,
-            summary="Create an avatar",
-            openapi_extra=form_body(AvatarForm),
-            responses={202: {"headers": headers_of("Location")}, **problem_responses(413, 422, 429, 504, 507)},
-            operation_id="create_avatar",
-        )
-        one = "/{avatar_id}"
-        router.add_api_route("", self.list_avatars, summary="List avatars", operation_id="list_avatars")
-        router.add_api_route(
-            one,
-            self.get_avatar,
-            summary="Get an avatar",
-            responses=problem_responses(404),
-            operation_id="get_avatar",
-        )
-        router.add_api_route(
-            one,
-            self.delete,
-            methods=["DELETE"],
-            status_code=204,
-            summary="Delete an avatar",
-            responses=problem_responses(404, 409),
-            operation_id="delete_avatar",
-        )
-        return router
-
-    async def create(self, request: Request) -> Response:
+    @route(
+        "",
+        "POST",
+        status_code=202,
+        response_model=AvatarView,
+        summary="Create an avatar",
+        openapi_extra=form_body(AvatarForm),
+        responses={202: {"headers": headers_of("Location")}, **problem_responses(413, 422, 429, 504, 507)},
+    )
+    async def create_avatar(self, request: Request) -> Response:
         """Upload a face once; jobs and live sessions that use its ID skip the analysis.
 
         Uploading the same file and face again returns the same avatar. With `keep=false` it is not listed and may be
@@ -83,16 +59,19 @@ class AvatarRoutes:
         view = AvatarView.of(avatar, base_url(request))
         return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self})
 
+    @route("", summary="List avatars")
     async def list_avatars(self, request: Request) -> AvatarList:
         """List kept avatars, newest first."""
         avatars, base = await self._service.list_avatars(caller_of(request).owner), base_url(request)
         return AvatarList(avatars=[AvatarView.of(avatar, base) for avatar in avatars])
 
+    @route("/{avatar_id}", summary="Get an avatar", responses=problem_responses(404))
     async def get_avatar(self, avatar_id: str, request: Request) -> AvatarView:
         """Return the current state of the avatar."""
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
         return AvatarView.of(avatar, base_url(request))
 
-    async def delete(self, avatar_id: str, request: Request) -> None:
+    @route("/{avatar_id}", "DELETE", status_code=204, summary="Delete an avatar", responses=problem_responses(404, 409))
+    async def delete_avatar(self, avatar_id: str, request: Request) -> None:
         """Delete the avatar and its source. Fails while an unfinished job uses it."""
         await self._service.delete_avatar(avatar_id, caller_of(request).owner)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from api.routing import Routes, route
 from config import PipelineConfig
 from models.engines.catalog import EngineRecord, engine_list, post_processor_list
 from models.engines.protocol import EngineClass
@@ -56,7 +56,7 @@ class EngineList(BaseModel):
     )
 
 
-class EngineRoutes:
+class EngineRoutes(Routes, prefix="/v1/engines", tags=["engines"]):
     """Handlers of /v1/engines."""
 
     def __init__(
@@ -65,12 +65,7 @@ class EngineRoutes:
         self._store = WeightsStore(files.root / "weights", engines)
         self._default = config.engine
 
-    def router(self) -> APIRouter:
-        """Return the router."""
-        router = APIRouter(prefix="/v1/engines", tags=["engines"])
-        router.add_api_route("", self.list_engines, summary="List engines", operation_id="list_engines")
-        return router
-
+    @route("", summary="List engines")
     def list_engines(self) -> EngineList:
         """List engines and post-processors, and the weights they lack."""
         # Not a coroutine: reads the index from disk and imports engine modules.

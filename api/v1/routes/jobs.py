@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from api.access import caller_of
@@ -13,6 +13,7 @@ from api.forms.form_receiver import IDEMPOTENCY_KEY, FormReceiver
 from api.forms.form_schema import form_body
 from api.openapi import BINARY, IDEMPOTENT, headers_of
 from api.problem import problem_responses
+from api.routing import Routes, route
 from api.v1.events import PING_S, job_events
 from api.v1.followers import Followers, FollowResponse
 from api.v1.protocol import JobForm, JobList, JobView, parsed_metadata
@@ -24,8 +25,10 @@ from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
 from storage.records import JobQuery, JobRecord, JobStatus
 
+_HEADERS = headers_of("Location", "Idempotency-Replayed")
 
-class JobRoutes:
+
+class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
     """Handlers of /v1/jobs."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
@@ -35,70 +38,25 @@ class JobRoutes:
         self._requests = JobRequestBuilder(config.engine, SsrfGuard(config.network).check)
         self._followers = Followers(service, config.jobs.max_followers, config.jobs.max_queue_share_per_key, PING_S)
 
-    def router(self) -> APIRouter:
-        """Return the router."""
-        router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-        headers = headers_of("Location", "Idempotency-Replayed")
-        router.add_api_route(
-            "",
-            self.submit,
-            methods=["POST"],
-            status_code=202,
-            response_model=JobView,
-            summary="Submit a job",
-            operation_id="submit_job",
-            openapi_extra={**form_body(JobForm), **IDEMPOTENT},
-            responses={
-                200: {
-                    "description": "The job ended within `wait`: the job, or its video.",
-                    "model": JobView,
-                    "content": {"application/json": {}, "video/mp4": BINARY},
-                    "headers": headers,
-                },
-                202: {"headers": headers},
-                **problem_responses(404, 409, 413, 422, 429, 504, 507),
+    @route(
+        "",
+        "POST",
+        status_code=202,
+        response_model=JobView,
+        summary="Submit a job",
+        openapi_extra={**form_body(JobForm), **IDEMPOTENT},
+        responses={
+            200: {
+                "description": "The job ended within `wait`: the job, or its video.",
+                "model": JobView,
+                "content": {"application/json": {}, "video/mp4": BINARY},
+                "headers": _HEADERS,
             },
-        )
-        router.add_api_route(
-            "", self.list_jobs, summary="List jobs", responses=problem_responses(422), operation_id="list_jobs"
-        )
-        router.add_api_route(
-            "/{job_id}", self.get_job, summary="Get a job", responses=problem_responses(404), operation_id="get_job"
-        )
-        router.add_api_route(
-            "/{job_id}",
-            self.delete,
-            methods=["DELETE"],
-            summary="Cancel or delete a job",
-            responses=problem_responses(404, 409),
-            operation_id="delete_job",
-        )
-        router.add_api_route(
-            "/{job_id}/cancel",
-            self.cancel,
-            methods=["POST"],
-            summary="Cancel a job",
-            responses=problem_responses(404),
-            operation_id="cancel_job",
-        )
-        router.add_api_route(
-            "/{job_id}/events",
-            self.events,
-            summary="Stream the events of a job",
-            operation_id="follow_job",
-            response_class=StreamingResponse,
-            responses={
-                200: {
-                    "description": "One `job` event per change.",
-                    "content": {"text/event-stream": {"schema": {"type": "string"}}},
-                },
-                204: {"description": "The job has ended and the client has seen its final state."},
-                **problem_responses(404, 503),
-            },
-        )
-        return router
-
-    async def submit(
+            202: {"headers": _HEADERS},
+            **problem_responses(404, 409, 413, 422, 429, 504, 507),
+        },
+    )
+    async def submit_job(
         self,
         request: Request,
         wait: Annotated[
@@ -147,6 +105,7 @@ class JobRoutes:
         job = await wait_until_final(self._followers, job, caller_of(request).owner, wait_s)
         return await outcome(job, self._files, request, headers)
 
+    @route("", summary="List jobs", responses=problem_responses(422))
     async def list_jobs(
         self,
         request: Request,
@@ -168,15 +127,13 @@ class JobRoutes:
         page = await self._service.list_jobs(query)
         return JobList(jobs=[_view(job, request) for job in page.jobs], next_after=page.next_after)
 
+    @route("/{job_id}", summary="Get a job", responses=problem_responses(404))
     async def get_job(self, job_id: str, request: Request) -> JobView:
         """Return the current state of the job."""
         return _view(await self._service.get_job(job_id, caller_of(request).owner), request)
 
-    async def cancel(self, job_id: str, request: Request) -> JobView:
-        """Cancel the job. Has no effect on a job that has ended."""
-        return _view(await self._service.cancel_job(job_id, caller_of(request).owner), request)
-
-    async def delete(self, job_id: str, request: Request) -> JobView:
+    @route("/{job_id}", "DELETE", summary="Cancel or delete a job", responses=problem_responses(404, 409))
+    async def delete_job(self, job_id: str, request: Request) -> JobView:
         """Cancel an unfinished job, or delete a finished one with its files. Returns the job.
 
         Pending webhooks of a deleted job are not sent.
@@ -188,7 +145,25 @@ class JobRoutes:
         await self._service.delete_job(job_id, owner)
         return _view(job, request)
 
-    async def events(
+    @route("/{job_id}/cancel", "POST", summary="Cancel a job", responses=problem_responses(404))
+    async def cancel_job(self, job_id: str, request: Request) -> JobView:
+        """Cancel the job. Has no effect on a job that has ended."""
+        return _view(await self._service.cancel_job(job_id, caller_of(request).owner), request)
+
+    @route(
+        "/{job_id}/events",
+        summary="Stream the events of a job",
+        response_class=StreamingResponse,
+        responses={
+            200: {
+                "description": "One `job` event per change.",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            },
+            204: {"description": "The job has ended and the client has seen its final state."},
+            **problem_responses(404, 503),
+        },
+    )
+    async def follow_job(
         self,
         job_id: str,
         request: Request,

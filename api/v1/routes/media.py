@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from starlette.responses import FileResponse, StreamingResponse
 
 from api.access import caller_of
@@ -13,6 +13,7 @@ from api.conditional import unchanged
 from api.openapi import BINARY, CACHED, RANGED
 from api.problem import problem_responses
 from api.result_file import result_file_response
+from api.routing import Routes, route
 from api.stored_file import FileDisposition, stored_file_response
 from api.v1.preview import Previews
 from config import LabelsConfig
@@ -30,7 +31,14 @@ _PRIVATE: Final = {"Cache-Control": "private, no-cache", "X-Content-Type-Options
 _INERT: Final = {**_PRIVATE, "Content-Security-Policy": "sandbox; default-src 'none'"}
 
 
-class MediaRoutes:
+_SOURCE: Final[dict[str, Any]] = {
+    "summary": "Get the source",
+    "response_class": FileResponse,
+    "responses": {**RANGED, **problem_responses(404, 416)},
+}
+
+
+class MediaRoutes(Routes, prefix="/v1"):
     """Handlers for videos, previews, thumbnails and sources."""
 
     def __init__(self, service: JobService, files: FileStore, labels: LabelsConfig) -> None:
@@ -38,64 +46,15 @@ class MediaRoutes:
         self._files = files
         self._previews = Previews(service, files, labels)
 
-    def router(self) -> APIRouter:
-        """Return the router."""
-        router = APIRouter(prefix="/v1")
-        job = "/jobs/{job_id}"
-        router.add_api_route(
-            f"{job}/video",
-            self.video,
-            summary="Get the video",
-            tags=["jobs"],
-            response_class=FileResponse,
-            responses={**RANGED, **problem_responses(404, 409, 416)},
-            operation_id="get_job_video",
-        )
-        router.add_api_route(f"{job}/video", self.video, methods=["HEAD"], include_in_schema=False)
-        router.add_api_route(
-            f"{job}/preview",
-            self.preview,
-            summary="Watch the video while it is rendered",
-            tags=["jobs"],
-            response_class=StreamingResponse,
-            responses={
-                **CACHED,
-                200: {"description": "A fragmented MP4 that ends when the job ends.", "content": {"video/mp4": BINARY}},
-                **problem_responses(404, 409, 429),
-            },
-            operation_id="preview_job",
-        )
-        router.add_api_route(
-            f"{job}/thumbnail",
-            self.thumbnail,
-            summary="Get a thumbnail of the video",
-            tags=["jobs"],
-            response_class=Response,
-            responses={**CACHED, 200: {"content": {"image/jpeg": BINARY}}, **problem_responses(404, 409)},
-            operation_id="get_job_thumbnail",
-        )
-        sources = {**RANGED, **problem_responses(404, 416)}
-        router.add_api_route(
-            f"{job}/source",
-            self.job_source,
-            summary="Get the source",
-            tags=["jobs"],
-            operation_id="get_job_source",
-            response_class=FileResponse,
-            responses=sources,
-        )
-        router.add_api_route(
-            "/avatars/{avatar_id}/source",
-            self.avatar_source,
-            summary="Get the source",
-            operation_id="get_avatar_source",
-            tags=["avatars"],
-            response_class=FileResponse,
-            responses=sources,
-        )
-        return router
-
-    async def video(
+    @route("/jobs/{job_id}/video", "HEAD", include_in_schema=False)
+    @route(
+        "/jobs/{job_id}/video",
+        summary="Get the video",
+        tags=["jobs"],
+        response_class=FileResponse,
+        responses={**RANGED, **problem_responses(404, 409, 416)},
+    )
+    async def get_job_video(
         self,
         job_id: str,
         request: Request,
@@ -105,7 +64,18 @@ class MediaRoutes:
         job = await self._service.get_job(job_id, caller_of(request).owner)
         return await result_file_response(job, self._files, request, download)
 
-    async def preview(self, job_id: str, request: Request) -> Response:
+    @route(
+        "/jobs/{job_id}/preview",
+        summary="Watch the video while it is rendered",
+        tags=["jobs"],
+        response_class=StreamingResponse,
+        responses={
+            **CACHED,
+            200: {"description": "A fragmented MP4 that ends when the job ends.", "content": {"video/mp4": BINARY}},
+            **problem_responses(404, 409, 429),
+        },
+    )
+    async def preview_job(self, job_id: str, request: Request) -> Response:
         """Stream the video while it is rendered. The response ends when the job ends.
 
         Until then the audio track is the speech at 16 kHz. Works with Media Source Extensions and `<video src>`.
@@ -119,7 +89,14 @@ class MediaRoutes:
                 return answer
         return StreamingResponse(await self._previews.open(job), media_type="video/mp4", headers=headers)
 
-    async def thumbnail(self, job_id: str, request: Request) -> Response:
+    @route(
+        "/jobs/{job_id}/thumbnail",
+        summary="Get a thumbnail of the video",
+        tags=["jobs"],
+        response_class=Response,
+        responses={**CACHED, 200: {"content": {"image/jpeg": BINARY}}, **problem_responses(404, 409)},
+    )
+    async def get_job_thumbnail(self, job_id: str, request: Request) -> Response:
         """Return a JPEG of the first frame (320 pixels on the longer side) once the first segment is rendered."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
         key = result_key(job.id)
@@ -138,12 +115,14 @@ class MediaRoutes:
         picture = await asyncio.to_thread(self._thumbnail, key)
         return Response(picture, media_type="image/jpeg", headers=headers)
 
-    async def job_source(self, job_id: str, request: Request) -> Response:
+    @route("/jobs/{job_id}/source", tags=["jobs"], **_SOURCE)
+    async def get_job_source(self, job_id: str, request: Request) -> Response:
         """Return the video or image of the job as uploaded."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
         return await self._source(request, job.avatar_key)
 
-    async def avatar_source(self, avatar_id: str, request: Request) -> Response:
+    @route("/avatars/{avatar_id}/source", tags=["avatars"], **_SOURCE)
+    async def get_avatar_source(self, avatar_id: str, request: Request) -> Response:
         """Return the video or image of the avatar as uploaded."""
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
         return await self._source(request, avatar.key)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from api.routing import Routes, route
 from api.tts.service import tts_service
 from config import PipelineConfig
 
@@ -18,19 +18,14 @@ class VoiceView(BaseModel):
     max_chars: int = Field(description="Maximum length of a text in characters.")
 
 
-class VoiceRoutes:
+class VoiceRoutes(Routes, prefix="/v1", tags=["voices"]):
     """Handlers of /v1/voices."""
 
     def __init__(self, config: PipelineConfig) -> None:
         self._tts = tts_service(config.tts)
 
-    def router(self) -> APIRouter:
-        """Return the router."""
-        router = APIRouter(prefix="/v1", tags=["voices"])
-        router.add_api_route("/voices", self.voices, summary="List voices", operation_id="get_voices")
-        return router
-
-    async def voices(self) -> VoiceView:
+    @route("/voices", summary="List voices")
+    async def get_voices(self) -> VoiceView:
         """List the voices for `text`. A voice server may accept further names."""
         tts = self._tts
         return VoiceView(

@@ -43,7 +43,7 @@ def _is_mended(result: CheckResult, status: Status) -> bool:
 
 
 def test_the_worst_counts() -> None:
-    results = [ok("a", "x"), problem("b", "x", "y", "z"), warning("c", "x", "y", "z")]
+    results = [ok("x"), problem("x", "y", "z"), warning("x", "y", "z")]
     assert worst(results) is Status.PROBLEM
     assert worst(results[:1]) is Status.OK
 

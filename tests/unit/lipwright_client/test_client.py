@@ -204,7 +204,7 @@ def test_a_follower_who_finds_no_place_comes_again(service: MemoryService) -> No
 
         def follow() -> None:
             second = Lipwright(url)
-            second._transport._http.event_hooks["response"].append(lambda _: is_refused.set())
+            second._async._transport.io.http.event_hooks["response"].append(lambda _: is_refused.set())
             seen.extend(one.status for one in second.jobs.events(job.id))
 
         thread = threading.Thread(target=follow)
