@@ -9,19 +9,18 @@ from starlette.responses import Response
 
 from api import problem
 from api.access import ApiKeyMiddleware
-from api.api_key import API_KEY
 from api.body_window import AppWindow
 from api.gradio_mount import mount_gradio
-from api.health import HealthRoutes
 from api.heygem import heygem_routers
 from api.live.routes import LiveRoutes
 from api.openai.errors import error_answer, error_responses
 from api.openai.routes import PREFIX, VideoRoutes
-from api.openapi import EXPOSED_HEADERS, PATH, OpenAPIRoute, described
+from api.openapi import API_KEY, EXPOSED_HEADERS, PATH, OpenAPIRoute, described
 from api.page import PageRoutes
 from api.sign_in import SignInRoutes
 from api.tts.service import tts_service
 from api.v1.routes import v1_routers
+from api.v1.routes.status import HealthRoutes
 from config import PipelineConfig
 from errors import LipwrightError
 from jobs.ports import JobService
@@ -45,8 +44,8 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     app.openapi = lambda: described(app)  # type: ignore[method-assign]  # see "Extending OpenAPI" in FastAPI's manual
     app.include_router(OpenAPIRoute(app).router())
     keys = open_keys(config.state, files.root)
-    app.add_middleware(ApiKeyMiddleware, keys=keys, settings=config.access, refusal=_refusal)
-    problem.install(app)  # wraps the middleware above, so its unexpected errors become problems too
+    app.add_middleware(ApiKeyMiddleware, keys=keys, settings=config.access, refusal=_error_response)
+    problem.install(app, _error_response)  # wraps the middleware above, so its unexpected errors become problems too
     _allow_origins(app, config.access.allowed_origins)
     app.add_middleware(AppWindow)
     app.include_router(PageRoutes(config.labels).router())
@@ -67,9 +66,9 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     return app
 
 
-def _refusal(error: LipwrightError, path: str) -> Response:
-    """Return an access error in the format of the path's dialect."""
-    return error_answer(error, path) if f"{path}/".startswith(f"{PREFIX}/") else problem.answer_to(error, path)
+def _error_response(error: LipwrightError, path: str) -> Response:
+    """Return an error in the format of the path's dialect; `path` may start with a prefix of the service."""
+    return error_answer(error, path) if f"{PREFIX}/" in f"{path}/" else problem.answer_to(error, path)
 
 
 def _allow_origins(app: FastAPI, origins: tuple[str, ...]) -> None:

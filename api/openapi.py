@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from fastapi.security import APIKeyHeader, HTTPBearer
 
 from api.base_url import base_url
 from api.conditional import unchanged
@@ -43,6 +44,18 @@ _KEY: Final = {
 }
 IDEMPOTENT: Final = {"parameters": [{"$ref": "#/components/parameters/IdempotencyKey"}]}
 """OpenAPI of a route that accepts idempotency keys."""
+API_KEY: Final = [
+    Depends(HTTPBearer(auto_error=False, description="API key. Required once the service has at least one key.")),
+    Depends(
+        APIKeyHeader(
+            name="X-API-Key",
+            scheme_name="X-API-Key",
+            auto_error=False,
+            description="API key, as an alternative to `Authorization`.",
+        )
+    ),
+]
+"""Dependencies of the routes that require a key: they document it, and `api.access.ApiKeyMiddleware` checks it."""
 _UNSIGNED: Final[dict[str, list[str]]] = {}  # a service without keys needs none
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -73,11 +73,25 @@ def problem_responses(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"description": HTTPStatus(code).phrase, "content": content} for code in status_codes}
 
 
-def install(app: FastAPI) -> None:
-    """Make `app` return problem details for every error."""
-    app.add_exception_handler(LipwrightError, _on_lipwright_error)
+def install(app: FastAPI, respond: Callable[[LipwrightError, str], Response] = answer_to) -> None:
+    """Make `app` return an error response for every exception.
+
+    Args:
+        app: The app.
+        respond: Returns the response for an error, given the path of the request.
+    """
+
+    async def on_error(request: Request, error: Exception) -> Response:
+        if isinstance(error, RequestValidationError):
+            error = OptionError(describe(error.errors()))
+        assert isinstance(error, LipwrightError)
+        if error.status_code >= 500:
+            logger.error("%s %s: %s", request.method, request.url.path, error)
+        return respond(error, request.url.path)
+
+    app.add_exception_handler(LipwrightError, on_error)
+    app.add_exception_handler(RequestValidationError, on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_middleware(UnexpectedErrors)
 
 
@@ -114,24 +128,12 @@ def _kinds(kind: type[LipwrightError]) -> Iterator[type[LipwrightError]]:
         yield from _kinds(child)
 
 
-async def _on_lipwright_error(request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, LipwrightError)
-    if error.status_code >= 500:
-        logger.error("%s %s: %s", request.method, request.url.path, error)
-    return answer_to(error, request.url.path)
-
-
 async def _on_http_exception(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     code = NotFoundError.code if status is HTTPStatus.NOT_FOUND else status.phrase.lower().replace(" ", "_")
     detail = f"{request.method} {request.url.path} does not exist." if status in (404, 405) else str(error.detail)
     return _response(_problem(status, code, detail, request.url.path, False), dict(error.headers or {}))
-
-
-async def _on_validation_error(request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, RequestValidationError)
-    return _response(problem_of(OptionError(describe(error.errors())), request.url.path))
 
 
 def describe(pydantic_errors: Iterable[Mapping[str, Any]]) -> str:

@@ -15,7 +15,7 @@ import typer
 from cli.terminal import DEFAULT_SERVER, Server, UsageError, service
 from lipwright_client import LiveEvent, LiveSession
 from lipwright_client.async_live import DEFAULT_RATE
-from lipwright_client.downloads import Writable, atomic_target
+from lipwright_client.files import Writable, atomic_target
 
 _PIECE_SECONDS: Final = 0.04
 _SAMPLE_BYTES: Final = 2

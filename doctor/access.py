@@ -13,6 +13,7 @@ import httpx
 
 from config import AccessConfig
 from doctor.check_result import CheckResult, ok, problem, warning
+from doctor.machine import file_system
 from launch.port import try_to_listen
 from net.access_rule import AccessRule, is_private
 
@@ -86,7 +87,7 @@ def check_token(environment: Mapping[str, str], home: Path) -> CheckResult:
     if not path.is_file():
         if named:
             return problem(f"{path} is missing", "the file of RAY_AUTH_TOKEN_PATH", "ray get-auth-token --generate")
-        if not os.access(_nearest(path.parent), os.W_OK):
+        if not os.access(file_system(path.parent).path, os.W_OK):
             return problem(f"{path} cannot be created", "a writable home folder", "Set RAY_AUTH_TOKEN.")
         return ok(f"none yet: Ray creates {path} at the first start")
     mode = stat.S_IMODE(path.stat().st_mode)
@@ -108,9 +109,3 @@ def _is_lipwright(host: str, port: int) -> bool:
         return alive.status_code == httpx.codes.OK and about["info"]["title"] == "Lipwright API"
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return False
-
-
-def _nearest(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder

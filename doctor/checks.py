@@ -13,8 +13,6 @@ from config import PipelineConfig
 from doctor.access import check_front, check_keys, check_port, check_token
 from doctor.check_result import CheckResult, ok, problem
 from doctor.compute import check_gpus
-from doctor.disk import check_data_folder, check_free_space, check_spill_folder
-from doctor.files import check_cache, check_files
 from doctor.labels import check_labels
 from doctor.machine import available_memory_bytes, file_system, num_cpus
 from doctor.media_checks import check_decoders, check_encoders, check_sandbox
@@ -29,7 +27,14 @@ from doctor.resources import (
     store_bytes,
 )
 from doctor.software import check_clock, check_onnxruntime, check_packages, check_python
-from doctor.state import check_state
+from doctor.storage import (
+    check_cache,
+    check_data_folder,
+    check_files,
+    check_free_space,
+    check_spill_folder,
+    check_state,
+)
 from doctor.weights import check_weights
 from errors import ConfigError
 from launch.front_proxy import haproxy_binary

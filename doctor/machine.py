@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from errors import ConfigError
 from media.decoding.memory_budget import memory_bytes
 
@@ -56,12 +58,8 @@ def num_cpus(cgroup: Path = _CGROUP) -> float:
 
 
 def available_memory_bytes() -> int:
-    """Returns the memory available without swapping: `MemAvailable`, at most the container's limit."""
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return min(int(value.split()[0]) * 1024, memory_bytes())
-    return memory_bytes()
+    """Returns the memory available without swapping, at most the container's limit."""
+    return min(psutil.virtual_memory().available, memory_bytes())
 
 
 def seen_gpus() -> list[Gpu]:

@@ -155,12 +155,8 @@ class LipwrightTools:
     async def list_engines(self) -> list[EngineSummary]:
         """List engines."""
         with _reported():
-            return [
-                EngineSummary(
-                    name=each.name, title=each.title, is_default=each.is_default, is_installed=each.is_installed
-                )
-                for each in (await self._client.engines.list()).engines
-            ]
+            engines = (await self._client.engines.list()).engines
+            return [EngineSummary.model_validate(each, from_attributes=True) for each in engines]
 
     def _source(self, name: str | None, field: str) -> str | Path | None:
         return None if name is None else self._folder.source(name, field)

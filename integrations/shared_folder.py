@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lipwright_client.sources import is_url
+from lipwright_client.files import is_url
 
 
 class FolderError(ValueError):

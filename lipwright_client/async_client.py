@@ -22,12 +22,11 @@ from lipwright_client.calls import (
     job_path,
     reads,
 )
-from lipwright_client.downloads import Target, atomic_target
 from lipwright_client.errors import ClientError, ConnectionFailedError, UploadError, WaitTimeoutError
+from lipwright_client.files import Source, Target, atomic_target
 from lipwright_client.records import Avatar, AvatarList, EngineList, Job, JobList, ServiceStatus, Voices
 from lipwright_client.retry import DEFAULT_RETRY, RetryPolicy, retry_policy
 from lipwright_client.settings import Settings
-from lipwright_client.sources import Source
 from lipwright_client.streams import JobEventStream, PreviewStream, VideoStream
 from lipwright_client.transport import AsyncIO, Transport
 

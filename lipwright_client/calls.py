@@ -13,9 +13,9 @@ from uuid import uuid4
 import httpx
 
 from lipwright_client.errors import UnexpectedAnswerError, UploadError
+from lipwright_client.files import Source, Upload, is_url, upload_of
 from lipwright_client.from_json import from_json
 from lipwright_client.records import Avatar, Job
-from lipwright_client.sources import Source, Upload, is_url, upload_of
 
 T = TypeVar("T")
 

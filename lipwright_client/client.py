@@ -9,11 +9,11 @@ import httpx
 from lipwright_client.async_client import AsyncAvatars, AsyncEngines, AsyncJobs, Service
 from lipwright_client.async_live import DEFAULT_RATE
 from lipwright_client.blocking import Blocking, blocking, iterate
+from lipwright_client.files import Source
 from lipwright_client.live import LiveSession
 from lipwright_client.records import Job
 from lipwright_client.retry import DEFAULT_RETRY, RetryPolicy, retry_policy
 from lipwright_client.settings import Settings
-from lipwright_client.sources import Source
 from lipwright_client.transport import BlockingIO, Transport
 
 
@@ -54,17 +54,7 @@ class Engines(Blocking[AsyncEngines]):
 
 
 class Lipwright(Blocking[Service]):
-    """A client of a Lipwright service; `async_client.Service` describes most methods.
-
-    Args:
-        base_url: URL of the service. Default: LIPWRIGHT_URL, or http://127.0.0.1:8000.
-        api_key: API key. Default: LIPWRIGHT_API_KEY.
-        timeout_s: Timeout for connecting and for short responses, in seconds.
-        retry: When and how long failed requests are retried.
-        transport: httpx transport, for proxies, certificates and tests.
-        headers: Extra header fields of every request.
-        patience: Deprecated name of `retry`.
-    """
+    """A client of a Lipwright service. `AsyncLipwright` describes the arguments, and `Service` the methods."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ import websockets.sync.client
 from lipwright_client.async_live import Socket
 from lipwright_client.blocking import asynchronous
 from lipwright_client.calls import Call
-from lipwright_client.downloads import Writable
+from lipwright_client.files import Writable
 from lipwright_client.records import Job
 from lipwright_client.retry import Retries, RetryPolicy, checked
 from lipwright_client.streams import ResumableStream

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
-from typing import Annotated, Any, Final
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import nullcontext
+from typing import Annotated, Any, Final, ParamSpec
 
 from fastapi import Query, Request, Response
 from starlette.requests import ClientDisconnect
@@ -35,13 +36,32 @@ logger = logging.getLogger(__name__)
 _KEY_PREFIX = "heygem:"  # idempotency keys map codes to jobs, and survive restarts with them
 _RESULT_SUFFIX = "-r.mp4"
 _BODY_S = 60.0
-
+_P = ParamSpec("_P")
 
 _DOWNLOAD: Final[dict[str, Any]] = {
     "summary": "Download the video of a task",
     "response_class": FileResponse,
     "responses": {**RANGED, **problem_responses(404, 409, 416)},
 }
+
+
+def _in_envelope(handler: Callable[_P, Awaitable[Response]]) -> Callable[_P, Coroutine[Any, Any, Response]]:
+    """Make a handler return its errors in HeyGem's envelope."""
+
+    @functools.wraps(handler)
+    async def handle(*args: _P.args, **kwargs: _P.kwargs) -> Response:
+        try:
+            return await handler(*args, **kwargs)
+        except ClientDisconnect:
+            raise  # the client is gone
+        except LipwrightError as error:
+            logger.warning("/easy: %s", error)
+            return envelope_of(error)
+        except Exception:
+            logger.exception("/easy: a request failed")
+            return envelope(Code.SYSTEM)
+
+    return handle
 
 
 class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
@@ -60,25 +80,48 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
         self._one_at_a_time = asyncio.Lock()
 
     @route("/submit", "POST", summary="Submit a task")
+    @_in_envelope
     async def easy_submit(self, request: Request) -> Response:
         """Submit a task: JSON with `audio_url`, `video_url` and `code`, under any content type.
 
         Returns when both inputs are received and validated; 10001 if the service is full.
         """
-        return await _with_envelope(self._submit(request))
+        task, owner = HeygemTask.of(await _body(request)), caller_of(request).owner
+        if (owner, task.code) in self._arriving:
+            return envelope(Code.RUNNING, {"code": task.code, "current_status": 1})
+        self._arriving.add((owner, task.code))
+        try:
+            async with self._one_at_a_time if self._is_strict else nullcontext():  # only one finds the service idle
+                return await self._accept(request, task)
+        finally:
+            self._arriving.discard((owner, task.code))
 
     @route("/query", summary="Get a task")
+    @_in_envelope
     async def easy_query(self, request: Request, code: str = "") -> Response:
         """Return the state of a task: `data.status` is 1 while it runs, 2 when it succeeded, 3 if it failed.
 
         A failure is reported once; after that the task is unknown (10004).
         """
-        return await _with_envelope(self._query(request, code))
+        if not code:
+            return envelope(Code.PARAMETER, msg="code参数缺失")
+        if (job := await self._known(request, code)) is None:
+            return envelope(Code.UNKNOWN)
+        if job.status is JobStatus.SUCCEEDED and self._root is not None:
+            await asyncio.to_thread(self._keep_result, self._root, checked_code(code), job.id)
+        if job.status.is_final and (self._is_strict or job.status is not JobStatus.SUCCEEDED):
+            # As in the original: clients that poll until 10004 would poll a failed task forever.
+            await self._service.release_idempotency_key(job.id, caller_of(request).owner)
+        return envelope(Code.OK, task_of(job, code), msg="")
 
     @route("/cancel", "POST", summary="Cancel a task")
+    @_in_envelope
     async def easy_cancel(self, request: Request, code: str = "") -> Response:
         """Cancel a task. `code` is a query parameter or a JSON field; the response is that of `/easy/query`."""
-        return await _with_envelope(self._cancel(request, code))
+        code = code or HeygemTask.code_of(await _body(request))
+        if code and (job := await self._known(request, code)) is not None:
+            await self._service.cancel_job(job.id, caller_of(request).owner)
+        return await self.easy_query(request, code)
 
     @route("/download", "HEAD", include_in_schema=False)
     @route("/download", **_DOWNLOAD)
@@ -95,17 +138,6 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
         return await result_file_response(
             await self._find(request, file_name.removesuffix(_RESULT_SUFFIX)), self._files, request
         )
-
-    async def _submit(self, request: Request) -> Response:
-        task, owner = HeygemTask.of(await _body(request)), caller_of(request).owner
-        if (owner, task.code) in self._arriving:
-            return envelope(Code.RUNNING, {"code": task.code, "current_status": 1})
-        self._arriving.add((owner, task.code))
-        try:
-            async with self._serialized():
-                return await self._accept(request, task)
-        finally:
-            self._arriving.discard((owner, task.code))
 
     async def _accept(self, request: Request, task: HeygemTask) -> Response:
         if self._is_strict and await self._is_busy():
@@ -131,30 +163,12 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
             await self._service.submit(job_request)
         return envelope(Code.OK, msg=int(Code.OK))  # a number, as the original sends it
 
-    async def _query(self, request: Request, code: str) -> Response:
-        if not code:
-            return envelope(Code.PARAMETER, msg="code参数缺失")
-        if (job := await self._known(request, code)) is None:
-            return envelope(Code.UNKNOWN)
-        if job.status is JobStatus.SUCCEEDED and self._root is not None:
-            await asyncio.to_thread(self._keep_result, self._root, checked_code(code), job.id)
-        if job.status.is_final and (self._is_strict or job.status is not JobStatus.SUCCEEDED):
-            # As in the original: clients that poll until 10004 would poll a failed task forever.
-            await self._service.release_idempotency_key(job.id, caller_of(request).owner)
-        return envelope(Code.OK, task_of(job, code), msg="")
-
     def _keep_result(self, root: DataRoot, code: str, job_id: str) -> None:
         if root.is_shared:
             logger.warning("/easy/query: job %s: result not copied to heygem.root: there are several API keys", job_id)
             return
         with self._files.stored.fetched(result_key(job_id)) as result:
             root.keep_result(code, result)
-
-    async def _cancel(self, request: Request, code: str) -> Response:
-        code = code or HeygemTask.code_of(await _body(request))
-        if code and (job := await self._known(request, code)) is not None:
-            await self._service.cancel_job(job.id, caller_of(request).owner)
-        return await self._query(request, code)
 
     async def _find(self, request: Request, code: str) -> JobRecord:
         if (job := await self._known(request, code)) is None:
@@ -164,32 +178,9 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
     async def _known(self, request: Request, code: str) -> JobRecord | None:
         return await self._service.find_job(_KEY_PREFIX + code, caller_of(request).owner)
 
-    @asynccontextmanager
-    async def _serialized(self) -> AsyncIterator[None]:
-        """In strict mode, serialize submissions, so that only one finds the service idle."""
-        if not self._is_strict:
-            yield
-            return
-        async with self._one_at_a_time:
-            yield
-
     async def _is_busy(self) -> bool:
         queue = (await self._service.status()).queue
         return bool(queue.num_queued or queue.num_running or queue.num_arriving)
-
-
-async def _with_envelope(work: Awaitable[Response]) -> Response:
-    """Return the response, or the error in HeyGem's envelope."""
-    try:
-        return await work
-    except ClientDisconnect:
-        raise  # the client is gone
-    except LipwrightError as error:
-        logger.warning("/easy: %s", error)
-        return envelope_of(error)
-    except Exception:
-        logger.exception("/easy: a request failed")
-        return envelope(Code.SYSTEM)
 
 
 async def _body(request: Request) -> bytes:

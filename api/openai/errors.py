@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
+from fastapi import Response
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
-from api.problem import answer_to, describe
-from errors import LipwrightError, OptionError
-
-logger = logging.getLogger(__name__)
+from api.problem import answer_to
+from errors import LipwrightError
 
 
 class ErrorDetails(BaseModel):
@@ -34,24 +28,6 @@ class ErrorBody(BaseModel):
     error: ErrorDetails
 
 
-class OpenAIRoute(APIRoute):
-    """A route that returns errors in OpenAI's format, with the usual status codes and headers."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return a handler that formats errors."""
-        handle = super().get_route_handler()
-
-        async def handle_errors(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except RequestValidationError as error:
-                return error_answer(OptionError(describe(error.errors())), request.url.path)
-            except LipwrightError as error:
-                return _logged(error, request)
-
-        return handle_errors
-
-
 def error_responses(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     """Return OpenAPI `responses` for these status codes."""
     return {code: {"description": HTTPStatus(code).phrase, "model": ErrorBody} for code in status_codes}
@@ -63,15 +39,5 @@ def error_answer(error: LipwrightError, path: str) -> Response:
     kinds = {429: "rate_limit_error"}
     kind = kinds.get(error.status_code, "server_error" if error.status_code >= 500 else "invalid_request_error")
     body = ErrorBody(error=ErrorDetails(message=str(error), type=kind, code=error.code))
-    kept = {
-        name: known.headers[name]
-        for name in ("retry-after", "www-authenticate", "content-range")
-        if name in known.headers
-    }
+    kept = {name: text for name, text in known.headers.items() if name not in ("content-type", "content-length")}
     return JSONResponse(body.model_dump(), error.status_code, kept)
-
-
-def _logged(error: LipwrightError, request: Request) -> Response:
-    if error.status_code >= 500:
-        logger.error("%s %s: %s", request.method, request.url.path, error)
-    return error_answer(error, request.url.path)

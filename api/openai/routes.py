@@ -13,7 +13,7 @@ from api.access import caller_of
 from api.base_url import base_url
 from api.forms.form_receiver import IDEMPOTENCY_KEY, FormReceiver
 from api.forms.form_schema import form_body
-from api.openai.errors import OpenAIRoute, error_responses
+from api.openai.errors import error_responses
 from api.openai.protocol import VideoDeleted, VideoForm, VideoList, VideoView
 from api.openapi import IDEMPOTENT, RANGED
 from api.result_file import result_file_response
@@ -34,7 +34,7 @@ _MAX_LISTED = 1000
 _MAX_SIZES = 1024
 
 
-class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"], route_class=OpenAIRoute):
+class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
     """Handlers of /v1/videos."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:

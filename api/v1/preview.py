@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+
+from starlette.concurrency import iterate_in_threadpool
 
 from config import LabelsConfig
 from errors import CapacityError, NotFoundError, ReplicaLostError, StateError, StoredFileError
@@ -83,7 +85,7 @@ class Previews:
                         if preview is None:
                             async with _fetched(self._files, speech_key(job.id)) as speech:
                                 preview = await asyncio.to_thread(LivePreview, path, speech, tags)
-                        async for piece in _in_threads(preview.add_segment(path)):
+                        async for piece in iterate_in_threadpool(preview.add_segment(path)):
                             yield preview.seconds, piece
                 except (StoredFileError, FileNotFoundError):
                     break  # the job has just ended and its segments were deleted
@@ -93,10 +95,10 @@ class Previews:
             return
         async with _fetched(self._files, result_key(job.id)) as result:
             if preview is None:
-                async for whole in _in_threads(finished_preview(result, tags)):
+                async for whole in iterate_in_threadpool(finished_preview(result, tags)):
                     yield whole
                 return
-            async for piece in _in_threads(preview.add_rest(result)):
+            async for piece in iterate_in_threadpool(preview.add_rest(result)):
                 yield preview.seconds, piece
 
 
@@ -131,12 +133,3 @@ async def _paced(pieces: AsyncGenerator[tuple[float, bytes]]) -> AsyncGenerator[
             await asyncio.sleep(early_s)
         if piece:
             yield piece
-
-
-async def _in_threads(pieces: Iterator[_T]) -> AsyncGenerator[_T]:
-    """Iterate over a blocking iterator in threads."""
-    while True:
-        piece = await asyncio.to_thread(next, pieces, None)
-        if piece is None:
-            return
-        yield piece

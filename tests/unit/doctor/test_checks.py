@@ -20,14 +20,19 @@ from config import AccessConfig, BucketConfig, DecoderConfig, LabelsConfig, Pipe
 from doctor.access import check_front, check_keys, check_port, check_token
 from doctor.check_result import CheckResult, Status, ok, problem, warning, worst
 from doctor.compute import check_gpus, check_onnxruntime_session, check_torch
-from doctor.disk import check_data_folder, check_free_space, check_spill_folder
-from doctor.files import check_cache, check_files
 from doctor.labels import check_labels
 from doctor.media_checks import check_decoders, check_encoders, check_sandbox
 from doctor.planned_service import DoctorOptions, plan_service
 from doctor.ray_agent import check_agent_port, num_rays_on
 from doctor.software import check_clock, check_onnxruntime, check_packages, check_python
-from doctor.state import check_state
+from doctor.storage import (
+    check_cache,
+    check_data_folder,
+    check_files,
+    check_free_space,
+    check_spill_folder,
+    check_state,
+)
 from doctor.weights import check_weights
 from errors import ConfigError
 from launch.port import free_port

@@ -1,4 +1,4 @@
-"""Checks the data folder, and the folder to which Ray spills objects."""
+"""Checks where jobs and files are stored, and the folder to which Ray spills objects."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from config import PipelineConfig
 from doctor.check_result import CheckResult, ok, problem, size, warning
 from doctor.machine import file_system
+from errors import LipwrightError
+from storage.state import cache_folder, check_files_access, open_database
 
 # https://www.sqlite.org/wal.html: all processes must share memory, so WAL does not work over a network.
 _NETWORK_KINDS: Final = frozenset(
@@ -62,4 +65,44 @@ def check_spill_folder(ray_dir: Path, store_bytes: int) -> CheckResult:
         return problem(found, expected, fix)
     if lies_in.free_bytes < store_bytes:
         return warning(found, f"{size(store_bytes)}, as much as the object store", fix)
+    return ok(found)
+
+
+def check_state(state: str | None) -> CheckResult:
+    """Checks that the job table is reachable; opening it creates or migrates the tables."""
+    if state is None:
+        return ok("SQLite in the data folder")
+    try:
+        database = open_database(state)
+        (row,) = database.query("SELECT current_database() AS name, current_setting('server_version') AS version")
+        database.close()
+    except LipwrightError as error:
+        fix = "Start the database, or correct `state` in args. The password comes from PGPASSWORD, .pgpass or the URL."
+        return problem(str(error), "a PostgreSQL that accepts this user", fix)
+    return ok(f"PostgreSQL {row['version']}, database {row['name']}")
+
+
+def check_files(config: PipelineConfig) -> CheckResult:
+    """Checks that files can be written to the bucket, read and deleted, if one is configured."""
+    if config.files is None:
+        return ok("in the data folder")
+    try:
+        check_files_access(config)
+    except LipwrightError as error:
+        fix = (
+            "Make the bucket, give the key of AWS_ACCESS_KEY_ID the right to list, read, write and delete in it, or "
+            "correct args: files."
+        )
+        return problem(str(error), "a bucket that this service can use", fix)
+    return ok(f"in {config.files.partition('?')[0]}")
+
+
+def check_cache(config: PipelineConfig) -> CheckResult:
+    """Checks free space for files that this machine fetches from the bucket."""
+    folder, wanted = cache_folder(config), config.bucket.max_cache_bytes
+    free = file_system(folder).free_bytes
+    found = f"{size(free)} free for {folder}, which holds cached files and uploads in progress"
+    if free < wanted:
+        fix = "Free disk space, set another folder (bucket.cache_dir), or cache less (bucket.max_cache_bytes)."
+        return warning(found, f"{size(wanted)} (bucket.max_cache_bytes)", fix)
     return ok(found)

@@ -1,4 +1,4 @@
-"""Input files: a path, bytes, an open file, or a URL that the service downloads."""
+"""Files that are sent (a path, bytes, an open file, or a URL that the service downloads) and saved."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import IO, Any, Protocol, TypeAlias
+from uuid import uuid4
 
 from lipwright_client.errors import UploadError
 
@@ -107,3 +108,29 @@ class _UnseekableReader:
 
     def read(self, size: int = -1, /) -> bytes:
         return self._source.read(size)
+
+
+class Writable(Protocol):
+    """An object with a `write` method."""
+
+    def write(self, piece: bytes, /) -> object:
+        """Write all of `piece`."""
+
+
+Target: TypeAlias = str | os.PathLike[str] | Writable
+
+
+@contextlib.contextmanager
+def atomic_target(out: Target) -> Iterator[Writable]:
+    """Yield a file to write to. A path is replaced if the block succeeds, and left unchanged otherwise."""
+    if not isinstance(out, str | os.PathLike):
+        yield out
+        return
+    path = Path(out)
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
