@@ -47,6 +47,47 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+__all__ = [
+    "BusyError",
+    "CancelledJobError",
+    "CapacityError",
+    "ClientError",
+    "ConfigError",
+    "ConnectionFailedError",
+    "FaceNotFoundError",
+    "ForbiddenError",
+    "InProgressError",
+    "InputError",
+    "KeyReuseError",
+    "LabelError",
+    "MediaError",
+    "MediaLimitError",
+    "NotFoundError",
+    "OptionError",
+    "Problem",
+    "ProblemError",
+    "RangeError",
+    "ReplicaLostError",
+    "ServiceError",
+    "StageTimeoutError",
+    "StandbyError",
+    "StateError",
+    "StorageFullError",
+    "StorageUnreachableError",
+    "StoredFileError",
+    "TableLostError",
+    "TableUnreachableError",
+    "UnauthorizedError",
+    "UnavailableError",
+    "UnexpectedAnswerError",
+    "UploadError",
+    "UrlFetchError",
+    "UrlRefusedError",
+    "VoiceError",
+    "WaitTimeoutError",
+    "WeightsError",
+]
+
 
 @dataclass(frozen=True)
 class Problem:

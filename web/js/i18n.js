@@ -1,19 +1,19 @@
 // The page's language: the visitor's choice, else the browser's.
 
-import { STRINGS } from "./strings.js";
+import { TEXTS } from "./strings.js";
 
+const LANGUAGES = ["en", "zh"]; // in the order of the texts
 const STORED = "lipwright.language";
 let language = localStorage.getItem(STORED) ?? (navigator.language.startsWith("zh") ? "zh" : "en");
 const listeners = [];
 
-/** The string of this key in the page's language, with `{names}` replaced. */
-export function t(key, values = {}) {
-  const text = key.split(".").reduce((part, name) => part?.[name], STRINGS[language]);
-  return String(text ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
-}
+const find = (key) => key.split(".").reduce((part, name) => part?.[name], TEXTS)?.[LANGUAGES.indexOf(language)];
 
-/** Whether the page has a string of this key. */
-export const knows = (key) => key.split(".").reduce((part, name) => part?.[name], STRINGS[language]) !== undefined;
+/** The text of this key in the page's language, with `{names}` replaced. */
+export const t = (key, values = {}) => (find(key) ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+
+/** Whether the page has a text of this key. */
+export const knows = (key) => find(key) !== undefined;
 
 /** BCP 47 tag of the page's language. */
 export const locale = () => (language === "zh" ? "zh-CN" : "en");

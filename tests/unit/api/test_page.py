@@ -86,17 +86,18 @@ def test_an_old_page_finds_its_files(http: httpx.Client) -> None:
 
 def test_every_word_is_there_in_every_language() -> None:
     text = (WEB / "js" / "strings.js").read_text(encoding="utf-8")
-    english, chinese = text.split("\n  zh: {")
-    keys = [re.findall(r"^\s+(\w+):", part, re.MULTILINE) for part in (english.split("\n  en: {")[1], chinese)]
-    assert keys[0] == keys[1]
+    keys = re.findall(r"^\s+(\w+): [^{]", text, re.MULTILINE)
+    texts = re.findall(r'^\s+(\w+): \["(.+)",\s+"(.+)"\],$', text, re.MULTILINE)
+    assert [key for key, *_ in texts] == keys
     code = "".join(path.read_text(encoding="utf-8") for path in WEB.rglob("*") if path.suffix in (".js", ".html"))
     used = set(re.findall(r'(?:\bt\("|data-(?:text|label)=")(\w+)"', code))
-    assert used <= set(keys[0]), used - set(keys[0])
-    holes = [re.findall(r"\{\w+\}", part) for part in (english.split("\n  en: {")[1], chinese)]
-    assert sorted(holes[0]) == sorted(holes[1])
+    assert used <= set(keys), used - set(keys)
+    for _, *languages in texts:
+        english, chinese = (sorted(re.findall(r"\{\w+\}", text)) for text in languages)
+        assert english == chinese, languages
 
 
 def test_every_engine_is_named_in_the_language_of_the_page() -> None:
     text = (WEB / "js" / "strings.js").read_text(encoding="utf-8")
-    parts = re.findall(r"\n    engines: \{(.*?)\n    \}", text, re.DOTALL)
-    assert [set(re.findall(r"^\s+(\w+):", part, re.MULTILINE)) for part in parts] == [set(ENGINES)] * 2
+    (part,) = re.findall(r"\n  engines: \{(.*?)\n  \}", text, re.DOTALL)
+    assert set(re.findall(r"^\s+(\w+):", part, re.MULTILINE)) == set(ENGINES)
