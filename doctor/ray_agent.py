@@ -22,7 +22,7 @@ def check_agent_port(port: int, num_rays: int) -> CheckResult:
         num_rays: Number of Ray nodes on this machine that use this port, as from `num_rays_on`.
     """
     listening = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
-    processes = [each.pid for each in listening if each.laddr and each.laddr.port == port]
+    processes = [each.pid for each in listening if getattr(each.laddr, "port", None) == port]
     if not processes:
         return ok(f"{port} is free")
     option = "--dashboard-agent-listen-port"
