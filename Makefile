@@ -23,7 +23,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 # each of them compiles all modules at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test test-faults lint format bench quality clean
+.PHONY: help setup lock demo serve test test-faults lint format bench quality clean
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,12 @@ $(STAMP): pyproject.toml
 		| awk '/^Collecting/ {printf "."; fflush()} /^Installing collected/ {printf " unpacking"; fflush()} END {print ""}'
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib/*/site-packages/ray || true
 	@touch $@
+
+# For Linux on x86_64 and Python 3.11, without a GPU. A test compares it with pyproject.toml.
+lock:  ## write requirements.lock: the versions of cluster/constraints.txt with hashes (needs uv)
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile pyproject.toml --constraint cluster/constraints.txt \
+		--extra cpu --extra postgres --extra s3 --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--generate-hashes --no-annotate --quiet --output-file requirements.lock
 
 demo: setup  ## render samples/portrait.jpg + samples/speech.wav to out/demo.mp4
 	@mkdir -p out

@@ -441,6 +441,9 @@ class JobConfig(_Frozen):
         7 * 86400.0, gt=0, description="Age in seconds at which finished jobs and their files are deleted."
     )
     min_free_bytes: int = Field(1024**3, ge=0, description="Disk space that jobs must leave free, in bytes.")
+    max_disk_wait_s: float = Field(
+        900.0, ge=0, description="How long a running job waits on a full disk before it fails as `storage_full`, in seconds."
+    )
 
     def call_timeout_s(self, num_frames: int) -> float:
         """Timeout in seconds of one call between deployments that handles `num_frames` frames."""

@@ -226,11 +226,20 @@ class StorageUnreachableError(UnavailableError):
 
 
 class StorageFullError(LipwrightError):
-    """The disk is full, or would not hold what has to be written."""
+    """The disk is full, or would not hold what has to be written.
+
+    Attributes:
+        was_retried: Whether the work has already waited for space as long as it may.
+    """
 
     status_code = 507
     code = "storage_full"
     retryable = True
+    was_retried: bool
+
+    def __init__(self, message: str = "", *, was_retried: bool = False) -> None:
+        super().__init__(message)
+        self.was_retried = was_retried
 
 
 class StoredFileError(LipwrightError):

@@ -154,11 +154,12 @@ class Avatars:
     async def _analyse(self, wanted: _AnalysisKey, avatar: AvatarRef) -> None:
         key = wanted.key
         try:
-            await retry(lambda: self._make(wanted, avatar), self._config.jobs.max_attempts)
+            await retry(lambda: self._make(wanted, avatar), self._config.jobs)
         except UnavailableError:
             raise  # an outage says nothing about the source
         except LipwrightError as error:
             cause = await self.explain_input_error(key, error)
+            await asyncio.to_thread(self._files.delete_tracks, key)  # frees space for the row on a full disk
             await self._update(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(cause))
             raise cause from error
         await self.sweep()

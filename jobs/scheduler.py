@@ -130,7 +130,7 @@ class JobScheduler:
         """Run one job until it ends; the only place where a job fails."""
         with call_context(CallContext(job.id)):
             try:
-                await retry(lambda: JobRun(self._services, job).run(), self._limits.max_attempts)
+                await retry(lambda: JobRun(self._services, job).run(), self._limits)
                 await self._end(job, JobStatus.SUCCEEDED, stage=JobStage.DONE, progress=1.0)
             except asyncio.CancelledError:
                 logger.info("job stopped")

@@ -123,6 +123,26 @@ def test_what_cannot_be_started_on_a_full_disk_waits(bench: Bench) -> None:
     assert error is not None and error.code == MediaError.code
 
 
+def test_a_running_job_waits_for_disk_space(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.retry._FIRST_DISK_PAUSE_S", 0.01)
+    job = bench.add()
+
+    async def fill_the_disk() -> None:
+        await bench.scheduler.start_waiting()
+        bench.table.is_full = True
+        bench.stages.go.set()
+        await asyncio.sleep(0.1)
+        assert bench.table.get_job(job.id).status is JobStatus.RUNNING
+        assert bench.files.has_segments(job.id), "what is finished is kept"
+        bench.table.is_full = False
+        await bench.run_out()
+
+    asyncio.run(fill_the_disk())
+    ended = bench.table.get_job(job.id)
+    assert ended.error is not None and ended.error.code == MediaError.code
+    assert ended.attempts == 1, "not restarted"
+
+
 def test_a_final_status_that_found_a_full_disk_is_persisted_later(bench: Bench) -> None:
     job = bench.add(report={})
     on_disk(bench.files, result_key(job.id)).write_bytes(b"whole")

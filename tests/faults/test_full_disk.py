@@ -1,0 +1,93 @@
+"""A disk that fills up under running jobs: they wait for space, and fail when none comes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.load import Caller, Pair, digest
+from tests.faults.service_process import ServiceProcess, config_with, served
+
+DISK_MIB = 96
+FULL_S = 12.0
+MAX_DISK_WAIT_S = 30.0
+FILLED_WITH = "filling"
+
+pytestmark = [pytest.mark.endurance, pytest.mark.timeout(600)]
+
+
+def test_running_jobs_wait_for_space_and_fail_without(tmp_path: Path, long_pair: Pair) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    mount = f'mount -t tmpfs -o size={DISK_MIB}m tmpfs {data_dir} && exec "$0" "$@"'
+    inside = ("unshare", "--mount", "sh", "-c", mount)
+    mounted = subprocess.run([*inside, "true"], capture_output=True, text=True, timeout=20, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"needs the right to mount a small disk: {mounted.stderr.strip()}")
+    jobs = {"max_disk_wait_s": MAX_DISK_WAIT_S, "min_free_bytes": 2**20}
+    with served(data_dir, config_with(tmp_path, jobs=jobs), inside=inside) as service:
+        caller, disk = Caller(service.url), _seen_by(service, data_dir)
+        quiet_id = caller.accepted(long_pair)
+        assert caller.wait([quiet_id], 200)[quiet_id]["error"] is None
+
+        held = _running(caller, long_pair)
+        _fill(disk)
+        full_until = time.monotonic() + FULL_S
+        while time.monotonic() < full_until:
+            assert caller.job(held)["status"] == "running", "it waits"
+            time.sleep(0.5)
+        assert caller.submit(long_pair).json()["code"] == "storage_full", "new jobs are rejected at once"
+        (disk / FILLED_WITH).unlink()
+        freed_at = time.monotonic()
+        ended = caller.wait([held], 200)[held]
+        took_s = time.monotonic() - freed_at
+        assert ended["error"] is None
+        assert digest(caller.video(held)) == digest(caller.video(quiet_id))
+
+        failing = _running(caller, long_pair)
+        _fill(disk)
+        filled_at = time.monotonic()
+        error = caller.wait([failing], 200)[failing]["error"]
+        failed_s = time.monotonic() - filled_at
+        assert error["code"] == "storage_full" and "Free disk space" in error["message"]
+        assert failed_s > MAX_DISK_WAIT_S
+        (disk / FILLED_WITH).unlink()
+        again = caller.accepted(long_pair)
+        assert caller.wait([again], 200)[again]["error"] is None
+    print(
+        f"\nfull disk: a job waited {FULL_S:.0f} s and was done {took_s:.1f} s after there was space; "
+        f"another failed after {failed_s:.1f} s (limit {MAX_DISK_WAIT_S:.0f} s)"
+    )
+
+
+def _running(caller: Caller, pair: Pair) -> str:
+    """A new job that has rendered its first segment."""
+    job_id = caller.accepted(pair)
+    deadline = time.monotonic() + 120
+    while True:
+        job: dict[str, Any] = caller.job(job_id)
+        if job["num_frames_done"]:
+            return job_id
+        assert time.monotonic() < deadline and job["status"] in ("queued", "running")
+        time.sleep(0.05)
+
+
+def _seen_by(service: ServiceProcess, folder: Path) -> Path:
+    """The folder as the service sees it, in its own mount namespace."""
+    return Path(f"/proc/{service.processes()[0].pid}/root{folder}")
+
+
+def _fill(disk: Path) -> None:
+    """Leave not a byte."""
+    with (disk / FILLED_WITH).open("ab", buffering=0) as file:
+        for num_bytes in (2**20, 2**12, 1):
+            try:
+                while True:
+                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, num_bytes)
+            except OSError:
+                continue
