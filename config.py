@@ -442,7 +442,9 @@ class JobConfig(_Frozen):
     )
     min_free_bytes: int = Field(1024**3, ge=0, description="Disk space that jobs must leave free, in bytes.")
     max_disk_wait_s: float = Field(
-        900.0, ge=0, description="How long a running job waits on a full disk before it fails as `storage_full`, in seconds."
+        900.0,
+        ge=0,
+        description="How long a running job waits on a full disk before it fails as `storage_full`, in seconds.",
     )
 
     def call_timeout_s(self, num_frames: int) -> float:

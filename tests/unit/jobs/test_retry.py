@@ -47,7 +47,9 @@ def test_work_continues_once_there_is_space(error: Exception) -> None:
 
 def test_work_fails_when_the_disk_stays_full() -> None:
     work = Work([FULL] * 99)
-    with pytest.raises(StorageFullError, match=r"job table is full\. Waited .* jobs\.max_disk_wait_s.* Free disk") as caught:
+    with pytest.raises(
+        StorageFullError, match=r"job table is full\. Waited .* jobs\.max_disk_wait_s.* Free disk"
+    ) as caught:
         asyncio.run(retry(work, LIMITS))
     assert caught.value.was_retried
     assert 10 <= work.num_calls <= 13, "pauses of 0.01 and 0.02 s, 0.2 s together"
