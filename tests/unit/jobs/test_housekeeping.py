@@ -18,6 +18,7 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AvatarRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.database import Database
+from telemetry.clock_steps import ClockSteps
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -95,3 +96,38 @@ def test_a_finished_job_loses_its_segments_and_is_looked_at_once(tmp_path: Path,
         housekeeping.sweep()
     assert not files.has(segment_key(job.id, 0)) and files.has(result_key(job.id))
     assert files.num_asked == 1
+
+
+class LookedAtAvatars(Avatars):
+    """Counts how often housekeeping has begun."""
+
+    num_looks = 0
+
+    async def sweep(self) -> None:
+        await super().sweep()
+        self.num_looks += 1
+
+
+@pytest.mark.parametrize(("step_s", "is_kept"), [(3600.0, True), (0.0, False), (-3600.0, False)])
+def test_files_that_only_look_old_are_kept(files: FileStore, table: JobTable, step_s: float, is_kept: bool) -> None:
+    """Every file looks an hour older when the clock is set forward, also one that is being written."""
+    orphan = new_id()
+    on_disk(files, source_key(orphan)).write_bytes(b"film")
+    os.utime(on_disk(files, avatar_folder(orphan)), (time.time() - 7200,) * 2)
+    avatars = LookedAtAvatars(CONFIG, NoStages(), table, files)
+    limits = CONFIG.jobs.model_copy(update={"retention_s": 0.2})  # a period of 0.05 s
+    ahead_s = 0.0
+    housekeeping = Housekeeping(limits, table, files, avatars, ClockSteps(lambda: time.monotonic() + ahead_s))
+    ahead_s = step_s
+
+    async def look_twice() -> None:
+        looking = asyncio.create_task(housekeeping.run())
+        deadline = time.monotonic() + 60
+        while avatars.num_looks < 3 and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+    asyncio.run(look_twice())
+    assert avatars.num_looks >= 3
+    assert (orphan in files.avatar_keys()) == is_kept

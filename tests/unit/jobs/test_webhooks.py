@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+
+import pytest
 
 from api.v1.protocol import webhook_view
 from config import NetworkConfig
 from errors import StorageFullError
-from jobs.webhooks import Webhooks
+from jobs.webhooks import Webhooks, _is_due
 from storage.job_table import JobTable
 from storage.local.webhook_secrets import webhook_secret
 from storage.records import CallbackRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
@@ -70,3 +73,11 @@ def test_a_receiver_is_not_flooded_while_the_disk_is_full(tmp_path: Path) -> Non
         asyncio.run(look_twice_more())
         assert len(receiver.hooks) == 1
     table.close()
+
+
+@pytest.mark.parametrize(
+    ("attempts", "left_s", "is_due"), [(1, -1, True), (1, 5, False), (1, 3600, True), (4, 3600, False)]
+)
+def test_a_webhook_is_not_delayed_by_a_clock_that_was_set_back(attempts: int, left_s: float, is_due: bool) -> None:
+    next_at = utc_now() + timedelta(seconds=left_s)
+    assert _is_due(CallbackRecord(job_id=new_id(), attempts=attempts, next_at=next_at)) == is_due

@@ -85,3 +85,42 @@ def test_a_read_only_disk_is_refused(tmp_path: Path, repo_root: Path) -> None:
         command = ["unshare", "-rm", "sh", "-c", mount.format(before), "sh", sys.executable, "-c", code]
         done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=120, env=os.environ)
         assert done.stdout.startswith("ConfigError ") and "(Read-only file system)" in done.stdout, done.stderr
+
+
+def test_a_full_disk_is_waited_for(tmp_path: Path, repo_root: Path) -> None:
+    """On a small disk in a name space of its own, where this user may mount one."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("needs user name spaces (unshare -rm)")
+    mount = f'mount -t tmpfs -o size=2m none "{tmp_path}" && exec "$@"'
+    command = ["unshare", "-rm", "sh", "-c", mount, "sh", sys.executable, "-c", _START_ON_A_FULL_DISK, str(tmp_path)]
+    done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=120, env=os.environ)
+    assert done.stdout.splitlines() == [
+        "StorageFullError: The disk of the job table is full.",
+        "The disk of the job table is full. Waiting up to 60 s for disk space before the service starts.",
+        "started",
+    ], done.stderr
+
+
+_START_ON_A_FULL_DISK = """
+import sys, threading
+from pathlib import Path
+from errors import StorageFullError
+from launch.data_folder import table_with_space
+
+data = Path(sys.argv[1])
+table_with_space(data, None, 0, print)
+filler = data / "filler"
+with filler.open("wb", buffering=0) as file:
+    try:
+        while file.write(bytes(4096)):
+            pass
+    except OSError:
+        pass
+try:
+    table_with_space(data, None, 0, lambda line: None)
+except StorageFullError as error:
+    print(f"StorageFullError: {error}")
+threading.Timer(0.5, filler.unlink).start()
+table_with_space(data, None, 60, print)
+print("started")
+"""

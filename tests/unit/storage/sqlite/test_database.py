@@ -7,13 +7,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from errors import ConfigError, TableLostError
+from errors import ConfigError, TableLostError, TableUnreachableError
 from storage.sqlite.database import Database, identity_of
 
 
@@ -192,3 +193,21 @@ def test_a_whole_table_passes(database: Database) -> None:
     database.check_pages()
     database.claim()
     database.check_pages()
+
+
+def test_a_lock_of_another_program_delays_changes_and_no_reads(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.sqlite.database._LOCK_WAIT_S", 0.5)
+    database._set_lock_wait(0.5)
+    _add(database, "a")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    for at_least_s, below_s in ((0.4, 3.0), (0.0, 0.4)):  # only the first change waits
+        started = time.monotonic()
+        with pytest.raises(TableUnreachableError, match="Another program has locked the job table, jobs.sqlite3"):
+            _add(database, "b")
+        assert at_least_s < time.monotonic() - started < below_s
+        assert [row["value"] for row in database.query("SELECT value FROM secrets")] == ["a"]
+    other.close()
+    _add(database, "b")

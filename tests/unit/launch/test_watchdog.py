@@ -1,0 +1,62 @@
+"""When Serve's controller is restarted; tests/faults covers the processes whose end is the end of the service."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from launch.data_folder import TableFile
+from launch.watchdog import watchdog
+from telemetry.clock_steps import ClockSteps
+
+
+class QuietNode:
+    """A node whose processes run; Serve's controller answers again after a restart."""
+
+    def __init__(self) -> None:
+        self.silence_s = 0.0
+        self.num_restarts = 0
+
+    def dead_processes(self) -> list[tuple[str, int]]:
+        return []
+
+    def kill(self) -> None:
+        raise AssertionError("nothing has ended")
+
+    def controller_silence_s(self) -> float:
+        return self.silence_s
+
+    def restart_controller(self) -> None:
+        self.num_restarts += 1
+        self.silence_s = 0.0
+
+
+class SetClock:
+    """A wall clock that can be set."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead_s
+
+
+@pytest.mark.parametrize(
+    ("silence_s", "ahead_s", "num_restarts"),
+    [(59.0, 0.0, 0), (61.0, 0.0, 1), (0.0, 3600.0, 0), (0.0, -1.0, 0), (0.0, -3600.0, 1)],
+)
+def test_the_controller_is_restarted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silence_s: float, ahead_s: float, num_restarts: int
+) -> None:
+    monkeypatch.setattr("launch.watchdog._PERIOD_S", 0.01)
+    node, clock = QuietNode(), SetClock()
+    with watchdog(node, None, TableFile(tmp_path, None), ClockSteps(clock)):
+        time.sleep(0.05)
+        node.silence_s, clock.ahead_s = silence_s, ahead_s
+        deadline = time.monotonic() + (10.0 if num_restarts else 0.1)
+        while node.num_restarts < max(1, num_restarts) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)
+    assert node.num_restarts == num_restarts
