@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from datetime import timedelta
 
 from config import JobConfig
@@ -13,22 +14,33 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import JobRecord, JobStatus, utc_now
 from telemetry import metrics
+from telemetry.clock_steps import ClockSteps
 
 logger = logging.getLogger(__name__)
 
 _MAX_PERIOD_S = 60.0
 _JOBS_AT_ONCE = 100
 _ORPHAN_AGE_S = 3600.0
+_MAX_CLOCK_STEP_S = 60.0
 
 
 class Housekeeping:
     """Sweeps the job table and the stored files; lives in the Director."""
 
-    def __init__(self, limits: JobConfig, table: JobTable, files: FileStore, avatars: Avatars) -> None:
+    def __init__(
+        self,
+        limits: JobConfig,
+        table: JobTable,
+        files: FileStore,
+        avatars: Avatars,
+        clock: ClockSteps | None = None,
+    ) -> None:
         self._limits = limits
         self._table = table
         self._files = files
         self._avatars = avatars
+        self._clock = clock or ClockSteps()
+        self._ages_known_at = time.monotonic()
         self._without_segments: set[str] = set()  # finished jobs: in a bucket, each look costs a request
 
     async def run(self) -> None:
@@ -36,14 +48,26 @@ class Housekeeping:
         period_s = min(_MAX_PERIOD_S, self._limits.retention_s / 4)
         while True:
             try:
-                await asyncio.to_thread(self.sweep)
                 await self._avatars.sweep()
-                await self._avatars.sweep_orphans(_ORPHAN_AGE_S)
+                if self._knows_ages():
+                    await asyncio.to_thread(self.sweep)
+                    await self._avatars.sweep_orphans(_ORPHAN_AGE_S)
                 if (free_bytes := self._files.stored.free_bytes()) is not None:
                     metrics.set_free_disk(free_bytes)
             except (OSError, LipwrightError) as error:
                 logger.warning("sweep failed; will retry: %s", error)
             await asyncio.sleep(period_s)
+
+    def _knows_ages(self) -> bool:
+        """Return whether ages of files are real: not for an hour after the wall clock was set forward.
+
+        Uploads in progress would look like orphans.
+        """
+        now = time.monotonic()
+        if (step_s := self._clock.next_step_s()) > _MAX_CLOCK_STEP_S:
+            logger.warning("the clock was set forward by %.0f s; no files are removed for an hour", step_s)
+            self._ages_known_at = now + _ORPHAN_AGE_S
+        return now >= self._ages_known_at
 
     def sweep(self) -> None:
         """Remove finished jobs after their retention time, and orphaned files. Blocks on the disk."""

@@ -22,7 +22,7 @@ from errors import (
     UnavailableError,
     UrlRefusedError,
 )
-from net.webhook import deliver, retry_delay_s
+from net.webhook import deliver, longest_delay_s, retry_delay_s
 from storage.job_table import JobTable
 from storage.records import CallbackRecord, CallbackStatus, JobRecord, utc_now
 from telemetry import metrics
@@ -62,8 +62,8 @@ class Webhooks:
         """Deliver pending webhooks until cancelled."""
         while True:
             for callback in await self._pending():
-                is_due = callback.next_at <= utc_now() and callback.job_id not in self._in_flight
-                if is_due and len(self._in_flight) < _MAX_IN_FLIGHT:
+                is_free = callback.job_id not in self._in_flight and len(self._in_flight) < _MAX_IN_FLIGHT
+                if is_free and _is_due(callback):
                     self._in_flight[callback.job_id] = asyncio.create_task(self._attempt(callback))
             await asyncio.sleep(_PERIOD_S)
 
@@ -133,3 +133,8 @@ class Webhooks:
             error=None if error is None else str(error),
         )
         await self._table.run_in_thread(self._table.put_callback, record)
+
+
+def _is_due(callback: CallbackRecord) -> bool:
+    left_s = (callback.next_at - utc_now()).total_seconds()
+    return left_s <= 0 or left_s > longest_delay_s(callback.attempts)  # longer: the clock was set back

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from errors import ConfigError
+from errors import ConfigError, StorageFullError
 from storage.file_store import FileStore
 from storage.local.disk import is_disk_full
 from storage.sqlite.database import Database, FileIdentity, identity_of
 from storage.state import open_database
 
+_SPACE_POLL_S: Final = 1.0
 _NOT_WRITABLE: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT}
 )
@@ -45,15 +48,14 @@ class TableFile:
 def checked_table(data_dir: Path, state: str | None = None) -> TableFile:
     """Create what is missing in a data folder, and check that the folder and the job table can be read and written.
 
-    A full disk is not an error: the service starts and waits for space.
-
     Args:
         data_dir: The folder.
         state: URL of the job table if it is not in the folder.
 
     Raises:
         ConfigError: The folder cannot be written, or the table cannot be used.
-        TableUnreachableError: The database does not answer.
+        StorageFullError: The disk is full.
+        TableUnreachableError: The database does not answer, or another program has locked the table.
     """
     if state is not None:
         table = open_database(state)
@@ -70,8 +72,30 @@ def checked_table(data_dir: Path, state: str | None = None) -> TableFile:
         return TableFile(path, identity_of(path))
     except OSError as error:
         if is_disk_full(error):
-            return TableFile(data_dir / "jobs.sqlite3", None)
+            raise StorageFullError(f"{data_dir}: the disk is full.") from error
         raise unwritable(data_dir, error) from error
+
+
+def table_with_space(data_dir: Path, state: str | None, max_wait_s: float, warn: Callable[[str], None]) -> TableFile:
+    """Wait for disk space if there is none; see `checked_table`.
+
+    Args:
+        data_dir: The folder.
+        state: URL of the job table if it is not in the folder.
+        max_wait_s: Longest wait.
+        warn: Called with a line before a wait.
+    """
+    deadline, is_waiting = time.monotonic() + max_wait_s, False
+    while True:
+        try:
+            return checked_table(data_dir, state)
+        except StorageFullError as error:
+            if time.monotonic() > deadline:
+                raise
+            if not is_waiting:
+                warn(f"{error} Waiting up to {max_wait_s:.0f} s for disk space before the service starts.")
+            is_waiting = True
+            time.sleep(_SPACE_POLL_S)
 
 
 def unwritable(data_dir: Path, error: OSError) -> OSError | ConfigError:

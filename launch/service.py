@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import ConfigError
-from launch.data_folder import TableFile, checked_table
+from launch.data_folder import TableFile, table_with_space
 from launch.environment import import_path, private_files, restore_sigterm, set_ray_variables
 from launch.folder_lock import locked_folder
 from launch.front_proxy import FrontProxy, haproxy_binary
@@ -73,6 +73,7 @@ def running_service(
             service would be public without API keys or without the front proxy.
         StateError: Another service uses the data folder, which holds the job table.
         TableUnreachableError: The database of the job table does not answer.
+        StorageFullError: The disk stayed full for `jobs.max_disk_wait_s`.
         StorageUnreachableError: The bucket of the files does not answer or denies access.
         StageTimeoutError: The deployments were not ready within five minutes.
     """
@@ -84,7 +85,7 @@ def running_service(
     settings = config.pipeline
     with locked_folder(settings.data_dir, is_shared=settings.state is not None) as lock:
         check_results(settings)
-        table = checked_table(settings.data_dir, settings.state)
+        table = table_with_space(settings.data_dir, settings.state, settings.jobs.max_disk_wait_s, terminal.warn)
         with (
             _fronted(config) as (behind, front),
             open_service_log(_log_path(config), terminal) as log,

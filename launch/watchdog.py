@@ -1,8 +1,12 @@
-"""Watches Ray's processes, the front proxy and the job table's file, and ends the service when it cannot go on."""
+"""Watches Ray's processes, the front proxy and the job table's file.
+
+What can be restarted is restarted; otherwise the service ends.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -15,11 +19,16 @@ import psutil
 from errors import ConfigError
 from launch.data_folder import TableFile
 from launch.front_proxy import FrontProxy
+from telemetry.clock_steps import ClockSteps
+
+logger = logging.getLogger(__name__)
 
 EXIT_STATUS: Final = 75  # EX_TEMPFAIL of sysexits.h: restart the service
 _NEEDED: Final = ("raylet", "gcs_server")
 _PERIOD_S: Final = 0.5
 _KILL_S: Final = 5.0
+_MAX_SILENCE_S: Final = 60.0
+_MAX_CLOCK_STEP_S: Final = 2.0
 
 
 class RayNode(Protocol):
@@ -33,9 +42,19 @@ class RayNode(Protocol):
         """Kill all processes."""
         ...
 
+    def controller_silence_s(self) -> float:
+        """Return for how many seconds Serve's controller has not answered."""
+        ...
+
+    def restart_controller(self) -> None:
+        """Have Ray restart Serve's controller; requests continue meanwhile."""
+        ...
+
 
 @contextmanager
-def watchdog(node: RayNode, front: FrontProxy | None, table: TableFile) -> Iterator[None]:
+def watchdog(
+    node: RayNode, front: FrontProxy | None, table: TableFile, clock: ClockSteps | None = None
+) -> Iterator[None]:
     """Watch the processes of a Ray node, the front proxy and the job table's file during the block.
 
     A front proxy that exits is restarted. When Ray's GCS server or raylet exits, Ray cannot recover: it waits for a
@@ -43,13 +62,18 @@ def watchdog(node: RayNode, front: FrontProxy | None, table: TableFile) -> Itera
     it started, so that a supervisor restarts the service and jobs are resumed. The same happens when the job table is
     deleted or replaced: new jobs would be written to a file that no restart finds.
 
+    Serve's controller, which replaces dead replicas, is restarted when it does not answer for a minute, and when the
+    wall clock is set back: it would start no health checks until the clock is where it was.
+
     Args:
         node: The Ray node that this process started.
         front: The front proxy, if there is one.
         table: The file of the job table.
+        clock: Detects that the wall clock was set.
     """
     stop = threading.Event()
-    watch = threading.Thread(target=_watch, args=(node, front, table, stop), name="ray-watch", daemon=True)
+    arguments = (node, front, table, clock or ClockSteps(), stop)
+    watch = threading.Thread(target=_watch, args=arguments, name="ray-watch", daemon=True)
     watch.start()
     try:
         yield
@@ -58,7 +82,7 @@ def watchdog(node: RayNode, front: FrontProxy | None, table: TableFile) -> Itera
         watch.join(_PERIOD_S + _KILL_S)
 
 
-def _watch(node: RayNode, front: FrontProxy | None, table: TableFile, stop: threading.Event) -> None:
+def _watch(node: RayNode, front: FrontProxy | None, table: TableFile, clock: ClockSteps, stop: threading.Event) -> None:
     while not stop.wait(_PERIOD_S):
         for name, status in node.dead_processes():
             if name in _NEEDED:
@@ -74,6 +98,17 @@ def _watch(node: RayNode, front: FrontProxy | None, table: TableFile, stop: thre
                 front.start()
             except ConfigError as error:
                 _end(node, str(error))
+        _watch_controller(node, clock)
+
+
+def _watch_controller(node: RayNode, clock: ClockSteps) -> None:
+    step_s, silence_s = clock.next_step_s(), node.controller_silence_s()
+    if step_s < -_MAX_CLOCK_STEP_S:
+        logger.warning("the clock was set back by %.0f s; restarting Serve's controller", -step_s)
+        node.restart_controller()
+    elif silence_s > _MAX_SILENCE_S:
+        logger.warning("Serve's controller has not answered for %.0f s; restarting it", silence_s)
+        node.restart_controller()
 
 
 def _end(node: RayNode, reason: str, advice: str = "Restart it to resume the jobs.") -> None:

@@ -53,6 +53,11 @@ def retry_delay_s(num_failed: int) -> float:
     return _DELAYS_S[min(num_failed, len(_DELAYS_S)) - 1] * random.uniform(1.0, 1.0 + _JITTER)
 
 
+def longest_delay_s(num_failed: int) -> float:
+    """Returns the longest delay that `retry_delay_s` can return; 0 before the first attempt."""
+    return _DELAYS_S[min(num_failed, len(_DELAYS_S)) - 1] * (1.0 + _JITTER) if num_failed else 0.0
+
+
 def _signed(secret: str, event_id: str, payload: bytes, now: datetime) -> list[tuple[str, str]]:
     """Returns the headers of one attempt; the signature covers id, time and payload."""
     return [

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
+import psutil
 import ray
 from pydantic import ValidationError
 from ray._private.ray_logging import global_worker_stdstream_dispatcher
@@ -14,6 +17,8 @@ from jobs.status import ReplicaStatus
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
+
+_PING_PERIOD_S: Final = 5.0
 
 # `ray.serve` takes a second to import. `launch` uses this module before it has Ray's processes start in that second.
 
@@ -83,6 +88,8 @@ class LocalNode:
 
     def __init__(self) -> None:
         self._node = _global_node()
+        self._ping: ray.ObjectRef[None] | None = None
+        self._pinged_at = time.monotonic()
 
     def dead_processes(self) -> list[tuple[str, int]]:
         """Return the name and exit status of each of the node's processes that has ended, such as "raylet"."""
@@ -91,6 +98,26 @@ class LocalNode:
     def kill(self) -> None:
         """Kill all processes of the node."""
         self._node.kill_all_processes(check_alive=False, allow_graceful=False)
+
+    def controller_silence_s(self) -> float:
+        """Return for how many seconds Serve's controller has not answered; 0 before it is started. Does not block."""
+        from ray.serve import context
+
+        if self._ping is not None and not ray.wait([self._ping], timeout=0)[0]:
+            return time.monotonic() - self._pinged_at
+        self._ping = None
+        if context._global_client is not None and time.monotonic() - self._pinged_at >= _PING_PERIOD_S:
+            self._pinged_at = time.monotonic()
+            self._ping = context._global_client._controller.check_alive.remote()
+        return 0.0
+
+    def restart_controller(self) -> None:
+        """Kill the process of Serve's controller, also a stopped one; Ray starts another one, which continues."""
+        self._ping, self._pinged_at = None, time.monotonic()
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::ServeController"):
+                    process.kill()
 
 
 def _global_node() -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from errors import ConfigError, StateError, StorageFullError, TableLostError
+from errors import ConfigError, StateError, StorageFullError, TableLostError, TableUnreachableError
 from storage.protocols import KeyTakenError, Row, change, insertion
 from storage.schema import steps_after
 
@@ -32,6 +33,10 @@ _UNUSABLE: Final = frozenset(
 )
 _TAKEN: Final = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
 _PRIMARY: Final = 0xFF  # https://www.sqlite.org/rescode.html: the low byte of an extended result code
+_NEEDED_BYTES: Final = 64 * 1024  # the index of the write-ahead log takes 32 KiB; without it, opening is an I/O error
+_LOCK_WAIT_S: Final = 5.0
+"""How long a change waits for another process that holds a lock; reads that come after it wait, too."""
+_NEXT_LOCK_WAIT_S: Final = 0.1  # of further changes while the lock is held
 
 
 class FileIdentity(NamedTuple):
@@ -65,12 +70,14 @@ class Database:
         Raises:
             ConfigError: It is not a job table, is damaged, or cannot be written.
             OSError: It cannot be created.
+            StorageFullError: The disk is full.
+            TableUnreachableError: Another process holds a lock on the file.
         """
         self._lock = threading.RLock()
         self._path = path
         self._log_path = path.with_name(f"{path.name}-wal")
         self._generation: int | None = None
-        with _unusable(path):
+        with _unusable(path), self._temporary_errors():
             self._open(path)
 
     def _open(self, path: Path) -> None:
@@ -80,13 +87,18 @@ class Database:
         self._migrate()
 
     def _connect(self) -> None:
-        self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10.0)
+        self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        self._set_lock_wait(_LOCK_WAIT_S)
         self._connection.row_factory = _row
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA foreign_keys = ON")
         self.query("PRAGMA user_version")  # the first query creates the log
         self._log_identity = identity_of(self._log_path)
+
+    def _set_lock_wait(self, wait_s: float) -> None:
+        self._lock_wait_s = wait_s
+        self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * wait_s)}")
 
     def _migrate(self) -> None:
         (row,) = self.query("PRAGMA user_version")
@@ -136,27 +148,47 @@ class Database:
             StateError: Another process has claimed the file since this one did.
             StorageFullError: The disk is full.
             TableLostError: The file was deleted or replaced, or its log replaced.
+            TableUnreachableError: Another process holds a lock on the file.
         """
         with self._lock:
             if self._connection.in_transaction:
                 yield
                 return
             try:
-                self._keep_log()
-                self._connection.execute("BEGIN IMMEDIATE")
-                self._check_claim()
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException as error:
+                with self._temporary_errors():
+                    self._keep_log()
+                    self._connection.execute("BEGIN IMMEDIATE")
+                    if self._lock_wait_s < _LOCK_WAIT_S:
+                        self._set_lock_wait(_LOCK_WAIT_S)
+                    self._check_claim()
+                    yield
+                    self._connection.execute("COMMIT")
+            except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                    raise StorageFullError("The disk of the job table is full.") from error
                 raise
+
+    @contextmanager
+    def _temporary_errors(self) -> Iterator[None]:
+        """Translate errors after which the same statements can succeed later."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
+            is_short = code == sqlite3.SQLITE_IOERR and shutil.disk_usage(self._path.parent).free < _NEEDED_BYTES
+            if code == sqlite3.SQLITE_FULL or is_short:
+                raise StorageFullError("The disk of the job table is full.") from error
+            if code == sqlite3.SQLITE_BUSY:
+                self._set_lock_wait(_NEXT_LOCK_WAIT_S)
+                raise TableUnreachableError(
+                    f"Another program has locked the job table, {self._path.name}, for {_LOCK_WAIT_S:.0f} s or longer. "
+                    "Close the program that has the file open."
+                ) from error
+            raise
 
     def query(self, statement: str, *arguments: object) -> list[Row]:
         """See `storage.protocols.Database`."""
-        with self._lock:
+        with self._lock, self._temporary_errors():
             return self._connection.execute(statement, arguments).fetchall()
 
     def execute(self, statement: str, *arguments: object) -> int:

@@ -99,13 +99,18 @@ def test_a_finished_job_loses_its_segments_and_is_looked_at_once(tmp_path: Path,
 
 
 class LookedAtAvatars(Avatars):
-    """Counts how often housekeeping has begun."""
+    """Says when housekeeping has begun for the third time."""
 
-    num_looks = 0
+    def __init__(self, table: JobTable, files: FileStore) -> None:
+        super().__init__(CONFIG, NoStages(), table, files)
+        self.num_looks = 0
+        self.third_look = asyncio.Event()
 
     async def sweep(self) -> None:
         await super().sweep()
         self.num_looks += 1
+        if self.num_looks == 3:
+            self.third_look.set()
 
 
 @pytest.mark.parametrize(("step_s", "is_kept"), [(3600.0, True), (0.0, False), (-3600.0, False)])
@@ -114,7 +119,7 @@ def test_files_that_only_look_old_are_kept(files: FileStore, table: JobTable, st
     orphan = new_id()
     on_disk(files, source_key(orphan)).write_bytes(b"film")
     os.utime(on_disk(files, avatar_folder(orphan)), (time.time() - 7200,) * 2)
-    avatars = LookedAtAvatars(CONFIG, NoStages(), table, files)
+    avatars = LookedAtAvatars(table, files)
     limits = CONFIG.jobs.model_copy(update={"retention_s": 0.2})  # a period of 0.05 s
     ahead_s = 0.0
     housekeeping = Housekeeping(limits, table, files, avatars, ClockSteps(lambda: time.monotonic() + ahead_s))
@@ -122,12 +127,9 @@ def test_files_that_only_look_old_are_kept(files: FileStore, table: JobTable, st
 
     async def look_twice() -> None:
         looking = asyncio.create_task(housekeeping.run())
-        deadline = time.monotonic() + 60
-        while avatars.num_looks < 3 and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+        await asyncio.wait_for(avatars.third_look.wait(), 60)
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
 
     asyncio.run(look_twice())
-    assert avatars.num_looks >= 3
     assert (orphan in files.avatar_keys()) == is_kept
