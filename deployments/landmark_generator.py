@@ -16,8 +16,7 @@ from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass, PlannedBlock
 from models.engines.registry import ENGINES
 from models.face.choice import FaceChoice
-from models.track.state import TrackState
-from models.track.tracker import FaceTracker
+from models.track.tracker import FaceTracker, TrackState
 from rendering.avatar_builder import AvatarBuilder
 from rendering.avatar_cache import AvatarCache
 from storage.state import open_files

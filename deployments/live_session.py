@@ -18,7 +18,7 @@ from models.engines.protocol import EngineClass, Machine
 from models.engines.registry import ENGINES
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.live_renderer import LiveRenderer
-from rendering.source_opener import SourceOpener
+from rendering.segment_renderer import SourceOpener
 from storage.state import open_files
 from telemetry import metrics
 

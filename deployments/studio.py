@@ -23,8 +23,7 @@ from models.engines.patches import FacePatches
 from models.engines.protocol import Chunk, EngineClass, Plan
 from models.engines.registry import ENGINES
 from rendering.result_writer import ResultWriter
-from rendering.segment_renderer import SegmentRenderer
-from rendering.source_opener import SourceOpener
+from rendering.segment_renderer import SegmentRenderer, SourceOpener
 from storage.state import open_files
 from telemetry import metrics
 from telemetry.log_context import CallContext, current_context

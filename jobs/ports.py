@@ -20,7 +20,7 @@ from jobs.messages import (
 from jobs.status import ServiceStatus
 from models.engines.protocol import Plan, PlannedBlock
 from models.face.choice import FaceChoice
-from models.track.state import TrackState
+from models.track.tracker import TrackState
 from storage.records import AvatarRecord, JobPage, JobQuery, JobRecord, SegmentRecord
 from telemetry.log_context import CallContext
 

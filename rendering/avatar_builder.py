@@ -19,9 +19,8 @@ from models.engines.protocol import Engine
 from models.face.choice import FaceChoice
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
-from models.track.state import TrackState
-from models.track.tracker import FaceTracker
-from rendering.lru_pool import LruPool
+from models.track.tracker import FaceTracker, TrackState
+from rendering.avatar_cache import LruPool
 from storage.file_keys import split
 from storage.files import StoredFiles
 
@@ -29,15 +28,7 @@ _MAX_IDLE_READERS = 4
 
 
 class AvatarBuilder:
-    """Holds the networks that find and track faces. All its methods block; each file is written completely or not.
-
-    Args:
-        config: The limits and settings of decoders.
-        files: Where sources and avatars are stored.
-        decoders: Where sources are decoded.
-        tracker: Finds and tracks faces.
-        num_threads: Threads of one decoder.
-    """
+    """Holds the networks that find and track faces. All its methods block; each file is written completely or not."""
 
     def __init__(
         self, config: PipelineConfig, files: StoredFiles, decoders: Decoders, tracker: FaceTracker, num_threads: int

@@ -1,31 +1,57 @@
-"""A cache of the avatars that a replica has loaded, with the files that they were loaded from."""
+"""LRU pools of what is slow to open and cheap to keep: open readers, and loaded avatars with their files."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from errors import StoredFileError
 from models.avatar.avatar import Avatar
 from models.avatar.folder import AVATAR_FILES, VersionedEngine, analysis_part, is_analysed
-from rendering.lru_pool import LruPool
 from storage.files import StoredFiles
 
-_MAX_ENTRIES = 8
+_MAX_AVATARS = 8
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+class LruPool(Generic[K, T]):
+    """Keeps entries that nobody uses at the moment; the least recently used one is dropped first. Thread-safe."""
+
+    def __init__(self, max_entries: int, close: Callable[[T], None] = lambda _: None) -> None:
+        """Keep at most `max_entries`; call `close` with each dropped entry."""
+        self._max_entries = max_entries
+        self._close = close
+        self._entries: dict[K, T] = {}
+        self._lock = threading.Lock()
+
+    def take(self, key: K, make: Callable[[], T]) -> T:
+        """Remove and return the entry of `key`, or make one. Return it with `put`."""
+        with self._lock:
+            if key in self._entries:
+                return self._entries.pop(key)
+        return make()
+
+    def put(self, key: K, entry: T) -> None:
+        """Keep `entry` as the most recently used one; it replaces an entry with the same key."""
+        with self._lock:
+            dropped = [self._entries.pop(key)] if key in self._entries else []
+            self._entries[key] = entry
+            while len(self._entries) > self._max_entries:
+                dropped.append(self._entries.pop(next(iter(self._entries))))
+        for old in dropped:
+            self._close(old)
 
 
 class CachedAvatar(NamedTuple):
-    """An avatar with the data of one engine.
+    """An avatar with the data of one engine."""
 
-    Attributes:
-        key: Key of its folder, and the engine's part of the folder.
-        avatar: The avatar; engines load their data of it on first use.
-        files: Keeps its folder on this machine.
-    """
-
-    key: tuple[str, str]
-    avatar: Avatar
-    files: ExitStack
+    key: tuple[str, str]  # key of its folder, and the engine's part of the folder
+    avatar: Avatar  # the avatar; engines load their data of it on first use
+    files: ExitStack  # keeps its folder on this machine
 
     def close(self) -> None:
         """Release the files of the avatar."""
@@ -37,7 +63,7 @@ class AvatarCache:
 
     def __init__(self, files: StoredFiles) -> None:
         self._files = files
-        self._cached: LruPool[tuple[str, str], CachedAvatar] = LruPool(_MAX_ENTRIES, CachedAvatar.close)
+        self._cached: LruPool[tuple[str, str], CachedAvatar] = LruPool(_MAX_AVATARS, CachedAvatar.close)
 
     def take(self, folder: str, engine: VersionedEngine) -> CachedAvatar:
         """Return the avatar of a folder for exclusive use; blocks. End with `put` or `CachedAvatar.close`.

@@ -21,17 +21,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RenderSource:
-    """Source frames, and the engine that crops faces out of them.
+    """Source frames, and the engine that crops faces out of them."""
 
-    Attributes:
-        reader: Reads the avatar's frames.
-        engine: Name of the engine that generates the faces.
-        cut: `Engine.cut` of this avatar.
-    """
-
-    reader: FrameSource
-    engine: str
-    cut: Callable[[Plan, list[YuvFrame]], Chunk]
+    reader: FrameSource  # reads the avatar's frames
+    engine: str  # name of the engine that generates the faces
+    cut: Callable[[Plan, list[YuvFrame]], Chunk]  # `Engine.cut` of this avatar
 
 
 class PictureWriter(Protocol):
@@ -59,27 +53,15 @@ class BlockingWork(Protocol):
 
 
 class FramePipeline:
-    """Generates faces in a window of un-awaited calls while the next chunk is decoded.
-
-    Args:
-        generate: Generates the faces of a chunk.
-        run: Runs blocking work.
-        window: Number of chunks in flight, 1 or more.
-    """
+    """Generates faces in a window of un-awaited calls, 1 or more, while the next chunk is decoded."""
 
     def __init__(self, generate: GenerateFaces, run: BlockingWork, window: int) -> None:
         self._generate, self._run, self._window = generate, run, window
 
     async def render(self, source: RenderSource, plan: Plan, writer: PictureWriter, chunk_frames: int) -> RunningStats:
-        """Pass the frames of `plan`, with their faces and in order, to `writer`.
+        """Pass the frames of `plan`, with their faces and in order, to `writer`, which one thread at a time uses.
 
         When this raises or is cancelled, none of its work is still running.
-
-        Args:
-            source: Where the frames come from.
-            plan: The engine's plan.
-            writer: Used by one thread at a time.
-            chunk_frames: Frames per chunk.
 
         Returns:
             The mouth's motion in silence, see `FacePatches.silent_motion`.

@@ -12,35 +12,21 @@ from models.speech.stream import SpeechWindow
 
 @dataclass(frozen=True)
 class LiveChunkRequest:
-    """A request for one chunk. It is self-contained: the same request gives the same chunk in any process.
+    """A request for one chunk. It is self-contained: the same request gives the same chunk in any process."""
 
-    Attributes:
-        session_id: The session.
-        avatar: The avatar that speaks; already analysed.
-        window: The speech around the frames.
-        first_frame: Number of the first frame in the session.
-        num_frames: 1 or more.
-        state: `LiveChunk.state` of the previous chunk, None for the first.
-    """
-
-    session_id: str
-    avatar: AvatarRef
-    window: SpeechWindow
-    first_frame: int
-    num_frames: int
-    state: object
+    session_id: str  # the session
+    avatar: AvatarRef  # the avatar that speaks; already analysed
+    window: SpeechWindow  # the speech around the frames
+    first_frame: int  # number of the first frame in the session
+    num_frames: int  # 1 or more
+    state: object  # `LiveChunk.state` of the previous chunk, None for the first
 
 
 class LiveChunk(NamedTuple):
-    """A rendered chunk.
+    """A rendered chunk."""
 
-    Attributes:
-        pictures: The encoded frames.
-        state: Passed to the request of the next chunk.
-    """
-
-    pictures: EncodedGop
-    state: object
+    pictures: EncodedGop  # the encoded frames
+    state: object  # passed to the request of the next chunk
 
 
 class LiveService(Protocol):

@@ -22,10 +22,9 @@ from models.avatar.avatar import Avatar
 from models.engines.patches import FacePatches
 from models.engines.protocol import Chunk, Engine, FrameSpan, LiveAudioEncoder, LiveEngine, Machine, Plan
 from models.speech.stress import window_stress
-from rendering.avatar_cache import AvatarCache
+from rendering.avatar_cache import AvatarCache, LruPool
 from rendering.frame_pipeline import BlockingWork, FramePipeline, RenderSource
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from rendering.lru_pool import LruPool
 from rendering.segment_renderer import OpenSource
 from storage.files import StoredFiles
 
@@ -34,14 +33,6 @@ _MAX_READERS = 8
 
 class LiveRenderer:
     """Renders live chunks with one engine; what continues between chunks is passed in and returned.
-
-    Args:
-        config: Sections `live` and `render` are used.
-        engine: The engine of live sessions.
-        machine: What its networks may use.
-        run: Runs what blocks.
-        open_source: Opens the frames of an avatar.
-        files: Where avatars are kept.
 
     Raises:
         ConfigError: The engine cannot speak live.

@@ -32,15 +32,7 @@ class ResultWriter:
         output: OutputInfo,
         token: CancelToken,
     ) -> None:
-        """Write a result completely or not at all.
-
-        Args:
-            segments: Keys of the segments, in one folder and in order.
-            audio: Key of the caller's audio.
-            out: Key of the result.
-            source: The avatar's video.
-            output: Properties of the whole video.
-            token: Ends the work early.
+        """Write a result completely or not at all, from segments in one folder and in order and the caller's audio.
 
         Raises:
             LabelError: The result cannot be signed. Nothing is written: no result is handed out without its label.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from config import PipelineConfig
 from jobs.messages import AvatarRef, SegmentWatermark
 from media.cancel_token import CancelToken
+from media.decoding.decoder import Decoders
+from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.frame_source import FrameSource
 from media.labels.watermark import Watermark, WatermarkStyle
 from media.probe import VideoInfo
@@ -19,10 +22,25 @@ from models.avatar.avatar import Avatar
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import Engine, Plan
 from models.mouth.motion import RunningStats
-from rendering.avatar_cache import AvatarCache, CachedAvatar
+from rendering.avatar_cache import AvatarCache, CachedAvatar, LruPool
 from rendering.frame_pipeline import BlockingWork, FramePipeline, GenerateFaces, RenderSource
-from rendering.lru_pool import LruPool
 from storage.files import StoredFiles
+
+
+@dataclass(frozen=True)
+class SourceOpener:
+    """Implements `OpenSource`: opens the frames of an avatar's source in a decoder process."""
+
+    config: PipelineConfig  # the settings of decoders
+    decoders: Decoders  # where frames are decoded
+    num_threads: int  # threads of one decoder
+    timeout_s: float  # limit of one read
+
+    def __call__(self, path: Path, info: VideoInfo, avatar: Avatar) -> FrameSource:
+        """Open the frames of `avatar` whose source is at `path`; the caller closes them."""
+        settings = FrameSettings.of(self.config, self.num_threads, self.timeout_s)
+        return avatar.frames(DecoderReader(self.decoders, path, info, settings))
+
 
 OpenSource = Callable[[Path, VideoInfo, Avatar], FrameSource]
 
@@ -31,16 +49,7 @@ _MIN_CHUNK_FRAMES = 4
 
 
 class SegmentRenderer:
-    """Keeps avatars and open readers between calls, so that the next segment continues where the last one ended.
-
-    Args:
-        config: Section `render` and the watermark's style are used.
-        engines: Makes engines by name.
-        generate: Generates the faces of a chunk.
-        run: Runs blocking work in a thread.
-        open_source: Opens the frames of an avatar.
-        files: Where avatars and their sources are stored.
-    """
+    """Keeps avatars and open readers between calls, so that the next segment continues where the last one ended."""
 
     def __init__(
         self,
@@ -60,14 +69,7 @@ class SegmentRenderer:
     async def render(
         self, avatar: AvatarRef, engine: str, plan: Plan, watermark: SegmentWatermark
     ) -> tuple[bytes, RunningStats]:
-        """Return the encoded frames of `plan`, and the mouth's motion in silence measured on their faces.
-
-        Args:
-            avatar: The avatar that speaks.
-            engine: Name of the engine.
-            plan: The engine's plan.
-            watermark: Which frames carry the visible watermark, and where.
-        """
+        """Return the encoded frames of `plan`, and the mouth's motion in silence measured on their faces."""
         info, render = avatar.source.info, self._config.render
         async with self._source(avatar, engine, plan) as source:
             encoder = SegmentWriter(info, render.crf, render.preset, num_threads=render.encoder_threads)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.random_weights.parameters import made_up, shapes_of
+from benchmarks.random_weights.parameters import made_up
 from models.engines.musetalk.network import PUBLISHED, make_unet, make_vae
 from models.engines.musetalk.weights import UNET, VAE, WHISPER
 from models.engines.musetalk.whisper import WHISPER_TINY, WhisperEncoder
+from models.engines.runtime.checkpoints import shapes_of
 
 
 def save_musetalk(folder: Path) -> dict[str, Path]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def made_up(shapes: Mapping[str, tuple[int, ...]], gain: float = 0.7) -> dict[str, Tensor]:
@@ -29,9 +29,3 @@ def made_up(shapes: Mapping[str, tuple[int, ...]], gain: float = 0.7) -> dict[st
             values = random.uniform(-0.2, 0.2, shape)
         parameters[name] = torch.from_numpy(np.asarray(values, np.float32))
     return parameters
-
-
-def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the inference parameters of a network, which may be on the meta device."""
-    state = network.state_dict()
-    return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith("num_batches_tracked")}

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.random_weights.parameters import made_up, shapes_of
+from benchmarks.random_weights.parameters import made_up
+from models.engines.runtime.checkpoints import shapes_of
 from models.engines.ultralight.audio import AudioKind
 from models.engines.ultralight.network import UltralightNetwork
 

@@ -8,20 +8,21 @@ from pathlib import Path
 import torch
 
 from benchmarks.random_weights.parameters import made_up
-from models.engines.wav2lip.network import Wav2LipNetwork
-from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, Size, expected_shapes
+from models.engines.runtime.checkpoints import shapes_of
+from models.engines.wav2lip.network import Wav2LipNetwork, network_without_values
+from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, Size
 
 
 def save_wav2lip(path: Path, size: int = 96) -> Path:
     """Writes a checkpoint in Wav2Lip's format."""
-    torch.save({"state_dict": made_up(expected_shapes(_known(size)))}, path)
+    torch.save({"state_dict": made_up(shapes_of(network_without_values(_known(size))))}, path)
     return path
 
 
 def save_wav2lip_onnx(path: Path, size: int = 96) -> Path:
     """Exports the network of `save_wav2lip` with a dynamic batch size."""
     network = Wav2LipNetwork(_known(size))
-    network.load_state_dict(made_up(expected_shapes(_known(size))), strict=False)
+    network.load_state_dict(made_up(shapes_of(network)), strict=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the current exporter needs another package
         torch.onnx.export(

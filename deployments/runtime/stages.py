@@ -24,7 +24,7 @@ from jobs.messages import (
 )
 from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan, Plan, PlannedBlock
 from models.face.choice import FaceChoice
-from models.track.state import TrackState
+from models.track.tracker import TrackState
 from telemetry.log_context import CallContext
 
 _READY = CallBounds(work_s=5.0, max_attempts=1, max_wait_s=1.0)

@@ -38,15 +38,9 @@ class EyeWhite(NamedTuple):
 
 
 def measure_eye_white(track: FaceTrack, fps: float, frames: FrameSource) -> EyeWhite:
-    """Measures the eyes in a few of the first frames, those with the widest eyes.
+    """Measures the eyes in those of the first frames with the widest eyes.
 
-    Args:
-        track: The face in the source's N frames.
-        fps: Frames per second.
-        frames: Reads the frames.
-
-    Returns:
-        The median; typical values if no eye is visible.
+    Returns the median; typical values if no eye is visible.
     """
     wide = _widest(track, max(1, round(_FIRST_SECONDS * fps)))
     read = frames.read(wide)
@@ -57,15 +51,7 @@ def measure_eye_white(track: FaceTrack, fps: float, frames: FrameSource) -> EyeW
 
 
 def eye_white(planes: YuvFrame, points: NDArray[np.floating]) -> EyeWhite:
-    """Measures one frame.
-
-    Args:
-        planes: The frame.
-        points: (468, 3) landmarks in pixels.
-
-    Returns:
-        As for `measure_eye_white`.
-    """
+    """Measures one frame with (468, 3) landmarks in pixels; see `measure_eye_white`."""
     flat = np.asarray(points[:, :2], np.float32)
     is_open = _openings(np.asarray(points)[None])[0] >= _MIN_OPENING
     skin = np.median(_colours(planes, flat[list(CHEEK_FRONT)]), 0)

@@ -19,17 +19,11 @@ _DEPTH_POINTS = (17, CORNER_LEFT, CORNER_RIGHT, NOSE_BASE)
 
 @dataclass(frozen=True)
 class FaceRegion:
-    """Position of the region in each source frame.
+    """Position of the region in each source frame."""
 
-    Attributes:
-        size: Side R in pixels, a multiple of 32, the same for all frames.
-        origins: (N, 2) int32 x, y of the top left pixel in the frame; even, may be negative.
-        centre: (3,) float64 head-frame point at the centre of the region.
-    """
-
-    size: int
-    origins: NDArray[np.int32]
-    centre: NDArray[np.float64]
+    size: int  # side R in pixels, a multiple of 32, the same for all frames
+    origins: NDArray[np.int32]  # (N, 2) x, y of the top left pixel in the frame; even, may be negative
+    centre: NDArray[np.float64]  # (3,) head-frame point at the centre of the region
 
     @classmethod
     def of(cls, track: FaceTrack) -> FaceRegion:

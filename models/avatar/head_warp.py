@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from media.yuv_frame import YuvFrame
 from models.avatar.idle_motion import PIVOT, IdleMotion
 from models.geometry import thin_plate
+from models.geometry.arrays import smooth_step
 from models.geometry.face_points import LID_CREASES
-from models.geometry.smooth_step import smooth_step
 from models.track.face_track import FaceTrack
 
 _CELLS_PER_EYE_DISTANCE: Final = 16
@@ -46,14 +46,7 @@ _NOTHING: Final = 0.015  # smaller weights count as zero: 1/15 pixel in a 512 pi
 
 
 class HeadWarp:
-    """Renders the rows of the idle motion of a still.
-
-    Args:
-        track: The face in the still; only the first frame is used.
-        motion: The idle motion.
-        width: Width of the picture in pixels.
-        height: Height of the picture in pixels.
-    """
+    """Renders the rows of the idle motion of a still of width x height pixels; the track's first frame is used."""
 
     def __init__(self, track: FaceTrack, motion: IdleMotion, width: int, height: int) -> None:
         self._scale, self._rotation = float(track.scale[0]), track.rotation[0]
@@ -79,14 +72,9 @@ class HeadWarp:
         self._pixels = {step: _pixel_grid(tuple(side // step for side in self.box)) for step in (1, 2)}
 
     def render(self, picture: YuvFrame, row: int) -> YuvFrame:
-        """Renders one row of the motion.
+        """Renders one row in [0, K * N) of the motion, of the still with its eyes already drawn.
 
-        Args:
-            picture: The still, with its eyes already drawn.
-            row: In the half-open range [0, K * N), see `models.avatar.idle_motion`.
-
-        Returns:
-            New planes. Pixels that do not move are bit-equal to the still's.
+        Pixels that do not move are bit-equal to the still's.
         """
         back = -self._at_target(self._displacement(row))  # (gh, gw, 2) from an output pixel to its source
         places = {step: self._places(back, step) for step in (1, 2)}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from media.array_files import load_arrays
 from media.yuv_frame import YuvFrame
-from models.geometry.smooth_step import smooth_step
+from models.geometry.arrays import smooth_step
 from models.track.face_track import FaceTrack
 
 IDLE_SECONDS: Final = 12.0
@@ -62,23 +62,15 @@ _FREE_MARGIN: Final = 0.15
 
 @dataclass(frozen=True)
 class IdleMotion:
-    """A plan of N frames with K nod levels.
+    """A plan of N frames with K nod levels."""
 
-    Attributes:
-        rotation: (N, 3) float64 rotation vectors in the head frame, radians: pitch, yaw, roll around `PIVOT`.
-        shift: (N, 2) float64 shift of the head in eye distances, x right, y down.
-        breath: (N,) float64 rise of the shoulders in eye distances.
-        closing: (N,) float64 closure of the lids, 0 to 1.
-        nod: (K,) float64 downward pitch in radians, added to `rotation`; 0 at the first level.
-        brow_rise: (K,) float64 eye distances by which the brows rise. It is only drawn and does not move landmarks,
-            because no engine renders brows and boxes derived from landmarks must not jump with them.
-    """
-
-    rotation: NDArray[np.float64]
-    shift: NDArray[np.float64]
-    breath: NDArray[np.float64]
-    closing: NDArray[np.float64]
-    nod: NDArray[np.float64]
+    rotation: NDArray[np.float64]  # (N, 3) rotation vectors in the head frame, radians: pitch, yaw, roll around `PIVOT`
+    shift: NDArray[np.float64]  # (N, 2) shift of the head in eye distances, x right, y down
+    breath: NDArray[np.float64]  # (N,) rise of the shoulders in eye distances
+    closing: NDArray[np.float64]  # (N,) closure of the lids, 0 to 1
+    nod: NDArray[np.float64]  # (K,) downward pitch in radians, added to `rotation`; 0 at the first level
+    # (K,) float64 eye distances by which the brows rise. It is only drawn and does not move landmarks, because no
+    # engine renders brows and boxes derived from landmarks must not jump with them.
     brow_rise: NDArray[np.float64]
 
     @property
@@ -93,13 +85,7 @@ class IdleMotion:
 
     @classmethod
     def plan(cls, still: YuvFrame, track: FaceTrack, fps: float) -> IdleMotion:
-        """Plans the motion of a portrait; the same picture gets the same motion.
-
-        Args:
-            still: The portrait.
-            track: The face in it, one frame.
-            fps: Frames per second.
-        """
+        """Plans the motion of a portrait, given its one-frame track; the same picture gets the same motion."""
         seed = hashlib.sha256(b"".join(plane.tobytes() for plane in still)).digest()
         rng = np.random.default_rng(int.from_bytes(seed[:8], "little"))
         num_frames = max(1, round(IDLE_SECONDS * fps))
@@ -118,14 +104,9 @@ class IdleMotion:
         )
 
     def rows(self, frame: NDArray[np.integer], stress: NDArray[np.floating]) -> NDArray[np.int32]:
-        """Returns the rows for frames of the plan with the nods of the speech.
+        """Returns (T,) int32 rows in [0, K * N) for frames of the plan with the nods of the speech.
 
-        Args:
-            frame: (T,) frames of the plan, in [0, N).
-            stress: (T,) 0 to 1, see `models.speech.stress`.
-
-        Returns:
-            (T,) int32 rows in [0, K * N).
+        `stress` is 0 to 1, see `models.speech.stress`.
         """
         level = np.rint(np.asarray(stress) * (len(self.nod) - 1)).astype(np.int32)
         return np.asarray(level * self.num_frames + frame, np.int32)

@@ -25,10 +25,7 @@ class _Layers(NamedTuple):
 class MovingStill:
     """Frames of a still animated by `motion`; a `media.frame_source.FrameSource`.
 
-    Args:
-        still: Reads the picture; closed by `close`.
-        track: The face in the picture; its first frame is the still.
-        motion: The idle motion with N frames and K nod levels.
+    The reader of the picture is closed by `close`; the first frame of the track is the still.
     """
 
     def __init__(self, still: FrameSource, track: FaceTrack, motion: IdleMotion) -> None:
@@ -37,11 +34,7 @@ class MovingStill:
         self._motion = motion
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Draws and yields frames in the order of `indices`.
-
-        Args:
-            indices: Rows in the half-open range [0, K * N), see `models.avatar.idle_motion`, in any order, repeats
-                allowed.
+        """Draws and yields frames in the order of `indices`: rows in [0, K * N), see `models.avatar.idle_motion`.
 
         Yields:
             Read-only planes of the size of the still, bit-identical to it where nothing moves.

@@ -40,19 +40,12 @@ _MIN_CORRELATION = 0.3
 
 @dataclass(frozen=True)
 class SourceSync:
-    """Audio-video offset of a source.
+    """Audio-video offset of a source."""
 
-    Attributes:
-        offset_seconds: How far the audio lags behind the video (negative: leads); None if unknown.
-        confidence: 0 to 1, how clearly the best lag stands out; below `MIN_CONFIDENCE` the offset is unknown.
-        correlation: Correlation of the tracked and the predicted mouth at that lag.
-        speech_seconds: Amount of speech with a visible face that was compared.
-    """
-
-    offset_seconds: float | None = None
-    confidence: float = 0.0
-    correlation: float = 0.0
-    speech_seconds: float = 0.0
+    offset_seconds: float | None = None  # how far the audio lags behind the video (negative: leads); None if unknown
+    confidence: float = 0.0  # 0 to 1, how clearly the best lag stands out; below `MIN_CONFIDENCE` the offset is unknown
+    correlation: float = 0.0  # correlation of the tracked and the predicted mouth at that lag
+    speech_seconds: float = 0.0  # amount of speech with a visible face that was compared
 
 
 def measure_sync(

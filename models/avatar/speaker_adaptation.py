@@ -43,11 +43,9 @@ class SpeakerAdaptation:
         return cls(np.zeros((0, NUM_CHANNELS), np.float32))
 
     def applied(self, shape: NDArray[np.float32], hidden: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Returns (T, 8) mouth shapes adapted to this speaker.
+        """Returns (T, 8) mouth shapes, predicted for the average speaker, adapted to this speaker.
 
-        Args:
-            shape: (T, 8) predicted for the average speaker.
-            hidden: (T, H) hidden layer; not used for an unknown speaker.
+        The (T, H) hidden layer is not used for an unknown speaker.
         """
         if not len(self.weights):
             return shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from errors import ConfigError
 from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
-from models.engines.protocol import ChunkT, FeaturesT, FrameSpan, PlannedBlock, PlanT
+from models.engines.protocol import ChunkT, FrameSpan, PlannedBlock, PlanT
+from models.speech.activity import speech_activity
+from models.speech.level import ROWS_PER_SECOND, SpeechLevel
 
 if TYPE_CHECKING:
     from media.frame_source import FrameSource
@@ -52,7 +54,27 @@ def read_options(model: type[OptionsT], engine: str, options: Mapping[str, Any])
         raise ConfigError(f"engines.{engine}: {error}") from error
 
 
-class StatelessEngine(ABC, Generic[FeaturesT, PlanT, ChunkT]):
+def frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:
+    """Return (T,) float32 the gate of the row nearest to each frame of a speech file; 0 after its end."""
+    rows = span.nearest_rows(ROWS_PER_SECOND)
+    inside = rows.clip(max=level.num_rows - 1)
+    gate = speech_activity(samples, level, int(inside[0]), int(inside[-1]) + 1).gate[inside - inside[0]]
+    return np.where(rows > inside, 0, gate).astype(np.float32)
+
+
+class GatedFeatures(Protocol):
+    """Audio features of T frames."""
+
+    @property
+    def gate(self) -> NDArray[np.float32]:
+        """(T,) float32: 1 where there is speech, 0 in silence."""
+        ...
+
+
+GatedT = TypeVar("GatedT", bound=GatedFeatures)
+
+
+class StatelessEngine(ABC, Generic[GatedT, PlanT, ChunkT]):
     """Base of engines that plan every frame by itself and learn nothing from the source's audio."""
 
     name: str
@@ -60,16 +82,17 @@ class StatelessEngine(ABC, Generic[FeaturesT, PlanT, ChunkT]):
     uses_source_audio: bool = False
 
     def plan(
-        self, avatar: Avatar, features: FeaturesT, span: FrameSpan, source_index: NDArray[np.int32], state: None
+        self, avatar: Avatar, features: GatedT, span: FrameSpan, source_index: NDArray[np.int32], state: None
     ) -> PlannedBlock[PlanT, None]:
         """Plan the frames of `span`; see `protocol.Engine.plan`."""
         from models.quality.measures import measure_view  # imports onnxruntime
 
         plan = self.plan_frames(features, span, np.asarray(source_index, np.int32))
-        return PlannedBlock(plan, None, measure_view(avatar, source_index, self.gate(features, span)))
+        view = measure_view(avatar.info, avatar.track, avatar.talks, source_index, features.gate)
+        return PlannedBlock(plan, None, view)
 
     @abstractmethod
-    def plan_frames(self, features: FeaturesT, span: FrameSpan, source_index: NDArray[np.int32]) -> PlanT:
+    def plan_frames(self, features: GatedT, span: FrameSpan, source_index: NDArray[np.int32]) -> PlanT:
         """Return the plan of T frames.
 
         Args:
@@ -78,19 +101,15 @@ class StatelessEngine(ABC, Generic[FeaturesT, PlanT, ChunkT]):
             source_index: (T,) source frame behind each of them.
         """
 
-    @abstractmethod
-    def gate(self, features: FeaturesT, span: FrameSpan) -> NDArray[np.float32]:
-        """Return (T,) float32: 1 where there is speech, 0 in silence."""
 
-
-class BoxEngine(StatelessEngine[FeaturesT, PlanT, BoxChunk]):
+class BoxEngine(StatelessEngine[GatedT, PlanT, BoxChunk]):
     """Base of engines that rewrite a box whose place follows from the face track alone."""
 
     def analyse(
         self,
         avatar: Avatar,
         frames: FrameSource,
-        source_audio_features: FeaturesT | None,
+        source_audio_features: GatedT | None,
         should_stop: Callable[[], bool],
     ) -> None:
         """Write the boxes of an avatar; no frame is read."""

@@ -16,38 +16,23 @@ from models.engines.weights.store import WeightsStore
 
 @dataclass(frozen=True)
 class MissingWeights:
-    """A file that an engine could use and does not have.
+    """A file that an engine could use and does not have."""
 
-    Attributes:
-        role: Its name.
-        title: Description for users.
-        is_required: Whether the engine needs it.
-        add_command: How it is added.
-    """
-
-    role: str
-    title: str
-    is_required: bool
-    add_command: str
+    role: str  # its name
+    title: str  # description for users
+    is_required: bool  # whether the engine needs it
+    add_command: str  # how it is added
 
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """An engine, or a variant of one with weights of its own.
+    """An engine, or a variant of one with weights of its own."""
 
-    Attributes:
-        name: Name in jobs, such as `wav2lip` or `wav2lip:gan`.
-        title: Description for users.
-        is_installed: Whether it has every file that it cannot work without.
-        missing: The files that it does not have.
-        licences: Known terms of its files, one line for each.
-    """
-
-    name: str
-    title: str
-    is_installed: bool
-    missing: tuple[MissingWeights, ...]
-    licences: tuple[str, ...]
+    name: str  # name in jobs, such as `wav2lip` or `wav2lip:gan`
+    title: str  # description for users
+    is_installed: bool  # whether it has every file that it cannot work without
+    missing: tuple[MissingWeights, ...]  # the files that it does not have
+    licences: tuple[str, ...]  # known terms of its files, one line for each
 
 
 def engine_names(store: WeightsStore) -> tuple[str, ...]:

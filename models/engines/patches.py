@@ -13,20 +13,13 @@ from models.mouth.motion import RunningStats
 
 @dataclass(frozen=True)
 class FacePatches:
-    """Finished regions for T frames; outside the masks every pixel is that of the frame.
+    """Finished regions for T frames; outside the masks every pixel is that of the frame."""
 
-    Attributes:
-        row: (T,) int32 which of the N patches belongs to the frame, -1 for none.
-        origins: (N, 2) int32 x, y in the frame.
-        y: (N, R, R) uint8.
-        uv: (N, 2, R / 2, R / 2) uint8.
-        silent_motion: How far the mouths move where there is no speech, as the engine measured it on these pixels.
-    """
-
-    row: NDArray[np.int32]
-    origins: NDArray[np.int32]
-    y: NDArray[np.uint8]
-    uv: NDArray[np.uint8]
+    row: NDArray[np.int32]  # (T,) which of the N patches belongs to the frame, -1 for none
+    origins: NDArray[np.int32]  # (N, 2) x, y in the frame
+    y: NDArray[np.uint8]  # (N, R, R)
+    uv: NDArray[np.uint8]  # (N, 2, R / 2, R / 2)
+    # How far the mouths move where there is no speech, as the engine measured it on these pixels
     silent_motion: RunningStats = RunningStats()
 
     def __len__(self) -> int:

@@ -83,6 +83,13 @@ class FrameSpan:
         """(num,) times of the frames."""
         return np.asarray(np.arange(self.first, self.stop) / float(self.fps), np.float64)
 
+    def nearest_rows(self, rows_per_second: int) -> NDArray[np.int64]:
+        """Return the (num,) rows nearest to the frames; row r is at r / rows_per_second seconds."""
+        frames = np.arange(self.first, self.stop, dtype=np.int64)
+        above, below = 2 * rows_per_second * self.fps.denominator, 2 * self.fps.numerator
+        rows: NDArray[np.int64] = (frames * above + self.fps.numerator) // below
+        return rows
+
     @property
     def start_seconds(self) -> float:
         """Time of the first frame."""
@@ -146,6 +153,7 @@ class AudioEncoder(Protocol[EncodedT]):
             should_stop: Checked every few seconds of speech.
 
         Raises:
+            MediaError: The file is not the one that was measured.
             CancelledJobError: `should_stop` returned True.
         """
         ...

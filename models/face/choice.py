@@ -67,7 +67,7 @@ class FaceChoice:
     def pick(self, faces: Sequence[FaceBox]) -> FaceBox | None:
         """Returns the chosen face, or None if it is not among `faces` (in any order).
 
-        Always None for `like`: `models.face.person` compares appearances.
+        Always None for `like`: `models.face.appearance` compares appearances.
         """
         if self.kind == "like":
             return None
@@ -86,11 +86,7 @@ class FaceChoice:
 
 
 def recorded_face(face: str, picture_sha256: str | None) -> str:
-    """Returns a choice as it is stored: the caller's text, or the content hash of the reference picture.
-
-    Args:
-        face: Text for `FaceChoice.parse`.
-        picture_sha256: Content hash of the reference picture, if there is one.
+    """Returns a choice as it is stored: the caller's text, or the content hash of a reference picture.
 
     Raises:
         OptionError: The text is invalid, or both text and a picture are given.

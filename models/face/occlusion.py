@@ -1,19 +1,59 @@
 """Detects frames in which something stands in front of the mouth: a hand, a microphone, a cup.
 
-The evidence is the colour pattern of skin and lips around the mouth, at points that move with the face
-(`models.face.skin_chroma`). However far the mouth opens, lips stay redder than the chin. A frame is occluded if no
-change of light strength turns its pattern into the usual one. Undecided frames count as clear, because rewriting a
-frame without need costs less than leaving one out.
+The evidence is the colour pattern of skin and lips around the mouth, at points of the face mesh. They lie on skin and
+on the red of the lips, never inside the mouth, and follow the jaw, so their colours stay the same while the mouth
+moves: however far it opens, lips stay redder than the chin. A frame is occluded if no change of light strength turns
+its pattern into the usual one. Undecided frames count as clear, because rewriting a frame without need costs less than
+leaving one out.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.face.skin_chroma import NUM_AROUND_MOUTH
+from media.yuv_frame import YuvFrame
+from models.face.surface import sample_plane
+from models.geometry.face_points import (
+    ABOVE_LIP,
+    CHEEK,
+    CHEEK_FRONT,
+    CHIN,
+    EYE_LEFT,
+    EYE_RIGHT,
+    EYES,
+    MIDDLE_LOWER,
+    MIDDLE_UPPER,
+    OUTER_LOWER,
+    OUTER_UPPER,
+    RIGID,
+)
+
+# Without the points next to the corners of the mouth, where lips fold, and without those at the outer edge of the lips.
+_NEXT_TO_LIPS = frozenset((*OUTER_UPPER, *OUTER_LOWER, 57, 287, 43, 273, 18, 83, 313))
+_UPPER_CHEEKS = frozenset((50, 280))
+AROUND_MOUTH: Final = tuple(
+    sorted({*ABOVE_LIP, *CHEEK, *CHIN, *MIDDLE_UPPER[2:-2], *MIDDLE_LOWER[2:-2]} - _NEXT_TO_LIPS - _UPPER_CHEEKS)
+)
+_EYES = frozenset(itertools.chain.from_iterable(itertools.chain.from_iterable(EYES)))
+UPPER_FACE: Final = tuple(sorted({*RIGID, *CHEEK_FRONT} - _EYES))
+NUM_AROUND_MOUTH: Final = len(AROUND_MOUTH)
+NUM_CHROMA_POINTS: Final = NUM_AROUND_MOUTH + len(UPPER_FACE)
+
+_POINTS = [*AROUND_MOUTH, *UPPER_FACE]
+_CELL = 0.07  # eye distances over which a colour is averaged: less than the height of a lip
+
+
+def chroma_of(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Returns (M, 2) uint8 U and V at `AROUND_MOUTH`, then at `UPPER_FACE`, given (468, 3) landmarks in pixels."""
+    cell = _CELL * float(np.linalg.norm(points[EYE_LEFT] - points[EYE_RIGHT]))
+    place = np.asarray(points[_POINTS, :2], np.float64)
+    planes = [sample_plane(plane, place, cell, shrink=2) for plane in (frame.u, frame.v)]
+    return np.asarray(np.rint(np.stack(planes, -1)), np.uint8)
+
 
 # Distance of a frame's colour pattern from the usual one, relative to the usual one's size: 1 where a hand hides the
 # lips, more behind a cup. 27,000 clear frames of 28 talkers have at most .88. `benchmarks.occlusion` prints the curve.
@@ -34,7 +74,7 @@ def occluded(
     """Returns (N,) bool: whether something is in front of the mouth.
 
     Args:
-        chroma: (N, M, 2) `models.face.skin_chroma.chroma_of` every frame.
+        chroma: (N, M, 2) `chroma_of` every frame.
         present: (N,) whether the frame shows the face; other frames are never occluded.
         shot: (N,) number of the shot; each is compared with its own usual colours.
         bound: Distance beyond which a frame is occluded.
@@ -51,10 +91,8 @@ def occluded(
 def pattern_distance(chroma: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Returns (N,) float32 distance of each frame's colour pattern from the usual one of all N, relative to its size.
 
-    Changes in the strength or tint of the light are ignored. All are 0 if the usual pattern cannot be determined.
-
-    Args:
-        chroma: (N, M, 2) uint8 U and V, see `occluded`.
+    `chroma` is that of `occluded`. Changes in the strength or tint of the light are ignored. All are 0 if the usual
+    pattern cannot be determined.
     """
     colours = chroma[:, :NUM_AROUND_MOUTH].astype(np.float32)
     # Usual colours relative to those of the upper face, which has the same light.

@@ -31,17 +31,11 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Surface:
-    """A grid of points on the mean face.
+    """A grid of points on the mean face."""
 
-    Attributes:
-        points: (rows, columns, 3) in the head frame.
-        normals: (rows, columns, 3) of length 1, pointing outwards.
-        step: Spacing of the points along x.
-    """
-
-    points: NDArray[np.float64]
-    normals: NDArray[np.float64]
-    step: float
+    points: NDArray[np.float64]  # (rows, columns, 3) in the head frame
+    normals: NDArray[np.float64]  # (rows, columns, 3) of length 1, pointing outwards
+    step: float  # spacing of the points along x
 
     def facing(self, rotation: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns (T, rows, columns) cosines between normal and camera direction for (T, 3, 3) head rotations."""

@@ -72,11 +72,7 @@ def mean_face() -> NDArray[np.float64]:
 
 
 def fit_head_pose(points: NDArray[np.floating], pixel_aspect: float = 1.0) -> HeadPose:
-    """Fits each frame's rigid points to the mean face.
-
-    Args:
-        points: (T, 468, 3) landmarks in image pixels.
-        pixel_aspect: Width of a pixel over its height.
+    """Fits each frame's rigid points, of (T, 468, 3) landmarks in image pixels, to the mean face.
 
     Returns:
         The pose that minimises the squared distance to the mean face, measured in the head frame.

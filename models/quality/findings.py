@@ -59,13 +59,7 @@ class OutputFacts:
 
 
 def make_report(output: OutputFacts, measures: BlockMeasures, silent_motion: RunningStats = _NOTHING) -> QualityReport:
-    """Builds the report of one job.
-
-    Args:
-        output: The result.
-        measures: Sums over all its frames.
-        silent_motion: Mouth motion in silence on the rendered frames (`models.engines.patches.FacePatches`).
-    """
+    """Builds the report of one job from sums over all its frames, and the mouth motion in silence when rendered."""
     numbers = QualityReport(
         output=_output(output),
         source=_source(measures.source),

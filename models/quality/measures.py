@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.avatar.avatar import Avatar
+from media.probe import VideoInfo
 from models.avatar.mouth_calibration import OwnSpeech
 from models.mouth.motion import RunningStats
 from models.mouth.shape import OPEN_MOUTH
@@ -25,25 +25,15 @@ MAX_SKIPPED_RUNS = 100
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What the analysis found out about a source.
+    """What the analysis found out about a source."""
 
-    Attributes:
-        talks: Whether it shows a talking mouth.
-        has_sound: Whether it has an audio track.
-        shows_closed_mouth: Whether any frame shows a closed mouth; otherwise the rest position is estimated.
-        num_exemplars: Mouth images kept as exemplars.
-        is_fitted: Whether the predicted mouth was fitted to the source's own speech.
-        own_speech: Measurements on that speech; None if it has no audio.
-        frozen_seconds: Time in which the source video is frozen.
-    """
-
-    talks: bool
-    has_sound: bool
-    shows_closed_mouth: bool
-    num_exemplars: int
-    is_fitted: bool
-    own_speech: OwnSpeech | None
-    frozen_seconds: float = 0.0
+    talks: bool  # whether it shows a talking mouth
+    has_sound: bool  # whether it has an audio track
+    shows_closed_mouth: bool  # whether any frame shows a closed mouth; otherwise the rest position is estimated
+    num_exemplars: int = 0  # mouth images kept as exemplars
+    is_fitted: bool = False  # whether the predicted mouth was fitted to the source's own speech
+    own_speech: OwnSpeech | None = None  # measurements on that speech; None if it has no audio
+    frozen_seconds: float = 0.0  # time in which the source video is frozen
 
 
 class SkippedRun(NamedTuple):
@@ -56,37 +46,23 @@ class SkippedRun(NamedTuple):
 
 @dataclass(frozen=True)
 class BlockMeasures:
-    """Sums over a set of output frames; `+` appends the frames that follow.
+    """Sums over a set of output frames; `+` appends the frames that follow."""
 
-    Attributes:
-        source: Facts about the source; the same for all frames of a job.
-        num_frames: Output frames.
-        num_by_reason: Frames by `SkipReason` value; entry 0 counts the frames whose mouth is rewritten.
-        skipped: Runs of the others, in order; at most `MAX_SKIPPED_RUNS`.
-        num_skipped_open: How many of those frames show the source's open mouth while nobody speaks.
-        speech: Openings of the planned mouth in speech, in fully driven frames.
-        silence: The same in silence.
-        num_open_in_silence: How many of those exceed `models.mouth.shape.OPEN_MOUTH`.
-        jitter: `models.mouth.motion.lip_jitter` of the planned mouth in speech, without differences across blocks.
-        eye_distance: Pixels between the outer eye corners, in frames with the face.
-        extremes: (2, 4) lowest and highest eye distance, yaw, pitch and roll in those frames; infinite if none.
-        num_drawn: Frames with a drawn mouth interior.
-        used: (B,) whether each exemplar is shown.
-    """
-
-    source: SourceFacts
-    num_frames: int
-    num_by_reason: NDArray[np.int64]
-    skipped: tuple[SkippedRun, ...]
-    num_skipped_open: int
-    speech: RunningStats
-    silence: RunningStats
-    num_open_in_silence: int
+    source: SourceFacts  # facts about the source; the same for all frames of a job
+    num_frames: int  # output frames
+    num_by_reason: NDArray[np.int64]  # frames by `SkipReason` value; entry 0 counts the frames whose mouth is rewritten
+    skipped: tuple[SkippedRun, ...]  # runs of the others, in order; at most `MAX_SKIPPED_RUNS`
+    num_skipped_open: int  # how many of those frames show the source's open mouth while nobody speaks
+    speech: RunningStats  # openings of the planned mouth in speech, in fully driven frames
+    silence: RunningStats  # the same in silence
+    num_open_in_silence: int  # how many of those exceed `models.mouth.shape.OPEN_MOUTH`
+    # `models.mouth.motion.lip_jitter` of the planned mouth in speech, without differences across blocks
     jitter: RunningStats
-    eye_distance: RunningStats
+    eye_distance: RunningStats  # pixels between the outer eye corners, in frames with the face
+    # (2, 4) lowest and highest eye distance, yaw, pitch and roll in those frames; infinite if none
     extremes: NDArray[np.float64]
-    num_drawn: int
-    used: NDArray[np.bool_]
+    num_drawn: int  # frames with a drawn mouth interior
+    used: NDArray[np.bool_]  # (B,) whether each exemplar is shown
 
     def __add__(self, other: BlockMeasures) -> BlockMeasures:
         pairs = zip(self.extremes, other.extremes, (np.minimum, np.maximum), strict=True)
@@ -108,35 +84,30 @@ class BlockMeasures:
 
 
 def measure_view(
-    avatar: Avatar, source_index: NDArray[np.int32], gate: NDArray[np.float32] | None = None
+    info: VideoInfo, track: FaceTrack, talks: bool, source_index: NDArray[np.int32], gate: NDArray[np.float32]
 ) -> BlockMeasures:
     """Measures what every engine has: which frames are left unchanged, and the size and pose of the face.
 
     Args:
-        avatar: The avatar.
+        info: The source.
+        track: The face in it.
+        talks: Whether it shows a talking mouth.
         source_index: (T,) source frames to show.
-        gate: (T,) 1 in speech, 0 in silence, if the engine knows; its frames are counted, the mouth is not known.
+        gate: (T,) 1 in speech, 0 in silence.
     """
-    track = avatar.track
     skip_reason = track.skip_reason[source_index]
     shown = skip_reason == SkipReason.SHOWN
     scale = track.scale[source_index][shown]
-    view = np.column_stack([scale, avatar.pose_degrees[source_index][shown]])  # (S, 4)
-    nothing = RunningStats.of(np.zeros(0))
+    view = np.column_stack([scale, track.pose_degrees[source_index][shown]])  # (S, 4)
+    nothing = RunningStats()
     return BlockMeasures(
         source=SourceFacts(
-            avatar.talks,
-            avatar.info.has_audio,
-            not track.is_rest_closed_by_model,
-            0,
-            False,
-            None,
-            avatar.info.frozen_seconds,
+            talks, info.has_audio, not track.is_rest_closed_by_model, frozen_seconds=info.frozen_seconds
         ),
         num_frames=len(source_index),
         num_by_reason=np.bincount(skip_reason, minlength=NUM_REASONS).astype(np.int64),
         skipped=skipped_runs(skip_reason),
-        num_skipped_open=0 if gate is None else num_skipped_open(track, source_index, gate),
+        num_skipped_open=num_skipped_open(track, source_index, gate),
         speech=nothing,
         silence=nothing,
         num_open_in_silence=0,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.geometry.smooth_step import smooth_step
+from models.geometry.arrays import smooth_step
 from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_speech, row_levels
 
 if TYPE_CHECKING:

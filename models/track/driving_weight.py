@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.geometry.smooth_step import smooth_step
+from models.geometry.arrays import smooth_step
 from models.track.skip_reason import SkipReason
 
 EASE_SECONDS: Final = 0.2
@@ -24,13 +24,7 @@ _MOUTH_START = 0.25
 
 
 def driving_weights(skip_reason: NDArray[np.uint8], shot: NDArray[np.int32], fps: float) -> NDArray[np.float32]:
-    """Returns (N,) float32: 0 in skipped frames, rising to 1 over `EASE_SECONDS` on either side within a shot.
-
-    Args:
-        skip_reason: (N,) `SkipReason` of each frame.
-        shot: (N,) number of the shot.
-        fps: Frames per second of the source.
-    """
+    """Returns (N,) float32: 0 in skipped frames, rising to 1 over `EASE_SECONDS` on either side within a shot."""
     shown = skip_reason == SkipReason.SHOWN
     num_ramp = max(1.0, EASE_SECONDS * fps)
     distance = np.minimum(_since_gap(shown, shot), _since_gap(shown[::-1], shot[::-1])[::-1])

@@ -8,6 +8,7 @@ mouth is fully driven, with ramps between. `FaceTrack.shot` is (N,) int32, the n
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,8 @@ from models.geometry.head_frame import pose_degrees as degrees
 from models.mouth.lip_model import LipModel, meeting_lips
 from models.mouth.shape import CLOSED_SHARE, OPEN_MOUTH, measure
 from models.track.driving_weight import driving_weights
-from models.track.raw_landmarks import RawLandmarks
 from models.track.skip_reason import SkipReason
 from models.track.smoothing import fill_gaps, runs, smooth_head, smooth_pose, window_frames
-from models.track.state import TrackState
-from models.track.tracker import FaceTracker
 
 _MIN_REST_FRAMES = 3
 
@@ -60,7 +58,7 @@ class FaceTrack:
         """N."""
         return len(self.visible)
 
-    @property
+    @cached_property
     def pose_degrees(self) -> NDArray[np.float32]:
         """(N, 3) yaw, pitch and roll; see `models.geometry.head_frame.pose_degrees`."""
         return degrees(self.rotation)
@@ -70,15 +68,7 @@ class FaceTrack:
         return HeadPose(self.scale[frame], self.rotation[frame], self.translation[frame], self.pixel_aspect)
 
     def place(self, frame: NDArray[np.integer], head: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Projects head-frame points into source frames.
-
-        Args:
-            frame: (T,) source frame indices in [0, N).
-            head: (T, P, 3) points in the head frame, one set per entry of `frame`.
-
-        Returns:
-            (T, P, 2) float32 image pixels.
-        """
+        """Projects (T, P, 3) head-frame points into (T,) source frames: (T, P, 2) float32 image pixels."""
         return self.pose(frame).to_image(head)[..., :2].astype(np.float32)
 
     def save(self, path: Path) -> None:
@@ -182,6 +172,3 @@ def resting_face(head: NDArray[np.floating]) -> tuple[NDArray[np.float32], bool]
     rest = head[np.argsort(opening, kind="stable")[:num_closed]].mean(0).astype(np.float32)
     is_open = float(measure(rest[None])[0, 0]) > OPEN_MOUTH
     return LipModel.load().close(rest) if is_open else meeting_lips(rest), is_open
-
-
-__all__ = ["FaceTrack", "FaceTracker", "RawLandmarks", "TrackState", "finish_track"]

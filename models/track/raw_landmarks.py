@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.array_files import load_arrays
-from models.face.skin_chroma import NUM_CHROMA_POINTS
+from models.face.occlusion import NUM_CHROMA_POINTS
 from models.geometry.face_points import NUM_POINTS
 from models.track.skip_reason import SkipReason
 
@@ -37,7 +37,7 @@ class RawLandmarks(NamedTuple):
     present: NDArray[np.bool_]  # (T,)
     reasons: NDArray[np.uint8] | None = None  # (T,) `SkipReason`, `SHOWN` where present
     scenes: NDArray[np.uint8] | None = None  # (T, 864) `models.track.shots.scene_of`
-    chroma: NDArray[np.uint8] | None = None  # (T, M, 2) `models.face.skin_chroma.chroma_of`, 0 where absent
+    chroma: NDArray[np.uint8] | None = None  # (T, M, 2) `models.face.occlusion.chroma_of`, 0 where absent
     likeness: NDArray[np.float32] | None = None  # (T,) of the faces that the last search saw, -1 for none
     presence: NDArray[np.float32] | None = None  # (T,) logit of the landmark network, 0 where absent
 

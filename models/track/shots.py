@@ -54,10 +54,7 @@ def is_jump(step: float, usual: Sequence[float] | NDArray[np.floating]) -> bool:
 def is_unrest(step: float, before: float, over_both: float) -> bool:
     """Whether a jump right after another is camera motion rather than a second cut: it does not lead back.
 
-    Args:
-        step: Change of the second jump.
-        before: Change of the first; 0 if there was none.
-        over_both: Change from the scene before both to the one after them.
+    `before` is the change of the first jump, 0 if there was none, `over_both` that from before both to after them.
     """
     return 0 < before < 2 * step and over_both > step / 2
 

@@ -28,13 +28,7 @@ _CUT_RATIO = 6.0
 
 
 def runs(present: NDArray[np.bool_], pose: HeadPose, shot: NDArray[np.int32] | None = None) -> list[slice]:
-    """Returns the unbroken stretches of a track: between gaps, shots and jumps of the head, in order.
-
-    Args:
-        present: (N,) whether the face is there.
-        pose: Of the N frames.
-        shot: (N,) number of each frame's shot; None: all are one.
-    """
+    """Returns the unbroken stretches of a track: between gaps, shots and jumps of the head, in order."""
     new_shot = np.zeros(len(present), np.int32) if shot is None else shot
     edges = np.flatnonzero(np.diff(np.concatenate([[False], present, [False]]).astype(np.int8)))
     stretches = []

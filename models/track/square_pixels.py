@@ -23,13 +23,9 @@ def pixel_aspect(info: VideoInfo) -> float:
 
 
 class SquarePixels(NamedTuple):
-    """Converts between the frames of a source and frames with square pixels.
+    """Converts between the frames of a source and frames with square pixels."""
 
-    Attributes:
-        stretch: Factor by which the source's frames are widened.
-    """
-
-    stretch: float = 1.0
+    stretch: float = 1.0  # factor by which the source's frames are widened
 
     def frame(self, frame: YuvFrame) -> YuvFrame:
         """Return a frame with square pixels and even width; the frame itself if its pixels are square already."""

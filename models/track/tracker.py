@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -12,18 +12,71 @@ from numpy.typing import NDArray
 from errors import FaceNotFoundError
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
-from models.face.appearance import SAME_PERSON, appearance_of
+from models.face.appearance import SAME_PERSON, STILL_SAME, Person, appearance_of
 from models.face.choice import FaceChoice
 from models.face.detection import Window
 from models.face.finder import FaceFinder, FoundFace, box_of_points
 from models.face.landmarks import MIN_PRESENCE, LandmarkRegion
-from models.face.person import STILL_SAME, Person
+from models.face.occlusion import chroma_of
 from models.geometry.head_frame import fit_head_pose, pose_degrees
-from models.track.raw_landmarks import RawLandmarks
+from models.track.raw_landmarks import RawLandmarks, RawRow
+from models.track.shots import NUM_USUAL, change, is_jump, is_unrest, scene_of
 from models.track.skip_reason import SkipReason
 from models.track.square_pixels import SquarePixels
-from models.track.state import TrackState, row_of, see, taken_up
 from models.weights.onnx_session import Device
+
+
+@dataclass(frozen=True)
+class TrackState:
+    """State from which tracking continues: a few kilobytes, picklable."""
+
+    region: LandmarkRegion | None  # where the face is expected; None while it is lost or not found yet
+    points: NDArray[np.float32] | None  # (468, 3) last known points; None before the first
+    person: Person | None  # whose face it is; None before the first
+    num_frames: int = 0  # frames followed, or frames since the face was last seen, or since the start
+    is_after_cut: bool = False  # the face was lost at a cut, so its last place says little
+    reason: SkipReason = SkipReason.NO_FACE  # why the face is missing, while it is
+    likeness: float = -1.0  # of the face that the last search saw
+    presence: float = 0.0  # logit of the landmark network
+    scene: NDArray[np.uint8] | None = None  # the frame before, small
+    changes: tuple[float, ...] = ()  # between the frames before
+    jump: float = 0.0  # the change to the frame before, if that was a jump
+    scene_before: NDArray[np.uint8] | None = None  # the frame before the frame before, small
+
+
+def see(frame: YuvFrame, state: TrackState) -> TrackState:
+    """Compares the frame with the one before; a jump ends tracking and starts a search at once."""
+    scene = scene_of(frame)
+    if state.scene is None:
+        return replace(state, scene=scene)
+    step = float(change(state.scene, scene))
+    is_cut = is_jump(step, state.changes)
+    changes = () if is_cut else (*state.changes, step)[-NUM_USUAL:]
+    before = state.scene_before
+    if is_cut and before is not None and is_unrest(step, state.jump, float(change(before, scene))):
+        # Neither was a cut: the face is near where it was.
+        is_cut, changes = False, (state.jump, step)
+        state = replace(state, is_after_cut=False)
+    state = replace(state, scene=scene, scene_before=state.scene, changes=changes, jump=step if is_cut else 0.0)
+    if not is_cut:
+        return state
+    return replace(state, region=None, num_frames=0, is_after_cut=True, reason=SkipReason.NO_FACE)
+
+
+def taken_up(state: TrackState, face: FoundFace, person: Person) -> TrackState:
+    """Starts to follow a found face."""
+    state = replace(state, region=face.region, points=face.points, presence=face.presence)
+    return replace(state, person=person, num_frames=1, is_after_cut=False)
+
+
+def row_of(frame: YuvFrame, state: TrackState) -> RawRow:
+    """Returns the result for the current frame of the state."""
+    assert state.scene is not None
+    if state.region is None or state.points is None:
+        return RawRow(state.points, state.reason, state.scene, None, state.likeness, 0.0)
+    chroma = chroma_of(frame, state.points)
+    return RawRow(state.points, SkipReason.SHOWN, state.scene, chroma, state.likeness, state.presence)
+
 
 _FOLLOW: Final = 0.5  # weight of the newest points in the region; 1 would jitter more
 _MAX_GROWTH: Final = 1.4  # a region that changes more than this between frames has slipped off the face
@@ -44,12 +97,7 @@ _MAX_CHECK_YAW: Final = 32.0  # degrees; the appearance of heads turned farther 
 
 
 class FaceTracker:
-    """Finds the chosen face, then derives each frame's region from the points of the previous frame.
-
-    Args:
-        num_threads: CPU threads of one network call.
-        device: "cpu" or "cuda".
-    """
+    """Finds the chosen face, then derives each frame's region from the points of the previous frame."""
 
     def __init__(self, num_threads: int, device: Device) -> None:
         self._finder = FaceFinder(num_threads, device)
@@ -77,17 +125,11 @@ class FaceTracker:
         state: TrackState | None,
         pixel_aspect: float = 1.0,
     ) -> tuple[RawLandmarks, TrackState]:
-        """Finds the points of one face in consecutive frames.
+        """Finds the points of one face in consecutive frames, at least one.
 
         The result does not depend on how frames are divided into chunks. After a hard cut, and when the face was lost,
         the tracker searches for it again and continues only if the appearance shows that it is the same person.
-
-        Args:
-            frames: At least one frame, in order.
-            colour: Colour description of the frames.
-            choice: Which face, where there are several.
-            state: Returned by the previous chunk; None at the first frame of the source.
-            pixel_aspect: Width of a pixel over its height.
+        `state` is that of the previous chunk; None at the first frame of the source.
 
         Raises:
             FaceNotFoundError: The first frames show faces, but not the chosen one.

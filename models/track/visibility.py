@@ -47,11 +47,6 @@ class Visibility(NamedTuple):
 def assess_visibility(raw: RawLandmarks, fps: float = 25.0, pixel_aspect: float = 1.0) -> Visibility:
     """Finds the shots of a whole track, and the frames whose mouth can be rewritten.
 
-    Args:
-        raw: N frames.
-        fps: Frames per second.
-        pixel_aspect: Width of a pixel over its height.
-
     Raises:
         FaceNotFoundError: There are faces, but none can be rewritten in any frame; the message says why.
     """

@@ -14,10 +14,7 @@ SUMS_NAME = "SHA256SUMS"
 
 @cache
 def weights_path(name: str) -> Path:
-    """Returns the path of a shipped weights file, verified once per process.
-
-    Args:
-        name: File name inside `models/weights`, for example "face_landmark_468.onnx".
+    """Returns the path of a file in `models/weights`, verified once per process.
 
     Raises:
         WeightsError: The file is not listed in SHA256SUMS, is missing, or has a different SHA-256.

@@ -27,14 +27,9 @@ _MAX_PIXELS: Final = 3.0
 
 
 def smooth_rows(rows: NDArray[np.floating], run: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Smooth over the whole track, not over batches of four frames as HeyGem does.
+    """Smooth (N, C) pixels of N frames, as float64, over the whole track, not over batches of four as HeyGem does.
 
-    Args:
-        rows: (N, C) pixels of N frames.
-        run: (N,) number of the stretch that a frame belongs to; nothing is smoothed from one into the next.
-
-    Returns:
-        (N, C) float64.
+    Nothing is smoothed from one stretch, whose number is in (N,) `run`, into the next.
     """
     smoothed = rows.astype(np.float64)
     for number in np.unique(run):
@@ -141,23 +136,14 @@ _OUTWARD = (1.15, 1.5)
 
 @dataclass(frozen=True)
 class CropLayout:
-    """The picture that the crop's box is resized to.
+    """The picture that the crop's box is resized to."""
 
-    Attributes:
-        height: Pixels.
-        width: Pixels.
-        rows: First and last row that are black in the masked picture.
-        columns: First and last column that are.
-        num_pasted: Rows from above that the published script writes back.
-        interpolation: How the box is resized.
-    """
-
-    height: int
-    width: int
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-    num_pasted: int
-    interpolation: Interpolation
+    height: int  # pixels
+    width: int  # pixels
+    rows: tuple[int, int]  # first and last row that are black in the masked picture
+    columns: tuple[int, int]  # first and last column that are
+    num_pasted: int  # rows from above that the published script writes back
+    interpolation: Interpolation  # how the box is resized
 
     @property
     def size(self) -> tuple[int, int]:
@@ -228,14 +214,7 @@ _ALIKE_DEGREES: Final = 5.0
 
 
 def choose_references(track: FaceTrack) -> NDArray[np.int64]:
-    """Choose the reference frames; deterministic for a track.
-
-    Args:
-        track: The avatar, with the face in at least one frame.
-
-    Returns:
-        (5,) ascending source frames; some more than once where there are fewer.
-    """
+    """Choose (5,) ascending source frames, some twice where there are fewer; deterministic for a track."""
     candidates = np.flatnonzero(track.visible & (track.driving_weight >= 1))
     if len(candidates) < NUM_REFERENCES:
         candidates = np.flatnonzero(track.visible)
@@ -256,18 +235,7 @@ def choose_references(track: FaceTrack) -> NDArray[np.int64]:
 def read_references(
     chosen: NDArray[np.integer], track: BoxTrack, frames: FrameSource, colour: ColourTags, layout: CropLayout
 ) -> NDArray[np.uint8]:
-    """Read the crops of the chosen frames.
-
-    Args:
-        chosen: (5,) source frames.
-        track: Where the crop lies in each.
-        frames: Reads the source's frames.
-        colour: The source's tags.
-        layout: What the crop is resized to.
-
-    Returns:
-        (5, height, width, 3) uint8 RGB.
-    """
+    """Read the crops of the (5,) chosen source frames as (5, height, width, 3) uint8 RGB."""
     pictures = []
     for frame, planes in zip(chosen, frames.read(chosen.tolist()), strict=True):
         region = cut(planes, int(track.origins[frame, 0]), int(track.origins[frame, 1]), track.size)

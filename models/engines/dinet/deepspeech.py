@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
-from models.engines.dinet.audio import DinetFeatures, gate_of_frames, open_measured
+from models.engines.base import frame_gate
+from models.engines.dinet.audio import DinetFeatures, open_measured
 from models.engines.dinet.weights import DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS, NUM_DEEPSPEECH_INPUTS
 from models.engines.protocol import FrameSpan, Machine
 from models.engines.runtime.cache import LruCache
@@ -40,15 +41,9 @@ def num_rows_of(num_samples: int) -> int:
 
 
 def cepstra(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.float64]:
-    """Compute rows [first, stop) of a file; a row is the same whatever the range.
+    """Compute rows [first, stop) of a whole file, (N,) int16 at 16 kHz, as (stop - first, 26) float64.
 
-    Args:
-        samples: (N,) int16, the whole file at 16 kHz.
-        first: First row.
-        stop: Row after the last, at most `num_rows_of(N)`.
-
-    Returns:
-        (stop - first, 26) float64.
+    A row is the same whatever the range; `stop` is at most `num_rows_of(N)`.
     """
     frames = _frames(samples, first, stop)
     power = np.square(np.abs(np.fft.rfft(frames, _FFT))) / _FFT  # (R, 257)
@@ -77,16 +72,9 @@ def mean_and_deviation(samples: NDArray[np.int16]) -> tuple[float, float]:
 def network_inputs(
     samples: NDArray[np.int16], first: int, stop: int, statistics: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """Return the network input for steps [first, stop).
+    """Return the (stop - first, 494) float32 input for steps [first, stop) of a whole file, (N,) int16.
 
-    Args:
-        samples: (N,) int16, the whole file.
-        first: First step.
-        stop: Step after the last, at most `num_rows_of(N)`.
-        statistics: `mean_and_deviation` of the file.
-
-    Returns:
-        (stop - first, 494) float32.
+    `stop` is at most `num_rows_of(N)`; `statistics` are those of `mean_and_deviation`.
     """
     num, (mean, deviation) = num_rows_of(len(samples)), statistics
     left, right = max(0, first - CONTEXT_ROWS), min(num, stop + CONTEXT_ROWS)
@@ -153,9 +141,7 @@ _MAX_PIECES, _MAX_FILES = 4, 8
 class DeepSpeechAudioEncoder:
     """Implements `protocol.AudioEncoder`; `encode` gives `DinetFeatures` with windows of (T, 29, 5).
 
-    Args:
-        path: An .onnx export of DeepSpeech 0.1: [1,T,494] float32 and lengths [1] -> [T,1,29].
-        machine: Where it runs.
+    The file is an .onnx export of DeepSpeech 0.1: [1,T,494] float32 and lengths [1] -> [T,1,29].
 
     Raises:
         WeightsError: The file is missing or is not such a network.
@@ -174,18 +160,12 @@ class DeepSpeechAudioEncoder:
         """Return the windows of the frames of `span`, see `protocol.AudioEncoder`; past the end, the last row repeats.
 
         Raises:
-            MediaError: The file is not the one that was measured.
-            CancelledJobError: `should_stop` returned True.
             WeightsError: The network gives another number of rows than DeepSpeech does.
         """
         samples, file = open_measured(speech, level)
         statistics = self._statistics.get_or_compute(file, lambda: mean_and_deviation(samples))
         num_rows = (num_rows_of(len(samples)) + 1) // 2
-        frames = np.arange(span.first, span.stop)
-        nearest = (frames * 2 * _ROWS_PER_SECOND * span.fps.denominator + span.fps.numerator) // (
-            2 * span.fps.numerator
-        )
-        around = nearest[:, None] + np.arange(WINDOW_ROWS) - WINDOW_ROWS // 2  # (T, 5)
+        around = span.nearest_rows(_ROWS_PER_SECOND)[:, None] + np.arange(WINDOW_ROWS) - WINDOW_ROWS // 2  # (T, 5)
         rows, parts = around.clip(0, num_rows - 1), []
         piece_rows = _PIECE_STEPS // 2
         first = int(rows.min()) // piece_rows
@@ -194,7 +174,7 @@ class DeepSpeechAudioEncoder:
                 raise CancelledJobError("Cancelled while computing audio features.")
             parts.append(self._pieces.get_or_compute((file, index), partial(self._run, samples, index, statistics)))
         windows = np.concatenate(parts)[rows - first * piece_rows].transpose(0, 2, 1)  # (T, 29, 5)
-        return DinetFeatures(np.ascontiguousarray(windows), gate_of_frames(samples, level, span))
+        return DinetFeatures(np.ascontiguousarray(windows), frame_gate(samples, level, span))
 
     def _run(self, samples: NDArray[np.int16], index: int, statistics: tuple[float, float]) -> NDArray[np.float32]:
         """(R, 29) rows of a piece, 40 ms apart."""

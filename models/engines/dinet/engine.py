@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,8 @@ from models.track.driving_weight import patch_share
 
 if TYPE_CHECKING:
     from models.avatar.avatar import Avatar
+    from models.engines.dinet.generator import HeyGemGenerator
+    from models.engines.dinet.torch_generator import DinetGenerator
     from models.track.face_track import FaceTrack
 
 # The two kinds of generator.
@@ -51,36 +53,14 @@ if TYPE_CHECKING:
 _CPU_BATCH, _CUDA_BATCH = 1, 4
 
 
-class DinetVariant(Protocol):
-    """What differs between the kinds."""
-
-    audio_features: str
-    """See `protocol.Engine`."""
-    version: str
-    """Of where the crops lie."""
-    layout: CropLayout
-    """Input of the generator for a crop."""
-    takes_references: bool
-    """Whether the generator gets other frames of the avatar."""
-
-    def boxes(self, points: NDArray[np.float32], track: FaceTrack) -> NDArray[np.float64]:
-        """Return the (N, 4) crops of (N, 68, 2) points."""
-        ...
-
-    def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder[DinetFeatures]:
-        """Load the audio encoder."""
-        ...
-
-    def face_generator(self, weights: EngineWeights, machine: Machine) -> FaceGenerator[BoxChunk]:
-        """Load the generator."""
-        ...
-
-
 class HeyGemVariant:
     """HeyGem's `dinet_v1`.
 
-    Args:
-        options: The engine's.
+    Attributes:
+        audio_features: See `protocol.Engine`.
+        version: Of where the crops lie.
+        layout: Input of the generator for a crop.
+        takes_references: Whether the generator gets other frames of the avatar.
     """
 
     takes_references = False
@@ -101,22 +81,15 @@ class HeyGemVariant:
 
         return WenetAudioEncoder(weights.path("speech"), machine, exact_chunks=self._options.exact_chunks)
 
-    def face_generator(self, weights: EngineWeights, machine: Machine) -> FaceGenerator[BoxChunk]:
+    def generator(self, weights: EngineWeights, machine: Machine) -> HeyGemGenerator:
         """Load the generator."""
-        from models.engines.dinet.generator import HeyGemFaceGenerator, HeyGemGenerator
+        from models.engines.dinet.generator import HeyGemGenerator
 
-        generator = HeyGemGenerator(
-            weights.path("generator"), machine, self.layout, _batch_size(self._options, machine)
-        )
-        return HeyGemFaceGenerator(generator, self.layout, self._options.paste)
+        return HeyGemGenerator(weights.path("generator"), machine, self.layout, _batch_size(self._options, machine))
 
 
 class OriginalVariant:
-    """The published DINet.
-
-    Args:
-        options: The engine's.
-    """
+    """The published DINet; see `HeyGemVariant`."""
 
     audio_features = "deepspeech"
     version = "original"
@@ -137,26 +110,12 @@ class OriginalVariant:
 
         return DeepSpeechAudioEncoder(weights.path("speech"), machine)
 
-    def face_generator(self, weights: EngineWeights, machine: Machine) -> FaceGenerator[BoxChunk]:
+    def generator(self, weights: EngineWeights, machine: Machine) -> DinetGenerator:
         """Load the generator."""
-        from models.engines.dinet.generator import DinetFaceGenerator
         from models.engines.dinet.torch_generator import DinetGenerator
 
         size = _batch_size(self._options, machine)
-        generator = DinetGenerator(weights.path("generator"), machine, self.layout, size, self._options.precision)
-        return DinetFaceGenerator(generator, self.layout, self._options.paste)
-
-
-def lay_crops(kind: DinetVariant, points: NDArray[np.float32], track: FaceTrack) -> BoxTrack:
-    """Place the crops of an avatar.
-
-    Args:
-        kind: Whose crops.
-        points: (N, 68, 2) frame pixels.
-        track: The avatar's face.
-    """
-    boxes = kind.boxes(points, track)
-    return BoxTrack.of(boxes, kind.layout.outline(boxes, points), patch_share(track.driving_weight))
+        return DinetGenerator(weights.path("generator"), machine, self.layout, size, self._options.precision)
 
 
 def _batch_size(options: DinetOptions, machine: Machine) -> int:
@@ -167,14 +126,11 @@ _CROPS_FILE, _REFERENCES_FILE = "crops.npz", "references.npy"
 
 
 class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
-    """Implements `protocol.Engine`.
-
-    Args:
-        settings: The user's files and the options of `DinetOptions`.
+    """Implements `protocol.Engine`; missing files are reported when they are loaded.
 
     Raises:
         ConfigError: An option cannot be used.
-        WeightsError: A file is not the one that was added. Missing files are reported when they are loaded.
+        WeightsError: A file is not the one that was added.
     """
 
     title: ClassVar[str] = (
@@ -188,7 +144,10 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
         self._weights, self._num_threads = settings.weights, settings.num_threads
         has, path = settings.weights.has, settings.weights.path
         is_original = has("generator") and kind_of(path("generator")) == "original"
-        self._kind: DinetVariant = OriginalVariant(options) if is_original else HeyGemVariant(options)
+        self._options = options
+        self._kind: HeyGemVariant | OriginalVariant = (
+            OriginalVariant(options) if is_original else HeyGemVariant(options)
+        )
         finders = [role for role in ("landmarks", "detector") if has(role)]
         # A detector alone changes nothing, see `found_points`.
         self._finders = finders if "landmarks" in finders else []
@@ -201,7 +160,10 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
 
     def face_generator(self, machine: Machine) -> FaceGenerator[BoxChunk]:
         """Load the generator, see `protocol.Engine`."""
-        return self._kind.face_generator(self._weights, machine)
+        from models.engines.dinet.generator import DinetFaceGenerator
+
+        generator = self._kind.generator(self._weights, machine)
+        return DinetFaceGenerator(generator, self._kind.layout, self._options.paste)
 
     def analyse(
         self,
@@ -210,22 +172,17 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
         source_audio_features: DinetFeatures | None,
         should_stop: Callable[[], bool],
     ) -> None:
-        """Write where the crops lie, and the reference frames of a generator that takes them.
-
-        Args:
-            avatar: The tracked avatar.
-            frames: Reads its frames.
-            source_audio_features: Not used.
-            should_stop: Checked between frames.
+        """Write where the crops lie, and the reference frames of a generator that takes them; see `protocol.Engine`.
 
         Raises:
-            CancelledJobError: `should_stop` returned True.
             WeightsError: One of HeyGem's files is not the expected network.
         """
         folder, colour = avatar.folder_of(self), avatar.info.colour
         num = avatar.info.num_frames
         points = find_points(avatar.track, frames, colour, *self._load_finders(), should_stop, num)
-        crops = lay_crops(self._kind, points, avatar.track)
+        boxes = self._kind.boxes(points, avatar.track)
+        outline = self._kind.layout.outline(boxes, points)
+        crops = BoxTrack.of(boxes, outline, patch_share(avatar.track.driving_weight))
         crops.save(folder / _CROPS_FILE)
         if self._kind.takes_references:
             chosen = choose_references(avatar.track)
@@ -234,10 +191,6 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
     def plan_frames(self, features: DinetFeatures, span: FrameSpan, source_index: NDArray[np.int32]) -> BoxPlan:
         """Give each frame the window of features that drives it."""
         return BoxPlan(span.first, source_index, features.windows)
-
-    def gate(self, features: DinetFeatures, span: FrameSpan) -> NDArray[np.float32]:
-        """Return (T,) float32: 1 where there is speech, 0 in silence."""
-        return features.gate
 
     def cut(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the crops out of full frames, see `protocol.Engine`."""

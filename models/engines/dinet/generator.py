@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from errors import WeightsError
 from models.engines.dinet.crop import REFERENCES, CropLayout, corners, to_levels, to_planes
 from models.engines.dinet.options import Paste
-from models.engines.dinet.weights import GENERATOR_INPUTS, GENERATOR_OUTPUTS
+from models.engines.dinet.weights import generator_mismatch
 from models.engines.paste.blend import paste
 from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import box_rgb
@@ -21,7 +21,6 @@ from models.engines.patches import FacePatches
 from models.engines.protocol import Machine
 from models.engines.runtime.batching import SharedBatches
 from models.engines.runtime.onnx import OnnxNetwork
-from models.engines.weights.recognition import shapes_mismatch
 
 if TYPE_CHECKING:
     from models.engines.dinet.torch_generator import DinetGenerator
@@ -45,12 +44,10 @@ class HeyGemGenerator:
         self._network = OnnxNetwork(path, machine)
         self._layout = layout
         self._generate_batch = self._on_cuda if machine.device == "cuda" else self._on_cpu
-        inputs, outputs = self._network.input_shapes, (self._network.output_shape,)
-        said = shapes_mismatch("inputs", GENERATOR_INPUTS, inputs)
-        said = said or shapes_mismatch("outputs", GENERATOR_OUTPUTS, outputs)
-        if said is not None:
-            raise WeightsError(f"{path.name}: {said}")
-        fixed = {shape[0] for shape in (*inputs, *outputs) if shape and shape[0] > 0}
+        table = self._network.table
+        if mismatch := generator_mismatch(table):
+            raise WeightsError(f"{path.name}: {mismatch}")
+        fixed = {shape[0] for shape in (*table.inputs, table.outputs[0]) if shape and shape[0] > 0}
         if len(fixed) > 1:
             raise WeightsError(f"{path.name}: expected one batch size in inputs and outputs, found {sorted(fixed)}.")
         self.batch_size = fixed.pop() if fixed else batch_size
@@ -59,16 +56,7 @@ class HeyGemGenerator:
     def generate(
         self, crops: NDArray[np.uint8], speech: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
-        """Generate N crops.
-
-        Args:
-            crops: (N, 256, 256, 3) uint8 RGB, unmasked.
-            speech: (N, 256, 20) float32 wenet windows.
-            should_stop: See `protocol.FaceGenerator.generate`.
-
-        Returns:
-            (N, 256, 256, 3) uint8 RGB.
-        """
+        """Generate (N, 256, 256, 3) uint8 RGB crops from the unmasked ones and (N, 256, 20) float32 wenet windows."""
         generated = np.empty_like(crops)
         self._batches.fill_each(generated, (crops, speech), self._generate_batch, should_stop)
         return generated
@@ -95,53 +83,31 @@ class HeyGemGenerator:
 # From a chunk's crops to finished patches, for both generators.
 
 
-class HeyGemFaceGenerator:
-    """Implements `protocol.FaceGenerator`: both input images are the frame's own crop.
-
-    Args:
-        generator: The loaded network.
-        layout: Layout of its input.
-        style: Which part of its crop is shown.
-    """
-
-    def __init__(self, generator: HeyGemGenerator, layout: CropLayout, style: Paste) -> None:
-        self._generator, self._layout, self._style = generator, layout, style
-
-    def generate(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
-        """Return one patch for every face of `chunk`."""
-        crops = box_rgb(chunk, self._layout.size, self._layout.interpolation)
-        generated = self._generator.generate(crops, chunk.features, should_stop)
-        return paste_crops(chunk, generated, self._layout, self._style)
-
-
 class DinetFaceGenerator:
-    """Implements `protocol.FaceGenerator`: the mouth's appearance comes from the avatar's reference frames.
+    """Implements `protocol.FaceGenerator`.
 
     Args:
-        generator: The loaded network.
+        generator: HeyGem's, whose inputs are the frame's own crop alone, or the original, which takes the mouth's
+            appearance from the avatar's reference frames.
         layout: Layout of its input.
         style: Which part of its crop is shown.
     """
 
-    def __init__(self, generator: DinetGenerator, layout: CropLayout, style: Paste) -> None:
+    def __init__(self, generator: HeyGemGenerator | DinetGenerator, layout: CropLayout, style: Paste) -> None:
         self._generator, self._layout, self._style = generator, layout, style
 
     def generate(self, chunk: BoxChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Return one patch for every face of `chunk`."""
         crops = box_rgb(chunk, self._layout.size, self._layout.interpolation)
-        generated = self._generator.generate(crops, chunk.extra[REFERENCES], chunk.features, should_stop)
+        if isinstance(self._generator, HeyGemGenerator):
+            generated = self._generator.generate(crops, chunk.features, should_stop)
+        else:
+            generated = self._generator.generate(crops, chunk.extra[REFERENCES], chunk.features, should_stop)
         return paste_crops(chunk, generated, self._layout, self._style)
 
 
 def paste_crops(chunk: BoxChunk, generated: NDArray[np.uint8], layout: CropLayout, style: Paste) -> FacePatches:
-    """Put generated crops back.
-
-    Args:
-        chunk: N faces.
-        generated: (N, height, width, 3) uint8 RGB.
-        layout: Layout of the generator's input.
-        style: Which part of it is shown.
-    """
+    """Put (N, height, width, 3) uint8 RGB crops back into the frames of a chunk of N faces."""
     if style == "face":
         return paste(chunk, generated)
     if style == "mask":

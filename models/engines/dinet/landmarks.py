@@ -33,11 +33,7 @@ _NUMS = tuple((_DETECTOR_SIDE // stride) ** 2 * _NUM_ANCHORS for stride in _STRI
 
 
 class FaceDetector:
-    """The loaded network.
-
-    Args:
-        path: scrfd_500m_bnkps or scrfd_10g_kps as .onnx.
-        machine: Where it runs.
+    """scrfd_500m_bnkps or scrfd_10g_kps, exported to ONNX.
 
     Raises:
         WeightsError: The file is missing or is not such a network.
@@ -50,10 +46,7 @@ class FaceDetector:
         self._network = PositionalNetwork(path, machine, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
 
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Find the faces of one frame.
-
-        Args:
-            rgb: (H, W, 3) uint8 RGB.
+        """Find the faces of one frame, (H, W, 3) uint8 RGB.
 
         Returns:
             (K, 5) float32 x0, y0, x1, y1 in frame pixels and the score, best first.
@@ -121,11 +114,7 @@ _OF_98: Final = (
 
 
 class FaceLandmarks98:
-    """The loaded network.
-
-    Args:
-        path: pfpld_robust_sim_bs1_8003.onnx or a similar file.
-        machine: Where it runs.
+    """pfpld_robust_sim_bs1_8003.onnx or a similar file.
 
     Raises:
         WeightsError: The file is missing or is not such a network.
@@ -138,14 +127,7 @@ class FaceLandmarks98:
         self._network = PositionalNetwork(path, machine, LANDMARK_INPUTS, LANDMARK_OUTPUTS)
 
     def __call__(self, rgb: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Find the points of one face.
-
-        Args:
-            rgb: (H, W, 3) uint8 RGB.
-            box: (4,) x0, y0, x1, y1 in frame pixels.
-
-        Returns:
-            (68, 2) float32 frame pixels.
+        """Find the (68, 2) float32 points of the face in a box x0, y0, x1, y1 of a frame, (H, W, 3) uint8 RGB.
 
         Raises:
             FaceNotFoundError: The box lies outside of the frame.

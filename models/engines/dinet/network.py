@@ -1,83 +1,53 @@
 """The original DINet: the frame with its mouth masked, five reference frames and speech -> the frame with a mouth.
 
-Structure and names of the parameters: MRzzm/DINet, models/DINet.py; see `models.engines.dinet.network`.
+Structure: Zhang et al., "DINet: Deformation Inpainting Network for Realistic Face Visually Dubbing on High Resolution
+Video", AAAI 2023; names and sizes of the parameters as in MRzzm/DINet, models/DINet.py.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# The convolution blocks of DINet, with the published names of their parameters.
-#
-# Structure: Zhang et al., "DINet: Deformation Inpainting Network for Realistic Face Visually Dubbing on High Resolution
-# Video", AAAI 2023; names and sizes as in MRzzm/DINet, models/DINet.py.
+
+def same_block(
+    num_in: int, num_out: int, kernel: int = 3, stride: int = 1, *, grow: int = 1, is_1d: bool = False
+) -> nn.Sequential:
+    """Convolution, normalisation, ReLU over (B, C, H, W), or (B, C, T) where `is_1d`.
+
+    `stride` 2 halves the sides, `grow` 2 doubles them first.
+    """
+    convolution, norm = (nn.Conv1d, nn.BatchNorm1d) if is_1d else (nn.Conv2d, nn.BatchNorm2d)
+    layers: dict[str, nn.Module] = {"grow": nn.Upsample(scale_factor=grow)} if grow > 1 else {}
+    layers |= {
+        "conv": convolution(num_in, num_out, kernel, stride, kernel // 2),
+        "norm": norm(num_out),
+        "relu": nn.ReLU(),
+    }
+    return nn.Sequential(OrderedDict(layers))
 
 
-class SameBlock1d(nn.Module):
-    """Convolution, normalisation, ReLU over (B, C, T); `stride` 2 halves T."""
+class ResBlock(nn.Sequential):
+    """Two convolutions, each after its normalisation and ReLU, added to the input; shapes as in `same_block`."""
 
-    def __init__(self, num_in: int, num_out: int, kernel: int = 3, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(num_in, num_out, kernel, stride, kernel // 2)
-        self.norm: nn.Module = nn.BatchNorm1d(num_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Turn (B, num_in, T) into (B, num_out, T / stride)."""
-        return F.relu(self.norm(self.conv(x)))
-
-
-class ResBlock1d(nn.Module):
-    """Two convolutions over (B, C, T), each after its normalisation and ReLU, added to the input."""
-
-    def __init__(self, num: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv1d(num, num, 3, padding=1)
-        self.conv2 = nn.Conv1d(num, num, 3, padding=1)
-        self.norm1 = nn.BatchNorm1d(num)
-        self.norm2: nn.Module = nn.BatchNorm1d(num)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Turn (B, num, T) into the same shape."""
-        inner = self.conv1(F.relu(self.norm1(x)))
-        added: Tensor = x + self.conv2(F.relu(self.norm2(inner)))
-        return added
-
-
-class SameBlock2d(nn.Module):
-    """Convolution, normalisation, ReLU over (B, C, H, W); `stride` 2 halves H and W, `grow` 2 doubles them first."""
-
-    def __init__(self, num_in: int, num_out: int, kernel: int = 3, stride: int = 1, grow: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(num_in, num_out, kernel, stride, kernel // 2)
-        self.norm: nn.Module = nn.BatchNorm2d(num_out)
-        self.grow = grow
+    def __init__(self, num: int, *, is_1d: bool = False) -> None:
+        convolution, norm = (nn.Conv1d, nn.BatchNorm1d) if is_1d else (nn.Conv2d, nn.BatchNorm2d)
+        layers: dict[str, nn.Module] = {}
+        for number in (1, 2):
+            layers |= {f"norm{number}": norm(num), f"relu{number}": nn.ReLU()}
+            layers |= {f"conv{number}": convolution(num, num, 3, padding=1)}
+        super().__init__(OrderedDict(layers))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn (B, num_in, H, W) into (B, num_out, H * grow / stride, W * grow / stride)."""
-        if self.grow > 1:
-            x = F.interpolate(x, scale_factor=self.grow, mode="nearest")
-        return F.relu(self.norm(self.conv(x)))
-
-
-class ResBlock2d(nn.Module):
-    """Two convolutions over (B, C, H, W), each after its normalisation and ReLU, added to the input."""
-
-    def __init__(self, num: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(num, num, 3, padding=1)
-        self.conv2 = nn.Conv2d(num, num, 3, padding=1)
-        self.norm1 = nn.BatchNorm2d(num)
-        self.norm2: nn.Module = nn.BatchNorm2d(num)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Turn (B, num, H, W) into the same shape."""
-        inner = self.conv1(F.relu(self.norm1(x)))
-        added: Tensor = x + self.conv2(F.relu(self.norm2(inner)))
-        return added
+        """Return the input's shape."""
+        inner = x
+        for layer in self:
+            inner = layer(inner)
+        return x + inner
 
 
 # AdaAT: each channel of a feature map is rotated, scaled and shifted separately.
@@ -92,12 +62,7 @@ _PI = 3.14159  # as published
 
 
 class ChannelWarp(nn.Module):
-    """The published `AdaAT` (MRzzm/DINet, models/DINet.py).
-
-    Args:
-        num_params: P numbers that steer it.
-        num_channels: C channels.
-    """
+    """The published `AdaAT` (MRzzm/DINet, models/DINet.py): P numbers steer C channels."""
 
     def __init__(self, num_params: int, num_channels: int) -> None:
         super().__init__()
@@ -158,46 +123,40 @@ class Reference(NamedTuple):
 
 
 class DINet(nn.Module):
-    """The published generator.
+    """The published generator: the masked frame, five reference frames, and 29 letters of DeepSpeech a row."""
 
-    Args:
-        source_channel: Channels of the masked frame: 3.
-        ref_channel: Channels of the reference frames together: 15 for five.
-        audio_channel: Numbers a row of speech features: 29 (DeepSpeech's letters).
-    """
-
-    def __init__(self, source_channel: int = 3, ref_channel: int = 15, audio_channel: int = 29) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.source_in_conv = _entry(source_channel)
-        self.ref_in_conv = _entry(ref_channel)
+        self.source_in_conv = _entry(3)
+        self.ref_in_conv = _entry(5 * 3)
         self.trans_conv = nn.Sequential(
-            SameBlock2d(512, 128),
-            SameBlock2d(128, 128, 11),
-            SameBlock2d(128, 128, 11),
-            SameBlock2d(128, 128, stride=2),
-            SameBlock2d(128, 128, 7),
-            SameBlock2d(128, 128, 7),
-            SameBlock2d(128, 128, stride=2),
-            SameBlock2d(128, 128),
-            SameBlock2d(128, 128, stride=2),
-            SameBlock2d(128, 128),
-            SameBlock2d(128, 128, stride=2),
+            same_block(512, 128),
+            same_block(128, 128, 11),
+            same_block(128, 128, 11),
+            same_block(128, 128, stride=2),
+            same_block(128, 128, 7),
+            same_block(128, 128, 7),
+            same_block(128, 128, stride=2),
+            same_block(128, 128),
+            same_block(128, 128, stride=2),
+            same_block(128, 128),
+            same_block(128, 128, stride=2),
         )
         self.audio_encoder = nn.Sequential(
-            SameBlock1d(audio_channel, 128, 5),
-            ResBlock1d(128),
-            SameBlock1d(128, 128, stride=2),
-            ResBlock1d(128),
-            SameBlock1d(128, 128, stride=2),
-            SameBlock1d(128, 128),
+            same_block(29, 128, 5, is_1d=True),
+            ResBlock(128, is_1d=True),
+            same_block(128, 128, stride=2, is_1d=True),
+            ResBlock(128, is_1d=True),
+            same_block(128, 128, stride=2, is_1d=True),
+            same_block(128, 128, is_1d=True),
         )
-        self.appearance_conv_list = nn.ModuleList(nn.Sequential(*(ResBlock2d(256) for _ in range(4))) for _ in range(2))
+        self.appearance_conv_list = nn.ModuleList(nn.Sequential(*(ResBlock(256) for _ in range(4))) for _ in range(2))
         self.adaAT = ChannelWarp(256, 256)
         self.out_conv = nn.Sequential(
-            SameBlock2d(512, 128),
-            SameBlock2d(128, 128, grow=2),
-            ResBlock2d(128),
-            SameBlock2d(128, 128, grow=2),
+            same_block(512, 128),
+            same_block(128, 128, grow=2),
+            ResBlock(128),
+            same_block(128, 128, grow=2),
             nn.Conv2d(128, 3, 7, padding=3),
             nn.Sigmoid(),
         )
@@ -232,4 +191,4 @@ class DINet(nn.Module):
 
 
 def _entry(num_in: int) -> nn.Sequential:
-    return nn.Sequential(SameBlock2d(num_in, 64, 7), SameBlock2d(64, 128, stride=2), SameBlock2d(128, 256, stride=2))
+    return nn.Sequential(same_block(num_in, 64, 7), same_block(64, 128, stride=2), same_block(128, 256, stride=2))

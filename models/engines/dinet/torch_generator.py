@@ -10,80 +10,26 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from errors import WeightsError
 from models.engines.dinet.crop import CropLayout
-from models.engines.dinet.network import DINet, Reference, ResBlock1d, ResBlock2d, SameBlock1d, SameBlock2d
-from models.engines.dinet.weights import DINET_TENSORS
+from models.engines.dinet.network import DINet, Reference
 from models.engines.protocol import Machine
-from models.engines.runtime.checkpoints import read_checkpoint
+from models.engines.runtime.checkpoints import load_parameters, read_checkpoint
 from models.engines.runtime.device_feed import DeviceBatches
-from models.engines.runtime.torch_device import Precision, choose_precision, open_device, repeatable
-
-_COUNTER: Final = "num_batches_tracked"  # not used in inference, and missing in some files
+from models.engines.runtime.torch_device import Precision, choose_precision, fold_batch_norm, open_device, repeatable
 
 
 def load_dinet(path: Path) -> DINet:
-    """Load a generator.
-
-    Args:
-        path: The .pth file: ["state_dict"]["net_g"], either wrapper may be missing.
-
-    Returns:
-        The network on the CPU, in evaluation mode.
+    """Load ["state_dict"]["net_g"] of a .pth file, on the CPU, in evaluation mode; either wrapper may be missing.
 
     Raises:
         WeightsError: The file is missing, cannot be read without running code, or is not DINet.
     """
-    found = read_checkpoint(path)
-    network = DINet()
-    expected = {name: value for name, value in network.state_dict().items() if not name.endswith(_COUNTER)}
-    # The distinctive ones first, so that the message is about the architecture.
-    for name in (*DINET_TENSORS, *expected):
-        shape = tuple(found[name].shape) if name in found else None
-        if shape != tuple(expected[name].shape):
-            said = list(shape) if shape is not None else "none"
-            raise WeightsError(f"{path.name}: expected DINet with {name} {list(expected[name].shape)}, found {said}.")
-    tensors = {name: value.float() for name, value in found.items() if not name.endswith(_COUNTER)}
-    if unknown := sorted(set(tensors) - set(expected)):
-        raise WeightsError(f"{path.name}: expected DINet alone, found {len(unknown)} more tensors, as {unknown[0]}.")
-    network.load_state_dict(tensors, strict=False)
-    return network.eval().requires_grad_(False)
-
-
-# Folds DINet's normalisations into its convolutions: the same values in fewer passes over memory.
-
-
-def fold_norms(network: DINet) -> int:
-    """Fold, in place, every normalisation that follows a convolution.
-
-    The first one of each residual block precedes its convolution and a ReLU, so it stays.
-
-    Args:
-        network: In evaluation mode.
-
-    Returns:
-        How many were folded.
-    """
-    if network.training:
-        raise ValueError("Expected a network in evaluation mode: in training its statistics are those of the batch.")
-    num_folded = 0
-    for block in list(network.modules()):
-        if isinstance(block, SameBlock1d | SameBlock2d):
-            num_folded += _fold(block, "conv", "norm")
-        elif isinstance(block, ResBlock1d | ResBlock2d):
-            num_folded += _fold(block, "conv1", "norm2")
-    return num_folded
-
-
-def _fold(block: nn.Module, convolution: str, norm: str) -> int:
-    folded = fuse_conv_bn_eval(getattr(block, convolution), getattr(block, norm))
-    setattr(block, convolution, folded)
-    setattr(block, norm, nn.Identity())
-    return 1
+    with torch.device("meta"):
+        network = DINet()
+    return load_parameters(network, read_checkpoint(path), "DINet", path.name)
 
 
 # Runs the original DINet in batches of one size, and in half precision where the difference is invisible.
@@ -94,13 +40,13 @@ _SAMPLE_SEED: Final = 7
 
 
 class DinetGenerator:
-    """The loaded network.
+    """The loaded network, run in batches that are filled up, so a frame's bytes do not depend on its neighbours.
 
     Args:
         path: The checkpoint.
         machine: Where it runs.
         layout: Size of the crop, and where the masked one is black.
-        batch_size: Frames at a time; batches are filled up, so a frame's bytes do not depend on its neighbours.
+        batch_size: Frames at a time.
         precision: "auto" computes in half precision where the user's own weights give nearly the same picture so.
 
     Raises:
@@ -113,7 +59,7 @@ class DinetGenerator:
     ) -> None:
         self._device, self._layout = open_device(machine), layout
         network = load_dinet(path)
-        fold_norms(network)
+        fold_batch_norm(network)
         self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._batches = DeviceBatches(self._device, batch_size)
         self.dtype = torch.float32

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
 from errors import WeightsError
 from models.engines.protocol import TensorTable, WeightsSpec
 from models.engines.runtime.checkpoints import file_format
-from models.engines.weights.recognition import Shape, shapes_mismatch
+from models.engines.weights.recognition import Shape, ports_mismatch, tensors_mismatch
 
 # Inputs and outputs of the networks that a user adds as ONNX files, in the files' order; -1 may be anything.
 
@@ -65,35 +65,29 @@ DINET_TENSORS: Final[Mapping[str, Shape]] = {
 def generator_mismatch(table: TensorTable) -> str | None:
     """Return None for a generator of either kind, otherwise what was expected and found."""
     if table.format == "onnx":
-        return _onnx_mismatch(table, GENERATOR_INPUTS, GENERATOR_OUTPUTS)
+        return ports_mismatch(table, GENERATOR_INPUTS, GENERATOR_OUTPUTS)
     if table.format != "torch":
         return f"expected DINet as a torch checkpoint, or HeyGem's as an ONNX export, found {table.format}."
-    wrong = {name: table.tensors.get(name) for name in DINET_TENSORS if table.tensors.get(name) != DINET_TENSORS[name]}
-    if not wrong:
-        return None
-    name, found = next(iter(wrong.items()))
-    return (
-        f"expected DINet with {name} {list(DINET_TENSORS[name])}, found {list(found) if found else 'none'} among "
-        f"{len(table.tensors)} tensors; HeyGem's .pth has to be exported to ONNX."
-    )
+    mismatch = tensors_mismatch("DINet", DINET_TENSORS, table.tensors, are_all=False)
+    return f"{mismatch}; HeyGem's .pth has to be exported to ONNX." if mismatch else None
 
 
 def speech_mismatch(table: TensorTable) -> str | None:
     """Return None for an encoder for either kind, otherwise what was expected and found."""
-    wenet = _onnx_mismatch(table, ENCODER_INPUTS, ENCODER_OUTPUTS)
-    if wenet is None or _onnx_mismatch(table, DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS) is None:
+    wenet = ports_mismatch(table, ENCODER_INPUTS, ENCODER_OUTPUTS)
+    if wenet is None or ports_mismatch(table, DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS) is None:
         return None
     return f"expected DeepSpeech 0.1 as an ONNX export (inputs [1,any,494] [1]), or wenet's encoder: {wenet}"
 
 
 def detector_mismatch(table: TensorTable) -> str | None:
     """Return None for SCRFD with points, otherwise what was expected and found."""
-    return _onnx_mismatch(table, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
+    return ports_mismatch(table, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
 
 
 def landmarks_mismatch(table: TensorTable) -> str | None:
     """Return None for PFPLD, otherwise what was expected and found."""
-    return _onnx_mismatch(table, LANDMARK_INPUTS, LANDMARK_OUTPUTS)
+    return ports_mismatch(table, LANDMARK_INPUTS, LANDMARK_OUTPUTS)
 
 
 def kind_of(generator: Path) -> Kind:
@@ -106,12 +100,6 @@ def kind_of(generator: Path) -> Kind:
     if found == "safetensors":
         raise WeightsError(f"Expected a torch checkpoint or an ONNX file in {generator.name}, found {found}.")
     return "original" if found == "torch" else "heygem"
-
-
-def _onnx_mismatch(table: TensorTable, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> str | None:
-    if table.format != "onnx":
-        return f"expected an ONNX file, found {table.format}."
-    return shapes_mismatch("inputs", inputs, table.inputs) or shapes_mismatch("outputs", outputs, table.outputs)
 
 
 ROLES: Final = (

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
 from media.audio import SPEECH_SAMPLE_RATE
-from models.engines.dinet.audio import DinetFeatures, gate_of_frames, open_measured
+from models.engines.base import frame_gate
+from models.engines.dinet.audio import DinetFeatures, open_measured
 from models.engines.dinet.weights import ENCODER_INPUTS, ENCODER_OUTPUTS, NUM_BANDS
 from models.engines.protocol import FrameSpan, Machine
 from models.engines.runtime.cache import LruCache
@@ -34,15 +35,9 @@ _FFT, _WINDOW, _PREEMPHASIS, _TINY_POWER, _REFERENCE_DB = 1024, 800, 0.97, 1e-5,
 
 
 def mel_of_file(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.float32]:
-    """Compute mel frames [first, stop) of a file with silence around it; a frame does not depend on the range.
+    """Compute mel frames [first, stop) of a whole file, (N,) int16 at 16 kHz, as (stop - first, 80) float32.
 
-    Args:
-        samples: (N,) int16, the whole file at 16 kHz.
-        first: First frame.
-        stop: Frame after the last.
-
-    Returns:
-        (stop - first, 80) float32.
+    Outside of the file there is silence; a frame does not depend on the range.
     """
     start = first * MEL_HOP - PADDING_SAMPLES - _FFT // 2
     end = (stop - 1) * MEL_HOP - PADDING_SAMPLES + _FFT // 2
@@ -51,13 +46,11 @@ def mel_of_file(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np
 
 
 def mel_of_chunk(sound: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute the mel frames of one chunk as HeyGem does: without the samples before it, mirrored at the edges.
+    """Compute the (1 + S // 160, 80) float32 mel frames of one chunk as HeyGem does.
 
     Args:
-        sound: (S,) float32 in [-1, 1), more than 512 samples.
-
-    Returns:
-        (1 + S // 160, 80) float32.
+        sound: (S,) float32 in [-1, 1), more than 512 samples: those before the chunk count as silence, and the edges
+            are mirrored.
     """
     lifted = sound.copy()
     lifted[1:] -= np.float32(_PREEMPHASIS) * sound[:-1]
@@ -108,57 +101,20 @@ def num_rows_of(num_mel: int) -> int:
 
 @dataclass(frozen=True)
 class Piece:
-    """One run of the encoder.
+    """One run of the encoder."""
 
-    Attributes:
-        first: First row that it is run for.
-        stop: Row after the last.
-        mel: (F, 80) float32 what it is given.
-        offset: How many of its rows come before `first`.
-    """
-
-    first: int
-    stop: int
-    mel: NDArray[np.float32]
-    offset: int
-
-
-class RowPlan(Protocol):
-    """How the rows of one job are computed."""
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows."""
-        ...
-
-    def first_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the first of the 20 rows that drive each of (T,) frames."""
-        ...
-
-    def piece_of(self, row: int) -> int:
-        """Return the piece that a row is computed from."""
-        ...
-
-    def piece_start(self, index: int) -> int:
-        """Return the first row of a piece."""
-        ...
-
-    def piece(self, samples: NDArray[np.int16], index: int) -> Piece:
-        """Return the encoder's input for a piece."""
-        ...
+    first: int  # first row that it is run for
+    stop: int  # row after the last
+    mel: NDArray[np.float32]  # (F, 80) what it is given
+    offset: int  # how many of its rows come before `first`
 
 
 @dataclass(frozen=True)
 class SharedContext:
-    """Rows at their own time; pieces with context.
+    """Rows at their own time; pieces with context."""
 
-    Attributes:
-        num_rows: Rows of the file and the job.
-        fps: Frames a second of the job.
-    """
-
-    num_rows: int
-    fps: Fraction
+    num_rows: int  # rows of the file and the job
+    fps: Fraction  # frames a second of the job
 
     @classmethod
     def of(cls, num_samples: int, span: FrameSpan) -> SharedContext:
@@ -190,17 +146,11 @@ class SharedContext:
 
 @dataclass(frozen=True)
 class ExactChunks:
-    """Rows as HeyGem computes and stretches them (wenet/compute_ctc_att_bnf.py).
+    """Rows as HeyGem computes and stretches them (wenet/compute_ctc_att_bnf.py)."""
 
-    Attributes:
-        num_rows: Rows of all chunks.
-        num_frames: Frames of the speech.
-        num_padded: Samples with the silence at both ends.
-    """
-
-    num_rows: int
-    num_frames: int
-    num_padded: int
+    num_rows: int  # rows of all chunks
+    num_frames: int  # frames of the speech
+    num_padded: int  # samples with the silence at both ends
 
     @classmethod
     def of(cls, num_samples: int, span: FrameSpan) -> ExactChunks:
@@ -235,6 +185,10 @@ class ExactChunks:
         return Piece(first, first + _chunk_rows(size), mel_of_chunk(sound), 0)
 
 
+RowPlan = SharedContext | ExactChunks
+"""How the rows of one job are computed."""
+
+
 def _chunk_rows(num_samples: int) -> int:
     if num_samples < _SHORT_SAMPLES:
         return max(0, num_rows_of(1 + (num_samples + _SHORT_SAMPLES) // MEL_HOP) - _SHORT_ROWS)
@@ -250,10 +204,8 @@ _MAX_PIECES = 4  # of 25 s, .6 MB each
 class WenetAudioEncoder:
     """Implements `protocol.AudioEncoder`; `encode` gives `DinetFeatures` with windows of (T, 256, 20).
 
-    Args:
-        path: The encoder's .onnx export: feats [1,F,80] float32 and lengths [1] -> [1,T,256].
-        machine: Where it runs.
-        exact_chunks: Cut the file and stretch the rows as HeyGem does; see `models.engines.dinet.wenet`.
+    The file is an .onnx export: feats [1,F,80] float32 and lengths [1] -> [1,T,256]. `exact_chunks` cuts the speech and
+    stretches the rows as HeyGem does.
 
     Raises:
         WeightsError: The file is missing or is not such a network.
@@ -272,13 +224,11 @@ class WenetAudioEncoder:
         """Return the windows of the frames of `span`, see `protocol.AudioEncoder`.
 
         Raises:
-            MediaError: The file is not the one that was measured.
-            CancelledJobError: `should_stop` returned True.
             WeightsError: The encoder gives another number of rows than wenet's does.
         """
         samples, file = open_measured(speech, level)
-        rows_of = ExactChunks.of if self._is_exact else SharedContext.of
-        plan: RowPlan = rows_of(level.num_samples, span)
+        job = level.num_samples, span
+        plan: RowPlan = ExactChunks.of(*job) if self._is_exact else SharedContext.of(*job)
         first = plan.first_rows(np.arange(span.first, span.stop))  # (T,)
         rows = (first[:, None] + np.arange(WINDOW_ROWS)).clip(max=max(0, plan.num_rows - 1))  # (T, 20)
         start, parts = plan.piece_of(int(rows.min())), []
@@ -289,7 +239,7 @@ class WenetAudioEncoder:
             parts.append(self._pieces.get_or_compute((file, plan, index), make))
         heard = np.concatenate(parts)
         windows = heard[rows - plan.piece_start(start)].transpose(0, 2, 1)  # (T, 256, 20)
-        return DinetFeatures(np.ascontiguousarray(windows), gate_of_frames(samples, level, span))
+        return DinetFeatures(np.ascontiguousarray(windows), frame_gate(samples, level, span))
 
     def _run(self, plan: RowPlan, samples: NDArray[np.int16], index: int) -> NDArray[np.float32]:
         """(stop - first, 256) rows of a piece."""

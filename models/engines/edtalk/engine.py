@@ -28,12 +28,6 @@ class EdTalkEngine(StatelessEngine[MelFeatures, BoxPlan, BoxChunk]):
 
     The mel spectrum is Wav2Lip's, on which EdTalk was trained; facefusion computes one of its own, which other scales
     and another filter bank bring near it.
-
-    Args:
-        settings: The generator's file, and the section `edtalk` of the settings.
-
-    Raises:
-        ConfigError: An option cannot be used.
     """
 
     title: ClassVar[str] = (
@@ -73,10 +67,6 @@ class EdTalkEngine(StatelessEngine[MelFeatures, BoxPlan, BoxChunk]):
     def plan_frames(self, features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32]) -> BoxPlan:
         """Give each frame the mel window that drives it."""
         return plan_windows(features, span, source_index, self._options.mel_offset)
-
-    def gate(self, features: MelFeatures, span: FrameSpan) -> NDArray[np.float32]:
-        """Return (T,) float32: 1 where there is speech, 0 in silence."""
-        return features.gate
 
     def cut(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the regions around the faces out of full frames."""

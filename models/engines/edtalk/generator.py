@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
 from models.engines.edtalk.options import EdTalkOptions
-from models.engines.edtalk.weights import MEL, PICTURE, SIDE, WEIGHT, edtalk_layout
+from models.engines.edtalk.weights import PICTURE, SIDE, WEIGHT, edtalk_layout, edtalk_mismatch
 from models.engines.paste.alignment import MATRIX
 from models.engines.paste.blend import paste_lower_face, paste_square
 from models.engines.paste.crop import BoxChunk
@@ -24,10 +24,7 @@ from models.engines.runtime.onnx import OnnxNetwork
 class EdTalkGenerator:
     """Generates whole upright faces, one at a time: the published file has batches of 1.
 
-    Args:
-        path: The .onnx file.
-        machine: Where it runs.
-        weight: How far the lips are moved, 0 to 1.
+    `weight` says how far the lips are moved, 0 to 1.
 
     Raises:
         WeightsError: The file is missing or not this network.
@@ -36,26 +33,16 @@ class EdTalkGenerator:
 
     def __init__(self, path: Path, machine: Machine, weight: float) -> None:
         self._network = OnnxNetwork(path, machine)
-        layout = edtalk_layout(self._network.input_shapes, (self._network.output_shape,))
+        table = self._network.table
+        layout = edtalk_layout(table.inputs, table.outputs)
         if layout is None:
-            raise WeightsError(
-                f"Expected in {path.name} inputs {MEL}, {PICTURE} and {WEIGHT} and an output {PICTURE}, found "
-                f"{list(self._network.input_shapes)} -> {self._network.output_shape}."
-            )
+            raise WeightsError(f"{path.name}: {edtalk_mismatch(table)}.")
         names = self._network.input_names
         self._mel, self._picture, self._weight = names[layout.mel], names[layout.picture], names[layout.weight]
         self._always = np.full(WEIGHT, weight, np.float32)
 
     def generate(self, face: NDArray[np.uint8], window: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Generate one face.
-
-        Args:
-            face: (256, 256, 3) uint8 RGB.
-            window: (80, 16) float32 mel window.
-
-        Returns:
-            (256, 256, 3) uint8 RGB.
-        """
+        """Generate one face, (256, 256, 3) uint8 RGB, from the frame's and an (80, 16) float32 mel window."""
         picture = np.ascontiguousarray(face.transpose(2, 0, 1)[None], np.float32) / 255
         feeds: dict[str, NDArray[Any]] = {
             self._mel: window[None, None],
@@ -73,12 +60,7 @@ class EdTalkGenerator:
 
 
 class EdTalkFaceGenerator:
-    """Implements `models.engines.protocol.FaceGenerator`.
-
-    Args:
-        generator: The network.
-        options: How its pictures are pasted.
-    """
+    """Implements `models.engines.protocol.FaceGenerator`."""
 
     def __init__(self, generator: EdTalkGenerator, options: EdTalkOptions) -> None:
         self._generator = generator

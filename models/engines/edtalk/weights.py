@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from models.engines.protocol import TensorTable, WeightsSpec
+from models.engines.weights.recognition import Shape, shape_fits
 
 GENERATOR: Final = "generator"
 SIDE: Final = 256
@@ -24,14 +25,14 @@ class EdTalkLayout:
     weight: int
 
 
-def edtalk_layout(inputs: tuple[tuple[int, ...], ...], outputs: tuple[tuple[int, ...], ...]) -> EdTalkLayout | None:
+def edtalk_layout(inputs: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> EdTalkLayout | None:
     """Return how a file with these shapes (-1: free) is called; None if it is not this network."""
-    places = [[i for i, shape in enumerate(inputs) if _fits(shape, wanted)] for wanted in (MEL, PICTURE, WEIGHT)]
+    places = [
+        [i for i, shape in enumerate(inputs) if shape_fits(shape, wanted, (0,))] for wanted in (MEL, PICTURE, WEIGHT)
+    ]
     if len(inputs) != len(places) or any(len(found) != 1 for found in places):
         return None
-    if not outputs or len(outputs[0]) != len(PICTURE):
-        return None
-    if any(side not in (-1, wanted) for side, wanted in zip(outputs[0], PICTURE, strict=True)):
+    if not outputs or not shape_fits(outputs[0], PICTURE):
         return None
     return EdTalkLayout(*(found[0] for found in places))
 
@@ -44,11 +45,6 @@ def edtalk_mismatch(table: TensorTable) -> str | None:
         f"expected an ONNX network with inputs {MEL}, {PICTURE} and {WEIGHT} and an output {PICTURE}, "
         f"found {list(table.inputs)} -> {list(table.outputs)}"
     )
-
-
-def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether a shape is the wanted one; its first side may be free."""
-    return len(shape) == len(wanted) and shape[1:] == wanted[1:] and shape[0] in (-1, wanted[0])
 
 
 GENERATOR_ROLE: Final = WeightsSpec(

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from errors import CancelledJobError
-from models.engines.musetalk.network import fill
 from models.engines.musetalk.plan import ROWS_PER_FRAME, WhisperFeatures, first_rows
 from models.engines.musetalk.weights import WHISPER
 from models.engines.musetalk.whisper import (
@@ -25,7 +24,7 @@ from models.engines.musetalk.whisper import (
 )
 from models.engines.protocol import EngineWeights, FrameSpan, Machine
 from models.engines.runtime.cache import LruCache, content_key
-from models.engines.runtime.checkpoints import read_checkpoint
+from models.engines.runtime.checkpoints import load_parameters, read_checkpoint
 from models.engines.runtime.torch_device import open_device, repeatable
 from models.speech.activity import speech_activity
 from models.speech.level import ROWS_PER_SECOND, SpeechLevel, cut_speech, open_measured_speech
@@ -42,9 +41,6 @@ class WhisperAudioEncoder:
     (the loudest sound, which the spectrum is levelled to, is that of the window): the rows of a span are those of a
     run over the whole file, however a job is divided. After the end of the file there is silence, which is heard too;
     the published script puts zeros in place of the last rows.
-
-    Args:
-        encoder: With its weights, on its device.
     """
 
     def __init__(self, encoder: WhisperEncoder) -> None:
@@ -55,24 +51,13 @@ class WhisperAudioEncoder:
     def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
     ) -> WhisperFeatures:
-        """Return the rows and the gate for the frames of `span`.
-
-        Args:
-            speech: .npy file of 16 kHz mono int16.
-            level: Result of `measure_level` for this file.
-            span: T frames.
-            should_stop: Checked before every window.
-
-        Raises:
-            MediaError: The file is not the one that was measured.
-            CancelledJobError: `should_stop` returned True.
-        """
+        """Return the rows and the gate for the frames of `span`; see `protocol.AudioEncoder.encode`."""
         samples = open_measured_speech(speech, level)
         starts = first_rows(span.fps, span.first, span.num)
         first, stop = int(starts[0]), int(starts[-1]) + ROWS_PER_FRAME
         rows = self._rows(samples, max(0, first), max(0, stop), should_stop)
         before = np.zeros((max(0, -first), *rows.shape[1:]), np.float32)
-        return WhisperFeatures(first, np.concatenate([before, rows]), span.first, _frame_gate(samples, level, span))
+        return WhisperFeatures(first, np.concatenate([before, rows]), _frame_gate(samples, level, span))
 
     def _rows(
         self, samples: NDArray[np.int16], first: int, stop: int, should_stop: Callable[[], bool]
@@ -125,5 +110,5 @@ def load_audio_encoder(
     path = weights.path(WHISPER)
     with torch.device("meta"):
         encoder = WhisperEncoder(shape)
-    fill(encoder, encoder_tensors(read_checkpoint(path)), path)
+    load_parameters(encoder, encoder_tensors(read_checkpoint(path)), "the encoder of Whisper tiny", path.name)
     return WhisperAudioEncoder(encoder.to(device))

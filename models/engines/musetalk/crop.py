@@ -61,17 +61,10 @@ def face_boxes(points: NDArray[np.floating], options: MuseTalkOptions) -> NDArra
 
 
 def jaw_outline(points: NDArray[np.floating], boxes: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return points around the part of the faces that is generated: the jaw, below the middle of the box.
+    """Return (N, 21, 2) float32 points around the part of faces that is generated: the jaw, below the box's middle.
 
     The published code asks a face parser for skin and takes the lower half of that (musetalk/utils/blending.py); the
-    mesh knows the edge of the face without another network.
-
-    Args:
-        points: (N, 468, 3) landmarks.
-        boxes: (N, 4) of `face_boxes`.
-
-    Returns:
-        (N, 21, 2) float32 frame pixels.
+    (N, 468, 3) landmarks know the edge of the face without another network. `boxes` are those of `face_boxes`.
     """
     jaw = points[:, list(_JAW), :2]
     middle = (jaw.min(1, keepdims=True) + jaw.max(1, keepdims=True)) / 2

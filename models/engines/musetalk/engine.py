@@ -25,14 +25,7 @@ _ANALYSIS_VERSION: Final = "1"
 
 
 class MuseTalkEngine(BoxEngine[WhisperFeatures, MuseTalkPlan]):
-    """MuseTalk 1.5, and 1, whose U-Net has the same shape; implements `models.engines.protocol.Engine`.
-
-    Args:
-        settings: The user's files, and the options of `MuseTalkOptions`.
-
-    Raises:
-        ConfigError: An option cannot be used.
-    """
+    """MuseTalk 1.5, and 1, whose U-Net has the same shape; implements `models.engines.protocol.Engine`."""
 
     title: ClassVar[str] = "MuseTalk: generates the lower half of the face at 256 x 256; needs your weights and a GPU"
     weights: ClassVar[tuple[WeightsSpec, ...]] = ROLES
@@ -60,11 +53,6 @@ class MuseTalkEngine(BoxEngine[WhisperFeatures, MuseTalkPlan]):
     def plan_frames(self, features: WhisperFeatures, span: FrameSpan, source_index: NDArray[np.int32]) -> MuseTalkPlan:
         """Choose the rows of every frame."""
         return MuseTalkPlan.of(features, span, source_index)
-
-    def gate(self, features: WhisperFeatures, span: FrameSpan) -> NDArray[np.float32]:
-        """Return (T,) float32: 1 where there is speech, 0 in silence."""
-        first = span.first - features.first_frame
-        return features.gate[first : first + span.num]
 
     def box_track(self, avatar: Avatar) -> BoxTrack:
         """Return where the boxes of an avatar lie.

@@ -47,10 +47,6 @@ class MuseTalkFaceGenerator:
     source that is played back and forth, and in the next job. They are kept by the content of the picture, on the
     device, 16 kB a frame in half precision. A source longer than what is kept gains nothing, as each frame has left
     when it comes again. Encoding is about half of the work of a frame.
-
-    Args:
-        networks: On their device, in their precision.
-        options: The engine's.
     """
 
     def __init__(self, networks: FaceNetworks, options: MuseTalkOptions) -> None:

@@ -1,4 +1,4 @@
-"""Gives a network the weights of a file: exactly those that it has."""
+"""The networks of MuseTalk, and how faces are encoded and generated with them."""
 
 from __future__ import annotations
 
@@ -12,56 +12,20 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from errors import ConfigError, WeightsError
+from errors import ConfigError
 from models.engines.musetalk.plan import ROWS_PER_FRAME
-from models.engines.runtime.checkpoints import read_checkpoint
+from models.engines.runtime.checkpoints import load_parameters, read_checkpoint
 from models.engines.runtime.torch_device import choose_precision, repeatable
-
-
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Give a network its weights: exactly those that it has, in their shapes.
-
-    Args:
-        network: On the meta device or any other; its tensors become those of the file, without a copy.
-        tensors: By the names of the network.
-        path: For the message.
-
-    Raises:
-        WeightsError: A tensor is missing, too many, or has another shape.
-    """
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if wanted != found:
-        raise WeightsError(f"{path.name}: {_difference(wanted, found)}")
-    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
-
-
-def _difference(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
-    for name, shape in wanted.items():
-        if found.get(name) != shape:
-            return f"expected {name} {shape}, found {found.get(name, 'none of that name')}"
-    extra = next(name for name in found if name not in wanted)
-    return f"expected {len(wanted)} tensors, found {len(found)}, such as {extra} {found[extra]}"
-
-
-# The networks of MuseTalk, in the sizes in which they were published, made without weights.
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of a U-Net and a VAE that belong together.
+    """Sizes of a U-Net and a VAE that belong together."""
 
-    Attributes:
-        unet: Arguments of diffusers' UNet2DConditionModel.
-        vae: Arguments of diffusers' AutoencoderKL.
-        picture_size: Side of the faces in pixels.
-        latent_scale: Factor of the VAE's latents as the U-Net sees them.
-    """
-
-    unet: Mapping[str, Any]
-    vae: Mapping[str, Any]
-    picture_size: int = 256
-    latent_scale: float = 0.18215
+    unet: Mapping[str, Any]  # arguments of diffusers' UNet2DConditionModel
+    vae: Mapping[str, Any]  # arguments of diffusers' AutoencoderKL
+    picture_size: int = 256  # side of the faces in pixels
+    latent_scale: float = 0.18215  # factor of the VAE's latents as the U-Net sees them
 
 
 # musetalkV15/musetalk.json (that of version 1 is the same); what is not named there has the default of diffusers, which
@@ -101,12 +65,8 @@ _VAE: Final = {
 PUBLISHED: Final = Architecture(_UNET, _VAE)
 
 # The VAE's attention under the names of the diffusers of 2022, which the published file still has.
-_OLD_NAMES: Final = (
-    (re.compile(r"(\.attentions\.\d+)\.query\."), r"\1.to_q."),
-    (re.compile(r"(\.attentions\.\d+)\.key\."), r"\1.to_k."),
-    (re.compile(r"(\.attentions\.\d+)\.value\."), r"\1.to_v."),
-    (re.compile(r"(\.attentions\.\d+)\.proj_attn\."), r"\1.to_out.0."),
-)
+_OLD_NAMES: Final = re.compile(r"(?<=\.attentions\.\d\.)(query|key|value|proj_attn)(?=\.)")
+_NEW_NAMES: Final = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 def make_unet(architecture: Architecture, path: Path | None = None) -> nn.Module:
@@ -118,23 +78,16 @@ def make_unet(architecture: Architecture, path: Path | None = None) -> nn.Module
     """
     with torch.device("meta"):
         unet: nn.Module = _diffusers().UNet2DConditionModel(**architecture.unet)
-    if path is not None:
-        fill(unet, read_checkpoint(path), path)
-    return unet.eval()
+    return unet if path is None else load_parameters(unet, read_checkpoint(path), "MuseTalk's U-Net", path.name)
 
 
 def make_vae(architecture: Architecture, path: Path | None = None) -> nn.Module:
-    """Make the VAE: with the weights of a file, or without any on the meta device.
-
-    Raises:
-        WeightsError: The file is another network's.
-        ConfigError: diffusers is not installed.
-    """
+    """Make the VAE; see `make_unet`."""
     with torch.device("meta"):
         vae: nn.Module = _diffusers().AutoencoderKL(**architecture.vae)
-    if path is not None:
-        fill(vae, vae_tensors(read_checkpoint(path)), path)
-    return vae.eval()
+    if path is None:
+        return vae
+    return load_parameters(vae, vae_tensors(read_checkpoint(path)), "Stable Diffusion's VAE", path.name)
 
 
 def vae_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -144,8 +97,7 @@ def vae_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     renamed = {}
     for name, tensor in tensors.items():
-        for pattern, replacement in _OLD_NAMES:
-            name = pattern.sub(replacement, name)
+        name = _OLD_NAMES.sub(lambda match: _NEW_NAMES[match[0]], name)
         is_projection = ".attentions." in name and ".to_" in name
         renamed[name] = tensor.flatten(1) if is_projection and tensor.ndim == 4 else tensor
     return renamed
@@ -165,15 +117,7 @@ _WAVE_BASE = 10000.0  # Vaswani et al., "Attention is all you need", 2017, 3.5
 
 
 class FaceNetworks:
-    """U-Net and VAE.
-
-    Args:
-        unet: With its weights, of `make_unet`.
-        vae: With its weights, of `make_vae`.
-        architecture: Their sizes.
-        device: Where they are to run.
-        dtype: In what.
-    """
+    """U-Net and VAE, with their weights, on one device in one precision."""
 
     def __init__(
         self,
@@ -206,8 +150,7 @@ class FaceNetworks:
         """Compute what the U-Net sees of faces: their latents without the lower half, and those of the whole.
 
         The VAE gives a distribution. The published code draws from it, so that the same frame is generated differently
-        each time; here its mode is taken, which is what the draws lie around: same bytes twice, and no grain that
-        differs from frame to frame.
+        each time; here its mode is taken: same bytes twice, and no grain that differs from frame to frame.
 
         Args:
             pictures: (B, S, S, 3) uint8 RGB.

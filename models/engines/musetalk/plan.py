@@ -24,19 +24,11 @@ _ROWS_AHEAD = 4
 
 @dataclass(frozen=True)
 class WhisperFeatures:
-    """Rows [first_row, first_row + R) of a speech file, 20 ms apart, and the gate of the T frames they are for.
+    """Rows [first_row, first_row + R) of a speech file, 20 ms apart, and the gate of the T frames they are for."""
 
-    Attributes:
-        first_row: Number of row 0; row k of the file stands for the time k x 20 ms. Negative: before the file.
-        rows: (R, L, C) float32 hidden states: L of them with C channels; zeros before the file.
-        first_frame: Output frame of row 0 of `gate`.
-        gate: (T,) float32: 1 in speech, 0 in silence, between them while fading.
-    """
-
-    first_row: int
-    rows: NDArray[np.float32]
-    first_frame: int
-    gate: NDArray[np.float32]
+    first_row: int  # number of row 0; row k of the file stands for the time k x 20 ms. Negative: before the file.
+    rows: NDArray[np.float32]  # (R, L, C) hidden states: L of them with C channels; zeros before the file
+    gate: NDArray[np.float32]  # (T,) 1 in speech, 0 in silence, between them while fading
 
 
 def first_rows(fps: Fraction, first: int, num: int) -> NDArray[np.int64]:
@@ -58,27 +50,16 @@ class MuseTalkPlan:
 
     Ten rows drive a frame, and neighbours share most of them: the rows travel once each, 15 kB a frame at 25 a second
     where all ten are 77 kB.
-
-    Attributes:
-        first_frame: Output frame of row 0.
-        source_index: (T,) int32 source frame that is shown.
-        rows: (R, L, C) float32 rows of the speech, 20 ms apart.
-        start: (T,) int32 which of them is the first of a frame's.
     """
 
-    first_frame: int
-    source_index: NDArray[np.int32]
-    rows: NDArray[np.float32]
-    start: NDArray[np.int32]
+    first_frame: int  # output frame of row 0
+    source_index: NDArray[np.int32]  # (T,) source frame that is shown
+    rows: NDArray[np.float32]  # (R, L, C) rows of the speech, 20 ms apart
+    start: NDArray[np.int32]  # (T,) which of them is the first of a frame's
 
     @classmethod
     def of(cls, features: WhisperFeatures, span: FrameSpan, source_index: NDArray[np.integer]) -> MuseTalkPlan:
-        """Plan the frames of `span`.
-
-        Args:
-            features: Features of them, or of more.
-            span: T frames.
-            source_index: (T,) source frames.
+        """Plan the T frames of `span`, given their features and (T,) source frames.
 
         Raises:
             ValueError: Not all of it was heard, or the numbers of frames differ.

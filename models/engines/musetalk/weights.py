@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from models.engines.protocol import TensorTable, WeightsSpec
+from models.engines.weights.recognition import Shape, tensors_mismatch
 
 UNET, VAE, WHISPER = "unet", "vae", "whisper"
-
-Shape = tuple[int, ...]
 
 # Of UNet2DConditionModel with the sizes in musetalkV15/musetalk.json: 686 tensors. `attn2` attends to the audio
 # features, 384 wide; that and the eight input channels distinguish it from the U-Net of Stable Diffusion.
@@ -65,12 +64,8 @@ def _mismatch(
 ) -> str | None:
     if table.format == "onnx":
         return f"expected {what} as a torch or safetensors file, found an ONNX file"
-    for name, shape in shapes.items():
-        if found.get(name) != shape:
-            return f"expected {what} with {name} {shape}, found {found.get(name, 'none of that name')}"
-    if len(found) != count:
-        return f"expected {what} with {count} tensors, found {len(found)}"
-    return None
+    wrong_count = f"expected {what} with {count} tensors, found {len(found)}" if len(found) != count else None
+    return tensors_mismatch(what, shapes, found, are_all=False) or wrong_count
 
 
 ROLES: Final = (

@@ -28,14 +28,7 @@ _RANGE, _TINY_POWER = 8.0, 1e-10
 
 
 def log_mel(samples: Tensor) -> Tensor:
-    """Compute the spectrum of a window.
-
-    Args:
-        samples: (480000,) float32 in [-1, 1), zeros after the end of the speech.
-
-    Returns:
-        (80, 3000) float32, about -1.5 to 1.5.
-    """
+    """Compute the (80, 3000) float32 spectrum, about -1.5 to 1.5, of a window: (480000,) float32 in [-1, 1)."""
     if samples.shape != (WINDOW_SAMPLES,):
         raise ValueError(f"Expected ({WINDOW_SAMPLES},) samples, got {tuple(samples.shape)}.")
     window = torch.hann_window(_FFT_SAMPLES, device=samples.device)
@@ -61,19 +54,12 @@ def _mel_bank() -> Tensor:
 
 @dataclass(frozen=True)
 class WhisperShape:
-    """Sizes of an encoder; the defaults are those of Whisper tiny (whisper/model.py, `dims` in tiny.pt).
+    """Sizes of an encoder; the defaults are those of Whisper tiny (whisper/model.py, `dims` in tiny.pt)."""
 
-    Attributes:
-        width: Channels of a row.
-        num_heads: Heads of attention.
-        num_layers: Transformer layers.
-        num_rows: Rows of one window; half as many as mel frames.
-    """
-
-    width: int = 384
-    num_heads: int = 6
-    num_layers: int = 4
-    num_rows: int = 1500
+    width: int = 384  # channels of a row
+    num_heads: int = 6  # heads of attention
+    num_layers: int = 4  # transformer layers
+    num_rows: int = 1500  # rows of one window; half as many as mel frames
 
 
 WHISPER_TINY: Final = WhisperShape()
@@ -130,11 +116,7 @@ class _Layer(nn.Module):
 
 
 class WhisperEncoder(nn.Module):
-    """Log-mel of one window -> the outputs of the convolutions and of every layer, a row every 20 ms.
-
-    Args:
-        shape: Sizes.
-    """
+    """Log-mel of one window -> the outputs of the convolutions and of every layer, a row every 20 ms."""
 
     def __init__(self, shape: WhisperShape = WHISPER_TINY) -> None:
         super().__init__()
@@ -146,10 +128,7 @@ class WhisperEncoder(nn.Module):
         self.layer_norm = nn.LayerNorm(shape.width)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Compute all hidden states.
-
-        Args:
-            mel: (B, 80, 2 N) of `whisper_mel.log_mel`, N = `shape.num_rows`.
+        """Compute all hidden states of (B, 80, 2 N) mel, N = `shape.num_rows`.
 
         Returns:
             (B, N, layers + 1, width): the convolutions with the positions added, then the layers; the last one as it
@@ -167,8 +146,7 @@ class WhisperEncoder(nn.Module):
 def encoder_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the encoder's tensors of a Whisper file under the names of `WhisperEncoder`.
 
-    Args:
-        tensors: By the names of transformers (`model.encoder.*` or `encoder.*`) or of OpenAI (`encoder.blocks.*`).
+    The file's names are those of transformers (`model.encoder.*` or `encoder.*`) or of OpenAI (`encoder.blocks.*`).
     """
     found = {}
     for name, tensor in tensors.items():

@@ -104,15 +104,10 @@ _OUTWARD: Final = 0.15  # the lower face grows where the mouth opens wider than 
 
 @dataclass(frozen=True)
 class AlignedTrack:
-    """Upright pictures of N source frames.
+    """Upright pictures of N source frames."""
 
-    Attributes:
-        boxes: Regions; a box encloses the upright picture, the outline the lower face.
-        matrices: (N, 2, 3) float64 from frame pixels to those of the picture.
-    """
-
-    boxes: BoxTrack
-    matrices: NDArray[np.float64]
+    boxes: BoxTrack  # regions; a box encloses the upright picture, the outline the lower face
+    matrices: NDArray[np.float64]  # (N, 2, 3) from frame pixels to those of the picture
 
     @classmethod
     def of(cls, track: FaceTrack, template: NDArray[np.float64], side: int) -> AlignedTrack:

@@ -13,6 +13,7 @@ from media.probe import ColourTags
 from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import draw_back, even_bounds
 from models.engines.patches import FacePatches
+from models.geometry.arrays import smooth_step
 
 # RGB pictures as Y, U and V at full resolution, by the matrix and the range of a source.
 
@@ -275,10 +276,7 @@ def paste_lower_face(
 @cache
 def _inside(size: int) -> NDArray[np.float32]:
     """(S, S) float32 from 0 at the border of a patch to 1: a patch may end within the mask, and must not show it."""
-    distance = np.minimum(np.arange(size), np.arange(size)[::-1]) / (_BORDER_RAMP * size)
-    ramp = distance.clip(0, 1)
-    ramp = ramp * ramp * (3 - 2 * ramp)
-    return np.asarray(np.minimum(ramp[:, None], ramp), np.float32)
+    return np.asarray(_ramp_from_edge(size, _BORDER_RAMP), np.float32)
 
 
 def paste_square(
@@ -315,8 +313,11 @@ def paste_square(
 
 def square_mask(side: int) -> NDArray[np.uint8]:
     """Return (side, side) uint8: 0 along the edge, 255 in the middle, smooth between them."""
-    distance = np.minimum(np.arange(side), np.arange(side)[::-1]) / (_BOX_RAMP * side)
-    ramp = distance.clip(0, 1)
-    smooth = ramp * ramp * (3 - 2 * ramp)
-    mask = np.rint(np.minimum.outer(smooth, smooth) * 255).astype(np.uint8)
+    mask = np.rint(_ramp_from_edge(side, _BOX_RAMP) * 255).astype(np.uint8)
     return np.asarray(cv2.copyMakeBorder(mask[1:-1, 1:-1], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0), np.uint8)
+
+
+def _ramp_from_edge(side: int, width: float) -> NDArray[np.float64]:
+    """(side, side) from 0 at the edge to 1 at `width`, a share of the side, and further in."""
+    ramp = smooth_step(np.minimum(np.arange(side), np.arange(side)[::-1]) / (width * side))
+    return np.minimum.outer(ramp, ramp)

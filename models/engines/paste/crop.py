@@ -22,21 +22,13 @@ _MARGIN: Final = 4  # pixels around the largest box: chroma is interpolated from
 
 @dataclass(frozen=True)
 class BoxTrack:
-    """The boxes of one avatar with N source frames.
+    """The boxes of one avatar with N source frames."""
 
-    Attributes:
-        size: Side R of the region that is cut, the same for all frames; even.
-        origins: (N, 2) int32 x, y of the region's upper left pixel in the frame; even, may be negative.
-        boxes: (N, 4) float32 x0, y0, x1, y1 of the network's picture, in region pixels.
-        outline: (N, P, 2) float32 points whose convex hull is rewritten, in region pixels.
-        opacity: (N,) float32 share of the generated face over the frame, 0 to 1; 0 in frames that pass.
-    """
-
-    size: int
-    origins: NDArray[np.int32]
-    boxes: NDArray[np.float32]
-    outline: NDArray[np.float32]
-    opacity: NDArray[np.float32]
+    size: int  # side R of the region that is cut, the same for all frames; even
+    origins: NDArray[np.int32]  # (N, 2) x, y of the region's upper left pixel in the frame; even, may be negative
+    boxes: NDArray[np.float32]  # (N, 4) x0, y0, x1, y1 of the network's picture, in region pixels
+    outline: NDArray[np.float32]  # (N, P, 2) points whose convex hull is rewritten, in region pixels
+    opacity: NDArray[np.float32]  # (N,) share of the generated face over the frame, 0 to 1; 0 in frames that pass
 
     @classmethod
     def of(cls, boxes: NDArray[np.floating], outline: NDArray[np.floating], opacity: NDArray[np.floating]) -> BoxTrack:
@@ -92,18 +84,12 @@ class BoxTrack:
 
 @dataclass(frozen=True)
 class BoxPlan:
-    """Output frames [first_frame, first_frame + T); implements `models.engines.protocol.Plan`.
+    """Output frames [first_frame, first_frame + T); implements `models.engines.protocol.Plan`."""
 
-    Attributes:
-        first_frame: Output frame of row 0.
-        source_index: (T,) int32 source frame that is shown.
-        features: (T, ...) float32 features that drive each frame.
-        arrays: Small arrays of T rows that an engine adds, by name.
-    """
-
-    first_frame: int
-    source_index: NDArray[np.int32]
-    features: NDArray[np.float32]
+    first_frame: int  # output frame of row 0
+    source_index: NDArray[np.int32]  # (T,) source frame that is shown
+    features: NDArray[np.float32]  # (T, ...) features that drive each frame
+    # Small arrays of T rows that an engine adds, by name
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -133,33 +119,21 @@ class BoxChunk:
     """T output frames, N of them with a face; implements `models.engines.protocol.Chunk`.
 
     Regions are kept once each: a source frame that is shown several times is one of K crops.
-
-    Attributes:
-        row: (T,) int32 which of the N faces is in the frame, -1 for none.
-        origins: (N, 2) int32 x, y of the region in the frame, even.
-        crop: (N,) int32 which of the K crops is the face's region; the same crop means the same box and outline.
-        y: (K, R, R) uint8 luma of the frames' own pixels.
-        uv: (K, 2, R / 2, R / 2) uint8 chroma.
-        boxes: (N, 4) float32 x0, y0, x1, y1 of the network's picture, region pixels.
-        outline: (N, P, 2) float32 points whose convex hull is rewritten, region pixels.
-        opacity: (N,) float32 share of the generated face over the frame, above 0, at most 1.
-        features: (N, ...) float32 features for the network.
-        colour: How Y, U and V mean colours.
-        arrays: The plan's arrays for the N faces, by name.
-        extra: Further crops that an engine needs, by name; not one for each face.
     """
 
-    row: NDArray[np.int32]
-    origins: NDArray[np.int32]
+    row: NDArray[np.int32]  # (T,) which of the N faces is in the frame, -1 for none
+    origins: NDArray[np.int32]  # (N, 2) x, y of the region in the frame, even
+    # (N,) which of the K crops is the face's region; the same crop means the same box and outline
     crop: NDArray[np.int32]
-    y: NDArray[np.uint8]
-    uv: NDArray[np.uint8]
-    boxes: NDArray[np.float32]
-    outline: NDArray[np.float32]
-    opacity: NDArray[np.float32]
-    features: NDArray[np.float32]
-    colour: ColourTags
-    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    y: NDArray[np.uint8]  # (K, R, R) luma of the frames' own pixels
+    uv: NDArray[np.uint8]  # (K, 2, R / 2, R / 2) chroma
+    boxes: NDArray[np.float32]  # (N, 4) x0, y0, x1, y1 of the network's picture, region pixels
+    outline: NDArray[np.float32]  # (N, P, 2) points whose convex hull is rewritten, region pixels
+    opacity: NDArray[np.float32]  # (N,) share of the generated face over the frame, above 0, at most 1
+    features: NDArray[np.float32]  # (N, ...) features for the network
+    colour: ColourTags  # how Y, U and V mean colours
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # the plan's arrays for the N faces, by name
+    # Further crops that an engine needs, by name; not one for each face
     extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
@@ -192,14 +166,14 @@ def cut_boxes(
     frames: Sequence[YuvFrame],
     extra: Mapping[str, NDArray[Any]] | None = None,
 ) -> BoxChunk:
-    """Cut the regions of T output frames.
+    """Cut the regions of T output frames, of which `frames` are the source frames, read-only.
 
     Args:
         track: The avatar's boxes.
         colour: The source's tags.
         plan: T output frames.
-        frames: T source frames, read-only.
-        extra: Handed on.
+        frames: T source frames.
+        extra: Further arrays of the chunk.
 
     Returns:
         The chunk; frames that pass untouched have row -1 in it.

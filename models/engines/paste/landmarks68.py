@@ -39,14 +39,7 @@ FACE_OVAL: Final = (
 
 
 def ibug_points(points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the 68 points.
-
-    Args:
-        points: (N, 468, 2 or 3) landmarks of the mesh in pixels.
-
-    Returns:
-        (N, 68, 2) float32 pixels.
-    """
+    """Return the (N, 68, 2) float32 points of (N, 468, 2 or 3) landmarks of the mesh, in pixels."""
     if points.ndim != 3 or points.shape[1] != NUM_POINTS or points.shape[2] < 2:
         raise ValueError(f"Expected (N, {NUM_POINTS}, 2 or 3) points, got {points.shape = }.")
     return points[:, list(IBUG_POINTS), :2].astype(np.float32)

@@ -27,16 +27,13 @@ def box_rgb(
     interpolation: Interpolation = "linear",
     order: Literal["rgb", "bgr"] = "rgb",
 ) -> NDArray[np.uint8]:
-    """Return what a network sees of the faces.
+    """Return the boxes of a chunk's N faces as (N, height, width, 3) uint8, full range: what a network sees.
 
     Args:
         chunk: N faces.
-        size: Side S of the pictures, or their (height, width).
+        size: Side of the pictures, or their (height, width).
         interpolation: How the box is resized.
         order: Order of the colours.
-
-    Returns:
-        (N, height, width, 3) uint8, full range.
     """
     height, width = (size, size) if isinstance(size, int) else size
     crops = np.empty((len(chunk.y), height, width, 3), np.uint8)
@@ -55,19 +52,18 @@ def region_rgb(
     size: tuple[int, int],
     interpolation: Interpolation = "linear",
 ) -> NDArray[np.uint8]:
-    """Return the box of one region as (height, width, 3) uint8 RGB, full range.
+    """Return the box x0, y0, x1, y1 of one region as (height, width, 3) uint8 RGB, full range."""
+    rgb, corner = _rgb_around(region, colour, box)
+    return resize_box(rgb, box - np.tile(corner, 2), size, interpolation)
 
-    Args:
-        region: (R, R) planes.
-        colour: What their values mean.
-        box: (4,) x0, y0, x1, y1 in region pixels.
-        size: Height and width.
-        interpolation: How the box is resized.
-    """
+
+def _rgb_around(
+    region: YuvFrame, colour: ColourTags, box: NDArray[np.floating]
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """The RGB pixels of a region that hold a box, and the x, y of the first."""
     x0, y0, x1, y1 = even_bounds(box, region.y.shape, _CHROMA_MARGIN)
-    luma = region.y[y0:y1, x0:x1]
     chroma = (plane[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2] for plane in region[1:])
-    return resize_box(to_rgb(YuvFrame(luma, *chroma), colour), box - np.array([x0, y0, x0, y0]), size, interpolation)
+    return to_rgb(YuvFrame(region.y[y0:y1, x0:x1], *chroma), colour), (x0, y0)
 
 
 def resize_box(
@@ -122,7 +118,6 @@ def even_bounds(box: NDArray[np.floating], shape: tuple[int, ...], margin: int =
 
 # Between a region of a frame and a picture of the face turned upright.
 
-_CHROMA_BORDER: Final = 2  # pixels: chroma at an edge is interpolated from beside it
 _MAX_OVERSAMPLING: Final = 8
 
 
@@ -143,12 +138,10 @@ def aligned_rgb(
     Returns:
         (side, side, 3) uint8 RGB, full range; outside of the region its edge is repeated.
     """
-    x0, y0, x1, y1 = even_bounds(box, region.y.shape, _CHROMA_BORDER)
-    chroma = (plane[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2] for plane in region[1:])
-    rgb = to_rgb(YuvFrame(region.y[y0:y1, x0:x1], *chroma), colour)
+    rgb, corner = _rgb_around(region, colour, box)
     fine = min(max(1, int(np.ceil(1 / scale_of(matrix)))), _MAX_OVERSAMPLING)
     place = enlarged(matrix, fine)
-    place[:, 2] += place[:, :2] @ [x0, y0]
+    place[:, 2] += place[:, :2] @ corner
     size = (side * fine, side * fine)
     drawn = cv2.warpAffine(rgb, place, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.resize(drawn, (side, side), interpolation=cv2.INTER_AREA) if fine > 1 else drawn, np.uint8)

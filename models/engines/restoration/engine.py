@@ -6,31 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic
 
-import numpy as np
-from numpy.typing import NDArray
-
-from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.base import read_options
 from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
 from models.engines.protocol import (
-    AudioEncoder,
     ChunkT,
     Engine,
     EngineSettings,
     FaceGenerator,
     FeaturesT,
-    FrameSpan,
     Machine,
-    PlannedBlock,
     PlanT,
     StateT,
     WeightsSpec,
 )
-from models.engines.restoration.options import RestorationOptions
-from models.engines.restoration.restorer import FaceRestorer, Surroundings
+from models.engines.restoration.restorer import FaceRestorer, RestorationOptions, Surroundings
 from models.engines.restoration.weights import RESTORATION_ROLE
 
 
@@ -68,7 +60,7 @@ class RestoredChunk(Generic[ChunkT]):
 
 
 class RestoredEngine(Generic[FeaturesT, PlanT, StateT, ChunkT]):
-    """Implements `models.engines.protocol.Engine`; what is kept of an avatar is the inner engine's."""
+    """Implements `models.engines.protocol.Engine`; audio, analysis and plan are the inner engine's."""
 
     title: ClassVar[str] = Restoration.title
     weights: ClassVar[tuple[WeightsSpec, ...]] = ()
@@ -79,35 +71,11 @@ class RestoredEngine(Generic[FeaturesT, PlanT, StateT, ChunkT]):
         self._inner, self._load = inner, load
         self.name, self.version, self.audio_features = inner.name, inner.version, inner.audio_features
         self.uses_source_audio = inner.uses_source_audio
-
-    def audio_encoder(self, machine: Machine) -> AudioEncoder[FeaturesT]:
-        """Encodes audio as the inner engine does."""
-        return self._inner.audio_encoder(machine)
+        self.audio_encoder, self.analyse, self.plan = inner.audio_encoder, inner.analyse, inner.plan
 
     def face_generator(self, machine: Machine) -> FaceGenerator[RestoredChunk[ChunkT]]:
         """Loads both networks."""
         return RestoringFaceGenerator(self._inner.face_generator(machine), self._load(machine))
-
-    def analyse(
-        self,
-        avatar: Avatar,
-        frames: FrameSource,
-        source_audio_features: FeaturesT | None,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        """Analyses as the inner engine does."""
-        self._inner.analyse(avatar, frames, source_audio_features, should_stop)
-
-    def plan(
-        self,
-        avatar: Avatar,
-        features: FeaturesT,
-        span: FrameSpan,
-        source_index: NDArray[np.int32],
-        state: StateT | None,
-    ) -> PlannedBlock[PlanT, StateT | None]:
-        """Plans as the inner engine does."""
-        return self._inner.plan(avatar, features, span, source_index, state)
 
     def cut(self, avatar: Avatar, plan: PlanT, frames: Sequence[YuvFrame]) -> RestoredChunk[ChunkT]:
         """Cuts what the inner engine needs, and the whole faces."""

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from errors import WeightsError
 from models.engines.protocol import Machine
-from models.engines.restoration.options import RestorationOptions
-from models.engines.restoration.restorer import FaceRestorer
-from models.engines.restoration.weights import PICTURE, is_picture
-from models.engines.runtime.onnx import open_session
+from models.engines.restoration.restorer import FaceRestorer, RestorationOptions
+from models.engines.restoration.weights import PICTURE, restoration_mismatch
+from models.engines.runtime.onnx import open_session, table_of
+from models.engines.weights.recognition import shape_fits
 
 _NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
@@ -34,11 +34,6 @@ class OnnxRestoration:
     Pictures are (1, 3, 512, 512) RGB, (x - 127.5) / 127.5, both ways (GFPGANv1.4.onnx as HeyGem's forks run it). A
     second input of one number is how much CodeFormer keeps to what it is shown.
 
-    Args:
-        path: The .onnx file.
-        machine: What may be used.
-        fidelity: For networks that ask for it, 0 to 1.
-
     Raises:
         WeightsError: The file is missing or not such a network.
         ConfigError: The device cannot be used.
@@ -46,15 +41,15 @@ class OnnxRestoration:
 
     def __init__(self, path: Path, machine: Machine, fidelity: float = 0.7) -> None:
         self._session = open_session(path, machine)
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        pictures = [port for port in inputs if is_picture(port.shape)]
-        numbers = [port for port in inputs if len(port.shape) <= 1]
-        answers = [port.name for port in outputs if is_picture(port.shape, may_be_free=True)]
-        known = all(port.type in _NUMPY_TYPES for port in inputs)
-        if len(pictures) != 1 or len(pictures) + len(numbers) != len(inputs) or not answers or not known:
-            found = [(port.name, port.type, port.shape) for port in (*inputs, *outputs)]
-            raise WeightsError(f"Expected in {path.name} a picture {PICTURE} in and out, found {found}.")
-        self._input, self._type, self._output = pictures[0].name, _NUMPY_TYPES[pictures[0].type], answers[0]
+        inputs, table = self._session.get_inputs(), table_of(self._session)
+        if mismatch := restoration_mismatch(table):
+            raise WeightsError(f"{path.name}: {mismatch}.")
+        if unknown := {port.type for port in inputs} - set(_NUMPY_TYPES):
+            raise WeightsError(f"{path.name}: expected inputs of {', '.join(_NUMPY_TYPES)}, found {unknown}.")
+        picture, *numbers = sorted(inputs, key=lambda port: -len(port.shape))
+        outputs = zip(self._session.get_outputs(), table.outputs, strict=True)
+        self._output = next(port.name for port, shape in outputs if shape_fits(shape, PICTURE))
+        self._input, self._type = picture.name, _NUMPY_TYPES[picture.type]
         self._numbers: dict[str, Any] = {
             port.name: np.full([1] * len(port.shape), fidelity, _NUMPY_TYPES[port.type]) for port in numbers
         }

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from errors import CancelledJobError
 from media.probe import ColourTags
 from media.yuv_frame import Patch, YuvFrame, paste_back
+from models.engines.base import EngineOptions
 from models.engines.paste.alignment import MATRIX, MTCNN_512, AlignedTrack, moved_to
 from models.engines.paste.blend import paste_lower_face
 from models.engines.paste.crop import BoxChunk, BoxPlan
@@ -27,14 +29,24 @@ RestorationNetwork = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """(512, 512, 3) uint8 RGB of an upright face -> the same, sharper."""
 
 
+class RestorationOptions(EngineOptions):
+    """How generated faces are sharpened, where a restoration network was added."""
+
+    strength: float = Field(
+        0.7, ge=0, le=1, description="Opacity of the restored face in the middle of its mask; 0 turns restoration off."
+    )
+    fidelity: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="For networks with a fidelity input (CodeFormer): how closely the result follows the input face.",
+    )
+
+
 class Surroundings:
     """Cuts the whole faces around an engine's patches: what a restoration network has to see.
 
     An engine's own region may contain only the mouth. Cheap to make, holds no network.
-
-    Args:
-        track: The avatar's face.
-        colour: The source's tags.
     """
 
     def __init__(self, track: FaceTrack, colour: ColourTags) -> None:
@@ -42,23 +54,13 @@ class Surroundings:
         self._colour = colour
 
     def cut(self, source_index: NDArray[np.int32], frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the faces of T output frames.
-
-        Args:
-            source_index: (T,) source frame behind each of them.
-            frames: T source frames, read-only.
-        """
+        """Cut the faces of T output frames, which show the (T,) source frames `source_index`."""
         plan = BoxPlan(0, source_index, np.empty((len(source_index), 0), np.float32))
         return self._faces.cut(self._colour, plan, frames)
 
 
 class FaceRestorer:
-    """Holds a restoration network.
-
-    Args:
-        network: Of the kind of GFPGAN, see `models.engines.restoration.network`.
-        strength: Share of its picture in the middle of the mask, 0 to 1.
-    """
+    """Holds a restoration network; its picture has the share `strength` in the middle of the mask, 0 to 1."""
 
     def __init__(self, network: RestorationNetwork, strength: float = 1.0) -> None:
         if not 0 <= strength <= 1:

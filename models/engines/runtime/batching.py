@@ -65,10 +65,7 @@ def seconds_by_batch(
 ) -> dict[int, float]:
     """Measure seconds per frame for batch sizes, ascending, until the time is spent.
 
-    Args:
-        run: Runs one batch of a size, to its end.
-        sizes: Ascending.
-        budget_s: No size is begun that would pass it by what the one before took.
+    `run` runs one batch of a size, to its end; no size is begun that would take too long at the pace of the last.
     """
     started, found = time.perf_counter(), dict[int, float]()
     per_frame = 0.0
@@ -154,13 +151,10 @@ class _Part:
 
 @dataclass
 class SharedBatches:
-    """Runs a network for several threads, one of them at a time.
+    """Runs a network for several threads, one of them at a time, in batches of `size` rows.
 
     A row's bytes depend on nothing but the row: neither its place in a batch nor its neighbours change them, as all
     batches have the same shape.
-
-    Args:
-        size: Rows of a batch.
     """
 
     size: int

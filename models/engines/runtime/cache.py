@@ -24,11 +24,7 @@ def content_key(array: NDArray[np.generic]) -> bytes:
 
 
 class LruCache(Generic[Value]):
-    """Keeps the values that were used last, of results that depend on their key alone.
-
-    Args:
-        max_values: The least recently used value is dropped beyond that; 0 keeps nothing.
-    """
+    """Keeps the `max_values` values that were used last, of results that depend on their key alone."""
 
     def __init__(self, max_values: int) -> None:
         self._max_values = max_values

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from errors import WeightsError
 from models.engines.weights.formats import Kind, bare_names, file_kind, find_state_dict
+from models.engines.weights.recognition import Shape, tensors_mismatch, without_counters
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+
+NetworkT = TypeVar("NetworkT", bound="nn.Module")
 
 FileFormat = Literal["torch", "safetensors", "onnx"]
 
@@ -59,6 +63,34 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if not found:
         raise WeightsError(f"{path.name}: expected tensors by name, found none among {len(entries)} entries.")
     return found
+
+
+def shapes_of(network: nn.Module) -> dict[str, Shape]:
+    """Return the shapes of the tensors that a network needs for inference, by name."""
+    return without_counters({name: tuple(tensor.shape) for name, tensor in network.state_dict().items()})
+
+
+def load_parameters(network: NetworkT, parameters: Mapping[str, Tensor], title: str, file_name: str) -> NetworkT:
+    """Give a network its parameters, as float32 on the CPU, and prepare it for inference.
+
+    Args:
+        network: On the meta device: its values come from `parameters`, where possible without a copy.
+        parameters: By the names of the network.
+        title: What the file should hold, for messages.
+        file_name: The file they are from, for messages.
+
+    Raises:
+        WeightsError: A tensor is missing, too many, or has another shape.
+    """
+    import torch
+
+    found = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
+    wanted = shapes_of(network)
+    if mismatch := tensors_mismatch(title, wanted, found):
+        raise WeightsError(f"{file_name}: {mismatch}.")
+    counters = {name: torch.tensor(0) for name in network.state_dict() if name not in wanted}
+    network.load_state_dict({**{name: parameters[name].float() for name in wanted}, **counters}, assign=True)
+    return network.eval().requires_grad_(False)
 
 
 def _kind(path: Path) -> Kind:

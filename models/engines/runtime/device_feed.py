@@ -29,9 +29,6 @@ class DeviceFeed:
 
     All batches of one call have the same shapes, and one thread asks at a time, as there is one pair of slots:
     `models.engines.runtime.batching` sees to both.
-
-    Args:
-        device: Where.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -39,15 +36,7 @@ class DeviceFeed:
         self._lanes: _Lanes | None = None
 
     def run(self, batches: Iterable[Batch], compute: Compute) -> Iterator[NDArray[np.generic]]:
-        """Compute batches, in order.
-
-        Args:
-            batches: Arrays of equal length, and how many of the rows are wanted.
-            compute: What is done with a batch.
-
-        Yields:
-            The wanted rows of each result.
-        """
+        """Compute batches, in order; yields the wanted rows of each result."""
         if self._device.type == "cpu":
             for arrays, num in batches:
                 yield compute(*(torch.from_numpy(array) for array in arrays))[:num].numpy()
@@ -76,12 +65,7 @@ class DeviceFeed:
 
 
 class DeviceBatches:
-    """Shared batches that are computed on a device; see `models.engines.runtime.batching.SharedBatches`.
-
-    Args:
-        device: Where.
-        size: Rows of a batch.
-    """
+    """Shared batches that are computed on a device; see `models.engines.runtime.batching.SharedBatches`."""
 
     def __init__(self, device: torch.device, size: int) -> None:
         self._feed, self._batches = DeviceFeed(device), SharedBatches(size)

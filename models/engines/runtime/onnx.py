@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from errors import WeightsError
-from models.engines.protocol import Machine
-from models.engines.weights.recognition import Shape, shapes_mismatch
+from models.engines.protocol import Machine, TensorTable
+from models.engines.weights.recognition import Shape, ports_mismatch
 from models.weights.onnx_session import make_session
 
 if TYPE_CHECKING:
@@ -30,12 +30,17 @@ def open_session(path: Path, machine: Machine) -> InferenceSession:
     )
 
 
+def table_of(session: InferenceSession) -> TensorTable:
+    """Return the shapes of the inputs and outputs of a loaded network."""
+    inputs, outputs = (
+        tuple(tuple(size if isinstance(size, int) and size > 0 else -1 for size in node.shape or ()) for node in nodes)
+        for nodes in (session.get_inputs(), session.get_outputs())
+    )
+    return TensorTable("onnx", {}, inputs, outputs)
+
+
 class OnnxNetwork:
     """A network with one output that is wanted, the first.
-
-    Args:
-        path: The .onnx file.
-        machine: Where it runs.
 
     Raises:
         WeightsError: The file is not a network of float32 values that onnxruntime can load.
@@ -50,10 +55,8 @@ class OnnxNetwork:
             raise WeightsError(f"Expected float32 inputs and outputs in {path.name}, found {sorted(types)}.")
         self.input_names = tuple(node.name for node in inputs)
         """Names of the inputs in the file's order."""
-        self.input_shapes = tuple(_shape(node.shape) for node in inputs)
-        """Their shapes, -1 for a free dimension."""
-        self.output_shape = _shape(outputs[0].shape)
-        """Shape of the first output, -1 for a free dimension."""
+        self.table = table_of(self._session)
+        """Their shapes, and those of the outputs."""
         self._output_name = outputs[0].name
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
@@ -62,14 +65,9 @@ class OnnxNetwork:
         return result
 
     def run_on_cuda(self, feeds: Mapping[str, Tensor], shape: tuple[int, ...]) -> Tensor:
-        """Compute the output where the inputs are: neither goes through the CPU's memory.
+        """Compute the output, of a known shape, where the inputs are: neither goes through the CPU's memory.
 
-        Args:
-            feeds: Contiguous float32 tensors on the GPU, by input name.
-            shape: Shape of the output.
-
-        Returns:
-            float32 on the GPU.
+        Both are float32 on the GPU; the inputs are contiguous.
         """
         import torch
 
@@ -87,10 +85,6 @@ class OnnxNetwork:
         return result
 
 
-def _shape(dimensions: Sequence[Any] | None) -> Shape:
-    return tuple(size if isinstance(size, int) and size > 0 else -1 for size in dimensions or ())
-
-
 _DTYPES: Final = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -105,7 +99,7 @@ class PositionalNetwork:
     Args:
         path: The .onnx file.
         machine: Where it runs.
-        inputs: Expected shapes of the inputs in the file's order; see `shapes_mismatch`.
+        inputs: Expected shapes of the inputs in the file's order; see `ports_mismatch`.
         outputs: Expected shapes of the first outputs.
 
     Raises:
@@ -115,25 +109,16 @@ class PositionalNetwork:
 
     def __init__(self, path: Path, machine: Machine, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> None:
         self._session = open_session(path, machine)
-        found_inputs, found_outputs = self._session.get_inputs(), self._session.get_outputs()
-        said = shapes_mismatch("inputs", inputs, [_shape(node.shape) for node in found_inputs])
-        said = said or shapes_mismatch("outputs", outputs, [_shape(node.shape) for node in found_outputs])
-        if said is not None:
-            raise WeightsError(f"{path.name}: {said}")
-        types = [node.type for node in found_inputs]
+        if mismatch := ports_mismatch(table_of(self._session), inputs, outputs):
+            raise WeightsError(f"{path.name}: {mismatch}")
+        ports = self._session.get_inputs()
+        types = [port.type for port in ports]
         if not set(types) <= set(_DTYPES):
             raise WeightsError(f"{path.name}: expected inputs of {', '.join(_DTYPES)}, found {', '.join(types)}.")
-        self._inputs = [(node.name, _DTYPES[node.type]) for node in found_inputs]
+        self._inputs = [(port.name, _DTYPES[port.type]) for port in ports]
 
     def __call__(self, *arrays: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """Run it.
-
-        Args:
-            arrays: One for every input, in the file's order; they are converted to the types that it takes.
-
-        Returns:
-            Its outputs as float32.
-        """
+        """Return the outputs as float32; there is one array per input, in the file's order, of any number type."""
         feeds = {
             name: np.ascontiguousarray(array, dtype) for (name, dtype), array in zip(self._inputs, arrays, strict=True)
         }

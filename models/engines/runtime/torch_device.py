@@ -66,15 +66,10 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a result in half precision may be from that in full, in its own units.
+    """How far a result in half precision may be from that in full, in its own units."""
 
-    Attributes:
-        largest: Of the absolute difference of any value.
-        mean: Of their mean.
-    """
-
-    largest: float
-    mean: float
+    largest: float  # of the absolute difference of any value
+    mean: float  # of their mean
 
 
 # Of pictures from 0 to 1, in 8-bit levels. A round trip between YUV 4:2:0 and RGB costs 1.2 on average and 6 at most
@@ -92,16 +87,13 @@ def half_precision(device: torch.device) -> torch.dtype | None:
 def choose_precision(
     run: Callable[[torch.dtype], Tensor], wanted: Precision, device: torch.device, tolerance: Tolerance = PICTURE
 ) -> torch.dtype:
-    """Decide what a network computes in.
+    """Decide what a network computes in: torch.float32 or `half_precision(device)`.
 
     Args:
         run: Computes the same samples in a precision.
         wanted: "fp32" asks nothing.
         device: Where it will run.
         tolerance: How far the results may be apart.
-
-    Returns:
-        torch.float32 or `half_precision(device)`.
     """
     half = half_precision(device) if wanted == "auto" else None
     if half is None:
@@ -123,11 +115,7 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 def fold_batch_norm(network: nn.Module) -> int:
     """Fold, in place, every normalisation that directly follows a convolution in a `Sequential`.
 
-    Args:
-        network: In evaluation mode.
-
-    Returns:
-        How many were folded.
+    Returns how many were folded. The network must be in evaluation mode.
     """
     if network.training:
         raise ValueError("Expected a network in evaluation mode: in training its statistics are those of the batch.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from math import floor
 from typing import Final, Literal, NamedTuple, Self
 
@@ -17,8 +16,6 @@ from numpy.typing import NDArray
 
 from models.engines.paste.crop import BoxChunk
 from models.engines.protocol import FrameSpan
-from models.speech.activity import speech_activity
-from models.speech.level import SpeechLevel
 
 AudioKind = Literal["hubert", "wenet"]
 
@@ -34,17 +31,11 @@ _OLD_NAMES: Final = ((".maxpool_conv.0.", ".maxpool_conv."), ("inc.inconv.0.", "
 
 @dataclass(frozen=True)
 class Variant:
-    """One network of the family.
+    """One network of the family."""
 
-    Attributes:
-        audio_kind: Kind of audio features.
-        num_frames: Video frames of sound that it takes at once, half of them before its own: 8 or 16.
-        width: Channels of the first layer.
-    """
-
-    audio_kind: AudioKind = "hubert"
-    num_frames: int = 8
-    width: int = 32
+    audio_kind: AudioKind = "hubert"  # kind of audio features
+    num_frames: int = 8  # video frames of sound that it takes at once, half of them before its own: 8 or 16
+    width: int = 32  # channels of the first layer
 
     @property
     def audio_shape(self) -> tuple[int, int, int]:
@@ -70,13 +61,9 @@ def published_name(name: str) -> str:
 
 
 def variant_of_tensors(shapes: Mapping[str, tuple[int, ...]]) -> Variant | None:
-    """Determines the variant from the shapes of the parameters.
+    """Determine the variant from the shapes of the parameters by name.
 
-    Args:
-        shapes: Shapes by name, as `TensorTable.tensors` has them.
-
-    Returns:
-        None if they are not of this family, or of a width that was not published for these features.
+    Returns None if they are not of this family, or of a width that was not published for these features.
     """
     audio, out = shapes.get(AUDIO_KEY), shapes.get(WIDTH_KEY)
     if audio is None or out is None or len(audio) != 4 or len(out) != 4 or audio[1] not in _BY_CHANNELS:
@@ -114,17 +101,11 @@ MAX_FRAMES: Final = 16
 
 
 class RowGrid(NamedTuple):
-    """Timing of the rows of one kind of features.
+    """Timing of the rows of one kind of features."""
 
-    Attributes:
-        per_second: Rows a second; row r is at r / per_second seconds.
-        step: Rows from one member of a window to the next.
-        per_frame: Members for each video frame of the window.
-    """
-
-    per_second: int
-    step: int
-    per_frame: int
+    per_second: int  # rows a second; row r is at r / per_second seconds
+    step: int  # rows from one member of a window to the next
+    per_frame: int  # members for each video frame of the window
 
 
 # HuBERT: two rows of 20 ms per frame, because training used 25 fps. WeNet: one chunk per frame, because training used
@@ -135,21 +116,13 @@ GRIDS: Final[dict[AudioKind, RowGrid]] = {"hubert": RowGrid(50, 1, 2), "wenet": 
 
 @dataclass(frozen=True)
 class UltralightFeatures:
-    """T output frames and the rows around them.
+    """T output frames and the rows around them."""
 
-    Attributes:
-        audio_kind: Kind of features.
-        centres: (T,) int64 row at which each frame is.
-        ids: (R,) int64 ascending: which rows these are.
-        rows: (R, K) float32, K = 1024 for HuBERT, 16 x 512 for WeNet.
-        gate: (T,) float32: 1 in speech, 0 in silence, between them while fading.
-    """
-
-    audio_kind: AudioKind
-    centres: NDArray[np.int64]
-    ids: NDArray[np.int64]
-    rows: NDArray[np.float32]
-    gate: NDArray[np.float32]
+    audio_kind: AudioKind  # kind of features
+    centres: NDArray[np.int64]  # (T,) row at which each frame is
+    ids: NDArray[np.int64]  # (R,) ascending: which rows these are
+    rows: NDArray[np.float32]  # (R, K), K = 1024 for HuBERT, 16 x 512 for WeNet
+    gate: NDArray[np.float32]  # (T,) 1 in speech, 0 in silence, between them while fading
 
     def __len__(self) -> int:
         return len(self.centres)
@@ -179,9 +152,7 @@ class UltralightFeatures:
 
 def frame_rows(audio_kind: AudioKind, span: FrameSpan) -> NDArray[np.int64]:
     """Return (T,) the row nearest to each frame of the span."""
-    per_second = GRIDS[audio_kind].per_second
-    frames = range(span.first, span.stop)
-    return np.array([floor(Fraction(frame * per_second) / span.fps + Fraction(1, 2)) for frame in frames], np.int64)
+    return span.nearest_rows(GRIDS[audio_kind].per_second)
 
 
 def window_ids(audio_kind: AudioKind, centres: NDArray[np.int64], num_frames: int) -> NDArray[np.int64]:
@@ -201,14 +172,6 @@ def wanted_ids(audio_kind: AudioKind, span: FrameSpan, num_rows: int) -> NDArray
     return ids[(ids >= 0) & (ids < num_rows)]
 
 
-def frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:
-    """Return (T,) the gate of the row nearest to each frame; 0 after the end of the file."""
-    rows = frame_rows("hubert", span)  # 20 ms apart, like those of the gate
-    inside = rows.clip(0, level.num_rows - 1)
-    gate = speech_activity(samples, level, int(inside[0]), int(inside[-1]) + 1).gate[inside - inside[0]]
-    return np.where(rows == inside, gate, 0).astype(np.float32)
-
-
 def num_job_samples(num_samples: int, span: FrameSpan, sample_rate: int) -> int:
     """Return the samples of the whole job: the file, then silence until the end of the last frame."""
     return max(num_samples, -floor(-span.total * sample_rate / span.fps))
@@ -222,17 +185,11 @@ CENTRES, IDS, ROWS = "centres", "ids", "rows"
 
 @dataclass(frozen=True)
 class UltralightPlan:
-    """T output frames; implements `models.engines.protocol.Plan`.
+    """T output frames; implements `models.engines.protocol.Plan`."""
 
-    Attributes:
-        first_frame: Output frame of row 0.
-        source_index: (T,) int32 source frame that is shown.
-        features: The rows around them, each once.
-    """
-
-    first_frame: int
-    source_index: NDArray[np.int32]
-    features: UltralightFeatures
+    first_frame: int  # output frame of row 0
+    source_index: NDArray[np.int32]  # (T,) source frame that is shown
+    features: UltralightFeatures  # the rows around them, each once
 
     def __post_init__(self) -> None:
         if len(self.features) != len(self.source_index):

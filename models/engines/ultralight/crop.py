@@ -68,15 +68,9 @@ def box_track(track: FaceTrack) -> BoxTrack:
 
 
 def network_pictures(faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Build the network's image input.
+    """Build the (N, 6, 160, 160) float32 input, 0 to 1, from (N, 160, 160, 3) uint8 BGR faces.
 
-    The reference is the frame itself, unmasked, as in inference.py.
-
-    Args:
-        faces: (N, 160, 160, 3) uint8 BGR.
-
-    Returns:
-        (N, 6, 160, 160) float32, 0 to 1: the reference in front, the masked frame behind.
+    In front is the reference, which is the frame itself as in inference.py, behind it the masked frame.
     """
     pictures = np.empty((len(faces), 6, SIDE, SIDE), np.float32)
     pictures[:, :3] = faces.transpose(0, 3, 1, 2)

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 class UltralightEngine(BoxEngine[UltralightFeatures, UltralightPlan]):
     """Implements `models.engines.protocol.Engine`.
 
-    Args:
-        settings: The generator, its audio encoder, and `UltralightOptions`.
-
     Raises:
         ConfigError: An option cannot be used, or it is not clear which audio features the generator takes.
     """
@@ -73,10 +70,6 @@ class UltralightEngine(BoxEngine[UltralightFeatures, UltralightPlan]):
     ) -> UltralightPlan:
         """Combine source frames and audio features."""
         return UltralightPlan(span.first, source_index, features)
-
-    def gate(self, features: UltralightFeatures, span: FrameSpan) -> NDArray[np.float32]:
-        """Return (T,) float32: 1 where there is speech, 0 in silence."""
-        return features.gate
 
     def box_track(self, avatar: Avatar) -> BoxTrack:
         """Return the boxes of an avatar."""

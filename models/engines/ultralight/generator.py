@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,34 +18,18 @@ from models.engines.protocol import Machine
 from models.engines.runtime.batching import SharedBatches
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import OnnxNetwork
-from models.engines.ultralight.audio import SIDE, AudioKind, Variant, features_by_face, variant_of_audio
+from models.engines.ultralight.audio import SIDE, AudioKind, features_by_face
 from models.engines.ultralight.crop import network_pictures
 from models.engines.ultralight.options import UltralightOptions
+from models.engines.ultralight.weights import generator_mismatch, generator_variant
+
+if TYPE_CHECKING:
+    from models.engines.ultralight.network import TorchGenerator
 
 
-class Generator(Protocol):
-    """Generates mouths."""
-
-    variant: Variant
-    """Its audio features."""
-
-    def generate(
-        self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
-    ) -> NDArray[np.uint8]:
-        """Generate N faces.
-
-        Args:
-            faces: (N, 160, 160, 3) uint8 BGR.
-            audio: (N, C, H, W) float32 sound, see `Variant.audio_shape`.
-            should_stop: See `protocol.FaceGenerator.generate`.
-
-        Returns:
-            (N, 160, 160, 3) uint8 RGB.
-        """
-        ...
-
-
-def load_generator(path: Path, machine: Machine, options: UltralightOptions, audio_kind: AudioKind) -> Generator:
+def load_generator(
+    path: Path, machine: Machine, options: UltralightOptions, audio_kind: AudioKind
+) -> OnnxGenerator | TorchGenerator:
     """Load a file of either kind.
 
     Raises:
@@ -61,7 +45,7 @@ def load_generator(path: Path, machine: Machine, options: UltralightOptions, aud
     return generator
 
 
-def _load(path: Path, machine: Machine, options: UltralightOptions) -> Generator:
+def _load(path: Path, machine: Machine, options: UltralightOptions) -> OnnxGenerator | TorchGenerator:
     if file_format(path) == "onnx":
         return OnnxGenerator(path, machine, options)
     # Imported here: an ONNX network on a CPU needs no PyTorch, whose import takes two seconds.
@@ -73,11 +57,6 @@ def _load(path: Path, machine: Machine, options: UltralightOptions) -> Generator
 class OnnxGenerator:
     """An ONNX export (pth2onnx.py uses batches of 1); its inputs are identified by their shapes.
 
-    Args:
-        path: The .onnx file.
-        machine: Where it runs.
-        options: Batch size, where the file leaves that free.
-
     Raises:
         WeightsError: It is not such a network.
         ConfigError: The device cannot be used.
@@ -85,24 +64,25 @@ class OnnxGenerator:
 
     def __init__(self, path: Path, machine: Machine, options: UltralightOptions) -> None:
         self._network = OnnxNetwork(path, machine)
-        ports = dict(zip(self._network.input_names, self._network.input_shapes, strict=True))
-        pictures = [name for name, shape in ports.items() if shape[1:] == (6, SIDE, SIDE)]
-        sounds = {name: variant_of_audio(shape) for name, shape in ports.items() if name not in pictures}
-        variant = next(iter(sounds.values()), None)
-        fixed = {shape[0] for shape in ports.values() if shape} - {-1}
-        if len(pictures) != 1 or len(sounds) != 1 or variant is None or len(fixed) > 1:
-            raise WeightsError(
-                f"Expected in {path.name} inputs (B, 6, {SIDE}, {SIDE}) and (B, 16 | 32, 32, 32) or "
-                f"(B, 128 | 256, 16, 32), found {list(ports.values())}."
-            )
+        table = self._network.table
+        variant, fixed = generator_variant(table), {shape[0] for shape in table.inputs if shape} - {-1}
+        if variant is None:
+            raise WeightsError(f"{path.name}: {generator_mismatch(table)}.")
+        if len(fixed) > 1:
+            raise WeightsError(f"{path.name}: expected one batch size of all inputs, found {sorted(fixed)}.")
         self.variant = variant
-        self._picture, (self._sound,) = pictures[0], sounds
+        names = self._network.input_names
+        is_picture_first = table.inputs[0][1:] == (6, SIDE, SIDE)
+        self._picture, self._sound = names if is_picture_first else names[::-1]
         self._batches = SharedBatches(fixed.pop() if fixed else options.batch_for(machine.device))
 
     def generate(
         self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
-        """Generate N faces; see `Generator.generate`."""
+        """Generate N faces, (N, 160, 160, 3) uint8 RGB, from the frames' in BGR and (N, C, H, W) float32 sound.
+
+        C, H and W are `Variant.audio_shape`.
+        """
         generated = np.empty_like(faces)
         self._batches.fill_each(generated, (faces, audio), self._generate_batch, should_stop)
         return generated
@@ -119,14 +99,9 @@ class OnnxGenerator:
 
 
 class UltralightFaceGenerator:
-    """Implements `models.engines.protocol.FaceGenerator`.
+    """Implements `models.engines.protocol.FaceGenerator`."""
 
-    Args:
-        generator: The network.
-        options: How its pictures are pasted.
-    """
-
-    def __init__(self, generator: Generator, options: UltralightOptions) -> None:
+    def __init__(self, generator: OnnxGenerator | TorchGenerator, options: UltralightOptions) -> None:
         self._generator = generator
         self._options = options
 

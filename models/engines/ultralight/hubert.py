@@ -13,18 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
+from models.engines.base import frame_gate
 from models.engines.protocol import FrameSpan, Machine
 from models.engines.runtime.cache import LruCache, content_key
 from models.engines.runtime.checkpoints import file_format
-from models.engines.runtime.onnx import open_session
-from models.engines.ultralight.audio import UltralightFeatures, frame_gate, frame_rows, num_job_samples, wanted_ids
-from models.engines.ultralight.weights import NUM_HUBERT_FEATURES
+from models.engines.runtime.onnx import open_session, table_of
+from models.engines.ultralight.audio import UltralightFeatures, frame_rows, num_job_samples, wanted_ids
+from models.engines.ultralight.weights import NUM_HUBERT_FEATURES, hubert_mismatch, is_hubert_output
 from models.speech.level import SpeechLevel, cut_speech, open_measured_speech
 
 SAMPLE_RATE: Final = 16_000
@@ -34,20 +35,12 @@ _VARIANCE_FLOOR: Final = 1e-7
 _SAMPLES_AT_A_TIME: Final = 1 << 20
 
 
-class WaveNetwork(Protocol):
-    """A HuBERT network: (N,) float32 at 16 kHz -> (T, 1024) float32, T = (N - 80) // 320."""
-
-    def __call__(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (T, 1024) float32 for (N,) float32."""
-        ...
+WaveNetwork = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""A HuBERT network: (N,) float32 at 16 kHz -> (T, 1024) float32, T = (N - 80) // 320."""
 
 
 class HubertAudioEncoder:
-    """Holds a HuBERT; implements `protocol.AudioEncoder`.
-
-    Args:
-        network: The network.
-    """
+    """Holds a HuBERT; implements `protocol.AudioEncoder`."""
 
     def __init__(self, network: WaveNetwork) -> None:
         self._network = network
@@ -59,8 +52,6 @@ class HubertAudioEncoder:
         """Return the rows around the frames of `span`; see `protocol.AudioEncoder.encode`.
 
         Raises:
-            MediaError: The file is not the one that was measured.
-            CancelledJobError: `should_stop` returned True; it is checked every 18 seconds of speech.
             WeightsError: The network does not answer as HuBERT does.
         """
         samples = open_measured_speech(speech, level)
@@ -109,10 +100,6 @@ def load_hubert(path: Path, machine: Machine) -> WaveNetwork:
 class OnnxHubert:
     """HuBERT as an ONNX export, made by data_utils/convert_hubert_to_onnx.py or by optimum, with its attention mask.
 
-    Args:
-        path: The .onnx file.
-        machine: What may be used.
-
     Raises:
         WeightsError: The file is missing or not such a network.
         ConfigError: The device cannot be used.
@@ -120,19 +107,18 @@ class OnnxHubert:
 
     def __init__(self, path: Path, machine: Machine) -> None:
         self._session = open_session(path, machine)
-        ports = self._session.get_inputs()
-        waves = [port for port in ports if port.type == "tensor(float)" and len(port.shape) == 2]
-        masks = [port for port in ports if port.type in ("tensor(int64)", "tensor(int32)") and len(port.shape) == 2]
-        outputs = [
-            port.name for port in self._session.get_outputs() if port.shape and port.shape[-1] == NUM_HUBERT_FEATURES
-        ]
-        if len(waves) != 1 or len(waves) + len(masks) != len(ports) or not outputs:
-            found = [(port.name, port.type, port.shape) for port in (*ports, *self._session.get_outputs())]
+        ports, table = self._session.get_inputs(), table_of(self._session)
+        waves = [port.name for port in ports if port.type == "tensor(float)"]
+        self._masks = [port for port in ports if port.type in ("tensor(int64)", "tensor(int32)")]
+        if mismatch := hubert_mismatch(table):
+            raise WeightsError(f"{path.name}: {mismatch}.")
+        if len(waves) != 1 or len(waves) + len(self._masks) != len(ports):
+            found = [port.type for port in ports]
             raise WeightsError(
-                f"Expected in {path.name} a float (1, N) input, at most a mask beside it, and an output "
-                f"(1, T, {NUM_HUBERT_FEATURES}), found {found}."
+                f"{path.name}: expected a float input, at most an integer mask beside it, found {found}."
             )
-        self._wave, self._masks, self._output = waves[0].name, masks, outputs[0]
+        outputs = zip(self._session.get_outputs(), table.outputs, strict=True)
+        self._wave, self._output = waves[0], next(port.name for port, shape in outputs if is_hubert_output(shape))
 
     def __call__(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (T, 1024) float32 for (N,) float32."""

@@ -7,6 +7,7 @@ facebook/hubert-large-ls960-ft: layer normalisation in the convolutions and in f
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,11 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from errors import WeightsError
 from models.engines.protocol import Machine
-from models.engines.runtime.checkpoints import read_checkpoint
+from models.engines.runtime.checkpoints import load_parameters, read_checkpoint
 from models.engines.runtime.torch_device import open_device, repeatable
-from models.engines.ultralight.weights import bare_name, hubert_shapes_mismatch
+from models.engines.ultralight.weights import bare_name
 
 _KERNELS: Final = (10, 3, 3, 3, 3, 2, 2)
 _STRIDES: Final = (5, 2, 2, 2, 2, 2, 2)
@@ -30,34 +30,24 @@ _POSITION_KERNEL, _POSITION_GROUPS = 128, 16
 
 @dataclass(frozen=True)
 class HubertSize:
-    """Size of the network; the defaults are HuBERT large.
+    """Size of the network; the defaults are HuBERT large."""
 
-    Attributes:
-        num_layers: Blocks of the transformer.
-        width: Numbers in a row.
-        num_heads: Of its attention.
-        num_inner: Of the layer in the middle of a block.
-        num_channels: Of the convolutions.
-    """
-
-    num_layers: int = 24
-    width: int = 1024
-    num_heads: int = 16
-    num_inner: int = 4096
-    num_channels: int = 512
+    num_layers: int = 24  # blocks of the transformer
+    width: int = 1024  # numbers in a row
+    num_heads: int = 16  # of its attention
+    num_inner: int = 4096  # of the layer in the middle of a block
+    num_channels: int = 512  # of the convolutions
 
 
 class HubertNetwork(nn.Module):
-    """(B, N) waves at 16 kHz -> (B, T, 1024), T = (N - 80) // 320.
-
-    Args:
-        size: How large it is.
-    """
+    """(B, N) waves at 16 kHz -> (B, T, 1024), T = (N - 80) // 320."""
 
     def __init__(self, size: HubertSize = HubertSize()) -> None:  # noqa: B008 - frozen
         super().__init__()
         self.feature_extractor = _Convolutions(size)
-        self.feature_projection = _Projection(size)
+        self.feature_projection = nn.Sequential(
+            OrderedDict(layer_norm=nn.LayerNorm(size.num_channels), projection=nn.Linear(size.num_channels, size.width))
+        )
         self.encoder = _Encoder(size)
 
     def forward(self, wave: Tensor) -> Tensor:
@@ -67,11 +57,7 @@ class HubertNetwork(nn.Module):
 
 
 class TorchHubert:
-    """HuBERT from the published checkpoint; satisfies `models.engines.ultralight.hubert.WaveNetwork`.
-
-    Args:
-        path: pytorch_model.bin of facebook/hubert-large-ls960-ft.
-        machine: What may be used.
+    """pytorch_model.bin of facebook/hubert-large-ls960-ft; a `models.engines.ultralight.hubert.WaveNetwork`.
 
     Raises:
         WeightsError: It is damaged or not HuBERT large.
@@ -95,15 +81,12 @@ def read_hubert(path: Path, size: HubertSize = HubertSize()) -> HubertNetwork:  
     Raises:
         WeightsError: It is damaged or not a HuBERT of that size.
     """
-    parameters = {bare_name(name): tensor.float() for name, tensor in read_checkpoint(path).items()}
     with torch.device("meta"):
         network = HubertNetwork(size)
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
-    if mismatch := hubert_shapes_mismatch(found, wanted):
-        raise WeightsError(f"{path.name}: {mismatch}.")
-    network.load_state_dict({name: parameters[name] for name in wanted}, assign=True)
-    return network.eval().requires_grad_(False)
+    wanted = network.state_dict()
+    parameters = {bare_name(name): tensor for name, tensor in read_checkpoint(path).items()}
+    used = {name: tensor for name, tensor in parameters.items() if name in wanted}
+    return load_parameters(network, used, "HuBERT large", path.name)
 
 
 class _Convolutions(nn.Module):
@@ -131,17 +114,6 @@ class _Convolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer_norm(self.conv(x).transpose(1, 2)).transpose(1, 2)
         return functional.gelu(x)
-
-
-class _Projection(nn.Module):
-    def __init__(self, size: HubertSize) -> None:
-        super().__init__()
-        self.layer_norm = nn.LayerNorm(size.num_channels)
-        self.projection = nn.Linear(size.num_channels, size.width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.projection(self.layer_norm(x))
-        return out
 
 
 class _Encoder(nn.Module):
@@ -190,7 +162,13 @@ class _Block(nn.Module):
         super().__init__()
         self.attention = _Attention(size)
         self.layer_norm = nn.LayerNorm(size.width)
-        self.feed_forward = _FeedForward(size)
+        self.feed_forward = nn.Sequential(
+            OrderedDict(
+                intermediate_dense=nn.Linear(size.width, size.num_inner),
+                gelu=nn.GELU(),
+                output_dense=nn.Linear(size.num_inner, size.width),
+            )
+        )
         self.final_layer_norm = nn.LayerNorm(size.width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -213,14 +191,3 @@ class _Attention(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
-
-
-class _FeedForward(nn.Module):
-    def __init__(self, size: HubertSize) -> None:
-        super().__init__()
-        self.intermediate_dense = nn.Linear(size.width, size.num_inner)
-        self.output_dense = nn.Linear(size.num_inner, size.width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.output_dense(functional.gelu(self.intermediate_dense(x)))
-        return out

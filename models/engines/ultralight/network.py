@@ -6,6 +6,7 @@ CVPR 2018, with expansion 2), whose lowest level is joined by ten by ten cells o
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from errors import WeightsError
 from models.engines.protocol import Machine
-from models.engines.runtime.checkpoints import read_checkpoint
+from models.engines.runtime.checkpoints import load_parameters, read_checkpoint, shapes_of
 from models.engines.runtime.device_feed import FoldedNetwork
 from models.engines.runtime.torch_device import open_device
 from models.engines.ultralight.audio import (
@@ -30,8 +31,10 @@ from models.engines.ultralight.audio import (
 )
 from models.engines.ultralight.crop import MASK_COLUMNS, MASK_ROWS
 from models.engines.ultralight.options import UltralightOptions
+from models.engines.weights.recognition import tensors_mismatch
 
 _EXPANSION: Final = 2
+_TITLE: Final = "an Ultralight generator"
 
 
 class UltralightNetwork(nn.Module):
@@ -49,19 +52,19 @@ class UltralightNetwork(nn.Module):
         channels = [width * 2**level for level in range(5)]
         self.audio_model = _Audio(self.variant, channels)
         self.fuse_conv = nn.Sequential(
-            _DoubleConv(channels[4] * 2, channels[4]),
-            _DoubleConv(channels[4], channels[3]),
+            _double_conv(channels[4] * 2, channels[4]),
+            _double_conv(channels[4], channels[3]),
         )
-        self.inc = _Entrance(6, channels[0])
-        self.down1 = _Down(channels[0], channels[1])
-        self.down2 = _Down(channels[1], channels[2])
-        self.down3 = _Down(channels[2], channels[3])
-        self.down4 = _Down(channels[3], channels[4])
+        self.inc = _named("inconv", _InvertedResidual(6, channels[0]))
+        self.down1 = _down(channels[0], channels[1])
+        self.down2 = _down(channels[1], channels[2])
+        self.down3 = _down(channels[2], channels[3])
+        self.down4 = _down(channels[3], channels[4])
         self.up1 = _Up(channels[4], channels[2])
         self.up2 = _Up(channels[3], channels[1])
         self.up3 = _Up(channels[2], channels[0])
         self.up4 = _Up(channels[1], channels[0])
-        self.outc = _Exit(channels[0])
+        self.outc = _named("conv", nn.Conv2d(channels[0], 3, 1))
 
     def forward(self, picture: Tensor, audio: Tensor) -> Tensor:
         """Rewrites the mouth.
@@ -114,39 +117,19 @@ class _InvertedResidual(nn.Module):
         return x + out if self.is_residual else out
 
 
-class _DoubleConv(nn.Module):
-    def __init__(self, num_in: int, num_out: int, stride: int = 1) -> None:
-        super().__init__()
-        self.double_conv = nn.Sequential(
-            _InvertedResidual(num_in, num_out, stride),
-            _InvertedResidual(num_out, num_out),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.double_conv(x)
-        return out
+def _named(name: str, module: nn.Module) -> nn.Sequential:
+    """A module inside a container of its own, as the published names of its parameters have it."""
+    return nn.Sequential(OrderedDict({name: module}))
 
 
-class _Entrance(nn.Module):
-    def __init__(self, num_in: int, num_out: int) -> None:
-        super().__init__()
-        self.inconv = _InvertedResidual(num_in, num_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.inconv(x)
-        return out
+def _double_conv(num_in: int, num_out: int, stride: int = 1) -> nn.Sequential:
+    layers = _InvertedResidual(num_in, num_out, stride), _InvertedResidual(num_out, num_out)
+    return _named("double_conv", nn.Sequential(*layers))
 
 
-class _Down(nn.Module):
+def _down(num_in: int, num_out: int) -> nn.Sequential:
     """Halves the size. There is no pooling, despite the published name."""
-
-    def __init__(self, num_in: int, num_out: int) -> None:
-        super().__init__()
-        self.maxpool_conv = _DoubleConv(num_in, num_out, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.maxpool_conv(x)
-        return out
+    return _named("maxpool_conv", _double_conv(num_in, num_out, stride=2))
 
 
 class _Up(nn.Module):
@@ -155,20 +138,10 @@ class _Up(nn.Module):
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()
         self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
-        self.conv = _DoubleConv(num_in, num_out)
+        self.conv = _double_conv(num_in, num_out)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         out: Tensor = self.conv(torch.cat([self.up(x), skip], 1))
-        return out
-
-
-class _Exit(nn.Module):
-    def __init__(self, num_in: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(num_in, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(x)
         return out
 
 
@@ -208,12 +181,7 @@ _LOUDNESS: Final = 0.3  # deviation of synthetic features, about that of HuBERT'
 
 
 class TorchGenerator:
-    """A checkpoint; implements `models.engines.ultralight.generator.Generator`.
-
-    Args:
-        path: The checkpoint.
-        machine: Where it runs.
-        options: Batch size and precision.
+    """A checkpoint; see `models.engines.ultralight.generator.OnnxGenerator`.
 
     Raises:
         WeightsError: It is damaged or no generator of this family.
@@ -231,7 +199,7 @@ class TorchGenerator:
     def generate(
         self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
-        """Generate N faces; see `models.engines.ultralight.generator.Generator.generate`."""
+        """Generate N faces; see `OnnxGenerator.generate`."""
         generated = np.empty_like(faces)
         self._folded.batches.fill(generated, (faces, audio), self._generate_batch, should_stop)
         return generated
@@ -250,23 +218,8 @@ class TorchGenerator:
 
 
 def parameters_mismatch(shapes: Mapping[str, tuple[int, ...]], variant: Variant) -> str | None:
-    """Return the first parameter that differs from a variant, in one line; None if all are as expected.
-
-    Counters of batch normalisation may be missing.
-
-    Args:
-        shapes: Shapes by today's names, see `published_name`.
-        variant: What `variant_of_tensors` says of them.
-    """
-    with torch.device("meta"):
-        network = UltralightNetwork(variant.audio_kind, variant.num_frames, variant.width)
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    wanted = {name: shape for name, shape in expected.items() if not name.endswith("num_batches_tracked")}
-    for name, shape in wanted.items():
-        if shapes.get(name) != shape:
-            return f"expected {name} {shape}, found {shapes.get(name, 'none')}"
-    more = sorted(name for name in shapes if name not in expected)
-    return f"expected {len(wanted)} parameters, found {len(more)} more, as {more[0]}" if more else None
+    """Return how the shapes of parameters, by today's names, differ from those of a variant; None if they do not."""
+    return tensors_mismatch(_TITLE, shapes_of(_without_values(variant)), shapes)
 
 
 def load_network(path: Path) -> UltralightNetwork:
@@ -280,12 +233,12 @@ def load_network(path: Path) -> UltralightNetwork:
     variant = variant_of_tensors(shapes)
     if variant is None:
         raise WeightsError(f"{path.name}: {unknown_variant(shapes)}.")
-    if mismatch := parameters_mismatch(shapes, variant):
-        raise WeightsError(f"{path.name}: {mismatch}.")
-    network = UltralightNetwork(variant.audio_kind, variant.num_frames, variant.width)
-    # Not strict: counters of batch normalisation may be missing; everything else was checked.
-    network.load_state_dict({name: tensor.float() for name, tensor in parameters.items()}, strict=False)
-    return network.eval().requires_grad_(False)
+    return load_parameters(_without_values(variant), parameters, _TITLE, path.name)
+
+
+def _without_values(variant: Variant) -> UltralightNetwork:
+    with torch.device("meta"):
+        return UltralightNetwork(variant.audio_kind, variant.num_frames, variant.width)
 
 
 def picture_input(faces: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from models.engines.protocol import TensorTable, WeightsSpec
 from models.engines.ultralight.audio import (
@@ -14,6 +13,7 @@ from models.engines.ultralight.audio import (
     variant_of_audio,
     variant_of_tensors,
 )
+from models.engines.weights.recognition import Shape, shape_fits, tensors_mismatch
 
 NUM_HUBERT_FEATURES: Final = 1024
 """Values per row of HuBERT large."""
@@ -28,25 +28,15 @@ CNN_CACHE_SHAPE: Final = (3, 1, 512, 14)
 WENET_ROLES: Final = ["att_cache", "chunk", "cnn_cache", "offset"]
 
 
-def input_role(shape: tuple[Any, ...]) -> str | None:
-    """Identify an input of the encoder by its shape; None if it is none of the four."""
+def input_role(shape: Shape) -> str | None:
+    """Identify an input of the encoder by its shape; None if it is none of the four.
+
+    Its last side must not be free, because it distinguishes the inputs.
+    """
     if len(shape) <= 1:
         return "offset"
     known = {"chunk": CHUNK_SHAPE, "att_cache": ATT_CACHE_SHAPE, "cnn_cache": CNN_CACHE_SHAPE}
-    return next((role for role, expected in known.items() if fits(shape, expected)), None)
-
-
-def fits(shape: Sequence[object] | None, expected: tuple[int, ...], *, is_output: bool = False) -> bool:
-    """Return whether a shape, some of whose sides may be free (no positive number), admits the expected one.
-
-    The last side of an input must not be free, because it distinguishes the inputs.
-    """
-    if shape is None or len(shape) != len(expected):
-        return False
-    free = [not isinstance(side, int) or side < 0 for side in shape]
-    if free[-1] and not is_output:
-        return False
-    return all(is_free or side == want for is_free, side, want in zip(free, shape, expected, strict=True))
+    return next((role for role, want in known.items() if shape_fits(shape, want, range(len(want) - 1))), None)
 
 
 # Names of HuBERT's parameters as published, and how a file of them is recognised.
@@ -57,7 +47,6 @@ _NEW_NAMES: Final = (
     ("parametrizations.weight.original0", "weight_g"),
     ("parametrizations.weight.original1", "weight_v"),
 )
-NUM_LAYERS: Final = 24
 _TELLING: Final = {
     "feature_extractor.conv_layers.0.conv.weight": (512, 1, 10),
     "feature_extractor.conv_layers.6.layer_norm.weight": (512,),
@@ -76,19 +65,6 @@ def bare_name(name: str) -> str:
     for new, old in _NEW_NAMES:
         name = name.replace(new, old)
     return name
-
-
-def hubert_large_mismatch(tensors: Mapping[str, tuple[int, ...]]) -> str | None:
-    """Return None for the parameters of HuBERT large, otherwise what was expected and found."""
-    return hubert_shapes_mismatch({bare_name(name): tuple(shape) for name, shape in tensors.items()}, _TELLING)
-
-
-def hubert_shapes_mismatch(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str | None:
-    """Say None where all wanted parameters are there, under bare names, otherwise which one is missing."""
-    for name, shape in wanted.items():
-        if found.get(name) != shape:
-            return f"expected HuBERT large with {name} {shape}, found {found.get(name, 'none')}"
-    return None
 
 
 # The files that a user adds for this engine, and how they are recognised.
@@ -133,10 +109,10 @@ def generator_mismatch(table: TensorTable) -> str | None:
 def hubert_mismatch(table: TensorTable) -> str | None:
     """Say why a file is not HuBERT large; None if it is."""
     if table.format != "onnx":
-        return hubert_large_mismatch(table.tensors)
+        tensors = {bare_name(name): shape for name, shape in table.tensors.items()}
+        return tensors_mismatch("HuBERT large", _TELLING, tensors, are_all=False)
     is_wave = bool(table.inputs) and all(len(shape) == 2 and shape[1] < 0 for shape in table.inputs)
-    answers = [shape for shape in table.outputs if len(shape) == 3 and shape[2] == NUM_HUBERT_FEATURES]
-    if is_wave and len(table.inputs) <= 2 and answers:
+    if is_wave and len(table.inputs) <= 2 and any(map(is_hubert_output, table.outputs)):
         return None
     return (
         f"expected an input (1, N) of any length, at most a mask beside it, and an output "
@@ -144,10 +120,15 @@ def hubert_mismatch(table: TensorTable) -> str | None:
     )
 
 
+def is_hubert_output(shape: Shape) -> bool:
+    """Return whether the shape of an output is that of HuBERT's rows."""
+    return len(shape) == 3 and shape[2] == NUM_HUBERT_FEATURES
+
+
 def wenet_mismatch(table: TensorTable) -> str | None:
     """Say why a file is not the streaming WeNet encoder; None if it is."""
     roles = sorted(input_role(shape) or "" for shape in table.inputs)
-    if roles == WENET_ROLES and any(fits(s, OUTPUT_SHAPE, is_output=True) for s in table.outputs):
+    if roles == WENET_ROLES and any(shape_fits(shape, OUTPUT_SHAPE) for shape in table.outputs):
         return None
     return (
         f"expected an ONNX file with inputs {CHUNK_SHAPE}, (1,), {ATT_CACHE_SHAPE}, {CNN_CACHE_SHAPE} and an output "

@@ -16,19 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
+from models.engines.base import frame_gate
 from models.engines.protocol import FrameSpan, Machine
-from models.engines.runtime.onnx import open_session
-from models.engines.ultralight.audio import UltralightFeatures, frame_gate, frame_rows, num_job_samples, wanted_ids
+from models.engines.runtime.onnx import open_session, table_of
+from models.engines.ultralight.audio import UltralightFeatures, frame_rows, num_job_samples, wanted_ids
 from models.engines.ultralight.weights import (
     ATT_CACHE_SHAPE,
     CHUNK_FRAMES,
-    CHUNK_SHAPE,
     CNN_CACHE_SHAPE,
     NUM_WENET_FEATURES,
     OUTPUT_SHAPE,
-    fits,
     input_role,
+    wenet_mismatch,
 )
+from models.engines.weights.recognition import shape_fits
 from models.speech.level import SpeechLevel, cut_speech, open_measured_speech
 
 # Kaldi's log-mel filter bank, with which WeNet's encoder was trained.
@@ -49,13 +50,9 @@ _FLOOR: Final = float(np.finfo(np.float32).eps)
 
 
 def fbank(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Computes log-mel frames.
+    """Compute log-mel frames, ((N - 400) // 160 + 1, 80) float32 natural logarithms, of (N,) float32 samples.
 
-    Args:
-        samples: (N,) float32, -32768 to 32767, N >= 400.
-
-    Returns:
-        ((N - 400) // 160 + 1, 80) float32 natural logarithms.
+    Samples are in the range of int16, N >= 400.
     """
     frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW_SAMPLES)[::HOP_SAMPLES].astype(np.float64)
     frames = frames - frames.mean(1, keepdims=True)
@@ -93,11 +90,7 @@ _CHUNKS_AT_A_TIME: Final = 100
 
 
 class WenetAudioEncoder:
-    """Holds the encoder; implements `protocol.AudioEncoder`.
-
-    Args:
-        encoder: (67, 80) float32 -> (16, 512) float32.
-    """
+    """Holds the encoder, (67, 80) float32 -> (16, 512) float32; implements `protocol.AudioEncoder`."""
 
     def __init__(self, encoder: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
         self._encoder = encoder
@@ -105,12 +98,7 @@ class WenetAudioEncoder:
     def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
     ) -> UltralightFeatures:
-        """Return the chunks around the frames of `span`; see `protocol.AudioEncoder.encode`.
-
-        Raises:
-            MediaError: The file is not the one that was measured.
-            CancelledJobError: `should_stop` returned True; it is checked every 100 chunks.
-        """
+        """Return the chunks around the frames of `span`; see `protocol.AudioEncoder.encode`."""
         samples = open_measured_speech(speech, level)
         num_rows = -(-num_job_samples(len(samples), span, SAMPLE_RATE) // HOP_SAMPLES)
         ids = wanted_ids("wenet", span, num_rows)
@@ -127,10 +115,6 @@ class WenetAudioEncoder:
 class OnnxWenet:
     """The encoder as the published ONNX file; its inputs are identified by their shapes.
 
-    Args:
-        path: The .onnx file.
-        machine: What may be used.
-
     Raises:
         WeightsError: The file is missing or not such a network.
         ConfigError: The device cannot be used.
@@ -138,20 +122,15 @@ class OnnxWenet:
 
     def __init__(self, path: Path, machine: Machine) -> None:
         self._session = open_session(path, machine)
-        ports = {port.name: tuple(port.shape) for port in self._session.get_inputs()}
-        roles = {name: input_role(shape) for name, shape in ports.items()}
-        outputs = [port.name for port in self._session.get_outputs() if fits(port.shape, OUTPUT_SHAPE, is_output=True)]
-        if (
-            sorted(role or "" for role in roles.values()) != ["att_cache", "chunk", "cnn_cache", "offset"]
-            or not outputs
-        ):
-            found = [(port.name, port.shape) for port in (*self._session.get_inputs(), *self._session.get_outputs())]
-            raise WeightsError(
-                f"Expected in {path.name} inputs {CHUNK_SHAPE}, (1,), {ATT_CACHE_SHAPE} and {CNN_CACHE_SHAPE} and an "
-                f"output {OUTPUT_SHAPE}, found {found}."
-            )
-        names = {role: name for name, role in roles.items() if role}
-        self._chunk, self._output = names["chunk"], outputs[0]
+        table = table_of(self._session)
+        if mismatch := wenet_mismatch(table):
+            raise WeightsError(f"{path.name}: {mismatch}.")
+        names = {
+            input_role(shape): port.name for shape, port in zip(table.inputs, self._session.get_inputs(), strict=True)
+        }
+        outputs = zip(self._session.get_outputs(), table.outputs, strict=True)
+        self._output = next(port.name for port, shape in outputs if shape_fits(shape, OUTPUT_SHAPE))
+        self._chunk = names["chunk"]
         self._always: dict[str, Any] = {
             names["offset"]: np.full(1, OFFSET, np.int64),
             names["att_cache"]: np.zeros(ATT_CACHE_SHAPE, np.float32),

@@ -28,22 +28,14 @@ _CALIBRATION_FILE, _LIGHT_FILE = "calibration.npz", "light.npz"
 
 @dataclass(frozen=True)
 class WarpAvatar:
-    """The warp engine's view of an avatar.
+    """The warp engine's view of an avatar."""
 
-    Attributes:
-        info: The source.
-        track: The face in every source frame.
-        region: The square that is rewritten, in every source frame.
-        bank: Mouth exemplars; None for a source that does not talk.
-        eye_white: The whites of the eyes relative to the skin.
-        calibration: Correction of the predicted mouth for this speaker.
-    """
-
-    info: VideoInfo
-    track: FaceTrack
-    region: FaceRegion
-    bank: ExemplarBank | None
-    eye_white: EyeWhite
+    info: VideoInfo  # the source
+    track: FaceTrack  # the face in every source frame
+    region: FaceRegion  # the square that is rewritten, in every source frame
+    bank: ExemplarBank | None  # mouth exemplars; None for a source that does not talk
+    eye_white: EyeWhite  # the whites of the eyes relative to the skin
+    # Correction of the predicted mouth for this speaker
     calibration: MouthCalibration = field(default_factory=MouthCalibration.default)
 
     @property
@@ -55,11 +47,6 @@ class WarpAvatar:
     def masks(self) -> NDArray[np.uint8]:
         """(160, 160, 2) uint8 mask textures of a frontal face, see `models.engines.warp.painting.masks`."""
         return draw_masks(self.track.rest)
-
-    @cached_property
-    def pose_degrees(self) -> NDArray[np.float32]:
-        """(N, 3) head pose of the source frames."""
-        return self.track.pose_degrees
 
     @cached_property
     def lip_model(self) -> LipModel:
@@ -93,17 +80,10 @@ class WarpAvatar:
         max_bank_frames: int,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> WarpAvatar:
-        """Collects the exemplars of an avatar into `folder`.
-
-        Args:
-            avatar: The tracked avatar.
-            folder: Created if missing.
-            frames: Reads its frames.
-            max_bank_frames: Maximum number of exemplars.
-            should_stop: Polled between frames.
+        """Collects at most `max_bank_frames` exemplars of a tracked avatar into `folder`.
 
         Raises:
-            CancelledJobError: `should_stop` returned True.
+            CancelledJobError: `should_stop`, polled between frames, returned True.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (_CALIBRATION_FILE, _LIGHT_FILE):

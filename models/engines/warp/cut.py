@@ -82,16 +82,7 @@ class _Crops:
 
 
 def cut_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -> FaceChunk:
-    """Cuts the faces of T output frames.
-
-    Args:
-        avatar: The avatar.
-        plan: The plan of the T frames.
-        frames: The T decoded source frames `plan.source_index`.
-
-    Returns:
-        The chunk; unchanged frames have row -1.
-    """
+    """Cuts the faces of the T output frames of a plan out of their source frames; unchanged frames get row -1."""
     if len(frames) != len(plan):
         raise ValueError(f"Expected {len(plan)} frames, got {len(frames)}.")
     opacity = patch_share(avatar.track.driving_weight[plan.source_index])
@@ -107,7 +98,7 @@ def cut_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -
     exemplar = [int(own) if row < 0 else row for own, row in zip(base, shown, strict=True)]
     origins = avatar.region.origins[source]
     anchors = anchor_points(float(avatar.region.centre[2]))
-    masks, mask = masks_by_yaw(avatar.masks, avatar.pose_degrees[source, 0])
+    masks, mask = masks_by_yaw(avatar.masks, avatar.track.pose_degrees[source, 0])
     pool = crops.stacked()
     skin = _colour(avatar, source, base, pool, CHEEK_FRONT)
     return FaceChunk(

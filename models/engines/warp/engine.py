@@ -5,28 +5,54 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.avatar.mouth_calibration import MouthCalibration, calibrate_on_sound
-from models.engines.base import read_options
+from models.engines.base import EngineOptions, read_options
 from models.engines.protocol import SOURCE_AUDIO_FPS, EngineSettings, FrameSpan, Machine, PlannedBlock, WeightsSpec
-from models.engines.warp.audio import WarpAudioEncoder
 from models.engines.warp.avatar import WarpAvatar, save_calibration
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.cut import cut_faces
 from models.engines.warp.exemplar_path import PathState
 from models.engines.warp.generator import WarpFaceGenerator
 from models.engines.warp.measures import measure_block
-from models.engines.warp.options import WarpOptions
 from models.engines.warp.plan import MouthPlan, plan_ahead, plan_block
-from models.speech.features import FeatureBlock
+from models.speech.features import FeatureBlock, SpeechFeatures
+from models.speech.level import SpeechLevel
 from models.speech.speech_to_mouth import SpeechToMouth
+from models.speech.stream import SpeechWindow
+
+
+class WarpOptions(EngineOptions):
+    """Options of the warp engine."""
+
+    max_bank_frames: int = Field(1500, ge=1, description="Source frames kept as mouth exemplars for one avatar.")
+
+
+class WarpAudioEncoder:
+    """The speech encoder. Implements `protocol.AudioEncoder` and `protocol.LiveAudioEncoder`."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._features = SpeechFeatures(num_threads=machine.num_threads, device=machine.device)
+        self._features.warm()
+
+    def encode(
+        self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
+    ) -> FeatureBlock:
+        """Returns the features of `span`, with the context that the network needs."""
+        return self._features.extract(speech, level, span.start_seconds, span.stop_seconds, should_stop)
+
+    def encode_live(self, window: SpeechWindow) -> FeatureBlock:
+        """Returns the features of the frames of `window` and of its look-ahead."""
+        return self._features.extract_window(window)
 
 
 class WarpEngine:

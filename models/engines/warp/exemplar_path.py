@@ -30,62 +30,34 @@ _NEVER = np.float32(1e6)
 
 @dataclass(frozen=True)
 class PathState:
-    """State from which the next block continues.
+    """State from which the next block continues."""
 
-    Attributes:
-        exemplar: Bank row of the last frame, -1 for none.
-        shape: (8,) float32 target shape of that frame.
-    """
-
-    exemplar: int
-    shape: NDArray[np.float32]
+    exemplar: int  # bank row of the last frame, -1 for none
+    shape: NDArray[np.float32]  # (8,) target shape of that frame
 
 
 @dataclass(frozen=True)
 class PathTarget:
-    """Target of the exemplar search in T output frames.
+    """Target of the exemplar search in T output frames."""
 
-    Attributes:
-        shape: (T, 8) float32 mouth shapes.
-        pose: (T, 3) float32 degrees.
-        luma: (T,) float32 mean Y around the mouth.
-        forbidden: (T, B) bool exemplars that may not be used, or None.
-        rate: Frame rate as a multiple of 25 fps; converts costs per frame to costs per time.
-    """
-
-    shape: NDArray[np.float32]
-    pose: NDArray[np.float32]
-    luma: NDArray[np.float32]
-    forbidden: NDArray[np.bool_] | None = None
-    rate: float = 1.0
+    shape: NDArray[np.float32]  # (T, 8) mouth shapes
+    pose: NDArray[np.float32]  # (T, 3) degrees
+    luma: NDArray[np.float32]  # (T,) mean Y around the mouth
+    forbidden: NDArray[np.bool_] | None = None  # (T, B) bool exemplars that may not be used, or None
+    rate: float = 1.0  # frame rate as a multiple of 25 fps; converts costs per frame to costs per time
 
 
 @dataclass(frozen=True)
 class ExemplarPath:
-    """The exemplars of T frames.
+    """The exemplars of T frames."""
 
-    Attributes:
-        exemplar: (T,) int32 bank rows.
-        fade: (T,) int32 bank rows that are blended in around jumps, -1 for none.
-        fade_weight: (T,) float32 their weight, below 0.5.
-    """
-
-    exemplar: NDArray[np.int32]
-    fade: NDArray[np.int32]
-    fade_weight: NDArray[np.float32]
+    exemplar: NDArray[np.int32]  # (T,) bank rows
+    fade: NDArray[np.int32]  # (T,) bank rows that are blended in around jumps, -1 for none
+    fade_weight: NDArray[np.float32]  # (T,) their weight, below 0.5
 
 
 def choose_path(bank: ExemplarBank, wanted: PathTarget, state: PathState | None) -> tuple[ExemplarPath, PathState]:
-    """Finds the cheapest path.
-
-    Args:
-        bank: B exemplars.
-        wanted: T >= 1 frames.
-        state: From the block before, or None.
-
-    Returns:
-        The path, and the state to continue from.
-    """
+    """Finds the cheapest path for T >= 1 frames; returns it and the state to continue from."""
     weights = np.where(np.arange(NUM_CHANNELS) == CHANNELS.index("open_in"), np.float32(_GAP_WEIGHT), np.float32(1))
     root = np.sqrt(weights / weights.sum()) / DEFAULT_SCALE
     have, want = bank.shape * root, wanted.shape * root  # squared distances are now shape costs
@@ -129,13 +101,7 @@ def _candidates(cost: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np
 
 
 class _JoinCosts:
-    """Costs of going from one exemplar to another.
-
-    Args:
-        bank: B exemplars.
-        have: (B, 8) their shapes, scaled so that squared distances are costs.
-        rate: See `PathTarget`.
-    """
+    """Costs of going from one exemplar to another; squared distances of the (B, 8) scaled shapes `have` are costs."""
 
     def __init__(self, bank: ExemplarBank, have: NDArray[np.float32], rate: float) -> None:
         self._bank, self._have, self._rate = bank, have, rate

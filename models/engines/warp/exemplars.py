@@ -48,31 +48,20 @@ _MIN_CORRELATION = 0.8  # correlation of the mean thumbnails: shading, beard and
 
 @dataclass(frozen=True)
 class ExemplarBank:
-    """B exemplars.
+    """B exemplars."""
 
-    Attributes:
-        frames: (B,) int32 source frames, ascending.
-        shape: (B, 8) float32 mouth shapes.
-        pose: (B, 3) float32 degrees.
-        luma: (B,) float32 mean Y around the mouth.
-        sharpness: (B,) float32 Laplacian variance of the thumbnail.
-        bands: (B,) float32 standard deviation of row brightness in the middle of the mouth, divided by the median.
-        bite: (B,) float32 where the jaws meet: darkest line between the lips, as a fraction of their gap from above.
-        thumbs: (B, 1024) float32 thumbnails with mean 0 and norm 1; their dot product is the correlation.
-        patches: (B, R * R * 3 / 2) uint8 regions as consecutive Y, U, V.
-        region_size: R.
-    """
-
-    frames: NDArray[np.int32]
-    shape: NDArray[np.float32]
-    pose: NDArray[np.float32]
-    luma: NDArray[np.float32]
-    sharpness: NDArray[np.float32]
+    frames: NDArray[np.int32]  # (B,) source frames, ascending
+    shape: NDArray[np.float32]  # (B, 8) mouth shapes
+    pose: NDArray[np.float32]  # (B, 3) degrees
+    luma: NDArray[np.float32]  # (B,) mean Y around the mouth
+    sharpness: NDArray[np.float32]  # (B,) Laplacian variance of the thumbnail
+    # (B,) standard deviation of row brightness in the middle of the mouth, divided by the median
     bands: NDArray[np.float32]
+    # (B,) where the jaws meet: darkest line between the lips, as a fraction of their gap from above
     bite: NDArray[np.float32]
-    thumbs: NDArray[np.float32]
-    patches: NDArray[np.uint8]
-    region_size: int
+    thumbs: NDArray[np.float32]  # (B, 1024) thumbnails with mean 0 and norm 1; their dot product is the correlation
+    patches: NDArray[np.uint8]  # (B, R * R * 3 / 2) regions as consecutive Y, U, V
+    region_size: int  # R
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -99,14 +88,7 @@ class ExemplarBank:
 
 
 class BankBuilder:
-    """Writes a bank frame by frame.
-
-    Args:
-        folder: Output folder.
-        track: The avatar's track.
-        region: The avatar's region.
-        max_frames: Maximum of B.
-    """
+    """Writes a bank of at most `max_frames` exemplars, frame by frame."""
 
     def __init__(self, folder: Path, track: FaceTrack, region: FaceRegion, max_frames: int) -> None:
         self._folder, self._track, self._region = folder, track, region
@@ -186,12 +168,7 @@ def choose_frames(present: NDArray[np.bool_], max_frames: int) -> NDArray[np.int
 def bite_line(luma: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
     """Finds where the jaws meet between the inner lips: the darkest line, with a prior at the usual position.
 
-    Args:
-        luma: The image.
-        points: (468, 2) landmarks in pixels.
-
-    Returns:
-        Fraction of the lip gap from above, .3 to 1.
+    `points` are (468, 2) landmarks in pixels. Returns the fraction of the lip gap from above, .3 to 1.
     """
     upper, lower = (points[list(ids[2:-2])].astype(np.float64) for ids in (INNER_UPPER, INNER_LOWER))
     places = (upper[:, None] + _BITE_SHARES[:, None] * (lower - upper)[:, None]).astype(np.float32)  # (7, S, 2)

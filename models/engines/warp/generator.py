@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 class WarpFaceGenerator:
     """Warps and renders. Implements `protocol.FaceGenerator`.
 
-    On the CPU it uses OpenCV, which is several times faster there than PyTorch; on a GPU PyTorch.
-
-    Args:
-        device: "cpu" or "cuda".
+    On "cpu" it uses OpenCV, which is several times faster there than PyTorch; on "cuda" PyTorch.
 
     Raises:
         ConfigError: CUDA was requested but is not available.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import cv2
@@ -15,7 +16,7 @@ from models.engines.warp.painting.fields import NUM_LANDMARKS, anchor_points
 from models.engines.warp.plan import MouthPlan
 from models.mouth.motion import RunningStats, lip_jitter
 from models.mouth.shape import CHANNELS, OPEN_MOUTH
-from models.quality.measures import NUM_REASONS, BlockMeasures, SourceFacts, num_skipped_open, skipped_runs
+from models.quality.measures import BlockMeasures, measure_view
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.skip_reason import SkipReason
 
@@ -28,68 +29,41 @@ _MIN_LUMA: Final = 8.0  # anything darker is noise
 
 
 def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> BlockMeasures:
-    """Measures the plan of one block.
-
-    Args:
-        avatar: The avatar.
-        mouth: The T predicted frames.
-        plan: Their plan, from `plan_block`.
-    """
+    """Measures the plan of one block, from `plan_block`, for T predicted frames."""
     track, index = avatar.track, plan.source_index
     shape = avatar.calibration.apply(mouth)
     opening = shape[:, _OPEN_IN]
-    skip_reason = track.skip_reason[index]
     is_driven = track.driving_weight[index] >= 1  # elsewhere the source's own mouth is visible, at least partly
-    shown = skip_reason == SkipReason.SHOWN
+    shown = track.skip_reason[index] == SkipReason.SHOWN
     speaks = is_driven & (mouth.gate >= 0.5)
     silent = opening[is_driven & (mouth.gate < 0.5)]
-    scale = track.scale[index][shown]
-    view = np.column_stack([scale, avatar.pose_degrees[index][shown]])  # (S, 4)
-    return BlockMeasures(
-        source=_facts(avatar),
-        num_frames=len(plan),
-        num_by_reason=np.bincount(skip_reason, minlength=NUM_REASONS).astype(np.int64),
-        skipped=skipped_runs(skip_reason),
-        num_skipped_open=num_skipped_open(track, index, mouth.gate),
+    used = np.zeros(0 if avatar.bank is None else len(avatar.bank), np.bool_)
+    exemplars = plan.exemplar[shown]
+    used[exemplars[exemplars >= 0]] = True
+    view = measure_view(avatar.info, track, avatar.talks, index, mouth.gate)
+    calibration = avatar.calibration
+    return replace(
+        view,
+        source=replace(
+            view.source,
+            num_exemplars=len(used),
+            is_fitted=calibration.is_fitted,
+            own_speech=calibration.own_speech,
+        ),
         speech=RunningStats.of(opening[speaks]),
         silence=RunningStats.of(silent),
         num_open_in_silence=int((silent > OPEN_MOUTH).sum()),
         jitter=lip_jitter(shape, speaks, avatar.info.fps),
-        eye_distance=RunningStats.of(scale),
-        extremes=np.stack([view.min(0, initial=np.inf), view.max(0, initial=-np.inf)]),
         num_drawn=int((plan.interior[shown] > _DRAWN).sum()),
-        used=_used(avatar, plan, shown),
-    )
-
-
-def _used(avatar: WarpAvatar, plan: MouthPlan, shown: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    used = np.zeros(len(avatar.bank) if avatar.bank is not None else 0, np.bool_)
-    rows = plan.exemplar[shown]
-    used[rows[rows >= 0]] = True
-    return used
-
-
-def _facts(avatar: WarpAvatar) -> SourceFacts:
-    return SourceFacts(
-        talks=avatar.talks,
-        has_sound=avatar.info.has_audio,
-        shows_closed_mouth=not avatar.track.is_rest_closed_by_model,
-        num_exemplars=len(avatar.bank) if avatar.bank is not None else 0,
-        is_fitted=avatar.calibration.is_fitted,
-        own_speech=avatar.calibration.own_speech,
-        frozen_seconds=avatar.info.frozen_seconds,
+        used=used,
     )
 
 
 def silent_motion(chunk: FaceChunk, patches: FacePatches) -> RunningStats:
-    """Measures how far rendered mouths move in silence.
+    """Measures how far rendered mouths move in silence; only faces that fully hold their mouth are measured.
 
     It uses the brightness profile down the middle of the mouth in a head-fixed window. Parting lips, flickering teeth
     and trembling edges change it; brightness, and a gradient of it down the face, do not count.
-
-    Args:
-        chunk: N faces; only those that fully hold their mouth are measured.
-        patches: The rendered faces.
 
     Returns:
         Statistics of one value per face: root mean square difference of its profile from the mean of the chunk,

@@ -36,29 +36,18 @@ _OWN_TEETH = 0.05  # an exemplar at least this open has its own interior
 
 @dataclass(frozen=True)
 class MouthPlan:
-    """Plan of output frames [first_frame, first_frame + T). Small, so it is sent instead of images.
+    """Plan of output frames [first_frame, first_frame + T). Small, so it is sent instead of images."""
 
-    Attributes:
-        first_frame: Output frame of row 0.
-        source_index: (T,) int32 source frames.
-        target_head: (T, L, 3) float32 target positions of the landmarks `painting.fields.CONTROL_IDS`, head frame.
-        exemplar: (T,) int32 bank row whose mouth is shown, -1 for the source frame's own.
-        fade: (T,) int32 bank row that is blended in, -1 for none.
-        fade_weight: (T,) float32 its weight.
-        interior: (T,) float32 weight of the drawn mouth interior, 0 to 1.
-        own_teeth: (T,) float32 weight of the exemplar's own teeth in the drawn interior, 0 to 1.
-        hold: (T,) float32 weight of the held mouth (1 in silence), 0 to 1.
-    """
-
-    first_frame: int
-    source_index: NDArray[np.int32]
+    first_frame: int  # output frame of row 0
+    source_index: NDArray[np.int32]  # (T,) source frames
+    # (T, L, 3) target positions of the landmarks `painting.fields.CONTROL_IDS`, head frame
     target_head: NDArray[np.float32]
-    exemplar: NDArray[np.int32]
-    fade: NDArray[np.int32]
-    fade_weight: NDArray[np.float32]
-    interior: NDArray[np.float32]
-    own_teeth: NDArray[np.float32]
-    hold: NDArray[np.float32]
+    exemplar: NDArray[np.int32]  # (T,) bank row whose mouth is shown, -1 for the source frame's own
+    fade: NDArray[np.int32]  # (T,) bank row that is blended in, -1 for none
+    fade_weight: NDArray[np.float32]  # (T,) its weight
+    interior: NDArray[np.float32]  # (T,) weight of the drawn mouth interior, 0 to 1
+    own_teeth: NDArray[np.float32]  # (T,) weight of the exemplar's own teeth in the drawn interior, 0 to 1
+    hold: NDArray[np.float32]  # (T,) weight of the held mouth (1 in silence), 0 to 1
 
     def __len__(self) -> int:
         return len(self.source_index)
@@ -220,7 +209,7 @@ def _wanted(
     # Frames that are not in the bank get the brightness of the nearest one that is.
     luma = bank.luma[bank.nearest_row(source_index)]
     rate = float(avatar.info.fps) / REFERENCE_FPS
-    return PathTarget(shape, avatar.pose_degrees[source_index], luma, forbidden, rate)
+    return PathTarget(shape, avatar.track.pose_degrees[source_index], luma, forbidden, rate)
 
 
 def plan_block(
@@ -230,15 +219,7 @@ def plan_block(
     first_frame: int,
     state: PathState | None,
 ) -> tuple[MouthPlan, PathState | None]:
-    """Plans T output frames from the predicted mouth; see `plan_mouth`.
-
-    Args:
-        avatar: The avatar.
-        mouth: The T predicted frames, for the average speaker.
-        source_index: (T,) source frames.
-        first_frame: Output frame of row 0.
-        state: From the previous block, or None.
-    """
+    """Plans T output frames from the mouth predicted for the average speaker; see `plan_mouth`."""
     source_index = np.asarray(source_index, np.int32)
     shape = shown_shape(avatar, mouth, source_index)
     # A held mouth stays held next to gaps, where only its patch fades out: the source's own mouth may be open there.

@@ -163,15 +163,9 @@ def columns_needed(span: FrameSpan) -> tuple[int, int]:
 
 
 def mel_windows(mel: NDArray[np.float32], first_column: int, starts: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Cut windows out of columns.
+    """Cut (T, 80, 16) float32 windows, time along the last axis, out of (C, 80) columns.
 
-    Args:
-        mel: (C, 80) columns.
-        first_column: Number of column 0 in the file.
-        starts: (T,) first columns of the windows, in the file.
-
-    Returns:
-        (T, 80, 16) float32, time along the last axis.
+    `first_column` is the number of column 0 in the file, (T,) `starts` those of the windows' first columns.
     """
     columns = starts[:, None] - first_column + np.arange(WINDOW_COLUMNS)  # (T, 16)
     if columns.min() < 0 or columns.max() >= len(mel):
@@ -185,16 +179,11 @@ def mel_windows(mel: NDArray[np.float32], first_column: int, starts: NDArray[np.
 
 @dataclass(frozen=True)
 class MelFeatures:
-    """Mel columns around the frames of a span.
+    """Mel columns around the frames of a span."""
 
-    Attributes:
-        first_column: Number of row 0 of `mel` in the whole file, may be negative.
-        mel: (C, 80) float32 columns, 80 per second, -4 to 4.
-        gate: (T,) float32: 1 in speech, 0 in silence, between them while fading; one for each frame of the span.
-    """
-
-    first_column: int
-    mel: NDArray[np.float32]
+    first_column: int  # number of row 0 of `mel` in the whole file, may be negative
+    mel: NDArray[np.float32]  # (C, 80) columns, 80 per second, -4 to 4
+    # (T,) 1 in speech, 0 in silence, between them while fading; one for each frame of the span
     gate: NDArray[np.float32]
 
 
@@ -204,12 +193,7 @@ class MelAudioEncoder:
     def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
     ) -> MelFeatures:
-        """Return the columns that the frames of `span` need; see `models.engines.protocol.AudioEncoder.encode`.
-
-        Raises:
-            CancelledJobError: `should_stop` returned True.
-            MediaError: The file is not the one that was measured.
-        """
+        """Return the columns that the frames of `span` need; see `models.engines.protocol.AudioEncoder.encode`."""
         samples = open_measured_speech(speech, level)
         first, stop = columns_needed(span)
         mel = mel_columns(samples, first, stop, should_stop)
@@ -229,13 +213,6 @@ def _gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> ND
 
 
 def plan_windows(features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32], mel_offset: int) -> BoxPlan:
-    """Plan the frames of a span.
-
-    Args:
-        features: Mel columns around them.
-        span: T output frames.
-        source_index: (T,) source frames.
-        mel_offset: Frames of 40 ms by which the windows are moved, see above.
-    """
+    """Plan the T frames of a span, which show (T,) source frames; `mel_offset` moves the windows, see above."""
     windows = mel_windows(features.mel, features.first_column, window_starts(span, mel_offset))
     return BoxPlan(span.first, np.asarray(source_index, np.int32), windows)

@@ -31,13 +31,7 @@ _OUTWARD: Final = 0.13
 
 
 def track_boxes(track: FaceTrack, width: int, height: int) -> BoxTrack:
-    """Place the boxes of one avatar.
-
-    Args:
-        track: The face in N frames.
-        width: Of the frames, pixels; boxes end at the frame's edge, as the official script's do.
-        height: Of the frames.
-    """
+    """Place the boxes of one avatar; they end at the edge of the width x height frame, as the official script's do."""
     shown = track.visible if track.visible.any() else np.ones(track.num_frames, np.bool_)
     usual = track.head_points[shown].mean(0, dtype=np.float64)  # (468, 3)
     frames = np.arange(track.num_frames)

@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 
 
 class Wav2LipEngine(BoxEngine[MelFeatures, BoxPlan]):
-    """Implements `models.engines.protocol.Engine`.
-
-    Args:
-        settings: The generator's file, and the section `wav2lip` of the settings.
-
-    Raises:
-        ConfigError: An option cannot be used.
-    """
+    """Implements `models.engines.protocol.Engine`."""
 
     title: ClassVar[str] = "Wav2Lip: generates the lower half of the face at 96 x 96 or 256 x 256; needs your weights"
     weights: ClassVar[tuple[WeightsSpec, ...]] = (GENERATOR_ROLE,)
@@ -57,10 +50,6 @@ class Wav2LipEngine(BoxEngine[MelFeatures, BoxPlan]):
     def plan_frames(self, features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32]) -> BoxPlan:
         """Give each frame the mel window that drives it."""
         return plan_windows(features, span, source_index, self._options.mel_offset)
-
-    def gate(self, features: MelFeatures, span: FrameSpan) -> NDArray[np.float32]:
-        """Return (T,) float32: 1 where there is speech, 0 in silence."""
-        return features.gate
 
     def box_track(self, avatar: Avatar) -> BoxTrack:
         """Return where the boxes of an avatar lie."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,35 +19,15 @@ from models.engines.runtime.batching import SharedBatches, advise_batch, usual_b
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import OnnxNetwork
 from models.engines.wav2lip.options import Wav2LipOptions
-from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, onnx_layout
+from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, generator_mismatch, onnx_layout
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-class Generator(Protocol):
-    """Generates mouths."""
-
-    size: int
-    """Side S of the pictures."""
-
-    def generate(
-        self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
-    ) -> NDArray[np.uint8]:
-        """Generate N faces.
-
-        Args:
-            faces: (N, S, S, 3) uint8 BGR.
-            windows: (N, 80, 16) float32 mel windows.
-            should_stop: See `protocol.FaceGenerator.generate`.
-
-        Returns:
-            (N, S, S, 3) uint8 BGR.
-        """
-        ...
+    from models.engines.wav2lip.network import TorchGenerator
 
 
-def load_generator(path: Path, machine: Machine, options: Wav2LipOptions) -> Generator:
+def load_generator(path: Path, machine: Machine, options: Wav2LipOptions) -> OnnxGenerator | TorchGenerator:
     """Load a file of any of the known kinds.
 
     Raises:
@@ -65,10 +45,7 @@ def load_generator(path: Path, machine: Machine, options: Wav2LipOptions) -> Gen
 class OnnxGenerator:
     """A generator exported to ONNX, with inputs of any names.
 
-    Args:
-        path: The file.
-        machine: Where it runs.
-        options: Only `batch_size` is used, if the file does not fix it; the precision is that of the file.
+    Of the options `batch_size` is used, if the file does not fix it; the precision is that of the file.
 
     Raises:
         WeightsError: The file is damaged or not a Wav2Lip generator.
@@ -77,10 +54,10 @@ class OnnxGenerator:
 
     def __init__(self, path: Path, machine: Machine, options: Wav2LipOptions) -> None:
         self._network = OnnxNetwork(path, machine)
-        layout = onnx_layout(self._network.input_shapes, self._network.output_shape)
+        table = self._network.table
+        layout = onnx_layout(table.inputs, table.outputs[0])
         if layout is None:
-            found = f"{self._network.input_shapes} -> {self._network.output_shape}"
-            raise WeightsError(f"Expected a Wav2Lip network in {path.name}, found one with shapes {found}.")
+            raise WeightsError(f"{path.name}: {generator_mismatch(table)}.")
         self.size = layout.size
         size = layout.batch if layout.batch > 0 else options.batch_size or usual_batch(machine.device)
         self._batches = SharedBatches(size)
@@ -92,7 +69,7 @@ class OnnxGenerator:
     def generate(
         self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
-        """Generate N faces; see `Generator.generate`."""
+        """Generate N faces, (N, S, S, 3) uint8 BGR, from the frames' and (N, 80, 16) float32 mel windows."""
         generated = np.empty_like(faces)
         self._batches.fill_each(generated, (faces, windows), self._generate_batch, should_stop)
         return generated
@@ -133,14 +110,9 @@ def to_levels(generated: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 class Wav2LipFaceGenerator:
-    """Implements `models.engines.protocol.FaceGenerator`.
+    """Implements `models.engines.protocol.FaceGenerator`."""
 
-    Args:
-        generator: The network.
-        options: How its output is pasted.
-    """
-
-    def __init__(self, generator: Generator, options: Wav2LipOptions) -> None:
+    def __init__(self, generator: OnnxGenerator | TorchGenerator, options: Wav2LipOptions) -> None:
         self._generator = generator
         self._options = options
 

@@ -2,35 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from errors import WeightsError
 from models.engines.protocol import Machine
 from models.engines.runtime.batching import advise_batch, usual_batch
-from models.engines.runtime.checkpoints import read_checkpoint
+from models.engines.runtime.checkpoints import load_parameters, read_checkpoint, shapes_of
 from models.engines.runtime.device_feed import FoldedNetwork
 from models.engines.runtime.torch_device import open_device, repeatable
 from models.engines.wav2lip.options import Wav2LipOptions
-from models.engines.wav2lip.weights import (
-    MEL_BANDS,
-    OUTPUT_CHANNELS,
-    OUTPUT_UNIT,
-    WINDOW_COLUMNS,
-    Block,
-    Size,
-    Unit,
-    audio_encoder,
-    face_decoder,
-    face_encoder,
-    parameters_mismatch,
-    variant_of,
-)
+from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, Size, variant_of
+from models.engines.weights.recognition import Shape, tensors_mismatch
+
+# The layers of the generator, as data. Source: Rudrabha/Wav2Lip, models/wav2lip.py; the 256 variant:
+# lipku/LiveTalking, wav2lip/models/wav2lip_v2.py.
+
+
+class Unit(NamedTuple):
+    """A convolution, batch normalisation and ReLU."""
+
+    kind: Literal["plain", "residual", "transposed"]
+    """A residual unit adds its input before the ReLU."""
+    channels_in: int
+    channels_out: int
+    kernel: int = 3
+    stride: tuple[int, int] = (1, 1)
+    padding: int = 1
+
+
+Block = tuple[Unit, ...]
+
+
+def face_encoder(size: Size) -> tuple[Block, ...]:
+    """Return the blocks that see the picture (6 channels); each gives its result to the decoder too."""
+    blocks: list[Block] = [(Unit("plain", 6, 16, kernel=7, padding=3),)]
+    down = [(16, 32, 2), (32, 64, 3), (64, 128, 2), (128, 256, 2), (256, 512, 1)]
+    if size == 256:
+        down.append((512, 512, 1))
+    blocks += [_changed("plain", channels_in, out, 2, residuals) for channels_in, out, residuals in down]
+    last = Unit("plain", 512, 512, kernel=3 if size == 96 else 4, padding=0)
+    return (*blocks, (last, Unit("plain", 512, 512, kernel=1, padding=0)))
+
+
+def audio_encoder() -> Block:
+    """Return the units that encode 80 x 16 mel values."""
+    return (
+        *_changed("plain", 1, 32, 1, 2),
+        *_changed("plain", 32, 64, (3, 1), 2),
+        *_changed("plain", 64, 128, 3, 2),
+        *_changed("plain", 128, 256, (3, 2), 1),
+        Unit("plain", 256, 512, padding=0),
+        Unit("plain", 512, 512, kernel=1, padding=0),
+    )
+
+
+def face_decoder(size: Size) -> tuple[Block, ...]:
+    """Return the blocks that generate; the result of the matching encoder block is appended to that of each."""
+    first = Unit("transposed", 1024, 512, kernel=3 if size == 96 else 4, padding=0)
+    up = [(768, 384, 2), (512, 256, 2), (320, 128, 2), (160, 64, 2)]
+    up = [(1024, 512, 2), *up] if size == 96 else [(1024, 512, 1), (1024, 512, 2), *up]
+    return (
+        (Unit("plain", 512, 512, kernel=1, padding=0),),
+        (first, Unit("residual", 512, 512)),
+        *(_changed("transposed", channels_in, out, 2, residuals) for channels_in, out, residuals in up),
+    )
+
+
+OUTPUT_UNIT: Final = Unit("plain", 80, 32)
+OUTPUT_CHANNELS: Final = 3
+
+
+def _changed(
+    kind: Literal["plain", "transposed"], channels_in: int, out: int, stride: int | tuple[int, int], residuals: int
+) -> Block:
+    steps = (stride, stride) if isinstance(stride, int) else stride
+    return (Unit(kind, channels_in, out, stride=steps), *(Unit("residual", out, out) for _ in range(residuals)))
 
 
 class Wav2LipNetwork(nn.Module):
@@ -148,12 +200,7 @@ _NUM_SAMPLES = 4
 
 
 class TorchGenerator:
-    """A published checkpoint; implements `models.engines.wav2lip.generator.Generator`.
-
-    Args:
-        path: The checkpoint.
-        machine: Where it runs.
-        options: Batch size and precision.
+    """A published checkpoint; see `models.engines.wav2lip.generator.OnnxGenerator`.
 
     Raises:
         WeightsError: It is damaged or not a Wav2Lip generator.
@@ -174,7 +221,7 @@ class TorchGenerator:
     def generate(
         self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
-        """Generate N faces; see `models.engines.wav2lip.generator.Generator.generate`."""
+        """Generate N faces; see `OnnxGenerator.generate`."""
         generated = np.empty_like(faces)
         self._folded.batches.fill(generated, (faces, windows), self._generate_batch, should_stop)
         return generated
@@ -201,14 +248,24 @@ def load_network(path: Path) -> Wav2LipNetwork:
         WeightsError: It is damaged or not a Wav2Lip generator.
     """
     parameters = read_checkpoint(path)
-    shapes = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
-    if mismatch := parameters_mismatch(shapes):
-        raise WeightsError(f"{path.name}: {mismatch}.")
-    with torch.device("meta"):  # without values: initialising millions that are replaced at once takes a second
-        network = Wav2LipNetwork(variant_of(shapes))
-    # Not strict: counters of batch normalisation, which are not used, may be missing. Everything else was checked.
-    network.load_state_dict({name: tensor.float() for name, tensor in parameters.items()}, strict=False, assign=True)
-    return network.eval().requires_grad_(False)
+    size = variant_of({name: tuple(tensor.shape) for name, tensor in parameters.items()})
+    return load_parameters(network_without_values(size), parameters, _title(size), path.name)
+
+
+def parameters_mismatch(shapes: Mapping[str, Shape]) -> str | None:
+    """Return None for the parameters of a known variant, otherwise what was expected and found."""
+    size = variant_of(shapes)
+    return tensors_mismatch(_title(size), shapes_of(network_without_values(size)), shapes)
+
+
+def network_without_values(size: Size) -> Wav2LipNetwork:
+    """Return the network of a variant on the meta device: values that are replaced at once take a second to make."""
+    with torch.device("meta"):
+        return Wav2LipNetwork(size)
+
+
+def _title(size: Size) -> str:
+    return f"a Wav2Lip generator for {size} x {size}"
 
 
 def face_input(faces: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -71,14 +71,10 @@ def _described(start: bytes) -> str:
 
 @dataclass(frozen=True)
 class Contents:
-    """A weights file as it describes itself.
+    """A weights file as it describes itself."""
 
-    Attributes:
-        table: Its tensors.
-        external_data: ONNX only: files with external data, as relative POSIX paths, and the bytes that each must have.
-    """
-
-    table: TensorTable
+    table: TensorTable  # its tensors
+    # ONNX only: files with external data, as relative POSIX paths, and the bytes that each must have
     external_data: Mapping[str, int] = field(default_factory=dict)
 
 

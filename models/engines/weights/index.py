@@ -91,12 +91,7 @@ def clean_label(file_name: str) -> str:
 
 
 def add_command(name: str, role: str | None = None) -> str:
-    """Return the command that adds a missing file.
-
-    Args:
-        name: Engine and variant.
-        role: Named where the file could be taken for another one.
-    """
+    """Return the command that adds a missing file; `role` is named where the file could be taken for another one."""
     engine, variant = split_name(name)
     options = f" --engine {engine}" + (f" --name {variant}" if variant else "") + (f" --role {role}" if role else "")
     return f"lipwright models add FILE_OR_URL{options}"

@@ -45,9 +45,7 @@ def inspect_weights(path: Path) -> TensorTable:
 def read_contents(path: Path, label: str | None = None) -> Contents:
     """Return what the file holds; the external data files that it names are not looked for.
 
-    Args:
-        path: The file.
-        label: What messages call it; its name when None.
+    Messages call it `label`, or by its name.
 
     Raises:
         WeightsError: As `inspect_weights`.

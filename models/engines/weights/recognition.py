@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from errors import OptionError, WeightsError
 from models.engines.protocol import TensorTable, WeightsSpec
@@ -11,40 +12,24 @@ from models.engines.protocol import TensorTable, WeightsSpec
 
 @dataclass(frozen=True)
 class RoleMatch:
-    """An engine and a role that a file can have in it.
+    """An engine and a role that a file can have in it."""
 
-    Attributes:
-        engine: Name of the engine.
-        spec: The file's role in it.
-    """
-
-    engine: str
-    spec: WeightsSpec
+    engine: str  # name of the engine
+    spec: WeightsSpec  # the file's role in it
 
 
 @dataclass(frozen=True)
 class AddRequest:
-    """The request.
+    """The request."""
 
-    Attributes:
-        engine: The engine that it is for; None tries all.
-        role: Its role; None tries all.
-        variant: Name of the variant that it belongs to; None is the one without a name.
-        sha256: What it has to be, in hexadecimal digits.
-    """
-
-    engine: str | None = None
-    role: str | None = None
-    variant: str | None = None
-    sha256: str | None = None
+    engine: str | None = None  # the engine that it is for; None tries all
+    role: str | None = None  # its role; None tries all
+    variant: str | None = None  # name of the variant that it belongs to; None is the one without a name
+    sha256: str | None = None  # what it has to be, in hexadecimal digits
 
 
 def candidates(roles: Mapping[str, Sequence[WeightsSpec]], request: AddRequest) -> tuple[RoleMatch, ...]:
-    """Return the engines and roles that a request allows.
-
-    Args:
-        roles: What engines and steps need, by their names.
-        request: The request.
+    """Return the engines and roles that a request allows, of what engines and steps need by their names.
 
     Raises:
         OptionError: There is none.
@@ -59,12 +44,7 @@ def candidates(roles: Mapping[str, Sequence[WeightsSpec]], request: AddRequest) 
 
 
 def recognise(label: str, table: TensorTable, asked: Sequence[RoleMatch]) -> RoleMatch:
-    """Find the only role that a file can have.
-
-    Args:
-        label: What messages call the file.
-        table: What it holds.
-        asked: One or more.
+    """Find the only role of those asked, one or more, that a file can have; messages call the file `label`.
 
     Raises:
         OptionError: More than one fits.
@@ -84,29 +64,61 @@ def recognise(label: str, table: TensorTable, asked: Sequence[RoleMatch]) -> Rol
 Shape = tuple[int, ...]
 """Sizes; -1 is a free dimension of a file, and any size in what is expected. Rank 0: unknown, or any shape."""
 
+_COUNTER: Final = "num_batches_tracked"  # of batch normalisation: not used in inference, and missing in some files
 
-def shapes_mismatch(what: str, expected: Sequence[Shape], found: Sequence[Shape]) -> str | None:
-    """Compare the first shapes in a file with those expected.
+
+def without_counters(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Return the shapes of the tensors that inference uses."""
+    return {name: shape for name, shape in shapes.items() if not name.endswith(_COUNTER)}
+
+
+def tensors_mismatch(
+    title: str, expected: Mapping[str, Shape], found: Mapping[str, Shape], *, are_all: bool = True
+) -> str | None:
+    """Compare the shapes of a file's tensors with those expected; counters of batch normalisation may be missing.
 
     Args:
-        what: "inputs" or "outputs".
-        expected: Shapes in their order; a file may have more outputs, but not more inputs.
+        title: What the file should hold.
+        expected: Shapes by name, the most telling ones first.
         found: The file's.
+        are_all: Whether the file may hold no others.
 
     Returns:
         None, or what was expected and found in one line.
     """
-    has_count = len(found) >= len(expected) if what == "outputs" else len(found) == len(expected)
-    if has_count and all(_fits(*pair) for pair in zip(expected, found, strict=False)):
-        return None
-    return f"expected {what} {_text(expected)}, found {_text(found)}."
+    for name, shape in expected.items():
+        if found.get(name) != shape:
+            return f"expected {title} with {name} {shape}, found {found.get(name, 'none')}"
+    more = sorted(without_counters(found).keys() - expected.keys())
+    if are_all and more:
+        return f"expected {title} with {len(expected)} tensors, found {len(more)} more, as {more[0]}"
+    return None
 
 
-def _fits(expected: Shape, found: Shape) -> bool:
-    if not expected or not found:
-        return True
-    same = len(expected) == len(found)
-    return same and all(-1 in (want, have) or want == have for want, have in zip(expected, found, strict=True))
+def ports_mismatch(table: TensorTable, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> str | None:
+    """Compare an ONNX file with expected inputs and first outputs, in their order; it may have more outputs.
+
+    Returns:
+        None, or what was expected and found in one line.
+    """
+    if table.format != "onnx":
+        return f"expected an ONNX file, found {table.format}."
+    pairs = ("inputs", inputs, table.inputs), ("outputs", outputs, table.outputs[: len(outputs)])
+    for what, expected, found in pairs:
+        fits = len(found) == len(expected) and all(
+            not want or not have or shape_fits(have, want) for want, have in zip(expected, found, strict=True)
+        )
+        if not fits:
+            return f"expected {what} {_text(expected)}, found {_text(found)}."
+    return None
+
+
+def shape_fits(found: Shape, expected: Shape, free: Container[int] = range(64)) -> bool:
+    """Return whether a shape has the expected sizes, of which -1 is any; in the places `free` the file may be free."""
+    return len(found) == len(expected) and all(
+        want in (-1, have) or (have == -1 and place in free)
+        for place, (have, want) in enumerate(zip(found, expected, strict=True))
+    )
 
 
 def _text(shapes: Sequence[Shape]) -> str:

@@ -32,32 +32,18 @@ _STAGING: Final = ".stage"
 
 @dataclass(frozen=True)
 class Found:
-    """A recognised file, not yet kept.
+    """A recognised file, not yet kept."""
 
-    Attributes:
-        staged: The file.
-        label: The name that it came with, made harmless.
-        name: Engine and variant that it is for.
-        role: Its part there.
-        table: What it holds.
-        source: URL that it came from, without credentials.
-    """
-
-    staged: StagedFile
-    label: str
-    name: str
-    role: WeightsSpec
-    table: TensorTable
-    source: str | None
+    staged: StagedFile  # the file
+    label: str  # the name that it came with, made harmless
+    name: str  # engine and variant that it is for
+    role: WeightsSpec  # its part there
+    table: TensorTable  # what it holds
+    source: str | None  # URL that it came from, without credentials
 
 
 class WeightsStore:
-    """Adds, finds, checks and removes weights files.
-
-    Args:
-        folder: `weights` in the data folder; made when something is added.
-        engines: The engines that exist.
-    """
+    """Adds, finds, checks and removes weights files in `weights` of the data folder, made when something is added."""
 
     def __init__(self, folder: Path, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         self.folder = folder
@@ -184,10 +170,7 @@ class WeightsStore:
         return self.folder / entry.name / entry.role / entry.file_name
 
     def verify(self, name: str | None = None) -> dict[WeightsEntry, str | None]:
-        """Compare files with their sums, look into them again, and ask their engines again.
-
-        Args:
-            name: Engine and variant; None verifies all.
+        """Compare files, all or those of an engine and variant, with their sums, and ask their engines again.
 
         Returns:
             What is wrong with each, None for nothing.
@@ -282,13 +265,9 @@ def _flocked(folder: Path, flags: int = 0) -> Iterator[None]:
 
 
 class InstalledWeights:
-    """`protocol.EngineWeights` over a store.
+    """`protocol.EngineWeights` over a store, for an engine and variant such as `wav2lip:gan`.
 
     A file is hashed when it is first asked for, and again only after it was changed.
-
-    Args:
-        store: Where the files lie.
-        name: Engine and variant, such as `wav2lip:gan`.
     """
 
     def __init__(self, store: WeightsStore, name: str) -> None:
@@ -325,12 +304,7 @@ class InstalledWeights:
 
 
 def file_fault(path: Path, entry: WeightsEntry) -> str | None:
-    """Compare the files of an entry with their sums; None when all are right.
-
-    Args:
-        path: The main file.
-        entry: What was added.
-    """
+    """Compare the files of an entry, of which `path` is the main one, with their sums; None when all are right."""
     parts = [(path, entry.label, entry.sha256)]
     parts += [(path.parent / each.location, each.location, each.sha256) for each in entry.external_data]
     for part, label, expected in parts:

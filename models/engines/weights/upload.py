@@ -22,11 +22,7 @@ _NAME: Final = ".file"  # no external data file has this name
 
 
 class StagedFile:
-    """Takes one file in: with `copy`, or piece by piece with `write` and then `finish`.
-
-    Args:
-        folder: An empty folder of its own.
-    """
+    """Takes one file into an empty folder of its own: with `copy`, or piece by piece with `write` and then `finish`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,11 +54,7 @@ class StagedFile:
         self._sum.update(piece)
 
     def copy(self, source: Path, on_bytes: Callable[[int], object] = lambda num_bytes: None) -> None:
-        """Write the whole of `source`.
-
-        Args:
-            source: A file.
-            on_bytes: Called with the number of bytes after each write.
+        """Write the whole of `source`; `on_bytes` gets the number of bytes after each write.
 
         Raises:
             InputError: It is not a file.

@@ -17,7 +17,7 @@ from jobs.messages import (
 )
 from models.engines.protocol import Plan, PlannedBlock
 from models.face.choice import FaceChoice
-from models.track.state import TrackState
+from models.track.tracker import TrackState
 from telemetry.log_context import CallContext
 
 

@@ -12,7 +12,9 @@ from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
 from models.face.choice import FaceChoice
-from models.track.face_track import FaceTrack, FaceTracker, RawLandmarks, finish_track
+from models.track.face_track import FaceTrack, finish_track
+from models.track.raw_landmarks import RawLandmarks
+from models.track.tracker import FaceTracker
 
 FPS = 25
 

@@ -87,26 +87,17 @@ _TEETH_SHOWN, _TEETH_SHOWN_RANGE = 0.08, 0.02
 
 @dataclass(frozen=True)
 class FieldProblem:
-    """Spline problem of N faces.
+    """Spline problem of N faces."""
 
-    Attributes:
-        points: (N, P, 2) float64 target points relative to the centre of the region, in units of its side.
-        values: (N, P, 8) float64 values of the fields at the points.
-        axes: Axes of the target mouths.
-        own_axes: Axes of the exemplars' mouths in their crops.
-        skull: (N, 3, 2) float32 affine maps (1, x, y) @ skull from output pixels to exemplar pixels for everything
-            fixed to the skull, including the upper teeth.
-        fade: (N,) int32 crop that is blended in; the exemplar itself if there is none.
-        own_teeth: (N,) float32 weight of the exemplar's own teeth in the drawn interior, 0 to 1.
-    """
-
-    points: NDArray[np.float64]
-    values: NDArray[np.float64]
-    axes: LipAxes
-    own_axes: LipAxes
+    points: NDArray[np.float64]  # (N, P, 2) target points relative to the centre of the region, in units of its side
+    values: NDArray[np.float64]  # (N, P, 8) values of the fields at the points
+    axes: LipAxes  # axes of the target mouths
+    own_axes: LipAxes  # axes of the exemplars' mouths in their crops
+    # (N, 3, 2) float32 affine maps (1, x, y) @ skull from output pixels to exemplar pixels for everything fixed to
+    # the skull, including the upper teeth
     skull: NDArray[np.float32]
-    fade: NDArray[np.int32]
-    own_teeth: NDArray[np.float32]
+    fade: NDArray[np.int32]  # (N,) crop that is blended in; the exemplar itself if there is none
+    own_teeth: NDArray[np.float32]  # (N,) weight of the exemplar's own teeth in the drawn interior, 0 to 1
 
 
 def pose_problem(chunk: FaceChunk) -> FieldProblem:

@@ -53,17 +53,11 @@ _ROW_SAMPLES = 276
 
 
 class Colours(NamedTuple):
-    """Y, U, V of T faces, 0 to 255.
+    """Y, U, V of T faces, 0 to 255."""
 
-    Attributes:
-        skin: (T, 3) of the cheeks.
-        lip: (T, 3) of the lower lip.
-        teeth: (T, 3) of the front teeth in full light.
-    """
-
-    skin: Array
-    lip: Array
-    teeth: Array
+    skin: Array  # (T, 3) of the cheeks
+    lip: Array  # (T, 3) of the lower lip
+    teeth: Array  # (T, 3) of the front teeth in full light
 
 
 def usual_teeth(skin: NDArray[np.float32], eye_white: EyeWhite) -> NDArray[np.float32]:

@@ -46,12 +46,7 @@ class LipCoords(NamedTuple):
 
 
 def lip_axes(inner_upper: NDArray[np.floating], inner_lower: NDArray[np.floating]) -> LipAxes:
-    """Computes the axes of T mouths.
-
-    Args:
-        inner_upper: (T, 11, 2) inner edge of the upper lip in pixels, corner to corner.
-        inner_lower: (T, 11, 2) of the lower lip.
-    """
+    """Computes the axes of T mouths from the (T, 11, 2) inner edges of their lips in pixels, corner to corner."""
     first, last = inner_upper[:, 0], inner_upper[:, -1]
     length = np.maximum(np.linalg.norm(last - first, axis=1), 2.0)
     along = (last - first) / length[:, None]
@@ -162,12 +157,6 @@ def lower_layer_weight(coords: LipCoords, hard: Array = 0.0) -> Array:
 def side_weight(axes: LipAxes, columns: Array, rows: Array, hard: float) -> tuple[Array, Array]:
     """Returns `lower_layer_weight` beside the mouth, where both lips are on one line.
 
-    Args:
-        axes: T mouths.
-        columns: See `lip_coords`.
-        rows: See `lip_coords`.
-        hard: See `lower_layer_weight`.
-
     Returns:
         (T, h, w) weight, valid beside the mouth, and (T, h, w) bool: whether the pixel is between the corners instead.
     """
@@ -193,14 +182,9 @@ def to_lip(axes: LipAxes, coords: LipCoords, is_lower: bool) -> tuple[Array, Arr
 
 
 def smooth_cut(luma: Array, above: Array, below: Array, coords: LipCoords, hard: Array) -> Array:
-    """Anti-aliases an abrupt transition: pixels that it crosses show both sides in proportion.
+    """Anti-aliases an abrupt transition in (T, h, w) luma: pixels that it crosses show both sides in proportion.
 
-    Args:
-        luma: (T, h, w).
-        above: The same, shifted: the neighbour above.
-        below: The neighbour below.
-        coords: Lip coordinates of the pixels.
-        hard: See `lower_layer_weight`.
+    `above` and `below` are the neighbours of each pixel; for `hard` see `lower_layer_weight`.
     """
     x, y, upper, lower, _, _, _ = coords
     offset = y - (upper + lower) / 2
@@ -214,14 +198,10 @@ def opened(coords: LipCoords) -> Array:
 
 
 def hollow(coords: LipCoords, eye_distance: Array) -> Array:
-    """Returns (T, h, w) how far a pixel lies in the dark gap between the jaws, 0 to 1.
+    """Returns (T, h, w) how far a pixel lies in the dark gap between the jaws, 0 to 1; `eye_distance` in pixels.
 
     Its edges are soft, like teeth behind lips, and a thin gap is less dark: otherwise a line one pixel wide would show
     as a row of dots.
-
-    Args:
-        coords: Lip coordinates.
-        eye_distance: (T,) pixels.
     """
     whole = _HOLLOW * eye_distance[:, None, None]
     edge = (whole / 2).clip(min=1.0)
@@ -255,9 +235,7 @@ def inside_alpha(coords: LipCoords, shrink: float = 0.0) -> Array:
 def behind_lip(coords: LipCoords, shrink: float) -> tuple[Array, Array]:
     """Samples behind the upper lip: hidden pixels are replaced by those just below its edge.
 
-    Args:
-        coords: Lip coordinates in the image that is sampled.
-        shrink: Mouth half-widths to keep away from the lips.
+    `coords` belong to the image that is sampled; `shrink` mouth half-widths are kept from the lips.
 
     Returns:
         (T, h, w) pixels across the mouth by which to shift a position, and (T, h, w) how far it then shows the mouth

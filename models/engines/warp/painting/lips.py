@@ -25,27 +25,19 @@ _EDGE = 0.01  # pixels around the column of a corner, for rounding
 
 
 class Lips(NamedTuple):
-    """The lips of one face in a box of (h, w) pixels.
+    """The lips of one face in a box of (h, w) pixels."""
 
-    Attributes:
-        share: (h, w) `lower_layer_weight`.
-        mixed: Rows of the box in which `share` is not all 0 or all 1.
-        near: Rows and columns of the box that contain everything between the lips; their edges are even.
-        coords: Lip coordinates in `near`, (1, n, m).
-        opening: (n, m) `inside_alpha` in `near`.
-        dark: (n, m) `hollow` in `near`.
-        edges: Columns and rows of the box, (n, m) each: the nearest point on the edge of the upper lip for pixels
-            beyond it, and on the edge of the lower lip for pixels beyond that; elsewhere the pixel. See `to_lip`.
-        ways: (n, m) offsets x, y from each pixel to that point, for the upper and the lower lip.
-    """
-
-    share: F32
-    mixed: slice
+    share: F32  # (h, w) `lower_layer_weight`
+    mixed: slice  # rows of the box in which `share` is not all 0 or all 1
+    # Rows and columns of the box that contain everything between the lips; their edges are even
     near: tuple[slice, slice]
-    coords: LipCoords
-    opening: F32
-    dark: F32
+    coords: LipCoords  # lip coordinates in `near`, (1, n, m)
+    opening: F32  # (n, m) `inside_alpha` in `near`
+    dark: F32  # (n, m) `hollow` in `near`
+    # Columns and rows of the box, (n, m) each: the nearest point on the edge of the upper lip for pixels beyond it,
+    # and on the edge of the lower lip for pixels beyond that; elsewhere the pixel. See `to_lip`.
     edges: tuple[list[F32], list[F32]]
+    # (n, m) offsets x, y from each pixel to that point, for the upper and the lower lip
     ways: tuple[list[F32], list[F32]]
 
     def carry(self, upper: F32, lower: F32, first: int, axis: int) -> None:
@@ -67,14 +59,7 @@ class Lips(NamedTuple):
 
 
 def find_lips(axes: LipAxes, where: tuple[slice, slice], eye_distance: F32, hard: float) -> Lips:
-    """Finds the lips in a box.
-
-    Args:
-        axes: Axes of one mouth.
-        where: Rows and columns of the box in the region.
-        eye_distance: (1,) pixels.
-        hard: See `lower_layer_weight`.
-    """
+    """Finds the lips of one mouth in the rows and columns of a box; for `hard` see `lower_layer_weight`."""
     grid_x, grid_y = grid(where)
     mixed = _mixed_rows(axes, grid_x, grid_y)
     beside, columns = _columns(axes, grid_x, grid_y[0, mixed, 0])

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from models.avatar.face_region import ABOVE_NOSE, BELOW_CHIN
 from models.face.surface import Window, surface
+from models.geometry.arrays import smooth_step
 from models.geometry.face_points import CHIN_TIP, CORNER_LEFT, CORNER_RIGHT, MOUTH_MIDDLE, NOSE_BASE
-from models.geometry.smooth_step import smooth_step
 
 TEXTURE = 160  # side of the drawn masks in pixels
 _LEFT, _TOP, _SPAN = -1.0, 0.2, 2.0  # head-frame window of the masks, y down from the eyes
@@ -46,14 +46,7 @@ def texture_positions(head: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def draw_masks(rest: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Draws the masks of a face.
-
-    Args:
-        rest: (468, 3) closed mouth in the head frame.
-
-    Returns:
-        (160, 160, 2) uint8: mouth, jaw.
-    """
+    """Draws the masks of a (468, 3) closed mouth in the head frame: (160, 160, 2) uint8, mouth and jaw."""
     points = np.asarray(rest, np.float64) * [1, -1, 1]  # y down
     cells = (np.arange(TEXTURE) + 0.5) * (_SPAN / TEXTURE)
     x, y = np.meshgrid(_LEFT + cells, _TOP + cells)
@@ -87,11 +80,7 @@ def _superellipse(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.
 def masks_by_yaw(
     masks: NDArray[np.uint8], yaw_degrees: NDArray[np.floating]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Cuts the masks of a face for T head rotations.
-
-    Args:
-        masks: (M, M, 2) textures, see `models.engines.warp.painting.masks.draw_masks`.
-        yaw_degrees: (T,) yaw; positive to the image's right.
+    """Cuts the (M, M, 2) masks of a face for T head rotations; (T,) yaw is positive to the image's right.
 
     Returns:
         (V, M, M, 2) uint8 masks, V >= 1, and (T,) int32 mask index of each head.

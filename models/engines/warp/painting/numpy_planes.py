@@ -113,9 +113,7 @@ def double(plane: NDArray[Any]) -> NDArray[Any]:
 def spans(mask: U8, cell: int) -> list[tuple[slice, slice]]:
     """Returns rows and columns of a plane that cover a mask, per band of rows: whole cells plus one pixel of margin.
 
-    Args:
-        mask: (h / 2, w / 2), half the size of the plane; both sides are multiples of `cell`.
-        cell: Size of two cells of the plane in mask pixels.
+    The mask has half the size of the plane; its sides are multiples of `cell`, the size of two cells in its pixels.
     """
     height, width = mask.shape[0] // cell, mask.shape[1]
     step, found = cell * -(-height // _BANDS), []

@@ -77,19 +77,12 @@ def render_numpy(chunk: FaceChunk) -> FacePatches:
 
 
 class _Faces(NamedTuple):
-    """Values that are computed for all faces of a chunk at once.
+    """Values that are computed for all faces of a chunk at once."""
 
-    Attributes:
-        chunk: N faces.
-        problem: Their spline problem.
-        share: (N, 32, 32) `lower_layer_weight` of the cells.
-        sharpening: (2, N) sharpening of the exemplars, and of the exemplars they fade with.
-    """
-
-    chunk: FaceChunk
-    problem: fields.FieldProblem
-    share: F32
-    sharpening: F32
+    chunk: FaceChunk  # N faces
+    problem: fields.FieldProblem  # their spline problem
+    share: F32  # (N, 32, 32) `lower_layer_weight` of the cells
+    sharpening: F32  # (2, N) sharpening of the exemplars, and of the exemplars they fade with
 
     @classmethod
     def of(cls, chunk: FaceChunk) -> _Faces:
@@ -100,13 +93,7 @@ class _Faces(NamedTuple):
 
 
 class _Face:
-    """One face: its fields, masks and boxes.
-
-    Args:
-        faces: All faces of the chunk.
-        face: Index of this face.
-        textures: (2, M, M) mouth and jaw mask.
-    """
+    """One face: its fields, masks and boxes; `textures` are its (2, M, M) mouth and jaw mask."""
 
     def __init__(self, faces: _Faces, face: int, textures: U8) -> None:
         self.chunk, self.face = faces.chunk, face
@@ -139,12 +126,7 @@ class _Face:
         self.upper, self.lower = self._places(layers)
 
     def render(self, out_y: U8, out_uv: U8) -> None:
-        """Renders the face over the copy of the base crop in `out_y` and `out_uv`.
-
-        Args:
-            out_y: (R, R).
-            out_uv: (2, R / 2, R / 2).
-        """
+        """Renders the face over the copy of the base crop in `out_y`, (R, R), and `out_uv`, (2, R / 2, R / 2)."""
         if not self.moves.any():
             return
         self._move_frame(out_y, out_uv)
@@ -219,13 +201,7 @@ class _Face:
         return np.asarray(cv2.resize(plane, shape, interpolation=cv2.INTER_AREA), np.float32)
 
     def _mouth(self, box: Box, frame_cells: F32, mask: U8) -> Mouth:
-        """Renders the content of the mouth box.
-
-        Args:
-            box: The bounding box of the mouth mask.
-            frame_cells: `_cells` of the warped frame.
-            mask: The mouth mask of the box at half size.
-        """
+        """Renders the content of the mouth box, given the `_cells` of the warped frame and the box's half-size mask."""
         chunk, face = self.chunk, self.face
         lips = find_lips(self.axes, box.pixels(self.cell), chunk.eye_distance[face : face + 1], self._hard)
         rim = np.zeros((1, GRID, GRID), np.float32)

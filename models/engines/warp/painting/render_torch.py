@@ -42,11 +42,7 @@ from models.geometry.thin_plate import GRID
 
 
 class TorchRenderer:
-    """Renders chunks on one device.
-
-    Args:
-        device: The device.
-    """
+    """Renders chunks on one device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

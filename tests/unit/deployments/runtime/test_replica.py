@@ -21,7 +21,7 @@ from deployments.runtime.replica import CallGate, Threads
 from errors import CapacityError, StageTimeoutError
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
-from rendering.lru_pool import LruPool
+from rendering.avatar_cache import LruPool
 from telemetry.log_context import CallContext
 
 

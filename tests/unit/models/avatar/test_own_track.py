@@ -10,7 +10,7 @@ import pytest
 
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
-from models.avatar.own_track import own_track
+from models.avatar.avatar import own_track
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER
 from models.track.face_track import finish_track
 from models.track.raw_landmarks import RawLandmarks

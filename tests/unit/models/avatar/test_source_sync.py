@@ -18,7 +18,8 @@ from models.face.choice import FaceChoice
 from models.speech.features import SpeechFeatures, measure_level
 from models.speech.level import ROWS_PER_SECOND
 from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
-from models.track.face_track import FaceTrack, FaceTracker, finish_track
+from models.track.face_track import FaceTrack, finish_track
+from models.track.tracker import FaceTracker
 
 RATE = 16000
 FPS = Fraction(25)

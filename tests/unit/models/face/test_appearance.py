@@ -11,10 +11,9 @@ from config import MediaLimits
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
-from models.face.appearance import APPEARANCE_SIZE, CLEAR_LEAD, SAME_PERSON, appearance_of, likeness
+from models.face.appearance import APPEARANCE_SIZE, CLEAR_LEAD, SAME_PERSON, STILL_SAME, Person, appearance_of, likeness
 from models.face.choice import FaceChoice
 from models.face.finder import FaceFinder
-from models.face.person import STILL_SAME, Person
 
 if TYPE_CHECKING:
     from tests.unit.models.conftest import Scene

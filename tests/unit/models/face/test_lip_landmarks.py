@@ -15,10 +15,9 @@ from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame, from_rgb, to_rgb
 from models.face.choice import FaceChoice
-from models.face.landmarks import FaceLandmarker, LandmarkRegion
-from models.face.lip_landmarks import LipLandmarker
+from models.face.landmarks import FaceLandmarker, LandmarkRegion, LipLandmarker
 from models.geometry.face_points import ABOUT_MIDDLE, EYE_LEFT, EYE_RIGHT, INNER_LOWER, INNER_UPPER, LIPS
-from models.track.face_track import FaceTracker
+from models.track.tracker import FaceTracker
 
 
 class Talk(NamedTuple):

@@ -17,7 +17,8 @@ from models.geometry.face_points import CHIN_TIP, LIPS
 from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import measure
-from models.track.face_track import FaceTrack, FaceTracker, finish_track
+from models.track.face_track import FaceTrack, finish_track
+from models.track.tracker import FaceTracker
 from training.fit_lip_model import consistent_shape
 
 NOISE = 0.4  # pixels

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from media.yuv_frame import YuvFrame
-from models.track.state import TrackState, see
+from models.track.tracker import TrackState, see
 
 RNG = np.random.default_rng(3)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.random_weights.dinet_exports import export_deepspeech, export_wenet
-from models.engines.dinet.audio import gate_of_frames, open_measured
+from models.engines.base import frame_gate
+from models.engines.dinet.audio import open_measured
 from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder
 from models.engines.dinet.wenet import WenetAudioEncoder
 from models.engines.protocol import AudioEncoder, FrameSpan, Machine
@@ -53,11 +54,11 @@ def test_the_gate_is_that_of_the_frames_at_any_rate(tmp_path: Path) -> None:
     level = measure_level(path)
     for fps in (Fraction(25), Fraction(30000, 1001), Fraction(60)):
         total = int(4 * fps)
-        gate = gate_of_frames(sound, level, FrameSpan(fps, 0, total, total))
+        gate = frame_gate(sound, level, FrameSpan(fps, 0, total, total))
         seconds = np.arange(total) / float(fps)
         assert gate[(seconds > 1.05) & (seconds < 1.5)].min() == 1
         assert gate[(seconds < 0.4) | (seconds > 2.0)].max() == 0
-        part = gate_of_frames(sound, level, FrameSpan(fps, 20, 15, total))
+        part = frame_gate(sound, level, FrameSpan(fps, 20, 15, total))
         np.testing.assert_array_equal(part, gate[20:35])
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.engines.dinet.network import ChannelWarp, DINet, mix_channels
-from models.engines.dinet.torch_generator import fold_norms
+from models.engines.runtime.torch_device import fold_batch_norm
 from tests.conftest import REPO_ROOT
 from tests.unit.models.engines.dinet.random_weights import fill
 
@@ -40,7 +40,7 @@ def test_folded_norms_give_the_same_picture() -> None:
     inputs = torch.rand(1, 3, 64, 48), torch.rand(1, 15, 64, 48), torch.randn(1, 29, 5)
     with torch.inference_mode():
         expected = network(*inputs)
-        assert fold_norms(network) == 24 + 11  # convolutions with a normalisation of their own, residual blocks
+        assert fold_batch_norm(network) == 24 + 11  # convolutions with a normalisation of their own, residual blocks
         np.testing.assert_allclose(network(*inputs), expected, atol=1e-3)
     left = [
         name for name, module in network.named_modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
@@ -64,7 +64,7 @@ def test_published_names_shapes_and_output() -> None:
     if not REFERENCE.is_file():
         pytest.skip("needs tensors that do not ship with the repository (../shared/reference/dinet_core.npz)")
     stored = np.load(REFERENCE)
-    network = DINet(3, 15, 29)
+    network = DINet()
     shapes = {name: ",".join(map(str, value.shape)) for name, value in network.state_dict().items()}
     assert shapes == dict(zip(stored["keys"].tolist(), stored["shapes"].tolist(), strict=True))
     fill(network, {name[3:]: stored[name] for name in stored.files if name.startswith("bn/")}).eval()

@@ -128,7 +128,7 @@ def test_weight_reaches_the_network(weights: Path, avatar: Avatar, frames: list[
 
 def test_other_networks_are_refused_with_what_they_are(tmp_path: Path) -> None:
     path = save_edtalk(tmp_path / "edtalk_512.onnx", side=512)
-    with pytest.raises(WeightsError, match=r"Expected in edtalk_512\.onnx inputs .*256, 256.*found .*512, 512"):
+    with pytest.raises(WeightsError, match=r"edtalk_512\.onnx: expected .*256, 256.*found .*512, 512"):
         EdTalkGenerator(path, Machine(), 0.5)
 
 

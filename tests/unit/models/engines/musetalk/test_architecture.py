@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from errors import ConfigError, WeightsError
-from models.engines.musetalk.network import PUBLISHED, fill, make_unet, make_vae, vae_tensors
+from models.engines.musetalk.network import PUBLISHED, make_unet, make_vae, vae_tensors
 from models.engines.musetalk.weights import ROLES, unet_mismatch, vae_mismatch, whisper_mismatch
 from models.engines.musetalk.whisper import WhisperEncoder
 from models.engines.protocol import TensorTable
-from models.engines.runtime.checkpoints import read_checkpoint
+from models.engines.runtime.checkpoints import load_parameters, read_checkpoint
 from tests.unit.models.engines.musetalk.conftest import SMALL, Files, seeded
 
 diffusers = pytest.importorskip("diffusers", reason="needs the extra musetalk")
@@ -149,16 +149,19 @@ def test_other_files_are_refused_and_nothing_runs(tmp_path: Path, write: Callabl
     assert not path.with_suffix(".ran").exists()
 
 
-def test_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    network = nn.Linear(2, 3)
+def test_tensors_that_do_not_fit_are_named() -> None:
     fits = {"weight": torch.zeros(3, 2), "bias": torch.zeros(3)}
-    fill(network, fits, tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match=r"a\.pth: expected weight \(3, 2\), found \(2, 3\)"):
-        fill(network, {**fits, "weight": torch.zeros(2, 3)}, tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match=r"expected bias \(3,\), found none of that name"):
-        fill(network, {"weight": fits["weight"]}, tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match=r"expected 2 tensors, found 3, such as more \(1,\)"):
-        fill(network, {**fits, "more": torch.zeros(1)}, tmp_path / "a.pth")
+
+    def load(tensors: dict[str, torch.Tensor]) -> nn.Linear:
+        return load_parameters(nn.Linear(2, 3, device="meta"), tensors, "a line", "a.pth")
+
+    assert load(fits)(torch.ones(2)).tolist() == [0, 0, 0]
+    with pytest.raises(WeightsError, match=r"a\.pth: expected a line with weight \(3, 2\), found \(2, 3\)"):
+        load({**fits, "weight": torch.zeros(2, 3)})
+    with pytest.raises(WeightsError, match=r"with bias \(3,\), found none"):
+        load({"weight": fits["weight"]})
+    with pytest.raises(WeightsError, match="with 2 tensors, found 1 more, as more"):
+        load({**fits, "more": torch.zeros(1)})
 
 
 def test_without_diffusers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

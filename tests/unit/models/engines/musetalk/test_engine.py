@@ -54,7 +54,7 @@ def heard(span: FrameSpan = SPAN) -> WhisperFeatures:
     first = int(first_rows(span.fps, span.first, 1)[0])
     num = int(first_rows(span.fps, span.stop - 1, 1)[0]) + ROWS_PER_FRAME - first
     rows = np.add.outer(np.arange(first, first + num), np.arange(3) / 10)[..., None].repeat(8, 2).astype(np.float32)
-    return WhisperFeatures(first, rows, span.first, np.ones(span.num, np.float32))
+    return WhisperFeatures(first, rows, np.ones(span.num, np.float32))
 
 
 def test_a_plan_gives_each_frame_its_rows_in_any_slice() -> None:

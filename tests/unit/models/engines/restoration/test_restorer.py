@@ -14,8 +14,7 @@ from models.avatar.face_region import FaceRegion
 from models.engines.patches import FacePatches
 from models.engines.protocol import Machine, TensorTable
 from models.engines.restoration.network import OnnxRestoration, load_restorer
-from models.engines.restoration.options import RestorationOptions
-from models.engines.restoration.restorer import SIDE, FaceRestorer, Surroundings
+from models.engines.restoration.restorer import SIDE, FaceRestorer, RestorationOptions, Surroundings
 from models.engines.restoration.weights import RESTORATION_ROLE
 from models.track.face_track import FaceTrack
 from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, make_frames, make_track
@@ -137,7 +136,7 @@ def test_network_speaks_minus_one_to_one(tmp_path: Path, with_number: bool) -> N
 
 def test_other_networks_are_refused_with_what_they_are(tmp_path: Path) -> None:
     path = save_restoration(tmp_path / "gpen256.onnx", side=256)
-    with pytest.raises(WeightsError, match=r"Expected in gpen256\.onnx a picture \(1, 3, 512, 512\)"):
+    with pytest.raises(WeightsError, match=r"gpen256\.onnx: expected .* a picture \(1, 3, 512, 512\)"):
         OnnxRestoration(path, Machine())
 
 

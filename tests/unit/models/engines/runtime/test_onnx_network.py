@@ -28,8 +28,8 @@ def _save(path: Path, kind: int = TensorProto.FLOAT) -> Path:
 def test_shapes_and_the_first_output(tmp_path: Path) -> None:
     network = OnnxNetwork(_save(tmp_path / "n.onnx"), Machine())
     assert network.input_names == ("a", "b")
-    assert network.input_shapes == ((-1, 3), (1, 3))
-    assert network.output_shape == (-1, 3)
+    assert network.table.inputs == ((-1, 3), (1, 3))
+    assert network.table.outputs[0] == (-1, 3)
     a, b = np.ones((4, 3), np.float32), np.full((1, 3), 2, np.float32)
     assert np.array_equal(network.run({"a": a, "b": b}), np.full((4, 3), 3))
 

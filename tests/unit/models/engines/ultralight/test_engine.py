@@ -189,7 +189,7 @@ def test_onnx_exports_with_any_batch_and_order_of_inputs(tmp_path: Path, batch: 
 
 
 def test_onnx_that_is_no_generator_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"Expected in hubert\.onnx inputs \(B, 6, 160, 160\)"):
+    with pytest.raises(WeightsError, match=r"hubert\.onnx: expected inputs \(B, 6, 160, 160\)"):
         OnnxGenerator(save_hubert(tmp_path / "hubert.onnx"), Machine(), FP32)
 
 

@@ -89,7 +89,8 @@ def test_frames_that_pass_are_counted_by_their_reason(warp_avatar: WarpAvatar) -
     assert measures.skipped == tuple(SkippedRun(SkipReason.NO_FACE, *run) for run in runs)
     halves = [index[: first + 1], index[first + 1 :]]
     parts = [
-        measure_view(Avatar(Path(), warp_avatar.info, warp_avatar.track), half.astype(np.int32)) for half in halves
+        measure_view(warp_avatar.info, warp_avatar.track, True, half.astype(np.int32), np.ones(len(half), np.float32))
+        for half in halves
     ]
     assert (parts[0] + parts[1]).skipped == measures.skipped  # across the border of two blocks, too
     # Around the gap the source's own mouth shows through.
@@ -106,7 +107,12 @@ def test_open_mouths_that_show_through_in_silence_are_counted(warp_avatar: WarpA
         mouth = mouth_of(np.zeros((NUM_FRAMES, 8)), gate)
         assert measure_block(open_there, mouth, make_plan(open_there, mouth, 0, index)).num_skipped_open == num
         avatar = Avatar(Path(), open_there.info, open_there.track)
-        assert measure_view(avatar, index.astype(np.int32), gate.astype(np.float32)).num_skipped_open == num
+        assert (
+            measure_view(
+                avatar.info, avatar.track, True, index.astype(np.int32), gate.astype(np.float32)
+            ).num_skipped_open
+            == num
+        )
 
 
 def test_of_frames_without_a_face_nothing_else_is_known(warp_avatar: WarpAvatar) -> None:

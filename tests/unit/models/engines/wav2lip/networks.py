@@ -12,7 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from benchmarks.random_weights.parameters import made_up
-from models.engines.wav2lip.weights import Size, expected_shapes
+from models.engines.runtime.checkpoints import shapes_of
+from models.engines.wav2lip.network import network_without_values
+from models.engines.wav2lip.weights import Size
 
 
 def made_up_parameters(size: Size, gain: float = 0.7) -> dict[str, Tensor]:
@@ -23,7 +25,7 @@ def made_up_parameters(size: Size, gain: float = 0.7) -> dict[str, Tensor]:
         gain: Of the convolutions. At .7 the network generates shades of grey and tolerates half precision;
             at 1 black and white, and does not.
     """
-    return made_up(expected_shapes(size), gain)
+    return made_up(shapes_of(network_without_values(size)), gain)
 
 
 def save_onnx(path: Path, size: int = 16, batch: int | str = "batch", **changes: Any) -> Path:

@@ -113,7 +113,7 @@ def test_exports_are_called_by_their_shapes(tmp_path: Path, changes: dict[str, A
 
 @pytest.mark.parametrize("changes", [{"mel_bands": 64}, {"channels": 4}, {"height": 32}])
 def test_other_exports_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(WeightsError, match=r"Expected a Wav2Lip network in g\.onnx"):
+    with pytest.raises(WeightsError, match=r"g\.onnx: expected a Wav2Lip network"):
         load_generator(save_onnx(tmp_path / "g.onnx", **changes), Machine(), FULL)
 
 
