@@ -320,4 +320,4 @@ def square_mask(side: int) -> NDArray[np.uint8]:
 def _ramp_from_edge(side: int, width: float) -> NDArray[np.float64]:
     """(side, side) from 0 at the edge to 1 at `width`, a share of the side, and further in."""
     ramp = smooth_step(np.minimum(np.arange(side), np.arange(side)[::-1]) / (width * side))
-    return np.minimum.outer(ramp, ramp)
+    return np.asarray(np.minimum.outer(ramp, ramp), np.float64)
