@@ -16,7 +16,9 @@ from config import MediaLimits, RenderConfig
 from jobs.segments import plan_blocks
 from media.audio import SPEECH_SAMPLE_RATE, extract_speech
 from media.concat import concat_segments
+from media.playback import Playback
 from media.reader import FrameReader
+from media.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from models.avatar.avatar import Avatar
 from models.engines.protocol import Engine, FaceGenerator, FrameSpan, Machine, Plan
@@ -69,7 +71,7 @@ def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: 
                 heard = audio_encoder.encode(speech, level, span)
             with clock.stage("landmarks"):
                 stress = file_stress(speech, level, span.seconds)
-                played = avatar.shown_frames(range(span.first, span.stop), "pingpong", stress)
+                played = avatar.shown_frames(range(span.first, span.stop), Playback(), stress)
                 plan, state, measured = engine.plan(avatar, heard, span, played, state)
                 measures.append(measured)
             for segment in block.segments:
@@ -77,7 +79,7 @@ def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: 
                 segments.append(folder / f"{segment.number}.mp4")
                 segments[-1].write_bytes(studio.render(reader, piece))
     with clock.stage("join"):
-        concat_segments(segments, audio, folder / "result.mp4", info, num_frames)
+        concat_segments(segments, ResultSound(audio), folder / "result.mp4", info, num_frames)
     output = OutputFacts(num_frames, info.fps, level.num_samples / SPEECH_SAMPLE_RATE)
     report = make_report(output, sum(measures[1:], measures[0]), studio.silent_motion)
     return RenderedSegment({name: ms / num_frames for name, ms in clock.cpu_ms.items()}, report)

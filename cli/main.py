@@ -72,8 +72,15 @@ def speak(
     face: Face = "largest",
     face_image: Annotated[str | None, typer.Option(help="Portrait of the person to animate (file or URL).")] = None,
     loop: Annotated[
-        str, typer.Option(help="How to extend a video that is shorter than the speech: pingpong, loop or hold.")
+        str, typer.Option(help="How to fit the video to the speech: pingpong, loop, hold, cut, source or retime.")
     ] = "pingpong",
+    background_gain: Annotated[
+        float | None,
+        typer.Option(metavar="DB", help="Keep the video's own sound under the speech, with this gain in dB."),
+    ] = None,
+    loudness: Annotated[
+        float | None, typer.Option(metavar="LUFS", help="Normalize the result to this loudness, for example -16.")
+    ] = None,
     visible_label: Annotated[
         bool, typer.Option("--visible-label", help="Add a visible mark saying that the video is AI-generated.")
     ] = False,
@@ -98,6 +105,7 @@ def speak(
     fields: JobFields = {"video": video, "face": face, "loop": loop, "visible_label": visible_label or None}
     fields |= {"audio": audio or None, "face_image": face_image or None, "engine": engine or None}
     fields |= {"text": text or None, "voice": voice or None}
+    fields |= {"background_gain_db": background_gain, "loudness_lufs": loudness}
     if not server:
         _check_media(files)  # fails seconds earlier than a service that still has to start
     with service_at(server, data_dir) as base_url:

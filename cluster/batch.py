@@ -85,6 +85,8 @@ class DirectorRenderer:
                 engine=pair.engine,
                 face=pair.face,
                 loop=pair.loop,
+                background_gain_db=pair.background_gain_db,
+                loudness_lufs=pair.loudness_lufs,
             )
             while True:
                 try:

@@ -45,6 +45,10 @@ class HttpRenderer:
         fields = JobFields(face=pair.face, loop=pair.loop, idempotency_key=name)
         if pair.engine is not None:
             fields["engine"] = pair.engine
+        if pair.background_gain_db is not None:
+            fields["background_gain_db"] = pair.background_gain_db
+        if pair.loudness_lufs is not None:
+            fields["loudness_lufs"] = pair.loudness_lufs
         with ExitStack() as files:
             opened = [
                 files.enter_context(await asyncio.to_thread(open_location, location))

@@ -114,7 +114,9 @@ def next_name(name: str) -> str:
 
 
 def _key(pair: Pair) -> str:
-    return _digest(*(str(part) for part in (pair.video, pair.audio, pair.out, pair.engine, pair.face, pair.loop)))
+    sound = [part for part in (pair.background_gain_db, pair.loudness_lufs) if part is not None]
+    parts = [pair.video, pair.audio, pair.out, pair.engine, pair.face, pair.loop, *sound]
+    return _digest(*(str(part) for part in parts))
 
 
 def _digest(*parts: str) -> str:

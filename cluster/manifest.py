@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 
 from cluster.locations import Location, is_url, resolve
 from errors import InputError
-from storage.records import LoopMode
+from media.playback import LoopMode
 
 
 def _url_or_path(location: object) -> Location:
@@ -39,6 +39,8 @@ class Pair(BaseModel):
     engine: str | None = None
     face: str = "largest"
     loop: LoopMode = "pingpong"
+    background_gain_db: float | None = Field(None, ge=-60, le=12)
+    loudness_lufs: float | None = Field(None, ge=-40, le=-9)
 
 
 def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:

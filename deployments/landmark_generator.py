@@ -123,7 +123,7 @@ class LandmarkGenerator:
             try:
                 frames = range(request.span.first, request.span.stop)
                 idle_motion = self._config.render.still_idle_motion
-                index = cached.avatar.shown_frames(frames, request.loop, features.stress, idle_motion)
+                index = cached.avatar.shown_frames(frames, request.playback, features.stress, idle_motion)
                 planned = engine.plan(cached.avatar, features.features, request.span, index, state)
             except BaseException:
                 cached.close()  # it may be damaged; the next call loads it again

@@ -69,9 +69,9 @@ class GradioPage:
                         engine = gr.Dropdown([], label="Engine", allow_custom_value=True)
                         face = gr.Textbox("largest", label="Which face: largest, 0, point:x,y or box:x0,y0,x1,y1")
                         loop = gr.Radio(
-                            ["pingpong", "loop", "hold"],
+                            ["pingpong", "loop", "hold", "cut", "source", "retime"],
                             value="pingpong",
-                            label="If the speech is longer than the video",
+                            label="Fit the video to the speech",
                         )
                 with gr.Column():
                     state = gr.Textbox(label="State", interactive=False)

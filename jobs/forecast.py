@@ -54,7 +54,7 @@ def measured_rate(finished: Sequence[JobRecord]) -> float | None:
         if stop > begin:
             busy_s += (stop - begin).total_seconds()
             end = stop
-    seconds = sum(job.audio_seconds for job in finished)
+    seconds = sum(job.result_seconds for job in finished)
     return seconds / busy_s if busy_s > 0 and seconds > 0 else None
 
 
@@ -73,4 +73,4 @@ def promised_bytes(unfinished: Sequence[JobRecord]) -> int:
 
 
 def _left_seconds(job: JobRecord) -> float:
-    return max(job.audio_seconds, 0.1) * (1 - job.progress)
+    return max(job.result_seconds, 0.1) * (1 - job.progress)

@@ -9,7 +9,8 @@ from typing import Final, Self
 from pydantic import Field, model_validator
 
 from errors import ForbiddenError, KeyReuseError, OptionError
-from storage.records import Frozen, JobOptions, JobRecord, LoopMode, UploadedFile, new_id
+from media.playback import LoopMode
+from storage.records import Frozen, JobOptions, JobRecord, UploadedFile, new_id
 
 _NORMAL_PRIORITY: Final = 0
 _TOP_PRIORITY: Final = 1
@@ -93,6 +94,8 @@ class JobRequestBuilder:
         loop: LoopMode = "pingpong",
         visible_label: bool = False,
         visible_label_top: bool = False,
+        background_gain_db: float | None = None,
+        loudness_lufs: float | None = None,
         priority: int | None = None,
         callback_url: str | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -127,6 +130,8 @@ class JobRequestBuilder:
                 loop=loop,
                 visible_label=visible_label,
                 visible_label_top=visible_label_top,
+                background_gain_db=background_gain_db,
+                loudness_lufs=loudness_lufs,
             ),
             owner=caller.owner,
             idempotency_key=idempotency_key,

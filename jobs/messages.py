@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from media.labels.watermark import Corner
-from media.playback import Loop
+from media.playback import Playback
 from media.probe import AudioInfo, VideoInfo
+from media.sound_mix import SoundSettings
 from models.engines.protocol import FrameSpan
 from models.mouth.motion import RunningStats
 from models.speech.level import SpeechLevel
@@ -74,10 +75,12 @@ class OutputInfo(NamedTuple):
     Attributes:
         num_frames: Frames of all segments.
         produce_id: Identifies the video in its labels.
+        sound: How its sound is mixed.
     """
 
     num_frames: int
     produce_id: str
+    sound: SoundSettings = SoundSettings()
 
 
 class PreparedSpeech(NamedTuple):
@@ -127,13 +130,13 @@ class BlockRequest:
         avatar: The avatar that speaks.
         engine: Name of the engine.
         span: The output frames.
-        loop: How a source that is shorter than the speech continues.
+        playback: How the source is played.
     """
 
     avatar: AvatarRef
     engine: str
     span: FrameSpan
-    loop: Loop
+    playback: Playback
 
 
 def encode_source_info(info: VideoInfo) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from jobs.retry import first_leaf_error
 from jobs.segment_limiter import SegmentLimiter, SegmentPermits
 from jobs.segments import Block, Segment, plan_blocks, segment_watermark
 from media.audio import num_output_frames
+from media.playback import Playback, fit
+from media.sound_mix import SoundSettings
 from models.engines.protocol import FrameSpan, Plan, PlannedBlock
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
@@ -110,24 +112,24 @@ class JobRun:
         avatar = await self._services.avatars.ensure(job.avatar_key, job.options.engine, self._report_analysis)
         self._has_avatar = True
         source = avatar.source
-        await self._reserve_disk(source, speech.info.duration_seconds)
-
-        self._num_frames = num_output_frames(speech.info.duration_seconds, source.info.fps)
+        num_speech_frames = num_output_frames(speech.info.duration_seconds, source.info.fps)
+        self._num_frames, playback = fit(job.options.loop, num_speech_frames, source.info.length)
+        await self._reserve_disk(source, float(self._num_frames / source.info.fps))
         await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
         blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
-        measures = await self._render(blocks, avatar, speech)
-        output = OutputFacts(self._num_frames, source.info.fps, speech.info.duration_seconds)
+        measures = await self._render(blocks, avatar, speech, playback)
+        output = OutputFacts(self._num_frames, source.info.fps, speech.info.duration_seconds, playback.speed)
         report = make_report(output, measures, self._segments.silent_motion)
         await asyncio.to_thread(self._segments.check, blocks)
 
         await self._enter(JobStage.JOINING, report=report.model_dump(mode="json"))
         segments = [segment_key(job.id, segment.number) for block in blocks for segment in block.segments]
-        await stages.join(
-            context, segments, audio, result_key(job.id), source, OutputInfo(self._num_frames, job.produce_id)
-        )
+        sound = SoundSettings(job.options.background_gain_db, job.options.loudness_lufs)
+        made = OutputInfo(self._num_frames, job.produce_id, sound)
+        await stages.join(context, segments, audio, result_key(job.id), source, made)
 
     async def _reserve_disk(self, source: SourceVideo, seconds: float) -> None:
-        """Reserve disk space for the decoded duration, which can exceed the duration that the file declared.
+        """Reserve disk space for the duration of the result, which can exceed what the files declared.
 
         Raises:
             StorageFullError: The disk would not hold it beside what other jobs will need.
@@ -144,9 +146,11 @@ class JobRun:
             raise StorageFullError(
                 f"Not enough disk space for the result: needs {needed} bytes, {max(0, free)} are available."
             )
-        await self._update(audio_seconds=seconds, disk_bytes=needed)
+        await self._update(result_seconds=seconds, disk_bytes=needed)
 
-    async def _render(self, blocks: list[Block], avatar: AvatarRef, speech: PreparedSpeech) -> BlockMeasures:
+    async def _render(
+        self, blocks: list[Block], avatar: AvatarRef, speech: PreparedSpeech, playback: Playback
+    ) -> BlockMeasures:
         """Render every missing segment, as many at a time as there are permits.
 
         Returns:
@@ -158,7 +162,7 @@ class JobRun:
         self._num_done = 0
         await self._report(sum(segment.stop - segment.start for segment in finished.values()))
         permits = self._services.limiter.permits()
-        async with asyncio.TaskGroup() as group, aclosing(self._plans(blocks, avatar, speech)) as plans:
+        async with asyncio.TaskGroup() as group, aclosing(self._plans(blocks, avatar, speech, playback)) as plans:
             async for block, planned in plans:
                 measures = planned.measures if measures is None else measures + planned.measures
                 for segment in block.segments:
@@ -171,7 +175,7 @@ class JobRun:
         return measures
 
     async def _plans(
-        self, blocks: list[Block], avatar: AvatarRef, speech: PreparedSpeech
+        self, blocks: list[Block], avatar: AvatarRef, speech: PreparedSpeech, playback: Playback
     ) -> AsyncGenerator[tuple[Block, PlannedBlock]]:
         """Yield each block with its plan; the next block is planned while this one is rendered."""
         fps, options = avatar.source.info.fps, self._job.options
@@ -179,7 +183,7 @@ class JobRun:
         def begin(number: int, state: object) -> asyncio.Task[PlannedBlock]:
             block = blocks[number]
             span = FrameSpan(fps, block.start, block.stop - block.start, self._num_frames)
-            request = BlockRequest(avatar, options.engine, span, options.loop)
+            request = BlockRequest(avatar, options.engine, span, playback)
             return asyncio.create_task(self._services.stages.plan(self._context, speech, request, state))
 
         ahead = begin(0, None)

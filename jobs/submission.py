@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from typing import NamedTuple
 
-from errors import InputError, StateError
+from errors import InputError, OptionError, StateError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
 from jobs.job_request import AvatarRequest, JobRequest, check_same_request
 from jobs.messages import decode_source_info, encode_source_info
 from jobs.ports import Stages
+from media.audio import num_output_frames
+from media.playback import fit
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_VERSION
 from models.face.choice import recorded_face
@@ -38,11 +39,13 @@ class _Facts(NamedTuple):
 
     Attributes:
         audio_seconds: Duration of the speech.
+        result_seconds: Duration of the result.
         disk_bytes: Disk space that the job needs at most.
         source: What the probe found in its video; None for a job of an avatar.
     """
 
     audio_seconds: float
+    result_seconds: float
     disk_bytes: int
     source: VideoInfo | None
 
@@ -98,11 +101,16 @@ class Submissions:
         if request.video is not None:
             assert probed.video is not None
             await self._check_picture(request.face_image, _key(request.video, face, request.owner))
-            frame = (probed.video.width, probed.video.height, probed.video.fps)
+            source = probed.video
         else:
             avatar = await self._table.run_in_thread(self._usable_avatar, request.avatar_id or "", request.owner)
-            frame = await self._avatar_frame(avatar)
-        facts = _Facts(seconds, result_bytes(*frame, seconds), probed.video)
+            source = await self._source_info(avatar)
+        if request.options.background_gain_db is not None and not source.has_audio:
+            raise OptionError("background_gain_db: the video has no sound.")
+        num_frames, _ = fit(request.options.loop, num_output_frames(seconds, source.fps), source.length)
+        result_seconds = float(num_frames / source.fps)
+        disk_bytes = result_bytes(source.width, source.height, source.fps, result_seconds)
+        facts = _Facts(seconds, result_seconds, disk_bytes, probed.video)
         async with self._folder_lock:  # so that nothing is stored or deleted in between
             known = await self._table.run_in_thread(self._find_duplicate, request, facts.disk_bytes)
             job = known or await self._store_inputs(request, face, facts)
@@ -142,6 +150,7 @@ class Submissions:
                 request_digest=request.request_digest,
                 base_url=request.base_url,
                 audio_seconds=facts.audio_seconds,
+                result_seconds=facts.result_seconds,
                 disk_bytes=facts.disk_bytes,
                 owner=request.owner,
                 idempotency_key=request.idempotency_key,
@@ -205,14 +214,12 @@ class Submissions:
             raise StateError(f"Avatar {avatar_id} cannot be used: its analysis failed: {reason}")
         return avatar
 
-    async def _avatar_frame(self, avatar: AvatarRecord) -> tuple[int, int, Fraction]:
-        """Width and height in pixels and frame rate of an avatar's source."""
-        if avatar.info is not None:
-            return avatar.info.width, avatar.info.height, Fraction(avatar.info.fps)
+    async def _source_info(self, avatar: AvatarRecord) -> VideoInfo:
+        """What the probe found in an avatar's source."""
         if (info := decode_source_info(avatar.source_info)) is None:
             info = (await self._stages.probe(CallContext(avatar.key), source_key(avatar.key), None)).video
         assert info is not None
-        return info.width, info.height, info.fps
+        return info
 
     async def _check_picture(self, picture: UploadedFile | None, key: str) -> None:
         """Refuse a reference picture that cannot be opened; only the analysis checks that it shows a face."""

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import InputError, StoredFileError
-from media.audio import AudioTrack
 from media.container import open_container
 from media.frame_table import video_stream
 from media.probe import VideoInfo
+from media.sound_mix import ResultSound, SoundFormat
 
 # ISO/IEC 14496-3, table 1.18: sample rates of AAC.
 _AAC_RATES: Final = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350})
@@ -39,29 +39,27 @@ _BITS_PER_CHANNEL: Final = 96_000
 
 def concat_segments(
     segments: Sequence[Path],
-    audio: Path,
+    sound: ResultSound,
     out: Path,
     info: VideoInfo,
     num_frames: int,
-    limits: MediaLimits | None = None,
     tags: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Writes the result as MP4: video by packet copy, the caller's audio as AAC, `moov` in front.
+    """Writes the result as MP4: video by packet copy, the sound as AAC, `moov` in front.
 
     Args:
         segments: Files that `media.writer.SegmentWriter` made with the same settings, in order.
-        audio: The caller's file; its audio keeps its sample rate if AAC supports it, and up to two channels.
+        sound: Keeps its sample rate if AAC supports it, and up to two channels.
         out: The file to write; it is created atomically.
         info: The format of the segments.
-        num_frames: Frames that all segments together must have. Audio beyond the last one is cut.
-        limits: Limits on `audio`; the default limits if None.
+        num_frames: Frames that all segments together must have. Sound beyond the last one is cut; silence follows
+            speech that ends more than a frame earlier.
         tags: Metadata of the file.
 
     Raises:
         StoredFileError: A segment is missing or truncated, or the segments differ in their settings.
         MediaError: The audio cannot be read.
     """
-    track = AudioTrack(audio, limits or MediaLimits())
     handle, name = tempfile.mkstemp(dir=out.parent, prefix=out.stem, suffix=".mp4")
     os.close(handle)
     try:
@@ -69,26 +67,24 @@ def concat_segments(
         assert isinstance(container, OutputContainer)
         container.metadata.update(tags)
         with container:
-            _mux(container, segments, track, info, num_frames)
+            _mux(container, segments, sound, info, num_frames)
         os.replace(name, out)
     except BaseException:
         os.unlink(name)
         raise
-    finally:
-        track.close()
 
 
 def _mux(
-    container: OutputContainer, segments: Sequence[Path], track: AudioTrack, info: VideoInfo, num_frames: int
+    container: OutputContainer, segments: Sequence[Path], sound: ResultSound, info: VideoInfo, num_frames: int
 ) -> None:
     with _segment(segments[0]) as first:
         template = video_stream(first, segments[0])
         video = container.add_stream_from_template(template, opaque=True)
         video.time_base = 1 / info.fps
         headers, delay = template.codec_context.extradata, template.codec_context.reorder_depth
-    sound = _add_aac_stream(container, track)
+    stream = _add_aac_stream(container, sound)
     video_packets = _video_packets(segments, video, headers, delay, info)
-    sound_packets = _sound_packets(track, sound, Fraction(num_frames) / info.fps)
+    sound_packets = _sound_packets(sound, stream, num_frames, info.fps)
     # The muxer buffers packets until it has some of each stream, so both are fed in step.
     pending = next(sound_packets, None)
     num_done = 0
@@ -143,9 +139,10 @@ def _segment(path: Path) -> Iterator[InputContainer]:
         raise StoredFileError(f"{path.name}: the stored segment has been changed.") from error
 
 
-def _add_aac_stream(container: OutputContainer, track: AudioTrack) -> AudioStream:
-    rate = track.info.sample_rate if track.info.sample_rate in _AAC_RATES else _FALLBACK_RATE
-    num_channels = 1 if track.info.num_channels == 1 else 2
+def _add_aac_stream(container: OutputContainer, sound: ResultSound) -> AudioStream:
+    native_rate, num_native_channels = sound.native_format()
+    rate = native_rate if native_rate in _AAC_RATES else _FALLBACK_RATE
+    num_channels = min(num_native_channels, 2)
     stream = container.add_stream("aac", rate=rate)
     stream.codec_context.layout = "mono" if num_channels == 1 else "stereo"
     stream.codec_context.bit_rate = num_channels * min(_BITS_PER_CHANNEL, _MAX_BITS_PER_SAMPLE * rate)
@@ -153,11 +150,14 @@ def _add_aac_stream(container: OutputContainer, track: AudioTrack) -> AudioStrea
     return stream
 
 
-def _sound_packets(track: AudioTrack, stream: AudioStream, video_seconds: Fraction) -> Iterator[Packet[AudioStream]]:
-    """Yields the audio as AAC, cut at the end of the video."""
+def _sound_packets(
+    sound: ResultSound, stream: AudioStream, num_frames: int, fps: Fraction
+) -> Iterator[Packet[AudioStream]]:
+    """Yields the sound as AAC, cut at the end of the video."""
     rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
-    num_done = 0
-    for samples in _frames_of(track.blocks(rate, layout, "fltp"), round(video_seconds * rate)):
+    num_samples, num_done = round(num_frames / fps * rate), 0
+    blocks = sound.blocks(SoundFormat(rate, layout), num_samples, max_missing=round(rate / fps))
+    for samples in _frames_of(blocks, num_samples):
         frame = AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
         frame.sample_rate = rate
         # From these times the muxer derives the encoder's delay and writes the edit list that hides it.

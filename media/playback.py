@@ -1,35 +1,63 @@
-"""Maps output frames to source frames when the speech is longer than the source."""
+"""Fits the source video to the speech: how long the result is, and which source frame each of its frames shows."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
-Loop = Literal["pingpong", "loop", "hold"]
+import numpy as np
+from numpy.typing import NDArray
+
+LoopMode = Literal["pingpong", "loop", "hold", "cut", "source", "retime"]
+AfterEnd = Literal["pingpong", "loop", "hold"]
+
+SPEED_LIMITS: Final = (0.5, 2.0)
+"""Slowest and fastest playback of `retime`, in source frames per output frame."""
 
 
-def source_index(frame: int, num_source_frames: int, loop: Loop) -> int:
-    """Returns the source frame shown at output frame `frame`.
+class Playback(NamedTuple):
+    """How a source is played.
+
+    Attributes:
+        after_end: What follows the last source frame: `pingpong` plays backward and forward again, without repeating
+            the turning frames; `loop` starts again at frame 0; `hold` stays on the last frame.
+        speed: Source frames per output frame.
+    """
+
+    after_end: AfterEnd = "pingpong"
+    speed: float = 1.0
+
+    def source_frames(self, frames: range, num_source_frames: int) -> NDArray[np.int32]:
+        """Returns the (T,) source frames, in [0, num_source_frames), that are shown in T output frames."""
+        # The middle of an output frame falls into the source frame that it shows.
+        index = ((np.asarray(frames, np.float64) + 0.5) * self.speed).astype(np.int64)
+        last = num_source_frames - 1
+        if self.after_end == "hold":
+            index = np.minimum(index, last)
+        elif self.after_end == "loop":
+            index %= num_source_frames
+        else:
+            index %= max(2 * last, 1)
+            index = np.minimum(index, 2 * last - index)
+        return index.astype(np.int32)
+
+
+def fit(loop: LoopMode, num_speech_frames: int, num_source_frames: int | None) -> tuple[int, Playback]:
+    """Returns the number of frames of a result, and how its source is played.
 
     Args:
-        frame: Output frame, 0 or more.
-        num_source_frames: Frames of the source, 1 or more.
-        loop: `pingpong` plays forward, then backward, without repeating the turning frames; `loop` starts
-            again at frame 0; `hold` stays on the last frame.
-
-    Returns:
-        Index in the half-open range [0, num_source_frames).
-
-    Raises:
-        ValueError: A negative frame, an empty source or an unknown `loop`.
+        loop: `pingpong`, `loop` and `hold` extend a source that is shorter than the speech, see `Playback`. `cut` ends
+            with the shorter of the two, `source` with the source. `retime` plays the source slower or faster, within
+            `SPEED_LIMITS`, so that it ends with the speech.
+        num_speech_frames: Frames that cover the speech, 1 or more.
+        num_source_frames: Frames of the source, 1 or more; None for a still, which has no length of its own.
     """
-    if frame < 0 or num_source_frames < 1:
-        raise ValueError(f"Expected frame >= 0 and num_source_frames >= 1, got {frame = }, {num_source_frames = }.")
-    if loop == "hold":
-        return min(frame, num_source_frames - 1)
-    if loop == "loop":
-        return frame % num_source_frames
-    if loop == "pingpong":
-        period = max(2 * num_source_frames - 2, 1)
-        phase = frame % period
-        return min(phase, period - phase) if num_source_frames > 1 else 0
-    raise ValueError(f"Expected loop to be pingpong, loop or hold, got {loop = }.")
+    if loop in ("pingpong", "loop", "hold"):
+        return num_speech_frames, Playback(loop)
+    if num_source_frames is None:
+        return num_speech_frames, Playback()
+    if loop == "retime":
+        slowest, fastest = SPEED_LIMITS
+        speed = min(max(num_source_frames / num_speech_frames, slowest), fastest)
+        return num_speech_frames, Playback(speed=speed)
+    is_cut = loop == "cut"
+    return min(num_speech_frames, num_source_frames) if is_cut else num_source_frames, Playback()

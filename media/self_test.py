@@ -24,6 +24,7 @@ from media.concat import concat_segments
 from media.container import FORMATS
 from media.probe import ColourTags, VideoInfo, probe_audio, probe_video
 from media.reader import FrameReader
+from media.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame
 
@@ -90,7 +91,7 @@ def try_round_trip(folder: Path) -> None:
         writer.write(planes)
     segment.write_bytes(writer.finish())
     _write_tone(tone)
-    concat_segments([segment], tone, out, info, _NUM_FRAMES)
+    concat_segments([segment], ResultSound(tone), out, info, _NUM_FRAMES)
     compare_pictures(out, written)
 
 

@@ -17,6 +17,7 @@ from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
 from media.labels.watermark import Watermark, WatermarkStyle
 from media.live.gop_encoder import GopEncoder
+from media.playback import Playback
 from media.probe import VideoInfo
 from models.avatar.avatar import Avatar
 from models.engines.patches import FacePatches
@@ -112,7 +113,7 @@ class LiveRenderer:
         # frames after this chunk, which only serve as context, use as much of the speech as has arrived.
         frames = range(request.first_frame, request.first_frame + request.num_frames + self._live.look_ahead_frames)
         stress = window_stress(request.window, np.array(frames) / float(avatar.info.fps))
-        return avatar.shown_frames(frames, "pingpong", stress, self._config.render.still_idle_motion)
+        return avatar.shown_frames(frames, Playback(), stress, self._config.render.still_idle_motion)
 
     def _generate(self, engine: str, chunk: Chunk) -> asyncio.Future[FacePatches]:
         def work(token: CancelToken) -> FacePatches:

@@ -1,8 +1,9 @@
-"""Joins the segments of a job into its result: packet copy, the caller's audio, and the labels."""
+"""Joins the segments of a job into its result: packet copy, the sound, and the labels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 
 from config import PipelineConfig
@@ -11,6 +12,7 @@ from media.cancel_token import CancelToken
 from media.concat import concat_segments
 from media.decoding.decoder import Decoders
 from media.labels.labeller import Labeller
+from media.sound_mix import ResultSound
 from storage.file_keys import split
 from storage.files import StoredFiles
 from storage.local.disk import disk_errors
@@ -41,12 +43,17 @@ class ResultWriter:
         timeout_s = self._config.jobs.call_timeout_s(output.num_frames)
         tags, limits = self._labeller.tags(output.produce_id), self._config.limits
         with (
+            ExitStack() as fetched,
             self._files.fetched_folder(folder, names) as rendered,
-            self._files.fetched(audio) as sound,
+            self._files.fetched(audio) as speech,
             self._files.written(out) as part,
         ):
-            paths = [rendered / name for name in names]
-            join = partial(concat_segments, paths, sound, part, source.info, output.num_frames, limits, tags)
-            self._decoders.run(join, file=sound, timeout_s=timeout_s, token=token, reads=[rendered], writes=part.parent)
+            paths, reads, background = [rendered / name for name in names], [rendered], None
+            if output.sound.background_gain_db is not None:
+                background = fetched.enter_context(self._files.fetched(source.key))
+                reads.append(background)
+            sound = ResultSound(speech, output.sound, background, limits)
+            join = partial(concat_segments, paths, sound, part, source.info, output.num_frames, tags)
+            self._decoders.run(join, file=speech, timeout_s=timeout_s, token=token, reads=reads, writes=part.parent)
             with disk_errors():
                 self._labeller.sign(part, from_still=source.info.is_still)

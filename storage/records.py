@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from errors import LipwrightError
-
-LoopMode = Literal["pingpong", "loop", "hold"]
+from media.playback import LoopMode
 
 
 class Frozen(BaseModel):
@@ -85,13 +84,19 @@ class UploadedFile(Frozen):
 
 
 class JobOptions(Frozen):
-    """The options of a job. Its JSON is part of `produce_id`: do not rename fields."""
+    """The options of a job. The JSON of those that are not null is part of `produce_id`: do not rename fields."""
 
     engine: str
     face: str = "largest"
     loop: LoopMode = "pingpong"
     visible_label: bool = Field(False, description="Whether a visible watermark is in the bottom right corner.")
     visible_label_top: bool = Field(False, description="The same for the top right corner: HeyGem's `digital_auth`.")
+    background_gain_db: float | None = Field(
+        None, description="Gain of the source's own sound under the speech, in dB; null leaves it out."
+    )
+    loudness_lufs: float | None = Field(
+        None, description="Integrated loudness of the result, in LUFS (EBU R128); null keeps the levels."
+    )
 
 
 class AvatarInfo(Frozen):
@@ -147,9 +152,8 @@ class JobRecord(Frozen):
     metadata: dict[str, str] = Field({}, description="The caller's key-value pairs, returned with the job.")
     request_digest: str | None = Field(None, description="Hash of the request, to recognise a repeated one by its key.")
     base_url: str = Field("", description="Prefix of the links in its webhook; empty for relative paths.")
-    audio_seconds: float = Field(
-        0.0, description="Duration of the speech; as its file declares it until it is decoded."
-    )
+    audio_seconds: float = Field(0.0, description="Duration of the speech, as its file declares it.")
+    result_seconds: float = Field(0.0, description="Duration of the result, as the files declare it until decoded.")
     disk_bytes: int = Field(0, description="Estimate of the most disk space that the job needs.")
     attempts: int = Field(0, description="Starts since the last progress.")
     error: ErrorRecord | None = None
@@ -162,7 +166,7 @@ class JobRecord(Frozen):
     @property
     def produce_id(self) -> str:
         """Identifies the video in its labels; equal for equal inputs and options."""
-        text = f"{self.audio.sha256}\n{self.avatar_key}\n{self.options.model_dump_json()}"
+        text = f"{self.audio.sha256}\n{self.avatar_key}\n{self.options.model_dump_json(exclude_none=True)}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -127,6 +127,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE avatars ADD COLUMN source_info TEXT",
         "ALTER TABLE avatars ADD COLUMN analysed_for TEXT NOT NULL DEFAULT '{}'",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN result_seconds REAL NOT NULL DEFAULT 0",
+        "UPDATE jobs SET result_seconds = audio_seconds",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

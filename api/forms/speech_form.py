@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import BaseModel, Field, WithJsonSchema, model_validator
 
+from media.playback import LoopMode
 from storage.records import UploadedFile
 
 # A binary string in OpenAPI; in Python, the upload that is already on disk.
@@ -28,6 +29,19 @@ class SpeechForm(BaseModel):
         min_length=1,
         max_length=128,
         description="Voice for the text. Defaults to the service's voice; see `GET /v1/voices`.",
+    )
+
+    loop: LoopMode = Field(
+        default="pingpong",
+        description="How to fit the video to the speech. `pingpong`, `loop` and `hold` continue a shorter video"
+        " backwards and forwards, from its start, or on its last frame; `cut` ends with the shorter of the two,"
+        " `source` with the video; `retime` plays it at half to twice its speed, so that it ends with the speech.",
+    )
+    background_gain_db: float | None = Field(
+        None, ge=-60, le=12, description="Keep the video's own sound under the speech, with this gain in dB."
+    )
+    loudness_lufs: float | None = Field(
+        None, ge=-40, le=-9, description="Normalize the result to this loudness (EBU R128, in LUFS), for example -16."
     )
 
     @property

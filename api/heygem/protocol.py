@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from api.heygem.data_root import result_name
 from errors import InputError
-from storage.records import JobRecord, JobStage, JobStatus, LoopMode
+from media.playback import LoopMode
+from storage.records import JobRecord, JobStage, JobStatus
 
 MAX_BODY_BYTES: Final = 65536
 """Maximum size of a request; known clients send less than 1 KiB."""
@@ -154,4 +155,4 @@ def _failure(job: JobRecord, code: str) -> str:
 
 def _facts(job: JobRecord) -> dict[str, float]:
     cost = (job.finished_at - job.started_at).total_seconds() if job.finished_at and job.started_at else 0.0
-    return {"cost": round(cost, 2), "video_duration": round(job.audio_seconds, 2)}
+    return {"cost": round(cost, 2), "video_duration": round(job.result_seconds, 2)}

@@ -23,7 +23,7 @@ class IdleFrames:
     """
 
     def __init__(self, info: VideoInfo, max_bytes: int) -> None:
-        self._period = max(1, 2 * info.num_frames - 2)  # `media.playback.source_index`, pingpong
+        self._period = max(1, 2 * info.num_frames - 2)  # `media.playback.Playback`: ping-pong
         self._max_bytes = max_bytes
         self._groups: OrderedDict[int, EncodedGop] = OrderedDict()
         self._num_bytes = 0

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.forms.speech_form import MAX_TEXT_CHARS, FilePart, SpeechForm, one_of
 from errors import CancelledJobError
-from storage.records import JobRecord, JobStatus, LoopMode
+from storage.records import JobRecord, JobStatus
 
 VideoStatus = Literal["queued", "in_progress", "completed", "failed"]
 _STATUS: Final[dict[JobStatus, VideoStatus]] = {
@@ -43,7 +43,6 @@ class VideoForm(SpeechForm):
     size: str | None = Field(None, max_length=16, description="Ignored: the video has the size of its source.")
     visible_label: bool = Field(False, description="Add a visible mark, as for a job.")
     face: str = Field(default="largest", max_length=128, description="Which face to animate, as for a job.")
-    loop: LoopMode = Field(default="pingpong", description="How to extend a video that is shorter than the speech.")
 
     @property
     def speech_text(self) -> str | None:
@@ -93,7 +92,7 @@ class VideoView(BaseModel):
             created_at=_unix(job.created_at),
             completed_at=_unix(ended) if ended else None,
             expires_at=_unix(ended + timedelta(seconds=keep_s)) if ended else None,
-            seconds=f"{job.audio_seconds:g}",
+            seconds=f"{job.result_seconds:g}",
             size=size,
             error=_error(job),
         )

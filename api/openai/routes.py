@@ -73,6 +73,8 @@ class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
                     engine=known_engine(form.model),
                     face=form.face,
                     loop=form.loop,
+                    background_gain_db=form.background_gain_db,
+                    loudness_lufs=form.loudness_lufs,
                     visible_label=form.visible_label,
                     idempotency_key=key,
                     request_digest=digest,

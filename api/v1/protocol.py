@@ -30,7 +30,6 @@ from storage.records import (
     JobRecord,
     JobStage,
     JobStatus,
-    LoopMode,
     UploadedFile,
 )
 
@@ -81,7 +80,6 @@ class JobForm(SpeechForm):
     face_image: FilePart | None = Field(
         None, description="A portrait of the person in `video` to animate, instead of `face`."
     )
-    loop: LoopMode = Field(default="pingpong", description="How to extend a video that is shorter than the speech.")
     visible_label: bool = Field(False, description="Add a visible mark to the picture saying that it is AI-generated.")
     priority: int = Field(
         0, ge=-1, le=1, description="Queue priority: 1 (high), 0 (default), -1 (low); at most that of the API key."

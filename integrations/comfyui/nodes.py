@@ -45,7 +45,13 @@ class LipwrightSpeak(io.ComfyNode):
                     optional=True,
                     tooltip="Which face: largest, 0, point:x,y or box:x0,y0,x1,y1.",
                 ),
-                io.Combo.Input("loop", options=["pingpong", "loop", "hold"], default="pingpong", optional=True),
+                io.Combo.Input(
+                    "loop",
+                    options=["pingpong", "loop", "hold", "cut", "source", "retime"],
+                    default="pingpong",
+                    optional=True,
+                    tooltip="How to fit the video to the speech.",
+                ),
                 io.String.Input(
                     "url",
                     default="",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
-from media.playback import Loop, source_index
+from media.playback import Playback
 from media.probe import ColourTags, VideoInfo
 from models.avatar.folder import (
     AVATAR_VERSION,
@@ -92,18 +92,18 @@ class Avatar:
         return opens(self.track)
 
     def shown_frames(
-        self, frames: range, loop: Loop, stress: NDArray[np.floating], is_moving: bool = True
+        self, frames: range, playback: Playback, stress: NDArray[np.floating], is_moving: bool = True
     ) -> NDArray[np.int32]:
         """Returns the source frames to show in T output frames: (T,) int32 in [0, N) of a video, [0, K * N) of a still.
 
         Args:
             frames: The output frames.
-            loop: How to extend a source that is shorter than the speech.
+            playback: How the source is played.
             stress: (T,) stress of the speech in each frame, 0 to 1; a still nods with it.
             is_moving: For a still: whether it moves at all.
         """
         num_source = self.info.num_frames if self.motion is None or is_moving else 1
-        index = np.array([source_index(frame, num_source, loop) for frame in frames], np.int32)
+        index = playback.source_frames(frames, num_source)
         return index if self.motion is None or not is_moving else self.motion.rows(index, stress)
 
     def places(self, source_index: NDArray[np.integer]) -> list[int]:

@@ -51,11 +51,19 @@ _DRAWN_SHARE: Final = 0.25
 
 @dataclass(frozen=True)
 class OutputFacts:
-    """Frame count and frame rate of the result, and the duration of the submitted speech in seconds."""
+    """The result as a whole.
+
+    Attributes:
+        num_frames: Its frames.
+        fps: Its frame rate.
+        audio_seconds: Duration of the submitted speech.
+        speed: Source frames per frame of the result.
+    """
 
     num_frames: int
     fps: Fraction
     audio_seconds: float
+    speed: float = 1.0
 
 
 def make_report(output: OutputFacts, measures: BlockMeasures, silent_motion: RunningStats = _NOTHING) -> QualityReport:
@@ -75,13 +83,15 @@ def make_report(output: OutputFacts, measures: BlockMeasures, silent_motion: Run
 
 def _output(output: OutputFacts) -> OutputReport:
     seconds = float(output.num_frames / output.fps)
+    missing = seconds - output.audio_seconds
     return OutputReport(
         num_frames=output.num_frames,
         fps=str(output.fps),
         duration_seconds=round(seconds, 3),
         audio_seconds=round(output.audio_seconds, 3),
-        # Audio after the last frame is cut when the file is muxed.
-        audio_minus_video_ms=round(1000 * (min(output.audio_seconds, seconds) - seconds), 1),
+        speed=round(output.speed, 3),
+        # Audio after the last frame is cut when the file is muxed; silence follows if more than a frame is missing.
+        audio_minus_video_ms=round(-1000 * missing, 1) if 0 < missing < 1 / output.fps else 0.0,
     )
 
 
@@ -171,6 +181,15 @@ def _summary(report: QualityReport) -> Iterator[str]:
     end = f"the audio ends {early_ms} ms before the video" if early_ms else "audio and video end together"
     rate = f"{float(Fraction(output.fps)):.4g} fps"
     yield f"{output.num_frames} frames at {rate}, {output.duration_seconds:.2f} s; {end}."
+    if output.speed != 1:
+        yield f"The source plays at {output.speed:.2f} times its speed, to end with the speech."
+    late = output.audio_seconds - output.duration_seconds
+    if abs(late) > 1 / Fraction(output.fps):
+        yield (
+            f"The speech ends {late:.1f} s after the video and is cut."
+            if late > 0
+            else (f"The speech ends {-late:.1f} s before the video.")
+        )
     if not source.talks:
         yield "The source shows no talking mouth, so the inside of the mouth is drawn."
     elif source.calibration == "own speech":

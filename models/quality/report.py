@@ -24,6 +24,7 @@ class OutputReport(_Section):
     duration_seconds: float = Field(description="Duration of the video.")
     audio_seconds: float = Field(description="Duration of the submitted speech.")
     audio_minus_video_ms: float = Field(description="How much later the audio of the result ends than its video.")
+    speed: float = Field(1.0, description="Playback speed of the source; 1 unless it is fitted to the speech.")
 
 
 class SourceReport(_Section):

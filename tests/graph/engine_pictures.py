@@ -10,7 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from media.playback import source_index
+from media.playback import Playback
 from models.track.face_track import FaceTrack
 
 _INNER_LIPS = (13, 14)  # of the face mesh: the middles of the upper and the lower lip
@@ -41,7 +41,7 @@ class Change:
 def change(source: bytes, result: bytes, track: FaceTrack) -> Change:
     """Compare a lossless result with what the source shows, frame by frame, as it plays forth and back."""
     shown, own = planes_of(result), planes_of(source)
-    index = np.array([source_index(i, track.num_frames, "pingpong") for i in range(len(shown[0]))])
+    index = Playback().source_frames(range(len(shown[0])), track.num_frames)
     light = np.abs(shown[0].astype(np.int16) - own[0][index])
     colour = np.abs(shown[1].astype(np.int16) - own[1][index]).max(1)
     num_outside, mouth = 0, []

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from config import MediaLimits
+from media.audio import extract_speech, read_speech
 from media.labels.inspection import Verdict, inspect_labels
 
 DEADLINE_S = 120.0
@@ -153,6 +154,24 @@ def test_an_avatar_is_analysed_once(client: httpx.Client, sample_video: Path, sh
     assert time.monotonic() - started < 30
     assert client.delete(f"/v1/avatars/{avatar_id}").status_code == 204
     assert client.get(f"/v1/avatars/{avatar_id}").status_code == 404
+
+
+def test_a_result_can_last_as_long_as_the_video_and_keep_its_sound(
+    client: httpx.Client, sample_video: Path, short_speech: Path, tmp_path: Path
+) -> None:
+    files = {"video": sample_video, "audio": short_speech}
+    sent = submit(client, files, loop="source", background_gain_db="-6", loudness_lufs="-20")
+    job = wait_until_final(client, sent["id"])
+    assert job["status"] == "succeeded", job["error"]
+    assert job["num_frames"] == 100
+    assert "The speech ends 2.7 s before the video." in job["report"]["summary"]
+    out = tmp_path / "result.mp4"
+    out.write_bytes(client.get(f"/v1/jobs/{job['id']}/video").raise_for_status().content)
+    sound = extract_speech(out, tmp_path / "sound.npy", MediaLimits())
+    assert sound.duration_seconds == pytest.approx(4.0, abs=0.03)
+    extract_speech(sample_video, tmp_path / "own.npy", MediaLimits())
+    heard, own = (read_speech(tmp_path / name, 2.0, 4.0) for name in ("sound.npy", "own.npy"))
+    assert np.corrcoef(heard, own)[0, 1] > 0.95
 
 
 def test_jobs_progress_side_by_side(client: httpx.Client, sample_video: Path, portrait: Path, speech: Path) -> None:

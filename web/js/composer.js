@@ -138,7 +138,12 @@ export class Composer {
   }
 
   options(avatar) {
-    const options = { engine: byId("engine").value, loop: byId("loop").value, visible_label: byId("visible-label").checked && "true" };
+    const options = {
+      engine: byId("engine").value,
+      loop: byId("loop").value,
+      background_gain_db: byId("keep-sound").checked && "-6",
+      visible_label: byId("visible-label").checked && "true",
+    };
     return avatar || this.keep.checked ? options : { ...options, face: this.faceChoice() };
   }
 

@@ -88,6 +88,8 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
                     engine=form.engine,
                     face=form.face,
                     loop=form.loop,
+                    background_gain_db=form.background_gain_db,
+                    loudness_lufs=form.loudness_lufs,
                     visible_label=form.visible_label,
                     priority=form.priority if "priority" in form.model_fields_set else None,
                     callback_url=form.callback_url,

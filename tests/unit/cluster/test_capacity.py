@@ -140,6 +140,7 @@ def _job(files: FileStore, owner: str) -> JobRecord:
         options=JobOptions(engine="warp"),
         audio=audio,
         audio_seconds=SECONDS,
+        result_seconds=SECONDS,
         avatar_key=avatar_key("00", "largest", "1"),
         owner=owner,
         created_at=utc_now(),

@@ -87,10 +87,10 @@ def test_a_place_that_nobody_uses_is_free_again(bench: Bench) -> None:
 
 def test_retry_after_is_when_a_running_job_ends(bench: Bench) -> None:
     now = utc_now()
-    done = bench.add(audio_seconds=60.0)
+    done = bench.add(result_seconds=60.0)
     bench.table.update_job(done.id, status=JobStatus.RUNNING, started_at=now - timedelta(seconds=20))
     bench.table.update_job(done.id, status=JobStatus.SUCCEEDED, finished_at=now)  # three seconds a second
-    bench.add(JobStatus.RUNNING, audio_seconds=90.0, progress=0.5)
+    bench.add(JobStatus.RUNNING, result_seconds=90.0, progress=0.5)
     for _ in range(4):
         bench.add()
     with pytest.raises(CapacityError) as caught:
@@ -156,7 +156,7 @@ def test_bodies_that_fill_a_queue_without_jobs_are_waited_for(bench: Bench) -> N
 
 
 def test_retry_after_is_when_a_body_is_here(bench: Bench) -> None:
-    bench.add(JobStatus.RUNNING, audio_seconds=500.0)
+    bench.add(JobStatus.RUNNING, result_seconds=500.0)
     kept = [bench.admission.admit(asking(MIB)) for _ in range(4)]
     with pytest.raises(CapacityError) as caught:
         bench.admission.admit(asking())

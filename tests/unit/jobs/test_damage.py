@@ -17,6 +17,7 @@ from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentWaterma
 from jobs.run import JobRun, JobServices
 from jobs.segment_limiter import SegmentLimiter
 from media.concat import concat_segments
+from media.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from models.engines.protocol import Plan
 from models.engines.warp.plan import MouthPlan
@@ -64,7 +65,7 @@ class FilmStages(MemoryStages):
     ) -> None:
         paths = [on_disk(self._files, segment) for segment in segments]
         sound, result = on_disk(self._files, audio), on_disk(self._files, out)
-        await asyncio.to_thread(concat_segments, paths, sound, result, VIDEO, output.num_frames)
+        await asyncio.to_thread(concat_segments, paths, ResultSound(sound), result, VIDEO, output.num_frames)
 
 
 class Bench:

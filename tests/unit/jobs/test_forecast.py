@@ -22,7 +22,7 @@ def job(status: JobStatus, seconds: float, progress: float = 0.0, span: tuple[fl
         audio=AUDIO,
         options=JobOptions(engine="warp"),
         avatar_key="0" * 32,
-        audio_seconds=seconds,
+        result_seconds=seconds,
         progress=progress,
         created_at=START,
         started_at=started,

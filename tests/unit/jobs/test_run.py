@@ -28,7 +28,9 @@ from jobs.messages import (
 )
 from jobs.run import JobRun, JobServices
 from jobs.segment_limiter import SegmentLimiter
+from media.playback import LoopMode, Playback
 from media.probe import AudioInfo, ColourTags, VideoInfo
+from media.sound_mix import SoundSettings
 from models.engines.protocol import Plan, PlannedBlock
 from models.engines.warp.plan import MouthPlan
 from models.mouth.motion import RunningStats
@@ -74,9 +76,10 @@ def measures_of(first: int, stop: int) -> BlockMeasures:
 class MemoryStages(NoStages):
     """Answers at once; `make_segment` says what is rendered from a frame on."""
 
-    def __init__(self, files: FileStore, make_segment: Callable[[int], bytes]) -> None:
-        self._files = files
-        self._make_segment = make_segment
+    def __init__(self, files: FileStore, make_segment: Callable[[int], bytes], num_frames: int = 175) -> None:
+        self._files, self._make_segment, self._num_frames = files, make_segment, num_frames
+        self.playbacks: set[Playback] = set()
+        self.sound: SoundSettings | None = None
 
     async def prepare_speech(
         self, context: CallContext, audio: str, speech: str, claimed_seconds: float
@@ -87,7 +90,8 @@ class MemoryStages(NoStages):
         self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any
     ) -> PlannedBlock:
         span = request.span
-        assert (span.fps, span.total) == (Fraction(25), 175)
+        assert (span.fps, span.total) == (Fraction(25), self._num_frames)
+        self.playbacks.add(request.playback)
         arrays = {
             field.name: np.zeros(span.num, np.int32) for field in fields(MouthPlan) if field.name != "first_frame"
         }
@@ -107,7 +111,8 @@ class MemoryStages(NoStages):
     async def join(
         self, context: CallContext, segments: Any, audio: str, out: str, source: SourceVideo, output: OutputInfo
     ) -> None:
-        assert (output.num_frames, len(output.produce_id)) == (175, 32)
+        assert (output.num_frames, len(output.produce_id)) == (self._num_frames, 32)
+        self.sound = output.sound
         await asyncio.to_thread(self._files.stored.put, out, b"whole")
 
 
@@ -148,10 +153,11 @@ def run(
     render: Callable[[int], bytes],
     audio: bytes = b"abc",
     config: PipelineConfig = CONFIG,
+    stages: MemoryStages | None = None,
 ) -> dict[str, Any]:
     """Run the job and return its report."""
     files = FileStore(folder / "data")
-    stages = MemoryStages(files, render)
+    stages = stages or MemoryStages(files, render)
     on_disk(files, audio_key(job.id)).write_bytes(audio)
     known = FixedAvatars(config, stages, table, files)
     services = JobServices(config, stages, known, table, files, SegmentLimiter(config))
@@ -192,11 +198,38 @@ def test_the_counted_sound_is_what_the_disk_and_the_forecast_hold(
 ) -> None:
     run(job, table, tmp_path, lambda first: b"segment")
     counted = table.get_job(job.id)
-    assert counted.audio_seconds == SECONDS
-    assert counted.disk_bytes == result_bytes(64, 64, Fraction(25), SECONDS)
+    assert counted.result_seconds == 7.0
+    assert counted.disk_bytes == result_bytes(64, 64, Fraction(25), 7.0)
     full = CONFIG.model_copy(update={"jobs": JobConfig(min_free_bytes=2**62)})
     with pytest.raises(StorageFullError, match="Not enough disk space"):
         run(job, table, tmp_path / "full", lambda first: b"segment", config=full)
+
+
+@pytest.mark.parametrize(
+    ("loop", "num_frames", "playback", "finding"),
+    [
+        ("cut", 50, Playback(), "The speech ends 5.0 s after the video and is cut."),
+        ("source", 50, Playback(), "The speech ends 5.0 s after the video and is cut."),
+        ("retime", 175, Playback(speed=0.5), "The source plays at 0.50 times its speed, to end with the speech."),
+        ("hold", 175, Playback("hold"), None),
+    ],
+)
+def test_the_video_is_fitted_to_the_speech(
+    job: JobRecord,
+    table: JobTable,
+    tmp_path: Path,
+    loop: LoopMode,
+    num_frames: int,
+    playback: Playback,
+    finding: str | None,
+) -> None:
+    options = JobOptions(engine="warp", loop=loop, background_gain_db=-6.0)
+    stages = MemoryStages(FileStore(tmp_path / "data"), lambda first: b"segment", num_frames)
+    fitted = job.model_copy(update={"options": options})
+    report = QualityReport.model_validate(run(fitted, table, tmp_path, lambda first: b"segment", stages=stages))
+    assert (stages.playbacks, stages.sound) == ({playback}, SoundSettings(-6.0, None))
+    assert table.get_job(job.id).num_frames == report.output.num_frames == num_frames
+    assert finding is None or finding in report.summary
 
 
 def test_the_report_counts_every_block(job: JobRecord, table: JobTable, tmp_path: Path) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from config import JobConfig, PipelineConfig
-from errors import KeyReuseError
+from errors import KeyReuseError, OptionError
 from jobs.admission import AdmissionController
+from jobs.forecast import result_bytes
 from jobs.job_request import AvatarRequest, JobRequest
 from jobs.messages import ProbeResult
 from jobs.submission import Submissions
+from media.playback import LoopMode
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.catalog import EngineCatalog
 from storage.file_keys import audio_key, face_key, source_key
@@ -36,10 +39,11 @@ class WillingStages(NoStages):
 
     def __init__(self, files: FileStore) -> None:
         self._files = files
+        self.video = VIDEO
 
     async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
         assert all(self._files.has(key) for key in (video, audio) if key is not None)
-        return ProbeResult(VIDEO if video else None, AUDIO if audio else None)
+        return ProbeResult(self.video if video else None, AUDIO if audio else None)
 
 
 class DyingTable(JobTable):
@@ -67,10 +71,10 @@ class Bench:
     def __init__(self, root: Path, watermark_all: bool = False) -> None:
         self.files = FileStore(root)
         self.table = DyingTable(Database(self.files.table_path))
-        stages = WillingStages(self.files)
+        self.stages = WillingStages(self.files)
         admission = AdmissionController(CONFIG, self.table, self.files)
         self.submissions = Submissions(
-            stages, self.table, self.files, admission, EngineCatalog(CONFIG).check, watermark_all
+            self.stages, self.table, self.files, admission, EngineCatalog(CONFIG).check, watermark_all
         )
 
     def upload(self, content: bytes) -> UploadedFile:
@@ -117,6 +121,24 @@ def test_an_avatar_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
     avatar = asyncio.run(bench.submissions.create_avatar(request))
     assert bench.table.list_avatars() == [avatar]
     assert on_disk(bench.files, source_key(avatar.key)).read_bytes() == b"film"
+
+
+@pytest.mark.parametrize(("loop", "seconds"), [("pingpong", 2.0), ("source", 8.0), ("cut", 2.0), ("retime", 2.0)])
+def test_a_job_is_as_long_as_its_result(bench: Bench, loop: LoopMode, seconds: float) -> None:
+    bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
+    request = bench.request()
+    fitted = request.model_copy(update={"options": JobOptions(engine="warp", loop=loop)})
+    job = asyncio.run(bench.submissions.create_job(fitted))
+    assert (job.audio_seconds, job.result_seconds) == (2.0, seconds)
+    assert job.disk_bytes == result_bytes(64, 64, Fraction(25), seconds)
+
+
+def test_a_background_needs_a_video_with_sound(bench: Bench) -> None:
+    bench.table.is_dying, bench.stages.video = False, replace(VIDEO, has_audio=False)
+    request = bench.request()
+    options = JobOptions(engine="warp", background_gain_db=-6.0)
+    with pytest.raises(OptionError, match="background_gain_db: the video has no sound"):
+        asyncio.run(bench.submissions.create_job(request.model_copy(update={"options": options})))
 
 
 @pytest.mark.parametrize("watermark_all", [True, False])

@@ -291,6 +291,7 @@ def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
             "report",
             "callback",
             "audio_seconds",
+            "result_seconds",
             "disk_bytes",
             "source_label",
             "metadata",

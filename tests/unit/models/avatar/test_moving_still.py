@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from media.playback import Playback
 from models.avatar.avatar import Avatar
 from models.avatar.folder import TRACK_FILE
 from models.avatar.idle_motion import NUM_LEVELS, IdleMotion
@@ -82,7 +83,7 @@ def test_a_still_nods_with_the_speech_and_a_frozen_one_does_not(still: Still, tm
         avatar = Avatar.build(tmp_path, still.info, still.raw, reader)
     num, stress = avatar.info.num_frames, np.array([0, 0.25, 1.0, 0])
     frames = range(num - 2, num + 2)  # over the end, where the source turns around
-    shown = avatar.shown_frames(frames, "pingpong", stress)
+    shown = avatar.shown_frames(frames, Playback(), stress)
     assert avatar.places(shown) == [num - 2, num - 1, num - 2, num - 3]
     np.testing.assert_array_equal(shown // num, [0, 4, 16, 0])
-    assert avatar.shown_frames(frames, "pingpong", stress, is_moving=False).tolist() == [0] * 4
+    assert avatar.shown_frames(frames, Playback(), stress, is_moving=False).tolist() == [0] * 4

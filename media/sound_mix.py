@@ -1,0 +1,244 @@
+"""The sound of a result: the speech, on request over the source's own sound and at a given loudness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.error import BlockingIOError as NothingToPullError
+from av.error import EOFError as EndOfGraphError
+from av.filter.context import FilterContext
+from av.filter.graph import Graph
+from numpy.typing import NDArray
+
+from config import MediaLimits
+from media.audio import AudioTrack
+
+Blocks = Iterator[NDArray[np.float32]]
+"""(channels, n) float32 blocks of one track."""
+
+_BLOCK_SAMPLES: Final = 4096
+_MAX_KEPT_BLOCKS: Final = 4096  # about 90 s, 33 MB: a shorter background is decoded once, however often it repeats
+_DUCKING: Final = "threshold=0.03:ratio=4:attack=20:release=400"
+"""Options of FFmpeg's `sidechaincompress`: speech at a usual level lowers the background by 10 to 15 dB."""
+_LIMITER: Final = "limit=0.89:level=0:latency=1"  # -1 dB of full scale: AAC exceeds the peaks of its input a little
+_SILENCE_LUFS: Final = -69.0  # ITU-R BS.1770 ignores what is below -70
+
+
+class SoundSettings(NamedTuple):
+    """How the sound of a result is made; by default it is the speech as it was sent.
+
+    Attributes:
+        background_gain_db: Gain of the source's own sound under the speech; None leaves it out.
+        loudness_lufs: Integrated loudness of the result (EBU R128); None keeps the levels.
+    """
+
+    background_gain_db: float | None = None
+    loudness_lufs: float | None = None
+
+
+class SoundFormat(NamedTuple):
+    """Sample rate in Hz, and layout: `mono` or `stereo`."""
+
+    rate: int
+    layout: str
+
+    @property
+    def num_channels(self) -> int:
+        """1 or 2."""
+        return 1 if self.layout == "mono" else 2
+
+
+@dataclass(frozen=True)
+class ResultSound:
+    """Makes the sound of one result block by block, in bounded memory. No file is opened before it is needed.
+
+    Attributes:
+        speech: The caller's file.
+        settings: How to mix it.
+        background: The source, for settings with a background gain.
+        limits: Limits on both files.
+    """
+
+    speech: Path
+    settings: SoundSettings = SoundSettings()
+    background: Path | None = None
+    limits: MediaLimits = MediaLimits()
+
+    def native_format(self) -> tuple[int, int]:
+        """Returns the highest sample rate of the files, in Hz, and their largest number of channels.
+
+        Raises:
+            MediaError: A file has no usable sound.
+        """
+        infos = []
+        for path in (self.speech, self._background):
+            if path is not None:
+                with closing(AudioTrack(path, self.limits)) as track:
+                    infos.append(track.info)
+        return max(info.sample_rate for info in infos), max(info.num_channels for info in infos)
+
+    @property
+    def _background(self) -> Path | None:
+        return None if self.settings.background_gain_db is None else self.background
+
+    def blocks(self, sound: SoundFormat, num_samples: int, max_missing: int) -> Blocks:
+        """Yields `num_samples` samples, or more. Silence follows the speech, and the background repeats.
+
+        Args:
+            sound: Format of the result.
+            num_samples: Length of the result.
+            max_missing: Samples by which speech that is not mixed may end earlier.
+
+        Raises:
+            MediaError: Nothing can be decoded.
+            MediaLimitError: A file is longer than allowed.
+        """
+        if self.settings == SoundSettings():
+            yield from self._plain(sound, num_samples, max_missing)
+            return
+        gain_db = 0.0
+        if self.settings.loudness_lufs is not None:
+            loudness = _integrated_loudness(self._mixed(sound, num_samples, gain_db), sound)
+            gain_db = self.settings.loudness_lufs - loudness if loudness > _SILENCE_LUFS else 0.0
+        yield from self._mixed(sound, num_samples, gain_db)
+
+    def _plain(self, sound: SoundFormat, num_samples: int, max_missing: int) -> Blocks:
+        num_missing = num_samples
+        for block in self._decoded(self.speech, sound):
+            num_missing -= block.shape[1]
+            yield block
+        if num_missing > max_missing:
+            for start in range(0, num_missing, _BLOCK_SAMPLES):
+                yield np.zeros((sound.num_channels, min(_BLOCK_SAMPLES, num_missing - start)), np.float32)
+
+    def _mixed(self, sound: SoundFormat, num_samples: int, gain_db: float) -> Blocks:
+        filters = _Filters(sound)
+        silence = np.zeros((sound.num_channels, _BLOCK_SAMPLES), np.float32)
+        inputs, mixed = [chain(self._decoded(self.speech, sound), repeat(silence))], filters.input()
+        if self._background is not None:
+            inputs.append(self._repeated(self._background, sound))
+            background = filters.add("volume", f"{self.settings.background_gain_db}dB", filters.input())
+            speech = filters.add("asplit", "2", mixed)
+            ducked = filters.add("sidechaincompress", _DUCKING, background, speech)
+            mixed = filters.add("amix", "inputs=2:duration=first:normalize=0", speech, ducked)
+        filters.end(filters.add("alimiter", _LIMITER, filters.add("volume", f"{gain_db}dB", mixed)))
+        for frame in filters.run([_equal_blocks(blocks, num_samples) for blocks in inputs]):
+            yield frame.to_ndarray()
+
+    def _repeated(self, path: Path, sound: SoundFormat) -> Blocks:
+        """A file's sound without end; its last block fades out, and the first of a repetition fades in."""
+        kept: list[NDArray[np.float32]] = []
+        is_short = True
+        for block in _fading_out(self._decoded(path, sound)):
+            is_short = is_short and len(kept) < _MAX_KEPT_BLOCKS
+            if is_short:
+                kept.append(block)
+            yield block
+        while True:
+            again = iter(kept) if is_short else _fading_out(self._decoded(path, sound))
+            first = next(again)
+            yield first * np.linspace(0, 1, first.shape[1], dtype=np.float32)
+            yield from again
+
+    def _decoded(self, path: Path, sound: SoundFormat) -> Blocks:
+        with closing(AudioTrack(path, self.limits)) as track:
+            yield from track.blocks(sound.rate, sound.layout, "fltp")
+
+
+class _Filters:
+    """A graph of FFmpeg's audio filters; all its inputs and its output have one format."""
+
+    def __init__(self, sound: SoundFormat) -> None:
+        self._sound = sound
+        self._graph = Graph()
+        self._inputs: list[FilterContext] = []
+        self._num_linked: dict[str, int] = {}
+
+    def input(self) -> FilterContext:
+        """Adds an input."""
+        rate, layout = self._sound
+        added = self._graph.add_abuffer(sample_rate=rate, format="fltp", layout=layout, time_base=Fraction(1, rate))
+        self._inputs.append(added)
+        return added
+
+    def add(self, name: str, options: str, *inputs: FilterContext) -> FilterContext:
+        """Adds a filter. Of an input with several outputs, the next one that is not linked yet is used."""
+        added = self._graph.add(name, options)
+        for number, context in enumerate(inputs):
+            output = self._num_linked.get(context.name, 0)
+            self._num_linked[context.name] = output + 1
+            context.link_to(added, output, number)
+        return added
+
+    def end(self, last: FilterContext) -> None:
+        """Completes the graph with its last filter."""
+        rate, layout = self._sound
+        self.add(
+            "abuffersink",
+            "",
+            self.add("aformat", f"sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}", last),
+        )
+        self._graph.configure()
+
+    def run(self, inputs: Sequence[Blocks]) -> Iterator[AudioFrame]:
+        """Yields the output; block n of all inputs, in the order in which they were added, has the same size."""
+        num_done = 0
+        for blocks in zip(*inputs, strict=True):
+            for context, block in zip(self._inputs, blocks, strict=True):
+                context.push(_frame(block, self._sound, num_done))
+            num_done += blocks[0].shape[1]
+            yield from self._available()
+        for context in self._inputs:
+            context.push(None)
+        yield from self._available()
+
+    def _available(self) -> Iterator[AudioFrame]:
+        while True:
+            try:
+                frame = self._graph.pull()
+            except (NothingToPullError, EndOfGraphError):
+                return
+            assert isinstance(frame, AudioFrame)
+            yield frame
+
+
+def _integrated_loudness(blocks: Blocks, sound: SoundFormat) -> float:
+    """Returns the loudness of a track in LUFS (ITU-R BS.1770), at least -70."""
+    meter, loudness = _Filters(sound), -70.0
+    meter.end(meter.add("ebur128", "metadata=1", meter.input()))
+    for frame in meter.run([blocks]):
+        loudness = float(frame.metadata["lavfi.r128.I"])
+    return loudness
+
+
+def _frame(block: NDArray[np.float32], sound: SoundFormat, position: int) -> AudioFrame:
+    frame = AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=sound.layout)
+    frame.sample_rate, frame.pts, frame.time_base = sound.rate, position, Fraction(1, sound.rate)
+    return frame
+
+
+def _equal_blocks(blocks: Blocks, num_samples: int) -> Blocks:
+    """Cuts an endless track into blocks of equal size, `num_samples` samples in all."""
+    held = next(blocks)
+    for start in range(0, num_samples, _BLOCK_SAMPLES):
+        num = min(_BLOCK_SAMPLES, num_samples - start)
+        while held.shape[1] < num:
+            held = np.concatenate([held, next(blocks)], axis=1)
+        yield held[:, :num]
+        held = held[:, num:]
+
+
+def _fading_out(blocks: Blocks) -> Blocks:
+    last = next(blocks)
+    for block in blocks:
+        yield last
+        last = block
+    yield last * np.linspace(1, 0, last.shape[1], dtype=np.float32)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from media.sound_mix import ResultSound, SoundFormat, SoundSettings
+from tests.unit.media.clips import lag_seconds, noise, write_audio
+
+RATE = 16000
+MONO = SoundFormat(RATE, "mono")
+_FRAME = RATE // 25
+
+
+def _tone(seconds: float, hertz: float, amplitude: float) -> NDArray[np.float32]:
+    return (amplitude * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+
+
+def _file(path: Path, samples: NDArray[np.float32]) -> Path:
+    return write_audio(path, samples[None], RATE, "pcm_f32le", sample_format="flt")
+
+
+def _made(sound: ResultSound, num_samples: int) -> NDArray[np.float32]:
+    return np.concatenate(list(sound.blocks(MONO, num_samples, _FRAME)), axis=1)[0]
+
+
+def _level_db(samples: NDArray[np.float32], hertz: float) -> float:
+    """Level of one frequency, in dB relative to a sine of amplitude 1."""
+    window = np.hanning(len(samples))
+    carrier = np.exp(-2j * np.pi * hertz * np.arange(len(samples)) / RATE)
+    return float(20 * np.log10(2 * abs((samples * window * carrier).sum()) / window.sum()))
+
+
+def test_by_default_the_speech_is_unchanged(tmp_path: Path) -> None:
+    speech = noise(1.0, RATE).astype(np.float32)
+    made = _made(ResultSound(_file(tmp_path / "speech.wav", speech)), RATE + _FRAME - 1)
+    np.testing.assert_array_equal(made, speech)
+
+
+def test_silence_follows_speech_that_ends_early(tmp_path: Path) -> None:
+    speech = noise(1.0, RATE).astype(np.float32)
+    made = _made(ResultSound(_file(tmp_path / "speech.wav", speech)), 3 * RATE)
+    np.testing.assert_array_equal(made, np.pad(speech, (0, 2 * RATE)))
+
+
+def test_the_background_is_heard_and_lowered_while_someone_speaks(tmp_path: Path) -> None:
+    speech = np.pad(_tone(2.0, 440, 0.3), (2 * RATE, 2 * RATE))
+    background = _tone(6.0, 1000, 0.2)
+    files = _file(tmp_path / "speech.wav", speech), _file(tmp_path / "video.wav", background)
+    made = _made(ResultSound(files[0], SoundSettings(-6.0), files[1]), 6 * RATE)
+    assert len(made) == 6 * RATE
+    expected = 20 * np.log10(0.2) - 6
+    assert _level_db(made[RATE : 2 * RATE], 1000) == pytest.approx(expected, abs=0.2)
+    assert _level_db(made[5 * RATE :], 1000) == pytest.approx(expected, abs=0.2)
+    assert expected - 16 < _level_db(made[round(2.5 * RATE) : 4 * RATE], 1000) < expected - 8
+    assert _level_db(made[round(2.5 * RATE) : 4 * RATE], 440) == pytest.approx(20 * np.log10(0.3), abs=0.2)
+
+
+def test_mixing_delays_nothing(tmp_path: Path) -> None:
+    speech = 0.3 * noise(3.0, RATE).astype(np.float32)
+    files = _file(tmp_path / "speech.wav", speech), _file(tmp_path / "video.wav", _tone(3.0, 1000, 0.01))
+    made = _made(ResultSound(files[0], SoundSettings(0.0, -20.0), files[1]), 3 * RATE)
+    assert lag_seconds(made, speech, RATE) == pytest.approx(0, abs=1 / RATE)
+
+
+def test_a_short_background_repeats_without_clicks(tmp_path: Path) -> None:
+    background = _tone(0.51, 333, 0.5)  # does not end where it began
+    files = _file(tmp_path / "speech.wav", np.zeros(RATE, np.float32)), _file(tmp_path / "video.wav", background)
+    made = _made(ResultSound(files[0], SoundSettings(0.0), files[1]), 4 * RATE)
+    assert len(made) == 4 * RATE
+    assert np.abs(np.diff(made)).max() <= 1.05 * np.abs(np.diff(background)).max()
+    assert np.sqrt(np.square(made[3 * RATE :]).mean()) > 0.3
+
+
+def test_the_result_has_the_requested_loudness(tmp_path: Path) -> None:
+    speech = _file(tmp_path / "speech.wav", _tone(5.0, 997, 0.02))
+    made = _made(ResultSound(speech, SoundSettings(None, -20.0)), 5 * RATE)
+    # ITU-R BS.1770: a full-scale sine of 997 Hz in one channel has -3.01 LUFS.
+    assert _level_db(made[RATE : 4 * RATE], 997) == pytest.approx(-20 + 3.01, abs=0.3)
+
+
+def test_silence_is_not_amplified(tmp_path: Path) -> None:
+    speech = _file(tmp_path / "speech.wav", np.zeros(2 * RATE, np.float32))
+    assert not _made(ResultSound(speech, SoundSettings(None, -20.0)), 2 * RATE).any()
+
+
+def test_nothing_clips(tmp_path: Path) -> None:
+    files = _file(tmp_path / "speech.wav", _tone(2.0, 300, 0.9)), _file(tmp_path / "video.wav", _tone(2.0, 310, 0.9))
+    made = _made(ResultSound(files[0], SoundSettings(12.0, -9.0), files[1]), 2 * RATE)
+    assert np.abs(made).max() <= 0.9
+
+
+def test_the_format_covers_both_files(tmp_path: Path) -> None:
+    speech = _file(tmp_path / "speech.wav", _tone(0.5, 300, 0.5))
+    film = write_audio(
+        tmp_path / "film.wav", np.stack([noise(0.5, 48000)] * 2), 48000, "pcm_s16le", sample_format="s16"
+    )
+    assert ResultSound(speech, SoundSettings(), film).native_format() == (RATE, 1)
+    assert ResultSound(speech, SoundSettings(-6.0), film).native_format() == (48000, 2)
