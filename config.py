@@ -225,7 +225,14 @@ class HeygemConfig(_Frozen):
         "bare names in its `temp`, and results are copied there. Without it only URLs are accepted and nothing is "
         "copied. Everyone who may use the service may name any file in it. Not used while there are several API keys.",
     )
-    container_root: str = Field("/code/data", pattern="^/", description="Prefix of clients' absolute paths for `root`.")
+    voice_root: Annotated[Path | None, AfterValidator(_beside_this_file_if_any)] = Field(
+        None,
+        description="Directory that HeyGem's voice container mounts at `container_root`, with the recordings of "
+        "speakers. With it and `tts.cloning`, training a voice clones it. Not used while there are several API keys.",
+    )
+    container_root: str = Field(
+        "/code/data", pattern="^/", description="Prefix of clients' absolute paths for `root` and `voice_root`."
+    )
     strict: bool = Field(
         False,
         description="Mimic HeyGem: return 10001 while a job is unfinished instead of queueing, and report a success "
@@ -234,6 +241,23 @@ class HeygemConfig(_Frozen):
     super_resolution_engine: str | None = Field(
         None, max_length=64, description="Engine of jobs with `chaofen` 1, one that sharpens; default: the job default."
     )
+
+
+class CloningConfig(_Frozen):
+    """How the speech server takes a recording of the speaker. The defaults are those of vLLM-Omni."""
+
+    path: str = Field("/audio/speech", pattern="^/", description="Endpoint for cloned voices, appended to `tts.url`.")
+    body: Literal["json", "multipart"] = Field(
+        "json", description="`json` sends the recording as a base64 data URL, `multipart` as a file."
+    )
+    audio_field: str = Field("ref_audio", min_length=1, max_length=64, description="Field of the recording.")
+    transcript_field: str = Field(
+        "ref_text", max_length=64, description="Field of the recording's transcript; empty if the server takes none."
+    )
+    voice: str | None = Field(None, max_length=128, description="Sent as `voice`, for servers that require it.")
+    max_seconds: float = Field(30.0, gt=0, le=300, description="Longest recording, in seconds.")
+    max_bytes: int = Field(10 * 1024**2, gt=0, description="Largest uploaded recording, in bytes.")
+    max_voices: int = Field(100, ge=1, le=10_000, description="Cloned voices per API key.")
 
 
 class TtsConfig(_Frozen):
@@ -265,6 +289,15 @@ class TtsConfig(_Frozen):
     max_concurrent: int = Field(
         2, ge=1, description="Concurrent syntheses per Ingress replica; further ones get 503 `busy`."
     )
+    cloning: CloningConfig | None = Field(
+        None, description="Set it, to `{}` for the defaults, if the service at `url` clones voices from recordings."
+    )
+
+    @model_validator(mode="after")
+    def _cloning_by_a_server(self) -> Self:
+        if self.cloning is not None and self.url is None:
+            raise ValueError("tts.cloning needs tts.url: the voices installed on this machine cannot be cloned")
+        return self
 
 
 class LabelsConfig(_Frozen):

@@ -24,6 +24,7 @@ from cli.local_service import service_at
 from cli.models import app as models_app
 from cli.serve import serve
 from cli.terminal import Face, OptionalServer, UsageError, commands, interrupt_on_sigterm, service
+from cli.voices import app as voices_app
 from lipwright_client import ClientError, Job, Lipwright
 from lipwright_client.calls import JobFields
 
@@ -32,6 +33,7 @@ app.add_typer(jobs_app, name="jobs")
 app.add_typer(avatars_app, name="avatars")
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
+app.add_typer(voices_app, name="voices")
 app.command()(batch)
 app.command()(doctor)
 app.command()(mcp)

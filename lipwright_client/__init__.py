@@ -10,6 +10,7 @@ from lipwright_client.live_protocol import LiveEvent
 from lipwright_client.records import (
     Avatar,
     AvatarInfo,
+    ClonedVoice,
     Engine,
     EngineList,
     Failure,
@@ -27,6 +28,7 @@ __all__ = [
     "AsyncLipwright",
     "AsyncLiveSession",
     "Avatar",
+    "ClonedVoice",
     "AvatarInfo",
     "Engine",
     "EngineList",

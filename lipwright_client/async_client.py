@@ -18,13 +18,15 @@ from lipwright_client.calls import (
     avatar_path,
     create_avatar,
     create_job,
+    create_voice,
     delete,
     job_path,
     reads,
+    voice_path,
 )
 from lipwright_client.errors import ClientError, ConnectionFailedError, UploadError, WaitTimeoutError
 from lipwright_client.files import Source, Target, atomic_target
-from lipwright_client.records import Avatar, AvatarList, EngineList, Job, JobList, ServiceStatus, Voices
+from lipwright_client.records import Avatar, AvatarList, ClonedVoice, EngineList, Job, JobList, ServiceStatus, Voices
 from lipwright_client.retry import DEFAULT_RETRY, RetryPolicy, retry_policy
 from lipwright_client.settings import Settings
 from lipwright_client.streams import JobEventStream, PreviewStream, VideoStream
@@ -249,6 +251,20 @@ class Service:
     async def voices(self) -> Voices:
         """Return the voices for `text`."""
         return await self._transport.run(Call("GET", "/v1/voices", reads(Voices)))
+
+    async def clone_voice(self, name: str, audio: Source, transcript: str = "") -> ClonedVoice:
+        """Clone the voice of a recording, to be used by its `name` as `voice`. You need the speaker's consent.
+
+        Args:
+            name: Name of the new voice.
+            audio: The speaker alone, 30 s at most unless the service is configured otherwise.
+            transcript: What the recording says, word for word; some speech servers require it.
+        """
+        return await self._transport.run(create_voice(name, audio, transcript))
+
+    async def delete_voice(self, name: str) -> None:
+        """Delete a cloned voice and its recording."""
+        await self._transport.run(delete(voice_path(name)))
 
     async def status(self) -> ServiceStatus:
         """Return the queue status of the service."""

@@ -15,7 +15,7 @@ import httpx
 from lipwright_client.errors import UnexpectedAnswerError, UploadError
 from lipwright_client.files import Source, Upload, is_url, upload_of
 from lipwright_client.from_json import from_json
-from lipwright_client.records import Avatar, Job
+from lipwright_client.records import Avatar, ClonedVoice, Job
 
 T = TypeVar("T")
 
@@ -131,6 +131,12 @@ def create_avatar(fields: Mapping[str, Any]) -> Call[Avatar]:
     return Call("POST", "/v1/avatars", reads(Avatar), body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
 
 
+def create_voice(name: str, audio: Source, transcript: str) -> Call[ClonedVoice]:
+    """Clone a voice."""
+    fields = {"name": name, "audio": audio, "transcript": transcript}
+    return Call("POST", "/v1/voices", reads(ClonedVoice), body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
+
+
 def delete(path: str) -> Call[None]:
     """Delete what is at `path`."""
     return Call("DELETE", path, lambda answer: None, removes=True)
@@ -144,6 +150,11 @@ def job_path(job_id: str) -> str:
 def avatar_path(avatar_id: str) -> str:
     """Return the path of an avatar."""
     return f"/v1/avatars/{quote(avatar_id, safe='')}"
+
+
+def voice_path(name: str) -> str:
+    """Return the path of a cloned voice."""
+    return f"/v1/voices/{quote(name, safe='')}"
 
 
 def body_of(fields: Mapping[str, Any]) -> Body:

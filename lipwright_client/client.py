@@ -76,6 +76,8 @@ class Lipwright(Blocking[Service]):
 
     speak = blocking(Service.speak)
     voices = blocking(Service.voices)
+    clone_voice = blocking(Service.clone_voice)
+    delete_voice = blocking(Service.delete_voice)
     status = blocking(Service.status)
     close = blocking(Service.close)
 

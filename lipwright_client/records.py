@@ -193,6 +193,25 @@ class EngineList:
 
 
 @dataclass(frozen=True)
+class ClonedVoice:
+    """A voice cloned from a recording; its `name` is the `voice` of a job.
+
+    Attributes:
+        name: Its name.
+        duration_seconds: Duration of the recording.
+        created_at: When it was created.
+        transcript: What the recording says; empty if unknown.
+        raw: The unparsed response.
+    """
+
+    name: str
+    duration_seconds: float
+    created_at: datetime
+    transcript: str = ""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class Voices:
     """Text-to-speech of the service.
 
@@ -200,13 +219,17 @@ class Voices:
         is_available: Whether the service can speak `text`.
         default: Voice of jobs that name none.
         max_chars: Maximum length of a text in characters.
-        voices: Names of all known voices, the default first.
+        voices: Names of all known voices, the default first, with cloned ones.
+        can_clone: Whether the service can clone voices.
+        cloned: The voices that this API key has cloned.
     """
 
     is_available: bool
     default: str | None
     max_chars: int
     voices: tuple[str, ...] = ()
+    can_clone: bool = False
+    cloned: tuple[ClonedVoice, ...] = ()
 
 
 @dataclass(frozen=True)

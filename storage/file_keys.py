@@ -10,6 +10,8 @@
     avatars/{key}/speech.npy         the source's own audio, 16 kHz mono
     avatars/{key}/tracking/...       landmarks, until the avatar is built from them
     avatars/{key}/...                its analysis
+    voices/{owner}/{name}/sample.wav the speaker of a cloned voice, 24 kHz mono
+    voices/{owner}/{name}/voice.json its record, which makes the voice exist
 
 A key is a relative POSIX path. Every name and id must have the form of `records.new_id()`, so that no name from a
 client can leave its folder.
@@ -17,6 +19,7 @@ client can leave its folder.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Final
 
@@ -25,6 +28,7 @@ from errors import NotFoundError
 UPLOADS: Final = "uploads"
 JOBS: Final = "jobs"
 AVATARS: Final = "avatars"
+VOICES: Final = "voices"
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 _CONSTANT: Final = re.compile(r"uploads/[^/]+|jobs/[^/]+/audio|avatars/[^/]+/(source|face)")
 
@@ -98,6 +102,16 @@ def track_key(key: str, start: int) -> str:
     return f"{tracks_folder(key)}/{int(start):07d}.npz"
 
 
+def voices_folder(owner: str | None) -> str:
+    """Return the folder of the voices that a caller has cloned."""
+    return f"{VOICES}/{_digest(owner or '')}"
+
+
+def voice_folder(owner: str | None, name: str) -> str:
+    """Return the folder of a cloned voice; its name may be any text."""
+    return f"{voices_folder(owner)}/{_digest(name)}"
+
+
 def is_name(text: str) -> bool:
     """Return whether a text has the form of our names and ids."""
     return _NAME.fullmatch(text) is not None
@@ -112,6 +126,10 @@ def split(key: str) -> tuple[str, str]:
     """Return the folder of a file and its name in it."""
     folder, _, name = key.rpartition("/")
     return folder, name
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _checked(name: str) -> str:

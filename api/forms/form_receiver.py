@@ -48,7 +48,7 @@ class FormReceiver:
         self._files = files
         self._limits = config.limits
         self._max_file_bytes = config.limits.max_upload_bytes
-        self._tts = tts_service(config.tts)
+        self._tts = tts_service(config.tts, files)
         self._speech_format = config.tts.response_format
         self._urls = UrlInputs(SsrfGuard(config.network), files)
         self._admissions = Admissions(service)
@@ -97,7 +97,7 @@ class FormReceiver:
                 await self._fetch(request, parts, grant)
             form = validated(kind, {**parts.files, **parts.texts})
             digest = request_digest(form, parts.urls)
-            yield await self._synthesize(form, parts, grant), digest
+            yield await self._synthesize(form, parts, grant, caller_of(request).owner), digest
         except BaseException as error:
             if parts is not None:
                 await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, *parts.files.values()))
@@ -105,14 +105,14 @@ class FormReceiver:
                 await drain(request)
             raise
 
-    async def _synthesize(self, form: _Form, parts: Parts, grant: BodyGrant) -> _Form:
+    async def _synthesize(self, form: _Form, parts: Parts, grant: BodyGrant, owner: str | None) -> _Form:
         """Synthesize the form's text, if any, and return the form with the audio file, which becomes one of `parts`."""
         if not isinstance(form, SpeechForm) or form.speech_text is None:
             return form
         self._tts.check(form.speech_text)
         writer = self._files.new_upload(f"{speech_title(form.speech_text)}.{self._speech_format}")
         try:
-            async with aclosing(self._tts.synthesize(form.speech_text, form.voice)) as pieces:
+            async with aclosing(self._tts.synthesize(form.speech_text, form.voice, owner)) as pieces:
                 async for piece in pieces:
                     await grant.count(len(piece))
                     await asyncio.to_thread(writer.write, piece)

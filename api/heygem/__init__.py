@@ -6,7 +6,6 @@ from fastapi import APIRouter
 
 from api.heygem.routes import HeygemRoutes
 from api.heygem.voice import HeygemVoiceRoutes
-from api.tts.service import tts_service
 from config import PipelineConfig
 from jobs.ports import JobService
 from storage.file_store import FileStore
@@ -17,4 +16,4 @@ def heygem_routers(
     service: JobService, files: FileStore, config: PipelineConfig, keys: KeyRing
 ) -> tuple[APIRouter, ...]:
     """Return the routers of HeyGem's API."""
-    return HeygemRoutes(service, files, config, keys).router(), HeygemVoiceRoutes(tts_service(config.tts)).router()
+    return HeygemRoutes(service, files, config, keys).router(), HeygemVoiceRoutes(files, config, keys).router()

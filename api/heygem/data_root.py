@@ -1,8 +1,8 @@
 """The data folder shared with HeyGem clients: inputs are read from it, results are copied to it.
 
-It is `/code/data` in HeyGem's container. Relative names are resolved in its `temp` folder; absolute ones start with the
-container's path. Names and symbolic links must not lead outside. Its files cannot be told apart by owner, so it is not
-used while there are several API keys.
+It is `/code/data` in HeyGem's container. Relative names are resolved in its `temp` folder (those of voice recordings in
+the data folder itself); absolute ones start with the container's path. Names and symbolic links must not lead outside.
+Its files cannot be told apart by owner, so it is not used while there are several API keys.
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ class DataRoot:
         root: The folder.
         container_root: Its path in the client's view.
         num_keys: Returns the current number of API keys.
+        base: The folder in it in which relative names are resolved.
     """
 
-    def __init__(self, root: Path, container_root: str, num_keys: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self, root: Path, container_root: str, num_keys: Callable[[], int] = lambda: 0, base: str = _TEMP
+    ) -> None:
         self._root = Path(os.path.realpath(root))
         self._names = (PurePosixPath(container_root), PurePosixPath(root), PurePosixPath(self._root))
         self._num_keys = num_keys
+        self._base = base
 
     @property
     def is_shared(self) -> bool:
@@ -91,7 +95,7 @@ class DataRoot:
             base = next((base for base in self._names if path.is_relative_to(base)), None)
             inside = None if base is None else self._root / path.relative_to(base)
         else:
-            inside = self._root / _TEMP / path
+            inside = self._root / self._base / path
         resolved = None if inside is None else Path(os.path.realpath(inside))
         if resolved is None or not resolved.is_relative_to(self._root):
             raise UrlRefusedError(f"{name[:200]!r} is not in the data root.")

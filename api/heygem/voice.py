@@ -1,31 +1,50 @@
 """HeyGem's voice service: `/v1/preprocess_and_tran` and `/v1/invoke`, by the text-to-speech of this service.
 
-Voices are not cloned: the desktop client's voice training succeeds, and its texts are spoken by the configured voice.
+Training clones the voice of the recording if `heygem.voice_root` and `tts.cloning` are configured. Otherwise it
+succeeds as well, and texts are spoken by the configured voice.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
+from api.access import caller_of
+from api.heygem.data_root import DataRoot
 from api.heygem.protocol import MAX_BODY_BYTES
-from api.tts.service import TtsService
-from errors import InputError, LipwrightError
+from api.tts.service import tts_service
+from api.tts.voice_recorder import VoiceRecorder
+from config import PipelineConfig
+from errors import InputError, LipwrightError, MediaLimitError
+from storage.file_store import FileStore
+from storage.key_ring import KeyRing
+from storage.records import UploadedFile
 
 logger = logging.getLogger("ray.serve")
 
 _FAILED: Final = -1
+_VOICE_PREFIX: Final = "heygem:"
+"""Start of the names of the cloned voices; the rest is the client's name of the recording."""
 
 
 class HeygemVoiceRoutes:
     """Handlers of the voice service."""
 
-    def __init__(self, tts: TtsService) -> None:
-        self._tts = tts
+    def __init__(self, files: FileStore, config: PipelineConfig, keys: KeyRing) -> None:
+        settings, root = config.heygem, config.heygem.voice_root
+        self._files = files
+        self._tts = tts_service(config.tts, files)
+        self._recorder = VoiceRecorder(config, files)
+        self._cloning = config.tts.cloning
+        self._root = (
+            None if root is None else DataRoot(root, settings.container_root, lambda: len(keys.list()), base="")
+        )
 
     def router(self) -> APIRouter:
         """Return the router."""
@@ -45,12 +64,16 @@ class HeygemVoiceRoutes:
         return router
 
     async def train(self, request: Request) -> Response:
-        """Accept a reference recording (`reference_audio`). The configured voice is used instead of it."""
+        """Clone the voice of a recording (`reference_audio`), if cloning is configured."""
         try:
             reference = str((await _fields(request)).get("reference_audio") or "")
             if not reference:
                 raise InputError("reference_audio is required")
             self._tts.check("")
+            if self._cloning is not None and self._root is not None:
+                upload = await asyncio.to_thread(self._upload, self._root, reference, self._cloning.max_bytes)
+                name, owner = _VOICE_PREFIX + reference, caller_of(request).owner
+                await self._recorder.record(owner, name, upload, replaces=True)
         except LipwrightError as error:
             return JSONResponse({"code": _FAILED, "msg": str(error)})
         return JSONResponse(
@@ -58,16 +81,33 @@ class HeygemVoiceRoutes:
         )
 
     async def invoke(self, request: Request) -> Response:
-        """Return `text` as an audio file, spoken by the configured voice."""
+        """Return `text` as an audio file, in the voice cloned from `reference_audio`, else in the configured one."""
         try:
-            text = (await _fields(request)).get("text")
+            fields = await _fields(request)
+            text, owner = fields.get("text"), caller_of(request).owner
             if not isinstance(text, str) or not text.strip():
                 raise InputError("text is required")
-            audio = b"".join([piece async for piece in self._tts.synthesize(text, None)])
+            name = f"{_VOICE_PREFIX}{fields.get('reference_audio')}"
+            is_cloned = await self._tts.has_cloned(name, owner)
+            speech = self._tts.synthesize(text, name if is_cloned else None, owner)
+            audio = b"".join([piece async for piece in speech])
         except LipwrightError as error:
             logger.warning("/v1/invoke: %s", error)
             return JSONResponse({"code": _FAILED, "msg": str(error)}, error.status_code)
         return Response(audio, media_type=self._tts.media_type)
+
+    def _upload(self, root: DataRoot, reference: str, max_bytes: int) -> UploadedFile:
+        with root.open(reference) as file:
+            content = file.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise MediaLimitError(f"reference_audio: expected at most {max_bytes} bytes, found more.")
+        writer = self._files.new_upload(PurePosixPath(reference).name)
+        try:
+            writer.write(content)
+            return writer.finish()
+        except BaseException:
+            writer.discard()
+            raise
 
 
 async def _fields(request: Request) -> dict[str, Any]:

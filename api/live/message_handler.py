@@ -14,7 +14,7 @@ from api.live.message_limits import MessageLimits, SessionEndedError
 from api.live.protocol import Incoming, Interrupt, Playback, Speak, SpeakEnd, SpeakText, event, pcm, read_message
 from api.live.session_clock import SessionClock
 from api.live.tts_queue import TtsQueue
-from api.tts.service import TtsService
+from api.tts.service import Speaker
 from config import LiveConfig
 from errors import CapacityError, LipwrightError, OptionError
 
@@ -38,7 +38,7 @@ class MessageHandler:
         speech: Receives the audio.
         clock: Clock of the session.
         connection: Connection to the client.
-        tts: The service's text-to-speech.
+        tts: Text-to-speech for the caller.
         live: Limits.
 
     Attributes:
@@ -46,7 +46,7 @@ class MessageHandler:
     """
 
     def __init__(
-        self, speech: AudioTimeline, clock: SessionClock, connection: Connection, tts: TtsService, live: LiveConfig
+        self, speech: AudioTimeline, clock: SessionClock, connection: Connection, tts: Speaker, live: LiveConfig
     ) -> None:
         self._speech, self._clock, self._connection = speech, clock, connection
         self._tts = TtsQueue(tts, self._push_synthesized, speech.end, self._report_tts_error)

@@ -14,7 +14,7 @@ from api.live.message_limits import SessionEndedError
 from api.live.protocol import event
 from api.live.session_limiter import SessionLimiter, SessionSlot
 from api.live.session_stream import SessionOptions, SessionStream
-from api.tts.service import TtsService
+from api.tts.service import Speaker, TtsService
 from config import LiveConfig
 from errors import LipwrightError, OptionError
 from jobs.job_request import Caller
@@ -105,7 +105,8 @@ class LiveRoutes:
                 idle_timeout_s=self._live.idle_timeout_s,
             )
         )
-        return SessionStream(options, avatar, self._live, self._service, connection, self._tts)
+        speaker = Speaker(self._tts, caller.owner)
+        return SessionStream(options, avatar, self._live, self._service, connection, speaker)
 
 
 class _Connection:

@@ -9,7 +9,7 @@ from api.live.idle_fallback import IdleFallback, IdleFrames, ShownFrames
 from api.live.message_handler import Connection, MessageHandler
 from api.live.protocol import event
 from api.live.session_clock import SessionClock
-from api.tts.service import TtsService
+from api.tts.service import Speaker
 from config import LiveConfig
 from jobs.messages import AvatarRef
 from media.live.stream_writer import StreamWriter
@@ -38,7 +38,7 @@ class SessionStream:
         live: Limits.
         service: Renders chunks.
         connection: Connection to the client.
-        tts: The service's text-to-speech.
+        tts: Text-to-speech for the caller.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SessionStream:
         live: LiveConfig,
         service: LiveService,
         connection: Connection,
-        tts: TtsService,
+        tts: Speaker,
     ) -> None:
         self._options, self._avatar = options, avatar
         self._connection = connection

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from api.live.protocol import SpeakText
 from api.live.wav_stream import WavStream
-from api.tts.service import TtsService
+from api.tts.service import Speaker
 from errors import LipwrightError, OptionError
 
 MAX_TEXTS: Final = 8
@@ -27,7 +27,7 @@ class TtsQueue:
     """Synthesizes texts in order.
 
     Args:
-        tts: The service's text-to-speech.
+        tts: Text-to-speech for the caller.
         push: Receives the audio.
         on_end: Called when the queue is empty.
         on_error: Called when a text cannot be spoken.
@@ -35,7 +35,7 @@ class TtsQueue:
 
     def __init__(
         self,
-        tts: TtsService,
+        tts: Speaker,
         push: Push,
         on_end: Callable[[], None],
         on_error: Callable[[SpeakText, LipwrightError], Awaitable[None]],

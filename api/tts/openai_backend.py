@@ -1,16 +1,22 @@
-"""Text-to-speech by a server with OpenAI's `POST /audio/speech`."""
+"""Text-to-speech by a server with OpenAI's `POST /audio/speech`.
+
+OpenAI's API has no field for a recording to clone. Servers that clone take it as a base64 data URL beside OpenAI's
+fields (`ref_audio` and `ref_text` of vLLM-Omni) or as a file of a multipart form (Chatterbox TTS API).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
-from collections.abc import AsyncGenerator
-from typing import Final
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Final
 
 import httpx
 
 from config import TtsConfig
 from errors import OptionError, StageTimeoutError, VoiceError
+from storage.voices import VoiceSample
 
 _PATH: Final = "/audio/speech"
 _VOICES_PATH: Final = "/audio/voices"
@@ -33,16 +39,40 @@ class OpenAIBackend:
         # A proxy from the environment cannot reach this machine's loopback.
         self._trust_env = httpx.URL(self._url).host not in _LOOPBACK
 
-    async def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
+    def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
         """Yield the audio file as it arrives; see `api.tts.service.TtsBackend`."""
+        return self._speech(self._url, {"json": {**self._fields(text), "voice": voice}}, f"voice {voice!r}")
+
+    def clone(self, text: str, sample: VoiceSample) -> AsyncGenerator[bytes]:
+        """Yield the audio file as it arrives, in the voice of a recording; see `api.tts.service.CloningBackend`."""
+        cloning = self._settings.cloning
+        assert cloning is not None
+        fields = self._fields(text)
+        if cloning.voice is not None:
+            fields["voice"] = cloning.voice
+        if cloning.transcript_field and sample.record.transcript:
+            fields[cloning.transcript_field] = sample.record.transcript
+        if cloning.body == "json":
+            fields[cloning.audio_field] = f"data:audio/wav;base64,{base64.b64encode(sample.wav).decode()}"
+            request: dict[str, Any] = {"json": fields}
+        else:
+            request = {"data": fields, "files": {cloning.audio_field: ("sample.wav", sample.wav, "audio/wav")}}
+        hint = "" if sample.record.transcript else ", whose recording has no transcript"
+        url = self._url.removesuffix(_PATH) + cloning.path
+        return self._speech(url, request, f"cloned voice {sample.record.name!r}{hint}")
+
+    def _fields(self, text: str) -> dict[str, str]:
         settings = self._settings
-        asked = {"model": settings.model, "input": text, "voice": voice, "response_format": settings.response_format}
+        return {"model": settings.model, "input": text, "response_format": settings.response_format}
+
+    async def _speech(self, url: str, request: Mapping[str, Any], voice: str) -> AsyncGenerator[bytes]:
+        settings = self._settings
         timeout = httpx.Timeout(settings.timeout_s, connect=_CONNECT_S)
         try:
             async with (
                 asyncio.timeout(settings.timeout_s),
                 httpx.AsyncClient(timeout=timeout, trust_env=self._trust_env) as http,
-                http.stream("POST", self._url, json=asked, headers=self._headers()) as answer,
+                http.stream("POST", url, headers=self._headers(), **request) as answer,
             ):
                 self._check(answer, voice)
                 async for piece in answer.aiter_bytes():
@@ -76,7 +106,7 @@ class OpenAIBackend:
         """Reject responses without audio. Their content is not shown to callers."""
         if answer.status_code in _REFUSED:
             raise OptionError(
-                f"text, voice: the voice server rejected this text with voice {voice!r} (status {answer.status_code})."
+                f"text, voice: the voice server rejected this text with {voice} (status {answer.status_code})."
             )
         if answer.status_code != 200:
             raise VoiceError(f"The voice server returned status {answer.status_code}.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
@@ -11,6 +13,8 @@ from api.tts.local_backend import LocalBackend
 from api.tts.openai_backend import OpenAIBackend
 from config import TtsConfig
 from errors import BusyError, OptionError, VoiceError
+from storage.file_store import FileStore
+from storage.voices import VoiceRecord, VoiceSample, VoiceStore
 
 _RETRY_AFTER_S = 5.0
 
@@ -33,6 +37,22 @@ class TtsBackend(Protocol):
         ...
 
 
+class CloningBackend(Protocol):
+    """Synthesizes speech in the voice of a recording."""
+
+    def clone(self, text: str, sample: VoiceSample) -> AsyncGenerator[bytes]:
+        """Yield the chunks of an audio file; errors as for `TtsBackend.synthesize`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cloning:
+    """The voices that callers have cloned, and what speaks with them."""
+
+    voices: VoiceStore
+    backend: CloningBackend
+
+
 class TtsService:
     """A text-to-speech backend with limits on text length, audio size and concurrency.
 
@@ -40,9 +60,16 @@ class TtsService:
         default_voice: Voice of jobs that name none; None if there is no backend.
     """
 
-    def __init__(self, settings: TtsConfig, backend: TtsBackend | None, default_voice: str | None) -> None:
+    def __init__(
+        self,
+        settings: TtsConfig,
+        backend: TtsBackend | None,
+        default_voice: str | None,
+        cloning: Cloning | None = None,
+    ) -> None:
         self._settings = settings
         self._backend = backend
+        self._cloning = cloning
         self.default_voice = default_voice
         self._num_active = 0
 
@@ -57,11 +84,36 @@ class TtsService:
         kind = self._settings.response_format if self._settings.url is not None else "wav"
         return {"mp3": "audio/mpeg", "opus": "audio/ogg"}.get(kind, f"audio/{kind}")
 
+    @property
+    def can_clone(self) -> bool:
+        """Whether voices can be cloned."""
+        return self._cloning is not None
+
     async def voices(self) -> list[str]:
-        """Return the names of all available voices, the default first."""
+        """Return the names of all available voices but cloned ones, the default first."""
         if self._backend is None or self.default_voice is None:
             return []
         return list(dict.fromkeys((self.default_voice, *await self._backend.voices())))
+
+    async def cloned_voices(self, owner: str | None) -> list[VoiceRecord]:
+        """Return the voices that a caller has cloned, by name."""
+        return [] if self._cloning is None else await asyncio.to_thread(self._cloning.voices.list, owner)
+
+    async def has_cloned(self, voice: str, owner: str | None) -> bool:
+        """Return whether a caller has cloned a voice of that name."""
+        return self._cloning is not None and await asyncio.to_thread(self._cloning.voices.has, owner, voice)
+
+    def check_cloning(self) -> None:
+        """Check that voices can be cloned.
+
+        Raises:
+            OptionError: They cannot.
+        """
+        if self._cloning is None:
+            raise OptionError(
+                "This service cannot clone voices. Ask the operator to set tts.url and tts.cloning for a speech server "
+                "that takes recordings of speakers; see docs/text-to-speech.md."
+            )
 
     def check(self, text: str) -> None:
         """Check a text before anything is done for it.
@@ -77,8 +129,13 @@ class TtsService:
         if len(text) > self.max_chars:
             raise OptionError(f"text: expected at most {self.max_chars} characters, found {len(text)}.")
 
-    async def synthesize(self, text: str, voice: str | None) -> AsyncGenerator[bytes]:
+    async def synthesize(self, text: str, voice: str | None, owner: str | None = None) -> AsyncGenerator[bytes]:
         """Yield the chunks of an audio file.
+
+        Args:
+            text: What to speak.
+            voice: Name of a voice; a cloned one of the caller before others. The default voice if None.
+            owner: The caller.
 
         Raises:
             OptionError: The text or voice cannot be used.
@@ -94,7 +151,7 @@ class TtsService:
         self._num_active += 1
         try:
             num_bytes = 0
-            async with aclosing(self._backend.synthesize(text, voice or self.default_voice or "")) as pieces:
+            async with aclosing(await self._speech(text, voice or self.default_voice or "", owner)) as pieces:
                 async for piece in pieces:
                     num_bytes += len(piece)
                     if num_bytes > limits.max_bytes:
@@ -105,12 +162,37 @@ class TtsService:
         finally:
             self._num_active -= 1
 
+    async def _speech(self, text: str, voice: str, owner: str | None) -> AsyncGenerator[bytes]:
+        assert self._backend is not None
+        if self._cloning is not None:
+            sample = await asyncio.to_thread(self._cloning.voices.find, owner, voice)
+            if sample is not None:
+                return self._cloning.backend.clone(text, sample)
+        return self._backend.synthesize(text, voice)
+
+
+class Speaker:
+    """The TTS service for one caller, who may use the voices that it has cloned."""
+
+    def __init__(self, tts: TtsService, owner: str | None) -> None:
+        self._tts, self._owner = tts, owner
+
+    def check(self, text: str) -> None:
+        """See `TtsService.check`."""
+        self._tts.check(text)
+
+    def synthesize(self, text: str, voice: str | None) -> AsyncGenerator[bytes]:
+        """See `TtsService.synthesize`."""
+        return self._tts.synthesize(text, voice, self._owner)
+
 
 @cache
-def tts_service(settings: TtsConfig) -> TtsService:
+def tts_service(settings: TtsConfig, files: FileStore) -> TtsService:
     """Return the TTS service of this process: the configured endpoint, else the voices installed here, else none."""
     if settings.url is not None:
-        return TtsService(settings, OpenAIBackend(settings), settings.voice)
+        server = OpenAIBackend(settings)
+        cloning = None if settings.cloning is None else Cloning(VoiceStore(files.stored), server)
+        return TtsService(settings, server, settings.voice, cloning)
     if settings.use_builtin and (default_voice := (local := LocalBackend(settings)).default_voice) is not None:
         return TtsService(settings, local, default_voice)
     return TtsService(settings, None, None)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from errors import StoredFileError
-from storage.file_keys import AVATARS, JOBS, UPLOADS
+from storage.file_keys import AVATARS, JOBS, UPLOADS, VOICES
 from storage.files import FileState
 from storage.local.disk import PRIVATE_FOLDER_MODE, has_content, make_private_folder, write_atomic, written_atomically
 
@@ -22,7 +22,7 @@ class LocalFiles:
         self._root.mkdir(
             mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True
         )  # an existing one may be shared on purpose
-        for name in (UPLOADS, JOBS, AVATARS):
+        for name in (UPLOADS, JOBS, AVATARS, VOICES):
             make_private_folder(self._root / name)
 
     def find(self, key: str) -> FileState | None:

@@ -23,5 +23,5 @@ def v1_routers(service: JobService, files: FileStore, config: PipelineConfig) ->
         MediaRoutes(service, files, config.labels).router(),
         AvatarRoutes(service, files, config).router(),
         EngineRoutes(files, config).router(),
-        VoiceRoutes(config).router(),
+        VoiceRoutes(service, files, config).router(),
     )

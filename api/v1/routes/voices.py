@@ -1,36 +1,120 @@
-"""The route /v1/voices."""
+"""The routes under /v1/voices."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+import asyncio
+from typing import Annotated
 
+from fastapi import Path, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.access import caller_of
+from api.forms.form_receiver import FormReceiver
+from api.forms.form_schema import form_body
+from api.forms.speech_form import FilePart
+from api.forms.uploads import drain
+from api.problem import problem_responses
 from api.routing import Routes, route
 from api.tts.service import tts_service
-from config import PipelineConfig
+from api.tts.voice_recorder import VoiceRecorder
+from config import CloningConfig, PipelineConfig
+from errors import OptionError
+from jobs.ports import JobService
+from storage.file_store import FileStore
+from storage.voices import VoiceRecord, VoiceStore
+
+_MAX_TRANSCRIPT_CHARS = 1000
+
+
+class VoiceForm(BaseModel):
+    """Clone a voice. Send it as multipart form data or as JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(
+        pattern=r"^[^\W_][\w .-]{0,63}$",
+        description="Name for `voice`: letters, digits, spaces and `._-`; the first one is a letter or a digit. It "
+        "takes precedence over a voice of the same name that is not cloned.",
+    )
+    audio: FilePart = Field(
+        description="The speaker, alone and without music: an audio file, or a video whose audio track is used."
+    )
+    transcript: str = Field(
+        "",
+        max_length=_MAX_TRANSCRIPT_CHARS,
+        description="What the recording says, word for word. Some servers require it, most clone better with it.",
+    )
 
 
 class VoiceView(BaseModel):
     """Text-to-speech of this service."""
 
     is_available: bool = Field(description="Whether the service can synthesize `text`.")
-    voices: list[str] = Field(description="Names of all known voices, the default first.")
+    voices: list[str] = Field(description="Names of all known voices, the default first, with cloned ones.")
     default: str | None = Field(description="Default voice; null if there is none.")
     max_chars: int = Field(description="Maximum length of a text in characters.")
+    can_clone: bool = Field(description="Whether voices can be cloned (`POST /v1/voices`).")
+    cloned: list[VoiceRecord] = Field(description="The voices that the caller has cloned, by name.")
 
 
-class VoiceRoutes(Routes, prefix="/v1", tags=["voices"]):
+class VoiceRoutes(Routes, prefix="/v1/voices", tags=["voices"]):
     """Handlers of /v1/voices."""
 
-    def __init__(self, config: PipelineConfig) -> None:
-        self._tts = tts_service(config.tts)
+    def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
+        self._service = service
+        self._tts = tts_service(config.tts, files)
+        self._store = VoiceStore(files.stored)
+        self._recorder = VoiceRecorder(config, files)
+        max_bytes = (config.tts.cloning or CloningConfig()).max_bytes
+        limits = config.limits.model_copy(update={"max_upload_bytes": min(max_bytes, config.limits.max_upload_bytes)})
+        self._receiver = FormReceiver(service, files, config.model_copy(update={"limits": limits}))
 
-    @route("/voices", summary="List voices")
-    async def get_voices(self) -> VoiceView:
+    @route("", summary="List voices")
+    async def get_voices(self, request: Request) -> VoiceView:
         """List the voices for `text`. A voice server may accept further names."""
         tts = self._tts
+        cloned = await tts.cloned_voices(caller_of(request).owner)
         return VoiceView(
             is_available=tts.default_voice is not None,
-            voices=await tts.voices(),
+            voices=list(dict.fromkeys([*await tts.voices(), *(voice.name for voice in cloned)])),
             default=tts.default_voice,
             max_chars=tts.max_chars,
+            can_clone=tts.can_clone,
+            cloned=cloned,
         )
+
+    @route(
+        "",
+        "POST",
+        status_code=201,
+        summary="Clone a voice",
+        openapi_extra=form_body(VoiceForm),
+        responses=problem_responses(409, 413, 422, 429, 504, 507),
+    )
+    async def create_voice(self, request: Request) -> VoiceRecord:
+        """Upload a recording of a speaker, to use its `name` as `voice`. You need the speaker's consent.
+
+        The recording is passed to the speech server with every text in that voice. The voice belongs to the API key.
+        """
+        try:
+            self._tts.check_cloning()
+        except OptionError:
+            await drain(request)
+            raise
+        async with (
+            self._receiver.admit(request, VoiceForm) as admission,
+            self._receiver.receive(request, VoiceForm, admission) as (form, _),
+        ):
+            await self._service.release(admission.id)  # an admission is for a job or an avatar
+            return await self._recorder.record(caller_of(request).owner, form.name, form.audio, form.transcript)
+
+    @route(
+        "/{name:path}",
+        "DELETE",
+        status_code=204,
+        summary="Delete a cloned voice",
+        responses=problem_responses(404),
+    )
+    async def delete_voice(self, name: Annotated[str, Path(max_length=256)], request: Request) -> None:
+        """Delete a cloned voice and its recording. Accepted jobs are not affected: their texts are already spoken."""
+        await asyncio.to_thread(self._store.delete, caller_of(request).owner, name)

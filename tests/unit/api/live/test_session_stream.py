@@ -15,7 +15,7 @@ import pytest
 from api.live.message_limits import SessionEndedError
 from api.live.session_clock import StreamPacer
 from api.live.session_stream import SessionOptions, SessionStream
-from api.tts.service import TtsBackend, TtsService
+from api.tts.service import Speaker, TtsBackend, TtsService
 from config import LiveConfig, TtsConfig
 from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
 
@@ -27,7 +27,7 @@ class Talk:
 
     def __init__(self, live: LiveConfig | None = None, shows: bool = True, voice: TtsBackend | None = None) -> None:
         self.service, self.line = GreyService(), Collected()
-        self.tts = TtsService(TtsConfig(max_chars=100), voice, "beep")
+        self.tts = Speaker(TtsService(TtsConfig(max_chars=100), voice, "beep"), None)
         self.live = live or LiveConfig()
         self.shows = shows
 

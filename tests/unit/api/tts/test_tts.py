@@ -56,7 +56,10 @@ def test_a_text_is_spoken_once_and_kept_like_a_file(service: MemoryService, voic
         again = http.post("/v1/jobs", files=VIDEO, data=TEXT, headers=headers).json()
         other = http.post("/v1/jobs", files=VIDEO, data={**TEXT, "voice": "bf_emma"}).json()
         voices = http.get("/v1/voices").json()
-        assert voices == {"is_available": True, "voices": ["af_heart"], "default": "af_heart", "max_chars": 4096}
+        assert voices == {
+            **{"is_available": True, "voices": ["af_heart"], "default": "af_heart", "max_chars": 4096},
+            **{"can_clone": False, "cloned": []},
+        }
     assert again["id"] == job["id"] != other["id"]
     asked = {"model": "kokoro", "input": TEXT["text"], "voice": "af_heart", "response_format": "wav"}
     assert voice.asked == [asked, {**asked, "voice": "bf_emma"}]

@@ -1,0 +1,89 @@
+"""Creates cloned voices from recordings of speakers."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from config import PipelineConfig
+from errors import BusyError, InputError, OptionError, StageTimeoutError
+from media.decoding.decoder import Decoders
+from media.voice_sample import write_voice_sample
+from storage.file_keys import upload_key
+from storage.file_store import FileStore
+from storage.records import UploadedFile, utc_now
+from storage.voices import VoiceRecord, VoiceStore
+from telemetry import metrics
+
+_RETRY_AFTER_S = 5.0
+
+
+class VoiceRecorder:
+    """Checks recordings and stores them as voices, one at a time.
+
+    A recording is decoded in a sandboxed process, which exists only for that time, because new voices are rare.
+    """
+
+    def __init__(self, config: PipelineConfig, files: FileStore) -> None:
+        self._config, self._files = config, files
+        self._voices = VoiceStore(files.stored)
+        self._is_busy = False
+
+    async def record(
+        self, owner: str | None, name: str, upload: UploadedFile, transcript: str = "", *, replaces: bool = False
+    ) -> VoiceRecord:
+        """Store an uploaded recording as voice `name`. The upload is removed, also on failure.
+
+        Args:
+            owner: The caller.
+            name: Name of the voice.
+            upload: The recording: any file with audio.
+            transcript: What it says, if known.
+            replaces: Whether an existing voice of that name is replaced.
+
+        Raises:
+            StateError: There is a voice of that name.
+            OptionError: The owner has too many voices, or cloning is not configured.
+            MediaError: The recording cannot be decoded.
+            MediaLimitError: It is too long.
+            StageTimeoutError: Decoding it took too long.
+            BusyError: Another recording is being decoded.
+        """
+        try:
+            if self._is_busy:
+                raise BusyError("Another voice is being created.", _RETRY_AFTER_S)
+            self._is_busy = True
+            work = partial(self._record, owner, name, upload, transcript, replaces)
+            try:
+                return await asyncio.to_thread(work)
+            except (InputError, StageTimeoutError) as error:
+                raise type(error)(str(error).replace(upload.key, upload.label or "audio")) from error
+            finally:
+                self._is_busy = False
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, upload))
+
+    def _record(
+        self, owner: str | None, name: str, upload: UploadedFile, transcript: str, replaces: bool
+    ) -> VoiceRecord:
+        cloning = self._config.tts.cloning
+        if cloning is None:
+            raise OptionError("tts.cloning is not configured.")
+        if replaces and self._voices.has(owner, name):
+            self._voices.delete(owner, name)
+        if self._voices.count(owner) >= cloning.max_voices:
+            raise OptionError(f"There are already {cloning.max_voices} voices (tts.cloning.max_voices). Delete some.")
+        limits = self._config.limits.model_copy(update={"max_audio_seconds": cloning.max_seconds})
+        with (
+            self._files.stored.fetched(upload_key(upload.key)) as path,
+            self._voices.written_sample(owner, name) as sample,
+            Decoders(self._config.decoder, metrics.decoder_died) as decoders,
+        ):
+            decoders.warm()
+            work = partial(write_voice_sample, path, sample, limits)
+            timeout_s = self._config.jobs.sound_timeout_s(cloning.max_seconds)
+            info = decoders.run(work, file=path, timeout_s=timeout_s, writes=sample.parent)
+        seconds = info.duration_seconds
+        record = VoiceRecord(name=name, transcript=transcript, duration_seconds=seconds, created_at=utc_now())
+        self._voices.add(owner, record)
+        return record

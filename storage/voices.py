@@ -1,0 +1,120 @@
+"""The voices that callers have cloned: a recording of the speaker and its record, by owner and name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field
+
+from errors import NotFoundError, StateError, StoredFileError
+from storage.file_keys import voice_folder, voices_folder
+from storage.files import StoredFiles
+from storage.records import Frozen
+
+_SAMPLE: Final = "sample.wav"
+_RECORD: Final = "voice.json"
+
+
+class VoiceRecord(Frozen):
+    """A cloned voice."""
+
+    name: str
+    transcript: str = Field("", description="What the recording says; empty if unknown.")
+    duration_seconds: float = Field(description="Duration of the recording.")
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class VoiceSample:
+    """A cloned voice with its recording.
+
+    Attributes:
+        record: Its record.
+        wav: WAV file, 24 kHz mono, 16 bits.
+    """
+
+    record: VoiceRecord
+    wav: bytes
+
+
+class VoiceStore:
+    """Cloned voices. Owners see only their own; None, without API keys, is an owner of its own. Methods block."""
+
+    def __init__(self, files: StoredFiles) -> None:
+        self._files = files
+
+    def count(self, owner: str | None) -> int:
+        """Return the number of voices of an owner."""
+        return len(self._files.entries(voices_folder(owner)))
+
+    def list(self, owner: str | None) -> list[VoiceRecord]:
+        """Return the voices of an owner, by name."""
+        folder = voices_folder(owner)
+        found = (self._record(f"{folder}/{name}") for name in self._files.entries(folder))
+        return sorted((record for record in found if record is not None), key=lambda record: record.name)
+
+    def has(self, owner: str | None, name: str) -> bool:
+        """Return whether there is a voice of that name."""
+        return self._record(voice_folder(owner, name)) is not None
+
+    def find(self, owner: str | None, name: str) -> VoiceSample | None:
+        """Return a voice; None if there is none of that name."""
+        folder = voice_folder(owner, name)
+        record = self._record(folder)
+        if record is None:
+            return None
+        with self._files.fetched(f"{folder}/{_SAMPLE}") as path:
+            return VoiceSample(record, path.read_bytes())
+
+    @contextmanager
+    def written_sample(self, owner: str | None, name: str) -> Iterator[Path]:
+        """Provide a path for the recording of a new voice; the voice exists once it is added.
+
+        Raises:
+            StateError: There is a voice of that name.
+        """
+        if self.has(owner, name):
+            raise StateError(f"There is already a voice {name!r}. Delete it first, or choose another name.")
+        folder = voice_folder(owner, name)
+        self._files.make_folder(folder)
+        try:
+            with self._files.written(f"{folder}/{_SAMPLE}") as path:
+                yield path
+        except BaseException:
+            self._files.remove_folder(folder)
+            raise
+
+    def add(self, owner: str | None, record: VoiceRecord) -> None:
+        """Add a voice whose recording is written."""
+        folder = voice_folder(owner, record.name)
+        try:
+            self._files.put(f"{folder}/{_RECORD}", record.model_dump_json().encode())
+        except BaseException:
+            self._files.remove_folder(folder)
+            raise
+
+    def delete(self, owner: str | None, name: str) -> None:
+        """Delete a voice with its recording.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+        if not self.has(owner, name):
+            raise NotFoundError(f"There is no cloned voice {name[:128]!r}.")
+        folder = voice_folder(owner, name)
+        self._files.remove(f"{folder}/{_RECORD}")
+        self._files.remove_folder(folder)
+
+    def _record(self, folder: str) -> VoiceRecord | None:
+        key = f"{folder}/{_RECORD}"
+        if (state := self._files.find(key)) is None:
+            return None
+        try:
+            return VoiceRecord.model_validate_json(self._files.read(key, 0, state.num_bytes, state.tag))
+        except StoredFileError:  # deleted in the meantime
+            return None

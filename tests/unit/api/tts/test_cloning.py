@@ -1,0 +1,222 @@
+"""Cloned voices: a recording is stored, passed on intact to a real speech server, and owned by an API key."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from config import CloningConfig, HeygemConfig, TtsConfig
+from lipwright_client import Lipwright, ProblemError
+from storage.file_keys import VOICES
+from storage.state import open_keys
+from tests.unit.api.tts.speech_server import speaking, tone
+from tests.unit.api_server import MemoryService, serving
+
+SAMPLES = Path(__file__).parents[4] / "samples"
+VIDEO = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
+CHATTERBOX = CloningConfig(path="/audio/speech/upload", body="multipart", audio_field="voice_file", transcript_field="")
+
+
+def _recording(seconds: float = 2.0, rate: int = 24000) -> bytes:
+    """A WAV file with noise."""
+    samples = np.random.default_rng(0).integers(-9000, 9000, round(seconds * rate), dtype=np.int16)
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((1, 2, rate, 0, "NONE", ""))
+        out.writeframes(samples.tobytes())
+    return file.getvalue()
+
+
+def _samples(wav: bytes) -> tuple[int, bytes]:
+    with wave.open(io.BytesIO(wav)) as file:
+        return file.getframerate(), file.readframes(file.getnframes())
+
+
+@contextmanager
+def _api(root: Path, cloning: CloningConfig, server: dict[str, Any] | None = None, **tts: Any) -> Iterator[Any]:
+    """Serve the API with a speech server that clones; gives a client and that server."""
+    with (
+        speaking(**(server or {})) as voice,
+        serving(MemoryService(root), tts=TtsConfig(url=voice.url, cloning=cloning, **tts)) as url,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+    ):
+        yield http, voice
+
+
+def _create(http: httpx.Client, name: str = "anna", wav: bytes | None = None, **fields: str) -> httpx.Response:
+    audio = {"audio": ("anna.wav", _recording() if wav is None else wav)}
+    return http.post("/v1/voices", files=audio, data={"name": name, **fields})
+
+
+def _speak(http: httpx.Client, voice: str = "anna") -> httpx.Response:
+    return http.post("/v1/jobs", files=VIDEO, data={"text": "Good day.", "voice": voice})
+
+
+def test_a_cloned_voice_speaks_with_the_recording_as_it_was_sent(tmp_path: Path) -> None:
+    wav = _recording()
+    with _api(tmp_path, CloningConfig()) as (http, server):
+        created = _create(http, wav=wav, transcript="What Anna says.")
+        assert created.status_code == 201, created.text
+        voices = http.get("/v1/voices").json()
+        assert (voices["voices"], voices["can_clone"]) == (["alloy", "anna"], True)
+        assert voices["cloned"] == [created.json()]
+        assert created.json()["duration_seconds"] == 2.0
+        assert _speak(http).status_code == 202
+        assert _speak(http, "alloy").status_code == 202
+        assert http.delete("/v1/voices/anna").status_code == 204
+        assert http.delete("/v1/voices/anna").status_code == 404
+        assert _speak(http).status_code == 202  # the server may know a voice of that name
+    asked = {"model": "tts-1", "input": "Good day.", "response_format": "wav"}
+    assert server.asked == [
+        {**asked, "ref_text": "What Anna says."},
+        {**asked, "voice": "alloy"},
+        {**asked, "voice": "anna"},
+    ]
+    assert [_samples(sent) for sent in server.recordings] == [_samples(wav)]
+    assert not [path for path in (tmp_path / VOICES).rglob("*") if path.is_file()], "a deleted recording is gone"
+
+
+def test_a_server_that_takes_the_recording_as_a_file_of_a_form(tmp_path: Path) -> None:
+    with _api(tmp_path, CHATTERBOX) as (http, server):
+        assert _create(http, wav=(SAMPLES / "speech.wav").read_bytes()).status_code == 201
+        assert _speak(http).status_code == 202
+    assert server.asked == [{"model": "tts-1", "input": "Good day.", "response_format": "wav"}]
+    rate, samples = _samples(server.recordings[0])
+    with wave.open(str(SAMPLES / "speech.wav")) as file:
+        seconds = file.getnframes() / file.getframerate()
+    assert rate == 24000 and abs(len(samples) / 2 / rate - seconds) < 0.001
+
+
+def test_what_cannot_be_a_voice_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    cloning = CloningConfig(max_seconds=3, max_bytes=200_000, max_voices=2)
+    with _api(tmp_path, cloning) as (http, _):
+
+        def refused(status: int, words: str, *request: Any, **fields: Any) -> None:
+            answer = _create(http, *request, **fields)
+            assert answer.status_code == status and words in answer.json()["detail"], answer.text
+
+        refused(413, "anna.wav: expected at most 3 s of audio", wav=_recording(4.0))
+        refused(413, "more than 200000 bytes", wav=_recording(5.0))
+        refused(422, "anna.wav", wav=b"no audio at all" * 9)
+        refused(422, "name", "../etc")
+        refused(422, "transcript", transcript="x" * 1001)
+        assert _create(http, "a").status_code == _create(http, "b").status_code == 201
+        refused(409, "already a voice 'a'", "a")
+        refused(422, "already 2 voices", "c")
+        assert [voice["name"] for voice in http.get("/v1/voices").json()["cloned"]] == ["a", "b"]
+    assert not list((tmp_path / "uploads").iterdir())
+    assert len([path for path in (tmp_path / VOICES).rglob("*") if path.is_file()]) == 4
+
+
+def test_without_a_server_that_clones_the_answer_says_what_to_configure(tmp_path: Path) -> None:
+    with (
+        speaking() as voice,
+        serving(MemoryService(tmp_path), tts=TtsConfig(url=voice.url)) as url,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+    ):
+        answer = _create(http)
+        assert answer.status_code == 422 and "set tts.url and tts.cloning" in answer.json()["detail"]
+        assert http.get("/v1/voices").json()["can_clone"] is False
+    with pytest.raises(ValueError, match="needs tts.url"):
+        TtsConfig(cloning=CloningConfig())
+
+
+@pytest.mark.parametrize(
+    ("server", "status", "words"),
+    [
+        ({"status": 500}, 503, "status 500"),
+        ({"needs_transcript": True}, 422, "cloned voice 'anna', whose recording has no transcript (status 400)"),
+        ({"hold": threading.Event()}, 504, "timed out after 1 s"),
+    ],
+)
+def test_a_server_that_fails_or_is_slow_is_named(
+    tmp_path: Path, server: dict[str, Any], status: int, words: str
+) -> None:
+    with _api(tmp_path, CloningConfig(), server, timeout_s=1) as (http, _):
+        assert _create(http).status_code == 201
+        failed = _speak(http)
+        assert failed.status_code == status and words in failed.json()["detail"], failed.text
+        assert http.get("/v1/jobs").json()["jobs"] == []
+
+
+def test_a_voice_belongs_to_its_api_key(tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    keys = open_keys(None, service.files.root)
+    anna, other = (keys.add(name)[1] for name in ("anna", "other"))
+    with (
+        speaking() as server,
+        serving(service, tts=TtsConfig(url=server.url, cloning=CloningConfig())) as url,
+        Lipwright(url, anna) as mine,
+        Lipwright(url, other) as theirs,
+    ):
+        voice = mine.clone_voice("anna", _recording(), "Hello.")
+        assert mine.voices().cloned == (voice,) and voice.transcript == "Hello."
+        assert theirs.voices().cloned == ()
+        theirs.jobs.create(video=b"\x89PNG\r\n\x1a\n" + bytes(64), text="Hi.", voice="anna")
+        assert not server.recordings
+        mine.jobs.create(video=b"\x89PNG\r\n\x1a\n" + bytes(64), text="Hi.", voice="anna")
+        assert len(server.recordings) == 1
+        with pytest.raises(ProblemError):
+            theirs.delete_voice("anna")
+        mine.delete_voice("anna")
+
+
+def test_the_command_line_adds_lists_and_deletes_voices(tmp_path: Path) -> None:
+    recording = tmp_path / "anna.wav"
+    recording.write_bytes(_recording())
+    with _api(tmp_path / "data", CloningConfig()) as (http, _):
+
+        def run(*arguments: str) -> str:
+            done = CliRunner().invoke(app, ["voices", *arguments, "--server", str(http.base_url)])
+            assert done.exit_code == 0, done.output
+            return done.stdout
+
+        assert run("add", "anna", str(recording), "--transcript", "Hello.") == "anna\n"
+        assert "2.0 s" in next(line for line in run("list").splitlines() if line.startswith("anna"))
+        assert json.loads(run("list", "--json"))["cloned"][0]["transcript"] == "Hello."
+        assert run("delete", "anna") == "deleted anna\n"
+
+
+def test_heygems_voice_training_clones_the_recording(tmp_path: Path) -> None:
+    recordings = tmp_path / "voice"
+    (recordings / "origin_audio").mkdir(parents=True)
+    (recordings / "origin_audio" / "person.wav").write_bytes(_recording())
+    heygem = HeygemConfig(enabled=True, voice_root=recordings)
+    training = {"format": ".wav", "reference_audio": "origin_audio/person.wav", "lang": "zh"}
+    with (
+        speaking(sound=tone(0.2)) as server,
+        serving(
+            MemoryService(tmp_path / "data"),
+            heygem=heygem,
+            tts=TtsConfig(url=server.url, cloning=CloningConfig()),
+        ) as url,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+    ):
+        for _ in range(2):  # a model can be trained again
+            model = http.post("/v1/preprocess_and_tran", json=training).json()
+            assert model["code"] == 0, model
+        outside = http.post("/v1/preprocess_and_tran", json={**training, "reference_audio": "../secret.wav"}).json()
+        assert outside["code"] == -1 and "data root" in outside["msg"]
+        cloned, configured = (
+            http.post("/v1/invoke", json={"text": "\u5927\u5bb6\u597d", "reference_audio": name})
+            for name in (model["asr_format_audio_url"], "never/trained.wav")
+        )
+        assert cloned.content == configured.content == tone(0.2)
+        assert [voice["name"] for voice in http.get("/v1/voices").json()["cloned"]] == [
+            "heygem:origin_audio/person.wav"
+        ]
+        assert http.delete("/v1/voices/heygem:origin_audio/person.wav").status_code == 204
+    assert [_samples(sent) for sent in server.recordings] == [_samples(_recording())]
+    assert server.asked[1]["voice"] == "alloy"

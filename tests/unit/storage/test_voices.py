@@ -1,0 +1,42 @@
+"""Cloned voices in a folder and in a bucket."""
+
+from __future__ import annotations
+
+import pytest
+
+from errors import NotFoundError, StateError
+from storage.file_store import FileStore
+from storage.records import utc_now
+from storage.voices import VoiceRecord, VoiceStore
+
+
+def _add(voices: VoiceStore, owner: str | None, name: str, wav: bytes = b"RIFF") -> VoiceRecord:
+    record = VoiceRecord(name=name, duration_seconds=1.5, created_at=utc_now())
+    with voices.written_sample(owner, name) as path:
+        path.write_bytes(wav)
+    voices.add(owner, record)
+    return record
+
+
+def test_voices_are_found_by_owner_and_name(store: FileStore) -> None:
+    voices = VoiceStore(store.stored)
+    anna, zoe = _add(voices, "a", "zoe", b"zoe"), _add(voices, "a", "../anna", b"anna")
+    _add(voices, None, "zoe", b"other")
+    assert voices.list("a") == [zoe, anna] and voices.count("a") == 2 and voices.list("b") == []
+    found = voices.find("a", "zoe")
+    assert found is not None and (found.record, found.wav) == (anna, b"zoe")
+    assert voices.find("b", "zoe") is None
+    voices.delete("a", "zoe")
+    assert voices.list("a") == [zoe] and not voices.has("a", "zoe") and voices.has(None, "zoe")
+    with pytest.raises(NotFoundError, match="no cloned voice 'zoe'"):
+        voices.delete("a", "zoe")
+
+
+def test_a_voice_is_not_replaced_and_a_failure_leaves_nothing(store: FileStore) -> None:
+    voices = VoiceStore(store.stored)
+    _add(voices, "a", "anna")
+    with pytest.raises(StateError, match="already a voice 'anna'"), voices.written_sample("a", "anna"):
+        pass
+    with pytest.raises(RuntimeError), voices.written_sample("a", "zoe"):
+        raise RuntimeError
+    assert voices.count("a") == 1
