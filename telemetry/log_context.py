@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 from errors import BusyError, LipwrightError, StandbyError
 
 _SERVE_LOGGER = "ray.serve"
+_SERVE_ROUTERS = ("router", "request_router")
+"""Modules of Serve that choose a replica for a call. They warn of slow and lost replicas; if a call fails because of
+them, the caller logs that itself, and retries."""
 _PACKAGES = (
     "api",
     "config",
@@ -112,9 +115,14 @@ class _ContextFilter(logging.Filter):
             record.msg, record.args = "%s %s: %s", (record.getMessage(), error.code, error)
             record.exc_info = record.exc_text = None
             is_routine = error.status_code < 500 or isinstance(error, BusyError | StandbyError)
-            record.levelno = logging.INFO if is_routine else logging.WARNING
-            record.levelname = logging.getLevelName(record.levelno)
+            _set_level(record, logging.INFO if is_routine else logging.WARNING)
+        elif record.name == _SERVE_LOGGER and record.module in _SERVE_ROUTERS and record.levelno == logging.WARNING:
+            _set_level(record, logging.INFO)
         return True
+
+
+def _set_level(record: logging.LogRecord, level: int) -> None:
+    record.levelno, record.levelname = level, logging.getLevelName(level)
 
 
 class _ContextFormatter(logging.Formatter):

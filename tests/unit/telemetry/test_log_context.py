@@ -151,3 +151,14 @@ def test_a_defect_keeps_its_traceback(logs: Logs) -> None:
     except ZeroDivisionError:
         logger.exception("Request failed.")
     assert "Traceback" in logs.terminal.getvalue()
+
+
+def test_warnings_of_serves_router_are_no_warnings_of_the_service(logs: Logs) -> None:
+    from ray.serve._private.request_router import request_router
+
+    assert request_router.logger is logger
+    for path in (request_router.__file__, __file__):
+        record = logger.makeRecord(logger.name, logging.WARNING, path, 1, "Failed to get queue length", (), None)
+        logger.handle(record)
+    assert [record["levelname"] for record in logs.records] == ["INFO", "WARNING"]
+    assert [line.partition(" ")[0] for line in logs.terminal.getvalue().splitlines()] == ["INFO", "WARNING"]
