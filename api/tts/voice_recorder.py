@@ -71,7 +71,7 @@ class VoiceRecorder:
             raise OptionError("tts.cloning is not configured.")
         if replaces and self._voices.has(owner, name):
             self._voices.delete(owner, name)
-        if self._voices.count(owner) >= cloning.max_voices:
+        if self._voices.count(owner) >= cloning.max_voices and not self._voices.has(owner, name):
             raise OptionError(f"There are already {cloning.max_voices} voices (tts.cloning.max_voices). Delete some.")
         limits = self._config.limits.model_copy(update={"max_audio_seconds": cloning.max_seconds})
         with (

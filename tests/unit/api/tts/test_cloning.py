@@ -184,7 +184,7 @@ def test_the_command_line_adds_lists_and_deletes_voices(tmp_path: Path) -> None:
             return done.stdout
 
         assert run("add", "anna", str(recording), "--transcript", "Hello.") == "anna\n"
-        assert "2.0 s" in next(line for line in run("list").splitlines() if line.startswith("anna"))
+        assert "2.0 s" in next(line for line in run("list").splitlines() if line.split()[0] == "anna")
         assert json.loads(run("list", "--json"))["cloned"][0]["transcript"] == "Hello."
         assert run("delete", "anna") == "deleted anna\n"
 
