@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from errors import ConfigError
+from errors import ConfigError, LipwrightError, UnavailableError
 from launch.data_folder import TableFile, table_with_space
 from launch.environment import import_path, private_files, restore_sigterm, set_ray_variables
 from launch.folder_lock import locked_folder
@@ -75,6 +75,7 @@ def running_service(
         TableUnreachableError: The database of the job table does not answer.
         StorageFullError: The disk stayed full for `jobs.max_disk_wait_s`.
         StorageUnreachableError: The bucket of the files does not answer or denies access.
+        UnavailableError: Ray did not start.
         StageTimeoutError: The deployments were not ready within five minutes.
     """
     known, port = read_serve_config(config_path), port or free_port()
@@ -143,7 +144,7 @@ def _deployed(
     try:
         log.take_over_ray()
         folder = make_ray_folder()
-        with private_files(), import_path(), restore_sigterm():
+        with private_files(), import_path(), restore_sigterm(), _ray_start_errors(log.path):
             ray.init(
                 address="local",
                 namespace="serve",
@@ -171,6 +172,20 @@ def _deployed(
         if ray.is_initialized():
             # Unfinished jobs are rows of the job table; the next start resumes them.
             ray.shutdown()
+
+
+@contextmanager
+def _ray_start_errors(log_path: Path) -> Iterator[None]:
+    """Raise UnavailableError if Ray does not start in the block; Ray raises exceptions of any class."""
+    try:
+        yield
+    except LipwrightError:
+        raise
+    except Exception as error:
+        raise UnavailableError(
+            f"Ray did not start: {error} If the machine is busy, try again; `lipwright doctor` checks it, and the log "
+            f"is {log_path}."
+        ) from error
 
 
 def _resign(app_name: str) -> None:

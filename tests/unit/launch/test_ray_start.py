@@ -1,0 +1,23 @@
+"""A Ray that does not start is one line that says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from errors import ConfigError, UnavailableError
+from launch.service import _ray_start_errors
+
+
+def test_a_ray_that_does_not_start_is_one_line(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UnavailableError, match=r"Ray did not start: timed out\. If the machine is busy.*service\.log"),
+        _ray_start_errors(tmp_path / "service.log"),
+    ):
+        raise Exception("timed out.")  # noqa: TRY002  # as Ray does
+
+
+def test_errors_of_our_own_pass(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError), _ray_start_errors(tmp_path):
+        raise ConfigError("No such folder.")
