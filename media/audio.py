@@ -1,8 +1,9 @@
-"""Audio: the first track of any container on its presentation timeline, and the 16 kHz copy for the models."""
+"""Audio: the first track of any container on its presentation timeline, the 16 kHz copy for the models, and WAV."""
 
 from __future__ import annotations
 
 import math
+import wave
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +26,7 @@ from media.container import ffmpeg_errors, open_container
 from media.probe import AudioInfo, audio_stream, mixable
 from media.speech_writer import SPEECH_SAMPLE_RATE, SpeechWriter
 
-__all__ = ["SPEECH_SAMPLE_RATE", "AudioTrack", "extract_speech", "num_output_frames", "read_speech"]
+__all__ = ["SPEECH_SAMPLE_RATE", "AudioTrack", "convert_to_wav", "extract_speech", "num_output_frames", "read_speech"]
 
 _INT16_SCALE: Final = 32768
 _MAX_SAMPLE: Final = 65536.0
@@ -200,6 +201,33 @@ def extract_speech(path: Path, out: Path, limits: MediaLimits) -> AudioInfo:
         with SpeechWriter(out) as writer:
             for block in track.blocks(SPEECH_SAMPLE_RATE, layout, "s16p"):
                 writer.add(block)
+    finally:
+        track.close()
+    return track.info
+
+
+def convert_to_wav(path: Path, out: Path, sample_rate: int, limits: MediaLimits) -> AudioInfo:
+    """Writes a file's audio as WAV: mono, 16 bits.
+
+    Args:
+        path: Any file with audio, also a video.
+        out: The file to write.
+        sample_rate: Samples per second of the result.
+        limits: Limits on the input.
+
+    Returns:
+        The track's own rate, channels and counted duration.
+
+    Raises:
+        MediaError: No usable audio.
+        MediaLimitError: Longer or larger than allowed.
+    """
+    track = AudioTrack(path, limits)
+    try:
+        with wave.open(str(out), "wb") as file:
+            file.setparams((1, 2, sample_rate, 0, "NONE", ""))
+            for block in track.blocks(sample_rate, "mono", "s16p"):
+                file.writeframes(block.astype("<i2").tobytes())
     finally:
         track.close()
     return track.info

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import Final
 
 from config import PipelineConfig
 from errors import BusyError, InputError, OptionError, StageTimeoutError
+from media.audio import convert_to_wav
 from media.decoding.decoder import Decoders
-from media.voice_sample import write_voice_sample
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
 from storage.records import UploadedFile, utc_now
 from storage.voices import VoiceRecord, VoiceStore
 from telemetry import metrics
 
-_RETRY_AFTER_S = 5.0
+_RETRY_AFTER_S: Final = 5.0
+_SAMPLE_RATE: Final = 24000  # speech models work at 16 or 24 kHz
 
 
 class VoiceRecorder:
@@ -80,7 +82,7 @@ class VoiceRecorder:
             Decoders(self._config.decoder, metrics.decoder_died) as decoders,
         ):
             decoders.warm()
-            work = partial(write_voice_sample, path, sample, limits)
+            work = partial(convert_to_wav, path, sample, _SAMPLE_RATE, limits)
             timeout_s = self._config.jobs.sound_timeout_s(cloning.max_seconds)
             info = decoders.run(work, file=path, timeout_s=timeout_s, writes=sample.parent)
         seconds = info.duration_seconds

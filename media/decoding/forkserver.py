@@ -245,8 +245,7 @@ def main(control: int, max_shared_bytes: int, group: str) -> None:
     # Imported once, for all decoders.
     import media.audio
     import media.concat
-    import media.reader
-    import media.voice_sample  # noqa: F401
+    import media.reader  # noqa: F401
 
     release_freed_frames()
     gc.freeze()  # a garbage collection in a decoder would copy every page of the imported modules
