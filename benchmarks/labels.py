@@ -19,6 +19,7 @@ from media.labels.inspection import inspect_labels
 from media.labels.labeller import Labeller
 from media.labels.watermark import Watermark, WatermarkStyle
 from media.probe import ColourTags, VideoInfo
+from media.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame
 from tests.unit.api.tts.speech_server import tone
@@ -61,8 +62,8 @@ def _measure(info: VideoInfo, folder: Path) -> str:
     _segment(info, segment)
     sound.write_bytes(tone(info.duration_seconds))
     labeller = Labeller(LabelsConfig(), folder)
-    concat_segments([segment], sound, plain, info, info.num_frames)
-    concat_segments([segment], sound, tagged, info, info.num_frames, tags=labeller.tags("0" * 32))
+    concat_segments([segment], ResultSound(sound), plain, info, info.num_frames)
+    concat_segments([segment], ResultSound(sound), tagged, info, info.num_frames, tags=labeller.tags("0" * 32))
     content = tagged.read_bytes()
 
     def write_and_sign() -> None:

@@ -42,13 +42,8 @@ class HttpRenderer:
             name = next_name(name)
 
     async def _submitted(self, pair: Pair, name: str) -> Job:
-        fields = JobFields(face=pair.face, loop=pair.loop, idempotency_key=name)
-        if pair.engine is not None:
-            fields["engine"] = pair.engine
-        if pair.background_gain_db is not None:
-            fields["background_gain_db"] = pair.background_gain_db
-        if pair.loudness_lufs is not None:
-            fields["loudness_lufs"] = pair.loudness_lufs
+        fields = JobFields(face=pair.face, loop=pair.loop, engine=pair.engine, idempotency_key=name)
+        fields |= {"background_gain_db": pair.background_gain_db, "loudness_lufs": pair.loudness_lufs}
         with ExitStack() as files:
             opened = [
                 files.enter_context(await asyncio.to_thread(open_location, location))

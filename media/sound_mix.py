@@ -122,7 +122,8 @@ class ResultSound:
     def _mixed(self, sound: SoundFormat, num_samples: int, gain_db: float) -> Blocks:
         filters = _Filters(sound)
         silence = np.zeros((sound.num_channels, _BLOCK_SAMPLES), np.float32)
-        inputs, mixed = [chain(self._decoded(self.speech, sound), repeat(silence))], filters.input()
+        inputs: list[Blocks] = [chain(self._decoded(self.speech, sound), repeat(silence))]
+        mixed = filters.input()
         if self._background is not None:
             inputs.append(self._repeated(self._background, sound))
             background = filters.add("volume", f"{self.settings.background_gain_db}dB", filters.input())
@@ -131,7 +132,7 @@ class ResultSound:
             mixed = filters.add("amix", "inputs=2:duration=first:normalize=0", speech, ducked)
         filters.end(filters.add("alimiter", _LIMITER, filters.add("volume", f"{gain_db}dB", mixed)))
         for frame in filters.run([_equal_blocks(blocks, num_samples) for blocks in inputs]):
-            yield frame.to_ndarray()
+            yield np.asarray(frame.to_ndarray(), np.float32)
 
     def _repeated(self, path: Path, sound: SoundFormat) -> Blocks:
         """A file's sound without end; its last block fades out, and the first of a repetition fades in."""
@@ -160,7 +161,7 @@ class _Filters:
         self._sound = sound
         self._graph = Graph()
         self._inputs: list[FilterContext] = []
-        self._num_linked: dict[str, int] = {}
+        self._num_linked: dict[str | None, int] = {}
 
     def input(self) -> FilterContext:
         """Adds an input."""

@@ -26,6 +26,7 @@ from config import MediaLimits
 from media.concat import concat_segments
 from media.probe import probe_video
 from media.reader import FrameReader
+from media.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from media.yuv_frame import from_rgb, to_rgb
 
@@ -91,7 +92,7 @@ def move_camera(source: Path, sound: Path, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         segment = Path(folder) / "segment.mp4"
         segment.write_bytes(writer.finish())
-        concat_segments([segment], sound, out, info, num_frames)
+        concat_segments([segment], ResultSound(sound), out, info, num_frames)
 
 
 def _move(picture: NDArray[np.uint8], seconds: float) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ import httpx
 
 from media.audio import extract_speech
 from media.concat import concat_segments
+from media.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from storage.file_keys import result_key, segment_key, speech_key
 from storage.records import JobStage, JobStatus, SegmentRecord, SegmentStatus
@@ -38,7 +39,7 @@ class SegmentedJob:
             folder / "a.wav", noise(float(NUM_FRAMES / fps), 16000)[None], 16000, "pcm_s16le", sample_format="s16"
         )
         extract_speech(sound, self.speech, LIMITS)
-        concat_segments(self.segments, sound, self.result, info_of(192, 128, fps), NUM_FRAMES)
+        concat_segments(self.segments, ResultSound(sound), self.result, info_of(192, 128, fps), NUM_FRAMES)
 
 
 EDGES = [sum(LENGTHS[:number]) for number in range(len(LENGTHS) + 1)]

@@ -15,7 +15,8 @@ _FRAME = RATE // 25
 
 
 def _tone(seconds: float, hertz: float, amplitude: float) -> NDArray[np.float32]:
-    return (amplitude * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+    phases = 2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE
+    return np.asarray(amplitude * np.sin(phases), np.float32)
 
 
 def _file(path: Path, samples: NDArray[np.float32]) -> Path:

@@ -24,6 +24,7 @@ from media.decoding.decoder import Decoders
 from media.decoding.memory_budget import budget_bytes, memory_bytes
 from media.decoding.sandbox import missing_layers
 from media.probe import probe_video
+from media.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from storage.local.disk import written_atomically
 from tests.unit.media import decoder_tasks
@@ -234,6 +235,6 @@ def test_confined_decoders_do_all_their_work(decoders: Decoders, h264: Path, tmp
     segment, out = segments / "0.mp4", results / "result.mp4"
     segment.write_bytes(writer.finish())
     with written_atomically(out) as part:
-        join = partial(concat_segments, [segment], h264, part, info_of(192, 128), 60)
+        join = partial(concat_segments, [segment], ResultSound(h264), part, info_of(192, 128), 60)
         decoders.run(join, file=h264, timeout_s=30, reads=[segments], writes=part.parent)
     assert decoders.run(partial(probe_video, out, LIMITS), file=out, timeout_s=30).num_frames == 60

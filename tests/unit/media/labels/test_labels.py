@@ -25,6 +25,7 @@ from media.labels.labeller import Labeller
 from media.labels.signer import PURPOSES, ManifestSigner
 from media.labels.tags import AIGC_FIELDS
 from media.preview.fragments import LivePreview, finished_preview
+from media.sound_mix import ResultSound
 from tests.manifest_box import without_manifest
 from tests.unit.media.clips import LIMITS, decode_all, info_of, noise, write_audio
 from tests.unit.segmented_job import NUM_FRAMES, SegmentedJob
@@ -47,7 +48,9 @@ def result(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> Path:
     """The job's result as `Studio.join` makes it."""
     labeller, out = Labeller(TAGGED, data_dir), tmp_path / "result.mp4"
     sound = write_audio(tmp_path / "a.wav", noise(3.2, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
-    concat_segments(job.segments, sound, out, info_of(192, 128, Fraction(25)), NUM_FRAMES, tags=labeller.tags("ab12"))
+    concat_segments(
+        job.segments, ResultSound(sound), out, info_of(192, 128, Fraction(25)), NUM_FRAMES, tags=labeller.tags("ab12")
+    )
     labeller.sign(out, from_still=False)
     return out
 
