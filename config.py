@@ -129,6 +129,15 @@ class MediaLimits(_Frozen):
     max_upload_pause_s: float = Field(
         20.0, gt=0, description="Longest pause within an upload that is fast enough otherwise, in seconds."
     )
+    min_download_bytes_per_s: int = Field(
+        32 * 1024,
+        gt=0,
+        description="Minimum rate at which a client must read a response, in bytes per second; its connection is"
+        " closed otherwise.",
+    )
+    max_download_pause_s: float = Field(
+        60.0, gt=0, description="Longest pause of a client that reads fast enough otherwise, in seconds."
+    )
     max_streams: int = Field(16, gt=0, description="Maximum streams in one container.")
     open_timeout_s: float = Field(
         10.0,

@@ -47,7 +47,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     app.add_middleware(ApiKeyMiddleware, keys=keys, settings=config.access, refusal=_error_response)
     problem.install(app, _error_response)  # wraps the middleware above, so its unexpected errors become problems too
     _allow_origins(app, config.access.allowed_origins)
-    app.add_middleware(AppWindow)
+    app.add_middleware(AppWindow, limits=config.limits)
     app.include_router(PageRoutes(config.labels).router())
     app.include_router(HealthRoutes(service).router())
     responses = problem.problem_responses(401, 403, 503)

@@ -29,6 +29,12 @@ def serve(
     metrics_port: Annotated[
         int, typer.Option(min=0, max=65535, help="TCP port for Prometheus metrics; 0 for a free one.")
     ] = 0,
+    health_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Another TCP port for /healthz and /readyz alone, with connections of its own."
+        ),
+    ] = None,
     allow_without_keys: Annotated[
         bool, typer.Option("--allow-without-keys", help="Allow other machines to connect without an API key.")
     ] = False,
@@ -64,7 +70,7 @@ def serve(
     with (
         contextlib.suppress(KeyboardInterrupt),
         running_service(
-            host, port, data_dir, config, terminal, node, allow_without_keys, heygem_config, gradio_page
+            host, port, data_dir, config, terminal, node, allow_without_keys, heygem_config, gradio_page, health_port
         ) as url,
     ):
         metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""

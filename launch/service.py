@@ -54,6 +54,7 @@ def running_service(
     allow_without_keys: bool = False,
     heygem: Mapping[str, Any] | None = None,
     gradio: bool = False,
+    health_port: int | None = None,
 ) -> Iterator[str]:
     """Run the service with its own Ray for the block; yields its base URL once every stage answers.
 
@@ -67,6 +68,7 @@ def running_service(
         allow_without_keys: Allow other machines to connect without an API key.
         heygem: Fields of `config.HeygemConfig` that override the config.
         gradio: Serve the Gradio page even if the config does not.
+        health_port: Another TCP port, which only serves health checks and has connections of its own.
 
     Raises:
         ConfigError: The config or the data folder is unusable, a deployment cannot start, the port is in use, or the
@@ -81,14 +83,15 @@ def running_service(
     known, port = read_serve_config(config_path), port or free_port()
     config = known.on_this_machine(host, port, data_dir, allow_without_keys, heygem, gradio)
     check_access(host, config.pipeline)
-    check_port(host, config.http_options["port"])
+    for tcp_port in (config.http_options["port"], *([] if health_port is None else [health_port])):
+        check_port(host, tcp_port)
     url = f"http://{reachable(host)}:{config.http_options['port']}"
     settings = config.pipeline
     with locked_folder(settings.data_dir, is_shared=settings.state is not None) as lock:
         check_results(settings)
         table = table_with_space(settings.data_dir, settings.state, settings.jobs.max_disk_wait_s, terminal.warn)
         with (
-            _fronted(config) as (behind, front),
+            _fronted(config, health_port) as (behind, front),
             open_service_log(_log_path(config), terminal) as log,
             _deployed(behind, node, front, table, log, terminal),
         ):
@@ -103,11 +106,13 @@ def _log_path(config: ServeConfig) -> Path:
 
 
 @contextmanager
-def _fronted(config: ServeConfig) -> Iterator[tuple[ServeConfig, FrontProxy | None]]:
+def _fronted(config: ServeConfig, health_port: int | None) -> Iterator[tuple[ServeConfig, FrontProxy | None]]:
     """Run the front proxy at the address of `config`; yields the config of Serve behind it, and the proxy."""
     host, port = config.http_options["host"], config.http_options["port"]
     program = haproxy_binary()
     if program is None:
+        if health_port is not None:
+            raise ConfigError(f"--health-port {health_port}: HAProxy is required and was not found.")
         if not is_private(host):
             raise ConfigError(
                 f"--host {host}: HAProxy is required for a public address and was not found; without it, request "
@@ -117,7 +122,7 @@ def _fronted(config: ServeConfig) -> Iterator[tuple[ServeConfig, FrontProxy | No
         yield config, None
         return
     behind = config.on_this_machine("127.0.0.1", free_port())
-    front = FrontProxy(program, host, port, behind.http_options["port"])
+    front = FrontProxy(program, host, port, behind.http_options["port"], health_port)
     try:
         front.start()
         yield behind, front

@@ -5,46 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 from fastapi import Request
 
-from config import MediaLimits
+from api.min_rate import MinRate
 from errors import MediaLimitError, StageTimeoutError
 from jobs.admission import Admission, AdmitRequest
 from jobs.ports import JobService
 
 _RENEW_S = 10.0  # renews the admission of slow uploads
-
-
-@dataclass
-class UploadPace:
-    """Enforces a minimum upload rate, as a token bucket: waiting spends time, received bytes earn it back.
-
-    Over any period, the body must arrive at `min_bytes_per_s`, apart from `max_pause_s` of pauses. Time that the
-    service needs to write data does not count.
-
-    Args:
-        min_bytes_per_s: Minimum rate.
-        max_pause_s: Capacity of the bucket, in seconds; it starts full.
-    """
-
-    min_bytes_per_s: float
-    max_pause_s: float
-    left_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.left_s = self.max_pause_s
-
-    @classmethod
-    def of(cls, limits: MediaLimits) -> UploadPace:
-        """Return the pace configured in `limits`."""
-        return cls(limits.min_upload_bytes_per_s, limits.max_upload_pause_s)
-
-    def count(self, num_bytes: int, waited_s: float) -> None:
-        """Count received bytes and the time spent waiting for them."""
-        earned_s = num_bytes / self.min_bytes_per_s
-        self.left_s = min(self.max_pause_s, self.left_s - waited_s + earned_s)
 
 
 class BodyGrant:
@@ -107,7 +76,7 @@ class BodyStream:
         grant: Byte allowance.
     """
 
-    def __init__(self, request: Request, pace: UploadPace, grant: BodyGrant | ByteLimit) -> None:
+    def __init__(self, request: Request, pace: MinRate, grant: BodyGrant | ByteLimit) -> None:
         self.content_type = request.headers.get("content-type", "")
         self._stream = request.stream()
         self._pace = pace

@@ -12,13 +12,14 @@ from pydantic import BaseModel
 
 from api.access import caller_of
 from api.forms.admissions import Admissions, CallerSlots, upload_timeout
-from api.forms.body_stream import BodyGrant, BodyStream, ByteLimit, UploadPace
+from api.forms.body_stream import BodyGrant, BodyStream, ByteLimit
 from api.forms.form_parts import Parts
 from api.forms.form_schema import shape_of, validated
 from api.forms.request_digest import request_digest
 from api.forms.speech_form import SpeechForm, speech_title
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
+from api.min_rate import MinRate
 from api.tts.service import tts_service
 from config import PipelineConfig
 from errors import LipwrightError, MediaLimitError, OptionError
@@ -91,7 +92,7 @@ class FormReceiver:
         max_bytes = min(self._max_file_bytes, admission.max_bytes)
         try:
             async with upload_timeout(admission.timeout_s):
-                body = BodyStream(request, UploadPace.of(self._limits), grant)
+                body = BodyStream(request, self._min_rate(), grant)
                 parts = await receive_form(body, shape_of(kind), self._files, max_bytes, self._urls.check)
             if parts.urls:
                 await self._fetch(request, parts, grant)
@@ -104,6 +105,9 @@ class FormReceiver:
             if isinstance(error, LipwrightError) and parts is None:
                 await drain(request)
             raise
+
+    def _min_rate(self) -> MinRate:
+        return MinRate(self._limits.min_upload_bytes_per_s, self._limits.max_upload_pause_s)
 
     async def _synthesize(self, form: _Form, parts: Parts, grant: BodyGrant, owner: str | None) -> _Form:
         """Synthesize the form's text, if any, and return the form with the audio file, which becomes one of `parts`."""
@@ -141,7 +145,7 @@ class FormReceiver:
         try:
             with self._comparisons.take(caller_of(request).owner):
                 async with upload_timeout(admission.timeout_s):
-                    body = BodyStream(request, UploadPace.of(self._limits), ByteLimit(admission.max_bytes))
+                    body = BodyStream(request, self._min_rate(), ByteLimit(admission.max_bytes))
                     parts = await receive_form(body, shape_of(kind), HashOnlyTarget(), max_bytes, self._urls.check)
         except LipwrightError:
             await drain(request)

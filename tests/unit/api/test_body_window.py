@@ -8,6 +8,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.body_window import AppWindow, ProxyWindow, proxy_middlewares
+from config import MediaLimits
 
 PIECE = bytes(64 * 1024)
 WINDOW = 1024**2
@@ -43,7 +44,7 @@ class Between:
 
 
 async def upload(app: ASGIApp, num_pieces: int, is_windowed: bool = True) -> tuple[Between, list[Message], int]:
-    between = Between(AppWindow(app))
+    between = Between(AppWindow(app, MediaLimits()))
     outer = ProxyWindow(between, WINDOW) if is_windowed else between
     sent: list[Message] = []
     num_taken = 0
@@ -57,7 +58,7 @@ async def upload(app: ASGIApp, num_pieces: int, is_windowed: bool = True) -> tup
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-length", b"9")]}
     await asyncio.wait_for(outer(scope, receive, send), 20)
     return between, sent, num_taken
 
@@ -87,6 +88,7 @@ def test_a_slow_reader_holds_its_caller_back() -> None:
     assert between.most_waiting <= WINDOW + len(PIECE)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert sent[1]["body"] == str(320 * len(PIECE)).encode()
+    assert sent[0]["headers"] == [], "the connection stays open after a whole body"
 
 
 def test_without_a_window_the_whole_body_waits() -> None:
@@ -99,6 +101,7 @@ def test_without_a_window_the_whole_body_waits() -> None:
 def test_an_answer_does_not_wait_for_the_body() -> None:
     _, sent, num_taken = asyncio.run(upload(refuses_at_once, 10_000))
     assert sent[0]["status"] == 429
+    assert (b"connection", b"close") in sent[0]["headers"], "the rest of the body is not waited for"
     assert num_taken <= 2 * WINDOW // len(PIECE) + 1
 
 

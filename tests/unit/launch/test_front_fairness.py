@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from launch import front_proxy
+from errors import LipwrightError
+from launch.front_config import FrontLimits
 from launch.front_proxy import FrontProxy, haproxy_binary
 from net.access_rule import CALLER_HEADER, FRONT_HEADER
 from storage.local.api_keys import FileKeyRing
@@ -59,10 +60,10 @@ def fronted(tmp_path: Path) -> Iterator[Fronted]:
 
 
 @contextmanager
-def _front(serve_port: int) -> Iterator[int]:
+def _front(serve_port: int, **limits: int) -> Iterator[int]:
     assert PROGRAM is not None
     port = quiet_port()
-    front = FrontProxy(PROGRAM, "127.0.0.1", port, serve_port)
+    front = FrontProxy(PROGRAM, "127.0.0.1", port, serve_port, limits=FrontLimits(**limits))
     front.start()
     try:
         yield port
@@ -100,11 +101,9 @@ def test_callers_without_a_key_take_no_event_streams(fronted: Fronted) -> None:
     assert set(refused) <= {401, 503} and refused[401] > 2 * NUM_STREAMS, refused
 
 
-def test_one_key_does_not_take_the_upload_slots_of_others(fronted: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"_MAX_UPLOADS": 8, "_SHARE": 4, "_MAX_SPARE": 2, "_QUEUE_S": 2}.items():
-        monkeypatch.setattr(front_proxy, name, value)
+def test_one_key_does_not_take_the_upload_slots_of_others(fronted: Fronted) -> None:
     (_, first), (_, second) = fronted.new_key("one"), fronted.new_key("two")
-    with _front(fronted.serve_port) as port, ExitStack() as stack:
+    with _front(fronted.serve_port, max_uploads=8, share=4, max_spare=2, queue_s=2) as port, ExitStack() as stack:
         fronted.port = port
         for key in (first, second):
             assert fronted.submit(key).status_code == 202  # the front knows the key from here on
@@ -114,11 +113,25 @@ def test_one_key_does_not_take_the_upload_slots_of_others(fronted: Fronted, monk
         assert {fronted.submit(second).status_code for _ in range(3)} == {202}
 
 
-def test_uploads_leave_the_slots_of_downloads(fronted: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"_MAX_UPLOADS": 2, "_MAX_DOWNLOADS": 2, "_SHARE": 9, "_QUEUE_S": 2}.items():
-        monkeypatch.setattr(front_proxy, name, value)
+def test_bodies_without_a_key_take_no_upload_slots(fronted: Fronted) -> None:
     _, key = fronted.new_key("one")
-    with _front(fronted.serve_port) as port, ExitStack() as stack:
+    limits = {"max_uploads": 8, "share": 8, "max_spare": 1, "max_new_uploads": 4, "new_share": 3, "queue_s": 2}
+    with _front(fronted.serve_port, **limits) as port, ExitStack() as stack:
+        fronted.port = port
+        with fronted.client(key) as client:
+            assert client.get("/v1/jobs").status_code == 200  # the front knows the key from here on
+        lines = [
+            stack.enter_context(_slow_upload(port, "lw_unknown", f"127.0.0.{2 + number % 5}")) for number in range(40)
+        ]
+        time.sleep(0.5)
+        assert {fronted.submit(key).status_code for _ in range(3)} == {202}
+        statuses = Counter(line.recv(4096)[9:12] for line in lines)
+    assert set(statuses) == {b"401", b"503"} and statuses[b"503"] >= 20, statuses
+
+
+def test_uploads_leave_the_slots_of_downloads(fronted: Fronted) -> None:
+    _, key = fronted.new_key("one")
+    with _front(fronted.serve_port, max_uploads=2, max_downloads=2, queue_s=2) as port, ExitStack() as stack:
         fronted.port = port
         job = fronted.submit(key).json()["id"]
         fronted.service.finish(job)
@@ -127,6 +140,19 @@ def test_uploads_leave_the_slots_of_downloads(fronted: Fronted, monkeypatch: pyt
         time.sleep(0.5)
         with fronted.client(key) as client:
             assert client.get(f"/v1/jobs/{job}/video").content == VIDEO_BYTES
+
+
+def test_previews_do_not_take_the_slots_of_short_requests(fronted: Fronted) -> None:
+    _, key = fronted.new_key("one")
+    with _front(fronted.serve_port, max_quick=1, queue_s=2) as port, ExitStack() as stack:
+        fronted.port = port
+        job = fronted.submit(key).json()["id"]
+        client = stack.enter_context(fronted.client(key))
+        for _ in range(3):  # each lasts as long as the job
+            preview = stack.enter_context(client.stream("GET", f"/v1/jobs/{job}/preview"))
+            assert preview.status_code == 200
+        assert client.get("/v1/jobs").status_code == 200
+        fronted.service.fail(job, LipwrightError())
 
 
 def test_the_name_of_the_caller_stays_inside(fronted: Fronted) -> None:
@@ -141,9 +167,9 @@ def test_the_name_of_the_caller_stays_inside(fronted: Fronted) -> None:
             assert CALLER_HEADER not in client.get(path, headers={FRONT_HEADER: "127.0.0.1 1.1", **fields}).headers
 
 
-def _slow_upload(port: int, key: str) -> socket.socket:
+def _slow_upload(port: int, key: str, source: str = "127.0.0.1") -> socket.socket:
     """A connection that announces a body and sends a part of it."""
-    line = socket.create_connection(("127.0.0.1", port), timeout=30)
+    line = socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(source, 0))
     line.sendall(
         f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
         "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 200000\r\n\r\n--b\r\n".encode()

@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from errors import ConfigError
+from launch.front_config import FrontLimits
 from launch.front_proxy import FrontProxy, haproxy_binary
 from net.access_rule import FRONT_HEADER
 from tests.ports import quiet_port
@@ -63,10 +64,10 @@ def behind() -> Iterator[int]:
 
 
 @contextmanager
-def fronted(serve_port: int, idle_s: int = 60) -> Iterator[tuple[FrontProxy, int]]:
+def fronted(serve_port: int, **limits: int) -> Iterator[tuple[FrontProxy, int]]:
     assert PROGRAM is not None
     port = quiet_port()
-    front = FrontProxy(PROGRAM, "127.0.0.1", port, serve_port, idle_s)
+    front = FrontProxy(PROGRAM, "127.0.0.1", port, serve_port, limits=FrontLimits(**limits))
     front.start()
     try:
         yield front, port

@@ -12,7 +12,8 @@ import pytest
 from starlette.requests import Request
 
 from api.forms import body_stream
-from api.forms.body_stream import BodyGrant, BodyStream, UploadPace
+from api.forms.body_stream import BodyGrant, BodyStream
+from api.min_rate import MinRate
 from errors import CapacityError, StageTimeoutError
 from jobs.admission import AdmitRequest
 from tests.unit.api_server import MemoryService
@@ -35,7 +36,7 @@ async def paced(pieces: list[tuple[float, int]]) -> AsyncIterator[bytes]:
         yield bytes(num_bytes)
 
 
-async def read(service: MemoryService, pieces: list[tuple[float, int]], pace: UploadPace, work_s: float = 0.0) -> int:
+async def read(service: MemoryService, pieces: list[tuple[float, int]], pace: MinRate, work_s: float = 0.0) -> int:
     place = await service.admit(AdmitRequest(num_bytes=None, max_bytes=10**9))
     total = 0
     async for piece in BodyStream(body_of(paced(pieces)), pace, BodyGrant(service, place)):
@@ -63,27 +64,27 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_a_byte_now_and_then_is_too_slow_from_the_start(service: MemoryService, run: Run) -> None:
     with pytest.raises(StageTimeoutError, match="too slow"):
-        run(read(service, [(0.1, 1)] * 6, UploadPace(1000, 0.5)))
+        run(read(service, [(0.1, 1)] * 6, MinRate(1000, 0.5)))
 
 
 def test_what_came_fast_before_buys_one_pause(service: MemoryService, run: Run) -> None:
     fast = [(0.0, 100_000)]
-    assert run(read(service, [*fast, (0.2, 1)], UploadPace(1000, 1.0))) == 100_001
+    assert run(read(service, [*fast, (0.2, 1)], MinRate(1000, 1.0))) == 100_001
     with pytest.raises(StageTimeoutError):
-        run(read(service, [*fast, *[(0.2, 1)] * 20], UploadPace(1000, 1.0)))
+        run(read(service, [*fast, *[(0.2, 1)] * 20], MinRate(1000, 1.0)))
 
 
 def test_a_body_at_the_least_rate_is_taken(service: MemoryService, run: Run) -> None:
     pieces = [(0.1, 101)] * 30
-    assert run(read(service, pieces, UploadPace(1000, 0.5))) == 3030
+    assert run(read(service, pieces, MinRate(1000, 0.5))) == 3030
 
 
 def test_time_that_the_service_takes_is_not_charged(service: MemoryService, run: Run) -> None:
-    assert run(read(service, [(0.0, 10)] * 8, UploadPace(1000, 0.5), work_s=0.2)) == 80
+    assert run(read(service, [(0.0, 10)] * 8, MinRate(1000, 0.5), work_s=0.2)) == 80
 
 
 def test_a_place_grows_with_its_body_until_there_is_no_room(service: MemoryService, run: Run) -> None:
-    pace = UploadPace(1000, 20.0)
+    pace = MinRate(1000, 20.0)
     assert run(read(service, [(0.0, 30_000)] * 10, pace)) == 300_000
     assert service.extended == [120_000, 240_000], "asked for as the granted bytes are used up"
     service.max_body_bytes = 200_000

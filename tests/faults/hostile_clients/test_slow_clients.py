@@ -1,0 +1,167 @@
+"""Clients that hold connections as long as they can; good callers with another API key are served meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from storage.local.api_keys import FileKeyRing
+from tests.faults.attacker import Attack, Seen, attacking
+from tests.faults.health_probe import HealthProbe
+from tests.faults.load import IS_ENDURANCE, Pair
+from tests.faults.service_process import ServiceProcess, config_with, served
+
+HEALTHY_S = 0.25
+"""p99 of /healthz that is promised during an attack."""
+ACCEPTED_S = 3.0
+"""A good job is accepted within so long on a machine that does nothing else; .1 to .5 s measured."""
+ATTACK_S = 60.0 if IS_ENDURANCE else 12.0
+SOURCE_BYTES = 120 << 20
+MAX_SPILLED_BYTES = 64 << 20
+ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 7))
+
+
+@dataclass
+class Meanwhile:
+    """What a good caller, and whoever watches, sees during an attack."""
+
+    health: HealthProbe
+    seen: Seen
+    accepted_s: list[float] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    num_spilled_bytes: int = 0
+
+    def check(self, what: str) -> None:
+        """Print the figures, and assert what is promised."""
+        p50, p99 = (1000 * self.health.percentile(share) for share in (0.5, 0.99))
+        print(
+            f"\n{what}: healthz p50 {p50:.0f} ms, p99 {p99:.0f} ms of {len(self.health.seconds)}, jobs accepted in "
+            f"{', '.join(f'{took_s:.2f}' for took_s in self.accepted_s)} s {self.refusals}, spilled "
+            f"{self.num_spilled_bytes >> 20} MiB, bystander {1000 * max(self.health.bystander_seconds):.0f} ms; "
+            f"{self.seen}"
+        )
+        assert not self.refusals
+        assert p99 < 1000 * self.health.bound(HEALTHY_S)
+        assert max(self.accepted_s) < self.health.bound(ACCEPTED_S)
+
+
+class Guarded:
+    """A service with two API keys, and what the owner of the second does."""
+
+    def __init__(self, service: ServiceProcess, keys: tuple[str, str], pair: Pair) -> None:
+        self.service = service
+        self.attacker, self.good = keys
+        self._pair = pair
+
+    def submit(self, key: str, pair: Pair | None = None, **headers: str) -> httpx.Response:
+        files = {"video": ("face.mp4", (pair or self._pair).video), "audio": ("speech.wav", (pair or self._pair).audio)}
+        headers = {"Authorization": f"Bearer {key}", **headers}
+        return httpx.post(f"{self.service.url}/v1/jobs", files=files, headers=headers, timeout=60, trust_env=False)
+
+    @contextmanager
+    def attacked(self, attack: Attack, duration_s: float = ATTACK_S) -> Iterator[Meanwhile]:
+        """Attack for so long, with a good job every few seconds; the block is entered at the end of the attack."""
+        self.submit(self.good).raise_for_status()
+        with attacking(attack) as seen, HealthProbe(self.service.url) as health:
+            meanwhile = Meanwhile(health, seen)
+            ends = time.monotonic() + duration_s
+            while (started := time.monotonic()) < ends or not meanwhile.accepted_s:
+                try:
+                    answer = self.submit(self.good)
+                    if answer.status_code != 202:
+                        meanwhile.refusals.append(answer.text)
+                except httpx.HTTPError as error:
+                    meanwhile.refusals.append(repr(error))
+                meanwhile.accepted_s.append(time.monotonic() - started)
+                meanwhile.num_spilled_bytes = max(meanwhile.num_spilled_bytes, self._spilled_bytes())
+                time.sleep(duration_s / 8)
+            yield meanwhile
+
+    def _spilled_bytes(self) -> int:
+        """Bytes of the objects that Ray has spilled to the disk."""
+        (raylet,) = [process for process in self.service.processes() if process.name() == "raylet"]
+        (socket,) = [arg.partition("=")[2] for arg in raylet.cmdline() if arg.startswith("--raylet_socket_name=")]
+        spilled = Path(socket).parents[1].rglob("ray_spilled_objects*/*")
+        return sum(path.stat().st_size for path in spilled if path.exists())
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, portrait_pair: Pair) -> Iterator[Guarded]:
+    folder = tmp_path_factory.mktemp("slow_clients")
+    with _guarded(folder, portrait_pair) as guarded:
+        yield guarded
+
+
+@contextmanager
+def _guarded(folder: Path, pair: Pair, inside: tuple[str, ...] = ()) -> Iterator[Guarded]:
+    keys = [FileKeyRing(folder / "data").add(name)[1] for name in ("attacker", "good")]
+    config = config_with(folder, jobs={"max_running_jobs": 1, "max_queued_jobs": 1000})
+    with served(folder / "data", config, ("--object-store-memory", "200000000"), inside) as service:
+        guarded = Guarded(service, (keys[0], keys[1]), pair)
+        for key in keys:
+            guarded.submit(key).raise_for_status()
+        yield guarded
+
+
+@pytest.mark.timeout(600)
+def test_slow_readers(guarded: Guarded, sample_pair: Pair) -> None:
+    padding = SOURCE_BYTES.to_bytes(4, "big") + b"free" + bytes(SOURCE_BYTES - 8)
+    job = guarded.submit(guarded.attacker, Pair(sample_pair.video + padding, sample_pair.audio)).raise_for_status()
+    request = f"GET /v1/jobs/{job.json()['id']}/source HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {guarded.attacker}"
+    attack = Attack(guarded.service.url, f"{request}\r\n\r\n", num=66, reads_per_s=20_000)
+    with guarded.attacked(attack, 5 * ATTACK_S) as meanwhile:
+        pass
+    meanwhile.check("66 slow readers")
+    assert meanwhile.num_spilled_bytes < MAX_SPILLED_BYTES
+
+
+@pytest.mark.timeout(600)
+def test_half_open_requests(guarded: Guarded) -> None:
+    attack = Attack(guarded.service.url, "GET /v1/jobs HTTP/1.1\r\nHost: ", num=2060, sources=ADDRESSES)
+    with guarded.attacked(attack) as meanwhile:
+        pass
+    meanwhile.check("2,060 half-open requests")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("sources", [("127.0.0.1",), ADDRESSES], ids=["one", "five"])
+def test_bodies_without_a_key(guarded: Guarded, sources: tuple[str, ...]) -> None:
+    attack = Attack(guarded.service.url, _upload(), num=600, sources=sources, drip="a" * 100, drip_s=2)
+    with guarded.attacked(attack) as meanwhile:
+        pass
+    meanwhile.check(f"600 bodies without a key from {len(sources)} addresses")
+
+
+@pytest.mark.timeout(600)
+def test_bodies_that_repeat_an_idempotency_key(guarded: Guarded) -> None:
+    guarded.submit(guarded.attacker, **{"Idempotency-Key": "one"}).raise_for_status()
+    fields = f"Authorization: Bearer {guarded.attacker}\r\nIdempotency-Key: one\r\n"
+    attack = Attack(guarded.service.url, _upload(fields), num=262, drip="a" * 18_000, drip_s=1)
+    with guarded.attacked(attack) as meanwhile:
+        pass
+    meanwhile.check("262 bodies that repeat an Idempotency-Key")
+
+
+@pytest.mark.timeout(600)
+def test_few_open_files(tmp_path: Path, portrait_pair: Pair) -> None:
+    with _guarded(tmp_path, portrait_pair, ("prlimit", "--nofile=256:256")) as guarded:
+        for sent in ("", "GET /v1/jobs HTTP/1.1\r\nHost: "):
+            attack = Attack(guarded.service.url, sent, num=300, sources=ADDRESSES[:1])
+            with guarded.attacked(attack) as meanwhile:
+                pass
+            meanwhile.check(f"300 connections of 256 files, {len(sent)} bytes sent")
+
+
+def _upload(fields: str = "") -> str:
+    """The beginning of a submission."""
+    return (
+        f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: 20000000\r\n"
+        "Content-Type: multipart/form-data; boundary=xx\r\n\r\n"
+        '--xx\r\nContent-Disposition: form-data; name="video"; filename="v"\r\n\r\n'
+    )

@@ -1,0 +1,141 @@
+"""The front before the real API: who takes many connections leaves enough for others, and for health checks."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from launch.front_config import FrontLimits
+from launch.front_proxy import FrontProxy, haproxy_binary
+from tests.ports import quiet_port
+from tests.unit.api_server import MemoryService, serving
+
+PROGRAM = haproxy_binary()
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
+LIMITS = FrontLimits(max_connections=64, head_s=120)
+BEGUN = b"GET /v1/jobs HTTP/1.1\r\nHost: "
+NETWORK = "fd4c:6970:7772:{}::{}"
+
+
+@pytest.fixture
+def serve_port(tmp_path: Path) -> Iterator[int]:
+    """The port of the API in memory."""
+    with serving(MemoryService(tmp_path)) as url:
+        yield urlsplit(url).port or 0
+
+
+@contextmanager
+def fronted(serve_port: int, host: str = "127.0.0.1", health_port: int | None = None) -> Iterator[int]:
+    assert PROGRAM is not None
+    port = quiet_port()
+    front = FrontProxy(PROGRAM, host, port, serve_port, health_port, LIMITS)
+    front.start()
+    try:
+        assert is_healthy(port)
+        yield port
+    finally:
+        front.close()
+
+
+@contextmanager
+def held(port: int, sources: Sequence[str], num: int) -> Iterator[int]:
+    """Connections for the block; gives the number of those that stay open."""
+    with ExitStack() as stack:
+        is_ipv6 = ":" in sources[0]
+        target = ("::1" if is_ipv6 else "127.0.0.1", port)
+        lines = []
+        for number in range(num):
+            with suppress(ConnectionError):
+                line = socket.create_connection(target, 10, (sources[number % len(sources)], 0))
+                lines.append(stack.enter_context(line))
+                line.sendall(BEGUN)
+        is_healthy(port, "::1" if is_ipv6 else "127.0.0.99")  # asked after them, answered after them
+        yield sum(map(_is_open, lines))
+
+
+def _is_open(line: socket.socket) -> bool:
+    line.setblocking(False)
+    try:
+        return line.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        return False
+
+
+def is_healthy(port: int, source: str = "127.0.0.1") -> bool:
+    """Whether /healthz is answered, long before connections that wait for a head end."""
+    with httpx.Client(transport=httpx.HTTPTransport(local_address=source)) as client, suppress(httpx.HTTPError):
+        host = "[::1]" if ":" in source else "127.0.0.1"
+        client.get(f"http://{host}:{port}/healthz", timeout=30).raise_for_status()
+        return True
+    return False
+
+
+def test_an_address_takes_a_quarter(serve_port: int) -> None:
+    with fronted(serve_port) as port, held(port, ["127.0.0.2"], 40) as num_open:
+        assert num_open == 16
+        assert is_healthy(port, "127.0.0.3")
+
+
+def test_a_few_addresses_leave_room_for_others(serve_port: int) -> None:
+    attackers = [f"127.0.0.{number}" for number in range(2, 7)]
+    with fronted(serve_port) as port, held(port, attackers, 200) as num_open:
+        assert 16 < num_open <= 40, "from half of all connections on, each address has fewer"
+        assert is_healthy(port, "127.0.0.9")
+
+
+def test_a_reverse_proxy_on_this_machine_takes_most(serve_port: int) -> None:
+    with fronted(serve_port) as port, held(port, ["127.0.0.1"], 80) as num_open:
+        assert 48 < num_open <= 57
+        assert is_healthy(port, "127.0.0.9")
+
+
+def test_health_checks_have_a_port_of_their_own(serve_port: int) -> None:
+    health_port = quiet_port()
+    with fronted(serve_port, health_port=health_port) as port, held(port, ["127.0.0.1"], 80):
+        assert not is_healthy(port), "the attack is as strong as it should be"
+        assert all(is_healthy(health_port) for _ in range(20))
+        answer = httpx.get(f"http://127.0.0.1:{health_port}/v1/status", trust_env=False, timeout=30)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        with held(health_port, ["127.0.0.1"], 2 * LIMITS.max_health_connections):
+            assert is_healthy(health_port), "a head may take two seconds there"
+
+
+@pytest.fixture(scope="module")
+def networks() -> Iterator[tuple[list[str], list[str]]]:
+    """Addresses of one /64 network, and of several, on loopback."""
+    one = [NETWORK.format(1, number) for number in range(1, 9)]
+    several = [NETWORK.format(number, 1) for number in range(2, 10)]
+    command = ["ip", "-6", "address"]
+    try:
+        for address in (*one, *several):
+            added = [*command, "replace", f"{address}/128", "dev", "lo", "nodad"]
+            subprocess.run(added, check=True, capture_output=True, timeout=30)
+        yield one, several
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to give loopback more addresses")
+    finally:
+        for address in (*one, *several):
+            with suppress(OSError):
+                subprocess.run([*command, "delete", f"{address}/128", "dev", "lo"], capture_output=True, timeout=30)
+
+
+def test_a_network_of_ipv6_counts_as_one(serve_port: int, networks: tuple[list[str], list[str]]) -> None:
+    one, several = networks
+    with fronted(serve_port, host="::") as port:
+        with held(port, one, 64) as num_open:
+            assert num_open == 16
+            assert is_healthy(port, several[0])
+        with held(port, several[:3], 64) as num_open:
+            assert num_open > 30
+        ipv4 = [f"127.0.0.{number}" for number in range(2, 5)]
+        with held(port, ipv4, 64) as num_open:
+            assert num_open > 30, "IPv4 addresses of a listener for both kinds are told apart"
