@@ -36,6 +36,7 @@ def live(
     ] = None,
     voice: Annotated[str | None, typer.Option(help="Voice for TEXT. Default: the service's.")] = None,
     rate: Annotated[int, typer.Option(help="Sample rate of raw PCM, in Hz.")] = DEFAULT_RATE,
+    expressiveness: Annotated[float, typer.Option(min=0, max=2, help="Scale of the mouth movement.")] = 1.0,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Animate an avatar with live audio, and write the video stream.
@@ -44,7 +45,7 @@ def live(
     """
     with _sound(audio, rate) as (pieces, sample_rate), _target(out) as target:
         seconds = 0.0
-        with service(server).live(avatar_id, sample_rate, video=video) as session:
+        with service(server).live(avatar_id, sample_rate, video=video, expressiveness=expressiveness) as session:
             for event in session.say(pieces) if text is None else _reading(session, text, voice):
                 target.write(event.media)
                 sys.stdout.flush()

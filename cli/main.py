@@ -83,6 +83,10 @@ def speak(
     loudness: Annotated[
         float | None, typer.Option(metavar="LUFS", help="Normalize the result to this loudness, for example -16.")
     ] = None,
+    expressiveness: Annotated[
+        float,
+        typer.Option(min=0, max=2, help="Scale of the mouth movement; only the warp engine accepts other than 1."),
+    ] = 1.0,
     visible_label: Annotated[
         bool, typer.Option("--visible-label", help="Add a visible mark saying that the video is AI-generated.")
     ] = False,
@@ -108,6 +112,7 @@ def speak(
     fields |= {"audio": audio or None, "face_image": face_image or None, "engine": engine or None}
     fields |= {"text": text or None, "voice": voice or None}
     fields |= {"background_gain_db": background_gain, "loudness_lufs": loudness}
+    fields |= {"expressiveness": None if expressiveness == 1 else expressiveness}
     if not server:
         _check_media(files)  # fails seconds earlier than a service that still has to start
     with service_at(server, data_dir) as base_url:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ray import serve
@@ -123,8 +124,9 @@ class LandmarkGenerator:
             try:
                 frames = range(request.span.first, request.span.stop)
                 idle_motion = self._config.render.still_idle_motion
-                index = cached.avatar.shown_frames(frames, request.playback, features.stress, idle_motion)
-                planned = engine.plan(cached.avatar, features.features, request.span, index, state)
+                avatar = replace(cached.avatar, expressiveness=request.expressiveness)
+                index = avatar.shown_frames(frames, request.playback, features.stress, idle_motion)
+                planned = engine.plan(avatar, features.features, request.span, index, state)
             except BaseException:
                 cached.close()  # it may be damaged; the next call loads it again
                 raise

@@ -131,12 +131,14 @@ class BlockRequest:
         engine: Name of the engine.
         span: The output frames.
         playback: How the source is played.
+        expressiveness: See `models.avatar.avatar.Avatar`.
     """
 
     avatar: AvatarRef
     engine: str
     span: FrameSpan
     playback: Playback
+    expressiveness: float = 1.0
 
 
 def encode_source_info(info: VideoInfo) -> dict[str, Any]:

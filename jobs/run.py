@@ -183,7 +183,7 @@ class JobRun:
         def begin(number: int, state: object) -> asyncio.Task[PlannedBlock]:
             block = blocks[number]
             span = FrameSpan(fps, block.start, block.stop - block.start, self._num_frames)
-            request = BlockRequest(avatar, options.engine, span, playback)
+            request = BlockRequest(avatar, options.engine, span, playback, options.expressiveness)
             return asyncio.create_task(self._services.stages.plan(self._context, speech, request, state))
 
         ahead = begin(0, None)

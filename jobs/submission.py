@@ -59,7 +59,7 @@ class Submissions:
         table: JobTable,
         files: FileStore,
         admission: AdmissionController,
-        check_engine: Callable[[str], None],
+        check_engine: Callable[[str, float], None],
         watermark_all: bool = False,
         folder_lock: asyncio.Lock | None = None,
     ) -> None:
@@ -70,7 +70,7 @@ class Submissions:
             table: Stores jobs and avatars.
             files: Stores the files.
             admission: Knows the disk space reserved for others.
-            check_engine: Raises OptionError for an engine that cannot run a job.
+            check_engine: Raises OptionError for an engine that cannot run a job with that expressiveness.
             watermark_all: Whether every result gets a visible watermark.
             folder_lock: See `Avatars`.
         """
@@ -88,7 +88,7 @@ class Submissions:
             StorageFullError: The disk would not hold the result.
             KeyReuseError: A different request with the same idempotency key has made a job in the meantime.
         """
-        self._check_engine(request.options.engine)
+        self._check_engine(request.options.engine, request.options.expressiveness)
         face = recorded_face(request.options.face, _sha256(request.face_image))
         audio = await self._find_upload(request.audio, audio_key(request.job_id))
         video = None

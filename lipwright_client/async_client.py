@@ -221,6 +221,7 @@ class Service:
         sample_rate: int = DEFAULT_RATE,
         shows_at_once: bool = True,
         video: Source | None = None,
+        expressiveness: float = 1.0,
     ) -> AsyncLiveSession:
         """Return a live session: enter it with `async with`, and iterate over its events.
 
@@ -231,6 +232,7 @@ class Service:
                 `showed`; the service stays a few seconds ahead of it.
             video: Video or portrait to use instead of `avatar_id`; uploaded and analysed when the session starts, and
                 not kept.
+            expressiveness: Scale of the mouth movement: 0 (still) to 2 (twice the natural movement).
 
         Raises:
             UploadError: Not exactly one of `avatar_id` and `video` is given, or the file does not exist.
@@ -246,7 +248,9 @@ class Service:
             return (await self.avatars.wait(avatar.id)).check().id
 
         io = self._transport.io
-        return AsyncLiveSession(self._settings, self._headers, get_avatar_id, sample_rate, shows_at_once, io.connect)
+        return AsyncLiveSession(
+            self._settings, self._headers, get_avatar_id, sample_rate, shows_at_once, io.connect, expressiveness
+        )
 
     async def voices(self) -> Voices:
         """Return the voices for `text`."""

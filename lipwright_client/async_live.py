@@ -43,6 +43,7 @@ class AsyncLiveSession:
         sample_rate: Sample rate of the sent audio, in Hz.
         shows: Whether received video counts as played immediately.
         connect: Opens the WebSocket at a URL, with the options of `websockets`.
+        expressiveness: Scale of the mouth movement, 0 to 2.
     """
 
     _socket: Socket
@@ -56,8 +57,9 @@ class AsyncLiveSession:
         sample_rate: int,
         shows: bool,
         connect: Callable[..., AbstractAsyncContextManager[Socket]],
+        expressiveness: float = 1.0,
     ) -> None:
-        self.sample_rate = sample_rate
+        self.sample_rate, self._expressiveness = sample_rate, expressiveness
         self._settings, self._headers = settings, headers
         self._get_avatar_id, self._connect = get_avatar_id, connect
         self._shows = shows
@@ -79,7 +81,7 @@ class AsyncLiveSession:
             FaceNotFoundError: The given video has no face.
             ConnectionFailedError: The service cannot be reached.
         """
-        address = live_url(self._settings, await self._get_avatar_id(), self.sample_rate)
+        address = live_url(self._settings, await self._get_avatar_id(), self.sample_rate, self._expressiveness)
         with _client_errors():
             async with AsyncExitStack() as opened:
                 self._socket = await opened.enter_async_context(self._connect(address, **self._options()))

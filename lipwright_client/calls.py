@@ -42,9 +42,10 @@ class JobFields(TypedDict, total=False):
     Exactly one of `video` (a video or a still portrait) and `avatar_id`, and one of `audio` and `text` (spoken by
     `voice`). `visible_label` adds a visible AI mark. `face` and `face_image` as for avatars; `loop` fits the video to
     the speech: `pingpong`, `loop`, `hold`, `cut`, `source` or `retime`; `background_gain_db` keeps the video's own
-    sound under the speech; `loudness_lufs` normalizes the result; `engine` is one of `engines.list()`; `priority` is
-    -1, 0 or 1; `callback_url` receives a signed webhook; `metadata` is returned with the job. Repeating a call with
-    the same `idempotency_key` returns the same job; without one, each call creates a new job.
+    sound under the speech; `loudness_lufs` normalizes the result; `expressiveness` scales the mouth movement (0 to 2,
+    default 1); `engine` is one of `engines.list()`; `priority` is -1, 0 or 1; `callback_url` receives a signed webhook;
+    `metadata` is returned with the job. Repeating a call with the same `idempotency_key` returns the same job; without
+    one, each call creates a new job.
     """
 
     audio: Source | None
@@ -59,6 +60,7 @@ class JobFields(TypedDict, total=False):
     loop: str | None
     background_gain_db: float | None
     loudness_lufs: float | None
+    expressiveness: float | None
     priority: int | None
     callback_url: str | None
     metadata: Mapping[str, str] | None

@@ -87,9 +87,10 @@ class Lipwright(Blocking[Service]):
         sample_rate: int = DEFAULT_RATE,
         shows_at_once: bool = True,
         video: Source | None = None,
+        expressiveness: float = 1.0,
     ) -> LiveSession:
         """Return a live session: enter it with `with`, and iterate over its events. Arguments as for `Service.live`."""
-        return LiveSession(self._async.live(avatar_id, sample_rate, shows_at_once, video))
+        return LiveSession(self._async.live(avatar_id, sample_rate, shows_at_once, video, expressiveness))
 
     def __enter__(self) -> Lipwright:
         return self

@@ -36,9 +36,11 @@ class LiveEvent:
     media: bytes = field(default=b"", repr=False)
 
 
-def live_url(settings: Settings, avatar_id: str, sample_rate: int) -> str:
+def live_url(settings: Settings, avatar_id: str, sample_rate: int, expressiveness: float = 1.0) -> str:
     """Return the WebSocket URL of a session."""
     query = httpx.QueryParams({"avatar_id": avatar_id, "sample_rate": sample_rate})
+    if expressiveness != 1:
+        query = query.set("expressiveness", expressiveness)
     return f"{settings.base_url.replace('http', 'ws', 1)}/v1/live?{query}"
 
 

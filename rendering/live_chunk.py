@@ -20,6 +20,7 @@ class LiveChunkRequest:
     first_frame: int  # number of the first frame in the session
     num_frames: int  # 1 or more
     state: object  # `LiveChunk.state` of the previous chunk, None for the first
+    expressiveness: float = 1.0  # see `models.avatar.avatar.Avatar`
 
 
 class LiveChunk(NamedTuple):

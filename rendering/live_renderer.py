@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config import PipelineConfig
-from errors import ConfigError
+from errors import ConfigError, OptionError
 from jobs.messages import AvatarRef
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
@@ -21,7 +22,16 @@ from media.playback import Playback
 from media.probe import VideoInfo
 from models.avatar.avatar import Avatar
 from models.engines.patches import FacePatches
-from models.engines.protocol import Chunk, Engine, FrameSpan, LiveAudioEncoder, LiveEngine, Machine, Plan
+from models.engines.protocol import (
+    Chunk,
+    Engine,
+    FrameSpan,
+    LiveAudioEncoder,
+    LiveEngine,
+    Machine,
+    Plan,
+    scales_movement,
+)
 from models.speech.stress import window_stress
 from rendering.avatar_cache import AvatarCache, LruPool
 from rendering.frame_pipeline import BlockingWork, FramePipeline, RenderSource
@@ -64,12 +74,16 @@ class LiveRenderer:
 
         Raises:
             MediaError: The avatar's source cannot be decoded.
+            OptionError: The engine cannot scale the movement and the expressiveness is not 1.
             StageTimeoutError: Rendering took too long.
         """
+        if request.expressiveness != 1 and not scales_movement(self._engine):
+            raise OptionError(f"expressiveness: engine {self._engine.name} cannot scale the movement; omit it.")
         source, live = request.avatar.source, self._config.live
         num = request.num_frames
         with ExitStack() as files:
             avatar, path = await self._run(partial(self._fetch, request.avatar, files), num)
+            avatar = replace(avatar, expressiveness=request.expressiveness)
             index = self._source_frames(avatar, request)
             position, next_position = avatar.places(index[[0, num]])
             key = (source.key, position)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from errors import LipwrightError
 from media.playback import LoopMode
+
+MAX_EXPRESSIVENESS: Final = 2
 
 
 class Frozen(BaseModel):
@@ -97,6 +99,7 @@ class JobOptions(Frozen):
     loudness_lufs: float | None = Field(
         None, description="Integrated loudness of the result, in LUFS (EBU R128); null keeps the levels."
     )
+    expressiveness: float = Field(1.0, description="Scale of the mouth movement; 1 is natural.")
 
 
 class AvatarInfo(Frozen):
@@ -166,7 +169,10 @@ class JobRecord(Frozen):
     @property
     def produce_id(self) -> str:
         """Identifies the video in its labels; equal for equal inputs and options."""
-        text = f"{self.audio.sha256}\n{self.avatar_key}\n{self.options.model_dump_json(exclude_none=True)}"
+        # Jobs of versions without this option keep their id.
+        left_out = {"expressiveness"} if self.options.expressiveness == 1 else None
+        options = self.options.model_dump_json(exclude_none=True, exclude=left_out)
+        text = f"{self.audio.sha256}\n{self.avatar_key}\n{options}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

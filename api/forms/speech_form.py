@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, Self
 from pydantic import BaseModel, Field, WithJsonSchema, model_validator
 
 from media.playback import LoopMode
-from storage.records import UploadedFile
+from storage.records import MAX_EXPRESSIVENESS, UploadedFile
 
 # A binary string in OpenAPI; in Python, the upload that is already on disk.
 FilePart = Annotated[UploadedFile, WithJsonSchema({"type": "string", "format": "binary"})]
@@ -42,6 +42,13 @@ class SpeechForm(BaseModel):
     )
     loudness_lufs: float | None = Field(
         None, ge=-40, le=-9, description="Normalize the result to this loudness (EBU R128, in LUFS), for example -16."
+    )
+    expressiveness: float = Field(
+        1.0,
+        ge=0,
+        le=MAX_EXPRESSIVENESS,
+        description="Scale of the mouth movement: 0 (still) to 2 (twice the natural movement). Closed lips stay "
+        "closed. Engines other than `warp` only accept 1.",
     )
 
     @property

@@ -19,7 +19,7 @@ from config import LiveConfig
 from errors import LipwrightError, OptionError
 from jobs.job_request import Caller
 from rendering.live_chunk import LiveService
-from storage.records import new_id
+from storage.records import MAX_EXPRESSIVENESS, new_id
 
 PATH: Final = "/v1/live"
 RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
@@ -29,7 +29,7 @@ _OVERLOADED, _REFUSED, _DEFECT = 1013, 1008, 1011  # RFC 6455 and its registry
 
 
 class LiveRoutes:
-    """`WS /v1/live?avatar_id=...&sample_rate=24000`."""
+    """`WS /v1/live?avatar_id=...&sample_rate=24000&expressiveness=1`."""
 
     def __init__(self, live: LiveConfig, service: LiveService, tts: TtsService) -> None:
         self._live, self._service, self._tts = live, service, tts
@@ -158,7 +158,14 @@ def _options(socket: WebSocket) -> SessionOptions:
         raise OptionError(f"sample_rate: expected one of {', '.join(map(str, RATES))}, found {rate[:20]!r}.")
     if not socket.query_params.get("avatar_id"):
         raise OptionError("avatar_id is required. Create an avatar with POST /v1/avatars.")
-    return SessionOptions(new_id(), int(rate))
+    return SessionOptions(new_id(), int(rate), _expressiveness(socket.query_params.get("expressiveness", "1")))
+
+
+def _expressiveness(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (value := float(text)) <= MAX_EXPRESSIVENESS:
+            return value
+    raise OptionError(f"expressiveness: expected a number from 0 to {MAX_EXPRESSIVENESS}, found {text[:20]!r}.")
 
 
 def _refusal(error: LipwrightError) -> str:

@@ -23,10 +23,12 @@ class SessionOptions:
     Attributes:
         session_id: ID of the session.
         sample_rate: Sample rate of the client's audio, in Hz.
+        expressiveness: Scale of the mouth movement, 0 to 2.
     """
 
     session_id: str
     sample_rate: int
+    expressiveness: float = 1.0
 
 
 class SessionStream:
@@ -86,7 +88,10 @@ class SessionStream:
     async def _show(self, frame: int, num: int, audio: ChunkAudio) -> int:
         """Send one chunk and return its number of frames."""
         was_waiting = self._fallback.is_waiting
-        request = LiveChunkRequest(self._options.session_id, self._avatar, audio.window, frame, num, None)
+        options = self._options
+        request = LiveChunkRequest(
+            options.session_id, self._avatar, audio.window, frame, num, None, options.expressiveness
+        )
         shown = await self._fallback.show(request)
         if shown.is_fallback:
             if not was_waiting:

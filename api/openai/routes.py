@@ -76,6 +76,7 @@ class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
                     background_gain_db=form.background_gain_db,
                     loudness_lufs=form.loudness_lufs,
                     visible_label=form.visible_label,
+                    expressiveness=form.expressiveness,
                     idempotency_key=key,
                     request_digest=digest,
                     base_url=base_url(request),

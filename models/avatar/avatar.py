@@ -84,6 +84,7 @@ class Avatar:
     info: VideoInfo  # the source; for a still, as a video of the N frames of its idle motion
     track: FaceTrack  # the face in every source frame; for a still, in each of its K * N rows
     motion: IdleMotion | None = None  # idle motion of a still; None for a video
+    expressiveness: float = 1.0  # factor of the mouth's movement in one job or session, 0 to 2; closed lips stay closed
     _remembered: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property

@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from media.array_files import load_arrays
-from models.avatar.source_sync import SourceSync, measure_sync, sample_rows
+from models.avatar.source_sync import SourceSync, fast_part, measure_sync, sample_rows
 from models.avatar.speaker_adaptation import SpeakerAdaptation, learn
 from models.mouth.motion import lip_jitter
 from models.mouth.shape import CHANNELS, NUM_CHANNELS
@@ -33,23 +33,62 @@ _COMPARED = CHANNELS.index("open_in")
 _FOLLOWING = [CHANNELS.index(name) for name in ("open_out", "upper", "lower", "jaw")]
 # The opening channels are linearly dependent (open_in + open_out = 2 (upper + lower)), so they share one gain.
 _OPENING = [CHANNELS.index(name) for name in ("open_in", "open_out", "upper", "lower", "jaw")]
-_SPREADING = [CHANNELS.index(name) for name in ("width", "corner_y")]
+_WIDTH = CHANNELS.index("width")
+# Lips that round come forward. Protrusion is tracked too badly to be compared, so it gets the gain of the width.
+_ROUNDING = [CHANNELS.index(name) for name in ("width", "protrude")]
+_CORNER = CHANNELS.index("corner_y")
 _HELD = [CHANNELS.index(name) for name in ("width", "protrude", "corner_y")]
-_SPREADING_GAIN = 1.3  # regression underestimates the movement of the corners
-# Typical opening relative to the prediction of a network that learned from readers of short sentences: geometric mean
-# of six such readers (.95) and nine speakers in the wild (1.37).
-_USUAL_OPENING = 1.18
-# Weight of the prior: this many seconds of a typical mouth whose opening has this standard deviation, so that little
-# speech, or speech that hardly opens the mouth, changes little. Of .3 to 4 seconds, .6 best predicts how far eight GRID
-# speakers open their mouths in sentences other than the .8 to 12 seconds that were seen: error of the ratio 13 % (17 %
-# with .7 of the logarithm and of further channels, 23 % with none).
-_PRIOR_SECONDS, _PRIOR_STD = 0.6, 0.05
-_MIN_RATIO, _MAX_RATIO = 0.5, 2.0
+_CORNER_GAIN = 1.3  # regression underestimates the movement of the corners
 # Share of the speaker's mean offset that is applied.
 _HELD_SHARE = 0.6
 # A mouth that moves less than this, in eye distances, does not speak.
 _MIN_TALKING_STD = 0.012
 _MIN_FRAMES = 12
+
+
+class _Prior(NamedTuple):
+    """What is known of a movement before the speaker is seen.
+
+    Attributes:
+        ratio: Usual movement relative to the prediction.
+        seconds: Weight: this many seconds of a usual movement, so that little speech, or speech that hardly moves the
+            mouth, changes little.
+        std: Standard deviation of that movement, in eye distances.
+        min_ratio: Smallest ratio of any speaker.
+        max_ratio: Largest ratio of any speaker.
+    """
+
+    ratio: float
+    seconds: float
+    std: float
+    min_ratio: float
+    max_ratio: float
+
+    def energy(self, fps: Fraction) -> float:
+        """Returns the sum of squares that the prior counts as."""
+        return self.seconds * float(fps) * self.std**2
+
+    def ratio_of(self, shown: NDArray[np.floating], spoken: NDArray[np.floating], fps: Fraction) -> float:
+        """Returns the ratio of two movements, shrunk towards the usual one.
+
+        Both variances get the same number of prior observations, as with a conjugate prior.
+        """
+        prior = self.energy(fps)
+        shown_energy, spoken_energy = (len(movement) * float(movement.var()) for movement in (shown, spoken))
+        ratio = ((shown_energy + prior * self.ratio**2) / (spoken_energy + prior)) ** 0.5
+        return float(np.clip(ratio, self.min_ratio, self.max_ratio))
+
+
+# The network learned from readers of short sentences: geometric mean of six such readers (.95) and nine speakers in the
+# wild (1.37). Of .3 to 4 seconds, .6 best predicts how far eight GRID speakers open their mouths in sentences other
+# than the .8 to 12 seconds that were seen: error of the ratio 13 % (17 % with .7 of the logarithm and of further
+# channels, 23 % with none).
+_OPENING_PRIOR = _Prior(ratio=1.18, seconds=0.6, std=0.05, min_ratio=0.5, max_ratio=2.0)
+# Geometric mean: 1.4 on sixteen GRID speakers that the network learned from, 1.9 on eight speakers in the wild. Mouths
+# that are wide for the face do not move further: across the sixteen, both are uncorrelated (-.2). Of .3 to 100 seconds,
+# 2.5 best predicts the ratio of eight GRID speakers from one of their other sentences: error 25 % (31 % with .3, 29 %
+# with 100).
+_WIDTH_PRIOR = _Prior(ratio=1.8, seconds=2.5, std=0.02, min_ratio=0.8, max_ratio=3.0)
 
 
 @dataclass(frozen=True)
@@ -92,7 +131,7 @@ class MouthCalibration:
     @classmethod
     def default(cls) -> MouthCalibration:
         """Returns the calibration of a source without usable speech."""
-        return cls(_gains(_USUAL_OPENING), np.zeros(NUM_CHANNELS, np.float32))
+        return cls(_gains(_OPENING_PRIOR.ratio, _WIDTH_PRIOR.ratio), np.zeros(NUM_CHANNELS, np.float32))
 
     def apply(self, mouth: MouthBlock) -> NDArray[np.float32]:
         """Returns the corrected (T, 8) float32 shapes of a predicted mouth; silence stays at rest."""
@@ -182,7 +221,9 @@ def calibrate(
     opening = shown[:, _COMPARED], spoken[:, _COMPARED]
     if len(shown) < _MIN_FRAMES or min(each.std() for each in opening) < _MIN_TALKING_STD:
         return MouthCalibration.default()
-    gain = _gains(_movement_ratio(*opening, fps))
+    # The fast part only: a smile that comes and goes, or a head that turns, is no speech.
+    width = [fast_part(each[:, [_WIDTH]], has_speech, float(fps))[has_speech] for each in (tracked, predicted)]
+    gain = _gains(_OPENING_PRIOR.ratio_of(*opening, fps), _WIDTH_PRIOR.ratio_of(*width, fps))
     follow = np.zeros(NUM_CHANNELS, np.float32)
     follow[_FOLLOWING] = _slopes(shown, spoken, fps) - _slopes(spoken, spoken, fps)
     bias = np.zeros(NUM_CHANNELS, np.float32)
@@ -191,14 +232,9 @@ def calibrate(
     return MouthCalibration(gain, bias, is_fitted=True, follow=follow)
 
 
-def _prior(fps: Fraction) -> float:
-    """Returns the sum of squares of the opening that the prior counts as."""
-    return _PRIOR_SECONDS * float(fps) * _PRIOR_STD**2
-
-
 def _slopes(shown: NDArray[np.float32], usual: NDArray[np.float32], fps: Fraction) -> NDArray[np.float32]:
     """Returns the slopes of the following channels per unit of opening, shrunk towards those of `usual`."""
-    prior = _prior(fps)
+    prior = _OPENING_PRIOR.energy(fps)
     products = [_with_opening(shape) for shape in (shown, usual)]
     usual_slopes = products[1][_FOLLOWING] / products[1][_COMPARED]
     slopes = (products[0][_FOLLOWING] + prior * usual_slopes) / (products[0][_COMPARED] + prior)
@@ -211,19 +247,9 @@ def _with_opening(shape: NDArray[np.float32]) -> NDArray[np.float64]:
     return product
 
 
-def _movement_ratio(shown: NDArray[np.float32], spoken: NDArray[np.float32], fps: Fraction) -> float:
-    """Returns the ratio of two openings' movements, shrunk towards the typical ratio.
-
-    Both variances get the same number of prior observations, as with a conjugate prior.
-    """
-    prior = _prior(fps)
-    shown_energy, spoken_energy = (len(opening) * float(opening.var()) for opening in (shown, spoken))
-    ratio = ((shown_energy + prior * _USUAL_OPENING**2) / (spoken_energy + prior)) ** 0.5
-    return float(np.clip(ratio, _MIN_RATIO, _MAX_RATIO))
-
-
-def _gains(opening: float) -> NDArray[np.float32]:
+def _gains(opening: float, width: float) -> NDArray[np.float32]:
     gain = np.ones(NUM_CHANNELS, np.float32)
     gain[_OPENING] = opening
-    gain[_SPREADING] = _SPREADING_GAIN
+    gain[_ROUNDING] = width
+    gain[_CORNER] = _CORNER_GAIN
     return gain

@@ -26,7 +26,6 @@ MIN_CONFIDENCE: Final = 0.6
 _WEIGHTS = {"open_in": 1.0, "open_out": 1.0, "width": 0.5, "lower": 1.0, "jaw": 1.0, "corner_y": 0.5}
 _CHANNELS = [CHANNELS.index(name) for name in _WEIGHTS]
 _SHARES = np.array(list(_WEIGHTS.values())) / sum(_WEIGHTS.values())
-_SLOW_ROWS = ROWS_PER_SECOND + 1  # high-pass: anything slower than a second is posture, not speech
 _NEAR_SPEECH_ROWS = 10  # silence around speech that is compared too: lips part before the sound and close after it
 _MAX_DEVIATION = 3.0  # robust standard deviations: limits the effect of a laugh or a lost track
 _PEAK_ROWS = 10  # half a syllable: lags this near belong to the same peak
@@ -74,8 +73,35 @@ def measure_sync(
     if speech_seconds < MIN_SPEECH_SECONDS:
         return SourceSync(speech_seconds=speech_seconds)
     is_heard = np.convolve(speaks, np.ones(2 * _NEAR_SPEECH_ROWS + 1), "same") > 0
-    correlations = _correlate(_fast_part(seen, is_seen), is_seen, _fast_part(heard, is_heard), is_heard)
+    correlations = _correlate(
+        fast_part(seen, is_seen, ROWS_PER_SECOND), is_seen, fast_part(heard, is_heard, ROWS_PER_SECOND), is_heard
+    )
     return _judge(correlations, speech_seconds)
+
+
+def fast_part(rows: NDArray[np.floating], counts: NDArray[np.bool_], rows_per_second: float) -> NDArray[np.float64]:
+    """Returns rows without anything slower than a second (posture, not speech), with outliers clipped.
+
+    Args:
+        rows: (M, C).
+        counts: (M,) valid rows; the others give 0.
+        rows_per_second: Rate of the rows.
+    """
+    middle = np.median(rows[counts], 0)
+    around = np.where(counts[:, None], rows - middle, 0.0)
+    spread = np.maximum(1.4826 * np.median(np.abs(around[counts]), 0), 0.3 * around[counts].std(0))
+    bounded = np.clip(around, -_MAX_DEVIATION * spread, _MAX_DEVIATION * spread)
+    window = np.ones(round(rows_per_second) // 2 * 2 + 1)
+    num = np.maximum(_smear(counts.astype(np.float64), window), 1.0)
+    slow = np.stack([_smear(channel, window) / num for channel in bounded.T], 1)
+    fast: NDArray[np.float64] = (bounded - slow) * counts[:, None]
+    return fast
+
+
+def _smear(values: NDArray[np.float64], window: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the sum over the window around each value; works for inputs shorter than the window."""
+    half = len(window) // 2
+    return np.convolve(values, window)[half : half + len(values)]
 
 
 def sample_rows(rows: NDArray[np.float32], times: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -99,25 +125,6 @@ def _to_rows(
     weight = (position - before)[:, None]
     rows = frames[before].astype(np.float64) * (1 - weight) + frames[after] * weight
     return rows, present[before] & present[after]
-
-
-def _fast_part(rows: NDArray[np.float64], counts: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Returns (M, C) rows with outliers clipped and the moving average over a second removed, 0 where invalid."""
-    middle = np.median(rows[counts], 0)
-    around = rows - middle
-    spread = np.maximum(1.4826 * np.median(np.abs(around[counts]), 0), 0.3 * around[counts].std(0))
-    bounded = np.clip(around, -_MAX_DEVIATION * spread, _MAX_DEVIATION * spread) * counts[:, None]
-    window = np.ones(_SLOW_ROWS)
-    num = np.maximum(_smear(counts.astype(np.float64), window), 1.0)
-    slow = np.stack([_smear(channel, window) / num for channel in bounded.T], 1)
-    fast: NDArray[np.float64] = (bounded - slow) * counts[:, None]
-    return fast
-
-
-def _smear(values: NDArray[np.float64], window: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the sum over the window around each value; works for inputs shorter than the window."""
-    half = len(window) // 2
-    return np.convolve(values, window)[half : half + len(values)]
 
 
 def _correlate(

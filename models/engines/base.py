@@ -80,6 +80,7 @@ class StatelessEngine(ABC, Generic[GatedT, PlanT, ChunkT]):
     name: str
     version: str
     uses_source_audio: bool = False
+    scales_movement: bool = False  # a network that sees the audio alone cannot be told how far to move
 
     def plan(
         self, avatar: Avatar, features: GatedT, span: FrameSpan, source_index: NDArray[np.int32], state: None

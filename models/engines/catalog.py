@@ -8,7 +8,15 @@ from typing import Any
 
 from config import PipelineConfig
 from errors import OptionError
-from models.engines.protocol import Engine, EngineClass, EngineSettings, EngineWeights, PostProcessorClass, WeightsSpec
+from models.engines.protocol import (
+    Engine,
+    EngineClass,
+    EngineSettings,
+    EngineWeights,
+    PostProcessorClass,
+    WeightsSpec,
+    scales_movement,
+)
 from models.engines.registry import ENGINES, POST_PROCESSORS, engine_class, post_processor_class, weights_specs
 from models.engines.weights.index import add_command, split_name
 from models.engines.weights.store import WeightsStore
@@ -33,6 +41,7 @@ class EngineRecord:
     is_installed: bool  # whether it has every file that it cannot work without
     missing: tuple[MissingWeights, ...]  # the files that it does not have
     licences: tuple[str, ...]  # known terms of its files, one line for each
+    scales_movement: bool  # whether it obeys a job's expressiveness; a post-processor keeps the engine's movement
 
 
 def engine_names(store: WeightsStore) -> tuple[str, ...]:
@@ -88,13 +97,19 @@ class EngineCatalog:
         """What a job may name."""
         return engine_names(self._store)
 
-    def check(self, name: str) -> None:
+    def check(self, name: str, expressiveness: float = 1.0) -> None:
         """Refuse an engine that cannot do a job, before anything is promised.
 
         Raises:
-            OptionError: There is none of that name, or its weights are missing; the message says how to add them.
+            OptionError: There is none of that name, its weights are missing (the message says how to add them), or it
+                cannot scale the movement and `expressiveness` is not 1.
         """
-        for part in self._parts(name):
+        parts = self._parts(name)
+        if expressiveness != 1 and not scales_movement(engine_class(parts[0], self._store.engines)):
+            raise OptionError(
+                f"expressiveness: engine {parts[0]} cannot scale the movement; omit it or use an engine that can: warp."
+            )
+        for part in parts:
             lacking = [
                 role
                 for role in _missing(part, weights_specs(part, self._store.engines), self._store)
@@ -157,14 +172,17 @@ def engine_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
 
 def post_processor_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
     """Return the post-processors, by their names after the plus."""
-    return tuple(_record_of(name, post_processor_class(name), store) for name in POST_PROCESSORS)
+    return tuple(_record_of(name, post_processor_class(name), store, True) for name in POST_PROCESSORS)
 
 
 def _record(name: str, store: WeightsStore) -> EngineRecord:
-    return _record_of(name, engine_class(name, store.engines), store)
+    maker = engine_class(name, store.engines)
+    return _record_of(name, maker, store, scales_movement(maker))
 
 
-def _record_of(name: str, maker: EngineClass | PostProcessorClass, store: WeightsStore) -> EngineRecord:
+def _record_of(
+    name: str, maker: EngineClass | PostProcessorClass, store: WeightsStore, is_scalable: bool
+) -> EngineRecord:
     missing = _missing(name, maker.weights, store)
     return EngineRecord(
         name=name,
@@ -172,6 +190,7 @@ def _record_of(name: str, maker: EngineClass | PostProcessorClass, store: Weight
         is_installed=not any(role.is_required for role in missing),
         missing=missing,
         licences=tuple(f"{role.title}: {role.licence}" for role in maker.weights),
+        scales_movement=is_scalable,
     )
 
 

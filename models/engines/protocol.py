@@ -277,6 +277,8 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
     """Kind of audio features, with the fingerprint of the encoder's weights: equal kinds share an encoder."""
     uses_source_audio: bool
     """Whether `analyse` uses the source's own audio."""
+    scales_movement: bool
+    """Whether `plan` obeys `Avatar.expressiveness`; ask `scales_movement`, as engines of other packages may lack it."""
 
     def __init__(self, settings: EngineSettings) -> None:
         """Make the engine.
@@ -396,6 +398,11 @@ class LiveEngine(Protocol[GivenFeaturesT, LivePlanT, StateT]):
 
 EngineClass = type[Engine]
 """Class of an engine."""
+
+
+def scales_movement(engine: Engine | EngineClass) -> bool:
+    """Return whether an engine obeys `Avatar.expressiveness`."""
+    return bool(getattr(engine, "scales_movement", False))
 
 
 class PostProcessor(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -51,6 +51,12 @@ class MouthBlock:
     shape: NDArray[np.float32]
     gate: NDArray[np.float32]
     hidden: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+    def scaled(self, factor: float) -> MouthBlock:
+        """Returns the mouth with its movement multiplied by `factor`; closed lips stay closed."""
+        if factor == 1:
+            return self
+        return replace(self, shape=self.shape * np.float32(factor), hidden=self.hidden * np.float32(factor))
 
 
 class SpeechToMouth:

@@ -86,6 +86,7 @@ export class Composer {
 
   showEngineNote() {
     const engine = this.engines.find(({ name }) => name === byId("engine").value);
+    byId("movement").hidden = !engine?.scales_movement;
     const missing = engine?.missing.filter((role) => role.is_required) ?? [];
     notice(byId("engine-note"), missing.length && !engine.is_installed
       ? t("engineNote", { what: missing.map((role) => role.title).join(", "), command: missing[0].add_command }) : "");
@@ -144,6 +145,7 @@ export class Composer {
       background_gain_db: byId("keep-sound").checked && "-6",
       visible_label: byId("visible-label").checked && "true",
     };
+    if (!byId("movement").hidden) options.expressiveness = byId("expressiveness").value;
     return avatar || this.keep.checked ? options : { ...options, face: this.faceChoice() };
   }
 

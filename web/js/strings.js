@@ -74,6 +74,7 @@ export const TEXTS = {
   textLabel: ["What to say", "要说的话"],
   textHint: ["Up to {number} characters, spoken by the service’s voice.", "最多 {number} 个字符，由本服务的语音朗读。"],
   voiceLabel: ["Voice (optional)", "声音（可选）"],
+  expressiveness: ["Mouth movement", "口型幅度"],
   visibleLabel: ["Add a visible “AI-generated” mark", "添加可见的“AI 生成”标识"],
   labelled: ["Every video file is labelled as AI-generated in its metadata.",
     "每个视频文件的元数据中都带有 AI 生成标识。"],

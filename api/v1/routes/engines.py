@@ -33,6 +33,7 @@ class EngineView(BaseModel):
     is_installed: bool = Field(description="Whether all required weights are installed.")
     missing: list[MissingWeightsView] = Field(description="Weights that are not installed.")
     licences: list[str] = Field(description="Known licences of its weights, one line per file.")
+    scales_movement: bool = Field(description="Whether jobs with it may set `expressiveness`.")
 
     @classmethod
     def of(cls, engine: EngineRecord, default: str) -> EngineView:
@@ -44,6 +45,7 @@ class EngineView(BaseModel):
             is_installed=engine.is_installed,
             missing=[MissingWeightsView(**vars(role)) for role in engine.missing],
             licences=list(engine.licences),
+            scales_movement=engine.scales_movement,
         )
 
 

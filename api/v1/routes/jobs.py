@@ -91,6 +91,7 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
                     background_gain_db=form.background_gain_db,
                     loudness_lufs=form.loudness_lufs,
                     visible_label=form.visible_label,
+                    expressiveness=form.expressiveness,
                     priority=form.priority if "priority" in form.model_fields_set else None,
                     callback_url=form.callback_url,
                     metadata=form.metadata,

@@ -21,6 +21,7 @@ from models.engines.protocol import (
     PlanT,
     StateT,
     WeightsSpec,
+    scales_movement,
 )
 from models.engines.restoration.restorer import FaceRestorer, RestorationOptions, Surroundings
 from models.engines.restoration.weights import RESTORATION_ROLE
@@ -70,7 +71,7 @@ class RestoredEngine(Generic[FeaturesT, PlanT, StateT, ChunkT]):
     ) -> None:
         self._inner, self._load = inner, load
         self.name, self.version, self.audio_features = inner.name, inner.version, inner.audio_features
-        self.uses_source_audio = inner.uses_source_audio
+        self.uses_source_audio, self.scales_movement = inner.uses_source_audio, scales_movement(inner)
         self.audio_encoder, self.analyse, self.plan = inner.audio_encoder, inner.analyse, inner.plan
 
     def face_generator(self, machine: Machine) -> FaceGenerator[RestoredChunk[ChunkT]]:

@@ -27,7 +27,7 @@ from models.engines.warp.measures import measure_block
 from models.engines.warp.plan import MouthPlan, plan_ahead, plan_block
 from models.speech.features import FeatureBlock, SpeechFeatures
 from models.speech.level import SpeechLevel
-from models.speech.speech_to_mouth import SpeechToMouth
+from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
 from models.speech.stream import SpeechWindow
 
 
@@ -61,9 +61,10 @@ class WarpEngine:
     title: ClassVar[str] = "Real mouths of the avatar, warped; no weights"
     weights: ClassVar[tuple[WeightsSpec, ...]] = ()
     name = "warp"
-    version = "20"
+    version = "21"
     audio_features = "whisper-base"
     uses_source_audio = True
+    scales_movement = True
     look_ahead_frames = 4  # 160 ms at 25 fps, of 240 ms of audio look-ahead
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -104,7 +105,7 @@ class WarpEngine:
     ) -> PlannedBlock[MouthPlan, PathState | None]:
         """Predicts the mouth and plans target landmarks and exemplars."""
         warp_avatar = self._warp_avatar(avatar)
-        mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)
+        mouth = self._mouth(avatar, features, span)
         plan, state = plan_block(warp_avatar, mouth, source_index, span.first, state)
         return PlannedBlock(plan, state, measure_block(warp_avatar, mouth, plan))
 
@@ -117,13 +118,17 @@ class WarpEngine:
         state: PathState | None,
     ) -> tuple[MouthPlan, PathState | None]:
         """Plans the frames that are due; the look-ahead frames only affect the choice of exemplars."""
-        mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)
+        mouth = self._mouth(avatar, features, span)
         num_kept = span.num - self.look_ahead_frames
         return plan_ahead(self._warp_avatar(avatar), mouth, source_index, span.first, state, num_kept)
 
     def cut(self, avatar: Avatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -> FaceChunk:
         """Cuts the face regions and exemplars of the frames."""
         return cut_faces(self._warp_avatar(avatar), plan, frames)
+
+    def _mouth(self, avatar: Avatar, features: FeatureBlock, span: FrameSpan) -> MouthBlock:
+        mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)
+        return mouth.scaled(avatar.expressiveness)
 
     def _warp_avatar(self, avatar: Avatar) -> WarpAvatar:
         return avatar.remember(self, lambda: WarpAvatar.load(avatar, avatar.folder_of(self)))

@@ -49,7 +49,9 @@ def _problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, service: MemoryService) -> None:
     answer = http.post(
-        "/v1/jobs", files=_files(), data={"face": "1", "loop": "hold", "engine": "", "visible_label": "true"}
+        "/v1/jobs",
+        files=_files(),
+        data={"face": "1", "loop": "hold", "engine": "", "visible_label": "true", "expressiveness": "1.5"},
     )
     assert answer.status_code == 202, answer.text
     job = answer.json()
@@ -57,13 +59,20 @@ def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, servi
     assert (job["status"], job["stage"], job["queue_position"], job["progress"]) == ("queued", "queued", 0, 0.0)
     assert job["links"]["video"] is None
     marks = {"visible_label": True, "visible_label_top": False}
-    assert job["options"] == {"engine": "warp", "face": "1", "loop": "hold", **marks}
+    assert job["options"] == {"engine": "warp", "face": "1", "loop": "hold", **marks, "expressiveness": 1.5}
     (request,) = service.requests
     assert on_disk(service.files, audio_key(job["id"])).read_bytes() == AUDIO
     assert request.video is not None
     assert on_disk(service.files, upload_key(request.video.key)).read_bytes() == VIDEO
     assert request.video.sha256 == hashlib.sha256(VIDEO).hexdigest()
     assert (request.video.num_bytes, request.video.label) == (len(VIDEO), "Presenter é.mp4")
+
+
+@pytest.mark.parametrize("value", ["-0.1", "2.1", "nan", "much"])
+def test_an_expressiveness_out_of_range_is_refused(http: httpx.Client, service: MemoryService, value: str) -> None:
+    problem = _problem(http.post("/v1/jobs", files=_files(), data={"expressiveness": value}), 422, "option_invalid")
+    assert "expressiveness" in problem["detail"]
+    assert not service.requests
 
 
 def test_a_job_shows_its_quality_report(http: httpx.Client, service: MemoryService) -> None:

@@ -196,6 +196,7 @@ def test_a_text_in_place_of_sound_and_a_visible_mark(browser: Any, tmp_path: Pat
         visitor.page.fill("#voice", "lee")
         visitor.page.click("#options summary")
         visitor.page.check("#visible-label")
+        visitor.page.fill("#expressiveness", "1.5")
         visitor.picture("text")
         assert visitor.serious_violations() == []
         visitor.submit()
@@ -203,7 +204,7 @@ def test_a_text_in_place_of_sound_and_a_visible_mark(browser: Any, tmp_path: Pat
         (asked,) = voice.asked
         assert (asked["input"], asked["voice"]) == ("Good morning.", "lee")
         assert visitor.page.evaluate("[...document.querySelectorAll('#voices option')].map((o) => o.value)") == ["kim"]
-        assert service.requests[0].options.visible_label
+        assert (service.requests[0].options.visible_label, service.requests[0].options.expressiveness) == (True, 1.5)
         assert "labelled as AI-generated" in visitor.text("#composer")
 
 

@@ -93,11 +93,22 @@ def test_speak_says_a_text_and_marks_the_video(repo_root: Path, tmp_path: Path, 
     with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url)) as server:
         inputs = ("--video", str(video), "--out", out, "--server", server)
         assert "pass either --audio or --text" in _error_line(_run(repo_root, "speak", *inputs))
-        done = _run(repo_root, "speak", *inputs, "--text", "Hello.", "--voice", "kim", "--visible-label")
+        done = _run(
+            repo_root,
+            "speak",
+            *inputs,
+            "--text",
+            "Hello.",
+            "--voice",
+            "kim",
+            "--visible-label",
+            "--expressiveness",
+            "1.4",
+        )
     assert done.returncode == 0, done.stderr
     assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [("Hello.", "kim")]
     (request,) = service.requests
-    assert request.options.visible_label
+    assert (request.options.visible_label, request.options.expressiveness) == (True, 1.4)
     assert on_disk(service.files, audio_key(request.job_id)).read_bytes() == voice.sound
 
 

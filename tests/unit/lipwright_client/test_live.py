@@ -76,6 +76,16 @@ def seconds_of(stream: bytes) -> tuple[float, float]:
     return num_frames / 25, float(loud[-1] - loud[0])
 
 
+def test_a_session_is_as_expressive_as_it_was_asked_for(tmp_path: Path) -> None:
+    live = GreyService()
+    with serving(MemoryService(tmp_path), live=live) as url, Lipwright(url) as client:
+        with client.live(AVATAR, expressiveness=1.5) as session:
+            next(event for event in session if event.type == "session.fragment")
+        assert {request.expressiveness for request in live.requests} == {1.5}
+        with pytest.raises(OptionError, match="expressiveness"), client.live(AVATAR, expressiveness=3):
+            pass
+
+
 def test_an_avatar_says_what_is_sent(url: str) -> None:
     with Lipwright(url) as client, client.live(AVATAR, RATE) as session:
         events = list(session.say(pieces()))

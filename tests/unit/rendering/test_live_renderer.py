@@ -81,14 +81,15 @@ class Studio:
         self.opened.append(FrameReader(path, info, 2**24))
         return avatar.frames(self.opened[-1])
 
-    def chunks(self, speech: NDArray[np.int16], num_chunks: int) -> list[LiveChunk]:
+    def chunks(self, speech: NDArray[np.int16], num_chunks: int, expressiveness: float = 1.0) -> list[LiveChunk]:
         """A session that says `speech` from its first frame on."""
         stream, state, made = SpeechStream(), None, []
         stream.push(speech)
         for number in range(num_chunks):
             first = number * NUM
             window = stream.window(first / FPS, (first + NUM) / FPS)
-            made.append(asyncio.run(self.renderer.render(LiveChunkRequest("s", self.ref, window, first, NUM, state))))
+            request = LiveChunkRequest("s", self.ref, window, first, NUM, state, expressiveness)
+            made.append(asyncio.run(self.renderer.render(request)))
             state = made[-1].state
         return made
 
@@ -138,6 +139,18 @@ def test_speech_moves_the_mouth_and_nothing_else(
     side = difference.shape[0]
     assert difference[side // 2 :, side // 4 : -side // 4].max() > 15
     assert difference[: side // 4].mean() < 1.5, "the forehead, but for the encoder"
+
+
+def test_expressiveness_scales_the_movement_of_the_mouth(
+    studio: Studio, silent: list[LiveChunk], voice: NDArray[np.int16]
+) -> None:
+    idle = pictures(silent)
+    still, natural, lively = (
+        float(np.abs(pictures(studio.chunks(voice, 12, expressiveness)) - idle).mean())
+        for expressiveness in (0.0, 1.0, 1.8)
+    )
+    assert still < 0.5 * natural
+    assert natural < 0.9 * lively
 
 
 def test_the_same_request_gives_the_same_chunk(studio: Studio, silent: list[LiveChunk]) -> None:

@@ -93,7 +93,13 @@ def test_who_comes_when_all_places_are_taken_is_told_when_to_come_again(url: str
 
 @pytest.mark.parametrize(
     ("query", "code"),
-    [("avatar_id=other", "not_found"), ("", "option_invalid"), (f"avatar_id={AVATAR}&sample_rate=1", "option_invalid")],
+    [
+        ("avatar_id=other", "not_found"),
+        ("", "option_invalid"),
+        (f"avatar_id={AVATAR}&sample_rate=1", "option_invalid"),
+        (f"avatar_id={AVATAR}&expressiveness=2.1", "option_invalid"),
+        (f"avatar_id={AVATAR}&expressiveness=nan", "option_invalid"),
+    ],
 )
 def test_what_cannot_be_is_refused_with_a_reason(url: str, query: str, code: str) -> None:
     with socket(url, query) as line:

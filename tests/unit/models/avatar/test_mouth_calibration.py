@@ -19,6 +19,7 @@ from models.track.face_track import FaceTrack, finish_track
 
 OPENING = [CHANNELS.index(name) for name in ("open_in", "open_out", "upper", "lower", "jaw")]
 WIDTH, CORNER, JAW = CHANNELS.index("width"), CHANNELS.index("corner_y"), CHANNELS.index("jaw")
+PROTRUDE = CHANNELS.index("protrude")
 
 
 def _speech(num_frames: int = 200) -> NDArray[np.float32]:
@@ -39,6 +40,31 @@ def test_opening_follows_the_talker(liveliness: float) -> None:
     predicted = _speech()
     gain = calibrate(predicted, predicted * liveliness, _always(predicted), Fraction(25)).gain
     assert gain[OPENING] == pytest.approx(liveliness, rel=0.12)  # eight seconds: little is left of the prior
+
+
+@pytest.mark.parametrize("liveliness", [1.0, 1.7, 2.6])
+def test_width_and_rounding_follow_the_speakers_width(liveliness: float) -> None:
+    predicted = _speech(400)
+    tracked = predicted.copy()
+    tracked[:, WIDTH] *= liveliness
+    gain = calibrate(predicted, tracked, _always(predicted), Fraction(25)).gain
+    assert gain[WIDTH] == gain[PROTRUDE] == pytest.approx(liveliness, rel=0.12)
+    assert gain[OPENING] == pytest.approx(1.0, rel=0.12)
+
+
+def test_a_smile_that_comes_and_goes_does_not_change_the_gain_of_the_width() -> None:
+    predicted = _speech(400)
+    tracked = predicted.copy()
+    tracked[:, WIDTH] += 0.06 * np.sin(np.arange(400) / 25)
+    gains = [calibrate(predicted, shown, _always(shown), Fraction(25)).gain[WIDTH] for shown in (predicted, tracked)]
+    assert gains[1] == pytest.approx(gains[0], rel=0.15)
+
+
+def test_a_silent_source_moves_its_width_further_than_predicted_but_not_in_silence() -> None:
+    average, predicted = MouthCalibration.default(), _speech()
+    moved = average.apply(_mouth(predicted, 1))
+    assert 1.4 < moved[:, WIDTH].std() / predicted[:, WIDTH].std() < 2.2
+    assert (average.apply(_mouth(np.zeros_like(predicted), 0)) == 0).all()
 
 
 def test_a_talker_seen_for_a_moment_stays_near_the_average() -> None:

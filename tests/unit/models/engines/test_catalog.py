@@ -111,3 +111,13 @@ def test_one_of_two_files_does(tmp_path: Path) -> None:
     catalog.check("ultralight")
     (record,) = (each for each in engine_list(store) if each.name == "ultralight")
     assert [(role.role, role.is_required) for role in record.missing] == [("hubert", False)]
+
+
+def test_an_engine_that_cannot_scale_the_movement_refuses_to(tmp_path: Path) -> None:
+    catalog = EngineCatalog(PipelineConfig(data_dir=tmp_path), engines={**TOYS, "warp": ENGINES["warp"]})
+    catalog.check("warp", 1.5)
+    with pytest.raises(OptionError, match="engine free cannot scale the movement"):
+        catalog.check("free", 1.5)
+    catalog.check("free", 1.0)
+    movable = [each.name for each in engine_list(WeightsStore(tmp_path)) if each.scales_movement]
+    assert movable == ["warp"]

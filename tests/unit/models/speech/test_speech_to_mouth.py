@@ -301,3 +301,15 @@ def test_blocks_that_end_or_begin_while_lips_wait_equal_the_whole_file(
             (block,) = _extract(tmp_path, spoken, features, [(first / 25, stop / 25)])
             part = mouth.predict(block, Fraction(25), first, stop - first).shape
             assert np.abs(part - expected[first:stop]).max() < 1e-4
+
+
+def test_a_scaled_mouth_moves_further_and_keeps_its_lips_closed() -> None:
+    shape = np.random.default_rng(5).normal(0, 1, (20, 8)).astype(np.float32) * DEFAULT_SCALE
+    shape[3] = 0
+    mouth = MouthBlock(shape, np.linspace(0, 1, 20, dtype=np.float32), np.ones((20, 4), np.float32))
+    lively = mouth.scaled(1.5)
+    assert lively.shape == pytest.approx(1.5 * shape)
+    assert (lively.shape[3] == 0).all()
+    assert (lively.gate == mouth.gate).all()
+    assert (lively.hidden == 1.5).all(), "the speaker's own way of moving is scaled as well"
+    assert (mouth.scaled(0).shape == 0).all()

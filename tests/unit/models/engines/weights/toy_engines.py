@@ -43,6 +43,7 @@ class ToyEngine:
     version = "1"
     audio_features = "mel80"
     uses_source_audio = False
+    scales_movement = False
     weights: ClassVar[tuple[WeightsSpec, ...]] = (
         WeightsSpec("generator", "Toy generator", "Personal and research use only.", _no_torch),
         WeightsSpec("mixer", "Toy mixer", "Apache-2.0.", _no_onnx, is_required=False),
