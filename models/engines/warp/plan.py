@@ -249,7 +249,7 @@ def shown_shape(avatar: WarpAvatar, mouth: MouthBlock, source_index: NDArray[np.
     shape = avatar.calibration.apply(mouth)
     if not avatar.talks:
         # In pauses too, as a smile that comes and goes would twitch.
-        shape = shape + smile_release(avatar.track.rest)
+        shape = shape + smile_release(avatar.track.rest, shape)
     return ease(avatar, shape, source_index)
 
 

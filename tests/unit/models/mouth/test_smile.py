@@ -29,7 +29,7 @@ def _face(width: float, corner_y: float) -> np.ndarray:
 
 
 def test_a_broad_smile_goes_back_by_a_part() -> None:
-    release = smile_release(_face(0.2, 0.15))
+    (release,) = smile_release(_face(0.2, 0.15), np.zeros((1, 8), np.float32))
     assert -0.06 < release[_WIDTH] < -0.02
     assert -0.05 < release[_CORNER_Y] < -0.015
     others = np.delete(release, [_WIDTH, _CORNER_Y])
@@ -38,7 +38,19 @@ def test_a_broad_smile_goes_back_by_a_part() -> None:
 
 @pytest.mark.parametrize(("width", "corner_y"), [(0, 0), (0.04, 0.02), (0.2, 0), (0, 0.15), (-0.2, -0.15)])
 def test_no_other_face_changes(width: float, corner_y: float) -> None:
-    assert (smile_release(_face(width, corner_y)) == 0).all()
+    shape = np.zeros((3, 8), np.float32)
+    shape[:, _WIDTH] = -0.06, 0, 0.06
+    assert (smile_release(_face(width, corner_y), shape) == 0).all()
+
+
+def test_rounded_lips_leave_more_of_the_width_of_a_smile() -> None:
+    shape = np.zeros((5, 8), np.float32)
+    shape[:, _WIDTH] = 0.05, 0, -0.02, -0.045, -0.2
+    release = smile_release(_face(0.2, 0.15), shape)
+    width = release[:, _WIDTH]
+    assert width[0] == width[1] > width[2] > width[3] == width[4]
+    assert width[4] > -0.7 * 0.15, "the folds of the cheeks stay"
+    assert np.ptp(release[:, _CORNER_Y]) == 0
 
 
 def test_a_smiling_still_speaks_with_less_of_it(sample_portrait: Path, tmp_path: Path) -> None:
