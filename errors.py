@@ -54,128 +54,94 @@ class LipwrightError(Exception):
     retryable: ClassVar[bool] = False
     retry_after_s: float | None = None
 
+    def __init_subclass__(
+        cls, *, code: str | None = None, status_code: int | None = None, retryable: bool | None = None
+    ) -> None:
+        """Set the class attributes that are given; the others are inherited."""
+        super().__init_subclass__()
+        cls.code = cls.code if code is None else code
+        cls.status_code = cls.status_code if status_code is None else status_code
+        cls.retryable = cls.retryable if retryable is None else retryable
+
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else type(self).__name__
 
 
-class InputError(LipwrightError, ValueError):
+class InputError(LipwrightError, ValueError, code="input_invalid", status_code=422):
     """The caller's input is invalid; the message names the file, what was expected and what was found."""
 
-    status_code = 422
-    code = "input_invalid"
 
-
-class MediaError(InputError):
+class MediaError(InputError, code="media_invalid"):
     """A file cannot be opened or decoded as audio or video."""
 
-    code = "media_invalid"
 
-
-class MediaLimitError(InputError):
+class MediaLimitError(InputError, code="media_too_large", status_code=413):
     """A file exceeds a limit of `config.MediaLimits`."""
 
-    status_code = 413
-    code = "media_too_large"
 
-
-class FaceNotFoundError(InputError):
+class FaceNotFoundError(InputError, code="face_not_found"):
     """The source shows no usable face, or not the one asked for."""
 
-    code = "face_not_found"
 
-
-class OptionError(InputError):
+class OptionError(InputError, code="option_invalid"):
     """An option has an invalid value."""
 
-    code = "option_invalid"
 
-
-class RangeError(InputError):
+class RangeError(InputError, code="range_not_satisfiable", status_code=416):
     """A `Range` header names no byte of the file.
 
     Attributes:
         num_bytes: Size of the file.
     """
 
-    status_code = 416
-    code = "range_not_satisfiable"
-
     def __init__(self, message: str = "", num_bytes: int = 0) -> None:
         super().__init__(message)
         self.num_bytes = num_bytes
 
 
-class KeyReuseError(InputError):
+class KeyReuseError(InputError, code="idempotency_key_reused"):
     """An idempotency key was sent with a different request from the one that made its job."""
 
-    code = "idempotency_key_reused"
 
-
-class UrlRefusedError(InputError):
+class UrlRefusedError(InputError, code="url_refused"):
     """A URL is not fetched or called: `config.NetworkConfig` does not allow its scheme, host or address."""
 
-    code = "url_refused"
 
-
-class UrlFetchError(InputError):
+class UrlFetchError(InputError, code="url_fetch_failed", retryable=True):
     """A URL could not be fetched: no answer, a bad status, or too slow."""
 
-    code = "url_fetch_failed"
-    retryable = True
 
-
-class UnauthorizedError(LipwrightError):
+class UnauthorizedError(LipwrightError, code="unauthorized", status_code=401):
     """The request carries no API key where one is required, or an unknown one."""
 
-    status_code = 401
-    code = "unauthorized"
 
-
-class ForbiddenError(LipwrightError):
+class ForbiddenError(LipwrightError, code="forbidden", status_code=403):
     """The caller is authenticated, or needs no key, but may not do this."""
 
-    status_code = 403
-    code = "forbidden"
 
-
-class NotFoundError(LipwrightError, LookupError):
+class NotFoundError(LipwrightError, LookupError, code="not_found", status_code=404):
     """There is no job, avatar or file of that name."""
 
-    status_code = 404
-    code = "not_found"
 
-
-class StateError(LipwrightError):
+class StateError(LipwrightError, code="state_conflict", status_code=409):
     """The resource exists, but is not in a state that allows this."""
 
-    status_code = 409
-    code = "state_conflict"
 
-
-class InProgressError(StateError):
+class InProgressError(StateError, code="request_in_progress", retryable=True):
     """Another request with the same idempotency key is being received."""
 
-    code = "request_in_progress"
-    retryable = True
 
-
-class CancelledJobError(LipwrightError):
+class CancelledJobError(LipwrightError, code="cancelled", status_code=409):
     """The job was cancelled by its owner."""
 
-    status_code = 409
-    code = "cancelled"
 
-
-class CapacityError(LipwrightError):
+class CapacityError(LipwrightError, code="over_capacity", status_code=429, retryable=True):
     """The service is at a limit; the same request can succeed after `retry_after_s`.
 
     Attributes:
         retry_after_s: Seconds to wait before the next try.
     """
 
-    status_code = 429
-    code = "over_capacity"
-    retryable = True
     retry_after_s: float
 
     def __init__(self, message: str = "", retry_after_s: float = _RETRY_AFTER_S) -> None:
@@ -183,23 +149,17 @@ class CapacityError(LipwrightError):
         self.retry_after_s = retry_after_s
 
 
-class BusyError(CapacityError):
+class BusyError(CapacityError, code="busy", status_code=503):
     """One part of the service is at its limit; the rest of it goes on."""
 
-    status_code = 503
-    code = "busy"
 
-
-class UnavailableError(LipwrightError):
+class UnavailableError(LipwrightError, code="unavailable", status_code=503, retryable=True):
     """Something that the service depends on does not answer. Nothing is lost; the same request can succeed later.
 
     Attributes:
         retry_after_s: Seconds to wait before the next try.
     """
 
-    status_code = 503
-    code = "unavailable"
-    retryable = True
     retry_after_s: float
 
     def __init__(self, message: str = "", retry_after_s: float = _RETRY_AFTER_S) -> None:
@@ -207,34 +167,25 @@ class UnavailableError(LipwrightError):
         self.retry_after_s = retry_after_s
 
 
-class StandbyError(UnavailableError):
+class StandbyError(UnavailableError, code="standby"):
     """Another service leads on the same job table; this one only answers reads."""
 
-    code = "standby"
 
-
-class TableUnreachableError(UnavailableError):
+class TableUnreachableError(UnavailableError, code="job_table_unreachable"):
     """The database of the job table does not answer, or accepts no changes; its content is safe."""
 
-    code = "job_table_unreachable"
 
-
-class StorageUnreachableError(UnavailableError):
+class StorageUnreachableError(UnavailableError, code="storage_unreachable"):
     """The bucket does not answer, or refuses access; its content is safe."""
 
-    code = "storage_unreachable"
 
-
-class StorageFullError(LipwrightError):
+class StorageFullError(LipwrightError, code="storage_full", status_code=507, retryable=True):
     """The disk is full, or would not hold what has to be written.
 
     Attributes:
         was_retried: Whether the work has already waited for space as long as it may.
     """
 
-    status_code = 507
-    code = "storage_full"
-    retryable = True
     was_retried: bool
 
     def __init__(self, message: str = "", *, was_retried: bool = False) -> None:
@@ -242,76 +193,52 @@ class StorageFullError(LipwrightError):
         self.was_retried = was_retried
 
 
-class StoredFileError(LipwrightError):
+class StoredFileError(LipwrightError, code="stored_file_lost"):
     """A stored file is missing or damaged; not the caller's fault."""
 
-    code = "stored_file_lost"
 
-
-class TableLostError(LipwrightError):
+class TableLostError(LipwrightError, code="job_table_lost", status_code=503, retryable=True):
     """The file of the job table was deleted or replaced while the service runs; no jobs are accepted."""
 
-    status_code = 503
-    code = "job_table_lost"
-    retryable = True
 
-
-class StageTimeoutError(LipwrightError, TimeoutError):
+class StageTimeoutError(LipwrightError, TimeoutError, code="stage_timeout", status_code=504, retryable=True):
     """A stage took longer than its limit.
 
     Attributes:
         was_retried: Whether the call was already retried, so that another retry will not help.
     """
 
-    status_code = 504
-    code = "stage_timeout"
-    retryable = True
-
     def __init__(self, message: str = "", *, was_retried: bool = False) -> None:
         super().__init__(message)
         self.was_retried = was_retried
 
 
-class ReplicaLostError(LipwrightError):
+class ReplicaLostError(LipwrightError, code="replica_lost", status_code=503, retryable=True):
     """A stage's replica, or the decoder process of a file, died on every attempt.
 
     Attributes:
         was_retried: Whether the attempts of the call are used up, so that another retry will not help.
     """
 
-    status_code = 503
-    code = "replica_lost"
-    retryable = True
-
     def __init__(self, message: str = "", *, was_retried: bool = False) -> None:
         super().__init__(message)
         self.was_retried = was_retried
 
 
-class VoiceError(LipwrightError):
+class VoiceError(LipwrightError, code="voice_failed", status_code=503, retryable=True):
     """The text-to-speech service failed or could not be reached; not the caller's fault."""
 
-    status_code = 503
-    code = "voice_failed"
-    retryable = True
 
-
-class WeightsError(LipwrightError):
+class WeightsError(LipwrightError, code="weights_invalid"):
     """A weights file is missing, or not the expected one."""
 
-    code = "weights_invalid"
 
-
-class LabelError(LipwrightError):
+class LabelError(LipwrightError, code="label_failed"):
     """A result could not be signed as configured; an unlabelled result is not returned."""
 
-    code = "label_failed"
 
-
-class ConfigError(LipwrightError, ValueError):
+class ConfigError(LipwrightError, ValueError, code="config_invalid"):
     """A setting is invalid."""
-
-    code = "config_invalid"
 
 
 def redacted(error: BaseException) -> str:

@@ -11,11 +11,8 @@ from errors import LipwrightError
 _MAX_INVALID: Final = 16
 
 
-class SessionEndedError(LipwrightError):
+class SessionEndedError(LipwrightError, code="session_ended", status_code=409):
     """The session has ended; `close_code` is the WebSocket close code (RFC 6455, 7.4)."""
-
-    status_code = 409
-    code = "session_ended"
 
     def __init__(self, reason: str, close_code: int) -> None:
         super().__init__(reason, close_code)
