@@ -1,4 +1,7 @@
-"""The settings model: the `args:` of serve_config.yaml, with which the graph is built."""
+"""The settings model: the `args:` of serve_config.yaml, with which the graph is built.
+
+Names end in their unit: `_s` and `_seconds` for durations, `_bytes` for sizes.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +54,7 @@ RENAMED_KEYS: Final[Mapping[str, str]] = {
 def accept_renamed_keys(settings: Mapping[str, Any], renamed: Mapping[str, str] = RENAMED_KEYS) -> dict[str, Any]:
     """Return a copy of `settings` in which old names are replaced by the new ones; logs a warning for each.
 
-    Args:
-        settings: Settings as read from YAML: top-level keys and one level of sections.
-        renamed: Old name -> new name, as `key` or `section.key`; both in the same section.
+    Settings are top-level keys and one level of sections; `renamed` are old -> new names in the same section.
 
     Raises:
         ValueError: A setting is given under its old and its new name.
@@ -126,9 +127,7 @@ class MediaLimits(_Frozen):
         description="Minimum upload rate in bytes per second, measured from the start of the body and over any period"
         " longer than `max_upload_pause_s`.",
     )
-    max_upload_pause_s: float = Field(
-        20.0, gt=0, description="Longest pause within an upload that is fast enough otherwise, in seconds."
-    )
+    max_upload_pause_s: float = Field(20.0, gt=0, description="Longest pause within an upload.")
     min_download_bytes_per_s: int = Field(
         32 * 1024,
         gt=0,
@@ -155,9 +154,7 @@ class DecoderConfig(_Frozen):
     """Bounds of decoder processes: each uploaded file is decoded in its own process."""
 
     max_memory_bytes: int = Field(3 * 1024**3, gt=0, description="Address space of one decoder process, in bytes.")
-    max_file_bytes: int = Field(
-        8 * 1024**3, gt=0, description="Maximum size of any file that a decoder process writes, in bytes."
-    )
+    max_file_bytes: int = Field(8 * 1024**3, gt=0, description="Maximum size of any file that a decoder writes.")
     max_shared_memory_bytes: int = Field(
         4 * 1024**3,
         gt=0,
@@ -169,12 +166,8 @@ class DecoderConfig(_Frozen):
         description="Run decoders without privileges, without access to other files, and with a system call filter,"
         " as far as the kernel supports it.",
     )
-    cpu_share: float = Field(
-        0.5, gt=0, description="CPU time of one decoder request, as a share of its wall-clock timeout."
-    )
-    batch_bytes: int = Field(
-        8 * 1024**2, gt=0, description="Decoded bytes handed over per batch; a batch has at least one frame."
-    )
+    cpu_share: float = Field(0.5, gt=0, description="CPU time of a decoder request, as a share of its timeout.")
+    batch_bytes: int = Field(8 * 1024**2, gt=0, description="Decoded bytes per batch; a batch has at least one frame.")
     idle_s: float = Field(60.0, gt=0, description="Seconds without a request after which a decoder process exits.")
 
 
@@ -182,16 +175,10 @@ class NetworkConfig(_Frozen):
     """Outgoing connections: URL inputs and webhooks."""
 
     url_schemes: tuple[str, ...] = Field(("https", "http"), description="Allowed schemes of URL inputs and webhooks.")
-    allowed_networks: tuple[str, ...] = Field(
-        (), description="Private networks (CIDR) that may be reached, such as an object store's."
-    )
-    connect_timeout_s: float = Field(
-        10.0, gt=0, description="Connection timeout in seconds, including the name lookup."
-    )
+    allowed_networks: tuple[str, ...] = Field((), description="Private networks (CIDR) that may be reached.")
+    connect_timeout_s: float = Field(10.0, gt=0, description="Connection timeout, including the name lookup.")
     stall_timeout_s: float = Field(20.0, gt=0, description="Longest wait for the next bytes, in seconds.")
-    min_bytes_per_s: int = Field(
-        64 * 1024, gt=0, description="Minimum average download rate in bytes per second; bounds a download by its size."
-    )
+    min_bytes_per_s: int = Field(64 * 1024, gt=0, description="Minimum average rate of a download; bounds its time.")
     max_redirects: int = Field(5, ge=0, description="Maximum redirects; each target is checked again.")
     max_callback_attempts: int = Field(8, ge=1, description="Delivery attempts per webhook, over about 30 hours.")
 
@@ -295,9 +282,7 @@ class TtsConfig(_Frozen):
     timeout_s: float = Field(120.0, gt=0, le=200, description="Timeout of one synthesis, in seconds.")
     max_chars: int = Field(4096, gt=0, description="Maximum characters per text; 4096 is OpenAI's limit.")
     max_bytes: int = Field(128 * 1024**2, gt=0, description="Maximum size of the returned audio, in bytes.")
-    max_concurrent: int = Field(
-        2, ge=1, description="Concurrent syntheses per Ingress replica; further ones get 503 `busy`."
-    )
+    max_concurrent: int = Field(2, ge=1, description="Concurrent syntheses per Ingress replica; more get 503 `busy`.")
     cloning: CloningConfig | None = Field(
         None, description="Set it, to `{}` for the defaults, if the service at `url` clones voices from recordings."
     )
@@ -316,9 +301,7 @@ class LabelsConfig(_Frozen):
         True, description="Write the `AIGC` tag (GB 45438-2025) and a comment into results and previews."
     )
     c2pa: bool = Field(True, description="Sign every result with a C2PA manifest; a running preview has none.")
-    producer: str = Field(
-        "Lipwright", min_length=1, max_length=128, description="Name or code of the producer of the videos: you."
-    )
+    producer: str = Field("Lipwright", min_length=1, max_length=128, description="Name or code of the producer: you.")
     propagator: str = Field("", max_length=128, description="Name or code of the distributor, if that is you too.")
     certificate: Annotated[Path | None, AfterValidator(_beside_this_file_if_any)] = Field(
         None,
@@ -357,17 +340,11 @@ class GradioConfig(_Frozen):
 class RenderConfig(_Frozen):
     """How a job is split up and rendered."""
 
-    block_seconds: float = Field(
-        30.0, gt=1, description="Seconds of speech analysed and turned into landmarks at a time."
-    )
-    first_segment_seconds: float = Field(
-        1.0, gt=0, description="Length of the first segment in seconds, short for an early preview."
-    )
+    block_seconds: float = Field(30.0, gt=1, description="Speech analysed and turned into landmarks at a time.")
+    first_segment_seconds: float = Field(1.0, gt=0, description="Length of the first segment, for an early preview.")
     segment_seconds: float = Field(4.0, gt=0, description="Length of every later segment, in seconds.")
     chunk_frames: int = Field(32, ge=1, le=64, description="Maximum frames per FaceSynthesis call.")
-    max_chunk_bytes: int = Field(
-        32 * 1024**2, gt=0, description="Maximum decoded bytes per chunk; larger frames make shorter chunks."
-    )
+    max_chunk_bytes: int = Field(32 * 1024**2, gt=0, description="Maximum decoded size of the frames of a chunk.")
     chunk_window: int = Field(2, ge=1, le=4, description="Concurrent FaceSynthesis calls per segment.")
     segment_window: int = Field(
         2, ge=1, description="Segments of one job in flight. With one Studio use 1: its reader then never seeks."
@@ -379,26 +356,18 @@ class RenderConfig(_Frozen):
         "`segment_window`. Set it above Studio's `target_ongoing_requests` so that Serve adds Studios; 0 disables it.",
     )
     track_chunk_frames: int = Field(48, ge=1, description="Source frames tracked per LandmarkGenerator call.")
-    reader_cache_bytes: int = Field(
-        128 * 1024**2, gt=0, description="Decoded bytes that one reader may cache (for reverse playback)."
-    )
+    reader_cache_bytes: int = Field(128 * 1024**2, gt=0, description="Cache of a reader, for reverse playback.")
     crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor.")
-    encoder_threads: int = Field(
-        2, ge=1, le=16, description="libx264 threads per segment; the encoded bytes depend on it."
-    )
+    encoder_threads: int = Field(2, ge=1, le=16, description="libx264 threads per segment; encoded bytes depend on it.")
     preset: str = Field("superfast", description="libx264 preset.")
     still_fps: int = Field(25, ge=1, le=60, description="Frame rate of results made from a still picture.")
-    still_idle_motion: bool = Field(
-        True, description="Whether the head of a still picture sways, blinks, and nods with the speech."
-    )
+    still_idle_motion: bool = Field(True, description="Whether the head of a still picture moves and blinks.")
 
 
 class LiveConfig(_Frozen):
     """Live sessions: audio in, talking-head video out, over one WebSocket."""
 
-    max_sessions: int = Field(
-        1, ge=0, description="Sessions per Ingress replica; further ones are refused. 0 disables."
-    )
+    max_sessions: int = Field(1, ge=0, description="Sessions per Ingress replica; more are refused. 0 disables.")
     engine: str = Field("warp", description="Engine of live sessions; it must support streaming speech.")
     chunk_seconds: float = Field(0.08, ge=0.04, le=0.5, description="Length of one chunk of video, in seconds.")
     min_buffer_seconds: float = Field(
@@ -407,42 +376,25 @@ class LiveConfig(_Frozen):
         le=2,
         description="Seconds of audio that must be buffered before speech starts, unless the utterance is complete.",
     )
-    crf: int = Field(
-        20, ge=0, le=51, description="libx264 constant rate factor; above 20, GOP boundaries become visible."
-    )
+    crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor; above 20, GOP boundaries show.")
     preset: str = Field("veryfast", description="libx264 preset.")
-    max_buffered_seconds: float = Field(
-        60.0, gt=0, description="Seconds of audio per session that may wait to be spoken."
-    )
+    max_buffered_seconds: float = Field(60.0, gt=0, description="Audio per session that may wait to be spoken.")
     max_message_bytes: int = Field(2 * 1024**2, gt=0, description="Maximum size of one client message, in bytes.")
     max_messages_per_s: float = Field(200.0, gt=0, description="Client messages per second, averaged over 2 s.")
-    max_ahead_seconds: float = Field(
-        3.0, gt=0.5, description="Seconds of video sent beyond what the client has reported as played."
-    )
+    max_ahead_seconds: float = Field(3.0, gt=0.5, description="Video sent beyond what the client reported as played.")
     max_speed: float = Field(
         1.0, ge=1, description="Stream seconds produced per second; above 1 for streams that are recorded, not watched."
     )
-    max_stall_s: float = Field(
-        10.0, gt=0, description="Seconds without reported playback after which a client is disconnected."
-    )
-    idle_timeout_s: float = Field(
-        300.0, gt=0, description="Seconds without speech or keep-alive before a session ends."
-    )
+    max_stall_s: float = Field(10.0, gt=0, description="Longest time in which a client reports no playback.")
+    idle_timeout_s: float = Field(300.0, gt=0, description="Time without speech or keep-alive before a session ends.")
     max_session_s: float = Field(4 * 3600.0, gt=0, description="Maximum length of one session, in seconds.")
     fallback_after_s: float = Field(
         0.5,
         gt=0,
         description="Seconds to wait for a chunk before the avatar is shown idle and its speech is held back.",
     )
-    max_kept_bytes: int = Field(
-        8 * 1024**2, gt=0, description="Idle video kept per session for that fallback, in bytes."
-    )
+    max_kept_bytes: int = Field(8 * 1024**2, gt=0, description="Idle video kept per session for that fallback.")
     chunk_timeout_s: float = Field(15.0, gt=0, description="Timeout for rendering one chunk, in seconds.")
-
-    @property
-    def has_sessions(self) -> bool:
-        """Whether live sessions are enabled."""
-        return self.max_sessions > 0
 
 
 class JobConfig(_Frozen):
@@ -453,11 +405,9 @@ class JobConfig(_Frozen):
         0, ge=0, description="Jobs rendered at the same time per running Studio, if that is more: for growing clusters."
     )
     max_queued_jobs: int = Field(64, ge=1, description="Waiting jobs; further ones are refused with 429.")
-    max_queued_bytes: int = Field(
-        16 * 1024**3, gt=0, description="Uploaded bytes of waiting jobs, including uploads in progress."
-    )
+    max_queued_bytes: int = Field(16 * 1024**3, gt=0, description="Uploads of waiting jobs, also those in progress.")
     max_queue_share_per_key: float = Field(
-        0.5, gt=0, le=1, description="Share of the queue, in jobs and in bytes, that one API key may hold."
+        0.5, gt=0, le=1, description="Share of the queue (jobs, bytes) of one API key."
     )
     max_followers: int = Field(
         256,
@@ -465,23 +415,15 @@ class JobConfig(_Frozen):
         description="Event streams per Ingress replica, shared among API keys like the queue; further ones get 503.",
     )
     max_attempts: int = Field(6, ge=1, description="Attempts of one call whose replica died.")
-    max_restarts: int = Field(
-        8, ge=1, description="How often a job is restarted without making progress before it fails."
-    )
-    min_call_timeout_s: float = Field(
-        60.0, gt=0, description="Smallest timeout of one call between deployments, in seconds."
-    )
+    max_restarts: int = Field(8, ge=1, description="Restarts of a job without progress before it fails.")
+    min_call_timeout_s: float = Field(60.0, gt=0, description="Smallest timeout of one call between deployments.")
     timeout_s_per_frame: float = Field(1.0, gt=0, description="Seconds added to a call's timeout per frame.")
     timeout_s_per_sound_second: float = Field(
         1.0, gt=0, description="Seconds added to the timeout of a call that decodes audio, per second of audio."
     )
-    max_stage_wait_s: float = Field(
-        3600.0, gt=0, description="Longest wait of one call for a free replica of a busy deployment, in seconds."
-    )
+    max_stage_wait_s: float = Field(3600.0, gt=0, description="Longest wait of one call for a free replica.")
     max_cached_avatars: int = Field(64, ge=1, description="Analysed avatars kept without a request to keep them.")
-    retention_s: float = Field(
-        7 * 86400.0, gt=0, description="Age in seconds at which finished jobs and their files are deleted."
-    )
+    retention_s: float = Field(7 * 86400.0, gt=0, description="Age at which finished jobs and their files are deleted.")
     min_free_bytes: int = Field(1024**3, ge=0, description="Disk space that jobs must leave free, in bytes.")
     max_disk_wait_s: float = Field(
         900.0,
@@ -508,9 +450,7 @@ class BucketConfig(_Frozen):
         "LIPWRIGHT_CACHE_DIR.",
     )
     max_cache_bytes: int = Field(
-        50 * 1024**3,
-        gt=0,
-        description="Unused cached files of one machine, in bytes; evicted least recently used first.",
+        50 * 1024**3, gt=0, description="Unused cached files of one machine; evicted least recently used first."
     )
     max_cache_idle_s: float = Field(
         3600.0,
@@ -569,9 +509,7 @@ class PipelineConfig(_Frozen):
     )
     bucket: BucketConfig = BucketConfig()
     engine: str = Field("warp", description="Engine of jobs that do not name one.")
-    engines: dict[str, dict[str, Any]] = Field(
-        {}, description="Options per engine name; each engine validates its own."
-    )
+    engines: dict[str, dict[str, Any]] = Field({}, description="Options by engine name; each engine validates its own.")
     engine_cache: EngineCacheConfig = EngineCacheConfig()
     limits: MediaLimits = MediaLimits()
     decoder: DecoderConfig = DecoderConfig()

@@ -30,7 +30,7 @@ from jobs.job_request import Caller
 from net.access_rule import CALLER_HEADER, FRONT_HEADER, AccessRule, is_private
 from net.target import is_loopback
 from storage.key_ring import ApiKey, KeyRing
-from telemetry.metrics import request_refused
+from telemetry import metrics
 
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
 _OPEN_FOLDERS = ("/static-offline-docs/", "/page/")
@@ -85,7 +85,7 @@ class ApiKeyMiddleware:
             caller = Caller() if is_open else await self._admit(scope)
         except (UnauthorizedError, ForbiddenError, TableUnreachableError) as error:
             if scope["type"] == "websocket":
-                request_refused(error.code)
+                metrics.REFUSALS.add(1, error.code)
                 return await WebSocketClose(_REFUSED, str(error)[:_MAX_REASON])(scope, receive, send)
             await drain(Request(scope, receive))
             return await self._refusal(error, scope["path"])(scope, receive, send)

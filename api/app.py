@@ -56,7 +56,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     app.include_router(
         VideoRoutes(service, files, config).router(), dependencies=API_KEY, responses=error_responses(401, 403, 503)
     )
-    if live is not None and config.live.has_sessions:
+    if live is not None and config.live.max_sessions > 0:
         app.include_router(LiveRoutes(config.live, live, tts_service(config.tts, files)).router())
     if config.heygem.enabled:
         for router in heygem_routers(service, files, config, keys):

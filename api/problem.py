@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from errors import LipwrightError, NotFoundError, OptionError, RangeError, UnauthorizedError
 from storage.records import ErrorRecord
-from telemetry.metrics import request_refused
+from telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -173,5 +173,5 @@ def _problem(status: int, code: str, detail: str, instance: str, retryable: bool
 
 
 def _response(problem: Problem, headers: dict[str, str] | None = None) -> ProblemResponse:
-    request_refused(problem.code)
+    metrics.REFUSALS.add(1, problem.code)
     return ProblemResponse(problem.model_dump(), problem.status, headers)

@@ -35,8 +35,7 @@ def batch(
     """
     from cluster.batch_over_http import HttpRenderer
     from cluster.batch_record import open_record, record_path
-    from cluster.batch_report import run_and_print
-    from cluster.batch_run import Batch, BatchLimits
+    from cluster.batch_run import Batch, BatchLimits, run_and_print
     from cluster.manifest import read_manifest
 
     try:

@@ -27,12 +27,7 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True)
 class RunningApplication:
-    """Lipwright as it runs on this cluster.
-
-    Attributes:
-        director: Its job service.
-        pipeline: The settings it was deployed with, which may differ from the caller's file.
-    """
+    """Lipwright as it runs on this cluster, and the settings it was deployed with; they may differ from the file."""
 
     director: DirectorClient
     pipeline: PipelineConfig
@@ -68,11 +63,7 @@ def running_application(serve_config: Path | None = None) -> Iterator[RunningApp
 
 
 def checked_by_serve(config: ServeConfig) -> ServeConfig:
-    """Return the config if Serve accepts all its options.
-
-    Raises:
-        ConfigError: Serve does not accept it.
-    """
+    """Return the config; ConfigError if Serve does not accept its options."""
     try:
         ServeDeploySchema.model_validate(config.content)
     except ValidationError as error:
@@ -119,11 +110,7 @@ def _wait_until_running(name: str) -> None:
 
 
 def _pipeline(name: str, dashboard: ServeSubmissionClient) -> PipelineConfig:
-    """Return the settings that the application was deployed with.
-
-    Raises:
-        ConfigError: It was not deployed from a Serve config, so the location of its files is unknown.
-    """
+    """Return the settings that the application was deployed with; ConfigError if it was not from a Serve config."""
     deployed = dashboard.get_serve_details()["applications"][name].get("deployed_app_config")
     if deployed is None:
         raise ConfigError(

@@ -18,8 +18,7 @@ import typer
 from cluster.application import RunningApplication, running_application
 from cluster.batch_options import INVALID_MANIFEST, Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
 from cluster.batch_record import BatchRecord, next_name, open_record, record_path
-from cluster.batch_report import run_and_print
-from cluster.batch_run import Batch, BatchLimits, Outcome
+from cluster.batch_run import Batch, BatchLimits, Outcome, run_and_print
 from cluster.locations import Location, copy_atomic, file_name, open_location
 from cluster.manifest import Pair, read_manifest
 from errors import CapacityError, InputError, LipwrightError, NotFoundError, UnavailableError
@@ -116,8 +115,7 @@ def main(
     manifest: Manifest,
     out: Out = None,
     serve_config: Annotated[
-        Path | None,
-        typer.Option(help="Serve config for starting the service. Default: the shipped one."),
+        Path | None, typer.Option(help="Serve config for starting the service. Default: the shipped one.")
     ] = None,
     max_in_flight: MaxInFlight = 8,
     pair_timeout_s: PairTimeout = 3600.0,

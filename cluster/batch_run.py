@@ -1,8 +1,13 @@
-"""Renders the pairs of a manifest, a few at a time; finished pairs are recorded and not rendered again."""
+"""Renders the pairs of a manifest, a few at a time; finished pairs are recorded and not rendered again.
+
+Prints one JSON line per pair on stdout, progress and failures on stderr.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -12,15 +17,12 @@ from cluster.batch_record import BatchRecord
 from cluster.manifest import Pair
 from errors import LipwrightError, StageTimeoutError
 
+_PERIOD_S = 10.0  # between two lines about progress
+
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """Limits of a batch.
-
-    Attributes:
-        max_in_flight: Maximum number of unfinished pairs.
-        pair_timeout_s: Timeout of one pair, including its time in the queue.
-    """
+    """Limits of a batch: unfinished pairs, and the time of one pair, including its time in the queue."""
 
     max_in_flight: int
     pair_timeout_s: float
@@ -28,15 +30,7 @@ class BatchLimits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a pair.
-
-    Attributes:
-        job_id: Its job.
-        status: Final status of the job.
-        num_frames: Frames of the result.
-        error: `code`, `message` and `retryable` of a failure.
-        quality: The quality report.
-    """
+    """The outcome of a pair: its job, and `code`, `message` and `retryable` of a failure."""
 
     job_id: str
     status: str
@@ -51,16 +45,12 @@ class Renderer(Protocol):
     async def render(self, pair: Pair, name: str) -> Outcome:
         """Render a pair and store its result; a failed job is an outcome, too.
 
-        Args:
-            pair: The pair.
-            name: 32 hexadecimal digits. If a killed batch asks again with the same name, the service continues the
-                existing job.
+        If a killed batch asks again with the same name, 32 hexadecimal digits, the service continues the existing job.
 
         Raises:
             LipwrightError: The job or its result is missing.
             OSError: A file cannot be read or written.
         """
-        ...
 
 
 class Batch:
@@ -111,3 +101,56 @@ class Batch:
 def _failure(error: LipwrightError | OSError) -> dict[str, Any]:
     code, retryable = (error.code, error.retryable) if isinstance(error, LipwrightError) else ("file_error", False)
     return {"status": "failed", "error": {"code": code, "message": str(error), "retryable": retryable}}
+
+
+async def run_and_print(batch: Batch, record: BatchRecord, pairs: Sequence[Pair], again: bool = False) -> int:
+    """Render the pairs of a manifest that are not done yet; return the number of pairs that failed, now or earlier.
+
+    With `again`, pairs whose failure was final are retried.
+    """
+    done = {pair.line: record.done(pair, again) for pair in pairs}
+    rest = [pair for pair in pairs if done[pair.line] is None]
+    failed = [report | {"line": line} for line, report in done.items() if report and report["status"] != "succeeded"]
+    progress = _Progress(len(pairs), len(pairs) - len(rest), len(failed))
+    progress.say(is_due=0 < len(rest) < len(pairs))
+    async for report in batch.run(rest):
+        print(json.dumps(report, ensure_ascii=False), flush=True)
+        if report["status"] != "succeeded":
+            failed.append(report)
+        progress.count(is_failed=report["status"] != "succeeded")
+    progress.say(is_due=True)
+    for report in sorted(failed, key=lambda report: int(report["line"])):
+        print(
+            f"failed: line {report['line']}, {report['out']}: {_reason(report['error'])}", file=sys.stderr, flush=True
+        )
+    return len(failed)
+
+
+def _reason(error: dict[str, Any] | None) -> str:
+    return f"{error['code']}: {error['message']}" if error else "cancelled"
+
+
+class _Progress:
+    """Prints the progress of a batch every few seconds."""
+
+    def __init__(self, num_pairs: int, num_done: int, num_failed: int) -> None:
+        self._num_pairs, self._num_before = num_pairs, num_done
+        self._num_done, self._num_failed = num_done, num_failed
+        self._started = self._said = time.monotonic()
+
+    def count(self, is_failed: bool) -> None:
+        """Count a finished pair."""
+        self._num_done += 1
+        self._num_failed += is_failed
+        self.say(is_due=time.monotonic() - self._said >= _PERIOD_S)
+
+    def say(self, is_due: bool) -> None:
+        """Print a line, if one is due."""
+        if not is_due:
+            return
+        self._said = time.monotonic()
+        num_left, num_now = self._num_pairs - self._num_done, self._num_done - self._num_before
+        rest = f", about {(self._said - self._started) / num_now * num_left:.0f} s left" if num_now and num_left else ""
+        print(
+            f"{self._num_done} of {self._num_pairs} done, {self._num_failed} failed{rest}", file=sys.stderr, flush=True
+        )

@@ -37,14 +37,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class JobProfile:
-    """A kind of job.
-
-    Attributes:
-        seconds: Length of the speech.
-        fps: Frames per second.
-        segment_seconds: Length of a segment.
-        new_source_seconds: Length of a source that has to be analysed first; 0 for a cached avatar.
-    """
+    """A kind of job, by the length of its speech; `new_source_seconds` is that of a source to be analysed, or 0."""
 
     seconds: float
     fps: float = 25.0
@@ -64,13 +57,9 @@ class JobProfile:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Machines.
+    """CPU cores and GPUs of all workers together, and Directors with a job table of their own.
 
-    Attributes:
-        num_cores: CPU cores of all workers together.
-        num_gpus: GPUs of all workers together; 0 generates faces on the CPUs.
-        replicas_per_gpu: FaceSynthesis replicas that share a GPU.
-        num_heads: Directors with a job table of their own.
+    Without GPUs, faces are generated on the CPUs; otherwise `replicas_per_gpu` replicas of FaceSynthesis share one.
     """
 
     num_cores: float
@@ -81,12 +70,7 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Capacity:
-    """The throughput of a fleet.
-
-    Attributes:
-        jobs_per_s: Jobs per second.
-        limits: Jobs per second that each station allows.
-    """
+    """The throughput of a fleet, and the jobs per second that each station allows."""
 
     jobs_per_s: float
     limits: Mapping[str, float]

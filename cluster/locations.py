@@ -41,11 +41,7 @@ def open_location(location: Location) -> BinaryIO:
 
 
 def exists(location: Location) -> bool:
-    """Return whether the file exists.
-
-    Raises:
-        InputError: The URL scheme is not supported.
-    """
+    """Return whether the file exists; InputError if the URL scheme is not supported."""
     return location.is_file() if isinstance(location, Path) else bool(_file_system(location).exists(location))
 
 

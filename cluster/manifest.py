@@ -46,10 +46,8 @@ class Pair(BaseModel):
 def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
     """Read and validate a whole manifest.
 
-    Args:
-        manifest: The JSON lines. Relative input paths are relative to its folder; empty lines are skipped.
-        out_dir: Folder of relative result paths; the manifest's folder if None. Inputs given by URLs are not checked
-            here: a missing one fails its pair.
+    Relative input paths are relative to its folder, and relative result paths to `out_dir`, by default its folder.
+    Inputs given by URLs are not checked here: a missing one fails its pair. Empty lines are skipped.
 
     Raises:
         InputError: The file cannot be read or has invalid lines; the message lists all of them.

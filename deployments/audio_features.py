@@ -10,43 +10,28 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.model_cache import ModelCache
-from deployments.runtime.replica import (
-    CallGate,
-    Threads,
-    assigned_device,
-    assigned_gpu_share,
-    claim_gpu_share,
-    claim_threads,
-    free_gpu_memory,
-    stage_method,
-)
+from deployments.runtime.replica import StageReplica, free_gpu_memory, make_decoders, stage_method
 from jobs.messages import BlockFeatures, PreparedSpeech
 from media.audio import extract_speech
 from media.cancel_token import CancelToken
-from media.decoding.decoder import Decoders
 from models.engines.catalog import EngineCatalog
-from models.engines.protocol import AudioEncoder, Engine, EngineClass, FrameSpan, Machine
+from models.engines.protocol import AudioEncoder, Engine, EngineClass, FrameSpan
 from models.engines.registry import ENGINES
 from models.speech.level import measure_level
 from models.speech.stress import file_stress
 from storage.state import open_files
-from telemetry import metrics
 
 
 @serve.deployment
-class AudioFeatures:
+class AudioFeatures(StageReplica):
     """Holds the audio encoders of engines; one call is one block of speech."""
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load the default engine's audio encoder, so that the first job does not wait for it."""
-        self._config = config
+        super().__init__("AudioFeatures", config)
         self._files = open_files(config)
-        self._threads = Threads("AudioFeatures")
-        self._gate = CallGate(self._threads)
-        self._decoders = Decoders(config.decoder, metrics.decoder_died)
-        self._decoders.warm()
-        self._machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share(), config.engine_cache.tensorrt)
-        claim_gpu_share(self._machine)
+        self._decoders = make_decoders(config)
+        self._machine = self._claim_machine(config)
         self._engines = EngineCatalog(config, self._machine.num_threads, engines)
         default = self._engines.engine(config.engine)
         self._audio_encoders: ModelCache[AudioEncoder] = ModelCache(
@@ -56,12 +41,9 @@ class AudioFeatures:
 
     @stage_method
     async def prepare(self, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
-        """Decode `audio` to the 16 kHz mono file `speech` and measure its level.
+        """Decode `audio` to the 16 kHz mono file `speech`, completely or not at all, and measure its level.
 
-        Args:
-            audio: Key of the uploaded audio.
-            speech: Key of the new file, written completely or not at all.
-            claimed_seconds: Length according to the probe; limits the work.
+        Both are keys. The length according to the probe, `claimed_seconds`, limits the work.
 
         Raises:
             MediaError: `audio` contains no decodable audio.
@@ -95,13 +77,9 @@ class AudioFeatures:
             return None
         return (await self._encode(engine, speech, span)).features
 
-    async def ready(self) -> bool:
-        """Return True once the default audio encoder is loaded."""
-        return True
-
     async def check_health(self) -> None:
-        """Raise while work hangs; Serve then replaces the replica."""
-        self._threads.check()
+        """Raise while work hangs, and drop idle networks."""
+        await super().check_health()
         self._audio_encoders.sweep()
 
     async def _encode(self, name: str, speech: PreparedSpeech, span: FrameSpan) -> BlockFeatures:
@@ -115,7 +93,7 @@ class AudioFeatures:
                     features = audio_encoder.encode(path, speech.level, span, token.is_cancelled)
                     return BlockFeatures(features, file_stress(path, speech.level, span.seconds))
 
-            return await self._threads.run(work, self._config.jobs.call_timeout_s(span.num))
+            return await self._run(work, span.num)
 
     async def _engine(self, name: str) -> Engine:
         """Return the engine. Made in a thread, because its weights are hashed the first time."""

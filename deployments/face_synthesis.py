@@ -8,37 +8,26 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.model_cache import ModelCache
-from deployments.runtime.replica import (
-    CallGate,
-    Threads,
-    assigned_device,
-    assigned_gpu_share,
-    claim_gpu_share,
-    claim_threads,
-    free_gpu_memory,
-    stage_method,
-)
+from deployments.runtime.replica import StageReplica, free_gpu_memory, stage_method
 from media.cancel_token import CancelToken
 from media.decoding.malloc_tuning import retain_freed_buffers
 from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
-from models.engines.protocol import Chunk, EngineClass, FaceGenerator, Machine
+from models.engines.protocol import Chunk, EngineClass, FaceGenerator
 from models.engines.registry import ENGINES
 
 
 @serve.deployment
-class FaceSynthesis:
+class FaceSynthesis(StageReplica):
     """Holds the face generators of engines and no state: any replica returns the same patches for a chunk."""
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load the default engine's face generator; others are loaded on first use."""
         retain_freed_buffers()
-        self._jobs = config.jobs
-        self._machine = self._claimed_machine(config)
+        self._machine = self._claim_machine(config)
         # A GPU computes one chunk while the next one is copied to it.
         max_at_once = self._machine.num_threads if self._machine.device == "cpu" else None
-        self._threads = Threads("FaceSynthesis", max_at_once=max_at_once)
-        self._gate = CallGate(self._threads)
+        super().__init__("FaceSynthesis", config, max_at_once)
         self._engines = EngineCatalog(config, self._machine.num_threads, engines)
         default = self._engines.revision(config.engine)
         self._face_generators: ModelCache[FaceGenerator] = ModelCache(
@@ -63,19 +52,9 @@ class FaceSynthesis:
             def work(token: CancelToken) -> FacePatches:
                 return face_generator.generate(chunk, token.is_cancelled)
 
-            return await self._threads.run(work, self._jobs.call_timeout_s(chunk.num_frames))
-
-    def _claimed_machine(self, config: PipelineConfig) -> Machine:
-        """Return the resources that Ray assigned, after limiting the GPU memory to the replica's share."""
-        machine = Machine(assigned_device(), claim_threads(), assigned_gpu_share(), config.engine_cache.tensorrt)
-        claim_gpu_share(machine)
-        return machine
-
-    async def ready(self) -> bool:
-        """Return True once the default engine is loaded."""
-        return True
+            return await self._run(work, chunk.num_frames)
 
     async def check_health(self) -> None:
-        """Raise while an engine hangs; Serve then replaces the replica."""
-        self._threads.check()
+        """Raise while work hangs, and drop idle networks."""
+        await super().check_health()
         self._face_generators.sweep()

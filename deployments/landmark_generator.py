@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from ray import serve
 
 from config import PipelineConfig
-from deployments.runtime.replica import CallGate, Threads, assigned_device, claim_threads, stage_method
+from deployments.runtime.replica import StageReplica, assigned_device, claim_threads, make_decoders, stage_method
 from jobs.messages import AvatarRef, BlockFeatures, BlockRequest, SourceVideo
 from media.cancel_token import CancelToken
-from media.decoding.decoder import Decoders
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass, PlannedBlock
 from models.engines.registry import ENGINES
@@ -21,28 +20,21 @@ from models.track.tracker import FaceTracker, TrackState
 from rendering.avatar_builder import AvatarBuilder
 from rendering.avatar_cache import AvatarCache
 from storage.state import open_files
-from telemetry import metrics
-
-T = TypeVar("T")
 
 
 @serve.deployment
-class LandmarkGenerator:
+class LandmarkGenerator(StageReplica):
     """Holds the networks that find and track faces. State that continues between calls is passed in."""
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load the networks."""
+        super().__init__("LandmarkGenerator", config)
         num_threads, device = claim_threads(), assigned_device()
-        self._config = config
         files = open_files(config)
         tracker = FaceTracker(num_threads=num_threads, device=device)
         self._engines = EngineCatalog(config, num_threads, engines)
         self._engines.engine(config.engine)
-        self._threads = Threads("LandmarkGenerator")
-        self._gate = CallGate(self._threads)
-        decoders = Decoders(config.decoder, metrics.decoder_died)
-        decoders.warm()
-        self._builder = AvatarBuilder(config, files, decoders, tracker, num_threads)
+        self._builder = AvatarBuilder(config, files, make_decoders(config), tracker, num_threads)
         self._avatars = AvatarCache(files)
 
     @stage_method
@@ -51,13 +43,7 @@ class LandmarkGenerator:
     ) -> TrackState:
         """Find landmarks in source frames [start, stop), continuing from `state` (None at the first frame).
 
-        Args:
-            source: The avatar's video.
-            choice: Which face.
-            start: First frame.
-            stop: Frame after the last.
-            state: The result of the previous call.
-            out: Key of the landmarks, written completely or not at all: they are too large to send.
+        They are written to the key `out`, completely or not at all: they are too large to send.
 
         Raises:
             FaceNotFoundError: The first frames contain no face that matches `choice`.
@@ -82,9 +68,8 @@ class LandmarkGenerator:
     async def build_avatar(self, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
         """Smooth the whole track and write the avatar's folder; return whether the person in the source speaks.
 
-        Args:
-            avatar: Its folder is written completely or not at all.
-            tracks: Keys of the results of `track`, in one folder and in order, covering the whole video.
+        The folder is written completely or not at all. `tracks` are the keys of the results of `track`, in one folder
+        and in order, covering the whole video.
         """
         return await self._run(lambda token: self._builder.build(avatar, tracks, token), avatar.source.info.num_frames)
 
@@ -99,12 +84,9 @@ class LandmarkGenerator:
 
     @stage_method
     async def analyse(self, source_audio_features: Any | None, engine: str, avatar: AvatarRef) -> None:
-        """Have an engine write what it keeps of an avatar beside the track, completely or not at all.
+        """Have an engine write what it keeps of a tracked avatar beside the track, completely or not at all.
 
-        Args:
-            source_audio_features: The engine's features of the source's own audio; None if there are none.
-            engine: Name of the engine.
-            avatar: A tracked avatar.
+        It gets its features of the source's own audio; None if there are none.
 
         Raises:
             OptionError: There is no engine of that name.
@@ -134,14 +116,3 @@ class LandmarkGenerator:
             return planned
 
         return await self._run(work, request.span.num)
-
-    async def ready(self) -> bool:
-        """Return True once the networks are loaded."""
-        return True
-
-    async def check_health(self) -> None:
-        """Raise while work hangs; Serve then replaces the replica."""
-        self._threads.check()
-
-    async def _run(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
-        return await self._threads.run(work, self._config.jobs.call_timeout_s(num_frames))

@@ -9,9 +9,8 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.model_cache import ModelCache
-from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
+from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
 from media.cancel_token import CancelToken
-from media.decoding.decoder import Decoders
 from media.decoding.malloc_tuning import retain_freed_buffers
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass, Machine
@@ -20,24 +19,21 @@ from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.live_renderer import LiveRenderer
 from rendering.segment_renderer import SourceOpener
 from storage.state import open_files
-from telemetry import metrics
 
 T = TypeVar("T")
 
 
 @serve.deployment
-class LiveSession:
+class LiveSession(StageReplica):
     """Holds the networks of live sessions but no session: a lost chunk is simply requested again."""
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load nothing: a service without live sessions pays nothing for them."""
+        super().__init__("LiveSession", config)
         retain_freed_buffers()
-        self._config = config
         self._files = open_files(config)
         self._num_threads = claim_threads(niceness=0)
-        self._threads = Threads("LiveSession")
-        self._gate = CallGate(self._threads)
-        self._decoders = Decoders(config.decoder, metrics.decoder_died)
+        self._decoders = make_decoders(config, warm=False)
         self._engines = EngineCatalog(config, self._num_threads, engines)
         self._renderers: ModelCache[LiveRenderer] = ModelCache("LiveSession", config.engine_cache, config.live.engine)
 
@@ -53,13 +49,9 @@ class LiveSession:
         async with self._renderers.use(self._config.live.engine, self._load) as renderer:
             return await renderer.render(request)
 
-    async def ready(self) -> bool:
-        """Return True once the replica runs."""
-        return True
-
     async def check_health(self) -> None:
-        """Raise while work hangs; Serve then replaces the replica."""
-        self._threads.check()
+        """Raise while work hangs, and drop idle networks."""
+        await super().check_health()
         self._renderers.sweep()
 
     def _load(self) -> LiveRenderer:

@@ -13,14 +13,12 @@ from typing import Final
 from ray import serve
 
 from config import PipelineConfig
-from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
+from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
 from jobs.messages import ProbeResult
 from media.cancel_token import CancelToken
-from media.decoding.decoder import Decoders
 from media.decoding.upload_probe import UploadProbe
 from media.probe import probe_audio, probe_video
 from storage.state import open_files
-from telemetry import metrics
 
 _NICENESS: Final = 2  # above renders: a caller waits for it, and its work takes seconds at most
 _GRACE_S: Final = 5.0
@@ -28,18 +26,15 @@ _GRACE_S: Final = 5.0
 
 
 @serve.deployment
-class MediaProbe:
+class MediaProbe(StageReplica):
     """Opens files in decoder processes and returns their properties."""
 
     def __init__(self, config: PipelineConfig) -> None:
         """Start a decoder process."""
+        super().__init__("MediaProbe", config)
         claim_threads(_NICENESS)
-        self._config = config
         self._files = open_files(config)
-        self._threads = Threads("MediaProbe")
-        self._gate = CallGate(self._threads)
-        self._decoders = Decoders(config.decoder, metrics.decoder_died)
-        self._decoders.warm()
+        self._decoders = make_decoders(config)
 
     @stage_method
     async def probe(self, video: str | None, audio: str | None) -> ProbeResult:
@@ -65,11 +60,3 @@ class MediaProbe:
         """The files, which are on this machine until `held` ends, and what looks at them."""
         paths = {key: held.enter_context(self._files.fetched(key)) for key in keys if key is not None}
         return paths, UploadProbe(self._decoders, self._config, list(paths.values()))
-
-    async def ready(self) -> bool:
-        """Return True once the replica runs."""
-        return True
-
-    async def check_health(self) -> None:
-        """Raise while work hangs; Serve then replaces the replica."""
-        self._threads.check()

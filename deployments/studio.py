@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
-from deployments.runtime.calls import CallBounds, Sent, call_stage
+from deployments.runtime.calls import CallBounds, call_stage
 from deployments.runtime.ray_internals import prefer_local_replicas
-from deployments.runtime.replica import CallGate, Threads, claim_threads, stage_method
+from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
 from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentWatermark, SourceVideo
-from media.cancel_token import CancelToken
-from media.decoding.decoder import Decoders
 from media.decoding.malloc_tuning import retain_freed_buffers
 from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
@@ -25,14 +23,11 @@ from models.engines.registry import ENGINES
 from rendering.result_writer import ResultWriter
 from rendering.segment_renderer import SegmentRenderer, SourceOpener
 from storage.state import open_files
-from telemetry import metrics
-from telemetry.log_context import CallContext, current_context
-
-T = TypeVar("T")
+from telemetry.log_context import current_context
 
 
 @serve.deployment
-class Studio:
+class Studio(StageReplica):
     """Renders and joins segments. A call reads nothing but its arguments' files, and writes one encoded file."""
 
     def __init__(
@@ -42,15 +37,12 @@ class Studio:
         engines: Mapping[str, str | EngineClass] = ENGINES,
     ) -> None:
         """Set up decoders and engines; no network is loaded here."""
+        super().__init__("Studio", config)
         retain_freed_buffers()
-        self._config = config
         self._files = open_files(config)
         self._face_synthesis = prefer_local_replicas(face_synthesis)
         num_threads = claim_threads()
-        self._threads = Threads("Studio")
-        self._gate = CallGate(self._threads)
-        decoders = Decoders(config.decoder, metrics.decoder_died)
-        decoders.warm()
+        decoders = make_decoders(config)
         read_timeout_s = config.jobs.call_timeout_s(config.render.chunk_frames)
         self._renderer = SegmentRenderer(
             config,
@@ -69,14 +61,8 @@ class Studio:
         """Render one segment, the frames of `plan` with the faces of `engine`, into a file.
 
         Crops are sent to FaceSynthesis in a window of un-awaited calls: while one chunk waits for its faces or is
-        encoded, the next one is decoded. Patches are pasted back in order.
-
-        Args:
-            avatar: The avatar that speaks.
-            engine: Name of the engine.
-            plan: The engine's plan.
-            out: Key of the encoded segment, written completely or not at all.
-            watermark: Which frames carry the visible watermark, and where.
+        encoded, the next one is decoded. Patches are pasted back in order. The encoded segment is written to the key
+        `out`, completely or not at all.
 
         Raises:
             StorageFullError: The disk has no room for the segment.
@@ -94,23 +80,13 @@ class Studio:
             lambda token: self._results.write(segments, audio, out, source, output, token), output.num_frames
         )
 
-    async def ready(self) -> bool:
-        """Return True once the replica runs."""
-        return True
-
-    async def check_health(self) -> None:
-        """Raise while work hangs; Serve then replaces the replica."""
-        self._threads.check()
-
-    async def _run(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
-        return await self._threads.run(work, self._config.jobs.call_timeout_s(num_frames))
-
     def _synthesize(self, engine: str, chunk: Chunk) -> asyncio.Future[FacePatches]:
-        bounds = CallBounds.of(self._config.jobs, self._config.render.chunk_frames)
-
-        def start(context: CallContext) -> Sent:
-            return self._face_synthesis.synthesize.remote(context, engine, chunk)
-
         # Each chunk counts its own attempts: a retried segment says nothing about its chunks.
         context = current_context()._replace(attempt=1)
-        return asyncio.ensure_future(call_stage("FaceSynthesis", context, start, bounds))
+        call = call_stage(
+            "FaceSynthesis",
+            context,
+            lambda context: self._face_synthesis.synthesize.remote(context, engine, chunk),
+            CallBounds.of(self._config.jobs, self._config.render.chunk_frames),
+        )
+        return asyncio.ensure_future(call)

@@ -50,8 +50,7 @@ class Admission(Frozen):
     timeout_s: float = Field(0.0, description="Seconds within which the body must arrive.")
     granted_bytes: int = Field(0, description="Bytes reserved until it asks for more with `extend`.")
     job: JobRecord | None = Field(
-        None,
-        description="The job that this key already made; nothing is reserved, and the body is only compared.",
+        None, description="The job that this key already made; nothing is reserved, and the body is only compared."
     )
 
 
@@ -173,11 +172,7 @@ class AdmissionController:
         return admission_id in self._reservations
 
     def check_disk(self, needed_bytes: int) -> None:
-        """Refuse bytes that the disk would not hold beside all unfinished jobs.
-
-        Raises:
-            StorageFullError: It would not.
-        """
+        """Raise StorageFullError for bytes that the disk would not hold beside all unfinished jobs."""
         free = self._free_disk()
         if needed_bytes > free:
             raise StorageFullError(

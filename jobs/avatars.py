@@ -55,15 +55,9 @@ class Avatars:
     async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
         """Return avatar `key`, analysed for `engine`; analyse it first if nobody else is doing so.
 
-        Callers share an analysis: it runs while anybody waits for it and is cancelled with its last waiter. All
-        engines share one track.
-
-        Args:
-            key: The avatar.
-            engine: Name of the engine.
-            on_progress: Called with the share that is done.
-            verify: Whether a replica checks the engine's files now. Otherwise the row is trusted, and planning the
-                first block fails with StoredFileError where they are gone or damaged.
+        Callers share an analysis: it runs while anybody waits for it and is cancelled with its last waiter. All engines
+        share one track. With `verify`, a replica checks the engine's files now. Otherwise the row is trusted, and
+        planning the first block fails with StoredFileError where they are gone or damaged.
 
         Raises:
             FaceNotFoundError: The source holds no face of that choice.
@@ -97,11 +91,7 @@ class Avatars:
         await self._table.run_in_thread(self._table.touch_avatar, key)
 
     async def is_intact(self, key: str, engine: str) -> bool:
-        """Return whether the track of avatar `key` and what `engine` keeps of it are as they were written.
-
-        Raises:
-            StoredFileError: Its source is gone.
-        """
+        """Return whether track and engine files of avatar `key` are intact; StoredFileError if its source is gone."""
         return await self._is_ready(key, engine, await self._find(key), verify=True)
 
     async def _find(self, key: str) -> AvatarRef:

@@ -40,19 +40,12 @@ class ReplicaCounts(Protocol):
 
     async def read(self) -> dict[str, ReplicaStatus]:
         """Return the replicas by deployment."""
-        ...
 
 
 class JobDirector:
     """Implements `jobs.ports.JobService`. Its state is the job table; of the services that share one, one leads.
 
-    Args:
-        config: The settings.
-        stages: The deployments that do the work.
-        name: A name of this service that sorts by its start time.
-        replicas: For the status, and for the number of segments in flight.
-        engines: Engine classes by name.
-        webhook_view: Makes the body of a webhook from a job.
+    `name` is a name of this service that sorts by its start time; `webhook_view` makes the body of a webhook of a job.
     """
 
     def __init__(
@@ -85,11 +78,7 @@ class JobDirector:
         )
         request_handover_when = self._stages.ready if config.handover_to_newest else None
         self._election = LeaderElection(
-            self._table,
-            name,
-            self._on_elected,
-            self._on_leadership_lost,
-            request_handover_when=request_handover_when,
+            self._table, name, self._on_elected, self._on_leadership_lost, request_handover_when=request_handover_when
         )
         self._scheduler = JobScheduler(services, lambda: self._election.is_leader)
         self._replicas = replicas
@@ -131,8 +120,8 @@ class JobDirector:
 
     async def check(self) -> None:
         """Raise if another Director has taken over the table, its file is lost, or a background loop has ended."""
-        if not self._table.is_shared:
-            await self._table.run_in_thread(self._table.check_claim)
+        if not self._table.database.is_shared:
+            await self._table.run_in_thread(self._table.database.check_claim)
         for loop in (self._election_loop, *self._loops):
             if loop.done():
                 raise LipwrightError(
@@ -142,7 +131,9 @@ class JobDirector:
     async def admit(self, request: AdmitRequest) -> Admission:
         """Reserve space for one body; see `AdmissionController.admit`."""
         self._election.check()
-        await self._table.run_in_thread(self._table.check_claim)  # before reading a body that could not be stored
+        await self._table.run_in_thread(
+            self._table.database.check_claim
+        )  # before reading a body that could not be stored
         return await self._table.run_in_thread(self._admission.admit, request)
 
     async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
@@ -341,7 +332,9 @@ class JobDirector:
             try:
                 await self._scheduler.resume_unfinished()
                 state = await self._table.run_in_thread(self._admission.state)
-                metrics.set_queue(state.num_jobs, state.num_bytes, state.num_running)
+                metrics.QUEUED_JOBS.set(state.num_jobs)
+                metrics.QUEUED_BYTES.set(state.num_bytes)
+                metrics.RUNNING_JOBS.set(state.num_running)
             except LipwrightError as error:
                 # Usually a full disk: reads still work, and jobs continue once there is space.
                 logger.warning("could not resume unfinished jobs; will retry: %s", error)

@@ -52,11 +52,7 @@ class FinishedSegments:
         return self._intact(fitting)
 
     def check(self, blocks: Sequence[Block]) -> None:
-        """Check that every planned segment is intact.
-
-        Raises:
-            StoredFileError: One is missing or damaged.
-        """
+        """Raise StoredFileError if a planned segment is missing or damaged."""
         found = self.intact(blocks)
         lost = [segment.number for block in blocks for segment in block.segments if segment.number not in found]
         if lost:

@@ -53,7 +53,7 @@ class Housekeeping:
                     await asyncio.to_thread(self.sweep)
                     await self._avatars.sweep_orphans(_ORPHAN_AGE_S)
                 if (free_bytes := self._files.stored.free_bytes()) is not None:
-                    metrics.set_free_disk(free_bytes)
+                    metrics.FREE_DISK.set(free_bytes)
             except (OSError, LipwrightError) as error:
                 logger.warning("sweep failed; will retry: %s", error)
             await asyncio.sleep(period_s)

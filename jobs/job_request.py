@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from errors import ForbiddenError, KeyReuseError, OptionError
 from media.playback import LoopMode
-from storage.records import Frozen, JobOptions, JobRecord, UploadedFile, new_id
+from storage.records import Frozen, JobInputs, JobOptions, JobRecord, UploadedFile, new_id
 
 _NORMAL_PRIORITY: Final = 0
 _TOP_PRIORITY: Final = 1
@@ -18,18 +18,13 @@ _TOP_PRIORITY: Final = 1
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request.
-
-    Attributes:
-        owner: Id of the API key; None where no keys are used.
-        max_priority: Highest priority that the caller's jobs may have.
-    """
+    """Who sent a request: the id of the API key, None without keys, and the highest priority of the caller's jobs."""
 
     owner: str | None = None
     max_priority: int = _TOP_PRIORITY
 
 
-class JobRequest(Frozen):
+class JobRequest(JobInputs):
     """A job as it is handed to the Director, with exactly one of `video` and `avatar_id`.
 
     Sending it again is safe: the answer is the job that `job_id` already names.
@@ -37,24 +32,8 @@ class JobRequest(Frozen):
 
     job_id: str
     admission_id: str | None = None
-    audio: UploadedFile
-    video: UploadedFile | None = None
     avatar_id: str | None = None
     face_image: UploadedFile | None = Field(None, description="Picture of the person in the video who speaks.")
-    options: JobOptions
-    owner: str | None = None
-    idempotency_key: str | None = None
-    callback_url: str | None = None
-    priority: int = 0
-    metadata: dict[str, str] = Field({}, description="The caller's key-value pairs, returned with the job.")
-    request_digest: str | None = Field(None, description="Hash of the request, to recognise a repeated one by its key.")
-    base_url: str = Field("", description="Prefix of the links in its webhook; empty for relative paths.")
-
-    @model_validator(mode="after")
-    def _has_one_face(self) -> Self:
-        if (self.video is None) == (self.avatar_id is None):
-            raise ValueError(f"expected either a video or an avatar_id, found {'both' if self.video else 'neither'}")
-        return self
 
 
 class AvatarRequest(Frozen):
@@ -72,12 +51,7 @@ class JobRequestBuilder:
     """Builds job requests with the defaults of one service."""
 
     def __init__(self, default_engine: str, check_callback_url: Callable[[str], object] | None = None) -> None:
-        """Set the defaults.
-
-        Args:
-            default_engine: Engine of jobs that name none.
-            check_callback_url: Raises UrlRefusedError for a URL that webhooks may not be sent to.
-        """
+        """Set the defaults; `check_callback_url` raises UrlRefusedError for a URL that webhooks may not be sent to."""
         self._default_engine = default_engine
         self._check_callback_url = check_callback_url
 

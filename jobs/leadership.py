@@ -37,14 +37,9 @@ _WARNING_INTERVAL_S: Final = 30.0  # between equal log lines about a database th
 class LeaderElection:
     """Decides whether this Director leads.
 
-    Args:
-        table: The shared job table.
-        holder: Name of the service; its restarted Director does not wait for its own lease to end.
-        on_elected: Called when this Director becomes the leader.
-        on_lost: Called when it has lost leadership.
-        lease_s: Length of the lease.
-        request_handover_when: Once it returns, the leader of an older service is asked to hand over; an older
-            service's name sorts first. With None, this Director waits for the leader's lease to end.
+    `holder` is the name of the service; its restarted Director does not wait for its own lease to end. Once
+    `request_handover_when` returns, the leader of an older service is asked to hand over; an older service's name sorts
+    first. With None, this Director waits for the leader's lease to end.
     """
 
     def __init__(
@@ -56,7 +51,7 @@ class LeaderElection:
         lease_s: float = LEASE_S,
         request_handover_when: ReadinessCheck | None = None,
     ) -> None:
-        self._table, self._holder = table, holder
+        self._table, self._database, self._holder = table, table.database, holder
         self._on_elected, self._on_lost = on_elected, on_lost
         self._lease_s, self._request_handover_when = lease_s, request_handover_when
         self._until = 0.0
@@ -69,28 +64,24 @@ class LeaderElection:
     @property
     def is_leader(self) -> bool:
         """Whether this Director leads now."""
-        return self._is_leader and (not self._table.is_shared or time.monotonic() < self._until)
+        return self._is_leader and (not self._database.is_shared or time.monotonic() < self._until)
 
     def check(self) -> None:
-        """Refuse what only the leader may do.
-
-        Raises:
-            StandbyError: Another Director leads, or none yet.
-        """
+        """Raise StandbyError if another Director leads, or none yet."""
         if not self.is_leader:
             raise StandbyError("Another service leads, or none yet; this one is on standby.", _RETRY_AFTER_S)
 
     async def start(self) -> None:
         """Become the leader at once if the table is not shared."""
-        if not self._table.is_shared:
-            await self._table.run_in_thread(self._table.claim)
+        if not self._database.is_shared:
+            await self._table.run_in_thread(self._database.claim)
             self._is_leader = True
             await self._on_elected()
 
     async def run(self) -> None:
         """Lead whenever nobody else does, until cancelled."""
         while True:
-            if self._is_stopped or not self._table.is_shared:
+            if self._is_stopped or not self._database.is_shared:
                 await asyncio.sleep(_POLL_S)
             elif self._is_leader:
                 await self._renew_lease()
@@ -100,16 +91,19 @@ class LeaderElection:
     async def stop(self) -> None:
         """Step down permanently and release the lease, so that others need not wait for its end."""
         self._is_stopped = True
-        if self._table.is_shared:
+        if self._database.is_shared:
             if self._is_leader:
                 await self._step_down()
-            await self._table.run_in_thread(self._table.release)
+            await self._table.run_in_thread(self._database.release)
 
     async def _try_to_lead(self) -> None:
         asked_at = time.monotonic()
         try:
             leads = await self._table.run_in_thread(
-                self._table.try_claim, self._holder, self._lease_s, is_successor=asked_at < self._successor_until
+                self._database.try_claim,
+                self._holder,
+                self._lease_s,
+                is_successor=asked_at < self._successor_until,
             )
             self._is_leader = leads and not self._is_stopped
             if leads or math.isinf(self._successor_until):
@@ -131,7 +125,7 @@ class LeaderElection:
         if not self._is_leader:
             return
         asked_at = time.monotonic()
-        renewal = asyncio.ensure_future(self._table.run_in_thread(self._table.renew, self._lease_s))
+        renewal = asyncio.ensure_future(self._table.run_in_thread(self._database.renew, self._lease_s))
         done, _ = await asyncio.wait([renewal], timeout=max(0.0, self._until - asked_at))
         try:
             if done:
@@ -160,7 +154,7 @@ class LeaderElection:
                 await self._request_handover_when()
                 self._is_ready = True
         if self._is_ready and await self._table.run_in_thread(
-            self._table.request_handover, self._holder, self._lease_s
+            self._database.request_handover, self._holder, self._lease_s
         ):
             self._successor_until = time.monotonic() + self._lease_s
 
@@ -168,7 +162,7 @@ class LeaderElection:
         logger.info("handing leadership over to a newer service: %s", successor)
         await self._step_down()
         try:
-            await self._table.run_in_thread(self._table.hand_over, successor, self._lease_s)
+            await self._table.run_in_thread(self._database.hand_over, successor, self._lease_s)
         except LipwrightError as error:
             logger.warning("could not hand over the lease; it will expire: %s", error)
 

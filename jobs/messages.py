@@ -44,12 +44,9 @@ class SourceVideo:
 
 
 class RenderedSegment(NamedTuple):
-    """One rendered segment.
+    """One rendered segment: size and SHA-256 (hexadecimal) of its file, the latter taken before it was written.
 
-    Attributes:
-        num_bytes: Size of its file.
-        sha256: Hash of its content, taken before it was written; hexadecimal.
-        silent_motion: See `models.engines.patches.FacePatches`; over all its frames.
+    For `silent_motion`, over all its frames, see `models.engines.patches.FacePatches`.
     """
 
     num_bytes: int
@@ -58,25 +55,14 @@ class RenderedSegment(NamedTuple):
 
 
 class SegmentWatermark(NamedTuple):
-    """The visible watermark of one segment.
-
-    Attributes:
-        corners: The corners of the frame that show it; empty for no watermark.
-        num_frames: How many of the segment's first frames show it; None for all.
-    """
+    """The corners with a visible watermark, and how many of the segment's first frames show it; None for all."""
 
     corners: tuple[Corner, ...] = ()
     num_frames: int | None = None
 
 
 class OutputInfo(NamedTuple):
-    """The video that the segments of a job make up.
-
-    Attributes:
-        num_frames: Frames of all segments.
-        produce_id: Identifies the video in its labels.
-        sound: How its sound is mixed.
-    """
+    """The video that the segments of a job make up: its frames, its id in the labels, and how its sound is mixed."""
 
     num_frames: int
     produce_id: str
@@ -84,13 +70,7 @@ class OutputInfo(NamedTuple):
 
 
 class PreparedSpeech(NamedTuple):
-    """Decoded speech, with what is measured once over all of it.
-
-    Attributes:
-        key: Key of a .npy file: (N,) int16, 16 kHz mono.
-        info: The audio as it was uploaded.
-        level: Its loudness.
-    """
+    """The key of decoded speech, a .npy file of (N,) int16 at 16 kHz mono, the audio as uploaded, and its loudness."""
 
     key: str
     info: AudioInfo
@@ -100,9 +80,7 @@ class PreparedSpeech(NamedTuple):
 class BlockFeatures(NamedTuple):
     """The speech behind the T output frames of a block.
 
-    Attributes:
-        features: The audio features, in a form that only the engine knows.
-        stress: (T,) float32, see `models.speech.stress`.
+    `features` have a form that only the engine knows; `stress` is (T,) float32, see `models.speech.stress`.
     """
 
     features: object
@@ -111,12 +89,7 @@ class BlockFeatures(NamedTuple):
 
 @dataclass(frozen=True)
 class AvatarRef:
-    """Where stages find an avatar.
-
-    Attributes:
-        folder: Key of its folder, see `models.avatar.avatar.Avatar`.
-        source: Its video or still.
-    """
+    """Where stages find an avatar: the key of its folder, see `models.avatar.avatar.Avatar`, and its video or still."""
 
     folder: str
     source: SourceVideo
@@ -124,15 +97,7 @@ class AvatarRef:
 
 @dataclass(frozen=True)
 class BlockRequest:
-    """The output frames to plan.
-
-    Attributes:
-        avatar: The avatar that speaks.
-        engine: Name of the engine.
-        span: The output frames.
-        playback: How the source is played.
-        expressiveness: See `models.avatar.avatar.Avatar`.
-    """
+    """The output frames to plan, and how the source is played; for `expressiveness` see `models.avatar.avatar`."""
 
     avatar: AvatarRef
     engine: str

@@ -33,75 +33,60 @@ class JobService(Protocol):
 
     async def admit(self, request: AdmitRequest) -> Admission:
         """Reserve space in the queue for one body before it is read; CapacityError if there is none."""
-        ...
 
     async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
         """Give a reservation more bytes and time; CapacityError if there are none."""
-        ...
 
     async def extend(self, admission_id: str, num_bytes: int) -> int:
         """Report the bytes of a body that have arrived; returns how many may arrive before the next report."""
-        ...
 
     async def release(self, admission_id: str) -> None:
         """Cancel the reservation of a body that failed."""
 
     async def submit(self, request: JobRequest) -> JobRecord:
         """Check the inputs and accept the job durably; sending it again returns the same job."""
-        ...
 
     async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Return one job; NotFoundError if there is none."""
-        ...
 
     async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
         """Return the job that this key made, if any."""
-        ...
 
     async def release_idempotency_key(self, job_id: str, owner: str | None) -> None:
         """Remove the idempotency key of a finished job, for reuse; StateError while it is unfinished."""
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """Return a page of jobs, the newest first."""
-        ...
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         """Return the job once it is newer than `version` or final, or after `timeout_s`."""
-        ...
 
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Cancel an unfinished job; a finished one is returned unchanged."""
-        ...
 
     async def delete_job(self, job_id: str, owner: str | None) -> None:
         """Delete a finished job with its files, if it exists; StateError while it is unfinished."""
 
     async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
         """Return the finished segments in output order. Their files exist until the job ends."""
-        ...
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         """Store an avatar and start its analysis."""
-        ...
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         """Return one avatar; NotFoundError if there is none."""
-        ...
 
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
         """Return the pinned avatars, the newest first."""
-        ...
 
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
         """Delete an avatar; StateError while an unfinished job needs it."""
 
     async def status(self) -> ServiceStatus:
         """Return the queue, the running jobs, and how long a new job would wait."""
-        ...
 
     async def ready(self) -> bool:
         """Return whether every stage answers; StandbyError while another service leads."""
-        ...
 
 
 class Stages(Protocol):
@@ -112,17 +97,14 @@ class Stages(Protocol):
 
     async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
         """Return what the files hold."""
-        ...
 
     async def prepare_speech(
         self, context: CallContext, audio: str, speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
         """Decode `audio` to the file `speech` and measure it."""
-        ...
 
     async def reference(self, context: CallContext, picture: str) -> FaceChoice:
         """Return the face choice for the person whom a picture shows."""
-        ...
 
     async def track(
         self,
@@ -135,33 +117,27 @@ class Stages(Protocol):
         out: str,
     ) -> TrackState:
         """Write the landmarks of source frames [start, stop) to `out`; return the state for the next call."""
-        ...
 
     async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
         """Build the avatar from what `track` wrote; return whether it talks."""
-        ...
 
     async def is_analysed(self, context: CallContext, engine: str, avatar: AvatarRef) -> bool:
         """Return whether the files that an engine keeps of an avatar are intact."""
-        ...
 
     async def analyse(
         self, context: CallContext, engine: str, avatar: AvatarRef, source_speech: PreparedSpeech | None
     ) -> None:
         """Have an engine analyse an avatar and store what it keeps of it."""
-        ...
 
     async def plan(
         self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: object
     ) -> PlannedBlock:
         """Plan the output frames of one block."""
-        ...
 
     async def render(
         self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:
         """Render one encoded segment to `out`."""
-        ...
 
     async def join(
         self,
@@ -173,8 +149,6 @@ class Stages(Protocol):
         output: OutputInfo,
     ) -> None:
         """Join the segments to the labelled video `out`."""
-        ...
 
     async def ready(self) -> bool:
         """Return whether each stage answers."""
-        ...

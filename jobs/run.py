@@ -16,7 +16,7 @@ from jobs.forecast import promised_bytes, result_bytes
 from jobs.messages import AvatarRef, BlockRequest, OutputInfo, PreparedSpeech, SourceVideo
 from jobs.ports import Stages
 from jobs.retry import first_leaf_error
-from jobs.segment_limiter import SegmentLimiter, SegmentPermits
+from jobs.segment_limiter import SegmentLimiter
 from jobs.segments import Block, Segment, plan_blocks, segment_watermark
 from media.audio import num_output_frames
 from media.playback import Playback, fit
@@ -151,7 +151,7 @@ class JobRun:
     async def _render(
         self, blocks: list[Block], avatar: AvatarRef, speech: PreparedSpeech, playback: Playback
     ) -> BlockMeasures:
-        """Render every missing segment, as many at a time as there are permits.
+        """Render every missing segment, as many at a time as the limiter allows.
 
         Returns:
             The measures of all blocks. Blocks that an earlier run rendered are planned again: the next block
@@ -161,16 +161,15 @@ class JobRun:
         finished = await asyncio.to_thread(self._segments.intact, blocks)
         self._num_done = 0
         await self._report(sum(segment.stop - segment.start for segment in finished.values()))
-        permits = self._services.limiter.permits()
         async with asyncio.TaskGroup() as group, aclosing(self._plans(blocks, avatar, speech, playback)) as plans:
             async for block, planned in plans:
                 measures = planned.measures if measures is None else measures + planned.measures
                 for segment in block.segments:
                     if segment.number in finished:
                         continue
-                    await permits.acquire()
+                    await self._services.limiter.acquire(self._job.id)
                     piece = planned.plan.slice(segment.start - block.start, segment.stop - block.start)
-                    group.create_task(self._render_segment(segment, avatar, piece, permits))
+                    group.create_task(self._render_segment(segment, avatar, piece))
         assert measures is not None, "a job has a frame"
         return measures
 
@@ -196,7 +195,7 @@ class JobRun:
         finally:
             ahead.cancel()
 
-    async def _render_segment(self, segment: Segment, avatar: AvatarRef, plan: Plan, permits: SegmentPermits) -> None:
+    async def _render_segment(self, segment: Segment, avatar: AvatarRef, plan: Plan) -> None:
         services, job = self._services, self._job
         try:
             context = self._context._replace(segment=segment.number)
@@ -204,9 +203,9 @@ class JobRun:
             watermark = segment_watermark(job.options, segment, avatar.source.info.fps, services.config.labels)
             rendered = await services.stages.render(context, avatar, job.options.engine, plan, out, watermark)
         finally:
-            permits.release()
+            services.limiter.release(job.id)
         await self._services.table.run_in_thread(self._segments.record, segment, rendered)
-        metrics.frames_rendered(segment.stop - segment.start)
+        metrics.FRAMES.add(segment.stop - segment.start)
         await self._report(segment.stop - segment.start, attempts=0)
 
     async def _enter(self, stage: JobStage, **fields: object) -> None:

@@ -32,12 +32,7 @@ _REST_S = 20.0  # the last chunk of a cancelled job ends sooner
 
 
 class JobScheduler:
-    """Runs the jobs of the table in queue order; lives in the Director.
-
-    Args:
-        services: Shared by all runs.
-        is_leader: Whether this Director may run jobs now.
-    """
+    """Runs the jobs of the table in queue order, while `is_leader()`; lives in the Director."""
 
     def __init__(self, services: JobServices, is_leader: Callable[[], bool] = lambda: True) -> None:
         self._services = services
@@ -87,7 +82,7 @@ class JobScheduler:
             if not self._is_leader():
                 return  # the next leader resumes it
             if job.started_at is None:
-                metrics.job_started((utc_now() - job.created_at).total_seconds())
+                metrics.QUEUE_WAIT.observe(max(0.0, (utc_now() - job.created_at).total_seconds()))
             self._running[job.id] = asyncio.create_task(self._run(started))
 
     async def stop_all(self) -> None:
@@ -103,7 +98,7 @@ class JobScheduler:
         error = ErrorRecord.of(CancelledJobError("The job was cancelled."))
         cancelled = await self._update(job.id, status=JobStatus.CANCELLED, error=error)
         if not job.status.is_final:
-            metrics.job_finished(cancelled.status.value, CancelledJobError.code)
+            metrics.FINISHED_JOBS.add(1, cancelled.status.value, CancelledJobError.code)
         if (task := self._running.get(job.id)) is not None:
             task.cancel()
         elif cancelled.status is JobStatus.CANCELLED:
@@ -163,7 +158,7 @@ class JobScheduler:
             StateError: Another Director has taken over and owns the job and its files.
         """
         try:
-            await self._table.run_in_thread(self._table.check_claim)
+            await self._table.run_in_thread(self._table.database.check_claim)
             # First, because on a full disk this frees the space for the row.
             await asyncio.to_thread(self._files.delete_segments, job.id)
             ended = await self._update(job.id, status=status, **fields)
@@ -172,4 +167,4 @@ class JobScheduler:
             return
         if ended.status is status:  # not cancelled meanwhile
             logger.info("job %s", status.value)
-            metrics.job_finished(status.value, code)
+            metrics.FINISHED_JOBS.add(1, status.value, code)

@@ -9,6 +9,7 @@ the first segment of a new job does not wait behind all of a long one.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from config import PipelineConfig
 
@@ -19,8 +20,8 @@ class SegmentLimiter:
     def __init__(self, config: PipelineConfig) -> None:
         self._render, self._jobs = config.render, config.jobs
         self._num_studios = 0
-        self._num_in_flight = 0
-        self._waiting: list[tuple[SegmentPermits, asyncio.Future[None]]] = []
+        self.num_in_flight: Counter[str] = Counter()  # by job id
+        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
 
     @property
     def max_running_jobs(self) -> int:
@@ -37,54 +38,33 @@ class SegmentLimiter:
         self._num_studios = num_studios
         self._grant()
 
-    def permits(self) -> SegmentPermits:
-        """Return the permits of one job."""
-        return SegmentPermits(self)
-
-    async def acquire(self, permits: SegmentPermits) -> None:
-        """Wait for a permit; the waiting job with the fewest segments in flight is served first."""
+    async def acquire(self, job_id: str) -> None:
+        """Wait until the job may have one more segment in flight; the waiting job with the fewest is served first."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((permits, future))
+        self._waiting.append((job_id, future))
         self._grant()
         try:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
-                self.release(permits)
-            elif (permits, future) in self._waiting:
-                self._waiting.remove((permits, future))
+                self.release(job_id)
+            elif (job_id, future) in self._waiting:
+                self._waiting.remove((job_id, future))
             raise
 
-    def release(self, permits: SegmentPermits) -> None:
-        """Return a permit."""
-        permits.num_in_flight -= 1
-        self._num_in_flight -= 1
+    def release(self, job_id: str) -> None:
+        """Note that a segment has ended."""
+        self.num_in_flight[job_id] -= 1
+        self.num_in_flight += Counter()  # removes jobs without segments
         self._grant()
 
     def _grant(self) -> None:
         while self._waiting:
-            permits, future = min(self._waiting, key=lambda waiting: waiting[0].num_in_flight)
-            is_own = permits.num_in_flight < self._render.segment_window
-            if not is_own and self._num_in_flight >= self._render.segments_per_studio * self._num_studios:
+            job_id, future = min(self._waiting, key=lambda waiting: self.num_in_flight[waiting[0]])
+            is_own = self.num_in_flight[job_id] < self._render.segment_window
+            if not is_own and self.num_in_flight.total() >= self._render.segments_per_studio * self._num_studios:
                 return
-            self._waiting.remove((permits, future))
+            self._waiting.remove((job_id, future))
             if not future.done():
-                permits.num_in_flight += 1
-                self._num_in_flight += 1
+                self.num_in_flight[job_id] += 1
                 future.set_result(None)
-
-
-class SegmentPermits:
-    """The permits of one job, one per segment in flight."""
-
-    def __init__(self, limiter: SegmentLimiter) -> None:
-        self._limiter = limiter
-        self.num_in_flight = 0
-
-    async def acquire(self) -> None:
-        """Wait until one more segment may be sent."""
-        await self._limiter.acquire(self)
-
-    def release(self) -> None:
-        """Return the permit of a segment that has ended."""
-        self._limiter.release(self)

@@ -21,28 +21,12 @@ from models.face.choice import recorded_face
 from storage.file_keys import audio_key, face_key, segments_folder, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import (
-    AvatarRecord,
-    AvatarStatus,
-    JobOptions,
-    JobRecord,
-    UploadedFile,
-    avatar_key,
-    new_id,
-    utc_now,
-)
+from storage.records import AvatarRecord, AvatarStatus, JobInputs, JobRecord, UploadedFile, avatar_key, new_id, utc_now
 from telemetry.log_context import CallContext
 
 
 class _Facts(NamedTuple):
-    """What is known of a job before it is stored.
-
-    Attributes:
-        audio_seconds: Duration of the speech.
-        result_seconds: Duration of the result.
-        disk_bytes: Disk space that the job needs at most.
-        source: What the probe found in its video; None for a job of an avatar.
-    """
+    """What is known of a job before it is stored; without a source for a job of an avatar."""
 
     audio_seconds: float
     result_seconds: float
@@ -65,14 +49,8 @@ class Submissions:
     ) -> None:
         """Prepare for submissions.
 
-        Args:
-            stages: Probe the inputs.
-            table: Stores jobs and avatars.
-            files: Stores the files.
-            admission: Knows the disk space reserved for others.
-            check_engine: Raises OptionError for an engine that cannot run a job with that expressiveness.
-            watermark_all: Whether every result gets a visible watermark.
-            folder_lock: See `Avatars`.
+        `check_engine` raises OptionError for an engine that cannot run a job with that expressiveness; for
+        `folder_lock` see `Avatars`.
         """
         self._folder_lock = folder_lock or asyncio.Lock()
         self._watermark_all = watermark_all
@@ -138,34 +116,25 @@ class Submissions:
             avatar = self._store_avatar(request.video, face, request.owner, facts.source, is_new=is_new_source)
         else:
             avatar = self._usable_avatar(request.avatar_id or "", request.owner)
+        inputs = {name: getattr(request, name) for name in JobInputs.model_fields}
+        # The options apply whatever the settings are when the job is resumed.
+        is_marked = request.options.visible_label or self._watermark_all
+        inputs["options"] = request.options.model_copy(update={"face": face, "visible_label": is_marked})
         return self._table.insert_job(
             JobRecord(
+                **inputs,
                 id=request.job_id,
-                options=self._kept_options(request, face),
-                audio=request.audio,
-                video=request.video,
                 avatar_key=avatar.key,
                 source_label=avatar.label if request.video is None else request.video.label,
-                metadata=request.metadata,
-                request_digest=request.request_digest,
-                base_url=request.base_url,
                 audio_seconds=facts.audio_seconds,
                 result_seconds=facts.result_seconds,
                 disk_bytes=facts.disk_bytes,
-                owner=request.owner,
-                idempotency_key=request.idempotency_key,
-                callback_url=request.callback_url,
-                priority=request.priority,
                 created_at=utc_now(),
             )
         )
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Check and store an avatar, pinned or as part of the cache.
-
-        Raises:
-            InputError: The video or the face choice is invalid.
-        """
+        """Check and store an avatar, pinned or as part of the cache; InputError for an invalid video or face choice."""
         face = recorded_face(request.face, _sha256(request.face_image))
         key = _key(request.video, face, request.owner)
         source = await self._find_upload(request.video, source_key(key))
@@ -186,11 +155,6 @@ class Submissions:
             )
         await asyncio.to_thread(self._files.drop_uploads, request.video, request.face_image)
         return avatar
-
-    def _kept_options(self, request: JobRequest, face: str) -> JobOptions:
-        """The options to store: they apply whatever the settings are when the job is resumed."""
-        is_marked = request.options.visible_label or self._watermark_all
-        return request.options.model_copy(update={"face": face, "visible_label": is_marked})
 
     async def _find_upload(self, upload: UploadedFile, taken_to: str) -> str:
         """The key of an upload: its own, or the one to which an earlier attempt moved it."""

@@ -47,11 +47,7 @@ class Webhooks:
     ) -> None:
         """Prepare delivery; `run` does the work.
 
-        Args:
-            network: Where webhooks may go.
-            table: Holds the pending webhooks.
-            secret_of: Returns the signing secret of a job's owner.
-            view_of: Returns the view of a job that the API shows; the webhook carries the same.
+        `secret_of` returns the signing secret of a job's owner, and `view_of` the view of a job that the API shows.
         """
         self._network, self._view_of = network, view_of
         self._table = table
@@ -98,7 +94,7 @@ class Webhooks:
             logger.exception("webhook: unexpected error")
             await self._record_failure(callback, LipwrightError(f"internal error: {type(error).__name__}"))
         else:
-            metrics.callback_tried("delivered")
+            metrics.CALLBACKS.add(1, "delivered")
             await self._record(callback, CallbackStatus.DELIVERED, None)
 
     async def _deliver(self, job: JobRecord) -> None:
@@ -116,7 +112,7 @@ class Webhooks:
     async def _record_failure(self, callback: CallbackRecord, error: LipwrightError) -> None:
         is_refused = isinstance(error, UrlRefusedError)
         is_last = callback.attempts + 1 >= self._network.max_callback_attempts
-        metrics.callback_tried("refused" if is_refused else "given_up" if is_last else "retried")
+        metrics.CALLBACKS.add(1, "refused" if is_refused else "given_up" if is_last else "retried")
         status = CallbackStatus.FAILED if is_refused or is_last else CallbackStatus.PENDING
         await self._record(callback, status, error)
 

@@ -19,11 +19,7 @@ _HEADER = threading.Lock()
 
 
 def load_array(path: Path, mmap_mode: Literal["r", "r+"] | None = None) -> NDArray[Any]:
-    """Return the array in an .npy file.
-
-    Args:
-        path: The file.
-        mmap_mode: "r" or "r+" to map the file into memory instead of reading it.
+    """Return the array in an .npy file; `mmap_mode` maps it into memory instead of reading it.
 
     Raises:
         OSError: The file cannot be read.

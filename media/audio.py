@@ -15,14 +15,13 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Discard
 from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.array_files import load_array
 from media.bounds.audio_extent import MAX_PADDING_SAMPLES, MIN_GAP_SECONDS, AudioExtent, counted_packets, origin_seconds
-from media.container import ffmpeg_errors, open_container
+from media.container import discard_other_streams, ffmpeg_errors, open_container
 from media.probe import AudioInfo, audio_stream, mixable
 from media.speech_writer import SPEECH_SAMPLE_RATE, SpeechWriter
 
@@ -36,11 +35,8 @@ _MAX_SAMPLE: Final = 65536.0
 class AudioTrack:
     """The first audio track of a file, decoded block by block from presentation time 0, in bounded memory.
 
-    A late start and gaps are filled with silence; audio before time 0 and the codec's padding are dropped.
-
-    Args:
-        path: Any file with audio.
-        limits: Limits; the duration is enforced on the decoded audio.
+    A late start and gaps are filled with silence; audio before time 0 and the codec's padding are dropped. The duration
+    limit is enforced on the decoded audio.
 
     Raises:
         MediaError: The file has no usable audio.
@@ -54,9 +50,7 @@ class AudioTrack:
         self._limits = limits
         self._container: InputContainer = open_container(path, limits)
         self._stream: AudioStream = audio_stream(self._container, path)
-        for other in self._container.streams:
-            if other.index != self._stream.index:
-                other.discard = Discard.all
+        discard_other_streams(self._container, self._stream)
         self._narrower: tuple[tuple[str, int], av.AudioResampler] | None = None
         context = self._stream.codec_context
         self.info = AudioInfo(context.sample_rate, context.layout.nb_channels, 0.0, context.name)
@@ -64,10 +58,7 @@ class AudioTrack:
     def blocks(self, sample_rate: int, layout: str, sample_format: str) -> Iterator[NDArray[Any]]:
         """Yields the whole track, resampled; can be read once.
 
-        Args:
-            sample_rate: Samples per second of the result.
-            layout: `mono` or `stereo`.
-            sample_format: A planar or mono FFmpeg sample format, such as `fltp` or `s16p`.
+        `layout` is `mono` or `stereo`, and `sample_format` a planar or mono FFmpeg format, such as `fltp` or `s16p`.
 
         Yields:
             (channels, n) blocks in the dtype of `sample_format`; together round(duration x sample_rate) samples.
@@ -183,10 +174,7 @@ class AudioTrack:
 def extract_speech(path: Path, out: Path, limits: MediaLimits) -> AudioInfo:
     """Writes a 16 kHz mono copy of a file's audio while it is decoded; see `media.speech_writer`.
 
-    Args:
-        path: Any file with audio, also a video.
-        out: The `.npy` file to write: int16, (samples,); sample 0 is presentation time 0. Replaced atomically.
-        limits: Limits on the input.
+    `out` is replaced atomically. It holds (samples,) int16; sample 0 is presentation time 0.
 
     Returns:
         The track's own rate, channels and counted duration.
@@ -234,12 +222,7 @@ def convert_to_wav(path: Path, out: Path, sample_rate: int, limits: MediaLimits)
 
 
 def read_speech(speech: Path, start_seconds: float, stop_seconds: float) -> NDArray[np.float32]:
-    """Reads part of a 16 kHz copy.
-
-    Args:
-        speech: A file written by `extract_speech`; only the requested part is read from disk.
-        start_seconds: Start of the half-open range; may be negative.
-        stop_seconds: End of the range; may be beyond the end of the file.
+    """Reads the part [start, stop) of a file that `extract_speech` wrote; it may extend beyond both ends.
 
     Returns:
         (round(stop x 16000) - round(start x 16000),) float32 mono in [-1, 1); zeros outside the file.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import av
 import numpy as np
@@ -19,7 +19,6 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import InputError, StoredFileError
@@ -31,7 +30,6 @@ from media.sound_mix import ResultSound, SoundFormat
 # ISO/IEC 14496-3, table 1.18: sample rates of AAC.
 _AAC_RATES: Final = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350})
 _FALLBACK_RATE: Final = 48000
-_AAC_FRAME: Final = 1024
 _MAX_BITS_PER_SAMPLE: Final = 5
 """AAC carries at most 6144 bits per frame and channel, that is 6 per sample."""
 _BITS_PER_CHANNEL: Final = 96_000
@@ -155,34 +153,16 @@ def _sound_packets(
 ) -> Iterator[Packet[AudioStream]]:
     """Yields the sound as AAC, cut at the end of the video."""
     rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
-    num_samples, num_done = round(num_frames / fps * rate), 0
-    blocks = sound.blocks(SoundFormat(rate, layout), num_samples, max_missing=round(rate / fps))
-    for samples in _frames_of(blocks, num_samples):
-        frame = AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
-        frame.sample_rate = rate
-        # From these times the muxer derives the encoder's delay and writes the edit list that hides it.
-        frame.pts, frame.time_base = num_done, Fraction(1, rate)
-        num_done += samples.shape[1]
-        yield from stream.encode(frame)
-    yield from stream.encode(None)
-
-
-def _frames_of(blocks: Iterator[NDArray[Any]], num_samples: int) -> Iterator[NDArray[np.float32]]:
-    """Yields (channels, 1024) pieces of at most `num_samples` samples in total; the last one may be shorter."""
-    parts: list[NDArray[Any]] = []
-    num_held = 0
-    for block in blocks:
-        block = block[:, :num_samples]
-        num_samples -= block.shape[1]
-        parts.append(block)
-        num_held += block.shape[1]
-        if num_held >= _AAC_FRAME:
-            held = np.concatenate(parts, axis=1).astype(np.float32, copy=False)
-            num_whole = num_held - num_held % _AAC_FRAME
-            for start in range(0, num_whole, _AAC_FRAME):
-                yield np.ascontiguousarray(held[:, start : start + _AAC_FRAME])
-            parts, num_held = [held[:, num_whole:]], num_held - num_whole
-        if num_samples <= 0:
+    num_done, num_samples = 0, round(num_frames / fps * rate)
+    for block in sound.blocks(SoundFormat(rate, layout), num_samples, max_missing=round(rate / fps)):
+        samples = np.ascontiguousarray(block[:, : num_samples - num_done], dtype=np.float32)
+        if samples.size:
+            frame = AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+            frame.sample_rate = rate
+            # From these times the muxer derives the encoder's delay and writes the edit list that hides it.
+            frame.pts, frame.time_base = num_done, Fraction(1, rate)
+            num_done += samples.shape[1]
+            yield from stream.encode(frame)  # split into AAC frames by PyAV
+        if num_done >= num_samples:
             break
-    if num_held:
-        yield np.ascontiguousarray(np.concatenate(parts, axis=1), dtype=np.float32)
+    yield from stream.encode(None)

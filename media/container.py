@@ -19,6 +19,7 @@ import av
 import av.container
 import av.error
 import av.logging
+from av.stream import Discard, Stream
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError, StoredFileError
@@ -41,15 +42,10 @@ logger = logging.getLogger(__name__)
 
 
 def open_container(path: Path, limits: MediaLimits) -> av.container.InputContainer:
-    """Opens an untrusted file. The caller closes it.
+    """Opens an untrusted file, without decoding anything. The caller closes it.
 
-    Args:
-        path: A regular file; its name is used only in messages, never to choose a format.
-        limits: Limits on bytes, streams and pixels. The caller limits the time: a timeout in here would reject good
-            files on a busy machine.
-
-    Returns:
-        The open container with known streams, nothing decoded.
+    The file name is used only in messages, never to choose a format. The caller limits the time: a timeout in here
+    would reject good files on a busy machine.
 
     Raises:
         MediaError: Not a regular file, empty, of a format that is not allowed, or not readable.
@@ -63,19 +59,9 @@ def open_container(path: Path, limits: MediaLimits) -> av.container.InputContain
         check_texts(path)
     # Frame threads log through a callback that needs the GIL; at PANIC only the last error is kept, for messages.
     av.logging.set_level(av.logging.PANIC)
-    options = {
-        "format_whitelist": FORMATS,
-        "protocol_whitelist": "file",
-        "max_pixels": str(decoder_max_pixels(limits)),
-    }
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file", "max_pixels": str(decoder_max_pixels(limits))}
     with ffmpeg_errors(path, "an audio, video or picture file"):
-        container = av.open(
-            str(path.absolute()),
-            "r",
-            picture_format,
-            options,
-            metadata_errors="ignore",
-        )
+        container = av.open(str(path.absolute()), "r", picture_format, options, metadata_errors="ignore")
     if not isinstance(container, av.container.InputContainer) or len(container.streams) > limits.max_streams:
         num_streams = len(container.streams)
         container.close()
@@ -83,13 +69,16 @@ def open_container(path: Path, limits: MediaLimits) -> av.container.InputContain
     return container
 
 
+def discard_other_streams(container: av.container.InputContainer, stream: Stream) -> None:
+    """Has the demuxer skip all other streams."""
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+
+
 @contextmanager
 def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
-    """Translates FFmpeg errors raised in the block; FFmpeg's own words go to the log.
-
-    Args:
-        path: The file being read, named in the message.
-        expected: What the block expects, as in "expected a video stream".
+    """Translates FFmpeg errors raised in the block, as in "expected {expected}"; FFmpeg's own words go to the log.
 
     Raises:
         MediaError: FFmpeg refused the file; the message says what was found and what to do.

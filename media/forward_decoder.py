@@ -11,13 +11,12 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from config import MediaLimits
 from errors import MediaLimitError
-from media.container import decoder_max_pixels, ffmpeg_errors, open_container, passes_pixel_limit
+from media.container import decoder_max_pixels, discard_other_streams, ffmpeg_errors, open_container, passes_pixel_limit
 from media.frame_table import FrameTable, video_stream
 
 # One packet is one frame here. In AV1 and VP9 a packet may hide frames that later ones refer to.
@@ -60,9 +59,7 @@ class ForwardDecoder:
     def step(self, skip_before: int = 0) -> tuple[int, VideoFrame] | None:
         """Returns the next frame and its index, or None at the end of the stream.
 
-        Args:
-            skip_before: Frames before this index are not needed: non-reference frames are not decoded, others may
-                still be returned.
+        Frames before `skip_before` are not needed: of them, non-reference frames are not decoded.
 
         Raises:
             MediaLimitError: A frame has more pixels than allowed, or memory ran out.
@@ -96,9 +93,7 @@ class ForwardDecoder:
     def _open(self) -> None:
         self._container: InputContainer = open_container(self._path, self._limits)
         self._stream: VideoStream = video_stream(self._container, self._path)
-        for other in self._container.streams:
-            if other.index != self._stream.index:
-                other.discard = Discard.all
+        discard_other_streams(self._container, self._stream)
         context = self._stream.codec_context
         context.options = {"max_pixels": str(decoder_max_pixels(self._limits))}
         self._stream.thread_type = "AUTO"

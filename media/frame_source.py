@@ -18,8 +18,6 @@ class FrameSource(Protocol):
             ValueError: An index outside the range.
             MediaError: Nothing can be decoded there.
         """
-        ...
 
     def close(self) -> None:
         """Closes the source; frames already returned stay valid."""
-        ...

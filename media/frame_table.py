@@ -10,13 +10,12 @@ from typing import Final
 
 import numpy as np
 from av.container import InputContainer
-from av.stream import Discard
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
-from media.container import ffmpeg_errors, file_status, open_container
+from media.container import discard_other_streams, ffmpeg_errors, file_status, open_container
 from media.frame_rate import MAX_FPS, FrameRate, frame_rate, stated_rate
 
 _MAX_HIDDEN_FRAMES: Final = 20_000
@@ -94,9 +93,7 @@ def frame_table(path: Path, limits: MediaLimits) -> FrameTable:
 def _read_table(path: Path, num_bytes: int, changed_ns: int, limits: MediaLimits) -> FrameTable:
     with open_container(path, limits) as container:
         stream = video_stream(container, path)
-        for other in container.streams:
-            if other.index != stream.index:
-                other.discard = Discard.all
+        discard_other_streams(container, stream)
         pts, keys, last_duration = _read_packets(container, stream, path, limits)
         time_base = stream.time_base or Fraction(1, 90000)
         stated = [rate for rate in (stream.average_rate, stream.base_rate, stream.guessed_rate) if rate]

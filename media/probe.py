@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 from av.audio.frame import AudioFrame
@@ -18,17 +18,14 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.bounds.audio_extent import MAX_PADDING_SAMPLES, AudioExtent, counted_packets
-from media.container import decoder_max_pixels, ffmpeg_errors, open_container
+from media.container import decoder_max_pixels, discard_other_streams, ffmpeg_errors, open_container
 from media.frame_table import frame_table, video_stream
-
-__all__ = ["AudioInfo", "ColourTags", "VideoInfo", "audio_stream", "open_container", "probe_audio", "probe_video"]
 
 MIN_SIDE: Final = 16
 """Smallest width and height in pixels."""
@@ -145,12 +142,12 @@ def probe_audio(path: Path, limits: MediaLimits) -> AudioInfo:
     """
     with open_container(path, limits) as container:
         stream = audio_stream(container, path)
-        for other in container.streams:
-            if other.index != stream.index:
-                other.discard = Discard.all
+        discard_other_streams(container, stream)
         extent = AudioExtent()
         packets = counted_packets(container, stream, path, extent)
-        block = _first_block(packets, path)
+        block: AudioFrame | None = _first_decoded(packets, path, "audio")
+        if block is None:
+            raise MediaError(f"{path.name}: expected audio, found an empty audio track.")
         with mixable(path, block):
             AudioResampler(format="s16p", layout="mono").resample(block)
         for _ in packets:
@@ -161,11 +158,7 @@ def probe_audio(path: Path, limits: MediaLimits) -> AudioInfo:
 
 
 def audio_stream(container: InputContainer, path: Path) -> AudioStream:
-    """Returns the first audio track.
-
-    Raises:
-        MediaError: There is none, or its codec or sample rate cannot be used.
-    """
+    """Returns the first audio track; MediaError without one, or if its codec or sample rate cannot be used."""
     if not container.streams.audio:
         found = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
         raise MediaError(f"{path.name}: expected an audio track, found only: {found}.")
@@ -182,11 +175,7 @@ def audio_stream(container: InputContainer, path: Path) -> AudioStream:
 
 @contextmanager
 def mixable(path: Path, block: AudioFrame) -> Iterator[None]:
-    """Translates the error of a resampler that cannot mix the block's channels.
-
-    Raises:
-        MediaError: The channel layout is unknown.
-    """
+    """Translates the error of a resampler that cannot mix the block's channels to MediaError."""
     try:
         yield
     except FFmpegError as error:
@@ -198,18 +187,26 @@ def mixable(path: Path, block: AudioFrame) -> Iterator[None]:
 def _first_frame(container: InputContainer, stream: VideoStream, path: Path, limits: MediaLimits) -> VideoFrame:
     stream.codec_context.options = {"max_pixels": str(decoder_max_pixels(limits))}
     stream.codec_context.thread_count = 1
+    frame: VideoFrame | None = _first_decoded(container.demux(stream), path, "a picture")
+    if frame is None:
+        raise MediaError(f"{path.name}: expected at least one decodable frame, found none.")
+    return frame
+
+
+def _first_decoded(packets: Iterable[Packet[Any]], path: Path, what: str) -> Any:
+    """Returns the first frame, or block with samples; a broken packet at the start does not make a file unreadable."""
     error: FFmpegError | None = None
-    for packet in container.demux(stream):
+    for packet in packets:
         try:
             for frame in packet.decode():
-                return frame
+                if not isinstance(frame, AudioFrame) or frame.samples:
+                    return frame
         except FFmpegError as caught:
-            # A broken packet at the start does not make a video unreadable.
             error = caught
-    with ffmpeg_errors(path, "a picture that can be decoded"):
+    with ffmpeg_errors(path, f"{what} that can be decoded"):
         if error is not None:
             raise error
-    raise MediaError(f"{path.name}: expected at least one decodable frame, found none.")
+    return None
 
 
 def _check_frame_size(path: Path, width: int, height: int, limits: MediaLimits) -> None:
@@ -250,21 +247,6 @@ def _colour_tags(frame: VideoFrame) -> ColourTags:
     is_full = int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj")
     # Matrix 0 means RGB; a grey picture that came with it has none of its own.
     return ColourTags(int(frame.colorspace) or _BT709, is_full, primaries, transfer)
-
-
-def _first_block(packets: Iterator[Packet[AudioStream]], path: Path) -> AudioFrame:
-    error: FFmpegError | None = None
-    for packet in packets:
-        try:
-            for block in packet.decode():
-                if block.samples:
-                    return block
-        except FFmpegError as caught:
-            error = caught  # a broken packet loses only its own audio
-    with ffmpeg_errors(path, "audio that can be decoded"):
-        if error is not None:
-            raise error
-    raise MediaError(f"{path.name}: expected audio, found an empty audio track.")
 
 
 def _without_padding(seconds: float, stream: AudioStream) -> float:

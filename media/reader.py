@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from av.video.frame import VideoFrame
@@ -22,18 +21,12 @@ _FRAMES_PER_SEEK: Final = 8
 
 
 class FrameReader:
-    """Reads frames of one video or picture by their index on the constant-rate grid.
+    """Reads frames of one video or picture by their index on the constant-rate grid. Not thread-safe.
 
     Ascending indices continue decoding where the last `read` stopped. A step back decodes from the previous keyframe
-    and keeps as many frames as fit `cache_bytes`, so that reverse playback decodes a GOP once if it fits, and once per
-    cache size otherwise. No frame is held beyond that cache and the decoder's own reference frames. Not thread-safe.
-
-    Args:
-        path: The file.
-        info: The result of `probe_video` for it.
-        cache_bytes: Memory for frames in reverse playback; at least one frame is kept.
-        num_threads: Threads of the decoder.
-        limits: Limits that are enforced again on every frame; the default limits if None.
+    and keeps as many frames as fit `cache_bytes`, at least one, so that reverse playback decodes a GOP once if it
+    fits, and once per cache size otherwise. No frame is held beyond that cache and the decoder's own reference frames.
+    `limits` are enforced again on every frame.
 
     Raises:
         MediaError: The file can no longer be opened.
@@ -54,19 +47,14 @@ class FrameReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Yields frames in the order of `indices`, decoded on demand.
-
-        Args:
-            indices: Frame indices in the half-open range [0, info.num_frames), in any order, repeats allowed.
+        """Yields frames in the order of `indices`, decoded on demand; see `FrameSource`.
 
         Yields:
-            Read-only planes, (info.height, info.width) luma. They stay valid while the caller holds them.
+            Read-only planes, (info.height, info.width) luma.
 
         Raises:
             ValueError: An index outside the range.

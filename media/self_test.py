@@ -12,7 +12,7 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
-from av.codec.codec import Codec, UnknownCodecError
+from av.codec.codec import Codec
 from av.error import FFmpegError
 from av.format import ContainerFormat
 from av.video.frame import VideoFrame
@@ -56,15 +56,12 @@ _MAX_LUMA_ERROR: Final = 6.0
 
 def missing_decoders(formats: str = FORMATS, codecs: Sequence[str] = DECODERS) -> list[str]:
     """Returns the demuxers (of a comma-separated list) and codecs that this FFmpeg lacks."""
-    demuxers = [name for name in formats.split(",") if not _has_demuxer(name)]
-    return demuxers + [name for name in codecs if not _has_codec(name, "r")]
+    demuxers = [name for name in formats.split(",") if not _has(ContainerFormat, name, "r")]
+    return demuxers + [name for name in codecs if not _has(Codec, name, "r")]
 
 
 def try_round_trip(folder: Path) -> None:
     """Encodes a moving picture and a tone as a job does (libx264, AAC, MP4), reads them back, and compares.
-
-    Args:
-        folder: An empty folder for the files.
 
     Raises:
         MediaError: The decoded content differs from what was written.
@@ -96,14 +93,10 @@ def try_round_trip(folder: Path) -> None:
 
 
 def unreadable_samples(folder: Path) -> list[str]:
-    """Writes a small file of each format in `_SAMPLES`, opens it like an upload, and decodes it.
-
-    Returns:
-        The failures: format, codec and reason.
-    """
+    """Writes a small file of each format in `_SAMPLES`, opens it like an upload and decodes it; returns failures."""
     failures = []
     for container, codec in _SAMPLES:
-        if not _has_codec(codec, "w"):
+        if not _has(Codec, codec, "w"):
             continue
         path = folder / f"sample.{container}"
         try:
@@ -115,11 +108,7 @@ def unreadable_samples(folder: Path) -> list[str]:
 
 
 def compare_pictures(path: Path, written: Sequence[YuvFrame]) -> None:
-    """Reads a video and checks that it shows `written` and has audio.
-
-    Raises:
-        MediaError: It has different frames, a different number of frames, or no audio.
-    """
+    """Reads a video; MediaError unless it shows `written`, frame by frame, and has audio."""
     limits = MediaLimits()
     info = probe_video(path, limits)
     probe_audio(path, limits)
@@ -184,17 +173,9 @@ def _write_tone(path: Path) -> None:
         file.writeframes(_tone(_SAMPLE_RATE).tobytes())
 
 
-def _has_codec(name: str, mode: Literal["r", "w"]) -> bool:
+def _has(kind: type[Codec] | type[ContainerFormat], name: str, mode: Literal["r", "w"]) -> bool:
     try:
-        Codec(name, mode)
-    except UnknownCodecError:
-        return False
-    return True
-
-
-def _has_demuxer(name: str) -> bool:
-    try:
-        ContainerFormat(name, "r")
+        kind(name, mode)
     except ValueError:
         return False
     return True

@@ -6,7 +6,6 @@ import os
 import tempfile
 from math import exp, pi
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Final, Self
 
 import numpy as np
@@ -27,13 +26,10 @@ _HEADER_BYTES: Final = 128  # numpy pads this header so that a longer first axis
 
 
 class SpeechWriter:
-    """Writes `out` when the block ends without an error, and leaves no file otherwise.
+    """Writes `out`, atomically, when the block ends without an error, and leaves no file otherwise.
 
     The file holds (samples,) int16: the mean of two channels, or half their difference if the mean is much weaker,
     because a phase-inverted channel would cancel the other. A DC offset is removed.
-
-    Args:
-        out: The `.npy` file; replaced atomically.
     """
 
     def __init__(self, out: Path) -> None:
@@ -46,11 +42,9 @@ class SpeechWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
-            if error is None:
+            if kind is None:
                 self._finish()
         finally:
             for file in self._files:

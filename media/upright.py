@@ -9,7 +9,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from media.probe import VideoInfo
-from media.yuv_frame import YuvFrame, frame_planes, plane_rows, rgb_to_yuv, sws_matrix
+from media.yuv_frame import RANGE_FULL, RANGE_LIMITED, YuvFrame, frame_planes, plane_rows, rgb_to_yuv, sws_matrix
 
 # The first three planes of these are 8-bit 4:2:0; alpha is dropped.
 _PLANAR_420: Final = frozenset({"yuv420p", "yuvj420p", "yuva420p"})
@@ -59,7 +59,7 @@ def _reformat(
     """Changes pixel format or size, but not matrix and range, so only sampling and depth change."""
     is_yuv = not (frame.format.is_rgb or frame.format.has_palette)
     matrix = sws_matrix(info.colour.matrix) if is_yuv else None
-    color_range = (2 if info.colour.full_range else 1) if is_yuv else None
+    color_range = (RANGE_FULL if info.colour.full_range else RANGE_LIMITED) if is_yuv else None
     return frame.reformat(
         width=width,
         height=height,

@@ -21,8 +21,8 @@ _SWS_MATRIX: Final = {
 }
 # swscale's default path rounds down and is about one level dark.
 _EXACT: Final = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-_RANGE_LIMITED: Final = 1
-_RANGE_FULL: Final = 2
+RANGE_LIMITED: Final = 1
+RANGE_FULL: Final = 2
 
 
 class YuvFrame(NamedTuple):
@@ -48,13 +48,7 @@ class Patch(NamedTuple):
 
 
 def cut(planes: YuvFrame, x: int, y: int, size: int) -> YuvFrame:
-    """Copies a square region; outside the frame, the frame's edge is repeated.
-
-    Args:
-        planes: The frame.
-        x: Left edge in luma pixels, even, may lie outside the frame.
-        y: Upper edge in luma pixels, even, may lie outside the frame.
-        size: Side in luma pixels, even.
+    """Copies a square region of `size` luma pixels; outside the frame, the frame's edge is repeated.
 
     Raises:
         ValueError: `x`, `y` or `size` is odd, or `size` is not positive.
@@ -67,10 +61,6 @@ def cut(planes: YuvFrame, x: int, y: int, size: int) -> YuvFrame:
 
 def paste_back(planes: YuvFrame, patch: Patch) -> None:
     """Writes a patch into the frame, in place; parts outside the frame are dropped.
-
-    Args:
-        planes: The frame, writable.
-        patch: The region.
 
     Raises:
         ValueError: `patch.x` or `patch.y` is odd.
@@ -93,8 +83,8 @@ def to_rgb(planes: YuvFrame, colour: ColourTags) -> NDArray[np.uint8]:
     rgb = frame.reformat(
         format="rgb24",
         src_colorspace=sws_matrix(colour.matrix),
-        src_color_range=_RANGE_FULL if colour.full_range else _RANGE_LIMITED,
-        dst_color_range=_RANGE_FULL,
+        src_color_range=RANGE_FULL if colour.full_range else RANGE_LIMITED,
+        dst_color_range=RANGE_FULL,
         interpolation=_EXACT,
         threads=1,
     )
@@ -118,8 +108,8 @@ def rgb_to_yuv(frame: VideoFrame, colour: ColourTags) -> VideoFrame:
     return frame.reformat(
         format="yuv420p",
         dst_colorspace=sws_matrix(colour.matrix),
-        src_color_range=_RANGE_FULL,
-        dst_color_range=_RANGE_FULL if colour.full_range else _RANGE_LIMITED,
+        src_color_range=RANGE_FULL,
+        dst_color_range=RANGE_FULL if colour.full_range else RANGE_LIMITED,
         interpolation=_EXACT,
         threads=1,
     )

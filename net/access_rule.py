@@ -23,13 +23,7 @@ The value is the ID of the API key, or `-` without keys.
 
 @dataclass(frozen=True)
 class AccessRule:
-    """Access rule of one service, used by the API, the launcher and the doctor.
-
-    Attributes:
-        has_keys: Whether an API key exists.
-        allow_without_keys: Whether other machines are served while no key exists.
-        trusted_proxies: Networks (CIDR) of proxies whose X-Forwarded headers are trusted.
-    """
+    """Access rule of one service, for the API, the launcher and the doctor; `trusted_proxies` are networks (CIDR)."""
 
     has_keys: bool
     allow_without_keys: bool

@@ -53,10 +53,7 @@ async def resolve_host(host: str, port: int) -> list[str]:
 class SsrfGuard:
     """Checks URLs and addresses against a `NetworkConfig`.
 
-    Args:
-        network: The allowed schemes and networks, and the timeouts.
-        resolve: Resolves host names.
-        tls: Trusted certificates; default: the system's and certifi's.
+    `tls` has the trusted certificates, by default the system's and certifi's.
 
     Raises:
         ConfigError: `allowed_networks` contains an invalid network.
@@ -76,19 +73,11 @@ class SsrfGuard:
             ) from error
 
     def check(self, url: str) -> Target:
-        """Checks everything about `url` that needs no name lookup, and returns its target.
-
-        Raises:
-            UrlRefusedError: It is not allowed.
-        """
+        """Checks about `url` what needs no name lookup, and returns its target; UrlRefusedError if it is refused."""
         return self.checked(Target.parse(url))
 
     def checked(self, target: Target) -> Target:
-        """Returns `target` if it is allowed as far as is known without a name lookup.
-
-        Raises:
-            UrlRefusedError: It is not allowed.
-        """
+        """Returns `target`; UrlRefusedError if it is not allowed, as far as is known without a name lookup."""
         if target.scheme not in self.network.url_schemes:
             expected = " or ".join(self.network.url_schemes)
             raise UrlRefusedError(f"{target}: expected the scheme {expected}, found {target.scheme}.")

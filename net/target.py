@@ -28,11 +28,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 class Target:
     """Destination of a request. `str(target)` is safe to show: it contains neither credentials nor the query.
 
-    Args:
-        scheme: In lower case.
-        host: A name in ASCII without a trailing dot, or an address without brackets.
-        port: TCP port.
-        path: Path and query as sent.
+    The scheme is in lower case, the host a name in ASCII without a trailing dot, or an address without brackets, and
+    `path` the path and query as sent.
     """
 
     scheme: str

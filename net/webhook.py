@@ -19,14 +19,10 @@ _JITTER = 0.2
 
 
 async def deliver(url: str, secret: str, event_id: str, payload: bytes, network: NetworkConfig) -> None:
-    """Posts `payload` once and returns when the receiver responds with 2xx. Redirects count as failures.
+    """Posts `payload`, JSON in UTF-8, once and returns when the receiver responds with 2xx. A redirect is a failure.
 
-    Args:
-        url: URL of the receiver.
-        secret: `whsec_...`, shared with the receiver.
-        event_id: The same for every attempt of one event, so that receivers can drop duplicates. Contains no full stop.
-        payload: JSON in UTF-8.
-        network: Allowed addresses and timeouts.
+    The secret, `whsec_...`, is shared with the receiver. `event_id` is the same for every attempt of one event, so that
+    receivers can drop duplicates; it contains no full stop.
 
     Raises:
         UrlRefusedError: The URL is not allowed, or the receiver responds with 410: do not retry.

@@ -27,16 +27,7 @@ from storage.uploads import UploadWriter, clean_label
 
 
 class FileStore:
-    """Names, moves and removes the files of one service.
-
-    Args:
-        root: The data folder of this machine.
-        stored: Where the files are stored; in the data folder if None.
-
-    Attributes:
-        root: The data folder.
-        stored: Where the files are stored.
-    """
+    """Names, moves and removes the files of one service, which are in the data folder `root`, or in `stored`."""
 
     def __init__(self, root: Path, stored: StoredFiles | None = None) -> None:
         self.root = root.resolve()
@@ -107,11 +98,7 @@ class FileStore:
         return self.stored.find(key) is not None
 
     def check_size(self, key: str, num_bytes: int) -> None:
-        """Check that a stored file exists and has its original size.
-
-        Raises:
-            StoredFileError: It is missing, or has another size.
-        """
+        """Raise StoredFileError if a stored file is missing or has not its original size."""
         state = self.stored.find(key)
         if state is None or state.num_bytes != num_bytes:
             found = "no file" if state is None else f"{state.num_bytes}"
@@ -120,10 +107,7 @@ class FileStore:
     def explain_input_error(self, error: LipwrightError, key: str, sha256: str) -> LipwrightError:
         """Return `error`, or a StoredFileError if it is an InputError about a file that storage lost or damaged.
 
-        Args:
-            error: The error that reading the file raised.
-            key: Key of the file.
-            sha256: Hash of its original content, hexadecimal.
+        `sha256` is the hash of the original content of the file, hexadecimal.
         """
         if not isinstance(error, InputError) or self.stored.intact({key: sha256}):
             return error

@@ -16,12 +16,9 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class FileState:
-    """The state of an existing file.
+    """The state of an existing file: its size, the time of its last change in seconds since the epoch, and a tag.
 
-    Attributes:
-        num_bytes: Its size.
-        tag: Changes when the file is replaced; valid in an HTTP entity tag.
-        changed_at: Time of the last change, seconds since the epoch.
+    The tag changes when the file is replaced, and is valid in an HTTP entity tag.
     """
 
     num_bytes: int
@@ -34,36 +31,21 @@ class StoredFiles(Protocol):
 
     def find(self, key: str) -> FileState | None:
         """Return the state of a file; None if it does not exist."""
-        ...
 
     def intact(self, contents: Mapping[str, str]) -> set[str]:
-        """Return the keys of the files that exist with the expected content.
-
-        Args:
-            contents: SHA-256 of each file, hexadecimal, by key.
-        """
-        ...
+        """Return the keys of the files that exist with the expected content: SHA-256, hexadecimal, by key."""
 
     def fetched(self, key: str) -> AbstractContextManager[Path]:
-        """Provide a read-only local copy of a file for the block.
-
-        Raises:
-            StoredFileError: It does not exist.
-        """
-        ...
+        """Provide a read-only local copy of a file for the block; StoredFileError if it does not exist."""
 
     def fetched_folder(self, folder: str, parts: Sequence[str]) -> AbstractContextManager[Path]:
         """Provide a read-only local copy of a folder, in its current state, for the block.
 
-        Args:
-            folder: Its key.
-            parts: The files and folders (names with a trailing `/`) to provide, as far as they exist.
+        It has the `parts`, files and folders (names with a trailing `/`), as far as they exist.
         """
-        ...
 
     def written(self, key: str) -> AbstractContextManager[Path]:
         """Provide a path to write; the file is stored under `key`, atomically, when the block succeeds."""
-        ...
 
     def written_folder(
         self, folder: str, part: str, last: str, beside: Sequence[str] = ()
@@ -76,7 +58,6 @@ class StoredFiles(Protocol):
             last: The file, by its name in the part, that marks it complete; it is removed first and stored last.
             beside: What else to provide for reading, as `parts` of `fetched_folder`.
         """
-        ...
 
     def make_folder(self, folder: str) -> None:
         """Create a folder. On a disk, writing into a folder fails once it has been removed."""
@@ -86,23 +67,12 @@ class StoredFiles(Protocol):
 
     def staging_path(self, key: str) -> Path:
         """Return the local path at which to write a file in pieces before `publish`."""
-        ...
 
     def publish(self, path: Path, key: str, sha256: str) -> None:
-        """Store the file written to `staging_path(key)` atomically; `path` is consumed.
-
-        Args:
-            path: What `staging_path` returned.
-            key: Its key.
-            sha256: Its hash, hexadecimal.
-        """
+        """Store the file written to `staging_path(key)` atomically; `path` is consumed. `sha256` is hexadecimal."""
 
     def move(self, key: str, target: str) -> None:
-        """Move a file to another key, replacing an existing file.
-
-        Raises:
-            StoredFileError: It does not exist.
-        """
+        """Move a file to another key, replacing an existing file; StoredFileError if it does not exist."""
 
     def touch(self, key: str) -> None:
         """Set the modification time of a file to now, if it exists."""
@@ -115,24 +85,15 @@ class StoredFiles(Protocol):
 
     def entries(self, folder: str) -> dict[str, float]:
         """Return the names of the entries of a folder, with their last change in seconds since the epoch."""
-        ...
 
     def local_path(self, key: str) -> Path | None:
         """Return the path of a file on this machine; None if files are remote."""
-        ...
 
     def read(self, key: str, start: int, stop: int, tag: str) -> bytes:
-        """Return bytes [start, stop) of a file.
-
-        Raises:
-            StoredFileError: There is no file with this tag.
-        """
-        ...
+        """Return bytes [start, stop) of a file; StoredFileError if there is none with this tag."""
 
     def presigned_url(self, key: str, method: str) -> str | None:
         """Return a URL at which a client can fetch the file for some minutes; None if there is none."""
-        ...
 
     def free_bytes(self) -> int | None:
         """Return the free space in bytes; None if it is unlimited."""
-        ...

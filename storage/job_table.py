@@ -65,12 +65,16 @@ T = TypeVar("T")
 
 
 class JobTable:
-    """The jobs, segments, webhooks and avatars of a database. Thread-safe within one process."""
+    """The jobs, segments, webhooks and avatars of a database. Thread-safe within one process.
+
+    Attributes:
+        database: The database, which also decides which service may write.
+    """
 
     def __init__(self, database: Database, on_change: Callable[[str], None] = lambda job_id: None) -> None:
         """Use a database; `on_change` is called with the id of a job, in any thread, after each change of its row."""
         self._on_change = on_change
-        self._database = database
+        self.database = database
         self._own_thread = ThreadPoolExecutor(1, "job-table")
 
     async def run_in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -85,52 +89,15 @@ class JobTable:
     def close(self) -> None:
         """Close the database; the table cannot be used afterwards."""
         self._own_thread.shutdown()
-        self._database.close()
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether several services may share it; see `storage.protocols.Database`, also for the next methods."""
-        return self._database.is_shared
-
-    def try_claim(self, holder: str, lease_s: float, is_successor: bool = False) -> bool:
-        """Become the only writer for `lease_s`, if there is none."""
-        return self._database.try_claim(holder, lease_s, is_successor)
-
-    def renew(self, lease_s: float) -> str | None:
-        """Extend the lease; returns the newer service that requests a handover, if any."""
-        return self._database.renew(lease_s)
-
-    def request_handover(self, successor: str, wait_s: float) -> bool:
-        """Ask the writer of an older service to hand over; returns whether there is one."""
-        return self._database.request_handover(successor, wait_s)
-
-    def hand_over(self, successor: str, lease_s: float) -> None:
-        """Stop being the writer, in favour of one service."""
-        self._database.hand_over(successor, lease_s)
-
-    def release(self) -> None:
-        """Stop being the writer."""
-        self._database.release()
-
-    def claim(self) -> int:
-        """Become the only writer; see `Database.claim`."""
-        return self._database.claim()
-
-    def check_claim(self) -> None:
-        """Raise StateError if another writer has taken over."""
-        self._database.check_claim()
+        self.database.close()
 
     # Jobs
 
     def insert_job(self, job: JobRecord) -> JobRecord:
-        """Add a job.
-
-        Raises:
-            StateError: Its id or idempotency key is taken.
-        """
+        """Add a job; StateError if its id or idempotency key is taken."""
         try:
-            with self._database.transaction():
-                self._database.insert("jobs", to_row(job, _NOT_STORED))
+            with self.database.transaction():
+                self.database.insert("jobs", to_row(job, _NOT_STORED))
         except KeyTakenError as error:
             raise StateError(f"Job {job.id} or its idempotency key exists already.") from error
         return self.get_job(job.id)
@@ -145,7 +112,7 @@ class JobTable:
             NotFoundError: There is no such job.
             pydantic.ValidationError: A field does not exist or has an invalid value.
         """
-        with self._database.transaction():
+        with self.database.transaction():
             job = self.get_job(job_id)
             if job.status.is_final:
                 return job
@@ -155,26 +122,22 @@ class JobTable:
                 changed["started_at"] = changed["started_at"] or utc_now()
             if status.is_final:
                 changed["finished_at"] = changed["finished_at"] or utc_now()
-            self._database.update("jobs", "id", job_id, to_row(JobRecord.model_validate(changed), _NOT_STORED))
+            self.database.update("jobs", "id", job_id, to_row(JobRecord.model_validate(changed), _NOT_STORED))
             if status.is_final and job.callback_url is not None:
                 self.put_callback(CallbackRecord(job_id=job_id, next_at=utc_now()))
         self._on_change(job_id)
         return self.get_job(job_id)
 
     def get_job(self, job_id: str, owner: str | None = None) -> JobRecord:
-        """Return one job; with `owner`, only if it is that owner's.
-
-        Raises:
-            NotFoundError: There is no such job.
-        """
-        rows = self._database.query("SELECT * FROM jobs WHERE id = ?1 AND (owner = ?2 OR ?2 IS NULL)", job_id, owner)
+        """Return one job; with `owner`, only if it is that owner's. NotFoundError if there is none."""
+        rows = self.database.query("SELECT * FROM jobs WHERE id = ?1 AND (owner = ?2 OR ?2 IS NULL)", job_id, owner)
         if not rows:
             raise NotFoundError(f"There is no job {job_id[:80]!r}.")
         return self._jobs(rows)[0]
 
     def find_job(self, owner: str | None, idempotency_key: str) -> JobRecord | None:
         """Return the job that this owner submitted with this key, if any."""
-        rows = self._database.query(
+        rows = self.database.query(
             "SELECT * FROM jobs WHERE coalesce(owner, '') = ?1 AND idempotency_key = ?2", owner or "", idempotency_key
         )
         return self._jobs(rows)[0] if rows else None
@@ -186,18 +149,18 @@ class JobTable:
             NotFoundError: There is no such job.
             StateError: It is not finished.
         """
-        with self._database.transaction():
+        with self.database.transaction():
             if not (job := self.get_job(job_id)).status.is_final:
                 raise StateError(f"Job {job_id} keeps its idempotency key while it is {job.status}.")
-            self._database.update("jobs", "id", job_id, {"idempotency_key": None})
+            self.database.update("jobs", "id", job_id, {"idempotency_key": None})
 
     def list_jobs(self, query: JobQuery) -> JobPage:
         """Return a page of jobs, the newest first."""
-        rows = self._database.query(
+        rows = self.database.query(
             f"""
             SELECT * FROM jobs
             WHERE (status = ?1 OR ?1 IS NULL) AND (owner = ?2 OR ?2 IS NULL) AND (number < ?3 OR ?3 IS NULL)
-                AND {self._database.json_contains("metadata", "?4")}
+                AND {self.database.json_contains("metadata", "?4")}
             ORDER BY number DESC LIMIT ?5
             """,
             None if query.status is None else query.status.value,
@@ -212,19 +175,19 @@ class JobTable:
 
     def queued_jobs(self) -> list[JobRecord]:
         """Return the waiting jobs in the order in which they start."""
-        rows = self._database.query(f"{_QUEUE} SELECT jobs.*, position FROM jobs JOIN queue USING (number)")
+        rows = self.database.query(f"{_QUEUE} SELECT jobs.*, position FROM jobs JOIN queue USING (number)")
         positions = {row["id"]: int(row["position"]) for row in rows}
         return self._jobs(sorted(rows, key=lambda row: positions[row["id"]]), positions)
 
     def unfinished_jobs(self) -> list[JobRecord]:
         """Return the running and waiting jobs, the oldest first: those that a new leader resumes."""
         return self._jobs(
-            self._database.query("SELECT * FROM jobs WHERE status IN (?1, ?2) ORDER BY number", *_UNFINISHED)
+            self.database.query("SELECT * FROM jobs WHERE status IN (?1, ?2) ORDER BY number", *_UNFINISHED)
         )
 
     def finished_jobs(self, before: datetime, limit: int) -> list[JobRecord]:
         """Return at most `limit` jobs that ended before a time, in that order; none with a pending webhook."""
-        rows = self._database.query(
+        rows = self.database.query(
             "SELECT * FROM jobs WHERE finished_at < ?1 AND id NOT IN (SELECT job_id FROM callbacks WHERE status = ?2) "
             "ORDER BY finished_at LIMIT ?3",
             timestamp(before),
@@ -235,7 +198,7 @@ class JobTable:
 
     def last_succeeded(self, limit: int) -> list[JobRecord]:
         """Return the jobs that succeeded last, the newest first."""
-        rows = self._database.query(
+        rows = self.database.query(
             "SELECT * FROM jobs WHERE finished_at IS NOT NULL AND status = ?1 ORDER BY finished_at DESC LIMIT ?2",
             JobStatus.SUCCEEDED.value,
             limit,
@@ -244,46 +207,44 @@ class JobTable:
 
     def count_jobs(self, status: JobStatus) -> int:
         """Return how many jobs have this status."""
-        (row,) = self._database.query("SELECT count(*) AS num FROM jobs WHERE status = ?1", status.value)
+        (row,) = self.database.query("SELECT count(*) AS num FROM jobs WHERE status = ?1", status.value)
         return int(row["num"])
 
     def delete_job(self, job_id: str) -> None:
         """Delete a job and its segments, if it exists."""
-        with self._database.transaction():
-            self._database.execute("DELETE FROM jobs WHERE id = ?1", job_id)
+        with self.database.transaction():
+            self.database.execute("DELETE FROM jobs WHERE id = ?1", job_id)
 
     # Segments
 
     def record_segment(self, segment: SegmentRecord) -> None:
         """Insert or replace a segment."""
-        with self._database.transaction():
-            self._database.insert("segments", to_row(segment), ("job_id", "number"))
-
-    def segments(self, job_id: str) -> list[SegmentRecord]:
-        """Return the segments of a job, in output order."""
-        rows = self._database.query("SELECT * FROM segments WHERE job_id = ?1 ORDER BY number", job_id)
-        return [from_row(SegmentRecord, row) for row in rows]
+        with self.database.transaction():
+            self.database.insert("segments", to_row(segment), ("job_id", "number"))
 
     def finished_segments(self, job_id: str) -> list[SegmentRecord]:
         """Return the rendered segments of a job, in output order."""
-        return [segment for segment in self.segments(job_id) if segment.status is SegmentStatus.DONE]
+        rows = self.database.query(
+            "SELECT * FROM segments WHERE job_id = ?1 AND status = ?2 ORDER BY number", job_id, SegmentStatus.DONE.value
+        )
+        return [from_row(SegmentRecord, row) for row in rows]
 
     # Webhooks
 
     def put_callback(self, callback: CallbackRecord) -> None:
         """Insert or replace a webhook, if its job exists."""
-        with self._database.transaction():
-            if self._database.query("SELECT 1 FROM jobs WHERE id = ?1", callback.job_id):
-                self._database.insert("callbacks", to_row(callback), ("job_id",))
+        with self.database.transaction():
+            if self.database.query("SELECT 1 FROM jobs WHERE id = ?1", callback.job_id):
+                self.database.insert("callbacks", to_row(callback), ("job_id",))
 
     def find_callback(self, job_id: str) -> CallbackRecord | None:
         """Return the webhook of a finished job, if it has one."""
-        rows = self._database.query("SELECT * FROM callbacks WHERE job_id = ?1", job_id)
+        rows = self.database.query("SELECT * FROM callbacks WHERE job_id = ?1", job_id)
         return from_row(CallbackRecord, rows[0]) if rows else None
 
     def pending_callbacks(self, limit: int) -> list[CallbackRecord]:
         """Return undelivered webhooks, the first due first."""
-        rows = self._database.query(
+        rows = self.database.query(
             "SELECT * FROM callbacks WHERE status = ?1 ORDER BY next_at LIMIT ?2", CallbackStatus.PENDING.value, limit
         )
         return [from_row(CallbackRecord, row) for row in rows]
@@ -292,11 +253,11 @@ class JobTable:
 
     def put_avatar(self, avatar: AvatarRecord) -> AvatarRecord:
         """Insert an avatar, or replace the one of the same key, keeping its id and incrementing its version."""
-        with self._database.transaction():
+        with self.database.transaction():
             known = self.find_avatar(avatar.key)
             if known is not None:
                 avatar = avatar.model_copy(update={"id": known.id, "version": known.version + 1})
-            self._database.insert("avatars", to_row(avatar), ("key",))
+            self.database.insert("avatars", to_row(avatar), ("key",))
         return avatar
 
     def update_avatar(self, key: str, **fields: object) -> AvatarRecord:
@@ -306,27 +267,23 @@ class JobTable:
             NotFoundError: There is no such avatar.
             pydantic.ValidationError: A field does not exist or has an invalid value.
         """
-        with self._database.transaction():
+        with self.database.transaction():
             known = self.find_avatar(key)
             if known is None:
                 raise NotFoundError(f"There is no avatar with key {key[:80]!r}.")
             changed = {**known.model_dump(), **fields, "version": known.version + 1}
             avatar = AvatarRecord.model_validate(changed)
-            self._database.update("avatars", "key", key, to_row(avatar))
+            self.database.update("avatars", "key", key, to_row(avatar))
         return avatar
 
     def find_avatar(self, key: str) -> AvatarRecord | None:
         """Return the avatar of this content key, if there is one."""
-        rows = self._database.query("SELECT * FROM avatars WHERE key = ?1", key)
+        rows = self.database.query("SELECT * FROM avatars WHERE key = ?1", key)
         return from_row(AvatarRecord, rows[0]) if rows else None
 
     def get_avatar(self, avatar_id: str, owner: str | None = None) -> AvatarRecord:
-        """Return one avatar by its public id; with `owner`, only if it is that owner's.
-
-        Raises:
-            NotFoundError: There is no such avatar.
-        """
-        rows = self._database.query(
+        """Return one avatar by its public id, as `get_job` does."""
+        rows = self.database.query(
             "SELECT * FROM avatars WHERE id = ?1 AND (owner = ?2 OR ?2 IS NULL)", avatar_id, owner
         )
         if not rows:
@@ -335,7 +292,7 @@ class JobTable:
 
     def list_avatars(self, pinned_only: bool = True, owner: str | None = None) -> list[AvatarRecord]:
         """Return the pinned avatars (or all), the newest first; with `owner`, only that owner's."""
-        rows = self._database.query(
+        rows = self.database.query(
             "SELECT * FROM avatars WHERE pinned >= ?1 AND (owner = ?2 OR ?2 IS NULL) ORDER BY created_at DESC",
             int(pinned_only),
             owner,
@@ -344,25 +301,24 @@ class JobTable:
 
     def analysing_avatars(self) -> list[AvatarRecord]:
         """Return the avatars under analysis that callers created themselves, the oldest first."""
-        rows = self._database.query(
-            "SELECT * FROM avatars WHERE status = ?1 AND awaited = 1 ORDER BY created_at",
-            AvatarStatus.ANALYSING.value,
+        rows = self.database.query(
+            "SELECT * FROM avatars WHERE status = ?1 AND awaited = 1 ORDER BY created_at", AvatarStatus.ANALYSING.value
         )
         return [from_row(AvatarRecord, row) for row in rows]
 
     def touch_avatar(self, key: str) -> None:
         """Set the last use of an avatar to now, if it exists."""
-        with self._database.transaction():
-            self._database.update("avatars", "key", key, {"last_used_at": timestamp(utc_now())})
+        with self.database.transaction():
+            self.database.update("avatars", "key", key, {"last_used_at": timestamp(utc_now())})
 
     def delete_avatar(self, key: str) -> None:
         """Delete an avatar, if it exists."""
-        with self._database.transaction():
-            self._database.execute("DELETE FROM avatars WHERE key = ?1", key)
+        with self.database.transaction():
+            self.database.execute("DELETE FROM avatars WHERE key = ?1", key)
 
     def surplus_avatars(self, max_cached: int) -> list[AvatarRecord]:
         """Return the avatars to evict: beyond the `max_cached` last used, unpinned and not needed by a job."""
-        rows = self._database.query(
+        rows = self.database.query(
             f"""
             SELECT * FROM avatars
             WHERE pinned = 0 AND key NOT IN (SELECT avatar_key FROM jobs WHERE status IN (?1, ?2))
@@ -378,7 +334,7 @@ class JobTable:
     def _queue_positions(self) -> dict[str, int]:
         return {
             row["id"]: int(row["position"])
-            for row in self._database.query(f"{_QUEUE} SELECT id, position FROM jobs JOIN queue USING (number)")
+            for row in self.database.query(f"{_QUEUE} SELECT id, position FROM jobs JOIN queue USING (number)")
         }
 
     def _jobs(self, rows: Sequence[Row], positions: Mapping[str, int] | None = None) -> list[JobRecord]:

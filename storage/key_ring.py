@@ -97,11 +97,7 @@ class KeyRing(ABC):
         return key, f"lw_{key.id}_{secret}"
 
     def revoke(self, key_id: str) -> ApiKey:
-        """Revoke a key; the next request with it is refused.
-
-        Raises:
-            NotFoundError: There is no such key.
-        """
+        """Revoke a key; the next request with it is refused. NotFoundError if there is none."""
         with self._changing() as keys:
             if key_id not in keys:
                 raise NotFoundError(f"There is no API key {key_id[:80]!r}.")

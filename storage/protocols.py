@@ -1,4 +1,4 @@
-"""The database interface of the tables, implemented by `storage.sqlite` and `storage.postgres`.
+"""The base of the databases of the tables, `storage.sqlite` and `storage.postgres`.
 
 Statements use only SQL that SQLite and PostgreSQL share; `?1`, `?2` and so on are their arguments.
 """
@@ -26,34 +26,25 @@ class Database(Protocol):
     @property
     def is_shared(self) -> bool:
         """Whether several services may share it, so that leadership needs a lease."""
-        ...
 
     def close(self) -> None:
         """Close the connection; nothing can be read or written afterwards."""
 
     def claim(self) -> int:
         """Become the only writer; the previous writer can change nothing any more. Returns the fencing token."""
-        ...
 
     def try_claim(self, holder: str, lease_s: float, is_successor: bool = False) -> bool:
         """Become the only writer for `lease_s` by the clock of the database, if there is none.
 
-        A caller that fails can change nothing until it becomes the writer.
-
-        Args:
-            holder: Name of the service.
-            lease_s: Duration of the lease.
-            is_successor: Whether a lease of this same `holder` may be taken over: its earlier Director is gone.
+        A caller that fails can change nothing until it becomes the writer. With `is_successor`, a lease of the same
+        `holder`, the name of a service, may be taken over: its earlier Director is gone.
         """
-        ...
 
     def renew(self, lease_s: float) -> str | None:
         """Extend the lease by `lease_s` from now; StateError if another writer has taken over.
 
-        Returns:
-            The newer service that requests a handover, if any.
+        Returns the newer service that requests a handover, if any.
         """
-        ...
 
     def request_handover(self, successor: str, wait_s: float) -> bool:
         """Ask the writer to hand over to the service `successor`; the request lapses after `wait_s`.
@@ -61,7 +52,6 @@ class Database(Protocol):
         Returns:
             Whether the writer is an older service, one whose name sorts first.
         """
-        ...
 
     def hand_over(self, successor: str, lease_s: float) -> None:
         """Stop being the writer; for `lease_s`, only the service `successor` may become it."""
@@ -79,47 +69,35 @@ class Database(Protocol):
             StateError: Another writer has taken over.
             StorageFullError: The disk is full.
         """
-        ...
 
     def query(self, statement: str, *arguments: object) -> Sequence[Row]:
         """Return all rows of a SELECT."""
-        ...
 
     def execute(self, statement: str, *arguments: object) -> int:
-        """Run one statement inside a transaction; returns the number of changed rows."""
-        ...
-
-    def insert(self, table: str, row: Mapping[str, object], replaces: Sequence[str] = ()) -> None:
-        """Insert a row inside a transaction.
-
-        Args:
-            table: Name of the table.
-            row: Its columns.
-            replaces: Columns of a key; a row with the same values in them is replaced.
+        """Run one statement inside a transaction; returns the number of changed rows.
 
         Raises:
             KeyTakenError: A row with one of its keys exists.
         """
 
+    def insert(self, table: str, row: Mapping[str, object], replaces: Sequence[str] = ()) -> None:
+        """Insert a row inside a transaction; it replaces a row with the same values in the columns `replaces`, a key.
+
+        Raises:
+            KeyTakenError: Another row with one of its keys exists.
+        """
+        placeholders = ", ".join(f"?{number}" for number in range(1, len(row) + 1))
+        statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({placeholders})"
+        if replaces:
+            changed = ", ".join(f"{column} = excluded.{column}" for column in row if column not in replaces)
+            statement += f" ON CONFLICT ({', '.join(replaces)}) DO UPDATE SET {changed}"
+        self.execute(statement, *row.values())
+
     def update(self, table: str, key_column: str, key: str, row: Mapping[str, object]) -> None:
         """Update a row inside a transaction."""
+        placeholders = ", ".join(f"{column} = ?{number}" for number, column in enumerate(row, start=1))
+        statement = f"UPDATE {table} SET {placeholders} WHERE {key_column} = ?{len(row) + 1}"
+        self.execute(statement, *row.values(), key)
 
     def json_contains(self, column: str, placeholder: str) -> str:
         """Return the condition that the JSON object in a column has all entries of the one in an argument."""
-        ...
-
-
-def insertion(table: str, row: Mapping[str, object], replaces: Sequence[str]) -> str:
-    """Return the statement of `Database.insert`."""
-    placeholders = ", ".join(f"?{number}" for number in range(1, len(row) + 1))
-    statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({placeholders})"
-    if replaces:
-        changed = ", ".join(f"{column} = excluded.{column}" for column in row if column not in replaces)
-        statement += f" ON CONFLICT ({', '.join(replaces)}) DO UPDATE SET {changed}"
-    return statement
-
-
-def change(table: str, key_column: str, row: Mapping[str, object]) -> str:
-    """Return the statement of `Database.update`; the key is its last argument."""
-    placeholders = ", ".join(f"{column} = ?{number}" for number, column in enumerate(row, start=1))
-    return f"UPDATE {table} SET {placeholders} WHERE {key_column} = ?{len(row) + 1}"

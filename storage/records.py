@@ -132,7 +132,22 @@ class CallbackRecord(Frozen):
     error: str | None = Field(default=None, description="Why the last attempt failed.")
 
 
-class JobRecord(Frozen):
+class JobInputs(Frozen):
+    """What a request and the row of its job have in common."""
+
+    priority: int = 0
+    owner: str | None = None
+    idempotency_key: str | None = None
+    callback_url: str | None = None
+    options: JobOptions
+    audio: UploadedFile
+    video: UploadedFile | None = None
+    metadata: dict[str, str] = Field({}, description="The caller's key-value pairs, returned with the job.")
+    request_digest: str | None = Field(None, description="Hash of the request, to recognise a repeated one by its key.")
+    base_url: str = Field("", description="Prefix of the links in its webhook; empty for relative paths.")
+
+
+class JobRecord(JobInputs):
     """One row of the job table. `version` increases with every change."""
 
     id: str
@@ -143,18 +158,8 @@ class JobRecord(Frozen):
     num_frames: int | None = None
     num_frames_done: int = 0
     queue_position: int | None = Field(default=None, description="0 = next to start; None unless queued. Not stored.")
-    priority: int = 0
-    owner: str | None = None
-    idempotency_key: str | None = None
-    callback_url: str | None = None
-    options: JobOptions
-    audio: UploadedFile
-    video: UploadedFile | None = None
     avatar_key: str
     source_label: str = Field("", description="The client's name of the video or still.")
-    metadata: dict[str, str] = Field({}, description="The caller's key-value pairs, returned with the job.")
-    request_digest: str | None = Field(None, description="Hash of the request, to recognise a repeated one by its key.")
-    base_url: str = Field("", description="Prefix of the links in its webhook; empty for relative paths.")
     audio_seconds: float = Field(0.0, description="Duration of the speech, as its file declares it.")
     result_seconds: float = Field(0.0, description="Duration of the result, as the files declare it until decoded.")
     disk_bytes: int = Field(0, description="Estimate of the most disk space that the job needs.")

@@ -1,6 +1,6 @@
 """The schema of the tables, as migrations that are applied in order, once each.
 
-It is written for SQLite; `storage.postgres.dialect` translates it.
+It is written for SQLite; `storage.postgres.database` translates it.
 """
 
 from __future__ import annotations
@@ -119,10 +119,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE writer ADD COLUMN heir TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE writer ADD COLUMN asked_until REAL NOT NULL DEFAULT 0",
     ),
-    (
-        "ALTER TABLE avatars ADD COLUMN awaited INTEGER NOT NULL DEFAULT 0",
-        "UPDATE avatars SET awaited = pinned",
-    ),
+    ("ALTER TABLE avatars ADD COLUMN awaited INTEGER NOT NULL DEFAULT 0", "UPDATE avatars SET awaited = pinned"),
     (
         "ALTER TABLE avatars ADD COLUMN source_info TEXT",
         "ALTER TABLE avatars ADD COLUMN analysed_for TEXT NOT NULL DEFAULT '{}'",
@@ -137,11 +134,7 @@ SCHEMA_VERSION = len(MIGRATIONS)
 
 
 def steps_after(found: int) -> tuple[tuple[str, ...], ...]:
-    """Return the migrations that a database of version `found` lacks.
-
-    Raises:
-        ConfigError: It was written by a newer version of this program.
-    """
+    """Return the migrations that a database of version `found` lacks; ConfigError if it is of a newer program."""
     if found > SCHEMA_VERSION:
         raise ConfigError(f"Expected a job table of version {SCHEMA_VERSION} or older, got version {found}.")
     return MIGRATIONS[found:]

@@ -17,10 +17,10 @@ from storage.key_ring import KeyRing
 from storage.local.api_keys import FileKeyRing
 from storage.local.disk import PRIVATE_FOLDER_MODE
 from storage.local.folder import LocalFiles
-from storage.local.webhook_secrets import webhook_secret
 from storage.protocols import Database
 from storage.records import new_id
 from storage.sqlite.database import Database as FileDatabase
+from storage.webhook_secrets import webhook_secret
 
 _CACHE_DIR: Final = "LIPWRIGHT_CACHE_DIR"
 _PROBE_CONTENT: Final = b"Lipwright was here.\n"
@@ -101,11 +101,7 @@ def webhook_secrets(state: str | None, data_dir: Path) -> Callable[[str | None],
 
 
 def open_database(url: str) -> Database:
-    """Return the PostgreSQL database of a URL, without connecting.
-
-    Raises:
-        ConfigError: The PostgreSQL client is not installed.
-    """
+    """Return the PostgreSQL database of a URL, without connecting; ConfigError without the client."""
     if find_spec("psycopg") is None:
         raise ConfigError("state: PostgreSQL needs the extra `postgres` (pip install -e '.[postgres]').")
     from storage.postgres.database import Database as SharedDatabase

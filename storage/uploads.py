@@ -1,4 +1,4 @@
-"""Writes one upload to where files are stored."""
+"""Writers of uploads: to where files are stored, or only hashing, to compare an upload with an earlier one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from contextlib import suppress
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 from storage.file_keys import split
 from storage.files import StoredFiles
@@ -43,11 +43,7 @@ class UploadWriter:
         self._num_bytes = 0
 
     def write(self, piece: bytes | memoryview) -> None:
-        """Append `piece`. Blocks on the disk.
-
-        Raises:
-            StorageFullError: The disk is full.
-        """
+        """Append `piece`; StorageFullError if the disk is full. Blocks."""
         with disk_errors():
             self._file.write(piece)
         self._sha256.update(piece)
@@ -76,3 +72,39 @@ class UploadWriter:
         with suppress(OSError):  # a full disk refuses the last buffered bytes once more
             self._file.close()
         self._path.unlink(missing_ok=True)
+
+
+class UploadTarget(Protocol):
+    """Receives uploads: a `FileStore` or a `HashOnlyTarget`."""
+
+    def new_upload(self, file_name: str) -> UploadWriter:
+        """Return a writer for one upload; the client's `file_name` is only kept as a label."""
+
+
+class UploadHasher(UploadWriter):
+    """Hashes an upload without storing it."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._sha256 = hashlib.sha256()
+        self._num_bytes = 0
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Add `piece` to the hash."""
+        self._sha256.update(piece)
+        self._num_bytes += len(piece)
+
+    def finish(self) -> UploadedFile:
+        """Return the hash and the size; the key is empty, because nothing is stored."""
+        return UploadedFile(key="", sha256=self._sha256.hexdigest(), num_bytes=self._num_bytes, label=self._label)
+
+    def discard(self) -> None:
+        """Do nothing."""
+
+
+class HashOnlyTarget:
+    """An `UploadTarget` that stores nothing."""
+
+    def new_upload(self, file_name: str) -> UploadWriter:
+        """Return a writer that only hashes."""
+        return UploadHasher(clean_label(file_name))

@@ -1,4 +1,4 @@
-"""All metrics of Lipwright, each with its name, unit, labels, and the function that records it.
+"""All metrics of Lipwright, each with its name, unit and labels.
 
 Ray exports them with the prefix `ray_` at each node's metrics port; counters end in `_total` there. Serve adds the
 labels `application`, `deployment` and `replica`. Our own labels have few values: names of stages, codes and kinds.
@@ -9,27 +9,24 @@ recording does nothing and costs a microsecond, so tests need no fakes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import monotonic
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from ray.serve import metrics as serve_metrics
-
-from media.decoding.decoder import DecoderDeath
 
 # Upper bounds of buckets in seconds: for calls about a few frames, a segment or a long join, and for waiting jobs.
 _CALL_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _WAIT_SECONDS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
 
-CallbackOutcome = Literal["delivered", "retried", "given_up", "refused"]
-"""`refused`: the URL is not allowed, so nothing was sent."""
-
 
 @dataclass(frozen=True)
-class _Metric:
+class Metric:
+    """A metric; its labels are given to each record as values, in order."""
+
     name: str
     description: str
     labels: tuple[str, ...] = ()
@@ -44,7 +41,7 @@ class _Metric:
 
 
 @dataclass(frozen=True)
-class _Counter(_Metric):
+class _Counter(Metric):
     @cached_property
     def _made(self) -> serve_metrics.Counter:
         return serve_metrics.Counter(self.name, self.description, self._keys())
@@ -56,7 +53,7 @@ class _Counter(_Metric):
 
 
 @dataclass(frozen=True)
-class _Gauge(_Metric):
+class _Gauge(Metric):
     @cached_property
     def _made(self) -> serve_metrics.Gauge:
         return serve_metrics.Gauge(self.name, self.description, self._keys())
@@ -67,7 +64,7 @@ class _Gauge(_Metric):
 
 
 @dataclass(frozen=True)
-class _Histogram(_Metric):
+class _Histogram(Metric):
     boundaries: tuple[float, ...] = field(default=_CALL_SECONDS, kw_only=True)
 
     @cached_property
@@ -79,79 +76,34 @@ class _Histogram(_Metric):
         self._made.observe(value, self.tags(values))
 
 
-_QUEUED_JOBS = _Gauge("lipwright_queued_jobs", "Accepted jobs that wait to start.")
-_QUEUED_BYTES = _Gauge("lipwright_queued_bytes", "Bytes of waiting uploads, including those still being received.")
-_RUNNING_JOBS = _Gauge("lipwright_running_jobs", "Running jobs.")
-_QUEUE_WAIT = _Histogram(
+QUEUED_JOBS = _Gauge("lipwright_queued_jobs", "Accepted jobs that wait to start.")
+QUEUED_BYTES = _Gauge("lipwright_queued_bytes", "Bytes of waiting uploads, including those still being received.")
+RUNNING_JOBS = _Gauge("lipwright_running_jobs", "Running jobs.")
+QUEUE_WAIT = _Histogram(
     "lipwright_queue_wait_seconds", "Time from the acceptance of a job to its start.", boundaries=_WAIT_SECONDS
 )
-_FINISHED_JOBS = _Counter(
+FINISHED_JOBS = _Counter(
     "lipwright_finished_jobs", "Finished jobs, by final status and error code.", ("status", "code")
 )
-_REFUSALS = _Counter("lipwright_refusals", "Requests answered with an error, by its code.", ("code",))
-_FRAMES = _Counter("lipwright_rendered_frames", "Frames of finished segments.")
-_STAGE_CALLS = _Histogram(
+REFUSALS = _Counter("lipwright_refusals", "Requests answered with an error, by its code.", ("code",))
+FRAMES = _Counter("lipwright_rendered_frames", "Frames of finished segments.")
+STAGE_CALLS = _Histogram(
     "lipwright_stage_call_seconds",
     "One attempt of a call to a stage, by how it ended: ok or a call outcome.",
     ("stage", "outcome"),
 )
-_CALLBACKS = _Counter("lipwright_callbacks", "Attempts of webhooks, by outcome.", ("outcome",))
-_UPLOADED = _Counter("lipwright_uploaded_bytes", "Bytes received from clients, including refused uploads.")
-_FETCHED = _Counter("lipwright_fetched_bytes", "Bytes of completely fetched URL inputs.")
-_FETCHES = _Counter("lipwright_fetches", "Fetches of URL inputs, by `ok` or the error code.", ("outcome",))
-_DECODER_DEATHS = _Counter("lipwright_decoder_deaths", "Decoder processes that died, by cause.", ("cause",))
-_FREE_DISK = _Gauge("lipwright_free_disk_bytes", "Free space of the data folder's file system.")
-
-METRICS: Final[Mapping[str, _Metric]] = {
-    metric.name: metric for metric in list(globals().values()) if isinstance(metric, _Metric)
-}
-"""All metrics by name."""
-
-
-def exported_names() -> frozenset[str]:
-    """Return the names under which Prometheus sees them."""
-    names: set[str] = set()
-    for metric in METRICS.values():
-        suffixes = {_Counter: ("_total",), _Histogram: ("_bucket", "_sum", "_count")}.get(type(metric), ("",))
-        names.update(f"ray_{metric.name}{suffix}" for suffix in suffixes)
-    return frozenset(names)
-
-
-def set_queue(num_queued: int, queued_bytes: int, num_running: int) -> None:
-    """Set the length of the queue."""
-    _QUEUED_JOBS.set(num_queued)
-    _QUEUED_BYTES.set(queued_bytes)
-    _RUNNING_JOBS.set(num_running)
-
-
-def job_started(wait_s: float) -> None:
-    """Record a job that waited `wait_s` for its first start."""
-    _QUEUE_WAIT.observe(max(0.0, wait_s))
-
-
-def job_finished(status: str, code: str = "none") -> None:
-    """Count a job that reached the final `status`; `code` is that of its error, if any."""
-    _FINISHED_JOBS.add(1, status, code)
-
-
-def request_refused(code: str) -> None:
-    """Count an error response by its stable `code`."""
-    _REFUSALS.add(1, code)
-
-
-def frames_rendered(num_frames: int) -> None:
-    """Count the frames of a finished segment."""
-    _FRAMES.add(num_frames)
+CALLBACKS = _Counter("lipwright_callbacks", "Attempts of webhooks, by outcome.", ("outcome",))
+"""Outcomes: `delivered`, `retried`, `given_up`, and `refused`, if the URL is not allowed and nothing was sent."""
+UPLOADED = _Counter("lipwright_uploaded_bytes", "Bytes received from clients, including refused uploads.")
+FETCHED = _Counter("lipwright_fetched_bytes", "Bytes of completely fetched URL inputs.")
+FETCHES = _Counter("lipwright_fetches", "Fetches of URL inputs, by `ok` or the error code.", ("outcome",))
+DECODER_DEATHS = _Counter("lipwright_decoder_deaths", "Decoder processes that died, by cause.", ("cause",))
+FREE_DISK = _Gauge("lipwright_free_disk_bytes", "Free space of the data folder's file system.")
 
 
 @contextmanager
 def timed_call(stage: str, outcome_of: Callable[[BaseException], str]) -> Iterator[None]:
-    """Record one attempt of a call to `stage`: how long the block takes and how it ends.
-
-    Args:
-        stage: Name of the stage.
-        outcome_of: Returns the label of an attempt that raised this.
-    """
+    """Record one attempt of a call to `stage`: the time of the block, and how it ends: "ok" or `outcome_of(error)`."""
     start = monotonic()
     outcome = "ok"
     try:
@@ -160,30 +112,4 @@ def timed_call(stage: str, outcome_of: Callable[[BaseException], str]) -> Iterat
         outcome = outcome_of(error)
         raise
     finally:
-        _STAGE_CALLS.observe(monotonic() - start, stage, outcome)
-
-
-def callback_tried(outcome: CallbackOutcome) -> None:
-    """Count one attempt of a webhook."""
-    _CALLBACKS.add(1, outcome)
-
-
-def bytes_uploaded(num_bytes: int) -> None:
-    """Count bytes that clients sent."""
-    _UPLOADED.add(num_bytes)
-
-
-def url_fetched(num_bytes: int, outcome: str) -> None:
-    """Count a fetch of a URL input; `outcome` is "ok" or the code of the error."""
-    _FETCHES.add(1, outcome)
-    _FETCHED.add(num_bytes)
-
-
-def decoder_died(cause: DecoderDeath) -> None:
-    """Count a decoder process that died."""
-    _DECODER_DEATHS.add(1, cause)
-
-
-def set_free_disk(num_bytes: int) -> None:
-    """Set the free space of the data folder's file system."""
-    _FREE_DISK.set(num_bytes)
+        STAGE_CALLS.observe(monotonic() - start, stage, outcome)

@@ -29,7 +29,7 @@ from jobs.ports import JobService
 from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
 from storage.records import JobRecord, UploadedFile
-from storage.upload_target import HashOnlyTarget
+from storage.uploads import HashOnlyTarget
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 """Request header: repeating a request with the same key returns the same job."""

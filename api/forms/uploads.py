@@ -24,8 +24,7 @@ from api.forms.form_parts import FormShape, Parts
 from api.forms.json_body import JsonBody
 from errors import InputError, MediaError, MediaLimitError, OptionError
 from storage.records import UploadedFile
-from storage.upload_target import UploadTarget
-from storage.uploads import UploadWriter, clean_label
+from storage.uploads import UploadTarget, UploadWriter, clean_label
 from telemetry import metrics
 
 _BATCH_BYTES = 1 << 20  # one thread hop per MiB
@@ -95,7 +94,7 @@ async def receive_form(
         form.discard()
         raise
     finally:
-        metrics.bytes_uploaded(form.num_file_bytes)
+        metrics.UPLOADED.add(form.num_file_bytes)
 
 
 async def drain(request: Request) -> None:
@@ -127,7 +126,7 @@ async def _read_json(stream: BodyStream, shape: FormShape, body: JsonBody, check
         body.discard()
         raise
     finally:
-        metrics.bytes_uploaded(body.num_file_bytes)
+        metrics.UPLOADED.add(body.num_file_bytes)
 
 
 def _json_parts(fields: dict[str, Any], files: dict[str, UploadedFile], shape: FormShape, check_url: CheckUrl) -> Parts:

@@ -50,9 +50,10 @@ class UrlInputs:
                 with _named(name):
                     parts.files[name] = await self._fetch(url, max_file_bytes, on_bytes)
             except InputError as error:
-                metrics.url_fetched(0, error.code)
+                metrics.FETCHES.add(1, error.code)
                 raise
-            metrics.url_fetched(parts.files[name].num_bytes, "ok")
+            metrics.FETCHES.add(1, "ok")
+            metrics.FETCHED.add(parts.files[name].num_bytes)
 
     async def _fetch(self, url: str, max_bytes: int, on_bytes: OnBytes) -> UploadedFile:
         target = self._guard.check(url)

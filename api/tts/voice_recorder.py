@@ -79,7 +79,7 @@ class VoiceRecorder:
         with (
             self._files.stored.fetched(upload_key(upload.key)) as path,
             self._voices.written_sample(owner, name) as sample,
-            Decoders(self._config.decoder, metrics.decoder_died) as decoders,
+            Decoders(self._config.decoder, partial(metrics.DECODER_DEATHS.add, 1)) as decoders,
         ):
             decoders.warm()
             work = partial(convert_to_wav, path, sample, _SAMPLE_RATE, limits)

@@ -15,7 +15,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
@@ -29,9 +29,11 @@ from telemetry.log_context import CallContext
 
 logger = logging.getLogger(__name__)
 
-Request = DeploymentResponse[Any] | DeploymentResponseGenerator[Any]
+T = TypeVar("T")
+
+Request = DeploymentResponse[T] | DeploymentResponseGenerator[T]
 """The result of a handle call. Serve types it as either; `call_stage` awaits the unary one."""
-Sent = Request | tuple[Request, ...]
+Sent = Request[T] | tuple[Request[Any], ...]
 """One request, or a chain: each takes the result of the previous one, and the last one returns the result."""
 
 _FIRST_WAIT_S, _MAX_WAIT_S = 0.05, 2.0
@@ -58,14 +60,13 @@ class CallBounds:
         return cls(jobs.call_timeout_s(num_frames), jobs.max_attempts, jobs.max_stage_wait_s)
 
 
-async def call_stage(stage: str, context: CallContext, start: Callable[[CallContext], Sent], bounds: CallBounds) -> Any:
+async def call_stage(
+    stage: str, context: CallContext, start: Callable[[CallContext], Sent[T]], bounds: CallBounds
+) -> T:
     """Return the result of `start(context)`, which sends one request (or a chain of them) and must be repeatable.
 
-    Args:
-        stage: Name used in errors, logs and metrics.
-        context: What the call is for; each attempt gets it with its number.
-        start: Sends the request. All requests of a chain are cancelled together, which Serve does not do.
-        bounds: See `CallBounds`.
+    Each attempt gets `context` with its number. All requests of a chain are cancelled together, which Serve does not
+    do. `stage` is the name in errors, logs and metrics.
 
     Raises:
         StageTimeoutError: The work timed out twice, or no replica accepted the call in time.
@@ -101,7 +102,7 @@ async def call_stage(stage: str, context: CallContext, start: Callable[[CallCont
             raise StageTimeoutError(message, was_retried=True)
 
 
-async def _send(stage: str, context: CallContext, start: Callable[[CallContext], Sent], timeout_s: float) -> Any:
+async def _send(stage: str, context: CallContext, start: Callable[[CallContext], Sent[T]], timeout_s: float) -> T:
     """Make one attempt; cancel the request on timeout and when the caller is cancelled."""
     sent = start(context)
     requests = sent if isinstance(sent, tuple) else (sent,)
@@ -118,7 +119,7 @@ async def _send(stage: str, context: CallContext, start: Callable[[CallContext],
             raise StageTimeoutError(f"{stage}: no answer within {timeout_s:.0f} s.") from None
 
 
-async def _result(requests: tuple[Request, ...]) -> Any:
+async def _result(requests: tuple[Request[Any], ...]) -> Any:
     """Return the result of the last request of a chain, or raise the error of the first that fails.
 
     All requests are awaited: when the replica of an earlier one cannot be reached, Serve takes its error for one of the
@@ -139,7 +140,7 @@ async def _result(requests: tuple[Request, ...]) -> Any:
             each.cancel()
 
 
-async def _awaited(request: Request) -> Any:
+async def _awaited(request: Request[Any]) -> Any:
     assert isinstance(request, Awaitable)
     return await request
 
@@ -149,7 +150,7 @@ def _retrieve_error(request: asyncio.Future[Any]) -> None:
         request.exception()  # or asyncio logs that it was never retrieved
 
 
-def _cancel(requests: tuple[Request, ...]) -> None:
+def _cancel(requests: tuple[Request[Any], ...]) -> None:
     for request in requests:
         request.cancel()  # type: ignore[no-untyped-call]
 

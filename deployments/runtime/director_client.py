@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from functools import update_wrapper
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
@@ -12,11 +13,12 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.runtime.outcomes import CallOutcome, classify, unwrap
 from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, StandbyError
-from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarRequest, JobRequest
 from jobs.messages import AvatarRef
-from jobs.status import ServiceStatus
-from storage.records import AvatarRecord, JobPage, JobQuery, JobRecord, SegmentRecord
+from jobs.ports import JobService
+from storage.records import JobRecord
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _QUICK_S = 30.0  # a query of the table, with time for a Director that is just starting
 _PROBE_S = 900.0  # MediaProbe opens both files first
@@ -24,103 +26,60 @@ _MAX_ATTEMPTS = 4
 _RETRY_WAIT_S = 0.3
 
 
-class DirectorClient:
-    """Implements `jobs.ports.JobService` over `director`.
+def _forwarded(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], timeout_s: float = _QUICK_S
+) -> Callable[Concatenate[DirectorClient, P], Coroutine[Any, Any, T]]:
+    """Return the same method of the client, which calls the Director."""
 
-    A lost call, usually because the Director died, is retried: all calls are idempotent.
+    async def call(self: DirectorClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return cast(T, await self._call(method.__name__, *args, timeout_s=timeout_s, **kwargs))
+
+    return update_wrapper(call, method)
+
+
+class DirectorClient:
+    """Implements `jobs.ports.JobService` over `director`, and passes on what live sessions need.
+
+    A lost call, usually because the Director died, is retried: all calls are idempotent. Reservations (`admit`) do not
+    survive a restart of the Director.
     """
 
     def __init__(self, director: DeploymentHandle[Any]) -> None:
         self._director = director
 
-    async def admit(self, request: AdmitRequest) -> Admission:
-        """See `JobService`; reservations do not survive a restart of the Director."""
-        return await self._call("admit", request)  # type: ignore[no-any-return]
-
-    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
-        """See `JobService`."""
-        return await self._call("widen", request, admission_id)  # type: ignore[no-any-return]
-
-    async def extend(self, admission_id: str, num_bytes: int) -> int:
-        """See `JobService`."""
-        return await self._call("extend", admission_id, num_bytes)  # type: ignore[no-any-return]
-
-    async def release(self, admission_id: str) -> None:
-        """See `JobService`."""
-        await self._call("release", admission_id)
-
-    async def submit(self, request: JobRequest) -> JobRecord:
-        """See `JobService`."""
-        return await self._call("submit", request, timeout_s=_PROBE_S)  # type: ignore[no-any-return]
-
-    async def get_job(self, job_id: str, owner: str | None = None) -> JobRecord:
-        """See `JobService`."""
-        return await self._call("get_job", job_id, owner)  # type: ignore[no-any-return]
-
-    async def find_job(self, idempotency_key: str, owner: str | None = None) -> JobRecord | None:
-        """See `JobService`."""
-        return await self._call("find_job", idempotency_key, owner)  # type: ignore[no-any-return]
-
-    async def release_idempotency_key(self, job_id: str, owner: str | None = None) -> None:
-        """See `JobService`."""
-        await self._call("release_idempotency_key", job_id, owner)
-
-    async def list_jobs(self, query: JobQuery) -> JobPage:
-        """See `JobService`."""
-        return await self._call("list_jobs", query)  # type: ignore[no-any-return]
+    admit = _forwarded(JobService.admit)
+    widen = _forwarded(JobService.widen)
+    extend = _forwarded(JobService.extend)
+    release = _forwarded(JobService.release)
+    submit = _forwarded(JobService.submit, _PROBE_S)
+    get_job = _forwarded(JobService.get_job)
+    find_job = _forwarded(JobService.find_job)
+    release_idempotency_key = _forwarded(JobService.release_idempotency_key)
+    list_jobs = _forwarded(JobService.list_jobs)
+    cancel_job = _forwarded(JobService.cancel_job)
+    delete_job = _forwarded(JobService.delete_job)
+    finished_segments = _forwarded(JobService.finished_segments)
+    create_avatar = _forwarded(JobService.create_avatar, _PROBE_S)
+    get_avatar = _forwarded(JobService.get_avatar)
+    list_avatars = _forwarded(JobService.list_avatars)
+    delete_avatar = _forwarded(JobService.delete_avatar)
+    status = _forwarded(JobService.status)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         """See `JobService`."""
         arguments = (job_id, version, timeout_s)
-        return await self._call("wait_job", *arguments, timeout_s=timeout_s + _QUICK_S)  # type: ignore[no-any-return]
-
-    async def cancel_job(self, job_id: str, owner: str | None = None) -> JobRecord:
-        """See `JobService`."""
-        return await self._call("cancel_job", job_id, owner)  # type: ignore[no-any-return]
-
-    async def delete_job(self, job_id: str, owner: str | None = None) -> None:
-        """See `JobService`."""
-        await self._call("delete_job", job_id, owner)
-
-    async def finished_segments(self, job_id: str, owner: str | None = None) -> list[SegmentRecord]:
-        """See `JobService`."""
-        return await self._call("finished_segments", job_id, owner)  # type: ignore[no-any-return]
-
-    async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """See `JobService`."""
-        return await self._call("create_avatar", request, timeout_s=_PROBE_S)  # type: ignore[no-any-return]
-
-    async def get_avatar(self, avatar_id: str, owner: str | None = None) -> AvatarRecord:
-        """See `JobService`."""
-        return await self._call("get_avatar", avatar_id, owner)  # type: ignore[no-any-return]
+        return cast(JobRecord, await self._call("wait_job", *arguments, timeout_s=timeout_s + _QUICK_S))
 
     async def present(self, avatar_id: str, owner: str | None, engine: str) -> AvatarRef:
-        """See `Director.present`."""
-        arguments = (avatar_id, owner, engine)
-        return await self._call("present", *arguments, timeout_s=_PROBE_S)  # type: ignore[no-any-return]
+        """See `JobDirector.present`."""
+        return cast(AvatarRef, await self._call("present", avatar_id, owner, engine, timeout_s=_PROBE_S))
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
-        """See `Director.hold`."""
+        """See `JobDirector.hold`."""
         await self._call("hold", avatar_id, owner)
 
-    async def list_avatars(self, owner: str | None = None) -> list[AvatarRecord]:
-        """See `JobService`."""
-        return await self._call("list_avatars", owner)  # type: ignore[no-any-return]
-
-    async def delete_avatar(self, avatar_id: str, owner: str | None = None) -> None:
-        """See `JobService`."""
-        await self._call("delete_avatar", avatar_id, owner)
-
-    async def status(self) -> ServiceStatus:
-        """See `JobService`."""
-        return await self._call("status")  # type: ignore[no-any-return]
-
     async def ready(self) -> bool:
-        """See `JobService`; False if the Director cannot be reached.
-
-        Raises:
-            StandbyError: Another service leads.
-        """
+        """See `JobService`; False if the Director cannot be reached, StandbyError if another service leads."""
         try:
             return bool(await self._call("ready"))
         except StandbyError:
@@ -128,10 +87,10 @@ class DirectorClient:
         except LipwrightError:
             return False
 
-    async def _call(self, method: str, *arguments: object, timeout_s: float = _QUICK_S) -> Any:
+    async def _call(self, method: str, *args: object, timeout_s: float = _QUICK_S, **kwargs: object) -> Any:
         send: Callable[..., Any] = getattr(self._director, method).remote
         for left in reversed(range(_MAX_ATTEMPTS)):
-            response = send(*arguments)
+            response = send(*args, **kwargs)
             try:
                 return await asyncio.wait_for(response, timeout_s)
             except (Exception, asyncio.CancelledError) as error:

@@ -12,7 +12,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
-from deployments.runtime.calls import CallBounds, Sent, call_stage
+from deployments.runtime.calls import CallBounds, call_stage
 from deployments.runtime.director_client import DirectorClient
 from jobs.messages import AvatarRef
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
@@ -38,11 +38,12 @@ class LiveClient:
     async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
         """See `LiveService`."""
         avatar = await self._director.present(avatar_id, owner, self._engine)
-
-        def start(context: CallContext) -> Sent:
-            return self._of(session_id).prepare.remote(context)
-
-        await call_stage("LiveSession.prepare", CallContext(session_id), start, self._bounds)
+        await call_stage(
+            "LiveSession.prepare",
+            CallContext(session_id),
+            lambda context: self._of(session_id).prepare.remote(context),
+            self._bounds,
+        )
         self._warm_spares(session_id)
         return avatar
 
@@ -54,12 +55,12 @@ class LiveClient:
         """See `LiveSession.render`."""
         if time.monotonic() - self._warmed_at > _WARM_EVERY_S:
             self._warm_spares(request.session_id)
-
-        def start(context: CallContext) -> Sent:
-            return self._of(request.session_id).render.remote(context, request)
-
-        chunk: LiveChunk = await call_stage("LiveSession.render", CallContext(request.session_id), start, self._bounds)
-        return chunk
+        return await call_stage(
+            "LiveSession.render",
+            CallContext(request.session_id),
+            lambda context: self._of(request.session_id).render.remote(context, request),
+            self._bounds,
+        )
 
     def _of(self, session_id: str) -> DeploymentHandle[Any]:
         """Return the handle of one session, which routes to the replica with its avatar and decoder."""

@@ -34,13 +34,9 @@ class _Entry(Generic[T]):
 
 
 class ModelCache(Generic[T]):
-    """An LRU cache by name of objects that are slow to load and large.
+    """An LRU cache by name of objects that are slow to load and large; the entry `kept` is never dropped.
 
-    Args:
-        stage: The deployment's name, for errors.
-        memory: How many are kept, and for how long.
-        kept: Name of the entry that is never dropped.
-        on_drop: Called after an entry was dropped.
+    `stage` is the deployment's name, for errors; `memory` says how many entries are kept, and for how long.
     """
 
     def __init__(

@@ -76,8 +76,7 @@ def deploy(config: dict[str, Any]) -> None:
 def redirect_worker_output(write: Callable[[Mapping[str, Any]], None]) -> None:
     """Pass what workers print to `write` instead of printing it in this process. Call it after `ray.init`.
 
-    Args:
-        write: Called in a thread of Ray with a dict: "lines", "pid", and "actor_name" or "task_name" if there is one.
+    A thread of Ray calls it with a dict: "lines", "pid", and "actor_name" or "task_name" if there is one.
     """
     global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     global_worker_stdstream_dispatcher.add_handler("ray_print_logs", write)  # the name that `ray.shutdown` removes

@@ -19,10 +19,13 @@ import cv2
 import ray
 from ray import serve
 
+from config import PipelineConfig
 from deployments.runtime.ray_internals import session_name
 from errors import CapacityError, ConfigError, StageTimeoutError
 from media.cancel_token import CancelToken
+from media.decoding.decoder import Decoders
 from models.engines.protocol import Device, Machine
+from telemetry import metrics
 from telemetry.log_context import CallContext, call_context, configure_logging
 
 P = ParamSpec("P")
@@ -38,10 +41,8 @@ def claim_threads(niceness: int = _NICENESS) -> int:
 
     Ray only accounts for `num_cpus`: without this, every replica uses all cores. OpenCV's tasks are too small to split:
     generating a face with two OpenCV threads takes 1.4 times the CPU and the same time. Torch reads OMP_NUM_THREADS,
-    which Ray sets; importing torch here would add two seconds to the start of every replica.
-
-    Args:
-        niceness: Lowers the priority of this process, so that a busy machine still answers requests.
+    which Ray sets; importing torch here would add two seconds to the start of every replica. `niceness` lowers the
+    priority of this process, so that a busy machine still answers requests.
     """
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     num_threads = max(1, int(cpus))
@@ -56,27 +57,6 @@ def assigned_device() -> Device:
     A replica with `num_gpus: 0` still sees the GPUs, so their visibility proves nothing.
     """
     return "cuda" if ray.get_runtime_context().get_assigned_resources().get("GPU", 0) > 0 else "cpu"
-
-
-def assigned_gpu_share() -> float:
-    """Return the fraction of a GPU that this replica was given; 1 if it was given none or several."""
-    share = float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0))
-    return share if 0 < share < 1 else 1.0
-
-
-def claim_gpu_share(machine: Machine) -> None:
-    """Limit the GPU memory of this process to its share, which Ray only accounts for.
-
-    Raises:
-        ConfigError: The replica was given a GPU and PyTorch cannot use one.
-    """
-    if machine.device == "cpu":
-        return
-    import torch  # takes two seconds; replicas without a GPU skip it
-
-    if not torch.cuda.is_available():
-        raise ConfigError("The replica was assigned a GPU, but PyTorch finds no CUDA device.")
-    torch.cuda.set_per_process_memory_fraction(machine.gpu_share)
 
 
 def free_gpu_memory() -> None:
@@ -100,9 +80,6 @@ class CallGate:
     no other call with it. While a call runs exclusively, or while a hung call waits for the replica to be replaced, new
     calls get CapacityError and are retried elsewhere. Calls that waited for a replica arrive together: the exclusive
     one starts after the others have been refused.
-
-    Args:
-        threads: The blocking work of this replica.
     """
 
     def __init__(self, threads: Threads) -> None:
@@ -115,11 +92,7 @@ class CallGate:
 
     @asynccontextmanager
     async def enter(self, context: CallContext) -> AsyncIterator[None]:
-        """Run a call in the block.
-
-        Raises:
-            CapacityError: Another call runs exclusively or waits to, or a call hangs.
-        """
+        """Run a call in the block; CapacityError if another one runs exclusively or waits to, or hangs."""
         if self._is_exclusive:
             raise CapacityError("One call runs exclusively in this replica.", 1.0)
         self._refuse_if_hung()
@@ -242,6 +215,53 @@ class Threads:
     def _returned(self, done: asyncio.Future[Any]) -> None:
         del self._deadlines[done]
         done.exception()  # or asyncio logs that it was never retrieved
+
+
+class StageReplica:
+    """Base of the deployments that run blocking work: its threads, the gate for calls, and Serve's health check."""
+
+    def __init__(self, stage: str, config: PipelineConfig, max_at_once: int | None = None) -> None:
+        """Set up the threads; for the arguments see `Threads`."""
+        self._config = config
+        self._threads = Threads(stage, max_at_once=max_at_once)
+        self._gate = CallGate(self._threads)
+
+    async def ready(self) -> bool:
+        """Return True: the constructor has loaded everything."""
+        return True
+
+    async def check_health(self) -> None:
+        """Raise while work hangs; Serve then replaces the replica."""
+        self._threads.check()
+
+    def _claim_machine(self, config: PipelineConfig) -> Machine:
+        """Return the resources of this replica; limits its GPU memory to its share, which Ray only accounts for.
+
+        Raises:
+            ConfigError: The replica was given a GPU and PyTorch cannot use one.
+        """
+        share = float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0))
+        gpu_share = share if 0 < share < 1 else 1.0  # given none, or several whole ones
+        machine = Machine(assigned_device(), claim_threads(), gpu_share, config.engine_cache.tensorrt)
+        if machine.device == "cuda":
+            import torch  # takes two seconds; replicas without a GPU skip it
+
+            if not torch.cuda.is_available():
+                raise ConfigError("The replica was assigned a GPU, but PyTorch finds no CUDA device.")
+            torch.cuda.set_per_process_memory_fraction(machine.gpu_share)
+        return machine
+
+    async def _run(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
+        """Run `work` in a thread, with the timeout of a call about this number of frames."""
+        return await self._threads.run(work, self._config.jobs.call_timeout_s(num_frames))
+
+
+def make_decoders(config: PipelineConfig, warm: bool = True) -> Decoders:
+    """Return decoders whose deaths are counted; `warm` starts their fork server, so that no file waits for it."""
+    decoders = Decoders(config.decoder, partial(metrics.DECODER_DEATHS.add, 1))
+    if warm:
+        decoders.warm()
+    return decoders
 
 
 class _Workers:

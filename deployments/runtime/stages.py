@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from ray.serve.handle import DeploymentHandle
 
@@ -27,6 +27,8 @@ from models.face.choice import FaceChoice
 from models.track.tracker import TrackState
 from telemetry.log_context import CallContext
 
+T = TypeVar("T")
+
 _READY = CallBounds(work_s=5.0, max_attempts=1, max_wait_s=1.0)
 
 
@@ -41,24 +43,20 @@ class ServeStages:
     studio: DeploymentHandle[Any]
 
     async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
-        """See `MediaProbe.probe`."""
-        probed: ProbeResult = await self._call(
+        return await self._call(
             "MediaProbe.probe", context, 0, lambda context: self.media_probe.probe.remote(context, video, audio)
         )
-        return probed
 
     async def prepare_speech(
         self, context: CallContext, audio: str, speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
-        """See `AudioFeatures.prepare`."""
-
-        def start(context: CallContext) -> Sent:
-            return self.audio_features.prepare.remote(context, audio, speech, claimed_seconds)
-
         jobs = self.config.jobs
-        bounds = CallBounds(jobs.sound_timeout_s(claimed_seconds), jobs.max_attempts, jobs.max_stage_wait_s)
-        prepared: PreparedSpeech = await call_stage("AudioFeatures.prepare", context, start, bounds)
-        return prepared
+        return await call_stage(
+            "AudioFeatures.prepare",
+            context,
+            lambda context: self.audio_features.prepare.remote(context, audio, speech, claimed_seconds),
+            CallBounds(jobs.sound_timeout_s(claimed_seconds), jobs.max_attempts, jobs.max_stage_wait_s),
+        )
 
     async def track(
         self,
@@ -70,44 +68,36 @@ class ServeStages:
         state: TrackState | None,
         out: str,
     ) -> TrackState:
-        """See `LandmarkGenerator.track`."""
-        new_state: TrackState = await self._call(
+        return await self._call(
             "LandmarkGenerator.track",
             context,
             stop - start,
             lambda context: self.landmark_generator.track.remote(context, source, choice, start, stop, state, out),
         )
-        return new_state
 
     async def reference(self, context: CallContext, picture: str) -> FaceChoice:
-        """See `LandmarkGenerator.reference`."""
-        choice: FaceChoice = await self._call(
+        return await self._call(
             "LandmarkGenerator.reference",
             context,
             1,
             lambda context: self.landmark_generator.reference.remote(context, picture),
         )
-        return choice
 
     async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
-        """See `LandmarkGenerator.build_avatar`."""
-        talks: bool = await self._call(
+        return await self._call(
             "LandmarkGenerator.build_avatar",
             context,
             avatar.source.info.num_frames,
             lambda context: self.landmark_generator.build_avatar.remote(context, avatar, tracks),
         )
-        return talks
 
     async def is_analysed(self, context: CallContext, engine: str, avatar: AvatarRef) -> bool:
-        """See `LandmarkGenerator.is_analysed`."""
-        result: bool = await self._call(
+        return await self._call(
             "LandmarkGenerator.is_analysed",
             context,
             0,
             lambda context: self.landmark_generator.is_analysed.remote(context, engine, avatar),
         )
-        return result
 
     async def analyse(
         self, context: CallContext, engine: str, avatar: AvatarRef, source_speech: PreparedSpeech | None
@@ -117,7 +107,7 @@ class ServeStages:
         num = max(1, math.floor(seconds * SOURCE_AUDIO_FPS))
         span = FrameSpan(Fraction(SOURCE_AUDIO_FPS), 0, num, num)
 
-        def start(context: CallContext) -> Sent:
+        def start(context: CallContext) -> Sent[Any]:
             analyse = self.landmark_generator.analyse
             if source_speech is None:
                 return analyse.remote(context, None, engine, avatar)
@@ -131,24 +121,21 @@ class ServeStages:
     ) -> PlannedBlock:
         """Chain AudioFeatures.extract -> LandmarkGenerator.plan; the features do not pass through here."""
 
-        def start(context: CallContext) -> Sent:
+        def start(context: CallContext) -> Sent[Any]:
             features = self.audio_features.extract.remote(context, request.engine, speech, request.span)
             return features, self.landmark_generator.plan.remote(context, features, request, state)
 
-        planned: PlannedBlock = await self._call("LandmarkGenerator.plan", context, request.span.num, start)
-        return planned
+        return await self._call("LandmarkGenerator.plan", context, request.span.num, start)
 
     async def render(
         self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:
-        """See `Studio.render`."""
-        rendered: RenderedSegment = await self._call(
+        return await self._call(
             "Studio.render",
             context,
             len(plan),
             lambda context: self.studio.render.remote(context, avatar, engine, plan, out, watermark),
         )
-        return rendered
 
     async def join(
         self,
@@ -159,7 +146,6 @@ class ServeStages:
         source: SourceVideo,
         output: OutputInfo,
     ) -> None:
-        """See `Studio.join`."""
         await self._call(
             "Studio.join",
             context,
@@ -174,6 +160,6 @@ class ServeStages:
         return True
 
     async def _call(
-        self, stage: str, context: CallContext, num_frames: int, start: Callable[[CallContext], Sent]
-    ) -> Any:
+        self, stage: str, context: CallContext, num_frames: int, start: Callable[[CallContext], Sent[T]]
+    ) -> T:
         return await call_stage(stage, context, start, CallBounds.of(self.config.jobs, num_frames))

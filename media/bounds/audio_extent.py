@@ -53,11 +53,7 @@ class AudioExtent:
         self.seconds = max(self.seconds, start + length)
 
     def check(self, name: str, limits: MediaLimits) -> None:
-        """Checks the duration and the gaps.
-
-        Raises:
-            MediaLimitError: The track is too long, or consists mostly of gaps.
-        """
+        """Raises MediaLimitError if the track is too long, or consists mostly of gaps."""
         if self.seconds > limits.max_audio_seconds:
             raise MediaLimitError(
                 f"{name}: expected at most {limits.max_audio_seconds:g} s of audio, found {self.seconds:.0f} s."
@@ -80,11 +76,7 @@ def origin_seconds(container: InputContainer) -> Fraction:
 def counted_packets(
     container: InputContainer, stream: AudioStream, path: Path, extent: AudioExtent
 ) -> Iterator[Packet[AudioStream]]:
-    """Yields the packets of a track and adds each to `extent`.
-
-    Raises:
-        MediaError: The container cannot be read to its end.
-    """
+    """Yields the packets of a track and adds each to `extent`; MediaError if they cannot be read to the end."""
     origin, time_base = origin_seconds(container), stream.time_base or Fraction(1, stream.codec_context.sample_rate)
     frame_seconds = (stream.codec_context.frame_size or 0) / stream.codec_context.sample_rate
     longest = math.inf if stream.codec_context.name.startswith(_OWN_LENGTH) else _MAX_PACKET_SECONDS

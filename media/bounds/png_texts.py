@@ -18,11 +18,7 @@ _PACKED: Final = (b"zTXt", b"iCCP")
 
 
 def check_texts(path: Path) -> None:
-    """Checks the number of texts in a PNG, and the decompressed size of its texts and colour profiles.
-
-    Raises:
-        MediaLimitError: They exceed the limits.
-    """
+    """Raises MediaLimitError for a PNG with too many texts, or too large texts and colour profiles."""
     num_bytes = num_texts = 0
     with path.open("rb") as file:
         for kind, size in _chunks(file):

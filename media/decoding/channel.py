@@ -74,11 +74,7 @@ class Channel:
         return cls(theirs, reply_codec.encode, pickle.loads, replies=True)
 
     def send(self, value: object, file: int | None = None) -> None:
-        """Sends a value, and a copy of the file descriptor `file`.
-
-        Raises:
-            OSError: The peer is gone.
-        """
+        """Sends a value, and a copy of the file descriptor `file`; OSError if the peer is gone."""
         data = self._encode(value)
         files = [] if file is None else [file]
         if len(data) <= _MAX_INLINE_BYTES:
@@ -161,10 +157,7 @@ class Channel:
 def memory_file(name: str, num_bytes: int | None = None) -> int:
     """Returns the descriptor of a new file in memory, which lives as long as a process has it open or mapped.
 
-    Args:
-        name: For diagnostics, in /proc/self/fd.
-        num_bytes: Its length, which is then fixed: a process that could shorten the file could crash those that have
-            mapped it. None for an empty file that can grow.
+    With `num_bytes`, its length is fixed: a process that could shorten it could crash those that have mapped it.
     """
     number = os.memfd_create(f"lipwright-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     if num_bytes is not None:
@@ -174,22 +167,14 @@ def memory_file(name: str, num_bytes: int | None = None) -> int:
 
 
 def write_whole(file: int, *parts: Any) -> None:
-    """Writes C-contiguous buffers one after the other, from the file's position on.
-
-    Raises:
-        MemoryError: A memory file could not hold them.
-    """
+    """Writes C-contiguous buffers from the file's position on; MemoryError if a memory file could not hold them."""
     views = [memoryview(part).cast("B") for part in parts]
     if os.writev(file, views) != sum(view.nbytes for view in views):
         raise MemoryError
 
 
 def _is_readable(connected: socket.socket, timeout_s: float) -> bool:
-    """Waits for a message; returns False if the socket is closed.
-
-    Raises:
-        TimeoutError: No message arrived.
-    """
+    """Waits for a message, up to a TimeoutError; returns False if the socket is closed."""
     poll = select.poll()
     poll.register(connected, select.POLLIN)
     events = poll.poll(timeout_s * 1000)

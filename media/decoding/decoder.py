@@ -12,19 +12,17 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
 from config import DecoderConfig
 from errors import CancelledJobError, LipwrightError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
 from media.cancel_token import CancelToken
 from media.decoding.channel import Channel, Message
-from media.decoding.forkserver import MEMORY_BUDGET, OUT_OF_MEMORY, Task
+from media.decoding.forkserver import MEMORY_BUDGET, OUT_OF_MEMORY, Task, run_and_reply
 from media.decoding.forkserver_client import ForkserverClient
 from media.decoding.memory_budget import budget_bytes
 from media.decoding.reply_codec import ErrorReply, InvalidReplyError, ProcessExit
 from media.decoding.sandbox import SandboxPolicy
-from media.decoding.worker import run_and_reply
 
 T = TypeVar("T")
 
@@ -48,9 +46,7 @@ class LostDecoderError(Exception):
 class DecoderTimeoutError(StageTimeoutError):
     """A decoder exceeded its wall-clock timeout.
 
-    Args:
-        message: For the user.
-        cpu_seconds: CPU time it used until then; a small value means that it had to wait for other processes.
+    A small `cpu_seconds`, the CPU time it used until then, means that it had to wait for other processes.
     """
 
     def __init__(self, message: str, cpu_seconds: float = 0.0) -> None:
@@ -59,13 +55,9 @@ class DecoderTimeoutError(StageTimeoutError):
 
 
 class Decoder:
-    """Handle of one decoder process.
+    """Handle of one decoder process; errors name the file that it decodes, and its limits.
 
-    Args:
-        channel: The connection to it.
-        file: The file that it decodes, named in errors.
-        config: Its limits, named in errors.
-        on_death: Called with the reason if it dies before it replies.
+    `on_death` is called with the reason if it dies before it replies.
     """
 
     def __init__(self, channel: Channel, file: Path, config: DecoderConfig, on_death: OnDeath) -> None:
@@ -78,17 +70,11 @@ class Decoder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def ask(self, request: object, file: int | None = None) -> None:
-        """Sends a request, and a copy of the file descriptor `file`.
-
-        Raises:
-            LostDecoderError: The decoder has exited.
-        """
+        """Sends a request, and a copy of the file descriptor `file`; LostDecoderError if the decoder has exited."""
         try:
             self._channel.send(request, file)
         except OSError as error:
@@ -171,9 +157,7 @@ class Decoders:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def warm(self) -> None:
@@ -189,11 +173,7 @@ class Decoders:
     ) -> Decoder:
         """Starts a decoder that calls `run` (picklable) with its end of the channel.
 
-        Args:
-            run: Function to run in the decoder.
-            file: The file that it decodes, named in errors.
-            policy: The files it may open; only `file` if None.
-            cpu_seconds: Its total CPU time.
+        It may use the files of `policy`, by default only `file`, which errors name, and `cpu_seconds` of CPU time.
 
         Raises:
             LostDecoderError: The fork server could not be started.
@@ -239,9 +219,7 @@ class Decoders:
             MediaError: The decoder crashed.
             MediaLimitError: It needs too much memory or CPU time.
             ReplicaLostError: The decoder was killed from outside, twice.
-            media.decoding.reply_codec.UnexpectedDecoderError: `work` raised an error that is neither in `errors` nor an
-                OSError.
-            Exception: Whatever else `work` raised.
+            Exception: What `work` raised; an `UnexpectedDecoderError` if that is neither in `errors` nor an OSError.
         """
         bound = min(timeout_s * self._config.cpu_share, cpu_seconds or math.inf)
         deadline = time.monotonic() + timeout_s

@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from config import DecoderConfig, MediaLimits, PipelineConfig
 from errors import CancelledJobError, LipwrightError, MediaError
 from media.decoding.channel import Channel
 from media.decoding.decoder import Decoder, Decoders, LostDecoderError, decoder_lost_error
-from media.decoding.forkserver import bound_cpu, check_memory
+from media.decoding.forkserver import bound_cpu, check_memory, error_reply
 from media.decoding.frame_buffers import FrameBuffer, FrameBufferPool, frame_bytes, write_frame
 from media.decoding.reply_codec import ErrorReply, FrameBatch
-from media.decoding.worker import error_reply
 from media.probe import VideoInfo
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
@@ -30,15 +28,7 @@ _MAX_FRAMES: Final = 64  # of one request, however small they are
 
 @dataclass(frozen=True)
 class FrameSettings:
-    """How the frames of a file are decoded.
-
-    Attributes:
-        cache_bytes: See `media.reader.FrameReader`.
-        num_threads: Decoder threads.
-        limits: Limits that are enforced again on every frame.
-        decoder: Limits of the process.
-        timeout_s: Wall-clock timeout of one batch of frames.
-    """
+    """How the frames of a file are decoded; `timeout_s` bounds one batch, and `limits` are enforced on every frame."""
 
     cache_bytes: int
     num_threads: int
@@ -75,12 +65,6 @@ class DecoderReader:
 
     The first `read` starts the process; one that was killed, or exited while idle, is replaced. Only one `read` can be
     active: a new one discards the rest of the previous one. `close` may be called from any thread.
-
-    Args:
-        decoders: Starts the decoder processes.
-        path: The file.
-        info: The result of `probe_video` for it.
-        settings: How to decode it.
     """
 
     def __init__(self, decoders: Decoders, path: Path, info: VideoInfo, settings: FrameSettings) -> None:
@@ -98,19 +82,11 @@ class DecoderReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Yields frames in the order of `indices`, decoded in batches.
-
-        Args:
-            indices: Frame indices in the half-open range [0, info.num_frames), in any order, repeats allowed.
-
-        Yields:
-            Read-only planes, (info.height, info.width) luma. They stay valid while the caller holds them.
+        """Yields frames in the order of `indices`, decoded in batches; see `FrameReader.read`.
 
         Raises:
             ValueError: An index outside the range.

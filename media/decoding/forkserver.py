@@ -21,17 +21,18 @@ import resource
 import select
 import signal
 import socket
+import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+from errors import LipwrightError
 from media.decoding.channel import Channel
 from media.decoding.malloc_tuning import release_freed_frames
 from media.decoding.memory_budget import CHECK_S, MemoryBudget
-from media.decoding.reaper import kill_orphans
-from media.decoding.reply_codec import ProcessExit
+from media.decoding.reply_codec import ErrorReply, ProcessExit
 from media.decoding.sandbox import SandboxPolicy, confine
 
 OUT_OF_MEMORY: Final = 77
@@ -42,20 +43,13 @@ _NEAR_BOUND_BYTES: Final = 64 * 1024**2
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _LEAST_S: Final = 0.001  # a timer of 0 never fires
 _KILL_AFTER_S: Final = 3  # SIGXCPU, which tells the reason, comes first
+_COMMAND: Final = b"media.decoding.forkserver"  # in the command line of fork servers and of all that they fork
 _FIRST_TO_GO: Final = "1000"  # proc(5), oom_score_adj: the kernel kills decoders first when memory runs out
 
 
 @dataclass(frozen=True)
 class Task:
-    """The first message to a decoder.
-
-    Attributes:
-        run: Its work; the process exits when this returns.
-        max_memory_bytes: Its address space.
-        max_file_bytes: Maximum size of any file that it writes.
-        max_cpu_seconds: Its total CPU time.
-        policy: The files it may use; None disables the sandbox.
-    """
+    """The first message to a decoder: its work, after which it exits, and its limits. None disables the sandbox."""
 
     run: Callable[[Channel], None]
     max_memory_bytes: int
@@ -87,6 +81,31 @@ def check_memory() -> None:
         peak = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmPeak:"))
     if bound != resource.RLIM_INFINITY and peak > bound - _NEAR_BOUND_BYTES:
         raise MemoryError
+
+
+def run_and_reply(work: Callable[[], object], cpu_seconds: float, deadline: float, channel: Channel) -> None:
+    """Sends what `work()` returns, or the error that it raises.
+
+    It may take `cpu_seconds`, and must be done by `deadline` on the monotonic clock, which all processes of a machine
+    share.
+    """
+    bound_cpu(cpu_seconds)
+    bound_wall(deadline)
+    try:
+        value = work()
+    except MemoryError:
+        raise  # reported by the exit code: there may be no memory left for a message
+    except Exception as error:
+        value = error_reply(error)
+    check_memory()
+    channel.send(value)
+
+
+def error_reply(error: Exception) -> ErrorReply:
+    """Returns the reply for `error`; the traceback of an unexpected error is printed to the log."""
+    if not isinstance(error, LipwrightError | OSError):
+        traceback.print_exception(error, file=sys.stderr)
+    return ErrorReply.of(error)
 
 
 class _Forkserver:
@@ -238,6 +257,30 @@ def _die_with(parent: int) -> None:
         os._exit(1)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(_FIRST_TO_GO)
+
+
+def kill_orphans(decoders: Iterable[int]) -> None:
+    """Kills those of `decoders` (process ids) that a killed fork server left: their parent is none, and no decoder.
+
+    Decoders with a seccomp filter cannot start processes; this is for systems without it.
+    """
+    for pid in decoders:
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it has exited, or belongs to another user
+            if not _is_of_forkserver(_parent_of(pid)):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _parent_of(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])  # proc(5): the name may contain anything
+
+
+def _is_of_forkserver(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return _COMMAND in file.read()
+    except FileNotFoundError:
+        return False
 
 
 def main(control: int, max_shared_bytes: int, group: str) -> None:

@@ -24,9 +24,7 @@ _KEPT_VARIABLES: Final = frozenset(
 class ForkserverClient:
     """Starts the fork server on first use, and again if it has died. Thread-safe.
 
-    Args:
-        max_shared_bytes: Memory of all decoders of this machine together.
-        group: Name of the decoders that are counted together.
+    All decoders of one group on this machine share `max_shared_bytes` of memory.
     """
 
     def __init__(self, max_shared_bytes: int, group: str) -> None:

@@ -35,11 +35,6 @@ class FrameBufferPool:
     """The memory files of one reader. Use from one thread; frames may be released in any.
 
     Readers share no files: a decoder that was taken over could keep one and read what is written to it later.
-
-    Args:
-        num_frames: Capacity of a file.
-        width: Pixels, even.
-        height: Pixels, even.
     """
 
     def __init__(self, num_frames: int, width: int, height: int) -> None:
@@ -70,11 +65,7 @@ class FrameBufferPool:
 
 
 class FrameBuffer:
-    """A memory file, mapped into this process; closed with the last reference to it.
-
-    Args:
-        num_bytes: Its length.
-    """
+    """A memory file, mapped into this process; closed with the last reference to it."""
 
     def __init__(self, num_bytes: int) -> None:
         self.number = memory_file("frames", num_bytes)

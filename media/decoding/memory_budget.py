@@ -35,11 +35,9 @@ def budget_bytes(configured: int) -> int:
 
 
 class MemoryBudget:
-    """Selects which decoder to kill so that all decoders of the machine stay within the budget.
+    """Selects which decoder to kill so that the decoders of one group on this machine stay within the budget.
 
-    Args:
-        max_bytes: Memory of all decoders together.
-        group: Name of the decoders that are counted together; at most five letters.
+    Decoders of a group are found by their process name, so its name has at most five letters.
     """
 
     def __init__(self, max_bytes: int, group: str) -> None:

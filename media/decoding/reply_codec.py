@@ -29,12 +29,7 @@ class UnexpectedDecoderError(Exception):
 
 @dataclass(frozen=True)
 class ProcessExit:
-    """The last message on a decoder's channel, sent by the fork server.
-
-    Attributes:
-        exit_code: As returned by `os.waitstatus_to_exitcode`: minus the signal that killed it.
-        cpu_seconds: CPU time it used.
-    """
+    """The last message on a decoder's channel, from the fork server; the code is minus the signal that killed it."""
 
     exit_code: int
     cpu_seconds: float
@@ -42,12 +37,7 @@ class ProcessExit:
 
 @dataclass(frozen=True)
 class ErrorReply:
-    """An error to be raised in the asking process.
-
-    Attributes:
-        kind: Name of its class: one of `errors`, `OSError`, `ValueError`, or any other.
-        args: Its arguments.
-    """
+    """An error to be raised in the asking process: its class, by name (see `_ERRORS`), and its arguments."""
 
     kind: str
     args: tuple[str | int | float | bool | None, ...]
@@ -72,12 +62,7 @@ class ErrorReply:
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """Result of a frame request; the frames are in the memory file that came with it.
-
-    Attributes:
-        num_frames: Number of frames written.
-        failed: The error that ended the batch early.
-    """
+    """Result of a frame request; the frames are in the memory file that came with it. `failed` ended it early."""
 
     num_frames: int
     failed: ErrorReply | None = None
@@ -98,11 +83,7 @@ _NOTHING: Final = b"None"
 
 
 def encode(value: object) -> bytes:
-    """Returns the bytes of a reply, which may be None.
-
-    Raises:
-        TypeError: The value is of no known type.
-    """
+    """Returns the bytes of a reply, which may be None; TypeError for a value of no known type."""
     if value is None:
         return _NOTHING
     name = type(value).__name__
@@ -112,11 +93,7 @@ def encode(value: object) -> bytes:
 
 
 def decode(data: bytes) -> object:
-    """Returns the value of a reply.
-
-    Raises:
-        InvalidReplyError: The bytes are no valid reply.
-    """
+    """Returns the value of a reply; InvalidReplyError if the bytes are none."""
     if data == _NOTHING:
         return None
     name, _, text = data.partition(b" ")

@@ -86,12 +86,7 @@ _IOCTL_COMMANDS: Final = (termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX) if 
 
 @dataclass(frozen=True)
 class SandboxPolicy:
-    """The files that one decoder may use.
-
-    Attributes:
-        readable: Files, and folders with everything below them.
-        writable_dirs: Folders in which it creates, replaces and removes files.
-    """
+    """What a decoder may read (folders with all below them), and the folders in which it may change files."""
 
     readable: tuple[Path, ...] = ()
     writable_dirs: tuple[Path, ...] = ()
@@ -116,19 +111,11 @@ def missing_layers() -> str:
     missing = []
     if "NoNewPrivs:\t1" not in status:
         missing.append("no new privileges")
-    if os.access("/etc/passwd", os.R_OK) and _can_open("/etc/passwd"):
+    with contextlib.suppress(OSError), open("/etc/passwd", "rb"):
         missing.append("Landlock (files)")
     if "Seccomp:\t2" not in status:
         missing.append("seccomp (calls)")
     return ", ".join(missing)
-
-
-def _can_open(path: str) -> bool:
-    try:
-        with open(path, "rb"):
-            return True
-    except OSError:
-        return False
 
 
 class _CapabilityHeader(ctypes.Structure):

@@ -24,11 +24,8 @@ _LEAST_S: Final = 0.1
 class UploadProbe:
     """Probes the files of one request within a common deadline, which starts when this is created.
 
-    Args:
-        decoders: Starts the decoder processes.
-        config: `limits.open_timeout_s` bounds the wall-clock time of all files together, and times `decoder.cpu_share`
-            their CPU time.
-        files: All files of the request.
+    `limits.open_timeout_s` bounds the wall-clock time of all files together, and times `decoder.cpu_share` their CPU
+    time.
 
     Raises:
         StoredFileError: One of them is missing.

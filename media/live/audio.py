@@ -21,11 +21,7 @@ _BIT_RATE: Final = 48_000  # mono speech: RFC 6716 calls 28-40 kb/s fullband
 
 
 class InputResampler:
-    """Resamples one utterance to 48 kHz.
-
-    Args:
-        sample_rate: Sample rate of the input, in Hz.
-    """
+    """Resamples one utterance to 48 kHz."""
 
     def __init__(self, sample_rate: int) -> None:
         self._rate = sample_rate

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import numpy as np
 from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -12,10 +11,9 @@ from av.video.frame import VideoFrame
 from media.labels.watermark import Watermark
 from media.live.mp4_boxes import ParameterSets
 from media.probe import VideoInfo
-from media.yuv_frame import Patch, YuvFrame, frame_planes, paste_back
+from media.writer import H264Frame
+from media.yuv_frame import Patch, YuvFrame
 
-_RANGE_LIMITED: Final = 1
-_RANGE_FULL: Final = 2
 _SPS, _PPS = 7, 8
 _FOR_THE_HEAD: Final = (6, _SPS, _PPS, 9)  # SEI, parameter sets and delimiters are not stored in samples
 
@@ -33,26 +31,13 @@ class EncodedGop(NamedTuple):
 
 
 class GopEncoder:
-    """Encodes a closed GOP without B-frames or look-ahead, so that the encoder adds no delay.
-
-    Args:
-        info: Size, rate, colour tags and pixel aspect.
-        crf: libx264 constant rate factor.
-        preset: libx264 preset.
-        mark: Watermark on every frame, if any.
-    """
+    """Encodes a closed GOP, `mark` on every frame, without B-frames or look-ahead: the encoder adds no delay."""
 
     def __init__(self, info: VideoInfo, crf: int, preset: str, mark: Watermark | None = None) -> None:
         self._mark = mark
-        self._shape = (info.height, info.width)
         context = VideoCodecContext.create("libx264", "w")
-        context.width, context.height, context.pix_fmt = info.width, info.height, "yuv420p"
-        context.time_base, context.framerate = 1 / info.fps, info.fps
-        context.sample_aspect_ratio = info.sample_aspect_ratio
-        context.color_range = _RANGE_FULL if info.colour.full_range else _RANGE_LIMITED
-        context.colorspace = info.colour.matrix
-        context.color_primaries = info.colour.primaries
-        context.color_trc = info.colour.transfer
+        self._frame = H264Frame(context, info)
+        context.framerate = info.fps
         context.thread_count = 1
         context.flags |= Flags.global_header
         context.options = {
@@ -63,37 +48,14 @@ class GopEncoder:
         }
         context.open()
         self._context = context
-        self._frame = VideoFrame(info.width, info.height, "yuv420p")
-        self._frame.time_base = 1 / info.fps
-        for tag in ("color_range", "colorspace", "color_primaries", "color_trc"):
-            setattr(self._frame, tag, getattr(context, tag))
         self._frames: list[bytes] = []
 
     def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
-        """Encodes one frame; `planes` is copied once, and the patch is pasted into the copy.
-
-        Raises:
-            ValueError: `planes` has a different size.
-        """
-        if planes.y.shape != self._shape:
-            raise ValueError(f"Expected planes.y of shape {self._shape}, got {planes.y.shape = }.")
-        self._frame.make_writable()
-        target = frame_planes(self._frame)
-        for view, plane in zip(target, planes, strict=True):
-            np.copyto(view, plane)
-        if patch is not None:
-            paste_back(target, patch)
-        if self._mark is not None:
-            self._mark.draw(target)
-        self._frame.pts = len(self._frames)
-        self._take(self._frame)
+        """Encodes one frame; see `H264Frame.filled`."""
+        self._take(self._frame.filled(len(self._frames), planes, patch, self._mark))
 
     def finish(self) -> EncodedGop:
-        """Ends the GOP and returns it.
-
-        Raises:
-            ValueError: No frame was written.
-        """
+        """Ends the GOP and returns it; ValueError if no frame was written."""
         self._take(None)
         if not self._frames:
             raise ValueError("Expected at least one frame in a group, got none.")

@@ -24,12 +24,7 @@ _PRE_SKIP: Final = 312  # libopus at 48 kHz: its look-ahead of 6.5 ms
 
 @dataclass(frozen=True)
 class ParameterSets:
-    """Parameter sets of an H.264 stream.
-
-    Attributes:
-        sps: Sequence parameter set, one NAL unit.
-        pps: Picture parameter set, one NAL unit.
-    """
+    """Sequence and picture parameter set of an H.264 stream, one NAL unit each."""
 
     sps: bytes
     pps: bytes
@@ -57,12 +52,7 @@ def timescale(fps: Fraction) -> int:
 
 
 def stream_head(info: VideoInfo, headers: ParameterSets) -> bytes:
-    """Returns the initialization segment: `ftyp` and `moov`.
-
-    Args:
-        info: Size, rate, colour tags and pixel aspect of the video.
-        headers: Parameter sets of the encoder.
-    """
+    """Returns the initialization segment: `ftyp` and `moov`."""
     picture = _track(VIDEO_TRACK, timescale(info.fps), _avc1(info, headers), b"vide", _vmhd(), info.width, info.height)
     sound = _track(AUDIO_TRACK, AUDIO_RATE, _opus(), b"soun", full_box(b"smhd", 0, 0, bytes(4)), 0, 0)
     extends = box(b"mvex", *(full_box(b"trex", 0, 0, struct.pack(">5I", track, 1, 0, 0, 0)) for track in (1, 2)))

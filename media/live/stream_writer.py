@@ -14,11 +14,7 @@ from media.probe import VideoInfo
 
 
 class StreamWriter:
-    """Writes the initialization segment and the fragments.
-
-    Args:
-        info: Format of the video.
-    """
+    """Writes the initialization segment and the fragments."""
 
     def __init__(self, info: VideoInfo) -> None:
         self._info = info
@@ -36,12 +32,9 @@ class StreamWriter:
         return math.ceil(stop_frame * AUDIO_RATE / self._info.fps / OPUS_SAMPLES) * OPUS_SAMPLES
 
     def fragment(self, first_frame: int, pictures: EncodedGop, sound: NDArray[np.int16]) -> bytes:
-        """Returns one fragment.
+        """Returns one fragment, whose first frame has this number in the stream.
 
-        Args:
-            first_frame: Number of the first frame in the stream.
-            pictures: The encoded GOP.
-            sound: (N,) int16 at 48 kHz, following the previous fragment; N is a multiple of `OPUS_SAMPLES`.
+        `sound` is (N,) int16 at 48 kHz, following the previous fragment; N is a multiple of `OPUS_SAMPLES`.
         """
         ticks = self._info.fps.denominator
         frames = [(data, ticks, number == 0) for number, data in enumerate(pictures.frames)]

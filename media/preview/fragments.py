@@ -27,8 +27,6 @@ from media.container import open_container
 from media.frame_table import video_stream
 from media.speech_writer import SPEECH_SAMPLE_RATE
 
-MEDIA_TYPE: Final = 'video/mp4; codecs="avc1.640028, mp4a.40.2"'
-"""Media type announced to browsers before the stream; profile and level are in the stream itself."""
 # `delay_moov` writes `moov` with the first fragment, when both encoders' delays are known for its edit lists.
 _OPTIONS: Final = {"movflags": "+empty_moov+delay_moov+default_base_moof+use_metadata_tags", "frag_duration": "200000"}
 _AAC_FRAME: Final = 1024
@@ -42,10 +40,8 @@ _PIECE_BYTES: Final = 256 * 1024
 class LivePreview:
     """Fragments of a running job: its segments by packet copy, its speech as 16 kHz AAC.
 
-    Args:
-        first: The first segment, which defines the encoder settings.
-        speech: A file written by `media.audio.extract_speech`. It is mapped, so it may be deleted meanwhile.
-        tags: Metadata of the stream.
+    The first segment defines the encoder settings. `speech`, a file of `media.audio.extract_speech`, is mapped, so it
+    may be deleted meanwhile.
 
     Raises:
         StoredFileError: A file is missing.
@@ -74,25 +70,11 @@ class LivePreview:
         return float(self.num_frames / self._fps)
 
     def add_segment(self, path: Path) -> Iterator[bytes]:
-        """Appends the next segment.
-
-        Yields:
-            Pieces of the stream of at most about 256 KiB.
-
-        Raises:
-            StoredFileError: It is missing.
-        """
+        """Appends the next segment; yields pieces of the stream of at most about 256 KiB."""
         yield from self._add(path, self.num_frames, 0)
 
     def add_rest(self, result: Path) -> Iterator[bytes]:
-        """Appends the remaining frames of the concatenated result, and ends the stream.
-
-        Yields:
-            Pieces of the stream.
-
-        Raises:
-            StoredFileError: It is missing.
-        """
+        """Appends the remaining frames of the concatenated result, and ends the stream; yields its pieces."""
         yield from self._add(result, 0, self.num_frames)
         yield from self.end()
 
@@ -134,10 +116,6 @@ class LivePreview:
 
 def finished_preview(result: Path, tags: Mapping[str, str] = MappingProxyType({})) -> Iterator[tuple[float, bytes]]:
     """Yields the concatenated result as fragments, by packet copy.
-
-    Args:
-        result: The file.
-        tags: Metadata of the stream.
 
     Yields:
         Pairs of the time in seconds at which a piece ends, and the piece of about 256 KiB.
@@ -191,11 +169,7 @@ def _packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any
 
 
 def _exact_rate(stream: VideoStream, path: Path) -> Fraction:
-    """Returns the frame rate from the H.264 headers, which is set even for a single frame.
-
-    Raises:
-        StoredFileError: The stream has no frame rate.
-    """
+    """Returns the frame rate from the H.264 headers, which is set even for a single frame."""
     rate = stream.codec_context.framerate or stream.average_rate
     if not rate:
         raise StoredFileError(f"{path.name}: expected a segment with a frame rate, found none.")

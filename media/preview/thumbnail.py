@@ -19,14 +19,7 @@ _FULL_RANGE: Final = 2  # JPEG is full range: JFIF 1.02, "all 256 levels"
 
 
 def thumbnail(path: Path, max_side: int = 320) -> bytes:
-    """Returns the first frame of a segment or a result as JPEG.
-
-    Args:
-        path: A file written by `media.writer` or `media.concat`.
-        max_side: Maximum pixels of the longer side; small frames are not enlarged.
-
-    Returns:
-        A JPEG file.
+    """Returns the first frame of a segment or a result as a JPEG file, at most `max_side` pixels wide and high.
 
     Raises:
         MediaError: No frame can be decoded.

@@ -31,11 +31,7 @@ class FileKeyRing(KeyRing):
         self._keys: dict[str, ApiKey] = {}
 
     def list(self) -> list[ApiKey]:
-        """Return all keys, the oldest first.
-
-        Raises:
-            ConfigError: The file cannot be read; no caller is accepted then.
-        """
+        """See `KeyRing`."""
         try:
             state = (self._root / _FILE).stat()
             seen = (state.st_mtime_ns, state.st_ino, state.st_size)

@@ -26,7 +26,6 @@ class LocalFiles:
             make_private_folder(self._root / name)
 
     def find(self, key: str) -> FileState | None:
-        """See `StoredFiles`."""
         path = self._root / key
         if not path.is_file():
             return None
@@ -36,68 +35,58 @@ class LocalFiles:
         return None
 
     def intact(self, contents: Mapping[str, str]) -> set[str]:
-        """See `StoredFiles`. Reads the whole files."""
+        """Reads the whole files."""
         return {key for key, sha256 in contents.items() if has_content(self._root / key, sha256)}
 
     @contextmanager
     def fetched(self, key: str) -> Iterator[Path]:
-        """See `StoredFiles`."""
         yield self._existing(key)
 
     @contextmanager
     def fetched_folder(self, folder: str, parts: Sequence[str]) -> Iterator[Path]:
-        """See `StoredFiles`."""
         yield self._root / folder
 
     @contextmanager
     def written(self, key: str) -> Iterator[Path]:
-        """See `StoredFiles`. Other files left next to it are removed."""
+        """Other files left next to it are removed."""
         with written_atomically(self._root / key) as part:
             yield part
 
     @contextmanager
     def written_folder(self, folder: str, part: str, last: str, beside: Sequence[str] = ()) -> Iterator[Path]:
-        """See `StoredFiles`. It is written in place."""
+        """It is written in place."""
         (self._root / folder / part).mkdir(parents=True, exist_ok=True)
         (self._root / folder / part / last).unlink(missing_ok=True)
         yield self._root / folder
 
     def make_folder(self, folder: str) -> None:
-        """See `StoredFiles`."""
         (self._root / folder).mkdir(parents=True, exist_ok=True)
 
     def put(self, key: str, content: bytes) -> None:
-        """See `StoredFiles`."""
         write_atomic(self._root / key, content)
 
     def staging_path(self, key: str) -> Path:
-        """See `StoredFiles`."""
         return self._root / key
 
     def publish(self, path: Path, key: str, sha256: str) -> None:
-        """See `StoredFiles`. The file is already in place."""
+        """The file is already in place."""
 
     def move(self, key: str, target: str) -> None:
-        """See `StoredFiles`."""
         path = self._root / target
         path.parent.mkdir(parents=True, exist_ok=True)
         self._existing(key).replace(path)
 
     def touch(self, key: str) -> None:
-        """See `StoredFiles`."""
         with suppress(FileNotFoundError):
             os.utime(self._root / key)
 
     def remove(self, key: str) -> None:
-        """See `StoredFiles`."""
         (self._root / key).unlink(missing_ok=True)
 
     def remove_folder(self, folder: str) -> None:
-        """See `StoredFiles`."""
         shutil.rmtree(self._root / folder, ignore_errors=True)
 
     def entries(self, folder: str) -> dict[str, float]:
-        """See `StoredFiles`."""
         found: dict[str, float] = {}
         with suppress(FileNotFoundError):
             for path in (self._root / folder).iterdir():
@@ -106,20 +95,17 @@ class LocalFiles:
         return found
 
     def local_path(self, key: str) -> Path | None:
-        """See `StoredFiles`."""
         return self._root / key
 
     def read(self, key: str, start: int, stop: int, tag: str) -> bytes:
-        """See `StoredFiles`."""
         with self._existing(key).open("rb") as file:
             return os.pread(file.fileno(), stop - start, start)
 
     def presigned_url(self, key: str, method: str) -> str | None:
-        """See `StoredFiles`. Local files have none."""
+        """Local files have none."""
         return None
 
     def free_bytes(self) -> int | None:
-        """See `StoredFiles`."""
         return shutil.disk_usage(self._root).free
 
     def _existing(self, key: str) -> Path:

@@ -33,11 +33,7 @@ _SERVER_SETTINGS: Final = ("SET statement_timeout = '5s'", "SET idle_in_transact
 
 
 def connect(url: str) -> Connection:
-    """Open a connection.
-
-    Raises:
-        TableUnreachableError: The server does not answer, or refuses access.
-    """
+    """Open a connection; TableUnreachableError if the server does not answer, or refuses access."""
     asked = conninfo_to_dict(url)
     info = make_conninfo(url, **{name: value for name, value in _SETTINGS.items() if name not in asked})
     with database_errors():

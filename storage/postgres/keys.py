@@ -13,11 +13,10 @@ from errors import TableUnreachableError
 from storage.key_ring import ApiKey, KeyRing
 from storage.protocols import Database
 from storage.row_codec import from_row, to_row
-from storage.webhook_secrets import derived_secret
+from storage.webhook_secrets import MASTER_BYTES, derived_secret
 
 _FRESH_S: Final = 2.0
 """Maximum age of the cached keys: a revoked key is accepted for this long."""
-_NUM_BYTES: Final = 32
 _WEBHOOKS: Final = "webhooks"
 
 
@@ -34,16 +33,13 @@ class PostgresKeyRing(KeyRing):
         self._read_at = -_FRESH_S
 
     def list(self) -> list[ApiKey]:
-        """See `KeyRing`."""
         return list(self._known().values())
 
     @property
     def is_fresh(self) -> bool:
-        """See `KeyRing`."""
         return self._keys is not None and time.monotonic() - self._read_at < _FRESH_S
 
     def refresh(self) -> None:
-        """See `KeyRing`."""
         with self._lock:
             if self.is_fresh:
                 return
@@ -90,17 +86,13 @@ class PostgresWebhookSecret:
         self._master: bytes | None = None
 
     def of(self, owner: str | None) -> str:
-        """Return the `whsec_...` secret of an owner; see `storage.webhook_secrets`.
-
-        Raises:
-            TableUnreachableError: The database does not answer.
-        """
+        """Return the `whsec_...` secret of an owner; see `storage.webhook_secrets`."""
         if self._master is None:
             with self._database.transaction():
                 self._database.execute(
                     "INSERT INTO secrets VALUES (?1, ?2) ON CONFLICT DO NOTHING",
                     _WEBHOOKS,
-                    secrets.token_hex(_NUM_BYTES),
+                    secrets.token_hex(MASTER_BYTES),
                 )
             (row,) = self._database.query("SELECT value FROM secrets WHERE name = ?1", _WEBHOOKS)
             self._master = bytes.fromhex(row["value"])

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -24,50 +24,34 @@ _TOUCHED: Final = ".touched"
 
 
 class BucketFiles:
-    """Implements `storage.files.StoredFiles`.
-
-    Args:
-        objects: The bucket.
-        cache: The cache of this machine.
-        redirects: Whether clients are redirected to the bucket.
-    """
+    """Implements `storage.files.StoredFiles`; with `redirects`, clients fetch files from the bucket themselves."""
 
     def __init__(self, objects: Objects, cache: FileCache, redirects: bool = False) -> None:
         self._objects, self._cache, self._redirects = objects, cache, redirects
 
     def find(self, key: str) -> FileState | None:
-        """See `StoredFiles`."""
         if (found := self._objects.find(key)) is None:
             return None
         return FileState(found.num_bytes, found.tag, found.changed_at)
 
     def intact(self, contents: Mapping[str, str]) -> set[str]:
-        """See `StoredFiles`. Files that were uploaded with their hash are not read."""
+        """Files that were uploaded with their hash are not read."""
         with ThreadPoolExecutor(_MAX_CONCURRENT) as pool:
             are_intact = pool.map(self._is_intact, contents, contents.values())
             return {key for key, is_intact in zip(contents, are_intact, strict=True) if is_intact}
 
     @contextmanager
     def fetched(self, key: str) -> Iterator[Path]:
-        """See `StoredFiles`."""
-        entry = self._open_file(key)
-        try:
+        with closing(self._open_file(key)) as entry:
             yield entry.path
-        finally:
-            entry.close()
 
     @contextmanager
     def fetched_folder(self, folder: str, parts: Sequence[str]) -> Iterator[Path]:
-        """See `StoredFiles`."""
-        entry = self._open_folder(folder, parts)
-        try:
+        with closing(self._open_folder(folder, parts)) as entry:
             yield entry.path
-        finally:
-            entry.close()
 
     @contextmanager
     def written(self, key: str) -> Iterator[Path]:
-        """See `StoredFiles`."""
         with self._cache.part() as folder:
             path = folder / split(key)[1]
             yield path
@@ -75,7 +59,6 @@ class BucketFiles:
 
     @contextmanager
     def written_folder(self, folder: str, part: str, last: str, beside: Sequence[str] = ()) -> Iterator[Path]:
-        """See `StoredFiles`."""
         with self._cache.part() as scratch:
             made = scratch / "folder"
             if beside:
@@ -95,43 +78,36 @@ class BucketFiles:
         """Do nothing: a bucket has no folders."""
 
     def put(self, key: str, content: bytes) -> None:
-        """See `StoredFiles`."""
         self._objects.upload(content, key, hashlib.sha256(content).hexdigest())
 
     def staging_path(self, key: str) -> Path:
-        """See `StoredFiles`."""
         return self._cache.staging_path(split(key)[1])
 
     def publish(self, path: Path, key: str, sha256: str) -> None:
-        """See `StoredFiles`."""
         self._cache.keep(path, key, self._objects.upload(path, key, sha256))
         path.unlink(missing_ok=True)
 
     def move(self, key: str, target: str) -> None:
-        """See `StoredFiles`. A cached copy is reused under the new key."""
+        """A cached copy is reused under the new key."""
         self._objects.copy(key, target)
         if (entry := self._cache.constant(key)) is not None:
-            try:
+            with closing(entry):
                 self._cache.keep_link(entry.path, target, self._existing(target).tag)
-            finally:
-                entry.close()
         self._objects.remove([key, key + _TOUCHED])
 
     def touch(self, key: str) -> None:
-        """See `StoredFiles`."""
         if self._objects.find(key) is not None:
             self._objects.upload(b"", key + _TOUCHED)
 
     def remove(self, key: str) -> None:
-        """See `StoredFiles`. Cached copies are evicted after `bucket.max_cache_idle_s` without use."""
+        """Cached copies are evicted after `bucket.max_cache_idle_s` without use."""
         self._objects.remove([key, key + _TOUCHED])
 
     def remove_folder(self, folder: str) -> None:
-        """See `StoredFiles`. For cached copies see `remove`."""
+        """For cached copies see `remove`."""
         self._objects.remove([found.key for found in self._objects.list(folder)])
 
     def entries(self, folder: str) -> dict[str, float]:
-        """See `StoredFiles`."""
         newest: dict[str, float] = {}
         for found in self._objects.list(folder):
             name = found.key.removeprefix(f"{folder}/").partition("/")[0].removesuffix(_TOUCHED)
@@ -139,19 +115,17 @@ class BucketFiles:
         return newest
 
     def local_path(self, key: str) -> Path | None:
-        """See `StoredFiles`. Files are remote."""
+        """Files are remote."""
         return None
 
     def read(self, key: str, start: int, stop: int, tag: str) -> bytes:
-        """See `StoredFiles`."""
         return self._objects.read(key, start, stop, tag) if stop > start else b""
 
     def presigned_url(self, key: str, method: str) -> str | None:
-        """See `StoredFiles`."""
         return self._objects.presigned_url(key, method) if self._redirects else None
 
     def free_bytes(self) -> int | None:
-        """See `StoredFiles`. A bucket is unlimited."""
+        """A bucket is unlimited."""
         return None
 
     def _is_intact(self, key: str, sha256: str) -> bool:

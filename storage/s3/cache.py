@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,11 +37,9 @@ _PART_AGE_S: Final = 24 * 3600.0  # longer than any upload or job; its writer is
 
 @dataclass(frozen=True)
 class CacheBounds:
-    """Limits of the cache.
+    """Limits of the cache: bytes of all entries that are not in use, and seconds until an unused entry is evicted.
 
-    Attributes:
-        max_bytes: Bytes of all entries that are not in use.
-        max_idle_s: Seconds after which an unused entry is evicted; deleted files leave all machines within it.
+    Deleted files leave all machines within that time.
     """
 
     max_bytes: int
@@ -95,11 +93,7 @@ class FileCache:
         self.file(key, tag, lambda target: os.link(path, target)).close()
 
     def folder(self, files: Mapping[str, tuple[str, str, Callable[[Path], None]]]) -> CacheEntry:
-        """Return a folder in use, made of files.
-
-        Args:
-            files: Key, tag and `fetch` of each, by its path in the folder.
-        """
+        """Return a folder in use, made of files: key, tag and `fetch` of each, by its path in the folder."""
         text = "\n".join(f"{name}\t{key}\t{tag}" for name, (key, tag, _) in sorted(files.items()))
 
         def make(target: Path) -> None:
@@ -107,11 +101,8 @@ class FileCache:
 
             def link(name: str) -> None:
                 (target / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                entry = self.file(*files[name])
-                try:
+                with closing(self.file(*files[name])) as entry:
                     os.link(entry.path, target / name)
-                finally:
-                    entry.close()
 
             with ThreadPoolExecutor(_MAX_CONCURRENT) as pool:
                 list(pool.map(link, files))

@@ -39,16 +39,12 @@ class CacheEntry:
 
 
 def open_entry(folder: Path, file_name: str, make: Callable[[Path], None], max_wait_s: float) -> CacheEntry:
-    """Return an entry in use, made first if it does not exist.
+    """Return an entry in use, made first if it does not exist: `make` writes it to a path, completely or with an error.
 
-    Args:
-        folder: Folder of the entry.
-        file_name: Its name in there; `whole` for a folder.
-        make: Writes it to a path, completely or with an error.
-        max_wait_s: Longest wait for another process that makes it.
+    `file_name` is its name in `folder`; `whole` for a folder.
 
     Raises:
-        StorageUnreachableError: Another process did not make it in time.
+        StorageUnreachableError: Another process did not make it within `max_wait_s`.
         Exception: Whatever `make` raised.
     """
     deadline = time.monotonic() + max_wait_s
@@ -65,8 +61,7 @@ def open_entry(folder: Path, file_name: str, make: Callable[[Path], None], max_w
             continue
         if time.monotonic() > deadline:
             raise StorageUnreachableError(
-                f"{file_name}: another process did not fetch it within {max_wait_s:.0f} s.",
-                _RETRY_AFTER_S,
+                f"{file_name}: another process did not fetch it within {max_wait_s:.0f} s.", _RETRY_AFTER_S
             )
         time.sleep(_LOOK_S)
 

@@ -32,14 +32,7 @@ _TYPES: Final = {".mp4": "video/mp4", ".json": "application/json"}
 
 
 class ObjectInfo(NamedTuple):
-    """What is known of an object.
-
-    Attributes:
-        key: Its key.
-        num_bytes: Its size.
-        tag: Its entity tag, without quotes.
-        changed_at: Time of its last change, seconds since the epoch.
-    """
+    """Key, size, entity tag without quotes, and time of the last change, in seconds since the epoch, of an object."""
 
     key: str
     num_bytes: int
@@ -62,11 +55,7 @@ class Objects:
             return None
 
     def sha256(self, key: str) -> str | None:
-        """Return the hash of the uploaded content, hexadecimal; None if it was not recorded.
-
-        Raises:
-            FileNotFoundError: There is no object.
-        """
+        """Return the recorded hash of the content, hexadecimal, if any; FileNotFoundError if there is no object."""
         with _errors():
             return obstore.get(self._store, key, options={"head": True}).attributes.get(_SHA256)
 
@@ -76,11 +65,7 @@ class Objects:
             return [_stored(found) for page in obstore.list(self._store, folder) for found in page]
 
     def read(self, key: str, start: int, stop: int, tag: str) -> bytes:
-        """Return bytes [start, stop) of an object.
-
-        Raises:
-            StoredFileError: There is no object with this tag.
-        """
+        """Return bytes [start, stop) of an object; StoredFileError if there is none with this tag."""
         try:
             with _errors():
                 found = obstore.get(self._store, key, options={"range": (start, stop), "if_match": f'"{tag}"'})
@@ -92,11 +77,7 @@ class Objects:
         return content
 
     def download(self, stored: ObjectInfo, path: Path) -> None:
-        """Write an object to a new file, several parts at a time.
-
-        Raises:
-            StoredFileError: There is no object with this tag.
-        """
+        """Write an object to a new file, several parts at a time; StoredFileError as in `read`."""
         with open(path, "xb", opener=_private) as file, ThreadPoolExecutor(_MAX_CONCURRENT) as pool:
 
             def copy(start: int) -> None:
@@ -122,11 +103,7 @@ class Objects:
         return _tag(made["e_tag"])
 
     def copy(self, key: str, target: str) -> None:
-        """Copy an object inside the bucket.
-
-        Raises:
-            StoredFileError: It does not exist.
-        """
+        """Copy an object inside the bucket; StoredFileError if it does not exist."""
         try:
             with _errors():
                 obstore.copy(self._store, key, target)

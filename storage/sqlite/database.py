@@ -10,13 +10,14 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from errors import ConfigError, StateError, StorageFullError, TableLostError, TableUnreachableError
-from storage.protocols import KeyTakenError, Row, change, insertion
+from storage import protocols
+from storage.protocols import KeyTakenError, Row
 from storage.schema import steps_after
 
 logger = logging.getLogger(__name__)
@@ -59,8 +60,8 @@ def identity_of(path: Path) -> FileIdentity | None:
     return FileIdentity(status.st_dev, status.st_ino)
 
 
-class Database:
-    """Implements `storage.protocols.Database` with a local file that only one service uses."""
+class Database(protocols.Database):
+    """A local file that only one service uses."""
 
     is_shared = False
 
@@ -110,11 +111,7 @@ class Database:
                 self.execute(f"PRAGMA user_version = {number}")
 
     def check_pages(self) -> None:
-        """Check the whole file, and that it can be written.
-
-        Raises:
-            ConfigError: It is damaged, or cannot be written.
-        """
+        """Raise ConfigError if the file is damaged anywhere, or cannot be written."""
         with _unusable(self._path), self.transaction():
             (row,) = self.query("PRAGMA quick_check(1)")
             if row["quick_check"] != "ok":
@@ -127,11 +124,7 @@ class Database:
             self._connection.close()
 
     def claim(self) -> int:
-        """Become the only writer: a process that claimed the file before can change nothing any more.
-
-        Returns:
-            The number of this claim, from 1.
-        """
+        """See `storage.protocols.Database`; claims are numbered from 1."""
         with self._lock:
             self._generation = None
             with self.transaction():
@@ -187,29 +180,18 @@ class Database:
             raise
 
     def query(self, statement: str, *arguments: object) -> list[Row]:
-        """See `storage.protocols.Database`."""
         with self._lock, self._temporary_errors():
             return self._connection.execute(statement, arguments).fetchall()
 
     def execute(self, statement: str, *arguments: object) -> int:
-        """See `storage.protocols.Database`."""
-        return self._connection.execute(statement, arguments).rowcount
-
-    def insert(self, table: str, row: Mapping[str, object], replaces: Sequence[str] = ()) -> None:
-        """See `storage.protocols.Database`."""
         try:
-            self.execute(insertion(table, row, replaces), *row.values())
+            return self._connection.execute(statement, arguments).rowcount
         except sqlite3.IntegrityError as error:
             if error.sqlite_errorcode in _TAKEN:
-                raise KeyTakenError(table) from error
+                raise KeyTakenError(str(error)) from error
             raise
 
-    def update(self, table: str, key_column: str, key: str, row: Mapping[str, object]) -> None:
-        """See `storage.protocols.Database`."""
-        self.execute(change(table, key_column, row), *row.values(), key)
-
     def json_contains(self, column: str, placeholder: str) -> str:
-        """See `storage.protocols.Database`."""
         return (
             f"NOT EXISTS (SELECT 1 FROM json_each({placeholder}) AS asked WHERE NOT EXISTS ("
             f"SELECT 1 FROM json_each({column}) AS entry WHERE entry.key = asked.key AND entry.value = asked.value))"
@@ -221,7 +203,6 @@ class Database:
         return True
 
     def renew(self, lease_s: float) -> str | None:
-        """See `storage.protocols.Database`."""
         self.check_claim()
         return None
 

@@ -50,7 +50,7 @@ class PacedEngine(WarpEngine):
 class FaceSynthesisOfFakeGpus(_RealFaceSynthesis):  # type: ignore[misc]
     """The real one, on GPUs that only Ray believes in: there is no memory to claim."""
 
-    def _claimed_machine(self, config: PipelineConfig) -> Machine:
+    def _claim_machine(self, config: PipelineConfig) -> Machine:
         return Machine()
 
 

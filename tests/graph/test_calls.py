@@ -38,7 +38,7 @@ def test_it_is_a_lost_try_and_not_an_endless_one() -> None:
     first, second = _deployed(Unreachable), _deployed(Next)
     tries: list[int] = []
 
-    def start(context: CallContext) -> Sent:
+    def start(context: CallContext) -> Sent[Any]:
         tries.append(context.attempt)
         features = first.features.remote()
         return features, second.plan.remote(features)

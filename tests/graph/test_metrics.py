@@ -11,7 +11,7 @@ import httpx
 import pytest
 import ray
 
-from telemetry.metrics import METRICS
+from tests.metric_names import METRICS
 
 _WAIT_S = 60.0  # Ray's agents gather every ten seconds
 _SERIES = re.compile(r"^(ray_[a-z0-9_]+)(?:\{(.*)\})? ", re.MULTILINE)

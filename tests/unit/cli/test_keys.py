@@ -14,8 +14,8 @@ from errors import ConfigError
 from launch.preflight import check_access
 from launch.serve_config import read_serve_config
 from storage.local.api_keys import FileKeyRing
-from storage.local.webhook_secrets import webhook_secret
 from storage.state import open_keys, webhook_secrets
+from storage.webhook_secrets import webhook_secret
 from tests.postgres import PostgresServer
 
 

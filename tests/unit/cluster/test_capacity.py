@@ -99,7 +99,7 @@ def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
         loop = asyncio.get_running_loop()
         files = FileStore(folder / "data")
         table = JobTable(Database(files.table_path))
-        table.claim()
+        table.database.claim()
         limiter, stages = SegmentLimiter(CONFIG), Machines(files, day.started)
         limiter.set_num_studios(NUM_STUDIOS)
         admission = AdmissionController(CONFIG, table, files, loop.time, limiter)

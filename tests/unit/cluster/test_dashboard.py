@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from telemetry.metrics import METRICS, exported_names
+from tests.metric_names import METRICS, exported_names
 
 _NAME = re.compile(r"\bray_[a-z0-9_]+")
 _GROUPING = re.compile(r"\bby \(([^)]*)\)")

@@ -91,7 +91,7 @@ def test_what_is_given_back_is_taken_up_at_once(candidates: tuple[Candidate, Can
         leading = asyncio.create_task(first.election.run())
         await until(lambda: first.election.is_leader)
         await first.election.stop()
-        assert await asyncio.to_thread(second.table.try_claim, "b", 0.1), "the lease had seconds left"
+        assert await asyncio.to_thread(second.table.database.try_claim, "b", 0.1), "the lease had seconds left"
         await asyncio.sleep(2.0)
         assert not first.election.is_leader, "nobody leads, and yet it does not come back"
         assert not leading.done(), "that would be a defect of the Director's"
@@ -106,7 +106,7 @@ def test_a_director_that_starts_anew_is_the_heir_of_its_service(postgres: Postgr
     old, new = Candidate(url, "a"), Candidate(url, "a")
 
     async def restart() -> None:
-        assert await asyncio.to_thread(old.table.try_claim, "a", 3600.0)
+        assert await asyncio.to_thread(old.table.database.try_claim, "a", 3600.0)
         work = asyncio.create_task(new.election.run())
         await until(lambda: new.election.is_leader)
         work.cancel()
@@ -164,9 +164,9 @@ def test_what_an_heir_does_not_take_up_is_anybodys(postgres: PostgresServer) -> 
         work = asyncio.create_task(old.election.run())
         await until(lambda: old.election.is_leader)
         successor = JobTable(Database(url))
-        assert await asyncio.to_thread(successor.request_handover, "session_2/lipwright", 60.0)
+        assert await asyncio.to_thread(successor.database.request_handover, "session_2/lipwright", 60.0)
         await until(lambda: old.log == ["began", "ended"])
-        assert not await asyncio.to_thread(successor.try_claim, "session_3/lipwright", 1.0, True), (
+        assert not await asyncio.to_thread(successor.database.try_claim, "session_3/lipwright", 1.0, True), (
             "it is handed to another"
         )
         successor.close()

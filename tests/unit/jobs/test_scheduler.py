@@ -64,7 +64,7 @@ class Bench:
     def __init__(self, root: Path) -> None:
         self.files = FileStore(root)
         self.table = FillingTable(Database(self.files.table_path))
-        self.table.claim()
+        self.table.database.claim()
         self.stages = DeafStages()
         avatars = Avatars(CONFIG, self.stages, self.table, self.files)
         services = JobServices(CONFIG, self.stages, avatars, self.table, self.files, SegmentLimiter(CONFIG))
@@ -98,7 +98,7 @@ def test_a_director_that_was_shut_out_touches_no_files(bench: Bench) -> None:
     async def lose_the_table() -> list[BaseException | object]:
         await bench.scheduler.start_waiting()
         await asyncio.sleep(0)
-        JobTable(Database(bench.files.table_path)).claim()
+        Database(bench.files.table_path).claim()
         return await bench.run_out()
 
     (outcome,) = asyncio.run(lose_the_table())

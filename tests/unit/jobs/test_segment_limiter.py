@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from config import JobConfig, PipelineConfig, RenderConfig
-from jobs.segment_limiter import SegmentLimiter, SegmentPermits
+from jobs.segment_limiter import SegmentLimiter
 
 
 def _make_limiter(num_studios: int = 0, **render: float) -> SegmentLimiter:
@@ -18,12 +18,12 @@ def _make_limiter(num_studios: int = 0, **render: float) -> SegmentLimiter:
     return limiter
 
 
-async def _fill(permits: SegmentPermits) -> asyncio.Task[None]:
+async def _fill(limiter: SegmentLimiter, job_id: str) -> asyncio.Task[None]:
     """A job that takes whatever it may have; the task waits for one more."""
 
     async def take_all() -> None:
         while True:
-            await permits.acquire()
+            await limiter.acquire(job_id)
 
     task = asyncio.create_task(take_all())
     await _settle()
@@ -37,9 +37,9 @@ async def _settle() -> None:
 
 def test_a_single_job_gets_the_permits_of_all_studios() -> None:
     async def run(num_studios: int, **render: float) -> int:
-        permits = _make_limiter(num_studios, **render).permits()
-        (await _fill(permits)).cancel()
-        return permits.num_in_flight
+        limiter = _make_limiter(num_studios, **render)
+        (await _fill(limiter, "job")).cancel()
+        return limiter.num_in_flight["job"]
 
     assert [asyncio.run(run(number)) for number in (0, 1, 4)] == [2, 3, 12]
     assert asyncio.run(run(4, segments_per_studio=0)) == 2
@@ -48,11 +48,10 @@ def test_a_single_job_gets_the_permits_of_all_studios() -> None:
 def test_more_studios_grant_permits_to_waiting_jobs() -> None:
     async def run() -> None:
         limiter = _make_limiter(1)
-        permits = limiter.permits()
-        task = await _fill(permits)
+        task = await _fill(limiter, "job")
         limiter.set_num_studios(3)
         await _settle()
-        assert permits.num_in_flight == 9
+        assert limiter.num_in_flight["job"] == 9
         task.cancel()
 
     asyncio.run(run())
@@ -61,17 +60,15 @@ def test_more_studios_grant_permits_to_waiting_jobs() -> None:
 def test_a_newcomer_has_its_own_at_once_and_then_an_equal_share() -> None:
     async def run() -> tuple[int, int, int]:
         limiter = _make_limiter(4)
-        first, second = limiter.permits(), limiter.permits()
-        tasks = [await _fill(first), await _fill(second)]
-        at_once = second.num_in_flight
+        tasks = [await _fill(limiter, "first"), await _fill(limiter, "second")]
+        at_once = limiter.num_in_flight["second"]
         for _ in range(20):
             # What the first one has sent comes back; the place goes to the one who has less.
-            longest = max(first, second, key=lambda permits: permits.num_in_flight)
-            longest.release()
+            limiter.release(max("first", "second", key=lambda job_id: limiter.num_in_flight[job_id]))
             await _settle()
         for task in tasks:
             task.cancel()
-        return at_once, first.num_in_flight, second.num_in_flight
+        return at_once, limiter.num_in_flight["first"], limiter.num_in_flight["second"]
 
     at_once, first, second = asyncio.run(run())
     assert at_once == 2
@@ -83,21 +80,20 @@ def test_a_newcomer_has_its_own_at_once_and_then_an_equal_share() -> None:
 def test_a_job_that_is_cancelled_leaves_its_place(is_granted: bool) -> None:
     async def run() -> None:
         limiter = _make_limiter(0)
-        other, permits = limiter.permits(), limiter.permits()
-        await other.acquire()
+        await limiter.acquire("other")
         for _ in range(2):
-            await permits.acquire()
-        waits = asyncio.create_task(permits.acquire())
+            await limiter.acquire("job")
+        waits = asyncio.create_task(limiter.acquire("job"))
         await _settle()
         if is_granted:
-            permits.release()  # the permit is granted, and the task is cancelled before it resumes
+            limiter.release("job")  # the permit is granted, and the task is cancelled before it resumes
         waits.cancel()
         await asyncio.gather(waits, return_exceptions=True)
-        assert permits.num_in_flight == (1 if is_granted else 2)
+        assert limiter.num_in_flight["job"] == (1 if is_granted else 2)
         assert await asyncio.wait_for(_takes(limiter), 10)
 
     async def _takes(limiter: SegmentLimiter) -> bool:
-        await limiter.permits().acquire()
+        await limiter.acquire("third")
         return True
 
     asyncio.run(run())

@@ -15,9 +15,9 @@ from config import NetworkConfig
 from errors import StorageFullError
 from jobs.webhooks import Webhooks, _is_due
 from storage.job_table import JobTable
-from storage.local.webhook_secrets import webhook_secret
 from storage.records import CallbackRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.database import Database
+from storage.webhook_secrets import webhook_secret
 from tests.graph.receiver import receiving
 
 

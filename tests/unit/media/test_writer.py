@@ -67,7 +67,7 @@ def test_planes_outside_the_patch_enter_the_encoder_bit_equal() -> None:
 
         def write(self, planes: YuvFrame, patch: Patch | None = None, mark: Watermark | None = None) -> None:
             super().write(planes, patch, mark)
-            seen.append(YuvFrame(*(plane.copy() for plane in frame_planes(self._frame))))
+            seen.append(YuvFrame(*(plane.copy() for plane in frame_planes(self._frame._frame))))
 
     writer = Spy(info_of(192, 128), 20, "ultrafast")
     source = planes_of(3, 192, 128)

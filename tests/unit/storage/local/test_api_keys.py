@@ -13,7 +13,7 @@ import pytest
 
 from errors import ConfigError, NotFoundError, UnauthorizedError
 from storage.local.api_keys import FileKeyRing
-from storage.local.webhook_secrets import webhook_secret
+from storage.webhook_secrets import webhook_secret
 
 
 def test_a_key_is_known_until_it_is_revoked(tmp_path: Path) -> None:

@@ -1,0 +1,15 @@
+"""The metrics of `telemetry.metrics`, and the names under which Prometheus sees them."""
+
+from __future__ import annotations
+
+from telemetry import metrics
+
+METRICS = {metric.name: metric for metric in vars(metrics).values() if isinstance(metric, metrics.Metric)}
+
+
+def exported_names() -> frozenset[str]:
+    names: set[str] = set()
+    for metric in METRICS.values():
+        suffixes = {metrics._Counter: ("_total",), metrics._Histogram: ("_bucket", "_sum", "_count")}
+        names.update(f"ray_{metric.name}{suffix}" for suffix in suffixes.get(type(metric), ("",)))
+    return frozenset(names)
