@@ -59,7 +59,8 @@ def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, servi
     assert (job["status"], job["stage"], job["queue_position"], job["progress"]) == ("queued", "queued", 0, 0.0)
     assert job["links"]["video"] is None
     marks = {"visible_label": True, "visible_label_top": False}
-    assert job["options"] == {"engine": "warp", "face": "1", "loop": "hold", **marks, "expressiveness": 1.5}
+    sound = {"background_gain_db": None, "loudness_lufs": None}
+    assert job["options"] == {"engine": "warp", "face": "1", "loop": "hold", **marks, **sound, "expressiveness": 1.5}
     (request,) = service.requests
     assert on_disk(service.files, audio_key(job["id"])).read_bytes() == AUDIO
     assert request.video is not None
