@@ -34,13 +34,15 @@ class Pair:
 class Caller:
     """A client that comes again when the line breaks, as a careful one does."""
 
-    def __init__(self, url: str, patience_s: float = 60.0) -> None:
+    def __init__(self, url: str, patience_s: float = 60.0, api_key: str | None = None) -> None:
         self.url = url
         self._patience_s = patience_s
+        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """One request, sent again while the service cannot be reached or says that it is restarting."""
         deadline = time.monotonic() + self._patience_s
+        options["headers"] = self._headers | options.get("headers", {})
         while True:
             try:
                 answer = httpx.request(method, f"{self.url}{path}", timeout=30, trust_env=False, **options)
