@@ -103,16 +103,17 @@ def write_front_config(
     """
     for name, (status, code, detail) in _answers(limits).items():
         (folder / f"{name}.http").write_bytes(_answer(status, code, detail))
-    known = {
-        "limits": limits,
-        "folder": folder,
-        "front_header": FRONT_HEADER,
-        "caller_header": CALLER_HEADER,
-        "serve": f"serve 127.0.0.1:{serve_port}",
-    }
-    config = _CONFIG.format(listener=listener, max_all=limits.max_connections + limits.max_health_connections, **known)
+    config = _CONFIG.format(
+        limits=limits,
+        max_all=limits.max_connections + limits.max_health_connections,
+        folder=folder,
+        listener=listener,
+        serve=f"serve 127.0.0.1:{serve_port}",
+        front_header=FRONT_HEADER,
+        caller_header=CALLER_HEADER,
+    )
     if health_listener is not None:
-        config += _HEALTH.format(listener=health_listener, **known)
+        config += _HEALTH.format(limits=limits, folder=folder, listener=health_listener)
     path = folder / "haproxy.cfg"
     path.write_text(config, encoding="utf-8")
     return path

@@ -60,9 +60,9 @@ class Guarded:
         self.attacker, self.good = keys
         self._pair = pair
 
-    def submit(self, key: str, pair: Pair | None = None, **headers: str) -> httpx.Response:
+    def submit(self, key: str, pair: Pair | None = None, headers: dict[str, str] | None = None) -> httpx.Response:
         files = {"video": ("face.mp4", (pair or self._pair).video), "audio": ("speech.wav", (pair or self._pair).audio)}
-        headers = {"Authorization": f"Bearer {key}", **headers}
+        headers = {"Authorization": f"Bearer {key}", **(headers or {})}
         return httpx.post(f"{self.service.url}/v1/jobs", files=files, headers=headers, timeout=60, trust_env=False)
 
     def attack(self, attack: Attack, duration_s: float = ATTACK_S) -> Meanwhile:
@@ -139,7 +139,7 @@ def test_bodies_without_a_key(guarded: Guarded, sources: tuple[str, ...]) -> Non
 
 @pytest.mark.timeout(600)
 def test_bodies_that_repeat_an_idempotency_key(guarded: Guarded) -> None:
-    guarded.submit(guarded.attacker, **{"Idempotency-Key": "one"}).raise_for_status()
+    guarded.submit(guarded.attacker, headers={"Idempotency-Key": "one"}).raise_for_status()
     fields = f"Authorization: Bearer {guarded.attacker}\r\nIdempotency-Key: one\r\n"
     attack = Attack(guarded.service.url, _upload(fields), num=262, drip="a" * 18_000, drip_s=1)
     guarded.attack(attack).check("262 bodies that repeat an Idempotency-Key")
