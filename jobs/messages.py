@@ -70,7 +70,7 @@ class OutputInfo(NamedTuple):
 
 
 class PreparedSpeech(NamedTuple):
-    """The key of decoded speech, a .npy file of (N,) int16 at 16 kHz mono, the audio as uploaded, and its loudness."""
+    """Decoded speech: key of a .npy file ((N,) int16, 16 kHz mono), the audio as uploaded, and its loudness."""
 
     key: str
     info: AudioInfo

@@ -26,7 +26,7 @@ from telemetry.log_context import CallContext
 
 
 class _Facts(NamedTuple):
-    """What is known of a job before it is stored; without a source for a job of an avatar."""
+    """What is known of a job before it is stored; `source` is None for a job of an avatar."""
 
     audio_seconds: float
     result_seconds: float

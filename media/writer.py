@@ -23,7 +23,7 @@ _X264_PARAMS: Final = "stitchable=1:open-gop=0"
 class H264Frame:
     """The frame that an H.264 encoder is given; the planes of each picture are copied into it.
 
-    Sets size, rate, colour tags and pixel aspect of the encoder, too.
+    Also sets the size, rate, colour tags and pixel aspect of the encoder.
     """
 
     def __init__(self, context: VideoCodecContext, info: VideoInfo) -> None:

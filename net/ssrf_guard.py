@@ -73,7 +73,7 @@ class SsrfGuard:
             ) from error
 
     def check(self, url: str) -> Target:
-        """Checks about `url` what needs no name lookup, and returns its target; UrlRefusedError if it is refused."""
+        """Returns the target of `url`; UrlRefusedError if it is not allowed, see `checked`."""
         return self.checked(Target.parse(url))
 
     def checked(self, target: Target) -> Target:

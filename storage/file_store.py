@@ -98,7 +98,7 @@ class FileStore:
         return self.stored.find(key) is not None
 
     def check_size(self, key: str, num_bytes: int) -> None:
-        """Raise StoredFileError if a stored file is missing or has not its original size."""
+        """Raise StoredFileError if a stored file is missing or does not have its original size."""
         state = self.stored.find(key)
         if state is None or state.num_bytes != num_bytes:
             found = "no file" if state is None else f"{state.num_bytes}"

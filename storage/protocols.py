@@ -43,7 +43,8 @@ class Database(Protocol):
     def renew(self, lease_s: float) -> str | None:
         """Extend the lease by `lease_s` from now; StateError if another writer has taken over.
 
-        Returns the newer service that requests a handover, if any.
+        Returns:
+            The newer service that requests a handover, if any.
         """
 
     def request_handover(self, successor: str, wait_s: float) -> bool:
@@ -81,7 +82,7 @@ class Database(Protocol):
         """
 
     def insert(self, table: str, row: Mapping[str, object], replaces: Sequence[str] = ()) -> None:
-        """Insert a row inside a transaction; it replaces a row with the same values in the columns `replaces`, a key.
+        """Insert a row inside a transaction, or replace the one with the same values in the key columns `replaces`.
 
         Raises:
             KeyTakenError: Another row with one of its keys exists.

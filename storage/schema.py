@@ -134,7 +134,7 @@ SCHEMA_VERSION = len(MIGRATIONS)
 
 
 def steps_after(found: int) -> tuple[tuple[str, ...], ...]:
-    """Return the migrations that a database of version `found` lacks; ConfigError if it is of a newer program."""
+    """Return the migrations that a database of version `found` lacks; ConfigError if a newer program wrote it."""
     if found > SCHEMA_VERSION:
         raise ConfigError(f"Expected a job table of version {SCHEMA_VERSION} or older, got version {found}.")
     return MIGRATIONS[found:]

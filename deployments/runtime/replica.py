@@ -92,7 +92,7 @@ class CallGate:
 
     @asynccontextmanager
     async def enter(self, context: CallContext) -> AsyncIterator[None]:
-        """Run a call in the block; CapacityError if another one runs exclusively or waits to, or hangs."""
+        """Run a call in the block; CapacityError if another one runs exclusively or waits to, or a call hangs."""
         if self._is_exclusive:
             raise CapacityError("One call runs exclusively in this replica.", 1.0)
         self._refuse_if_hung()

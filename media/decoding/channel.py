@@ -174,7 +174,7 @@ def write_whole(file: int, *parts: Any) -> None:
 
 
 def _is_readable(connected: socket.socket, timeout_s: float) -> bool:
-    """Waits for a message, up to a TimeoutError; returns False if the socket is closed."""
+    """Waits for a message; returns False if the socket is closed, and raises TimeoutError if none arrives."""
     poll = select.poll()
     poll.register(connected, select.POLLIN)
     events = poll.poll(timeout_s * 1000)

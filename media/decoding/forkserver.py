@@ -49,7 +49,7 @@ _FIRST_TO_GO: Final = "1000"  # proc(5), oom_score_adj: the kernel kills decoder
 
 @dataclass(frozen=True)
 class Task:
-    """The first message to a decoder: its work, after which it exits, and its limits. None disables the sandbox."""
+    """The first message to a decoder: its work, after which it exits, and its limits. Without `policy`, no sandbox."""
 
     run: Callable[[Channel], None]
     max_memory_bytes: int
@@ -260,7 +260,7 @@ def _die_with(parent: int) -> None:
 
 
 def kill_orphans(decoders: Iterable[int]) -> None:
-    """Kills those of `decoders` (process ids) that a killed fork server left: their parent is none, and no decoder.
+    """Kills those of `decoders` (process ids) whose fork server was killed, so that they have another parent.
 
     Decoders with a seccomp filter cannot start processes; this is for systems without it.
     """

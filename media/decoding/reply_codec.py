@@ -29,7 +29,7 @@ class UnexpectedDecoderError(Exception):
 
 @dataclass(frozen=True)
 class ProcessExit:
-    """The last message on a decoder's channel, from the fork server; the code is minus the signal that killed it."""
+    """The last message on a decoder's channel, from the fork server; a signal that killed it counts negative."""
 
     exit_code: int
     cpu_seconds: float
@@ -93,7 +93,7 @@ def encode(value: object) -> bytes:
 
 
 def decode(data: bytes) -> object:
-    """Returns the value of a reply; InvalidReplyError if the bytes are none."""
+    """Returns the value of a reply; InvalidReplyError if the bytes are not one."""
     if data == _NOTHING:
         return None
     name, _, text = data.partition(b" ")

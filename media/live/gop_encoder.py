@@ -31,7 +31,7 @@ class EncodedGop(NamedTuple):
 
 
 class GopEncoder:
-    """Encodes a closed GOP, `mark` on every frame, without B-frames or look-ahead: the encoder adds no delay."""
+    """Encodes a closed GOP without B-frames or look-ahead, so without delay; `mark` is drawn on every frame."""
 
     def __init__(self, info: VideoInfo, crf: int, preset: str, mark: Watermark | None = None) -> None:
         self._mark = mark
