@@ -58,7 +58,9 @@ class AvatarBuilder:
             except BaseException:
                 reader.close()
                 raise
-        if not token.is_cancelled():  # cancelling closes the reader
+        if frames.stop >= source.info.num_frames:
+            reader.close()
+        elif not token.is_cancelled():  # cancelling closes the reader
             self._readers.put((source.key, frames.stop), reader)
         with self._files.written(out) as part:
             raw.save(part)

@@ -1,0 +1,54 @@
+"""A source is tracked in chunks: its decoder is kept from one to the next, and no longer than that."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from config import PipelineConfig
+from jobs.messages import SourceVideo
+from media.cancel_token import CancelToken
+from media.decoding.decoder import Decoders
+from media.probe import probe_video
+from models.face.choice import FaceChoice
+from models.track.tracker import FaceTracker
+from rendering.avatar_builder import AvatarBuilder
+from storage.file_keys import source_key, track_key, tracks_folder
+from storage.state import open_files
+
+
+def _decoder_ids() -> set[int]:
+    """The decoders of this process's fork servers."""
+    found: set[int] = set()
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if "media.decoding.forkserver" in " ".join(child.cmdline()):
+                found |= {decoder.pid for decoder in child.children()}
+    return found
+
+
+def test_a_decoder_ends_with_the_last_chunk(tmp_path: Path, sample_video: Path) -> None:
+    config = PipelineConfig(data_dir=tmp_path)
+    files, key = open_files(config), "0" * 32
+    info = probe_video(sample_video, config.limits)
+    source = SourceVideo(source_key(key), info)
+    (tmp_path / source.key).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(sample_video, tmp_path / source.key)
+    files.make_folder(tracks_folder(key))
+    before = _decoder_ids()
+    with Decoders(config.decoder) as decoders:
+        builder = AvatarBuilder(config, files, decoders, FaceTracker(num_threads=1, device="cpu"), 1)
+        state, token, seen = None, CancelToken(), []
+        for frames in (range(4), range(4, 8), range(8, info.num_frames)):
+            out = track_key(key, frames.start)
+            state = builder.track(source, FaceChoice.parse("largest"), frames, state, out, token)
+            seen.append(_decoder_ids() - before)
+        assert len(seen[0]) == 1 and seen[1] == seen[0], "the next chunk continues in the same decoder"
+        deadline = time.monotonic() + 20
+        while _decoder_ids() - before:
+            assert time.monotonic() < deadline, "a decoder that nobody will use any more is kept"
+            time.sleep(0.02)
