@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.faults.load import Caller, Pair, digest
-from tests.faults.service_process import ServiceProcess, config_with, served
+from tests.faults.service_process import config_with, served
+from tests.faults.test_leaks import small_disk
 
 DISK_MIB = 96
 FULL_S = 12.0
@@ -22,16 +22,9 @@ pytestmark = [pytest.mark.endurance, pytest.mark.timeout(600)]
 
 
 def test_running_jobs_wait_for_space_and_fail_without(tmp_path: Path, long_pair: Pair) -> None:
-    data_dir = tmp_path / "data"
-    data_dir.mkdir()
-    mount = f'mount -t tmpfs -o size={DISK_MIB}m tmpfs {data_dir} && exec "$0" "$@"'
-    inside = ("unshare", "--mount", "sh", "-c", mount)
-    mounted = subprocess.run([*inside, "true"], capture_output=True, text=True, timeout=20, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"needs the right to mount a small disk: {mounted.stderr.strip()}")
-    jobs = {"max_disk_wait_s": MAX_DISK_WAIT_S, "min_free_bytes": 2**20}
-    with served(data_dir, config_with(tmp_path, jobs=jobs), inside=inside) as service:
-        caller, disk = Caller(service.url), _seen_by(service, data_dir)
+    config = config_with(tmp_path, jobs={"max_disk_wait_s": MAX_DISK_WAIT_S, "min_free_bytes": 2**20})
+    with small_disk(tmp_path / "disk", DISK_MIB) as disk, served(disk / "data", config) as service:
+        caller = Caller(service.url)
         quiet_id = caller.accepted(long_pair)
         assert caller.wait([quiet_id], 200)[quiet_id]["error"] is None
 
@@ -75,11 +68,6 @@ def _running(caller: Caller, pair: Pair) -> str:
             return job_id
         assert time.monotonic() < deadline and job["status"] in ("queued", "running")
         time.sleep(0.05)
-
-
-def _seen_by(service: ServiceProcess, folder: Path) -> Path:
-    """The folder as the service sees it, in its own mount namespace."""
-    return Path(f"/proc/{service.processes()[0].pid}/root{folder}")
 
 
 def _fill(disk: Path) -> None:

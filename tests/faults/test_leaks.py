@@ -178,8 +178,7 @@ def test_a_full_disk_is_noticed_and_leaves_nothing(tmp_path: Path, portrait_pair
         assert sum(1 for path in disk.rglob("*") if path.is_file()) == files
         assert httpx.get(f"{service.url}/healthz", trust_env=False).status_code == 200
         filler.unlink()
-        # Somebody else fills the disk under a running job: everything can still be read, and the job ends when there
-        # is room to write its ending down.
+        # Somebody else fills the disk under a running job: everything can still be read, and the job waits for space.
         running = caller.accepted(portrait_pair, loop="hold")
         status = httpx.get(f"{service.url}/v1/status", trust_env=False).json()
         with suppress(OSError):  # the job writes, too: the last writer finds the disk full
@@ -187,12 +186,12 @@ def test_a_full_disk_is_noticed_and_leaves_nothing(tmp_path: Path, portrait_pair
         until = time.monotonic() + 6
         while time.monotonic() < until:
             assert caller.job(first)["status"] == "succeeded"
-            assert caller.job(running)["status"] != "cancelled"
+            assert caller.job(running)["error"] is None
             time.sleep(0.5)
         assert caller.video(first)
         filler.unlink()
         job = caller.wait([running], 90)[running]
         print(f"\nfull disk: the running job ended as {job['status']}: {job['error']}")
-        assert job["status"] == "succeeded" or job["error"]["code"] == "storage_full"
+        assert job["status"] == "succeeded"
         last = caller.accepted(portrait_pair, loop="loop")
         assert caller.wait([last], 60)[last]["status"] == "succeeded"
