@@ -275,7 +275,7 @@ def test_a_checkpoint_with_other_shapes_says_which(checkpoint: Path) -> None:
     good = table(checkpoint)
     (generator, *_) = ROLES
     changed = replace(good, tensors={**good.tensors, "up3.conv.double_conv.0.conv.0.weight": (1, 2, 3, 3)})
-    assert "expected up3.conv.double_conv.0.conv.0.weight (" in str(generator.mismatch(changed))
+    assert "with up3.conv.double_conv.0.conv.0.weight (" in str(generator.mismatch(changed))
     assert "found (1, 2, 3, 3)" in str(generator.mismatch(changed))
     more = replace(good, tensors={**good.tensors, "attention.weight": (4,)})
     assert "found 1 more, as attention.weight" in str(generator.mismatch(more))
