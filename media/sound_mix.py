@@ -216,7 +216,8 @@ def _integrated_loudness(blocks: Blocks, sound: SoundFormat) -> float:
     meter, loudness = _Filters(sound), -70.0
     meter.end(meter.add("ebur128", "metadata=1", meter.input()))
     for frame in meter.run([blocks]):
-        loudness = float(frame.metadata["lavfi.r128.I"])
+        # The filter measures every 100 ms; a shorter last frame has no value.
+        loudness = float(frame.metadata.get("lavfi.r128.I", loudness))
     return loudness
 
 

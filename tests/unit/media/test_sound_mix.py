@@ -75,9 +75,10 @@ def test_a_short_background_repeats_without_clicks(tmp_path: Path) -> None:
     assert np.sqrt(np.square(made[3 * RATE :]).mean()) > 0.3
 
 
-def test_the_result_has_the_requested_loudness(tmp_path: Path) -> None:
-    speech = _file(tmp_path / "speech.wav", _tone(5.0, 997, 0.02))
-    made = _made(ResultSound(speech, SoundSettings(None, -20.0)), 5 * RATE)
+@pytest.mark.parametrize("seconds", [5.0, 5.04], ids=["whole steps of the meter", "a part of a step"])
+def test_the_result_has_the_requested_loudness(seconds: float, tmp_path: Path) -> None:
+    speech = _file(tmp_path / "speech.wav", _tone(seconds, 997, 0.02))
+    made = _made(ResultSound(speech, SoundSettings(None, -20.0)), round(seconds * RATE))
     # ITU-R BS.1770: a full-scale sine of 997 Hz in one channel has -3.01 LUFS.
     assert _level_db(made[RATE : 4 * RATE], 997) == pytest.approx(-20 + 3.01, abs=0.3)
 
