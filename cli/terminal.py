@@ -17,7 +17,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from errors import LipwrightError
-from lipwright_client import ClientError, Lipwright, RetryPolicy
+from lipwright_client import ClientError, ConnectionFailedError, Lipwright, RetryPolicy
 
 _EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 
@@ -87,6 +87,9 @@ def _one_line_errors() -> Iterator[None]:
     except UsageError as error:
         code, message = error.args
         _fail(code, message, _EXIT_USAGE)
+    except ConnectionFailedError as error:
+        hint = "`lipwright serve` starts one; --server or LIPWRIGHT_URL names another."
+        _fail(error.code, f"{error.detail}. {hint}", _EXIT_FAILED)
     except ClientError as error:
         _fail(error.code, error.detail, _EXIT_FAILED)
     except LipwrightError as error:

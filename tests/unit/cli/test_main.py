@@ -240,6 +240,7 @@ def test_the_version(repo_root: Path) -> None:
 def test_speak_without_the_service(repo_root: Path, inputs: list[str]) -> None:
     done = _run(repo_root, "speak", *inputs, "--server", "http://127.0.0.1:9")
     assert (done.returncode, _error_line(done).split(": ")[1]) == (1, "connection_failed")
+    assert "`lipwright serve` starts one" in _error_line(done)
 
 
 def _heeds_interrupts() -> None:
