@@ -20,11 +20,12 @@ def _tone(seconds: float, hertz: float, amplitude: float) -> NDArray[np.float32]
 
 
 def _file(path: Path, samples: NDArray[np.float32]) -> Path:
-    return write_audio(path, samples[None], RATE, "pcm_f32le", sample_format="flt")
+    return write_audio(path, samples[np.newaxis], RATE, "pcm_f32le", sample_format="flt")
 
 
 def _made(sound: ResultSound, num_samples: int) -> NDArray[np.float32]:
-    return np.concatenate(list(sound.blocks(MONO, num_samples, _FRAME)), axis=1)[0]
+    made: NDArray[np.float32] = np.concatenate(list(sound.blocks(MONO, num_samples, _FRAME)), axis=1)[0]
+    return made
 
 
 def _level_db(samples: NDArray[np.float32], hertz: float) -> float:
