@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS
+from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, OPEN_MOUTH
 from models.speech.activity import SpeechActivity, fade, spread
 from models.speech.features import FeatureBlock
 from models.speech.level import ROWS_PER_SECOND
@@ -53,10 +53,14 @@ class MouthBlock:
     hidden: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def scaled(self, factor: float) -> MouthBlock:
-        """Returns the mouth with its movement multiplied by `factor`; closed lips stay closed."""
+        """Returns the mouth with its movement multiplied by `factor`; lips that are nearly closed stay so."""
         if factor == 1:
             return self
-        return replace(self, shape=self.shape * np.float32(factor), hidden=self.hidden * np.float32(factor))
+        shape = self.shape * np.float32(factor)
+        opening = self.shape[:, _OPEN, None]
+        is_near = (1 - opening / (2 * OPEN_MOUTH)).clip(0, 1)
+        shape[:, _CLOSING] -= max(factor - 1, 0) * opening.clip(0) * is_near
+        return replace(self, shape=shape, hidden=self.hidden * np.float32(factor))
 
 
 class SpeechToMouth:

@@ -44,11 +44,11 @@ def test_opening_follows_the_talker(liveliness: float) -> None:
 
 @pytest.mark.parametrize("liveliness", [1.0, 1.7, 2.6])
 def test_width_and_rounding_follow_the_speakers_width(liveliness: float) -> None:
-    predicted = _speech(400)
+    predicted = _speech(1200)
     tracked = predicted.copy()
     tracked[:, WIDTH] *= liveliness
     gain = calibrate(predicted, tracked, _always(predicted), Fraction(25)).gain
-    assert gain[WIDTH] == gain[PROTRUDE] == pytest.approx(liveliness, rel=0.12)
+    assert gain[WIDTH] == gain[PROTRUDE] == pytest.approx(liveliness, rel=0.15)
     assert gain[OPENING] == pytest.approx(1.0, rel=0.12)
 
 
@@ -63,7 +63,7 @@ def test_a_smile_that_comes_and_goes_does_not_change_the_gain_of_the_width() -> 
 def test_a_silent_source_moves_its_width_further_than_predicted_but_not_in_silence() -> None:
     average, predicted = MouthCalibration.default(), _speech()
     moved = average.apply(_mouth(predicted, 1))
-    assert 1.4 < moved[:, WIDTH].std() / predicted[:, WIDTH].std() < 2.2
+    assert 1.6 < moved[:, WIDTH].std() / predicted[:, WIDTH].std() < 2.4
     assert (average.apply(_mouth(np.zeros_like(predicted), 0)) == 0).all()
 
 

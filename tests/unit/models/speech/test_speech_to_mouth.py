@@ -305,11 +305,17 @@ def test_blocks_that_end_or_begin_while_lips_wait_equal_the_whole_file(
 
 def test_a_scaled_mouth_moves_further_and_keeps_its_lips_closed() -> None:
     shape = np.random.default_rng(5).normal(0, 1, (20, 8)).astype(np.float32) * DEFAULT_SCALE
-    shape[3] = 0
+    shape[:, OPEN] = np.linspace(0, 0.2, 20)
     mouth = MouthBlock(shape, np.linspace(0, 1, 20, dtype=np.float32), np.ones((20, 4), np.float32))
-    lively = mouth.scaled(1.5)
-    assert lively.shape == pytest.approx(1.5 * shape)
-    assert (lively.shape[3] == 0).all()
+    lively, calm = mouth.scaled(2), mouth.scaled(0.5)
+    wide = shape[:, OPEN] > 0.05
+    assert lively.shape[wide] == pytest.approx(2 * shape[wide])
+    assert calm.shape == pytest.approx(0.5 * shape)
+    assert lively.shape[0, OPEN] == 0
+    assert lively.shape[1, OPEN] < 1.3 * shape[1, OPEN], "lips that nearly touch"
+    assert (np.diff(lively.shape[:, OPEN]) > 0).all()
+    others = [channel for channel in range(8) if channel not in (OPEN, OUTER, LOWER)]
+    assert lively.shape[:, others] == pytest.approx(2 * shape[:, others])
     assert (lively.gate == mouth.gate).all()
-    assert (lively.hidden == 1.5).all(), "the speaker's own way of moving is scaled as well"
+    assert (lively.hidden == 2).all(), "the speaker's own way of moving is scaled as well"
     assert (mouth.scaled(0).shape == 0).all()
