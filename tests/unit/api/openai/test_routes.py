@@ -52,7 +52,7 @@ def test_a_video_from_creation_to_deletion(http: httpx.Client, service: MemorySe
     assert request.video is not None and request.options.face == "0"
     assert on_disk(service.files, audio_key(video["id"])).read_bytes() == AUDIO
     assert http.get(path).json() == video
-    job = {"status": JobStatus.RUNNING, "stage": JobStage.RENDERING, "progress": 0.257, "audio_seconds": 3.52}
+    job = {"status": JobStatus.RUNNING, "stage": JobStage.RENDERING, "progress": 0.257, "result_seconds": 3.52}
     service.table.update_job(video["id"], **job)
     running = http.get(path).json()
     assert (running["status"], running["progress"], running["seconds"]) == ("in_progress", 25, "3.52")
