@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -36,9 +37,10 @@ def add(
     data_dir: DataDir = None,
     state: _State = None,
 ) -> None:
-    """Create a key and print it. It is not shown again."""
+    """Create a key and print it on standard output. It is not shown again."""
     _, key = _keys(data_dir, state).add(name[:120], max_priority)
     print(key)
+    print("Store the key now: it is not shown again. From now on, every request needs a key.", file=sys.stderr)
 
 
 @app.command("list")

@@ -12,7 +12,7 @@ from errors import ConfigError
 from media.labels.labeller import Labeller
 
 _RENEW_DAYS: Final = 30
-_MEND: Final = "Set labels.certificate and labels.private_key to a certificate for C2PA that holds (docs/labels.md)."
+_MEND: Final = "Set labels.certificate and labels.private_key to a C2PA signing certificate of yours (docs/labels.md)."
 
 
 def check_labels(settings: LabelsConfig, data_dir: Path, now: datetime) -> CheckResult:

@@ -32,7 +32,9 @@ def _keys(repo_root: Path, data_dir: Path, *arguments: str) -> str:
 
 
 def test_a_key_from_its_making_to_its_end(repo_root: Path, tmp_path: Path) -> None:
-    key = _keys(repo_root, tmp_path, "add", "a studio", "--max-priority", "1")
+    added = _run(repo_root, "keys", "add", "a studio", "--max-priority", "1", "--data-dir", str(tmp_path))
+    key = added.stdout.strip()
+    assert "not shown again" in added.stderr
     made = FileKeyRing(tmp_path).find(key)
     assert (made.name, made.max_priority) == ("a studio", 1)
     listed = _keys(repo_root, tmp_path, "list")
