@@ -29,7 +29,7 @@ def load_dinet(path: Path) -> DINet:
     """
     with torch.device("meta"):
         network = DINet()
-    return load_parameters(network, read_checkpoint(path), "DINet", path.name)
+    return load_parameters(network, read_checkpoint(path), "DINet", path.name).requires_grad_(False)
 
 
 # Runs the original DINet in batches of one size, and in half precision where the difference is invisible.

@@ -78,7 +78,9 @@ def make_unet(architecture: Architecture, path: Path | None = None) -> nn.Module
     """
     with torch.device("meta"):
         unet: nn.Module = _diffusers().UNet2DConditionModel(**architecture.unet)
-    return unet if path is None else load_parameters(unet, read_checkpoint(path), "MuseTalk's U-Net", path.name)
+    if path is None:
+        return unet.eval()
+    return load_parameters(unet, read_checkpoint(path), "MuseTalk's U-Net", path.name)
 
 
 def make_vae(architecture: Architecture, path: Path | None = None) -> nn.Module:
@@ -86,7 +88,7 @@ def make_vae(architecture: Architecture, path: Path | None = None) -> nn.Module:
     with torch.device("meta"):
         vae: nn.Module = _diffusers().AutoencoderKL(**architecture.vae)
     if path is None:
-        return vae
+        return vae.eval()
     return load_parameters(vae, vae_tensors(read_checkpoint(path)), "Stable Diffusion's VAE", path.name)
 
 

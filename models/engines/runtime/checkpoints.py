@@ -71,7 +71,7 @@ def shapes_of(network: nn.Module) -> dict[str, Shape]:
 
 
 def load_parameters(network: NetworkT, parameters: Mapping[str, Tensor], title: str, file_name: str) -> NetworkT:
-    """Give a network its parameters, as float32 on the CPU, and prepare it for inference.
+    """Give a network its parameters, as float32 on the CPU, and put it in evaluation mode.
 
     Args:
         network: On the meta device: its values come from `parameters`, where possible without a copy.
@@ -90,7 +90,7 @@ def load_parameters(network: NetworkT, parameters: Mapping[str, Tensor], title: 
         raise WeightsError(f"{file_name}: {mismatch}.")
     counters = {name: torch.tensor(0) for name in network.state_dict() if name not in wanted}
     network.load_state_dict({**{name: parameters[name].float() for name in wanted}, **counters}, assign=True)
-    return network.eval().requires_grad_(False)
+    return network.eval()
 
 
 def _kind(path: Path) -> Kind:

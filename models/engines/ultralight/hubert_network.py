@@ -86,7 +86,7 @@ def read_hubert(path: Path, size: HubertSize = HubertSize()) -> HubertNetwork:  
     wanted = network.state_dict()
     parameters = {bare_name(name): tensor for name, tensor in read_checkpoint(path).items()}
     used = {name: tensor for name, tensor in parameters.items() if name in wanted}
-    return load_parameters(network, used, "HuBERT large", path.name)
+    return load_parameters(network, used, "HuBERT large", path.name).requires_grad_(False)
 
 
 class _Convolutions(nn.Module):

@@ -233,7 +233,7 @@ def load_network(path: Path) -> UltralightNetwork:
     variant = variant_of_tensors(shapes)
     if variant is None:
         raise WeightsError(f"{path.name}: {unknown_variant(shapes)}.")
-    return load_parameters(_without_values(variant), parameters, _TITLE, path.name)
+    return load_parameters(_without_values(variant), parameters, _TITLE, path.name).requires_grad_(False)
 
 
 def _without_values(variant: Variant) -> UltralightNetwork:

@@ -249,7 +249,7 @@ def load_network(path: Path) -> Wav2LipNetwork:
     """
     parameters = read_checkpoint(path)
     size = variant_of({name: tuple(tensor.shape) for name, tensor in parameters.items()})
-    return load_parameters(network_without_values(size), parameters, _title(size), path.name)
+    return load_parameters(network_without_values(size), parameters, _title(size), path.name).requires_grad_(False)
 
 
 def parameters_mismatch(shapes: Mapping[str, Shape]) -> str | None:

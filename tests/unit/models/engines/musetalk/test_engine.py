@@ -161,11 +161,6 @@ def test_plan_measures_what_it_shows(avatar: Avatar) -> None:
     assert len(planned.plan) == planned.measures.num_frames == 12
     assert planned.state is None
     assert planned.measures.num_by_reason.sum() == 12
-    # Features of more than the span: the frames are found in them.
-    later = engine_of().plan(avatar, features, FrameSpan(NTSC, 35, 7, 100), np.zeros(7, np.int32), None)
-    assert isinstance(planned.plan, MuseTalkPlan)
-    assert isinstance(later.plan, MuseTalkPlan)
-    assert np.array_equal(later.plan.features(), planned.plan.features()[5:])
 
 
 def test_from_speech_to_patches(
