@@ -39,6 +39,9 @@ _ROUNDING = [CHANNELS.index(name) for name in ("width", "protrude")]
 _CORNER = CHANNELS.index("corner_y")
 _HELD = [CHANNELS.index(name) for name in ("width", "protrude", "corner_y")]
 _CORNER_GAIN = 1.3  # regression underestimates the movement of the corners
+# Mouths narrow by at most this much, in eye distances: the .5 % quantile of sixteen GRID speakers and nine in the wild
+# is .02 to .15, with one exception (.19).
+_NARROWEST = 0.15
 # Share of the speaker's mean offset that is applied.
 _HELD_SHARE = 0.6
 # A mouth that moves less than this, in eye distances, does not speak.
@@ -137,7 +140,10 @@ class MouthCalibration:
         """Returns the corrected (T, 8) float32 shapes of a predicted mouth; silence stays at rest."""
         scaled = self.adaptation.applied(mouth.shape, mouth.hidden) * self.gain
         following = scaled[:, _COMPARED, None] * self.follow
-        return np.asarray(scaled + following + mouth.gate[:, None] * self.bias, np.float32)
+        shape = np.asarray(scaled + following + mouth.gate[:, None] * self.bias, np.float32)
+        narrowed = np.minimum(shape[:, _WIDTH], 0)
+        shape[:, _WIDTH] += _NARROWEST * np.tanh(narrowed / _NARROWEST) - narrowed
+        return shape
 
     def save(self, path: Path) -> None:
         """Writes an .npz file atomically."""

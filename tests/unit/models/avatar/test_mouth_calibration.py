@@ -67,6 +67,16 @@ def test_a_silent_source_moves_its_width_further_than_predicted_but_not_in_silen
     assert (average.apply(_mouth(np.zeros_like(predicted), 0)) == 0).all()
 
 
+def test_no_mouth_is_narrower_than_a_mouth_can_be() -> None:
+    predicted = np.zeros((3, 8), np.float32)
+    predicted[:, WIDTH] = -0.01, -0.2, 0.2
+    gain = MouthCalibration.default().gain[WIDTH]
+    width = MouthCalibration.default().apply(_mouth(predicted, 1))[:, WIDTH]
+    assert width[0] == pytest.approx(-0.01 * gain, rel=0.01)
+    assert -0.16 < width[1] < -0.14
+    assert width[2] == pytest.approx(0.2 * gain)
+
+
 def test_a_talker_seen_for_a_moment_stays_near_the_average() -> None:
     predicted = _speech(200)
     gains = [
