@@ -30,7 +30,10 @@ def service_at(url: str | None, data_dir: Path | None) -> Iterator[str]:
         print(f"Using the service at {holder.url}.", file=sys.stderr)
         yield holder.url
         return
-    with Console(stderr=True).status("Starting the service ..."):
+    terminal = Console(stderr=True)
+    if not terminal.is_terminal:  # which shows no status
+        terminal.print("Starting the service ...")
+    with terminal.status("Starting the service ..."):
         running = contextlib.ExitStack()
         base_url = running.enter_context(running_service(data_dir=data_dir))
     with running:
