@@ -87,7 +87,7 @@ class _Prior(NamedTuple):
 # than the .8 to 12 seconds that were seen: error of the ratio 13 % (17 % with .7 of the logarithm and of further
 # channels, 23 % with none).
 _OPENING_PRIOR = _Prior(ratio=1.18, seconds=0.6, std=0.05, min_ratio=0.5, max_ratio=2.0)
-# Median of seventeen speakers in the wild (1 to 4). As rendered, silent sources then move by .93 and 1.10 of the width
+# Median of seventeen speakers in the wild (1 to 4). As rendered, silent sources then move by .85 and 1.08 of the width
 # of two GRID speakers unknown to the network; with 1.3 by .59 and .71. Mouths that are wide for the face do not move
 # further: across sixteen GRID speakers, both are uncorrelated (-.2). Of .3 to 100 seconds, 2.5 best predicts the ratio
 # of eight GRID speakers from one of their other sentences: error 25 % (31 % with .3, 29 % with 100).
