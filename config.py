@@ -311,6 +311,15 @@ class LabelsConfig(_Frozen):
     private_key: Annotated[Path | None, AfterValidator(_beside_this_file_if_any)] = Field(
         None, description="PEM file with the signer's private key, without a password; readable by the service only."
     )
+    timestamp_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        max_length=2048,
+        description="URL of a time-stamping authority (RFC 3161), whose time stamp becomes part of every manifest.",
+    )
+    invisible: bool = Field(
+        True, description="Put an invisible watermark, which links to the job, into every result and live session."
+    )
     visible: bool = Field(False, description="Put a visible watermark on every result; a job can also request one.")
     visible_language: Literal["en", "zh"] = Field("en", description="Its text: `AI generated` or `AI 生成`.")
     visible_seconds: float | None = Field(

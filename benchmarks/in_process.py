@@ -19,6 +19,8 @@ from media.concat import concat_segments
 from media.playback import Playback
 from media.reader import FrameReader
 from media.sound_mix import ResultSound
+from media.watermark.code import IDENTIFIER_BYTES
+from media.watermark.embedder import InvisibleWatermark
 from media.writer import SegmentWriter
 from models.avatar.avatar import Avatar
 from models.engines.protocol import Engine, FaceGenerator, FrameSpan, Machine, Plan
@@ -77,7 +79,7 @@ def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: 
             for segment in block.segments:
                 piece = plan.slice(segment.start - block.start, segment.stop - block.start)
                 segments.append(folder / f"{segment.number}.mp4")
-                segments[-1].write_bytes(studio.render(reader, piece))
+                segments[-1].write_bytes(studio.render(reader, piece, segment.start))
     with clock.stage("join"):
         concat_segments(segments, ResultSound(audio), folder / "result.mp4", info, num_frames)
     output = OutputFacts(num_frames, info.fps, level.num_samples / SPEECH_SAMPLE_RATE)
@@ -95,8 +97,9 @@ class _Studio:
     clock: StageClock
     silent_motion: RunningStats = RunningStats()
 
-    def render(self, reader: FrameReader, plan: Plan) -> bytes:
+    def render(self, reader: FrameReader, plan: Plan, first_frame: int) -> bytes:
         render, stage = RenderConfig(), self.clock.stage
+        mark = InvisibleWatermark(self.avatar.info, bytes(IDENTIFIER_BYTES), first_frame)
         writer = SegmentWriter(self.avatar.info, render.crf, render.preset)
         for start in range(0, len(plan), render.chunk_frames):
             piece = plan.slice(start, min(start + render.chunk_frames, len(plan)))
@@ -109,6 +112,6 @@ class _Studio:
             self.silent_motion += patches.silent_motion
             with stage("paste and encode"):
                 for number, frame in enumerate(frames):
-                    writer.write(frame, patches.patch(number))
+                    writer.write(frame, patches.patch(number), [mark])
         with stage("paste and encode"):
             return writer.finish()

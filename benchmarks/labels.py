@@ -17,6 +17,7 @@ from config import LabelsConfig, MediaLimits
 from media.concat import concat_segments
 from media.labels.inspection import inspect_labels
 from media.labels.labeller import Labeller
+from media.labels.signer import Provenance
 from media.labels.watermark import Watermark, WatermarkStyle
 from media.probe import ColourTags, VideoInfo
 from media.sound_mix import ResultSound
@@ -68,11 +69,11 @@ def _measure(info: VideoInfo, folder: Path) -> str:
 
     def write_and_sign() -> None:
         tagged.write_bytes(content)
-        labeller.sign(tagged, from_still=False)
+        labeller.sign(tagged, Provenance(from_still=False))
 
     signing = _milliseconds(write_and_sign)
     writing = _milliseconds(lambda: tagged.write_bytes(content))
-    labeller.sign(tagged, from_still=False)
+    labeller.sign(tagged, Provenance(from_still=False))
     reading = _milliseconds(lambda: inspect_labels(tagged, MediaLimits()))
     planes = YuvFrame(
         *(

@@ -16,7 +16,7 @@ def inspect(
     trust: Annotated[Path | None, typer.Option(help="PEM file with trusted certificates.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Read the labels of FILE: AIGC tag, C2PA manifest and comment. Works offline.
+    """Read the labels of FILE: AIGC tag, C2PA manifest, invisible watermark and comment. Works offline.
 
     The exit status is 0 if FILE is labelled as synthetic, 3 if it has no label, 4 if a label is broken.
     """

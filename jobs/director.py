@@ -73,7 +73,7 @@ class JobDirector:
             self._files,
             self._admission,
             EngineCatalog(config, engines=engines).check,
-            watermark_all=config.labels.visible,
+            labels=config.labels,
             folder_lock=self._avatars.folder_lock,
         )
         request_handover_when = self._stages.ready if config.handover_to_newest else None

@@ -55,18 +55,25 @@ class RenderedSegment(NamedTuple):
 
 
 class SegmentWatermark(NamedTuple):
-    """The corners with a visible watermark, and how many of the segment's first frames show it; None for all."""
+    """The watermarks of one segment.
+
+    The visible one is in `corners` of the first `num_frames` frames, None for all. The invisible one carries the
+    hexadecimal `invisible_id`, None for none; the segment begins at `first_frame` of the result.
+    """
 
     corners: tuple[Corner, ...] = ()
     num_frames: int | None = None
+    invisible_id: str | None = None
+    first_frame: int = 0
 
 
 class OutputInfo(NamedTuple):
-    """The video that the segments of a job make up: its frames, its id in the labels, and how its sound is mixed."""
+    """The video that the segments of a job make up: its frames, its ids in labels and watermark, its sound."""
 
     num_frames: int
     produce_id: str
     sound: SoundSettings = SoundSettings()
+    watermark_id: str | None = None
 
 
 class PreparedSpeech(NamedTuple):

@@ -83,8 +83,6 @@ class JobRun:
                 logger.warning(
                     "intermediate files are missing or damaged; making them again, %d retries left: %s", left, cause
                 )
-            finally:
-                self._services.limiter.release_all(self._job.id)
 
     async def _explained(self, error: InputError) -> LipwrightError:
         """The error, or a StoredFileError if a stored input was lost or damaged."""
@@ -127,7 +125,7 @@ class JobRun:
         await self._enter(JobStage.JOINING, report=report.model_dump(mode="json"))
         segments = [segment_key(job.id, segment.number) for block in blocks for segment in block.segments]
         sound = SoundSettings(job.options.background_gain_db, job.options.loudness_lufs)
-        made = OutputInfo(self._num_frames, job.produce_id, sound)
+        made = OutputInfo(self._num_frames, job.produce_id, sound, job.watermark_id)
         await stages.join(context, segments, audio, result_key(job.id), source, made)
 
     async def _reserve_disk(self, source: SourceVideo, seconds: float) -> None:
@@ -202,7 +200,8 @@ class JobRun:
         try:
             context = self._context._replace(segment=segment.number)
             out = segment_key(job.id, segment.number)
-            watermark = segment_watermark(job.options, segment, avatar.source.info.fps, services.config.labels)
+            fps, labels = avatar.source.info.fps, services.config.labels
+            watermark = segment_watermark(job.options, segment, fps, labels, job.watermark_id)
             rendered = await services.stages.render(context, avatar, job.options.engine, plan, out, watermark)
         finally:
             services.limiter.release(job.id)

@@ -57,14 +57,16 @@ def plan_blocks(num_frames: int, fps: Fraction, render: RenderConfig) -> list[Bl
     return blocks
 
 
-def segment_watermark(options: JobOptions, segment: Segment, fps: Fraction, settings: LabelsConfig) -> SegmentWatermark:
-    """Return the watermark of one segment: from the first output frame on, for the configured time."""
+def segment_watermark(
+    options: JobOptions, segment: Segment, fps: Fraction, settings: LabelsConfig, invisible_id: str | None = None
+) -> SegmentWatermark:
+    """Return the watermarks of one segment: the visible one from the first output frame on, for the configured time."""
     asked: tuple[tuple[bool, Corner], ...] = (
         (options.visible_label, "bottom_right"),
         (options.visible_label_top, "top_right"),
     )
     corners = tuple(corner for is_asked, corner in asked if is_asked)
     if settings.visible_seconds is None:
-        return SegmentWatermark(corners)
+        return SegmentWatermark(corners, None, invisible_id, segment.start)
     stop = math.ceil(Fraction(settings.visible_seconds) * fps)
-    return SegmentWatermark(corners, max(0, stop - segment.start))
+    return SegmentWatermark(corners, max(0, stop - segment.start), invisible_id, segment.start)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from config import LabelsConfig
 from errors import InputError, OptionError, StateError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
@@ -44,16 +45,17 @@ class Submissions:
         files: FileStore,
         admission: AdmissionController,
         check_engine: Callable[[str, float], None],
-        watermark_all: bool = False,
+        labels: LabelsConfig | None = None,
         folder_lock: asyncio.Lock | None = None,
     ) -> None:
         """Prepare for submissions.
 
-        `check_engine` raises OptionError for an engine that cannot run a job with that expressiveness; for
-        `folder_lock` see `Avatars`.
+        `check_engine` raises OptionError for an engine that cannot run a job with that expressiveness; `labels` say
+        which watermarks every result gets; for `folder_lock` see `Avatars`.
         """
         self._folder_lock = folder_lock or asyncio.Lock()
-        self._watermark_all = watermark_all
+        labels = labels or LabelsConfig()
+        self._watermark_all, self._has_invisible_watermark = labels.visible, labels.invisible
         self._stages, self._table, self._files, self._admission = stages, table, files, admission
         self._check_engine = check_engine
 
@@ -120,18 +122,17 @@ class Submissions:
         # The options apply whatever the settings are when the job is resumed.
         is_marked = request.options.visible_label or self._watermark_all
         inputs["options"] = request.options.model_copy(update={"face": face, "visible_label": is_marked})
-        return self._table.insert_job(
-            JobRecord(
-                **inputs,
-                id=request.job_id,
-                avatar_key=avatar.key,
-                source_label=avatar.label if request.video is None else request.video.label,
-                audio_seconds=facts.audio_seconds,
-                result_seconds=facts.result_seconds,
-                disk_bytes=facts.disk_bytes,
-                created_at=utc_now(),
-            )
+        job = JobRecord(
+            **inputs,
+            id=request.job_id,
+            avatar_key=avatar.key,
+            source_label=avatar.label if request.video is None else request.video.label,
+            audio_seconds=facts.audio_seconds,
+            result_seconds=facts.result_seconds,
+            disk_bytes=facts.disk_bytes,
+            created_at=utc_now(),
         )
+        return self._table.insert_job(job.with_watermark() if self._has_invisible_watermark else job)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         """Check and store an avatar, pinned or as part of the cache; InputError for an invalid video or face choice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import Final
 
 import av
@@ -11,7 +12,7 @@ from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from media.labels.watermark import Watermark
+from media.labels.watermark import FrameMark
 from media.probe import VideoInfo
 from media.yuv_frame import RANGE_FULL, RANGE_LIMITED, Patch, YuvFrame, frame_planes, paste_back
 
@@ -39,8 +40,8 @@ class H264Frame:
             tagged.color_primaries = info.colour.primaries
             tagged.color_trc = info.colour.transfer
 
-    def filled(self, pts: int, planes: YuvFrame, patch: Patch | None, mark: Watermark | None) -> VideoFrame:
-        """Return the frame with a copy of `planes`, in which `patch` is pasted and `mark` is drawn.
+    def filled(self, pts: int, planes: YuvFrame, patch: Patch | None, marks: Iterable[FrameMark]) -> VideoFrame:
+        """Return the frame with a copy of `planes`, in which `patch` is pasted and `marks` are drawn.
 
         Raises:
             ValueError: `planes` has a different size.
@@ -53,7 +54,7 @@ class H264Frame:
             np.copyto(view, plane)
         if patch is not None:
             paste_back(target, patch)
-        if mark is not None:
+        for mark in marks:
             mark.draw(target)
         self._frame.pts = pts
         return self._frame
@@ -78,9 +79,9 @@ class SegmentWriter:
         self._stream.codec_context.thread_count = num_threads
         self._frame = H264Frame(self._stream.codec_context, info)
 
-    def write(self, planes: YuvFrame, patch: Patch | None = None, mark: Watermark | None = None) -> None:
+    def write(self, planes: YuvFrame, patch: Patch | None = None, marks: Iterable[FrameMark] = ()) -> None:
         """Encodes one frame; see `H264Frame.filled`. `planes` is never written to."""
-        self._container.mux(self._stream.encode(self._frame.filled(self._num_frames, planes, patch, mark)))
+        self._container.mux(self._stream.encode(self._frame.filled(self._num_frames, planes, patch, marks)))
         self._num_frames += 1
 
     def finish(self) -> bytes:

@@ -12,6 +12,7 @@ from media.cancel_token import CancelToken
 from media.concat import concat_segments
 from media.decoding.decoder import Decoders
 from media.labels.labeller import Labeller
+from media.labels.signer import Provenance
 from media.sound_mix import ResultSound
 from storage.file_keys import split
 from storage.files import StoredFiles
@@ -55,5 +56,6 @@ class ResultWriter:
             sound = ResultSound(speech, output.sound, background, limits)
             join = partial(concat_segments, paths, sound, part, source.info, output.num_frames, tags)
             self._decoders.run(join, file=speech, timeout_s=timeout_s, token=token, reads=reads, writes=part.parent)
-            with disk_errors():
-                self._labeller.sign(part, from_still=source.info.is_still)
+            if self._config.labels.c2pa:
+                with disk_errors(), self._files.fetched(source.key) as face:
+                    self._labeller.sign(part, Provenance(source.info.is_still, output.watermark_id, face))

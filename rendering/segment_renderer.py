@@ -14,8 +14,9 @@ from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.frame_source import FrameSource
-from media.labels.watermark import Watermark, WatermarkStyle
+from media.labels.watermark import FrameMark, Watermark, WatermarkStyle
 from media.probe import VideoInfo
+from media.watermark.embedder import InvisibleWatermark
 from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame
 from models.avatar.avatar import Avatar
@@ -73,7 +74,7 @@ class SegmentRenderer:
         info, render = avatar.source.info, self._config.render
         async with self._source(avatar, engine, plan) as source:
             encoder = SegmentWriter(info, render.crf, render.preset, num_threads=render.encoder_threads)
-            writer = _WatermarkWriter(encoder, self._watermarks(info, watermark, len(plan)))
+            writer = _WatermarkWriter(encoder, self._marks(info, watermark, len(plan)))
             motion = await self._pipeline.render(source, plan, writer, self._chunk_frames(info))
             return await self._run(lambda token: encoder.finish(), len(plan)), motion
 
@@ -101,14 +102,18 @@ class SegmentRenderer:
         engine = self._engines.engine(name)
         return engine, self._avatars.take(ref.folder, engine), path
 
-    def _watermarks(self, info: VideoInfo, watermark: SegmentWatermark, num_frames: int) -> list[Watermark | None]:
-        """Return the watermark of each frame of a segment."""
+    def _marks(self, info: VideoInfo, watermark: SegmentWatermark, num_frames: int) -> list[tuple[FrameMark, ...]]:
+        """Return the watermarks of each frame of a segment."""
+        invisible: tuple[FrameMark, ...] = ()
+        if watermark.invisible_id is not None:
+            identifier = bytes.fromhex(watermark.invisible_id)
+            invisible = (InvisibleWatermark(info, identifier, watermark.first_frame),)
         if not watermark.corners:
-            return [None] * num_frames
+            return [invisible] * num_frames
         labels = self._config.labels
-        mark = Watermark(info, WatermarkStyle(labels.visible_language, labels.visible_height), watermark.corners)
-        num_marked = num_frames if watermark.num_frames is None else min(watermark.num_frames, num_frames)
-        return [mark] * num_marked + [None] * (num_frames - num_marked)
+        visible = Watermark(info, WatermarkStyle(labels.visible_language, labels.visible_height), watermark.corners)
+        num_visible = num_frames if watermark.num_frames is None else min(watermark.num_frames, num_frames)
+        return [(*invisible, visible)] * num_visible + [invisible] * (num_frames - num_visible)
 
     def _chunk_frames(self, info: VideoInfo) -> int:
         render, frame_bytes = self._config.render, info.width * info.height * 3 // 2  # YUV 4:2:0, 8 bit
@@ -116,13 +121,13 @@ class SegmentRenderer:
 
 
 class _WatermarkWriter:
-    """Implements `rendering.frame_pipeline.PictureWriter`: adds the watermark of each frame."""
+    """Implements `rendering.frame_pipeline.PictureWriter`: adds the watermarks of each frame."""
 
-    def __init__(self, writer: SegmentWriter, watermarks: Iterable[Watermark | None]) -> None:
-        self._writer, self._watermarks = writer, iter(watermarks)
+    def __init__(self, writer: SegmentWriter, marks: Iterable[tuple[FrameMark, ...]]) -> None:
+        self._writer, self._marks = writer, iter(marks)
 
     def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
-        self._writer.write(planes, patch, next(self._watermarks))
+        self._writer.write(planes, patch, next(self._marks))
 
 
 def _next_position(positions: Sequence[int]) -> int:

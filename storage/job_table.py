@@ -160,7 +160,7 @@ class JobTable:
             f"""
             SELECT * FROM jobs
             WHERE (status = ?1 OR ?1 IS NULL) AND (owner = ?2 OR ?2 IS NULL) AND (number < ?3 OR ?3 IS NULL)
-                AND {self.database.json_contains("metadata", "?4")}
+                AND {self.database.json_contains("metadata", "?4")} AND (watermark_id = ?6 OR ?6 IS NULL)
             ORDER BY number DESC LIMIT ?5
             """,
             None if query.status is None else query.status.value,
@@ -168,6 +168,7 @@ class JobTable:
             query.after,
             json.dumps(query.metadata),
             query.limit + 1,
+            query.watermark_id,
         )
         is_last = len(rows) <= query.limit
         rows = rows[: query.limit]

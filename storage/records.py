@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -163,6 +163,9 @@ class JobRecord(JobInputs):
     audio_seconds: float = Field(0.0, description="Duration of the speech, as its file declares it.")
     result_seconds: float = Field(0.0, description="Duration of the result, as the files declare it until decoded.")
     disk_bytes: int = Field(0, description="Estimate of the most disk space that the job needs.")
+    watermark_id: str | None = Field(
+        None, description="Identifier in its invisible watermark, 16 hexadecimal digits; null without a watermark."
+    )
     attempts: int = Field(0, description="Starts since the last progress.")
     error: ErrorRecord | None = None
     report: dict[str, Any] | None = Field(default=None, description="Quality report, stored as it was made.")
@@ -180,6 +183,10 @@ class JobRecord(JobInputs):
         text = f"{self.audio.sha256}\n{self.avatar_key}\n{options}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
+    def with_watermark(self) -> Self:
+        """Return this job with an invisible watermark: the first half of `produce_id`."""
+        return self.model_copy(update={"watermark_id": self.produce_id[:16]})
+
 
 class JobQuery(Frozen):
     """Selects the jobs of a list, the newest first."""
@@ -188,6 +195,7 @@ class JobQuery(Frozen):
     owner: str | None = Field(None, description="Only jobs of this owner; None for all.")
     status: JobStatus | None = None
     metadata: dict[str, str] = Field({}, description="Only jobs with all of these key-value pairs.")
+    watermark_id: str | None = Field(None, description="Only jobs whose invisible watermark carries this identifier.")
     after: int | None = Field(None, description="`next_after` of the previous page.")
 
 

@@ -128,6 +128,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN result_seconds REAL NOT NULL DEFAULT 0",
         "UPDATE jobs SET result_seconds = audio_seconds",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN watermark_id TEXT",
+        "CREATE INDEX jobs_by_watermark ON jobs (watermark_id) WHERE watermark_id IS NOT NULL",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

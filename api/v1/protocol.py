@@ -152,6 +152,9 @@ class JobView(BaseModel):
     inputs: JobInputs = Field(description="File names as given by the client.")
     metadata: dict[str, str] = Field(description="The key-value pairs sent with the job.")
     options: JobOptions = Field(description="Options of the job, with defaults filled in.")
+    watermark_id: str | None = Field(
+        description="Identifier in the invisible watermark of the video, 16 hexadecimal digits; null without one."
+    )
     error: ErrorRecord | None = Field(description="Why the job failed or was cancelled; null otherwise.")
     report: QualityReport | None = Field(description="Quality report; null until the whole video is planned.")
     callback: CallbackRecord | None = Field(description="Delivery state of the webhook; null until the job ends.")

@@ -1,4 +1,4 @@
-"""Reads the labels of a file: tags and C2PA manifests of any origin."""
+"""Reads the labels of a file: tags and C2PA manifests of any origin, and the invisible watermark."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Any, BinaryIO, Final
 import c2pa
 
 from config import MediaLimits
+from errors import MediaError
 from media.container import open_container
 from media.file_type import HEAD_BYTES, media_type_of
 from media.labels.credentials import TEST_ORGANISATION
-from media.labels.signer import TRUST_CONFIG
+from media.labels.signer import TRUST_CONFIG, WATERMARK_ALGORITHM
 from media.labels.tags import AIGC_KEY, COMMENT, COMMENT_KEY
+from media.watermark.detector import Detection, detect_watermark
 
 _SYNTHETIC_TYPES: Final = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia")
 _LABELS: Final = {"1": "certainly", "2": "perhaps", "3": "suspected to be"}  # GB 45438-2025
@@ -42,6 +44,7 @@ class Manifest:
         is_test: Whether it is a test certificate of a Lipwright service.
         generator: The program that claims to have made the file.
         source_types: Last components of the IPTC digital source types of all actions.
+        watermark_id: Identifier of the invisible watermark that it names; empty if it names none of Lipwright's.
         problems: Codes of validation failures, except that the signer is untrusted.
     """
 
@@ -51,6 +54,7 @@ class Manifest:
     is_test: bool
     generator: str
     source_types: tuple[str, ...]
+    watermark_id: str
     problems: tuple[str, ...]
 
     @property
@@ -69,6 +73,7 @@ class FileLabels:
         comment: The comment tag, of any origin.
         manifest: The C2PA manifest, if any.
         manifest_error: Why the manifest could not be read.
+        watermark: Result of the search for the invisible watermark.
     """
 
     aigc: dict[str, Any] | None = None
@@ -76,6 +81,7 @@ class FileLabels:
     comment: str = ""
     manifest: Manifest | None = None
     manifest_error: str = ""
+    watermark: Detection = Detection()
 
     @property
     def verdict(self) -> Verdict:
@@ -88,7 +94,7 @@ class FileLabels:
             return Verdict.BROKEN
         is_signed = self.manifest is not None and self.manifest.is_synthetic
         is_tagged = self.aigc is not None or self.comment == COMMENT
-        return Verdict.SYNTHETIC if is_signed or is_tagged else Verdict.UNLABELLED
+        return Verdict.SYNTHETIC if is_signed or is_tagged or self.watermark.identifier else Verdict.UNLABELLED
 
     def describe(self) -> list[str]:
         """Returns a description in sentences."""
@@ -96,6 +102,7 @@ class FileLabels:
             _VERDICTS[self.verdict],
             *self._aigc_sentences(),
             *self._manifest_sentences(),
+            *self._watermark_sentences(),
             *self._comment_sentences(),
         ]
 
@@ -111,6 +118,7 @@ class FileLabels:
             "comment": self.comment,
             "c2pa": manifest,
             "c2pa_error": self.manifest_error,
+            "watermark": vars(self.watermark) if self.watermark.identifier else None,
         }
 
     def _aigc_sentences(self) -> Iterator[str]:
@@ -132,6 +140,19 @@ class FileLabels:
             yield f"C2PA manifest: {_describe_state(self.manifest)}"
             types = ", ".join(self.manifest.source_types) or "no digital source type"
             yield f"Written by {self.manifest.generator or 'an unnamed program'}; it states: {types}."
+
+    def _watermark_sentences(self) -> Iterator[str]:
+        found = self.watermark
+        if not found.identifier:
+            yield "Invisible watermark: none found."
+            return
+        yield (
+            f"Invisible watermark: Lipwright's, with the identifier {found.identifier}. {found.confidence:.0%} of its "
+            f"bits were received correctly; in a video without it, the probability of a find is below "
+            f"{found.false_positive_rate:.0e}."
+        )
+        for other in found.others:
+            yield f"A second watermark, with the identifier {other}: an earlier result was used as the source."
 
     def _comment_sentences(self) -> Iterator[str]:
         if self.comment == COMMENT:
@@ -160,7 +181,20 @@ def inspect_labels(path: Path, limits: MediaLimits, anchors: str | None = None) 
     tags = _tags(path, limits)
     manifest, error = _manifest(path, anchors)
     aigc, is_broken = _aigc(tags.get(AIGC_KEY))
-    return FileLabels(aigc, is_broken, tags.get(COMMENT_KEY, ""), manifest, error)
+    return FileLabels(aigc, is_broken, tags.get(COMMENT_KEY, ""), manifest, error, _watermark(path, limits))
+
+
+def inspect_as_json(path: Path, limits: MediaLimits) -> str:
+    """Returns `FileLabels.as_dict` and, as `description`, its sentences: a reply that a decoder process can send."""
+    labels = inspect_labels(path, limits)
+    return json.dumps({**labels.as_dict(), "description": labels.describe()})
+
+
+def _watermark(path: Path, limits: MediaLimits) -> Detection:
+    try:
+        return detect_watermark(path, limits)
+    except MediaError:  # no video
+        return Detection()
 
 
 def _tags(path: Path, limits: MediaLimits) -> dict[str, str]:
@@ -211,6 +245,7 @@ def _parse(store: dict[str, Any], state: str | None) -> Manifest:
         is_test=issuer == TEST_ORGANISATION,
         generator=_generator(active),
         source_types=tuple(_source_types(active)),
+        watermark_id=_watermark_id(active),
         problems=tuple(code for code in failures if code != _UNTRUSTED),
     )
 
@@ -227,6 +262,15 @@ def _source_types(active: dict[str, Any]) -> Iterator[str]:
             for action in assertion.get("data", {}).get("actions", ()):
                 if uri := action.get("digitalSourceType"):
                     yield str(uri).rsplit("/", 1)[-1]
+
+
+def _watermark_id(active: dict[str, Any]) -> str:
+    for assertion in active.get("assertions", ()):
+        binding = assertion.get("data") or {}
+        if assertion.get("label") == "c2pa.soft-binding" and binding.get("alg") == WATERMARK_ALGORITHM:
+            blocks = binding.get("blocks") or [{}]
+            return str(blocks[0].get("value") or "")
+    return ""
 
 
 def _describe_state(manifest: Manifest) -> str:

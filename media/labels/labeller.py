@@ -9,7 +9,7 @@ from config import LabelsConfig
 from errors import ConfigError, LabelError
 from media.labels.blank_video import write_blank_video
 from media.labels.credentials import Credentials, load_credentials
-from media.labels.signer import ManifestSigner
+from media.labels.signer import ManifestSigner, Provenance
 from media.labels.tags import result_tags
 
 
@@ -27,7 +27,9 @@ class Labeller:
     def __init__(self, settings: LabelsConfig, data_dir: Path) -> None:
         self._settings = settings
         self.credentials: Credentials | None = load_credentials(settings, data_dir) if settings.c2pa else None
-        self._signer = ManifestSigner(self.credentials) if self.credentials is not None else None
+        self._signer = (
+            ManifestSigner(self.credentials, settings.timestamp_url) if self.credentials is not None else None
+        )
 
     def check_signing(self) -> None:
         """Signs a video of one frame.
@@ -39,7 +41,7 @@ class Labeller:
             video = Path(folder) / "trial.mp4"
             write_blank_video(video)
             try:
-                self.sign(video, from_still=True)
+                self.sign(video, Provenance(from_still=True))
             except LabelError as error:
                 raise ConfigError(f"labels.certificate: not accepted for signing C2PA manifests: {error}") from error
 
@@ -47,7 +49,7 @@ class Labeller:
         """Returns the tags of the concatenated file."""
         return result_tags(self._settings, produce_id)
 
-    def sign(self, video: Path, *, from_still: bool) -> None:
+    def sign(self, video: Path, provenance: Provenance) -> None:
         """Adds a manifest to a finished file, in place; does nothing if disabled.
 
         Raises:
@@ -57,7 +59,7 @@ class Labeller:
             return
         signed = video.with_name(f"signed-{video.name}")
         try:
-            self._signer.sign(video, signed, from_still=from_still)
+            self._signer.sign(video, signed, provenance)
             signed.replace(video)
         finally:
             signed.unlink(missing_ok=True)

@@ -10,12 +10,13 @@ import shutil
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 from uuid import UUID
 
 import c2pa
 
 from errors import LabelError
+from media.file_type import HEAD_BYTES, media_type_of
 from media.labels.credentials import Credentials
 
 _SOURCE_TYPES: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"  # IPTC's list, which C2PA takes over
@@ -25,6 +26,8 @@ EDITED_TYPE: Final = _SOURCE_TYPES + "compositeWithTrainedAlgorithmicMedia"
 """Made partly by one: the face in a recorded video."""
 _FORMAT: Final = "video/mp4"
 _SOURCE_LABEL: Final = "source"
+WATERMARK_ALGORITHM: Final = "lipwright.watermark.1"
+"""Name of the invisible watermark in the assertion `c2pa.soft-binding`."""
 PURPOSES: Final = {
     "1.3.6.1.5.5.7.3.4": "e-mail protection",
     "1.3.6.1.5.5.7.3.36": "document signing (RFC 9336)",
@@ -41,27 +44,43 @@ _SETTINGS: Final = {
 }
 
 
+class Provenance(NamedTuple):
+    """What a manifest states about one result.
+
+    Attributes:
+        from_still: Whether the face came from a portrait, so that no part of the video was recorded.
+        watermark_id: Identifier in the invisible watermark; None without one.
+        source: The video or portrait; its manifest is kept, if it has one. None if there is nothing to keep.
+    """
+
+    from_still: bool
+    watermark_id: str | None = None
+    source: Path | None = None
+
+
 class ManifestSigner:
     """Signs results with one certificate. Thread-safe, one file per call.
 
     Args:
         credentials: The signer's certificate and key.
+        timestamp_url: URL of a time-stamping authority (RFC 3161); None for no time stamp.
     """
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, timestamp_url: str | None = None) -> None:
         self.credentials = credentials
+        self._timestamp_url = timestamp_url
 
     @cached_property
     def _context(self) -> c2pa.Context:
         return c2pa.Context.from_dict(_SETTINGS)
 
-    def sign(self, video: Path, out: Path, *, from_still: bool) -> None:
+    def sign(self, video: Path, out: Path, provenance: Provenance) -> None:
         """Writes `video` to `out` with a manifest. Identifiers are derived from the content.
 
         Args:
             video: A finished MP4 file.
             out: Output file; replaced.
-            from_still: Whether the face came from a portrait, so that no part of the video was recorded.
+            provenance: What the manifest states.
 
         Raises:
             LabelError: Signing failed.
@@ -69,23 +88,43 @@ class ManifestSigner:
         """
         with video.open("rb") as source:
             names = _Names(hashlib.file_digest(source, "sha256").digest())
-        manifest = created(names) if from_still else edited(names)
+        provenance = self._with_signed_source(provenance)
+        manifest = _manifest(names, provenance)
         try:
             who = self.credentials
-            info = c2pa.C2paSignerInfo(who.algorithm, who.chain, who.private_key, None)
+            info = c2pa.C2paSignerInfo(who.algorithm, who.chain, who.private_key, self._timestamp_url)
             with (
                 c2pa.Signer.from_info(info) as signer,
                 c2pa.Builder(json.dumps(manifest), self._context) as builder,
-                video.open("rb") as source,
+                video.open("rb") as file,
                 open(out, "w+b", opener=_private) as target,
             ):
-                builder.sign(signer, _FORMAT, source, target)
+                if provenance.source is not None:
+                    with provenance.source.open("rb") as kept:
+                        builder.add_ingredient(json.dumps(_source(names, provenance)), _type_of(kept), kept)
+                builder.sign(signer, _FORMAT, file, target)
         except c2pa.C2paError as error:
             if (
                 shutil.disk_usage(out.parent).free < video.stat().st_size
             ):  # the library does not report the cause of write errors
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out)) from error
             raise LabelError(f"The result could not be signed by {self.credentials.signer!r}: {error}.") from error
+
+    def _with_signed_source(self, provenance: Provenance) -> Provenance:
+        """Returns `provenance`, without its source if that has no manifest to keep."""
+        if provenance.source is None:
+            return provenance
+        try:
+            with provenance.source.open("rb") as file, c2pa.Reader(_type_of(file), file, context=self._context):
+                return provenance
+        except c2pa.C2paError:
+            return provenance._replace(source=None)
+
+
+def _type_of(file: BinaryIO) -> str:
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    return media_type_of(head)
 
 
 def _private(name: str, flags: int) -> int:
@@ -100,36 +139,47 @@ class _Names:
         self.source = str(UUID(bytes=digest[16:], version=4))
 
 
-def created(names: _Names) -> dict[str, Any]:
-    """Returns the manifest of a video made from a portrait."""
-    return _manifest(names, [{"action": "c2pa.created", "digitalSourceType": CREATED_TYPE}], [])
-
-
-def edited(names: _Names) -> dict[str, Any]:
-    """Returns the manifest of a video whose face was animated; it reveals nothing about the source."""
-    source = {
-        "title": "Source video",
-        "format": _FORMAT,
-        "relationship": "parentOf",
+def _source(names: _Names, provenance: Provenance) -> dict[str, Any]:
+    """Returns the ingredient that the face comes from."""
+    return {
+        "title": "Source picture" if provenance.from_still else "Source video",
+        "relationship": "inputTo" if provenance.from_still else "parentOf",
         "instance_id": f"xmp:iid:{names.source}",
         "label": _SOURCE_LABEL,
     }
-    actions: list[dict[str, Any]] = [
-        {"action": "c2pa.opened", "parameters": {"ingredientIds": [_SOURCE_LABEL]}},
-        {"action": "c2pa.edited", "digitalSourceType": EDITED_TYPE},
+
+
+def _actions(provenance: Provenance) -> list[dict[str, Any]]:
+    source: dict[str, Any] = {"parameters": {"ingredientIds": [_SOURCE_LABEL]}}
+    created: dict[str, Any] = {"action": "c2pa.created", "digitalSourceType": CREATED_TYPE}
+    if provenance.from_still:
+        actions = [created if provenance.source is None else created | source]
+    else:
+        actions = [{"action": "c2pa.opened", **source}, {"action": "c2pa.edited", "digitalSourceType": EDITED_TYPE}]
+    if provenance.watermark_id is not None:
+        actions.append({"action": "c2pa.watermarked.bound"})
+    return actions
+
+
+def _manifest(names: _Names, provenance: Provenance) -> dict[str, Any]:
+    """Returns the manifest of a result; it reveals nothing about the source but the manifest that this has."""
+    is_bare = provenance.source is None and not provenance.from_still  # an ingredient without a file
+    assertions: list[dict[str, Any]] = [
+        {
+            "label": "c2pa.actions.v2",
+            "data": {"actions": _actions(provenance), "allActionsIncluded": True},
+            "created": True,
+        }
     ]
-    return _manifest(names, actions, [source])
-
-
-def _manifest(names: _Names, actions: list[dict[str, Any]], ingredients: list[dict[str, Any]]) -> dict[str, Any]:
+    if provenance.watermark_id is not None:
+        binding = {"alg": WATERMARK_ALGORITHM, "blocks": [{"scope": {}, "value": provenance.watermark_id}], "pad": ""}
+        assertions.append({"label": "c2pa.soft-binding", "data": binding, "created": True})
     return {
         "claim_generator_info": [{"name": "Lipwright", "version": version("lipwright")}],
         "title": "Lipwright video",
         "format": _FORMAT,
         "label": f"urn:c2pa:{names.instance}",
         "instance_id": f"xmp:iid:{names.instance}",
-        "ingredients": ingredients,
-        "assertions": [
-            {"label": "c2pa.actions.v2", "data": {"actions": actions, "allActionsIncluded": True}, "created": True}
-        ],
+        "ingredients": [{**_source(names, provenance), "format": _FORMAT}] if is_bare else [],
+        "assertions": assertions,
     }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -25,6 +25,13 @@ _SHADE: Final = 0.5
 """Opacity of the picture behind the text."""
 _NEUTRAL: Final = 128
 _LIMITED, _FULL = (16, 235), (0, 255)  # black and white luma (ITU-T H.273, VideoFullRangeFlag)
+
+
+class FrameMark(Protocol):
+    """A watermark on consecutive frames of one video."""
+
+    def draw(self, planes: YuvFrame) -> None:
+        """Draws it on the writable planes of the next frame, in place."""
 
 
 class WatermarkStyle(NamedTuple):

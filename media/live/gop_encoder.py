@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from media.labels.watermark import Watermark
+from media.labels.watermark import FrameMark
 from media.live.mp4_boxes import ParameterSets
 from media.probe import VideoInfo
 from media.writer import H264Frame
@@ -31,10 +32,10 @@ class EncodedGop(NamedTuple):
 
 
 class GopEncoder:
-    """Encodes a closed GOP without B-frames or look-ahead, so without delay; `mark` is drawn on every frame."""
+    """Encodes a closed GOP without B-frames or look-ahead, so without delay; `marks` are drawn on every frame."""
 
-    def __init__(self, info: VideoInfo, crf: int, preset: str, mark: Watermark | None = None) -> None:
-        self._mark = mark
+    def __init__(self, info: VideoInfo, crf: int, preset: str, marks: Sequence[FrameMark] = ()) -> None:
+        self._marks = marks
         context = VideoCodecContext.create("libx264", "w")
         self._frame = H264Frame(context, info)
         context.framerate = info.fps
@@ -52,7 +53,7 @@ class GopEncoder:
 
     def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
         """Encodes one frame; see `H264Frame.filled`."""
-        self._take(self._frame.filled(len(self._frames), planes, patch, self._mark))
+        self._take(self._frame.filled(len(self._frames), planes, patch, self._marks))
 
     def finish(self) -> EncodedGop:
         """Ends the GOP and returns it; ValueError if no frame was written."""

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -64,7 +65,7 @@ class Seen:
         open_s: Seconds that the longest connection was open before the service closed it.
     """
 
-    statuses: dict[str, int] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=Counter)
     num_opened: int = 0
     num_refused: int = 0
     num_ended: int = 0

@@ -59,8 +59,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(data: Path) -> Iterator[ServiceProcess]:
-    """A service whose results are lossless, so that what is untouched is untouched to the bit."""
-    with served(data, config_with(data.parent, render={"crf": 0, "segment_seconds": 1.0})) as service:
+    """A service whose results are lossless and unmarked, so that what is untouched is untouched to the bit."""
+    with served(
+        data, config_with(data.parent, render={"crf": 0, "segment_seconds": 1.0}, labels={"invisible": False})
+    ) as service:
         yield service
 
 

@@ -89,6 +89,10 @@ def test_result_and_preview_say_that_they_are_synthetic(
     assert manifest is not None
     assert (manifest.state, manifest.source_types) == ("Valid", ("trainedAlgorithmicMedia",))
     assert made["preview"].manifest is None, "a hash of the whole cannot stand in a stream"
+    assert len(finished["watermark_id"]) == 16
+    assert manifest.watermark_id == finished["watermark_id"]
+    for labels in made.values():
+        assert labels.watermark.identifier == finished["watermark_id"]
 
 
 def test_a_portrait_says_a_text(client: httpx.Client, portrait: Path) -> None:

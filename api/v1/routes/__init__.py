@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from api.v1.routes.avatars import AvatarRoutes
 from api.v1.routes.engines import EngineRoutes
+from api.v1.routes.inspect import InspectRoutes
 from api.v1.routes.jobs import JobRoutes
 from api.v1.routes.media import MediaRoutes
 from api.v1.routes.status import StatusRoutes
@@ -24,4 +25,5 @@ def v1_routers(service: JobService, files: FileStore, config: PipelineConfig) ->
         AvatarRoutes(service, files, config).router(),
         EngineRoutes(files, config).router(),
         VoiceRoutes(service, files, config).router(),
+        InspectRoutes(service, files, config).router(),
     )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from storage.local.api_keys import FileKeyRing
@@ -21,7 +20,7 @@ from tests.faults.service_process import ServiceProcess, config_with, served
 HEALTHY_S = 0.25
 """p99 of /healthz that is promised during an attack."""
 ACCEPTED_S = 3.0
-"""A good job is accepted within so long on a machine that does nothing else."""
+"""A good job is accepted within so long on a machine that does nothing else; .1 to .5 s measured."""
 ATTACK_S = 60.0 if IS_ENDURANCE else 12.0
 NUM_GOOD_JOBS = 5
 SOURCE_BYTES = 120 << 20
@@ -40,7 +39,7 @@ class Meanwhile:
     num_spilled_bytes: int = 0
 
     def check(self, what: str) -> None:
-        """Print the figures, and assert what is promised; times only in the long form, on a machine of its own."""
+        """Print the figures, and assert what is promised."""
         p50, p99 = (1000 * self.health.percentile(share) for share in (0.5, 0.99))
         print(
             f"\n{what}: healthz p50 {p50:.0f} ms, p99 {p99:.0f} ms of {len(self.health.seconds)}, jobs accepted in "
@@ -49,8 +48,6 @@ class Meanwhile:
             f"{self.seen}"
         )
         assert not self.refusals
-        if not IS_ENDURANCE:
-            return
         assert p99 < 1000 * self.health.bound(HEALTHY_S)
         assert max(self.accepted_s) < self.health.bound(ACCEPTED_S)
 
@@ -62,7 +59,6 @@ class Guarded:
         self.service = service
         self.attacker, self.good = keys
         self._pair = pair
-        self._session = _session_folder(service)
 
     def submit(self, key: str, pair: Pair | None = None, headers: dict[str, str] | None = None) -> httpx.Response:
         files = {"video": ("face.mp4", (pair or self._pair).video), "audio": ("speech.wav", (pair or self._pair).audio)}
@@ -90,18 +86,10 @@ class Guarded:
 
     def _spilled_bytes(self) -> int:
         """Bytes of the objects that Ray has spilled to the disk."""
-        spilled = self._session.rglob("ray_spilled_objects*/*")
+        (raylet,) = [process for process in self.service.processes() if process.name() == "raylet"]
+        (socket,) = [arg.partition("=")[2] for arg in raylet.cmdline() if arg.startswith("--raylet_socket_name=")]
+        spilled = Path(socket).parents[1].rglob("ray_spilled_objects*/*")
         return sum(path.stat().st_size for path in spilled if path.exists())
-
-
-def _session_folder(service: ServiceProcess) -> Path:
-    """Ray's folder for the service."""
-    for process in service.processes():
-        with suppress(psutil.NoSuchProcess):
-            for argument in process.cmdline():
-                if argument.startswith("--raylet_socket_name="):
-                    return Path(argument.partition("=")[2]).parents[1]
-    raise AssertionError("no raylet runs")
 
 
 @pytest.fixture(scope="module")

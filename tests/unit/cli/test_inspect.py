@@ -12,13 +12,14 @@ from cli.main import app
 from config import LabelsConfig
 from media.labels.blank_video import write_blank_video
 from media.labels.labeller import Labeller
+from media.labels.signer import Provenance
 
 
 @pytest.fixture
 def signed(tmp_path: Path) -> Path:
     path = tmp_path / "video.mp4"
     write_blank_video(path)
-    Labeller(LabelsConfig(), tmp_path / "data").sign(path, from_still=True)
+    Labeller(LabelsConfig(), tmp_path / "data").sign(path, Provenance(from_still=True))
     return path
 
 

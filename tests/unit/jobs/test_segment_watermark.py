@@ -31,5 +31,7 @@ def test_it_stands_from_the_opening_frame_on_for_so_long(seconds: float | None, 
 def test_it_stands_where_it_is_asked_for() -> None:
     segment, settings = Segment(0, 0, 25), LabelsConfig()
     assert segment_watermark(JobOptions(engine="warp"), segment, FPS, settings) == SegmentWatermark()
+    later = segment_watermark(JobOptions(engine="warp"), Segment(1, 25, 125), FPS, settings, "0123456789abcdef")
+    assert later == SegmentWatermark(invisible_id="0123456789abcdef", first_frame=25)
     both = JobOptions(engine="warp", visible_label=True, visible_label_top=True)
     assert segment_watermark(both, segment, FPS, settings).corners == ("bottom_right", "top_right")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from config import JobConfig, PipelineConfig
+from config import JobConfig, LabelsConfig, PipelineConfig
 from errors import KeyReuseError, OptionError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
@@ -23,7 +23,7 @@ from models.engines.catalog import EngineCatalog
 from storage.file_keys import audio_key, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, JobOptions, JobRecord, UploadedFile, new_id
+from storage.records import AvatarRecord, JobOptions, JobQuery, JobRecord, UploadedFile, new_id
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages
@@ -68,13 +68,13 @@ class DyingTable(JobTable):
 
 
 class Bench:
-    def __init__(self, root: Path, watermark_all: bool = False) -> None:
+    def __init__(self, root: Path, labels: LabelsConfig | None = None) -> None:
         self.files = FileStore(root)
         self.table = DyingTable(Database(self.files.table_path))
         self.stages = WillingStages(self.files)
         admission = AdmissionController(CONFIG, self.table, self.files)
         self.submissions = Submissions(
-            self.stages, self.table, self.files, admission, EngineCatalog(CONFIG).check, watermark_all
+            self.stages, self.table, self.files, admission, EngineCatalog(CONFIG).check, labels
         )
 
     def upload(self, content: bytes) -> UploadedFile:
@@ -143,9 +143,20 @@ def test_a_background_needs_a_video_with_sound(bench: Bench) -> None:
 
 @pytest.mark.parametrize("watermark_all", [True, False])
 def test_a_service_that_marks_every_video_marks_this_one(tmp_path: Path, watermark_all: bool) -> None:
-    bench = Bench(tmp_path, watermark_all)
+    bench = Bench(tmp_path, LabelsConfig(visible=watermark_all))
     bench.table.is_dying = False
     assert asyncio.run(bench.submissions.create_job(bench.request())).options.visible_label is watermark_all
+    bench.table.close()
+
+
+@pytest.mark.parametrize("is_marked", [True, False])
+def test_a_job_keeps_the_identifier_of_its_invisible_watermark(tmp_path: Path, is_marked: bool) -> None:
+    bench = Bench(tmp_path, LabelsConfig(invisible=is_marked))
+    bench.table.is_dying = False
+    job = asyncio.run(bench.submissions.create_job(bench.request()))
+    assert job.watermark_id == (job.produce_id[:16] if is_marked else None)
+    for identifier, num_found in ((job.produce_id[:16], is_marked), ("0" * 16, 0)):
+        assert len(bench.table.list_jobs(JobQuery(limit=5, watermark_id=identifier)).jobs) == num_found
     bench.table.close()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from media.labels.watermark import Watermark
+from media.labels.watermark import FrameMark
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
@@ -65,8 +66,8 @@ def test_planes_outside_the_patch_enter_the_encoder_bit_equal() -> None:
     class Spy(SegmentWriter):
         """Keeps what stands in the encoder's frame after each write."""
 
-        def write(self, planes: YuvFrame, patch: Patch | None = None, mark: Watermark | None = None) -> None:
-            super().write(planes, patch, mark)
+        def write(self, planes: YuvFrame, patch: Patch | None = None, marks: Iterable[FrameMark] = ()) -> None:
+            super().write(planes, patch, marks)
             seen.append(YuvFrame(*(plane.copy() for plane in frame_planes(self._frame._frame))))
 
     writer = Spy(info_of(192, 128), 20, "ultrafast")

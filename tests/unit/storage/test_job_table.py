@@ -292,6 +292,7 @@ def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
             "audio_seconds",
             "result_seconds",
             "disk_bytes",
+            "watermark_id",
             "source_label",
             "metadata",
             "request_digest",

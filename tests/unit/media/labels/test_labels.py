@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
+import c2pa
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,11 +24,12 @@ from media.concat import concat_segments
 from media.labels.credentials import load_credentials
 from media.labels.inspection import Verdict, inspect_labels
 from media.labels.labeller import Labeller
-from media.labels.signer import PURPOSES, ManifestSigner
+from media.labels.signer import PURPOSES, ManifestSigner, Provenance
 from media.labels.tags import AIGC_FIELDS
 from media.preview.fragments import LivePreview, finished_preview
 from media.sound_mix import ResultSound
 from tests.manifest_box import without_manifest
+from tests.timestamp_authority import timestamp_authority
 from tests.unit.media.clips import LIMITS, decode_all, info_of, noise, write_audio
 from tests.unit.segmented_job import NUM_FRAMES, SegmentedJob
 
@@ -51,7 +54,7 @@ def result(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> Path:
     concat_segments(
         job.segments, ResultSound(sound), out, info_of(192, 128, Fraction(25)), NUM_FRAMES, tags=labeller.tags("ab12")
     )
-    labeller.sign(out, from_still=False)
+    labeller.sign(out, Provenance(from_still=False))
     return out
 
 
@@ -93,16 +96,71 @@ def test_a_result_is_signed_and_shows_the_same_pictures(job: SegmentedJob, resul
 
 def test_a_video_from_a_portrait_was_created_as_a_whole(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
-    ManifestSigner(load_credentials(LabelsConfig(), data_dir)).sign(job.result, out, from_still=True)
+    ManifestSigner(load_credentials(LabelsConfig(), data_dir)).sign(job.result, out, Provenance(from_still=True))
     manifest = inspect_labels(out, LIMITS).manifest
     assert manifest is not None
     assert manifest.source_types == ("trainedAlgorithmicMedia",)
 
 
+def test_the_manifest_names_the_watermark_and_keeps_the_manifest_of_the_source(
+    job: SegmentedJob, data_dir: Path, tmp_path: Path
+) -> None:
+    signer = ManifestSigner(load_credentials(LabelsConfig(), data_dir))
+    first, second, portrait = (tmp_path / f"{name}.mp4" for name in ("first", "second", "portrait"))
+    signer.sign(job.result, first, Provenance(from_still=False, watermark_id="0123456789abcdef"))
+    signer.sign(job.segments[0], second, Provenance(from_still=False, source=first))
+    signer.sign(job.segments[0], portrait, Provenance(from_still=True, source=first))
+    named, edited = inspect_labels(first, LIMITS).manifest, inspect_labels(second, LIMITS).manifest
+    assert named is not None and edited is not None
+    assert (named.state, named.watermark_id) == ("Valid", "0123456789abcdef")
+    assert (edited.state, edited.watermark_id) == ("Valid", "")
+    for path, relationship in ((second, "parentOf"), (portrait, "inputTo")):
+        store = _manifest_store(path)
+        (ingredient,) = store["manifests"][store["active_manifest"]]["ingredients"]
+        assert (ingredient["relationship"], len(store["manifests"])) == (relationship, 2)
+        kept = store["manifests"][ingredient["active_manifest"]]
+        assert kept["instance_id"] == _active_manifest(first)["instance_id"]
+    plain = tmp_path / "plain.mp4"
+    signer.sign(job.segments[0], plain, Provenance(from_still=False, source=job.result))
+    assert len(_manifest_store(plain)["manifests"]) == 1, "a source without a manifest leaves no trace"
+
+
+def test_a_time_stamp_of_the_authority_is_part_of_the_manifest(
+    job: SegmentedJob, data_dir: Path, tmp_path: Path
+) -> None:
+    with timestamp_authority(tmp_path) as url:
+        labeller, out = Labeller(LabelsConfig(timestamp_url=url), data_dir), tmp_path / "out.mp4"
+        out.write_bytes(job.result.read_bytes())
+        labeller.sign(out, Provenance(from_still=False))
+    signature = _active_manifest(out)["signature_info"]
+    stamped = datetime.fromisoformat(signature["time"])
+    assert abs(datetime.now(UTC) - stamped) < timedelta(minutes=5)
+    manifest = inspect_labels(out, LIMITS).manifest
+    assert manifest is not None and manifest.state == "Valid"
+    before = out.read_bytes()
+    with pytest.raises(LabelError, match="could not be signed"):  # the authority is gone
+        labeller.sign(out, Provenance(from_still=False))
+    assert out.read_bytes() == before
+
+
+def _manifest_store(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file, c2pa.Reader("video/mp4", file) as reader:
+        store: dict[str, Any] = json.loads(reader.json())
+    return store
+
+
+def _active_manifest(path: Path) -> dict[str, Any]:
+    store = _manifest_store(path)
+    active: dict[str, Any] = store["manifests"][store["active_manifest"]]
+    return active
+
+
 def test_two_signatures_differ_in_the_manifest_alone(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> None:
     signed = []
     for name in ("a.mp4", "b.mp4"):
-        ManifestSigner(load_credentials(LabelsConfig(), data_dir)).sign(job.result, tmp_path / name, from_still=False)
+        ManifestSigner(load_credentials(LabelsConfig(), data_dir)).sign(
+            job.result, tmp_path / name, Provenance(from_still=False)
+        )
         signed.append((tmp_path / name).read_bytes())
     assert len(signed[0]) == len(signed[1])
     assert without_manifest(signed[0]) == without_manifest(signed[1]) != signed[0]
@@ -137,7 +195,7 @@ def test_a_tag_that_is_no_such_object_is_broken(job: SegmentedJob, tmp_path: Pat
 def test_nothing_is_written_where_it_is_switched_off(job: SegmentedJob, tmp_path: Path) -> None:
     labeller = Labeller(LabelsConfig(metadata=False, c2pa=False), tmp_path / "none")
     before = job.result.read_bytes()
-    labeller.sign(job.result, from_still=True)
+    labeller.sign(job.result, Provenance(from_still=True))
     assert (labeller.tags("ab"), job.result.read_bytes()) == ({}, before)
     assert not (tmp_path / "none").exists()
 
@@ -222,7 +280,7 @@ def test_the_operators_certificate_signs_and_is_trusted_by_who_trusts_it(
     labeller.check_signing()
     out = tmp_path / "out.mp4"
     out.write_bytes(job.result.read_bytes())
-    labeller.sign(out, from_still=False)
+    labeller.sign(out, Provenance(from_still=False))
     unknown, trusted = inspect_labels(out, LIMITS), inspect_labels(out, LIMITS, authority.pem.decode())
     assert unknown.manifest is not None and trusted.manifest is not None
     assert (unknown.manifest.state, trusted.manifest.state) == ("Valid", "Trusted")
@@ -258,6 +316,6 @@ def test_a_signature_that_fails_leaves_the_file_as_it_was(
     out = tmp_path / "out.mp4"
     out.write_bytes(job.result.read_bytes())
     with pytest.raises(LabelError, match="Example Studio"):
-        labeller.sign(out, from_still=False)
+        labeller.sign(out, Provenance(from_still=False))
     assert out.read_bytes() == job.result.read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "chain.pem", "key.pem"}

@@ -1,0 +1,1 @@
+"""Visibility, cost, robustness and false positives of the invisible watermark."""

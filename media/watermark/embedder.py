@@ -1,0 +1,95 @@
+"""Adds the watermark to the luma of frames."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import cache
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.probe import VideoInfo
+from media.watermark.pattern import HALF_PERIOD_SECONDS, draw_cells, public_pattern
+from media.yuv_frame import YuvFrame
+
+MAX_LEVELS: Final = 2
+"""The largest change of a luma sample."""
+_FLAT_LEVELS: Final = 1.0
+"""Amplitude where the picture is flat. The just noticeable difference there is 3 levels or more (Chou and Li 1995)."""
+_FLAT_DEVIATION, _BUSY_DEVIATION = 2.0, 12.0
+"""Local standard deviations, in levels, from which the amplitude rises, and at which it reaches MAX_LEVELS."""
+_FADE_SECONDS: Final = 0.2
+"""Time in which the sign changes, so that it is not seen as a jump."""
+_REFRESH_SECONDS: Final = Fraction(1, 2)
+"""How long one measurement of the local activity is used."""
+_GRID: Final = 128
+"""Side of the grid on which the amplitude is computed."""
+_SAMPLES: Final = 160
+"""About as many samples along the shorter side are enough to measure activity."""
+
+
+class InvisibleWatermark:
+    """Marks consecutive frames of one video.
+
+    Args:
+        info: Size and rate of the frames.
+        identifier: What the watermark carries, `media.watermark.code.IDENTIFIER_BYTES` bytes.
+        first_frame: Number of the first frame within the whole video.
+    """
+
+    def __init__(self, info: VideoInfo, identifier: bytes, first_frame: int = 0) -> None:
+        self._size = (info.width, info.height)
+        self._fps = info.fps
+        self._frame = first_frame
+        self._cells = draw_cells(public_pattern().cells(identifier), _GRID, _GRID)
+        self._dither = _dither(info.width, info.height)
+        self._drawn_for: tuple[int, float] | None = None
+        self._brighter = self._darker = np.empty((0, 0), np.uint8)
+
+    def draw(self, planes: YuvFrame) -> None:
+        """Marks the next frame: changes the writable luma plane, in place, by at most MAX_LEVELS."""
+        seconds = self._frame / self._fps
+        self._frame += 1
+        drawn_for = (int(seconds / _REFRESH_SECONDS), sign_at(float(seconds)))
+        if drawn_for != self._drawn_for:
+            self._refresh(planes.y, drawn_for[1])
+            self._drawn_for = drawn_for
+        cv2.add(planes.y, self._brighter, dst=planes.y)
+        cv2.subtract(planes.y, self._darker, dst=planes.y)
+
+    def _refresh(self, luma: NDArray[np.uint8], sign: float) -> None:
+        change = cv2.resize(self._cells * (_amplitude(luma) * np.float32(sign)), self._size)  # bilinear
+        # Rounding after dithering keeps the mean of fractions of a level. Negative sums saturate to 0.
+        self._brighter = np.asarray(cv2.add(change, self._dither, dtype=cv2.CV_8U), np.uint8)
+        self._darker = np.asarray(cv2.subtract(-self._dither, change, dtype=cv2.CV_8U), np.uint8)
+
+
+def sign_at(seconds: float) -> float:
+    """Returns the factor of the pattern at a time, from -1 to 1."""
+    halves = seconds / HALF_PERIOD_SECONDS
+    sign = 1 - 2 * (int(halves) % 2)
+    to_change = abs(halves - round(halves)) * HALF_PERIOD_SECONDS if halves >= 0.5 else HALF_PERIOD_SECONDS
+    return sign * min(1.0, to_change / (_FADE_SECONDS / 2))
+
+
+def _amplitude(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Returns the amplitude in levels, (_GRID, _GRID): more where the picture is busy and hides it."""
+    step = max(1, min(luma.shape) // _SAMPLES)
+    sampled = luma[::step, ::step].astype(np.float32)
+    mean = cv2.blur(sampled, (7, 7))
+    variance = cv2.blur(sampled * sampled, (7, 7)) - mean * mean
+    deviation = np.sqrt(np.maximum(cv2.resize(variance, (_GRID, _GRID)), 0))
+    busy = np.clip((deviation - _FLAT_DEVIATION) / (_BUSY_DEVIATION - _FLAT_DEVIATION), 0, 1)
+    return np.asarray(_FLAT_LEVELS + (MAX_LEVELS - _FLAT_LEVELS) * busy, np.float32)
+
+
+@cache
+def _dither(width: int, height: int) -> NDArray[np.float32]:
+    """Returns (height, width) thresholds between -0.5 and 0.5: an 8x8 Bayer matrix."""
+    matrix = np.zeros((1, 1))
+    for _ in range(3):
+        matrix = np.block([[4 * matrix, 4 * matrix + 2], [4 * matrix + 3, 4 * matrix + 1]])
+    tiles = np.tile((matrix + 0.5) / 64 - 0.5, (-(-height // 8), -(-width // 8)))
+    return np.ascontiguousarray(tiles[:height, :width], dtype=np.float32)

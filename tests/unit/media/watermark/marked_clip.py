@@ -1,0 +1,59 @@
+"""A short marked video: a textured background with a bright disc that moves, as a face does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.watermark.embedder import InvisibleWatermark
+from media.writer import SegmentWriter
+from media.yuv_frame import YuvFrame
+from tests.unit.media.clips import info_of
+
+FPS = Fraction(25)
+SIZE = (320, 240)
+NUM_FRAMES = 200
+IDENTIFIER = bytes.fromhex("0123456789abcdef")
+
+
+def unmarked_lumas(num_frames: int = NUM_FRAMES) -> Iterator[NDArray[np.uint8]]:
+    """The luma of each frame."""
+    width, height = SIZE
+    noise = np.random.default_rng(0).integers(0, 256, (height, width)).astype(np.float32)
+    background = cv2.GaussianBlur(noise, (0, 0), 4)
+    background = 110 + 20 * (background - background.mean()) / background.std()
+    for number in range(num_frames):
+        luma = background.astype(np.uint8)
+        centre = (160 + round(20 * np.sin(number / 9)), 120 + round(10 * np.cos(number / 7)))
+        cv2.circle(luma, centre, 60, 180, -1)
+        yield luma
+
+
+def marked_lumas(identifier: bytes = IDENTIFIER, num_frames: int = NUM_FRAMES) -> Iterator[NDArray[np.uint8]]:
+    """The same with the watermark."""
+    mark = InvisibleWatermark(info_of(*SIZE, FPS), identifier)
+    for luma in unmarked_lumas(num_frames):
+        mark.draw(planes_with(luma))
+        yield luma
+
+
+def planes_with(luma: NDArray[np.uint8]) -> YuvFrame:
+    """A grey frame with this luma, which is not copied."""
+    half = np.full((luma.shape[0] // 2, luma.shape[1] // 2), 128, np.uint8)
+    return YuvFrame(luma, half, half)
+
+
+def write_lumas(path: Path, lumas: Iterator[NDArray[np.uint8]], crf: int, fps: Fraction = FPS) -> Path:
+    """Encodes frames as H.264."""
+    writer: SegmentWriter | None = None
+    for luma in lumas:
+        writer = writer or SegmentWriter(info_of(luma.shape[1], luma.shape[0], fps), crf, "veryfast")
+        writer.write(planes_with(luma))
+    assert writer is not None
+    path.write_bytes(writer.finish())
+    return path

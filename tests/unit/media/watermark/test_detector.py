@@ -1,0 +1,78 @@
+"""The detector reads the identifier from a video alone, also after what platforms do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from media.watermark.detector import Detection, detect_in_frames, detect_watermark
+from media.watermark.pattern import Pattern, slot_of
+from tests.unit.media.clips import LIMITS
+from tests.unit.media.watermark.marked_clip import (
+    FPS,
+    IDENTIFIER,
+    SIZE,
+    marked_lumas,
+    unmarked_lumas,
+    write_lumas,
+)
+
+
+@pytest.fixture(scope="module")
+def marked() -> list[NDArray[np.uint8]]:
+    return list(marked_lumas())
+
+
+def _detect(path: Path) -> Detection:
+    return detect_watermark(path, LIMITS)
+
+
+def test_a_re_encoded_video_is_recognised(marked: list[NDArray[np.uint8]], tmp_path: Path) -> None:
+    found = _detect(write_lumas(tmp_path / "a.mp4", iter(marked), 28))
+    assert found.identifier == IDENTIFIER.hex()
+    assert 0.7 < found.confidence <= 1
+    assert 0 < found.false_positive_rate < 1e-6
+    assert found.end_seconds - found.start_seconds == pytest.approx(8, abs=0.3)
+
+
+def test_a_cropped_and_scaled_video_is_recognised(marked: list[NDArray[np.uint8]], tmp_path: Path) -> None:
+    width, height = SIZE
+    cropped = (luma[height // 20 : -height // 20, width // 10 :] for luma in marked)
+    scaled = (cv2.resize(luma, (352, 264), interpolation=cv2.INTER_AREA) for luma in cropped)
+    assert _detect(write_lumas(tmp_path / "a.mp4", scaled, 24)).identifier == IDENTIFIER.hex()  # type: ignore[arg-type]
+
+
+def test_another_frame_rate_brightness_and_beginning(marked: list[NDArray[np.uint8]], tmp_path: Path) -> None:
+    times = np.arange(0.7, 7.9, 1 / 30)
+    frames = (cv2.convertScaleAbs(marked[int(time * FPS)], alpha=0.85, beta=20) for time in times)
+    path = write_lumas(tmp_path / "a.mp4", frames, 26, Fraction(30))  # type: ignore[arg-type]
+    assert _detect(path).identifier == IDENTIFIER.hex()
+
+
+def test_nothing_is_found_in_other_videos(marked: list[NDArray[np.uint8]], tmp_path: Path) -> None:
+    assert not _detect(write_lumas(tmp_path / "a.mp4", unmarked_lumas(), 20)).identifier
+    flat = ((np.full((64, 64), 90, np.uint8), number / 25) for number in range(100))
+    assert not detect_in_frames(flat).identifier
+    assert not detect_in_frames([(marked[0], 0.0)]).identifier
+    timed = [(luma, number / 25) for number, luma in enumerate(marked)]
+    assert detect_in_frames(timed).identifier == IDENTIFIER.hex()
+    assert not detect_in_frames(timed, Pattern(b"another key")).identifier
+
+
+def test_both_watermarks_of_a_result_that_was_used_as_a_source_are_read() -> None:
+    second = bytes.fromhex("2223456789abcdef")
+    assert slot_of(second) != slot_of(IDENTIFIER)
+
+    def twice() -> Iterator[tuple[NDArray[np.uint8], float]]:
+        pictures = zip(unmarked_lumas(), marked_lumas(), marked_lumas(second), strict=True)
+        for number, (before, first, other) in enumerate(pictures):
+            yield (first.astype(np.int16) + other - before).clip(0, 255).astype(np.uint8), number / 25
+
+    found = detect_in_frames(twice())
+    assert {found.identifier, *found.others} == {IDENTIFIER.hex(), second.hex()}
