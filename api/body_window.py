@@ -155,8 +155,8 @@ class _AppConnection:
                     self._has_news.set()
                 else:
                     self._messages.put_nowait(message)
-        except Exception as error:
-            logger.warning("%s: the connection to Serve's proxy was lost: %s", self._scope["path"], error)
+        except Exception as error:  # Serve cancels the call when the client disconnects, or the proxy has died
+            logger.debug("%s: the proxy sends no more: %s", self._scope["path"], error)
         finally:
             self._is_over = True
             self._has_news.set()

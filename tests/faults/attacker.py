@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -65,7 +64,7 @@ class Seen:
         open_s: Seconds that the longest connection was open before the service closed it.
     """
 
-    statuses: dict[str, int] = field(default_factory=Counter)
+    statuses: dict[str, int] = field(default_factory=dict)
     num_opened: int = 0
     num_refused: int = 0
     num_ended: int = 0
