@@ -228,8 +228,10 @@ def calibrate(
     if len(shown) < _MIN_FRAMES or min(each.std() for each in opening) < _MIN_TALKING_STD:
         return MouthCalibration.default()
     # The fast part only: a smile that comes and goes, or a head that turns, is no speech.
-    width = [fast_part(each[:, [_WIDTH]], has_speech, float(fps))[has_speech] for each in (tracked, predicted)]
-    gain = _gains(_OPENING_PRIOR.ratio_of(*opening, fps), _WIDTH_PRIOR.ratio_of(*width, fps))
+    shown_width, spoken_width = (
+        fast_part(each[:, [_WIDTH]], has_speech, float(fps))[has_speech] for each in (tracked, predicted)
+    )
+    gain = _gains(_OPENING_PRIOR.ratio_of(*opening, fps), _WIDTH_PRIOR.ratio_of(shown_width, spoken_width, fps))
     follow = np.zeros(NUM_CHANNELS, np.float32)
     follow[_FOLLOWING] = _slopes(shown, spoken, fps) - _slopes(spoken, spoken, fps)
     bias = np.zeros(NUM_CHANNELS, np.float32)
