@@ -20,7 +20,7 @@ from tests.faults.service_process import ServiceProcess, config_with, served
 HEALTHY_S = 0.25
 """p99 of /healthz that is promised during an attack."""
 ACCEPTED_S = 3.0
-"""A good job is accepted within so long on a machine that does nothing else; .1 to .5 s measured."""
+"""A good job is accepted within so long on a machine that does nothing else."""
 ATTACK_S = 60.0 if IS_ENDURANCE else 12.0
 NUM_GOOD_JOBS = 5
 SOURCE_BYTES = 120 << 20
@@ -39,7 +39,7 @@ class Meanwhile:
     num_spilled_bytes: int = 0
 
     def check(self, what: str) -> None:
-        """Print the figures, and assert what is promised."""
+        """Print the figures, and assert what is promised; times only in the long form, on a machine of its own."""
         p50, p99 = (1000 * self.health.percentile(share) for share in (0.5, 0.99))
         print(
             f"\n{what}: healthz p50 {p50:.0f} ms, p99 {p99:.0f} ms of {len(self.health.seconds)}, jobs accepted in "
@@ -48,6 +48,8 @@ class Meanwhile:
             f"{self.seen}"
         )
         assert not self.refusals
+        if not IS_ENDURANCE:
+            return
         assert p99 < 1000 * self.health.bound(HEALTHY_S)
         assert max(self.accepted_s) < self.health.bound(ACCEPTED_S)
 
