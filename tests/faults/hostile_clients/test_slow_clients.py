@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from storage.local.api_keys import FileKeyRing
@@ -61,6 +62,7 @@ class Guarded:
         self.service = service
         self.attacker, self.good = keys
         self._pair = pair
+        self._session = _session_folder(service)
 
     def submit(self, key: str, pair: Pair | None = None, headers: dict[str, str] | None = None) -> httpx.Response:
         files = {"video": ("face.mp4", (pair or self._pair).video), "audio": ("speech.wav", (pair or self._pair).audio)}
@@ -88,10 +90,18 @@ class Guarded:
 
     def _spilled_bytes(self) -> int:
         """Bytes of the objects that Ray has spilled to the disk."""
-        (raylet,) = [process for process in self.service.processes() if process.name() == "raylet"]
-        (socket,) = [arg.partition("=")[2] for arg in raylet.cmdline() if arg.startswith("--raylet_socket_name=")]
-        spilled = Path(socket).parents[1].rglob("ray_spilled_objects*/*")
+        spilled = self._session.rglob("ray_spilled_objects*/*")
         return sum(path.stat().st_size for path in spilled if path.exists())
+
+
+def _session_folder(service: ServiceProcess) -> Path:
+    """Ray's folder for the service."""
+    for process in service.processes():
+        with suppress(psutil.NoSuchProcess):
+            for argument in process.cmdline():
+                if argument.startswith("--raylet_socket_name="):
+                    return Path(argument.partition("=")[2]).parents[1]
+    raise AssertionError("no raylet runs")
 
 
 @pytest.fixture(scope="module")
