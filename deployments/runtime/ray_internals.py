@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,6 +18,8 @@ from jobs.status import ReplicaStatus
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
+
+logger = logging.getLogger(__name__)
 
 _PING_PERIOD_S: Final = 5.0
 
@@ -102,12 +105,16 @@ class LocalNode:
         """Return for how many seconds Serve's controller has not answered; 0 before it is started. Does not block."""
         from ray.serve import context
 
-        if self._ping is not None and not ray.wait([self._ping], timeout=0)[0]:
-            return time.monotonic() - self._pinged_at
-        self._ping = None
-        if context._global_client is not None and time.monotonic() - self._pinged_at >= _PING_PERIOD_S:
-            self._pinged_at = time.monotonic()
-            self._ping = context._global_client._controller.check_alive.remote()
+        silence_s = time.monotonic() - self._pinged_at
+        try:
+            if self._ping is not None and not ray.wait([self._ping], timeout=0)[0]:
+                return silence_s
+            self._ping = None
+            if context._global_client is not None and silence_s >= _PING_PERIOD_S:
+                self._pinged_at = time.monotonic()
+                self._ping = context._global_client._controller.check_alive.remote()
+        except Exception as error:  # Ray's processes are ending, which `dead_processes` reports
+            logger.warning("could not ask whether Serve's controller is alive: %r", error)
         return 0.0
 
     def restart_controller(self) -> None:
