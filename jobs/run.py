@@ -83,6 +83,8 @@ class JobRun:
                 logger.warning(
                     "intermediate files are missing or damaged; making them again, %d retries left: %s", left, cause
                 )
+            finally:
+                self._services.limiter.release_all(self._job.id)
 
     async def _explained(self, error: InputError) -> LipwrightError:
         """The error, or a StoredFileError if a stored input was lost or damaged."""

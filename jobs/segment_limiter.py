@@ -58,6 +58,11 @@ class SegmentLimiter:
         self.num_in_flight += Counter()  # removes jobs without segments
         self._grant()
 
+    def release_all(self, job_id: str) -> None:
+        """Note that no segment of the job is in flight, also none that was cancelled before it began."""
+        del self.num_in_flight[job_id]
+        self._grant()
+
     def _grant(self) -> None:
         while self._waiting:
             job_id, future = min(self._waiting, key=lambda waiting: self.num_in_flight[waiting[0]])
