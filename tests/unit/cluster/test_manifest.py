@@ -47,7 +47,7 @@ def test_relative_paths_and_line_numbers(inputs: Path, tmp_path: Path) -> None:
         (GOOD | {"vidoe": "b.mp4"}, "vidoe: Extra inputs are not permitted"),
         (GOOD | {"audio": "missing.wav"}, "does not exist or is not a file"),
         (GOOD | {"out": "a.avi"}, "expected a name that ends in .mp4"),
-        (GOOD | {"loop": "backwards"}, "loop: Input should be 'pingpong', 'loop' or 'hold'"),
+        (GOOD | {"loop": "backwards"}, "loop: Input should be 'pingpong', 'loop', 'hold', 'cut', 'source' or 'retime'"),
     ],
 )
 def test_a_complaint_names_the_line(inputs: Path, line: object, complaint: str) -> None:
