@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -60,7 +61,7 @@ def fronted(tmp_path: Path) -> Iterator[Fronted]:
 
 
 @contextmanager
-def _front(serve_port: int, **limits: int) -> Iterator[int]:
+def _front(serve_port: int, **limits: Any) -> Iterator[int]:
     assert PROGRAM is not None
     port = quiet_port()
     front = FrontProxy(PROGRAM, "127.0.0.1", port, serve_port, limits=FrontLimits(**limits))

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -64,7 +65,7 @@ def behind() -> Iterator[int]:
 
 
 @contextmanager
-def fronted(serve_port: int, **limits: int) -> Iterator[tuple[FrontProxy, int]]:
+def fronted(serve_port: int, **limits: Any) -> Iterator[tuple[FrontProxy, int]]:
     assert PROGRAM is not None
     port = quiet_port()
     front = FrontProxy(PROGRAM, "127.0.0.1", port, serve_port, limits=FrontLimits(**limits))
