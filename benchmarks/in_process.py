@@ -15,10 +15,10 @@ from benchmarks.analysis import AnalysedAvatar
 from config import MediaLimits, RenderConfig
 from jobs.segments import plan_blocks
 from media.audio import SPEECH_SAMPLE_RATE, extract_speech
-from media.concat import concat_segments
 from media.playback import Playback
 from media.reader import FrameReader
-from media.sound_mix import ResultSound
+from media.result.concat import concat_segments
+from media.result.sound_mix import ResultSound
 from media.watermark.code import IDENTIFIER_BYTES
 from media.watermark.embedder import InvisibleWatermark
 from media.writer import SegmentWriter

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from config import LabelsConfig, MediaLimits
-from media.concat import concat_segments
 from media.labels.inspection import inspect_labels
 from media.labels.labeller import Labeller
 from media.labels.signer import Provenance
 from media.labels.watermark import Watermark, WatermarkStyle
 from media.probe import ColourTags, VideoInfo
-from media.sound_mix import ResultSound
+from media.result.concat import concat_segments
+from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame
 from tests.unit.api.tts.speech_server import tone

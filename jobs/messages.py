@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from media.labels.watermark import Corner
 from media.playback import Playback
 from media.probe import AudioInfo, VideoInfo
-from media.sound_mix import SoundSettings
+from media.result.sound_mix import SoundSettings
 from models.engines.protocol import FrameSpan
 from models.mouth.motion import RunningStats
 from models.speech.level import SpeechLevel

@@ -20,7 +20,7 @@ from jobs.segment_limiter import SegmentLimiter
 from jobs.segments import Block, Segment, plan_blocks, segment_watermark
 from media.audio import num_output_frames
 from media.playback import Playback, fit
-from media.sound_mix import SoundSettings
+from media.result.sound_mix import SoundSettings
 from models.engines.protocol import FrameSpan, Plan, PlannedBlock
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import MediaError
-from media.concat import concat_segments
 from media.container import FORMATS
 from media.probe import ColourTags, VideoInfo, probe_audio, probe_video
 from media.reader import FrameReader
-from media.sound_mix import ResultSound
+from media.result.concat import concat_segments
+from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame
 

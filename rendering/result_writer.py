@@ -9,11 +9,11 @@ from functools import partial
 from config import PipelineConfig
 from jobs.messages import OutputInfo, SourceVideo
 from media.cancel_token import CancelToken
-from media.concat import concat_segments
 from media.decoding.decoder import Decoders
 from media.labels.labeller import Labeller
 from media.labels.signer import Provenance
-from media.sound_mix import ResultSound
+from media.result.concat import concat_segments
+from media.result.sound_mix import ResultSound
 from storage.file_keys import split
 from storage.files import StoredFiles
 from storage.local.disk import disk_errors

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config import MediaLimits
-from media.concat import concat_segments
 from media.probe import probe_video
 from media.reader import FrameReader
-from media.sound_mix import ResultSound
+from media.result.concat import concat_segments
+from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from media.yuv_frame import from_rgb, to_rgb
 

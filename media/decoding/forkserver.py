@@ -287,7 +287,6 @@ def main(control: int, max_shared_bytes: int, group: str) -> None:
     """Serves the control socket with that descriptor until its peer closes it."""
     # Imported once, for all decoders.
     import media.audio
-    import media.concat
     import media.reader  # noqa: F401
 
     release_freed_frames()

@@ -1,4 +1,4 @@
-"""Labels of results: the tags that `media.concat` writes, and the signature added afterwards."""
+"""Labels of results: the tags that `media.result.concat` writes, and the signature added afterwards."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 
 from media.audio import extract_speech
-from media.concat import concat_segments
-from media.sound_mix import ResultSound
+from media.result.concat import concat_segments
+from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from storage.file_keys import result_key, segment_key, speech_key
 from storage.records import JobStage, JobStatus, SegmentRecord, SegmentStatus

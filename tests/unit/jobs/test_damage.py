@@ -16,8 +16,8 @@ from jobs.avatars import Progress
 from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentWatermark, SourceVideo
 from jobs.run import JobRun, JobServices
 from jobs.segment_limiter import SegmentLimiter
-from media.concat import concat_segments
-from media.sound_mix import ResultSound
+from media.result.concat import concat_segments
+from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from models.engines.protocol import Plan
 from models.engines.warp.plan import MouthPlan

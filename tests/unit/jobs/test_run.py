@@ -30,7 +30,7 @@ from jobs.run import JobRun, JobServices
 from jobs.segment_limiter import SegmentLimiter
 from media.playback import LoopMode, Playback
 from media.probe import AudioInfo, ColourTags, VideoInfo
-from media.sound_mix import SoundSettings
+from media.result.sound_mix import SoundSettings
 from models.engines.protocol import Plan, PlannedBlock
 from models.engines.warp.plan import MouthPlan
 from models.mouth.motion import RunningStats

@@ -20,7 +20,7 @@ from jobs.segment_limiter import SegmentLimiter
 from storage.file_keys import audio_key, result_key, segment_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, UploadedFile, new_id, utc_now
+from storage.records import JobOptions, JobQuery, JobRecord, JobStage, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages
@@ -51,9 +51,10 @@ class FillingTable(JobTable):
     """A table on a disk that is full at times."""
 
     is_full = False
+    full_at: JobStage | None = None
 
     def update_job(self, job_id: str, **fields: object) -> JobRecord:
-        if self.is_full:
+        if self.is_full or (self.full_at is not None and fields.get("stage") is self.full_at):
             raise StorageFullError("The disk of the job table is full.")
         return super().update_job(job_id, **fields)
 
@@ -128,13 +129,13 @@ def test_a_running_job_waits_for_disk_space(bench: Bench, monkeypatch: pytest.Mo
     job = bench.add()
 
     async def fill_the_disk() -> None:
-        await bench.scheduler.start_waiting()
-        bench.table.is_full = True
+        bench.table.full_at = JobStage.LISTENING
         bench.stages.go.set()
+        await bench.scheduler.start_waiting()
         await asyncio.sleep(0.1)
         assert bench.table.get_job(job.id).status is JobStatus.RUNNING
         assert bench.files.has_segments(job.id), "what is finished is kept"
-        bench.table.is_full = False
+        bench.table.full_at = None
         await bench.run_out()
 
     asyncio.run(fill_the_disk())

@@ -47,6 +47,7 @@ def test_engines_and_what_they_lack(http: httpx.Client, tmp_path: Path) -> None:
     free, toy = answer.json()["engines"]
     assert free == {
         "name": "free",
+        "scales_movement": False,
         "title": "Free faces",
         "is_default": True,
         "is_installed": True,

@@ -17,14 +17,14 @@ import pytest
 from config import DecoderConfig
 from errors import MediaError, MediaLimitError
 from media.audio import extract_speech, read_speech
-from media.concat import concat_segments
 from media.decoding import landlock, reply_codec
 from media.decoding.channel import Channel
 from media.decoding.decoder import Decoders
 from media.decoding.memory_budget import budget_bytes, memory_bytes
 from media.decoding.sandbox import missing_layers
 from media.probe import probe_video
-from media.sound_mix import ResultSound
+from media.result.concat import concat_segments
+from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from storage.local.disk import written_atomically
 from tests.unit.media import decoder_tasks

@@ -20,14 +20,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from config import LabelsConfig
 from errors import ConfigError, LabelError
-from media.concat import concat_segments
 from media.labels.credentials import load_credentials
 from media.labels.inspection import Verdict, inspect_labels
 from media.labels.labeller import Labeller
 from media.labels.signer import PURPOSES, ManifestSigner, Provenance
 from media.labels.tags import AIGC_FIELDS
 from media.preview.fragments import LivePreview, finished_preview
-from media.sound_mix import ResultSound
+from media.result.concat import concat_segments
+from media.result.sound_mix import ResultSound
 from tests.manifest_box import without_manifest
 from tests.timestamp_authority import timestamp_authority
 from tests.unit.media.clips import LIMITS, decode_all, info_of, noise, write_audio

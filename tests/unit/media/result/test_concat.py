@@ -9,9 +9,9 @@ import pytest
 
 from errors import MediaError, StoredFileError
 from media.audio import extract_speech, num_output_frames, read_speech
-from media.concat import concat_segments
 from media.probe import probe_video
-from media.sound_mix import ResultSound
+from media.result.concat import concat_segments
+from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from tests.unit.media.bombs import write_loud_wav
 from tests.unit.media.clips import LIMITS, decode_all, info_of, lag_seconds, noise, planes_of, write_audio, write_video

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.sound_mix import ResultSound, SoundFormat, SoundSettings
+from media.result.sound_mix import ResultSound, SoundFormat, SoundSettings
 from tests.unit.media.clips import lag_seconds, noise, write_audio
 
 RATE = 16000
