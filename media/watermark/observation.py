@@ -15,13 +15,15 @@ FIELD_SIDE: Final = NUM_CELLS * SAMPLES_PER_CELL
 NUM_PHASES: Final = 8
 """A video may start at any time within a half-period; that many starts are tried."""
 _BIN_SECONDS: Final = HALF_PERIOD_SECONDS / NUM_PHASES
-_NEAR_BINS: Final = NUM_PHASES // 2
+_NEAR_BINS: Final = 3
 """Bins before and after a change of sign that are compared: cuts and movement elsewhere do no harm."""
-_DETREND_SIDE: Final = 5 * SAMPLES_PER_CELL + 1
+_CELL_DEVIATION: Final = 1.5
+"""Standard deviation in samples of a Gaussian filter that is matched to the shape of a cell."""
+_DETREND_SIDE: Final = 15
 _NOISE_SIDE: Final = 2 * SAMPLES_PER_CELL + 1
 _LEVEL_SIDE: Final = 6 * SAMPLES_PER_CELL + 1
-_NOISE_FLOOR: Final = 0.05
-"""Variance in squared levels that is added to the measured one: quantisation noise of a mean over many frames."""
+_NOISE_FLOOR: Final = 0.5
+"""Variance in squared levels that is added to the measured one, so that flat regions do not count for too much."""
 
 
 class Observation:
@@ -83,4 +85,5 @@ class Observation:
         if len(seen) < _NEAR_BINS / 2:
             return None
         total = np.sum([self._sums[number] for number in seen], axis=0, dtype=np.float32)
-        return np.asarray(total / sum(self._counts[number] for number in seen), np.float32)
+        mean = total / sum(self._counts[number] for number in seen)
+        return np.asarray(cv2.GaussianBlur(mean, (0, 0), _CELL_DEVIATION), np.float32)
