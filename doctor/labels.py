@@ -18,9 +18,8 @@ _MEND: Final = "Set labels.certificate and labels.private_key to a C2PA signing 
 def check_labels(settings: LabelsConfig, data_dir: Path, now: datetime) -> CheckResult:
     """Signs a test video with the operator's certificate; creates nothing if there is none."""
     expected = "results that carry a tag and a signed manifest"
-    if not settings.c2pa or not settings.metadata:
-        off = " and ".join(name for name in ("metadata", "c2pa") if not getattr(settings, name))
-        return warning(f"switched off: labels.{off}", expected, "See docs/labels.md for who asks for it.")
+    if off := [name for name in ("metadata", "c2pa", "invisible") if not getattr(settings, name)]:
+        return warning(f"switched off: {' and '.join(f'labels.{name}' for name in off)}", expected, "See docs/labels.md for who asks for it.")
     if settings.certificate is None:
         found = "results are signed with an untrusted test certificate of this service"
         return warning(found, "a certificate of yours", _MEND)

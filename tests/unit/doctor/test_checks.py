@@ -212,6 +212,8 @@ def test_what_signs_results_is_looked_at(tmp_path: Path) -> None:
     now, missing = datetime.now(UTC), tmp_path / "none.pem"
     assert _is_mended(check_labels(LabelsConfig(), tmp_path, now), Status.WARNING)
     assert _is_mended(check_labels(LabelsConfig(metadata=False), tmp_path, now), Status.WARNING)
+    unmarked = check_labels(LabelsConfig(invisible=False), tmp_path, now)
+    assert _is_mended(unmarked, Status.WARNING) and "labels.invisible" in unmarked.found
     assert not list(tmp_path.iterdir()), "the doctor makes no certificate"
     broken = LabelsConfig(certificate=missing, private_key=missing)
     assert _is_mended(check_labels(broken, tmp_path, now), Status.PROBLEM)

@@ -239,3 +239,12 @@ def test_the_visible_mark_stands_on_every_frame(studio: Studio, silent: list[Liv
     side = difference.shape[1]
     assert difference[:, -side // 4 :, side // 2 :].max((1, 2)).min() > 40
     assert difference[:, : side // 2].mean() < 2
+
+
+def test_the_invisible_watermark_changes_every_chunk_a_little(studio: Studio, silent: list[LiveChunk]) -> None:
+    config = PipelineConfig(labels=LabelsConfig(invisible=False))
+    unmarked = LiveRenderer(config, studio.engine, Machine(), _run, studio._open, studio.files)
+    stream = SpeechStream()
+    made = asyncio.run(unmarked.render(LiveChunkRequest("s", studio.ref, stream.window(0.0, 0.12), 0, NUM, None)))
+    difference = pictures([made]) - pictures(silent[:1])
+    assert 0.2 < np.abs(difference).mean() < 2
