@@ -19,7 +19,11 @@ def check_labels(settings: LabelsConfig, data_dir: Path, now: datetime) -> Check
     """Signs a test video with the operator's certificate; creates nothing if there is none."""
     expected = "results that carry a tag and a signed manifest"
     if off := [name for name in ("metadata", "c2pa", "invisible") if not getattr(settings, name)]:
-        return warning(f"switched off: {' and '.join(f'labels.{name}' for name in off)}", expected, "See docs/labels.md for who asks for it.")
+        return warning(
+            f"switched off: {' and '.join(f'labels.{name}' for name in off)}",
+            expected,
+            "See docs/labels.md for who asks for it.",
+        )
     if settings.certificate is None:
         found = "results are signed with an untrusted test certificate of this service"
         return warning(found, "a certificate of yours", _MEND)
