@@ -20,6 +20,7 @@ from media.result.sound_mix import SoundSettings
 from models.engines.protocol import FrameSpan
 from models.mouth.motion import RunningStats
 from models.speech.level import SpeechLevel
+from storage.records import JobRecord
 
 HOLD_S: Final = 60.0
 """Seconds for which `hold` protects an avatar that is shown live from eviction."""
@@ -74,6 +75,12 @@ class OutputInfo(NamedTuple):
     produce_id: str
     sound: SoundSettings = SoundSettings()
     watermark_id: str | None = None
+
+    @classmethod
+    def of(cls, job: JobRecord, num_frames: int) -> OutputInfo:
+        """Return what the record of a job says about its video."""
+        sound = SoundSettings(job.options.background_gain_db, job.options.loudness_lufs)
+        return cls(num_frames, job.produce_id, sound, job.watermark_id)
 
 
 class PreparedSpeech(NamedTuple):

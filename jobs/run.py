@@ -17,10 +17,8 @@ from jobs.messages import AvatarRef, BlockRequest, OutputInfo, PreparedSpeech, S
 from jobs.ports import Stages
 from jobs.retry import first_leaf_error
 from jobs.segment_limiter import SegmentLimiter
-from jobs.segments import Block, Segment, plan_blocks, segment_watermark
-from media.audio import num_output_frames
-from media.playback import Playback, fit
-from media.result.sound_mix import SoundSettings
+from jobs.segments import Block, Segment, fit_to_speech, plan_blocks, segment_watermark
+from media.playback import Playback
 from models.engines.protocol import FrameSpan, Plan, PlannedBlock
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
@@ -114,8 +112,7 @@ class JobRun:
         avatar = await self._services.avatars.ensure(job.avatar_key, job.options.engine, self._report_analysis)
         self._has_avatar = True
         source = avatar.source
-        num_speech_frames = num_output_frames(speech.info.duration_seconds, source.info.fps)
-        self._num_frames, playback = fit(job.options.loop, num_speech_frames, source.info.length)
+        self._num_frames, playback = fit_to_speech(job.options.loop, speech.info.duration_seconds, source.info)
         await self._reserve_disk(source, float(self._num_frames / source.info.fps))
         await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
         blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
@@ -126,8 +123,7 @@ class JobRun:
 
         await self._enter(JobStage.JOINING, report=report.model_dump(mode="json"))
         segments = [segment_key(job.id, segment.number) for block in blocks for segment in block.segments]
-        sound = SoundSettings(job.options.background_gain_db, job.options.loudness_lufs)
-        made = OutputInfo(self._num_frames, job.produce_id, sound, job.watermark_id)
+        made = OutputInfo.of(job, self._num_frames)
         await stages.join(context, segments, audio, result_key(job.id), source, made)
 
     async def _reserve_disk(self, source: SourceVideo, seconds: float) -> None:

@@ -8,7 +8,10 @@ from fractions import Fraction
 
 from config import LabelsConfig, RenderConfig
 from jobs.messages import SegmentWatermark
+from media.audio import num_output_frames
 from media.labels.watermark import Corner
+from media.playback import LoopMode, Playback, fit
+from media.probe import VideoInfo
 from storage.records import JobOptions
 
 
@@ -28,6 +31,12 @@ class Block:
     start: int
     stop: int
     segments: tuple[Segment, ...]
+
+
+def fit_to_speech(loop: LoopMode, speech_seconds: float, source: VideoInfo) -> tuple[int, Playback]:
+    """Return the number of frames of a result, and how its source is played; see `media.playback.fit`."""
+    num_speech_frames = num_output_frames(speech_seconds, source.fps)
+    return fit(loop, num_speech_frames, None if source.is_still else source.num_frames)
 
 
 def plan_blocks(num_frames: int, fps: Fraction, render: RenderConfig) -> list[Block]:

@@ -14,8 +14,7 @@ from jobs.forecast import result_bytes
 from jobs.job_request import AvatarRequest, JobRequest, check_same_request
 from jobs.messages import decode_source_info, encode_source_info
 from jobs.ports import Stages
-from media.audio import num_output_frames
-from media.playback import fit
+from jobs.segments import fit_to_speech
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_VERSION
 from models.face.choice import recorded_face
@@ -87,7 +86,7 @@ class Submissions:
             source = await self._source_info(avatar)
         if request.options.background_gain_db is not None and not source.has_audio:
             raise OptionError("background_gain_db: the video has no sound.")
-        num_frames, _ = fit(request.options.loop, num_output_frames(seconds, source.fps), source.length)
+        num_frames, _ = fit_to_speech(request.options.loop, seconds, source)
         result_seconds = float(num_frames / source.fps)
         disk_bytes = result_bytes(source.width, source.height, source.fps, result_seconds)
         facts = _Facts(seconds, result_seconds, disk_bytes, probed.video)

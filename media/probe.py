@@ -75,11 +75,6 @@ class VideoInfo:
     frozen_seconds: float = 0.0
     """Seconds for which the picture is frozen; those frames are repeated."""
 
-    @property
-    def length(self) -> int | None:
-        """Frames of a video; None for a still picture, which lasts as long as needed."""
-        return None if self.is_still else self.num_frames
-
 
 @dataclass(frozen=True)
 class AudioInfo:

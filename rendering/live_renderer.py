@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -17,12 +16,8 @@ from errors import ConfigError, OptionError
 from jobs.messages import AvatarRef
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
-from media.labels.watermark import FrameMark, Watermark, WatermarkStyle
 from media.live.gop_encoder import GopEncoder
 from media.playback import Playback
-from media.probe import VideoInfo
-from media.watermark.code import IDENTIFIER_BYTES
-from media.watermark.embedder import InvisibleWatermark
 from models.avatar.avatar import Avatar
 from models.engines.patches import FacePatches
 from models.engines.protocol import (
@@ -37,6 +32,7 @@ from models.engines.protocol import (
 )
 from models.speech.stress import window_stress
 from rendering.avatar_cache import AvatarCache, LruPool
+from rendering.frame_marks import live_marks
 from rendering.frame_pipeline import BlockingWork, FramePipeline, RenderSource
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.segment_renderer import OpenSource
@@ -94,7 +90,12 @@ class LiveRenderer:
             try:
                 plan, state = await self._run(partial(self._plan, avatar, request, index), num)
                 render_source = RenderSource(reader, live.engine, partial(self._engine.cut, avatar))
-                group = GopEncoder(source.info, live.crf, live.preset, self._marks(source.info, request))
+                group = GopEncoder(
+                    source.info,
+                    live.crf,
+                    live.preset,
+                    live_marks(source.info, request.session_id, request.first_frame, self._config.labels),
+                )
                 await self._renderer.render(render_source, plan, group, num)
                 pictures = await self._run(lambda token: group.finish(), num)
             except BaseException:
@@ -102,17 +103,6 @@ class LiveRenderer:
                 raise
         self._readers.put((source.key, next_position), reader)
         return LiveChunk(pictures, state)
-
-    def _marks(self, info: VideoInfo, request: LiveChunkRequest) -> list[FrameMark]:
-        """Return the watermarks that every frame of the service gets."""
-        labels, marks = self._config.labels, list[FrameMark]()
-        if labels.invisible:
-            identifier = hashlib.sha256(request.session_id.encode()).digest()[:IDENTIFIER_BYTES]
-            marks.append(InvisibleWatermark(info, identifier, request.first_frame))
-        if labels.visible:
-            style = WatermarkStyle(labels.visible_language, labels.visible_height)
-            marks.append(Watermark(info, style, ("bottom_right",)))
-        return marks
 
     def _fetch(self, avatar: AvatarRef, files: ExitStack, token: CancelToken) -> tuple[Avatar, Path]:
         """Return the avatar, which sessions share, and the path of its source, valid until `files` closes."""

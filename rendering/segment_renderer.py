@@ -14,9 +14,8 @@ from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.frame_source import FrameSource
-from media.labels.watermark import FrameMark, Watermark, WatermarkStyle
+from media.labels.watermark import FrameMark
 from media.probe import VideoInfo
-from media.watermark.embedder import InvisibleWatermark
 from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame
 from models.avatar.avatar import Avatar
@@ -24,6 +23,7 @@ from models.engines.catalog import EngineCatalog
 from models.engines.protocol import Engine, Plan
 from models.mouth.motion import RunningStats
 from rendering.avatar_cache import AvatarCache, CachedAvatar, LruPool
+from rendering.frame_marks import segment_marks
 from rendering.frame_pipeline import BlockingWork, FramePipeline, GenerateFaces, RenderSource
 from storage.files import StoredFiles
 
@@ -74,7 +74,7 @@ class SegmentRenderer:
         info, render = avatar.source.info, self._config.render
         async with self._source(avatar, engine, plan) as source:
             encoder = SegmentWriter(info, render.crf, render.preset, num_threads=render.encoder_threads)
-            writer = _WatermarkWriter(encoder, self._marks(info, watermark, len(plan)))
+            writer = _WatermarkWriter(encoder, segment_marks(info, watermark, len(plan), self._config.labels))
             motion = await self._pipeline.render(source, plan, writer, self._chunk_frames(info))
             return await self._run(lambda token: encoder.finish(), len(plan)), motion
 
@@ -101,19 +101,6 @@ class SegmentRenderer:
         path = fetched.enter_context(self._files.fetched(ref.source.key))
         engine = self._engines.engine(name)
         return engine, self._avatars.take(ref.folder, engine), path
-
-    def _marks(self, info: VideoInfo, watermark: SegmentWatermark, num_frames: int) -> list[tuple[FrameMark, ...]]:
-        """Return the watermarks of each frame of a segment."""
-        invisible: tuple[FrameMark, ...] = ()
-        if watermark.invisible_id is not None:
-            identifier = bytes.fromhex(watermark.invisible_id)
-            invisible = (InvisibleWatermark(info, identifier, watermark.first_frame),)
-        if not watermark.corners:
-            return [invisible] * num_frames
-        labels = self._config.labels
-        visible = Watermark(info, WatermarkStyle(labels.visible_language, labels.visible_height), watermark.corners)
-        num_visible = num_frames if watermark.num_frames is None else min(watermark.num_frames, num_frames)
-        return [(*invisible, visible)] * num_visible + [invisible] * (num_frames - num_visible)
 
     def _chunk_frames(self, info: VideoInfo) -> int:
         render, frame_bytes = self._config.render, info.width * info.height * 3 // 2  # YUV 4:2:0, 8 bit

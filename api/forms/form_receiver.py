@@ -26,7 +26,6 @@ from errors import LipwrightError, MediaLimitError, OptionError
 from jobs.admission import Admission, AdmitRequest
 from jobs.job_request import check_same_request
 from jobs.ports import JobService
-from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
 from storage.records import JobRecord, UploadedFile
 from storage.uploads import HashOnlyTarget
@@ -51,7 +50,7 @@ class FormReceiver:
         self._max_file_bytes = config.limits.max_upload_bytes
         self._tts = tts_service(config.tts, files)
         self._speech_format = config.tts.response_format
-        self._urls = UrlInputs(SsrfGuard(config.network), files)
+        self._urls = UrlInputs(config.network, files)
         self._admissions = Admissions(service)
         self._comparisons = CallerSlots(_MAX_COMPARISONS)
 

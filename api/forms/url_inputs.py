@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from api.forms.form_parts import Parts
+from config import NetworkConfig
 from errors import InputError, MediaError
 from net.fetch import OnBytes, fetch
 from net.ssrf_guard import SsrfGuard
@@ -18,8 +19,8 @@ from telemetry import metrics
 class UrlInputs:
     """Fetches under the rules of `guard` into `files`."""
 
-    def __init__(self, guard: SsrfGuard, files: FileStore) -> None:
-        self._guard = guard
+    def __init__(self, network: NetworkConfig, files: FileStore) -> None:
+        self._guard = SsrfGuard(network)
         self._files = files
 
     def check(self, name: str, url: str) -> None:

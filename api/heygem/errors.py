@@ -5,14 +5,21 @@ Codes and messages are those of HeyGem, and of a fork with a queue (10005).
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, ParamSpec
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from errors import InputError, LipwrightError, NotFoundError, StateError
+
+logger = logging.getLogger(__name__)
+
+_P = ParamSpec("_P")
 
 
 class Code(IntEnum):
@@ -63,3 +70,22 @@ def envelope_of(error: LipwrightError) -> Response:
     if isinstance(error, InputError | NotFoundError | StateError):
         return envelope(Code.PARAMETER, msg=str(error))
     return envelope(Code.SYSTEM, msg=f"{MESSAGES[Code.SYSTEM]}: {error}")
+
+
+def in_envelope(handler: Callable[_P, Awaitable[Response]]) -> Callable[_P, Coroutine[Any, Any, Response]]:
+    """Make a handler return its errors in HeyGem's envelope."""
+
+    @functools.wraps(handler)
+    async def handle(*args: _P.args, **kwargs: _P.kwargs) -> Response:
+        try:
+            return await handler(*args, **kwargs)
+        except ClientDisconnect:
+            raise  # the client is gone
+        except LipwrightError as error:
+            logger.warning("/easy: %s", error)
+            return envelope_of(error)
+        except Exception:
+            logger.exception("/easy: a request failed")
+            return envelope(Code.SYSTEM)
+
+    return handle

@@ -21,7 +21,6 @@ from config import PipelineConfig
 from errors import InputError, MediaError, MediaLimitError, UrlRefusedError
 from jobs.admission import Admission, AdmitRequest
 from jobs.ports import JobService
-from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
 from storage.records import UploadedFile
 
@@ -36,7 +35,7 @@ class HeygemInputs:
         self._files = files
         self._root = root
         self._max_file_bytes = config.limits.max_upload_bytes
-        self._urls = UrlInputs(SsrfGuard(config.network), files)
+        self._urls = UrlInputs(config.network, files)
         self._admissions = Admissions(service)
 
     @asynccontextmanager

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import nullcontext
-from typing import Annotated, Any, Final, ParamSpec
+from typing import Annotated, Any, Final
 
 from fastapi import Query, Request, Response
-from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse
 
 from api.access import caller_of
 from api.heygem.data_root import DataRoot
-from api.heygem.errors import Code, envelope, envelope_of
+from api.heygem.errors import Code, envelope, in_envelope
 from api.heygem.inputs import HeygemInputs
 from api.heygem.protocol import MAX_BODY_BYTES, HeygemTask, checked_code, task_of
 from api.openapi import RANGED
@@ -23,7 +20,7 @@ from api.problem import problem_responses
 from api.result_file import result_file_response
 from api.routing import Routes, route
 from config import PipelineConfig
-from errors import InputError, LipwrightError, NotFoundError
+from errors import InputError, NotFoundError
 from jobs.job_request import JobRequestBuilder
 from jobs.ports import JobService
 from storage.file_keys import result_key
@@ -36,32 +33,12 @@ logger = logging.getLogger(__name__)
 _KEY_PREFIX = "heygem:"  # idempotency keys map codes to jobs, and survive restarts with them
 _RESULT_SUFFIX = "-r.mp4"
 _BODY_S = 60.0
-_P = ParamSpec("_P")
 
 _DOWNLOAD: Final[dict[str, Any]] = {
     "summary": "Download the video of a task",
     "response_class": FileResponse,
     "responses": {**RANGED, **problem_responses(404, 409, 416)},
 }
-
-
-def _in_envelope(handler: Callable[_P, Awaitable[Response]]) -> Callable[_P, Coroutine[Any, Any, Response]]:
-    """Make a handler return its errors in HeyGem's envelope."""
-
-    @functools.wraps(handler)
-    async def handle(*args: _P.args, **kwargs: _P.kwargs) -> Response:
-        try:
-            return await handler(*args, **kwargs)
-        except ClientDisconnect:
-            raise  # the client is gone
-        except LipwrightError as error:
-            logger.warning("/easy: %s", error)
-            return envelope_of(error)
-        except Exception:
-            logger.exception("/easy: a request failed")
-            return envelope(Code.SYSTEM)
-
-    return handle
 
 
 class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
@@ -80,7 +57,7 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
         self._one_at_a_time = asyncio.Lock()
 
     @route("/submit", "POST", summary="Submit a task")
-    @_in_envelope
+    @in_envelope
     async def easy_submit(self, request: Request) -> Response:
         """Submit a task: JSON with `audio_url`, `video_url` and `code`, under any content type.
 
@@ -97,7 +74,7 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
             self._arriving.discard((owner, task.code))
 
     @route("/query", summary="Get a task")
-    @_in_envelope
+    @in_envelope
     async def easy_query(self, request: Request, code: str = "") -> Response:
         """Return the state of a task: `data.status` is 1 while it runs, 2 when it succeeded, 3 if it failed.
 
@@ -115,7 +92,7 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
         return envelope(Code.OK, task_of(job, code), msg="")
 
     @route("/cancel", "POST", summary="Cancel a task")
-    @_in_envelope
+    @in_envelope
     async def easy_cancel(self, request: Request, code: str = "") -> Response:
         """Cancel a task. `code` is a query parameter or a JSON field; the response is that of `/easy/query`."""
         code = code or HeygemTask.code_of(await _body(request))
