@@ -32,7 +32,7 @@ FINAL: Final = ("succeeded", "failed", "cancelled")
 _LEAKS: Final = re.compile(r"Traceback|File \"|root:.:0|/uploads/|[<>]|\[Errno")
 _OURS: Final = re.compile(
     r"(uploads|jobs|avatars)(/[0-9a-f]{32}(/.*)?)?|jobs\.sqlite3(-wal|-shm)?|service\.(lock|log(\.1)?)"
-    r"|labels(/TEST-not-trusted\.pem)?"
+    r"|labels(/TEST-not-trusted\.pem)?|voices(/[0-9a-f]{32}){0,2}"
 )
 
 

@@ -96,8 +96,10 @@ def test_an_avatar_speaks_what_is_still_being_said(service_url: str, avatar: str
     pairs = zip(_pictures(live.stream), _pictures(silent.stream), strict=False)
     mouth = np.array([np.abs(a - b)[300:420, 190:330].mean() for a, b in pairs])
     first, last = int(loud[0] * 25), int(loud[-1] * 25)
-    assert mouth[: first - 3].max(initial=0) < 0.1, "the same pictures until somebody speaks"
-    assert mouth[first:last].mean() > 1.0, "the mouth moves while there is a voice"
+    # Each session has its own invisible watermark of at most two levels.
+    still, speaking = mouth[: first - 3].max(initial=0), mouth[first:last].mean()
+    assert still < 2.5, "the same pictures until somebody speaks"
+    assert speaking > still + 1.0, f"the mouth moves while there is a voice: {speaking:.1f} against {still:.1f}"
 
 
 def _pictures(stream: bytes) -> list[NDArray[np.float64]]:

@@ -122,6 +122,7 @@ def _guarded(folder: Path, pair: Pair, inside: tuple[str, ...] = ()) -> Iterator
         yield guarded
 
 
+@pytest.mark.endurance
 @pytest.mark.timeout(600)
 def test_slow_readers(guarded: Guarded, sample_pair: Pair) -> None:
     padding = SOURCE_BYTES.to_bytes(4, "big") + b"free" + bytes(SOURCE_BYTES - 8)
@@ -157,6 +158,7 @@ def test_bodies_that_repeat_an_idempotency_key(guarded: Guarded) -> None:
     guarded.attack(attack).check("262 bodies that repeat an Idempotency-Key")
 
 
+@pytest.mark.endurance
 @pytest.mark.timeout(600)
 def test_few_open_files(tmp_path: Path, portrait_pair: Pair) -> None:
     with _guarded(tmp_path, portrait_pair, ("prlimit", "--nofile=256:256")) as guarded:
