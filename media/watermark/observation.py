@@ -85,5 +85,5 @@ class Observation:
         if len(seen) < _NEAR_BINS / 2:
             return None
         total = np.sum([self._sums[number] for number in seen], axis=0, dtype=np.float32)
-        mean = total / sum(self._counts[number] for number in seen)
+        mean = np.asarray(total / sum(self._counts[number] for number in seen), np.float32)
         return np.asarray(cv2.GaussianBlur(mean, (0, 0), _CELL_DEVIATION), np.float32)
