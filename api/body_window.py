@@ -146,7 +146,7 @@ class _AppConnection:
         self._is_answered = self._is_over = False
 
     async def read(self) -> None:
-        """Sort what the proxy sends, until the client disconnects or the proxy is gone."""
+        """Sort the messages of the proxy until the client disconnects or the proxy dies."""
         try:
             while (message := await self._receive())["type"] != "http.disconnect":
                 if message["type"] == _SENT:
@@ -156,7 +156,7 @@ class _AppConnection:
                 else:
                     self._messages.put_nowait(message)
         except Exception as error:  # Serve cancels the call when the client disconnects, or the proxy has died
-            logger.debug("%s: the proxy sends no more: %s", self._scope["path"], error)
+            logger.debug("%s: the connection to the proxy ended: %s", self._scope["path"], error)
         finally:
             self._is_over = True
             self._has_news.set()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 from config import PipelineConfig
+from errors import InputError, StageTimeoutError
 from jobs.messages import OutputInfo, SourceVideo
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.labels.labeller import Labeller
-from media.labels.signer import Provenance
+from media.labels.signer import Provenance, has_manifest
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from storage.file_keys import split
 from storage.files import StoredFiles
 from storage.local.disk import disk_errors
+
+logger = logging.getLogger(__name__)
 
 
 class ResultWriter:
@@ -58,4 +63,14 @@ class ResultWriter:
             self._decoders.run(join, file=speech, timeout_s=timeout_s, token=token, reads=reads, writes=part.parent)
             if self._config.labels.c2pa:
                 with disk_errors(), self._files.fetched(source.key) as face:
-                    self._labeller.sign(part, Provenance(source.info.is_still, output.watermark_id, face))
+                    signed_source = face if self._has_manifest(face, timeout_s, token) else None
+                    self._labeller.sign(part, Provenance(source.info.is_still, output.watermark_id, signed_source))
+
+    def _has_manifest(self, face: Path, timeout_s: float, token: CancelToken) -> bool:
+        """Return whether the source has a manifest. Signing parses only sources that a decoder process could parse."""
+        try:
+            found: bool = self._decoders.run(partial(has_manifest, face), file=face, timeout_s=timeout_s, token=token)
+            return found
+        except (InputError, StageTimeoutError) as error:
+            logger.warning("the C2PA manifest of the source is not kept: %s", error)
+            return False

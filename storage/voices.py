@@ -72,13 +72,15 @@ class VoiceStore:
             return VoiceSample(record, path.read_bytes())
 
     @contextmanager
-    def written_sample(self, owner: str | None, name: str) -> Iterator[Path]:
-        """Provide a path for the recording of a new voice; the voice exists once it is added.
+    def written_sample(self, owner: str | None, name: str, replaces: bool = False) -> Iterator[Path]:
+        """Provide a path for the recording of a voice. A new voice exists once it is added.
+
+        If the block fails, an existing voice stays as it was.
 
         Raises:
-            StateError: There is a voice of that name.
+            StateError: There is a voice of that name, and `replaces` is false.
         """
-        if self.has(owner, name):
+        if not replaces and self.has(owner, name):
             raise StateError(f"There is already a voice {name!r}. Delete it first, or choose another name.")
         folder = voice_folder(owner, name)
         self._files.make_folder(folder)
@@ -86,16 +88,16 @@ class VoiceStore:
             with self._files.written(f"{folder}/{_SAMPLE}") as path:
                 yield path
         except BaseException:
-            self._files.remove_folder(folder)
+            self._remove_incomplete(owner, name)
             raise
 
     def add(self, owner: str | None, record: VoiceRecord) -> None:
-        """Add a voice whose recording is written."""
+        """Add a voice whose recording is written, or replace its record."""
         folder = voice_folder(owner, record.name)
         try:
             self._files.put(f"{folder}/{_RECORD}", record.model_dump_json().encode())
         except BaseException:
-            self._files.remove_folder(folder)
+            self._remove_incomplete(owner, record.name)
             raise
 
     def delete(self, owner: str | None, name: str) -> None:
@@ -109,6 +111,11 @@ class VoiceStore:
         folder = voice_folder(owner, name)
         self._files.remove(f"{folder}/{_RECORD}")
         self._files.remove_folder(folder)
+
+    def _remove_incomplete(self, owner: str | None, name: str) -> None:
+        """Remove what a failed creation left, unless it was to replace a voice."""
+        if not self.has(owner, name):
+            self._files.remove_folder(voice_folder(owner, name))
 
     def _record(self, folder: str) -> VoiceRecord | None:
         key = f"{folder}/{_RECORD}"

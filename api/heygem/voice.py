@@ -12,12 +12,13 @@ import logging
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.responses import JSONResponse
 
 from api.access import caller_of
 from api.heygem.data_root import DataRoot
 from api.heygem.protocol import MAX_BODY_BYTES
+from api.routing import Routes, route
 from api.tts.service import tts_service
 from api.tts.voice_recorder import VoiceRecorder
 from config import PipelineConfig
@@ -33,7 +34,7 @@ _VOICE_PREFIX: Final = "heygem:"
 """Start of the names of the cloned voices; the rest is the client's name of the recording."""
 
 
-class HeygemVoiceRoutes:
+class HeygemVoiceRoutes(Routes, prefix="/v1", tags=["heygem"]):
     """Handlers of the voice service."""
 
     def __init__(self, files: FileStore, config: PipelineConfig, keys: KeyRing) -> None:
@@ -46,24 +47,8 @@ class HeygemVoiceRoutes:
             None if root is None else DataRoot(root, settings.container_root, lambda: len(keys.list()), base="")
         )
 
-    def router(self) -> APIRouter:
-        """Return the router."""
-        router = APIRouter(prefix="/v1", tags=["heygem"])
-        router.add_api_route(
-            "/preprocess_and_tran", self.train, methods=["POST"], summary="Train a voice", operation_id="easy_train"
-        )
-        router.add_api_route(
-            "/invoke",
-            self.invoke,
-            methods=["POST"],
-            summary="Speak a text",
-            operation_id="easy_speak",
-            response_class=Response,
-            responses={200: {"content": {"audio/wav": {"schema": {"type": "string", "format": "binary"}}}}},
-        )
-        return router
-
-    async def train(self, request: Request) -> Response:
+    @route("/preprocess_and_tran", "POST", summary="Train a voice")
+    async def easy_train(self, request: Request) -> Response:
         """Clone the voice of a recording (`reference_audio`), if cloning is configured."""
         try:
             reference = str((await _fields(request)).get("reference_audio") or "")
@@ -80,7 +65,14 @@ class HeygemVoiceRoutes:
             {"code": 0, "msg": "success", "asr_format_audio_url": reference, "reference_audio_text": ""}
         )
 
-    async def invoke(self, request: Request) -> Response:
+    @route(
+        "/invoke",
+        "POST",
+        summary="Speak a text",
+        response_class=Response,
+        responses={200: {"content": {"audio/wav": {"schema": {"type": "string", "format": "binary"}}}}},
+    )
+    async def easy_speak(self, request: Request) -> Response:
         """Return `text` as an audio file, in the voice cloned from `reference_audio`, else in the configured one."""
         try:
             fields = await _fields(request)

@@ -41,7 +41,7 @@ class VoiceRecorder:
             name: Name of the voice.
             upload: The recording: any file with audio.
             transcript: What it says, if known.
-            replaces: Whether an existing voice of that name is replaced.
+            replaces: Whether it replaces a voice of that name, which stays as it is if this fails.
 
         Raises:
             StateError: There is a voice of that name.
@@ -71,14 +71,12 @@ class VoiceRecorder:
         cloning = self._config.tts.cloning
         if cloning is None:
             raise OptionError("tts.cloning is not configured.")
-        if replaces and self._voices.has(owner, name):
-            self._voices.delete(owner, name)
         if self._voices.count(owner) >= cloning.max_voices and not self._voices.has(owner, name):
             raise OptionError(f"There are already {cloning.max_voices} voices (tts.cloning.max_voices). Delete some.")
         limits = self._config.limits.model_copy(update={"max_audio_seconds": cloning.max_seconds})
         with (
             self._files.stored.fetched(upload_key(upload.key)) as path,
-            self._voices.written_sample(owner, name) as sample,
+            self._voices.written_sample(owner, name, replaces) as sample,
             Decoders(self._config.decoder, partial(metrics.DECODER_DEATHS.add, 1)) as decoders,
         ):
             decoders.warm()

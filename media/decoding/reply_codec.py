@@ -77,7 +77,7 @@ _ERRORS: Final[dict[str, type[Exception]]] = {
 }
 _KINDS: Final[dict[str, tuple[type, TypeAdapter[Any]]]] = {
     kind.__name__: (kind, TypeAdapter(kind, config=None if hasattr(kind, "__dataclass_fields__") else _STRICT))
-    for kind in (FrameBatch, ErrorReply, ProcessExit, VideoInfo, AudioInfo, int, str, bytes)
+    for kind in (FrameBatch, ErrorReply, ProcessExit, VideoInfo, AudioInfo, bool, int, str, bytes)
 }
 _NOTHING: Final = b"None"
 

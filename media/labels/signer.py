@@ -50,7 +50,7 @@ class Provenance(NamedTuple):
     Attributes:
         from_still: Whether the face came from a portrait, so that no part of the video was recorded.
         watermark_id: Identifier in the invisible watermark; None without one.
-        source: The video or portrait; its manifest is kept, if it has one. None if there is nothing to keep.
+        source: The video or portrait, if it has a manifest (`has_manifest`), which becomes part of the new one.
     """
 
     from_still: bool
@@ -88,7 +88,6 @@ class ManifestSigner:
         """
         with video.open("rb") as source:
             names = _Names(hashlib.file_digest(source, "sha256").digest())
-        provenance = self._with_signed_source(provenance)
         manifest = _manifest(names, provenance)
         try:
             who = self.credentials
@@ -110,15 +109,14 @@ class ManifestSigner:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out)) from error
             raise LabelError(f"The result could not be signed by {self.credentials.signer!r}: {error}.") from error
 
-    def _with_signed_source(self, provenance: Provenance) -> Provenance:
-        """Returns `provenance`, without its source if that has no manifest to keep."""
-        if provenance.source is None:
-            return provenance
-        try:
-            with provenance.source.open("rb") as file, c2pa.Reader(_type_of(file), file, context=self._context):
-                return provenance
-        except c2pa.C2paError:
-            return provenance._replace(source=None)
+
+def has_manifest(path: Path) -> bool:
+    """Returns whether a file has a C2PA manifest that can be read. Call it in a decoder process: it parses the file."""
+    try:
+        with path.open("rb") as file, c2pa.Reader(_type_of(file), file, context=c2pa.Context.from_dict(_SETTINGS)):
+            return True
+    except c2pa.C2paError:
+        return False
 
 
 def _type_of(file: BinaryIO) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.access import caller_of
@@ -15,6 +15,7 @@ from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
 from api.forms.speech_form import FilePart
 from api.problem import problem_responses
+from api.routing import Routes, route
 from api.v1.protocol import JobView
 from config import PipelineConfig
 from errors import BusyError
@@ -69,7 +70,7 @@ class Inspection(FileLabels):
     jobs: list[JobView] = Field(description="Your jobs whose videos carry this watermark, the newest first.")
 
 
-class InspectRoutes:
+class InspectRoutes(Routes, prefix="/v1", tags=["labels"]):
     """Handlers of /v1/inspect. Each replica inspects one file at a time."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
@@ -78,21 +79,14 @@ class InspectRoutes:
         self._decoders = Decoders(config.decoder)
         self._busy = asyncio.Lock()
 
-    def router(self) -> APIRouter:
-        """Return the router."""
-        router = APIRouter(prefix="/v1", tags=["labels"])
-        router.add_api_route(
-            "/inspect",
-            self.inspect,
-            methods=["POST"],
-            summary="Read the labels of a file",
-            operation_id="inspect_file",
-            openapi_extra=form_body(InspectForm),
-            responses=problem_responses(413, 422, 429, 504, 507),
-        )
-        return router
-
-    async def inspect(self, request: Request) -> Inspection:
+    @route(
+        "/inspect",
+        "POST",
+        summary="Read the labels of a file",
+        openapi_extra=form_body(InspectForm),
+        responses=problem_responses(413, 422, 429, 504, 507),
+    )
+    async def inspect_file(self, request: Request) -> Inspection:
         """Say whether a file of any origin is labelled as synthetic: tag, C2PA manifest, invisible watermark.
 
         The watermark is searched in the first minute of a video, without any metadata. The file is deleted afterwards.

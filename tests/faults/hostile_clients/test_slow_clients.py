@@ -31,7 +31,7 @@ ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 7))
 
 @dataclass
 class Meanwhile:
-    """What a good caller, and whoever watches, sees during an attack."""
+    """What a well-behaved caller and a health check see during an attack."""
 
     health: HealthProbe
     seen: Seen

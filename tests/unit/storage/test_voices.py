@@ -40,3 +40,18 @@ def test_a_voice_is_not_replaced_and_a_failure_leaves_nothing(store: FileStore) 
     with pytest.raises(RuntimeError), voices.written_sample("a", "zoe"):
         raise RuntimeError
     assert voices.count("a") == 1
+
+
+def test_a_failed_replacement_leaves_the_voice_as_it_was(store: FileStore) -> None:
+    voices = VoiceStore(store.stored)
+    record = _add(voices, "a", "anna", b"old")
+    with pytest.raises(RuntimeError), voices.written_sample("a", "anna", replaces=True) as path:
+        path.write_bytes(b"half")
+        raise RuntimeError
+    found = voices.find("a", "anna")
+    assert found is not None and (found.record, found.wav) == (record, b"old")
+    with voices.written_sample("a", "anna", replaces=True) as path:
+        path.write_bytes(b"new")
+    voices.add("a", record.model_copy(update={"transcript": "Hello."}))
+    found = voices.find("a", "anna")
+    assert found is not None and (found.record.transcript, found.wav) == ("Hello.", b"new")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from config import LabelsConfig
+from config import DecoderConfig, LabelsConfig
 from errors import ConfigError, LabelError
+from media.decoding.decoder import Decoders
 from media.labels.credentials import load_credentials
 from media.labels.inspection import Verdict, inspect_labels
 from media.labels.labeller import Labeller
-from media.labels.signer import PURPOSES, ManifestSigner, Provenance
+from media.labels.signer import PURPOSES, ManifestSigner, Provenance, has_manifest
 from media.labels.tags import AIGC_FIELDS
 from media.preview.fragments import LivePreview, finished_preview
 from media.result.concat import concat_segments
@@ -120,9 +122,21 @@ def test_the_manifest_names_the_watermark_and_keeps_the_manifest_of_the_source(
         assert (ingredient["relationship"], len(store["manifests"])) == (relationship, 2)
         kept = store["manifests"][ingredient["active_manifest"]]
         assert kept["instance_id"] == _active_manifest(first)["instance_id"]
-    plain = tmp_path / "plain.mp4"
-    signer.sign(job.segments[0], plain, Provenance(from_still=False, source=job.result))
-    assert len(_manifest_store(plain)["manifests"]) == 1, "a source without a manifest leaves no trace"
+
+
+def test_only_signed_files_have_a_manifest(
+    job: SegmentedJob, data_dir: Path, tmp_path: Path, sample_portrait: Path
+) -> None:
+    signed, broken = tmp_path / "signed.mp4", tmp_path / "broken.mp4"
+    signer = ManifestSigner(load_credentials(LabelsConfig(), data_dir))
+    signer.sign(job.result, signed, Provenance(from_still=False))
+    broken.write_bytes(signed.read_bytes()[:2000])
+    with Decoders(DecoderConfig()) as decoders:
+        found = {
+            path: decoders.run(partial(has_manifest, path), file=path, timeout_s=60)
+            for path in (signed, broken, job.result, sample_portrait)
+        }
+    assert [path for path, is_found in found.items() if is_found] == [signed]
 
 
 def test_a_time_stamp_of_the_authority_is_part_of_the_manifest(
