@@ -140,6 +140,5 @@ def check_same_request(job: JobRecord, request_digest: str | None) -> None:
     """
     if None not in (job.request_digest, request_digest) and job.request_digest != request_digest:
         raise KeyReuseError(
-            f"This Idempotency-Key made job {job.id} of another request: expected the same files and fields as then, "
-            "found others. Take a new key for a new job."
+            f"This Idempotency-Key was used for job {job.id}, with other files or fields. Use a new key for a new job."
         )

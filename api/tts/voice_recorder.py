@@ -53,7 +53,7 @@ class VoiceRecorder:
         """
         try:
             if self._is_busy:
-                raise BusyError("Another voice is being created.", _RETRY_AFTER_S)
+                raise BusyError("Another voice is being created. Try again in a few seconds.", _RETRY_AFTER_S)
             self._is_busy = True
             work = partial(self._record, owner, name, upload, transcript, replaces)
             try:

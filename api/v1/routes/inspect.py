@@ -117,7 +117,7 @@ class InspectRoutes(Routes, prefix="/v1", tags=["labels"]):
             StageTimeoutError: It took too long.
         """
         if self._busy.locked():
-            raise BusyError("Another file is being inspected.")
+            raise BusyError("Another file is being inspected. Try again in a few seconds.")
         async with self._busy:
             return await asyncio.to_thread(self._labels, file)
 
