@@ -266,7 +266,7 @@ class JobDirector:
             await asyncio.to_thread(self._files.delete_avatar, avatar.key)
 
     def _forget_avatar(self, avatar: AvatarRecord) -> None:
-        users = [job.id for job in self._table.unfinished_jobs() if job.avatar_key == avatar.key]
+        users = [job.id for job in self._table.unfinished_jobs() if avatar.key in job.avatar_keys]
         if users:
             raise StateError(f"Avatar {avatar.id} is used by {len(users)} unfinished job(s), such as {users[0]}.")
         self._table.delete_avatar(avatar.key)

@@ -322,7 +322,9 @@ class JobTable:
         rows = self.database.query(
             f"""
             SELECT * FROM avatars
-            WHERE pinned = 0 AND key NOT IN (SELECT avatar_key FROM jobs WHERE status IN (?1, ?2))
+            WHERE pinned = 0 AND key NOT IN (SELECT avatar_key FROM jobs WHERE status IN (?1, ?2)) AND NOT EXISTS (
+                SELECT 1 FROM jobs WHERE status IN (?1, ?2) AND turn_avatar_keys LIKE '%' || avatars.key || '%'
+            )
             ORDER BY last_used_at DESC LIMIT {_ANY_NUMBER} OFFSET ?3
             """,
             *_UNFINISHED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -85,6 +85,24 @@ class UploadedFile(Frozen):
     label: str = Field(description="The client's file name, cleaned; only shown, never opened.")
 
 
+class Turn(Frozen):
+    """One person's speech in a video in which several speak: [start, end) in seconds of the source."""
+
+    face: str | None = Field(
+        None, max_length=128, description="Who speaks, a face choice as in `face`; null: the face of the job."
+    )
+    start: float = Field(ge=0, allow_inf_nan=False, description="When the speech starts, in seconds of the video.")
+    end: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="When it is cut off; null: when its audio ends."
+    )
+    audio: str = Field("audio", max_length=64, description="Name of the file field with the speech.")
+    audio_start: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Where the speech starts in that file, in seconds."
+    )
+    text: str | None = Field(None, max_length=4096, description="Text to speak instead of a file.")
+    voice: str | None = Field(None, min_length=1, max_length=128, description="Voice for the text.")
+
+
 class JobOptions(Frozen):
     """The options of a job. The JSON of those that are not null is part of `produce_id`: do not rename fields."""
 
@@ -100,6 +118,12 @@ class JobOptions(Frozen):
         None, description="Integrated loudness of the result, in LUFS (EBU R128); null keeps the levels."
     )
     expressiveness: float = Field(1.0, description="Scale of the mouth movement; 1 is natural.")
+    turns: tuple[Turn, ...] | None = Field(
+        None, description="Who says what when, in place of one speech; null for a single speech."
+    )
+    idle_mouths: Literal["source", "closed"] | None = Field(
+        None, description="The mouths of the people in `turns` while they do not speak; null without turns."
+    )
 
 
 class AvatarInfo(Frozen):
@@ -142,6 +166,7 @@ class JobInputs(Frozen):
     options: JobOptions
     audio: UploadedFile
     video: UploadedFile | None = None
+    more_audio: dict[str, UploadedFile] = Field({}, description="Further files of `options.turns`, by field name.")
     metadata: dict[str, str] = Field({}, description="The caller's key-value pairs, returned with the job.")
     request_digest: str | None = Field(None, description="Hash of the request, to recognise a repeated one by its key.")
     base_url: str = Field("", description="Prefix of the links in its webhook; empty for relative paths.")
@@ -159,6 +184,9 @@ class JobRecord(JobInputs):
     num_frames_done: int = 0
     queue_position: int | None = Field(default=None, description="0 = next to start; None unless queued. Not stored.")
     avatar_key: str
+    turn_avatar_keys: dict[str, str] = Field(
+        {}, description="Avatars of the faces that `options.turns` name, by face choice."
+    )
     source_label: str = Field("", description="The client's name of the video or still.")
     audio_seconds: float = Field(0.0, description="Duration of the speech, as its file declares it.")
     result_seconds: float = Field(0.0, description="Duration of the result, as the files declare it until decoded.")
@@ -175,12 +203,18 @@ class JobRecord(JobInputs):
     finished_at: datetime | None = None
 
     @property
+    def avatar_keys(self) -> frozenset[str]:
+        """Keys of all avatars that the job needs."""
+        return frozenset((self.avatar_key, *self.turn_avatar_keys.values()))
+
+    @property
     def produce_id(self) -> str:
         """Identifies the video in its labels; equal for equal inputs and options."""
         # Jobs of versions without this option keep their id.
         left_out = {"expressiveness"} if self.options.expressiveness == 1 else None
         options = self.options.model_dump_json(exclude_none=True, exclude=left_out)
         text = f"{self.audio.sha256}\n{self.avatar_key}\n{options}"
+        text += "".join(f"\n{name} {file.sha256}" for name, file in sorted(self.more_audio.items()))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def with_watermark(self) -> Self:

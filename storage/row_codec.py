@@ -10,6 +10,7 @@ from functools import cache
 from typing import Final, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from storage.protocols import Row
 
@@ -45,7 +46,7 @@ def _encode(value: object) -> object:
     if isinstance(value, BaseModel):
         return value.model_dump_json()
     if isinstance(value, dict):
-        return json.dumps(value)
+        return json.dumps(to_jsonable_python(value))
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, datetime):

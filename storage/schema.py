@@ -132,6 +132,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN watermark_id TEXT",
         "CREATE INDEX jobs_by_watermark ON jobs (watermark_id) WHERE watermark_id IS NOT NULL",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN more_audio TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE jobs ADD COLUMN turn_avatar_keys TEXT NOT NULL DEFAULT '{}'",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -26,6 +26,7 @@ from storage.records import (
     JobStatus,
     SegmentRecord,
     SegmentStatus,
+    Turn,
     UploadedFile,
     avatar_key,
     new_id,
@@ -70,9 +71,11 @@ def _avatar(key: str, **fields: object) -> AvatarRecord:
 
 def test_job_comes_back_as_it_was(again: Again) -> None:
     error = ErrorRecord(code="internal", message="{not json", retryable=True)
-    options = JobOptions(engine="warp", face="{", loop="hold")
+    turns = (Turn(start=0, end=1.5), Turn(face="index:1", start=1.5, audio="audio_b"))
+    options = JobOptions(engine="warp", face="{", loop="hold", turns=turns, idle_mouths="closed")
     report = {"source": {"audio_offset_ms": None, "talks": True}, "warnings": ["12 frames \u2026"], "ratio": 0.5}
-    texts = {"owner": "{x", "idempotency_key": "{"}
+    texts: dict[str, object] = {"owner": "{x", "idempotency_key": "{"}
+    texts |= {"more_audio": {"audio_b": AUDIO}, "turn_avatar_keys": {"index:1": "2" * 32}}
     job = _job(video=AUDIO, error=error, report=report, options=options, progress=0.25, attempts=2, **texts)
     first = JobTable(again())
     first.insert_job(job)
@@ -266,7 +269,10 @@ def test_surplus_avatars_are_the_least_used_that_nobody_needs(table: JobTable) -
     table.touch_avatar(keys[2])
     assert [avatar.key for avatar in table.surplus_avatars(1)] == [keys[4], keys[3]]
     assert table.surplus_avatars(3) == []
-    table.update_job(job.id, status=JobStatus.FAILED)
+    of_turn = table.insert_job(_job(avatar_key=keys[1], turn_avatar_keys={"index:1": keys[3]}))
+    assert [avatar.key for avatar in table.surplus_avatars(1)] == [keys[4]]
+    for each in (job, of_turn):
+        table.update_job(each.id, status=JobStatus.FAILED)
     assert keys[1] in [avatar.key for avatar in table.surplus_avatars(1)]
 
 
@@ -294,6 +300,8 @@ def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
             "disk_bytes",
             "watermark_id",
             "source_label",
+            "more_audio",
+            "turn_avatar_keys",
             "metadata",
             "request_digest",
             "base_url",
