@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.validation_message import describe
 from errors import LipwrightError, NotFoundError, OptionError, RangeError, UnauthorizedError
 from storage.records import ErrorRecord
 from telemetry import metrics
@@ -134,30 +134,6 @@ async def _on_http_exception(request: Request, error: Exception) -> ProblemRespo
     code = NotFoundError.code if status is HTTPStatus.NOT_FOUND else status.phrase.lower().replace(" ", "_")
     detail = f"{request.method} {request.url.path} does not exist." if status in (404, 405) else str(error.detail)
     return _response(_problem(status, code, detail, request.url.path, False), dict(error.headers or {}))
-
-
-def describe(pydantic_errors: Iterable[Mapping[str, Any]]) -> str:
-    """Return pydantic's list of errors as one line: `limit: must be less than or equal to 100; status: ...`."""
-    lines = []
-    for item in pydantic_errors:
-        field = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path", "header"))
-        message = _plain_message(item)
-        lines.append(f"{field}: {message}" if field else message)
-    return "; ".join(lines)
-
-
-def _plain_message(item: Mapping[str, Any]) -> str:
-    """Return the message of one error without pydantic's wording."""
-    match item["type"]:
-        case "value_error":
-            return str(item["ctx"]["error"])
-        case "missing":
-            return "is required"
-        case "extra_forbidden":
-            return "unknown field"
-    message = str(item["msg"]).partition(", unable to parse")[0]
-    message = re.sub(r"\ba valid (?=[aeio])", "an ", message).replace("a valid ", "a ")
-    return re.sub(r"^[A-Z][a-z]+ should ", "must ", message)
 
 
 def _problem(status: int, code: str, detail: str, instance: str, retryable: bool) -> Problem:

@@ -15,12 +15,15 @@ from typing import Annotated
 
 import typer
 
+from api.tts.service import Speaker, tts_service
+from api.tts.speech_upload import speech_upload
 from cluster.application import RunningApplication, running_application
 from cluster.batch_options import INVALID_MANIFEST, Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
 from cluster.batch_record import BatchRecord, next_name, open_record, record_path
 from cluster.batch_run import Batch, BatchLimits, Outcome, run_and_print
 from cluster.locations import Location, copy_atomic, file_name, open_location
 from cluster.manifest import Pair, read_manifest
+from config import PipelineConfig
 from errors import CapacityError, InputError, LipwrightError, NotFoundError, UnavailableError
 from jobs.job_request import Caller, JobRequestBuilder
 from jobs.ports import JobService
@@ -37,9 +40,11 @@ _PIECE_BYTES = 1 << 20
 class DirectorRenderer:
     """Implements `batch_run.Renderer` with the Director and the files of a cluster."""
 
-    def __init__(self, jobs: JobService, files: FileStore, engine: str) -> None:
+    def __init__(self, jobs: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._jobs, self._files = jobs, files
-        self._requests = JobRequestBuilder(engine)
+        self._requests = JobRequestBuilder(config.engine)
+        self._speaker = Speaker(tts_service(config.tts, files), owner=None)
+        self._texts_at_once = asyncio.Semaphore(config.tts.max_concurrent)
 
     async def render(self, pair: Pair, name: str) -> Outcome:
         """Wait for the job of this name, created if it does not exist; cancel it when the wait is cancelled."""
@@ -74,8 +79,11 @@ class DirectorRenderer:
         """Submit the pair; retry while the queue is full."""
         uploads: list[UploadedFile] = []
         try:
-            for location in (pair.video, pair.audio):
+            for location in pair.inputs.values():
                 uploads.append(await asyncio.to_thread(_store, self._files, location))
+            if pair.text is not None:
+                async with self._texts_at_once:
+                    uploads.append(await speech_upload(self._speaker, self._files, pair.text, pair.voice))
             request = self._requests.build(
                 Caller(),
                 job_id=name,
@@ -141,7 +149,7 @@ async def _run(
     application: RunningApplication, record: BatchRecord, pairs: Sequence[Pair], limits: BatchLimits, again: bool
 ) -> int:
     pipeline = application.pipeline
-    renderer = DirectorRenderer(application.director, open_store(pipeline), pipeline.engine)
+    renderer = DirectorRenderer(application.director, open_store(pipeline), pipeline)
     return await run_and_print(Batch(renderer, record, limits), record, pairs, again)
 
 

@@ -10,7 +10,7 @@ import typer
 INVALID_MANIFEST: Final = 2
 """Exit status: the manifest cannot be used; standard error has one complaint per line."""
 
-Manifest = Annotated[Path, typer.Argument(help='JSON lines: {"video": ..., "audio": ..., "out": ...}')]
+Manifest = Annotated[Path, typer.Argument(help='JSON lines: {"video": ..., "audio" or "text": ..., "out": ...}')]
 Out = Annotated[Path | None, typer.Option(help="Folder for relative result paths. Default: the manifest's folder.")]
 MaxInFlight = Annotated[int, typer.Option(min=1, help="Maximum number of unfinished pairs.")]
 PairTimeout = Annotated[float, typer.Option(min=1, help="Timeout of one pair, including its time in the queue.")]

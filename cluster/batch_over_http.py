@@ -6,11 +6,11 @@ import asyncio
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cluster.batch_record import next_name
 from cluster.batch_run import Outcome
-from cluster.locations import copy_atomic, file_name, open_location
+from cluster.locations import Location, copy_atomic, file_name, open_location
 from cluster.manifest import Pair
 from lipwright_client import AsyncLipwright, ClientError, Job
 from lipwright_client.calls import JobFields
@@ -44,12 +44,11 @@ class HttpRenderer:
     async def _submitted(self, pair: Pair, name: str) -> Job:
         fields = JobFields(face=pair.face, loop=pair.loop, engine=pair.engine, idempotency_key=name)
         fields |= {"background_gain_db": pair.background_gain_db, "loudness_lufs": pair.loudness_lufs}
+        fields |= {"text": pair.text, "voice": pair.voice}
         with ExitStack() as files:
-            opened = [
-                files.enter_context(await asyncio.to_thread(open_location, location))
-                for location in (pair.video, pair.audio)
-            ]
-            fields["video"], fields["audio"] = (file_name(pair.video), opened[0]), (file_name(pair.audio), opened[1])
+            fields["video"] = await _opened(pair.video, files)
+            if pair.audio is not None:
+                fields["audio"] = await _opened(pair.audio, files)
             return await self._client.jobs.create(**fields)
 
     async def _ended(self, job: Job) -> Job:
@@ -68,6 +67,11 @@ class HttpRenderer:
             whole = Path(folder) / "result.mp4"
             await self._client.jobs.download(job.id, whole)
             await asyncio.to_thread(copy_atomic, whole, pair.out)
+
+
+async def _opened(location: Location, files: ExitStack) -> tuple[str, BinaryIO]:
+    """Open an input, to be closed with `files`; return its name, too."""
+    return file_name(location), files.enter_context(await asyncio.to_thread(open_location, location))
 
 
 def _failure(code: str, message: str, retryable: bool) -> dict[str, Any]:

@@ -1,12 +1,14 @@
-"""The manifest of a batch: one JSON object per line, each a pair of a face and a speech."""
+"""The manifest of a batch: one JSON object per line, each a pair of a face and speech (audio or text)."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
+from api.forms.speech_form import MAX_TEXT_CHARS, MAX_VOICE_CHARS, one_of
+from api.validation_message import describe
 from cluster.locations import Location, is_url, resolve
 from errors import InputError
 from media.playback import LoopMode
@@ -28,19 +30,32 @@ _LocationField = Annotated[Location, PlainValidator(_url_or_path)]
 
 
 class Pair(BaseModel):
-    """One line: two inputs, the result and options. Files are paths or URLs such as s3://bucket/key."""
+    """One line: a face, speech, the result and options. Files are paths or URLs such as s3://bucket/key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     line: int = Field(0, exclude=True, description="Line number in the manifest, from 1.")
     video: _LocationField = Field(description="A video or a still portrait.")
-    audio: _LocationField = Field(description="The speech, in any audio or video format.")
+    audio: _LocationField | None = Field(None, description="The speech, in any audio or video format.")
+    text: str | None = Field(None, max_length=MAX_TEXT_CHARS, description="Text to speak instead of `audio`.")
+    voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
     out: Annotated[_LocationField, AfterValidator(_mp4)] = Field(description="The result.")
     engine: str | None = None
     face: str = "largest"
     loop: LoopMode = "pingpong"
     background_gain_db: float | None = Field(None, ge=-60, le=12)
     loudness_lufs: float | None = Field(None, ge=-40, le=-9)
+
+    @model_validator(mode="after")
+    def _one_speech(self) -> Self:
+        if (self.audio is None) == (self.text is None):
+            raise ValueError(one_of("audio", "text", self.audio is not None))
+        return self
+
+    @property
+    def inputs(self) -> dict[str, Location]:
+        """The input files by field: `video`, and `audio` unless the speech is a text."""
+        return {"video": self.video} | ({} if self.audio is None else {"audio": self.audio})
 
 
 def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
@@ -65,7 +80,7 @@ def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
         try:
             pair = _resolved(Pair.model_validate_json(text), number, manifest.parent, out_dir or manifest.parent)
         except ValidationError as error:
-            complaints += [f"{manifest}:{number}: {_message(dict(detail))}" for detail in error.errors()]
+            complaints += [f"{manifest}:{number}: {describe([detail])}" for detail in error.errors()]
             continue
         complaints += [f"{manifest}:{number}: {complaint}" for complaint in _missing_inputs(pair)]
         first = line_of_out.setdefault(pair.out, number)
@@ -80,26 +95,13 @@ def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
 
 
 def _resolved(pair: Pair, line: int, inputs: Path, outputs: Path) -> Pair:
-    paths = {
-        "video": resolve(pair.video, inputs),
-        "audio": resolve(pair.audio, inputs),
-        "out": resolve(pair.out, outputs),
-    }
-    return pair.model_copy(update={"line": line, **paths})
+    paths = {name: resolve(location, inputs) for name, location in pair.inputs.items()}
+    return pair.model_copy(update={"line": line, "out": resolve(pair.out, outputs), **paths})
 
 
 def _missing_inputs(pair: Pair) -> list[str]:
-    inputs = {"video": pair.video, "audio": pair.audio}
     return [
         f"{name}: {location} does not exist or is not a file"
-        for name, location in inputs.items()
+        for name, location in pair.inputs.items()
         if isinstance(location, Path) and not location.is_file()
     ]
-
-
-def _message(detail: dict[str, object]) -> str:
-    """Return a pydantic error as `field: message`."""
-    location = detail["loc"]
-    field = ".".join(str(part) for part in location) if isinstance(location, tuple) else ""
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"{field}: {message}" if field else message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from fastapi import Request
@@ -16,11 +16,12 @@ from api.forms.body_stream import BodyGrant, BodyStream, ByteLimit
 from api.forms.form_parts import Parts
 from api.forms.form_schema import shape_of, validated
 from api.forms.request_digest import request_digest
-from api.forms.speech_form import SpeechForm, speech_title
+from api.forms.speech_form import SpeechForm
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
 from api.min_rate import MinRate
-from api.tts.service import tts_service
+from api.tts.service import Speaker, tts_service
+from api.tts.speech_upload import speech_upload
 from config import PipelineConfig
 from errors import LipwrightError, MediaLimitError, OptionError
 from jobs.admission import Admission, AdmitRequest
@@ -49,7 +50,6 @@ class FormReceiver:
         self._limits = config.limits
         self._max_file_bytes = config.limits.max_upload_bytes
         self._tts = tts_service(config.tts, files)
-        self._speech_format = config.tts.response_format
         self._urls = UrlInputs(config.network, files)
         self._admissions = Admissions(service)
         self._comparisons = CallerSlots(_MAX_COMPARISONS)
@@ -112,17 +112,8 @@ class FormReceiver:
         """Synthesize the form's text, if any, and return the form with the audio file, which becomes one of `parts`."""
         if not isinstance(form, SpeechForm) or form.speech_text is None:
             return form
-        self._tts.check(form.speech_text)
-        writer = self._files.new_upload(f"{speech_title(form.speech_text)}.{self._speech_format}")
-        try:
-            async with aclosing(self._tts.synthesize(form.speech_text, form.voice, owner)) as pieces:
-                async for piece in pieces:
-                    await grant.count(len(piece))
-                    await asyncio.to_thread(writer.write, piece)
-            parts.files["audio"] = await asyncio.to_thread(writer.finish)
-        except BaseException:
-            writer.discard()
-            raise
+        speaker = Speaker(self._tts, owner)
+        parts.files["audio"] = await speech_upload(speaker, self._files, form.speech_text, form.voice, grant.count)
         return form.model_copy(update={"audio": parts.files["audio"]})
 
     async def compare(self, request: Request, kind: type[_Form], admission: Admission) -> JobRecord:

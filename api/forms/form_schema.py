@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from api.forms.form_parts import FormShape
 from api.forms.speech_form import SpeechForm
-from api.problem import describe
+from api.validation_message import describe
 from errors import OptionError
 
 _FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64 data."}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, ClassVar, Final, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, Field, WithJsonSchema, model_validator
 
@@ -14,8 +13,8 @@ from storage.records import MAX_EXPRESSIVENESS, UploadedFile
 FilePart = Annotated[UploadedFile, WithJsonSchema({"type": "string", "format": "binary"})]
 MAX_TEXT_CHARS = 32_768
 """Maximum length of a text field; `tts.max_chars` limits what is spoken."""
-
-_MAX_TITLE_CHARS: Final = 48
+MAX_VOICE_CHARS = 128
+"""Maximum length of the name of a voice."""
 
 
 class SpeechForm(BaseModel):
@@ -27,7 +26,7 @@ class SpeechForm(BaseModel):
     voice: str | None = Field(
         None,
         min_length=1,
-        max_length=128,
+        max_length=MAX_VOICE_CHARS,
         description="Voice for the text. Defaults to the service's voice; see `GET /v1/voices`.",
     )
 
@@ -72,12 +71,3 @@ class SpeechForm(BaseModel):
 def one_of(first: str, second: str, has_both: bool) -> str:
     """Return the error message for two mutually exclusive fields of which both or neither were sent."""
     return f"send {first} or {second}, not both" if has_both else f"{first} or {second} is required"
-
-
-def speech_title(text: str) -> str:
-    """Return a file name for synthesized speech: the first words of the text."""
-    words = " ".join(re.findall(r"\w+", text))
-    if len(words) <= _MAX_TITLE_CHARS:
-        return words or "speech"
-    head, space, _ = words[:_MAX_TITLE_CHARS].rpartition(" ")
-    return f"{head if space else words[:_MAX_TITLE_CHARS]}..."

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from api.problem import describe
+from api.validation_message import describe
 from errors import OptionError
 
 

@@ -81,8 +81,13 @@ class TtsService:
     @property
     def media_type(self) -> str:
         """Media type of the synthesized audio."""
-        kind = self._settings.response_format if self._settings.url is not None else "wav"
+        kind = self.audio_format
         return {"mp3": "audio/mpeg", "opus": "audio/ogg"}.get(kind, f"audio/{kind}")
+
+    @property
+    def audio_format(self) -> str:
+        """Format of the synthesized audio: `wav`, `mp3`, `flac`, `opus` or `aac`."""
+        return self._settings.response_format if self._settings.url is not None else "wav"
 
     @property
     def can_clone(self) -> bool:
@@ -176,6 +181,11 @@ class Speaker:
 
     def __init__(self, tts: TtsService, owner: str | None) -> None:
         self._tts, self._owner = tts, owner
+
+    @property
+    def audio_format(self) -> str:
+        """See `TtsService.audio_format`."""
+        return self._tts.audio_format
 
     def check(self, text: str) -> None:
         """See `TtsService.check`."""

@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from config import TtsConfig
+from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 
 
@@ -63,6 +65,26 @@ def test_results_come_and_failures_are_listed(service: MemoryService, url: str, 
     assert {request.options.loop for request in service.requests} == {"hold", "pingpong"}
 
 
+def test_texts_are_spoken_by_the_voice_of_the_service(service: MemoryService, tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").write_bytes(b"video")
+    pairs = [
+        {"video": "v.mp4", "text": "Good morning.", "out": "one.mp4"},
+        {"video": "v.mp4", "text": "早上好。", "voice": "zf_xiaobei", "out": "two.mp4"},
+    ]
+    manifest = tmp_path / "pairs.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, pairs)))
+    with serving(MemoryService(tmp_path / "without voice")) as url:
+        refused = _run(manifest, url)
+    assert refused.exit_code == 1
+    assert "option_invalid: text: this service has no voice" in refused.stderr
+    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url, voice="af_heart")) as url:
+        done = _run(manifest, url, "--retry-failed")
+    assert done.exit_code == 0, done.output
+    asked = {each["input"]: each["voice"] for each in voice.asked}
+    assert asked == {"Good morning.": "af_heart", "早上好。": "zf_xiaobei"}
+    assert sorted(request.audio.label for request in service.requests) == ["Good morning.wav", "早上好.wav"]
+
+
 def test_what_is_done_is_not_sent_again(service: MemoryService, url: str, manifest: Path) -> None:
     _run(manifest, url)
     num_sent = len(service.requests)
@@ -95,7 +117,7 @@ def test_a_manifest_that_cannot_be_used_ends_with_2_and_a_line_per_complaint(
     first, second, third, *others = done.stderr.splitlines()
     assert (first, second, third) == tuple(f"{manifest}:{line}: {missing}" for line in (1, 2, 3))
     assert f"{manifest}:4: video: expected a path or a URL, found 3" in others
-    assert f"{manifest}:4: out: Field required" in others
+    assert f"{manifest}:4: out: is required" in others
     assert others[-1].startswith(f"{manifest}:5: Invalid JSON")
     assert not service.requests
 

@@ -15,6 +15,7 @@ from cluster.batch import DirectorRenderer
 from cluster.batch_record import open_record
 from cluster.batch_run import Batch, BatchLimits
 from cluster.manifest import Pair, read_manifest
+from config import PipelineConfig, TtsConfig
 from errors import CapacityError, FaceNotFoundError, InputError, NotFoundError, StateError
 from jobs.admission import Admission, AdmitRequest
 from jobs.job_request import AvatarRequest, JobRequest
@@ -33,6 +34,7 @@ from storage.records import (
     utc_now,
 )
 from tests.hostile_folder import imported_modules, make_hostile_folder
+from tests.unit.api.tts.speech_server import speaking, tone
 from tests.unit.on_disk import on_disk
 
 
@@ -153,13 +155,17 @@ def _pairs(folder: Path, *speeches: bytes) -> list[Pair]:
 
 
 def _run(
-    director: LocalDirector, files: FileStore, limits: BatchLimits, pairs: list[Pair]
+    director: LocalDirector,
+    files: FileStore,
+    limits: BatchLimits,
+    pairs: list[Pair],
+    config: PipelineConfig | None = None,
 ) -> dict[int, dict[str, Any]]:
     """The reports of what is not done yet, by the manifest's line; the record lies beside the data folder."""
 
     async def collect() -> dict[int, dict[str, Any]]:
         with open_record(files.table_path.parents[1] / "results.jsonl") as record:
-            batch = Batch(DirectorRenderer(director, files, "warp"), record, limits)
+            batch = Batch(DirectorRenderer(director, files, config or PipelineConfig()), record, limits)
             rest = [pair for pair in pairs if record.done(pair) is None]
             return {report["line"]: report async for report in batch.run(rest)}
 
@@ -174,6 +180,26 @@ def test_results_arrive_and_failures_are_reported(files: FileStore, tmp_path: Pa
     assert [reports[line]["quality"] for line in (1, 2)] == [{"warnings": ["as made"]}, None]
     assert (tmp_path / "out" / "1.mp4").read_bytes() == b"one"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.mp4", "3.mp4"]
+
+
+def test_texts_are_spoken_no_more_at_once_than_the_voice_allows(files: FileStore, tmp_path: Path) -> None:
+    (first,) = _pairs(tmp_path, b"speech")
+    texts = [f"Good morning {number}." for number in range(5)]
+    pairs = [
+        first.model_copy(update={"line": line, "audio": None, "text": text, "out": tmp_path / f"{line}.mp4"})
+        for line, text in enumerate(texts, start=1)
+    ]
+    with speaking() as voice:
+        config = PipelineConfig(tts=TtsConfig(url=voice.url, voice="af_heart", max_concurrent=1))
+        reports = _run(LocalDirector(files), files, BatchLimits(5, 60), pairs, config)
+    assert {report["status"] for report in reports.values()} == {"succeeded"}, reports
+    assert sorted((asked["input"], asked["voice"]) for asked in voice.asked) == [(text, "af_heart") for text in texts]
+    assert (tmp_path / "5.mp4").read_bytes() == tone()
+    assert _run(LocalDirector(files), files, BatchLimits(5, 60), pairs, config) == {}
+    other = pairs[0].model_copy(update={"text": "Another text."})
+    without_voice = PipelineConfig(tts=TtsConfig(use_builtin=False))
+    (refused,) = _run(LocalDirector(files), files, BatchLimits(5, 60), [other], without_voice).values()
+    assert "this service has no voice" in refused["error"]["message"]
 
 
 def test_no_more_than_allowed_are_in_flight(files: FileStore, tmp_path: Path) -> None:
@@ -225,7 +251,9 @@ def test_a_killed_batch_goes_on_with_the_jobs_that_it_began(files: FileStore, tm
     path = tmp_path / "results.jsonl"
     with open_record(path) as record:
         names = [record.name(pair) for pair in pairs]
-    asyncio.run(DirectorRenderer(director, files, "warp").render(pairs[0], names[0]))  # killed before it was recorded
+    asyncio.run(
+        DirectorRenderer(director, files, PipelineConfig()).render(pairs[0], names[0])
+    )  # killed before it was recorded
     with path.open("a") as file:
         file.write('{"line": 1, "out')  # while this was being written
     reports = _run(director, files, BatchLimits(2, 60), pairs)
@@ -239,7 +267,7 @@ def test_cancelled_jobs_are_started_again(files: FileStore, tmp_path: Path) -> N
         name = record.name(pairs[0])
 
     async def stop_in_the_middle() -> None:
-        task = asyncio.create_task(DirectorRenderer(director, files, "warp").render(pairs[0], name))
+        task = asyncio.create_task(DirectorRenderer(director, files, PipelineConfig()).render(pairs[0], name))
         while not director.jobs:  # noqa: ASYNC110  # the jobs of a real Director say nothing either
             await asyncio.sleep(0.01)
         task.cancel()

@@ -39,15 +39,29 @@ def test_relative_paths_and_line_numbers(inputs: Path, tmp_path: Path) -> None:
     assert read_manifest(manifest)[0].out == inputs / "a_out.mp4"
 
 
+TEXT = {"video": "a.mp4", "text": "Good morning.\n早上好。", "voice": "af_heart", "out": "text.mp4"}
+
+
+def test_speech_is_audio_or_text(inputs: Path) -> None:
+    audio, text = read_manifest(_write(inputs, GOOD, TEXT))
+    assert (audio.audio, audio.text, audio.voice) == (inputs / "a.wav", None, None)
+    assert (text.audio, text.text, text.voice) == (None, TEXT["text"], "af_heart")
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
         ("{not json", "Invalid JSON"),
-        ({"video": "a.mp4", "audio": "a.wav"}, "out: Field required"),
-        (GOOD | {"vidoe": "b.mp4"}, "vidoe: Extra inputs are not permitted"),
+        ({"video": "a.mp4", "audio": "a.wav"}, "out: is required"),
+        (GOOD | {"vidoe": "b.mp4"}, "vidoe: unknown field"),
         (GOOD | {"audio": "missing.wav"}, "does not exist or is not a file"),
+        (GOOD | {"text": "Good morning."}, "send audio or text, not both"),
+        ({"video": "a.mp4", "out": "b.mp4"}, "audio or text is required"),
+        (TEXT | {"video": "missing.mp4"}, "does not exist or is not a file"),
+        (TEXT | {"text": "x" * 32_769}, "text: must have at most 32768 characters"),
+        (TEXT | {"voice": ""}, "voice: must have at least 1 character"),
         (GOOD | {"out": "a.avi"}, "expected a name that ends in .mp4"),
-        (GOOD | {"loop": "backwards"}, "loop: Input should be 'pingpong', 'loop', 'hold', 'cut', 'source' or 'retime'"),
+        (GOOD | {"loop": "backwards"}, "loop: must be 'pingpong', 'loop', 'hold', 'cut', 'source' or 'retime'"),
     ],
 )
 def test_a_complaint_names_the_line(inputs: Path, line: object, complaint: str) -> None:

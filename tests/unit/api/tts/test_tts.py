@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from api.forms.speech_form import speech_title
 from api.tts.service import TtsService
+from api.tts.speech_upload import speech_title
 from config import MediaLimits, TtsConfig
 from media.probe import probe_audio
 from storage.file_keys import audio_key
