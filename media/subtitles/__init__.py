@@ -1,0 +1,1 @@
+"""Subtitles: cues with their speakers, read from and written to SRT and WebVTT files."""

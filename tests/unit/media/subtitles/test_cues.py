@@ -1,0 +1,151 @@
+"""Cues of SRT and WebVTT files, and files that are not what they should be."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from errors import OptionError
+from media.subtitles.cues import MAX_BYTES, MAX_CUES, Cue, read_cues
+
+SRT = """\
+1
+00:00:01,000 --> 00:00:02,500
+ANNA: Hello <i>there</i>,
+{\\an8}friend.
+
+2
+00:00:03,000 --> 00:00:04,250
+[door slams] Who is it?
+"""
+
+VTT = """\
+WEBVTT
+
+STYLE
+::cue { color: lime }
+
+NOTE the first scene
+
+intro
+00:01.000 --> 00:02.500 align:start
+<v.loud Anna Bell>Salt &amp; <b>pepper</b></v>
+
+01:00:03.000 --> 01:00:04.250
+No name
+"""
+
+
+def test_srt() -> None:
+    assert read_cues(SRT.encode()) == [Cue(1, 2.5, "Hello there,\nfriend.", "ANNA"), Cue(3, 4.25, "Who is it?")]
+
+
+def test_webvtt() -> None:
+    assert read_cues(VTT.encode()) == [Cue(1, 2.5, "Salt & pepper", "Anna Bell"), Cue(3603, 3604.25, "No name")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_byte_order_marks_and_line_ends(encoding: str, newline: str) -> None:
+    text = SRT.replace("ANNA", "ÄNNE").replace("\n", newline)
+    assert read_cues(text.encode(encoding))[0].speaker == "ÄNNE"
+
+
+def test_srt_with_full_stops_in_its_times() -> None:
+    assert read_cues(SRT.replace(",000 -->", ".000 -->").encode())[0].start == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "known", "speaker", "text"),
+    [
+        ("Anna: hi", ["anna"], "Anna", "hi"),
+        ("Anna: hi", [], None, "Anna: hi"),
+        ("- DR. WHO: hi", [], "DR. WHO", "hi"),
+        ("张三：你好", ["张三"], "张三", "你好"),
+        ("注意：你好", [], None, "注意：你好"),
+        ("At 12:30 we eat", [], None, "At 12:30 we eat"),
+        ("- Yes.", [], None, "Yes."),
+    ],
+)
+def test_speaker_of_a_line(line: str, known: list[str], speaker: str | None, text: str) -> None:
+    (cue,) = read_cues(f"1\n00:00:01,000 --> 00:00:02,000\n{line}\n".encode(), known)
+    assert (cue.speaker, cue.text) == (speaker, text)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "WEBVTT\n\n00:01.000 --> 00:04.000\n- <v Anna>Yes.</v>\n- <v Bob>No way</v>\n",
+        "1\n00:00:01,000 --> 00:00:04,000\n- ANNA: Yes.\n- BOB: No way\n",
+    ],
+)
+def test_a_cue_of_two_speakers_is_divided_by_their_texts(content: str) -> None:
+    first, second = read_cues(content.encode())
+    assert (first.text, second.text) == ("Yes.", "No way")
+    assert (first.start, first.end, second.start, second.end) == pytest.approx((1, 2.2, 2.2, 4))
+
+
+def test_cues_without_words_are_left_out_and_the_others_sorted() -> None:
+    content = "1\n00:00:05,000 --> 00:00:06,000\nlate\n\n2\n00:00:01,000 --> 00:00:02,000\n♪ [music] ♪\n"
+    assert [cue.text for cue in read_cues(content.encode())] == ["late"]
+
+
+def _cue(times: str, text: str = "x") -> bytes:
+    return f"1\n{times}\n{text}\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no cue|another one"),
+        (b"WEBVTT\n", "no cue"),
+        (b"hello", "another one|no cue"),
+        (b"\x00" * 100, "zero byte"),
+        ("Grüße".encode("cp1252"), "expected UTF-8"),
+        (b"\xff\xfe\x00\xd8", "expected UTF-8"),
+        (_cue("00:00:02,000 --> 00:00:02,000"), "must end after its start"),
+        (_cue("00:00:03,000 --> 00:00:02,000"), "must end after its start"),
+        (_cue("-00:00:03,000 --> 00:00:04,000"), "line 2: expected times"),
+        (_cue("NaN --> 00:00:02,000"), "line 2: expected times"),
+        (_cue("99999:00:03,000 --> 99999:00:04,000"), "within 24 hours"),
+        (b"WEBVTT\n\n00:01.000 --> 00:02.000\nx\n\n00:03.000 -> 00:04.000 -->\ny\n", "line 6: expected times"),
+        (b"x" * (MAX_BYTES + 1), "at most"),
+    ],
+)
+def test_invalid_files(content: bytes, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        read_cues(content)
+
+
+def test_hostile_files_end_quickly() -> None:
+    cue = "00:00:01,000 --> 00:00:02,000\n"
+    started = time.process_time()
+    for content in (cue * (MAX_BYTES // len(cue)), "WEBVTT\n\n" + "-->" * 200_000, "<v " * 300_000, "[" * MAX_BYTES):
+        with pytest.raises(OptionError):
+            read_cues(content.encode())
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize("text", ["<", "{\\", "[", "A ", "&", "<v ", "<v\n", "A:", "-"])
+def test_a_cue_of_much_markup_is_refused_quickly(text: str) -> None:
+    started = time.process_time()
+    with pytest.raises(OptionError, match="more than 2000 characters"):
+        read_cues(_cue("00:00:01,000 --> 00:00:02,000", text * 200_000 + "x"))
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize("text", ["<", "{\\", "[", "A ", "&", "<v ", "A:", "-"])
+def test_cues_of_allowed_length_with_much_markup_are_read_quickly(text: str) -> None:
+    cue = "00:00:01,000 --> 00:00:02,000\n" + (text * 900)[:1900] + "x\n\n"
+    started = time.process_time()
+    read_cues(("WEBVTT\n\n" + cue.replace(",", ".") * 400).encode())
+    assert time.process_time() - started < 4
+
+
+def test_the_largest_number_of_cues_is_read_in_seconds() -> None:
+    lines = [f"{i}\n00:{i // 60:02}:{i % 60:02},000 --> 00:{i // 60:02}:{i % 60:02},900\nword\n" for i in range(3600)]
+    more = [f"{i}\n01:{i // 60:02}:{i % 60:02},000 --> 01:{i // 60:02}:{i % 60:02},900\nword\n" for i in range(1400)]
+    started = time.process_time()
+    assert len(read_cues("\n".join(lines + more).encode())) == MAX_CUES
+    assert time.process_time() - started < 4

@@ -1,0 +1,82 @@
+"""Turns of RTTM and JSON files, and files that are not what they should be."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from errors import OptionError
+from media.subtitles.diarization import MAX_BYTES, MAX_SEGMENTS, SpeakerTurn, read_diarization
+
+RTTM = """\
+;; made by hand
+SPKR-INFO talk 1 <NA> <NA> <NA> unknown SPEAKER_00 <NA> <NA>
+SPEAKER talk 1 4.0 2.50 <NA> <NA> SPEAKER_01 <NA> <NA>
+SPEAKER talk 1 0.5 3.25 <NA> <NA> SPEAKER_00 <NA> <NA>
+"""
+TURNS = [SpeakerTurn(0.5, 3.75, "SPEAKER_00"), SpeakerTurn(4, 6.5, "SPEAKER_01")]
+
+
+def test_rttm() -> None:
+    assert read_diarization(RTTM.encode()) == TURNS
+
+
+@pytest.mark.parametrize("key", [None, "segments", "diarization"])
+def test_json(key: str | None) -> None:
+    listed = [{"start": turn.start, "end": turn.end, "speaker": turn.speaker, "text": "x"} for turn in TURNS]
+    assert read_diarization(json.dumps(listed if key is None else {key: listed}).encode()) == TURNS
+
+
+def test_segments_of_one_speaker_that_are_close_are_one_turn() -> None:
+    lines = [(0, 1, "A"), (0.5, 0.2, "A"), (1.4, 0.6, "A"), (1.2, 0.1, "B"), (2.6, 1, "A")]
+    text = "\n".join(f"SPEAKER f 1 {start} {duration} <NA> <NA> {name} <NA> <NA>" for start, duration, name in lines)
+    turns = read_diarization(text.encode())
+    assert [(turn.start, round(turn.end, 6), turn.speaker) for turn in turns] == [
+        (0, 2, "A"),
+        (1.2, 1.3, "B"),
+        (2.6, 3.6, "A"),
+    ]
+
+
+def _line(start: object, duration: object) -> str:
+    return f"SPEAKER f 1 {start} {duration} <NA> <NA> A <NA> <NA>\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no segment"),
+        (";; nothing\n", "no segment"),
+        ("[]", "no segment"),
+        ("{}", "expected a list"),
+        ("[1]", "segment 1: expected an object"),
+        ('[{"start": 0, "end": 1}]', "segment 1: expected an object"),
+        ('[{"start": 0, "end": 1, "speaker": 7}]', "segment 1: expected a speaker"),
+        ('[{"start": NaN, "end": 1, "speaker": "A"}]', "segment 1: expected a time"),
+        ('[{"start": true, "end": 1, "speaker": "A"}]', "segment 1: expected a time"),
+        ('[{"start": 2, "end": 1, "speaker": "A"}]', "the end after the start"),
+        ('[{"start": 0, "end": 1e999, "speaker": "A"}]', "expected a time"),
+        ("[" * 100_000, "not valid JSON"),
+        (_line(-1, 2), "line 1: expected times from 0"),
+        (_line(1, 0), "the end after the start"),
+        (_line("nan", 1), "line 1: expected a time"),
+        (_line(0, 1) + _line("x", 1), "line 2: expected a time"),
+        (_line(0, 1) + _line(0, 1).replace(" f ", " g "), "one recording, found 2"),
+        ("hello world", "line 1: expected an RTTM line"),
+        ("SPEAKER f 1 0", "line 1: expected an RTTM line"),
+        (_line(0, 1) * (MAX_SEGMENTS + 1), "at most 20000 segments"),
+        ("x" * (MAX_BYTES + 1), "at most"),
+    ],
+)
+def test_invalid_files(content: str, message: str) -> None:
+    started = time.process_time()
+    with pytest.raises(OptionError, match=message):
+        read_diarization(content.encode())
+    assert time.process_time() - started < 1
+
+
+def test_another_encoding() -> None:
+    with pytest.raises(OptionError, match="expected UTF-8"):
+        read_diarization("SPEAKER f 1 0 1 <NA> <NA> Ä".encode("cp1252"))
