@@ -1,0 +1,78 @@
+"""Stretched speech: its length, pitch and level, without drift."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from media.time_stretch import stretch
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def speech(repo_root: Path) -> NDArray[np.float32]:
+    samples, _ = librosa.load(repo_root / "samples" / "speech.wav", sr=RATE)
+    return samples
+
+
+def _stretched(samples: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
+    blocks = (samples[None, start : start + 4096] for start in range(0, len(samples), 4096))
+    return np.concatenate(list(stretch(blocks, RATE, speed)), axis=1)[0]
+
+
+def _pitch(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.asarray(librosa.pyin(samples, fmin=60, fmax=400, sr=RATE)[0])
+
+
+def _level_db(samples: NDArray[np.float32]) -> float:
+    return float(10 * np.log10(np.mean(np.square(samples))))
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.15, 1.35])
+def test_pitch_and_level_stay(speech: NDArray[np.float32], speed: float) -> None:
+    result = _stretched(speech, speed)
+    assert len(result) / RATE == pytest.approx(len(speech) / RATE / speed, abs=0.001)
+    before, after = _pitch(speech), _pitch(result)
+    there = before[np.clip(np.round(np.arange(len(after)) * speed).astype(int), 0, len(before) - 1)]
+    cents = 1200 * np.log2(after / there)
+    assert abs(np.nanmedian(cents)) < 10
+    assert np.nanpercentile(np.abs(cents), 90) < 60
+    assert _level_db(result) == pytest.approx(_level_db(speech), abs=0.3)
+
+
+def test_speed_1_changes_nothing(speech: NDArray[np.float32]) -> None:
+    assert np.array_equal(_stretched(speech, 1.0), speech)
+
+
+@pytest.mark.parametrize("speed", [0.75, 1.3])
+def test_no_drift_over_ten_minutes(speed: float) -> None:
+    def beeps() -> Iterator[NDArray[np.float32]]:
+        second = np.zeros((1, RATE), np.float32)
+        second[0, : RATE // 10] = np.sin(2 * np.pi * 440 * np.arange(RATE // 10) / RATE)
+        for _ in range(600):
+            yield second
+
+    result = np.concatenate(list(stretch(beeps(), RATE, speed)), axis=1)[0]
+    assert len(result) / RATE == pytest.approx(600 / speed, abs=0.001)
+    envelope = np.abs(result[: len(result) // 80 * 80]).reshape(-1, 80).max(axis=1)  # 5 ms each
+    starts = np.flatnonzero(np.diff((envelope > 0.3).astype(int), prepend=0) == 1) * 0.005
+    for number in (0, 300, 599):
+        near = starts[starts > number / speed - 0.3]
+        assert near[0] == pytest.approx(number / speed, abs=0.04)
+
+
+def test_stereo() -> None:
+    block = np.random.default_rng(0).normal(0, 0.1, (2, RATE)).astype(np.float32)
+    result = np.concatenate(list(stretch([block], RATE, 1.2)), axis=1)
+    assert result.shape[0] == 2
+    assert result.shape[1] / RATE == pytest.approx(1 / 1.2, abs=0.001)
+
+
+def test_nothing_stays_nothing() -> None:
+    assert list(stretch([], RATE, 1.2)) == []
