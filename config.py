@@ -263,18 +263,19 @@ class TtsConfig(_Frozen):
         None,
         pattern="^https?://",
         description="Base URL of a service with OpenAI's `/audio/speech`, such as http://127.0.0.1:8880/v1. Without it "
-        "the voice of the extra `[tts]` (English) and espeak-ng are used if installed. Private addresses are allowed.",
+        "the voices of the extras `[tts]` (English) and `[tts-ja]` (Japanese) and espeak-ng are used if installed. "
+        "Private addresses are allowed.",
     )
     use_builtin: bool = Field(
-        True, description="Whether the voices of the extra `[tts]` and of espeak-ng are used when `url` is not set."
+        True, description="Whether the voices of the extras and of espeak-ng are used when `url` is not set."
     )
     api_key_env: str | None = Field(None, description="Environment variable that holds the key of that service.")
     model: str = Field("tts-1", max_length=128, description="Model requested from the service.")
     voice: str = Field(
         "alloy",
         max_length=128,
-        description="Voice of jobs that do not name one. Without `url`, only names of espeak-ng's voices, such as "
-        "`espeak:cmn`, have an effect.",
+        description="Voice of jobs that do not name one. Without `url`, only Japanese voices (`jf_alpha`) and names of "
+        "espeak-ng's voices, such as `espeak:cmn`, have an effect.",
     )
     response_format: Literal["wav", "mp3", "flac", "opus", "aac"] = Field(
         "wav", description="Audio format requested from the service."

@@ -1,46 +1,60 @@
-"""Text-to-speech by what is installed on this machine: the built-in voice and espeak-ng."""
+"""Text-to-speech by what is installed on this machine: packages with voices, and espeak-ng."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from importlib.util import find_spec
 from typing import Final
 
-from api.tts.builtin_backend import BUILTIN_VOICE, BuiltinBackend
 from api.tts.espeak_backend import PREFIX, EspeakBackend, is_installed
+from api.tts.package_backend import ENGLISH, JAPANESE, PackageBackend
 from config import TtsConfig
 
-_ENGLISH: Final = PREFIX + "en"
-_DEFAULT_ESPEAK_VOICE: Final = _ENGLISH + "-us"
+_ENGLISH_BY_ESPEAK: Final = PREFIX + "en"
+_DEFAULT_ESPEAK_VOICE: Final = _ENGLISH_BY_ESPEAK + "-us"
 
 
 class LocalBackend:
-    """Chooses between the built-in voice, for English, and espeak-ng, for other languages."""
+    """Chooses between the packages, for English and Japanese, and espeak-ng, for other languages."""
 
     def __init__(self, settings: TtsConfig) -> None:
         self._voice = settings.voice
-        self._builtin = BuiltinBackend(settings) if find_spec("hibari") is not None else None
+        self._english = PackageBackend(settings, ENGLISH) if ENGLISH.is_installed else None
+        self._japanese = PackageBackend(settings, JAPANESE) if JAPANESE.is_installed else None
         self._espeak = EspeakBackend(settings)
 
     @property
     def default_voice(self) -> str | None:
-        """The configured language of espeak-ng, else the built-in voice, else English by espeak-ng, else None."""
-        if self._voice.startswith(PREFIX):
+        """The configured voice if it is Japanese or espeak-ng's, else an English one, else Japanese; None without any."""
+        japanese = [] if self._japanese is None else JAPANESE.voices()
+        if self._voice.startswith(PREFIX) or self._voice in japanese:
             return self._voice
-        if self._builtin is not None:
-            return BUILTIN_VOICE
-        return _DEFAULT_ESPEAK_VOICE if is_installed() else None
+        if self._english is not None:
+            return ENGLISH.default_voice
+        if is_installed():
+            return _DEFAULT_ESPEAK_VOICE
+        return japanese[0] if japanese else None
 
     def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
         """Yield a WAV file; see `api.tts.service.TtsBackend`."""
-        if self._builtin is None or voice.startswith(PREFIX):
-            return self._espeak.synthesize(text, voice)
-        return self._builtin.synthesize(text, voice)
+        return self._backend_of(voice).synthesize(text, voice)
+
+    def _backend_of(self, voice: str) -> PackageBackend | EspeakBackend:
+        if voice.startswith(PREFIX):
+            return self._espeak
+        if self._japanese is not None and voice in JAPANESE.voices():
+            return self._japanese
+        return self._english or self._espeak
 
     async def voices(self) -> list[str]:
-        """Return the installed voices; espeak-ng's English ones only where there is no built-in one."""
+        """Return the installed voices; espeak-ng's English and Japanese ones only where no package speaks these."""
         voices = await self._espeak.voices()
-        if self._builtin is None:
-            return voices
-        others = [voice for voice in voices if voice != _ENGLISH and not voice.startswith(_ENGLISH + "-")]
-        return [*await self._builtin.voices(), *others]
+        if self._english is not None:
+            voices = [*await self._english.voices(), *_without(voices, _ENGLISH_BY_ESPEAK)]
+        if self._japanese is not None:
+            voices = [*await self._japanese.voices(), *_without(voices, PREFIX + "ja")]
+        return voices
+
+
+def _without(voices: list[str], language: str) -> list[str]:
+    """Return the voices but those of espeak-ng for `language` and its regions."""
+    return [voice for voice in voices if voice != language and not voice.startswith(language + "-")]

