@@ -24,7 +24,7 @@ class LocalBackend:
 
     @property
     def default_voice(self) -> str | None:
-        """The configured voice if it is Japanese or espeak-ng's, else an English one, else Japanese; None without any."""
+        """The configured voice if it is known, else an English one, else a Japanese one; None without any."""
         japanese = [] if self._japanese is None else JAPANESE.voices()
         if self._voice.startswith(PREFIX) or self._voice in japanese:
             return self._voice
