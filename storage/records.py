@@ -101,6 +101,13 @@ class Turn(Frozen):
     )
     text: str | None = Field(None, max_length=4096, description="Text to speak instead of a file.")
     voice: str | None = Field(None, min_length=1, max_length=128, description="Voice for the text.")
+    speaker: str | None = Field(None, max_length=128, description="Name of the speaker, for subtitles.")
+    speed: float | None = Field(
+        None, description="How much faster than normal the text is spoken so that it ends in time; set by the service."
+    )
+    cut_seconds: float | None = Field(
+        None, description="Speech that does not fit before the next turn of the face and is cut; set by the service."
+    )
 
 
 class JobOptions(Frozen):

@@ -29,13 +29,16 @@ class SpeakerTurn:
     end: float
     speaker: str
 
+    def by(self, speaker: str) -> SpeakerTurn:
+        """Returns the same turn of another speaker."""
+        return SpeakerTurn(self.start, self.end, speaker)
+
 
 def read_diarization(content: bytes) -> list[SpeakerTurn]:
-    """Returns the turns of an RTTM or JSON file, by their start. Turns of different speakers may overlap.
+    """Returns the segments of an RTTM or JSON file; see `merged`.
 
     JSON is a list of objects with `start`, `end` and `speaker`, or an object that holds such a list as `segments`,
-    `diarization` or `turns`. Other keys are ignored. Segments of one speaker that overlap or are at most half a second
-    apart become one turn.
+    `diarization` or `turns`. Other keys are ignored.
 
     Raises:
         OptionError: The file is too large, malformed or empty, or describes several recordings.
@@ -49,7 +52,22 @@ def read_diarization(content: bytes) -> list[SpeakerTurn]:
     segments = list(_of_json(text) if text.startswith(("[", "{")) else _of_rttm(text))
     if not segments:
         raise OptionError("diarization: the file has no segment.")
-    return _merged(segments)
+    return segments
+
+
+def merged(segments: Iterable[SpeakerTurn]) -> list[SpeakerTurn]:
+    """Returns turns by their start; segments of one speaker that overlap or are half a second apart become one."""
+    turns: list[SpeakerTurn] = []
+    last: dict[str, int] = {}
+    for segment in sorted(segments, key=lambda segment: segment.start):
+        index = last.get(segment.speaker)
+        if index is not None and segment.start - turns[index].end <= _MAX_PAUSE_SECONDS:
+            end = max(turns[index].end, segment.end)
+            turns[index] = SpeakerTurn(turns[index].start, end, segment.speaker)
+        else:
+            last[segment.speaker] = len(turns)
+            turns.append(segment)
+    return turns
 
 
 def _of_rttm(text: str) -> Iterator[SpeakerTurn]:
@@ -115,18 +133,3 @@ def _checked(start: float, end: float, speaker: object, where: str) -> SpeakerTu
     if not isinstance(speaker, str) or not 1 <= len(speaker) <= _MAX_NAME_CHARS:
         raise OptionError(f"{where}: expected a speaker of 1 to {_MAX_NAME_CHARS} characters.")
     return SpeakerTurn(start, end, speaker)
-
-
-def _merged(segments: Iterable[SpeakerTurn]) -> list[SpeakerTurn]:
-    """Joins segments of one speaker that overlap or follow each other closely."""
-    turns: list[SpeakerTurn] = []
-    last: dict[str, int] = {}
-    for segment in sorted(segments, key=lambda segment: segment.start):
-        index = last.get(segment.speaker)
-        if index is not None and segment.start - turns[index].end <= _MAX_PAUSE_SECONDS:
-            end = max(turns[index].end, segment.end)
-            turns[index] = SpeakerTurn(turns[index].start, end, segment.speaker)
-        else:
-            last[segment.speaker] = len(turns)
-            turns.append(segment)
-    return turns

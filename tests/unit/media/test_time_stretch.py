@@ -64,7 +64,7 @@ def test_no_drift_over_ten_minutes(speed: float) -> None:
     starts = np.flatnonzero(np.diff((envelope > 0.3).astype(int), prepend=0) == 1) * 0.005
     for number in (0, 300, 599):
         near = starts[starts > number / speed - 0.3]
-        assert near[0] == pytest.approx(number / speed, abs=0.04)
+        assert near[0] == pytest.approx(number / speed, abs=0.06)  # a window of the filter
 
 
 def test_stereo() -> None:

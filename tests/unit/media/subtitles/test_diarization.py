@@ -8,7 +8,7 @@ import time
 import pytest
 
 from errors import OptionError
-from media.subtitles.diarization import MAX_BYTES, MAX_SEGMENTS, SpeakerTurn, read_diarization
+from media.subtitles.diarization import MAX_BYTES, MAX_SEGMENTS, SpeakerTurn, merged, read_diarization
 
 RTTM = """\
 ;; made by hand
@@ -20,7 +20,7 @@ TURNS = [SpeakerTurn(0.5, 3.75, "SPEAKER_00"), SpeakerTurn(4, 6.5, "SPEAKER_01")
 
 
 def test_rttm() -> None:
-    assert read_diarization(RTTM.encode()) == TURNS
+    assert merged(read_diarization(RTTM.encode())) == TURNS
 
 
 @pytest.mark.parametrize("key", [None, "segments", "diarization"])
@@ -32,7 +32,7 @@ def test_json(key: str | None) -> None:
 def test_segments_of_one_speaker_that_are_close_are_one_turn() -> None:
     lines = [(0, 1, "A"), (0.5, 0.2, "A"), (1.4, 0.6, "A"), (1.2, 0.1, "B"), (2.6, 1, "A")]
     text = "\n".join(f"SPEAKER f 1 {start} {duration} <NA> <NA> {name} <NA> <NA>" for start, duration, name in lines)
-    turns = read_diarization(text.encode())
+    turns = merged(read_diarization(text.encode()))
     assert [(turn.start, round(turn.end, 6), turn.speaker) for turn in turns] == [
         (0, 2, "A"),
         (1.2, 1.3, "B"),

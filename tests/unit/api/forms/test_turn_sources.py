@@ -1,0 +1,102 @@
+"""Turns made of subtitles and of diarizations, and the slots of their texts."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from api.forms.turn_sources import SpeakerChoice, speech_slots, turns_of_diarization, turns_of_subtitles
+from errors import OptionError
+from media.dubbing import SpeechSlot
+from storage.records import Turn
+
+
+def _srt(*cues: tuple[str, str, str]) -> bytes:
+    return "\n".join(f"{n}\n00:00:{a},000 --> 00:00:{b}\n{text}\n" for n, (a, b, text) in enumerate(cues, 1)).encode()
+
+
+def _rttm(*segments: tuple[float, float, str]) -> bytes:
+    return "\n".join(f"SPEAKER f 1 {a} {b - a} <NA> <NA> {name} <NA> <NA>" for a, b, name in segments).encode()
+
+
+def test_cues_are_turns_of_their_speakers() -> None:
+    content = _srt(("01", "02,500", "ANNA: Hello"), ("03", "04,000", "Bob: Hi"), ("05", "06,000", "Who?"))
+    speakers = {"Anna": SpeakerChoice(face="person:1", voice="heart"), "bob": SpeakerChoice(face="person:2")}
+    assert turns_of_subtitles(content, speakers, "alloy") == [
+        Turn(face="person:1", start=1, end=2.5, text="Hello", voice="heart", speaker="ANNA"),
+        Turn(face="person:2", start=3, end=4, text="Hi", voice="alloy", speaker="Bob"),
+        Turn(face="speaking", start=5, end=6, text="Who?", voice="alloy"),
+    ]
+
+
+def test_a_small_overlap_of_cues_shortens_the_first() -> None:
+    turns = turns_of_subtitles(_srt(("01", "03,200", "a"), ("03", "04,000", "b")), {}, None)
+    assert [(turn.start, turn.end) for turn in turns] == [(1, 3), (3, 4)]
+
+
+@pytest.mark.parametrize("end", ["03,500", "09,000"])
+def test_overlapping_cues_of_one_face(end: str) -> None:
+    with pytest.raises(OptionError, match=r"00:00:01.000 and 00:00:03.000 overlap .* 'speaking'"):
+        turns_of_subtitles(_srt(("01", end, "a"), ("03", "04,000", "b")), {}, None)
+
+
+def test_cues_of_different_faces_may_overlap() -> None:
+    content = _srt(("01", "04,000", "ANNA: a"), ("02", "04,000", "BOB: b"))
+    assert (
+        len(turns_of_subtitles(content, {"ANNA": SpeakerChoice(face="1"), "BOB": SpeakerChoice(face="2")}, None)) == 2
+    )
+
+
+def test_an_unknown_speaker_of_subtitles() -> None:
+    with pytest.raises(OptionError, match=r"no speaker 'EVE'. Its speakers: ANNA, BOB"):
+        turns_of_subtitles(
+            _srt(("01", "02,000", "BOB: a"), ("03", "04,000", "ANNA: b")), {"EVE": SpeakerChoice()}, None
+        )
+
+
+def test_a_diarization_plays_the_audio_at_the_same_times() -> None:
+    content = _rttm((0.5, 2, "S0"), (2, 3, "S1"), (2.25, 4, "S2"), (10, 11, "S3"))
+    speakers = {name: SpeakerChoice(face=face) for name, face in (("S0", "0"), ("S1", "1"), ("S2", "0"))}
+    assert turns_of_diarization(content, speakers) == [
+        Turn(face="0", start=0.5, end=4, audio_start=0.5),
+        Turn(face="1", start=2, end=3, audio_start=2),
+        Turn(face="speaking", start=10, end=11, audio_start=10),
+    ]
+
+
+def test_an_unknown_speaker_of_a_diarization() -> None:
+    with pytest.raises(OptionError, match=r"the diarization file has no speaker 'S7'. Its speakers: S0"):
+        turns_of_diarization(_rttm((0, 1, "S0")), {"S7": SpeakerChoice()})
+
+
+def test_a_diarization_has_no_voices() -> None:
+    with pytest.raises(OptionError, match="voices are for subtitles"):
+        turns_of_diarization(_rttm((0, 1, "S0")), {"S0": SpeakerChoice(voice="heart")})
+
+
+def test_slots_end_with_the_next_turn_of_the_face() -> None:
+    turns = [
+        Turn(face="1", start=5, end=6, text="late"),
+        Turn(face="1", start=1, text="early"),
+        Turn(face="2", start=2, end=3, text="other"),
+        Turn(face="2", start=4, end=5),
+    ]
+    assert speech_slots(turns) == {
+        1: SpeechSlot(1, None, 5),
+        0: SpeechSlot(5, 6, inf),
+        2: SpeechSlot(2, 3, 4),
+    }
+
+
+@pytest.mark.parametrize(
+    ("turns", "message"),
+    [
+        ([Turn(start=1, end=1, text="a")], r"turns\[0\]: expected start < end"),
+        ([Turn(start=2, end=4, text="a"), Turn(start=1, end=3, text="b")], r"turns\[1\] and turns\[0\] overlap"),
+        ([Turn(start=2, text="a"), Turn(start=2, text="b")], r"turns\[0\] and turns\[1\] overlap"),
+    ],
+)
+def test_slots_that_overlap(turns: list[Turn], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        speech_slots(turns)
