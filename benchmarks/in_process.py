@@ -15,6 +15,7 @@ from benchmarks.analysis import AnalysedAvatar
 from config import MediaLimits, RenderConfig
 from jobs.segments import plan_blocks
 from media.audio import SPEECH_SAMPLE_RATE, extract_speech
+from media.audio_parts import AudioPart
 from media.playback import Playback
 from media.reader import FrameReader
 from media.result.concat import concat_segments
@@ -81,9 +82,9 @@ def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: 
                 segments.append(folder / f"{segment.number}.mp4")
                 segments[-1].write_bytes(studio.render(reader, piece, segment.start))
     with clock.stage("join"):
-        concat_segments(segments, ResultSound(audio), folder / "result.mp4", info, num_frames)
+        concat_segments(segments, ResultSound([AudioPart(audio)]), folder / "result.mp4", info, num_frames)
     output = OutputFacts(num_frames, info.fps, level.num_samples / SPEECH_SAMPLE_RATE)
-    report = make_report(output, sum(measures[1:], measures[0]), studio.silent_motion)
+    report = make_report(output, [sum(measures[1:], measures[0])], studio.silent_motion)
     return RenderedSegment({name: ms / num_frames for name, ms in clock.cpu_ms.items()}, report)
 
 
@@ -112,6 +113,7 @@ class _Studio:
             self.silent_motion += patches.silent_motion
             with stage("paste and encode"):
                 for number, frame in enumerate(frames):
-                    writer.write(frame, patches.patch(number), [mark])
+                    patch = patches.patch(number)
+                    writer.write(frame, [] if patch is None else [patch], [mark])
         with stage("paste and encode"):
             return writer.finish()

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from config import LabelsConfig, MediaLimits
+from media.audio_parts import AudioPart
 from media.labels.inspection import inspect_labels
 from media.labels.labeller import Labeller
 from media.labels.signer import Provenance
@@ -63,8 +64,10 @@ def _measure(info: VideoInfo, folder: Path) -> str:
     _segment(info, segment)
     sound.write_bytes(tone(info.duration_seconds))
     labeller = Labeller(LabelsConfig(), folder)
-    concat_segments([segment], ResultSound(sound), plain, info, info.num_frames)
-    concat_segments([segment], ResultSound(sound), tagged, info, info.num_frames, tags=labeller.tags("0" * 32))
+    concat_segments([segment], ResultSound([AudioPart(sound)]), plain, info, info.num_frames)
+    concat_segments(
+        [segment], ResultSound([AudioPart(sound)]), tagged, info, info.num_frames, tags=labeller.tags("0" * 32)
+    )
     content = tagged.read_bytes()
 
     def write_and_sign() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from deployments.runtime.model_cache import ModelCache
 from deployments.runtime.replica import StageReplica, free_gpu_memory, make_decoders, stage_method
 from jobs.messages import BlockFeatures, PreparedSpeech
 from media.audio import extract_speech
+from media.audio_parts import AudioPart, extract_parts
 from media.cancel_token import CancelToken
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import AudioEncoder, Engine, EngineClass, FrameSpan
@@ -40,23 +42,31 @@ class AudioFeatures(StageReplica):
         self._audio_encoders.put(default.audio_features, default.audio_encoder(self._machine))
 
     @stage_method
-    async def prepare(self, audio: str, speech: str, claimed_seconds: float) -> PreparedSpeech:
-        """Decode `audio` to the 16 kHz mono file `speech`, completely or not at all, and measure its level.
+    async def prepare(self, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float) -> PreparedSpeech:
+        """Decode audio to the 16 kHz mono file `speech`, completely or not at all, and measure its level.
 
-        Both are keys. The length according to the probe, `claimed_seconds`, limits the work.
+        Files are given by their keys. A single file gives a track of its own length, which `claimed_seconds`, its
+        length according to the probe, limits; parts give one of `claimed_seconds`.
 
         Raises:
-            MediaError: `audio` contains no decodable audio.
-            MediaLimitError: The audio is longer than allowed.
+            MediaError: A file contains no decodable audio.
+            MediaLimitError: A file is longer than allowed.
         """
         limits = self._config.limits
         timeout_s = self._config.jobs.sound_timeout_s(min(claimed_seconds, limits.max_audio_seconds))
 
         def decode(token: CancelToken) -> PreparedSpeech:
-            with self._files.fetched(audio) as path, self._files.written(speech) as part:
-                work = partial(extract_speech, path, part, limits)
-                info = self._decoders.run(work, file=path, timeout_s=timeout_s, token=token, writes=part.parent)
-                return PreparedSpeech(speech, info, measure_level(part))
+            with ExitStack() as fetched, self._files.written(speech) as out:
+                files = {part.file: fetched.enter_context(self._files.fetched(part.file)) for part in parts}
+                placed = [part.of_file(files[part.file]) for part in parts]
+                work = partial(extract_parts, placed, out, limits, claimed_seconds)
+                if placed[0].is_whole_track and len(placed) == 1:
+                    work = partial(extract_speech, placed[0].file, out, limits)
+                file, *others = files.values()
+                info = self._decoders.run(
+                    work, file=file, timeout_s=timeout_s, token=token, reads=others, writes=out.parent
+                )
+                return PreparedSpeech(speech, info, measure_level(out))
 
         return await self._threads.run(decode, timeout_s)
 

@@ -105,7 +105,7 @@ class LandmarkGenerator(StageReplica):
             cached = self._avatars.take(request.avatar.folder, engine)
             try:
                 frames = range(request.span.first, request.span.stop)
-                idle_motion = self._config.render.still_idle_motion
+                idle_motion = self._config.render.still_idle_motion and request.is_moving
                 avatar = replace(cached.avatar, expressiveness=request.expressiveness)
                 index = avatar.shown_frames(frames, request.playback, features.stress, idle_motion)
                 planned = engine.plan(avatar, features.features, request.span, index, state)

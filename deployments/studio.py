@@ -14,11 +14,12 @@ from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, call_stage
 from deployments.runtime.ray_internals import prefer_local_replicas
 from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
-from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentWatermark, SourceVideo
+from jobs.messages import OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
+from media.audio_parts import AudioPart
 from media.decoding.malloc_tuning import retain_freed_buffers
 from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
-from models.engines.protocol import Chunk, EngineClass, Plan
+from models.engines.protocol import Chunk, EngineClass
 from models.engines.registry import ENGINES
 from rendering.result_writer import ResultWriter
 from rendering.segment_renderer import SegmentRenderer, SourceOpener
@@ -55,10 +56,8 @@ class Studio(StageReplica):
         self._results = ResultWriter(config, self._files, decoders)
 
     @stage_method
-    async def render(
-        self, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
-    ) -> RenderedSegment:
-        """Render one segment, the frames of `plan` with the faces of `engine`, into a file.
+    async def render(self, request: SegmentRequest, out: str, watermark: SegmentWatermark) -> RenderedSegment:
+        """Render one segment, source frames with generated faces, into a file.
 
         Crops are sent to FaceSynthesis in a window of un-awaited calls: while one chunk waits for its faces or is
         encoded, the next one is decoded. Patches are pasted back in order. The encoded segment is written to the key
@@ -67,17 +66,22 @@ class Studio(StageReplica):
         Raises:
             StorageFullError: The disk has no room for the segment.
         """
-        segment, silent_motion = await self._renderer.render(avatar, engine, plan, watermark)
-        await self._run(lambda token: self._files.put(out, segment), len(plan))
+        segment, silent_motion = await self._renderer.render(request, watermark)
+        await self._run(lambda token: self._files.put(out, segment), len(request.source_index))
         return RenderedSegment(len(segment), hashlib.sha256(segment).hexdigest(), silent_motion)
 
     @stage_method
     async def join(
-        self, segments: Sequence[str], audio: str, out: str, source: SourceVideo, output: OutputInfo
+        self,
+        segments: Sequence[str],
+        speech: Sequence[AudioPart[str]],
+        out: str,
+        source: SourceVideo,
+        output: OutputInfo,
     ) -> None:
         """Join finished segments, add the caller's audio and label the result; see `ResultWriter.write`."""
         await self._run(
-            lambda token: self._results.write(segments, audio, out, source, output, token), output.num_frames
+            lambda token: self._results.write(segments, speech, out, source, output, token), output.num_frames
         )
 
     def _synthesize(self, engine: str, chunk: Chunk) -> asyncio.Future[FacePatches]:

@@ -13,6 +13,7 @@ from errors import InputError, LipwrightError, StoredFileError, UnavailableError
 from jobs.messages import HOLD_S, AvatarRef, PreparedSpeech, SourceVideo, decode_source_info, encode_source_info
 from jobs.ports import Stages
 from jobs.retry import retry
+from media.audio_parts import AudioPart
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_FILES, is_tracked
 from models.face.choice import FaceChoice, is_reference, reference_sha256
@@ -188,7 +189,9 @@ class Avatars:
         if not source.info.has_audio:
             return None
         seconds = source.info.duration_seconds
-        return await self._stages.prepare_speech(CallContext(key), source.key, own_speech_key(key), seconds)
+        return await self._stages.prepare_speech(
+            CallContext(key), [AudioPart(source.key)], own_speech_key(key), seconds
+        )
 
     async def _track(self, record: AvatarRecord, wanted: _AnalysisKey, avatar: AvatarRef) -> bool:
         """Track the face through the source and build the avatar; returns whether it talks."""

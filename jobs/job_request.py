@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field
 
 from errors import ForbiddenError, KeyReuseError, OptionError
 from media.playback import LoopMode
-from storage.records import Frozen, JobInputs, JobOptions, JobRecord, UploadedFile, new_id
+from storage.records import Frozen, JobInputs, JobOptions, JobRecord, Turn, UploadedFile, new_id
 
 _NORMAL_PRIORITY: Final = 0
 _TOP_PRIORITY: Final = 1
@@ -60,6 +60,9 @@ class JobRequestBuilder:
         caller: Caller,
         *,
         audio: UploadedFile,
+        more_audio: Mapping[str, UploadedFile] | None = None,
+        turns: Sequence[Turn] | None = None,
+        idle_mouths: Literal["source", "closed"] | None = None,
         video: UploadedFile | None = None,
         avatar_id: str | None = None,
         face_image: UploadedFile | None = None,
@@ -96,13 +99,16 @@ class JobRequestBuilder:
             job_id=job_id or new_id(),
             admission_id=admission_id,
             audio=audio,
+            more_audio=dict(more_audio or {}),
             video=video,
             avatar_id=avatar_id,
             face_image=face_image,
             options=JobOptions(
                 engine=engine or self._default_engine,
                 face=face,
-                loop=loop,
+                loop=loop if turns is None else "source",
+                turns=None if turns is None else tuple(turns),
+                idle_mouths=None if turns is None else idle_mouths or "source",
                 visible_label=visible_label,
                 visible_label_top=visible_label_top,
                 background_gain_db=background_gain_db,

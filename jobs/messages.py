@@ -17,7 +17,7 @@ from media.labels.watermark import Corner
 from media.playback import Playback
 from media.probe import AudioInfo, VideoInfo
 from media.result.sound_mix import SoundSettings
-from models.engines.protocol import FrameSpan
+from models.engines.protocol import FrameSpan, Plan
 from models.mouth.motion import RunningStats
 from models.speech.level import SpeechLevel
 from storage.records import JobRecord
@@ -79,7 +79,8 @@ class OutputInfo(NamedTuple):
     @classmethod
     def of(cls, job: JobRecord, num_frames: int) -> OutputInfo:
         """Return what the record of a job says about its video."""
-        sound = SoundSettings(job.options.background_gain_db, job.options.loudness_lufs)
+        options = job.options
+        sound = SoundSettings(options.background_gain_db, options.loudness_lufs, options.turns is not None)
         return cls(num_frames, job.produce_id, sound, job.watermark_id)
 
 
@@ -111,13 +112,42 @@ class AvatarRef:
 
 @dataclass(frozen=True)
 class BlockRequest:
-    """The output frames to plan, and how the source is played; for `expressiveness` see `models.avatar.avatar`."""
+    """The output frames to plan, and how the source is played; for `expressiveness` see `models.avatar.avatar`.
+
+    A still moves with the speech if it `is_moving` and the configuration lets it.
+    """
 
     avatar: AvatarRef
     engine: str
     span: FrameSpan
     playback: Playback
     expressiveness: float = 1.0
+    is_moving: bool = True
+
+
+@dataclass(frozen=True)
+class FacePlan:
+    """One face in the T frames of a segment.
+
+    `weight` is (T,) float32: 1 shows the generated face, 0 the source's own; None is 1 everywhere.
+    """
+
+    avatar: AvatarRef
+    engine: str
+    plan: Plan
+    weight: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """The T frames of a segment: `source_index` is (T,) int32 source frames, in which the faces are generated.
+
+    The frames of a still are drawn with the idle motion of the first face.
+    """
+
+    source: SourceVideo
+    source_index: NDArray[np.int32]
+    faces: tuple[FacePlan, ...]
 
 
 def encode_source_info(info: VideoInfo) -> dict[str, Any]:

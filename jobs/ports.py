@@ -14,11 +14,13 @@ from jobs.messages import (
     PreparedSpeech,
     ProbeResult,
     RenderedSegment,
+    SegmentRequest,
     SegmentWatermark,
     SourceVideo,
 )
 from jobs.status import ServiceStatus
-from models.engines.protocol import Plan, PlannedBlock
+from media.audio_parts import AudioPart
+from models.engines.protocol import PlannedBlock
 from models.face.choice import FaceChoice
 from models.track.tracker import TrackState
 from storage.records import AvatarRecord, JobPage, JobQuery, JobRecord, SegmentRecord
@@ -99,9 +101,9 @@ class Stages(Protocol):
         """Return what the files hold."""
 
     async def prepare_speech(
-        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
-        """Decode `audio` to the file `speech` and measure it."""
+        """Decode a file, or parts of files, to the file `speech` and measure it; see `AudioFeatures.prepare`."""
 
     async def reference(self, context: CallContext, picture: str) -> FaceChoice:
         """Return the face choice for the person whom a picture shows."""
@@ -135,7 +137,7 @@ class Stages(Protocol):
         """Plan the output frames of one block."""
 
     async def render(
-        self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
+        self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:
         """Render one encoded segment to `out`."""
 
@@ -143,7 +145,7 @@ class Stages(Protocol):
         self,
         context: CallContext,
         segments: Sequence[str],
-        audio: str,
+        speech: Sequence[AudioPart[str]],
         out: str,
         source: SourceVideo,
         output: OutputInfo,

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from config import PipelineConfig
 from errors import InputError, LipwrightError, StorageFullError
 from jobs.avatars import Avatars
+from jobs.face_planner import FacePlanner, JobFace
 from jobs.finished_segments import FinishedSegments
 from jobs.forecast import promised_bytes, result_bytes
-from jobs.messages import AvatarRef, BlockRequest, OutputInfo, PreparedSpeech, SourceVideo
+from jobs.messages import AvatarRef, OutputInfo, PreparedSpeech, SegmentRequest, SourceVideo
 from jobs.ports import Stages
 from jobs.retry import first_leaf_error
 from jobs.segment_limiter import SegmentLimiter
 from jobs.segments import Block, Segment, fit_to_speech, plan_blocks, segment_watermark
-from media.playback import Playback
-from models.engines.protocol import FrameSpan, Plan, PlannedBlock
+from jobs.turns import FaceTurns, all_parts, faces_of
 from models.quality.findings import OutputFacts, make_report
-from models.quality.measures import BlockMeasures
-from storage.file_keys import audio_key, result_key, segment_key, segments_folder, speech_key
+from storage.file_keys import audio_key, face_speech_key, result_key, segment_key, segments_folder, speech_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import JobRecord, JobStage
@@ -58,7 +56,7 @@ class JobRun:
         self._num_frames = 0
         self._num_done = 0
         self._segments = FinishedSegments(services.table, services.files, job.id)
-        self._has_avatar = False
+        self._analysed: set[str] = set()  # keys of avatars
 
     async def run(self) -> None:
         """Make the video and store it.
@@ -86,17 +84,20 @@ class JobRun:
 
     async def _explained(self, error: InputError) -> LipwrightError:
         """The error, or a StoredFileError if a stored input was lost or damaged."""
-        job, services = self._job, self._services
-        audio = audio_key(job.id)
-        cause = await asyncio.to_thread(services.files.explain_input_error, error, audio, job.audio.sha256)
-        return await services.avatars.explain_input_error(job.avatar_key, cause)
+        job, services, cause = self._job, self._services, error
+        for field, file in job.audio_files.items():
+            key = audio_key(job.id, field)
+            cause = await asyncio.to_thread(services.files.explain_input_error, cause, key, file.sha256)
+        for key in job.avatar_keys:
+            cause = await services.avatars.explain_input_error(key, cause)
+        return cause
 
     async def _is_damaged(self) -> bool:
-        """Whether the avatar or a segment is missing or damaged."""
+        """Whether an avatar or a segment is missing or damaged."""
         if await asyncio.to_thread(self._segments.are_damaged):
             return True
-        job, avatars = self._job, self._services.avatars
-        return self._has_avatar and not await avatars.is_intact(job.avatar_key, job.options.engine)
+        engine = self._job.options.engine
+        return not all([await self._services.avatars.is_intact(key, engine) for key in self._analysed])
 
     async def _make(self) -> None:
         job, files, stages, context = self._job, self._services.files, self._services.stages, self._context
@@ -104,27 +105,57 @@ class JobRun:
             return  # an earlier run stored the video, but ended before it could record that
         files.stored.make_folder(segments_folder(job.id))
         await self._enter(JobStage.LISTENING)
-        audio = audio_key(job.id)
-        await asyncio.to_thread(files.check_size, audio, job.audio.num_bytes)
-        speech = await stages.prepare_speech(context, audio, speech_key(job.id), job.audio_seconds)
+        for field, file in job.audio_files.items():
+            await asyncio.to_thread(files.check_size, audio_key(job.id, field), file.num_bytes)
+        speech = await stages.prepare_speech(context, all_parts(job), speech_key(job.id), job.audio_seconds)
+        spoken = await self._speech_of_faces(speech)
 
         await self._enter(JobStage.ANALYSING)
-        avatar = await self._services.avatars.ensure(job.avatar_key, job.options.engine, self._report_analysis)
-        self._has_avatar = True
-        source = avatar.source
+        avatars = [await self._analysed_avatar(number, len(spoken), face) for number, (face, _) in enumerate(spoken)]
+        source = avatars[0].source
         self._num_frames, playback = fit_to_speech(job.options.loop, speech.info.duration_seconds, source.info)
         await self._reserve_disk(source, float(self._num_frames / source.info.fps))
         await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
+        faces = [
+            JobFace(avatar, said, turns and turns.weight(job.options, source.info, self._num_frames))
+            for avatar, (turns, said) in zip(avatars, spoken, strict=True)
+        ]
+        planner = FacePlanner(stages, context, job.options, faces, playback, self._num_frames)
         blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
-        measures = await self._render(blocks, avatar, speech, playback)
+        await self._render(blocks, planner)
         output = OutputFacts(self._num_frames, source.info.fps, speech.info.duration_seconds, playback.speed)
-        report = make_report(output, measures, self._segments.silent_motion)
+        names = [None if turns is None else turns.face for turns, _ in spoken]
+        report = make_report(output, planner.measures, self._segments.silent_motion, names)
         await asyncio.to_thread(self._segments.check, blocks)
 
         await self._enter(JobStage.JOINING, report=report.model_dump(mode="json"))
         segments = [segment_key(job.id, segment.number) for block in blocks for segment in block.segments]
         made = OutputInfo.of(job, self._num_frames)
-        await stages.join(context, segments, audio, result_key(job.id), source, made)
+        await stages.join(context, segments, all_parts(job), result_key(job.id), source, made)
+
+    async def _speech_of_faces(self, speech: PreparedSpeech) -> list[tuple[FaceTurns | None, PreparedSpeech]]:
+        """The faces of the job, each with its speech; `speech` is that of the whole job."""
+        job, turns = self._job, self._job.options.turns
+        if turns is None:
+            return [(None, speech)]
+        faces = faces_of(turns)
+        if len(faces) == 1:
+            return [(faces[0], speech)]
+        prepare, seconds = self._services.stages.prepare_speech, job.audio_seconds
+        return [
+            (face, await prepare(self._context, face.parts(job.id), face_speech_key(job.id, number), seconds))
+            for number, face in enumerate(faces)
+        ]
+
+    async def _analysed_avatar(self, number: int, num_faces: int, face: FaceTurns | None) -> AvatarRef:
+        async def report(share: float) -> None:
+            await self._report_analysis((number + share) / num_faces)
+
+        job = self._job
+        key = job.avatar_key if face is None or face.face is None else job.turn_avatar_keys[face.face]
+        avatar = await self._services.avatars.ensure(key, job.options.engine, report)
+        self._analysed.add(key)
+        return avatar
 
     async def _reserve_disk(self, source: SourceVideo, seconds: float) -> None:
         """Reserve disk space for the duration of the result, which can exceed what the files declared.
@@ -146,64 +177,33 @@ class JobRun:
             )
         await self._update(result_seconds=seconds, disk_bytes=needed)
 
-    async def _render(
-        self, blocks: list[Block], avatar: AvatarRef, speech: PreparedSpeech, playback: Playback
-    ) -> BlockMeasures:
+    async def _render(self, blocks: list[Block], planner: FacePlanner) -> None:
         """Render every missing segment, as many at a time as the limiter allows.
 
-        Returns:
-            The measures of all blocks. Blocks that an earlier run rendered are planned again: the next block
-            continues from their state.
+        Blocks that an earlier run rendered are planned again: the next block continues from their state.
         """
-        measures: BlockMeasures | None = None
         finished = await asyncio.to_thread(self._segments.intact, blocks)
         self._num_done = 0
         await self._report(sum(segment.stop - segment.start for segment in finished.values()))
-        async with asyncio.TaskGroup() as group, aclosing(self._plans(blocks, avatar, speech, playback)) as plans:
-            async for block, planned in plans:
-                measures = planned.measures if measures is None else measures + planned.measures
-                for segment in block.segments:
+        async with asyncio.TaskGroup() as group, aclosing(planner.plan(blocks)) as plans:
+            async for planned in plans:
+                for segment in planned.block.segments:
                     if segment.number in finished:
                         continue
                     await self._services.limiter.acquire(self._job.id)
-                    piece = planned.plan.slice(segment.start - block.start, segment.stop - block.start)
-                    group.create_task(self._render_segment(segment, avatar, piece))
-        assert measures is not None, "a job has a frame"
-        return measures
+                    group.create_task(self._render_segment(segment, planner.request(planned, segment)))
 
-    async def _plans(
-        self, blocks: list[Block], avatar: AvatarRef, speech: PreparedSpeech, playback: Playback
-    ) -> AsyncGenerator[tuple[Block, PlannedBlock]]:
-        """Yield each block with its plan; the next block is planned while this one is rendered."""
-        fps, options = avatar.source.info.fps, self._job.options
-
-        def begin(number: int, state: object) -> asyncio.Task[PlannedBlock]:
-            block = blocks[number]
-            span = FrameSpan(fps, block.start, block.stop - block.start, self._num_frames)
-            request = BlockRequest(avatar, options.engine, span, playback, options.expressiveness)
-            return asyncio.create_task(self._services.stages.plan(self._context, speech, request, state))
-
-        ahead = begin(0, None)
-        try:
-            for number, block in enumerate(blocks):
-                planned = await ahead
-                if number + 1 < len(blocks):
-                    ahead = begin(number + 1, planned.state)
-                yield block, planned
-        finally:
-            ahead.cancel()
-
-    async def _render_segment(self, segment: Segment, avatar: AvatarRef, plan: Plan) -> None:
+    async def _render_segment(self, segment: Segment, request: SegmentRequest) -> None:
         services, job = self._services, self._job
         try:
             context = self._context._replace(segment=segment.number)
             out = segment_key(job.id, segment.number)
-            fps, labels = avatar.source.info.fps, services.config.labels
+            fps, labels = request.source.info.fps, services.config.labels
             watermark = segment_watermark(job.options, segment, fps, labels, job.watermark_id)
-            rendered = await services.stages.render(context, avatar, job.options.engine, plan, out, watermark)
+            rendered = await services.stages.render(context, request, out, watermark)
         finally:
             services.limiter.release(job.id)
-        await self._services.table.run_in_thread(self._segments.record, segment, rendered)
+        await services.table.run_in_thread(self._segments.record, segment, rendered)
         metrics.FRAMES.add(segment.stop - segment.start)
         await self._report(segment.stop - segment.start, attempts=0)
 

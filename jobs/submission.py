@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -15,23 +15,43 @@ from jobs.job_request import AvatarRequest, JobRequest, check_same_request
 from jobs.messages import decode_source_info, encode_source_info
 from jobs.ports import Stages
 from jobs.segments import fit_to_speech
+from jobs.turns import checked_turns
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_VERSION
 from models.face.choice import recorded_face
-from storage.file_keys import audio_key, face_key, segments_folder, source_key
+from storage.file_keys import audio_key, avatar_folder, face_key, segments_folder, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, AvatarStatus, JobInputs, JobRecord, UploadedFile, avatar_key, new_id, utc_now
+from storage.records import (
+    AvatarRecord,
+    AvatarStatus,
+    JobInputs,
+    JobOptions,
+    JobRecord,
+    UploadedFile,
+    avatar_key,
+    new_id,
+    utc_now,
+)
 from telemetry.log_context import CallContext
 
 
 class _Facts(NamedTuple):
-    """What is known of a job before it is stored; `source` is None for a job of an avatar."""
+    """What is known of a job before it is stored; `options` are complete."""
 
     audio_seconds: float
     result_seconds: float
     disk_bytes: int
-    source: VideoInfo | None
+    source: VideoInfo
+    options: JobOptions
+
+
+class _Source(NamedTuple):
+    """A video or still: the hash of its content, the client's name, and what the probe found."""
+
+    sha256: str
+    label: str
+    info: VideoInfo | None
 
 
 class Submissions:
@@ -69,62 +89,106 @@ class Submissions:
         """
         self._check_engine(request.options.engine, request.options.expressiveness)
         face = recorded_face(request.options.face, _sha256(request.face_image))
-        audio = await self._find_upload(request.audio, audio_key(request.job_id))
-        video = None
+        audio_seconds, probed = await self._probe(request, face)
         if request.video is not None:
-            video = await self._find_upload(request.video, source_key(_key(request.video, face, request.owner)))
-        with _client_names(request.audio, request.video):
-            probed = await self._stages.probe(CallContext(request.job_id), video, audio)
-        assert probed.audio is not None
-        seconds = probed.audio.duration_seconds
-        if request.video is not None:
-            assert probed.video is not None
-            await self._check_picture(request.face_image, _key(request.video, face, request.owner))
-            source = probed.video
+            assert probed is not None
+            await self._check_picture(request.face_image, _key(request.video.sha256, face, request.owner))
+            source = probed
         else:
             avatar = await self._table.run_in_thread(self._usable_avatar, request.avatar_id or "", request.owner)
             source = await self._source_info(avatar)
         if request.options.background_gain_db is not None and not source.has_audio:
             raise OptionError("background_gain_db: the video has no sound.")
-        num_frames, _ = fit_to_speech(request.options.loop, seconds, source)
-        result_seconds = float(num_frames / source.fps)
-        disk_bytes = result_bytes(source.width, source.height, source.fps, result_seconds)
-        facts = _Facts(seconds, result_seconds, disk_bytes, probed.video)
+        facts = self._facts(request.options, audio_seconds, source)
         async with self._folder_lock:  # so that nothing is stored or deleted in between
             known = await self._table.run_in_thread(self._find_duplicate, request, facts.disk_bytes)
             job = known or await self._store_inputs(request, face, facts)
-        await asyncio.to_thread(self._files.drop_uploads, request.audio, request.video, request.face_image)
+        uploads = (*request.audio_files.values(), request.video, request.face_image)
+        await asyncio.to_thread(self._files.drop_uploads, *uploads)
         if known is not None:
             check_same_request(known, request.request_digest)
         return job
+
+    async def _probe(self, request: JobRequest, face: str) -> tuple[dict[str, float], VideoInfo | None]:
+        """The length of each audio file, by its field, and what the probe found in the video, if one was sent."""
+        context, video = CallContext(request.job_id), None
+        if request.video is not None:
+            video = await self._find_upload(request.video, source_key(_key(request.video.sha256, face, request.owner)))
+        info: VideoInfo | None = None
+        seconds: dict[str, float] = {}
+        with _client_names(*request.audio_files.values(), request.video):
+            for field, file in request.audio_files.items():
+                audio = await self._find_upload(file, audio_key(request.job_id, field))
+                probed = await self._stages.probe(context, video, audio)
+                assert probed.audio is not None
+                seconds[field] = probed.audio.duration_seconds
+                info, video = info or probed.video, None
+        return seconds, info
+
+    @staticmethod
+    def _facts(options: JobOptions, audio_seconds: Mapping[str, float], source: VideoInfo) -> _Facts:
+        """What the files and options of a request mean for its job; OptionError for turns that cannot be spoken."""
+        seconds = audio_seconds["audio"]
+        if options.turns is not None:
+            video_seconds = None if source.is_still else float(source.num_frames / source.fps)
+            turns = checked_turns(options, audio_seconds, video_seconds)
+            options = options.model_copy(update={"turns": turns})
+            seconds = video_seconds or max(turn.end or 0.0 for turn in turns)
+        num_frames, _ = fit_to_speech(options.loop, seconds, source)
+        result_seconds = float(num_frames / source.fps)
+        disk_bytes = result_bytes(source.width, source.height, source.fps, result_seconds)
+        return _Facts(seconds, result_seconds, disk_bytes, source, options)
 
     async def _store_inputs(self, request: JobRequest, face: str, facts: _Facts) -> JobRecord:
         """Move the uploads, then insert the row; safe to repeat after an interruption."""
         video, picture = request.video, request.face_image
         is_new_source = False
         if video is not None:
-            is_new_source = await asyncio.to_thread(self._move_source, video, picture, _key(video, face, request.owner))
+            key = _key(video.sha256, face, request.owner)
+            is_new_source = await asyncio.to_thread(self._move_source, video, picture, key)
         await asyncio.to_thread(self._move_speech, request)
-        return await self._table.run_in_thread(self._store, request, face, facts, is_new_source)
+        avatar = await self._table.run_in_thread(self._store_source, request, face, facts, is_new_source)
+        faces = {turn.face for turn in facts.options.turns or () if turn.face is not None}
+        keys = {each: _key(avatar.source_sha256, each, request.owner) for each in sorted(faces)}
+        for each, key in keys.items():
+            is_new = await asyncio.to_thread(self._copy_source, avatar.key, key)
+            source = _Source(avatar.source_sha256, avatar.label, facts.source)
+            await self._table.run_in_thread(self._store_avatar, source, each, request.owner, is_new=is_new)
+        return await self._table.run_in_thread(self._store, request, face, facts, avatar, keys)
 
     def _move_speech(self, request: JobRequest) -> None:
         self._files.stored.make_folder(segments_folder(request.job_id))
-        self._files.take_upload(request.audio.key, audio_key(request.job_id))
+        for field, file in request.audio_files.items():
+            self._files.take_upload(file.key, audio_key(request.job_id, field))
 
-    def _store(self, request: JobRequest, face: str, facts: _Facts, is_new_source: bool) -> JobRecord:
+    def _copy_source(self, key: str, target: str) -> bool:
+        """Give another face of a source its own copy; returns whether it had none."""
+        if self._files.has(source_key(target)):
+            return False
+        self._files.stored.make_folder(avatar_folder(target))
+        self._files.stored.copy(source_key(key), source_key(target))
+        return True
+
+    def _store_source(self, request: JobRequest, face: str, facts: _Facts, is_new_source: bool) -> AvatarRecord:
+        """Return the avatar of a job; insert its row if its source was sent."""
+        if request.video is None:
+            return self._usable_avatar(request.avatar_id or "", request.owner)
+        source = _Source(request.video.sha256, request.video.label, facts.source)
+        return self._store_avatar(source, face, request.owner, is_new=is_new_source)
+
+    def _store(
+        self, request: JobRequest, face: str, facts: _Facts, avatar: AvatarRecord, turn_avatar_keys: dict[str, str]
+    ) -> JobRecord:
         """Insert the row of a job whose files have been moved."""
-        if request.video is not None:
-            avatar = self._store_avatar(request.video, face, request.owner, facts.source, is_new=is_new_source)
-        else:
-            avatar = self._usable_avatar(request.avatar_id or "", request.owner)
         inputs = {name: getattr(request, name) for name in JobInputs.model_fields}
         # The options apply whatever the settings are when the job is resumed.
         is_marked = request.options.visible_label or self._watermark_all
-        inputs["options"] = request.options.model_copy(update={"face": face, "visible_label": is_marked})
+        inputs["options"] = facts.options.model_copy(update={"face": face, "visible_label": is_marked})
         job = JobRecord(
             **inputs,
             id=request.job_id,
             avatar_key=avatar.key,
+            turn_avatar_keys=turn_avatar_keys,
             source_label=avatar.label if request.video is None else request.video.label,
             audio_seconds=facts.audio_seconds,
             result_seconds=facts.result_seconds,
@@ -136,7 +200,7 @@ class Submissions:
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         """Check and store an avatar, pinned or as part of the cache; InputError for an invalid video or face choice."""
         face = recorded_face(request.face, _sha256(request.face_image))
-        key = _key(request.video, face, request.owner)
+        key = _key(request.video.sha256, face, request.owner)
         source = await self._find_upload(request.video, source_key(key))
         with _client_names(request.video):
             probed = await self._stages.probe(CallContext(request.video.key), source, None)
@@ -145,10 +209,9 @@ class Submissions:
             is_new = await asyncio.to_thread(self._move_source, request.video, request.face_image, key)
             avatar = await self._table.run_in_thread(
                 self._store_avatar,
-                request.video,
+                _Source(request.video.sha256, request.video.label, probed.video),
                 face,
                 request.owner,
-                probed.video,
                 is_new=is_new,
                 pinned=request.keep,
                 analyse_on_create=True,
@@ -203,17 +266,16 @@ class Submissions:
 
     def _store_avatar(
         self,
-        video: UploadedFile,
+        source: _Source,
         face: str,
         owner: str | None,
-        source: VideoInfo | None,
         *,
         is_new: bool,
         pinned: bool = False,
         analyse_on_create: bool = False,
     ) -> AvatarRecord:
         """Insert the row of an avatar whose source has been moved, or touch that of a known avatar."""
-        key = _key(video, face, owner)
+        key = _key(source.sha256, face, owner)
         known = self._table.find_avatar(key)
         if known is not None and not is_new:
             return self._table.update_avatar(
@@ -230,18 +292,18 @@ class Submissions:
                 pinned=pinned,
                 analyse_on_create=analyse_on_create,
                 owner=owner,
-                label=video.label,
+                label=source.label,
                 face=face,
-                source_sha256=video.sha256,
-                source_info=None if source is None else encode_source_info(source),
+                source_sha256=source.sha256,
+                source_info=None if source.info is None else encode_source_info(source.info),
                 created_at=now,
                 last_used_at=now,
             )
         )
 
 
-def _key(video: UploadedFile, face: str, owner: str | None) -> str:
-    return avatar_key(video.sha256, face, AVATAR_VERSION, owner)
+def _key(source_sha256: str, face: str, owner: str | None) -> str:
+    return avatar_key(source_sha256, face, AVATAR_VERSION, owner)
 
 
 def _sha256(upload: UploadedFile | None) -> str | None:

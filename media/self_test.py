@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import MediaError
+from media.audio_parts import AudioPart
 from media.container import FORMATS
 from media.probe import ColourTags, VideoInfo, probe_audio, probe_video
 from media.reader import FrameReader
@@ -88,7 +89,7 @@ def try_round_trip(folder: Path) -> None:
         writer.write(planes)
     segment.write_bytes(writer.finish())
     _write_tone(tone)
-    concat_segments([segment], ResultSound(tone), out, info, _NUM_FRAMES)
+    concat_segments([segment], ResultSound([AudioPart(tone)]), out, info, _NUM_FRAMES)
     compare_pictures(out, written)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import av
@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 
 from media.labels.watermark import FrameMark
 from media.probe import VideoInfo
-from media.yuv_frame import RANGE_FULL, RANGE_LIMITED, Patch, YuvFrame, frame_planes, paste_back
+from media.yuv_frame import RANGE_FULL, RANGE_LIMITED, Patch, YuvFrame, frame_planes, paste_back, paste_changes
 
 # `stitchable` keeps x264 from adapting its headers to the content, so SPS and PPS depend only on the settings
 # (x264 --fullhelp, "Don't optimize headers based on video content"). A closed GOP refers to nothing before it.
@@ -40,8 +40,8 @@ class H264Frame:
             tagged.color_primaries = info.colour.primaries
             tagged.color_trc = info.colour.transfer
 
-    def filled(self, pts: int, planes: YuvFrame, patch: Patch | None, marks: Iterable[FrameMark]) -> VideoFrame:
-        """Return the frame with a copy of `planes`, in which `patch` is pasted and `marks` are drawn.
+    def filled(self, pts: int, planes: YuvFrame, patches: Sequence[Patch], marks: Iterable[FrameMark]) -> VideoFrame:
+        """Return the frame with a copy of `planes`, in which `patches` are pasted and `marks` are drawn.
 
         Raises:
             ValueError: `planes` has a different size.
@@ -52,8 +52,11 @@ class H264Frame:
         target = frame_planes(self._frame)
         for view, plane in zip(target, planes, strict=True):
             np.copyto(view, plane)
-        if patch is not None:
-            paste_back(target, patch)
+        for number, patch in enumerate(patches):
+            if number == 0:
+                paste_back(target, patch)
+            else:
+                paste_changes(target, planes, patch)
         for mark in marks:
             mark.draw(target)
         self._frame.pts = pts
@@ -79,9 +82,9 @@ class SegmentWriter:
         self._stream.codec_context.thread_count = num_threads
         self._frame = H264Frame(self._stream.codec_context, info)
 
-    def write(self, planes: YuvFrame, patch: Patch | None = None, marks: Iterable[FrameMark] = ()) -> None:
+    def write(self, planes: YuvFrame, patches: Sequence[Patch] = (), marks: Iterable[FrameMark] = ()) -> None:
         """Encodes one frame; see `H264Frame.filled`. `planes` is never written to."""
-        self._container.mux(self._stream.encode(self._frame.filled(self._num_frames, planes, patch, marks)))
+        self._container.mux(self._stream.encode(self._frame.filled(self._num_frames, planes, patches, marks)))
         self._num_frames += 1
 
     def finish(self) -> bytes:

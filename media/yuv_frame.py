@@ -72,6 +72,26 @@ def paste_back(planes: YuvFrame, patch: Patch) -> None:
     _paste(planes.v, patch.planes.v, patch.x // 2, patch.y // 2)
 
 
+def paste_changes(planes: YuvFrame, before: YuvFrame, patch: Patch) -> None:
+    """Writes those samples of a patch into the frame that differ from `before`, the frame it was cut from, in place.
+
+    So a second patch does not undo the first where both overlap.
+    """
+    size = patch.planes.y.shape[0]
+    own = cut(before, patch.x, patch.y, size)
+    shown = cut(planes, patch.x, patch.y, size)
+    merged = (np.where(mine != old, mine, now) for mine, old, now in zip(patch.planes, own, shown, strict=True))
+    paste_back(planes, Patch(patch.x, patch.y, YuvFrame(*merged)))
+
+
+def faded(planes: YuvFrame, patch: Patch, weight: float) -> Patch:
+    """Returns a patch blended with the frame it was cut from; `weight` of the patch, 0 to 1."""
+    own = cut(planes, patch.x, patch.y, patch.planes.y.shape[0])
+    pairs = zip(patch.planes, own, strict=True)
+    mixed = (np.rint(old + weight * (mine.astype(np.float32) - old)).astype(np.uint8) for mine, old in pairs)
+    return Patch(patch.x, patch.y, YuvFrame(*mixed))
+
+
 def to_rgb(planes: YuvFrame, colour: ColourTags) -> NDArray[np.uint8]:
     """Converts to (H, W, 3) uint8 RGB, full range, using the frame's matrix and range.
 

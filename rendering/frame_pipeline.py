@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
-from media.yuv_frame import Patch, YuvFrame
+from media.yuv_frame import Patch, YuvFrame, faded
 from models.engines.patches import FacePatches
 from models.engines.protocol import Chunk, Plan
 from models.mouth.motion import RunningStats
@@ -20,19 +23,30 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class RenderSource:
-    """Source frames, and the engine that crops faces out of them."""
+class PlannedFace:
+    """One face in T output frames."""
 
-    reader: FrameSource  # reads the avatar's frames
-    engine: str  # name of the engine that generates the faces
-    cut: Callable[[Plan, list[YuvFrame]], Chunk]  # `Engine.cut` of this avatar
+    engine: str  # name of the engine that generates it
+    cut: Callable[[Plan, list[YuvFrame]], Chunk]  # `Engine.cut` of its avatar
+    plan: Plan  # what it shows in T frames
+    weight: NDArray[np.float32] | None = None  # (T,) 1: the generated face, 0: the source's own; None: 1 everywhere
+
+    def slice(self, start: int, stop: int) -> Self:
+        """Return the face in frames [start, stop)."""
+        weight = None if self.weight is None else self.weight[start:stop]
+        return replace(self, plan=self.plan.slice(start, stop), weight=weight)
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether any frame shows it."""
+        return self.weight is None or bool(self.weight.any())
 
 
 class PictureWriter(Protocol):
     """Takes finished frames in order: `media.writer.SegmentWriter`, `media.live.gop_encoder.GopEncoder`."""
 
-    def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
-        """Encode one frame with its face; `planes` is not modified."""
+    def write(self, planes: YuvFrame, patches: Sequence[Patch] = ()) -> None:
+        """Encode one frame with its faces; `planes` is not modified."""
         ...
 
 
@@ -58,24 +72,34 @@ class FramePipeline:
     def __init__(self, generate: GenerateFaces, run: BlockingWork, window: int) -> None:
         self._generate, self._run, self._window = generate, run, window
 
-    async def render(self, source: RenderSource, plan: Plan, writer: PictureWriter, chunk_frames: int) -> RunningStats:
-        """Pass the frames of `plan`, with their faces and in order, to `writer`, which one thread at a time uses.
+    async def render(
+        self,
+        reader: FrameSource,
+        source_index: NDArray[np.int32],
+        faces: Sequence[PlannedFace],
+        writer: PictureWriter,
+        chunk_frames: int,
+    ) -> RunningStats:
+        """Pass the (T,) source frames, with their faces and in order, to `writer`, which one thread at a time uses.
 
         When this raises or is cancelled, none of its work is still running.
 
         Returns:
-            The mouth's motion in silence, see `FacePatches.silent_motion`.
+            The mouths' motion in silence, see `FacePatches.silent_motion`.
         """
         window, motion = deque[asyncio.Task[RunningStats]](), RunningStats()
         generated: list[asyncio.Future[FacePatches]] = []
         written: asyncio.Task[RunningStats] | None = None
         try:
-            for start in range(0, len(plan), chunk_frames):
-                piece = plan.slice(start, min(start + chunk_frames, len(plan)))
-                frames, chunk = await self._run(partial(_decode_and_cut, source, piece), len(piece))
-                patches = self._generate(source.engine, chunk)
-                generated = [*generated[-self._window :], patches]
-                written = asyncio.create_task(self._write_after(written, writer, frames, patches))
+            for start in range(0, len(source_index), chunk_frames):
+                stop = min(start + chunk_frames, len(source_index))
+                shown = [piece for face in faces if (piece := face.slice(start, stop)).is_shown]
+                frames, chunks = await self._run(
+                    partial(_decode_and_cut, reader, source_index[start:stop], shown), stop - start
+                )
+                patches = [self._generate(face.engine, chunk) for face, chunk in zip(shown, chunks, strict=True)]
+                generated = [*generated[-self._window * len(faces) :], *patches]
+                written = asyncio.create_task(self._write_after(written, writer, frames, shown, patches))
                 window.append(written)
                 if len(window) >= self._window:
                     motion += await window.popleft()
@@ -95,27 +119,43 @@ class FramePipeline:
         before: asyncio.Task[RunningStats] | None,
         writer: PictureWriter,
         frames: list[YuvFrame],
-        patches: asyncio.Future[FacePatches],
+        faces: Sequence[PlannedFace],
+        patches: Sequence[asyncio.Future[FacePatches]],
     ) -> RunningStats:
         """Encode `frames` with their faces once the faces and all earlier frames are done."""
         try:
-            faces = await patches
+            generated = [await each for each in patches]
             if before is not None:
                 await asyncio.wait([before])
                 before.result()
         except BaseException:
-            patches.cancel()
+            for each in patches:
+                each.cancel()
             raise
 
         def encode(token: CancelToken) -> None:
             for number, frame in enumerate(frames):
-                writer.write(frame, faces.patch(number))
+                writer.write(frame, _shown_patches(frame, number, faces, generated))
 
         await self._run(encode, len(frames))
-        return faces.silent_motion
+        return sum((face.silent_motion for face in generated), RunningStats())
 
 
-def _decode_and_cut(source: RenderSource, plan: Plan, token: CancelToken) -> tuple[list[YuvFrame], Chunk]:
-    with token.on_cancel(source.reader.close):
-        frames = list(source.reader.read(plan.source_index.tolist()))
-    return frames, source.cut(plan, frames)
+def _decode_and_cut(
+    reader: FrameSource, source_index: NDArray[np.int32], faces: Sequence[PlannedFace], token: CancelToken
+) -> tuple[list[YuvFrame], list[Chunk]]:
+    with token.on_cancel(reader.close):
+        frames = list(reader.read(source_index.tolist()))
+    return frames, [face.cut(face.plan, frames) for face in faces]
+
+
+def _shown_patches(
+    frame: YuvFrame, number: int, faces: Sequence[PlannedFace], generated: Sequence[FacePatches]
+) -> list[Patch]:
+    """Return the patches of frame `number`, each blended with the frame by the weight of its face."""
+    shown = []
+    for face, patches in zip(faces, generated, strict=True):
+        weight = 1.0 if face.weight is None else float(face.weight[number])
+        if weight > 0 and (patch := patches.patch(number)) is not None:
+            shown.append(patch if weight >= 1 else faded(frame, patch, weight))
+    return shown

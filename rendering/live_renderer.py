@@ -33,7 +33,7 @@ from models.engines.protocol import (
 from models.speech.stress import window_stress
 from rendering.avatar_cache import AvatarCache, LruPool
 from rendering.frame_marks import live_marks
-from rendering.frame_pipeline import BlockingWork, FramePipeline, RenderSource
+from rendering.frame_pipeline import BlockingWork, FramePipeline, PlannedFace
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.segment_renderer import OpenSource
 from storage.files import StoredFiles
@@ -89,14 +89,14 @@ class LiveRenderer:
             reader = self._readers.take(key, lambda: self._open_source(path, source.info, avatar))
             try:
                 plan, state = await self._run(partial(self._plan, avatar, request, index), num)
-                render_source = RenderSource(reader, live.engine, partial(self._engine.cut, avatar))
+                face = PlannedFace(live.engine, partial(self._engine.cut, avatar), plan)
                 group = GopEncoder(
                     source.info,
                     live.crf,
                     live.preset,
                     live_marks(source.info, request.session_id, request.first_frame, self._config.labels),
                 )
-                await self._renderer.render(render_source, plan, group, num)
+                await self._renderer.render(reader, plan.source_index, [face], group, num)
                 pictures = await self._run(lambda token: group.finish(), num)
             except BaseException:
                 reader.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 from config import PipelineConfig
 from errors import InputError, StageTimeoutError
 from jobs.messages import OutputInfo, SourceVideo
+from media.audio_parts import AudioPart
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.labels.labeller import Labeller
@@ -34,7 +35,7 @@ class ResultWriter:
     def write(
         self,
         segments: Sequence[str],
-        audio: str,
+        speech: Sequence[AudioPart[str]],
         out: str,
         source: SourceVideo,
         output: OutputInfo,
@@ -51,16 +52,20 @@ class ResultWriter:
         with (
             ExitStack() as fetched,
             self._files.fetched_folder(folder, names) as rendered,
-            self._files.fetched(audio) as speech,
             self._files.written(out) as part,
         ):
             paths, reads, background = [rendered / name for name in names], [rendered], None
-            if output.sound.background_gain_db is not None:
+            files = {part.file: fetched.enter_context(self._files.fetched(part.file)) for part in speech}
+            parts = [part.of_file(files[part.file]) for part in speech]
+            if output.sound.has_background and source.info.has_audio:
                 background = fetched.enter_context(self._files.fetched(source.key))
                 reads.append(background)
-            sound = ResultSound(speech, output.sound, background, limits)
+            sound = ResultSound(parts, output.sound, background, limits)
             join = partial(concat_segments, paths, sound, part, source.info, output.num_frames, tags)
-            self._decoders.run(join, file=speech, timeout_s=timeout_s, token=token, reads=reads, writes=part.parent)
+            first, *others = files.values()
+            self._decoders.run(
+                join, file=first, timeout_s=timeout_s, token=token, reads=[*reads, *others], writes=part.parent
+            )
             if self._config.labels.c2pa:
                 with disk_errors(), self._files.fetched(source.key) as face:
                     signed_source = face if self._has_manifest(face, timeout_s, token) else None

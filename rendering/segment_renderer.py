@@ -1,4 +1,4 @@
-"""Renders one segment of a job: the frames of a plan, with generated faces, encoded."""
+"""Renders one segment of a job: source frames with generated faces, encoded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from config import PipelineConfig
-from jobs.messages import AvatarRef, SegmentWatermark
+from jobs.messages import SegmentRequest, SegmentWatermark
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
@@ -20,11 +20,11 @@ from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.catalog import EngineCatalog
-from models.engines.protocol import Engine, Plan
+from models.engines.protocol import Engine
 from models.mouth.motion import RunningStats
 from rendering.avatar_cache import AvatarCache, CachedAvatar, LruPool
 from rendering.frame_marks import segment_marks
-from rendering.frame_pipeline import BlockingWork, FramePipeline, GenerateFaces, RenderSource
+from rendering.frame_pipeline import BlockingWork, FramePipeline, GenerateFaces, PlannedFace
 from storage.files import StoredFiles
 
 
@@ -37,13 +37,15 @@ class SourceOpener:
     num_threads: int  # threads of one decoder
     timeout_s: float  # limit of one read
 
-    def __call__(self, path: Path, info: VideoInfo, avatar: Avatar) -> FrameSource:
-        """Open the frames of `avatar` whose source is at `path`; the caller closes them."""
-        settings = FrameSettings.of(self.config, self.num_threads, self.timeout_s)
-        return avatar.frames(DecoderReader(self.decoders, path, info, settings))
+    def __call__(self, path: Path, info: VideoInfo, avatar: Avatar | None) -> FrameSource:
+        """Open the frames of the source at `path`, as `avatar` shows them; the caller closes them."""
+        reader = DecoderReader(
+            self.decoders, path, info, FrameSettings.of(self.config, self.num_threads, self.timeout_s)
+        )
+        return reader if avatar is None else avatar.frames(reader)
 
 
-OpenSource = Callable[[Path, VideoInfo, Avatar], FrameSource]
+OpenSource = Callable[[Path, VideoInfo, Avatar | None], FrameSource]
 
 _MAX_IDLE_READERS = 2
 _MIN_CHUNK_FRAMES = 4
@@ -67,40 +69,54 @@ class SegmentRenderer:
         self._readers: LruPool[tuple[str, int], FrameSource] = LruPool(_MAX_IDLE_READERS, lambda frames: frames.close())
         self._avatars = AvatarCache(files)
 
-    async def render(
-        self, avatar: AvatarRef, engine: str, plan: Plan, watermark: SegmentWatermark
-    ) -> tuple[bytes, RunningStats]:
-        """Return the encoded frames of `plan`, and the mouth's motion in silence measured on their faces."""
-        info, render = avatar.source.info, self._config.render
-        async with self._source(avatar, engine, plan) as source:
+    async def render(self, request: SegmentRequest, watermark: SegmentWatermark) -> tuple[bytes, RunningStats]:
+        """Return the encoded frames of a segment, and the mouths' motion in silence measured on their faces."""
+        info, render, num_frames = request.source.info, self._config.render, len(request.source_index)
+        async with self._opened(request) as (reader, faces):
             encoder = SegmentWriter(info, render.crf, render.preset, num_threads=render.encoder_threads)
-            writer = _WatermarkWriter(encoder, segment_marks(info, watermark, len(plan), self._config.labels))
-            motion = await self._pipeline.render(source, plan, writer, self._chunk_frames(info))
-            return await self._run(lambda token: encoder.finish(), len(plan)), motion
+            writer = _WatermarkWriter(encoder, segment_marks(info, watermark, num_frames, self._config.labels))
+            motion = await self._pipeline.render(reader, request.source_index, faces, writer, self._chunk_frames(info))
+            return await self._run(lambda token: encoder.finish(), num_frames), motion
 
     @asynccontextmanager
-    async def _source(self, ref: AvatarRef, name: str, plan: Plan) -> AsyncIterator[RenderSource]:
-        """Lend the avatar's frames for the block. They are kept for the next segment, or closed if the block fails."""
-        source = ref.source
+    async def _opened(self, request: SegmentRequest) -> AsyncIterator[tuple[FrameSource, list[PlannedFace]]]:
+        """Lend frames and faces for the block. They are kept for the next segment, or closed if the block fails."""
+        source = request.source
         with ExitStack() as fetched, ExitStack() as on_error:
-            engine, cached, path = await self._run(partial(self._fetch, ref, name, fetched), len(plan))
-            on_error.callback(cached.close)
-            positions = cached.avatar.places(plan.source_index)
-            key = (source.key, positions[0])
-            reader = self._readers.take(key, lambda: self._open_source(path, source.info, cached.avatar))
+            path, avatars = await self._run(partial(self._fetch, request, fetched), len(request.source_index))
+            for cached, _ in avatars:
+                on_error.callback(cached.close)
+            first = avatars[0][0].avatar if avatars else None
+            positions = (request.source_index if first is None else first.places(request.source_index)).tolist()
+            # The frames of a still are drawn with the idle motion of one face.
+            frames_of = request.faces[0].avatar.folder if source.info.is_still and request.faces else source.key
+            reader = self._readers.take((frames_of, positions[0]), lambda: self._open_source(path, source.info, first))
             on_error.callback(reader.close)
-            yield RenderSource(reader, name, partial(engine.cut, cached.avatar))
+            yield (
+                reader,
+                [
+                    PlannedFace(face.engine, partial(engine.cut, cached.avatar), face.plan, face.weight)
+                    for face, (cached, engine) in zip(request.faces, avatars, strict=True)
+                ],
+            )
             on_error.pop_all()
-        self._readers.put((source.key, _next_position(positions)), reader)
-        self._avatars.put(cached)
+        self._readers.put((frames_of, _next_position(positions)), reader)
+        for cached, _ in avatars:
+            self._avatars.put(cached)
 
     def _fetch(
-        self, ref: AvatarRef, name: str, fetched: ExitStack, token: CancelToken
-    ) -> tuple[Engine, CachedAvatar, Path]:
-        """Return the engine, the avatar, and the path of its source, valid until `fetched` is closed."""
-        path = fetched.enter_context(self._files.fetched(ref.source.key))
-        engine = self._engines.engine(name)
-        return engine, self._avatars.take(ref.folder, engine), path
+        self, request: SegmentRequest, fetched: ExitStack, token: CancelToken
+    ) -> tuple[Path, list[tuple[CachedAvatar, Engine]]]:
+        """Return the path of the source, valid until `fetched` is closed, and the avatars with their engines."""
+        path = fetched.enter_context(self._files.fetched(request.source.key))
+        with ExitStack() as on_error:
+            avatars = []
+            for face in request.faces:
+                engine = self._engines.engine(face.engine)
+                avatars.append((self._avatars.take(face.avatar.folder, engine), engine))
+                on_error.callback(avatars[-1][0].close)
+            on_error.pop_all()
+        return path, avatars
 
     def _chunk_frames(self, info: VideoInfo) -> int:
         render, frame_bytes = self._config.render, info.width * info.height * 3 // 2  # YUV 4:2:0, 8 bit
@@ -113,8 +129,8 @@ class _WatermarkWriter:
     def __init__(self, writer: SegmentWriter, marks: Iterable[tuple[FrameMark, ...]]) -> None:
         self._writer, self._marks = writer, iter(marks)
 
-    def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
-        self._writer.write(planes, patch, next(self._marks))
+    def write(self, planes: YuvFrame, patches: Sequence[Patch] = ()) -> None:
+        self._writer.write(planes, patches, next(self._marks))
 
 
 def _next_position(positions: Sequence[int]) -> int:

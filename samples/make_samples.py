@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config import MediaLimits
+from media.audio_parts import AudioPart
 from media.probe import probe_video
 from media.reader import FrameReader
 from media.result.concat import concat_segments
@@ -92,7 +93,7 @@ def move_camera(source: Path, sound: Path, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         segment = Path(folder) / "segment.mp4"
         segment.write_bytes(writer.finish())
-        concat_segments([segment], ResultSound(sound), out, info, num_frames)
+        concat_segments([segment], ResultSound([AudioPart(sound)]), out, info, num_frames)
 
 
 def _move(picture: NDArray[np.uint8], seconds: float) -> NDArray[np.uint8]:

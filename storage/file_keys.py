@@ -3,7 +3,9 @@
     uploads/{name}                   an upload, until a job or an avatar takes it over
     jobs/{id}/audio                  the speech as uploaded
     jobs/{id}/speech.npy             the speech, 16 kHz mono
+    jobs/{id}/audio_{name}           further speech as uploaded, of a job with turns
     jobs/{id}/segments/{number}.mp4  finished segments
+    jobs/{id}/segments/speech-{number}.npy  the speech of one face of a job with turns, 16 kHz mono
     jobs/{id}/result.mp4             the video
     avatars/{key}/source             the video or still as uploaded
     avatars/{key}/face               the reference picture of the person, if one was uploaded
@@ -29,8 +31,9 @@ UPLOADS: Final = "uploads"
 JOBS: Final = "jobs"
 AVATARS: Final = "avatars"
 VOICES: Final = "voices"
+_AUDIO_FIELD: Final = re.compile(r"audio(_[a-z0-9_]{1,32})?")
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
-_CONSTANT: Final = re.compile(r"uploads/[^/]+|jobs/[^/]+/audio|avatars/[^/]+/(source|face)")
+_CONSTANT: Final = re.compile(r"uploads/[^/]+|jobs/[^/]+/audio(_[^/]+)?|avatars/[^/]+/(source|face)")
 
 
 def upload_key(name: str) -> str:
@@ -47,14 +50,21 @@ def job_folder(job_id: str) -> str:
     return f"{JOBS}/{_checked(job_id)}"
 
 
-def audio_key(job_id: str) -> str:
-    """Return the key of the uploaded speech."""
-    return f"{job_folder(job_id)}/audio"
+def audio_key(job_id: str, field: str = "audio") -> str:
+    """Return the key of the uploaded speech, by the name of its form field: `audio` or `audio_NAME`."""
+    if not _AUDIO_FIELD.fullmatch(field):
+        raise NotFoundError(f"Expected the name of an audio field, got {field[:80]!r}.")
+    return f"{job_folder(job_id)}/{field}"
 
 
 def speech_key(job_id: str) -> str:
     """Return the key of the speech as 16 kHz mono samples."""
     return f"{job_folder(job_id)}/speech.npy"
+
+
+def face_speech_key(job_id: str, number: int) -> str:
+    """Return the key of the speech of one face of a job with turns, from 0; it is removed with the segments."""
+    return f"{segments_folder(job_id)}/speech-{int(number)}.npy"
 
 
 def segments_folder(job_id: str) -> str:

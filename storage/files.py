@@ -74,6 +74,9 @@ class StoredFiles(Protocol):
     def move(self, key: str, target: str) -> None:
         """Move a file to another key, replacing an existing file; StoredFileError if it does not exist."""
 
+    def copy(self, key: str, target: str) -> None:
+        """Copy a file that never changes to another key, atomically; StoredFileError if it does not exist."""
+
     def touch(self, key: str) -> None:
         """Set the modification time of a file to now, if it exists."""
 

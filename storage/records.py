@@ -178,6 +178,11 @@ class JobInputs(Frozen):
     request_digest: str | None = Field(None, description="Hash of the request, to recognise a repeated one by its key.")
     base_url: str = Field("", description="Prefix of the links in its webhook; empty for relative paths.")
 
+    @property
+    def audio_files(self) -> dict[str, UploadedFile]:
+        """The speech, by the name of its form field."""
+        return {"audio": self.audio, **self.more_audio}
+
 
 class JobRecord(JobInputs):
     """One row of the job table. `version` increases with every change."""

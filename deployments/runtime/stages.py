@@ -19,10 +19,12 @@ from jobs.messages import (
     PreparedSpeech,
     ProbeResult,
     RenderedSegment,
+    SegmentRequest,
     SegmentWatermark,
     SourceVideo,
 )
-from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan, Plan, PlannedBlock
+from media.audio_parts import AudioPart
+from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan, PlannedBlock
 from models.face.choice import FaceChoice
 from models.track.tracker import TrackState
 from telemetry.log_context import CallContext
@@ -48,13 +50,13 @@ class ServeStages:
         )
 
     async def prepare_speech(
-        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
         jobs = self.config.jobs
         return await call_stage(
             "AudioFeatures.prepare",
             context,
-            lambda context: self.audio_features.prepare.remote(context, audio, speech, claimed_seconds),
+            lambda context: self.audio_features.prepare.remote(context, parts, speech, claimed_seconds),
             CallBounds(jobs.sound_timeout_s(claimed_seconds), jobs.max_attempts, jobs.max_stage_wait_s),
         )
 
@@ -128,20 +130,20 @@ class ServeStages:
         return await self._call("LandmarkGenerator.plan", context, request.span.num, start)
 
     async def render(
-        self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
+        self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:
         return await self._call(
             "Studio.render",
             context,
-            len(plan),
-            lambda context: self.studio.render.remote(context, avatar, engine, plan, out, watermark),
+            len(request.source_index),
+            lambda context: self.studio.render.remote(context, request, out, watermark),
         )
 
     async def join(
         self,
         context: CallContext,
         segments: Sequence[str],
-        audio: str,
+        speech: Sequence[AudioPart[str]],
         out: str,
         source: SourceVideo,
         output: OutputInfo,
@@ -150,7 +152,7 @@ class ServeStages:
             "Studio.join",
             context,
             output.num_frames,
-            lambda context: self.studio.join.remote(context, segments, audio, out, source, output),
+            lambda context: self.studio.join.remote(context, segments, speech, out, source, output),
         )
 
     async def ready(self) -> bool:

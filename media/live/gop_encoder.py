@@ -51,9 +51,9 @@ class GopEncoder:
         self._context = context
         self._frames: list[bytes] = []
 
-    def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
+    def write(self, planes: YuvFrame, patches: Sequence[Patch] = ()) -> None:
         """Encodes one frame; see `H264Frame.filled`."""
-        self._take(self._frame.filled(len(self._frames), planes, patch, self._marks))
+        self._take(self._frame.filled(len(self._frames), planes, patches, self._marks))
 
     def finish(self) -> EncodedGop:
         """Ends the GOP and returns it; ValueError if no frame was written."""

@@ -1,9 +1,8 @@
-"""The sound of a result: the speech, on request over the source's own sound and at a given loudness."""
+"""The sound of a result: the speech, on request with the source's own sound and at a given loudness."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, repeat
@@ -19,16 +18,22 @@ from av.filter.graph import Graph
 from numpy.typing import NDArray
 
 from config import MediaLimits
-from media.audio import AudioTrack
+from media.audio_parts import (
+    BLOCK_SAMPLES,
+    AudioPart,
+    Blocks,
+    SoundFormat,
+    decoded,
+    equal_blocks,
+    mixed_parts,
+    track_info,
+)
 
-Blocks = Iterator[NDArray[np.float32]]
-"""(channels, n) float32 blocks of one track."""
-
-_BLOCK_SAMPLES: Final = 4096
 _MAX_KEPT_BLOCKS: Final = 4096  # about 90 s, 33 MB: a shorter background is decoded once, however often it repeats
 _DUCKING: Final = "threshold=0.03:ratio=4:attack=20:release=400"
 """Options of FFmpeg's `sidechaincompress`: speech at a usual level lowers the background by 13 to 16 dB."""
 _LIMITER: Final = "limit=0.89:level=0:latency=1"  # -1 dB of full scale: AAC exceeds the peaks of its input a little
+_CROSSFADE_SECONDS: Final = 0.03  # between the source's own sound and the speech of a turn
 _SILENCE_LUFS: Final = -69.0  # ITU-R BS.1770 ignores what is below -70
 
 
@@ -38,22 +43,17 @@ class SoundSettings(NamedTuple):
     Attributes:
         background_gain_db: Gain of the source's own sound under the speech; None leaves it out.
         loudness_lufs: Integrated loudness of the result (EBU R128); None keeps the levels.
+        keeps_source: Whether the source's own sound is heard, unchanged, where nobody speaks.
     """
 
     background_gain_db: float | None = None
     loudness_lufs: float | None = None
-
-
-class SoundFormat(NamedTuple):
-    """Sample rate in Hz, and layout: `mono` or `stereo`."""
-
-    rate: int
-    layout: str
+    keeps_source: bool = False
 
     @property
-    def num_channels(self) -> int:
-        """1 or 2."""
-        return 1 if self.layout == "mono" else 2
+    def has_background(self) -> bool:
+        """Whether the source's own sound is part of the mix."""
+        return self.background_gain_db is not None or self.keeps_source
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class ResultSound:
     """Makes the sound of one result block by block, in bounded memory. No file is opened before it is needed.
 
     Attributes:
-        speech: The caller's file.
-        settings: How to mix it.
-        background: The source, for settings with a background gain.
-        limits: Limits on both files.
+        speech: The caller's files, and when they are played.
+        settings: How to mix them.
+        background: The source, for settings with its sound.
+        limits: Limits on each file.
     """
 
-    speech: Path
+    speech: Sequence[AudioPart[Path]]
     settings: SoundSettings = SoundSettings()
     background: Path | None = None
     limits: MediaLimits = MediaLimits()
@@ -78,16 +78,15 @@ class ResultSound:
         Raises:
             MediaError: A file has no usable sound.
         """
-        infos = []
-        for path in (self.speech, self._background):
-            if path is not None:
-                with closing(AudioTrack(path, self.limits)) as track:
-                    infos.append(track.info)
+        paths = [part.file for part in self.speech]
+        if self._background is not None:
+            paths.append(self._background)
+        infos = [track_info(path, self.limits) for path in dict.fromkeys(paths)]
         return max(info.sample_rate for info in infos), max(info.num_channels for info in infos)
 
     @property
     def _background(self) -> Path | None:
-        return None if self.settings.background_gain_db is None else self.background
+        return self.background if self.settings.has_background else None
 
     def blocks(self, sound: SoundFormat, num_samples: int, max_missing: int) -> Blocks:
         """Yields `num_samples` samples, or more. Silence follows the speech, and the background repeats.
@@ -112,46 +111,71 @@ class ResultSound:
 
     def _plain(self, sound: SoundFormat, num_samples: int, max_missing: int) -> Blocks:
         num_missing = num_samples
-        for block in self._decoded(self.speech, sound):
+        for block in self._speech(sound):
             num_missing -= block.shape[1]
             yield block
         if num_missing > max_missing:
-            for start in range(0, num_missing, _BLOCK_SAMPLES):
-                yield np.zeros((sound.num_channels, min(_BLOCK_SAMPLES, num_missing - start)), np.float32)
+            for start in range(0, num_missing, BLOCK_SAMPLES):
+                yield np.zeros((sound.num_channels, min(BLOCK_SAMPLES, num_missing - start)), np.float32)
 
     def _mixed(self, sound: SoundFormat, num_samples: int, gain_db: float) -> Blocks:
         filters = _Filters(sound)
-        silence = np.zeros((sound.num_channels, _BLOCK_SAMPLES), np.float32)
-        inputs: list[Blocks] = [chain(self._decoded(self.speech, sound), repeat(silence))]
+        silence = np.zeros((sound.num_channels, BLOCK_SAMPLES), np.float32)
+        inputs: list[Blocks] = [chain(self._speech(sound), repeat(silence))]
         mixed = filters.input()
         if self._background is not None:
-            inputs.append(self._repeated(self._background, sound))
-            background = filters.add("volume", f"{self.settings.background_gain_db}dB", filters.input())
-            speech = filters.add("asplit", "2", mixed)
-            ducked = filters.add("sidechaincompress", _DUCKING, background, speech)
-            mixed = filters.add("amix", "inputs=2:duration=first:normalize=0", speech, ducked)
+            inputs.append(self._scaled(self._repeated(self._background, sound), sound))
+            background = filters.input()
+            if self.settings.background_gain_db is not None:
+                speech = filters.add("asplit", "2", mixed)
+                background = filters.add("sidechaincompress", _DUCKING, background, speech)
+                mixed = speech
+            mixed = filters.add("amix", "inputs=2:duration=first:normalize=0", mixed, background)
         filters.end(filters.add("alimiter", _LIMITER, filters.add("volume", f"{gain_db}dB", mixed)))
-        for frame in filters.run([_equal_blocks(blocks, num_samples) for blocks in inputs]):
+        for frame in filters.run([equal_blocks(blocks, num_samples) for blocks in inputs]):
             yield np.asarray(frame.to_ndarray(), np.float32)
+
+    def _speech(self, sound: SoundFormat) -> Blocks:
+        return mixed_parts(self.speech, sound, lambda path: decoded(path, sound, self.limits))
+
+    def _scaled(self, background: Blocks, sound: SoundFormat) -> Blocks:
+        """The background with its gain; with `keeps_source`, only while somebody speaks."""
+        gain_db = self.settings.background_gain_db
+        gain = 0.0 if gain_db is None else 10 ** (gain_db / 20)
+        times, gains = self._gain_curve(gain) if self.settings.keeps_source else ([0.0], [gain])
+        num_done = 0
+        for block in background:
+            at = np.arange(num_done, num_done + block.shape[1]) / sound.rate
+            num_done += block.shape[1]
+            yield block * np.interp(at, times, gains).astype(np.float32)
+
+    def _gain_curve(self, gain: float) -> tuple[list[float], list[float]]:
+        """Times and gains between which the gain of the background is linear: `gain` in speech, 1 elsewhere."""
+        times, gains = [0.0], [1.0]
+        for part in sorted(self.speech, key=lambda part: part.start):
+            stop = part.stop if part.stop is not None else float("inf")
+            if len(times) > 1 and part.start - 2 * _CROSSFADE_SECONDS <= times[-1]:
+                if stop + _CROSSFADE_SECONDS > times[-1]:
+                    times[-2:] = [stop, stop + _CROSSFADE_SECONDS]
+                continue
+            times += [max(part.start - _CROSSFADE_SECONDS, 0.0), part.start, stop, stop + _CROSSFADE_SECONDS]
+            gains += [1.0, gain, gain, 1.0]
+        return times, gains
 
     def _repeated(self, path: Path, sound: SoundFormat) -> Blocks:
         """A file's sound without end; its last block fades out, and the first of a repetition fades in."""
         kept: list[NDArray[np.float32]] = []
         is_short = True
-        for block in _fading_out(self._decoded(path, sound)):
+        for block in _fading_out(decoded(path, sound, self.limits)):
             is_short = is_short and len(kept) < _MAX_KEPT_BLOCKS
             if is_short:
                 kept.append(block)
             yield block
         while True:
-            again = iter(kept) if is_short else _fading_out(self._decoded(path, sound))
+            again = iter(kept) if is_short else _fading_out(decoded(path, sound, self.limits))
             first = next(again)
             yield first * np.linspace(0, 1, first.shape[1], dtype=np.float32)
             yield from again
-
-    def _decoded(self, path: Path, sound: SoundFormat) -> Blocks:
-        with closing(AudioTrack(path, self.limits)) as track:
-            yield from track.blocks(sound.rate, sound.layout, "fltp")
 
 
 class _Filters:
@@ -225,17 +249,6 @@ def _frame(block: NDArray[np.float32], sound: SoundFormat, position: int) -> Aud
     frame = AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=sound.layout)
     frame.sample_rate, frame.pts, frame.time_base = sound.rate, position, Fraction(1, sound.rate)
     return frame
-
-
-def _equal_blocks(blocks: Blocks, num_samples: int) -> Blocks:
-    """Cuts an endless track into blocks of equal size, `num_samples` samples in all."""
-    held = next(blocks)
-    for start in range(0, num_samples, _BLOCK_SAMPLES):
-        num = min(_BLOCK_SAMPLES, num_samples - start)
-        while held.shape[1] < num:
-            held = np.concatenate([held, next(blocks)], axis=1)
-        yield held[:, :num]
-        held = held[:, num:]
 
 
 def _fading_out(blocks: Blocks) -> Blocks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal
@@ -18,6 +18,7 @@ from models.quality.report import (
     PassedFrames,
     QualityReport,
     SourceReport,
+    SpeakerReport,
 )
 from models.track.skip_reason import SkipReason
 
@@ -66,8 +67,42 @@ class OutputFacts:
     speed: float = 1.0
 
 
-def make_report(output: OutputFacts, measures: BlockMeasures, silent_motion: RunningStats = _NOTHING) -> QualityReport:
-    """Builds the report of one job from sums over all its frames, and the mouth motion in silence when rendered."""
+def make_report(
+    output: OutputFacts,
+    measures: Sequence[BlockMeasures | None],
+    silent_motion: RunningStats = _NOTHING,
+    speakers: Sequence[str | None] = (None,),
+) -> QualityReport:
+    """Builds the report of one job from sums over all its frames.
+
+    Args:
+        output: The result.
+        measures: Those of each face; None for a face that was never shown.
+        silent_motion: The mouths' motion in silence, in the rendered frames.
+        speakers: The face choice of each face; warnings name it if there are several.
+    """
+    of_faces = [(name, each) for name, each in zip(speakers, measures, strict=True) if each is not None]
+    reports = [_report_of_face(output, each, silent_motion if len(of_faces) == 1 else _NOTHING) for _, each in of_faces]
+    if len(reports) == 1:
+        return reports[0]
+    return reports[0].model_copy(
+        update={
+            "speakers": [
+                SpeakerReport(face=name, source=each.source, mouth=each.mouth, seen=each.face, exemplars=each.exemplars)
+                for (name, _), each in zip(of_faces, reports, strict=True)
+            ],
+            "summary": [*reports[0].summary[:1], *_of_speakers(of_faces, [each.summary[1:] for each in reports])],
+            "warnings": list(_of_speakers(of_faces, [each.warnings for each in reports])),
+        }
+    )
+
+
+def _of_speakers(faces: Sequence[tuple[str | None, BlockMeasures]], findings: Sequence[Sequence[str]]) -> Iterator[str]:
+    for (name, _), of_face in zip(faces, findings, strict=True):
+        yield from (f"Face {name or 'of the job'}: {finding}" for finding in of_face)
+
+
+def _report_of_face(output: OutputFacts, measures: BlockMeasures, silent_motion: RunningStats) -> QualityReport:
     numbers = QualityReport(
         output=_output(output),
         source=_source(measures.source),

@@ -109,8 +109,18 @@ class ExemplarReport(_Section):
     drawn_interior_share: float | None = Field(description="Share of rewritten frames with a drawn mouth interior.")
 
 
+class SpeakerReport(_Section):
+    """One face of a job with turns."""
+
+    face: str | None = Field(description="The face choice of its turns; null: the face of the job.")
+    source: SourceReport
+    mouth: MouthReport
+    seen: FaceReport
+    exemplars: ExemplarReport
+
+
 class QualityReport(_Section):
-    """The quality of the result of one job."""
+    """The quality of the result of one job; of a job with turns, `source` to `exemplars` are its first speaker's."""
 
     output: OutputReport
     source: SourceReport
@@ -119,4 +129,5 @@ class QualityReport(_Section):
     exemplars: ExemplarReport
     summary: list[str] = Field(description="Findings, in plain sentences.")
     warnings: list[str] = Field(description="Visible or audible problems of the result, in plain sentences.")
+    speakers: list[SpeakerReport] = Field([], description="Every face of a job with turns, in the order of speaking.")
     measured_by: dict[str, str] = Field(description="Where the numbers of each section come from.")

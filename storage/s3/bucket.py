@@ -95,6 +95,9 @@ class BucketFiles:
                 self._cache.keep_link(entry.path, target, self._existing(target).tag)
         self._objects.remove([key, key + _TOUCHED])
 
+    def copy(self, key: str, target: str) -> None:
+        self._objects.copy(key, target)
+
     def touch(self, key: str) -> None:
         if self._objects.find(key) is not None:
             self._objects.upload(b"", key + _TOUCHED)

@@ -32,5 +32,5 @@ def example_report() -> dict[str, Any]:
         num_drawn=0,
         used=np.arange(400) < 40,
     )
-    report = make_report(OutputFacts(50, Fraction(25), 2.0), measures)
+    report = make_report(OutputFacts(50, Fraction(25), 2.0), [measures])
     return report.model_dump(mode="json")

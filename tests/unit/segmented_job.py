@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from media.audio import extract_speech
+from media.audio_parts import AudioPart
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
@@ -39,7 +40,7 @@ class SegmentedJob:
             folder / "a.wav", noise(float(NUM_FRAMES / fps), 16000)[None], 16000, "pcm_s16le", sample_format="s16"
         )
         extract_speech(sound, self.speech, LIMITS)
-        concat_segments(self.segments, ResultSound(sound), self.result, info_of(192, 128, fps), NUM_FRAMES)
+        concat_segments(self.segments, ResultSound([AudioPart(sound)]), self.result, info_of(192, 128, fps), NUM_FRAMES)
 
 
 EDGES = [sum(LENGTHS[:number]) for number in range(len(LENGTHS) + 1)]

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +21,11 @@ from cluster.capacity import MEASURED, Costs, Fleet, JobProfile, capacity, main,
 from config import JobConfig, PipelineConfig, RenderConfig
 from errors import CapacityError
 from jobs.admission import AdmissionController, AdmitRequest
-from jobs.messages import AvatarRef, PreparedSpeech, RenderedSegment, SegmentWatermark
+from jobs.messages import PreparedSpeech, RenderedSegment, SegmentRequest, SegmentWatermark
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_limiter import SegmentLimiter
-from models.engines.protocol import Plan
+from media.audio_parts import AudioPart
 from models.mouth.motion import RunningStats
 from storage.file_keys import audio_key
 from storage.file_store import FileStore
@@ -59,13 +60,13 @@ class Machines(MemoryStages):
         self._studios, self._painters = asyncio.Semaphore(2 * NUM_STUDIOS), asyncio.Semaphore(NUM_PAINTERS)
 
     async def prepare_speech(
-        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
         self._started[context.job_id] = asyncio.get_running_loop().time()
-        return await super().prepare_speech(context, audio, speech, claimed_seconds)
+        return await super().prepare_speech(context, parts, speech, claimed_seconds)
 
     async def render(
-        self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
+        self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:
         async def chunk(num_frames: int) -> None:
             await asyncio.sleep(num_frames * COSTS.studio_s)
@@ -73,8 +74,8 @@ class Machines(MemoryStages):
                 await asyncio.sleep(num_frames * COSTS.face_s)
 
         async with self._studios:
-            chunks = CONFIG.render.chunk_frames
-            await asyncio.gather(*(chunk(min(chunks, len(plan) - first)) for first in range(0, len(plan), chunks)))
+            chunks, num = CONFIG.render.chunk_frames, len(request.source_index)
+            await asyncio.gather(*(chunk(min(chunks, num - first)) for first in range(0, num, chunks)))
         (self._files.root / out).write_bytes(SEGMENT)  # noqa: ASYNC240  # a few bytes, a thousand times
         return RenderedSegment(len(SEGMENT), hashlib.sha256(SEGMENT).hexdigest(), RunningStats())
 

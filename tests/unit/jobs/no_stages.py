@@ -12,10 +12,12 @@ from jobs.messages import (
     PreparedSpeech,
     ProbeResult,
     RenderedSegment,
+    SegmentRequest,
     SegmentWatermark,
     SourceVideo,
 )
-from models.engines.protocol import Plan, PlannedBlock
+from media.audio_parts import AudioPart
+from models.engines.protocol import PlannedBlock
 from models.face.choice import FaceChoice
 from models.track.tracker import TrackState
 from telemetry.log_context import CallContext
@@ -28,7 +30,7 @@ class NoStages:
         raise AssertionError("nothing is probed here")
 
     async def prepare_speech(
-        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
         raise AssertionError("no speech is prepared here")
 
@@ -64,7 +66,7 @@ class NoStages:
         raise AssertionError("nothing is planned here")
 
     async def render(
-        self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
+        self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:
         raise AssertionError("nothing is rendered here")
 
@@ -72,7 +74,7 @@ class NoStages:
         self,
         context: CallContext,
         segments: Sequence[str],
-        audio: str,
+        speech: Sequence[AudioPart[str]],
         out: str,
         source: SourceVideo,
         output: OutputInfo,

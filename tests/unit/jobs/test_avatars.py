@@ -17,6 +17,7 @@ from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError, StoredFileError
 from jobs.avatars import Avatars, ignore_progress
 from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, SourceVideo, decode_source_info, encode_source_info
+from media.audio_parts import AudioPart
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.avatar.folder import AVATAR_VERSION, INFO_FILE, file_hashes, write_whole
 from models.face.choice import FaceChoice, recorded_face
@@ -52,7 +53,7 @@ class CountingStages(NoStages):
         return ProbeResult(self.info, None)
 
     async def prepare_speech(
-        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
         return PreparedSpeech(speech, AudioInfo(16000, 1, 4.0, "aac"), SpeechLevel(64000, 1.0, -20.0))
 

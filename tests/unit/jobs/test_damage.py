@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ import pytest
 from config import JobConfig
 from errors import MediaError, StageTimeoutError, StoredFileError
 from jobs.avatars import Progress
-from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentWatermark, SourceVideo
+from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
 from jobs.run import JobRun, JobServices
 from jobs.segment_limiter import SegmentLimiter
+from media.audio_parts import AudioPart
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
-from models.engines.protocol import Plan
 from models.engines.warp.plan import MouthPlan
 from models.mouth.motion import RunningStats
 from storage.file_keys import audio_key, avatar_folder, result_key, segment_key, source_key
@@ -45,8 +45,9 @@ class FilmStages(MemoryStages):
         self.rendered: list[int] = []
 
     async def render(
-        self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
+        self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:
+        plan = request.faces[0].plan
         assert isinstance(plan, MouthPlan)
         writer = SegmentWriter(VIDEO, 30, "ultrafast")
         for number in range(len(plan)):
@@ -61,11 +62,19 @@ class FilmStages(MemoryStages):
         )
 
     async def join(
-        self, context: CallContext, segments: Any, audio: str, out: str, source: SourceVideo, output: OutputInfo
+        self,
+        context: CallContext,
+        segments: Any,
+        speech: Sequence[AudioPart[str]],
+        out: str,
+        source: SourceVideo,
+        output: OutputInfo,
     ) -> None:
         paths = [on_disk(self._files, segment) for segment in segments]
-        sound, result = on_disk(self._files, audio), on_disk(self._files, out)
-        await asyncio.to_thread(concat_segments, paths, ResultSound(sound), result, VIDEO, output.num_frames)
+        sound, result = on_disk(self._files, speech[0].file), on_disk(self._files, out)
+        await asyncio.to_thread(
+            concat_segments, paths, ResultSound([AudioPart(sound)]), result, VIDEO, output.num_frames
+        )
 
 
 class Bench:

@@ -7,7 +7,7 @@ import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from jobs.messages import PreparedSpeech
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_limiter import SegmentLimiter
+from media.audio_parts import AudioPart
 from storage.file_keys import audio_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -43,7 +44,7 @@ class NamedStages(NoStages):
         self.asked: list[str] = []
 
     async def prepare_speech(
-        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
         self.asked.append(context.job_id)
         await self.go.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
@@ -23,15 +23,17 @@ from jobs.messages import (
     OutputInfo,
     PreparedSpeech,
     RenderedSegment,
+    SegmentRequest,
     SegmentWatermark,
     SourceVideo,
 )
 from jobs.run import JobRun, JobServices
 from jobs.segment_limiter import SegmentLimiter
+from media.audio_parts import AudioPart
 from media.playback import LoopMode, Playback
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from media.result.sound_mix import SoundSettings
-from models.engines.protocol import Plan, PlannedBlock
+from models.engines.protocol import PlannedBlock
 from models.engines.warp.plan import MouthPlan
 from models.mouth.motion import RunningStats
 from models.quality.measures import BlockMeasures, SourceFacts
@@ -82,7 +84,7 @@ class MemoryStages(NoStages):
         self.sound: SoundSettings | None = None
 
     async def prepare_speech(
-        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
         return PreparedSpeech(speech, AUDIO, SpeechLevel(int(SECONDS * 16000), 1.0, -20.0))
 
@@ -99,8 +101,9 @@ class MemoryStages(NoStages):
         return PlannedBlock(drive, None, measures_of(span.first, span.stop))
 
     async def render(
-        self, context: CallContext, avatar: AvatarRef, engine: str, plan: Plan, out: str, watermark: SegmentWatermark
+        self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:
+        plan = request.faces[0].plan
         assert isinstance(plan, MouthPlan)
         segment = self._make_segment(plan.first_frame)
         await asyncio.to_thread(self._files.stored.put, out, segment)
@@ -109,7 +112,13 @@ class MemoryStages(NoStages):
         )
 
     async def join(
-        self, context: CallContext, segments: Any, audio: str, out: str, source: SourceVideo, output: OutputInfo
+        self,
+        context: CallContext,
+        segments: Any,
+        speech: Sequence[AudioPart[str]],
+        out: str,
+        source: SourceVideo,
+        output: OutputInfo,
     ) -> None:
         assert (output.num_frames, len(output.produce_id)) == (self._num_frames, 32)
         self.sound = output.sound

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from jobs.messages import PreparedSpeech
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_limiter import SegmentLimiter
+from media.audio_parts import AudioPart
 from storage.file_keys import audio_key, result_key, segment_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -38,7 +39,7 @@ class DeafStages(NoStages):
         self.num_asked = 0
 
     async def prepare_speech(
-        self, context: CallContext, audio: str, speech: str, claimed_seconds: float
+        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
         await self.go.wait()
         self.num_asked += 1

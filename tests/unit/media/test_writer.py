@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -66,8 +66,8 @@ def test_planes_outside_the_patch_enter_the_encoder_bit_equal() -> None:
     class Spy(SegmentWriter):
         """Keeps what stands in the encoder's frame after each write."""
 
-        def write(self, planes: YuvFrame, patch: Patch | None = None, marks: Iterable[FrameMark] = ()) -> None:
-            super().write(planes, patch, marks)
+        def write(self, planes: YuvFrame, patches: Sequence[Patch] = (), marks: Iterable[FrameMark] = ()) -> None:
+            super().write(planes, patches, marks)
             seen.append(YuvFrame(*(plane.copy() for plane in frame_planes(self._frame._frame))))
 
     writer = Spy(info_of(192, 128), 20, "ultrafast")
@@ -77,7 +77,7 @@ def test_planes_outside_the_patch_enter_the_encoder_bit_equal() -> None:
     patch = Patch(150, -10, YuvFrame(*(255 - plane for plane in cut(source, 150, -10, 64))))
     expected = YuvFrame(*(plane.copy() for plane in source))
     paste_back(expected, patch)
-    writer.write(source, patch)
+    writer.write(source, [patch])
     writer.write(source)
     assert all(np.array_equal(a, b) for a, b in zip(seen[0], expected, strict=True))
     assert all(np.array_equal(a, b) for a, b in zip(seen[1], source, strict=True))
@@ -88,7 +88,7 @@ def test_a_patch_shows_in_the_result(tmp_path: Path) -> None:
     writer = SegmentWriter(info_of(192, 128), 20, "veryfast")
     white = YuvFrame(*(np.full((side, side), value, np.uint8) for side, value in ((32, 235), (16, 128), (16, 128))))
     for number in range(4):
-        writer.write(planes_of(number, 192, 128), Patch(64, 64, white) if number == 2 else None)
+        writer.write(planes_of(number, 192, 128), [Patch(64, 64, white)] if number == 2 else [])
     path = tmp_path / "s.mp4"
     path.write_bytes(writer.finish())
     with FrameReader(path, probe_video(path, LIMITS), 0) as reader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from media.cancel_token import CancelToken
 from media.yuv_frame import Patch, YuvFrame
 from models.engines.patches import FacePatches
 from models.mouth.motion import RunningStats
-from rendering.frame_pipeline import FramePipeline, RenderSource
+from rendering.frame_pipeline import FramePipeline, PlannedFace
 
 T = TypeVar("T")
 SIDE = 32
@@ -60,8 +60,8 @@ class _Written:
     def __init__(self) -> None:
         self.pictures: list[tuple[int, int]] = []  # luma of the frame, and of its patch
 
-    def write(self, planes: YuvFrame, patch: Patch | None = None) -> None:
-        assert patch is not None
+    def write(self, planes: YuvFrame, patches: Sequence[Patch] = ()) -> None:
+        (patch,) = patches
         self.pictures.append((int(planes.y[0, 0]), int(patch.planes.y[0, 0])))
 
 
@@ -106,12 +106,12 @@ async def _run(work: Callable[[CancelToken], T], num_frames: int) -> T:
     return await asyncio.to_thread(work, CancelToken())
 
 
-def _source(frames: _Frames) -> RenderSource:
+def _face(plan: _Plan, weight: NDArray[np.float32] | None = None) -> PlannedFace:
     def cut(plan: Any, pictures: list[YuvFrame]) -> Any:
         assert [int(picture.y[0, 0]) for picture in pictures] == plan.source_index.tolist()
         return _Chunk(plan.source_index.tolist())
 
-    return RenderSource(frames, "toy", cut)
+    return PlannedFace("toy", cut, plan, weight)
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -126,7 +126,8 @@ PLAN = _Plan(np.array([3, 4, 5, 4, 3, 2, 1], np.int32))
 
 
 async def _render(face_generators: _Painters, written: _Written, window: int) -> RunningStats:
-    return await FramePipeline(face_generators, _run, window).render(_source(_Frames()), PLAN, written, chunk_frames=2)
+    pipeline = FramePipeline(face_generators, _run, window)
+    return await pipeline.render(_Frames(), PLAN.source_index, [_face(PLAN)], written, chunk_frames=2)
 
 
 def test_frames_are_written_in_order_however_their_faces_come() -> None:

@@ -77,7 +77,7 @@ class Studio:
         self.path, self.files = filmed.path, LocalFiles(folder)
         self.renderer = LiveRenderer(self.config, self.engine, Machine(), _run, self._open, self.files)
 
-    def _open(self, path: Path, info: VideoInfo, avatar: Avatar) -> FrameSource:
+    def _open(self, path: Path, info: VideoInfo, avatar: Avatar | None) -> FrameSource:
         self.opened.append(FrameReader(path, info, 2**24))
         return avatar.frames(self.opened[-1])
 

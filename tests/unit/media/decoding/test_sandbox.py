@@ -17,6 +17,7 @@ import pytest
 from config import DecoderConfig
 from errors import MediaError, MediaLimitError
 from media.audio import extract_speech, read_speech
+from media.audio_parts import AudioPart
 from media.decoding import landlock, reply_codec
 from media.decoding.channel import Channel
 from media.decoding.decoder import Decoders
@@ -235,6 +236,6 @@ def test_confined_decoders_do_all_their_work(decoders: Decoders, h264: Path, tmp
     segment, out = segments / "0.mp4", results / "result.mp4"
     segment.write_bytes(writer.finish())
     with written_atomically(out) as part:
-        join = partial(concat_segments, [segment], ResultSound(h264), part, info_of(192, 128), 60)
+        join = partial(concat_segments, [segment], ResultSound([AudioPart(h264)]), part, info_of(192, 128), 60)
         decoders.run(join, file=h264, timeout_s=30, reads=[segments], writes=part.parent)
     assert decoders.run(partial(probe_video, out, LIMITS), file=out, timeout_s=30).num_frames == 60

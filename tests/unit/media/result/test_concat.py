@@ -9,6 +9,7 @@ import pytest
 
 from errors import MediaError, StoredFileError
 from media.audio import extract_speech, num_output_frames, read_speech
+from media.audio_parts import AudioPart
 from media.probe import probe_video
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
@@ -38,7 +39,7 @@ def _wav(folder: Path, seconds: float, rate: int, channels: int = 1) -> Path:
 def test_joined_frames_are_those_of_the_segments(tmp_path: Path, fps: Fraction) -> None:
     segments = _segments(tmp_path, [25, 1, 40, 2, 14], fps)
     audio = _wav(tmp_path, float(82 / fps) - 0.01, 24000)
-    concat_segments(segments, ResultSound(audio), tmp_path / "out.mp4", info_of(192, 128, fps), 82)
+    concat_segments(segments, ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128, fps), 82)
     joined = decode_all(tmp_path / "out.mp4")
     separate = [flat for path in segments for _, flat in decode_all(path)]
     assert len(joined) == len(separate) == 82
@@ -61,7 +62,9 @@ def test_sound_is_the_callers_own_and_not_late(tmp_path: Path, rate: int, channe
     audio = _wav(tmp_path, seconds, rate, channels)
     num_frames = num_output_frames(extract_speech(audio, tmp_path / "s.npy", LIMITS).duration_seconds, Fraction(25))
     out = tmp_path / "out.mp4"
-    concat_segments(_segments(tmp_path, [num_frames]), ResultSound(audio), out, info_of(192, 128), num_frames)
+    concat_segments(
+        _segments(tmp_path, [num_frames]), ResultSound([AudioPart(audio)]), out, info_of(192, 128), num_frames
+    )
     info = extract_speech(out, tmp_path / "heard.npy", LIMITS)
     assert (info.codec, info.sample_rate, info.num_channels) == ("aac", expected_rate, channels)
     heard = read_speech(tmp_path / "heard.npy", 0, seconds)
@@ -74,20 +77,24 @@ def test_sound_is_the_callers_own_and_not_late(tmp_path: Path, rate: int, channe
 
 def test_sound_behind_the_last_frame_is_cut(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
-    concat_segments(_segments(tmp_path, [25]), ResultSound(_wav(tmp_path, 3.0, 16000)), out, info_of(192, 128), 25)
+    concat_segments(
+        _segments(tmp_path, [25]), ResultSound([AudioPart(_wav(tmp_path, 3.0, 16000))]), out, info_of(192, 128), 25
+    )
     assert extract_speech(out, tmp_path / "s.npy", LIMITS).duration_seconds == pytest.approx(1.0, abs=1e-3)
 
 
 def test_the_index_stands_in_front(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
-    concat_segments(_segments(tmp_path, [25]), ResultSound(_wav(tmp_path, 1.0, 16000)), out, info_of(192, 128), 25)
+    concat_segments(
+        _segments(tmp_path, [25]), ResultSound([AudioPart(_wav(tmp_path, 1.0, 16000))]), out, info_of(192, 128), 25
+    )
     content = out.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
 
 
 def test_a_videos_sound_can_drive(h264: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
-    concat_segments(_segments(tmp_path, [60]), ResultSound(h264), out, info_of(192, 128), 60)
+    concat_segments(_segments(tmp_path, [60]), ResultSound([AudioPart(h264)]), out, info_of(192, 128), 60)
     assert probe_video(out, LIMITS).has_audio
 
 
@@ -95,20 +102,24 @@ def test_a_wrong_count_or_setting_leaves_nothing(tmp_path: Path) -> None:
     segments, audio = _segments(tmp_path, [10, 10]), _wav(tmp_path, 0.8, 16000)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(StoredFileError, match="Expected 21 frames in 2 segments, found 20"):
-        concat_segments(segments, ResultSound(audio), tmp_path / "out.mp4", info_of(192, 128), 21)
+        concat_segments(segments, ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128), 21)
     (tmp_path / "other").mkdir()
     other = write_video(tmp_path / "other" / "other.mp4", 10)
     with pytest.raises(StoredFileError, match=r"other\.mp4: expected the encoder settings"):
-        concat_segments([segments[0], other], ResultSound(audio), tmp_path / "out.mp4", info_of(192, 128), 20)
+        concat_segments(
+            [segments[0], other], ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128), 20
+        )
     with pytest.raises(MediaError, match="audio track"):
-        concat_segments(segments, ResultSound(segments[0]), tmp_path / "out.mp4", info_of(192, 128), 20)
+        concat_segments(segments, ResultSound([AudioPart(segments[0])]), tmp_path / "out.mp4", info_of(192, 128), 20)
     assert sorted(path for path in tmp_path.iterdir() if path.name != "other") == before
 
 
 @pytest.mark.parametrize("value", [1e308, 1e30, float("inf"), float("nan")])
 def test_floats_that_are_no_sound_do_not_end_a_job(tmp_path: Path, value: float) -> None:
     audio = write_loud_wav(tmp_path / "loud.wav", value)
-    concat_segments(_segments(tmp_path, [12]), ResultSound(audio), tmp_path / "out.mp4", info_of(192, 128), 12)
+    concat_segments(
+        _segments(tmp_path, [12]), ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128), 12
+    )
     extract_speech(tmp_path / "out.mp4", tmp_path / "s.npy", LIMITS)
     heard = read_speech(tmp_path / "s.npy", 0.0, 0.48)
     assert lag_seconds(heard, noise(0.5, 16000), 16000) == pytest.approx(0, abs=1e-3)
@@ -126,6 +137,6 @@ def test_a_lost_segment_is_ours_and_names_no_folder(tmp_path: Path, harm: str, n
         whole = path.read_bytes()
         path.write_bytes({"cut": whole[: len(whole) // 2], "emptied": b"", "another": audio.read_bytes()}[harm])
     with pytest.raises(StoredFileError) as caught:
-        concat_segments(segments, ResultSound(audio), tmp_path / "out.mp4", info_of(192, 128), 24)
+        concat_segments(segments, ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128), 24)
     assert str(tmp_path) not in str(caught.value)
     assert not (tmp_path / "out.mp4").exists()

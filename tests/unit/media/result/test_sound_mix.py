@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from media.audio_parts import AudioPart
 from media.result.sound_mix import ResultSound, SoundFormat, SoundSettings
 from tests.unit.media.clips import lag_seconds, noise, write_audio
 
@@ -37,13 +38,13 @@ def _level_db(samples: NDArray[np.float32], hertz: float) -> float:
 
 def test_by_default_the_speech_is_unchanged(tmp_path: Path) -> None:
     speech = noise(1.0, RATE).astype(np.float32)
-    made = _made(ResultSound(_file(tmp_path / "speech.wav", speech)), RATE + _FRAME - 1)
+    made = _made(ResultSound([AudioPart(_file(tmp_path / "speech.wav", speech))]), RATE + _FRAME - 1)
     np.testing.assert_array_equal(made, speech)
 
 
 def test_silence_follows_speech_that_ends_early(tmp_path: Path) -> None:
     speech = noise(1.0, RATE).astype(np.float32)
-    made = _made(ResultSound(_file(tmp_path / "speech.wav", speech)), 3 * RATE)
+    made = _made(ResultSound([AudioPart(_file(tmp_path / "speech.wav", speech))]), 3 * RATE)
     np.testing.assert_array_equal(made, np.pad(speech, (0, 2 * RATE)))
 
 
@@ -51,7 +52,7 @@ def test_the_background_is_heard_and_lowered_while_someone_speaks(tmp_path: Path
     speech = np.pad(_tone(2.0, 440, 0.3), (2 * RATE, 2 * RATE))
     background = _tone(6.0, 1000, 0.2)
     files = _file(tmp_path / "speech.wav", speech), _file(tmp_path / "video.wav", background)
-    made = _made(ResultSound(files[0], SoundSettings(-6.0), files[1]), 6 * RATE)
+    made = _made(ResultSound([AudioPart(files[0])], SoundSettings(-6.0), files[1]), 6 * RATE)
     assert len(made) == 6 * RATE
     expected = 20 * np.log10(0.2) - 6
     assert _level_db(made[RATE : 2 * RATE], 1000) == pytest.approx(expected, abs=0.2)
@@ -63,14 +64,14 @@ def test_the_background_is_heard_and_lowered_while_someone_speaks(tmp_path: Path
 def test_mixing_delays_nothing(tmp_path: Path) -> None:
     speech = 0.3 * noise(3.0, RATE).astype(np.float32)
     files = _file(tmp_path / "speech.wav", speech), _file(tmp_path / "video.wav", _tone(3.0, 1000, 0.01))
-    made = _made(ResultSound(files[0], SoundSettings(0.0, -20.0), files[1]), 3 * RATE)
+    made = _made(ResultSound([AudioPart(files[0])], SoundSettings(0.0, -20.0), files[1]), 3 * RATE)
     assert lag_seconds(made, speech, RATE) == pytest.approx(0, abs=1 / RATE)
 
 
 def test_a_short_background_repeats_without_clicks(tmp_path: Path) -> None:
     background = _tone(0.51, 333, 0.5)  # does not end where it began
     files = _file(tmp_path / "speech.wav", np.zeros(RATE, np.float32)), _file(tmp_path / "video.wav", background)
-    made = _made(ResultSound(files[0], SoundSettings(0.0), files[1]), 4 * RATE)
+    made = _made(ResultSound([AudioPart(files[0])], SoundSettings(0.0), files[1]), 4 * RATE)
     assert len(made) == 4 * RATE
     assert np.abs(np.diff(made)).max() <= 1.05 * np.abs(np.diff(background)).max()
     assert np.sqrt(np.square(made[3 * RATE :]).mean()) > 0.3
@@ -79,19 +80,19 @@ def test_a_short_background_repeats_without_clicks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seconds", [5.0, 5.04], ids=["whole steps of the meter", "a part of a step"])
 def test_the_result_has_the_requested_loudness(seconds: float, tmp_path: Path) -> None:
     speech = _file(tmp_path / "speech.wav", _tone(seconds, 997, 0.02))
-    made = _made(ResultSound(speech, SoundSettings(None, -20.0)), round(seconds * RATE))
+    made = _made(ResultSound([AudioPart(speech)], SoundSettings(None, -20.0)), round(seconds * RATE))
     # ITU-R BS.1770: a full-scale sine of 997 Hz in one channel has -3.01 LUFS.
     assert _level_db(made[RATE : 4 * RATE], 997) == pytest.approx(-20 + 3.01, abs=0.3)
 
 
 def test_silence_is_not_amplified(tmp_path: Path) -> None:
     speech = _file(tmp_path / "speech.wav", np.zeros(2 * RATE, np.float32))
-    assert not _made(ResultSound(speech, SoundSettings(None, -20.0)), 2 * RATE).any()
+    assert not _made(ResultSound([AudioPart(speech)], SoundSettings(None, -20.0)), 2 * RATE).any()
 
 
 def test_nothing_clips(tmp_path: Path) -> None:
     files = _file(tmp_path / "speech.wav", _tone(2.0, 300, 0.9)), _file(tmp_path / "video.wav", _tone(2.0, 310, 0.9))
-    made = _made(ResultSound(files[0], SoundSettings(12.0, -9.0), files[1]), 2 * RATE)
+    made = _made(ResultSound([AudioPart(files[0])], SoundSettings(12.0, -9.0), files[1]), 2 * RATE)
     assert np.abs(made).max() <= 0.9
 
 
@@ -100,5 +101,19 @@ def test_the_format_covers_both_files(tmp_path: Path) -> None:
     film = write_audio(
         tmp_path / "film.wav", np.stack([noise(0.5, 48000)] * 2), 48000, "pcm_s16le", sample_format="s16"
     )
-    assert ResultSound(speech, SoundSettings(), film).native_format() == (RATE, 1)
-    assert ResultSound(speech, SoundSettings(-6.0), film).native_format() == (48000, 2)
+    assert ResultSound([AudioPart(speech)], SoundSettings(), film).native_format() == (RATE, 1)
+    assert ResultSound([AudioPart(speech)], SoundSettings(-6.0), film).native_format() == (48000, 2)
+
+
+def test_the_source_is_heard_where_nobody_speaks(tmp_path: Path) -> None:
+    files = _file(tmp_path / "speech.wav", _tone(2.0, 440, 0.3)), _file(tmp_path / "video.wav", _tone(6.0, 1000, 0.2))
+    parts = [AudioPart(files[0], 1.0, 2.0), AudioPart(files[0], 2.02, 3.0), AudioPart(files[0], 4.5, 5.0)]
+    made = _made(ResultSound(parts, SoundSettings(keeps_source=True), files[1]), 6 * RATE)
+    quiet, heard = (slice(round(1.1 * RATE), round(2.9 * RATE)), slice(round(3.1 * RATE), round(4.4 * RATE)))
+    assert _level_db(made[quiet], 1000) < -60
+    for stretch in (slice(0, round(0.9 * RATE)), heard, slice(round(5.1 * RATE), 6 * RATE)):
+        assert _level_db(made[stretch], 1000) == pytest.approx(20 * np.log10(0.2), abs=0.1)
+        assert _level_db(made[stretch], 440) < -60
+    under = _made(ResultSound(parts, SoundSettings(-20.0, keeps_source=True), files[1]), 6 * RATE)
+    assert -20 - 16 - 14 < _level_db(under[quiet], 1000) < -20 - 13
+    assert np.abs(np.diff(made)).max() < 0.3

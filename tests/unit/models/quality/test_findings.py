@@ -50,7 +50,7 @@ GOOD = BlockMeasures(
 
 
 def report(measures: BlockMeasures = GOOD, output: OutputFacts = OUTPUT) -> QualityReport:
-    return make_report(output, measures)
+    return make_report(output, [measures])
 
 
 def of_source(**changes: object) -> QualityReport:
@@ -188,7 +188,7 @@ def test_a_job_without_a_single_face_has_a_report() -> None:
 
 
 def test_a_mouth_that_moves_in_silence_on_the_finished_frames_is_warned_of() -> None:
-    still, moving = (make_report(OUTPUT, GOOD, RunningStats.of(np.full(20, level))) for level in (0.02, 0.06))
+    still, moving = (make_report(OUTPUT, [GOOD], RunningStats.of(np.full(20, level))) for level in (0.02, 0.06))
     assert (still.mouth.motion_silence, moving.mouth.motion_silence) == (0.02, 0.06)
     assert not any("moves in silence" in line for line in still.warnings)
     assert "The mouth moves in silence: its brightness varies by 6%." in moving.warnings

@@ -1,0 +1,121 @@
+"""Plans the faces of a job block by block, and turns the plans into requests for segments."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.messages import AvatarRef, BlockRequest, FacePlan, PreparedSpeech, SegmentRequest
+from jobs.ports import Stages
+from jobs.segments import Block, Segment
+from media.playback import Playback
+from models.engines.protocol import FrameSpan, PlannedBlock
+from models.quality.measures import BlockMeasures
+from storage.records import JobOptions
+from telemetry.log_context import CallContext
+
+
+@dataclass(frozen=True)
+class JobFace:
+    """One face of a job: its avatar, what it says, and its weight in each frame, see `jobs.messages.FacePlan`."""
+
+    avatar: AvatarRef
+    speech: PreparedSpeech
+    weight: NDArray[np.float32] | None
+
+    def is_shown(self, start: int, stop: int) -> bool:
+        """Return whether any of the frames [start, stop) shows the generated face."""
+        return self.weight is None or bool(self.weight[start:stop].any())
+
+
+class PlannedFaces(NamedTuple):
+    """The plans of one block, None for a face that it does not show."""
+
+    block: Block
+    plans: list[PlannedBlock | None]
+
+
+class FacePlanner:
+    """Plans one or more faces of one source.
+
+    Attributes:
+        measures: The measures of each face over all planned blocks; None before a block shows it.
+    """
+
+    def __init__(
+        self,
+        stages: Stages,
+        context: CallContext,
+        options: JobOptions,
+        faces: Sequence[JobFace],
+        playback: Playback,
+        num_frames: int,
+    ) -> None:
+        """Prepare to plan a result of `num_frames`."""
+        self._stages, self._context, self._options = stages, context, options
+        self._faces, self._playback, self._num_frames = faces, playback, num_frames
+        self._source = faces[0].avatar.source
+        self.measures: list[BlockMeasures | None] = [None] * len(faces)
+
+    async def plan(self, blocks: Sequence[Block]) -> AsyncGenerator[PlannedFaces]:
+        """Yield the plans of each block; the next block is planned while this one is rendered."""
+        states: list[object] = [None] * len(self._faces)
+        ahead = asyncio.create_task(self._plan_block(blocks[0], states))
+        try:
+            for number in range(len(blocks)):
+                planned = await ahead
+                self._measure(planned)
+                if number + 1 < len(blocks):
+                    states = [None if plan is None else plan.state for plan in planned.plans]
+                    ahead = asyncio.create_task(self._plan_block(blocks[number + 1], states))
+                yield planned
+        finally:
+            ahead.cancel()
+
+    def request(self, planned: PlannedFaces, segment: Segment) -> SegmentRequest:
+        """Return the frames of a segment of a planned block, with the faces that it shows."""
+        start, stop = segment.start - planned.block.start, segment.stop - planned.block.start
+        shown = []
+        for face, plan in zip(self._faces, planned.plans, strict=True):
+            if plan is not None and face.is_shown(segment.start, segment.stop):
+                weight = None if face.weight is None else face.weight[segment.start : segment.stop].copy()
+                shown.append(FacePlan(face.avatar, self._options.engine, plan.plan.slice(start, stop), weight))
+        if shown:
+            return SegmentRequest(self._source, shown[0].plan.source_index, tuple(shown))
+        num_source_frames = self._source.info.num_frames
+        index = self._playback.source_frames(range(segment.start, segment.stop), num_source_frames)
+        return SegmentRequest(self._source, index, ())
+
+    async def _plan_block(self, block: Block, states: Sequence[object]) -> PlannedFaces:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._plan_face(block, face, state))
+                for face, state in zip(self._faces, states, strict=True)
+            ]
+        return PlannedFaces(block, [task.result() for task in tasks])
+
+    async def _plan_face(self, block: Block, face: JobFace, state: object) -> PlannedBlock | None:
+        if not face.is_shown(block.start, block.stop):
+            return None
+        span = FrameSpan(self._source.info.fps, block.start, block.stop - block.start, self._num_frames)
+        # A still has one idle motion; with several faces it does not move.
+        request = BlockRequest(
+            face.avatar,
+            self._options.engine,
+            span,
+            self._playback,
+            self._options.expressiveness,
+            is_moving=len(self._faces) == 1,
+        )
+        return await self._stages.plan(self._context, face.speech, request, state)
+
+    def _measure(self, planned: PlannedFaces) -> None:
+        for number, plan in enumerate(planned.plans):
+            if plan is not None:
+                before = self.measures[number]
+                self.measures[number] = plan.measures if before is None else before + plan.measures

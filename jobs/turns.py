@@ -1,0 +1,158 @@
+"""Jobs in which several people speak: which face speaks when, and in which frames it is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import OptionError
+from media.audio_parts import AudioPart
+from media.probe import VideoInfo
+from models.face.choice import FaceChoice
+from storage.file_keys import audio_key
+from storage.records import JobOptions, JobRecord, Turn
+
+MAX_TURNS: Final = 5000
+MAX_FACES: Final = 16
+_CROSSFADE_SECONDS: Final = 0.12
+"""Time in which the picture changes between the source's own mouth and the generated one, outside of a turn."""
+_MAX_PAUSE_SECONDS: Final = 0.6
+"""A mouth stays generated between two turns that are closer: the source's own would flash up for a moment."""
+_MAX_READS: Final = 10
+"""How often an audio file may be read for one face: from its start again where turns use it out of order."""
+
+
+class FaceTurns(NamedTuple):
+    """The turns of one face in order; `face` is None for the face of the job."""
+
+    face: str | None
+    turns: tuple[Turn, ...]
+
+    def parts(self, job_id: str) -> list[AudioPart[str]]:
+        """Return the speech, by the keys of its files."""
+        return [AudioPart(audio_key(job_id, each.audio), each.start, each.end, each.audio_start) for each in self.turns]
+
+    def weight(self, options: JobOptions, source: VideoInfo, num_frames: int) -> NDArray[np.float32] | None:
+        """Return the weight of the generated face in each of `num_frames`, see `jobs.messages.FacePlan`.
+
+        It is 1 in turns and short pauses, with crossfades around them. A still, which has no mouth movement of its
+        own, always shows the generated face.
+        """
+        if source.is_still or options.idle_mouths == "closed":
+            return None
+        fps = source.fps
+        times = np.arange(num_frames) / float(fps)
+        weight = np.zeros(num_frames)
+        edges = [self.turns[0].start]
+        for before, after in pairwise(self.turns):
+            assert before.end is not None
+            if after.start - before.end > _MAX_PAUSE_SECONDS:
+                edges += [before.end, after.start]
+        assert self.turns[-1].end is not None
+        edges.append(self.turns[-1].end)
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            # A frame is shown until the next one: it belongs to the turn if the turn begins before its end.
+            begin = np.searchsorted(times, start - 1 / float(fps), "right")
+            ramp = round(_CROSSFADE_SECONDS * fps)
+            end = np.searchsorted(times, stop, "left")
+            distance = np.maximum(begin - np.arange(num_frames), np.arange(num_frames) - (end - 1))
+            weight = np.maximum(weight, 1 - np.maximum(distance, 0) / (ramp + 1))
+        return weight.astype(np.float32)
+
+
+def faces_of(turns: Sequence[Turn]) -> list[FaceTurns]:
+    """Return the faces in the order in which they first speak, each with its turns in order of time."""
+    faces: dict[str | None, list[Turn]] = {}
+    for turn in sorted(turns, key=lambda turn: turn.start):
+        faces.setdefault(turn.face, []).append(turn)
+    return [FaceTurns(face, tuple(of_face)) for face, of_face in faces.items()]
+
+
+def all_parts(job: JobRecord) -> list[AudioPart[str]]:
+    """Return the speech of a job, by the keys of its files."""
+    if job.options.turns is None:
+        return [AudioPart(audio_key(job.id))]
+    return [part for face in faces_of(job.options.turns) for part in face.parts(job.id)]
+
+
+def checked_turns(
+    options: JobOptions, audio_seconds: Mapping[str, float], video_seconds: float | None
+) -> tuple[Turn, ...]:
+    """Return the turns of a job in order of time, each with its end.
+
+    Args:
+        options: The options of the job, with turns.
+        audio_seconds: Length of each audio file, by the name of its form field.
+        video_seconds: Length of the video; None for a still, which lasts as long as the turns.
+
+    Raises:
+        OptionError: A turn cannot be spoken, or two of one face overlap; turns are counted from 0, as they were sent.
+    """
+    assert options.turns is not None
+    if not options.turns or len(options.turns) > MAX_TURNS:
+        raise OptionError(f"turns: expected 1 to {MAX_TURNS} turns, found {len(options.turns)}.")
+    if len({turn.face for turn in options.turns}) > MAX_FACES:
+        raise OptionError(f"turns: expected at most {MAX_FACES} faces.")
+    turns = [
+        _checked(f"turns[{number}]", turn, audio_seconds, video_seconds) for number, turn in enumerate(options.turns)
+    ]
+    if unused := sorted(set(audio_seconds) - {turn.audio for turn in turns}):
+        raise OptionError(f"turns: no turn uses the file {unused[0]}.")
+    for face in faces_of(turns):
+        for before, after in pairwise(face.turns):
+            assert before.end is not None
+            if after.start < before.end - 1e-3:
+                name = "the face of the job" if face.face is None else f"face {face.face!r}"
+                raise OptionError(
+                    f"turns: two turns of {name} overlap: one ends at {before.end:g} s, the next starts at "
+                    f"{after.start:g} s."
+                )
+    _check_reading(turns, audio_seconds)
+    return tuple(sorted(turns, key=lambda turn: turn.start))
+
+
+def _checked(name: str, turn: Turn, audio_seconds: Mapping[str, float], video_seconds: float | None) -> Turn:
+    """The turn with its end; raises OptionError with the name of the turn."""
+    if turn.face is not None:
+        try:
+            FaceChoice.parse(turn.face)
+        except OptionError as error:
+            raise OptionError(f"{name}.face: {error}") from error
+    if turn.audio not in audio_seconds:
+        known = ", ".join(sorted(audio_seconds)) or "none"
+        raise OptionError(f"{name}.audio: there is no file {turn.audio!r}. Files that were sent: {known}.")
+    available = audio_seconds[turn.audio] - turn.audio_start
+    if available <= 0:
+        raise OptionError(
+            f"{name}.audio_start: {turn.audio} ends at {audio_seconds[turn.audio]:g} s, before {turn.audio_start:g} s."
+        )
+    if video_seconds is not None and turn.start >= video_seconds:
+        raise OptionError(f"{name}.start: the video ends at {video_seconds:g} s, before {turn.start:g} s.")
+    if turn.end is None:
+        end = turn.start + available
+        return turn.model_copy(update={"end": end if video_seconds is None else min(end, video_seconds)})
+    if turn.end <= turn.start:
+        raise OptionError(f"{name}: expected start < end, found {turn.start:g} and {turn.end:g}.")
+    if video_seconds is not None and turn.end > video_seconds + 0.1:
+        raise OptionError(f"{name}.end: the video ends at {video_seconds:g} s, before {turn.end:g} s.")
+    return turn
+
+
+def _check_reading(turns: Sequence[Turn], audio_seconds: Mapping[str, float]) -> None:
+    """Refuse turns that would have a long file read from its start again and again."""
+    read: dict[str, float] = dict.fromkeys(audio_seconds, 0.0)
+    for face in faces_of(turns):
+        position: dict[str, float] = {}
+        for turn in face.turns:
+            assert turn.end is not None
+            stop = turn.audio_start + turn.end - turn.start
+            before = position.get(turn.audio, 0.0)
+            read[turn.audio] += stop - before if turn.audio_start >= before else stop
+            position[turn.audio] = stop
+    for name, seconds in read.items():
+        if seconds > _MAX_READS * len(faces_of(turns)) * max(audio_seconds[name], 60.0):
+            raise OptionError(f"turns: the turns use {name} out of order too often. Send the parts as separate files.")
