@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.array_files import load_array
-from media.bounds.audio_extent import MAX_PADDING_SAMPLES, MIN_GAP_SECONDS, AudioExtent, counted_packets, origin_seconds
+from media.bounds.audio_extent import (
+    DECODE_TOLERANCE_SECONDS,
+    MAX_PADDING_SAMPLES,
+    MIN_GAP_SECONDS,
+    AudioExtent,
+    counted_packets,
+    origin_seconds,
+)
 from media.container import discard_other_streams, ffmpeg_errors, open_container
 from media.probe import AudioInfo, audio_stream, mixable
 from media.speech_writer import SPEECH_SAMPLE_RATE, SpeechWriter
@@ -128,7 +135,7 @@ class AudioTrack:
         if not num_samples:
             raise MediaError(f"{self._path.name}: expected audio, found an empty audio track.")
         extent.seconds = num_samples / rate
-        extent.check(self._path.name, self._limits)
+        extent.check(self._path.name, self._limits, DECODE_TOLERANCE_SECONDS)
         self.info = AudioInfo(rate, self.info.num_channels, num_samples / rate, self.info.codec)
 
     def _decoded(self) -> Iterator[AudioFrame]:
@@ -165,7 +172,7 @@ class AudioTrack:
         return round((start + self._stream.duration) * (self._stream.time_base or 0) * rate)
 
     def _check_length(self, seconds: float) -> None:
-        if seconds > self._limits.max_audio_seconds:
+        if seconds > self._limits.max_audio_seconds + DECODE_TOLERANCE_SECONDS:
             raise MediaLimitError(
                 f"{self._path.name}: expected at most {self._limits.max_audio_seconds:g} s of audio, found more."
             )

@@ -21,6 +21,10 @@ from media.container import ffmpeg_errors
 
 MIN_GAP_SECONDS: Final = 0.1
 """Gaps in the time stamps from this length on are filled with silence; shorter ones are rounding errors."""
+PROBE_TOLERANCE_SECONDS: Final = 0.3
+"""Codec padding and rounding do not count towards the maximum duration."""
+DECODE_TOLERANCE_SECONDS: Final = 0.6
+"""The same of decoded audio; it is larger, so that decoding accepts whatever the probe has accepted."""
 MAX_PADDING_SAMPLES: Final = 4096
 """Maximum codec padding at the end of an MP4 track: two AAC-HE frames."""
 # Formats whose time 0 is the presentation time 0; in others the first time stamp is arbitrary.
@@ -52,14 +56,14 @@ class AudioExtent:
             self.gap_seconds += gap
         self.seconds = max(self.seconds, start + length)
 
-    def check(self, name: str, limits: MediaLimits) -> None:
+    def check(self, name: str, limits: MediaLimits, tolerance_seconds: float = PROBE_TOLERANCE_SECONDS) -> None:
         """Raises MediaLimitError if the track is too long, or consists mostly of gaps."""
-        if self.seconds > limits.max_audio_seconds:
+        if self.seconds > limits.max_audio_seconds + tolerance_seconds:
             raise MediaLimitError(
-                f"{name}: expected at most {limits.max_audio_seconds:g} s of audio, found {self.seconds:.0f} s."
+                f"{name}: expected at most {limits.max_audio_seconds:g} s of audio, found {self.seconds:.1f} s."
             )
         real = self.seconds - self.gap_seconds
-        if self.gap_seconds > limits.max_frozen_seconds + real:
+        if self.gap_seconds > limits.max_frozen_seconds + real + tolerance_seconds:
             raise MediaLimitError(
                 f"{name}: expected at most {limits.max_frozen_seconds + real:.0f} s of gaps in {real:.1f} s of audio, "
                 f"found {self.gap_seconds:.0f} s (limits.max_frozen_seconds)."

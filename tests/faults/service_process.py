@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,11 @@ class ServiceProcess:
 
     def replicas(self, kind: str) -> list[psutil.Process]:
         """The processes of one deployment's replicas."""
-        return [process for process in self.processes() if f":{kind}" in _title(process)]
+        return [process for process in self.processes() if f":{kind}" in _title(process, "ray::ServeReplica")]
+
+    def controllers(self) -> list[psutil.Process]:
+        """The process of Serve's controller; none or two for a moment while it is replaced."""
+        return [process for process in self.processes() if _title(process, "ray::ServeController")]
 
 
 @contextmanager
@@ -155,10 +159,27 @@ def open_files(processes: list[psutil.Process]) -> int:
     return total
 
 
-def _title(process: psutil.Process) -> str:
+def wait_until(is_so: Callable[[], object], bound_s: float = 120.0) -> float:
+    """Wait until it is so; returns how many seconds that took."""
+    started = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - started < bound_s, f"not so after {bound_s:.0f} s"
+        time.sleep(0.1)
+    return time.monotonic() - started
+
+
+def wait_until_replaced(find: Callable[[], list[psutil.Process]], old: psutil.Process, bound_s: float = 150.0) -> float:
+    """Wait until `old` has ended and `find` finds others; returns how many seconds that took.
+
+    A controller that hangs is given a minute, and a replica three health checks of ten seconds.
+    """
+    return wait_until(lambda: not old.is_running() and [one for one in find() if one.pid != old.pid], bound_s)
+
+
+def _title(process: psutil.Process, begin: str) -> str:
     with suppress(psutil.NoSuchProcess):
         title = " ".join(process.cmdline())
-        return title if title.startswith("ray::ServeReplica") else ""
+        return title if title.startswith(begin) else ""
     return ""
 
 

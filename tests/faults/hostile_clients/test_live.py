@@ -3,114 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import suppress
 
-import httpx
 import numpy as np
 import psutil
 import pytest
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
-from websockets.sync.client import ClientConnection, connect
 
-from config import LiveConfig
 from tests.faults.health_probe import HealthProbe
 from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess
+from tests.faults.viewer import Viewer, live_url, made_avatar, watching
 
 NUM_HOSTILE, NUM_AT_ONCE = 200, 40
-CHUNK_SECONDS = LiveConfig().chunk_seconds
 MAX_GROWTH_BYTES = 300 * 1024**2
-START_S = 240.0
 
 
 @pytest.fixture(scope="module")
 def avatar(service: ServiceProcess, sample_pair: Pair) -> str:
-    with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
-        made = client.post("/v1/avatars", files={"video": ("presenter.mp4", sample_pair.video)})
-        return str(made.raise_for_status().json()["id"])
-
-
-class Viewer:
-    """Somebody who watches a session in a thread, and shows what comes at once."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self._socket = socket
-        self.events: list[dict[str, Any]] = []
-        self.arrivals: list[float] = []
-        self.close_code: int | None = None
-        self.shows = True
-        self.shown_seconds = 0.0
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            while True:
-                message = self._socket.recv(timeout=START_S)
-                if isinstance(message, bytes):
-                    continue
-                said = json.loads(message)
-                self.events.append(said)
-                if said["type"] == "session.fragment":
-                    self.arrivals.append(time.monotonic())
-                    if self.shows:
-                        self.shown_seconds = said["start_seconds"]
-                        self.send("session.playback", position_seconds=said["start_seconds"])
-        except ConnectionClosed as closed:
-            self.close_code = closed.rcvd.code if closed.rcvd is not None else 1006
-
-    def send(self, kind: str, **fields: Any) -> None:
-        self._socket.send(json.dumps({"type": kind, **fields}))
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [said for said in self.events if said["type"] == kind]
-
-    def until(self, num_fragments: int, bound_s: float = START_S) -> None:
-        deadline = time.monotonic() + bound_s
-        while len(self.arrivals) < num_fragments:
-            assert self.close_code is None, (self.close_code, self.events[-2:])
-            assert time.monotonic() < deadline, self.events[-2:]
-            time.sleep(0.05)
-
-    def until_state(self, state: str, num: int) -> None:
-        deadline = time.monotonic() + START_S
-        while [said["state"] for said in self.of("session.state_updated")].count(state) < num:
-            assert self.close_code is None, (self.close_code, self.events[-2:])
-            assert time.monotonic() < deadline, self.events[-2:]
-            time.sleep(0.05)
+    return made_avatar(service, sample_pair)
 
 
 def _place(viewer: Viewer, state: str, after: int) -> int:
     """Where the first word of a state after that place stands among the events."""
     return min(number for number, said in enumerate(viewer.events) if number > after and said.get("state") == state)
-
-
-@contextmanager
-def watching(service: ServiceProcess, avatar: str) -> Iterator[Viewer]:
-    """A session; a place that was just left is waited for."""
-    deadline = time.monotonic() + 60
-    while True:
-        with connect(_address(service, avatar), proxy=None, max_size=2**24, open_timeout=60) as socket:
-            viewer = Viewer(socket)
-            while not viewer.events:
-                time.sleep(0.02)
-            if viewer.events[0].get("code") != "busy":
-                yield viewer
-                return
-        assert time.monotonic() < deadline, "no place was freed"
-        time.sleep(0.3)
-
-
-def _address(service: ServiceProcess, avatar: str) -> str:
-    return f"{service.url.replace('http', 'ws', 1)}/v1/live?avatar_id={avatar}"
 
 
 @pytest.mark.timeout(600)
@@ -122,19 +42,18 @@ def test_two_hundred_strangers_disturb_nobody(service: ServiceProcess, avatar: s
         job = caller.accepted(sample_pair)
         started, num_before = time.monotonic(), len(viewer.arrivals)
         with HealthProbe(service.url) as health:
-            ends = asyncio.run(_attack(_address(service, avatar)))
+            ends = asyncio.run(_attack(live_url(service, avatar)))
             took_s = time.monotonic() - started
             assert caller.wait([job], 200)[job]["status"] == "succeeded"
         viewer.until(len(viewer.arrivals) + 10)
         grown = _memory(service) - before
-        starts = [said["start_seconds"] for said in viewer.of("session.fragment")]
         p99 = health.percentile(0.99)
         print(
             f"\nlive: {dict(ends)} in {took_s:.1f} s, grown by {grown / 2**20:.0f} MiB, "
             f"health p99 {1000 * p99:.0f} ms, {len(viewer.arrivals) - num_before} chunks meanwhile"
         )
+        viewer.check_whole()
     assert ends.total() == NUM_HOSTILE
-    assert np.diff(starts) == pytest.approx(np.full(len(starts) - 1, CHUNK_SECONDS)), "no chunk is missing"
     assert grown < MAX_GROWTH_BYTES
     assert p99 < health.bound(2.5)  # 10 times what a quiet machine needs with a job and a session
     with watching(service, avatar) as viewer:
@@ -148,20 +67,18 @@ def test_a_session_outlives_the_replica_that_renders_it(service: ServiceProcess,
         (replica,) = service.replicas("LiveSession")
         num_before, killed_at = len(viewer.arrivals), len(viewer.events) - 1
         # On a busy machine the avatar may have been shown idle before, too.
-        num_connected = [said["state"] for said in viewer.of("session.state_updated")].count("connected")
+        num_connected = viewer.states.count("connected")
         replica.kill()
         viewer.until_state("connected", num_connected + 1)
         viewer.until(len(viewer.arrivals) + 10)
-        states = [said["state"] for said in viewer.of("session.state_updated")]
-        starts = [said["start_seconds"] for said in viewer.of("session.fragment")]
+        states = viewer.states
         gaps, kinds = np.diff(viewer.arrivals), [said["type"] for said in viewer.events]
         lost_at = _place(viewer, "recovering", killed_at)
         num_idle = kinds[lost_at : _place(viewer, "connected", lost_at)].count("session.fragment")
         print(f"\nlive: {max(gaps[num_before - 1 :]):.1f} s without a picture, {num_idle} chunks of idle frames")
         assert states == (["connecting", "connected"] + ["recovering", "connected"] * len(states))[: len(states)]
         assert num_idle >= 5, "the avatar is seen while nobody renders"
-        assert np.diff(starts) == pytest.approx(np.full(len(starts) - 1, CHUNK_SECONDS))
-        assert viewer.close_code is None
+        viewer.check_whole()
 
 
 @pytest.mark.timeout(300)

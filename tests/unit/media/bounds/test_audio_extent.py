@@ -10,7 +10,7 @@ import pytest
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.audio import extract_speech
-from media.bounds.audio_extent import AudioExtent
+from media.bounds.audio_extent import PROBE_TOLERANCE_SECONDS, AudioExtent
 from media.probe import probe_audio
 from tests.unit.media.bombs import write_chained_ogg, write_sound_with_gap
 from tests.unit.media.clips import LIMITS, noise, write_audio
@@ -24,6 +24,20 @@ def test_an_ordinary_sound_is_as_long_as_it_decodes(tmp_path: Path, name: str) -
     file, codec, rate, options = CODECS[name]
     path = write_audio(tmp_path / file, noise(SECONDS, rate)[None], rate, codec, **options)
     assert probe_audio(path, LIMITS).duration_seconds == pytest.approx(SECONDS, abs=0.06)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_the_probe_decides_whether_a_sound_is_too_long(tmp_path: Path, name: str) -> None:
+    """Padding does not count, and nothing is accepted that fails later, when it is decoded."""
+    file, codec, rate, options = CODECS[name]
+    path = write_audio(tmp_path / file, noise(SECONDS, rate)[None], rate, codec, **options)
+    probe_audio(path, MediaLimits(max_audio_seconds=SECONDS))
+    counted = probe_audio(path, LIMITS).duration_seconds
+    shortest = MediaLimits(max_audio_seconds=counted - PROBE_TOLERANCE_SECONDS + 0.06)  # padding of MP3
+    probe_audio(path, shortest)
+    extract_speech(path, tmp_path / "s.npy", shortest)
+    with pytest.raises(MediaLimitError, match="of audio, found 2.3"):
+        probe_audio(path, MediaLimits(max_audio_seconds=SECONDS - 0.5))
 
 
 @pytest.mark.parametrize(("file", "codec"), [("gap.mka", "libopus"), ("gap.m4a", "aac"), ("gap.mkv", "aac")])

@@ -1,0 +1,110 @@
+"""The kernel kills decoders or replicas because a cgroup's memory is used up."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.faults.load import Caller, Pair, digest
+from tests.faults.memory import decodes_for
+from tests.faults.service_process import ServiceProcess, served, wait_until
+
+CGROUPS = Path("/sys/fs/cgroup/memory")
+"""Where version 1 of cgroups is mounted; in version 2, a group with processes of its own can have no groups in it."""
+SPARE_BYTES = 4 << 20
+"""What a process may allocate until it is killed."""
+
+pytestmark = [
+    pytest.mark.endurance,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not os.access(CGROUPS, os.W_OK), reason="needs root and cgroup v1 for memory"),
+]
+
+
+class MemoryGroup:
+    """A cgroup in which little can be allocated until `lift`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, process: psutil.Process) -> None:
+        (self._path / "cgroup.procs").write_text(str(process.pid))
+
+    def lift(self) -> None:
+        (self._path / "memory.limit_in_bytes").write_text("-1")
+
+    @property
+    def num_killed(self) -> int:
+        """Processes that the kernel has killed here."""
+        lines = (self._path / "memory.oom_control").read_text().splitlines()
+        return int(dict(line.split() for line in lines)["oom_kill"])
+
+
+@contextmanager
+def memory_group() -> Iterator[MemoryGroup]:
+    """A new cgroup; what is left in it moves to the group of the test."""
+    path = CGROUPS / f"lipwright-test-{os.getpid()}"
+    path.mkdir()
+    (path / "memory.limit_in_bytes").write_text(str(SPARE_BYTES))
+    group = MemoryGroup(path)
+    try:
+        yield group
+    finally:
+        group.lift()
+        for pid in (path / "cgroup.procs").read_text().split():
+            with suppress(OSError):
+                (CGROUPS / "cgroup.procs").write_text(pid)
+        wait_until(lambda: not (path / "cgroup.procs").read_text())
+        path.rmdir()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    with served(tmp_path_factory.mktemp("out_of_memory") / "data") as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def quiet(service: ServiceProcess, long_pair: Pair) -> str:
+    """Digest of the result where there is memory enough."""
+    caller = Caller(service.url)
+    job_id = caller.accepted(long_pair)
+    assert caller.wait([job_id], 200)[job_id]["error"] is None
+    return digest(caller.video(job_id))
+
+
+@pytest.mark.parametrize("kind", ["Studio", "FaceSynthesis", "AudioFeatures", "MediaProbe", "LandmarkGenerator"])
+@pytest.mark.parametrize("what", ["replica", "decoders"])
+def test_a_job_survives(service: ServiceProcess, quiet: str, long_pair: Pair, kind: str, what: str) -> None:
+    """Nothing is to be seen of it in the result."""
+    found = service.replicas(kind) if what == "replica" else decoders(service, kind)
+    if not found:
+        pytest.skip(f"{kind} has no decoders")
+    caller = Caller(service.url)
+    with memory_group() as group:
+        for process in found:
+            group.add(process)
+        started = time.monotonic()
+        job_id = caller.accepted(long_pair)
+        wait_until(lambda: group.num_killed or caller.job(job_id)["status"] not in ("queued", "running"))
+        num_killed = group.num_killed
+        group.lift()
+        final = caller.wait([job_id], 200)[job_id]
+    assert final["error"] is None
+    assert digest(caller.video(job_id)) == quiet
+    print(f"\nout of memory: {what} of {kind}: {num_killed} killed, done after {time.monotonic() - started:.1f} s")
+
+
+def decoders(service: ServiceProcess, kind: str) -> list[psutil.Process]:
+    """The decoders of a deployment, and what they are forked from."""
+    found = []
+    for process in service.processes():
+        with suppress(psutil.NoSuchProcess):
+            found += [process] if (decodes_for(process) or "").endswith(kind) else []
+    return found
