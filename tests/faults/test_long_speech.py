@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import time
 import wave
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from config import MediaLimits
 from tests.faults.load import Caller, Pair
 from tests.faults.memory import DECODERS, MemoryWatch
 from tests.faults.service_process import served
@@ -106,6 +109,32 @@ def test_memory_and_preview_do_not_depend_on_the_length(
     assert not grown, "MiB found, MiB allowed"
 
 
+@pytest.mark.endurance
+@pytest.mark.timeout(900)
+def test_one_frame_and_as_much_speech_as_is_allowed(tmp_path: Path, sample_portrait: Path, sample_speech: Path) -> None:
+    """Its first segment is rendered; all of it takes as long as other speech."""
+    seconds = round(MediaLimits().max_audio_seconds)
+    speech = opus(sample_speech, tmp_path / "speech.opus", seconds).read_bytes()
+    with served(tmp_path / "data") as service:
+        caller = Caller(service.url)
+        started = time.monotonic()
+        job_id = caller.accepted(Pair(sample_portrait.read_bytes(), speech))
+        accepted_s = time.monotonic() - started
+        job = caller.job(job_id)
+        while not job["num_frames_done"]:
+            assert job["status"] in ("queued", "running"), job["error"]
+            assert time.monotonic() - started < 600, job
+            time.sleep(0.5)
+            job = caller.job(job_id)
+        print(
+            f"\none frame, {seconds / 3600:g} h of Opus: accepted in {accepted_s:.1f} s, first of {job['num_frames']} "
+            f"frames rendered after {time.monotonic() - started:.1f} s"
+        )
+        assert job["num_frames"] == FPS * seconds
+        caller.request("POST", f"/v1/jobs/{job_id}/cancel").raise_for_status()
+        assert caller.wait([job_id], 60)[job_id]["status"] == "cancelled"
+
+
 def _followed(caller: Caller, data_dir: Path, pair: Pair, num_minutes: int) -> Run:
     """Send one job and look at it and at its folder until it is final."""
     files = {"video": ("presenter.mp4", pair.video), "audio": ("speech.wav", Sent(pair.audio))}
@@ -138,6 +167,14 @@ def tiled(speech: Path, out: Path, num_seconds: int) -> Path:
         target.setparams(source.getparams())
         samples = np.frombuffer(source.readframes(source.getnframes()), np.int16)
         target.writeframes(np.resize(samples, num_seconds * source.getframerate()).tobytes())
+    return out
+
+
+def opus(speech: Path, out: Path, num_seconds: int) -> Path:
+    """`speech` over and over, cut at so many seconds, as Opus."""
+    looped = ("-stream_loop", "-1", "-i", str(speech), "-t", str(num_seconds))
+    encoded = ("-c:a", "libopus", "-b:a", "24k", "-compression_level", "0", str(out))
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *looped, *encoded], check=True)
     return out
 
 

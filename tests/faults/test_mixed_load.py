@@ -99,9 +99,7 @@ class Load:
             viewer.until(len(viewer.arrivals) + 20)
 
 
-def test_memory_and_handles_level_off(
-    tmp_path: Path, portrait_pair: Pair, sample_pair: Pair
-) -> None:
+def test_memory_and_handles_level_off(tmp_path: Path, portrait_pair: Pair, sample_pair: Pair) -> None:
     config = config_with(tmp_path, jobs={"retention_s": 60.0})
     load_s = 60 * MINUTES
     with served(tmp_path / "data", config) as service:
