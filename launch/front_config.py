@@ -14,7 +14,7 @@ from net.access_rule import CALLER_HEADER, FRONT_HEADER
 class FrontLimits:
     """Limits of the front proxy.
 
-    Uploads and downloads have separate slots. A caller has `share` of each; all callers compete for the spare slots.
+    Uploads and downloads have separate slots. A caller has a share of each; all callers compete for the spare slots.
 
     Attributes:
         max_connections: Connections at a time; Serve's config allows as many requests.
@@ -28,8 +28,11 @@ class FrontLimits:
         max_quick: Concurrent requests without body or stream, so /healthz waits behind at most these.
         max_uploads: Concurrent uploads.
         max_downloads: Concurrent downloads.
-        share: Uploads, and downloads, of one caller.
-        max_spare: Spare slots for uploads, and for downloads.
+        upload_share: Uploads of one caller: as many as the default queue holds of its jobs. Each start takes 5 ms in
+            Serve, for which health checks wait if all of them start at once.
+        download_share: Downloads of one caller.
+        max_spare_uploads: Spare slots for uploads.
+        max_spare_downloads: Spare slots for downloads.
         max_new_uploads: Concurrent uploads of callers that have not been authenticated yet.
         new_share: Uploads of one address that has not been authenticated yet.
         known_for: How long credentials count as known after the service last accepted them.
@@ -52,8 +55,10 @@ class FrontLimits:
     max_quick: int = 64
     max_uploads: int = 384
     max_downloads: int = 384
-    share: int = 128
-    max_spare: int = 128
+    upload_share: int = 32
+    download_share: int = 128
+    max_spare_uploads: int = 32
+    max_spare_downloads: int = 128
     max_new_uploads: int = 64
     new_share: int = 32
     known_for: str = "24h"
@@ -237,7 +242,8 @@ frontend callers
     acl is_download path_beg /static-offline-docs/ /easy/download
     http-request track-sc1 var(txn.caller) table uploads if is_upload
     http-request track-sc1 var(txn.caller) table downloads if is_download !is_upload
-    acl is_over_share sc1_conn_cur gt {limits.share}
+    acl is_over_upload_share sc1_conn_cur gt {limits.upload_share}
+    acl is_over_download_share sc1_conn_cur gt {limits.download_share}
     acl is_over_new_share sc1_conn_cur gt {limits.new_share}
     # No path of ours contains "%": an escaped spelling of a path would bypass these rules.
     http-request return status 404 errorfile {folder}/404.http if {{ path -m sub % }}
@@ -249,9 +255,9 @@ frontend callers
     use_backend followers if is_get is_events is_known
     use_backend new_followers if is_get is_events
     use_backend new_uploads if is_upload !is_known
-    use_backend spare_uploads if is_upload is_over_share
+    use_backend spare_uploads if is_upload is_over_upload_share
     use_backend uploads if is_upload
-    use_backend spare_downloads if is_download is_over_share
+    use_backend spare_downloads if is_download is_over_download_share
     use_backend downloads if is_download
     default_backend quick
 
@@ -277,7 +283,7 @@ backend uploads
     server {serve} maxconn {limits.max_uploads}
 backend spare_uploads
     timeout queue {limits.queue_s}s
-    server {serve} maxconn {limits.max_spare}
+    server {serve} maxconn {limits.max_spare_uploads}
 backend new_uploads
     timeout queue {limits.queue_s}s
     server {serve} maxconn {limits.max_new_uploads}
@@ -287,7 +293,7 @@ backend downloads
     server {serve} maxconn {limits.max_downloads}
 backend spare_downloads
     timeout queue {limits.queue_s}s
-    server {serve} maxconn {limits.max_spare}
+    server {serve} maxconn {limits.max_spare_downloads}
 backend quick
     timeout queue {limits.queue_s}s
     server {serve} maxconn {limits.max_quick}

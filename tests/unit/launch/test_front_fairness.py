@@ -104,7 +104,10 @@ def test_callers_without_a_key_take_no_event_streams(fronted: Fronted) -> None:
 
 def test_one_key_does_not_take_the_upload_slots_of_others(fronted: Fronted) -> None:
     (_, first), (_, second) = fronted.new_key("one"), fronted.new_key("two")
-    with _front(fronted.serve_port, max_uploads=8, share=4, max_spare=2, queue_s=2) as port, ExitStack() as stack:
+    with (
+        _front(fronted.serve_port, max_uploads=8, upload_share=4, max_spare_uploads=2, queue_s=2) as port,
+        ExitStack() as stack,
+    ):
         fronted.port = port
         for key in (first, second):
             assert fronted.submit(key).status_code == 202  # the front knows the key from here on
@@ -116,7 +119,14 @@ def test_one_key_does_not_take_the_upload_slots_of_others(fronted: Fronted) -> N
 
 def test_bodies_without_a_key_take_no_upload_slots(fronted: Fronted) -> None:
     _, key = fronted.new_key("one")
-    limits = {"max_uploads": 8, "share": 8, "max_spare": 1, "max_new_uploads": 4, "new_share": 3, "queue_s": 2}
+    limits = {
+        "max_uploads": 8,
+        "upload_share": 8,
+        "max_spare_uploads": 1,
+        "max_new_uploads": 4,
+        "new_share": 3,
+        "queue_s": 2,
+    }
     with _front(fronted.serve_port, **limits) as port, ExitStack() as stack:
         fronted.port = port
         with fronted.client(key) as client:
