@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from contextlib import suppress
+from typing import Final
+
+from errors import ConfigError
+
+# Between the ports of Ray's workers (10002 to 19999) and those that Linux gives to outgoing connections (from 32768).
+_QUIET_PORTS: Final = range(20_000, 32_000)
+_MAX_TRIES: Final = 100
 
 
 def try_to_listen(host: str, port: int) -> None:
@@ -21,7 +30,15 @@ def try_to_listen(host: str, port: int) -> None:
 
 
 def free_port() -> int:
-    """Return a TCP port on loopback that is currently free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port on loopback that is free, and that no program is given by chance: it is used seconds later.
+
+    Raises:
+        ConfigError: A hundred random ports are in use.
+    """
+    ports = random.SystemRandom()  # without a seed: services that start together must not choose alike
+    for _ in range(_MAX_TRIES):
+        port = ports.choice(_QUIET_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise ConfigError(f"No free TCP port found from {_QUIET_PORTS.start} to {_QUIET_PORTS.stop - 1}.")
