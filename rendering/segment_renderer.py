@@ -87,7 +87,7 @@ class SegmentRenderer:
             for cached, _ in avatars:
                 on_error.callback(cached.close)
             first = avatars[0][0].avatar if avatars else None
-            positions = (request.source_index if first is None else first.places(request.source_index)).tolist()
+            positions = request.source_index.tolist() if first is None else first.places(request.source_index)
             # The frames of a still are drawn with the idle motion of one face.
             frames_of = request.faces[0].avatar.folder if source.info.is_still and request.faces else source.key
             reader = self._readers.take((frames_of, positions[0]), lambda: self._open_source(path, source.info, first))
