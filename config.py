@@ -282,6 +282,9 @@ class TtsConfig(_Frozen):
     )
     timeout_s: float = Field(120.0, gt=0, le=200, description="Timeout of one synthesis, in seconds.")
     max_chars: int = Field(4096, gt=0, description="Maximum characters per text; 4096 is OpenAI's limit.")
+    max_total_chars: int = Field(
+        100_000, gt=0, description="Maximum characters of all turns of a job; subtitles of a film have about 80,000."
+    )
     max_bytes: int = Field(128 * 1024**2, gt=0, description="Maximum size of the returned audio, in bytes.")
     max_concurrent: int = Field(2, ge=1, description="Concurrent syntheses per Ingress replica; more get 503 `busy`.")
     cloning: CloningConfig | None = Field(

@@ -85,6 +85,9 @@ class UploadedFile(Frozen):
     label: str = Field(description="The client's file name, cleaned; only shown, never opened.")
 
 
+SubtitlePlace = Literal["track", "burnt"]
+
+
 class Turn(Frozen):
     """One person's speech in a video in which several speak: [start, end) in seconds of the source."""
 
@@ -130,6 +133,9 @@ class JobOptions(Frozen):
     )
     idle_mouths: Literal["source", "closed"] | None = Field(
         None, description="The mouths of the people in `turns` while they do not speak; null without turns."
+    )
+    subtitles: SubtitlePlace | None = Field(
+        None, description="Where the texts of `turns` are shown: in a text `track`, or `burnt` into the picture."
     )
 
 

@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from errors import InputError, OptionError
 from storage.records import UploadedFile
 
-_URL_SUFFIX = "_url"
+MORE_AUDIO: Final = r"audio_[A-Za-z0-9_-]{1,32}(?<!_url)"
+"""Names of the fields that are collected in the field `more_audio` of a form."""
+_URL_SUFFIX: Final = "_url"
+_MAX_TEXT_BYTES: Final = 4096
+_MAX_OBJECT_BYTES: Final = 1 << 20
+_MAX_SMALL_BYTES: Final = 65536
+
+
+@dataclass(frozen=True)
+class FileFields(Container[str]):
+    """Names of the fields that hold files.
+
+    Attributes:
+        names: Those with a fixed name.
+        has_more: Whether there are fields `audio_NAME` too.
+    """
+
+    names: frozenset[str]
+    has_more: bool = False
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names or (
+            self.has_more and isinstance(name, str) and re.fullmatch(MORE_AUDIO, name) is not None
+        )
+
+    def __len__(self) -> int:
+        """Number of files to expect; the additional ones count as one."""
+        return len(self.names) + self.has_more
 
 
 @dataclass(frozen=True)
 class FormShape:
     """Names of the fields that a form accepts."""
 
-    files: frozenset[str]
+    files: FileFields
     texts: frozenset[str]
     objects: frozenset[str] = frozenset()
-    """Text fields that hold JSON objects; a JSON body contains them as objects."""
+    """Text fields that hold JSON objects or arrays; a JSON body contains them as such."""
 
-    @property
-    def urls(self) -> dict[str, str]:
-        """Names of URL fields, mapped to the names of their file fields."""
-        return {name + _URL_SUFFIX: name for name in self.files}
+    def file_of(self, name: str) -> str:
+        """Return the name of the file of a field that holds a file or its URL; of another field, its own name."""
+        file_name = name.removesuffix(_URL_SUFFIX)
+        return file_name if file_name in self.files else name
 
     def check_name(self, name: str) -> None:
         """Check the name of a field.
@@ -30,8 +60,25 @@ class FormShape:
         Raises:
             OptionError: The form has no such field.
         """
-        if name not in (known := {*self.files, *self.texts, *self.urls}):
-            raise OptionError(f"Unknown field {name[:80]!r}. Known fields: {', '.join(sorted(known))}.")
+        if name not in self.texts and self.file_of(name) not in self.files:
+            known = sorted({*self.texts, *self.files.names, *(each + _URL_SUFFIX for each in self.files.names)})
+            more = ", audio_NAME, audio_NAME_url" if self.files.has_more else ""
+            raise OptionError(f"Unknown field {name[:80]!r}. Known fields: {', '.join(known)}{more}.")
+
+    def max_bytes(self, name: str) -> int:
+        """Return the maximum size of a text field."""
+        return _MAX_OBJECT_BYTES if name in self.objects else _MAX_TEXT_BYTES
+
+    @property
+    def max_small_bytes(self) -> int:
+        """Maximum size of a JSON body without its files."""
+        return _MAX_SMALL_BYTES + len(self.objects) * _MAX_OBJECT_BYTES
+
+    def content(self, files: Mapping[str, UploadedFile], texts: Mapping[str, str]) -> dict[str, object]:
+        """Return the fields of a form as its model has them: additional files are in `more_audio`."""
+        more = {name: file for name, file in files.items() if name not in self.files.names}
+        fields: dict[str, object] = {name: file for name, file in files.items() if name not in more}
+        return {**fields, **texts, **({"more_audio": more} if more else {})}
 
 
 @dataclass
@@ -50,7 +97,7 @@ class Parts:
             InputError: A file field contains text that is not a URL.
         """
         text = text.encode("utf-8", "replace").decode().strip()  # drops lone surrogates
-        file_name = shape.urls.get(name, name)
+        file_name = shape.file_of(name)
         if not text:
             return file_name
         if file_name not in shape.files:

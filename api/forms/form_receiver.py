@@ -17,9 +17,12 @@ from api.forms.form_parts import Parts
 from api.forms.form_schema import shape_of, validated
 from api.forms.request_digest import request_digest
 from api.forms.speech_form import SpeechForm
+from api.forms.turn_form import TurnForm
+from api.forms.turn_receiver import TurnReceiver
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
 from api.min_rate import MinRate
+from api.tts.dub_recorder import DubRecorder
 from api.tts.service import Speaker, tts_service
 from api.tts.speech_upload import speech_upload
 from config import PipelineConfig
@@ -50,6 +53,7 @@ class FormReceiver:
         self._limits = config.limits
         self._max_file_bytes = config.limits.max_upload_bytes
         self._tts = tts_service(config.tts, files)
+        self._turns = TurnReceiver(files, DubRecorder(config, files))
         self._urls = UrlInputs(config.network, files)
         self._admissions = Admissions(service)
         self._comparisons = CallerSlots(_MAX_COMPARISONS)
@@ -95,7 +99,7 @@ class FormReceiver:
                 parts = await receive_form(body, shape_of(kind), self._files, max_bytes, self._urls.check)
             if parts.urls:
                 await self._fetch(request, parts, grant)
-            form = validated(kind, {**parts.files, **parts.texts})
+            form = validated(kind, shape_of(kind).content(parts.files, parts.texts))
             digest = request_digest(form, parts.urls)
             yield await self._synthesize(form, parts, grant, caller_of(request).owner), digest
         except BaseException as error:
@@ -109,10 +113,12 @@ class FormReceiver:
         return MinRate(self._limits.min_upload_bytes_per_s, self._limits.max_upload_pause_s)
 
     async def _synthesize(self, form: _Form, parts: Parts, grant: BodyGrant, owner: str | None) -> _Form:
-        """Synthesize the form's text, if any, and return the form with the audio file, which becomes one of `parts`."""
+        """Speak the form's texts, if any, and return the form with the audio files, which become some of `parts`."""
+        speaker = Speaker(self._tts, owner)
+        if isinstance(form, TurnForm) and form.has_turns:
+            return await self._turns.complete(form, speaker, parts.files, grant.count)
         if not isinstance(form, SpeechForm) or form.speech_text is None:
             return form
-        speaker = Speaker(self._tts, owner)
         parts.files["audio"] = await speech_upload(speaker, self._files, form.speech_text, form.voice, grant.count)
         return form.model_copy(update={"audio": parts.files["audio"]})
 
@@ -140,7 +146,8 @@ class FormReceiver:
         except LipwrightError:
             await drain(request)
             raise
-        form = validated(kind, {**parts.files, **dict.fromkeys(parts.urls, _NOT_FETCHED), **parts.texts})
+        files = {**parts.files, **dict.fromkeys(parts.urls, _NOT_FETCHED)}
+        form = validated(kind, shape_of(kind).content(files, parts.texts))
         check_same_request(admission.job, request_digest(form, parts.urls))
         return admission.job
 

@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from api.forms.form_parts import FormShape
+from api.forms.form_parts import MORE_AUDIO, FileFields, FormShape
 from api.forms.speech_form import SpeechForm
 from api.validation_message import describe
 from errors import OptionError
 
+_MORE = "more_audio"
 _FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64 data."}
 
 _Form = TypeVar("_Form", bound=BaseModel)
@@ -22,6 +23,7 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
     """Return the OpenAPI request body of a route that parses its own body: multipart, or JSON with base64 or URLs."""
     schema = form.model_json_schema()
     fields: dict[str, Any] = schema["properties"]
+    more = fields.pop(_MORE, None)
     files = {name: field for name, field in fields.items() if is_file(field)}
     urls = {f"{name}_url": _url_field(name) for name in files}
     either = [
@@ -29,7 +31,10 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
         for name in schema.pop("required", ())
     ]
     if issubclass(form, SpeechForm):
-        either.append({"anyOf": [{"required": [name]} for name in ("audio", "audio_url", form.text_field)]})
+        either.append({"anyOf": [{"required": [name]} for name in form.speech_fields]})
+    if more is not None:
+        file = {**more["additionalProperties"], "description": more["description"]}
+        schema["patternProperties"] = {f"^{MORE_AUDIO}$": file, f"^{MORE_AUDIO}_url$": _url_field("audio_NAME")}
     multipart = {**schema, "properties": {**fields, **urls}, "allOf": either}
     by_url = {name: _FILE_TEXT if name in files else field for name, field in fields.items()}
     in_json = {"title": f"{form.__name__}InJson", "description": "The same form as JSON, with files as base64 or URLs."}
@@ -45,13 +50,18 @@ def is_file(field: dict[str, Any]) -> bool:
     return any(option.get("format") == "binary" for option in (field, *field.get("anyOf", ())))
 
 
+def _is_structured(field: dict[str, Any]) -> bool:
+    return any(option.get("type") in ("object", "array") for option in (field, *field.get("anyOf", ())))
+
+
 @cache
 def shape_of(kind: type[BaseModel]) -> FormShape:
     """Return the fields of a form, from its JSON schema."""
-    properties = kind.model_json_schema()["properties"]
-    files = {name for name, schema in properties.items() if is_file(schema)}
-    objects = {name for name, schema in properties.items() if schema.get("type") == "object"}
-    return FormShape(files=frozenset(files), texts=frozenset(properties) - files, objects=frozenset(objects))
+    properties = dict(kind.model_json_schema()["properties"])
+    has_more = properties.pop(_MORE, None) is not None
+    files = FileFields(frozenset(name for name, schema in properties.items() if is_file(schema)), has_more)
+    objects = frozenset(name for name, schema in properties.items() if _is_structured(schema))
+    return FormShape(files, frozenset(properties) - files.names, objects)
 
 
 def validated(kind: type[_Form], fields: Mapping[str, object]) -> _Form:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Container
 from typing import Any, Final
 
 from api.forms.base64_file import Base64File
@@ -15,7 +15,6 @@ from errors import InputError, OptionError
 from storage.records import UploadedFile
 from storage.uploads import UploadTarget
 
-_MAX_SMALL_BYTES: Final = 65536
 _MAX_URL_BYTES: Final = 4096  # longer text in a file field is the file itself
 _MIN_PLAIN_CHARS: Final = 100  # shorter base64 cannot be media: treated as a name
 _MARK: Final = re.compile(rb'["{}\[\],:]')
@@ -30,12 +29,15 @@ class JsonBody:
         file_fields: Names of file fields.
         files: Upload target.
         max_file_bytes: Maximum size of a file.
+        max_small_bytes: Maximum size of everything else.
     """
 
-    def __init__(self, file_fields: Collection[str], files: UploadTarget, max_file_bytes: int) -> None:
+    def __init__(
+        self, file_fields: Container[str], files: UploadTarget, max_file_bytes: int, max_small_bytes: int = 65536
+    ) -> None:
         self._file_fields = file_fields
         self._files = files
-        self._max_file_bytes = max_file_bytes
+        self._max_file_bytes, self._max_small_bytes = max_file_bytes, max_small_bytes
         self._small = bytearray()  # the body without its files
         self._depth = 0
         self._is_value = False  # whether the next string at top level is a value
@@ -59,8 +61,8 @@ class JsonBody:
         at = 0
         while at < len(piece):
             at = self._outside(piece, at) if self._string is None else self._inside(self._string, piece, at)
-        if len(self._small) > _MAX_SMALL_BYTES:
-            raise InputError(f"The JSON without its files has more than {_MAX_SMALL_BYTES} bytes.")
+        if len(self._small) > self._max_small_bytes:
+            raise InputError(f"The JSON without its files has more than {self._max_small_bytes} bytes.")
 
     def finish(self) -> tuple[dict[str, Any], dict[str, UploadedFile]]:
         """Return the fields, with files as empty strings, and the files.

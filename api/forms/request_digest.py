@@ -23,9 +23,13 @@ def request_digest(form: BaseModel, urls: Mapping[str, str]) -> str:
     """
     meaning = form.model_dump(mode="json", exclude_defaults=True)
     for name, value in form:
-        if name in urls:
-            meaning[name] = ["url", urls[name]]
-        elif isinstance(value, UploadedFile):
-            meaning[name] = ["sha256", value.sha256]
+        if isinstance(value, UploadedFile):
+            meaning[name] = _content(name, value, urls)
+        elif isinstance(value, dict) and any(isinstance(file, UploadedFile) for file in value.values()):
+            meaning[name] = {field: _content(field, file, urls) for field, file in value.items()}
     text = json.dumps([type(form).__name__, meaning], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _content(field: str, file: UploadedFile, urls: Mapping[str, str]) -> list[str]:
+    return ["url", urls[field]] if field in urls else ["sha256", file.sha256]

@@ -21,6 +21,8 @@ class SpeechForm(BaseModel):
     """Fields shared by all forms with speech: exactly one of `audio` and the field named by `text_field`."""
 
     text_field: ClassVar[str] = "text"
+    speech_fields: ClassVar[tuple[str, ...]] = ("audio", "audio_url", "text")
+    """Fields of which one is required."""
 
     audio: FilePart | None = Field(None, description="The speech: an audio file, or a video whose audio track is used.")
     voice: str | None = Field(

@@ -28,7 +28,6 @@ from storage.uploads import UploadTarget, UploadWriter, clean_label
 from telemetry import metrics
 
 _BATCH_BYTES = 1 << 20  # one thread hop per MiB
-_MAX_TEXT_BYTES = 4096
 _DRAIN_BYTES = 16 << 20
 _DRAIN_S = 3.0
 
@@ -75,7 +74,9 @@ async def receive_form(
     """
     media_type, options = parse_options_header(body.content_type)
     if media_type == b"application/json":
-        return await _read_json(body, shape, JsonBody(shape.files, files, max_file_bytes), check_url)
+        return await _read_json(
+            body, shape, JsonBody(shape.files, files, max_file_bytes, shape.max_small_bytes), check_url
+        )
     if media_type != b"multipart/form-data" or b"boundary" not in options:
         found = media_type.decode("latin-1") or "no content type"
         raise InputError(f"Expected multipart/form-data or application/json, found {found}.")
@@ -135,10 +136,11 @@ def _json_parts(fields: dict[str, Any], files: dict[str, UploadedFile], shape: F
         shape.check_name(name)
         if value is None:
             continue
-        if isinstance(value, dict) and name in shape.objects:
+        if isinstance(value, dict | list) and name in shape.objects:
             value = json.dumps(value, ensure_ascii=False)
-        if not isinstance(value, str | int | float) or isinstance(value, bool) or len(str(value)) > _MAX_TEXT_BYTES:
-            raise OptionError(f"{name}: expected a number or at most {_MAX_TEXT_BYTES} bytes of text.")
+        max_bytes = shape.max_bytes(name)
+        if not isinstance(value, str | int | float) or isinstance(value, bool) or len(str(value)) > max_bytes:
+            raise OptionError(f"{name}: expected a number or at most {max_bytes} bytes of text.")
         parts.add_text(name, str(value), shape)
     for name, url in parts.urls.items():
         if name in files:
@@ -228,8 +230,8 @@ class _FormReader:
         part.num_bytes += end - start
         if part.writer is None:
             part.text.extend(piece[start:end])
-            if part.num_bytes > _MAX_TEXT_BYTES and not self._is_data_url(part):
-                raise OptionError(f"{part.name}: expected at most {_MAX_TEXT_BYTES} bytes of text.")
+            if part.num_bytes > (max_bytes := self._shape.max_bytes(part.name)) and not self._is_data_url(part):
+                raise OptionError(f"{part.name}: expected at most {max_bytes} bytes of text.")
             return
         if part.num_bytes > self._max_file_bytes and isinstance(part.writer, UploadWriter):
             raise MediaLimitError(f"{part.name}: {part.file_name} has more than {self._max_file_bytes} bytes.")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Protocol
 
 from api.tts.local_backend import LocalBackend
@@ -17,6 +17,9 @@ from storage.file_store import FileStore
 from storage.voices import VoiceRecord, VoiceSample, VoiceStore
 
 _RETRY_AFTER_S = 5.0
+
+Synthesize = Callable[[str, str | None], AsyncGenerator[bytes]]
+"""Called with text and voice; see `TtsService.synthesize`."""
 
 
 class TtsBackend(Protocol):
@@ -149,23 +152,42 @@ class TtsService:
             StageTimeoutError: The backend timed out.
         """
         self.check(text)
-        assert self._backend is not None
-        limits = self._settings
-        if self._num_active >= limits.max_concurrent:
-            raise BusyError(f"The voice is busy: {limits.max_concurrent} texts are in progress.", _RETRY_AFTER_S)
+        with self._slot():
+            async with aclosing(self._pieces(owner, text, voice)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    @contextmanager
+    def reserved(self, owner: str | None = None) -> Iterator[Synthesize]:
+        """Provide `synthesize` for many texts, checked before and one after the other, which count as one.
+
+        Raises:
+            BusyError: Too many texts are being synthesized.
+        """
+        with self._slot():
+            yield partial(self._pieces, owner)
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        limit = self._settings.max_concurrent
+        if self._num_active >= limit:
+            raise BusyError(f"The voice is busy: {limit} texts are in progress.", _RETRY_AFTER_S)
         self._num_active += 1
         try:
-            num_bytes = 0
-            async with aclosing(await self._speech(text, voice or self.default_voice or "", owner)) as pieces:
-                async for piece in pieces:
-                    num_bytes += len(piece)
-                    if num_bytes > limits.max_bytes:
-                        raise VoiceError(f"The voice returned more than {limits.max_bytes} bytes of audio.")
-                    yield piece
-            if not num_bytes:
-                raise VoiceError("The voice returned no audio.")
+            yield
         finally:
             self._num_active -= 1
+
+    async def _pieces(self, owner: str | None, text: str, voice: str | None) -> AsyncGenerator[bytes]:
+        limits, num_bytes = self._settings, 0
+        async with aclosing(await self._speech(text, voice or self.default_voice or "", owner)) as pieces:
+            async for piece in pieces:
+                num_bytes += len(piece)
+                if num_bytes > limits.max_bytes:
+                    raise VoiceError(f"The voice returned more than {limits.max_bytes} bytes of audio.")
+                yield piece
+        if not num_bytes:
+            raise VoiceError("The voice returned no audio.")
 
     async def _speech(self, text: str, voice: str, owner: str | None) -> AsyncGenerator[bytes]:
         assert self._backend is not None
@@ -194,6 +216,10 @@ class Speaker:
     def synthesize(self, text: str, voice: str | None) -> AsyncGenerator[bytes]:
         """See `TtsService.synthesize`."""
         return self._tts.synthesize(text, voice, self._owner)
+
+    def reserved(self) -> AbstractContextManager[Synthesize]:
+        """See `TtsService.reserved`."""
+        return self._tts.reserved(self._owner)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Annotated, Any, Self
 
@@ -17,7 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from api.forms.speech_form import MAX_TEXT_CHARS, FilePart, SpeechForm, one_of
+from api.forms.speech_form import MAX_TEXT_CHARS, FilePart, one_of
+from api.forms.turn_form import TurnForm, parsed_json
 from errors import OptionError
 from models.quality.report import QualityReport
 from storage.records import (
@@ -39,23 +39,15 @@ _FACE = (
 )
 
 
-def _parsed(value: object) -> object:
-    """Parse a form field as JSON."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        raise ValueError("expected a JSON object of strings") from None
-
-
 _MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _MetadataText = Annotated[str, StringConstraints(max_length=512)]
-_Metadata = Annotated[dict[_MetadataKey, _MetadataText], BeforeValidator(_parsed), Field(max_length=16)]
+_Metadata = Annotated[
+    dict[_MetadataKey, _MetadataText], BeforeValidator(parsed_json("a JSON object of strings")), Field(max_length=16)
+]
 _METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(_Metadata)
 
 
-class JobForm(SpeechForm):
+class JobForm(TurnForm):
     """Create a job. Send it as multipart form data or as JSON."""
 
     model_config = ConfigDict(extra="forbid")
