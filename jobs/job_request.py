@@ -10,7 +10,7 @@ from pydantic import Field
 
 from errors import ForbiddenError, KeyReuseError, OptionError
 from media.playback import LoopMode
-from storage.records import Frozen, JobInputs, JobOptions, JobRecord, Turn, UploadedFile, new_id
+from storage.records import Frozen, JobInputs, JobOptions, JobRecord, SubtitlePlace, Turn, UploadedFile, new_id
 
 _NORMAL_PRIORITY: Final = 0
 _TOP_PRIORITY: Final = 1
@@ -63,6 +63,7 @@ class JobRequestBuilder:
         more_audio: Mapping[str, UploadedFile] | None = None,
         turns: Sequence[Turn] | None = None,
         idle_mouths: Literal["source", "closed"] | None = None,
+        subtitles: SubtitlePlace | None = None,
         video: UploadedFile | None = None,
         avatar_id: str | None = None,
         face_image: UploadedFile | None = None,
@@ -109,6 +110,7 @@ class JobRequestBuilder:
                 loop=loop if turns is None else "source",
                 turns=None if turns is None else tuple(turns),
                 idle_mouths=None if turns is None else idle_mouths or "source",
+                subtitles=subtitles,
                 visible_label=visible_label,
                 visible_label_top=visible_label_top,
                 background_gain_db=background_gain_db,

@@ -72,7 +72,7 @@ class FormShape:
     @property
     def max_small_bytes(self) -> int:
         """Maximum size of a JSON body without its files."""
-        return _MAX_SMALL_BYTES + len(self.objects) * _MAX_OBJECT_BYTES
+        return _MAX_SMALL_BYTES + (_MAX_OBJECT_BYTES if self.objects else 0)
 
     def content(self, files: Mapping[str, UploadedFile], texts: Mapping[str, str]) -> dict[str, object]:
         """Return the fields of a form as its model has them: additional files are in `more_audio`."""

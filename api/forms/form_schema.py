@@ -21,7 +21,7 @@ _Form = TypeVar("_Form", bound=BaseModel)
 
 def form_body(form: type[BaseModel]) -> dict[str, Any]:
     """Return the OpenAPI request body of a route that parses its own body: multipart, or JSON with base64 or URLs."""
-    schema = form.model_json_schema()
+    schema = _inlined(form.model_json_schema())
     fields: dict[str, Any] = schema["properties"]
     more = fields.pop(_MORE, None)
     files = {name: field for name, field in fields.items() if is_file(field)}
@@ -32,17 +32,37 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
     ]
     if issubclass(form, SpeechForm):
         either.append({"anyOf": [{"required": [name]} for name in form.speech_fields]})
+    in_json: dict[str, Any] = {
+        "title": f"{form.__name__}InJson",
+        "description": "The same form as JSON, with files as base64 or URLs.",
+    }
     if more is not None:
         file = {**more["additionalProperties"], "description": more["description"]}
-        schema["patternProperties"] = {f"^{MORE_AUDIO}$": file, f"^{MORE_AUDIO}_url$": _url_field("audio_NAME")}
+        url = {f"^{MORE_AUDIO}_url$": _url_field("audio_NAME")}
+        schema["patternProperties"] = {f"^{MORE_AUDIO}$": file, **url}
+        in_json["patternProperties"] = {f"^{MORE_AUDIO}$": _FILE_TEXT, **url}
     multipart = {**schema, "properties": {**fields, **urls}, "allOf": either}
     by_url = {name: _FILE_TEXT if name in files else field for name, field in fields.items()}
-    in_json = {"title": f"{form.__name__}InJson", "description": "The same form as JSON, with files as base64 or URLs."}
     content = {
         "multipart/form-data": {"schema": multipart},
         "application/json": {"schema": {**multipart, **in_json, "properties": {**by_url, **urls}}},
     }
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema with its definitions in place of the references to them: OpenAPI keeps definitions elsewhere."""
+    definitions = schema.get("$defs", {})
+
+    def inlined(part: Any) -> Any:
+        if isinstance(part, dict):
+            name = part.get("$ref", "").rpartition("/")[2]
+            whole = {**definitions[name], **part} if name else part
+            return {key: inlined(value) for key, value in whole.items() if key not in ("$ref", "$defs")}
+        return [inlined(each) for each in part] if isinstance(part, list) else part
+
+    found: dict[str, Any] = inlined(schema)
+    return found
 
 
 def is_file(field: dict[str, Any]) -> bool:

@@ -98,10 +98,10 @@ class TurnForm(SpeechForm):
             raise ValueError("send audio or subtitles, not both: subtitles are spoken by voices")
         if self.diarization is not None and self.audio is None:
             raise ValueError("diarization needs audio, the sound of the whole video")
-        if not self.has_turns and (self.audio is None) == (self.speech_text is None):
-            raise ValueError(
-                "send audio or text, not both" if self.audio else "audio, text, turns or subtitles is required"
-            )
+        if not self.has_turns and self.audio is not None and self.speech_text is not None:
+            raise ValueError("send audio or text, not both")
+        if not sent and self.audio is None:
+            raise ValueError("audio or text is required, or turns or subtitles")
         return self
 
     def _check_turn_fields(self) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 from pydantic import Field
 
 from errors import OptionError
-from media.dubbing import SpeechSlot
+from media.dubbing.slots import SpeechSlot
 from media.subtitles.cues import read_cues
 from media.subtitles.diarization import merged, read_diarization
 from storage.records import Frozen, Turn

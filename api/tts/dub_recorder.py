@@ -13,7 +13,7 @@ from api.tts.service import Speaker
 from config import PipelineConfig
 from errors import MediaError, MediaLimitError, OptionError, VoiceError
 from media.decoding.decoder import Decoders
-from media.dubbing import DubWriter, FittedSpeech, SpeechSlot, fit_speech
+from media.dubbing.slots import DubWriter, FittedSpeech, SpeechSlot, fit_speech
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
 from storage.local.disk import disk_errors, open_private

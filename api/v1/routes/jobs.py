@@ -65,6 +65,9 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
     ) -> Response:
         """Submit a face (`video` or `avatar_id`) and speech (`audio` or `text`).
 
+        Several people speak in one video with `turns`, or with what turns are made of: `subtitles`, or `audio` and its
+        `diarization`. The result then has the length of the video, and its own picture and sound outside of turns.
+
         Returns as soon as the files are received and validated; rendering continues in the background. With an
         `Idempotency-Key` header, repeating the request returns the same job; a different request with the same key
         is rejected.
@@ -82,6 +85,10 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
                     caller,
                     admission_id=admission.id,
                     audio=form.speech,
+                    more_audio=form.more_audio,
+                    turns=form.turns,
+                    idle_mouths=form.idle_mouths,
+                    subtitles=form.subtitles_output,
                     video=form.video,
                     avatar_id=form.avatar_id,
                     face_image=form.face_image,

@@ -60,7 +60,9 @@ def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, servi
     assert job["links"]["video"] is None
     marks = {"visible_label": True, "visible_label_top": False}
     sound = {"background_gain_db": None, "loudness_lufs": None}
-    assert job["options"] == {"engine": "warp", "face": "1", "loop": "hold", **marks, **sound, "expressiveness": 1.5}
+    turns = {"turns": None, "idle_mouths": None, "subtitles": None}
+    chosen = {"engine": "warp", "face": "1", "loop": "hold", "expressiveness": 1.5}
+    assert job["options"] == {**chosen, **marks, **sound, **turns}
     (request,) = service.requests
     assert on_disk(service.files, audio_key(job["id"])).read_bytes() == AUDIO
     assert request.video is not None
@@ -331,7 +333,13 @@ def test_openapi_describes_the_form(http: httpx.Client) -> None:
     named = (content[kind]["schema"]["$ref"] for kind in ("multipart/form-data", "application/json"))
     form, by_url = (schema["components"]["schemas"][ref.rpartition("/")[2]] for ref in named)
     assert {"type": "string", "format": "binary"} in form["properties"]["audio"]["anyOf"]
-    assert form["allOf"] == [{"anyOf": [{"required": [name]} for name in ("audio", "audio_url", "text")]}]
+    speech = ("audio", "audio_url", "text", "turns", "subtitles", "subtitles_url")
+    assert form["allOf"] == [{"anyOf": [{"required": [name]} for name in speech]}]
+    patterns = [list(body["patternProperties"]) for body in (form, by_url)]
+    assert [[re.fullmatch(each, "audio_anna") is not None for each in names] for names in patterns] == [
+        [True, False]
+    ] * 2
+    assert all(not re.search(each, "audio_url") for names in patterns for each in names)
     assert all(field.get("description") for field in form["properties"].values())
     assert form["properties"].keys() == by_url["properties"].keys() >= {"video_url", "face_image_url", "callback_url"}
     assert "binary" not in str(by_url)

@@ -8,7 +8,7 @@ import pytest
 
 from api.forms.turn_sources import SpeakerChoice, speech_slots, turns_of_diarization, turns_of_subtitles
 from errors import OptionError
-from media.dubbing import SpeechSlot
+from media.dubbing.slots import SpeechSlot
 from storage.records import Turn
 
 

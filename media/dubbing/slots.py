@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from media.audio import AudioTrack
-from media.time_stretch import stretch
+from media.dubbing.time_stretch import stretch
 
 MAX_SPEED: Final = 1.35
 """Fastest playback; speech remains natural up to about this speed."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.time_stretch import stretch
+from media.dubbing.time_stretch import stretch
 
 RATE = 16000
 

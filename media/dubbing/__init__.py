@@ -1,0 +1,1 @@
+"""Synthesized speech, fitted into the time slots of a dub."""
