@@ -43,6 +43,33 @@ def add_avatar(
     print(json.dumps(avatar.raw, indent=2) if as_json else avatar.id)
 
 
+@app.command("people")
+def list_people(
+    avatar_id: str,
+    turns: Annotated[bool, typer.Option("--turns", help="List who speaks when instead.")] = False,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """List the people in an avatar's video, and who speaks when."""
+    found = service(server).avatars.people(avatar_id)
+    if as_json:
+        print(json.dumps(found.raw, indent=2))
+        return
+    table = Table("start", "end", "speaker", "confidence", box=None)
+    if turns:
+        for turn in found.turns:
+            speaker = "nobody seen" if turn.person is None else f"person:{turn.person}"
+            table.add_row(f"{turn.start:.2f}", f"{turn.end:.2f}", speaker, f"{turn.confidence:.2f}")
+        console().print(table)
+        return
+    table = Table("face", "seen (seconds)", "speaks (seconds)", "size (pixels)", "frontal", box=None)
+    for person in found.people:
+        seen = ", ".join(f"{each.start:.1f}-{each.end:.1f}" for each in person.seen)
+        speaks, size = f"{person.speaking_seconds:.1f}", f"{person.face_pixels:.0f}"
+        table.add_row(f"person:{person.number}", seen, speaks, size, f"{person.frontal_share:.0%}")
+    console().print(table)
+
+
 @app.command("delete")
 def delete_avatar(avatar_id: str, server: Server = DEFAULT_SERVER) -> None:
     """Delete an avatar."""

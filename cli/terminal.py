@@ -31,7 +31,13 @@ OptionalServer = Annotated[
     typer.Option(envvar=_SERVER_VARIABLES, help="Base URL of a running service. Default: use or start a local one."),
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service. Default: from the config.")]
-Face = Annotated[str, typer.Option(help="Which face: largest, an index by size, point:x,y or box:x0,y0,x1,y1.")]
+Face = Annotated[
+    str,
+    typer.Option(
+        help="Which face: largest, speaking (who speaks most), person:N (see `lipwright avatars people`), an index by "
+        "size, point:x,y or box:x0,y0,x1,y1."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _MAX_SUBMIT_S = 1800.0  # how long to retry while the service is full
 

@@ -13,12 +13,16 @@ from deployments.runtime.replica import StageReplica, assigned_device, claim_thr
 from jobs.messages import AvatarRef, BlockFeatures, BlockRequest, SourceVideo
 from media.cancel_token import CancelToken
 from models.engines.catalog import EngineCatalog
-from models.engines.protocol import EngineClass, PlannedBlock
+from models.engines.protocol import EngineClass, FrameSpan, PlannedBlock
 from models.engines.registry import ENGINES
 from models.face.choice import FaceChoice
+from models.people.scan import PeopleScanner, ScanState
+from models.speech.features import FeatureBlock
 from models.track.tracker import FaceTracker, TrackState
 from rendering.avatar_builder import AvatarBuilder
 from rendering.avatar_cache import AvatarCache
+from rendering.people_builder import PeopleBuilder
+from rendering.source_readers import SourceReaders
 from storage.state import open_files
 
 
@@ -30,11 +34,13 @@ class LandmarkGenerator(StageReplica):
         """Load the networks."""
         super().__init__("LandmarkGenerator", config)
         num_threads, device = claim_threads(), assigned_device()
-        files = open_files(config)
+        files, decoders = open_files(config), make_decoders(config)
         tracker = FaceTracker(num_threads=num_threads, device=device)
+        readers = SourceReaders(config, files, decoders, num_threads)
         self._engines = EngineCatalog(config, num_threads, engines)
         self._engines.engine(config.engine)
-        self._builder = AvatarBuilder(config, files, make_decoders(config), tracker, num_threads)
+        self._builder = AvatarBuilder(config.limits, files, decoders, tracker, readers)
+        self._people = PeopleBuilder(files, PeopleScanner(tracker.finder), readers, num_threads)
         self._avatars = AvatarCache(files)
 
     @stage_method
@@ -95,6 +101,37 @@ class LandmarkGenerator(StageReplica):
             lambda token: self._builder.analyse(avatar, self._engines.engine(engine), source_audio_features, token),
             avatar.source.info.num_frames,
         )
+
+    @stage_method
+    async def scan_people(
+        self, source: SourceVideo, start: int, stop: int, state: ScanState | None, out: str
+    ) -> ScanState:
+        """Find all faces in source frames [start, stop), continuing from `state` (None at the first frame).
+
+        They are written to the key `out`, completely or not at all.
+
+        Raises:
+            MediaError: The video cannot be decoded.
+        """
+        frames = range(start, stop)
+        return await self._run(lambda token: self._people.scan(source, frames, state, out, token), len(frames))
+
+    @stage_method
+    async def predict_source_mouth(self, features: BlockFeatures, span: FrameSpan, out: str) -> None:
+        """Write the mouth that a source's own sound predicts to the key `out`; frames of `span` are 20 ms apart."""
+        heard = features.features
+        assert isinstance(heard, FeatureBlock)
+        await self._run(lambda token: self._people.predict_mouth(heard, span, out), span.num)
+
+    @stage_method
+    async def find_people(self, folder: str, source: SourceVideo, scans: Sequence[str], mouths: Sequence[str]) -> None:
+        """Decide who the people in a source are and who speaks, and store that in the avatar folder `folder`.
+
+        `scans` and `mouths` are the keys of the results of `scan_people` and `predict_source_mouth`, in order; without
+        sound there are no `mouths`.
+        """
+        num_frames = source.info.num_frames
+        await self._run(lambda token: self._people.find(folder, source, scans, mouths, token), num_frames)
 
     @stage_method
     async def plan(self, features: BlockFeatures, request: BlockRequest, state: object) -> PlannedBlock:

@@ -10,7 +10,16 @@ from typing import NamedTuple
 
 from config import PipelineConfig
 from errors import InputError, LipwrightError, StoredFileError, UnavailableError
-from jobs.messages import HOLD_S, AvatarRef, PreparedSpeech, SourceVideo, decode_source_info, encode_source_info
+from jobs.messages import (
+    HOLD_S,
+    AvatarRef,
+    PeopleScan,
+    PreparedSpeech,
+    SourceVideo,
+    decode_source_info,
+    encode_source_info,
+)
+from jobs.people import People
 from jobs.ports import Stages
 from jobs.retry import retry
 from media.audio_parts import AudioPart
@@ -51,6 +60,7 @@ class Avatars:
         self._progress: dict[_AnalysisKey, list[Progress]] = {}
         self._tracking: dict[str, asyncio.Lock] = {}
         self._held: dict[str, float] = {}  # until when, by the monotonic clock
+        self._people = People(config, stages, table, files)
         self.folder_lock = asyncio.Lock()
 
     async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
@@ -196,7 +206,7 @@ class Avatars:
     async def _track(self, record: AvatarRecord, wanted: _AnalysisKey, avatar: AvatarRef) -> bool:
         """Track the face through the source and build the avatar; returns whether it talks."""
         context, source = CallContext(record.key), avatar.source
-        choice = await self._choice(record)
+        choice = await self._choice(record, source)
         self._files.stored.make_folder(tracks_folder(record.key))
         num_frames, step = source.info.num_frames, self._config.render.track_chunk_frames
         tracks: list[str] = []
@@ -211,17 +221,31 @@ class Avatars:
         await asyncio.to_thread(self._files.delete_tracks, record.key)
         return talks
 
-    async def _choice(self, record: AvatarRecord) -> FaceChoice:
+    async def _choice(self, record: AvatarRecord, source: SourceVideo) -> FaceChoice:
         if is_reference(record.face):
             return await self._stages.reference(CallContext(record.key), face_key(record.key))
-        return FaceChoice.parse(record.face)
+        return await self._people.choice(record, source, FaceChoice.parse(record.face))
+
+    async def people(self, record: AvatarRecord) -> PeopleScan:
+        """Return the people in the source of an avatar; see `People.look`."""
+        await self._table.run_in_thread(self._table.touch_avatar, record.key)
+        avatar = await self._find(record.key)
+        return await self._people.look(record, avatar.source)
+
+    def stop(self) -> None:
+        """Stop searching for people, because another service leads."""
+        self._people.stop()
 
     async def sweep(self) -> None:
         """Evict cached avatars beyond the limit, the least recently used first."""
         table, max_cached = self._table, self._config.jobs.max_cached_avatars
         async with self.folder_lock:
             for record in await table.run_in_thread(table.surplus_avatars, max_cached):
-                if self._is_being_analysed(record.key) or self._held.get(record.key, 0.0) > time.monotonic():
+                if (
+                    self._people.is_searching(record)
+                    or self._is_being_analysed(record.key)
+                    or self._held.get(record.key, 0.0) > time.monotonic()
+                ):
                     continue
                 await table.run_in_thread(table.delete_avatar, record.key)
                 await asyncio.to_thread(self._files.delete_avatar, record.key)

@@ -15,7 +15,7 @@ from jobs.avatars import Avatars, ignore_progress
 from jobs.housekeeping import Housekeeping
 from jobs.job_request import AvatarRequest, JobRequest
 from jobs.leadership import LeaderElection
-from jobs.messages import AvatarRef
+from jobs.messages import AvatarRef, PeopleScan
 from jobs.ports import Stages
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
@@ -107,6 +107,7 @@ class JobDirector:
         for task in self._tasks - {self._election_loop}:
             task.cancel()
         self._loops = []
+        self._avatars.stop()
         await self._scheduler.stop_all()
 
     async def stop(self) -> None:
@@ -252,6 +253,11 @@ class JobDirector:
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
         """Return the pinned avatars."""
         return await self._table.run_in_thread(self._table.list_avatars, owner=owner)
+
+    async def people(self, avatar_id: str, owner: str | None) -> PeopleScan:
+        """Return the people in the source of an avatar, or start the search for them; see `People.look`."""
+        self._election.check()
+        return await self._avatars.people(await self.get_avatar(avatar_id, owner))
 
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
         """Delete an avatar.

@@ -19,6 +19,7 @@ from media.probe import AudioInfo, VideoInfo
 from media.result.sound_mix import SoundSettings
 from models.engines.protocol import FrameSpan, Plan
 from models.mouth.motion import RunningStats
+from models.people.report import PeopleReport
 from models.speech.level import SpeechLevel
 from storage.records import JobRecord
 
@@ -42,6 +43,13 @@ class SourceVideo:
 
     key: str
     info: VideoInfo
+
+
+class PeopleScan(NamedTuple):
+    """The search for the people in a source: the share that is done, 0 to 1, and the result at its end."""
+
+    progress: float
+    report: PeopleReport | None
 
 
 class RenderedSegment(NamedTuple):

@@ -11,6 +11,7 @@ from jobs.messages import (
     AvatarRef,
     BlockRequest,
     OutputInfo,
+    PeopleScan,
     PreparedSpeech,
     ProbeResult,
     RenderedSegment,
@@ -20,8 +21,9 @@ from jobs.messages import (
 )
 from jobs.status import ServiceStatus
 from media.audio_parts import AudioPart
-from models.engines.protocol import PlannedBlock
+from models.engines.protocol import FrameSpan, PlannedBlock
 from models.face.choice import FaceChoice
+from models.people.scan import ScanState
 from models.track.tracker import TrackState
 from storage.records import AvatarRecord, JobPage, JobQuery, JobRecord, SegmentRecord
 from telemetry.log_context import CallContext
@@ -84,6 +86,9 @@ class JobService(Protocol):
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
         """Delete an avatar; StateError while an unfinished job needs it."""
 
+    async def people(self, avatar_id: str, owner: str | None) -> PeopleScan:
+        """Return the people in the source of an avatar; the first call starts the search for them."""
+
     async def status(self) -> ServiceStatus:
         """Return the queue, the running jobs, and how long a new job would wait."""
 
@@ -119,6 +124,21 @@ class Stages(Protocol):
         out: str,
     ) -> TrackState:
         """Write the landmarks of source frames [start, stop) to `out`; return the state for the next call."""
+
+    async def scan_people(
+        self, context: CallContext, source: SourceVideo, start: int, stop: int, state: ScanState | None, out: str
+    ) -> ScanState:
+        """Write all faces of source frames [start, stop) to `out`; return the state for the next call."""
+
+    async def predict_source_mouth(
+        self, context: CallContext, speech: PreparedSpeech, span: FrameSpan, out: str
+    ) -> None:
+        """Write the mouth predicted from a source's own sound to `out`; frames of `span` are 20 ms apart."""
+
+    async def find_people(
+        self, context: CallContext, folder: str, source: SourceVideo, scans: Sequence[str], mouths: Sequence[str]
+    ) -> None:
+        """Store in `folder` who is seen and who speaks, from what the two calls above wrote."""
 
     async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
         """Build the avatar from what `track` wrote; return whether it talks."""

@@ -17,8 +17,12 @@ from lipwright_client.records import (
     Job,
     JobInputs,
     MissingWeights,
+    People,
+    Person,
     QueueStatus,
     ServiceStatus,
+    SpeakerTurn,
+    TimeRange,
     Voices,
 )
 from lipwright_client.retry import Patience, RetryPolicy
@@ -40,9 +44,13 @@ __all__ = [
     "LiveSession",
     "MissingWeights",
     "Patience",
+    "People",
+    "Person",
     "QueueStatus",
     "RetryPolicy",
     "ServiceStatus",
+    "SpeakerTurn",
+    "TimeRange",
     "Voices",
     "__version__",
 ]

@@ -26,7 +26,17 @@ from lipwright_client.calls import (
 )
 from lipwright_client.errors import ClientError, ConnectionFailedError, UploadError, WaitTimeoutError
 from lipwright_client.files import Source, Target, atomic_target
-from lipwright_client.records import Avatar, AvatarList, ClonedVoice, EngineList, Job, JobList, ServiceStatus, Voices
+from lipwright_client.records import (
+    Avatar,
+    AvatarList,
+    ClonedVoice,
+    EngineList,
+    Job,
+    JobList,
+    People,
+    ServiceStatus,
+    Voices,
+)
 from lipwright_client.retry import DEFAULT_RETRY, RetryPolicy, retry_policy
 from lipwright_client.settings import Settings
 from lipwright_client.streams import JobEventStream, PreviewStream, VideoStream
@@ -151,6 +161,21 @@ class AsyncAvatars:
             pause_s = min(_MAX_LOOK_S, 2 * pause_s)
             await self._transport.io.sleep(pause_s)
         return avatar
+
+    async def people(self, avatar_id: str, timeout_s: float = 600.0) -> People:
+        """Find the people in the video of an avatar, and who speaks when. Their numbers work as `face="person:N"`.
+
+        Raises:
+            WaitTimeoutError: The search has not ended; it continues.
+        """
+        deadline, pause_s = time.monotonic() + timeout_s, _MIN_LOOK_S
+        call = Call("GET", f"{avatar_path(avatar_id)}/people", reads(People))
+        while (found := await self._transport.run(call)).status == "searching":
+            if time.monotonic() + pause_s > deadline:
+                raise WaitTimeoutError(f"The people of avatar {avatar_id} were not found within {timeout_s:.1f} s.")
+            pause_s = min(_MAX_LOOK_S, 2 * pause_s)
+            await self._transport.io.sleep(pause_s)
+        return found
 
     async def list(self) -> tuple[Avatar, ...]:
         """List kept avatars, newest first."""

@@ -26,8 +26,9 @@ _UPLOAD_WRITE_S: Final = 120.0  # a busy service applies backpressure
 class AvatarFields(TypedDict, total=False):
     """Fields of a new avatar; None counts as absent.
 
-    `face` is `largest`, an index by size, `point:x,y` or `box:x0,y0,x1,y1`; `face_image` is a portrait of the person,
-    as an alternative. With `keep=False` the avatar is not listed and is evicted when unused.
+    `face` is `largest`, `speaking` (who speaks most), `person:N` (see `avatars.people`), an index by size, `point:x,y`
+    or `box:x0,y0,x1,y1`; `face_image` is a portrait of the person, as an alternative. With `keep=False` the avatar is
+    not listed and is evicted when unused.
     """
 
     video: Required[Source]

@@ -43,6 +43,7 @@ class Avatars(Blocking[AsyncAvatars]):
     create = blocking(AsyncAvatars.create)
     get = blocking(AsyncAvatars.get)
     wait = blocking(AsyncAvatars.wait)
+    people = blocking(AsyncAvatars.people)
     list = blocking(AsyncAvatars.list)
     delete = blocking(AsyncAvatars.delete)
 

@@ -161,6 +161,66 @@ class AvatarList:
 
 
 @dataclass(frozen=True)
+class TimeRange:
+    """A half-open time range of a video, in seconds."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person seen in the video of an avatar.
+
+    Attributes:
+        number: N of the face choice `person:N`; 0 is seen largest and longest.
+        seen: When the face is seen.
+        face_pixels: Median size of the face in pixels.
+        frontal_share: Share of these frames in which the head is turned by at most 30 degrees.
+        speaking_seconds: How long the person speaks.
+        thumbnail: Path or URL of a JPEG of the face.
+    """
+
+    number: int
+    seen: tuple[TimeRange, ...]
+    face_pixels: float
+    frontal_share: float
+    speaking_seconds: float
+    thumbnail: str
+
+
+@dataclass(frozen=True)
+class SpeakerTurn:
+    """A stretch of speech in the video; `person` is None if nobody speaks whose face is seen."""
+
+    start: float
+    end: float
+    person: int | None
+    confidence: float
+
+
+@dataclass(frozen=True)
+class People:
+    """The people in the video of an avatar, and who speaks when.
+
+    Attributes:
+        status: Complete once it is `ready`; otherwise `searching`.
+        progress: Progress of the search, 0 to 1.
+        people: The one who is seen largest and longest first.
+        turns: Who speaks when, in order.
+        audio_offset_ms: How far the audio lags behind the video; None if unknown.
+        raw: The unparsed response.
+    """
+
+    status: Literal["searching", "ready"]
+    progress: float
+    people: tuple[Person, ...] = ()
+    turns: tuple[SpeakerTurn, ...] = ()
+    audio_offset_ms: float | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class MissingWeights:
     """A missing weights file and the command that installs it on the service's machine."""
 

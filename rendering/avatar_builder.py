@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from config import PipelineConfig
+from config import MediaLimits
 from jobs.messages import AvatarRef, SourceVideo
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
-from media.decoding.decoder_reader import DecoderReader, FrameSettings
-from media.probe import VideoInfo, probe_video
+from media.probe import probe_video
 from models.avatar.avatar import Avatar
 from models.avatar.folder import AVATAR_FILES, COMPLETE_FILE, INFO_FILE, analysis_part, is_analysed, mark_analysed
 from models.engines.protocol import Engine
@@ -20,22 +18,19 @@ from models.face.choice import FaceChoice
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker, TrackState
-from rendering.avatar_cache import LruPool
+from rendering.source_readers import SourceReaders
 from storage.file_keys import split
 from storage.files import StoredFiles
-
-_MAX_IDLE_READERS = 4
 
 
 class AvatarBuilder:
     """Holds the networks that find and track faces. All its methods block; each file is written completely or not."""
 
     def __init__(
-        self, config: PipelineConfig, files: StoredFiles, decoders: Decoders, tracker: FaceTracker, num_threads: int
+        self, limits: MediaLimits, files: StoredFiles, decoders: Decoders, tracker: FaceTracker, readers: SourceReaders
     ) -> None:
-        self._config, self._files, self._decoders = config, files, decoders
-        self._tracker, self._num_threads = tracker, num_threads
-        self._readers: LruPool[tuple[str, int], DecoderReader] = LruPool(_MAX_IDLE_READERS, DecoderReader.close)
+        self._limits, self._files, self._decoders = limits, files, decoders
+        self._tracker, self._readers = tracker, readers
 
     def track(
         self,
@@ -47,32 +42,20 @@ class AvatarBuilder:
         token: CancelToken,
     ) -> TrackState:
         """Write the landmarks of consecutive source frames to the key `out`; see `LandmarkGenerator.track`."""
-        with self._files.fetched(source.key) as path:
-            reader = self._readers.take(
-                (source.key, frames.start), lambda: self._open(path, source.info, self._timeout_s(len(frames)))
-            )
-            try:
-                with token.on_cancel(reader.close):
-                    aspect, colour = pixel_aspect(source.info), source.info.colour
-                    raw, new_state = self._tracker.track_chunk(reader.read(frames), colour, choice, state, aspect)
-            except BaseException:
-                reader.close()
-                raise
-        if frames.stop >= source.info.num_frames:
-            reader.close()
-        elif not token.is_cancelled():  # cancelling closes the reader
-            self._readers.put((source.key, frames.stop), reader)
+        with self._readers.frames(source, frames, token) as images:
+            aspect, colour = pixel_aspect(source.info), source.info.colour
+            raw, new_state = self._tracker.track_chunk(images, colour, choice, state, aspect)
         with self._files.written(out) as part:
             raw.save(part)
         return new_state
 
     def reference(self, picture: str, token: CancelToken) -> FaceChoice:
         """Return the choice of the person in the picture of a key; see `LandmarkGenerator.reference`."""
-        timeout_s = self._timeout_s(1)
+        timeout_s = self._readers.timeout_s(1)
         with self._files.fetched(picture) as path:
-            probe = partial(probe_video, path, self._config.limits)
+            probe = partial(probe_video, path, self._limits)
             info = self._decoders.run(probe, file=path, timeout_s=timeout_s, token=token)
-            with self._open(path, info, timeout_s) as reader, token.on_cancel(reader.close):
+            with self._readers.open(path, info, timeout_s) as reader, token.on_cancel(reader.close):
                 (frame,) = reader.read([0])
         return self._tracker.reference(frame, info.colour)
 
@@ -85,7 +68,7 @@ class AvatarBuilder:
         with (
             self._files.fetched(source.key) as path,
             self._files.written_folder(avatar.folder, "", INFO_FILE) as made,
-            self._open(path, source.info, self._timeout_s(source.info.num_frames)) as reader,
+            self._readers.open(path, source.info, self._readers.timeout_s(source.info.num_frames)) as reader,
             token.on_cancel(reader.close),
         ):
             return Avatar.build(made, source.info, raw, reader).talks
@@ -101,16 +84,9 @@ class AvatarBuilder:
         with (
             self._files.fetched(source.key) as path,
             self._files.written_folder(avatar.folder, analysis_part(engine), COMPLETE_FILE, AVATAR_FILES) as folder,
-            self._open(path, source.info, self._timeout_s(source.info.num_frames)) as reader,
+            self._readers.open(path, source.info, self._readers.timeout_s(source.info.num_frames)) as reader,
             token.on_cancel(reader.close),
         ):
             loaded = Avatar.load(folder)
             engine.analyse(loaded, loaded.frames(reader), source_audio_features, token.is_cancelled)
             mark_analysed(folder, engine)
-
-    def _open(self, path: Path, info: VideoInfo, timeout_s: float) -> DecoderReader:
-        settings = FrameSettings.of(self._config, self._num_threads, timeout_s)
-        return DecoderReader(self._decoders, path, info, settings)
-
-    def _timeout_s(self, num_frames: int) -> float:
-        return self._config.jobs.call_timeout_s(num_frames)

@@ -11,6 +11,8 @@
     avatars/{key}/face               the reference picture of the person, if one was uploaded
     avatars/{key}/speech.npy         the source's own audio, 16 kHz mono
     avatars/{key}/tracking/...       landmarks, until the avatar is built from them
+    avatars/{key}/scan/...           faces and sound of the source, until the people are known
+    avatars/{key}/people/...         the people in the source: report.json, looks.npz and {number}.jpg
     avatars/{key}/...                its analysis
     voices/{owner}/{name}/sample.wav the speaker of a cloned voice, 24 kHz mono
     voices/{owner}/{name}/voice.json its record, which makes the voice exist
@@ -32,6 +34,9 @@ JOBS: Final = "jobs"
 AVATARS: Final = "avatars"
 VOICES: Final = "voices"
 _AUDIO_FIELD: Final = re.compile(r"audio(_[a-z0-9_]{1,32})?")
+PEOPLE_PART: Final = "people/"
+PEOPLE_REPORT: Final = "report.json"
+PEOPLE_LOOKS: Final = "looks.npz"
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 _CONSTANT: Final = re.compile(r"uploads/[^/]+|jobs/[^/]+/audio(_[^/]+)?|avatars/[^/]+/(source|face)")
 
@@ -110,6 +115,41 @@ def tracks_folder(key: str) -> str:
 def track_key(key: str, start: int) -> str:
     """Return the key of the landmarks of the source frames from `start` on."""
     return f"{tracks_folder(key)}/{int(start):07d}.npz"
+
+
+def scan_folder(key: str) -> str:
+    """Return the folder of the faces and the sound of the source, which exist until the people are known."""
+    return f"{avatar_folder(key)}/scan"
+
+
+def scan_key(key: str, start: int) -> str:
+    """Return the key of the faces in the source frames from `start` on."""
+    return f"{scan_folder(key)}/faces-{int(start):07d}.npz"
+
+
+def source_mouth_key(key: str, start: int) -> str:
+    """Return the key of the mouth predicted from the source's own sound, from row `start` on."""
+    return f"{scan_folder(key)}/mouth-{int(start):07d}.npz"
+
+
+def people_report_key(key: str) -> str:
+    """Return the key of the report on the people in the source."""
+    return f"{avatar_folder(key)}/{PEOPLE_PART}{PEOPLE_REPORT}"
+
+
+def people_looks_key(key: str) -> str:
+    """Return the key of their appearances."""
+    return f"{avatar_folder(key)}/{PEOPLE_PART}{PEOPLE_LOOKS}"
+
+
+def person_picture_key(key: str, number: int) -> str:
+    """Return the key of the JPEG file of one person."""
+    return f"{avatar_folder(key)}/{PEOPLE_PART}{person_picture(number)}"
+
+
+def person_picture(number: int) -> str:
+    """Return the name of the JPEG file of one person."""
+    return f"{int(number)}.jpg"
 
 
 def voices_folder(owner: str | None) -> str:

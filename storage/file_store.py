@@ -14,6 +14,7 @@ from storage.file_keys import (
     avatar_folder,
     is_name,
     job_folder,
+    scan_folder,
     segments_folder,
     speech_key,
     split,
@@ -137,6 +138,10 @@ class FileStore:
     def delete_tracks(self, key: str) -> None:
         """Remove the files of `file_keys.track_key`."""
         self.stored.remove_folder(tracks_folder(key))
+
+    def delete_scan(self, key: str) -> None:
+        """Remove the files of `file_keys.scan_folder`."""
+        self.stored.remove_folder(scan_folder(key))
 
     def avatar_keys(self, min_age_s: float = 0.0) -> list[str]:
         """Return the keys of avatars with files, all unchanged for `min_age_s`."""

@@ -300,6 +300,15 @@ class JobTable:
         )
         return [from_row(AvatarRecord, row) for row in rows]
 
+    def avatars_of(self, source_sha256: str, owner: str | None) -> list[AvatarRecord]:
+        """Return all avatars that one owner has of a source, the oldest first."""
+        rows = self.database.query(
+            "SELECT * FROM avatars WHERE source_sha256 = ?1 AND coalesce(owner, '') = ?2 ORDER BY created_at",
+            source_sha256,
+            owner or "",
+        )
+        return [from_row(AvatarRecord, row) for row in rows]
+
     def analysing_avatars(self) -> list[AvatarRecord]:
         """Return the avatars under analysis that callers created themselves, the oldest first."""
         rows = self.database.query(

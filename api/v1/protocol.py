@@ -34,8 +34,9 @@ from storage.records import (
 )
 
 _FACE = (
-    "Which face of the source to animate: `largest`, an index by size (`0` is the largest), `point:x,y` "
-    "or `box:x0,y0,x1,y1` in pixels of the upright frame. To select a person by photo, use `face_image`."
+    "Which face of the source to animate: `largest`, `speaking` (the person who speaks most in the video), `person:N` "
+    "(see `GET /v1/avatars/{id}/people`), an index by size (`0` is the largest), `point:x,y` or `box:x0,y0,x1,y1` in "
+    "pixels of the upright frame. To select a person by photo, use `face_image`."
 )
 
 

@@ -63,6 +63,7 @@ class DirectorClient:
     get_avatar = _forwarded(JobService.get_avatar)
     list_avatars = _forwarded(JobService.list_avatars)
     delete_avatar = _forwarded(JobService.delete_avatar)
+    people = _forwarded(JobService.people)
     status = _forwarded(JobService.status)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:

@@ -25,7 +25,9 @@ from jobs.messages import (
 )
 from media.audio_parts import AudioPart
 from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan, PlannedBlock
+from models.engines.registry import MOUTH_ENGINE
 from models.face.choice import FaceChoice
+from models.people.scan import ScanState
 from models.track.tracker import TrackState
 from telemetry.log_context import CallContext
 
@@ -83,6 +85,37 @@ class ServeStages:
             context,
             1,
             lambda context: self.landmark_generator.reference.remote(context, picture),
+        )
+
+    async def scan_people(
+        self, context: CallContext, source: SourceVideo, start: int, stop: int, state: ScanState | None, out: str
+    ) -> ScanState:
+        return await self._call(
+            "LandmarkGenerator.scan_people",
+            context,
+            stop - start,
+            lambda context: self.landmark_generator.scan_people.remote(context, source, start, stop, state, out),
+        )
+
+    async def predict_source_mouth(
+        self, context: CallContext, speech: PreparedSpeech, span: FrameSpan, out: str
+    ) -> None:
+        """Chain AudioFeatures.extract -> LandmarkGenerator.predict_source_mouth."""
+
+        def start(context: CallContext) -> Sent[Any]:
+            features = self.audio_features.extract.remote(context, MOUTH_ENGINE, speech, span)
+            return features, self.landmark_generator.predict_source_mouth.remote(context, features, span, out)
+
+        await self._call("LandmarkGenerator.predict_source_mouth", context, span.num, start)
+
+    async def find_people(
+        self, context: CallContext, folder: str, source: SourceVideo, scans: Sequence[str], mouths: Sequence[str]
+    ) -> None:
+        await self._call(
+            "LandmarkGenerator.find_people",
+            context,
+            source.info.num_frames,
+            lambda context: self.landmark_generator.find_people.remote(context, folder, source, scans, mouths),
         )
 
     async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:

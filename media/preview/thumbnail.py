@@ -1,4 +1,4 @@
-"""Thumbnails of videos that this service made."""
+"""Thumbnails: of videos that this service made, and of faces in a source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from config import MediaLimits
 from errors import MediaError
 from media.container import ffmpeg_errors, open_container
 from media.frame_table import video_stream
+from media.probe import ColourTags
+from media.yuv_frame import YuvFrame, to_rgb
 
+_FACE_SIDE: Final = 160  # pixels
+_FACE_SURROUNDINGS: Final = 1.7  # side of the picture of a face relative to the face
 _FULL_RANGE: Final = 2  # JPEG is full range: JFIF 1.02, "all 256 levels"
 
 
@@ -31,10 +35,43 @@ def thumbnail(path: Path, max_side: int = 320) -> bytes:
     return _jpeg(_small(frame, max_side))
 
 
+def face_thumbnail(
+    frame: YuvFrame, colour: ColourTags, box: tuple[float, float, float, float], pixel_aspect: float = 1.0
+) -> bytes:
+    """Returns a face with some of its surroundings as a JPEG file, at most 160 pixels wide and high.
+
+    Args:
+        frame: The frame.
+        colour: Its colour tags.
+        box: x0, y0, x1, y1 around the face in pixels.
+        pixel_aspect: Width of a pixel over its height.
+    """
+    x0, y0, x1, y1 = box
+    side = _FACE_SURROUNDINGS * max((x1 - x0) * pixel_aspect, y1 - y0)
+    (left, right), (top, bottom) = (
+        (int(max(0, middle - length / 2)) // 2 * 2, int(min(limit, middle + length / 2)) // 2 * 2)
+        for middle, length, limit in (
+            ((x0 + x1) / 2, side / pixel_aspect, frame.y.shape[1]),
+            ((y0 + y1) / 2, side, frame.y.shape[0]),
+        )
+    )
+    half = (slice(top // 2, bottom // 2), slice(left // 2, right // 2))
+    part = YuvFrame(frame.y[top:bottom, left:right], frame.u[half], frame.v[half])
+    scale = min(1.0, _FACE_SIDE / max((right - left) * pixel_aspect, bottom - top))
+    picture = VideoFrame.from_ndarray(to_rgb(part, colour), format="rgb24")
+    width, height = ((right - left) * pixel_aspect * scale, (bottom - top) * scale)
+    return _jpeg(_resized(picture, width, height))
+
+
 def _small(frame: VideoFrame, max_side: int) -> VideoFrame:
     scale = min(1.0, max_side / max(frame.width, frame.height))
-    width, height = (max(2, round(side * scale / 2) * 2) for side in (frame.width, frame.height))
-    return frame.reformat(width, height, "yuvj420p", dst_color_range=_FULL_RANGE)
+    return _resized(frame, frame.width * scale, frame.height * scale)
+
+
+def _resized(frame: VideoFrame, width: float, height: float) -> VideoFrame:
+    """Returns the picture in this size, rounded to even, in the format that JPEG needs."""
+    even_width, even_height = (max(2, round(side / 2) * 2) for side in (width, height))
+    return frame.reformat(even_width, even_height, "yuvj420p", dst_color_range=_FULL_RANGE)
 
 
 def _jpeg(frame: VideoFrame) -> bytes:

@@ -36,6 +36,9 @@ BUILT_IN: Final[Mapping[str, str]] = {
 }
 """The class of each engine of this package, as `module:Class`."""
 
+MOUTH_ENGINE: Final = "warp"
+"""The engine whose audio features `models.speech.speech_to_mouth` takes."""
+
 POST_PROCESSORS: Final[Mapping[str, str | PostProcessorClass]] = {
     "restoration": "models.engines.restoration.engine:Restoration",
 }

@@ -15,7 +15,9 @@ from models.face.detection import FaceBox
 
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
 _REFERENCE = "like:"
+_NOBODY = np.zeros(0)
 _FORMS = {
+    "person": re.compile(r"person:\s*(\d+)\s*"),
     "index": re.compile(r"(?:index:)?\s*(\d+)\s*"),
     "point": re.compile("point:" + ",".join([_NUMBER] * 2)),
     "box": re.compile("box:" + ",".join([_NUMBER] * 4)),
@@ -29,20 +31,23 @@ class FaceChoice:
     `largest` is the default. `index` counts from 0 by size, largest first, so index 0 is `largest`. `point` (x, y) and
     `box` (x0, y0, x1, y1) are pixels of the upright image: the face that covers the point (with several, the one with
     the nearest centre), or the one that overlaps the box most. `like` is the person of a reference picture, wherever
-    they appear in the source; its numbers are the appearance of that face (`models.face.appearance`).
+    they appear in the source; its numbers are K appearances of that face (`models.face.appearance`), one after the
+    other, and `others` those of people who are not meant. `person` (number) and `speaking`, the person who speaks most,
+    need all people of the source (`models.people`), which turns them into `like`.
     """
 
-    kind: Literal["largest", "index", "point", "box", "like"] = "largest"
+    kind: Literal["largest", "index", "point", "box", "like", "person", "speaking"] = "largest"
     numbers: tuple[float, ...] = ()
+    others: tuple[float, ...] = ()
 
     @classmethod
-    def like(cls, appearance: NDArray[np.floating]) -> FaceChoice:
-        """Returns the choice of the person with this appearance."""
-        return cls("like", tuple(np.asarray(appearance, np.float64).tolist()))
+    def like(cls, appearances: NDArray[np.floating], others: NDArray[np.floating] = _NOBODY) -> FaceChoice:
+        """Returns the choice of the person with these (240,) or (K, 240) appearances, not of the (M, 240) `others`."""
+        return cls("like", *(tuple(np.asarray(each, np.float64).ravel().tolist()) for each in (appearances, others)))
 
     @classmethod
     def parse(cls, text: str) -> FaceChoice:
-        """Parses "largest", "index:2" or "2", "point:x,y", "box:x0,y0,x1,y1".
+        """Parses "largest", "speaking", "person:1", "index:2" or "2", "point:x,y", "box:x0,y0,x1,y1".
 
         Raises:
             OptionError: The text has none of these forms, or the box is empty.
@@ -50,26 +55,36 @@ class FaceChoice:
         text = text.strip().lower()
         if text in ("", "largest"):
             return cls()
+        if text == "speaking":
+            return cls("speaking")
         for kind, form in _FORMS.items():
             if match := form.fullmatch(text):
                 numbers = tuple(float(number) for number in match.groups())
                 if kind == "box" and not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
                     raise OptionError(f"Expected a face box x0,y0,x1,y1 with x0 < x1 and y0 < y1, got {text!r}.")
                 return cls(kind, numbers)  # type: ignore[arg-type]
-        raise OptionError(f"Expected a face as 'largest', 'index:N', 'point:x,y' or 'box:x0,y0,x1,y1', got {text!r}.")
+        raise OptionError(
+            "Expected a face as 'largest', 'speaking', 'person:N', 'index:N', 'point:x,y' or 'box:x0,y0,x1,y1', "
+            f"got {text!r}."
+        )
 
     def __str__(self) -> str:
         """Returns text that `parse` accepts; for `like`, a description."""
         if self.kind == "like":
-            return "the person of the reference picture"
+            return "the person with the known appearance"
         return self.kind + ":" * bool(self.numbers) + ",".join(f"{number:g}" for number in self.numbers)
+
+    @property
+    def is_person(self) -> bool:
+        """Whether it is a person, whatever their place, and not a face in the first frame."""
+        return self.kind in ("like", "person", "speaking")
 
     def pick(self, faces: Sequence[FaceBox]) -> FaceBox | None:
         """Returns the chosen face, or None if it is not among `faces` (in any order).
 
-        Always None for `like`: `models.face.appearance` compares appearances.
+        Always None for `like`, for which `models.face.appearance` compares appearances, and what must become `like`.
         """
-        if self.kind == "like":
+        if self.is_person:
             return None
         by_size = sorted(faces, key=lambda face: -face.size)
         if self.kind == "point":

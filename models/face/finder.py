@@ -23,10 +23,10 @@ _TILES: Final = (1, 2, 3)  # tiles are 1/n of the frame and overlap by half
 _LARGE_FRAME: Final = 1280  # frames with at least this longer side are also searched in quarters
 _LARGE_TILES: Final = (1, 2, 3, 4)
 _REFINEMENTS = 2  # landmark passes after the first, each on the region found by the previous one
-_SAME_FACE_OVERLAP = 0.3
+SAME_FACE_OVERLAP: Final = 0.3  # boxes that overlap more are the same face
 # A new face must be clear. Test patterns, upside-down faces and faces with the mouth or one half covered reach a logit
 # of 7; blurred faces have 9, normal ones 20.
-_CLEAR_PRESENCE: Final = 8.0
+CLEAR_PRESENCE: Final = 8.0
 
 
 class FoundFace(NamedTuple):
@@ -62,11 +62,11 @@ class FaceFinder:
         For `largest`, the search stops at the first tile size with a face; any other choice needs all faces.
         """
         if choice.kind != "largest":
-            faces = self.find_all(frame, colour, _CLEAR_PRESENCE)
+            faces = self.find_all(frame, colour, CLEAR_PRESENCE)
             return _pick(choice, faces), faces
         faces = []
         for level in self._levels(frame):
-            self._add(faces, frame, colour, tiles(frame, level), _CLEAR_PRESENCE)
+            self._add(faces, frame, colour, tiles(frame, level), CLEAR_PRESENCE)
             if faces:
                 break
         return _pick(choice, faces), faces
@@ -91,12 +91,12 @@ class FaceFinder:
         """Adds faces in the windows that are not yet in `faces`."""
         for window in windows:
             for box in self._detect(frame, colour, window):
-                if any(known.box.overlap_box(box) > _SAME_FACE_OVERLAP for known in faces):
+                if any(known.box.overlap_box(box) > SAME_FACE_OVERLAP for known in faces):
                     continue
                 face = self._verify(frame, colour, box)
                 if face is None or face.presence <= min_presence:
                     continue
-                if all(known.box.overlap_box(face.box) <= _SAME_FACE_OVERLAP for known in faces):
+                if all(known.box.overlap_box(face.box) <= SAME_FACE_OVERLAP for known in faces):
                     faces.append(face)
 
     def _verify(self, frame: YuvFrame, colour: ColourTags, box: FaceBox) -> FoundFace | None:

@@ -7,6 +7,7 @@ not a cut. A flash, or a few black frames within the same scene, is not a cut ei
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import cv2
@@ -17,6 +18,7 @@ from media.yuv_frame import YuvFrame
 
 _WIDTH, _HEIGHT = 32, 18
 _NUM_LUMA = _WIDTH * _HEIGHT
+NUM_SCENE_VALUES: Final = _NUM_LUMA * 3 // 2
 _SAMPLES = 4  # pixels sampled across a cell
 
 NUM_USUAL: Final = 8  # changes before a frame (and after it) that determine the usual change
@@ -57,6 +59,35 @@ def is_unrest(step: float, before: float, over_both: float) -> bool:
     `before` is the change of the first jump, 0 if there was none, `over_both` that from before both to after them.
     """
     return 0 < before < 2 * step and over_both > step / 2
+
+
+@dataclass(frozen=True)
+class SceneHistory:
+    """What is known of the last frames while frames arrive one by one, for finding cuts at once."""
+
+    scene: NDArray[np.uint8]  # (864,) the last frame
+    before: NDArray[np.uint8] | None = None  # the frame before it
+    changes: tuple[float, ...] = ()  # between the last frames of this shot
+    jump: float = 0.0  # the change to the last frame if that was a cut
+    was_no_cut: bool = False  # the last frame shows that the jump before it was no cut
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last frame starts a new shot."""
+        return self.jump > 0
+
+    @classmethod
+    def seen(cls, frame: YuvFrame, last: SceneHistory | None) -> SceneHistory:
+        """Returns the history with the next frame; `last` is None at the first."""
+        scene = scene_of(frame)
+        if last is None:
+            return cls(scene)
+        step = float(change(last.scene, scene))
+        if not is_jump(step, last.changes):
+            return cls(scene, last.scene, (*last.changes, step)[-NUM_USUAL:])
+        if last.before is not None and is_unrest(step, last.jump, float(change(last.before, scene))):
+            return cls(scene, last.scene, (last.jump, step), was_no_cut=True)
+        return cls(scene, last.scene, jump=step)
 
 
 def shots_of(scenes: NDArray[np.uint8]) -> NDArray[np.int32]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from errors import FaceNotFoundError
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
-from models.face.appearance import SAME_PERSON, STILL_SAME, Person, appearance_of
+from models.face.appearance import APPEARANCE_SIZE, SAME_PERSON, STILL_SAME, Person, appearance_of
 from models.face.choice import FaceChoice
 from models.face.detection import Window
 from models.face.finder import FaceFinder, FoundFace, box_of_points
@@ -20,7 +20,7 @@ from models.face.landmarks import MIN_PRESENCE, LandmarkRegion
 from models.face.occlusion import chroma_of
 from models.geometry.head_frame import fit_head_pose, pose_degrees
 from models.track.raw_landmarks import RawLandmarks, RawRow
-from models.track.shots import NUM_USUAL, change, is_jump, is_unrest, scene_of
+from models.track.shots import SceneHistory
 from models.track.skip_reason import SkipReason
 from models.track.square_pixels import SquarePixels
 from models.weights.onnx_session import Device
@@ -38,27 +38,16 @@ class TrackState:
     reason: SkipReason = SkipReason.NO_FACE  # why the face is missing, while it is
     likeness: float = -1.0  # of the face that the last search saw
     presence: float = 0.0  # logit of the landmark network
-    scene: NDArray[np.uint8] | None = None  # the frame before, small
-    changes: tuple[float, ...] = ()  # between the frames before
-    jump: float = 0.0  # the change to the frame before, if that was a jump
-    scene_before: NDArray[np.uint8] | None = None  # the frame before the frame before, small
+    scenes: SceneHistory | None = None  # of the last frames
 
 
 def see(frame: YuvFrame, state: TrackState) -> TrackState:
-    """Compares the frame with the one before; a jump ends tracking and starts a search at once."""
-    scene = scene_of(frame)
-    if state.scene is None:
-        return replace(state, scene=scene)
-    step = float(change(state.scene, scene))
-    is_cut = is_jump(step, state.changes)
-    changes = () if is_cut else (*state.changes, step)[-NUM_USUAL:]
-    before = state.scene_before
-    if is_cut and before is not None and is_unrest(step, state.jump, float(change(before, scene))):
-        # Neither was a cut: the face is near where it was.
-        is_cut, changes = False, (state.jump, step)
-        state = replace(state, is_after_cut=False)
-    state = replace(state, scene=scene, scene_before=state.scene, changes=changes, jump=step if is_cut else 0.0)
-    if not is_cut:
+    """Compares the frame with the one before; a cut ends tracking and starts a search at once."""
+    scenes = SceneHistory.seen(frame, state.scenes)
+    state = replace(state, scenes=scenes)
+    if scenes.was_no_cut:  # the face is near where it was
+        return replace(state, is_after_cut=False)
+    if not scenes.is_cut:
         return state
     return replace(state, region=None, num_frames=0, is_after_cut=True, reason=SkipReason.NO_FACE)
 
@@ -71,11 +60,12 @@ def taken_up(state: TrackState, face: FoundFace, person: Person) -> TrackState:
 
 def row_of(frame: YuvFrame, state: TrackState) -> RawRow:
     """Returns the result for the current frame of the state."""
-    assert state.scene is not None
+    assert state.scenes is not None
+    scene = state.scenes.scene
     if state.region is None or state.points is None:
-        return RawRow(state.points, state.reason, state.scene, None, state.likeness, 0.0)
+        return RawRow(state.points, state.reason, scene, None, state.likeness, 0.0)
     chroma = chroma_of(frame, state.points)
-    return RawRow(state.points, SkipReason.SHOWN, state.scene, chroma, state.likeness, state.presence)
+    return RawRow(state.points, SkipReason.SHOWN, scene, chroma, state.likeness, state.presence)
 
 
 _FOLLOW: Final = 0.5  # weight of the newest points in the region; 1 would jitter more
@@ -96,15 +86,35 @@ CHECK_EVERY: Final = 6
 _MAX_CHECK_YAW: Final = 32.0  # degrees; the appearance of heads turned farther says little
 
 
+def is_turned(points: NDArray[np.float32]) -> bool:
+    """Whether a head is turned too far to be recognised."""
+    return abs(float(pose_degrees(fit_head_pose(points[None]).rotation)[0, 0])) > _MAX_CHECK_YAW
+
+
+def follow(
+    finder: FaceFinder, frame: YuvFrame, colour: ColourTags, region: LandmarkRegion
+) -> tuple[NDArray[np.float32], float, LandmarkRegion] | None:
+    """Finds the face of the previous frame where it is expected.
+
+    Returns:
+        Its (468, 3) points in pixels, the presence logit, and where to expect it in the next frame; None if it is lost.
+    """
+    points, presence = finder.landmarks(frame, colour, region)
+    fresh = LandmarkRegion.of_points(points)
+    if presence > MIN_PRESENCE and 1 / _MAX_GROWTH < fresh.side / region.side < _MAX_GROWTH:
+        return points, presence, region.mix(fresh, _FOLLOW)
+    return None
+
+
 class FaceTracker:
     """Finds the chosen face, then derives each frame's region from the points of the previous frame."""
 
     def __init__(self, num_threads: int, device: Device) -> None:
-        self._finder = FaceFinder(num_threads, device)
+        self.finder = FaceFinder(num_threads, device)
 
     def find(self, frame: YuvFrame, colour: ColourTags, choice: FaceChoice) -> FoundFace | None:
         """Returns the chosen face of one frame, or None where there is none."""
-        return self._finder.find(frame, colour, choice)[0]
+        return self.finder.find(frame, colour, choice)[0]
 
     def reference(self, frame: YuvFrame, colour: ColourTags) -> FaceChoice:
         """Returns the choice of the person shown in a reference image.
@@ -112,7 +122,7 @@ class FaceTracker:
         Raises:
             FaceNotFoundError: The picture does not show exactly one face.
         """
-        faces = self._finder.find_all(frame, colour)
+        faces = self.finder.find_all(frame, colour)
         if len(faces) != 1:
             raise FaceNotFoundError(f"Expected one face in the reference picture, found {_list_faces(faces)}.")
         return FaceChoice.like(appearance_of(frame, faces[0].points))
@@ -151,13 +161,10 @@ class FaceTracker:
         self, frame: YuvFrame, colour: ColourTags, choice: FaceChoice, state: TrackState, is_start: bool
     ) -> TrackState:
         if state.region is not None:
-            points, presence = self._finder.landmarks(frame, colour, state.region)
-            fresh = LandmarkRegion.of_points(points)
-            growth = fresh.side / state.region.side
-            if presence > MIN_PRESENCE and 1 / _MAX_GROWTH < growth < _MAX_GROWTH:
-                region = state.region.mix(fresh, _FOLLOW)
-                followed = replace(state, region=region, points=points, presence=presence)
-                return self._checked(frame, colour, replace(followed, num_frames=state.num_frames + 1), points)
+            if (followed := follow(self.finder, frame, colour, state.region)) is not None:
+                points, presence, region = followed
+                state = replace(state, region=region, points=points, presence=presence)
+                return self._checked(frame, colour, replace(state, num_frames=state.num_frames + 1), points)
             state = replace(state, region=None, num_frames=0, reason=SkipReason.NO_FACE)
         if state.points is None:
             return self._first_search(frame, colour, choice, state, is_start)
@@ -170,13 +177,13 @@ class FaceTracker:
         assert state.person is not None
         if state.num_frames % CHECK_EVERY:
             return state
-        if _is_turned(points):
+        if is_turned(points):
             return state
         appearance = appearance_of(frame, points)
         if state.person.likeness(appearance) >= STILL_SAME:
             return replace(state, person=state.person.learn(appearance))
         lost = replace(state, region=None, num_frames=1, is_after_cut=True, reason=SkipReason.OTHER_PERSON)
-        return self._recognise(frame, self._finder.find_all(frame, colour), state.person, lost)
+        return self._recognise(frame, self.finder.find_all(frame, colour), state.person, lost)
 
     def _first_search(
         self, frame: YuvFrame, colour: ColourTags, choice: FaceChoice, state: TrackState, is_start: bool
@@ -185,8 +192,8 @@ class FaceTracker:
         if state.num_frames % _FIRST_SEARCH_EVERY:
             return waited
         if state.person is not None:
-            return self._recognise(frame, self._finder.find_all(frame, colour), state.person, waited)
-        face, seen = self._finder.find(frame, colour, choice)
+            return self._recognise(frame, self.finder.find_all(frame, colour), state.person, waited)
+        face, seen = self.finder.find(frame, colour, choice)
         if face is not None:
             others = [appearance_of(frame, other.points) for other in seen if other is not face]
             return taken_up(waited, face, Person.of(appearance_of(frame, face.points), others))
@@ -206,7 +213,7 @@ class FaceTracker:
         everywhere = state.num_frames % _SEARCH_ALL_EVERY == (0 if state.is_after_cut else _SEARCH_ALL_EVERY - 1)
         if not everywhere:
             return waited
-        return self._recognise(frame, self._finder.find_all(frame, colour), state.person, waited)
+        return self._recognise(frame, self.finder.find_all(frame, colour), state.person, waited)
 
     def _recognise(self, frame: YuvFrame, faces: list[FoundFace], person: Person, waited: TrackState) -> TrackState:
         """Follows the person's face if it is among the faces of a frame with certainty."""
@@ -230,26 +237,24 @@ class FaceTracker:
         y1 = int(min(height, box.center_y + reach)) // 2 * 2
         if x1 - x0 < 2 or y1 - y0 < 2:
             return None
-        faces = self._finder.find_in(frame, colour, Window(x0, y0, x1 - x0, y1 - y0))
+        faces = self.finder.find_in(frame, colour, Window(x0, y0, x1 - x0, y1 - y0))
         alike = [(_distance(face, lost), face) for face in faces if _is_like(face, lost)]
         distance, best = min(alike, key=lambda pair: pair[0], default=(0.0, None))
         return best if distance <= _NEAR else None
 
 
 def _known(choice: FaceChoice) -> Person | None:
-    return Person.of(np.array(choice.numbers)) if choice.kind == "like" else None
-
-
-def _is_turned(points: NDArray[np.float32]) -> bool:
-    """Whether a head is turned too far to be recognised."""
-    return abs(float(pose_degrees(fit_head_pose(points[None]).rotation)[0, 0])) > _MAX_CHECK_YAW
+    if choice.kind != "like":
+        return None
+    own, others = (np.array(each, np.float16).reshape(-1, APPEARANCE_SIZE) for each in (choice.numbers, choice.others))
+    return Person(own, others)
 
 
 def _reason_for(faces: list[FoundFace]) -> SkipReason:
     """Why none of the faces of a frame is recognised."""
     if not faces:
         return SkipReason.NO_FACE
-    return SkipReason.TURNED_AWAY if all(_is_turned(face.points) for face in faces) else SkipReason.OTHER_PERSON
+    return SkipReason.TURNED_AWAY if all(is_turned(face.points) for face in faces) else SkipReason.OTHER_PERSON
 
 
 def _may_be(frame: YuvFrame, face: FoundFace, state: TrackState) -> bool:

@@ -133,7 +133,7 @@ def _nobody(reasons: NDArray[np.uint8], raw: RawLandmarks) -> str:
     if count[SkipReason.OTHER_PERSON] and not raw.present.any():
         best = -1.0 if raw.likeness is None else float(raw.likeness.max())
         return (
-            f"Expected the person of the reference picture (a likeness of at least {SAME_PERSON:.2f}, clearly above "
+            f"Expected the chosen person (a likeness of at least {SAME_PERSON:.2f}, clearly above "
             f"everybody else's), found other or unclear faces in {count[SkipReason.OTHER_PERSON]} of {len(reasons)} "
             f"frames, the best with a likeness of {best:.2f}."
         )

@@ -26,6 +26,7 @@ from config import (
 from errors import CapacityError, LipwrightError, OptionError
 from jobs.admission import Admission, AdmitRequest
 from jobs.job_request import AvatarRequest, JobRequest
+from jobs.messages import PeopleScan
 from jobs.status import QueueStatus, ServiceStatus
 from rendering.live_chunk import LiveService
 from storage.file_keys import audio_key, job_folder, result_key, source_key
@@ -74,6 +75,7 @@ class MemoryService:
         self.report: dict[str, Any] | None = None  # of the jobs that are finished from now on
         self.outcome: LipwrightError | str | None = None  # what happens to a job right after its submission
         self.looked_at: LipwrightError | str | None = None  # and to an avatar: an error, or "face"
+        self.scans: list[PeopleScan] = []  # what one request after another for the people of an avatar gets
 
     async def admit(self, request: AdmitRequest) -> Admission:
         self.asked.append(request)
@@ -202,6 +204,10 @@ class MemoryService:
 
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
         self.table.delete_avatar(self.table.get_avatar(avatar_id, owner).key)
+
+    async def people(self, avatar_id: str, owner: str | None) -> PeopleScan:
+        self.table.get_avatar(avatar_id, owner)
+        return self.scans.pop(0) if len(self.scans) > 1 else self.scans[0]
 
     async def status(self) -> ServiceStatus:
         queue = QueueStatus(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import Request, Response
 from starlette.responses import JSONResponse
 
@@ -12,11 +14,14 @@ from api.forms.form_schema import form_body
 from api.openapi import headers_of
 from api.problem import problem_responses
 from api.routing import Routes, route
+from api.v1.people import PeopleView
 from api.v1.protocol import AvatarForm, AvatarList, AvatarView
 from config import PipelineConfig
 from jobs.job_request import AvatarRequest
 from jobs.ports import JobService
 from storage.file_store import FileStore
+
+_LOOK_AGAIN_S: Final = 1
 
 
 class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
@@ -75,3 +80,25 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
     async def delete_avatar(self, avatar_id: str, request: Request) -> None:
         """Delete the avatar and its source. Fails while an unfinished job uses it."""
         await self._service.delete_avatar(avatar_id, caller_of(request).owner)
+
+    @route(
+        "/{avatar_id}/people",
+        summary="List the people in an avatar's video",
+        responses={
+            202: {"model": PeopleView, "headers": headers_of("Retry-After")},
+            **problem_responses(404, 422, 503),
+        },
+    )
+    async def get_people(self, avatar_id: str, request: Request, response: Response) -> PeopleView:
+        """List every person seen in the source of the avatar, and who speaks when.
+
+        The first request starts the search. Until it ends the status is 202: ask again after `Retry-After` seconds. A
+        person's number works as `face` of a job or an avatar with the same video: `person:N`.
+        """
+        owner = caller_of(request).owner
+        avatar = await self._service.get_avatar(avatar_id, owner)
+        view = PeopleView.of(await self._service.people(avatar_id, owner), avatar, base_url(request))
+        if view.status == "searching":
+            response.status_code = 202
+            response.headers["Retry-After"] = str(_LOOK_AGAIN_S)
+        return view

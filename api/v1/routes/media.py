@@ -21,7 +21,7 @@ from errors import NotFoundError, StateError
 from jobs.ports import JobService
 from media.file_type import HEAD_BYTES, media_type_of
 from media.preview.thumbnail import thumbnail
-from storage.file_keys import result_key, segment_key, source_key
+from storage.file_keys import person_picture_key, result_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.files import FileState
 from storage.records import JobStatus
@@ -105,11 +105,7 @@ class MediaRoutes(Routes, prefix="/v1"):
             state = await self._find(key)
         if state is None:
             raise StateError(f"Job {job.id} has no thumbnail: nothing is rendered (status: {job.status}).")
-        headers = {
-            "cache-control": "private, max-age=86400, immutable",
-            "etag": f'"{state.tag}"',
-            "x-content-type-options": "nosniff",
-        }
+        headers = _lasting(state)
         if (answer := unchanged(request, headers)) is not None:
             return answer
         picture = await asyncio.to_thread(self._thumbnail, key)
@@ -127,6 +123,25 @@ class MediaRoutes(Routes, prefix="/v1"):
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
         return await self._source(request, avatar.key)
 
+    @route(
+        "/avatars/{avatar_id}/people/{number}/thumbnail",
+        summary="Get a picture of a person",
+        tags=["avatars"],
+        response_class=Response,
+        responses={**CACHED, 200: {"content": {"image/jpeg": BINARY}}, **problem_responses(404)},
+    )
+    async def get_person_thumbnail(self, avatar_id: str, number: int, request: Request) -> Response:
+        """Return a JPEG of the face (160 pixels on the longer side) of a person in the avatar's source."""
+        avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
+        key = person_picture_key(avatar.key, number)
+        if (state := await self._find(key)) is None:
+            raise NotFoundError(f"Avatar {avatar.id} has no picture of a person {number}; see its list of people.")
+        headers = _lasting(state)
+        if (answer := unchanged(request, headers)) is not None:
+            return answer
+        picture = await asyncio.to_thread(self._files.stored.read, key, 0, state.num_bytes, state.tag)
+        return Response(picture, media_type="image/jpeg", headers=headers)
+
     async def _find(self, key: str) -> FileState | None:
         return await asyncio.to_thread(self._files.stored.find, key)
 
@@ -140,3 +155,12 @@ class MediaRoutes(Routes, prefix="/v1"):
             raise NotFoundError(gone)
         head = await asyncio.to_thread(stored.read, key, 0, min(HEAD_BYTES, state.num_bytes), state.tag)
         return await stored_file_response(request, stored, key, FileDisposition(media_type_of(head), _INERT), gone)
+
+
+def _lasting(state: FileState) -> dict[str, str]:
+    """Return the headers of a picture that does not change."""
+    return {
+        "cache-control": "private, max-age=86400, immutable",
+        "etag": f'"{state.tag}"',
+        "x-content-type-options": "nosniff",
+    }

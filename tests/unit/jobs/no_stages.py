@@ -17,8 +17,9 @@ from jobs.messages import (
     SourceVideo,
 )
 from media.audio_parts import AudioPart
-from models.engines.protocol import PlannedBlock
+from models.engines.protocol import FrameSpan, PlannedBlock
 from models.face.choice import FaceChoice
+from models.people.scan import ScanState
 from models.track.tracker import TrackState
 from telemetry.log_context import CallContext
 
@@ -48,6 +49,21 @@ class NoStages:
         out: str,
     ) -> TrackState:
         raise AssertionError("nothing is tracked here")
+
+    async def scan_people(
+        self, context: CallContext, source: SourceVideo, start: int, stop: int, state: ScanState | None, out: str
+    ) -> ScanState:
+        raise AssertionError("nobody is looked for here")
+
+    async def predict_source_mouth(
+        self, context: CallContext, speech: PreparedSpeech, span: FrameSpan, out: str
+    ) -> None:
+        raise AssertionError("no source is heard here")
+
+    async def find_people(
+        self, context: CallContext, folder: str, source: SourceVideo, scans: Sequence[str], mouths: Sequence[str]
+    ) -> None:
+        raise AssertionError("nobody is looked for here")
 
     async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
         raise AssertionError("no avatar is built here")

@@ -17,6 +17,7 @@ from media.probe import probe_video
 from models.face.choice import FaceChoice
 from models.track.tracker import FaceTracker
 from rendering.avatar_builder import AvatarBuilder
+from rendering.source_readers import SourceReaders
 from storage.file_keys import source_key, track_key, tracks_folder
 from storage.state import open_files
 
@@ -41,7 +42,9 @@ def test_a_decoder_ends_with_the_last_chunk(tmp_path: Path, sample_video: Path) 
     files.make_folder(tracks_folder(key))
     before = _decoder_ids()
     with Decoders(config.decoder) as decoders:
-        builder = AvatarBuilder(config, files, decoders, FaceTracker(num_threads=1, device="cpu"), 1)
+        readers = SourceReaders(config, files, decoders, num_threads=1)
+        tracker = FaceTracker(num_threads=1, device="cpu")
+        builder = AvatarBuilder(config.limits, files, decoders, tracker, readers)
         state, token, seen = None, CancelToken(), []
         for frames in (range(4), range(4, 8), range(8, info.num_frames)):
             out = track_key(key, frames.start)

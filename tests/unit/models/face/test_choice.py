@@ -37,7 +37,9 @@ def test_picks(text: str, expected: FaceBox | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["smallest", "-1", "index:x", "point:1", "point:1,2,3", "box:1,2,3", "box:5,5,1,9", "nan"]
+    "text",
+    ["smallest", "-1", "index:x", "point:1", "point:1,2,3", "box:1,2,3", "box:5,5,1,9", "nan"]
+    + ["person:", "person:-1", "speaking:1"],
 )
 def test_nonsense_is_refused(text: str) -> None:
     with pytest.raises(OptionError, match="Expected a face"):
@@ -68,4 +70,12 @@ def test_a_reference_is_not_to_be_had_by_words_nor_beside_words() -> None:
 def test_boxes_do_not_say_whom_they_show() -> None:
     choice = FaceChoice.like(np.array([0.6, 0.8]))
     assert choice.pick(FACES) is None
-    assert "reference picture" in str(choice)
+    assert "known appearance" in str(choice)
+
+
+@pytest.mark.parametrize(("text", "kind", "numbers"), [("person:2", "person", (2,)), ("Speaking", "speaking", ())])
+def test_people_are_chosen_after_all_of_them_are_known(text: str, kind: str, numbers: tuple[float, ...]) -> None:
+    choice = FaceChoice.parse(text)
+    assert (choice.kind, choice.numbers, choice.is_person) == (kind, numbers, True)
+    assert choice.pick(FACES) is None
+    assert FaceChoice.parse(str(choice)) == choice

@@ -30,7 +30,8 @@ def cuts(frames: list[YuvFrame]) -> list[int]:
     state, found = TrackState(None, None, None), []
     for number, frame in enumerate(frames):
         state = see(frame, state)
-        if state.jump:
+        assert state.scenes is not None
+        if state.scenes.is_cut:
             found.append(number)
     return found
 

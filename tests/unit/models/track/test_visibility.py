@@ -85,7 +85,7 @@ def test_at_a_cut_the_frames_before_stay() -> None:
 
 
 def test_nobody_to_show_is_an_error_that_says_why() -> None:
-    with pytest.raises(FaceNotFoundError, match=r"reference picture .* at least 0\.50.* 60 of 60 .* 0\.31"):
+    with pytest.raises(FaceNotFoundError, match=r"chosen person .* at least 0\.50.* 60 of 60 .* 0\.31"):
         assess_visibility(raw(np.full(NUM, SkipReason.OTHER_PERSON, np.uint8)))
     with pytest.raises(FaceNotFoundError, match="the head turned away in 60 of 60"):
         assess_visibility(raw(np.zeros(NUM, np.uint8), heads(np.full(NUM, 55.0))))

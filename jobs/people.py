@@ -1,0 +1,231 @@
+"""The people in a source: it is searched once, however many avatars and callers ask for them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from config import PipelineConfig
+from errors import FaceNotFoundError, StoredFileError
+from jobs.messages import PeopleScan, SourceVideo
+from jobs.ports import Stages
+from jobs.retry import retry
+from media.array_files import load_arrays
+from media.audio_parts import AudioPart
+from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan
+from models.face.choice import FaceChoice
+from models.people.report import PEOPLE_VERSION, PeopleReport
+from models.people.scan import ScanState
+from storage.file_keys import (
+    PEOPLE_PART,
+    avatar_folder,
+    own_speech_key,
+    people_looks_key,
+    people_report_key,
+    person_picture_key,
+    scan_folder,
+    scan_key,
+    source_mouth_key,
+)
+from storage.file_store import FileStore
+from storage.job_table import JobTable
+from storage.records import AvatarRecord
+from telemetry.log_context import CallContext
+
+_LOOK_S = 2.0  # how long `look` waits for a search that is about to end
+
+
+class _Source(NamedTuple):
+    """Identifies a source of one owner."""
+
+    sha256: str
+    owner: str | None
+
+
+@dataclass
+class _Progress:
+    share: float = 0.0
+
+
+class _Search(NamedTuple):
+    """A search that runs, or whose result nobody has seen yet."""
+
+    task: asyncio.Task[str]  # returns the key of an avatar whose folder has the result
+    progress: _Progress
+
+
+class People:
+    """Finds the people in sources. The result is kept in the folders of the avatars that ask for it."""
+
+    def __init__(self, config: PipelineConfig, stages: Stages, table: JobTable, files: FileStore) -> None:
+        """Prepare; searches start on demand."""
+        self._config, self._stages, self._table, self._files = config, stages, table, files
+        self._searches: dict[_Source, _Search] = {}
+        self._running = asyncio.Semaphore(config.jobs.max_running_jobs)
+
+    async def look(self, record: AvatarRecord, source: SourceVideo) -> PeopleScan:
+        """Return the people in an avatar's source if they are known; otherwise search for them in the background.
+
+        Raises:
+            LipwrightError: The last search failed with this error; the next call starts another one.
+        """
+        search = self._search(record, source)
+        await asyncio.wait([search.task], timeout=_LOOK_S)
+        if not search.task.done():
+            return PeopleScan(search.progress.share, None)
+        return PeopleScan(1.0, await self._report(await self._finished(record, search)))
+
+    async def report(self, record: AvatarRecord, source: SourceVideo) -> PeopleReport:
+        """Return the people in an avatar's source, after searching for them if they are not known.
+
+        Raises:
+            LipwrightError: The search failed.
+        """
+        return await self._report(await self._found(record, source))
+
+    async def choice(self, record: AvatarRecord, source: SourceVideo, choice: FaceChoice) -> FaceChoice:
+        """Return a choice that the tracker can follow for `person` and `speaking`; others are returned unchanged.
+
+        `speaking` is `largest` where nobody who is seen speaks.
+
+        Raises:
+            FaceNotFoundError: There is no person of that number.
+            LipwrightError: The search failed.
+        """
+        if choice.kind not in ("person", "speaking"):
+            return choice
+        key = await self._found(record, source)
+        report = await self._report(key)
+        number = report.main_speaker() if choice.kind == "speaking" else int(choice.numbers[0])
+        if number is None:
+            return FaceChoice()
+        if number >= len(report.people):
+            raise FaceNotFoundError(f"face: expected {_numbers(len(report.people))}, found {str(choice)!r}.")
+        looks = await asyncio.to_thread(self._looks, key)
+        own = looks.pop(number)
+        return FaceChoice.like(own, np.concatenate([own[:0], *looks]))
+
+    def stop(self) -> None:
+        """Cancel all searches, because another service leads."""
+        for search in self._searches.values():
+            search.task.cancel()
+        self._searches.clear()
+
+    def is_searching(self, record: AvatarRecord) -> bool:
+        """Return whether the source of an avatar is being searched."""
+        return _Source(record.source_sha256, record.owner) in self._searches
+
+    async def _found(self, record: AvatarRecord, source: SourceVideo) -> str:
+        search = self._search(record, source)
+        await asyncio.wait([search.task])
+        return await self._finished(record, search)
+
+    async def _finished(self, record: AvatarRecord, search: _Search) -> str:
+        """Return the key of this avatar once its folder has the result of a search that has ended."""
+        name = _Source(record.source_sha256, record.owner)
+        if self._searches.get(name) is search:
+            del self._searches[name]
+        if (key := await search.task) != record.key and not await asyncio.to_thread(self._is_known, record.key):
+            await asyncio.to_thread(self._copy, key, record.key)
+        return record.key
+
+    def _search(self, record: AvatarRecord, source: SourceVideo) -> _Search:
+        name = _Source(record.source_sha256, record.owner)
+        if name not in self._searches:
+            progress = _Progress()
+            task = asyncio.create_task(self._find(record, source, progress))
+            self._searches[name] = _Search(task, progress)
+        return self._searches[name]
+
+    async def _find(self, record: AvatarRecord, source: SourceVideo, progress: _Progress) -> str:
+        """Return the key of an avatar of this source whose folder has the people; find them first if none has."""
+        avatars = await self._table.run_in_thread(self._table.avatars_of, record.source_sha256, record.owner)
+        for key in (record.key, *(avatar.key for avatar in avatars)):
+            if await asyncio.to_thread(self._is_known, key):
+                return key
+        async with self._running:
+            await retry(lambda: self._make(record.key, source, progress), self._config.jobs)
+        return record.key
+
+    async def _make(self, key: str, source: SourceVideo, progress: _Progress) -> None:
+        context, num_frames, step = CallContext(key), source.info.num_frames, self._config.render.track_chunk_frames
+        self._files.stored.make_folder(scan_folder(key))
+        scans: list[str] = []
+        state: ScanState | None = None
+        for start in range(0, num_frames, step):
+            stop = min(start + step, num_frames)
+            scans.append(scan_key(key, start))
+            state = await self._stages.scan_people(context, source, start, stop, state, scans[-1])
+            progress.share = 0.9 * stop / num_frames
+        mouths = await self._hear(key, source) if source.info.has_audio else []
+        await self._stages.find_people(context, avatar_folder(key), source, scans, mouths)
+        await asyncio.to_thread(self._files.delete_scan, key)
+
+    async def _hear(self, key: str, source: SourceVideo) -> list[str]:
+        """Predict the mouth of the source's own sound, block by block; return the keys of the parts."""
+        context, info, rate = CallContext(key), source.info, SOURCE_AUDIO_FPS
+        speech = await self._stages.prepare_speech(
+            context, [AudioPart(source.key)], own_speech_key(key), info.duration_seconds
+        )
+        num_rows = max(1, min(speech.level.num_rows, round(info.duration_seconds * rate)))
+        step = max(1, round(self._config.render.block_seconds * rate))
+        mouths: list[str] = []
+        for start in range(0, num_rows, step):
+            span = FrameSpan(Fraction(rate), start, min(step, num_rows - start), num_rows)
+            mouths.append(source_mouth_key(key, start))
+            await self._stages.predict_source_mouth(context, speech, span, mouths[-1])
+        return mouths
+
+    def _copy(self, key: str, target: str) -> None:
+        """Copy the result from the folder of one avatar to that of another, the report last."""
+        report = self._read(key)
+        self._files.stored.make_folder(f"{avatar_folder(target)}/{PEOPLE_PART}")
+        pictures = range(0 if report is None else len(report.people))
+        for name in (
+            people_looks_key,
+            *(partial(person_picture_key, number=each) for each in pictures),
+            people_report_key,
+        ):
+            with self._files.stored.fetched(name(key)) as path:
+                self._files.stored.put(name(target), path.read_bytes())
+
+    def _is_known(self, key: str) -> bool:
+        return self._read(key) is not None
+
+    def _read(self, key: str) -> PeopleReport | None:
+        """Return the stored report; None if there is none, or one of another version."""
+        if not self._files.has(people_report_key(key)):
+            return None
+        try:
+            with self._files.stored.fetched(people_report_key(key)) as path:
+                content = json.loads(path.read_bytes())
+                return PeopleReport.model_validate(content) if content.get("version") == PEOPLE_VERSION else None
+        except (StoredFileError, ValueError, ValidationError):
+            return None
+
+    async def _report(self, key: str) -> PeopleReport:
+        report = await asyncio.to_thread(self._read, key)
+        if report is None:
+            raise StoredFileError("The list of people was removed while it was read. Try again.")
+        return report
+
+    def _looks(self, key: str) -> list[NDArray[np.float16]]:
+        """Return the (K, 240) appearances of each person."""
+        with self._files.stored.fetched(people_looks_key(key)) as path:
+            looks = load_arrays(path)
+        return [looks[str(number)] for number in range(len(looks))]
+
+
+def _numbers(num_people: int) -> str:
+    if not num_people:
+        return "a video that shows a face"
+    numbers = "person:0" if num_people == 1 else f"person:0 to person:{num_people - 1}"
+    return f"{numbers} ({num_people} {'person is' if num_people == 1 else 'people are'} seen in the video)"

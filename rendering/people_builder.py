@@ -1,0 +1,86 @@
+"""Finds the people in a source: scans its faces, predicts the mouth of its sound, and stores who is seen and speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from jobs.messages import SourceVideo
+from media.cancel_token import CancelToken
+from media.preview.thumbnail import face_thumbnail
+from models.avatar.folder import write_whole
+from models.engines.protocol import FrameSpan
+from models.people.people import find_people
+from models.people.scan import FaceRows, PeopleScanner, ScanState
+from models.people.speakers import SourceMouth
+from models.speech.features import FeatureBlock
+from models.speech.speech_to_mouth import SpeechToMouth
+from models.track.square_pixels import pixel_aspect
+from rendering.source_readers import SourceReaders
+from storage.file_keys import PEOPLE_LOOKS, PEOPLE_PART, PEOPLE_REPORT, person_picture, split
+from storage.files import StoredFiles
+
+T = TypeVar("T")
+
+
+class PeopleBuilder:
+    """Holds the networks that find faces. All its methods block; each file is written completely or not."""
+
+    def __init__(self, files: StoredFiles, scanner: PeopleScanner, readers: SourceReaders, num_threads: int) -> None:
+        self._files, self._scanner, self._readers, self._num_threads = files, scanner, readers, num_threads
+
+    @cached_property
+    def _speech_to_mouth(self) -> SpeechToMouth:
+        return SpeechToMouth(num_threads=self._num_threads)
+
+    def scan(
+        self, source: SourceVideo, frames: range, state: ScanState | None, out: str, token: CancelToken
+    ) -> ScanState:
+        """Write the faces of consecutive source frames to the key `out`; see `LandmarkGenerator.scan_people`."""
+        info = source.info
+        with self._readers.frames(source, frames, token) as images:
+            rows, new_state = self._scanner.scan_chunk(
+                images, info.colour, frames.start, float(info.fps), state, pixel_aspect(info)
+            )
+        with self._files.written(out) as part:
+            rows.save(part)
+        return new_state
+
+    def predict_mouth(self, features: FeatureBlock, span: FrameSpan, out: str) -> None:
+        """Write the mouth that a source's own sound predicts to the key `out`; rows are 20 ms apart."""
+        mouth = SourceMouth.predict(self._speech_to_mouth, features, span.first, span.num)
+        with self._files.written(out) as part:
+            mouth.save(part)
+
+    def find(
+        self, folder: str, source: SourceVideo, scans: Sequence[str], mouths: Sequence[str], token: CancelToken
+    ) -> None:
+        """Decide who the people are and who speaks, and store that; see `LandmarkGenerator.find_people`."""
+        info = source.info
+        rows = FaceRows.concatenate(self._loaded(scans, FaceRows.load))
+        sound = SourceMouth.concatenate(self._loaded(mouths, SourceMouth.load)) if mouths else None
+        found = find_people(rows, info.fps, sound)
+        with (
+            self._files.fetched(source.key) as path,
+            self._files.written_folder(folder, PEOPLE_PART, PEOPLE_REPORT) as made,
+            self._readers.open(path, info, self._readers.timeout_s(len(found.pictures))) as reader,
+            token.on_cancel(reader.close),
+        ):
+            part = made / PEOPLE_PART
+            part.mkdir(parents=True, exist_ok=True)
+            for number, picture in enumerate(found.pictures):
+                (frame,) = reader.read([picture.frame])
+                jpeg = face_thumbnail(frame, info.colour, picture.box, pixel_aspect(info))
+                (part / person_picture(number)).write_bytes(jpeg)
+            with (part / PEOPLE_LOOKS).open("wb") as file:
+                np.savez(file, **{str(number): looks for number, looks in enumerate(found.looks)})
+            write_whole(part / PEOPLE_REPORT, found.report.model_dump(mode="json"))
+
+    def _loaded(self, keys: Sequence[str], load: Callable[[Path], T]) -> list[T]:
+        names = [split(key)[1] for key in keys]
+        with self._files.fetched_folder(split(keys[0])[0], names) as folder:
+            return [load(folder / name) for name in names]

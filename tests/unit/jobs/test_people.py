@@ -1,0 +1,212 @@
+"""People of sources over stages in memory: searched once for each source, and resolved to what the tracker follows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config import JobConfig, PipelineConfig
+from errors import FaceNotFoundError, MediaError
+from jobs.messages import PeopleScan, PreparedSpeech, SourceVideo
+from jobs.people import People
+from media.audio_parts import AudioPart
+from media.probe import AudioInfo, ColourTags, VideoInfo
+from models.avatar.folder import write_whole
+from models.engines.protocol import FrameSpan
+from models.face.choice import FaceChoice
+from models.people.report import PeopleReport, SeenPerson, SpeakerTurn, TimeRange
+from models.people.scan import ScanState
+from models.speech.level import SpeechLevel
+from storage.file_keys import PEOPLE_LOOKS, PEOPLE_PART, PEOPLE_REPORT, avatar_folder, person_picture, source_key
+from storage.file_store import FileStore
+from storage.job_table import JobTable
+from storage.records import AvatarRecord, new_id, utc_now
+from storage.sqlite.database import Database
+from telemetry.log_context import CallContext
+from tests.unit.jobs.no_stages import NoStages
+from tests.unit.on_disk import on_disk
+
+VIDEO = VideoInfo(64, 64, Fraction(25), 100, 4.0, 0, True, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
+LOOKS = [np.eye(240, dtype=np.float16)[[0, 1]], np.eye(240, dtype=np.float16)[[2]]]
+TURNS = (
+    SpeakerTurn(start=0, end=1, person=0, confidence=0.9),
+    SpeakerTurn(start=1, end=3, person=1, confidence=0.9),
+    SpeakerTurn(start=3, end=4, person=None, confidence=0.9),
+)
+
+
+def _person(number: int) -> SeenPerson:
+    return SeenPerson(number=number, seen=(TimeRange(start=0, end=4),), face_pixels=80, frontal_share=1)
+
+
+class Scanning(NoStages):
+    """Finds two people in any source, and counts."""
+
+    def __init__(self, files: FileStore) -> None:
+        self.files = files
+        self.counts: Counter[str] = Counter()
+        self.turns: tuple[SpeakerTurn, ...] = TURNS
+        self.fault: Exception | None = None
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
+
+    async def scan_people(
+        self, context: CallContext, source: SourceVideo, start: int, stop: int, state: ScanState | None, out: str
+    ) -> ScanState:
+        assert (self.files.root / out).parent.is_dir()
+        self.counts["frames"] += stop - start
+        if start:
+            await self.may_go_on.wait()
+        if self.fault is not None:
+            raise self.fault
+        return ScanState()
+
+    async def prepare_speech(
+        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
+    ) -> PreparedSpeech:
+        return PreparedSpeech(speech, AudioInfo(16000, 1, 4.0, "aac"), SpeechLevel(64000, 1.0, -20.0))
+
+    async def predict_source_mouth(
+        self, context: CallContext, speech: PreparedSpeech, span: FrameSpan, out: str
+    ) -> None:
+        self.counts["rows"] += span.num
+
+    async def find_people(
+        self, context: CallContext, folder: str, source: SourceVideo, scans: Sequence[str], mouths: Sequence[str]
+    ) -> None:
+        self.counts["searches"] += 1
+        assert len(scans) > 1 and bool(mouths) == source.info.has_audio
+        report = PeopleReport(people=(_person(0), _person(1)), turns=self.turns)
+        with self.files.stored.written_folder(folder, PEOPLE_PART, PEOPLE_REPORT) as made:
+            with (made / PEOPLE_PART / PEOPLE_LOOKS).open("wb") as file:
+                np.savez(file, **{str(number): looks for number, looks in enumerate(LOOKS)})
+            for number in range(2):
+                (made / PEOPLE_PART / person_picture(number)).write_bytes(b"face %d" % number)
+            write_whole(made / PEOPLE_PART / PEOPLE_REPORT, report.model_dump(mode="json"))
+
+
+class Bench:
+    def __init__(self, root: Path) -> None:
+        self.files = FileStore(root)
+        self.stages = Scanning(self.files)
+        self.table = JobTable(Database(self.files.table_path))
+        self.people = People(PipelineConfig(jobs=JobConfig(max_attempts=2)), self.stages, self.table, self.files)
+        self.info = VIDEO
+
+    def avatar(self, face: str = "largest", owner: str | None = None) -> AvatarRecord:
+        """Store another avatar of the same source."""
+        key, now = new_id(), utc_now()
+        on_disk(self.files, source_key(key)).write_bytes(b"film")
+        record = AvatarRecord(
+            key=key, id=new_id(), face=face, owner=owner, source_sha256="f", created_at=now, last_used_at=now
+        )
+        return self.table.put_avatar(record)
+
+    def source(self, record: AvatarRecord) -> SourceVideo:
+        return SourceVideo(source_key(record.key), self.info)
+
+    async def choice(self, record: AvatarRecord, face: str) -> FaceChoice:
+        return await self.people.choice(record, self.source(record), FaceChoice.parse(face))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.table.close()
+
+
+def test_one_search_serves_all_avatars_of_a_source(bench: Bench) -> None:
+    async def ask() -> None:
+        first, second = bench.avatar(), bench.avatar("person:1")
+        reports = await asyncio.gather(
+            *(bench.people.report(each, bench.source(each)) for each in (first, second, first))
+        )
+        assert reports[0] == reports[1] == reports[2]
+        later = bench.avatar("person:0")
+        assert await bench.people.report(later, bench.source(later)) == reports[0]
+        picture = on_disk(bench.files, avatar_folder(later.key)) / PEOPLE_PART / person_picture(1)
+        assert picture.read_bytes() == b"face 1"
+        assert not (on_disk(bench.files, avatar_folder(first.key)) / "scan").exists()
+
+    asyncio.run(ask())
+    assert bench.stages.counts == {"frames": 100, "rows": 200, "searches": 1}
+
+
+def test_owners_share_no_search(bench: Bench) -> None:
+    async def ask() -> None:
+        for owner in ("anna", "ben"):
+            record = bench.avatar(owner=owner)
+            await bench.people.report(record, bench.source(record))
+
+    asyncio.run(ask())
+    assert bench.stages.counts["searches"] == 2
+
+
+def test_people_become_their_appearance(bench: Bench) -> None:
+    async def ask() -> None:
+        record = bench.avatar()
+        first, second = await bench.choice(record, "person:0"), await bench.choice(record, "person:1")
+        assert first == FaceChoice.like(LOOKS[0], LOOKS[1]) and second == FaceChoice.like(LOOKS[1], LOOKS[0])
+        assert await bench.choice(record, "speaking") == second, "who speaks longest"
+        assert await bench.choice(record, "index:1") == FaceChoice.parse("index:1")
+        with pytest.raises(FaceNotFoundError, match=r"expected person:0 to person:1 \(2 people .*\), found 'person:2'"):
+            await bench.choice(record, "person:2")
+
+    asyncio.run(ask())
+
+
+def test_the_largest_face_speaks_where_nobody_is_seen_to(bench: Bench) -> None:
+    bench.stages.turns = (SpeakerTurn(start=0, end=4, person=None, confidence=0.9),)
+
+    async def ask() -> FaceChoice:
+        return await bench.choice(bench.avatar(), "speaking")
+
+    assert asyncio.run(ask()) == FaceChoice()
+
+
+def test_a_silent_source_is_not_heard(bench: Bench) -> None:
+    bench.info = replace(VIDEO, has_audio=False)
+
+    async def ask() -> None:
+        record = bench.avatar()
+        await bench.people.report(record, bench.source(record))
+
+    asyncio.run(ask())
+    assert "rows" not in bench.stages.counts
+
+
+def test_a_look_does_not_wait_for_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.people._LOOK_S", 0.05)
+
+    async def ask() -> tuple[PeopleScan, PeopleScan]:
+        record = bench.avatar()
+        bench.stages.may_go_on.clear()
+        before = await bench.people.look(record, bench.source(record))
+        bench.stages.may_go_on.set()
+        while (after := await bench.people.look(record, bench.source(record))).report is None:
+            pass
+        return before, after
+
+    before, after = asyncio.run(ask())
+    assert before.report is None and 0 < before.progress < 1
+    assert after.progress == 1 and after.report is not None and len(after.report.people) == 2
+
+
+def test_a_failed_search_is_reported_once_and_started_again(bench: Bench) -> None:
+    async def ask() -> None:
+        record = bench.avatar()
+        bench.stages.fault = MediaError("cannot be decoded")
+        with pytest.raises(MediaError):
+            await bench.people.look(record, bench.source(record))
+        bench.stages.fault = None
+        assert (await bench.people.report(record, bench.source(record))).people
+
+    asyncio.run(ask())

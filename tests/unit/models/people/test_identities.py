@@ -1,0 +1,90 @@
+"""Tracks become people: by appearance, by place and time, and never two faces of one frame."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.face.appearance import APPEARANCE_SIZE
+from models.people.identities import identify
+from models.people.scan import FaceRows
+from models.track.shots import NUM_SCENE_VALUES
+
+RNG = np.random.default_rng(7)
+FPS = 25.0
+
+
+def look(seed: int, similarity: float = 0.8) -> NDArray[np.float16]:
+    """An appearance of person `seed`; those of one person have about this similarity squared."""
+    own = np.random.default_rng(seed).normal(size=APPEARANCE_SIZE)
+    other = RNG.normal(size=APPEARANCE_SIZE)
+    mixed = similarity * own / np.linalg.norm(own) + (1 - similarity**2) ** 0.5 * other / np.linalg.norm(other)
+    return (mixed / np.linalg.norm(mixed)).astype(np.float16)
+
+
+def scan(num_frames: int, *tracks: tuple[range, float, list[NDArray[np.float16]]], size: float = 50.0) -> FaceRows:
+    """A scan with one track for each (frames, x of the face, appearances)."""
+    seen = sorted((frame, number) for number, (frames, _, _) in enumerate(tracks) for frame in frames)
+    frame, track = np.array(seen, np.int32).reshape(-1, 2).T
+    left = np.array([tracks[number][1] for number in track], np.float32)
+    box = np.stack([left, np.zeros_like(left), left + size, np.full_like(left, size)], 1)
+    looks = [(number, each) for number, (_, _, some) in enumerate(tracks) for each in some]
+    return FaceRows(
+        frame=frame,
+        track=track,
+        box=box,
+        degrees=np.zeros((len(frame), 2), np.float32),
+        eye_distance=np.full(len(frame), size / 2, np.float32),
+        mouth=np.zeros((len(frame), 8), np.float32),
+        look_track=np.array([number for number, _ in looks], np.int32),
+        look=np.array([each for _, each in looks], np.float16).reshape(-1, APPEARANCE_SIZE),
+        scenes=np.zeros((num_frames, NUM_SCENE_VALUES), np.uint8),
+    )
+
+
+def frames_of(rows: FaceRows) -> list[list[int]]:
+    return [rows.frame[person.rows].tolist() for person in identify(rows, FPS)]
+
+
+def test_a_person_is_known_again_after_a_cut() -> None:
+    anna, ben = [look(1) for _ in range(3)], [look(2) for _ in range(3)]
+    rows = scan(90, (range(30), 0, anna[:2]), (range(30, 60), 0, ben), (range(60, 90), 300, anna[2:]))
+    assert frames_of(rows) == [[*range(30), *range(60, 90)], [*range(30, 60)]]
+
+
+def test_two_faces_of_one_frame_are_two_people_even_twins() -> None:
+    rows = scan(30, (range(30), 0, [look(1, 1.0)]), (range(20), 100, [look(1, 1.0)]))
+    assert frames_of(rows) == [[*range(30)], [*range(20)]]
+
+
+def test_a_track_goes_on_where_it_was_lost() -> None:
+    """Its appearance changed, and the face is in the same place a moment later; or in another place."""
+    early, late = look(1, 0.6), look(1, 0.6)
+    assert 0.25 < float(early.astype(np.float32) @ late.astype(np.float32)) < 0.5
+    near = scan(60, (range(25), 0, [early]), (range(30, 60), 10, [late]))
+    assert frames_of(near) == [[*range(25), *range(30, 60)]]
+    assert len(frames_of(scan(60, (range(25), 0, [early]), (range(30, 60), 200, [late])))) == 2
+
+
+def test_a_face_that_is_always_turned_away_belongs_to_whom_it_joins_or_to_nobody() -> None:
+    rows = scan(60, (range(30), 0, [look(1)]), (range(32, 60), 5, []), (range(60), 300, []))
+    assert frames_of(rows) == [[*range(30), *range(32, 60)]]
+
+
+def test_glimpses_are_no_people_but_a_still_is_one() -> None:
+    assert frames_of(scan(50, (range(4), 0, [look(1)]))) == []
+    assert frames_of(scan(1, (range(1), 0, [look(1)]))) == [[0]]
+    assert frames_of(scan(3)) == []
+
+
+def test_the_larger_and_longer_comes_first() -> None:
+    rows = scan(50, (range(20), 0, [look(1)]), (range(50), 200, [look(2)]))
+    assert [len(frames) for frames in frames_of(rows)] == [50, 20]
+
+
+def test_an_identity_keeps_its_different_appearances() -> None:
+    many = [look(1, 0.95) for _ in range(20)]
+    odd = look(1, 0.75)
+    (person,) = identify(scan(50, (range(50), 0, [*many, odd])), FPS)
+    assert person.looks.shape == (6, APPEARANCE_SIZE)
+    assert (person.looks == odd).all(1).any()
