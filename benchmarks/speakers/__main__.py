@@ -1,6 +1,6 @@
 """Active speaker detection on composed films: `python -m benchmarks.speakers --clips FOLDER`.
 
-Clips of single speakers are composed into films of conversations (`benchmarks.conversations`): side by side, with cuts,
+Clips of single speakers are composed into films of conversations (`benchmarks.speakers.conversations`): side by side, with cuts,
 with somebody who is never seen, and with music. The people in each film are found as the service finds them. The table
 says what share of the frames with speech is assigned to the right person, or rightly to nobody who is seen, and in how
 many films the right number of people is found. The clips are not part of this repository (benchmarks/README.md).
@@ -19,7 +19,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.conversations import FPS, OFF_SCREEN, PANEL, SILENCE, Film, Scene, Speaker, compose, load_speaker
+from benchmarks.speakers.conversations import (
+    FPS,
+    OFF_SCREEN,
+    PANEL,
+    SILENCE,
+    Film,
+    Scene,
+    Speaker,
+    compose,
+    load_speaker,
+)
 from config import MediaLimits, RenderConfig
 from media.audio import extract_speech
 from media.probe import probe_video
