@@ -1,9 +1,9 @@
 """Active speaker detection on composed films: `python -m benchmarks.speakers --clips FOLDER`.
 
-Clips of single speakers are composed into films of conversations (`benchmarks.speakers.conversations`): side by side, with cuts,
-with somebody who is never seen, and with music. The people in each film are found as the service finds them. The table
-says what share of the frames with speech is assigned to the right person, or rightly to nobody who is seen, and in how
-many films the right number of people is found. The clips are not part of this repository (benchmarks/README.md).
+Clips of single speakers are composed into films of conversations (`conversations.py`): side by side, with cuts, with
+somebody who is never seen, and with music. The people in each film are found as the service finds them. The table says
+what share of the frames with speech is assigned to the right person, or rightly to nobody who is seen, and in how many
+films the right number of people is found. The clips are not part of this repository (benchmarks/README.md).
 """
 
 from __future__ import annotations
