@@ -1,0 +1,131 @@
+"""Two people in one video, each with their own speech, through the real graph."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+import pytest
+from av.audio.frame import AudioFrame
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from config import MediaLimits
+from media.audio import extract_speech, read_speech
+from tests.graph.test_main_job import submit, wait_until_final
+
+FPS, SECONDS, SIDE = 25, 6, 512
+NUM_FRAMES = FPS * SECONDS
+TURNS = [
+    {"face": f"point:{SIDE // 2},{SIDE // 2}", "start": 0.4, "end": 2.0},
+    {"face": f"point:{SIDE * 3 // 2},{SIDE // 2}", "start": 2.6, "end": 4.6, "audio": "audio_2", "audio_start": 0.5},
+]
+_FADE_FRAMES = 5
+
+
+def _square(frame: VideoFrame) -> NDArray[np.uint8]:
+    side = min(frame.width, frame.height)
+    rgb = frame.to_ndarray(format="rgb24")
+    top, left = (frame.height - side) // 2, (frame.width - side) // 2
+    cut = VideoFrame.from_ndarray(np.ascontiguousarray(rgb[top : top + side, left : left + side]), format="rgb24")
+    return np.asarray(cut.reformat(SIDE, SIDE).to_ndarray(format="rgb24"))
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory, sample_video: Path, portrait: Path) -> Path:
+    """The sample film on the left, the portrait on the right, and a quiet tone as the sound of the room."""
+    with av.open(str(sample_video)) as container:
+        left = [_square(frame) for frame, _ in zip(container.decode(video=0), range(NUM_FRAMES), strict=False)]
+    with av.open(str(portrait)) as container:
+        right = _square(next(container.decode(video=0)))
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=FPS, options={"crf": "10", "preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 2 * SIDE, SIDE, "yuv420p"
+        sound = out.add_stream("aac", rate=16000)
+        sound.codec_context.layout = "mono"
+        for number in range(NUM_FRAMES):
+            both = np.concatenate([left[number % len(left)], right], axis=1)
+            out.mux(video.encode(VideoFrame.from_ndarray(both, format="rgb24")))
+        out.mux(video.encode(None))
+        tone = 0.2 * np.sin(2 * np.pi * 1000 * np.arange(16000 * SECONDS) / 16000)
+        for start in range(0, len(tone), 1024):
+            frame = AudioFrame.from_ndarray(tone[None, start : start + 1024].astype(np.float32), "fltp", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, start, Fraction(1, 16000)
+            out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def job(client: httpx.Client, film: Path, speech: Path, samples: Path) -> dict[str, Any]:
+    files = {"video": film, "audio": speech, "audio_2": samples / "speech_short.wav"}
+    return wait_until_final(client, submit(client, files, turns=json.dumps(TURNS))["id"])
+
+
+@pytest.fixture(scope="module")
+def result(client: httpx.Client, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    assert job["status"] == "succeeded", job["error"]
+    path = tmp_path_factory.mktemp("result") / "result.mp4"
+    path.write_bytes(client.get(f"/v1/jobs/{job['id']}/video").raise_for_status().content)
+    return path
+
+
+def _luma(path: Path) -> NDArray[np.int16]:
+    with av.open(str(path)) as container:
+        planes = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    return np.stack(planes).astype(np.int16)
+
+
+def _turn_frames(number: int) -> slice:
+    turn = TURNS[number]
+    return slice(round(float(turn["start"]) * FPS), round(float(turn["end"]) * FPS))
+
+
+def test_each_person_speaks_in_their_turn_only(film: Path, result: Path) -> None:
+    before, after = _luma(film), _luma(result)
+    assert before.shape == after.shape
+    changed = np.abs(after - before)
+    # Of the lower half of each face, the pixels that changed by more than encoding does.
+    left, right = ((changed[:, SIDE // 2 :, half] > 24).mean((1, 2)) for half in (slice(0, SIDE), slice(SIDE, None)))
+    for moved, number in ((left, 0), (right, 1)):
+        turn = _turn_frames(number)
+        outside = np.ones(NUM_FRAMES, bool)
+        outside[max(turn.start - _FADE_FRAMES, 0) : turn.stop + _FADE_FRAMES] = False
+        assert (moved[turn] > 0.002).mean() > 0.5
+        assert moved[outside].max() < 0.0005
+    assert np.abs(after[:, : SIDE // 4] - before[:, : SIDE // 4]).mean() < 3, "nothing above the faces has changed"
+
+
+def test_the_room_is_heard_outside_of_turns(result: Path, tmp_path: Path) -> None:
+    extract_speech(result, tmp_path / "heard.npy", MediaLimits())
+
+    def tone(start: float, stop: float) -> float:
+        heard = read_speech(tmp_path / "heard.npy", start, stop)
+        carrier = np.exp(-2j * np.pi * 1000 * np.arange(len(heard)) / 16000)
+        return float(2 * np.abs((heard * carrier).mean()))
+
+    for start, stop in ((0.05, 0.35), (2.1, 2.5), (4.7, 5.8)):
+        assert tone(start, stop) == pytest.approx(0.2, rel=0.15)
+    for start, stop in ((0.5, 1.9), (2.7, 4.5)):
+        assert tone(start, stop) < 0.02
+        assert np.abs(read_speech(tmp_path / "heard.npy", start, stop)).max() > 0.02
+
+
+def test_the_job_says_who_spoke(job: dict[str, Any]) -> None:
+    assert [turn["start"] for turn in job["options"]["turns"]] == [0.4, 2.6]
+    assert [speaker["face"] for speaker in job["report"]["speakers"]] == [turn["face"] for turn in TURNS]
+    assert job["num_frames"] == NUM_FRAMES
+
+
+def test_turns_that_cannot_be_spoken_are_refused_at_once(client: httpx.Client, film: Path, speech: Path) -> None:
+    late = [{"start": 20}]
+    files = {"video": (film.name, film.read_bytes()), "audio": (speech.name, speech.read_bytes())}
+    response = client.post("/v1/jobs", files=files, data={"turns": json.dumps(late)})
+    assert response.status_code == 422
+    assert "turns[0].start: the video ends at 6 s" in response.json()["detail"]

@@ -1,0 +1,107 @@
+"""Jobs in which several people speak: which turns are accepted, and which frames show a generated face."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from errors import OptionError
+from jobs.turns import MAX_FACES, MAX_TURNS, checked_turns, faces_of
+from storage.records import JobOptions, Turn
+from tests.unit.media.clips import info_of
+
+VIDEO_SECONDS = 10.0
+AUDIO = {"audio": 6.0, "audio_2": 4.0}
+INFO = info_of(64, 64, Fraction(25))
+
+
+def _options(*turns: Turn, **options: Any) -> JobOptions:
+    return JobOptions(engine="warp", loop="source", turns=turns, **options)
+
+
+def _checked(*turns: Turn, video_seconds: float | None = VIDEO_SECONDS) -> tuple[Turn, ...]:
+    return checked_turns(_options(*turns), AUDIO, video_seconds)
+
+
+A = Turn(start=0, end=2)
+B = Turn(face="index:1", start=1, end=3, audio="audio_2")
+
+
+def test_turns_come_back_in_order_of_time_with_their_ends() -> None:
+    until_its_end, until_the_videos = Turn(face="1", start=2.5, audio="audio_2"), Turn(start=7, audio_start=1)
+    turns = _checked(until_the_videos, until_its_end)
+    assert [(turn.start, turn.end) for turn in turns] == [(2.5, 6.5), (7, 10)]
+    assert [turn.end for turn in _checked(until_the_videos, until_its_end, video_seconds=None)] == [6.5, 12]
+
+
+def test_faces_may_speak_at_the_same_time() -> None:
+    assert _checked(A, B) == (A, B)
+
+
+@pytest.mark.parametrize(
+    ("turns", "message"),
+    [
+        ([A, Turn(start=1.5, end=3, audio="audio_2")], "two turns of the face of the job overlap: one ends at 2 s"),
+        ([B, Turn(face="index:1", start=2, end=4)], "two turns of face 'index:1' overlap"),
+        ([A, Turn(start=11, audio="audio_2")], r"turns\[1\].start: the video ends at 10 s, before 11 s"),
+        ([A, Turn(start=9, end=11, audio="audio_2")], r"turns\[1\].end: the video ends at 10 s, before 11 s"),
+        ([Turn(start=3, end=3), B], r"turns\[0\]: expected start < end, found 3 and 3"),
+        ([Turn(start=3, audio="audio_3"), B], r"turns\[0\].audio: there is no file 'audio_3'. .*: audio, audio_2"),
+        ([Turn(start=3, audio_start=6), B], r"turns\[0\].audio_start: audio ends at 6 s, before 6 s"),
+        ([Turn(face="left", start=3), B], r"turns\[0\].face: Expected a face"),
+        ([A], "no turn uses the file audio_2"),
+        ([], f"expected 1 to {MAX_TURNS} turns, found 0"),
+        ([A] * (MAX_TURNS + 1), f"found {MAX_TURNS + 1}"),
+        ([Turn(face=f"index:{face}", start=face / 10, end=1) for face in range(MAX_FACES + 1)], "at most 16 faces"),
+    ],
+)
+def test_invalid_turns_are_refused_with_their_place(turns: list[Turn], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        _checked(*turns)
+
+
+def test_a_file_is_not_read_again_and_again() -> None:
+    backwards = [Turn(start=n / 100, end=(n + 1) / 100, audio_start=3600 - n) for n in range(900)]
+    with pytest.raises(OptionError, match="audio out of order too often"):
+        checked_turns(_options(*backwards), {"audio": 3601.0}, VIDEO_SECONDS)
+    forwards = [turn.model_copy(update={"audio_start": turn.start}) for turn in backwards]
+    assert len(checked_turns(_options(*forwards), {"audio": 3601.0}, VIDEO_SECONDS)) == 900
+
+
+def test_a_face_is_generated_in_its_turns_and_fades_around_them() -> None:
+    turns = (Turn(start=2, end=3), Turn(start=3.4, end=4), Turn(start=8, end=9))
+    (face,) = faces_of(turns)
+    weight = face.weight(_options(*turns), INFO, 250)
+    assert weight is not None
+    assert (weight[50:100] == 1).all(), "a short pause does not show the source's own mouth"
+    assert (weight[200:225] == 1).all()
+    for edge, step in ((50, -1), (99, 1), (200, -1), (224, 1)):
+        ramp = weight[[edge + step * number for number in range(5)]]
+        np.testing.assert_allclose(ramp, [1, 0.75, 0.5, 0.25, 0], atol=1e-6)
+    assert not weight[:46].any() and not weight[104:196].any()
+
+
+@pytest.mark.parametrize("fps", [Fraction(24000, 1001), Fraction(25), Fraction(60)])
+def test_every_frame_that_is_seen_in_a_turn_belongs_to_it(fps: Fraction) -> None:
+    turn = Turn(start=1.01, end=2.03)
+    weight = faces_of([turn])[0].weight(_options(turn), info_of(64, 64, fps), round(4 * fps))
+    assert weight is not None
+    shown = np.flatnonzero(weight == 1)
+    assert shown[0] / fps <= 1.01 < (shown[0] + 1) / fps
+    assert shown[-1] / fps < 2.03 <= (shown[-1] + 1) / fps
+
+
+def test_a_mouth_that_must_not_show_is_generated_everywhere() -> None:
+    (face,) = faces_of([A])
+    assert face.weight(_options(A, idle_mouths="closed"), INFO, 250) is None
+    assert face.weight(_options(A), replace(INFO, is_still=True), 250) is None
+
+
+def test_the_speech_of_a_face_is_named_by_its_files() -> None:
+    job_id = "0" * 32
+    (part,) = faces_of([B])[0].parts(job_id)
+    assert (part.file, part.start, part.stop, part.file_start) == (f"jobs/{job_id}/audio_2", 1, 3, 0)
