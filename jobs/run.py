@@ -84,7 +84,8 @@ class JobRun:
 
     async def _explained(self, error: InputError) -> LipwrightError:
         """The error, or a StoredFileError if a stored input was lost or damaged."""
-        job, services, cause = self._job, self._services, error
+        job, services = self._job, self._services
+        cause: LipwrightError = error
         for field, file in job.audio_files.items():
             key = audio_key(job.id, field)
             cause = await asyncio.to_thread(services.files.explain_input_error, cause, key, file.sha256)

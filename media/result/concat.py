@@ -22,10 +22,11 @@ from av.video.stream import VideoStream
 
 from config import MediaLimits
 from errors import InputError, StoredFileError
+from media.audio_parts import SoundFormat
 from media.container import open_container
 from media.frame_table import video_stream
 from media.probe import VideoInfo
-from media.result.sound_mix import ResultSound, SoundFormat
+from media.result.sound_mix import ResultSound
 
 # ISO/IEC 14496-3, table 1.18: sample rates of AAC.
 _AAC_RATES: Final = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350})

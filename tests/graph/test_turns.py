@@ -21,7 +21,7 @@ from tests.graph.test_main_job import submit, wait_until_final
 
 FPS, SECONDS, SIDE = 25, 6, 512
 NUM_FRAMES = FPS * SECONDS
-TURNS = [
+TURNS: list[dict[str, Any]] = [
     {"face": f"point:{SIDE // 2},{SIDE // 2}", "start": 0.4, "end": 2.0},
     {"face": f"point:{SIDE * 3 // 2},{SIDE // 2}", "start": 2.6, "end": 4.6, "audio": "audio_2", "audio_start": 0.5},
 ]
@@ -30,7 +30,7 @@ _FADE_FRAMES = 5
 
 def _square(frame: VideoFrame) -> NDArray[np.uint8]:
     side = min(frame.width, frame.height)
-    rgb = frame.to_ndarray(format="rgb24")
+    rgb = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     top, left = (frame.height - side) // 2, (frame.width - side) // 2
     cut = VideoFrame.from_ndarray(np.ascontiguousarray(rgb[top : top + side, left : left + side]), format="rgb24")
     return np.asarray(cut.reformat(SIDE, SIDE).to_ndarray(format="rgb24"))
@@ -84,7 +84,7 @@ def _luma(path: Path) -> NDArray[np.int16]:
 
 def _turn_frames(number: int) -> slice:
     turn = TURNS[number]
-    return slice(round(float(turn["start"]) * FPS), round(float(turn["end"]) * FPS))
+    return slice(round(turn["start"] * FPS), round(turn["end"] * FPS))
 
 
 def test_each_person_speaks_in_their_turn_only(film: Path, result: Path) -> None:

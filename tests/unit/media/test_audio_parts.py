@@ -21,7 +21,7 @@ LIMITS = MediaLimits()
 _FADE = RATE // 100  # longer than the fade at the ends of a part
 
 
-def _file(path: Path, samples: NDArray[np.float64]) -> Path:
+def _file(path: Path, samples: NDArray[np.floating]) -> Path:
     return write_audio(path, samples[np.newaxis].astype(np.float32), RATE, "pcm_f32le", sample_format="flt")
 
 

@@ -78,6 +78,7 @@ class Studio:
         self.renderer = LiveRenderer(self.config, self.engine, Machine(), _run, self._open, self.files)
 
     def _open(self, path: Path, info: VideoInfo, avatar: Avatar | None) -> FrameSource:
+        assert avatar is not None
         self.opened.append(FrameReader(path, info, 2**24))
         return avatar.frames(self.opened[-1])
 

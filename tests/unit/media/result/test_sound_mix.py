@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.audio_parts import AudioPart
-from media.result.sound_mix import ResultSound, SoundFormat, SoundSettings
+from media.audio_parts import AudioPart, SoundFormat
+from media.result.sound_mix import ResultSound, SoundSettings
 from tests.unit.media.clips import lag_seconds, noise, write_audio
 
 RATE = 16000
