@@ -67,7 +67,9 @@ class GradioPage:
                         make, stop = gr.Button("Create video", variant="primary"), gr.Button("Stop")
                     with gr.Accordion("Options", open=False):
                         engine = gr.Dropdown([], label="Engine", allow_custom_value=True)
-                        face = gr.Textbox("largest", label="Which face: largest, 0, point:x,y or box:x0,y0,x1,y1")
+                        face = gr.Textbox(
+                            "largest", label="Which face: largest, speaking, person:1, 0, point:x,y or box:x0,y0,x1,y1"
+                        )
                         loop = gr.Radio(
                             ["pingpong", "loop", "hold", "cut", "source", "retime"],
                             value="pingpong",

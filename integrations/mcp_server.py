@@ -112,7 +112,10 @@ class LipwrightTools:
         avatar_id: Annotated[str | None, Field(description="ID of an avatar, instead of `video`.")] = None,
         out: _Out = None,
         engine: Annotated[str | None, Field(description="One of `list_engines`.")] = None,
-        face: Annotated[str, Field(description="largest, an index by size, point:x,y or box:x0,y0,x1,y1.")] = "largest",
+        face: Annotated[
+            str,
+            Field(description="largest, speaking (who speaks most), an index by size, point:x,y or box:x0,y0,x1,y1."),
+        ] = "largest",
         wait: Annotated[bool, Field(description="Wait for the job to end and save the video.")] = True,
     ) -> SpokenVideo:
         """Lip-sync a video, portrait or avatar to an audio file or text; returns an MP4."""

@@ -43,7 +43,7 @@ class LipwrightSpeak(io.ComfyNode):
                     "face",
                     default="largest",
                     optional=True,
-                    tooltip="Which face: largest, 0, point:x,y or box:x0,y0,x1,y1.",
+                    tooltip="Which face: largest, speaking, person:N, 0, point:x,y or box:x0,y0,x1,y1.",
                 ),
                 io.Combo.Input(
                     "loop",

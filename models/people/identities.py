@@ -20,6 +20,7 @@ from models.track.shots import shots_of
 # Not measured: a face seen for less, in a source that is longer, is a face on a passing bus or a false detection.
 _MIN_SECONDS: Final = 0.4
 _MAX_LOOKS: Final = 6  # appearances kept of a person
+_MAX_COMPARED: Final = 1000  # tracks that are compared with one another; takes about ten seconds
 # Tracks of one shot that follow each other within this time and place are one person down to a lower similarity,
 # because a track ends when somebody turns away for a moment.
 _NEAR_SECONDS: Final = 2.0
@@ -50,16 +51,17 @@ def identify(rows: FaceRows, fps: float) -> list[Identity]:
 
     Faces that are always turned away, and those that are seen for less than .4 seconds, are left out.
     """
-    tracks = _tracks(rows)
-    members = _clusters(*_margins(tracks, rows, fps))
+    sizes = face_sizes(rows)
+    tracks = sorted(_tracks(rows), key=lambda track: -float(sizes[track.rows].sum()))
+    members = _clusters(*_margins(tracks[:_MAX_COMPARED], rows, fps))
+    _add_others(members, tracks)
     min_rows = min(len(rows.scenes), max(1, round(_MIN_SECONDS * fps)))
     people = []
     for numbers in members:
         own = np.sort(np.concatenate([tracks[number].rows for number in numbers]))
         looks = np.concatenate([tracks[number].looks for number in numbers])
         if len(own) >= min_rows and len(looks):
-            people.append(Identity(own, _distinct(looks).astype(np.float16)))
-    sizes = face_sizes(rows)
+            people.append(Identity(own, _distinct(_typical(looks)).astype(np.float16)))
     return sorted(people, key=lambda person: -float(sizes[person.rows].sum()))
 
 
@@ -94,7 +96,7 @@ def _margins(
     """
     num = len(tracks)
     margins, weights = np.zeros((num, num), np.float32), np.zeros((num, num), np.float32)
-    apart = np.array([[a.start < b.stop and b.start < a.stop for b in tracks] for a in tracks]).reshape(num, num)
+    apart = np.array([[_overlap_in_time(a, b) for b in tracks] for a in tracks], np.bool_).reshape(num, num)
     shots = shots_of(rows.scenes)
     for i, a in enumerate(tracks):
         for j, b in enumerate(tracks[:i]):
@@ -102,13 +104,23 @@ def _margins(
                 continue
             is_near, has_looks = _are_near(a, b, rows, shots, fps), len(a.looks) and len(b.looks)
             if has_looks:
-                alike = a.looks @ b.looks.T  # (La, Lb)
-                similarity = float(alike.max(0).mean() + alike.max(1).mean()) / 2
-                margins[i, j] = similarity - (STILL_SAME if is_near else SAME_PERSON)
+                margins[i, j] = _similarity(a.looks, b.looks) - (STILL_SAME if is_near else SAME_PERSON)
                 weights[i, j] = len(a.looks) * len(b.looks)
             elif is_near:
                 margins[i, j], weights[i, j] = _TINY, 1
     return margins + margins.T, weights + weights.T, apart
+
+
+def _similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Returns the mean similarity of (L, 240) appearances to the most similar ones of the other; -1 without any."""
+    if not (len(a) and len(b)):
+        return -1.0
+    alike = a @ b.T  # (La, Lb)
+    return float(alike.max(0).mean() + alike.max(1).mean()) / 2
+
+
+def _overlap_in_time(a: _Track, b: _Track) -> bool:
+    return a.start < b.stop and b.start < a.stop
 
 
 def _clusters(margins: NDArray[np.float32], weights: NDArray[np.float32], apart: NDArray[np.bool_]) -> list[list[int]]:
@@ -129,6 +141,26 @@ def _clusters(margins: NDArray[np.float32], weights: NDArray[np.float32], apart:
         apart[:, i] |= apart[:, j]
         totals, weights, apart = (matrix[kept][:, kept] for matrix in (totals, weights, apart))
     return members
+
+
+def _add_others(members: list[list[int]], tracks: list[_Track]) -> None:
+    """Adds the tracks that were not compared to the most similar group that is not seen at the same time, in place."""
+    looks = [np.concatenate([tracks[number].looks for number in numbers]) for numbers in members]
+    for number in range(_MAX_COMPARED, len(tracks)):
+        track = tracks[number]
+        scores = [_similarity(track.looks, each) for each in looks]
+        for group in np.argsort(scores)[::-1]:
+            if scores[group] < SAME_PERSON:
+                break
+            if not any(_overlap_in_time(track, tracks[other]) for other in members[group]):
+                members[group].append(number)
+                break
+
+
+def _typical(looks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns those of (L, 240) appearances that match the most typical one; a blurred or turned face may not."""
+    alike = looks @ looks.T
+    return looks[alike[alike.mean(1).argmax()] >= SAME_PERSON]
 
 
 def _are_near(a: _Track, b: _Track, rows: FaceRows, shots: NDArray[np.int32], fps: float) -> bool:

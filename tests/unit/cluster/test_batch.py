@@ -19,6 +19,7 @@ from config import PipelineConfig, TtsConfig
 from errors import CapacityError, FaceNotFoundError, InputError, NotFoundError, StateError
 from jobs.admission import Admission, AdmitRequest
 from jobs.job_request import AvatarRequest, JobRequest
+from jobs.messages import PeopleScan
 from jobs.status import ServiceStatus
 from storage.file_keys import audio_key, result_key
 from storage.file_store import FileStore
@@ -120,6 +121,9 @@ class LocalDirector:
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         raise NotFoundError("no avatars here")
+
+    async def people(self, avatar_id: str, owner: str | None) -> PeopleScan:
+        raise AssertionError("a batch asks for nobody")
 
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
         return []

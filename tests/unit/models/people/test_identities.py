@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from models.face.appearance import APPEARANCE_SIZE
@@ -88,3 +89,15 @@ def test_an_identity_keeps_its_different_appearances() -> None:
     (person,) = identify(scan(50, (range(50), 0, [*many, odd])), FPS)
     assert person.looks.shape == (6, APPEARANCE_SIZE)
     assert (person.looks == odd).all(1).any()
+
+
+def test_very_many_tracks_are_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the largest are compared with one another; the others join them, or nobody."""
+    monkeypatch.setattr("models.people.identities._MAX_COMPARED", 2)
+    whole = [(range(100), 0.0, [look(1)]), (range(100), 200.0, [look(2)])]
+    short = [(range(110 + 10 * k, 115 + 10 * k), 0.0, [look(1 + k % 3)]) for k in range(30)]
+    people = frames_of(scan(420, *whole, *short))
+    assert len(people) == 2
+    for number, frames in enumerate(people):
+        joined = [frame for k in range(number, 30, 3) for frame in range(110 + 10 * k, 115 + 10 * k)]
+        assert frames == [*range(100), *joined]

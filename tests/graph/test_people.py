@@ -1,0 +1,106 @@
+"""Two people in one film through the real graph: who they are, who speaks, and a job for one of them."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from config import MediaLimits
+from media.audio import extract_speech
+from models.speech.level import open_speech
+from tests.graph.test_main_job import DEADLINE_S, submit, wait_until_final
+
+SIDE, NUM_FRAMES, FPS = 256, 60, 25
+
+
+def _square(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    side, left = min(rgb.shape[:2]), max(0, (rgb.shape[1] - rgb.shape[0]) // 2)
+    return np.asarray(cv2.resize(rgb[:side, left : left + side], (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory, portrait: Path, sample_video: Path) -> Path:
+    """The sample portrait, silent, to the left of the sample presenter, who is heard."""
+    folder = tmp_path_factory.mktemp("film")
+    bgr = cv2.imread(str(portrait))
+    assert bgr is not None
+    silent = _square(np.asarray(bgr[..., ::-1], np.uint8))
+    with av.open(str(sample_video)) as container:
+        speaker = [_square(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)][:NUM_FRAMES]
+    extract_speech(sample_video, folder / "speech.npy", MediaLimits())
+    sound = np.array(open_speech(folder / "speech.npy"))[None, : 16000 * NUM_FRAMES // FPS]
+    with av.open(str(folder / "film.mp4"), "w") as container:
+        video = container.add_stream("libx264", rate=FPS, options={"crf": "12", "preset": "veryfast"})
+        video.width, video.height, video.pix_fmt = 2 * SIDE, SIDE, "yuv420p"
+        audio = container.add_stream("aac", rate=16000)
+        audio.layout = "mono"
+        for each in speaker:
+            both = np.ascontiguousarray(np.concatenate([silent, each], 1))
+            container.mux(video.encode(av.VideoFrame.from_ndarray(both, format="rgb24")))
+        container.mux(video.encode())
+        block = av.AudioFrame.from_ndarray(sound, "s16", "mono")
+        block.sample_rate, block.pts, block.time_base = 16000, 0, Fraction(1, 16000)
+        container.mux(audio.encode(block))
+        container.mux(audio.encode())
+    return folder / "film.mp4"
+
+
+@pytest.fixture(scope="module")
+def found(client: httpx.Client, film: Path) -> dict[str, Any]:
+    avatar = client.post("/v1/avatars", files={"video": (film.name, film.read_bytes())}).raise_for_status().json()
+    deadline = time.monotonic() + DEADLINE_S
+    while (answer := client.get(f"/v1/avatars/{avatar['id']}/people").raise_for_status()).status_code == 202:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(int(answer.headers["retry-after"]))
+    return dict(answer.json())
+
+
+def _columns(client: httpx.Client, person: dict[str, Any]) -> bytes:
+    return client.get(person["thumbnail"]).raise_for_status().content
+
+
+def test_both_people_are_found_and_one_of_them_speaks(client: httpx.Client, found: dict[str, Any]) -> None:
+    assert len(found["people"]) == 2
+    for person in found["people"]:
+        assert person["seen"] == [{"start": 0, "end": NUM_FRAMES / FPS}]
+        picture = cv2.imdecode(np.frombuffer(_columns(client, person), np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None and 40 <= max(picture.shape[:2]) <= 160
+    silent, speaker = sorted(found["people"], key=lambda person: person["speaking_seconds"])
+    assert silent["speaking_seconds"] == 0 and speaker["speaking_seconds"] > 1.5
+
+
+def test_a_job_animates_one_of_them(
+    client: httpx.Client, found: dict[str, Any], film: Path, speech: Path, tmp_path: Path
+) -> None:
+    silent = min(found["people"], key=lambda person: person["speaking_seconds"])["number"]
+    job = submit(client, {"video": film, "audio": speech}, face=f"person:{silent}", loop="cut")
+    job = wait_until_final(client, job["id"])
+    assert job["status"] == "succeeded", job["error"]
+    (tmp_path / "result.mp4").write_bytes(client.get(f"/v1/jobs/{job['id']}/video").raise_for_status().content)
+    frames = [_luma(path) for path in (tmp_path / "result.mp4", film)]
+    num = min(len(each) for each in frames)
+    change = np.abs(frames[0][:num] - frames[1][:num]).max(0)  # (H, W) the largest of all frames
+    assert np.quantile(change[:, :SIDE], 0.99) > 30, "the mouth of the silent one moves"
+    assert np.quantile(change[:, SIDE:], 0.99) < 20, "the other one is only encoded again"
+
+
+def _luma(path: Path) -> NDArray[np.int16]:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="gray") for frame in container.decode(video=0)]).astype(np.int16)
+
+
+def test_an_unknown_person_is_an_error_that_says_how_many_there_are(
+    client: httpx.Client, film: Path, short_speech: Path
+) -> None:
+    job = wait_until_final(client, submit(client, {"video": film, "audio": short_speech}, face="person:7")["id"])
+    assert job["status"] == "failed" and job["error"]["code"] == "face_not_found"
+    assert "person:0 to person:1 (2 people are seen in the video), found 'person:7'" in job["error"]["message"]
