@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
+from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
 
 from config import MediaLimits
@@ -27,6 +29,8 @@ from media.container import open_container
 from media.frame_table import video_stream
 from media.probe import VideoInfo
 from media.result.sound_mix import ResultSound
+from media.result.text_track import add_text_track, text_packets
+from media.subtitles.texts import ShownText
 
 # ISO/IEC 14496-3, table 1.18: sample rates of AAC.
 _AAC_RATES: Final = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350})
@@ -43,8 +47,9 @@ def concat_segments(
     info: VideoInfo,
     num_frames: int,
     tags: Mapping[str, str] = MappingProxyType({}),
+    texts: Sequence[ShownText] = (),
 ) -> None:
-    """Writes the result as MP4: video by packet copy, the sound as AAC, `moov` in front.
+    """Writes the result as MP4: video by packet copy, the sound as AAC, subtitles as a text track, `moov` in front.
 
     Args:
         segments: Files that `media.writer.SegmentWriter` made with the same settings, in order.
@@ -54,6 +59,7 @@ def concat_segments(
         num_frames: Frames that all segments together must have. Sound beyond the last one is cut; silence follows
             speech that ends more than a frame earlier.
         tags: Metadata of the file.
+        texts: The subtitles, see `media.subtitles.texts.shown_texts`; without any, there is no text track.
 
     Raises:
         StoredFileError: A segment is missing or truncated, or the segments differ in their settings.
@@ -66,7 +72,7 @@ def concat_segments(
         assert isinstance(container, OutputContainer)
         container.metadata.update(tags)
         with container:
-            _mux(container, segments, sound, info, num_frames)
+            _mux(container, segments, sound, info, num_frames, texts)
         os.replace(name, out)
     except BaseException:
         os.unlink(name)
@@ -74,7 +80,12 @@ def concat_segments(
 
 
 def _mux(
-    container: OutputContainer, segments: Sequence[Path], sound: ResultSound, info: VideoInfo, num_frames: int
+    container: OutputContainer,
+    segments: Sequence[Path],
+    sound: ResultSound,
+    info: VideoInfo,
+    num_frames: int,
+    texts: Sequence[ShownText],
 ) -> None:
     with _segment(segments[0]) as first:
         template = video_stream(first, segments[0])
@@ -83,22 +94,29 @@ def _mux(
         headers, delay = template.codec_context.extradata, template.codec_context.reorder_depth
     stream = _add_aac_stream(container, sound)
     video_packets = _video_packets(segments, video, headers, delay, info)
-    sound_packets = _sound_packets(sound, stream, num_frames, info.fps)
-    # The muxer buffers packets until it has some of each stream, so both are fed in step.
-    pending = next(sound_packets, None)
+    others: Iterator[Packet[AudioStream] | Packet[SubtitleStream]] = _sound_packets(sound, stream, num_frames, info.fps)
+    if texts:
+        subtitles = text_packets(texts, add_text_track(container), num_frames / info.fps)
+        others = heapq.merge(others, subtitles, key=_seconds)
+    # The muxer buffers packets until it has some of each stream, so all are fed in step.
+    pending = next(others, None)
     num_done = 0
     for packet in video_packets:
         num_done += 1
         shown = (packet.pts or 0) / info.fps
-        while pending is not None and (pending.pts or 0) * pending.time_base <= shown:
+        while pending is not None and _seconds(pending) <= shown:
             container.mux(pending)
-            pending = next(sound_packets, None)
+            pending = next(others, None)
         container.mux(packet)
     if num_done != num_frames:
         raise StoredFileError(f"Expected {num_frames} frames in {len(segments)} segments, found {num_done}.")
     while pending is not None:
         container.mux(pending)
-        pending = next(sound_packets, None)
+        pending = next(others, None)
+
+
+def _seconds(packet: Packet[AudioStream] | Packet[SubtitleStream]) -> Fraction:
+    return (packet.pts or 0) * packet.time_base
 
 
 def _video_packets(
