@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from jobs.turns import cues_of
 from media.labels.watermark import Corner
 from media.playback import Playback
 from media.probe import AudioInfo, VideoInfo
 from media.result.sound_mix import SoundSettings
+from media.subtitles.texts import ShownText, shown_texts
 from models.engines.protocol import FrameSpan, Plan
 from models.mouth.motion import RunningStats
 from models.people.report import PeopleReport
@@ -77,19 +79,21 @@ class SegmentWatermark(NamedTuple):
 
 
 class OutputInfo(NamedTuple):
-    """The video that the segments of a job make up: its frames, its ids in labels and watermark, its sound."""
+    """The video that the segments of a job make up: frames, ids in labels and watermark, sound, text track."""
 
     num_frames: int
     produce_id: str
     sound: SoundSettings = SoundSettings()
     watermark_id: str | None = None
+    texts: tuple[ShownText, ...] = ()
 
     @classmethod
     def of(cls, job: JobRecord, num_frames: int) -> OutputInfo:
         """Return what the record of a job says about its video."""
         options = job.options
         sound = SoundSettings(options.background_gain_db, options.loudness_lufs, options.turns is not None)
-        return cls(num_frames, job.produce_id, sound, job.watermark_id)
+        texts = shown_texts(cues_of(options)) if options.subtitles == "track" else ()
+        return cls(num_frames, job.produce_id, sound, job.watermark_id, tuple(texts))
 
 
 class PreparedSpeech(NamedTuple):

@@ -18,7 +18,7 @@ from jobs.ports import Stages
 from jobs.retry import first_leaf_error
 from jobs.segment_limiter import SegmentLimiter
 from jobs.segments import Block, Segment, fit_to_speech, plan_blocks, segment_watermark
-from jobs.turns import FaceTurns, all_parts, faces_of
+from jobs.turns import FaceTurns, all_parts, cut_texts, faces_of
 from models.quality.findings import OutputFacts, make_report
 from storage.file_keys import audio_key, face_speech_key, result_key, segment_key, segments_folder, speech_key
 from storage.file_store import FileStore
@@ -124,7 +124,13 @@ class JobRun:
         planner = FacePlanner(stages, context, job.options, faces, playback, self._num_frames)
         blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
         await self._render(blocks, planner)
-        output = OutputFacts(self._num_frames, source.info.fps, speech.info.duration_seconds, playback.speed)
+        output = OutputFacts(
+            self._num_frames,
+            source.info.fps,
+            speech.info.duration_seconds,
+            playback.speed,
+            cut_texts(job.options),
+        )
         names = [None if turns is None else turns.face for turns, _ in spoken]
         report = make_report(output, planner.measures, self._segments.silent_motion, names)
         await asyncio.to_thread(self._segments.check, blocks)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from errors import OptionError
 from media.audio_parts import AudioPart
 from media.probe import VideoInfo
+from media.subtitles.cues import Cue
 from models.face.choice import FaceChoice
+from models.quality.report import CutText
 from storage.file_keys import audio_key
 from storage.records import JobOptions, JobRecord, Turn
 
@@ -79,6 +81,24 @@ def all_parts(job: JobRecord) -> list[AudioPart[str]]:
     return [part for face in faces_of(job.options.turns) for part in face.parts(job.id)]
 
 
+def cues_of(options: JobOptions) -> list[Cue]:
+    """Return the texts of the turns of a job; `options` are those of its row."""
+    return [
+        Cue(turn.start, turn.end, turn.text, turn.speaker)
+        for turn in options.turns or ()
+        if turn.text is not None and turn.end is not None
+    ]
+
+
+def cut_texts(options: JobOptions) -> tuple[CutText, ...]:
+    """Return the texts that do not fit into their time."""
+    return tuple(
+        CutText(start_seconds=turn.start, cut_seconds=turn.cut_seconds, text=turn.text)
+        for turn in options.turns or ()
+        if turn.text is not None and turn.cut_seconds is not None
+    )
+
+
 def checked_turns(
     options: JobOptions, audio_seconds: Mapping[str, float], video_seconds: float | None
 ) -> tuple[Turn, ...]:
@@ -137,6 +157,8 @@ def _checked(name: str, turn: Turn, audio_seconds: Mapping[str, float], video_se
         return turn.model_copy(update={"end": end if video_seconds is None else min(end, video_seconds)})
     if turn.end <= turn.start:
         raise OptionError(f"{name}: expected start < end, found {turn.start:g} and {turn.end:g}.")
+    if turn.text is not None and video_seconds is not None:  # it lasts as long as its speech, or its subtitle
+        return turn.model_copy(update={"end": min(turn.end, video_seconds)})
     if video_seconds is not None and turn.end > video_seconds + 0.1:
         raise OptionError(f"{name}.end: the video ends at {video_seconds:g} s, before {turn.end:g} s.")
     return turn

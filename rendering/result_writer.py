@@ -61,7 +61,7 @@ class ResultWriter:
                 background = fetched.enter_context(self._files.fetched(source.key))
                 reads.append(background)
             sound = ResultSound(parts, output.sound, background, limits)
-            join = partial(concat_segments, paths, sound, part, source.info, output.num_frames, tags)
+            join = partial(concat_segments, paths, sound, part, source.info, output.num_frames, tags, output.texts)
             first, *others = files.values()
             self._decoders.run(
                 join, file=first, timeout_s=timeout_s, token=token, reads=[*reads, *others], writes=part.parent

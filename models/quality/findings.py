@@ -11,6 +11,7 @@ from models.mouth.motion import RunningStats
 from models.quality.measures import BlockMeasures, SourceFacts
 from models.quality.report import (
     Calibration,
+    CutText,
     ExemplarReport,
     FaceReport,
     MouthReport,
@@ -45,6 +46,7 @@ _OPEN_SHARE: Final = 0.05
 # Relative brightness variation of the mouth in silence. On twelve clips in the wild: .002 to .034 for a mouth that is
 # held, .044 or more if the source's own mouth shows in three of 96 frames, and .07 to .28 where the source talks.
 STILL: Final = 0.04
+_MAX_NAMED_TEXTS: Final = 10
 _NOTHING: Final = RunningStats()
 _JITTER_RATIO: Final = (0.5, 1.5)  # predicted mouths are slightly smoother than tracked ones: 0.7 to 0.9
 _DRAWN_SHARE: Final = 0.25
@@ -59,12 +61,14 @@ class OutputFacts:
         fps: Its frame rate.
         audio_seconds: Duration of the submitted speech.
         speed: Source frames per frame of the result.
+        cut_texts: Texts that did not fit into their time.
     """
 
     num_frames: int
     fps: Fraction
     audio_seconds: float
     speed: float = 1.0
+    cut_texts: tuple[CutText, ...] = ()
 
 
 def make_report(
@@ -83,8 +87,9 @@ def make_report(
     """
     of_faces = [(name, each) for name, each in zip(speakers, measures, strict=True) if each is not None]
     reports = [_report_of_face(output, each, silent_motion if len(of_faces) == 1 else _NOTHING) for _, each in of_faces]
+    whole = list(_output_warnings(output))
     if len(reports) == 1:
-        return reports[0]
+        return reports[0].model_copy(update={"warnings": [*reports[0].warnings, *whole]})
     return reports[0].model_copy(
         update={
             "speakers": [
@@ -92,7 +97,7 @@ def make_report(
                 for (name, _), each in zip(of_faces, reports, strict=True)
             ],
             "summary": [*reports[0].summary[:1], *_of_speakers(of_faces, [each.summary[1:] for each in reports])],
-            "warnings": list(_of_speakers(of_faces, [each.warnings for each in reports])),
+            "warnings": [*_of_speakers(of_faces, [each.warnings for each in reports]), *whole],
         }
     )
 
@@ -125,6 +130,7 @@ def _output(output: OutputFacts) -> OutputReport:
         duration_seconds=round(seconds, 3),
         audio_seconds=round(output.audio_seconds, 3),
         speed=round(output.speed, 3),
+        cut_texts=list(output.cut_texts),
         # Audio after the last frame is cut when the file is muxed; silence follows if more than a frame is missing.
         audio_minus_video_ms=round(-1000 * missing, 1) if 0 < missing < 1 / output.fps else 0.0,
     )
@@ -267,6 +273,13 @@ def _warnings(report: QualityReport) -> Iterator[str]:
         yield f"The lips move {how} than in the source's own speech ({mouth.jitter_ratio:.2f} times its jitter)."
     if report.source.talks and drawn is not None and drawn > _DRAWN_SHARE:
         yield f"The inside of the mouth is drawn in {drawn:.0%} of the frames: the source rarely opens it that far."
+
+
+def _output_warnings(output: OutputFacts) -> Iterator[str]:
+    if num := len(output.cut_texts):
+        times = ", ".join(f"{cut.start_seconds:.1f} s" for cut in output.cut_texts[:_MAX_NAMED_TEXTS])
+        more = f" and {num - _MAX_NAMED_TEXTS} more" if num > _MAX_NAMED_TEXTS else ""
+        yield f"{num} {'text is' if num == 1 else 'texts are'} too long for the time, and cut off: at {times}{more}."
 
 
 def _source_warnings(source: SourceReport) -> Iterator[str]:

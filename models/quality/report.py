@@ -16,6 +16,14 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class CutText(_Section):
+    """A text of a turn that is too long for its time even when it is spoken faster."""
+
+    start_seconds: float = Field(description="When it starts in the result.")
+    cut_seconds: float = Field(description="How much of its speech is cut off.")
+    text: str
+
+
 class OutputReport(_Section):
     """The result, from the count of muxed frames and decoded samples."""
 
@@ -25,6 +33,7 @@ class OutputReport(_Section):
     audio_seconds: float = Field(description="Duration of the submitted speech.")
     audio_minus_video_ms: float = Field(description="How much later the audio of the result ends than its video.")
     speed: float = Field(1.0, description="Playback speed of the source; 1 unless it is fitted to the speech.")
+    cut_texts: list[CutText] = Field([], description="Texts of turns that do not fit into their time.")
 
 
 class SourceReport(_Section):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any, Final
 
-from fastapi import Query, Request, Response
-from starlette.responses import FileResponse, StreamingResponse
+from fastapi import Path, Query, Request, Response
+from starlette.responses import FileResponse, PlainTextResponse, StreamingResponse
 
 from api.access import caller_of
 from api.conditional import unchanged
@@ -19,8 +19,10 @@ from api.v1.preview import Previews
 from config import LabelsConfig
 from errors import NotFoundError, StateError
 from jobs.ports import JobService
+from jobs.turns import cues_of
 from media.file_type import HEAD_BYTES, media_type_of
 from media.preview.thumbnail import thumbnail
+from media.subtitles.texts import SubtitleFormat, subtitle_file
 from storage.file_keys import person_picture_key, result_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.files import FileState
@@ -29,7 +31,7 @@ from storage.records import JobStatus
 _PRIVATE: Final = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
 # Uploads are sent as images or videos, never as documents.
 _INERT: Final = {**_PRIVATE, "Content-Security-Policy": "sandbox; default-src 'none'"}
-
+_SUBTITLE_TYPES: Final[dict[SubtitleFormat, str]] = {"srt": "application/x-subrip", "vtt": "text/vtt"}
 
 _SOURCE: Final[dict[str, Any]] = {
     "summary": "Get the source",
@@ -88,6 +90,30 @@ class MediaRoutes(Routes, prefix="/v1"):
             if (answer := unchanged(request, headers)) is not None:
                 return answer
         return StreamingResponse(await self._previews.open(job), media_type="video/mp4", headers=headers)
+
+    @route(
+        "/jobs/{job_id}/subtitles.{kind}",
+        summary="Get the subtitles",
+        tags=["jobs"],
+        response_class=PlainTextResponse,
+        responses={
+            200: {"content": {media_type: {"schema": {"type": "string"}} for media_type in _SUBTITLE_TYPES.values()}},
+            **problem_responses(404),
+        },
+    )
+    async def get_job_subtitles(
+        self,
+        job_id: str,
+        kind: Annotated[SubtitleFormat, Path(description="SubRip or WebVTT.")],
+        request: Request,
+    ) -> Response:
+        """Return the texts of the job's turns as subtitles; WebVTT names the speakers."""
+        job = await self._service.get_job(job_id, caller_of(request).owner)
+        cues = cues_of(job.options)
+        if not cues:
+            raise NotFoundError(f"Job {job.id} has no subtitles: its turns have no texts.")
+        text = await asyncio.to_thread(subtitle_file, cues, kind)
+        return Response(text, media_type=_SUBTITLE_TYPES[kind], headers=_PRIVATE)
 
     @route(
         "/jobs/{job_id}/thumbnail",

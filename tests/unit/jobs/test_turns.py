@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from errors import OptionError
-from jobs.turns import MAX_FACES, MAX_TURNS, checked_turns, faces_of
+from jobs.turns import MAX_FACES, MAX_TURNS, checked_turns, cues_of, cut_texts, faces_of
+from media.subtitles.cues import Cue
+from models.quality.report import CutText
 from storage.records import JobOptions, Turn
 from tests.unit.media.clips import info_of
 
@@ -105,3 +107,18 @@ def test_the_speech_of_a_face_is_named_by_its_files() -> None:
     job_id = "0" * 32
     (part,) = faces_of([B])[0].parts(job_id)
     assert (part.file, part.start, part.stop, part.file_start) == (f"jobs/{job_id}/audio_2", 1, 3, 0)
+
+
+def test_a_text_is_cut_off_at_the_end_of_the_video() -> None:
+    (turn,) = checked_turns(_options(Turn(start=9, end=12, text="late")), {"audio": 6.0}, VIDEO_SECONDS)
+    assert turn.end == VIDEO_SECONDS
+
+
+def test_texts_are_the_subtitles_of_a_job_and_those_that_were_cut_are_named() -> None:
+    options = _options(
+        Turn(start=1, end=2, text="a", speaker="Anna"),
+        Turn(start=2, end=3),
+        Turn(start=4, end=5, text="b", cut_seconds=0.5),
+    )
+    assert cues_of(options) == [Cue(1, 2, "a", "Anna"), Cue(4, 5, "b")]
+    assert cut_texts(options) == (CutText(start_seconds=4, cut_seconds=0.5, text="b"),)

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pysubs2
 import pytest
 
 from config import MediaLimits, TtsConfig
@@ -235,3 +236,18 @@ def test_unusable_audio_of_a_voice(http: httpx.Client, service: MemoryService, v
         voice.sound = sound
     assert (answer.status_code, answer.json()["code"]) == (503, "voice_failed")
     assert not service.files.stored.entries(UPLOADS)
+
+
+@pytest.mark.parametrize(("kind", "media_type"), [("srt", "application/x-subrip"), ("vtt", "text/vtt; charset=utf-8")])
+def test_subtitles_are_downloaded(http: httpx.Client, kind: str, media_type: str) -> None:
+    job = _post(http, {"subtitles": ("de.srt", SRT)}).json()["id"]
+    answer = http.get(f"/v1/jobs/{job}/subtitles.{kind}")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
+    found = [(event.start, event.end, event.plaintext) for event in pysubs2.SSAFile.from_string(answer.text)]
+    assert found == [(1000, 2000, "Hello"), (3000, 3400, "A longer answer")]
+
+
+def test_a_job_without_texts_has_no_subtitles(http: httpx.Client) -> None:
+    job = _post(http, {"audio": ("a.wav", tone(1))}).json()["id"]
+    assert http.get(f"/v1/jobs/{job}/subtitles.srt").status_code == 404
+    assert http.get(f"/v1/jobs/{job}/subtitles.exe").status_code == 422

@@ -13,7 +13,7 @@ from models.avatar.source_sync import SourceSync
 from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures, SkippedRun, SourceFacts
-from models.quality.report import QualityReport
+from models.quality.report import CutText, QualityReport
 from models.track.skip_reason import SkipReason
 
 OUTPUT = OutputFacts(100, Fraction(25), 3.99)
@@ -193,3 +193,15 @@ def test_a_mouth_that_moves_in_silence_on_the_finished_frames_is_warned_of() -> 
     assert not any("moves in silence" in line for line in still.warnings)
     assert "The mouth moves in silence: its brightness varies by 6%." in moving.warnings
     assert report(GOOD).mouth.motion_silence is None
+
+
+def test_texts_that_are_cut_are_listed() -> None:
+    cuts = tuple(CutText(start_seconds=second, cut_seconds=0.5, text="long") for second in range(12))
+    whole = make_report(replace(OUTPUT, cut_texts=cuts), [GOOD])
+    assert whole.output.cut_texts == list(cuts)
+    assert whole.warnings == [
+        "12 texts are too long for the time, and cut off: at 0.0 s, 1.0 s, 2.0 s, 3.0 s, 4.0 s, 5.0 s, 6.0 s, 7.0 s, "
+        "8.0 s, 9.0 s and 2 more."
+    ]
+    several = make_report(replace(OUTPUT, cut_texts=cuts[:1]), [GOOD, GOOD], speakers=["0", "1"])
+    assert several.warnings == ["1 text is too long for the time, and cut off: at 0.0 s."]
