@@ -227,10 +227,10 @@ class Avatars:
         return await self._people.choice(record, source, FaceChoice.parse(record.face))
 
     async def people(self, record: AvatarRecord) -> PeopleScan:
-        """Return the people in the source of an avatar; see `People.look`."""
+        """Return the people in the source of an avatar; see `People.poll`."""
         await self._table.run_in_thread(self._table.touch_avatar, record.key)
         avatar = await self._find(record.key)
-        return await self._people.look(record, avatar.source)
+        return await self._people.poll(record, avatar.source)
 
     def stop(self) -> None:
         """Stop searching for people, because another service leads."""

@@ -255,7 +255,7 @@ class JobDirector:
         return await self._table.run_in_thread(self._table.list_avatars, owner=owner)
 
     async def people(self, avatar_id: str, owner: str | None) -> PeopleScan:
-        """Return the people in the source of an avatar, or start the search for them; see `People.look`."""
+        """Return the people in the source of an avatar, or start the search for them; see `People.poll`."""
         self._election.check()
         return await self._avatars.people(await self.get_avatar(avatar_id, owner))
 

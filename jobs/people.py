@@ -28,7 +28,7 @@ from storage.file_keys import (
     PEOPLE_PART,
     avatar_folder,
     own_speech_key,
-    people_looks_key,
+    people_appearances_key,
     people_report_key,
     person_picture_key,
     scan_folder,
@@ -40,7 +40,7 @@ from storage.job_table import JobTable
 from storage.records import AvatarRecord
 from telemetry.log_context import CallContext
 
-_LOOK_S = 2.0  # how long `look` waits for a search that is about to end
+_POLL_S = 2.0  # how long `poll` waits for a search that is about to end
 
 
 class _Source(NamedTuple):
@@ -71,14 +71,14 @@ class People:
         self._searches: dict[_Source, _Search] = {}
         self._running = asyncio.Semaphore(config.jobs.max_running_jobs)
 
-    async def look(self, record: AvatarRecord, source: SourceVideo) -> PeopleScan:
+    async def poll(self, record: AvatarRecord, source: SourceVideo) -> PeopleScan:
         """Return the people in an avatar's source if they are known; otherwise search for them in the background.
 
         Raises:
             LipwrightError: The last search failed with this error; the next call starts another one.
         """
         search = self._search(record, source)
-        await asyncio.wait([search.task], timeout=_LOOK_S)
+        await asyncio.wait([search.task], timeout=_POLL_S)
         if not search.task.done():
             return PeopleScan(search.progress.share, None)
         return PeopleScan(1.0, await self._report(await self._finished(record, search)))
@@ -109,9 +109,9 @@ class People:
             return FaceChoice()
         if number >= len(report.people):
             raise FaceNotFoundError(f"face: expected {_numbers(len(report.people))}, found {str(choice)!r}.")
-        looks = await asyncio.to_thread(self._looks, key)
-        own = looks.pop(number)
-        return FaceChoice.like(own, np.concatenate([own[:0], *looks]))
+        appearances = await asyncio.to_thread(self._appearances, key)
+        own = appearances.pop(number)
+        return FaceChoice.like(own, np.concatenate([own[:0], *appearances]))
 
     def stop(self) -> None:
         """Cancel all searches, because another service leads."""
@@ -190,7 +190,7 @@ class People:
         self._files.stored.make_folder(f"{avatar_folder(target)}/{PEOPLE_PART}")
         pictures = range(0 if report is None else len(report.people))
         for name in (
-            people_looks_key,
+            people_appearances_key,
             *(partial(person_picture_key, number=each) for each in pictures),
             people_report_key,
         ):
@@ -217,11 +217,11 @@ class People:
             raise StoredFileError("The list of people was removed while it was read. Try again.")
         return report
 
-    def _looks(self, key: str) -> list[NDArray[np.float16]]:
+    def _appearances(self, key: str) -> list[NDArray[np.float16]]:
         """Return the (K, 240) appearances of each person."""
-        with self._files.stored.fetched(people_looks_key(key)) as path:
-            looks = load_arrays(path)
-        return [looks[str(number)] for number in range(len(looks))]
+        with self._files.stored.fetched(people_appearances_key(key)) as path:
+            appearances = load_arrays(path)
+        return [appearances[str(number)] for number in range(len(appearances))]
 
 
 def _numbers(num_people: int) -> str:

@@ -33,8 +33,9 @@ _SAMPLES = SPEECH_SAMPLE_RATE // FPS  # of a frame
 _MAX_SECONDS = 8.0  # of each clip
 _FACE_SHARE = 2.2  # side of a picture relative to the face
 _RMS = 2000.0  # of the speech of everybody
-_SPEECH_RANGE_DB = 20.0  # frames this far below the loud speech of a clip, and more, are silent
-_HELD_ROWS = 10  # around speech that count as speech
+# Frames this far below the loud speech of a clip, and more, are silent: the noise in the GRID clips is 23 dB below it.
+_SPEECH_RANGE_DB = 15.0
+_HELD_ROWS = 8  # around speech that count as speech
 _TURN_SECONDS = (1.5, 3.5)
 _MAX_TURN_SECONDS = 6.0
 

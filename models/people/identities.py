@@ -19,7 +19,7 @@ from models.track.shots import shots_of
 
 # Not measured: a face seen for less, in a source that is longer, is a face on a passing bus or a false detection.
 _MIN_SECONDS: Final = 0.4
-_MAX_LOOKS: Final = 6  # appearances kept of a person
+_MAX_APPEARANCES: Final = 6  # appearances kept of a person
 _MAX_COMPARED: Final = 1000  # tracks that are compared with one another; takes about ten seconds
 # Tracks of one shot that follow each other within this time and place are one person down to a lower similarity,
 # because a track ends when somebody turns away for a moment.
@@ -33,7 +33,7 @@ class Identity:
     """One person: rows of a scan, in order of their frames, at most one for each frame, and K appearances."""
 
     rows: NDArray[np.intp]  # (M,) indices into `FaceRows`
-    looks: NDArray[np.float16]  # (K, 240)
+    appearances: NDArray[np.float16]  # (K, 240)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class _Track:
     """One track: its rows, in consecutive frames [start, stop), and its (L, 240) most different appearances."""
 
     rows: NDArray[np.intp]
-    looks: NDArray[np.float32]
+    appearances: NDArray[np.float32]
     start: int
     stop: int
 
@@ -59,9 +59,9 @@ def identify(rows: FaceRows, fps: float) -> list[Identity]:
     people = []
     for numbers in members:
         own = np.sort(np.concatenate([tracks[number].rows for number in numbers]))
-        looks = np.concatenate([tracks[number].looks for number in numbers])
-        if len(own) >= min_rows and len(looks):
-            people.append(Identity(own, _distinct(_typical(looks)).astype(np.float16)))
+        appearances = np.concatenate([tracks[number].appearances for number in numbers])
+        if len(own) >= min_rows and len(appearances):
+            people.append(Identity(own, _distinct(_typical(appearances)).astype(np.float16)))
     return sorted(people, key=lambda person: -float(sizes[person.rows].sum()))
 
 
@@ -72,16 +72,19 @@ def face_sizes(rows: FaceRows) -> NDArray[np.float32]:
 
 
 def _tracks(rows: FaceRows) -> list[_Track]:
-    order, look_order = (np.argsort(numbers, kind="stable") for numbers in (rows.track, rows.look_track))
+    order, appearance_order = (np.argsort(numbers, kind="stable") for numbers in (rows.track, rows.appearance_track))
     names = np.unique(rows.track)
-    bounds, look_bounds = (
+    bounds, appearance_bounds = (
         (np.searchsorted(numbers, names, "left"), np.searchsorted(numbers, names, "right"))
-        for numbers in (rows.track[order], rows.look_track[look_order])
+        for numbers in (rows.track[order], rows.appearance_track[appearance_order])
     )
     tracks = []
-    for first, last, first_look, last_look in zip(*bounds, *look_bounds, strict=True):
-        own, looks = order[first:last], rows.look[look_order[first_look:last_look]].astype(np.float32)
-        tracks.append(_Track(own, _distinct(looks), int(rows.frame[own[0]]), int(rows.frame[own[-1]]) + 1))
+    for first, last, first_appearance, last_appearance in zip(*bounds, *appearance_bounds, strict=True):
+        own, appearances = (
+            order[first:last],
+            rows.appearance[appearance_order[first_appearance:last_appearance]].astype(np.float32),
+        )
+        tracks.append(_Track(own, _distinct(appearances), int(rows.frame[own[0]]), int(rows.frame[own[-1]]) + 1))
     return tracks
 
 
@@ -102,10 +105,10 @@ def _margins(
         for j, b in enumerate(tracks[:i]):
             if apart[i, j]:
                 continue
-            is_near, has_looks = _are_near(a, b, rows, shots, fps), len(a.looks) and len(b.looks)
-            if has_looks:
-                margins[i, j] = _similarity(a.looks, b.looks) - (STILL_SAME if is_near else SAME_PERSON)
-                weights[i, j] = len(a.looks) * len(b.looks)
+            is_near, have_appearances = _are_near(a, b, rows, shots, fps), len(a.appearances) and len(b.appearances)
+            if have_appearances:
+                margins[i, j] = _similarity(a.appearances, b.appearances) - (STILL_SAME if is_near else SAME_PERSON)
+                weights[i, j] = len(a.appearances) * len(b.appearances)
             elif is_near:
                 margins[i, j], weights[i, j] = _TINY, 1
     return margins + margins.T, weights + weights.T, apart
@@ -145,10 +148,10 @@ def _clusters(margins: NDArray[np.float32], weights: NDArray[np.float32], apart:
 
 def _add_others(members: list[list[int]], tracks: list[_Track]) -> None:
     """Adds the tracks that were not compared to the most similar group that is not seen at the same time, in place."""
-    looks = [np.concatenate([tracks[number].looks for number in numbers]) for numbers in members]
+    appearances = [np.concatenate([tracks[number].appearances for number in numbers]) for numbers in members]
     for number in range(_MAX_COMPARED, len(tracks)):
         track = tracks[number]
-        scores = [_similarity(track.looks, each) for each in looks]
+        scores = [_similarity(track.appearances, each) for each in appearances]
         for group in np.argsort(scores)[::-1]:
             if scores[group] < SAME_PERSON:
                 break
@@ -157,10 +160,10 @@ def _add_others(members: list[list[int]], tracks: list[_Track]) -> None:
                 break
 
 
-def _typical(looks: NDArray[np.float32]) -> NDArray[np.float32]:
+def _typical(appearances: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns those of (L, 240) appearances that match the most typical one; a blurred or turned face may not."""
-    alike = looks @ looks.T
-    return looks[alike[alike.mean(1).argmax()] >= SAME_PERSON]
+    alike = appearances @ appearances.T
+    return appearances[alike[alike.mean(1).argmax()] >= SAME_PERSON]
 
 
 def _are_near(a: _Track, b: _Track, rows: FaceRows, shots: NDArray[np.int32], fps: float) -> bool:
@@ -178,12 +181,12 @@ def _overlap(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     return float(shared / max(sum(areas) - shared, 1e-9))
 
 
-def _distinct(looks: NDArray[np.float32]) -> NDArray[np.float32]:
+def _distinct(appearances: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns at most six of (L, 240) appearances: the most typical one, then each time the least similar one."""
-    if len(looks) <= _MAX_LOOKS:
-        return looks
-    alike = looks @ looks.T
+    if len(appearances) <= _MAX_APPEARANCES:
+        return appearances
+    alike = appearances @ appearances.T
     chosen = [int(alike.mean(1).argmax())]
-    while len(chosen) < _MAX_LOOKS:
+    while len(chosen) < _MAX_APPEARANCES:
         chosen.append(int(alike[:, chosen].max(1).argmin()))
-    return looks[chosen]
+    return appearances[chosen]

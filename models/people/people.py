@@ -30,7 +30,7 @@ class FoundPeople:
     """The P people in a source."""
 
     report: PeopleReport
-    looks: list[NDArray[np.float16]]  # P times (K, 240) appearances
+    appearances: list[NDArray[np.float16]]  # P times (K, 240) appearances
     pictures: list[PersonPicture]  # P
 
 
@@ -57,7 +57,7 @@ def find_people(rows: FaceRows, fps: Fraction, sound: SourceMouth | None) -> Fou
             turns=tuple(speakers.turns(fps)),
             audio_offset_ms=None if offset is None else round(1000 * offset, 1),
         )
-    return FoundPeople(report, [each.looks for each in identities], [_picture(each, rows) for each in identities])
+    return FoundPeople(report, [each.appearances for each in identities], [_picture(each, rows) for each in identities])
 
 
 def _seen_person(number: int, identity: Identity, rows: FaceRows, fps: Fraction) -> SeenPerson:

@@ -42,8 +42,8 @@ class FaceRows(NamedTuple):
     degrees: NDArray[np.float32]  # (K, 2) yaw and pitch of the head
     eye_distance: NDArray[np.float32]  # (K,) pixels between the outer eye corners
     mouth: NDArray[np.float32]  # (K, 8) `models.mouth.shape.measure`, without an offset
-    look_track: NDArray[np.int32]  # (L,) number of the track
-    look: NDArray[np.float16]  # (L, 240) `models.face.appearance`
+    appearance_track: NDArray[np.int32]  # (L,) number of the track
+    appearance: NDArray[np.float16]  # (L, 240) `models.face.appearance`
     scenes: NDArray[np.uint8]  # (T, 864) `models.track.shots.scene_of`
 
     def save(self, path: Path) -> None:
@@ -68,7 +68,7 @@ class _Face(NamedTuple):
     track: int
     region: LandmarkRegion
     points: NDArray[np.float32]  # (468, 3)
-    looks: Person  # its appearances in this track
+    appearances: Person  # its appearances in this track
     num_frames: int = 0
 
 
@@ -137,20 +137,24 @@ class PeopleScanner:
         face = face._replace(points=points, region=region, num_frames=face.num_frames + 1)
         if face.num_frames % CHECK_EVERY or is_turned(points):
             return face
-        look = appearance_of(frame, points)
-        if len(face.looks.appearances) and face.looks.likeness(look) < STILL_SAME:
+        appearance = appearance_of(frame, points)
+        if len(face.appearances.appearances) and face.appearances.likeness(appearance) < STILL_SAME:
             return None
-        rows.add_look(face.track, look)
-        return face._replace(looks=face.looks.learn(look) if len(face.looks.appearances) else Person.of(look))
+        rows.add_appearance(face.track, appearance)
+        return face._replace(
+            appearances=face.appearances.learn(appearance)
+            if len(face.appearances.appearances)
+            else Person.of(appearance)
+        )
 
 
 def _new_face(frame: YuvFrame, found: FoundFace, track: int, rows: _Rows) -> _Face:
-    looks = Person(np.zeros((0, APPEARANCE_SIZE), np.float16), np.zeros((0, APPEARANCE_SIZE), np.float16))
+    appearances = Person(np.zeros((0, APPEARANCE_SIZE), np.float16), np.zeros((0, APPEARANCE_SIZE), np.float16))
     if not is_turned(found.points):
-        look = appearance_of(frame, found.points)
-        looks = Person.of(look)
-        rows.add_look(track, look)
-    return _Face(track, found.region, found.points, looks)
+        appearance = appearance_of(frame, found.points)
+        appearances = Person.of(appearance)
+        rows.add_appearance(track, appearance)
+    return _Face(track, found.region, found.points, appearances)
 
 
 def _without_overlaps(faces: list[_Face]) -> list[_Face]:
@@ -169,11 +173,11 @@ class _Rows:
     def __init__(self) -> None:
         self._seen: list[tuple[int, int]] = []  # frame, track
         self._points: list[NDArray[np.float32]] = []
-        self._looks: list[tuple[int, NDArray[np.float32]]] = []  # track, appearance
+        self._appearances: list[tuple[int, NDArray[np.float32]]] = []  # track, appearance
         self._scenes: list[NDArray[np.uint8]] = []
 
-    def add_look(self, track: int, look: NDArray[np.float32]) -> None:
-        self._looks.append((track, look))
+    def add_appearance(self, track: int, appearance: NDArray[np.float32]) -> None:
+        self._appearances.append((track, appearance))
 
     def add_frame(self, number: int, state: ScanState) -> None:
         assert state.scenes is not None
@@ -200,7 +204,9 @@ class _Rows:
             degrees=degrees.astype(np.float32),
             eye_distance=scale.astype(np.float32),
             mouth=mouth.astype(np.float32),
-            look_track=np.array([track for track, _ in self._looks], np.int32),
-            look=np.array([look for _, look in self._looks], np.float16).reshape(-1, APPEARANCE_SIZE),
+            appearance_track=np.array([track for track, _ in self._appearances], np.int32),
+            appearance=np.array([appearance for _, appearance in self._appearances], np.float16).reshape(
+                -1, APPEARANCE_SIZE
+            ),
             scenes=np.array(self._scenes, np.uint8).reshape(-1, NUM_SCENE_VALUES),
         )

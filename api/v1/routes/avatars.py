@@ -21,7 +21,7 @@ from jobs.job_request import AvatarRequest
 from jobs.ports import JobService
 from storage.file_store import FileStore
 
-_LOOK_AGAIN_S: Final = 1
+_POLL_AGAIN_S: Final = 1
 
 
 class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
@@ -100,5 +100,5 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
         view = PeopleView.of(await self._service.people(avatar_id, owner), avatar, base_url(request))
         if view.status == "searching":
             response.status_code = 202
-            response.headers["Retry-After"] = str(_LOOK_AGAIN_S)
+            response.headers["Retry-After"] = str(_POLL_AGAIN_S)
         return view

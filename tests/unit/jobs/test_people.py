@@ -24,7 +24,7 @@ from models.face.choice import FaceChoice
 from models.people.report import PeopleReport, SeenPerson, SpeakerTurn, TimeRange
 from models.people.scan import ScanState
 from models.speech.level import SpeechLevel
-from storage.file_keys import PEOPLE_LOOKS, PEOPLE_PART, PEOPLE_REPORT, avatar_folder, person_picture, source_key
+from storage.file_keys import PEOPLE_APPEARANCES, PEOPLE_PART, PEOPLE_REPORT, avatar_folder, person_picture, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AvatarRecord, new_id, utc_now
@@ -34,7 +34,7 @@ from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
 VIDEO = VideoInfo(64, 64, Fraction(25), 100, 4.0, 0, True, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
-LOOKS = [np.eye(240, dtype=np.float16)[[0, 1]], np.eye(240, dtype=np.float16)[[2]]]
+APPEARANCES = [np.eye(240, dtype=np.float16)[[0, 1]], np.eye(240, dtype=np.float16)[[2]]]
 TURNS = (
     SpeakerTurn(start=0, end=1, person=0, confidence=0.9),
     SpeakerTurn(start=1, end=3, person=1, confidence=0.9),
@@ -85,8 +85,8 @@ class Scanning(NoStages):
         assert len(scans) > 1 and bool(mouths) == source.info.has_audio
         report = PeopleReport(people=(_person(0), _person(1)), turns=self.turns)
         with self.files.stored.written_folder(folder, PEOPLE_PART, PEOPLE_REPORT) as made:
-            with (made / PEOPLE_PART / PEOPLE_LOOKS).open("wb") as file:
-                np.savez(file, **{str(number): looks for number, looks in enumerate(LOOKS)})
+            with (made / PEOPLE_PART / PEOPLE_APPEARANCES).open("wb") as file:
+                np.savez(file, **{str(number): appearances for number, appearances in enumerate(APPEARANCES)})
             for number in range(2):
                 (made / PEOPLE_PART / person_picture(number)).write_bytes(b"face %d" % number)
             write_whole(made / PEOPLE_PART / PEOPLE_REPORT, report.model_dump(mode="json"))
@@ -154,7 +154,9 @@ def test_people_become_their_appearance(bench: Bench) -> None:
     async def ask() -> None:
         record = bench.avatar()
         first, second = await bench.choice(record, "person:0"), await bench.choice(record, "person:1")
-        assert first == FaceChoice.like(LOOKS[0], LOOKS[1]) and second == FaceChoice.like(LOOKS[1], LOOKS[0])
+        assert first == FaceChoice.like(APPEARANCES[0], APPEARANCES[1]) and second == FaceChoice.like(
+            APPEARANCES[1], APPEARANCES[0]
+        )
         assert await bench.choice(record, "speaking") == second, "who speaks longest"
         assert await bench.choice(record, "index:1") == FaceChoice.parse("index:1")
         with pytest.raises(FaceNotFoundError, match=r"expected person:0 to person:1 \(2 people .*\), found 'person:2'"):
@@ -183,15 +185,15 @@ def test_a_silent_source_is_not_heard(bench: Bench) -> None:
     assert "rows" not in bench.stages.counts
 
 
-def test_a_look_does_not_wait_for_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.people._LOOK_S", 0.05)
+def test_a_poll_does_not_wait_for_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.people._POLL_S", 0.05)
 
     async def ask() -> tuple[PeopleScan, PeopleScan]:
         record = bench.avatar()
         bench.stages.may_go_on.clear()
-        before = await bench.people.look(record, bench.source(record))
+        before = await bench.people.poll(record, bench.source(record))
         bench.stages.may_go_on.set()
-        while (after := await bench.people.look(record, bench.source(record))).report is None:
+        while (after := await bench.people.poll(record, bench.source(record))).report is None:
             pass
         return before, after
 
@@ -205,7 +207,7 @@ def test_a_failed_search_is_reported_once_and_started_again(bench: Bench) -> Non
         record = bench.avatar()
         bench.stages.fault = MediaError("cannot be decoded")
         with pytest.raises(MediaError):
-            await bench.people.look(record, bench.source(record))
+            await bench.people.poll(record, bench.source(record))
         bench.stages.fault = None
         assert (await bench.people.report(record, bench.source(record))).people
 

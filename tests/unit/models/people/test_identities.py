@@ -15,7 +15,7 @@ RNG = np.random.default_rng(7)
 FPS = 25.0
 
 
-def look(seed: int, similarity: float = 0.8) -> NDArray[np.float16]:
+def appearance(seed: int, similarity: float = 0.8) -> NDArray[np.float16]:
     """An appearance of person `seed`; those of one person have about this similarity squared."""
     own = np.random.default_rng(seed).normal(size=APPEARANCE_SIZE)
     other = RNG.normal(size=APPEARANCE_SIZE)
@@ -29,7 +29,7 @@ def scan(num_frames: int, *tracks: tuple[range, float, list[NDArray[np.float16]]
     frame, track = np.array(seen, np.int32).reshape(-1, 2).T
     left = np.array([tracks[number][1] for number in track], np.float32)
     box = np.stack([left, np.zeros_like(left), left + size, np.full_like(left, size)], 1)
-    looks = [(number, each) for number, (_, _, some) in enumerate(tracks) for each in some]
+    appearances = [(number, each) for number, (_, _, some) in enumerate(tracks) for each in some]
     return FaceRows(
         frame=frame,
         track=track,
@@ -37,8 +37,8 @@ def scan(num_frames: int, *tracks: tuple[range, float, list[NDArray[np.float16]]
         degrees=np.zeros((len(frame), 2), np.float32),
         eye_distance=np.full(len(frame), size / 2, np.float32),
         mouth=np.zeros((len(frame), 8), np.float32),
-        look_track=np.array([number for number, _ in looks], np.int32),
-        look=np.array([each for _, each in looks], np.float16).reshape(-1, APPEARANCE_SIZE),
+        appearance_track=np.array([number for number, _ in appearances], np.int32),
+        appearance=np.array([each for _, each in appearances], np.float16).reshape(-1, APPEARANCE_SIZE),
         scenes=np.zeros((num_frames, NUM_SCENE_VALUES), np.uint8),
     )
 
@@ -48,19 +48,19 @@ def frames_of(rows: FaceRows) -> list[list[int]]:
 
 
 def test_a_person_is_known_again_after_a_cut() -> None:
-    anna, ben = [look(1) for _ in range(3)], [look(2) for _ in range(3)]
+    anna, ben = [appearance(1) for _ in range(3)], [appearance(2) for _ in range(3)]
     rows = scan(90, (range(30), 0, anna[:2]), (range(30, 60), 0, ben), (range(60, 90), 300, anna[2:]))
     assert frames_of(rows) == [[*range(30), *range(60, 90)], [*range(30, 60)]]
 
 
 def test_two_faces_of_one_frame_are_two_people_even_twins() -> None:
-    rows = scan(30, (range(30), 0, [look(1, 1.0)]), (range(20), 100, [look(1, 1.0)]))
+    rows = scan(30, (range(30), 0, [appearance(1, 1.0)]), (range(20), 100, [appearance(1, 1.0)]))
     assert frames_of(rows) == [[*range(30)], [*range(20)]]
 
 
 def test_a_track_goes_on_where_it_was_lost() -> None:
     """Its appearance changed, and the face is in the same place a moment later; or in another place."""
-    early, late = look(1, 0.6), look(1, 0.6)
+    early, late = appearance(1, 0.6), appearance(1, 0.6)
     assert 0.25 < float(early.astype(np.float32) @ late.astype(np.float32)) < 0.5
     near = scan(60, (range(25), 0, [early]), (range(30, 60), 10, [late]))
     assert frames_of(near) == [[*range(25), *range(30, 60)]]
@@ -68,34 +68,34 @@ def test_a_track_goes_on_where_it_was_lost() -> None:
 
 
 def test_a_face_that_is_always_turned_away_belongs_to_whom_it_joins_or_to_nobody() -> None:
-    rows = scan(60, (range(30), 0, [look(1)]), (range(32, 60), 5, []), (range(60), 300, []))
+    rows = scan(60, (range(30), 0, [appearance(1)]), (range(32, 60), 5, []), (range(60), 300, []))
     assert frames_of(rows) == [[*range(30), *range(32, 60)]]
 
 
 def test_glimpses_are_no_people_but_a_still_is_one() -> None:
-    assert frames_of(scan(50, (range(4), 0, [look(1)]))) == []
-    assert frames_of(scan(1, (range(1), 0, [look(1)]))) == [[0]]
+    assert frames_of(scan(50, (range(4), 0, [appearance(1)]))) == []
+    assert frames_of(scan(1, (range(1), 0, [appearance(1)]))) == [[0]]
     assert frames_of(scan(3)) == []
 
 
 def test_the_larger_and_longer_comes_first() -> None:
-    rows = scan(50, (range(20), 0, [look(1)]), (range(50), 200, [look(2)]))
+    rows = scan(50, (range(20), 0, [appearance(1)]), (range(50), 200, [appearance(2)]))
     assert [len(frames) for frames in frames_of(rows)] == [50, 20]
 
 
 def test_an_identity_keeps_its_different_appearances() -> None:
-    many = [look(1, 0.95) for _ in range(20)]
-    odd = look(1, 0.75)
+    many = [appearance(1, 0.95) for _ in range(20)]
+    odd = appearance(1, 0.75)
     (person,) = identify(scan(50, (range(50), 0, [*many, odd])), FPS)
-    assert person.looks.shape == (6, APPEARANCE_SIZE)
-    assert (person.looks == odd).all(1).any()
+    assert person.appearances.shape == (6, APPEARANCE_SIZE)
+    assert (person.appearances == odd).all(1).any()
 
 
 def test_very_many_tracks_are_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the largest are compared with one another; the others join them, or nobody."""
     monkeypatch.setattr("models.people.identities._MAX_COMPARED", 2)
-    whole = [(range(100), 0.0, [look(1)]), (range(100), 200.0, [look(2)])]
-    short = [(range(110 + 10 * k, 115 + 10 * k), 0.0, [look(1 + k % 3)]) for k in range(30)]
+    whole = [(range(100), 0.0, [appearance(1)]), (range(100), 200.0, [appearance(2)])]
+    short = [(range(110 + 10 * k, 115 + 10 * k), 0.0, [appearance(1 + k % 3)]) for k in range(30)]
     people = frames_of(scan(420, *whole, *short))
     assert len(people) == 2
     for number, frames in enumerate(people):

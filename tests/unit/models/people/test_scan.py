@@ -99,6 +99,6 @@ def test_chunks_do_not_matter(scanner: PeopleScanner, frames: list[YuvFrame], ro
 def test_a_picture_without_faces_has_no_people(scanner: PeopleScanner) -> None:
     grey = from_rgb(np.full((128, 128, 3), 90, np.uint8), COLOUR)
     rows = _scan(scanner, [grey] * 3, 2)
-    assert len(rows.frame) == len(rows.look) == 0
+    assert len(rows.frame) == len(rows.appearance) == 0
     report = find_people(rows, Fraction(FPS), None).report
     assert report.people == () and report.main_speaker() is None
