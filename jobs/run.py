@@ -146,7 +146,7 @@ class JobRun:
         if turns is None:
             return [(None, speech)]
         faces = faces_of(turns)
-        if len(faces) == 1:
+        if len(faces[0].turns) == len(turns):
             return [(faces[0], speech)]
         prepare, seconds = self._services.stages.prepare_speech, job.audio_seconds
         return [

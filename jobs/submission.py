@@ -15,7 +15,7 @@ from jobs.job_request import AvatarRequest, JobRequest, check_same_request
 from jobs.messages import decode_source_info, encode_source_info
 from jobs.ports import Stages
 from jobs.segments import fit_to_speech
-from jobs.turns import checked_turns
+from jobs.turns import checked_turns, faces_of
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_VERSION
 from models.face.choice import recorded_face
@@ -148,7 +148,7 @@ class Submissions:
             is_new_source = await asyncio.to_thread(self._move_source, video, picture, key)
         await asyncio.to_thread(self._move_speech, request)
         avatar = await self._table.run_in_thread(self._store_source, request, face, facts, is_new_source)
-        faces = {turn.face for turn in facts.options.turns or () if turn.face is not None}
+        faces = {each.face for each in faces_of(facts.options.turns or ()) if each.face is not None}
         keys = {each: _key(avatar.source_sha256, each, request.owner) for each in sorted(faces)}
         for each, key in keys.items():
             is_new = await asyncio.to_thread(self._copy_source, avatar.key, key)

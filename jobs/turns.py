@@ -13,7 +13,7 @@ from errors import OptionError
 from media.audio_parts import AudioPart
 from media.probe import VideoInfo
 from media.subtitles.cues import Cue
-from models.face.choice import FaceChoice
+from models.face.choice import OFF_SCREEN, FaceChoice
 from models.quality.report import CutText
 from storage.file_keys import audio_key
 from storage.records import JobOptions, JobRecord, Turn
@@ -67,7 +67,11 @@ class FaceTurns(NamedTuple):
 
 
 def faces_of(turns: Sequence[Turn]) -> list[FaceTurns]:
-    """Return the faces in the order in which they first speak, each with its turns in order of time."""
+    """Return the faces that are shown in the order in which they first speak, with their turns in order of time."""
+    return [each for each in _speakers(turns) if each.face != OFF_SCREEN]
+
+
+def _speakers(turns: Sequence[Turn]) -> list[FaceTurns]:
     faces: dict[str | None, list[Turn]] = {}
     for turn in sorted(turns, key=lambda turn: turn.start):
         faces.setdefault(turn.face, []).append(turn)
@@ -78,7 +82,7 @@ def all_parts(job: JobRecord) -> list[AudioPart[str]]:
     """Return the speech of a job, by the keys of its files."""
     if job.options.turns is None:
         return [AudioPart(audio_key(job.id))]
-    return [part for face in faces_of(job.options.turns) for part in face.parts(job.id)]
+    return [part for face in _speakers(job.options.turns) for part in face.parts(job.id)]
 
 
 def cues_of(options: JobOptions) -> list[Cue]:
@@ -122,7 +126,9 @@ def checked_turns(
     ]
     if unused := sorted(set(audio_seconds) - {turn.audio for turn in turns}):
         raise OptionError(f"turns: no turn uses the file {unused[0]}.")
-    for face in faces_of(turns):
+    if not faces_of(turns):
+        raise OptionError("turns: all of them are offscreen; at least one needs a face.")
+    for face in _speakers(turns):
         for before, after in pairwise(face.turns):
             assert before.end is not None
             if after.start < before.end - 1e-3:
@@ -137,7 +143,7 @@ def checked_turns(
 
 def _checked(name: str, turn: Turn, audio_seconds: Mapping[str, float], video_seconds: float | None) -> Turn:
     """The turn with its end; raises OptionError with the name of the turn."""
-    if turn.face is not None:
+    if turn.face is not None and turn.face != OFF_SCREEN:
         try:
             FaceChoice.parse(turn.face)
         except OptionError as error:
@@ -167,7 +173,7 @@ def _checked(name: str, turn: Turn, audio_seconds: Mapping[str, float], video_se
 def _check_reading(turns: Sequence[Turn], audio_seconds: Mapping[str, float]) -> None:
     """Refuse turns that would have a long file read from its start again and again."""
     read: dict[str, float] = dict.fromkeys(audio_seconds, 0.0)
-    for face in faces_of(turns):
+    for face in _speakers(turns):
         position: dict[str, float] = {}
         for turn in face.turns:
             assert turn.end is not None
@@ -176,5 +182,5 @@ def _check_reading(turns: Sequence[Turn], audio_seconds: Mapping[str, float]) ->
             read[turn.audio] += stop - before if turn.audio_start >= before else stop
             position[turn.audio] = stop
     for name, seconds in read.items():
-        if seconds > _MAX_READS * len(faces_of(turns)) * max(audio_seconds[name], 60.0):
+        if seconds > _MAX_READS * len(_speakers(turns)) * max(audio_seconds[name], 60.0):
             raise OptionError(f"turns: the turns use {name} out of order too often. Send the parts as separate files.")

@@ -92,7 +92,9 @@ class Turn(Frozen):
     """One person's speech in a video in which several speak: [start, end) in seconds of the source."""
 
     face: str | None = Field(
-        None, max_length=128, description="Who speaks, a face choice as in `face`; null: the face of the job."
+        None,
+        max_length=128,
+        description="Who speaks: a face choice as in `face`, or `offscreen`, nobody who is seen; null: the job's face.",
     )
     start: float = Field(ge=0, allow_inf_nan=False, description="When the speech starts, in seconds of the video.")
     end: float | None = Field(

@@ -16,15 +16,10 @@ from api.forms.body_stream import BodyGrant, BodyStream, ByteLimit
 from api.forms.form_parts import Parts
 from api.forms.form_schema import shape_of, validated
 from api.forms.request_digest import request_digest
-from api.forms.speech_form import SpeechForm
-from api.forms.turn_form import TurnForm
-from api.forms.turn_receiver import TurnReceiver
+from api.forms.speech_receiver import SpeechReceiver
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
 from api.min_rate import MinRate
-from api.tts.dub_recorder import DubRecorder
-from api.tts.service import Speaker, tts_service
-from api.tts.speech_upload import speech_upload
 from config import PipelineConfig
 from errors import LipwrightError, MediaLimitError, OptionError
 from jobs.admission import Admission, AdmitRequest
@@ -52,8 +47,7 @@ class FormReceiver:
         self._files = files
         self._limits = config.limits
         self._max_file_bytes = config.limits.max_upload_bytes
-        self._tts = tts_service(config.tts, files)
-        self._turns = TurnReceiver(files, DubRecorder(config, files))
+        self._speech = SpeechReceiver(service, files, config)
         self._urls = UrlInputs(config.network, files)
         self._admissions = Admissions(service)
         self._comparisons = CallerSlots(_MAX_COMPARISONS)
@@ -101,7 +95,7 @@ class FormReceiver:
                 await self._fetch(request, parts, grant)
             form = validated(kind, shape_of(kind).content(parts.files, parts.texts))
             digest = request_digest(form, parts.urls)
-            yield await self._synthesize(form, parts, grant, caller_of(request).owner), digest
+            yield await self._speech.complete(form, parts.files, caller_of(request).owner, grant.count), digest
         except BaseException as error:
             if parts is not None:
                 await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, *parts.files.values()))
@@ -111,16 +105,6 @@ class FormReceiver:
 
     def _min_rate(self) -> MinRate:
         return MinRate(self._limits.min_upload_bytes_per_s, self._limits.max_upload_pause_s)
-
-    async def _synthesize(self, form: _Form, parts: Parts, grant: BodyGrant, owner: str | None) -> _Form:
-        """Speak the form's texts, if any, and return the form with the audio files, which become some of `parts`."""
-        speaker = Speaker(self._tts, owner)
-        if isinstance(form, TurnForm) and form.has_turns:
-            return await self._turns.complete(form, speaker, parts.files, grant.count)
-        if not isinstance(form, SpeechForm) or form.speech_text is None:
-            return form
-        parts.files["audio"] = await speech_upload(speaker, self._files, form.speech_text, form.voice, grant.count)
-        return form.model_copy(update={"audio": parts.files["audio"]})
 
     async def compare(self, request: Request, kind: type[_Form], admission: Admission) -> JobRecord:
         """Return the existing job of an idempotency key if `request` repeats the request that created it.

@@ -39,6 +39,9 @@ class TurnForm(SpeechForm):
 
     speech_fields = (*SpeechForm.speech_fields, "turns", "subtitles", "subtitles_url")
 
+    avatar_id: str | None = Field(
+        default=None, max_length=64, description="ID of an existing avatar. Mutually exclusive with a video."
+    )
     turns: Annotated[tuple[Turn, ...] | None, BeforeValidator(parsed_json("a JSON list of turns"))] = Field(
         None,
         min_length=1,
@@ -64,8 +67,9 @@ class TurnForm(SpeechForm):
         Field(max_length=_MAX_SPEAKERS),
     ] = Field(
         {},
-        description='Faces and voices of the speakers of `diarization` or `subtitles`: `{"Anna": {"face": "person:1",'
-        ' "voice": "heart"}}`. By default a speaker is whoever speaks in the video. JSON.',
+        description="Faces and voices of the speakers of `diarization` or `subtitles`, by name:"
+        ' `{"Anna": {"face": "person:1", "voice": "heart"}}`. Speakers without a face are those who speak at the same'
+        " times in the video of `avatar_id`, or, with `video`, whoever speaks most in it. JSON.",
     )
     idle_mouths: Literal["source", "closed"] | None = Field(
         None,

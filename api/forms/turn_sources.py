@@ -13,53 +13,53 @@ from pydantic import Field
 from errors import OptionError
 from media.dubbing.slots import SpeechSlot
 from media.subtitles.cues import read_cues
-from media.subtitles.diarization import merged, read_diarization
+from media.subtitles.diarization import read_diarization
+from models.people.casting import SpokenTime, cast
+from models.people.report import PeopleReport
 from storage.records import Frozen, Turn
 
 _MAX_OVERLAP_SECONDS: Final = 0.3
 """Cues of one face may overlap by so much; the first one then ends earlier."""
+_MAX_PAUSE_SECONDS: Final = 0.5
+"""Segments of one face that are closer are one turn: a mouth that stops for so short a time looks broken."""
+_MAIN_SPEAKER: Final = "speaking"
 
 
 class SpeakerChoice(Frozen):
     """Who plays a speaker of subtitles or a diarization."""
 
-    face: str = Field("speaking", max_length=128, description="A face choice as in `face`; default: whoever speaks.")
+    face: str | None = Field(None, max_length=128, description="As in `turns`; default: whoever speaks in the video.")
     voice: str | None = Field(None, min_length=1, max_length=128, description="Voice for the speaker's cues.")
 
 
 def turns_of_subtitles(content: bytes, speakers: Mapping[str, SpeakerChoice], voice: str | None) -> list[Turn]:
-    """Return one turn per cue of an SRT or WebVTT file; the speaker of a cue decides who speaks it.
+    """Return one turn per cue of an SRT or WebVTT file, in order; those of speakers without a face have none.
 
     Args:
         content: The file.
-        speakers: Faces and voices, by the names of speakers, whatever their case. Cues of other speakers, and cues
-            without one, are spoken by whoever speaks in the video.
+        speakers: Faces and voices, by the names of speakers, whatever their case.
         voice: Voice of speakers that have none; None for the service's voice.
 
     Raises:
-        OptionError: The file is invalid, `speakers` names a speaker that it does not have, or two cues of one face
-            overlap.
+        OptionError: The file is invalid, or `speakers` names a speaker that it does not have.
     """
     cues = read_cues(content, speakers)
     choices = _by_name("subtitles", speakers, (cue.speaker for cue in cues if cue.speaker is not None))
-    turns = []
-    for cue in cues:
-        choice = choices[cue.speaker]
-        turns.append(
-            Turn(
-                face=choice.face,
-                start=cue.start,
-                end=cue.end,
-                text=cue.text,
-                voice=choice.voice or voice,
-                speaker=cue.speaker,
-            )
+    return [
+        Turn(
+            face=choices[cue.speaker].face,
+            start=cue.start,
+            end=cue.end,
+            text=cue.text,
+            voice=choices[cue.speaker].voice or voice,
+            speaker=cue.speaker,
         )
-    return _without_overlaps(turns)
+        for cue in cues
+    ]
 
 
 def turns_of_diarization(content: bytes, speakers: Mapping[str, SpeakerChoice]) -> list[Turn]:
-    """Return the turns of an RTTM or JSON file, spoken by the field `audio` at the same times.
+    """Return the segments of an RTTM or JSON file in order, spoken by the field `audio` at the same times.
 
     Raises:
         OptionError: The file is invalid, `speakers` names a speaker that it does not have, or gives it a voice.
@@ -68,9 +68,38 @@ def turns_of_diarization(content: bytes, speakers: Mapping[str, SpeakerChoice]) 
         raise OptionError("speakers: voices are for subtitles; with a diarization, the audio is spoken.")
     segments = read_diarization(content)
     choices = _by_name("diarization", speakers, (segment.speaker for segment in segments))
-    # One person may have several labels.
-    of_faces = merged(segment.by(choices[segment.speaker].face) for segment in segments)
-    return [Turn(face=each.speaker, start=each.start, end=each.end, audio_start=each.start) for each in of_faces]
+    return [
+        Turn(
+            face=choices[segment.speaker].face,
+            start=segment.start,
+            end=segment.end,
+            audio_start=segment.start,
+            speaker=segment.speaker,
+        )
+        for segment in sorted(segments, key=lambda segment: segment.start)
+    ]
+
+
+def with_faces(turns: Sequence[Turn], report: PeopleReport | None) -> list[Turn]:
+    """Return turns of which each has a face.
+
+    Args:
+        turns: Turns in order.
+        report: The people in the source, of whom those who speak at the same times are chosen; None if unknown: then
+            whoever speaks most in the source.
+
+    Raises:
+        OptionError: Two cues of one face overlap.
+    """
+    found: Sequence[str | None] = [None] * len(turns)
+    if report is not None:
+        found = cast([SpokenTime(turn.start, turn.end or turn.start, turn.speaker) for turn in turns], report)
+    of_faces: defaultdict[str, list[Turn]] = defaultdict(list)
+    for turn, face in zip(turns, found, strict=True):
+        choice = turn.face or face or _MAIN_SPEAKER
+        of_faces[choice].append(turn.model_copy(update={"face": choice}))
+    fitted = [turn for of_face in of_faces.values() for turn in _without_overlaps(of_face)]
+    return sorted(fitted, key=lambda turn: turn.start)
 
 
 def speech_slots(turns: Sequence[Turn]) -> dict[int, SpeechSlot]:
@@ -109,23 +138,24 @@ def _by_name(
     return defaultdict(SpeakerChoice, {name: choice for name, choice in found.items() if choice is not None})
 
 
-def _without_overlaps(turns: Sequence[Turn]) -> list[Turn]:
-    """Return turns, by their start, of which those of one face do not overlap."""
-    ends: dict[int, float] = {}
-    last: dict[str | None, int] = {}
-    for number, turn in enumerate(turns):
-        before = last.get(turn.face)
-        if before is not None:
-            earlier = turns[before]
-            assert earlier.end is not None
-            if turn.start <= earlier.start or turn.start < earlier.end - _MAX_OVERLAP_SECONDS:
-                raise OptionError(
-                    f"subtitles: the cues at {_clock(earlier)} and {_clock(turn)} overlap and have the same face, "
-                    f"{turn.face!r}. Name their speakers in the file, and their faces in `speakers`."
-                )
-            ends[before] = min(earlier.end, turn.start)
-        last[turn.face] = number
-    return [turn.model_copy(update={"end": ends.get(number, turn.end)}) for number, turn in enumerate(turns)]
+def _without_overlaps(turns: Iterable[Turn]) -> list[Turn]:
+    """Return the turns of one face, in order, without overlaps and short pauses."""
+    fitted: list[Turn] = []
+    for turn in turns:
+        before = fitted[-1] if fitted else None
+        if before is None or before.end is None or turn.end is None:
+            fitted.append(turn)
+        elif turn.text is None and turn.start - before.end <= _MAX_PAUSE_SECONDS:
+            fitted[-1] = before.model_copy(update={"end": max(before.end, turn.end)})
+        elif before.start < turn.start and before.end - turn.start <= _MAX_OVERLAP_SECONDS:
+            fitted[-1] = before.model_copy(update={"end": min(before.end, turn.start)})
+            fitted.append(turn)
+        else:
+            raise OptionError(
+                f"subtitles: the cues at {_clock(before)} and {_clock(turn)} overlap and have the same face, "
+                f"{turn.face!r}. Name their speakers in the file, and their faces in `speakers`."
+            )
+    return fitted
 
 
 def _clock(turn: Turn) -> str:

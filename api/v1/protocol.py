@@ -61,9 +61,6 @@ class JobForm(TurnForm):
     video: FilePart | None = Field(
         None, description="The face: a video or a still portrait. Mutually exclusive with `avatar_id`."
     )
-    avatar_id: str | None = Field(
-        default=None, max_length=64, description="ID of an existing avatar. Mutually exclusive with a video."
-    )
     engine: str | None = Field(
         None,
         max_length=64,

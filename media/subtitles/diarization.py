@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,27 +15,21 @@ MAX_SEGMENTS: Final = 20_000
 """Segments of a file; an hour of conversation has 1,000 to 2,000."""
 _MAX_SECONDS: Final = 24 * 3600
 _MAX_NAME_CHARS: Final = 128
-_MAX_PAUSE_SECONDS: Final = 0.5
-"""Segments of one speaker that are closer belong to one turn: a mouth that stops for so short a time looks broken."""
 _LISTS: Final = ("segments", "diarization", "turns")
 """Keys of the list in the JSON of WhisperX and OpenAI (`segments`) and of pyannote's services (`diarization`)."""
 
 
 @dataclass(frozen=True)
-class SpeakerTurn:
-    """An interval in which one speaker speaks, in seconds of the recording: [`start`, `end`)."""
+class SpeakerSegment:
+    """A stretch of speech of one speaker, in seconds of the recording: [`start`, `end`)."""
 
     start: float
     end: float
     speaker: str
 
-    def by(self, speaker: str) -> SpeakerTurn:
-        """Returns the same turn of another speaker."""
-        return SpeakerTurn(self.start, self.end, speaker)
 
-
-def read_diarization(content: bytes) -> list[SpeakerTurn]:
-    """Returns the segments of an RTTM or JSON file; see `merged`.
+def read_diarization(content: bytes) -> list[SpeakerSegment]:
+    """Returns the segments of an RTTM or JSON file, in its order; they may overlap.
 
     JSON is a list of objects with `start`, `end` and `speaker`, or an object that holds such a list as `segments`,
     `diarization` or `turns`. Other keys are ignored.
@@ -55,22 +49,7 @@ def read_diarization(content: bytes) -> list[SpeakerTurn]:
     return segments
 
 
-def merged(segments: Iterable[SpeakerTurn]) -> list[SpeakerTurn]:
-    """Returns turns by their start; segments of one speaker that overlap or are half a second apart become one."""
-    turns: list[SpeakerTurn] = []
-    last: dict[str, int] = {}
-    for segment in sorted(segments, key=lambda segment: segment.start):
-        index = last.get(segment.speaker)
-        if index is not None and segment.start - turns[index].end <= _MAX_PAUSE_SECONDS:
-            end = max(turns[index].end, segment.end)
-            turns[index] = SpeakerTurn(turns[index].start, end, segment.speaker)
-        else:
-            last[segment.speaker] = len(turns)
-            turns.append(segment)
-    return turns
-
-
-def _of_rttm(text: str) -> Iterator[SpeakerTurn]:
+def _of_rttm(text: str) -> Iterator[SpeakerSegment]:
     """Yields the SPEAKER lines: type, recording, channel, onset, duration, <NA>, <NA>, speaker, ... (NIST RT-09)."""
     recordings: set[str] = set()
     num_segments = 0
@@ -92,7 +71,7 @@ def _of_rttm(text: str) -> Iterator[SpeakerTurn]:
         raise OptionError(f"diarization: expected one recording, found {len(recordings)}.")
 
 
-def _of_json(text: str) -> Iterator[SpeakerTurn]:
+def _of_json(text: str) -> Iterator[SpeakerSegment]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -125,11 +104,11 @@ def _number(value: object, where: str) -> float:
     return number
 
 
-def _checked(start: float, end: float, speaker: object, where: str) -> SpeakerTurn:
+def _checked(start: float, end: float, speaker: object, where: str) -> SpeakerSegment:
     if not 0 <= start < end <= _MAX_SECONDS:
         raise OptionError(
             f"{where}: expected times from 0 to 86400 s, the end after the start; found {start:g} to {end:g}."
         )
     if not isinstance(speaker, str) or not 1 <= len(speaker) <= _MAX_NAME_CHARS:
         raise OptionError(f"{where}: expected a speaker of 1 to {_MAX_NAME_CHARS} characters.")
-    return SpeakerTurn(start, end, speaker)
+    return SpeakerSegment(start, end, speaker)

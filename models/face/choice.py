@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from errors import OptionError
 from models.face.detection import FaceBox
 
+OFF_SCREEN: Final = "offscreen"
+"""In place of a face choice: somebody whose face is not shown."""
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
 _REFERENCE = "like:"
 _NOBODY = np.zeros(0)

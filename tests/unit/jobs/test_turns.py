@@ -122,3 +122,13 @@ def test_texts_are_the_subtitles_of_a_job_and_those_that_were_cut_are_named() ->
     )
     assert cues_of(options) == [Cue(1, 2, "a", "Anna"), Cue(4, 5, "b")]
     assert cut_texts(options) == (CutText(start_seconds=4, cut_seconds=0.5, text="b"),)
+
+
+def test_a_speaker_offscreen_is_heard_but_not_shown() -> None:
+    turns = (Turn(face="offscreen", start=0, end=1), Turn(face="1", start=1, end=2, audio="audio_2"))
+    checked = checked_turns(_options(*turns), AUDIO, VIDEO_SECONDS)
+    assert [each.face for each in faces_of(checked)] == ["1"]
+    with pytest.raises(OptionError, match="at least one needs a face"):
+        checked_turns(_options(turns[0]), {"audio": 6.0}, VIDEO_SECONDS)
+    with pytest.raises(OptionError, match="face 'offscreen' overlap"):
+        checked_turns(_options(turns[0], turns[0], turns[1]), AUDIO, VIDEO_SECONDS)

@@ -6,9 +6,10 @@ from math import inf
 
 import pytest
 
-from api.forms.turn_sources import SpeakerChoice, speech_slots, turns_of_diarization, turns_of_subtitles
+from api.forms.turn_sources import SpeakerChoice, speech_slots, turns_of_diarization, turns_of_subtitles, with_faces
 from errors import OptionError
 from media.dubbing.slots import SpeechSlot
+from models.people.report import PeopleReport, SpeakerTurn
 from storage.records import Turn
 
 
@@ -23,7 +24,7 @@ def _rttm(*segments: tuple[float, float, str]) -> bytes:
 def test_cues_are_turns_of_their_speakers() -> None:
     content = _srt(("01", "02,500", "ANNA: Hello"), ("03", "04,000", "Bob: Hi"), ("05", "06,000", "Who?"))
     speakers = {"Anna": SpeakerChoice(face="person:1", voice="heart"), "bob": SpeakerChoice(face="person:2")}
-    assert turns_of_subtitles(content, speakers, "alloy") == [
+    assert with_faces(turns_of_subtitles(content, speakers, "alloy"), None) == [
         Turn(face="person:1", start=1, end=2.5, text="Hello", voice="heart", speaker="ANNA"),
         Turn(face="person:2", start=3, end=4, text="Hi", voice="alloy", speaker="Bob"),
         Turn(face="speaking", start=5, end=6, text="Who?", voice="alloy"),
@@ -31,14 +32,14 @@ def test_cues_are_turns_of_their_speakers() -> None:
 
 
 def test_a_small_overlap_of_cues_shortens_the_first() -> None:
-    turns = turns_of_subtitles(_srt(("01", "03,200", "a"), ("03", "04,000", "b")), {}, None)
+    turns = with_faces(turns_of_subtitles(_srt(("01", "03,200", "a"), ("03", "04,000", "b")), {}, None), None)
     assert [(turn.start, turn.end) for turn in turns] == [(1, 3), (3, 4)]
 
 
 @pytest.mark.parametrize("end", ["03,500", "09,000"])
 def test_overlapping_cues_of_one_face(end: str) -> None:
     with pytest.raises(OptionError, match=r"00:00:01.000 and 00:00:03.000 overlap .* 'speaking'"):
-        turns_of_subtitles(_srt(("01", end, "a"), ("03", "04,000", "b")), {}, None)
+        with_faces(turns_of_subtitles(_srt(("01", end, "a"), ("03", "04,000", "b")), {}, None), None)
 
 
 def test_cues_of_different_faces_may_overlap() -> None:
@@ -58,11 +59,34 @@ def test_an_unknown_speaker_of_subtitles() -> None:
 def test_a_diarization_plays_the_audio_at_the_same_times() -> None:
     content = _rttm((0.5, 2, "S0"), (2, 3, "S1"), (2.25, 4, "S2"), (10, 11, "S3"))
     speakers = {name: SpeakerChoice(face=face) for name, face in (("S0", "0"), ("S1", "1"), ("S2", "0"))}
-    assert turns_of_diarization(content, speakers) == [
-        Turn(face="0", start=0.5, end=4, audio_start=0.5),
-        Turn(face="1", start=2, end=3, audio_start=2),
-        Turn(face="speaking", start=10, end=11, audio_start=10),
+    assert with_faces(turns_of_diarization(content, speakers), None) == [
+        Turn(face="0", start=0.5, end=4, audio_start=0.5, speaker="S0"),
+        Turn(face="1", start=2, end=3, audio_start=2, speaker="S1"),
+        Turn(face="speaking", start=10, end=11, audio_start=10, speaker="S3"),
     ]
+
+
+def test_segments_of_one_face_that_are_close_are_one_turn() -> None:
+    content = _rttm((0, 1, "A"), (0.5, 0.7, "A"), (1.4, 2, "B"), (1.2, 1.3, "C"), (2.6, 3, "A"))
+    faces = {name: SpeakerChoice(face="1" if name == "C" else "0") for name in "ABC"}
+    turns = with_faces(turns_of_diarization(content, faces), None)
+    assert [(turn.face, turn.start, turn.end) for turn in turns] == [("0", 0, 2), ("1", 1.2, 1.3), ("0", 2.6, 3)]
+
+
+def test_speakers_without_a_face_are_those_who_speak_in_the_video() -> None:
+    report = PeopleReport(
+        people=(),
+        turns=tuple(
+            SpeakerTurn(start=start, end=end, person=person, confidence=1)
+            for start, end, person in ((0, 2.2, 1), (2.8, 4, 0), (5, 9, None), (10.5, 11, 1))
+        ),
+    )
+    content = _srt(
+        ("01", "02,000", "ANNA: a"), ("03", "04,000", "b"), ("05", "06,000", "c"), ("10", "11,000", "ANNA: d"),
+        ("20", "21,000", "BOB: e"), ("30", "31,000", "EVE: f"),
+    )  # fmt: skip
+    turns = with_faces(turns_of_subtitles(content, {"EVE": SpeakerChoice(face="2")}, None), report)
+    assert [turn.face for turn in turns] == ["person:1", "person:0", "offscreen", "person:1", "speaking", "2"]
 
 
 def test_an_unknown_speaker_of_a_diarization() -> None:

@@ -15,7 +15,9 @@ import pysubs2
 import pytest
 
 from config import MediaLimits, TtsConfig
+from jobs.messages import PeopleScan
 from media.audio import AudioTrack
+from models.people.report import PeopleReport, SpeakerTurn
 from storage.file_keys import UPLOADS, audio_key
 from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import MemoryService, serving
@@ -140,9 +142,26 @@ def test_a_diarization(http: httpx.Client) -> None:
     files = {"audio": ("talk.wav", tone(5)), "diarization": ("talk.rttm", RTTM)}
     speakers = json.dumps({"A": {"face": "0"}})
     assert _turns(_post(http, files, speakers=speakers)) == [
-        {"face": "0", "start": 0.5, "end": 2, "audio": "audio", "audio_start": 0.5},
-        {"face": "speaking", "start": 3, "end": 4, "audio": "audio", "audio_start": 3},
+        {"face": "0", "start": 0.5, "end": 2, "audio": "audio", "audio_start": 0.5, "speaker": "A"},
+        {"face": "speaking", "start": 3, "end": 4, "audio": "audio", "audio_start": 3, "speaker": "B"},
     ]
+
+
+def test_the_people_of_an_avatar_are_cast(http: httpx.Client, service: MemoryService) -> None:
+    avatar = http.post("/v1/avatars", files={"video": VIDEO}).json()["id"]
+    turns = (
+        SpeakerTurn(start=1, end=2, person=1, confidence=1),
+        SpeakerTurn(start=3, end=4, person=None, confidence=1),
+    )
+    service.scans = [PeopleScan(0.5, None), PeopleScan(1, PeopleReport(people=(), turns=turns))]
+
+    def send() -> httpx.Response:
+        return http.post("/v1/jobs", files={"subtitles": ("de.srt", SRT)}, data={"avatar_id": avatar})
+
+    early = send()
+    assert (early.status_code, early.json()["code"]) == (409, "request_in_progress")
+    assert early.json()["retryable"]
+    assert [turn["face"] for turn in _turns(send())] == ["person:1", "offscreen"]
 
 
 def test_a_repeated_request_returns_its_job(http: httpx.Client, service: MemoryService) -> None:
