@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +15,8 @@ import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError
-from jobs.messages import PeopleScan, PreparedSpeech, SourceVideo
+from jobs.avatars import Avatars, ignore_progress
+from jobs.messages import PeopleScan, PreparedSpeech, SourceVideo, encode_source_info
 from jobs.people import People
 from media.audio_parts import AudioPart
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -24,6 +26,7 @@ from models.face.choice import FaceChoice
 from models.people.report import PeopleReport, SeenPerson, SpeakerTurn, TimeRange
 from models.people.scan import ScanState
 from models.speech.level import SpeechLevel
+from models.track.tracker import TrackState
 from storage.file_keys import PEOPLE_APPEARANCES, PEOPLE_PART, PEOPLE_REPORT, avatar_folder, person_picture, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -100,14 +103,15 @@ class Bench:
         self.people = People(PipelineConfig(jobs=JobConfig(max_attempts=2)), self.stages, self.table, self.files)
         self.info = VIDEO
 
-    def avatar(self, face: str = "largest", owner: str | None = None) -> AvatarRecord:
+    def avatar(self, face: str = "largest", owner: str | None = None, **fields: object) -> AvatarRecord:
         """Store another avatar of the same source."""
         key, now = new_id(), utc_now()
         on_disk(self.files, source_key(key)).write_bytes(b"film")
-        record = AvatarRecord(
-            key=key, id=new_id(), face=face, owner=owner, source_sha256="f", created_at=now, last_used_at=now
+        fields |= {"face": face, "owner": owner, "created_at": now, "last_used_at": now}
+        sha256 = hashlib.sha256(b"film").hexdigest()
+        return self.table.put_avatar(
+            AvatarRecord.model_validate({"key": key, "id": new_id(), "source_sha256": sha256, **fields})
         )
-        return self.table.put_avatar(record)
 
     def source(self, record: AvatarRecord) -> SourceVideo:
         return SourceVideo(source_key(record.key), self.info)
@@ -212,3 +216,37 @@ def test_a_failed_search_is_reported_once_and_started_again(bench: Bench) -> Non
         assert (await bench.people.report(record, bench.source(record))).people
 
     asyncio.run(ask())
+
+
+class Tracking(Scanning):
+    """Notes whom the tracker is to follow, and does not find them."""
+
+    choice: FaceChoice | None = None
+
+    async def track(
+        self,
+        context: CallContext,
+        source: SourceVideo,
+        choice: FaceChoice,
+        start: int,
+        stop: int,
+        state: TrackState | None,
+        out: str,
+    ) -> TrackState:
+        self.choice = choice
+        raise FaceNotFoundError("not there")
+
+
+def test_the_avatar_of_a_person_follows_their_appearance(bench: Bench) -> None:
+    stages = Tracking(bench.files)
+
+    async def ask() -> PeopleReport:
+        avatars = Avatars(PipelineConfig(), stages, bench.table, bench.files)
+        record = bench.avatar("person:1", source_info=encode_source_info(VIDEO))
+        with pytest.raises(FaceNotFoundError, match="not there"):
+            await avatars.ensure(record.key, "warp", ignore_progress)
+        return await avatars.people_report(record.key)
+
+    assert len(asyncio.run(ask()).people) == 2
+    assert stages.choice == FaceChoice.like(APPEARANCES[1], APPEARANCES[0])
+    assert stages.counts["searches"] == 1
