@@ -65,6 +65,15 @@ class Caller:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
+    def rendering(self, pair: Pair, timeout_s: float = 120.0) -> str:
+        """A new job that has rendered its first segment, and has more."""
+        job_id, deadline = self.accepted(pair), time.monotonic() + timeout_s
+        while not (job := self.job(job_id))["num_frames_done"]:
+            assert job["status"] in ("queued", "running"), job
+            assert time.monotonic() < deadline, job
+            time.sleep(0.05)
+        return job_id
+
     def job(self, job_id: str) -> dict[str, Any]:
         """The job as it is now."""
         return dict(self.request("GET", f"/v1/jobs/{job_id}").raise_for_status().json())

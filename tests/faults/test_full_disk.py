@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
+import httpx
 import pytest
 
 from tests.faults.load import Caller, Pair, digest
@@ -28,13 +28,16 @@ def test_running_jobs_wait_for_space_and_fail_without(tmp_path: Path, long_pair:
         quiet_id = caller.accepted(long_pair)
         assert caller.wait([quiet_id], 200)[quiet_id]["error"] is None
 
-        held = _running(caller, long_pair)
+        held = caller.rendering(long_pair)
         _fill(disk)
         full_until = time.monotonic() + FULL_S
         while time.monotonic() < full_until:
             assert caller.job(held)["status"] == "running", "it waits"
             time.sleep(0.5)
-        assert caller.submit(long_pair).json()["code"] == "storage_full", "new jobs are rejected at once"
+        files = {"video": ("face.mp4", long_pair.video), "audio": ("speech.wav", long_pair.audio)}
+        # Not by the caller, who goes on asking.
+        refused = httpx.post(f"{service.url}/v1/jobs", files=files, timeout=30, trust_env=False)
+        assert (refused.status_code, refused.json()["code"]) == (507, "storage_full"), "new jobs are rejected at once"
         (disk / FILLED_WITH).unlink()
         freed_at = time.monotonic()
         ended = caller.wait([held], 200)[held]
@@ -42,7 +45,7 @@ def test_running_jobs_wait_for_space_and_fail_without(tmp_path: Path, long_pair:
         assert ended["error"] is None
         assert digest(caller.video(held)) == digest(caller.video(quiet_id))
 
-        failing = _running(caller, long_pair)
+        failing = caller.rendering(long_pair)
         _fill(disk)
         filled_at = time.monotonic()
         error = caller.wait([failing], 200)[failing]["error"]
@@ -56,18 +59,6 @@ def test_running_jobs_wait_for_space_and_fail_without(tmp_path: Path, long_pair:
         f"\nfull disk: a job waited {FULL_S:.0f} s and was done {took_s:.1f} s after there was space; "
         f"another failed after {failed_s:.1f} s (limit {MAX_DISK_WAIT_S:.0f} s)"
     )
-
-
-def _running(caller: Caller, pair: Pair) -> str:
-    """A new job that has rendered its first segment."""
-    job_id = caller.accepted(pair)
-    deadline = time.monotonic() + 120
-    while True:
-        job: dict[str, Any] = caller.job(job_id)
-        if job["num_frames_done"]:
-            return job_id
-        assert time.monotonic() < deadline and job["status"] in ("queued", "running")
-        time.sleep(0.05)
 
 
 def _fill(disk: Path) -> None:

@@ -6,14 +6,13 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.faults.load import IS_ENDURANCE, Caller, Pair, digest
-from tests.faults.service_process import served, wait_until
+from tests.faults.service_process import served
 from tests.faults.viewer import made_avatar, watching
 
 LOCKS_S = (5.0, 30.0, 120.0) if IS_ENDURANCE else (8.0,)
@@ -28,8 +27,7 @@ def test_jobs_stop_and_continue(tmp_path: Path, long_pair: Pair, sample_pair: Pa
         assert caller.wait([quiet_id], 200)[quiet_id]["error"] is None
         quiet = digest(caller.video(quiet_id))
         for lock_s in LOCKS_S:
-            job_id = caller.accepted(long_pair)
-            wait_until(partial(_is_rendering, caller, job_id))
+            job_id = caller.rendering(long_pair)
             num_chunks = len(viewer.arrivals)
             with locked(data_dir / "jobs.sqlite3"):
                 refused = _while_locked(service.url, caller, job_id, sample_pair, lock_s)
@@ -70,13 +68,6 @@ def _while_locked(url: str, caller: Caller, job_id: str, pair: Pair, lock_s: flo
         assert httpx.get(f"{url}/healthz", timeout=10, trust_env=False).status_code == 200
         time.sleep(0.5)
     return refused
-
-
-def _is_rendering(caller: Caller, job_id: str) -> bool:
-    """Whether the job has a finished segment."""
-    job = caller.job(job_id)
-    assert job["status"] in ("queued", "running"), job
-    return bool(job["num_frames_done"])
 
 
 def _segments(data_dir: Path, job_id: str) -> list[Path]:
