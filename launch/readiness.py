@@ -26,7 +26,7 @@ def wait_until_ready(url: str, app_name: str) -> None:
     while time.monotonic() < deadline:
         app = serve.status().applications.get(app_name)
         if app is not None and app.status is ApplicationStatus.DEPLOY_FAILED:
-            raise ConfigError(f"The service cannot start: {_last_line(app.message)}")
+            raise ConfigError(f"The service cannot start: {last_line(app.message)}")
         if app is not None and app.status is ApplicationStatus.RUNNING and _answers(f"{url}/readyz"):
             return
         time.sleep(_POLL_S)
@@ -44,6 +44,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _last_line(text: str) -> str:
+def last_line(text: str) -> str:
+    """Return the last line of an error's text that is not empty."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"

@@ -18,7 +18,7 @@ from launch.front_proxy import FrontProxy, haproxy_binary
 from launch.port import free_port
 from launch.preflight import check_access, check_port, check_results
 from launch.ray_folder import make_ray_folder
-from launch.readiness import wait_until_ready
+from launch.readiness import last_line, wait_until_ready
 from launch.serve_config import ServeConfig, reachable, read_serve_config
 from launch.service_log import SILENT, ServiceLog, Terminal, open_service_log
 from launch.watchdog import watchdog
@@ -165,7 +165,8 @@ def _deployed(
         log.take_over_ray()
         with watchdog(LocalNode(), front, table):
             terminal.step(f"Starting {len(config.deployments)} deployments")
-            deploy(config.content)
+            with _ray_start_errors(log.path):
+                deploy(config.content)
             options = config.http_options
             wait_until_ready(f"http://{reachable(options['host'])}:{options['port']}", config.name)
             try:
@@ -187,9 +188,10 @@ def _ray_start_errors(log_path: Path) -> Iterator[None]:
     except LipwrightError:
         raise
     except Exception as error:
+        logger.info("Ray did not start", exc_info=error)
         raise UnavailableError(
-            f"Ray did not start: {error} If the machine is busy, try again; `lipwright doctor` checks it, and the log "
-            f"is {log_path}."
+            f"Ray did not start: {last_line(str(error))} If the machine is busy, try again; `lipwright doctor` checks "
+            f"it, and the log is {log_path}."
         ) from error
 
 

@@ -15,7 +15,7 @@ def test_a_ray_that_does_not_start_is_one_line(tmp_path: Path) -> None:
         pytest.raises(UnavailableError, match=r"Ray did not start: timed out\. If the machine is busy.*service\.log"),
         _ray_start_errors(tmp_path / "service.log"),
     ):
-        raise Exception("timed out.")  # noqa: TRY002  # as Ray does
+        raise Exception("The actor died.\n\tpid: 7\ntimed out.")  # noqa: TRY002  # as Ray does
 
 
 def test_errors_of_our_own_pass(tmp_path: Path) -> None:
