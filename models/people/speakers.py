@@ -52,6 +52,7 @@ _CHANGES_PER_SECOND: Final = 1.0  # between quiet and moving, and between matche
 _TURN_SECONDS: Final = 2.5
 # Evidence per second against "none": speech under a mouth that moves usually belongs to it.
 _VISIBLE_EVIDENCE: Final = 1.2
+_PAUSE_SECONDS: Final = 0.5
 _ABSENT: Final = -30.0
 _MAX_YAW: Final = 40.0  # degrees from which the mouth is not measured
 
@@ -114,23 +115,27 @@ class Speakers(NamedTuple):
     sync: SourceSync
 
     def turns(self, fps: Fraction) -> list[SpeakerTurn]:
-        """Returns the stretches with sound in which one state is the most probable."""
+        """Returns the stretches with sound in which one state is the most probable; short pauses are part of them."""
         state = np.where(self.is_heard, self.probability.argmax(0), -1)
         bounds = [0, *(np.flatnonzero(np.diff(state)) + 1).tolist(), len(state)]
-        turns = []
+        spans: list[tuple[int, int]] = []
         for start, stop in zip(bounds, bounds[1:], strict=False):
-            if start < stop and state[start] >= 0:
-                number = int(state[start])
-                confidence = float(self.probability[number, start:stop].mean())
-                turns.append(
-                    SpeakerTurn(
-                        start=float(start / fps),
-                        end=float(stop / fps),
-                        person=number - 1 if number else None,
-                        confidence=round(min(confidence, 1.0), 3),
-                    )
-                )
-        return turns
+            if start == stop or state[start] < 0:
+                continue
+            is_same = spans and state[spans[-1][0]] == state[start]
+            if is_same and start - spans[-1][1] <= _PAUSE_SECONDS * fps:
+                start, _ = spans.pop()
+            spans.append((start, stop))
+        return [self._turn(int(state[start]), start, stop, fps) for start, stop in spans]
+
+    def _turn(self, state: int, start: int, stop: int, fps: Fraction) -> SpeakerTurn:
+        confidence = float(self.probability[state, start:stop].mean())
+        return SpeakerTurn(
+            start=round(float(start / fps), 3),
+            end=round(float(stop / fps), 3),
+            person=state - 1 if state else None,
+            confidence=round(min(confidence, 1.0), 3),
+        )
 
 
 def find_speakers(mouths: TrackedMouths, fps: Fraction, sound: SourceMouth) -> Speakers:

@@ -99,6 +99,13 @@ def test_silence_is_no_turn() -> None:
     assert [(turn.start, turn.end) for turn in turns] == [(0, SECONDS / 4), (SECONDS / 2, SECONDS)]
 
 
+def test_a_short_pause_is_part_of_a_turn() -> None:
+    heard = np.ones(2 * NUM, bool)
+    heard[100:120] = False
+    (turn,) = find_speakers(tracked(talks(slice(0, NUM))), FPS, sound(heard)).turns(FPS)
+    assert (turn.start, turn.end, turn.person) == (0, SECONDS, 0)
+
+
 @pytest.mark.parametrize("lag", [-4, 3])
 def test_the_offset_of_the_source_is_removed(lag: int) -> None:
     mouths = tracked(talks(slice(0, HALF), lag), talks(slice(HALF, NUM), lag))
