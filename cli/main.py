@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from cli.avatars import app as avatars_app
 from cli.batch import batch
 from cli.doctor import doctor
+from cli.dub import dub
 from cli.inspect import inspect
 from cli.integrations import gradio, live_worker, mcp
 from cli.jobs import app as jobs_app
@@ -22,10 +21,10 @@ from cli.keys import app as keys_app
 from cli.live import live
 from cli.local_service import service_at
 from cli.models import app as models_app
+from cli.run_job import check_paths, run_job
 from cli.serve import serve
 from cli.terminal import Face, OptionalServer, UsageError, commands, interrupt_on_sigterm, service
 from cli.voices import app as voices_app
-from lipwright_client import ClientError, Job, Lipwright
 from lipwright_client.calls import JobFields
 
 app = commands(add_completion=False, pretty_exceptions_enable=False)
@@ -36,6 +35,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(voices_app, name="voices")
 app.command()(batch)
 app.command()(doctor)
+app.command()(dub)
 app.command()(mcp)
 app.command()(serve)
 app.command()(gradio)
@@ -107,7 +107,7 @@ def speak(
     named = {"video": video, "audio": audio, "face_image": face_image}
     inputs = {name: value for name, value in named.items() if value}
     files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
-    _check_paths(files, out)
+    check_paths(files, out)
     fields: JobFields = {"video": video, "face": face, "loop": loop, "visible_label": visible_label or None}
     fields |= {"audio": audio or None, "face_image": face_image or None, "engine": engine or None}
     fields |= {"text": text or None, "voice": voice or None}
@@ -116,54 +116,11 @@ def speak(
     if not server:
         _check_media(files)  # fails seconds earlier than a service that still has to start
     with service_at(server, data_dir) as base_url:
-        job, num_bytes = _run_job(service(base_url), out, fields)
+        job, num_bytes = run_job(service(base_url), out, fields)
     whole = json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2)
     print(whole if as_json else f"{out}: {job.num_frames} frames, {num_bytes} bytes", flush=True)
     if report and not as_json:
         print_report_of(job)
-
-
-class _StageBars:
-    """One progress bar per job stage. Only rendering counts frames."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-        self._stage = ""
-        self._task = TaskID(0)
-
-    def show(self, job: Job) -> None:
-        """Show the stage and progress of `job`."""
-        if job.stage != self._stage:
-            if self._stage:
-                frames = f"{job.num_frames} frames" if self._stage == "rendering" else ""
-                self._bar.update(self._task, total=1, completed=1, frames=frames)
-                self._bar.stop_task(self._task)
-            if job.is_final:
-                return
-            self._stage = job.stage
-            self._task = self._bar.add_task(self._stage, total=None, frames="")
-        if self._stage == "rendering" and job.num_frames:
-            done, total = job.num_frames_done, job.num_frames
-            self._bar.update(self._task, completed=done, total=total, frames=f"{done}/{total} frames")
-
-
-def _run_job(client: Lipwright, out: Path, fields: JobFields) -> tuple[Job, int]:
-    """Submit, follow and download one job; Ctrl-C cancels it. Returns the job and the size of its video in bytes."""
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(),
-        TextColumn("{task.fields[frames]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        job = client.speak(on_change=_StageBars(bar).show, **fields)
-    try:
-        return job, client.jobs.download(job.id, out)
-    except ClientError:
-        raise
-    except OSError as error:
-        again = f"Download the result with: lipwright jobs download {job.id} --out FILE.mp4"
-        raise OSError(f"cannot write {out}: {error.strerror}. {again}") from error
 
 
 def _check_media(files: dict[str, Path]) -> None:
@@ -173,19 +130,6 @@ def _check_media(files: dict[str, Path]) -> None:
 
     for name, path in files.items():
         (probe_audio if name == "audio" else probe_video)(path, MediaLimits())
-
-
-def _check_paths(files: dict[str, Path], out: Path) -> None:
-    for name, path in files.items():
-        option = f"--{name.replace('_', '-')}"
-        if not path.is_file():
-            raise UsageError("input_invalid", f"{option}: {path} does not exist or is not a file.")
-        if path.resolve() == out.resolve():
-            raise UsageError("input_invalid", f"--out: {out} is the same file as {option}.")
-    if out.suffix.lower() != ".mp4":
-        raise UsageError("input_invalid", f"--out: {out} must end in .mp4.")
-    if out.is_dir() or not out.parent.is_dir():
-        raise UsageError("input_invalid", f"--out: the folder of {out} does not exist.")
 
 
 if __name__ == "__main__":

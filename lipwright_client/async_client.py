@@ -83,6 +83,16 @@ class AsyncJobs:
             query["after"] = str(page.next_after)
         return jobs
 
+    async def subtitles(self, job_id: str, kind: str = "srt") -> str:
+        """Return the texts of a job's turns as a subtitle file: `srt` or `vtt`.
+
+        Raises:
+            NotFoundError: The job has no texts.
+        """
+        return await self._transport.run(
+            Call("GET", f"{job_path(job_id)}/subtitles.{kind}", lambda answer: answer.text)
+        )
+
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job. Has no effect on a finished job."""
         return await self._transport.run(Call("POST", f"{job_path(job_id)}/cancel", reads(Job)))

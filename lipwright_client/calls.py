@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Required, TypedDict, TypeVar
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from lipwright_client.records import Avatar, ClonedVoice, Job
 T = TypeVar("T")
 
 UPLOAD_READ_S: Final = 3600.0  # the service downloads URL inputs before it responds
+_FILES: Final = ("audio", "video", "face_image", "subtitles", "diarization")
 _UPLOAD_WRITE_S: Final = 120.0  # a busy service applies backpressure
 
 
@@ -45,7 +46,16 @@ class JobFields(TypedDict, total=False):
     the speech: `pingpong`, `loop`, `hold`, `cut`, `source` or `retime`; `background_gain_db` keeps the video's own
     sound under the speech; `loudness_lufs` normalizes the result; `expressiveness` scales the mouth movement (0 to 2,
     default 1); `engine` is one of `engines.list()`; `priority` is -1, 0 or 1; `callback_url` receives a signed webhook;
-    `metadata` is returned with the job. Repeating a call with the same `idempotency_key` returns the same job; without
+    `metadata` is returned with the job.
+
+    Several people speak with `turns` in place of one speech: each is a mapping with `start` and `end` in seconds of the
+    video, a `face`, and a `text` with a `voice`, or `audio`, the name of a file: `audio`, or a key of `more_audio`
+    (`audio_NAME`). Turns can also be made of `subtitles` (SRT or WebVTT, spoken by voices), or of `audio` and its
+    `diarization` (RTTM or JSON); `speakers` then maps names of speakers to mappings with `face` and `voice`.
+    `idle_mouths` of people who do not speak stay as in the `source` or are `closed`; `subtitles_output` is `track` or
+    `burnt`.
+
+    Repeating a call with the same `idempotency_key` returns the same job; without
     one, each call creates a new job.
     """
 
@@ -59,6 +69,13 @@ class JobFields(TypedDict, total=False):
     face: str | None
     face_image: Source | None
     loop: str | None
+    turns: Sequence[Mapping[str, Any]] | None
+    more_audio: Mapping[str, Source] | None
+    subtitles: Source | None
+    diarization: Source | None
+    speakers: Mapping[str, Mapping[str, str]] | None
+    idle_mouths: str | None
+    subtitles_output: str | None
     background_gain_db: float | None
     loudness_lufs: float | None
     expressiveness: float | None
@@ -168,10 +185,11 @@ def body_of(fields: Mapping[str, Any]) -> Body:
     """
     plain: dict[str, Any] = {}
     uploads: dict[str, Upload] = {}
-    for name, value in fields.items():
+    more_audio = fields.get("more_audio") or {}
+    for name, value in {**fields, "more_audio": None, **more_audio}.items():
         if value is None:
             continue
-        if name not in ("audio", "video", "face_image"):
+        if name not in _FILES and name not in more_audio:
             plain[name] = value
         elif is_url(value):
             plain[name if value.startswith("data:") else f"{name}_url"] = value

@@ -23,6 +23,7 @@ class Jobs(Blocking[AsyncJobs]):
     create = blocking(AsyncJobs.create)
     get = blocking(AsyncJobs.get)
     list = blocking(AsyncJobs.list)
+    subtitles = blocking(AsyncJobs.subtitles)
     cancel = blocking(AsyncJobs.cancel)
     delete = blocking(AsyncJobs.delete)
     wait = blocking(AsyncJobs.wait)

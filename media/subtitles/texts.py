@@ -37,7 +37,7 @@ def subtitle_file(cues: Iterable[Cue], kind: SubtitleFormat) -> str:
         document.captions.append(Caption(_timestamp(cue.start), _timestamp(cue.end), text, identifier))
     out = StringIO()
     document.write(out, format=kind)
-    return out.getvalue()
+    return out.getvalue().rstrip("\n") + "\n"
 
 
 def shown_texts(cues: Sequence[Cue]) -> list[ShownText]:

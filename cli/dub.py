@@ -1,0 +1,109 @@
+"""`lipwright dub`: the people in a video speak its subtitles."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from cli.local_service import service_at
+from cli.run_job import check_paths, run_job
+from cli.terminal import OptionalServer, UsageError, interrupt_on_sigterm, service
+from lipwright_client import Job, Lipwright
+from lipwright_client.calls import JobFields
+
+_AMBIENCE_DB: Final = -12.0
+_MAX_SEARCH_S: Final = 24 * 3600.0
+
+
+def dub(
+    video: Annotated[str, typer.Argument(help="The video (file or URL).")],
+    subtitles: Annotated[Path, typer.Option(help="What is said: an SRT or WebVTT file in the new language.")],
+    out: Annotated[Path, typer.Option(help="Output file (.mp4).")],
+    face: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FACE",
+            help="Face of a speaker of the subtitles, such as person:1 (see `lipwright avatars people`) or offscreen. "
+            "Default: who speaks at the same times in the video. Can be repeated.",
+        ),
+    ] = None,
+    voice: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]VOICE",
+            help="Voice of a speaker, or of all others. Default: the service's. Can be repeated.",
+        ),
+    ] = None,
+    ambience: Annotated[
+        bool, typer.Option(help="Keep the video's own sound, including the original voices, softly under the speech.")
+    ] = True,
+    ambience_gain: Annotated[
+        float, typer.Option(metavar="DB", help="Its gain in dB; it is lowered further while somebody speaks.")
+    ] = _AMBIENCE_DB,
+    closed_mouths: Annotated[bool, typer.Option("--closed-mouths", help="Close mouths between the subtitles.")] = False,
+    show: Annotated[
+        str | None,
+        typer.Option(help="Show the subtitles: as a text track, or burnt into the picture.", metavar="WHERE"),
+    ] = None,
+    server: OptionalServer = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder of the local service.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
+) -> None:
+    """Dub VIDEO: the people in it speak the subtitles, each in its time.
+
+    Speech that is too long for its time is played up to 1.35 times faster; what still does not fit is cut and listed.
+    Without --server, uses the service running in the data folder or starts one for this job.
+    """
+    interrupt_on_sigterm()
+    check_paths({"subtitles": subtitles} | ({} if "://" in video else {"video": Path(video)}), out)
+    voices = dict(_named(text, "voice") for text in voice or ())
+    speakers: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for key, choices in (("face", dict(_named(text, "face") for text in face or ())), ("voice", voices)):
+        for name, choice in choices.items():
+            if name:
+                speakers[name][key] = choice
+    fields: JobFields = {
+        "subtitles": subtitles,
+        "speakers": speakers or None,
+        "voice": voices.get(""),
+        "background_gain_db": ambience_gain if ambience else None,
+        "idle_mouths": "closed" if closed_mouths else None,
+        "subtitles_output": show,
+    }
+    with service_at(server, data_dir) as base_url:
+        client = service(base_url)
+        fields["avatar_id"] = _searched(client, video)
+        job, num_bytes = run_job(client, out, fields)
+    if as_json:
+        print(json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2))
+        return
+    print("\n".join([f"{out}: {job.num_frames} frames, {num_bytes} bytes", *_cut_texts(job)]), flush=True)
+
+
+def _searched(client: Lipwright, video: str) -> str:
+    """Return the id of an avatar in whose video the people are known."""
+    with Console(stderr=True).status("Looking for the people in the video ..."):
+        avatar = client.avatars.create(video=video, keep=False)
+        client.avatars.people(avatar.id, timeout_s=_MAX_SEARCH_S)
+    return avatar.id
+
+
+def _named(text: str, option: str) -> tuple[str, str]:
+    """Return the name and the choice of NAME=CHOICE; the name is empty for a voice of all others."""
+    name, separator, choice = text.rpartition("=")
+    if not choice or (not name and (separator or option == "face")):
+        expected = "NAME=FACE" if option == "face" else "VOICE or NAME=VOICE"
+        raise UsageError("input_invalid", f"--{option}: expected {expected}, found {text!r}.")
+    return name, choice
+
+
+def _cut_texts(job: Job) -> Sequence[str]:
+    """Return a line for each text that does not fit into its time."""
+    cuts = (job.report or {}).get("output", {}).get("cut_texts", ())
+    return [f"Cut by {cut['cut_seconds']:.1f} s at {cut['start_seconds']:.1f} s: {cut['text']}" for cut in cuts]

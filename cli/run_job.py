@@ -1,0 +1,74 @@
+"""Runs one job for a command: checks its files, shows its progress, and saves its video."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from cli.terminal import UsageError
+from lipwright_client import ClientError, Job, Lipwright
+from lipwright_client.calls import JobFields
+
+
+def check_paths(files: Mapping[str, Path], out: Path) -> None:
+    """Check the input files, by the names of their options, and the output file.
+
+    Raises:
+        UsageError: One of them cannot be used.
+    """
+    for name, path in files.items():
+        option = f"--{name.replace('_', '-')}"
+        if not path.is_file():
+            raise UsageError("input_invalid", f"{option}: {path} does not exist or is not a file.")
+        if path.resolve() == out.resolve():
+            raise UsageError("input_invalid", f"--out: {out} is the same file as {option}.")
+    if out.suffix.lower() != ".mp4":
+        raise UsageError("input_invalid", f"--out: {out} must end in .mp4.")
+    if out.is_dir() or not out.parent.is_dir():
+        raise UsageError("input_invalid", f"--out: the folder of {out} does not exist.")
+
+
+class _StageBars:
+    """One progress bar per job stage. Only rendering counts frames."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._stage = ""
+        self._task = TaskID(0)
+
+    def show(self, job: Job) -> None:
+        """Show the stage and progress of `job`."""
+        if job.stage != self._stage:
+            if self._stage:
+                frames = f"{job.num_frames} frames" if self._stage == "rendering" else ""
+                self._bar.update(self._task, total=1, completed=1, frames=frames)
+                self._bar.stop_task(self._task)
+            if job.is_final:
+                return
+            self._stage = job.stage
+            self._task = self._bar.add_task(self._stage, total=None, frames="")
+        if self._stage == "rendering" and job.num_frames:
+            done, total = job.num_frames_done, job.num_frames
+            self._bar.update(self._task, completed=done, total=total, frames=f"{done}/{total} frames")
+
+
+def run_job(client: Lipwright, out: Path, fields: JobFields) -> tuple[Job, int]:
+    """Submit, follow and download one job; Ctrl-C cancels it. Returns the job and the size of its video in bytes."""
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        TextColumn("{task.fields[frames]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        job = client.speak(on_change=_StageBars(bar).show, **fields)
+    try:
+        return job, client.jobs.download(job.id, out)
+    except ClientError:
+        raise
+    except OSError as error:
+        again = f"Download the result with: lipwright jobs download {job.id} --out FILE.mp4"
+        raise OSError(f"cannot write {out}: {error.strerror}. {again}") from error

@@ -1,0 +1,103 @@
+"""`lipwright dub` against the API on a real socket: cast, voices, ambience, and the texts that were cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from config import TtsConfig
+from jobs.messages import PeopleScan
+from models.people.report import PeopleReport, SpeakerTurn
+from tests.unit.api.tts.speech_server import SpeechServer, speaking
+from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.quality_report import example_report
+
+VTT = """WEBVTT
+
+00:01.000 --> 00:02.000
+<v Anna>Hallo
+
+00:03.000 --> 00:04.000
+<v Bob>Guten Tag
+
+00:05.000 --> 00:06.000
+<v Erzähler>Am Abend
+"""
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    service = MemoryService(tmp_path / "data")
+    turns = (SpeakerTurn(start=0, end=2, person=1, confidence=1), SpeakerTurn(start=3, end=4, person=0, confidence=1))
+    service.scans = [PeopleScan(0.5, None), PeopleScan(1, PeopleReport(people=(), turns=turns))]
+    service.outcome = "video"
+    return service
+
+
+@pytest.fixture
+def voice() -> Iterator[SpeechServer]:
+    with speaking() as voice:
+        yield voice
+
+
+@pytest.fixture
+def server(service: MemoryService, voice: SpeechServer) -> Iterator[str]:
+    with serving(service, tts=TtsConfig(url=voice.url)) as url:
+        yield url
+
+
+def _dub(folder: Path, *options: str) -> tuple[int, str]:
+    (folder / "film.mp4").write_bytes(b"film")
+    (folder / "de.vtt").write_text(VTT, encoding="utf-8")
+    files = [str(folder / "film.mp4"), "--subtitles", str(folder / "de.vtt"), "--out", str(folder / "out.mp4")]
+    done = CliRunner().invoke(app, ["dub", *files, *options])
+    return done.exit_code, done.output
+
+
+def test_the_people_in_the_film_speak(tmp_path: Path, service: MemoryService, server: str, voice: SpeechServer) -> None:
+    report = example_report()
+    report["output"]["cut_texts"] = [{"start_seconds": 3.0, "cut_seconds": 0.44, "text": "Guten Tag"}]
+    service.report = report
+    options = ("--face", "erzähler=offscreen", "--voice", "Anna=nova", "--voice", "echo", "--show", "track")
+    code, output = _dub(tmp_path, *options, "--server", server)
+    assert code == 0, output
+    assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
+    assert "Cut by 0.4 s at 3.0 s: Guten Tag" in output
+    (request,) = service.requests
+    assert [(turn.face, turn.voice, turn.text) for turn in request.options.turns or ()] == [
+        ("person:1", "nova", "Hallo"),
+        ("person:0", "echo", "Guten Tag"),
+        ("offscreen", "echo", "Am Abend"),
+    ]
+    assert [asked["voice"] for asked in voice.asked] == ["nova", "echo", "echo"]
+    assert (request.options.subtitles, request.options.background_gain_db) == ("track", -12)
+
+
+def test_without_the_ambience_of_the_film(tmp_path: Path, service: MemoryService, server: str) -> None:
+    code, output = _dub(tmp_path, "--no-ambience", "--closed-mouths", "--server", server)
+    assert code == 0, output
+    options = service.requests[0].options
+    assert (options.background_gain_db, options.idle_mouths) == (None, "closed")
+    assert (options.turns or ())[2].face == "speaking"  # nobody speaks in the film then
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--face", "Anna"], "--face: expected NAME=FACE, found 'Anna'"),
+        (["--voice", "=nova"], "--voice: expected VOICE or NAME=VOICE"),
+        (["--subtitles", "missing.srt"], "missing.srt does not exist"),
+        (["--face", "Eve=person:1"], "no speaker 'Eve'. Its speakers: Anna, Bob, Erzähler"),
+    ],
+)
+def test_errors_in_one_line(
+    tmp_path: Path, service: MemoryService, server: str, options: list[str], message: str
+) -> None:
+    code, output = _dub(tmp_path, *options, "--server", server)
+    assert code != 0
+    assert message in output
+    assert not service.requests
