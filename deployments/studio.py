@@ -21,8 +21,10 @@ from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
 from models.engines.protocol import Chunk, EngineClass
 from models.engines.registry import ENGINES
+from models.mouth.motion import RunningStats
 from rendering.result_writer import ResultWriter
 from rendering.segment_renderer import SegmentRenderer, SourceOpener
+from rendering.source_copier import SourceCopier
 from storage.state import open_files
 from telemetry.log_context import current_context
 
@@ -53,11 +55,17 @@ class Studio(StageReplica):
             SourceOpener(config, decoders, num_threads, read_timeout_s),
             self._files,
         )
+        self._copier = SourceCopier(config, self._files, decoders)
         self._results = ResultWriter(config, self._files, decoders)
 
     @stage_method
+    async def copyable_keys(self, source: SourceVideo) -> list[int]:
+        """Return the frames before which a copy of the source may start or end; empty if it cannot be copied."""
+        return await self._run(lambda token: self._copier.keys(source, token), source.info.num_frames)
+
+    @stage_method
     async def render(self, request: SegmentRequest, out: str, watermark: SegmentWatermark) -> RenderedSegment:
-        """Render one segment, source frames with generated faces, into a file.
+        """Render one segment, source frames with generated faces, into a file, or copy it from the source.
 
         Crops are sent to FaceSynthesis in a window of un-awaited calls: while one chunk waits for its faces or is
         encoded, the next one is decoded. Patches are pasted back in order. The encoded segment is written to the key
@@ -66,8 +74,13 @@ class Studio(StageReplica):
         Raises:
             StorageFullError: The disk has no room for the segment.
         """
-        segment, silent_motion = await self._renderer.render(request, watermark)
-        await self._run(lambda token: self._files.put(out, segment), len(request.source_index))
+        index, silent_motion = request.source_index, RunningStats()
+        if request.is_copy:
+            start, stop = int(index[0]), int(index[-1]) + 1
+            segment = await self._run(lambda token: self._copier.copy(request.source, start, stop, token), len(index))
+        else:
+            segment, silent_motion = await self._renderer.render(request, watermark)
+        await self._run(lambda token: self._files.put(out, segment), len(index))
         return RenderedSegment(len(segment), hashlib.sha256(segment).hexdigest(), silent_motion)
 
     @stage_method

@@ -38,6 +38,8 @@ class PlannedFaces(NamedTuple):
 
     block: Block
     plans: list[PlannedBlock | None]
+    has_copies: bool
+    """Whether segments of the job are copied from the source."""
 
 
 class FacePlanner:
@@ -60,10 +62,21 @@ class FacePlanner:
         self._stages, self._context, self._options = stages, context, options
         self._faces, self._playback, self._num_frames = faces, playback, num_frames
         self._source = faces[0].avatar.source
+        self._has_copies = False
         self.measures: list[BlockMeasures | None] = [None] * len(faces)
+
+    def unchanged(self) -> list[tuple[int, int]]:
+        """Return the ranges [start, stop) of frames that show no generated face, in order."""
+        shown = np.zeros(self._num_frames + 2, np.int8)
+        shown[[0, -1]] = 1
+        for face in self._faces:
+            shown[1:-1] |= 1 if face.weight is None else face.weight > 0
+        edges = np.flatnonzero(np.diff(shown))
+        return [(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
 
     async def plan(self, blocks: Sequence[Block]) -> AsyncGenerator[PlannedFaces]:
         """Yield the plans of each block; the next block is planned while this one is rendered."""
+        self._has_copies = any(segment.is_copy for block in blocks for segment in block.segments)
         states: list[object] = [None] * len(self._faces)
         ahead = asyncio.create_task(self._plan_block(blocks[0], states))
         try:
@@ -86,10 +99,10 @@ class FacePlanner:
                 weight = None if face.weight is None else face.weight[segment.start : segment.stop].copy()
                 shown.append(FacePlan(face.avatar, self._options.engine, plan.plan.slice(start, stop), weight))
         if shown:
-            return SegmentRequest(self._source, shown[0].plan.source_index, tuple(shown))
+            return SegmentRequest(self._source, shown[0].plan.source_index, tuple(shown), planned.has_copies)
         num_source_frames = self._source.info.num_frames
         index = self._playback.source_frames(range(segment.start, segment.stop), num_source_frames)
-        return SegmentRequest(self._source, index, ())
+        return SegmentRequest(self._source, index, (), planned.has_copies, segment.is_copy)
 
     async def _plan_block(self, block: Block, states: Sequence[object]) -> PlannedFaces:
         async with asyncio.TaskGroup() as group:
@@ -97,7 +110,7 @@ class FacePlanner:
                 group.create_task(self._plan_face(block, face, state))
                 for face, state in zip(self._faces, states, strict=True)
             ]
-        return PlannedFaces(block, [task.result() for task in tasks])
+        return PlannedFaces(block, [task.result() for task in tasks], self._has_copies)
 
     async def _plan_face(self, block: Block, face: JobFace, state: object) -> PlannedBlock | None:
         if not face.is_shown(block.start, block.stop):

@@ -154,12 +154,15 @@ class FacePlan:
 class SegmentRequest:
     """The T frames of a segment: `source_index` is (T,) int32 source frames, in which the faces are generated.
 
-    The frames of a still are drawn with the idle motion of the first face.
+    The frames of a still are drawn with the idle motion of the first face. If `has_copies`, other segments of the
+    job are copies of the source; if `is_copy`, this one is.
     """
 
     source: SourceVideo
     source_index: NDArray[np.int32]
     faces: tuple[FacePlan, ...]
+    has_copies: bool = False
+    is_copy: bool = False
 
 
 def encode_source_info(info: VideoInfo) -> dict[str, Any]:

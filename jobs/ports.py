@@ -156,6 +156,9 @@ class Stages(Protocol):
     ) -> PlannedBlock:
         """Plan the output frames of one block."""
 
+    async def copyable_keys(self, context: CallContext, source: SourceVideo) -> list[int]:
+        """Return the frames before which a copy of a source may start or end; see `media.stream_copy`."""
+
     async def render(
         self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:

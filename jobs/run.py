@@ -19,6 +19,7 @@ from jobs.retry import first_leaf_error
 from jobs.segment_limiter import SegmentLimiter
 from jobs.segments import Block, Segment, fit_to_speech, plan_blocks, segment_watermark
 from jobs.turns import FaceTurns, all_parts, cut_texts, faces_of
+from media.stream_copy import copied_ranges
 from models.quality.findings import OutputFacts, make_report
 from storage.file_keys import audio_key, face_speech_key, result_key, segment_key, segments_folder, speech_key
 from storage.file_store import FileStore
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 # Progress at which each stage begins.
 _BEGIN = {JobStage.LISTENING: 0.0, JobStage.ANALYSING: 0.02, JobStage.RENDERING: 0.25, JobStage.JOINING: 0.98}
+
+_MAX_COPY_SECONDS = 15.0  # a copied segment is held in memory
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ class JobRun:
             for avatar, (turns, said) in zip(avatars, spoken, strict=True)
         ]
         planner = FacePlanner(stages, context, job.options, faces, playback, self._num_frames)
-        blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render)
+        copied = await self._copied_ranges(planner, source)
+        blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render, copied)
         await self._render(blocks, planner)
         output = OutputFacts(
             self._num_frames,
@@ -183,6 +187,14 @@ class JobRun:
                 f"Not enough disk space for the result: needs {needed} bytes, {max(0, free)} are available."
             )
         await self._update(result_seconds=seconds, disk_bytes=needed)
+
+    async def _copied_ranges(self, planner: FacePlanner, source: SourceVideo) -> list[tuple[int, int]]:
+        """The ranges of frames that are copied from the source: nobody speaks, and they bear no visible label."""
+        options, unchanged = self._job.options, planner.unchanged()
+        if not unchanged or options.visible_label or options.visible_label_top:
+            return []
+        keys = await self._services.stages.copyable_keys(self._context, source)
+        return copied_ranges(keys, unchanged, round(_MAX_COPY_SECONDS * source.info.fps))
 
     async def _render(self, blocks: list[Block], planner: FacePlanner) -> None:
         """Render every missing segment, as many at a time as the limiter allows.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from config import LabelsConfig, RenderConfig
 from jobs.messages import SegmentWatermark
@@ -17,11 +19,12 @@ from storage.records import JobOptions
 
 @dataclass(frozen=True)
 class Segment:
-    """Output frames [start, stop) that are rendered and encoded together."""
+    """Output frames [start, stop) that are rendered and encoded together, or copied from the source."""
 
     number: int
     start: int
     stop: int
+    is_copy: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,18 +42,31 @@ def fit_to_speech(loop: LoopMode, speech_seconds: float, source: VideoInfo) -> t
     return fit(loop, num_speech_frames, None if source.is_still else source.num_frames)
 
 
-def plan_blocks(num_frames: int, fps: Fraction, render: RenderConfig) -> list[Block]:
+def plan_blocks(
+    num_frames: int, fps: Fraction, render: RenderConfig, copied: Sequence[tuple[int, int]] = ()
+) -> list[Block]:
     """Tile [0, num_frames) with blocks of about `block_seconds` and segments of about `segment_seconds`.
 
-    The first segment is `first_segment_seconds` long so that a preview starts early. The plan depends only on the
-    arguments, so a resumed job finds its finished segments again.
+    The first segment is `first_segment_seconds` long so that a preview starts early. The ranges `copied`, in order, are
+    blocks of one segment. The plan depends only on the arguments, so a resumed job finds its finished segments again.
     """
+    edges = [0, *(edge for copy in copied for edge in copy), num_frames]
+    blocks: list[Block] = []
+    for place, (first, last) in enumerate(pairwise(edges)):
+        number = blocks[-1].segments[-1].number + 1 if blocks else 0
+        if place % 2:
+            blocks.append(Block(first, last, (Segment(number, first, last, is_copy=True),)))
+        else:
+            blocks += _rendered_blocks(first, last, number, fps, render)
+    return blocks
+
+
+def _rendered_blocks(first: int, last: int, number: int, fps: Fraction, render: RenderConfig) -> Iterator[Block]:
+    """Tile [first, last), which may be empty; `number` is that of its first segment."""
     per_block = max(1, round(render.block_seconds * fps))
     per_segment = max(1, round(render.segment_seconds * fps))
-    blocks: list[Block] = []
-    number = 0
-    for start in range(0, num_frames, per_block):
-        stop = min(start + per_block, num_frames)
+    for start in range(first, last, per_block):
+        stop = min(start + per_block, last)
         edges = [start]
         if start == 0:
             edges.append(min(stop, max(1, round(render.first_segment_seconds * fps))))
@@ -58,12 +74,9 @@ def plan_blocks(num_frames: int, fps: Fraction, render: RenderConfig) -> list[Bl
             left = stop - edges[-1]
             # A rest shorter than half a segment joins the last one: each segment costs a call and a keyframe.
             edges.append(stop if left < 1.5 * per_segment else edges[-1] + per_segment)
-        segments = []
-        for first, last in zip(edges, edges[1:], strict=False):
-            segments.append(Segment(number, first, last))
-            number += 1
-        blocks.append(Block(start, stop, tuple(segments)))
-    return blocks
+        segments = tuple(Segment(number + place, *ends) for place, ends in enumerate(pairwise(edges)))
+        number += len(segments)
+        yield Block(start, stop, segments)
 
 
 def segment_watermark(

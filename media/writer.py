@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 
 from media.labels.watermark import FrameMark
 from media.probe import VideoInfo
+from media.stream_copy import IN_BAND_TAG, with_headers
 from media.yuv_frame import RANGE_FULL, RANGE_LIMITED, Patch, YuvFrame, frame_planes, paste_back, paste_changes
 
 # `stitchable` keeps x264 from adapting its headers to the content, so SPS and PPS depend only on the settings
@@ -68,11 +69,15 @@ class SegmentWriter:
 
     The first frame is an IDR frame, and nothing refers across the ends. SPS and PPS are equal for all segments
     written with the same `info` (size, rate, colour, aspect), `crf` and `preset`. They do not depend on
-    `num_threads`, unlike the compressed bytes.
+    `num_threads`, unlike the compressed bytes. With `in_band_headers` they are also in front of the first frame, so
+    that segments can be joined with copies of the source, see `media.stream_copy`.
     """
 
-    def __init__(self, info: VideoInfo, crf: int, preset: str, num_threads: int = 1) -> None:
+    def __init__(
+        self, info: VideoInfo, crf: int, preset: str, num_threads: int = 1, *, in_band_headers: bool = False
+    ) -> None:
         self._num_frames = 0
+        self._needs_headers = in_band_headers
         self._file = io.BytesIO()
         container = av.open(self._file, "w", format="mp4")
         assert isinstance(container, OutputContainer)
@@ -80,17 +85,26 @@ class SegmentWriter:
         options = {"crf": str(crf), "preset": preset, "x264-params": _X264_PARAMS}
         self._stream = container.add_stream("libx264", rate=info.fps, options=options)
         self._stream.codec_context.thread_count = num_threads
+        if in_band_headers:
+            self._stream.codec_context.codec_tag = IN_BAND_TAG
         self._frame = H264Frame(self._stream.codec_context, info)
 
     def write(self, planes: YuvFrame, patches: Sequence[Patch] = (), marks: Iterable[FrameMark] = ()) -> None:
         """Encodes one frame; see `H264Frame.filled`. `planes` is never written to."""
-        self._container.mux(self._stream.encode(self._frame.filled(self._num_frames, planes, patches, marks)))
+        self._mux(self._frame.filled(self._num_frames, planes, patches, marks))
         self._num_frames += 1
 
     def finish(self) -> bytes:
         """Ends the segment and returns it as an MP4 file; ValueError if no frame was written."""
         if not self._num_frames:
             raise ValueError("Expected at least one frame in a segment, got none.")
-        self._container.mux(self._stream.encode(None))
+        self._mux(None)
         self._container.close()
         return self._file.getvalue()
+
+    def _mux(self, frame: VideoFrame | None) -> None:
+        for packet in self._stream.encode(frame):
+            if self._needs_headers:
+                self._needs_headers = False
+                packet = with_headers(packet, self._stream.codec_context.extradata or b"")
+            self._container.mux(packet)

@@ -73,7 +73,9 @@ class SegmentRenderer:
         """Return the encoded frames of a segment, and the mouths' motion in silence measured on their faces."""
         info, render, num_frames = request.source.info, self._config.render, len(request.source_index)
         async with self._opened(request) as (reader, faces):
-            encoder = SegmentWriter(info, render.crf, render.preset, num_threads=render.encoder_threads)
+            encoder = SegmentWriter(
+                info, render.crf, render.preset, render.encoder_threads, in_band_headers=request.has_copies
+            )
             writer = _WatermarkWriter(encoder, segment_marks(info, watermark, num_frames, self._config.labels))
             motion = await self._pipeline.render(reader, request.source_index, faces, writer, self._chunk_frames(info))
             return await self._run(lambda token: encoder.finish(), num_frames), motion

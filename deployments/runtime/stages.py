@@ -162,6 +162,14 @@ class ServeStages:
 
         return await self._call("LandmarkGenerator.plan", context, request.span.num, start)
 
+    async def copyable_keys(self, context: CallContext, source: SourceVideo) -> list[int]:
+        return await self._call(
+            "Studio.copyable_keys",
+            context,
+            source.info.num_frames,
+            lambda context: self.studio.copyable_keys.remote(context, source),
+        )
+
     async def render(
         self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:

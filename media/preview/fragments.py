@@ -26,6 +26,7 @@ from media.array_files import load_array
 from media.container import open_container
 from media.frame_table import video_stream
 from media.speech_writer import SPEECH_SAMPLE_RATE
+from media.stream_copy import IN_BAND_TAG, MAX_REORDER_DEPTH
 
 # `delay_moov` writes `moov` with the first fragment, when both encoders' delays are known for its edit lists.
 _OPTIONS: Final = {"movflags": "+empty_moov+delay_moov+default_base_moof+use_metadata_tags", "frag_duration": "200000"}
@@ -54,8 +55,11 @@ class LivePreview:
         with open_container(first, MediaLimits()) as container:
             template = video_stream(container, first)
             self._fps = _exact_rate(template, first)
-            self._delay = template.codec_context.reorder_depth
+            # With in-band headers, later segments may reorder more frames than the first.
+            is_in_band = template.codec_context.codec_tag == IN_BAND_TAG
+            self._delay = MAX_REORDER_DEPTH if is_in_band else template.codec_context.reorder_depth
             self._video = self._container.add_stream_from_template(template, opaque=True)
+            self._video.codec_context.codec_tag = template.codec_context.codec_tag
         self._video.time_base = 1 / self._fps
         self._sound: AudioStream = self._container.add_stream("aac", rate=SPEECH_SAMPLE_RATE)
         self._sound.codec_context.layout = "mono"
@@ -128,6 +132,8 @@ def finished_preview(result: Path, tags: Mapping[str, str] = MappingProxyType({}
         target.metadata.update(tags)
         streams = [video_stream(source, result), *source.streams.audio[:1]]
         copies = {stream.index: target.add_stream_from_template(stream, opaque=True) for stream in streams}
+        for stream in streams:
+            copies[stream.index].codec_context.codec_tag = stream.codec_context.codec_tag
         for packet in _packets(source, *streams):
             assert packet.dts is not None and packet.time_base is not None
             seconds = max(seconds, float(packet.dts * packet.time_base))

@@ -31,6 +31,7 @@ from media.probe import VideoInfo
 from media.result.sound_mix import ResultSound
 from media.result.text_track import add_text_track, text_packets
 from media.subtitles.texts import ShownText
+from media.stream_copy import IN_BAND_TAG
 
 # ISO/IEC 14496-3, table 1.18: sample rates of AAC.
 _AAC_RATES: Final = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350})
@@ -52,7 +53,8 @@ def concat_segments(
     """Writes the result as MP4: video by packet copy, the sound as AAC, subtitles as a text track, `moov` in front.
 
     Args:
-        segments: Files that `media.writer.SegmentWriter` made with the same settings, in order.
+        segments: Files that `media.writer.SegmentWriter` made with the same settings, in order; those of
+            `media.stream_copy` may be among them if all have in-band headers.
         sound: Keeps its sample rate if AAC supports it, and up to two channels.
         out: The file to write; it is created atomically.
         info: The format of the segments.
@@ -91,7 +93,10 @@ def _mux(
         template = video_stream(first, segments[0])
         video = container.add_stream_from_template(template, opaque=True)
         video.time_base = 1 / info.fps
-        headers, delay = template.codec_context.extradata, template.codec_context.reorder_depth
+        headers = template.codec_context.extradata
+        is_in_band = template.codec_context.codec_tag == IN_BAND_TAG
+        video.codec_context.codec_tag = template.codec_context.codec_tag
+    delay = _reorder_depth(segments if is_in_band else segments[:1])
     stream = _add_aac_stream(container, sound)
     video_packets = _video_packets(segments, video, headers, delay, info)
     others: Iterator[Packet[AudioStream] | Packet[SubtitleStream]] = _sound_packets(sound, stream, num_frames, info.fps)
@@ -100,6 +105,7 @@ def _mux(
         others = heapq.merge(others, subtitles, key=_seconds)
     # The muxer buffers packets until it has some of each stream, so all are fed in step.
     pending = next(others, None)
+from media.stream_copy import IN_BAND_TAG
     num_done = 0
     for packet in video_packets:
         num_done += 1
@@ -124,6 +130,7 @@ def _video_packets(
 ) -> Iterator[Packet[VideoStream]]:
     """Yields the packets of all segments, with times in frames from the start of the result.
 
+    All segments must have the parameter sets `headers`; None allows others, as frames bring theirs.
     Decoding times are recomputed, `delay` frames before the position of the packet: segments of one or two frames were
     written with a smaller delay than the others.
     """
@@ -132,7 +139,7 @@ def _video_packets(
         num_before = num_done
         with _segment(path) as container:
             source = video_stream(container, path)
-            if source.codec_context.extradata != headers:
+            if headers is not None and source.codec_context.extradata != headers:
                 raise StoredFileError(f"{path.name}: expected the encoder settings of the first segment, found others.")
             for packet in container.demux(source):
                 if packet.size == 0 or packet.pts is None:
@@ -144,6 +151,15 @@ def _video_packets(
                 packet.stream = stream
                 num_done += 1
                 yield packet
+
+
+def _reorder_depth(segments: Sequence[Path]) -> int:
+    """The largest number of frames by which a segment's decoding is ahead of its presentation."""
+    depth = 0
+    for path in segments:
+        with _segment(path) as container:
+            depth = max(depth, video_stream(container, path).codec_context.reorder_depth)
+    return depth
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def film(tmp_path_factory: pytest.TempPathFactory, sample_video: Path, portrait:
         right = _square(next(container.decode(video=0)))
     path = tmp_path_factory.mktemp("film") / "film.mp4"
     with av.open(str(path), "w") as out:
-        video = out.add_stream("libx264", rate=FPS, options={"crf": "10", "preset": "ultrafast"})
+        video = out.add_stream("libx264", rate=FPS, options={"crf": "10", "preset": "ultrafast", "g": str(FPS)})
         video.width, video.height, video.pix_fmt = 2 * SIDE, SIDE, "yuv420p"
         sound = out.add_stream("aac", rate=16000)
         sound.codec_context.layout = "mono"
@@ -100,6 +100,18 @@ def test_each_person_speaks_in_their_turn_only(film: Path, result: Path) -> None
         assert (moved[turn] > 0.002).mean() > 0.5
         assert moved[outside].max() < 0.0005
     assert np.abs(after[:, : SIDE // 4] - before[:, : SIDE // 4]).mean() < 3, "nothing above the faces has changed"
+
+
+def test_frames_without_a_generated_face_are_those_of_the_source(film: Path, result: Path) -> None:
+    def packets(path: Path) -> list[bytes]:
+        with av.open(str(path)) as container:
+            return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
+
+    mine, theirs = packets(result), packets(film)
+    begin = 5 * FPS  # the first key frame after the last turn
+    assert mine[begin].endswith(theirs[begin])
+    assert mine[begin + 1 :] == theirs[begin + 1 :]
+    assert mine[begin - 1] != theirs[begin - 1]
 
 
 def test_the_room_is_heard_outside_of_turns(result: Path, tmp_path: Path) -> None:

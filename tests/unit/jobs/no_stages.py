@@ -81,6 +81,9 @@ class NoStages:
     ) -> PlannedBlock:
         raise AssertionError("nothing is planned here")
 
+    async def copyable_keys(self, context: CallContext, source: SourceVideo) -> list[int]:
+        raise AssertionError("nothing is copied here")
+
     async def render(
         self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:
