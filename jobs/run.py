@@ -189,9 +189,10 @@ class JobRun:
         await self._update(result_seconds=seconds, disk_bytes=needed)
 
     async def _copied_ranges(self, planner: FacePlanner, source: SourceVideo) -> list[tuple[int, int]]:
-        """The ranges of frames that are copied from the source: nobody speaks, and they bear no visible label."""
+        """The ranges of frames that are copied from the source: nobody speaks in them, and nothing is drawn on them."""
         options, unchanged = self._job.options, planner.unchanged()
-        if not unchanged or options.visible_label or options.visible_label_top:
+        is_drawn_on = options.visible_label or options.visible_label_top or options.subtitles == "burnt"
+        if not unchanged or is_drawn_on:
             return []
         keys = await self._services.stages.copyable_keys(self._context, source)
         return copied_ranges(keys, unchanged, round(_MAX_COPY_SECONDS * source.info.fps))

@@ -10,11 +10,8 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
 
 import av
-import numpy as np
-from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
@@ -24,21 +21,14 @@ from av.video.stream import VideoStream
 
 from config import MediaLimits
 from errors import InputError, StoredFileError
-from media.audio_parts import SoundFormat
 from media.container import open_container
 from media.frame_table import video_stream
 from media.probe import VideoInfo
 from media.result.sound_mix import ResultSound
+from media.result.sound_track import add_sound_track, sound_packets
 from media.result.text_track import add_text_track, text_packets
-from media.subtitles.texts import ShownText
 from media.stream_copy import IN_BAND_TAG
-
-# ISO/IEC 14496-3, table 1.18: sample rates of AAC.
-_AAC_RATES: Final = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350})
-_FALLBACK_RATE: Final = 48000
-_MAX_BITS_PER_SAMPLE: Final = 5
-"""AAC carries at most 6144 bits per frame and channel, that is 6 per sample."""
-_BITS_PER_CHANNEL: Final = 96_000
+from media.subtitles.texts import ShownText
 
 
 def concat_segments(
@@ -97,15 +87,14 @@ def _mux(
         is_in_band = template.codec_context.codec_tag == IN_BAND_TAG
         video.codec_context.codec_tag = template.codec_context.codec_tag
     delay = _reorder_depth(segments if is_in_band else segments[:1])
-    stream = _add_aac_stream(container, sound)
+    stream = add_sound_track(container, sound)
     video_packets = _video_packets(segments, video, headers, delay, info)
-    others: Iterator[Packet[AudioStream] | Packet[SubtitleStream]] = _sound_packets(sound, stream, num_frames, info.fps)
+    others: Iterator[Packet[AudioStream] | Packet[SubtitleStream]] = sound_packets(sound, stream, num_frames, info.fps)
     if texts:
         subtitles = text_packets(texts, add_text_track(container), num_frames / info.fps)
         others = heapq.merge(others, subtitles, key=_seconds)
     # The muxer buffers packets until it has some of each stream, so all are fed in step.
     pending = next(others, None)
-from media.stream_copy import IN_BAND_TAG
     num_done = 0
     for packet in video_packets:
         num_done += 1
@@ -170,34 +159,3 @@ def _segment(path: Path) -> Iterator[InputContainer]:
             yield container
     except (InputError, FFmpegError) as error:
         raise StoredFileError(f"{path.name}: the stored segment has been changed.") from error
-
-
-def _add_aac_stream(container: OutputContainer, sound: ResultSound) -> AudioStream:
-    native_rate, num_native_channels = sound.native_format()
-    rate = native_rate if native_rate in _AAC_RATES else _FALLBACK_RATE
-    num_channels = min(num_native_channels, 2)
-    stream = container.add_stream("aac", rate=rate)
-    stream.codec_context.layout = "mono" if num_channels == 1 else "stereo"
-    stream.codec_context.bit_rate = num_channels * min(_BITS_PER_CHANNEL, _MAX_BITS_PER_SAMPLE * rate)
-    stream.codec_context.time_base = Fraction(1, rate)
-    return stream
-
-
-def _sound_packets(
-    sound: ResultSound, stream: AudioStream, num_frames: int, fps: Fraction
-) -> Iterator[Packet[AudioStream]]:
-    """Yields the sound as AAC, cut at the end of the video."""
-    rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
-    num_done, num_samples = 0, round(num_frames / fps * rate)
-    for block in sound.blocks(SoundFormat(rate, layout), num_samples, max_missing=round(rate / fps)):
-        samples = np.ascontiguousarray(block[:, : num_samples - num_done], dtype=np.float32)
-        if samples.size:
-            frame = AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
-            frame.sample_rate = rate
-            # From these times the muxer derives the encoder's delay and writes the edit list that hides it.
-            frame.pts, frame.time_base = num_done, Fraction(1, rate)
-            num_done += samples.shape[1]
-            yield from stream.encode(frame)  # split into AAC frames by PyAV
-        if num_done >= num_samples:
-            break
-    yield from stream.encode(None)
