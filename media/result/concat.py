@@ -88,7 +88,7 @@ def _mux(
         video.codec_context.codec_tag = template.codec_context.codec_tag
     delay = _reorder_depth(segments if is_in_band else segments[:1])
     stream = add_sound_track(container, sound)
-    video_packets = _video_packets(segments, video, headers, delay, info)
+    video_packets = _video_packets(segments, video, None if is_in_band else headers, delay, info)
     others: Iterator[Packet[AudioStream] | Packet[SubtitleStream]] = sound_packets(sound, stream, num_frames, info.fps)
     if texts:
         subtitles = text_packets(texts, add_text_track(container), num_frames / info.fps)
