@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.validation_message import describe
-from errors import LipwrightError, NotFoundError, OptionError, RangeError, UnauthorizedError
+from errors import CapacityError, LipwrightError, NotFoundError, OptionError, RangeError, UnauthorizedError
 from storage.records import ErrorRecord
 from telemetry import metrics
 
@@ -85,7 +85,7 @@ def install(app: FastAPI, respond: Callable[[LipwrightError, str], Response] = a
         if isinstance(error, RequestValidationError):
             error = OptionError(describe(error.errors()))
         assert isinstance(error, LipwrightError)
-        if error.status_code >= 500:
+        if error.status_code >= 500 and not isinstance(error, CapacityError):  # a busy service is no failure
             logger.error("%s %s: %s", request.method, request.url.path, error)
         return respond(error, request.url.path)
 

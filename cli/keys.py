@@ -12,9 +12,8 @@ from rich.table import Table
 
 from cli.terminal import AsJson, DataDir, UsageError, commands, console, timestamp
 from config import is_state_url
-from errors import NotFoundError
 from launch.serve_config import read_serve_config
-from storage.key_ring import KeyRing
+from storage.key_ring import KeyRing, no_key
 from storage.state import open_keys, webhook_secrets
 
 app = commands(help="Manage API keys. Once there is a key, every request needs one.")
@@ -40,7 +39,11 @@ def add(
     """Create a key and print it on standard output. It is not shown again."""
     _, key = _keys(data_dir, state).add(name[:120], max_priority)
     print(key)
-    print("Store the key now: it is not shown again. From now on, every request needs a key.", file=sys.stderr)
+    print(
+        "Store the key now: it is not shown again. From now on, every request needs a key; the command line and the "
+        "Python client send the one in LIPWRIGHT_API_KEY.",
+        file=sys.stderr,
+    )
 
 
 @app.command("list")
@@ -73,7 +76,7 @@ def show_webhook_secret(
 ) -> None:
     """Print the secret that signs the webhooks of a key's jobs."""
     if key_id is not None and key_id not in {key.id for key in _keys(data_dir, state).list()}:
-        raise NotFoundError(f"There is no API key {key_id!r}.")
+        raise no_key(key_id)
     print(webhook_secrets(*_state_and_data_dir(data_dir, state))(key_id))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,9 +18,9 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from errors import LipwrightError
-from lipwright_client import ClientError, ConnectionFailedError, Lipwright, RetryPolicy
+from lipwright_client import ClientError, ConnectionFailedError, Lipwright, RetryPolicy, UnauthorizedError
 
-_EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
+_EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED, _EXIT_BROKEN_PIPE = 1, 2, 130, 141
 
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
@@ -96,10 +97,16 @@ def _one_line_errors() -> Iterator[None]:
     except ConnectionFailedError as error:
         hint = "`lipwright serve` starts one; --server or LIPWRIGHT_URL names another."
         _fail(error.code, f"{error.detail}. {hint}", _EXIT_FAILED)
+    except UnauthorizedError as error:
+        hint = "The command line sends the key in LIPWRIGHT_API_KEY; `lipwright keys add NAME` creates one."
+        _fail(error.code, f"{error.detail} {hint}", _EXIT_FAILED)
     except ClientError as error:
         _fail(error.code, error.detail, _EXIT_FAILED)
     except LipwrightError as error:
         _fail(error.code, str(error), _EXIT_FAILED)
+    except BrokenPipeError:  # the reader of the output has ended, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        raise typer.Exit(_EXIT_BROKEN_PIPE) from None
     except OSError as error:
         _fail("file_unusable", str(error), _EXIT_FAILED)
     except KeyboardInterrupt:

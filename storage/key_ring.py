@@ -100,8 +100,13 @@ class KeyRing(ABC):
         """Revoke a key; the next request with it is refused. NotFoundError if there is none."""
         with self._changing() as keys:
             if key_id not in keys:
-                raise NotFoundError(f"There is no API key {key_id[:80]!r}.")
+                raise no_key(key_id)
             return keys.pop(key_id)
+
+
+def no_key(key_id: str) -> NotFoundError:
+    """Return the error for an unknown key."""
+    return NotFoundError(f"There is no API key with the ID {key_id[:80]!r}. `lipwright keys list` shows the IDs.")
 
 
 def _hash(secret: str) -> str:

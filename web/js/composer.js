@@ -76,7 +76,7 @@ export class Composer {
   showEngines() {
     const chosen = byId("engine").value;
     byId("engine").replaceChildren(...this.engines.map((engine) => {
-      const title = engineTitle(engine);
+      const { title } = described(engine);
       return h("option", { value: engine.name }, engine.is_default ? t("engineDefault", { title })
         : engine.is_installed ? title : t("engineMissing", { title }));
     }));
@@ -89,7 +89,8 @@ export class Composer {
     byId("movement").hidden = !engine?.scales_movement;
     const missing = engine?.missing.filter((role) => role.is_required) ?? [];
     notice(byId("engine-note"), missing.length && !engine.is_installed
-      ? t("engineNote", { what: missing.map((role) => role.title).join(", "), command: missing[0].add_command }) : "");
+      ? t("engineNote", { what: missing.map((role) => role.title).join(", "), command: missing[0].add_command })
+      : engine ? described(engine).description : "");
   }
 
   async submit() {
@@ -166,9 +167,9 @@ export class Composer {
   }
 }
 
-/** Title of an engine in the page's language, with the name of its variant. */
-function engineTitle({ name, title }) {
+/** Title of an engine in the page's language, with the name of its variant, and what it does. */
+function described({ name, title }) {
   const [base, variant] = name.split(":");
-  const known = knows(`engines.${base}`) ? t(`engines.${base}`) : title;
-  return variant ? `${known} (${variant})` : known;
+  const [known, description = ""] = (knows(`engines.${base}`) ? t(`engines.${base}`) : title).split(/[:：]\s*/, 2);
+  return { title: variant ? `${known} (${variant})` : known, description };
 }

@@ -32,8 +32,9 @@ export class FilePicker {
 
   /** Take `file` (null: none). */
   take(file) {
-    if (file && !/^(audio|video|image)\//.test(file.type) && file.type !== "") {
-      notice(this.error, t("notMedia", { name: file.name }));
+    const complaint = file && this.complaintAbout(file.type);
+    if (complaint) {
+      notice(this.error, t(complaint, { name: file.name }));
       return;
     }
     notice(this.error, "");
@@ -43,6 +44,13 @@ export class FilePicker {
     this.url = file && URL.createObjectURL(file);
     this.show();
     this.onChange();
+  }
+
+  /** The message about a file of this media type; null if it may fit, also if its type is unknown. */
+  complaintAbout(type) {
+    const unfit = this.kind === "audio" ? "image" : "audio";
+    if (type.startsWith(`${unfit}/`)) return this.kind === "audio" ? "notSpeech" : "notFace";
+    return type === "" || /^(audio|video|image)\//.test(type) ? null : "notMedia";
   }
 
   /** Whether clicks on the picture choose a face in it. */

@@ -44,8 +44,8 @@ export function clock(seconds) {
 
 /** A duration in words: `8 s`, `2 min`. */
 export function duration(seconds) {
-  const [value, unit] = seconds < 90 ? [Math.max(1, Math.round(seconds)), "second"] : [Math.round(seconds / 60), "minute"];
-  return new Intl.NumberFormat(locale(), { style: "unit", unit, unitDisplay: "short" }).format(value);
+  return seconds < 90 ? t("seconds", { value: Math.max(1, Math.round(seconds)) })
+    : t("minutes", { value: Math.round(seconds / 60) });
 }
 
 /** A date and time for people; today only the time. */

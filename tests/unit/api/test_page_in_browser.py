@@ -50,6 +50,13 @@ def _begin_live(visitor: Visitor) -> None:
     raise AssertionError(visitor.text("#live"))
 
 
+def _picture(folder: Path) -> Path:
+    """A file that the form takes for a picture."""
+    path = folder / "face.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    return path
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with chromium() as browser:
@@ -77,7 +84,7 @@ def test_a_key_is_asked_for_once(browser: Any, tmp_path: Path) -> None:
         visitor.until("document.querySelector('#engine').value")
         assert not visitor.page.evaluate("document.querySelector('#sign-in').open"), "the cookie holds"
         assert visitor.page.evaluate("document.cookie") == "", "scripts cannot read it"
-        visitor.choose(speech, speech)
+        visitor.choose(speech, _picture(tmp_path))
         visitor.submit()
         visitor.until_status("succeeded")
         assert service.requests[0].owner is not None
@@ -146,7 +153,7 @@ def test_events_that_are_refused_are_asked_for_again(browser: Any, tmp_path: Pat
         visitor = Visitor(browser, url)
         speech = tmp_path / "speech.wav"
         speech.write_bytes(b"RIFF" + bytes(2000))
-        visitor.choose(speech, speech)
+        visitor.choose(speech, _picture(tmp_path))
         visitor.submit()
         visitor.until("document.querySelector('#stage .status')")
         visitor.page.route("**/events", lambda route: route.fulfill(status=503), times=1)
@@ -221,6 +228,31 @@ def test_many_avatars_leave_the_browser_its_connections(browser: Any, tmp_path: 
         assert not visitor.page.evaluate("document.querySelector('.faces video')")
 
 
+def test_a_file_in_the_wrong_place_is_refused_at_once(browser: Any, tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor = Visitor(browser, url)
+        sound = {"name": "a.wav", "mimeType": "audio/wav", "buffer": b"RIFF"}
+        picture = {"name": "a.png", "mimeType": "image/png", "buffer": b"PNG"}
+        for place, file, words in (
+            ("#face", sound, "a.wav is an audio file. Choose a video or a portrait."),
+            ("#speech", picture, "a.png is a picture. Choose an audio file, or a video with sound."),
+            (
+                "#face",
+                sound | {"name": "a.txt", "mimeType": "text/plain"},
+                "a.txt is not an audio, video or image file.",
+            ),
+        ):
+            visitor.page.set_input_files(f"{place} input[type=file]", file)
+            assert words in visitor.text(place)
+            assert visitor.page.query_selector(f"{place} .chosen") is None
+        visitor.page.set_input_files("#face input[type=file]", picture)
+        assert "a.png" in visitor.text("#face .chosen")
+        visitor.page.click("#options summary")
+        assert visitor.text("#engine option:checked") == "Warp (default)"
+        assert "own mouth images; needs no weights" in visitor.text("#engine-note")
+
+
 def test_a_visitor_speaks_through_a_face_that_is_not_kept(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     service.looked_at = "face"
@@ -269,7 +301,7 @@ def _submitted(visitor: Visitor, service: MemoryService, folder: Path) -> str:
     """The ID of a job that was sent by the form."""
     speech = folder / "speech.wav"
     speech.write_bytes(b"RIFF" + bytes(2000))
-    visitor.choose(speech, speech)
+    visitor.choose(speech, _picture(folder))
     visitor.submit()
     visitor.until("document.querySelector('#stage .status')")
     return service.requests[-1].job_id

@@ -47,7 +47,9 @@ def test_a_key_from_its_making_to_its_end(repo_root: Path, tmp_path: Path) -> No
     for command in ("revoke", "webhook-secret"):
         gone = _run(repo_root, "keys", command, made.id, "--data-dir", str(tmp_path))
         assert gone.returncode == 1
-        assert gone.stderr.strip() == f"error: not_found: There is no API key {made.id!r}."
+        assert gone.stderr.strip() == (
+            f"error: not_found: There is no API key with the ID {made.id!r}. `lipwright keys list` shows the IDs."
+        )
 
 
 def test_keys_in_a_postgresql(repo_root: Path, tmp_path: Path, postgres: PostgresServer) -> None:
