@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from typer.core import TyperGroup
 from errors import LipwrightError
 from lipwright_client import ClientError, ConnectionFailedError, Lipwright, RetryPolicy, UnauthorizedError
 
-_EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED, _EXIT_BROKEN_PIPE = 1, 2, 130, 141
+_EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
@@ -104,9 +103,8 @@ def _one_line_errors() -> Iterator[None]:
         _fail(error.code, error.detail, _EXIT_FAILED)
     except LipwrightError as error:
         _fail(error.code, str(error), _EXIT_FAILED)
-    except BrokenPipeError:  # the reader of the output has ended, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        raise typer.Exit(_EXIT_BROKEN_PIPE) from None
+    except BrokenPipeError:  # the reader of the output has ended, such as `head`; Typer exits without a message
+        raise
     except OSError as error:
         _fail("file_unusable", str(error), _EXIT_FAILED)
     except KeyboardInterrupt:

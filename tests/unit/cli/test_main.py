@@ -130,6 +130,15 @@ def test_speak_passes_urls_on(repo_root: Path, tmp_path: Path, service: MemorySe
         assert (request.audio.sha256, request.audio.label) == (hashlib.sha256(sound).hexdigest(), "a.wav")
 
 
+def test_a_reader_that_ends_early_gets_no_error(repo_root: Path) -> None:
+    command = [sys.executable, "-m", "cli", "live", "--help"]
+    with subprocess.Popen(command, cwd=repo_root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 1
+
+
 def test_the_key_of_the_environment_is_sent(
     repo_root: Path, service: MemoryService, server: str, inputs: list[str]
 ) -> None:
@@ -137,6 +146,7 @@ def test_the_key_of_the_environment_is_sent(
     _, key = FileKeyRing(service.files.root).add("me")
     without = _run(repo_root, "speak", *inputs, "--server", server)
     assert _error_line(without).startswith("error: unauthorized: An API key is required")
+    assert "sends the key in LIPWRIGHT_API_KEY; `lipwright keys add NAME` creates one." in _error_line(without)
     done = _run(repo_root, "speak", *inputs, "--server", server, LIPWRIGHT_API_KEY=key)
     assert done.returncode == 0, done.stderr
 

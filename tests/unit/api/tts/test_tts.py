@@ -151,7 +151,9 @@ def test_the_key_comes_from_the_environment(
         assert http.post("/v1/jobs", files=VIDEO, data=TEXT).status_code == 202
 
 
-def test_so_many_texts_are_spoken_at_a_time_and_others_go_on(service: MemoryService) -> None:
+def test_so_many_texts_are_spoken_at_a_time_and_others_go_on(
+    service: MemoryService, caplog: pytest.LogCaptureFixture
+) -> None:
     with speaking(hold=threading.Event()) as voice, _api(service, url=voice.url, max_concurrent=1) as http:
         answers: list[int] = []
         first = threading.Thread(
@@ -163,6 +165,7 @@ def test_so_many_texts_are_spoken_at_a_time_and_others_go_on(service: MemoryServ
         busy = http.post("/v1/jobs", files=VIDEO, data=TEXT)
         assert _refused(busy, 503, "busy")
         assert busy.headers["retry-after"]
+        assert not [each for each in caplog.records if each.levelname == "ERROR"], "a busy voice is no failure"
         sound = {**VIDEO, "audio": ("a.wav", b"RIFF" + bytes(99))}
         assert http.post("/v1/jobs", files=sound).status_code == 202
         voice.hold.set()
