@@ -23,7 +23,8 @@ _MIN_CAP_ROWS: Final = 10
 """Smaller letters are not legible."""
 _SHADE: Final = 0.5
 """Opacity of the picture behind the text."""
-_NEUTRAL: Final = 128
+NEUTRAL: Final = 128
+"""Chroma of grey."""
 _LIMITED, _FULL = (16, 235), (0, 255)  # black and white luma (ITU-T H.273, VideoFullRangeFlag)
 
 
@@ -47,13 +48,19 @@ class WatermarkStyle(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Box:
-    """Position of a watermark, with gain and offset of each sample in the planes."""
+class Overlay:
+    """A grey picture over part of a frame: its position, with gain and offset of each sample in the planes."""
 
     x: int
     y: int
     luma: tuple[NDArray[np.float32], NDArray[np.float32]]  # (h, w) gain and offset
     chroma: tuple[NDArray[np.float32], NDArray[np.float32]]  # (h/2, w/2)
+
+    def draw(self, planes: YuvFrame) -> None:
+        """Draws it on writable planes, in place."""
+        _scale(planes.y, self.x, self.y, self.luma)
+        for plane in (planes.u, planes.v):
+            _scale(plane, self.x // 2, self.y // 2, self.chroma)
 
 
 class Watermark:
@@ -72,9 +79,7 @@ class Watermark:
     def draw(self, planes: YuvFrame) -> None:
         """Draws the watermark on writable planes, in place."""
         for box in self._boxes:
-            _scale(planes.y, box.x, box.y, box.luma)
-            for plane in (planes.u, planes.v):
-                _scale(plane, box.x // 2, box.y // 2, box.chroma)
+            box.draw(planes)
 
 
 @cache
@@ -100,14 +105,19 @@ def _scaled(info: VideoInfo, style: WatermarkStyle) -> NDArray[np.float32]:
     return padded[: padded.shape[0] & ~1, : padded.shape[1] & ~1]
 
 
-def _box(info: VideoInfo, text: NDArray[np.float32], corner: Corner) -> _Box:
+def _box(info: VideoInfo, text: NDArray[np.float32], corner: Corner) -> Overlay:
     height, width = text.shape
     margin = max(0, min(height // 4, (info.height - height) // 2, (info.width - width) // 2))
     x = (info.width - width - margin) & ~1
     y = margin & ~1 if corner == "top_right" else (info.height - height - margin) & ~1
-    black, white = _FULL if info.colour.full_range else _LIMITED
+    black, white = grey_levels(info)
     half = text.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3), dtype=np.float32)
-    return _Box(x, y, _gain(text, black, white), _gain(half, _NEUTRAL, _NEUTRAL))
+    return Overlay(x, y, _gain(text, black, white), _gain(half, NEUTRAL, NEUTRAL))
+
+
+def grey_levels(info: VideoInfo) -> tuple[int, int]:
+    """Returns the luma of black and of white."""
+    return _FULL if info.colour.full_range else _LIMITED
 
 
 def _gain(text: NDArray[np.float32], shade: int, ink: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

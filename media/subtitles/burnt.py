@@ -1,0 +1,102 @@
+"""Subtitles in the picture: white text with a black outline at its bottom, drawn once per text."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from media.labels.watermark import NEUTRAL, Overlay, grey_levels
+from media.probe import VideoInfo
+from media.subtitles.fonts import font_of
+
+_HEIGHT: Final = 0.05
+"""Height of the text, as a share of the frame's shorter side (EBU-TT-D: lines of about 8 % with their spacing)."""
+_MIN_PIXELS: Final = 12
+_MAX_WIDTH: Final = 0.8
+_MARGIN: Final = 0.06
+"""Distance from the bottom, as a share of the height."""
+_OUTLINE: Final = 0.09
+"""Width of the outline, as a share of the text's height."""
+_SPACING: Final = 0.25
+
+
+def subtitle_overlay(info: VideoInfo, text: str) -> Overlay:
+    """Returns the picture of a text, to be drawn on every frame in which it is shown.
+
+    Lines that are too wide are broken at spaces, or between characters where there are none.
+
+    Raises:
+        OptionError: No font has the letters of the text.
+    """
+    aspect = float(info.sample_aspect_ratio)
+    width = info.width * aspect  # in square pixels
+    size = max(_MIN_PIXELS, round(_HEIGHT * min(info.height, width)))
+    path, index = font_of(text)
+    font = ImageFont.truetype(path, size, index=index)
+    lines = chain.from_iterable(_broken(line, font, _MAX_WIDTH * width) for line in text.splitlines())
+    fill, outline = _drawn("\n".join(lines), font, size)
+    target = (max(2, round(fill.shape[1] / aspect)), fill.shape[0])
+    fill, outline = (_fitted(each, target, info) for each in (fill, outline))
+    height, columns = fill.shape
+    x = (info.width - columns) // 2 & ~1
+    y = max(0, info.height - height - round(_MARGIN * info.height)) & ~1
+    black, white = grey_levels(info)
+    halves = [
+        each.reshape(height // 2, 2, columns // 2, 2).mean(axis=(1, 3), dtype=np.float32) for each in (fill, outline)
+    ]
+    return Overlay(x, y, _mixed(fill, outline, black, white), _mixed(halves[0], halves[1], NEUTRAL, NEUTRAL))
+
+
+def _broken(line: str, font: ImageFont.FreeTypeFont, max_width: float) -> list[str]:
+    """Breaks a line into lines that are narrow enough."""
+    lines = [""]
+    for word in line.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= max_width:
+            lines[-1] = longer
+            continue
+        if lines[-1]:
+            lines.append("")
+        for character in word:
+            if lines[-1] and font.getlength(lines[-1] + character) > max_width:
+                lines.append("")
+            lines[-1] += character
+    return lines
+
+
+def _drawn(text: str, font: ImageFont.FreeTypeFont, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns (h, w) coverage from 0 to 1: of the letters, and of the letters with their outline."""
+    layout: dict[str, Any] = {
+        "font": font,
+        "spacing": round(_SPACING * size),
+        "align": "center",
+        "stroke_width": max(1, round(_OUTLINE * size)),
+    }
+    measure = ImageDraw.Draw(Image.new("L", (1, 1)))
+    left, top, right, bottom = measure.multiline_textbbox((0, 0), text, **layout)
+    picture = Image.new("RGB", (round(right - left), round(bottom - top)))
+    # Red covers the outline too, green only the letters.
+    ImageDraw.Draw(picture).multiline_text((-left, -top), text, (255, 255, 0), stroke_fill=(255, 0, 0), **layout)
+    coverage = np.asarray(picture, np.float32) / np.float32(255)
+    return np.ascontiguousarray(coverage[..., 1]), np.ascontiguousarray(coverage[..., 0])
+
+
+def _fitted(picture: NDArray[np.float32], size: tuple[int, int], info: VideoInfo) -> NDArray[np.float32]:
+    """Returns the picture at a size (w, h), cut to the frame, with even sides."""
+    if size != (picture.shape[1], picture.shape[0]):
+        picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX), np.float32)
+    height, width = min(picture.shape[0], info.height & ~1), min(picture.shape[1], info.width & ~1)
+    left = (picture.shape[1] - width) // 2
+    cut = picture[picture.shape[0] - height :, left : left + width]
+    return np.pad(cut, ((0, height % 2), (0, width % 2)))
+
+
+def _mixed(
+    fill: NDArray[np.float32], outline: NDArray[np.float32], black: int, white: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns gain and offset of letters in white over their outline in black."""
+    return 1 - outline, fill * np.float32(white) + (outline - fill) * np.float32(black)
