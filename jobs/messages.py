@@ -65,8 +65,16 @@ class RenderedSegment(NamedTuple):
     silent_motion: RunningStats = RunningStats()
 
 
+class FrameText(NamedTuple):
+    """A text in the picture of frames [first, stop) of a segment."""
+
+    first: int
+    stop: int
+    text: str
+
+
 class SegmentWatermark(NamedTuple):
-    """The watermarks of one segment.
+    """The watermarks of one segment, and the subtitles in its picture.
 
     The visible one is in `corners` of the first `num_frames` frames, None for all. The invisible one carries the
     hexadecimal `invisible_id`, None for none; the segment begins at `first_frame` of the result.
@@ -76,6 +84,7 @@ class SegmentWatermark(NamedTuple):
     num_frames: int | None = None
     invisible_id: str | None = None
     first_frame: int = 0
+    texts: tuple[FrameText, ...] = ()
 
 
 class OutputInfo(NamedTuple):

@@ -9,11 +9,13 @@ from fractions import Fraction
 from itertools import pairwise
 
 from config import LabelsConfig, RenderConfig
-from jobs.messages import SegmentWatermark
+from jobs.messages import FrameText, SegmentWatermark
+from jobs.turns import cues_of
 from media.audio import num_output_frames
 from media.labels.watermark import Corner
 from media.playback import LoopMode, Playback, fit
 from media.probe import VideoInfo
+from media.subtitles.texts import shown_texts
 from storage.records import JobOptions
 
 
@@ -82,13 +84,22 @@ def _rendered_blocks(first: int, last: int, number: int, fps: Fraction, render: 
 def segment_watermark(
     options: JobOptions, segment: Segment, fps: Fraction, settings: LabelsConfig, invisible_id: str | None = None
 ) -> SegmentWatermark:
-    """Return the watermarks of one segment: the visible one from the first output frame on, for the configured time."""
+    """Return the marks of one segment: the visible watermark is shown from the first output frame on, for a time."""
     asked: tuple[tuple[bool, Corner], ...] = (
         (options.visible_label, "bottom_right"),
         (options.visible_label_top, "top_right"),
     )
     corners = tuple(corner for is_asked, corner in asked if is_asked)
+    texts = tuple(_burnt_texts(options, segment, fps)) if options.subtitles == "burnt" else ()
     if settings.visible_seconds is None:
-        return SegmentWatermark(corners, None, invisible_id, segment.start)
+        return SegmentWatermark(corners, None, invisible_id, segment.start, texts)
     stop = math.ceil(Fraction(settings.visible_seconds) * fps)
-    return SegmentWatermark(corners, max(0, stop - segment.start), invisible_id, segment.start)
+    return SegmentWatermark(corners, max(0, stop - segment.start), invisible_id, segment.start, texts)
+
+
+def _burnt_texts(options: JobOptions, segment: Segment, fps: Fraction) -> Iterator[FrameText]:
+    for text in shown_texts(cues_of(options)):
+        frames = (math.ceil(Fraction(seconds) * fps) - segment.start for seconds in (text.start, text.end))
+        first, stop = (min(max(frame, 0), segment.stop - segment.start) for frame in frames)
+        if first < stop:
+            yield FrameText(first, stop, text.text)

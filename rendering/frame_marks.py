@@ -8,6 +8,7 @@ from config import LabelsConfig
 from jobs.messages import SegmentWatermark
 from media.labels.watermark import FrameMark, Watermark, WatermarkStyle
 from media.probe import VideoInfo
+from media.subtitles.burnt import subtitle_overlay
 from media.watermark.code import IDENTIFIER_BYTES
 from media.watermark.embedder import InvisibleWatermark
 
@@ -15,15 +16,20 @@ from media.watermark.embedder import InvisibleWatermark
 def segment_marks(
     info: VideoInfo, watermark: SegmentWatermark, num_frames: int, labels: LabelsConfig
 ) -> list[tuple[FrameMark, ...]]:
-    """Return the watermarks of each frame of a segment."""
-    invisible: tuple[FrameMark, ...] = ()
+    """Return the watermarks and subtitles of each frame of a segment."""
+    marks: list[list[FrameMark]] = [[] for _ in range(num_frames)]
+
+    def add(mark: FrameMark, first: int = 0, stop: int | None = None) -> None:
+        for of_frame in marks[first:stop]:
+            of_frame.append(mark)
+
+    for text in watermark.texts:
+        add(subtitle_overlay(info, text.text), text.first, text.stop)
     if watermark.invisible_id is not None:
-        invisible = (InvisibleWatermark(info, bytes.fromhex(watermark.invisible_id), watermark.first_frame),)
-    if not watermark.corners:
-        return [invisible] * num_frames
-    visible = Watermark(info, _style(labels), watermark.corners)
-    num_visible = num_frames if watermark.num_frames is None else min(watermark.num_frames, num_frames)
-    return [(*invisible, visible)] * num_visible + [invisible] * (num_frames - num_visible)
+        add(InvisibleWatermark(info, bytes.fromhex(watermark.invisible_id), watermark.first_frame))
+    if watermark.corners:
+        add(Watermark(info, _style(labels), watermark.corners), stop=watermark.num_frames)
+    return [tuple(of_frame) for of_frame in marks]
 
 
 def live_marks(info: VideoInfo, session_id: str, first_frame: int, labels: LabelsConfig) -> list[FrameMark]:

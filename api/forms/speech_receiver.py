@@ -19,6 +19,7 @@ from errors import InProgressError, OptionError
 from jobs.ports import JobService
 from jobs.turns import MAX_TURNS
 from media.subtitles import diarization
+from media.subtitles.fonts import check_fonts
 from models.people.report import PeopleReport
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
@@ -69,6 +70,8 @@ class SpeechReceiver:
         turns = await self._turns(form, uploads, owner)
         if len(turns) > MAX_TURNS:
             raise OptionError(f"turns: expected at most {MAX_TURNS}, found {len(turns)}.")
+        if form.subtitles_output == "burnt":
+            await asyncio.to_thread(check_fonts, [turn.text for turn in turns if turn.text is not None])
         slots = speech_slots(turns)
         files = form.audio_files
         if slots:

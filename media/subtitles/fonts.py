@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import unicodedata
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
+from itertools import chain
 from typing import Final, NamedTuple
 
 from errors import OptionError
@@ -27,49 +28,56 @@ def check_fonts(texts: Iterable[str]) -> None:
     """Check that every text can be drawn.
 
     Raises:
-        OptionError: A text has letters of a script for which no font is installed.
+        OptionError: A text has letters for which no font is installed.
     """
-    for letters in {_letters(text) for text in texts}:
-        _font_of(letters)
+    for text in texts:
+        font_of(text)
 
 
 def font_of(text: str) -> Font:
-    """Returns a bold font with all letters of a text, one without serifs if there is one.
+    """Returns a font that has all letters, marks and digits of a text; bold and without serifs if there is one.
 
     Raises:
-        OptionError: No installed font has all of them.
+        OptionError: There is none.
     """
-    return _font_of(_letters(text))
-
-
-def _letters(text: str) -> str:
-    """Returns the letters, marks and digits of a text; fonts may lack other characters."""
-    return "".join(sorted({each for each in text if unicodedata.category(each)[0] in "LMN"}))
-
-
-@lru_cache(maxsize=4096)
-def _font_of(letters: str) -> Font:
-    if shutil.which(_LIST) is None:
+    wanted = {ord(each) for each in text if unicodedata.category(each)[0] in "LMN"}
+    fonts = _installed()
+    if not fonts:
         raise OptionError(
             "subtitles_output: burnt subtitles need fonts and fontconfig. Ask the operator to install them (Debian "
             "packages fontconfig and fonts-noto-core), or choose `track`."
         )
-    charset = " ".join(f"{ord(each):x}" for each in letters or "A")
-    command = [_LIST, "--format", "%{file}\t%{index}\t%{family}\t%{style}\t%{scalable}\n", f":charset={charset}"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S).stdout
-    rows = [fields for line in listed.splitlines() if len(fields := line.split("\t")) == 5 and fields[4] == "True"]
-    if not rows:
-        raise OptionError(
-            f"subtitles_output: no installed font has all letters of {letters[:20]!r}. Ask the operator to install "
-            "one, such as the Debian packages fonts-noto-core and fonts-noto-cjk, or choose `track`."
-        )
-    path, index, *_ = min(rows, key=_rank)
-    return Font(path, int(index) & 0xFFFF)
+    for font, characters in fonts:
+        if wanted <= characters:
+            return font
+    raise OptionError(
+        f"subtitles_output: no installed font has all letters of {text[:40]!r}. Ask the operator to install one, such "
+        "as the Debian packages fonts-noto-core and fonts-noto-cjk, or choose `track`."
+    )
+
+
+@cache
+def _installed() -> list[tuple[Font, frozenset[int]]]:
+    """Returns the installed fonts with their characters, the best first; fonts installed later are not seen."""
+    if shutil.which(_LIST) is None:
+        return []
+    fields = "".join(f"%{{{name}}}\t" for name in ("file", "index", "family", "style", "scalable", "charset")) + "\n"
+    listed = subprocess.run(
+        [_LIST, "--format", fields], capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+    )
+    rows = [row for line in listed.stdout.splitlines() if len(row := line.split("\t")) == 7 and row[4] == "True"]
+    return [(Font(row[0], int(row[1]) & 0xFFFF), _characters(row[5])) for row in sorted(rows, key=_rank)]
+
+
+def _characters(ranges: str) -> frozenset[int]:
+    """Returns the code points of fontconfig's list, such as `20-7e a0`."""
+    ends = (each.partition("-") for each in ranges.split())
+    return frozenset(chain.from_iterable(range(int(low, 16), int(high or low, 16) + 1) for low, _, high in ends))
 
 
 def _rank(row: list[str]) -> tuple[int, bool, bool, int, str]:
     """Returns a key by which good fonts for subtitles come first."""
-    path, _, family, style, _ = row
+    path, _, family, style, *_ = row
     names, styles = family.lower(), style.lower()
     known = next((number for number, each in enumerate(_PREFERRED) if each in names), len(_PREFERRED))
     is_special = any(word in names for word in ("serif", "mono", "math", "condensed", "narrow"))

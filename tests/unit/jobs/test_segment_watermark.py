@@ -9,7 +9,7 @@ import pytest
 from config import LabelsConfig, RenderConfig
 from jobs.messages import SegmentWatermark
 from jobs.segments import Segment, plan_blocks, segment_watermark
-from storage.records import JobOptions
+from storage.records import JobOptions, Turn
 
 FPS = Fraction(30000, 1001)
 
@@ -35,3 +35,14 @@ def test_it_stands_where_it_is_asked_for() -> None:
     assert later == SegmentWatermark(invisible_id="0123456789abcdef", first_frame=25)
     both = JobOptions(engine="warp", visible_label=True, visible_label_top=True)
     assert segment_watermark(both, segment, FPS, settings).corners == ("bottom_right", "top_right")
+
+
+def test_burnt_texts_are_shown_in_their_frames() -> None:
+    turns = (Turn(start=0.5, end=1.5, text="a"), Turn(start=1.5, end=2, text="b"), Turn(start=3, end=4))
+    options = JobOptions(engine="warp", turns=turns, subtitles="burnt")
+    shown = [""] * 100
+    for segment in (Segment(0, 0, 20), Segment(1, 20, 45), Segment(2, 45, 100)):
+        for first, stop, text in segment_watermark(options, segment, Fraction(25), LabelsConfig()).texts:
+            shown[segment.start + first : segment.start + stop] = [text] * (stop - first)
+    assert shown == [""] * 13 + ["a"] * 25 + ["b"] * 12 + [""] * 50
+    assert not segment_watermark(JobOptions(engine="warp", turns=turns), segment, Fraction(25), LabelsConfig()).texts
