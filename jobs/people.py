@@ -10,7 +10,6 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from config import PipelineConfig
@@ -28,7 +27,7 @@ from storage.file_keys import (
     PEOPLE_PART,
     avatar_folder,
     own_speech_key,
-    people_appearances_key,
+    people_identities_key,
     people_report_key,
     person_picture_key,
     scan_folder,
@@ -109,9 +108,7 @@ class People:
             return FaceChoice()
         if number >= len(report.people):
             raise FaceNotFoundError(f"face: expected {_numbers(len(report.people))}, found {str(choice)!r}.")
-        appearances = await asyncio.to_thread(self._appearances, key)
-        own = appearances.pop(number)
-        return FaceChoice.like(own, np.concatenate([own[:0], *appearances]))
+        return await asyncio.to_thread(self._identity, key, number)
 
     def stop(self) -> None:
         """Cancel all searches, because another service leads."""
@@ -190,7 +187,7 @@ class People:
         self._files.stored.make_folder(f"{avatar_folder(target)}/{PEOPLE_PART}")
         pictures = range(0 if report is None else len(report.people))
         for name in (
-            people_appearances_key,
+            people_identities_key,
             *(partial(person_picture_key, number=each) for each in pictures),
             people_report_key,
         ):
@@ -217,11 +214,14 @@ class People:
             raise StoredFileError("The list of people was removed while it was read. Try again.")
         return report
 
-    def _appearances(self, key: str) -> list[NDArray[np.float16]]:
-        """Return the (K, 240) appearances of each person."""
-        with self._files.stored.fetched(people_appearances_key(key)) as path:
-            appearances = load_arrays(path)
-        return [appearances[str(number)] for number in range(len(appearances))]
+    def _identity(self, key: str, number: int) -> FaceChoice:
+        """Return the choice of a person by appearance, and by the place where they are seen first."""
+        with self._files.stored.fetched(people_identities_key(key)) as path:
+            known = load_arrays(path)
+        first_seen = known[f"first_seen-{number}"]
+        own = known.pop(f"appearances-{number}")
+        others = [array for name, array in known.items() if name.startswith("appearances-")]
+        return FaceChoice.like(own, np.concatenate([own[:0], *others]), first_seen)
 
 
 def _numbers(num_people: int) -> str:

@@ -21,7 +21,7 @@ from models.speech.features import FeatureBlock
 from models.speech.speech_to_mouth import SpeechToMouth
 from models.track.square_pixels import pixel_aspect
 from rendering.source_readers import SourceReaders
-from storage.file_keys import PEOPLE_APPEARANCES, PEOPLE_PART, PEOPLE_REPORT, person_picture, split
+from storage.file_keys import PEOPLE_IDENTITIES, PEOPLE_PART, PEOPLE_REPORT, person_picture, split
 from storage.files import StoredFiles
 
 T = TypeVar("T")
@@ -76,8 +76,12 @@ class PeopleBuilder:
                 (frame,) = reader.read([picture.frame])
                 jpeg = face_thumbnail(frame, info.colour, picture.box, pixel_aspect(info))
                 (part / person_picture(number)).write_bytes(jpeg)
-            with (part / PEOPLE_APPEARANCES).open("wb") as file:
-                np.savez(file, **{str(number): appearances for number, appearances in enumerate(found.appearances)})
+            with (part / PEOPLE_IDENTITIES).open("wb") as file:
+                np.savez(
+                    file,
+                    **{f"appearances-{number}": each for number, each in enumerate(found.appearances)},
+                    **{f"first_seen-{number}": each for number, each in enumerate(found.first_seen)},
+                )
             write_whole(part / PEOPLE_REPORT, found.report.model_dump(mode="json"))
 
     def _loaded(self, keys: Sequence[str], load: Callable[[Path], T]) -> list[T]:

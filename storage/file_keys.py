@@ -12,7 +12,7 @@
     avatars/{key}/speech.npy         the source's own audio, 16 kHz mono
     avatars/{key}/tracking/...       landmarks, until the avatar is built from them
     avatars/{key}/scan/...           faces and sound of the source, until the people are known
-    avatars/{key}/people/...         the people in the source: report.json, appearances.npz and {number}.jpg
+    avatars/{key}/people/...         the people in the source: report.json, identities.npz and {number}.jpg
     avatars/{key}/...                its analysis
     voices/{owner}/{name}/sample.wav the speaker of a cloned voice, 24 kHz mono
     voices/{owner}/{name}/voice.json its record, which makes the voice exist
@@ -36,7 +36,7 @@ VOICES: Final = "voices"
 _AUDIO_FIELD: Final = re.compile(r"audio(_[a-z0-9_]{1,32})?")
 PEOPLE_PART: Final = "people/"
 PEOPLE_REPORT: Final = "report.json"
-PEOPLE_APPEARANCES: Final = "appearances.npz"
+PEOPLE_IDENTITIES: Final = "identities.npz"
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 _CONSTANT: Final = re.compile(r"uploads/[^/]+|jobs/[^/]+/audio(_[^/]+)?|avatars/[^/]+/(source|face)")
 
@@ -137,9 +137,9 @@ def people_report_key(key: str) -> str:
     return f"{avatar_folder(key)}/{PEOPLE_PART}{PEOPLE_REPORT}"
 
 
-def people_appearances_key(key: str) -> str:
-    """Return the key of their appearances."""
-    return f"{avatar_folder(key)}/{PEOPLE_PART}{PEOPLE_APPEARANCES}"
+def people_identities_key(key: str) -> str:
+    """Return the key of what they are recognised by: appearances, and where each is seen first."""
+    return f"{avatar_folder(key)}/{PEOPLE_PART}{PEOPLE_IDENTITIES}"
 
 
 def person_picture_key(key: str, number: int) -> str:

@@ -17,7 +17,7 @@ OFF_SCREEN: Final = "offscreen"
 """In place of a face choice: somebody whose face is not shown."""
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
 _REFERENCE = "like:"
-_NOBODY = np.zeros(0)
+_UNKNOWN = np.zeros(0)
 _FORMS = {
     "person": re.compile(r"person:\s*(\d+)\s*"),
     "index": re.compile(r"(?:index:)?\s*(\d+)\s*"),
@@ -33,19 +33,33 @@ class FaceChoice:
     `largest` is the default. `index` counts from 0 by size, largest first, so index 0 is `largest`. `point` (x, y) and
     `box` (x0, y0, x1, y1) are pixels of the upright image: the face that covers the point (with several, the one with
     the nearest centre), or the one that overlaps the box most. `like` is the person of a reference picture, wherever
-    they appear in the source; its numbers are K appearances of that face (`models.face.appearance`), one after the
-    other, and `others` those of people who are not meant. `person` (number) and `speaking`, the person who speaks most,
-    need all people of the source (`models.people`), which turns them into `like`.
+    they appear in the source: `numbers` are K appearances of that face (`models.face.appearance`), one after the other,
+    `others` those of people who are not meant. `first_seen` tells people apart who look alike: the number of the first
+    source frame that shows the person, and x0, y0, x1, y1 of the face in it. `person` (number) and `speaking`, the
+    person who speaks most, need all people of the source (`models.people`), which turns them into `like`.
     """
 
     kind: Literal["largest", "index", "point", "box", "like", "person", "speaking"] = "largest"
     numbers: tuple[float, ...] = ()
     others: tuple[float, ...] = ()
+    first_seen: tuple[float, ...] = ()
 
     @classmethod
-    def like(cls, appearances: NDArray[np.floating], others: NDArray[np.floating] = _NOBODY) -> FaceChoice:
-        """Returns the choice of the person with these (240,) or (K, 240) appearances, not of the (M, 240) `others`."""
-        return cls("like", *(tuple(np.asarray(each, np.float64).ravel().tolist()) for each in (appearances, others)))
+    def like(
+        cls,
+        appearances: NDArray[np.floating],
+        others: NDArray[np.floating] = _UNKNOWN,
+        first_seen: NDArray[np.floating] = _UNKNOWN,
+    ) -> FaceChoice:
+        """Returns the choice of the person with these (240,) or (K, 240) appearances.
+
+        Args:
+            appearances: The person's.
+            others: (M, 240) those of people who are not meant.
+            first_seen: (5,) see above; empty if unknown.
+        """
+        flat = (tuple(np.asarray(each, np.float64).ravel().tolist()) for each in (appearances, others, first_seen))
+        return cls("like", *flat)
 
     @classmethod
     def parse(cls, text: str) -> FaceChoice:

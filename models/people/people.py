@@ -30,7 +30,8 @@ class FoundPeople:
     """The P people in a source."""
 
     report: PeopleReport
-    appearances: list[NDArray[np.float16]]  # P times (K, 240) appearances
+    appearances: list[NDArray[np.float16]]  # P times (K, 240)
+    first_seen: list[NDArray[np.float64]]  # P times (5,), see `models.face.choice`
     pictures: list[PersonPicture]  # P
 
 
@@ -57,7 +58,12 @@ def find_people(rows: FaceRows, fps: Fraction, sound: SourceMouth | None) -> Fou
             turns=tuple(speakers.turns(fps)),
             audio_offset_ms=None if offset is None else round(1000 * offset, 1),
         )
-    return FoundPeople(report, [each.appearances for each in identities], [_picture(each, rows) for each in identities])
+    return FoundPeople(
+        report,
+        [each.appearances for each in identities],
+        [_first_seen(each, rows) for each in identities],
+        [_picture(each, rows) for each in identities],
+    )
 
 
 def _seen_person(number: int, identity: Identity, rows: FaceRows, fps: Fraction) -> SeenPerson:
@@ -79,6 +85,11 @@ def _ranges(frames: NDArray[np.int32], fps: Fraction) -> list[TimeRange]:
         TimeRange(start=round(float(start / fps), 3), end=round(float(stop / fps), 3))
         for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
     ]
+
+
+def _first_seen(identity: Identity, rows: FaceRows) -> NDArray[np.float64]:
+    first = identity.rows[0]
+    return np.array([rows.frame[first], *rows.box[first]], np.float64)
 
 
 def _picture(identity: Identity, rows: FaceRows) -> PersonPicture:

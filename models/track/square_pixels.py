@@ -36,11 +36,12 @@ class SquarePixels(NamedTuple):
 
     def choice(self, choice: FaceChoice, width: int) -> FaceChoice:
         """Convert a choice made for frames of `width` to frames with square pixels."""
-        if choice.kind not in ("point", "box"):
-            return choice
         scale = self._width(width) / width
-        xy = (scale if number % 2 == 0 else 1.0 for number in range(len(choice.numbers)))
-        return replace(choice, numbers=tuple(value * each for value, each in zip(choice.numbers, xy, strict=True)))
+        if choice.kind in ("point", "box"):
+            return replace(choice, numbers=_x_scaled(choice.numbers, scale))
+        if choice.first_seen:
+            return replace(choice, first_seen=(choice.first_seen[0], *_x_scaled(choice.first_seen[1:], scale)))
+        return choice
 
     def points_back(self, points: NDArray[np.float32], width: int) -> NDArray[np.float32]:
         """Convert (..., 3) points from frames with square pixels to pixels of frames of `width`; depth is unchanged."""
@@ -56,3 +57,8 @@ class SquarePixels(NamedTuple):
 def _widened(plane: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     way = cv2.INTER_LINEAR if width >= plane.shape[1] else cv2.INTER_AREA
     return np.asarray(cv2.resize(plane, (width, plane.shape[0]), interpolation=way), np.uint8)
+
+
+def _x_scaled(numbers: tuple[float, ...], scale: float) -> tuple[float, ...]:
+    """Scale x of x, y, x, y, ..."""
+    return tuple(value * (scale if number % 2 == 0 else 1.0) for number, value in enumerate(numbers))

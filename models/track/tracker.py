@@ -14,8 +14,8 @@ from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
 from models.face.appearance import APPEARANCE_SIZE, SAME_PERSON, STILL_SAME, Person, appearance_of
 from models.face.choice import FaceChoice
-from models.face.detection import Window
-from models.face.finder import FaceFinder, FoundFace, box_of_points
+from models.face.detection import FaceBox, Window
+from models.face.finder import SAME_FACE_OVERLAP, FaceFinder, FoundFace, box_of_points
 from models.face.landmarks import MIN_PRESENCE, LandmarkRegion
 from models.face.occlusion import chroma_of
 from models.geometry.head_frame import fit_head_pose, pose_degrees
@@ -39,12 +39,13 @@ class TrackState:
     likeness: float = -1.0  # of the face that the last search saw
     presence: float = 0.0  # logit of the landmark network
     scenes: SceneHistory | None = None  # of the last frames
+    num_seen: int = 0  # frames since the start of the source
 
 
 def see(frame: YuvFrame, state: TrackState) -> TrackState:
     """Compares the frame with the one before; a cut ends tracking and starts a search at once."""
     scenes = SceneHistory.seen(frame, state.scenes)
-    state = replace(state, scenes=scenes)
+    state = replace(state, scenes=scenes, num_seen=state.num_seen + 1)
     if scenes.was_no_cut:  # the face is near where it was
         return replace(state, is_after_cut=False)
     if not scenes.is_cut:
@@ -192,7 +193,8 @@ class FaceTracker:
         if state.num_frames % _FIRST_SEARCH_EVERY:
             return waited
         if state.person is not None:
-            return self._recognise(frame, self.finder.find_all(frame, colour), state.person, waited)
+            place = _first_place(choice) if choice.first_seen and waited.num_seen > choice.first_seen[0] else None
+            return self._recognise(frame, self.finder.find_all(frame, colour), state.person, waited, place)
         face, seen = self.finder.find(frame, colour, choice)
         if face is not None:
             others = [appearance_of(frame, other.points) for other in seen if other is not face]
@@ -215,12 +217,19 @@ class FaceTracker:
             return waited
         return self._recognise(frame, self.finder.find_all(frame, colour), state.person, waited)
 
-    def _recognise(self, frame: YuvFrame, faces: list[FoundFace], person: Person, waited: TrackState) -> TrackState:
+    def _recognise(
+        self,
+        frame: YuvFrame,
+        faces: list[FoundFace],
+        person: Person,
+        waited: TrackState,
+        first_place: FaceBox | None = None,
+    ) -> TrackState:
         """Follows the person's face if it is among the faces of a frame with certainty."""
         appearances = [appearance_of(frame, face.points) for face in faces]
         able, is_sure = person.recognise(appearances)
-        if not is_sure:  # several look alike: take the one at the old place, if there is one
-            able = [i for i in able if waited.points is not None and _is_there(faces[i], waited.points)]
+        if not is_sure:  # several look alike: take the one at the known place, if there is one
+            able = [i for i in able if _is_where(faces[i], waited.points, first_place)]
         if len(able) == 1:
             return taken_up(waited, faces[able[0]], person.learn(appearances[able[0]]))
         reason = _reason_for(faces)
@@ -273,6 +282,18 @@ def _distance(face: FoundFace, lost: NDArray[np.float32]) -> float:
 def _is_like(face: FoundFace, lost: NDArray[np.float32]) -> bool:
     change_of_size = face.box.size / box_of_points(lost, 1.0).size
     return 1 / _MAX_SIZE_CHANGE < change_of_size < _MAX_SIZE_CHANGE
+
+
+def _first_place(choice: FaceChoice) -> FaceBox:
+    _, x0, y0, x1, y1 = choice.first_seen
+    return FaceBox((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, angle=0.0, score=1.0)
+
+
+def _is_where(face: FoundFace, lost: NDArray[np.float32] | None, first_place: FaceBox | None) -> bool:
+    """Whether a face is where the lost one was, or else where the person is seen first."""
+    if lost is not None:
+        return _is_there(face, lost)
+    return first_place is not None and face.box.overlap_box(first_place) > SAME_FACE_OVERLAP
 
 
 def _is_there(face: FoundFace, lost: NDArray[np.float32]) -> bool:

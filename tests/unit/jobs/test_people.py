@@ -27,7 +27,7 @@ from models.people.report import PeopleReport, SeenPerson, SpeakerTurn, TimeRang
 from models.people.scan import ScanState
 from models.speech.level import SpeechLevel
 from models.track.tracker import TrackState
-from storage.file_keys import PEOPLE_APPEARANCES, PEOPLE_PART, PEOPLE_REPORT, avatar_folder, person_picture, source_key
+from storage.file_keys import PEOPLE_IDENTITIES, PEOPLE_PART, PEOPLE_REPORT, avatar_folder, person_picture, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AvatarRecord, new_id, utc_now
@@ -38,6 +38,7 @@ from tests.unit.on_disk import on_disk
 
 VIDEO = VideoInfo(64, 64, Fraction(25), 100, 4.0, 0, True, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 APPEARANCES = [np.eye(240, dtype=np.float16)[[0, 1]], np.eye(240, dtype=np.float16)[[2]]]
+PLACES = [np.array([0, 10, 10, 30, 30]), np.array([5, 40, 10, 60, 30])]
 TURNS = (
     SpeakerTurn(start=0, end=1, person=0, confidence=0.9),
     SpeakerTurn(start=1, end=3, person=1, confidence=0.9),
@@ -88,8 +89,12 @@ class Scanning(NoStages):
         assert len(scans) > 1 and bool(mouths) == source.info.has_audio
         report = PeopleReport(people=(_person(0), _person(1)), turns=self.turns)
         with self.files.stored.written_folder(folder, PEOPLE_PART, PEOPLE_REPORT) as made:
-            with (made / PEOPLE_PART / PEOPLE_APPEARANCES).open("wb") as file:
-                np.savez(file, **{str(number): appearances for number, appearances in enumerate(APPEARANCES)})
+            with (made / PEOPLE_PART / PEOPLE_IDENTITIES).open("wb") as file:
+                np.savez(
+                    file,
+                    **{f"appearances-{number}": each for number, each in enumerate(APPEARANCES)},
+                    **{f"first_seen-{number}": each for number, each in enumerate(PLACES)},
+                )
             for number in range(2):
                 (made / PEOPLE_PART / person_picture(number)).write_bytes(b"face %d" % number)
             write_whole(made / PEOPLE_PART / PEOPLE_REPORT, report.model_dump(mode="json"))
@@ -158,9 +163,8 @@ def test_people_become_their_appearance(bench: Bench) -> None:
     async def ask() -> None:
         record = bench.avatar()
         first, second = await bench.choice(record, "person:0"), await bench.choice(record, "person:1")
-        assert first == FaceChoice.like(APPEARANCES[0], APPEARANCES[1]) and second == FaceChoice.like(
-            APPEARANCES[1], APPEARANCES[0]
-        )
+        assert first == FaceChoice.like(APPEARANCES[0], APPEARANCES[1], PLACES[0])
+        assert second == FaceChoice.like(APPEARANCES[1], APPEARANCES[0], PLACES[1])
         assert await bench.choice(record, "speaking") == second, "who speaks longest"
         assert await bench.choice(record, "index:1") == FaceChoice.parse("index:1")
         with pytest.raises(FaceNotFoundError, match=r"expected person:0 to person:1 \(2 people .*\), found 'person:2'"):
@@ -248,5 +252,5 @@ def test_the_avatar_of_a_person_follows_their_appearance(bench: Bench) -> None:
         return await avatars.people_report(record.key)
 
     assert len(asyncio.run(ask()).people) == 2
-    assert stages.choice == FaceChoice.like(APPEARANCES[1], APPEARANCES[0])
+    assert stages.choice == FaceChoice.like(APPEARANCES[1], APPEARANCES[0], PLACES[1])
     assert stages.counts["searches"] == 1

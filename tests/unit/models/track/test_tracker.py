@@ -13,6 +13,7 @@ from errors import FaceNotFoundError
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
+from models.face.appearance import appearance_of
 from models.face.choice import FaceChoice
 from models.face.finder import box_of_points
 from models.geometry.face_points import EYE_LEFT, EYE_RIGHT
@@ -135,6 +136,23 @@ def test_the_person_of_a_reference_picture_is_followed(tracker: FaceTracker, sce
     assert not raw.present[:3].any()
     assert raw.present[3:].all()
     assert box_of_points(raw.points[-1], 1.0).contains(420, 180)
+
+
+def test_twins_are_told_apart_by_the_place_where_they_are_seen_first(
+    tracker: FaceTracker, scene: Scene, colour: ColourTags
+) -> None:
+    frames = [scene.frame(640, 320, (160.0, 160.0, 0.4), (480.0, 160.0, 0.4))] * 8
+    faces = tracker.finder.find_all(frames[0], colour)
+    assert len(faces) == 2
+    appearance = appearance_of(frames[0], faces[0].points)
+    for face in faces:
+        box = [*face.points[:, :2].min(0), *face.points[:, :2].max(0)]
+        choice = FaceChoice.like(appearance, appearance[None], np.array([2, *box]))
+        raw, _ = tracker.track_chunk(frames, colour, choice, None)
+        assert raw.present.tolist() == [False] * 5 + [True] * 3, "from the first search after frame 2 on"
+        assert np.abs(raw.points[5:, :, 0].mean(1) - face.box.center_x).max() < 10
+    unknown, _ = tracker.track_chunk(frames, colour, FaceChoice.like(appearance, appearance[None]), None)
+    assert not unknown.present.any(), "without the place nobody is taken"
 
 
 def test_a_reference_picture_shows_one_face(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
