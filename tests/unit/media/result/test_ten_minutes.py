@@ -1,0 +1,80 @@
+"""Ten minutes of video: sound and picture end together and do not drift apart, at three frame rates."""
+
+from __future__ import annotations
+
+import math
+import wave
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from media.audio import AudioTrack, num_output_frames
+from media.audio_parts import AudioPart
+from media.playback import fit
+from media.result.concat import concat_segments
+from media.result.sound_mix import ResultSound
+from media.writer import SegmentWriter
+from tests.unit.media.clips import LIMITS, info_of, planes_of
+
+RATES = (Fraction(24), Fraction(25), Fraction(30000, 1001))
+SPEECH_SECONDS = 600.3
+RATE = 16000
+CLICKS = range(30, 600, 60)
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Silence with a tone of 20 ms in every minute."""
+    samples = np.zeros(round(SPEECH_SECONDS * RATE), "<i2")
+    for second in CLICKS:
+        samples[second * RATE : second * RATE + 320] = 12000 * np.sin(np.arange(320) * 0.4)
+    path = tmp_path_factory.mktemp("speech") / "a.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+    return path
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("source_seconds", [400, 599.5, 600.3, 605, 900])
+def test_the_source_is_played_evenly(fps: Fraction, source_seconds: float) -> None:
+    num_speech, num_source = num_output_frames(SPEECH_SECONDS, fps), round(source_seconds * fps)
+    num_frames, playback = fit("retime", num_speech, num_source)
+    assert abs(num_frames / fps - Fraction(SPEECH_SECONDS)) < 1 / fps
+    shown = playback.source_frames(range(num_frames), num_source)
+    assert np.abs(shown - (np.arange(num_frames) + 0.5) * num_source / num_frames).max() <= 1
+    assert shown[-1] >= num_source - math.ceil(playback.speed) - 1
+    assert fit("source", num_speech, num_source)[0] == num_source
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("mode", ["retime", "source"])
+def test_sound_and_picture_end_together(tmp_path: Path, speech: Path, fps: Fraction, mode: str) -> None:
+    num_speech = num_output_frames(SPEECH_SECONDS, fps)
+    num_frames, _ = fit("retime" if mode == "retime" else "source", num_speech, round(605.7 * fps))
+    writer, per_segment = SegmentWriter(info_of(64, 64, fps), 30, "ultrafast", 1), 240
+    for number in range(per_segment):
+        writer.write(planes_of(number, 64, 64))
+    (whole := tmp_path / "whole.mp4").write_bytes(writer.finish())
+    writer = SegmentWriter(info_of(64, 64, fps), 30, "ultrafast", 1)
+    for number in range(num_frames % per_segment):
+        writer.write(planes_of(number, 64, 64))
+    (last := tmp_path / "last.mp4").write_bytes(writer.finish())
+    out = tmp_path / "out.mp4"
+    segments = [whole] * (num_frames // per_segment) + [last]
+    concat_segments(segments, ResultSound([AudioPart(speech)]), out, info_of(64, 64, fps), num_frames)
+    with closing(AudioTrack(out, LIMITS)) as track:
+        sound = np.concatenate(list(track.blocks(RATE, "mono", "fltp")), axis=1)[0]
+    with av.open(str(out)) as file:
+        times = sorted(float(packet.pts * packet.time_base) for packet in file.demux(video=0) if packet.pts is not None)
+    video_seconds = times[-1] + float(1 / fps)
+    assert len(times) == num_frames
+    assert np.abs(np.array(times) - np.arange(num_frames) / float(fps)).max() < 0.001
+    assert abs(len(sound) / RATE - video_seconds) < float(1 / fps)
+    loud = np.flatnonzero(np.abs(sound) > 0.1) / RATE
+    starts = loud[np.diff(loud, prepend=-1) > 1]
+    assert np.abs(starts - np.array(CLICKS)).max() < 0.005
