@@ -103,6 +103,9 @@ def _one_line_errors() -> Iterator[None]:
         _fail(error.code, error.detail, _EXIT_FAILED)
     except LipwrightError as error:
         _fail(error.code, str(error), _EXIT_FAILED)
+    except ModuleNotFoundError as error:
+        message = f"The Python module {error.name} is missing. After an update of Lipwright, run `make setup`."
+        _fail("config_invalid", message, _EXIT_FAILED)
     except BrokenPipeError:  # the reader of the output has ended, such as `head`; Typer exits without a message
         raise
     except OSError as error:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Final
 
 from packaging.requirements import Requirement
 
 from doctor.check_result import CheckResult, ok, problem, warning
+from launch.packages import faults, installed_version, needed, own_requirements
 
 _MIN_PYTHON: Final = (3, 11)
 # CPython issue 106905, "AST constructor recursion depth mismatch": fixed in 3.11.8 and 3.12.2.
@@ -47,19 +47,19 @@ def check_packages(requirements: Iterable[str] | None = None) -> CheckResult:
     """Checks that the packages of pyproject.toml are installed in the required versions.
 
     Args:
-        requirements: Lines as in pyproject.toml; default: those of the installed Lipwright.
+        requirements: Lines as in pyproject.toml; default: those of this checkout and of the installed Lipwright.
     """
-    try:
-        wanted = [Requirement(line) for line in (requires("lipwright") if requirements is None else requirements) or ()]
-    except PackageNotFoundError:
+    if installed_version("lipwright") is None:
         return warning("Lipwright itself is not installed", "an installed Lipwright", "Run make setup.")
-    needed = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
+    wanted = list(own_requirements() if requirements is None else requirements)
+    checked = needed(wanted)
     # Both extras name an onnxruntime; the requirement of the installed one counts.
-    needed += [each for each in wanted if each.name in _ONNX_PACKAGES and _version(each.name) is not None]
-    wrong = [fault for each in needed if (fault := _fault(each))]
+    named = (Requirement(line) for line in wanted)
+    checked += [each for each in named if each.name in _ONNX_PACKAGES and installed_version(each.name) is not None]
+    wrong = faults(checked)
     if wrong:
         return problem(", ".join(wrong), "the ranges of pyproject.toml", "Run make setup, or pip install -e '.[cpu]'.")
-    return ok(f"{len(needed)}, all in the ranges of pyproject.toml")
+    return ok(f"{len(checked)}, all in the ranges of pyproject.toml")
 
 
 def check_onnxruntime(installed: Iterable[str] | None = None) -> CheckResult:
@@ -68,7 +68,7 @@ def check_onnxruntime(installed: Iterable[str] | None = None) -> CheckResult:
     Args:
         installed: Names of the installed ones; default: those of this environment.
     """
-    found = [each for each in _ONNX_PACKAGES if _version(each)] if installed is None else sorted(installed)
+    found = [each for each in _ONNX_PACKAGES if installed_version(each)] if installed is None else sorted(installed)
     if len(found) == 1:
         return ok(found[0])
     if not found:
@@ -89,19 +89,3 @@ def check_clock(now_s: float, newest: Path = Path(__file__)) -> CheckResult:
             "Set it: timedatectl set-ntp true.",
         )
     return ok("not earlier than the installed files")
-
-
-def _fault(requirement: Requirement) -> str:
-    found = _version(requirement.name)
-    if found is None:
-        return f"{requirement.name} is missing"
-    if not requirement.specifier.contains(found, prereleases=True):
-        return f"{requirement.name} {found} is not {requirement.specifier}"
-    return ""
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -1,13 +1,24 @@
-"""Checks before a service starts: who may connect, the port, and whether results can be signed and stored."""
+"""Checks before a service starts: packages, who may connect, the port, and whether results can be signed and stored."""
 
 from __future__ import annotations
 
 from config import PipelineConfig
 from errors import ConfigError
+from launch.packages import faults, needed, own_requirements
 from launch.port import try_to_listen
 from media.labels.labeller import Labeller
 from net.access_rule import AccessRule
 from storage.state import check_files_access, open_keys
+
+
+def check_packages() -> None:
+    """Refuse to start with missing or unfit packages, as after an update of the checkout.
+
+    Raises:
+        ConfigError: There are some.
+    """
+    if found := faults(needed(own_requirements())):
+        raise ConfigError(f"Packages: {', '.join(found)}. Run `make setup` to install what pyproject.toml requires.")
 
 
 def check_access(host: str, settings: PipelineConfig) -> None:

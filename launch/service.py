@@ -16,7 +16,7 @@ from launch.environment import import_path, private_files, restore_sigterm, set_
 from launch.folder_lock import locked_folder
 from launch.front_proxy import FrontProxy, haproxy_binary
 from launch.port import free_port
-from launch.preflight import check_access, check_port, check_results
+from launch.preflight import check_access, check_packages, check_port, check_results
 from launch.ray_folder import make_ray_folder
 from launch.readiness import last_line, wait_until_ready
 from launch.serve_config import ServeConfig, reachable, read_serve_config
@@ -71,8 +71,8 @@ def running_service(
         health_port: Another TCP port, which only serves health checks and has connections of its own.
 
     Raises:
-        ConfigError: The config or the data folder is unusable, a deployment cannot start, the port is in use, or the
-            service would be public without API keys or without the front proxy.
+        ConfigError: Packages are missing, the config or the data folder is unusable, a deployment cannot start, the
+            port is in use, or the service would be public without API keys or without the front proxy.
         StateError: Another service uses the data folder, which holds the job table.
         TableUnreachableError: The database of the job table does not answer.
         StorageFullError: The disk stayed full for `jobs.max_disk_wait_s`.
@@ -80,6 +80,7 @@ def running_service(
         UnavailableError: Ray did not start.
         StageTimeoutError: The deployments were not ready within five minutes.
     """
+    check_packages()
     known, port = read_serve_config(config_path), port or free_port()
     config = known.on_this_machine(host, port, data_dir, allow_without_keys, heygem, gradio)
     check_access(host, config.pipeline)

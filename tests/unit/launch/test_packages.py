@@ -1,0 +1,47 @@
+"""Packages that an update of the checkout needs: named before anything starts, with what to do."""
+
+from __future__ import annotations
+
+import pytest
+from packaging.requirements import Requirement
+from typer.testing import CliRunner
+
+from cli.terminal import commands
+from errors import ConfigError
+from launch import preflight
+from launch.packages import faults, needed, own_requirements
+from launch.preflight import check_packages
+
+
+def test_the_requirements_are_those_of_the_checkout_first() -> None:
+    names = [Requirement(line).name for line in own_requirements()]
+    assert names[0] == "ray"
+    check_packages()
+
+
+def test_the_first_requirement_of_a_package_counts_and_extras_do_not() -> None:
+    lines = ["numpy>=99", "numpy>=1", "pytest>=1", 'nonesuch>=1; extra == "gpu"']
+    (fault,) = faults(needed(lines))
+    assert fault.startswith("numpy ") and fault.endswith("is not >=99")
+
+
+def test_a_service_without_a_package_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "own_requirements", lambda: ["lipwright-of-tomorrow>=1"])
+    with pytest.raises(ConfigError, match="lipwright-of-tomorrow is missing. Run `make setup`"):
+        check_packages()
+
+
+def test_a_command_names_the_module_that_it_lacks() -> None:
+    app = commands()
+
+    @app.command()
+    def one() -> None:
+        import module_of_tomorrow  # type: ignore[import-not-found]  # noqa: F401
+
+    @app.command()
+    def two() -> None: ...
+
+    done = CliRunner().invoke(app, ["one"])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: config_invalid: The Python module module_of_tomorrow is missing.")
+    assert "make setup" in done.stderr
