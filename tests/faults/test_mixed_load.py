@@ -7,11 +7,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 
+import psutil
 import pytest
 
 from benchmarks.process_tree import name_of
@@ -133,5 +134,6 @@ def _handles(service: ServiceProcess) -> dict[str, int]:
     """Open files by the names of processes."""
     found: Counter[str] = Counter()
     for process in service.processes():
-        found[name_of(process)] += open_files([process])
+        with suppress(psutil.NoSuchProcess):  # decoders come and go
+            found[name_of(process)] += open_files([process])
     return found
