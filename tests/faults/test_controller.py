@@ -12,8 +12,8 @@ from tests.faults.load import Caller, Pair, digest
 from tests.faults.service_process import ServiceProcess, served, wait_until_replaced
 from tests.faults.viewer import made_avatar, watching
 
-KILL = signal.SIGKILL
-STOP = pytest.param(signal.SIGSTOP, marks=pytest.mark.endurance)
+KILL = pytest.param(signal.SIGKILL, id="killed")
+STOP = pytest.param(signal.SIGSTOP, id="stopped", marks=pytest.mark.endurance)
 
 pytestmark = pytest.mark.timeout(600)
 
