@@ -92,6 +92,11 @@ class Caller:
             time.sleep(0.2)
         return final
 
+    def result(self, job_id: str, timeout_s: float = 200.0) -> str:
+        """Digest of the video of a job, which has to succeed."""
+        assert self.wait([job_id], timeout_s)[job_id]["error"] is None
+        return digest(self.video(job_id))
+
     def video(self, job_id: str) -> bytes:
         """The finished video."""
         return self.request("GET", f"/v1/jobs/{job_id}/video").raise_for_status().content

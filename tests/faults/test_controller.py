@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.load import Caller, Pair, digest
+from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess, served, wait_until_replaced
 from tests.faults.viewer import made_avatar, watching
 
@@ -33,9 +33,7 @@ def avatar(service: ServiceProcess, sample_pair: Pair) -> str:
 def quiet(service: ServiceProcess, long_pair: Pair) -> str:
     """Digest of the result where nothing happens."""
     caller = Caller(service.url)
-    job_id = caller.accepted(long_pair)
-    assert caller.wait([job_id], 200)[job_id]["error"] is None
-    return digest(caller.video(job_id))
+    return caller.result(caller.accepted(long_pair))
 
 
 @pytest.mark.parametrize("with_signal", [KILL, STOP])
@@ -56,8 +54,7 @@ def test_live_session(
         viewer.check_whole()
         longest_s = max(b - a for a, b in zip(viewer.arrivals, viewer.arrivals[1:], strict=False))
     assert not replica.is_running(), "it was replaced"
-    assert caller.wait([job_id], 200)[job_id]["error"] is None
-    assert digest(caller.video(job_id)) == quiet
+    assert caller.result(job_id) == quiet
     print(f"\nLiveSession, {with_signal.name}: rendered again after {back_s:.1f} s, no picture for {longest_s:.1f} s")
 
 
@@ -78,11 +75,10 @@ def test_controller(
         new_controller_s = wait_until_replaced(service.controllers, controller)
         wait_until_replaced(lambda: service.replicas("FaceSynthesis"), renderer)
         new_renderer_s = time.monotonic() - hit_at
-        assert caller.wait([job_id], 200)[job_id]["error"] is None
+        assert caller.result(job_id) == quiet
         done_s = time.monotonic() - hit_at
         viewer.until(len(viewer.arrivals) + 10)
         viewer.check_whole()
-    assert digest(caller.video(job_id)) == quiet
     print(
         f"\nServeController, {with_signal.name}: a new one after {new_controller_s:.1f} s, the renderer replaced after "
         f"{new_renderer_s:.1f} s, the job done after {done_s:.1f} s"

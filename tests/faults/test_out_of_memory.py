@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.load import Caller, Pair, digest
+from tests.faults.load import Caller, Pair
 from tests.faults.memory import decodes_for
 from tests.faults.service_process import ServiceProcess, served, wait_until
 
@@ -74,9 +74,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
 def quiet(service: ServiceProcess, long_pair: Pair) -> str:
     """Digest of the result where there is memory enough."""
     caller = Caller(service.url)
-    job_id = caller.accepted(long_pair)
-    assert caller.wait([job_id], 200)[job_id]["error"] is None
-    return digest(caller.video(job_id))
+    return caller.result(caller.accepted(long_pair))
 
 
 @pytest.mark.parametrize("kind", ["Studio", "FaceSynthesis", "LandmarkGenerator"])
@@ -100,11 +98,10 @@ def _survives(service: ServiceProcess, doomed: list[psutil.Process], pair: Pair,
         wait_until(lambda: group.num_killed or caller.job(job_id)["status"] not in ("queued", "running"))
         num_killed = group.num_killed
         group.lift()
-        final = caller.wait([job_id], 200)[job_id]
+        result = caller.result(job_id)
     print(f"\nout of memory: {what}: {num_killed} killed, done after {time.monotonic() - started:.1f} s")
     assert num_killed, "it needed no memory"
-    assert final["error"] is None
-    assert digest(caller.video(job_id)) == quiet
+    assert result == quiet
 
 
 def decoders(service: ServiceProcess, kind: str) -> list[psutil.Process]:
