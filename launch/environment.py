@@ -26,8 +26,7 @@ _RAY_SETTINGS = {
     # A replica that hangs is killed at once: by default Serve waits up to 20 s for it, and the new replica waits for
     # its resources.
     "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
-    # A busy machine starts slowly: by default Ray gives up after 30 s, and Serve kills a proxy that is not ready in 15 s.
-    "RAY_raylet_start_wait_time_s": "120",
+    # On a busy machine the proxy starts slowly: by default Serve kills one that is not ready in three times 5 s.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
     # Tracebacks without carets: placing them parses the source line, which can crash (see `media.array_files`).
     "PYTHONNODEBUGRANGES": "1",
