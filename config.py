@@ -298,6 +298,25 @@ class TtsConfig(_Frozen):
         return self
 
 
+class SubtitlesConfig(_Frozen):
+    """Transcription and translation by servers with OpenAI's API, for `POST /v1/subtitles`. Off by default.
+
+    Private addresses are allowed. The audio of uploads is sent to these servers.
+    """
+
+    transcription_url: str | None = Field(
+        None, pattern="^https?://", description="Base URL of a server with `/audio/transcriptions`."
+    )
+    transcription_model: str = Field("whisper-1", max_length=128, description="Model requested for transcription.")
+    transcription_key_env: str | None = Field(None, description="Environment variable that holds its API key.")
+    translation_url: str | None = Field(
+        None, pattern="^https?://", description="Base URL of a server with `/chat/completions`."
+    )
+    translation_model: str = Field("gpt-4o-mini", max_length=128, description="Model requested for translation.")
+    translation_key_env: str | None = Field(None, description="Environment variable that holds its API key.")
+    timeout_s: float = Field(600.0, gt=0, le=3600, description="Timeout of one request to these servers, in seconds.")
+
+
 class LabelsConfig(_Frozen):
     """Labels that mark every result as synthetic; docs/labels.md lists who requires which."""
 
@@ -532,6 +551,7 @@ class PipelineConfig(_Frozen):
     gradio: GradioConfig = GradioConfig()
     labels: LabelsConfig = LabelsConfig()
     tts: TtsConfig = TtsConfig()
+    subtitles: SubtitlesConfig = SubtitlesConfig()
     render: RenderConfig = RenderConfig()
     jobs: JobConfig = JobConfig()
     live: LiveConfig = LiveConfig()

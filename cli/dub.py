@@ -23,8 +23,17 @@ _MAX_SEARCH_S: Final = 24 * 3600.0
 
 def dub(
     video: Annotated[str, typer.Argument(help="The video (file or URL).")],
-    subtitles: Annotated[Path, typer.Option(help="What is said: an SRT or WebVTT file in the new language.")],
     out: Annotated[Path, typer.Option(help="Output file (.mp4).")],
+    subtitles: Annotated[
+        Path | None, typer.Option(help="What is said: an SRT or WebVTT file in the new language.")
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of --subtitles: transcribe the video and translate it into this language, if the service is "
+            "configured for that."
+        ),
+    ] = None,
     face: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,7 +70,10 @@ def dub(
     Without --server, uses the service running in the data folder or starts one for this job.
     """
     interrupt_on_sigterm()
-    check_paths({"subtitles": subtitles} | ({} if "://" in video else {"video": Path(video)}), out)
+    if (subtitles is None) == (language is None):
+        raise UsageError("input_invalid", "pass either --subtitles or --language.")
+    files = {"subtitles": subtitles, "video": None if "://" in video else Path(video)}
+    check_paths({name: path for name, path in files.items() if path is not None}, out)
     voices = dict(_named(text, "voice") for text in voice or ())
     speakers: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for key, choices in (("face", dict(_named(text, "face") for text in face or ())), ("voice", voices)):
@@ -69,7 +81,6 @@ def dub(
             if name:
                 speakers[name][key] = choice
     fields: JobFields = {
-        "subtitles": subtitles,
         "speakers": speakers or None,
         "voice": voices.get(""),
         "background_gain_db": ambience_gain if ambience else None,
@@ -78,12 +89,19 @@ def dub(
     }
     with service_at(server, data_dir) as base_url:
         client = service(base_url)
+        fields["subtitles"] = subtitles or ("subtitles.vtt", _translated(client, video, language))
         fields["avatar_id"] = _searched(client, video)
         job, num_bytes = run_job(client, out, fields)
     if as_json:
         print(json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2))
         return
     print("\n".join([f"{out}: {job.num_frames} frames, {num_bytes} bytes", *_cut_texts(job)]), flush=True)
+
+
+def _translated(client: Lipwright, video: str, language: str | None) -> bytes:
+    """Return subtitles of a video in another language."""
+    with Console(stderr=True).status("Transcribing and translating ..."):
+        return client.create_subtitles(video, translate_to=language, kind="vtt").encode()
 
 
 def _searched(client: Lipwright, video: str) -> str:

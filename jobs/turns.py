@@ -163,8 +163,10 @@ def _checked(name: str, turn: Turn, audio_seconds: Mapping[str, float], video_se
         return turn.model_copy(update={"end": end if video_seconds is None else min(end, video_seconds)})
     if turn.end <= turn.start:
         raise OptionError(f"{name}: expected start < end, found {turn.start:g} and {turn.end:g}.")
-    if turn.text is not None and video_seconds is not None:  # it lasts as long as its speech, or its subtitle
-        return turn.model_copy(update={"end": min(turn.end, video_seconds)})
+    if turn.text is not None and video_seconds is not None and turn.end > video_seconds:
+        # Speech that is played faster lasts until the end of the turn; other speech is followed by silence.
+        cut = (turn.cut_seconds or 0) + turn.end - video_seconds if turn.speed is not None else turn.cut_seconds
+        return turn.model_copy(update={"end": video_seconds, "cut_seconds": cut})
     if video_seconds is not None and turn.end > video_seconds + 0.1:
         raise OptionError(f"{name}.end: the video ends at {video_seconds:g} s, before {turn.end:g} s.")
     return turn

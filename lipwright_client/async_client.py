@@ -18,6 +18,7 @@ from lipwright_client.calls import (
     avatar_path,
     create_avatar,
     create_job,
+    create_subtitles,
     create_voice,
     delete,
     job_path,
@@ -290,6 +291,19 @@ class Service:
     async def voices(self) -> Voices:
         """Return the voices for `text`."""
         return await self._transport.run(Call("GET", "/v1/voices", reads(Voices)))
+
+    async def create_subtitles(
+        self, audio: Source, language: str | None = None, translate_to: str | None = None, kind: str = "srt"
+    ) -> str:
+        """Transcribe a recording, if the service is configured for that, and return a subtitle file.
+
+        Args:
+            audio: An audio file, or a video with sound.
+            language: Language of the speech, such as `en`, if known.
+            translate_to: Language of the subtitles; None for that of the speech.
+            kind: `srt` or `vtt`.
+        """
+        return await self._transport.run(create_subtitles(audio, language, translate_to, kind))
 
     async def clone_voice(self, name: str, audio: Source, transcript: str = "") -> ClonedVoice:
         """Clone the voice of a recording, to be used by its `name` as `voice`. You need the speaker's consent.

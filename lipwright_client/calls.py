@@ -157,6 +157,12 @@ def create_voice(name: str, audio: Source, transcript: str) -> Call[ClonedVoice]
     return Call("POST", "/v1/voices", reads(ClonedVoice), body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
 
 
+def create_subtitles(audio: Source, language: str | None, translate_to: str | None, kind: str) -> Call[str]:
+    """Transcribe a recording."""
+    fields = {"audio": audio, "language": language, "translate_to": translate_to, "format": kind}
+    return Call("POST", "/v1/subtitles", lambda answer: answer.text, body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
+
+
 def delete(path: str) -> Call[None]:
     """Delete what is at `path`."""
     return Call("DELETE", path, lambda answer: None, removes=True)

@@ -78,6 +78,7 @@ class Lipwright(Blocking[Service]):
 
     speak = blocking(Service.speak)
     voices = blocking(Service.voices)
+    create_subtitles = blocking(Service.create_subtitles)
     clone_voice = blocking(Service.clone_voice)
     delete_voice = blocking(Service.delete_voice)
     status = blocking(Service.status)

@@ -21,6 +21,7 @@ from config import (
     MediaLimits,
     NetworkConfig,
     PipelineConfig,
+    SubtitlesConfig,
     TtsConfig,
 )
 from errors import CapacityError, LipwrightError, OptionError
@@ -262,6 +263,7 @@ def serving(
     tts: TtsConfig | None = None,
     live: LiveService | None = None,
     live_config: LiveConfig | None = None,
+    subtitles: SubtitlesConfig | None = None,
 ) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
     port = quiet_port()
@@ -274,6 +276,7 @@ def serving(
         gradio=GradioConfig(enabled=has_gradio, service_url=f"http://127.0.0.1:{port}"),
         tts=tts or TtsConfig(use_builtin=False),
         live=live_config or LiveConfig(),
+        subtitles=subtitles or SubtitlesConfig(),
     )
     app = make_app(service, service.files, config, live)
     lifespan: Literal["on", "off"] = "on" if has_gradio else "off"  # it starts Gradio's queue

@@ -10,6 +10,7 @@ from api.v1.routes.inspect import InspectRoutes
 from api.v1.routes.jobs import JobRoutes
 from api.v1.routes.media import MediaRoutes
 from api.v1.routes.status import StatusRoutes
+from api.v1.routes.subtitles import SubtitlesRoutes
 from api.v1.routes.voices import VoiceRoutes
 from config import PipelineConfig
 from jobs.ports import JobService
@@ -24,6 +25,7 @@ def v1_routers(service: JobService, files: FileStore, config: PipelineConfig) ->
         MediaRoutes(service, files, config.labels).router(),
         AvatarRoutes(service, files, config).router(),
         EngineRoutes(files, config).router(),
+        SubtitlesRoutes(service, files, config).router(),
         VoiceRoutes(service, files, config).router(),
         InspectRoutes(service, files, config).router(),
     )

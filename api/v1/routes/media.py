@@ -16,6 +16,7 @@ from api.result_file import result_file_response
 from api.routing import Routes, route
 from api.stored_file import FileDisposition, stored_file_response
 from api.v1.preview import Previews
+from api.v1.routes.subtitles import SUBTITLE_TYPES
 from config import LabelsConfig
 from errors import NotFoundError, StateError
 from jobs.ports import JobService
@@ -31,8 +32,6 @@ from storage.records import JobStatus
 _PRIVATE: Final = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
 # Uploads are sent as images or videos, never as documents.
 _INERT: Final = {**_PRIVATE, "Content-Security-Policy": "sandbox; default-src 'none'"}
-_SUBTITLE_TYPES: Final[dict[SubtitleFormat, str]] = {"srt": "application/x-subrip", "vtt": "text/vtt"}
-
 _SOURCE: Final[dict[str, Any]] = {
     "summary": "Get the source",
     "response_class": FileResponse,
@@ -97,7 +96,7 @@ class MediaRoutes(Routes, prefix="/v1"):
         tags=["jobs"],
         response_class=PlainTextResponse,
         responses={
-            200: {"content": {media_type: {"schema": {"type": "string"}} for media_type in _SUBTITLE_TYPES.values()}},
+            200: {"content": {media_type: {"schema": {"type": "string"}} for media_type in SUBTITLE_TYPES.values()}},
             **problem_responses(404),
         },
     )
@@ -113,7 +112,7 @@ class MediaRoutes(Routes, prefix="/v1"):
         if not cues:
             raise NotFoundError(f"Job {job.id} has no subtitles: its turns have no texts.")
         text = await asyncio.to_thread(subtitle_file, cues, kind)
-        return Response(text, media_type=_SUBTITLE_TYPES[kind], headers=_PRIVATE)
+        return Response(text, media_type=SUBTITLE_TYPES[kind], headers=_PRIVATE)
 
     @route(
         "/jobs/{job_id}/thumbnail",

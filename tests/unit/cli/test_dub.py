@@ -9,10 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from config import TtsConfig
+from config import SubtitlesConfig, TtsConfig
 from jobs.messages import PeopleScan
 from models.people.report import PeopleReport, SpeakerTurn
-from tests.unit.api.tts.speech_server import SpeechServer, speaking
+from tests.unit.api.subtitles.openai_server import answering
+from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.quality_report import example_report
 
@@ -85,9 +86,26 @@ def test_without_the_ambience_of_the_film(tmp_path: Path, service: MemoryService
     assert (options.turns or ())[2].face == "speaking"  # nobody speaks in the film then
 
 
+def test_a_film_is_transcribed_and_translated(tmp_path: Path, service: MemoryService, voice: SpeechServer) -> None:
+    film, out = tmp_path / "film.wav", tmp_path / "out.mp4"
+    film.write_bytes(tone(4))
+    with answering() as other:
+        settings = SubtitlesConfig(transcription_url=other.url, translation_url=other.url)
+        with serving(service, tts=TtsConfig(url=voice.url), subtitles=settings) as url:
+            command = ["dub", str(film), "--language", "German", "--out", str(out), "--server", url]
+            done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    turns = service.requests[0].options.turns or ()
+    assert [(turn.text, turn.speaker, turn.face) for turn in turns] == [
+        ("Guten Abend.", None, "person:1"),
+        ("Wer ist da?", "A", "person:0"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--language", "de"], "pass either --subtitles or --language"),
         (["--face", "Anna"], "--face: expected NAME=FACE, found 'Anna'"),
         (["--voice", "=nova"], "--voice: expected VOICE or NAME=VOICE"),
         (["--subtitles", "missing.srt"], "missing.srt does not exist"),

@@ -110,8 +110,10 @@ def test_the_speech_of_a_face_is_named_by_its_files() -> None:
 
 
 def test_a_text_is_cut_off_at_the_end_of_the_video() -> None:
-    (turn,) = checked_turns(_options(Turn(start=9, end=12, text="late")), {"audio": 6.0}, VIDEO_SECONDS)
-    assert turn.end == VIDEO_SECONDS
+    long = Turn(start=8, end=12, text="late", speed=1.35, cut_seconds=0.5)
+    short = Turn(face="1", start=9, end=12, text="short")
+    turns = checked_turns(_options(long, short), {"audio": 6.0}, VIDEO_SECONDS)
+    assert [(turn.end, turn.cut_seconds) for turn in turns] == [(VIDEO_SECONDS, 2.5), (VIDEO_SECONDS, None)]
 
 
 def test_texts_are_the_subtitles_of_a_job_and_those_that_were_cut_are_named() -> None:

@@ -1,0 +1,1 @@
+"""Subtitles of recordings: transcription and translation by other servers."""

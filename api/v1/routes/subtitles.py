@@ -1,0 +1,76 @@
+"""The route /v1/subtitles."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import PlainTextResponse
+
+from api.forms.form_receiver import FormReceiver
+from api.forms.form_schema import form_body
+from api.forms.speech_form import FilePart
+from api.forms.uploads import drain
+from api.problem import problem_responses
+from api.routing import Routes, route
+from api.subtitles.transcriber import Transcriber
+from config import PipelineConfig
+from errors import OptionError
+from jobs.ports import JobService
+from media.subtitles.texts import SubtitleFormat, subtitle_file
+from storage.file_store import FileStore
+
+SUBTITLE_TYPES: dict[SubtitleFormat, str] = {"srt": "application/x-subrip", "vtt": "text/vtt"}
+_LANGUAGE = r"^[A-Za-z][A-Za-z0-9 ()-]{1,63}$"
+
+
+class SubtitlesForm(BaseModel):
+    """Transcribe a recording. Send it as multipart form data or as JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    audio: FilePart = Field(description="An audio file, or a video whose audio track is used.")
+    language: str | None = Field(None, pattern="^[a-z]{2,3}$", description="Language of the speech, such as `en`.")
+    translate_to: str | None = Field(
+        None,
+        pattern=_LANGUAGE,
+        description="Language of the subtitles, such as `German` or `de`. Default: no translation.",
+    )
+    format: SubtitleFormat = Field("srt", description="SubRip (`srt`) or WebVTT (`vtt`), which names speakers.")
+
+
+class SubtitlesRoutes(Routes, prefix="/v1/subtitles", tags=["subtitles"]):
+    """Handlers of /v1/subtitles."""
+
+    def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
+        self._service = service
+        self._receiver = FormReceiver(service, files, config)
+        self._transcriber = Transcriber(config, files)
+
+    @route(
+        "",
+        "POST",
+        summary="Transcribe a recording",
+        openapi_extra=form_body(SubtitlesForm),
+        response_class=PlainTextResponse,
+        responses={
+            200: {"content": {kind: {"schema": {"type": "string"}} for kind in SUBTITLE_TYPES.values()}},
+            **problem_responses(413, 422, 429, 503, 504, 507),
+        },
+    )
+    async def create_subtitles(self, request: Request) -> Response:
+        """Return the subtitles of a recording, on request translated, by the servers that the operator configured."""
+        try:
+            self._transcriber.check(translates=False)
+        except OptionError:
+            await drain(request)
+            raise
+        async with (
+            self._receiver.admit(request, SubtitlesForm) as admission,
+            self._receiver.receive(request, SubtitlesForm, admission) as (form, _),
+        ):
+            await self._service.release(admission.id)  # an admission is for a job or an avatar
+            cues = await self._transcriber.subtitles(form.audio, form.language, form.translate_to)
+        text = await asyncio.to_thread(subtitle_file, cues, form.format)
+        return Response(text, media_type=SUBTITLE_TYPES[form.format], headers={"Cache-Control": "no-store"})

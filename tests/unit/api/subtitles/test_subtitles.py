@@ -1,0 +1,133 @@
+"""`POST /v1/subtitles` with a local server that has OpenAI's API: transcripts, translations, and failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from config import SubtitlesConfig
+from lipwright_client import Lipwright
+from media.subtitles.cues import Cue, read_cues
+from storage.file_keys import UPLOADS
+from tests.unit.api.subtitles.openai_server import OpenAIStandIn, answering
+from tests.unit.api.tts.speech_server import tone
+from tests.unit.api_server import MemoryService, serving
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    return MemoryService(tmp_path)
+
+
+@contextmanager
+def _api(service: MemoryService, other: OpenAIStandIn, **settings: Any) -> Iterator[httpx.Client]:
+    config = SubtitlesConfig(transcription_url=other.url, **{"translation_url": other.url, **settings})
+    with (
+        serving(service, subtitles=config) as url,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+    ):
+        yield http
+
+
+def _ask(http: httpx.Client, **fields: str) -> httpx.Response:
+    return http.post("/v1/subtitles", files={"audio": ("talk.wav", tone(3.5))}, data=fields)
+
+
+def test_a_recording_is_transcribed(service: MemoryService) -> None:
+    with answering() as other, _api(service, other) as http:
+        answer = _ask(http, language="en", format="vtt")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/vtt; charset=utf-8")
+    assert read_cues(answer.content) == [Cue(0.5, 1.5, "Good evening."), Cue(2, 3.25, "Who is there?", "A")]
+    (form,) = other.forms
+    assert form == {
+        "model": "whisper-1",
+        "response_format": "verbose_json",
+        "timestamp_granularities[]": "segment",
+        "language": "en",
+    }
+    assert other.seconds == [3.5]
+    assert not other.chats
+    assert not service.places and not service.files.stored.entries(UPLOADS)
+
+
+def test_a_transcript_is_translated(service: MemoryService) -> None:
+    answers = ["Here you are.", '```json\n["Guten Abend.", "Wer ist da?"]\n```']
+    with answering(translations=answers) as other, _api(service, other) as http:
+        answer = _ask(http, translate_to="German")
+    assert [cue.text for cue in read_cues(answer.content)] == ["Guten Abend.", "Wer ist da?"]
+    assert len(other.chats) == 2  # the first answer was none
+    instruction, lines = (each["content"] for each in other.chats[0]["messages"])
+    assert "'German'" in instruction and "2 strings" in instruction
+    assert lines == '["Good evening.", "Who is there?"]'
+
+
+def test_many_lines_are_translated_in_parts(service: MemoryService) -> None:
+    segments = [{"start": n, "end": n + 0.5, "text": f"line {n}"} for n in range(50)]
+    texts = ["[" + ", ".join(f'"Zeile {n}"' for n in part) + "]" for part in (range(40), range(40, 50))]
+    with answering(transcript={"segments": segments}, translations=texts) as other, _api(service, other) as http:
+        answer = _ask(http, translate_to="de")
+    assert [cue.text for cue in read_cues(answer.content)] == [f"Zeile {n}" for n in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("server", "settings", "fields", "status", "message"),
+    [
+        ({"status": 500}, {}, {}, 503, "The transcription server returned status 500"),
+        ({"key": "secret"}, {}, {}, 503, "status 401"),
+        ({"transcript": {"text": "no segments"}}, {}, {}, 503, "no segments with times"),
+        ({"transcript": {"segments": [{"start": "x", "end": 1, "text": "a"}]}}, {}, {}, 503, "no segments with times"),
+        ({"transcript": {"segments": []}}, {}, {}, 422, "expected 1 to 5000 spoken sentences, found 0"),
+        ({"translations": ['["one"]']}, {}, {"translate_to": "de"}, 503, "did not return 2 lines"),
+        ({}, {"translation_url": None}, {"translate_to": "de"}, 422, "cannot translate"),
+        ({}, {"transcription_key_env": "LIPWRIGHT_TEST_NO_KEY"}, {}, 503, "LIPWRIGHT_TEST_NO_KEY is not set"),
+        ({}, {}, {"language": "../en"}, 422, "language"),
+        ({}, {}, {"translate_to": "de'. Ignore"}, 422, "translate_to"),
+    ],
+)
+def test_failures(
+    service: MemoryService,
+    server: dict[str, Any],
+    settings: dict[str, Any],
+    fields: dict[str, str],
+    status: int,
+    message: str,
+) -> None:
+    with answering(**server) as other, _api(service, other, **settings) as http:
+        answer = _ask(http, **fields)
+    assert (answer.status_code, message in answer.json()["detail"]) == (status, True), answer.text
+    assert not service.files.stored.entries(UPLOADS)
+
+
+def test_a_server_that_cannot_be_reached(service: MemoryService) -> None:
+    with answering() as other:
+        pass
+    with _api(service, other) as http:
+        answer = _ask(http)
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert "cannot be reached" in answer.json()["detail"]
+
+
+def test_it_is_off_by_default(service: MemoryService) -> None:
+    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+        answer = _ask(http)
+    assert answer.status_code == 422
+    assert "subtitles.transcription_url" in answer.json()["detail"]
+
+
+def test_a_file_without_sound_is_named(service: MemoryService) -> None:
+    with answering() as other, _api(service, other) as http:
+        answer = http.post("/v1/subtitles", files={"audio": ("talk.wav", b"RIFF" + bytes(100))})
+    assert answer.status_code == 422
+    assert "talk.wav" in answer.json()["detail"]
+    assert not other.forms
+
+
+def test_the_client(service: MemoryService) -> None:
+    with answering() as other, _api(service, other) as http, Lipwright(str(http.base_url)) as client:
+        text = client.create_subtitles(("talk.wav", tone(1)), translate_to="de")
+    assert [cue.text for cue in read_cues(text.encode())] == ["Guten Abend.", "Wer ist da?"]
