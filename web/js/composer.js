@@ -5,6 +5,7 @@ import { byId, h, notice } from "./dom.js";
 import { knows, onLanguage, t } from "./i18n.js";
 import { FilePicker } from "./file_picker.js";
 import { Avatars } from "./avatars.js";
+import { SeveralPeople } from "./several_people.js";
 import { SpeechInput } from "./speech_input.js";
 
 /** The form of a new job. */
@@ -16,16 +17,20 @@ export class Composer {
     this.onRefused = onRefused;
     this.engines = [];
     this.sent = new Map(); // fields by job ID, for retries
-    this.speech = new SpeechInput(byId("speech"), () => notice(byId("composer-error"), ""));
-    const [avatars, face, keep] = [h("div", { class: "avatars", hidden: true }), h("div"), this.keepBox()];
-    byId("face").append(avatars, face, keep);
+    const single = h("div");
+    const everyone = h("div", { class: "everyone", hidden: true });
+    byId("speech").append(single, everyone);
+    this.speechParts = { single, everyone };
+    this.speech = new SpeechInput(single, () => notice(byId("composer-error"), ""));
+    const [avatars, face, keep, several] = [h("div", { class: "avatars", hidden: true }), h("div"), this.keepBox(), h("div")];
+    byId("face").append(avatars, face, several, keep);
     this.avatars = new Avatars(avatars, (avatar) => {
       face.hidden = Boolean(avatar);
-      byId("which-face").hidden = Boolean(avatar);
-      this.showKeep();
+      this.faceChanged();
     });
-    this.face = new FilePicker(face, "video", () => this.showKeep());
-    this.showKeep();
+    this.face = new FilePicker(face, "video", () => this.faceChanged());
+    this.several = new SeveralPeople(several, everyone, () => this.showParts());
+    this.showParts();
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.submit();
@@ -43,6 +48,7 @@ export class Composer {
     this.engines = (await request("GET", "/v1/engines")).engines;
     this.showEngines();
     await Promise.all([this.avatars.refresh(), this.speech.refresh()]);
+    this.several.voice = this.speech.voice;
   }
 
   /** Load the source of an earlier job into the form; false if it was deleted. */
@@ -52,6 +58,7 @@ export class Composer {
     const content = await answer.blob();
     this.avatars.choose(null);
     this.face.take(new File([content], job.inputs.presenter || "avatar", { type: content.type }));
+    if (job.options.turns) this.several.turn(true);
     byId("composer").focus();
     return true;
   }
@@ -68,8 +75,23 @@ export class Composer {
     return (this.keepLabel = h("label", { class: "check" }, this.keep, h("span", { "data-text": "keepAvatar" }, t("keepAvatar"))));
   }
 
-  showKeep() {
-    this.keepLabel.hidden = !this.face?.file || Boolean(this.avatars?.chosen);
+  /** Offer what the chosen face allows. */
+  faceChanged() {
+    const { chosen } = this.avatars;
+    this.several.use(isVideo(chosen ?? this.face.file) ? chosen ?? this.face.file : null);
+    this.showParts();
+  }
+
+  /** Show the parts of the form that have an effect. */
+  showParts() {
+    const [avatar, { isOn }] = [this.avatars.chosen, this.several];
+    this.keepLabel.hidden = !this.face.file || Boolean(avatar) || isOn;
+    byId("which-face").hidden = Boolean(avatar) || isOn;
+    byId("length").hidden = isOn; // the result is as long as the video
+    byId("idle").hidden = !isOn;
+    byId("speech").style.minHeight = isOn ? `${byId("speech").getBoundingClientRect().height}px` : ""; // nothing below moves
+    this.speechParts.single.hidden = isOn;
+    this.speechParts.everyone.hidden = !isOn;
     notice(byId("composer-error"), "");
   }
 
@@ -95,6 +117,12 @@ export class Composer {
 
   async submit() {
     const error = byId("composer-error");
+    if (this.several.isOn) {
+      const { problem } = this.several;
+      if (problem) notice(error, t(problem));
+      else await this.send({ ...this.options(), idle_mouths: byId("idle-mouths").value, ...this.several.fields });
+      return;
+    }
     const avatar = this.avatars.chosen;
     if (!this.speech.isGiven || (!this.face.file && !avatar)) {
       notice(error, t(this.speech.isGiven ? "needFace" : "needSpeech"));
@@ -105,7 +133,7 @@ export class Composer {
       return;
     }
     await this.send(async () => {
-      const options = this.options(avatar); // before the avatar is saved, which resets the form
+      const options = { ...this.options(), ...this.playback(avatar) }; // before the avatar is saved, which resets the form
       const face = avatar ? { avatar_id: avatar.id } : await this.avatarFields();
       return { ...options, ...face, ...this.speech.fields };
     });
@@ -139,15 +167,20 @@ export class Composer {
     return { avatar_id: avatar.id };
   }
 
-  options(avatar) {
+  options() {
     const options = {
       engine: byId("engine").value,
-      loop: byId("loop").value,
       background_gain_db: byId("keep-sound").checked && "-6",
       visible_label: byId("visible-label").checked && "true",
     };
     if (!byId("movement").hidden) options.expressiveness = byId("expressiveness").value;
-    return avatar || this.keep.checked ? options : { ...options, face: this.faceChoice() };
+    return options;
+  }
+
+  /** Options of a job with one speech. */
+  playback(avatar) {
+    const loop = byId("loop").value;
+    return avatar || this.keep.checked ? { loop } : { loop, face: this.faceChoice() };
   }
 
   /** Value of the API's `face`; null while no point is chosen. */
@@ -166,6 +199,9 @@ export class Composer {
     byId("submit").textContent = share < 1 ? t("uploading", { percent: Math.floor(100 * share) }) : t("checking");
   }
 }
+
+/** Whether a file or an avatar has more than one picture; true if that is not known yet. */
+const isVideo = (source) => (source instanceof File ? !/^(image|audio)\//.test(source.type) : Boolean(source) && !source.info?.is_still);
 
 /** Title of an engine in the page's language, with the name of its variant, and what it does. */
 function described({ name, title }) {

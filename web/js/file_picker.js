@@ -5,19 +5,40 @@ import { h, notice } from "./dom.js";
 import { onLanguage, t } from "./i18n.js";
 import { canRecord, record } from "./recorder.js";
 
+const KINDS = {
+  audio: { accept: "audio/*,video/*", drop: "dropSpeech", hint: "fileKinds", record: "recordSpeech" },
+  video: { accept: "video/*,image/*", drop: "dropFace", hint: "faceKinds", record: "recordFace" },
+  subtitles: { accept: ".srt,.vtt", drop: "dropSubtitles", hint: "subtitlesKinds" },
+};
 let numPickers = 0;
+
+/** Let files be dropped on `element`: `onFile` gets the first one, unless an element inside has taken it. */
+export function dropTarget(element, onFile) {
+  for (const name of ["dragenter", "dragover"]) {
+    element.addEventListener(name, (event) => {
+      event.preventDefault();
+      element.classList.add("over");
+    });
+  }
+  element.addEventListener("dragleave", () => element.classList.remove("over"));
+  element.addEventListener("drop", (event) => {
+    element.classList.remove("over");
+    const [file] = event.dataTransfer.files;
+    if (file && !event.defaultPrevented) onFile(file);
+    event.preventDefault();
+  });
+}
 
 /** One input file of the form. */
 export class FilePicker {
   /**
    * @param place The element to fill.
-   * @param kind "audio" or "video": what is recorded, and which words are used.
+   * @param kind "audio", "video" or "subtitles".
    * @param onChange Called after each change.
+   * @param passOn Gets each file if given; the place is then free for the next one.
    */
-  constructor(place, kind, onChange = () => {}) {
-    this.place = place;
-    this.kind = kind;
-    this.onChange = onChange;
+  constructor(place, kind, onChange = () => {}, passOn = null) {
+    Object.assign(this, { place, kind, onChange, passOn });
     this.file = null;
     this.url = null;
     this.isAiming = false;
@@ -32,12 +53,17 @@ export class FilePicker {
 
   /** Take `file` (null: none). */
   take(file) {
-    const complaint = file && this.complaintAbout(file.type);
+    const complaint = file && this.complaintAbout(file);
     if (complaint) {
       notice(this.error, t(complaint, { name: file.name }));
       return;
     }
     notice(this.error, "");
+    if (this.passOn) {
+      this.show();
+      if (file) this.passOn(file);
+      return;
+    }
     if (this.url) URL.revokeObjectURL(this.url);
     this.file = file;
     this.faceAt = null;
@@ -46,8 +72,9 @@ export class FilePicker {
     this.onChange();
   }
 
-  /** The message about a file of this media type; null if it may fit, also if its type is unknown. */
-  complaintAbout(type) {
+  /** The message about a file of the wrong kind; null if it may fit, also if its media type is unknown. */
+  complaintAbout({ name, type }) {
+    if (this.kind === "subtitles") return /\.(srt|vtt)$/i.test(name) ? null : "notSubtitles";
     const unfit = this.kind === "audio" ? "image" : "audio";
     if (type.startsWith(`${unfit}/`)) return this.kind === "audio" ? "notSpeech" : "notFace";
     return type === "" || /^(audio|video|image)\//.test(type) ? null : "notMedia";
@@ -65,39 +92,26 @@ export class FilePicker {
   }
 
   empty() {
-    const isSpeech = this.kind === "audio";
+    const { accept, drop, hint, record } = KINDS[this.kind];
     const input = h("input", {
       type: "file",
       id: this.id,
       class: "sr-only",
-      accept: isSpeech ? "audio/*,video/*" : "video/*,image/*",
+      accept,
       onchange: (event) => event.target.files[0] && this.take(event.target.files[0]),
     });
     const zone = h("label", { class: "drop", htmlFor: this.id }, input,
-      h("strong", {}, t(isSpeech ? "dropSpeech" : "dropFace")),
-      h("span", {}, t("orChoose")),
-      h("span", { class: "hint" }, t(isSpeech ? "fileKinds" : "faceKinds")));
-    for (const name of ["dragenter", "dragover"]) {
-      zone.addEventListener(name, (event) => {
-        event.preventDefault();
-        zone.classList.add("over");
-      });
-    }
-    zone.addEventListener("dragleave", () => zone.classList.remove("over"));
-    zone.addEventListener("drop", (event) => {
-      event.preventDefault();
-      zone.classList.remove("over");
-      if (event.dataTransfer.files[0]) this.take(event.dataTransfer.files[0]);
-    });
-    const button = h("button", { type: "button", class: "quiet record", onclick: () => this.record() },
-      h("span", { class: "dot", "aria-hidden": "true" }), t(isSpeech ? "recordSpeech" : "recordFace"));
+      h("strong", {}, t(drop)), h("span", {}, t("orChoose")), h("span", { class: "hint" }, t(hint)));
+    dropTarget(zone, (file) => this.take(file));
+    const button = record && h("button", { type: "button", class: "quiet record", onclick: () => this.record() },
+      h("span", { class: "dot", "aria-hidden": "true" }), t(record));
     return h("div", {}, zone, button);
   }
 
   chosen() {
     const name = this.file.name;
     const isPicture = this.file.type.startsWith("image/");
-    const view = this.kind === "audio" ? h("audio", { src: this.url, controls: true, "aria-label": name })
+    const view = this.kind === "subtitles" ? "" : this.kind === "audio" ? h("audio", { src: this.url, controls: true, "aria-label": name })
       : isPicture ? h("img", { src: this.url, alt: name })
       : h("video", { src: this.url, controls: true, muted: true, playsInline: true, "aria-label": name });
     const shown = this.isAiming && this.kind === "video" ? pointable(view, (place) => {

@@ -1,0 +1,301 @@
+"""Several people in one video on the page: who is seen, who says what when, and what the service gets of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config import TtsConfig
+from jobs.messages import PeopleScan
+from models.people.report import PeopleReport, SeenPerson, SpeakerTurn, TimeRange
+from tests.browser import Visitor, chromium
+from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
+from tests.unit.api_server import MemoryService, serving
+
+REPORT = PeopleReport(
+    people=(
+        SeenPerson(number=0, seen=(TimeRange(start=0, end=4),), face_pixels=120, frontal_share=1),
+        SeenPerson(number=1, seen=(TimeRange(start=0.5, end=3.5),), face_pixels=80, frontal_share=0.5),
+    ),
+    turns=(
+        SpeakerTurn(start=0, end=1.5, person=1, confidence=0.9),
+        SpeakerTurn(start=1.5, end=3, person=0, confidence=0.9),
+    ),
+)
+WORDS = {  # by language: title of the second person, when they are seen, an overlap, what to do about it
+    "en-US": ("Person 2", "Seen 0:01–0:04", "overlaps other speech", "marked in red"),
+    "zh-CN": ("人物 2", "出现时间 0:01–0:04", "其他语音重叠", "标红"),
+}
+FOUND = "document.querySelectorAll('.people:not(.searching) .track').length === 2"
+SHIFT = """(since) => new Promise((done) => {
+    let sum = 0;
+    new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) if (!entry.hadRecentInput && entry.startTime > since) sum += entry.value;
+    }).observe({ type: "layout-shift", buffered: true });
+    setTimeout(() => done(sum), 200);
+})"""
+STARTS = "[...document.querySelectorAll('.turn input[type=number]')].map((input) => input.valueAsNumber)"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def voice() -> Iterator[SpeechServer]:
+    with speaking(sound=tone(0.5)) as server:
+        yield server
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    service = MemoryService(tmp_path)
+    service.scans = [PeopleScan(0.25, None), PeopleScan(1, REPORT)]
+    return service
+
+
+@pytest.fixture
+def url(service: MemoryService, voice: SpeechServer) -> Iterator[str]:
+    with serving(service, tts=TtsConfig(url=voice.url, voice="kim")) as url:
+        yield url
+
+
+def _sound(folder: Path, name: str, seconds: float) -> Path:
+    path = folder / name
+    path.write_bytes(tone(seconds))
+    return path
+
+
+def _with_people(visitor: Visitor, service: MemoryService, film: Path, portrait: Path) -> None:
+    """Choose a video of 4 s and find the two people in it."""
+    visitor.until("document.querySelector('#engine').value")
+    assert visitor.page.is_hidden("#several")
+    visitor.page.set_input_files("#face input[type=file]", film)
+    visitor.page.route("**/thumbnail", lambda route: route.fulfill(path=portrait))
+    visitor.page.check("#several")
+    visitor.until(FOUND)
+    visitor.until("[...document.querySelectorAll('.person img')].every((picture) => picture.naturalWidth)")
+
+
+def _add(visitor: Visitor, person: int, sound: Path) -> None:
+    count = visitor.page.locator(".turn").count()
+    visitor.page.set_input_files(f".person:nth-child({person + 1}) .add input[type=file]", sound)
+    visitor.until(f"document.querySelectorAll('.turn').length === {count + 1}")
+    visitor.until("[...document.querySelectorAll('.turn-bar')].every((bar) => bar.clientWidth > 11)")
+
+
+@pytest.mark.parametrize("locale", list(WORDS))
+def test_each_person_gets_speech_and_a_start(
+    browser: Any,
+    service: MemoryService,
+    url: str,
+    tmp_path: Path,
+    sample_video: Path,
+    sample_portrait: Path,
+    locale: str,
+) -> None:
+    title, seen, overlap, advice = WORDS[locale]
+    visitor = Visitor(browser, url, locale=locale, viewport={"width": 1400, "height": 900})
+    page = visitor.page
+    _with_people(visitor, service, sample_video, sample_portrait)
+    assert not service.table.list_avatars(pinned_only=False)[0].pinned
+    assert (visitor.text(".person:nth-child(2) h3"), visitor.text(".person:nth-child(2) .hint >> nth=0")) == (
+        title,
+        seen,
+    )
+    visitor.picture(f"several-{locale}-people")
+    _add(visitor, 0, _sound(tmp_path, "hello.wav", 1))
+    _add(visitor, 0, _sound(tmp_path, "bye.wav", 1.5))
+    _add(visitor, 1, _sound(tmp_path, "answer.wav", 0.5))
+    assert page.evaluate(STARTS) == [0, 1, 2.5]
+    assert page.evaluate("document.activeElement.closest('.turn') !== null"), "the start is what comes next"
+    page.fill(".turn input >> nth=1", "0.8")
+    assert overlap in visitor.text(".turn .note >> nth=0") and page.locator(".turn-bar.bad").count() == 2
+    visitor.submit()
+    assert advice in visitor.until("document.querySelector('#composer-error').textContent")
+    assert not service.requests
+    visitor.picture(f"several-{locale}-overlap")
+    bar = page.locator(".turn-bar").nth(1).bounding_box()
+    track = page.locator(".track").nth(0).bounding_box()
+    page.mouse.move(bar["x"] + bar["width"] / 2, bar["y"] + 9)
+    page.mouse.down()
+    page.mouse.move(bar["x"] + bar["width"] / 2 + track["width"] / 4, bar["y"] + 9, steps=3)  # a quarter of 4 s
+    page.mouse.up()
+    assert page.evaluate(STARTS) == [0, 1.8, 2.5]
+    page.focus(".turn-bar >> nth=0")
+    for key in ("PageUp", "ArrowLeft", "ArrowLeft", "ArrowLeft"):
+        page.keyboard.press(key)
+    assert page.evaluate(STARTS) == [0.7, 1.8, 2.5]
+    assert page.locator(".turn-bar.bad").count() == 0
+    assert page.is_hidden("#composer-error")
+    assert visitor.serious_violations() == []
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    visitor.picture(f"several-{locale}-phone")
+    visitor.submit()
+    visitor.until_status("queued")
+    (request,) = service.requests
+    assert [(turn.face, turn.start, turn.audio) for turn in request.options.turns or ()] == [
+        ("person:0", 0.7, "audio"),
+        ("person:0", 1.8, "audio_1"),
+        ("person:1", 2.5, "audio_2"),
+    ]
+    assert [file.label for file in request.audio_files.values()] == ["hello.wav", "bye.wav", "answer.wav"]
+    assert request.avatar_id == service.table.list_avatars(pinned_only=False)[0].id
+    assert visitor.errors == [] or all("404" in error for error in visitor.errors), "the job has no source here"
+
+
+def test_nothing_moves_when_the_people_are_found(
+    browser: Any, service: MemoryService, url: str, sample_video: Path, sample_portrait: Path
+) -> None:
+    service.scans = [PeopleScan(0.25, None)] * 2 + [PeopleScan(1, REPORT)]
+    for width in (360, 1400):
+        visitor = Visitor(browser, url, viewport={"width": width, "height": 4000})
+        visitor.until("document.querySelector('#engine').value && !document.querySelector('#speech .kinds').hidden")
+        below = "document.querySelector('#options').getBoundingClientRect().top"
+        visitor.page.set_input_files("#face input[type=file]", sample_video)
+        visitor.until("document.querySelector('#face video')?.videoWidth")
+        at = visitor.page.evaluate("document.querySelector('#several').getBoundingClientRect().top")
+        since = visitor.page.evaluate("performance.now()")
+        visitor.page.check("#several")
+        assert visitor.page.evaluate("document.querySelector('#several').getBoundingClientRect().top") == at
+        visitor.until("document.querySelectorAll('.searching .person').length === 2")
+        expected = visitor.page.evaluate(below)
+        visitor.until(FOUND)
+        assert visitor.page.evaluate(below) == pytest.approx(expected, abs=1)
+        assert visitor.page.evaluate(SHIFT, since) < 0.02
+
+
+def test_a_file_dropped_on_a_person_and_a_text(
+    browser: Any, service: MemoryService, voice: SpeechServer, url: str, sample_video: Path, sample_portrait: Path
+) -> None:
+    voice.asked.clear()
+    visitor = Visitor(browser, url)
+    page = visitor.page
+    _with_people(visitor, service, sample_video, sample_portrait)
+    dropped = page.evaluate_handle(
+        """(sound) => {
+            const files = new DataTransfer();
+            files.items.add(new File([new Uint8Array(sound)], "dropped.wav", { type: "audio/wav" }));
+            return files;
+        }""",
+        list(tone(1)),
+    )
+    page.dispatch_event(".person:nth-child(2) h3", "drop", {"dataTransfer": dropped})
+    visitor.until("document.querySelector('.person:nth-child(2) .turn .name')?.textContent === 'dropped.wav'")
+    page.click(".person:nth-child(1) [data-text=writeText]")
+    visitor.submit()
+    assert "marked in red" in visitor.until("document.querySelector('#composer-error').textContent")
+    assert page.evaluate("document.activeElement.tagName") == "TEXTAREA"
+    page.keyboard.type("Good morning.")
+    page.fill(".turn .voice input", "lee")
+    page.click("#options summary")
+    assert page.is_hidden("#loop") and page.is_hidden("#which")
+    page.select_option("#idle-mouths", "closed")
+    page.check("#keep-sound")
+    visitor.submit()
+    visitor.until_status("queued")
+    (options,) = (request.options for request in service.requests)
+    assert (options.idle_mouths, options.background_gain_db) == ("closed", -6)
+    (spoken,) = (turn for turn in options.turns or () if turn.text)
+    assert (spoken.face, spoken.text, spoken.voice) == ("person:0", "Good morning.", "lee")
+    assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [("Good morning.", "lee")]
+
+
+@pytest.mark.parametrize("locale", list(WORDS))
+def test_subtitles_and_who_speaks_them(
+    browser: Any,
+    service: MemoryService,
+    url: str,
+    tmp_path: Path,
+    sample_video: Path,
+    sample_portrait: Path,
+    locale: str,
+) -> None:
+    subtitles = tmp_path / "film.srt"
+    subtitles.write_bytes(
+        "\ufeff1\n00:00:00,200 --> 00:00:01,000\nANNA: Hello\n\n"
+        "2\n00:00:01,600 --> 00:00:02,400\n小明：你好\n\n"
+        "3\n00:00:02,500 --> 00:00:02,900\n小明：再见\nNote: a note\n\n"
+        "4\n00:00:03,000 --> 00:00:03,900\nNote: another one\n".encode("utf-16-le")
+    )
+    visitor = Visitor(browser, url, locale=locale)
+    page = visitor.page
+    _with_people(visitor, service, sample_video, sample_portrait)
+    page.set_input_files("#speech .everyone input[type=file]", sample_portrait)
+    assert sample_portrait.name in visitor.until("document.querySelector('.everyone .notice').textContent")
+    page.set_input_files("#speech .everyone input[type=file]", subtitles)
+    visitor.until("document.querySelectorAll('.speaker').length === 3")
+    chosen = "[...document.querySelectorAll('.speaker select')].map((select) => select.value)"
+    # Whoever speaks in the video at the time of the cues; a name in small letters may be none.
+    assert page.evaluate(chosen) == ["person:1", "person:0", ""]
+    page.select_option(".speaker select >> nth=2", "speaking")
+    page.fill(".speaker input >> nth=0", "lee")
+    page.click("#language")
+    assert page.evaluate(chosen) == ["person:1", "person:0", "speaking"]
+    page.click("#language")
+    page.select_option(".speaker select >> nth=2", "")
+    assert page.is_hidden(".person .track >> nth=0")
+    assert visitor.serious_violations() == []
+    visitor.picture(f"several-{locale}-subtitles")
+    visitor.submit()
+    visitor.until_status("queued")
+    (request,) = service.requests
+    turns = [(turn.face, turn.text, turn.voice) for turn in request.options.turns or ()]
+    assert turns[:2] == [("person:1", "Hello", "lee"), ("person:0", "你好", None)]
+    assert turns[-1] == ("speaking", "Note: another one", None)
+
+
+def test_a_search_that_fails_can_be_repeated(
+    browser: Any, service: MemoryService, url: str, sample_video: Path
+) -> None:
+    problem = {"code": "stage_timeout", "detail": "Studio.scan: timed out after 60 s"}
+    visitor = Visitor(browser, url, locale="zh-CN")
+    page = visitor.page
+    page.route(
+        "**/people",
+        lambda route: route.fulfill(status=504, content_type="application/problem+json", body=json.dumps(problem)),
+        times=1,
+    )
+    page.set_input_files("#face input[type=file]", sample_video)
+    page.check("#several")
+    assert "处理超时" in visitor.until("document.querySelector('.several .notice').textContent")
+    visitor.submit()
+    assert visitor.until("document.querySelector('#composer-error').textContent")
+    page.click(".several button[data-text=retry]")
+    visitor.until(FOUND)
+    assert page.is_hidden(".several .notice")
+    assert len(service.asked) == 1, "the video is sent once"
+
+
+def test_a_job_with_turns_can_be_tried_again(
+    browser: Any, service: MemoryService, url: str, tmp_path: Path, sample_video: Path, sample_portrait: Path
+) -> None:
+    visitor = Visitor(browser, url)
+    page = visitor.page
+    _with_people(visitor, service, sample_video, sample_portrait)
+    _add(visitor, 1, _sound(tmp_path, "answer.wav", 1))
+    visitor.submit()
+    visitor.until_status("queued")
+    page.click("#stage >> text=Cancel")
+    visitor.until_status("cancelled")
+    page.click("#stage button:text-is('Try again')")
+    visitor.until_status("queued")
+    first, second = service.requests
+    assert first.options.turns == second.options.turns and first.audio.sha256 == second.audio.sha256
+    page.route("**/source", lambda route: route.fulfill(path=sample_video))
+    page.reload()
+    visitor.until_status("queued")
+    page.click("#stage >> text=Cancel")
+    visitor.until_status("cancelled")
+    page.click("#stage >> text=Use this face again")
+    visitor.until(FOUND)
+    page.click("#face .chosen button")  # without the video there are no people
+    assert page.is_hidden("#several") and page.is_hidden(".several")
+    assert page.is_visible("#speech .drop >> nth=0")
