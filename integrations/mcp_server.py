@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -18,13 +18,14 @@ from lipwright_client.settings import VERSION
 
 _INSTRUCTIONS = (
     "Lipwright creates lip-synced talking-head videos: `speak` takes speech (an audio file or text) and a face (a "
-    "video, a portrait or the ID of an avatar) and writes an MP4. Paths are relative to the shared folder; URLs work "
-    "too. A minute of video can take a minute or more. `speak` reports progress; with wait=false, poll `job_status` "
-    "and then call `save_video`."
+    "video, a portrait or the ID of an avatar) and writes an MP4; `dub` lets the people in a video speak subtitles. "
+    "Paths are relative to the shared folder; URLs work too. A minute of video can take a minute or more. `speak` and "
+    "`dub` report progress; with wait=false, poll `job_status` and then call `save_video`."
 )
+_MAX_SEARCH_S: Final = 24 * 3600.0
 _Audio = Annotated[str | None, Field(description="The speech: an audio file in the shared folder, or a URL.")]
 _Out = Annotated[str | None, Field(description="Name of the new .mp4 in the shared folder. Default: generated.")]
-_JobId = Annotated[str, Field(description="Job ID returned by `speak`.")]
+_JobId = Annotated[str, Field(description="Job ID returned by `speak` or `dub`.")]
 
 
 class SpokenVideo(BaseModel):
@@ -92,6 +93,7 @@ class LipwrightTools:
         )
         for tool in (
             self.speak,
+            self.dub,
             self.job_status,
             self.save_video,
             self.cancel_job,
@@ -122,16 +124,39 @@ class LipwrightTools:
         with _reported():
             fields: JobFields = {"audio": self._source(audio, "audio"), "video": self._source(video, "video")}
             fields |= {"text": text, "avatar_id": avatar_id, "engine": engine, "face": face if video else None}
-            target = None if out is None else self._folder.target(out, "out")
-            if not wait:
-                return SpokenVideo.of(await self._client.jobs.create(**fields))
+            return await self._run(context, fields, out, wait)
 
-            async def report(job: Job) -> None:
-                frames = f", frame {job.num_frames_done} of {job.num_frames}" if job.num_frames_done else ""
-                await context.report_progress(job.progress, 1.0, f"{job.stage}{frames}")
-
-            job = await self._client.speak(on_change=report, **fields)
-            return await self._save(job, target)
+    async def dub(
+        self,
+        context: Context[Any, Any],
+        video: Annotated[str, Field(description="A video in the shared folder, or a URL.")],
+        subtitles: Annotated[str, Field(description="SRT or WebVTT file in the shared folder: what is said.")],
+        speakers: Annotated[
+            dict[str, dict[Literal["face", "voice"], str]] | None,
+            Field(
+                description="Faces and voices of speakers that the subtitles name: "
+                '{"Anna": {"face": "person:1", "voice": "heart"}}. By default a speaker is the person who speaks at '
+                "these times in the video."
+            ),
+        ] = None,
+        voice: Annotated[str | None, Field(description="Voice of all other speakers.")] = None,
+        background_gain_db: Annotated[
+            float | None, Field(description="Keep the video's own sound under the speech, for example -12.")
+        ] = None,
+        subtitles_output: Annotated[
+            Literal["track", "burnt"] | None, Field(description="Show the subtitles in the result.")
+        ] = None,
+        out: _Out = None,
+        wait: Annotated[bool, Field(description="Wait for the job to end and save the video.")] = True,
+    ) -> SpokenVideo:
+        """Dub a video: the people in it speak the subtitles, each in its time; returns an MP4."""
+        with _reported():
+            source, text = self._folder.source(video, "video"), self._folder.source(subtitles, "subtitles")
+            avatar = await self._client.avatars.create(video=source, keep=False)
+            await self._client.avatars.people(avatar.id, timeout_s=_MAX_SEARCH_S)
+            fields: JobFields = {"avatar_id": avatar.id, "subtitles": text, "speakers": speakers, "voice": voice}
+            fields |= {"background_gain_db": background_gain_db, "subtitles_output": subtitles_output}
+            return await self._run(context, fields, out, wait)
 
     async def job_status(self, job_id: _JobId) -> SpokenVideo:
         """Return the progress of a job, and its error if it failed."""
@@ -160,6 +185,19 @@ class LipwrightTools:
         with _reported():
             engines = (await self._client.engines.list()).engines
             return [EngineSummary.model_validate(each, from_attributes=True) for each in engines]
+
+    async def _run(self, context: Context[Any, Any], fields: JobFields, out: str | None, wait: bool) -> SpokenVideo:
+        """Submit a job; with `wait`, save its video."""
+        target = None if out is None else self._folder.target(out, "out")
+        if not wait:
+            return SpokenVideo.of(await self._client.jobs.create(**fields))
+
+        async def report(job: Job) -> None:
+            frames = f", frame {job.num_frames_done} of {job.num_frames}" if job.num_frames_done else ""
+            await context.report_progress(job.progress, 1.0, f"{job.stage}{frames}")
+
+        job = await self._client.speak(on_change=report, **fields)
+        return await self._save(job, target)
 
     def _source(self, name: str | None, field: str) -> str | Path | None:
         return None if name is None else self._folder.source(name, field)

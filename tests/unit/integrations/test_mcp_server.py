@@ -12,10 +12,14 @@ import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
+from config import TtsConfig
 from errors import FaceNotFoundError
 from integrations.mcp_server import LipwrightTools
 from integrations.shared_folder import SharedFolder
+from jobs.messages import PeopleScan
 from lipwright_client import AsyncLipwright
+from models.people.report import PeopleReport, SpeakerTurn
+from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 
 
@@ -70,7 +74,7 @@ def test_speak_over_stdio(service: MemoryService, url: str, folder: Path, repo_r
             return tools, await client.call_tool("speak", arguments, progress_callback=hear)
 
     tools, result = asyncio.run(use())
-    assert tools == ["speak", "job_status", "save_video", "cancel_job", "list_avatars", "list_engines"]
+    assert tools == ["speak", "dub", "job_status", "save_video", "cancel_job", "list_avatars", "list_engines"]
     assert not result.is_error, result.content
     said = result.structured_content
     assert (said["status"], said["num_frames"], said["path"]) == ("succeeded", 50, str(folder / "result.mp4"))
@@ -98,6 +102,22 @@ def test_a_text_takes_the_place_of_a_sound(service: MemoryService, url: str, fol
     (refused,) = _call(url, folder, ("speak", {"text": "Hello.", "audio": "a.wav", "video": "v.mp4"}))
     assert refused.is_error and "option_invalid" in refused.content[0].text
     assert "text" in refused.content[0].text
+
+
+def test_a_dub(service: MemoryService, folder: Path) -> None:
+    (folder / "de.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\n<v Anna>Hallo\n", encoding="utf-8")
+    turns = (SpeakerTurn(start=0, end=3, person=1, confidence=1),)
+    service.scans = [PeopleScan(1, PeopleReport(people=(), turns=turns))]
+    service.outcome = "video"
+    arguments = {"video": "v.mp4", "subtitles": "de.vtt", "speakers": {"Anna": {"voice": "nova"}}, "out": "dub.mp4"}
+    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url)) as url:
+        (done,) = _call(url, folder, ("dub", arguments))
+        (outside,) = _call(url, folder, ("dub", {"video": "v.mp4", "subtitles": "../secret.wav"}))
+    assert not done.is_error, done.content
+    assert (folder / "dub.mp4").read_bytes() == VIDEO_BYTES
+    (turn,) = service.requests[0].options.turns or ()
+    assert (turn.face, turn.voice, turn.text) == ("person:1", "nova", "Hallo")
+    assert outside.is_error
 
 
 def test_failures_are_told(service: MemoryService, url: str, folder: Path) -> None:
