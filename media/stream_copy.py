@@ -124,7 +124,7 @@ def copy_segment(path: Path, out: Path, info: VideoInfo, start: int, stop: int, 
 
 def with_headers(packet: Packet[VideoStream], headers: bytes) -> Packet[VideoStream]:
     """Returns a packet with parameter sets, in the same notation, in front of its frame."""
-    made: Packet[VideoStream] = Packet(headers + bytes(packet))
+    made: Packet[VideoStream] = Packet(headers + bytes(packet))  # type: ignore[assignment]
     made.pts, made.dts, made.duration, made.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
     made.is_keyframe, made.stream = packet.is_keyframe, packet.stream
     return made

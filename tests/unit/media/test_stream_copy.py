@@ -20,6 +20,7 @@ from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from media.stream_copy import IN_BAND_TAG, copied_ranges, copy_segment, copyable_keys
 from media.writer import SegmentWriter
+from media.yuv_frame import plane_rows
 from tests.unit.media.clips import noise, planes_of, write_audio
 
 LIMITS = MediaLimits()
@@ -37,7 +38,7 @@ def _source(path: Path, params: str = "", **options: str) -> Path:
             planes = planes_of(number, 192, 128)
             frame = av.VideoFrame(192, 128, "yuv420p")
             for plane, values in zip(frame.planes, planes, strict=True):
-                np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] = values
+                plane_rows(plane)[:, : plane.width] = values
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return path
