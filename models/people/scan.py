@@ -68,7 +68,7 @@ class _Face(NamedTuple):
     track: int
     region: LandmarkRegion
     points: NDArray[np.float32]  # (468, 3)
-    appearances: Person  # its appearances in this track
+    person: Person  # its appearances in this track
     num_frames: int = 0
 
 
@@ -138,13 +138,11 @@ class PeopleScanner:
         if face.num_frames % CHECK_EVERY or is_turned(points):
             return face
         appearance = appearance_of(frame, points)
-        if len(face.appearances.appearances) and face.appearances.likeness(appearance) < STILL_SAME:
+        if len(face.person.appearances) and face.person.likeness(appearance) < STILL_SAME:
             return None
         rows.add_appearance(face.track, appearance)
         return face._replace(
-            appearances=face.appearances.learn(appearance)
-            if len(face.appearances.appearances)
-            else Person.of(appearance)
+            person=face.person.learn(appearance) if len(face.person.appearances) else Person.of(appearance)
         )
 
 
