@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from config import PipelineConfig
 from errors import LipwrightError, NotFoundError, StateError, UnavailableError
 from jobs.admission import Admission, AdmissionController, AdmitRequest
-from jobs.avatars import Avatars, ignore_progress
 from jobs.housekeeping import Housekeeping
 from jobs.job_request import AvatarRequest, JobRequest
 from jobs.leadership import LeaderElection
@@ -20,6 +19,7 @@ from jobs.ports import Stages
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_limiter import SegmentLimiter
+from jobs.sources.avatars import Avatars, ignore_progress
 from jobs.status import ReplicaStatus, ServiceStatus, service_status
 from jobs.submission import Submissions
 from jobs.webhooks import Webhooks

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from config import JobConfig
 from errors import LipwrightError, NotFoundError
-from jobs.avatars import Avatars
+from jobs.sources.avatars import Avatars
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import JobRecord, JobStatus, utc_now

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from config import PipelineConfig
 from errors import InputError, LipwrightError, StorageFullError
-from jobs.avatars import Avatars
 from jobs.face_planner import FacePlanner, JobFace
 from jobs.finished_segments import FinishedSegments
 from jobs.forecast import promised_bytes, result_bytes
@@ -18,6 +17,7 @@ from jobs.ports import Stages
 from jobs.retry import first_leaf_error
 from jobs.segment_limiter import SegmentLimiter
 from jobs.segments import Block, Segment, fit_to_speech, plan_blocks, segment_watermark
+from jobs.sources.avatars import Avatars
 from jobs.turns import FaceTurns, all_parts, cut_texts, faces_of
 from media.stream_copy import copied_ranges
 from models.quality.findings import OutputFacts, make_report

@@ -12,10 +12,10 @@ import pytest
 
 from config import JobConfig
 from errors import MediaError, StageTimeoutError, StoredFileError
-from jobs.avatars import Progress
 from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
 from jobs.run import JobRun, JobServices
 from jobs.segment_limiter import SegmentLimiter
+from jobs.sources.avatars import Progress
 from media.audio_parts import AudioPart
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound

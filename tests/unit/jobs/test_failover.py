@@ -14,12 +14,12 @@ import pytest
 
 from config import PipelineConfig
 from errors import MediaError
-from jobs.avatars import Avatars
 from jobs.leadership import LeaderElection
 from jobs.messages import PreparedSpeech
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_limiter import SegmentLimiter
+from jobs.sources.avatars import Avatars
 from media.audio_parts import AudioPart
 from storage.file_keys import audio_key
 from storage.file_store import FileStore

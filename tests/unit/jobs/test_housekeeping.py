@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from config import PipelineConfig
-from jobs.avatars import Avatars
 from jobs.housekeeping import Housekeeping
+from jobs.sources.avatars import Avatars
 from storage.file_keys import avatar_folder, job_folder, result_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable

@@ -15,7 +15,6 @@ import pytest
 
 from config import JobConfig, PipelineConfig, RenderConfig
 from errors import LipwrightError, MediaError, StageTimeoutError, StorageFullError, StoredFileError
-from jobs.avatars import Avatars, Progress
 from jobs.forecast import result_bytes
 from jobs.messages import (
     AvatarRef,
@@ -29,6 +28,7 @@ from jobs.messages import (
 )
 from jobs.run import JobRun, JobServices
 from jobs.segment_limiter import SegmentLimiter
+from jobs.sources.avatars import Avatars, Progress
 from media.audio_parts import AudioPart
 from media.playback import LoopMode, Playback
 from media.probe import AudioInfo, ColourTags, VideoInfo

@@ -12,11 +12,11 @@ import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import MediaError, StateError, StorageFullError
-from jobs.avatars import Avatars
 from jobs.messages import PreparedSpeech
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segment_limiter import SegmentLimiter
+from jobs.sources.avatars import Avatars
 from media.audio_parts import AudioPart
 from storage.file_keys import audio_key, result_key, segment_key
 from storage.file_store import FileStore

@@ -19,9 +19,9 @@ from jobs.messages import (
     decode_source_info,
     encode_source_info,
 )
-from jobs.people import People
 from jobs.ports import Stages
 from jobs.retry import retry
+from jobs.sources.people import People
 from media.audio_parts import AudioPart
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_FILES, is_tracked

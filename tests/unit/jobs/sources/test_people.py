@@ -15,9 +15,9 @@ import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError
-from jobs.avatars import Avatars, ignore_progress
 from jobs.messages import PeopleScan, PreparedSpeech, SourceVideo, encode_source_info
-from jobs.people import People
+from jobs.sources.avatars import Avatars, ignore_progress
+from jobs.sources.people import People
 from media.audio_parts import AudioPart
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.avatar.folder import write_whole
@@ -194,7 +194,7 @@ def test_a_silent_source_is_not_heard(bench: Bench) -> None:
 
 
 def test_a_poll_does_not_wait_for_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.people._POLL_S", 0.05)
+    monkeypatch.setattr("jobs.sources.people._POLL_S", 0.05)
 
     async def ask() -> tuple[PeopleScan, PeopleScan]:
         record = bench.avatar()
