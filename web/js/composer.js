@@ -58,7 +58,7 @@ export class Composer {
     const content = await answer.blob();
     this.avatars.choose(null);
     this.face.take(new File([content], job.inputs.presenter || "avatar", { type: content.type }));
-    if (job.options.turns) this.several.turn(true);
+    if (job.options.turns) this.several.switchTo(true);
     byId("composer").focus();
     return true;
   }
@@ -118,7 +118,7 @@ export class Composer {
   async submit() {
     const error = byId("composer-error");
     if (this.several.isOn) {
-      const { problem } = this.several;
+      const problem = this.several.check();
       if (problem) notice(error, t(problem));
       else await this.send({ ...this.options(), idle_mouths: byId("idle-mouths").value, ...this.several.fields });
       return;

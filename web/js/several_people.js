@@ -22,22 +22,21 @@ export class SeveralPeople {
     this.voice = { is_available: false };
     this.avatarId = null;
     this.people = null; // until they are found
-    this.spoken = []; // who speaks when in the video itself
     const subtitles = h("div");
     this.lead = h("p", { class: "hint", "data-text": "severalSpeech" }, t("severalSpeech"));
     speech.append(this.lead, subtitles);
     this.subtitles = new Subtitles(subtitles, () => this.changed());
     this.video = { seconds: 0, nextStart: (person) => this.nextStart(person) };
     this.doing = null; // a text key and its values
-    this.box = h("input", { type: "checkbox", id: "several", onchange: () => this.turn(this.box.checked) });
-    this.switch = h("label", { class: "check", hidden: true }, this.box, h("span", { "data-text": "severalPeople" }, t("severalPeople")));
+    this.box = h("input", { type: "checkbox", id: "several", onchange: () => this.switchTo(this.box.checked) });
+    this.label = h("label", { class: "check", hidden: true }, this.box, h("span", { "data-text": "severalPeople" }, t("severalPeople")));
     this.status = h("p", { class: "hint", role: "status" });
     this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
     this.again = h("button", { type: "button", "data-text": "retry", hidden: true, onclick: () => this.search() }, t("retry"));
     this.list = h("div", { class: "people" });
     this.ruler = h("p", { class: "ruler hint", "aria-hidden": "true" }, h("span", {}, clock(0)), h("span"));
     this.panel = h("div", { class: "several", hidden: true }, this.status, this.error, this.again, this.list, this.ruler);
-    place.append(this.switch, this.panel);
+    place.append(this.label, this.panel);
     onLanguage(() => this.show());
   }
 
@@ -49,14 +48,15 @@ export class SeveralPeople {
   use(source) {
     if (this.source === source) return;
     this.source = source;
-    this.switch.hidden = !source;
-    this.turn(false);
+    this.people = null;
+    this.label.hidden = !source;
+    this.switchTo(false);
   }
 
-  turn(isOn) {
+  switchTo(isOn) {
     this.box.checked = isOn;
     this.panel.hidden = !isOn;
-    if (isOn) this.search();
+    if (isOn && !this.people) this.search();
     this.onChange();
   }
 
@@ -90,17 +90,16 @@ export class SeveralPeople {
     this.avatarId = avatarId;
     while (isWanted()) {
       const found = await request("GET", `/v1/avatars/${avatarId}/people`);
-      if (found.status === "ready") return found;
+      if (found.status === "ready") return found.people;
       tell("peopleSearching", { percent: Math.floor(100 * found.progress) });
       await new Promise((done) => setTimeout(done, LOOK_MS));
     }
     return null;
   }
 
-  take({ people, turns }, seconds) {
+  take(people, seconds) {
     const lastSeen = Math.max(0, ...people.flatMap(({ seen }) => seen.map(({ end }) => end)));
     this.video.seconds = seconds ?? lastSeen;
-    this.spoken = turns;
     this.people = people.map((seen) => this.person(seen));
     this.list.replaceChildren(...this.people.map((person) => person.element));
     if (!people.length) notice(this.error, t("peopleNone"));
@@ -126,13 +125,13 @@ export class SeveralPeople {
   show() {
     const isSearching = this.isOn && this.doing?.[0];
     this.status.textContent = isSearching ? t(...this.doing) : t(this.subtitles.file ? "severalSubtitles" : "severalHint");
-    this.again.hidden = this.error.hidden;
+    this.again.hidden = this.error.hidden || Boolean(this.people);
     this.list.classList.toggle("searching", Boolean(isSearching));
     this.panel.classList.toggle("with-subtitles", Boolean(this.subtitles.file));
     if (!this.people && !isSearching) this.list.replaceChildren();
     this.lead.hidden = Boolean(this.subtitles.file);
     this.subtitles.place.hidden = !this.voice.is_available;
-    this.subtitles.show(this.people ?? [], this.spoken);
+    this.subtitles.show(this.people ?? []);
     this.ruler.hidden = !this.list.firstChild || Boolean(this.subtitles.file);
     this.ruler.lastChild.textContent = this.people ? clock(this.video.seconds) : "";
     for (const person of this.people ?? []) person.show();
@@ -142,9 +141,10 @@ export class SeveralPeople {
     return (this.people ?? []).flatMap((person) => person.turns.map((turn) => ({ person, turn })));
   }
 
-  /** Key of the text that says what is missing, after the place of the first problem was focused; null if nothing is. */
-  get problem() {
-    if (!this.people?.length) return this.error.hidden ? "needPeople" : "peopleNone";
+  /** Return the key of the text that says what is missing, null if nothing is, and focus the first input to correct. */
+  check() {
+    if (!this.people) return "needPeople";
+    if (!this.people.length) return "peopleNone";
     if (this.subtitles.file) return null;
     if (!this.turns.length) return "needTurns";
     const unfit = this.people.map((person) => person.unfit).find(Boolean);

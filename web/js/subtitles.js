@@ -4,9 +4,7 @@ import { FilePicker } from "./file_picker.js";
 import { h } from "./dom.js";
 import { t } from "./i18n.js";
 
-const WHOEVER = "speaking";
-const NOBODY = "";
-const TIMING = /(?:(\d+):)?(\d+):(\d+)[.,](\d+)\s*-->\s*(?:(\d+):)?(\d+):(\d+)[.,](\d+)/;
+const NO_NAME = "none";
 const NAME = /<v(?:\.[^\s>]*)?\s+([^<>]+)>|^\s*(?:[-–]\s*)?(\p{L}[^:：<>\n]{0,39}?)\s*[:：]\s*(?=\S)/gmu;
 
 /** The subtitles of the form. */
@@ -30,46 +28,40 @@ export class Subtitles {
 
   /** Fields of the job. */
   get fields() {
-    const played = this.speakers.filter(({ face }) => face.value !== NOBODY);
-    const choices = played.map(({ name, face, voice }) => [name, { face: face.value, voice: voice.value.trim() || null }]);
+    const played = this.speakers.filter(({ face }) => face.value !== NO_NAME);
+    const choices = played.map(({ name, face, voice }) => [name, { face: face.value || null, voice: voice.value.trim() || null }]);
     return { subtitles: this.file, speakers: JSON.stringify(Object.fromEntries(choices)) };
   }
 
   async read() {
     const { file } = this;
-    const cues = file ? [...cuesOf(decoded(await file.arrayBuffer()))] : [];
+    const names = file ? speakersOf(decoded(await file.arrayBuffer())) : [];
     if (file !== this.file) return;
-    const found = Map.groupBy(cues, ({ name }) => name.toLowerCase());
-    this.speakers = [...found.values()].filter((said) => said.length > 1 || said[0].isName).map((said) => ({
-      said,
-      name: said[0].name,
-      face: h("select", { "aria-label": said[0].name }),
+    this.speakers = names.map(({ name, isSure }) => ({
+      name,
+      isSure,
+      face: h("select", { "aria-label": name }),
       voice: h("input", { type: "text", list: "voices", autocomplete: "off" }),
     }));
     this.onChange();
   }
 
-  /**
-   * Offer the people of the video.
-   *
-   * @param people With `name` and `number`. @param turns When who speaks in the video itself.
-   */
-  show(people, turns) {
-    for (const speaker of this.speakers) {
-      const { said, name, face, voice } = speaker;
-      const chosen = speaker.turns === turns ? face.value : !said[0].isName && hasCase(name) ? NOBODY : likely(said, turns);
-      speaker.turns = turns;
+  /** Offer the people of the video, with `name` and `number`. */
+  show(people) {
+    for (const { name, isSure, face, voice } of this.speakers) {
+      const chosen = face.options.length ? face.value : !isSure && hasCase(name) ? NO_NAME : "";
       face.replaceChildren(
-        h("option", { value: WHOEVER }, t("speakerWhoever")),
-        ...people.map(({ name, number }) => h("option", { value: `person:${number}` }, name)),
-        ...(said[0].isName ? [] : [h("option", { value: NOBODY }, t("speakerNobody"))]));
-      face.value = chosen;
+        h("option", { value: "" }, t("speakerAutomatic")),
+        ...people.map((person) => h("option", { value: `person:${person.number}` }, person.name)),
+        h("option", { value: "offscreen" }, t("speakerOffscreen")),
+        ...(isSure ? [] : [h("option", { value: NO_NAME }, t("speakerNoName"))]));
+      face.value = [...face.options].some(({ value }) => value === chosen) ? chosen : "";
       voice.ariaLabel = voice.placeholder = t("voiceLabel");
     }
     this.list.hidden = !this.file;
     this.list.replaceChildren(
       ...this.speakers.map(({ name, face, voice }) => h("div", { class: "speaker", role: "group", "aria-label": name }, h("span", { class: "name" }, name), face, voice)),
-      h("p", { class: "hint" }, t(this.speakers.length ? "speakersHint" : "speakersNone")));
+      h("p", { class: "hint" }, t("speakersHint")));
   }
 }
 
@@ -79,30 +71,21 @@ function decoded(buffer) {
 }
 
 /**
- * The cues of an SRT or WebVTT file that begin with a name. The service takes a name in capitals or of a WebVTT voice
- * for a speaker (`isName`), and others if they are chosen here.
+ * The speakers of an SRT or WebVTT file. The service takes names in capitals and those of WebVTT voices for speakers
+ * (`isSure`), and those that are sent; other words before a colon count here if they occur twice.
  */
-function* cuesOf(text) {
-  for (const block of text.split(/(?:\r?\n|\r){2,}/)) {
-    const timing = block.match(TIMING);
-    if (!timing) continue;
-    const [start, end] = [timing.slice(1, 5), timing.slice(5)].map(([h = 0, m, s, ms]) => 3600 * h + 60 * m + Number(`${s}.${ms}`));
-    for (const [, voice, name = voice] of block.slice(timing.index + timing[0].length).matchAll(NAME)) {
-      yield { name: name.trim(), isName: Boolean(voice) || (hasCase(name) && name === name.toUpperCase()), start, end };
-    }
+function speakersOf(text) {
+  const found = new Map();
+  const cues = text.split(/(?:\r?\n|\r){2,}/).filter((block) => block.includes("-->")).map((block) => block.slice(block.indexOf("-->")));
+  for (const [, voice, word = voice] of cues.join("\n").matchAll(NAME)) {
+    const name = word.trim();
+    const known = found.get(name.toLowerCase()) ?? { name, isSure: false, count: 0 };
+    known.isSure ||= Boolean(voice) || (hasCase(name) && name === name.toUpperCase());
+    known.count += 1;
+    found.set(name.toLowerCase(), known);
   }
+  return [...found.values()].filter(({ isSure, count }) => isSure || count > 1);
 }
 
 /** Whether a name is in a script with capital letters. */
 const hasCase = (name) => name.toUpperCase() !== name.toLowerCase();
-
-/** Face choice of the person who speaks most of the time of these cues in the video itself. */
-function likely(cues, turns) {
-  const seconds = new Map();
-  for (const { person, start, end } of turns) {
-    const shared = cues.reduce((sum, cue) => sum + Math.max(0, Math.min(end, cue.end) - Math.max(start, cue.start)), 0);
-    if (person !== null && shared > 0) seconds.set(person, (seconds.get(person) ?? 0) + shared);
-  }
-  const [[person] = []] = [...seconds].sort(([, a], [, b]) => b - a);
-  return person === undefined ? WHOEVER : `person:${person}`;
-}

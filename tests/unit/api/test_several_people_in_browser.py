@@ -11,7 +11,7 @@ import pytest
 
 from config import TtsConfig
 from jobs.messages import PeopleScan
-from models.people.report import PeopleReport, SeenPerson, SpeakerTurn, TimeRange
+from models.people.report import PeopleReport, SeenPerson, TimeRange
 from tests.browser import Visitor, chromium
 from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import MemoryService, serving
@@ -20,10 +20,6 @@ REPORT = PeopleReport(
     people=(
         SeenPerson(number=0, seen=(TimeRange(start=0, end=4),), face_pixels=120, frontal_share=1),
         SeenPerson(number=1, seen=(TimeRange(start=0.5, end=3.5),), face_pixels=80, frontal_share=0.5),
-    ),
-    turns=(
-        SpeakerTurn(start=0, end=1.5, person=1, confidence=0.9),
-        SpeakerTurn(start=1.5, end=3, person=0, confidence=0.9),
     ),
 )
 WORDS = {  # by language: title of the second person, when they are seen, an overlap, what to do about it
@@ -233,14 +229,15 @@ def test_subtitles_and_who_speaks_them(
     page.set_input_files("#speech .everyone input[type=file]", subtitles)
     visitor.until("document.querySelectorAll('.speaker').length === 3")
     chosen = "[...document.querySelectorAll('.speaker select')].map((select) => select.value)"
-    # Whoever speaks in the video at the time of the cues; a name in small letters may be none.
-    assert page.evaluate(chosen) == ["person:1", "person:0", ""]
-    page.select_option(".speaker select >> nth=2", "speaking")
+    assert page.evaluate(chosen) == ["", "", "none"], "what is not in capitals may be no name"
+    page.select_option(".speaker select >> nth=0", "person:1")
+    page.select_option(".speaker select >> nth=1", "offscreen")
+    page.select_option(".speaker select >> nth=2", "")
     page.fill(".speaker input >> nth=0", "lee")
     page.click("#language")
-    assert page.evaluate(chosen) == ["person:1", "person:0", "speaking"]
+    assert page.evaluate(chosen) == ["person:1", "offscreen", ""]
     page.click("#language")
-    page.select_option(".speaker select >> nth=2", "")
+    page.select_option(".speaker select >> nth=2", "none")
     assert page.is_hidden(".person .track >> nth=0")
     assert visitor.serious_violations() == []
     visitor.picture(f"several-{locale}-subtitles")
@@ -248,8 +245,8 @@ def test_subtitles_and_who_speaks_them(
     visitor.until_status("queued")
     (request,) = service.requests
     turns = [(turn.face, turn.text, turn.voice) for turn in request.options.turns or ()]
-    assert turns[:2] == [("person:1", "Hello", "lee"), ("person:0", "你好", None)]
-    assert turns[-1] == ("speaking", "Note: another one", None)
+    assert turns[:2] == [("person:1", "Hello", "lee"), ("offscreen", "你好", None)]
+    assert turns[-1][1] == "Note: another one"
 
 
 def test_a_search_that_fails_can_be_repeated(
