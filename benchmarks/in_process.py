@@ -13,7 +13,7 @@ import cv2
 
 from benchmarks.analysis import AnalysedAvatar
 from config import MediaLimits, RenderConfig
-from jobs.segments import plan_blocks
+from jobs.segments.plan import plan_blocks
 from media.audio import SPEECH_SAMPLE_RATE, extract_speech
 from media.audio_parts import AudioPart
 from media.playback import Playback

@@ -17,7 +17,7 @@ from pydantic import Field
 from config import PipelineConfig
 from errors import CapacityError, InProgressError, LipwrightError, StorageFullError
 from jobs.forecast import Forecast, forecast, promised_bytes
-from jobs.segment_limiter import SegmentLimiter
+from jobs.segments.limiter import SegmentLimiter
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import Frozen, JobRecord, JobStatus, new_id

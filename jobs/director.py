@@ -18,7 +18,7 @@ from jobs.messages import AvatarRef, PeopleScan
 from jobs.ports import Stages
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
-from jobs.segment_limiter import SegmentLimiter
+from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars, ignore_progress
 from jobs.status import ReplicaStatus, ServiceStatus, service_status
 from jobs.submission import Submissions

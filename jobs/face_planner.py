@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jobs.messages import AvatarRef, BlockRequest, FacePlan, PreparedSpeech, SegmentRequest
 from jobs.ports import Stages
-from jobs.segments import Block, Segment
+from jobs.segments.plan import Block, Segment
 from media.playback import Playback
 from models.engines.protocol import FrameSpan, PlannedBlock
 from models.quality.measures import BlockMeasures

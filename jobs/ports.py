@@ -157,7 +157,7 @@ class Stages(Protocol):
         """Plan the output frames of one block."""
 
     async def copyable_keys(self, context: CallContext, source: SourceVideo) -> list[int]:
-        """Return the frames before which a copy of a source may start or end; see `media.stream_copy`."""
+        """Return the frames before which a copy of a source may start or end; see `media.result.stream_copy`."""
 
     async def render(
         self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark

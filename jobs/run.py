@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from config import PipelineConfig
 from errors import InputError, LipwrightError, StorageFullError
 from jobs.face_planner import FacePlanner, JobFace
-from jobs.finished_segments import FinishedSegments
 from jobs.forecast import promised_bytes, result_bytes
 from jobs.messages import AvatarRef, OutputInfo, PreparedSpeech, SegmentRequest, SourceVideo
 from jobs.ports import Stages
 from jobs.retry import first_leaf_error
-from jobs.segment_limiter import SegmentLimiter
-from jobs.segments import Block, Segment, fit_to_speech, plan_blocks, segment_watermark
+from jobs.segments.finished import FinishedSegments
+from jobs.segments.limiter import SegmentLimiter
+from jobs.segments.plan import Block, Segment, fit_to_speech, plan_blocks, segment_watermark
 from jobs.sources.avatars import Avatars
 from jobs.turns import FaceTurns, all_parts, cut_texts, faces_of
-from media.stream_copy import copied_ranges
+from media.result.stream_copy import copied_ranges
 from models.quality.findings import OutputFacts, make_report
 from storage.file_keys import audio_key, face_speech_key, result_key, segment_key, segments_folder, speech_key
 from storage.file_store import FileStore

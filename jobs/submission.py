@@ -14,7 +14,7 @@ from jobs.forecast import result_bytes
 from jobs.job_request import AvatarRequest, JobRequest, check_same_request
 from jobs.messages import decode_source_info, encode_source_info
 from jobs.ports import Stages
-from jobs.segments import fit_to_speech
+from jobs.segments.plan import fit_to_speech
 from jobs.turns import checked_turns, faces_of
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_VERSION

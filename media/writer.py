@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 
 from media.labels.watermark import FrameMark
 from media.probe import VideoInfo
-from media.stream_copy import IN_BAND_TAG, with_headers
+from media.result.stream_copy import IN_BAND_TAG, with_headers
 from media.yuv_frame import RANGE_FULL, RANGE_LIMITED, Patch, YuvFrame, frame_planes, paste_back, paste_changes
 
 # `stitchable` keeps x264 from adapting its headers to the content, so SPS and PPS depend only on the settings
@@ -70,7 +70,7 @@ class SegmentWriter:
     The first frame is an IDR frame, and nothing refers across the ends. SPS and PPS are equal for all segments
     written with the same `info` (size, rate, colour, aspect), `crf` and `preset`. They do not depend on
     `num_threads`, unlike the compressed bytes. With `in_band_headers` they are also in front of the first frame, so
-    that segments can be joined with copies of the source, see `media.stream_copy`.
+    that segments can be joined with copies of the source, see `media.result.stream_copy`.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from errors import MediaError
 from jobs.messages import SourceVideo
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
-from media.stream_copy import copy_segment, find_copyable_keys
+from media.result.stream_copy import copy_segment, find_copyable_keys
 from storage.files import StoredFiles
 
 
@@ -25,7 +25,7 @@ class SourceCopier:
         self._config, self._files, self._decoders = config, files, decoders
 
     def keys(self, source: SourceVideo, token: CancelToken) -> list[int]:
-        """Return the frames before which a copy may start or end, see `media.stream_copy.copyable_keys`."""
+        """Return the frames before which a copy may start or end, see `media.result.stream_copy.copyable_keys`."""
         info = source.info
         with self._files.fetched(source.key) as path:
             work = partial(find_copyable_keys, path, info, self._config.limits)

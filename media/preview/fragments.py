@@ -25,8 +25,8 @@ from errors import StoredFileError
 from media.array_files import load_array
 from media.container import open_container
 from media.frame_table import video_stream
+from media.result.stream_copy import IN_BAND_TAG, MAX_REORDER_DEPTH
 from media.speech_writer import SPEECH_SAMPLE_RATE
-from media.stream_copy import IN_BAND_TAG, MAX_REORDER_DEPTH
 
 # `delay_moov` writes `moov` with the first fragment, when both encoders' delays are known for its edit lists.
 _OPTIONS: Final = {"movflags": "+empty_moov+delay_moov+default_base_moof+use_metadata_tags", "frag_duration": "200000"}

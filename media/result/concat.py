@@ -26,8 +26,8 @@ from media.frame_table import video_stream
 from media.probe import VideoInfo
 from media.result.sound_mix import ResultSound
 from media.result.sound_track import add_sound_track, sound_packets
+from media.result.stream_copy import IN_BAND_TAG
 from media.result.text_track import add_text_track, text_packets
-from media.stream_copy import IN_BAND_TAG
 from media.subtitles.texts import ShownText
 
 
@@ -44,7 +44,7 @@ def concat_segments(
 
     Args:
         segments: Files that `media.writer.SegmentWriter` made with the same settings, in order; those of
-            `media.stream_copy` may be among them if all have in-band headers.
+            `media.result.stream_copy` may be among them if all have in-band headers.
         sound: Keeps its sample rate if AAC supports it, and up to two channels.
         out: The file to write; it is created atomically.
         info: The format of the segments.

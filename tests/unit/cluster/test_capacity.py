@@ -24,7 +24,7 @@ from jobs.admission import AdmissionController, AdmitRequest
 from jobs.messages import PreparedSpeech, RenderedSegment, SegmentRequest, SegmentWatermark
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
-from jobs.segment_limiter import SegmentLimiter
+from jobs.segments.limiter import SegmentLimiter
 from media.audio_parts import AudioPart
 from models.mouth.motion import RunningStats
 from storage.file_keys import audio_key

@@ -14,7 +14,7 @@ from config import JobConfig
 from errors import MediaError, StageTimeoutError, StoredFileError
 from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
 from jobs.run import JobRun, JobServices
-from jobs.segment_limiter import SegmentLimiter
+from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Progress
 from media.audio_parts import AudioPart
 from media.result.concat import concat_segments

@@ -18,7 +18,7 @@ from jobs.leadership import LeaderElection
 from jobs.messages import PreparedSpeech
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
-from jobs.segment_limiter import SegmentLimiter
+from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
 from media.audio_parts import AudioPart
 from storage.file_keys import audio_key

@@ -27,7 +27,7 @@ from jobs.messages import (
     SourceVideo,
 )
 from jobs.run import JobRun, JobServices
-from jobs.segment_limiter import SegmentLimiter
+from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars, Progress
 from media.audio_parts import AudioPart
 from media.playback import LoopMode, Playback

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from config import RenderConfig
-from jobs.segments import plan_blocks
+from jobs.segments.plan import plan_blocks
 
 RENDER = RenderConfig()
 

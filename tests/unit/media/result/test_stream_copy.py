@@ -18,7 +18,7 @@ from media.preview.fragments import LivePreview, finished_preview
 from media.probe import VideoInfo, probe_video
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
-from media.stream_copy import IN_BAND_TAG, copied_ranges, copy_segment, copyable_keys
+from media.result.stream_copy import IN_BAND_TAG, copied_ranges, copy_segment, copyable_keys
 from media.writer import SegmentWriter
 from media.yuv_frame import plane_rows
 from tests.unit.media.clips import noise, planes_of, write_audio

@@ -8,7 +8,7 @@ import pytest
 
 from config import LabelsConfig, RenderConfig
 from jobs.messages import SegmentWatermark
-from jobs.segments import Segment, plan_blocks, segment_watermark
+from jobs.segments.plan import Segment, plan_blocks, segment_watermark
 from storage.records import JobOptions, Turn
 
 FPS = Fraction(30000, 1001)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from errors import StoredFileError
 from jobs.messages import RenderedSegment
-from jobs.segments import Block, Segment
+from jobs.segments.plan import Block, Segment
 from models.mouth.motion import RunningStats
 from storage.file_keys import segment_key
 from storage.file_store import FileStore

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from config import JobConfig, PipelineConfig, RenderConfig
-from jobs.segment_limiter import SegmentLimiter
+from jobs.segments.limiter import SegmentLimiter
 
 
 def _make_limiter(num_studios: int = 0, **render: float) -> SegmentLimiter:

@@ -1,4 +1,4 @@
-"""Two people in one film, compared with jobs of one face: `python -m benchmarks.turns FIRST.mp4 SECOND.mp4`.
+"""Two people in one film, compared with jobs of one face: `python -m benchmarks.speakers.turns FIRST.mp4 SECOND.mp4`.
 
 The clips, of one speaker each, are put side by side. Each person then says what they say in their clip, alone and both
 at once. Printed are the correlation of the rendered mouth opening with the clip's own, the difference of both jobs in
