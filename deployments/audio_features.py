@@ -61,7 +61,7 @@ class AudioFeatures(StageReplica):
                 placed = [part.of_file(files[part.file]) for part in parts]
                 work = partial(extract_parts, placed, out, limits, claimed_seconds)
                 if placed[0].is_whole_track and len(placed) == 1:
-                    work = partial(extract_speech, placed[0].file, out, limits)
+                    work = partial(extract_speech, placed[0].file, out, limits, placed[0].speed)
                 file, *others = files.values()
                 info = self._decoders.run(
                     work, file=file, timeout_s=timeout_s, token=token, reads=others, writes=out.parent

@@ -34,6 +34,9 @@ class JobRequest(JobInputs):
     admission_id: str | None = None
     avatar_id: str | None = None
     face_image: UploadedFile | None = Field(None, description="Picture of the person in the video who speaks.")
+    max_audio_stretch: float | None = Field(
+        None, description="How much faster or slower the speech may be played to fit the video; null: not at all."
+    )
 
 
 class AvatarRequest(Frozen):
@@ -70,6 +73,7 @@ class JobRequestBuilder:
         engine: str | None = None,
         face: str = "largest",
         loop: LoopMode = "pingpong",
+        max_audio_stretch: float | None = None,
         visible_label: bool = False,
         visible_label_top: bool = False,
         background_gain_db: float | None = None,
@@ -104,6 +108,7 @@ class JobRequestBuilder:
             video=video,
             avatar_id=avatar_id,
             face_image=face_image,
+            max_audio_stretch=max_audio_stretch,
             options=JobOptions(
                 engine=engine or self._default_engine,
                 face=face,

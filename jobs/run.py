@@ -133,6 +133,7 @@ class JobRun:
             source.info.fps,
             speech.info.duration_seconds,
             playback.speed,
+            job.options.audio_speed or 1.0,
             cut_texts(job.options),
         )
         names = [None if turns is None else turns.face for turns, _ in spoken]

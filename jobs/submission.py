@@ -16,6 +16,7 @@ from jobs.messages import decode_source_info, encode_source_info
 from jobs.ports import Stages
 from jobs.segments.plan import fit_to_speech
 from jobs.turns import checked_turns, faces_of
+from media.playback import fit_audio
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_VERSION
 from models.face.choice import recorded_face
@@ -99,7 +100,7 @@ class Submissions:
             source = await self._source_info(avatar)
         if request.options.background_gain_db is not None and not source.has_audio:
             raise OptionError("background_gain_db: the video has no sound.")
-        facts = self._facts(request.options, audio_seconds, source)
+        facts = self._facts(request, audio_seconds, source)
         async with self._folder_lock:  # so that nothing is stored or deleted in between
             known = await self._table.run_in_thread(self._find_duplicate, request, facts.disk_bytes)
             job = known or await self._store_inputs(request, face, facts)
@@ -126,11 +127,14 @@ class Submissions:
         return seconds, info
 
     @staticmethod
-    def _facts(options: JobOptions, audio_seconds: Mapping[str, float], source: VideoInfo) -> _Facts:
+    def _facts(request: JobRequest, audio_seconds: Mapping[str, float], source: VideoInfo) -> _Facts:
         """What the files and options of a request mean for its job; OptionError for turns that cannot be spoken."""
-        seconds = audio_seconds["audio"]
+        options, seconds = request.options, audio_seconds["audio"]
+        video_seconds = None if source.is_still else float(source.num_frames / source.fps)
+        if request.max_audio_stretch is not None and video_seconds is not None:
+            speed = fit_audio(seconds, video_seconds, request.max_audio_stretch)
+            options, seconds = options.model_copy(update={"audio_speed": speed}), seconds / speed
         if options.turns is not None:
-            video_seconds = None if source.is_still else float(source.num_frames / source.fps)
             turns = checked_turns(options, audio_seconds, video_seconds)
             options = options.model_copy(update={"turns": turns})
             seconds = video_seconds or max(turn.end or 0.0 for turn in turns)

@@ -81,7 +81,7 @@ def _speakers(turns: Sequence[Turn]) -> list[FaceTurns]:
 def all_parts(job: JobRecord) -> list[AudioPart[str]]:
     """Return the speech of a job, by the keys of its files."""
     if job.options.turns is None:
-        return [AudioPart(audio_key(job.id))]
+        return [AudioPart(audio_key(job.id), speed=job.options.audio_speed or 1.0)]
     return [part for face in _speakers(job.options.turns) for part in face.parts(job.id)]
 
 

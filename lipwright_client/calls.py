@@ -43,10 +43,10 @@ class JobFields(TypedDict, total=False):
 
     Exactly one of `video` (a video or a still portrait) and `avatar_id`, and one of `audio` and `text` (spoken by
     `voice`). `visible_label` adds a visible AI mark. `face` and `face_image` as for avatars; `loop` fits the video to
-    the speech: `pingpong`, `loop`, `hold`, `cut`, `source` or `retime`; `background_gain_db` keeps the video's own
-    sound under the speech; `loudness_lufs` normalizes the result; `expressiveness` scales the mouth movement (0 to 2,
-    default 1); `engine` is one of `engines.list()`; `priority` is -1, 0 or 1; `callback_url` receives a signed webhook;
-    `metadata` is returned with the job.
+    the speech: `pingpong`, `loop`, `hold`, `cut`, `source` or `retime`, with which `max_audio_stretch` fits the speech
+    too; `background_gain_db` keeps the video's own sound under the speech; `loudness_lufs` normalizes the result;
+    `expressiveness` scales the mouth movement (0 to 2, default 1); `engine` is one of `engines.list()`; `priority` is
+    -1, 0 or 1; `callback_url` receives a signed webhook; `metadata` is returned with the job.
 
     Several people speak with `turns` in place of one speech: each is a mapping with `start` and `end` in seconds of the
     video, a `face`, and a `text` with a `voice`, or `audio`, the name of a file: `audio`, or a key of `more_audio`
@@ -76,6 +76,7 @@ class JobFields(TypedDict, total=False):
     speakers: Mapping[str, Mapping[str, str]] | None
     idle_mouths: str | None
     subtitles_output: str | None
+    max_audio_stretch: float | None
     background_gain_db: float | None
     loudness_lufs: float | None
     expressiveness: float | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import wave
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,7 @@ from media.bounds.audio_extent import (
     origin_seconds,
 )
 from media.container import discard_other_streams, ffmpeg_errors, open_container
+from media.dubbing.time_stretch import stretch
 from media.probe import AudioInfo, audio_stream, mixable
 from media.speech_writer import SPEECH_SAMPLE_RATE, SpeechWriter
 
@@ -178,13 +180,14 @@ class AudioTrack:
             )
 
 
-def extract_speech(path: Path, out: Path, limits: MediaLimits) -> AudioInfo:
+def extract_speech(path: Path, out: Path, limits: MediaLimits, speed: float = 1.0) -> AudioInfo:
     """Writes a 16 kHz mono copy of a file's audio while it is decoded; see `media.speech_writer`.
 
-    `out` is replaced atomically. It holds (samples,) int16; sample 0 is presentation time 0.
+    `out` is replaced atomically. It holds (samples,) int16; sample 0 is presentation time 0. The copy is played at
+    `speed`, with its pitch unchanged.
 
     Returns:
-        The track's own rate, channels and counted duration.
+        The track's own rate and channels, and the counted duration at that speed.
 
     Raises:
         MediaError: No usable audio.
@@ -194,11 +197,20 @@ def extract_speech(path: Path, out: Path, limits: MediaLimits) -> AudioInfo:
     layout = "mono" if track.info.num_channels == 1 else "stereo"
     try:
         with SpeechWriter(out) as writer:
-            for block in track.blocks(SPEECH_SAMPLE_RATE, layout, "s16p"):
+            for block in _at_speed(track, layout, speed):
                 writer.add(block)
     finally:
         track.close()
-    return track.info
+    return replace(track.info, duration_seconds=track.info.duration_seconds / speed)
+
+
+def _at_speed(track: AudioTrack, layout: str, speed: float) -> Iterator[NDArray[np.int16]]:
+    """Yields (channels, n) int16 blocks of a track at the rate of the speech copy."""
+    if speed == 1:
+        yield from track.blocks(SPEECH_SAMPLE_RATE, layout, "s16p")
+        return
+    for block in stretch(track.blocks(SPEECH_SAMPLE_RATE, layout, "fltp"), SPEECH_SAMPLE_RATE, speed):
+        yield np.rint(block * _INT16_SCALE).clip(-_INT16_SCALE, _INT16_SCALE - 1).astype(np.int16)
 
 
 def convert_to_wav(path: Path, out: Path, sample_rate: int, limits: MediaLimits) -> AudioInfo:

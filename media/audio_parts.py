@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from media.audio import AudioTrack
+from media.dubbing.time_stretch import stretch
 from media.probe import AudioInfo
 from media.speech_writer import SPEECH_SAMPLE_RATE, SpeechWriter
 
@@ -48,21 +49,23 @@ class AudioPart(NamedTuple, Generic[FileT]):
         start: When it starts.
         stop: When it is cut off; None plays the file to its end.
         file_start: Where it begins in the file.
+        speed: Seconds of the file per second of the track; other than 1 only for a whole track.
     """
 
     file: FileT
     start: float = 0.0
     stop: float | None = None
     file_start: float = 0.0
+    speed: float = 1.0
 
     @property
     def is_whole_track(self) -> bool:
-        """Whether the track that this part makes is that of the file, unchanged."""
+        """Whether the track that this part makes is that of the whole file."""
         return self.start == 0 and self.stop is None and self.file_start == 0
 
     def of_file(self, file: OtherT) -> AudioPart[OtherT]:
         """Returns the same part of another file."""
-        return AudioPart(file, self.start, self.stop, self.file_start)
+        return AudioPart(file, self.start, self.stop, self.file_start, self.speed)
 
 
 Decode = Callable[[Path], Blocks]
@@ -76,7 +79,7 @@ def mixed_parts(parts: Sequence[AudioPart[Path]], sound: SoundFormat, decode: De
     again where a part begins before the place to which the last one was read.
     """
     if len(parts) == 1 and parts[0].is_whole_track:
-        yield from decode(parts[0].file)
+        yield from stretch(decode(parts[0].file), sound.rate, parts[0].speed)
         return
     tracks = [_Track(lane, sound, decode).blocks() for lane in _lanes(_without_repetition(parts))]
     while tracks:

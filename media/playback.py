@@ -41,6 +41,11 @@ class Playback(NamedTuple):
         return index.astype(np.int32)
 
 
+def fit_audio(speech_seconds: float, video_seconds: float, max_stretch: float) -> float:
+    """Returns the speed of speech that ends as close to the video as `max_stretch` allows, 1 or more."""
+    return min(max(speech_seconds / video_seconds, 1 / max_stretch), max_stretch)
+
+
 def fit(loop: LoopMode, num_speech_frames: int, num_source_frames: int | None) -> tuple[int, Playback]:
     """Returns the number of frames of a result, and how its source is played.
 

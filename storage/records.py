@@ -121,6 +121,9 @@ class JobOptions(Frozen):
     engine: str
     face: str = "largest"
     loop: LoopMode = "pingpong"
+    audio_speed: float | None = Field(
+        None, description="Speed of the speech, which `max_audio_stretch` has fitted to the video; null: unchanged."
+    )
     visible_label: bool = Field(False, description="Whether a visible watermark is in the bottom right corner.")
     visible_label_top: bool = Field(False, description="The same for the top right corner: HeyGem's `digital_auth`.")
     background_gain_db: float | None = Field(

@@ -19,6 +19,7 @@ from pydantic import (
 from api.forms.speech_form import MAX_TEXT_CHARS, FilePart, one_of
 from api.forms.turn_form import TurnForm, parsed_json
 from errors import OptionError
+from media.dubbing.slots import MAX_SPEED
 from models.quality.report import QualityReport
 from storage.records import (
     AvatarInfo,
@@ -70,6 +71,13 @@ class JobForm(TurnForm):
     face_image: FilePart | None = Field(
         None, description="A portrait of the person in `video` to animate, instead of `face`."
     )
+    max_audio_stretch: float | None = Field(
+        None,
+        ge=1,
+        le=MAX_SPEED,
+        description="With `loop=retime`: play the speech up to so many times faster or slower, with its pitch "
+        "unchanged; the video is retimed for the rest.",
+    )
     visible_label: bool = Field(False, description="Add a visible mark to the picture saying that it is AI-generated.")
     priority: int = Field(
         0, ge=-1, le=1, description="Queue priority: 1 (high), 0 (default), -1 (low); at most that of the API key."
@@ -88,6 +96,8 @@ class JobForm(TurnForm):
     def _one_avatar(self) -> Self:
         if (self.video is None) == (self.avatar_id is None):
             raise ValueError(one_of("video", "avatar_id", self.video is not None))
+        if self.max_audio_stretch is not None and self.loop != "retime":
+            raise ValueError("max_audio_stretch needs loop=retime")
         if self.face_image is not None and self.avatar_id is not None:
             raise ValueError("face_image works only with video: the face of an avatar is already chosen")
         return self

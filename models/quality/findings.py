@@ -61,6 +61,7 @@ class OutputFacts:
         fps: Its frame rate.
         audio_seconds: Duration of the submitted speech.
         speed: Source frames per frame of the result.
+        audio_speed: Speed of the speech.
         cut_texts: Texts that did not fit into their time.
     """
 
@@ -68,6 +69,7 @@ class OutputFacts:
     fps: Fraction
     audio_seconds: float
     speed: float = 1.0
+    audio_speed: float = 1.0
     cut_texts: tuple[CutText, ...] = ()
 
 
@@ -130,6 +132,7 @@ def _output(output: OutputFacts) -> OutputReport:
         duration_seconds=round(seconds, 3),
         audio_seconds=round(output.audio_seconds, 3),
         speed=round(output.speed, 3),
+        audio_speed=round(output.audio_speed, 3),
         cut_texts=list(output.cut_texts),
         # Audio after the last frame is cut when the file is muxed; silence follows if more than a frame is missing.
         audio_minus_video_ms=round(-1000 * missing, 1) if 0 < missing < 1 / output.fps else 0.0,
@@ -224,6 +227,8 @@ def _summary(report: QualityReport) -> Iterator[str]:
     yield f"{output.num_frames} frames at {rate}, {output.duration_seconds:.2f} s; {end}."
     if output.speed != 1:
         yield f"The source plays at {output.speed:.2f} times its speed, to end with the speech."
+    if output.audio_speed != 1:
+        yield f"The speech plays at {output.audio_speed:.2f} times its speed, to fit the video."
     late = output.audio_seconds - output.duration_seconds
     if abs(late) > 1 / Fraction(output.fps):
         yield (

@@ -33,6 +33,7 @@ class OutputReport(_Section):
     audio_seconds: float = Field(description="Duration of the submitted speech.")
     audio_minus_video_ms: float = Field(description="How much later the audio of the result ends than its video.")
     speed: float = Field(1.0, description="Playback speed of the source; 1 unless it is fitted to the speech.")
+    audio_speed: float = Field(1.0, description="Playback speed of the speech; 1 unless it is fitted to the video.")
     cut_texts: list[CutText] = Field([], description="Texts of turns that do not fit into their time.")
 
 

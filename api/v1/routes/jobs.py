@@ -95,6 +95,7 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
                     engine=form.engine,
                     face=form.face,
                     loop=form.loop,
+                    max_audio_stretch=form.max_audio_stretch,
                     background_gain_db=form.background_gain_db,
                     loudness_lufs=form.loudness_lufs,
                     visible_label=form.visible_label,

@@ -133,6 +133,16 @@ def test_a_job_is_as_long_as_its_result(bench: Bench, loop: LoopMode, seconds: f
     assert job.disk_bytes == result_bytes(64, 64, Fraction(25), seconds)
 
 
+def test_speech_is_stretched_towards_the_length_of_the_video(bench: Bench) -> None:
+    bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=60, duration_seconds=2.4)
+    options = JobOptions(engine="warp", loop="retime")
+    job = asyncio.run(
+        bench.submissions.create_job(bench.request().model_copy(update={"options": options, "max_audio_stretch": 1.25}))
+    )
+    assert job.options.audio_speed == pytest.approx(2.0 / 2.4)
+    assert (job.audio_seconds, job.result_seconds) == (pytest.approx(2.4), 2.4)
+
+
 def test_a_background_needs_a_video_with_sound(bench: Bench) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, has_audio=False)
     request = bench.request()

@@ -180,3 +180,15 @@ def _write_pcm(path: Path, samples: NDArray[np.float32], bits: int) -> None:
     head = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 16000, 16000 * width, width, bits)
     body = b"WAVE" + head + struct.pack("<4sI", b"data", len(scaled)) + scaled
     path.write_bytes(struct.pack("<4sI", b"RIFF", len(body)) + body)
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.25])
+def test_the_copy_is_played_at_a_speed(tmp_path: Path, speed: float) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(4 * 44100) / 44100).astype(np.float32)
+    path = write_audio(tmp_path / "a.wav", tone[None], 44100, "pcm_s16le", sample_format="s16")
+    info = extract_speech(path, tmp_path / "speech.npy", LIMITS, speed)
+    samples = np.load(tmp_path / "speech.npy")
+    assert info.duration_seconds == pytest.approx(4 / speed)
+    assert len(samples) == pytest.approx(4 / speed * 16000, abs=1)
+    loudest = np.abs(np.fft.rfft(samples)).argmax() * 16000 / len(samples)
+    assert loudest == pytest.approx(440, abs=3)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from media.playback import LoopMode, Playback, fit
+from media.playback import LoopMode, Playback, fit, fit_audio
 
 
 def test_pingpong_turns_without_repeating_a_frame() -> None:
@@ -58,3 +58,10 @@ def test_retime_is_limited_to_half_and_twice_the_speed() -> None:
 @pytest.mark.parametrize("loop", ["cut", "source", "retime"])
 def test_a_still_lasts_as_long_as_the_speech(loop: LoopMode) -> None:
     assert fit(loop, 77, None) == (77, Playback())
+
+
+@pytest.mark.parametrize(
+    ("speech", "video", "expected"), [(10, 10, 1), (12, 10, 1.2), (20, 10, 1.35), (9, 10, 0.9), (1, 10, 1 / 1.35)]
+)
+def test_speech_is_fitted_within_a_limit(speech: float, video: float, expected: float) -> None:
+    assert fit_audio(speech, video, 1.35) == pytest.approx(expected)

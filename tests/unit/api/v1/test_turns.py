@@ -209,6 +209,8 @@ def test_a_repeated_request_returns_its_job(http: httpx.Client, service: MemoryS
         ),
         ([], {"turns": [{"start": 0, "audio": "audio"}]}, "send the audio files"),
         ([], {"idle_mouths": "closed", "text": "x"}, "idle_mouths needs turns"),
+        (["audio"], {"max_audio_stretch": "1.2"}, "max_audio_stretch needs loop=retime"),
+        (["audio"], {"max_audio_stretch": "1.5", "loop": "retime"}, "max_audio_stretch"),
     ],
 )
 def test_invalid_requests(
