@@ -76,6 +76,10 @@ def speak(
     loop: Annotated[
         str, typer.Option(help="How to fit the video to the speech: pingpong, loop, hold, cut, source or retime.")
     ] = "pingpong",
+    max_audio_stretch: Annotated[
+        float | None,
+        typer.Option(help="With --loop retime: play the speech up to so many times faster or slower too, 1 to 1.35."),
+    ] = None,
     background_gain: Annotated[
         float | None,
         typer.Option(metavar="DB", help="Keep the video's own sound under the speech, with this gain in dB."),
@@ -112,6 +116,7 @@ def speak(
     fields |= {"audio": audio or None, "face_image": face_image or None, "engine": engine or None}
     fields |= {"text": text or None, "voice": voice or None}
     fields |= {"background_gain_db": background_gain, "loudness_lufs": loudness}
+    fields |= {"max_audio_stretch": max_audio_stretch}
     fields |= {"expressiveness": None if expressiveness == 1 else expressiveness}
     if not server:
         _check_media(files)  # fails seconds earlier than a service that still has to start
