@@ -14,6 +14,7 @@ from errors import OptionError
 from media.dubbing.slots import SpeechSlot
 from media.subtitles.cues import read_cues
 from media.subtitles.diarization import read_diarization
+from models.face.choice import OFF_SCREEN, FaceChoice
 from models.people.casting import SpokenTime, cast
 from models.people.report import PeopleReport
 from storage.records import Frozen, Turn
@@ -106,8 +107,15 @@ def speech_slots(turns: Sequence[Turn]) -> dict[int, SpeechSlot]:
     """Return when each turn with a text is spoken, by its index.
 
     Raises:
-        OptionError: A turn ends before it starts, or starts before an earlier turn of the same face has ended.
+        OptionError: A face is none, a turn ends before it starts, or it starts before an earlier turn of the same face
+            has ended.
     """
+    for number, turn in enumerate(turns):
+        if turn.face is not None and turn.face != OFF_SCREEN:
+            try:
+                FaceChoice.parse(turn.face)
+            except OptionError as error:
+                raise OptionError(f"turns[{number}].face: {error}") from error
     of_faces: dict[str | None, list[int]] = defaultdict(list)
     for number in sorted(range(len(turns)), key=lambda number: turns[number].start):
         of_faces[turns[number].face].append(number)
