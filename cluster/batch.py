@@ -15,8 +15,9 @@ from typing import Annotated
 
 import typer
 
-from api.tts.service import Speaker, tts_service
-from api.tts.speech_upload import speech_upload
+from api.forms.form_schema import validated
+from api.forms.speech_receiver import SpeechReceiver
+from api.v1.protocol import JobForm
 from cluster.application import RunningApplication, running_application
 from cluster.batch_options import INVALID_MANIFEST, Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
 from cluster.batch_record import BatchRecord, next_name, open_record, record_path
@@ -43,7 +44,7 @@ class DirectorRenderer:
     def __init__(self, jobs: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._jobs, self._files = jobs, files
         self._requests = JobRequestBuilder(config.engine)
-        self._speaker = Speaker(tts_service(config.tts, files), owner=None)
+        self._speech = SpeechReceiver(jobs, files, config)
         self._texts_at_once = asyncio.Semaphore(config.tts.max_concurrent)
 
     async def render(self, pair: Pair, name: str) -> Outcome:
@@ -77,18 +78,21 @@ class DirectorRenderer:
 
     async def _submit(self, pair: Pair, name: str) -> JobRecord:
         """Submit the pair; retry while the queue is full."""
-        uploads: list[UploadedFile] = []
+        uploads: dict[str, UploadedFile] = {}
         try:
-            for location in pair.inputs.values():
-                uploads.append(await asyncio.to_thread(_store, self._files, location))
-            if pair.text is not None:
-                async with self._texts_at_once:
-                    uploads.append(await speech_upload(self._speaker, self._files, pair.text, pair.voice))
+            for field, location in pair.inputs.items():
+                uploads[field] = await asyncio.to_thread(_store, self._files, location)
+            texts = {"text": pair.text, "voice": pair.voice, "speakers": pair.speakers}
+            form = validated(JobForm, {**uploads, **texts})
+            async with self._texts_at_once:
+                form = await self._speech.complete(form, uploads, None, _count_nothing)
             request = self._requests.build(
                 Caller(),
                 job_id=name,
-                video=uploads[0],
-                audio=uploads[1],
+                video=form.video,
+                audio=form.speech,
+                more_audio=form.more_audio,
+                turns=form.turns,
                 engine=pair.engine,
                 face=pair.face,
                 loop=pair.loop,
@@ -100,11 +104,15 @@ class DirectorRenderer:
                     return await self._jobs.submit(request)
                 except (CapacityError, UnavailableError):
                     await asyncio.sleep(_FULL_S)
-                    for upload in uploads:
+                    for upload in uploads.values():
                         await asyncio.to_thread(self._files.touch_upload, upload.key)
         except BaseException:
-            await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, *uploads))
+            await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, *uploads.values()))
             raise
+
+
+async def _count_nothing(num_bytes: int) -> None:
+    """Synthesized audio is not limited: there is no admission for a batch."""
 
 
 def _store(files: FileStore, location: Location) -> UploadedFile:

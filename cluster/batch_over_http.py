@@ -45,10 +45,15 @@ class HttpRenderer:
         fields = JobFields(face=pair.face, loop=pair.loop, engine=pair.engine, idempotency_key=name)
         fields |= {"background_gain_db": pair.background_gain_db, "loudness_lufs": pair.loudness_lufs}
         fields |= {"text": pair.text, "voice": pair.voice}
+        if pair.subtitles is not None:
+            del fields["loop"]  # the result has the length of the video
+            fields["speakers"] = {name: choice.model_dump(exclude_none=True) for name, choice in pair.speakers.items()}
         with ExitStack() as files:
             fields["video"] = await _opened(pair.video, files)
             if pair.audio is not None:
                 fields["audio"] = await _opened(pair.audio, files)
+            if pair.subtitles is not None:
+                fields["subtitles"] = await _opened(pair.subtitles, files)
             return await self._client.jobs.create(**fields)
 
     async def _ended(self, job: Job) -> Job:

@@ -115,7 +115,9 @@ def next_name(name: str) -> str:
 
 def _key(pair: Pair) -> str:
     # Fields that records of earlier versions do not know count only if they are set.
-    newer = [part for part in (pair.background_gain_db, pair.loudness_lufs, pair.text, pair.voice) if part is not None]
+    named = {name: choice.model_dump() for name, choice in sorted(pair.speakers.items())}
+    optional = (pair.background_gain_db, pair.loudness_lufs, pair.text, pair.voice, pair.subtitles, named or None)
+    newer = [part for part in optional if part is not None]
     parts = [pair.video, pair.audio, pair.out, pair.engine, pair.face, pair.loop, *newer]
     return _digest(*(str(part) for part in parts))
 

@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from api.forms.speech_form import MAX_TEXT_CHARS, MAX_VOICE_CHARS, one_of
+from api.forms.turn_sources import SpeakerChoice
 from api.validation_message import describe
 from cluster.locations import Location, is_url, resolve
 from errors import InputError
@@ -39,6 +40,8 @@ class Pair(BaseModel):
     audio: _LocationField | None = Field(None, description="The speech, in any audio or video format.")
     text: str | None = Field(None, max_length=MAX_TEXT_CHARS, description="Text to speak instead of `audio`.")
     voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
+    subtitles: _LocationField | None = Field(None, description="SRT or WebVTT file that is spoken instead of `audio`.")
+    speakers: dict[str, SpeakerChoice] = Field({}, description="Faces and voices of the speakers of `subtitles`.")
     out: Annotated[_LocationField, AfterValidator(_mp4)] = Field(description="The result.")
     engine: str | None = None
     face: str = "largest"
@@ -48,14 +51,19 @@ class Pair(BaseModel):
 
     @model_validator(mode="after")
     def _one_speech(self) -> Self:
-        if (self.audio is None) == (self.text is None):
+        if self.subtitles is None and (self.audio is None) == (self.text is None):
             raise ValueError(one_of("audio", "text", self.audio is not None))
+        if self.subtitles is not None and (self.audio is not None or self.text is not None):
+            raise ValueError("send subtitles, or audio or text, not both")
+        if self.subtitles is None and self.speakers:
+            raise ValueError("speakers needs subtitles")
         return self
 
     @property
     def inputs(self) -> dict[str, Location]:
-        """The input files by field: `video`, and `audio` unless the speech is a text."""
-        return {"video": self.video} | ({} if self.audio is None else {"audio": self.audio})
+        """The input files by field: `video`, and `audio` or `subtitles` unless the speech is a text."""
+        files = {"video": self.video, "audio": self.audio, "subtitles": self.subtitles}
+        return {field: location for field, location in files.items() if location is not None}
 
 
 def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:

@@ -85,6 +85,19 @@ def test_texts_are_spoken_by_the_voice_of_the_service(service: MemoryService, tm
     assert sorted(request.audio.label for request in service.requests) == ["Good morning.wav", "早上好.wav"]
 
 
+def test_subtitles_are_spoken(tmp_path: Path, service: MemoryService, manifest: Path) -> None:
+    (tmp_path / "de.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nANNA: Hallo\n")
+    pair = {"video": "v.mp4", "subtitles": "de.srt", "speakers": {"Anna": {"face": "1", "voice": "nova"}}}
+    manifest.write_text(json.dumps({**pair, "out": "one.mp4"}))
+    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url)) as url:
+        done = _run(manifest, url)
+    assert done.exit_code == 0, done.output
+    (turn,) = service.requests[0].options.turns or ()
+    assert (turn.face, turn.voice, turn.text) == ("1", "nova", "Hallo")
+    manifest.write_text(json.dumps({**pair, "audio": "a.wav", "out": "two.mp4"}))
+    assert "not both" in _run(manifest, url).stderr
+
+
 def test_what_is_done_is_not_sent_again(service: MemoryService, url: str, manifest: Path) -> None:
     _run(manifest, url)
     num_sent = len(service.requests)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from api.forms.turn_sources import SpeakerChoice
 from cluster.batch import DirectorRenderer
 from cluster.batch_record import open_record
 from cluster.batch_run import Batch, BatchLimits
@@ -204,6 +205,23 @@ def test_texts_are_spoken_no_more_at_once_than_the_voice_allows(files: FileStore
     without_voice = PipelineConfig(tts=TtsConfig(use_builtin=False))
     (refused,) = _run(LocalDirector(files), files, BatchLimits(5, 60), [other], without_voice).values()
     assert "this service has no voice" in refused["error"]["message"]
+
+
+def test_subtitles_are_spoken(files: FileStore, tmp_path: Path) -> None:
+    (first,) = _pairs(tmp_path, b"speech")
+    (tmp_path / "de.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nANNA: Hallo\n")
+    speakers = {"anna": SpeakerChoice(face="1", voice="nova")}
+    pair = first.model_copy(update={"audio": None, "subtitles": tmp_path / "de.srt", "speakers": speakers})
+    director = LocalDirector(files)
+    with speaking() as voice:
+        (report,) = _run(
+            director, files, BatchLimits(1, 60), [pair], PipelineConfig(tts=TtsConfig(url=voice.url))
+        ).values()
+    assert report["status"] == "succeeded", report
+    assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [("Hallo", "nova")]
+    other = pair.model_copy(update={"speakers": {"bob": SpeakerChoice(face="1")}})
+    (refused,) = _run(director, files, BatchLimits(1, 60), [other], PipelineConfig()).values()
+    assert "no speaker 'bob'" in refused["error"]["message"]
 
 
 def test_no_more_than_allowed_are_in_flight(files: FileStore, tmp_path: Path) -> None:
