@@ -132,7 +132,7 @@ class LipwrightTools:
         video: Annotated[str, Field(description="A video in the shared folder, or a URL.")],
         subtitles: Annotated[str, Field(description="SRT or WebVTT file in the shared folder: what is said.")],
         speakers: Annotated[
-            dict[str, dict[Literal["face", "voice"], str]] | None,
+            dict[str, dict[str, str]] | None,
             Field(
                 description="Faces and voices of speakers that the subtitles name: "
                 '{"Anna": {"face": "person:1", "voice": "heart"}}. By default a speaker is the person who speaks at '

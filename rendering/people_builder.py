@@ -79,8 +79,8 @@ class PeopleBuilder:
             with (part / PEOPLE_IDENTITIES).open("wb") as file:
                 np.savez(
                     file,
-                    **{f"appearances-{number}": each for number, each in enumerate(found.appearances)},
-                    **{f"first_seen-{number}": each for number, each in enumerate(found.first_seen)},
+                    **{f"appearances-{number}": each for number, each in enumerate(found.appearances)},  # type: ignore[arg-type]
+                    **{f"first_seen-{number}": each for number, each in enumerate(found.first_seen)},  # type: ignore[arg-type]
                 )
             write_whole(part / PEOPLE_REPORT, found.report.model_dump(mode="json"))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from math import inf
 from typing import Final
 
@@ -121,7 +120,8 @@ def speech_slots(turns: Sequence[Turn]) -> dict[int, SpeechSlot]:
         of_faces[turns[number].face].append(number)
     slots = {}
     for numbers in of_faces.values():
-        for number, following in pairwise([*numbers, None]):
+        followers: list[int | None] = [*numbers[1:], None]
+        for number, following in zip(numbers, followers, strict=True):
             turn = turns[number]
             latest = inf if following is None else turns[following].start
             if turn.end is not None and turn.end <= turn.start:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -186,11 +187,12 @@ class People:
         report = self._read(key)
         self._files.stored.make_folder(f"{avatar_folder(target)}/{PEOPLE_PART}")
         pictures = range(0 if report is None else len(report.people))
-        for name in (
+        names: list[Callable[[str], str]] = [
             people_identities_key,
             *(partial(person_picture_key, number=each) for each in pictures),
             people_report_key,
-        ):
+        ]
+        for name in names:
             with self._files.stored.fetched(name(key)) as path:
                 self._files.stored.put(name(target), path.read_bytes())
 

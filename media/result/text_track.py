@@ -43,7 +43,7 @@ def text_packets(texts: Sequence[ShownText], stream: SubtitleStream, end: Fracti
         start, stop = (round(seconds / _TIME_BASE) for seconds in (text.start, min(text.end, float(end))))
         if start < stop:
             content = text.text.encode()
-            packet: Packet[SubtitleStream] = Packet(len(content).to_bytes(2, "big") + content)
+            packet: Packet[SubtitleStream] = Packet(len(content).to_bytes(2, "big") + content)  # type: ignore[assignment]
             packet.stream, packet.time_base = stream, _TIME_BASE
             packet.pts = packet.dts = start
             packet.duration = stop - start

@@ -125,8 +125,8 @@ def _split(caption: Caption, known: Collection[str]) -> Iterator[Cue]:
     for speaker, text in parts:
         first, last = num_done, num_done + len(text)
         num_done = last
-        times = (start + (end - start) * position / num_chars for position in (first, last))
-        yield Cue(*times, text=text, speaker=speaker)
+        begin, stop = (start + (end - start) * position / num_chars for position in (first, last))
+        yield Cue(begin, stop, text=text, speaker=speaker)
 
 
 def _by_speaker(raw_text: str, known: Collection[str]) -> Iterator[tuple[str | None, str]]:

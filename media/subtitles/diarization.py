@@ -85,8 +85,8 @@ def _of_json(text: str) -> Iterator[SpeakerSegment]:
         where = f"diarization: segment {number}"
         if not isinstance(segment, dict) or not {"start", "end", "speaker"} <= segment.keys():
             raise OptionError(f"{where}: expected an object with start, end and speaker.")
-        times = (_number(segment[key], where) for key in ("start", "end"))
-        yield _checked(*times, segment["speaker"], where)
+        start, end = (_number(segment[key], where) for key in ("start", "end"))
+        yield _checked(start, end, segment["speaker"], where)
 
 
 def _check_count(num_segments: int) -> None:

@@ -21,7 +21,7 @@ class Font(NamedTuple):
     """A font: its file, and which of the fonts of that file it is."""
 
     path: str
-    index: int
+    number: int
 
 
 def check_fonts(texts: Iterable[str]) -> None:

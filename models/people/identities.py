@@ -163,7 +163,8 @@ def _add_others(members: list[list[int]], tracks: list[_Track]) -> None:
 def _typical(appearances: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns those of (L, 240) appearances that match the most typical one; a blurred or turned face may not."""
     alike = appearances @ appearances.T
-    return appearances[alike[alike.mean(1).argmax()] >= SAME_PERSON]
+    is_typical = np.asarray(alike[alike.mean(1).argmax()] >= SAME_PERSON)
+    return np.asarray(appearances[is_typical])
 
 
 def _are_near(a: _Track, b: _Track, rows: FaceRows, shots: NDArray[np.int32], fps: float) -> bool:

@@ -188,7 +188,9 @@ class _Rows:
         """Returns the rows; `width` is that of the source's frames."""
         seen = np.array(self._seen, np.int32).reshape(-1, 2)
         points = np.array(self._points, np.float32).reshape(-1, 468, 3)
-        degrees, scale, mouth = np.zeros((0, 2)), np.zeros(0), np.zeros((0, NUM_CHANNELS))
+        degrees: NDArray[np.floating] = np.zeros((0, 2))
+        scale: NDArray[np.floating] = np.zeros(0)
+        mouth: NDArray[np.floating] = np.zeros((0, NUM_CHANNELS))
         if len(points):
             pose = fit_head_pose(points)
             degrees, scale, mouth = pose_degrees(pose.rotation)[:, :2], pose.scale, measure(pose.to_head(points))

@@ -162,7 +162,7 @@ def _sync(mouths: TrackedMouths, fps: Fraction, sound: SourceMouth) -> SourceSyn
     """Measures the offset on the sum of all mouths: few people move their mouths while another one speaks."""
     rate = float(fps)
     total = sum(_without_slow(shape, ok, rate) for shape, ok in zip(mouths.shape, mouths.is_frontal, strict=True))
-    present = mouths.is_frontal.any(0)
+    present = np.asarray(mouths.is_frontal.any(0))
     return measure_sync(np.asarray(total, np.float32), present, fps, sound.shape, sound.gate)
 
 

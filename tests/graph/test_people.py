@@ -35,7 +35,9 @@ def film(tmp_path_factory: pytest.TempPathFactory, portrait: Path, sample_video:
     assert bgr is not None
     silent = _square(np.asarray(bgr[..., ::-1], np.uint8))
     with av.open(str(sample_video)) as container:
-        speaker = [_square(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)][:NUM_FRAMES]
+        speaker = [
+            _square(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)) for frame in container.decode(video=0)
+        ][:NUM_FRAMES]
     extract_speech(sample_video, folder / "speech.npy", MediaLimits())
     sound = np.array(open_speech(folder / "speech.npy"))[None, : 16000 * NUM_FRAMES // FPS]
     with av.open(str(folder / "film.mp4"), "w") as container:

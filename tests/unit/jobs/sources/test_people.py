@@ -92,8 +92,8 @@ class Scanning(NoStages):
             with (made / PEOPLE_PART / PEOPLE_IDENTITIES).open("wb") as file:
                 np.savez(
                     file,
-                    **{f"appearances-{number}": each for number, each in enumerate(APPEARANCES)},
-                    **{f"first_seen-{number}": each for number, each in enumerate(PLACES)},
+                    **{f"appearances-{number}": each for number, each in enumerate(APPEARANCES)},  # type: ignore[arg-type]
+                    **{f"first_seen-{number}": each for number, each in enumerate(PLACES)},  # type: ignore[arg-type]
                 )
             for number in range(2):
                 (made / PEOPLE_PART / person_picture(number)).write_bytes(b"face %d" % number)

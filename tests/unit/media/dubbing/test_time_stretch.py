@@ -23,7 +23,8 @@ def speech(repo_root: Path) -> NDArray[np.float32]:
 
 def _stretched(samples: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
     blocks = (samples[None, start : start + 4096] for start in range(0, len(samples), 4096))
-    return np.concatenate(list(stretch(blocks, RATE, speed)), axis=1)[0]
+    stretched: NDArray[np.float32] = np.concatenate(list(stretch(blocks, RATE, speed)), axis=1)
+    return np.asarray(stretched[0])
 
 
 def _pitch(samples: NDArray[np.float32]) -> NDArray[np.float64]:

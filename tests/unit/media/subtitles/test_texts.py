@@ -8,6 +8,7 @@ from typing import Any
 import av
 import pysubs2
 import pytest
+from av.container import InputContainer
 
 from media.subtitles.cues import Cue, read_cues
 from media.subtitles.texts import ShownText, SubtitleFormat, shown_texts, subtitle_file
@@ -22,6 +23,7 @@ TIMES = [(480, 2500), (3000, 4250), (3661007, 3662000)]
 
 def _of_ffmpeg(content: str, kind: str) -> list[tuple[int, int]]:
     with av.open(io.BytesIO(content.encode()), format={"srt": "srt", "vtt": "webvtt"}[kind]) as file:
+        assert isinstance(file, InputContainer)
         packets: list[Any] = [packet for packet in file.demux(file.streams.subtitles[0]) if packet.size]
     return [(round(each.pts * each.time_base * 1000), round(each.duration * each.time_base * 1000)) for each in packets]
 

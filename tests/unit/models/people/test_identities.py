@@ -20,7 +20,7 @@ def appearance(seed: int, similarity: float = 0.8) -> NDArray[np.float16]:
     own = np.random.default_rng(seed).normal(size=APPEARANCE_SIZE)
     other = RNG.normal(size=APPEARANCE_SIZE)
     mixed = similarity * own / np.linalg.norm(own) + (1 - similarity**2) ** 0.5 * other / np.linalg.norm(other)
-    return (mixed / np.linalg.norm(mixed)).astype(np.float16)
+    return np.asarray(mixed / np.linalg.norm(mixed), np.float16)
 
 
 def scan(num_frames: int, *tracks: tuple[range, float, list[NDArray[np.float16]]], size: float = 50.0) -> FaceRows:
