@@ -66,7 +66,7 @@ def found(client: httpx.Client, film: Path) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def _columns(client: httpx.Client, person: dict[str, Any]) -> bytes:
+def _thumbnail(client: httpx.Client, person: dict[str, Any]) -> bytes:
     return client.get(person["thumbnail"]).raise_for_status().content
 
 
@@ -74,7 +74,7 @@ def test_both_people_are_found_and_one_of_them_speaks(client: httpx.Client, foun
     assert len(found["people"]) == 2
     for person in found["people"]:
         assert person["seen"] == [{"start": 0, "end": NUM_FRAMES / FPS}]
-        picture = cv2.imdecode(np.frombuffer(_columns(client, person), np.uint8), cv2.IMREAD_COLOR)
+        picture = cv2.imdecode(np.frombuffer(_thumbnail(client, person), np.uint8), cv2.IMREAD_COLOR)
         assert picture is not None and 40 <= max(picture.shape[:2]) <= 160
     silent, speaker = sorted(found["people"], key=lambda person: person["speaking_seconds"])
     assert silent["speaking_seconds"] == 0 and speaker["speaking_seconds"] > 1.5
