@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from media.audio import extract_speech, read_speech
+from tests.browser import Visitor, chromium
 from tests.graph.test_main_job import submit, wait_until_final
 
 FPS, SECONDS, SIDE = 25, 6, 512
@@ -141,3 +142,26 @@ def test_turns_that_cannot_be_spoken_are_refused_at_once(client: httpx.Client, f
     response = client.post("/v1/jobs", files=files, data={"turns": json.dumps(late)})
     assert response.status_code == 422
     assert "turns[0].start: the video ends at 6 s" in response.json()["detail"]
+
+
+def test_turns_of_the_page(service_url: str, client: httpx.Client, film: Path, samples: Path) -> None:
+    with chromium() as browser:
+        visitor = Visitor(browser, service_url)
+        visitor.page.set_input_files("#face input[type=file]", film)
+        visitor.page.check("#several")
+        visitor.until("document.querySelectorAll('.people:not(.searching) .person').length === 2")
+        visitor.until("[...document.querySelectorAll('.person img')].every((picture) => picture.naturalWidth)")
+        for person, start in ((1, "0.4"), (2, "2.6")):
+            card = f".person:nth-child({person})"
+            visitor.page.set_input_files(f"{card} .add input[type=file]", samples / "speech_short.wav")
+            visitor.page.fill(f"{card} .turn input[type=number]", start)
+        visitor.picture("several-people")
+        visitor.submit()
+        visitor.until("document.querySelector('#stage video')?.currentTime > 0.2")  # the preview plays
+        visitor.page.reload()
+        visitor.until_status("succeeded")
+        job = client.get(f"/v1/jobs/{visitor.page.url.partition('#job=')[2]}").json()
+    turns = [(turn["face"], turn["start"], round(turn["end"], 1)) for turn in job["options"]["turns"]]
+    assert turns == [("person:0", 0.4, 1.7), ("person:1", 2.6, 3.9)]
+    assert job["num_frames"] == NUM_FRAMES
+    assert visitor.errors == []

@@ -5,7 +5,10 @@ import { t } from "./i18n.js";
 import { secondsOf } from "./media_length.js";
 
 const STEP_SECONDS = 0.1;
-const KEYS = { ArrowLeft: -STEP_SECONDS, ArrowRight: STEP_SECONDS, PageDown: -1, PageUp: 1, Home: -Infinity };
+const KEYS = {
+  ArrowLeft: -STEP_SECONDS, ArrowDown: -STEP_SECONDS, ArrowRight: STEP_SECONDS, ArrowUp: STEP_SECONDS,
+  PageDown: -1, PageUp: 1, Home: -Infinity, End: Infinity,
+};
 const CHARS_PER_SECOND = 15; // of English read aloud; of Chinese it is 4 to 5
 const HAN_PER_SECOND = 4.5;
 
@@ -25,7 +28,7 @@ export class Turn {
     this.text = h("textarea", { rows: 2, maxLength: maxChars, oninput: () => this.changed(), "data-label": "textLabel", "aria-label": t("textLabel") });
     this.voice = h("input", { type: "text", list: "voices", autocomplete: "off", spellcheck: false });
     this.end = h("span", { class: "hint" });
-    this.note = h("p", { class: "note" });
+    this.note = h("p", { class: "note", role: "status" });
     this.bar = h("div", { class: "turn-bar", role: "slider", tabIndex: 0, onkeydown: (event) => this.pressed(event) });
     this.name = h("span", { class: "name" });
     this.remove = h("button", { type: "button", class: "quiet", onclick: removed }, "✕");
