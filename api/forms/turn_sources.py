@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import Field
 
 from errors import OptionError
-from media.dubbing.slots import SpeechSlot
+from media.dubbing.slots import MAX_SLOT_SECONDS, SpeechSlot
 from media.subtitles.cues import read_cues
 from media.subtitles.diarization import read_diarization
 from models.face.choice import OFF_SCREEN, FaceChoice
@@ -128,6 +128,8 @@ def speech_slots(turns: Sequence[Turn]) -> dict[int, SpeechSlot]:
                 raise OptionError(f"turns[{number}]: expected start < end, found {turn.start:g} and {turn.end:g}.")
             if latest <= turn.start or (turn.end is not None and turn.end > latest):
                 raise OptionError(f"turns[{number}] and turns[{following}] overlap and have the same face.")
+            if turn.text is not None and turn.end is not None and turn.end - turn.start > MAX_SLOT_SECONDS:
+                raise OptionError(f"turns[{number}]: a text may last at most {MAX_SLOT_SECONDS:g} s.")
             if turn.text is not None:
                 slots[number] = SpeechSlot(turn.start, turn.end, latest)
     return slots

@@ -13,14 +13,13 @@ from api.tts.service import Speaker
 from config import PipelineConfig
 from errors import MediaError, MediaLimitError, OptionError, VoiceError
 from media.decoding.decoder import Decoders
-from media.dubbing.slots import DubWriter, FittedSpeech, SpeechSlot, fit_speech
+from media.dubbing.slots import MAX_SLOT_SECONDS, DubWriter, FittedSpeech, SpeechSlot, fit_speech
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
 from storage.local.disk import disk_errors, open_private
 from storage.records import Turn, UploadedFile, new_id
 from telemetry import metrics
 
-_MAX_TURN_SECONDS: Final = 600.0  # of one text, which is held in memory
 _PIECE_BYTES: Final = 1 << 20
 
 OnBytes = Callable[[int], Awaitable[None]]
@@ -97,10 +96,10 @@ class DubRecorder:
                 path.unlink(missing_ok=True)
 
     def _fitted(self, decoders: Decoders, path: Path, slot: SpeechSlot) -> FittedSpeech:
-        limits = self._config.limits.model_copy(update={"max_audio_seconds": _MAX_TURN_SECONDS})
+        limits = self._config.limits.model_copy(update={"max_audio_seconds": MAX_SLOT_SECONDS})
         work = partial(fit_speech, path, slot, limits)
         try:
-            answer = decoders.run(work, file=path, timeout_s=self._config.jobs.sound_timeout_s(_MAX_TURN_SECONDS))
+            answer = decoders.run(work, file=path, timeout_s=self._config.jobs.sound_timeout_s(MAX_SLOT_SECONDS))
             return FittedSpeech.from_bytes(answer)
         except (MediaError, ValueError) as error:
             raise VoiceError("The voice returned audio that cannot be used.") from error

@@ -20,6 +20,8 @@ from media.dubbing.time_stretch import stretch
 
 MAX_SPEED: Final = 1.35
 """Fastest playback; speech remains natural up to about this speed."""
+MAX_SLOT_SECONDS: Final = 600.0
+"""Longest slot, and longest speech of one text: both are held in memory."""
 RATE: Final = 48_000
 """Samples per second of the result, at least that of all common voices."""
 _BLOCK_SECONDS: Final = 0.01

@@ -117,6 +117,7 @@ def test_slots_end_with_the_next_turn_of_the_face() -> None:
     ("turns", "message"),
     [
         ([Turn(start=1), Turn(face="nose", start=2)], r"turns\[1\].face: Expected a face"),
+        ([Turn(start=1, end=1e9, text="a")], r"turns\[0\]: a text may last at most 600 s"),
         ([Turn(start=1, end=1, text="a")], r"turns\[0\]: expected start < end"),
         ([Turn(start=2, end=4, text="a"), Turn(start=1, end=3, text="b")], r"turns\[1\] and turns\[0\] overlap"),
         ([Turn(start=2, text="a"), Turn(start=2, text="b")], r"turns\[0\] and turns\[1\] overlap"),
