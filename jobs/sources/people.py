@@ -119,7 +119,8 @@ class People:
 
     def is_searching(self, record: AvatarRecord) -> bool:
         """Return whether the source of an avatar is being searched."""
-        return _Source(record.source_sha256, record.owner) in self._searches
+        search = self._searches.get(_Source(record.source_sha256, record.owner))
+        return search is not None and not search.task.done()
 
     async def _found(self, record: AvatarRecord, source: SourceVideo) -> str:
         search = self._search(record, source)

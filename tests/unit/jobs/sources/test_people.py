@@ -200,9 +200,11 @@ def test_a_poll_does_not_wait_for_the_end(bench: Bench, monkeypatch: pytest.Monk
         record = bench.avatar()
         bench.stages.may_go_on.clear()
         before = await bench.people.poll(record, bench.source(record))
+        assert bench.people.is_searching(record)
         bench.stages.may_go_on.set()
         while (after := await bench.people.poll(record, bench.source(record))).report is None:
             pass
+        assert not bench.people.is_searching(record)
         return before, after
 
     before, after = asyncio.run(ask())
