@@ -1,26 +1,44 @@
 // Shows the quality report in words.
 
 import { h } from "./dom.js";
-import { knows, locale, t } from "./i18n.js";
+import { clock, knows, locale, t } from "./i18n.js";
 
 /** What a job's report means, as an element. */
 export function reportView(report) {
-  const notes = [...warnings(report)];
+  const notes = [...outputWarnings(report.output), ...ofPeople(report, warnings)];
   return h("section", { class: "report" },
     h("h3", {}, t("quality")),
     h("p", { class: notes.length ? "verdict note" : "verdict good" }, notes.length ? t("qualityNotes") : t("qualityGood")),
     notes.length > 0 && h("ul", {}, notes.map((note) => h("li", {}, note))),
-    h("details", {}, h("summary", {}, t("qualityNumbers")), h("ul", {}, [...facts(report)].map((fact) => h("li", {}, fact)))));
+    h("details", {}, h("summary", {}, t("qualityNumbers")), h("ul", {}, [length(report.output), ...ofPeople(report, facts)].map((fact) => h("li", {}, fact)))));
 }
 
 const say = (key, values) => t(`report.${key}`, values);
 const percent = (share) => new Intl.NumberFormat(locale(), { style: "percent", maximumFractionDigits: 0 }).format(share);
+const NUM_TIMES = 5; // of cut texts that are listed
 const NOTICED_MS = 45; // ITU-R BT.1359-1, as in the report itself
 
-function* facts({ output, source, mouth, face, exemplars }) {
-  const [over, under = 1] = output.fps.split("/").map(Number);
-  const fps = Math.round((100 * over) / under) / 100;
-  yield say("length", { frames: output.num_frames, fps, seconds: output.duration_seconds.toFixed(2) });
+/** What `describe` says about the face of the report, or about each of several people, after their name. */
+function ofPeople(report, describe) {
+  const { speakers } = report;
+  if (!(speakers?.length > 1)) return [...describe(report)];
+  return speakers.flatMap((speaker) => {
+    const [, number] = speaker.face?.match(/^person:(\d+)$/) ?? [];
+    const name = number === undefined ? speaker.face ?? t("faceLargest") : t("person", { number: Number(number) + 1 });
+    return [...describe({ ...speaker, face: speaker.seen })].map((text) => say("ofPerson", { name, text }));
+  });
+}
+
+function length({ fps: rate, num_frames: frames, duration_seconds: seconds }) {
+  const [over, under = 1] = rate.split("/").map(Number);
+  return say("length", { frames, fps: Math.round((100 * over) / under) / 100, seconds: seconds.toFixed(2) });
+}
+
+function* outputWarnings({ cut_texts: cut = [] }) {
+  if (cut.length) yield say("cutTexts", { number: cut.length, times: cut.slice(0, NUM_TIMES).map(({ start_seconds: at }) => clock(at)).join(", ") });
+}
+
+function* facts({ source, mouth, face, exemplars }) {
   if (face.eye_distance_px !== null) yield say("face", { pixels: Math.round(face.eye_distance_px) });
   if (!source.talks) yield say("drawn");
   else if (source.calibration === "own speech") yield say("ownSpeech", { seconds: source.own_speech_seconds.toFixed(1) });

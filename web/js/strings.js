@@ -246,6 +246,9 @@ export const TEXTS = {
   report: {
     length: ["{frames} frames at {fps} fps, {seconds} s.",
       "共 {frames} 帧，每秒 {fps} 帧，{seconds} 秒。"],
+    ofPerson: ["{name}: {text}", "{name}：{text}"],
+    cutTexts: ["Texts that are too long for their time and were cut off: {number}, at {times}.",
+      "有 {number} 段文字超出时间被截断，位于 {times}。"],
     face: ["The outer eye corners are {pixels} pixels apart.", "两眼外角相距 {pixels} 像素。"],
     drawn: ["The source does not talk, so the inside of the mouth is drawn.", "原素材没有说话，口腔内部由系统绘制。"],
     ownSpeech: ["The range of mouth movement matches the source’s own speech ({seconds} s analysed).",

@@ -11,10 +11,12 @@ import pytest
 
 from config import TtsConfig
 from jobs.messages import PeopleScan
+from lipwright_client import Lipwright
 from models.people.report import PeopleReport, SeenPerson, TimeRange
 from tests.browser import Visitor, chromium
 from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.quality_report import example_report
 
 REPORT = PeopleReport(
     people=(
@@ -296,3 +298,30 @@ def test_a_job_with_turns_can_be_tried_again(
     page.click("#face .chosen button")  # without the video there are no people
     assert page.is_hidden("#several") and page.is_hidden(".several")
     assert page.is_visible("#speech .drop >> nth=0")
+
+
+def test_a_saved_avatar_and_a_report_of_each_person(
+    browser: Any, service: MemoryService, url: str, tmp_path: Path, sample_video: Path
+) -> None:
+    report = example_report()
+    late = {name: report[name] for name in ("source", "mouth", "exemplars")}
+    early = {**late, "source": {**late["source"], "audio_offset_ms": -80.0}}
+    faces = [{"face": f"person:{n}", "seen": report["face"], **each} for n, each in enumerate((late, early))]
+    cut = [{"start_seconds": 2.0, "cut_seconds": 0.5, "text": "Too long"}]
+    service.report = {**report, "speakers": faces, "output": {**report["output"], "cut_texts": cut}}
+    avatar = Lipwright(url).avatars.create(video=sample_video)
+    visitor = Visitor(browser, url, locale="zh-CN")
+    visitor.page.click("li:has(.close) button.face")
+    visitor.page.check("#several")
+    visitor.until(FOUND)
+    assert visitor.text(".ruler").endswith("0:04"), "the length of the avatar's video"
+    _add(visitor, 0, _sound(tmp_path, "hello.wav", 1))
+    visitor.submit()
+    visitor.until_status("queued")
+    (request,) = service.requests
+    assert (request.avatar_id, len(service.asked)) == (avatar.id, 2), "the video is not sent again"
+    service.finish(request.job_id)
+    visitor.until_status("succeeded")
+    report_text = visitor.text("#stage .report")
+    assert "位于 0:02" in report_text
+    assert "人物 1：原素材的声音晚了 120 毫秒" in report_text and "人物 2：原素材的声音早了 80 毫秒" in report_text
