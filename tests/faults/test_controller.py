@@ -13,9 +13,9 @@ from tests.faults.service_process import ServiceProcess, served, wait_until_repl
 from tests.faults.viewer import made_avatar, watching
 
 KILL = pytest.param(signal.SIGKILL, id="killed")
-STOP = pytest.param(signal.SIGSTOP, id="stopped", marks=pytest.mark.endurance)
+STOP = pytest.param(signal.SIGSTOP, id="stopped")
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.endurance, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

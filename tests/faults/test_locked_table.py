@@ -11,14 +11,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.faults.load import IS_ENDURANCE, Caller, Pair
+from tests.faults.load import Caller, Pair
 from tests.faults.service_process import served
 from tests.faults.viewer import made_avatar, watching
 
-LOCKS_S = (5.0, 30.0, 120.0) if IS_ENDURANCE else (8.0,)
+LOCKS_S = (5.0, 30.0, 120.0)
+
+pytestmark = [pytest.mark.endurance, pytest.mark.timeout(1200)]
 
 
-@pytest.mark.timeout(1200)
 def test_jobs_stop_and_continue(tmp_path: Path, long_pair: Pair, sample_pair: Pair) -> None:
     data_dir = tmp_path / "data"
     with served(data_dir) as service, watching(service, made_avatar(service, sample_pair)) as viewer:
