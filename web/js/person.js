@@ -35,7 +35,7 @@ export class Person {
       h("div", {}, this.title, this.when), this.track, this.rows, add);
     this.picker = new FilePicker(add, "audio", undefined, (file) => this.add({ file }));
     add.append(this.write);
-    dropTarget(this.element, (file) => this.picker.take(file));
+    dropTarget(this.element, (file) => add.offsetParent && this.picker.take(file)); // it is hidden while subtitles are spoken
   }
 
   get number() {

@@ -88,6 +88,19 @@ def _add(visitor: Visitor, person: int, sound: Path) -> None:
     visitor.until("[...document.querySelectorAll('.turn-bar')].every((bar) => bar.clientWidth > 11)")
 
 
+def _drop(visitor: Visitor, person: int, name: str) -> None:
+    """Drop one second of sound on a person's card."""
+    dropped = visitor.page.evaluate_handle(
+        """([name, sound]) => {
+            const files = new DataTransfer();
+            files.items.add(new File([new Uint8Array(sound)], name, { type: "audio/wav" }));
+            return files;
+        }""",
+        [name, list(tone(1))],
+    )
+    visitor.page.dispatch_event(f".person:nth-child({person + 1}) h3", "drop", {"dataTransfer": dropped})
+
+
 @pytest.mark.parametrize("locale", list(WORDS))
 def test_each_person_gets_speech_and_a_start(
     browser: Any,
@@ -177,15 +190,7 @@ def test_a_file_dropped_on_a_person_and_a_text(
     visitor = Visitor(browser, url)
     page = visitor.page
     _with_people(visitor, service, sample_video, sample_portrait)
-    dropped = page.evaluate_handle(
-        """(sound) => {
-            const files = new DataTransfer();
-            files.items.add(new File([new Uint8Array(sound)], "dropped.wav", { type: "audio/wav" }));
-            return files;
-        }""",
-        list(tone(1)),
-    )
-    page.dispatch_event(".person:nth-child(2) h3", "drop", {"dataTransfer": dropped})
+    _drop(visitor, 1, "dropped.wav")
     visitor.until("document.querySelector('.person:nth-child(2) .turn .name')?.textContent === 'dropped.wav'")
     page.click(".person:nth-child(1) [data-text=writeText]")
     visitor.submit()
@@ -241,6 +246,8 @@ def test_subtitles_and_who_speaks_them(
     page.click("#language")
     page.select_option(".speaker select >> nth=2", "none")
     assert page.is_hidden(".person .track >> nth=0")
+    _drop(visitor, 0, "late.wav")
+    assert page.locator(".turn").count() == 0, "the subtitles are spoken"
     assert visitor.serious_violations() == []
     visitor.picture(f"several-{locale}-subtitles")
     visitor.submit()
