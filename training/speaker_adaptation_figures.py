@@ -80,7 +80,8 @@ def figures_of(film: Sequence[Clip], unseen: Sequence[Clip], prior_seconds: floa
     mouth, truth = _join(film)
     adaptation, offset = SpeakerAdaptation.unknown(), np.zeros_like(truth)
     if prior_seconds is not None:
-        adaptation, offset = learn(mouth.hidden, truth - mouth.shape, ROWS_PER_SECOND, prior_seconds)
+        prior = np.full(NUM_CHANNELS, prior_seconds)
+        adaptation, offset = learn(mouth.hidden, truth - mouth.shape, ROWS_PER_SECOND, prior)
     everywhere = np.ones(len(truth), np.bool_)
     calibration = calibrate(mouth.shape + offset, truth, everywhere, Fraction(ROWS_PER_SECOND))
     said, shown = _join(unseen)

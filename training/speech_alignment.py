@@ -21,6 +21,8 @@ Floats = NDArray[np.float32]
 _OPENING = [CHANNELS.index(name) for name in ("open_in", "open_out", "lower", "jaw")]
 _NEIGHBOURS, _RIDGE, _STEP = (-4, 0, 4), 3000.0, 2
 _MAX_LAG = 30  # rows
+# Least correlation with the prediction, at the lag of its talker, of a clip that `align_talkers` keeps.
+_FOLLOWS = 0.35
 # A clip's own lag counts if it is near that of its talker, or if the correlation there is high and much higher.
 _NEAR, _HIGH, _MUCH, _USABLE = 3.5, 0.8, 0.08, 0.6
 
@@ -49,6 +51,28 @@ def align(utterances: list[Utterance], features: list[Floats]) -> list[Utterance
             lag = usual
         if correlations[round(lag) + _MAX_LAG] > _USABLE:
             aligned.append(utterance.shifted(lag))
+    return aligned
+
+
+def align_talkers(utterances: list[Utterance], predicted: list[Floats]) -> list[Utterance]:
+    """Shifts the tracks of each talker to their sound by one lag per talker.
+
+    For corpora that were recorded in one go, with another language than the regression of `align` knows.
+
+    Args:
+        utterances: Clips of talkers.
+        predicted: (N, 8) mouth shapes that a network predicts for each, at 50 rows a second.
+
+    Returns:
+        The clips whose opening follows the predicted one, aligned.
+    """
+    aligned = []
+    for talker in sorted({u.name for u in utterances}):
+        clips = [(u, p) for u, p in zip(utterances, predicted, strict=True) if u.name == talker]
+        found = [_correlations(p[:, _OPENING].sum(1), _opening(u, len(p))) for u, p in clips]
+        lag = _peak(np.mean(found, 0))
+        follows = [correlations[round(lag) + _MAX_LAG] > _FOLLOWS for correlations in found]
+        aligned += [u.shifted(lag) for (u, _), is_kept in zip(clips, follows, strict=True) if is_kept]
     return aligned
 
 

@@ -1,15 +1,18 @@
 """Reads the corpora that teach the mouth: tracked talkers, and synthetic speech with the times of its phones.
 
 The folder holds `grid_s1` and `grid_talkers` (.flac: all clips in a row at 16 kHz; .npz: `audio_offset`,
-`frame_offset`, `measures` (frames, 8) of `models.mouth.shape` at 25 fps, `rest`, `names`, `talkers`) and `synth.flac`
-with `synth_units.json` (`audio_offset`, `names`, and `units`: symbol, start and end of each phone).
+`frame_offset`, `measures` (frames, 8) of `models.mouth.shape` at 25 fps, `rest`, `names`, `talkers`), `javanese` (the
+same with `fps` and without `rest`, written by `training.track_speakers`) and `synth.flac` with `synth_units.json`
+(`audio_offset`, `names`, and `units`: symbol, start and end of each phone).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -22,7 +25,8 @@ from training.mouth_table import PAUSE, Phone, shape_phones
 Floats = NDArray[np.float32]
 
 _OPEN = CHANNELS.index("open_in")
-_VIDEO_FPS = 25
+GRID, JAVANESE = ("grid_s1", "grid_talkers"), ("javanese",)
+_GRID_FPS = 25.0
 # The first talker of GRID has four times as many clips as the others together.
 _FIRST_TALKER = "s1"
 # Lips nearer than this, in eye distances, touch.
@@ -65,18 +69,27 @@ class Utterance:
         return replace(self, first_row=self.first_row + num_rows * self.rate / ROWS_PER_SECOND)
 
 
-def read_talkers(folder: Path) -> tuple[list[Utterance], dict[str, Floats]]:
-    """Reads the tracked talkers.
+class _Clip(NamedTuple):
+    """A clip of a talker: (N,) samples and (T, 8) offsets from the closed mouth."""
+
+    talker: str
+    samples: Floats
+    shape: Floats
+    fps: float
+
+
+def read_talkers(folder: Path, corpora: Sequence[str] = GRID) -> tuple[list[Utterance], dict[str, Floats]]:
+    """Reads the tracked talkers of some corpora.
 
     Returns:
         Their clips, and the (8,) standard deviation of each talker in eye distances, by which the tracks are divided.
     """
-    clips = [clip for name in ("grid_s1", "grid_talkers") for clip in _read_clips(folder / name)]
+    clips = [clip for name in corpora for clip in _read_clips(folder / name)]
     scales: dict[str, Floats] = {
-        talker: np.mean([shape.std(0) for name, _, shape in clips if name == talker], 0)
-        for talker in sorted({name for name, _, _ in clips})
+        talker: np.mean([clip.shape.std(0) for clip in clips if clip.talker == talker], 0)
+        for talker in sorted({clip.talker for clip in clips})
     }
-    return [_talker_utterance(name, samples, shape, scales[name]) for name, samples, shape in clips], scales
+    return [_talker_utterance(clip, scales[clip.talker]) for clip in clips], scales
 
 
 def read_synthetic(folder: Path) -> list[Utterance]:
@@ -96,18 +109,18 @@ def read_synthetic(folder: Path) -> list[Utterance]:
     ]
 
 
-def _read_clips(stem: Path) -> list[tuple[str, Floats, Floats]]:
-    """(talker, samples, (T, 8) offsets from the closed mouth) of each clip."""
+def _read_clips(stem: Path) -> list[_Clip]:
     samples, _ = soundfile.read(stem.with_suffix(".flac"), dtype="float32")
     with np.load(stem.with_suffix(".npz")) as stored:
-        sounds, frames = stored["audio_offset"], stored["frame_offset"]
-        measures, rest = stored["measures"], stored["rest"]
+        sounds, frames, measures = stored["audio_offset"], stored["frame_offset"], stored["measures"]
+        rest = stored["rest"] if "rest" in stored else np.zeros(len(measures), np.bool_)
         talkers = stored["talkers"] if "talkers" in stored else [_FIRST_TALKER] * (len(sounds) - 1)
+        fps = float(stored["fps"]) if "fps" in stored else _GRID_FPS
     clips = []
     for index, talker in enumerate(talkers):
         frame = slice(frames[index], frames[index + 1])
         shape = measures[frame] - _closed_mouth(measures[frame], rest[frame])
-        clips.append((str(talker), samples[sounds[index] : sounds[index + 1]], shape))
+        clips.append(_Clip(str(talker), samples[sounds[index] : sounds[index + 1]], shape, fps))
     return clips
 
 
@@ -120,10 +133,10 @@ def _closed_mouth(measures: Floats, rest: NDArray[np.bool_]) -> Floats:
     return middle
 
 
-def _talker_utterance(talker: str, samples: Floats, shape: Floats, scale: Floats) -> Utterance:
-    touch = (shape[:, _OPEN] < _CONTACT)[:, None]
-    track = np.hstack([shape / scale, touch]).astype(np.float32)
-    return Utterance(talker, samples, track, _VIDEO_FPS)
+def _talker_utterance(clip: _Clip, scale: Floats) -> Utterance:
+    touch = (clip.shape[:, _OPEN] < _CONTACT)[:, None]
+    track = np.hstack([clip.shape / scale, touch]).astype(np.float32)
+    return Utterance(clip.talker, clip.samples, track, clip.fps)
 
 
 def _table_utterance(name: str, samples: Floats, phones: list[Phone]) -> Utterance:

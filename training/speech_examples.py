@@ -1,10 +1,12 @@
 """Turns the corpora into examples for `training.train_speech`: features of many sounds, with their mouths.
 
     python -m training.speech_examples CORPORA EXAMPLES
+    python -m training.speech_examples --javanese CORPORA JAVANESE
 
-CORPORA is the folder of `training.speech_corpus`; EXAMPLES the .npz file to write (about 600 MB). The features
-come from the shipped encoder by way of `models.speech.features`, so that training hears what the product hears. The
-same corpora give the same file.
+CORPORA is the folder of `training.speech_corpus`; EXAMPLES the .npz file to write (about 900 MB). JAVANESE holds
+examples of the Javanese corpus, aligned with the shipped network, for `training.refit_width`. The features come from
+the shipped encoder by way of `models.speech.features`, so that training hears what the product hears. The same corpora
+give the same file.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from media.audio import SPEECH_SAMPLE_RATE
 from models.mouth.shape import NUM_CHANNELS
 from models.speech.features import SpeechFeatures, measure_level
 from models.speech.level import ROWS_PER_SECOND
-from training.speech_alignment import align
+from models.weights import weights_path
+from models.weights.onnx_session import make_session
+from training.speech_alignment import align, align_talkers
 from training.speech_augmentation import (
     NOISE_KINDS,
     Samples,
@@ -33,7 +37,7 @@ from training.speech_augmentation import (
     make_babble,
     make_noise,
 )
-from training.speech_corpus import Utterance, read_synthetic, read_talkers
+from training.speech_corpus import JAVANESE, Utterance, read_synthetic, read_talkers
 
 _ROW_SAMPLES = SPEECH_SAMPLE_RATE // ROWS_PER_SECOND
 # Peak of what is written as int16; the level is measured again when it is read.
@@ -80,6 +84,12 @@ class ExampleMaker:
     def align(self, utterances: list[Utterance]) -> list[Utterance]:
         """Corrects the times of tracked clips and leaves out those that cannot be used."""
         return align(utterances, [self._hear(_level(u.samples)).astype(np.float32) for u in utterances])
+
+    def align_talkers(self, utterances: list[Utterance]) -> list[Utterance]:
+        """Corrects the times of tracked clips by one lag per talker, with what the shipped network predicts."""
+        network = make_session(weights_path("speech_to_mouth.onnx"), num_threads=1, device="cpu")
+        features = (self._hear(_level(u.samples)).astype(np.float32)[None] for u in utterances)
+        return align_talkers(utterances, [network.run(None, {"features": rows})[0][0] for rows in features])
 
     def talkers(self, utterances: list[Utterance]) -> Iterable[Example]:
         """Makes the examples of tracked talkers: clean ones, alone and in a row, other voices and other rooms."""
@@ -182,11 +192,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Make examples for the speech network.")
     parser.add_argument("corpora", type=Path)
     parser.add_argument("examples", type=Path)
+    parser.add_argument("--javanese", action="store_true", help="examples of the Javanese corpus alone")
     options = parser.parse_args(arguments)
     with TemporaryDirectory() as folder:
         maker = ExampleMaker(SpeechFeatures(num_threads=1, device="cpu"), Path(folder))
-        utterances = maker.align(read_talkers(options.corpora)[0])
-        examples = [*maker.talkers(utterances), *maker.table(read_synthetic(options.corpora)), *maker.negatives()]
+        if options.javanese:
+            aligned = maker.align_talkers(read_talkers(options.corpora, JAVANESE)[0])
+            examples = list(maker.talkers(aligned))
+        else:
+            aligned = maker.align(read_talkers(options.corpora)[0])
+            examples = [*maker.talkers(aligned), *maker.table(read_synthetic(options.corpora)), *maker.negatives()]
     save_examples(options.examples, examples)
 
 

@@ -15,12 +15,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.mouth.shape import NUM_CHANNELS
+from models.mouth.shape import CHANNELS, NUM_CHANNELS
 
 # Weight of the prior in seconds of a hidden layer of norm 1; in speech its squared norm is about 86. Chosen from 3 to
 # 100 on speakers unknown to the network: with more, videos of any length improve less; with less, closed lips are
-# missed (models/weights/README.md). A prior fitted to other speakers did no better than this isotropic one.
-PRIOR_SECONDS: Final = 30.0
+# missed. Closed lips do not depend on the corners of the mouth, so their channels get less: on halves of twelve videos
+# that were not learned from, the width has r .650, .657, .658, .655 and .652 with 3, 6, 10, 20 and 30
+# (docs/experiments.md). A prior fitted to other speakers did no better than this isotropic one.
+PRIOR_SECONDS: Final = np.full(NUM_CHANNELS, 30.0)
+PRIOR_SECONDS[[CHANNELS.index(name) for name in ("width", "protrude", "corner_y")]] = 10.0
+PRIOR_SECONDS.flags.writeable = False
 _NUM_FOLDS: Final = 5
 
 Floats = NDArray[np.float64]
@@ -53,7 +57,7 @@ class SpeakerAdaptation:
 
 
 def learn(
-    hidden: NDArray[np.float32], residual: NDArray[np.float32], fps: float, prior_seconds: float = PRIOR_SECONDS
+    hidden: NDArray[np.float32], residual: NDArray[np.float32], fps: float, prior_seconds: Floats = PRIOR_SECONDS
 ) -> tuple[SpeakerAdaptation, NDArray[np.float32]]:
     """Learns the adaptation to a speaker.
 
@@ -61,7 +65,7 @@ def learn(
         hidden: (N, H) hidden layer in N > 0 frames of speech, in the order of the video.
         residual: (N, 8) tracked minus predicted mouth shape in those frames.
         fps: Frames per second.
-        prior_seconds: Weight of the prior, in seconds of a hidden layer of norm 1.
+        prior_seconds: (8,) weight of the prior in each channel, in seconds of a hidden layer of norm 1.
 
     Returns:
         The adaptation, and its cross-validated (N, 8) offsets: each frame's comes from weights that were learned
@@ -70,13 +74,22 @@ def learn(
     folds = np.array_split(np.arange(len(hidden)), min(_NUM_FOLDS, len(hidden)))
     products = [_products(hidden[rows], residual[rows]) for rows in folds]
     gram, shared = np.sum([own for own, _ in products], 0), np.sum([own for _, own in products], 0)
-    prior = prior_seconds * fps * np.eye(hidden.shape[1])
+    prior = prior_seconds * fps
     predicted = np.zeros(residual.shape)
     for rows, (own_gram, own_shared) in zip(folds, products, strict=True):
-        predicted[rows] = hidden[rows] @ np.linalg.solve(gram - own_gram + prior, shared - own_shared)
+        predicted[rows] = hidden[rows] @ _regression(gram - own_gram, shared - own_shared, prior)
     share = ((predicted * residual).sum(0) / np.maximum((predicted**2).sum(0), 1e-12)).clip(0, 1)
-    adaptation = SpeakerAdaptation((np.linalg.solve(gram + prior, shared) * share).astype(np.float32))
+    adaptation = SpeakerAdaptation((_regression(gram, shared, prior) * share).astype(np.float32))
     return adaptation, (predicted * share).astype(np.float32)
+
+
+def _regression(gram: Floats, shared: Floats, prior: Floats) -> Floats:
+    """Returns the (H, 8) weights of a ridge regression whose penalty is (8,) `prior`."""
+    weights = np.empty_like(shared)
+    for penalty in np.unique(prior):
+        alike = prior == penalty
+        weights[:, alike] = np.linalg.solve(gram + penalty * np.eye(len(gram)), shared[:, alike])
+    return weights
 
 
 def _products(hidden: NDArray[np.float32], residual: NDArray[np.float32]) -> tuple[Floats, Floats]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.mouth.shape import CHANNELS, NUM_CHANNELS
 from models.speech.features import SpeechFeatures
 from training.mouth_table import shape_phones
-from training.speech_alignment import align
+from training.speech_alignment import align, align_talkers
 from training.speech_augmentation import (
     NOISE_KINDS,
     add_noise,
@@ -22,9 +22,10 @@ from training.speech_augmentation import (
     change_voice,
     make_noise,
 )
-from training.speech_corpus import Utterance, read_synthetic, read_talkers
+from training.speech_corpus import JAVANESE, Utterance, read_synthetic, read_talkers
 from training.speech_examples import Example, ExampleMaker, load_examples, save_examples
 from training.speech_network import NUM_FEATURES
+from training.track_speakers import TrackedClip, write_corpus
 from training.train_speech import Batches, predict, talker_trust, train
 
 RATE = 16000
@@ -77,6 +78,24 @@ def test_tracks_are_offsets_in_units_of_the_talker(tmp_path: Path) -> None:
     )
 
 
+def test_a_tracked_corpus_keeps_speakers_and_frame_rate(tmp_path: Path) -> None:
+    def clip(speaker: str, reach: float, seconds: float) -> TrackedClip:
+        opening = reach * np.maximum(0, np.sin(np.arange(round(seconds * 30)) / 4))
+        measures = np.repeat(opening[:, None], NUM_CHANNELS, 1).astype(np.float32)
+        samples = (_voice(round(seconds * RATE)) * 20000).astype(np.int16)
+        return TrackedClip(speaker, samples, measures, 30.0)
+
+    write_corpus(tmp_path / "javanese", [clip("01", 0.1, 3), clip("02", 0.2, 2), clip("02", 0.2, 0.5)])
+    clips, scales = read_talkers(tmp_path, JAVANESE)
+    assert [(c.name, c.rate, len(c.track), len(c.samples)) for c in clips] == [
+        ("01", 30.0, 90, 3 * RATE),
+        ("02", 30.0, 60, 2 * RATE),
+    ]
+    assert scales["02"] == pytest.approx(2 * scales["01"], rel=0.05)
+    with pytest.raises(ValueError, match="one frame rate"):
+        write_corpus(tmp_path / "short", [clip("01", 0.1, 0.5)])
+
+
 def test_synthetic_speech_has_the_mouths_of_its_phones(tmp_path: Path) -> None:
     _write_corpora(tmp_path)
     (utterance,) = read_synthetic(tmp_path)  # Japanese is mislabelled
@@ -112,6 +131,19 @@ def test_clips_are_shifted_to_their_sound_and_unrelated_ones_left_out() -> None:
     aligned = align(*map(list, zip(*clips, unrelated, strict=True)))
     assert [clip.name for clip in aligned] == [clip.name for clip, _ in clips]
     assert [clip.first_row for clip in aligned] == pytest.approx([0, 0, 0, -3, 12], abs=0.3)
+
+
+def test_talkers_are_shifted_by_one_lag_each() -> None:
+    rng = np.random.default_rng(8)
+    utterances, predicted = [], []
+    for name, lag in (("early", -6), ("early", -6), ("early", 9), ("late", 2)):
+        motion = np.convolve(rng.normal(size=300), np.hanning(9), "valid")[:200]
+        track = np.repeat(motion[:, None], 9, 1).astype(np.float32)
+        utterances.append(Utterance(name, np.zeros(4 * RATE, np.float32), track, 50))
+        predicted.append(np.roll(track[:, :8], -lag, 0))
+    aligned = align_talkers(utterances, predicted)
+    assert [clip.name for clip in aligned] == ["early", "early", "late"], "the clip with another lag is left out"
+    assert [clip.first_row for clip in aligned] == pytest.approx([-6, -6, 2], abs=0.3)
 
 
 def test_changes_keep_the_times_of_speech() -> None:

@@ -1,0 +1,66 @@
+"""The width is read anew from the hidden layer, and nothing else changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("onnx")
+
+from models.mouth.shape import CHANNELS
+from training.refit_width import WidthFit, with_width_head
+from training.speech_examples import Example
+from training.speech_network import NUM_FEATURES, MouthEnsemble
+
+WIDTH = CHANNELS.index("width")
+
+
+def _network() -> MouthEnsemble:
+    torch.manual_seed(2)
+    return MouthEnsemble().eval()
+
+
+def _examples(network: MouthEnsemble, names: list[str], sign: float) -> list[Example]:
+    """Speakers whose width is a part of the hidden layer."""
+    rng, examples = np.random.default_rng(len(names)), []
+    for name in names:
+        features = rng.normal(size=(120, NUM_FEATURES)).astype(np.float16)
+        with torch.no_grad():
+            hidden = network(torch.from_numpy(features[None].astype(np.float32)))[1][0].numpy()
+        mouth = np.zeros((120, 9), np.float32)
+        layer = hidden - hidden.mean(0)
+        mouth[:, WIDTH] = sign * 3 * layer[:, :40].sum(1) / layer[:, :40].sum(1).std()
+        examples.append(Example("clean", name, features, mouth))
+    return examples
+
+
+def _widths(network: MouthEnsemble, example: Example) -> np.ndarray:
+    with torch.no_grad():
+        shape = network(torch.from_numpy(example.features[None].astype(np.float32)))[0]
+    return np.asarray(shape[0, :, WIDTH])
+
+
+def test_a_refitted_network_has_the_width_of_its_speakers() -> None:
+    network = _network()
+    seen, unseen = _examples(network, ["a", "b", "c", "d", "e"], 1), _examples(network, ["z"], 1)[0]
+    refitted = with_width_head(network, WidthFit(network, [seen], [1]).solve())
+    before, after = (np.corrcoef(_widths(n, unseen), unseen.mouth[:, WIDTH])[0, 1] for n in (network, refitted))
+    assert after > 0.6 > before + 0.2
+    features = torch.from_numpy(unseen.features[None].astype(np.float32))
+    with torch.no_grad():
+        old, new = network(features), refitted(features)
+    others = [channel for channel in range(9) if channel != WIDTH]
+    assert torch.equal(old[0][..., others], new[0][..., others])
+    assert torch.equal(old[1], new[1])
+
+
+def test_corpora_count_by_their_shares_and_a_left_out_speaker_does_not() -> None:
+    network = _network()
+    wide, narrow = _examples(network, ["a", "b"], 1), _examples(network, ["c"], -1)
+    mostly_wide = WidthFit(network, [wide, narrow], [0.9, 0.1])
+    rows, truth = mostly_wide.hidden(wide[0]), wide[0].mouth[:, WIDTH]
+    assert np.corrcoef(rows @ mostly_wide.solve(), truth)[0, 1] > 0.6
+    assert np.corrcoef(rows @ WidthFit(network, [wide, narrow], [0.1, 0.9]).solve(), truth)[0, 1] < -0.2
+    alone = WidthFit(network, [wide, narrow], [0.1, 0.9])
+    assert not np.allclose(alone.solve(), alone.solve(left_out="b"))
