@@ -26,7 +26,6 @@ from media.audio_parts import AudioPart
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_FILES, is_tracked
 from models.face.choice import FaceChoice, is_reference, reference_sha256
-from models.people.report import PeopleReport
 from models.track.tracker import TrackState
 from storage.file_keys import avatar_folder, face_key, own_speech_key, source_key, track_key, tracks_folder
 from storage.file_store import FileStore
@@ -232,17 +231,6 @@ class Avatars:
         await self._table.run_in_thread(self._table.touch_avatar, record.key)
         avatar = await self._find(record.key)
         return await self._people.poll(record, avatar.source)
-
-    async def people_report(self, key: str) -> PeopleReport:
-        """Return who is seen in the source of avatar `key` and who speaks when; wait for the search for them.
-
-        Raises:
-            LipwrightError: The search failed.
-        """
-        avatar = await self._find(key)
-        record = await self._table.run_in_thread(self._table.find_avatar, key)
-        assert record is not None, "an avatar is kept while a job needs it"
-        return await self._people.report(record, avatar.source)
 
     def stop(self) -> None:
         """Stop searching for people, because another service leads."""

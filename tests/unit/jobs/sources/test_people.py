@@ -246,13 +246,14 @@ class Tracking(Scanning):
 def test_the_avatar_of_a_person_follows_their_appearance(bench: Bench) -> None:
     stages = Tracking(bench.files)
 
-    async def ask() -> PeopleReport:
+    async def ask() -> PeopleScan:
         avatars = Avatars(PipelineConfig(), stages, bench.table, bench.files)
         record = bench.avatar("person:1", source_info=encode_source_info(VIDEO))
         with pytest.raises(FaceNotFoundError, match="not there"):
             await avatars.ensure(record.key, "warp", ignore_progress)
-        return await avatars.people_report(record.key)
+        return await avatars.people(record)
 
-    assert len(asyncio.run(ask()).people) == 2
+    report = asyncio.run(ask()).report
+    assert report is not None and len(report.people) == 2
     assert stages.choice == FaceChoice.like(APPEARANCES[1], APPEARANCES[0], PLACES[1])
     assert stages.counts["searches"] == 1
