@@ -79,8 +79,7 @@ class WidthFit:
                 total += weight
         prior = np.full(size, _RIDGE)
         prior[-1] = _BIAS_RIDGE
-        solution: Floats = np.linalg.solve(gram + total * np.diag(prior), shared)
-        return solution
+        return np.asarray(np.linalg.solve(gram + total * np.diag(prior), shared), np.float64)
 
     def hidden(self, example: Example) -> Floats:
         """Returns the (N, H + 1) hidden layer of an example, with a column of ones."""

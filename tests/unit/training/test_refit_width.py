@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 pytest.importorskip("onnx")
 
@@ -35,10 +36,10 @@ def _examples(network: MouthEnsemble, names: list[str], sign: float) -> list[Exa
     return examples
 
 
-def _widths(network: MouthEnsemble, example: Example) -> np.ndarray:
+def _widths(network: MouthEnsemble, example: Example) -> NDArray[np.float32]:
     with torch.no_grad():
         shape = network(torch.from_numpy(example.features[None].astype(np.float32)))[0]
-    return np.asarray(shape[0, :, WIDTH])
+    return np.asarray(shape[0, :, WIDTH], np.float32)
 
 
 def test_a_refitted_network_has_the_width_of_its_speakers() -> None:
