@@ -61,8 +61,10 @@ class FaceTurns(NamedTuple):
             begin = np.searchsorted(times, start - 1 / float(fps), "right")
             ramp = round(_CROSSFADE_SECONDS * fps)
             end = np.searchsorted(times, stop, "left")
-            distance = np.maximum(begin - np.arange(num_frames), np.arange(num_frames) - (end - 1))
-            weight = np.maximum(weight, 1 - np.maximum(distance, 0) / (ramp + 1))
+            around = slice(max(begin - ramp, 0), end + ramp)
+            index = np.arange(*around.indices(num_frames))
+            distance = np.maximum(begin - index, index - (end - 1))
+            weight[around] = np.maximum(weight[around], 1 - np.maximum(distance, 0) / (ramp + 1))
         return weight.astype(np.float32)
 
 

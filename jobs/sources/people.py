@@ -83,14 +83,6 @@ class People:
             return PeopleScan(search.progress.share, None)
         return PeopleScan(1.0, await self._report(await self._finished(record, search)))
 
-    async def report(self, record: AvatarRecord, source: SourceVideo) -> PeopleReport:
-        """Return the people in an avatar's source, after searching for them if they are not known.
-
-        Raises:
-            LipwrightError: The search failed.
-        """
-        return await self._report(await self._found(record, source))
-
     async def choice(self, record: AvatarRecord, source: SourceVideo, choice: FaceChoice) -> FaceChoice:
         """Return a choice that the tracker can follow for `person` and `speaking`; others are returned unchanged.
 

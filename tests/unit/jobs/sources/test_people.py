@@ -132,15 +132,19 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.table.close()
 
 
+async def _report(bench: Bench, record: AvatarRecord) -> PeopleReport:
+    while (report := (await bench.people.poll(record, bench.source(record))).report) is None:
+        pass
+    return report
+
+
 def test_one_search_serves_all_avatars_of_a_source(bench: Bench) -> None:
     async def ask() -> None:
         first, second = bench.avatar(), bench.avatar("person:1")
-        reports = await asyncio.gather(
-            *(bench.people.report(each, bench.source(each)) for each in (first, second, first))
-        )
+        reports = await asyncio.gather(*(_report(bench, each) for each in (first, second, first)))
         assert reports[0] == reports[1] == reports[2]
         later = bench.avatar("person:0")
-        assert await bench.people.report(later, bench.source(later)) == reports[0]
+        assert await _report(bench, later) == reports[0]
         picture = on_disk(bench.files, avatar_folder(later.key)) / PEOPLE_PART / person_picture(1)
         assert picture.read_bytes() == b"face 1"
         assert not (on_disk(bench.files, avatar_folder(first.key)) / "scan").exists()
@@ -153,7 +157,7 @@ def test_owners_share_no_search(bench: Bench) -> None:
     async def ask() -> None:
         for owner in ("anna", "ben"):
             record = bench.avatar(owner=owner)
-            await bench.people.report(record, bench.source(record))
+            await _report(bench, record)
 
     asyncio.run(ask())
     assert bench.stages.counts["searches"] == 2
@@ -187,7 +191,7 @@ def test_a_silent_source_is_not_heard(bench: Bench) -> None:
 
     async def ask() -> None:
         record = bench.avatar()
-        await bench.people.report(record, bench.source(record))
+        await _report(bench, record)
 
     asyncio.run(ask())
     assert "rows" not in bench.stages.counts
@@ -219,7 +223,7 @@ def test_a_failed_search_is_reported_once_and_started_again(bench: Bench) -> Non
         with pytest.raises(MediaError):
             await bench.people.poll(record, bench.source(record))
         bench.stages.fault = None
-        assert (await bench.people.report(record, bench.source(record))).people
+        assert (await _report(bench, record)).people
 
     asyncio.run(ask())
 
