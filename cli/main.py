@@ -80,6 +80,8 @@ def speak(
         float | None,
         typer.Option(help="With --loop retime: play the speech up to so many times faster or slower too, 1 to 1.35."),
     ] = None,
+    music: Annotated[str | None, typer.Option(help="Music under the speech (file or URL).")] = None,
+    music_gain: Annotated[float | None, typer.Option(metavar="DB", help="Its gain in dB (default -12).")] = None,
     background_gain: Annotated[
         float | None,
         typer.Option(metavar="DB", help="Keep the video's own sound under the speech, with this gain in dB."),
@@ -108,7 +110,7 @@ def speak(
     interrupt_on_sigterm()
     if (audio is None) == (text is None):
         raise UsageError("input_invalid", "pass either --audio or --text.")
-    named = {"video": video, "audio": audio, "face_image": face_image}
+    named = {"video": video, "audio": audio, "face_image": face_image, "music": music}
     inputs = {name: value for name, value in named.items() if value}
     files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
     check_paths(files, out)
@@ -116,6 +118,7 @@ def speak(
     fields |= {"audio": audio or None, "face_image": face_image or None, "engine": engine or None}
     fields |= {"text": text or None, "voice": voice or None}
     fields |= {"background_gain_db": background_gain, "loudness_lufs": loudness}
+    fields |= {"music": music or None, "music_gain_db": music_gain}
     fields |= {"max_audio_stretch": max_audio_stretch}
     fields |= {"expressiveness": None if expressiveness == 1 else expressiveness}
     if not server:
@@ -134,7 +137,7 @@ def _check_media(files: dict[str, Path]) -> None:
     from media.probe import probe_audio, probe_video
 
     for name, path in files.items():
-        (probe_audio if name == "audio" else probe_video)(path, MediaLimits())
+        (probe_audio if name in ("audio", "music") else probe_video)(path, MediaLimits())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from errors import ForbiddenError, KeyReuseError, OptionError
 from media.playback import LoopMode
-from storage.records import Frozen, JobInputs, JobOptions, JobRecord, SubtitlePlace, Turn, UploadedFile, new_id
+from storage.records import MUSIC, Frozen, JobInputs, JobOptions, JobRecord, SubtitlePlace, Turn, UploadedFile, new_id
 
 _NORMAL_PRIORITY: Final = 0
 _TOP_PRIORITY: Final = 1
@@ -77,6 +77,8 @@ class JobRequestBuilder:
         visible_label: bool = False,
         visible_label_top: bool = False,
         background_gain_db: float | None = None,
+        music: UploadedFile | None = None,
+        music_gain_db: float | None = None,
         loudness_lufs: float | None = None,
         expressiveness: float = 1.0,
         priority: int | None = None,
@@ -104,7 +106,7 @@ class JobRequestBuilder:
             job_id=job_id or new_id(),
             admission_id=admission_id,
             audio=audio,
-            more_audio=dict(more_audio or {}),
+            more_audio={**(more_audio or {}), **({} if music is None else {MUSIC: music})},
             video=video,
             avatar_id=avatar_id,
             face_image=face_image,
@@ -119,6 +121,7 @@ class JobRequestBuilder:
                 visible_label=visible_label,
                 visible_label_top=visible_label_top,
                 background_gain_db=background_gain_db,
+                music_gain_db=None if music is None else music_gain_db,
                 loudness_lufs=loudness_lufs,
                 expressiveness=expressiveness,
             ),

@@ -23,7 +23,8 @@ from models.engines.protocol import FrameSpan, Plan
 from models.mouth.motion import RunningStats
 from models.people.report import PeopleReport
 from models.speech.level import SpeechLevel
-from storage.records import JobRecord
+from storage.file_keys import audio_key
+from storage.records import MUSIC, JobRecord
 
 HOLD_S: Final = 60.0
 """Seconds for which `hold` protects an avatar that is shown live from eviction."""
@@ -95,14 +96,18 @@ class OutputInfo(NamedTuple):
     sound: SoundSettings = SoundSettings()
     watermark_id: str | None = None
     texts: tuple[ShownText, ...] = ()
+    music: str | None = None
+    """Key of the music."""
 
     @classmethod
     def of(cls, job: JobRecord, num_frames: int) -> OutputInfo:
         """Return what the record of a job says about its video."""
         options = job.options
-        sound = SoundSettings(options.background_gain_db, options.loudness_lufs, options.turns is not None)
+        has_turns = options.turns is not None
+        sound = SoundSettings(options.background_gain_db, options.loudness_lufs, has_turns, options.music_gain_db)
+        music = audio_key(job.id, MUSIC) if MUSIC in job.more_audio else None
         texts = shown_texts(cues_of(options)) if options.subtitles == "track" else ()
-        return cls(num_frames, job.produce_id, sound, job.watermark_id, tuple(texts))
+        return cls(num_frames, job.produce_id, sound, job.watermark_id, tuple(texts), music)
 
 
 class PreparedSpeech(NamedTuple):

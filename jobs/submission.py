@@ -24,6 +24,7 @@ from storage.file_keys import audio_key, avatar_folder, face_key, segments_folde
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import (
+    MUSIC,
     AvatarRecord,
     AvatarStatus,
     JobInputs,
@@ -135,7 +136,8 @@ class Submissions:
             speed = fit_audio(seconds, video_seconds, request.max_audio_stretch)
             options, seconds = options.model_copy(update={"audio_speed": speed}), seconds / speed
         if options.turns is not None:
-            turns = checked_turns(options, audio_seconds, video_seconds)
+            of_speech = {field: length for field, length in audio_seconds.items() if field != MUSIC}
+            turns = checked_turns(options, of_speech, video_seconds)
             options = options.model_copy(update={"turns": turns})
             seconds = video_seconds or max(turn.end or 0.0 for turn in turns)
         num_frames, _ = fit_to_speech(options.loop, seconds, source)

@@ -20,7 +20,7 @@ from lipwright_client.records import Avatar, ClonedVoice, Job
 T = TypeVar("T")
 
 UPLOAD_READ_S: Final = 3600.0  # the service downloads URL inputs before it responds
-_FILES: Final = ("audio", "video", "face_image", "subtitles", "diarization")
+_FILES: Final = ("audio", "video", "face_image", "subtitles", "diarization", "music")
 _UPLOAD_WRITE_S: Final = 120.0  # a busy service applies backpressure
 
 
@@ -44,7 +44,8 @@ class JobFields(TypedDict, total=False):
     Exactly one of `video` (a video or a still portrait) and `avatar_id`, and one of `audio` and `text` (spoken by
     `voice`). `visible_label` adds a visible AI mark. `face` and `face_image` as for avatars; `loop` fits the video to
     the speech: `pingpong`, `loop`, `hold`, `cut`, `source` or `retime`, with which `max_audio_stretch` fits the speech
-    too; `background_gain_db` keeps the video's own sound under the speech; `loudness_lufs` normalizes the result;
+    too; `background_gain_db` keeps the video's own sound under the speech; `music` is a file that plays under it, with
+    `music_gain_db`; `loudness_lufs` normalizes the result;
     `expressiveness` scales the mouth movement (0 to 2, default 1); `engine` is one of `engines.list()`; `priority` is
     -1, 0 or 1; `callback_url` receives a signed webhook; `metadata` is returned with the job.
 
@@ -78,6 +79,8 @@ class JobFields(TypedDict, total=False):
     subtitles_output: str | None
     max_audio_stretch: float | None
     background_gain_db: float | None
+    music: Source | None
+    music_gain_db: float | None
     loudness_lufs: float | None
     expressiveness: float | None
     priority: int | None

@@ -60,7 +60,10 @@ class ResultWriter:
             if output.sound.has_background and source.info.has_audio:
                 background = fetched.enter_context(self._files.fetched(source.key))
                 reads.append(background)
-            sound = ResultSound(parts, output.sound, background, limits)
+            music = None if output.music is None else fetched.enter_context(self._files.fetched(output.music))
+            if music is not None:
+                reads.append(music)
+            sound = ResultSound(parts, output.sound, background, music, limits)
             join = partial(concat_segments, paths, sound, part, source.info, output.num_frames, tags, output.texts)
             first, *others = files.values()
             self._decoders.run(

@@ -4,6 +4,7 @@
     jobs/{id}/audio                  the speech as uploaded
     jobs/{id}/speech.npy             the speech, 16 kHz mono
     jobs/{id}/audio_{name}           further speech as uploaded, of a job with turns
+    jobs/{id}/music                  the music under the speech as uploaded
     jobs/{id}/segments/{number}.mp4  finished segments
     jobs/{id}/segments/speech-{number}.npy  the speech of one face of a job with turns, 16 kHz mono
     jobs/{id}/result.mp4             the video
@@ -33,12 +34,12 @@ UPLOADS: Final = "uploads"
 JOBS: Final = "jobs"
 AVATARS: Final = "avatars"
 VOICES: Final = "voices"
-_AUDIO_FIELD: Final = re.compile(r"audio(_[a-z0-9_]{1,32})?")
+_AUDIO_FIELD: Final = re.compile(r"audio(_[a-z0-9_]{1,32})?|music")
 PEOPLE_PART: Final = "people/"
 PEOPLE_REPORT: Final = "report.json"
 PEOPLE_IDENTITIES: Final = "identities.npz"
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
-_CONSTANT: Final = re.compile(r"uploads/[^/]+|jobs/[^/]+/audio(_[^/]+)?|avatars/[^/]+/(source|face)")
+_CONSTANT: Final = re.compile(r"uploads/[^/]+|jobs/[^/]+/(audio(_[^/]+)?|music)|avatars/[^/]+/(source|face)")
 
 
 def upload_key(name: str) -> str:
@@ -56,7 +57,7 @@ def job_folder(job_id: str) -> str:
 
 
 def audio_key(job_id: str, field: str = "audio") -> str:
-    """Return the key of the uploaded speech, by the name of its form field: `audio` or `audio_NAME`."""
+    """Return the key of uploaded audio, by the name of its form field: `audio`, `audio_NAME` or `music`."""
     if not _AUDIO_FIELD.fullmatch(field):
         raise NotFoundError(f"Expected the name of an audio field, got {field[:80]!r}.")
     return f"{job_folder(job_id)}/{field}"

@@ -14,6 +14,8 @@ from errors import LipwrightError
 from media.playback import LoopMode
 
 MAX_EXPRESSIVENESS: Final = 2
+MUSIC: Final = "music"
+"""Name of the form field with music."""
 
 
 class Frozen(BaseModel):
@@ -129,6 +131,9 @@ class JobOptions(Frozen):
     background_gain_db: float | None = Field(
         None, description="Gain of the source's own sound under the speech, in dB; null leaves it out."
     )
+    music_gain_db: float | None = Field(
+        None, description="Gain of the music under the speech, in dB; null: there is no music."
+    )
     loudness_lufs: float | None = Field(
         None, description="Integrated loudness of the result, in LUFS (EBU R128); null keeps the levels."
     )
@@ -184,14 +189,16 @@ class JobInputs(Frozen):
     options: JobOptions
     audio: UploadedFile
     video: UploadedFile | None = None
-    more_audio: dict[str, UploadedFile] = Field({}, description="Further files of `options.turns`, by field name.")
+    more_audio: dict[str, UploadedFile] = Field(
+        {}, description="Further files, by field name: those of `options.turns`, and the music."
+    )
     metadata: dict[str, str] = Field({}, description="The caller's key-value pairs, returned with the job.")
     request_digest: str | None = Field(None, description="Hash of the request, to recognise a repeated one by its key.")
     base_url: str = Field("", description="Prefix of the links in its webhook; empty for relative paths.")
 
     @property
     def audio_files(self) -> dict[str, UploadedFile]:
-        """The speech, by the name of its form field."""
+        """All audio that was sent, by the name of its form field."""
         return {"audio": self.audio, **self.more_audio}
 
 

@@ -78,6 +78,10 @@ class JobForm(TurnForm):
         description="With `loop=retime`: play the speech up to so many times faster or slower, with its pitch "
         "unchanged; the video is retimed for the rest.",
     )
+    music: FilePart | None = Field(
+        None, description="Music under the speech: an audio file. It repeats, and is lowered while somebody speaks."
+    )
+    music_gain_db: float = Field(-12, ge=-60, le=12, description="Gain of `music` in dB.")
     visible_label: bool = Field(False, description="Add a visible mark to the picture saying that it is AI-generated.")
     priority: int = Field(
         0, ge=-1, le=1, description="Queue priority: 1 (high), 0 (default), -1 (low); at most that of the API key."

@@ -44,16 +44,25 @@ class SoundSettings(NamedTuple):
         background_gain_db: Gain of the source's own sound under the speech; None leaves it out.
         loudness_lufs: Integrated loudness of the result (EBU R128); None keeps the levels.
         keeps_source: Whether the source's own sound is heard, unchanged, where nobody speaks.
+        music_gain_db: Gain of music under all of this; None without music.
     """
 
     background_gain_db: float | None = None
     loudness_lufs: float | None = None
     keeps_source: bool = False
+    music_gain_db: float | None = None
 
     @property
     def has_background(self) -> bool:
         """Whether the source's own sound is part of the mix."""
         return self.background_gain_db is not None or self.keeps_source
+
+
+class _Track(NamedTuple):
+    """A track beside the speech, and whether speech lowers it."""
+
+    blocks: Blocks
+    is_ducked: bool
 
 
 @dataclass(frozen=True)
@@ -64,12 +73,14 @@ class ResultSound:
         speech: The caller's files, and when they are played.
         settings: How to mix them.
         background: The source, for settings with its sound.
+        music: The music, for settings with its gain.
         limits: Limits on each file.
     """
 
     speech: Sequence[AudioPart[Path]]
     settings: SoundSettings = SoundSettings()
     background: Path | None = None
+    music: Path | None = None
     limits: MediaLimits = MediaLimits()
 
     def native_format(self) -> tuple[int, int]:
@@ -78,9 +89,8 @@ class ResultSound:
         Raises:
             MediaError: A file has no usable sound.
         """
-        paths = [part.file for part in self.speech]
-        if self._background is not None:
-            paths.append(self._background)
+        others = [path for path in (self._background, self.music) if path is not None]
+        paths = [*(part.file for part in self.speech), *others]
         infos = [track_info(path, self.limits) for path in dict.fromkeys(paths)]
         return max(info.sample_rate for info in infos), max(info.num_channels for info in infos)
 
@@ -89,7 +99,7 @@ class ResultSound:
         return self.background if self.settings.has_background else None
 
     def blocks(self, sound: SoundFormat, num_samples: int, max_missing: int) -> Blocks:
-        """Yields `num_samples` samples, or more. Silence follows the speech, and the background repeats.
+        """Yields `num_samples` samples, or more. Silence follows the speech; background and music repeat.
 
         Args:
             sound: Format of the result.
@@ -121,19 +131,31 @@ class ResultSound:
     def _mixed(self, sound: SoundFormat, num_samples: int, gain_db: float) -> Blocks:
         filters = _Filters(sound)
         silence = np.zeros((sound.num_channels, BLOCK_SAMPLES), np.float32)
-        inputs: list[Blocks] = [chain(self._speech(sound), repeat(silence))]
-        mixed = filters.input()
-        if self._background is not None:
-            inputs.append(self._scaled(self._repeated(self._background, sound), sound))
-            background = filters.input()
-            if self.settings.background_gain_db is not None:
-                speech = filters.add("asplit", "2", mixed)
-                background = filters.add("sidechaincompress", _DUCKING, background, speech)
-                mixed = speech
-            mixed = filters.add("amix", "inputs=2:duration=first:normalize=0", mixed, background)
-        filters.end(filters.add("alimiter", _LIMITER, filters.add("volume", f"{gain_db}dB", mixed)))
+        tracks = list(self._tracks(sound))
+        num_ducked = sum(track.is_ducked for track in tracks)
+        speech = filters.add("asplit", str(num_ducked + 1), filters.input())
+        mixed = [self._added(filters, track, speech) for track in tracks]
+        total = filters.add("amix", f"inputs={1 + len(mixed)}:duration=first:normalize=0", speech, *mixed)
+        filters.end(filters.add("alimiter", _LIMITER, filters.add("volume", f"{gain_db}dB", total)))
+        inputs = [chain(self._speech(sound), repeat(silence)), *(track.blocks for track in tracks)]
         for frame in filters.run([equal_blocks(blocks, num_samples) for blocks in inputs]):
             yield np.asarray(frame.to_ndarray(), np.float32)
+
+    def _tracks(self, sound: SoundFormat) -> Iterator[_Track]:
+        """What is heard beside the speech, without end."""
+        settings = self.settings
+        if self._background is not None:
+            blocks = self._scaled(self._repeated(self._background, sound), sound)
+            yield _Track(blocks, is_ducked=settings.background_gain_db is not None)
+        if self.music is not None and settings.music_gain_db is not None:
+            gain = np.float32(10 ** (settings.music_gain_db / 20))
+            yield _Track((gain * block for block in self._repeated(self.music, sound)), is_ducked=True)
+
+    @staticmethod
+    def _added(filters: _Filters, track: _Track, speech: FilterContext) -> FilterContext:
+        """Add a track, which is lowered while somebody speaks if it is ducked."""
+        added = filters.input()
+        return filters.add("sidechaincompress", _DUCKING, added, speech) if track.is_ducked else added
 
     def _speech(self, sound: SoundFormat) -> Blocks:
         return mixed_parts(self.speech, sound, lambda path: decoded(path, sound, self.limits))

@@ -97,6 +97,8 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
                     loop=form.loop,
                     max_audio_stretch=form.max_audio_stretch,
                     background_gain_db=form.background_gain_db,
+                    music=form.music,
+                    music_gain_db=form.music_gain_db,
                     loudness_lufs=form.loudness_lufs,
                     visible_label=form.visible_label,
                     expressiveness=form.expressiveness,

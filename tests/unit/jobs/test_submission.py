@@ -15,7 +15,7 @@ from errors import KeyReuseError, OptionError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
 from jobs.job_request import AvatarRequest, JobRequest
-from jobs.messages import ProbeResult
+from jobs.messages import OutputInfo, ProbeResult
 from jobs.submission import Submissions
 from media.playback import LoopMode
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -23,7 +23,7 @@ from models.engines.catalog import EngineCatalog
 from storage.file_keys import audio_key, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, JobOptions, JobQuery, JobRecord, UploadedFile, new_id
+from storage.records import AvatarRecord, JobOptions, JobQuery, JobRecord, Turn, UploadedFile, new_id
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages
@@ -140,7 +140,24 @@ def test_speech_is_stretched_towards_the_length_of_the_video(bench: Bench) -> No
         bench.submissions.create_job(bench.request().model_copy(update={"options": options, "max_audio_stretch": 1.25}))
     )
     assert job.options.audio_speed == pytest.approx(2.0 / 2.4)
-    assert (job.audio_seconds, job.result_seconds) == (pytest.approx(2.4), 2.4)
+    assert job.audio_seconds == pytest.approx(2.4)
+    assert job.result_seconds == 2.4
+
+
+@pytest.mark.parametrize("field", ["audio", "music"])
+def test_music_is_stored_with_the_job_and_cannot_be_spoken(bench: Bench, field: str) -> None:
+    bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
+    options = JobOptions(engine="warp", loop="source", turns=(Turn(start=1, audio=field),), music_gain_db=-12.0)
+    fields = {"options": options, "more_audio": {"music": bench.upload(b"song")}}
+    submitted = bench.submissions.create_job(bench.request().model_copy(update=fields))
+    if field == "music":
+        with pytest.raises(OptionError, match="there is no file 'music'. Files that were sent: audio"):
+            asyncio.run(submitted)
+        return
+    job = asyncio.run(submitted)
+    assert bench.files.has(audio_key(job.id, "music"))
+    made = OutputInfo.of(job, 200)
+    assert (made.music, made.sound.music_gain_db) == (audio_key(job.id, "music"), -12.0)
 
 
 def test_a_background_needs_a_video_with_sound(bench: Bench) -> None:

@@ -272,3 +272,14 @@ def test_a_job_without_texts_has_no_subtitles(http: httpx.Client) -> None:
     job = _post(http, {"audio": ("a.wav", tone(1))}).json()["id"]
     assert http.get(f"/v1/jobs/{job}/subtitles.srt").status_code == 404
     assert http.get(f"/v1/jobs/{job}/subtitles.exe").status_code == 422
+
+
+def test_music_plays_under_any_job(http: httpx.Client, service: MemoryService) -> None:
+    files = {"video": VIDEO, "audio": ("bob.wav", tone(2)), "music": ("song.wav", tone(1))}
+    answer = http.post("/v1/jobs", files=files)
+    assert answer.json()["options"]["music_gain_db"] == -12
+    assert _turns(_post(http, {key: files[key] for key in ("audio", "music")}, turns=[{"start": 1}], music_gain_db=-20))
+    plain, with_turns = service.requests
+    for request, gain_db in ((plain, -12), (with_turns, -20)):
+        assert request.options.music_gain_db == gain_db
+        assert {name: file.label for name, file in request.more_audio.items()} == {"music": "song.wav"}

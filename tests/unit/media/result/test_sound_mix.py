@@ -117,3 +117,29 @@ def test_the_source_is_heard_where_nobody_speaks(tmp_path: Path) -> None:
     under = _made(ResultSound(parts, SoundSettings(-20.0, keeps_source=True), files[1]), 6 * RATE)
     assert -20 - 16 - 14 < _level_db(under[quiet], 1000) < -20 - 13
     assert np.abs(np.diff(made)).max() < 0.3
+
+
+def test_music_plays_under_the_speech_and_repeats(tmp_path: Path) -> None:
+    speech = np.pad(_tone(2.0, 440, 0.3), (2 * RATE, 2 * RATE))
+    files = _file(tmp_path / "speech.wav", speech), _file(tmp_path / "music.wav", _tone(1.5, 1000, 0.2))
+    made = _made(ResultSound([AudioPart(files[0])], SoundSettings(music_gain_db=-6.0), music=files[1]), 6 * RATE)
+    expected = 20 * np.log10(0.2) - 6
+    for stretch in (slice(RATE // 4, RATE), slice(round(4.8 * RATE), round(5.8 * RATE))):
+        assert _level_db(made[stretch], 1000) == pytest.approx(expected, abs=0.3)
+    assert expected - 16 < _level_db(made[round(3.1 * RATE) : round(3.9 * RATE)], 1000) < expected - 8
+    assert _level_db(made[round(2.5 * RATE) : 4 * RATE], 440) == pytest.approx(20 * np.log10(0.3), abs=0.2)
+
+
+def test_music_and_the_sources_own_sound_play_together(tmp_path: Path) -> None:
+    parts = [AudioPart(_file(tmp_path / "speech.wav", _tone(1.0, 440, 0.3)), 1.0, 2.0)]
+    film, music = (
+        _file(tmp_path / "film.wav", _tone(4.0, 1000, 0.2)),
+        _file(tmp_path / "music.wav", _tone(4.0, 700, 0.2)),
+    )
+    settings = SoundSettings(keeps_source=True, music_gain_db=-12.0)
+    made = _made(ResultSound(parts, settings, film, music), 4 * RATE)
+    after, during = slice(3 * RATE, 4 * RATE), slice(round(1.4 * RATE), round(1.9 * RATE))
+    assert _level_db(made[after], 1000) == pytest.approx(20 * np.log10(0.2), abs=0.2)
+    assert _level_db(made[after], 700) == pytest.approx(20 * np.log10(0.2) - 12, abs=0.3)
+    assert _level_db(made[during], 1000) < -55
+    assert _level_db(made[during], 700) < 20 * np.log10(0.2) - 20
