@@ -15,9 +15,7 @@ from typing import Annotated
 
 import typer
 
-from api.forms.form_schema import validated
 from api.forms.speech_receiver import SpeechReceiver
-from api.v1.protocol import JobForm
 from cluster.application import RunningApplication, running_application
 from cluster.batch_options import INVALID_MANIFEST, Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
 from cluster.batch_record import BatchRecord, next_name, open_record, record_path
@@ -82,10 +80,8 @@ class DirectorRenderer:
         try:
             for field, location in pair.inputs.items():
                 uploads[field] = await asyncio.to_thread(_store, self._files, location)
-            texts = {"text": pair.text, "voice": pair.voice, "speakers": pair.speakers}
-            form = validated(JobForm, {**uploads, **texts})
             async with self._texts_at_once:
-                form = await self._speech.complete(form, uploads, None, _count_nothing)
+                form = await self._speech.complete(pair.form(uploads), uploads, None, _count_nothing)
             request = self._requests.build(
                 Caller(),
                 job_id=name,
@@ -93,11 +89,11 @@ class DirectorRenderer:
                 audio=form.speech,
                 more_audio=form.more_audio,
                 turns=form.turns,
-                engine=pair.engine,
-                face=pair.face,
-                loop=pair.loop,
-                background_gain_db=pair.background_gain_db,
-                loudness_lufs=pair.loudness_lufs,
+                engine=form.engine,
+                face=form.face,
+                loop=form.loop,
+                background_gain_db=form.background_gain_db,
+                loudness_lufs=form.loudness_lufs,
             )
             while True:
                 try:

@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from cluster.batch_record import next_name
 from cluster.batch_run import Outcome
@@ -42,18 +42,10 @@ class HttpRenderer:
             name = next_name(name)
 
     async def _submitted(self, pair: Pair, name: str) -> Job:
-        fields = JobFields(face=pair.face, loop=pair.loop, engine=pair.engine, idempotency_key=name)
-        fields |= {"background_gain_db": pair.background_gain_db, "loudness_lufs": pair.loudness_lufs}
-        fields |= {"text": pair.text, "voice": pair.voice}
-        if pair.subtitles is not None:
-            del fields["loop"]  # the result has the length of the video
-            fields["speakers"] = {name: choice.model_dump(exclude_none=True) for name, choice in pair.speakers.items()}
         with ExitStack() as files:
-            fields["video"] = await _opened(pair.video, files)
-            if pair.audio is not None:
-                fields["audio"] = await _opened(pair.audio, files)
-            if pair.subtitles is not None:
-                fields["subtitles"] = await _opened(pair.subtitles, files)
+            uploads = {field: await _opened(location, files) for field, location in pair.inputs.items()}
+            more = {field: uploads.pop(field) for field in pair.more_audio}
+            fields = cast(JobFields, {**pair.options, **uploads, "more_audio": more, "idempotency_key": name})
             return await self._client.jobs.create(**fields)
 
     async def _ended(self, job: Job) -> Job:

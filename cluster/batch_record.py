@@ -116,8 +116,11 @@ def next_name(name: str) -> str:
 def _key(pair: Pair) -> str:
     # Fields that records of earlier versions do not know count only if they are set.
     named = {name: choice.model_dump() for name, choice in sorted(pair.speakers.items())}
-    optional = (pair.background_gain_db, pair.loudness_lufs, pair.text, pair.voice, pair.subtitles, named or None)
-    newer = [part for part in optional if part is not None]
+    turns = [turn.model_dump(exclude_defaults=True) for turn in pair.turns or ()]
+    more = {name: str(location) for name, location in sorted(pair.more_audio.items())}
+    options = (pair.background_gain_db, pair.loudness_lufs, pair.text, pair.voice)
+    speeches = (pair.subtitles, named or None, pair.diarization, turns or None, more or None)
+    newer = [part for part in (*options, *speeches) if part is not None]
     parts = [pair.video, pair.audio, pair.out, pair.engine, pair.face, pair.loop, *newer]
     return _digest(*(str(part) for part in parts))
 

@@ -1,18 +1,28 @@
-"""The manifest of a batch: one JSON object per line, each a pair of a face and speech (audio or text)."""
+"""The manifest of a batch: one JSON object per line, each a pair of a face and speech."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
-from api.forms.speech_form import MAX_TEXT_CHARS, MAX_VOICE_CHARS, one_of
+from api.forms.form_parts import MORE_AUDIO
+from api.forms.form_schema import shape_of, validated
+from api.forms.speech_form import MAX_TEXT_CHARS, MAX_VOICE_CHARS
 from api.forms.turn_sources import SpeakerChoice
+from api.v1.protocol import JobForm
 from api.validation_message import describe
 from cluster.locations import Location, is_url, resolve
 from errors import InputError
+from jobs.turns import MAX_TURNS
 from media.playback import LoopMode
+from storage.records import Turn, UploadedFile
+
+_UNREAD: Final = UploadedFile(key="", sha256="", num_bytes=0, label="")
+"""Stands for each file while a line is validated."""
 
 
 def _url_or_path(location: object) -> Location:
@@ -31,7 +41,10 @@ _LocationField = Annotated[Location, PlainValidator(_url_or_path)]
 
 
 class Pair(BaseModel):
-    """One line: a face, speech, the result and options. Files are paths or URLs such as s3://bucket/key."""
+    """One line: a face, speech, the result and options. Files are paths or URLs such as s3://bucket/key.
+
+    The fields `audio_NAME` of a line are in `more_audio`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,8 +53,11 @@ class Pair(BaseModel):
     audio: _LocationField | None = Field(None, description="The speech, in any audio or video format.")
     text: str | None = Field(None, max_length=MAX_TEXT_CHARS, description="Text to speak instead of `audio`.")
     voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
+    turns: tuple[Turn, ...] | None = Field(None, max_length=MAX_TURNS, description="As in the API.")
+    more_audio: dict[str, _LocationField] = Field({}, description="Further audio files, to which `turns` refer.")
+    diarization: _LocationField | None = Field(None, description="RTTM or JSON file: who speaks when in `audio`.")
     subtitles: _LocationField | None = Field(None, description="SRT or WebVTT file that is spoken instead of `audio`.")
-    speakers: dict[str, SpeakerChoice] = Field({}, description="Faces and voices of the speakers of `subtitles`.")
+    speakers: dict[str, SpeakerChoice] = Field({}, description="Faces and voices of speakers, by name.")
     out: Annotated[_LocationField, AfterValidator(_mp4)] = Field(description="The result.")
     engine: str | None = None
     face: str = "largest"
@@ -49,21 +65,45 @@ class Pair(BaseModel):
     background_gain_db: float | None = Field(None, ge=-60, le=12)
     loudness_lufs: float | None = Field(None, ge=-40, le=-9)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_audio(cls, line: object) -> object:
+        if not isinstance(line, dict):
+            return line
+        if "more_audio" in line:
+            raise ValueError("more_audio: unknown field")
+        more = {name: location for name, location in line.items() if re.fullmatch(MORE_AUDIO, name)}
+        rest = {name: value for name, value in line.items() if name not in more}
+        return {**rest, "more_audio": more} if more else rest
+
     @model_validator(mode="after")
-    def _one_speech(self) -> Self:
-        if self.subtitles is None and (self.audio is None) == (self.text is None):
-            raise ValueError(one_of("audio", "text", self.audio is not None))
-        if self.subtitles is not None and (self.audio is not None or self.text is not None):
-            raise ValueError("send subtitles, or audio or text, not both")
-        if self.subtitles is None and self.speakers:
-            raise ValueError("speakers needs subtitles")
+    def _as_in_the_api(self) -> Self:
+        """Apply the rules of the API, which do not depend on the content of files."""
+        self.form(dict.fromkeys(self.inputs, _UNREAD))
         return self
 
     @property
     def inputs(self) -> dict[str, Location]:
-        """The input files by field: `video`, and `audio` or `subtitles` unless the speech is a text."""
-        files = {"video": self.video, "audio": self.audio, "subtitles": self.subtitles}
-        return {field: location for field, location in files.items() if location is not None}
+        """The input files, by the names of their fields in the API."""
+        files = {"video": self.video, "audio": self.audio, "diarization": self.diarization, "subtitles": self.subtitles}
+        return {**{field: location for field, location in files.items() if location is not None}, **self.more_audio}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The other fields of the API that the line sets, as in JSON."""
+        files = {"out", "more_audio", *shape_of(JobForm).files.names}
+        return self.model_dump(mode="json", exclude=files, exclude_unset=True)
+
+    def form(self, uploads: Mapping[str, UploadedFile]) -> JobForm:
+        """Return the form of the API for this pair.
+
+        Args:
+            uploads: The files, by the names of `inputs`.
+
+        Raises:
+            OptionError: The fields do not go together.
+        """
+        return validated(JobForm, {**self.options, **shape_of(JobForm).content(uploads, {})})
 
 
 def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
@@ -103,8 +143,9 @@ def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
 
 
 def _resolved(pair: Pair, line: int, inputs: Path, outputs: Path) -> Pair:
-    paths = {name: resolve(location, inputs) for name, location in pair.inputs.items()}
-    return pair.model_copy(update={"line": line, "out": resolve(pair.out, outputs), **paths})
+    paths: dict[str, object] = {name: resolve(location, inputs) for name, location in pair.inputs.items()}
+    more = {name: paths.pop(name) for name in pair.more_audio}
+    return pair.model_copy(update={"line": line, "out": resolve(pair.out, outputs), **paths, "more_audio": more})
 
 
 def _missing_inputs(pair: Pair) -> list[str]:

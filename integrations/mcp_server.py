@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from integrations.shared_folder import FolderError, SharedFolder
 from lipwright_client import AsyncLipwright, ClientError, Job
@@ -17,15 +17,31 @@ from lipwright_client.calls import JobFields
 from lipwright_client.settings import VERSION
 
 _INSTRUCTIONS = (
-    "Lipwright creates lip-synced talking-head videos: `speak` takes speech (an audio file or text) and a face (a "
-    "video, a portrait or the ID of an avatar) and writes an MP4; `dub` lets the people in a video speak subtitles. "
-    "Paths are relative to the shared folder; URLs work too. A minute of video can take a minute or more. `speak` and "
-    "`dub` report progress; with wait=false, poll `job_status` and then call `save_video`."
+    "Lipwright creates lip-synced talking-head videos: `speak` takes speech (an audio file or text, or the turns of "
+    "several people) and a face (a video, a portrait or the ID of an avatar) and writes an MP4; `dub` lets the people "
+    "in a video speak subtitles. Paths are relative to the shared folder; URLs work too. A minute of video can take a "
+    "minute or more. `speak` and `dub` report progress; with wait=false, poll `job_status` and then call `save_video`."
 )
 _MAX_SEARCH_S: Final = 24 * 3600.0
 _Audio = Annotated[str | None, Field(description="The speech: an audio file in the shared folder, or a URL.")]
 _Out = Annotated[str | None, Field(description="Name of the new .mp4 in the shared folder. Default: generated.")]
 _JobId = Annotated[str, Field(description="Job ID returned by `speak` or `dub`.")]
+
+
+class SpeechTurn(BaseModel):
+    """What one person says, and when."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    face: str | None = Field(None, description="Who speaks, as in `face` of the tool (its default), or offscreen.")
+    start: float = Field(description="When the speech starts, in seconds of the video.")
+    end: float | None = Field(None, description="When it ends. Default: after its speech.")
+    audio: str | None = Field(
+        None, description="The speech: an audio file in the shared folder, or a URL. Default: `audio` of the tool."
+    )
+    audio_start: float | None = Field(None, description="Where the speech starts in the audio file, in seconds.")
+    text: str | None = Field(None, description="Text to speak instead of audio.")
+    voice: str | None = Field(None, description="Voice for the text.")
 
 
 class SpokenVideo(BaseModel):
@@ -108,6 +124,10 @@ class LipwrightTools:
         context: Context[Any, Any],
         audio: _Audio = None,
         text: Annotated[str | None, Field(description="Text to speak instead of `audio`.")] = None,
+        turns: Annotated[
+            list[SpeechTurn] | None,
+            Field(description="Several speeches in one video, whose length stays as it is, instead of one speech."),
+        ] = None,
         video: Annotated[
             str | None, Field(description="The face: a video or portrait in the shared folder, or a URL.")
         ] = None,
@@ -116,14 +136,19 @@ class LipwrightTools:
         engine: Annotated[str | None, Field(description="One of `list_engines`.")] = None,
         face: Annotated[
             str,
-            Field(description="largest, speaking (who speaks most), an index by size, point:x,y or box:x0,y0,x1,y1."),
+            Field(
+                description="largest, speaking (who speaks most), person:N, an index by size, point:x,y or "
+                "box:x0,y0,x1,y1."
+            ),
         ] = "largest",
         wait: Annotated[bool, Field(description="Wait for the job to end and save the video.")] = True,
     ) -> SpokenVideo:
-        """Lip-sync a video, portrait or avatar to an audio file or text; returns an MP4."""
+        """Lip-sync a video, portrait or avatar to an audio file, a text or turns; returns an MP4."""
         with _reported():
             fields: JobFields = {"audio": self._source(audio, "audio"), "video": self._source(video, "video")}
             fields |= {"text": text, "avatar_id": avatar_id, "engine": engine, "face": face if video else None}
+            if turns is not None:
+                fields |= self._turns(turns)
             return await self._run(context, fields, out, wait)
 
     async def dub(
@@ -198,6 +223,19 @@ class LipwrightTools:
 
         job = await self._client.speak(on_change=report, **fields)
         return await self._save(job, target)
+
+    def _turns(self, turns: Sequence[SpeechTurn]) -> JobFields:
+        """Return the fields of a job with these turns; each audio file is sent once."""
+        fields: dict[str, str] = {}
+        sources: dict[str, str | Path] = {}
+        sent = []
+        for number, turn in enumerate(turns):
+            values = turn.model_dump(exclude_none=True)
+            if turn.audio is not None:
+                values["audio"] = fields.setdefault(turn.audio, f"audio_{len(fields) + 1}")
+                sources[values["audio"]] = self._folder.source(turn.audio, f"turns[{number}].audio")
+            sent.append(values)
+        return {"turns": sent, "more_audio": sources}
 
     def _source(self, name: str | None, field: str) -> str | Path | None:
         return None if name is None else self._folder.source(name, field)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,8 @@ from lipwright_client.calls import JobFields
 
 from .content import png_of, wav_of, write_frames
 
+_MORE_AUDIO = ("audio_2", "audio_3", "audio_4")
+
 
 class LipwrightSpeak(io.ComfyNode):
     """Creates a lip-synced video from speech and a face."""
@@ -29,9 +32,9 @@ class LipwrightSpeak(io.ComfyNode):
             node_id="LipwrightSpeak",
             display_name="Lipwright: lip sync",
             category="Lipwright",
-            description="Lip-syncs a video, an image (or frames) or an avatar to speech.",
+            description="Lip-syncs a video, an image (or frames) or an avatar to speech, also of several people.",
             inputs=[
-                io.Audio.Input("audio", tooltip="The speech."),
+                io.Audio.Input("audio", optional=True, tooltip="The speech. Needed unless texts are spoken."),
                 io.Video.Input("video", optional=True, tooltip="The face: a video."),
                 io.Image.Input("image", optional=True, tooltip="The face: a portrait, or the frames of a video."),
                 io.String.Input("avatar_id", default="", optional=True, tooltip="ID of a saved avatar."),
@@ -50,13 +53,33 @@ class LipwrightSpeak(io.ComfyNode):
                     options=["pingpong", "loop", "hold", "cut", "source", "retime"],
                     default="pingpong",
                     optional=True,
-                    tooltip="How to fit the video to the speech.",
+                    tooltip="How to fit the video to the speech. Has no effect with turns or subtitles.",
                 ),
                 io.String.Input(
                     "url",
                     default="",
                     optional=True,
                     tooltip="URL of the service. Empty: LIPWRIGHT_URL. LIPWRIGHT_API_KEY is sent only to that service.",
+                ),
+                # Saved workflows hold the values of inputs by position: new inputs go to the end.
+                io.String.Input(
+                    "turns",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip='Who speaks when, as JSON: [{"face": "person:0", "start": 1, "audio": "audio"}, '
+                    '{"face": "person:1", "start": 4, "text": "Hi!"}]',
+                ),
+                *(io.Audio.Input(name, optional=True, tooltip=f'"audio": "{name}" of a turn.') for name in _MORE_AUDIO),
+                io.String.Input(
+                    "subtitles", default="", multiline=True, optional=True, tooltip="SRT or WebVTT: text to speak."
+                ),
+                io.String.Input(
+                    "speakers",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip='Who speaks the subtitles, as JSON: {"ANNA": {"face": "person:0", "voice": "nova"}}',
                 ),
             ],
             outputs=[
@@ -68,7 +91,7 @@ class LipwrightSpeak(io.ComfyNode):
     @classmethod
     async def execute(
         cls,
-        audio: dict[str, Any],
+        audio: dict[str, Any] | None = None,
         video: Any = None,
         image: Any = None,
         avatar_id: str = "",
@@ -77,11 +100,22 @@ class LipwrightSpeak(io.ComfyNode):
         face: str = "largest",
         loop: str = "pingpong",
         url: str = "",
+        turns: str = "",
+        audio_2: dict[str, Any] | None = None,
+        audio_3: dict[str, Any] | None = None,
+        audio_4: dict[str, Any] | None = None,
+        subtitles: str = "",
+        speakers: str = "",
     ) -> io.NodeOutput:
         """Create the video. Interrupting the workflow cancels the job."""
         if sum((video is not None, image is not None, bool(avatar_id))) != 1:
             raise ValueError("Connect exactly one of video, image and avatar_id.")
-        fields: JobFields = {"audio": ("comfyui.wav", wav_of(audio)), "loop": loop}
+        fields = _speech({"audio": audio, "audio_2": audio_2, "audio_3": audio_3, "audio_4": audio_4})
+        fields |= {"turns": _parsed("turns", turns), "speakers": _parsed("speakers", speakers)}
+        if subtitles.strip():
+            fields["subtitles"] = ("comfyui.srt", subtitles.encode())
+        if not turns.strip() and not subtitles.strip():
+            fields["loop"] = loop
         fields |= {"engine": engine or None, "avatar_id": avatar_id or None}
         out = Path(folder_paths.get_temp_directory()) / f"lipwright-{uuid4().hex[:12]}.mp4"
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +138,20 @@ class LipwrightExtension(ComfyExtension):
 async def comfy_entrypoint() -> ComfyExtension:
     """Entry point, called by ComfyUI at startup."""
     return LipwrightExtension()
+
+
+def _speech(audio: Mapping[str, dict[str, Any] | None]) -> JobFields:
+    """Return the audio files of a job, by the names of the inputs that are connected."""
+    files = {name: (f"{name}.wav", wav_of(sound)) for name, sound in audio.items() if sound is not None}
+    return {"audio": files.pop("audio", None), "more_audio": files}
+
+
+def _parsed(name: str, text: str) -> Any:
+    """Return the content of an input with JSON; None if it is empty."""
+    try:
+        return json.loads(text) if text.strip() else None
+    except ValueError as error:
+        raise ValueError(f"{name}: expected JSON: {error}") from error
 
 
 def _avatar(video: Any, image: Any, fps: float, folder: Path) -> tuple[str, bytes] | Path:

@@ -98,6 +98,28 @@ def test_subtitles_are_spoken(tmp_path: Path, service: MemoryService, manifest: 
     assert "not both" in _run(manifest, url).stderr
 
 
+def test_several_people_speak(tmp_path: Path, service: MemoryService, url: str, manifest: Path) -> None:
+    (tmp_path / "b.wav").write_bytes(b"another sound")
+    (tmp_path / "a.rttm").write_text("SPEAKER a 1 0.5 1.5 <NA> <NA> Anna <NA> <NA>\n")
+    turns = [{"start": 0, "face": "0"}, {"start": 1.5, "end": 2, "face": "1", "audio": "audio_bob", "audio_start": 0.5}]
+    pair = {"video": "v.mp4", "audio": "a.wav"}
+    pairs = [
+        {**pair, "audio_bob": "b.wav", "turns": turns, "out": "one.mp4"},
+        {**pair, "diarization": "a.rttm", "speakers": {"Anna": {"face": "1"}}, "out": "two.mp4"},
+    ]
+    manifest.write_text("\n".join(map(json.dumps, pairs)))
+    done = _run(manifest, url, "--max-in-flight", "1")
+    assert done.exit_code == 0, done.output
+    first, second = service.requests
+    assert {name: file.label for name, file in first.more_audio.items()} == {"audio_bob": "b.wav"}
+    sent = [turn.model_dump(exclude_unset=True) for turn in first.options.turns or ()]
+    assert sent == turns
+    (turn,) = second.options.turns or ()
+    assert (turn.face, turn.start, turn.end, turn.audio_start, turn.speaker) == ("1", 0.5, 2, 0.5, "Anna")
+    manifest.write_text("\n".join(map(json.dumps, [{**pairs[0], "turns": turns[1:]}, pairs[1]])))
+    assert list(_reports(_run(manifest, url))) == [1], "a line with other turns is another pair"
+
+
 def test_what_is_done_is_not_sent_again(service: MemoryService, url: str, manifest: Path) -> None:
     _run(manifest, url)
     num_sent = len(service.requests)

@@ -32,6 +32,7 @@ from storage.records import (
     JobRecord,
     JobStatus,
     SegmentRecord,
+    Turn,
     avatar_key,
     utc_now,
 )
@@ -71,10 +72,13 @@ class LocalDirector:
             id=request.job_id,
             options=request.options,
             audio=request.audio,
+            more_audio=request.more_audio,
             avatar_key=avatar_key(request.video.sha256, request.options.face, "1"),
             created_at=utc_now(),
         )
         self._files.take_upload(request.audio.key, audio_key(job.id))
+        for name, file in request.more_audio.items():
+            self._files.take_upload(file.key, audio_key(job.id, name))
         self._files.delete_upload(request.video.key)
         self.jobs[job.id] = job
         self.max_unfinished = max(self.max_unfinished, sum(not j.status.is_final for j in self.jobs.values()))
@@ -222,6 +226,26 @@ def test_subtitles_are_spoken(files: FileStore, tmp_path: Path) -> None:
     other = pair.model_copy(update={"speakers": {"bob": SpeakerChoice(face="1")}})
     (refused,) = _run(director, files, BatchLimits(1, 60), [other], PipelineConfig()).values()
     assert "no speaker 'bob'" in refused["error"]["message"]
+
+
+def test_several_people_speak(files: FileStore, tmp_path: Path) -> None:
+    first, second = _pairs(tmp_path, b"speech", b"another speech")
+    turns = (Turn(start=0, face="0"), Turn(start=1, face="1", audio="audio_bob"))
+    with_turns = first.model_copy(update={"turns": turns, "more_audio": {"audio_bob": tmp_path / "2.wav"}})
+    (tmp_path / "a.rttm").write_text("SPEAKER a 1 0.5 1.5 <NA> <NA> Anna <NA> <NA>\n")
+    speakers = {"Anna": SpeakerChoice(face="1")}
+    diarized = second.model_copy(update={"diarization": tmp_path / "a.rttm", "speakers": speakers})
+    director = LocalDirector(files)
+    reports = _run(director, files, BatchLimits(1, 60), [with_turns, diarized])
+    assert [reports[line]["status"] for line in (1, 2)] == ["succeeded", "succeeded"], reports
+    one, two = (director.jobs[reports[line]["job_id"]] for line in (1, 2))
+    assert one.options.turns == turns
+    assert on_disk(files, audio_key(one.id, "audio_bob")).read_bytes() == b"another speech"
+    assert [(turn.face, turn.start, turn.end) for turn in two.options.turns or ()] == [("1", 0.5, 2.0)]
+    assert not list(on_disk(files, "uploads").glob("*")), "no upload is left"
+    assert _run(director, files, BatchLimits(1, 60), [with_turns, diarized]) == {}
+    other = with_turns.model_copy(update={"turns": turns[1:]})
+    assert list(_run(director, files, BatchLimits(1, 60), [other, diarized])) == [1]
 
 
 def test_no_more_than_allowed_are_in_flight(files: FileStore, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from errors import InputError
 def inputs(tmp_path: Path) -> Path:
     folder = tmp_path / "in"
     folder.mkdir()
-    for name in ("a.mp4", "a.wav"):
+    for name in ("a.mp4", "a.wav", "b.wav", "a.rttm"):
         (folder / name).write_bytes(b"content is not read here")
     return folder
 
@@ -48,6 +48,24 @@ def test_speech_is_audio_or_text(inputs: Path) -> None:
     assert (text.audio, text.text, text.voice) == (None, TEXT["text"], "af_heart")
 
 
+TURNS = {
+    "video": "a.mp4",
+    "audio": "a.wav",
+    "audio_bob": "b.wav",
+    "turns": [{"start": 0, "face": "0"}, {"start": 1.5, "face": "1", "audio": "audio_bob"}],
+    "out": "turns.mp4",
+}
+
+
+def test_several_people_speak(inputs: Path) -> None:
+    diarized = GOOD | {"diarization": "a.rttm", "speakers": {"A": {"face": "1"}}, "out": "diarized.mp4"}
+    turns, diarization = read_manifest(_write(inputs, TURNS, diarized))
+    assert turns.inputs == {field: inputs / TURNS[field] for field in ("video", "audio", "audio_bob")}  # type: ignore[operator]
+    assert turns.options == {"turns": TURNS["turns"]}
+    assert diarization.inputs["diarization"] == inputs / "a.rttm"
+    assert diarization.options == {"speakers": {"A": {"face": "1"}}}
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
@@ -61,6 +79,20 @@ def test_speech_is_audio_or_text(inputs: Path) -> None:
         (TEXT | {"text": "x" * 32_769}, "text: must have at most 32768 characters"),
         (TEXT | {"voice": ""}, "voice: must have at least 1 character"),
         (GOOD | {"out": "a.avi"}, "expected a name that ends in .mp4"),
+        (TURNS | {"audio_bob": "missing.wav"}, "audio_bob: "),
+        (TURNS | {"audio_bob": 3}, "more_audio.audio_bob: expected a path or a URL, found 3"),
+        (TURNS | {"more_audio": {"audio_bob": "b.wav"}}, "more_audio: unknown field"),
+        (TURNS | {"turns": None}, "audio_bob needs turns that refer to it"),
+        (TURNS | {"turns": []}, "turns: must have at least 1 item"),
+        (TURNS | {"turns": [{"start": -1}]}, "turns.0.start: must be greater than or equal to 0"),
+        (
+            TURNS | {"turns": [{"start": 0, "text": "Hi.", "audio": "audio_bob"}]},
+            "turns[0]: send text or audio, not both",
+        ),
+        (TURNS | {"loop": "hold"}, "loop: a result with turns has the length of its video"),
+        (TURNS | {"subtitles": "a.rttm"}, "send turns or subtitles, not both"),
+        ({"video": "a.mp4", "diarization": "a.rttm", "out": "b.mp4"}, "diarization needs audio"),
+        (GOOD | {"speakers": {"A": {"face": "1"}}}, "speakers needs diarization or subtitles"),
         (GOOD | {"loop": "backwards"}, "loop: must be 'pingpong', 'loop', 'hold', 'cut', 'source' or 'retime'"),
     ],
 )

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import inspect
 import io
+import json
 import sys
 import wave
 from collections.abc import Iterator
@@ -19,11 +20,13 @@ import torch
 from PIL import Image
 
 import errors
+from config import TtsConfig
 from jobs.job_request import JobRequest
-from lipwright_client import FaceNotFoundError, UnauthorizedError
+from lipwright_client import FaceNotFoundError, OptionError, UnauthorizedError
 from storage.file_keys import audio_key, upload_key
 from storage.local.api_keys import FileKeyRing
 from storage.records import JobStatus
+from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
 
@@ -76,7 +79,7 @@ async def _nodes(comfy: ModuleType) -> list[Any]:
 
 
 def _run(comfy: ModuleType, **inputs: Any) -> Any:
-    return asyncio.run(_node(comfy).execute(audio=_audio(), **inputs)).args
+    return asyncio.run(_node(comfy).execute(**{"audio": _audio(), **inputs})).args
 
 
 def _sent(service: MemoryService, request: JobRequest) -> bytes:
@@ -88,7 +91,7 @@ def test_the_inputs_are_those_of_execute(comfy: ModuleType) -> None:
     schema = _node(comfy).define_schema()
     parameters = inspect.signature(_node(comfy).execute).parameters
     assert [each.id for each in schema.inputs] == list(parameters)
-    assert {each.id for each in schema.inputs if not each.is_optional} == {"audio"}
+    assert all(each.is_optional for each in schema.inputs)
     for each in schema.inputs:
         assert each.default is None or each.default == parameters[each.id].default
     assert [each.kind for each in schema.outputs] == ["VIDEO", "STRING"]
@@ -109,6 +112,38 @@ def test_a_video_speaks(comfy: ModuleType, service: MemoryService, url: str, tmp
         samples = np.frombuffer(sound.readframes(9), "<i2").reshape(-1, 2)
     assert samples.tolist() == [[0, 32767], [16384, 0], [-32767, 8192]]
     assert latest.progress[-1] == (1.0, 1.0)
+
+
+def test_turns(comfy: ModuleType, service: MemoryService, url: str) -> None:
+    service.outcome = "video"
+    turns = [{"start": 0.0, "face": "0"}, {"start": 1.0, "end": 2.0, "face": "1", "audio": "audio_3"}]
+    picture = torch.zeros(1, 2, 2, 3)
+    _run(comfy, image=picture, turns=json.dumps(turns), audio_3=_audio())
+    (request,) = service.requests
+    assert [turn.model_dump(exclude_unset=True) for turn in request.options.turns or ()] == turns
+    third = on_disk(service.files, upload_key(request.more_audio["audio_3"].key))
+    with wave.open(io.BytesIO(third.read_bytes())) as sound:
+        assert sound.getnframes() == 3
+    with pytest.raises(ValueError, match="turns: expected JSON"):
+        _run(comfy, image=picture, turns="[{")
+    with pytest.raises(OptionError, match="audio_2 needs turns"):
+        _run(comfy, image=picture, audio_2=_audio())
+    with pytest.raises(OptionError, match="audio or text is required"):
+        _run(comfy, image=picture, audio=None)
+
+
+def test_subtitles(comfy: ModuleType, service: MemoryService, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.outcome = "video"
+    inputs = {
+        "audio": None,
+        "image": torch.zeros(1, 2, 2, 3),
+        "subtitles": "1\n00:00:01,000 --> 00:00:02,000\nANNA: Grüß Gott\n",
+        "speakers": '{"Anna": {"face": "1", "voice": "nova"}}',
+    }
+    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url)) as url:
+        _run(comfy, **inputs, url=url)
+    (turn,) = service.requests[0].options.turns or ()
+    assert (turn.face, turn.voice, turn.text) == ("1", "nova", "Grüß Gott")
 
 
 def test_pictures(comfy: ModuleType, service: MemoryService, url: str) -> None:

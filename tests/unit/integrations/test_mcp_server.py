@@ -104,6 +104,32 @@ def test_a_text_takes_the_place_of_a_sound(service: MemoryService, url: str, fol
     assert "text" in refused.content[0].text
 
 
+def test_several_people_speak(service: MemoryService, folder: Path) -> None:
+    (folder / "bob.wav").write_bytes(b"sound of Bob")
+    turns = [
+        {"face": "0", "start": 0},
+        {"face": "1", "start": 1, "end": 2, "audio": "bob.wav", "audio_start": 0.5},
+        {"face": "0", "start": 3, "text": "Bye.", "voice": "nova"},
+        {"face": "1", "start": 4, "audio": "bob.wav"},
+    ]
+    arguments = {"video": "v.mp4", "audio": "a.wav", "wait": False}
+    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url)) as url:
+        (done,) = _call(url, folder, ("speak", {**arguments, "turns": turns}))
+        (outside,) = _call(url, folder, ("speak", {**arguments, "turns": [{"start": 0, "audio": "../secret.wav"}]}))
+        (unknown,) = _call(url, folder, ("speak", {**arguments, "turns": [{"start": 0, "begin": 0}]}))
+    assert not done.is_error, done.content
+    (request,) = service.requests
+    assert [(turn.face, turn.start, turn.audio, turn.audio_start) for turn in request.options.turns or ()][:2] == [
+        ("0", 0, "audio", 0),
+        ("1", 1, "audio_1", 0.5),
+    ]
+    assert [turn.audio for turn in request.options.turns or ()][2:] == ["audio_synthesized", "audio_1"]
+    assert request.more_audio["audio_1"].label == "bob.wav"
+    assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [("Bye.", "nova")]
+    assert outside.is_error and "turns[0].audio: ../secret.wav is outside" in outside.content[0].text
+    assert unknown.is_error and "begin" in unknown.content[0].text
+
+
 def test_a_dub(service: MemoryService, folder: Path) -> None:
     (folder / "de.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\n<v Anna>Hallo\n", encoding="utf-8")
     turns = (SpeakerTurn(start=0, end=3, person=1, confidence=1),)
