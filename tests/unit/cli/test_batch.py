@@ -103,11 +103,9 @@ def test_several_people_speak(tmp_path: Path, service: MemoryService, url: str, 
     (tmp_path / "a.rttm").write_text("SPEAKER a 1 0.5 1.5 <NA> <NA> Anna <NA> <NA>\n")
     turns = [{"start": 0, "face": "0"}, {"start": 1.5, "end": 2, "face": "1", "audio": "audio_bob", "audio_start": 0.5}]
     pair = {"video": "v.mp4", "audio": "a.wav"}
-    pairs = [
-        {**pair, "audio_bob": "b.wav", "turns": turns, "out": "one.mp4"},
-        {**pair, "diarization": "a.rttm", "speakers": {"Anna": {"face": "1"}}, "out": "two.mp4"},
-    ]
-    manifest.write_text("\n".join(map(json.dumps, pairs)))
+    with_turns = {**pair, "audio_bob": "b.wav", "out": "one.mp4"}
+    diarized = {**pair, "diarization": "a.rttm", "speakers": {"Anna": {"face": "1"}}, "out": "two.mp4"}
+    manifest.write_text(f"{json.dumps({**with_turns, 'turns': turns})}\n{json.dumps(diarized)}")
     done = _run(manifest, url, "--max-in-flight", "1")
     assert done.exit_code == 0, done.output
     first, second = service.requests
@@ -116,7 +114,7 @@ def test_several_people_speak(tmp_path: Path, service: MemoryService, url: str, 
     assert sent == turns
     (turn,) = second.options.turns or ()
     assert (turn.face, turn.start, turn.end, turn.audio_start, turn.speaker) == ("1", 0.5, 2, 0.5, "Anna")
-    manifest.write_text("\n".join(map(json.dumps, [{**pairs[0], "turns": turns[1:]}, pairs[1]])))
+    manifest.write_text(f"{json.dumps({**with_turns, 'turns': turns[1:]})}\n{json.dumps(diarized)}")
     assert list(_reports(_run(manifest, url))) == [1], "a line with other turns is another pair"
 
 
