@@ -29,7 +29,7 @@ FPS = 25
 _CHANGED = (60.0, 75.0)  # the turn in the long film, in seconds
 
 
-class _Turn(NamedTuple):
+class Turn(NamedTuple):
     """A turn as the API takes it."""
 
     face: str
@@ -49,7 +49,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="lipwright-turns-") as name:
         folder = Path(name)
         film, long_film = (_film(clips, folder / f"{length:g}.mp4", length) for length in (seconds, long_seconds))
-        speech = [_speech(clip, folder / f"{number}.wav") for number, clip in enumerate(clips)]
+        speech = [speech_of(clip, folder / f"{number}.wav") for number, clip in enumerate(clips)]
         with running_service(data_dir=folder / "data") as url, Lipwright(url) as client:
             _compare(client, film, speech, clips, seconds, folder)
             _change_a_minute(client, long_film, speech[0], long_seconds)
@@ -60,21 +60,21 @@ def _compare(
 ) -> None:
     avatar = client.avatars.create(video=film).id
     turns = [
-        _Turn(f"point:{SIDE // 2 + number * SIDE},{SIDE // 2}", 0.0, seconds, f"audio_{number}") for number in range(2)
+        Turn(f"point:{SIDE // 2 + number * SIDE},{SIDE // 2}", 0.0, seconds, f"audio_{number}") for number in range(2)
     ]
     audio = {f"audio_{number}": path for number, path in enumerate(speech)}
-    both, _ = _run(client, avatar, turns, audio, folder / "both.mp4")  # analyses both faces
+    both, _ = run_turns(client, avatar, turns, audio, folder / "both.mp4")  # analyses both faces
     jobs = {"first": turns[:1], "second": turns[1:], "both": turns}
     cost, results = {}, {}
     for name, spoken in jobs.items():
         files = {turn.audio: audio[turn.audio] for turn in spoken}
-        results[name], cost[name] = _run(client, avatar, spoken, files, folder / f"{name}.mp4")
+        results[name], cost[name] = run_turns(client, avatar, spoken, files, folder / f"{name}.mp4")
         print(f"{name}: {1000 * cost[name] / seconds / FPS:.1f} CPU ms per frame")
     print(f"both against the larger of one face: {cost['both'] / max(cost['first'], cost['second']):.2f} times")
     for number, name in enumerate(("first", "second")):
-        own = _opening(clips[number], folder / f"own-{number}")
+        own = opening_of(clips[number], folder / f"own-{number}")
         openings = [
-            _opening(_half(results[job], number, folder / f"{job}-{number}.mp4"), folder / f"track-{job}-{number}")
+            opening_of(_half(results[job], number, folder / f"{job}-{number}.mp4"), folder / f"track-{job}-{number}")
             for job in (name, "both")
         ]
         num = min(len(own), *(len(opening) for opening in openings))
@@ -87,11 +87,11 @@ def _compare(
 
 
 def _change_a_minute(client: Lipwright, film: Path, speech: Path, seconds: float) -> None:
-    turn = _Turn(f"point:{SIDE // 2},{SIDE // 2}", *_CHANGED)
+    turn = Turn(f"point:{SIDE // 2},{SIDE // 2}", *_CHANGED)
     avatar = client.avatars.create(video=film).id
     with tempfile.TemporaryDirectory() as folder:
-        _run(client, avatar, [turn], {"audio": speech}, Path(folder) / "once.mp4")
-        out, cost = _run(client, avatar, [turn], {"audio": speech}, Path(folder) / "again.mp4")
+        run_turns(client, avatar, [turn], {"audio": speech}, Path(folder) / "once.mp4")
+        out, cost = run_turns(client, avatar, [turn], {"audio": speech}, Path(folder) / "again.mp4")
         mine, theirs = _packets(out), _packets(film)
     num_copied = sum(own == other for own, other in zip(mine, theirs, strict=True))
     print(
@@ -100,7 +100,9 @@ def _change_a_minute(client: Lipwright, film: Path, speech: Path, seconds: float
     )
 
 
-def _run(client: Lipwright, avatar: str, turns: list[_Turn], audio: dict[str, Path], out: Path) -> tuple[Path, float]:
+def run_turns(
+    client: Lipwright, avatar: str, turns: list[Turn], audio: dict[str, Path], out: Path
+) -> tuple[Path, float]:
     """Runs a job and returns its video, and the CPU seconds of the service."""
     before = cpu_seconds()
     first, *others = audio
@@ -119,7 +121,7 @@ def _run(client: Lipwright, avatar: str, turns: list[_Turn], audio: dict[str, Pa
 
 def _film(clips: tuple[Path, Path], out: Path, seconds: float) -> Path:
     """Both clips side by side, each played back and forth, with a key frame every two seconds and silent sound."""
-    sides = [_squares(clip) for clip in clips]
+    sides = [squares(clip) for clip in clips]
     with av.open(str(out), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "16", "preset": "veryfast", "g": "50"})
         stream.width, stream.height, stream.pix_fmt = 2 * SIDE, SIDE, "yuv420p"
@@ -135,7 +137,7 @@ def _back_and_forth(number: int, num_frames: int) -> int:
     return min(step, 2 * num_frames - 2 - step)
 
 
-def _squares(clip: Path) -> NDArray[np.uint8]:
+def squares(clip: Path) -> NDArray[np.uint8]:
     """The middle of each frame, (T, 288, 288, 3) RGB."""
     frames = []
     with av.open(str(clip)) as container:
@@ -149,7 +151,7 @@ def _squares(clip: Path) -> NDArray[np.uint8]:
     return np.stack(frames)
 
 
-def _speech(clip: Path, out: Path) -> Path:
+def speech_of(clip: Path, out: Path) -> Path:
     convert_to_wav(clip, out, 16000, MediaLimits())
     return out
 
@@ -166,7 +168,7 @@ def _half(video: Path, number: int, out: Path) -> Path:
     return out
 
 
-def _opening(video: Path, folder: Path) -> NDArray[np.float32]:
+def opening_of(video: Path, folder: Path) -> NDArray[np.float32]:
     """(T,) mouth opening as the tracker of this project sees it, in eye distances."""
     avatar, _ = analyse(video, folder)
     return avatar.avatar.track.shape[:, 0]
