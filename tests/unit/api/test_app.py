@@ -59,7 +59,7 @@ def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, servi
     assert (job["status"], job["stage"], job["queue_position"], job["progress"]) == ("queued", "queued", 0, 0.0)
     assert job["links"]["video"] is None
     marks = {"visible_label": True, "visible_label_top": False}
-    sound = {"background_gain_db": None, "loudness_lufs": None}
+    sound = {"background_gain_db": None, "music_gain_db": None, "loudness_lufs": None}
     turns = {"turns": None, "idle_mouths": None, "subtitles": None, "audio_speed": None}
     chosen = {"engine": "warp", "face": "1", "loop": "hold", "expressiveness": 1.5}
     assert job["options"] == {**chosen, **marks, **sound, **turns}
