@@ -13,6 +13,7 @@ from tests.faults.load import Caller, Pair
 from tests.faults.service_process import config_with, served
 
 
+@pytest.mark.endurance
 @pytest.mark.timeout(600)
 def test_failing_engines_end_their_own_jobs(tmp_path: Path, portrait_pair: Pair) -> None:
     path = config_with(tmp_path, jobs={"min_call_timeout_s": 8.0, "timeout_s_per_frame": 0.05, "max_attempts": 3})
