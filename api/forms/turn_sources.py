@@ -28,7 +28,7 @@ _MAIN_SPEAKER: Final = "speaking"
 class SpeakerChoice(Frozen):
     """Who plays a speaker of subtitles or a diarization."""
 
-    face: str | None = Field(None, max_length=128, description="As in `turns`; default: whoever speaks in the video.")
+    face: str | None = Field(None, max_length=128, description="As in `turns`; default: the person who speaks.")
     voice: str | None = Field(None, min_length=1, max_length=128, description="Voice for the speaker's cues.")
 
 
@@ -86,7 +86,7 @@ def with_faces(turns: Sequence[Turn], report: PeopleReport | None) -> list[Turn]
     Args:
         turns: Turns in order.
         report: The people in the source, of whom those who speak at the same times are chosen; None if unknown: then
-            whoever speaks most in the source.
+            the person who speaks most in the source.
 
     Raises:
         OptionError: Two cues of one face overlap.

@@ -218,7 +218,7 @@ def _switching(
         first: (P, N) log-likelihoods while it is in its first state.
         second: (P, N) the same for the second.
         share: Stationary probability of the second state.
-        change: Probability that the state is drawn anew in a frame.
+        change: Probability that the state is sampled again in a frame, from its stationary distribution.
     """
     top = np.maximum(first, second)
     a, b = np.exp(first - top), np.exp(second - top)

@@ -1,4 +1,4 @@
-"""A client of a live session that shows what comes at once, in a thread."""
+"""A client of a live session that plays every chunk as soon as it arrives, in a thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHUNK_SECONDS = LiveConfig().chunk_seconds
 
 
 class Viewer:
-    """Somebody who watches a session in a thread, and shows what comes at once."""
+    """A viewer of a session, in a thread, that plays every chunk as soon as it arrives."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket

@@ -1,4 +1,4 @@
-"""The width is read anew from the hidden layer, and nothing else changes."""
+"""Refitting the width changes its row of the last layer, and nothing else."""
 
 from __future__ import annotations
 
