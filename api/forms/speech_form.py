@@ -18,11 +18,10 @@ MAX_VOICE_CHARS = 128
 
 
 class SpeechForm(BaseModel):
-    """Fields shared by all forms with speech: exactly one of `audio` and the field named by `text_field`."""
+    """Fields shared by all forms with speech: exactly one of `audio` and the last of `speech_fields`."""
 
-    text_field: ClassVar[str] = "text"
     speech_fields: ClassVar[tuple[str, ...]] = ("audio", "audio_url", "text")
-    """Fields of which one is required."""
+    """Fields of which one is required; the last one holds the text."""
 
     audio: FilePart | None = Field(None, description="The speech: an audio file, or a video whose audio track is used.")
     voice: str | None = Field(
@@ -66,7 +65,7 @@ class SpeechForm(BaseModel):
     @model_validator(mode="after")
     def _one_speech(self) -> Self:
         if (self.audio is None) == (self.speech_text is None):
-            raise ValueError(one_of("audio", self.text_field, self.audio is not None))
+            raise ValueError(one_of("audio", self.speech_fields[-1], self.audio is not None))
         return self
 
 

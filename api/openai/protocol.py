@@ -26,7 +26,6 @@ class VideoForm(SpeechForm):
 
     model_config = ConfigDict(extra="forbid")
 
-    text_field = "prompt"
     speech_fields = ("audio", "audio_url", "prompt")
     input_reference: FilePart | None = Field(
         None, description="The face: a video or a still portrait. Mutually exclusive with `avatar_id`."
