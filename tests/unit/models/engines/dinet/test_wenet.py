@@ -42,7 +42,8 @@ def test_mel_is_that_of_the_published_front_end(tmp_path: Path) -> None:
     assert expected.shape == (681, 80)
     np.testing.assert_allclose(mel_of_chunk(padded), expected, atol=2e-3)
     np.testing.assert_allclose(mel_of_file(samples, 0, 681), expected, atol=2e-3)
-    assert mel_of_file(samples, 300, 340).tobytes() == mel_of_file(samples, 0, 681)[300:340].tobytes()
+    # Equal up to rounding: the order of a sum in BLAS depends on the shape of the matrices.
+    np.testing.assert_allclose(mel_of_file(samples, 300, 340), mel_of_file(samples, 0, 681)[300:340], atol=1e-4)
 
 
 def test_six_seconds_have_681_mel_frames_and_169_rows() -> None:
