@@ -84,16 +84,13 @@ class DirectorRenderer:
                 form = await self._speech.complete(pair.form(uploads), uploads, None, _count_nothing)
             request = self._requests.build(
                 Caller(),
+                form,
                 job_id=name,
                 video=form.video,
                 audio=form.speech,
                 more_audio=form.more_audio,
                 turns=form.turns,
                 engine=form.engine,
-                face=form.face,
-                loop=form.loop,
-                background_gain_db=form.background_gain_db,
-                loudness_lufs=form.loudness_lufs,
             )
             while True:
                 try:

@@ -15,6 +15,10 @@ from uuid import uuid4
 from cluster.locations import exists
 from cluster.manifest import Pair
 from errors import InputError, StateError
+from storage.job_settings import JobSettings
+
+_FIRST_SETTINGS = frozenset({"face", "loop", "background_gain_db", "loudness_lufs"})
+"""Options that `_key` names; the others count only if they are set."""
 
 
 class BatchRecord:
@@ -120,7 +124,10 @@ def _key(pair: Pair) -> str:
     more = {name: str(location) for name, location in sorted(pair.more_audio.items())}
     options = (pair.background_gain_db, pair.loudness_lufs, pair.text, pair.voice)
     speeches = (pair.subtitles, named or None, pair.diarization, turns or None, more or None)
-    newer = [part for part in (*options, *speeches) if part is not None]
+    settings = pair.model_dump(
+        mode="json", include=set(JobSettings.model_fields) - _FIRST_SETTINGS, exclude_defaults=True
+    )
+    newer = [part for part in (*options, *speeches, settings or None) if part is not None]
     parts = [pair.video, pair.audio, pair.out, pair.engine, pair.face, pair.loop, *newer]
     return _digest(*(str(part) for part in parts))
 

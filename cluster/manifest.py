@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from api.forms.form_parts import MORE_AUDIO
 from api.forms.form_schema import shape_of, validated
@@ -18,7 +18,7 @@ from api.validation_message import describe
 from cluster.locations import Location, is_url, resolve
 from errors import InputError
 from jobs.turns import MAX_TURNS
-from media.playback import LoopMode
+from storage.job_settings import JobSettings
 from storage.records import Turn, UploadedFile
 
 _UNREAD: Final = UploadedFile(key="", sha256="", num_bytes=0, label="")
@@ -40,7 +40,7 @@ def _mp4(location: Location) -> Location:
 _LocationField = Annotated[Location, PlainValidator(_url_or_path)]
 
 
-class Pair(BaseModel):
+class Pair(JobSettings):
     """One line: a face, speech, the result and options. Files are paths or URLs such as s3://bucket/key.
 
     The fields `audio_NAME` of a line are in `more_audio`.
@@ -60,10 +60,6 @@ class Pair(BaseModel):
     speakers: dict[str, SpeakerChoice] = Field({}, description="Faces and voices of speakers, by name.")
     out: Annotated[_LocationField, AfterValidator(_mp4)] = Field(description="The result.")
     engine: str | None = None
-    face: str = "largest"
-    loop: LoopMode = "pingpong"
-    background_gain_db: float | None = Field(None, ge=-60, le=12)
-    loudness_lufs: float | None = Field(None, ge=-40, le=-9)
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from errors import ForbiddenError, KeyReuseError, OptionError
-from media.playback import LoopMode
+from storage.job_settings import JobSettings
 from storage.records import MUSIC, Frozen, JobInputs, JobOptions, JobRecord, SubtitlePlace, Turn, UploadedFile, new_id
 
 _NORMAL_PRIORITY: Final = 0
@@ -61,6 +61,7 @@ class JobRequestBuilder:
     def build(
         self,
         caller: Caller,
+        settings: JobSettings,
         *,
         audio: UploadedFile,
         more_audio: Mapping[str, UploadedFile] | None = None,
@@ -71,16 +72,10 @@ class JobRequestBuilder:
         avatar_id: str | None = None,
         face_image: UploadedFile | None = None,
         engine: str | None = None,
-        face: str = "largest",
-        loop: LoopMode = "pingpong",
         max_audio_stretch: float | None = None,
-        visible_label: bool = False,
         visible_label_top: bool = False,
-        background_gain_db: float | None = None,
         music: UploadedFile | None = None,
         music_gain_db: float | None = None,
-        loudness_lufs: float | None = None,
-        expressiveness: float = 1.0,
         priority: int | None = None,
         callback_url: str | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -91,6 +86,8 @@ class JobRequestBuilder:
         base_url: str = "",
     ) -> JobRequest:
         """Return the checked request; None stands for a default, see `JobRequest` and `JobOptions` for the rest.
+
+        Of `settings`, for example a form, only the fields of `JobSettings` are used.
 
         Raises:
             ForbiddenError: The priority is above the caller's.
@@ -112,18 +109,13 @@ class JobRequestBuilder:
             face_image=face_image,
             max_audio_stretch=max_audio_stretch,
             options=JobOptions(
+                **{**settings.shared(), **({} if turns is None else {"loop": "source"})},
                 engine=engine or self._default_engine,
-                face=face,
-                loop=loop if turns is None else "source",
                 turns=None if turns is None else tuple(turns),
                 idle_mouths=None if turns is None else idle_mouths or "source",
                 subtitles=subtitles,
-                visible_label=visible_label,
                 visible_label_top=visible_label_top,
-                background_gain_db=background_gain_db,
                 music_gain_db=None if music is None else music_gain_db,
-                loudness_lufs=loudness_lufs,
-                expressiveness=expressiveness,
             ),
             owner=caller.owner,
             idempotency_key=idempotency_key,

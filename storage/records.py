@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Literal, Self
@@ -11,9 +12,8 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field
 
 from errors import LipwrightError
-from media.playback import LoopMode
+from storage.job_settings import JobSettings
 
-MAX_EXPRESSIVENESS: Final = 2
 MUSIC: Final = "music"
 """Name of the form field with music."""
 
@@ -117,27 +117,19 @@ class Turn(Frozen):
     )
 
 
-class JobOptions(Frozen):
-    """The options of a job. The JSON of those that are not null is part of `produce_id`: do not rename fields."""
+class JobOptions(JobSettings, Frozen):
+    """The options of a job. The JSON of those that are not defaults is part of `produce_id`: do not rename fields."""
 
     engine: str
-    face: str = "largest"
-    loop: LoopMode = "pingpong"
     audio_speed: float | None = Field(
         None, description="Speed of the speech, which `max_audio_stretch` has fitted to the video; null: unchanged."
     )
-    visible_label: bool = Field(False, description="Whether a visible watermark is in the bottom right corner.")
-    visible_label_top: bool = Field(False, description="The same for the top right corner: HeyGem's `digital_auth`.")
-    background_gain_db: float | None = Field(
-        None, description="Gain of the source's own sound under the speech, in dB; null leaves it out."
+    visible_label_top: bool = Field(
+        False, description="`visible_label` for the top right corner: HeyGem's `digital_auth`."
     )
     music_gain_db: float | None = Field(
         None, description="Gain of the music under the speech, in dB; null: there is no music."
     )
-    loudness_lufs: float | None = Field(
-        None, description="Integrated loudness of the result, in LUFS (EBU R128); null keeps the levels."
-    )
-    expressiveness: float = Field(1.0, description="Scale of the mouth movement; 1 is natural.")
     turns: tuple[Turn, ...] | None = Field(
         None, description="Who says what when, in place of one speech; null for a single speech."
     )
@@ -240,9 +232,8 @@ class JobRecord(JobInputs):
     @property
     def produce_id(self) -> str:
         """Identifies the video in its labels; equal for equal inputs and options."""
-        # Jobs of versions without this option keep their id.
-        left_out = {"expressiveness"} if self.options.expressiveness == 1 else None
-        options = self.options.model_dump_json(exclude_none=True, exclude=left_out)
+        # Without defaults, so that a new option does not change the ids of jobs that do not use it.
+        options = json.dumps(self.options.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
         text = f"{self.audio.sha256}\n{self.avatar_key}\n{options}"
         text += "".join(f"\n{name} {file.sha256}" for name, file in sorted(self.more_audio.items()))
         return hashlib.sha256(text.encode()).hexdigest()[:32]

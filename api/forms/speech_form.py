@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, Field, WithJsonSchema, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
-from media.playback import LoopMode
-from storage.records import MAX_EXPRESSIVENESS, UploadedFile
+from storage.job_settings import JobSettings
+from storage.records import UploadedFile
 
 # A binary string in OpenAPI; in Python, the upload that is already on disk.
 FilePart = Annotated[UploadedFile, WithJsonSchema({"type": "string", "format": "binary"})]
@@ -17,8 +17,8 @@ MAX_VOICE_CHARS = 128
 """Maximum length of the name of a voice."""
 
 
-class SpeechForm(BaseModel):
-    """Fields shared by all forms with speech: exactly one of `audio` and the last of `speech_fields`."""
+class SpeechForm(JobSettings):
+    """Fields shared by all forms with speech: exactly one of `audio` and the last of `speech_fields`, and options."""
 
     speech_fields: ClassVar[tuple[str, ...]] = ("audio", "audio_url", "text")
     """Fields of which one is required; the last one holds the text."""
@@ -29,26 +29,6 @@ class SpeechForm(BaseModel):
         min_length=1,
         max_length=MAX_VOICE_CHARS,
         description="Voice for the text. Defaults to the service's voice; see `GET /v1/voices`.",
-    )
-
-    loop: LoopMode = Field(
-        default="pingpong",
-        description="How to fit the video to the speech. `pingpong`, `loop` and `hold` continue a shorter video"
-        " backwards and forwards, from its start, or on its last frame; `cut` ends with the shorter of the two,"
-        " `source` with the video; `retime` plays it at half to twice its speed, so that it ends with the speech.",
-    )
-    background_gain_db: float | None = Field(
-        None, ge=-60, le=12, description="Keep the video's own sound under the speech, with this gain in dB."
-    )
-    loudness_lufs: float | None = Field(
-        None, ge=-40, le=-9, description="Normalize the result to this loudness (EBU R128, in LUFS), for example -16."
-    )
-    expressiveness: float = Field(
-        1.0,
-        ge=0,
-        le=MAX_EXPRESSIVENESS,
-        description="Scale of the mouth movement: 0 (still) to 2 (twice the natural movement). Closed lips stay "
-        "closed. Engines other than `warp` only accept 1.",
     )
 
     @property

@@ -25,6 +25,7 @@ from jobs.job_request import JobRequestBuilder
 from jobs.ports import JobService
 from storage.file_keys import result_key
 from storage.file_store import FileStore
+from storage.job_settings import JobSettings
 from storage.key_ring import KeyRing
 from storage.records import JobRecord, JobStatus
 
@@ -128,12 +129,11 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
                 await self._service.release_idempotency_key(known.id, caller.owner)
             job_request = self._requests.build(
                 caller,
+                JobSettings(loop=task.loop, visible_label=task.marks_bottom),
                 admission_id=admission.id,
                 audio=parts.files["audio"],
                 video=parts.files["video"],
                 engine=self._super_resolution_engine if task.sharpens else None,
-                loop=task.loop,
-                visible_label=task.marks_bottom,
                 visible_label_top=task.marks_top,
                 idempotency_key=_KEY_PREFIX + task.code,
             )

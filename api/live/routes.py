@@ -19,7 +19,8 @@ from config import LiveConfig
 from errors import LipwrightError, OptionError
 from jobs.job_request import Caller
 from rendering.live_chunk import LiveService
-from storage.records import MAX_EXPRESSIVENESS, new_id
+from storage.job_settings import MAX_EXPRESSIVENESS
+from storage.records import new_id
 
 PATH: Final = "/v1/live"
 RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)

@@ -41,8 +41,6 @@ class VideoForm(SpeechForm):
     )
     seconds: str | None = Field(None, max_length=16, description="Ignored: the video is as long as the speech.")
     size: str | None = Field(None, max_length=16, description="Ignored: the video has the size of its source.")
-    visible_label: bool = Field(False, description="Add a visible mark, as for a job.")
-    face: str = Field(default="largest", max_length=128, description="Which face to animate, as for a job.")
 
     @property
     def speech_text(self) -> str | None:

@@ -66,17 +66,12 @@ class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
             async with self._receiver.receive(request, VideoForm, admission) as (form, digest):
                 job_request = self._requests.build(
                     caller,
+                    form,
                     admission_id=admission.id,
                     audio=form.speech,
                     video=form.input_reference,
                     avatar_id=form.avatar_id,
                     engine=known_engine(form.model),
-                    face=form.face,
-                    loop=form.loop,
-                    background_gain_db=form.background_gain_db,
-                    loudness_lufs=form.loudness_lufs,
-                    visible_label=form.visible_label,
-                    expressiveness=form.expressiveness,
                     idempotency_key=key,
                     request_digest=digest,
                     base_url=base_url(request),

@@ -21,6 +21,7 @@ from api.forms.turn_form import TurnForm, parsed_json
 from errors import OptionError
 from media.dubbing.slots import MAX_SPEED
 from models.quality.report import QualityReport
+from storage.job_settings import FACE
 from storage.records import (
     AvatarInfo,
     AvatarRecord,
@@ -33,13 +34,6 @@ from storage.records import (
     JobStatus,
     UploadedFile,
 )
-
-_FACE = (
-    "Which face of the source to animate: `largest`, `speaking` (the person who speaks most in the video), `person:N` "
-    "(see `GET /v1/avatars/{id}/people`), an index by size (`0` is the largest), `point:x,y` or `box:x0,y0,x1,y1` in "
-    "pixels of the upright frame. To select a person by photo, use `face_image`."
-)
-
 
 _MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _MetadataText = Annotated[str, StringConstraints(max_length=512)]
@@ -67,7 +61,6 @@ class JobForm(TurnForm):
         max_length=64,
         description="Engine that generates the mouth; see `GET /v1/engines`. Defaults to the service's engine.",
     )
-    face: str = Field(default="largest", max_length=128, description=_FACE)
     face_image: FilePart | None = Field(
         None, description="A portrait of the person in `video` to animate, instead of `face`."
     )
@@ -82,7 +75,6 @@ class JobForm(TurnForm):
         None, description="Music under the speech: an audio file. It repeats, and is lowered while somebody speaks."
     )
     music_gain_db: float = Field(-12, ge=-60, le=12, description="Gain of `music` in dB.")
-    visible_label: bool = Field(False, description="Add a visible mark to the picture saying that it is AI-generated.")
     priority: int = Field(
         0, ge=-1, le=1, description="Queue priority: 1 (high), 0 (default), -1 (low); at most that of the API key."
     )
@@ -113,7 +105,7 @@ class AvatarForm(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     video: FilePart = Field(description="The face: a video or a still portrait.")
-    face: str = Field(default="largest", max_length=128, description=_FACE)
+    face: str = Field("largest", max_length=128, description=FACE)
     face_image: FilePart | None = Field(
         None, description="A portrait of the person in `video` to animate, instead of `face`."
     )

@@ -83,6 +83,7 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
             async with self._receiver.receive(request, JobForm, admission) as (form, digest):
                 job_request = self._requests.build(
                     caller,
+                    form,
                     admission_id=admission.id,
                     audio=form.speech,
                     more_audio=form.more_audio,
@@ -93,15 +94,9 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
                     avatar_id=form.avatar_id,
                     face_image=form.face_image,
                     engine=form.engine,
-                    face=form.face,
-                    loop=form.loop,
                     max_audio_stretch=form.max_audio_stretch,
-                    background_gain_db=form.background_gain_db,
                     music=form.music,
                     music_gain_db=form.music_gain_db,
-                    loudness_lufs=form.loudness_lufs,
-                    visible_label=form.visible_label,
-                    expressiveness=form.expressiveness,
                     priority=form.priority if "priority" in form.model_fields_set else None,
                     callback_url=form.callback_url,
                     metadata=form.metadata,

@@ -6,6 +6,7 @@ import pytest
 
 from errors import ForbiddenError, OptionError, UrlRefusedError
 from jobs.job_request import Caller, JobRequestBuilder
+from storage.job_settings import JobSettings
 from storage.records import JobOptions, UploadedFile, new_id
 
 AUDIO = UploadedFile(key=new_id(), sha256="a" * 64, num_bytes=3, label="a.wav")
@@ -17,10 +18,10 @@ def _refuse(url: str) -> None:
 
 
 def test_defaults() -> None:
-    request = JobRequestBuilder("warp").build(Caller("key"), audio=AUDIO, video=VIDEO)
+    request = JobRequestBuilder("warp").build(Caller("key"), JobSettings(), audio=AUDIO, video=VIDEO)
     assert request.options == JobOptions(engine="warp")
     assert (request.owner, request.priority, request.metadata, request.callback_url) == ("key", 0, {}, None)
-    other = JobRequestBuilder("warp").build(Caller("key"), audio=AUDIO, video=VIDEO, engine="musetalk")
+    other = JobRequestBuilder("warp").build(Caller("key"), JobSettings(), audio=AUDIO, video=VIDEO, engine="musetalk")
     assert other.options.engine == "musetalk" and other.job_id != request.job_id
 
 
@@ -31,7 +32,9 @@ def test_defaults() -> None:
 def test_priority(max_priority: int, priority: int | None, expected: int | None) -> None:
     def priority_of_request() -> int:
         caller = Caller("key", max_priority)
-        return JobRequestBuilder("warp").build(caller, audio=AUDIO, video=VIDEO, priority=priority).priority
+        return (
+            JobRequestBuilder("warp").build(caller, JobSettings(), audio=AUDIO, video=VIDEO, priority=priority).priority
+        )
 
     if expected is None:
         with pytest.raises(ForbiddenError, match=f"at most {max_priority} .* found {priority}"):
@@ -43,11 +46,11 @@ def test_priority(max_priority: int, priority: int | None, expected: int | None)
 @pytest.mark.parametrize(("video", "avatar_id", "found"), [(None, None, "neither"), (VIDEO, "0" * 32, "both")])
 def test_exactly_one_face(video: UploadedFile | None, avatar_id: str | None, found: str) -> None:
     with pytest.raises(OptionError, match=found):
-        JobRequestBuilder("warp").build(Caller(), audio=AUDIO, video=video, avatar_id=avatar_id)
+        JobRequestBuilder("warp").build(Caller(), JobSettings(), audio=AUDIO, video=video, avatar_id=avatar_id)
 
 
 def test_a_callback_url_is_checked() -> None:
     builder = JobRequestBuilder("warp", _refuse)
-    assert builder.build(Caller(), audio=AUDIO, video=VIDEO).callback_url is None
+    assert builder.build(Caller(), JobSettings(), audio=AUDIO, video=VIDEO).callback_url is None
     with pytest.raises(UrlRefusedError):
-        builder.build(Caller(), audio=AUDIO, video=VIDEO, callback_url="http://10.0.0.1/")
+        builder.build(Caller(), JobSettings(), audio=AUDIO, video=VIDEO, callback_url="http://10.0.0.1/")

@@ -1,0 +1,47 @@
+"""The options that a request sets and its job keeps: declared once, for forms, JSON, manifests and records."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+
+from media.playback import LoopMode
+
+MAX_EXPRESSIVENESS: Final = 2
+FACE: Final = (
+    "Which face of the source to animate: `largest`, `speaking` (the person who speaks most in the video), `person:N` "
+    "(see `GET /v1/avatars/{id}/people`), an index by size (`0` is the largest), `point:x,y` or `box:x0,y0,x1,y1` in "
+    "pixels of the upright frame. To select a person by photo, use `face_image`."
+)
+"""Description of a choice of a face."""
+
+
+class JobSettings(BaseModel):
+    """Options of a job with the same name and meaning everywhere. A new one needs no other declaration."""
+
+    face: str = Field("largest", max_length=128, description=FACE)
+    loop: LoopMode = Field(
+        "pingpong",
+        description="How to fit the video to the speech. `pingpong`, `loop` and `hold` continue a shorter video"
+        " backwards and forwards, from its start, or on its last frame; `cut` ends with the shorter of the two,"
+        " `source` with the video; `retime` plays it at half to twice its speed, so that it ends with the speech.",
+    )
+    visible_label: bool = Field(False, description="Add a visible mark to the picture saying that it is AI-generated.")
+    background_gain_db: float | None = Field(
+        None, ge=-60, le=12, description="Keep the video's own sound under the speech, with this gain in dB."
+    )
+    loudness_lufs: float | None = Field(
+        None, ge=-40, le=-9, description="Normalize the result to this loudness (EBU R128, in LUFS), for example -16."
+    )
+    expressiveness: float = Field(
+        1.0,
+        ge=0,
+        le=MAX_EXPRESSIVENESS,
+        description="Scale of the mouth movement: 0 (still) to 2 (twice the natural movement). Closed lips stay "
+        "closed. Engines other than `warp` only accept 1.",
+    )
+
+    def shared(self) -> dict[str, Any]:
+        """Return these options without those that a subclass adds, by name."""
+        return {name: getattr(self, name) for name in JobSettings.model_fields}
