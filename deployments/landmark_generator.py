@@ -12,15 +12,19 @@ from config import PipelineConfig
 from deployments.runtime.replica import StageReplica, assigned_device, claim_threads, make_decoders, stage_method
 from jobs.messages import AvatarRef, BlockFeatures, BlockRequest, SourceVideo
 from media.cancel_token import CancelToken
+from media.matte.foreground import ScreenColour
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass, FrameSpan, PlannedBlock
 from models.engines.registry import ENGINES
 from models.face.choice import FaceChoice
+from models.matting.matter import Matter
+from models.matting.person import PersonSegmenter
 from models.people.scan import PeopleScanner, ScanState
 from models.speech.features import FeatureBlock
 from models.track.tracker import FaceTracker, TrackState
 from rendering.avatar_builder import AvatarBuilder
 from rendering.avatar_cache import AvatarCache
+from rendering.matte_builder import MatteBuilder
 from rendering.people_builder import PeopleBuilder
 from rendering.source_readers import SourceReaders
 from storage.state import open_files
@@ -41,6 +45,8 @@ class LandmarkGenerator(StageReplica):
         self._engines.engine(config.engine)
         self._builder = AvatarBuilder(config.limits, files, decoders, tracker, readers)
         self._people = PeopleBuilder(files, PeopleScanner(tracker.finder), readers, num_threads)
+        matter = Matter(PersonSegmenter(num_threads=num_threads, device=device))
+        self._mattes = MatteBuilder(files, matter, readers, num_threads)
         self._avatars = AvatarCache(files)
 
     @stage_method
@@ -132,6 +138,48 @@ class LandmarkGenerator(StageReplica):
         """
         num_frames = source.info.num_frames
         await self._run(lambda token: self._people.find(folder, source, scans, mouths, token), num_frames)
+
+    @stage_method
+    async def find_screen(self, source: SourceVideo, is_expected: bool) -> ScreenColour | None:
+        """Return the colour of the green or blue screen behind the person in a source; None if there is none.
+
+        If one `is_expected`, it may share the background with other things.
+
+        Raises:
+            MediaError: The video cannot be decoded.
+        """
+        num_frames = source.info.num_frames
+        return await self._run(lambda token: self._mattes.find_screen(source, is_expected, token), num_frames)
+
+    @stage_method
+    async def matte(
+        self, source: SourceVideo, screen: ScreenColour | None, start: int, stop: int, before: str | None, out: str
+    ) -> None:
+        """Write the matte of source frames [start, stop) to the key `out`, completely or not at all.
+
+        A `screen` is keyed; without one, people are segmented. `before` is the key of the piece that ends at `start`;
+        None at the first frame.
+
+        Raises:
+            StoredFileError: The piece `before` is gone or damaged.
+            MediaError: The video cannot be decoded.
+        """
+        frames = range(start, stop)
+        await self._run(lambda token: self._mattes.matte(source, screen, frames, before, out, token), len(frames))
+
+    @stage_method
+    async def join_matte(
+        self, avatar: AvatarRef, part: str, screen: ScreenColour | None, pieces: Sequence[str]
+    ) -> None:
+        """Write the matte of a source and its report to a part of the avatar's folder, completely or not at all.
+
+        `pieces` are the keys of the results of `matte`, in one folder and in order, covering the whole source.
+
+        Raises:
+            StoredFileError: A piece is gone or damaged.
+        """
+        num_frames = avatar.source.info.num_frames
+        await self._run(lambda token: self._mattes.join(avatar, part, screen, pieces), num_frames)
 
     @stage_method
     async def plan(self, features: BlockFeatures, request: BlockRequest, state: object) -> PlannedBlock:

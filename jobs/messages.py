@@ -20,6 +20,7 @@ from media.probe import AudioInfo, VideoInfo
 from media.result.sound_mix import SoundSettings
 from media.subtitles.texts import ShownText, shown_texts
 from models.engines.protocol import FrameSpan, Plan
+from models.matting.report import MatteReport
 from models.mouth.motion import RunningStats
 from models.people.report import PeopleReport
 from models.speech.level import SpeechLevel
@@ -134,6 +135,15 @@ class AvatarRef:
 
     folder: str
     source: SourceVideo
+
+
+@dataclass(frozen=True)
+class MatteRef:
+    """Where Studio finds the matte of a source: the key of its video, how that is read, and what is known of it."""
+
+    key: str
+    info: VideoInfo
+    report: MatteReport
 
 
 @dataclass(frozen=True)

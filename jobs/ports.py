@@ -21,6 +21,7 @@ from jobs.messages import (
 )
 from jobs.status import ServiceStatus
 from media.audio_parts import AudioPart
+from media.matte.foreground import ScreenColour
 from models.engines.protocol import FrameSpan, PlannedBlock
 from models.face.choice import FaceChoice
 from models.people.scan import ScanState
@@ -139,6 +140,26 @@ class Stages(Protocol):
         self, context: CallContext, folder: str, source: SourceVideo, scans: Sequence[str], mouths: Sequence[str]
     ) -> None:
         """Store in `folder` who is seen and who speaks, from what the two calls above wrote."""
+
+    async def find_screen(self, context: CallContext, source: SourceVideo, is_expected: bool) -> ScreenColour | None:
+        """Return the colour of the screen behind the person in a source, if there is one."""
+
+    async def matte(
+        self,
+        context: CallContext,
+        source: SourceVideo,
+        screen: ScreenColour | None,
+        start: int,
+        stop: int,
+        before: str | None,
+        out: str,
+    ) -> None:
+        """Write the matte of source frames [start, stop) to `out`; `before` is the piece that ends at `start`."""
+
+    async def join_matte(
+        self, context: CallContext, avatar: AvatarRef, part: str, screen: ScreenColour | None, pieces: Sequence[str]
+    ) -> None:
+        """Store the matte and its report in a part of the avatar's folder, from what `matte` wrote."""
 
     async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
         """Build the avatar from what `track` wrote; return whether it talks."""

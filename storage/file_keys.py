@@ -14,6 +14,8 @@
     avatars/{key}/tracking/...       landmarks, until the avatar is built from them
     avatars/{key}/scan/...           faces and sound of the source, until the people are known
     avatars/{key}/people/...         the people in the source: report.json, identities.npz and {number}.jpg
+    avatars/{key}/matting/{mode}/... pieces of a matte, until they are joined
+    avatars/{key}/mattes/{mode}/...  the matte of the source: matte.mp4 and report.json
     avatars/{key}/...                its analysis
     voices/{owner}/{name}/sample.wav the speaker of a cloned voice, 24 kHz mono
     voices/{owner}/{name}/voice.json its record, which makes the voice exist
@@ -38,6 +40,8 @@ _AUDIO_FIELD: Final = re.compile(r"audio(_[a-z0-9_]{1,32})?|music")
 PEOPLE_PART: Final = "people/"
 PEOPLE_REPORT: Final = "report.json"
 PEOPLE_IDENTITIES: Final = "identities.npz"
+MATTE_VIDEO: Final = "matte.mp4"
+MATTE_REPORT: Final = "report.json"
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 _CONSTANT: Final = re.compile(r"uploads/[^/]+|jobs/[^/]+/(audio(_[^/]+)?|music)|avatars/[^/]+/(source|face)")
 
@@ -151,6 +155,21 @@ def person_picture_key(key: str, number: int) -> str:
 def person_picture(number: int) -> str:
     """Return the name of the JPEG file of one person."""
     return f"{int(number)}.jpg"
+
+
+def matte_part(mode: str) -> str:
+    """Return the part of an avatar's folder that holds a matte; `mode` names how it is made, and its version."""
+    return f"mattes/{mode}/"
+
+
+def matte_pieces_part(mode: str) -> str:
+    """Return the part of an avatar's folder with the pieces of a matte, which exist until they are joined."""
+    return f"matting/{mode}/"
+
+
+def matte_piece(start: int) -> str:
+    """Return the name of the piece of a matte that begins with the source frame `start`."""
+    return f"{int(start):07d}.npz"
 
 
 def voices_folder(owner: str | None) -> str:

@@ -24,6 +24,7 @@ from jobs.messages import (
     SourceVideo,
 )
 from media.audio_parts import AudioPart
+from media.matte.foreground import ScreenColour
 from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan, PlannedBlock
 from models.engines.registry import MOUTH_ENGINE
 from models.face.choice import FaceChoice
@@ -116,6 +117,41 @@ class ServeStages:
             context,
             source.info.num_frames,
             lambda context: self.landmark_generator.find_people.remote(context, folder, source, scans, mouths),
+        )
+
+    async def find_screen(self, context: CallContext, source: SourceVideo, is_expected: bool) -> ScreenColour | None:
+        return await self._call(
+            "LandmarkGenerator.find_screen",
+            context,
+            source.info.num_frames,
+            lambda context: self.landmark_generator.find_screen.remote(context, source, is_expected),
+        )
+
+    async def matte(
+        self,
+        context: CallContext,
+        source: SourceVideo,
+        screen: ScreenColour | None,
+        start: int,
+        stop: int,
+        before: str | None,
+        out: str,
+    ) -> None:
+        await self._call(
+            "LandmarkGenerator.matte",
+            context,
+            stop - start,
+            lambda context: self.landmark_generator.matte.remote(context, source, screen, start, stop, before, out),
+        )
+
+    async def join_matte(
+        self, context: CallContext, avatar: AvatarRef, part: str, screen: ScreenColour | None, pieces: Sequence[str]
+    ) -> None:
+        await self._call(
+            "LandmarkGenerator.join_matte",
+            context,
+            avatar.source.info.num_frames,
+            lambda context: self.landmark_generator.join_matte.remote(context, avatar, part, screen, pieces),
         )
 
     async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:

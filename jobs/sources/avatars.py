@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from config import PipelineConfig
@@ -13,6 +12,7 @@ from errors import InputError, LipwrightError, StoredFileError, UnavailableError
 from jobs.messages import (
     HOLD_S,
     AvatarRef,
+    MatteRef,
     PeopleScan,
     PreparedSpeech,
     SourceVideo,
@@ -21,11 +21,14 @@ from jobs.messages import (
 )
 from jobs.ports import Stages
 from jobs.retry import retry
+from jobs.sources.mattes import Mattes
 from jobs.sources.people import People
+from jobs.sources.shared_work import Progress, SharedWork
 from media.audio_parts import AudioPart
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_FILES, is_tracked
 from models.face.choice import FaceChoice, is_reference, reference_sha256
+from models.matting.report import MatteMode
 from models.track.tracker import TrackState
 from storage.file_keys import avatar_folder, face_key, own_speech_key, source_key, track_key, tracks_folder
 from storage.file_store import FileStore
@@ -34,8 +37,6 @@ from storage.records import AvatarInfo, AvatarRecord, AvatarStatus, ErrorRecord,
 from telemetry.log_context import CallContext
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[float], Awaitable[None]]
 
 
 class _AnalysisKey(NamedTuple):
@@ -55,12 +56,11 @@ class Avatars:
     def __init__(self, config: PipelineConfig, stages: Stages, table: JobTable, files: FileStore) -> None:
         """Prepare; analyses start on demand."""
         self._config, self._stages, self._table, self._files = config, stages, table, files
-        self._analyses: dict[_AnalysisKey, asyncio.Task[None]] = {}
-        self._waiters: dict[_AnalysisKey, int] = {}
-        self._progress: dict[_AnalysisKey, list[Progress]] = {}
+        self._analyses: SharedWork[_AnalysisKey] = SharedWork()
         self._tracking: dict[str, asyncio.Lock] = {}
         self._held: dict[str, float] = {}  # until when, by the monotonic clock
         self._people = People(config, stages, table, files)
+        self._mattes = Mattes(config, stages, files)
         self.folder_lock = asyncio.Lock()
 
     async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
@@ -79,20 +79,7 @@ class Avatars:
         if await self._is_ready(key, engine, avatar, verify):
             return avatar
         wanted = _AnalysisKey(key, engine)
-        if wanted not in self._analyses:
-            self._analyses[wanted] = asyncio.create_task(self._analyse(wanted, avatar))
-        task = self._analyses[wanted]
-        self._waiters[wanted] = self._waiters.get(wanted, 0) + 1
-        self._progress.setdefault(wanted, []).append(on_progress)
-        try:
-            await asyncio.shield(task)
-        finally:
-            self._progress[wanted].remove(on_progress)
-            self._waiters[wanted] -= 1
-            if self._waiters[wanted] == 0:
-                task.cancel()
-                for store in (self._analyses, self._waiters, self._progress):
-                    store.pop(wanted, None)
+        await self._analyses.join(wanted, lambda report: self._analyse(wanted, avatar, report), on_progress)
         return avatar
 
     async def hold(self, key: str) -> None:
@@ -152,10 +139,10 @@ class Avatars:
         with self._files.stored.fetched_folder(avatar.folder, AVATAR_FILES) as folder:
             return is_tracked(folder)
 
-    async def _analyse(self, wanted: _AnalysisKey, avatar: AvatarRef) -> None:
+    async def _analyse(self, wanted: _AnalysisKey, avatar: AvatarRef, report: Progress) -> None:
         key = wanted.key
         try:
-            await retry(lambda: self._make(wanted, avatar), self._config.jobs)
+            await retry(lambda: self._make(wanted, avatar, report), self._config.jobs)
         except UnavailableError:
             raise  # an outage says nothing about the source
         except LipwrightError as error:
@@ -177,7 +164,7 @@ class Avatars:
             error = await asyncio.to_thread(self._files.explain_input_error, error, file, sha256)
         return error
 
-    async def _make(self, wanted: _AnalysisKey, avatar: AvatarRef) -> None:
+    async def _make(self, wanted: _AnalysisKey, avatar: AvatarRef, report: Progress) -> None:
         """Track the source if that is missing, then analyse it for the engine."""
         key, context = wanted.key, CallContext(wanted.key)
         async with self._tracking.setdefault(key, asyncio.Lock()):
@@ -185,7 +172,7 @@ class Avatars:
             assert record is not None, "an avatar is kept while a job needs it"
             if not await self._is_tracked(record, avatar):
                 record = await self._update(key, status=AvatarStatus.ANALYSING, error=None)
-                talks = await self._track(record, wanted, avatar)
+                talks = await self._track(record, avatar, report)
                 await self._update(key, status=AvatarStatus.READY, info=_facts(avatar.source.info, talks))
         if not await self._stages.is_analysed(context, wanted.engine, avatar):
             await self._stages.analyse(context, wanted.engine, avatar, await self._own_speech(key, avatar))
@@ -203,7 +190,7 @@ class Avatars:
             CallContext(key), [AudioPart(source.key)], own_speech_key(key), seconds
         )
 
-    async def _track(self, record: AvatarRecord, wanted: _AnalysisKey, avatar: AvatarRef) -> bool:
+    async def _track(self, record: AvatarRecord, avatar: AvatarRef, report: Progress) -> bool:
         """Track the face through the source and build the avatar; returns whether it talks."""
         context, source = CallContext(record.key), avatar.source
         choice = await self._choice(record, source)
@@ -215,8 +202,7 @@ class Avatars:
             stop = min(start + step, num_frames)
             tracks.append(track_key(record.key, start))
             state = await self._stages.track(context, source, choice, start, stop, state, tracks[-1])
-            for report in list(self._progress.get(wanted, ())):
-                await report(0.9 * stop / num_frames)
+            await report(0.9 * stop / num_frames)
         talks = await self._stages.build_avatar(context, avatar, tracks)
         await asyncio.to_thread(self._files.delete_tracks, record.key)
         return talks
@@ -231,6 +217,10 @@ class Avatars:
         await self._table.run_in_thread(self._table.touch_avatar, record.key)
         avatar = await self._find(record.key)
         return await self._people.poll(record, avatar.source)
+
+    async def matte(self, avatar: AvatarRef, mode: MatteMode, on_progress: Progress) -> MatteRef:
+        """Return the matte of an avatar's source; see `Mattes.ensure`."""
+        return await self._mattes.ensure(avatar, mode, on_progress)
 
     def stop(self) -> None:
         """Stop searching for people, because another service leads."""
@@ -260,7 +250,7 @@ class Avatars:
                     await asyncio.to_thread(self._files.delete_avatar, key)
 
     def _is_being_analysed(self, key: str) -> bool:
-        return any(wanted.key == key for wanted in tuple(self._analyses))
+        return any(wanted.key == key for wanted in self._analyses)
 
 
 async def ignore_progress(share: float) -> None:

@@ -27,7 +27,7 @@ from models.avatar.folder import (
     write_whole,
 )
 from models.avatar.idle_motion import IdleMotion
-from models.avatar.moving_still import MovingStill
+from models.avatar.moving_still import MovingMatte, MovingStill
 from models.mouth.lip_seam import move_inner_lips, seam_shifts
 from models.track.face_track import FaceTrack, finish_track
 from models.track.raw_landmarks import RawLandmarks
@@ -115,6 +115,10 @@ class Avatar:
     def frames(self, reader: FrameSource) -> FrameSource:
         """Returns a reader of the avatar's frames, given a reader of its source; animates a still as it is read."""
         return reader if self.motion is None else MovingStill(reader, self.track, self.motion)
+
+    def matte_frames(self, reader: FrameSource) -> FrameSource:
+        """Returns the mattes of the avatar's frames, given a `MatteFrames` of its source."""
+        return reader if self.motion is None else MovingMatte(reader, self.track, self.motion)
 
     def folder_of(self, engine: VersionedEngine) -> Path:
         """Returns the folder of an engine's analysis of this avatar."""

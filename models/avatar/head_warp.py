@@ -76,11 +76,19 @@ class HeadWarp:
 
         Pixels that do not move are bit-equal to the still's.
         """
-        back = -self._at_target(self._displacement(row))  # (gh, gw, 2) from an output pixel to its source
+        back = self._back(row)
         places = {step: self._places(back, step) for step in (1, 2)}
         return YuvFrame(
             *(self._moved(plane, places[step], step) for plane, step in zip(picture, (1, 2, 2), strict=True))
         )
+
+    def render_luma(self, plane: NDArray[np.uint8], row: int) -> NDArray[np.uint8]:
+        """Renders one row of a plane of the size of the still's luma, which moves as the luma does."""
+        return self._moved(plane, self._places(self._back(row), 1), 1)
+
+    def _back(self, row: int) -> NDArray[np.float32]:
+        """Returns the (gh, gw, 2) displacement from each output pixel to its source."""
+        return -self._at_target(self._displacement(row))
 
     def _displacement(self, row: int) -> NDArray[np.float32]:
         """Returns the (gh, gw, 2) displacement of each grid point of the still, in pixels."""

@@ -1,4 +1,4 @@
-"""A still portrait as a frame source: read like a video, drawn while it is read."""
+"""A still portrait, and its matte, as frame sources: read like a video, drawn while they are read."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ class MovingStill:
         Raises:
             ValueError: An index is out of range.
         """
-        for index in indices:
-            if not 0 <= index < self._motion.num_rows:
-                raise ValueError(f"Expected an index in [0, {self._motion.num_rows}), got {index = }.")
+        for index in _checked(indices, self._motion):
             picture, eyelids, warp = self._layers
             eyelids.draw(picture, float(self._motion.closing[index % self._motion.num_frames]))
             frame = warp.render(picture, index)
@@ -65,3 +63,42 @@ class MovingStill:
     def close(self) -> None:
         """Closes the source picture; planes already returned stay valid."""
         self._reader.close()
+
+
+class MovingMatte:
+    """The matte of a still, moving as the still does; a `media.frame_source.FrameSource` with alpha as luma.
+
+    Its eyelids do not move: they are inside the face.
+    """
+
+    def __init__(self, matte: FrameSource, track: FaceTrack, motion: IdleMotion) -> None:
+        self._reader, self._track, self._motion = matte, track, motion
+
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
+        """Yields the matte of the frames that `MovingStill.read` draws for `indices`.
+
+        Raises:
+            ValueError: An index is out of range.
+        """
+        for index in _checked(indices, self._motion):
+            matte, warp = self._layers
+            alpha = warp.render_luma(matte.y, index)
+            alpha.flags.writeable = False
+            yield matte._replace(y=alpha)
+
+    @cached_property
+    def _layers(self) -> tuple[YuvFrame, HeadWarp]:
+        (matte,) = self._reader.read([0])
+        height, width = matte.y.shape
+        return matte, HeadWarp(self._track, self._motion, width, height)
+
+    def close(self) -> None:
+        """Closes the matte; planes already returned stay valid."""
+        self._reader.close()
+
+
+def _checked(indices: Iterable[int], motion: IdleMotion) -> Iterator[int]:
+    for index in indices:
+        if not 0 <= index < motion.num_rows:
+            raise ValueError(f"Expected an index in [0, {motion.num_rows}), got {index = }.")
+        yield index

@@ -17,6 +17,7 @@ from jobs.messages import (
     SourceVideo,
 )
 from media.audio_parts import AudioPart
+from media.matte.foreground import ScreenColour
 from models.engines.protocol import FrameSpan, PlannedBlock
 from models.face.choice import FaceChoice
 from models.people.scan import ScanState
@@ -64,6 +65,26 @@ class NoStages:
         self, context: CallContext, folder: str, source: SourceVideo, scans: Sequence[str], mouths: Sequence[str]
     ) -> None:
         raise AssertionError("nobody is looked for here")
+
+    async def find_screen(self, context: CallContext, source: SourceVideo, is_expected: bool) -> ScreenColour | None:
+        raise AssertionError("no screen is looked for here")
+
+    async def matte(
+        self,
+        context: CallContext,
+        source: SourceVideo,
+        screen: ScreenColour | None,
+        start: int,
+        stop: int,
+        before: str | None,
+        out: str,
+    ) -> None:
+        raise AssertionError("no matte is made here")
+
+    async def join_matte(
+        self, context: CallContext, avatar: AvatarRef, part: str, screen: ScreenColour | None, pieces: Sequence[str]
+    ) -> None:
+        raise AssertionError("no matte is joined here")
 
     async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
         raise AssertionError("no avatar is built here")

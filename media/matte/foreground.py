@@ -1,0 +1,132 @@
+"""Cuts a person out of a frame and puts the person in front of another background.
+
+Pixels at an outline show both the person and what was behind: `I = alpha F + (1 - alpha) B`. F and B are estimated from
+the opaque and the transparent pixels around by blurring (Forte, "Approximate fast foreground colour estimation", 2021),
+first widely, then narrowly. Only pixels between opaque and transparent are computed; all others are copied.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.yuv_frame import YuvFrame
+
+_Index = NDArray[np.intp]
+
+_STEP: Final = 4  # colours of person and background are estimated at a quarter of the luma's resolution
+_WIDE, _NARROW = 1 / 24, 1 / 160  # sides of the two blurs, in longer sides of the frame
+_LITTLE: Final = 1e-3
+
+
+class ScreenColour(NamedTuple):
+    """The chroma of a green or blue screen, 0 to 255."""
+
+    u: float
+    v: float
+
+
+class Foreground:
+    """The person in one frame.
+
+    Attributes:
+        planes: The frame, without the colours of its background where the person is partly transparent.
+        alpha: (H, W) alpha, 0 to 255.
+    """
+
+    def __init__(self, frame: YuvFrame, alpha: NDArray[np.uint8], screen: ScreenColour | None = None) -> None:
+        """Cut out the person; `screen` is the colour of the screen behind them, whose light on them is removed.
+
+        Raises:
+            ValueError: `alpha` has a different size.
+        """
+        if alpha.shape != frame.y.shape:
+            raise ValueError(f"Expected alpha of shape {frame.y.shape}, got {alpha.shape = }.")
+        height, width = alpha.shape
+        half = np.asarray(cv2.resize(alpha, (width // 2, height // 2), interpolation=cv2.INTER_AREA), np.uint8)
+        self.alpha = alpha
+        self._alphas = (alpha, half, half)
+        partly = _partly(alpha), _partly(half)
+        self._partly = (partly[0], partly[1], partly[1])
+        self.planes = self._cleaned(frame)
+        if screen is not None:
+            _remove_spill(self.planes, half, screen)
+
+    def over(self, background: YuvFrame) -> YuvFrame:
+        """Returns the person in front of `background`, planes of the same size, range and matrix."""
+        return YuvFrame(
+            *(
+                _blended(own, behind, alpha, partly)
+                for own, behind, alpha, partly in zip(self.planes, background, self._alphas, self._partly, strict=True)
+            )
+        )
+
+    def _cleaned(self, frame: YuvFrame) -> YuvFrame:
+        planes = YuvFrame(*(plane.copy() for plane in frame))
+        if not len(self._partly[0]):
+            return planes
+        height, width = self.alpha.shape
+        size = max(1, width // _STEP), max(1, height // _STEP)
+        share = cv2.resize(self.alpha, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        sides = [max(3, round(side * max(size)) | 1) for side in (_WIDE, _NARROW)]
+        for plane, alpha, partly in zip(planes, self._alphas, self._partly, strict=True):
+            seen = cv2.resize(plane, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+            own, behind = _estimates(seen, share, sides)
+            rows, columns = np.divmod(partly, plane.shape[1])
+            here = (rows * size[1] // plane.shape[0]) * size[0] + columns * size[0] // plane.shape[1]
+            own, behind = own.ravel()[here], behind.ravel()[here]
+            weight = alpha.ravel()[partly].astype(np.float32) / 255
+            colour = own + weight * (plane.ravel()[partly] - weight * own - (1 - weight) * behind)
+            plane.ravel()[partly] = np.clip(np.rint(colour), 0, 255).astype(np.uint8)
+        return planes
+
+
+def _partly(alpha: NDArray[np.uint8]) -> _Index:
+    """Returns the flat indices of pixels that are neither opaque nor transparent."""
+    return np.flatnonzero(cv2.inRange(alpha, 1, 254))  # type: ignore[call-overload]
+
+
+def _blended(
+    own: NDArray[np.uint8], behind: NDArray[np.uint8], alpha: NDArray[np.uint8], partly: _Index
+) -> NDArray[np.uint8]:
+    out = np.asarray(cv2.copyTo(own, cv2.compare(alpha, 255, cv2.CMP_EQ), behind.copy()), np.uint8)
+    weight = alpha.ravel()[partly].astype(np.int32)
+    below = behind.ravel()[partly].astype(np.int32)
+    mixed = 255 * below + weight * (own.ravel()[partly] - below) + 127
+    out.ravel()[partly] = (mixed // 255).astype(np.uint8)
+    return out
+
+
+def _estimates(
+    seen: NDArray[np.float32], share: NDArray[np.float32], sides: list[int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns the colour of the person and of what is behind in every pixel, for one plane."""
+    own = behind = seen
+    for side in sides:
+        weights = cv2.blur(share, (side, side)), cv2.blur(1 - share, (side, side))
+        own_mean = cv2.blur(own * share, (side, side)) / (weights[0] + _LITTLE)
+        behind = cv2.blur(behind * (1 - share), (side, side)) / (weights[1] + _LITTLE)
+        # Without any person, or any background, in reach, the pixel's own colour is the best estimate.
+        own_mean = np.where(weights[0] < _LITTLE, seen, own_mean)
+        behind = np.where(weights[1] < _LITTLE, seen, behind)
+        own = own_mean + share * (seen - share * own_mean - (1 - share) * behind)
+    return np.asarray(own, np.float32), np.asarray(behind, np.float32)
+
+
+_SPILL_REACH: Final = 1 / 40  # how far the light of a screen reaches onto the person, in longer sides of the frame
+
+
+def _remove_spill(planes: YuvFrame, alpha: NDArray[np.uint8], screen: ScreenColour) -> None:
+    """Removes the screen's colour from pixels near its edge, in place: their chroma is moved towards neutral."""
+    towards = np.array([screen.u - 128, screen.v - 128], np.float32)
+    towards /= max(float(np.hypot(*towards)), 1.0)
+    side = max(3, round(_SPILL_REACH * max(alpha.shape)) | 1)
+    near = np.flatnonzero(cv2.blur(255 - alpha, (side, side)))
+    near = near[alpha.ravel()[near] > 0]
+    u, v = (plane.ravel()[near].astype(np.float32) - 128 for plane in planes[1:])
+    spill = np.maximum(u * towards[0] + v * towards[1], 0)
+    for plane, own, share in zip(planes[1:], (u, v), towards, strict=True):
+        plane.ravel()[near] = np.clip(np.rint(own - spill * share + 128), 0, 255).astype(np.uint8)

@@ -1,0 +1,77 @@
+"""How certain a matte is. Stored beside it and returned by the API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from media.matte.foreground import ScreenColour
+
+MATTE_VERSION: Final = "1"
+"""Part of the key of mattes: increment it when a change makes other mattes."""
+
+MatteMode = Literal["auto", "person", "chroma"]
+
+_MIN_PERSON: Final = 0.005  # share of the picture below which nobody is in it
+_UNCERTAIN_SHARE: Final = 0.12
+_MIN_SECONDS: Final = 0.2  # shorter ranges are not reported
+_MAX_GAP_SECONDS: Final = 0.5  # for which a range goes on
+
+
+class UncertainRange(BaseModel):
+    """A half-open time range of the source in which the matte is uncertain."""
+
+    model_config = ConfigDict(frozen=True)
+
+    start: float = Field(description="Seconds from the start of the source.")
+    end: float = Field(description="Seconds from the start of the source, exclusive.")
+    has_person: bool = Field(description="Whether anybody is found at all.")
+
+
+class MatteReport(BaseModel):
+    """What is known of a finished matte."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    mode: Literal["person", "chroma"] = Field(description="How it was made: by a segmentation network, or by keying.")
+    screen: ScreenColour | None = Field(None, description="The chroma of the screen, 0 to 255; null for `person`.")
+    sha256: str = Field(description="SHA-256 of the matte's file, hexadecimal.")
+    uncertain_share: float = Field(description="Uncertain pixels over the pixels of the person, mean of all frames.")
+    uncertain: tuple[UncertainRange, ...] = Field(
+        (), description="When more than 12 % of the pixels are uncertain, or nobody is seen."
+    )
+
+
+def certainty(coarse: NDArray[np.float32]) -> tuple[float, float]:
+    """Returns the share of the picture that shows the person, and that which is uncertain, of a coarse matte."""
+    person = float((coarse >= 0.5).mean())
+    return person, float(((coarse > 0.25) & (coarse < 0.75)).mean())
+
+
+def uncertain_ranges(shares: NDArray[np.float32], fps: Fraction) -> list[UncertainRange]:
+    """Returns when a matte is uncertain, given the (T, 2) `certainty` of all frames."""
+    person, uncertain = shares.T
+    is_missing = person < _MIN_PERSON
+    is_uncertain = is_missing | (uncertain > _UNCERTAIN_SHARE * np.maximum(person, _MIN_PERSON))
+    ranges = []
+    for start, stop in _runs(np.flatnonzero(is_uncertain).tolist(), _MAX_GAP_SECONDS * float(fps)):
+        if (stop - start) / fps >= _MIN_SECONDS or len(shares) == 1:
+            has_person = not bool(is_missing[start:stop].all())
+            times = round(float(start / fps), 3), round(float(stop / fps), 3)
+            ranges.append(UncertainRange(start=times[0], end=times[1], has_person=has_person))
+    return ranges
+
+
+def _runs(frames: Sequence[int], max_gap: float) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for frame in frames:
+        if runs and frame - runs[-1][1] <= max_gap:
+            runs[-1] = runs[-1][0], frame + 1
+        else:
+            runs.append((frame, frame + 1))
+    return runs
