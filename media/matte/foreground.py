@@ -1,8 +1,9 @@
 """Cuts a person out of a frame and puts the person in front of another background.
 
-Pixels at an outline show both the person and what was behind: `I = alpha F + (1 - alpha) B`. F and B are estimated from
-the opaque and the transparent pixels around by blurring (Forte, "Approximate fast foreground colour estimation", 2021),
-first widely, then narrowly. Only pixels between opaque and transparent are computed; all others are copied.
+Pixels at an outline show both the person and what was behind: `I = alpha F + (1 - alpha) B`. F and B are estimated by
+blurring the opaque and the transparent pixels around, widely and narrowly, and F is corrected by what the pixel itself
+shows (Forte, "Approximate fast foreground colour estimation", 2021). Only pixels between opaque and transparent are
+computed; all others are copied.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from media.yuv_frame import YuvFrame
 
 _Index = NDArray[np.intp]
 
-_STEP: Final = 4  # colours of person and background are estimated at a quarter of the luma's resolution
-_WIDE, _NARROW = 1 / 24, 1 / 160  # sides of the two blurs, in longer sides of the frame
-_LITTLE: Final = 1e-3
+_ESTIMATE_SIDE: Final = 480  # longest side at which the colours of person and background are estimated
+_WIDE, _NARROW = 1 / 8, 1 / 30  # sides of the two blurs, in longer sides of the frame
+_CERTAIN: Final = 0.95  # alpha of the person, or of the background, above which a pixel shows nothing else
+_ENOUGH, _LITTLE = 0.01, 1e-3  # mean weights within a blur
 
 
 class ScreenColour(NamedTuple):
@@ -69,7 +71,8 @@ class Foreground:
         if not len(self._partly[0]):
             return planes
         height, width = self.alpha.shape
-        size = max(1, width // _STEP), max(1, height // _STEP)
+        step = -(-max(width, height) // _ESTIMATE_SIDE)
+        size = max(1, width // step), max(1, height // step)
         share = cv2.resize(self.alpha, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
         sides = [max(3, round(side * max(size)) | 1) for side in (_WIDE, _NARROW)]
         for plane, alpha, partly in zip(planes, self._alphas, self._partly, strict=True):
@@ -103,17 +106,20 @@ def _blended(
 def _estimates(
     seen: NDArray[np.float32], share: NDArray[np.float32], sides: list[int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns the colour of the person and of what is behind in every pixel, for one plane."""
-    own = behind = seen
-    for side in sides:
-        weights = cv2.blur(share, (side, side)), cv2.blur(1 - share, (side, side))
-        own_mean = cv2.blur(own * share, (side, side)) / (weights[0] + _LITTLE)
-        behind = cv2.blur(behind * (1 - share), (side, side)) / (weights[1] + _LITTLE)
-        # Without any person, or any background, in reach, the pixel's own colour is the best estimate.
-        own_mean = np.where(weights[0] < _LITTLE, seen, own_mean)
-        behind = np.where(weights[1] < _LITTLE, seen, behind)
-        own = own_mean + share * (seen - share * own_mean - (1 - share) * behind)
-    return np.asarray(own, np.float32), np.asarray(behind, np.float32)
+    """Returns the colour of the person and of what is behind in every pixel of a plane, given (h, w) alpha, 0 to 1."""
+    found = []
+    for weight in (share, 1 - share):
+        certain = np.maximum(weight - _CERTAIN, 0)
+        # Without anything of it in reach, the pixel's own colour is the best estimate.
+        colour = (cv2.blur(weight * seen, (sides[0],) * 2) + _LITTLE * seen) / (
+            cv2.blur(weight, (sides[0],) * 2) + _LITTLE
+        )
+        for side in sides:  # pixels nearby replace those farther away where they are enough
+            total = cv2.blur(certain, (side, side))
+            near = cv2.blur(certain * seen, (side, side)) / np.maximum(total, 1e-6)
+            colour = colour + np.minimum(total / _ENOUGH, 1) * (near - colour)
+        found.append(np.asarray(colour, np.float32))
+    return found[0], found[1]
 
 
 _SPILL_REACH: Final = 1 / 40  # how far the light of a screen reaches onto the person, in longer sides of the frame

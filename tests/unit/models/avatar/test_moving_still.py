@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 
 from media.playback import Playback
+from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.avatar.folder import TRACK_FILE
 from models.avatar.idle_motion import NUM_LEVELS, IdleMotion
-from models.avatar.moving_still import MovingStill
+from models.avatar.moving_still import MovingMatte, MovingStill
 from models.track.face_track import FaceTrack
 from tests.unit.models.still import FPS, Still
 
@@ -87,3 +89,35 @@ def test_a_still_nods_with_the_speech_and_a_frozen_one_does_not(still: Still, tm
     assert avatar.places(shown) == [num - 2, num - 1, num - 2, num - 3]
     np.testing.assert_array_equal(shown // num, [0, 4, 16, 0])
     assert avatar.shown_frames(frames, Playback(), stress, is_moving=False).tolist() == [0] * 4
+
+
+class _OneFrame:
+    """A `FrameSource` of one picture."""
+
+    def __init__(self, frame: YuvFrame) -> None:
+        self._frame = frame
+
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
+        for index in indices:
+            assert index == 0
+            yield self._frame
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_matte_moves_as_the_picture_does(still: Still, motion: IdleMotion) -> None:
+    """The luma of the still, taken as a matte, moves like the luma itself, and its eyes do not shut."""
+    shut = int(motion.closing.argmax())
+    awake = [frame for frame in range(0, motion.num_frames, 40) if motion.closing[frame] == 0][:3]
+    nod = motion.rows(np.array(awake[:1]), np.ones(1)).tolist()
+    indices = [*awake, *nod, shut]
+    with (
+        closing(MovingStill(still.reader(), still.track, motion)) as frames,
+        closing(MovingMatte(_OneFrame(still.planes), still.track, motion)) as mattes,
+    ):
+        pairs = list(zip(frames.read(indices), mattes.read(indices), strict=True))
+    for frame, matte in pairs[:-1]:
+        np.testing.assert_array_equal(frame.y, matte.y)
+        assert not matte.y.flags.writeable
+    assert (pairs[-1][0].y != pairs[-1][1].y).any(), "the lids are drawn into the picture only"

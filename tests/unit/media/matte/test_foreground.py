@@ -1,0 +1,76 @@
+"""A person who is cut out of a frame shows nothing of the old background."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from media.matte.foreground import Foreground, ScreenColour
+from media.yuv_frame import YuvFrame
+
+HEIGHT, WIDTH = 120, 160
+PERSON, BEHIND = (90, 110, 160), (210, 150, 70)  # Y, U, V
+
+
+def _flat(colour: tuple[int, ...]) -> YuvFrame:
+    shapes = ((HEIGHT, WIDTH), (HEIGHT // 2, WIDTH // 2), (HEIGHT // 2, WIDTH // 2))
+    return YuvFrame(*(np.full(shape, value, np.uint8) for shape, value in zip(shapes, colour, strict=True)))
+
+
+def _alpha() -> NDArray[np.uint8]:
+    plane = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.circle(plane, (80, 60), 36, 255, -1)
+    return np.asarray(cv2.GaussianBlur(plane, (0, 0), 3), np.uint8)
+
+
+def _seen(alpha: NDArray[np.uint8], person: tuple[int, ...], behind: tuple[int, ...]) -> YuvFrame:
+    """What a camera sees of a person in front of a background."""
+    planes = []
+    for value, back, step in zip(person, behind, (1, 2, 2), strict=True):
+        share = cv2.resize(alpha, (WIDTH // step, HEIGHT // step), interpolation=cv2.INTER_AREA) / 255.0
+        planes.append(np.rint(share * value + (1 - share) * back).astype(np.uint8))
+    return YuvFrame(*planes)
+
+
+@pytest.mark.parametrize("behind", [(16, 128, 128), (235, 128, 128), (120, 60, 60)])
+def test_no_rim_of_the_old_background_is_left(behind: tuple[int, ...]) -> None:
+    alpha = _alpha()
+    frame = _seen(alpha, PERSON, BEHIND)
+    shown = Foreground(frame, alpha).over(_flat(behind))
+    expected = _seen(alpha, PERSON, behind)
+    for own, plane in zip(shown, expected, strict=True):
+        assert np.abs(own.astype(int) - plane).max() <= 12
+    share = alpha / 255.0
+    blended = share * frame.y + (1 - share) * behind[0]
+    assert np.abs(blended - expected.y).max() > 20, "blending the frame itself shows the old background"
+
+
+def test_opaque_and_transparent_pixels_are_copied() -> None:
+    alpha = _alpha()
+    rng = np.random.default_rng(3)
+    frame = YuvFrame(*(rng.integers(0, 256, plane.shape, np.uint8) for plane in _flat(PERSON)))
+    behind = YuvFrame(*(rng.integers(0, 256, plane.shape, np.uint8) for plane in frame))
+    before = [plane.copy() for plane in (*frame, *behind)]
+    shown = Foreground(frame, alpha).over(behind)
+    np.testing.assert_array_equal(shown.y[alpha == 255], frame.y[alpha == 255])
+    np.testing.assert_array_equal(shown.y[alpha == 0], behind.y[alpha == 0])
+    for plane, kept in zip((*frame, *behind), before, strict=True):
+        np.testing.assert_array_equal(plane, kept)
+
+
+def test_light_of_the_screen_is_removed_near_its_edge_only() -> None:
+    alpha, screen = _alpha(), ScreenColour(60, 40)
+    greenish = (90, 118, 115)  # grey with a tenth of the screen's colour
+    frame = _seen(alpha, greenish, (150, 60, 40))
+    planes = Foreground(frame, alpha, screen).planes
+    half = cv2.resize(alpha, (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA)
+    rim = (half > 60) & (cv2.erode(half, np.ones((3, 3), np.uint8)) < 255)
+    assert np.abs(planes.v[rim].astype(int) - 128).mean() < 3 < np.abs(frame.v[rim].astype(int) - 128).mean()
+    assert planes.v[HEIGHT // 4, WIDTH // 4] == 115, "far inside, the colour is the person's own"
+
+
+def test_alpha_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="alpha of shape"):
+        Foreground(_flat(PERSON), np.zeros((4, 4), np.uint8))
