@@ -10,7 +10,6 @@ from errors import ConfigError
 from models.engines.patches import FacePatches
 from models.engines.warp.chunk import FaceChunk, faded
 from models.engines.warp.measures import silent_motion
-from models.engines.warp.painting.render_numpy import render_numpy
 
 if TYPE_CHECKING:
     from models.engines.warp.painting.render_torch import TorchRenderer
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 class WarpFaceGenerator:
     """Warps and renders. Implements `protocol.FaceGenerator`.
 
-    On "cpu" it uses OpenCV, which is several times faster there than PyTorch; on "cuda" PyTorch.
+    On "cpu" it uses OpenCV and Numba, which are several times faster there than PyTorch; on "cuda" PyTorch.
 
     Raises:
         ConfigError: CUDA was requested but is not available.
@@ -28,16 +27,22 @@ class WarpFaceGenerator:
     def __init__(self, device: str = "cpu") -> None:
         if device not in ("cpu", "cuda"):
             raise ConfigError(f"Expected device cpu or cuda, got {device!r}.")
-        self._renderer = None if device == "cpu" else _torch_renderer(device)
+        self._render = _cpu_renderer() if device == "cpu" else _torch_renderer(device).render
 
     def generate(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         """Renders one patch per face of `chunk`; deterministic.
 
         `should_stop` is not polled, because a chunk takes a fraction of a second.
         """
-        patches = render_numpy(chunk) if self._renderer is None else self._renderer.render(chunk)
-        patches = faded(patches, chunk)
+        patches = faded(self._render(chunk), chunk)
         return replace(patches, silent_motion=silent_motion(chunk, patches))
+
+
+def _cpu_renderer() -> Callable[[FaceChunk], FacePatches]:
+    # Imported here because importing it loads compiled code, or compiles it on the first start of a checkout.
+    from models.engines.warp.painting.render_cpu import render_on_cpu
+
+    return render_on_cpu
 
 
 def _torch_renderer(device: str) -> TorchRenderer:

@@ -17,8 +17,8 @@ from models.geometry.arrays import Array
 CORNER = 0.2  # mouth half-widths from the corner over which lips cover the opening
 # Mouth half-widths over which an open mouth changes from the upper jaw's image to the lower jaw's. Next to dark areas a
 # transition within 0.8 pixels shows as a row of dots; seen on a softly lit speaker, but not with 0.035 or 0.07.
-_CUT = 0.035
-_HOLLOW = 0.04  # eye distances between the jaws from which the middle is fully dark; each edge takes half
+CUT = 0.035
+HOLLOW = 0.04  # eye distances between the jaws from which the middle is fully dark; each edge takes half
 _SAMPLES = 65  # of each lip line between the mouth corners
 _BEND = 4  # samples: half the distance between landmarks; smooths the corners of the polyline
 
@@ -149,7 +149,7 @@ def lower_layer_weight(coords: LipCoords, hard: Array = 0.0) -> Array:
     parted = soft * opened(coords)
     middle = (upper + lower) / 2
     middle = middle + parted * ((start + stop) / 2 - middle)
-    width = (lower - upper) * (soft - parted) + parted * (stop - start).clip(min=_CUT * half_width)
+    width = (lower - upper) * (soft - parted) + parted * (stop - start).clip(min=CUT * half_width)
     width = width + (_side_width(x, half_width, hard) - width).clip(min=0)  # max of both
     return ((y - middle) / width + 0.5).clip(0, 1)
 
@@ -203,7 +203,7 @@ def hollow(coords: LipCoords, eye_distance: Array) -> Array:
     Its edges are soft, like teeth behind lips, and a thin gap is less dark: otherwise a line one pixel wide would show
     as a row of dots.
     """
-    whole = _HOLLOW * eye_distance[:, None, None]
+    whole = HOLLOW * eye_distance[:, None, None]
     edge = (whole / 2).clip(min=1.0)
     below = ((coords.y - coords.start) / edge + 0.5).clip(0, 1)
     above = ((coords.stop - coords.y) / edge + 0.5).clip(0, 1)

@@ -1,137 +1,146 @@
-"""Finds where in a box of pixels the lips meet, so that `render_numpy` computes the opening only there."""
+"""Where the lips meet in the mouth box, and from where each pixel of the box is read: `lip_coordinates` in one pass.
+
+Arrays cover a box of (h, w) pixels whose upper left pixel is `left`, `top` in the region.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
-import cv2
 import numpy as np
 
-from models.engines.warp.painting.lip_coordinates import (
-    LipAxes,
-    LipCoords,
-    hollow,
-    inside_alpha,
-    lip_coords,
-    lower_layer_weight,
-    rim_feather,
-    side_weight,
-    to_lip,
-)
-from models.engines.warp.painting.numpy_planes import F32, Mouth, grid, halve
+from models.engines.warp.painting.kernels import inlined, kernel
+from models.engines.warp.painting.lip_coordinates import CORNER, CUT, HOLLOW, LipAxes
+from models.engines.warp.painting.plane_kernels import across
+from models.engines.warp.painting.planes import F32, PAD, Box
 
-_MARGIN = 1.5  # pixels around the opening, for rounding
-_EDGE = 0.01  # pixels around the column of a corner, for rounding
+_LAST_SAMPLE = 64 - 0.001  # of a lip line
+_ELSEWHERE = 1e6  # pixels: not between the corners
+_ALONG = 0.5  # of the samples of a lip line, per mouth half-width
 
 
 class Lips(NamedTuple):
     """The lips of one face in a box of (h, w) pixels."""
 
     share: F32  # (h, w) `lower_layer_weight`
-    mixed: slice  # rows of the box in which `share` is not all 0 or all 1
-    # Rows and columns of the box that contain everything between the lips; their edges are even
-    near: tuple[slice, slice]
-    coords: LipCoords  # lip coordinates in `near`, (1, n, m)
-    opening: F32  # (n, m) `inside_alpha` in `near`
-    dark: F32  # (n, m) `hollow` in `near`
-    # Columns and rows of the box, (n, m) each: the nearest point on the edge of the upper lip for pixels beyond it,
-    # and on the edge of the lower lip for pixels beyond that; elsewhere the pixel. See `to_lip`.
-    edges: tuple[list[F32], list[F32]]
-    # (n, m) offsets x, y from each pixel to that point, for the upper and the lower lip
-    ways: tuple[list[F32], list[F32]]
+    opening: F32  # (h, w) `inside_alpha`
+    dark: F32  # (h, w) `hollow`
+    offset: F32  # (h, w) pixels across the mouth from the middle between the lips; very large beside the mouth
+    beyond: F32  # (2, h, w) pixels across the mouth to the edge of the upper and of the lower lip, see `to_lip`
+    along: F32  # (2,) direction of the mouth
 
-    def carry(self, upper: F32, lower: F32, first: int, axis: int) -> None:
-        """Makes the interior behind the lips move with the lip edges, in place.
+    @classmethod
+    def find(cls, axes: LipAxes, box: Box, cell: int, eye_distance: float, hard: float) -> Self:
+        """Finds the lips of the one mouth in `axes`; for `hard` see `lower_layer_weight`."""
+        rows, columns = box.pixels(cell)
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        lips = cls(*np.empty((4, *shape), np.float32), np.empty((2, *shape), np.float32), axes.along[0])
+        _find_lips(
+            axes.centre[0], axes.along[0], float(axes.half_width[0]), axes.lips[0], columns.start, rows.start,
+            eye_distance, hard, *lips[:5],
+        )  # fmt: skip
+        return lips
+
+    def place(self, layers: F32, box: Box, cell: int) -> F32:
+        """Returns the (2, h, w) source positions x, y of the box, blended between the layers.
 
         Args:
-            upper: Source positions of the upper layer, in the upper rows of the box.
-            lower: Source positions of the lower layer, in the rows from `first`.
-            first: A row above `near`.
-            axis: 0 if the positions are columns, 1 if rows.
+            layers: (2, 2, 36, 36) padded positions x, y of the upper and the lower layer.
+            box: The box in which the lips were found.
+            cell: Pixels per cell.
         """
-        rows, columns = self.near
-        if self.opening.size:
-            (x, y), (below_x, below_y) = self.edges
-            carried = cv2.remap(upper, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            below = cv2.remap(lower, below_x, below_y - first, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            upper[rows, columns] = carried - self.ways[0][axis]
-            lower[rows.start - first : rows.stop - first, columns] = below - self.ways[1][axis]
+        rows, columns = box.pixels(cell)
+        place = np.empty((2, *self.share.shape), np.float32)
+        _place(layers, cell, columns.start, rows.start, self.along, self.share, self.beyond, place)
+        return place
 
 
-def find_lips(axes: LipAxes, where: tuple[slice, slice], eye_distance: F32, hard: float) -> Lips:
-    """Finds the lips of one mouth in the rows and columns of a box; for `hard` see `lower_layer_weight`."""
-    grid_x, grid_y = grid(where)
-    mixed = _mixed_rows(axes, grid_x, grid_y)
-    beside, columns = _columns(axes, grid_x, grid_y[0, mixed, 0])
-    rows = _near_rows(axes, grid_x[0, 0, columns], grid_y, mixed)
-    share = np.empty((grid_y.shape[1], grid_x.shape[2]), np.float32)
-    share[: rows.start], share[rows.start :] = 0, 1
-    for part in beside:
-        side, is_between = side_weight(axes, grid_x[..., part], grid_y[:, mixed], hard)
-        np.copyto(share[mixed, part], side[0], where=~is_between[0])
-    coords = lip_coords(np, axes, grid_x[..., columns], grid_y[:, rows])
-    share[rows, columns] = lower_layer_weight(coords, hard)[0]
-    here = [part[0] for part in grid((rows, columns))]
-    up, down = ([way[0] for way in to_lip(axes, coords, is_lower)] for is_lower in (False, True))
-    over, under = ([place + way for place, way in zip(here, ways, strict=True)] for ways in (up, down))
-    opening, dark = inside_alpha(coords)[0], hollow(coords, eye_distance)[0]
-    return Lips(share, mixed, (rows, columns), coords, opening, dark, (over, under), (up, down))
+@inlined
+def _clip(value, low, high):  # type: ignore[no-untyped-def]
+    return min(max(value, low), high)
 
 
-def fade(mouth: Mouth, other: Mouth, weight: float, lips: Lips) -> Mouth:
-    """Crossfades two mouths in the box, except in the opening."""
-    mixed = [
-        np.asarray(cv2.addWeighted(a, 1 - weight, b, weight, 0), np.float32)
-        for a, b in zip((mouth.y, *mouth.uv), (other.y, *other.uv), strict=True)
-    ]
-    if lips.opening.any():
-        kept = weight * lips.opening
-        rows, columns = lips.near
-        mixed[0][rows, columns] += kept * (mouth.y[rows, columns] - other.y[rows, columns])
-        kept, rows, columns = halve(kept), *(slice(part.start // 2, part.stop // 2) for part in (rows, columns))
-        for plane, a, b in zip(mixed[1:], mouth.uv, other.uv, strict=True):
-            plane[rows, columns] += kept * (a[rows, columns] - b[rows, columns])
-    return Mouth(mixed[0], mixed[1:])
+@kernel(
+    "void(f4[::1], f4[::1], f4, f4[:,::1], i8, i8, f4, f4, f4[:,::1], f4[:,::1], f4[:,::1], f4[:,::1], f4[:,:,::1])"
+)
+def _find_lips(centre, along, half_width, lips, left, top, eye_distance, hard, share, opening, dark, offset, beyond):  # type: ignore[no-untyped-def]
+    """Fills the arrays of `Lips`; the formulas are those of `lip_coordinates`."""
+    height, width = share.shape
+    soft = 1 - hard
+    feather, jaws = max(0.045 * half_width, 1), HOLLOW * eye_distance
+    edge = max(jaws / 2, 1)
+    highest, lowest = lips[0].min() - feather - 1, lips[1].max() + feather + 1
+    for row in range(height):
+        dy = top + row - centre[1]
+        for column in range(width):
+            dx = left + column - centre[0]
+            x, y = (dx * along[0] + dy * along[1]) / half_width, dy * along[0] - dx * along[1]
+            opening[row, column] = dark[row, column] = beyond[0, row, column] = beyond[1, row, column] = 0
+            offset[row, column] = _ELSEWHERE
+            if abs(x) >= 1 or y < highest or y > lowest:
+                side = 0.02 + 0.78 * soft + 0.9 * max(abs(x) - 1, 0) * half_width
+                share[row, column] = _clip(y / side + 0.5, 0, 1)
+                continue
+            place = _clip((x + 1) * 32, 0, _LAST_SAMPLE)
+            k = int(place)
+            part = place - k
+            upper = lips[0, k] + part * (lips[0, k + 1] - lips[0, k])
+            lower = lips[1, k] + part * (lips[1, k + 1] - lips[1, k])
+            start = lips[2, k] + part * (lips[2, k + 1] - lips[2, k])
+            stop = lips[3, k] + part * (lips[3, k + 1] - lips[3, k])
+            gap, jaw_gap = lower - upper, stop - start
+            opened = _clip(gap / (0.06 * half_width) - 1, 0, 1)
+            parted, middle = soft * opened, (upper + lower) / 2
+            cut = gap * (soft - parted) + parted * max(jaw_gap, CUT * half_width)
+            cut = max(cut, 0.02 + 0.78 * soft)
+            line = middle + parted * ((start + stop) / 2 - middle)
+            share[row, column] = _clip((y - line) / cut + 0.5, 0, 1)
+            offset[row, column] = y - middle
+            beyond[0, row, column], beyond[1, row, column] = min(upper - y, 0), max(lower - y, 0)
+            below = _clip((y - upper) / feather + 0.25, 0, 1)
+            above = _clip((lower - y) / feather + 0.25, 0, 1)
+            beside = _clip((1 - abs(x)) / CORNER, 0, 1)
+            opening[row, column] = below * above * beside * _clip(gap / feather, 0, 1)
+            below = _clip((y - start) / edge + 0.5, 0, 1)
+            above = _clip((stop - y) / edge + 0.5, 0, 1)
+            dark[row, column] = opened * _clip(jaw_gap / jaws, 0, 1) * below * above
 
 
-def _mixed_rows(axes: LipAxes, grid_x: F32, grid_y: F32) -> slice:
-    """Returns the rows in which the upper layer changes to the lower one."""
-    centre, along, half_width = axes.centre[0], axes.along[0], float(axes.half_width[0])
-    dx = grid_x[0, 0, [0, -1]] - centre[0]
-    dy = grid_y[0, [0, -1], 0] - centre[1]
-    # Half of the widest transition between the layers: beside the mouth it grows by 0.9 pixels per pixel.
-    beside = abs(dx).max() * abs(along[0]) + abs(dy).max() * abs(along[1]) - half_width
-    reach = 0.45 * max(float(beside), 0.0) + 0.5 * float(np.ptp(axes.lips[0])) + 0.05 * half_width + 2
-    return _rows(axes, dx * along[1], reach, grid_y)
+@inlined
+def _at(plane, column, row, scale):  # type: ignore[no-untyped-def]
+    """Samples a padded plane of cells bilinearly at a pixel; `scale` is cells per pixel."""
+    last = plane.shape[0] - 2
+    u = (column + np.float32(0.5)) * scale + np.float32(PAD - 0.5)
+    v = (row + np.float32(0.5)) * scale + np.float32(PAD - 0.5)
+    i, j = _clip(int(u), 0, last), _clip(int(v), 0, last)
+    u, v = u - i, v - j
+    over = plane[j, i] + u * (plane[j, i + 1] - plane[j, i])
+    under = plane[j + 1, i] + u * (plane[j + 1, i + 1] - plane[j + 1, i])
+    return over + v * (under - over)
 
 
-def _columns(axes: LipAxes, grid_x: F32, rows: F32) -> tuple[tuple[slice, slice], slice]:
-    """Returns the columns outside those between the corners in all of `rows`, and those between them in any row."""
-    centre, along, half_width = axes.centre[0], axes.along[0], axes.half_width[0]
-    turned = (rows[[0, -1]] - centre[1]) * along[1]
-    across = (grid_x[0, 0] - centre[0]) * along[0]  # ascending
-    low, high = -half_width - turned, half_width - turned
-    first, stop = np.searchsorted(across, [low.max() + _EDGE, high.min() - _EDGE]).tolist()
-    stop = max(first, stop)
-    left, right = np.searchsorted(across, [low.min() - 1, high.max() + 1]).tolist()
-    return (slice(0, first), slice(stop, len(across))), slice(left & ~1, (right + 1) & ~1)
-
-
-def _near_rows(axes: LipAxes, columns: F32, grid_y: F32, mixed: slice) -> slice:
-    """Returns the rows between the mouth corners, with a margin above the upper and below the lower lip."""
-    reach = float(0.25 * rim_feather(axes.half_width[0])) + _MARGIN
-    dx = columns - axes.centre[0, 0]
-    tilt = dx[[0, -1]] * axes.along[0, 1] if len(dx) else np.zeros(1, np.float32)
-    rows = _rows(axes, tilt, reach, grid_y)
-    first, last = (min(max(edge, mixed.start), mixed.stop) for edge in (rows.start, rows.stop))
-    return slice(first, max(first, last))
-
-
-def _rows(axes: LipAxes, tilt: F32, reach: float, grid_y: F32) -> slice:
-    """Returns the rows at most `reach` pixels from the highest and lowest point of the lips."""
-    lips, turn = axes.lips[0], max(float(axes.along[0, 0]), 1e-3)
-    top, height = float(grid_y[0, 0, 0] - axes.centre[0, 1]), grid_y.shape[1]
-    first = int((lips.min() - reach + tilt.min()) / turn - top)
-    last = int((lips.max() + reach + tilt.max()) / turn - top) + 1
-    first, last = sorted((min(max(first, 0), height - 1), min(max(last, 1), height)))
-    return slice(first & ~1, (last + 1) & ~1)
+@kernel("void(f4[:,:,:,::1], f4, i8, i8, f4[::1], f4[:,::1], f4[:,:,::1], f4[:,:,::1])")
+def _place(layers, cell, left, top, along, share, beyond, out):  # type: ignore[no-untyped-def]
+    """See `Lips.place`. Pixels beyond the edge of a lip are read as far from its image as the edge itself."""
+    height, width = share.shape
+    scale = 1 / cell
+    for axis in range(2):
+        upper, lower = layers[0, axis], layers[1, axis]
+        turn = along[0] if axis else -along[1]
+        over, under = across(upper, scale, left, width), across(lower, scale, left, width)
+        for row in range(height):
+            v = (top + row + np.float32(0.5)) * scale + np.float32(PAD - 0.5)
+            j = int(v)
+            part = np.float32(v - j)
+            for column in range(width):
+                above = over[j, column] + part * (over[j + 1, column] - over[j, column])
+                below = under[j, column] + part * (under[j + 1, column] - under[j, column])
+                out[axis, row, column] = above + share[row, column] * (below - above)
+            for column in range(width):
+                up, down = beyond[0, row, column], beyond[1, row, column]
+                weight = share[row, column]
+                if (up < 0 and weight < 1) or (down > 0 and weight > 0):
+                    x, y = np.float32(left + column), np.float32(top + row)
+                    above = _at(upper, x - up * along[1], y + up * along[0], scale) - up * turn
+                    below = _at(lower, x - down * along[1], y + down * along[0], scale) - down * turn
+                    out[axis, row, column] = above + weight * (below - above)

@@ -1,15 +1,14 @@
-"""Operations on the planes of one face for `render_numpy`: boxes, sampling, blending."""
+"""Operations on the planes of one face for `render_cpu`: boxes, sampling, blending."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.warp.painting.colour_match import LUMA_FLOOR
 from models.geometry.thin_plate import GRID
 
 F32 = NDArray[np.float32]
@@ -43,8 +42,22 @@ def within(inner: Box, outer: Box, cell: float) -> tuple[slice, slice]:
     return Box(inner.left - left, inner.top - top, inner.right - left, inner.bottom - top).pixels(cell)
 
 
+class SharpCrop(NamedTuple):
+    """The mouth box of an exemplar before the colour match: sharpened luma, 8-bit chroma."""
+
+    y: F32
+    uv: list[U8]
+
+
+class ColourMatch(NamedTuple):
+    """What makes an exemplar look like the frame, see `colour_match`."""
+
+    gain: F32  # (36, 36) padded cells, of luma
+    offset: F32  # (2, 36, 36) padded cells, of chroma
+
+
 class Mouth(NamedTuple):
-    """Content of the mouth box, 0 to 255 and slightly beyond, as a cubic kernel overshoots."""
+    """Content of the mouth box, 0 to 255 and slightly beyond."""
 
     y: F32
     uv: list[F32]
@@ -68,31 +81,7 @@ def padded_cells(planes: F32) -> F32:
     return planes.take(_PADDED, -1).take(_PADDED, -2)
 
 
-def rounded(mouth: Mouth) -> Crop:
-    """Rounds to 8 bits."""
-    planes = (cv2.addWeighted(plane, 1, plane, 0, 0, dtype=cv2.CV_8U) for plane in (mouth.y, *mouth.uv))
-    y, *uv = (np.asarray(plane, np.uint8) for plane in planes)
-    return Crop(y, uv)
-
-
-def sharpen(luma: U8, amount: float) -> F32:
-    """Applies unsharp masking with a 3 x 3 blur."""
-    soft = cv2.boxFilter(luma, cv2.CV_32F, (3, 3), borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(cv2.addWeighted(luma.astype(np.float32), 1 + amount, soft, -amount, 0), np.float32)
-
-
-def recolour(mouth: Mouth, colour: Mouth) -> Mouth:
-    """Applies a colour match to a mouth in place: `colour` holds the luma gain and the chroma offsets."""
-    y = mouth.y
-    y += np.float32(LUMA_FLOOR)
-    y *= colour.y
-    y -= np.float32(LUMA_FLOOR)
-    for plane, offset in zip(mouth.uv, colour.uv, strict=True):
-        plane += offset
-    return mouth
-
-
-def halve_positions(place: list[F32]) -> list[F32]:
+def halve_positions(place: Sequence[F32]) -> list[F32]:
     """Converts luma positions to chroma positions, using the top left luma pixel of each.
 
     A mean of the four would lie between the layers along the lip line.
@@ -103,11 +92,6 @@ def halve_positions(place: list[F32]) -> list[F32]:
 def halve(field: F32) -> F32:
     """Averages 2 x 2 pixels."""
     return np.asarray(cv2.resize(field, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def double(plane: NDArray[Any]) -> NDArray[Any]:
-    """Doubles the size bilinearly."""
-    return cv2.resize(plane, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
 
 
 def spans(mask: U8, cell: int) -> list[tuple[slice, slice]]:
@@ -126,7 +110,7 @@ def spans(mask: U8, cell: int) -> list[tuple[slice, slice]]:
     return found
 
 
-def cubic(plane: U8, place: list[F32], where: Sequence[tuple[slice, slice]]) -> U8:
+def cubic(plane: U8, place: Sequence[F32], where: Sequence[tuple[slice, slice]]) -> U8:
     """Samples a plane bicubically at positions x, y in the areas `where` (see `spans`), 0 elsewhere."""
     read = np.zeros(place[0].shape, np.uint8)
     for part in where:
@@ -135,17 +119,10 @@ def cubic(plane: U8, place: list[F32], where: Sequence[tuple[slice, slice]]) -> 
     return read
 
 
-def linear(plane: U8, place: list[F32], outside: int | None = None) -> U8:
+def linear(plane: U8, place: Sequence[F32], outside: int | None = None) -> U8:
     """Samples a plane bilinearly; beyond its edge it is `outside`, or repeats the edge."""
     border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
     return np.asarray(cv2.remap(plane, place[0], place[1], cv2.INTER_LINEAR, borderMode=border), np.uint8)
-
-
-def lay_over(planes: Sequence[U8], wanted: Sequence[U8], weight: F32) -> None:
-    """Blends images into the views `planes` by weights from 0 to 1."""
-    rest = 1 - weight
-    for below, above in zip(planes, wanted, strict=True):
-        cv2.blendLinear(above, below, weight, rest, dst=below)
 
 
 def mix(mouth: Mouth, other: Mouth, weight: F32) -> Mouth:

@@ -1,7 +1,7 @@
-"""The renderer in OpenCV and NumPy, frame by frame: the same algorithm as `render_torch`.
+"""The renderer in OpenCV and Numba, face by face: the same algorithm as `render_torch`.
 
-It only processes the boxes in which the masks are above zero, and the opening only near the lips, so that the data of a
-frame stays in the CPU cache.
+It only processes the boxes in which the masks are above zero, and each kernel passes once over the pixels of a box, so
+that the data of a face stays in the CPU cache.
 """
 
 from __future__ import annotations
@@ -28,34 +28,40 @@ from models.engines.warp.painting.interior import (
 from models.engines.warp.painting.lip_coordinates import (
     LipAxes,
     behind_lip,
-    darken,
     lip_coords,
     lower_layer_weight,
     place_in,
-    smooth_cut,
 )
-from models.engines.warp.painting.lips import Lips, fade, find_lips
+from models.engines.warp.painting.lips import Lips
 from models.engines.warp.painting.masks import border_window
-from models.engines.warp.painting.numpy_planes import (
+from models.engines.warp.painting.plane_kernels import (
+    darken_into,
+    enlarge,
+    fade_into,
+    lay_chroma,
+    lay_luma,
+    multiply_luma,
+    offset_chroma,
+    sharpen_into,
+    smooth_cut_into,
+)
+from models.engines.warp.painting.planes import (
     EVERYWHERE,
     F32,
     PAD,
     U8,
     Box,
+    ColourMatch,
     Crop,
     Mouth,
+    SharpCrop,
     cubic,
-    double,
     grid,
     halve,
     halve_positions,
-    lay_over,
     linear,
     mix,
     padded_cells,
-    recolour,
-    rounded,
-    sharpen,
     spans,
     within,
 )
@@ -65,7 +71,7 @@ from models.geometry.thin_plate import GRID
 _AROUND: Final = np.ones((3, 3), np.uint8)
 
 
-def render_numpy(chunk: FaceChunk) -> FacePatches:
+def render_on_cpu(chunk: FaceChunk) -> FacePatches:
     """Renders one patch per face of `chunk`."""
     out_y, out_uv = chunk.crops_y[chunk.base], chunk.crops_uv[chunk.base]  # copies
     if len(chunk.base):
@@ -123,7 +129,7 @@ class _Face:
         # Moving cells and their neighbours, as fields are enlarged bilinearly.
         self.moves = np.asarray(cv2.dilate(jaw, _AROUND), np.uint8)
         self.frame = self._places(merged[fields.FRAME] * (jaw * np.float32(1 / 255)))
-        self.upper, self.lower = self._places(layers)
+        self.layers = self._places(layers)  # (2, 2n, 36, 36) of the upper and the lower layer
 
     def render(self, out_y: U8, out_uv: U8) -> None:
         """Renders the face over the copy of the base crop in `out_y`, (R, R), and `out_uv`, (2, R / 2, R / 2)."""
@@ -135,13 +141,10 @@ class _Face:
         box = self._box(self.mouth, self.cell)
         luma, chroma = box.pixels(self.cell), box.pixels(self.cell / 2)
         below = self._cells(box, out_y[luma], [plane[chroma] for plane in out_uv])
-        self._lay(box, rounded(self._mouth(box, below, self.mouth[chroma])), self.mouth, out_y, out_uv)
-
-    def _lay(self, box: Box, wanted: Crop, mask: U8, out_y: U8, out_uv: U8) -> None:
-        """Blends `wanted` into the box by a half-size mask."""
-        weight = mask[box.pixels(self.cell / 2)] * np.float32(1 / 255)
-        lay_over([out_y[box.pixels(self.cell)]], [wanted.y], double(weight))
-        lay_over([plane[box.pixels(self.cell / 2)] for plane in out_uv], wanted.uv, weight)
+        mouth = self._mouth(box, below, self.mouth[chroma])
+        lay_luma(out_y, luma[1].start, luma[0].start, mouth.y, self.mouth)
+        for plane, wanted in zip(out_uv, mouth.uv, strict=True):
+            lay_chroma(plane, chroma[1].start, chroma[0].start, wanted, self.mouth)
 
     @staticmethod
     def _mask(texture: U8, place: list[F32]) -> U8:
@@ -164,12 +167,6 @@ class _Face:
         padded[..., 1::2, :, :] += position[:, None]
         return padded
 
-    def _enlarge(self, padded: F32, box: Box, cell: float) -> F32:
-        """Enlarges a (36, 36) plane bilinearly to the pixels of a box with cells of `cell` pixels."""
-        block = padded[box.top : box.bottom + 2 * PAD, box.left : box.right + 2 * PAD]
-        rim = round(PAD * cell)
-        return np.asarray(cv2.resize(block, None, fx=cell, fy=cell), np.float32)[rim:-rim, rim:-rim]
-
     def _crop(self, row: int) -> Crop:
         return Crop(self.chunk.crops_y[row], list(self.chunk.crops_uv[row]))
 
@@ -179,7 +176,7 @@ class _Face:
         Blending them with the unwarped frame instead would show collars and outlines twice.
         """
         box, crop = self._box(self.moves, 2), self._crop(int(self.chunk.base[self.face]))
-        place = [self._enlarge(axis, box, self.cell) for axis in self.frame]
+        place = [enlarge(axis, box, self.cell) for axis in self.frame]
         pairs = self.moves.reshape(GRID // 2, 2, GRID // 2, 2).max((1, 3))[box.pixels(0.5)]
         where = spans(pairs.repeat(self.cell, 0).repeat(self.cell, 1), self.cell)
         warped, target = cubic(crop.y, place, where), out_y[box.pixels(self.cell)]
@@ -203,24 +200,25 @@ class _Face:
     def _mouth(self, box: Box, frame_cells: F32, mask: U8) -> Mouth:
         """Renders the content of the mouth box, given the `_cells` of the warped frame and the box's half-size mask."""
         chunk, face = self.chunk, self.face
-        lips = find_lips(self.axes, box.pixels(self.cell), chunk.eye_distance[face : face + 1], self._hard)
-        rim = np.zeros((1, GRID, GRID), np.float32)
-        weight = mask * np.float32(1 / 255)
-        rim[0, box.top : box.bottom, box.left : box.right] = self._mean(4 * weight * (1 - weight), box)
+        lips = Lips.find(self.axes, box, self.cell, float(chunk.eye_distance[face]), self._hard)
         where = spans(mask, self.cell)
         amount, fade_amount = self.sharpening
-        mouth = self._read(int(chunk.exemplar[face]), self._place(box, fields.EXEMPLAR, lips), amount, where)
-        colour = self._match(box, mouth, frame_cells, rim)
-        mouth = recolour(mouth, colour)
+        read = [self._read(int(chunk.exemplar[face]), self._place(box, fields.EXEMPLAR, lips), amount, where)]
         if self.fade_weight > 0:
-            other = self._read(self.fade, self._place(box, fields.FADE, lips), fade_amount, where)
-            other = recolour(other, self._match(box, other, frame_cells, rim))
-            mouth = fade(mouth, other, self.fade_weight, lips)
-        dark = lips.dark * (1 - chunk.interior[face])  # a drawn interior has its own dark; twice would outline the lips
-        mouth.y[lips.near] = darken(mouth.y[lips.near], dark, chunk.skin[face, 0])
-        self._smooth_cut(mouth.y, lips)
+            read.append(self._read(self.fade, self._place(box, fields.FADE, lips), fade_amount, where))
+        colours = self._match(box, read, frame_cells, mask)
+        mouth, *others = (self._recolour(box, each, colour) for each, colour in zip(read, colours, strict=True))
+        for other in others:
+            fade_into(mouth.y, other.y, self.fade_weight, lips.opening)
+            opening = halve(lips.opening)
+            for plane, faded in zip(mouth.uv, other.uv, strict=True):
+                fade_into(plane, faded, self.fade_weight, opening)
+        # A drawn interior has its own dark; twice would outline the lips.
+        darken_into(mouth.y, lips.dark, 1 - float(chunk.interior[face]), float(chunk.skin[face, 0]))
+        if self._hard > 0:
+            smooth_cut_into(mouth.y, lips.offset, self._hard)
         if chunk.interior[face] > 0 and lips.opening.any():
-            self._draw_interior(box, mouth, colour, lips)
+            self._draw_interior(box, mouth, colours[0], lips)
         return mouth
 
     @property
@@ -228,65 +226,53 @@ class _Face:
         """How abruptly the upper layer changes to the lower one, see `lower_layer_weight`."""
         return float(self.chunk.interior[self.face] * self.chunk.own_teeth[self.face])
 
-    def _smooth_cut(self, luma: F32, lips: Lips) -> None:
-        if self._hard > 0 and lips.opening.size:
-            rows, columns = lips.near
-            padded = cv2.copyMakeBorder(luma, 1, 1, 0, 0, cv2.BORDER_REPLICATE)[:, columns]
-            above, below = padded[:-2][rows], padded[2:][rows]
-            luma[lips.near] = smooth_cut(luma[lips.near], above, below, lips.coords, self._hard)[0]
+    def _place(self, box: Box, channels: slice, lips: Lips) -> F32:
+        return lips.place(np.ascontiguousarray(self.layers[:, channels]), box, self.cell)
 
-    def _place(self, box: Box, channels: slice, lips: Lips) -> list[F32]:
-        """Returns the source positions of the box, blended between the layers by the weight of the lower one."""
-        rows, share = lips.mixed, lips.share[lips.mixed]
-        above = box._replace(bottom=box.top - (-rows.stop // self.cell))
-        below = box._replace(top=box.top + rows.start // self.cell)
-        skipped = (below.top - box.top) * self.cell
-        place = [np.empty(lips.share.shape, np.float32) for _ in range(2)]
-        for k, (upper, lower) in enumerate(zip(self.upper[channels], self.lower[channels], strict=True)):
-            over, under = self._enlarge(upper, above, self.cell), self._enlarge(lower, below, self.cell)
-            lips.carry(over, under, skipped, k)
-            place[k][: rows.start], place[k][rows.stop :] = over[: rows.start], under[rows.stop - skipped :]
-            mixed = place[k][rows]
-            np.subtract(under[rows.start - skipped : rows.stop - skipped], over[rows], out=mixed)
-            mixed *= share
-            mixed += over[rows]
-        return place
-
-    def _read(self, row: int, place: list[F32], amount: float, where: Sequence[tuple[slice, slice]]) -> Mouth:
+    def _read(self, row: int, place: Sequence[F32], amount: float, where: Sequence[tuple[slice, slice]]) -> SharpCrop:
         """Samples a crop at the luma positions `place` in the areas `where`, sharpened by `amount`."""
         crop, half = self._crop(row), halve_positions(place)
-        luma = sharpen(cubic(crop.y, place, where), amount)
-        return Mouth(luma, [linear(uv, half).astype(np.float32) for uv in crop.uv])
+        luma = np.empty(place[0].shape, np.float32)
+        sharpen_into(cubic(crop.y, place, where), amount, luma)
+        return SharpCrop(luma, [linear(uv, half) for uv in crop.uv])
 
-    def _match(self, box: Box, mouth: Mouth, frame_cells: F32, rim: F32) -> Mouth:
-        """Returns the luma gain and chroma offsets for the pixels of the box."""
-        own = self._cells(box, mouth.y, mouth.uv)
-        gain, offset = match_colour(np, frame_cells[None], own[None], rim[None], blur_matrices())
-        chroma = [self._enlarge(plane, box, self.cell / 2) for plane in padded_cells(offset[0])]
-        return Mouth(self._enlarge(padded_cells(gain[0, 0]), box, self.cell), chroma)
+    def _match(self, box: Box, mouths: Sequence[SharpCrop], frame_cells: F32, mask: U8) -> list[ColourMatch]:
+        """Returns the colour match of each mouth to the frame, given the box's half-size mask."""
+        weight = mask * np.float32(1 / 255)
+        rim = np.zeros((len(mouths), 1, GRID, GRID), np.float32)
+        rim[..., box.top : box.bottom, box.left : box.right] = self._mean(4 * weight * (1 - weight), box)
+        own = np.stack([self._cells(box, mouth.y, mouth.uv) for mouth in mouths])
+        gain, offset = match_colour(np, frame_cells[None], own, rim, blur_matrices())
+        return list(map(ColourMatch, padded_cells(gain[:, 0]), padded_cells(offset)))
 
-    def _draw_interior(self, box: Box, mouth: Mouth, colour: Mouth, lips: Lips) -> None:
+    def _recolour(self, box: Box, crop: SharpCrop, colour: ColourMatch) -> Mouth:
+        """Applies a colour match; changes the luma of `crop` in place."""
+        luma, chroma = box.pixels(self.cell), box.pixels(self.cell / 2)
+        multiply_luma(crop.y, colour.gain, self.cell, luma[1].start, luma[0].start)
+        mouth = Mouth(crop.y, [np.empty(plane.shape, np.float32) for plane in crop.uv])
+        for plane, offset, out in zip(crop.uv, colour.offset, mouth.uv, strict=True):
+            offset_chroma(plane, offset, self.cell / 2, chroma[1].start, chroma[0].start, out)
+        return mouth
+
+    def _draw_interior(self, box: Box, mouth: Mouth, colour: ColourMatch, lips: Lips) -> None:
         """Blends the drawn interior into `mouth` in the opening."""
         step = 2 * self.cell  # whole pairs of cells, like every box
-        rows, columns = (
-            np.flatnonzero(lips.opening.any(axis)) + part.start for axis, part in zip((1, 0), lips.near, strict=True)
-        )
+        left, top, width, height = cv2.boundingRect(lips.opening.view(np.int32).astype(np.bool_).view(np.uint8))
         inside = Box(
-            box.left + columns[0] // step * 2,
-            box.top + rows[0] // step * 2,
-            box.left + (columns[-1] // step + 1) * 2,
-            box.top + (rows[-1] // step + 1) * 2,
+            box.left + left // step * 2,
+            box.top + top // step * 2,
+            box.left - (-(left + width) // step) * 2,
+            box.top - (-(top + height) // step) * 2,
         )
-        weight = np.zeros(mouth.y.shape, np.float32)
-        weight[lips.near] = lips.opening * self.chunk.interior[self.face]
         luma, chroma = within(inside, box, self.cell), within(inside, box, self.cell / 2)
-        seen, match = (Mouth(part.y[luma], [plane[chroma] for plane in part.uv]) for part in (mouth, colour))
-        drawn = mix(seen, self._interior(inside, match), weight[luma])
+        weight = lips.opening[luma] * self.chunk.interior[self.face]
+        seen = Mouth(mouth.y[luma], [plane[chroma] for plane in mouth.uv])
+        drawn = mix(seen, self._interior(inside, colour), weight)
         mouth.y[luma] = drawn.y
         for plane, wanted in zip(mouth.uv, drawn.uv, strict=True):
             plane[chroma] = wanted
 
-    def _interior(self, box: Box, colour: Mouth) -> Mouth:
+    def _interior(self, box: Box, colour: ColourMatch) -> Mouth:
         """Returns the drawn interior, with the exemplar's own teeth if it has any."""
         chunk, one = self.chunk, slice(self.face, self.face + 1)
         axes, unit = self.axes, chunk.eye_distance[one]
@@ -305,7 +291,7 @@ class _Face:
             across = self.own_axes.along[0] * np.array([1, -1], np.float32)
             place = [axis + turn * shift[0] for axis, turn in zip(place, across[::-1], strict=True)]
             own = self._read(int(chunk.exemplar[self.face]), place, self.sharpening[0], EVERYWHERE)
-            own = recolour(own, colour)
-            own.y[:] *= lip_shadow(coords, unit)[0]
-            interior = mix(interior, own, self.own_teeth * inside[0] * parting(coords, unit)[0])
+            teeth = self._recolour(box, own, colour)
+            teeth.y[:] *= lip_shadow(coords, unit)[0]
+            interior = mix(interior, teeth, self.own_teeth * inside[0] * parting(coords, unit)[0])
         return interior
