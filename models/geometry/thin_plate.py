@@ -13,6 +13,7 @@ from types import ModuleType
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dgesv
 
 from models.geometry.arrays import Array
 
@@ -68,6 +69,39 @@ def fit(xp: ModuleType, points: Array, values: Array, layers: Sequence[NDArray[n
         rows = np.concatenate([seen, np.arange(num_points, num_points + 3)])
         solution = xp.linalg.solve(system[:, rows][:, :, rows], wanted[:, rows])
         weights[:, rows, k * values.shape[-1] : (k + 1) * values.shape[-1]] = solution
+    return weights
+
+
+def fit_one(
+    points: NDArray[np.float64], values: NDArray[np.float64], layers: Sequence[NDArray[np.intp]]
+) -> NDArray[np.float32]:
+    """Fits the splines of one set of points on the CPU, faster than `fit`.
+
+    Args:
+        points: (P, 2), as for `fit`.
+        values: (P, C) target values at the points.
+        layers: As for `fit`.
+
+    Returns:
+        (P + 3, L, C) weights.
+    """
+    columns, rows = (np.square(np.subtract.outer(axis, axis)) for axis in points.T)
+    squared = columns + rows
+    kernel = cv2.log(squared + _TINY) * squared  # (P, P)
+    np.fill_diagonal(kernel, kernel.diagonal() + RIDGE)
+    weights = np.zeros((len(points) + 3, len(layers), values.shape[1]), np.float32)
+    for k, seen in enumerate(layers):
+        num = len(seen)
+        system, wanted = np.zeros((num + 3, num + 3)), np.zeros((num + 3, values.shape[1]), order="F")
+        system[:num, :num] = kernel.take(seen, 0).take(seen, 1)
+        system[:num, num], system[:num, num + 1 :] = 1, points[seen]
+        system[num:] = system[:, num:].T
+        wanted[:num] = values[seen]
+        # Symmetric, so its transpose is the same matrix in LAPACK's order of columns and needs no copy.
+        *_, solution, failed = dgesv(system.T, wanted, overwrite_a=True, overwrite_b=True)
+        if failed:
+            raise np.linalg.LinAlgError(f"The spline of layer {k} is singular.")
+        weights[seen, k], weights[len(points) :, k] = solution[:num], solution[num:]
     return weights
 
 

@@ -7,7 +7,7 @@ the first start of a checkout fills. Modules with kernels are therefore imported
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -16,22 +16,24 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def kernel(signature: str) -> Callable[[F], F]:
     """Compiles a function for one signature of Numba types; it runs without the GIL."""
-    return _compiled(signature)
+
+    def compiled(function: F) -> F:
+        return _compiled(function, signature)
+
+    return compiled
 
 
 def inlined(function: F) -> F:
     """Compiles a function that kernels call, for the types that they pass."""
-    compiled: F = _compiled()(function)
-    return compiled
+    return _compiled(function)
 
 
-def _compiled(*signature: str) -> Callable[[F], F]:
-    def compile_function(function: F) -> F:
-        options = {"nogil": True, "fastmath": True, "error_model": "numpy"}
-        try:
-            compiled: F = numba.njit(*signature, cache=True, **options)(function)
-        except RuntimeError:  # neither the folder of the module nor that of the user can be written
-            compiled = numba.njit(*signature, **options)(function)
-        return compiled
+def _compiled(function: F, signature: str | None = None) -> F:
+    def compile_function(cache: bool) -> F:
+        decorator = numba.njit(signature, cache=cache, nogil=True, fastmath=True, error_model="numpy")
+        return cast(F, decorator(function))
 
-    return compile_function
+    try:
+        return compile_function(cache=True)
+    except RuntimeError:  # Numba can write neither to the folder of the module nor to that of the user
+        return compile_function(cache=False)

@@ -1,6 +1,7 @@
-"""Where the lips meet in the mouth box, and from where each pixel of the box is read: `lip_coordinates` in one pass.
+"""Where the lips are in the mouth box, and from where each pixel of the box is read.
 
-Arrays cover a box of (h, w) pixels whose upper left pixel is `left`, `top` in the region.
+The formulas are those of `lip_coordinates`, for one mouth and in one pass. A box has (h, w) pixels; the part of it that
+is near the lips has (n, m) pixels.
 """
 
 from __future__ import annotations
@@ -10,35 +11,41 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from models.engines.warp.painting.kernels import inlined, kernel
-from models.engines.warp.painting.lip_coordinates import CORNER, CUT, HOLLOW, LipAxes
+from models.engines.warp.painting.lip_coordinates import CORNER, CUT, HOLLOW, LipAxes, rim_feather
 from models.engines.warp.painting.plane_kernels import across
 from models.engines.warp.painting.planes import F32, PAD, Box
 
 _LAST_SAMPLE = 64 - 0.001  # of a lip line
-_ELSEWHERE = 1e6  # pixels: not between the corners
-_ALONG = 0.5  # of the samples of a lip line, per mouth half-width
+_BESIDE = 1e6  # pixels
+_MARGIN = 1.0  # pixels around the lips, for rounding
 
 
 class Lips(NamedTuple):
-    """The lips of one face in a box of (h, w) pixels."""
+    """The lips of one face in the mouth box."""
 
     share: F32  # (h, w) `lower_layer_weight`
-    opening: F32  # (h, w) `inside_alpha`
-    dark: F32  # (h, w) `hollow`
-    offset: F32  # (h, w) pixels across the mouth from the middle between the lips; very large beside the mouth
-    beyond: F32  # (2, h, w) pixels across the mouth to the edge of the upper and of the lower lip, see `to_lip`
+    # Rows and columns of the box that contain everything between the lips; their edges are even
+    near: tuple[slice, slice]
+    opening: F32  # (n, m) `inside_alpha` in `near`
+    dark: F32  # (n, m) `hollow` in `near`
+    offset: F32  # (n, m) pixels across the mouth from the middle between the lips; very large beside the mouth
+    beyond: F32  # (2, n, m) pixels across the mouth to the edge of the upper and of the lower lip, see `to_lip`
     along: F32  # (2,) direction of the mouth
 
     @classmethod
     def find(cls, axes: LipAxes, box: Box, cell: int, eye_distance: float, hard: float) -> Self:
         """Finds the lips of the one mouth in `axes`; for `hard` see `lower_layer_weight`."""
         rows, columns = box.pixels(cell)
-        shape = rows.stop - rows.start, columns.stop - columns.start
-        lips = cls(*np.empty((4, *shape), np.float32), np.empty((2, *shape), np.float32), axes.along[0])
-        _find_lips(
-            axes.centre[0], axes.along[0], float(axes.half_width[0]), axes.lips[0], columns.start, rows.start,
-            eye_distance, hard, *lips[:5],
-        )  # fmt: skip
+        share = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.float32)
+        centre, along, half_width, lines = axes.centre[0], axes.along[0], float(axes.half_width[0]), axes.lips[0]
+        corner = centre - (columns.start, rows.start)  # in the box
+        near = _near(corner, along, half_width, lines, share.shape)
+        shape = tuple(part.stop - part.start for part in near)
+        opening, dark, offset = np.zeros((3, *shape), np.float32)
+        lips = cls(share, near, opening, dark, offset, np.zeros((2, *shape), np.float32), along)
+        mouth = corner.astype(np.float32), along, half_width, hard
+        _weigh_sides(*mouth, share)
+        _find_lips(*mouth, lines, eye_distance, near[0].start, near[1].start, share, *lips[2:6])
         return lips
 
     def place(self, layers: F32, box: Box, cell: int) -> F32:
@@ -49,98 +56,157 @@ class Lips(NamedTuple):
             box: The box in which the lips were found.
             cell: Pixels per cell.
         """
-        rows, columns = box.pixels(cell)
+        left, top = box.left * cell, box.top * cell
         place = np.empty((2, *self.share.shape), np.float32)
-        _place(layers, cell, columns.start, rows.start, self.along, self.share, self.beyond, place)
+        _blend_layers(layers, cell, left, top, self.share, place)
+        _carry(
+            layers, cell, left, top, self.along, self.share, self.near[0].start, self.near[1].start, self.beyond, place
+        )
         return place
 
 
+def _near(centre: F32, along: F32, half_width: float, lines: F32, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Returns the rows and columns of a box that contain the rectangle between the corners and around the lips."""
+    reach = float(rim_feather(np.float32(half_width))) + _MARGIN
+    x = np.array([-half_width, half_width])[:, None]
+    y = np.array([lines[0].min() - reach, lines[1].max() + reach])
+    columns, rows = x * along[0] - y * along[1], x * along[1] + y * along[0]
+    edges = []
+    for place, middle, length in zip((rows, columns), centre[::-1], shape, strict=True):
+        first = min(max(int(place.min() + middle), 0), length)
+        stop = min(max(int(place.max() + middle) + 2, first), length)
+        edges.append(slice(first & ~1, (stop + 1) & ~1))
+    return edges[0], edges[1]
+
+
 @inlined
-def _clip(value, low, high):  # type: ignore[no-untyped-def]
+def _clip(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
 
 
+@kernel("void(f4[::1], f4[::1], f4, f4, f4[:,::1])")
+def _weigh_sides(centre: F32, along: F32, half_width: float, hard: float, share: F32) -> None:
+    """Fills `share` with the weight of the lower layer as it is beside the mouth, see `side_weight`."""
+    one, half, growth = np.float32(1), np.float32(0.5), np.float32(0.9)
+    least, unit = np.float32(0.02 + 0.78 * (1 - hard)), np.float32(1 / half_width)
+    for row in range(share.shape[0]):
+        dy = np.float32(row - centre[1])
+        x_here, y_here = dy * along[1], dy * along[0]
+        for column in range(share.shape[1]):
+            dx = np.float32(column) - centre[0]
+            beside = abs(dx * along[0] + x_here) * unit - one
+            side = least + growth * max(beside, np.float32(0)) * half_width
+            share[row, column] = min(max((y_here - dx * along[1]) / side + half, np.float32(0)), one)
+
+
 @kernel(
-    "void(f4[::1], f4[::1], f4, f4[:,::1], i8, i8, f4, f4, f4[:,::1], f4[:,::1], f4[:,::1], f4[:,::1], f4[:,:,::1])"
+    "void(f4[::1], f4[::1], f4, f4, f4[:,::1], f4, i8, i8, f4[:,::1], f4[:,::1], f4[:,::1], f4[:,::1], f4[:,:,::1])"
 )
-def _find_lips(centre, along, half_width, lips, left, top, eye_distance, hard, share, opening, dark, offset, beyond):  # type: ignore[no-untyped-def]
-    """Fills the arrays of `Lips`; the formulas are those of `lip_coordinates`."""
-    height, width = share.shape
+def _find_lips(
+    centre: F32,
+    along: F32,
+    half_width: float,
+    hard: float,
+    lines: F32,
+    eye_distance: float,
+    top: int,
+    left: int,
+    share: F32,
+    opening: F32,
+    dark: F32,
+    offset: F32,
+    beyond: F32,
+) -> None:
+    """Fills the other arrays of `Lips`, which are zero, and `share` between the corners."""
     soft = 1 - hard
     feather, jaws = max(0.045 * half_width, 1), HOLLOW * eye_distance
     edge = max(jaws / 2, 1)
-    highest, lowest = lips[0].min() - feather - 1, lips[1].max() + feather + 1
-    for row in range(height):
+    for row in range(opening.shape[0]):
         dy = top + row - centre[1]
-        for column in range(width):
+        for column in range(opening.shape[1]):
             dx = left + column - centre[0]
             x, y = (dx * along[0] + dy * along[1]) / half_width, dy * along[0] - dx * along[1]
-            opening[row, column] = dark[row, column] = beyond[0, row, column] = beyond[1, row, column] = 0
-            offset[row, column] = _ELSEWHERE
-            if abs(x) >= 1 or y < highest or y > lowest:
-                side = 0.02 + 0.78 * soft + 0.9 * max(abs(x) - 1, 0) * half_width
-                share[row, column] = _clip(y / side + 0.5, 0, 1)
+            if abs(x) >= 1:
+                offset[row, column] = _BESIDE
                 continue
             place = _clip((x + 1) * 32, 0, _LAST_SAMPLE)
             k = int(place)
             part = place - k
-            upper = lips[0, k] + part * (lips[0, k + 1] - lips[0, k])
-            lower = lips[1, k] + part * (lips[1, k + 1] - lips[1, k])
-            start = lips[2, k] + part * (lips[2, k + 1] - lips[2, k])
-            stop = lips[3, k] + part * (lips[3, k + 1] - lips[3, k])
+            upper = lines[0, k] + part * (lines[0, k + 1] - lines[0, k])
+            lower = lines[1, k] + part * (lines[1, k + 1] - lines[1, k])
+            start = lines[2, k] + part * (lines[2, k + 1] - lines[2, k])
+            stop = lines[3, k] + part * (lines[3, k + 1] - lines[3, k])
             gap, jaw_gap = lower - upper, stop - start
             opened = _clip(gap / (0.06 * half_width) - 1, 0, 1)
             parted, middle = soft * opened, (upper + lower) / 2
             cut = gap * (soft - parted) + parted * max(jaw_gap, CUT * half_width)
-            cut = max(cut, 0.02 + 0.78 * soft)
             line = middle + parted * ((start + stop) / 2 - middle)
-            share[row, column] = _clip((y - line) / cut + 0.5, 0, 1)
+            share[top + row, left + column] = _clip((y - line) / max(cut, 0.02 + 0.78 * soft) + 0.5, 0, 1)
             offset[row, column] = y - middle
             beyond[0, row, column], beyond[1, row, column] = min(upper - y, 0), max(lower - y, 0)
-            below = _clip((y - upper) / feather + 0.25, 0, 1)
-            above = _clip((lower - y) / feather + 0.25, 0, 1)
-            beside = _clip((1 - abs(x)) / CORNER, 0, 1)
-            opening[row, column] = below * above * beside * _clip(gap / feather, 0, 1)
-            below = _clip((y - start) / edge + 0.5, 0, 1)
-            above = _clip((stop - y) / edge + 0.5, 0, 1)
+            below, above = _clip((y - upper) / feather + 0.25, 0, 1), _clip((lower - y) / feather + 0.25, 0, 1)
+            opening[row, column] = below * above * _clip((1 - abs(x)) / CORNER, 0, 1) * _clip(gap / feather, 0, 1)
+            below, above = _clip((y - start) / edge + 0.5, 0, 1), _clip((stop - y) / edge + 0.5, 0, 1)
             dark[row, column] = opened * _clip(jaw_gap / jaws, 0, 1) * below * above
 
 
-@inlined
-def _at(plane, column, row, scale):  # type: ignore[no-untyped-def]
-    """Samples a padded plane of cells bilinearly at a pixel; `scale` is cells per pixel."""
-    last = plane.shape[0] - 2
-    u = (column + np.float32(0.5)) * scale + np.float32(PAD - 0.5)
-    v = (row + np.float32(0.5)) * scale + np.float32(PAD - 0.5)
-    i, j = _clip(int(u), 0, last), _clip(int(v), 0, last)
-    u, v = u - i, v - j
-    over = plane[j, i] + u * (plane[j, i + 1] - plane[j, i])
-    under = plane[j + 1, i] + u * (plane[j + 1, i + 1] - plane[j + 1, i])
-    return over + v * (under - over)
-
-
-@kernel("void(f4[:,:,:,::1], f4, i8, i8, f4[::1], f4[:,::1], f4[:,:,::1], f4[:,:,::1])")
-def _place(layers, cell, left, top, along, share, beyond, out):  # type: ignore[no-untyped-def]
-    """See `Lips.place`. Pixels beyond the edge of a lip are read as far from its image as the edge itself."""
+@kernel("void(f4[:,:,:,::1], f4, i8, i8, f4[:,::1], f4[:,:,::1])")
+def _blend_layers(layers: F32, cell: float, left: int, top: int, share: F32, out: F32) -> None:
+    """Enlarges both layers to the pixels of the box and blends them by the weight of the lower one."""
     height, width = share.shape
-    scale = 1 / cell
     for axis in range(2):
-        upper, lower = layers[0, axis], layers[1, axis]
-        turn = along[0] if axis else -along[1]
-        over, under = across(upper, scale, left, width), across(lower, scale, left, width)
+        over, under = across(layers[0, axis], cell, left, width), across(layers[1, axis], cell, left, width)
         for row in range(height):
-            v = (top + row + np.float32(0.5)) * scale + np.float32(PAD - 0.5)
+            v = (top + row + 0.5) / cell + PAD - 0.5
             j = int(v)
             part = np.float32(v - j)
+            above, above_next, below, below_next = over[j], over[j + 1], under[j], under[j + 1]
+            weights, place = share[row], out[axis, row]
             for column in range(width):
-                above = over[j, column] + part * (over[j + 1, column] - over[j, column])
-                below = under[j, column] + part * (under[j + 1, column] - under[j, column])
-                out[axis, row, column] = above + share[row, column] * (below - above)
-            for column in range(width):
-                up, down = beyond[0, row, column], beyond[1, row, column]
-                weight = share[row, column]
-                if (up < 0 and weight < 1) or (down > 0 and weight > 0):
-                    x, y = np.float32(left + column), np.float32(top + row)
-                    above = _at(upper, x - up * along[1], y + up * along[0], scale) - up * turn
-                    below = _at(lower, x - down * along[1], y + down * along[0], scale) - down * turn
-                    out[axis, row, column] = above + weight * (below - above)
+                upper = above[column] + part * (above_next[column] - above[column])
+                lower = below[column] + part * (below_next[column] - below[column])
+                place[column] = upper + weights[column] * (lower - upper)
+
+
+@inlined
+def _at(plane: F32, column: float, row: float, cell: float) -> float:
+    """Samples a padded plane of cells bilinearly at a pixel."""
+    last = plane.shape[0] - 2
+    u, v = (column + 0.5) / cell + PAD - 0.5, (row + 0.5) / cell + PAD - 0.5
+    i, j = min(max(int(u), 0), last), min(max(int(v), 0), last)
+    u, v = u - i, v - j
+    over: float = plane[j, i] + u * (plane[j, i + 1] - plane[j, i])
+    under: float = plane[j + 1, i] + u * (plane[j + 1, i + 1] - plane[j + 1, i])
+    value: float = over + v * (under - over)
+    return value
+
+
+@kernel("void(f4[:,:,:,::1], f4, i8, i8, f4[::1], f4[:,::1], i8, i8, f4[:,:,::1], f4[:,:,::1])")
+def _carry(
+    layers: F32,
+    cell: float,
+    left: int,
+    top: int,
+    along: F32,
+    share: F32,
+    near_top: int,
+    near_left: int,
+    beyond: F32,
+    out: F32,
+) -> None:
+    """Makes the interior behind the lips move with the edges of the lips.
+
+    Pixels beyond the edge of a lip are read as far from its image as they are from the edge, see `to_lip`.
+    """
+    for row in range(beyond.shape[1]):
+        for column in range(beyond.shape[2]):
+            up, down = beyond[0, row, column], beyond[1, row, column]
+            i, j = near_left + column, near_top + row
+            weight = share[j, i]
+            if (up < 0 and weight < 1) or (down > 0 and weight > 0):
+                x, y = left + i, top + j
+                for axis in range(2):
+                    turn = along[0] if axis else -along[1]
+                    above = _at(layers[0, axis], x - up * along[1], y + up * along[0], cell) - up * turn
+                    below = _at(layers[1, axis], x - down * along[1], y + down * along[0], cell) - down * turn
+                    out[axis, j, i] = above + weight * (below - above)

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.engines.warp.painting.colour_match import LUMA_FLOOR
 from models.engines.warp.painting.kernels import inlined, kernel
-from models.engines.warp.painting.planes import F32, PAD, Box
+from models.engines.warp.painting.planes import F32, PAD, U8, Box
 
 _HALF = np.float32(0.5)
 _DARKENED, _DARKEST = np.float32(0.85), np.float32(0.3)  # see `lip_coordinates.darken`
@@ -17,14 +17,15 @@ _FLOOR = np.float32(LUMA_FLOOR)
 
 
 @inlined
-def across(plane, scale, left, width):  # type: ignore[no-untyped-def]
+def across(plane: F32, cell: float, left: int, width: int) -> F32:
     """Enlarges the rows of a padded plane of cells to pixels: (36, w)."""
     wide = np.empty((plane.shape[0], width), np.float32)
     for column in range(width):
-        u = (left + column + np.float32(0.5)) * scale + np.float32(PAD - 0.5)
+        u = (left + column + 0.5) / cell + PAD - 0.5
         i = int(u)
+        part = np.float32(u - i)
         for row in range(plane.shape[0]):
-            wide[row, column] = plane[row, i] + (u - i) * (plane[row, i + 1] - plane[row, i])
+            wide[row, column] = plane[row, i] + part * (plane[row, i + 1] - plane[row, i])
     return wide
 
 
@@ -37,12 +38,11 @@ def enlarge(plane: F32, box: Box, cell: float) -> F32:
 
 
 @kernel("void(f4[:,::1], f4, i8, i8, f4[:,::1])")
-def _enlarge(plane, cell, left, top, out):  # type: ignore[no-untyped-def]
+def _enlarge(plane: F32, cell: float, left: int, top: int, out: F32) -> None:
     """See `enlarge`."""
-    scale = 1 / cell
-    wide = across(plane, scale, left, out.shape[1])
+    wide = across(plane, cell, left, out.shape[1])
     for row in range(out.shape[0]):
-        v = (top + row + np.float32(0.5)) * scale + np.float32(PAD - 0.5)
+        v = (top + row + 0.5) / cell + PAD - 0.5
         j = int(v)
         part = np.float32(v - j)
         for column in range(out.shape[1]):
@@ -50,7 +50,7 @@ def _enlarge(plane, cell, left, top, out):  # type: ignore[no-untyped-def]
 
 
 @kernel("void(u1[:,::1], f4, f4[:,::1])")
-def sharpen_into(luma, amount, out):  # type: ignore[no-untyped-def]
+def sharpen_into(luma: U8, amount: float, out: F32) -> None:
     """Applies unsharp masking with a 3 x 3 blur; beyond its edge, the plane repeats it."""
     height, width = luma.shape
     sums = np.empty(width, np.float32)
@@ -67,12 +67,11 @@ def sharpen_into(luma, amount, out):  # type: ignore[no-untyped-def]
 
 
 @kernel("void(f4[:,::1], f4[:,::1], f4, i8, i8)")
-def multiply_luma(luma, gain, cell, left, top):  # type: ignore[no-untyped-def]
+def multiply_luma(luma: F32, gain: F32, cell: float, left: int, top: int) -> None:
     """Applies the padded (36, 36) gain of a colour match to luma, in place."""
-    scale = 1 / cell
-    wide = across(gain, scale, left, luma.shape[1])
+    wide = across(gain, cell, left, luma.shape[1])
     for row in range(luma.shape[0]):
-        v = (top + row + 0.5) * scale + PAD - 0.5
+        v = (top + row + 0.5) / cell + PAD - 0.5
         j = int(v)
         part = np.float32(v - j)
         for column in range(luma.shape[1]):
@@ -81,54 +80,56 @@ def multiply_luma(luma, gain, cell, left, top):  # type: ignore[no-untyped-def]
 
 
 @kernel("void(u1[:,::1], f4[:,::1], f4, i8, i8, f4[:,::1])")
-def offset_chroma(chroma, offset, cell, left, top, out):  # type: ignore[no-untyped-def]
+def offset_chroma(chroma: U8, offset: F32, cell: float, left: int, top: int, out: F32) -> None:
     """Adds the padded (36, 36) offset of a colour match to a chroma plane."""
-    scale = 1 / cell
-    wide = across(offset, scale, left, chroma.shape[1])
+    wide = across(offset, cell, left, chroma.shape[1])
     for row in range(chroma.shape[0]):
-        v = (top + row + 0.5) * scale + PAD - 0.5
+        v = (top + row + 0.5) / cell + PAD - 0.5
         j = int(v)
         part = np.float32(v - j)
         for column in range(chroma.shape[1]):
             out[row, column] = chroma[row, column] + wide[j, column] + part * (wide[j + 1, column] - wide[j, column])
 
 
-@kernel("void(f4[:,::1], f4[:,::1], f4, f4[:,::1])")
-def fade_into(plane, other, weight, opening):  # type: ignore[no-untyped-def]
-    """Crossfades a plane to another one in place, except in the opening."""
+@kernel("void(f4[:,::1], f4[:,::1], f4, f4[:,::1], i8, i8)")
+def fade_into(plane: F32, other: F32, weight: float, opening: F32, top: int, left: int) -> None:
+    """Crossfades a plane to another one in place, except in the opening, which starts at row `top`, column `left`."""
+    weights = np.empty(plane.shape[1], np.float32)
     for row in range(plane.shape[0]):
+        weights[:] = weight
+        if 0 <= row - top < opening.shape[0]:
+            for column in range(opening.shape[1]):
+                weights[left + column] -= weight * opening[row - top, column]
         for column in range(plane.shape[1]):
-            share = weight - weight * opening[row, column]
-            plane[row, column] += share * (other[row, column] - plane[row, column])
+            plane[row, column] += weights[column] * (other[row, column] - plane[row, column])
 
 
-@kernel("void(f4[:,::1], f4[:,::1], f4, f4)")
-def darken_into(luma, dark, weight, skin):  # type: ignore[no-untyped-def]
-    """Applies `lip_coordinates.darken` in place, by `weight` times `dark`."""
+@kernel("void(f4[:,::1], f4[:,::1], f4, f4, i8, i8)")
+def darken_into(luma: F32, dark: F32, weight: float, skin: float, top: int, left: int) -> None:
+    """Applies `lip_coordinates.darken` in place, by `weight` times `dark`, which starts at row `top`, column `left`."""
     least, most = _DARKEST * skin, _DARKENED * weight
-    for row in range(luma.shape[0]):
-        for column in range(luma.shape[1]):
-            light = max(luma[row, column] - least, np.float32(0))
-            luma[row, column] -= most * dark[row, column] * light
+    for row in range(dark.shape[0]):
+        for column in range(dark.shape[1]):
+            light = luma[top + row, left + column]
+            luma[top + row, left + column] = light - most * dark[row, column] * max(light - least, np.float32(0))
 
 
-@kernel("void(f4[:,::1], f4[:,::1], f4)")
-def smooth_cut_into(luma, offset, hard):  # type: ignore[no-untyped-def]
-    """Applies `lip_coordinates.smooth_cut` in place; `offset` is `Lips.offset`."""
-    height, width = luma.shape
-    before = luma[0].copy()
-    for row in range(height):
-        current = luma[row].copy()
-        for column in range(width):
-            share = _HALF - abs(offset[row, column])
+@kernel("void(f4[:,::1], f4[:,::1], f4, i8, i8)")
+def smooth_cut_into(luma: F32, offset: F32, hard: float, top: int, left: int) -> None:
+    """Applies `lip_coordinates.smooth_cut` in place; `offset` is `Lips.offset`, from row `top` and column `left` on."""
+    before = luma[max(top - 1, 0)].copy()
+    for row in range(offset.shape[0]):
+        current, after = luma[top + row].copy(), luma[min(top + row + 1, luma.shape[0] - 1)]
+        for column in range(offset.shape[1]):
+            share, i = _HALF - abs(offset[row, column]), left + column
             if share > 0:
-                beside = luma[min(row + 1, height - 1), column] if offset[row, column] < 0 else before[column]
-                luma[row, column] += hard * share * (beside - luma[row, column])
+                beside = after[i] if offset[row, column] < 0 else before[i]
+                luma[top + row, i] += hard * share * (beside - current[i])
         before = current
 
 
 @kernel("void(u1[:,::1], i8, i8, f4[:,::1], u1[:,::1])")
-def lay_luma(below, left, top, wanted, mask):  # type: ignore[no-untyped-def]
+def lay_luma(below: U8, left: int, top: int, wanted: F32, mask: U8) -> None:
     """Blends (h, w) luma into a plane, by the whole mask of (R / 2, R / 2), 0 to 255, enlarged bilinearly."""
     height, width = wanted.shape
     last = mask.shape[0] - 1
@@ -151,7 +152,7 @@ def lay_luma(below, left, top, wanted, mask):  # type: ignore[no-untyped-def]
 
 
 @kernel("void(u1[:,::1], i8, i8, f4[:,::1], u1[:,::1])")
-def lay_chroma(below, left, top, wanted, mask):  # type: ignore[no-untyped-def]
+def lay_chroma(below: U8, left: int, top: int, wanted: F32, mask: U8) -> None:
     """Blends (h / 2, w / 2) chroma into a plane of (R / 2, R / 2), by the mask of this size, 0 to 255."""
     unit = np.float32(1 / 255)
     for row in range(wanted.shape[0]):

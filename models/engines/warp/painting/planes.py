@@ -16,7 +16,7 @@ U8 = NDArray[np.uint8]
 PAD: Final = 2
 """Cells added on every side, because cells may be an odd number of half pixels wide."""
 EVERYWHERE: Final = ((slice(None), slice(None)),)
-_BANDS = 4  # more bands cost more than they save
+_BAND_ROWS = 24  # half rows per band, at least: more bands cost more than they save
 _PADDED: Final = np.arange(-PAD, GRID + PAD).clip(0, GRID - 1)
 
 
@@ -81,7 +81,7 @@ def padded_cells(planes: F32) -> F32:
     return planes.take(_PADDED, -1).take(_PADDED, -2)
 
 
-def halve_positions(place: Sequence[F32]) -> list[F32]:
+def halve_positions(place: F32 | Sequence[F32]) -> list[F32]:
     """Converts luma positions to chroma positions, using the top left luma pixel of each.
 
     A mean of the four would lie between the layers along the lip line.
@@ -99,8 +99,8 @@ def spans(mask: U8, cell: int) -> list[tuple[slice, slice]]:
 
     The mask has half the size of the plane; its sides are multiples of `cell`, the size of two cells in its pixels.
     """
-    height, width = mask.shape[0] // cell, mask.shape[1]
-    step, found = cell * -(-height // _BANDS), []
+    width = mask.shape[1]
+    step, found = cell * -(-_BAND_ROWS // cell), []
     for top in range(0, mask.shape[0], step):
         left, _, across, _ = cv2.boundingRect(mask[top : top + step])
         if across:
@@ -110,7 +110,7 @@ def spans(mask: U8, cell: int) -> list[tuple[slice, slice]]:
     return found
 
 
-def cubic(plane: U8, place: Sequence[F32], where: Sequence[tuple[slice, slice]]) -> U8:
+def cubic(plane: U8, place: F32 | Sequence[F32], where: Sequence[tuple[slice, slice]]) -> U8:
     """Samples a plane bicubically at positions x, y in the areas `where` (see `spans`), 0 elsewhere."""
     read = np.zeros(place[0].shape, np.uint8)
     for part in where:
@@ -119,7 +119,7 @@ def cubic(plane: U8, place: Sequence[F32], where: Sequence[tuple[slice, slice]])
     return read
 
 
-def linear(plane: U8, place: Sequence[F32], outside: int | None = None) -> U8:
+def linear(plane: U8, place: F32 | Sequence[F32], outside: int | None = None) -> U8:
     """Samples a plane bilinearly; beyond its edge it is `outside`, or repeats the edge."""
     border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
     return np.asarray(cv2.remap(plane, place[0], place[1], cv2.INTER_LINEAR, borderMode=border), np.uint8)

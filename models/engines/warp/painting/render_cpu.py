@@ -104,9 +104,6 @@ class _Face:
     def __init__(self, faces: _Faces, face: int, textures: U8) -> None:
         self.chunk, self.face = faces.chunk, face
         chunk, problem = faces.chunk, faces.problem
-        # Face by face, the linear system stays in the cache: half the time of solving all at once.
-        points, values = problem.points[face : face + 1], problem.values[face : face + 1]
-        weights = thin_plate.fit(np, points, values, fields.LAYERS)[0].astype(np.float32)
         self.size = chunk.region_size
         self.cell = self.size // GRID
         self.axes = LipAxes(*(part[face : face + 1] for part in problem.axes))
@@ -119,8 +116,9 @@ class _Face:
         used = fields.NUM_CHANNELS if self.fade_weight > 0 else fields.FADE.start
         positions = fields.grid_positions(self.size)
         axis = (positions / self.size - 0.5).astype(np.float32)
-        by_layer = weights.reshape(-1, 2, fields.NUM_CHANNELS)[..., :used].reshape(-1, 2 * used)
-        layers = thin_plate.evaluate_grid(points[0], by_layer, axis).reshape(2, used, GRID, GRID)
+        points = problem.points[face]
+        weights = thin_plate.fit_one(points, problem.values[face, :, :used], fields.LAYERS)
+        layers = thin_plate.evaluate_grid(points, weights.reshape(len(weights), -1), axis).reshape(2, used, GRID, GRID)
         smooth = slice(0, 4)  # FRAME and TEXTURE; around the mouth the exemplar covers the transition
         merged = layers[0, smooth] + faces.share[face] * (layers[1, smooth] - layers[0, smooth])
         place = merged[fields.TEXTURE]
@@ -186,7 +184,7 @@ class _Face:
         for plane, source in zip(out_uv, crop.uv, strict=True):
             plane[box.pixels(self.cell / 2)] = linear(source, half)
 
-    def _cells(self, box: Box, luma: U8 | F32, chroma: Sequence[U8] | Sequence[F32]) -> F32:
+    def _cells(self, box: Box, luma: U8 | F32, chroma: Sequence[U8]) -> F32:
         """Returns (3, 32, 32) cell means in the box, 0 elsewhere."""
         cells = np.zeros((3, GRID, GRID), np.float32)
         for k, plane in enumerate((luma, *chroma)):
@@ -207,16 +205,17 @@ class _Face:
         if self.fade_weight > 0:
             read.append(self._read(self.fade, self._place(box, fields.FADE, lips), fade_amount, where))
         colours = self._match(box, read, frame_cells, mask)
+        top, left = (part.start for part in lips.near)
         mouth, *others = (self._recolour(box, each, colour) for each, colour in zip(read, colours, strict=True))
         for other in others:
-            fade_into(mouth.y, other.y, self.fade_weight, lips.opening)
+            fade_into(mouth.y, other.y, self.fade_weight, lips.opening, top, left)
             opening = halve(lips.opening)
             for plane, faded in zip(mouth.uv, other.uv, strict=True):
-                fade_into(plane, faded, self.fade_weight, opening)
+                fade_into(plane, faded, self.fade_weight, opening, top // 2, left // 2)
         # A drawn interior has its own dark; twice would outline the lips.
-        darken_into(mouth.y, lips.dark, 1 - float(chunk.interior[face]), float(chunk.skin[face, 0]))
+        darken_into(mouth.y, lips.dark, 1 - float(chunk.interior[face]), float(chunk.skin[face, 0]), top, left)
         if self._hard > 0:
-            smooth_cut_into(mouth.y, lips.offset, self._hard)
+            smooth_cut_into(mouth.y, lips.offset, self._hard, top, left)
         if chunk.interior[face] > 0 and lips.opening.any():
             self._draw_interior(box, mouth, colours[0], lips)
         return mouth
@@ -229,7 +228,9 @@ class _Face:
     def _place(self, box: Box, channels: slice, lips: Lips) -> F32:
         return lips.place(np.ascontiguousarray(self.layers[:, channels]), box, self.cell)
 
-    def _read(self, row: int, place: Sequence[F32], amount: float, where: Sequence[tuple[slice, slice]]) -> SharpCrop:
+    def _read(
+        self, row: int, place: F32 | Sequence[F32], amount: float, where: Sequence[tuple[slice, slice]]
+    ) -> SharpCrop:
         """Samples a crop at the luma positions `place` in the areas `where`, sharpened by `amount`."""
         crop, half = self._crop(row), halve_positions(place)
         luma = np.empty(place[0].shape, np.float32)
@@ -257,15 +258,19 @@ class _Face:
     def _draw_interior(self, box: Box, mouth: Mouth, colour: ColourMatch, lips: Lips) -> None:
         """Blends the drawn interior into `mouth` in the opening."""
         step = 2 * self.cell  # whole pairs of cells, like every box
-        left, top, width, height = cv2.boundingRect(lips.opening.view(np.int32).astype(np.bool_).view(np.uint8))
+        rows, columns = (
+            np.flatnonzero(lips.opening.any(axis)) + part.start for axis, part in zip((1, 0), lips.near, strict=True)
+        )
         inside = Box(
-            box.left + left // step * 2,
-            box.top + top // step * 2,
-            box.left - (-(left + width) // step) * 2,
-            box.top - (-(top + height) // step) * 2,
+            box.left + columns[0] // step * 2,
+            box.top + rows[0] // step * 2,
+            box.left + (columns[-1] // step + 1) * 2,
+            box.top + (rows[-1] // step + 1) * 2,
         )
         luma, chroma = within(inside, box, self.cell), within(inside, box, self.cell / 2)
-        weight = lips.opening[luma] * self.chunk.interior[self.face]
+        whole = np.zeros(mouth.y.shape, np.float32)
+        whole[lips.near] = lips.opening * self.chunk.interior[self.face]
+        weight = whole[luma]
         seen = Mouth(mouth.y[luma], [plane[chroma] for plane in mouth.uv])
         drawn = mix(seen, self._interior(inside, colour), weight)
         mouth.y[luma] = drawn.y

@@ -1,4 +1,4 @@
-"""The renderer in PyTorch for any device, all faces of a chunk at once: the same algorithm as `render_numpy`.
+"""The renderer in PyTorch for any device, all faces of a chunk at once: the same algorithm as `render_cpu`.
 
 A chunk is uploaded once and downloaded once; nothing in between waits for the device.
 """

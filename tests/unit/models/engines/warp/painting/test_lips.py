@@ -1,4 +1,4 @@
-"""What is worked out around the lips only is what the whole box would give."""
+"""The kernels against the formulas of `lip_coordinates`, which they follow."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from models.engines.warp.painting.lip_coordinates import (
     lower_layer_weight,
     part_jaws,
 )
-from models.engines.warp.painting.lips import find_lips
-from models.engines.warp.painting.numpy_planes import grid
+from models.engines.warp.painting.lips import Lips
+from models.engines.warp.painting.planes import PAD, Box, grid
+from models.geometry.thin_plate import GRID
 
-_BOX = slice(10, 170), slice(4, 244)
+_CELL = 8
+_BOX = Box(0, 2, 30, 22)
+_ROWS, _COLUMNS = _BOX.pixels(_CELL)
 
 
 def _axes(gap: float, tilt: float, bow: float = 0.0) -> LipAxes:
@@ -36,10 +39,10 @@ def _axes(gap: float, tilt: float, bow: float = 0.0) -> LipAxes:
 @pytest.mark.parametrize(("gap", "tilt", "bow"), [(0, 0, 0), (6, 0.1, 8), (40, -0.3, -6), (25, 0.02, 0), (90, 0.2, 10)])
 def test_nothing_is_missed_that_the_whole_box_shows(gap: float, tilt: float, bow: float, hard: float) -> None:
     axes, unit = _axes(gap, tilt, bow), np.array([160], np.float32)
-    lips = find_lips(axes, _BOX, unit, hard)
-    coords = lip_coords(np, axes, *grid(_BOX))
+    lips = Lips.find(axes, _BOX, _CELL, 160.0, hard)
+    coords = lip_coords(np, axes, *grid((_ROWS, _COLUMNS)))
     weight = lower_layer_weight(coords, hard)
-    np.testing.assert_allclose(lips.share, weight[0], atol=2e-3)
+    np.testing.assert_allclose(lips.share, weight[0], atol=5e-3)
     for found, whole in ((lips.opening, inside_alpha(coords)[0]), (lips.dark, hollow(coords, unit)[0])):
         filled = np.zeros_like(whole)
         filled[lips.near] = found
@@ -47,23 +50,41 @@ def test_nothing_is_missed_that_the_whole_box_shows(gap: float, tilt: float, bow
 
 
 def test_an_open_mouth_takes_a_part_of_the_box_only() -> None:
-    lips = find_lips(_axes(25, 0.02), _BOX, np.array([160], np.float32), 0.0)
+    lips = Lips.find(_axes(25, 0.02), _BOX, _CELL, 160.0, 0.0)
     assert lips.opening.max() > 0.9
     assert lips.opening.size < 0.15 * lips.share.size
 
 
+def _positions(stretch: float) -> NDArray[np.float32]:
+    """The (2, 36, 36) padded cells of a layer whose rows are stretched from the upper edge of the region."""
+    cells = (np.arange(-PAD, GRID + PAD, dtype=np.float32) + 0.5) * _CELL - 0.5
+    columns, rows = np.meshgrid(cells, cells * np.float32(1 + stretch))
+    return np.stack([columns, rows])
+
+
 def test_what_stands_behind_a_lip_goes_with_its_edge() -> None:
     """Fields that stretch by a third: behind the lips they stretch nothing."""
-    axes = _axes(40, 0.0)
-    lips = find_lips(axes, _BOX, np.array([160], np.float32), 0.0)
-    rows: NDArray[np.float32] = np.arange(160, dtype=np.float32)
-    places = rows + rows / np.float32(3)
-    upper, lower = (np.repeat(places[:, None], 240, 1) for _ in range(2))
-    lips.carry(upper, lower[20:], 20, axis=1)
-    upper, lower = upper - rows[:, None], lower - rows[:, None]  # the shifts
-    middle = 120 - _BOX[1].start
-    above, below = (round(float(edge)) - _BOX[0].start for edge in (80 - 0.4 * 40, 80 + 0.6 * 40))
-    np.testing.assert_allclose(upper[above : below - 1, middle], above / 3, atol=0.2)
-    np.testing.assert_allclose(lower[above + 1 : below, middle], below / 3, atol=0.2)
-    np.testing.assert_allclose(upper[: above - 1, middle], rows[: above - 1] / 3, atol=1e-4)
-    np.testing.assert_allclose(lower[below + 2 :, middle], rows[below + 2 :] / 3, atol=1e-4)
+    layers = np.stack([_positions(1 / 3), _positions(1 / 3)])
+    place = Lips.find(_axes(40, 0.0), _BOX, _CELL, 160.0, 0.0).place(layers, _BOX, _CELL)
+    rows, middle = np.arange(_ROWS.start, _ROWS.stop), 120 - _COLUMNS.start
+    shift = place[1, :, middle] - rows
+    above, below = (float(edge) for edge in (80 - 0.4 * 40, 80 + 0.6 * 40))
+    # The jaws part at .6 of the gap of the exemplar, 12 pixels, below the upper lip.
+    upper_jaw, lower_jaw = above + 0.6 * 12, below - 0.4 * 12
+    beyond = (rows < above - 1) | (rows > below + 1)
+    np.testing.assert_allclose(shift[beyond], rows[beyond] / 3, atol=1e-4)
+    np.testing.assert_allclose(shift[(rows > above + 1) & (rows < upper_jaw)], above / 3, atol=0.2)
+    np.testing.assert_allclose(shift[(rows > lower_jaw) & (rows < below - 1)], below / 3, atol=0.2)
+    np.testing.assert_allclose(place[0, :, middle], np.full(len(rows), 120), atol=1e-3)
+
+
+def test_a_place_far_from_the_lips_is_that_of_its_layer() -> None:
+    layers = np.stack([_positions(0.25), _positions(0.5)])
+    lips = Lips.find(_axes(12, 0.1), _BOX, _CELL, 160.0, 0.0)
+    place = lips.place(layers, _BOX, _CELL)
+    rows = np.arange(_ROWS.start, _ROWS.stop, dtype=np.float32)[:, None] + np.zeros_like(lips.share)
+    for weight, stretch in ((0, 0.25), (1, 0.5)):
+        where = lips.share == weight
+        where[lips.near] = False
+        assert where.mean() > 0.2
+        np.testing.assert_allclose(place[1][where], rows[where] * (1 + stretch), atol=1e-3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.warp.painting.numpy_planes import EVERYWHERE, U8, cubic, spans
+from models.engines.warp.painting.planes import EVERYWHERE, U8, cubic, spans
 
 _CELL = 7
 
