@@ -1,4 +1,4 @@
-"""The frame loop of jobs and live sessions: decode, crop, generate, paste and encode, all steps in parallel."""
+"""The frame loop of jobs: decode, crop, generate, paste and encode, all steps in parallel."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -16,33 +15,26 @@ from errors import ConfigError, OptionError
 from jobs.messages import AvatarRef
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
-from media.live.gop_encoder import GopEncoder
+from media.live.gop_encoder import EncodedGop, GopEncoder
 from media.playback import Playback
 from models.avatar.avatar import Avatar
-from models.engines.patches import FacePatches
-from models.engines.protocol import (
-    Chunk,
-    Engine,
-    FrameSpan,
-    LiveAudioEncoder,
-    LiveEngine,
-    Machine,
-    Plan,
-    scales_movement,
-)
+from models.engines.protocol import Engine, FrameSpan, LiveEngine, Machine, Plan, scales_movement
 from models.speech.stress import window_stress
 from rendering.avatar_cache import AvatarCache, LruPool
 from rendering.frame_marks import live_marks
-from rendering.frame_pipeline import BlockingWork, FramePipeline, PlannedFace
+from rendering.frame_pipeline import BlockingWork
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.segment_renderer import OpenSource
 from storage.files import StoredFiles
 
-_MAX_READERS = 8
+_MAX_READERS = 32  # more than a replica has sessions; the decoder of a reader that is not used exits
 
 
 class LiveRenderer:
     """Renders live chunks with one engine; what continues between chunks is passed in and returned.
+
+    All sessions share its networks. A chunk is rendered in one thread from beginning to end: with its steps in
+    different threads, those of several sessions would only wait for each other's interpreter lock.
 
     Raises:
         ConfigError: The engine cannot speak live.
@@ -57,16 +49,15 @@ class LiveRenderer:
         open_source: OpenSource,
         files: StoredFiles,
     ) -> None:
-        audio_encoder = engine.audio_encoder(machine)
-        if not isinstance(engine, LiveEngine) or not isinstance(audio_encoder, LiveAudioEncoder):
+        if not isinstance(engine, LiveEngine):
             raise ConfigError(f"live.engine: expected an engine that can speak live, found {config.live.engine!r}.")
         self._config, self._run = config, run
-        self._engine, self._live, self._audio_encoder = engine, engine, audio_encoder
+        self._engine, self._live = engine, engine
+        self._audio_encoder = engine.live_audio_encoder(machine)
         self._face_generator = engine.face_generator(machine)
-        self._open_source, self._files = open_source, files
-        self._renderer = FramePipeline(self._generate, run, window=1)
-        self._avatars = AvatarCache(files)
-        self._readers: LruPool[tuple[str, int], FrameSource] = LruPool(_MAX_READERS, lambda frames: frames.close())
+        self._open_source = open_source
+        self._files, self._avatars = files, AvatarCache(files)
+        self._readers: LruPool[tuple[str, str], FrameSource] = LruPool(_MAX_READERS, lambda frames: frames.close())
 
     async def render(self, request: LiveChunkRequest) -> LiveChunk:
         """Render one chunk.
@@ -78,42 +69,33 @@ class LiveRenderer:
         """
         if request.expressiveness != 1 and not scales_movement(self._engine):
             raise OptionError(f"expressiveness: engine {self._engine.name} cannot scale the movement; omit it.")
-        source, live = request.avatar.source, self._config.live
-        num = request.num_frames
+        return await self._run(partial(self._render, request), request.num_frames)
+
+    def _render(self, request: LiveChunkRequest, token: CancelToken) -> LiveChunk:
+        source = request.avatar.source
         with ExitStack() as files:
-            avatar, path = await self._run(partial(self._fetch, request.avatar, files), num)
+            avatar, path = self._fetch(request.avatar, files)
             avatar = replace(avatar, expressiveness=request.expressiveness)
             index = self._source_frames(avatar, request)
-            position, next_position = avatar.places(index[[0, num]])
-            key = (source.key, position)
-            reader = self._readers.take(key, lambda: self._open_source(path, source.info, avatar))
+            plan, state = self._plan(avatar, request, index)
+            of_session = request.session_id, source.key
+            reader = self._readers.take(of_session, lambda: self._open_source(path, source.info, avatar))
             try:
-                plan, state = await self._run(partial(self._plan, avatar, request, index), num)
-                face = PlannedFace(live.engine, partial(self._engine.cut, avatar), plan)
-                group = GopEncoder(
-                    source.info,
-                    live.crf,
-                    live.preset,
-                    live_marks(source.info, request.session_id, request.first_frame, self._config.labels),
-                )
-                await self._renderer.render(reader, plan.source_index, [face], group, num)
-                pictures = await self._run(lambda token: group.finish(), num)
+                pictures = self._pictures(avatar, plan, reader, request, token)
             except BaseException:
                 reader.close()
                 raise
-        self._readers.put((source.key, next_position), reader)
+        self._readers.put(of_session, reader)
         return LiveChunk(pictures, state)
 
-    def _fetch(self, avatar: AvatarRef, files: ExitStack, token: CancelToken) -> tuple[Avatar, Path]:
+    def _fetch(self, avatar: AvatarRef, files: ExitStack) -> tuple[Avatar, Path]:
         """Return the avatar, which sessions share, and the path of its source, valid until `files` closes."""
         path = files.enter_context(self._files.fetched(avatar.source.key))
         cached = self._avatars.take(avatar.folder, self._engine)
         self._avatars.put(cached)
         return cached.avatar, path
 
-    def _plan(
-        self, avatar: Avatar, request: LiveChunkRequest, index: NDArray[np.int32], token: CancelToken
-    ) -> tuple[Plan, object]:
+    def _plan(self, avatar: Avatar, request: LiveChunkRequest, index: NDArray[np.int32]) -> tuple[Plan, object]:
         features = self._audio_encoder.encode_live(request.window)
         total = request.first_frame + len(index)
         span = FrameSpan(avatar.info.fps, request.first_frame, len(index), total)
@@ -126,8 +108,16 @@ class LiveRenderer:
         stress = window_stress(request.window, np.array(frames) / float(avatar.info.fps))
         return avatar.shown_frames(frames, Playback(), stress, self._config.render.still_idle_motion)
 
-    def _generate(self, engine: str, chunk: Chunk) -> asyncio.Future[FacePatches]:
-        def work(token: CancelToken) -> FacePatches:
-            return self._face_generator.generate(chunk, token.is_cancelled)
-
-        return asyncio.ensure_future(self._run(work, chunk.num_frames))
+    def _pictures(
+        self, avatar: Avatar, plan: Plan, reader: FrameSource, request: LiveChunkRequest, token: CancelToken
+    ) -> EncodedGop:
+        info, live = request.avatar.source.info, self._config.live
+        with token.on_cancel(reader.close):
+            frames = list(reader.read(plan.source_index.tolist()))
+        patches = self._face_generator.generate(self._engine.cut(avatar, plan, frames), token.is_cancelled)
+        marks = live_marks(info, request.session_id, request.first_frame, self._config.labels)
+        group = GopEncoder(info, live.crf, live.preset, marks)
+        for number, frame in enumerate(frames):
+            patch = patches.patch(number)
+            group.write(frame, () if patch is None else (patch,))
+        return group.finish()

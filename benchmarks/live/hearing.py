@@ -75,7 +75,8 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--lead", type=float, help="Seconds of audio buffered before speech starts.")
     options = parser.parse_args()
-    features, network, rows = SpeechFeatures(), SpeechToMouth(), []
+    features, live_features = SpeechFeatures(), SpeechFeatures(is_quantised=True)
+    network, rows = SpeechToMouth(), []
     print("| clip | opening r | mean r | lag (frames) | movement ratio | gate difference |\n|---|---|---|---|---|---|")
     for file in options.files:
         with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +86,7 @@ def main() -> None:
             np.save(speech, samples)
             num_frames = len(samples) * FPS.numerator // 16000
             whole = offline(speech, features, network, num_frames)
-            row = compare(whole, live(samples, features, network, num_frames, options.lead))
+            row = compare(whole, live(samples, live_features, network, num_frames, options.lead))
         rows.append(row)
         print(f"| {file.stem} | {row[0]:.3f} | {row[1]:.3f} | {row[2]} | {row[3]:.2f} | {row[4]:.3f} |")
     mean = np.mean(rows, 0)

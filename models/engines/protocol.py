@@ -133,7 +133,6 @@ ChunkT = TypeVar("ChunkT", bound=Chunk, default=Any)
 EncodedT = TypeVar("EncodedT", covariant=True, default=Any)
 PlannedT = TypeVar("PlannedT", bound=Plan, covariant=True, default=Plan)
 NextStateT = TypeVar("NextStateT", covariant=True, default=object)
-GivenFeaturesT = TypeVar("GivenFeaturesT", contravariant=True, default=Any)
 LivePlanT = TypeVar("LivePlanT", bound=Plan, covariant=True, default=Any)
 GivenChunkT = TypeVar("GivenChunkT", bound=Chunk, contravariant=True, default=Any)
 
@@ -357,7 +356,6 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
         ...
 
 
-@runtime_checkable
 class LiveAudioEncoder(Protocol[EncodedT]):
     """Turns streaming speech into audio features."""
 
@@ -367,16 +365,20 @@ class LiveAudioEncoder(Protocol[EncodedT]):
 
 
 @runtime_checkable
-class LiveEngine(Protocol[GivenFeaturesT, LivePlanT, StateT]):
-    """An engine for streaming speech; its audio encoder also implements `LiveAudioEncoder`."""
+class LiveEngine(Protocol[FeaturesT, LivePlanT, StateT]):
+    """An engine for streaming speech."""
 
     look_ahead_frames: int
     """Look-ahead of `plan_live`, in frames."""
 
+    def live_audio_encoder(self, machine: Machine) -> LiveAudioEncoder[FeaturesT]:
+        """Load the audio encoder of live sessions; raises like `Engine.audio_encoder`."""
+        ...
+
     def plan_live(
         self,
         avatar: Avatar,
-        features: GivenFeaturesT,
+        features: FeaturesT,
         span: FrameSpan,
         source_index: NDArray[np.int32],
         state: StateT | None,

@@ -73,14 +73,18 @@ class SpeechFeatures:
     Args:
         num_threads: CPU threads of the network.
         device: "cpu" or "cuda".
+        is_quantised: Whether to use the encoder with 8 bit weights, which takes 0.4 of the time on a CPU.
 
     Raises:
         WeightsError: The weights file is missing or has the wrong contents.
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, num_threads: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> None:
-        self._network = make_session(weights_path("speech_encoder.onnx"), num_threads=num_threads, device=device)
+    def __init__(
+        self, num_threads: int = 1, device: Literal["cpu", "cuda"] = "cpu", is_quantised: bool = False
+    ) -> None:
+        path = weights_path("speech_encoder_int8.onnx" if is_quantised else "speech_encoder.onnx")
+        self._network = make_session(path, num_threads=num_threads, device=device)
         self._num_features = int(self._network.get_outputs()[0].shape[-1])
 
     def warm(self) -> None:

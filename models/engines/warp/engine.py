@@ -38,7 +38,7 @@ class WarpOptions(EngineOptions):
 
 
 class WarpAudioEncoder:
-    """The speech encoder. Implements `protocol.AudioEncoder` and `protocol.LiveAudioEncoder`."""
+    """The speech encoder. Implements `protocol.AudioEncoder`."""
 
     def __init__(self, machine: Machine) -> None:
         self._features = SpeechFeatures(num_threads=machine.num_threads, device=machine.device)
@@ -49,6 +49,14 @@ class WarpAudioEncoder:
     ) -> FeatureBlock:
         """Returns the features of `span`, with the context that the network needs."""
         return self._features.extract(speech, level, span.start_seconds, span.stop_seconds, should_stop)
+
+
+class WarpLiveAudioEncoder:
+    """The speech encoder of live sessions, with 8 bit weights on a CPU. Implements `protocol.LiveAudioEncoder`."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._features = SpeechFeatures(machine.num_threads, machine.device, is_quantised=machine.device == "cpu")
+        self._features.warm()
 
     def encode_live(self, window: SpeechWindow) -> FeatureBlock:
         """Returns the features of the frames of `window` and of its look-ahead."""
@@ -78,6 +86,10 @@ class WarpEngine:
     def audio_encoder(self, machine: Machine) -> WarpAudioEncoder:
         """Loads the speech encoder."""
         return WarpAudioEncoder(machine)
+
+    def live_audio_encoder(self, machine: Machine) -> WarpLiveAudioEncoder:
+        """Loads the speech encoder of live sessions."""
+        return WarpLiveAudioEncoder(machine)
 
     def face_generator(self, machine: Machine) -> WarpFaceGenerator:
         """Creates the renderer for the device."""

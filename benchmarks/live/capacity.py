@@ -1,0 +1,178 @@
+"""Several live sessions at once on one machine: late frames, latency, CPU time and memory.
+
+    python -m benchmarks.live.capacity --sessions 4 --minutes 30
+
+Starts a service with the sample avatar. Each session speaks the sample speech in turns with pauses in between; turns
+arrive alternately all at once (text to speech) and in real time in pieces of 20 ms (microphone). Prints:
+
+* `late_frames`: frames that arrived after they were due in a player that starts with 190 ms, as the web page's, and
+  `stalls` of that player.
+* `first_mouth_ms`: from the first sample of a turn sent until the player shows the mouth that speaks it.
+* `cpu_ms_per_frame`: CPU time by process per frame of any session, the clients and this benchmark apart.
+* `memory_mib`: peak of each process.
+* `refused`: what one session more than the service accepts is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import tempfile
+import time
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.live.latency import RATE, avatar, speech, spread
+from benchmarks.live.sync import Player
+from benchmarks.process_tree import MemoryPeaks, cpu_between, cpu_seconds
+from lipwright_client import AsyncLipwright, BusyError, Lipwright, LiveEvent
+from lipwright_client.async_live import AsyncLiveSession
+from tests.faults.service_process import config_with, served
+
+_PIECE: Final = round(0.02 * RATE) * 2  # bytes
+_PAUSE_S: Final = 2.0
+_REPORT_S: Final = 0.25
+_MOUTH_S: Final = 0.04  # of stream, from the start of speech until the mouth is seen to move
+_ANALYSIS_S: Final = 600.0
+
+
+@dataclass
+class Viewer:
+    """One session and its player."""
+
+    session: AsyncLiveSession
+    player: Player = field(default_factory=Player)
+    num_frames: int = 0
+    num_late: int = 0
+    first_mouth_s: dict[str, list[float]] = field(default_factory=lambda: {"burst": [], "microphone": []})
+    _spoke_at: float | None = None  # when the first sample of the turn was sent
+    _turn: str = "burst"
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_turn_next: bool = False
+
+    async def watch(self) -> None:
+        """Play the stream; ends with the session."""
+        fps, reported = float(self.session.connected["fps"]), 0.0
+        async for event in self.session:
+            now = time.monotonic()
+            if event.type == "session.fragment":
+                self._fragment(event, now, fps)
+            elif event.type == "agent.speak_started":
+                self._is_turn_next = True
+            elif event.type == "agent.speak_ended":
+                self._ended.set()
+            if now - reported > _REPORT_S:
+                await self.session.showed(self.player.shown)
+                reported = now
+
+    def _fragment(self, event: LiveEvent, now: float, fps: float) -> None:
+        start, seconds = float(event.raw["start_seconds"]), float(event.raw["duration_seconds"])
+        stalled = self.player.stalled_s
+        self.player.add(now, start + seconds)
+        self.num_late += math.ceil((self.player.stalled_s - stalled) * fps - 1e-6)
+        self.num_frames += round(seconds * fps)
+        if self._is_turn_next and self._spoke_at is not None:
+            self._is_turn_next = False
+            waits = max(0.0, start + _MOUTH_S - self.player.shown)
+            self.first_mouth_s[self._turn].append(now + waits - self._spoke_at)
+
+    async def talk(self, offset_s: float) -> None:
+        """Speak turn after turn."""
+        sound = speech()
+        await asyncio.sleep(offset_s)
+        while True:
+            self._ended.clear()
+            self._spoke_at = began = time.monotonic()
+            if self._turn == "burst":
+                await self.session.speak(sound)
+            else:
+                for number, start in enumerate(range(0, len(sound), _PIECE)):
+                    await asyncio.sleep(began + number * _PIECE / 2 / RATE - time.monotonic())
+                    await self.session.speak(sound[start : start + _PIECE])
+            await self.session.speak_end()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), 60)
+            await asyncio.sleep(_PAUSE_S)
+            self._turn = "microphone" if self._turn == "burst" else "burst"
+
+
+async def _refusal(client: AsyncLipwright, avatar_id: str) -> str:
+    try:
+        async with client.live(avatar_id, RATE):
+            return "accepted"
+    except BusyError as error:
+        return str(error)
+
+
+async def watch_all(url: str, avatar_id: str, num_sessions: int, seconds: float) -> dict[str, Any]:
+    """Run the sessions for that long and return the results."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(AsyncLipwright(url))
+        viewers = []
+        for _ in range(num_sessions):
+            viewers.append(Viewer(await stack.enter_async_context(client.live(avatar_id, RATE, shows_at_once=False))))
+        refused = await _refusal(client, avatar_id)
+        tasks = [asyncio.create_task(viewer.watch()) for viewer in viewers]
+        tasks += [asyncio.create_task(viewer.talk(1 + 0.37 * number)) for number, viewer in enumerate(viewers)]
+        await asyncio.wait(tasks, timeout=5, return_when=asyncio.FIRST_COMPLETED)  # networks and players have started
+        before, own, frames = cpu_seconds(), time.process_time(), sum(viewer.num_frames for viewer in viewers)
+        load, began = [os.getloadavg()[0]], time.monotonic()
+        ended, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        took_s, load = time.monotonic() - began, [*load, os.getloadavg()[0]]
+        frames = sum(viewer.num_frames for viewer in viewers) - frames
+        spent, own = cpu_between(before, cpu_seconds()), time.process_time() - own
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        errors = [repr(each) for each in results if each is not None and not isinstance(each, asyncio.CancelledError)]
+    per_frame = {name: 1000 * seconds / frames for name, seconds in spent.items()}
+    return {
+        "sessions": num_sessions,
+        "minutes": round(took_s / 60, 2),
+        "load_average": load,
+        "frames_per_second": round(frames / took_s / num_sessions, 2),
+        "late_frames": [viewer.num_late for viewer in viewers],
+        "late_share": round(sum(viewer.num_late for viewer in viewers) / max(1, frames), 5),
+        "stalls": [(viewer.player.num_stalls, round(viewer.player.stalled_s, 3)) for viewer in viewers],
+        "first_mouth_ms": {
+            pace: spread([1000 * value for viewer in viewers for value in viewer.first_mouth_s[pace]])
+            for pace in ("burst", "microphone")
+            if any(viewer.first_mouth_s[pace] for viewer in viewers)
+        },
+        "cpu_ms_per_frame": {
+            name: round(ms, 2) for name, ms in sorted(per_frame.items(), key=lambda item: -item[1]) if ms >= 0.05
+        },
+        "cpu_ms_per_frame_total": round(sum(per_frame.values()), 2),
+        "client_ms_per_frame": round(1000 * own / frames, 2),
+        "refused": refused,
+        "ended_early": bool(ended),
+        "errors": errors,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=4)
+    parser.add_argument("--minutes", type=float, default=3.0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name:
+        folder = Path(name)
+        config = config_with(folder, live={"max_sessions": options.sessions})
+        with served(folder / "data", config) as service:
+            avatar_id = avatar(service.url)
+            with Lipwright(service.url) as client:
+                client.avatars.wait(avatar_id, _ANALYSIS_S).check()
+            with MemoryPeaks() as peaks:
+                found = asyncio.run(watch_all(service.url, avatar_id, options.sessions, 60 * options.minutes))
+        found["memory_mib"] = {name: round(mib) for name, mib in sorted(peaks.uss_mib.items()) if mib > 20}
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
