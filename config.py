@@ -402,6 +402,9 @@ class LiveConfig(_Frozen):
     max_sessions: int = Field(1, ge=0, description="Sessions per Ingress replica; more are refused. 0 disables.")
     engine: str = Field("warp", description="Engine of live sessions; it must support streaming speech.")
     chunk_seconds: float = Field(0.08, ge=0.04, le=0.5, description="Length of one chunk of video, in seconds.")
+    max_chunk_seconds: float = Field(
+        0.16, ge=0.04, le=0.5, description="Length of a chunk whose speech has arrived already, at least chunk_seconds."
+    )
     min_buffer_seconds: float = Field(
         0.16,
         ge=0.04,
@@ -409,7 +412,7 @@ class LiveConfig(_Frozen):
         description="Seconds of audio that must be buffered before speech starts, unless the utterance is complete.",
     )
     crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor; above 20, GOP boundaries show.")
-    preset: str = Field("veryfast", description="libx264 preset.")
+    preset: str = Field("superfast", description="libx264 preset.")
     max_buffered_seconds: float = Field(60.0, gt=0, description="Audio per session that may wait to be spoken.")
     max_message_bytes: int = Field(2 * 1024**2, gt=0, description="Maximum size of one client message, in bytes.")
     max_messages_per_s: float = Field(200.0, gt=0, description="Client messages per second, averaged over 2 s.")

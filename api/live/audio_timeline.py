@@ -73,6 +73,10 @@ class AudioTimeline:
             return False
         return self._lead - self._num_waiting <= seconds * AUDIO_RATE
 
+    def covers(self, seconds: float) -> bool:
+        """Return whether speech is playing, and what the next `seconds` of it depend on has arrived."""
+        return self._is_speaking and self.waiting_seconds >= seconds + LOOK_AHEAD_SECONDS
+
     @property
     def waiting_seconds(self) -> float:
         """Length of buffered speech."""

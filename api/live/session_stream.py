@@ -57,6 +57,7 @@ class SessionStream:
         fps = avatar.source.info.fps
         self._fps = fps
         self._num = max(1, round(live.chunk_seconds * fps))
+        self._max_num = max(self._num, round(live.max_chunk_seconds * fps))
         self._speech = AudioTimeline(fps, options.sample_rate, live.min_buffer_seconds, live.max_buffered_seconds)
         self._writer = StreamWriter(avatar.source.info)
         self._fallback = IdleFallback(
@@ -77,13 +78,18 @@ class SessionStream:
         try:
             while True:
                 await self._clock.until_due(float(frame / self._fps), lambda: self._speech.is_speaking)
-                # A single frame if speech may start within it, so that it need not wait for a whole chunk.
-                num = 1 if self._speech.begins_within(float(1 / self._fps)) else self._num
+                num = self._num_frames()
                 audio = self._speech.chunk(frame, num, self._writer.num_audio_samples(frame + num))
                 frame += await self._show(frame, num, audio)
         finally:
             await self._fallback.close()
             await self._handler.close()
+
+    def _num_frames(self) -> int:
+        """Return the length of the next chunk. Longer chunks cost less per frame; the next one reacts later."""
+        if self._speech.begins_within(float(1 / self._fps)):
+            return 1  # so that the speech need not wait for a whole chunk
+        return self._max_num if self._speech.covers(float(self._max_num / self._fps)) else self._num
 
     async def _show(self, frame: int, num: int, audio: ChunkAudio) -> int:
         """Send one chunk and return its number of frames."""

@@ -14,6 +14,7 @@ pytest.importorskip("onnx")
 
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
+from training import quantise_encoder
 from training.export_speech import ENCODER_NAME, MOUTH_NAME, main, read_state
 from training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble, MouthTcn
 from training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps, load_whisper
@@ -124,3 +125,16 @@ def test_the_first_head_is_kept_with_its_gain() -> None:
     assert first.shape == (1, 40, 9)
     assert torch.allclose(first[..., :8], both[..., :8] * gain, atol=1e-5)
     assert torch.allclose(first[..., 8], both[..., 8], atol=1e-5)
+
+
+def test_the_quantised_encoder_is_made_from_the_shipped_one_and_computes_nearly_the_same(tmp_path: Path) -> None:
+    quantise_encoder.main([str(tmp_path)])
+    written = tmp_path / quantise_encoder.LIVE_ENCODER_NAME
+    assert [file.name for file in tmp_path.iterdir()] == [written.name]
+    mel = np.random.default_rng(2).normal(0, 0.4, (1, 180, 80)).astype(np.float32)
+    exact, shipped, again = (
+        make_session(path, num_threads=1, device="cpu").run(None, {"mel": mel})[0]
+        for path in (weights_path(ENCODER_NAME), weights_path(quantise_encoder.LIVE_ENCODER_NAME), written)
+    )
+    assert np.array_equal(shipped, again)
+    assert 0.99 < np.corrcoef(exact.ravel(), shipped.ravel())[0, 1] < 1

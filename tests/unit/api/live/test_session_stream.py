@@ -90,12 +90,31 @@ def test_a_session_idles_speaks_and_idles_again() -> None:
     with av.open(io.BytesIO(b"".join(talk.line.binaries)), "r") as container:
         num_frames = len(list(container.decode(video=0)))
     fragments = talk.line.of("session.fragment")
-    assert num_frames == 2 * len(fragments)
+    ends = np.cumsum([each["duration_seconds"] for each in fragments])
+    assert num_frames == round(25 * ends[-1])
     assert len(talk.service.requests) - len(fragments) in (0, 1), "one may be under way"
-    assert [each["start_seconds"] for each in fragments] == pytest.approx([0.08 * n for n in range(len(fragments))])
+    assert [each["start_seconds"] for each in fragments] == pytest.approx([0, *ends[:-1]])
     states = [request.state for request in talk.service.requests]
     assert states[:3] == [None, 2, 4], "what a chunk gave is what the next one gets"
     assert any(not request.window.is_silent for request in talk.service.requests)
+
+
+def test_chunks_are_longer_while_speech_that_has_arrived_is_spoken() -> None:
+    talk = Talk(LiveConfig(chunk_seconds=0.08, max_chunk_seconds=0.16))
+
+    async def scene(session: SessionStream) -> None:
+        await talk.until(lambda: len(talk.service.requests) > 2)
+        await session.take_text(speak(1.2))
+        await session.take_text(json.dumps({"type": "agent.speak_end"}))
+        await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
+
+    assert talk.run(scene) is None
+    lengths = [request.num_frames for request in talk.service.requests]
+    spoken = [not request.window.is_silent for request in talk.service.requests]
+    first = spoken.index(True)
+    assert set(lengths[:first]) == {2}
+    assert lengths[first + 1 : first + 5] == [4] * 4
+    assert lengths[-1] == 2, "the end of the speech is near"
 
 
 def test_binary_messages_are_speech_too() -> None:
