@@ -19,6 +19,7 @@ from pydantic import (
 from api.forms.speech_form import MAX_TEXT_CHARS, FilePart, one_of
 from api.forms.turn_form import TurnForm, parsed_json
 from errors import OptionError
+from jobs.turns import cues_of
 from media.dubbing.slots import MAX_SPEED
 from models.quality.report import QualityReport
 from storage.job_settings import FACE
@@ -123,6 +124,7 @@ class JobLinks(BaseModel):
     video: str | None = Field(description="The finished video; null until the job succeeds.")
     preview: str | None = Field(description="The video while it is rendered; null if the job failed or was cancelled.")
     source: str = Field(description="The video or picture of the face, as it was sent.")
+    subtitles: str | None = Field(description="The texts of the turns as an SRT file; null if no turn has a text.")
 
 
 class JobInputs(BaseModel):
@@ -166,7 +168,14 @@ class JobView(BaseModel):
         return cls(
             **shared,
             inputs=JobInputs(audio=job.audio.label, presenter=job.source_label or _label(job.video)),
-            links=JobLinks(self=here, events=f"{here}/events", video=video, preview=preview, source=f"{here}/source"),
+            links=JobLinks(
+                self=here,
+                events=f"{here}/events",
+                video=video,
+                preview=preview,
+                source=f"{here}/source",
+                subtitles=f"{here}/subtitles.srt" if cues_of(job.options) else None,
+            ),
         )
 
 

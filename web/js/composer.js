@@ -88,11 +88,17 @@ export class Composer {
     this.keepLabel.hidden = !this.face.file || Boolean(avatar) || isOn;
     byId("which-face").hidden = Boolean(avatar) || isOn;
     byId("length").hidden = isOn; // the result is as long as the video
-    byId("idle").hidden = !isOn;
+    byId("idle").hidden = byId("texts").hidden = !isOn;
     byId("speech").style.minHeight = isOn ? `${byId("speech").getBoundingClientRect().height}px` : ""; // nothing below moves
     this.speechParts.single.hidden = isOn;
     this.speechParts.everyone.hidden = !isOn;
     notice(byId("composer-error"), "");
+  }
+
+  /** Where the texts are shown, if there are any. */
+  texts() {
+    const place = byId("subtitles-output").value;
+    return place && this.several.hasTexts ? { subtitles_output: place } : {};
   }
 
   showEngines() {
@@ -120,7 +126,7 @@ export class Composer {
     if (this.several.isOn) {
       const problem = this.several.check();
       if (problem) notice(error, t(problem));
-      else await this.send({ ...this.options(), idle_mouths: byId("idle-mouths").value, ...this.several.fields });
+      else await this.send({ ...this.options(), idle_mouths: byId("idle-mouths").value, ...this.texts(), ...this.several.fields });
       return;
     }
     const avatar = this.avatars.chosen;

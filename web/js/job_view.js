@@ -144,6 +144,7 @@ export class JobView {
     const button = (key, action, kind = "") => h("button", { type: "button", class: kind, onclick: action }, t(key));
     const actions = isFinal(job)
       ? [job.status === "succeeded" && h("a", { class: "button main", href: `${job.links.video}?download=true`, download: "" }, t("download")),
+        job.status === "succeeded" && job.links.subtitles && h("a", { class: "button", href: job.links.subtitles, download: "" }, t("downloadSubtitles")),
         canRetry(job) && button("retry", () => this.retry(job), "main"),
         job.error?.code !== "face_not_found" && button("again", () => this.again(job)),
         button("remove", () => this.remove(), "danger")]

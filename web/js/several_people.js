@@ -141,6 +141,11 @@ export class SeveralPeople {
     return (this.people ?? []).flatMap((person) => person.turns.map((turn) => ({ person, turn })));
   }
 
+  /** Whether anything is spoken by a voice. */
+  get hasTexts() {
+    return Boolean(this.subtitles.file) || this.turns.some(({ turn }) => !turn.file);
+  }
+
   /** Return the key of the text that says what is missing, null if nothing is, and focus the first input to correct. */
   check() {
     if (!this.people) return "needPeople";

@@ -165,8 +165,8 @@ def test_each_person_gets_speech_and_a_start(
 def test_nothing_moves_when_the_people_are_found(
     browser: Any, service: MemoryService, url: str, sample_video: Path, sample_portrait: Path
 ) -> None:
-    service.scans = [PeopleScan(0.25, None)] * 2 + [PeopleScan(1, REPORT)]
     for width in (360, 1400):
+        service.scans = [PeopleScan(0.25, None)]  # until the test has seen that the page searches
         visitor = Visitor(browser, url, viewport={"width": width, "height": 4000})
         visitor.until("document.querySelector('#engine').value && !document.querySelector('#speech .kinds').hidden")
         below = "document.querySelector('#options').getBoundingClientRect().top"
@@ -178,6 +178,7 @@ def test_nothing_moves_when_the_people_are_found(
         assert visitor.page.evaluate("document.querySelector('#several').getBoundingClientRect().top") == at
         visitor.until("document.querySelectorAll('.searching .person').length === 2")
         expected = visitor.page.evaluate(below)
+        service.scans = [PeopleScan(1, REPORT)]
         visitor.until(FOUND)
         assert visitor.page.evaluate(below) == pytest.approx(expected, abs=1)
         assert visitor.page.evaluate(SHIFT, since) < 0.02
@@ -201,11 +202,12 @@ def test_a_file_dropped_on_a_person_and_a_text(
     page.click("#options summary")
     assert page.is_hidden("#loop") and page.is_hidden("#which")
     page.select_option("#idle-mouths", "closed")
+    page.select_option("#subtitles-output", "track")
     page.check("#keep-sound")
     visitor.submit()
     visitor.until_status("queued")
     (options,) = (request.options for request in service.requests)
-    assert (options.idle_mouths, options.background_gain_db) == ("closed", -6)
+    assert (options.idle_mouths, options.background_gain_db, options.subtitles) == ("closed", -6, "track")
     (spoken,) = (turn for turn in options.turns or () if turn.text)
     assert (spoken.face, spoken.text, spoken.voice) == ("person:0", "Good morning.", "lee")
     assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [("Good morning.", "lee")]

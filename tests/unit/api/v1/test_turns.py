@@ -96,7 +96,9 @@ def test_a_json_body(http: httpx.Client, service: MemoryService) -> None:
         "audio_anna": "data:audio/wav;base64," + base64.b64encode(tone(1)).decode(),
         "turns": [{"start": 1, "audio": "audio_anna"}],
     }
-    assert _turns(http.post("/v1/jobs", json=body)) == [{"start": 1, "audio": "audio", "audio_start": 0}]
+    answer = http.post("/v1/jobs", json=body)
+    assert _turns(answer) == [{"start": 1, "audio": "audio", "audio_start": 0}]
+    assert answer.json()["links"]["subtitles"] is None
     assert not service.requests[0].more_audio
 
 
@@ -108,6 +110,7 @@ def test_subtitles_are_spoken_in_their_slots(http: httpx.Client, service: Memory
         {"face": "1", "start": 3, "end": 3.4, "audio": "audio", "audio_start": 1, "speed": 1.25}
         | {"text": "A longer answer", "voice": "echo", "speaker": "BOB"},
     ]
+    assert "A longer answer" in http.get(answer.json()["links"]["subtitles"]).text
     assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [
         ("Hello", "nova"),
         ("A longer answer", "echo"),
