@@ -153,9 +153,9 @@ class LandmarkGenerator(StageReplica):
 
     @stage_method
     async def matte(
-        self, source: SourceVideo, screen: ScreenColour | None, start: int, stop: int, before: str | None, out: str
+        self, avatar: AvatarRef, screen: ScreenColour | None, start: int, stop: int, before: str | None, out: str
     ) -> None:
-        """Write the matte of source frames [start, stop) to the key `out`, completely or not at all.
+        """Write the matte of source frames [start, stop) of a tracked avatar to the key `out`, completely or not.
 
         A `screen` is keyed; without one, people are segmented. `before` is the key of the piece that ends at `start`;
         None at the first frame.
@@ -165,7 +165,7 @@ class LandmarkGenerator(StageReplica):
             MediaError: The video cannot be decoded.
         """
         frames = range(start, stop)
-        await self._run(lambda token: self._mattes.matte(source, screen, frames, before, out, token), len(frames))
+        await self._run(lambda token: self._mattes.matte(avatar, screen, frames, before, out, token), len(frames))
 
     @stage_method
     async def join_matte(

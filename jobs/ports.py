@@ -147,7 +147,7 @@ class Stages(Protocol):
     async def matte(
         self,
         context: CallContext,
-        source: SourceVideo,
+        avatar: AvatarRef,
         screen: ScreenColour | None,
         start: int,
         stop: int,

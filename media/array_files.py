@@ -9,6 +9,7 @@ processes of the service.
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,12 +31,13 @@ def load_array(path: Path, mmap_mode: Literal["r", "r+"] | None = None) -> NDArr
     return array
 
 
-def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Return all arrays of an .npz file by their names.
+def load_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Return arrays of an .npz file by their names; `names` None: all of them.
 
     Raises:
         OSError: The file cannot be read.
         ValueError: It is not such a file.
+        KeyError: There is no array of that name.
     """
     with _HEADER, np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+        return {name: stored[name] for name in names or stored.files}

@@ -10,7 +10,8 @@ from jobs.messages import AvatarRef, SourceVideo
 from media.cancel_token import CancelToken
 from media.matte.foreground import ScreenColour
 from media.matte.matte_video import MatteWriter, join_mattes
-from models.avatar.folder import file_hashes, write_whole
+from models.avatar.folder import AVATAR_FILES, TRACK_FILE, file_hashes, write_whole
+from models.matting.head import Heads
 from models.matting.matter import MattePiece, Matter, shares_of
 from models.matting.report import MatteReport, uncertain_ranges
 from rendering.source_readers import SourceReaders
@@ -40,7 +41,7 @@ class MatteBuilder:
 
     def matte(
         self,
-        source: SourceVideo,
+        avatar: AvatarRef,
         screen: ScreenColour | None,
         frames: range,
         before: str | None,
@@ -48,13 +49,16 @@ class MatteBuilder:
         token: CancelToken,
     ) -> None:
         """Write the matte of consecutive source frames to the key `out`; see `LandmarkGenerator.matte`."""
+        source = avatar.source
         info, history = source.info, None
         if before is not None:
             with self._files.fetched(before) as path:
                 history = MattePiece.load(path).history
+        with self._files.fetched_folder(avatar.folder, AVATAR_FILES) as folder:
+            heads = Heads.load(folder / TRACK_FILE)
         writer, shares = MatteWriter(info, self._num_threads), []
         with self._readers.frames(source, frames, token) as images:
-            for made in self._matter.mattes(images, info.colour, screen, history):
+            for made in self._matter.mattes(images, info.colour, screen, map(heads.at, frames), history):
                 writer.write(made.alpha)
                 shares.append(shares_of(made, screen))
                 history = made.history

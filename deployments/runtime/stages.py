@@ -130,7 +130,7 @@ class ServeStages:
     async def matte(
         self,
         context: CallContext,
-        source: SourceVideo,
+        avatar: AvatarRef,
         screen: ScreenColour | None,
         start: int,
         stop: int,
@@ -141,7 +141,7 @@ class ServeStages:
             "LandmarkGenerator.matte",
             context,
             stop - start,
-            lambda context: self.landmark_generator.matte.remote(context, source, screen, start, stop, before, out),
+            lambda context: self.landmark_generator.matte.remote(context, avatar, screen, start, stop, before, out),
         )
 
     async def join_matte(

@@ -103,7 +103,7 @@ class Mattes:
             before = pieces[-1] if pieces else None
             pieces.append(f"{wanted.pieces}/{matte_piece(start)}")
             if not await asyncio.to_thread(self._files.has, pieces[-1]):
-                await self._stages.matte(context, source, screen, start, stop, before, pieces[-1])
+                await self._stages.matte(context, avatar, screen, start, stop, before, pieces[-1])
             await report(0.98 * stop / num_frames)
         await self._stages.join_matte(context, avatar, matte_part(wanted.name), screen, pieces)
         await asyncio.to_thread(self._files.stored.remove_folder, wanted.pieces)

@@ -16,6 +16,7 @@ from media.array_files import load_arrays
 from media.matte.foreground import ScreenColour
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
+from models.matting.head import Head
 from models.matting.person import PersonSegmenter
 from models.matting.refine import refine
 from models.matting.report import certainty
@@ -37,8 +38,8 @@ class MattePiece:
 
     video: NDArray[np.uint8]  # bytes of `media.matte.matte_video.MatteWriter`
     shares: NDArray[np.float32]  # (T, 2) `models.matting.report.certainty`
-    coarse: NDArray[np.float16]  # (S, S) of the last frame, as the following
-    luma: NDArray[np.uint8]  # (S, S)
+    coarse: NDArray[np.float16]  # (h, w) of the last frame, as the following
+    luma: NDArray[np.uint8]  # (h, w)
     scene: NDArray[np.uint8]  # (864,)
     changes: NDArray[np.float64]  # (C,)
 
@@ -96,6 +97,7 @@ class Matter:
         frames: Iterable[YuvFrame],
         colour: ColourTags,
         screen: ScreenColour | None,
+        heads: Iterable[Head | None],
         history: MatteHistory | None,
     ) -> Iterator[MatteFrame]:
         """Yields the mattes of consecutive frames.
@@ -104,10 +106,11 @@ class Matter:
             frames: The frames.
             colour: Their colour tags.
             screen: The screen that is keyed; None: people are segmented.
+            heads: The head in each of the frames, if it is known.
             history: After the frame before; None at the first frame of a source.
         """
-        for frame in frames:
-            history = stabilised(frame, self._segmenter(frame, colour), history)
+        for frame, head in zip(frames, heads, strict=True):
+            history = stabilised(frame, self._segmenter(frame, colour, head), history)
             coarse = history.coarse
             yield MatteFrame(refine(frame, coarse) if screen is None else key(frame, screen, coarse), history)
 

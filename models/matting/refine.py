@@ -10,7 +10,7 @@ resolution, its coefficients are applied to the pixels of the frame (fast guided
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,9 +20,6 @@ from media.yuv_frame import YuvFrame
 
 _Plane = NDArray[np.float32]
 
-_FIT_SIDE: Final = 480
-"""Longest side at which coefficients are fitted."""
-
 
 @dataclass(frozen=True)
 class Refinement:
@@ -31,33 +28,36 @@ class Refinement:
     radius: float = 1 / 56  # of the window of a fit
     band: float = 1 / 64  # around uncertain pixels: the coarse edge may lie off by this
     epsilon: float = 2e-4  # variance of colour (0 to 1) below which a fit is flat
+    unlikely: float = 0.2  # coarse matte below which a pixel is background, away from edges
+    likely: float = 0.8  # the same for the person
     floor: float = 0.02  # weight of an uncertain pixel
     low: float = 0.08  # alpha below which a pixel is background
     high: float = 0.92  # alpha above which a pixel is foreground
 
 
 def refine(frame: YuvFrame, coarse: _Plane, how: Refinement = Refinement()) -> NDArray[np.uint8]:
-    """Returns the (H, W) alpha of a frame, 0 to 255, from a coarse matte of any size, 0 to 1."""
-    height, width = frame.y.shape
-    longest = max(height, width)
-    scale = min(1.0, _FIT_SIDE / longest)
-    size = max(8, round(width * scale)), max(8, round(height * scale))
+    """Returns the (H, W) alpha of a frame, 0 to 255, from a coarse (h, w) matte, 0 to 1; it is fitted at that size."""
+    size = coarse.shape[1], coarse.shape[0]
     guide = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255 for plane in frame]
-    target = cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)
-    fit_side = longest * scale
-    radius, band = max(2, round(how.radius * fit_side)), max(2, round(how.band * fit_side))
+    target = np.clip((coarse - how.unlikely) / (how.likely - how.unlikely), 0, 1)
+    radius, band = (max(2, round(share * max(size))) for share in (how.radius, how.band))
     unsure = ((target > 0.1) & (target < 0.9)).astype(np.uint8)
     around = cv2.dilate(unsure, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * band + 1, 2 * band + 1)))
     weight = np.where(around > 0, how.floor, np.float32(1)).astype(np.float32)
-    slopes, offset = _fit(guide, target, weight, radius, how.epsilon)
+    fit = _fit(guide, target, weight, radius, how.epsilon)
     share = cv2.blur(around.astype(np.float32), (band, band))
-    return _applied(frame, slopes, offset, (target, share), how)
+    return _applied(frame, fit, target, share, how)
 
 
-def _fit(
-    guide: list[_Plane], target: _Plane, weight: _Plane, radius: int, epsilon: float
-) -> tuple[list[_Plane], _Plane]:
-    """Returns three slopes and the offset of the weighted linear regression of `target` on `guide` in each window."""
+class _Fit(NamedTuple):
+    """The weighted linear regression of alpha on colour in the windows around each pixel."""
+
+    slopes: list[_Plane]  # for Y, U, V
+    offset: _Plane
+    explained: _Plane  # share of the variance of alpha that the colour explains, 0 to 1
+
+
+def _fit(guide: list[_Plane], target: _Plane, weight: _Plane, radius: int, epsilon: float) -> _Fit:
 
     def mean(plane: _Plane) -> _Plane:
         return np.asarray(cv2.blur(plane, (2 * radius + 1, 2 * radius + 1)), np.float32)
@@ -82,22 +82,23 @@ def _fit(
         (c * cy + e * cu + f * cv) / determinant,
     ]
     offset = mean_target - sum(slope * own for slope, own in zip(slopes, means, strict=True))
+    variance = mean(weight * target * target) / total - mean_target * mean_target
+    explained = (slopes[0] * cy + slopes[1] * cu + slopes[2] * cv) / np.maximum(variance, 1e-4)
     smoothed = [mean(plane) for plane in slopes]
-    return smoothed, mean(np.asarray(offset, np.float32))
+    return _Fit(smoothed, mean(np.asarray(offset, np.float32)), mean(np.clip(explained, 0, 1).astype(np.float32)))
 
 
-def _applied(
-    frame: YuvFrame, slopes: list[_Plane], offset: _Plane, coarse: tuple[_Plane, _Plane], how: Refinement
-) -> NDArray[np.uint8]:
+def _applied(frame: YuvFrame, fit: _Fit, target: _Plane, share: _Plane, how: Refinement) -> NDArray[np.uint8]:
+    """Returns alpha; where colour explains little of it, it follows the coarse matte."""
     height, width = frame.y.shape
 
     def full(plane: NDArray[np.generic]) -> _Plane:
         return np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
-    alpha = full(offset)
-    for slope, plane in zip(slopes, frame, strict=True):
+    alpha = full(fit.offset)
+    for slope, plane in zip(fit.slopes, frame, strict=True):
         alpha += full(slope) * (full(plane) / 255)
-    target, share = (full(plane) for plane in coarse)
-    alpha = np.where(share > 0, share * alpha + (1 - share) * (target > 0.5), target > 0.5)
+    target = full(target)
+    alpha = target + full(fit.explained * share) * (np.clip(alpha, 0, 1) - target)
     alpha = np.clip((alpha - how.low) / (how.high - how.low), 0, 1)
     return np.rint(255 * alpha).astype(np.uint8)

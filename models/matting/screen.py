@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from media.matte.foreground import ScreenColour
 from media.yuv_frame import YuvFrame
+from models.matting.person import coarse_size
 from models.matting.refine import Refinement, refine
 
 _BEHIND: Final = 0.05  # probability of a person below which a pixel is background
@@ -25,7 +26,7 @@ _MIN_SHARE_WANTED: Final = 0.25  # the same if a screen is expected
 _MAX_TEXTURE: Final = 6.0  # mean difference of neighbouring luma pixels on a screen, in levels
 # Chroma relative to the screen's, 0 (screen) to 1 (neutral): below and above these, alpha is 0 and 1.
 _SCREEN, _PERSON = 0.12, 0.62
-_KEYED: Final = Refinement(radius=1 / 160, band=1 / 240, floor=0.5, low=0.04, high=0.96)
+_KEYED: Final = Refinement(radius=1 / 160, band=1 / 240, unlikely=0, likely=1, floor=0.5, low=0.04, high=0.96)
 _REACH: Final = 1 / 10  # how far from the segmentation hair or hands may be, in longer sides of the frame
 _CORE: Final = 1 / 40  # how far inside it everything is opaque
 
@@ -81,7 +82,8 @@ def key(frame: YuvFrame, screen: ScreenColour, person: NDArray[np.float32]) -> N
     distance = np.hypot(np.maximum(1 - towards, 0), across)
     alpha = np.clip((distance - _SCREEN) / (_PERSON - _SCREEN), 0, 1)
     alpha = np.maximum(alpha, core) * (1 - far)
-    return refine(frame, np.asarray(alpha, np.float32), _KEYED)
+    size = coarse_size(frame.y.shape[1], frame.y.shape[0])
+    return refine(frame, np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_AREA), np.float32), _KEYED)
 
 
 def _far_and_core(person: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

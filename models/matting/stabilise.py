@@ -19,13 +19,13 @@ _CHANGE_LEVELS: Final = 3.0
 class MatteHistory(NamedTuple):
     """What the matte of the next frame depends on."""
 
-    coarse: NDArray[np.float32]  # (S, S) the last stabilised matte, 0 to 1
-    luma: NDArray[np.float32]  # (S, S) luma of the last frame
+    coarse: NDArray[np.float32]  # (h, w) the last stabilised matte, 0 to 1
+    luma: NDArray[np.float32]  # (h, w) luma of the last frame
     scenes: SceneHistory
 
 
 def stabilised(frame: YuvFrame, coarse: NDArray[np.float32], last: MatteHistory | None) -> MatteHistory:
-    """Returns the history with the next frame, whose coarse matte is (S, S); a cut begins it again."""
+    """Returns the history with the next frame, whose coarse matte is (h, w); a cut begins it again."""
     size = coarse.shape[1], coarse.shape[0]
     luma = cv2.resize(frame.y, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     scenes = SceneHistory.seen(frame, None if last is None else last.scenes)

@@ -72,7 +72,7 @@ class NoStages:
     async def matte(
         self,
         context: CallContext,
-        source: SourceVideo,
+        avatar: AvatarRef,
         screen: ScreenColour | None,
         start: int,
         stop: int,

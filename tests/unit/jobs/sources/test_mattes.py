@@ -47,7 +47,7 @@ class Matting(NoStages):
     async def matte(
         self,
         context: CallContext,
-        source: SourceVideo,
+        avatar: AvatarRef,
         screen: ScreenColour | None,
         start: int,
         stop: int,

@@ -1,0 +1,214 @@
+"""Measures mattes: `python -m benchmarks.matting CLIP...` for any clips, and against the truth where there is a screen.
+
+A clip with a green or blue screen is keyed, which is taken for the truth, and the person is put in front of a moving
+pattern. The matte of that film is compared with the truth, and so is the segmentation network's own output, enlarged
+linearly. Figures are means over all frames:
+
+* error: mean absolute difference of alpha, in thousandths;
+* gradient: mean absolute difference of the magnitudes of the gradients of alpha, in thousandths, within the band of
+  pixels around the outline;
+* flicker: how much alpha changes from one frame to the next, in thousandths, in pixels of that band that do not change
+  in the film and in the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from config import PipelineConfig
+from media.matte.foreground import Foreground, ScreenColour
+from media.matte.matte_video import MatteWriter
+from media.probe import ColourTags, VideoInfo, probe_video
+from media.reader import FrameReader
+from media.yuv_frame import YuvFrame, from_rgb
+from models.avatar.avatar import own_track
+from models.face.choice import FaceChoice
+from models.matting.head import Heads
+from models.matting.matter import Matter, shares_of
+from models.matting.person import PersonSegmenter
+from models.track.square_pixels import pixel_aspect
+from models.track.tracker import FaceTracker
+
+_BAND = 7  # pixels on both sides of the outline
+_STATIC_LEVELS = 3  # a pixel that changes less does not change
+_CACHE_BYTES = 2**28
+
+
+class Clip(NamedTuple):
+    """A film and where the head is in it."""
+
+    name: str
+    info: VideoInfo
+    frames: list[YuvFrame]
+    heads: Heads
+
+
+@dataclass
+class Errors:
+    """Sums over frames of one kind of matte."""
+
+    error: list[float] = field(default_factory=list)
+    gradient: list[float] = field(default_factory=list)
+    flicker: list[float] = field(default_factory=list)
+
+    def add(self, alpha: NDArray[np.float32], truth: NDArray[np.float32], band: NDArray[np.bool_]) -> None:
+        self.error.append(float(np.abs(alpha - truth).mean()))
+        self.gradient.append(float(np.abs(_slope(alpha) - _slope(truth))[band].mean()))
+
+    def add_change(self, before: NDArray[np.float32], alpha: NDArray[np.float32], is_static: NDArray[np.bool_]) -> None:
+        if is_static.any():
+            self.flicker.append(float(np.abs(alpha - before)[is_static].mean()))
+
+    def __str__(self) -> str:
+        means = (
+            1000 * float(np.mean(each)) if each else float("nan") for each in (self.error, self.gradient, self.flicker)
+        )
+        return " | ".join(f"{mean:.1f}" for mean in means)
+
+
+def _slope(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+    soft = cv2.GaussianBlur(alpha, (0, 0), 1.4)
+    return np.hypot(cv2.Sobel(soft, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(soft, cv2.CV_32F, 0, 1) / 8)
+
+
+def read_clip(path: Path, max_frames: int) -> Clip:
+    """Reads and tracks a film."""
+    config = PipelineConfig()
+    info = probe_video(path, config.limits)
+    with FrameReader(path, info, _CACHE_BYTES) as reader:
+        frames = [
+            YuvFrame(*(plane.copy() for plane in frame))
+            for frame in reader.read(range(min(info.num_frames, max_frames)))
+        ]
+        tracker = FaceTracker(num_threads=1, device="cpu")
+        raw, _ = tracker.track_chunk(frames, info.colour, FaceChoice(), None, pixel_aspect(info))
+        track = own_track(raw, reader, info)
+    return Clip(path.stem, info, frames, Heads.of(track))
+
+
+def moving_pattern(width: int, height: int, num_frames: int, colour: ColourTags) -> Iterator[YuvFrame]:
+    """Yields a background of coloured shapes of all sizes, which moves."""
+    rng, side = np.random.default_rng(7), 2 * max(width, height)
+    picture = np.zeros((side, side, 3), np.float32)
+    for cell in (96, 32, 8, 2):
+        count = -(-side // cell)
+        cells = rng.normal(0, 40, (count, count, 3)).astype(np.float32)
+        picture += cv2.resize(cells, (side, side), interpolation=cv2.INTER_CUBIC)
+    picture = np.clip(picture + 120, 0, 255).astype(np.uint8)
+    for number in range(num_frames):
+        x, y = 2 * number % (side - width), number % (side - height)
+        yield from_rgb(np.ascontiguousarray(picture[y : y + height, x : x + width]), colour)
+
+
+def alphas(
+    matter: Matter, clip: Clip, frames: Sequence[YuvFrame], screen: ScreenColour | None
+) -> list[NDArray[np.uint8]]:
+    heads = map(clip.heads.at, range(len(frames)))
+    return [made.alpha for made in matter.mattes(frames, clip.info.colour, screen, heads, None)]
+
+
+def raw_network(segmenter: PersonSegmenter, clip: Clip, frames: Sequence[YuvFrame]) -> list[NDArray[np.uint8]]:
+    """Returns what the network says of whole frames, enlarged linearly."""
+    size = clip.info.width, clip.info.height
+    return [
+        np.rint(255 * cv2.resize(segmenter(frame, clip.info.colour), size, interpolation=cv2.INTER_LINEAR)).astype(
+            np.uint8
+        )
+        for frame in frames
+    ]
+
+
+def compare(
+    frames: Sequence[YuvFrame], truths: Sequence[NDArray[np.uint8]], found: Sequence[NDArray[np.uint8]]
+) -> Errors:
+    errors = Errors()
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _BAND + 1, 2 * _BAND + 1))
+    before: tuple[YuvFrame, NDArray[np.uint8], NDArray[np.float32]] | None = None
+    for frame, true_alpha, found_alpha in zip(frames, truths, found, strict=True):
+        alpha, truth = (each.astype(np.float32) / 255 for each in (found_alpha, true_alpha))
+        edge = ((true_alpha > 12) & (true_alpha < 243)).astype(np.uint8)
+        band = cv2.dilate(edge, disc) > 0
+        errors.add(alpha, truth, band)
+        if before is not None:
+            is_still = cv2.absdiff(frame.y, before[0].y) < _STATIC_LEVELS
+            is_same = cv2.absdiff(true_alpha, before[1]) < _STATIC_LEVELS
+            errors.add_change(before[2], alpha, band & is_still & is_same)
+        before = frame, true_alpha, alpha
+    return errors
+
+
+def measure_truth(clip: Clip, screen: ScreenColour, segmenter: PersonSegmenter) -> list[str]:
+    matter, info = Matter(segmenter), clip.info
+    truths = alphas(matter, clip, clip.frames, screen)
+    patterns = moving_pattern(info.width, info.height, len(truths), info.colour)
+    film = [
+        Foreground(frame, truth, screen).over(behind)
+        for frame, truth, behind in zip(clip.frames, truths, patterns, strict=True)
+    ]
+    kinds: dict[str, Callable[[], list[NDArray[np.uint8]]]] = {
+        "network, enlarged": lambda: raw_network(segmenter, clip, film),
+        "matte": lambda: alphas(matter, clip, film, None),
+    }
+    return [f"| {clip.name} | {name} | {compare(film, truths, make())} |" for name, make in kinds.items()]
+
+
+def measure_cost(clip: Clip, screen: ScreenColour | None, segmenter: PersonSegmenter) -> str:
+    """CPU milliseconds of making, cutting out and blending a frame, and bytes of a matte."""
+    info, writer, spent = clip.info, MatteWriter(clip.info), [0.0, 0.0, 0.0]
+    behind = next(moving_pattern(info.width, info.height, 1, info.colour))
+    heads, shares = map(clip.heads.at, range(len(clip.frames))), []
+    start = time.process_time()
+    mattes = Matter(segmenter).mattes(clip.frames, info.colour, screen, heads, None)
+    for frame, made in zip(clip.frames, mattes, strict=True):
+        writer.write(made.alpha)
+        shares.append(shares_of(made, screen))
+        spent[0] += time.process_time() - start
+        start = time.process_time()
+        foreground = Foreground(frame, made.alpha, screen)
+        spent[1] += time.process_time() - start
+        start = time.process_time()
+        foreground.over(behind)
+        spent[2] += time.process_time() - start
+        start = time.process_time()
+    num = len(clip.frames)
+    costs = " | ".join(f"{1000 * seconds / num:.1f}" for seconds in spent)
+    people, uncertain = np.array(shares).sum(0)
+    kind = "person" if screen is None else "chroma"
+    return (
+        f"| {clip.name} | {info.width} x {info.height} | {kind} | {costs} | {len(writer.finish()) / num:.0f} "
+        f"| {100 * uncertain / max(people, 1e-6):.1f} % |"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints two tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path, nargs="+")
+    parser.add_argument("--frames", type=int, default=75, help="frames of each clip")
+    options = parser.parse_args(arguments)
+    cv2.setNumThreads(1)
+    segmenter = PersonSegmenter(num_threads=1)
+    costs, errors = [], []
+    for path in options.clips:
+        clip = read_clip(path, options.frames)
+        screen = Matter(segmenter).find_screen(clip.frames[:: max(1, len(clip.frames) // 5)], clip.info.colour)
+        costs.append(measure_cost(clip, screen, segmenter))
+        if screen is not None:
+            errors += measure_truth(clip, screen, segmenter)
+    print("| clip | size | mode | matte, CPU ms | foreground, CPU ms | blend, CPU ms | bytes | uncertain |")
+    print("|---|---|---|---|---|---|---|---|", *costs, sep="\n")
+    print("\n| clip | matte | error | gradient | flicker |")
+    print("|---|---|---|---|---|", *errors, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
