@@ -25,14 +25,14 @@ _Plane = NDArray[np.float32]
 class Refinement:
     """How a coarse matte is refined; radii in shares of the longer side of the frame."""
 
-    radius: float = 1 / 56  # of the window of a fit
-    band: float = 1 / 64  # around uncertain pixels: the coarse edge may lie off by this
-    epsilon: float = 2e-4  # variance of colour (0 to 1) below which a fit is flat
-    unlikely: float = 0.2  # coarse matte below which a pixel is background, away from edges
-    likely: float = 0.8  # the same for the person
-    floor: float = 0.02  # weight of an uncertain pixel
-    low: float = 0.08  # alpha below which a pixel is background
-    high: float = 0.92  # alpha above which a pixel is foreground
+    radius: float = 1 / 70  # of the window of a fit
+    band: float = 1 / 50  # around uncertain pixels: the coarse edge may lie off by this
+    epsilon: float = 1e-3  # variance of colour (0 to 1) below which a fit is flat
+    unlikely: float = 0.1  # coarse matte below which a pixel is background, away from edges
+    likely: float = 0.7  # the same for the person
+    floor: float = 0.1  # weight of an uncertain pixel
+    low: float = 0.05  # alpha below which a pixel is background
+    high: float = 0.85  # alpha above which a pixel is foreground
 
 
 def refine(frame: YuvFrame, coarse: _Plane, how: Refinement = Refinement()) -> NDArray[np.uint8]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.matting.errors import compare
 from config import PipelineConfig
 from media.matte.foreground import Foreground, ScreenColour
 from media.matte.matte_video import MatteWriter
@@ -38,8 +38,6 @@ from models.matting.person import PersonSegmenter
 from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker
 
-_BAND = 7  # pixels on both sides of the outline
-_STATIC_LEVELS = 3  # a pixel that changes less does not change
 _CACHE_BYTES = 2**28
 
 
@@ -50,34 +48,6 @@ class Clip(NamedTuple):
     info: VideoInfo
     frames: list[YuvFrame]
     heads: Heads
-
-
-@dataclass
-class Errors:
-    """Sums over frames of one kind of matte."""
-
-    error: list[float] = field(default_factory=list)
-    gradient: list[float] = field(default_factory=list)
-    flicker: list[float] = field(default_factory=list)
-
-    def add(self, alpha: NDArray[np.float32], truth: NDArray[np.float32], band: NDArray[np.bool_]) -> None:
-        self.error.append(float(np.abs(alpha - truth).mean()))
-        self.gradient.append(float(np.abs(_slope(alpha) - _slope(truth))[band].mean()))
-
-    def add_change(self, before: NDArray[np.float32], alpha: NDArray[np.float32], is_static: NDArray[np.bool_]) -> None:
-        if is_static.any():
-            self.flicker.append(float(np.abs(alpha - before)[is_static].mean()))
-
-    def __str__(self) -> str:
-        means = (
-            1000 * float(np.mean(each)) if each else float("nan") for each in (self.error, self.gradient, self.flicker)
-        )
-        return " | ".join(f"{mean:.1f}" for mean in means)
-
-
-def _slope(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
-    soft = cv2.GaussianBlur(alpha, (0, 0), 1.4)
-    return np.hypot(cv2.Sobel(soft, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(soft, cv2.CV_32F, 0, 1) / 8)
 
 
 def read_clip(path: Path, max_frames: int) -> Clip:
@@ -99,10 +69,10 @@ def moving_pattern(width: int, height: int, num_frames: int, colour: ColourTags)
     """Yields a background of coloured shapes of all sizes, which moves."""
     rng, side = np.random.default_rng(7), 2 * max(width, height)
     picture = np.zeros((side, side, 3), np.float32)
-    for cell in (96, 32, 8, 2):
+    for cell, grey, coloured in ((96, 30, 20), (32, 25, 10), (8, 20, 4), (3, 12, 0)):
         count = -(-side // cell)
-        cells = rng.normal(0, 40, (count, count, 3)).astype(np.float32)
-        picture += cv2.resize(cells, (side, side), interpolation=cv2.INTER_CUBIC)
+        cells = rng.normal(0, grey, (count, count, 1)) + rng.normal(0, coloured, (count, count, 3))
+        picture += cv2.resize(cells.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
     picture = np.clip(picture + 120, 0, 255).astype(np.uint8)
     for number in range(num_frames):
         x, y = 2 * number % (side - width), number % (side - height)
@@ -125,25 +95,6 @@ def raw_network(segmenter: PersonSegmenter, clip: Clip, frames: Sequence[YuvFram
         )
         for frame in frames
     ]
-
-
-def compare(
-    frames: Sequence[YuvFrame], truths: Sequence[NDArray[np.uint8]], found: Sequence[NDArray[np.uint8]]
-) -> Errors:
-    errors = Errors()
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _BAND + 1, 2 * _BAND + 1))
-    before: tuple[YuvFrame, NDArray[np.uint8], NDArray[np.float32]] | None = None
-    for frame, true_alpha, found_alpha in zip(frames, truths, found, strict=True):
-        alpha, truth = (each.astype(np.float32) / 255 for each in (found_alpha, true_alpha))
-        edge = ((true_alpha > 12) & (true_alpha < 243)).astype(np.uint8)
-        band = cv2.dilate(edge, disc) > 0
-        errors.add(alpha, truth, band)
-        if before is not None:
-            is_still = cv2.absdiff(frame.y, before[0].y) < _STATIC_LEVELS
-            is_same = cv2.absdiff(true_alpha, before[1]) < _STATIC_LEVELS
-            errors.add_change(before[2], alpha, band & is_still & is_same)
-        before = frame, true_alpha, alpha
-    return errors
 
 
 def measure_truth(clip: Clip, screen: ScreenColour, segmenter: PersonSegmenter) -> list[str]:

@@ -1,0 +1,1 @@
+"""Mattes: their errors and their cost."""
