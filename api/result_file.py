@@ -8,6 +8,7 @@ from fastapi import Request, Response
 
 from api.stored_file import FileDisposition, stored_file_response
 from errors import StateError
+from media.output.formats import FORMATS
 from storage.file_keys import result_key
 from storage.file_store import FileStore
 from storage.records import JobRecord, JobStatus
@@ -24,13 +25,19 @@ async def result_file_response(job: JobRecord, files: FileStore, request: Reques
     if job.status is not JobStatus.SUCCEEDED:
         raise StateError(f"Job {job.id} has no video (status: {job.status}).")
     headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
-    disposition = FileDisposition("video/mp4", headers, _video_name(job), is_download=download)
+    disposition = FileDisposition(
+        FORMATS[job.options.format].media_type, headers, _video_name(job), is_download=download
+    )
     return await stored_file_response(
-        request, files.stored, result_key(job.id), disposition, missing=f"The video of job {job.id} was removed."
+        request,
+        files.stored,
+        result_key(job.id, job.options.format),
+        disposition,
+        missing=f"The video of job {job.id} was removed.",
     )
 
 
 def _video_name(job: JobRecord) -> str:
     """Return the file name for downloads, after the speech file."""
     stem = PurePath(job.audio.label).stem
-    return f"{stem or 'lipwright-' + job.id[:8]}.mp4"
+    return f"{stem or 'lipwright-' + job.id[:8]}.{job.options.format}"

@@ -62,7 +62,7 @@ def lipwright(
 @app.command()
 def speak(
     video: Annotated[str, typer.Option(help="The face: a video or a still portrait (file or URL).")],
-    out: Annotated[Path, typer.Option(help="Output file (.mp4).")],
+    out: Annotated[Path, typer.Option(help="Output file: .mp4, .webm or .mov, which also chooses the format.")],
     audio: Annotated[
         str | None, typer.Option(help="The speech: an audio file or a video with sound (file or URL).")
     ] = None,
@@ -93,6 +93,11 @@ def speak(
         float,
         typer.Option(min=0, max=2, help="Scale of the mouth movement; only the warp engine accepts other than 1."),
     ] = 1.0,
+    size: Annotated[str | None, typer.Option(help="Size of the picture, such as 1080x1920. Default: VIDEO's.")] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="Aspect ratio, such as 9:16; the crop follows the face that speaks.")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(min=1, max=60, help="Frames per second. Default: VIDEO's.")] = None,
     visible_label: Annotated[
         bool, typer.Option("--visible-label", help="Add a visible mark saying that the video is AI-generated.")
     ] = False,
@@ -119,7 +124,8 @@ def speak(
     fields |= {"text": text or None, "voice": voice or None}
     fields |= {"background_gain_db": background_gain, "loudness_lufs": loudness}
     fields |= {"music": music or None, "music_gain_db": music_gain}
-    fields |= {"max_audio_stretch": max_audio_stretch}
+    fields |= {"max_audio_stretch": max_audio_stretch, "size": size, "crop": crop, "fps": fps}
+    fields |= {"format": out.suffix.lower().removeprefix(".")}
     fields |= {"expressiveness": None if expressiveness == 1 else expressiveness}
     if not server:
         _check_media(files)  # fails seconds earlier than a service that still has to start

@@ -25,8 +25,8 @@ def check_paths(files: Mapping[str, Path], out: Path) -> None:
             raise UsageError("input_invalid", f"{option}: {path} does not exist or is not a file.")
         if path.resolve() == out.resolve():
             raise UsageError("input_invalid", f"--out: {out} is the same file as {option}.")
-    if out.suffix.lower() != ".mp4":
-        raise UsageError("input_invalid", f"--out: {out} must end in .mp4.")
+    if out.suffix.lower() not in (".mp4", ".webm", ".mov"):
+        raise UsageError("input_invalid", f"--out: {out} must end in .mp4, .webm or .mov.")
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError("input_invalid", f"--out: the folder of {out} does not exist.")
 

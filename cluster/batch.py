@@ -55,12 +55,12 @@ class DirectorRenderer:
             if not job.status.is_final:
                 await asyncio.shield(self._jobs.cancel_job(job.id, None))
         if job.status is JobStatus.SUCCEEDED:
-            await asyncio.to_thread(self._copy, job.id, pair.out)
+            await asyncio.to_thread(self._copy, job, pair.out)
         error = job.error.model_dump() if job.error is not None else None
         return Outcome(job.id, job.status.value, job.num_frames, error, job.report)
 
-    def _copy(self, job_id: str, out: Location) -> None:
-        with self._files.stored.fetched(result_key(job_id)) as result:
+    def _copy(self, job: JobRecord, out: Location) -> None:
+        with self._files.stored.fetched(result_key(job.id, job.options.format)) as result:
             copy_atomic(result, out)
 
     async def _begun(self, pair: Pair, name: str) -> JobRecord:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from api.forms.form_parts import MORE_AUDIO
 from api.forms.form_schema import shape_of, validated
@@ -31,12 +31,6 @@ def _url_or_path(location: object) -> Location:
     return location if is_url(location) else Path(location)
 
 
-def _mp4(location: Location) -> Location:
-    if not str(location).endswith(".mp4"):
-        raise ValueError("expected a name that ends in .mp4")
-    return location
-
-
 _LocationField = Annotated[Location, PlainValidator(_url_or_path)]
 
 
@@ -58,7 +52,7 @@ class Pair(JobSettings):
     diarization: _LocationField | None = Field(None, description="RTTM or JSON file: who speaks when in `audio`.")
     subtitles: _LocationField | None = Field(None, description="SRT or WebVTT file that is spoken instead of `audio`.")
     speakers: dict[str, SpeakerChoice] = Field({}, description="Faces and voices of speakers, by name.")
-    out: Annotated[_LocationField, AfterValidator(_mp4)] = Field(description="The result.")
+    out: _LocationField = Field(description="The result.")
     engine: str | None = None
 
     @model_validator(mode="before")
@@ -71,6 +65,12 @@ class Pair(JobSettings):
         more = {name: location for name, location in line.items() if re.fullmatch(MORE_AUDIO, name)}
         rest = {name: value for name, value in line.items() if name not in more}
         return {**rest, "more_audio": more} if more else rest
+
+    @model_validator(mode="after")
+    def _named_by_format(self) -> Self:
+        if not str(self.out).endswith(f".{self.format}"):
+            raise ValueError(f"out: expected a name that ends in .{self.format}")
+        return self
 
     @model_validator(mode="after")
     def _as_in_the_api(self) -> Self:

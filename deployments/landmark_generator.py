@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.replica import StageReplica, assigned_device, claim_threads, make_decoders, stage_method
-from jobs.messages import AvatarRef, BlockFeatures, BlockRequest, SourceVideo
+from jobs.messages import AvatarRef, BlockFeatures, BlockRequest, CropRequest, SourceVideo
 from media.cancel_token import CancelToken
 from media.matte.foreground import ScreenColour
 from models.engines.catalog import EngineCatalog
@@ -24,6 +26,7 @@ from models.speech.features import FeatureBlock
 from models.track.tracker import FaceTracker, TrackState
 from rendering.avatar_builder import AvatarBuilder
 from rendering.avatar_cache import AvatarCache
+from rendering.crop_planner import plan_crop
 from rendering.matte_builder import MatteBuilder
 from rendering.people_builder import PeopleBuilder
 from rendering.source_readers import SourceReaders
@@ -180,6 +183,12 @@ class LandmarkGenerator(StageReplica):
         """
         num_frames = avatar.source.info.num_frames
         await self._run(lambda token: self._mattes.join(avatar, part, screen, pieces), num_frames)
+
+    @stage_method
+    async def crop_path(self, request: CropRequest) -> NDArray[np.float32]:
+        """Return the (T, 2) left and upper edges of a crop that follows the faces, see `media.output.crop_path`."""
+        engine = self._engines.engine(request.engine)
+        return await self._run(lambda token: plan_crop(self._avatars, engine, request), 0)
 
     @stage_method
     async def plan(self, features: BlockFeatures, request: BlockRequest, state: object) -> PlannedBlock:

@@ -10,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.messages import AvatarRef, BlockRequest, FacePlan, PreparedSpeech, SegmentRequest
+from jobs.messages import AvatarRef, BlockRequest, CropRequest, FacePlan, PreparedSpeech, SegmentRequest
+from jobs.output_picture import OutputPicture
 from jobs.ports import Stages
 from jobs.segments.plan import Block, Segment
+from jobs.turns import FaceTurns, speaker_of_frames
 from media.playback import Playback
 from models.engines.protocol import FrameSpan, PlannedBlock
 from models.quality.measures import BlockMeasures
@@ -57,8 +59,11 @@ class FacePlanner:
         faces: Sequence[JobFace],
         playback: Playback,
         num_frames: int,
+        picture: OutputPicture,
     ) -> None:
         """Prepare to plan a result of `num_frames`."""
+        self._picture = picture
+        self._corners: NDArray[np.float32] | None = None
         self._stages, self._context, self._options = stages, context, options
         self._faces, self._playback, self._num_frames = faces, playback, num_frames
         self._source = faces[0].avatar.source
@@ -73,6 +78,17 @@ class FacePlanner:
             shown[1:-1] |= 1 if face.weight is None else face.weight > 0
         edges = np.flatnonzero(np.diff(shown))
         return [(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
+
+    async def follow(self, turns: Sequence[FaceTurns | None]) -> None:
+        """Plan the path of the crop, if there is one; `turns` are those of the faces."""
+        if not self._picture.framing.crops(self._source.info):
+            return
+        source = self._source.info
+        index = self._playback.source_frames(range(self._num_frames), source.num_frames)
+        speaker = speaker_of_frames(turns, self._num_frames, self._picture.info.fps)
+        avatars = tuple(face.avatar for face in self._faces)
+        request = CropRequest(avatars, source, self._options.engine, speaker, index, self._picture)
+        self._corners = await self._stages.crop_path(self._context, request)
 
     async def plan(self, blocks: Sequence[Block]) -> AsyncGenerator[PlannedFaces]:
         """Yield the plans of each block; the next block is planned while this one is rendered."""
@@ -99,10 +115,14 @@ class FacePlanner:
                 weight = None if face.weight is None else face.weight[segment.start : segment.stop].copy()
                 shown.append(FacePlan(face.avatar, self._options.engine, plan.plan.slice(start, stop), weight))
         if shown:
-            return SegmentRequest(self._source, shown[0].plan.source_index, tuple(shown), planned.has_copies)
-        num_source_frames = self._source.info.num_frames
-        index = self._playback.source_frames(range(segment.start, segment.stop), num_source_frames)
-        return SegmentRequest(self._source, index, (), planned.has_copies, segment.is_copy)
+            index = shown[0].plan.source_index
+        else:
+            num_source_frames = self._source.info.num_frames
+            index = self._playback.source_frames(range(segment.start, segment.stop), num_source_frames)
+        corners = None if self._corners is None else self._corners[segment.start : segment.stop].copy()
+        return SegmentRequest(
+            self._source, index, tuple(shown), planned.has_copies, segment.is_copy, self._picture, corners
+        )
 
     async def _plan_block(self, block: Block, states: Sequence[object]) -> PlannedFaces:
         async with asyncio.TaskGroup() as group:
@@ -115,7 +135,7 @@ class FacePlanner:
     async def _plan_face(self, block: Block, face: JobFace, state: object) -> PlannedBlock | None:
         if not face.is_shown(block.start, block.stop):
             return None
-        span = FrameSpan(self._source.info.fps, block.start, block.stop - block.start, self._num_frames)
+        span = FrameSpan(self._picture.info.fps, block.start, block.stop - block.start, self._num_frames)
         # A still has one idle motion; with several faces it does not move.
         request = BlockRequest(
             face.avatar,

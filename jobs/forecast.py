@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from fractions import Fraction
 
+from jobs.output_picture import OutputPicture
 from storage.records import JobRecord, JobStatus
 
 _UNMEASURED_RATE = 1.0
 """Seconds of video per second of wall clock, assumed before any job has finished."""
-_BITS_PER_PIXEL = 0.15
-"""H.264 at crf 20 stays below this on talking heads with a noisy background; quiet backgrounds need a fifth."""
-_SOUND_BYTES_PER_SECOND = 24_000 + 32_000  # AAC at 192 kbit/s, and the 16 kHz copy for the models
+_SOUND_BYTES_PER_SECOND = 192_000 + 32_000  # PCM, the largest, at 48 kHz in stereo, and the 16 kHz copy
 
 
 @dataclass(frozen=True)
@@ -58,12 +56,13 @@ def measured_rate(finished: Sequence[JobRecord]) -> float | None:
     return seconds / busy_s if busy_s > 0 and seconds > 0 else None
 
 
-def result_bytes(width: int, height: int, fps: Fraction, seconds: float) -> int:
-    """Return the most disk space that making a result of this size needs.
+def result_bytes(picture: OutputPicture, seconds: float) -> int:
+    """Return the most disk space that making a result of this length needs.
 
     That is the segments, the file joined from them, and the signed copy that replaces it.
     """
-    video = width * height * float(fps) * seconds * _BITS_PER_PIXEL / 8
+    info = picture.info
+    video = info.width * info.height * float(info.fps) * seconds * picture.file_format.bits_per_pixel / 8
     return round(3 * video + 2 * _SOUND_BYTES_PER_SECOND * seconds)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from jobs.output_picture import OutputPicture
 from jobs.turns import cues_of
 from media.labels.watermark import Corner
 from media.playback import Playback
@@ -99,16 +100,18 @@ class OutputInfo(NamedTuple):
     texts: tuple[ShownText, ...] = ()
     music: str | None = None
     """Key of the music."""
+    picture: OutputPicture | None = None
+    """Its video; None stands for an MP4 file of whole frames."""
 
     @classmethod
-    def of(cls, job: JobRecord, num_frames: int) -> OutputInfo:
+    def of(cls, job: JobRecord, num_frames: int, picture: OutputPicture | None = None) -> OutputInfo:
         """Return what the record of a job says about its video."""
         options = job.options
         has_turns = options.turns is not None
         sound = SoundSettings(options.background_gain_db, options.loudness_lufs, has_turns, options.music_gain_db)
         music = audio_key(job.id, MUSIC) if MUSIC in job.more_audio else None
         texts = shown_texts(cues_of(options)) if options.subtitles == "track" else ()
-        return cls(num_frames, job.produce_id, sound, job.watermark_id, tuple(texts), music)
+        return cls(num_frames, job.produce_id, sound, job.watermark_id, tuple(texts), music, picture)
 
 
 class PreparedSpeech(NamedTuple):
@@ -175,11 +178,24 @@ class FacePlan:
 
 
 @dataclass(frozen=True)
+class CropRequest:
+    """A request for the path of the crop through the T frames of a result."""
+
+    avatars: tuple[AvatarRef, ...]  # the faces
+    source: VideoInfo  # which they are all in
+    engine: str  # for which they are analysed
+    speaker: NDArray[np.int8]  # (T,) which of them the crop follows
+    source_index: NDArray[np.int32]  # (T,) source frames
+    picture: OutputPicture
+
+
+@dataclass(frozen=True)
 class SegmentRequest:
     """The T frames of a segment: `source_index` is (T,) int32 source frames, in which the faces are generated.
 
     The frames of a still are drawn with the idle motion of the first face. If `has_copies`, other segments of the
     job are copies of the source; if `is_copy`, this one is.
+    `picture` None stands for an MP4 file of whole frames; `corners` are (T, 2), see `media.output.picture`.
     """
 
     source: SourceVideo
@@ -187,6 +203,8 @@ class SegmentRequest:
     faces: tuple[FacePlan, ...]
     has_copies: bool = False
     is_copy: bool = False
+    picture: OutputPicture | None = None
+    corners: NDArray[np.float32] | None = None
 
 
 def encode_source_info(info: VideoInfo) -> dict[str, Any]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from jobs.admission import Admission, AdmitRequest
 from jobs.job_request import AvatarRequest, JobRequest
 from jobs.messages import (
     AvatarRef,
     BlockRequest,
+    CropRequest,
     OutputInfo,
     PeopleScan,
     PreparedSpeech,
@@ -176,6 +180,9 @@ class Stages(Protocol):
         self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: object
     ) -> PlannedBlock:
         """Plan the output frames of one block."""
+
+    async def crop_path(self, context: CallContext, request: CropRequest) -> NDArray[np.float32]:
+        """Return the (T, 2) left and upper edges of the crop in the frames of a result, in pixels of the source."""
 
     async def copyable_keys(self, context: CallContext, source: SourceVideo) -> list[int]:
         """Return the frames before which a copy of a source may start or end; see `media.result.stream_copy`."""

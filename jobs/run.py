@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from config import PipelineConfig
 from errors import InputError, LipwrightError, StorageFullError
 from jobs.face_planner import FacePlanner, JobFace
 from jobs.forecast import promised_bytes, result_bytes
 from jobs.messages import AvatarRef, OutputInfo, PreparedSpeech, SegmentRequest, SourceVideo
+from jobs.output_picture import OutputPicture
 from jobs.ports import Stages
 from jobs.retry import first_leaf_error
 from jobs.segments.finished import FinishedSegments
@@ -58,7 +59,7 @@ class JobRun:
         self._context = CallContext(job.id)
         self._num_frames = 0
         self._num_done = 0
-        self._segments = FinishedSegments(services.table, services.files, job.id)
+        self._segments = FinishedSegments(services.table, services.files, job)
         self._analysed: set[str] = set()  # keys of avatars
 
     async def run(self) -> None:
@@ -105,7 +106,7 @@ class JobRun:
 
     async def _make(self) -> None:
         job, files, stages, context = self._job, self._services.files, self._services.stages, self._context
-        if job.report is not None and await asyncio.to_thread(files.has, result_key(job.id)):
+        if job.report is not None and await asyncio.to_thread(files.has, result_key(job.id, job.options.format)):
             return  # an earlier run stored the video, but ended before it could record that
         files.stored.make_folder(segments_folder(job.id))
         await self._enter(JobStage.LISTENING)
@@ -117,22 +118,25 @@ class JobRun:
         await self._enter(JobStage.ANALYSING)
         avatars = [await self._analysed_avatar(number, len(spoken), face) for number, (face, _) in enumerate(spoken)]
         source = avatars[0].source
-        self._num_frames, playback = fit_to_speech(job.options.loop, speech.info.duration_seconds, source.info)
-        await self._reserve_disk(source, float(self._num_frames / source.info.fps))
+        picture = OutputPicture.of(job.options, source.info)
+        fps, spoken_seconds = picture.info.fps, speech.info.duration_seconds
+        self._num_frames, playback = fit_to_speech(job.options.loop, spoken_seconds, source.info, fps)
+        await self._reserve_disk(picture, float(self._num_frames / fps))
         await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
         faces = [
-            JobFace(avatar, said, turns and turns.weight(job.options, source.info, self._num_frames))
+            JobFace(avatar, said, turns and turns.weight(job.options, replace(source.info, fps=fps), self._num_frames))
             for avatar, (turns, said) in zip(avatars, spoken, strict=True)
         ]
-        planner = FacePlanner(stages, context, job.options, faces, playback, self._num_frames)
-        copied = await self._copied_ranges(planner, source)
-        blocks = plan_blocks(self._num_frames, source.info.fps, self._services.config.render, copied)
+        planner = FacePlanner(stages, context, job.options, faces, playback, self._num_frames, picture)
+        await planner.follow([turns for turns, _ in spoken])
+        copied = await self._copied_ranges(planner, source) if picture.is_source(source.info) else []
+        blocks = plan_blocks(self._num_frames, fps, self._services.config.render, copied)
         await self._render(blocks, planner)
         output = OutputFacts(
             self._num_frames,
-            source.info.fps,
-            speech.info.duration_seconds,
-            playback.speed,
+            fps,
+            spoken_seconds,
+            playback.speed * float(fps / source.info.fps),
             job.options.audio_speed or 1.0,
             cut_texts(job.options),
         )
@@ -141,9 +145,9 @@ class JobRun:
         await asyncio.to_thread(self._segments.check, blocks)
 
         await self._enter(JobStage.JOINING, report=report.model_dump(mode="json"))
-        segments = [segment_key(job.id, segment.number) for block in blocks for segment in block.segments]
-        made = OutputInfo.of(job, self._num_frames)
-        await stages.join(context, segments, all_parts(job), result_key(job.id), source, made)
+        segments = [self._segment_key(segment) for block in blocks for segment in block.segments]
+        made = OutputInfo.of(job, self._num_frames, picture)
+        await stages.join(context, segments, all_parts(job), result_key(job.id, job.options.format), source, made)
 
     async def _speech_of_faces(self, speech: PreparedSpeech) -> list[tuple[FaceTurns | None, PreparedSpeech]]:
         """The faces of the job, each with its speech; `speech` is that of the whole job."""
@@ -169,14 +173,17 @@ class JobRun:
         self._analysed.add(key)
         return avatar
 
-    async def _reserve_disk(self, source: SourceVideo, seconds: float) -> None:
+    def _segment_key(self, segment: Segment) -> str:
+        return segment_key(self._job.id, segment.number, self._job.options.format)
+
+    async def _reserve_disk(self, picture: OutputPicture, seconds: float) -> None:
         """Reserve disk space for the duration of the result, which can exceed what the files declared.
 
         Raises:
             StorageFullError: The disk would not hold it beside what other jobs will need.
         """
         job, table = self._job, self._services.table
-        needed = result_bytes(source.info.width, source.info.height, source.info.fps, seconds)
+        needed = result_bytes(picture, seconds)
         if needed <= job.disk_bytes:
             return
         unfinished = await table.run_in_thread(table.unfinished_jobs)
@@ -218,9 +225,9 @@ class JobRun:
         services, job = self._services, self._job
         try:
             context = self._context._replace(segment=segment.number)
-            out = segment_key(job.id, segment.number)
-            fps, labels = request.source.info.fps, services.config.labels
-            watermark = segment_watermark(job.options, segment, fps, labels, job.watermark_id)
+            out, labels = self._segment_key(segment), services.config.labels
+            assert request.picture is not None
+            watermark = segment_watermark(job.options, segment, request.picture.info.fps, labels, job.watermark_id)
             rendered = await services.stages.render(context, request, out, watermark)
         finally:
             services.limiter.release(job.id)

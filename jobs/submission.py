@@ -13,6 +13,7 @@ from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
 from jobs.job_request import AvatarRequest, JobRequest, check_same_request
 from jobs.messages import decode_source_info, encode_source_info
+from jobs.output_picture import OutputPicture
 from jobs.ports import Stages
 from jobs.segments.plan import fit_to_speech
 from jobs.turns import checked_turns, faces_of
@@ -140,9 +141,10 @@ class Submissions:
             turns = checked_turns(options, of_speech, video_seconds)
             options = options.model_copy(update={"turns": turns})
             seconds = video_seconds or max(turn.end or 0.0 for turn in turns)
-        num_frames, _ = fit_to_speech(options.loop, seconds, source)
-        result_seconds = float(num_frames / source.fps)
-        disk_bytes = result_bytes(source.width, source.height, source.fps, result_seconds)
+        picture = OutputPicture.of(options, source)
+        num_frames, _ = fit_to_speech(options.loop, seconds, source, picture.info.fps)
+        result_seconds = float(num_frames / picture.info.fps)
+        disk_bytes = result_bytes(picture, result_seconds)
         return _Facts(seconds, result_seconds, disk_bytes, source, options)
 
     async def _store_inputs(self, request: JobRequest, face: str, facts: _Facts) -> JobRecord:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -66,6 +68,18 @@ class FaceTurns(NamedTuple):
             distance = np.maximum(begin - index, index - (end - 1))
             weight[around] = np.maximum(weight[around], 1 - np.maximum(distance, 0) / (ramp + 1))
         return weight.astype(np.float32)
+
+
+def speaker_of_frames(faces: Sequence[FaceTurns | None], num_frames: int, fps: Fraction) -> NDArray[np.int8]:
+    """Return the (T,) index of the face that speaks in each frame, or has spoken last; before the first turn, the next.
+
+    `faces` are those of a job with turns, or one None.
+    """
+    starts = [(turn.start, number) for number, face in enumerate(faces) if face is not None for turn in face.turns]
+    speaker = np.zeros(num_frames, np.int8)
+    for place, (start, number) in enumerate(sorted(starts)):
+        speaker[math.ceil(start * float(fps)) if place else 0 :] = number
+    return speaker
 
 
 def faces_of(turns: Sequence[Turn]) -> list[FaceTurns]:

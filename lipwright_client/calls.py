@@ -46,6 +46,8 @@ class JobFields(TypedDict, total=False):
     the speech: `pingpong`, `loop`, `hold`, `cut`, `source` or `retime`, with which `max_audio_stretch` fits the speech
     too; `background_gain_db` keeps the video's own sound under the speech; `music` is a file that plays under it, with
     `music_gain_db`; `loudness_lufs` normalizes the result;
+    `size` (`1080x1920`), `crop` (`9:16`, following the face that speaks) and `fps` frame the picture; `format` is
+    `mp4`, `webm` or `mov`;
     `expressiveness` scales the mouth movement (0 to 2, default 1); `engine` is one of `engines.list()`; `priority` is
     -1, 0 or 1; `callback_url` receives a signed webhook; `metadata` is returned with the job.
 
@@ -83,6 +85,10 @@ class JobFields(TypedDict, total=False):
     music_gain_db: float | None
     loudness_lufs: float | None
     expressiveness: float | None
+    size: str | None
+    crop: str | None
+    fps: float | None
+    format: str | None
     priority: int | None
     callback_url: str | None
     metadata: Mapping[str, str] | None

@@ -65,7 +65,7 @@ def frame_rate(
 
 def stated_rate(stated: Sequence[Fraction]) -> Fraction:
     """Returns the first plausible rate, for frames without times."""
-    return next((_snap(rate) for rate in stated if 1 <= rate <= MAX_FPS), FALLBACK_FPS)
+    return next((nominal_rate(rate) for rate in stated if 1 <= rate <= MAX_FPS), FALLBACK_FPS)
 
 
 def _nominal_rate(pts: NDArray[np.int64], time_base: Fraction, stated: Sequence[Fraction]) -> Fraction | None:
@@ -86,9 +86,9 @@ def _moving_rate(
     still = steps > max(_FREEZE_STEPS * float(np.median(steps)), FREEZE_SECONDS / float(time_base))
     if still.any():
         runs = _runs(pts, still)
-        return _kept_rate(runs, time_base, stated) or _snap(_mean_rate(runs, time_base))
+        return _kept_rate(runs, time_base, stated) or nominal_rate(_mean_rate(runs, time_base))
     span = int(pts[-1]) - int(pts[0])
-    return _snap(len(pts) / ((span + (last_duration or span // (len(pts) - 1))) * time_base))
+    return nominal_rate(len(pts) / ((span + (last_duration or span // (len(pts) - 1))) * time_base))
 
 
 def _runs(pts: NDArray[np.int64], gaps: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
@@ -106,7 +106,7 @@ def _kept_rate(runs: Sequence[NDArray[np.int64]], time_base: Fraction, stated: S
     mean = _mean_rate(runs, time_base)
     candidates = [*stated, *sorted(_NOMINAL_RATES, key=lambda rate: abs(rate - mean))[:2], mean.limit_denominator(1001)]
     times = [(run - run[0]) * float(time_base) for run in runs]
-    for rate in map(_snap, candidates):
+    for rate in map(nominal_rate, candidates):
         # A third of a frame covers the rounding of millisecond containers at any rate up to 240.
         if all(np.max(np.abs(seconds * float(rate) - np.arange(len(seconds)))) < 1 / 3 for seconds in times):
             return rate
@@ -118,7 +118,7 @@ def _mean_rate(runs: Sequence[NDArray[np.int64]], time_base: Fraction) -> Fracti
     return num_steps / (sum(int(run[-1]) - int(run[0]) for run in runs) * time_base)
 
 
-def _snap(rate: Fraction) -> Fraction:
+def nominal_rate(rate: Fraction) -> Fraction:
     """Returns the nominal rate within 0.02 %, else the same rate with a denominator that MP4 can store."""
     nominal = min(_NOMINAL_RATES, key=lambda known: abs(known - rate))
     return nominal if abs(nominal - rate) * 5000 <= rate else rate.limit_denominator(1001)

@@ -135,6 +135,19 @@ def rgb_to_yuv(frame: VideoFrame, colour: ColourTags) -> VideoFrame:
     )
 
 
+def full_chroma(frame: VideoFrame, pixel_format: str, colour: ColourTags) -> VideoFrame:
+    """Converts a yuv420p or yuva420p frame to a format with more bits and chroma in every pixel, in limited range."""
+    return frame.reformat(
+        format=pixel_format,
+        src_colorspace=sws_matrix(colour.matrix),
+        dst_colorspace=sws_matrix(colour.matrix),
+        src_color_range=RANGE_FULL if colour.full_range else RANGE_LIMITED,
+        dst_color_range=RANGE_LIMITED,
+        interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
+        threads=1,
+    )
+
+
 def sws_matrix(matrix: int) -> Colorspace:
     """Returns the swscale name of an H.273 matrix; unspecified and unknown ones are BT.601, as in swscale."""
     return _SWS_MATRIX.get(matrix, Colorspace.ITU601)

@@ -11,6 +11,7 @@ from pathlib import Path
 from config import PipelineConfig
 from errors import InputError, StageTimeoutError
 from jobs.messages import OutputInfo, SourceVideo
+from jobs.output_picture import OutputPicture
 from media.audio_parts import AudioPart
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
@@ -20,6 +21,7 @@ from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from storage.file_keys import split
 from storage.files import StoredFiles
+from storage.job_settings import JobSettings
 from storage.local.disk import disk_errors
 
 logger = logging.getLogger(__name__)
@@ -64,15 +66,18 @@ class ResultWriter:
             if music is not None:
                 reads.append(music)
             sound = ResultSound(parts, output.sound, background, music, limits)
-            join = partial(concat_segments, paths, sound, part, source.info, output.num_frames, tags, output.texts)
+            picture = output.picture or OutputPicture.of(JobSettings(), source.info)
+            made, num_frames = picture.file_format, output.num_frames
+            join = partial(concat_segments, paths, sound, part, picture.info, num_frames, tags, output.texts, made)
             first, *others = files.values()
             self._decoders.run(
                 join, file=first, timeout_s=timeout_s, token=token, reads=[*reads, *others], writes=part.parent
             )
-            if self._config.labels.c2pa:
+            if self._config.labels.c2pa and made.is_signed:
                 with disk_errors(), self._files.fetched(source.key) as face:
                     signed_source = face if self._has_manifest(face, timeout_s, token) else None
-                    self._labeller.sign(part, Provenance(source.info.is_still, output.watermark_id, signed_source))
+                    provenance = Provenance(source.info.is_still, output.watermark_id, signed_source)
+                    self._labeller.sign(part, provenance, made.media_type)
 
     def _has_manifest(self, face: Path, timeout_s: float, token: CancelToken) -> bool:
         """Return whether the source has a manifest. Signing parses only sources that a decoder process could parse."""

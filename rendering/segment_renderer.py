@@ -10,11 +10,13 @@ from pathlib import Path
 
 from config import PipelineConfig
 from jobs.messages import SegmentRequest, SegmentWatermark
+from jobs.output_picture import OutputPicture
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.frame_source import FrameSource
 from media.labels.watermark import FrameMark
+from media.output.picture import PictureMaker
 from media.probe import VideoInfo
 from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame
@@ -26,6 +28,7 @@ from rendering.avatar_cache import AvatarCache, CachedAvatar, LruPool
 from rendering.frame_marks import segment_marks
 from rendering.frame_pipeline import BlockingWork, FramePipeline, GenerateFaces, PlannedFace
 from storage.files import StoredFiles
+from storage.job_settings import JobSettings
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,18 @@ class SegmentRenderer:
     async def render(self, request: SegmentRequest, watermark: SegmentWatermark) -> tuple[bytes, RunningStats]:
         """Return the encoded frames of a segment, and the mouths' motion in silence measured on their faces."""
         info, render, num_frames = request.source.info, self._config.render, len(request.source_index)
+        picture = request.picture or OutputPicture.of(JobSettings(), info)
         async with self._opened(request) as (reader, faces):
             encoder = SegmentWriter(
-                info, render.crf, render.preset, render.encoder_threads, in_band_headers=request.has_copies
+                picture.info,
+                render.crf,
+                render.preset,
+                render.encoder_threads,
+                in_band_headers=request.has_copies,
+                file_format=picture.file_format,
+                draw=PictureMaker(picture.framing, request.corners).draw,
             )
-            writer = _WatermarkWriter(encoder, segment_marks(info, watermark, num_frames, self._config.labels))
+            writer = _WatermarkWriter(encoder, segment_marks(picture.info, watermark, num_frames, self._config.labels))
             motion = await self._pipeline.render(reader, request.source_index, faces, writer, self._chunk_frames(info))
             return await self._run(lambda token: encoder.finish(), num_frames), motion
 

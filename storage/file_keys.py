@@ -5,9 +5,9 @@
     jobs/{id}/speech.npy             the speech, 16 kHz mono
     jobs/{id}/audio_{name}           further speech as uploaded, of a job with turns
     jobs/{id}/music                  the music under the speech as uploaded
-    jobs/{id}/segments/{number}.mp4  finished segments
+    jobs/{id}/segments/{number}.mp4  finished segments; .webm or .mov in these formats
     jobs/{id}/segments/speech-{number}.npy  the speech of one face of a job with turns, 16 kHz mono
-    jobs/{id}/result.mp4             the video
+    jobs/{id}/result.mp4             the video; likewise
     avatars/{key}/source             the video or still as uploaded
     avatars/{key}/face               the reference picture of the person, if one was uploaded
     avatars/{key}/speech.npy         the source's own audio, 16 kHz mono
@@ -82,14 +82,14 @@ def segments_folder(job_id: str) -> str:
     return f"{job_folder(job_id)}/segments"
 
 
-def segment_key(job_id: str, number: int) -> str:
-    """Return the key of the finished segment `number`, from 0."""
-    return f"{segments_folder(job_id)}/{int(number):06d}.mp4"
+def segment_key(job_id: str, number: int, suffix: str = "mp4") -> str:
+    """Return the key of the finished segment `number`, from 0; `suffix` is the format of the job."""
+    return f"{segments_folder(job_id)}/{int(number):06d}.{suffix}"
 
 
-def result_key(job_id: str) -> str:
-    """Return the key of the finished video."""
-    return f"{job_folder(job_id)}/result.mp4"
+def result_key(job_id: str, suffix: str = "mp4") -> str:
+    """Return the key of the finished video; `suffix` is the format of the job."""
+    return f"{job_folder(job_id)}/result.{suffix}"
 
 
 def avatar_folder(key: str) -> str:

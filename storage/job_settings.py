@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from media.output.formats import FormatName
+from media.output.sizes import MAX_OUTPUT_FPS, check_same_aspect, parse_aspect, parse_size
 from media.playback import LoopMode
 
 MAX_EXPRESSIVENESS: Final = 2
@@ -15,6 +18,16 @@ FACE: Final = (
     "pixels of the upright frame. To select a person by photo, use `face_image`."
 )
 """Description of a choice of a face."""
+
+
+def _same_if(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """Return a validator of texts that can be parsed, which are kept as they are."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return check
 
 
 class JobSettings(BaseModel):
@@ -41,6 +54,29 @@ class JobSettings(BaseModel):
         description="Scale of the mouth movement: 0 (still) to 2 (twice the natural movement). Closed lips stay "
         "closed. Engines other than `warp` only accept 1.",
     )
+
+    size: Annotated[str, AfterValidator(_same_if(parse_size))] | None = Field(
+        None,
+        description="Size of the picture, such as `1080x1920`. With another aspect ratio than that of the source, it is"
+        " cropped, as with `crop`. Default: that of the source.",
+    )
+    crop: Annotated[str, AfterValidator(_same_if(parse_aspect))] | None = Field(
+        None,
+        description="Aspect ratio, such as `9:16`, to which the picture is cropped; the crop follows the face that"
+        " speaks.",
+    )
+    fps: float | None = Field(
+        None, ge=1, le=MAX_OUTPUT_FPS, description="Frames per second of the result. Default: those of the source."
+    )
+    format: FormatName = Field(
+        "mp4", description="File format: `mp4` (H.264, AAC), `webm` (VP9, Opus) or `mov` (ProRes 4444, PCM)."
+    )
+
+    @model_validator(mode="after")
+    def _check_output(self) -> Self:
+        if self.size is not None and self.crop is not None:
+            check_same_aspect(parse_size(self.size), parse_aspect(self.crop))
+        return self
 
     def shared(self) -> dict[str, Any]:
         """Return these options without those that a subclass adds, by name."""

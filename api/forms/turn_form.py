@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from api.forms.speech_form import FilePart, SpeechForm
 from api.forms.turn_sources import SpeakerChoice
 from jobs.turns import MAX_TURNS
+from media.output.formats import FORMATS
 from storage.records import SubtitlePlace, Turn, UploadedFile
 
 _MAX_MORE_AUDIO: Final = 64
@@ -121,6 +122,10 @@ class TurnForm(SpeechForm):
         has_text = self.subtitles is not None or any(turn.text is not None for turn in self.turns or ())
         if self.subtitles_output is not None and not has_text:
             raise ValueError("subtitles_output needs turns with texts, or subtitles")
+        if self.subtitles_output == "track" and not FORMATS[self.format].has_text_track:
+            raise ValueError(
+                f"subtitles_output=track is not possible in {self.format}: choose burnt, or another format"
+            )
         for number, turn in enumerate(self.turns or ()):
             if turn.text is not None and {"audio", "audio_start"} & turn.model_fields_set:
                 raise ValueError(f"turns[{number}]: send text or audio, not both")

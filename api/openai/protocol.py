@@ -40,7 +40,6 @@ class VideoForm(SpeechForm):
         description="Text to speak if there is no `audio`; ignored otherwise.",
     )
     seconds: str | None = Field(None, max_length=16, description="Ignored: the video is as long as the speech.")
-    size: str | None = Field(None, max_length=16, description="Ignored: the video has the size of its source.")
 
     @property
     def speech_text(self) -> str | None:

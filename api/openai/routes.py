@@ -124,7 +124,7 @@ class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
         request: Request,
         variant: Annotated[Literal["video"], Query(description="Only `video` is supported.")] = "video",
     ) -> Response:
-        """Return the finished MP4. Supports range requests."""
+        """Return the finished video. Supports range requests."""
         return await result_file_response(
             await self._service.get_job(video_id, caller_of(request).owner), self._files, request
         )
@@ -134,21 +134,21 @@ class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
 
     async def _view(self, job: JobRecord) -> VideoView:
         is_made = job.status is JobStatus.SUCCEEDED
-        size = await asyncio.to_thread(self._frame_size, job.id) if is_made else None
+        size = await asyncio.to_thread(self._frame_size, job) if is_made else None
         return VideoView.of(job, size, self._keep_s)
 
-    def _frame_size(self, job_id: str) -> str | None:
+    def _frame_size(self, job: JobRecord) -> str | None:
         """Return the frame size of a result as `WIDTHxHEIGHT`; None if the file is gone."""
-        if (known := self._sizes.get(job_id)) is not None:
+        if (known := self._sizes.get(job.id)) is not None:
             return known
         try:
-            with self._files.stored.fetched(result_key(job_id)) as path:
+            with self._files.stored.fetched(result_key(job.id, job.options.format)) as path:
                 info = probe_video(path, MediaLimits())
         except (MediaError, StoredFileError):
             return None
         if len(self._sizes) >= _MAX_SIZES:
             self._sizes.clear()
-        return self._sizes.setdefault(job_id, f"{info.width}x{info.height}")
+        return self._sizes.setdefault(job.id, f"{info.width}x{info.height}")
 
 
 def known_engine(model: str | None) -> str | None:

@@ -48,12 +48,14 @@ class Previews:
         """Return the preview stream of a job.
 
         Raises:
-            StateError: The job failed or was cancelled.
+            StateError: The job failed or was cancelled, or is made in another format than MP4.
             NotFoundError: The video was deleted.
             CapacityError: There are too many viewers.
         """
         if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
             raise StateError(f"Job {job.id} has no preview (status: {job.status}).")
+        if job.options.format != "mp4":
+            raise StateError(f"Job {job.id} has no preview: its format is {job.options.format}, not mp4.")
         if job.status is JobStatus.SUCCEEDED and not await asyncio.to_thread(self._files.has, result_key(job.id)):
             raise NotFoundError(f"The video of job {job.id} was removed.")
         if self._num_viewers >= self._max_viewers:

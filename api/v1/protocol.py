@@ -122,7 +122,9 @@ class JobLinks(BaseModel):
     self: str = Field(description="The job.")
     events: str = Field(description="Server-sent events, one per change of the job.")
     video: str | None = Field(description="The finished video; null until the job succeeds.")
-    preview: str | None = Field(description="The video while it is rendered; null if the job failed or was cancelled.")
+    preview: str | None = Field(
+        description="The video while it is rendered; null if the job failed or was cancelled, or is not made as MP4."
+    )
     source: str = Field(description="The video or picture of the face, as it was sent.")
     subtitles: str | None = Field(description="The texts of the turns as an SRT file; null if no turn has a text.")
 
@@ -163,7 +165,8 @@ class JobView(BaseModel):
         """Return the view of `job` with links that start with `base_url`."""
         here = f"{base_url}/v1/jobs/{job.id}"
         video = f"{here}/video" if job.status is JobStatus.SUCCEEDED else None
-        preview = None if job.status in (JobStatus.FAILED, JobStatus.CANCELLED) else f"{here}/preview"
+        has_preview = job.options.format == "mp4" and job.status not in (JobStatus.FAILED, JobStatus.CANCELLED)
+        preview = f"{here}/preview" if has_preview else None
         shared = {name: getattr(job, name) for name in cls.model_fields if name not in ("links", "inputs")}
         return cls(
             **shared,

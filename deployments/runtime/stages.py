@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
@@ -15,6 +17,7 @@ from deployments.runtime.calls import CallBounds, Sent, call_stage
 from jobs.messages import (
     AvatarRef,
     BlockRequest,
+    CropRequest,
     OutputInfo,
     PreparedSpeech,
     ProbeResult,
@@ -197,6 +200,14 @@ class ServeStages:
             return features, self.landmark_generator.plan.remote(context, features, request, state)
 
         return await self._call("LandmarkGenerator.plan", context, request.span.num, start)
+
+    async def crop_path(self, context: CallContext, request: CropRequest) -> NDArray[np.float32]:
+        return await self._call(
+            "LandmarkGenerator.crop_path",
+            context,
+            0,
+            lambda context: self.landmark_generator.crop_path.remote(context, request),
+        )
 
     async def copyable_keys(self, context: CallContext, source: SourceVideo) -> list[int]:
         return await self._call(

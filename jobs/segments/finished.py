@@ -11,14 +11,15 @@ from models.mouth.motion import RunningStats
 from storage.file_keys import segment_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import SegmentRecord, SegmentStatus
+from storage.records import JobRecord, SegmentRecord, SegmentStatus
 
 
 class FinishedSegments:
     """Reads and writes the segment rows of one job; methods that read files block on the disk."""
 
-    def __init__(self, table: JobTable, files: FileStore, job_id: str) -> None:
-        self._table, self._files, self._job_id = table, files, job_id
+    def __init__(self, table: JobTable, files: FileStore, job: JobRecord) -> None:
+        self._table, self._files = table, files
+        self._job_id, self._suffix = job.id, job.options.format
         self._silent_motion: dict[int, RunningStats] = {}  # by segment number, because a segment may be rendered twice
 
     @property
@@ -67,6 +68,6 @@ class FinishedSegments:
         return len(self._intact(finished)) < len(finished)
 
     def _intact(self, records: Sequence[SegmentRecord]) -> dict[int, SegmentRecord]:
-        keys = {segment_key(self._job_id, record.number): record for record in records}
+        keys = {segment_key(self._job_id, record.number, self._suffix): record for record in records}
         whole = self._files.stored.intact({key: record.sha256 for key, record in keys.items()})
         return {record.number: record for key, record in keys.items() if key in whole}

@@ -38,10 +38,11 @@ class Block:
     segments: tuple[Segment, ...]
 
 
-def fit_to_speech(loop: LoopMode, speech_seconds: float, source: VideoInfo) -> tuple[int, Playback]:
-    """Return the number of frames of a result, and how its source is played; see `media.playback.fit`."""
-    num_speech_frames = num_output_frames(speech_seconds, source.fps)
-    return fit(loop, num_speech_frames, None if source.is_still else source.num_frames)
+def fit_to_speech(loop: LoopMode, speech_seconds: float, source: VideoInfo, fps: Fraction) -> tuple[int, Playback]:
+    """Return the number of frames of a result at `fps`, and how its source is played; see `media.playback.fit`."""
+    num_source_frames = None if source.is_still else max(1, int(source.num_frames * fps / source.fps))
+    num_frames, playback = fit(loop, num_output_frames(speech_seconds, fps), num_source_frames)
+    return num_frames, playback._replace(speed=playback.speed * float(source.fps / fps))
 
 
 def plan_blocks(

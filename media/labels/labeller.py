@@ -11,6 +11,7 @@ from media.labels.blank_video import write_blank_video
 from media.labels.credentials import Credentials, load_credentials
 from media.labels.signer import ManifestSigner, Provenance
 from media.labels.tags import result_tags
+from media.output.formats import MP4
 
 
 class Labeller:
@@ -49,7 +50,7 @@ class Labeller:
         """Returns the tags of the concatenated file."""
         return result_tags(self._settings, produce_id)
 
-    def sign(self, video: Path, provenance: Provenance) -> None:
+    def sign(self, video: Path, provenance: Provenance, media_type: str = MP4.media_type) -> None:
         """Adds a manifest to a finished file, in place; does nothing if disabled.
 
         Raises:
@@ -59,7 +60,7 @@ class Labeller:
             return
         signed = video.with_name(f"signed-{video.name}")
         try:
-            self._signer.sign(video, signed, provenance)
+            self._signer.sign(video, signed, provenance, media_type)
             signed.replace(video)
         finally:
             signed.unlink(missing_ok=True)

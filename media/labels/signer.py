@@ -18,13 +18,13 @@ import c2pa
 from errors import LabelError
 from media.file_type import HEAD_BYTES, media_type_of
 from media.labels.credentials import Credentials
+from media.output.formats import MP4
 
 _SOURCE_TYPES: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"  # IPTC's list, which C2PA takes over
 CREATED_TYPE: Final = _SOURCE_TYPES + "trainedAlgorithmicMedia"
 """Made entirely by a trained algorithm: a video from a portrait."""
 EDITED_TYPE: Final = _SOURCE_TYPES + "compositeWithTrainedAlgorithmicMedia"
 """Made partly by one: the face in a recorded video."""
-_FORMAT: Final = "video/mp4"
 _SOURCE_LABEL: Final = "source"
 WATERMARK_ALGORITHM: Final = "lipwright.watermark.1"
 """Name of the invisible watermark in the assertion `c2pa.soft-binding`."""
@@ -74,13 +74,14 @@ class ManifestSigner:
     def _context(self) -> c2pa.Context:
         return c2pa.Context.from_dict(_SETTINGS)
 
-    def sign(self, video: Path, out: Path, provenance: Provenance) -> None:
+    def sign(self, video: Path, out: Path, provenance: Provenance, media_type: str = MP4.media_type) -> None:
         """Writes `video` to `out` with a manifest. Identifiers are derived from the content.
 
         Args:
-            video: A finished MP4 file.
+            video: A finished MP4 or QuickTime file.
             out: Output file; replaced.
             provenance: What the manifest states.
+            media_type: Media type of the file.
 
         Raises:
             LabelError: Signing failed.
@@ -88,7 +89,7 @@ class ManifestSigner:
         """
         with video.open("rb") as source:
             names = _Names(hashlib.file_digest(source, "sha256").digest())
-        manifest = _manifest(names, provenance)
+        manifest = _manifest(names, provenance, media_type)
         try:
             who = self.credentials
             info = c2pa.C2paSignerInfo(who.algorithm, who.chain, who.private_key, self._timestamp_url)
@@ -101,7 +102,7 @@ class ManifestSigner:
                 if provenance.source is not None:
                     with provenance.source.open("rb") as kept:
                         builder.add_ingredient(json.dumps(_source(names, provenance)), _type_of(kept), kept)
-                builder.sign(signer, _FORMAT, file, target)
+                builder.sign(signer, media_type, file, target)
         except c2pa.C2paError as error:
             if (
                 shutil.disk_usage(out.parent).free < video.stat().st_size
@@ -159,7 +160,7 @@ def _actions(provenance: Provenance) -> list[dict[str, Any]]:
     return actions
 
 
-def _manifest(names: _Names, provenance: Provenance) -> dict[str, Any]:
+def _manifest(names: _Names, provenance: Provenance, media_type: str) -> dict[str, Any]:
     """Returns the manifest of a result; it reveals nothing about the source but the manifest that this has."""
     is_bare = provenance.source is None and not provenance.from_still  # an ingredient without a file
     assertions: list[dict[str, Any]] = [
@@ -175,9 +176,9 @@ def _manifest(names: _Names, provenance: Provenance) -> dict[str, Any]:
     return {
         "claim_generator_info": [{"name": "Lipwright", "version": version("lipwright")}],
         "title": "Lipwright video",
-        "format": _FORMAT,
+        "format": media_type,
         "label": f"urn:c2pa:{names.instance}",
         "instance_id": f"xmp:iid:{names.instance}",
-        "ingredients": [{**_source(names, provenance), "format": _FORMAT}] if is_bare else [],
+        "ingredients": [{**_source(names, provenance), "format": MP4.media_type}] if is_bare else [],
         "assertions": assertions,
     }

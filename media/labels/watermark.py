@@ -34,6 +34,9 @@ class FrameMark(Protocol):
     def draw(self, planes: YuvFrame) -> None:
         """Draws it on the writable planes of the next frame, in place."""
 
+    def cover(self, alpha: NDArray[np.uint8]) -> None:
+        """Makes its place in the (H, W) alpha of that frame opaque, in place, as far as it is to be seen."""
+
 
 class WatermarkStyle(NamedTuple):
     """Appearance of a watermark.
@@ -56,6 +59,12 @@ class Overlay:
     luma: tuple[NDArray[np.float32], NDArray[np.float32]]  # (h, w) gain and offset
     chroma: tuple[NDArray[np.float32], NDArray[np.float32]]  # (h/2, w/2)
 
+    def cover(self, alpha: NDArray[np.uint8]) -> None:
+        """See `FrameMark`."""
+        gain, _ = self.luma
+        region = alpha[self.y : self.y + gain.shape[0], self.x : self.x + gain.shape[1]]
+        region[:] = np.maximum(region, np.rint(255 * (1 - gain)).astype(np.uint8))
+
     def draw(self, planes: YuvFrame) -> None:
         """Draws it on writable planes, in place."""
         _scale(planes.y, self.x, self.y, self.luma)
@@ -75,6 +84,11 @@ class Watermark:
     def __init__(self, info: VideoInfo, style: WatermarkStyle, corners: Sequence[Corner]) -> None:
         text = _scaled(info, style)
         self._boxes = [_box(info, text, corner) for corner in corners]
+
+    def cover(self, alpha: NDArray[np.uint8]) -> None:
+        """See `FrameMark`."""
+        for box in self._boxes:
+            box.cover(alpha)
 
     def draw(self, planes: YuvFrame) -> None:
         """Draws the watermark on writable planes, in place."""

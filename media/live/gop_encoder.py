@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 from media.labels.watermark import FrameMark
 from media.live.mp4_boxes import ParameterSets
 from media.probe import VideoInfo
-from media.writer import H264Frame
+from media.writer import EncoderFrame
 from media.yuv_frame import Patch, YuvFrame
 
 _SPS, _PPS = 7, 8
@@ -37,7 +37,7 @@ class GopEncoder:
     def __init__(self, info: VideoInfo, crf: int, preset: str, marks: Sequence[FrameMark] = ()) -> None:
         self._marks = marks
         context = VideoCodecContext.create("libx264", "w")
-        self._frame = H264Frame(context, info)
+        self._frame = EncoderFrame(context, info)
         context.framerate = info.fps
         context.thread_count = 1
         context.flags |= Flags.global_header
@@ -52,7 +52,7 @@ class GopEncoder:
         self._frames: list[bytes] = []
 
     def write(self, planes: YuvFrame, patches: Sequence[Patch] = ()) -> None:
-        """Encodes one frame; see `H264Frame.filled`."""
+        """Encodes one frame; see `EncoderFrame.filled`."""
         self._take(self._frame.filled(len(self._frames), planes, patches, self._marks))
 
     def finish(self) -> EncodedGop:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 import av
 from av.audio.stream import AudioStream
@@ -23,12 +24,16 @@ from config import MediaLimits
 from errors import InputError, StoredFileError
 from media.container import open_container
 from media.frame_table import video_stream
+from media.output.formats import MP4, OutputFormat
 from media.probe import VideoInfo
 from media.result.sound_mix import ResultSound
 from media.result.sound_track import add_sound_track, sound_packets
 from media.result.stream_copy import IN_BAND_TAG
 from media.result.text_track import add_text_track, text_packets
 from media.subtitles.texts import ShownText
+
+_ALPHA_MODE: Final = "alpha_mode"
+"""Metadata of a VP9 track with transparency, from which Matroska's element AlphaMode is written."""
 
 
 def concat_segments(
@@ -39,8 +44,9 @@ def concat_segments(
     num_frames: int,
     tags: Mapping[str, str] = MappingProxyType({}),
     texts: Sequence[ShownText] = (),
+    file_format: OutputFormat = MP4,
 ) -> None:
-    """Writes the result as MP4: video by packet copy, the sound as AAC, subtitles as a text track, `moov` in front.
+    """Writes the result: video by packet copy, the encoded sound, subtitles as a text track, the index in front.
 
     Args:
         segments: Files that `media.writer.SegmentWriter` made with the same settings, in order; those of
@@ -52,19 +58,20 @@ def concat_segments(
             speech that ends more than a frame earlier.
         tags: Metadata of the file.
         texts: The subtitles, see `media.subtitles.texts.shown_texts`; without any, there is no text track.
+        file_format: The format of the segments and the result.
 
     Raises:
         StoredFileError: A segment is missing or truncated, or the segments differ in their settings.
         MediaError: The audio cannot be read.
     """
-    handle, name = tempfile.mkstemp(dir=out.parent, prefix=out.stem, suffix=".mp4")
+    handle, name = tempfile.mkstemp(dir=out.parent, prefix=out.stem, suffix=f".{file_format.name}")
     os.close(handle)
     try:
-        container = av.open(name, "w", format="mp4", options={"movflags": "+faststart+use_metadata_tags"})
+        container = av.open(name, "w", format=file_format.name, options=dict(file_format.muxer_options))
         assert isinstance(container, OutputContainer)
         container.metadata.update(tags)
         with container:
-            _mux(container, segments, sound, info, num_frames, texts)
+            _mux(container, segments, sound, info, num_frames, texts, file_format)
         os.replace(name, out)
     except BaseException:
         os.unlink(name)
@@ -78,6 +85,7 @@ def _mux(
     info: VideoInfo,
     num_frames: int,
     texts: Sequence[ShownText],
+    file_format: OutputFormat,
 ) -> None:
     with _segment(segments[0]) as first:
         template = video_stream(first, segments[0])
@@ -86,8 +94,10 @@ def _mux(
         headers = template.codec_context.extradata
         is_in_band = template.codec_context.codec_tag == IN_BAND_TAG
         video.codec_context.codec_tag = template.codec_context.codec_tag
+        if (alpha_mode := template.metadata.get(_ALPHA_MODE)) is not None:
+            video.metadata[_ALPHA_MODE] = alpha_mode
     delay = _reorder_depth(segments if is_in_band else segments[:1])
-    stream = add_sound_track(container, sound)
+    stream = add_sound_track(container, sound, file_format.audio_encoder)
     video_packets = _video_packets(segments, video, None if is_in_band else headers, delay, info)
     others: Iterator[Packet[AudioStream] | Packet[SubtitleStream]] = sound_packets(sound, stream, num_frames, info.fps)
     if texts:

@@ -1,4 +1,4 @@
-"""The sound track of a result: AAC."""
+"""The sound track of a result: AAC, Opus or PCM."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ from media.result.sound_mix import ResultSound
 
 # ISO/IEC 14496-3, table 1.18: sample rates of AAC.
 _AAC_RATES: Final = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350})
+_OPUS_RATES: Final = frozenset({48000})
+"""The encoder takes others, but players decode at 48 kHz (RFC 7845, 5.1)."""
+_ENCODER_RATES: Final = {"aac": _AAC_RATES, "libopus": _OPUS_RATES}
 _FALLBACK_RATE: Final = 48000
 _MAX_BITS_PER_SAMPLE: Final = 5
 """AAC carries at most 6144 bits per frame and channel, that is 6 per sample."""
 _BITS_PER_CHANNEL: Final = 96_000
 
 
-def add_sound_track(container: OutputContainer, sound: ResultSound) -> AudioStream:
-    """Adds an AAC track; it keeps the sample rate of the sound if AAC supports it, and up to two channels.
+def add_sound_track(container: OutputContainer, sound: ResultSound, encoder: str = "aac") -> AudioStream:
+    """Adds a track; it keeps the sample rate of the sound if the encoder supports it, and up to two channels.
 
     Raises:
         MediaError: A file of the sound cannot be read.
     """
     native_rate, num_native_channels = sound.native_format()
-    rate = native_rate if native_rate in _AAC_RATES else _FALLBACK_RATE
+    rate = native_rate if native_rate in _ENCODER_RATES.get(encoder, (native_rate,)) else _FALLBACK_RATE
     num_channels = min(num_native_channels, 2)
-    stream = container.add_stream("aac", rate=rate)
+    stream = container.add_stream(encoder, rate=rate)
+    assert isinstance(stream, AudioStream)
     stream.codec_context.layout = "mono" if num_channels == 1 else "stereo"
     stream.codec_context.bit_rate = num_channels * min(_BITS_PER_CHANNEL, _MAX_BITS_PER_SAMPLE * rate)
     stream.codec_context.time_base = Fraction(1, rate)
@@ -42,7 +46,7 @@ def add_sound_track(container: OutputContainer, sound: ResultSound) -> AudioStre
 def sound_packets(
     sound: ResultSound, stream: AudioStream, num_frames: int, fps: Fraction
 ) -> Iterator[Packet[AudioStream]]:
-    """Yields the sound as AAC, cut at the end of the video."""
+    """Yields the encoded sound, cut at the end of the video."""
     rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
     num_done, num_samples = 0, round(num_frames / fps * rate)
     for block in sound.blocks(SoundFormat(rate, layout), num_samples, max_missing=round(rate / fps)):
@@ -53,7 +57,7 @@ def sound_packets(
             # From these times the muxer derives the encoder's delay and writes the edit list that hides it.
             frame.pts, frame.time_base = num_done, Fraction(1, rate)
             num_done += samples.shape[1]
-            yield from stream.encode(frame)  # split into AAC frames by PyAV
+            yield from stream.encode(frame)  # converted and split into the encoder's frames by PyAV
         if num_done >= num_samples:
             break
     yield from stream.encode(None)

@@ -59,6 +59,9 @@ class InvisibleWatermark:
         cv2.add(planes.y, self._brighter, dst=planes.y)
         cv2.subtract(planes.y, self._darker, dst=planes.y)
 
+    def cover(self, alpha: NDArray[np.uint8]) -> None:
+        """Leaves the alpha as it is: the watermark is where the picture is."""
+
     def _refresh(self, luma: NDArray[np.uint8], sign: float) -> None:
         change = cv2.resize(self._cells * (_amplitude(luma) * np.float32(sign)), self._size)  # bilinear
         # Rounding after dithering keeps the mean of fractions of a level. Negative sums saturate to 0.

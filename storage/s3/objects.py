@@ -28,7 +28,7 @@ _LINK_S: Final = timedelta(minutes=5)
 _RETRY_AFTER_S: Final = 5.0
 _SHA256: Final = "sha256"
 """Metadata of an object: the hash of the uploaded content, which the bucket itself keeps intact."""
-_TYPES: Final = {".mp4": "video/mp4", ".json": "application/json"}
+_TYPES: Final = {".mp4": "video/mp4", ".webm": "video/webm", ".mov": "video/quicktime", ".json": "application/json"}
 
 
 class ObjectInfo(NamedTuple):

@@ -107,7 +107,7 @@ export class JobView {
     this.screens.hidden = isOver;
     if (isOver) this.endPreview();
     // Requested early: the response starts with the first segment.
-    if (job.status === "running" && job.stage === "rendering" && !this.isPreviewing && canPreview()) {
+    if (job.status === "running" && job.stage === "rendering" && job.links.preview && !this.isPreviewing && canPreview()) {
       this.isPreviewing = true;
       this.endPreview = playPreview(this.video, job.links.preview, () => {
         this.isPreviewing = false; // restarted at the job's next change
@@ -124,7 +124,7 @@ export class JobView {
     this.endPreview();
     this.placeholder.hidden = true;
     this.video.poster = `${ROOT}/v1/jobs/${this.job.id}/thumbnail`;
-    this.video.src = this.job.links.video;
+    if (this.job.options.format !== "mov") this.video.src = this.job.links.video; // browsers do not play ProRes
   }
 
   async showOriginal(job) {

@@ -124,9 +124,9 @@ class MediaRoutes(Routes, prefix="/v1"):
     async def get_job_thumbnail(self, job_id: str, request: Request) -> Response:
         """Return a JPEG of the first frame (320 pixels on the longer side) once the first segment is rendered."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        key = result_key(job.id)
+        key = result_key(job.id, job.options.format)
         if (state := await self._find(key)) is None:
-            key = segment_key(job.id, 0)
+            key = segment_key(job.id, 0, job.options.format)
             state = await self._find(key)
         if state is None:
             raise StateError(f"Job {job.id} has no thumbnail: nothing is rendered (status: {job.status}).")

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from jobs.messages import (
     AvatarRef,
     BlockRequest,
+    CropRequest,
     OutputInfo,
     PreparedSpeech,
     ProbeResult,
@@ -101,6 +105,9 @@ class NoStages:
         self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any
     ) -> PlannedBlock:
         raise AssertionError("nothing is planned here")
+
+    async def crop_path(self, context: CallContext, request: CropRequest) -> NDArray[np.float32]:
+        raise AssertionError("nothing is cropped here")
 
     async def copyable_keys(self, context: CallContext, source: SourceVideo) -> list[int]:
         raise AssertionError("nothing is copied here")

@@ -8,7 +8,10 @@ from fractions import Fraction
 import pytest
 
 from jobs.forecast import forecast, measured_rate, result_bytes
+from jobs.output_picture import OutputPicture
+from storage.job_settings import JobSettings
 from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, new_id
+from tests.unit.media.clips import info_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 AUDIO = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
@@ -53,6 +56,10 @@ def test_the_wait_is_the_work_before_it_at_the_measured_rate() -> None:
 
 
 def test_a_longer_or_larger_result_needs_more_disk() -> None:
-    minute = result_bytes(1920, 1080, Fraction(25), 60)
-    assert minute == pytest.approx(3 * 1920 * 1080 * 25 * 60 * 0.15 / 8 + 2 * 56_000 * 60)
-    assert result_bytes(1920, 1080, Fraction(25), 120) == pytest.approx(2 * minute)
+    whole = OutputPicture.of(JobSettings(), info_of(1920, 1080, Fraction(25)))
+    minute = result_bytes(whole, 60)
+    assert minute == pytest.approx(3 * 1920 * 1080 * 25 * 60 * 0.15 / 8 + 2 * 224_000 * 60)
+    assert result_bytes(whole, 120) == pytest.approx(2 * minute)
+    small = OutputPicture.of(JobSettings(size="960x540"), info_of(1920, 1080, Fraction(25)))
+    assert result_bytes(small, 60) < minute / 2
+    assert result_bytes(OutputPicture.of(JobSettings(format="mov"), whole.info), 60) > 10 * minute

@@ -26,6 +26,7 @@ from jobs.messages import (
     SegmentWatermark,
     SourceVideo,
 )
+from jobs.output_picture import OutputPicture
 from jobs.run import JobRun, JobServices
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars, Progress
@@ -41,6 +42,7 @@ from models.quality.report import QualityReport
 from models.speech.level import SpeechLevel
 from storage.file_keys import audio_key
 from storage.file_store import FileStore
+from storage.job_settings import JobSettings
 from storage.job_table import JobTable
 from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
 from storage.sqlite.database import Database
@@ -208,7 +210,7 @@ def test_the_counted_sound_is_what_the_disk_and_the_forecast_hold(
     run(job, table, tmp_path, lambda first: b"segment")
     counted = table.get_job(job.id)
     assert counted.result_seconds == 7.0
-    assert counted.disk_bytes == result_bytes(64, 64, Fraction(25), 7.0)
+    assert counted.disk_bytes == result_bytes(OutputPicture.of(JobSettings(), VIDEO), 7.0)
     full = CONFIG.model_copy(update={"jobs": JobConfig(min_free_bytes=2**62)})
     with pytest.raises(StorageFullError, match="Not enough disk space"):
         run(job, table, tmp_path / "full", lambda first: b"segment", config=full)

@@ -16,6 +16,7 @@ from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
 from jobs.job_request import AvatarRequest, JobRequest
 from jobs.messages import OutputInfo, ProbeResult
+from jobs.output_picture import OutputPicture
 from jobs.submission import Submissions
 from media.playback import LoopMode
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -130,7 +131,17 @@ def test_a_job_is_as_long_as_its_result(bench: Bench, loop: LoopMode, seconds: f
     fitted = request.model_copy(update={"options": JobOptions(engine="warp", loop=loop)})
     job = asyncio.run(bench.submissions.create_job(fitted))
     assert (job.audio_seconds, job.result_seconds) == (2.0, seconds)
-    assert job.disk_bytes == result_bytes(64, 64, Fraction(25), seconds)
+    assert job.disk_bytes == result_bytes(OutputPicture.of(fitted.options, VIDEO), seconds)
+
+
+@pytest.mark.parametrize(("loop", "seconds"), [("pingpong", 2.0), ("source", 8.0), ("retime", 2.0)])
+def test_another_frame_rate_changes_no_length(bench: Bench, loop: LoopMode, seconds: float) -> None:
+    bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
+    for fps in (12.0, 29.97, 60.0):
+        request = bench.request()
+        options = JobOptions(engine="warp", loop=loop, fps=fps)
+        job = asyncio.run(bench.submissions.create_job(request.model_copy(update={"options": options})))
+        assert abs(job.result_seconds - seconds) < 1 / fps
 
 
 def test_speech_is_stretched_towards_the_length_of_the_video(bench: Bench) -> None:

@@ -1,0 +1,42 @@
+"""How the pictures of a job's result are made: a message from the Director to the stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from media.output.formats import FORMATS, FormatName, OutputFormat
+from media.output.framing import Framing, OutputSize, output_info
+from media.output.sizes import parse_aspect, parse_size
+from media.probe import VideoInfo
+from storage.job_settings import JobSettings
+
+
+@dataclass(frozen=True)
+class OutputPicture:
+    """The video of a result."""
+
+    info: VideoInfo  # its size, rate, colours and pixel aspect
+    framing: Framing  # which part of the source it shows
+    format_name: FormatName = "mp4"
+
+    @classmethod
+    def of(cls, settings: JobSettings, source: VideoInfo) -> Self:
+        """Return what the options of a job mean for a source."""
+        size = OutputSize(
+            None if settings.size is None else parse_size(settings.size),
+            None if settings.crop is None else parse_aspect(settings.crop),
+        )
+        framing = size.framing(source)
+        return cls(output_info(source, framing, settings.fps), framing, settings.format)
+
+    @property
+    def file_format(self) -> OutputFormat:
+        """The format of its files."""
+        return FORMATS[self.format_name]
+
+    def is_source(self, source: VideoInfo) -> bool:
+        """Return whether frames of the source could be copied into it without decoding them."""
+        framing = self.framing
+        is_whole = not framing.crops(source) and not framing.is_scaled
+        return is_whole and self.format_name == "mp4" and self.info.fps == source.fps

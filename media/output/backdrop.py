@@ -1,0 +1,137 @@
+"""What is behind the person: a colour, a picture, a video, or the blurred background of the source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageColor
+
+from media.frame_source import FrameSource
+from media.playback import Playback
+from media.probe import ColourTags, VideoInfo
+from media.yuv_frame import YuvFrame, from_rgb, to_rgb
+
+BLUR: Final = "blur"
+TRANSPARENT: Final = "transparent"
+_BLUR_STEP: Final = 8
+"""The blurred background is computed at an eighth of the resolution."""
+_BLUR: Final = 1 / 30
+"""Standard deviation of the blur, as a share of the frame's longer side."""
+_LITTLE: Final = 1e-3
+
+
+class Backdrop(Protocol):
+    """Draws what is behind the person in consecutive pictures."""
+
+    def draw(self, frame: YuvFrame, alpha: NDArray[np.uint8]) -> YuvFrame:
+        """Return the next background, of the size and colours of `frame`; `alpha` is 255 where the person is."""
+        ...
+
+
+def checked_background(text: str) -> str:
+    """Return `blur`, `transparent` or a colour as `#rrggbb`.
+
+    Raises:
+        ValueError: It is none of these and no name of a colour (CSS).
+    """
+    name = text.strip().lower()
+    if name in (BLUR, TRANSPARENT):
+        return name
+    try:
+        red, green, blue = ImageColor.getrgb(name)[:3]
+    except ValueError:
+        raise ValueError(
+            f"expected a colour such as #00b140 or white, `{BLUR}` or `{TRANSPARENT}`, found {text[:40]!r}. "
+            "Send a picture or a video in background_file."
+        ) from None
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+class ColourBackdrop:
+    """One colour, as `checked_background` returns it."""
+
+    def __init__(self, colour: str, tags: ColourTags) -> None:
+        pixel = np.array(ImageColor.getrgb(colour), np.uint8)
+        self._values = [int(plane[0, 0]) for plane in from_rgb(np.broadcast_to(pixel, (16, 16, 3)), tags)]
+        self._drawn: YuvFrame | None = None
+
+    def draw(self, frame: YuvFrame, alpha: NDArray[np.uint8]) -> YuvFrame:
+        """See `Backdrop`."""
+        if self._drawn is None or self._drawn.y.shape != frame.y.shape:
+            self._drawn = YuvFrame(
+                *(np.full(plane.shape, value, np.uint8) for plane, value in zip(frame, self._values, strict=True))
+            )
+        return self._drawn
+
+
+class BlurBackdrop:
+    """The source's own background out of focus; the person's colours do not bleed into it."""
+
+    def draw(self, frame: YuvFrame, alpha: NDArray[np.uint8]) -> YuvFrame:
+        """See `Backdrop`."""
+        height, width = alpha.shape
+        size = max(1, width // _BLUR_STEP), max(1, height // _BLUR_STEP)
+        sigma = _BLUR * max(size)
+        share = 1 - cv2.resize(alpha, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        weight = cv2.GaussianBlur(share, (0, 0), sigma)
+        wide = cv2.GaussianBlur(share, (0, 0), 4 * sigma)
+        planes = []
+        for plane in frame:
+            seen = cv2.resize(plane, size, interpolation=cv2.INTER_AREA).astype(np.float32) * share
+            near = cv2.GaussianBlur(seen, (0, 0), sigma)
+            # Inside the person, where nothing is near, the background from farther away.
+            far = cv2.GaussianBlur(seen, (0, 0), 4 * sigma) / (wide + _LITTLE)
+            blurred = (near + _LITTLE * far) / (weight + _LITTLE)
+            whole = cv2.resize(blurred, plane.shape[::-1], interpolation=cv2.INTER_CUBIC)
+            planes.append(np.clip(np.rint(whole), 0, 255).astype(np.uint8))
+        return YuvFrame(*planes)
+
+
+class VideoBackdrop:
+    """A picture, or a video that plays from its start; it fills the frame and is cropped to it.
+
+    Args:
+        source: Its frames.
+        info: Its description.
+        tags: The colours to convert it to.
+        playback: How it plays: source frames for each output frame.
+        first: Number of the first output frame to draw.
+    """
+
+    def __init__(
+        self, source: FrameSource, info: VideoInfo, tags: ColourTags, playback: Playback, frames: range
+    ) -> None:
+        index = playback.source_frames(frames, info.num_frames) if not info.is_still else np.zeros(1, np.int32)
+        self._frames: Iterator[YuvFrame] = source.read(index.tolist())
+        self._info, self._tags = info, tags
+        self._drawn: YuvFrame | None = None
+
+    def draw(self, frame: YuvFrame, alpha: NDArray[np.uint8]) -> YuvFrame:
+        """See `Backdrop`.
+
+        Raises:
+            MediaError: The video cannot be decoded.
+        """
+        if self._drawn is None or not self._info.is_still:
+            self._drawn = self._fitted(next(self._frames), frame.y.shape)
+        return self._drawn
+
+    def _fitted(self, picture: YuvFrame, shape: tuple[int, ...]) -> YuvFrame:
+        height, width = shape
+        aspect = float(self._info.sample_aspect_ratio)
+        scale = max(width / (picture.y.shape[1] * aspect), height / picture.y.shape[0])
+        part_width = min(picture.y.shape[1], 2 * max(1, round(width / scale / aspect / 2)))
+        part_height = min(picture.y.shape[0], 2 * max(1, round(height / scale / 2)))
+        x, y = (picture.y.shape[1] - part_width) // 4 * 2, (picture.y.shape[0] - part_height) // 4 * 2
+        planes = []
+        for plane, step in zip(picture, (1, 2, 2), strict=True):
+            part = plane[y // step : (y + part_height) // step, x // step : (x + part_width) // step]
+            how = cv2.INTER_AREA if part.size > width * height // step**2 else cv2.INTER_CUBIC
+            planes.append(np.asarray(cv2.resize(part, (width // step, height // step), interpolation=how), np.uint8))
+        own, wanted = self._info.colour, self._tags
+        is_same = (own.matrix, own.full_range) == (wanted.matrix, wanted.full_range)
+        return YuvFrame(*planes) if is_same else from_rgb(to_rgb(YuvFrame(*planes), own), wanted)

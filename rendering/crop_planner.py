@@ -1,0 +1,29 @@
+"""Plans the path of a crop that follows the faces of a job."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.messages import CropRequest
+from media.output.crop_path import crop_path
+from models.avatar.folder import VersionedEngine
+from models.track.face_boxes import face_boxes
+from rendering.avatar_cache import AvatarCache
+
+
+def plan_crop(avatars: AvatarCache, engine: VersionedEngine, request: CropRequest) -> NDArray[np.float32]:
+    """Return the (T, 2) left and upper edges of a crop, see `media.output.crop_path`; blocks.
+
+    Raises:
+        StoredFileError: A face is gone or damaged.
+    """
+    tracks = []
+    for avatar in request.avatars:
+        cached = avatars.take(avatar.folder, engine)
+        tracks.append(cached.avatar.track)
+        avatars.put(cached)
+    source, picture = request.source, request.picture
+    boxes = face_boxes(tracks, request.speaker, request.source_index, is_still=source.is_still)
+    crop = picture.framing.crop_width, picture.framing.crop_height
+    return crop_path(boxes, (source.width, source.height), crop, float(picture.info.fps))

@@ -1,0 +1,102 @@
+"""Each format: encoded in segments, joined, and decoded again."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from media.audio import extract_speech, read_speech
+from media.audio_parts import AudioPart
+from media.labels.watermark import Watermark, WatermarkStyle
+from media.output.formats import FORMATS, FormatName
+from media.output.framing import Framing
+from media.output.picture import PictureMaker, YuvaFrame
+from media.probe import probe_video
+from media.reader import FrameReader
+from media.result.concat import concat_segments
+from media.result.sound_mix import ResultSound
+from media.writer import SegmentWriter
+from tests.unit.media.clips import LIMITS, info_of, lag_seconds, noise, number_of, planes_of, write_audio
+
+LENGTHS = [12, 1, 11]
+NUM = sum(LENGTHS)
+W, H = 192, 128
+
+
+def _result(folder: Path, name: FormatName, *, has_alpha: bool = False) -> Path:
+    info, file_format, number, segments = info_of(W, H), FORMATS[name], 0, []
+    marks = [Watermark(info, WatermarkStyle("en", 0.1), ["bottom_right"])] if has_alpha else []
+    for index, length in enumerate(LENGTHS):
+        draw = PictureMaker(Framing(W, H, W, H)).draw
+        writer = SegmentWriter(info, 20, "veryfast", file_format=file_format, has_alpha=has_alpha, draw=draw)
+        for _ in range(length):
+            frame = planes_of(number, W, H)
+            alpha = np.zeros((H, W), np.uint8)
+            alpha[:, 96:], alpha[:, : 3 * number] = 128, 255
+            writer.write(YuvaFrame.of(frame, alpha) if has_alpha else frame, marks=marks)
+            number += 1
+        segments.append(folder / f"{index}.{name}")
+        segments[-1].write_bytes(writer.finish())
+    sound = write_audio(folder / "speech.wav", noise(NUM / 25, 22050)[None], 22050, "pcm_s16le", sample_format="s16")
+    out, tags = folder / f"out.{name}", {"AIGC": "{}", "comment": "made"}
+    concat_segments(segments, ResultSound([AudioPart(sound)]), out, info, NUM, tags, file_format=file_format)
+    return out
+
+
+@pytest.mark.parametrize(("name", "codec", "sound"), [("webm", "vp9", "opus"), ("mov", "prores", "pcm_s16le")])
+def test_a_result_reads_back(tmp_path: Path, name: FormatName, codec: str, sound: str) -> None:
+    out = _result(tmp_path, name)
+    info = probe_video(out, LIMITS)
+    assert (info.codec, info.num_frames, info.fps, info.width) == (codec, NUM, Fraction(25), W)
+    with FrameReader(out, info, 0) as reader:
+        assert [number_of(planes) for planes in reader.read(range(NUM))] == list(range(NUM))
+    with av.open(out) as container:
+        assert container.streams.audio[0].codec_context.name == sound
+        tags = {name.lower(): value for name, value in container.metadata.items()}
+        assert (tags["aigc"], tags["comment"]) == ("{}", "made")
+        ends: dict[str, float] = {}
+        for packet in container.demux():
+            if packet.size and packet.pts is not None and packet.time_base is not None:
+                # Matroska has no duration of packets of video.
+                seconds = packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base
+                end = float(seconds[0] + (seconds[1] or Fraction(1, 25)))
+                ends[packet.stream.type] = max(end, ends.get(packet.stream.type, 0.0))
+    assert abs(ends["audio"] - ends["video"]) < 1 / 25 and abs(ends["video"] - NUM / 25) < 0.002
+    heard = tmp_path / "heard.npy"
+    extract_speech(out, heard, LIMITS)
+    samples = read_speech(heard, 0, NUM / 25)
+    assert abs(lag_seconds(samples, noise(NUM / 25, 16000), 16000)) < 0.001
+
+
+@pytest.mark.parametrize(("name", "decoder"), [("webm", "libvpx-vp9"), ("mov", "prores")])
+def test_transparency_reads_back_and_the_label_is_seen(tmp_path: Path, name: FormatName, decoder: str) -> None:
+    out = _result(tmp_path, name, has_alpha=True)
+    if name == "webm":
+        assert b"\x53\xc0\x81\x01" in out.read_bytes(), "AlphaMode of the track, without which players ignore it"
+    alphas = []
+    with av.open(out) as container:
+        assert isinstance(container, InputContainer)
+        stream: VideoStream = container.streams.video[0]
+        created = VideoCodecContext.create(decoder, "r")
+        assert isinstance(created, VideoCodecContext)
+        context = created if name == "webm" else stream.codec_context
+        for packet in container.demux(stream):
+            for frame in context.decode(packet):
+                plane = frame.planes[3]
+                kind, scale = (np.uint8, 1.0) if name == "webm" else (np.uint16, 4095 / 255)
+                alpha = np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)[:, :W]
+                alphas.append(alpha.astype(np.float64) / scale)
+    assert len(alphas) == NUM
+    for number, alpha in enumerate(alphas):
+        edge = 3 * number
+        assert np.abs(alpha[:80, : max(0, edge - 4)] - 255).max(initial=0) < 3
+        assert np.abs(alpha[:80, edge + 4 : 92]).max(initial=0) < 3
+        assert np.abs(alpha[:80, 100:] - 128).max() < 3
+    assert alphas[0][-30:, 100:].max() > 240, "the visible label is opaque"
