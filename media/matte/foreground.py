@@ -8,6 +8,7 @@ computed; all others are copied.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import cv2
@@ -18,7 +19,7 @@ from media.yuv_frame import YuvFrame
 
 _Index = NDArray[np.intp]
 
-_ESTIMATE_SIDE: Final = 480  # longest side at which the colours of person and background are estimated
+_ESTIMATE_SIDE: Final = 240  # longest side at which the colours of person and background are estimated
 _WIDE, _NARROW = 1 / 8, 1 / 30  # sides of the two blurs, in longer sides of the frame
 _CERTAIN: Final = 0.95  # alpha of the person, or of the background, above which a pixel shows nothing else
 _ENOUGH, _LITTLE = 0.01, 1e-3  # mean weights within a blur
@@ -70,26 +71,29 @@ class Foreground:
         planes = YuvFrame(*(plane.copy() for plane in frame))
         if not len(self._partly[0]):
             return planes
-        height, width = self.alpha.shape
-        step = -(-max(width, height) // _ESTIMATE_SIDE)
-        size = max(1, width // step), max(1, height // step)
-        share = cv2.resize(self.alpha, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-        sides = [max(3, round(side * max(size)) | 1) for side in (_WIDE, _NARROW)]
-        for plane, alpha, partly in zip(planes, self._alphas, self._partly, strict=True):
-            seen = cv2.resize(plane, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-            own, behind = _estimates(seen, share, sides)
+        size = _estimate_size(self.alpha)
+        share = _shrunk(self.alpha, size).astype(np.float32) / 255
+        seen = [_shrunk(plane, size).astype(np.float32) for plane in frame]
+        layers = zip(_estimate(seen, share), _estimate(seen, 1 - share), strict=True)
+        for plane, alpha, partly, (own, behind) in zip(planes, self._alphas, self._partly, layers, strict=True):
             rows, columns = np.divmod(partly, plane.shape[1])
-            here = (rows * size[1] // plane.shape[0]) * size[0] + columns * size[0] // plane.shape[1]
-            own, behind = own.ravel()[here], behind.ravel()[here]
-            weight = alpha.ravel()[partly].astype(np.float32) / 255
-            colour = own + weight * (plane.ravel()[partly] - weight * own - (1 - weight) * behind)
-            plane.ravel()[partly] = np.clip(np.rint(colour), 0, 255).astype(np.uint8)
+            here = rows * size[1] // plane.shape[0] * size[0] + columns * size[0] // plane.shape[1]
+            colour, weight = own.ravel()[here], alpha.ravel()[partly].astype(np.float32) / 255
+            rest = plane.ravel()[partly] - weight * colour - (1 - weight) * behind.ravel()[here]
+            plane.ravel()[partly] = np.clip(np.rint(colour + weight * rest), 0, 255).astype(np.uint8)
         return planes
+
+
+def _estimate_size(alpha: NDArray[np.uint8]) -> tuple[int, int]:
+    """Returns width and height at which colours are estimated."""
+    height, width = alpha.shape
+    step = -(-max(width, height) // _ESTIMATE_SIDE)
+    return max(1, width // step), max(1, height // step)
 
 
 def _partly(alpha: NDArray[np.uint8]) -> _Index:
     """Returns the flat indices of pixels that are neither opaque nor transparent."""
-    return np.flatnonzero(cv2.inRange(alpha, 1, 254))  # type: ignore[call-overload]
+    return np.flatnonzero(alpha - np.uint8(1) < 254)  # 0 becomes 255
 
 
 def _blended(
@@ -103,23 +107,25 @@ def _blended(
     return out
 
 
-def _estimates(
-    seen: NDArray[np.float32], share: NDArray[np.float32], sides: list[int]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns the colour of the person and of what is behind in every pixel of a plane, given (h, w) alpha, 0 to 1."""
-    found = []
-    for weight in (share, 1 - share):
-        certain = np.maximum(weight - _CERTAIN, 0)
-        # Without anything of it in reach, the pixel's own colour is the best estimate.
-        colour = (cv2.blur(weight * seen, (sides[0],) * 2) + _LITTLE * seen) / (
-            cv2.blur(weight, (sides[0],) * 2) + _LITTLE
-        )
-        for side in sides:  # pixels nearby replace those farther away where they are enough
-            total = cv2.blur(certain, (side, side))
-            near = cv2.blur(certain * seen, (side, side)) / np.maximum(total, 1e-6)
-            colour = colour + np.minimum(total / _ENOUGH, 1) * (near - colour)
-        found.append(np.asarray(colour, np.float32))
-    return found[0], found[1]
+def _shrunk(plane: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Returns means of some pixels of each cell; using all would take longer than everything else."""
+    step = max(1, plane.shape[1] // (2 * size[0]))
+    return np.asarray(cv2.resize(plane[::step, ::step], size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _estimate(seen: Sequence[NDArray[np.float32]], weight: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Returns the colour of the layer with (h, w) `weight`, 0 to 1, in each pixel of the (h, w) planes `seen`."""
+    sides = [max(3, round(share * max(weight.shape)) | 1) for share in (_WIDE, _NARROW)]
+    certain = np.maximum(weight - _CERTAIN, 0)
+    # Without anything of the layer in reach, the pixel's own colour is the best estimate.
+    total = cv2.blur(weight, (sides[0], sides[0])) + _LITTLE
+    colours = [(cv2.blur(weight * plane, (sides[0], sides[0])) + _LITTLE * plane) / total for plane in seen]
+    for side in sides:  # pixels nearby replace those farther away where they are enough
+        total = cv2.blur(certain, (side, side))
+        trust, total = np.minimum(total / _ENOUGH, 1), np.maximum(total, 1e-6)
+        for colour, plane in zip(colours, seen, strict=True):
+            colour += trust * (cv2.blur(certain * plane, (side, side)) / total - colour)
+    return [np.asarray(colour, np.float32) for colour in colours]
 
 
 _SPILL_REACH: Final = 1 / 40  # how far the light of a screen reaches onto the person, in longer sides of the frame
