@@ -25,7 +25,7 @@ _MIN_SHARE: Final = 0.8  # of the background that must be screen if it is detect
 _MIN_SHARE_WANTED: Final = 0.25  # the same if a screen is expected
 _MAX_TEXTURE: Final = 6.0  # mean difference of neighbouring luma pixels on a screen, in levels
 # Chroma relative to the screen's, 0 (screen) to 1 (neutral): below and above these, alpha is 0 and 1.
-_SCREEN, _PERSON = 0.12, 0.62
+_SCREEN, _PERSON = 0.2, 0.9
 _KEYED: Final = Refinement(1 / 160, 1 / 240, epsilon=2e-4, unlikely=0, likely=1, floor=0.5, low=0.04, high=0.96)
 _REACH: Final = 1 / 10  # how far from the segmentation hair or hands may be, in longer sides of the frame
 _CORE: Final = 1 / 40  # how far inside it everything is opaque
