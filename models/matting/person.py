@@ -30,6 +30,9 @@ _ABOVE_EYES: Final = 0.42  # share of a square that is above the eyes
 _MAX_SHARE: Final = 0.75  # of the side of the larger square or of the frame that a square may have
 _RAMP: Final = 0.12  # share of a square over which it replaces the larger one
 
+_SPECK: Final = 0.1  # probability from which pixels belong to a part
+_MIN_PART: Final = 0.15  # area of a part that is kept, relative to the largest
+
 
 class _Box(NamedTuple):
     """A part of a frame in luma pixels, all even."""
@@ -64,7 +67,7 @@ class PersonSegmenter:
         size = coarse_size(width, height)
         found = cv2.resize(self._segment(frame, colour), size, interpolation=cv2.INTER_LINEAR)
         if head is None:
-            return np.asarray(found, np.float32)
+            return _without_specks(found)
         scale = size[0] / width
         for box in _boxes(head, width, height):
             part = self._segment(box.cut(frame), colour)
@@ -75,7 +78,7 @@ class PersonSegmenter:
             larger += _ramp(box, width, height, part.shape) * (part - larger)
         face = np.zeros(found.shape, np.float32)
         cv2.fillConvexPoly(face, np.rint(head.face * scale).astype(np.int32), 1.0)
-        return np.asarray(np.maximum(found, cv2.blur(face, (5, 5))), np.float32)
+        return _without_specks(np.maximum(found, cv2.blur(face, (5, 5))))
 
     def _segment(self, frame: YuvFrame, colour: ColourTags) -> NDArray[np.float32]:
         """Returns (256, 256) probabilities of a picture of any size."""
@@ -89,6 +92,15 @@ class PersonSegmenter:
         picture = to_rgb(small, colour).astype(np.float32)[None] / 255
         (found,) = self._session.run(None, {"picture": picture})
         return np.asarray(found[0, :, :, 0], np.float32)
+
+
+def _without_specks(found: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Returns the segmentation without parts that are much smaller than its largest part."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats((found > _SPECK).astype(np.uint8))
+    areas = stats[:, cv2.CC_STAT_AREA]
+    areas[0] = 0  # label 0 is the background
+    is_kept = areas >= _MIN_PART * areas.max(initial=1)
+    return np.where(is_kept[parts], found, 0).astype(np.float32)
 
 
 def coarse_size(width: int, height: int) -> tuple[int, int]:

@@ -31,8 +31,8 @@ class Refinement:
     unlikely: float = 0.1  # coarse matte below which a pixel is background, away from edges
     likely: float = 0.7  # the same for the person
     floor: float = 0.1  # weight of an uncertain pixel
-    low: float = 0.05  # alpha below which a pixel is background
-    high: float = 0.85  # alpha above which a pixel is foreground
+    low: float = 0.15  # alpha below which a pixel is background
+    high: float = 0.95  # alpha above which a pixel is foreground
 
 
 def refine(frame: YuvFrame, coarse: _Plane, how: Refinement = Refinement()) -> NDArray[np.uint8]:

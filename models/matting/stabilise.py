@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from media.yuv_frame import YuvFrame
 from models.track.shots import SceneHistory
 
-_MEMORY: Final = 0.92  # weight of the past where the picture does not change
+_MEMORY: Final = 0.88  # weight of the past where the picture does not change
 # Differences of luma, averaged over 5 x 5 cells, at which the past counts .6 as much: sensor noise is below 1.
-_CHANGE_LEVELS: Final = 5.0
+_CHANGE_LEVELS: Final = 3.5
 
 
 class MatteHistory(NamedTuple):
