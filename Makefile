@@ -63,7 +63,7 @@ test: setup  ## run the whole test suite
 
 test-faults: setup  ## run the fault tests at full length (more than an hour on two cores)
 	@LIPWRIGHT_ENDURANCE=1 $(BIN)/python -m pytest -s tests/faults tests/cluster \
-		tests/unit/cluster/test_capacity.py tests/graph/test_engines.py
+		tests/unit/cluster/test_capacity.py tests/unit/api/live/outputs tests/graph/test_engines.py
 
 lint: setup  ## run ruff, mypy and import-linter
 	@$(BIN)/ruff check .

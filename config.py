@@ -189,6 +189,12 @@ def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
     return networks
 
 
+PUSH_DESTINATION: Final = (
+    r"(?P<scheme>rtmps?|srt|https?)://(?P<host>(?:\*\.)?[a-z0-9_.-]+|\[[0-9a-f:.]+\])"
+    r"(?::(?P<port>\d{1,5}|\*))?(?P<path>/[^\s?#%]*)?"
+)
+"""Pattern of an entry of `LiveConfig.push_destinations`."""
+
 _Origin = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s?#@*A-Z]+)$")]
 
 
@@ -430,6 +436,26 @@ class LiveConfig(_Frozen):
     )
     max_kept_bytes: int = Field(8 * 1024**2, gt=0, description="Idle video kept per session for that fallback.")
     chunk_timeout_s: float = Field(15.0, gt=0, description="Timeout for rendering one chunk, in seconds.")
+    push_destinations: tuple[Annotated[str, StringConstraints(pattern=f"^{PUSH_DESTINATION}$")], ...] = Field(
+        (),
+        description="Where sessions may be pushed to: `scheme://host:port/path`, scheme rtmp, rtmps, srt, or https for "
+        "WHIP. `*.example.com` is any host of a domain, port `*` any port; without a path, any path. Private addresses "
+        "are allowed for hosts without `*` only. Empty: nothing is pushed.",
+    )
+    max_outputs: int = Field(4, ge=0, le=16, description="Destinations to which one session may be pushed.")
+    push_timeout_s: float = Field(
+        10.0, gt=0, le=60, description="Timeout for connecting to a destination, and for sending it one fragment."
+    )
+    push_buffer_seconds: float = Field(
+        2.0, ge=0.5, le=30, description="Stream that waits for a slow destination; then the oldest is dropped."
+    )
+    push_retry_s: float = Field(
+        600.0, ge=0, description="How long a lost destination is tried again before its output ends, in seconds."
+    )
+    max_detached_s: float = Field(
+        60.0, ge=0, description="How long a session with outputs goes on, idle, after its client was lost, in seconds."
+    )
+    max_viewers: int = Field(4, ge=0, le=64, description="Viewers of one session beside its client.")
 
 
 class JobConfig(_Frozen):

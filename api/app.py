@@ -24,6 +24,7 @@ from api.v1.routes.status import HealthRoutes
 from config import PipelineConfig
 from errors import LipwrightError
 from jobs.ports import JobService
+from net.push.destination import Destinations
 from rendering.live_chunk import LiveService
 from storage.file_store import FileStore
 from storage.state import open_keys
@@ -57,7 +58,8 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
         VideoRoutes(service, files, config).router(), dependencies=API_KEY, responses=error_responses(401, 403, 503)
     )
     if live is not None and config.live.max_sessions > 0:
-        app.include_router(LiveRoutes(config.live, live, tts_service(config.tts, files)).router())
+        destinations = Destinations(config.live.push_destinations, config.network)
+        app.include_router(LiveRoutes(config.live, live, tts_service(config.tts, files), destinations).router())
     if config.heygem.enabled:
         for router in heygem_routers(service, files, config, keys):
             app.include_router(router, dependencies=API_KEY)

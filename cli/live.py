@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import wave
 from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BufferedReader
+from contextlib import contextmanager, suppress
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,15 +19,32 @@ from lipwright_client.files import Writable, atomic_target
 
 _PIECE_SECONDS: Final = 0.04
 _SAMPLE_BYTES: Final = 2
+_KEEP_ALIVE_EVENTS: Final = 250  # about 20 s of stream
 
 
 def live(
-    out: Annotated[str, typer.Option(help="Fragmented MP4 to write; - for standard output.")],
     avatar_id: Annotated[str | None, typer.Argument(help="Avatar ID; see `lipwright avatars list`.")] = None,
     video: Annotated[
         str | None,
         typer.Option(help="Video or portrait (file or URL) to use instead of AVATAR_ID. It is not kept."),
     ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Fragmented MP4 to write; - for standard output. Optional with PUSH.")
+    ] = None,
+    push: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="LIPWRIGHT_PUSH",
+            help="Destination to push to: rtmp(s)://host/app/key, srt://host:port?streamid=key, or https:// for WHIP. "
+            "May be given several times. The service's operator must allow it.",
+        ),
+    ] = None,
+    push_token: Annotated[
+        str | None, typer.Option(envvar="LIPWRIGHT_PUSH_TOKEN", help="Bearer token for WHIP destinations.")
+    ] = None,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Go on, idle, after the speech has ended, until Ctrl-C.")
+    ] = False,
     audio: Annotated[
         str, typer.Option(help="WAV file (16-bit PCM); - for raw 16-bit mono PCM from standard input.")
     ] = "-",
@@ -39,29 +56,66 @@ def live(
     expressiveness: Annotated[float, typer.Option(min=0, max=2, help="Scale of the mouth movement.")] = 1.0,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Animate an avatar with live audio, and write the video stream.
+    """Animate an avatar with live audio, and write or push the video stream.
 
     Example: lipwright live ID --audio speech.wav --out - | ffplay -i -
+
+    Example: lipwright live ID --audio speech.wav --push rtmps://a.rtmps.youtube.com/live2/KEY --stay
     """
+    if out is None and not push:
+        raise UsageError("option_invalid", "Pass --out, --push or both.")
+    client = service(server)
     with _sound(audio, rate) as (pieces, sample_rate), _target(out) as target:
-        seconds = 0.0
-        with service(server).live(avatar_id, sample_rate, video=video, expressiveness=expressiveness) as session:
-            for event in session.say(pieces) if text is None else _reading(session, text, voice):
-                target.write(event.media)
-                sys.stdout.flush()
-                if event.type == "session.fragment":
-                    seconds = event.raw["start_seconds"] + event.raw["duration_seconds"]
-                elif event.type == "session.state_updated":
-                    print(event.raw["state"], file=sys.stderr)
-        print(f"{out}: {seconds:.1f} s", file=sys.stderr)
+        with client.live(
+            avatar_id, sample_rate, video=video, expressiveness=expressiveness, receives_video=out is not None
+        ) as session:
+            for url in push or ():
+                session.start_output(url, push_token)
+            seconds = _write(session.say(pieces) if text is None else _reading(session, text, voice), target)
+            if stay:
+                with suppress(KeyboardInterrupt):
+                    seconds = _write(_staying(session), target)
+        print(f"{out or 'pushed'}: {seconds:.1f} s", file=sys.stderr)
+
+
+def _write(events: Iterator[LiveEvent], target: Writable) -> float:
+    """Write the media of the events and tell what happens. Return the stream time of the end."""
+    seconds = 0.0
+    for event in events:
+        target.write(event.media)
+        sys.stdout.flush()
+        if event.type == "session.fragment":
+            seconds = event.raw["start_seconds"] + event.raw["duration_seconds"]
+        elif event.type == "session.state_updated":
+            print(event.raw["state"], file=sys.stderr)
+        elif event.type == "output.state_updated":
+            _report_output(event)
+        elif event.type == "error":
+            raise UsageError(str(event.raw["code"]), str(event.raw["message"]))
+    return seconds
+
+
+def _report_output(event: LiveEvent) -> None:
+    """Print the state of an output; one that has ended with an error ends the command."""
+    raw = event.raw
+    about = f"{raw['destination']}: {raw['state']}"
+    if raw["state"] == "ended" and raw.get("message"):
+        raise UsageError(str(raw["code"]), str(raw["message"]))
+    print(f"{about} ({raw['message']})" if raw.get("message") else about, file=sys.stderr)
+
+
+def _staying(session: LiveSession) -> Iterator[LiveEvent]:
+    """Yield the events of an idle session, and keep it alive."""
+    for number, event in enumerate(session):
+        if number % _KEEP_ALIVE_EVENTS == 0:
+            session.keep_alive()
+        yield event
 
 
 def _reading(session: LiveSession, text: str, voice: str | None) -> Iterator[LiveEvent]:
     """Speak a text and yield the events until it is finished."""
     session.speak_text(text, voice)
     for event in session:
-        if event.type == "error":
-            raise UsageError(str(event.raw["code"]), str(event.raw["message"]))
         yield event
         if event.type == "agent.speak_ended":
             return
@@ -96,7 +150,10 @@ def _pieces(source: BufferedReader, rate: int) -> Iterator[bytes]:
 
 
 @contextmanager
-def _target(out: str) -> Iterator[Writable]:
+def _target(out: str | None) -> Iterator[Writable]:
+    if out is None:
+        yield BytesIO()  # there is no media to write
+        return
     if out == "-":
         yield sys.stdout.buffer
         return

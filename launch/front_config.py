@@ -213,7 +213,7 @@ frontend callers
     http-request del-header x-request-disconnect-disabled
     http-request del-header x-request-timeout-seconds
     http-request set-header {front_header} "%[src] %[req.ver]"
-    acl is_live path /v1/live
+    acl is_live path /v1/live /v1/live/view
     http-request del-header sec-websocket-extensions if is_live
     http-request set-header x-request-timeout-seconds 0 if is_live
     http-request return status 503 errorfile {folder}/live.http if is_live {{ be_conn(live) ge {limits.max_live} }}

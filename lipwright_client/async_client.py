@@ -258,6 +258,8 @@ class Service:
         shows_at_once: bool = True,
         video: Source | None = None,
         expressiveness: float = 1.0,
+        receives_video: bool = True,
+        session_id: str | None = None,
     ) -> AsyncLiveSession:
         """Return a live session: enter it with `async with`, and iterate over its events.
 
@@ -269,23 +271,36 @@ class Service:
             video: Video or portrait to use instead of `avatar_id`; uploaded and analysed when the session starts, and
                 not kept.
             expressiveness: Scale of the mouth movement: 0 (still) to 2 (twice the natural movement).
+            receives_video: Whether the service sends the video to this client. Without it, `session.fragment` events
+                have no media: for sessions that are only pushed to outputs (`start_output`).
+
+            session_id: A session with outputs whose client lost its connection, to continue instead of starting one.
 
         Raises:
-            UploadError: Not exactly one of `avatar_id` and `video` is given, or the file does not exist.
+            UploadError: Not exactly one of `avatar_id`, `video` and `session_id` is given, or the file does not exist.
         """
-        if (avatar_id is None) == (video is None):
-            raise UploadError("Pass either avatar_id or video.")
+        if sum(value is not None for value in (avatar_id, video, session_id)) != 1:
+            raise UploadError("Pass either avatar_id, video or session_id.")
         new_avatar = None if video is None else create_avatar({"video": video, "keep": False})
 
-        async def get_avatar_id() -> str:
+        async def get_subject() -> dict[str, str]:
+            if session_id is not None:
+                return {"session_id": session_id}
             if new_avatar is None:
-                return str(avatar_id)
+                return {"avatar_id": str(avatar_id)}
             avatar = await self._transport.run(new_avatar)
-            return (await self.avatars.wait(avatar.id)).check().id
+            return {"avatar_id": (await self.avatars.wait(avatar.id)).check().id}
 
         io = self._transport.io
         return AsyncLiveSession(
-            self._settings, self._headers, get_avatar_id, sample_rate, shows_at_once, io.connect, expressiveness
+            self._settings,
+            self._headers,
+            get_subject,
+            sample_rate,
+            shows_at_once,
+            io.connect,
+            expressiveness,
+            receives_video,
         )
 
     async def voices(self) -> Voices:

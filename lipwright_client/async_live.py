@@ -39,11 +39,12 @@ class AsyncLiveSession:
     Args:
         settings: Connection settings.
         headers: Extra headers.
-        get_avatar_id: Returns the avatar ID when the session starts.
+        get_subject: Returns the option that names the avatar, or the session to continue.
         sample_rate: Sample rate of the sent audio, in Hz.
         shows: Whether received video counts as played immediately.
         connect: Opens the WebSocket at a URL, with the options of `websockets`.
         expressiveness: Scale of the mouth movement, 0 to 2.
+        receives_video: Whether the service sends the video to this client, and not only to the outputs.
     """
 
     _socket: Socket
@@ -53,22 +54,24 @@ class AsyncLiveSession:
         self,
         settings: Settings,
         headers: Mapping[str, str] | None,
-        get_avatar_id: Callable[[], Awaitable[str]],
+        get_subject: Callable[[], Awaitable[Mapping[str, str]]],
         sample_rate: int,
         shows: bool,
         connect: Callable[..., AbstractAsyncContextManager[Socket]],
         expressiveness: float = 1.0,
+        receives_video: bool = True,
     ) -> None:
         self.sample_rate, self._expressiveness = sample_rate, expressiveness
+        self._receives_video = receives_video
         self._settings, self._headers = settings, headers
-        self._get_avatar_id, self._connect = get_avatar_id, connect
-        self._shows = shows
-        self._protocol = LiveProtocol()
+        self._get_subject, self._connect = get_subject, connect
+        self._shows = shows and receives_video
+        self._protocol = LiveProtocol(receives_video)
         self._first: list[LiveEvent] = []
 
     @property
     def connected(self) -> Mapping[str, Any]:
-        """The session's properties: `width`, `height`, `fps` and limits."""
+        """The session's properties: `session_id`, `width`, `height`, `fps` and limits."""
         assert self._protocol.connected is not None
         return self._protocol.connected
 
@@ -81,7 +84,13 @@ class AsyncLiveSession:
             FaceNotFoundError: The given video has no face.
             ConnectionFailedError: The service cannot be reached.
         """
-        address = live_url(self._settings, await self._get_avatar_id(), self.sample_rate, self._expressiveness)
+        address = live_url(
+            self._settings,
+            **await self._get_subject(),
+            sample_rate=self.sample_rate,
+            expressiveness=self._expressiveness,
+            receive_video=self._receives_video,
+        )
         with _client_errors():
             async with AsyncExitStack() as opened:
                 self._socket = await opened.enter_async_context(self._connect(address, **self._options()))
@@ -153,6 +162,25 @@ class AsyncLiveSession:
     async def keep_alive(self) -> None:
         """Prevent the idle timeout."""
         await self._send(encode_message("session.keep_alive"))
+
+    async def start_output(self, url: str, token: str | None = None) -> None:
+        """Push the session to a destination that the operator of the service allows.
+
+        `output.state_updated` events report its ID and state, `error` that the destination is not allowed.
+
+        Args:
+            url: `rtmp://` or `rtmps://host/app/key`, `srt://host:port?streamid=...`, or `https://` for WHIP.
+            token: Bearer token, for WHIP.
+        """
+        await self._send(encode_message("output.start", url=url, token=token))
+
+    async def stop_output(self, output_id: str) -> None:
+        """Stop pushing to a destination."""
+        await self._send(encode_message("output.stop", output_id=output_id))
+
+    async def list_outputs(self) -> None:
+        """Ask for an `output.list` event with the state of all outputs."""
+        await self._send(encode_message("output.list"))
 
     async def showed(self, position_seconds: float) -> None:
         """Report the playback position; needed only with `shows_at_once=False`."""

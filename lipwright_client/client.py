@@ -91,9 +91,14 @@ class Lipwright(Blocking[Service]):
         shows_at_once: bool = True,
         video: Source | None = None,
         expressiveness: float = 1.0,
+        receives_video: bool = True,
+        session_id: str | None = None,
     ) -> LiveSession:
         """Return a live session: enter it with `with`, and iterate over its events. Arguments as for `Service.live`."""
-        return LiveSession(self._async.live(avatar_id, sample_rate, shows_at_once, video, expressiveness))
+        session = self._async.live(
+            avatar_id, sample_rate, shows_at_once, video, expressiveness, receives_video, session_id
+        )
+        return LiveSession(session)
 
     def __enter__(self) -> Lipwright:
         return self

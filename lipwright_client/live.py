@@ -21,6 +21,9 @@ class LiveSession(Blocking[AsyncLiveSession]):
     speak_end = blocking(AsyncLiveSession.speak_end)
     interrupt = blocking(AsyncLiveSession.interrupt)
     keep_alive = blocking(AsyncLiveSession.keep_alive)
+    start_output = blocking(AsyncLiveSession.start_output)
+    stop_output = blocking(AsyncLiveSession.stop_output)
+    list_outputs = blocking(AsyncLiveSession.list_outputs)
     showed = blocking(AsyncLiveSession.showed)
 
     @property

@@ -25,7 +25,7 @@ class LiveEvent:
 
     Attributes:
         type: `session.state_updated`, `session.stream`, `session.fragment`, `agent.speak_started`, `agent.speak_ended`,
-            `agent.speak_interrupted`, `session.ended` or `error`.
+            `agent.speak_interrupted`, `output.state_updated`, `output.list`, `session.ended` or `error`.
         raw: All fields.
         media: Fragmented MP4 data: the header with `session.stream`, fragments with `session.fragment`.
             Concatenated, they form one file.
@@ -36,12 +36,14 @@ class LiveEvent:
     media: bytes = field(default=b"", repr=False)
 
 
-def live_url(settings: Settings, avatar_id: str, sample_rate: int, expressiveness: float = 1.0) -> str:
-    """Return the WebSocket URL of a session."""
-    query = httpx.QueryParams({"avatar_id": avatar_id, "sample_rate": sample_rate})
-    if expressiveness != 1:
-        query = query.set("expressiveness", expressiveness)
+def live_url(settings: Settings, **options: object) -> str:
+    """Return the WebSocket URL of a session with the options that are not None."""
+    query = httpx.QueryParams({name: _text(value) for name, value in options.items() if value is not None})
     return f"{settings.base_url.replace('http', 'ws', 1)}/v1/live?{query}"
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def encode_message(kind: str, **fields: object) -> str:
@@ -52,11 +54,15 @@ def encode_message(kind: str, **fields: object) -> str:
 class LiveProtocol:
     """Parses the messages of one session.
 
+    Args:
+        receives_video: Whether the service sends the video.
+
     Attributes:
         connected: Properties of the session (width, height, fps, limits); None before it is connected.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, receives_video: bool = True) -> None:
+        self._media_events = _MEDIA_EVENTS if receives_video else ()
         self.connected: dict[str, Any] | None = None
         self._waits_for_media: LiveEvent | None = None
 
@@ -75,7 +81,7 @@ class LiveProtocol:
         event = _event(message)
         if event.type == "error" and "retryable" in event.raw:
             raise _rejection(event.raw)
-        if event.type in _MEDIA_EVENTS:
+        if event.type in self._media_events:
             self._waits_for_media = event
             return None
         if event.raw.get("state") == "connected" and self.connected is None:

@@ -72,6 +72,11 @@ class SsrfGuard:
                 f"network.allowed_networks: expected networks such as 10.0.0.0/8, got {error}."
             ) from error
 
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """The trusted certificates."""
+        return self._tls or _system_tls()
+
     def check(self, url: str) -> Target:
         """Returns the target of `url`; UrlRefusedError if it is not allowed, see `checked`."""
         return self.checked(Target.parse(url))
@@ -122,7 +127,7 @@ class SsrfGuard:
     def pool(self, target: Target) -> httpcore.AsyncConnectionPool:
         """Returns a connection pool for the checked addresses of `target`."""
         return httpcore.AsyncConnectionPool(
-            ssl_context=self._tls or _system_tls(),
+            ssl_context=self.tls,
             max_connections=1,
             max_keepalive_connections=0,
             network_backend=_GuardedBackend(self, target),

@@ -61,7 +61,7 @@ class Target:
     def join(self, location: str) -> Target:
         """Returns the target of a `Location` header in this target's response."""
         try:
-            return Target.parse(str(httpx.URL(self._text()).join(location)))
+            return Target.parse(str(httpx.URL(self.text).join(location)))
         except (httpx.InvalidURL, ValueError) as error:
             raise UrlRefusedError(f"{self}: redirects to {shown(location)}, which is not a URL.") from error
 
@@ -99,9 +99,11 @@ class Target:
         return httpcore.URL(scheme=self.scheme, host=host, port=self.port, target=self.path)
 
     def __str__(self) -> str:
-        return shown(self._text())
+        return shown(self.text)
 
-    def _text(self) -> str:
+    @property
+    def text(self) -> str:
+        """The URL as text, with its query: for connections, not for messages."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == _DEFAULT_PORTS.get(self.scheme, 0) else f":{self.port}"
         return f"{self.scheme}://{host}{port}{self.path.decode('ascii')}"

@@ -11,18 +11,40 @@ from numpy.typing import NDArray
 
 from api.live.audio_timeline import AudioTimeline
 from api.live.message_limits import MessageLimits, SessionEndedError
-from api.live.protocol import Incoming, Interrupt, Playback, Speak, SpeakEnd, SpeakText, event, pcm, read_message
+from api.live.outputs.session_outputs import SessionOutputs
+from api.live.protocol import (
+    Incoming,
+    Interrupt,
+    ListOutputs,
+    Playback,
+    Speak,
+    SpeakEnd,
+    SpeakText,
+    StartOutput,
+    StopOutput,
+    event,
+    pcm,
+    read_message,
+)
 from api.live.session_clock import SessionClock
 from api.live.tts_queue import TtsQueue
 from api.tts.service import Speaker
 from config import LiveConfig
-from errors import CapacityError, LipwrightError, OptionError
+from errors import CapacityError, LipwrightError, NotFoundError, OptionError, UrlRefusedError
 
 _POLL_S: Final = 0.05
 
 
 class Connection(Protocol):
-    """The WebSocket of a session."""
+    """The WebSocket of a session.
+
+    Attributes:
+        receives_video: Whether it is sent the stream.
+        needs_head: Whether it has not received the head of the stream.
+    """
+
+    receives_video: bool
+    needs_head: bool
 
     async def send_text(self, data: str) -> None:
         """Send one text message."""
@@ -39,6 +61,7 @@ class MessageHandler:
         clock: Clock of the session.
         connection: Connection to the client.
         tts: Text-to-speech for the caller.
+        outputs: The outputs of the session.
         live: Limits.
 
     Attributes:
@@ -46,9 +69,15 @@ class MessageHandler:
     """
 
     def __init__(
-        self, speech: AudioTimeline, clock: SessionClock, connection: Connection, tts: Speaker, live: LiveConfig
+        self,
+        speech: AudioTimeline,
+        clock: SessionClock,
+        connection: Connection,
+        tts: Speaker,
+        outputs: SessionOutputs,
+        live: LiveConfig,
     ) -> None:
-        self._speech, self._clock, self._connection = speech, clock, connection
+        self._speech, self._clock, self._connection, self._outputs = speech, clock, connection, outputs
         self._tts = TtsQueue(tts, self._push_synthesized, speech.end, self._report_tts_error)
         self._limits = MessageLimits(live)
         self.event_id: str | None = None
@@ -81,7 +110,7 @@ class MessageHandler:
             await work()
         except CapacityError as error:
             raise SessionEndedError(str(error), 1008) from error
-        except OptionError as error:
+        except (OptionError, UrlRefusedError, NotFoundError) as error:
             self._limits.count_invalid()
             await self._connection.send_text(event("error", code=error.code, message=str(error)))
 
@@ -99,6 +128,16 @@ class MessageHandler:
             self._speech.end()
         elif isinstance(message, Interrupt):
             await self._interrupt()
+        elif isinstance(message, StartOutput | StopOutput | ListOutputs):
+            await self._handle_output(message)
+
+    async def _handle_output(self, message: StartOutput | StopOutput | ListOutputs) -> None:
+        if isinstance(message, StartOutput):
+            self._outputs.start(message)
+        elif isinstance(message, StopOutput):
+            await self._outputs.stop(message.output_id)
+        else:
+            await self._connection.send_text(self._outputs.describe())
 
     async def _interrupt(self) -> None:
         await self._tts.stop()

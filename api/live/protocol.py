@@ -76,7 +76,28 @@ class Playback(_Message):
     position_seconds: float = Field(ge=0, le=1e7, allow_inf_nan=False, description="Stream time currently shown.")
 
 
-Incoming = Speak | SpeakText | SpeakEnd | Interrupt | KeepAlive | Playback
+class StartOutput(_Message):
+    """Push the session to a destination."""
+
+    type: Literal["output.start"]
+    url: str = Field(min_length=1, max_length=4096, repr=False, description="rtmp, rtmps, srt, or https for WHIP.")
+    token: str | None = Field(None, max_length=4096, repr=False, description="Bearer token, for WHIP.")
+
+
+class StopOutput(_Message):
+    """Stop pushing to a destination."""
+
+    type: Literal["output.stop"]
+    output_id: str = Field(max_length=40, description="ID from `output.state_updated`.")
+
+
+class ListOutputs(_Message):
+    """Ask for the state of all outputs."""
+
+    type: Literal["output.list"]
+
+
+Incoming = Speak | SpeakText | SpeakEnd | Interrupt | KeepAlive | Playback | StartOutput | StopOutput | ListOutputs
 _ADAPTER: Final[TypeAdapter[Incoming]] = TypeAdapter(Annotated[Incoming, Field(discriminator="type")])
 
 

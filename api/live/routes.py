@@ -3,71 +3,82 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from fastapi import APIRouter
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from api.live.client_connection import ClientConnection, next_message
 from api.live.keepalive import keep_avatar_alive
-from api.live.message_limits import SessionEndedError
+from api.live.message_limits import MessageLimits, SessionEndedError
 from api.live.protocol import event
+from api.live.running_sessions import RunningSession, RunningSessions, first_ended
 from api.live.session_limiter import SessionLimiter, SessionSlot
-from api.live.session_stream import SessionOptions, SessionStream
+from api.live.session_stream import SessionOptions, SessionServices, SessionStream
 from api.tts.service import Speaker, TtsService
 from config import LiveConfig
 from errors import LipwrightError, OptionError
 from jobs.job_request import Caller
+from net.push.destination import Destinations
 from rendering.live_chunk import LiveService
 from storage.job_settings import MAX_EXPRESSIVENESS
 from storage.records import new_id
 
 PATH: Final = "/v1/live"
+VIEW_PATH: Final = "/v1/live/view"
 RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
 _DEFAULT_RATE: Final = 24000  # LiveAvatar's
-_SEND_S: Final = 10.0
 _OVERLOADED, _REFUSED, _DEFECT = 1013, 1008, 1011  # RFC 6455 and its registry
 
 
 class LiveRoutes:
-    """`WS /v1/live?avatar_id=...&sample_rate=24000&expressiveness=1`."""
+    """Live sessions and their viewers.
 
-    def __init__(self, live: LiveConfig, service: LiveService, tts: TtsService) -> None:
-        self._live, self._service, self._tts = live, service, tts
+    `WS /v1/live?avatar_id=...&sample_rate=24000&expressiveness=1&receive_video=true` starts a session,
+    `WS /v1/live?session_id=...` continues one that lost its client, and `WS /v1/live/view?avatar_id=...` shows one.
+    """
+
+    def __init__(self, live: LiveConfig, service: LiveService, tts: TtsService, destinations: Destinations) -> None:
+        self._live, self._service, self._tts, self._destinations = live, service, tts, destinations
         self._limiter = SessionLimiter(live)
+        self._running = RunningSessions()
 
     def router(self) -> APIRouter:
-        """The route."""
+        """The routes."""
         router = APIRouter()
         router.add_api_websocket_route(PATH, self.session)
+        router.add_api_websocket_route(VIEW_PATH, self.view)
         return router
 
     async def session(self, socket: WebSocket) -> None:
-        """Serve one session and tell the client why it ended."""
+        """Serve the client of a session and tell it why the session ended."""
         await socket.accept()
-        connection = _Connection(socket)
-        try:
+        connection = ClientConnection(socket)
+        async with _told_errors(connection):
+            if (session_id := socket.query_params.get("session_id")) is not None:
+                await self._running.take_over(session_id, _caller(socket).owner, socket)
+                return
             options = _options(socket)
             with self._limiter.enter() as slot:
                 await self._serve(socket, connection, options, slot)
-        except WebSocketDisconnect:
-            return  # the client disconnected
-        except SessionEndedError as error:
-            await connection.close(error.close_code, event("session.ended", code=error.code, message=str(error)))
-        except LipwrightError as error:
-            await connection.close(_close_code(error), _refusal(error))
-        except BaseException:
-            await connection.close(
-                _DEFECT,
-                event("error", code=LipwrightError.code, message="Internal error. See the service log for details."),
-            )
-            raise
+
+    async def view(self, socket: WebSocket) -> None:
+        """Show the session of an avatar to a viewer."""
+        await socket.accept()
+        connection = ClientConnection(socket)
+        async with _told_errors(connection):
+            session = self._running.of_avatar(_avatar_id(socket), _caller(socket).owner)
+            await connection.send_text(event("session.state_updated", state="connected", **session.about))
+            await first_ended(session.stream.viewers.show(connection), _until_disconnect(socket, self._live))
+            raise SessionEndedError("The live session has ended.", 1000)
 
     async def _serve(
-        self, socket: WebSocket, connection: _Connection, options: SessionOptions, slot: SessionSlot
+        self, socket: WebSocket, connection: ClientConnection, options: SessionOptions, slot: SessionSlot
     ) -> None:
         await connection.send_text(event("session.state_updated", state="connecting", session_id=options.session_id))
-        first = asyncio.create_task(_next_message(socket))
+        first = asyncio.create_task(next_message(socket))
         preparing = asyncio.create_task(self._prepared(socket, options, connection))
         tasks: list[asyncio.Task[Any]] = [first, preparing]
         try:
@@ -76,89 +87,81 @@ class LiveRoutes:
                 first.result()  # an early message, or the client has disconnected
             session = await preparing
             slot.begin()
-            owner = socket.state.caller.owner
-            tasks.append(asyncio.create_task(keep_avatar_alive(self._service, socket.query_params["avatar_id"], owner)))
-            ends = [asyncio.create_task(session.run()), asyncio.create_task(_receive(socket, session, first))]
-            tasks += ends
-            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            tasks.append(asyncio.create_task(keep_avatar_alive(self._service, session.avatar_id, session.owner)))
+            rendering = asyncio.create_task(session.stream.run())
+            tasks.append(rendering)
+            with self._running.add(session):
+                await first_ended(rendering, session.serve_clients(socket, first, self._live.max_detached_s))
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _prepared(self, socket: WebSocket, options: SessionOptions, connection: _Connection) -> SessionStream:
-        caller: Caller = socket.state.caller
-        avatar_id = socket.query_params["avatar_id"]
+    async def _prepared(
+        self, socket: WebSocket, options: SessionOptions, connection: ClientConnection
+    ) -> RunningSession:
+        caller, avatar_id = _caller(socket), _avatar_id(socket)
         avatar = await self._service.prepare(options.session_id, avatar_id, caller.owner)
         info = avatar.source.info
-        await connection.send_text(
-            event(
-                "session.state_updated",
-                state="connected",
-                width=info.width,
-                height=info.height,
-                fps=float(info.fps),
-                sample_rate=options.sample_rate,
-                max_buffered_seconds=self._live.max_buffered_seconds,
-                max_ahead_seconds=self._live.max_ahead_seconds,
-                idle_timeout_s=self._live.idle_timeout_s,
-            )
+        about = {
+            "session_id": options.session_id,
+            "width": info.width,
+            "height": info.height,
+            "fps": float(info.fps),
+            "sample_rate": options.sample_rate,
+            "max_buffered_seconds": self._live.max_buffered_seconds,
+            "max_ahead_seconds": self._live.max_ahead_seconds,
+            "idle_timeout_s": self._live.idle_timeout_s,
+        }
+        await connection.send_text(event("session.state_updated", state="connected", **about))
+        services = SessionServices(self._service, Speaker(self._tts, caller.owner), self._destinations)
+        stream = SessionStream(options, avatar, self._live, services, connection)
+        return RunningSession(options.session_id, avatar_id, caller.owner, stream, connection, about)
+
+
+@asynccontextmanager
+async def _told_errors(connection: ClientConnection) -> AsyncIterator[None]:
+    """Tell the client why the block ended with an error, and close its socket."""
+    try:
+        yield
+    except WebSocketDisconnect:
+        return  # the client disconnected
+    except SessionEndedError as error:
+        await connection.close(error.close_code, event("session.ended", code=error.code, message=str(error)))
+    except LipwrightError as error:
+        await connection.close(_close_code(error), _refusal(error))
+    except BaseException:
+        await connection.close(
+            _DEFECT,
+            event("error", code=LipwrightError.code, message="Internal error. See the service log for details."),
         )
-        speaker = Speaker(self._tts, caller.owner)
-        return SessionStream(options, avatar, self._live, self._service, connection, speaker)
+        raise
 
 
-class _Connection:
-    """The WebSocket with send timeouts; sends nothing after it is closed."""
-
-    def __init__(self, socket: WebSocket) -> None:
-        self._socket = socket
-
-    async def send_text(self, data: str) -> None:
-        await asyncio.wait_for(self._socket.send_text(data), _SEND_S)
-
-    async def send_bytes(self, data: bytes) -> None:
-        await asyncio.wait_for(self._socket.send_bytes(data), _SEND_S)
-
-    async def close(self, code: int, last_message: str) -> None:
-        """Send the reason and close, if the client is still connected."""
-        if self._socket.client_state is not WebSocketState.CONNECTED:
-            return
-        with suppress(WebSocketDisconnect, RuntimeError, TimeoutError, OSError):
-            await self.send_text(last_message)
-            await asyncio.wait_for(self._socket.close(code), _SEND_S)
-
-
-async def _receive(socket: WebSocket, session: SessionStream, first: asyncio.Task[dict[str, object]]) -> None:
-    message = await first
+async def _until_disconnect(socket: WebSocket, live: LiveConfig) -> None:
+    """Ignore what a viewer sends; WebSocketDisconnect when it leaves."""
+    limits = MessageLimits(live)
     while True:
-        if (text := message.get("text")) is not None:
-            await session.take_text(str(text))
-        elif isinstance(data := message.get("bytes"), bytes):
-            await session.take_bytes(data)
-        message = await _next_message(socket)
+        message = await next_message(socket)
+        limits.count(len(message.get("text") or message.get("bytes") or ""))
 
 
-async def _next_message(socket: WebSocket) -> dict[str, object]:
-    """Return the next message.
+def _caller(socket: WebSocket) -> Caller:
+    caller: Caller = socket.state.caller
+    return caller
 
-    Raises:
-        WebSocketDisconnect: The client disconnected.
-    """
-    message = await socket.receive()
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message.get("code") or 1005)
-    return dict(message)
+
+def _avatar_id(socket: WebSocket) -> str:
+    if not (avatar_id := socket.query_params.get("avatar_id")):
+        raise OptionError("avatar_id is required. Create an avatar with POST /v1/avatars.")
+    return avatar_id
 
 
 def _options(socket: WebSocket) -> SessionOptions:
     rate = socket.query_params.get("sample_rate", str(_DEFAULT_RATE))
     if rate not in map(str, RATES):
         raise OptionError(f"sample_rate: expected one of {', '.join(map(str, RATES))}, found {rate[:20]!r}.")
-    if not socket.query_params.get("avatar_id"):
-        raise OptionError("avatar_id is required. Create an avatar with POST /v1/avatars.")
+    _avatar_id(socket)
     return SessionOptions(new_id(), int(rate), _expressiveness(socket.query_params.get("expressiveness", "1")))
 
 

@@ -81,18 +81,18 @@ class SessionClock:
         """Make the next chunk, which shows the closing mouth, due at once."""
         self._was_interrupted.set()
 
-    async def until_due(self, seconds: float, is_speaking: Callable[[], bool]) -> None:
+    async def until_due(self, seconds: float, is_used: Callable[[], bool]) -> None:
         """Wait until the chunk at this stream time is due.
 
         Args:
             seconds: Stream time of the chunk.
-            is_speaking: Returns whether speech is playing, which prevents the idle timeout.
+            is_used: Returns whether speech is playing or the session is pushed, which prevents the idle timeout.
 
         Raises:
             SessionEndedError: The session timed out.
         """
         while True:
-            self._check(is_speaking())
+            self._check(is_used())
             wait_s = self._pacer.wait_s(seconds)
             if wait_s == 0 or (wait_s is not None and self._was_interrupted.is_set()):
                 if self._was_interrupted.is_set():  # show the closed mouth as soon as possible
@@ -105,11 +105,11 @@ class SessionClock:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._was_interrupted.wait(), min(wait_s, _MAX_WAIT_S))
 
-    def _check(self, is_speaking: bool) -> None:
+    def _check(self, is_used: bool) -> None:
         live, now = self._live, time.monotonic()
         if now - self._begun_at > live.max_session_s:
             raise SessionEndedError(f"The session reached its maximum length ({live.max_session_s:g} s).", 1000)
-        if now - self._spoke_at > live.idle_timeout_s and not is_speaking:
+        if now - self._spoke_at > live.idle_timeout_s and not is_used:
             raise SessionEndedError(f"The session was idle for {live.idle_timeout_s:g} s.", 1000)
         if self._pacer.stalled_s() > live.max_stall_s + live.max_ahead_seconds:
             raise SessionEndedError("The client is too slow: its playback position does not advance.", 1008)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from api.live.audio_timeline import AudioTimeline, ChunkAudio
 from api.live.idle_fallback import IdleFallback, IdleFrames, ShownFrames
 from api.live.message_handler import Connection, MessageHandler
+from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import event
 from api.live.session_clock import SessionClock
+from api.live.viewers import Viewers
 from api.tts.service import Speaker
 from config import LiveConfig
 from jobs.messages import AvatarRef
-from media.live.stream_writer import StreamWriter
+from media.live.stream_writer import LiveFragment, StreamWriter
+from net.push.destination import Destinations
 from rendering.live_chunk import LiveChunkRequest, LiveService
 
 
@@ -31,6 +35,20 @@ class SessionOptions:
     expressiveness: float = 1.0
 
 
+class SessionServices(NamedTuple):
+    """What sessions use.
+
+    Attributes:
+        renderer: Renders chunks.
+        tts: Text-to-speech for the caller.
+        destinations: Where sessions may be pushed to.
+    """
+
+    renderer: LiveService
+    tts: Speaker
+    destinations: Destinations
+
+
 class SessionStream:
     """State of one session. `run` sends the stream; call `take_text` and `take_bytes` with received messages.
 
@@ -38,9 +56,12 @@ class SessionStream:
         options: Options of the client.
         avatar: The analysed avatar.
         live: Limits.
-        service: Renders chunks.
+        services: What the session uses.
         connection: Connection to the client.
-        tts: Text-to-speech for the caller.
+
+    Attributes:
+        outputs: The destinations to which the session is pushed.
+        viewers: Those who see it beside the client.
     """
 
     def __init__(
@@ -48,9 +69,8 @@ class SessionStream:
         options: SessionOptions,
         avatar: AvatarRef,
         live: LiveConfig,
-        service: LiveService,
+        services: SessionServices,
         connection: Connection,
-        tts: Speaker,
     ) -> None:
         self._options, self._avatar = options, avatar
         self._connection = connection
@@ -61,10 +81,13 @@ class SessionStream:
         self._speech = AudioTimeline(fps, options.sample_rate, live.min_buffer_seconds, live.max_buffered_seconds)
         self._writer = StreamWriter(avatar.source.info)
         self._fallback = IdleFallback(
-            service, IdleFrames(avatar.source.info, live.max_kept_bytes), live.fallback_after_s
+            services.renderer, IdleFrames(avatar.source.info, live.max_kept_bytes), live.fallback_after_s
         )
         self._clock = SessionClock(live)
-        self._handler = MessageHandler(self._speech, self._clock, connection, tts, live)
+        self._head: tuple[str, bytes] | None = None
+        self.outputs = SessionOutputs(services.destinations, live, connection.send_text)
+        self.viewers = Viewers(live.max_viewers, live.push_buffer_seconds, lambda: self._head)
+        self._handler = MessageHandler(self._speech, self._clock, connection, services.tts, self.outputs, live)
         self.take_text, self.take_bytes = self._handler.take_text, self._handler.take_bytes
 
     async def run(self) -> None:
@@ -77,13 +100,18 @@ class SessionStream:
         frame = 0
         try:
             while True:
-                await self._clock.until_due(float(frame / self._fps), lambda: self._speech.is_speaking)
+                await self._clock.until_due(float(frame / self._fps), self._is_used)
                 num = self._num_frames()
                 audio = self._speech.chunk(frame, num, self._writer.num_audio_samples(frame + num))
                 frame += await self._show(frame, num, audio)
         finally:
             await self._fallback.close()
             await self._handler.close()
+            await self.outputs.close()
+            self.viewers.close()
+
+    def _is_used(self) -> bool:
+        return self._speech.is_speaking or self.outputs.are_running
 
     def _num_frames(self) -> int:
         """Return the length of the next chunk. Longer chunks cost less per frame; the next one reacts later."""
@@ -114,17 +142,27 @@ class SessionStream:
         return len(shown.pictures.frames)
 
     async def _send(self, frame: int, shown: ShownFrames, audio: ChunkAudio) -> None:
-        pictures = shown.pictures
-        if frame == 0:
-            media_type, head = self._writer.head(pictures)
-            await self._connection.send_text(event("session.stream", media_type=media_type))
-            await self._connection.send_bytes(head)
-        about = event(
+        if self._head is None:
+            self._head = self._writer.head(shown.pictures)
+        fragment = self._writer.fragment(frame, shown.pictures, audio.sound)
+        self.outputs.offer(fragment)
+        self.viewers.offer(fragment)
+        connection = self._connection
+        if not connection.receives_video:
+            self._clock.showed(fragment.start_seconds)
+        elif connection.needs_head:
+            await connection.send_text(event("session.stream", media_type=self._head[0]))
+            await connection.send_bytes(self._head[1])
+            connection.needs_head = False
+        await connection.send_text(self._about(fragment))
+        if connection.receives_video:
+            await connection.send_bytes(fragment.mp4)
+
+    def _about(self, fragment: LiveFragment) -> str:
+        return event(
             "session.fragment",
-            start_seconds=float(frame / self._fps),
-            duration_seconds=float(len(pictures.frames) / self._fps),
+            start_seconds=fragment.start_seconds,
+            duration_seconds=fragment.duration_seconds,
             is_speaking=self._speech.is_speaking,
             buffered_seconds=round(self._speech.waiting_seconds, 3),
         )
-        await self._connection.send_text(about)
-        await self._connection.send_bytes(self._writer.fragment(frame, pictures, audio.sound))

@@ -82,14 +82,18 @@ def _vmhd() -> bytes:
     return full_box(b"vmhd", 0, 1, bytes(8))
 
 
-def _avc1(info: VideoInfo, headers: ParameterSets) -> bytes:
+def avc_record(headers: ParameterSets) -> bytes:
+    """Returns the AVCDecoderConfigurationRecord (ISO/IEC 14496-15), with NAL unit lengths of four bytes."""
     sps, pps = headers.sps, headers.pps
     sets = struct.pack(">BBBBBBH", 1, sps[1], sps[2], sps[3], 0xFF, 0xE1, len(sps)) + sps
-    record = sets + struct.pack(">BH", 1, len(pps)) + pps + _high_profile(sps)
+    return sets + struct.pack(">BH", 1, len(pps)) + pps + _high_profile(sps)
+
+
+def _avc1(info: VideoInfo, headers: ParameterSets) -> bytes:
     colour, aspect = info.colour, info.sample_aspect_ratio
     tags = (colour.primaries, colour.transfer, colour.matrix, 0x80 if colour.full_range else 0)
     size = struct.pack(">6xH16xHHIIIH32xHh", 1, info.width, info.height, 0x480000, 0x480000, 0, 1, 24, -1)
-    boxes = [box(b"avcC", record), box(b"colr", b"nclx", struct.pack(">HHHB", *tags))]
+    boxes = [box(b"avcC", avc_record(headers)), box(b"colr", b"nclx", struct.pack(">HHHB", *tags))]
     if aspect not in (0, 1):
         boxes.append(box(b"pasp", struct.pack(">II", aspect.numerator, aspect.denominator)))
     return box(b"avc1", size, *boxes)

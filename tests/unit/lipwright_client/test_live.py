@@ -216,7 +216,7 @@ def test_a_face_that_is_none_is_an_error_before_the_session(faces: str, service:
         with pytest.raises(FaceNotFoundError, match="found none"), client.live(video=b"a landscape"):
             pass
         for both in ({}, {"avatar_id": AVATAR, "video": b"film"}):
-            with pytest.raises(UploadError, match="either avatar_id or video"):
+            with pytest.raises(UploadError, match="either avatar_id, video or session_id"):
                 client.live(**both)  # type: ignore[arg-type]
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import ssl
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +15,7 @@ from config import NetworkConfig
 from errors import MediaLimitError, UrlFetchError, UrlRefusedError
 from net.fetch import fetch
 from net.ssrf_guard import SsrfGuard
-from tests.unit.net.web import Send, answer, canary, serving
+from tests.unit.net.web import Send, answer, canary, serving, tls_pair
 
 BODY = bytes(range(256)) * 8000
 LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",), connect_timeout_s=30, stall_timeout_s=30)
@@ -282,7 +280,7 @@ def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch)
 
 def test_tls_keeps_the_name(tmp_path: Path) -> None:
     """The connection goes to an address, and the certificate is checked for the name."""
-    server, client = _certificate(tmp_path, "films.example")
+    server, client = tls_pair(tmp_path, "films.example")
 
     async def resolve(host: str, port: int) -> Sequence[str]:
         return ["127.0.0.1"]
@@ -300,29 +298,3 @@ def test_tls_keeps_the_name(tmp_path: Path) -> None:
             _fetch(web.url("/v.mp4", "films.example", "https"), SsrfGuard(LOOPBACK, resolve))
         with pytest.raises(UrlRefusedError, match="stay on https"):
             _fetch(web.url("/plain", "films.example", "https"), guard)
-
-
-def _certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context with a certificate of its own for `name`, and a client's that trusts it."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "server.pem"
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(secret + certificate.public_bytes(serialization.Encoding.PEM))
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(path)
-    return server, ssl.create_default_context(cadata=certificate.public_bytes(serialization.Encoding.PEM).decode())

@@ -91,6 +91,8 @@ class Collected:
 
     texts: list[dict[str, Any]] = field(default_factory=list)
     binaries: list[bytes] = field(default_factory=list)
+    receives_video: bool = True
+    needs_head: bool = True
 
     async def send_text(self, data: str) -> None:
         self.texts.append(json.loads(data))

@@ -14,9 +14,10 @@ import pytest
 
 from api.live.message_limits import SessionEndedError
 from api.live.session_clock import StreamPacer
-from api.live.session_stream import SessionOptions, SessionStream
+from api.live.session_stream import SessionOptions, SessionServices, SessionStream
 from api.tts.service import Speaker, TtsBackend, TtsService
-from config import LiveConfig, TtsConfig
+from config import LiveConfig, NetworkConfig, TtsConfig
+from net.push.destination import Destinations
 from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
 
 RATE = 24000
@@ -36,7 +37,8 @@ class Talk:
 
         async def play() -> str | None:
             ref = await self.service.prepare("s", AVATAR, None)
-            session = SessionStream(SessionOptions("s", RATE), ref, self.live, self.service, self.line, self.tts)
+            services = SessionServices(self.service, self.tts, Destinations((), NetworkConfig()))
+            session = SessionStream(SessionOptions("s", RATE), ref, self.live, services, self.line)
             tasks = [asyncio.ensure_future(session.run()), asyncio.ensure_future(scene(session))]
             if self.shows:
                 tasks.append(asyncio.ensure_future(self._show(session)))

@@ -57,7 +57,7 @@ def stream(info: VideoInfo, num_groups: int) -> tuple[bytes, list[bytes]]:
         pictures = group(info, number * GROUP)
         _, head = writer.head(pictures)
         stop = writer.num_audio_samples((number + 1) * GROUP)
-        fragments.append(writer.fragment(number * GROUP, pictures, sound[left:stop]))
+        fragments.append(writer.fragment(number * GROUP, pictures, sound[left:stop]).mp4)
         left = stop
     return head, fragments
 

@@ -1,0 +1,1 @@
+"""Outputs of a live session: destinations to which it is pushed."""

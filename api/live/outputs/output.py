@@ -1,0 +1,172 @@
+"""One output of a live session: connects, sends, and connects again when the connection breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from api.live.fragment_queue import FragmentQueue
+from api.live.outputs.sinks import Sink, open_sink
+from api.live.protocol import StartOutput
+from config import LiveConfig
+from errors import LipwrightError, UrlFetchError, UrlRefusedError, internal_error
+from media.live.stream_writer import LiveFragment
+from net.push.destination import Destination, PushError, PushRefusedError
+
+logger = logging.getLogger(__name__)
+
+State = Literal["connecting", "live", "reconnecting", "ended"]
+_FIRST_DELAY_S: Final = 1.0
+_MAX_DELAY_S: Final = 15.0
+_JITTER: Final = 0.2
+_CLOSE_S: Final = 5.0
+
+
+@dataclass
+class OutputStatus:
+    """What a client may know of an output: never its URL, which contains the stream key.
+
+    Attributes:
+        output_id: ID within the session.
+        destination: Scheme, host and port.
+        state: `connecting`, `live`, `reconnecting` or `ended`.
+        num_reconnects: How often the connection was restored.
+        error: Why it is not live; None while it is, and after it was stopped.
+    """
+
+    output_id: str
+    destination: str
+    state: State = "connecting"
+    num_reconnects: int = 0
+    error: LipwrightError | None = field(default=None)
+
+
+class Output:
+    """Pushes a session to one destination. Call `offer` with every fragment, and `run` once.
+
+    While there is no connection, fragments are dropped: a new connection begins with what the session shows then. Its
+    timestamps are the session's, so they increase across connections.
+
+    Args:
+        output_id: ID within the session.
+        destination: Where to.
+        request: The client's message.
+        live: Timeouts.
+        on_change: Called with every new state.
+    """
+
+    def __init__(
+        self,
+        output_id: str,
+        destination: Destination,
+        request: StartOutput,
+        live: LiveConfig,
+        on_change: Callable[[Output], Awaitable[None]],
+    ) -> None:
+        self.status = OutputStatus(output_id, str(destination))
+        self._destination, self._request, self._live = destination, request, live
+        self._on_change = on_change
+        self._queue = FragmentQueue(live.push_buffer_seconds)
+        self._is_connected = self._was_live = False
+        self.offer = self._queue.offer
+
+    def describe(self) -> dict[str, Any]:
+        """Return the status as fields of an event."""
+        status, error = self.status, self.status.error
+        return {
+            "output_id": status.output_id,
+            "event_id": self._request.event_id,
+            "destination": status.destination,
+            "state": status.state,
+            "num_reconnects": status.num_reconnects,
+            "dropped_seconds": round(self._queue.dropped_seconds, 2),
+            "code": error.code if error else None,
+            "message": str(error) if error else None,
+        }
+
+    async def run(self) -> None:
+        """Push until the task is cancelled, the destination refuses the stream, or it is lost for too long."""
+        await self._enter("connecting", None)
+        delays, lost_at = _delays(), time.monotonic()
+        while True:
+            try:
+                await self._push()
+            except LipwrightError as error:
+                failure: LipwrightError = error
+            except Exception as error:
+                logger.exception("output %s to %s failed", self.status.output_id, self.status.destination)
+                failure = internal_error("output", error)
+            if self._is_connected:
+                self._is_connected = False
+                delays, lost_at = _delays(), time.monotonic()
+            if not self._may_retry(failure) or time.monotonic() - lost_at > self._live.push_retry_s:
+                await self._enter("ended", failure)
+                return
+            await self._enter("reconnecting", failure)
+            await asyncio.sleep(next(delays))
+
+    def _may_retry(self, failure: LipwrightError) -> bool:
+        """Whether another attempt may help. A server may refuse a stream whose old connection it still holds open."""
+        return isinstance(failure, UrlFetchError) or (self._was_live and isinstance(failure, PushRefusedError))
+
+    async def _push(self) -> None:
+        """Connect and send until the connection breaks.
+
+        Raises:
+            LipwrightError: Why it did.
+        """
+        timeout_s = self._live.push_timeout_s
+        headers = (await self._queue.get()).pictures.headers
+        try:
+            async with asyncio.timeout(timeout_s):
+                sink = await open_sink(self._destination, self._request.token, headers, timeout_s)
+        except TimeoutError:
+            raise PushError(f"{self._destination}: no connection within {timeout_s:g} s.") from None
+        try:
+            self._queue.clear()
+            self.status.num_reconnects += self._was_live
+            self._is_connected = self._was_live = True
+            await self._enter("live", None)
+            await self._send(sink)
+        finally:
+            await asyncio.shield(_closed(sink))
+
+    async def _send(self, sink: Sink) -> None:
+        timeout_s = self._live.push_timeout_s
+        while True:
+            fragment: LiveFragment = await self._queue.get()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await sink.send(fragment)
+            except TimeoutError:
+                raise PushError(f"{self._destination}: sending took longer than {timeout_s:g} s.") from None
+
+    async def _enter(self, state: State, error: LipwrightError | None) -> None:
+        changed = (state, str(error)) != (self.status.state, str(self.status.error))
+        self.status.state, self.status.error = state, error
+        if changed or state == "connecting":
+            why = f" ({error})" if error else ""
+            logger.info("output %s to %s: %s%s", self.status.output_id, self._destination, state, why)
+            await self._on_change(self)
+
+
+def _delays() -> Iterator[float]:
+    """Yield exponential backoff with jitter."""
+    delay = _FIRST_DELAY_S
+    while True:
+        yield delay * random.uniform(1 - _JITTER, 1 + _JITTER)
+        delay = min(2 * delay, _MAX_DELAY_S)
+
+
+async def _closed(sink: Sink) -> None:
+    """Close a connection, within a bound."""
+    try:
+        async with asyncio.timeout(_CLOSE_S):
+            await sink.close()
+    except (TimeoutError, OSError, UrlFetchError, UrlRefusedError):
+        logger.debug("output: the connection did not close in time")

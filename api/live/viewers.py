@@ -1,0 +1,82 @@
+"""Viewers of a live session: they receive its stream, and send nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from api.live.client_connection import ClientConnection
+from api.live.fragment_queue import FragmentQueue
+from api.live.protocol import event
+from errors import BusyError
+from media.live.stream_writer import LiveFragment
+
+_RETRY_S = 5.0
+
+
+class Viewers:
+    """The viewers of one session.
+
+    Args:
+        max_viewers: How many there may be.
+        buffer_seconds: Stream that waits for a slow viewer.
+        head: Returns the media type and the initialization segment; None before the first fragment.
+    """
+
+    def __init__(self, max_viewers: int, buffer_seconds: float, head: Callable[[], tuple[str, bytes] | None]) -> None:
+        self._max_viewers, self._buffer_seconds, self._head = max_viewers, buffer_seconds, head
+        self._queues: set[FragmentQueue] = set()
+        self._is_over = asyncio.Event()
+
+    def offer(self, fragment: LiveFragment) -> None:
+        """Offer a fragment to all viewers."""
+        for queue in self._queues:
+            queue.offer(fragment)
+
+    def close(self) -> None:
+        """End the stream of all viewers."""
+        self._is_over.set()
+
+    async def show(self, connection: ClientConnection) -> None:
+        """Send the stream to a viewer until the session ends or the viewer is lost.
+
+        Raises:
+            BusyError: The session has as many viewers as it may.
+        """
+        if len(self._queues) >= self._max_viewers:
+            raise BusyError(f"The live session has {self._max_viewers} viewers, as many as it may.", _RETRY_S)
+        queue = FragmentQueue(self._buffer_seconds)
+        self._queues.add(queue)
+        sending = asyncio.create_task(self._send(queue, connection))
+        ends: list[asyncio.Task[Any]] = [
+            sending,
+            asyncio.create_task(self._is_over.wait()),
+            asyncio.create_task(connection.until_lost()),
+        ]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            self._queues.discard(queue)
+            for task in ends:
+                task.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+
+    async def _send(self, queue: FragmentQueue, connection: ClientConnection) -> None:
+        fragment = await queue.get()
+        head = self._head()
+        assert head is not None, "the first fragment has made it"
+        await connection.send_text(event("session.stream", media_type=head[0]))
+        await connection.send_bytes(head[1])
+        while True:
+            await connection.send_text(
+                event(
+                    "session.fragment",
+                    start_seconds=fragment.start_seconds,
+                    duration_seconds=fragment.duration_seconds,
+                )
+            )
+            await connection.send_bytes(fragment.mp4)
+            fragment = await queue.get()

@@ -1,0 +1,98 @@
+"""Audio/video synchronisation where a pushed live session is received.
+
+    python -m benchmarks.live.push rtmp --minutes 10 --speed 10
+
+Pushes a stream that flashes and beeps every second through a real output (`rtmp`, `srt` or `whip`) to a server on this
+machine: FFmpeg, or a WebRTC peer, which is in real time (`--speed 1`). Prints, over the whole run:
+
+* `skew_ms`: how much later than its flash each beep is received, by the timestamps. A beep may seem up to a frame of
+  its codec early or late: 21 ms of AAC, 20 ms of Opus, whose decoder adds 6.5 ms.
+* `drift_ms`: the median skew of the last tenth of the run less that of the first.
+* `dropped_seconds`, `num_reconnects`: of the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from api.live.outputs.session_outputs import SessionOutputs
+from api.live.protocol import StartOutput
+from config import LiveConfig, NetworkConfig
+from net.push.destination import Destinations
+from tests.ports import quiet_port
+from tests.unit.flashing_stream import FlashingStream, file_skews
+from tests.unit.net.push.receivers import rtmp_server, srt_listener
+from tests.unit.net.push.whip_server import whip_server
+
+_LOOPBACK = ("rtmp://127.0.0.1:*", "srt://127.0.0.1:*", "http://127.0.0.1:*")
+
+
+async def _push(url: str, minutes: float, speed: float) -> dict[str, Any]:
+    """Pushes a stream of that length and returns the last state of the output."""
+    events: list[dict[str, Any]] = []
+
+    async def note(text: str) -> None:
+        events.append(json.loads(text))
+
+    outputs = SessionOutputs(Destinations(_LOOPBACK, NetworkConfig()), LiveConfig(), note)
+    outputs.start(StartOutput(type="output.start", url=url))
+    begun = time.monotonic()
+    for fragment in FlashingStream():
+        outputs.offer(fragment)
+        if fragment.start_seconds > 60 * minutes:
+            break
+        while not events or events[-1]["state"] == "connecting":  # so that all of the stream is received
+            outputs.offer(fragment)
+            await asyncio.sleep(0.02)
+            begun = time.monotonic() - fragment.start_seconds / speed
+        await asyncio.sleep(max(0.0, begun + fragment.start_seconds / speed - time.monotonic()))
+    await asyncio.sleep(2)
+    await outputs.stop("output-1")
+    return events[-1]
+
+
+def measure(scheme: str, minutes: float, speed: float) -> dict[str, Any]:
+    """Returns the results of one run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("pushed.flv" if scheme == "rtmp" else "pushed.ts")
+        port = quiet_port()
+        if scheme == "whip":
+            with whip_server() as peer:
+                end = asyncio.run(_push(peer.url, minutes, speed))
+                found = peer.skews()
+        else:
+            serve, rest = (rtmp_server, "/live/key") if scheme == "rtmp" else (srt_listener, "")
+            with serve(port, path) as server:
+                end = asyncio.run(_push(f"{scheme}://127.0.0.1:{port}{rest}", minutes, speed))
+                server.wait(30)
+            found = file_skews(path)
+    ms, tenth = 1000 * np.array(found), max(1, len(found) // 10)
+    return {
+        "flashes": len(found),
+        "skew_ms": {"p50": round(float(np.median(ms)), 1), "min": round(ms.min(), 1), "max": round(ms.max(), 1)},
+        "drift_ms": round(float(np.median(ms[-tenth:]) - np.median(ms[:tenth])), 2),
+        "dropped_seconds": end["dropped_seconds"],
+        "num_reconnects": end["num_reconnects"],
+    }
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scheme", choices=("rtmp", "srt", "whip"))
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--speed", type=float, default=1.0)
+    options = parser.parse_args()
+    print(json.dumps(measure(options.scheme, options.minutes, options.speed), indent=1))
+
+
+if __name__ == "__main__":
+    main()

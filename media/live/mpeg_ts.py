@@ -1,0 +1,70 @@
+"""MPEG transport stream of a live session: H.264 without another encoding, and AAC."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from typing import Final
+
+import av
+from av.packet import Packet
+from av.stream import Stream
+
+from media.live.aac import AAC_SAMPLES, AacEncoder
+from media.live.annex_b import annex_b
+from media.live.mp4_boxes import AUDIO_RATE
+from media.live.stream_writer import LiveFragment
+
+PACKET_BYTES: Final = 188
+"""Bytes of one packet of a transport stream (ISO/IEC 13818-1)."""
+
+_OPTIONS: Final = {"flush_packets": "1", "mpegts_flags": "resend_headers", "pat_period": "0.5", "max_delay": "0"}
+
+
+class TsMuxer:
+    """Turns the fragments of one connection into a transport stream, on the time axis of the stream.
+
+    Fragments may be missing: a picture can be decoded without those before it, and the sound continues after a gap.
+    """
+
+    def __init__(self) -> None:
+        self._file = io.BytesIO()
+        self._container = av.open(self._file, "w", format="mpegts", options=_OPTIONS)
+        self._encoder: AacEncoder | None = None
+        self._video: Stream | None = None
+        self._audio: Stream | None = None
+
+    def mux(self, fragment: LiveFragment) -> bytes:
+        """Returns the packets of a fragment: a multiple of `PACKET_BYTES`."""
+        if self._encoder is None or self._encoder.next_sample != fragment.first_sample:
+            self._encoder = AacEncoder(fragment.first_sample)
+        video, audio = self._streams(fragment.fps)
+        packets = []
+        for number, frame in enumerate(fragment.pictures.frames):
+            packet = Packet(annex_b(frame, None if number else fragment.pictures.headers))
+            packet.time_base = 1 / fragment.fps
+            packet.pts = packet.dts = fragment.first_frame + number
+            packet.duration, packet.is_keyframe, packet.stream = 1, number == 0, video
+            packets.append(packet)
+        for sound in self._encoder.encode(fragment.sound):
+            packet = Packet(sound.adts)
+            packet.time_base = Fraction(1, AUDIO_RATE)
+            packet.pts = packet.dts = sound.first_sample
+            packet.duration, packet.is_keyframe, packet.stream = AAC_SAMPLES, True, audio
+            packets.append(packet)
+        for packet in sorted(packets, key=lambda each: (each.pts or 0) * each.time_base):
+            self._container.mux_one(packet)
+        made = self._file.getvalue()
+        self._file.seek(0)
+        self._file.truncate()
+        return made
+
+    def close(self) -> None:
+        """Frees the muxer."""
+        self._container.close()
+
+    def _streams(self, fps: Fraction) -> tuple[Stream, Stream]:
+        if self._video is None or self._audio is None:
+            self._video = self._container.add_mux_stream("h264", rate=fps)
+            self._audio = self._container.add_mux_stream("aac", rate=AUDIO_RATE)
+        return self._video, self._audio

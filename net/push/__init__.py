@@ -1,0 +1,1 @@
+"""Pushes live streams to allowed destinations: RTMP(S), SRT and WHIP."""

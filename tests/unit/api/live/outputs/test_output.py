@@ -1,0 +1,210 @@
+"""An output of a session: it comes back after its server was gone, and ends where trying again does not help."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from api.live.fragment_queue import FragmentQueue
+from api.live.outputs import output as output_module
+from api.live.outputs.session_outputs import SessionOutputs
+from api.live.protocol import StartOutput
+from benchmarks.live.push import measure
+from config import LiveConfig, NetworkConfig
+from errors import NotFoundError, OptionError, UrlRefusedError
+from net.push import srt
+from net.push.destination import Destinations
+from tests.ports import quiet_port
+from tests.unit.flashing_stream import FlashingStream, file_skews
+from tests.unit.net.push.receivers import rtmp_server, srt_listener, start_seconds
+from tests.unit.net.push.whip_server import whip_server
+
+LOOPBACK = ("rtmp://127.0.0.1:*", "srt://127.0.0.1:*", "http://127.0.0.1:*")
+SECRET = "sEcReT"
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_module, "_FIRST_DELAY_S", 0.05)
+    monkeypatch.setattr(output_module, "_MAX_DELAY_S", 0.2)
+
+
+class Session:
+    """Outputs that are offered a stream, and what the client is told."""
+
+    def __init__(self, live: LiveConfig | None, speed: float) -> None:
+        self.speed = speed
+        self.events: list[dict[str, Any]] = []
+        destinations = Destinations(LOOPBACK, NetworkConfig(connect_timeout_s=2))
+        self.outputs = SessionOutputs(destinations, live or LiveConfig(push_timeout_s=3), self._tell)
+
+    async def _tell(self, text: str) -> None:
+        self.events.append(json.loads(text))
+
+    @property
+    def states(self) -> list[str]:
+        return [event["state"] for event in self.events]
+
+    async def until(self, condition: Callable[[], bool], limit_s: float = 20) -> None:
+        async with asyncio.timeout(limit_s):
+            for _ in count():
+                if condition():
+                    return
+                await asyncio.sleep(0.01)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async def offer() -> None:
+            for fragment in FlashingStream():
+                self.outputs.offer(fragment)
+                await asyncio.sleep(fragment.duration_seconds / self.speed)
+
+        offering = asyncio.create_task(offer())
+        try:
+            yield
+        finally:
+            offering.cancel()
+            await self.outputs.close()
+
+
+def start(url: str) -> StartOutput:
+    return StartOutput(type="output.start", url=url, event_id="e1")
+
+
+def run(scene: Callable[[Session], Awaitable[None]], live: LiveConfig | None = None, speed: float = 1.0) -> Session:
+    session = Session(live, speed)
+
+    async def play() -> None:
+        async with session.running():
+            await scene(session)
+
+    asyncio.run(play())
+    return session
+
+
+def length_seconds(path: Path) -> float:
+    with av.open(str(path)) as container:
+        return len([packet for packet in container.demux(video=0) if packet.size]) / 25
+
+
+NO_SRT = pytest.mark.skipif(srt._library() is None, reason="libsrt is not installed")
+
+
+# libsrt takes five seconds to find out that its peer is gone.
+@pytest.mark.parametrize("scheme", ["rtmp", pytest.param("srt", marks=[NO_SRT, pytest.mark.endurance])])
+def test_a_stream_comes_back_after_its_server_was_gone(tmp_path: Path, scheme: str) -> None:
+    port, serve = quiet_port(), rtmp_server if scheme == "rtmp" else srt_listener
+    first, second = (tmp_path / f"{name}.{'flv' if scheme == 'rtmp' else 'ts'}" for name in ("first", "second"))
+    url = f"{scheme}://127.0.0.1:{port}" + (f"/live/{SECRET}" if scheme == "rtmp" else f"?streamid={SECRET}")
+
+    async def scene(session: Session) -> None:
+        with serve(port, first):
+            session.outputs.start(start(url))
+            await session.until(lambda: first.exists() and first.stat().st_size > 12_000)
+        await session.until(lambda: "reconnecting" in session.states)
+        with serve(port, second) as server:
+            await session.until(lambda: session.states[-1] == "live")
+            await session.until(lambda: second.exists() and second.stat().st_size > 12_000)
+            await session.outputs.stop("output-1")
+            await asyncio.to_thread(server.wait, 20)
+
+    session = run(scene, speed=20.0)
+    assert [session.states[0], session.states[-1]] == ["connecting", "ended"]
+    assert session.events[-1]["num_reconnects"] == 1
+    assert {event["event_id"] for event in session.events} == {"e1"}
+    assert SECRET not in str(session.events)
+    assert max(abs(skew) for skew in file_skews(second)) < 0.04
+    assert start_seconds(second) > start_seconds(first) + length_seconds(first), "time goes on where it was"
+
+
+def test_a_whip_stream_comes_back_after_it_was_cut(on_loopback: None) -> None:
+    with whip_server() as server:
+
+        async def scene(session: Session) -> None:
+            session.outputs.start(start(server.url))
+            await session.until(lambda: len(server.frames["video"]) > 5)
+            await asyncio.to_thread(server.cut)
+            await session.until(lambda: session.states[-2:] == ["reconnecting", "live"])
+            num = len(server.frames["video"])
+            await session.until(lambda: len(server.frames["video"]) > num + 5)
+
+        session = run(scene)
+    assert session.events[-1]["num_reconnects"] == 1
+
+
+def test_a_refused_stream_ends_with_its_reason(on_loopback: None) -> None:
+    with whip_server() as server:
+        server.status = 403
+
+        async def scene(session: Session) -> None:
+            session.outputs.start(start(server.url))
+            await session.until(lambda: session.states[-1:] == ["ended"])
+            assert not session.outputs.are_running
+
+        session = run(scene)
+    assert session.events[-1]["code"] == "push_refused"
+    assert "403" in session.events[-1]["message"]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_server_that_hangs_is_given_up_and_holds_nothing_up(answers: bool) -> None:
+    """One that says nothing, and one that is not there."""
+
+    async def scene(session: Session) -> None:
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1] if answers else quiet_port()
+            session.outputs.start(start(f"rtmp://127.0.0.1:{port}/live/{SECRET}"))
+            await session.until(lambda: session.states[-1:] == ["ended"])
+
+    session = run(scene, LiveConfig(push_timeout_s=0.3, push_retry_s=0.5))
+    assert session.states == ["connecting", "reconnecting", "ended"]
+    assert session.events[-1]["code"] == "push_failed"
+    assert SECRET not in str(session.events)
+
+
+def test_outputs_are_counted_listed_and_named() -> None:
+    async def scene(session: Session) -> None:
+        with pytest.raises(UrlRefusedError):
+            session.outputs.start(start(f"rtmp://10.0.0.1/live/{SECRET}"))
+        session.outputs.start(start(f"rtmp://127.0.0.1:{quiet_port()}/live/{SECRET}"))
+        with pytest.raises(OptionError, match="max_outputs"):
+            session.outputs.start(start(f"rtmp://127.0.0.1:1935/live/{SECRET}"))
+        with pytest.raises(NotFoundError):
+            await session.outputs.stop("output-2")
+        assert '"output_id": "output-1"' in session.outputs.describe()
+        assert SECRET not in session.outputs.describe()
+        await session.outputs.stop("output-1")
+        session.outputs.start(start(f"rtmp://127.0.0.1:{quiet_port()}/live/{SECRET}"))
+
+    run(scene, LiveConfig(max_outputs=1))
+
+
+def test_a_slow_viewer_loses_the_oldest() -> None:
+    queue, fragments = FragmentQueue(0.5), iter(FlashingStream())
+    for _ in range(20):
+        queue.offer(next(fragments))
+    assert queue.dropped_seconds == pytest.approx(20 * 0.08 - 0.56)
+    assert asyncio.run(queue.get()).start_seconds == pytest.approx(20 * 0.08 - 0.56)
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("scheme", "speed"), [("rtmp", 8.0), pytest.param("srt", 8.0, marks=NO_SRT), ("whip", 1.0)])
+def test_picture_and_sound_stay_together_for_ten_minutes(on_loopback: None, scheme: str, speed: float) -> None:
+    found = measure(scheme, 10.0, speed)
+    assert found["flashes"] > 590
+    assert max(abs(found["skew_ms"]["min"]), found["skew_ms"]["max"]) < 40
+    assert abs(found["drift_ms"]) < 5
+    assert (found["dropped_seconds"], found["num_reconnects"]) == (0, 0)

@@ -1,0 +1,145 @@
+"""Where streams may be pushed to, and that no address beyond that is ever connected to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from pydantic import ValidationError
+
+from api.live.outputs.sinks import open_sink
+from config import LiveConfig, NetworkConfig
+from errors import LipwrightError, UrlRefusedError
+from media.live.mp4_boxes import ParameterSets
+from net.push.destination import Destinations, PushError
+from tests.unit.net.test_ssrf_guard import PRIVATE
+
+SECRET = "sEcReT"
+RULES = ("rtmps://*.video.example/live2", "rtmp://one.example:1935", "srt://srt.example:*", "https://whip.example/in")
+
+
+def destinations(*rules: str, resolve: str = "8.8.8.8") -> Destinations:
+    async def resolved(host: str, port: int) -> list[str]:
+        return [resolve]
+
+    return Destinations(rules or RULES, NetworkConfig(connect_timeout_s=1), resolved)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"rtmps://a.video.example/live2/{SECRET}",
+        f"rtmps://a.b.video.example:443/live2/{SECRET}?x=1",
+        f"rtmp://ONE.example/app/{SECRET}",
+        f"srt://srt.example:9000?streamid={SECRET}",
+        f"https://whip.example/in/{SECRET}",
+    ],
+)
+def test_listed_destinations_are_allowed(url: str) -> None:
+    destination = destinations().check(url)
+    assert SECRET not in str(destination) + repr(str(destination))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(f"rtmps://video.example/live2/{SECRET}", f"rtmps://xvideo.example/live2/{SECRET}"),
+        *(f"rtmps://a.video.example.evil.example/live2/{SECRET}", f"rtmps://a.video.example/live22/{SECRET}"),
+        *(f"rtmps://a.video.example/live2/../admin/{SECRET}", f"https://whip.example/in/%2e%2e/{SECRET}"),
+        *(f"rtmps://a.video.example:1935/live2/{SECRET}", f"rtmp://a.video.example/live2/{SECRET}"),
+        *(f"rtmp://one.example:80/app/{SECRET}", f"rtmp://user:{SECRET}@one.example/app/key"),
+        *(f"rtmp://{SECRET}@one.example/app/key", f"rtmp://one.example\\@evil.example/app/{SECRET}"),
+        *(f"http://whip.example/in/{SECRET}", f"https://whip.example:8443/in/{SECRET}"),
+        *(f"srt://other.example:9000?streamid={SECRET}", f"srt://srt.example?streamid={SECRET}"),
+        *(f"srt://srt.example:9000?streamid=#!::r={SECRET}", f"file:///etc/{SECRET}", f"tcp://one.example:1/{SECRET}"),
+        *(f"rtmp://one.example/app/{SECRET}\r\nHost: evil", f"rtmp:///app/{SECRET}", SECRET, f"rtmp://[::1/{SECRET}"),
+    ],
+)
+def test_others_are_refused_without_naming_their_secret(url: str) -> None:
+    with pytest.raises(UrlRefusedError) as refused:
+        destination = destinations().check(url)
+        asyncio.run(destination.addresses())  # an SRT URL without a port is refused here
+    assert SECRET not in str(refused.value)
+
+
+def test_nothing_is_pushed_unless_the_operator_says_where() -> None:
+    with pytest.raises(UrlRefusedError, match=r"live\.push_destinations"):
+        Destinations((), NetworkConfig()).check(f"rtmp://one.example/app/{SECRET}")
+
+
+@pytest.mark.parametrize(
+    "rule", ["one.example", "ftp://one.example", "rtmp://", "rtmp://a b/", "rtmp://*", "rtmp://x/?k"]
+)
+def test_a_rule_that_is_none_is_rejected_at_start(rule: str) -> None:
+    with pytest.raises(ValidationError):
+        LiveConfig(push_destinations=(rule,))
+
+
+@pytest.mark.parametrize("scheme", ["rtmp", "rtmps", "srt", "http", "https"])
+@pytest.mark.parametrize("address", PRIVATE)
+def test_a_name_that_leads_to_a_private_address_is_not_connected_to(scheme: str, address: str) -> None:
+    with watched_sockets() as connected:
+        destination = destinations(f"{scheme}://*.video.example:*", resolve=address).check(
+            f"{scheme}://a.video.example:19350/app/{SECRET}"
+        )
+        with pytest.raises(UrlRefusedError, match="private"):
+            asyncio.run(opened(destination))
+    assert connected == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0x7f000001", "2130706433", "localhost", "[::1]", "[::ffff:7f00:1]"])
+def test_a_domain_rule_allows_no_address(host: str) -> None:
+    with pytest.raises(UrlRefusedError):
+        destinations("rtmp://*.example:*").check(f"rtmp://{host}:1935/app/{SECRET}")
+
+
+def test_a_host_that_is_listed_by_name_may_be_private() -> None:
+    destination = destinations("rtmp://ingest.internal", resolve="10.1.2.3").check("rtmp://ingest.internal/app/key")
+    assert [str(address) for address in asyncio.run(destination.addresses())] == ["10.1.2.3"]
+
+
+def test_a_host_without_an_address_can_be_tried_again() -> None:
+    async def none(host: str, port: int) -> list[str]:
+        raise OSError
+
+    destination = Destinations(RULES, NetworkConfig(), none).check("rtmp://one.example/app/key")
+    with pytest.raises(PushError, match="no address"):
+        asyncio.run(destination.addresses())
+
+
+@contextmanager
+def watched_sockets() -> Iterator[list[object]]:
+    """Gives the addresses to which sockets of Python are connected, or packets sent."""
+    connected: list[object] = []
+    patch = pytest.MonkeyPatch()
+    for name in ("connect", "connect_ex", "sendto"):
+        patch.setattr(socket, "socket", _watched(socket.socket, name, connected))
+    try:
+        yield connected
+    finally:
+        patch.undo()
+
+
+def _watched(base: type[socket.socket], name: str, connected: list[object]) -> type[socket.socket]:
+    def watched(self: socket.socket, *args: object) -> object:
+        if self.family != socket.AF_UNIX:
+            connected.append(args[-1])
+        return getattr(base, name)(self, *args)
+
+    return type("socket", (base,), {name: watched})
+
+
+async def opened(destination: object) -> None:
+    from net.push.destination import Destination
+
+    assert isinstance(destination, Destination)
+    async with asyncio.timeout(10):
+        sink = await open_sink(destination, None, ParameterSets(b"\x67\x42\xc0\x1e", b"\x68"), 2.0)
+        await sink.close()
+
+
+def test_errors_are_lipwrights() -> None:
+    assert issubclass(PushError, LipwrightError) and PushError("x").retryable

@@ -1,0 +1,129 @@
+"""A WHIP server on loopback that decodes what it receives."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import uvicorn
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tests.ports import quiet_port
+from tests.unit.flashing_stream import skews
+
+
+@dataclass
+class WhipServer:
+    """What tests look at.
+
+    Attributes:
+        url: The endpoint.
+        frames: Decoded frames of both kinds, in order of arrival.
+        offers: Descriptions that were sent.
+        tokens: Authorization headers.
+        num_deleted: Streams that were ended.
+        status: What it answers to offers.
+        peers: Connections.
+    """
+
+    url: str = ""
+    frames: dict[str, list[Any]] = field(default_factory=lambda: {"video": [], "audio": []})
+    offers: list[str] = field(default_factory=list)
+    tokens: list[str | None] = field(default_factory=list)
+    num_deleted: int = 0
+    status: int = 201
+    candidate: str | None = None
+    peers: list[RTCPeerConnection] = field(default_factory=list)
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def skews(self) -> list[float]:
+        """Return by how much later than its flash each beep of a `FlashingStream` was received, in seconds."""
+        video = [
+            (float(frame.pts * frame.time_base), float(frame.to_ndarray(format="gray").mean()))
+            for frame in self.frames["video"]
+        ]
+        audio = [
+            (float(frame.pts * frame.time_base), frame.to_ndarray().reshape(-1, 2)[:, 0].astype(np.float32) / 32768)
+            for frame in self.frames["audio"]
+        ]
+        return skews(video, audio)
+
+    def until_frames(self, num_frames: int) -> None:
+        """Wait for pictures."""
+        deadline = time.monotonic() + 20
+        while len(self.frames["video"]) < num_frames:
+            assert time.monotonic() < deadline, f"{len(self.frames['video'])} pictures came"
+            time.sleep(0.01)
+
+    def cut(self) -> None:
+        """Drop all connections."""
+        assert self.loop is not None
+        for peer in self.peers:
+            asyncio.run_coroutine_threadsafe(peer.close(), self.loop).result(10)
+        self.peers.clear()
+
+    async def offer(self, request: Request) -> Response:
+        self.loop = asyncio.get_running_loop()
+        self.offers.append((await request.body()).decode())
+        self.tokens.append(request.headers.get("authorization"))
+        if self.status != 201:
+            return Response("", self.status, {"location": "/elsewhere"})
+        peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.peers.append(peer)
+        peer.on("track", lambda track: asyncio.ensure_future(self._collect(track)))
+        await peer.setRemoteDescription(RTCSessionDescription(_baseline(self.offers[-1]), "offer"))
+        await peer.setLocalDescription(await peer.createAnswer())
+        answer = peer.localDescription.sdp
+        if self.candidate:
+            answer = "".join(
+                line.replace("127.0.0.1", self.candidate) if line.startswith("a=candidate") else line
+                for line in answer.splitlines(keepends=True)
+            )
+        return Response(answer, 201, {"location": "/whip/stream"}, "application/sdp")
+
+    async def delete(self, request: Request) -> Response:
+        self.num_deleted += 1
+        return Response()
+
+    async def _collect(self, track: Any) -> None:
+        with suppress(MediaStreamError):
+            while True:
+                self.frames[track.kind].append(await track.recv())
+
+
+def _baseline(offer: str) -> str:
+    """Aiortc accepts the baseline profile only, although it decodes every one."""
+    return re.sub("profile-level-id=[0-9a-f]{6}", "profile-level-id=42e01f", offer)
+
+
+@contextmanager
+def whip_server() -> Iterator[WhipServer]:
+    server = WhipServer()
+    routes = [
+        Route("/whip/key", server.offer, methods=["POST"]),
+        Route("/whip/stream", server.delete, methods=["DELETE"]),
+    ]
+    port = quiet_port()
+    server.url = f"http://127.0.0.1:{port}/whip/key"
+    runner = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), port=port, log_level="error"))
+    thread = threading.Thread(target=runner.run, daemon=True)
+    thread.start()
+    try:
+        while not runner.started:
+            threading.Event().wait(0.01)
+        yield server
+    finally:
+        runner.should_exit = True
+        thread.join(20)
