@@ -16,11 +16,23 @@ _RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     # Seconds between two loops of the controller; Serve's default of .1 uses 3 % of a core when idle.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
-    # Less overhead: gauges of routers and replicas (Serve's default is every .1 s), scans for new log files (.5 s), and
-    # events of every call, which are not used here.
+    # Less overhead: gauges of routers and replicas (Serve's default is every .1 s), and events of every call, which are
+    # not used here.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
-    "LOG_NAME_UPDATE_INTERVAL_S": "5",
     "RAY_task_events_report_interval_ms": "0",
+    # Scans for new log files: the interval only counts from this number of files on (Ray's default is 1000), below it
+    # Ray scans every .1 s.
+    "LOG_NAME_UPDATE_INTERVAL_S": "5",
+    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
+    # Statistics of every handler of Ray's event loops, for debugging Ray; every process polls for signals 100 times a
+    # second in one of them.
+    "RAY_event_stats": "0",
+    "RAY_emit_main_service_metrics": "0",
+    # What the raylet looks at ten times a second by default: free resources, memory pressure, disk space, idle workers.
+    "RAY_raylet_report_resources_period_milliseconds": "500",
+    "RAY_raylet_check_gc_period_milliseconds": "1000",
+    "RAY_local_fs_monitor_interval_ms": "1000",
+    "RAY_kill_idle_workers_interval_ms": "1000",
     # The proxy reads a body at most one window ahead of its consumer.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "api.body_window:proxy_middlewares",
     # A replica that hangs is killed at once: by default Serve waits up to 20 s for it, and the new replica waits for

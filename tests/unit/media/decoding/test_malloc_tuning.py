@@ -55,3 +55,37 @@ def test_buffers_are_used_again() -> None:
     command = [sys.executable, "-c", _BUFFER_SCRIPT]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert int(answer.stdout) < 1000, "125,000 page faults if each buffer is mapped again"
+
+
+_ENCODER_SCRIPT = """
+import resource
+import threading
+from media.decoding.malloc_tuning import retain_freed_buffers
+from media.writer import SegmentWriter
+from tests.unit.media.clips import info_of, planes_of
+
+def encode():
+    writer = SegmentWriter(info_of(1280, 720), 20, "ultrafast")
+    for number in range(12):
+        writer.write(planes_of(number, 1280, 720))
+    writer.finish()
+
+def encode_segments():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        thread = threading.Thread(target=encode)
+        thread.start()
+        thread.join()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+retain_freed_buffers()
+encode_segments()
+print(encode_segments())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_the_memory_of_an_encoder_is_used_again() -> None:
+    command = [sys.executable, "-c", _ENCODER_SCRIPT]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert int(answer.stdout) < 500
