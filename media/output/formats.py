@@ -12,7 +12,7 @@ FormatName = Literal["mp4", "webm", "mov"]
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """One file format.
+    """One file format. Decoder processes are sent formats, so they can be pickled.
 
     Attributes:
         name: Its name in the API, which is the suffix of its files and FFmpeg's name of the muxer.
@@ -56,7 +56,7 @@ _VP9_CRF_OFFSET: Final = 11
 _VP9_SPEED: Final = "5"
 """The fastest of the "good" settings (libvpx, vpxenc --help)."""
 # `AIGC` is written only with use_metadata_tags.
-_MP4_OPTIONS: Final = MappingProxyType({"movflags": "+faststart+use_metadata_tags"})
+_MP4_OPTIONS: Final[Mapping[str, str]] = {"movflags": "+faststart+use_metadata_tags"}
 
 # H.264 at crf 20 stays below .15 bits a pixel on talking heads with a noisy background; quiet ones need a fifth.
 # ProRes 4444 has a target of 330 Mbit/s for 1080p at 29.97 fps (Apple ProRes White Paper): 5.3, and alpha beside that.
@@ -70,7 +70,7 @@ WEBM: Final = OutputFormat(
     "yuv420p",
     "yuva420p",
     "libopus",
-    MappingProxyType({"cues_to_front": "1"}),
+    {"cues_to_front": "1"},
     0.2,
     has_text_track=False,
     is_signed=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from fractions import Fraction
 from pathlib import Path
 
@@ -100,3 +101,8 @@ def test_transparency_reads_back_and_the_label_is_seen(tmp_path: Path, name: For
         assert np.abs(alpha[:80, edge + 4 : 92]).max(initial=0) < 3
         assert np.abs(alpha[:80, 100:] - 128).max() < 3
     assert alphas[0][-30:, 100:].max() > 240, "the visible label is opaque"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_reaches_a_decoder_process(name: FormatName) -> None:
+    assert pickle.loads(pickle.dumps(FORMATS[name])) == FORMATS[name]
