@@ -32,7 +32,7 @@ from net.target import is_loopback
 from storage.key_ring import ApiKey, KeyRing
 from telemetry import metrics
 
-_OPEN_PATHS = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
+_OPEN_PATHS = ("/", "/live.html", "/healthz", "/readyz", "/docs", "/openapi.json")
 _OPEN_FOLDERS = ("/static-offline-docs/", "/page/")
 # Headers added by proxies, tunnels and CDNs: RFC 7239, RFC 9110 (Via), RFC 8586 (CDN-Loop), vendor manuals.
 _PROXY_HEADERS: Final = re.compile(

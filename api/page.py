@@ -1,4 +1,4 @@
-"""The web page at `/`: the files of `web/` with strict security headers."""
+"""The web page at `/`, and the one that shows only a live session: `web/`, with strict security headers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from config import LabelsConfig
 from errors import NotFoundError
 
 ASSETS: Final = "/page"
+STREAM: Final = "/live.html"
 _ROOT: Final = Path(web.__file__).resolve().parent
 _MEDIA_TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -77,9 +78,14 @@ class PageRoutes(Routes, include_in_schema=False):
             base = base_url(request)
             links = {"page": f"{base}/", "documentation": f"{base}/docs", "openapi": f"{base}/openapi.json"}
             return JSONResponse({"name": "Lipwright", "links": {**links, "jobs": f"{base}/v1/jobs"}}, headers=_VARY)
-        content = self._files["index.html"].replace(b"{{assets}}", f"{root}{ASSETS}/{self._digest}".encode())
-        content = content.replace(b"{{labelled}}", self._labelled)
-        return self._answer(request, content.replace(b"{{root}}", root.encode()), ".html", "no-cache", _VARY)
+        return self._answer(request, self._page("index.html", root), ".html", "no-cache", _VARY)
+
+    @route(STREAM, "HEAD")
+    @route(STREAM)
+    def stream(self, request: Request) -> Response:
+        """Return the page that shows only a live session."""
+        content = self._page("live.html", request.scope.get("root_path", ""))
+        return self._answer(request, content, ".html", "no-cache")
 
     @route(ASSETS + "/{digest}/{name:path}", "HEAD")
     @route(ASSETS + "/{digest}/{name:path}")
@@ -89,6 +95,11 @@ class PageRoutes(Routes, include_in_schema=False):
         if content is None:
             raise NotFoundError(f"Asset {name[:80]!r} does not exist.")
         return self._answer(request, content, Path(name).suffix, _IMMUTABLE if digest == self._digest else "no-cache")
+
+    def _page(self, name: str, root: str) -> bytes:
+        """Return an HTML file with its links filled in."""
+        content = self._files[name].replace(b"{{assets}}", f"{root}{ASSETS}/{self._digest}".encode())
+        return content.replace(b"{{labelled}}", self._labelled).replace(b"{{root}}", root.encode())
 
     def _answer(
         self, request: Request, content: bytes, suffix: str, caching: str, more: dict[str, str] | None = None

@@ -1,7 +1,6 @@
 // A live session: sends speech over a WebSocket and plays the returned fragments with Media Source Extensions.
 
-import { ROOT } from "./api.js";
-
+const ROOT = document.querySelector('meta[name="root"]').content;
 const Source = window.ManagedMediaSource ?? window.MediaSource;
 const FAR_SECONDS = 1.0; // farther behind than this it jumps
 const SHUT_SECONDS = 0.05; // from an interruption to a frame whose mouth is shut, which is jumped to
@@ -20,18 +19,19 @@ export const canLive = () => Boolean(Source && window.WebSocket);
 export class LiveSession {
   /**
    * @param video Where it is shown.
-   * @param options `avatarId`, `sampleRate`; `onEvent` is called with every event of the service, and with
+   * @param options `avatarId`, `sampleRate`; `isViewer` to view the session that another client has started; `onEvent`
+   *   is called with every event of the service, with `{type: "refused", name}` if the browser does not play, and with
    *   `{type: "closed", code}` once at the end.
    */
-  constructor(video, { avatarId, sampleRate, onEvent }) {
+  constructor(video, { avatarId, sampleRate, isViewer = false, onEvent }) {
     this.video = video;
     this.onEvent = onEvent;
     this.waiting = [];
     this.buffer = null;
     this.isSpeaking = false;
     this.cutAt = null; // from here on nothing is spoken any more
-    const query = new URLSearchParams({ avatar_id: avatarId, sample_rate: String(sampleRate) });
-    const address = new URL(`${ROOT}/v1/live?${query}`, location.href);
+    const query = new URLSearchParams(isViewer ? { avatar_id: avatarId } : { avatar_id: avatarId, sample_rate: String(sampleRate) });
+    const address = new URL(`${ROOT}/v1/live${isViewer ? "/view" : ""}?${query}`, location.href);
     address.protocol = address.protocol.replace("http", "ws");
     this.socket = new WebSocket(address);
     this.socket.binaryType = "arraybuffer";
@@ -117,7 +117,7 @@ export class LiveSession {
       if (ahead < KEEP_SECONDS || this.isStarting) return;
       this.isStarting = true;
       video.currentTime = Math.max(0, end - KEEP_SECONDS);
-      video.play().catch(() => {}).finally(() => (this.isStarting = false));
+      video.play().catch(({ name }) => this.onEvent({ type: "refused", name })).finally(() => (this.isStarting = false));
       return;
     }
     if (this.cutAt !== null && end > this.cutAt + SHUT_SECONDS) {

@@ -27,7 +27,7 @@ def http(tmp_path: Path) -> Iterator[httpx.Client]:
 
 def _loaded(http: httpx.Client) -> list[str]:
     """Addresses of all that the page loads, modules of modules included."""
-    found = re.findall(r'(?:src|href)="([^"#]+)"', http.get("/").text)
+    found = re.findall(r'(?:src|href)="([^"#]+)"', http.get("/").text + http.get("/live.html").text)
     for address in found:
         if address.endswith(".js"):
             folder = address.rpartition("/")[0]
