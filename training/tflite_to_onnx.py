@@ -104,11 +104,11 @@ class OnnxGraph:
 
     def save(self, path: Path, name: str, inputs: Mapping[str, list[int]], outputs: Mapping[str, list[int]]) -> None:
         """Writes the graph, with the shapes of its float32 inputs and outputs."""
-        infos = [
+        taken, made = (
             [helper.make_tensor_value_info(each, TensorProto.FLOAT, shape) for each, shape in side.items()]
             for side in (inputs, outputs)
-        ]
-        graph = helper.make_graph(self._nodes, name, *infos, self._constants)
+        )
+        graph = helper.make_graph(self._nodes, name, taken, made, self._constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=8)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, path)

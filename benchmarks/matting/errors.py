@@ -50,7 +50,7 @@ def compare(
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _BAND + 1, 2 * _BAND + 1))
     before: tuple[YuvFrame, NDArray[np.uint8], NDArray[np.float32]] | None = None
     for frame, true_alpha, found_alpha in zip(frames, truths, found, strict=True):
-        alpha, truth = (each.astype(np.float32) / 255 for each in (found_alpha, true_alpha))
+        alpha, truth = (each.astype(np.float32) / np.float32(255) for each in (found_alpha, true_alpha))
         edge = ((true_alpha > 12) & (true_alpha < 243)).astype(np.uint8)
         band = cv2.dilate(edge, disc) > 0
         errors.add(alpha, truth, band)

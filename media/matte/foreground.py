@@ -72,7 +72,7 @@ class Foreground:
         if not len(self._partly[0]):
             return planes
         size = _estimate_size(self.alpha)
-        share = _shrunk(self.alpha, size).astype(np.float32) / 255
+        share = _shrunk(self.alpha, size).astype(np.float32) / np.float32(255)
         seen = [_shrunk(plane, size).astype(np.float32) for plane in frame]
         layers = zip(_estimate(seen, share), _estimate(seen, 1 - share), strict=True)
         for plane, alpha, partly, (own, behind) in zip(planes, self._alphas, self._partly, layers, strict=True):
@@ -99,7 +99,7 @@ def _partly(alpha: NDArray[np.uint8]) -> _Index:
 def _blended(
     own: NDArray[np.uint8], behind: NDArray[np.uint8], alpha: NDArray[np.uint8], partly: _Index
 ) -> NDArray[np.uint8]:
-    out = np.asarray(cv2.copyTo(own, cv2.compare(alpha, 255, cv2.CMP_EQ), behind.copy()), np.uint8)
+    out = np.asarray(cv2.copyTo(own, (alpha == 255).view(np.uint8), behind.copy()), np.uint8)
     weight = alpha.ravel()[partly].astype(np.int32)
     below = behind.ravel()[partly].astype(np.int32)
     mixed = 255 * below + weight * (own.ravel()[partly] - below) + 127

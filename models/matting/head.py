@@ -52,7 +52,8 @@ class Heads:
         if not self._is_known[frame]:
             return None
         pose = self._pose
-        here = HeadPose(*(each[frame : frame + 1] for each in pose[:3]), pose.pixel_aspect)
+        one = slice(frame, frame + 1)
+        here = HeadPose(pose.scale[one], pose.rotation[one], pose.translation[one], pose.pixel_aspect)
         points = here.same_to_image(self._rest)[0, :, :2].astype(np.float32)
         outline = np.asarray(cv2.convexHull(points)[:, 0], np.float32)
         x, y = here.translation[0, :2]

@@ -117,4 +117,4 @@ class Matter:
 
 def shares_of(frame: MatteFrame, screen: ScreenColour | None) -> tuple[float, float]:
     """Returns the `certainty` of a frame; that of a keyed one does not depend on the segmentation."""
-    return certainty(frame.history.coarse if screen is None else frame.alpha.astype(np.float32) / 255)
+    return certainty(frame.history.coarse if screen is None else frame.alpha.astype(np.float32) / np.float32(255))

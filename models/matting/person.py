@@ -65,7 +65,7 @@ class PersonSegmenter:
         """
         height, width = frame.y.shape
         size = coarse_size(width, height)
-        found = cv2.resize(self._segment(frame, colour), size, interpolation=cv2.INTER_LINEAR)
+        found = np.asarray(cv2.resize(self._segment(frame, colour), size, interpolation=cv2.INTER_LINEAR), np.float32)
         if head is None:
             return _without_specks(found)
         scale = size[0] / width
@@ -74,18 +74,18 @@ class PersonSegmenter:
             x0, y0 = round(box.x * scale), round(box.y * scale)
             x1, y1 = min(round((box.x + box.width) * scale), size[0]), min(round((box.y + box.height) * scale), size[1])
             larger = found[y0:y1, x0:x1]
-            part = cv2.resize(part, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
+            part = np.asarray(cv2.resize(part, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR), np.float32)
             larger += _ramp(box, width, height, part.shape) * (part - larger)
         face = np.zeros(found.shape, np.float32)
         cv2.fillConvexPoly(face, np.rint(head.face * scale).astype(np.int32), 1.0)
-        return _without_specks(np.maximum(found, cv2.blur(face, (5, 5))))
+        return _without_specks(np.maximum(found, np.asarray(cv2.blur(face, (5, 5)), np.float32)))
 
     def _segment(self, frame: YuvFrame, colour: ColourTags) -> NDArray[np.float32]:
         """Returns (256, 256) probabilities of a picture of any size."""
         half = _SIDE // 2
         small = YuvFrame(
             *(
-                cv2.resize(plane, (side, side), interpolation=cv2.INTER_AREA)
+                np.asarray(cv2.resize(plane, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
                 for plane, side in zip(frame, (_SIDE, half, half), strict=True)
             )
         )
@@ -94,7 +94,7 @@ class PersonSegmenter:
         return np.asarray(found[0, :, :, 0], np.float32)
 
 
-def _without_specks(found: NDArray[np.generic]) -> NDArray[np.float32]:
+def _without_specks(found: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns the segmentation without parts that are much smaller than its largest part."""
     _, parts, stats, _ = cv2.connectedComponentsWithStats((found > _SPECK).astype(np.uint8))
     areas = stats[:, cv2.CC_STAT_AREA]

@@ -38,14 +38,16 @@ class Refinement:
 def refine(frame: YuvFrame, coarse: _Plane, how: Refinement = Refinement()) -> NDArray[np.uint8]:
     """Returns the (H, W) alpha of a frame, 0 to 255, from a coarse (h, w) matte, 0 to 1; it is fitted at that size."""
     size = coarse.shape[1], coarse.shape[0]
-    guide = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255 for plane in frame]
-    target = np.clip((coarse - how.unlikely) / (how.likely - how.unlikely), 0, 1)
+    guide = [
+        cv2.resize(plane, size, interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255) for plane in frame
+    ]
+    target = np.asarray(np.clip((coarse - how.unlikely) / (how.likely - how.unlikely), 0, 1), np.float32)
     radius, band = (max(2, round(share * max(size))) for share in (how.radius, how.band))
     unsure = ((target > 0.1) & (target < 0.9)).astype(np.uint8)
     around = cv2.dilate(unsure, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * band + 1, 2 * band + 1)))
     weight = np.where(around > 0, how.floor, np.float32(1)).astype(np.float32)
     fit = _fit(guide, target, weight, radius, how.epsilon)
-    share = cv2.blur(around.astype(np.float32), (band, band))
+    share = np.asarray(cv2.blur(around.astype(np.float32), (band, band)), np.float32)
     return _applied(frame, fit, target, share, how)
 
 
@@ -92,7 +94,7 @@ def _applied(frame: YuvFrame, fit: _Fit, target: _Plane, share: _Plane, how: Ref
     """Returns alpha; where colour explains little of it, it follows the coarse matte."""
     height, width = frame.y.shape
 
-    def full(plane: NDArray[np.generic]) -> _Plane:
+    def full(plane: NDArray[np.uint8] | _Plane) -> _Plane:
         return np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
     alpha = full(fit.offset)
@@ -101,4 +103,4 @@ def _applied(frame: YuvFrame, fit: _Fit, target: _Plane, share: _Plane, how: Ref
     target = full(target)
     alpha = target + full(fit.explained * share) * (np.clip(alpha, 0, 1) - target)
     alpha = np.clip((alpha - how.low) / (how.high - how.low), 0, 1)
-    return np.rint(255 * alpha).astype(np.uint8)
+    return np.asarray(np.rint(255 * alpha), np.uint8)

@@ -19,7 +19,7 @@ from jobs.sources.mattes import Mattes
 from media.matte.foreground import ScreenColour
 from media.probe import ColourTags, VideoInfo
 from models.avatar.folder import write_whole
-from models.matting.report import MatteReport
+from models.matting.report import MatteMode, MatteReport
 from storage.file_keys import MATTE_REPORT, MATTE_VIDEO, avatar_folder, source_key
 from storage.file_store import FileStore
 from telemetry.log_context import CallContext
@@ -117,8 +117,9 @@ def test_callers_share_the_work_and_the_result_is_kept(bench: Bench) -> None:
 def test_a_screen_is_keyed_if_there_is_one(bench: Bench) -> None:
     async def scenario() -> None:
         bench.stages.screen = SCREEN
-        for mode in ("auto", "chroma"):
-            made = await bench.mattes.ensure(AVATAR, mode, ignore_progress)  # type: ignore[arg-type]
+        modes: list[MatteMode] = ["auto", "chroma"]
+        for mode in modes:
+            made = await bench.mattes.ensure(AVATAR, mode, ignore_progress)
             assert made.report.mode == "chroma" and made.report.screen == SCREEN
         made = await bench.mattes.ensure(AVATAR, "person", ignore_progress)
         assert made.report.mode == "person"

@@ -34,7 +34,7 @@ def _frame(mask: NDArray[np.uint8], seed: int = 0) -> YuvFrame:
 def _coarse(mask: NDArray[np.uint8], shift: int = 0) -> NDArray[np.float32]:
     """What a network with an eighth of the resolution might say."""
     small = cv2.resize(np.roll(mask, shift, 1), (WIDTH // 8, HEIGHT // 8), interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
+    return cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR).astype(np.float32) / np.float32(255)
 
 
 def test_the_outline_follows_the_picture() -> None:
