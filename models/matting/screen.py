@@ -26,6 +26,8 @@ _MIN_SHARE_WANTED: Final = 0.25  # the same if a screen is expected
 _MAX_TEXTURE: Final = 6.0  # mean difference of neighbouring luma pixels on a screen, in levels
 # Chroma relative to the screen's, 0 (screen) to 1 (neutral): below and above these, alpha is 0 and 1.
 _SCREEN, _PERSON = 0.2, 0.9
+_SHADOW: Final = 0.4  # share by which a shadow may darken the screen
+_DARK: Final = 40.0  # luma below which a screen is too dark for that
 _KEYED: Final = Refinement(1 / 160, 1 / 240, epsilon=2e-4, unlikely=0, likely=1, floor=0.5, low=0.04, high=0.96)
 _REACH: Final = 1 / 10  # how far from the segmentation hair or hands may be, in longer sides of the frame
 _CORE: Final = 1 / 40  # how far inside it everything is opaque
@@ -74,12 +76,16 @@ def key(frame: YuvFrame, screen: ScreenColour, person: NDArray[np.float32]) -> N
     height, width = frame.u.shape
     person = cv2.resize(person, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)
     u, v = (plane.astype(np.float32) - 128 for plane in frame[1:])
+    luma = cv2.resize(frame.y, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     far, core = _far_and_core(person)
-    behind = _screen_around(u, v, screen, person)
-    saturation = np.maximum(np.hypot(*behind), 1.0)
-    towards = (u * behind[0] + v * behind[1]) / saturation**2  # 1: the screen, 0: neutral
-    across = np.abs(u * behind[1] - v * behind[0]) / saturation**2
+    around = _screen_around((u, v, luma), screen, person)
+    saturation = np.maximum(np.hypot(around[0], around[1]), 1.0)
+    towards = (u * around[0] + v * around[1]) / saturation**2  # 1: the screen, 0: neutral
+    across = np.abs(u * around[1] - v * around[0]) / saturation**2
     distance = np.hypot(np.maximum(1 - towards, 0), across)
+    # Dark blue clothes before a blue screen: far darker than any shadow on it.
+    contrast = np.abs(luma - around[2]) / np.maximum(around[2], _DARK)
+    distance = np.maximum(distance, (contrast - _SHADOW) / (1 - 2 * _SHADOW))
     alpha = np.clip((distance - _SCREEN) / (_PERSON - _SCREEN), 0, 1)
     alpha = np.maximum(alpha, core) * (1 - far)
     size = coarse_size(frame.y.shape[1], frame.y.shape[0])
@@ -104,22 +110,26 @@ def _far_and_core(person: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDA
 
 
 def _screen_around(
-    u: NDArray[np.float32], v: NDArray[np.float32], screen: ScreenColour, person: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns the chroma of the screen, from neutral, in every pixel; it goes on behind the person."""
-    own = screen.u - 128, screen.v - 128
+    seen: tuple[NDArray[np.float32], ...], screen: ScreenColour, person: NDArray[np.float32]
+) -> list[NDArray[np.float32]]:
+    """Returns U and V from neutral, and luma, of the screen in every pixel; they go on behind the person.
+
+    `seen` are those of the frame.
+    """
+    own, (u, v, luma) = (screen.u - 128, screen.v - 128), seen
     is_screen = np.hypot(u - own[0], v - own[1]) < 2 * _ALIKE * np.hypot(*own)
     weight = (is_screen & (person < 0.5)).astype(np.float32)
     sides = [max(3, round(share * max(u.shape)) | 1) for share in (1 / 24, 1 / 6)]
-    found = [np.full_like(u, chroma) for chroma in own]
+    level = float((weight * luma).sum() / max(float(weight.sum()), 1.0))
+    found = [np.full_like(u, value) for value in (*own, level)]
     for side in reversed(sides):  # the widest first; narrower means replace it where they see enough
         total = cv2.blur(weight, (side, side))
         share = np.minimum(total / 0.3, 1)
         found = [
-            before + share * (cv2.blur(weight * chroma, (side, side)) / np.maximum(total, 1e-4) - before)
-            for before, chroma in zip(found, (u, v), strict=True)
+            before + share * (cv2.blur(weight * plane, (side, side)) / np.maximum(total, 1e-4) - before)
+            for before, plane in zip(found, seen, strict=True)
         ]
-    return np.asarray(found[0], np.float32), np.asarray(found[1], np.float32)
+    return [np.asarray(plane, np.float32) for plane in found]
 
 
 def _background(frame: YuvFrame, person: NDArray[np.float32]) -> _Background | None:

@@ -91,3 +91,14 @@ def test_what_is_far_from_the_person_is_transparent() -> None:
         plane.flags.writeable = True
         plane[: 20 // step, : 24 // step] = value  # a lamp
     assert not key(frame, screen, person)[:20, :24].any()
+
+
+def test_dark_blue_clothes_before_a_blue_screen_are_opaque() -> None:
+    person = _person()
+    frame = _picture(SCREENS["blue"], person, clothes=(12, 20, 48))
+    screen = find_screen([frame], [person])
+    assert screen is not None
+    alpha = key(frame, screen, person)
+    clothes = person > 0.995
+    clothes[:100] = False
+    assert (alpha[clothes] > 250).mean() > 0.97
