@@ -28,7 +28,6 @@ from models.speech.level import (
     measure_level,
     open_measured_speech,
 )
-from models.speech.mel import hann_window, mel_bank, power_spectrum
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechWindow
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
@@ -89,7 +88,7 @@ class SpeechFeatures:
         self._num_features = int(self._network.get_outputs()[0].shape[-1])
 
     def warm(self) -> None:
-        """Runs the encoder once."""
+        """Imports librosa and runs the encoder once: a second or two, more if Python must compile librosa first."""
         self._run(np.zeros(SPEECH_SAMPLE_RATE, np.int16), SpeechLevel(SPEECH_SAMPLE_RATE, 1.0, 0.0), 0, 50)
 
     def extract(
@@ -183,10 +182,16 @@ def log_mel(samples: NDArray[np.int16], gain: float, first: int, stop: int) -> N
     Returns:
         (stop - first, 80) float32.
     """
+    import librosa  # takes seconds to import, and only one process of the graph needs it
+
     half = _WINDOW_SAMPLES // 2
-    sound = cut_speech(samples, first * MEL_HOP_SAMPLES - half, (stop - 1) * MEL_HOP_SAMPLES + half) * np.float32(gain)
-    spectrum = power_spectrum(sound, hann_window(_WINDOW_SAMPLES), MEL_HOP_SAMPLES, _WINDOW_SAMPLES)
-    power = _mel_bank() @ spectrum.T  # (80, stop - first)
+    spectrum = librosa.stft(
+        cut_speech(samples, first * MEL_HOP_SAMPLES - half, (stop - 1) * MEL_HOP_SAMPLES + half) * np.float32(gain),
+        n_fft=_WINDOW_SAMPLES,
+        hop_length=MEL_HOP_SAMPLES,
+        center=False,
+    )  # (201, stop - first) complex64
+    power = _mel_bank() @ (np.square(spectrum.real) + np.square(spectrum.imag))
     levels = np.maximum(np.log10(np.maximum(power, _TINY_POWER)), _LOUDEST - _RANGE)
     return np.ascontiguousarray((levels.T + 4) / 4, np.float32)
 
@@ -194,4 +199,7 @@ def log_mel(samples: NDArray[np.int16], gain: float, first: int, stop: int) -> N
 @cache
 def _mel_bank() -> NDArray[np.float32]:
     """Returns the (80, 201) weights of the spectrum bins."""
-    return mel_bank(SPEECH_SAMPLE_RATE, _WINDOW_SAMPLES, NUM_BANDS).astype(np.float32)
+    import librosa
+
+    bank: NDArray[np.float32] = librosa.filters.mel(sr=SPEECH_SAMPLE_RATE, n_fft=_WINDOW_SAMPLES, n_mels=NUM_BANDS)
+    return bank

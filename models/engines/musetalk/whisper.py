@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn, stack
 
 from media.audio import SPEECH_SAMPLE_RATE
-from models.speech.mel import mel_bank
 
 WINDOW_SECONDS: Final = 30
 WINDOW_SAMPLES: Final = WINDOW_SECONDS * SPEECH_SAMPLE_RATE
@@ -43,7 +41,9 @@ def log_mel(samples: Tensor) -> Tensor:
 @cache
 def _mel_bank() -> Tensor:
     """(80, 201) weights of the spectrum's bins: Slaney bands of unit area from 0 to 8000 Hz."""
-    return torch.from_numpy(mel_bank(SPEECH_SAMPLE_RATE, _FFT_SAMPLES, NUM_BANDS).astype(np.float32))
+    import librosa  # takes seconds; only the audio encoder needs it
+
+    return torch.from_numpy(librosa.filters.mel(sr=SPEECH_SAMPLE_RATE, n_fft=_FFT_SAMPLES, n_mels=NUM_BANDS))
 
 
 # The encoder of Whisper tiny with the outputs of all its layers.

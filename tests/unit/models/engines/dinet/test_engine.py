@@ -249,7 +249,7 @@ def test_the_original_at_its_own_size(files: dict[str, Path], tmp_path: Path) ->
 
 
 def test_the_side_without_networks_loads_no_library_of_theirs() -> None:
-    code = "import sys, models.engines.dinet.engine; print({'torch', 'onnxruntime'} & set(sys.modules))"
+    code = "import sys, models.engines.dinet.engine; print({'torch', 'onnxruntime', 'librosa'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
