@@ -405,7 +405,15 @@ class RenderConfig(_Frozen):
 class LiveConfig(_Frozen):
     """Live sessions: audio in, talking-head video out, over one WebSocket."""
 
-    max_sessions: int = Field(1, ge=0, description="Sessions per Ingress replica; more are refused. 0 disables.")
+    max_sessions: int | None = Field(
+        None, ge=0, description="Sessions per LiveSession replica; null: as many as max_load allows. 0 disables them."
+    )
+    max_load: float = Field(
+        0.85,
+        gt=0,
+        le=1,
+        description="Share of the time of a LiveSession replica that its sessions may take, by their measured cost.",
+    )
     engine: str = Field("warp", description="Engine of live sessions; it must support streaming speech.")
     chunk_seconds: float = Field(0.08, ge=0.04, le=0.5, description="Length of one chunk of video, in seconds.")
     max_chunk_seconds: float = Field(

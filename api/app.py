@@ -57,7 +57,7 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     app.include_router(
         VideoRoutes(service, files, config).router(), dependencies=API_KEY, responses=error_responses(401, 403, 503)
     )
-    if live is not None and config.live.max_sessions > 0:
+    if live is not None and config.live.max_sessions != 0:
         destinations = Destinations(config.live.push_destinations, config.network)
         app.include_router(LiveRoutes(config.live, live, tts_service(config.tts, files), destinations).router())
     if config.heygem.enabled:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -9,45 +11,94 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.model_cache import ModelCache
-from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
+from deployments.runtime.replica import StageReplica, free_gpu_memory, make_decoders, stage_method
+from jobs.messages import AvatarRef
 from media.cancel_token import CancelToken
 from media.decoding.malloc_tuning import retain_freed_buffers
 from models.engines.catalog import EngineCatalog
-from models.engines.protocol import EngineClass, Machine
+from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
+from rendering.avatar_cache import LruPool
+from rendering.live_admission import LiveAdmission
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
+from rendering.live_cost import measure_cost
 from rendering.live_renderer import LiveRenderer
 from rendering.segment_renderer import SourceOpener
 from storage.state import open_files
 
 T = TypeVar("T")
 
+_MAX_COSTS = 64  # avatars whose cost is remembered
+
+logger = logging.getLogger(__name__)
+
 
 @serve.deployment
 class LiveSession(StageReplica):
-    """Holds the networks of live sessions but no session: a lost chunk is simply requested again."""
+    """Holds the networks of live sessions and counts the sessions, but keeps nothing of them.
+
+    A lost chunk is simply requested again, from any replica.
+    """
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load nothing: a service without live sessions pays nothing for them."""
-        super().__init__("LiveSession", config)
+        self._machine = self._claim_machine(config, niceness=0)
+        # On a CPU one chunk after the other (see `Threads`); a GPU computes some while others are cut and encoded.
+        max_at_once = self._machine.num_threads if self._machine.device == "cpu" else None
+        super().__init__("LiveSession", config, max_at_once)
         retain_freed_buffers()
         self._files = open_files(config)
-        self._num_threads = claim_threads(niceness=0)
         self._decoders = make_decoders(config, warm=False)
-        self._engines = EngineCatalog(config, self._num_threads, engines)
-        self._renderers: ModelCache[LiveRenderer] = ModelCache("LiveSession", config.engine_cache, config.live.engine)
+        self._engines = EngineCatalog(config, self._machine.num_threads, engines)
+        self._renderers: ModelCache[LiveRenderer] = ModelCache(
+            "LiveSession", config.engine_cache, config.live.engine, free_gpu_memory
+        )
+        self._admission = LiveAdmission(config.live)
+        self._costs: LruPool[str, float] = LruPool(_MAX_COSTS)
+        self._measuring = asyncio.Lock()
 
     @stage_method
-    async def prepare(self) -> bool:
-        """Load the networks if they are not loaded yet; called at the start of a session."""
+    async def load(self) -> bool:
+        """Load the networks if they are not loaded yet."""
         async with self._renderers.use(self._config.live.engine, self._load):
             return True
+
+    @stage_method
+    async def admit(self, session_id: str) -> bool:
+        """Take a new session; see `LiveAdmission.admit`."""
+        self._admission.admit(session_id)
+        return True
+
+    @stage_method
+    async def prepare(self, session_id: str, avatar: AvatarRef) -> bool:
+        """Load networks and avatar of an admitted session, and measure what it costs.
+
+        Raises:
+            BusyError: That is more than the replica can take.
+            LipwrightError: See `LiveRenderer.render`.
+        """
+        async with self._renderers.use(self._config.live.engine, self._load) as renderer, self._measuring:
+            cost = self._costs.take(avatar.folder, lambda: 0.0)
+            if not cost:
+                cost = await measure_cost(renderer, session_id, avatar, self._config.live)
+                logger.info("live session of %s: takes %.2f of this replica's time", avatar.folder, cost)
+            self._costs.put(avatar.folder, cost)
+        self._admission.set_cost(session_id, cost)
+        return True
 
     @stage_method
     async def render(self, request: LiveChunkRequest) -> LiveChunk:
         """Render one chunk; see `LiveRenderer.render`."""
         async with self._renderers.use(self._config.live.engine, self._load) as renderer:
-            return await renderer.render(request)
+            chunk = await renderer.render(request)
+        self._admission.rendered(request.session_id)
+        return chunk
+
+    @stage_method
+    async def leave(self, session_id: str) -> bool:
+        """End a session."""
+        self._admission.leave(session_id)
+        return True
 
     async def check_health(self) -> None:
         """Raise while work hangs, and drop idle networks."""
@@ -56,11 +107,10 @@ class LiveSession(StageReplica):
 
     def _load(self) -> LiveRenderer:
         self._decoders.warm()
-        open_source = SourceOpener(self._config, self._decoders, self._num_threads, self._config.live.chunk_timeout_s)
+        num_threads, timeout_s = self._machine.num_threads, self._config.live.chunk_timeout_s
+        open_source = SourceOpener(self._config, self._decoders, num_threads, timeout_s)
         engine = self._engines.engine(self._config.live.engine)
-        return LiveRenderer(
-            self._config, engine, Machine("cpu", self._num_threads), self._run, open_source, self._files
-        )
+        return LiveRenderer(self._config, engine, self._machine, self._run, open_source, self._files)
 
     async def _run(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
         return await self._threads.run(work, self._config.live.chunk_timeout_s)

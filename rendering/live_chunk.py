@@ -28,21 +28,26 @@ class LiveChunk(NamedTuple):
 
     pictures: EncodedGop  # the encoded frames
     state: object  # passed to the request of the next chunk
+    busy_s: float = 0.0  # how long it kept its replica busy: CPU time, with a GPU or several threads wall-clock time
 
 
 class LiveService(Protocol):
     """What live sessions need: deployments behind handles, or a renderer in this process."""
 
     async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
-        """Return an avatar, analysed for the engine of live sessions, once its first chunk can be requested.
+        """Start a session: return its avatar, analysed for the engine, once its first chunk can be requested.
 
-        The avatar is held from then on; see `hold`.
+        The avatar is held from then on; see `hold`. The session occupies a slot, also if this fails, until `leave`.
 
         Raises:
+            BusyError: All slots are in use.
             NotFoundError: The owner has no such avatar.
             LipwrightError: The session cannot start.
         """
         ...
+
+    async def leave(self, session_id: str) -> None:
+        """End a session, whether it was started or not; raises nothing."""
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         """Keep a prepared avatar from being evicted for another `jobs.messages.HOLD_S`.

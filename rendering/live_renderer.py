@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -53,6 +54,8 @@ class LiveRenderer:
             raise ConfigError(f"live.engine: expected an engine that can speak live, found {config.live.engine!r}.")
         self._config, self._run = config, run
         self._engine, self._live = engine, engine
+        is_one_thread = machine.device == "cpu" and machine.num_threads == 1
+        self._clock = time.thread_time if is_one_thread else time.monotonic
         self._audio_encoder = engine.live_audio_encoder(machine)
         self._face_generator = engine.face_generator(machine)
         self._open_source = open_source
@@ -72,7 +75,7 @@ class LiveRenderer:
         return await self._run(partial(self._render, request), request.num_frames)
 
     def _render(self, request: LiveChunkRequest, token: CancelToken) -> LiveChunk:
-        source = request.avatar.source
+        source, began = request.avatar.source, self._clock()
         with ExitStack() as files:
             avatar, path = self._fetch(request.avatar, files)
             avatar = replace(avatar, expressiveness=request.expressiveness)
@@ -86,7 +89,7 @@ class LiveRenderer:
                 reader.close()
                 raise
         self._readers.put(of_session, reader)
-        return LiveChunk(pictures, state)
+        return LiveChunk(pictures, state, self._clock() - began)
 
     def _fetch(self, avatar: AvatarRef, files: ExitStack) -> tuple[Avatar, Path]:
         """Return the avatar, which sessions share, and the path of its source, valid until `files` closes."""

@@ -172,8 +172,10 @@ class AudioTimeline:
         Args:
             first_frame: First frame of the chunk.
             num_frames: Number of frames.
-            stop_sample: Sample at 48 kHz up to which audio is sent with them; a multiple of 3.
+            stop_sample: Sample at 48 kHz up to which audio is sent with them; a multiple of 3. None is sent if that was
+                sent already: idle frames replaced a longer chunk.
         """
+        stop_sample = max(stop_sample, self._left)
         stop = float((first_frame + num_frames) / self._fps)
         has_begun = not self._is_held and not self._is_speaking and self._can_begin()
         if has_begun:

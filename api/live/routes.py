@@ -15,7 +15,6 @@ from api.live.keepalive import keep_avatar_alive
 from api.live.message_limits import MessageLimits, SessionEndedError
 from api.live.protocol import event
 from api.live.running_sessions import RunningSession, RunningSessions, first_ended
-from api.live.session_limiter import SessionLimiter, SessionSlot
 from api.live.session_stream import SessionOptions, SessionServices, SessionStream
 from api.tts.service import Speaker, TtsService
 from config import LiveConfig
@@ -42,7 +41,6 @@ class LiveRoutes:
 
     def __init__(self, live: LiveConfig, service: LiveService, tts: TtsService, destinations: Destinations) -> None:
         self._live, self._service, self._tts, self._destinations = live, service, tts, destinations
-        self._limiter = SessionLimiter(live)
         self._running = RunningSessions()
 
     def router(self) -> APIRouter:
@@ -61,8 +59,7 @@ class LiveRoutes:
                 await self._running.take_over(session_id, _caller(socket).owner, socket)
                 return
             options = _options(socket)
-            with self._limiter.enter() as slot:
-                await self._serve(socket, connection, options, slot)
+            await self._serve(socket, connection, options)
 
     async def view(self, socket: WebSocket) -> None:
         """Show the session of an avatar to a viewer."""
@@ -74,9 +71,7 @@ class LiveRoutes:
             await first_ended(session.stream.viewers.show(connection), _until_disconnect(socket, self._live))
             raise SessionEndedError("The live session has ended.", 1000)
 
-    async def _serve(
-        self, socket: WebSocket, connection: ClientConnection, options: SessionOptions, slot: SessionSlot
-    ) -> None:
+    async def _serve(self, socket: WebSocket, connection: ClientConnection, options: SessionOptions) -> None:
         await connection.send_text(event("session.state_updated", state="connecting", session_id=options.session_id))
         first = asyncio.create_task(next_message(socket))
         preparing = asyncio.create_task(self._prepared(socket, options, connection))
@@ -86,7 +81,6 @@ class LiveRoutes:
             if not preparing.done():
                 first.result()  # an early message, or the client has disconnected
             session = await preparing
-            slot.begin()
             tasks.append(asyncio.create_task(keep_avatar_alive(self._service, session.avatar_id, session.owner)))
             rendering = asyncio.create_task(session.stream.run())
             tasks.append(rendering)
@@ -96,6 +90,7 @@ class LiveRoutes:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._service.leave(options.session_id)
 
     async def _prepared(
         self, socket: WebSocket, options: SessionOptions, connection: ClientConnection

@@ -160,10 +160,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--forced", action="store_true", help="Accept as many sessions whatever they cost.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name:
         folder = Path(name)
-        config = config_with(folder, live={"max_sessions": options.sessions})
+        config = config_with(folder, **({"live": {"max_sessions": options.sessions}} if options.forced else {}))
         with served(folder / "data", config) as service:
             avatar_id = avatar(service.url)
             with Lipwright(service.url) as client:

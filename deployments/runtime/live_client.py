@@ -14,6 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, call_stage
 from deployments.runtime.director_client import DirectorClient
+from errors import BusyError, LipwrightError
 from jobs.messages import AvatarRef
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from telemetry.log_context import CallContext
@@ -21,6 +22,8 @@ from telemetry.log_context import CallContext
 _MAX_ATTEMPTS: Final = 3
 _MAX_WAIT_S: Final = 30.0  # a single replica restarts in this time
 _WARM_EVERY_S: Final = 10.0
+_MAX_ROUTES: Final = 8  # tried until one leads to a replica with a free slot
+_BRIEF_S: Final = 10.0  # of calls that compute nothing
 
 
 class LiveClient:
@@ -32,20 +35,36 @@ class LiveClient:
         # A new replica loads its networks first.
         work_s = config.live.chunk_timeout_s + config.engine_cache.load_timeout_s
         self._bounds = CallBounds(work_s, _MAX_ATTEMPTS, _MAX_WAIT_S)
+        self._brief = CallBounds(_BRIEF_S, _MAX_ATTEMPTS, _MAX_WAIT_S)
+        self._routes: dict[str, str] = {}  # what Serve routes a session by
         self._warmed_at = -_WARM_EVERY_S
         self._warming: asyncio.Task[None] | None = None
 
     async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
         """See `LiveService`."""
+        await self._admit(session_id)
         avatar = await self._director.present(avatar_id, owner, self._engine)
         await call_stage(
             "LiveSession.prepare",
             CallContext(session_id),
-            lambda context: self._of(session_id).prepare.remote(context),
+            lambda context: self._of(session_id).prepare.remote(context, session_id, avatar),
             self._bounds,
         )
         self._warm_spares(session_id)
         return avatar
+
+    async def leave(self, session_id: str) -> None:
+        """See `LiveService`."""
+        if session_id not in self._routes:
+            return  # never admitted
+        with suppress(LipwrightError):  # the replica died, or forgets the session later
+            await call_stage(
+                "LiveSession.leave",
+                CallContext(session_id),
+                lambda context: self._of(session_id).leave.remote(context, session_id),
+                self._brief,
+            )
+        del self._routes[session_id]
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         """See `LiveService`."""
@@ -62,9 +81,26 @@ class LiveClient:
             self._bounds,
         )
 
+    async def _admit(self, session_id: str) -> None:
+        """Find a replica for a session: routes lead to replicas by their hash, so several are tried."""
+        for number in range(_MAX_ROUTES):
+            self._routes[session_id] = f"{session_id}-{number}"
+            try:
+                await call_stage(
+                    "LiveSession.admit",
+                    CallContext(session_id),
+                    lambda context: self._of(session_id).admit.remote(context, session_id),
+                    self._brief,
+                )
+                return
+            except BusyError:
+                if number == _MAX_ROUTES - 1:
+                    del self._routes[session_id]
+                    raise
+
     def _of(self, session_id: str) -> DeploymentHandle[Any]:
         """Return the handle of one session, which routes to the replica with its avatar and decoder."""
-        return self._live_session.options(session_id=session_id)
+        return self._live_session.options(session_id=self._routes.get(session_id, session_id))
 
     def _warm_spares(self, session_id: str) -> None:
         """Have every replica load its networks, so that it can take over a session at once."""
@@ -73,7 +109,7 @@ class LiveClient:
             return
 
         async def warm() -> None:
-            response = self._live_session.broadcast("prepare", CallContext(session_id))
+            response = self._live_session.broadcast("load", CallContext(session_id))
             with suppress(RayError, RayServeException, TimeoutError):  # the sessions' own calls report errors
                 await response.results_async(timeout_s=self._bounds.work_s, return_exceptions=True)
 

@@ -1,6 +1,7 @@
 """Classifies the errors of calls: Ray's, Serve's and ours.
 
-A `LipwrightError` means that the request itself is bad and must not be retried. Any other exception, from Ray or from
+A `LipwrightError` means that the request itself is bad and must not be retried, or, a `BusyError`, that its caller has
+to decide when. Any other exception, from Ray or from
 a bug, says nothing about the request: the attempt is lost and is retried.
 """
 
@@ -12,7 +13,7 @@ from enum import Enum
 from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError
 
-from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, UnavailableError
+from errors import BusyError, CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, UnavailableError
 
 
 class CallOutcome(Enum):
@@ -37,7 +38,7 @@ def classify(error: BaseException) -> CallOutcome:
     cause = unwrap(error)
     if cause is error and isinstance(error, asyncio.CancelledError):
         return CallOutcome.CANCELLED
-    if isinstance(cause, BackPressureError | CapacityError):
+    if isinstance(cause, BackPressureError | CapacityError) and not isinstance(cause, BusyError):
         return CallOutcome.FULL
     if isinstance(cause, UnavailableError):
         return CallOutcome.UNAVAILABLE

@@ -234,15 +234,17 @@ class StageReplica:
         """Raise while work hangs; Serve then replaces the replica."""
         self._threads.check()
 
-    def _claim_machine(self, config: PipelineConfig) -> Machine:
+    def _claim_machine(self, config: PipelineConfig, niceness: int = _NICENESS) -> Machine:
         """Return the resources of this replica; limits its GPU memory to its share, which Ray only accounts for.
+
+        `niceness`: see `claim_threads`.
 
         Raises:
             ConfigError: The replica was given a GPU and PyTorch cannot use one.
         """
         share = float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0))
         gpu_share = share if 0 < share < 1 else 1.0  # given none, or several whole ones
-        machine = Machine(assigned_device(), claim_threads(), gpu_share, config.engine_cache.tensorrt)
+        machine = Machine(assigned_device(), claim_threads(niceness), gpu_share, config.engine_cache.tensorrt)
         if machine.device == "cuda":
             import torch  # takes two seconds; replicas without a GPU skip it
 

@@ -29,8 +29,8 @@ VOICE = (8000 * np.sin(np.arange(48000) / 20)).astype("<i2")  # a second at 48 k
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # The place of the session before may not be free yet.
-    live = LiveConfig(max_sessions=4, max_stall_s=60)
-    with serving(MemoryService(tmp_path_factory.mktemp("livekit")), live=GreyService(), live_config=live) as url:
+    live = LiveConfig(max_stall_s=60)
+    with serving(MemoryService(tmp_path_factory.mktemp("livekit")), live=GreyService(4), live_config=live) as url:
         yield url
 
 

@@ -42,8 +42,8 @@ VOICE = (8000 * np.sin(np.arange(RATE) / 20)).astype("<i2").tobytes()
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # The place of the session before may not be free yet.
-    live = LiveConfig(max_sessions=8, max_stall_s=60)
-    with serving(MemoryService(tmp_path_factory.mktemp("live")), live=GreyService(), live_config=live) as url:
+    live = LiveConfig(max_stall_s=60)
+    with serving(MemoryService(tmp_path_factory.mktemp("live")), live=GreyService(8), live_config=live) as url:
         yield url
 
 

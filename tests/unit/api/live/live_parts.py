@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from config import LiveConfig
 from errors import LipwrightError, NotFoundError
 from jobs.messages import AvatarRef, SourceVideo
 from media.live.gop_encoder import GopEncoder
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame
+from rendering.live_admission import LiveAdmission
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from storage.job_table import JobTable
 
@@ -40,7 +42,8 @@ INFO = VideoInfo(
 class GreyService:
     """Implements `LiveService`: pictures are as light as the speech behind them is loud."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_sessions: int = 1) -> None:
+        self.admission = LiveAdmission(LiveConfig(max_sessions=max_sessions))
         self.requests: list[LiveChunkRequest] = []
         self.is_forgetful = False  # keeps no request
         self.render_s = 0.0
@@ -50,10 +53,14 @@ class GreyService:
         self.held: list[tuple[str, str | None]] = []
 
     async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
+        self.admission.admit(session_id)
         await asyncio.sleep(self.prepare_s)
         if avatar_id != AVATAR:
             raise NotFoundError(f"There is no avatar {avatar_id}.")
         return AvatarRef("avatar", SourceVideo("presenter.mp4", INFO))
+
+    async def leave(self, session_id: str) -> None:
+        self.admission.leave(session_id)
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         self.held.append((avatar_id, owner))
@@ -63,6 +70,7 @@ class GreyService:
             raise self.errors.pop(0)
         if not self.is_forgetful:
             self.requests.append(request)
+        self.admission.rendered(request.session_id)
         await asyncio.sleep(self.render_s)
         if self.may_render is not None:
             await self.may_render.wait()

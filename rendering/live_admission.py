@@ -1,0 +1,112 @@
+"""Decides whether a replica can render another live session in real time, and estimates when it can."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from config import LiveConfig
+from errors import BusyError
+
+_NUM_LENGTHS: Final = 64  # only recent sessions: usage changes over the day
+_MAX_START_S: Final = 900.0  # without a chunk: its Ingress died, or the analysis of its avatar takes too long
+_MAX_GAP_S: Final = 60.0  # between two chunks; a client that plays nothing is closed earlier
+
+
+@dataclass
+class _Session:
+    since: float
+    seen: float
+    cost: float | None = None  # share of the replica's time; None until it is measured
+    has_begun: bool = False  # whether a chunk was rendered, so that its length counts
+
+
+class LiveAdmission:
+    """The sessions of one replica.
+
+    A session is admitted while what all of them take together, each at the measured cost of its avatar, stays below
+    `live.max_load` of the replica's time, and there are fewer than `live.max_sessions`. One session is always admitted.
+
+    Args:
+        live: Limits.
+        now: Monotonic clock, in seconds.
+    """
+
+    def __init__(self, live: LiveConfig, now: Callable[[], float] = time.monotonic) -> None:
+        self._live, self._now = live, now
+        self._sessions: dict[str, _Session] = {}
+        self._lengths: deque[float] = deque(maxlen=_NUM_LENGTHS)
+        self._usual_cost = 0.0
+
+    @property
+    def num_sessions(self) -> int:
+        """Number of current sessions."""
+        return len(self._sessions)
+
+    def admit(self, session_id: str) -> None:
+        """Take a new session, whose cost is not known yet.
+
+        Raises:
+            BusyError: The replica can take no more.
+        """
+        self._forget_lost()
+        self._check(session_id, self._usual_cost)
+        now = self._now()
+        self._sessions[session_id] = _Session(now, now)
+
+    def set_cost(self, session_id: str, cost: float) -> None:
+        """Set the share of the replica's time that an admitted session takes.
+
+        Raises:
+            BusyError: That is more than is left; the session is dropped.
+        """
+        self._check(session_id, cost)
+        self._session(session_id).cost = self._usual_cost = cost
+
+    def rendered(self, session_id: str) -> None:
+        """Note that a chunk of a session was rendered. One that another replica admitted is taken over."""
+        session = self._session(session_id)
+        session.seen, session.has_begun = self._now(), True
+
+    def leave(self, session_id: str) -> None:
+        """End a session, if there is one of that name."""
+        session = self._sessions.pop(session_id, None)
+        if session is not None and session.has_begun:
+            self._lengths.append(self._now() - session.since)
+
+    def _session(self, session_id: str) -> _Session:
+        now = self._now()
+        return self._sessions.setdefault(session_id, _Session(now, now))
+
+    def _check(self, session_id: str, cost: float) -> None:
+        others = [session for name, session in self._sessions.items() if name != session_id]
+        load = sum(self._usual_cost if each.cost is None else each.cost for each in others)
+        most = self._live.max_sessions
+        if (most is not None and len(others) >= most) or (others and load + cost > self._live.max_load):
+            self._sessions.pop(session_id, None)
+            raise BusyError(f"All {len(others)} live sessions are in use.", math.ceil(self._free_in_s(others)))
+
+    def _forget_lost(self) -> None:
+        now = self._now()
+        for name, session in list(self._sessions.items()):
+            if now - session.seen > (_MAX_GAP_S if session.has_begun else _MAX_START_S):
+                del self._sessions[name]
+
+    def _free_in_s(self, sessions: list[_Session]) -> float:
+        """Return the expected time until one of the sessions ends; at least one second."""
+        now = self._now()
+        left = (self._left_s(now - session.since) for session in sessions)
+        return max(1.0, min(left, default=self._live.max_session_s))
+
+    def _left_s(self, age_s: float) -> float:
+        """Return the median remaining length of a session of this age, from recent sessions that lasted longer.
+
+        Without any, as much again as it has lasted: the median without prior knowledge (Gott, Nature 363, 1993).
+        """
+        longer = [length - age_s for length in self._lengths if length > age_s]
+        return min(statistics.median(longer) if longer else age_s, self._live.max_session_s - age_s)

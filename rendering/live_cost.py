@@ -1,0 +1,48 @@
+"""Measures what a live session of an avatar costs on this machine."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import numpy as np
+
+from config import LiveConfig
+from jobs.messages import AvatarRef
+from media.audio import SPEECH_SAMPLE_RATE
+from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream
+from rendering.live_chunk import LiveChunk, LiveChunkRequest
+
+_NUM_CHUNKS: Final = 6  # half of them silent
+_PITCH_HZ, _SYLLABLES_HZ, _LEVEL = 120, 4, 6000.0
+
+
+class ChunkRenderer(Protocol):
+    """What is measured: `rendering.live_renderer.LiveRenderer`."""
+
+    async def render(self, request: LiveChunkRequest) -> LiveChunk:
+        """Render one chunk."""
+        ...
+
+
+async def measure_cost(renderer: ChunkRenderer, session_id: str, avatar: AvatarRef, live: LiveConfig) -> float:
+    """Return the seconds of the replica (`LiveChunk.busy_s`) that one second of stream takes; half of it is spoken.
+
+    The chunks have the length of those of a microphone, `live.chunk_seconds`. The first one of each kind, which loads
+    the avatar and starts its decoder, does not count.
+    """
+    fps = avatar.source.info.fps
+    num = max(1, round(live.chunk_seconds * fps))
+    silent, spoken = SpeechStream(), SpeechStream()
+    seconds = float((_NUM_CHUNKS + 2) * num / fps) + LOOK_AHEAD_SECONDS
+    times = np.arange(round(seconds * SPEECH_SAMPLE_RATE)) / SPEECH_SAMPLE_RATE
+    loudness = np.sin(np.pi * _SYLLABLES_HZ * times) ** 2
+    spoken.push((_LEVEL * loudness * (2 * (_PITCH_HZ * times % 1) - 1)).astype(np.int16))  # a voice: a saw tooth
+    state: object = None
+    busy_s = 0.0
+    for number in range(_NUM_CHUNKS + 2):
+        stream, first = (silent, spoken)[number % 2], number * num
+        window = stream.window(float(first / fps), float((first + num) / fps))
+        chunk = await renderer.render(LiveChunkRequest(session_id, avatar, window, first, num, state))
+        state = chunk.state
+        busy_s += chunk.busy_s * (number >= 2)
+    return busy_s / (_NUM_CHUNKS * num) * float(fps)

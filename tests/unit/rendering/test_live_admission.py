@@ -1,0 +1,114 @@
+"""Admission of live sessions on a simulated clock: who is let in, and what the others are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from config import LiveConfig
+from errors import BusyError
+from rendering.live_admission import LiveAdmission
+
+
+class Clocked:
+    """An admission, and the clock beside it."""
+
+    def __init__(self, max_sessions: int | None = 1, max_session_s: float = 3600.0) -> None:
+        self.at_s, self._num = 0.0, 0
+        live = LiveConfig(max_sessions=max_sessions, max_session_s=max_session_s, max_load=0.8)
+        self.admission = LiveAdmission(live, lambda: self.at_s)
+
+    @contextmanager
+    def inside(self, cost: float = 0.1) -> Iterator[str]:
+        self._num += 1
+        name = f"s{self._num}"
+        self.admission.admit(name)
+        self.admission.set_cost(name, cost)
+        yield name
+        self.admission.leave(name)
+
+    def session(self, length_s: float) -> None:
+        with self.inside() as name:
+            self.admission.rendered(name)
+            self.at_s += length_s
+
+    def told_s(self) -> float:
+        """The retry delay that a new client would get now."""
+        with pytest.raises(BusyError, match="live sessions are in use") as refused:
+            self.admission.admit("new")
+        return refused.value.retry_after_s
+
+
+def test_what_sessions_last_says_when_one_ends() -> None:
+    clocked = Clocked()
+    for length_s in (20.0, 100.0, 300.0):
+        clocked.session(length_s)
+    with clocked.inside() as name:
+        assert clocked.told_s() == 100, "half of them end by then"
+        clocked.at_s += 40.0
+        clocked.admission.rendered(name)
+        assert clocked.told_s() == (60 + 260) / 2, "the shortest is no measure of one that has lasted longer"
+        clocked.at_s += 50.0
+        clocked.admission.rendered(name)
+        clocked.at_s += 50.0
+        assert clocked.told_s() == 160
+    assert clocked.admission.num_sessions == 0
+
+
+def test_without_any_session_before_the_present_one_is_the_measure() -> None:
+    clocked = Clocked(max_session_s=600.0)
+    with clocked.inside():
+        assert clocked.told_s() == 1, "never at once"
+        clocked.at_s += 45.5
+        assert clocked.told_s() == 46
+        clocked.at_s += 500.0
+        assert clocked.told_s() == 55, "a session lasts so long at most"
+
+
+def test_a_client_that_was_never_shown_anything_says_nothing_about_sessions() -> None:
+    clocked = Clocked()
+    clocked.session(100.0)
+    with clocked.inside():
+        clocked.at_s += 0.01  # there was no such avatar
+    with clocked.inside():
+        assert clocked.told_s() == 100
+
+
+def test_sessions_are_admitted_while_their_measured_cost_fits() -> None:
+    clocked = Clocked(max_sessions=None)
+    for number in range(4):
+        clocked.admission.admit(f"s{number}")
+        clocked.admission.set_cost(f"s{number}", 0.19)
+    clocked.told_s()
+    clocked.admission.leave("s1")
+    clocked.admission.admit("large")
+    with pytest.raises(BusyError):
+        clocked.admission.set_cost("large", 0.5)
+    assert clocked.admission.num_sessions == 3, "a large avatar does not fit where a small one does"
+    clocked.admission.admit("small")
+    clocked.admission.set_cost("small", 0.2)
+
+
+def test_one_session_is_admitted_however_slow_the_machine_is() -> None:
+    clocked = Clocked(max_sessions=None)
+    clocked.admission.admit("a")
+    clocked.admission.set_cost("a", 3.0)
+    clocked.told_s()
+
+
+def test_a_session_of_a_dead_replica_is_taken_over_and_counts() -> None:
+    clocked = Clocked(max_sessions=1)
+    clocked.admission.rendered("from elsewhere")
+    clocked.told_s()
+
+
+def test_a_session_that_nobody_ended_is_forgotten() -> None:
+    clocked = Clocked()
+    clocked.admission.admit("lost")
+    clocked.at_s += 300.0
+    clocked.told_s()
+    clocked.admission.rendered("lost")
+    clocked.at_s += 61.0
+    clocked.admission.admit("next")

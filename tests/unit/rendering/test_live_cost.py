@@ -1,0 +1,40 @@
+"""What a live session costs, by chunks whose cost is known."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from config import LiveConfig
+from jobs.messages import AvatarRef, SourceVideo
+from media.live.gop_encoder import EncodedGop
+from media.live.mp4_boxes import ParameterSets
+from rendering.live_chunk import LiveChunk, LiveChunkRequest
+from rendering.live_cost import measure_cost
+from tests.unit.api.live.live_parts import INFO
+
+PICTURES = EncodedGop((), ParameterSets(b"", b""))
+
+
+class Costly:
+    """A silent chunk takes 20 ms, a spoken one 40 ms, and the first two a second."""
+
+    def __init__(self) -> None:
+        self.requests: list[LiveChunkRequest] = []
+
+    async def render(self, request: LiveChunkRequest) -> LiveChunk:
+        self.requests.append(request)
+        busy_s = 1.0 if len(self.requests) <= 2 else 0.02 if request.window.is_silent else 0.04
+        return LiveChunk(PICTURES, request.first_frame, busy_s)
+
+
+def test_the_cost_is_that_of_a_second_of_which_half_is_spoken() -> None:
+    renderer = Costly()
+    avatar = AvatarRef("avatar", SourceVideo("presenter.mp4", INFO))
+    cost = asyncio.run(measure_cost(renderer, "s", avatar, LiveConfig(chunk_seconds=0.08)))
+    assert cost == pytest.approx(0.03 / 0.08)
+    assert {request.num_frames for request in renderer.requests} == {2}
+    assert [request.window.is_silent for request in renderer.requests] == [True, False] * 4
+    states = [request.state for request in renderer.requests]
+    assert states == [None, *(request.first_frame for request in renderer.requests[:-1])]
