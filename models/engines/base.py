@@ -92,6 +92,14 @@ class StatelessEngine(ABC, Generic[GatedT, PlanT, ChunkT]):
         view = measure_view(avatar.info, avatar.track, avatar.talks, source_index, features.gate)
         return PlannedBlock(plan, None, view)
 
+    look_ahead_frames = 0  # every frame is planned by itself; how far its features look ahead is up to the encoder
+
+    def plan_live(
+        self, avatar: Avatar, features: GatedT, span: FrameSpan, source_index: NDArray[np.int32], state: None
+    ) -> tuple[PlanT, None]:
+        """Plan the frames of `span`; see `protocol.LiveEngine.plan_live`, which engines with a live encoder implement."""
+        return self.plan_frames(features, span, np.asarray(source_index, np.int32)), None
+
     @abstractmethod
     def plan_frames(self, features: GatedT, span: FrameSpan, source_index: NDArray[np.int32]) -> PlanT:
         """Return the plan of T frames.

@@ -57,6 +57,14 @@ class SpeechWindow:
         """Whether all samples are zero."""
         return not self.samples.any()
 
+    def audible(self) -> NDArray[np.int16]:
+        """Returns the (N,) samples as engines hear them that cannot close the mouth otherwise: times `open_share`."""
+        if self.open_share.all() and self.open_share.min(initial=1) == 1:
+            return self.samples
+        share = np.repeat(self.open_share, _ROW_SAMPLES)[: len(self.samples)]
+        share = np.pad(share, (0, len(self.samples) - len(share)), "edge")
+        return (self.samples * share).astype(np.int16)
+
 
 class SpeechStream:
     """The speech of one live session at 16 kHz, from its first frame. Pauses are pushed as zeros."""

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from errors import CancelledJobError
+from media.audio import SPEECH_SAMPLE_RATE
 from models.engines.musetalk.plan import ROWS_PER_FRAME, WhisperFeatures, first_rows
 from models.engines.musetalk.weights import WHISPER
 from models.engines.musetalk.whisper import (
@@ -28,10 +29,32 @@ from models.engines.runtime.checkpoints import load_parameters, read_checkpoint
 from models.engines.runtime.torch_device import open_device, repeatable
 from models.speech.activity import speech_activity
 from models.speech.level import ROWS_PER_SECOND, SpeechLevel, cut_speech, open_measured_speech
+from models.speech.stream import SpeechWindow
 
 # Blocks of a job are shorter than a window: the latest ones are kept, 11.5 MB each.
 _KEPT_WINDOWS: Final = 4
+_NO_GATE: Final = np.zeros(0, np.float32)  # live frames are not measured
 WINDOW_ROWS: Final = WINDOW_SECONDS * ROWS_PER_SECOND
+
+
+class _Windows:
+    """Encodes windows of 30 seconds, and keeps the latest ones."""
+
+    def __init__(self, encoder: WhisperEncoder) -> None:
+        self._encoder = encoder.eval()
+        self._device = next(encoder.parameters()).device
+        self._kept: LruCache[NDArray[np.float32]] = LruCache(_KEPT_WINDOWS)
+
+    def rows(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(1500, L, C) rows of (480000,) samples in [-1, 1)."""
+        key = content_key(sound)
+        rows = self._kept.get(key)
+        if rows is None:
+            with repeatable():
+                states = self._encoder(log_mel(torch.from_numpy(sound).to(self._device))[None])[0]
+            rows = states.float().cpu().numpy()
+            self._kept.put(key, rows)
+        return rows
 
 
 class WhisperAudioEncoder:
@@ -44,9 +67,7 @@ class WhisperAudioEncoder:
     """
 
     def __init__(self, encoder: WhisperEncoder) -> None:
-        self._encoder = encoder.eval()
-        self._device = next(encoder.parameters()).device
-        self._windows: LruCache[NDArray[np.float32]] = LruCache(_KEPT_WINDOWS)
+        self._windows = _Windows(encoder)
 
     def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
@@ -67,21 +88,35 @@ class WhisperAudioEncoder:
         for start in range(first // WINDOW_ROWS * WINDOW_ROWS, stop, WINDOW_ROWS):
             if should_stop():
                 raise CancelledJobError("Cancelled while computing audio features.")
-            window = self._window(samples, start // WINDOW_ROWS)
+            number = start // WINDOW_ROWS
+            window = self._windows.rows(cut_speech(samples, number * WINDOW_SAMPLES, (number + 1) * WINDOW_SAMPLES))
             parts.append(window[max(first - start, 0) : stop - start])
         return np.concatenate(parts)
 
-    def _window(self, samples: NDArray[np.int16], number: int) -> NDArray[np.float32]:
-        """(1500, L, C) rows of one window."""
-        sound = cut_speech(samples, number * WINDOW_SAMPLES, (number + 1) * WINDOW_SAMPLES)
-        key = content_key(sound)
-        rows = self._windows.get(key)
-        if rows is None:
-            with repeatable():
-                states = self._encoder(log_mel(torch.from_numpy(sound).to(self._device))[None])[0]
-            rows = states.float().cpu().numpy()
-            self._windows.put(key, rows)
-        return rows
+
+class WhisperLiveAudioEncoder:
+    """Hidden states of Whisper for streaming speech; implements `protocol.LiveAudioEncoder`.
+
+    Whisper encodes 30 seconds at once. Here they hold what a `SpeechWindow` holds, 1.5 s before its frames and 240 ms
+    after them, at the place that it has in the windows of a job, and silence around it. A frame is driven by rows up to
+    120 ms after it. While all of the speech so far is in the window, the rows are those of a job.
+    """
+
+    def __init__(self, encoder: WhisperEncoder) -> None:
+        self._windows = _Windows(encoder)
+
+    def encode_live(self, window: SpeechWindow) -> WhisperFeatures:
+        """Return the rows of the window, and no gate."""
+        samples = window.audible()
+        num_rows = -(-len(samples) * ROWS_PER_SECOND // SPEECH_SAMPLE_RATE)
+        # Silence is encoded once, wherever it is; speech is not cut where a job's windows meet.
+        place = 0 if window.is_silent else min(window.first_row % WINDOW_ROWS, WINDOW_ROWS - num_rows)
+        first = place * SPEECH_SAMPLE_RATE // ROWS_PER_SECOND
+        rows = self._windows.rows(cut_speech(samples, -first, WINDOW_SAMPLES - first))[place : place + num_rows]
+        if window.first_row == 0:  # the first frames are also driven by rows before the start, as in a job
+            before = np.zeros((ROWS_PER_FRAME, *rows.shape[1:]), np.float32)
+            rows = np.concatenate([before, rows])
+        return WhisperFeatures(window.first_row - (ROWS_PER_FRAME if window.first_row == 0 else 0), rows, _NO_GATE)
 
 
 def _frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:
@@ -97,10 +132,8 @@ def _frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan)
     return gate
 
 
-def load_audio_encoder(
-    weights: EngineWeights, machine: Machine, shape: WhisperShape = WHISPER_TINY
-) -> WhisperAudioEncoder:
-    """Load Whisper's encoder.
+def load_encoder(weights: EngineWeights, machine: Machine, shape: WhisperShape = WHISPER_TINY) -> WhisperEncoder:
+    """Load Whisper's encoder, for `WhisperAudioEncoder` or `WhisperLiveAudioEncoder`.
 
     Raises:
         WeightsError: The file is missing or another network's.
@@ -111,4 +144,4 @@ def load_audio_encoder(
     with torch.device("meta"):
         encoder = WhisperEncoder(shape)
     load_parameters(encoder, encoder_tensors(read_checkpoint(path)), "the encoder of Whisper tiny", path.name)
-    return WhisperAudioEncoder(encoder.to(device))
+    return encoder.to(device)

@@ -18,14 +18,14 @@ from models.engines.protocol import EngineSettings, FrameSpan, Machine, WeightsS
 
 if TYPE_CHECKING:
     from models.avatar.avatar import Avatar
-    from models.engines.musetalk.audio import WhisperAudioEncoder
+    from models.engines.musetalk.audio import WhisperAudioEncoder, WhisperLiveAudioEncoder
     from models.engines.musetalk.generator import MuseTalkFaceGenerator
 
 _ANALYSIS_VERSION: Final = "1"
 
 
 class MuseTalkEngine(BoxEngine[WhisperFeatures, MuseTalkPlan]):
-    """MuseTalk 1.5, and 1, whose U-Net has the same shape; implements `models.engines.protocol.Engine`."""
+    """MuseTalk 1.5, and 1, whose U-Net has the same shape; implements `protocol.Engine` and `protocol.LiveEngine`."""
 
     title: ClassVar[str] = "MuseTalk: generates the lower half of the face at 256 x 256; needs your weights and a GPU"
     weights: ClassVar[tuple[WeightsSpec, ...]] = ROLES
@@ -40,9 +40,15 @@ class MuseTalkEngine(BoxEngine[WhisperFeatures, MuseTalkPlan]):
 
     def audio_encoder(self, machine: Machine) -> WhisperAudioEncoder:
         """Load Whisper's encoder."""
-        from models.engines.musetalk.audio import load_audio_encoder
+        from models.engines.musetalk.audio import WhisperAudioEncoder, load_encoder
 
-        return load_audio_encoder(self._weights, machine)
+        return WhisperAudioEncoder(load_encoder(self._weights, machine))
+
+    def live_audio_encoder(self, machine: Machine) -> WhisperLiveAudioEncoder:
+        """Load Whisper's encoder for live sessions."""
+        from models.engines.musetalk.audio import WhisperLiveAudioEncoder, load_encoder
+
+        return WhisperLiveAudioEncoder(load_encoder(self._weights, machine))
 
     def face_generator(self, machine: Machine) -> MuseTalkFaceGenerator:
         """Load the U-Net and the VAE."""

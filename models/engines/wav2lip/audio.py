@@ -24,6 +24,7 @@ from models.engines.protocol import FrameSpan
 from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS
 from models.speech.activity import speech_activity
 from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_measured_speech
+from models.speech.stream import SpeechWindow
 
 HOP_SAMPLES: Final = 200
 COLUMNS_PER_SECOND: Final = SPEECH_SAMPLE_RATE // HOP_SAMPLES
@@ -198,6 +199,24 @@ class MelAudioEncoder:
         first, stop = columns_needed(span)
         mel = mel_columns(samples, first, stop, should_stop)
         return MelFeatures(first, mel, _gate(samples, level, span))
+
+
+class MelLiveAudioEncoder:
+    """Computes the mel columns of streaming speech; implements `models.engines.protocol.LiveAudioEncoder`.
+
+    With `mel_offset` 0 a frame is driven by the 200 ms after it and the 25 ms that its last column extends over, less
+    than `models.speech.stream.LOOK_AHEAD_SECONDS`. With a positive offset, the rest is heard as silence.
+    """
+
+    def encode_live(self, window: SpeechWindow) -> MelFeatures:
+        """Return all columns of the window, as of a file that it is a part of, and no gate."""
+        samples = window.audible()
+        first = window.first_row * SPEECH_SAMPLE_RATE // ROWS_PER_SECOND
+        column = -(-first // HOP_SAMPLES)  # columns start at multiples of the hop from the start of the stream
+        samples = samples[column * HOP_SAMPLES - first :]
+        low = 0 if first else -_MARGIN_COLUMNS - 1  # nothing comes before the start of the stream
+        mel = mel_columns(samples, low, num_columns(len(samples)) + _MARGIN_COLUMNS + 1)
+        return MelFeatures(column + low, mel, np.zeros(0, np.float32))
 
 
 def _gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.engines.base import BoxEngine, read_options
 from models.engines.paste.crop import BoxPlan, BoxTrack
 from models.engines.protocol import EngineSettings, FrameSpan, Machine, WeightsSpec
-from models.engines.wav2lip.audio import MelAudioEncoder, MelFeatures, plan_windows
+from models.engines.wav2lip.audio import MelAudioEncoder, MelFeatures, MelLiveAudioEncoder, plan_windows
 from models.engines.wav2lip.crop import track_boxes
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.wav2lip.weights import GENERATOR, GENERATOR_ROLE
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Wav2LipEngine(BoxEngine[MelFeatures, BoxPlan]):
-    """Implements `models.engines.protocol.Engine`."""
+    """Implements `models.engines.protocol.Engine` and `LiveEngine`."""
 
     title: ClassVar[str] = "Wav2Lip: generates the lower half of the face at 96 x 96 or 256 x 256; needs your weights"
     weights: ClassVar[tuple[WeightsSpec, ...]] = (GENERATOR_ROLE,)
@@ -37,6 +37,10 @@ class Wav2LipEngine(BoxEngine[MelFeatures, BoxPlan]):
     def audio_encoder(self, machine: Machine) -> MelAudioEncoder:
         """Return the mel spectrum's encoder; it holds no network and uses no GPU."""
         return MelAudioEncoder()
+
+    def live_audio_encoder(self, machine: Machine) -> MelLiveAudioEncoder:
+        """Return the mel spectrum's encoder for live sessions."""
+        return MelLiveAudioEncoder()
 
     def face_generator(self, machine: Machine) -> Wav2LipFaceGenerator:
         """Load the generator; see `models.engines.protocol.Engine.face_generator`."""

@@ -25,7 +25,7 @@ from media.reader import FrameReader
 from models.avatar.avatar import Avatar
 from models.avatar.folder import INFO_FILE, mark_analysed
 from models.engines.catalog import EngineCatalog
-from models.engines.protocol import EngineSettings, Machine
+from models.engines.protocol import Engine, EngineSettings, Machine
 from models.engines.warp.engine import WarpEngine
 from models.speech.stream import SpeechStream
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
@@ -63,9 +63,15 @@ class Portrait:
 class Studio:
     """An avatar, and what renders it; what is opened is counted."""
 
-    def __init__(self, filmed: FilmedAvatar | Portrait, folder: Path) -> None:
+    def __init__(
+        self,
+        filmed: FilmedAvatar | Portrait,
+        folder: Path,
+        engine: Engine | None = None,
+        machine: Machine | None = None,
+    ) -> None:
         self.config = PipelineConfig(data_dir=folder)
-        self.engine = EngineCatalog(self.config).engine("warp")
+        self.engine = engine or EngineCatalog(self.config).engine("warp")
         known = filmed.avatar(folder / "avatar")
         kept = known.folder_of(self.engine)
         kept.mkdir(parents=True, exist_ok=True)
@@ -75,7 +81,7 @@ class Studio:
         self.ref = AvatarRef("avatar", SourceVideo(filmed.path.relative_to(folder).as_posix(), filmed.info))
         self.opened: list[FrameReader] = []
         self.path, self.files = filmed.path, LocalFiles(folder)
-        self.renderer = LiveRenderer(self.config, self.engine, Machine(), _run, self._open, self.files)
+        self.renderer = LiveRenderer(self.config, self.engine, machine or Machine(), _run, self._open, self.files)
 
     def _open(self, path: Path, info: VideoInfo, avatar: Avatar | None) -> FrameSource:
         assert avatar is not None

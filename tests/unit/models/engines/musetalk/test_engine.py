@@ -167,12 +167,12 @@ def test_from_speech_to_patches(
     avatar: Avatar, talker: Still, small_files: Files, sample_speech: Path, tmp_path: Path
 ) -> None:
     """All steps, with small networks, as the graph takes them: in blocks, in chunks, pickled between."""
-    from models.engines.musetalk.audio import load_audio_encoder
+    from models.engines.musetalk.audio import WhisperAudioEncoder, load_encoder
     from models.engines.musetalk.generator import load_face_generator
 
     engine, speech = engine_of(), tmp_path / "speech.npy"
     extract_speech(sample_speech, speech, MediaLimits())
-    audio_encoder = load_audio_encoder(small_files, Machine(), SMALL_WHISPER)
+    audio_encoder = WhisperAudioEncoder(load_encoder(small_files, Machine(), SMALL_WHISPER))
     face_generator = load_face_generator(small_files, engine.options, Machine(), SMALL)
 
     def generate(first: int, stop: int, chunk: slice) -> FacePatches:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from errors import ConfigError
 from media.yuv_frame import from_rgb
-from models.engines.musetalk.audio import load_audio_encoder
+from models.engines.musetalk.audio import load_encoder
 from models.engines.musetalk.generator import MuseTalkFaceGenerator, load_face_generator
 from models.engines.musetalk.network import (
     FaceNetworks,
@@ -225,7 +225,7 @@ def test_networks_are_loaded_from_files(small_files: Files, networks: FaceNetwor
     assert np.array_equal(
         face_generator.generate(chunk).y, MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk).y
     )
-    assert load_audio_encoder(small_files, MACHINE, SMALL_WHISPER) is not None
+    assert load_encoder(small_files, MACHINE, SMALL_WHISPER) is not None
 
 
 @pytest.mark.needs_cuda
