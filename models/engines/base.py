@@ -97,7 +97,7 @@ class StatelessEngine(ABC, Generic[GatedT, PlanT, ChunkT]):
     def plan_live(
         self, avatar: Avatar, features: GatedT, span: FrameSpan, source_index: NDArray[np.int32], state: None
     ) -> tuple[PlanT, None]:
-        """Plan the frames of `span`; see `protocol.LiveEngine.plan_live`, which engines with a live encoder implement."""
+        """Plan the frames of `span`, for engines with a live encoder; see `protocol.LiveEngine.plan_live`."""
         return self.plan_frames(features, span, np.asarray(source_index, np.int32)), None
 
     @abstractmethod
