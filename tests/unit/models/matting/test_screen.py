@@ -98,7 +98,9 @@ def test_dark_blue_clothes_before_a_blue_screen_are_opaque() -> None:
     frame = _picture(SCREENS["blue"], person, clothes=(12, 20, 48))
     screen = find_screen([frame], [person])
     assert screen is not None
-    alpha = key(frame, screen, person)
-    clothes = cv2.erode((person > 0.995).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    unsure = person.copy()
+    unsure[96:] = np.minimum(unsure[96:], 0.7)  # the network is not sure of the clothes
+    alpha = key(frame, screen, unsure)
+    clothes = cv2.erode((person > 0.995).astype(np.uint8), np.ones((11, 11), np.uint8)) > 0
     clothes[:100] = False
-    assert (alpha[clothes] == 255).mean() > 0.99
+    assert (alpha[clothes] == 255).mean() > 0.95
