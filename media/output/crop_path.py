@@ -101,4 +101,5 @@ def _smooth(
 def _spread(values: NDArray[np.float32], reach: int, operation: int) -> NDArray[np.float32]:
     """Returns the largest (MORPH_DILATE) or smallest (MORPH_ERODE) value within `reach` frames of each frame."""
     row, kernel = np.ascontiguousarray(values, np.float32)[None], np.ones((1, 2 * reach + 1), np.uint8)
-    return np.asarray(cv2.morphologyEx(row, operation, kernel, borderType=cv2.BORDER_REPLICATE), np.float32)[0]
+    (spread,) = cv2.morphologyEx(row, operation, kernel, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(spread, np.float32)

@@ -15,7 +15,7 @@ from errors import MediaError, StageTimeoutError, StoredFileError
 from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
 from jobs.run import JobRun, JobServices
 from jobs.segments.limiter import SegmentLimiter
-from jobs.sources.avatars import Progress
+from jobs.sources.shared_work import Progress
 from media.audio_parts import AudioPart
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound

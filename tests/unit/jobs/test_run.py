@@ -29,7 +29,8 @@ from jobs.messages import (
 from jobs.output_picture import OutputPicture
 from jobs.run import JobRun, JobServices
 from jobs.segments.limiter import SegmentLimiter
-from jobs.sources.avatars import Avatars, Progress
+from jobs.sources.avatars import Avatars
+from jobs.sources.shared_work import Progress
 from media.audio_parts import AudioPart
 from media.playback import LoopMode, Playback
 from media.probe import AudioInfo, ColourTags, VideoInfo
