@@ -149,7 +149,7 @@ def _size(session: AsyncLiveSession) -> tuple[int, int, float]:
 
 
 def _video_frame(picture: Picture) -> rtc.VideoFrame:
-    return rtc.VideoFrame(picture.width, picture.height, rtc.VideoBufferType.I420, picture.i420)
+    return rtc.VideoFrame(picture.width, picture.height, rtc.VideoBufferType.I420, picture.pixels)
 
 
 def _mono(frame: rtc.AudioFrame) -> rtc.AudioFrame:

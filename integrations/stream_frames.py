@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import av  # noqa: TID251  # the service's own stream, not an untrusted file
 import numpy as np
@@ -21,13 +21,13 @@ class Picture(NamedTuple):
     Attributes:
         width: Pixels.
         height: Pixels.
-        i420: The three planes, concatenated.
+        pixels: In the format of the decoder: of `yuv420p` the three planes, concatenated; of `rgb24` (H, W, 3) bytes.
         seconds: Stream time.
     """
 
     width: int
     height: int
-    i420: bytes
+    pixels: bytes
     seconds: float
 
 
@@ -36,10 +36,11 @@ class StreamFrames:
 
     Args:
         head: Header of the stream.
+        pixel_format: Of the pictures: `yuv420p` or `rgb24`.
     """
 
-    def __init__(self, head: bytes) -> None:
-        self._head = head
+    def __init__(self, head: bytes, pixel_format: Literal["yuv420p", "rgb24"] = "yuv420p") -> None:
+        self._head, self._pixel_format = head, pixel_format
         self._decoders: dict[str, Any] = {}
 
     def decode(self, fragment: bytes) -> tuple[list[Picture], NDArray[np.int16]]:
@@ -48,8 +49,8 @@ class StreamFrames:
         sound = [np.zeros(0, np.int16)]
         for kind, frame in self._frames(fragment):
             if kind == "video":
-                i420 = frame.to_ndarray(format="yuv420p").tobytes()
-                pictures.append(Picture(frame.width, frame.height, i420, float(frame.pts * frame.time_base)))
+                pixels = frame.to_ndarray(format=self._pixel_format).tobytes()
+                pictures.append(Picture(frame.width, frame.height, pixels, float(frame.pts * frame.time_base)))
             else:
                 sound.append(_int16(frame.to_ndarray()[0]))
         return pictures, np.concatenate(sound)
