@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
-import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -23,55 +22,34 @@ _REDIRECTS: Final = (307, 308)  # RFC 9725, 4.5
 _MAX_REDIRECTS: Final = 3
 _CREATED: Final = 201
 _REFUSED: Final = (400, 401, 403, 404, 405, 406, 409, 410, 415, 422)
-_DELAY_S: Final = 0.1  # fragments come at once; their packets are sent when they are due
+_MAX_WAITING: Final = 250  # pictures, of which a fragment has a few
 _POLL_S: Final = 0.02
 _PROFILE: Final = re.compile(r"profile-level-id=[0-9a-fA-F]{6}")
-
-
-class _Clock:
-    """When packets are due: real time, common to both tracks, which the sender reports relate to each other."""
-
-    def __init__(self) -> None:
-        self._zero: float | None = None
-
-    async def until(self, seconds: float) -> None:
-        """Waits until the packet of this stream time is due. If it is late, all later ones are due later."""
-        now = time.monotonic()
-        if self._zero is None or now - self._zero - seconds > _DELAY_S:
-            self._zero = now - seconds + _DELAY_S
-        await asyncio.sleep(max(0.0, self._zero + seconds - now))
 
 
 class _PacketTrack(MediaStreamTrack):
     """A track of encoded packets (`av.Packet`), which aiortc sends as they are."""
 
-    def __init__(self, kind: str, clock: _Clock) -> None:
+    def __init__(self, kind: str) -> None:
         super().__init__()
-        self.kind, self._clock = kind, clock
-        self._packets: asyncio.Queue[Any] = asyncio.Queue()
+        self.kind = kind
+        self._packets: asyncio.Queue[tuple[float, Any]] = asyncio.Queue()
 
-    def put(self, packets: list[Any]) -> None:
+    @property
+    def num_waiting(self) -> int:
+        return self._packets.qsize()
+
+    def put(self, packets: list[Any], zero: float) -> None:
+        """Send packets `zero` plus their stream time, by the loop's clock."""
         for packet in packets:
-            self._packets.put_nowait(packet)
-
-    async def until_sent(self) -> None:
-        await self._packets.join()
-
-    def stop(self) -> None:
-        """Called by aiortc when the connection ends."""
-        super().stop()
-        with suppress(asyncio.QueueEmpty):
-            while True:
-                self._packets.get_nowait()
-                self._packets.task_done()
+            self._packets.put_nowait((zero + float(packet.pts * packet.time_base), packet))
 
     async def recv(self) -> Any:
         """Returns the next packet when it is due."""
         if self.readyState != "live":
             raise MediaStreamError
-        packet = await self._packets.get()
-        self._packets.task_done()
-        await self._clock.until(float(packet.pts * packet.time_base))
+        due, packet = await self._packets.get()
+        await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
         return packet
 
 
@@ -81,8 +59,7 @@ class WhipPublisher:
     def __init__(self, destination: Destination, token: str | None) -> None:
         self._destination, self._token = destination, token
         self._resource: Destination | None = None
-        clock = _Clock()
-        self._video, self._audio = _PacketTrack("video", clock), _PacketTrack("audio", clock)
+        self._video, self._audio = _PacketTrack("video"), _PacketTrack("audio")
         # Without ICE servers, of which aiortc's default is one of Google's.
         self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
 
@@ -110,16 +87,21 @@ class WhipPublisher:
         return publisher
 
     async def send(self, video: list[Any], audio: list[Any]) -> None:
-        """Sends encoded packets (`av.Packet`); waits until the earlier ones have been sent.
+        """Sends encoded packets (`av.Packet`) of a fragment: the first at once, the others as much later as they play.
+
+        aiortc's reports relate the timestamps of a track to the time at which its packets are sent, and players
+        synchronise picture and sound by them.
 
         Raises:
             PushError: The connection broke.
         """
-        await self._video.until_sent()
-        self._video.put(video)
-        self._audio.put(audio)
+        zero = asyncio.get_running_loop().time() - float(video[0].pts * video[0].time_base)
+        self._video.put(video, zero)
+        self._audio.put(audio, zero)
         if self._peer.connectionState != "connected" or self._video.readyState != "live":
             raise PushError(f"{self._destination}: the media connection was cut off.")
+        if self._video.num_waiting > _MAX_WAITING:
+            raise PushError(f"{self._destination}: packets cannot be sent as fast as they come.")
 
     async def close(self) -> None:
         """Ends the stream at the server and closes the connection."""
