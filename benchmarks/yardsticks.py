@@ -49,7 +49,7 @@ def floor_cpu_ms(video: Path, num_frames: int, render: RenderConfig) -> float:
         encoder = target.add_stream("libx264", rate=FPS, options=options)
         encoder.codec_context.thread_count = 1
         encoder.codec_context.time_base = Fraction(1, FPS)
-        for number, frame in enumerate(islice(_over_and_over(video), num_frames)):
+        for number, frame in enumerate(islice(decoded_frames(video), num_frames)):
             if number == 0:
                 encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "yuv420p"
             frame.pict_type, frame.pts, frame.time_base = PictureType.NONE, number, Fraction(1, FPS)
@@ -58,7 +58,8 @@ def floor_cpu_ms(video: Path, num_frames: int, render: RenderConfig) -> float:
     return (time.process_time() - start) * 1000 / num_frames
 
 
-def _over_and_over(video: Path) -> Iterator[av.VideoFrame]:
+def decoded_frames(video: Path) -> Iterator[av.VideoFrame]:
+    """Yields the frames of a video in a loop, decoded with one thread."""
     while True:
         with av.open(str(video)) as source:
             source.streams.video[0].codec_context.thread_count = 1

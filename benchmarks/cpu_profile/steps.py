@@ -1,0 +1,185 @@
+"""CPU time of each step of a frame in one process: `python -m benchmarks.cpu_profile.steps`.
+
+Beside each step stands a lower bound, measured in the same run: the codec alone, or the bytes that the step must move.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.analysis import AnalysedAvatar, analyse
+from benchmarks.material import make_avatar, make_speech
+from benchmarks.render import SIZES
+from benchmarks.yardsticks import decoded_frames
+from config import MediaLimits, RenderConfig
+from media.audio import extract_speech
+from media.decoding.frame_buffers import FrameBuffer, write_frame
+from media.decoding.malloc_tuning import retain_freed_buffers
+from media.playback import Playback
+from media.reader import FrameReader
+from media.watermark.code import IDENTIFIER_BYTES
+from media.watermark.embedder import InvisibleWatermark
+from media.writer import SegmentWriter
+from media.yuv_frame import Patch, YuvFrame
+from models.engines.protocol import Chunk, FrameSpan, Machine, Plan
+from models.speech.level import measure_level
+from models.speech.stress import file_stress
+
+_SECONDS = 4.0
+_NUM_ROUNDS = 3  # the fastest counts: the rest is the load of the machine
+
+
+class Step(NamedTuple):
+    """One row of the table, in CPU ms per frame."""
+
+    name: str
+    ms: float
+    bound_ms: float
+    bound: str
+
+
+def main() -> None:
+    """Prints a table for each size."""
+    cv2.setNumThreads(0)  # as in a replica
+    retain_freed_buffers()
+    for width, height in SIZES:
+        with tempfile.TemporaryDirectory(prefix="lipwright-profile-") as folder:
+            steps = _measure(make_avatar(width, height, _SECONDS, Path(folder)), Path(folder))
+        table = Table("step", "CPU ms per frame", "at least", "because", title=f"{width}x{height}, one process")
+        for step in steps:
+            table.add_row(step.name, f"{step.ms:.2f}", f"{step.bound_ms:.2f}", step.bound)
+        Console().print(table)
+
+
+def _measure(video: Path, folder: Path) -> list[Step]:
+    cached, _ = analyse(video, folder / "avatar")
+    plan, info = _plan(cached, folder), cached.avatar.info
+    num = len(plan)
+    with FrameReader(video, info, RenderConfig().reader_cache_bytes) as reader:
+        frames = [_copied(frame) for frame in cached.avatar.frames(reader).read(plan.source_index.tolist())]
+    pieces = [(at, min(at + RenderConfig().chunk_frames, num)) for at in range(0, num, RenderConfig().chunk_frames)]
+    cut = [_cutter(cached, plan, frames, piece) for piece in pieces]
+    chunks: list[Chunk] = [each() for each in cut]
+    generator = cached.engine.face_generator(Machine())
+    patches = [generator.generate(chunk) for chunk in chunks]
+    shown = [patch for each in patches for k in range(len(each)) if (patch := each.patch(k)) is not None]
+    crop = sum(plane.nbytes for plane in shown[0].planes)
+    frame, luma = sum(plane.nbytes for plane in frames[0]), frames[0].y.nbytes
+    decode = _cost(num, lambda: _drain(islice(decoded_frames(video), num)))
+    plain = _cost(num, lambda: _encode(cached, frames, shown, marked=False))
+    marked = _cost(num, lambda: _encode(cached, frames, shown, marked=True))
+    draw = _cost(num, lambda: _draw(cached, frames))
+    return [
+        Step("decode", decode, decode, "FFmpeg alone, one thread"),
+        Step("hand over to Studio", _cost(num, lambda: _hand_over(frames)), _copy(frame), "one copy of the frame"),
+        Step("cut", _cost(num, lambda: _drain(each() for each in cut)), _copy(crop), "one copy of the crop"),
+        Step(
+            "generate the face",
+            _cost(num, lambda: _drain(generator.generate(chunk) for chunk in chunks)),
+            _cost(num, lambda: [_sample(patch) for patch in shown]),
+            "every pixel of the crop sampled once",
+        ),
+        Step("paste and encode", plain, plain, "x264, and one copy of the frame"),
+        Step("draw the invisible watermark", draw, _copy(luma), "one copy of the luma"),
+        Step("encode the watermark", max(marked - plain - draw, 0), 0, "without it"),
+    ]
+
+
+def _plan(cached: AnalysedAvatar, folder: Path) -> Plan:
+    avatar, engine, fps = cached.avatar, cached.engine, cached.avatar.info.fps
+    speech, num = folder / "speech.npy", int(_SECONDS * fps)
+    extract_speech(make_speech(_SECONDS, folder), speech, MediaLimits())
+    level, span = measure_level(speech), FrameSpan(fps, 0, num, num)
+    features = engine.audio_encoder(Machine()).encode(speech, level, span)
+    shown = avatar.shown_frames(range(num), Playback(), file_stress(speech, level, span.seconds))
+    plan: Plan = engine.plan(avatar, features, span, shown, None)[0]
+    return plan
+
+
+def _cutter(cached: AnalysedAvatar, plan: Plan, frames: list[YuvFrame], piece: tuple[int, int]) -> Callable[[], Chunk]:
+    """Returns a function that cuts the faces of frames [first, stop)."""
+    start, stop = piece
+    return lambda: cached.engine.cut(cached.avatar, plan.slice(start, stop), frames[start:stop])
+
+
+def _cost(num_frames: int, work: Callable[[], object]) -> float:
+    rounds = []
+    for _ in range(_NUM_ROUNDS):
+        start = time.process_time()
+        work()
+        rounds.append((time.process_time() - start) * 1000 / num_frames)
+    return min(rounds)
+
+
+def _copy(num_bytes: int) -> float:
+    """Returns the CPU ms of a copy of that size, out of 64 MiB, which are in no cache."""
+    source = np.ones((max(2**26 // num_bytes, 1), num_bytes), np.uint8)
+    target = np.zeros_like(source[0])
+
+    def copy() -> None:
+        for row in source:
+            np.copyto(target, row)
+
+    return _cost(len(source), copy)
+
+
+def _hand_over(frames: list[YuvFrame]) -> None:
+    num_bytes = sum(plane.nbytes for plane in frames[0])
+    buffer = FrameBuffer(num_bytes)
+    for frame in frames:
+        os.lseek(buffer.number, 0, os.SEEK_SET)
+        write_frame(buffer.number, frame)
+
+
+def _sample(patch: Patch) -> list[NDArray[np.uint8]]:
+    kernels = cv2.INTER_CUBIC, cv2.INTER_LINEAR, cv2.INTER_LINEAR
+    return [
+        np.asarray(cv2.remap(plane, *_places(plane.shape), kernel), np.uint8)
+        for plane, kernel in zip(patch.planes, kernels, strict=True)
+    ]
+
+
+@cache
+def _places(shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    rows, columns = np.indices(shape, np.float32) + np.float32(0.3)
+    return columns, rows
+
+
+def _encode(cached: AnalysedAvatar, frames: list[YuvFrame], patches: list[Patch], marked: bool) -> None:
+    mark = InvisibleWatermark(cached.avatar.info, bytes(IDENTIFIER_BYTES))
+    writer = SegmentWriter(cached.avatar.info, RenderConfig().crf, RenderConfig().preset)
+    for frame, patch in zip(frames, patches, strict=True):
+        writer.write(frame, [patch], [mark] if marked else [])
+    writer.finish()
+
+
+def _draw(cached: AnalysedAvatar, frames: list[YuvFrame]) -> None:
+    mark, target = InvisibleWatermark(cached.avatar.info, bytes(IDENTIFIER_BYTES)), _copied(frames[0])
+    for _ in frames:
+        mark.draw(target)
+
+
+def _copied(frame: YuvFrame) -> YuvFrame:
+    return YuvFrame(*(plane.copy() for plane in frame))
+
+
+def _drain(each: Iterator[object]) -> None:
+    for _ in each:
+        pass
+
+
+if __name__ == "__main__":
+    main()
