@@ -54,6 +54,14 @@ def read_state(path: Path, network: nn.Module) -> dict[str, Tensor]:
     return {name: torch.tensor(numpy_helper.to_array(stored[name])).float() for name in network.state_dict()}
 
 
+def read_mouth(path: Path) -> MouthEnsemble:
+    """Returns the network of a file that `export_mouth` wrote, in evaluation mode."""
+    stored = onnx.load(path).graph.initializer
+    parameters = {tensor.name: tensor for tensor in stored if tensor.name.startswith("members.")}
+    state = {name: torch.tensor(numpy_helper.to_array(tensor)).float() for name, tensor in parameters.items()}
+    return MouthEnsemble.from_state(state)
+
+
 def _export(network: nn.Module, path: Path, example: Tensor, names: tuple[str, ...], axes: tuple[str, ...]) -> None:
     """Writes a file whose one input and whose outputs have `names`; of each, `axes` names the second axis."""
     # The tracing exporter keeps the parameter names, of matrices too where it does not transpose them beforehand;
@@ -103,8 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         load_whisper(options.weights, encoder)
         export_encoder(encoder, options.folder / ENCODER_NAME)
     else:
-        mouth = MouthEnsemble()
-        mouth.load_state_dict(torch.load(options.weights, weights_only=True))
+        mouth = MouthEnsemble.from_state(torch.load(options.weights, weights_only=True))
         export_mouth(mouth, options.folder / MOUTH_NAME)
 
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE
-from training.export_speech import MOUTH_NAME, export_mouth, read_state
+from training.export_speech import MOUTH_NAME, export_mouth, read_mouth
 from training.speech_corpus import read_talkers
 from training.speech_examples import Example, load_examples
 from training.speech_network import MouthEnsemble
@@ -107,9 +107,7 @@ def with_width_head(network: MouthEnsemble, weights: Floats) -> MouthEnsemble:
         head, bias = state[f"members.{index}.head.weight"].clone(), state[f"members.{index}.head.bias"].clone()
         head[_WIDTH, :, 0], bias[_WIDTH] = torch.from_numpy(part), float(weights[-1])
         state |= {f"members.{index}.head.weight": head, f"members.{index}.head.bias": bias}
-    refitted = MouthEnsemble()
-    refitted.load_state_dict(state)
-    return refitted.eval()
+    return MouthEnsemble.from_state(state)
 
 
 def print_left_out(fit: WidthFit, network: MouthEnsemble, examples: list[Example]) -> None:
@@ -137,8 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     path = options.folder / MOUTH_NAME
-    network = MouthEnsemble().eval()
-    network.load_state_dict(read_state(path, network))
+    network = read_mouth(path)
     grid, javanese = load_examples(options.examples), load_examples(options.javanese)
     corpora = [_of_pools(grid, _POOLS), _of_pools(javanese, _POOLS), _of_pools(grid, _NOISE)]
     fit = WidthFit(network, corpora, _SHARES)

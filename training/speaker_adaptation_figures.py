@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     average = np.exp(np.mean([np.log(scale) for scale in scales.values()], 0)).astype(np.float32)
     talkers: dict[str, list[Clip]] = {}
     for fold in FOLDS:
-        network = train([e for e in examples if e.name not in fold], seed=0).with_first_head(torch.ones(NUM_CHANNELS))
+        network = train([[e for e in examples if e.name not in fold]], seed=0).with_first_head(torch.ones(NUM_CHANNELS))
         for example in (e for e in examples if e.pool == "clean" and e.name in fold):
             clip = predict_clip(network.eval(), example, average, scales[example.name])
             talkers.setdefault(example.name, []).append(clip)

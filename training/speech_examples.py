@@ -4,9 +4,9 @@
     python -m training.speech_examples --javanese CORPORA JAVANESE
 
 CORPORA is the folder of `training.speech_corpus`; EXAMPLES the .npz file to write (about 900 MB). JAVANESE holds
-examples of the Javanese corpus, aligned with the shipped network, for `training.refit_width`. The features come from
-the shipped encoder by way of `models.speech.features`, so that training hears what the product hears. The same corpora
-give the same file.
+examples of the Javanese corpus. The features come from the shipped encoder by way of `models.speech.features`, so that
+training hears what the product hears. The same corpora give the same EXAMPLES; JAVANESE also depends on the shipped
+network, which finds the lag of each speaker.
 """
 
 from __future__ import annotations

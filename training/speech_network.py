@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -76,6 +76,14 @@ class MouthEnsemble(nn.Module):
     def __init__(self, members: list[MouthTcn] | None = None) -> None:
         super().__init__()
         self.members = nn.ModuleList(members or [MouthTcn() for _ in range(NUM_MEMBERS)])
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> MouthEnsemble:
+        """Returns the network of a state dict, with as many members as that has, in evaluation mode."""
+        num_members = len({name.split(".")[1] for name in state})
+        network = cls([MouthTcn() for _ in range(num_members)])
+        network.load_state_dict(state)
+        return network.eval()
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B, N, F) features to the mouth, (B, N, 9), as `MouthTcn` does, and to (B, N, H), what it is read from.

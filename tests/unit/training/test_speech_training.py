@@ -22,11 +22,12 @@ from training.speech_augmentation import (
     change_voice,
     make_noise,
 )
+from training.speech_batches import REAL, Batches, talker_trust
 from training.speech_corpus import JAVANESE, Utterance, read_synthetic, read_talkers
 from training.speech_examples import Example, ExampleMaker, load_examples, save_examples
 from training.speech_network import NUM_FEATURES
 from training.track_speakers import TrackedClip, write_corpus
-from training.train_speech import Batches, predict, talker_trust, train
+from training.train_speech import predict, train
 
 RATE = 16000
 OPEN, WIDTH = CHANNELS.index("open_in"), CHANNELS.index("width")
@@ -204,7 +205,7 @@ def test_talkers_go_on_with_another_ones_words() -> None:
     ]
     for number, example in enumerate(examples):
         example.features[:, 0] = example.mouth[:, -1] = number
-    batches = Batches(examples, seed=3)
+    batches = Batches([examples], seed=3)
     drawn = [batches.draw() for _ in range(8)]
     features, mouths, valid, kinds = (
         np.concatenate([getattr(batch, name) for batch in drawn]) for name in ("features", "mouths", "valid", "kinds")
@@ -219,12 +220,27 @@ def test_talkers_go_on_with_another_ones_words() -> None:
     assert 0.5 < valid[kinds == 0].mean() < 0.95
 
 
+def test_two_corpora_share_the_real_speech_of_a_batch() -> None:
+    pools = ("clean", "tape", "voice", "room", "table", "table_room", "negative")
+    rng = np.random.default_rng(4)
+    first = [_example(pool, "first", rng) for pool in pools for _ in range(3)]
+    second = [_example(pool, "second", rng) for pool in pools[:4]]
+    for example in second:
+        example.mouth[:, WIDTH] = 9
+    batches = Batches([first, second], seed=5)
+    drawn = [batches.draw() for _ in range(12)]
+    kinds, widths = (np.concatenate([getattr(batch, name) for batch in drawn]) for name in ("kinds", "mouths"))
+    is_second = widths[..., WIDTH] == 9
+    assert 0.3 < is_second[kinds == REAL].mean() < 0.5
+    assert not is_second[kinds != REAL].any()
+
+
 def test_a_network_learns_what_the_features_say() -> None:
     rng = np.random.default_rng(0)
     pools = ("clean", "tape", "voice", "room", "table", "table_room")
     examples = [_example(pool, f"talker{index % 2}", rng) for pool in pools for index in range(4)]
     rest = Example("negative", "hum", np.full((150, NUM_FEATURES), 30, np.float16), np.zeros((150, 9), np.float32))
-    network = train([*examples, rest], seed=1, num_steps=30)
+    network = train([[*examples, rest]], seed=1, num_steps=30)
     unseen = _example("clean", "another", rng)
     found = predict(network, unseen)
     assert np.corrcoef(found[:, OPEN], unseen.mouth[:, OPEN])[0, 1] > 0.8
