@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 pytest.importorskip("onnx")
 
 from models.mouth.shape import CHANNELS
-from training.refit_width import WidthFit, with_width_head
+from training.corners.refit_width import WidthFit, with_width_head
 from training.speech_examples import Example
 from training.speech_network import NUM_FEATURES, MouthEnsemble
 

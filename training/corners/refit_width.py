@@ -1,6 +1,6 @@
 """Refits how the shipped speech network reads the width of the mouth from its hidden layer.
 
-    python -m training.refit_width EXAMPLES JAVANESE CORPORA FOLDER
+    python -m training.corners.refit_width EXAMPLES JAVANESE CORPORA FOLDER
 
 EXAMPLES and JAVANESE are files of `training.speech_examples`, CORPORA is the folder of `training.speech_corpus`. FOLDER
 holds `speech_to_mouth.onnx` of `training.export_speech`, which is overwritten. The width of the network follows the one

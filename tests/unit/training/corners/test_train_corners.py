@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from models.mouth.shape import CHANNELS
+from training.corners.train_corners import with_corners
 from training.speech_network import NUM_FEATURES, MouthEnsemble, MouthTcn
-from training.train_corners import with_corners
 
 CORNERS = [CHANNELS.index(name) for name in ("width", "protrude", "corner_y")]
 

@@ -1,9 +1,9 @@
 """Adds networks that predict the corners of the mouth to the shipped speech network.
 
-    python -m training.train_corners EXAMPLES JAVANESE CORPORA FOLDER
+    python -m training.corners.train_corners EXAMPLES JAVANESE CORPORA FOLDER
 
 EXAMPLES and JAVANESE are files of `training.speech_examples`, CORPORA is the folder of `training.speech_corpus`. FOLDER
-holds `speech_to_mouth.onnx` of `training.refit_width`, which is overwritten. The networks are those of
+holds `speech_to_mouth.onnx` of `training.corners.refit_width`, which is overwritten. The networks are those of
 `training.train_speech`, trained on the speakers of both corpora. Width, protrusion and corner height become the mean of
 all networks; the other channels and the contact stay as they are, because networks that learned from both corpora miss
 more closed lips. What the new networks make of left-out speakers is printed. About one and a half minutes a network on
