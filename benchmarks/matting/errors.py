@@ -43,16 +43,27 @@ def _slope(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.hypot(cv2.Sobel(soft, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(soft, cv2.CV_32F, 0, 1) / 8)
 
 
+def rim(
+    shown: Sequence[NDArray[np.uint8]], expected: Sequence[NDArray[np.uint8]], truths: Sequence[NDArray[np.uint8]]
+) -> float:
+    """Returns the mean absolute difference of two films' luma in the pixels around the outline, in levels."""
+    pairs = zip(shown, expected, truths, strict=True)
+    return float(np.mean([cv2.absdiff(own, true)[_band(alpha)].mean() for own, true, alpha in pairs]))
+
+
+def _band(truth: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _BAND + 1, 2 * _BAND + 1))
+    return np.asarray(cv2.dilate(((truth > 12) & (truth < 243)).astype(np.uint8), disc) > 0)
+
+
 def compare(
     frames: Sequence[YuvFrame], truths: Sequence[NDArray[np.uint8]], found: Sequence[NDArray[np.uint8]]
 ) -> Errors:
     errors = Errors()
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _BAND + 1, 2 * _BAND + 1))
     before: tuple[YuvFrame, NDArray[np.uint8], NDArray[np.float32]] | None = None
     for frame, true_alpha, found_alpha in zip(frames, truths, found, strict=True):
         alpha, truth = (each.astype(np.float32) / np.float32(255) for each in (found_alpha, true_alpha))
-        edge = ((true_alpha > 12) & (true_alpha < 243)).astype(np.uint8)
-        band = cv2.dilate(edge, disc) > 0
+        band = _band(true_alpha)
         errors.add(alpha, truth, band)
         if before is not None:
             is_still = cv2.absdiff(frame.y, before[0].y) < _STATIC_LEVELS
