@@ -200,7 +200,7 @@ def test_speak_fails_in_one_line(
         ("--video", "missing.mp4"),
         ("--audio", "missing.wav"),
         ("--out", "no/such/folder/out.mp4"),
-        ("--out", "out.webm"),
+        ("--out", "out.avi"),
     ],
 )
 def test_speak_refuses_unusable_paths(repo_root: Path, inputs: list[str], option: str, value: str) -> None:
