@@ -43,8 +43,9 @@ class LiveSession(StageReplica):
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load nothing: a service without live sessions pays nothing for them."""
         self._machine = self._claim_machine(config, niceness=0)
-        # On a CPU one chunk after the other (see `Threads`); a GPU computes some while others are cut and encoded.
-        max_at_once = self._machine.num_threads if self._machine.device == "cpu" else None
+        # On a CPU one chunk is rendered while the decoder works for another. More at once only cost more (`Threads`):
+        # with two, four sessions take 10 % more CPU time than with one, and 15 % less time. A GPU waits for many.
+        max_at_once = self._machine.num_threads + 1 if self._machine.device == "cpu" else None
         super().__init__("LiveSession", config, max_at_once)
         retain_freed_buffers()
         self._files = open_files(config)

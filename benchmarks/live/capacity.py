@@ -1,8 +1,8 @@
 """Several live sessions at once on one machine: late frames, latency, CPU time and memory.
 
-    python -m benchmarks.live.capacity --sessions 4 --minutes 30
+    python -m benchmarks.live.capacity --minutes 30
 
-Starts a service with the sample avatar. Each session speaks the sample speech in turns with pauses in between; turns
+Starts a service with the sample avatar, and as many sessions as it accepts. Each session speaks the sample speech in turns with pauses in between; turns
 arrive alternately all at once (text to speech) and in real time in pieces of 20 ms (microphone). Prints:
 
 * `late_frames`: frames that arrived after they were due in a player that starts with 190 ms, as the web page's, and
@@ -10,7 +10,7 @@ arrive alternately all at once (text to speech) and in real time in pieces of 20
 * `first_mouth_ms`: from the first sample of a turn sent until the player shows the mouth that speaks it.
 * `cpu_ms_per_frame`: CPU time by process per frame of any session, the clients and this benchmark apart.
 * `memory_mib`: peak of each process.
-* `refused`: what one session more than the service accepts is told.
+* `refused`: what the first session that the service does not accept is told.
 """
 
 from __future__ import annotations
@@ -101,22 +101,18 @@ class Viewer:
             self._turn = "microphone" if self._turn == "burst" else "burst"
 
 
-async def _refusal(client: AsyncLipwright, avatar_id: str) -> str:
-    try:
-        async with client.live(avatar_id, RATE):
-            return "accepted"
-    except BusyError as error:
-        return str(error)
-
-
 async def watch_all(url: str, avatar_id: str, num_sessions: int, seconds: float) -> dict[str, Any]:
-    """Run the sessions for that long and return the results."""
+    """Run at most that many sessions, as the service accepts them, for that long, and return the results."""
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(AsyncLipwright(url))
-        viewers = []
-        for _ in range(num_sessions):
-            viewers.append(Viewer(await stack.enter_async_context(client.live(avatar_id, RATE, shows_at_once=False))))
-        refused = await _refusal(client, avatar_id)
+        viewers, refused = list[Viewer](), "nobody"
+        while len(viewers) < num_sessions:
+            try:
+                live = await stack.enter_async_context(client.live(avatar_id, RATE, shows_at_once=False))
+            except BusyError as error:
+                refused = str(error)
+                break
+            viewers.append(Viewer(live))
         tasks = [asyncio.create_task(viewer.watch()) for viewer in viewers]
         tasks += [asyncio.create_task(viewer.talk(1 + 0.37 * number)) for number, viewer in enumerate(viewers)]
         await asyncio.wait(tasks, timeout=5, return_when=asyncio.FIRST_COMPLETED)  # networks and players have started
@@ -132,10 +128,10 @@ async def watch_all(url: str, avatar_id: str, num_sessions: int, seconds: float)
         errors = [repr(each) for each in results if each is not None and not isinstance(each, asyncio.CancelledError)]
     per_frame = {name: 1000 * seconds / frames for name, seconds in spent.items()}
     return {
-        "sessions": num_sessions,
+        "sessions": len(viewers),
         "minutes": round(took_s / 60, 2),
         "load_average": load,
-        "frames_per_second": round(frames / took_s / num_sessions, 2),
+        "frames_per_second": round(frames / took_s / len(viewers), 2),
         "late_frames": [viewer.num_late for viewer in viewers],
         "late_share": round(sum(viewer.num_late for viewer in viewers) / max(1, frames), 5),
         "stalls": [(viewer.player.num_stalls, round(viewer.player.stalled_s, 3)) for viewer in viewers],
@@ -158,13 +154,13 @@ async def watch_all(url: str, avatar_id: str, num_sessions: int, seconds: float)
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=4)
+    parser.add_argument("--sessions", type=int, default=64, help="At most; as many as the service accepts.")
     parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--forced", action="store_true", help="Accept as many sessions whatever they cost.")
+    parser.add_argument("--max-load", type=float, help="Instead of the default of `live.max_load`.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name:
         folder = Path(name)
-        config = config_with(folder, **({"live": {"max_sessions": options.sessions}} if options.forced else {}))
+        config = config_with(folder, live={} if options.max_load is None else {"max_load": options.max_load})
         with served(folder / "data", config) as service:
             avatar_id = avatar(service.url)
             with Lipwright(service.url) as client:
