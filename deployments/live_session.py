@@ -18,7 +18,6 @@ from media.decoding.malloc_tuning import retain_freed_buffers
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
-from rendering.avatar_cache import LruPool
 from rendering.live_admission import LiveAdmission
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.live_cost import measure_cost
@@ -27,8 +26,6 @@ from rendering.segment_renderer import SourceOpener
 from storage.state import open_files
 
 T = TypeVar("T")
-
-_MAX_COSTS = 64  # avatars whose cost is remembered
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +52,6 @@ class LiveSession(StageReplica):
             "LiveSession", config.engine_cache, config.live.engine, free_gpu_memory
         )
         self._admission = LiveAdmission(config.live)
-        self._costs: LruPool[str, float] = LruPool(_MAX_COSTS)
         self._measuring = asyncio.Lock()
 
     @stage_method
@@ -79,11 +75,8 @@ class LiveSession(StageReplica):
             LipwrightError: See `LiveRenderer.render`.
         """
         async with self._renderers.use(self._config.live.engine, self._load) as renderer, self._measuring:
-            cost = self._costs.take(avatar.folder, lambda: 0.0)
-            if not cost:
-                cost = await measure_cost(renderer, session_id, avatar, self._config.live)
-                logger.info("live session of %s: takes %.2f of this replica's time", avatar.folder, cost)
-            self._costs.put(avatar.folder, cost)
+            cost = await measure_cost(renderer, session_id, avatar, self._config.live)
+        logger.info("live session of %s: takes %.2f of this replica's time", avatar.folder, cost)
         self._admission.set_cost(session_id, cost)
         return True
 

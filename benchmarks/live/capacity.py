@@ -2,8 +2,9 @@
 
     python -m benchmarks.live.capacity --minutes 30
 
-Starts a service with the sample avatar, and as many sessions as it accepts. Each session speaks the sample speech in turns with pauses in between; turns
-arrive alternately all at once (text to speech) and in real time in pieces of 20 ms (microphone). Prints:
+Starts a service with the sample avatar, and as many sessions as it accepts. Each of them speaks the sample speech in
+turns with pauses in between; turns arrive alternately all at once (text to speech) and in real time in pieces of 20 ms
+(microphone). Prints:
 
 * `late_frames`: frames that arrived after they were due in a player that starts with 190 ms, as the web page's, and
   `stalls` of that player.
