@@ -98,6 +98,10 @@ def speak(
         str | None, typer.Option(help="Aspect ratio, such as 9:16; the crop follows the face that speaks.")
     ] = None,
     fps: Annotated[float | None, typer.Option(min=1, max=60, help="Frames per second. Default: VIDEO's.")] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(help="What is behind the person: a colour, blur, transparent (.webm, .mov), or a file or URL."),
+    ] = None,
     visible_label: Annotated[
         bool, typer.Option("--visible-label", help="Add a visible mark saying that the video is AI-generated.")
     ] = False,
@@ -115,7 +119,9 @@ def speak(
     interrupt_on_sigterm()
     if (audio is None) == (text is None):
         raise UsageError("input_invalid", "pass either --audio or --text.")
+    is_file = background is not None and ("://" in background or Path(background).is_file())
     named = {"video": video, "audio": audio, "face_image": face_image, "music": music}
+    named["background_file"] = background if is_file else None
     inputs = {name: value for name, value in named.items() if value}
     files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
     check_paths(files, out)
@@ -124,6 +130,7 @@ def speak(
     fields |= {"text": text or None, "voice": voice or None}
     fields |= {"background_gain_db": background_gain, "loudness_lufs": loudness}
     fields |= {"music": music or None, "music_gain_db": music_gain}
+    fields |= {"background": None if is_file else background, "background_file": named["background_file"]}
     fields |= {"max_audio_stretch": max_audio_stretch, "size": size, "crop": crop, "fps": fps}
     fields |= {"format": out.suffix.lower().removeprefix(".")}
     fields |= {"expressiveness": None if expressiveness == 1 else expressiveness}

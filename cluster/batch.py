@@ -88,6 +88,7 @@ class DirectorRenderer:
                 job_id=name,
                 video=form.video,
                 audio=form.speech,
+                background_file=form.background_file,
                 more_audio=form.more_audio,
                 turns=form.turns,
                 engine=form.engine,

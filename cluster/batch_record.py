@@ -127,7 +127,7 @@ def _key(pair: Pair) -> str:
     settings = pair.model_dump(
         mode="json", include=set(JobSettings.model_fields) - _FIRST_SETTINGS, exclude_defaults=True
     )
-    newer = [part for part in (*options, *speeches, settings or None) if part is not None]
+    newer = [part for part in (*options, *speeches, settings or None, pair.background_file) if part is not None]
     parts = [pair.video, pair.audio, pair.out, pair.engine, pair.face, pair.loop, *newer]
     return _digest(*(str(part) for part in parts))
 

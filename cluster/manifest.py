@@ -52,6 +52,7 @@ class Pair(JobSettings):
     diarization: _LocationField | None = Field(None, description="RTTM or JSON file: who speaks when in `audio`.")
     subtitles: _LocationField | None = Field(None, description="SRT or WebVTT file that is spoken instead of `audio`.")
     speakers: dict[str, SpeakerChoice] = Field({}, description="Faces and voices of speakers, by name.")
+    background_file: _LocationField | None = Field(None, description="Picture or video behind the person.")
     out: _LocationField = Field(description="The result.")
     engine: str | None = None
 
@@ -81,7 +82,8 @@ class Pair(JobSettings):
     @property
     def inputs(self) -> dict[str, Location]:
         """The input files, by the names of their fields in the API."""
-        files = {"video": self.video, "audio": self.audio, "diarization": self.diarization, "subtitles": self.subtitles}
+        names = ("video", "audio", "diarization", "subtitles", "background_file")
+        files = {name: getattr(self, name) for name in names}
         return {**{field: location for field, location in files.items() if location is not None}, **self.more_audio}
 
     @property

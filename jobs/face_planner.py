@@ -121,7 +121,14 @@ class FacePlanner:
             index = self._playback.source_frames(range(segment.start, segment.stop), num_source_frames)
         corners = None if self._corners is None else self._corners[segment.start : segment.stop].copy()
         return SegmentRequest(
-            self._source, index, tuple(shown), planned.has_copies, segment.is_copy, self._picture, corners
+            self._source,
+            index,
+            tuple(shown),
+            planned.has_copies,
+            segment.is_copy,
+            self._picture,
+            corners,
+            segment.start,
         )
 
     async def _plan_block(self, block: Block, states: Sequence[object]) -> PlannedFaces:

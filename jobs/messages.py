@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from jobs.output_picture import OutputPicture
 from jobs.turns import cues_of
 from media.labels.watermark import Corner
-from media.playback import Playback
+from media.playback import AfterEnd, Playback
 from media.probe import AudioInfo, VideoInfo
 from media.result.sound_mix import SoundSettings
 from media.subtitles.texts import ShownText, shown_texts
@@ -190,12 +190,23 @@ class CropRequest:
 
 
 @dataclass(frozen=True)
+class Background:
+    """What is behind the person in a result: a file, or a `colour`: `blur`, `transparent` or `#rrggbb`."""
+
+    matte: MatteRef
+    colour: str | None
+    file: SourceVideo | None = None
+    after_end: AfterEnd = "loop"  # what follows the end of a video
+
+
+@dataclass(frozen=True)
 class SegmentRequest:
     """The T frames of a segment: `source_index` is (T,) int32 source frames, in which the faces are generated.
 
     The frames of a still are drawn with the idle motion of the first face. If `has_copies`, other segments of the
     job are copies of the source; if `is_copy`, this one is.
-    `picture` None stands for an MP4 file of whole frames; `corners` are (T, 2), see `media.output.picture`.
+    `picture` None stands for an MP4 file of whole frames; `corners` are (T, 2), see `media.output.picture`. The segment
+    begins at `first_frame` of the result. Without a `background`, what is behind the person stays.
     """
 
     source: SourceVideo
@@ -205,6 +216,8 @@ class SegmentRequest:
     is_copy: bool = False
     picture: OutputPicture | None = None
     corners: NDArray[np.float32] | None = None
+    first_frame: int = 0
+    background: Background | None = None
 
 
 def encode_source_info(info: VideoInfo) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from media.output.backgrounds import TRANSPARENT
 from media.output.formats import FORMATS, FormatName, OutputFormat
 from media.output.framing import Framing, OutputSize, output_info
 from media.output.sizes import parse_aspect, parse_size
@@ -19,6 +20,7 @@ class OutputPicture:
     info: VideoInfo  # its size, rate, colours and pixel aspect
     framing: Framing  # which part of the source it shows
     format_name: FormatName = "mp4"
+    has_alpha: bool = False  # whether it is transparent where the person is not
 
     @classmethod
     def of(cls, settings: JobSettings, source: VideoInfo) -> Self:
@@ -28,7 +30,9 @@ class OutputPicture:
             None if settings.crop is None else parse_aspect(settings.crop),
         )
         framing = size.framing(source)
-        return cls(output_info(source, framing, settings.fps), framing, settings.format)
+        return cls(
+            output_info(source, framing, settings.fps), framing, settings.format, settings.background == TRANSPARENT
+        )
 
     @property
     def file_format(self) -> OutputFormat:

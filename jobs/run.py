@@ -11,7 +11,7 @@ from config import PipelineConfig
 from errors import InputError, LipwrightError, StorageFullError
 from jobs.face_planner import FacePlanner, JobFace
 from jobs.forecast import promised_bytes, result_bytes
-from jobs.messages import AvatarRef, OutputInfo, PreparedSpeech, SegmentRequest, SourceVideo
+from jobs.messages import AvatarRef, Background, OutputInfo, PreparedSpeech, SegmentRequest, SourceVideo
 from jobs.output_picture import OutputPicture
 from jobs.ports import Stages
 from jobs.retry import first_leaf_error
@@ -22,7 +22,15 @@ from jobs.sources.avatars import Avatars
 from jobs.turns import FaceTurns, all_parts, cut_texts, faces_of
 from media.result.stream_copy import copied_ranges
 from models.quality.findings import OutputFacts, make_report
-from storage.file_keys import audio_key, face_speech_key, result_key, segment_key, segments_folder, speech_key
+from storage.file_keys import (
+    audio_key,
+    background_key,
+    face_speech_key,
+    result_key,
+    segment_key,
+    segments_folder,
+    speech_key,
+)
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import JobRecord, JobStage
@@ -93,6 +101,9 @@ class JobRun:
         for field, file in job.audio_files.items():
             key = audio_key(job.id, field)
             cause = await asyncio.to_thread(services.files.explain_input_error, cause, key, file.sha256)
+        if (background := job.background_file) is not None:
+            key, sha256 = background_key(job.id), background.sha256
+            cause = await asyncio.to_thread(services.files.explain_input_error, cause, key, sha256)
         for key in job.avatar_keys:
             cause = await services.avatars.explain_input_error(key, cause)
         return cause
@@ -118,6 +129,7 @@ class JobRun:
         await self._enter(JobStage.ANALYSING)
         avatars = [await self._analysed_avatar(number, len(spoken), face) for number, (face, _) in enumerate(spoken)]
         source = avatars[0].source
+        background = await self._background(avatars[0])
         picture = OutputPicture.of(job.options, source.info)
         fps, spoken_seconds = picture.info.fps, speech.info.duration_seconds
         self._num_frames, playback = fit_to_speech(job.options.loop, spoken_seconds, source.info, fps)
@@ -129,9 +141,11 @@ class JobRun:
         ]
         planner = FacePlanner(stages, context, job.options, faces, playback, self._num_frames, picture)
         await planner.follow([turns for turns, _ in spoken])
-        copied = await self._copied_ranges(planner, source) if picture.is_source(source.info) else []
+        copied = (
+            await self._copied_ranges(planner, source) if picture.is_source(source.info) and background is None else []
+        )
         blocks = plan_blocks(self._num_frames, fps, self._services.config.render, copied)
-        await self._render(blocks, planner)
+        await self._render(blocks, planner, background)
         output = OutputFacts(
             self._num_frames,
             fps,
@@ -173,6 +187,20 @@ class JobRun:
         self._analysed.add(key)
         return avatar
 
+    async def _background(self, avatar: AvatarRef) -> Background | None:
+        """What is behind the person; the matte of the source is made first."""
+        job, file = self._job, None
+        if not job.has_background:
+            return None
+        matte = await self._services.avatars.matte(avatar, job.options.matte, self._report_analysis)
+        if job.background_file is not None:
+            key = background_key(job.id)
+            await asyncio.to_thread(self._services.files.check_size, key, job.background_file.num_bytes)
+            info = (await self._services.stages.probe(self._context, key, None)).video
+            assert info is not None
+            file = SourceVideo(key, info)
+        return Background(matte, job.options.background, file, job.options.background_loop)
+
     def _segment_key(self, segment: Segment) -> str:
         return segment_key(self._job.id, segment.number, self._job.options.format)
 
@@ -205,7 +233,7 @@ class JobRun:
         keys = await self._services.stages.copyable_keys(self._context, source)
         return copied_ranges(keys, unchanged, round(_MAX_COPY_SECONDS * source.info.fps))
 
-    async def _render(self, blocks: list[Block], planner: FacePlanner) -> None:
+    async def _render(self, blocks: list[Block], planner: FacePlanner, background: Background | None) -> None:
         """Render every missing segment, as many at a time as the limiter allows.
 
         Blocks that an earlier run rendered are planned again: the next block continues from their state.
@@ -219,7 +247,8 @@ class JobRun:
                     if segment.number in finished:
                         continue
                     await self._services.limiter.acquire(self._job.id)
-                    group.create_task(self._render_segment(segment, planner.request(planned, segment)))
+                    request = replace(planner.request(planned, segment), background=background)
+                    group.create_task(self._render_segment(segment, request))
 
     async def _render_segment(self, segment: Segment, request: SegmentRequest) -> None:
         services, job = self._services, self._job

@@ -21,7 +21,7 @@ from media.playback import fit_audio
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_VERSION
 from models.face.choice import recorded_face
-from storage.file_keys import audio_key, avatar_folder, face_key, segments_folder, source_key
+from storage.file_keys import audio_key, avatar_folder, background_key, face_key, segments_folder, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import (
@@ -102,11 +102,12 @@ class Submissions:
             source = await self._source_info(avatar)
         if request.options.background_gain_db is not None and not source.has_audio:
             raise OptionError("background_gain_db: the video has no sound.")
+        await self._check_background(request)
         facts = self._facts(request, audio_seconds, source)
         async with self._folder_lock:  # so that nothing is stored or deleted in between
             known = await self._table.run_in_thread(self._find_duplicate, request, facts.disk_bytes)
             job = known or await self._store_inputs(request, face, facts)
-        uploads = (*request.audio_files.values(), request.video, request.face_image)
+        uploads = (*request.audio_files.values(), request.video, request.face_image, request.background_file)
         await asyncio.to_thread(self._files.drop_uploads, *uploads)
         if known is not None:
             check_same_request(known, request.request_digest)
@@ -154,7 +155,7 @@ class Submissions:
         if video is not None:
             key = _key(video.sha256, face, request.owner)
             is_new_source = await asyncio.to_thread(self._move_source, video, picture, key)
-        await asyncio.to_thread(self._move_speech, request)
+        await asyncio.to_thread(self._move_files_of_job, request)
         avatar = await self._table.run_in_thread(self._store_source, request, face, facts, is_new_source)
         faces = {each.face for each in faces_of(facts.options.turns or ()) if each.face is not None}
         keys = {each: _key(avatar.source_sha256, each, request.owner) for each in sorted(faces)}
@@ -164,10 +165,12 @@ class Submissions:
             await self._table.run_in_thread(self._store_avatar, source, each, request.owner, is_new=is_new)
         return await self._table.run_in_thread(self._store, request, face, facts, avatar, keys)
 
-    def _move_speech(self, request: JobRequest) -> None:
+    def _move_files_of_job(self, request: JobRequest) -> None:
         self._files.stored.make_folder(segments_folder(request.job_id))
         for field, file in request.audio_files.items():
             self._files.take_upload(file.key, audio_key(request.job_id, field))
+        if request.background_file is not None:
+            self._files.take_upload(request.background_file.key, background_key(request.job_id))
 
     def _copy_source(self, key: str, target: str) -> bool:
         """Give another face of a source its own copy; returns whether it had none."""
@@ -262,6 +265,13 @@ class Submissions:
             kept = await self._find_upload(picture, face_key(key))
             with _client_names(picture):
                 await self._stages.probe(CallContext(picture.key), kept, None)
+
+    async def _check_background(self, request: JobRequest) -> None:
+        """Refuse a background file that is neither a picture nor a video."""
+        if request.background_file is not None:
+            kept = await self._find_upload(request.background_file, background_key(request.job_id))
+            with _client_names(request.background_file):
+                await self._stages.probe(CallContext(request.job_id), kept, None)
 
     def _move_source(self, video: UploadedFile, picture: UploadedFile | None, key: str) -> bool:
         """Move the uploads into the folder of their avatar unless it has a source; returns whether it had none."""

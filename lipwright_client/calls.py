@@ -20,7 +20,7 @@ from lipwright_client.records import Avatar, ClonedVoice, Job
 T = TypeVar("T")
 
 UPLOAD_READ_S: Final = 3600.0  # the service downloads URL inputs before it responds
-_FILES: Final = ("audio", "video", "face_image", "subtitles", "diarization", "music")
+_FILES: Final = ("audio", "video", "face_image", "subtitles", "diarization", "music", "background_file")
 _UPLOAD_WRITE_S: Final = 120.0  # a busy service applies backpressure
 
 
@@ -47,7 +47,9 @@ class JobFields(TypedDict, total=False):
     too; `background_gain_db` keeps the video's own sound under the speech; `music` is a file that plays under it, with
     `music_gain_db`; `loudness_lufs` normalizes the result;
     `size` (`1080x1920`), `crop` (`9:16`, following the face that speaks) and `fps` frame the picture; `format` is
-    `mp4`, `webm` or `mov`;
+    `mp4`, `webm` or `mov`. `background` is a colour (`#00b140`, `white`), `blur` or `transparent`, or
+    `background_file` a picture or video, which `background_loop` continues (`loop`, `pingpong`, `hold`); `matte` says
+    how the person is cut out: `auto`, `person` or `chroma`;
     `expressiveness` scales the mouth movement (0 to 2, default 1); `engine` is one of `engines.list()`; `priority` is
     -1, 0 or 1; `callback_url` receives a signed webhook; `metadata` is returned with the job.
 
@@ -89,6 +91,10 @@ class JobFields(TypedDict, total=False):
     crop: str | None
     fps: float | None
     format: str | None
+    background: str | None
+    background_file: Source | None
+    background_loop: str | None
+    matte: str | None
     priority: int | None
     callback_url: str | None
     metadata: Mapping[str, str] | None

@@ -22,10 +22,10 @@ from models.avatar.avatar import Avatar
 from models.engines.protocol import Engine, FrameSpan, LiveEngine, Machine, Plan, scales_movement
 from models.speech.stress import window_stress
 from rendering.avatar_cache import AvatarCache, LruPool
+from rendering.background_opener import OpenSource
 from rendering.frame_marks import live_marks
 from rendering.frame_pipeline import BlockingWork
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from rendering.segment_renderer import OpenSource
 from storage.files import StoredFiles
 
 _MAX_READERS = 32  # more than a replica has sessions; the decoder of a reader that is not used exits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from models.engines.catalog import EngineCatalog
 from models.engines.protocol import Engine
 from models.mouth.motion import RunningStats
 from rendering.avatar_cache import AvatarCache, CachedAvatar, LruPool
+from rendering.background_opener import BackgroundOpener, OpenSource
 from rendering.frame_marks import segment_marks
 from rendering.frame_pipeline import BlockingWork, FramePipeline, GenerateFaces, PlannedFace
 from storage.files import StoredFiles
@@ -48,8 +49,6 @@ class SourceOpener:
         return reader if avatar is None else avatar.frames(reader)
 
 
-OpenSource = Callable[[Path, VideoInfo, Avatar | None], FrameSource]
-
 _MAX_IDLE_READERS = 2
 _MIN_CHUNK_FRAMES = 4
 
@@ -71,28 +70,37 @@ class SegmentRenderer:
         self._pipeline = FramePipeline(generate, run, config.render.chunk_window)
         self._readers: LruPool[tuple[str, int], FrameSource] = LruPool(_MAX_IDLE_READERS, lambda frames: frames.close())
         self._avatars = AvatarCache(files)
+        self._backgrounds = BackgroundOpener(open_source, files)
 
     async def render(self, request: SegmentRequest, watermark: SegmentWatermark) -> tuple[bytes, RunningStats]:
         """Return the encoded frames of a segment, and the mouths' motion in silence measured on their faces."""
         info, render, num_frames = request.source.info, self._config.render, len(request.source_index)
         picture = request.picture or OutputPicture.of(JobSettings(), info)
-        async with self._opened(request) as (reader, faces):
-            encoder = SegmentWriter(
-                picture.info,
-                render.crf,
-                render.preset,
-                render.encoder_threads,
-                in_band_headers=request.has_copies,
-                file_format=picture.file_format,
-                draw=PictureMaker(picture.framing, request.corners).draw,
-            )
-            writer = _WatermarkWriter(encoder, segment_marks(picture.info, watermark, num_frames, self._config.labels))
-            motion = await self._pipeline.render(reader, request.source_index, faces, writer, self._chunk_frames(info))
-            return await self._run(lambda token: encoder.finish(), num_frames), motion
+        async with self._opened(request) as (reader, faces, avatar):
+            with ExitStack() as held:
+                open_background = partial(self._backgrounds.open, request, reader, avatar, held)
+                frames, cutout = await self._run(lambda token: open_background(), num_frames)
+                encoder = SegmentWriter(
+                    picture.info,
+                    render.crf,
+                    render.preset,
+                    render.encoder_threads,
+                    in_band_headers=request.has_copies,
+                    file_format=picture.file_format,
+                    has_alpha=picture.has_alpha,
+                    draw=PictureMaker(picture.framing, request.corners, cutout).draw,
+                )
+                marks = segment_marks(picture.info, watermark, num_frames, self._config.labels)
+                writer = _WatermarkWriter(encoder, marks)
+                chunk_frames = self._chunk_frames(info, has_matte=cutout is not None)
+                motion = await self._pipeline.render(frames, request.source_index, faces, writer, chunk_frames)
+                return await self._run(lambda token: encoder.finish(), num_frames), motion
 
     @asynccontextmanager
-    async def _opened(self, request: SegmentRequest) -> AsyncIterator[tuple[FrameSource, list[PlannedFace]]]:
-        """Lend frames and faces for the block. They are kept for the next segment, or closed if the block fails."""
+    async def _opened(
+        self, request: SegmentRequest
+    ) -> AsyncIterator[tuple[FrameSource, list[PlannedFace], Avatar | None]]:
+        """Lend frames, faces and the first avatar. They are kept for the next segment, or closed if the block fails."""
         source = request.source
         with ExitStack() as fetched, ExitStack() as on_error:
             path, avatars = await self._run(partial(self._fetch, request, fetched), len(request.source_index))
@@ -110,6 +118,7 @@ class SegmentRenderer:
                     PlannedFace(face.engine, partial(engine.cut, cached.avatar), face.plan, face.weight)
                     for face, (cached, engine) in zip(request.faces, avatars, strict=True)
                 ],
+                first,
             )
             on_error.pop_all()
         self._readers.put((frames_of, _next_position(positions)), reader)
@@ -130,8 +139,9 @@ class SegmentRenderer:
             on_error.pop_all()
         return path, avatars
 
-    def _chunk_frames(self, info: VideoInfo) -> int:
-        render, frame_bytes = self._config.render, info.width * info.height * 3 // 2  # YUV 4:2:0, 8 bit
+    def _chunk_frames(self, info: VideoInfo, *, has_matte: bool) -> int:
+        render, num_pixels = self._config.render, info.width * info.height
+        frame_bytes = num_pixels * 3 // 2 + (num_pixels if has_matte else 0)  # YUV 4:2:0, 8 bit
         return max(_MIN_CHUNK_FRAMES, min(render.chunk_frames, render.max_chunk_bytes // frame_bytes))
 
 

@@ -5,6 +5,7 @@
     jobs/{id}/speech.npy             the speech, 16 kHz mono
     jobs/{id}/audio_{name}           further speech as uploaded, of a job with turns
     jobs/{id}/music                  the music under the speech as uploaded
+    jobs/{id}/background             the picture or video behind the person as uploaded
     jobs/{id}/segments/{number}.mp4  finished segments; .webm or .mov in these formats
     jobs/{id}/segments/speech-{number}.npy  the speech of one face of a job with turns, 16 kHz mono
     jobs/{id}/result.mp4             the video; likewise
@@ -43,7 +44,7 @@ PEOPLE_IDENTITIES: Final = "identities.npz"
 MATTE_VIDEO: Final = "matte.mp4"
 MATTE_REPORT: Final = "report.json"
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
-_CONSTANT: Final = re.compile(r"uploads/[^/]+|jobs/[^/]+/(audio(_[^/]+)?|music)|avatars/[^/]+/(source|face)")
+_CONSTANT: Final = re.compile(r"uploads/[^/]+|jobs/[^/]+/(audio(_[^/]+)?|music|background)|avatars/[^/]+/(source|face)")
 
 
 def upload_key(name: str) -> str:
@@ -65,6 +66,11 @@ def audio_key(job_id: str, field: str = "audio") -> str:
     if not _AUDIO_FIELD.fullmatch(field):
         raise NotFoundError(f"Expected the name of an audio field, got {field[:80]!r}.")
     return f"{job_folder(job_id)}/{field}"
+
+
+def background_key(job_id: str) -> str:
+    """Return the key of the picture or video behind the person as uploaded."""
+    return f"{job_folder(job_id)}/background"
 
 
 def speech_key(job_id: str) -> str:

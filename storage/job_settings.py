@@ -7,9 +7,10 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from media.output.formats import FormatName
+from media.output.backgrounds import TRANSPARENT, MatteMode, checked_background
+from media.output.formats import FORMATS, FormatName
 from media.output.sizes import MAX_OUTPUT_FPS, check_same_aspect, parse_aspect, parse_size
-from media.playback import LoopMode
+from media.playback import AfterEnd, LoopMode
 
 MAX_EXPRESSIVENESS: Final = 2
 FACE: Final = (
@@ -72,8 +73,27 @@ class JobSettings(BaseModel):
         "mp4", description="File format: `mp4` (H.264, AAC), `webm` (VP9, Opus) or `mov` (ProRes 4444, PCM)."
     )
 
+    background: Annotated[str, AfterValidator(checked_background)] | None = Field(
+        None,
+        max_length=64,
+        description="What is behind the person: a colour (`#00b140`, `white`), `blur`, or `transparent`, which needs"
+        " `format` `webm` or `mov`. For a picture or video, see `background_file`. Default: what is there.",
+    )
+    background_loop: AfterEnd = Field(
+        "loop",
+        description="What follows the end of a video in `background_file`: it starts again (`loop`), plays backwards"
+        " and forwards (`pingpong`), or stays on its last frame (`hold`).",
+    )
+    matte: MatteMode = Field(
+        "auto",
+        description="How the person is cut out for another background: by segmentation (`person`), by the colour of a"
+        " green or blue screen (`chroma`), or whichever fits (`auto`).",
+    )
+
     @model_validator(mode="after")
     def _check_output(self) -> Self:
+        if self.background == TRANSPARENT and FORMATS[self.format].alpha_pixel_format is None:
+            raise ValueError(f"background: transparent is not possible in {self.format}; choose format webm or mov")
         if self.size is not None and self.crop is not None:
             check_same_aspect(parse_size(self.size), parse_aspect(self.crop))
         return self

@@ -184,9 +184,15 @@ class JobInputs(Frozen):
     more_audio: dict[str, UploadedFile] = Field(
         {}, description="Further files, by field name: those of `options.turns`, and the music."
     )
+    background_file: UploadedFile | None = Field(None, description="Picture or video behind the person.")
     metadata: dict[str, str] = Field({}, description="The caller's key-value pairs, returned with the job.")
     request_digest: str | None = Field(None, description="Hash of the request, to recognise a repeated one by its key.")
     base_url: str = Field("", description="Prefix of the links in its webhook; empty for relative paths.")
+
+    @property
+    def has_background(self) -> bool:
+        """Whether the person is shown before another background."""
+        return self.options.background is not None or self.background_file is not None
 
     @property
     def audio_files(self) -> dict[str, UploadedFile]:
@@ -236,6 +242,7 @@ class JobRecord(JobInputs):
         options = json.dumps(self.options.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
         text = f"{self.audio.sha256}\n{self.avatar_key}\n{options}"
         text += "".join(f"\n{name} {file.sha256}" for name, file in sorted(self.more_audio.items()))
+        text += "" if self.background_file is None else f"\nbackground {self.background_file.sha256}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def with_watermark(self) -> Self:

@@ -136,6 +136,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN more_audio TEXT NOT NULL DEFAULT '{}'",
         "ALTER TABLE jobs ADD COLUMN turn_avatar_keys TEXT NOT NULL DEFAULT '{}'",
     ),
+    ("ALTER TABLE jobs ADD COLUMN background_file TEXT",),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

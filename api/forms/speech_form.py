@@ -24,6 +24,9 @@ class SpeechForm(JobSettings):
     """Fields of which one is required; the last one holds the text."""
 
     audio: FilePart | None = Field(None, description="The speech: an audio file, or a video whose audio track is used.")
+    background_file: FilePart | None = Field(
+        None, description="Picture or video behind the person. It fills the frame; a video has no sound."
+    )
     voice: str | None = Field(
         None,
         min_length=1,
@@ -41,6 +44,16 @@ class SpeechForm(JobSettings):
         """Speech file; available after synthesis if the form had a text."""
         assert self.audio is not None, "a text is synthesized while the form is received"
         return self.audio
+
+    @model_validator(mode="after")
+    def _one_background(self) -> Self:
+        if self.background is not None and self.background_file is not None:
+            raise ValueError("send background or background_file, not both")
+        if "background_loop" in self.model_fields_set and self.background_file is None:
+            raise ValueError("background_loop needs background_file")
+        if "matte" in self.model_fields_set and self.background is None and self.background_file is None:
+            raise ValueError("matte needs background or background_file")
+        return self
 
     @model_validator(mode="after")
     def _one_speech(self) -> Self:

@@ -69,6 +69,7 @@ class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
                     form,
                     admission_id=admission.id,
                     audio=form.speech,
+                    background_file=form.background_file,
                     video=form.input_reference,
                     avatar_id=form.avatar_id,
                     engine=known_engine(form.model),

@@ -25,10 +25,10 @@ from jobs.sources.mattes import Mattes
 from jobs.sources.people import People
 from jobs.sources.shared_work import Progress, SharedWork
 from media.audio_parts import AudioPart
+from media.output.backgrounds import MatteMode
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_FILES, is_tracked
 from models.face.choice import FaceChoice, is_reference, reference_sha256
-from models.matting.report import MatteMode
 from models.track.tracker import TrackState
 from storage.file_keys import avatar_folder, face_key, own_speech_key, source_key, track_key, tracks_folder
 from storage.file_store import FileStore

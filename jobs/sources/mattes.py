@@ -15,7 +15,8 @@ from jobs.retry import retry
 from jobs.sources.shared_work import Progress, SharedWork
 from media.matte.foreground import ScreenColour
 from media.matte.matte_video import matte_info
-from models.matting.report import MATTE_VERSION, MatteMode, MatteReport
+from media.output.backgrounds import MatteMode
+from models.matting.report import MATTE_VERSION, MatteReport
 from storage.file_keys import MATTE_REPORT, MATTE_VIDEO, matte_part, matte_piece, matte_pieces_part, split
 from storage.file_store import FileStore
 from telemetry.log_context import CallContext

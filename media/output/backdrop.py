@@ -15,8 +15,6 @@ from media.playback import Playback
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame, from_rgb, to_rgb
 
-BLUR: Final = "blur"
-TRANSPARENT: Final = "transparent"
 _BLUR_STEP: Final = 8
 """The blurred background is computed at an eighth of the resolution."""
 _BLUR: Final = 1 / 30
@@ -30,25 +28,6 @@ class Backdrop(Protocol):
     def draw(self, frame: YuvFrame, alpha: NDArray[np.uint8]) -> YuvFrame:
         """Return the next background, of the size and colours of `frame`; `alpha` is 255 where the person is."""
         ...
-
-
-def checked_background(text: str) -> str:
-    """Return `blur`, `transparent` or a colour as `#rrggbb`.
-
-    Raises:
-        ValueError: It is none of these and no name of a colour (CSS).
-    """
-    name = text.strip().lower()
-    if name in (BLUR, TRANSPARENT):
-        return name
-    try:
-        red, green, blue = ImageColor.getrgb(name)[:3]
-    except ValueError:
-        raise ValueError(
-            f"expected a colour such as #00b140 or white, `{BLUR}` or `{TRANSPARENT}`, found {text[:40]!r}. "
-            "Send a picture or a video in background_file."
-        ) from None
-    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 class ColourBackdrop:
@@ -98,8 +77,8 @@ class VideoBackdrop:
         source: Its frames.
         info: Its description.
         tags: The colours to convert it to.
-        playback: How it plays: source frames for each output frame.
-        first: Number of the first output frame to draw.
+        playback: How it plays.
+        frames: The frames of the result to draw.
     """
 
     def __init__(

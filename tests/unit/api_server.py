@@ -234,7 +234,8 @@ class MemoryService:
 
     def finish(self, job_id: str) -> JobRecord:
         self.files.stored.make_folder(job_folder(job_id))
-        self.files.stored.put(result_key(job_id), VIDEO_BYTES)
+        suffix = self.table.get_job(job_id, None).options.format
+        self.files.stored.put(result_key(job_id, suffix), VIDEO_BYTES)
         self.table.update_job(job_id, status=JobStatus.RUNNING, stage=JobStage.RENDERING, num_frames=50, progress=0.5)
         return self.table.update_job(
             job_id,

@@ -86,6 +86,7 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
                     form,
                     admission_id=admission.id,
                     audio=form.speech,
+                    background_file=form.background_file,
                     more_audio=form.more_audio,
                     turns=form.turns,
                     idle_mouths=form.idle_mouths,

@@ -21,7 +21,7 @@ from jobs.submission import Submissions
 from media.playback import LoopMode
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.catalog import EngineCatalog
-from storage.file_keys import audio_key, face_key, source_key
+from storage.file_keys import audio_key, background_key, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AvatarRecord, JobOptions, JobQuery, JobRecord, Turn, UploadedFile, new_id
@@ -41,9 +41,11 @@ class WillingStages(NoStages):
     def __init__(self, files: FileStore) -> None:
         self._files = files
         self.video = VIDEO
+        self.probed: list[str] = []
 
     async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
         assert all(self._files.has(key) for key in (video, audio) if key is not None)
+        self.probed.append(video or audio or "")
         return ProbeResult(self.video if video else None, AUDIO if audio else None)
 
 
@@ -113,6 +115,18 @@ def test_a_job_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
     assert on_disk(bench.files, audio_key(job.id)).read_bytes() == b"sound"
     assert on_disk(bench.files, face_key(job.avatar_key)).read_bytes() == b"picture"
     assert bench.uploads() == []
+
+
+def test_a_background_is_looked_at_and_kept(bench: Bench) -> None:
+    request = bench.request().model_copy(update={"background_file": bench.upload(b"beach")})
+    with pytest.raises(SystemExit):
+        asyncio.run(bench.submissions.create_job(request))
+    job = asyncio.run(bench.submissions.create_job(request))
+    assert on_disk(bench.files, background_key(job.id)).read_bytes() == b"beach"
+    assert bench.uploads() == []
+    assert bench.stages.probed[-1].endswith("/background"), "it is where the first attempt has moved it"
+    stored = bench.table.get_job(job.id, None)
+    assert stored.background_file == request.background_file and stored.has_background
 
 
 def test_an_avatar_sent_again_after_a_crash_is_taken(bench: Bench) -> None:

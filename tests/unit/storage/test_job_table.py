@@ -301,6 +301,7 @@ def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
             "watermark_id",
             "source_label",
             "more_audio",
+            "background_file",
             "turn_avatar_keys",
             "metadata",
             "request_digest",

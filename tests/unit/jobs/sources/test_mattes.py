@@ -17,9 +17,10 @@ from jobs.messages import AvatarRef, SourceVideo
 from jobs.sources.avatars import ignore_progress
 from jobs.sources.mattes import Mattes
 from media.matte.foreground import ScreenColour
+from media.output.backgrounds import MatteMode
 from media.probe import ColourTags, VideoInfo
 from models.avatar.folder import write_whole
-from models.matting.report import MatteMode, MatteReport
+from models.matting.report import MatteReport
 from storage.file_keys import MATTE_REPORT, MATTE_VIDEO, avatar_folder, source_key
 from storage.file_store import FileStore
 from telemetry.log_context import CallContext

@@ -1,0 +1,98 @@
+"""The options of the picture: backgrounds, framing and file formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from storage.file_keys import UPLOADS
+from tests.unit.api_server import MemoryService, serving
+
+FILES = {"video": ("me.mp4", b"film"), "audio": ("a.wav", b"sound")}
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    return MemoryService(tmp_path)
+
+
+@pytest.fixture
+def http(service: MemoryService) -> Iterator[httpx.Client]:
+    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+def test_options_of_the_picture_reach_the_job(http: httpx.Client, service: MemoryService) -> None:
+    sent = {"size": "1080x1920", "fps": "30", "format": "webm", "matte": "chroma", "background_loop": "hold"}
+    answer = http.post("/v1/jobs", files={**FILES, "background_file": ("beach.mp4", b"beach")}, data=sent)
+    assert answer.status_code == 202, answer.text
+    options = answer.json()["options"]
+    assert {name: options[name] for name in sent} == {**sent, "fps": 30.0}
+    (request,) = service.requests
+    assert request.background_file is not None and request.background_file.label == "beach.mp4"
+
+
+def test_a_background_is_part_of_what_an_idempotency_key_stands_for(http: httpx.Client) -> None:
+    def send(content: bytes, **options: str) -> httpx.Response:
+        files = {**FILES, "background_file": ("b.png", content)}
+        return http.post("/v1/jobs", files=files, data=options, headers={"Idempotency-Key": "key"})
+
+    first = send(b"beach").json()["id"]
+    assert send(b"beach").json()["id"] == first
+    for other in (send(b"street"), send(b"beach", crop="9:16")):
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"background": "blur"}, "background or background_file, not both"),
+        ({"size": "12x12"}, "at least 64 pixels"),
+        ({"crop": "16/9"}, "WIDTH:HEIGHT"),
+        ({"fps": "0"}, "fps"),
+        ({"format": "gif"}, "format"),
+    ],
+)
+def test_invalid_options_cost_nothing(
+    http: httpx.Client, service: MemoryService, fields: dict[str, str], message: str
+) -> None:
+    answer = http.post("/v1/jobs", files={**FILES, "background_file": ("b.png", b"beach")}, data=fields)
+    assert (answer.status_code, answer.json()["code"]) == (422, "option_invalid")
+    assert message in answer.json()["detail"]
+    assert not service.requests and not service.files.stored.entries(UPLOADS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"background": "transparent"}, "format webm or mov"),
+        ({"background_loop": "hold"}, "needs background_file"),
+        ({"matte": "person"}, "needs background or background_file"),
+        ({"background_file": "http://127.0.0.1:1/beach.png"}, "background_file"),
+    ],
+)
+def test_options_that_need_others(http: httpx.Client, fields: dict[str, str], message: str) -> None:
+    answer = http.post("/v1/jobs", files=FILES, data=fields)
+    assert 400 <= answer.status_code < 500 and message in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"), [("mp4", "video/mp4"), ("webm", "video/webm"), ("mov", "video/quicktime")]
+)
+def test_results_have_the_type_and_name_of_their_format(
+    http: httpx.Client, service: MemoryService, name: str, media_type: str
+) -> None:
+    job: dict[str, Any] = http.post("/v1/jobs", files=FILES, data={"format": name}).json()
+    preview = http.get(f"/v1/jobs/{job['id']}").json()["links"]["preview"]
+    assert (preview is not None) == (name == "mp4")
+    service.finish(job["id"])
+    answer = http.get(f"/v1/jobs/{job['id']}/video", params={"download": "true"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
+    assert answer.headers["content-disposition"].endswith(f'a.{name}"')
+    if name != "mp4":
+        refused = http.get(f"/v1/jobs/{job['id']}/preview")
+        assert (refused.status_code, refused.json()["code"]) == (409, "state_conflict")

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from storage.job_settings import JobSettings
+from storage.records import JobOptions, JobRecord, UploadedFile, new_id, utc_now
+
+FILE = UploadedFile(key=new_id(), sha256="a" * 64, num_bytes=3, label="a.wav")
+
+
+def test_options_of_a_picture() -> None:
+    settings = JobSettings(size="1080x1920", crop="9:16", fps=29.97, format="webm", background=" Transparent ")
+    assert settings.background == "transparent"
+    assert set(settings.shared()) == set(JobSettings.model_fields)
+    assert JobOptions(engine="warp", **settings.shared()).shared() == settings.shared()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"size": "99999x2"}, "size"),
+        ({"size": "1920x1080", "crop": "9:16"}, "another aspect ratio than crop"),
+        ({"crop": "0:1"}, "expected WIDTH:HEIGHT"),
+        ({"fps": 61}, "less than or equal to 60"),
+        ({"fps": 0.5}, "greater than or equal to 1"),
+        ({"fps": float("nan")}, "fps"),
+        ({"format": "avi"}, "mp4"),
+        ({"background": "transparent"}, "choose format webm or mov"),
+        ({"background": "no colour"}, "background_file"),
+    ],
+)
+def test_options_that_cannot_be_made(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        JobSettings.model_validate(fields)
+
+
+def test_other_options_and_files_are_other_videos() -> None:
+    def produce_id(background_file: UploadedFile | None = None, **options: object) -> str:
+        job = JobRecord(
+            id=new_id(),
+            options=JobOptions.model_validate({"engine": "warp", **options}),
+            audio=FILE,
+            background_file=background_file,
+            avatar_key="0" * 32,
+            created_at=utc_now(),
+        )
+        return job.produce_id
+
+    ids = {
+        produce_id(),
+        produce_id(format="mov"),
+        produce_id(background="blur"),
+        produce_id(background_file=FILE),
+        produce_id(background_file=FILE.model_copy(update={"sha256": "b" * 64})),
+    }
+    assert len(ids) == 5
+    assert produce_id(fps=None, format="mp4") in ids, "a default does not count"
