@@ -71,6 +71,7 @@ def live(
         ) as session:
             for url in push or ():
                 session.start_output(url, push_token)
+            _write(_connecting(session, len(push or ())), target)
             seconds = _write(session.say(pieces) if text is None else _reading(session, text, voice), target)
             if stay:
                 with suppress(KeyboardInterrupt):
@@ -102,6 +103,17 @@ def _report_output(event: LiveEvent) -> None:
     if raw["state"] == "ended" and raw.get("message"):
         raise UsageError(str(raw["code"]), str(raw["message"]))
     print(f"{about} ({raw['message']})" if raw.get("message") else about, file=sys.stderr)
+
+
+def _connecting(session: LiveSession, num_outputs: int) -> Iterator[LiveEvent]:
+    """Yield the events until no output is still connecting, so that they receive the speech from its beginning."""
+    states: dict[str, str] = {}
+    for event in session if num_outputs else ():
+        if event.type == "output.state_updated":
+            states[event.raw["output_id"]] = event.raw["state"]
+        yield event
+        if len(states) == num_outputs and "connecting" not in states.values():
+            return
 
 
 def _staying(session: LiveSession) -> Iterator[LiveEvent]:

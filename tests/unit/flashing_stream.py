@@ -66,7 +66,7 @@ def skews(frames: Sequence[tuple[float, float]], sounds: Sequence[tuple[float, N
             time = start + float(place) / AUDIO_RATE
             if not beeps or time - beeps[-1] > 0.5:
                 beeps.append(time)
-    return [min((beep - flash for beep in beeps), key=abs) for flash in flashes]
+    return [min((beep - flash for beep in beeps), key=abs) for flash in flashes if beeps]
 
 
 def file_skews(path: Path) -> list[float]:

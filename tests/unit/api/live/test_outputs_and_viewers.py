@@ -24,9 +24,7 @@ from tests.unit.api.live.live_parts import AVATAR, GreyService
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.net.push.receivers import rtmp_server
 
-LIVE = LiveConfig(
-    max_sessions=8, push_destinations=("rtmp://127.0.0.1:*",), max_viewers=1, max_detached_s=20, push_timeout_s=2
-)
+LIVE = LiveConfig(max_sessions=8, push_destinations=("rtmp://127.0.0.1:*",), max_viewers=1, max_detached_s=20)
 SECRET = "sEcReT"
 RATE = 24000
 
@@ -72,8 +70,8 @@ def test_the_command_pushes_what_it_is_given_to_say(url: str, tmp_path: Path) ->
         done = subprocess.run(
             [*command, f"rtmp://127.0.0.1:{port}/live/{SECRET}"], capture_output=True, timeout=60, text=True
         )
+        assert done.returncode == 0, done.stderr
         server.wait(20)
-    assert done.returncode == 0, done.stderr
     assert f"rtmp://127.0.0.1:{port}: live" in done.stderr
     assert SECRET not in done.stderr
     assert path.stat().st_size > 10_000

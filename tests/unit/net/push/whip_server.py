@@ -35,7 +35,8 @@ class WhipServer:
         tokens: Authorization headers.
         num_deleted: Streams that were ended.
         status: What it answers to offers.
-        peers: Connections.
+        connections: `frames` of each connection, whose times begin at zero.
+        peers: Connections that are open.
     """
 
     url: str = ""
@@ -45,20 +46,13 @@ class WhipServer:
     num_deleted: int = 0
     status: int = 201
     candidate: str | None = None
+    connections: list[dict[str, list[Any]]] = field(default_factory=list)
     peers: list[RTCPeerConnection] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop | None = None
 
     def skews(self) -> list[float]:
         """Return by how much later than its flash each beep of a `FlashingStream` was received, in seconds."""
-        video = [
-            (float(frame.pts * frame.time_base), float(frame.to_ndarray(format="gray").mean()))
-            for frame in self.frames["video"]
-        ]
-        audio = [
-            (float(frame.pts * frame.time_base), frame.to_ndarray().reshape(-1, 2)[:, 0].astype(np.float32) / 32768)
-            for frame in self.frames["audio"]
-        ]
-        return skews(video, audio)
+        return [skew for frames in self.connections for skew in _skews(frames)]
 
     def until_frames(self, num_frames: int) -> None:
         """Wait for pictures."""
@@ -82,7 +76,9 @@ class WhipServer:
             return Response("", self.status, {"location": "/elsewhere"})
         peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.peers.append(peer)
-        peer.on("track", lambda track: asyncio.ensure_future(self._collect(track)))
+        frames: dict[str, list[Any]] = {"video": [], "audio": []}
+        self.connections.append(frames)
+        peer.on("track", lambda track: asyncio.ensure_future(self._collect(track, frames)))
         await peer.setRemoteDescription(RTCSessionDescription(_baseline(self.offers[-1]), "offer"))
         await peer.setLocalDescription(await peer.createAnswer())
         answer = peer.localDescription.sdp
@@ -97,10 +93,23 @@ class WhipServer:
         self.num_deleted += 1
         return Response()
 
-    async def _collect(self, track: Any) -> None:
+    async def _collect(self, track: Any, frames: dict[str, list[Any]]) -> None:
         with suppress(MediaStreamError):
             while True:
-                self.frames[track.kind].append(await track.recv())
+                frame = await track.recv()
+                frames[track.kind].append(frame)
+                self.frames[track.kind].append(frame)
+
+
+def _skews(frames: dict[str, list[Any]]) -> list[float]:
+    video = [
+        (float(frame.pts * frame.time_base), float(frame.to_ndarray(format="gray").mean())) for frame in frames["video"]
+    ]
+    audio = [
+        (float(frame.pts * frame.time_base), frame.to_ndarray().reshape(-1, 2)[:, 0].astype(np.float32) / 32768)
+        for frame in frames["audio"]
+    ]
+    return skews(video, audio)
 
 
 def _baseline(offer: str) -> str:

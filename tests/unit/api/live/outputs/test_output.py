@@ -44,7 +44,7 @@ class Session:
         self.speed = speed
         self.events: list[dict[str, Any]] = []
         destinations = Destinations(LOOPBACK, NetworkConfig(connect_timeout_s=2))
-        self.outputs = SessionOutputs(destinations, live or LiveConfig(push_timeout_s=3), self._tell)
+        self.outputs = SessionOutputs(destinations, live or LiveConfig(), self._tell)
 
     async def _tell(self, text: str) -> None:
         self.events.append(json.loads(text))
