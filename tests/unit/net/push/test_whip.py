@@ -37,6 +37,7 @@ def test_a_peer_receives_picture_and_sound_together_and_nothing_is_encoded_twice
         publisher = await connect(server)
         for fragment in islice(FlashingStream(), 20):
             await publisher.send(*rtp_packets(fragment))
+            await asyncio.sleep(fragment.duration_seconds)  # the peer's jitter buffer holds 16 packets of sound
         await asyncio.to_thread(server.until_frames, 35)
         await publisher.close()
 
