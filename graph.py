@@ -5,7 +5,7 @@
                │                  ├── LandmarkGenerator    frames -> track, once; features x track -> plan
                │                  └── Studio x N ────────── FaceSynthesis x M   crops + plan -> faces (GPU)
                │                      (decode, crop, paste back, encode one segment)
-               └── LiveSession        streamed audio -> the next frames, encoded (CPU)
+               └── LiveSession        streamed audio -> the next frames, encoded
 
 The engine that a job names defines features, plans, crops and faces: `models.engines.protocol`.
 

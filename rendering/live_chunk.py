@@ -34,20 +34,27 @@ class LiveChunk(NamedTuple):
 class LiveService(Protocol):
     """What live sessions need: deployments behind handles, or a renderer in this process."""
 
-    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
-        """Start a session: return its avatar, analysed for the engine, once its first chunk can be requested.
-
-        The avatar is held from then on; see `hold`. The session occupies a slot, also if this fails, until `leave`.
+    async def admit(self, session_id: str) -> None:
+        """Take a slot for a new session, until `leave`.
 
         Raises:
             BusyError: All slots are in use.
+        """
+
+    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
+        """Return the avatar of an admitted session, analysed for the engine, once its first chunk can be requested.
+
+        The avatar is held from then on; see `hold`.
+
+        Raises:
+            BusyError: A session of this avatar costs more than is left.
             NotFoundError: The owner has no such avatar.
             LipwrightError: The session cannot start.
         """
         ...
 
     async def leave(self, session_id: str) -> None:
-        """End a session, whether it was started or not; raises nothing."""
+        """End an admitted session; raises nothing."""
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         """Keep a prepared avatar from being evicted for another `jobs.messages.HOLD_S`.

@@ -59,7 +59,11 @@ class LiveRoutes:
                 await self._running.take_over(session_id, _caller(socket).owner, socket)
                 return
             options = _options(socket)
-            await self._serve(socket, connection, options)
+            await self._service.admit(options.session_id)
+            try:
+                await self._serve(socket, connection, options)
+            finally:
+                await self._service.leave(options.session_id)
 
     async def view(self, socket: WebSocket) -> None:
         """Show the session of an avatar to a viewer."""
@@ -90,7 +94,6 @@ class LiveRoutes:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._service.leave(options.session_id)
 
     async def _prepared(
         self, socket: WebSocket, options: SessionOptions, connection: ClientConnection

@@ -40,9 +40,25 @@ class LiveClient:
         self._warmed_at = -_WARM_EVERY_S
         self._warming: asyncio.Task[None] | None = None
 
+    async def admit(self, session_id: str) -> None:
+        """See `LiveService`. Routes lead to replicas by their hash, so several are tried."""
+        for number in range(_MAX_ROUTES):
+            self._routes[session_id] = f"{session_id}-{number}"
+            try:
+                await call_stage(
+                    "LiveSession.admit",
+                    CallContext(session_id),
+                    lambda context: self._of(session_id).admit.remote(context, session_id),
+                    self._brief,
+                )
+                return
+            except BusyError:
+                if number == _MAX_ROUTES - 1:
+                    del self._routes[session_id]
+                    raise
+
     async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
         """See `LiveService`."""
-        await self._admit(session_id)
         avatar = await self._director.present(avatar_id, owner, self._engine)
         await call_stage(
             "LiveSession.prepare",
@@ -55,8 +71,6 @@ class LiveClient:
 
     async def leave(self, session_id: str) -> None:
         """See `LiveService`."""
-        if session_id not in self._routes:
-            return  # never admitted
         with suppress(LipwrightError):  # the replica died, or forgets the session later
             await call_stage(
                 "LiveSession.leave",
@@ -64,7 +78,7 @@ class LiveClient:
                 lambda context: self._of(session_id).leave.remote(context, session_id),
                 self._brief,
             )
-        del self._routes[session_id]
+        self._routes.pop(session_id, None)
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         """See `LiveService`."""
@@ -80,23 +94,6 @@ class LiveClient:
             lambda context: self._of(request.session_id).render.remote(context, request),
             self._bounds,
         )
-
-    async def _admit(self, session_id: str) -> None:
-        """Find a replica for a session: routes lead to replicas by their hash, so several are tried."""
-        for number in range(_MAX_ROUTES):
-            self._routes[session_id] = f"{session_id}-{number}"
-            try:
-                await call_stage(
-                    "LiveSession.admit",
-                    CallContext(session_id),
-                    lambda context: self._of(session_id).admit.remote(context, session_id),
-                    self._brief,
-                )
-                return
-            except BusyError:
-                if number == _MAX_ROUTES - 1:
-                    del self._routes[session_id]
-                    raise
 
     def _of(self, session_id: str) -> DeploymentHandle[Any]:
         """Return the handle of one session, which routes to the replica with its avatar and decoder."""

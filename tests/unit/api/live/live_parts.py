@@ -53,11 +53,13 @@ class GreyService:
         self.held: list[tuple[str, str | None]] = []
 
     async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
-        self.admission.admit(session_id)
         await asyncio.sleep(self.prepare_s)
         if avatar_id != AVATAR:
             raise NotFoundError(f"There is no avatar {avatar_id}.")
         return AvatarRef("avatar", SourceVideo("presenter.mp4", INFO))
+
+    async def admit(self, session_id: str) -> None:
+        self.admission.admit(session_id)
 
     async def leave(self, session_id: str) -> None:
         self.admission.leave(session_id)

@@ -21,7 +21,8 @@ RATE, NUM = 16000, 2
 
 def _voice(seconds: float) -> NDArray[np.int16]:
     noise = np.random.default_rng(3).normal(0, 3000, round(seconds * RATE))
-    return (noise * np.sin(np.arange(len(noise)) / 2000) ** 2).astype(np.int16)
+    voice: NDArray[np.int16] = (noise * np.sin(np.arange(len(noise)) / 2000) ** 2).astype(np.int16)
+    return voice
 
 
 def _live_windows(speech: NDArray[np.int16], fps: Fraction, num_frames: int, mel_offset: int) -> NDArray[np.float32]:
