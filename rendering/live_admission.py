@@ -14,6 +14,7 @@ from config import LiveConfig
 from errors import BusyError
 
 _NUM_LENGTHS: Final = 64  # only recent sessions: usage changes over the day
+_NUM_ENDED: Final = 256  # a chunk that was requested before its session ended can be rendered after that
 _MAX_START_S: Final = 900.0  # without a chunk: its Ingress died, or the analysis of its avatar takes too long
 _MAX_GAP_S: Final = 60.0  # between two chunks; a client that plays nothing is closed earlier
 
@@ -41,6 +42,7 @@ class LiveAdmission:
         self._live, self._now = live, now
         self._sessions: dict[str, _Session] = {}
         self._lengths: deque[float] = deque(maxlen=_NUM_LENGTHS)
+        self._ended: deque[str] = deque(maxlen=_NUM_ENDED)
         self._usual_cost = 0.0
 
     @property
@@ -66,22 +68,24 @@ class LiveAdmission:
             BusyError: That is more than is left; the session is dropped.
         """
         self._check(session_id, cost)
-        self._session(session_id).cost = self._usual_cost = cost
+        self._usual_cost = cost
+        if (session := self._sessions.get(session_id)) is not None:  # its client may have left
+            session.cost = cost
 
     def rendered(self, session_id: str) -> None:
         """Note that a chunk of a session was rendered. One that another replica admitted is taken over."""
-        session = self._session(session_id)
-        session.seen, session.has_begun = self._now(), True
+        if session_id in self._ended:
+            return
+        now = self._now()
+        session = self._sessions.setdefault(session_id, _Session(now, now))
+        session.seen, session.has_begun = now, True
 
     def leave(self, session_id: str) -> None:
         """End a session, if there is one of that name."""
+        self._ended.append(session_id)
         session = self._sessions.pop(session_id, None)
         if session is not None and session.has_begun:
             self._lengths.append(self._now() - session.since)
-
-    def _session(self, session_id: str) -> _Session:
-        now = self._now()
-        return self._sessions.setdefault(session_id, _Session(now, now))
 
     def _check(self, session_id: str, cost: float) -> None:
         others = [session for name, session in self._sessions.items() if name != session_id]

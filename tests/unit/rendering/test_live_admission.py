@@ -112,3 +112,13 @@ def test_a_session_that_nobody_ended_is_forgotten() -> None:
     clocked.admission.rendered("lost")
     clocked.at_s += 61.0
     clocked.admission.admit("next")
+
+
+def test_a_chunk_that_is_finished_after_its_session_takes_no_slot() -> None:
+    clocked = Clocked()
+    clocked.admission.admit("left")
+    clocked.admission.leave("left")
+    clocked.admission.set_cost("left", 0.1)
+    clocked.admission.rendered("left")
+    assert clocked.admission.num_sessions == 0
+    clocked.admission.admit("next")
