@@ -23,7 +23,7 @@ _MAX_SEARCH_S: Final = 24 * 3600.0
 
 def dub(
     video: Annotated[str, typer.Argument(help="The video (file or URL).")],
-    out: Annotated[Path, typer.Option(help="Output file (.mp4).")],
+    out: Annotated[Path, typer.Option(help="Output file: .mp4, .webm or .mov, which also chooses the format.")],
     subtitles: Annotated[
         Path | None, typer.Option(help="What is said: an SRT or WebVTT file in the new language.")
     ] = None,

@@ -132,7 +132,6 @@ def speak(
     fields |= {"music": music or None, "music_gain_db": music_gain}
     fields |= {"background": None if is_file else background, "background_file": named["background_file"]}
     fields |= {"max_audio_stretch": max_audio_stretch, "size": size, "crop": crop, "fps": fps}
-    fields |= {"format": out.suffix.lower().removeprefix(".")}
     fields |= {"expressiveness": None if expressiveness == 1 else expressiveness}
     if not server:
         _check_media(files)  # fails seconds earlier than a service that still has to start

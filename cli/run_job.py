@@ -56,7 +56,11 @@ class _StageBars:
 
 
 def run_job(client: Lipwright, out: Path, fields: JobFields) -> tuple[Job, int]:
-    """Submit, follow and download one job; Ctrl-C cancels it. Returns the job and the size of its video in bytes."""
+    """Submit, follow and download one job; Ctrl-C cancels it. Returns the job and the size of its video in bytes.
+
+    The suffix of `out` is the format of the video.
+    """
+    fields = {**fields, "format": out.suffix.lower().removeprefix(".")}
     columns = (
         TextColumn("{task.description:<10}"),
         BarColumn(),
