@@ -49,12 +49,12 @@ def pixels(visitor: Visitor) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(shown)).convert("RGBA"))
 
 
-def until_opaque(visitor: Visitor) -> NDArray[np.uint8]:
-    """Wait until the middle of the page is painted."""
+def until_painted(visitor: Visitor, is_opaque: bool) -> NDArray[np.uint8]:
+    """Wait until the middle of the page is painted, or transparent, and return the page."""
     for _ in range(100):
-        if (shown := pixels(visitor))[90, 160, 3] == 255:
+        if (shown := pixels(visitor))[90, 160, 3] == 255 * is_opaque:
             return shown
-    raise AssertionError("nothing is shown")
+    raise AssertionError(f"the middle of the page did not become {'opaque' if is_opaque else 'transparent'}")
 
 
 def test_the_page_shows_one_session_after_the_other(tmp_path: Path) -> None:
@@ -68,11 +68,11 @@ def test_the_page_shows_one_session_after_the_other(tmp_path: Path) -> None:
         for _ in range(2):
             with on_air(url):
                 visitor.until(f"{STATE} === 'live' && document.querySelector('video').currentTime > 0.5")
-                shown = until_opaque(visitor)
+                shown = until_painted(visitor, is_opaque=True)
                 assert shown[90, 160, :3].max() < 80, "the dark grey avatar"
                 assert shown[90, 5, 3] == 0, "beside the picture"
             visitor.until(f"{STATE} === 'waiting'")
-            assert not pixels(visitor)[..., 3].any(), "no picture is left standing"
+            assert not until_painted(visitor, is_opaque=False)[..., 3].any(), "no picture is left standing"
         assert visitor.errors == []
         black = Visitor(browser, f"{url}/live.html?avatar={AVATAR}&background=black")
         assert (pixels(black)[50, 50] == (0, 0, 0, 255)).all()
