@@ -178,6 +178,32 @@ def test_a_result_can_last_as_long_as_the_video_and_keep_its_sound(
     assert np.corrcoef(heard, own)[0, 1] > 0.95
 
 
+def test_another_background_shape_rate_and_format(
+    client: httpx.Client, portrait: Path, short_speech: Path, tmp_path: Path
+) -> None:
+    wall, red, green = tmp_path / "wall.png", (0, 0, 255), (0, 255, 0)  # BGR
+    cv2.imwrite(str(wall), np.concatenate([np.full((90, 80, 3), colour, np.uint8) for colour in (red, green)], axis=1))
+    files = {"video": portrait, "audio": short_speech, "background_file": wall}
+    job = wait_until_final(client, submit(client, files, crop="1:1", fps="10", format="webm")["id"])
+    assert job["status"] == "succeeded", job["error"]
+    video = client.get(f"/v1/jobs/{job['id']}/video").raise_for_status()
+    assert video.headers["content-type"] == "video/webm"
+    out = tmp_path / "result.webm"
+    out.write_bytes(video.content)
+    with av.open(str(out)) as container:
+        stream = container.streams.video[0]
+        pictures = [frame.to_ndarray(format="bgr24") for frame in container.decode(stream)]
+        assert (stream.codec_context.name, stream.average_rate) == ("vp9", 10)
+        assert stream.width == stream.height
+    assert len(pictures) == job["num_frames"] == math.ceil(10 * job["report"]["output"]["audio_seconds"])
+    for picture in (pictures[0], pictures[-1]):
+        left, right = (picture[16:32, at].reshape(-1, 3).mean(axis=0) for at in (slice(16), slice(-16, None)))
+        assert np.abs(left - red).max() < 12 and np.abs(right - green).max() < 12
+        side = len(picture)
+        middle = picture[side // 2 - 8 : side // 2 + 8, side // 2 - 8 : side // 2 + 8].reshape(-1, 3).mean(axis=0)
+        assert min(np.abs(middle - red).max(), np.abs(middle - green).max()) > 60, "the person is in front"
+
+
 def test_jobs_progress_side_by_side(client: httpx.Client, sample_video: Path, portrait: Path, speech: Path) -> None:
     first = submit(client, {"video": portrait, "audio": speech})["id"]
     second = submit(client, {"video": portrait, "audio": speech}, loop="hold")["id"]
