@@ -5,6 +5,7 @@ import { byId, h, notice } from "./dom.js";
 import { knows, onLanguage, t } from "./i18n.js";
 import { FilePicker } from "./file_picker.js";
 import { Avatars } from "./avatars.js";
+import { PictureOptions } from "./picture_options.js";
 import { SeveralPeople } from "./several_people.js";
 import { SpeechInput } from "./speech_input.js";
 
@@ -30,6 +31,7 @@ export class Composer {
     });
     this.face = new FilePicker(face, "video", () => this.faceChanged());
     this.several = new SeveralPeople(several, everyone, () => this.showParts());
+    this.picture = new PictureOptions(() => notice(byId("composer-error"), ""));
     this.showParts();
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -122,27 +124,30 @@ export class Composer {
   }
 
   async submit() {
-    const error = byId("composer-error");
+    const problem = this.problem();
+    if (problem) {
+      notice(byId("composer-error"), t(problem));
+      return;
+    }
     if (this.several.isOn) {
-      const problem = this.several.check();
-      if (problem) notice(error, t(problem));
-      else await this.send({ ...this.options(), idle_mouths: byId("idle-mouths").value, ...this.texts(), ...this.several.fields });
+      await this.send({ ...this.options(), idle_mouths: byId("idle-mouths").value, ...this.texts(), ...this.several.fields });
       return;
     }
     const avatar = this.avatars.chosen;
-    if (!this.speech.isGiven || (!this.face.file && !avatar)) {
-      notice(error, t(this.speech.isGiven ? "needFace" : "needSpeech"));
-      return;
-    }
-    if (!avatar && !this.faceChoice()) {
-      notice(error, t("needPoint"));
-      return;
-    }
     await this.send(async () => {
       const options = { ...this.options(), ...this.playback(avatar) }; // before the avatar is saved, which resets the form
       const face = avatar ? { avatar_id: avatar.id } : await this.avatarFields();
       return { ...options, ...face, ...this.speech.fields };
     });
+  }
+
+  /** Return the key of the text that says what is missing; null if nothing is. */
+  problem() {
+    if (this.several.isOn) return this.several.check() ?? this.picture.problem;
+    if (!this.speech.isGiven) return "needSpeech";
+    if (!this.avatars.chosen && !this.face.file) return "needFace";
+    if (!this.avatars.chosen && !this.faceChoice()) return "needPoint";
+    return this.picture.problem;
   }
 
   /** Submit a job. `fields` may be a function that makes them. */
@@ -178,6 +183,7 @@ export class Composer {
       engine: byId("engine").value,
       background_gain_db: byId("keep-sound").checked && "-6",
       visible_label: byId("visible-label").checked && "true",
+      ...this.picture.fields,
     };
     if (!byId("movement").hidden) options.expressiveness = byId("expressiveness").value;
     return options;

@@ -6,8 +6,9 @@ import { onLanguage, t } from "./i18n.js";
 import { canRecord, record } from "./recorder.js";
 
 const KINDS = {
-  audio: { accept: "audio/*,video/*", drop: "dropSpeech", hint: "fileKinds", record: "recordSpeech" },
-  video: { accept: "video/*,image/*", drop: "dropFace", hint: "faceKinds", record: "recordFace" },
+  audio: { accept: "audio/*,video/*", unfit: ["image", "notSpeech"], drop: "dropSpeech", hint: "fileKinds", record: "recordSpeech" },
+  video: { accept: "video/*,image/*", unfit: ["audio", "notFace"], drop: "dropFace", hint: "faceKinds", record: "recordFace" },
+  background: { accept: "video/*,image/*", unfit: ["audio", "notBackground"], drop: "dropBackground", hint: "backgroundKinds" },
   subtitles: { accept: ".srt,.vtt", drop: "dropSubtitles", hint: "subtitlesKinds" },
 };
 let numPickers = 0;
@@ -33,7 +34,7 @@ export function dropTarget(element, onFile) {
 export class FilePicker {
   /**
    * @param place The element to fill.
-   * @param kind "audio", "video" or "subtitles".
+   * @param kind "audio", "video", "background" or "subtitles".
    * @param onChange Called after each change.
    * @param passOn Gets each file if given; the place is then free for the next one.
    */
@@ -75,8 +76,8 @@ export class FilePicker {
   /** The message about a file of the wrong kind; null if it may fit, also if its media type is unknown. */
   complaintAbout({ name, type }) {
     if (this.kind === "subtitles") return /\.(srt|vtt)$/i.test(name) ? null : "notSubtitles";
-    const unfit = this.kind === "audio" ? "image" : "audio";
-    if (type.startsWith(`${unfit}/`)) return this.kind === "audio" ? "notSpeech" : "notFace";
+    const [unfit, message] = KINDS[this.kind].unfit;
+    if (type.startsWith(`${unfit}/`)) return message;
     return type === "" || /^(audio|video|image)\//.test(type) ? null : "notMedia";
   }
 

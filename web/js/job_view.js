@@ -61,14 +61,15 @@ export class JobView {
     this.video.addEventListener("loadeddata", () => (this.placeholder.hidden = true));
     this.video.addEventListener("ended", () => this.showResult());
     this.original = h("div", { class: "screen" });
+    this.unplayable = h("p", { class: "hint", hidden: true });
     this.captions = [h("figcaption"), h("figcaption")];
     this.actions = h("div", { class: "actions" });
     this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
     this.report = h("div");
     this.screens = h("div", { class: "screens" },
-      h("figure", {}, h("div", { class: "screen" }, this.video, this.placeholder), this.captions[0]),
+      h("figure", {}, h("div", { class: job.options.background === "transparent" ? "screen transparent" : "screen" }, this.video, this.placeholder), this.captions[0]),
       h("figure", {}, this.original, this.captions[1]));
-    this.place.replaceChildren(this.title, this.status, this.bar, this.error, this.screens, this.actions, this.report);
+    this.place.replaceChildren(this.title, this.status, this.bar, this.error, this.screens, this.unplayable, this.actions, this.report);
     this.showOriginal(job);
   }
 
@@ -83,7 +84,8 @@ export class JobView {
     this.captions[0].textContent = t("result");
     this.captions[1].textContent = t("original");
     this.video.setAttribute("aria-label", t("result"));
-    this.placeholder.textContent = t("waiting");
+    this.placeholder.textContent = t(job.links.preview && canPreview() ? "waiting" : "waitingForEnd");
+    this.unplayable.textContent = t("notPlayable");
     this.error.hidden = job.status !== "failed";
     if (job.status === "failed") this.error.textContent = explain(job.error.code, job.error.message);
     this.showVideo(job);
@@ -123,8 +125,11 @@ export class JobView {
     this.hasResult = true;
     this.endPreview();
     this.placeholder.hidden = true;
-    this.video.poster = `${ROOT}/v1/jobs/${this.job.id}/thumbnail`;
-    if (this.job.options.format !== "mov") this.video.src = this.job.links.video; // browsers do not play ProRes
+    const poster = `${ROOT}/v1/jobs/${this.job.id}/thumbnail`;
+    const isPlayable = this.job.options.format !== "mov"; // browsers do not play ProRes
+    this.unplayable.hidden = isPlayable;
+    if (isPlayable) Object.assign(this.video, { poster, src: this.job.links.video });
+    else this.video.replaceWith(h("img", { src: poster, alt: t("result") }));
   }
 
   async showOriginal(job) {

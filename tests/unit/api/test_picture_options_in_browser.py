@@ -1,0 +1,126 @@
+"""Background, shape and file format on the page: what the form sends, and how results other than MP4 are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.job_request import JobRequest
+from storage.file_keys import upload_key
+from tests.browser import Visitor, chromium
+from tests.unit.api_server import MemoryService, serving
+from tests.unit.on_disk import on_disk
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+def _form(browser: Any, url: str, folder: Path, portrait: Path, **context: Any) -> Visitor:
+    """The page with speech, a face and open options."""
+    visitor = Visitor(browser, url, **context)
+    speech = folder / "speech.wav"
+    speech.write_bytes(b"RIFF" + bytes(2000))
+    visitor.until("document.querySelector('#engine').value")
+    visitor.choose(speech, portrait)
+    visitor.page.click("#options summary")
+    return visitor
+
+
+def _sent(visitor: Visitor, service: MemoryService) -> JobRequest:
+    """Submit the form and return the request."""
+    number = len(service.requests)
+    visitor.submit()
+    visitor.until("!document.querySelector('#submit').disabled")
+    assert len(service.requests) == number + 1, visitor.text("#composer-error")
+    return service.requests[-1]
+
+
+def test_the_choices_reach_the_job(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor = _form(browser, url, tmp_path, sample_portrait)
+        plain = _sent(visitor, service).options
+        assert (plain.background, plain.crop, plain.format) == (None, None, "mp4")
+
+        visitor.page.select_option("#background", "colour")
+        visitor.page.fill("#colour", "#00b140")
+        visitor.page.select_option("#crop", "9:16")
+        coloured = _sent(visitor, service)
+        assert (coloured.options.background, coloured.options.crop) == ("#00b140", "9:16")
+
+        visitor.page.select_option("#background", "file")
+        assert not visitor.page.is_visible("#colour")
+        visitor.submit()
+        assert "The background is missing" in visitor.until("document.querySelector('#composer-error').textContent")
+        sound = {"name": "a.wav", "mimeType": "audio/wav", "buffer": b"RIFF"}
+        visitor.page.set_input_files("#background-file input", sound)
+        assert "a.wav is an audio file. Choose a picture or a video." in visitor.text("#background-file")
+        visitor.page.set_input_files("#background-file input", sample_portrait)
+        behind = _sent(visitor, service)
+        assert behind.background_file is not None and behind.options.background is None
+        assert (
+            on_disk(service.files, upload_key(behind.background_file.key)).read_bytes() == sample_portrait.read_bytes()
+        )
+
+
+def test_a_transparent_background_chooses_a_format(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor = _form(browser, url, tmp_path, sample_portrait)
+        visitor.page.select_option("#background", "transparent")
+        assert "MP4 cannot be transparent" in visitor.text("#format-note")
+        assert visitor.page.is_disabled("#format option[value=mp4]")
+        assert visitor.page.is_disabled("#subtitles-output option[value=track]")
+        request = _sent(visitor, service)
+        assert (request.options.background, request.options.format) == ("transparent", "webm")
+        visitor.page.select_option("#background", "blur")
+        assert visitor.page.input_value("#format") == "mp4" and not visitor.page.is_visible("#format-note")
+        assert visitor.page.is_enabled("#subtitles-output option[value=track]")
+        request = _sent(visitor, service)
+        assert (request.options.background, request.options.format) == ("blur", "mp4")
+
+
+def test_results_without_a_preview(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor = _form(browser, url, tmp_path, sample_portrait)
+        visitor.page.select_option("#format", "webm")
+        job_id = _sent(visitor, service).job_id
+        visitor.until_status("queued")
+        assert "The video appears here when it is finished." in visitor.text("#stage .placeholder")
+        assert visitor.page.is_visible("#stage progress")
+        service.finish(job_id)
+        visitor.until_status("succeeded")
+        visitor.until("document.querySelector('#stage video').src.endsWith('/video')")
+        assert not visitor.page.is_visible("#stage .placeholder")
+
+        visitor.page.select_option("#format", "mov")
+        job_id = _sent(visitor, service).job_id
+        visitor.until_status("queued")
+        assert "Browsers do not play MOV" not in visitor.text("#stage")
+        service.finish(job_id)
+        visitor.until_status("succeeded")
+        assert "Browsers do not play MOV" in visitor.text("#stage")
+        result = "#stage figure:first-child"
+        assert visitor.page.get_attribute(f"{result} img", "src") == f"/v1/jobs/{job_id}/thumbnail"
+        assert visitor.page.query_selector(f"{result} video") is None
+        assert visitor.page.get_attribute("#stage a.main", "href") == f"/v1/jobs/{job_id}/video?download=true"
+
+
+def test_the_choices_fit_a_phone(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+    with serving(MemoryService(tmp_path)) as url:
+        visitor = _form(browser, url, tmp_path, sample_portrait, viewport={"width": 360, "height": 740})
+        for background in ("colour", "file", "transparent"):
+            visitor.page.select_option("#background", background)
+            assert visitor.serious_violations() == []
+            for language in ("zh-CN", "en"):
+                visitor.page.click("#language")
+                assert visitor.page.evaluate("document.documentElement.lang") == language
+                assert visitor.page.evaluate("document.documentElement.scrollWidth") == 360
+                visitor.picture(f"{background}-{language}")
