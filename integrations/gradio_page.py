@@ -75,10 +75,28 @@ class GradioPage:
                             value="pingpong",
                             label="Fit the video to the speech",
                         )
+                        background = gr.Dropdown(
+                            [("as in the video", ""), "blur", "transparent", "white", "#00b140"],
+                            value="",
+                            label="Background, or a colour (transparent: in webm)",
+                            allow_custom_value=True,
+                        )
+                        background_file = gr.File(
+                            label="... or a picture or video", type="filepath", file_types=["image", "video"]
+                        )
+                        crop = gr.Dropdown(
+                            [("as in the video", ""), "9:16", "1:1", "16:9"],
+                            value="",
+                            label="Shape (width:height)",
+                            allow_custom_value=True,
+                        )
+                        # No mov: Gradio converts what browsers do not play.
+                        file_format = gr.Radio(["mp4", "webm"], value="mp4", label="File format")
                 with gr.Column():
                     state = gr.Textbox(label="State", interactive=False)
                     result = gr.Video(label="Result", interactive=False, buttons=["download"])
             inputs = [audio, text, video, portrait, avatar, engine, face, loop]
+            inputs += [background, crop, file_format, background_file]
             making = make.click(self.speak, inputs, [state, result], api_name="speak", concurrency_limit=None)
             stop.click(None, cancels=[making], api_visibility="private")
             blocks.load(self.choices, None, [avatar, engine], api_name="choices")
@@ -107,11 +125,17 @@ class GradioPage:
         engine: str | None,
         face: str,
         loop: str,
+        background: str | None,
+        crop: str | None,
+        format: str,
         request: gr.Request,
+        background_file: str | None = None,  # without a default, calls over Gradio's API would have to pass it
         progress: gr.Progress = _PROGRESS,
     ) -> AsyncIterator[Shown]:
         """Create a video; yields its state and finally the file. Leaving early cancels the job."""
-        fields = _fields(audio, text or "", (video, portrait, avatar), engine, face, loop)
+        fields = _fields(audio, text or "", (video, portrait, avatar), face)
+        fields |= {"engine": engine or None, "loop": loop, "background": background or None, "crop": crop or None}
+        fields |= {"background_file": Path(background_file) if background_file else None, "format": format}
         try:
             async with self._open_client(request) as client:
                 async for shown in _run(client, fields, progress):
@@ -120,10 +144,8 @@ class GradioPage:
             raise gr.Error(f"{error.title}: {error.detail}", print_exception=False) from error
 
 
-def _fields(
-    audio: str | None, text: str, faces: tuple[str | None, ...], engine: str | None, face: str, loop: str
-) -> JobFields:
-    """Return the fields of a job. `faces` are a video, a portrait and the ID of an avatar."""
+def _fields(audio: str | None, text: str, faces: tuple[str | None, ...], face: str) -> JobFields:
+    """Return the speech and the face of a job. `faces` are a video, a portrait and the ID of an avatar."""
     if bool(audio) == bool(text.strip()):
         raise gr.Error("Speech: provide either audio or text.", print_exception=False)
     if sum(map(bool, faces)) != 1:
@@ -132,7 +154,7 @@ def _fields(
     fields: JobFields = {"audio": Path(audio)} if audio else {"text": text}
     if source := video or portrait:
         fields |= {"video": Path(source), "face": face or "largest"}
-    return fields | {"avatar_id": avatar or None, "engine": engine or None, "loop": loop}
+    return fields | {"avatar_id": avatar or None}
 
 
 async def _run(client: AsyncLipwright, fields: JobFields, progress: gr.Progress) -> AsyncIterator[Shown]:
@@ -148,7 +170,7 @@ async def _run(client: AsyncLipwright, fields: JobFields, progress: gr.Progress)
         raise
     job.check()
     with tempfile.TemporaryDirectory(prefix="lipwright-") as folder:
-        path = Path(folder) / f"{Path(job.inputs.audio).stem or 'result'}.mp4"
+        path = Path(folder) / f"{Path(job.inputs.audio).stem or 'result'}.{fields['format']}"
         await client.jobs.download(job.id, path)
         yield _state(job), str(path)  # Gradio copies the file before it continues
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -18,13 +18,16 @@ from lipwright_client.settings import VERSION
 
 _INSTRUCTIONS = (
     "Lipwright creates lip-synced talking-head videos: `speak` takes speech (an audio file or text, or the turns of "
-    "several people) and a face (a video, a portrait or the ID of an avatar) and writes an MP4; `dub` lets the people "
+    "several people) and a face (a video, a portrait or the ID of an avatar) and writes a video; `dub` lets the people "
     "in a video speak subtitles. Paths are relative to the shared folder; URLs work too. A minute of video can take a "
     "minute or more. `speak` and `dub` report progress; with wait=false, poll `job_status` and then call `save_video`."
 )
 _MAX_SEARCH_S: Final = 24 * 3600.0
 _Audio = Annotated[str | None, Field(description="The speech: an audio file in the shared folder, or a URL.")]
-_Out = Annotated[str | None, Field(description="Name of the new .mp4 in the shared folder. Default: generated.")]
+_Out = Annotated[
+    str | None,
+    Field(description="Name of the new file in the shared folder, with the suffix of its format. Default: generated."),
+]
 _JobId = Annotated[str, Field(description="Job ID returned by `speak` or `dub`.")]
 
 
@@ -141,12 +144,26 @@ class LipwrightTools:
                 "box:x0,y0,x1,y1."
             ),
         ] = "largest",
+        background: Annotated[
+            str | None, Field(description="What is behind the person: a colour (#00b140, white), blur or transparent.")
+        ] = None,
+        background_file: Annotated[
+            str | None, Field(description="A picture or video behind the person: in the shared folder, or a URL.")
+        ] = None,
+        crop: Annotated[
+            str | None, Field(description="Aspect ratio, such as 9:16; the crop follows the face that speaks.")
+        ] = None,
+        format: Annotated[
+            Literal["mp4", "webm", "mov"], Field(description="File format. A transparent background needs webm or mov.")
+        ] = "mp4",
         wait: Annotated[bool, Field(description="Wait for the job to end and save the video.")] = True,
     ) -> SpokenVideo:
-        """Lip-sync a video, portrait or avatar to an audio file, a text or turns; returns an MP4."""
+        """Lip-sync a video, portrait or avatar to an audio file, a text or turns; returns a video."""
         with _reported():
             fields: JobFields = {"audio": self._source(audio, "audio"), "video": self._source(video, "video")}
             fields |= {"text": text, "avatar_id": avatar_id, "engine": engine, "face": face if video else None}
+            fields |= {"background": background, "crop": crop, "format": format}
+            fields |= {"background_file": self._source(background_file, "background_file")}
             if turns is not None:
                 fields |= self._turns(turns)
             return await self._run(context, fields, out, wait)
@@ -191,8 +208,8 @@ class LipwrightTools:
     async def save_video(self, job_id: _JobId, out: _Out = None) -> SpokenVideo:
         """Save the video of a finished job to the shared folder."""
         with _reported():
-            target = None if out is None else self._folder.target(out, "out")
-            return await self._save(await self._client.jobs.get(job_id), target)
+            job = await self._client.jobs.get(job_id)
+            return await self._save(job, None if out is None else self._folder.target(out, "out", _suffix(job.options)))
 
     async def cancel_job(self, job_id: _JobId) -> SpokenVideo:
         """Cancel a queued or running job."""
@@ -213,7 +230,7 @@ class LipwrightTools:
 
     async def _run(self, context: Context[Any, Any], fields: JobFields, out: str | None, wait: bool) -> SpokenVideo:
         """Submit a job; with `wait`, save its video."""
-        target = None if out is None else self._folder.target(out, "out")
+        target = None if out is None else self._folder.target(out, "out", _suffix(fields))
         if not wait:
             return SpokenVideo.of(await self._client.jobs.create(**fields))
 
@@ -241,9 +258,15 @@ class LipwrightTools:
         return None if name is None else self._folder.source(name, field)
 
     async def _save(self, job: Job, target: Path | None) -> SpokenVideo:
-        path = target or self._folder.target(f"lipwright-{job.check().id[:12]}.mp4", "out")
+        suffix = _suffix(job.options)
+        path = target or self._folder.target(f"lipwright-{job.check().id[:12]}{suffix}", "out", suffix)
         await self._client.jobs.download(job.id, path)
         return SpokenVideo.of(job, path)
+
+
+def _suffix(options: Mapping[str, Any]) -> str:
+    """Return the suffix of the video of a job with these options."""
+    return f".{options.get('format', 'mp4')}"
 
 
 @contextlib.contextmanager

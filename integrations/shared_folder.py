@@ -34,15 +34,15 @@ class SharedFolder:
             raise FolderError(f"{field}: {self.root} has no file {name}.")
         return path
 
-    def target(self, name: str, field: str) -> Path:
-        """Return the path of a new .mp4 file.
+    def target(self, name: str, field: str, suffix: str) -> Path:
+        """Return the path of a new file that ends in `suffix`, such as `.mp4`.
 
         Raises:
             FolderError: The path is outside the folder, exists, or has no parent folder.
         """
         path = self._inside(name, field)
-        if path.suffix.lower() != ".mp4":
-            raise FolderError(f"{field}: {name} must end in .mp4.")
+        if path.suffix.lower() != suffix:
+            raise FolderError(f"{field}: {name} must end in {suffix}.")
         if path.exists() or path.is_symlink():
             raise FolderError(f"{field}: {name} already exists. Choose another name.")
         if not path.parent.is_dir():

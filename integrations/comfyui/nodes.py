@@ -39,7 +39,7 @@ class LipwrightSpeak(io.ComfyNode):
                 io.Image.Input("image", optional=True, tooltip="The face: a portrait, or the frames of a video."),
                 io.String.Input("avatar_id", default="", optional=True, tooltip="ID of a saved avatar."),
                 io.Float.Input(
-                    "fps", default=25.0, min=1.0, max=240.0, optional=True, tooltip="Frame rate of `image` batches."
+                    "fps", default=25.0, min=1.0, max=240.0, optional=True, tooltip="Frame rate of batches of images."
                 ),
                 io.String.Input("engine", default="", optional=True, tooltip="Engine. Empty: the service's default."),
                 io.String.Input(
@@ -81,6 +81,26 @@ class LipwrightSpeak(io.ComfyNode):
                     optional=True,
                     tooltip='Who speaks the subtitles, as JSON: {"ANNA": {"face": "person:0", "voice": "nova"}}',
                 ),
+                io.String.Input(
+                    "background",
+                    default="",
+                    optional=True,
+                    tooltip="What is behind the person: a colour (#00b140, white) or blur. Empty: what is there.",
+                ),
+                io.Image.Input(
+                    "background_file",
+                    optional=True,
+                    tooltip="Behind the person instead of `background`: a picture, or the frames of a video.",
+                ),
+                io.String.Input(
+                    "crop",
+                    default="",
+                    optional=True,
+                    tooltip="Aspect ratio, such as 9:16. The crop follows the face that speaks.",
+                ),
+                io.String.Input(
+                    "size", default="", optional=True, tooltip="Size of the result in pixels, such as 1080x1920."
+                ),
             ],
             outputs=[
                 io.Video.Output("result", display_name="video"),
@@ -106,6 +126,10 @@ class LipwrightSpeak(io.ComfyNode):
         audio_4: dict[str, Any] | None = None,
         subtitles: str = "",
         speakers: str = "",
+        background: str = "",
+        background_file: Any = None,
+        crop: str = "",
+        size: str = "",
     ) -> io.NodeOutput:
         """Create the video. Interrupting the workflow cancels the job."""
         if sum((video is not None, image is not None, bool(avatar_id))) != 1:
@@ -117,11 +141,17 @@ class LipwrightSpeak(io.ComfyNode):
         if not turns.strip() and not subtitles.strip():
             fields["loop"] = loop
         fields |= {"engine": engine or None, "avatar_id": avatar_id or None}
+        fields |= {"background": background or None, "crop": crop or None, "size": size or None}
         out = Path(folder_paths.get_temp_directory()) / f"lipwright-{uuid4().hex[:12]}.mp4"
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="lipwright-") as folder:
-            if not avatar_id:
-                fields["video"], fields["face"] = _avatar(video, image, fps, Path(folder)), face
+            if video is not None:
+                video.save_to(str(Path(folder) / "comfyui.mp4"))
+                fields |= {"video": Path(folder) / "comfyui.mp4", "face": face}
+            elif image is not None:
+                fields |= {"video": _file(image, fps, Path(folder) / "comfyui.mp4"), "face": face}
+            if background_file is not None:
+                fields["background_file"] = _file(background_file, fps, Path(folder) / "background.mp4")
             async with _service(url) as client:
                 job = await client.speak(out=out, on_change=_progress(), **fields)
         return io.NodeOutput(InputImpl.VideoFromFile(str(out)), job.id)
@@ -154,15 +184,11 @@ def _parsed(name: str, text: str) -> Any:
         raise ValueError(f"{name}: expected JSON: {error}") from error
 
 
-def _avatar(video: Any, image: Any, fps: float, folder: Path) -> tuple[str, bytes] | Path:
-    """Return the face as a file: the trimmed and cropped video, frames as a video, or an image as a PNG."""
-    path = folder / "comfyui.mp4"
-    if video is not None:
-        video.save_to(str(path))
-    elif image.shape[0] == 1:
-        return "comfyui.png", png_of(image)
-    else:
-        write_frames(image, fps, path)
+def _file(images: Any, fps: float, path: Path) -> tuple[str, bytes] | Path:
+    """Return one image as a PNG, or several as a video, which is written to `path`."""
+    if images.shape[0] == 1:
+        return path.with_suffix(".png").name, png_of(images)
+    write_frames(images, fps, path)
     return path
 
 

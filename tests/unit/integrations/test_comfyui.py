@@ -114,6 +114,19 @@ def test_a_video_speaks(comfy: ModuleType, service: MemoryService, url: str, tmp
     assert latest.progress[-1] == (1.0, 1.0)
 
 
+def test_background_crop_and_size(comfy: ModuleType, service: MemoryService, url: str) -> None:
+    service.outcome = "video"
+    picture = torch.zeros(1, 2, 2, 3)
+    _run(comfy, image=picture, background="blur", crop="9:16")
+    _run(comfy, image=picture, background_file=torch.ones(1, 4, 6, 3), size="1080x1920")
+    blurred, behind = service.requests
+    assert (blurred.options.background, blurred.options.crop, blurred.options.size) == ("blur", "9:16", None)
+    assert (behind.options.background, behind.options.crop, behind.options.size) == (None, None, "1080x1920")
+    assert behind.background_file is not None
+    sent = Image.open(on_disk(service.files, upload_key(behind.background_file.key)))
+    assert (sent.format, sent.size, sent.getpixel((0, 0))) == ("PNG", (6, 4), (255, 255, 255))
+
+
 def test_turns(comfy: ModuleType, service: MemoryService, url: str) -> None:
     service.outcome = "video"
     turns = [{"start": 0.0, "face": "0"}, {"start": 1.0, "end": 2.0, "face": "1", "audio": "audio_3"}]

@@ -104,6 +104,32 @@ def test_a_text_takes_the_place_of_a_sound(service: MemoryService, url: str, fol
     assert "text" in refused.content[0].text
 
 
+def test_background_crop_and_format(service: MemoryService, url: str, folder: Path) -> None:
+    service.outcome = "video"
+    arguments = {"audio": "a.wav", "video": "v.mp4"}
+    clear = {**arguments, "background": "transparent", "crop": "9:16", "format": "webm"}
+    done, unfit, behind, outside = _call(
+        url,
+        folder,
+        ("speak", clear),
+        ("speak", {**clear, "out": "result.mp4"}),
+        ("speak", {**arguments, "background_file": "v.mp4", "wait": False}),
+        ("speak", {**arguments, "background_file": "../secret.wav"}),
+    )
+    assert not done.is_error, done.content
+    saved = Path(done.structured_content["path"])
+    assert (saved.suffix, saved.read_bytes()) == (".webm", VIDEO_BYTES)
+    options = service.requests[0].options
+    assert (options.background, options.crop, options.format) == ("transparent", "9:16", "webm")
+    assert unfit.is_error and "out: result.mp4 must end in .webm." in unfit.content[0].text
+    assert not behind.is_error, behind.content
+    assert service.requests[-1].background_file is not None
+    assert outside.is_error and "background_file: ../secret.wav is outside" in outside.content[0].text
+    late = ("save_video", {"job_id": done.structured_content["job_id"], "out": "late.webm"})
+    (saved_again,) = _call(url, folder, late)
+    assert not saved_again.is_error and (folder / "late.webm").read_bytes() == VIDEO_BYTES
+
+
 def test_several_people_speak(service: MemoryService, folder: Path) -> None:
     (folder / "bob.wav").write_bytes(b"sound of Bob")
     turns = [
