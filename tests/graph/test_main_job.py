@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,7 @@ def test_another_background_shape_rate_and_format(
     with av.open(str(out)) as container:
         stream = container.streams.video[0]
         pictures = [frame.to_ndarray(format="bgr24") for frame in container.decode(stream)]
-        assert (stream.codec_context.name, stream.average_rate) == ("vp9", 10)
+        assert (stream.codec_context.name, stream.average_rate) == ("vp9", Fraction(10))
         assert stream.width == stream.height
     assert len(pictures) == job["num_frames"] == math.ceil(10 * job["report"]["output"]["audio_seconds"])
     for picture in (pictures[0], pictures[-1]):
