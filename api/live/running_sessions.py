@@ -31,10 +31,12 @@ class Client:
     Attributes:
         socket: Its WebSocket.
         is_over: Set when the session no longer uses the socket.
+        is_served: Whether the session has used it.
     """
 
     socket: WebSocket
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    is_served: bool = False
 
 
 @dataclass
@@ -76,17 +78,20 @@ class RunningSession:
         while left.code not in _CLEAN_CODES and self.stream.outputs.are_running:
             logger.info("live session %s: its client is lost; it goes on for %g s", self.session_id, max_detached_s)
             try:
-                client = await asyncio.wait_for(self.clients.get(), max_detached_s)
+                async with asyncio.timeout(max_detached_s):
+                    client = await self.clients.get()
             except TimeoutError:
                 break
-            try:
-                await client.socket.send_text(event("session.state_updated", state="connected", **self.about))
-            except (WebSocketDisconnect, RuntimeError):
-                client.is_over.set()
-                continue
+            client.is_served = True
             self.connection.attach(client.socket, client.is_over)
+            await self.connection.send_text(event("session.state_updated", state="connected", **self.about))
             left = await self._served(client.socket, asyncio.create_task(next_message(client.socket)))
         raise left
+
+    def release_clients(self) -> None:
+        """End the wait of clients that the session did not serve."""
+        while not self.clients.empty():
+            self.clients.get_nowait().is_over.set()
 
     async def _served(self, socket: WebSocket, first: asyncio.Task[dict[str, Any]]) -> WebSocketDisconnect:
         """Receive the messages of one client, and return how it left."""
@@ -121,22 +126,26 @@ class RunningSessions:
             yield
         finally:
             del self._sessions[session.session_id]
+            session.release_clients()
 
     async def take_over(self, session_id: str, owner: str | None, socket: WebSocket) -> None:
         """Make a WebSocket the client of a session, and wait until the session no longer uses it.
 
         Raises:
-            NotFoundError: There is no such session on this replica.
+            NotFoundError: There is no such session on this replica, or it has just ended.
             StateError: It has a client.
         """
         session = self._sessions.get(session_id)
+        missing = NotFoundError(f"Live session {session_id[:40]!r} does not exist or has ended.")
         if session is None or session.owner != owner:
-            raise NotFoundError(f"Live session {session_id[:40]!r} does not exist or has ended.")
+            raise missing
         if session.connection.is_attached or session.clients.full():
             raise StateError("The live session already has a client.")
         client = Client(socket)
         session.clients.put_nowait(client)
         await client.is_over.wait()
+        if not client.is_served:
+            raise missing
 
     def of_avatar(self, avatar_id: str, owner: str | None) -> RunningSession:
         """Return the latest session in which an avatar of this caller is live.
