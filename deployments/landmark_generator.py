@@ -19,7 +19,7 @@ from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass, FrameSpan, PlannedBlock
 from models.engines.registry import ENGINES
 from models.face.choice import FaceChoice
-from models.matting.matter import Matter
+from models.matting.generator import MatteGenerator
 from models.matting.person import PersonSegmenter
 from models.people.scan import PeopleScanner, ScanState
 from models.speech.features import FeatureBlock
@@ -48,8 +48,8 @@ class LandmarkGenerator(StageReplica):
         self._engines.engine(config.engine)
         self._builder = AvatarBuilder(config.limits, files, decoders, tracker, readers)
         self._people = PeopleBuilder(files, PeopleScanner(tracker.finder), readers, num_threads)
-        matter = Matter(PersonSegmenter(num_threads=num_threads, device=device))
-        self._mattes = MatteBuilder(files, matter, readers, num_threads)
+        generator = MatteGenerator(PersonSegmenter(num_threads=num_threads, device=device))
+        self._mattes = MatteBuilder(files, generator, readers, num_threads)
         self._avatars = AvatarCache(files)
 
     @stage_method

@@ -101,7 +101,7 @@ class OutputInfo(NamedTuple):
     music: str | None = None
     """Key of the music."""
     picture: OutputPicture | None = None
-    """Its video; None stands for an MP4 file of whole frames."""
+    """Its video; None: an MP4 file of whole frames."""
 
     @classmethod
     def of(cls, job: JobRecord, num_frames: int, picture: OutputPicture | None = None) -> OutputInfo:
@@ -204,9 +204,9 @@ class SegmentRequest:
     """The T frames of a segment: `source_index` is (T,) int32 source frames, in which the faces are generated.
 
     The frames of a still are drawn with the idle motion of the first face. If `has_copies`, other segments of the
-    job are copies of the source; if `is_copy`, this one is.
-    `picture` None stands for an MP4 file of whole frames; `corners` are (T, 2), see `media.output.picture`. The segment
-    begins at `first_frame` of the result. Without a `background`, what is behind the person stays.
+    job are copies of the source; if `is_copy`, this one is. Without a `picture`, the result is an MP4 file of whole
+    frames; `corners` are (T, 2), see `media.output.picture`. The segment begins at `first_frame` of the result. Without
+    a `background`, the source's own is kept.
     """
 
     source: SourceVideo

@@ -54,7 +54,7 @@ class LiveAdmission:
         """Take a new session, whose cost is not known yet.
 
         Raises:
-            BusyError: The replica can take no more.
+            BusyError: The replica cannot render another session.
         """
         self._forget_lost()
         self._check(session_id, self._usual_cost)

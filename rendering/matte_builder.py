@@ -11,8 +11,8 @@ from media.cancel_token import CancelToken
 from media.matte.foreground import ScreenColour
 from media.matte.matte_video import MatteWriter, join_mattes
 from models.avatar.folder import AVATAR_FILES, TRACK_FILE, file_hashes, write_whole
+from models.matting.generator import MatteGenerator, MattePiece, shares_of
 from models.matting.head import Heads
-from models.matting.matter import MattePiece, Matter, shares_of
 from models.matting.report import MatteReport, uncertain_ranges
 from rendering.source_readers import SourceReaders
 from storage.file_keys import MATTE_REPORT, MATTE_VIDEO, split
@@ -24,8 +24,8 @@ _NUM_LOOKED_AT = 5  # frames in which a screen is looked for
 class MatteBuilder:
     """Holds the network that segments people. All its methods block; each file is written completely or not."""
 
-    def __init__(self, files: StoredFiles, matter: Matter, readers: SourceReaders, num_threads: int) -> None:
-        self._files, self._matter, self._readers, self._num_threads = files, matter, readers, num_threads
+    def __init__(self, files: StoredFiles, generator: MatteGenerator, readers: SourceReaders, num_threads: int) -> None:
+        self._files, self._generator, self._readers, self._num_threads = files, generator, readers, num_threads
 
     def find_screen(self, source: SourceVideo, is_expected: bool, token: CancelToken) -> ScreenColour | None:
         """Return the screen behind the person; see `LandmarkGenerator.find_screen`."""
@@ -37,7 +37,7 @@ class MatteBuilder:
             token.on_cancel(reader.close),
         ):
             frames = list(reader.read(looked_at))
-        return self._matter.find_screen(frames, info.colour, is_expected=is_expected)
+        return self._generator.find_screen(frames, info.colour, is_expected=is_expected)
 
     def matte(
         self,
@@ -58,7 +58,7 @@ class MatteBuilder:
             heads = Heads.load(folder / TRACK_FILE)
         writer, shares = MatteWriter(info, self._num_threads), []
         with self._readers.frames(source, frames, token) as images:
-            for made in self._matter.mattes(images, info.colour, screen, map(heads.at, frames), history):
+            for made in self._generator.mattes(images, info.colour, screen, map(heads.at, frames), history):
                 writer.write(made.alpha)
                 shares.append(shares_of(made, screen))
                 history = made.history

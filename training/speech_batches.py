@@ -102,7 +102,7 @@ class Batches:
     def _spliced(self, batch: Batch) -> Batch:
         """Has talkers go on with another one's words, and come back.
 
-        All sentences of the corpus have one grammar of six words, which a network would learn in place of sounds.
+        All sentences of the corpus have one grammar of six words, which a network would learn instead of sounds.
         """
         partner = torch.from_numpy(self._rng.permutation(_BATCH))
         is_taken = torch.zeros(_BATCH, _ROWS, dtype=torch.bool)

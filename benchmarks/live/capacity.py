@@ -11,7 +11,7 @@ turns with pauses in between; turns arrive alternately all at once (text to spee
 * `first_mouth_ms`: from the first sample of a turn sent until the player shows the mouth that speaks it.
 * `cpu_ms_per_frame`: CPU time by process per frame of any session, the clients and this benchmark apart.
 * `memory_mib`: peak of each process.
-* `refused`: what the first session that the service does not accept is told.
+* `refused`: the error of the first session that the service does not accept.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ from media.reader import FrameReader
 from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.avatar import own_track
 from models.face.choice import FaceChoice
+from models.matting.generator import MatteGenerator, shares_of
 from models.matting.head import Heads
-from models.matting.matter import Matter, shares_of
 from models.matting.person import PersonSegmenter
 from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker
@@ -82,10 +82,10 @@ def moving_pattern(width: int, height: int, num_frames: int, colour: ColourTags)
 
 
 def alphas(
-    matter: Matter, clip: Clip, frames: Sequence[YuvFrame], screen: ScreenColour | None
+    generator: MatteGenerator, clip: Clip, frames: Sequence[YuvFrame], screen: ScreenColour | None
 ) -> list[NDArray[np.uint8]]:
     heads = map(clip.heads.at, range(len(frames)))
-    return [made.alpha for made in matter.mattes(frames, clip.info.colour, screen, heads, None)]
+    return [made.alpha for made in generator.mattes(frames, clip.info.colour, screen, heads, None)]
 
 
 def raw_network(segmenter: PersonSegmenter, clip: Clip, frames: Sequence[YuvFrame]) -> list[NDArray[np.uint8]]:
@@ -100,8 +100,8 @@ def raw_network(segmenter: PersonSegmenter, clip: Clip, frames: Sequence[YuvFram
 
 
 def measure_truth(clip: Clip, screen: ScreenColour, segmenter: PersonSegmenter) -> list[str]:
-    matter, info = Matter(segmenter), clip.info
-    truths = alphas(matter, clip, clip.frames, screen)
+    generator, info = MatteGenerator(segmenter), clip.info
+    truths = alphas(generator, clip, clip.frames, screen)
     patterns = moving_pattern(info.width, info.height, len(truths), info.colour)
     film = [
         Foreground(frame, truth, screen).over(behind)
@@ -109,7 +109,7 @@ def measure_truth(clip: Clip, screen: ScreenColour, segmenter: PersonSegmenter) 
     ]
     white = YuvFrame(*(np.full_like(plane, value) for plane, value in zip(film[0], (235, 128, 128), strict=True)))
     expected = [Foreground(*pair, screen).over(white).y for pair in zip(clip.frames, truths, strict=True)]
-    raw, made = raw_network(segmenter, clip, film), alphas(matter, clip, film, None)
+    raw, made = raw_network(segmenter, clip, film), alphas(generator, clip, film, None)
     blended = [_blended(frame.y, alpha, white.y) for frame, alpha in zip(film, raw, strict=True)]
     cut_out = [Foreground(*pair).over(white).y for pair in zip(film, made, strict=True)]
     return [
@@ -129,7 +129,7 @@ def measure_cost(clip: Clip, screen: ScreenColour | None, segmenter: PersonSegme
     behind = next(moving_pattern(info.width, info.height, 1, info.colour))
     heads, shares = map(clip.heads.at, range(len(clip.frames))), []
     start = time.process_time()
-    mattes = Matter(segmenter).mattes(clip.frames, info.colour, screen, heads, None)
+    mattes = MatteGenerator(segmenter).mattes(clip.frames, info.colour, screen, heads, None)
     for frame, made in zip(clip.frames, mattes, strict=True):
         writer.write(made.alpha)
         shares.append(shares_of(made, screen))
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     costs, errors = [], []
     for path in options.clips:
         clip = read_clip(path, options.frames)
-        screen = Matter(segmenter).find_screen(clip.frames[:: max(1, len(clip.frames) // 5)], clip.info.colour)
+        screen = MatteGenerator(segmenter).find_screen(clip.frames[:: max(1, len(clip.frames) // 5)], clip.info.colour)
         costs.append(measure_cost(clip, screen, segmenter))
         if screen is not None:
             errors += measure_truth(clip, screen, segmenter)

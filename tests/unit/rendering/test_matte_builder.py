@@ -19,7 +19,7 @@ from media.reader import FrameReader
 from models.avatar.avatar import own_track
 from models.avatar.folder import TRACK_FILE
 from models.face.choice import FaceChoice
-from models.matting.matter import Matter
+from models.matting.generator import MatteGenerator
 from models.matting.person import PersonSegmenter
 from models.matting.report import MatteReport
 from models.track.tracker import FaceTracker
@@ -48,7 +48,7 @@ def test_a_matte_is_made_in_pieces(tmp_path: Path, sample_video: Path) -> None:
     half, pieces = info.num_frames // 2, [f"{avatar.folder}/pieces/{matte_piece(number)}" for number in range(2)]
     with Decoders(config.decoder) as decoders:
         readers = SourceReaders(config, files, decoders, num_threads=1)
-        builder = MatteBuilder(files, Matter(PersonSegmenter(num_threads=1)), readers, num_threads=1)
+        builder = MatteBuilder(files, MatteGenerator(PersonSegmenter(num_threads=1)), readers, num_threads=1)
         token = CancelToken()
         builder.matte(avatar, None, range(half), None, pieces[0], token)
         builder.matte(avatar, None, range(half, info.num_frames), pieces[0], pieces[1], token)

@@ -38,7 +38,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Session:
-    """Outputs that are offered a stream, and what the client is told."""
+    """Outputs that are offered a stream, and the events that the client receives."""
 
     def __init__(self, live: LiveConfig | None, speed: float) -> None:
         self.speed = speed

@@ -79,7 +79,7 @@ class MattePiece:
             raise StoredFileError(f"{path.name}: this piece of a matte is damaged.") from error
 
 
-class Matter:
+class MatteGenerator:
     """Makes mattes with a segmentation network, and keys screens."""
 
     def __init__(self, segmenter: PersonSegmenter) -> None:
