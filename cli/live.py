@@ -54,6 +54,13 @@ def live(
     voice: Annotated[str | None, typer.Option(help="Voice for TEXT. Default: the service's.")] = None,
     rate: Annotated[int, typer.Option(help="Sample rate of raw PCM, in Hz.")] = DEFAULT_RATE,
     expressiveness: Annotated[float, typer.Option(min=0, max=2, help="Scale of the mouth movement.")] = 1.0,
+    background: Annotated[
+        str | None, typer.Option(help="What is behind the person: a colour (#00b140, white) or blur.")
+    ] = None,
+    matte: Annotated[
+        str | None,
+        typer.Option(help="How the person is cut out for that: person, chroma (green or blue screen) or auto."),
+    ] = None,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Animate an avatar with live audio, and write or push the video stream.
@@ -67,7 +74,13 @@ def live(
     client = service(server)
     with _sound(audio, rate) as (pieces, sample_rate), _target(out) as target:
         with client.live(
-            avatar_id, sample_rate, video=video, expressiveness=expressiveness, receives_video=out is not None
+            avatar_id,
+            sample_rate,
+            video=video,
+            expressiveness=expressiveness,
+            receives_video=out is not None,
+            background=background,
+            matte=matte,
         ) as session:
             for url in push or ():
                 session.start_output(url, push_token)

@@ -12,7 +12,7 @@ from ray import serve
 from config import PipelineConfig
 from deployments.runtime.model_cache import ModelCache
 from deployments.runtime.replica import StageReplica, free_gpu_memory, make_decoders, stage_method
-from jobs.messages import AvatarRef
+from jobs.messages import ShownAvatar
 from media.cancel_token import CancelToken
 from media.decoding.malloc_tuning import retain_freed_buffers
 from models.engines.catalog import EngineCatalog
@@ -67,7 +67,7 @@ class LiveSession(StageReplica):
         return True
 
     @stage_method
-    async def prepare(self, session_id: str, avatar: AvatarRef) -> bool:
+    async def prepare(self, session_id: str, shown: ShownAvatar) -> bool:
         """Load networks and avatar of an admitted session, and measure what it costs.
 
         Raises:
@@ -75,8 +75,8 @@ class LiveSession(StageReplica):
             LipwrightError: See `LiveRenderer.render`.
         """
         async with self._renderers.use(self._config.live.engine, self._load) as renderer, self._measuring:
-            cost = await measure_cost(renderer, session_id, avatar, self._config.live)
-        logger.info("live session of %s: takes %.2f of this replica's time", avatar.folder, cost)
+            cost = await measure_cost(renderer, session_id, shown, self._config.live)
+        logger.info("live session of %s: takes %.2f of this replica's time", shown.avatar.folder, cost)
         self._admission.set_cost(session_id, cost)
         return True
 

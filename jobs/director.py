@@ -14,7 +14,7 @@ from jobs.admission import Admission, AdmissionController, AdmitRequest
 from jobs.housekeeping import Housekeeping
 from jobs.job_request import AvatarRequest, JobRequest
 from jobs.leadership import LeaderElection
-from jobs.messages import AvatarRef, PeopleScan
+from jobs.messages import Background, PeopleScan, ShownAvatar
 from jobs.ports import Stages
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
@@ -23,6 +23,7 @@ from jobs.sources.avatars import Avatars, ignore_progress
 from jobs.status import ReplicaStatus, ServiceStatus, service_status
 from jobs.submission import Submissions
 from jobs.webhooks import Webhooks
+from media.output.backgrounds import BackgroundOptions
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass
 from storage.records import AvatarRecord, AvatarStatus, JobPage, JobQuery, JobRecord, SegmentRecord
@@ -235,14 +236,23 @@ class JobDirector:
         """Return one avatar, or raise NotFoundError."""
         return await self._table.run_in_thread(self._table.get_avatar, avatar_id, owner)
 
-    async def present(self, avatar_id: str, owner: str | None, engine: str) -> AvatarRef:
-        """Return a reference to an avatar that is analysed for an engine and held; see `Avatars.ensure`."""
+    async def present(
+        self, avatar_id: str, owner: str | None, engine: str, background: BackgroundOptions | None
+    ) -> ShownAvatar:
+        """Return an avatar that is analysed for an engine and held, and its background, whose matte is finished.
+
+        See `Avatars.ensure` and `Avatars.matte`.
+        """
         self._election.check()
         record = await self.get_avatar(avatar_id, owner)
         async with self._analysing:
             avatar = await self._avatars.ensure(record.key, engine, ignore_progress, verify=True)
+            shown = ShownAvatar(avatar)
+            if background is not None:
+                matte = await self._avatars.matte(avatar, background.matte, ignore_progress)
+                shown = ShownAvatar(avatar, Background(matte, background.colour))
         await self._avatars.hold(record.key)
-        return avatar
+        return shown
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         """Protect an avatar that is shown live from eviction; see `Avatars.hold`."""

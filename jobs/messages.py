@@ -199,6 +199,13 @@ class Background:
     after_end: AfterEnd = "loop"  # what follows the end of a video
 
 
+class ShownAvatar(NamedTuple):
+    """An analysed avatar, and what is behind it; None: what is in its source."""
+
+    avatar: AvatarRef
+    background: Background | None = None
+
+
 @dataclass(frozen=True)
 class SegmentRequest:
     """The T frames of a segment: `source_index` is (T,) int32 source frames, in which the faces are generated.

@@ -260,6 +260,8 @@ class Service:
         expressiveness: float = 1.0,
         receives_video: bool = True,
         session_id: str | None = None,
+        background: str | None = None,
+        matte: str | None = None,
     ) -> AsyncLiveSession:
         """Return a live session: enter it with `async with`, and iterate over its events.
 
@@ -273,8 +275,9 @@ class Service:
             expressiveness: Scale of the mouth movement: 0 (still) to 2 (twice the natural movement).
             receives_video: Whether the service sends the video to this client. Without it, `session.fragment` events
                 have no media: for sessions that are only pushed to outputs (`start_output`).
-
             session_id: A session with outputs whose client lost its connection, to continue instead of starting one.
+            background: What is behind the person: a colour (`#00b140`, `white`), or `blur`. Default: what is there.
+            matte: How the person is cut out for that: `person`, `chroma` or `auto` (default).
 
         Raises:
             UploadError: Not exactly one of `avatar_id`, `video` and `session_id` is given, or the file does not exist.
@@ -299,8 +302,8 @@ class Service:
             sample_rate,
             shows_at_once,
             io.connect,
-            expressiveness,
             receives_video,
+            {"expressiveness": expressiveness, "background": background, "matte": matte},
         )
 
     async def voices(self) -> Voices:

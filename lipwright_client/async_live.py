@@ -43,8 +43,8 @@ class AsyncLiveSession:
         sample_rate: Sample rate of the sent audio, in Hz.
         shows: Whether received video counts as played immediately.
         connect: Opens the WebSocket at a URL, with the options of `websockets`.
-        expressiveness: Scale of the mouth movement, 0 to 2.
         receives_video: Whether the service sends the video to this client, and not only to the outputs.
+        options: Further options of the session; None stands for the default.
     """
 
     _socket: Socket
@@ -58,10 +58,10 @@ class AsyncLiveSession:
         sample_rate: int,
         shows: bool,
         connect: Callable[..., AbstractAsyncContextManager[Socket]],
-        expressiveness: float = 1.0,
         receives_video: bool = True,
+        options: Mapping[str, object] | None = None,
     ) -> None:
-        self.sample_rate, self._expressiveness = sample_rate, expressiveness
+        self.sample_rate, self._more_options = sample_rate, options or {}
         self._receives_video = receives_video
         self._settings, self._headers = settings, headers
         self._get_subject, self._connect = get_subject, connect
@@ -82,14 +82,15 @@ class AsyncLiveSession:
             BusyError: All sessions are in use.
             NotFoundError: The avatar does not exist.
             FaceNotFoundError: The given video has no face.
+            OptionError: The service does not accept an option.
             ConnectionFailedError: The service cannot be reached.
         """
         address = live_url(
             self._settings,
             **await self._get_subject(),
             sample_rate=self.sample_rate,
-            expressiveness=self._expressiveness,
             receive_video=self._receives_video,
+            **self._more_options,
         )
         with _client_errors():
             async with AsyncExitStack() as opened:

@@ -93,10 +93,20 @@ class Lipwright(Blocking[Service]):
         expressiveness: float = 1.0,
         receives_video: bool = True,
         session_id: str | None = None,
+        background: str | None = None,
+        matte: str | None = None,
     ) -> LiveSession:
         """Return a live session: enter it with `with`, and iterate over its events. Arguments as for `Service.live`."""
         session = self._async.live(
-            avatar_id, sample_rate, shows_at_once, video, expressiveness, receives_video, session_id
+            avatar_id,
+            sample_rate,
+            shows_at_once,
+            video,
+            expressiveness,
+            receives_video,
+            session_id,
+            background,
+            matte,
         )
         return LiveSession(session)
 

@@ -1,4 +1,4 @@
-"""Opens what is behind the person in a segment, and the matte that cuts the person out."""
+"""Opens what is behind the person in a result, and the matte that cuts the person out."""
 
 from __future__ import annotations
 
@@ -6,25 +6,40 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from jobs.messages import Background, SegmentRequest
+from jobs.messages import Background, MatteRef, SegmentRequest
 from media.frame_source import FrameSource
 from media.matte.matte_video import MatteFrames
 from media.output.backdrop import Backdrop, BlurBackdrop, ColourBackdrop, VideoBackdrop
 from media.output.backgrounds import BLUR, TRANSPARENT
 from media.output.cutout import Cutout, MattedFrames
 from media.playback import Playback
-from media.probe import VideoInfo
+from media.probe import ColourTags, VideoInfo
 from models.avatar.avatar import Avatar
 from storage.files import StoredFiles
 
 OpenSource = Callable[[Path, VideoInfo, Avatar | None], FrameSource]
 
 
+def cutout(background: Background, tags: ColourTags, backdrop: Backdrop | None = None) -> Cutout:
+    """Return what draws people with colours `tags` before a background; a file as background is drawn by `backdrop`."""
+    if backdrop is None and background.colour not in (None, TRANSPARENT):
+        backdrop = BlurBackdrop() if background.colour == BLUR else ColourBackdrop(background.colour, tags)
+    return Cutout(backdrop, background.matte.report.screen)
+
+
 class BackgroundOpener:
-    """Opens mattes and background files in decoder processes, each for one segment."""
+    """Opens mattes and background files in decoder processes."""
 
     def __init__(self, open_source: OpenSource, files: StoredFiles) -> None:
         self._open_source, self._files = open_source, files
+
+    def open_mattes(self, matte: MatteRef, avatar: Avatar | None, held: ExitStack) -> FrameSource:
+        """Open the mattes of the frames that `avatar` shows, or of those of the source; blocks.
+
+        The caller closes them. Their file is on this machine until `held` closes.
+        """
+        mattes = MatteFrames(self._open(matte.key, matte.info, held))
+        return mattes if avatar is None else avatar.matte_frames(mattes)
 
     def open(
         self, request: SegmentRequest, frames: FrameSource, avatar: Avatar | None, held: ExitStack
@@ -41,24 +56,22 @@ class BackgroundOpener:
         """
         if (background := request.background) is None:
             return frames, None
-        mattes: FrameSource = MatteFrames(self._open(background.matte.key, background.matte.info, held))
-        mattes = mattes if avatar is None else avatar.frames(mattes)
-        screen = background.matte.report.screen
-        return MattedFrames(frames, mattes), Cutout(self._backdrop(request, background, held), screen)
+        mattes = self.open_mattes(background.matte, avatar, held)
+        held.callback(mattes.close)
+        return MattedFrames(frames, mattes), cutout(
+            background, request.source.info.colour, self._video(request, background, held)
+        )
 
-    def _backdrop(self, request: SegmentRequest, background: Background, held: ExitStack) -> Backdrop | None:
-        source, file, colour = request.source.info, background.file, background.colour
-        if file is not None:
-            assert request.picture is not None
-            playback = Playback(background.after_end, float(file.info.fps / request.picture.info.fps))
-            frames = range(request.first_frame, request.first_frame + len(request.source_index))
-            return VideoBackdrop(self._open(file.key, file.info, held), file.info, source.colour, playback, frames)
-        if colour is None or colour == TRANSPARENT:
+    def _video(self, request: SegmentRequest, background: Background, held: ExitStack) -> Backdrop | None:
+        """Return what draws the background file of a segment; None if there is none."""
+        if (file := background.file) is None:
             return None
-        return BlurBackdrop() if colour == BLUR else ColourBackdrop(colour, source.colour)
+        assert request.picture is not None
+        playback = Playback(background.after_end, float(file.info.fps / request.picture.info.fps))
+        frames = range(request.first_frame, request.first_frame + len(request.source_index))
+        reader = self._open(file.key, file.info, held)
+        held.callback(reader.close)
+        return VideoBackdrop(reader, file.info, request.source.info.colour, playback, frames)
 
     def _open(self, key: str, info: VideoInfo, held: ExitStack) -> FrameSource:
-        path = held.enter_context(self._files.fetched(key))
-        reader = self._open_source(path, info, None)
-        held.callback(reader.close)
-        return reader
+        return self._open_source(held.enter_context(self._files.fetched(key)), info, None)

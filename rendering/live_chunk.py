@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from jobs.messages import AvatarRef
+from jobs.messages import AvatarRef, Background, ShownAvatar
 from media.live.gop_encoder import EncodedGop
+from media.output.backgrounds import BackgroundOptions
 from models.speech.stream import SpeechWindow
 
 
@@ -21,6 +22,7 @@ class LiveChunkRequest:
     num_frames: int  # 1 or more
     state: object  # `LiveChunk.state` of the previous chunk, None for the first
     expressiveness: float = 1.0  # see `models.avatar.avatar.Avatar`
+    background: Background | None = None  # what is behind the person; None: what is in the source
 
 
 class LiveChunk(NamedTuple):
@@ -41,14 +43,17 @@ class LiveService(Protocol):
             BusyError: All slots are in use.
         """
 
-    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
+    async def prepare(
+        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundOptions | None
+    ) -> ShownAvatar:
         """Return the avatar of an admitted session, analysed for the engine, once its first chunk can be requested.
 
-        The avatar is held from then on; see `hold`.
+        The matte that another background needs is finished then. The avatar is held from then on; see `hold`.
 
         Raises:
             BusyError: A session of this avatar costs more than is left.
             NotFoundError: The owner has no such avatar.
+            OptionError: The matte is to be keyed, and the source shows no screen.
             LipwrightError: The session cannot start.
         """
         ...

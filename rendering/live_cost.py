@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from config import LiveConfig
-from jobs.messages import AvatarRef
+from jobs.messages import ShownAvatar
 from media.audio import SPEECH_SAMPLE_RATE
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
@@ -24,12 +24,13 @@ class ChunkRenderer(Protocol):
         ...
 
 
-async def measure_cost(renderer: ChunkRenderer, session_id: str, avatar: AvatarRef, live: LiveConfig) -> float:
+async def measure_cost(renderer: ChunkRenderer, session_id: str, shown: ShownAvatar, live: LiveConfig) -> float:
     """Return the seconds of the replica (`LiveChunk.busy_s`) that one second of stream takes; half of it is spoken.
 
     The chunks have the length of those of a microphone, `live.chunk_seconds`. The first one of each kind, which loads
     the avatar and starts its decoder, does not count.
     """
+    avatar, background = shown
     fps = avatar.source.info.fps
     num = max(1, round(live.chunk_seconds * fps))
     silent, spoken = SpeechStream(), SpeechStream()
@@ -42,7 +43,8 @@ async def measure_cost(renderer: ChunkRenderer, session_id: str, avatar: AvatarR
     for number in range(_NUM_CHUNKS + 2):
         stream, first = (silent, spoken)[number % 2], number * num
         window = stream.window(float(first / fps), float((first + num) / fps))
-        chunk = await renderer.render(LiveChunkRequest(session_id, avatar, window, first, num, state))
+        request = LiveChunkRequest(session_id, avatar, window, first, num, state, background=background)
+        chunk = await renderer.render(request)
         state = chunk.state
         busy_s += chunk.busy_s * (number >= 2)
     return busy_s / (_NUM_CHUNKS * num) * float(fps)

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 
 from config import PipelineConfig
 from errors import ConfigError, OptionError
-from jobs.messages import AvatarRef
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
 from media.live.gop_encoder import EncodedGop, GopEncoder
+from media.output.cutout import MattedFrames
+from media.output.framing import OutputSize
+from media.output.picture import PictureMaker
 from media.playback import Playback
 from models.avatar.avatar import Avatar
 from models.engines.protocol import Engine, FrameSpan, LiveEngine, Machine, Plan, scales_movement
 from models.speech.stress import window_stress
 from rendering.avatar_cache import AvatarCache, LruPool
-from rendering.background_opener import OpenSource
+from rendering.background_opener import BackgroundOpener, OpenSource, cutout
 from rendering.frame_marks import live_marks
 from rendering.frame_pipeline import BlockingWork
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
@@ -60,7 +62,8 @@ class LiveRenderer:
         self._face_generator = engine.face_generator(machine)
         self._open_source = open_source
         self._files, self._avatars = files, AvatarCache(files)
-        self._readers: LruPool[tuple[str, str], FrameSource] = LruPool(_MAX_READERS, lambda frames: frames.close())
+        self._backgrounds = BackgroundOpener(open_source, files)
+        self._readers: LruPool[tuple[str, str, str], FrameSource] = LruPool(_MAX_READERS, lambda frames: frames.close())
 
     async def render(self, request: LiveChunkRequest) -> LiveChunk:
         """Render one chunk.
@@ -75,14 +78,15 @@ class LiveRenderer:
         return await self._run(partial(self._render, request), request.num_frames)
 
     def _render(self, request: LiveChunkRequest, token: CancelToken) -> LiveChunk:
-        source, began = request.avatar.source, self._clock()
+        began = self._clock()
         with ExitStack() as files:
-            avatar, path = self._fetch(request.avatar, files)
+            avatar, path = self._fetch(request, files)
             avatar = replace(avatar, expressiveness=request.expressiveness)
             index = self._source_frames(avatar, request)
             plan, state = self._plan(avatar, request, index)
-            of_session = request.session_id, source.key
-            reader = self._readers.take(of_session, lambda: self._open_source(path, source.info, avatar))
+            matte = "" if request.background is None else request.background.matte.key
+            of_session = request.session_id, request.avatar.source.key, matte
+            reader = self._readers.take(of_session, lambda: self._open(path, avatar, request))
             try:
                 pictures = self._pictures(avatar, plan, reader, request, token)
             except BaseException:
@@ -91,12 +95,29 @@ class LiveRenderer:
         self._readers.put(of_session, reader)
         return LiveChunk(pictures, state, self._clock() - began)
 
-    def _fetch(self, avatar: AvatarRef, files: ExitStack) -> tuple[Avatar, Path]:
-        """Return the avatar, which sessions share, and the path of its source, valid until `files` closes."""
-        path = files.enter_context(self._files.fetched(avatar.source.key))
-        cached = self._avatars.take(avatar.folder, self._engine)
+    def _fetch(self, request: LiveChunkRequest, files: ExitStack) -> tuple[Avatar, Path]:
+        """Return the avatar, which sessions share, and the path of its source.
+
+        Source and matte, which decoders may open again at any time, are on this machine until `files` closes.
+        """
+        path = files.enter_context(self._files.fetched(request.avatar.source.key))
+        if request.background is not None:
+            files.enter_context(self._files.fetched(request.background.matte.key))
+        cached = self._avatars.take(request.avatar.folder, self._engine)
         self._avatars.put(cached)
         return cached.avatar, path
+
+    def _open(self, path: Path, avatar: Avatar, request: LiveChunkRequest) -> FrameSource:
+        """Open the frames of a session, each with its matte if the session has another background."""
+        frames, background = self._open_source(path, request.avatar.source.info, avatar), request.background
+        if background is None:
+            return frames
+        try:
+            with ExitStack() as files:
+                return MattedFrames(frames, self._backgrounds.open_mattes(background.matte, avatar, files))
+        except BaseException:
+            frames.close()
+            raise
 
     def _plan(self, avatar: Avatar, request: LiveChunkRequest, index: NDArray[np.int32]) -> tuple[Plan, object]:
         features = self._audio_encoder.encode_live(request.window)
@@ -119,7 +140,9 @@ class LiveRenderer:
             frames = list(reader.read(plan.source_index.tolist()))
         patches = self._face_generator.generate(self._engine.cut(avatar, plan, frames), token.is_cancelled)
         marks = live_marks(info, request.session_id, request.first_frame, self._config.labels)
-        group = GopEncoder(info, live.crf, live.preset, marks)
+        composite = None if request.background is None else cutout(request.background, info.colour)
+        maker = PictureMaker(OutputSize().framing(info), composite=composite)
+        group = GopEncoder(info, live.crf, live.preset, marks, maker.draw)
         for number, frame in enumerate(frames):
             patch = patches.patch(number)
             group.write(frame, () if patch is None else (patch,))

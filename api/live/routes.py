@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -15,28 +15,26 @@ from api.live.keepalive import keep_avatar_alive
 from api.live.message_limits import MessageLimits, SessionEndedError
 from api.live.protocol import event
 from api.live.running_sessions import RunningSession, RunningSessions, first_ended
-from api.live.session_stream import SessionOptions, SessionServices, SessionStream
+from api.live.session_options import SessionOptions, session_options
+from api.live.session_stream import SessionServices, SessionStream
 from api.tts.service import Speaker, TtsService
 from config import LiveConfig
 from errors import LipwrightError, OptionError
 from jobs.job_request import Caller
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveService
-from storage.job_settings import MAX_EXPRESSIVENESS
-from storage.records import new_id
 
 PATH: Final = "/v1/live"
 VIEW_PATH: Final = "/v1/live/view"
-RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
-_DEFAULT_RATE: Final = 24000  # LiveAvatar's
 _OVERLOADED, _REFUSED, _DEFECT = 1013, 1008, 1011  # RFC 6455 and its registry
 
 
 class LiveRoutes:
     """Live sessions and their viewers.
 
-    `WS /v1/live?avatar_id=...&sample_rate=24000&expressiveness=1&receive_video=true` starts a session,
-    `WS /v1/live?session_id=...` continues one that lost its client, and `WS /v1/live/view?avatar_id=...` shows one.
+    `WS /v1/live?avatar_id=...` starts a session, with the options of `api.live.session_options` and
+    `receive_video=true`. `WS /v1/live?session_id=...` continues one that lost its client, and
+    `WS /v1/live/view?avatar_id=...` shows one.
     """
 
     def __init__(self, live: LiveConfig, service: LiveService, tts: TtsService, destinations: Destinations) -> None:
@@ -58,7 +56,8 @@ class LiveRoutes:
             if (session_id := socket.query_params.get("session_id")) is not None:
                 await self._running.take_over(session_id, _caller(socket).owner, socket)
                 return
-            options = _options(socket)
+            _avatar_id(socket)
+            options = session_options(socket.query_params)
             await self._service.admit(options.session_id)
             try:
                 await self._serve(socket, connection, options)
@@ -99,8 +98,8 @@ class LiveRoutes:
         self, socket: WebSocket, options: SessionOptions, connection: ClientConnection
     ) -> RunningSession:
         caller, avatar_id = _caller(socket), _avatar_id(socket)
-        avatar = await self._service.prepare(options.session_id, avatar_id, caller.owner)
-        info = avatar.source.info
+        shown = await self._service.prepare(options.session_id, avatar_id, caller.owner, options.background)
+        info = shown.avatar.source.info
         about = {
             "session_id": options.session_id,
             "width": info.width,
@@ -113,7 +112,7 @@ class LiveRoutes:
         }
         await connection.send_text(event("session.state_updated", state="connected", **about))
         services = SessionServices(self._service, Speaker(self._tts, caller.owner), self._destinations)
-        stream = SessionStream(options, avatar, self._live, services, connection)
+        stream = SessionStream(options, shown, self._live, services, connection)
         return RunningSession(options.session_id, avatar_id, caller.owner, stream, connection, about)
 
 
@@ -153,21 +152,6 @@ def _avatar_id(socket: WebSocket) -> str:
     if not (avatar_id := socket.query_params.get("avatar_id")):
         raise OptionError("avatar_id is required. Create an avatar with POST /v1/avatars.")
     return avatar_id
-
-
-def _options(socket: WebSocket) -> SessionOptions:
-    rate = socket.query_params.get("sample_rate", str(_DEFAULT_RATE))
-    if rate not in map(str, RATES):
-        raise OptionError(f"sample_rate: expected one of {', '.join(map(str, RATES))}, found {rate[:20]!r}.")
-    _avatar_id(socket)
-    return SessionOptions(new_id(), int(rate), _expressiveness(socket.query_params.get("expressiveness", "1")))
-
-
-def _expressiveness(text: str) -> float:
-    with suppress(ValueError):
-        if 0 <= (value := float(text)) <= MAX_EXPRESSIVENESS:
-            return value
-    raise OptionError(f"expressiveness: expected a number from 0 to {MAX_EXPRESSIVENESS}, found {text[:20]!r}.")
 
 
 def _refusal(error: LipwrightError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from api.live.audio_timeline import AudioTimeline, ChunkAudio
@@ -11,28 +10,14 @@ from api.live.message_handler import Connection, MessageHandler
 from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import event
 from api.live.session_clock import SessionClock
+from api.live.session_options import SessionOptions
 from api.live.viewers import Viewers
 from api.tts.service import Speaker
 from config import LiveConfig
-from jobs.messages import AvatarRef
+from jobs.messages import ShownAvatar
 from media.live.stream_writer import LiveFragment, StreamWriter
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveChunkRequest, LiveService
-
-
-@dataclass(frozen=True)
-class SessionOptions:
-    """Options of a session.
-
-    Attributes:
-        session_id: ID of the session.
-        sample_rate: Sample rate of the client's audio, in Hz.
-        expressiveness: Scale of the mouth movement, 0 to 2.
-    """
-
-    session_id: str
-    sample_rate: int
-    expressiveness: float = 1.0
 
 
 class SessionServices(NamedTuple):
@@ -54,7 +39,7 @@ class SessionStream:
 
     Args:
         options: Options of the client.
-        avatar: The analysed avatar.
+        shown: The analysed avatar, and its background.
         live: Limits.
         services: What the session uses.
         connection: Connection to the client.
@@ -67,22 +52,22 @@ class SessionStream:
     def __init__(
         self,
         options: SessionOptions,
-        avatar: AvatarRef,
+        shown: ShownAvatar,
         live: LiveConfig,
         services: SessionServices,
         connection: Connection,
     ) -> None:
-        self._options, self._avatar = options, avatar
+        self._options, self._shown = options, shown
         self._connection = connection
-        fps = avatar.source.info.fps
+        info = shown.avatar.source.info
+        fps = info.fps
         self._fps = fps
         self._num = max(1, round(live.chunk_seconds * fps))
         self._max_num = max(self._num, round(live.max_chunk_seconds * fps))
         self._speech = AudioTimeline(fps, options.sample_rate, live.min_buffer_seconds, live.max_buffered_seconds)
-        self._writer = StreamWriter(avatar.source.info)
-        self._fallback = IdleFallback(
-            services.renderer, IdleFrames(avatar.source.info, live.max_kept_bytes), live.fallback_after_s
-        )
+        self._writer = StreamWriter(info)
+        idle = IdleFrames(info, live.max_kept_bytes)
+        self._fallback = IdleFallback(services.renderer, idle, live.fallback_after_s)
         self._clock = SessionClock(live)
         self._head: tuple[str, bytes] | None = None
         self.outputs = SessionOutputs(services.destinations, live, connection.send_text)
@@ -122,9 +107,9 @@ class SessionStream:
     async def _show(self, frame: int, num: int, audio: ChunkAudio) -> int:
         """Send one chunk and return its number of frames."""
         was_waiting = self._fallback.is_waiting
-        options = self._options
+        options, (avatar, background) = self._options, self._shown
         request = LiveChunkRequest(
-            options.session_id, self._avatar, audio.window, frame, num, None, options.expressiveness
+            options.session_id, avatar, audio.window, frame, num, None, options.expressiveness, background
         )
         shown = await self._fallback.show(request)
         if shown.is_fallback:

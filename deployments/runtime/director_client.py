@@ -13,8 +13,9 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.runtime.outcomes import CallOutcome, classify, unwrap
 from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, StandbyError
-from jobs.messages import AvatarRef
+from jobs.messages import ShownAvatar
 from jobs.ports import JobService
+from media.output.backgrounds import BackgroundOptions
 from storage.records import JobRecord
 
 P = ParamSpec("P")
@@ -71,9 +72,12 @@ class DirectorClient:
         arguments = (job_id, version, timeout_s)
         return cast(JobRecord, await self._call("wait_job", *arguments, timeout_s=timeout_s + _QUICK_S))
 
-    async def present(self, avatar_id: str, owner: str | None, engine: str) -> AvatarRef:
+    async def present(
+        self, avatar_id: str, owner: str | None, engine: str, background: BackgroundOptions | None
+    ) -> ShownAvatar:
         """See `JobDirector.present`."""
-        return cast(AvatarRef, await self._call("present", avatar_id, owner, engine, timeout_s=_PROBE_S))
+        arguments = (avatar_id, owner, engine, background)
+        return cast(ShownAvatar, await self._call("present", *arguments, timeout_s=_PROBE_S))
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         """See `JobDirector.hold`."""

@@ -15,7 +15,8 @@ from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, call_stage
 from deployments.runtime.director_client import DirectorClient
 from errors import BusyError, LipwrightError
-from jobs.messages import AvatarRef
+from jobs.messages import ShownAvatar
+from media.output.backgrounds import BackgroundOptions
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from telemetry.log_context import CallContext
 
@@ -57,17 +58,19 @@ class LiveClient:
                     del self._routes[session_id]
                     raise
 
-    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
+    async def prepare(
+        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundOptions | None
+    ) -> ShownAvatar:
         """See `LiveService`."""
-        avatar = await self._director.present(avatar_id, owner, self._engine)
+        shown = await self._director.present(avatar_id, owner, self._engine, background)
         await call_stage(
             "LiveSession.prepare",
             CallContext(session_id),
-            lambda context: self._of(session_id).prepare.remote(context, session_id, avatar),
+            lambda context: self._of(session_id).prepare.remote(context, session_id, shown),
             self._bounds,
         )
         self._warm_spares(session_id)
-        return avatar
+        return shown
 
     async def leave(self, session_id: str) -> None:
         """See `LiveService`."""

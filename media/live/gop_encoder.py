@@ -11,6 +11,7 @@ from av.video.frame import VideoFrame
 
 from media.labels.watermark import FrameMark
 from media.live.mp4_boxes import ParameterSets
+from media.output.picture import DrawPicture, draw_whole
 from media.probe import VideoInfo
 from media.writer import EncoderFrame
 from media.yuv_frame import Patch, YuvFrame
@@ -32,10 +33,20 @@ class EncodedGop(NamedTuple):
 
 
 class GopEncoder:
-    """Encodes a closed GOP without B-frames or look-ahead, so without delay; `marks` are drawn on every frame."""
+    """Encodes a closed GOP without B-frames or look-ahead, so without delay.
 
-    def __init__(self, info: VideoInfo, crf: int, preset: str, marks: Sequence[FrameMark] = ()) -> None:
-        self._marks = marks
+    `draw` makes its pictures from frames and faces; `marks` are drawn on every picture.
+    """
+
+    def __init__(
+        self,
+        info: VideoInfo,
+        crf: int,
+        preset: str,
+        marks: Sequence[FrameMark] = (),
+        draw: DrawPicture = draw_whole,
+    ) -> None:
+        self._marks, self._draw = marks, draw
         context = VideoCodecContext.create("libx264", "w")
         self._frame = EncoderFrame(context, info)
         context.framerate = info.fps
@@ -53,7 +64,7 @@ class GopEncoder:
 
     def write(self, planes: YuvFrame, patches: Sequence[Patch] = ()) -> None:
         """Encodes one frame; see `EncoderFrame.filled`."""
-        self._take(self._frame.filled(len(self._frames), planes, patches, self._marks))
+        self._take(self._frame.filled(len(self._frames), planes, patches, self._marks, self._draw))
 
     def finish(self) -> EncodedGop:
         """Ends the GOP and returns it; ValueError if no frame was written."""

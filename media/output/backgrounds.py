@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from PIL import ImageColor
 
@@ -10,6 +10,18 @@ BLUR: Final = "blur"
 TRANSPARENT: Final = "transparent"
 MatteMode = Literal["auto", "person", "chroma"]
 """How the person is cut out: by segmentation, by the colour of a screen, or whichever fits."""
+
+
+class BackgroundOptions(NamedTuple):
+    """A background that needs no file.
+
+    Attributes:
+        colour: What is behind the person, as `checked_background` returns it.
+        matte: How the person is cut out.
+    """
+
+    colour: str
+    matte: MatteMode = "auto"
 
 
 def checked_background(text: str) -> str:

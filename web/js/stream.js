@@ -40,7 +40,8 @@ function clear() {
   video.load();
 }
 
-document.documentElement.dataset.background = options.get("background") === "black" ? "black" : "transparent";
+const background = options.get("background") ?? "";
+document.documentElement.style.background = CSS.supports("color", background) ? background : "transparent";
 addEventListener("click", () => (video.muted = false));
 if (avatarId) {
   clear();

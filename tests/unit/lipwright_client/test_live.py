@@ -86,6 +86,17 @@ def test_a_session_is_as_expressive_as_it_was_asked_for(tmp_path: Path) -> None:
             pass
 
 
+def test_a_session_has_the_background_it_was_asked_for(tmp_path: Path) -> None:
+    live = GreyService()
+    with serving(MemoryService(tmp_path), live=live) as url, Lipwright(url) as client:
+        with client.live(AVATAR, background="white", matte="person") as session:
+            next(event for event in session if event.type == "session.fragment")
+        assert live.backgrounds == [("#ffffff", "person")]
+        assert {request.background and request.background.colour for request in live.requests} == {"#ffffff"}
+        with pytest.raises(OptionError, match="no transparency"), client.live(AVATAR, background="transparent"):
+            pass
+
+
 def test_an_avatar_says_what_is_sent(url: str) -> None:
     with Lipwright(url) as client, client.live(AVATAR, RATE) as session:
         events = list(session.say(pieces()))

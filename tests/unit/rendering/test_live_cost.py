@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from config import LiveConfig
-from jobs.messages import AvatarRef, SourceVideo
+from jobs.messages import AvatarRef, ShownAvatar, SourceVideo
 from media.live.gop_encoder import EncodedGop
 from media.live.mp4_boxes import ParameterSets
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
@@ -31,8 +31,8 @@ class Costly:
 
 def test_the_cost_is_that_of_a_second_of_which_half_is_spoken() -> None:
     renderer = Costly()
-    avatar = AvatarRef("avatar", SourceVideo("presenter.mp4", INFO))
-    cost = asyncio.run(measure_cost(renderer, "s", avatar, LiveConfig(chunk_seconds=0.08)))
+    shown = ShownAvatar(AvatarRef("avatar", SourceVideo("presenter.mp4", INFO)))
+    cost = asyncio.run(measure_cost(renderer, "s", shown, LiveConfig(chunk_seconds=0.08)))
     assert cost == pytest.approx(0.03 / 0.08)
     assert {request.num_frames for request in renderer.requests} == {2}
     assert [request.window.is_silent for request in renderer.requests] == [True, False] * 4

@@ -84,9 +84,8 @@ class Studio:
         self.renderer = LiveRenderer(self.config, self.engine, machine or Machine(), _run, self._open, self.files)
 
     def _open(self, path: Path, info: VideoInfo, avatar: Avatar | None) -> FrameSource:
-        assert avatar is not None
         self.opened.append(FrameReader(path, info, 2**24))
-        return avatar.frames(self.opened[-1])
+        return self.opened[-1] if avatar is None else avatar.frames(self.opened[-1])
 
     def chunks(self, speech: NDArray[np.int16], num_chunks: int, expressiveness: float = 1.0) -> list[LiveChunk]:
         """A session that says `speech` from its first frame on."""
@@ -101,8 +100,8 @@ class Studio:
         return made
 
 
-def pictures(chunks: list[LiveChunk]) -> NDArray[np.float64]:
-    """(T, H, W) luma of all frames."""
+def pictures(chunks: list[LiveChunk], pixel_format: str = "gray") -> NDArray[np.float64]:
+    """(T, H, W) luma of all frames, or (T, H, W, 3) of the format `rgb24`."""
     frames = []
     for chunk in chunks:
         decoder = VideoCodecContext.create("h264", "r")
@@ -117,7 +116,7 @@ def pictures(chunks: list[LiveChunk]) -> NDArray[np.float64]:
                 data = data[4 + size :]
             frames += decoder.decode(av.Packet(head + units))
         frames += decoder.decode(None)
-    return np.stack([frame.to_ndarray(format="gray").astype(float) for frame in frames])
+    return np.stack([frame.to_ndarray(format=pixel_format).astype(float) for frame in frames])
 
 
 @pytest.fixture(scope="module")

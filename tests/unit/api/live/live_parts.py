@@ -12,10 +12,13 @@ import numpy as np
 
 from config import LiveConfig
 from errors import LipwrightError, NotFoundError
-from jobs.messages import AvatarRef, SourceVideo
+from jobs.messages import AvatarRef, Background, MatteRef, ShownAvatar, SourceVideo
 from media.live.gop_encoder import GopEncoder
+from media.matte.matte_video import matte_info
+from media.output.backgrounds import BackgroundOptions
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame
+from models.matting.report import MatteReport
 from rendering.live_admission import LiveAdmission
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from storage.job_table import JobTable
@@ -50,13 +53,21 @@ class GreyService:
         self.may_render: asyncio.Event | None = None  # chunks wait for it
         self.errors: list[LipwrightError] = []  # of the next chunks
         self.prepare_s = 0.0
+        self.backgrounds: list[BackgroundOptions | None] = []  # of the sessions
         self.held: list[tuple[str, str | None]] = []
 
-    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
+    async def prepare(
+        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundOptions | None
+    ) -> ShownAvatar:
+        self.backgrounds.append(background)
         await asyncio.sleep(self.prepare_s)
         if avatar_id != AVATAR:
             raise NotFoundError(f"There is no avatar {avatar_id}.")
-        return AvatarRef("avatar", SourceVideo("presenter.mp4", INFO))
+        avatar = AvatarRef("avatar", SourceVideo("presenter.mp4", INFO))
+        if background is None:
+            return ShownAvatar(avatar)
+        report = MatteReport(mode="person", screen=None, sha256="", uncertain_share=0)
+        return ShownAvatar(avatar, Background(MatteRef("matte.mp4", matte_info(INFO), report), background.colour))
 
     async def admit(self, session_id: str) -> None:
         self.admission.admit(session_id)
@@ -90,9 +101,11 @@ class GreyAvatars(GreyService):
         super().__init__()
         self._table = table
 
-    async def prepare(self, session_id: str, avatar_id: str, owner: str | None) -> AvatarRef:
+    async def prepare(
+        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundOptions | None
+    ) -> ShownAvatar:
         self._table.get_avatar(avatar_id, owner)
-        return await super().prepare(session_id, AVATAR, owner)
+        return await super().prepare(session_id, AVATAR, owner, background)
 
 
 @dataclass

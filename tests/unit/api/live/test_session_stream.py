@@ -14,7 +14,8 @@ import pytest
 
 from api.live.message_limits import SessionEndedError
 from api.live.session_clock import StreamPacer
-from api.live.session_stream import SessionOptions, SessionServices, SessionStream
+from api.live.session_options import SessionOptions
+from api.live.session_stream import SessionServices, SessionStream
 from api.tts.service import Speaker, TtsBackend, TtsService
 from config import LiveConfig, NetworkConfig, TtsConfig
 from net.push.destination import Destinations
@@ -36,9 +37,9 @@ class Talk:
         """Return why the session ended before the scene did."""
 
         async def play() -> str | None:
-            ref = await self.service.prepare("s", AVATAR, None)
+            shown = await self.service.prepare("s", AVATAR, None, None)
             services = SessionServices(self.service, self.tts, Destinations((), NetworkConfig()))
-            session = SessionStream(SessionOptions("s", RATE), ref, self.live, services, self.line)
+            session = SessionStream(SessionOptions("s", RATE), shown, self.live, services, self.line)
             tasks = [asyncio.ensure_future(session.run()), asyncio.ensure_future(scene(session))]
             if self.shows:
                 tasks.append(asyncio.ensure_future(self._show(session)))

@@ -74,8 +74,9 @@ def test_the_page_shows_one_session_after_the_other(tmp_path: Path) -> None:
             visitor.until(f"{STATE} === 'waiting'")
             assert not until_painted(visitor, is_opaque=False)[..., 3].any(), "no picture is left standing"
         assert visitor.errors == []
-        black = Visitor(browser, f"{url}/live.html?avatar={AVATAR}&background=black")
-        assert (pixels(black)[50, 50] == (0, 0, 0, 255)).all()
+        green = Visitor(browser, f"{url}/live.html?avatar={AVATAR}&background=%2300b140")
+        assert (pixels(green)[50, 50] == (0, 0xB1, 0x40, 255)).all()
+        assert green.errors == []
         without = Visitor(browser, f"{url}/live.html")
         assert "avatar=ID" in without.text("#note")
 

@@ -1,0 +1,75 @@
+"""The options of a session, as its URL gives them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, get_args
+
+from starlette.datastructures import QueryParams
+
+from errors import OptionError
+from media.output.backgrounds import BLUR, TRANSPARENT, BackgroundOptions, MatteMode, checked_background
+from storage.job_settings import MAX_EXPRESSIVENESS
+from storage.records import new_id
+
+RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
+_DEFAULT_RATE: Final = 24000  # LiveAvatar's
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """Options of a session.
+
+    Attributes:
+        session_id: ID of the session.
+        sample_rate: Sample rate of the client's audio, in Hz.
+        expressiveness: Scale of the mouth movement, 0 to 2.
+        background: What is behind the person; None: what is in the source.
+    """
+
+    session_id: str
+    sample_rate: int
+    expressiveness: float = 1.0
+    background: BackgroundOptions | None = None
+
+
+def session_options(query: QueryParams) -> SessionOptions:
+    """Return the options of a new session.
+
+    Raises:
+        OptionError: One of them is not possible.
+    """
+    rate = query.get("sample_rate", str(_DEFAULT_RATE))
+    if rate not in map(str, RATES):
+        raise OptionError(f"sample_rate: expected one of {', '.join(map(str, RATES))}, found {rate[:20]!r}.")
+    return SessionOptions(new_id(), int(rate), _expressiveness(query.get("expressiveness", "1")), _background(query))
+
+
+def _expressiveness(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (value := float(text)) <= MAX_EXPRESSIVENESS:
+            return value
+    raise OptionError(f"expressiveness: expected a number from 0 to {MAX_EXPRESSIVENESS}, found {text[:20]!r}.")
+
+
+def _background(query: QueryParams) -> BackgroundOptions | None:
+    matte, text = query.get("matte", "auto"), query.get("background")
+    modes: dict[str, MatteMode] = {mode: mode for mode in get_args(MatteMode)}
+    if matte not in modes:
+        raise OptionError(f"matte: expected one of {', '.join(modes)}, found {matte[:20]!r}.")
+    if text is None:
+        return None
+    try:
+        colour = checked_background(text)
+    except ValueError:
+        raise OptionError(
+            f"background: expected a colour such as #00b140 or white, or `{BLUR}`, found {text[:40]!r}. "
+            "In a URL, # is written %23."
+        ) from None
+    if colour == TRANSPARENT:
+        raise OptionError(
+            f"background: `{TRANSPARENT}` is not possible in a live session, because H.264 has no transparency. "
+            "Use a colour, such as #00b140, and key it out where the stream is shown."
+        )
+    return BackgroundOptions(colour, modes[matte])

@@ -1,0 +1,83 @@
+"""Live chunks of the sample portrait before another background, cut out by its real matte."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from jobs.messages import Background, MatteRef
+from media.matte.matte_video import MatteFrames, MatteWriter, join_mattes, matte_info
+from media.reader import FrameReader
+from models.matting.head import Heads
+from models.matting.matter import Matter
+from models.matting.person import PersonSegmenter
+from models.matting.report import MatteReport
+from models.speech.stream import SpeechStream
+from rendering.live_chunk import LiveChunk, LiveChunkRequest
+from tests.unit.models.still import make_still
+from tests.unit.rendering.test_live_renderer import FPS, NUM, Portrait, Studio, pictures
+
+
+class Live:
+    """The portrait, its matte, and a session that idles."""
+
+    def __init__(self, picture: Path, folder: Path) -> None:
+        self._studio = Studio(Portrait(picture, folder), folder)
+        still, path = make_still(picture), folder / "matte.mp4"
+        heads, writer = Heads.of(still.track), MatteWriter(still.info)
+        (made,) = Matter(PersonSegmenter(num_threads=1)).mattes(
+            [still.planes], still.info.colour, None, [heads.at(0)], None
+        )
+        writer.write(made.alpha)
+        join_mattes([writer.finish()], path, still.info.fps, 1)
+        report = MatteReport(mode="person", screen=None, sha256="", uncertain_share=0)
+        self.matte = MatteRef(path.name, matte_info(still.info), report)
+        with FrameReader(path, self.matte.info, 2**24) as reader:
+            self.alpha = next(MatteFrames(reader).read([0])).y
+
+    def chunk(self, colour: str | None, session_id: str = "s") -> LiveChunk:
+        background = None if colour is None else Background(self.matte, colour)
+        window = SpeechStream().window(0.0, NUM / FPS)
+        request = LiveChunkRequest(session_id, self._studio.ref, window, 0, NUM, None)
+        return asyncio.run(self._studio.renderer.render(replace(request, background=background)))
+
+
+@pytest.fixture(scope="module")
+def live(sample_portrait: Path, tmp_path_factory: pytest.TempPathFactory) -> Live:
+    return Live(sample_portrait, tmp_path_factory.mktemp("background"))
+
+
+def _inside(alpha: NDArray[np.uint8], value: int) -> NDArray[np.bool_]:
+    """Where alpha has that value, and around it as well: idle motion moves the outline by less."""
+    return cv2.erode((alpha == value).astype(np.uint8), np.ones((25, 25), np.uint8)) > 0
+
+
+def test_a_colour_replaces_what_is_behind_the_person_and_nothing_else(live: Live) -> None:
+    plain, green = (pictures([live.chunk(colour)], "rgb24") for colour in (None, "#00b140"))
+    person, behind = _inside(live.alpha, 255), _inside(live.alpha, 0)
+    assert person.mean() > 0.1 and behind[:, [4, -5]].any()
+    assert np.abs(green - plain)[:, person].mean() < 2, "but for the encoder"
+    assert np.abs(green[:, behind] - (0, 0xB1, 0x40)).mean() < 4, "but for the invisible watermark"
+    assert np.abs(plain[:, behind] - (0, 0xB1, 0x40)).mean() > 30
+
+
+def test_the_blurred_background_is_that_of_the_source_out_of_focus(live: Live) -> None:
+    plain, blurred = (pictures([live.chunk(colour)])[0] for colour in (None, "blur"))
+    person, behind = _inside(live.alpha, 255), _inside(live.alpha, 0)
+    assert np.abs(blurred - plain)[person].mean() < 1.5
+    assert abs(blurred[behind].mean() - plain[behind].mean()) < 5
+    sharpness = [np.abs(cv2.Laplacian(each, cv2.CV_64F)[behind]).mean() for each in (plain, blurred)]
+    assert sharpness[1] < sharpness[0]
+
+
+@pytest.mark.parametrize("colour", ["#00b140", "blur"])
+def test_the_same_request_gives_the_same_chunk(live: Live, colour: str) -> None:
+    chunks = [live.chunk(colour) for _ in range(2)]
+    assert chunks[0].pictures == chunks[1].pictures
+    assert live.chunk(None).pictures != chunks[0].pictures
