@@ -27,8 +27,8 @@ from media.playback import Playback
 from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
 from models.face.choice import FaceChoice
+from models.matting.generator import MatteGenerator
 from models.matting.head import Heads
-from models.matting.matter import Matter
 from models.matting.person import PersonSegmenter
 from models.matting.report import MatteReport
 from models.track.face_track import finish_track
@@ -68,8 +68,8 @@ def _analysed(folder: Path) -> tuple[Studio, MatteRef]:
         frames = list(reader.read(range(info.num_frames)))
     raw, _ = FaceTracker(num_threads=1, device="cpu").track_chunk(frames, info.colour, FaceChoice(), None)
     heads, writer = Heads.of(finish_track(raw.points, raw.present)), MatteWriter(info)
-    matter = Matter(PersonSegmenter(num_threads=1))
-    for made in matter.mattes(frames, info.colour, None, map(heads.at, range(info.num_frames)), None):
+    generator = MatteGenerator(PersonSegmenter(num_threads=1))
+    for made in generator.mattes(frames, info.colour, None, map(heads.at, range(info.num_frames)), None):
         writer.write(made.alpha)
     join_mattes([writer.finish()], folder / "matte.mp4", info.fps, info.num_frames)
     report = MatteReport(mode="person", screen=None, sha256="", uncertain_share=0)

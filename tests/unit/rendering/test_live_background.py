@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from jobs.messages import Background, MatteRef
 from media.matte.matte_video import MatteFrames, MatteWriter, join_mattes, matte_info
 from media.reader import FrameReader
+from models.matting.generator import MatteGenerator
 from models.matting.head import Heads
-from models.matting.matter import Matter
 from models.matting.person import PersonSegmenter
 from models.matting.report import MatteReport
 from models.speech.stream import SpeechStream
@@ -31,7 +31,7 @@ class Live:
         self._studio = Studio(Portrait(picture, folder), folder)
         still, path = make_still(picture), folder / "matte.mp4"
         heads, writer = Heads.of(still.track), MatteWriter(still.info)
-        (made,) = Matter(PersonSegmenter(num_threads=1)).mattes(
+        (made,) = MatteGenerator(PersonSegmenter(num_threads=1)).mattes(
             [still.planes], still.info.colour, None, [heads.at(0)], None
         )
         writer.write(made.alpha)
