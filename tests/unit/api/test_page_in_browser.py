@@ -31,7 +31,7 @@ VIDEO = "document.querySelector('#stage video')"
 def live_socket(url: str, avatar_id: str) -> Iterator[None]:
     """A session that somebody else holds."""
     address = f"{url.replace('http', 'ws', 1)}/v1/live?avatar_id={avatar_id}"
-    for _ in range(100):  # a slot is free once the service notices that its client left
+    for _ in range(600):  # a slot is free once the service notices that its client left
         with connect(address, proxy=None, max_size=2**24) as socket:
             if "busy" not in str(socket.recv(timeout=30)):
                 yield
