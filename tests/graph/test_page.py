@@ -65,7 +65,7 @@ def test_from_two_files_to_a_video(
     visitor.picture("done")
     assert visitor.serious_violations() == []
     with page.expect_download() as download:
-        page.click("text=Download")
+        page.click(".actions a[download]")
     assert Path(download.value.path()).stat().st_size > 10_000
     (job_id, *_) = _job_ids(client)
     page.click("#stage >> text=Delete")
