@@ -21,7 +21,7 @@ OpenSource = Callable[[Path, VideoInfo, Avatar | None], FrameSource]
 
 
 def cutout(background: Background, tags: ColourTags, backdrop: Backdrop | None = None) -> Cutout:
-    """Return what draws people with colours `tags` before a background; a file as background is drawn by `backdrop`."""
+    """Return what draws people with colours `tags` on a background; `backdrop` draws a background file."""
     if backdrop is None and background.colour not in (None, TRANSPARENT):
         backdrop = BlurBackdrop() if background.colour == BLUR else ColourBackdrop(background.colour, tags)
     return Cutout(backdrop, background.matte.report.screen)

@@ -191,7 +191,7 @@ class JobInputs(Frozen):
 
     @property
     def has_background(self) -> bool:
-        """Whether the person is shown before another background."""
+        """Whether the background is replaced."""
         return self.options.background is not None or self.background_file is not None
 
     @property

@@ -52,7 +52,7 @@ class LiveRoutes:
         """Serve the client of a session and tell it why the session ended."""
         await socket.accept()
         connection = ClientConnection(socket)
-        async with _told_errors(connection):
+        async with _errors_sent_to(connection):
             if (session_id := socket.query_params.get("session_id")) is not None:
                 await self._running.take_over(session_id, _caller(socket).owner, socket)
                 return
@@ -68,7 +68,7 @@ class LiveRoutes:
         """Show the session of an avatar to a viewer."""
         await socket.accept()
         connection = ClientConnection(socket)
-        async with _told_errors(connection):
+        async with _errors_sent_to(connection):
             session = self._running.of_avatar(_avatar_id(socket), _caller(socket).owner)
             await connection.send_text(event("session.state_updated", state="connected", **session.about))
             await first_ended(session.stream.viewers.show(connection), _until_disconnect(socket, self._live))
@@ -117,7 +117,7 @@ class LiveRoutes:
 
 
 @asynccontextmanager
-async def _told_errors(connection: ClientConnection) -> AsyncIterator[None]:
+async def _errors_sent_to(connection: ClientConnection) -> AsyncIterator[None]:
     """Tell the client why the block ended with an error, and close its socket."""
     try:
         yield

@@ -85,7 +85,7 @@ class LipwrightSpeak(io.ComfyNode):
                     "background",
                     default="",
                     optional=True,
-                    tooltip="What is behind the person: a colour (#00b140, white) or blur. Empty: what is there.",
+                    tooltip="What is behind the person: a colour (#00b140, white) or blur. Empty: as in the source.",
                 ),
                 io.Image.Input(
                     "background_file",

@@ -1,4 +1,4 @@
-"""Puts the person of a frame before another background."""
+"""Puts the person of a frame in front of another background."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Composite(Protocol):
     """Cuts the person out of consecutive pictures."""
 
     def draw(self, frame: YuvFrame, alpha: NDArray[np.uint8]) -> YuvFrame:
-        """Return the person in `frame`, who is where `alpha` is 255, before a background of its own."""
+        """Return the person in `frame` (where `alpha` is 255) in front of another background."""
         ...
 
 
@@ -74,7 +74,7 @@ class PictureMaker:
         framing: The part of the frames that is shown, and its size.
         corners: (T, 2) left and upper edges of that part in each picture, in pixels, may be fractions; None: 0, or for
             a part that is smaller than the frames, their middle.
-        composite: Draws the person of a `YuvaFrame` before another background; None if no frame has a matte.
+        composite: Draws the person of a `YuvaFrame` in front of another background; None if no frame has a matte.
     """
 
     def __init__(

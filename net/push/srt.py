@@ -97,14 +97,11 @@ class SrtCaller:
                 await asyncio.shield(asyncio.to_thread(caller._connect, address, destination.target.port))
             except BaseException as error:
                 await asyncio.shield(caller.close())
-                if (
-                    isinstance(error, PushRefusedError)
-                    or number == len(addresses) - 1
-                    or not isinstance(error, PushError)
-                ):
+                is_last = number == len(addresses) - 1
+                if is_last or not isinstance(error, PushError):
                     raise
-                continue
-            return caller
+            else:
+                return caller
         raise PushError(f"{destination}: the host has no address.")
 
     async def send(self, data: bytes) -> None:

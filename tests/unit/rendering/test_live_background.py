@@ -1,4 +1,4 @@
-"""Live chunks of the sample portrait before another background, cut out by its real matte."""
+"""Live chunks of the sample portrait in front of another background, cut out by its real matte."""
 
 from __future__ import annotations
 
