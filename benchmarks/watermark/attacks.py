@@ -13,6 +13,8 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from benchmarks.scheduling import normal_scheduling
+
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
 EXCERPT_SECONDS = 3
@@ -42,7 +44,7 @@ class Attack:
         """Writes the attacked video as Matroska."""
         changed = self.change(clip)
         height, width = (side & ~1 for side in changed.frames[0].shape[:2])
-        with av.open(str(out), "w", format="matroska") as container:
+        with normal_scheduling(), av.open(str(out), "w", format="matroska") as container:
             stream = container.add_stream(self.codec, rate=changed.fps, options=self.options)
             assert isinstance(stream, VideoStream)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

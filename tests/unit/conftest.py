@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 
@@ -30,6 +31,15 @@ def _no_forwarded_logs() -> None:
             for handler in logger.handlers[:]:
                 if type(handler).__module__ == "telemetry.log_context":
                     logger.removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def _normal_scheduling() -> Iterator[None]:
+    """Fail a test that leaves this process with real-time priority, and undo it: see `benchmarks.scheduling`."""
+    yield
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        pytest.fail("The test left this process with real-time priority; encode in `normal_scheduling`.", pytrace=False)
 
 
 def _is_ray_up() -> bool:

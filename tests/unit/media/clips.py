@@ -15,6 +15,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from benchmarks.scheduling import normal_scheduling
 from config import MediaLimits
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame
@@ -67,7 +68,7 @@ def write_video(
     audio_seconds: float = 0.0,
 ) -> Path:
     """A video whose frame k shows `picture(k)`, upright once the display matrix is honoured."""
-    with av.open(path, "w") as container:
+    with normal_scheduling(), av.open(path, "w") as container:
         assert isinstance(container, OutputContainer)
         stream: Any = container.add_stream(codec, rate=fps, options={"crf": "18", **(options or {})})
         coded = size if rotation % 180 == 0 else size[::-1]
