@@ -111,12 +111,11 @@ def node_minutes(capacity: Capacity, job: JobProfile, num_nodes: float) -> float
     return num_nodes / capacity.video_per_s(job)
 
 
-# benchmarks/results.json: two x86-64 cores without a GPU, 20 s jobs of cached avatars. The Director used 190 ms in
-# 4.0 s and 350 ms in 14.5 s, which is 0.015 of a core at rest and 130 ms a job, put down to its ten calls of stages
-# evenly, of which six are segments.
+# benchmarks/results.json: two x86-64 cores without a GPU, 12 s jobs of cached avatars. The Director uses 0.015 of a core
+# at rest; the rest of its 100 ms in 1.54 s is 77 ms per job, or 11 ms for each of seven calls, three of them segments.
 MEASURED = {
-    "512x512": Costs(0.0043, 0.0040, 0.0027, 0.0108, 0.052, 0.013),
-    "1920x1080": Costs(0.0301, 0.0096, 0.0060, 0.0215, 0.052, 0.013),
+    "512x512": Costs(0.00237, 0.00177, 0.00236, 0.0089, 0.044, 0.011),
+    "1920x1080": Costs(0.0176, 0.0044, 0.0079, 0.0150, 0.044, 0.011),
 }
 _FLEETS = {1: Fleet(8), 10: Fleet(80), 1000: Fleet(8000)}
 
