@@ -52,6 +52,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail("FAIL_WITHOUT_CUDA=1, and torch sees no NVIDIA GPU here.", pytrace=False)
 
 
+class _FailureNames:
+    """Prints the name of a failed test at once: a run that is killed prints no summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(f"FAILED {report.nodeid} ({report.when})", red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name failures as they happen."""
+    config.pluginmanager.register(_FailureNames(config))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say aloud how much was not tested: the GPU path, and what takes many minutes."""
     reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +42,12 @@ def _normal_scheduling() -> Iterator[None]:
     if os.sched_getscheduler(0) != os.SCHED_OTHER:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         pytest.fail("The test left this process with real-time priority; encode in `normal_scheduling`.", pytrace=False)
+
+
+@pytest.fixture
+def own_temp_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `tempfile` use the test's folder, for libraries that leave files behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def _is_ray_up() -> bool:

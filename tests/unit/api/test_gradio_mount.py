@@ -13,6 +13,8 @@ from api.session_token import COOKIE
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 
+pytestmark = pytest.mark.usefixtures("own_temp_folder")
+
 
 def _inputs(folder: Path) -> dict[str, Any]:
     for name in ("a.wav", "v.mp4"):

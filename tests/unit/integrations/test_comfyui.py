@@ -30,6 +30,8 @@ from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
 
+pytestmark = pytest.mark.usefixtures("own_temp_folder")
+
 _STAND_IN = Path(__file__).with_name("comfy_stand_in")
 _STOOD_IN = ("comfy", "comfy_api", "folder_paths", "lipwright_node")
 

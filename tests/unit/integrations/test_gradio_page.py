@@ -24,6 +24,8 @@ from tests.browser import BOUND_S, chromium
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
 
+pytestmark = pytest.mark.usefixtures("own_temp_folder")
+
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> MemoryService:
