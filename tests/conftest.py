@@ -61,8 +61,7 @@ class _FailureNames:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if report.failed and terminal is not None:
-            terminal.ensure_newline()
-            terminal.write_line(f"FAILED {report.nodeid} ({report.when})", red=True)
+            terminal.write_line(f"\nFAILED {report.nodeid} ({report.when})", red=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
