@@ -13,7 +13,7 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from benchmarks.scheduling import normal_scheduling
+from benchmarks.watermark.scheduling import normal_scheduling
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
