@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from api.forms.speech_receiver import SpeechReceiver
+from api.v1.form_request import request_of_form
 from cluster.application import RunningApplication, running_application
 from cluster.batch_options import INVALID_MANIFEST, Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
 from cluster.batch_record import BatchRecord, next_name, open_record, record_path
@@ -82,17 +83,7 @@ class DirectorRenderer:
                 uploads[field] = await asyncio.to_thread(_store, self._files, location)
             async with self._texts_at_once:
                 form = await self._speech.complete(pair.form(uploads), uploads, None, _count_nothing)
-            request = self._requests.build(
-                Caller(),
-                form,
-                job_id=name,
-                video=form.video,
-                audio=form.speech,
-                background_file=form.background_file,
-                more_audio=form.more_audio,
-                turns=form.turns,
-                engine=form.engine,
-            )
+            request = request_of_form(self._requests, Caller(), form, job_id=name)
             while True:
                 try:
                     return await self._jobs.submit(request)

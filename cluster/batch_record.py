@@ -19,6 +19,7 @@ from storage.job_settings import JobSettings
 
 _FIRST_SETTINGS = frozenset({"face", "loop", "background_gain_db", "loudness_lufs"})
 """Options that `_key` names; the others count only if they are set."""
+_NEWEST = {"idle_mouths", "subtitles_output", "max_audio_stretch", "music", "music_gain_db"}
 
 
 class BatchRecord:
@@ -127,7 +128,9 @@ def _key(pair: Pair) -> str:
     settings = pair.model_dump(
         mode="json", include=set(JobSettings.model_fields) - _FIRST_SETTINGS, exclude_defaults=True
     )
-    newer = [part for part in (*options, *speeches, settings or None, pair.background_file) if part is not None]
+    more_options = pair.model_dump(mode="json", include=_NEWEST, exclude_none=True)
+    newest = (settings or None, pair.background_file, more_options or None)
+    newer = [part for part in (*options, *speeches, *newest) if part is not None]
     parts = [pair.video, pair.audio, pair.out, pair.engine, pair.face, pair.loop, *newer]
     return _digest(*(str(part) for part in parts))
 

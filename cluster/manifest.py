@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
@@ -19,7 +19,7 @@ from cluster.locations import Location, is_url, resolve
 from errors import InputError
 from jobs.turns import MAX_TURNS
 from storage.job_settings import JobSettings
-from storage.records import Turn, UploadedFile
+from storage.records import SubtitlePlace, Turn, UploadedFile
 
 _UNREAD: Final = UploadedFile(key="", sha256="", num_bytes=0, label="")
 """Stands for each file while a line is validated."""
@@ -52,6 +52,11 @@ class Pair(JobSettings):
     diarization: _LocationField | None = Field(None, description="RTTM or JSON file: who speaks when in `audio`.")
     subtitles: _LocationField | None = Field(None, description="SRT or WebVTT file that is spoken instead of `audio`.")
     speakers: dict[str, SpeakerChoice] = Field({}, description="Faces and voices of speakers, by name.")
+    idle_mouths: Literal["source", "closed"] | None = Field(None, description="As in the API.")
+    subtitles_output: SubtitlePlace | None = Field(None, description="As in the API.")
+    max_audio_stretch: float | None = Field(None, description="As in the API.")
+    music: _LocationField | None = Field(None, description="Audio file that plays under the speech.")
+    music_gain_db: float | None = Field(None, description="As in the API.")
     background_file: _LocationField | None = Field(None, description="Picture or video behind the person.")
     out: _LocationField = Field(description="The result.")
     engine: str | None = None
@@ -82,7 +87,7 @@ class Pair(JobSettings):
     @property
     def inputs(self) -> dict[str, Location]:
         """The input files, by the names of their fields in the API."""
-        names = ("video", "audio", "diarization", "subtitles", "background_file")
+        names = ("video", "audio", "diarization", "subtitles", "music", "background_file")
         files = {name: getattr(self, name) for name in names}
         return {**{field: location for field, location in files.items() if location is not None}, **self.more_audio}
 

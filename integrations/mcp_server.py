@@ -28,6 +28,14 @@ _Out = Annotated[
     str | None,
     Field(description="Name of the new file in the shared folder, with the suffix of its format. Default: generated."),
 ]
+_Speakers = Annotated[
+    dict[str, dict[str, str]] | None,
+    Field(
+        description="Faces and voices of the speakers that the diarization or the subtitles name: "
+        '{"Anna": {"face": "person:1", "voice": "heart"}}. By default a speaker is the person who speaks at these '
+        "times in the video of an avatar, and who speaks most in another video."
+    ),
+]
 _JobId = Annotated[str, Field(description="Job ID returned by `speak` or `dub`.")]
 
 
@@ -131,6 +139,13 @@ class LipwrightTools:
             list[SpeechTurn] | None,
             Field(description="Several speeches in one video, whose length stays as it is, instead of one speech."),
         ] = None,
+        diarization: Annotated[
+            str | None,
+            Field(
+                description="RTTM or JSON file in the shared folder: who speaks when in `audio`, instead of `turns`."
+            ),
+        ] = None,
+        speakers: _Speakers = None,
         video: Annotated[
             str | None, Field(description="The face: a video or portrait in the shared folder, or a URL.")
         ] = None,
@@ -164,6 +179,7 @@ class LipwrightTools:
             fields |= {"text": text, "avatar_id": avatar_id, "engine": engine, "face": face if video else None}
             fields |= {"background": background, "crop": crop, "format": format}
             fields |= {"background_file": self._source(background_file, "background_file")}
+            fields |= {"diarization": self._source(diarization, "diarization"), "speakers": speakers}
             if turns is not None:
                 fields |= self._turns(turns)
             return await self._run(context, fields, out, wait)
@@ -173,14 +189,7 @@ class LipwrightTools:
         context: Context[Any, Any],
         video: Annotated[str, Field(description="A video in the shared folder, or a URL.")],
         subtitles: Annotated[str, Field(description="SRT or WebVTT file in the shared folder: what is said.")],
-        speakers: Annotated[
-            dict[str, dict[str, str]] | None,
-            Field(
-                description="Faces and voices of speakers that the subtitles name: "
-                '{"Anna": {"face": "person:1", "voice": "heart"}}. By default a speaker is the person who speaks at '
-                "these times in the video."
-            ),
-        ] = None,
+        speakers: _Speakers = None,
         voice: Annotated[str | None, Field(description="Voice of all other speakers.")] = None,
         background_gain_db: Annotated[
             float | None, Field(description="Keep the video's own sound under the speech, for example -12.")

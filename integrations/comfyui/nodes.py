@@ -53,7 +53,7 @@ class LipwrightSpeak(io.ComfyNode):
                     options=["pingpong", "loop", "hold", "cut", "source", "retime"],
                     default="pingpong",
                     optional=True,
-                    tooltip="How to fit the video to the speech. Has no effect with turns or subtitles.",
+                    tooltip="How to fit the video to the speech. Has no effect with turns, subtitles or a diarization.",
                 ),
                 io.String.Input(
                     "url",
@@ -79,7 +79,7 @@ class LipwrightSpeak(io.ComfyNode):
                     default="",
                     multiline=True,
                     optional=True,
-                    tooltip='Who speaks the subtitles, as JSON: {"ANNA": {"face": "person:0", "voice": "nova"}}',
+                    tooltip='Who the speakers are, as JSON: {"ANNA": {"face": "person:0", "voice": "nova"}}',
                 ),
                 io.String.Input(
                     "background",
@@ -100,6 +100,13 @@ class LipwrightSpeak(io.ComfyNode):
                 ),
                 io.String.Input(
                     "size", default="", optional=True, tooltip="Size of the result in pixels, such as 1080x1920."
+                ),
+                io.String.Input(
+                    "diarization",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="Who speaks when in `audio`, as RTTM or JSON; `speakers` says which face each speaker is.",
                 ),
             ],
             outputs=[
@@ -130,6 +137,7 @@ class LipwrightSpeak(io.ComfyNode):
         background_file: Any = None,
         crop: str = "",
         size: str = "",
+        diarization: str = "",
     ) -> io.NodeOutput:
         """Create the video. Interrupting the workflow cancels the job."""
         if sum((video is not None, image is not None, bool(avatar_id))) != 1:
@@ -138,7 +146,9 @@ class LipwrightSpeak(io.ComfyNode):
         fields |= {"turns": _parsed("turns", turns), "speakers": _parsed("speakers", speakers)}
         if subtitles.strip():
             fields["subtitles"] = ("comfyui.srt", subtitles.encode())
-        if not turns.strip() and not subtitles.strip():
+        if diarization.strip():
+            fields["diarization"] = ("comfyui.rttm", diarization.encode())
+        if not any(text.strip() for text in (turns, subtitles, diarization)):
             fields["loop"] = loop
         fields |= {"engine": engine or None, "avatar_id": avatar_id or None}
         fields |= {"background": background or None, "crop": crop or None, "size": size or None}

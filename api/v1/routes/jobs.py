@@ -16,6 +16,7 @@ from api.problem import problem_responses
 from api.routing import Routes, route
 from api.v1.events import PING_S, job_events
 from api.v1.followers import Followers, FollowResponse
+from api.v1.form_request import request_of_form
 from api.v1.protocol import JobForm, JobList, JobView, parsed_metadata
 from api.v1.waiting import MAX_WAIT_S, NO_STORE, accepted, outcome, wait_until_final
 from config import PipelineConfig
@@ -81,26 +82,11 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
                 job = await self._receiver.compare(request, JobForm, admission)
                 return await self._answer(job, request, wait, {"Idempotency-Replayed": "true"})
             async with self._receiver.receive(request, JobForm, admission) as (form, digest):
-                job_request = self._requests.build(
+                job_request = request_of_form(
+                    self._requests,
                     caller,
                     form,
                     admission_id=admission.id,
-                    audio=form.speech,
-                    background_file=form.background_file,
-                    more_audio=form.more_audio,
-                    turns=form.turns,
-                    idle_mouths=form.idle_mouths,
-                    subtitles=form.subtitles_output,
-                    video=form.video,
-                    avatar_id=form.avatar_id,
-                    face_image=form.face_image,
-                    engine=form.engine,
-                    max_audio_stretch=form.max_audio_stretch,
-                    music=form.music,
-                    music_gain_db=form.music_gain_db,
-                    priority=form.priority if "priority" in form.model_fields_set else None,
-                    callback_url=form.callback_url,
-                    metadata=form.metadata,
                     idempotency_key=key,
                     request_digest=digest,
                     base_url=base_url(request),

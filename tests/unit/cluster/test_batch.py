@@ -234,7 +234,8 @@ def test_several_people_speak(files: FileStore, tmp_path: Path) -> None:
     with_turns = first.model_copy(update={"turns": turns, "more_audio": {"audio_bob": tmp_path / "2.wav"}})
     (tmp_path / "a.rttm").write_text("SPEAKER a 1 0.5 1.5 <NA> <NA> Anna <NA> <NA>\n")
     speakers = {"Anna": SpeakerChoice(face="1")}
-    diarized = second.model_copy(update={"diarization": tmp_path / "a.rttm", "speakers": speakers})
+    sounds = {"music": tmp_path / "1.wav", "music_gain_db": -6.0, "idle_mouths": "closed"}
+    diarized = second.model_copy(update={"diarization": tmp_path / "a.rttm", "speakers": speakers, **sounds})
     director = LocalDirector(files)
     reports = _run(director, files, BatchLimits(1, 60), [with_turns, diarized])
     assert [reports[line]["status"] for line in (1, 2)] == ["succeeded", "succeeded"], reports
@@ -242,8 +243,12 @@ def test_several_people_speak(files: FileStore, tmp_path: Path) -> None:
     assert one.options.turns == turns
     assert on_disk(files, audio_key(one.id, "audio_bob")).read_bytes() == b"another speech"
     assert [(turn.face, turn.start, turn.end) for turn in two.options.turns or ()] == [("1", 0.5, 2.0)]
+    assert (two.options.idle_mouths, two.options.music_gain_db) == ("closed", -6)
+    assert on_disk(files, audio_key(two.id, "music")).read_bytes() == b"speech"
     assert not list(on_disk(files, "uploads").glob("*")), "no upload is left"
     assert _run(director, files, BatchLimits(1, 60), [with_turns, diarized]) == {}
+    louder = diarized.model_copy(update={"music_gain_db": 0.0})
+    assert list(_run(director, files, BatchLimits(1, 60), [with_turns, louder])) == [2]
     other = with_turns.model_copy(update={"turns": turns[1:]})
     assert list(_run(director, files, BatchLimits(1, 60), [other, diarized])) == [1]
 

@@ -161,6 +161,15 @@ def test_subtitles(comfy: ModuleType, service: MemoryService, monkeypatch: pytes
     assert (turn.face, turn.voice, turn.text) == ("1", "nova", "Grüß Gott")
 
 
+def test_a_diarization(comfy: ModuleType, service: MemoryService, url: str) -> None:
+    service.outcome = "video"
+    rttm = "SPEAKER a 1 0.5 1.5 <NA> <NA> Anna <NA> <NA>\n"
+    speakers = '{"Anna": {"face": "1"}}'
+    _run(comfy, image=torch.zeros(1, 2, 2, 3), diarization=rttm, speakers=speakers)
+    (turn,) = service.requests[0].options.turns or ()
+    assert (turn.face, turn.start, turn.end) == ("1", 0.5, 2.0)
+
+
 def test_pictures(comfy: ModuleType, service: MemoryService, url: str) -> None:
     service.outcome = "video"
     picture = torch.zeros(1, 4, 6, 3)

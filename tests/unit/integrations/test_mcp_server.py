@@ -156,6 +156,21 @@ def test_several_people_speak(service: MemoryService, folder: Path) -> None:
     assert unknown.is_error and "begin" in unknown.content[0].text
 
 
+def test_a_diarization(service: MemoryService, url: str, folder: Path) -> None:
+    (folder / "a.rttm").write_text("SPEAKER a 1 0.5 1.5 <NA> <NA> Anna <NA> <NA>\n", encoding="utf-8")
+    arguments = {"video": "v.mp4", "audio": "a.wav", "diarization": "a.rttm", "wait": False}
+    done, outside = _call(
+        url,
+        folder,
+        ("speak", {**arguments, "speakers": {"Anna": {"face": "1"}}}),
+        ("speak", {**arguments, "diarization": "../secret.wav"}),
+    )
+    assert not done.is_error, done.content
+    (turn,) = service.requests[0].options.turns or ()
+    assert (turn.face, turn.start, turn.end) == ("1", 0.5, 2.0)
+    assert outside.is_error and "diarization: ../secret.wav is outside" in outside.content[0].text
+
+
 def test_a_dub(service: MemoryService, folder: Path) -> None:
     (folder / "de.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\n<v Anna>Hallo\n", encoding="utf-8")
     turns = (SpeakerTurn(start=0, end=3, person=1, confidence=1),)
