@@ -1,8 +1,13 @@
-// Options of the picture: its background, its shape and the file format.
+// Options of the picture: its background, shape, size, frame rate and file format.
 
 import { byId, notice } from "./dom.js";
 import { FilePicker } from "./file_picker.js";
 import { onLanguage, t } from "./i18n.js";
+
+const OTHER = "other"; // a value that is entered
+const MAX_PIXELS = 3840 * 2160;
+const MAX_ASPECT = 4;
+const SAME_ASPECT = 0.01; // relative difference of aspect ratios that the service takes for equal
 
 /** The part of the options that is about the picture. */
 export class PictureOptions {
@@ -11,7 +16,7 @@ export class PictureOptions {
     this.onChange = onChange;
     this.wanted = byId("format").value;
     this.file = new FilePicker(byId("background-file"), "background", () => this.changed());
-    byId("background").addEventListener("change", () => this.changed());
+    for (const id of ["background", "crop", "size", "fps"]) byId(id).addEventListener("change", () => this.changed());
     byId("format").addEventListener("change", () => {
       this.wanted = byId("format").value;
       this.changed();
@@ -24,6 +29,11 @@ export class PictureOptions {
     return byId("background").value;
   }
 
+  /** Whether the background is a video; a file of unknown type may be one. */
+  get hasVideo() {
+    return this.background === "file" && Boolean(this.file.file) && !this.file.file.type.startsWith("image/");
+  }
+
   changed() {
     this.show();
     this.onChange();
@@ -34,26 +44,63 @@ export class PictureOptions {
     const isTransparent = this.background === "transparent";
     const isReplaced = isTransparent && this.wanted === "mp4";
     const format = isReplaced ? "webm" : this.wanted;
+    const [crop, size] = [byId("crop"), byId("size")];
     offer(byId("format"), "mp4", !isTransparent);
     byId("format").value = format;
     offer(byId("subtitles-output"), "track", format !== "webm"); // WebM has no text tracks
+    for (const { value } of size.options) if (/\d/.test(value)) offer(size, value, isSameAspect(aspect(value), crop.value));
     byId("background-colour").hidden = this.background !== "colour";
     byId("background-file").hidden = this.background !== "file";
+    byId("background-loop").hidden = !this.hasVideo;
+    byId("cutout").hidden = !this.background;
+    byId("size-entry").hidden = size.value !== OTHER;
+    byId("rate-entry").hidden = byId("fps").value !== OTHER;
+    byId("crop-note").hidden = !crop.value && !size.value;
     notice(byId("format-note"), { mp4: "", webm: t(isReplaced ? "formatTransparent" : "formatWebm"), mov: t("formatMov") }[format]);
   }
 
-  /** Key of the text that says what is missing; null if nothing is. */
+  /** Size of the picture such as `1080x1920`; empty for that of the source. */
+  get size() {
+    const { value } = byId("size");
+    return value === OTHER ? `${byId("width").value}x${byId("height").value}` : value;
+  }
+
+  /** Key of the text that says what is missing or wrong; null if nothing is. */
   get problem() {
-    return this.background === "file" && !this.file.file ? "needBackground" : null;
+    if (this.background === "file" && !this.file.file) return "needBackground";
+    if (byId("size").value === OTHER) {
+      const [width, height] = [byId("width"), byId("height")];
+      const ratio = aspect(this.size);
+      const fits = width.value * height.value <= MAX_PIXELS && Math.max(ratio, 1 / ratio) <= MAX_ASPECT;
+      if (!width.validity.valid || !height.validity.valid || !fits) return "needSize";
+      if (!isSameAspect(ratio, byId("crop").value)) return "sizeNotShape";
+    }
+    return byId("fps").value === OTHER && !byId("rate").validity.valid ? "needRate" : null;
   }
 
   /** Fields of the job. */
   get fields() {
     const background = { colour: { background: byId("colour").value }, file: { background_file: this.file.file } };
-    return { ...(background[this.background] ?? { background: this.background }),
-      crop: byId("crop").value, format: byId("format").value };
+    return {
+      ...(background[this.background] ?? { background: this.background }),
+      background_loop: this.hasVideo && byId("after-end").value,
+      matte: this.background && byId("matte").value,
+      crop: byId("crop").value,
+      size: this.size,
+      fps: byId("fps").value === OTHER ? byId("rate").value : byId("fps").value,
+      format: byId("format").value,
+    };
   }
 }
+
+/** Width over height of a text such as `1080x1920` or `9:16`. */
+function aspect(text) {
+  const [width, height] = text.split(/[x:]/);
+  return width / height;
+}
+
+/** Whether an aspect ratio is that of a shape such as `9:16`; an empty shape takes all. */
+const isSameAspect = (ratio, shape) => !shape || Math.abs(ratio / aspect(shape) - 1) <= SAME_ASPECT;
 
 /** Offer a choice, or hide it; another one is then chosen. */
 function offer(select, value, isOffered) {

@@ -41,18 +41,23 @@ def _sent(visitor: Visitor, service: MemoryService) -> JobRequest:
     return service.requests[-1]
 
 
-def test_the_choices_reach_the_job(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+def test_the_choices_reach_the_job(browser: Any, tmp_path: Path, sample_portrait: Path, sample_video: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor = _form(browser, url, tmp_path, sample_portrait)
         plain = _sent(visitor, service).options
-        assert (plain.background, plain.crop, plain.format) == (None, None, "mp4")
+        assert (plain.background, plain.crop, plain.size, plain.fps, plain.format) == (None, None, None, None, "mp4")
+        assert not visitor.page.is_visible("#matte")
 
         visitor.page.select_option("#background", "colour")
         visitor.page.fill("#colour", "#00b140")
         visitor.page.select_option("#crop", "9:16")
-        coloured = _sent(visitor, service)
-        assert (coloured.options.background, coloured.options.crop) == ("#00b140", "9:16")
+        visitor.page.select_option("#matte", "chroma")
+        visitor.page.select_option("#size", "720x1280")
+        visitor.page.select_option("#fps", "30")
+        coloured = _sent(visitor, service).options
+        assert (coloured.background, coloured.matte) == ("#00b140", "chroma")
+        assert (coloured.crop, coloured.size, coloured.fps) == ("9:16", "720x1280", 30)
 
         visitor.page.select_option("#background", "file")
         assert not visitor.page.is_visible("#colour")
@@ -62,11 +67,48 @@ def test_the_choices_reach_the_job(browser: Any, tmp_path: Path, sample_portrait
         visitor.page.set_input_files("#background-file input", sound)
         assert "a.wav is an audio file. Choose a picture or a video." in visitor.text("#background-file")
         visitor.page.set_input_files("#background-file input", sample_portrait)
+        assert not visitor.page.is_visible("#after-end")
         behind = _sent(visitor, service)
         assert behind.background_file is not None and behind.options.background is None
         assert (
             on_disk(service.files, upload_key(behind.background_file.key)).read_bytes() == sample_portrait.read_bytes()
         )
+        visitor.page.click("#background-file button")
+        visitor.page.set_input_files("#background-file input", sample_video)
+        visitor.page.select_option("#after-end", "hold")
+        assert _sent(visitor, service).options.background_loop == "hold"
+
+
+def test_entered_sizes_and_rates_are_checked(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor = _form(browser, url, tmp_path, sample_portrait)
+        page = visitor.page
+        page.select_option("#size", "1280x720")
+        page.select_option("#crop", "9:16")
+        assert page.input_value("#size") == "", "a size of another shape is not offered"
+        page.select_option("#size", "other")
+        for width, height, message in (
+            ("", "", "Enter an even width"),
+            ("641", "480", "Enter an even width"),
+            ("4096", "4096", "at most 3840 × 2160 pixels"),
+            ("640", "128", "at most four times as long"),
+            ("640", "480", "does not have the chosen shape"),
+        ):
+            page.fill("#width", width)
+            page.fill("#height", height)
+            visitor.submit()
+            assert message in visitor.text("#composer-error")
+        page.fill("#width", "360")
+        page.fill("#height", "640")
+        page.select_option("#fps", "other")
+        page.fill("#rate", "61")
+        visitor.submit()
+        assert "Enter 1 to 60 frames per second" in visitor.text("#composer-error")
+        page.fill("#rate", "29.97")
+        assert service.requests == []
+        options = _sent(visitor, service).options
+        assert (options.size, options.fps) == ("360x640", 29.97)
 
 
 def test_a_transparent_background_chooses_a_format(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
