@@ -33,8 +33,11 @@ FORMATS: Final = (
 
 _PICTURES: Final = ((SIGNATURE, 0, "png_pipe"), (b"\xff\xd8\xff", 0, "jpeg_pipe"), (b"WEBP", 8, "webp_pipe"))
 _HEAD_BYTES: Final = 65536
+_WEBP_ANIMATION: Final = 2
+"""Flag in the first byte of a VP8X chunk (RFC 9649, 2.7.1)."""
 _NOT_ALLOWED: Final = "Format not on whitelist"
-_TOO_MANY_PIXELS: Final = "exceeds specified max pixel count"
+_TOO_MANY_PIXELS: Final = ("exceeds specified max pixel count", "Invalid image size")
+"""FFmpeg's words; the second ones are for a PNG of more than 2**28 pixels."""
 _UNSUPPORTED: Final = (av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError, av.error.PatchWelcomeError)
 _MAX_LOGGED_CHARS: Final = 300
 
@@ -125,7 +128,7 @@ def _gone(path: Path) -> StoredFileError:
 
 def passes_pixel_limit(error: av.error.FFmpegError) -> bool:
     """Whether FFmpeg refused a frame because of `max_pixels`."""
-    return _TOO_MANY_PIXELS in last_line(error)
+    return any(words in last_line(error) for words in _TOO_MANY_PIXELS)
 
 
 def last_line(error: av.error.FFmpegError) -> str:
@@ -171,6 +174,11 @@ def _picture_format(path: Path) -> str | None:
     for magic, offset, demuxer in _PICTURES:
         if head[offset : offset + len(magic)] == magic and (offset == 0 or head.startswith(b"RIFF")):
             # An animated PNG declares itself before its first picture; the demuxer for stills would read only that one.
+            if head[8:16] == b"WEBPVP8X" and head[20:21] and head[20] & _WEBP_ANIMATION:
+                raise MediaError(
+                    f"{path.name}: expected a picture, found an animated WebP, which FFmpeg cannot decode. "
+                    "Convert it, for example to GIF or MP4."
+                )
             is_animation = demuxer == "png_pipe" and b"acTL" in head.partition(b"IDAT")[0]
             return "apng" if is_animation else demuxer
     return None

@@ -26,6 +26,7 @@ from errors import MediaError, MediaLimitError
 from media.bounds.audio_extent import MAX_PADDING_SAMPLES, AudioExtent, counted_packets
 from media.container import decoder_max_pixels, discard_other_streams, ffmpeg_errors, open_container
 from media.frame_table import frame_table, video_stream
+from media.headers.exif import exif_orientation
 
 MIN_SIDE: Final = 16
 """Smallest width and height in pixels."""
@@ -103,7 +104,7 @@ def probe_video(path: Path, limits: MediaLimits) -> VideoInfo:
         frame = _first_frame(container, stream, path, limits)
         codec, aspect = stream.codec_context.name, stream.sample_aspect_ratio
     _check_frame_size(path, frame.width, frame.height, limits)
-    rotation, is_mirrored = _orientation(frame, codec)
+    rotation, is_mirrored = exif_orientation(path) if table.is_picture else _orientation(frame, codec)
     is_turned = rotation % 180 != 0
     width, height = frame.width & ~1, frame.height & ~1
     aspect = aspect if aspect else Fraction(1)
@@ -215,7 +216,7 @@ def _check_frame_size(path: Path, width: int, height: int, limits: MediaLimits) 
 
 
 def _orientation(frame: VideoFrame, codec: str) -> tuple[int, bool]:
-    """(degrees counter-clockwise, mirrored) of the display matrix: ISO/IEC 14496-12, 6.2.2, or EXIF's eight."""
+    """(degrees counter-clockwise, mirrored) of the display matrix: ISO/IEC 14496-12, 6.2.2."""
     if codec in _NAMES_SIDE_DATA:
         return frame.rotation % 360, False
     try:
@@ -223,7 +224,7 @@ def _orientation(frame: VideoFrame, codec: str) -> tuple[int, bool]:
     except KeyError:
         return 0, False
     except ValueError:
-        # PyAV cannot list side data of a kind that it has no name for, EXIF in FFmpeg 8 among them.
+        # PyAV cannot list side data of a kind that it has no name for.
         return frame.rotation % 360, False
     matrix = np.frombuffer(memoryview(side_data), np.int32, count=9)
     a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))

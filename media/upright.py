@@ -11,17 +11,19 @@ from numpy.typing import NDArray
 from media.probe import VideoInfo
 from media.yuv_frame import RANGE_FULL, RANGE_LIMITED, YuvFrame, frame_planes, plane_rows, rgb_to_yuv, sws_matrix
 
-# The first three planes of these are 8-bit 4:2:0; alpha is dropped.
-_PLANAR_420: Final = frozenset({"yuv420p", "yuvj420p", "yuva420p"})
-_GREY_PREFIXES: Final = ("gray", "ya8", "ya16", "mono")
+_PLANAR_420: Final = frozenset({"yuv420p", "yuvj420p"})
+_GREY_PREFIXES: Final = ("gray", "mono")
 _NEUTRAL_CHROMA: Final = 128
+_OPAQUE: Final = 255
+_WHITE: Final = 255
 
 
 def upright_planes(frame: VideoFrame, info: VideoInfo) -> YuvFrame:
     """Returns read-only planes, (info.height, info.width), in the matrix and range of `info.colour`.
 
     The planes are views of the frame's memory if that is 8-bit 4:2:0, and keep it alive. A frame whose size differs
-    from the probed one (it can change within a stream) is scaled to it.
+    from the probed one (it can change within a stream) is scaled to it. What is transparent becomes white: pixels that
+    no viewer shows have any colour.
     """
     is_turned = info.rotation % 180 != 0
     width, height = (info.height, info.width) if is_turned else (info.width, info.height)
@@ -39,11 +41,23 @@ def _planes_420(frame: VideoFrame, info: VideoInfo) -> YuvFrame:
     name = frame.format.name
     if name in _PLANAR_420:
         return frame_planes(frame)
-    if frame.format.is_rgb or frame.format.has_palette:
+    if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
+        return _on_white(frame, info)
+    if frame.format.is_rgb:
         return frame_planes(rgb_to_yuv(frame, info.colour))
     if name.startswith(_GREY_PREFIXES):
         return _grey_planes(frame if name == "gray" else _reformat(frame, "gray", info))
     return frame_planes(_reformat(frame, "yuv420p", info))
+
+
+def _on_white(frame: VideoFrame, info: VideoInfo) -> YuvFrame:
+    rgba = _reformat(frame, "rgba", info).to_ndarray()  # (H, W, 4)
+    alpha = rgba[..., 3:].astype(np.uint16)
+    rgb = rgba[..., :3]
+    if alpha.min() < _OPAQUE:
+        rgb = ((rgb * alpha + _WHITE * (_OPAQUE - alpha) + _OPAQUE // 2) // _OPAQUE).astype(np.uint8)
+    opaque = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+    return frame_planes(rgb_to_yuv(opaque, info.colour))
 
 
 def _grey_planes(frame: VideoFrame) -> YuvFrame:

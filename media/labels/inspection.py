@@ -14,7 +14,7 @@ import c2pa
 from config import MediaLimits
 from errors import MediaError
 from media.container import open_container
-from media.file_type import HEAD_BYTES, media_type_of
+from media.headers.file_type import HEAD_BYTES, media_type_of
 from media.labels.credentials import TEST_ORGANISATION
 from media.labels.signer import TRUST_CONFIG, WATERMARK_ALGORITHM
 from media.labels.tags import AIGC_KEY, COMMENT, COMMENT_KEY

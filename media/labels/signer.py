@@ -16,7 +16,7 @@ from uuid import UUID
 import c2pa
 
 from errors import LabelError
-from media.file_type import HEAD_BYTES, media_type_of
+from media.headers.file_type import HEAD_BYTES, media_type_of
 from media.labels.credentials import Credentials
 from media.output.formats import MP4
 

@@ -21,7 +21,7 @@ from config import LabelsConfig
 from errors import NotFoundError, StateError
 from jobs.ports import JobService
 from jobs.turns import cues_of
-from media.file_type import HEAD_BYTES, media_type_of
+from media.headers.file_type import HEAD_BYTES, media_type_of
 from media.preview.thumbnail import thumbnail
 from media.subtitles.texts import SubtitleFormat, subtitle_file
 from storage.file_keys import person_picture_key, result_key, segment_key, source_key

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.container import open_container
 from media.probe import probe_audio, probe_video
+from media.reader import FrameReader
 from tests.unit.media.bombs import write_edited_video
 from tests.unit.media.clips import LIMITS, noise, write_audio, write_cover_picture, write_still, write_video
 
@@ -63,13 +67,33 @@ def test_stills_are_known_by_their_bytes(tmp_path: Path, codec: str, pixel_forma
         assert info.is_still and info.num_frames == 1 and (info.width, info.height) == (192, 128)
 
 
-def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
-    path = write_still(tmp_path / "a.jpg", "mjpeg", "yuvj420p")
-    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # orientation 6
-    jpeg = path.read_bytes()
-    path.write_bytes(jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:])
+_TURNS = [
+    Image.Transpose.FLIP_LEFT_RIGHT,
+    Image.Transpose.ROTATE_180,
+    Image.Transpose.FLIP_TOP_BOTTOM,
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_90,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_270,
+]
+"""Make an upright picture what EXIF's orientations 2 to 8 describe."""
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_orientation_is_honoured(tmp_path: Path, kind: str, orientation: int) -> None:
+    upright = Image.new("RGB", (64, 48), "blue")
+    upright.paste("red", (0, 0, 32, 24))  # the upper left quarter
+    stored = upright if orientation == 1 else upright.transpose(_TURNS[orientation - 2])
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = tmp_path / "a"
+    stored.save(path, kind, exif=exif)
     info = probe_video(path, LIMITS)
-    assert (info.width, info.height, info.rotation) == (128, 192, 270)
+    with FrameReader(path, info, 0) as reader:
+        (planes,) = reader.read([0])
+    red = planes.v > 160
+    assert red.shape == (24, 32) and red[:11, :15].all() and red.mean() < 0.3
 
 
 @pytest.mark.parametrize(
@@ -151,6 +175,41 @@ def test_a_picture_bomb_is_refused_undecoded(tmp_path: Path) -> None:
     path = write_still(tmp_path / "big.png", "png", "gray", (2000, 2000))
     with pytest.raises(MediaLimitError, match=r"big\.png"):
         probe_video(path, MediaLimits(max_pixels=1_000_000))
+
+
+def test_a_picture_too_large_for_ffmpeg_is_called_too_large(tmp_path: Path) -> None:
+    path = write_still(tmp_path / "huge.png", "png", "gray")
+    png = path.read_bytes()
+    header = b"IHDR" + struct.pack(">II", 20_000, 20_000) + png[24:29]
+    path.write_bytes(png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:])
+    with pytest.raises(MediaLimitError, match="too many pixels"):
+        probe_video(path, LIMITS)
+
+
+def test_an_animated_webp_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "moving.png"
+    pictures = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
+    pictures[0].save(path, "WEBP", save_all=True, append_images=pictures[1:])
+    with pytest.raises(MediaError, match="animated WebP"):
+        probe_video(path, LIMITS)
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGBA"), ("PNG", "LA"), ("PNG", "P"), ("WEBP", "RGBA")])
+def test_what_is_transparent_becomes_white(tmp_path: Path, kind: str, mode: str) -> None:
+    picture = Image.new("RGBA", (64, 48), (0, 0, 0, 0))  # black that nobody sees
+    picture.paste((0, 0, 0, 255), (0, 0, 32, 48))
+    if mode != "P":
+        picture.paste((0, 0, 0, 128), (0, 24, 32, 48))
+    path = tmp_path / "a"
+    picture.convert(mode).save(path, kind, exact=True)
+    info = probe_video(path, LIMITS)
+    with FrameReader(path, info, 0) as reader:
+        (planes,) = reader.read([0])
+    black, white = (0, 255) if info.colour.full_range else (16, 235)
+    assert np.abs(planes.y[4:20, 4:28].astype(int) - black).max() <= 4
+    assert np.abs(planes.y[4:-4, 36:-4].astype(int) - white).max() <= 4
+    if mode != "P":
+        assert np.abs(planes.y[28:-4, 4:28].astype(int) - (black + white) // 2).max() <= 4
 
 
 def test_an_edit_list_that_buys_decoding_is_refused(tmp_path: Path) -> None:
