@@ -51,6 +51,7 @@ class SpeechTurn(BaseModel):
         None, description="The speech: an audio file in the shared folder, or a URL. Default: `audio` of the tool."
     )
     audio_start: float | None = Field(None, description="Where the speech starts in the audio file, in seconds.")
+    gain_db: float | None = Field(None, description="Gain of the speech in dB.")
     text: str | None = Field(None, description="Text to speak instead of audio.")
     voice: str | None = Field(None, description="Voice for the text.")
 

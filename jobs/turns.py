@@ -38,7 +38,10 @@ class FaceTurns(NamedTuple):
 
     def parts(self, job_id: str) -> list[AudioPart[str]]:
         """Return the speech, by the keys of its files."""
-        return [AudioPart(audio_key(job_id, each.audio), each.start, each.end, each.audio_start) for each in self.turns]
+        return [
+            AudioPart(audio_key(job_id, each.audio), each.start, each.end, each.audio_start, gain_db=each.gain_db)
+            for each in self.turns
+        ]
 
     def weight(self, options: JobOptions, source: VideoInfo, num_frames: int) -> NDArray[np.float32] | None:
         """Return the weight of the generated face in each of `num_frames`, see `jobs.messages.FacePlan`.

@@ -50,6 +50,7 @@ class AudioPart(NamedTuple, Generic[FileT]):
         stop: When it is cut off; None plays the file to its end.
         file_start: Where it begins in the file.
         speed: Seconds of the file per second of the track; other than 1 only for a whole track.
+        gain_db: Its gain.
     """
 
     file: FileT
@@ -57,15 +58,16 @@ class AudioPart(NamedTuple, Generic[FileT]):
     stop: float | None = None
     file_start: float = 0.0
     speed: float = 1.0
+    gain_db: float = 0.0
 
     @property
     def is_whole_track(self) -> bool:
         """Whether the track that this part makes is that of the whole file."""
-        return self.start == 0 and self.stop is None and self.file_start == 0
+        return self.start == 0 and self.stop is None and self.file_start == 0 and self.gain_db == 0
 
     def of_file(self, file: OtherT) -> AudioPart[OtherT]:
         """Returns the same part of another file."""
-        return AudioPart(file, self.start, self.stop, self.file_start, self.speed)
+        return AudioPart(file, *self[1:])
 
 
 Decode = Callable[[Path], Blocks]
@@ -110,6 +112,8 @@ def equal_blocks(blocks: Blocks, num_samples: int) -> Blocks:
 def extract_parts(parts: Sequence[AudioPart[Path]], out: Path, limits: MediaLimits, seconds: float) -> AudioInfo:
     """Writes a 16 kHz mono copy of parts of audio files, `seconds` long; see `media.audio.extract_speech`.
 
+    The copy is for the mouths. It leaves out the gain of the parts: mouths move the same with any gain.
+
     Returns:
         Rate and channels of the first file, and the length of the copy.
 
@@ -122,7 +126,8 @@ def extract_parts(parts: Sequence[AudioPart[Path]], out: Path, limits: MediaLimi
     silence = np.zeros((sound.num_channels, BLOCK_SAMPLES), np.float32)
     num_samples = round(seconds * sound.rate)
     with SpeechWriter(out) as writer:
-        mixed = mixed_parts(parts, sound, lambda path: decoded(path, sound, limits))
+        plain = [part._replace(gain_db=0.0) for part in parts]
+        mixed = mixed_parts(plain, sound, lambda path: decoded(path, sound, limits))
         for block in equal_blocks(chain(mixed, repeat(silence)), num_samples):
             writer.add(np.rint(block * _INT16_SCALE).clip(-_INT16_SCALE, _INT16_SCALE - 1).astype(np.int16))
     return AudioInfo(infos[0].sample_rate, infos[0].num_channels, num_samples / sound.rate, infos[0].codec)
@@ -154,7 +159,7 @@ def _without_repetition(parts: Iterable[AudioPart[Path]]) -> list[AudioPart[Path
     joined: list[AudioPart[Path]] = []
     for part in sorted(parts, key=lambda part: (str(part.file), part.start - part.file_start, part.start)):
         last = joined[-1] if joined else None
-        is_same = last is not None and last.file == part.file and _offset(last) == _offset(part)
+        is_same = last is not None and last.file == part.file and _playing(last) == _playing(part)
         if last is not None and is_same and (last.stop is None or part.start <= last.stop):
             stop = None if last.stop is None or part.stop is None else max(last.stop, part.stop)
             joined[-1] = last._replace(stop=stop)
@@ -163,8 +168,9 @@ def _without_repetition(parts: Iterable[AudioPart[Path]]) -> list[AudioPart[Path
     return sorted(joined, key=lambda part: part.start)
 
 
-def _offset(part: AudioPart[Path]) -> float:
-    return round(part.start - part.file_start, 6)
+def _playing(part: AudioPart[Path]) -> tuple[float, float]:
+    """Returns which samples of the file are played when, and how loud."""
+    return round(part.start - part.file_start, 6), part.gain_db
 
 
 def _lanes(parts: Sequence[AudioPart[Path]]) -> list[list[AudioPart[Path]]]:
@@ -217,8 +223,9 @@ class _Track:
                         reader.close()
                     reader = _Reader(self.decode(part.file))
                 num = None if part.stop is None else round(part.stop * self.sound.rate) - start
+                gain = np.float32(10 ** (part.gain_db / 20))
                 for piece in _faded(reader.read(first, num), round(_FADE_SECONDS * self.sound.rate), num):
-                    yield piece
+                    yield piece if gain == 1 else piece * gain
                     position += piece.shape[1]
         finally:
             if reader is not None:

@@ -106,6 +106,7 @@ class Turn(Frozen):
     audio_start: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="Where the speech starts in that file, in seconds."
     )
+    gain_db: float = Field(0.0, ge=-60, le=12, description="Gain of the speech in dB.")
     text: str | None = Field(None, max_length=4096, description="Text to speak instead of a file.")
     voice: str | None = Field(None, min_length=1, max_length=128, description="Voice for the text.")
     speaker: str | None = Field(None, max_length=128, description="Name of the speaker, for subtitles.")

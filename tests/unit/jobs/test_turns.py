@@ -107,6 +107,8 @@ def test_the_speech_of_a_face_is_named_by_its_files() -> None:
     job_id = "0" * 32
     (part,) = faces_of([B])[0].parts(job_id)
     assert (part.file, part.start, part.stop, part.file_start) == (f"jobs/{job_id}/audio_2", 1, 3, 0)
+    (softer,) = faces_of([B.model_copy(update={"gain_db": -6.0})])[0].parts(job_id)
+    assert softer == part._replace(gain_db=-6.0)
 
 
 def test_a_text_is_cut_off_at_the_end_of_the_video() -> None:

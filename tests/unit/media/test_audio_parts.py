@@ -60,6 +60,16 @@ def test_parts_are_heard_where_they_are_placed(tmp_path: Path) -> None:
     np.testing.assert_allclose(made[inside], expected[inside], atol=1e-6)
 
 
+def test_gain_is_heard_but_does_not_move_mouths(tmp_path: Path) -> None:
+    file = _file(tmp_path / "a.wav", 0.1 * noise(1.0, RATE))
+    plain, softer = AudioPart(file, 0.0, 1.0), AudioPart(file, 0.0, 1.0, gain_db=-20.0)
+    np.testing.assert_allclose(_mixed([softer]), 0.1 * _mixed([plain]), atol=1e-6)
+    np.testing.assert_allclose(_mixed([plain, softer]), 1.1 * _mixed([plain]), atol=1e-6)
+    for name, part in (("plain", plain), ("softer", softer)):
+        extract_parts([part], tmp_path / name, LIMITS, 1.0)
+    assert (tmp_path / "plain").read_bytes() == (tmp_path / "softer").read_bytes()
+
+
 def test_overlapping_parts_are_added(tmp_path: Path) -> None:
     first, second = 0.4 * noise(2.0, RATE), 0.4 * noise(2.0, RATE, seed=2)
     files = _file(tmp_path / "a.wav", first), _file(tmp_path / "b.wav", second)
