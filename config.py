@@ -444,6 +444,9 @@ class LiveConfig(_Frozen):
     )
     max_kept_bytes: int = Field(8 * 1024**2, gt=0, description="Idle video kept per session for that fallback.")
     chunk_timeout_s: float = Field(15.0, gt=0, description="Timeout for rendering one chunk, in seconds.")
+    max_background_seconds: float = Field(
+        60.0, gt=0, description="Longest video that a session may have as its background, in seconds."
+    )
     push_destinations: tuple[Annotated[str, StringConstraints(pattern=f"^{PUSH_DESTINATION}$")], ...] = Field(
         (),
         description="Where sessions may be pushed to: `scheme://host:port/path`, scheme rtmp, rtmps, srt, or https for "

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
-from cli.terminal import DEFAULT_SERVER, Server, UsageError, service
+from cli.terminal import DEFAULT_SERVER, Server, UsageError, is_file, service
 from lipwright_client import LiveEvent, LiveSession
 from lipwright_client.async_live import DEFAULT_RATE
 from lipwright_client.files import Writable, atomic_target
@@ -55,7 +55,10 @@ def live(
     rate: Annotated[int, typer.Option(help="Sample rate of raw PCM, in Hz.")] = DEFAULT_RATE,
     expressiveness: Annotated[float, typer.Option(min=0, max=2, help="Scale of the mouth movement.")] = 1.0,
     background: Annotated[
-        str | None, typer.Option(help="What is behind the person: a colour (#00b140, white) or blur.")
+        str | None, typer.Option(help="What is behind the person: a colour, blur, or a picture or video (file or URL).")
+    ] = None,
+    background_loop: Annotated[
+        str | None, typer.Option(help="What follows the end of that video: loop (default), pingpong or hold.")
     ] = None,
     matte: Annotated[
         str | None,
@@ -79,8 +82,10 @@ def live(
             video=video,
             expressiveness=expressiveness,
             receives_video=out is not None,
-            background=background,
+            background=None if is_file(background) else background,
             matte=matte,
+            background_file=background if is_file(background) else None,
+            background_loop=background_loop,
         ) as session:
             for url in push or ():
                 session.start_output(url, push_token)

@@ -23,7 +23,7 @@ from cli.local_service import service_at
 from cli.models import app as models_app
 from cli.run_job import check_paths, run_job
 from cli.serve import serve
-from cli.terminal import Face, OptionalServer, UsageError, commands, interrupt_on_sigterm, service
+from cli.terminal import Face, OptionalServer, UsageError, commands, interrupt_on_sigterm, is_file, service
 from cli.voices import app as voices_app
 from lipwright_client.calls import JobFields
 
@@ -119,9 +119,8 @@ def speak(
     interrupt_on_sigterm()
     if (audio is None) == (text is None):
         raise UsageError("input_invalid", "pass either --audio or --text.")
-    is_file = background is not None and ("://" in background or Path(background).is_file())
     named = {"video": video, "audio": audio, "face_image": face_image, "music": music}
-    named["background_file"] = background if is_file else None
+    named["background_file"] = background if is_file(background) else None
     inputs = {name: value for name, value in named.items() if value}
     files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
     check_paths(files, out)
@@ -130,7 +129,7 @@ def speak(
     fields |= {"text": text or None, "voice": voice or None}
     fields |= {"background_gain_db": background_gain, "loudness_lufs": loudness}
     fields |= {"music": music or None, "music_gain_db": music_gain}
-    fields |= {"background": None if is_file else background, "background_file": named["background_file"]}
+    fields |= {"background": None if is_file(background) else background, "background_file": named["background_file"]}
     fields |= {"max_audio_stretch": max_audio_stretch, "size": size, "crop": crop, "fps": fps}
     fields |= {"expressiveness": None if expressiveness == 1 else expressiveness}
     if not server:

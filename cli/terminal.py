@@ -47,6 +47,11 @@ def service(url: str) -> Lipwright:
     return Lipwright(url, retry=RetryPolicy(max_backpressure_wait_s=_MAX_SUBMIT_S))
 
 
+def is_file(text: str | None) -> bool:
+    """Return whether an option that can also be a name is a file or a URL."""
+    return text is not None and ("://" in text or Path(text).is_file())
+
+
 def timestamp(time: datetime) -> str:
     """Format a date and time with its time zone."""
     return time.isoformat(" ", "seconds")

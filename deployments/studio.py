@@ -17,11 +17,15 @@ from deployments.runtime.replica import StageReplica, claim_threads, make_decode
 from jobs.messages import OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
 from media.audio_parts import AudioPart
 from media.decoding.malloc_tuning import retain_freed_buffers
+from media.output.fitted_background import fitted_info
+from media.playback import AfterEnd
+from media.probe import VideoInfo
 from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
 from models.engines.protocol import Chunk, EngineClass
 from models.engines.registry import ENGINES
 from models.mouth.motion import RunningStats
+from rendering.background_fitter import BackgroundFitter
 from rendering.result_writer import ResultWriter
 from rendering.segment_renderer import SegmentRenderer, SourceOpener
 from rendering.source_copier import SourceCopier
@@ -47,14 +51,10 @@ class Studio(StageReplica):
         num_threads = claim_threads()
         decoders = make_decoders(config)
         read_timeout_s = config.jobs.call_timeout_s(config.render.chunk_frames)
-        self._renderer = SegmentRenderer(
-            config,
-            EngineCatalog(config, num_threads, engines),
-            self._synthesize,
-            self._run,
-            SourceOpener(config, decoders, num_threads, read_timeout_s),
-            self._files,
-        )
+        open_source = SourceOpener(config, decoders, num_threads, read_timeout_s)
+        catalog = EngineCatalog(config, num_threads, engines)
+        self._renderer = SegmentRenderer(config, catalog, self._synthesize, self._run, open_source, self._files)
+        self._backgrounds = BackgroundFitter(self._files, open_source, num_threads)
         self._copier = SourceCopier(config, self._files, decoders)
         self._results = ResultWriter(config, self._files, decoders)
 
@@ -82,6 +82,22 @@ class Studio(StageReplica):
             segment, silent_motion = await self._renderer.render(request, watermark)
         await self._run(lambda token: self._files.put(out, segment), len(index))
         return RenderedSegment(len(segment), hashlib.sha256(segment).hexdigest(), silent_motion)
+
+    @stage_method
+    async def fit_background(self, background: SourceVideo, shown: VideoInfo, after_end: AfterEnd, out: str) -> str:
+        """Write a background for live sessions of an avatar, whose source is `shown`, to the key `out`.
+
+        Returns:
+            SHA-256 of the file, hexadecimal.
+
+        Raises:
+            MediaError: The background cannot be decoded.
+            StorageFullError: The disk has no room for it.
+        """
+        num_frames = fitted_info(background.info, shown, after_end).num_frames
+        return await self._run(
+            lambda token: self._backgrounds.fit(background, shown, after_end, out, token), num_frames
+        )
 
     @stage_method
     async def join(

@@ -12,20 +12,23 @@ from config import PipelineConfig
 from errors import LipwrightError, NotFoundError, StateError, UnavailableError
 from jobs.admission import Admission, AdmissionController, AdmitRequest
 from jobs.housekeeping import Housekeeping
-from jobs.job_request import AvatarRequest, JobRequest
+from jobs.job_request import AvatarRequest, BackgroundRequest, JobRequest
 from jobs.leadership import LeaderElection
-from jobs.messages import Background, PeopleScan, ShownAvatar
+from jobs.messages import AvatarRef, Background, PeopleScan, ShownAvatar
 from jobs.ports import Stages
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars, ignore_progress
+from jobs.sources.backgrounds import Backgrounds
 from jobs.status import ReplicaStatus, ServiceStatus, service_status
 from jobs.submission import Submissions
 from jobs.webhooks import Webhooks
 from media.output.backgrounds import BackgroundOptions
+from media.output.fitted_background import playback_of
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass
+from storage.backgrounds import BackgroundRecord
 from storage.records import AvatarRecord, AvatarStatus, JobPage, JobQuery, JobRecord, SegmentRecord
 from storage.state import open_store, open_table, webhook_secrets
 from telemetry import metrics
@@ -65,6 +68,7 @@ class JobDirector:
         self._limits, self._engine = config.jobs, config.engine
         self._stages = stages
         self._avatars = Avatars(config, self._stages, self._table, self._files)
+        self._backgrounds = Backgrounds(config, self._stages, self._files)
         self._limiter = SegmentLimiter(config)
         services = JobServices(config, self._stages, self._avatars, self._table, self._files, self._limiter)
         self._admission = AdmissionController(config, self._table, self._files, limiter=self._limiter)
@@ -85,7 +89,7 @@ class JobDirector:
         self._replicas = replicas
         self._tasks: set[asyncio.Task[None]] = set()
         self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
-        self._housekeeping = Housekeeping(config.jobs, self._table, self._files, self._avatars)
+        self._housekeeping = Housekeeping(config.jobs, self._table, self._files, self._avatars, self._backgrounds)
         secrets = webhook_secrets(config.state, config.data_dir)
         self._webhooks = Webhooks(config.network, self._table, secrets, webhook_view)
         self._loops: list[asyncio.Task[None]] = []
@@ -241,7 +245,7 @@ class JobDirector:
     ) -> ShownAvatar:
         """Return an avatar that is analysed for an engine and held, and its background, whose matte is finished.
 
-        See `Avatars.ensure` and `Avatars.matte`.
+        See `Avatars.ensure`, `Avatars.matte` and `Backgrounds.ensure`.
         """
         self._election.check()
         record = await self.get_avatar(avatar_id, owner)
@@ -249,10 +253,19 @@ class JobDirector:
             avatar = await self._avatars.ensure(record.key, engine, ignore_progress, verify=True)
             shown = ShownAvatar(avatar)
             if background is not None:
-                matte = await self._avatars.matte(avatar, background.matte, ignore_progress)
-                shown = ShownAvatar(avatar, Background(matte, background.colour))
+                shown = ShownAvatar(avatar, await self._background(avatar, owner, background))
         await self._avatars.hold(record.key)
         return shown
+
+    async def _background(self, avatar: AvatarRef, owner: str | None, options: BackgroundOptions) -> Background:
+        """Return the background of a live session; its matte, and its file if there is one, are finished."""
+        file, after_end = None, options.after_end
+        if options.file_id is not None:  # first: a matte takes longer
+            file = await self._backgrounds.ensure(
+                options.file_id, owner, avatar.source.info, after_end, ignore_progress
+            )
+        matte = await self._avatars.matte(avatar, options.matte, ignore_progress)
+        return Background(matte, options.colour, file, playback_of(after_end).after_end)
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         """Protect an avatar that is shown live from eviction; see `Avatars.hold`."""
@@ -268,6 +281,17 @@ class JobDirector:
         """Return the people in the source of an avatar, or start the search for them; see `People.poll`."""
         self._election.check()
         return await self._avatars.people(await self.get_avatar(avatar_id, owner))
+
+    async def create_background(self, request: BackgroundRequest) -> BackgroundRecord:
+        """Store a picture or video for live sessions; see `Backgrounds.create`."""
+        self._election.check()
+        async with self._reservation(request.admission_id, request.owner):
+            return await self._backgrounds.create(request)
+
+    async def delete_background(self, file_id: str, owner: str | None) -> None:
+        """Delete a picture or video for live sessions; see `Backgrounds.delete`."""
+        self._election.check()
+        await self._backgrounds.delete(file_id, owner)
 
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
         """Delete an avatar.

@@ -10,6 +10,7 @@ from datetime import timedelta
 from config import JobConfig
 from errors import LipwrightError, NotFoundError
 from jobs.sources.avatars import Avatars
+from jobs.sources.backgrounds import Backgrounds
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import JobRecord, JobStatus, utc_now
@@ -33,12 +34,13 @@ class Housekeeping:
         table: JobTable,
         files: FileStore,
         avatars: Avatars,
+        backgrounds: Backgrounds,
         clock: ClockSteps | None = None,
     ) -> None:
         self._limits = limits
         self._table = table
         self._files = files
-        self._avatars = avatars
+        self._avatars, self._backgrounds = avatars, backgrounds
         self._clock = clock or ClockSteps()
         self._ages_known_at = time.monotonic()
         self._without_segments: set[str] = set()  # finished jobs: in a bucket, each look costs a request
@@ -52,6 +54,7 @@ class Housekeeping:
                 if self._knows_ages():
                     await asyncio.to_thread(self.sweep)
                     await self._avatars.sweep_orphans(_ORPHAN_AGE_S)
+                    await self._backgrounds.sweep()
                 if (free_bytes := self._files.stored.free_bytes()) is not None:
                     metrics.FREE_DISK.set(free_bytes)
             except (OSError, LipwrightError) as error:

@@ -50,6 +50,14 @@ class AvatarRequest(Frozen):
     owner: str | None = None
 
 
+class BackgroundRequest(Frozen):
+    """A picture or video for live sessions."""
+
+    admission_id: str | None = None
+    background_file: UploadedFile
+    owner: str | None = None
+
+
 class JobRequestBuilder:
     """Builds job requests with the defaults of one service."""
 

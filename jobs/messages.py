@@ -191,7 +191,7 @@ class CropRequest:
 
 @dataclass(frozen=True)
 class Background:
-    """What is behind the person in a result: a file, or a `colour`: `blur`, `transparent` or `#rrggbb`."""
+    """What is behind the person: a file, or a `colour`: `blur`, `transparent` or `#rrggbb`."""
 
     matte: MatteRef
     colour: str | None

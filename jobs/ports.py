@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarRequest, JobRequest
+from jobs.job_request import AvatarRequest, BackgroundRequest, JobRequest
 from jobs.messages import (
     AvatarRef,
     BlockRequest,
@@ -26,10 +26,13 @@ from jobs.messages import (
 from jobs.status import ServiceStatus
 from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
+from media.playback import AfterEnd
+from media.probe import VideoInfo
 from models.engines.protocol import FrameSpan, PlannedBlock
 from models.face.choice import FaceChoice
 from models.people.scan import ScanState
 from models.track.tracker import TrackState
+from storage.backgrounds import BackgroundRecord
 from storage.records import AvatarRecord, JobPage, JobQuery, JobRecord, SegmentRecord
 from telemetry.log_context import CallContext
 
@@ -93,6 +96,12 @@ class JobService(Protocol):
 
     async def people(self, avatar_id: str, owner: str | None) -> PeopleScan:
         """Return the people in the source of an avatar; the first call starts the search for them."""
+
+    async def create_background(self, request: BackgroundRequest) -> BackgroundRecord:
+        """Check and store a picture or video for live sessions."""
+
+    async def delete_background(self, file_id: str, owner: str | None) -> None:
+        """Delete one; NotFoundError if there is none."""
 
     async def status(self) -> ServiceStatus:
         """Return the queue, the running jobs, and how long a new job would wait."""
@@ -191,6 +200,11 @@ class Stages(Protocol):
         self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:
         """Render one encoded segment to `out`."""
+
+    async def fit_background(
+        self, context: CallContext, background: SourceVideo, shown: VideoInfo, after_end: AfterEnd, out: str
+    ) -> str:
+        """Write a background as live sessions show it in front of `shown` to `out`; return the file's SHA-256."""
 
     async def join(
         self,

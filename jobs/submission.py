@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from config import LabelsConfig
-from errors import InputError, OptionError, StateError
+from errors import OptionError, StateError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
 from jobs.job_request import AvatarRequest, JobRequest, check_same_request
@@ -16,6 +15,7 @@ from jobs.messages import decode_source_info, encode_source_info
 from jobs.output_picture import OutputPicture
 from jobs.ports import Stages
 from jobs.segments.plan import fit_to_speech
+from jobs.sources.client_names import client_names
 from jobs.turns import checked_turns, faces_of
 from media.playback import fit_audio
 from media.probe import VideoInfo
@@ -120,7 +120,7 @@ class Submissions:
             video = await self._find_upload(request.video, source_key(_key(request.video.sha256, face, request.owner)))
         info: VideoInfo | None = None
         seconds: dict[str, float] = {}
-        with _client_names(*request.audio_files.values(), request.video):
+        with client_names(*request.audio_files.values(), request.video):
             for field, file in request.audio_files.items():
                 audio = await self._find_upload(file, audio_key(request.job_id, field))
                 probed = await self._stages.probe(context, video, audio)
@@ -213,7 +213,7 @@ class Submissions:
         face = recorded_face(request.face, _sha256(request.face_image))
         key = _key(request.video.sha256, face, request.owner)
         source = await self._find_upload(request.video, source_key(key))
-        with _client_names(request.video):
+        with client_names(request.video):
             probed = await self._stages.probe(CallContext(request.video.key), source, None)
         await self._check_picture(request.face_image, key)
         async with self._folder_lock:
@@ -263,14 +263,14 @@ class Submissions:
         """Refuse a reference picture that cannot be opened; only the analysis checks that it shows a face."""
         if picture is not None:
             kept = await self._find_upload(picture, face_key(key))
-            with _client_names(picture):
+            with client_names(picture):
                 await self._stages.probe(CallContext(picture.key), kept, None)
 
     async def _check_background(self, request: JobRequest) -> None:
         """Refuse a background file that is neither a picture nor a video."""
         if request.background_file is not None:
             kept = await self._find_upload(request.background_file, background_key(request.job_id))
-            with _client_names(request.background_file):
+            with client_names(request.background_file):
                 await self._stages.probe(CallContext(request.job_id), kept, None)
 
     def _move_source(self, video: UploadedFile, picture: UploadedFile | None, key: str) -> bool:
@@ -326,16 +326,3 @@ def _key(source_sha256: str, face: str, owner: str | None) -> str:
 
 def _sha256(upload: UploadedFile | None) -> str | None:
     return None if upload is None else upload.sha256
-
-
-@contextmanager
-def _client_names(*uploads: UploadedFile | None) -> Iterator[None]:
-    """Make errors inside the block name files as the client does."""
-    try:
-        yield
-    except InputError as error:
-        text = str(error)
-        for upload in uploads:
-            if upload is not None and upload.label:
-                text = text.replace(upload.key, upload.label)
-        raise type(error)(text) from None

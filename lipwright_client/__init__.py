@@ -10,6 +10,7 @@ from lipwright_client.live_protocol import LiveEvent
 from lipwright_client.records import (
     Avatar,
     AvatarInfo,
+    Background,
     ClonedVoice,
     Engine,
     EngineList,
@@ -32,6 +33,7 @@ __all__ = [
     "AsyncLipwright",
     "AsyncLiveSession",
     "Avatar",
+    "Background",
     "ClonedVoice",
     "AvatarInfo",
     "Engine",

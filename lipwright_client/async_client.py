@@ -16,7 +16,9 @@ from lipwright_client.calls import (
     Call,
     JobFields,
     avatar_path,
+    background_path,
     create_avatar,
+    create_background,
     create_job,
     create_subtitles,
     create_voice,
@@ -30,6 +32,7 @@ from lipwright_client.files import Source, Target, atomic_target
 from lipwright_client.records import (
     Avatar,
     AvatarList,
+    Background,
     ClonedVoice,
     EngineList,
     Job,
@@ -262,6 +265,9 @@ class Service:
         session_id: str | None = None,
         background: str | None = None,
         matte: str | None = None,
+        background_file: Source | None = None,
+        background_id: str | None = None,
+        background_loop: str | None = None,
     ) -> AsyncLiveSession:
         """Return a live session: enter it with `async with`, and iterate over its events.
 
@@ -278,21 +284,31 @@ class Service:
             session_id: A session with outputs whose client lost its connection, to continue instead of starting one.
             background: What is behind the person: a colour (`#00b140`, `white`), or `blur`. Default: what is there.
             matte: How the person is cut out for that: `person`, `chroma` or `auto` (default).
+            background_file: A picture or video behind the person instead; sent when the session starts.
+            background_id: One that was sent before, with `create_background`.
+            background_loop: What follows the end of that video: `loop` (default), `pingpong` or `hold`.
 
         Raises:
-            UploadError: Not exactly one of `avatar_id`, `video` and `session_id` is given, or the file does not exist.
+            UploadError: Not exactly one of `avatar_id`, `video` and `session_id` is given, more than one background, or
+                a file does not exist.
         """
         if sum(value is not None for value in (avatar_id, video, session_id)) != 1:
             raise UploadError("Pass either avatar_id, video or session_id.")
+        if sum(value is not None for value in (background, background_file, background_id)) > 1:
+            raise UploadError("Pass either background, background_file or background_id.")
         new_avatar = None if video is None else create_avatar({"video": video, "keep": False})
+        new_background = None if background_file is None else create_background(background_file)
 
         async def get_subject() -> dict[str, str]:
             if session_id is not None:
                 return {"session_id": session_id}
+            subject = {} if background_id is None else {"background_id": background_id}
+            if new_background is not None:
+                subject["background_id"] = (await self._transport.run(new_background)).id
             if new_avatar is None:
-                return {"avatar_id": str(avatar_id)}
+                return {"avatar_id": str(avatar_id), **subject}
             avatar = await self._transport.run(new_avatar)
-            return {"avatar_id": (await self.avatars.wait(avatar.id)).check().id}
+            return {"avatar_id": (await self.avatars.wait(avatar.id)).check().id, **subject}
 
         io = self._transport.io
         return AsyncLiveSession(
@@ -303,7 +319,12 @@ class Service:
             shows_at_once,
             io.connect,
             receives_video,
-            {"expressiveness": expressiveness, "background": background, "matte": matte},
+            {
+                "expressiveness": expressiveness,
+                "background": background,
+                "matte": matte,
+                "background_loop": background_loop,
+            },
         )
 
     async def voices(self) -> Voices:
@@ -322,6 +343,14 @@ class Service:
             kind: `srt` or `vtt`.
         """
         return await self._transport.run(create_subtitles(audio, language, translate_to, kind))
+
+    async def create_background(self, file: Source) -> Background:
+        """Send a picture or video, to be used by its `id` as `background_id` of `live`."""
+        return await self._transport.run(create_background(file))
+
+    async def delete_background(self, background_id: str) -> None:
+        """Delete a background of live sessions."""
+        await self._transport.run(delete(background_path(background_id)))
 
     async def clone_voice(self, name: str, audio: Source, transcript: str = "") -> ClonedVoice:
         """Clone the voice of a recording, to be used by its `name` as `voice`. You need the speaker's consent.

@@ -15,7 +15,7 @@ import httpx
 from lipwright_client.errors import UnexpectedAnswerError, UploadError
 from lipwright_client.files import Source, Upload, is_url, upload_of
 from lipwright_client.from_json import from_json
-from lipwright_client.records import Avatar, ClonedVoice, Job
+from lipwright_client.records import Avatar, Background, ClonedVoice, Job
 
 T = TypeVar("T")
 
@@ -167,6 +167,12 @@ def create_avatar(fields: Mapping[str, Any]) -> Call[Avatar]:
     return Call("POST", "/v1/avatars", reads(Avatar), body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
 
 
+def create_background(file: Source) -> Call[Background]:
+    """Send a background for live sessions. Repeating the call returns the same ID."""
+    body = body_of({"background_file": file})
+    return Call("POST", "/v1/backgrounds", reads(Background), body=body, read_timeout_s=UPLOAD_READ_S)
+
+
 def create_voice(name: str, audio: Source, transcript: str) -> Call[ClonedVoice]:
     """Clone a voice."""
     fields = {"name": name, "audio": audio, "transcript": transcript}
@@ -192,6 +198,11 @@ def job_path(job_id: str) -> str:
 def avatar_path(avatar_id: str) -> str:
     """Return the path of an avatar."""
     return f"/v1/avatars/{quote(avatar_id, safe='')}"
+
+
+def background_path(background_id: str) -> str:
+    """Return the path of a background."""
+    return f"/v1/backgrounds/{quote(background_id, safe='')}"
 
 
 def voice_path(name: str) -> str:

@@ -79,6 +79,8 @@ class Lipwright(Blocking[Service]):
     speak = blocking(Service.speak)
     voices = blocking(Service.voices)
     create_subtitles = blocking(Service.create_subtitles)
+    create_background = blocking(Service.create_background)
+    delete_background = blocking(Service.delete_background)
     clone_voice = blocking(Service.clone_voice)
     delete_voice = blocking(Service.delete_voice)
     status = blocking(Service.status)
@@ -95,6 +97,9 @@ class Lipwright(Blocking[Service]):
         session_id: str | None = None,
         background: str | None = None,
         matte: str | None = None,
+        background_file: Source | None = None,
+        background_id: str | None = None,
+        background_loop: str | None = None,
     ) -> LiveSession:
         """Return a live session: enter it with `with`, and iterate over its events. Arguments as for `Service.live`."""
         session = self._async.live(
@@ -107,6 +112,9 @@ class Lipwright(Blocking[Service]):
             session_id,
             background,
             matte,
+            background_file,
+            background_id,
+            background_loop,
         )
         return LiveSession(session)
 

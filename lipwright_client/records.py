@@ -253,6 +253,31 @@ class EngineList:
 
 
 @dataclass(frozen=True)
+class Background:
+    """A picture or video behind the person in live sessions.
+
+    Attributes:
+        id: Its ID: `background_id` of `live`.
+        file: Its file name.
+        width: Width in pixels.
+        height: Height in pixels.
+        is_still: Whether it is a picture.
+        duration_seconds: Duration of a video.
+        created_at: When it was sent.
+        raw: The unparsed response.
+    """
+
+    id: str
+    file: str
+    width: int
+    height: int
+    is_still: bool
+    duration_seconds: float
+    created_at: datetime
+    raw: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ClonedVoice:
     """A voice cloned from a recording; its `name` is the `voice` of a job.
 

@@ -38,8 +38,15 @@ class BackgroundOpener:
 
         The caller closes them. Their file is on this machine until `held` closes.
         """
-        mattes = MatteFrames(self._open(matte.key, matte.info, held))
+        mattes = MatteFrames(self.open_video(matte.key, matte.info, held))
         return mattes if avatar is None else avatar.matte_frames(mattes)
+
+    def open_video(self, key: str, info: VideoInfo, held: ExitStack) -> FrameSource:
+        """Open a matte or a background file; blocks.
+
+        The caller closes it. Its file is on this machine until `held` closes.
+        """
+        return self._open_source(held.enter_context(self._files.fetched(key)), info, None)
 
     def open(
         self, request: SegmentRequest, frames: FrameSource, avatar: Avatar | None, held: ExitStack
@@ -69,9 +76,6 @@ class BackgroundOpener:
         assert request.picture is not None
         playback = Playback(background.after_end, float(file.info.fps / request.picture.info.fps))
         frames = range(request.first_frame, request.first_frame + len(request.source_index))
-        reader = self._open(file.key, file.info, held)
+        reader = self.open_video(file.key, file.info, held)
         held.callback(reader.close)
         return VideoBackdrop(reader, file.info, request.source.info.colour, playback, frames)
-
-    def _open(self, key: str, info: VideoInfo, held: ExitStack) -> FrameSource:
-        return self._open_source(held.enter_context(self._files.fetched(key)), info, None)

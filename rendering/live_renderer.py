@@ -7,16 +7,19 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from config import PipelineConfig
 from errors import ConfigError, OptionError
+from jobs.messages import Background
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
 from media.live.gop_encoder import EncodedGop, GopEncoder
-from media.output.cutout import MattedFrames
+from media.output.backdrop import VideoBackdrop
+from media.output.cutout import Cutout, MattedFrames
 from media.output.framing import OutputSize
 from media.output.picture import PictureMaker
 from media.playback import Playback
@@ -31,6 +34,18 @@ from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from storage.files import StoredFiles
 
 _MAX_READERS = 32  # more than a replica has sessions; the decoder of a reader that is not used exits
+
+
+class _Readers(NamedTuple):
+    """The open files of one session."""
+
+    frames: FrameSource  # the source, with mattes if the session has another background
+    behind: FrameSource | None  # the picture or video behind the person
+
+    def close(self) -> None:
+        self.frames.close()
+        if self.behind is not None:
+            self.behind.close()
 
 
 class LiveRenderer:
@@ -63,7 +78,7 @@ class LiveRenderer:
         self._open_source = open_source
         self._files, self._avatars = files, AvatarCache(files)
         self._backgrounds = BackgroundOpener(open_source, files)
-        self._readers: LruPool[tuple[str, str, str], FrameSource] = LruPool(_MAX_READERS, lambda frames: frames.close())
+        self._readers: LruPool[tuple[str, ...], _Readers] = LruPool(_MAX_READERS, _Readers.close)
 
     async def render(self, request: LiveChunkRequest) -> LiveChunk:
         """Render one chunk.
@@ -84,40 +99,41 @@ class LiveRenderer:
             avatar = replace(avatar, expressiveness=request.expressiveness)
             index = self._source_frames(avatar, request)
             plan, state = self._plan(avatar, request, index)
-            matte = "" if request.background is None else request.background.matte.key
-            of_session = request.session_id, request.avatar.source.key, matte
-            reader = self._readers.take(of_session, lambda: self._open(path, avatar, request))
+            of_session = request.session_id, request.avatar.source.key, *_files_of(request.background)
+            readers = self._readers.take(of_session, lambda: self._open(path, avatar, request))
             try:
-                pictures = self._pictures(avatar, plan, reader, request, token)
+                pictures = self._pictures(avatar, plan, readers, request, token)
             except BaseException:
-                reader.close()
+                readers.close()
                 raise
-        self._readers.put(of_session, reader)
+        self._readers.put(of_session, readers)
         return LiveChunk(pictures, state, self._clock() - began)
 
     def _fetch(self, request: LiveChunkRequest, files: ExitStack) -> tuple[Avatar, Path]:
         """Return the avatar, which sessions share, and the path of its source.
 
-        Source and matte, which decoders may open again at any time, are on this machine until `files` closes.
+        All files, which decoders may open again at any time, are on this machine until `files` closes.
         """
         path = files.enter_context(self._files.fetched(request.avatar.source.key))
-        if request.background is not None:
-            files.enter_context(self._files.fetched(request.background.matte.key))
+        for key in _files_of(request.background):
+            files.enter_context(self._files.fetched(key))
         cached = self._avatars.take(request.avatar.folder, self._engine)
         self._avatars.put(cached)
         return cached.avatar, path
 
-    def _open(self, path: Path, avatar: Avatar, request: LiveChunkRequest) -> FrameSource:
-        """Open the frames of a session, each with its matte if the session has another background."""
+    def _open(self, path: Path, avatar: Avatar, request: LiveChunkRequest) -> _Readers:
+        """Open the files of a session."""
         frames, background = self._open_source(path, request.avatar.source.info, avatar), request.background
         if background is None:
-            return frames
-        try:
-            with ExitStack() as files:
-                return MattedFrames(frames, self._backgrounds.open_mattes(background.matte, avatar, files))
-        except BaseException:
-            frames.close()
-            raise
+            return _Readers(frames, None)
+        with ExitStack() as on_error, ExitStack() as files:
+            on_error.callback(frames.close)
+            mattes = self._backgrounds.open_mattes(background.matte, avatar, files)
+            on_error.callback(mattes.close)
+            file = background.file
+            behind = None if file is None else self._backgrounds.open_video(file.key, file.info, files)
+            on_error.pop_all()
+            return _Readers(MattedFrames(frames, mattes), behind)
 
     def _plan(self, avatar: Avatar, request: LiveChunkRequest, index: NDArray[np.int32]) -> tuple[Plan, object]:
         features = self._audio_encoder.encode_live(request.window)
@@ -133,17 +149,37 @@ class LiveRenderer:
         return avatar.shown_frames(frames, Playback(), stress, self._config.render.still_idle_motion)
 
     def _pictures(
-        self, avatar: Avatar, plan: Plan, reader: FrameSource, request: LiveChunkRequest, token: CancelToken
+        self, avatar: Avatar, plan: Plan, readers: _Readers, request: LiveChunkRequest, token: CancelToken
     ) -> EncodedGop:
         info, live = request.avatar.source.info, self._config.live
-        with token.on_cancel(reader.close):
-            frames = list(reader.read(plan.source_index.tolist()))
+        with token.on_cancel(readers.close):
+            frames = list(readers.frames.read(plan.source_index.tolist()))
         patches = self._face_generator.generate(self._engine.cut(avatar, plan, frames), token.is_cancelled)
         marks = live_marks(info, request.session_id, request.first_frame, self._config.labels)
-        composite = None if request.background is None else cutout(request.background, info.colour)
-        maker = PictureMaker(OutputSize().framing(info), composite=composite)
+        maker = PictureMaker(OutputSize().framing(info), composite=_cutout(request, readers))
         group = GopEncoder(info, live.crf, live.preset, marks, maker.draw)
-        for number, frame in enumerate(frames):
-            patch = patches.patch(number)
-            group.write(frame, () if patch is None else (patch,))
+        with token.on_cancel(readers.close):
+            for number, frame in enumerate(frames):
+                patch = patches.patch(number)
+                group.write(frame, () if patch is None else (patch,))
         return group.finish()
+
+
+def _files_of(background: Background | None) -> tuple[str, ...]:
+    """Return the keys of the files that a background needs."""
+    if background is None:
+        return ()
+    matte, file = background.matte, background.file
+    return (matte.key,) if file is None else (matte.key, file.key)
+
+
+def _cutout(request: LiveChunkRequest, readers: _Readers) -> Cutout | None:
+    """Return what draws the people of a chunk on the background; None without another background."""
+    background, colour = request.background, request.avatar.source.info.colour
+    if background is None:
+        return None
+    if background.file is None or readers.behind is None:
+        return cutout(background, colour)
+    frames = range(request.first_frame, request.first_frame + request.num_frames)
+    playback = Playback(background.after_end)
+    return cutout(background, colour, VideoBackdrop(readers.behind, background.file.info, colour, playback, frames))

@@ -18,6 +18,9 @@
     avatars/{key}/matting/{mode}/... pieces of a matte, until they are joined
     avatars/{key}/mattes/{mode}/...  the matte of the source: matte.mp4 and report.json
     avatars/{key}/...                its analysis
+    backgrounds/{id}/source          a picture or video behind the person in live sessions as uploaded
+    backgrounds/{id}/background.json its record, which makes it exist
+    backgrounds/{id}/fitted/{name}/...  the same in the size, rate and colours of a session: background.mp4, fitted.json
     voices/{owner}/{name}/sample.wav the speaker of a cloned voice, 24 kHz mono
     voices/{owner}/{name}/voice.json its record, which makes the voice exist
 
@@ -36,6 +39,7 @@ from errors import NotFoundError
 UPLOADS: Final = "uploads"
 JOBS: Final = "jobs"
 AVATARS: Final = "avatars"
+BACKGROUNDS: Final = "backgrounds"
 VOICES: Final = "voices"
 _AUDIO_FIELD: Final = re.compile(r"audio(_[a-z0-9_]{1,32})?|music")
 PEOPLE_PART: Final = "people/"
@@ -43,8 +47,12 @@ PEOPLE_REPORT: Final = "report.json"
 PEOPLE_IDENTITIES: Final = "identities.npz"
 MATTE_VIDEO: Final = "matte.mp4"
 MATTE_REPORT: Final = "report.json"
+FITTED_VIDEO: Final = "background.mp4"
+FITTED_REPORT: Final = "fitted.json"
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
-_CONSTANT: Final = re.compile(r"uploads/[^/]+|jobs/[^/]+/(audio(_[^/]+)?|music|background)|avatars/[^/]+/(source|face)")
+_CONSTANT: Final = re.compile(
+    r"uploads/[^/]+|jobs/[^/]+/(audio(_[^/]+)?|music|background)|avatars/[^/]+/(source|face)|backgrounds/[^/]+/source"
+)
 
 
 def upload_key(name: str) -> str:
@@ -176,6 +184,26 @@ def matte_pieces_part(mode: str) -> str:
 def matte_piece(start: int) -> str:
     """Return the name of the piece of a matte that begins with the source frame `start`."""
     return f"{int(start):07d}.npz"
+
+
+def background_id(owner: str | None, sha256: str) -> str:
+    """Return the ID of a picture or video that a caller has sent as the background of live sessions."""
+    return _digest(f"{owner or ''}\n{sha256}")
+
+
+def background_folder(file_id: str) -> str:
+    """Return the folder of the background of live sessions with this ID."""
+    return f"{BACKGROUNDS}/{_checked(file_id)}"
+
+
+def background_source_key(file_id: str) -> str:
+    """Return the key of a picture or video behind the person in live sessions as uploaded."""
+    return f"{background_folder(file_id)}/source"
+
+
+def fitted_part(form: str) -> str:
+    """Return the part of a background's folder that holds it in one form, which `form` describes in full."""
+    return f"fitted/{_digest(form)}/"
 
 
 def voices_folder(owner: str | None) -> str:

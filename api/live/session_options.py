@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final, TypeVar, get_args
 
 from starlette.datastructures import QueryParams
 
 from errors import OptionError
 from media.output.backgrounds import BLUR, TRANSPARENT, BackgroundOptions, MatteMode, checked_background
+from media.playback import AfterEnd
 from storage.job_settings import MAX_EXPRESSIVENESS
 from storage.records import new_id
+
+C = TypeVar("C")
 
 RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
 _DEFAULT_RATE: Final = 24000  # LiveAvatar's
@@ -54,22 +58,35 @@ def _expressiveness(text: str) -> float:
 
 
 def _background(query: QueryParams) -> BackgroundOptions | None:
-    matte, text = query.get("matte", "auto"), query.get("background")
     modes: dict[str, MatteMode] = {mode: mode for mode in get_args(MatteMode)}
-    if matte not in modes:
-        raise OptionError(f"matte: expected one of {', '.join(modes)}, found {matte[:20]!r}.")
-    if text is None:
-        return None
+    matte = _one_of("matte", query.get("matte", "auto"), modes)
+    ends: dict[str, AfterEnd] = {end: end for end in get_args(AfterEnd)}
+    after_end = _one_of("background_loop", query.get("background_loop", "loop"), ends)
+    text, file_id = query.get("background"), query.get("background_id")
+    if text is not None and file_id is not None:
+        raise OptionError("Expected either background or background_id, found both.")
+    if text is not None:
+        return BackgroundOptions(_colour(text), matte)
+    return None if file_id is None else BackgroundOptions(None, matte, file_id, after_end)
+
+
+def _one_of(name: str, text: str, choices: Mapping[str, C]) -> C:
+    if text not in choices:
+        raise OptionError(f"{name}: expected one of {', '.join(choices)}, found {text[:20]!r}.")
+    return choices[text]
+
+
+def _colour(text: str) -> str:
     try:
         colour = checked_background(text)
     except ValueError:
         raise OptionError(
             f"background: expected a colour such as #00b140 or white, or `{BLUR}`, found {text[:40]!r}. "
-            "In a URL, # is written %23."
+            "In a URL, # is written %23. Send a picture or video with POST /v1/backgrounds and pass background_id."
         ) from None
     if colour == TRANSPARENT:
         raise OptionError(
             f"background: `{TRANSPARENT}` is not possible in a live session, because H.264 has no transparency. "
             "Use a colour, such as #00b140, and key it out where the stream is shown."
         )
-    return BackgroundOptions(colour, modes[matte])
+    return colour

@@ -22,6 +22,7 @@ from errors import OptionError
 from jobs.turns import cues_of
 from media.dubbing.slots import MAX_SPEED
 from models.quality.report import QualityReport
+from storage.backgrounds import BackgroundRecord
 from storage.job_settings import FACE
 from storage.records import (
     AvatarInfo,
@@ -113,6 +114,16 @@ class AvatarForm(BaseModel):
     keep: bool = Field(
         True,
         description="List the avatar and keep it until it is deleted. If false, it is evicted when unused.",
+    )
+
+
+class BackgroundForm(BaseModel):
+    """Send a background for live sessions, as multipart form data or as JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    background_file: FilePart = Field(
+        description="A picture or a video. It fills the picture and is cropped to it; its sound is not used."
     )
 
 
@@ -220,6 +231,32 @@ class AvatarView(BaseModel):
         here = f"{base_url}/v1/avatars/{avatar.id}"
         shared = {name: getattr(avatar, name) for name in cls.model_fields if name not in ("links", "is_kept")}
         return cls(**shared, is_kept=avatar.pinned, links=AvatarLinks(self=here, source=f"{here}/source"))
+
+
+class BackgroundView(BaseModel):
+    """A picture or video behind the person in live sessions."""
+
+    id: str = Field(description="`background_id` of `WS /v1/live`.")
+    file: str = Field(description="File name as given by the client.")
+    width: int
+    height: int
+    is_still: bool
+    duration_seconds: float = Field(description="Duration of a video; of a picture, that of one frame.")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, background: BackgroundRecord) -> Self:
+        """Return the view of a background."""
+        info = background.info
+        return cls(
+            id=background.id,
+            file=background.file.label,
+            width=info["width"],
+            height=info["height"],
+            is_still=info["is_still"],
+            duration_seconds=round(float(info["duration_seconds"]), 3),
+            created_at=background.created_at,
+        )
 
 
 class AvatarList(BaseModel):

@@ -64,6 +64,8 @@ class DirectorClient:
     get_avatar = _forwarded(JobService.get_avatar)
     list_avatars = _forwarded(JobService.list_avatars)
     delete_avatar = _forwarded(JobService.delete_avatar)
+    create_background = _forwarded(JobService.create_background, _PROBE_S)
+    delete_background = _forwarded(JobService.delete_background)
     people = _forwarded(JobService.people)
     status = _forwarded(JobService.status)
 

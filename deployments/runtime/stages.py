@@ -28,6 +28,9 @@ from jobs.messages import (
 )
 from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
+from media.output.fitted_background import fitted_info
+from media.playback import AfterEnd
+from media.probe import VideoInfo
 from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan, PlannedBlock
 from models.engines.registry import MOUTH_ENGINE
 from models.face.choice import FaceChoice
@@ -225,6 +228,16 @@ class ServeStages:
             context,
             len(request.source_index),
             lambda context: self.studio.render.remote(context, request, out, watermark),
+        )
+
+    async def fit_background(
+        self, context: CallContext, background: SourceVideo, shown: VideoInfo, after_end: AfterEnd, out: str
+    ) -> str:
+        return await self._call(
+            "Studio.fit_background",
+            context,
+            fitted_info(background.info, shown, after_end).num_frames,
+            lambda context: self.studio.fit_background.remote(context, background, shown, after_end, out),
         )
 
     async def join(

@@ -96,21 +96,37 @@ class VideoBackdrop:
             MediaError: The video cannot be decoded.
         """
         if self._drawn is None or not self._info.is_still:
-            self._drawn = self._fitted(next(self._frames), frame.y.shape)
+            self._drawn = fitted(next(self._frames), self._info, frame.y.shape, self._tags)
         return self._drawn
 
-    def _fitted(self, picture: YuvFrame, shape: tuple[int, ...]) -> YuvFrame:
-        height, width = shape
-        aspect = float(self._info.sample_aspect_ratio)
-        scale = max(width / (picture.y.shape[1] * aspect), height / picture.y.shape[0])
-        part_width = min(picture.y.shape[1], 2 * max(1, round(width / scale / aspect / 2)))
-        part_height = min(picture.y.shape[0], 2 * max(1, round(height / scale / 2)))
-        x, y = (picture.y.shape[1] - part_width) // 4 * 2, (picture.y.shape[0] - part_height) // 4 * 2
-        planes = []
-        for plane, step in zip(picture, (1, 2, 2), strict=True):
-            part = plane[y // step : (y + part_height) // step, x // step : (x + part_width) // step]
-            how = cv2.INTER_AREA if part.size > width * height // step**2 else cv2.INTER_CUBIC
-            planes.append(np.asarray(cv2.resize(part, (width // step, height // step), interpolation=how), np.uint8))
-        own, wanted = self._info.colour, self._tags
-        is_same = (own.matrix, own.full_range) == (wanted.matrix, wanted.full_range)
-        return YuvFrame(*planes) if is_same else from_rgb(to_rgb(YuvFrame(*planes), own), wanted)
+
+def fitted(picture: YuvFrame, info: VideoInfo, shape: tuple[int, ...], tags: ColourTags) -> YuvFrame:
+    """Return a picture scaled to fill `shape`, (H, W), and cropped to it, with the colours of `tags`.
+
+    Args:
+        picture: A frame of `info`.
+        info: Its colours, and the aspect of its pixels.
+        shape: The new size, even.
+        tags: The matrix and range to convert it to.
+    """
+    height, width = shape
+    aspect = float(info.sample_aspect_ratio)
+    scale = max(width / (picture.y.shape[1] * aspect), height / picture.y.shape[0])
+    part_width = min(picture.y.shape[1], 2 * max(1, round(width / scale / aspect / 2)))
+    part_height = min(picture.y.shape[0], 2 * max(1, round(height / scale / 2)))
+    x, y = (picture.y.shape[1] - part_width) // 4 * 2, (picture.y.shape[0] - part_height) // 4 * 2
+    planes = []
+    for plane, step in zip(picture, (1, 2, 2), strict=True):
+        part = plane[y // step : (y + part_height) // step, x // step : (x + part_width) // step]
+        planes.append(_scaled(part, (height // step, width // step)))
+    own = info.colour
+    is_same = (own.matrix, own.full_range) == (tags.matrix, tags.full_range)
+    return YuvFrame(*planes) if is_same else from_rgb(to_rgb(YuvFrame(*planes), own), tags)
+
+
+def _scaled(plane: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return a plane of another size: itself if it has that size."""
+    if plane.shape == shape:
+        return plane
+    how = cv2.INTER_AREA if plane.size > shape[0] * shape[1] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(plane, shape[::-1], interpolation=how), np.uint8)

@@ -6,6 +6,8 @@ from typing import Final, Literal, NamedTuple
 
 from PIL import ImageColor
 
+from media.playback import AfterEnd
+
 BLUR: Final = "blur"
 TRANSPARENT: Final = "transparent"
 MatteMode = Literal["auto", "person", "chroma"]
@@ -13,15 +15,19 @@ MatteMode = Literal["auto", "person", "chroma"]
 
 
 class BackgroundOptions(NamedTuple):
-    """A background that needs no file.
+    """The background of a live session: a colour or a file.
 
     Attributes:
-        colour: What is behind the person, as `checked_background` returns it.
+        colour: What is behind the person, as `checked_background` returns it; None with a file.
         matte: How the person is cut out.
+        file_id: ID of a picture or video that was sent before; see `storage.backgrounds`.
+        after_end: What follows the end of a video.
     """
 
-    colour: str
+    colour: str | None
     matte: MatteMode = "auto"
+    file_id: str | None = None
+    after_end: AfterEnd = "loop"
 
 
 def checked_background(text: str) -> str:

@@ -26,10 +26,11 @@ from config import (
 )
 from errors import CapacityError, LipwrightError, OptionError
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarRequest, JobRequest
+from jobs.job_request import AvatarRequest, BackgroundRequest, JobRequest
 from jobs.messages import PeopleScan
 from jobs.status import QueueStatus, ServiceStatus
 from rendering.live_chunk import LiveService
+from storage.backgrounds import BackgroundRecord, BackgroundStore
 from storage.file_keys import audio_key, job_folder, result_key, source_key
 from storage.file_store import FileStore
 from storage.files import StoredFiles
@@ -209,6 +210,15 @@ class MemoryService:
     async def people(self, avatar_id: str, owner: str | None) -> PeopleScan:
         self.table.get_avatar(avatar_id, owner)
         return self.scans.pop(0) if len(self.scans) > 1 else self.scans[0]
+
+    async def create_background(self, request: BackgroundRequest) -> BackgroundRecord:
+        if isinstance(self.looked_at, LipwrightError):
+            raise self.looked_at
+        info = {"width": 64, "height": 48, "is_still": True, "duration_seconds": 0.04}
+        return BackgroundStore(self.files).add(request.owner, request.background_file, info)
+
+    async def delete_background(self, file_id: str, owner: str | None) -> None:
+        BackgroundStore(self.files).delete(file_id, owner)
 
     async def status(self) -> ServiceStatus:
         queue = QueueStatus(

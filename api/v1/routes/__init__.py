@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.v1.routes.avatars import AvatarRoutes
+from api.v1.routes.backgrounds import BackgroundRoutes
 from api.v1.routes.engines import EngineRoutes
 from api.v1.routes.inspect import InspectRoutes
 from api.v1.routes.jobs import JobRoutes
@@ -24,6 +25,7 @@ def v1_routers(service: JobService, files: FileStore, config: PipelineConfig) ->
         JobRoutes(service, files, config).router(),
         MediaRoutes(service, files, config.labels).router(),
         AvatarRoutes(service, files, config).router(),
+        BackgroundRoutes(service, files, config).router(),
         EngineRoutes(files, config).router(),
         SubtitlesRoutes(service, files, config).router(),
         VoiceRoutes(service, files, config).router(),

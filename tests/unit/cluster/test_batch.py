@@ -19,9 +19,10 @@ from cluster.manifest import Pair, read_manifest
 from config import PipelineConfig, TtsConfig
 from errors import CapacityError, FaceNotFoundError, InputError, NotFoundError, StateError
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarRequest, JobRequest
+from jobs.job_request import AvatarRequest, BackgroundRequest, JobRequest
 from jobs.messages import PeopleScan
 from jobs.status import ServiceStatus
+from storage.backgrounds import BackgroundRecord
 from storage.file_keys import audio_key, result_key
 from storage.file_store import FileStore
 from storage.records import (
@@ -135,6 +136,12 @@ class LocalDirector:
 
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
         raise NotFoundError("no avatars here")
+
+    async def create_background(self, request: BackgroundRequest) -> BackgroundRecord:
+        raise NotFoundError("no backgrounds here")
+
+    async def delete_background(self, file_id: str, owner: str | None) -> None:
+        raise NotFoundError("no backgrounds here")
 
     async def status(self) -> ServiceStatus:
         raise NotFoundError("nothing to tell")

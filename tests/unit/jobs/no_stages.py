@@ -22,6 +22,8 @@ from jobs.messages import (
 )
 from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
+from media.playback import AfterEnd
+from media.probe import VideoInfo
 from models.engines.protocol import FrameSpan, PlannedBlock
 from models.face.choice import FaceChoice
 from models.people.scan import ScanState
@@ -116,6 +118,11 @@ class NoStages:
         self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:
         raise AssertionError("nothing is rendered here")
+
+    async def fit_background(
+        self, context: CallContext, background: SourceVideo, shown: VideoInfo, after_end: AfterEnd, out: str
+    ) -> str:
+        raise AssertionError("no background is fitted here")
 
     async def join(
         self,

@@ -13,6 +13,7 @@ import pytest
 from config import PipelineConfig
 from jobs.housekeeping import Housekeeping
 from jobs.sources.avatars import Avatars
+from jobs.sources.backgrounds import Backgrounds
 from storage.file_keys import avatar_folder, job_folder, result_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -49,6 +50,10 @@ class SweptAvatars(Avatars):
         self.are_swept.set()
 
 
+def backgrounds_of(files: FileStore) -> Backgrounds:
+    return Backgrounds(CONFIG, NoStages(), files)
+
+
 def test_folders_of_no_avatar_go(files: FileStore, table: JobTable) -> None:
     known, orphan, arriving = (new_id() for _ in range(3))
     for key in (known, orphan, arriving):
@@ -60,7 +65,7 @@ def test_folders_of_no_avatar_go(files: FileStore, table: JobTable) -> None:
     avatars = SweptAvatars(CONFIG, NoStages(), table, files)
 
     async def look_once() -> None:
-        looking = asyncio.create_task(Housekeeping(CONFIG.jobs, table, files, avatars).run())
+        looking = asyncio.create_task(Housekeeping(CONFIG.jobs, table, files, avatars, backgrounds_of(files)).run())
         await asyncio.wait_for(avatars.are_swept.wait(), 60)
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
@@ -90,7 +95,7 @@ def test_a_finished_job_loses_its_segments_and_is_looked_at_once(tmp_path: Path,
         on_disk(files, key).write_bytes(b"film")
     for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
         table.update_job(job.id, status=status)
-    housekeeping = Housekeeping(CONFIG.jobs, table, files, avatars)
+    housekeeping = Housekeeping(CONFIG.jobs, table, files, avatars, backgrounds_of(files))
     for _ in range(3):
         os.utime(on_disk(files, job_folder(job.id)), (time.time() - 7200,) * 2)
         housekeeping.sweep()
@@ -122,7 +127,9 @@ def test_files_that_only_look_old_are_kept(files: FileStore, table: JobTable, st
     avatars = LookedAtAvatars(table, files)
     limits = CONFIG.jobs.model_copy(update={"retention_s": 0.2})  # a period of 0.05 s
     ahead_s = 0.0
-    housekeeping = Housekeeping(limits, table, files, avatars, ClockSteps(lambda: time.monotonic() + ahead_s))
+    housekeeping = Housekeeping(
+        limits, table, files, avatars, backgrounds_of(files), ClockSteps(lambda: time.monotonic() + ahead_s)
+    )
     ahead_s = step_s
 
     async def look_twice() -> None:

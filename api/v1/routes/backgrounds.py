@@ -1,0 +1,56 @@
+"""The routes under /v1/backgrounds."""
+
+from __future__ import annotations
+
+from fastapi import Request
+
+from api.access import caller_of
+from api.forms.form_receiver import FormReceiver
+from api.forms.form_schema import form_body
+from api.problem import problem_responses
+from api.routing import Routes, route
+from api.v1.protocol import BackgroundForm, BackgroundView
+from config import PipelineConfig
+from jobs.job_request import BackgroundRequest
+from jobs.ports import JobService
+from storage.file_store import FileStore
+
+
+class BackgroundRoutes(Routes, prefix="/v1/backgrounds", tags=["backgrounds"]):
+    """Handlers of /v1/backgrounds."""
+
+    def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
+        self._service = service
+        self._receiver = FormReceiver(service, files, config)
+
+    @route(
+        "",
+        "POST",
+        status_code=201,
+        summary="Send a background for live sessions",
+        openapi_extra=form_body(BackgroundForm),
+        responses=problem_responses(413, 422, 429, 504, 507),
+    )
+    async def create_background(self, request: Request) -> BackgroundView:
+        """Upload a picture or a video, to use its ID as `background_id` of `WS /v1/live`.
+
+        Uploading the same file again returns the same ID. A background is deleted when no session has started with it
+        for as long as finished jobs are kept. Jobs take the file itself, as `background_file`.
+        """
+        async with (
+            self._receiver.admit(request, BackgroundForm) as admission,
+            self._receiver.receive(request, BackgroundForm, admission) as (form, _),
+        ):
+            background = await self._service.create_background(
+                BackgroundRequest(
+                    admission_id=admission.id, background_file=form.background_file, owner=caller_of(request).owner
+                )
+            )
+        return BackgroundView.of(background)
+
+    @route(
+        "/{background_id}", "DELETE", status_code=204, summary="Delete a background", responses=problem_responses(404)
+    )
+    async def delete_background(self, background_id: str, request: Request) -> None:
+        """Delete the background. Sessions that show it end with an error."""
+        await self._service.delete_background(background_id, caller_of(request).owner)

@@ -1,0 +1,142 @@
+"""The pictures and videos behind the person in live sessions: checked when they are sent, and fitted once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Final, NamedTuple
+
+from config import PipelineConfig
+from errors import StoredFileError
+from jobs.job_request import BackgroundRequest
+from jobs.messages import SourceVideo, decode_source_info, encode_source_info
+from jobs.ports import Stages
+from jobs.retry import retry
+from jobs.sources.client_names import client_names
+from jobs.sources.shared_work import Progress, SharedWork
+from media.output.fitted_background import FIT_VERSION, check_length, fitted_info
+from media.playback import AfterEnd
+from media.probe import VideoInfo
+from storage.backgrounds import BackgroundRecord, BackgroundStore
+from storage.file_keys import (
+    FITTED_REPORT,
+    FITTED_VIDEO,
+    background_folder,
+    background_id,
+    background_source_key,
+    fitted_part,
+)
+from storage.file_store import FileStore
+from telemetry.log_context import CallContext
+
+_MIN_UNUSED_S: Final = 3600.0
+"""Backgrounds of running sessions stay, however short the retention time is."""
+
+
+class _Wanted(NamedTuple):
+    """A background in the form in which the sessions of an avatar show it."""
+
+    source: SourceVideo
+    shown: VideoInfo
+    after_end: AfterEnd
+    folder: str
+
+    @property
+    def video(self) -> str:
+        """The key of its file."""
+        return f"{self.folder}/{FITTED_VIDEO}"
+
+    @property
+    def report(self) -> str:
+        """The key of what is known of that file."""
+        return f"{self.folder}/{FITTED_REPORT}"
+
+
+class Backgrounds:
+    """Keeps backgrounds until they were not used for the retention time of jobs."""
+
+    def __init__(self, config: PipelineConfig, stages: Stages, files: FileStore) -> None:
+        """Prepare; backgrounds are fitted on demand."""
+        self._config, self._stages, self._files = config, stages, files
+        self._store = BackgroundStore(files)
+        self._lock = asyncio.Lock()  # so that none is removed while it is found
+        self._fitting: SharedWork[_Wanted] = SharedWork()
+
+    async def create(self, request: BackgroundRequest) -> BackgroundRecord:
+        """Check and store a background. Repeating the call after a crash in the middle of it is safe.
+
+        Raises:
+            MediaError: It is neither a picture nor a video that can be decoded.
+            MediaLimitError: It is too large or too long.
+        """
+        file = request.background_file
+        key = background_source_key(background_id(request.owner, file.sha256))
+        kept = await asyncio.to_thread(self._files.find_upload, file.key, key)
+        with client_names(file):
+            info = (await self._stages.probe(CallContext(file.key), kept, None)).video
+        assert info is not None
+        check_length(info, self._config.live.max_background_seconds)
+        async with self._lock:
+            record = await asyncio.to_thread(self._store.add, request.owner, file, encode_source_info(info))
+        await asyncio.to_thread(self._files.drop_uploads, file)
+        return record
+
+    async def ensure(
+        self, file_id: str, owner: str | None, shown: VideoInfo, after_end: AfterEnd, on_progress: Progress
+    ) -> SourceVideo:
+        """Return a background in the size, rate and colours of an avatar's source; make that first if it is missing.
+
+        Raises:
+            NotFoundError: The owner has no such background.
+            LipwrightError: What ended the work.
+        """
+        async with self._lock:
+            record = await asyncio.to_thread(self._store.use, file_id, owner)
+        own = decode_source_info(record.info)
+        source_key = background_source_key(record.id)
+        if own is None:  # an older version wrote it
+            own = (await self._stages.probe(CallContext(record.id), source_key, None)).video
+            assert own is not None
+        info = fitted_info(own, shown, after_end)
+        part = fitted_part(f"{FIT_VERSION} {after_end} {info}")
+        folder = f"{background_folder(record.id)}/{part}".rstrip("/")
+        wanted = _Wanted(SourceVideo(source_key, own), shown, after_end, folder)
+        if not await asyncio.to_thread(self._is_fitted, wanted):
+            await self._fitting.join(wanted, lambda report: self._fit(wanted), on_progress)
+        return SourceVideo(wanted.video, info)
+
+    async def delete(self, file_id: str, owner: str | None) -> None:
+        """Remove a background.
+
+        Raises:
+            NotFoundError: The owner has no such background.
+        """
+        async with self._lock:
+            await asyncio.to_thread(self._store.delete, file_id, owner)
+
+    async def sweep(self) -> None:
+        """Remove backgrounds that were not used for a long time."""
+        longest_s = self._config.live.max_session_s + _MIN_UNUSED_S
+        async with self._lock:
+            await asyncio.to_thread(self._store.sweep, max(self._config.jobs.retention_s, longest_s))
+
+    def _is_fitted(self, wanted: _Wanted) -> bool:
+        try:
+            with self._files.stored.fetched(wanted.report) as path:
+                sha256 = str(json.loads(path.read_bytes())["sha256"])
+        except (StoredFileError, ValueError, KeyError):
+            return False
+        return bool(self._files.stored.intact({wanted.video: sha256}))
+
+    async def _fit(self, wanted: _Wanted) -> None:
+        self._files.stored.make_folder(wanted.folder)
+        context = CallContext(wanted.source.key)
+
+        async def fit() -> None:
+            sha256 = await self._stages.fit_background(
+                context, wanted.source, wanted.shown, wanted.after_end, wanted.video
+            )
+            report = json.dumps({"sha256": sha256}).encode()
+            await asyncio.to_thread(self._files.stored.put, wanted.report, report)
+
+        await retry(fit, self._config.jobs)

@@ -1,0 +1,88 @@
+"""Pictures and videos that callers have sent as backgrounds of live sessions, by their ID."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import Field
+
+from errors import NotFoundError, StoredFileError
+from storage.file_keys import BACKGROUNDS, background_folder, background_id, background_source_key, is_name
+from storage.file_store import FileStore
+from storage.records import Frozen, UploadedFile, utc_now
+
+_RECORD: Final = "background.json"
+
+
+class BackgroundRecord(Frozen):
+    """A picture or video behind the person."""
+
+    id: str
+    owner: str | None = None
+    file: UploadedFile
+    info: dict[str, Any] = Field(description="What the probe found, as `jobs.messages.encode_source_info` returns it.")
+    created_at: datetime
+
+
+class BackgroundStore:
+    """Backgrounds of live sessions. Owners see only their own; None, without API keys, sees all. Methods block."""
+
+    def __init__(self, files: FileStore) -> None:
+        self._files = files
+
+    def add(self, owner: str | None, file: UploadedFile, info: dict[str, Any]) -> BackgroundRecord:
+        """Take over an upload; the same file of the same owner keeps its ID."""
+        file_id = background_id(owner, file.sha256)
+        self._files.stored.make_folder(background_folder(file_id))
+        self._files.take_upload(file.key, background_source_key(file_id))
+        record = BackgroundRecord(id=file_id, owner=owner, file=file, info=info, created_at=utc_now())
+        self._put(record)
+        return record
+
+    def use(self, file_id: str, owner: str | None) -> BackgroundRecord:
+        """Return a background, which counts as used now.
+
+        Raises:
+            NotFoundError: The owner has none with this ID.
+        """
+        record = self._find(file_id, owner)
+        self._put(record)
+        return record
+
+    def delete(self, file_id: str, owner: str | None) -> None:
+        """Remove a background.
+
+        Raises:
+            NotFoundError: The owner has none with this ID.
+        """
+        self._files.stored.remove_folder(background_folder(self._find(file_id, owner).id))
+
+    def sweep(self, min_age_s: float) -> None:
+        """Remove the backgrounds that were not used for `min_age_s`."""
+        oldest = time.time() - min_age_s
+        for file_id, used_at in self._files.stored.entries(BACKGROUNDS).items():
+            if is_name(file_id) and used_at <= oldest:
+                self._files.stored.remove_folder(background_folder(file_id))
+
+    def _put(self, record: BackgroundRecord) -> None:
+        """Write the record, which also sets the time of the last change of the folder."""
+        folder = background_folder(record.id)
+        self._files.stored.put(f"{folder}/{_RECORD}", record.model_dump_json().encode())
+
+    def _find(self, file_id: str, owner: str | None) -> BackgroundRecord:
+        missing = NotFoundError(f"There is no background {file_id[:40]!r}. Send it with POST /v1/backgrounds.")
+        if not is_name(file_id):
+            raise missing
+        key = f"{background_folder(file_id)}/{_RECORD}"
+        if (state := self._files.stored.find(key)) is None:
+            raise missing
+        try:
+            content = self._files.stored.read(key, 0, state.num_bytes, state.tag)
+        except StoredFileError:  # deleted in the meantime
+            raise missing from None
+        record = BackgroundRecord.model_validate_json(content)
+        if owner is not None and record.owner != owner:
+            raise missing
+        return record
