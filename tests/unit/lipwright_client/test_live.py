@@ -23,6 +23,7 @@ from lipwright_client import (
     BusyError,
     ConnectionFailedError,
     FaceNotFoundError,
+    InputError,
     Lipwright,
     LiveEvent,
     NotFoundError,
@@ -31,6 +32,7 @@ from lipwright_client import (
     UploadError,
 )
 from lipwright_client.live_protocol import PacedAudio
+from media.output.backgrounds import BackgroundOptions
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api.live.live_parts import AVATAR, GreyAvatars, GreyService
 from tests.unit.api_server import MemoryService, serving
@@ -91,10 +93,31 @@ def test_a_session_has_the_background_it_was_asked_for(tmp_path: Path) -> None:
     with serving(MemoryService(tmp_path), live=live) as url, Lipwright(url) as client:
         with client.live(AVATAR, background="white", matte="person") as session:
             next(event for event in session if event.type == "session.fragment")
-        assert live.backgrounds == [("#ffffff", "person")]
+        assert live.backgrounds == [BackgroundOptions("#ffffff", "person")]
         assert {request.background and request.background.colour for request in live.requests} == {"#ffffff"}
         with pytest.raises(OptionError, match="no transparency"), client.live(AVATAR, background="transparent"):
             pass
+
+
+def test_a_background_file_is_sent_before_the_session_starts(tmp_path: Path) -> None:
+    live, service = GreyService(), MemoryService(tmp_path)
+    office = tmp_path / "office.jpg"
+    office.write_bytes(b"office")
+    with serving(service, live=live) as url, Lipwright(url) as client:
+        sent = client.create_background(office)
+        assert (sent.file, sent.width, sent.is_still) == ("office.jpg", 64, True)
+        with client.live(AVATAR, background_file=office, background_loop="hold") as session:
+            next(event for event in session if event.type == "session.fragment")
+        assert live.backgrounds == [BackgroundOptions(None, "auto", sent.id, "hold")]
+        service.looked_at = errors.MediaError("office.jpg: neither a picture nor a video")
+        with pytest.raises(InputError, match="office.jpg"), client.live(AVATAR, background_file=office):
+            pass
+        assert len(live.backgrounds) == 1 and not service.uploads()
+        client.delete_background(sent.id)
+        with pytest.raises(NotFoundError):
+            client.delete_background(sent.id)
+    with pytest.raises(UploadError, match="background_file"):
+        client.live(AVATAR, background="blur", background_file=office)
 
 
 def test_an_avatar_says_what_is_sent(url: str) -> None:

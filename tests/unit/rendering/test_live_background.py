@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -11,15 +13,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jobs.messages import Background, MatteRef
+from jobs.messages import Background, MatteRef, SourceVideo
 from media.matte.matte_video import MatteFrames, MatteWriter, join_mattes, matte_info
+from media.output.fitted_background import fit_background, fitted_info
 from media.reader import FrameReader
+from media.yuv_frame import YuvFrame
 from models.matting.generator import MatteGenerator
 from models.matting.head import Heads
 from models.matting.person import PersonSegmenter
 from models.matting.report import MatteReport
 from models.speech.stream import SpeechStream
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
+from tests.unit.media.clips import info_of
 from tests.unit.models.still import make_still
 from tests.unit.rendering.test_live_renderer import FPS, NUM, Portrait, Studio, pictures
 
@@ -28,6 +33,7 @@ class Live:
     """The portrait, its matte, and a session that idles."""
 
     def __init__(self, picture: Path, folder: Path) -> None:
+        self._folder = folder
         self._studio = Studio(Portrait(picture, folder), folder)
         still, path = make_still(picture), folder / "matte.mp4"
         heads, writer = Heads.of(still.track), MatteWriter(still.info)
@@ -42,10 +48,33 @@ class Live:
             self.alpha = next(MatteFrames(reader).read([0])).y
 
     def chunk(self, colour: str | None, session_id: str = "s") -> LiveChunk:
-        background = None if colour is None else Background(self.matte, colour)
-        window = SpeechStream().window(0.0, NUM / FPS)
-        request = LiveChunkRequest(session_id, self._studio.ref, window, 0, NUM, None)
+        return self._rendered(None if colour is None else Background(self.matte, colour), session_id, 0)
+
+    def before_video(self, first_frame: int) -> LiveChunk:
+        """In front of five grey pictures, each lighter than the one before it, as they are stored for sessions."""
+        shown, frames = self._studio.ref.source.info, Greys()
+        own = info_of(64, 64, num_frames=5, fps=Fraction(FPS), colour=shown.colour)
+        (self._folder / "behind.mp4").write_bytes(fit_background(frames, own, shown, "loop"))
+        file = SourceVideo("behind.mp4", fitted_info(own, shown, "loop"))
+        return self._rendered(Background(self.matte, None, file), "video", first_frame)
+
+    def _rendered(self, background: Background | None, session_id: str, first: int) -> LiveChunk:
+        window = SpeechStream().window(first / FPS, (first + NUM) / FPS)
+        request = LiveChunkRequest(session_id, self._studio.ref, window, first, NUM, None)
         return asyncio.run(self._studio.renderer.render(replace(request, background=background)))
+
+
+class Greys:
+    """A `FrameSource`."""
+
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
+        for index in indices:
+            yield YuvFrame(
+                *(np.full((64 // s, 64 // s), v, np.uint8) for s, v in ((1, 40 + 40 * index), (2, 128), (2, 128)))
+            )
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +110,14 @@ def test_the_same_request_gives_the_same_chunk(live: Live, colour: str) -> None:
     chunks = [live.chunk(colour) for _ in range(2)]
     assert chunks[0].pictures == chunks[1].pictures
     assert live.chunk(None).pictures != chunks[0].pictures
+
+
+def test_a_video_plays_behind_the_person_from_chunk_to_chunk(live: Live) -> None:
+    chunks = [live.before_video(first) for first in (0, NUM)]
+    person, behind = _inside(live.alpha, 255), _inside(live.alpha, 0)
+    shown = pictures(chunks)
+    levels = [shown[number][behind].mean() for number in range(2 * NUM)]
+    expected = [40 + 40 * (number % 5) for number in range(2 * NUM)]
+    assert np.abs(np.subtract(levels, expected)).max() < 3, "but for the invisible watermark"
+    assert np.abs(shown[0] - pictures([live.chunk(None)])[0])[person].mean() < 2
+    assert live.before_video(NUM).pictures == chunks[1].pictures, "whatever was read before"
