@@ -54,7 +54,7 @@ def test_what_is_not_allowed_is_refused(
 ) -> None:
     answer = http.post("/v1/backgrounds", json=fields)
     assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
-    assert not service.places, "nothing stays reserved"
+    assert not service.uploads()
 
 
 def test_limits_hold_as_for_jobs(http: httpx.Client, service: MemoryService) -> None:

@@ -82,7 +82,7 @@ def test_sessions_share_what_was_made_for_their_form(bench: Bench) -> None:
         assert await bench.send() == file_id and not list((bench.files.root / UPLOADS).iterdir())
         first, *others = await asyncio.gather(*(bench.ensure(file_id) for _ in range(3)))
         assert others == [first, first] and bench.stages.made == [(64, "loop")]
-        assert (first.info.width, first.info.num_frames, first.info.fps) == (64, 250, 25)
+        assert (first.info.width, first.info.num_frames, first.info.fps) == (64, 250, SHOWN.fps)
         await bench.ensure(file_id, after_end="pingpong")
         await bench.ensure(file_id, replace(SHOWN, width=128))
         again = Backgrounds(CONFIG, NoStages(), bench.files)
