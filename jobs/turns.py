@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from errors import OptionError
 from media.audio_parts import AudioPart
+from media.output.crop_path import PAN_SECONDS
 from media.probe import VideoInfo
 from media.subtitles.cues import Cue
 from models.face.choice import OFF_SCREEN, FaceChoice
@@ -74,14 +75,21 @@ class FaceTurns(NamedTuple):
 
 
 def speaker_of_frames(faces: Sequence[FaceTurns | None], num_frames: int, fps: Fraction) -> NDArray[np.int8]:
-    """Return the (T,) index of the face that speaks in each frame, or has spoken last; before the first turn, the next.
+    """Return the (T,) index of the face that a crop follows: the one that speaks, spoke last, or is about to speak.
+
+    The pan to another face is centred where the index changes. In a pause between two faces, it ends when the second
+    one begins to speak; without a pause, half of it comes before.
 
     `faces` are those of a job with turns, or one None.
     """
-    starts = [(turn.start, number) for number, face in enumerate(faces) if face is not None for turn in face.turns]
+    turns = [(turn.start, turn.end, number) for number, face in enumerate(faces) if face for turn in face.turns]
     speaker = np.zeros(num_frames, np.int8)
-    for place, (start, number) in enumerate(sorted(starts)):
-        speaker[math.ceil(start * float(fps)) if place else 0 :] = number
+    silent_since = -math.inf
+    for place, (start, end, number) in enumerate(sorted(turns)):
+        lead_seconds = min(max(start - silent_since, 0.0), PAN_SECONDS) / 2
+        speaker[math.ceil((start - lead_seconds) * float(fps)) if place else 0 :] = number
+        assert end is not None
+        silent_since = max(silent_since, end)
     return speaker
 
 

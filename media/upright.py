@@ -51,7 +51,7 @@ def _planes_420(frame: VideoFrame, info: VideoInfo) -> YuvFrame:
 
 
 def _on_white(frame: VideoFrame, info: VideoInfo) -> YuvFrame:
-    rgba = _reformat(frame, "rgba", info).to_ndarray()  # (H, W, 4)
+    rgba = np.asarray(_reformat(frame, "rgba", info).to_ndarray(), np.uint8)  # (H, W, 4)
     alpha = rgba[..., 3:].astype(np.uint16)
     rgb = rgba[..., :3]
     if alpha.min() < _OPAQUE:

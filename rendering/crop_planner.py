@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.messages import CropRequest
-from media.output.crop_path import crop_path
+from media.output.crop_path import PAN_SECONDS, crop_path
 from models.avatar.folder import VersionedEngine
 from models.track.face_boxes import face_boxes
 from rendering.avatar_cache import AvatarCache
@@ -24,6 +24,8 @@ def plan_crop(avatars: AvatarCache, engine: VersionedEngine, request: CropReques
         tracks.append(cached.avatar.track)
         avatars.put(cached)
     source, picture = request.source, request.picture
-    boxes = face_boxes(tracks, request.speaker, request.source_index, is_still=source.is_still)
+    fps = float(picture.info.fps)
+    min_frames = round(PAN_SECONDS * fps)
+    boxes = face_boxes(tracks, request.speaker, request.source_index, is_still=source.is_still, min_frames=min_frames)
     crop = picture.framing.crop_width, picture.framing.crop_height
-    return crop_path(boxes, (source.width, source.height), crop, float(picture.info.fps))
+    return crop_path(boxes, (source.width, source.height), crop, fps)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Final
@@ -28,12 +28,13 @@ from media.output.formats import FORMATS, FormatName
 from media.output.framing import OutputSize, output_info
 from media.output.picture import PictureMaker, YuvaFrame
 from media.playback import Playback
-from media.probe import VideoInfo, probe_video
+from media.probe import ColourTags, VideoInfo, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame
 
 _NUM_ROUNDS: Final = 5  # the median counts
+_PQ: Final = ColourTags(matrix=9, full_range=False, primaries=9, transfer=16)
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ _CASES: Final = (
     _Case("half the size", size=OutputSize(size=(0, 0))),
     _Case("background: colour", background="#00b140"),
     _Case("background: video", background="video"),
+    _Case("background: HDR video", background="hdr"),
     _Case("background: blur", background="blur"),
     _Case("webm", "webm"),
     _Case("webm, transparent", "webm", background="transparent"),
@@ -134,8 +136,9 @@ class _Repeated:
 def _backdrop(name: str, info: VideoInfo, frames: Sequence[YuvFrame]) -> Backdrop | None:
     if name == "transparent":
         return None
-    if name == "video":
-        return VideoBackdrop(_Repeated(frames[::-1]), info, info.colour, Playback("loop"), range(len(frames)))
+    if name in ("video", "hdr"):
+        own = replace(info, colour=_PQ) if name == "hdr" else info
+        return VideoBackdrop(_Repeated(frames[::-1]), own, info.colour, Playback("loop"), range(len(frames)))
     return BlurBackdrop() if name == "blur" else ColourBackdrop(name, info.colour)
 
 

@@ -28,8 +28,8 @@ def exif_orientation(path: Path) -> tuple[int, bool]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if (found := _TIFF.search(content)) is None:
             return _UPRIGHT[1]
-        start, order = found.start(1), "little" if found[1].startswith(b"II") else "big"
-        return _UPRIGHT.get(_orientation(content, start, order), _UPRIGHT[1])
+        order: Literal["little", "big"] = "little" if found[1].startswith(b"II") else "big"
+        return _UPRIGHT.get(_orientation(content, found.start(1), order), _UPRIGHT[1])
 
 
 def _orientation(content: mmap.mmap, start: int, order: Literal["little", "big"]) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import ImageColor
 
 from media.frame_source import FrameSource
+from media.output.dynamic_range import is_same_range, to_range
 from media.playback import Playback
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame, from_rgb, to_rgb
@@ -20,6 +21,7 @@ _BLUR_STEP: Final = 8
 _BLUR: Final = 1 / 30
 """Standard deviation of the blur, as a share of the frame's longer side."""
 _LITTLE: Final = 1e-3
+_SDR: Final = ColourTags(matrix=1, full_range=True, primaries=1, transfer=1)
 
 
 class Backdrop(Protocol):
@@ -34,8 +36,8 @@ class ColourBackdrop:
     """One colour, as `checked_background` returns it."""
 
     def __init__(self, colour: str, tags: ColourTags) -> None:
-        pixel = np.array(ImageColor.getrgb(colour), np.uint8)
-        self._values = [int(plane[0, 0]) for plane in from_rgb(np.broadcast_to(pixel, (16, 16, 3)), tags)]
+        pixels = np.full((16, 16, 3), ImageColor.getrgb(colour), np.uint8)
+        self._values = [int(plane[0, 0]) for plane in from_rgb(to_range(pixels, _SDR, tags), tags)]
         self._drawn: YuvFrame | None = None
 
     def draw(self, frame: YuvFrame, alpha: NDArray[np.uint8]) -> YuvFrame:
@@ -76,7 +78,7 @@ class VideoBackdrop:
     Args:
         source: Its frames.
         info: Its description.
-        tags: The colours to convert it to.
+        tags: The colours to convert it to, and their dynamic range.
         playback: How it plays.
         frames: The frames of the result to draw.
     """
@@ -107,7 +109,7 @@ def fitted(picture: YuvFrame, info: VideoInfo, shape: tuple[int, ...], tags: Col
         picture: A frame of `info`.
         info: Its colours, and the aspect of its pixels.
         shape: The new size, even.
-        tags: The matrix and range to convert it to.
+        tags: The matrix, range and dynamic range to convert it to.
     """
     height, width = shape
     aspect = float(info.sample_aspect_ratio)
@@ -120,8 +122,9 @@ def fitted(picture: YuvFrame, info: VideoInfo, shape: tuple[int, ...], tags: Col
         part = plane[y // step : (y + part_height) // step, x // step : (x + part_width) // step]
         planes.append(_scaled(part, (height // step, width // step)))
     own = info.colour
-    is_same = (own.matrix, own.full_range) == (tags.matrix, tags.full_range)
-    return YuvFrame(*planes) if is_same else from_rgb(to_rgb(YuvFrame(*planes), own), tags)
+    if (own.matrix, own.full_range) == (tags.matrix, tags.full_range) and is_same_range(own, tags):
+        return YuvFrame(*planes)
+    return from_rgb(to_range(to_rgb(YuvFrame(*planes), own), own, tags), tags)
 
 
 def _scaled(plane: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:

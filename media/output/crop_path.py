@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+PAN_SECONDS: Final = 0.8
+"""Length of a pan from one face to another. Faces that speak for a shorter time are not followed."""
 _SMOOTH_SECONDS: Final = 1.0
 """Half the time over which the path is averaged; it also looks ahead for so long."""
 _FREE: Final = 0.12
@@ -60,17 +64,32 @@ def crop_path(faces: FaceBoxes, frame: tuple[int, int], crop: tuple[int, int], f
         least, most = np.where(least > most, middle, least), np.where(least > most, middle, most)
         bounds = np.stack([np.clip(each, 0, room) for each in (least, most, wanted)]).astype(np.float32)
         for shot in shots:
-            path[shot, axis] = _smooth(bounds[:, shot], faces.is_new_face[shot], _FREE * crop[axis], reach)
+            turns = np.split(shot, np.flatnonzero(faces.is_new_face[shot[1:]]) + 1)
+            paths = [_smooth(bounds[:, turn], _FREE * crop[axis], reach) for turn in turns]
+            path[shot, axis] = _joined(paths, round(PAN_SECONDS * fps / 2))
+    return path
+
+
+def _joined(paths: Sequence[NDArray[np.float32]], reach: int) -> NDArray[np.float32]:
+    """Returns paths one after another; pans from one to the next take `reach` frames of both."""
+    path, end = np.concatenate(paths), 0
+    for before, after in pairwise(paths):
+        end += len(before)
+        num = min(reach, len(before) // 2, len(after) // 2)
+        if num:
+            share = (1 - np.cos(np.pi * (np.arange(2 * num) + 0.5) / (2 * num))) / 2
+            leaving = np.append(before[-num:], np.full(num, before[-1]))
+            arriving = np.append(np.full(num, after[0]), after[:num])
+            path[end - num : end + num] = np.round((1 - share) * leaving + share * arriving, 3)
     return path
 
 
 def _smooth(
     bounds: NDArray[np.float32],
-    is_new_face: NDArray[np.bool_],
     free: float,
     reach: int,
 ) -> NDArray[np.float32]:
-    """Returns the (T,) path of one axis in one shot.
+    """Returns the (T,) path of one axis in one shot, while one face speaks.
 
     Any path that is averaged over `reach` frames to both sides stays within bounds if, before, each of its values was
     within the bounds of all frames that it is averaged into.
@@ -93,8 +112,7 @@ def _smooth(
     window = np.hanning(2 * reach + 3)[1:-1]
     padded = np.pad(lazy, reach, mode="edge")
     smooth = np.round(np.convolve(padded, window / window.sum(), mode="valid"), 3).astype(np.float32)
-    pans = _spread(is_new_face.astype(np.float32), reach, cv2.MORPH_DILATE) > 0
-    path: NDArray[np.float32] = np.where(pans, smooth, np.clip(smooth, least, most)).astype(np.float32)
+    path: NDArray[np.float32] = np.clip(smooth, least, most).astype(np.float32)
     return path
 
 

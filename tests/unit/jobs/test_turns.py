@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from errors import OptionError
-from jobs.turns import MAX_FACES, MAX_TURNS, checked_turns, cues_of, cut_texts, faces_of
+from jobs.turns import MAX_FACES, MAX_TURNS, checked_turns, cues_of, cut_texts, faces_of, speaker_of_frames
 from media.subtitles.cues import Cue
 from models.quality.report import CutText
 from storage.records import JobOptions, Turn
@@ -136,3 +136,16 @@ def test_a_speaker_offscreen_is_heard_but_not_shown() -> None:
         checked_turns(_options(turns[0]), {"audio": 6.0}, VIDEO_SECONDS)
     with pytest.raises(OptionError, match="face 'offscreen' overlap"):
         checked_turns(_options(turns[0], turns[0], turns[1]), AUDIO, VIDEO_SECONDS)
+
+
+def test_a_crop_has_turned_to_the_next_speaker_when_they_begin_to_speak() -> None:
+    turns = _checked(
+        Turn(start=1, end=2),
+        Turn(face="1", start=4, end=5, audio="audio_2"),
+        Turn(start=5.4, end=6),
+        Turn(face="1", start=6, end=7, audio="audio_2"),
+    )
+    speaker = speaker_of_frames(faces_of(turns), 250, Fraction(25))
+    changes = np.flatnonzero(np.diff(speaker)) + 1
+    assert changes.tolist() == [90, 130, 150], "half a pan before; in the middle of a short pause; where none is"
+    assert speaker_of_frames([None], 5, Fraction(25)).tolist() == [0] * 5

@@ -49,12 +49,20 @@ def test_the_crop_jumps_only_at_cuts() -> None:
     assert _inside(_boxes(x), cut).all()
 
 
-def test_the_crop_pans_to_another_speaker() -> None:
+def test_the_crop_pans_to_another_speaker_and_shows_the_face_before_and_after() -> None:
     x = np.where(np.arange(200) < 100, 400.0, 1500.0)
     boxes = _boxes(x, switches=(100,))
     path = crop_path(boxes, FRAME, CROP, FPS)
-    assert np.abs(np.diff(path[:, 0])).max() < 60, "1100 pixels in two seconds, without a jump"
-    assert _inside(boxes, path)[[*range(70), *range(130, 200)]].all()
+    speed = np.diff(path[:, 0])
+    assert speed.min() >= 0 and speed.max() < 90, "1100 pixels in .8 seconds, without a jump"
+    assert np.abs(np.diff(speed)).max() < 15, "without jerks"
+    assert _inside(boxes, path)[[*range(90), *range(110, 200)]].all()
+
+
+def test_speakers_of_a_second_are_shown_in_the_middle_of_the_crop() -> None:
+    x = np.where(np.arange(250) // 25 % 2, 1500.0, 400.0)
+    path = crop_path(_boxes(x, switches=tuple(range(25, 250, 25))), FRAME, CROP, FPS)
+    assert np.abs(path[12::25, 0] + CROP[0] / 2 - x[12::25]).max() < 30
 
 
 @pytest.mark.parametrize("num", [1, 2, 5])
