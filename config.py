@@ -399,7 +399,9 @@ class RenderConfig(_Frozen):
     encoder_threads: int = Field(2, ge=1, le=16, description="libx264 threads per segment; encoded bytes depend on it.")
     preset: str = Field("superfast", description="libx264 preset.")
     still_fps: int = Field(25, ge=1, le=60, description="Frame rate of results made from a still picture.")
-    still_idle_motion: bool = Field(True, description="Whether the head of a still picture moves and blinks.")
+    still_idle_motion: bool = Field(
+        True, description="Whether still pictures move and blink; how far, jobs say (`motion`)."
+    )
 
 
 class LiveConfig(_Frozen):

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.analysis import AnalysedAvatar
 from config import MediaLimits, RenderConfig
@@ -30,7 +32,7 @@ from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
 from models.quality.report import QualityReport
 from models.speech.level import measure_level
-from models.speech.stress import file_stress
+from models.speech.prosody import file_prosody
 
 
 @dataclass
@@ -73,14 +75,15 @@ def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: 
             with clock.stage("features"):
                 heard = audio_encoder.encode(speech, level, span)
             with clock.stage("landmarks"):
-                stress = file_stress(speech, level, span.seconds)
-                played = avatar.shown_frames(range(span.first, span.stop), Playback(), stress)
-                plan, state, measured = engine.plan(avatar, heard, span, played, state)
+                prosody = file_prosody(speech, level, span.seconds)
+                shown = avatar.shown_frames(range(span.first, span.stop), float(info.fps), Playback(), prosody)
+                plan, state, measured = engine.plan(avatar, heard, span, avatar.rows(shown), state)
                 measures.append(measured)
             for segment in block.segments:
                 piece = plan.slice(segment.start - block.start, segment.stop - block.start)
                 segments.append(folder / f"{segment.number}.mp4")
-                segments[-1].write_bytes(studio.render(reader, piece, segment.start))
+                read = shown[segment.start - block.start : segment.stop - block.start]
+                segments[-1].write_bytes(studio.render(reader, piece, read, segment.start))
     with clock.stage("join"):
         concat_segments(segments, ResultSound([AudioPart(audio)]), folder / "result.mp4", info, num_frames)
     output = OutputFacts(num_frames, info.fps, level.num_samples / SPEECH_SAMPLE_RATE)
@@ -98,14 +101,14 @@ class _Studio:
     clock: StageClock
     silent_motion: RunningStats = RunningStats()
 
-    def render(self, reader: FrameReader, plan: Plan, first_frame: int) -> bytes:
+    def render(self, reader: FrameReader, plan: Plan, shown: NDArray[np.int64], first_frame: int) -> bytes:
         render, stage = RenderConfig(), self.clock.stage
         mark = InvisibleWatermark(self.avatar.info, bytes(IDENTIFIER_BYTES), first_frame)
         writer = SegmentWriter(self.avatar.info, render.crf, render.preset)
         for start in range(0, len(plan), render.chunk_frames):
             piece = plan.slice(start, min(start + render.chunk_frames, len(plan)))
             with stage("decode"):
-                frames = list(self.avatar.frames(reader).read(piece.source_index.tolist()))
+                frames = list(self.avatar.frames(reader).read(shown[start : start + len(piece)].tolist()))
             with stage("cut"):
                 chunk = self.engine.cut(self.avatar, piece, frames)
             with stage("synthesize"):

@@ -54,6 +54,7 @@ def live(
     voice: Annotated[str | None, typer.Option(help="Voice for TEXT. Default: the service's.")] = None,
     rate: Annotated[int, typer.Option(help="Sample rate of raw PCM, in Hz.")] = DEFAULT_RATE,
     expressiveness: Annotated[float, typer.Option(min=0, max=2, help="Scale of the mouth movement.")] = 1.0,
+    motion: Annotated[float, typer.Option(min=0, max=1, help="How far a still picture moves its head and eyes.")] = 1.0,
     background: Annotated[
         str | None, typer.Option(help="What is behind the person: a colour, blur, or a picture or video (file or URL).")
     ] = None,
@@ -81,6 +82,7 @@ def live(
             sample_rate,
             video=video,
             expressiveness=expressiveness,
+            motion=motion,
             receives_video=out is not None,
             background=None if is_file(background) else background,
             matte=matte,

@@ -93,6 +93,7 @@ def speak(
         float,
         typer.Option(min=0, max=2, help="Scale of the mouth movement; only the warp engine accepts other than 1."),
     ] = 1.0,
+    motion: Annotated[float, typer.Option(min=0, max=1, help="How far a still picture moves its head and eyes.")] = 1.0,
     size: Annotated[str | None, typer.Option(help="Size of the picture, such as 1080x1920. Default: VIDEO's.")] = None,
     crop: Annotated[
         str | None, typer.Option(help="Aspect ratio, such as 9:16; the crop follows the face that speaks.")
@@ -132,6 +133,7 @@ def speak(
     fields |= {"background": None if is_file(background) else background, "background_file": named["background_file"]}
     fields |= {"max_audio_stretch": max_audio_stretch, "size": size, "crop": crop, "fps": fps}
     fields |= {"expressiveness": None if expressiveness == 1 else expressiveness}
+    fields |= {"motion": None if motion == 1 else motion}
     if not server:
         _check_media(files)  # fails seconds earlier than a service that still has to start
     with service_at(server, data_dir) as base_url:

@@ -20,7 +20,7 @@ from models.engines.catalog import EngineCatalog
 from models.engines.protocol import AudioEncoder, Engine, EngineClass, FrameSpan
 from models.engines.registry import ENGINES
 from models.speech.level import measure_level
-from models.speech.stress import file_stress
+from models.speech.prosody import file_prosody
 from storage.state import open_files
 
 
@@ -72,7 +72,7 @@ class AudioFeatures(StageReplica):
 
     @stage_method
     async def extract(self, engine: str, speech: PreparedSpeech, span: FrameSpan) -> BlockFeatures:
-        """Return an engine's features of the frames of `span`, and the stress of the speech.
+        """Return an engine's features of the frames of `span`, and the prosody of the speech.
 
         Raises:
             OptionError: There is no engine of that name.
@@ -101,7 +101,7 @@ class AudioFeatures(StageReplica):
             def work(token: CancelToken) -> BlockFeatures:
                 with self._files.fetched(speech.key) as path:
                     features = audio_encoder.encode(path, speech.level, span, token.is_cancelled)
-                    return BlockFeatures(features, file_stress(path, speech.level, span.seconds))
+                    return BlockFeatures(features, file_prosody(path, speech.level, span.seconds))
 
             return await self._run(work, span.num)
 

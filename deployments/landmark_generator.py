@@ -12,11 +12,11 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.replica import StageReplica, assigned_device, claim_threads, make_decoders, stage_method
-from jobs.messages import AvatarRef, BlockFeatures, BlockRequest, CropRequest, SourceVideo
+from jobs.messages import AvatarRef, BlockFeatures, BlockRequest, CropRequest, ShownBlock, SourceVideo
 from media.cancel_token import CancelToken
 from media.matte.foreground import ScreenColour
 from models.engines.catalog import EngineCatalog
-from models.engines.protocol import EngineClass, FrameSpan, PlannedBlock
+from models.engines.protocol import EngineClass, FrameSpan
 from models.engines.registry import ENGINES
 from models.face.choice import FaceChoice
 from models.matting.generator import MatteGenerator
@@ -191,22 +191,23 @@ class LandmarkGenerator(StageReplica):
         return await self._run(lambda token: plan_crop(self._avatars, engine, request), 0)
 
     @stage_method
-    async def plan(self, features: BlockFeatures, request: BlockRequest, state: object) -> PlannedBlock:
+    async def plan(self, features: BlockFeatures, request: BlockRequest, state: object) -> ShownBlock:
         """Return an engine's plan of one block of output frames."""
 
-        def work(token: CancelToken) -> PlannedBlock:
+        def work(token: CancelToken) -> ShownBlock:
             engine = self._engines.engine(request.engine)
             cached = self._avatars.take(request.avatar.folder, engine)
             try:
                 frames = range(request.span.first, request.span.stop)
-                idle_motion = self._config.render.still_idle_motion and request.is_moving
+                motion = request.motion if self._config.render.still_idle_motion else 0.0
                 avatar = replace(cached.avatar, expressiveness=request.expressiveness)
-                index = avatar.shown_frames(frames, request.playback, features.stress, idle_motion)
-                planned = engine.plan(avatar, features.features, request.span, index, state)
+                fps = float(request.span.fps)
+                shown = avatar.shown_frames(frames, fps, request.playback, features.prosody, motion)
+                planned = engine.plan(avatar, features.features, request.span, avatar.rows(shown), state)
             except BaseException:
                 cached.close()  # it may be damaged; the next call loads it again
                 raise
             self._avatars.put(cached)
-            return planned
+            return ShownBlock(planned, shown)
 
         return await self._run(work, request.span.num)

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.messages import AvatarRef, BlockRequest, CropRequest, FacePlan, PreparedSpeech, SegmentRequest
+from jobs.messages import AvatarRef, BlockRequest, CropRequest, FacePlan, PreparedSpeech, SegmentRequest, ShownBlock
 from jobs.output_picture import OutputPicture
 from jobs.ports import Stages
 from jobs.segments.plan import Block, Segment
 from jobs.turns import FaceTurns, speaker_of_frames
 from media.playback import Playback
-from models.engines.protocol import FrameSpan, PlannedBlock
+from models.engines.protocol import FrameSpan
 from models.quality.measures import BlockMeasures
 from storage.records import JobOptions
 from telemetry.log_context import CallContext
@@ -39,7 +39,7 @@ class PlannedFaces(NamedTuple):
     """The plans of one block, None for a face that it does not show."""
 
     block: Block
-    plans: list[PlannedBlock | None]
+    plans: list[ShownBlock | None]
     has_copies: bool
     """Whether segments of the job are copied from the source."""
 
@@ -100,7 +100,7 @@ class FacePlanner:
                 planned = await ahead
                 self._measure(planned)
                 if number + 1 < len(blocks):
-                    states = [None if plan is None else plan.state for plan in planned.plans]
+                    states = [None if plan is None else plan.planned.state for plan in planned.plans]
                     ahead = asyncio.create_task(self._plan_block(blocks[number + 1], states))
                 yield planned
         finally:
@@ -109,20 +109,18 @@ class FacePlanner:
     def request(self, planned: PlannedFaces, segment: Segment) -> SegmentRequest:
         """Return the frames of a segment of a planned block, with the faces that it shows."""
         start, stop = segment.start - planned.block.start, segment.stop - planned.block.start
-        shown = []
+        shown, indices = [], []
         for face, plan in zip(self._faces, planned.plans, strict=True):
             if plan is not None and face.is_shown(segment.start, segment.stop):
                 weight = None if face.weight is None else face.weight[segment.start : segment.stop].copy()
-                shown.append(FacePlan(face.avatar, self._options.engine, plan.plan.slice(start, stop), weight))
-        if shown:
-            index = shown[0].plan.source_index
-        else:
-            num_source_frames = self._source.info.num_frames
-            index = self._playback.source_frames(range(segment.start, segment.stop), num_source_frames)
+                shown.append(FacePlan(face.avatar, self._options.engine, plan.planned.plan.slice(start, stop), weight))
+                indices.append(plan.shown[start:stop].copy())
+        num_source_frames = self._source.info.num_frames
+        own = self._playback.source_frames(range(segment.start, segment.stop), num_source_frames)
         corners = None if self._corners is None else self._corners[segment.start : segment.stop].copy()
         return SegmentRequest(
             self._source,
-            index,
+            indices[0] if indices else own,
             tuple(shown),
             planned.has_copies,
             segment.is_copy,
@@ -139,18 +137,18 @@ class FacePlanner:
             ]
         return PlannedFaces(block, [task.result() for task in tasks], self._has_copies)
 
-    async def _plan_face(self, block: Block, face: JobFace, state: object) -> PlannedBlock | None:
+    async def _plan_face(self, block: Block, face: JobFace, state: object) -> ShownBlock | None:
         if not face.is_shown(block.start, block.stop):
             return None
         span = FrameSpan(self._picture.info.fps, block.start, block.stop - block.start, self._num_frames)
-        # A still has one idle motion; with several faces it does not move.
+        # All faces of a still would have to move alike, so with several it does not move.
         request = BlockRequest(
             face.avatar,
             self._options.engine,
             span,
             self._playback,
             self._options.expressiveness,
-            is_moving=len(self._faces) == 1,
+            self._options.motion if len(self._faces) == 1 else 0.0,
         )
         return await self._stages.plan(self._context, face.speech, request, state)
 
@@ -158,4 +156,4 @@ class FacePlanner:
         for number, plan in enumerate(planned.plans):
             if plan is not None:
                 before = self.measures[number]
-                self.measures[number] = plan.measures if before is None else before + plan.measures
+                self.measures[number] = plan.planned.measures if before is None else before + plan.planned.measures

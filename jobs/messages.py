@@ -20,11 +20,12 @@ from media.playback import AfterEnd, Playback
 from media.probe import AudioInfo, VideoInfo
 from media.result.sound_mix import SoundSettings
 from media.subtitles.texts import ShownText, shown_texts
-from models.engines.protocol import FrameSpan, Plan
+from models.engines.protocol import FrameSpan, Plan, PlannedBlock
 from models.matting.report import MatteReport
 from models.mouth.motion import RunningStats
 from models.people.report import PeopleReport
 from models.speech.level import SpeechLevel
+from models.speech.prosody import Prosody
 from storage.file_keys import audio_key
 from storage.records import MUSIC, JobRecord
 
@@ -125,11 +126,11 @@ class PreparedSpeech(NamedTuple):
 class BlockFeatures(NamedTuple):
     """The speech behind the T output frames of a block.
 
-    `features` have a form that only the engine knows; `stress` is (T,) float32, see `models.speech.stress`.
+    `features` have a form that only the engine knows.
     """
 
     features: object
-    stress: NDArray[np.float32]
+    prosody: Prosody
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,9 @@ class MatteRef:
 
 @dataclass(frozen=True)
 class BlockRequest:
-    """The output frames to plan, and how the source is played; for `expressiveness` see `models.avatar.avatar`.
+    """The output frames to plan, and how the source is played.
 
-    A still moves with the speech if it `is_moving` and the configuration lets it.
+    For `expressiveness` and `motion` see `models.avatar.avatar.Avatar`; the configuration may forbid motion.
     """
 
     avatar: AvatarRef
@@ -161,7 +162,14 @@ class BlockRequest:
     span: FrameSpan
     playback: Playback
     expressiveness: float = 1.0
-    is_moving: bool = True
+    motion: float = 1.0
+
+
+class ShownBlock(NamedTuple):
+    """An engine's plan of T output frames, and (T,) what to read for them, see `Avatar.shown_frames`."""
+
+    planned: PlannedBlock
+    shown: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -208,16 +216,16 @@ class ShownAvatar(NamedTuple):
 
 @dataclass(frozen=True)
 class SegmentRequest:
-    """The T frames of a segment: `source_index` is (T,) int32 source frames, in which the faces are generated.
+    """The T frames of a segment: `source_index` is (T,) what is read of the source, see `Avatar.shown_frames`.
 
-    The frames of a still are drawn with the idle motion of the first face. If `has_copies`, other segments of the
+    The frames of a still are drawn with the motion of the first face. If `has_copies`, other segments of the
     job are copies of the source; if `is_copy`, this one is. Without a `picture`, the result is an MP4 file of whole
     frames; `corners` are (T, 2), see `media.output.picture`. The segment begins at `first_frame` of the result. Without
     a `background`, the source's own is kept.
     """
 
     source: SourceVideo
-    source_index: NDArray[np.int32]
+    source_index: NDArray[np.integer]
     faces: tuple[FacePlan, ...]
     has_copies: bool = False
     is_copy: bool = False

@@ -21,6 +21,7 @@ from jobs.messages import (
     RenderedSegment,
     SegmentRequest,
     SegmentWatermark,
+    ShownBlock,
     SourceVideo,
 )
 from jobs.status import ServiceStatus
@@ -28,7 +29,7 @@ from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
 from media.playback import AfterEnd
 from media.probe import VideoInfo
-from models.engines.protocol import FrameSpan, PlannedBlock
+from models.engines.protocol import FrameSpan
 from models.face.choice import FaceChoice
 from models.people.scan import ScanState
 from models.track.tracker import TrackState
@@ -187,7 +188,7 @@ class Stages(Protocol):
 
     async def plan(
         self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: object
-    ) -> PlannedBlock:
+    ) -> ShownBlock:
         """Plan the output frames of one block."""
 
     async def crop_path(self, context: CallContext, request: CropRequest) -> NDArray[np.float32]:

@@ -261,6 +261,7 @@ class Service:
         shows_at_once: bool = True,
         video: Source | None = None,
         expressiveness: float = 1.0,
+        motion: float = 1.0,
         receives_video: bool = True,
         session_id: str | None = None,
         background: str | None = None,
@@ -279,6 +280,7 @@ class Service:
             video: Video or portrait to use instead of `avatar_id`; uploaded and analysed when the session starts, and
                 not kept.
             expressiveness: Scale of the mouth movement: 0 (still) to 2 (twice the natural movement).
+            motion: How far a still picture moves its head, brows and gaze, 0 to 1.
             receives_video: Whether the service sends the video to this client. Without it, `session.fragment` events
                 have no media: for sessions that are only pushed to outputs (`start_output`).
             session_id: A session with outputs whose client lost its connection, to continue instead of starting one.
@@ -321,6 +323,7 @@ class Service:
             receives_video,
             {
                 "expressiveness": expressiveness,
+                "motion": motion,
                 "background": background,
                 "matte": matte,
                 "background_loop": background_loop,

@@ -50,7 +50,8 @@ class JobFields(TypedDict, total=False):
     `mp4`, `webm` or `mov`. `background` is a colour (`#00b140`, `white`), `blur` or `transparent`, or
     `background_file` a picture or video, which `background_loop` continues (`loop`, `pingpong`, `hold`); `matte` says
     how the person is cut out: `auto`, `person` or `chroma`;
-    `expressiveness` scales the mouth movement (0 to 2, default 1); `engine` is one of `engines.list()`; `priority` is
+    `expressiveness` scales the mouth movement (0 to 2, default 1), and `motion` says how far a still picture moves its
+    head, brows and gaze (0 to 1, default 1); `engine` is one of `engines.list()`; `priority` is
     -1, 0 or 1; `callback_url` receives a signed webhook; `metadata` is returned with the job.
 
     Several people speak with `turns` in place of one speech: each is a mapping with `start` and `end` in seconds of the
@@ -87,6 +88,7 @@ class JobFields(TypedDict, total=False):
     music_gain_db: float | None
     loudness_lufs: float | None
     expressiveness: float | None
+    motion: float | None
     size: str | None
     crop: str | None
     fps: float | None

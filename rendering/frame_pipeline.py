@@ -75,7 +75,7 @@ class FramePipeline:
     async def render(
         self,
         reader: FrameSource,
-        source_index: NDArray[np.int32],
+        source_index: NDArray[np.integer],
         faces: Sequence[PlannedFace],
         writer: PictureWriter,
         chunk_frames: int,
@@ -142,7 +142,7 @@ class FramePipeline:
 
 
 def _decode_and_cut(
-    reader: FrameSource, source_index: NDArray[np.int32], faces: Sequence[PlannedFace], token: CancelToken
+    reader: FrameSource, source_index: NDArray[np.integer], faces: Sequence[PlannedFace], token: CancelToken
 ) -> tuple[list[YuvFrame], list[Chunk]]:
     with token.on_cancel(reader.close):
         frames = list(reader.read(source_index.tolist()))

@@ -22,6 +22,7 @@ class LiveChunkRequest:
     num_frames: int  # 1 or more
     state: object  # `LiveChunk.state` of the previous chunk, None for the first
     expressiveness: float = 1.0  # see `models.avatar.avatar.Avatar`
+    motion: float = 1.0  # how far a still moves, 0 to 1
     background: Background | None = None  # what is behind the person; None: what is in the source
 
 

@@ -25,7 +25,7 @@ from media.output.picture import PictureMaker
 from media.playback import Playback
 from models.avatar.avatar import Avatar
 from models.engines.protocol import Engine, FrameSpan, LiveEngine, Machine, Plan, scales_movement
-from models.speech.stress import window_stress
+from models.speech.prosody import window_prosody
 from rendering.avatar_cache import AvatarCache, LruPool
 from rendering.background_opener import BackgroundOpener, OpenSource, cutout
 from rendering.frame_marks import live_marks
@@ -97,12 +97,12 @@ class LiveRenderer:
         with ExitStack() as files:
             avatar, path = self._fetch(request, files)
             avatar = replace(avatar, expressiveness=request.expressiveness)
-            index = self._source_frames(avatar, request)
-            plan, state = self._plan(avatar, request, index)
+            shown = self._shown_frames(avatar, request)
+            plan, state = self._plan(avatar, request, avatar.rows(shown))
             of_session = request.session_id, request.avatar.source.key, *_files_of(request.background)
             readers = self._readers.take(of_session, lambda: self._open(path, avatar, request))
             try:
-                pictures = self._pictures(avatar, plan, readers, request, token)
+                pictures = self._pictures(avatar, plan, shown[: len(plan)], readers, request, token)
             except BaseException:
                 readers.close()
                 raise
@@ -141,19 +141,27 @@ class LiveRenderer:
         span = FrameSpan(avatar.info.fps, request.first_frame, len(index), total)
         return self._live.plan_live(avatar, features, span, index, request.state)
 
-    def _source_frames(self, avatar: Avatar, request: LiveChunkRequest) -> NDArray[np.int32]:
+    def _shown_frames(self, avatar: Avatar, request: LiveChunkRequest) -> NDArray[np.int64]:
         # "pingpong" plays the source forward and backward: no jumps. Speech moves the head of a still only;
         # frames after this chunk, which only serve as context, use as much of the speech as has arrived.
         frames = range(request.first_frame, request.first_frame + request.num_frames + self._live.look_ahead_frames)
-        stress = window_stress(request.window, np.array(frames) / float(avatar.info.fps))
-        return avatar.shown_frames(frames, Playback(), stress, self._config.render.still_idle_motion)
+        fps = float(avatar.info.fps)
+        prosody = window_prosody(request.window, np.array(frames) / fps)
+        motion = request.motion if self._config.render.still_idle_motion else 0.0
+        return avatar.shown_frames(frames, fps, Playback(), prosody, motion)
 
     def _pictures(
-        self, avatar: Avatar, plan: Plan, readers: _Readers, request: LiveChunkRequest, token: CancelToken
+        self,
+        avatar: Avatar,
+        plan: Plan,
+        shown: NDArray[np.int64],
+        readers: _Readers,
+        request: LiveChunkRequest,
+        token: CancelToken,
     ) -> EncodedGop:
         info, live = request.avatar.source.info, self._config.live
         with token.on_cancel(readers.close):
-            frames = list(readers.frames.read(plan.source_index.tolist()))
+            frames = list(readers.frames.read(shown.tolist()))
         patches = self._face_generator.generate(self._engine.cut(avatar, plan, frames), token.is_cancelled)
         marks = live_marks(info, request.session_id, request.first_frame, self._config.labels)
         maker = PictureMaker(OutputSize().framing(info), composite=_cutout(request, readers))

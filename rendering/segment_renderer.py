@@ -107,10 +107,11 @@ class SegmentRenderer:
             for cached, _ in avatars:
                 on_error.callback(cached.close)
             first = avatars[0][0].avatar if avatars else None
-            positions = request.source_index.tolist() if first is None else first.places(request.source_index)
-            # The frames of a still are drawn with the idle motion of one face.
-            frames_of = request.faces[0].avatar.folder if source.info.is_still and request.faces else source.key
-            reader = self._readers.take((frames_of, positions[0]), lambda: self._open_source(path, source.info, first))
+            is_still, positions = source.info.is_still, request.source_index.tolist()
+            place, next_place = (0, 0) if is_still else (positions[0], _next_position(positions))
+            # The frames of a still are drawn with the motion of one face.
+            frames_of = request.faces[0].avatar.folder if is_still and request.faces else source.key
+            reader = self._readers.take((frames_of, place), lambda: self._open_source(path, source.info, first))
             on_error.callback(reader.close)
             yield (
                 reader,
@@ -121,7 +122,7 @@ class SegmentRenderer:
                 first,
             )
             on_error.pop_all()
-        self._readers.put((frames_of, _next_position(positions)), reader)
+        self._readers.put((frames_of, next_place), reader)
         for cached, _ in avatars:
             self._avatars.put(cached)
 

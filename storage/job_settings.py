@@ -55,6 +55,13 @@ class JobSettings(BaseModel):
         description="Scale of the mouth movement: 0 (still) to 2 (twice the natural movement). Closed lips stay "
         "closed. Engines other than `warp` only accept 1.",
     )
+    motion: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="How far a still picture moves its head, brows and gaze: 0 (not at all, and it does not blink) to 1"
+        " (as people do while they speak). Videos ignore it.",
+    )
 
     size: Annotated[str, AfterValidator(_same_if(parse_size))] | None = Field(
         None,

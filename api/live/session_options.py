@@ -29,12 +29,14 @@ class SessionOptions:
         session_id: ID of the session.
         sample_rate: Sample rate of the client's audio, in Hz.
         expressiveness: Scale of the mouth movement, 0 to 2.
+        motion: How far a still moves, 0 to 1.
         background: What is behind the person; None: what is in the source.
     """
 
     session_id: str
     sample_rate: int
     expressiveness: float = 1.0
+    motion: float = 1.0
     background: BackgroundOptions | None = None
 
 
@@ -47,14 +49,16 @@ def session_options(query: QueryParams) -> SessionOptions:
     rate = query.get("sample_rate", str(_DEFAULT_RATE))
     if rate not in map(str, RATES):
         raise OptionError(f"sample_rate: expected one of {', '.join(map(str, RATES))}, found {rate[:20]!r}.")
-    return SessionOptions(new_id(), int(rate), _expressiveness(query.get("expressiveness", "1")), _background(query))
+    expressiveness = _number(query, "expressiveness", MAX_EXPRESSIVENESS)
+    return SessionOptions(new_id(), int(rate), expressiveness, _number(query, "motion", 1), _background(query))
 
 
-def _expressiveness(text: str) -> float:
+def _number(query: QueryParams, name: str, most: int) -> float:
+    text = query.get(name, "1")
     with suppress(ValueError):
-        if 0 <= (value := float(text)) <= MAX_EXPRESSIVENESS:
+        if 0 <= (value := float(text)) <= most:
             return value
-    raise OptionError(f"expressiveness: expected a number from 0 to {MAX_EXPRESSIVENESS}, found {text[:20]!r}.")
+    raise OptionError(f"{name}: expected a number from 0 to {most}, found {text[:20]!r}.")
 
 
 def _background(query: QueryParams) -> BackgroundOptions | None:

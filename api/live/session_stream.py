@@ -109,7 +109,15 @@ class SessionStream:
         was_waiting = self._fallback.is_waiting
         options, (avatar, background) = self._options, self._shown
         request = LiveChunkRequest(
-            options.session_id, avatar, audio.window, frame, num, None, options.expressiveness, background
+            options.session_id,
+            avatar,
+            audio.window,
+            frame,
+            num,
+            None,
+            options.expressiveness,
+            options.motion,
+            background,
         )
         shown = await self._fallback.show(request)
         if shown.is_fallback:

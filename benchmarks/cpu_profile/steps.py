@@ -36,7 +36,7 @@ from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame
 from models.engines.protocol import Chunk, FrameSpan, Machine, Plan
 from models.speech.level import measure_level
-from models.speech.stress import file_stress
+from models.speech.prosody import file_prosody
 
 _SECONDS = 4.0
 _NUM_ROUNDS = 3  # the fastest counts: the rest is the load of the machine
@@ -104,8 +104,8 @@ def _plan(cached: AnalysedAvatar, folder: Path) -> Plan:
     extract_speech(make_speech(_SECONDS, folder), speech, MediaLimits())
     level, span = measure_level(speech), FrameSpan(fps, 0, num, num)
     features = engine.audio_encoder(Machine()).encode(speech, level, span)
-    shown = avatar.shown_frames(range(num), Playback(), file_stress(speech, level, span.seconds))
-    plan: Plan = engine.plan(avatar, features, span, shown, None)[0]
+    shown = avatar.shown_frames(range(num), float(fps), Playback(), file_prosody(speech, level, span.seconds))
+    plan: Plan = engine.plan(avatar, features, span, avatar.rows(shown), None)[0]
     return plan
 
 

@@ -24,6 +24,7 @@ from jobs.messages import (
     RenderedSegment,
     SegmentRequest,
     SegmentWatermark,
+    ShownBlock,
     SourceVideo,
 )
 from media.audio_parts import AudioPart
@@ -31,7 +32,7 @@ from media.matte.foreground import ScreenColour
 from media.output.fitted_background import fitted_info
 from media.playback import AfterEnd
 from media.probe import VideoInfo
-from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan, PlannedBlock
+from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan
 from models.engines.registry import MOUTH_ENGINE
 from models.face.choice import FaceChoice
 from models.people.scan import ScanState
@@ -195,7 +196,7 @@ class ServeStages:
 
     async def plan(
         self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: object
-    ) -> PlannedBlock:
+    ) -> ShownBlock:
         """Chain AudioFeatures.extract -> LandmarkGenerator.plan; the features do not pass through here."""
 
         def start(context: CallContext) -> Sent[Any]:

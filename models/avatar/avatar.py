@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -26,9 +26,11 @@ from models.avatar.folder import (
     file_hashes,
     write_whole,
 )
-from models.avatar.idle_motion import IdleMotion
 from models.avatar.moving_still import MovingMatte, MovingStill
+from models.avatar.still_frame import NUM_ROWS, turned_track
+from models.avatar.still_motion import StillMotion
 from models.mouth.lip_seam import move_inner_lips, seam_shifts
+from models.speech.prosody import Prosody
 from models.track.face_track import FaceTrack, finish_track
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
@@ -81,9 +83,9 @@ class Avatar:
     """One tracked source."""
 
     folder: Path  # the avatar folder
-    info: VideoInfo  # the source; for a still, as a video of the N frames of its idle motion
-    track: FaceTrack  # the face in every source frame; for a still, in each of its K * N rows
-    motion: IdleMotion | None = None  # idle motion of a still; None for a video
+    info: VideoInfo  # the source
+    track: FaceTrack  # the face in every source frame; for a still, in each row of `models.avatar.still_frame`
+    motion: StillMotion | None = None  # how a still moves; None for a video
     expressiveness: float = 1.0  # factor of the mouth's movement in one job or session, 0 to 2; closed lips stay closed
     _remembered: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -93,32 +95,32 @@ class Avatar:
         return opens(self.track)
 
     def shown_frames(
-        self, frames: range, playback: Playback, stress: NDArray[np.floating], is_moving: bool = True
-    ) -> NDArray[np.int32]:
-        """Returns the source frames to show in T output frames: (T,) int32 in [0, N) of a video, [0, K * N) of a still.
+        self, frames: range, fps: float, playback: Playback, prosody: Prosody, motion: float = 1.0
+    ) -> NDArray[np.int64]:
+        """Returns what to read from `frames` for T output frames: (T,) source frames, or frames of a moving still.
 
         Args:
             frames: The output frames.
+            fps: Their number per second.
             playback: How the source is played.
-            stress: (T,) stress of the speech in each frame, 0 to 1; a still nods with it.
-            is_moving: For a still: whether it moves at all.
+            prosody: Of the speech in each frame; a still moves with it.
+            motion: How far a still moves, 0 to 1.
         """
-        num_source = self.info.num_frames if self.motion is None or is_moving else 1
-        index = playback.source_frames(frames, num_source)
-        return index if self.motion is None or not is_moving else self.motion.rows(index, stress)
+        if self.motion is None:
+            return playback.source_frames(frames, self.info.num_frames).astype(np.int64)
+        return self.motion.frames(np.array(frames) / fps, fps, prosody, motion).index()
 
-    def places(self, source_index: NDArray[np.integer]) -> list[int]:
-        """Returns the positions in [0, N) of source frames in the source; nods do not change them."""
-        places: list[int] = (source_index % self.info.num_frames).tolist()
-        return places
+    def rows(self, shown: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Returns the (T,) rows of `track`, the source frames of engines, that `shown_frames` stand for."""
+        return np.asarray(shown if self.motion is None else shown % NUM_ROWS, np.int32)
 
     def frames(self, reader: FrameSource) -> FrameSource:
         """Returns a reader of the avatar's frames, given a reader of its source; animates a still as it is read."""
-        return reader if self.motion is None else MovingStill(reader, self.track, self.motion)
+        return reader if self.motion is None else MovingStill(reader, self.track)
 
     def matte_frames(self, reader: FrameSource) -> FrameSource:
         """Returns the mattes of the avatar's frames, given a `MatteFrames` of its source."""
-        return reader if self.motion is None else MovingMatte(reader, self.track, self.motion)
+        return reader if self.motion is None else MovingMatte(reader, self.track)
 
     def folder_of(self, engine: VersionedEngine) -> Path:
         """Returns the folder of an engine's analysis of this avatar."""
@@ -147,21 +149,20 @@ class Avatar:
         track.save(folder / TRACK_FILE)
         if info.is_still:
             (still,) = reader.read([0])
-            motion = IdleMotion.plan(still, track, float(info.fps))
+            motion = StillMotion.of(still, track)
             motion.save(folder / MOTION_FILE)
-            info = replace(info, num_frames=motion.num_frames, duration_seconds=float(motion.num_frames / info.fps))
         names = [TRACK_FILE] if motion is None else [TRACK_FILE, MOTION_FILE]
         content = {"version": AVATAR_VERSION, "info": _info_to_json(info), "files": file_hashes(folder, names)}
         write_whole(folder / INFO_FILE, content)
-        return cls(folder, info, track if motion is None else motion.move(track), motion)
+        return cls(folder, info, track if motion is None else turned_track(track), motion)
 
     @classmethod
     def load(cls, folder: Path) -> Avatar:
         """Loads a folder written by `build`."""
         info = _info_from_json(json.loads((folder / INFO_FILE).read_text())["info"])
-        motion = IdleMotion.load(folder / MOTION_FILE) if info.is_still else None
+        motion = StillMotion.load(folder / MOTION_FILE) if info.is_still else None
         track = FaceTrack.load(folder / TRACK_FILE)
-        return cls(folder, info, track if motion is None else motion.move(track), motion)
+        return cls(folder, info, track if motion is None else turned_track(track), motion)
 
 
 def _info_to_json(info: VideoInfo) -> dict[str, Any]:

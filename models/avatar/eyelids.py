@@ -1,7 +1,8 @@
-"""Closes the eyes of a portrait: the upper lid and its lashes move down over the eye.
+"""Moves the eyes of a portrait: the irises follow the gaze, and the upper lid moves down over a closing eye.
 
-All motion is vertical in a coordinate frame whose x axis runs through the corners of the eye. The skin between brow and
-lashes stretches down and covers the eye, which stays in place; the lower lid rises slightly.
+The coordinate frame of an eye has its x axis through the corners. Lids move vertically: the skin between brow and
+lashes stretches down and covers the eye; the lower lid rises slightly. Irises move between the lids, which stay in
+place, and the white of the eye stretches.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
+from models.geometry.arrays import smooth_step
 from models.geometry.face_points import EYES, LID_CREASES
 
 # Mesh ids of each eye from its image-left to its image-right corner: below the brow, crease, upper lid edge, lower lid
@@ -42,8 +44,11 @@ _UNDER: Final = 0.07  # eye distances from the lower lid to that skin
 _MAX_GRAIN: Final = 6.0  # levels: excludes the rims of glasses
 _FEATHER: Final = 0.010  # eye distances over which the edge of a lid fades
 _SOFT_LASHES: Final = 3.0  # multiple of _FEATHER over which the lid skin blends into lashes
+_WHITE: Final = 0.28  # of the eye's width: its ends, which stretch or shrink when the iris moves
 _NUM_COLUMNS: Final = 65
 _SMOOTHING: Final = 2.5  # columns
+_AHEAD: Final = np.zeros(2)
+_AHEAD.flags.writeable = False
 # Candidate positions of the lashes between the mesh's lid edge (0) and crease (1).
 _LASH_SHARES: Final = np.linspace(-0.35, 1.0, 28)
 _LASH_USUAL, _LASH_SPREAD = 0.30, 0.35
@@ -68,6 +73,8 @@ class _Pixels(NamedTuple):
     lashes: NDArray[np.float32]
     edge: NDArray[np.float32]
     lower: NDArray[np.float32]
+    places: NDArray[np.float32]  # (h, w, 2) x and y of each pixel in the plane
+    iris: NDArray[np.float32]  # (h, w, 2) share of a shift of the iris along and down by which a pixel moves
 
 
 class _Eye:
@@ -98,17 +105,35 @@ class _Eye:
         x0, y0, x1, y1 = self.box
         return x1 > x0 and y1 > y0 and self._width > _MIN_WIDTH * self._unit and self._opening > _MIN_OPENING
 
-    def draw(self, still: YuvFrame, soft: YuvFrame, target: YuvFrame, closing: float) -> None:
-        """Draws this eye into `target`, closed by `closing`; 0 draws it unchanged."""
+    def draw(
+        self, still: YuvFrame, soft: YuvFrame, target: YuvFrame, closing: float, gaze: NDArray[np.floating]
+    ) -> None:
+        """Draws this eye into `target`, closed by `closing` and with its iris shifted by (2,) eye distances."""
         for source, skin, plane, step in zip(still, soft, target, _STEPS, strict=True):
             x0, y0, x1, y1 = (side // step for side in self.box)
-            plane[y0:y1, x0:x1] = self._closed(source, skin, step, closing) if closing > 0 else source[y0:y1, x0:x1]
+            looking = self._looking(source, step, gaze) if gaze.any() else source[y0:y1, x0:x1]
+            plane[y0:y1, x0:x1] = self._closed(source, skin, looking, step, closing) if closing > 0 else looking
+
+    def _looking(self, plane: NDArray[np.uint8], step: int, gaze: NDArray[np.floating]) -> NDArray[np.uint8]:
+        pixels = self._pixels[step]
+        moved = (pixels.iris * np.asarray(gaze * (self._unit / step), np.float32)) @ self._axes.astype(np.float32)
+        # x and y are in one map; OpenCV's type stubs do not allow the second one to be None.
+        shown = cv2.remap(  # type: ignore[call-overload]
+            plane, pixels.places - moved, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
+        return np.asarray(shown, np.uint8)
 
     def _closed(
-        self, plane: NDArray[np.uint8], soft: NDArray[np.uint8], step: int, closing: float
+        self,
+        plane: NDArray[np.uint8],
+        soft: NDArray[np.uint8],
+        looking: NDArray[np.uint8],
+        step: int,
+        closing: float,
     ) -> NDArray[np.uint8]:
+        """Returns the eye of `plane` with its lids over the open eye `looking`."""
         pixels, unit = self._pixels[step], self._unit
-        _, down, top, lashes, edge, lower = pixels
+        _, down, top, lashes, edge, lower, *_ = pixels
         opening = lower - edge
         rise = _LOWER_RISE * closing * opening
         lower = lower - rise
@@ -137,7 +162,7 @@ class _Eye:
         turn = np.minimum(_SOFT_LASHES * feather, drop).clip(1e-3)
         lid = fringe + ((lashes + drop - down) / turn).clip(0, 1) * (lid - fringe)
         cheek = down + rise * (1 - (down - lower) / (_LOWER_REACH * unit)).clip(0, 1) ** 2
-        result = self._take(plane, pixels, down, step)
+        result = looking.astype(np.float32)
         for cover, distance in ((self._take(plane, pixels, cheek, step), down - lower), (lid, edge + drop - down)):
             result += (distance / feather + 0.5).clip(0, 1) * (cover - result)
         return np.rint(result).clip(0, 255).astype(np.uint8)
@@ -163,8 +188,22 @@ class _Eye:
         grid = np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1)
         local = ((grid + 0.5) * step - 0.5 - self._corner) @ self._axes.T  # (h, w, 2) luma pixels
         curves = self._curves
-        lines = (np.interp(local[..., 0], curves.columns, line) for line in curves[1:])
-        return _Pixels(*(np.asarray(v, np.float32) for v in (local[..., 0], local[..., 1], *lines)))
+        lines = [np.interp(local[..., 0], curves.columns, line) for line in curves[1:]]
+        arrays = local[..., 0], local[..., 1], *lines, grid, self._iris_share(local, lines[2], lines[3], step)
+        return _Pixels(*(np.asarray(v, np.float32) for v in arrays))
+
+    def _iris_share(
+        self, local: NDArray[np.float64], edge: NDArray[np.float64], lower: NDArray[np.float64], step: int
+    ) -> NDArray[np.float64]:
+        """Returns the (h, w, 2) shares by which pixels between the lids move with the iris, see `_Pixels`."""
+        along, down = np.moveaxis(local, -1, 0)
+        place = along / self._width
+        ends = smooth_step(place / _WHITE) * smooth_step((1 - place) / _WHITE)
+        inside = (down - edge).clip(0), (lower - down).clip(0)
+        rim = max(_FEATHER * self._unit, step)
+        across = ends * smooth_step(np.minimum(*inside) / rim)
+        height = np.maximum(lower - edge, 1e-3)
+        return np.stack([across, ends * (4 * inside[0] * inside[1] / height**2).clip(0, 1)], -1)
 
     def _curve(self, line: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
         along, down = ((line - self._corner) @ self._axes.T).T
@@ -212,14 +251,21 @@ class Eyelids:
         skin = flat[list(_SKIN_IDS)] / 2  # pixels of U and V
         self._soft = soft._replace(u=_evened(soft.u, skin), v=_evened(soft.v, skin))
         self._eyes = [eye for ids in _EYES if (eye := _Eye(still, flat, ids, unit)).can_close]
-        self._drawn = 0.0
+        self._drawn = 0.0, *_AHEAD.tolist()
 
-    def draw(self, target: YuvFrame, closing: float) -> None:
-        """Draws the eyes, closed by `closing` (0 to 1), into `target`, the same copy of the portrait in every call."""
-        if closing != self._drawn:
+    def draw(self, target: YuvFrame, closing: float, gaze: NDArray[np.floating] = _AHEAD) -> None:
+        """Draws the eyes into `target`, the same copy of the portrait in every call.
+
+        Args:
+            target: Where to draw.
+            closing: How far the lids are closed, 0 to 1.
+            gaze: (2,) shift of the irises in eye distances, to the right and down.
+        """
+        wanted = closing, *gaze.tolist()
+        if wanted != self._drawn:
             for eye in self._eyes:
-                eye.draw(self._still, self._soft, target, closing)
-        self._drawn = closing
+                eye.draw(self._still, self._soft, target, closing, gaze)
+        self._drawn = wanted
 
 
 def _blurred(plane: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 folder/presenter.json                  source info and hashes of the other files; written last, marks it complete
 folder/track.npz                       the face in every frame; for a still, in its one picture
-folder/motion.npz                      idle motion of a still, from which the track of all its rows is recomputed
+folder/motion.npz                      how a still moves
 folder/engines/{name}-{version}/       analysis of one engine; `complete`, with the hashes, is written last
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-AVATAR_VERSION: Final = "20"
+AVATAR_VERSION: Final = "21"
 """Part of the cache key of avatars: increment it when a change in tracking invalidates old folders."""
 
 INFO_FILE: Final = "presenter.json"

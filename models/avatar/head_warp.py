@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
-from models.avatar.idle_motion import PIVOT, IdleMotion
+from models.avatar.still_frame import PIVOT, StillFrames, head_shift, rotation
 from models.geometry import thin_plate
 from models.geometry.arrays import smooth_step
 from models.geometry.face_points import LID_CREASES
@@ -24,15 +24,16 @@ _CELLS_PER_EYE_DISTANCE: Final = 16
 _MIN_CELL: Final = 4  # pixels
 
 # Head frame, eye distances: an ellipse around head and hair. The motion fades out between the ellipse and this multiple
-# of it. Nods fade out sooner, because they are so fast that motion of the background would be visible.
+# of it: the background moves as little as it can without being torn.
 _HEAD_MIDDLE, _HEAD_HALF_WIDTH, _HEAD_HALF_HEIGHT = -0.05, 1.35, 1.65
-_FADE, _NOD_FADE = 2.0, 1.35
+_FADE: Final = 1.7
 _NUM_OUTLINE: Final = 48
 
 # Shoulders: where they begin and end below the eyes, their width, and the share of the head's shift they follow.
 _SHOULDER_TOP, _SHOULDER_BOTTOM = (-1.3, -2.2), (-3.5, -6.5)
 _SHOULDER_SIDE: Final = (2.2, 3.8)
 _SHOULDER_SHIFT: Final = 0.4
+_HEAD_BREATH: Final = 0.25  # share of the rise of the shoulders by which the head moves
 # Mesh ids above both eyes: lid crease, lower and upper edge of the brows.
 _CREASE: Final = (*LID_CREASES[0][1:-1], *LID_CREASES[1][1:-1])
 _BROW_LOW: Final = (46, 53, 52, 65, 55, 276, 283, 282, 295, 285)
@@ -46,12 +47,10 @@ _NOTHING: Final = 0.015  # smaller weights count as zero: 1/15 pixel in a 512 pi
 
 
 class HeadWarp:
-    """Renders the rows of the idle motion of a still of width x height pixels; the track's first frame is used."""
+    """Renders the frames of a moving still of width x height pixels; the track's first frame is used."""
 
-    def __init__(self, track: FaceTrack, motion: IdleMotion, width: int, height: int) -> None:
+    def __init__(self, track: FaceTrack, width: int, height: int) -> None:
         self._scale, self._rotation = float(track.scale[0]), track.rotation[0]
-        self._motion = motion
-        self._turns, self._head_shift = motion.turns() - np.eye(3), motion.head_shift()
         self._cell = cell = max(_MIN_CELL, round(self._scale / _CELLS_PER_EYE_DISTANCE) // 2 * 2)
         columns, rows = ((np.arange(-(-size // cell)) + 0.5) * cell - 0.5 for size in (width, height))
         places = np.stack(np.meshgrid(columns, rows), -1)  # (gh, gw, 2) pixels
@@ -68,37 +67,34 @@ class HeadWarp:
         self._head, self._shoulders = head[part][..., None], shoulders[part][..., None]
         self._brows = (_brow_weight(track.head_points[0], surface) * fade)[part][..., None]
         self._lever = self._head * (surface[part] - PIVOT)  # (gh, gw, 3)
-        self._nod_lever = (_head_weight(surface, _NOD_FADE) * fade)[part][..., None] * (surface[part] - PIVOT)
         self._pixels = {step: _pixel_grid(tuple(side // step for side in self.box)) for step in (1, 2)}
 
-    def render(self, picture: YuvFrame, row: int) -> YuvFrame:
-        """Renders one row in [0, K * N) of the motion, of the still with its eyes already drawn.
+    def render(self, picture: YuvFrame, shown: StillFrames) -> YuvFrame:
+        """Renders the one frame `shown`, from the still with its eyes already drawn.
 
         Pixels that do not move are bit-equal to the still's.
         """
-        back = self._back(row)
+        back = self._back(shown)
         places = {step: self._places(back, step) for step in (1, 2)}
         return YuvFrame(
             *(self._moved(plane, places[step], step) for plane, step in zip(picture, (1, 2, 2), strict=True))
         )
 
-    def render_luma(self, plane: NDArray[np.uint8], row: int) -> NDArray[np.uint8]:
-        """Renders one row of a plane of the size of the still's luma, which moves as the luma does."""
-        return self._moved(plane, self._places(self._back(row), 1), 1)
+    def render_luma(self, plane: NDArray[np.uint8], shown: StillFrames) -> NDArray[np.uint8]:
+        """Renders a plane of the size of the still's luma, which moves as the luma does."""
+        return self._moved(plane, self._places(self._back(shown), 1), 1)
 
-    def _back(self, row: int) -> NDArray[np.float32]:
+    def _back(self, shown: StillFrames) -> NDArray[np.float32]:
         """Returns the (gh, gw, 2) displacement from each output pixel to its source."""
-        return -self._at_target(self._displacement(row))
+        return -self._at_target(self._displacement(shown))
 
-    def _displacement(self, row: int) -> NDArray[np.float32]:
+    def _displacement(self, shown: StillFrames) -> NDArray[np.float32]:
         """Returns the (gh, gw, 2) displacement of each grid point of the still, in pixels."""
-        level, frame = divmod(row, self._motion.num_frames)
-        turned = self._lever @ (self._rotation[:2] @ self._turns[frame]).T
-        chest = _SHOULDER_SHIFT * self._motion.shift[frame] - np.array([0, self._motion.breath[frame]])
-        shifted = self._head * self._head_shift[frame] + self._shoulders * chest
-        if level:
-            turned += self._nod_lever @ (self._rotation[:2] @ (self._turns[row] - self._turns[frame])).T
-            turned += self._brows * (self._motion.brow_rise[level] * self._rotation[:2, 1])
+        turn, breath = shown.turn[0], np.array([0, shown.breath[0]])
+        shift = head_shift(turn)
+        turned = self._lever @ (self._rotation[:2] @ (rotation(turn) - np.eye(3))).T
+        turned += self._brows * (shown.brows[0] * self._rotation[:2, 1])
+        shifted = self._head * (shift - _HEAD_BREATH * breath) + self._shoulders * (_SHOULDER_SHIFT * shift - breath)
         return np.asarray(self._scale * (turned + shifted), np.float32)
 
     def _at_target(self, displacement: NDArray[np.float32]) -> NDArray[np.float32]:

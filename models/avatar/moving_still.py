@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
+
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
 from models.avatar.eyelids import Eyelids
 from models.avatar.head_warp import HeadWarp
-from models.avatar.idle_motion import IdleMotion
+from models.avatar.still_frame import NUM_FRAMES, StillFrames
 from models.track.face_track import FaceTrack
 
 
@@ -23,18 +25,16 @@ class _Layers(NamedTuple):
 
 
 class MovingStill:
-    """Frames of a still animated by `motion`; a `media.frame_source.FrameSource`.
+    """Frames of a moving still; a `media.frame_source.FrameSource`.
 
     The reader of the picture is closed by `close`; the first frame of the track is the still.
     """
 
-    def __init__(self, still: FrameSource, track: FaceTrack, motion: IdleMotion) -> None:
-        self._reader = still
-        self._track = track
-        self._motion = motion
+    def __init__(self, still: FrameSource, track: FaceTrack) -> None:
+        self._reader, self._track = still, track
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Draws and yields frames in the order of `indices`: rows in [0, K * N), see `models.avatar.idle_motion`.
+        """Draws and yields frames in the order of `indices`, see `models.avatar.still_frame`.
 
         Yields:
             Read-only planes of the size of the still, bit-identical to it where nothing moves.
@@ -42,10 +42,10 @@ class MovingStill:
         Raises:
             ValueError: An index is out of range.
         """
-        for index in _checked(indices, self._motion):
+        for shown in _shown(indices):
             picture, eyelids, warp = self._layers
-            eyelids.draw(picture, float(self._motion.closing[index % self._motion.num_frames]))
-            frame = warp.render(picture, index)
+            eyelids.draw(picture, float(shown.closing[0]), shown.gaze[0])
+            frame = warp.render(picture, shown)
             for plane in frame:
                 plane.flags.writeable = False
             yield frame
@@ -57,7 +57,7 @@ class MovingStill:
         return _Layers(
             YuvFrame(*(plane.copy() for plane in picture)),
             Eyelids(picture, self._track.points[0], float(self._track.scale[0])),
-            HeadWarp(self._track, self._motion, width, height),
+            HeadWarp(self._track, width, height),
         )
 
     def close(self) -> None:
@@ -68,11 +68,11 @@ class MovingStill:
 class MovingMatte:
     """The matte of a still, moving as the still does; a `media.frame_source.FrameSource` with alpha as luma.
 
-    Its eyelids do not move: they are inside the face.
+    Its eyes do not move: they are inside the face.
     """
 
-    def __init__(self, matte: FrameSource, track: FaceTrack, motion: IdleMotion) -> None:
-        self._reader, self._track, self._motion = matte, track, motion
+    def __init__(self, matte: FrameSource, track: FaceTrack) -> None:
+        self._reader, self._track = matte, track
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
         """Yields the matte of the frames that `MovingStill.read` draws for `indices`.
@@ -80,9 +80,9 @@ class MovingMatte:
         Raises:
             ValueError: An index is out of range.
         """
-        for index in _checked(indices, self._motion):
+        for shown in _shown(indices):
             matte, warp = self._layers
-            alpha = warp.render_luma(matte.y, index)
+            alpha = warp.render_luma(matte.y, shown)
             alpha.flags.writeable = False
             yield matte._replace(y=alpha)
 
@@ -90,15 +90,15 @@ class MovingMatte:
     def _layers(self) -> tuple[YuvFrame, HeadWarp]:
         (matte,) = self._reader.read([0])
         height, width = matte.y.shape
-        return matte, HeadWarp(self._track, self._motion, width, height)
+        return matte, HeadWarp(self._track, width, height)
 
     def close(self) -> None:
         """Closes the matte; planes already returned stay valid."""
         self._reader.close()
 
 
-def _checked(indices: Iterable[int], motion: IdleMotion) -> Iterator[int]:
+def _shown(indices: Iterable[int]) -> Iterator[StillFrames]:
     for index in indices:
-        if not 0 <= index < motion.num_rows:
-            raise ValueError(f"Expected an index in [0, {motion.num_rows}), got {index = }.")
-        yield index
+        if not 0 <= index < NUM_FRAMES:
+            raise ValueError(f"Expected an index in [0, {NUM_FRAMES}), got {index = }.")
+        yield StillFrames.of(np.array([index]))

@@ -45,13 +45,18 @@ def speech_activity(samples: NDArray[np.int16], level: SpeechLevel, first: int, 
         stop: Row after the last, at most `level.num_rows`.
     """
     start, end = max(0, first - _SURROUNDING_ROWS), min(level.num_rows, stop + _SURROUNDING_ROWS)
-    decibels = row_levels(samples, start, end)
-    is_speech = decibels > max(_GATE_FLOOR_DB, min(_GATE_DB, level.speech_db - _SPEECH_RANGE_DB))
+    speaks = is_speech(samples, level, start, end)
     rows = slice(first - start, stop - start)
     return SpeechActivity(
-        gate=fade(spread(is_speech, _HOLD_ROWS, _AHEAD_ROWS))[rows],
-        is_heard=fade(spread(is_speech, _HOLD_ROWS, 0))[rows] > 0.5,
+        gate=fade(spread(speaks, _HOLD_ROWS, _AHEAD_ROWS))[rows],
+        is_heard=fade(spread(speaks, _HOLD_ROWS, 0))[rows] > 0.5,
     )
+
+
+def is_speech(samples: NDArray[np.int16], level: SpeechLevel, first: int, stop: int) -> NDArray[np.bool_]:
+    """Returns whether each of the rows [first, stop) is loud enough for speech; there is silence outside the file."""
+    decibels = row_levels(samples, first, stop)
+    return np.asarray(decibels > max(_GATE_FLOOR_DB, min(_GATE_DB, level.speech_db - _SPEECH_RANGE_DB)))
 
 
 def spread(is_on: NDArray[np.bool_], behind: int, ahead: int) -> NDArray[np.bool_]:

@@ -1,28 +1,26 @@
-"""Stressed syllables, which drive the nods of a still portrait.
+"""Stressed syllables and pitch accents, which drive the nods and brows of a still portrait.
 
 Listeners identify prominent syllables by loudness more than by pitch (Kochanski, Grabe, Coleman and Rosner, "Loudness
-predicts prominence: fundamental frequency lends little", JASA 118, 2005), so only loudness is used. A
-syllable counts by how much louder it is than the last second of speech. Each starts one pulse, and pulses merge.
+predicts prominence: fundamental frequency lends little", JASA 118, 2005), so loudness decides what is stressed. A
+syllable counts by how much louder it is than the last second of speech. Each starts one pulse, and pulses merge. Pitch
+decides which of them are accents.
 
-The value of a frame depends on the audio from 1.5 s before it to 0.24 s after it and on the speech level of the file,
-so it does not depend on how the file is split into blocks. A live stream has the same audio but only the level so far:
-its curve differs by at most .06 (six recordings).
+The curve of a live stream, which only knows the level so far, differs by at most .06 from that of the file (six
+recordings).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil, floor
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.geometry.arrays import smooth_step
-from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_speech, row_levels
-
-if TYPE_CHECKING:
-    from models.speech.stream import SpeechWindow
+from models.speech.level import ROWS_PER_SECOND, SpeechLevel, row_levels
+from models.speech.pitch import pitch_semitones
 
 # Stevens's power law: loudness in sones grows with the power of the sound to .3 ("The measurement of loudness", JASA
 # 27, 1955).
@@ -39,45 +37,61 @@ _QUIET_DB: Final = 12.0  # below loud speech: the lowest reference, so that nois
 # of co-occurring syllables and head nods in spontaneous dialogue", AVSP 2013), starts with it and returns slowly.
 _AHEAD, _DOWN, _UP = 0.04, 0.18, 0.3
 
+_PITCH_STEP: Final = 3  # rows
+_PITCH_ROWS: Final = 45  # .9 s: the speech whose pitch is the usual one of a syllable
+_ACCENT_SEMITONES: Final = (1.0, 5.0)  # above it
+
 _CONTEXT_ROWS: Final = max(_USUAL_ROWS - 1, _BEFORE_ROWS) + _SYLLABLE_ROWS // 2
 _ROW_MIDDLE: Final = 0.5  # rows: the level of a row covers 40 ms around its middle
 
 
-def file_stress(speech: Path, level: SpeechLevel, seconds: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Returns how stressed the speech of a file is at the given times.
+@dataclass(frozen=True)
+class Syllables:
+    """The S stressed syllables around T frames."""
+
+    seconds: NDArray[np.float64]  # (T,) times of the frames
+    rows: NDArray[np.intp]  # (S,) ascending rows of 20 ms
+    strength: NDArray[np.float64]  # (S,) in (0, 1]
+
+    def curve(self, strength: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
+        """Returns (T,) float32: 0 in silence and unstressed speech, 1 at the strongest stress.
+
+        Args:
+            strength: (S,) of the syllables, 0 to 1; None: how stressed they are.
+        """
+        start = (self.rows + _ROW_MIDDLE) / ROWS_PER_SECOND - _AHEAD
+        since = self.seconds[:, None] - start  # (T, S)
+        pulse = np.where(since < _DOWN, smooth_step(since / _DOWN), 1 - smooth_step((since - _DOWN) / _UP))
+        return np.asarray(1 - np.prod(1 - (self.strength if strength is None else strength) * pulse, 1), np.float32)
+
+    def accents(self, samples: NDArray[np.int16]) -> NDArray[np.float64]:
+        """Returns the (S,) strengths of the pitch accents: 0 to 1, by how far the pitch is above the usual one."""
+        if not len(self.rows):
+            return np.zeros(0)
+        first, last = (int(row) // _PITCH_STEP * _PITCH_STEP for row in self.rows[[0, -1]])
+        grid = np.arange(first - _PITCH_ROWS, last + _PITCH_STEP + 1, _PITCH_STEP)
+        pitch = pitch_semitones(samples, grid)
+        rises = np.zeros(len(self.rows))
+        for number, row in enumerate(self.rows):
+            near = pitch[(grid >= row - _PITCH_ROWS) & (grid <= row)]
+            here = pitch[abs(grid - row) <= _PITCH_STEP]
+            if np.isfinite(here).any():
+                rises[number] = np.nanmax(here) - np.nanmedian(np.concatenate([near, here]))
+        low, high = _ACCENT_SEMITONES
+        return np.asarray(self.strength * smooth_step((rises - low) / (high - low)))
+
+
+def stressed_syllables(samples: NDArray[np.int16], level: SpeechLevel, seconds: NDArray[np.float64]) -> Syllables:
+    """Returns the syllables whose pulses reach the given times.
 
     Args:
-        speech: .npy file of 16 kHz mono int16.
-        level: Result of `measure_level` for this file.
-        seconds: (T,) ascending; past the end of the file there is silence.
-
-    Returns:
-        (T,) float32: 0 in silence and unstressed speech, 1 at the strongest stress.
-
-    Raises:
-        MediaError: The file is not such an array, or is empty.
+        samples: (N,) int16 at 16 kHz; there is silence outside.
+        level: Level of the recording.
+        seconds: (T,) ascending.
     """
-    return _stress(open_speech(speech), level, seconds)
-
-
-def window_stress(window: SpeechWindow, seconds: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Returns how stressed live speech is at the given times within its window.
-
-    Args:
-        window: From `SpeechStream.window`.
-        seconds: (T,) ascending, from the start of the stream.
-    """
-    return _stress(window.samples, window.level, seconds - window.first_row / ROWS_PER_SECOND)
-
-
-def _stress(samples: NDArray[np.int16], level: SpeechLevel, seconds: NDArray[np.float64]) -> NDArray[np.float32]:
     first = floor((seconds[0] + _AHEAD - _DOWN - _UP) * ROWS_PER_SECOND) - 1
     stop = ceil((seconds[-1] + _AHEAD) * ROWS_PER_SECOND) + 1
-    rows, strength = _syllables(samples, level, first, stop)
-    start = (rows + _ROW_MIDDLE) / ROWS_PER_SECOND - _AHEAD
-    since = seconds[:, None] - start  # (T, S)
-    pulses = strength * np.where(since < _DOWN, smooth_step(since / _DOWN), 1 - smooth_step((since - _DOWN) / _UP))
-    return np.asarray(1 - np.prod(1 - pulses, 1), np.float32)
+    return Syllables(seconds, *_syllables(samples, level, first, stop))
 
 
 def _syllables(

@@ -51,7 +51,14 @@ def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, servi
     answer = http.post(
         "/v1/jobs",
         files=_files(),
-        data={"face": "1", "loop": "hold", "engine": "", "visible_label": "true", "expressiveness": "1.5"},
+        data={
+            "face": "1",
+            "loop": "hold",
+            "engine": "",
+            "visible_label": "true",
+            "expressiveness": "1.5",
+            "motion": "0.4",
+        },
     )
     assert answer.status_code == 202, answer.text
     job = answer.json()
@@ -61,7 +68,7 @@ def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, servi
     marks = {"visible_label": True, "visible_label_top": False}
     sound = {"background_gain_db": None, "music_gain_db": None, "loudness_lufs": None}
     turns = {"turns": None, "idle_mouths": None, "subtitles": None, "audio_speed": None}
-    chosen = {"engine": "warp", "face": "1", "loop": "hold", "expressiveness": 1.5}
+    chosen = {"engine": "warp", "face": "1", "loop": "hold", "expressiveness": 1.5, "motion": 0.4}
     picture = {"size": None, "crop": None, "fps": None, "format": "mp4"}
     behind = {"background": None, "background_loop": "loop", "matte": "auto"}
     assert job["options"] == {**chosen, **marks, **sound, **turns, **picture, **behind}
@@ -74,9 +81,10 @@ def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, servi
 
 
 @pytest.mark.parametrize("value", ["-0.1", "2.1", "nan", "much"])
-def test_an_expressiveness_out_of_range_is_refused(http: httpx.Client, service: MemoryService, value: str) -> None:
-    problem = _problem(http.post("/v1/jobs", files=_files(), data={"expressiveness": value}), 422, "option_invalid")
-    assert "expressiveness" in problem["detail"]
+@pytest.mark.parametrize("name", ["expressiveness", "motion"])
+def test_a_scale_out_of_range_is_refused(http: httpx.Client, service: MemoryService, name: str, value: str) -> None:
+    problem = _problem(http.post("/v1/jobs", files=_files(), data={name: value}), 422, "option_invalid")
+    assert name in problem["detail"]
     assert not service.requests
 
 

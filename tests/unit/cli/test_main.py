@@ -104,11 +104,13 @@ def test_speak_says_a_text_and_marks_the_video(repo_root: Path, tmp_path: Path, 
             "--visible-label",
             "--expressiveness",
             "1.4",
+            "--motion",
+            "0.3",
         )
     assert done.returncode == 0, done.stderr
     assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [("Hello.", "kim")]
     (request,) = service.requests
-    assert (request.options.visible_label, request.options.expressiveness) == (True, 1.4)
+    assert (request.options.visible_label, request.options.expressiveness, request.options.motion) == (True, 1.4, 0.3)
     assert on_disk(service.files, audio_key(request.job_id)).read_bytes() == voice.sound
 
 

@@ -18,13 +18,14 @@ from jobs.messages import (
     RenderedSegment,
     SegmentRequest,
     SegmentWatermark,
+    ShownBlock,
     SourceVideo,
 )
 from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
 from media.playback import AfterEnd
 from media.probe import VideoInfo
-from models.engines.protocol import FrameSpan, PlannedBlock
+from models.engines.protocol import FrameSpan
 from models.face.choice import FaceChoice
 from models.people.scan import ScanState
 from models.track.tracker import TrackState
@@ -103,9 +104,7 @@ class NoStages:
     ) -> None:
         raise AssertionError("no avatar is analysed here")
 
-    async def plan(
-        self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any
-    ) -> PlannedBlock:
+    async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> ShownBlock:
         raise AssertionError("nothing is planned here")
 
     async def crop_path(self, context: CallContext, request: CropRequest) -> NDArray[np.float32]:

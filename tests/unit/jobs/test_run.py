@@ -24,6 +24,7 @@ from jobs.messages import (
     RenderedSegment,
     SegmentRequest,
     SegmentWatermark,
+    ShownBlock,
     SourceVideo,
 )
 from jobs.output_picture import OutputPicture
@@ -91,9 +92,7 @@ class MemoryStages(NoStages):
     ) -> PreparedSpeech:
         return PreparedSpeech(speech, AUDIO, SpeechLevel(int(SECONDS * 16000), 1.0, -20.0))
 
-    async def plan(
-        self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any
-    ) -> PlannedBlock:
+    async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> ShownBlock:
         span = request.span
         assert (span.fps, span.total) == (Fraction(25), self._num_frames)
         self.playbacks.add(request.playback)
@@ -101,7 +100,8 @@ class MemoryStages(NoStages):
             field.name: np.zeros(span.num, np.int32) for field in fields(MouthPlan) if field.name != "first_frame"
         }
         drive = MouthPlan(first_frame=span.first, **arrays)  # type: ignore[arg-type]
-        return PlannedBlock(drive, None, measures_of(span.first, span.stop))
+        planned = PlannedBlock(drive, None, measures_of(span.first, span.stop))
+        return ShownBlock(planned, np.zeros(span.num, np.int64))
 
     async def render(
         self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark

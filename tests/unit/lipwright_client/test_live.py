@@ -81,9 +81,9 @@ def seconds_of(stream: bytes) -> tuple[float, float]:
 def test_a_session_is_as_expressive_as_it_was_asked_for(tmp_path: Path) -> None:
     live = GreyService()
     with serving(MemoryService(tmp_path), live=live) as url, Lipwright(url) as client:
-        with client.live(AVATAR, expressiveness=1.5) as session:
+        with client.live(AVATAR, expressiveness=1.5, motion=0.5) as session:
             next(event for event in session if event.type == "session.fragment")
-        assert {request.expressiveness for request in live.requests} == {1.5}
+        assert {(request.expressiveness, request.motion) for request in live.requests} == {(1.5, 0.5)}
         with pytest.raises(OptionError, match="expressiveness"), client.live(AVATAR, expressiveness=3):
             pass
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb
-from models.avatar.idle_motion import IdleMotion
-from tests.unit.models.still import FPS, Still, make_still
+from models.avatar.still_motion import StillMotion
+from tests.unit.models.still import Still, make_still
 
 COLOUR = ColourTags(matrix=6, full_range=False, primaries=2, transfer=2)
 
@@ -75,6 +75,6 @@ def still(sample_portrait: Path) -> Still:
 
 
 @pytest.fixture(scope="session")
-def motion(still: Still) -> IdleMotion:
+def motion(still: Still) -> StillMotion:
     """How it moves."""
-    return IdleMotion.plan(still.planes, still.track, FPS)
+    return StillMotion.of(still.planes, still.track)

@@ -99,6 +99,7 @@ def test_who_comes_when_all_places_are_taken_is_told_when_to_come_again(url: str
         (f"avatar_id={AVATAR}&sample_rate=1", "option_invalid"),
         (f"avatar_id={AVATAR}&expressiveness=2.1", "option_invalid"),
         (f"avatar_id={AVATAR}&expressiveness=nan", "option_invalid"),
+        (f"avatar_id={AVATAR}&motion=1.1", "option_invalid"),
         (f"avatar_id={AVATAR}&background=transparent", "option_invalid"),
         (f"avatar_id={AVATAR}&background=beach.jpg", "option_invalid"),
         (f"avatar_id={AVATAR}&background=", "option_invalid"),

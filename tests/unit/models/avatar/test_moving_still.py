@@ -13,16 +13,20 @@ from media.playback import Playback
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.avatar.folder import TRACK_FILE
-from models.avatar.idle_motion import NUM_LEVELS, IdleMotion
 from models.avatar.moving_still import MovingMatte, MovingStill
+from models.avatar.still_frame import NUM_FRAMES, NUM_ROWS
+from models.speech.prosody import Prosody
 from models.track.face_track import FaceTrack
+from tests.unit.models.avatar.frames import frame_of
 from tests.unit.models.still import FPS, Still
 
+_AWAKE = int(frame_of(pitch=2.0, yaw=-2.0, roll=1.0, gaze=(0.01, 0.0))[0])
+_ASLEEP = int(frame_of(pitch=2.0, yaw=-2.0, roll=1.0, closing=1.0)[0])
 
-def test_frames_are_the_same_in_any_order(still: Still, motion: IdleMotion) -> None:
-    shut = int(motion.closing.argmax())
-    indices = [0, shut - 1, shut, shut + 20]
-    with closing(MovingStill(still.reader(), still.track, motion)) as frames:
+
+def test_frames_are_the_same_in_any_order(still: Still) -> None:
+    indices = [0, _AWAKE, int(frame_of(closing=0.5)[0]), _ASLEEP, int(frame_of(gaze=(0.01, 0.0))[0])]
+    with closing(MovingStill(still.reader(), still.track)) as frames:
         forward = [frame.y.copy() for frame in frames.read(indices)]
         backward = [frame.y.copy() for frame in frames.read(indices[::-1])][::-1]
     for one, other in zip(forward, backward, strict=True):
@@ -31,64 +35,59 @@ def test_frames_are_the_same_in_any_order(still: Still, motion: IdleMotion) -> N
     assert all((frame != still.planes.y).any() for frame in forward[1:])
 
 
-def test_frames_stay_valid_and_read_only(still: Still, motion: IdleMotion) -> None:
-    with closing(MovingStill(still.reader(), still.track, motion)) as frames:
-        first, second = frames.read([0, 90])
+def test_frames_stay_valid_and_read_only(still: Still) -> None:
+    with closing(MovingStill(still.reader(), still.track)) as frames:
+        first, second = frames.read([0, _AWAKE])
     assert (first.y != second.y).any()
     assert first.y.shape == second.y.shape == (still.info.height, still.info.width)
     assert not any(plane.flags.writeable for plane in second)
 
 
-def test_a_frame_outside_the_plan_is_refused(still: Still, motion: IdleMotion) -> None:
+@pytest.mark.parametrize("index", [-1, NUM_FRAMES])
+def test_a_frame_that_does_not_exist_is_refused(still: Still, index: int) -> None:
     with (
-        closing(MovingStill(still.reader(), still.track, motion)) as frames,
-        pytest.raises(ValueError, match="index = 5100"),
+        closing(MovingStill(still.reader(), still.track)) as frames,
+        pytest.raises(ValueError, match=f"index = {index}"),
     ):
-        list(frames.read([5100]))
+        list(frames.read([index]))
 
 
-def test_eyes_are_as_wide_in_a_nod_as_without_it(still: Still, motion: IdleMotion) -> None:
-    shut = int(motion.closing.argmax())
-    rows = motion.rows(np.array([shut, 0]), np.ones(2)).tolist()
-    with closing(MovingStill(still.reader(), still.track, motion)) as frames:
-        asleep, awake = (frame.y.astype(float) for frame in frames.read(rows))
-    moved = motion.move(still.track)
-    darkest = []
-    for luma, row in ((asleep, rows[0]), (awake, rows[1])):
-        x, y = moved.points[row, [159, 145], :2].mean(0).round().astype(int)  # the middle of an eye
-        darkest.append(luma[y - 3 : y + 4, x - 3 : x + 4].min())
-    assert darkest[0] > darkest[1] + 30, "a pupil is seen in the other one only"
+def test_eyes_shut_in_a_turned_head_too(still: Still) -> None:
+    with closing(MovingStill(still.reader(), still.track)) as frames:
+        awake, asleep, front = (frame.y.astype(float) for frame in frames.read([_AWAKE, _ASLEEP, 0]))
+    x, y = still.track.points[0, [159, 145], :2].mean(0).round().astype(int)  # the middle of an eye
+    pupil = front[y - 3 : y + 4, x - 3 : x + 4].min()
+    around = np.s_[y - 12 : y + 13, x - 12 : x + 13]
+    assert awake[around].min() < pupil + 15 and asleep[around].min() > awake[around].min() + 10
+    assert np.sort(asleep[around].ravel())[:40].mean() > np.sort(awake[around].ravel())[:40].mean() + 20
 
 
 def test_the_avatar_of_a_still_is_a_source_of_moving_frames(still: Still, tmp_path: Path) -> None:
     with still.reader() as reader:
         built = Avatar.build(tmp_path, still.info, still.raw, reader)
     avatar = Avatar.load(tmp_path)
-    assert avatar.info == built.info
+    assert avatar.info == built.info == still.info
     assert avatar.info.is_still and not avatar.talks
-    assert avatar.info.num_frames == 12 * FPS
-    assert avatar.track.num_frames == built.track.num_frames == NUM_LEVELS * 12 * FPS
+    assert avatar.track.num_frames == built.track.num_frames == NUM_ROWS
     np.testing.assert_array_equal(avatar.track.points, built.track.points)
     assert FaceTrack.load(tmp_path / TRACK_FILE).num_frames == 1, "the rest is made of it"
-    assert avatar.info.duration_seconds == pytest.approx(12)
     with closing(avatar.frames(still.reader())) as frames:
-        start, later = frames.read([0, 150])
+        start, later = frames.read([0, _AWAKE])
     np.testing.assert_array_equal(start.y, still.planes.y)
     assert (later.y != start.y).any()
-    with closing(built.frames(still.reader())) as frames:
-        (again,) = frames.read([150])
-    np.testing.assert_array_equal(again.y, later.y)
 
 
-def test_a_still_nods_with_the_speech_and_a_frozen_one_does_not(still: Still, tmp_path: Path) -> None:
+def test_a_still_moves_in_its_own_time_and_a_frozen_one_does_not(still: Still, tmp_path: Path) -> None:
     with still.reader() as reader:
         avatar = Avatar.build(tmp_path, still.info, still.raw, reader)
-    num, stress = avatar.info.num_frames, np.array([0, 0.25, 1.0, 0])
-    frames = range(num - 2, num + 2)  # over the end, where the source turns around
-    shown = avatar.shown_frames(frames, Playback(), stress)
-    assert avatar.places(shown) == [num - 2, num - 1, num - 2, num - 3]
-    np.testing.assert_array_equal(shown // num, [0, 4, 16, 0])
-    assert avatar.shown_frames(frames, Playback(), stress, is_moving=False).tolist() == [0] * 4
+    slow, fast = (
+        avatar.shown_frames(range(3 * fps, 4 * fps), fps, Playback(), Prosody.silence(fps)) for fps in (FPS, 2 * FPS)
+    )
+    assert len(set(slow.tolist())) > 15
+    np.testing.assert_array_equal(slow[:3], fast[:6:2])
+    rows = avatar.rows(slow)
+    assert rows.dtype == np.int32 and rows.max() < NUM_ROWS and not np.array_equal(rows, slow)
+    assert not avatar.shown_frames(range(4), FPS, Playback(), Prosody.silence(4), motion=0).any()
 
 
 class _OneFrame:
@@ -106,15 +105,12 @@ class _OneFrame:
         pass
 
 
-def test_the_matte_moves_as_the_picture_does(still: Still, motion: IdleMotion) -> None:
+def test_the_matte_moves_as_the_picture_does(still: Still) -> None:
     """The luma of the still, taken as a matte, moves like the luma itself, and its eyes do not shut."""
-    shut = int(motion.closing.argmax())
-    awake = [frame for frame in range(0, motion.num_frames, 40) if motion.closing[frame] == 0][:3]
-    nod = motion.rows(np.array(awake[:1]), np.ones(1)).tolist()
-    indices = [*awake, *nod, shut]
+    indices = [int(frame_of(pitch=2.0, yaw=-2.0)[0]), int(frame_of(roll=2.0, breath=0.01, brows=0.02)[0]), _ASLEEP]
     with (
-        closing(MovingStill(still.reader(), still.track, motion)) as frames,
-        closing(MovingMatte(_OneFrame(still.planes), still.track, motion)) as mattes,
+        closing(MovingStill(still.reader(), still.track)) as frames,
+        closing(MovingMatte(_OneFrame(still.planes), still.track)) as mattes,
     ):
         pairs = list(zip(frames.read(indices), mattes.read(indices), strict=True))
     for frame, matte in pairs[:-1]:

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from media.audio import SPEECH_SAMPLE_RATE
-from models.speech.level import SpeechLevel, measure_level
+from models.speech.level import ROWS_PER_SECOND, SpeechLevel, measure_level, open_speech
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream
-from models.speech.stress import file_stress, window_stress
+from models.speech.stress import stressed_syllables
 
 FPS = 25
 
@@ -24,7 +24,7 @@ class Spoken:
         self.path, self.samples, self.level = path, samples, measure_level(path)
 
     def stress(self, seconds: NDArray[np.float64], level: SpeechLevel | None = None) -> NDArray[np.float32]:
-        return file_stress(self.path, level or self.level, seconds)
+        return stressed_syllables(open_speech(self.path), level or self.level, seconds).curve()
 
 
 def _syllables(levels: list[float], gap_seconds: float = 0.25) -> NDArray[np.int16]:
@@ -111,6 +111,8 @@ def test_a_stream_knows_it_in_time(voice: Spoken) -> None:
         known = min(len(voice.samples), int((stop + LOOK_AHEAD_SECONDS) * SPEECH_SAMPLE_RATE))
         stream.push(voice.samples[pushed:known])
         pushed = known
-        heard.append(window_stress(stream.window(part[0], stop), part))
+        window = stream.window(part[0], stop)
+        from_window = part - window.first_row / ROWS_PER_SECOND
+        heard.append(stressed_syllables(window.samples, window.level, from_window).curve())
     live = np.concatenate(heard)
     np.testing.assert_allclose(live, voice.stress(seconds)[: len(live)], atol=0.1)  # but for how loud the voice is

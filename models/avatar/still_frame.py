@@ -1,0 +1,137 @@
+"""What a frame of a moving still shows, packed into one number, so that a still is read by index like a video.
+
+`index = row + NUM_ROWS * detail`. The row is the nearest of a coarse grid of head poses, for which landmarks are
+computed once (`turned_track`); engines treat rows like the frames of a video. The detail is the rest: how far the exact
+pose is from that of the row, lids, gaze, brows and breath. Frames are drawn with the exact pose, so that the head moves
+smoothly; landmarks are at most .005 eye distances away, half a pixel in a face with 100 pixels between the eyes.
+Row 0 without detail is the still itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.track.face_track import FaceTrack
+
+# Head frame, eye distances: the pivot is in the neck, below the chin and behind the face. The outline of the head is at
+# the same depth and therefore stays in place when the head turns or nods.
+PIVOT: Final = (0.0, -1.5, -0.7)
+
+# Pitch, yaw and roll: radians between rows, and numbers of rows. Even a mouth at the chin's distance from the pivot
+# moves by .005 eye distances within half a step.
+_ROW_STEPS: Final = np.radians([0.4, 0.4, 0.8])
+_ROW_COUNTS: Final = (21, 25, 9)
+_FINE_STEPS: Final = _ROW_STEPS / 32
+# Detail: (step, number of steps); numbers of signed values are centred on 0.
+_CLOSING: Final = (1 / 31, 32)
+_GAZE: Final = (0.001, 64)
+_BROWS: Final = (0.001, 64)
+_BREATH: Final = (0.0008, 32)
+_DETAIL_COUNTS: Final = (32, 32, 32, _CLOSING[1], _GAZE[1], _GAZE[1], _BROWS[1], _BREATH[1])
+_COUNTS: Final = (*_ROW_COUNTS, *_DETAIL_COUNTS)
+
+NUM_ROWS: Final = int(np.prod(_ROW_COUNTS))
+"""Number of head poses with landmarks."""
+
+NUM_FRAMES: Final = int(np.prod(_COUNTS, dtype=np.int64))
+"""Number of different frames."""
+
+MAX_TURN: Final = (np.array(_ROW_COUNTS) // 2 + 0.4) * _ROW_STEPS
+"""Largest pitch, yaw and roll, in radians."""
+
+# Eye distances by which the head moves to the right and down, per radian of yaw and pitch: .006 a degree.
+_SHIFT: Final = (0.35, 0.35)
+
+
+@dataclass(frozen=True)
+class StillFrames:
+    """What T frames of a moving still show, relative to the still."""
+
+    turn: NDArray[np.float64]  # (T, 3) radians: pitch (positive: down), yaw (to the right), roll (counter-clockwise)
+    closing: NDArray[np.float64]  # (T,) closure of the lids, 0 to 1
+    gaze: NDArray[np.float64]  # (T, 2) shift of the irises in eye distances, right and down
+    brows: NDArray[np.float64]  # (T,) rise of the brows in eye distances
+    breath: NDArray[np.float64]  # (T,) rise of the shoulders in eye distances
+
+    @classmethod
+    def of(cls, index: NDArray[np.int64]) -> StillFrames:
+        """Returns what (T,) frames show."""
+        # The row is the last digit; within it, pitch changes fastest.
+        digits = np.unravel_index(index, _COUNTS[::-1])[::-1]
+        coarse, fine = (
+            np.stack([_signed(digit, count) for digit, count in zip(digits[part], _COUNTS[part], strict=True)], -1)
+            for part in (slice(0, 3), slice(3, 6))
+        )
+        closing, x, y, brows, breath = digits[6:]
+        return cls(
+            coarse * _ROW_STEPS + fine * _FINE_STEPS,
+            closing * _CLOSING[0],
+            np.stack([_signed(x, _GAZE[1]), _signed(y, _GAZE[1])], -1) * _GAZE[0],
+            _signed(brows, _BROWS[1]) * _BROWS[0],
+            breath * _BREATH[0],
+        )
+
+    def index(self) -> NDArray[np.int64]:
+        """Returns the (T,) numbers of the nearest frames; what is beyond the limits is clipped."""
+        half = np.array(_ROW_COUNTS) // 2
+        turn = self.turn.clip(-MAX_TURN, MAX_TURN)
+        coarse = np.rint(turn / _ROW_STEPS).clip(-half, half)
+        fine = np.rint((turn - coarse * _ROW_STEPS) / _FINE_STEPS)
+        values = [
+            *coarse.T,
+            *fine.T,
+            np.rint(self.closing / _CLOSING[0]).clip(0, _CLOSING[1] - 1),
+            *np.rint(self.gaze.T / _GAZE[0]),
+            np.rint(self.brows / _BROWS[0]),
+            np.rint(self.breath / _BREATH[0]).clip(0, _BREATH[1] - 1),
+        ]
+        digits = []
+        for number, (value, count) in enumerate(zip(values, _COUNTS, strict=True)):
+            limits = (0, count - 1) if number in (6, 10) else (-(count // 2), (count - 1) // 2)
+            digits.append(value.clip(*limits).astype(np.int64) % count)
+        return np.asarray(np.ravel_multi_index(tuple(digits[::-1]), _COUNTS[::-1]), np.int64)
+
+
+def _signed(digit: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+    digit = np.asarray(digit, np.int64)
+    return np.where(digit > (count - 1) // 2, digit - count, digit)
+
+
+def rotation(turn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the (3, 3) rotation in the head frame of a (3,) rotation vector."""
+    matrix, _ = cv2.Rodrigues(np.ascontiguousarray(turn, np.float64))
+    return np.asarray(matrix, np.float64)
+
+
+def head_shift(turn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the (..., 2) shift of the head, in eye distances right and down, that goes with (..., 3) turns."""
+    return turn[..., [1, 0]] * np.array(_SHIFT)
+
+
+def turned_track(track: FaceTrack) -> FaceTrack:
+    """Returns the track of the `NUM_ROWS` head poses of a still, given its one-frame track.
+
+    Arrays that are the same in all rows are read-only broadcasts. The points take 27 MB.
+    """
+    if track.num_frames != 1:
+        raise ValueError(f"Expected a track of one frame, got {track.num_frames = }.")
+    held = {
+        field.name: np.broadcast_to(value, (NUM_ROWS, *value.shape[1:]))
+        for field in fields(track)
+        if field.name != "rest" and isinstance(value := getattr(track, field.name), np.ndarray)
+    }
+    turn = StillFrames.of(np.arange(NUM_ROWS)).turn
+    turns, pivot = np.stack([rotation(each) for each in turn]), np.array(PIVOT)
+    scale, still = float(track.scale[0]), track.rotation[0]
+    offset = scale * (pivot - turns @ pivot) @ still.T  # (K, 3) of the origin, pixels
+    offset[:, :2] += scale * head_shift(turn)
+    moved = replace(track, **{**held, "rotation": still @ turns, "translation": track.translation + offset})
+    points = np.empty(moved.points.shape, np.float32)
+    for rows in np.array_split(np.arange(NUM_ROWS), _ROW_COUNTS[2]):  # in parts, because poses are float64
+        points[rows] = moved.pose(rows).same_to_image(track.head_points[0])
+    return replace(moved, points=points)

@@ -1,0 +1,191 @@
+"""Motion of a still portrait: where its head, lids, gaze and brows are at a time, given what it says.
+
+Everything is a function of the time, the prosody of the speech around it and a seed from the picture's content. So it
+is the same in every run and process, however a result is split into blocks, and a live session moves like a job.
+
+The head wanders, and moves faster and farther while the portrait speaks; it lifts before and drops with stressed
+syllables, lifts at the start of a phrase and sinks at its end. `benchmarks.stills` compares that with real speakers.
+`models.avatar.moving_still` draws it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.array_files import load_arrays
+from media.yuv_frame import YuvFrame
+from models.avatar.blinks import blinks
+from models.avatar.still_frame import MAX_TURN, StillFrames
+from models.geometry.arrays import smooth_step
+from models.speech.level import ROWS_PER_SECOND
+from models.speech.prosody import AHEAD_SECONDS, REACH_SECONDS, Prosody
+from models.track.face_track import FaceTrack
+
+# Standard deviations in degrees of pitch, yaw and roll in four bands of speech: medians of twelve speakers in the wild
+# (`python -m benchmarks.stills`) times .8, as a warped picture looks wrong where a real head turns farther.
+_BANDS: Final = ((0.08, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 3.5))  # Hz
+_BAND_STDS: Final = ((1.3, 1.3, 1.0), (0.9, 0.9, 0.6), (0.5, 0.6, 0.45), (0.3, 0.33, 0.2))
+# Share of each band that is left in silence.
+_IDLE: Final = np.array([0.55, 0.3, 0.12, 0.0])
+_TONES: Final = 7  # sines per band
+_START_SECONDS: Final = 1.5  # a result starts with the still itself
+
+# Degrees of pitch. A stressed syllable, mean of the same speakers: the head is up by .3 standard deviations at the
+# stress and down by as much .32 s later. Phrases start with a raised head and end with a lowered one.
+_NOD, _LIFT, _SINK = 1.3, 0.8, 1.0
+_BROW_RISE, _BROW_STRESS, _BROW_NOISE = 0.026, 0.4, 0.003  # eye distances; share of a rise without a pitch accent
+
+_BREATH_SECONDS: Final = 4.0
+_BREATH: Final = 0.014  # eye distances by which the shoulders rise
+
+# The eyes look at the viewer, and now and then elsewhere: degrees, seconds between shifts of the gaze, share at the
+# viewer. Half of what people do in conversation, where they look away for most of the time they speak.
+_GAZE_STD: Final = (3.2, 1.8)
+_MAX_GAZE: Final = 0.026  # eye distances
+_FIXATION, _AT_VIEWER = 1.3, 0.62
+_SACCADE_SECONDS: Final = 0.05
+_EYEBALL: Final = 0.12  # eye distances between the centre of an eye and its iris
+_COMPENSATION: Final = 0.85  # of the head's turns, which eyes that look at somebody make up for
+
+# Eye distances between the face and the border of the picture that allow full motion.
+_FREE_MARGIN: Final = 0.15
+
+
+@dataclass(frozen=True)
+class StillMotion:
+    """How one portrait moves.
+
+    Attributes:
+        seed: From the content of the picture.
+        share: Share of the head's motion that the picture has room for, 0 to 1.
+    """
+
+    seed: int
+    share: float
+
+    @classmethod
+    def of(cls, still: YuvFrame, track: FaceTrack) -> StillMotion:
+        """Returns the motion of a portrait, given its one-frame track; the same picture moves in the same way."""
+        content = hashlib.sha256(b"".join(plane.tobytes() for plane in still)).digest()
+        return cls(int.from_bytes(content[:4], "little"), _motion_share(track, still.y.shape[1], still.y.shape[0]))
+
+    def frames(self, seconds: NDArray[np.float64], fps: float, prosody: Prosody, amount: float = 1.0) -> StillFrames:
+        """Returns what (T,) frames show.
+
+        Args:
+            seconds: (T,) ascending times of the frames.
+            fps: Frames per second.
+            prosody: Of the speech in these frames.
+            amount: 0 (the still itself) to 1.
+        """
+        # A face at the border of the picture keeps its place, but blinks and looks around.
+        start = smooth_step(seconds / _START_SECONDS)[:, None]
+        turn = amount * self.share * start * np.radians(self._turn(seconds, prosody))
+        turn = MAX_TURN * np.tanh(turn / MAX_TURN)
+        gaze = self._gaze(seconds) * start * amount - _COMPENSATION * _EYEBALL * turn[:, [1, 0]]
+        brows = _BROW_RISE * (prosody.accent + _BROW_STRESS * (1 - prosody.accent) * prosody.stress)
+        brows += _BROW_NOISE * self._brow_noise.at(seconds)[:, 0]
+        wave = 0.5 - 0.5 * np.cos(2 * np.pi * seconds / _BREATH_SECONDS)
+        is_moving = float(amount > 0)
+        return StillFrames(
+            turn,
+            is_moving * blinks(self.seed, seconds, fps, prosody),
+            gaze.clip(-_MAX_GAZE, _MAX_GAZE),
+            amount * brows,
+            amount * self.share * _BREATH * wave,
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes the motion as an .npz."""
+        with path.open("wb") as file:
+            np.savez(file, seed=self.seed, share=self.share)
+
+    @classmethod
+    def load(cls, path: Path) -> StillMotion:
+        """Reads what `save` wrote."""
+        arrays = load_arrays(path)
+        return cls(int(arrays["seed"]), float(arrays["share"]))
+
+    def _turn(self, seconds: NDArray[np.float64], prosody: Prosody) -> NDArray[np.float64]:
+        """Returns (T, 3) degrees of pitch (down), yaw and roll."""
+        speaking = prosody.speaking.astype(np.float64)[:, None]
+        turn = np.zeros((len(seconds), 3))
+        for band, idle in zip(self._sways, _IDLE, strict=True):
+            turn += (idle + (1 - idle) * speaking) * band.at(seconds)
+        stress = prosody.stress.astype(np.float64)
+        turn[:, 0] += _NOD * stress
+        turn[:, 0] -= _LIFT * _pulses(prosody.starts, seconds, (-AHEAD_SECONDS, 0.2, REACH_SECONDS))
+        turn[:, 0] += _SINK * _pulses(prosody.ends, seconds, (0.0, 0.45, REACH_SECONDS))
+        return turn
+
+    def _gaze(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns (T, 2) shifts of the irises: a fixation per `_FIXATION` seconds, with a saccade between two."""
+        cell = np.floor(seconds / _FIXATION).astype(np.int64)
+        known = np.arange(cell[0] - 1, cell[-1] + 1)
+        draws = [np.random.default_rng([self.seed, 1, max(int(number), 0)]) for number in known]
+        target = np.array([self._fixation(rng) for rng in draws])  # (F, 2)
+        start = known * _FIXATION + np.array([rng.uniform(0, 0.7 * _FIXATION) for rng in draws])
+        place = cell - known[0]  # from 1 on
+        moved = smooth_step((seconds - start[place]) / _SACCADE_SECONDS)[:, None]
+        return np.asarray(target[place - 1] + moved * (target[place] - target[place - 1]), np.float64)
+
+    @staticmethod
+    def _fixation(rng: np.random.Generator) -> NDArray[np.float64]:
+        degrees = rng.normal(size=2) * _GAZE_STD
+        return np.zeros(2) if rng.random() < _AT_VIEWER else _EYEBALL * np.radians(degrees)
+
+    @cached_property
+    def _sways(self) -> list[_Sines]:
+        rng = np.random.default_rng([self.seed, 0])
+        return [_Sines.drawn(rng, band, np.array(stds)) for band, stds in zip(_BANDS, _BAND_STDS, strict=True)]
+
+    @cached_property
+    def _brow_noise(self) -> _Sines:
+        return _Sines.drawn(np.random.default_rng([self.seed, 2]), (0.1, 1.0), np.ones(1))
+
+
+@dataclass(frozen=True)
+class _Sines:
+    """Sums of K sines in C channels: smooth noise of one band of frequencies."""
+
+    hertz: NDArray[np.float64]  # (C, K)
+    phase: NDArray[np.float64]  # (C, K)
+    amplitude: NDArray[np.float64]  # (C, K)
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator, band: tuple[float, float], std: NDArray[np.float64]) -> _Sines:
+        """Draws noise between two frequencies, of (C,) standard deviations."""
+        # One frequency in each of K equal parts, so that the noise of minutes has the wanted spectrum.
+        parts = (np.arange(_TONES) + rng.random((len(std), _TONES))) / _TONES
+        weight = rng.rayleigh(size=parts.shape)
+        weight *= (std * np.sqrt(2))[:, None] / np.linalg.norm(weight, axis=1, keepdims=True)
+        return cls(band[0] + (band[1] - band[0]) * parts, rng.uniform(0, 2 * np.pi, parts.shape), weight)
+
+    def at(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns (T, C) values."""
+        angle = 2 * np.pi * self.hertz * seconds[:, None, None] + self.phase
+        return np.asarray((self.amplitude * np.sin(angle)).sum(-1), np.float64)
+
+
+def _pulses(
+    rows: NDArray[np.int64], seconds: NDArray[np.float64], times: tuple[float, float, float]
+) -> NDArray[np.float64]:
+    """Returns (T,) values: 0, rising to 1 after each of (E,) rows and back; `times` are seconds after the row."""
+    start, peak, stop = times
+    since = seconds[:, None] - rows / ROWS_PER_SECOND  # (T, E)
+    pulse = smooth_step((since - start) / (peak - start)) * (1 - smooth_step((since - peak) / (stop - peak)))
+    return np.asarray(1 - np.prod(1 - pulse, 1), np.float64)
+
+
+def _motion_share(track: FaceTrack, width: int, height: int) -> float:
+    """Returns the share of motion allowed, 0 to 1: a face at the border stays in place."""
+    flat = track.points[0, :, :2]
+    margin = min(*flat.min(0), *([width - 1, height - 1] - flat.max(0)))
+    return float(np.clip(margin / (_FREE_MARGIN * track.scale[0]), 0, 1))

@@ -1,0 +1,114 @@
+"""How a still portrait moves with what it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from media.yuv_frame import YuvFrame
+from models.avatar.still_frame import StillFrames
+from models.avatar.still_motion import StillMotion
+from models.speech.prosody import Prosody
+from tests.unit.models.still import FPS, Still
+
+SECONDS = np.arange(60 * FPS) / FPS
+
+
+def _spoken(num: int, **changes: NDArray[np.generic]) -> Prosody:
+    return Prosody.silence(num)._replace(speaking=np.ones(num, np.float32), **changes)  # type: ignore[arg-type]
+
+
+def _frames(motion: StillMotion, prosody: Prosody | None = None, amount: float = 1.0) -> StillFrames:
+    return motion.frames(SECONDS, FPS, prosody or _spoken(len(SECONDS)), amount)
+
+
+def _speed(frames: StillFrames) -> float:
+    return float(np.degrees(np.abs(np.diff(frames.turn, axis=0)).mean()) * FPS)
+
+
+def test_the_same_picture_moves_alike_and_another_does_not(still: Still, motion: StillMotion) -> None:
+    again = StillMotion.of(still.planes, still.track)
+    np.testing.assert_array_equal(_frames(again).index(), _frames(motion).index())
+    darker = StillMotion.of(YuvFrame(still.planes.y // 2, still.planes.u, still.planes.v), still.track)
+    assert np.abs(_frames(darker).turn - _frames(motion).turn).max() > np.radians(1)
+
+
+def test_a_speaking_head_moves_like_that_of_people_and_never_jumps(motion: StillMotion) -> None:
+    degrees = np.degrees(_frames(motion).turn)
+    assert (degrees[FPS * 2 :].std(0) > [0.9, 0.9, 0.6]).all() and (degrees.std(0) < 2.5).all()
+    assert np.abs(degrees).max() < 5
+    assert not degrees[0].any(), "it starts with the still itself"
+    assert np.abs(np.diff(degrees, axis=0)).max() * FPS < 45
+    assert np.abs(np.diff(degrees, 2, axis=0)).max() * FPS**2 < 600
+
+
+def test_a_silent_head_moves_less_and_slowly(motion: StillMotion) -> None:
+    silent, spoken = _frames(motion, Prosody.silence(len(SECONDS))), _frames(motion)
+    assert 0 < np.degrees(silent.turn).std() < 0.65 * np.degrees(spoken.turn).std()
+    assert _speed(silent) < 0.35 * _speed(spoken)
+
+
+def test_a_head_is_pitched_down_and_its_brows_rise_with_stress(motion: StillMotion) -> None:
+    num = len(SECONDS)
+    stress = np.zeros(num, np.float32)
+    stress[500:505] = 1
+    nod = _frames(motion, _spoken(num, stress=stress))
+    accented = _frames(motion, _spoken(num, stress=stress, accent=stress))
+    plain = _frames(motion)
+    assert 0.4 < np.degrees(nod.turn - plain.turn)[502, 0] < 1.4
+    np.testing.assert_allclose(nod.turn[:, 1:], plain.turn[:, 1:])
+    assert 0.005 < nod.brows[502] - plain.brows[502] < accented.brows[502] - plain.brows[502] < 0.03
+
+
+def test_a_head_lifts_for_a_phrase_and_sinks_after_it(motion: StillMotion) -> None:
+    num, plain = len(SECONDS), _frames(motion)
+    phrase = _frames(motion, _spoken(num, starts=np.array([500]), ends=np.array([700])))  # rows of 20 ms
+    pitch = np.degrees(phrase.turn - plain.turn)[:, 0]
+    assert pitch[: round(9.75 * FPS)].max() == 0, "not before it can be known"
+    assert pitch[round(10.2 * FPS)] < -0.3 and pitch[round(14.4 * FPS)] > 0.4
+    assert np.abs(pitch[round(15.3 * FPS) :]).max() < 1e-9
+
+
+@pytest.mark.parametrize("num", [1, 37])
+def test_blocks_give_the_motion_of_the_whole(motion: StillMotion, num: int) -> None:
+    seconds = SECONDS[: 8 * FPS]
+    ends = np.array([100, 260, 330])
+
+    def index(part: slice) -> NDArray[np.int64]:
+        here = seconds[part]
+        known = ends[ends / 50 <= here[-1]]
+        return motion.frames(here, FPS, _spoken(len(here), ends=known)).index()
+
+    pieces = [index(slice(start, start + num)) for start in range(0, len(seconds), num)]
+    np.testing.assert_array_equal(np.concatenate(pieces), index(slice(None)))
+
+
+def test_eyes_look_elsewhere_now_and_then_and_make_up_for_the_turns(motion: StillMotion) -> None:
+    frames = _frames(motion)
+    assert np.abs(frames.gaze).max() < 0.027
+    correlation = np.corrcoef(frames.gaze[:, 0], frames.turn[:, 1])[0, 1]
+    assert correlation < -0.3, "eyes turn against the head"
+    shifts = np.linalg.norm(np.diff(frames.gaze, axis=0), axis=1) > 0.003
+    assert 10 < shifts.sum() < 80, "saccades in a minute"
+
+
+def test_half_the_motion_is_half_as_far_and_none_is_the_still(motion: StillMotion) -> None:
+    whole, half = _frames(motion), _frames(motion, amount=0.5)
+    assert 0.45 < half.turn.std() / whole.turn.std() < 0.6
+    assert not _frames(motion, amount=0).index().any()
+
+
+def test_a_face_at_the_border_stays_but_blinks_and_looks_around(still: Still) -> None:
+    shifted = replace(still.track, points=still.track.points - [still.track.points[..., 0].min(), 0, 0])
+    frames = _frames(StillMotion.of(still.planes, shifted))
+    assert np.abs(frames.turn).max() == np.abs(frames.breath).max() == 0
+    assert frames.closing.max() == 1 and frames.gaze.any()
+
+
+def test_a_saved_motion_is_the_same(motion: StillMotion, tmp_path: Path) -> None:
+    motion.save(tmp_path / "motion.npz")
+    assert StillMotion.load(tmp_path / "motion.npz") == motion
