@@ -63,17 +63,13 @@ class StillFrames:
         """Returns what (T,) frames show."""
         # The row is the last digit; within it, pitch changes fastest.
         digits = np.unravel_index(index, _COUNTS[::-1])[::-1]
-        coarse, fine = (
-            np.stack([_signed(digit, count) for digit, count in zip(digits[part], _COUNTS[part], strict=True)], -1)
-            for part in (slice(0, 3), slice(3, 6))
-        )
-        closing, x, y, brows, breath = digits[6:]
+        values = [_signed(digit, count) for digit, count in zip(digits, _COUNTS, strict=True)]
         return cls(
-            coarse * _ROW_STEPS + fine * _FINE_STEPS,
-            closing * _CLOSING[0],
-            np.stack([_signed(x, _GAZE[1]), _signed(y, _GAZE[1])], -1) * _GAZE[0],
-            _signed(brows, _BROWS[1]) * _BROWS[0],
-            breath * _BREATH[0],
+            turn=np.stack(values[:3], -1) * _ROW_STEPS + np.stack(values[3:6], -1) * _FINE_STEPS,
+            closing=np.asarray(digits[6], np.float64) * _CLOSING[0],
+            gaze=np.stack(values[7:9], -1) * _GAZE[0],
+            brows=values[9] * _BROWS[0],
+            breath=np.asarray(digits[10], np.float64) * _BREATH[0],
         )
 
     def index(self) -> NDArray[np.int64]:
@@ -97,9 +93,8 @@ class StillFrames:
         return np.asarray(np.ravel_multi_index(tuple(digits[::-1]), _COUNTS[::-1]), np.int64)
 
 
-def _signed(digit: NDArray[np.integer], count: int) -> NDArray[np.int64]:
-    digit = np.asarray(digit, np.int64)
-    return np.where(digit > (count - 1) // 2, digit - count, digit)
+def _signed(digit: NDArray[np.integer], count: int) -> NDArray[np.float64]:
+    return np.where(digit > (count - 1) // 2, digit - count, digit).astype(np.float64)
 
 
 def rotation(turn: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -110,7 +105,7 @@ def rotation(turn: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def head_shift(turn: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns the (..., 2) shift of the head, in eye distances right and down, that goes with (..., 3) turns."""
-    return turn[..., [1, 0]] * np.array(_SHIFT)
+    return np.asarray(turn[..., [1, 0]] * np.array(_SHIFT), np.float64)
 
 
 def turned_track(track: FaceTrack) -> FaceTrack:

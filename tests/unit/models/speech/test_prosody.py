@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream
 FPS = 25
 
 
-def _voice(hertz: list[float], seconds: float = 0.2) -> NDArray[np.int16]:
+def _voice(hertz: Sequence[float], seconds: float = 0.2) -> NDArray[np.int16]:
     """Syllables with these pitches, as loud as each other; 0 is a pause."""
     pieces = []
     for pitch in hertz:
