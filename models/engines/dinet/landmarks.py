@@ -177,7 +177,7 @@ def find_points(
         landmarks: HeyGem's landmarks, or None for the track's own points.
         should_stop: Checked between frames.
         num_looked_at: Only the first M frames are looked at, the others are these again with the head at other angles,
-            as are the rows of a still (`models.avatar.idle_motion`): what is found in a frame is as far from the
+            as are the rows of a still (`models.avatar.still_frame`): what is found in a frame is as far from the
             track in all that show it. None: all.
 
     Returns:
