@@ -25,6 +25,10 @@ _CERTAIN: Final = 0.95  # alpha of the person, or of the background, above which
 _ENOUGH, _LITTLE = 0.01, 1e-3  # mean weights within a blur
 
 
+_KEPT: Final = 9  # side of the square, in chroma pixels, in which colours next to the person stay
+_GREY: Final = 128  # in each plane
+
+
 class ScreenColour(NamedTuple):
     """The chroma of a green or blue screen, 0 to 255."""
 
@@ -57,6 +61,17 @@ class Foreground:
         self.planes = self._cleaned(frame)
         if screen is not None:
             _remove_spill(self.planes, half, screen)
+
+    def alone(self) -> YuvFrame:
+        """Returns the person on grey: players that ignore alpha, and thumbnails, must not show what was behind.
+
+        Next to the person the colours stay, because compression and scaling mix them into the outline.
+        """
+        near = np.asarray(cv2.dilate(self._alphas[1], np.ones((_KEPT, _KEPT), np.uint8)), np.uint8)
+        whole = cv2.resize(near, self.alpha.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        for plane, kept in zip(self.planes, (whole, near, near), strict=True):
+            plane[kept == 0] = _GREY
+        return self.planes
 
     def over(self, background: YuvFrame) -> YuvFrame:
         """Returns the person in front of `background`, planes of the same size, range and matrix."""

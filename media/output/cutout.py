@@ -28,7 +28,7 @@ class Cutout:
     def draw(self, frame: YuvFrame, alpha: NDArray[np.uint8]) -> YuvFrame:
         """See `Composite`."""
         person = Foreground(frame, alpha, self._screen)
-        return person.planes if self._backdrop is None else person.over(self._backdrop.draw(frame, alpha))
+        return person.alone() if self._backdrop is None else person.over(self._backdrop.draw(frame, alpha))
 
 
 class MattedFrames:

@@ -39,6 +39,7 @@ const history = new History(byId("jobs"), (job) => {
 const composer = new Composer(byId("composer"), (job) => {
   history.put(job);
   jobView.open(job);
+  jobView.title.focus({ preventScroll: true });
   byId("stage").scrollIntoView({ block: "nearest" });
 }, () => askForKey());
 

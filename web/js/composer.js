@@ -127,6 +127,7 @@ export class Composer {
     const problem = this.problem();
     if (problem) {
       notice(byId("composer-error"), t(problem));
+      if (problem === this.picture.problem) byId("options").open = true;
       return;
     }
     if (this.several.isOn) {
@@ -203,8 +204,10 @@ export class Composer {
   }
 
   setBusy(isBusy) {
-    byId("submit").disabled = isBusy;
-    if (!isBusy) byId("submit").textContent = t("create");
+    byId("submit").disabled = isBusy; // which takes the focus from it
+    if (isBusy) return;
+    byId("submit").textContent = t("create");
+    if (document.activeElement === document.body) byId("submit").focus({ preventScroll: true });
   }
 
   showSent(share) {

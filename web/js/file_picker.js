@@ -89,7 +89,9 @@ export class FilePicker {
   }
 
   show() {
+    const hadFocus = this.body.contains(document.activeElement);
     this.body.replaceChildren(this.file ? this.chosen() : this.empty());
+    if (hadFocus) this.body.querySelector("input, button").focus();
   }
 
   empty() {

@@ -1,11 +1,13 @@
-// One job: its progress, its preview and result beside the original.
+// One job: its progress, and its result beside the original.
 
-import { explain, follow, isFinal, mediaType, request, ROOT } from "./api.js";
+import { explain, follow, isFinal, mediaType, request } from "./api.js";
 import { ask } from "./confirm.js";
-import { h } from "./dom.js";
+import { byId, h } from "./dom.js";
 import { clock, duration, onLanguage, t } from "./i18n.js";
-import { canPreview, playPreview } from "./preview_player.js";
 import { reportView } from "./report.js";
+import { ResultView } from "./result_view.js";
+
+const FORMATS = { mp4: "MP4", webm: "WebM", mov: "MOV" };
 
 /** Display name of a job: speech and face. */
 export const jobName = (job) =>
@@ -21,7 +23,7 @@ export class JobView {
     Object.assign(this, { place, changed, removed, refused, again, retry, shown });
     this.job = null;
     this.stop = () => {};
-    this.endPreview = () => {};
+    this.result = null;
     this.showNothing();
     onLanguage(() => (this.job ? this.update(this.job) : this.showNothing()));
   }
@@ -40,56 +42,48 @@ export class JobView {
   /** Stop following the job. The job continues. */
   close() {
     this.stop();
-    this.endPreview();
-    this.stop = this.endPreview = () => {};
-    this.job = null;
-    this.isPreviewing = this.hasResult = false;
+    this.result?.close();
+    this.stop = () => {};
+    this.job = this.result = this.renderingSince = null;
   }
 
   showNothing() {
     this.place.replaceChildren(h("div", { class: "nothing" },
       h("img", { src: `${document.querySelector('link[rel="icon"]').href}`, alt: "", width: 72, height: 72 }),
-      h("h2", { id: "stage-title" }, t("nothingYet")), h("p", { class: "hint" }, t("nothingYetLead"))));
+      h("h2", { id: "stage-title", tabIndex: -1 }, t("nothingYet")), h("p", { class: "hint" }, t("nothingYetLead"))));
   }
 
   build(job) {
     this.title = h("h2", { id: "stage-title", tabIndex: -1 });
-    this.status = h("p", { class: "status", role: "status" });
+    this.status = h("p", { class: "status" });
     this.bar = h("progress", { max: 1 });
-    this.video = h("video", { controls: true, playsInline: true, preload: "metadata" });
-    this.placeholder = h("p", { class: "placeholder" });
-    this.video.addEventListener("loadeddata", () => (this.placeholder.hidden = true));
-    this.video.addEventListener("ended", () => this.showResult());
+    this.result = new ResultView(job);
     this.original = h("div", { class: "screen" });
-    this.unplayable = h("p", { class: "hint", hidden: true });
-    this.captions = [h("figcaption"), h("figcaption")];
+    this.originalCaption = h("figcaption");
     this.actions = h("div", { class: "actions" });
     this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
     this.report = h("div");
-    this.screens = h("div", { class: "screens" },
-      h("figure", {}, h("div", { class: job.options.background === "transparent" ? "screen transparent" : "screen" }, this.video, this.placeholder), this.captions[0]),
-      h("figure", {}, this.original, this.captions[1]));
-    this.place.replaceChildren(this.title, this.status, this.bar, this.error, this.screens, this.unplayable, this.actions, this.report);
+    this.screens = h("div", { class: "screens" }, this.result.element, h("figure", {}, this.original, this.originalCaption));
+    this.place.replaceChildren(this.title, this.status, this.bar, this.error, this.screens, this.actions, this.report);
     this.showOriginal(job);
   }
 
   update(job) {
     this.job = job;
     this.title.textContent = jobName(job);
-    this.status.textContent = statusText(job);
+    this.status.textContent = [statusText(job), this.timeLeft(job)].filter(Boolean).join(" · ");
     this.status.dataset.status = job.status;
     this.bar.setAttribute("aria-label", t("progress"));
     this.bar.hidden = isFinal(job);
     this.bar.value = job.progress;
-    this.captions[0].textContent = t("result");
-    this.captions[1].textContent = t("original");
-    this.video.setAttribute("aria-label", t("result"));
-    this.placeholder.textContent = t(job.links.preview && canPreview() ? "waiting" : "waitingForEnd");
-    this.unplayable.textContent = t("notPlayable");
+    this.originalCaption.textContent = t("original");
     this.error.hidden = job.status !== "failed";
     if (job.status === "failed") this.error.textContent = explain(job.error.code, job.error.message);
-    this.showVideo(job);
+    this.screens.hidden = job.status === "failed" || job.status === "cancelled";
+    if (this.screens.hidden) this.result.close();
+    else this.result.update(job);
     this.showActions(job);
+    this.announce(job);
     this.report.replaceChildren(job.report && job.status === "succeeded" ? reportView(job.report) : "");
     if (job.status === "queued") this.showWait(job);
     this.changed(job);
@@ -103,33 +97,19 @@ export class JobView {
     }
   }
 
-  /** Show the preview while rendering, and the result once the preview has ended or cannot play. */
-  showVideo(job) {
-    const isOver = job.status === "failed" || job.status === "cancelled";
-    this.screens.hidden = isOver;
-    if (isOver) this.endPreview();
-    // Requested early: the response starts with the first segment.
-    if (job.status === "running" && job.stage === "rendering" && job.links.preview && !this.isPreviewing && canPreview()) {
-      this.isPreviewing = true;
-      this.endPreview = playPreview(this.video, job.links.preview, () => {
-        this.isPreviewing = false; // restarted at the job's next change
-        this.showResult();
-      });
-    }
-    if (job.status === "succeeded" && !this.isPreviewing) this.showResult();
+  /** How long the other frames take at the rate since rendering was first seen; empty if that is not known yet. */
+  timeLeft({ stage, status, num_frames_done: done, num_frames: total }) {
+    if (status !== "running" || stage !== "rendering") return "";
+    const now = performance.now();
+    this.renderingSince ??= { now, done };
+    const perMs = (done - this.renderingSince.done) / (now - this.renderingSince.now);
+    return perMs > 0 && done < total ? t("timeLeft", { time: duration((total - done) / perMs / 1000) }) : "";
   }
 
-  /** Switch from the preview to the result, which is seekable and has the original audio. */
-  showResult() {
-    if (this.hasResult || this.job?.status !== "succeeded") return;
-    this.hasResult = true;
-    this.endPreview();
-    this.placeholder.hidden = true;
-    const poster = `${ROOT}/v1/jobs/${this.job.id}/thumbnail`;
-    const isPlayable = this.job.options.format !== "mov"; // browsers do not play ProRes
-    this.unplayable.hidden = isPlayable;
-    if (isPlayable) Object.assign(this.video, { poster, src: this.job.links.video });
-    else this.video.replaceWith(h("img", { src: poster, alt: t("result") }));
+  /** Tell screen readers what happens, but not each frame. */
+  announce(job) {
+    const text = statusText({ ...job, num_frames: null });
+    if (byId("announcement").textContent !== text) byId("announcement").textContent = text;
   }
 
   async showOriginal(job) {
@@ -139,7 +119,7 @@ export class JobView {
       : h("video", { src: job.links.source, muted: true, loop: true, playsInline: true, preload: "metadata", "aria-label": t("original") });
     this.original.replaceChildren(view);
     if (!(view instanceof HTMLVideoElement)) return;
-    const { video } = this;
+    const { video } = this.result;
     video.addEventListener("playing", () => view.play().catch(() => {}));
     for (const name of ["pause", "waiting", "ended"]) video.addEventListener(name, () => view.pause());
     if (!video.paused) view.play().catch(() => {});
@@ -148,7 +128,7 @@ export class JobView {
   showActions(job) {
     const button = (key, action, kind = "") => h("button", { type: "button", class: kind, onclick: action }, t(key));
     const actions = isFinal(job)
-      ? [job.status === "succeeded" && h("a", { class: "button main", href: `${job.links.video}?download=true`, download: "" }, t("download")),
+      ? [job.status === "succeeded" && h("a", { class: "button main", href: `${job.links.video}?download=true`, download: "" }, t("download", { format: FORMATS[job.options.format] })),
         job.status === "succeeded" && job.links.subtitles && h("a", { class: "button", href: job.links.subtitles, download: "" }, t("downloadSubtitles")),
         canRetry(job) && button("retry", () => this.retry(job), "main"),
         job.error?.code !== "face_not_found" && button("again", () => this.again(job)),
@@ -156,8 +136,10 @@ export class JobView {
       : [button("cancel", () => this.cancel(), "danger")];
     const shown = `${isFinal(job)}${job.status}${document.documentElement.lang}`;
     if (this.actions.dataset.shown === shown) return; // keeps the focus
+    const hadFocus = this.actions.contains(document.activeElement);
     this.actions.dataset.shown = shown;
     this.actions.replaceChildren(...actions.filter(Boolean));
+    if (hadFocus) this.actions.firstChild.focus();
   }
 
   async cancel() {
@@ -173,6 +155,7 @@ export class JobView {
       this.showNothing();
       this.shown(null);
       this.removed(job.id);
+      byId("stage-title").focus({ preventScroll: true });
     });
   }
 

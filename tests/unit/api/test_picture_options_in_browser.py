@@ -10,6 +10,7 @@ import pytest
 
 from jobs.job_request import JobRequest
 from storage.file_keys import upload_key
+from storage.records import JobStage, JobStatus
 from tests.browser import Visitor, chromium
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk
@@ -135,8 +136,9 @@ def test_results_without_a_preview(browser: Any, tmp_path: Path, sample_portrait
         visitor.page.select_option("#format", "webm")
         job_id = _sent(visitor, service).job_id
         visitor.until_status("queued")
-        assert "The video appears here when it is finished." in visitor.text("#stage .placeholder")
-        assert visitor.page.is_visible("#stage progress")
+        assert visitor.text("#stage .placeholder") == "The video plays here when it is finished."
+        assert visitor.page.is_visible("#stage progress") and not visitor.page.is_visible("#stage video")
+        assert visitor.page.evaluate("document.activeElement.id") == "stage-title", "the keyboard goes on there"
         service.finish(job_id)
         visitor.until_status("succeeded")
         visitor.until("document.querySelector('#stage video').src.endsWith('/video')")
@@ -146,12 +148,22 @@ def test_results_without_a_preview(browser: Any, tmp_path: Path, sample_portrait
         job_id = _sent(visitor, service).job_id
         visitor.until_status("queued")
         assert "Browsers do not play MOV" not in visitor.text("#stage")
+        assert "can be downloaded here when it is finished" in visitor.text("#stage .placeholder")
+        visitor.page.route("**/thumbnail", lambda route: route.fulfill(path=sample_portrait))
+        rendering = {"status": JobStatus.RUNNING, "stage": JobStage.RENDERING, "num_frames": 1000}
+        service.table.update_job(job_id, **rendering)
+        visitor.until("document.querySelector('#stage .status').textContent.includes('frame 0 of')")
+        service.table.update_job(job_id, num_frames_done=500)
+        visitor.until("document.querySelector('#stage .status').textContent.includes('left')")
+        visitor.until("document.querySelector('#stage figcaption').textContent === 'First frame'")
+        assert visitor.page.text_content("#announcement") == "Rendering", "not each frame is announced"
         service.finish(job_id)
         visitor.until_status("succeeded")
         assert "Browsers do not play MOV" in visitor.text("#stage")
         result = "#stage figure:first-child"
         assert visitor.page.get_attribute(f"{result} img", "src") == f"/v1/jobs/{job_id}/thumbnail"
-        assert visitor.page.query_selector(f"{result} video") is None
+        assert visitor.page.is_visible(f"{result} img") and not visitor.page.is_visible(f"{result} video")
+        assert visitor.text("#stage a.main") == "Download MOV"
         assert visitor.page.get_attribute("#stage a.main", "href") == f"/v1/jobs/{job_id}/video?download=true"
 
 

@@ -60,6 +60,20 @@ def test_opaque_and_transparent_pixels_are_copied() -> None:
         np.testing.assert_array_equal(plane, kept)
 
 
+def test_a_person_alone_hides_the_old_background_where_alpha_is_ignored() -> None:
+    alpha = _alpha()
+    frame = _seen(alpha, PERSON, BEHIND)
+    person = Foreground(frame, alpha)
+    cleaned = [plane.copy() for plane in person.planes]
+    half = cv2.resize(alpha, (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA)
+    for own, plane, share in zip(person.alone(), cleaned, (alpha, half, half), strict=True):
+        outside = cv2.dilate(share, np.ones((25, 25), np.uint8)) == 0
+        assert outside.mean() > 0.1
+        assert (own[outside] == 128).all()
+        near = cv2.dilate(share, np.ones((5, 5), np.uint8)) > 0
+        np.testing.assert_array_equal(own[near], plane[near])
+
+
 def test_light_of_the_screen_is_removed_near_its_edge_only() -> None:
     alpha, screen = _alpha(), ScreenColour(60, 40)
     greenish = (90, 118, 115)  # grey with a tenth of the screen's colour
