@@ -95,6 +95,11 @@ class SessionStream:
             await self.outputs.close()
             self.viewers.close()
 
+    @property
+    def is_recovering(self) -> bool:
+        """Whether idle frames are shown because no replica renders."""
+        return self._fallback.is_waiting
+
     def _is_used(self) -> bool:
         return self._speech.is_speaking or self.outputs.are_running
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -159,6 +160,25 @@ def test_a_pushed_session_outlives_its_client_and_is_taken_over(url: str, tmp_pa
             until(events, lambda event: event.raw.get("state") == "ended")
         server.wait(20)
     assert path.stat().st_size > size
+
+
+def test_a_client_that_takes_over_learns_that_nobody_renders(tmp_path: Path) -> None:
+    port, path, live = quiet_port(), tmp_path / "pushed.flv", GreyService()
+    with (
+        serving(MemoryService(tmp_path / "data"), live=live, live_config=LIVE) as url,
+        rtmp_server(port, path),
+        Lipwright(url) as client,
+    ):
+        lost = client.live(AVATAR)
+        lost.__enter__()
+        lost.start_output(f"rtmp://127.0.0.1:{port}/live/key")
+        until(iter(lost), is_live)
+        live.may_render = asyncio.Event()
+        until(iter(lost), lambda event: event.raw.get("state") == "recovering")
+        lost._async._socket._socket.socket.shutdown(2)  # type: ignore[attr-defined]
+        with taken_over(client, str(lost.connected["session_id"])) as session:
+            events = iter(session)
+            assert [next(events).raw["state"] for _ in range(2)] == ["connected", "recovering"]
 
 
 @contextmanager
