@@ -24,6 +24,8 @@ _SHARE: Final = 0.25
 # deviation of the width in speech. The corners keep their height: lowered by .6 they bend the ends of the lips.
 _ROUNDED_SHARE: Final = 0.6
 _ROUNDED: Final = 0.045
+# Lips that are wider than usual by this much have no room left to spread, in eye distances.
+_FULLY_SPREAD: Final = 0.15
 _WIDTH: Final = CHANNELS.index("width")
 
 
@@ -44,5 +46,12 @@ def smile_release(rest: NDArray[np.floating], shape: NDArray[np.float32]) -> NDA
         channel = CHANNELS.index(name)
         offset[channel] = usual - excess[channel]
     share = np.full(shape.shape, _SHARE, np.float32)
-    share[:, _WIDTH] += (_ROUNDED_SHARE - _SHARE) * (-shape[:, _WIDTH] / _ROUNDED).clip(0, 1)
-    return share * offset
+    share[:, _WIDTH] += (_ROUNDED_SHARE - _SHARE) * rounding(shape)
+    release = share * offset
+    release[:, _WIDTH] -= min(-offset[_WIDTH] / _FULLY_SPREAD, 1) * shape[:, _WIDTH].clip(0)
+    return release
+
+
+def rounding(shape: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns (T,) how far the lips of (T, 8) mouth shapes are rounded, 0 to 1."""
+    return np.asarray((-shape[:, _WIDTH] / _ROUNDED).clip(0, 1), np.float32)

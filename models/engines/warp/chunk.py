@@ -30,6 +30,7 @@ class FaceChunk:
     target_points: NDArray[np.float32]  # (N, P, 2) target control points in region pixels
     interior: NDArray[np.float32]  # (N,) weight of the drawn mouth interior, 0 to 1
     own_teeth: NDArray[np.float32]  # (N,) weight of the exemplar's own teeth over the drawn ones, 0 to 1
+    rounding: NDArray[np.float32]  # (N,) how far the lips are rounded, 0 to 1
     bite: NDArray[np.float32]  # (N,) where the jaws meet in the exemplar, as a fraction of its lip gap from above
     hold: NDArray[np.float32]  # (N,) weight of the held mouth (1 in silence), 0 to 1
     eye_distance: NDArray[np.float32]  # (N,) pixels

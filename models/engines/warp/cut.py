@@ -114,6 +114,7 @@ def cut_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -
         target_points=_target_points(avatar, source, plan.target_head[kept], anchors),
         interior=plan.interior[kept],
         own_teeth=plan.own_teeth[kept],
+        rounding=plan.rounding[kept],
         bite=_bite(avatar, plan.exemplar[kept]),
         hold=plan.hold[kept],
         eye_distance=avatar.track.scale[source].astype(np.float32),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from models.engines.warp.painting.fields import CONTROL_IDS
 from models.geometry.face_points import MOVED
 from models.mouth.motion import REFERENCE_FPS
 from models.mouth.shape import CHANNELS
-from models.mouth.smile import smile_release
+from models.mouth.smile import rounding, smile_release
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.driving_weight import mouth_share
 
@@ -28,6 +28,9 @@ _TEETH_RANGE = 0.001  # almost a step: fixed and warped teeth must not be visibl
 # out by as much. An independent landmark network then measures mouths as far open as requested (geometric mean of
 # fifteen speakers).
 _TURNED_OUT = 0.13
+# Share of the added opening that the lips of an open smile do not make: the whole would part lip and teeth along the
+# smile by a dark band.
+_STRETCHED = 0.5
 # Share of the added opening by which the corners are raised: predicted corners sink by .3 of it, those of six speakers
 # by .12. With sunken corners a mouth seems to open upwards.
 _CORNERS_UP = 0.2
@@ -48,6 +51,7 @@ class MouthPlan:
     interior: NDArray[np.float32]  # (T,) weight of the drawn mouth interior, 0 to 1
     own_teeth: NDArray[np.float32]  # (T,) weight of the exemplar's own teeth in the drawn interior, 0 to 1
     hold: NDArray[np.float32]  # (T,) weight of the held mouth (1 in silence), 0 to 1
+    rounding: NDArray[np.float32]  # (T,) how far the lips are rounded, 0 to 1
 
     def __len__(self) -> int:
         return len(self.source_index)
@@ -110,7 +114,7 @@ def plan_mouth(
     else:
         none = np.full(len(shape), -1, np.int32)
         path, state = ExemplarPath(none, none, np.zeros(len(shape), np.float32)), None
-        posed = _pose_own_lips(avatar, shape, avatar.track.shape[source_index, 0])
+        posed = _pose_own_lips(avatar, shape, source_index)
     control = list(CONTROL_IDS)
     moves = np.isin(control, MOVED)
     still = avatar.track.head_points[source_index][:, control]
@@ -126,6 +130,7 @@ def plan_mouth(
         posed.interior.astype(np.float32),
         own,
         hold,
+        np.zeros(len(shape), np.float32),
     )
     return plan, state
 
@@ -175,26 +180,35 @@ def _held(avatar: WarpAvatar, posed: _Posed, hold: NDArray[np.float32], held_fra
     return posed._replace(face=posed.face + share * (face - posed.face), interior=posed.interior * (1 - hold))
 
 
-def _pose_own_lips(avatar: WarpAvatar, shape: NDArray[np.float32], shown: NDArray[np.float32]) -> _Posed:
-    """Warps frames whose lips are open by `shown` (T,) to (T, 8) shapes."""
-    face = avatar.lip_model.deform(avatar.track.rest, _part_closed_lips(shape, shown))
+def _pose_own_lips(avatar: WarpAvatar, shape: NDArray[np.float32], source_index: NDArray[np.int32]) -> _Posed:
+    """Warps the lips of the (T,) source frames to (T, 8) shapes."""
+    own = avatar.track.shape[source_index]
+    shown = own[:, 0]
+    # Closed lips are put to rest, as their landmarks tremble; the more they are open, the more they keep their form.
+    kept = (shown / _OWN_TEETH).clip(0, 1)[:, None]
+    form = avatar.track.rest + kept[..., None] * (avatar.track.head_points[source_index] - avatar.track.rest)
+    face = avatar.lip_model.change(form, _part_lips(shape, shown, kept[:, 0]) - kept * own)
     interior = ((shape[:, 0] - shown - _CLOSED) / _CLOSED_RANGE).clip(0, 1)
     # An open mouth that closes keeps its teeth in place; squeezed between the lips they would show as a line.
     changed = (np.abs(shape[:, 0] - shown) / _TEETH_RANGE).clip(0, 1)
     return _Posed(face, shown, np.where(shown >= _OWN_TEETH, changed, interior))
 
 
-def _part_closed_lips(shape: NDArray[np.float32], shown: NDArray[np.float32]) -> NDArray[np.float32]:
+def _part_lips(
+    shape: NDArray[np.float32], shown: NDArray[np.float32], are_open: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Returns (T, 8) shapes that look like `shape` when drawn with the (usually closed) lips of an image.
 
     Parting lips turn outwards: they cover slightly more of the opening than an image of closed lips can, and they part
-    up to their corners, which keep their height.
+    up to their corners, which keep their height. Lips that `are_open` in the image, from 0 to 1, smile: they are
+    stretched and give way less.
     """
     added = np.maximum(shape[:, 0] - shown, 0)
+    covered = (_TURNED_OUT + (_STRETCHED - _TURNED_OUT) * are_open) * added
     turned = shape.copy()
-    turned[:, CHANNELS.index("open_in")] -= _TURNED_OUT * added
-    turned[:, CHANNELS.index("lower")] -= _TURNED_OUT * added / 2  # the mean of two edges
-    turned[:, CHANNELS.index("width")] += _TURNED_OUT * added
+    turned[:, CHANNELS.index("open_in")] -= covered
+    turned[:, CHANNELS.index("lower")] -= covered / 2  # the mean of two edges
+    turned[:, CHANNELS.index("width")] += _TURNED_OUT * (1 - are_open) * added
     turned[:, CHANNELS.index("corner_y")] += _CORNERS_UP * added
     return turned
 
@@ -221,10 +235,12 @@ def plan_block(
 ) -> tuple[MouthPlan, PathState | None]:
     """Plans T output frames from the mouth predicted for the average speaker; see `plan_mouth`."""
     source_index = np.asarray(source_index, np.int32)
-    shape = shown_shape(avatar, mouth, source_index)
+    calibrated = avatar.calibration.apply(mouth)
+    shape = shown_shape(avatar, calibrated, source_index)
     # A held mouth stays held next to gaps, where only its patch fades out: the source's own mouth may be open there.
     hold = (1 - mouth.gate).astype(np.float32)
-    return plan_in_shots(avatar, shape, source_index, state, first_frame=first_frame, hold=hold)
+    plan, state = plan_in_shots(avatar, shape, source_index, state, first_frame=first_frame, hold=hold)
+    return replace(plan, rounding=rounding(calibrated)), state
 
 
 def plan_ahead(
@@ -240,13 +256,12 @@ def plan_ahead(
     kept = plan.slice(0, num_kept)
     if avatar.bank is None:
         return kept, None
-    shape = shown_shape(avatar, mouth, source_index)
+    shape = shown_shape(avatar, avatar.calibration.apply(mouth), source_index)
     return kept, PathState(int(kept.exemplar[-1]), shape[num_kept - 1].copy())
 
 
-def shown_shape(avatar: WarpAvatar, mouth: MouthBlock, source_index: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Returns (T, 8) mouth shapes of this avatar: calibrated, and blended with the source's where the effect fades."""
-    shape = avatar.calibration.apply(mouth)
+def shown_shape(avatar: WarpAvatar, shape: NDArray[np.float32], source_index: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Returns the (T, 8) mouth shapes to show for calibrated ones, blended with the source's where the effect fades."""
     if not avatar.talks:
         # In pauses too, as a smile that comes and goes would twitch.
         shape = shape + smile_release(avatar.track.rest, shape)

@@ -40,6 +40,7 @@ _TEETH_CHROMA: Final = np.array([0.2, 0.4], np.float32)
 _LOWER_LIGHT = 0.89  # luma of the lower teeth relative to the upper ones
 _JOINT = 0.22  # share of luma that teeth lose where they meet
 _LOWER_SIZE = 0.66  # width of the lower teeth relative to the upper ones
+_SHADED = 0.5  # share of the gap that fully rounded lips shade
 _RIM = 0.012  # eye distances over which the edge of a tooth fades
 _TEETH_BELOW_SEAM = 0.042  # edge of the upper teeth below the closed lip line
 
@@ -71,7 +72,12 @@ def usual_teeth(skin: NDArray[np.float32], eye_white: EyeWhite) -> NDArray[np.fl
 
 
 def draw_interior(
-    xp: ModuleType, coords: LipCoords, eye_distance: Array, seam: tuple[Array, Array], colours: Colours
+    xp: ModuleType,
+    coords: LipCoords,
+    eye_distance: Array,
+    seam: tuple[Array, Array],
+    colours: Colours,
+    rounding: Array,
 ) -> Array:
     """Draws the interior at all given pixels; `lip_coordinates.inside_alpha` masks where it shows.
 
@@ -82,6 +88,7 @@ def draw_interior(
         seam: (T,) x and (T,) y, in these coordinates, of the middle of the closed lip line, which is fixed to the
             skull like the upper teeth and marks their middle line.
         colours: Colours of the T faces.
+        rounding: (T,) how far the lips are rounded, 0 to 1.
 
     Returns:
         (T, 3, h, w) Y, U, V, not yet blurred by `BLUR`.
@@ -96,21 +103,22 @@ def draw_interior(
     light = (_CAVITY[0] + (_CAVITY[1] - _CAVITY[0]) * depth) * corner
     light = light + tongue * (_TONGUE * corner - light)
     skin, lip, teeth = ([colour[:, k, None, None] for k in range(3)] for colour in colours)
-    parted = parting(coords, eye_distance)
+    shows = parting(coords, eye_distance, rounding)
     luma, u, v = skin[0] * light, *(128 + share * (of - 128) for of, share in zip(lip[1:], _CHROMA, strict=True))
     lit = 0.5 + 0.5 * (gap / (0.12 * unit)).clip(0, 1)  # a narrow gap lets in little light
     for cover, shine in (
         _teeth(beside, y, seam, unit),
         _lower_teeth(beside, y, lower, gap, unit),
     ):
-        cover = cover * parted
+        cover = cover * shows
         luma = luma + cover * (teeth[0] * shine * lit - luma)
         u, v = u + cover * (teeth[1] - u), v + cover * (teeth[2] - v)
     luma = luma * (0.72 + 0.28 * ((y - upper) / (0.035 * unit)).clip(0, 1))  # shadow of the upper lip
     # The moist inner side of the lower lip, visible only when the mouth opens.
     band = _moist(gap, unit)
     moist = _smooth((y - lower + band) / band) * (gap / (0.05 * unit)).clip(0, 1)
-    reddened = moist + (1 - moist) * (1 - parted)  # where lips touch, shaded lip shows between them
+    touching = 1 - parting(coords, eye_distance)  # there, shaded lip shows between the lips
+    reddened = moist + (1 - moist) * touching
     luma = luma + moist * (lip[0] * (0.55 + 0.37 * moist) - luma)  # it faces away from the light
     return xp.stack([luma, u + reddened * (lip[1] - u), v + reddened * (lip[2] - v)], 1)
 
@@ -121,9 +129,13 @@ def lip_shadow(coords: LipCoords, eye_distance: Array) -> Array:
     return 0.78 + 0.22 * depth.clip(0, 1)
 
 
-def parting(coords: LipCoords, eye_distance: Array) -> Array:
-    """Returns (T, h, w) how far the lips are parted, 0 to 1: a thin gap is dark and shows no teeth."""
-    gap = (coords.lower - coords.upper) / eye_distance[:, None, None]
+def parting(coords: LipCoords, eye_distance: Array, rounding: Array | float = 0.0) -> Array:
+    """Returns (T, h, w) how far the lips are parted, 0 to 1: a thin gap is dark and shows no teeth.
+
+    Lips that are rounded, by (T,) `rounding` from 0 to 1, are in front of the teeth and shade them in wider gaps.
+    """
+    light = (1 - _SHADED * rounding) / eye_distance
+    gap = (coords.lower - coords.upper) * light[:, None, None]
     return ((gap - 0.018) / 0.034).clip(0, 1)
 
 

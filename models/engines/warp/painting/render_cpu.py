@@ -285,9 +285,8 @@ class _Face:
         seam = place_in(axes, chunk.seam[one])
         colours = Colours(chunk.skin[one], chunk.lip[one], chunk.teeth[one])
         sigma = max(float(unit[0]) * BLUR, MIN_BLUR)
-        luma, *chroma = (
-            cv2.GaussianBlur(plane, (0, 0), sigma) for plane in draw_interior(np, coords, unit, seam, colours)[0]
-        )
+        drawn = draw_interior(np, coords, unit, seam, colours, chunk.rounding[one])
+        luma, *chroma = (cv2.GaussianBlur(plane, (0, 0), sigma) for plane in drawn[0])
         interior = Mouth(luma, [halve(plane) for plane in chroma])
         if self.own_teeth > 0:
             grid_x, grid_y = (axis[0] for axis in grid(box.pixels(self.cell)))

@@ -179,7 +179,7 @@ class _Faces:
         seam = place_in(axes, self._upload(chunk.seam))
         unit = self._upload(chunk.eye_distance)
         colours = Colours(*(self._upload(colour) for colour in (chunk.skin, chunk.lip, chunk.teeth)))
-        drawn = draw_interior(torch, coords, unit, seam, colours)
+        drawn = draw_interior(torch, coords, unit, seam, colours, self._upload(chunk.rounding))
         drawn = _blur(drawn, max(float(np.median(chunk.eye_distance)) * BLUR, MIN_BLUR))
         y, uv = drawn[:, :1], _halve(drawn[:, 1:])
         if self.own_teeth.any():

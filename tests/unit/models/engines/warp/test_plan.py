@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.painting.fields import CONTROL_IDS
-from models.engines.warp.plan import plan_mouth
+from models.engines.warp.plan import plan_block, plan_mouth
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, LIPS, OUTER_UPPER
 from models.mouth.shape import CHANNELS
+from models.speech.speech_to_mouth import MouthBlock
+from models.track.raw_landmarks import RawLandmarks
 from tests.unit.models.synthetic_avatar import NUM_FRAMES, make_avatar, mouth_shapes
 
 _UPPER, _LOWER = (CONTROL_IDS.index(lip[5]) for lip in (INNER_UPPER, INNER_LOWER))
@@ -46,6 +48,43 @@ def test_closed_lips_that_part_stay_apart_up_to_their_corners(tmp_path: Path) ->
     assert (wider[is_open] > 0.008).all()
     higher = (plan.target_head - asked)[is_open][:, [left, right], 1]
     assert (higher > 0.015).all()  # corners that follow the jaw all the way would sink by .02
+
+
+def _smile(folder: Path) -> tuple[WarpAvatar, int]:
+    """A source whose one visible frame shows an open mouth, and that frame."""
+    talker, frame = make_avatar(folder, 0.14), int(mouth_shapes(NUM_FRAMES, 0.14)[:, 0].argmax())
+    raw = RawLandmarks(talker.raw.points, np.arange(NUM_FRAMES) == frame)
+    return replace(talker, raw=raw).build(folder / "avatar"), frame
+
+
+def test_an_open_smile_that_closes_keeps_the_form_of_its_gap(tmp_path: Path) -> None:
+    avatar, frame = _smile(tmp_path)
+    own = avatar.track.shape[frame]
+    shape = own * np.array([[1], [0.5], [0]], np.float32)
+    target = plan_mouth(avatar, shape, np.full(3, frame, np.int32), None)[0].target_head
+    upper, lower = ([CONTROL_IDS.index(point) for point in lip[1:-1]] for lip in (INNER_UPPER, INNER_LOWER))
+    gaps = target[:, upper, 1] - target[:, lower, 1]
+    np.testing.assert_allclose(target[0], avatar.track.head_points[frame][list(CONTROL_IDS)], atol=1e-5)
+    np.testing.assert_allclose(gaps[1] / gaps[0], 0.5, atol=0.02)
+    assert np.abs(gaps[2]).max() < 1e-3
+
+
+def test_an_open_smile_opens_less_far_than_closed_lips(tmp_path: Path) -> None:
+    avatar, frame = _smile(tmp_path)
+    own = float(avatar.track.shape[frame, 0])
+    shape = np.array([avatar.track.shape[frame]] * 2)
+    shape[1] += mouth_shapes(NUM_FRAMES, 0.04).max(0)
+    gaps = _gaps(plan_mouth(avatar, shape, np.full(2, frame, np.int32), None)[0].target_head)
+    assert np.diff(gaps) == pytest.approx(0.5 * (shape[1, 0] - own), rel=0.15)
+
+
+def test_rounded_lips_are_told_from_spread_ones(tmp_path: Path) -> None:
+    avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
+    shape = np.zeros((3, len(CHANNELS)), np.float32)
+    shape[:, CHANNELS.index("width")] = 0.03, 0, -0.03
+    mouth = MouthBlock(shape, np.ones(3, np.float32))
+    plan, _ = plan_block(avatar, mouth, np.arange(3, dtype=np.int32), 0, None)
+    assert plan.rounding.tolist() == [0, 0, pytest.approx(1)]
 
 
 def _crooked(avatar: WarpAvatar, shift: NDArray[np.float32]) -> WarpAvatar:

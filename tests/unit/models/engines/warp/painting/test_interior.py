@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from models.avatar.eye_white import EyeWhite
@@ -21,6 +22,7 @@ def _middle(
     last: int = 53,
     teeth: tuple[float, float, float] | None = None,
     middle_line: float = 50.0,
+    rounding: float = 0.0,
 ) -> NDArray[np.float32]:
     """(3, rows) mean of some columns; the upper lip stands still at the seam, the lower one goes down by `gap`.
 
@@ -34,7 +36,7 @@ def _middle(
     eyes, zero, skin, lip = (np.array([value], np.float32) for value in (_EYES, 0.0, _SKIN, _LIP))
     colours = Colours(skin, lip, usual_teeth(skin, _EYE_WHITE) if teeth is None else np.array([teeth], np.float32))
     seam = zero + (np.float32(middle_line) - 50) / 30, zero
-    drawn: NDArray[np.float32] = draw_interior(np, coords, eyes, seam, colours)[0].mean(-1)
+    drawn: NDArray[np.float32] = draw_interior(np, coords, eyes, seam, colours, zero + np.float32(rounding))[0].mean(-1)
     return drawn
 
 
@@ -53,6 +55,13 @@ def test_teeth_come_gradually() -> None:
     luma = np.array([_middle(gap)[0, _row(_SEAM + 1)] for gap in np.arange(2.0, 9.0, 0.5)])
     assert luma[-1] > luma[0] + 10
     assert np.abs(np.diff(luma)).max() < 0.4 * (luma[-1] - luma[0])
+
+
+def test_rounded_lips_shade_the_teeth_unless_they_are_wide_open() -> None:
+    teeth = _row(_SEAM + 2)
+    spread, half, rounded = (_middle(4.0, rounding=rounding)[0, teeth] for rounding in (0.0, 0.5, 1.0))
+    assert spread > half + 5 > rounded + 10
+    assert _middle(16.0, rounding=1.0)[0, teeth] == pytest.approx(_middle(16.0)[0, teeth], abs=1)
 
 
 def test_a_wide_mouth_is_not_dark_below_the_teeth() -> None:
