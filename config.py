@@ -395,9 +395,14 @@ class RenderConfig(_Frozen):
     )
     track_chunk_frames: int = Field(48, ge=1, description="Source frames tracked per LandmarkGenerator call.")
     reader_cache_bytes: int = Field(128 * 1024**2, gt=0, description="Cache of a reader, for reverse playback.")
-    crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor.")
+    crf: int = Field(
+        20,
+        ge=0,
+        le=51,
+        description="libx264 constant rate factor of jobs with `quality: balanced`; others are relative to it.",
+    )
     encoder_threads: int = Field(2, ge=1, le=16, description="libx264 threads per segment; encoded bytes depend on it.")
-    preset: str = Field("superfast", description="libx264 preset.")
+    preset: str = Field("superfast", description="libx264 preset of jobs with `quality: balanced`.")
     still_fps: int = Field(25, ge=1, le=60, description="Frame rate of results made from a still picture.")
     still_idle_motion: bool = Field(
         True, description="Whether still pictures move and blink; how far, jobs say (`motion`)."

@@ -12,14 +12,16 @@ import cv2
 
 from config import MediaLimits, PipelineConfig, RenderConfig
 from media.audio import extract_speech
+from media.playback import Playback
 from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
 from models.avatar.avatar import Avatar
 from models.avatar.folder import analysis_folder
 from models.engines.catalog import EngineCatalog
-from models.engines.protocol import SOURCE_AUDIO_FPS, AudioEncoder, Engine, FrameSpan, Machine
+from models.engines.protocol import SOURCE_AUDIO_FPS, AudioEncoder, Engine, FrameSpan, Machine, Plan
 from models.face.choice import FaceChoice
 from models.speech.level import measure_level
+from models.speech.prosody import file_prosody
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker
@@ -64,6 +66,18 @@ def analyse(
         )
         engine.analyse(avatar, avatar.frames(reader), source_audio_features, lambda: False)
     return AnalysedAvatar(avatar, engine, video), (time.process_time() - start) * 1000 / info.num_frames
+
+
+def plan_speech(cached: AnalysedAvatar, speech: Path, seconds: float, folder: Path) -> Plan:
+    """Returns the plan of a job with the first `seconds` of an audio file."""
+    avatar, engine, fps = cached.avatar, cached.engine, cached.avatar.info.fps
+    samples, num = folder / "speech.npy", int(seconds * fps)
+    extract_speech(speech, samples, MediaLimits())
+    level, span = measure_level(samples), FrameSpan(fps, 0, num, num)
+    features = engine.audio_encoder(Machine()).encode(samples, level, span)
+    shown = avatar.shown_frames(range(num), float(fps), Playback(), file_prosody(samples, level, span.seconds))
+    plan: Plan = engine.plan(avatar, features, span, avatar.rows(shown), None)[0]
+    return plan
 
 
 def _source_audio_features(audio_encoder: AudioEncoder, video: Path, folder: Path, info: VideoInfo) -> Any:

@@ -99,6 +99,10 @@ def speak(
         str | None, typer.Option(help="Aspect ratio, such as 9:16; the crop follows the face that speaks.")
     ] = None,
     fps: Annotated[float | None, typer.Option(min=1, max=60, help="Frames per second. Default: VIDEO's.")] = None,
+    quality: Annotated[
+        str | None,
+        typer.Option(help="How the video is encoded: fast (half the CPU time), balanced, or best. Default: balanced."),
+    ] = None,
     background: Annotated[
         str | None,
         typer.Option(help="What is behind the person: a colour, blur, transparent (.webm, .mov), or a file or URL."),
@@ -132,6 +136,7 @@ def speak(
     fields |= {"music": music or None, "music_gain_db": music_gain}
     fields |= {"background": None if is_file(background) else background, "background_file": named["background_file"]}
     fields |= {"max_audio_stretch": max_audio_stretch, "size": size, "crop": crop, "fps": fps}
+    fields |= {"quality": quality}
     fields |= {"expressiveness": None if expressiveness == 1 else expressiveness}
     fields |= {"motion": None if motion == 1 else motion}
     if not server:

@@ -92,11 +92,12 @@ class GradioPage:
                         )
                         # No mov: Gradio converts what browsers do not play.
                         file_format = gr.Radio(["mp4", "webm"], value="mp4", label="File format")
+                        quality = gr.Radio(["fast", "balanced", "best"], value="balanced", label="Quality")
                 with gr.Column():
                     state = gr.Textbox(label="State", interactive=False)
                     result = gr.Video(label="Result", interactive=False, buttons=["download"])
             inputs = [audio, text, video, portrait, avatar, engine, face, loop]
-            inputs += [background, crop, file_format, background_file]
+            inputs += [background, crop, file_format, background_file, quality]
             making = make.click(self.speak, inputs, [state, result], api_name="speak", concurrency_limit=None)
             stop.click(None, cancels=[making], api_visibility="private")
             blocks.load(self.choices, None, [avatar, engine], api_name="choices")
@@ -130,12 +131,14 @@ class GradioPage:
         format: str,
         request: gr.Request,
         background_file: str | None = None,  # without a default, calls over Gradio's API would have to pass it
+        quality: str = "balanced",
         progress: gr.Progress = _PROGRESS,
     ) -> AsyncIterator[Shown]:
         """Create a video; yields its state and finally the file. Leaving early cancels the job."""
         fields = _fields(audio, text or "", (video, portrait, avatar), face)
         fields |= {"engine": engine or None, "loop": loop, "background": background or None, "crop": crop or None}
         fields |= {"background_file": Path(background_file) if background_file else None, "format": format}
+        fields |= {"quality": quality}
         try:
             async with self._open_client(request) as client:
                 async for shown in _run(client, fields, progress):

@@ -172,13 +172,17 @@ class LipwrightTools:
         format: Annotated[
             Literal["mp4", "webm", "mov"], Field(description="File format. A transparent background needs webm or mov.")
         ] = "mp4",
+        quality: Annotated[
+            Literal["fast", "balanced", "best"],
+            Field(description="How the video is encoded: fast takes less CPU time, best keeps more detail."),
+        ] = "balanced",
         wait: Annotated[bool, Field(description="Wait for the job to end and save the video.")] = True,
     ) -> SpokenVideo:
         """Lip-sync a video, portrait or avatar to an audio file, a text or turns; returns a video."""
         with _reported():
             fields: JobFields = {"audio": self._source(audio, "audio"), "video": self._source(video, "video")}
             fields |= {"text": text, "avatar_id": avatar_id, "engine": engine, "face": face if video else None}
-            fields |= {"background": background, "crop": crop, "format": format}
+            fields |= {"background": background, "crop": crop, "format": format, "quality": quality}
             fields |= {"background_file": self._source(background_file, "background_file")}
             fields |= {"diarization": self._source(diarization, "diarization"), "speakers": speakers}
             if turns is not None:

@@ -61,8 +61,8 @@ def result_bytes(picture: OutputPicture, seconds: float) -> int:
 
     That is the segments, the file joined from them, and the signed copy that replaces it.
     """
-    info = picture.info
-    video = info.width * info.height * float(info.fps) * seconds * picture.file_format.bits_per_pixel / 8
+    info, bits = picture.info, picture.file_format.bits_per_pixel[picture.quality]
+    video = info.width * info.height * float(info.fps) * seconds * bits / 8
     return round(3 * video + 2 * _SOUND_BYTES_PER_SECOND * seconds)
 
 

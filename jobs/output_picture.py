@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from media.output.backgrounds import TRANSPARENT
-from media.output.formats import FORMATS, FormatName, OutputFormat
+from media.output.formats import FORMATS, FormatName, OutputFormat, Quality
 from media.output.framing import Framing, OutputSize, output_info
 from media.output.sizes import parse_aspect, parse_size
 from media.probe import VideoInfo
@@ -21,6 +21,7 @@ class OutputPicture:
     framing: Framing  # which part of the source it shows
     format_name: FormatName = "mp4"
     has_alpha: bool = False  # whether it is transparent where the person is not
+    quality: Quality = "balanced"  # of its encoding
 
     @classmethod
     def of(cls, settings: JobSettings, source: VideoInfo) -> Self:
@@ -30,9 +31,8 @@ class OutputPicture:
             None if settings.crop is None else parse_aspect(settings.crop),
         )
         framing = size.framing(source)
-        return cls(
-            output_info(source, framing, settings.fps), framing, settings.format, settings.background == TRANSPARENT
-        )
+        info, has_alpha = output_info(source, framing, settings.fps), settings.background == TRANSPARENT
+        return cls(info, framing, settings.format, has_alpha, settings.quality)
 
     @property
     def file_format(self) -> OutputFormat:

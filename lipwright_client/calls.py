@@ -47,7 +47,8 @@ class JobFields(TypedDict, total=False):
     too; `background_gain_db` keeps the video's own sound under the speech; `music` is a file that plays under it, with
     `music_gain_db`; `loudness_lufs` normalizes the result;
     `size` (`1080x1920`), `crop` (`9:16`, following the face that speaks) and `fps` frame the picture; `format` is
-    `mp4`, `webm` or `mov`. `background` is a colour (`#00b140`, `white`), `blur` or `transparent`, or
+    `mp4`, `webm` or `mov`, and its `quality` is `fast`, `balanced` or `best`;
+    `background` is a colour (`#00b140`, `white`), `blur` or `transparent`, or
     `background_file` a picture or video, which `background_loop` continues (`loop`, `pingpong`, `hold`); `matte` says
     how the person is cut out: `auto`, `person` or `chroma`;
     `expressiveness` scales the mouth movement (0 to 2, default 1), and `motion` says how far a still picture moves its
@@ -93,6 +94,7 @@ class JobFields(TypedDict, total=False):
     crop: str | None
     fps: float | None
     format: str | None
+    quality: str | None
     background: str | None
     background_file: Source | None
     background_loop: str | None

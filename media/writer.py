@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from media.labels.watermark import FrameMark
-from media.output.formats import MP4, OutputFormat
+from media.output.formats import MP4, OutputFormat, Quality
 from media.output.picture import Canvas, DrawPicture, draw_whole
 from media.probe import VideoInfo
 from media.result.stream_copy import IN_BAND_TAG, with_headers
@@ -91,7 +91,7 @@ class SegmentWriter:
     `info` describes the pictures of the result, which `draw` makes of frames of its source.
 
     Nothing refers across the ends. In MP4, the first frame is an IDR frame, and SPS and PPS are equal for all segments
-    written with the same `info` (size, rate, colour, aspect), `crf` and `preset`. They do not depend on
+    written with the same `info` (size, rate, colour, aspect), `crf`, `preset` and `quality`. They do not depend on
     `num_threads`, unlike the compressed bytes. With `in_band_headers` they are also in front of the first frame, so
     that segments can be joined with copies of the source, see `media.result.stream_copy`.
     """
@@ -103,6 +103,7 @@ class SegmentWriter:
         preset: str,
         num_threads: int = 1,
         *,
+        quality: Quality = "balanced",
         in_band_headers: bool = False,
         file_format: OutputFormat = MP4,
         has_alpha: bool = False,
@@ -114,7 +115,7 @@ class SegmentWriter:
         container = av.open(self._file, "w", format=file_format.name)
         assert isinstance(container, OutputContainer)
         self._container = container
-        options = file_format.encoder_options(crf, preset)
+        options = file_format.encoder_options(crf, preset, quality)
         stream = container.add_stream(file_format.video_encoder, rate=info.fps, options=options)
         assert isinstance(stream, VideoStream)
         self._stream = stream

@@ -85,6 +85,7 @@ class SegmentRenderer:
                     render.crf,
                     render.preset,
                     render.encoder_threads,
+                    quality=picture.quality,
                     in_band_headers=request.has_copies,
                     file_format=picture.file_format,
                     has_alpha=picture.has_alpha,

@@ -20,23 +20,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.analysis import AnalysedAvatar, analyse
+from benchmarks.analysis import AnalysedAvatar, analyse, plan_speech
 from benchmarks.material import make_avatar, make_speech
 from benchmarks.render import SIZES
 from benchmarks.yardsticks import decoded_frames
-from config import MediaLimits, RenderConfig
-from media.audio import extract_speech
+from config import RenderConfig
 from media.decoding.frame_buffers import FrameBuffer, write_frame
 from media.decoding.malloc_tuning import retain_freed_buffers
-from media.playback import Playback
 from media.reader import FrameReader
 from media.watermark.code import IDENTIFIER_BYTES
 from media.watermark.embedder import InvisibleWatermark
 from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame
-from models.engines.protocol import Chunk, FrameSpan, Machine, Plan
-from models.speech.level import measure_level
-from models.speech.prosody import file_prosody
+from models.engines.protocol import Chunk, Machine, Plan
 
 _SECONDS = 4.0
 _NUM_ROUNDS = 3  # the fastest counts: the rest is the load of the machine
@@ -66,7 +62,7 @@ def main() -> None:
 
 def _measure(video: Path, folder: Path) -> list[Step]:
     cached, _ = analyse(video, folder / "avatar")
-    plan, info = _plan(cached, folder), cached.avatar.info
+    plan, info = plan_speech(cached, make_speech(_SECONDS, folder), _SECONDS, folder), cached.avatar.info
     num = len(plan)
     with FrameReader(video, info, RenderConfig().reader_cache_bytes) as reader:
         frames = [_copied(frame) for frame in cached.avatar.frames(reader).read(plan.source_index.tolist())]
@@ -96,17 +92,6 @@ def _measure(video: Path, folder: Path) -> list[Step]:
         Step("draw the invisible watermark", draw, _copy(luma), "one copy of the luma"),
         Step("encode the watermark", max(marked - plain - draw, 0), 0, "without it"),
     ]
-
-
-def _plan(cached: AnalysedAvatar, folder: Path) -> Plan:
-    avatar, engine, fps = cached.avatar, cached.engine, cached.avatar.info.fps
-    speech, num = folder / "speech.npy", int(_SECONDS * fps)
-    extract_speech(make_speech(_SECONDS, folder), speech, MediaLimits())
-    level, span = measure_level(speech), FrameSpan(fps, 0, num, num)
-    features = engine.audio_encoder(Machine()).encode(speech, level, span)
-    shown = avatar.shown_frames(range(num), float(fps), Playback(), file_prosody(speech, level, span.seconds))
-    plan: Plan = engine.plan(avatar, features, span, avatar.rows(shown), None)[0]
-    return plan
 
 
 def _cutter(cached: AnalysedAvatar, plan: Plan, frames: list[YuvFrame], piece: tuple[int, int]) -> Callable[[], Chunk]:

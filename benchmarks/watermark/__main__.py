@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.encoding.scores import similarity
 from benchmarks.material import make_avatar, make_speech, num_frames_of
 from benchmarks.watermark.attacks import ATTACKS, Clip
 from config import MediaLimits, RenderConfig
@@ -40,7 +40,6 @@ from media.yuv_frame import YuvFrame, to_rgb
 WINDOW_SECONDS = 10.0
 _HOP_SECONDS = 2.5
 _REGIONS = ((0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 0.8, 0.9), (0.15, 0.1, 1.0, 1.0))  # x0, y0, x1, y1 of the frame
-_SSIM_CONSTANTS = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _CACHE_BYTES = 256 * 1024**2
 app = typer.Typer(add_completion=False)
 _Clips = Annotated[list[Path], typer.Option(help="Folders of videos, one to a .mp4 file.")]
@@ -134,7 +133,7 @@ def _marked(window: Window, identifier: bytes, folder: Path) -> tuple[Clip, Visi
         marked.write(changed)
         errors.append(float(np.mean((changed.y.astype(np.float32) - planes.y) ** 2)))
         if number % 25 == 0:
-            similarities.append(_ssim(planes.y, changed.y))
+            similarities.append(similarity(planes.y, changed.y))
     content, path = marked.finish(), folder / "marked.mp4"
     path.write_bytes(content)
     visibility = Visibility(
@@ -144,21 +143,6 @@ def _marked(window: Window, identifier: bytes, folder: Path) -> tuple[Clip, Visi
     with FrameReader(path, result, _CACHE_BYTES) as reader:
         frames = [to_rgb(planes, result.colour) for planes in reader.read(range(result.num_frames))]
     return Clip(frames, result.fps), visibility
-
-
-def _ssim(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Returns the mean structural similarity (Wang et al. 2004, Gaussian window of 1.5 pixels)."""
-    a, b = first.astype(np.float64), second.astype(np.float64)
-
-    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(cv2.GaussianBlur(values, (11, 11), 1.5), np.float64)
-
-    mean_a, mean_b = mean(a), mean(b)
-    variance_a, variance_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
-    covariance = mean(a * b) - mean_a * mean_b
-    c1, c2 = _SSIM_CONSTANTS
-    similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return float(np.mean(similarity / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))))
 
 
 @app.command()

@@ -108,6 +108,13 @@ class LipwrightSpeak(io.ComfyNode):
                     optional=True,
                     tooltip="Who speaks when in `audio`, as RTTM or JSON; `speakers` says which face each speaker is.",
                 ),
+                io.Combo.Input(
+                    "quality",
+                    options=["fast", "balanced", "best"],
+                    default="balanced",
+                    optional=True,
+                    tooltip="How the video is encoded: fast takes less CPU time, best keeps more detail.",
+                ),
             ],
             outputs=[
                 io.Video.Output("result", display_name="video"),
@@ -138,6 +145,7 @@ class LipwrightSpeak(io.ComfyNode):
         crop: str = "",
         size: str = "",
         diarization: str = "",
+        quality: str = "balanced",
     ) -> io.NodeOutput:
         """Create the video. Interrupting the workflow cancels the job."""
         if sum((video is not None, image is not None, bool(avatar_id))) != 1:
@@ -152,6 +160,7 @@ class LipwrightSpeak(io.ComfyNode):
             fields["loop"] = loop
         fields |= {"engine": engine or None, "avatar_id": avatar_id or None}
         fields |= {"background": background or None, "crop": crop or None, "size": size or None}
+        fields["quality"] = quality
         out = Path(folder_paths.get_temp_directory()) / f"lipwright-{uuid4().hex[:12]}.mp4"
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="lipwright-") as folder:

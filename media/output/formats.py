@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple, get_args
 
 FormatName = Literal["mp4", "webm", "mov"]
+Quality = Literal["fast", "balanced", "best"]
+QUALITIES: Final[tuple[Quality, ...]] = get_args(Quality)
+"""What encoding may cost: `fast` takes less CPU time than `balanced`, `best` more, and more bytes."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class OutputFormat:
         pixel_format: What the encoder is given, without and with transparency; None where it has none.
         audio_encoder: FFmpeg's name of the audio encoder.
         muxer_options: Options of the muxer for the finished file.
-        bits_per_pixel: More than its video needs, sound aside, see `jobs.forecast`.
+        bits_per_pixel: More than its video needs by quality, sound aside, see `jobs.forecast`.
         has_text_track: Whether subtitles can be a track of it.
         is_signed: Whether C2PA defines where a manifest is in it.
     """
@@ -33,35 +36,72 @@ class OutputFormat:
     alpha_pixel_format: str | None
     audio_encoder: str
     muxer_options: Mapping[str, str]
-    bits_per_pixel: float
+    bits_per_pixel: Mapping[Quality, float]
     has_text_track: bool
     is_signed: bool
 
-    def encoder_options(self, crf: int, preset: str) -> dict[str, str]:
-        """Return the options of the video encoder for the quality that `crf` and `preset` mean to x264."""
+    def encoder_options(self, crf: int, preset: str, quality: Quality = "balanced") -> dict[str, str]:
+        """Return the options of the video encoder.
+
+        Args:
+            crf: Constant rate factor of x264 for the quality `balanced`; the others, and VP9's, are relative to it.
+            preset: Preset of x264 for `balanced`.
+            quality: Changes both. ProRes has one quality.
+        """
         if self.video_encoder == "libx264":
+            made = _X264[quality]
             # `stitchable` keeps x264 from adapting its headers to the content, so SPS and PPS depend only on the
             # settings (x264 --fullhelp, "Don't optimize headers based on video content"). A closed GOP refers to
             # nothing before it.
-            return {"crf": str(crf), "preset": preset, "x264-params": "stitchable=1:open-gop=0"}
+            params = ":".join(("stitchable=1", "open-gop=0", *made.params))
+            return {"crf": _limited(crf + made.crf_offset, 51), "preset": made.preset or preset, "x264-params": params}
         if self.video_encoder == "libvpx-vp9":
             # Alternate reference frames are not available with alpha (FFmpeg, libvpxenc.c).
-            vp9 = {"deadline": "good", "cpu-used": _VP9_SPEED, "row-mt": "1", "auto-alt-ref": "0"}
-            return {"crf": str(min(crf + _VP9_CRF_OFFSET, 63)), "b": "0", **vp9}
+            return {"crf": _limited(crf + _VP9[quality], 63), "b": "0", **_VP9_OPTIONS}
         return {"profile": "4444", "alpha_bits": "16"}
 
 
-_VP9_CRF_OFFSET: Final = 11
-"""VP9's scale of crf has 64 steps where that of x264 has 52, and 31 is its usual value where 20 is that of x264."""
-_VP9_SPEED: Final = "5"
-"""The fastest of the "good" settings (libvpx, vpxenc --help)."""
+class _X264Settings(NamedTuple):
+    crf_offset: int = 0
+    preset: str | None = None  # None: as configured
+    params: tuple[str, ...] = ()
+
+
+# Measured with `python -m benchmarks.encoding`, see docs/performance.md. `fast` is x264's `ultrafast` with what the
+# mouth needs most: deblocking, B-frames and small intra blocks. What it lacks, adaptive quantization above all, costs
+# the grain of even areas.
+_X264: Final[Mapping[Quality, _X264Settings]] = {
+    "fast": _X264Settings(0, "ultrafast", ("no-deblock=0", "bframes=3", "partitions=i4x4,i8x8", "8x8dct=1")),
+    "balanced": _X264Settings(),
+    "best": _X264Settings(-7, "veryfast"),
+}
+_VP9: Final[Mapping[Quality, int]] = {"fast": 6, "balanced": 6, "best": -4}
+"""VP9's crf relative to that of x264; its scale has 64 steps where that of x264 has 52. Nothing is faster."""
+# The "good" deadline takes ten times the CPU time and keeps less of the mouth in the same number of bytes.
+_VP9_OPTIONS: Final[Mapping[str, str]] = {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "auto-alt-ref": "0"}
+
+
+def _limited(crf: int, most: int) -> str:
+    return str(min(max(crf, 0), most))
+
+
 # `AIGC` is written only with use_metadata_tags.
 _MP4_OPTIONS: Final[Mapping[str, str]] = {"movflags": "+faststart+use_metadata_tags"}
 
-# H.264 at crf 20 stays below .15 bits a pixel on talking heads with a noisy background; quiet ones need a fifth.
+# H.264 needs up to .2 bits a pixel on talking heads with noise, `best` up to .38, VP9 up to .15; quiet ones need a
+# fifth (`python -m benchmarks.encoding`).
 # ProRes 4444 has a target of 330 Mbit/s for 1080p at 29.97 fps (Apple ProRes White Paper): 5.3, and alpha beside that.
 MP4: Final = OutputFormat(
-    "mp4", "video/mp4", "libx264", "yuv420p", None, "aac", _MP4_OPTIONS, 0.15, has_text_track=True, is_signed=True
+    "mp4",
+    "video/mp4",
+    "libx264",
+    "yuv420p",
+    None,
+    "aac",
+    _MP4_OPTIONS,
+    {"fast": 0.25, "balanced": 0.25, "best": 0.5},
+    has_text_track=True,
+    is_signed=True,
 )
 WEBM: Final = OutputFormat(
     "webm",
@@ -71,7 +111,7 @@ WEBM: Final = OutputFormat(
     "yuva420p",
     "libopus",
     {"cues_to_front": "1"},
-    0.2,
+    dict.fromkeys(QUALITIES, 0.2),
     has_text_track=False,
     is_signed=False,
 )
@@ -83,7 +123,7 @@ MOV: Final = OutputFormat(
     "yuva444p10le",
     "pcm_s16le",
     _MP4_OPTIONS,
-    8.0,
+    dict.fromkeys(QUALITIES, 8.0),
     has_text_track=True,
     is_signed=True,
 )

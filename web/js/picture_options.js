@@ -55,6 +55,7 @@ export class PictureOptions {
     byId("cutout").hidden = !this.background;
     byId("size-entry").hidden = size.value !== OTHER;
     byId("rate-entry").hidden = byId("fps").value !== OTHER;
+    byId("encoding").hidden = format === "mov"; // ProRes has one quality
     byId("crop-note").hidden = !crop.value && !size.value;
     notice(byId("format-note"), { mp4: "", webm: t(isReplaced ? "formatTransparent" : "formatWebm"), mov: t("formatMov") }[format]);
   }
@@ -89,6 +90,7 @@ export class PictureOptions {
       size: this.size,
       fps: byId("fps").value === OTHER ? byId("rate").value : byId("fps").value,
       format: byId("format").value,
+      quality: byId("quality").value,
     };
   }
 }

@@ -58,8 +58,9 @@ def test_the_wait_is_the_work_before_it_at_the_measured_rate() -> None:
 def test_a_longer_or_larger_result_needs_more_disk() -> None:
     whole = OutputPicture.of(JobSettings(), info_of(1920, 1080, Fraction(25)))
     minute = result_bytes(whole, 60)
-    assert minute == pytest.approx(3 * 1920 * 1080 * 25 * 60 * 0.15 / 8 + 2 * 224_000 * 60)
+    assert minute == pytest.approx(3 * 1920 * 1080 * 25 * 60 * 0.25 / 8 + 2 * 224_000 * 60)
     assert result_bytes(whole, 120) == pytest.approx(2 * minute)
+    assert result_bytes(OutputPicture.of(JobSettings(quality="best"), whole.info), 60) > 1.5 * minute
     small = OutputPicture.of(JobSettings(size="960x540"), info_of(1920, 1080, Fraction(25)))
     assert result_bytes(small, 60) < minute / 2
     assert result_bytes(OutputPicture.of(JobSettings(format="mov"), whole.info), 60) > 10 * minute

@@ -1,0 +1,1 @@
+"""What the settings of video encoders cost, and what they keep of a result."""
