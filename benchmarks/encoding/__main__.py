@@ -1,7 +1,7 @@
 """What encoders make of results: `python -m benchmarks.encoding CLIP... --size 512x512`.
 
 Real clips with generated mouths and the invisible watermark are encoded as one segment of a job. CPU time is that of
-this process, all its threads; `balanced` is encoded again before and after each other row, and costs are relative to it.
+this process, all its threads; costs are relative to `balanced`, encoded before and after each other row.
 Scores compare with the pictures that the encoder was given: PSNR and SSIM of luma, in the whole frame and in the
 rectangle around the generated pixels; and how much of the detail finer than 1.5 pixels is left in the half of the frame
 that has least of it, such as skin and walls. All are means over the clips.

@@ -26,6 +26,7 @@ from benchmarks.encoding.scores import similarity
 from benchmarks.material import make_avatar, make_speech, num_frames_of
 from benchmarks.watermark.attacks import ATTACKS, Clip
 from config import MediaLimits, RenderConfig
+from media.output.formats import Quality
 from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
 from media.watermark.code import IDENTIFIER_BYTES, most_likely_words, read_word
@@ -82,6 +83,7 @@ def robustness(
     clips: _Clips,
     max_lines: Annotated[int, typer.Option(help="Skip larger clips.")] = 1280,
     only: Annotated[list[str] | None, typer.Option(help="Names of attacks; default: all.")] = None,
+    quality: Annotated[Quality, typer.Option(help="Of the encoding of the marked video.")] = "balanced",
 ) -> None:
     """Mark and encode windows as a job does, attack each, and print how many are detected."""
     chosen = {name: attack for name, attack in ATTACKS.items() if not only or name in only}
@@ -90,7 +92,7 @@ def robustness(
     with tempfile.TemporaryDirectory() as folder:
         for window in windows(clips, WINDOW_SECONDS, max_lines):
             identifier = hashlib.sha256(f"{window.path.name} {window.start}".encode()).digest()[:IDENTIFIER_BYTES]
-            result, visibility = _marked(window, identifier, Path(folder))
+            result, visibility = _marked(window, identifier, Path(folder), quality)
             seen.append(visibility)
             for name, attack in chosen.items():
                 out = Path(folder) / "attacked.mkv"
@@ -120,11 +122,11 @@ class Visibility(NamedTuple):
         return f"PSNR {self.psnr:.1f} dB, SSIM {self.ssim:.4f}, size x {self.size:.3f}"
 
 
-def _marked(window: Window, identifier: bytes, folder: Path) -> tuple[Clip, Visibility]:
+def _marked(window: Window, identifier: bytes, folder: Path, quality: Quality) -> tuple[Clip, Visibility]:
     """Encodes a window as a job does, with and without the watermark."""
     render, info = RenderConfig(), window.info
     mark = InvisibleWatermark(info, identifier)
-    plain, marked = (SegmentWriter(info, render.crf, render.preset) for _ in range(2))
+    plain, marked = (SegmentWriter(info, render.crf, render.preset, quality=quality) for _ in range(2))
     errors, similarities = [], []
     for number, planes in enumerate(window.lumas_and_chroma()):
         changed = YuvFrame(planes.y.copy(), planes.u, planes.v)

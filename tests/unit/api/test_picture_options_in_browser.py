@@ -56,9 +56,11 @@ def test_the_choices_reach_the_job(browser: Any, tmp_path: Path, sample_portrait
         visitor.page.select_option("#matte", "chroma")
         visitor.page.select_option("#size", "720x1280")
         visitor.page.select_option("#fps", "30")
+        visitor.page.select_option("#quality", "best")
         coloured = _sent(visitor, service).options
         assert (coloured.background, coloured.matte) == ("#00b140", "chroma")
         assert (coloured.crop, coloured.size, coloured.fps) == ("9:16", "720x1280", 30)
+        assert (plain.quality, coloured.quality) == ("balanced", "best")
 
         visitor.page.select_option("#background", "file")
         assert not visitor.page.is_visible("#colour")
@@ -145,6 +147,7 @@ def test_results_without_a_preview(browser: Any, tmp_path: Path, sample_portrait
         assert not visitor.page.is_visible("#stage .placeholder")
 
         visitor.page.select_option("#format", "mov")
+        assert not visitor.page.is_visible("#quality")
         job_id = _sent(visitor, service).job_id
         visitor.until_status("queued")
         assert "Browsers do not play MOV" not in visitor.text("#stage")

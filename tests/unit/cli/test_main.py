@@ -102,6 +102,8 @@ def test_speak_says_a_text_and_marks_the_video(repo_root: Path, tmp_path: Path, 
             "--voice",
             "kim",
             "--visible-label",
+            "--quality",
+            "best",
             "--expressiveness",
             "1.4",
             "--motion",
@@ -111,6 +113,7 @@ def test_speak_says_a_text_and_marks_the_video(repo_root: Path, tmp_path: Path, 
     assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [("Hello.", "kim")]
     (request,) = service.requests
     assert (request.options.visible_label, request.options.expressiveness, request.options.motion) == (True, 1.4, 0.3)
+    assert request.options.quality == "best"
     assert on_disk(service.files, audio_key(request.job_id)).read_bytes() == voice.sound
 
 

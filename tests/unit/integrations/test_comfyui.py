@@ -119,10 +119,11 @@ def test_a_video_speaks(comfy: ModuleType, service: MemoryService, url: str, tmp
 def test_background_crop_and_size(comfy: ModuleType, service: MemoryService, url: str) -> None:
     service.outcome = "video"
     picture = torch.zeros(1, 2, 2, 3)
-    _run(comfy, image=picture, background="blur", crop="9:16")
+    _run(comfy, image=picture, background="blur", crop="9:16", quality="best")
     _run(comfy, image=picture, background_file=torch.ones(1, 4, 6, 3), size="1080x1920")
     blurred, behind = service.requests
     assert (blurred.options.background, blurred.options.crop, blurred.options.size) == ("blur", "9:16", None)
+    assert (blurred.options.quality, behind.options.quality) == ("best", "balanced")
     assert (behind.options.background, behind.options.crop, behind.options.size) == (None, None, "1080x1920")
     assert behind.background_file is not None
     sent = Image.open(on_disk(service.files, upload_key(behind.background_file.key)))

@@ -124,10 +124,11 @@ def test_a_kept_avatar(page: Client, service: MemoryService, service_url: str, t
 
 def test_background_crop_and_format(page: Client, service: MemoryService, tmp_path: Path) -> None:
     service.outcome = "video"
-    _, video = page.predict(**_inputs(tmp_path, background="transparent", crop="9:16", format="webm"))
+    _, video = page.predict(**_inputs(tmp_path, background="transparent", crop="9:16", format="webm", quality="fast"))
     assert (Path(video).suffix, Path(video).read_bytes()) == (".webm", VIDEO_BYTES)
     options = service.requests[-1].options
     assert (options.background, options.crop, options.format) == ("transparent", "9:16", "webm")
+    assert options.quality == "fast"
     page.predict(**_inputs(tmp_path, background_file=handle_file(str(tmp_path / "v.mp4"))))
     sent = service.requests[-1]
     assert sent.background_file is not None and sent.background_file.label == "v.mp4"

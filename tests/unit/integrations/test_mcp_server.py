@@ -107,7 +107,7 @@ def test_a_text_takes_the_place_of_a_sound(service: MemoryService, url: str, fol
 def test_background_crop_and_format(service: MemoryService, url: str, folder: Path) -> None:
     service.outcome = "video"
     arguments = {"audio": "a.wav", "video": "v.mp4"}
-    clear = {**arguments, "background": "transparent", "crop": "9:16", "format": "webm"}
+    clear = {**arguments, "background": "transparent", "crop": "9:16", "format": "webm", "quality": "best"}
     done, unfit, behind, outside = _call(
         url,
         folder,
@@ -121,6 +121,7 @@ def test_background_crop_and_format(service: MemoryService, url: str, folder: Pa
     assert (saved.suffix, saved.read_bytes()) == (".webm", VIDEO_BYTES)
     options = service.requests[0].options
     assert (options.background, options.crop, options.format) == ("transparent", "9:16", "webm")
+    assert options.quality == "best"
     assert unfit.is_error and "out: result.mp4 must end in .webm." in unfit.content[0].text
     assert not behind.is_error, behind.content
     assert service.requests[-1].background_file is not None

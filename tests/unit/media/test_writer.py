@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from media.labels.watermark import FrameMark
+from media.output.formats import QUALITIES, Quality
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
@@ -17,8 +19,11 @@ from media.yuv_frame import Patch, YuvFrame, cut, frame_planes, paste_back
 from tests.unit.media.clips import LIMITS, info_of, number_of, planes_of
 
 
-def _segment(path: Path, num_frames: int, num_threads: int = 1, first: int = 0, **changes: object) -> Path:
-    writer = SegmentWriter(info_of(192, 128, **changes), 20, "veryfast", num_threads)  # type: ignore[arg-type]
+def _segment(
+    path: Path, num_frames: int, num_threads: int = 1, first: int = 0, quality: Quality = "balanced", **changes: object
+) -> Path:
+    info = info_of(192, 128, **changes)  # type: ignore[arg-type]
+    writer = SegmentWriter(info, 20, "veryfast", num_threads, quality=quality)
     for number in range(first, first + num_frames):
         writer.write(planes_of(number, 192, 128))
     path.write_bytes(writer.finish())
@@ -43,6 +48,37 @@ def test_headers_depend_on_settings_alone(tmp_path: Path) -> None:
     assert reference
     assert _headers(_segment(tmp_path / "b.mp4", 40, num_threads=4, first=900)) == reference
     assert _headers(_segment(tmp_path / "c.mp4", 1, fps=Fraction(50))) != reference
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_segments_of_a_quality_can_be_joined(tmp_path: Path, quality: Quality) -> None:
+    headers = {
+        _headers(_segment(tmp_path / f"{num}.mp4", num, num_threads=1 + num % 2, first=num, quality=quality))
+        for num in (1, 2, 40)
+    }
+    assert len(headers) == 1 and None not in headers
+
+
+def test_qualities_differ_in_bytes_and_detail() -> None:
+    made: dict[Quality, tuple[int, float]] = {}
+    pictures = [_grainy(number) for number in range(24)]
+    for quality in QUALITIES:
+        writer = SegmentWriter(info_of(192, 128), 20, "superfast", quality=quality)
+        for picture in pictures:
+            writer.write(picture)
+        content = writer.finish()
+        with av.open(io.BytesIO(content)) as container:
+            luma = [frame_planes(frame).y for frame in container.decode(video=0)]
+        errors = [np.mean((a.astype(float) - b.y) ** 2) for a, b in zip(luma, pictures, strict=True)]
+        made[quality] = len(content), float(np.mean(errors))
+    assert made["best"][1] < 0.6 * made["balanced"][1] and made["best"][0] > made["balanced"][0]
+    assert made["fast"][1] < 1.6 * made["balanced"][1] and made["fast"][0] < 1.6 * made["balanced"][0]
+
+
+def _grainy(number: int) -> YuvFrame:
+    """A moving picture with grain."""
+    planes, grain = planes_of(number, 192, 128), np.random.default_rng(number).normal(0, 3, (128, 192))
+    return planes._replace(y=np.clip(planes.y + grain, 0, 255).astype(np.uint8))
 
 
 def test_a_segment_has_b_frames_and_starts_with_the_only_needed_key(tmp_path: Path) -> None:

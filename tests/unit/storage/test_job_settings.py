@@ -26,6 +26,7 @@ def test_options_of_a_picture() -> None:
         ({"fps": 0.5}, "greater than or equal to 1"),
         ({"fps": float("nan")}, "fps"),
         ({"format": "avi"}, "mp4"),
+        ({"quality": "lossless"}, "'fast', 'balanced' or 'best'"),
         ({"background": "transparent"}, "choose format webm or mov"),
         ({"background": "no colour"}, "background_file"),
     ],
@@ -50,9 +51,10 @@ def test_other_options_and_files_are_other_videos() -> None:
     ids = {
         produce_id(),
         produce_id(format="mov"),
+        produce_id(quality="best"),
         produce_id(background="blur"),
         produce_id(background_file=FILE),
         produce_id(background_file=FILE.model_copy(update={"sha256": "b" * 64})),
     }
-    assert len(ids) == 5
+    assert len(ids) == 6
     assert produce_id(fps=None, format="mp4") in ids, "a default does not count"

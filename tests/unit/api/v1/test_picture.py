@@ -28,6 +28,7 @@ def http(service: MemoryService) -> Iterator[httpx.Client]:
 
 def test_options_of_the_picture_reach_the_job(http: httpx.Client, service: MemoryService) -> None:
     sent = {"size": "1080x1920", "fps": "30", "format": "webm", "matte": "chroma", "background_loop": "hold"}
+    sent["quality"] = "best"
     answer = http.post("/v1/jobs", files={**FILES, "background_file": ("beach.mp4", b"beach")}, data=sent)
     assert answer.status_code == 202, answer.text
     options = answer.json()["options"]

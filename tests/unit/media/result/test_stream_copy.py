@@ -14,6 +14,7 @@ from config import MediaLimits
 from errors import MediaError
 from media.audio import extract_speech
 from media.audio_parts import AudioPart
+from media.output.formats import Quality
 from media.preview.fragments import LivePreview, finished_preview
 from media.probe import VideoInfo, probe_video
 from media.result.concat import concat_segments
@@ -61,8 +62,8 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return _source(tmp_path / f"source.{request.param}")
 
 
-def _encoded(path: Path, info: VideoInfo, start: int, stop: int) -> Path:
-    writer = SegmentWriter(info, 20, "superfast", in_band_headers=True)
+def _encoded(path: Path, info: VideoInfo, start: int, stop: int, quality: Quality = "balanced") -> Path:
+    writer = SegmentWriter(info, 20, "superfast", quality=quality, in_band_headers=True)
     for number in range(start, stop):
         writer.write(planes_of(255 - number, 192, 128))
     path.write_bytes(writer.finish())
@@ -97,8 +98,11 @@ def test_the_copied_packets_are_those_of_the_source(source: Path, tmp_path: Path
     np.testing.assert_array_equal(_frames(out), _frames(source)[12:36])
 
 
-@pytest.mark.parametrize("order", ["encoded first", "copy first"])
-def test_a_result_of_copied_and_encoded_parts_plays(source: Path, order: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("order", "quality"),
+    [("encoded first", "balanced"), ("copy first", "balanced"), ("encoded first", "fast"), ("copy first", "best")],
+)
+def test_a_result_of_copied_and_encoded_parts_plays(source: Path, order: str, quality: Quality, tmp_path: Path) -> None:
     info = probe_video(source, LIMITS)
     copies = [(12, 24), (24, 48)] if order == "encoded first" else [(0, 24), (36, 60)]
     edges = sorted({0, NUM_FRAMES, *(edge for copy in copies for edge in copy)})
@@ -108,7 +112,7 @@ def test_a_result_of_copied_and_encoded_parts_plays(source: Path, order: str, tm
         if (start, stop) in copies:
             copy_segment(source, path, info, start, stop, LIMITS)
         else:
-            _encoded(path, info, start, stop)
+            _encoded(path, info, start, stop, quality)
         segments.append(path)
     sound = write_audio(tmp_path / "a.wav", noise(2.4, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
     out = tmp_path / "out.mp4"
