@@ -112,7 +112,8 @@ def _others() -> list[Case]:
 
 
 def _custom(file_format: OutputFormat, options: Mapping[str, str]) -> _Custom:
-    return _Custom(*(getattr(file_format, each.name) for each in fields(OutputFormat)), options=options)
+    known = {each.name: getattr(file_format, each.name) for each in fields(OutputFormat)}
+    return _Custom(**known, options=options)
 
 
 def _measured(case: Case, pictures: Pictures) -> Encoded:

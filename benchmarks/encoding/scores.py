@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import av
 import cv2
 import numpy as np
+from av.container import InputContainer
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -36,7 +37,8 @@ def score(content: bytes, pictures: Pictures) -> Scores:
     errors: tuple[list[float], list[float]] = ([], [])
     similarities: tuple[list[float], list[float]] = ([], [])
     details = []
-    with av.open(io.BytesIO(content)) as container:
+    with av.open(io.BytesIO(content), "r") as container:
+        assert isinstance(container, InputContainer)
         for number, frame in enumerate(container.decode(video=0)):
             own, made, mouth = pictures.frames[number].y, _luma(frame, pictures.info.colour), pictures.mouths[number]
             is_compared = number % _STEP == 0
