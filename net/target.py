@@ -62,6 +62,8 @@ class Target:
         """Returns the target of a `Location` header in this target's response."""
         try:
             return Target.parse(str(httpx.URL(self.text).join(location)))
+        except UrlRefusedError as error:
+            raise UrlRefusedError(f"{self}: redirects to {error}") from error
         except (httpx.InvalidURL, ValueError) as error:
             raise UrlRefusedError(f"{self}: redirects to {shown(location)}, which is not a URL.") from error
 

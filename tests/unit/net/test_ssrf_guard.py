@@ -133,5 +133,7 @@ def test_redirect_targets_are_joined() -> None:
     assert joined[:2] == ["https://a.example/d.mp4", "https://b.example/e"]
     assert joined[2:] == ["https://a.example/my%20file.mp4", "http://c.example:8080/"]
     assert Target.parse("https://a.example/b/%e8%84%b8%2f.mp4?x=/y").file_name == "脸/.mp4"
-    with pytest.raises(UrlRefusedError):
+    with pytest.raises(UrlRefusedError, match=r"redirects to http://\[::1, which is not a URL"):
         target.join("http://[::1")
+    with pytest.raises(UrlRefusedError, match=r"redirects to http://b.example/: expected a URL without a user name"):
+        target.join("http://user:secret@b.example/")
