@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.container import InputContainer
 
 from media.labels.watermark import FrameMark
 from media.output.formats import QUALITIES, Quality
@@ -68,6 +69,7 @@ def test_qualities_differ_in_bytes_and_detail() -> None:
             writer.write(picture)
         content = writer.finish()
         with av.open(io.BytesIO(content)) as container:
+            assert isinstance(container, InputContainer)
             luma = [frame_planes(frame).y for frame in container.decode(video=0)]
         errors = [np.mean((a.astype(float) - b.y) ** 2) for a, b in zip(luma, pictures, strict=True)]
         made[quality] = len(content), float(np.mean(errors))
