@@ -34,9 +34,10 @@ from models.weights.onnx_session import make_session
 
 __all__ = ["FeatureBlock", "SpeechFeatures", "SpeechLevel", "measure_level"]
 
-# The speech-to-mouth network needs 16 rows of context on either side; a frame is interpolated from two rows on either
-# side.
-_CONTEXT_ROWS = 17
+INTERPOLATION_ROWS = 2
+"""Rows on either side of a frame from which its mouth is interpolated."""
+# The speech-to-mouth network needs 16 rows of context on either side of those.
+_CONTEXT_ROWS = 15 + INTERPOLATION_ROWS
 # Additional rows: the mouth in a pause depends on the whole pause (`speech_to_mouth`).
 _PAUSE_ROWS = 48
 # Output rows of a window, and rows of context before and after them.
@@ -126,7 +127,7 @@ class SpeechFeatures:
     def extract_window(self, window: SpeechWindow) -> FeatureBlock:
         """Computes the features of a window of live speech.
 
-        The network is skipped if the window is silent.
+        The network is skipped if nobody speaks in these frames: `SpeechToMouth` ignores features there.
 
         Args:
             window: From `SpeechStream.window`.
@@ -137,17 +138,18 @@ class SpeechFeatures:
         samples, level = window.samples, window.level
         before = floor(window.start_seconds * ROWS_PER_SECOND) - window.first_row
         first = max(0, before - _CONTEXT_ROWS - _PAUSE_ROWS)
+        activity = speech_activity(samples, level, first, level.num_rows)
+        gate = activity.gate * window.open_share[first:]
         rows = np.zeros((level.num_rows, self._num_features), np.float32)
-        if not window.is_silent:
+        if gate[max(0, before - INTERPOLATION_ROWS - first) :].any():
             mel = log_mel(samples, level.gain, 0, 2 * level.num_rows)
             rows = self._network.run(None, {"mel": mel[None]})[0][0]
-        activity = speech_activity(samples, level, first, level.num_rows)
         return FeatureBlock(
             window.start_seconds,
             window.stop_seconds + LOOK_AHEAD_SECONDS,
             window.first_row + first,
             rows[first:],
-            replace(activity, gate=activity.gate * window.open_share[first:]),
+            replace(activity, gate=gate),
         )
 
     def _run(

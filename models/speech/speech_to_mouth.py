@@ -77,9 +77,12 @@ class SpeechToMouth:
 
     def __init__(self, num_threads: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> None:
         self._network = make_session(weights_path("speech_to_mouth.onnx"), num_threads=num_threads, device=device)
+        self._num_hidden = int(self._network.get_outputs()[1].shape[-1])
 
     def predict(self, features: FeatureBlock, fps: Fraction, first_frame: int, num_frames: int) -> MouthBlock:
         """Predicts the mouth in frames [first_frame, first_frame + num_frames); frame i is at i / fps seconds.
+
+        The network is skipped if nobody speaks in these frames.
 
         Args:
             features: Features of a range that contains the times of all frames.
@@ -91,7 +94,10 @@ class SpeechToMouth:
             ValueError: `num_frames` is below 1, or a frame lies outside the range.
         """
         times = _frame_times(features, fps, first_frame, num_frames)
-        activity = features.activity
+        activity, positions = features.activity, times * ROWS_PER_SECOND - features.first_row
+        if not _near(activity.gate, positions).any():
+            nothing = np.zeros((num_frames, NUM_CHANNELS + self._num_hidden), np.float32)
+            return MouthBlock(nothing[:, :NUM_CHANNELS], np.zeros(num_frames, np.float32), nothing[:, NUM_CHANNELS:])
         mouth, hidden = (rows[0] for rows in self._network.run(None, {"features": features.features[None]}))
         shape, contact = mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE, mouth[:, NUM_CHANNELS]
         shape, hidden = _limit_unheard_opening(shape, hidden, activity)
@@ -99,7 +105,7 @@ class SpeechToMouth:
         shape, hidden = _limit_unheard_opening(shape, hidden, activity)
         open_share = activity.gate[:, None]
         rows = np.hstack([shape * open_share, open_share, hidden * open_share])
-        frames = _interpolate(rows, times * ROWS_PER_SECOND - features.first_row)
+        frames = _interpolate(rows, positions)
         gate = frames[:, NUM_CHANNELS].clip(0, 1)  # the spline overshoots next to corners
         return MouthBlock(frames[:, :NUM_CHANNELS], gate, frames[:, NUM_CHANNELS + 1 :])
 
@@ -194,12 +200,16 @@ def _interpolate(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> N
     The kernel passes through the rows, so lips that touch for a single row do close, and it has no kinks at 60 fps.
     """
     positions = positions.clip(0, len(rows) - 1)
-    row = np.floor(positions).astype(np.int64)
-    u = (positions - row).astype(np.float32)
+    u = (positions - np.floor(positions)).astype(np.float32)
     kernel = np.stack([_catmull_rom(distance) for distance in (u + 1, u, 1 - u, 2 - u)])  # (4, T)
-    near = rows[(row + np.arange(-1, 3)[:, None]).clip(0, len(rows) - 1)]  # (4, T, C)
-    between: NDArray[np.float32] = (kernel[..., None] * near).sum(0)
+    between: NDArray[np.float32] = (kernel[..., None] * _near(rows, positions)).sum(0)
     return between
+
+
+def _near(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Returns the rows between which (T,) fractional row numbers are interpolated, two on either side: (4, T, ...)."""
+    row = np.floor(positions.clip(0, len(rows) - 1)).astype(np.int64)
+    return rows[(row + np.arange(-1, 3)[:, None]).clip(0, len(rows) - 1)]
 
 
 def _catmull_rom(distance: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -319,3 +319,18 @@ def test_a_scaled_mouth_moves_further_and_keeps_its_lips_closed() -> None:
     assert (lively.gate == mouth.gate).all()
     assert (lively.hidden == 2).all(), "the speaker's own way of moving is scaled as well"
     assert (mouth.scaled(0).shape == 0).all()
+
+
+def test_features_are_ignored_where_nobody_speaks(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
+) -> None:
+    """So live sessions need not compute them in pauses."""
+    (block,) = _extract(tmp_path, np.concatenate([voice[:RATE], np.zeros(2 * RATE, np.int16)]), features)
+    unknown = replace(block, features=np.full_like(block.features, np.nan))
+
+    paused = mouth.predict(unknown, Fraction(25), 50, 10)
+
+    assert np.isnan(mouth.predict(unknown, Fraction(25), 10, 10).shape).any()
+    known = mouth.predict(block, Fraction(25), 50, 10)
+    assert (paused.shape == known.shape).all() and paused.hidden.shape == known.hidden.shape
+    assert not paused.gate.any()
