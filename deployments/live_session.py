@@ -92,6 +92,8 @@ class LiveSession(StageReplica):
     async def leave(self, session_id: str) -> bool:
         """End a session."""
         self._admission.leave(session_id)
+        async with self._renderers.use(self._config.live.engine, self._load) as renderer:
+            renderer.forget(session_id)
         return True
 
     async def check_health(self) -> None:

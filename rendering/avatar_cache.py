@@ -45,6 +45,13 @@ class LruPool(Generic[K, T]):
         for old in dropped:
             self._close(old)
 
+    def drop(self, key: K) -> None:
+        """Drop the entry of `key`, if it is here."""
+        with self._lock:
+            dropped = [self._entries.pop(key)] if key in self._entries else []
+        for old in dropped:
+            self._close(old)
+
 
 class CachedAvatar(NamedTuple):
     """An avatar with the data of one engine."""

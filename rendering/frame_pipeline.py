@@ -43,7 +43,7 @@ class PlannedFace:
 
 
 class PictureWriter(Protocol):
-    """Takes finished frames in order: `media.writer.SegmentWriter`, `media.live.gop_encoder.GopEncoder`."""
+    """Takes finished frames in order: `media.writer.SegmentWriter`, `media.live.encoder.LiveEncoder`."""
 
     def write(self, planes: YuvFrame, patches: Sequence[Patch] = ()) -> None:
         """Encode one frame with its faces; `planes` is not modified."""

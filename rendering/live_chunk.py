@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from jobs.messages import AvatarRef, Background, ShownAvatar
-from media.live.gop_encoder import EncodedGop
+from media.live.encoder import EncodedPictures
 from media.output.backgrounds import BackgroundOptions
 from models.speech.stream import SpeechWindow
 
 
 @dataclass(frozen=True)
 class LiveChunkRequest:
-    """A request for one chunk. It is self-contained: the same request gives the same chunk in any process."""
+    """A request for one chunk. It is self-contained: the same request gives the same pictures in any process."""
 
     session_id: str  # the session
     avatar: AvatarRef  # the avatar that speaks; already analysed
@@ -24,14 +24,18 @@ class LiveChunkRequest:
     expressiveness: float = 1.0  # see `models.avatar.avatar.Avatar`
     motion: float = 1.0  # how far a still moves, 0 to 1
     background: Background | None = None  # what is behind the person; None: what is in the source
+    # `LiveChunk.reference` of the chunk that was shown before, so that this one may refer to its pictures; None: begin
+    # with a keyframe. It also begins with one if the process does not have that chunk's encoder.
+    reference: str | None = None
 
 
 class LiveChunk(NamedTuple):
     """A rendered chunk."""
 
-    pictures: EncodedGop  # the encoded frames
+    pictures: EncodedPictures  # the encoded frames
     state: object  # passed to the request of the next chunk
     busy_s: float = 0.0  # how long it kept its replica busy: CPU time, with a GPU or several threads wall-clock time
+    reference: str | None = None  # names the last picture, for the request of the next chunk
 
 
 class LiveService(Protocol):

@@ -39,12 +39,15 @@ async def measure_cost(renderer: ChunkRenderer, session_id: str, shown: ShownAva
     loudness = np.sin(np.pi * _SYLLABLES_HZ * times) ** 2
     spoken.push((_LEVEL * loudness * (2 * (_PITCH_HZ * times % 1) - 1)).astype(np.int16))  # a voice: a saw tooth
     state: object = None
+    reference: str | None = None
     busy_s = 0.0
     for number in range(_NUM_CHUNKS + 2):
         stream, first = (silent, spoken)[number % 2], number * num
         window = stream.window(float(first / fps), float((first + num) / fps))
-        request = LiveChunkRequest(session_id, avatar, window, first, num, state, background=background)
+        request = LiveChunkRequest(
+            session_id, avatar, window, first, num, state, background=background, reference=reference
+        )
         chunk = await renderer.render(request)
-        state = chunk.state
+        state, reference = chunk.state, None if number % 2 else chunk.reference  # silent ones begin with a keyframe
         busy_s += chunk.busy_s * (number >= 2)
     return busy_s / (_NUM_CHUNKS * num) * float(fps)

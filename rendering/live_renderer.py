@@ -17,7 +17,7 @@ from errors import ConfigError, OptionError
 from jobs.messages import Background
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
-from media.live.gop_encoder import EncodedGop, GopEncoder
+from media.live.encoder import EncodedPictures
 from media.output.backdrop import VideoBackdrop
 from media.output.cutout import Cutout, MattedFrames
 from media.output.framing import OutputSize
@@ -28,11 +28,12 @@ from models.engines.protocol import Engine, FrameSpan, LiveEngine, Machine, Plan
 from models.speech.prosody import window_prosody
 from rendering.avatar_cache import AvatarCache, LruPool
 from rendering.background_opener import BackgroundOpener, OpenSource, cutout
-from rendering.frame_marks import live_marks
 from rendering.frame_pipeline import BlockingWork
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
+from rendering.session_encoder import SessionEncoder
 from storage.files import StoredFiles
 
+_MAX_ENCODERS = 32  # of sessions that did not leave: one takes 7 MB at 512x512 and 39 MB at 1920x1080
 _MAX_READERS = 32  # more than a replica has sessions; the decoder of a reader that is not used exits
 
 
@@ -79,6 +80,7 @@ class LiveRenderer:
         self._files, self._avatars = files, AvatarCache(files)
         self._backgrounds = BackgroundOpener(open_source, files)
         self._readers: LruPool[tuple[str, ...], _Readers] = LruPool(_MAX_READERS, _Readers.close)
+        self._encoders: LruPool[str, SessionEncoder] = LruPool(_MAX_ENCODERS)
 
     async def render(self, request: LiveChunkRequest) -> LiveChunk:
         """Render one chunk.
@@ -92,6 +94,10 @@ class LiveRenderer:
             raise OptionError(f"expressiveness: engine {self._engine.name} cannot scale the movement; omit it.")
         return await self._run(partial(self._render, request), request.num_frames)
 
+    def forget(self, session_id: str) -> None:
+        """Free the encoder of a session that has ended."""
+        self._encoders.drop(session_id)
+
     def _render(self, request: LiveChunkRequest, token: CancelToken) -> LiveChunk:
         began = self._clock()
         with ExitStack() as files:
@@ -101,13 +107,15 @@ class LiveRenderer:
             plan, state = self._plan(avatar, request, avatar.rows(shown))
             of_session = request.session_id, request.avatar.source.key, *_files_of(request.background)
             readers = self._readers.take(of_session, lambda: self._open(path, avatar, request))
+            encoder = self._encoder(request)
             try:
-                pictures = self._pictures(avatar, plan, shown[: len(plan)], readers, request, token)
+                pictures = self._pictures(avatar, plan, shown[: len(plan)], readers, request, token, encoder)
             except BaseException:
                 readers.close()
                 raise
         self._readers.put(of_session, readers)
-        return LiveChunk(pictures, state, self._clock() - began)
+        self._encoders.put(request.session_id, encoder)
+        return LiveChunk(pictures, state, self._clock() - began, encoder.reference)
 
     def _fetch(self, request: LiveChunkRequest, files: ExitStack) -> tuple[Avatar, Path]:
         """Return the avatar, which sessions share, and the path of its source.
@@ -150,6 +158,11 @@ class LiveRenderer:
         motion = request.motion if self._config.render.still_idle_motion else 0.0
         return avatar.shown_frames(frames, fps, Playback(), prosody, motion)
 
+    def _encoder(self, request: LiveChunkRequest) -> SessionEncoder:
+        """Return the encoder of a session, or a new one if it cannot continue with this chunk."""
+        encoder = self._encoders.take(request.session_id, lambda: SessionEncoder(request, self._config))
+        return encoder if encoder.fits(request) else SessionEncoder(request, self._config)
+
     def _pictures(
         self,
         avatar: Avatar,
@@ -158,19 +171,15 @@ class LiveRenderer:
         readers: _Readers,
         request: LiveChunkRequest,
         token: CancelToken,
-    ) -> EncodedGop:
-        info, live = request.avatar.source.info, self._config.live
+        encoder: SessionEncoder,
+    ) -> EncodedPictures:
         with token.on_cancel(readers.close):
             frames = list(readers.frames.read(shown.tolist()))
         patches = self._face_generator.generate(self._engine.cut(avatar, plan, frames), token.is_cancelled)
-        marks = live_marks(info, request.session_id, request.first_frame, self._config.labels)
-        maker = PictureMaker(OutputSize().framing(info), composite=_cutout(request, readers))
-        group = GopEncoder(info, live.crf, live.preset, marks, maker.draw)
+        framing = OutputSize().framing(request.avatar.source.info)
+        maker = PictureMaker(framing, composite=_cutout(request, readers))
         with token.on_cancel(readers.close):
-            for number, frame in enumerate(frames):
-                patch = patches.patch(number)
-                group.write(frame, () if patch is None else (patch,))
-        return group.finish()
+            return encoder.encode(request, [(frame, patches.patch(k)) for k, frame in enumerate(frames)], maker.draw)
 
 
 def _files_of(background: Background | None) -> tuple[str, ...]:

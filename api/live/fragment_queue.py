@@ -11,6 +11,8 @@ from media.live.stream_writer import LiveFragment
 class FragmentQueue:
     """Holds the latest fragments. The session never waits: if a viewer is too slow, the oldest ones are dropped.
 
+    What a viewer receives begins with a keyframe, at first and after a gap.
+
     Args:
         max_seconds: Stream that it holds.
 
@@ -22,14 +24,22 @@ class FragmentQueue:
         self._max_seconds = max_seconds
         self._fragments: deque[LiveFragment] = deque()
         self._has_any = asyncio.Event()
+        self._awaits_key, self._is_gap = True, False
         self.dropped_seconds = 0.0
 
     def offer(self, fragment: LiveFragment) -> None:
         """Append a fragment."""
+        if self._awaits_key and not fragment.pictures.is_key:
+            self.dropped_seconds += fragment.duration_seconds * self._is_gap
+            return
+        self._awaits_key = self._is_gap = False
         self._fragments.append(fragment)
         self._has_any.set()
         while fragment.start_seconds - self._fragments[0].start_seconds > self._max_seconds:
-            self.dropped_seconds += self._fragments.popleft().duration_seconds
+            self._drop_to_key()
+            if not self._fragments:
+                self._awaits_key = self._is_gap = True
+                return
 
     async def get(self) -> LiveFragment:
         """Remove and return the oldest fragment; waits for one."""
@@ -41,3 +51,11 @@ class FragmentQueue:
     def clear(self) -> None:
         """Remove all fragments, without counting them as dropped."""
         self._fragments.clear()
+        self._awaits_key, self._is_gap = True, False
+
+    def _drop_to_key(self) -> None:
+        """Drop the oldest fragment, and those that refer to it."""
+        while True:
+            self.dropped_seconds += self._fragments.popleft().duration_seconds
+            if not self._fragments or self._fragments[0].pictures.is_key:
+                return

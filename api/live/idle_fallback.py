@@ -7,11 +7,12 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import NamedTuple
 
-from media.live.gop_encoder import EncodedGop
+from media.live.encoder import EncodedPictures
 from media.probe import VideoInfo
 from rendering.live_chunk import LiveChunk, LiveChunkRequest, LiveService
 
 _NEAR_FRAMES = 1  # a jump of one frame is not visible
+_KEY_SECONDS = 0.64  # at most, from keyframe to keyframe: viewers join at one, and a lost packet is seen until the next
 
 
 class IdleFrames:
@@ -25,11 +26,11 @@ class IdleFrames:
     def __init__(self, info: VideoInfo, max_bytes: int) -> None:
         self._period = max(1, 2 * info.num_frames - 2)  # `media.playback.Playback`: ping-pong
         self._max_bytes = max_bytes
-        self._groups: OrderedDict[int, EncodedGop] = OrderedDict()
+        self._groups: OrderedDict[int, EncodedPictures] = OrderedDict()
         self._num_bytes = 0
         self._next: int | None = None  # position after the last shown chunk
 
-    def keep(self, first_frame: int, pictures: EncodedGop) -> None:
+    def keep(self, first_frame: int, pictures: EncodedPictures) -> None:
         """Cache the chunk that starts at a frame of the stream."""
         index = first_frame % self._period
         self._drop(index)
@@ -42,7 +43,7 @@ class IdleFrames:
         """Continue from a frame of the stream."""
         self._next = first_frame
 
-    def take(self) -> EncodedGop | None:
+    def take(self) -> EncodedPictures | None:
         """Return the next chunk to show: the one that continues the last, if it is cached.
 
         Otherwise jumps to the least recently used chunk, so that no short section repeats. None if the cache is empty.
@@ -67,7 +68,7 @@ class IdleFrames:
             self._num_bytes -= _size(dropped)
 
 
-def _size(pictures: EncodedGop) -> int:
+def _size(pictures: EncodedPictures) -> int:
     return sum(map(len, pictures.frames))
 
 
@@ -79,12 +80,12 @@ class ShownFrames(NamedTuple):
         is_fallback: Whether they are cached idle frames.
     """
 
-    pictures: EncodedGop
+    pictures: EncodedPictures
     is_fallback: bool
 
 
 class IdleFallback:
-    """Requests chunks one after the other and passes on their state.
+    """Requests chunks one after the other and passes on their state. Silent ones can be decoded on their own.
 
     While a chunk is late, idle frames are shown at normal speed. The late chunk is dropped when it arrives, and
     rendering continues with the next one.
@@ -98,6 +99,8 @@ class IdleFallback:
     def __init__(self, service: LiveService, idle: IdleFrames, fallback_after_s: float) -> None:
         self._service, self._idle, self._fallback_after_s = service, idle, fallback_after_s
         self._state: object = None
+        self._reference: str | None = None  # None: the next chunk begins with a keyframe
+        self._since_key = 0  # frames
         self._late: asyncio.Task[LiveChunk] | None = None
 
     @property
@@ -105,8 +108,12 @@ class IdleFallback:
         """Whether idle frames are being shown."""
         return self._late is not None
 
+    def begin_with_key(self) -> None:
+        """Have the next chunk begin with a keyframe."""
+        self._reference = None
+
     async def show(self, request: LiveChunkRequest) -> ShownFrames:
-        """Return the frames to show for a chunk; the state in `request` is ignored.
+        """Return the frames to show for a chunk; state and reference in `request` are ignored.
 
         Raises:
             LipwrightError: The chunk cannot be rendered.
@@ -115,7 +122,8 @@ class IdleFallback:
             if not self._late.done():
                 return self._next_idle()
             self._state, self._late = self._late.result().state, None
-        task = asyncio.create_task(self._service.render(replace(request, state=self._state)))
+        request = replace(request, state=self._state, reference=self._reference_for(request))
+        task = asyncio.create_task(self._service.render(request))
         try:
             await asyncio.wait([task], timeout=self._fallback_after_s)
             if not task.done() and (idle := self._begin(request)) is not None:
@@ -125,7 +133,8 @@ class IdleFallback:
         except BaseException:
             task.cancel()
             raise
-        self._state = chunk.state
+        self._state, self._reference = chunk.state, chunk.reference
+        self._since_key = request.num_frames + (0 if chunk.pictures.is_key else self._since_key)
         if request.window.is_silent:
             self._idle.keep(request.first_frame, chunk.pictures)
         return ShownFrames(chunk.pictures, False)
@@ -137,7 +146,13 @@ class IdleFallback:
             await asyncio.gather(self._late, return_exceptions=True)
             self._late = None
 
+    def _reference_for(self, request: LiveChunkRequest) -> str | None:
+        until_key = _KEY_SECONDS * request.avatar.source.info.fps
+        is_key = request.window.is_silent or self._since_key + request.num_frames > until_key
+        return None if is_key else self._reference
+
     def _begin(self, request: LiveChunkRequest) -> ShownFrames | None:
+        self._reference = None
         self._idle.begin(request.first_frame)
         pictures = self._idle.take()
         return None if pictures is None else ShownFrames(pictures, True)

@@ -124,6 +124,8 @@ class SessionStream:
             options.motion,
             background,
         )
+        if self._connection.receives_video and self._connection.needs_head:
+            self._fallback.begin_with_key()
         shown = await self._fallback.show(request)
         if shown.is_fallback:
             if not was_waiting:
@@ -148,6 +150,8 @@ class SessionStream:
         connection = self._connection
         if not connection.receives_video:
             self._clock.showed(fragment.start_seconds)
+        elif connection.needs_head and not shown.pictures.is_key:
+            return  # the client came while this chunk was rendered
         elif connection.needs_head:
             await connection.send_text(event("session.stream", media_type=self._head[0]))
             await connection.send_bytes(self._head[1])
@@ -161,6 +165,7 @@ class SessionStream:
             "session.fragment",
             start_seconds=fragment.start_seconds,
             duration_seconds=fragment.duration_seconds,
+            is_key=fragment.pictures.is_key,
             is_speaking=self._speech.is_speaking,
             buffered_seconds=round(self._speech.waiting_seconds, 3),
         )

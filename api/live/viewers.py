@@ -76,6 +76,7 @@ class Viewers:
                     "session.fragment",
                     start_seconds=fragment.start_seconds,
                     duration_seconds=fragment.duration_seconds,
+                    is_key=fragment.pictures.is_key,
                 )
             )
             await connection.send_bytes(fragment.mp4)

@@ -1,1 +1,1 @@
-"""Encodes and muxes live streams: GOPs, Opus audio, and MP4 fragments."""
+"""Encodes and muxes live streams: H.264 pictures, Opus audio, and MP4 fragments."""

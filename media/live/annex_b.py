@@ -15,7 +15,7 @@ def annex_b(frame: bytes, headers: ParameterSets | None = None) -> bytes:
 
     Args:
         frame: NAL units, each behind its length in four bytes.
-        headers: Parameter sets to put before it, for the first frame of a GOP.
+        headers: Parameter sets to put before it, for a keyframe.
     """
     sets = () if headers is None else (headers.sps, headers.pps)
     return b"".join(_START + unit for unit in (*sets, *_units(frame)))

@@ -65,7 +65,8 @@ class OpusEncoder:
         context = AudioCodecContext.create("libopus", "w")
         context.sample_rate, context.layout, context.format = AUDIO_RATE, "mono", "s16"
         context.bit_rate = _BIT_RATE
-        context.options = {"frame_duration": "20", "application": "audio"}
+        # From complexity 7 on, libopus analyses the sound, which takes three times as long.
+        context.options = {"frame_duration": "20", "application": "audio", "compression_level": "6"}
         context.open()
         self._context = context
         self._num_samples = 0

@@ -36,7 +36,7 @@ class FlvTag(NamedTuple):
 class FlvMuxer:
     """Turns the fragments of one connection into messages, in order of time, on the time axis of the stream.
 
-    Fragments may be missing: a picture can be decoded without those before it, and the sound continues after a gap.
+    Fragments may be missing before one that begins with a keyframe; the sound continues after the gap.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class FlvMuxer:
             self._headers = headers
             tags.append(_video(_ms(fragment.start_seconds), _KEY_FRAME, _CONFIG, avc_record(headers)))
         for number, frame in enumerate(frames):
-            kind = _INTER_FRAME if number else _KEY_FRAME
+            kind = _KEY_FRAME if number == 0 and fragment.pictures.is_key else _INTER_FRAME
             tags.append(_video(_ms(float((fragment.first_frame + number) / fragment.fps)), kind, _CODED, frame))
         return tags
 

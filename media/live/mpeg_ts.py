@@ -24,7 +24,7 @@ _OPTIONS: Final = {"flush_packets": "1", "mpegts_flags": "resend_headers", "pat_
 class TsMuxer:
     """Turns the fragments of one connection into a transport stream, on the time axis of the stream.
 
-    Fragments may be missing: a picture can be decoded without those before it, and the sound continues after a gap.
+    Fragments may be missing before one that begins with a keyframe; the sound continues after the gap.
     """
 
     def __init__(self) -> None:
@@ -41,10 +41,11 @@ class TsMuxer:
         video, audio = self._streams(fragment.fps)
         packets = []
         for number, frame in enumerate(fragment.pictures.frames):
-            packet = Packet(annex_b(frame, None if number else fragment.pictures.headers))
+            is_key = number == 0 and fragment.pictures.is_key
+            packet = Packet(annex_b(frame, fragment.pictures.headers if is_key else None))
             packet.time_base = 1 / fragment.fps
             packet.pts = packet.dts = fragment.first_frame + number
-            packet.duration, packet.is_keyframe, packet.stream = 1, number == 0, video
+            packet.duration, packet.is_keyframe, packet.stream = 1, is_key, video
             packets.append(packet)
         for sound in self._encoder.encode(fragment.sound):
             packet = Packet(sound.adts)

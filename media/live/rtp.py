@@ -22,10 +22,11 @@ class RtpPackets(NamedTuple):
 
 
 def rtp_packets(fragment: LiveFragment) -> RtpPackets:
-    """Returns the packets of a fragment. The first picture carries its parameter sets."""
+    """Returns the packets of a fragment. A keyframe carries its parameter sets."""
     video = []
     for number, frame in enumerate(fragment.pictures.frames):
-        packet = Packet(annex_b(frame, None if number else fragment.pictures.headers))
+        is_key = number == 0 and fragment.pictures.is_key
+        packet = Packet(annex_b(frame, fragment.pictures.headers if is_key else None))
         packet.pts, packet.time_base = fragment.first_frame + number, 1 / fragment.fps
         video.append(packet)
     audio = []

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.live.audio import OPUS_SAMPLES, OpusEncoder
-from media.live.gop_encoder import EncodedGop
+from media.live.encoder import EncodedPictures
 from media.live.mp4_boxes import AUDIO_RATE, AUDIO_TRACK, VIDEO_TRACK, fragment, stream_head
 from media.probe import VideoInfo
 
@@ -31,7 +31,7 @@ class LiveFragment:
 
     first_frame: int
     fps: Fraction
-    pictures: EncodedGop = field(repr=False)
+    pictures: EncodedPictures = field(repr=False)
     first_sample: int
     sound: NDArray[np.int16] = field(repr=False)
     opus: list[bytes] = field(repr=False)
@@ -57,7 +57,7 @@ class StreamWriter:
         self._number = 0
         self._num_packets = 0
 
-    def head(self, pictures: EncodedGop) -> tuple[str, bytes]:
+    def head(self, pictures: EncodedPictures) -> tuple[str, bytes]:
         """Returns the media type and the initialization segment."""
         media_type = f'video/mp4; codecs="{pictures.headers.codec}, opus"'
         return media_type, stream_head(self._info, pictures.headers)
@@ -66,13 +66,13 @@ class StreamWriter:
         """Returns the number of 48 kHz samples up to `stop_frame`: whole packets that cover the frames."""
         return math.ceil(stop_frame * AUDIO_RATE / self._info.fps / OPUS_SAMPLES) * OPUS_SAMPLES
 
-    def fragment(self, first_frame: int, pictures: EncodedGop, sound: NDArray[np.int16]) -> LiveFragment:
+    def fragment(self, first_frame: int, pictures: EncodedPictures, sound: NDArray[np.int16]) -> LiveFragment:
         """Returns one fragment, whose first frame has this number in the stream.
 
         `sound` is (N,) int16 at 48 kHz, following the previous fragment; N is a multiple of `OPUS_SAMPLES`.
         """
         fps = self._info.fps
-        frames = [(data, fps.denominator, number == 0) for number, data in enumerate(pictures.frames)]
+        frames = [(data, fps.denominator, number == 0 and pictures.is_key) for number, data in enumerate(pictures.frames)]
         opus = self._sound.encode(sound)
         packets = [(data, OPUS_SAMPLES, True) for data in opus]
         start = self._num_packets * OPUS_SAMPLES

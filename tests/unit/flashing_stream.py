@@ -11,28 +11,31 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from media.live.gop_encoder import GopEncoder
+from media.live.encoder import LiveEncoder
 from media.live.mp4_boxes import AUDIO_RATE
 from media.live.stream_writer import LiveFragment, StreamWriter
 from media.yuv_frame import YuvFrame
 from tests.unit.api.live.live_parts import INFO, SIDE
 
 NUM_FRAMES = 2  # of a fragment
+_KEY_FRAGMENTS = 8
 _DARK, _BRIGHT = 30, 220
 _FLASH_FRAMES, _BEEP_SECONDS = 3, 0.12
 _LOUD = 0.15
 
 
 class FlashingStream:
-    """Yields fragments of 80 ms, without end."""
+    """Yields fragments of 80 ms, without end; every eighth begins with a keyframe."""
 
     def __init__(self, fps: Fraction = Fraction(25)) -> None:
         self._info = replace(INFO, fps=fps)
 
     def __iter__(self) -> Iterator[LiveFragment]:
         writer, left, first = StreamWriter(self._info), 0, 0
+        encoder = LiveEncoder(self._info, 30, "ultrafast")
         while True:
-            encoder = GopEncoder(self._info, 30, "ultrafast")
+            if first % (NUM_FRAMES * _KEY_FRAGMENTS) == 0:
+                encoder.begin_with_key()
             chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
             for number in range(first, first + NUM_FRAMES):
                 encoder.write(YuvFrame(np.full((SIDE, SIDE), self._luma(number), np.uint8), chroma, chroma))

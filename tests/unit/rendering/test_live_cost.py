@@ -8,13 +8,13 @@ import pytest
 
 from config import LiveConfig
 from jobs.messages import AvatarRef, ShownAvatar, SourceVideo
-from media.live.gop_encoder import EncodedGop
+from media.live.encoder import EncodedPictures
 from media.live.mp4_boxes import ParameterSets
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.live_cost import measure_cost
 from tests.unit.api.live.live_parts import INFO
 
-PICTURES = EncodedGop((), ParameterSets(b"", b""))
+PICTURES = EncodedPictures((), ParameterSets(b"", b""))
 
 
 class Costly:

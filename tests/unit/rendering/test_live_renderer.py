@@ -20,6 +20,7 @@ from errors import ConfigError, StoredFileError
 from jobs.messages import AvatarRef, SourceVideo
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
+from media.live.annex_b import annex_b
 from media.probe import VideoInfo
 from media.reader import FrameReader
 from models.avatar.avatar import Avatar
@@ -101,21 +102,18 @@ class Studio:
 
 
 def pictures(chunks: list[LiveChunk], pixel_format: str = "gray") -> NDArray[np.float64]:
-    """(T, H, W) luma of all frames, or (T, H, W, 3) of the format `rgb24`."""
-    frames = []
+    """(T, H, W) luma of all frames, or (T, H, W, 3) of the format `rgb24`; each chunk is decoded on its own."""
+    return np.concatenate([stream_pictures([chunk], pixel_format) for chunk in chunks])
+
+
+def stream_pictures(chunks: list[LiveChunk], pixel_format: str = "gray") -> NDArray[np.float64]:
+    """The same, decoded one after the other."""
+    frames, decoder = [], VideoCodecContext.create("h264", "r")
     for chunk in chunks:
-        decoder = VideoCodecContext.create("h264", "r")
-        headers = chunk.pictures.headers
-        start = b"\0\0\0\1"
-        head = start + headers.sps + start + headers.pps
-        for sample in chunk.pictures.frames:
-            data, units = memoryview(sample), b""
-            while data:
-                size = int.from_bytes(data[:4], "big")
-                units += start + bytes(data[4 : 4 + size])
-                data = data[4 + size :]
-            frames += decoder.decode(av.Packet(head + units))
-        frames += decoder.decode(None)
+        for number, sample in enumerate(chunk.pictures.frames):
+            is_key = number == 0 and chunk.pictures.is_key
+            frames += decoder.decode(av.Packet(annex_b(sample, chunk.pictures.headers if is_key else None)))
+    frames += decoder.decode(None)
     return np.stack([frame.to_ndarray(format=pixel_format).astype(float) for frame in frames])
 
 
@@ -212,6 +210,30 @@ def test_a_still_nods_with_what_is_said_and_is_opened_once(
     assert moved[0] < 1, "it starts with the still"
     assert moved[5:18].max() > 2
     assert len(studio.opened) == 1, "once a session"
+
+
+def test_a_chunk_continues_the_one_before_it_and_any_other_begins_with_a_keyframe(studio: Studio) -> None:
+    stream = SpeechStream()
+
+    def render(number: int, before: LiveChunk | None) -> LiveChunk:
+        first = number * NUM
+        window = stream.window(first / FPS, (first + NUM) / FPS)
+        state, reference = (None, None) if before is None else (before.state, before.reference)
+        request = LiveChunkRequest("continued", studio.ref, window, first, NUM, state, reference=reference)
+        return asyncio.run(studio.renderer.render(request))
+
+    first = render(0, None)
+    second = render(1, first)
+    third = render(2, second)
+    assert [chunk.pictures.is_key for chunk in (first, second, third)] == [True, False, False]
+    assert sum(map(len, second.pictures.frames)) < 0.7 * sum(map(len, first.pictures.frames))
+    alone = pictures([render(0, None), render(1, None), render(2, None)])
+    together = stream_pictures([first, second, third])
+    assert np.abs(together - alone).mean() < 1.5, "but for the encoder"
+
+    assert render(2, second).pictures.is_key, "the encoder has passed the pictures that the client has"
+    studio.renderer.forget("continued")
+    assert render(3, third).pictures.is_key
 
 
 def test_a_source_that_is_gone_fails_by_name(studio: Studio) -> None:

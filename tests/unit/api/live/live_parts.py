@@ -13,7 +13,7 @@ import numpy as np
 from config import LiveConfig
 from errors import LipwrightError, NotFoundError
 from jobs.messages import AvatarRef, Background, MatteRef, ShownAvatar, SourceVideo
-from media.live.gop_encoder import GopEncoder
+from media.live.encoder import LiveEncoder
 from media.matte.matte_video import matte_info
 from media.output.backgrounds import BackgroundOptions
 from media.probe import ColourTags, VideoInfo
@@ -55,6 +55,7 @@ class GreyService:
         self.prepare_s = 0.0
         self.backgrounds: list[BackgroundOptions | None] = []  # of the sessions
         self.held: list[tuple[str, str | None]] = []
+        self._encoders: dict[str, tuple[str, LiveEncoder]] = {}  # with the reference of its last picture
 
     async def prepare(
         self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundOptions | None
@@ -87,11 +88,15 @@ class GreyService:
         await asyncio.sleep(self.render_s)
         if self.may_render is not None:
             await self.may_render.wait()
-        group = GopEncoder(INFO, 30, "ultrafast")
+        reference, encoder = self._encoders.pop(request.session_id, (None, None))
+        if encoder is None or request.reference is None or request.reference != reference:
+            encoder = LiveEncoder(INFO, 30, "ultrafast")
         chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
         for _ in range(request.num_frames):
-            group.write(YuvFrame(np.full((SIDE, SIDE), 40, np.uint8), chroma, chroma))
-        return LiveChunk(group.finish(), request.first_frame + request.num_frames)
+            encoder.write(YuvFrame(np.full((SIDE, SIDE), 40, np.uint8), chroma, chroma))
+        stop = request.first_frame + request.num_frames
+        self._encoders[request.session_id] = str(stop), encoder
+        return LiveChunk(encoder.finish(), stop, reference=str(stop))
 
 
 class GreyAvatars(GreyService):

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from api.live.idle_fallback import IdleFrames
 from api.live.session_stream import SessionStream
 from config import LiveConfig
-from media.live.gop_encoder import EncodedGop
+from media.live.encoder import EncodedPictures
 from media.live.mp4_boxes import ParameterSets
 from tests.unit.api.live.live_parts import INFO
 from tests.unit.api.live.test_session_stream import Talk, speak
@@ -23,8 +24,8 @@ HEADERS = ParameterSets(b"sps", b"pps")
 PERIOD = 2 * INFO.num_frames - 2
 
 
-def group(number: int, num_bytes: int = 10) -> EncodedGop:
-    return EncodedGop((bytes([number]) * num_bytes,) * 3, HEADERS)
+def group(number: int, num_bytes: int = 10) -> EncodedPictures:
+    return EncodedPictures((bytes([number]) * num_bytes,) * 3, HEADERS)
 
 
 def test_kept_pictures_go_on_where_the_stream_was() -> None:
@@ -83,6 +84,31 @@ def test_a_session_whose_chunks_are_late_is_shown_idle_and_says_all_of_it_afterw
     with av.open(io.BytesIO(b"".join(talk.line.binaries)), "r") as container:
         heard = sum(frame.samples for frame in container.decode(audio=0)) / 48000
     assert heard == pytest.approx(ends[-1], abs=0.17), "sound and pictures end together, but for one chunk"
+
+
+def test_spoken_chunks_refer_to_the_one_before_them_and_others_begin_with_a_keyframe() -> None:
+    talk = Talk(LiveConfig(fallback_after_s=0.2))
+
+    async def scene(session: SessionStream) -> None:
+        await talk.until(lambda: len(talk.line.of("session.fragment")) >= 3)
+        await session.take_text(speak(1.5))
+        await talk.until(lambda: len(talk.line.of("session.fragment")) >= 12)
+        may_render = talk.service.may_render = asyncio.Event()
+        await talk.until(lambda: len(talk.line.of("session.state_updated")) == 1)
+        may_render.set()
+        await talk.until(lambda: len(talk.line.of("session.state_updated")) == 2)
+
+    assert talk.run(scene) is None
+    requests, fragments = talk.service.requests, talk.line.of("session.fragment")
+    assert all(request.reference is None for request in requests if request.window.is_silent)
+    for before, request in pairwise(requests):
+        assert request.reference in (None, str(before.first_frame + before.num_frames))
+    assert any(request.reference for request in requests)
+    late = next(n for n, (a, b) in enumerate(pairwise(requests)) if b.first_frame > a.first_frame + a.num_frames)
+    assert requests[late + 1].reference is None, "its client has not seen the chunk that was late"
+    keys = [said["start_seconds"] for said in fragments if said["is_key"]]
+    assert max(np.diff([*keys, fragments[-1]["start_seconds"]])) <= 0.64
+    assert len(keys) < len(fragments)
 
 
 def test_an_avatar_of_one_frame_has_one_place() -> None:

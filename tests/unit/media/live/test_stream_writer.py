@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from media.live.audio import OPUS_SAMPLES, Downsampler, InputResampler
-from media.live.gop_encoder import EncodedGop, GopEncoder
+from media.live.encoder import EncodedPictures, LiveEncoder
 from media.live.stream_writer import StreamWriter
 from media.probe import VideoInfo, probe_video
 from media.yuv_frame import YuvFrame
@@ -32,9 +32,9 @@ def info(tmp_path_factory: pytest.TempPathFactory) -> VideoInfo:
     return replace(probe_video(path, MediaLimits()), fps=Fraction(25))
 
 
-def group(info: VideoInfo, first: int, num: int = GROUP) -> EncodedGop:
+def group(info: VideoInfo, first: int, num: int = GROUP) -> EncodedPictures:
     """Frame i is of luma 20 + i."""
-    made = GopEncoder(info, 20, "veryfast")
+    made = LiveEncoder(info, 20, "veryfast")
     for number in range(first, first + num):
         chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
         made.write(YuvFrame(np.full((SIDE, SIDE), 20 + number, np.uint8), chroma, chroma))
@@ -83,6 +83,26 @@ def test_a_fragment_needs_none_before_it(info: VideoInfo) -> None:
     assert len(frames) == GROUP
     assert frames[0][0] == pytest.approx(3 * GROUP / 25)
     assert frames[0][1] == pytest.approx(20 + 3 * GROUP, abs=1)
+
+
+def test_fragments_without_a_keyframe_follow_one(info: VideoInfo) -> None:
+    encoder, writer, data = LiveEncoder(info, 20, "veryfast"), StreamWriter(info), b""
+    chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
+    keys = []
+    for number in range(6):
+        if number == 4:
+            encoder.begin_with_key()
+        encoder.write(YuvFrame(np.full((SIDE, SIDE), 20 + 2 * number, np.uint8), chroma, chroma))
+        encoder.write(YuvFrame(np.full((SIDE, SIDE), 21 + 2 * number, np.uint8), chroma, chroma))
+        pictures = encoder.finish()
+        data = data or writer.head(pictures)[1]
+        data += writer.fragment(2 * number, pictures, np.zeros(0, np.int16)).mp4
+        keys.append(pictures.is_key)
+    assert keys == [True, False, False, False, True, False]
+    assert [luma for _, luma in lumas(data)] == pytest.approx([20 + number for number in range(12)], abs=1)
+    with av.open(io.BytesIO(data), "r") as container:
+        marked = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
+    assert [number for number, is_key in enumerate(marked) if is_key] == [0, 8]
 
 
 def test_a_fragment_is_one_moof_and_one_mdat_with_all_that_it_has(info: VideoInfo) -> None:

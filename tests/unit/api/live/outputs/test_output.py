@@ -191,12 +191,28 @@ def test_outputs_are_counted_listed_and_named() -> None:
     run(scene, LiveConfig(max_outputs=1))
 
 
-def test_a_slow_viewer_loses_the_oldest() -> None:
-    queue, fragments = FragmentQueue(0.5), iter(FlashingStream())
+def test_a_slow_viewer_loses_the_oldest_up_to_a_keyframe() -> None:
+    queue, fragments = FragmentQueue(0.8), iter(FlashingStream())  # with a keyframe every 0.64 s
     for _ in range(20):
         queue.offer(next(fragments))
-    assert queue.dropped_seconds == pytest.approx(20 * 0.08 - 0.56)
-    assert asyncio.run(queue.get()).start_seconds == pytest.approx(20 * 0.08 - 0.56)
+    assert queue.dropped_seconds == pytest.approx(1.28)
+    first = asyncio.run(queue.get())
+    assert first.start_seconds == pytest.approx(1.28)
+    assert first.pictures.is_key
+
+
+@pytest.mark.parametrize("is_gap", [False, True])
+def test_a_viewer_begins_with_a_keyframe(is_gap: bool) -> None:
+    queue, fragments = FragmentQueue(0.5 if is_gap else 2.0), iter(FlashingStream())
+    if is_gap:  # overflows before the next keyframe comes
+        for _ in range(7 + 1):
+            queue.offer(next(fragments))
+    else:
+        next(fragments)
+    for _ in range(9):
+        queue.offer(next(fragments))
+    assert asyncio.run(queue.get()).start_seconds == pytest.approx(1.28 if is_gap else 0.64)
+    assert queue.dropped_seconds == pytest.approx(1.28 if is_gap else 0)
 
 
 @pytest.mark.endurance

@@ -1,0 +1,95 @@
+"""Encodes the pictures of a live stream as H.264, without delay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from av.codec.context import Flags
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
+
+from media.labels.watermark import FrameMark
+from media.live.mp4_boxes import ParameterSets
+from media.output.picture import DrawPicture, draw_whole
+from media.probe import VideoInfo
+from media.writer import EncoderFrame
+from media.yuv_frame import Patch, YuvFrame
+
+_SPS, _PPS = 7, 8
+_FOR_THE_HEAD: Final = (6, _SPS, _PPS, 9)  # SEI, parameter sets and delimiters are not stored in samples
+
+
+class EncodedPictures(NamedTuple):
+    """Consecutive encoded frames.
+
+    Attributes:
+        frames: One MP4 sample per frame: length-prefixed NAL units.
+        headers: Equal for all frames of the same size, rate, colour and settings.
+        is_key: Whether the first frame is a keyframe, so that decoding can begin with it.
+    """
+
+    frames: tuple[bytes, ...]
+    headers: ParameterSets
+    is_key: bool = True
+
+
+class LiveEncoder:
+    """Encodes a stream without B-frames or look-ahead, so without delay. It begins with a keyframe.
+
+    Args:
+        info: Size, rate and colour.
+        crf: x264 constant rate factor.
+        preset: x264 preset.
+        marks: Drawn on every picture.
+    """
+
+    def __init__(self, info: VideoInfo, crf: int, preset: str, marks: Sequence[FrameMark] = ()) -> None:
+        self._marks = marks
+        context = VideoCodecContext.create("libx264", "w")
+        self._frame = EncoderFrame(context, info)
+        context.framerate = info.fps
+        context.thread_count = 1
+        context.flags |= Flags.global_header
+        context.options = {
+            "crf": str(crf),
+            "preset": preset,
+            "tune": "zerolatency",
+            "forced-idr": "1",
+            "x264-params": "stitchable=1:open-gop=0:scenecut=0:keyint=infinite",
+        }
+        context.open()
+        units = {unit[0] & 31: unit for unit in _units(context.extradata or b"")}
+        self._headers = ParameterSets(units[_SPS], units[_PPS])
+        self._context = context
+        self._frames: list[bytes] = []
+        self._num_frames = 0
+        self._is_key_due = self._is_key = True
+
+    def begin_with_key(self) -> None:
+        """Makes the next frame a keyframe, to which the frames before it do not matter."""
+        self._is_key_due = True
+
+    def write(self, planes: YuvFrame, patches: Sequence[Patch] = (), draw: DrawPicture = draw_whole) -> None:
+        """Encodes the picture that `draw` makes of a frame and its faces; see `EncoderFrame.filled`."""
+        picture = self._frame.filled(self._num_frames, planes, patches, self._marks, draw)
+        picture.pict_type = PictureType.I if self._is_key_due else PictureType.NONE
+        if not self._frames:
+            self._is_key = self._is_key_due
+        self._is_key_due = False
+        self._num_frames += 1
+        for packet in self._context.encode(picture):
+            units = (unit for unit in _units(bytes(packet)) if unit[0] & 31 not in _FOR_THE_HEAD)
+            self._frames.append(b"".join(len(unit).to_bytes(4, "big") + unit for unit in units))
+
+    def finish(self) -> EncodedPictures:
+        """Returns the frames written since the last call; ValueError if there are none."""
+        if not self._frames:
+            raise ValueError("Expected at least one frame, got none.")
+        frames, self._frames = self._frames, []
+        return EncodedPictures(tuple(frames), self._headers, self._is_key)
+
+
+def _units(stream: bytes) -> list[bytes]:
+    """Returns the NAL units of a byte stream (ITU-T H.264, annex B) without trailing zeros."""
+    return [unit for part in stream.split(b"\0\0\1") if (unit := part.rstrip(b"\0"))]
