@@ -15,6 +15,7 @@ from api.live.outputs.sinks import Sink, open_sink
 from api.live.protocol import StartOutput
 from config import LiveConfig
 from errors import LipwrightError, UrlFetchError, UrlRefusedError, internal_error
+from media.live.mp4_boxes import ParameterSets
 from media.live.stream_writer import LiveFragment
 from net.push.destination import Destination, PushError, PushRefusedError
 
@@ -72,8 +73,14 @@ class Output:
         self._destination, self._request, self._live = destination, request, live
         self._on_change = on_change
         self._queue = FragmentQueue(live.push_buffer_seconds)
+        self._headers: asyncio.Future[ParameterSets] = asyncio.get_running_loop().create_future()
         self._is_connected = self._was_live = False
-        self.offer = self._queue.offer
+
+    def offer(self, fragment: LiveFragment) -> None:
+        """Offer the next fragment."""
+        if not self._headers.done():
+            self._headers.set_result(fragment.pictures.headers)
+        self._queue.offer(fragment)
 
     def describe(self) -> dict[str, Any]:
         """Return the status as fields of an event."""
@@ -121,7 +128,7 @@ class Output:
             LipwrightError: Why it did.
         """
         timeout_s = self._live.push_timeout_s
-        headers = (await self._queue.get()).pictures.headers
+        headers = await asyncio.shield(self._headers)
         try:
             async with asyncio.timeout(timeout_s):
                 sink = await open_sink(self._destination, self._request.token, headers, timeout_s)
