@@ -424,7 +424,10 @@ class LiveConfig(_Frozen):
     engine: str = Field("warp", description="Engine of live sessions; it must support streaming speech.")
     chunk_seconds: float = Field(0.08, ge=0.04, le=0.5, description="Length of one chunk of video, in seconds.")
     max_chunk_seconds: float = Field(
-        0.16, ge=0.04, le=0.5, description="Length of a chunk whose speech has arrived already, at least chunk_seconds."
+        0.16,
+        ge=0.04,
+        le=0.5,
+        description="Length of a chunk without speech, or whose speech has arrived already; at least chunk_seconds.",
     )
     min_buffer_seconds: float = Field(
         0.16,

@@ -27,27 +27,28 @@ class ChunkRenderer(Protocol):
 async def measure_cost(renderer: ChunkRenderer, session_id: str, shown: ShownAvatar, live: LiveConfig) -> float:
     """Return the seconds of the replica (`LiveChunk.busy_s`) that one second of stream takes; half of it is spoken.
 
-    The chunks have the length of those of a microphone, `live.chunk_seconds`. The first one of each kind, which loads
-    the avatar and starts its decoder, does not count.
+    Spoken chunks have the length of those of a microphone, `live.chunk_seconds`, and silent ones that of a pause,
+    `live.max_chunk_seconds`. The first one of each kind, which loads the avatar and starts its decoder, does not count.
     """
     avatar, background = shown
     fps = avatar.source.info.fps
-    num = max(1, round(live.chunk_seconds * fps))
+    lengths = [max(1, round(seconds * fps)) for seconds in (live.max_chunk_seconds, live.chunk_seconds)]
     silent, spoken = SpeechStream(), SpeechStream()
-    seconds = float((_NUM_CHUNKS + 2) * num / fps) + LOOK_AHEAD_SECONDS
+    seconds = float((_NUM_CHUNKS // 2 + 1) * sum(lengths) / fps) + LOOK_AHEAD_SECONDS
     times = np.arange(round(seconds * SPEECH_SAMPLE_RATE)) / SPEECH_SAMPLE_RATE
     loudness = np.sin(np.pi * _SYLLABLES_HZ * times) ** 2
     spoken.push((_LEVEL * loudness * (2 * (_PITCH_HZ * times % 1) - 1)).astype(np.int16))  # a voice: a saw tooth
     state: object = None
     reference: str | None = None
-    busy_s = 0.0
+    first, share = 0, 0.0
     for number in range(_NUM_CHUNKS + 2):
-        stream, first = (silent, spoken)[number % 2], number * num
+        stream, num = (silent, spoken)[number % 2], lengths[number % 2]
         window = stream.window(float(first / fps), float((first + num) / fps))
         request = LiveChunkRequest(
             session_id, avatar, window, first, num, state, background=background, reference=reference
         )
         chunk = await renderer.render(request)
         state, reference = chunk.state, None if number % 2 else chunk.reference  # silent ones begin with a keyframe
-        busy_s += chunk.busy_s * (number >= 2)
-    return busy_s / (_NUM_CHUNKS * num) * float(fps)
+        share += chunk.busy_s * float(fps / num) / _NUM_CHUNKS * (number >= 2)
+        first += num
+    return share

@@ -105,9 +105,11 @@ class SessionStream:
 
     def _num_frames(self) -> int:
         """Return the length of the next chunk. Longer chunks cost less per frame; the next one reacts later."""
-        if self._speech.begins_within(float(1 / self._fps)):
+        speech = self._speech
+        if speech.begins_within(float(1 / self._fps)):
             return 1  # so that the speech need not wait for a whole chunk
-        return self._max_num if self._speech.covers(float(self._max_num / self._fps)) else self._num
+        is_long = not speech.is_speaking or speech.covers(float(self._max_num / self._fps))
+        return self._max_num if is_long else self._num
 
     async def _show(self, frame: int, num: int, audio: ChunkAudio) -> int:
         """Send one chunk and return its number of frames."""

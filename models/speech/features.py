@@ -40,6 +40,7 @@ INTERPOLATION_ROWS = 2
 _CONTEXT_ROWS = 15 + INTERPOLATION_ROWS
 # Additional rows: the mouth in a pause depends on the whole pause (`speech_to_mouth`).
 _PAUSE_ROWS = 48
+_LIVE_PAUSE_ROWS = 32  # before live frames: with 32 and 48, mouths are equal (eight streams)
 # Output rows of a window, and rows of context before and after them.
 _WINDOW_ROWS, _MARGIN_ROWS = 250, 50
 # Log-mel of Whisper (whisper/audio.py): 25 ms Hann window, 10 ms hop, 80 Slaney bands of unit area from 0 to 8000 Hz;
@@ -137,7 +138,7 @@ class SpeechFeatures:
         """
         samples, level = window.samples, window.level
         before = floor(window.start_seconds * ROWS_PER_SECOND) - window.first_row
-        first = max(0, before - _CONTEXT_ROWS - _PAUSE_ROWS)
+        first = max(0, before - _CONTEXT_ROWS - _LIVE_PAUSE_ROWS)
         activity = speech_activity(samples, level, first, level.num_rows)
         gate = activity.gate * window.open_share[first:]
         rows = np.zeros((level.num_rows, self._num_features), np.float32)

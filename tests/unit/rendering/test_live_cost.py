@@ -32,9 +32,10 @@ class Costly:
 def test_the_cost_is_that_of_a_second_of_which_half_is_spoken() -> None:
     renderer = Costly()
     shown = ShownAvatar(AvatarRef("avatar", SourceVideo("presenter.mp4", INFO)))
-    cost = asyncio.run(measure_cost(renderer, "s", shown, LiveConfig(chunk_seconds=0.08)))
-    assert cost == pytest.approx(0.03 / 0.08)
-    assert {request.num_frames for request in renderer.requests} == {2}
+    cost = asyncio.run(measure_cost(renderer, "s", shown, LiveConfig(chunk_seconds=0.08, max_chunk_seconds=0.16)))
+    assert cost == pytest.approx((0.02 / 0.16 + 0.04 / 0.08) / 2)
+    assert [request.num_frames for request in renderer.requests] == [4, 2] * 4
+    assert [request.first_frame for request in renderer.requests] == [0, 4, 6, 10, 12, 16, 18, 22]
     assert [request.window.is_silent for request in renderer.requests] == [True, False] * 4
     states = [request.state for request in renderer.requests]
     assert states == [None, *(request.first_frame for request in renderer.requests[:-1])]
