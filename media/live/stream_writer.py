@@ -72,7 +72,9 @@ class StreamWriter:
         `sound` is (N,) int16 at 48 kHz, following the previous fragment; N is a multiple of `OPUS_SAMPLES`.
         """
         fps = self._info.fps
-        frames = [(data, fps.denominator, number == 0 and pictures.is_key) for number, data in enumerate(pictures.frames)]
+        frames = [
+            (data, fps.denominator, number == 0 and pictures.is_key) for number, data in enumerate(pictures.frames)
+        ]
         opus = self._sound.encode(sound)
         packets = [(data, OPUS_SAMPLES, True) for data in opus]
         start = self._num_packets * OPUS_SAMPLES
