@@ -106,7 +106,7 @@ async def watch_all(url: str, avatar_id: str, num_sessions: int, seconds: float)
     """Run at most that many sessions, as the service accepts them, for that long, and return the results."""
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(AsyncLipwright(url))
-        viewers, refused = list[Viewer](), "nobody"
+        viewers, tasks, refused = list[Viewer](), list[asyncio.Task[None]](), "nobody"
         while len(viewers) < num_sessions:
             try:
                 live = await stack.enter_async_context(client.live(avatar_id, RATE, shows_at_once=False))
@@ -114,7 +114,7 @@ async def watch_all(url: str, avatar_id: str, num_sessions: int, seconds: float)
                 refused = str(error)
                 break
             viewers.append(Viewer(live))
-        tasks = [asyncio.create_task(viewer.watch()) for viewer in viewers]
+            tasks.append(asyncio.create_task(viewers[-1].watch()))
         tasks += [asyncio.create_task(viewer.talk(1 + 0.37 * number)) for number, viewer in enumerate(viewers)]
         await asyncio.wait(tasks, timeout=5, return_when=asyncio.FIRST_COMPLETED)  # networks and players have started
         before, own, frames = cpu_seconds(), time.process_time(), sum(viewer.num_frames for viewer in viewers)

@@ -209,7 +209,8 @@ def _interpolate(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> N
 def _near(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> NDArray[np.float32]:
     """Returns the rows between which (T,) fractional row numbers are interpolated, two on either side: (4, T, ...)."""
     row = np.floor(positions.clip(0, len(rows) - 1)).astype(np.int64)
-    return rows[(row + np.arange(-1, 3)[:, None]).clip(0, len(rows) - 1)]
+    near: NDArray[np.float32] = rows[(row + np.arange(-1, 3)[:, None]).clip(0, len(rows) - 1)]
+    return near
 
 
 def _catmull_rom(distance: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -120,4 +120,5 @@ def test_a_video_plays_behind_the_person_from_chunk_to_chunk(live: Live) -> None
     expected = [40 + 40 * (number % 5) for number in range(2 * NUM)]
     assert np.abs(np.subtract(levels, expected)).max() < 3, "but for the invisible watermark"
     assert np.abs(shown[0] - pictures([live.chunk(None)])[0])[person].mean() < 2
-    assert live.before_video(NUM).pictures == chunks[1].pictures, "whatever was read before"
+    again = pictures([live.before_video(NUM)])
+    assert np.abs(again - shown[NUM:]).mean() < 2, "whatever was read before, but for the encoder"
