@@ -53,7 +53,7 @@ def measure_eye_white(track: FaceTrack, fps: float, frames: FrameSource) -> EyeW
 def eye_white(planes: YuvFrame, points: NDArray[np.floating]) -> EyeWhite:
     """Measures one frame with (468, 3) landmarks in pixels; see `measure_eye_white`."""
     flat = np.asarray(points[:, :2], np.float32)
-    is_open = _openings(np.asarray(points)[None])[0] >= _MIN_OPENING
+    is_open = lid_openings(np.asarray(points)[None])[0] >= _MIN_OPENING
     skin = np.median(_colours(planes, flat[list(CHEEK_FRONT)]), 0)
     whites = [_white(planes, flat, eye) for eye, seen in zip(EYES, is_open, strict=True) if seen]
     # Use the darker eye: in side light the mouth is in the shade. This predicts the teeth of nine speakers in the wild
@@ -66,12 +66,12 @@ def _widest(track: FaceTrack, num_first: int) -> list[int]:
     """Returns the frame with the widest eyes in each of a few parts of the first frames that show the face."""
     first = np.flatnonzero(track.visible)
     first = first[first < first[0] + num_first]
-    opening = _openings(track.points[first]).min(1)
+    opening = lid_openings(track.points[first]).min(1)
     parts = np.array_split(np.arange(len(first)), min(_NUM_FRAMES, len(first)))
     return [int(first[part[opening[part].argmax()]]) for part in parts]
 
 
-def _openings(points: NDArray[np.floating]) -> NDArray[np.floating]:
+def lid_openings(points: NDArray[np.floating]) -> NDArray[np.floating]:
     """Returns the (T, 2) gaps between the lids of (T, 468, 3) faces, in eye distances."""
     faces = np.asarray(points, np.float32)
     unit = np.linalg.norm(faces[:, EYE_LEFT] - faces[:, EYE_RIGHT], axis=-1)

@@ -29,11 +29,12 @@ from models.speech.prosody import AHEAD_SECONDS, REACH_SECONDS, Prosody
 from models.track.face_track import FaceTrack
 
 # Standard deviations in degrees of pitch, yaw and roll in four bands of speech: medians of twelve speakers in the wild
-# (`python -m benchmarks.stills`) times .8, as a warped picture looks wrong where a real head turns farther.
+# (`python -m benchmarks.stills`) times .8, as a warped picture looks wrong where a real head turns farther; nods add to
+# the pitch above 1 Hz.
 _BANDS: Final = ((0.08, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 3.5))  # Hz
-_BAND_STDS: Final = ((1.3, 1.3, 1.0), (0.9, 0.9, 0.6), (0.5, 0.6, 0.45), (0.3, 0.33, 0.2))
+_BAND_STDS: Final = ((1.6, 0.95, 1.0), (0.8, 0.9, 0.9), (0.5, 0.7, 0.55), (0.3, 0.4, 0.2))
 # Share of each band that is left in silence.
-_IDLE: Final = np.array([0.55, 0.3, 0.12, 0.0])
+_IDLE: Final = np.array([0.6, 0.4, 0.25, 0.1])
 _TONES: Final = 7  # sines per band
 _START_SECONDS: Final = 1.5  # a result starts with the still itself
 

@@ -48,8 +48,8 @@ def test_a_speaking_head_moves_like_that_of_people_and_never_jumps(motion: Still
 
 def test_a_silent_head_moves_less_and_slowly(motion: StillMotion) -> None:
     silent, spoken = _frames(motion, Prosody.silence(len(SECONDS))), _frames(motion)
-    assert 0 < np.degrees(silent.turn).std() < 0.65 * np.degrees(spoken.turn).std()
-    assert _speed(silent) < 0.35 * _speed(spoken)
+    assert 0 < np.degrees(silent.turn).std() < 0.75 * np.degrees(spoken.turn).std()
+    assert _speed(silent) < 0.5 * _speed(spoken)
 
 
 def test_a_head_is_pitched_down_and_its_brows_rise_with_stress(motion: StillMotion) -> None:

@@ -1,0 +1,1 @@
+"""How stills move, compared with people who speak."""

@@ -1,0 +1,120 @@
+"""Motion of stills and of people who speak: `python -m benchmarks.stills --clips FOLDER [--still PICTURE...]`.
+
+Tracks the first seconds of each clip, and one result per still that says the sample speech twice with a pause, and
+prints amplitudes, speeds and correlations with stress of both. Everything is rendered in one process.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import wave
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.analysis import analyse
+from benchmarks.in_process import render_staged
+from benchmarks.material import SAMPLES
+from benchmarks.stills.measures import BANDS, FaceMotion, measure
+from config import MediaLimits, RenderConfig
+from media.audio import extract_speech
+from media.probe import probe_video
+from media.reader import FrameReader
+from models.avatar.avatar import own_track
+from models.face.choice import FaceChoice
+from models.speech.level import measure_level
+from models.speech.prosody import file_prosody
+from models.track.raw_landmarks import RawLandmarks
+from models.track.square_pixels import pixel_aspect
+from models.track.tracker import FaceTracker
+
+_MAX_SECONDS = 16.0
+_PAUSE_SECONDS = 2.5
+
+
+def main(
+    clips: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder with .mp4 files of speakers.")],
+    still: Annotated[list[Path] | None, typer.Option(help="Portraits. Default: samples/portrait.jpg.")] = None,
+) -> None:
+    """Measures and prints how stills and speakers move."""
+    speakers = {clip.stem: _measured(clip) for clip in sorted(clips.glob("*.mp4"))}
+    with tempfile.TemporaryDirectory() as folder:
+        stills = {
+            picture.stem: _measured(_spoken(picture, Path(folder) / str(number)))
+            for number, picture in enumerate(still or [SAMPLES / "portrait.jpg"])
+        }
+    table = Table(title="Pitch, yaw, roll in degrees; lengths in thousandths of the eye distance")
+    columns = [f"{low:g}-{high:g} Hz" for low, high in BANDS]
+    for name in ("", *columns, "speed /s", "pauses / speech", "stress: pitch, brows", "brows", "corners", "blinks/min"):
+        table.add_column(name)
+    for group, title in ((speakers, "speakers"), (stills, "stills")):
+        for name, motion in group.items():
+            table.add_row(name, *_cells([motion]))
+        table.add_row(f"median of {title}", *_cells(list(group.values())), end_section=True)
+    Console(width=170).print(table)
+
+
+def _spoken(picture: Path, folder: Path) -> Path:
+    """Returns the result of a job of a still with the sample speech."""
+    folder.mkdir()
+    avatar, _ = analyse(picture, folder / "avatar")
+    speech, seconds = _speech_with_pauses(folder / "speech.wav")
+    render_staged(avatar, speech, int(seconds * RenderConfig().still_fps), folder)
+    return folder / "result.mp4"
+
+
+def _speech_with_pauses(path: Path) -> tuple[Path, float]:
+    """Writes the sample speech twice, with a pause after each; returns its path and seconds."""
+    with wave.open(str(SAMPLES / "speech.wav")) as source:
+        settings, said = source.getparams(), source.readframes(source.getnframes())
+    pause = bytes(round(_PAUSE_SECONDS * settings.framerate) * settings.sampwidth * settings.nchannels)
+    with wave.open(str(path), "wb") as target:
+        target.setparams(settings)
+        target.writeframes(2 * (said + pause))
+    return path, 2 * (settings.nframes / settings.framerate + _PAUSE_SECONDS)
+
+
+def _measured(video: Path) -> FaceMotion:
+    cv2.setNumThreads(0)
+    limits, render = MediaLimits(), RenderConfig()
+    info = probe_video(video, limits)
+    num = min(info.num_frames, round(_MAX_SECONDS * float(info.fps)))
+    tracker, choice, chunks, state = FaceTracker(1, "cpu"), FaceChoice.parse("largest"), [], None
+    with FrameReader(video, info, render.reader_cache_bytes) as reader, tempfile.TemporaryDirectory() as folder:
+        for first in range(0, num, render.track_chunk_frames):
+            frames = reader.read(range(first, min(first + render.track_chunk_frames, num)))
+            raw, state = tracker.track_chunk(frames, info.colour, choice, state, pixel_aspect(info))
+            chunks.append(raw)
+        track = own_track(RawLandmarks.concatenate(chunks), reader, replace(info, num_frames=num))
+        speech = Path(folder) / "speech.npy"
+        extract_speech(video, speech, limits)
+        prosody = file_prosody(speech, measure_level(speech), np.arange(num) / float(info.fps))
+    return measure(track, float(info.fps), prosody)
+
+
+def _cells(motions: list[FaceMotion]) -> list[str]:
+    def middle(name: str, scale: float = 1.0) -> str:
+        values = np.array([getattr(motion, name) for motion in motions], np.float64) * scale
+        known = values[~np.isnan(values).reshape(len(values), -1).any(1)]
+        return "-" if not len(known) else ", ".join(f"{value:.2f}" for value in np.ravel(np.median(known, 0)))
+
+    bands = np.median([motion.bands for motion in motions], 0)
+    return [
+        *(", ".join(f"{value:.2f}" for value in row) for row in bands),
+        middle("speed"),
+        middle("pause_share"),
+        middle("stress"),
+        middle("brows", 1000),
+        middle("corners", 1000),
+        middle("blinks"),
+    ]
+
+
+if __name__ == "__main__":
+    typer.run(main)
