@@ -52,7 +52,7 @@ def main() -> None:
     cv2.setNumThreads(0)  # as in a replica
     retain_freed_buffers()
     with tempfile.TemporaryDirectory() as folder:
-        studio, matte = _analysed(Path(folder))
+        studio, matte = analysed(Path(folder))
         video, fitting_ms = _fitted(Path(folder), studio)
         backgrounds = {
             "as the source": None,
@@ -76,7 +76,7 @@ def main() -> None:
         print(f"{name:24}{median:6.1f}  {first:.1f} to {third:.1f}")
 
 
-def _analysed(folder: Path) -> tuple[Studio, MatteRef]:
+def analysed(folder: Path) -> tuple[Studio, MatteRef]:
     """Return what renders the sample avatar, and its matte."""
     path = Path(shutil.copy(Path(SAMPLES) / "presenter.mp4", folder))
     info = probe_video(path, MediaLimits())
