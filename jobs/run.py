@@ -127,9 +127,10 @@ class JobRun:
         spoken = await self._speech_of_faces(speech)
 
         await self._enter(JobStage.ANALYSING)
-        avatars = [await self._analysed_avatar(number, len(spoken), face) for number, (face, _) in enumerate(spoken)]
+        num = len(spoken) + job.has_background
+        avatars = [await self._analysed_avatar(number, num, face) for number, (face, _) in enumerate(spoken)]
         source = avatars[0].source
-        background = await self._background(avatars[0])
+        background = await self._background(num - 1, num, avatars[0])
         picture = OutputPicture.of(job.options, source.info)
         fps, spoken_seconds = picture.info.fps, speech.info.duration_seconds
         self._num_frames, playback = fit_to_speech(job.options.loop, spoken_seconds, source.info, fps)
@@ -177,22 +178,24 @@ class JobRun:
             for number, face in enumerate(faces)
         ]
 
-    async def _analysed_avatar(self, number: int, num_faces: int, face: FaceTurns | None) -> AvatarRef:
-        async def report(share: float) -> None:
-            await self._report_analysis((number + share) / num_faces)
-
+    async def _analysed_avatar(self, number: int, num: int, face: FaceTurns | None) -> AvatarRef:
+        """The avatar of a face; the analysis is one of `num`, which follow each other."""
         job = self._job
         key = job.avatar_key if face is None or face.face is None else job.turn_avatar_keys[face.face]
-        avatar = await self._services.avatars.ensure(key, job.options.engine, report)
+        avatar = await self._services.avatars.ensure(
+            key, job.options.engine, lambda share: self._report_analysis((number + share) / num)
+        )
         self._analysed.add(key)
         return avatar
 
-    async def _background(self, avatar: AvatarRef) -> Background | None:
-        """What is behind the person; the matte of the source is made first."""
+    async def _background(self, number: int, num: int, avatar: AvatarRef) -> Background | None:
+        """What is behind the person. The matte of the source is made first; this is one of `num` analyses."""
         job, file = self._job, None
         if not job.has_background:
             return None
-        matte = await self._services.avatars.matte(avatar, job.options.matte, self._report_analysis)
+        matte = await self._services.avatars.matte(
+            avatar, job.options.matte, lambda share: self._report_analysis((number + share) / num)
+        )
         if job.background_file is not None:
             key = background_key(job.id)
             await asyncio.to_thread(self._services.files.check_size, key, job.background_file.num_bytes)

@@ -145,6 +145,7 @@ export class LiveSession {
 
   closed(code) {
     this.timers.forEach(clearInterval);
+    this.buffer = null; // it must not be read when the video shows something else
     this.waiting = [];
     this.onEvent({ type: "closed", code });
   }

@@ -8,9 +8,10 @@ const SIDE = 184; // twice the size of a tile, for fine screens
 const WAIT_MS = 10000;
 let last = Promise.resolve();
 
-/** Put the picture at `url`, or the first one of the film there, into `place`; one after the other. */
+/** Put the picture at `url`, or the first one of the film there, into `place` unless that is hidden; one after the other. */
 export function showThumbnail(url, place) {
   last = last.then(async () => {
+    if (place.hidden) return;
     const type = await mediaType(url);
     if (type?.startsWith("image/")) place.append(h("img", { src: url, alt: "" }));
     else if (type) place.append(await firstFrame(url));
