@@ -64,7 +64,8 @@ def _post(http: httpx.Client, files: dict[str, Any] | None = None, **fields: Any
 def _turns(answer: httpx.Response) -> list[dict[str, Any]]:
     assert answer.status_code == 202, answer.text
     found: list[dict[str, Any]] = answer.json()["options"]["turns"]
-    return [{name: value for name, value in turn.items() if value is not None} for turn in found]
+    defaults = {"gain_db": 0}
+    return [{name: value for name, value in turn.items() if value != defaults.get(name)} for turn in found]
 
 
 def _refused(answer: httpx.Response, service: MemoryService) -> str:
@@ -76,11 +77,12 @@ def _refused(answer: httpx.Response, service: MemoryService) -> str:
 
 def test_audio_of_several_fields(http: httpx.Client, service: MemoryService) -> None:
     turns = [{"start": 1, "audio": "audio_anna", "face": "0"}, {"start": 2, "end": 3, "face": "1", "audio_start": 1}]
+    turns[1]["gain_db"] = -6
     files = {"audio": ("bob.wav", tone(2)), "audio_anna": ("anna.wav", tone(1))}
     answer = _post(http, files, turns=turns, idle_mouths="closed")
     assert _turns(answer) == [
         {"face": "0", "start": 1, "audio": "audio_anna", "audio_start": 0},
-        {"face": "1", "start": 2, "end": 3, "audio": "audio", "audio_start": 1},
+        {"face": "1", "start": 2, "end": 3, "audio": "audio", "audio_start": 1, "gain_db": -6},
     ]
     (request,) = service.requests
     assert (request.options.idle_mouths, request.options.loop) == ("closed", "source")
