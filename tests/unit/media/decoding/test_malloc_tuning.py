@@ -88,4 +88,4 @@ print(encode_segments())
 def test_the_memory_of_an_encoder_is_used_again() -> None:
     command = [sys.executable, "-c", _ENCODER_SCRIPT]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert int(answer.stdout) < 500
+    assert int(answer.stdout) < 2000, "10,000 page faults if the memory of each encoder is mapped again"
