@@ -55,10 +55,10 @@ class JobFields(TypedDict, total=False):
     head, brows and gaze (0 to 1, default 1); `engine` is one of `engines.list()`; `priority` is
     -1, 0 or 1; `callback_url` receives a signed webhook; `metadata` is returned with the job.
 
-    Several people speak with `turns` in place of one speech: each is a mapping with `start` and `end` in seconds of the
-    video, a `face`, and a `text` with a `voice`, or `audio`, the name of a file: `audio`, or a key of `more_audio`
-    (`audio_NAME`). Turns can also be made of `subtitles` (SRT or WebVTT, spoken by voices), or of `audio` and its
-    `diarization` (RTTM or JSON); `speakers` then maps names of speakers to mappings with `face` and `voice`.
+    Several people speak with `turns` instead of one speech: each is a mapping with `start` and `end` in seconds of the
+    video, a `face`, a `gain_db`, and a `text` with a `voice`, or `audio`, the name of a file: `audio`, or a key of
+    `more_audio` (`audio_NAME`). Turns can also be made of `subtitles` (SRT or WebVTT, spoken by voices), or of
+    `audio` and its `diarization` (RTTM or JSON); `speakers` then maps names of speakers to mappings with `face` and `voice`.
     `idle_mouths` of people who do not speak stay as in the `source` or are `closed`; `subtitles_output` is `track` or
     `burnt`.
 

@@ -38,8 +38,8 @@ _IDLE: Final = np.array([0.6, 0.4, 0.25, 0.1])
 _TONES: Final = 7  # sines per band
 _START_SECONDS: Final = 1.5  # a result starts with the still itself
 
-# Degrees of pitch. A stressed syllable, mean of the same speakers: the head is up by .3 standard deviations at the
-# stress and down by as much .32 s later. Phrases start with a raised head and end with a lowered one.
+# Degrees of pitch, chosen by eye: the head nods with stressed syllables, and phrases start with a raised head and end
+# with a lowered one.
 _NOD, _LIFT, _SINK = 1.3, 0.8, 1.0
 _BROW_RISE, _BROW_STRESS, _BROW_NOISE = 0.026, 0.4, 0.003  # eye distances; share of a rise without a pitch accent
 
