@@ -58,9 +58,9 @@ class JobFields(TypedDict, total=False):
     Several people speak with `turns` instead of one speech: each is a mapping with `start` and `end` in seconds of the
     video, a `face`, a `gain_db`, and a `text` with a `voice`, or `audio`, the name of a file: `audio`, or a key of
     `more_audio` (`audio_NAME`). Turns can also be made of `subtitles` (SRT or WebVTT, spoken by voices), or of
-    `audio` and its `diarization` (RTTM or JSON); `speakers` then maps names of speakers to mappings with `face` and `voice`.
-    `idle_mouths` of people who do not speak stay as in the `source` or are `closed`; `subtitles_output` is `track` or
-    `burnt`.
+    `audio` and its `diarization` (RTTM or JSON); `speakers` then maps names of speakers to mappings with `face` and
+    `voice`. `idle_mouths` of people who do not speak stay as in the `source` or are `closed`; `subtitles_output` is
+    `track` or `burnt`.
 
     Repeating a call with the same `idempotency_key` returns the same job; without
     one, each call creates a new job.
