@@ -3,7 +3,7 @@
 import { request, send } from "./api.js";
 import { byId, h, notice } from "./dom.js";
 import { knows, onLanguage, t } from "./i18n.js";
-import { FilePicker } from "./file_picker.js";
+import { FilePicker, isVideo } from "./file_picker.js";
 import { Avatars } from "./avatars.js";
 import { PictureOptions } from "./picture_options.js";
 import { SeveralPeople } from "./several_people.js";
@@ -79,8 +79,9 @@ export class Composer {
 
   /** Offer what the chosen face allows. */
   faceChanged() {
-    const { chosen } = this.avatars;
-    this.several.use(isVideo(chosen ?? this.face.file) ? chosen ?? this.face.file : null);
+    const source = this.avatars.chosen ?? this.face.file;
+    this.several.use(isVideo(source) ? source : null);
+    byId("still-motion").hidden = !source || isVideo(source); // only stills have a motion of their own
     this.showParts();
   }
 
@@ -187,6 +188,7 @@ export class Composer {
       ...this.picture.fields,
     };
     if (!byId("movement").hidden) options.expressiveness = byId("expressiveness").value;
+    if (!byId("still-motion").hidden) options.motion = byId("motion").value;
     return options;
   }
 
@@ -214,9 +216,6 @@ export class Composer {
     byId("submit").textContent = share < 1 ? t("uploading", { percent: Math.floor(100 * share) }) : t("checking");
   }
 }
-
-/** Whether a file or an avatar has more than one picture; true if that is not known yet. */
-const isVideo = (source) => (source instanceof File ? !/^(image|audio)\//.test(source.type) : Boolean(source) && !source.info?.is_still);
 
 /** Title of an engine in the page's language, with the name of its variant, and what it does. */
 function described({ name, title }) {

@@ -13,6 +13,9 @@ const KINDS = {
 };
 let numPickers = 0;
 
+/** Whether a file or an avatar has more than one picture; true if that is not known yet. */
+export const isVideo = (source) => (source instanceof File ? !/^(image|audio)\//.test(source.type) : Boolean(source) && !source.info?.is_still);
+
 /** Let files be dropped on `element`: `onFile` gets the first one, unless an element inside has taken it. */
 export function dropTarget(element, onFile) {
   for (const name of ["dragenter", "dragover"]) {

@@ -5,6 +5,7 @@ import { byId, h, notice } from "./dom.js";
 import { duration, onLanguage, t } from "./i18n.js";
 import { canLive, LiveSession } from "./live_session.js";
 import { listen, MICROPHONE_RATE } from "./microphone.js";
+import { isVideo } from "./file_picker.js";
 import { UnsavedAvatar } from "./unsaved_avatar.js";
 
 const OWN = "own";
@@ -20,6 +21,7 @@ export class Live {
     this.doing = null; // a text key and its values, while the avatar's face is sent and looked at
     this.video = byId("live-video");
     this.who = byId("live-who");
+    this.motion = byId("live-still-motion");
     this.error = byId("live-error");
     this.status = byId("live-status");
     this.buttons = byId("live-buttons");
@@ -82,6 +84,7 @@ export class Live {
     this.link = new LiveSession(this.video, {
       avatarId,
       sampleRate: MICROPHONE_RATE,
+      motion: this.motion.hidden ? undefined : byId("live-motion").value,
       onEvent: (event) => this.onEvent(event),
     });
     this.tell(null);
@@ -161,6 +164,11 @@ export class Live {
     this.status.textContent = this.doing ? t(...this.doing) : t(`live.${this.state}`);
     this.who.disabled = isOn;
     this.own.place.hidden = isOn || !this.isOwn;
+    if (!isOn) {
+      const source = this.isOwn ? this.own.file : this.avatars.find(({ id }) => id === this.who.value);
+      this.motion.hidden = !source || isVideo(source);
+    }
+    byId("live-motion").disabled = isOn;
     this.written.hidden = !this.link || !this.hasVoice;
     const shown = [isOn, Boolean(this.link), Boolean(this.microphone), document.documentElement.lang].join();
     if (this.buttons.dataset.shown !== shown) {

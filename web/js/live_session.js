@@ -19,18 +19,19 @@ export const canLive = () => Boolean(Source && window.WebSocket);
 export class LiveSession {
   /**
    * @param video Where it is shown.
-   * @param options `avatarId`, `sampleRate`; `isViewer` to view the session that another client has started; `onEvent`
-   *   is called with every event of the service, with `{type: "refused", name}` if the browser does not play, and with
-   *   `{type: "closed", code}` once at the end.
+   * @param options `avatarId`, `sampleRate`, and `motion` if the avatar is a still; `isViewer` to view the session that
+   *   another client has started; `onEvent` is called with every event of the service, with `{type: "refused", name}` if
+   *   the browser does not play, and with `{type: "closed", code}` once at the end.
    */
-  constructor(video, { avatarId, sampleRate, isViewer = false, onEvent }) {
+  constructor(video, { avatarId, sampleRate, motion, isViewer = false, onEvent }) {
     this.video = video;
     this.onEvent = onEvent;
     this.waiting = [];
     this.buffer = null;
     this.isSpeaking = false;
     this.cutAt = null; // from here on nothing is spoken any more
-    const query = new URLSearchParams(isViewer ? { avatar_id: avatarId } : { avatar_id: avatarId, sample_rate: String(sampleRate) });
+    const session = { sample_rate: String(sampleRate), ...(motion === undefined ? {} : { motion }) };
+    const query = new URLSearchParams({ avatar_id: avatarId, ...(isViewer ? {} : session) });
     const address = new URL(`${ROOT}/v1/live${isViewer ? "/view" : ""}?${query}`, location.href);
     address.protocol = address.protocol.replace("http", "ws");
     this.socket = new WebSocket(address);

@@ -160,6 +160,7 @@ export const TEXTS = {
   formatMov: ["A large ProRes 4444 file for video editors. Browsers do not play it, but you can download it.",
     "用于视频剪辑的 ProRes 4444 大文件。浏览器无法播放，可以下载。"],
   expressiveness: ["Mouth movement", "口型幅度"],
+  motion: ["Motion of head and eyes", "头部与眼睛的动作"],
   visibleLabel: ["Add a visible “AI-generated” mark", "添加可见的“AI 生成”标识"],
   labelled: ["Every video file is labelled as AI-generated in its metadata.",
     "每个视频文件的元数据中都带有 AI 生成标识。"],

@@ -256,18 +256,21 @@ def test_a_file_in_the_wrong_place_is_refused_at_once(browser: Any, tmp_path: Pa
 def test_a_visitor_speaks_through_a_face_that_is_not_kept(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     service.looked_at = "face"
-    with serving(service, live=GreyAvatars(service.table)) as url:
+    live = GreyAvatars(service.table)
+    with serving(service, live=live) as url:
         visitor = Visitor(browser, url)
         visitor.page.click("#live summary")
         visitor.until("document.querySelector('#live-who').value === 'own'")
-        assert visitor.page.is_disabled("#live-start")
+        assert visitor.page.is_disabled("#live-start") and not visitor.page.is_visible("#live-motion")
         visitor.page.set_input_files("#live-face input[type=file]", sample_portrait)
+        visitor.page.fill("#live-motion", "0.3")
         visitor.picture("live-own-face")
         assert visitor.serious_violations() == []
         for _ in range(2):
             _begin_live(visitor)
             visitor.page.click("#live-stop")
             visitor.until("document.querySelector('#live').dataset.state === 'off'")
+        assert {request.motion for request in live.requests} == {0.3}
         assert len(service.asked) == 1, "it is sent once"
         (avatar,) = service.table.list_avatars(pinned_only=False)
         assert not avatar.pinned

@@ -82,6 +82,22 @@ def test_the_choices_reach_the_job(browser: Any, tmp_path: Path, sample_portrait
         assert _sent(visitor, service).options.background_loop == "hold"
 
 
+def test_only_the_motion_of_stills_can_be_set(
+    browser: Any, tmp_path: Path, sample_portrait: Path, sample_video: Path
+) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor = _form(browser, url, tmp_path, sample_portrait)
+        visitor.page.fill("#motion", "0.3")
+        assert _sent(visitor, service).options.motion == 0.3
+        visitor.page.click("#face .chosen button")
+        assert not visitor.page.is_visible("#motion"), "no face is chosen"
+        visitor.page.set_input_files("#face input[type=file]", sample_video)
+        visitor.until("document.querySelector('#face video')")
+        assert not visitor.page.is_visible("#motion")
+        assert _sent(visitor, service).options.motion == 1
+
+
 def test_entered_sizes_and_rates_are_checked(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
