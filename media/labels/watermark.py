@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from media.output.dynamic_range import from_sdr_rgb
 from media.probe import VideoInfo
 from media.yuv_frame import YuvFrame
 
@@ -21,11 +22,11 @@ TEXTS: Final = {"en": "AI generated", "zh": "AI 生成"}
 _FILE: Final = Path(__file__).with_name("watermarks.npz")
 _MIN_CAP_ROWS: Final = 10
 """Smaller letters are not legible."""
-_SHADE: Final = 0.5
-"""Opacity of the picture behind the text."""
+BLACK, WHITE = 0, 255  # SDR levels of RGB, as is _SHADED
+_SHADED: Final = 128
+"""What white becomes behind the text; everything else there is darkened as much."""
 NEUTRAL: Final = 128
 """Chroma of grey."""
-_LIMITED, _FULL = (16, 235), (0, 255)  # black and white luma (ITU-T H.273, VideoFullRangeFlag)
 
 
 class FrameMark(Protocol):
@@ -124,20 +125,25 @@ def _box(info: VideoInfo, text: NDArray[np.float32], corner: Corner) -> Overlay:
     margin = max(0, min(height // 4, (info.height - height) // 2, (info.width - width) // 2))
     x = (info.width - width - margin) & ~1
     y = margin & ~1 if corner == "top_right" else (info.height - height - margin) & ~1
-    black, white = grey_levels(info)
+    black, shaded, white = grey_levels(info, BLACK, _SHADED, WHITE)
+    kept = (shaded - black) / (white - black)
     half = text.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3), dtype=np.float32)
-    return Overlay(x, y, _gain(text, black, white), _gain(half, NEUTRAL, NEUTRAL))
+    return Overlay(x, y, _gain(text, kept, black, white), _gain(half, kept, NEUTRAL, NEUTRAL))
 
 
-def grey_levels(info: VideoInfo) -> tuple[int, int]:
-    """Returns the luma of black and of white."""
-    return _FULL if info.colour.full_range else _LIMITED
+def grey_levels(info: VideoInfo, *levels: int) -> list[int]:
+    """Returns the luma of SDR greys, 0 to 255, in pictures with the range and the dynamic range of `info`."""
+    row = np.repeat(np.array(levels, np.uint8), 2)
+    pixels = np.broadcast_to(row[None, :, None], (2, len(row), 3))
+    return [int(luma) for luma in from_sdr_rgb(pixels, info.colour).y[0, ::2]]
 
 
-def _gain(text: NDArray[np.float32], shade: int, ink: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns gain and offset of the text in `ink` over the picture, mixed with `shade` by `1 - _SHADE`."""
+def _gain(
+    text: NDArray[np.float32], kept: float, shade: int, ink: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns gain and offset of the text in `ink` over the picture, mixed with `shade` by `1 - kept`."""
     behind = 1 - text
-    return behind * np.float32(_SHADE), behind * np.float32((1 - _SHADE) * shade) + text * np.float32(ink)
+    return behind * np.float32(kept), behind * np.float32((1 - kept) * shade) + text * np.float32(ink)
 
 
 def _scale(plane: NDArray[np.uint8], x: int, y: int, to: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:

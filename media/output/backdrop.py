@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import ImageColor
 
 from media.frame_source import FrameSource
-from media.output.dynamic_range import is_same_range, to_range
+from media.output.dynamic_range import from_sdr_rgb, is_same_range, to_range
 from media.playback import Playback
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame, from_rgb, to_rgb
@@ -21,7 +21,6 @@ _BLUR_STEP: Final = 8
 _BLUR: Final = 1 / 30
 """Standard deviation of the blur, as a share of the frame's longer side."""
 _LITTLE: Final = 1e-3
-_SDR: Final = ColourTags(matrix=1, full_range=True, primaries=1, transfer=1)
 
 
 class Backdrop(Protocol):
@@ -37,7 +36,7 @@ class ColourBackdrop:
 
     def __init__(self, colour: str, tags: ColourTags) -> None:
         pixels = np.full((16, 16, 3), ImageColor.getrgb(colour), np.uint8)
-        self._values = [int(plane[0, 0]) for plane in from_rgb(to_range(pixels, _SDR, tags), tags)]
+        self._values = [int(plane[0, 0]) for plane in from_sdr_rgb(pixels, tags)]
         self._drawn: YuvFrame | None = None
 
     def draw(self, frame: YuvFrame, alpha: NDArray[np.uint8]) -> YuvFrame:

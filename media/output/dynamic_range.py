@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame, from_rgb
 
+SDR: Final = ColourTags(matrix=1, full_range=True, primaries=1, transfer=1)
 _PQ: Final = 16
 _HLG: Final = 18
 """H.273 code points of transfer characteristics; such pictures have the primaries of BT.2020, all others of BT.709."""
@@ -51,6 +53,11 @@ def to_range(rgb: Picture, own: ColourTags, wanted: ColourTags) -> Picture:
         above = np.maximum(light - _KNEE, 0) / (1 - _KNEE)
         light = np.minimum(light, _KNEE) + (1 - _KNEE) * (1 - np.exp(-above))
     return np.asarray(np.clip(np.rint(255 * _encoded(np.maximum(light, 0), _range(wanted))), 0, 255), np.uint8)
+
+
+def from_sdr_rgb(rgb: Picture, wanted: ColourTags) -> YuvFrame:
+    """Converts an (H, W, 3) uint8 SDR picture, H and W even, to planes with the colours of `wanted`."""
+    return from_rgb(to_range(rgb, SDR, wanted), wanted)
 
 
 def _range(tags: ColourTags) -> int | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from media.labels.watermark import NEUTRAL, Overlay, grey_levels
+from media.labels.watermark import BLACK, NEUTRAL, WHITE, Overlay, grey_levels
 from media.probe import VideoInfo
 from media.subtitles.fonts import font_of
 
@@ -44,7 +44,7 @@ def subtitle_overlay(info: VideoInfo, text: str) -> Overlay:
     height, columns = fill.shape
     x = (info.width - columns) // 2 & ~1
     y = max(0, info.height - height - round(_MARGIN * info.height)) & ~1
-    black, white = grey_levels(info)
+    black, white = grey_levels(info, BLACK, WHITE)
     halves = [
         each.reshape(height // 2, 2, columns // 2, 2).mean(axis=(1, 3), dtype=np.float32) for each in (fill, outline)
     ]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from config import LabelsConfig
 from jobs.messages import FrameText, SegmentWatermark
 from media.labels.watermark import Overlay, Watermark
+from media.output.dynamic_range import SDR, to_range
+from media.probe import probe_video
+from media.reader import FrameReader
 from media.watermark.embedder import InvisibleWatermark
+from media.yuv_frame import YuvFrame, to_rgb
 from rendering.frame_marks import segment_marks
-from tests.unit.media.clips import info_of
+from tests.unit.media.clips import LIMITS, info_of, write_video
 
 
 def _kinds(watermark: SegmentWatermark) -> list[list[type]]:
@@ -32,3 +38,29 @@ def test_a_text_is_laid_out_once_for_all_its_frames() -> None:
     marks = segment_marks(info_of(320, 240), watermark, 6, LabelsConfig())
     assert marks[1][0] is marks[2][0]
     assert marks[2][0] is not marks[3][0]
+
+
+@pytest.mark.skipif(shutil.which("fc-list") is None, reason="needs fontconfig and a font")
+@pytest.mark.parametrize(("transfer", "white"), [(16, 0.58), (18, 0.75), (1, 1.0)], ids=["pq", "hlg", "sdr"])
+@pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
+def test_white_is_the_reference_white_of_the_source(tmp_path: Path, transfer: int, white: float, full: bool) -> None:
+    """`white` is the signal of 203 cd/m2 by ITU-R BT.2408, table 1."""
+    matrix = 1 if transfer == 1 else 9
+    tags = {"color_trc": transfer, "colorspace": matrix, "color_primaries": matrix, "color_range": 2 if full else 1}
+    path = write_video(tmp_path / "source.mp4", 2, size=(640, 360), pixel_format="yuv420p10le", tags=tags)
+    info = probe_video(path, LIMITS)
+    assert (info.colour.transfer, info.colour.full_range) == (transfer, full)
+    with FrameReader(path, info, cache_bytes=1) as reader:
+        dark = [np.minimum(plane, 60) for plane in next(iter(reader.read([0])))]
+    watermark = SegmentWatermark(("bottom_right",), 1, texts=(FrameText(0, 1, "HHHH"),))
+    subtitle, visible = segment_marks(info, watermark, 1, LabelsConfig())[0]
+    luma = 255 * white if full else 16 + 219 * white
+    for mark in (subtitle, visible):
+        planes = YuvFrame(*(plane.copy() for plane in dark))
+        mark.draw(planes)
+        assert abs(float(planes.y.max()) - luma) <= 2
+    grey = np.full((180, 320), 128, np.uint8)
+    planes = YuvFrame(np.full((360, 640), round(luma), np.uint8), grey, grey)
+    visible.draw(planes)
+    shown = to_range(to_rgb(planes, info.colour), info.colour, SDR)
+    assert abs(int(shown.min()) - 128) <= 4  # half of white behind the text
