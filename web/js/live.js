@@ -29,6 +29,7 @@ export class Live {
     this.text = byId("live-text");
     this.hasVoice = false;
     this.avatars = [];
+    this.listing = "loading"; // of the avatars: also "ready" or "failed"
     this.own = new UnsavedAvatar(byId("live-face"), () => this.show());
     this.who.addEventListener("change", () => this.show());
     this.written.addEventListener("submit", (event) => {
@@ -45,22 +46,32 @@ export class Live {
   }
 
   async refresh() {
+    notice(this.error, "");
+    this.list("loading");
     try {
       const [{ avatars }, voice] = await Promise.all([request("GET", "/v1/avatars"), request("GET", "/v1/voices")]);
       this.hasVoice = voice.is_available;
       this.text.maxLength = voice.max_chars;
       this.avatars = avatars.filter((avatar) => avatar.status === "ready");
-      this.choices();
-      this.show();
+      this.list("ready");
     } catch (error) {
       notice(this.error, error.message);
+      this.list("failed");
     }
+  }
+
+  list(state) {
+    this.listing = state;
+    this.choices();
+    this.show();
   }
 
   choices() {
     const chosen = this.who.value;
+    const none = this.listing !== "ready" && !this.avatars.length;
     this.who.replaceChildren(
       ...this.avatars.map((avatar) => h("option", { value: avatar.id }, avatar.label || avatar.id)),
+      ...(none ? [h("option", { value: "" }, t(`live.${this.listing}`))] : []),
       h("option", { value: OWN }, t("live.own")));
     if ([...this.who.options].some(({ value }) => value === chosen)) this.who.value = chosen;
   }
@@ -154,9 +165,9 @@ export class Live {
 
   show() {
     const isOn = this.state !== "off";
-    const button = (key, action, kind = "") => h("button", { type: "button", class: kind, id: `live-${key}`, onclick: action }, t(`live.${key}`));
+    const button = (key, action, kind = "", text = `live.${key}`) => h("button", { type: "button", class: kind, id: `live-${key}`, onclick: action }, t(text));
     const stop = () => button("stop", () => this.stop(), "danger");
-    const buttons = !isOn ? [button("start", () => this.start(), "main")]
+    const buttons = !isOn ? [button("start", () => this.start(), "main"), ...(this.listing === "failed" ? [button("retry", () => this.refresh(), "", "retry")] : [])]
       : !this.link ? [stop()]
       : [this.microphone ? button("mute", () => this.mute()) : button("talk", () => this.talk(), "main"),
         button("interrupt", () => this.interrupt()), stop()];
@@ -170,7 +181,7 @@ export class Live {
     }
     byId("live-motion").disabled = isOn;
     this.written.hidden = !this.link || !this.hasVoice;
-    const shown = [isOn, Boolean(this.link), Boolean(this.microphone), document.documentElement.lang].join();
+    const shown = [isOn, Boolean(this.link), Boolean(this.microphone), this.listing === "failed", document.documentElement.lang].join();
     if (this.buttons.dataset.shown !== shown) {
       this.buttons.dataset.shown = shown;
       this.buttons.replaceChildren(...buttons); // a focused button stays the same element otherwise

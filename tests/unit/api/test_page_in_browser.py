@@ -280,6 +280,31 @@ def test_a_visitor_speaks_through_a_face_that_is_not_kept(browser: Any, tmp_path
         assert visitor.errors == []
 
 
+def test_the_live_card_shows_that_avatars_load_and_tries_again(browser: Any, tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service, live=GreyAvatars(service.table)) as url:
+        visitor = Visitor(browser, url)
+        visitor.until("document.querySelector('#engine').value")
+        held: list[Any] = []
+        visitor.page.route("**/v1/avatars", lambda route: held.append(route))
+        visitor.page.click("#live summary")
+        assert visitor.until("document.querySelector('#live-who').selectedOptions[0]?.text") == "Loading…"
+        assert visitor.page.is_disabled("#live-start")
+        for _ in range(3000):
+            if held:
+                break
+            visitor.page.wait_for_timeout(20)
+        held[0].abort()
+        visitor.until("document.querySelector('#live-error').textContent")
+        assert "could not be loaded" in visitor.text("#live-who option:checked")
+        visitor.picture("live-no-avatars")
+        visitor.page.unroute("**/v1/avatars")
+        visitor.page.click("#live-retry")
+        visitor.until("document.querySelector('#live-who').value === 'own'")
+        assert visitor.page.query_selector("#live-retry") is None
+        assert not visitor.page.is_visible("#live-error")
+
+
 def test_a_face_that_is_none_is_said_so_in_the_live_card(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     service.looked_at = FaceNotFoundError("portrait.jpg: expected a face, found none.")
