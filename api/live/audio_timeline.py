@@ -143,7 +143,7 @@ class AudioTimeline:
         """
         self._is_held = True
         back = np.concatenate([audio.sound, self._placed])
-        if not back.any():
+        if not (self._is_speaking or back.any()):
             return audio
         self._waiting.appendleft(back)
         self._num_waiting += len(back)
@@ -158,13 +158,14 @@ class AudioTimeline:
         self._left += len(leaves)
         return audio._replace(sound=leaves, has_ended=False)
 
-    def resume(self) -> None:
-        """Resume paused speech."""
-        self._is_held = False
-        if self._was_speaking and self._num_waiting:
+    def resume(self) -> bool:
+        """Resume paused speech. Return whether it continues with the chunk that `hold` took back."""
+        is_resumed = self._was_speaking and self._num_waiting > 0
+        if is_resumed:
             self._is_speaking = True
             self._stream.begin()
-        self._was_speaking = False
+        self._is_held = self._was_speaking = False
+        return is_resumed
 
     def chunk(self, first_frame: int, num_frames: int, stop_sample: int) -> ChunkAudio:
         """Return the audio of frames [first_frame, first_frame + num_frames). Call in order.

@@ -87,8 +87,7 @@ class ShownFrames(NamedTuple):
 class IdleFallback:
     """Requests chunks one after the other and passes on their state. Silent ones can be decoded on their own.
 
-    While a chunk is late, idle frames are shown at normal speed. The late chunk is dropped when it arrives, and
-    rendering continues with the next one.
+    While a chunk is late, idle frames are shown at normal speed; call `idle`, and once it returns None, `take_late`.
 
     Args:
         service: Renders chunks.
@@ -103,14 +102,25 @@ class IdleFallback:
         self._since_key = 0  # frames
         self._late: asyncio.Task[LiveChunk] | None = None
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether idle frames are being shown."""
-        return self._late is not None
-
     def begin_with_key(self) -> None:
         """Have the next chunk begin with a keyframe."""
         self._reference = None
+
+    def idle(self) -> EncodedPictures | None:
+        """Return the idle frames to show while a chunk is late; None if none is, or if it has arrived."""
+        return None if self._late is None or self._late.done() else self._idle.take()
+
+    def take_late(self) -> EncodedPictures | None:
+        """Return the chunk that was late, if its decoding needs no other. The next one begins with a keyframe.
+
+        Raises:
+            LipwrightError: It could not be rendered.
+        """
+        if self._late is None:
+            return None
+        chunk, self._late = self._late.result(), None
+        self._state = chunk.state
+        return chunk.pictures if chunk.pictures.is_key else None
 
     async def show(self, request: LiveChunkRequest) -> ShownFrames:
         """Return the frames to show for a chunk; state and reference in `request` are ignored.
@@ -118,10 +128,6 @@ class IdleFallback:
         Raises:
             LipwrightError: The chunk cannot be rendered.
         """
-        if self._late is not None:
-            if not self._late.done():
-                return self._next_idle()
-            self._state, self._late = self._late.result().state, None
         request = replace(request, state=self._state, reference=self._reference_for(request))
         task = asyncio.create_task(self._service.render(request))
         try:
@@ -156,8 +162,3 @@ class IdleFallback:
         self._idle.begin(request.first_frame)
         pictures = self._idle.take()
         return None if pictures is None else ShownFrames(pictures, True)
-
-    def _next_idle(self) -> ShownFrames:
-        pictures = self._idle.take()
-        assert pictures is not None
-        return ShownFrames(pictures, True)

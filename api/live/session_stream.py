@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from api.live.audio_timeline import AudioTimeline, ChunkAudio
-from api.live.idle_fallback import IdleFallback, IdleFrames, ShownFrames
+from api.live.idle_fallback import IdleFallback, IdleFrames
 from api.live.message_handler import Connection, MessageHandler
 from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import event
@@ -15,6 +15,7 @@ from api.live.viewers import Viewers
 from api.tts.service import Speaker
 from config import LiveConfig
 from jobs.messages import ShownAvatar
+from media.live.encoder import EncodedPictures
 from media.live.stream_writer import LiveFragment, StreamWriter
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveChunkRequest, LiveService
@@ -69,6 +70,7 @@ class SessionStream:
         idle = IdleFrames(info, live.max_kept_bytes)
         self._fallback = IdleFallback(services.renderer, idle, live.fallback_after_s)
         self._clock = SessionClock(live)
+        self._is_recovering = False
         self._head: tuple[str, bytes] | None = None
         self.outputs = SessionOutputs(services.destinations, live, connection.send_text)
         self.viewers = Viewers(live.max_viewers, live.push_buffer_seconds, lambda: self._head)
@@ -86,9 +88,7 @@ class SessionStream:
         try:
             while True:
                 await self._clock.until_due(float(frame / self._fps), self._is_used)
-                num = self._num_frames()
-                audio = self._speech.chunk(frame, num, self._writer.num_audio_samples(frame + num))
-                frame += await self._show(frame, num, audio)
+                frame += await self._show(frame)
         finally:
             await self._fallback.close()
             await self._handler.close()
@@ -97,8 +97,8 @@ class SessionStream:
 
     @property
     def is_recovering(self) -> bool:
-        """Whether idle frames are shown because no replica renders."""
-        return self._fallback.is_waiting
+        """Whether idle frames are shown because no replica renders in time."""
+        return self._is_recovering
 
     def _is_used(self) -> bool:
         return self._speech.is_speaking or self.outputs.are_running
@@ -111,9 +111,32 @@ class SessionStream:
         is_long = not speech.is_speaking or speech.covers(float(self._max_num / self._fps))
         return self._max_num if is_long else self._num
 
-    async def _show(self, frame: int, num: int, audio: ChunkAudio) -> int:
+    async def _show(self, frame: int) -> int:
         """Send one chunk and return its number of frames."""
-        was_waiting = self._fallback.is_waiting
+        if self._connection.receives_video and self._connection.needs_head:
+            self._fallback.begin_with_key()
+        if (pictures := self._fallback.idle()) is not None:
+            audio = self._audio(frame, len(pictures.frames))
+        else:
+            pictures = self._fallback.take_late()
+            if self._speech.resume() and pictures is not None:
+                # It shows the speech that continues now. Dropping it could repeat until nothing is ever spoken.
+                audio = self._audio(frame, len(pictures.frames))
+            else:
+                num = self._num_frames()
+                pictures, audio = await self._rendered(frame, num, self._audio(frame, num))
+        if audio.has_begun:
+            await self._connection.send_text(event("agent.speak_started", event_id=self._handler.event_id))
+        await self._send(frame, pictures, audio)
+        if audio.has_ended:
+            await self._connection.send_text(event("agent.speak_ended", event_id=self._handler.event_id))
+        return len(pictures.frames)
+
+    def _audio(self, frame: int, num: int) -> ChunkAudio:
+        return self._speech.chunk(frame, num, self._writer.num_audio_samples(frame + num))
+
+    async def _rendered(self, frame: int, num: int, audio: ChunkAudio) -> tuple[EncodedPictures, ChunkAudio]:
+        """Return the frames to show for `num` frames of speech, and what is heard with them."""
         options, (avatar, background) = self._options, self._shown
         request = LiveChunkRequest(
             options.session_id,
@@ -126,33 +149,25 @@ class SessionStream:
             options.motion,
             background,
         )
-        if self._connection.receives_video and self._connection.needs_head:
-            self._fallback.begin_with_key()
         shown = await self._fallback.show(request)
         if shown.is_fallback:
-            if not was_waiting:
-                audio = self._speech.hold(audio)
-                await self._connection.send_text(event("session.state_updated", state="recovering"))
-        elif was_waiting:
-            self._speech.resume()
-            await self._connection.send_text(event("session.state_updated", state="connected"))
-        if audio.has_begun:
-            await self._connection.send_text(event("agent.speak_started", event_id=self._handler.event_id))
-        await self._send(frame, shown, audio)
-        if audio.has_ended:
-            await self._connection.send_text(event("agent.speak_ended", event_id=self._handler.event_id))
-        return len(shown.pictures.frames)
+            audio = self._speech.hold(audio)
+        if shown.is_fallback != self._is_recovering:
+            self._is_recovering = shown.is_fallback
+            state = "recovering" if self._is_recovering else "connected"
+            await self._connection.send_text(event("session.state_updated", state=state))
+        return shown.pictures, audio
 
-    async def _send(self, frame: int, shown: ShownFrames, audio: ChunkAudio) -> None:
+    async def _send(self, frame: int, pictures: EncodedPictures, audio: ChunkAudio) -> None:
         if self._head is None:
-            self._head = self._writer.head(shown.pictures)
-        fragment = self._writer.fragment(frame, shown.pictures, audio.sound)
+            self._head = self._writer.head(pictures)
+        fragment = self._writer.fragment(frame, pictures, audio.sound)
         self.outputs.offer(fragment)
         self.viewers.offer(fragment)
         connection = self._connection
         if not connection.receives_video:
             self._clock.showed(fragment.start_seconds)
-        elif connection.needs_head and not shown.pictures.is_key:
+        elif connection.needs_head and not pictures.is_key:
             return  # the client came while this chunk was rendered
         elif connection.needs_head:
             await connection.send_text(event("session.stream", media_type=self._head[0]))

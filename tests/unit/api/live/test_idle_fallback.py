@@ -86,6 +86,24 @@ def test_a_session_whose_chunks_are_late_is_shown_idle_and_says_all_of_it_afterw
     assert heard == pytest.approx(ends[-1], abs=0.17), "sound and pictures end together, but for one chunk"
 
 
+def test_speech_ends_though_every_chunk_is_late() -> None:
+    talk = Talk(LiveConfig(fallback_after_s=0.05))
+
+    async def scene(session: SessionStream) -> None:
+        await talk.until(lambda: len(talk.line.of("session.fragment")) >= 8)
+        talk.service.render_s = 0.1
+        await session.take_text(speak(0.5))
+        await session.take_text(json.dumps({"type": "agent.speak_end"}))
+        await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
+
+    assert talk.run(scene, 20) is None
+    assert talk.line.of("session.state_updated")[-1]["state"] == "recovering"
+    with av.open(io.BytesIO(b"".join(talk.line.binaries)), "r") as container:
+        levels = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    heard = np.count_nonzero(np.abs(levels) > 0.02) / 48000
+    assert heard > 0.4, "all of it is heard, with pauses"
+
+
 def test_spoken_chunks_refer_to_the_one_before_them_and_others_begin_with_a_keyframe() -> None:
     talk = Talk(LiveConfig(fallback_after_s=0.2))
 
