@@ -9,7 +9,29 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from cli.terminal import DEFAULT_SERVER, AsJson, Face, Server, commands, console, name, service, timestamp
+from cli.terminal import (
+    DEFAULT_SERVER,
+    AsJson,
+    BackgroundLoop,
+    Face,
+    Matte,
+    Server,
+    commands,
+    console,
+    is_file,
+    name,
+    service,
+    timestamp,
+)
+from lipwright_client.calls import BackgroundFields
+
+Background = Annotated[
+    str | None,
+    typer.Option(
+        help="What is behind the avatar in jobs and live sessions that name nothing: a colour, blur, source, or a "
+        "picture or video (file or URL)."
+    ),
+]
 
 app = commands(help="Manage the avatars of a running service.")
 
@@ -21,13 +43,14 @@ def list_avatars(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> No
     if as_json:
         print(json.dumps([avatar.raw for avatar in avatars], indent=2))
         return
-    table = Table(Column("id", min_width=32), "name", "status", "size", "seconds", "created", box=None)
+    table = Table(Column("id", min_width=32), "name", "status", "size", "seconds", "background", "created", box=None)
     for avatar in avatars:
         info = avatar.info
         size = f"{info.width}x{info.height}" if info else ""
         seconds = "" if info is None else "still" if info.is_still else f"{info.duration_seconds:.1f}"
         created = timestamp(avatar.created_at)
-        table.add_row(avatar.id, name(avatar.label), avatar.status, size, seconds, created)
+        background = avatar.background or avatar.background_id or ""
+        table.add_row(avatar.id, name(avatar.label), avatar.status, size, seconds, background, created)
     console().print(table)
 
 
@@ -35,12 +58,36 @@ def list_avatars(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> No
 def add_avatar(
     video: Annotated[Path, typer.Argument(help="A video or a still portrait.", exists=True, dir_okay=False)],
     face: Face = "largest",
+    background: Background = None,
+    background_loop: BackgroundLoop = None,
+    matte: Matte = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """Create an avatar and print its ID."""
-    avatar = service(server).avatars.create(video=video, face=face)
+    fields = _background_fields(background, background_loop, matte)
+    avatar = service(server).avatars.create(video=video, face=face, **fields)
     print(json.dumps(avatar.raw, indent=2) if as_json else avatar.id)
+
+
+@app.command("update")
+def update_avatar(
+    avatar_id: str,
+    background: Background = None,
+    background_loop: BackgroundLoop = None,
+    matte: Matte = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Change the background of an avatar, for later jobs and live sessions. `--background source` removes it."""
+    fields = _background_fields(background, background_loop, matte)
+    avatar = service(server).avatars.update(avatar_id, **fields)
+    print(json.dumps(avatar.raw, indent=2) if as_json else avatar.id)
+
+
+def _background_fields(background: str | None, background_loop: str | None, matte: str | None) -> BackgroundFields:
+    fields: BackgroundFields = {"background_loop": background_loop, "matte": matte}
+    return fields | ({"background_file": background} if is_file(background) else {"background": background})
 
 
 @app.command("people")

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
-from cli.terminal import DEFAULT_SERVER, Server, UsageError, is_file, service
+from cli.terminal import DEFAULT_SERVER, BackgroundLoop, Matte, Server, UsageError, is_file, service
 from lipwright_client import LiveEvent, LiveSession
 from lipwright_client.async_live import DEFAULT_RATE
 from lipwright_client.files import Writable, atomic_target
@@ -56,15 +56,14 @@ def live(
     expressiveness: Annotated[float, typer.Option(min=0, max=2, help="Scale of the mouth movement.")] = 1.0,
     motion: Annotated[float, typer.Option(min=0, max=1, help="How far a still picture moves its head and eyes.")] = 1.0,
     background: Annotated[
-        str | None, typer.Option(help="What is behind the person: a colour, blur, or a picture or video (file or URL).")
-    ] = None,
-    background_loop: Annotated[
-        str | None, typer.Option(help="What follows the end of that video: loop (default), pingpong or hold.")
-    ] = None,
-    matte: Annotated[
         str | None,
-        typer.Option(help="How the person is cut out for that: person, chroma (green or blue screen) or auto."),
+        typer.Option(
+            help="What is behind the person: a colour, blur, source, or a picture or video (file or URL). Default: the "
+            "avatar's."
+        ),
     ] = None,
+    background_loop: BackgroundLoop = None,
+    matte: Matte = None,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Animate an avatar with live audio, and write or push the video stream.

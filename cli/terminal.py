@@ -38,6 +38,12 @@ Face = Annotated[
         "size, point:x,y or box:x0,y0,x1,y1."
     ),
 ]
+BackgroundLoop = Annotated[
+    str | None, typer.Option(help="What follows the end of that video: loop (default), pingpong or hold.")
+]
+Matte = Annotated[
+    str | None, typer.Option(help="How the person is cut out for that: person, chroma (green or blue screen) or auto.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _MAX_SUBMIT_S = 1800.0  # how long to retry while the service is full
 

@@ -12,7 +12,7 @@ from config import PipelineConfig
 from errors import LipwrightError, NotFoundError, StateError, UnavailableError
 from jobs.admission import Admission, AdmissionController, AdmitRequest
 from jobs.housekeeping import Housekeeping
-from jobs.job_request import AvatarRequest, BackgroundRequest, JobRequest
+from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
 from jobs.leadership import LeaderElection
 from jobs.messages import AvatarRef, Background, PeopleScan, ShownAvatar
 from jobs.ports import Stages
@@ -24,10 +24,10 @@ from jobs.sources.backgrounds import Backgrounds
 from jobs.status import ReplicaStatus, ServiceStatus, service_status
 from jobs.submission import Submissions
 from jobs.webhooks import Webhooks
-from media.output.backgrounds import BackgroundOptions
 from media.output.fitted_background import playback_of
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass
+from storage.background_settings import BackgroundSettings
 from storage.backgrounds import BackgroundRecord
 from storage.records import AvatarRecord, AvatarStatus, JobPage, JobQuery, JobRecord, SegmentRecord
 from storage.state import open_store, open_table, webhook_secrets
@@ -68,7 +68,7 @@ class JobDirector:
         self._limits, self._engine = config.jobs, config.engine
         self._stages = stages
         self._avatars = Avatars(config, self._stages, self._table, self._files)
-        self._backgrounds = Backgrounds(config, self._stages, self._files)
+        self._backgrounds = Backgrounds(config, self._stages, self._table, self._files)
         self._limiter = SegmentLimiter(config)
         services = JobServices(config, self._stages, self._avatars, self._table, self._files, self._limiter)
         self._admission = AdmissionController(config, self._table, self._files, limiter=self._limiter)
@@ -77,6 +77,7 @@ class JobDirector:
             self._table,
             self._files,
             self._admission,
+            self._backgrounds,
             EngineCatalog(config, engines=engines).check,
             labels=config.labels,
             folder_lock=self._avatars.folder_lock,
@@ -236,36 +237,46 @@ class JobDirector:
             self._in_background(self._analyse(avatar.key))
         return avatar
 
+    async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
+        """Give an avatar another background; see `Submissions.change_avatar`."""
+        self._election.check()
+        async with self._reservation(request.admission_id, request.owner):
+            return await self._submissions.change_avatar(request)
+
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         """Return one avatar, or raise NotFoundError."""
         return await self._table.run_in_thread(self._table.get_avatar, avatar_id, owner)
 
     async def present(
-        self, avatar_id: str, owner: str | None, engine: str, background: BackgroundOptions | None
+        self, avatar_id: str, owner: str | None, engine: str, background: BackgroundSettings
     ) -> ShownAvatar:
         """Return an avatar that is analysed for an engine and held, and its background, whose matte is finished.
 
-        See `Avatars.ensure`, `Avatars.matte` and `Backgrounds.ensure`.
+        If `background` names nothing, that of the avatar is shown. See `Avatars.ensure`, `Avatars.matte` and
+        `Backgrounds.ensure`.
         """
         self._election.check()
         record = await self.get_avatar(avatar_id, owner)
+        settings = background.or_default(record.background)
+        # The background of an avatar may be another caller's, if the service had no API keys when it was sent.
+        owner = owner if background.names_background else None
         async with self._analysing:
             avatar = await self._avatars.ensure(record.key, engine, ignore_progress, verify=True)
             shown = ShownAvatar(avatar)
-            if background is not None:
-                shown = ShownAvatar(avatar, await self._background(avatar, owner, background))
+            if settings.names_background:
+                shown = ShownAvatar(avatar, await self._background(avatar, owner, settings))
         await self._avatars.hold(record.key)
         return shown
 
-    async def _background(self, avatar: AvatarRef, owner: str | None, options: BackgroundOptions) -> Background:
+    async def _background(self, avatar: AvatarRef, owner: str | None, settings: BackgroundSettings) -> Background:
         """Return the background of a live session; its matte, and its file if there is one, are finished."""
-        file, after_end = None, options.after_end
-        if options.file_id is not None:  # first: a matte takes longer
+        file, after_end = None, settings.background_loop
+        if settings.background_id is not None:  # first: a matte takes longer
             file = await self._backgrounds.ensure(
-                options.file_id, owner, avatar.source.info, after_end, ignore_progress
+                settings.background_id, owner, avatar.source.info, after_end, ignore_progress
             )
-        matte = await self._avatars.matte(avatar, options.matte, ignore_progress)
-        return Background(matte, options.colour, file, playback_of(after_end).after_end)
+        matte = await self._avatars.matte(avatar, settings.matte, ignore_progress)
+        return Background(matte, settings.background, file, playback_of(after_end).after_end)
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         """Protect an avatar that is shown live from eviction; see `Avatars.hold`."""
@@ -283,13 +294,13 @@ class JobDirector:
         return await self._avatars.people(await self.get_avatar(avatar_id, owner))
 
     async def create_background(self, request: BackgroundRequest) -> BackgroundRecord:
-        """Store a picture or video for live sessions; see `Backgrounds.create`."""
+        """Store a picture or video behind the person; see `Backgrounds.create`."""
         self._election.check()
         async with self._reservation(request.admission_id, request.owner):
             return await self._backgrounds.create(request)
 
     async def delete_background(self, file_id: str, owner: str | None) -> None:
-        """Delete a picture or video for live sessions; see `Backgrounds.delete`."""
+        """Delete a stored background; see `Backgrounds.delete`."""
         self._election.check()
         await self._backgrounds.delete(file_id, owner)
 

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from errors import ForbiddenError, KeyReuseError, OptionError
+from storage.background_settings import BackgroundSettings
 from storage.job_settings import JobSettings
 from storage.records import MUSIC, Frozen, JobInputs, JobOptions, JobRecord, SubtitlePlace, Turn, UploadedFile, new_id
 
@@ -47,11 +48,25 @@ class AvatarRequest(Frozen):
     face: str = "largest"
     face_image: UploadedFile | None = None
     keep: bool = Field(True, description="Whether it stays until it is deleted; otherwise it is part of the cache.")
+    background: BackgroundSettings = Field(
+        BackgroundSettings(), description="What is behind it by default; only the fields that were set count."
+    )
+    background_file: UploadedFile | None = Field(None, description="The same as a picture or video.")
+    owner: str | None = None
+
+
+class AvatarChange(Frozen):
+    """Another background of an avatar; fields as in `AvatarRequest`."""
+
+    admission_id: str | None = None
+    avatar_id: str
+    background: BackgroundSettings
+    background_file: UploadedFile | None = None
     owner: str | None = None
 
 
 class BackgroundRequest(Frozen):
-    """A picture or video for live sessions."""
+    """A picture or video that becomes a stored background."""
 
     admission_id: str | None = None
     background_file: UploadedFile

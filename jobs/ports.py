@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarRequest, BackgroundRequest, JobRequest
+from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
 from jobs.messages import (
     AvatarRef,
     BlockRequest,
@@ -86,6 +86,9 @@ class JobService(Protocol):
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         """Store an avatar and start its analysis."""
 
+    async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
+        """Give an avatar another background; NotFoundError if there is no such avatar or background."""
+
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         """Return one avatar; NotFoundError if there is none."""
 
@@ -99,10 +102,10 @@ class JobService(Protocol):
         """Return the people in the source of an avatar; the first call starts the search for them."""
 
     async def create_background(self, request: BackgroundRequest) -> BackgroundRecord:
-        """Check and store a picture or video for live sessions."""
+        """Check and store a picture or video behind the person."""
 
     async def delete_background(self, file_id: str, owner: str | None) -> None:
-        """Delete one; NotFoundError if there is none."""
+        """Delete one; NotFoundError if there is none, StateError while an avatar has it."""
 
     async def status(self) -> ServiceStatus:
         """Return the queue, the running jobs, and how long a new job would wait."""

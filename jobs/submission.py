@@ -10,18 +10,28 @@ from config import LabelsConfig
 from errors import OptionError, StateError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
-from jobs.job_request import AvatarRequest, JobRequest, check_same_request
+from jobs.job_request import AvatarChange, AvatarRequest, JobRequest, check_same_request
 from jobs.messages import decode_source_info, encode_source_info
 from jobs.output_picture import OutputPicture
 from jobs.ports import Stages
 from jobs.segments.plan import fit_to_speech
+from jobs.sources.backgrounds import Backgrounds
 from jobs.sources.client_names import client_names
 from jobs.turns import checked_turns, faces_of
 from media.playback import fit_audio
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_VERSION
 from models.face.choice import recorded_face
-from storage.file_keys import audio_key, avatar_folder, background_key, face_key, segments_folder, source_key
+from storage.background_settings import BackgroundSettings, changed_background
+from storage.file_keys import (
+    audio_key,
+    avatar_folder,
+    background_key,
+    background_source_key,
+    face_key,
+    segments_folder,
+    source_key,
+)
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import (
@@ -66,6 +76,7 @@ class Submissions:
         table: JobTable,
         files: FileStore,
         admission: AdmissionController,
+        backgrounds: Backgrounds,
         check_engine: Callable[[str, float], None],
         labels: LabelsConfig | None = None,
         folder_lock: asyncio.Lock | None = None,
@@ -75,6 +86,7 @@ class Submissions:
         `check_engine` raises OptionError for an engine that cannot run a job with that expressiveness; `labels` say
         which watermarks every result gets; for `folder_lock` see `Avatars`.
         """
+        self._backgrounds = backgrounds
         self._folder_lock = folder_lock or asyncio.Lock()
         labels = labels or LabelsConfig()
         self._watermark_all, self._has_invisible_watermark = labels.visible, labels.invisible
@@ -96,17 +108,25 @@ class Submissions:
         if request.video is not None:
             assert probed is not None
             await self._check_picture(request.face_image, _key(request.video.sha256, face, request.owner))
-            source = probed
+            source, default = probed, None
         else:
             avatar = await self._table.run_in_thread(self._usable_avatar, request.avatar_id or "", request.owner)
-            source = await self._source_info(avatar)
+            source, default = await self._source_info(avatar), avatar.background
         if request.options.background_gain_db is not None and not source.has_audio:
             raise OptionError("background_gain_db: the video has no sound.")
         await self._check_background(request)
-        facts = self._facts(request, audio_seconds, source)
-        async with self._folder_lock:  # so that nothing is stored or deleted in between
+        chosen = request if request.background_file is not None else _with_background(request, default)
+        facts = self._facts(chosen, audio_seconds, source)
+        # The background of an avatar may be another caller's, if the service had no API keys when it was sent.
+        owner = request.owner if request.options.names_background else None
+        async with (
+            self._folder_lock,  # so that nothing is stored or deleted in between
+            self._backgrounds.held(chosen.options.background_id, owner) as background,
+        ):
+            if background is not None:
+                chosen = chosen.model_copy(update={"background_file": background.file})
             known = await self._table.run_in_thread(self._find_duplicate, request, facts.disk_bytes)
-            job = known or await self._store_inputs(request, face, facts)
+            job = known or await self._store_inputs(chosen, face, facts)
         uploads = (*request.audio_files.values(), request.video, request.face_image, request.background_file)
         await asyncio.to_thread(self._files.drop_uploads, *uploads)
         if known is not None:
@@ -169,7 +189,9 @@ class Submissions:
         self._files.stored.make_folder(segments_folder(request.job_id))
         for field, file in request.audio_files.items():
             self._files.take_upload(file.key, audio_key(request.job_id, field))
-        if request.background_file is not None:
+        if (file_id := request.options.background_id) is not None:
+            self._files.stored.copy(background_source_key(file_id), background_key(request.job_id))
+        elif request.background_file is not None:
             self._files.take_upload(request.background_file.key, background_key(request.job_id))
 
     def _copy_source(self, key: str, target: str) -> bool:
@@ -209,14 +231,22 @@ class Submissions:
         return self._table.insert_job(job.with_watermark() if self._has_invisible_watermark else job)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Check and store an avatar, pinned or as part of the cache; InputError for an invalid video or face choice."""
+        """Check and store an avatar, pinned or as part of the cache.
+
+        Raises:
+            InputError: The video, the face choice or the background is invalid.
+            NotFoundError: There is no such background.
+        """
         face = recorded_face(request.face, _sha256(request.face_image))
         key = _key(request.video.sha256, face, request.owner)
         source = await self._find_upload(request.video, source_key(key))
         with client_names(request.video):
             probed = await self._stages.probe(CallContext(request.video.key), source, None)
         await self._check_picture(request.face_image, key)
-        async with self._folder_lock:
+        change = await self._backgrounds.stored(request.background, request.background_file, request.owner)
+        async with self._folder_lock, self._backgrounds.held(change.background_id, request.owner):
+            known = await self._table.run_in_thread(self._table.find_avatar, key)
+            background = changed_background(None if known is None else known.background, change)
             is_new = await asyncio.to_thread(self._move_source, request.video, request.face_image, key)
             avatar = await self._table.run_in_thread(
                 self._store_avatar,
@@ -227,8 +257,24 @@ class Submissions:
                 pinned=request.keep,
                 analyse_on_create=True,
             )
+            if background != avatar.background:
+                avatar = await self._table.run_in_thread(self._table.update_avatar, key, background=background)
         await asyncio.to_thread(self._files.drop_uploads, request.video, request.face_image)
         return avatar
+
+    async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
+        """Give an avatar another background; jobs that were accepted before keep theirs.
+
+        Raises:
+            InputError: The background is invalid.
+            NotFoundError: There is no such avatar or background.
+        """
+        key = (await self._table.run_in_thread(self._table.get_avatar, request.avatar_id, request.owner)).key
+        change = await self._backgrounds.stored(request.background, request.background_file, request.owner)
+        async with self._folder_lock, self._backgrounds.held(change.background_id, request.owner):
+            avatar = await self._table.run_in_thread(self._table.get_avatar, request.avatar_id, request.owner)
+            background = changed_background(avatar.background, change)
+            return await self._table.run_in_thread(self._table.update_avatar, key, background=background)
 
     async def _find_upload(self, upload: UploadedFile, taken_to: str) -> str:
         """The key of an upload: its own, or the one to which an earlier attempt moved it."""
@@ -314,10 +360,17 @@ class Submissions:
                 face=face,
                 source_sha256=source.sha256,
                 source_info=None if source.info is None else encode_source_info(source.info),
+                background=None if known is None else known.background,
                 created_at=now,
                 last_used_at=now,
             )
         )
+
+
+def _with_background(request: JobRequest, default: BackgroundSettings | None) -> JobRequest:
+    """Return a request whose options say what is shown behind the person; `default` is what the avatar has."""
+    shown = request.options.or_default(default)
+    return request.model_copy(update={"options": request.options.model_copy(update=shown.model_dump())})
 
 
 def _key(source_sha256: str, face: str, owner: str | None) -> str:

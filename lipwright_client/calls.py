@@ -24,8 +24,23 @@ _FILES: Final = ("audio", "video", "face_image", "subtitles", "diarization", "mu
 _UPLOAD_WRITE_S: Final = 120.0  # a busy service applies backpressure
 
 
-class AvatarFields(TypedDict, total=False):
-    """Fields of a new avatar; None counts as absent.
+class BackgroundFields(TypedDict, total=False):
+    """What is behind an avatar in jobs and live sessions that name nothing; None counts as absent.
+
+    `background` is a colour (`#00b140`, `white`) or `blur`, and `source` removes the background; `background_file` is a
+    picture or a video, or `background_id` the ID of one that was sent before, which `background_loop` continues
+    (`loop`, `pingpong`, `hold`). `matte` says how the person is cut out: `auto`, `person` or `chroma`.
+    """
+
+    background: str | None
+    background_file: Source | None
+    background_id: str | None
+    background_loop: str | None
+    matte: str | None
+
+
+class AvatarFields(BackgroundFields, total=False):
+    """Fields of a new avatar; None counts as absent. The background as in `BackgroundFields`.
 
     `face` is `largest`, `speaking` (who speaks most), `person:N` (see `avatars.people`), an index by size, `point:x,y`
     or `box:x0,y0,x1,y1`; `face_image` is a portrait of the person, as an alternative. With `keep=False` the avatar is
@@ -38,7 +53,7 @@ class AvatarFields(TypedDict, total=False):
     keep: bool | None
 
 
-class JobFields(TypedDict, total=False):
+class JobFields(BackgroundFields, total=False):
     """Fields of a new job; None counts as absent.
 
     Exactly one of `video` (a video or a still portrait) and `avatar_id`, and one of `audio` and `text` (spoken by
@@ -48,9 +63,8 @@ class JobFields(TypedDict, total=False):
     `music_gain_db`; `loudness_lufs` normalizes the result;
     `size` (`1080x1920`), `crop` (`9:16`, following the face that speaks) and `fps` frame the picture; `format` is
     `mp4`, `webm` or `mov`, and its `quality` is `fast`, `balanced` or `best`;
-    `background` is a colour (`#00b140`, `white`), `blur` or `transparent`, or
-    `background_file` a picture or video, which `background_loop` continues (`loop`, `pingpong`, `hold`); `matte` says
-    how the person is cut out: `auto`, `person` or `chroma`;
+    `background` is a colour (`#00b140`, `white`), `blur`, `transparent`, or `source` for an avatar with another
+    background; `background_file` and the others as in `BackgroundFields`;
     `expressiveness` scales the mouth movement (0 to 2, default 1), and `motion` says how far a still picture moves its
     head, brows and gaze (0 to 1, default 1); `engine` is one of `engines.list()`; `priority` is
     -1, 0 or 1; `callback_url` receives a signed webhook; `metadata` is returned with the job.
@@ -95,10 +109,6 @@ class JobFields(TypedDict, total=False):
     fps: float | None
     format: str | None
     quality: str | None
-    background: str | None
-    background_file: Source | None
-    background_loop: str | None
-    matte: str | None
     priority: int | None
     callback_url: str | None
     metadata: Mapping[str, str] | None
@@ -171,8 +181,14 @@ def create_avatar(fields: Mapping[str, Any]) -> Call[Avatar]:
     return Call("POST", "/v1/avatars", reads(Avatar), body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
 
 
+def change_avatar(avatar_id: str, fields: Mapping[str, Any]) -> Call[Avatar]:
+    """Change the background of an avatar with `BackgroundFields`."""
+    path = avatar_path(avatar_id)
+    return Call("PATCH", path, reads(Avatar), body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
+
+
 def create_background(file: Source) -> Call[Background]:
-    """Send a background for live sessions. Repeating the call returns the same ID."""
+    """Store a background. Repeating the call returns the same ID."""
     body = body_of({"background_file": file})
     return Call("POST", "/v1/backgrounds", reads(Background), body=body, read_timeout_s=UPLOAD_READ_S)
 

@@ -46,6 +46,7 @@ class Avatars(Blocking[AsyncAvatars]):
     wait = blocking(AsyncAvatars.wait)
     people = blocking(AsyncAvatars.people)
     list = blocking(AsyncAvatars.list)
+    update = blocking(AsyncAvatars.update)
     delete = blocking(AsyncAvatars.delete)
 
 

@@ -125,6 +125,10 @@ class Avatar:
         info: Properties found by the analysis; None until `ready`.
         error: Why the analysis failed.
         is_kept: Whether the avatar is listed and kept until it is deleted.
+        background: Colour behind it in jobs and live sessions that name nothing, or `blur`; None for what is there.
+        background_id: ID of a picture or video behind it instead.
+        background_loop: What follows the end of that video.
+        matte: How the person is cut out for the background.
         created_at: When the avatar was created.
         last_used_at: When the avatar was last used.
         raw: The unparsed response.
@@ -139,6 +143,10 @@ class Avatar:
     info: AvatarInfo | None = None
     error: Failure | None = None
     is_kept: bool = True
+    background: str | None = None
+    background_id: str | None = None
+    background_loop: str = "loop"
+    matte: str = "auto"
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def check(self) -> Avatar:
@@ -254,10 +262,10 @@ class EngineList:
 
 @dataclass(frozen=True)
 class Background:
-    """A picture or video behind the person in live sessions.
+    """A stored picture or video behind the person.
 
     Attributes:
-        id: Its ID: `background_id` of `live`.
+        id: Its ID: `background_id` of jobs, avatars and `live`.
         file: Its file name.
         width: Width in pixels.
         height: Height in pixels.

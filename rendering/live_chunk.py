@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol
 
 from jobs.messages import AvatarRef, Background, ShownAvatar
 from media.live.encoder import EncodedPictures
-from media.output.backgrounds import BackgroundOptions
 from models.speech.stream import SpeechWindow
+from storage.background_settings import BackgroundSettings
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,12 @@ class LiveService(Protocol):
         """
 
     async def prepare(
-        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundOptions | None
+        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundSettings
     ) -> ShownAvatar:
         """Return the avatar of an admitted session, analysed for the engine, once its first chunk can be requested.
 
-        The matte that another background needs is finished then. The avatar is held from then on; see `hold`.
+        If `background` names nothing, that of the avatar is shown. The matte that it needs is finished then. The
+        avatar is held from then on; see `hold`.
 
         Raises:
             BusyError: A session of this avatar costs more than is left.

@@ -1,8 +1,9 @@
-"""Pictures and videos that callers have sent as backgrounds of live sessions, by their ID."""
+"""Pictures and videos that callers have sent as backgrounds, by their ID."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ class BackgroundRecord(Frozen):
 
 
 class BackgroundStore:
-    """Backgrounds of live sessions. Owners see only their own; None, without API keys, sees all. Methods block."""
+    """Stored backgrounds. Owners see only their own; None, without API keys, sees all. Methods block."""
 
     def __init__(self, files: FileStore) -> None:
         self._files = files
@@ -59,11 +60,11 @@ class BackgroundStore:
         """
         self._files.stored.remove_folder(background_folder(self._find(file_id, owner).id))
 
-    def sweep(self, min_age_s: float) -> None:
-        """Remove the backgrounds that were not used for `min_age_s`."""
+    def sweep(self, min_age_s: float, kept: Collection[str] = ()) -> None:
+        """Remove the backgrounds that were not used for `min_age_s`, except those with the IDs `kept`."""
         oldest = time.time() - min_age_s
         for file_id, used_at in self._files.stored.entries(BACKGROUNDS).items():
-            if is_name(file_id) and used_at <= oldest:
+            if is_name(file_id) and file_id not in kept and used_at <= oldest:
                 self._files.stored.remove_folder(background_folder(file_id))
 
     def _put(self, record: BackgroundRecord) -> None:

@@ -18,7 +18,7 @@
     avatars/{key}/matting/{mode}/... pieces of a matte, until they are joined
     avatars/{key}/mattes/{mode}/...  the matte of the source: matte.mp4 and report.json
     avatars/{key}/...                its analysis
-    backgrounds/{id}/source          a picture or video behind the person in live sessions as uploaded
+    backgrounds/{id}/source          a picture or video behind the person as uploaded to `/v1/backgrounds`
     backgrounds/{id}/background.json its record, which makes it exist
     backgrounds/{id}/fitted/{name}/...  the same in the size, rate and colours of a session: background.mp4, fitted.json
     voices/{owner}/{name}/sample.wav the speaker of a cloned voice, 24 kHz mono
@@ -187,17 +187,17 @@ def matte_piece(start: int) -> str:
 
 
 def background_id(owner: str | None, sha256: str) -> str:
-    """Return the ID of a picture or video that a caller has sent as the background of live sessions."""
+    """Return the ID of a picture or video that a caller has sent to `POST /v1/backgrounds` or with an avatar."""
     return _digest(f"{owner or ''}\n{sha256}")
 
 
 def background_folder(file_id: str) -> str:
-    """Return the folder of the background of live sessions with this ID."""
+    """Return the folder of the stored background with this ID."""
     return f"{BACKGROUNDS}/{_checked(file_id)}"
 
 
 def background_source_key(file_id: str) -> str:
-    """Return the key of a picture or video behind the person in live sessions as uploaded."""
+    """Return the key of a stored background as uploaded."""
     return f"{background_folder(file_id)}/source"
 
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from media.output.backgrounds import TRANSPARENT, MatteMode, checked_background
+from media.output.backgrounds import TRANSPARENT
 from media.output.formats import FORMATS, FormatName, Quality
 from media.output.sizes import MAX_OUTPUT_FPS, check_same_aspect, parse_aspect, parse_size
-from media.playback import AfterEnd, LoopMode
+from media.playback import LoopMode
+from storage.background_settings import BackgroundSettings
 
 MAX_EXPRESSIVENESS: Final = 2
 FACE: Final = (
@@ -31,8 +32,8 @@ def _same_if(parse: Callable[[str], object]) -> Callable[[str], str]:
     return check
 
 
-class JobSettings(BaseModel):
-    """Options of a job with the same name and meaning everywhere. A new one needs no other declaration."""
+class VideoSettings(BaseModel):
+    """Options of a job other than its background. A new one needs no other declaration."""
 
     face: str = Field("largest", max_length=128, description=FACE)
     loop: LoopMode = Field(
@@ -86,22 +87,9 @@ class JobSettings(BaseModel):
         " `best` keeps more detail, above all of the mouth, in larger files. ProRes is always the same.",
     )
 
-    background: Annotated[str, AfterValidator(checked_background)] | None = Field(
-        None,
-        max_length=64,
-        description="What is behind the person: a colour (`#00b140`, `white`), `blur`, or `transparent`, which needs"
-        " `format` `webm` or `mov`. For a picture or video, see `background_file`. Default: what is there.",
-    )
-    background_loop: AfterEnd = Field(
-        "loop",
-        description="What follows the end of a video in `background_file`: it starts again (`loop`), plays backwards"
-        " and forwards (`pingpong`), or stays on its last frame (`hold`).",
-    )
-    matte: MatteMode = Field(
-        "auto",
-        description="How the person is cut out for another background: by segmentation (`person`), by the colour of a"
-        " green or blue screen (`chroma`), or whichever fits (`auto`).",
-    )
+
+class JobSettings(BackgroundSettings, VideoSettings):
+    """Options of a job with the same name and meaning everywhere."""
 
     @model_validator(mode="after")
     def _check_output(self) -> Self:

@@ -309,6 +309,15 @@ class JobTable:
         )
         return [from_row(AvatarRecord, row) for row in rows]
 
+    def backgrounds_of_avatars(self) -> dict[str, list[str]]:
+        """Return the IDs of the stored backgrounds of avatars, each with the IDs of these avatars."""
+        avatars: dict[str, list[str]] = {}
+        for row in self.database.query("SELECT * FROM avatars WHERE background IS NOT NULL ORDER BY created_at"):
+            avatar = from_row(AvatarRecord, row)
+            if avatar.background is not None and avatar.background.background_id is not None:
+                avatars.setdefault(avatar.background.background_id, []).append(avatar.id)
+        return avatars
+
     def analysing_avatars(self) -> list[AvatarRecord]:
         """Return the avatars under analysis that callers created themselves, the oldest first."""
         rows = self.database.query(

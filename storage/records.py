@@ -12,6 +12,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field
 
 from errors import LipwrightError
+from storage.background_settings import BackgroundSettings
 from storage.job_settings import JobSettings
 
 MUSIC: Final = "music"
@@ -291,6 +292,9 @@ class AvatarRecord(Frozen):
         {}, description="Engines that have analysed it, with the time; replicas check the files when they load them."
     )
     info: AvatarInfo | None = None
+    background: BackgroundSettings | None = Field(
+        None, description="What is behind it unless a job or a session names something else; None: what is there."
+    )
     error: ErrorRecord | None = None
     created_at: datetime
     last_used_at: datetime

@@ -137,6 +137,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN turn_avatar_keys TEXT NOT NULL DEFAULT '{}'",
     ),
     ("ALTER TABLE jobs ADD COLUMN background_file TEXT",),
+    ("ALTER TABLE avatars ADD COLUMN background TEXT",),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar, Self
 
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
+from api.forms.background_fields import WholeBackgroundFields
+from api.forms.form_parts import FilePart
 from storage.job_settings import JobSettings
 from storage.records import UploadedFile
 
-# A binary string in OpenAPI; in Python, the upload that is already on disk.
-FilePart = Annotated[UploadedFile, WithJsonSchema({"type": "string", "format": "binary"})]
 MAX_TEXT_CHARS = 32_768
 """Maximum length of a text field; `tts.max_chars` limits what is spoken."""
 MAX_VOICE_CHARS = 128
 """Maximum length of the name of a voice."""
 
 
-class SpeechForm(JobSettings):
+class SpeechForm(WholeBackgroundFields, JobSettings):
     """Fields shared by all forms with speech: exactly one of `audio` and the last of `speech_fields`, and options."""
 
     speech_fields: ClassVar[tuple[str, ...]] = ("audio", "audio_url", "text")
     """Fields of which one is required; the last one holds the text."""
 
     audio: FilePart | None = Field(None, description="The speech: an audio file, or a video whose audio track is used.")
-    background_file: FilePart | None = Field(
-        None, description="Picture or video behind the person. It fills the frame; a video has no sound."
-    )
     voice: str | None = Field(
         None,
         min_length=1,
@@ -44,16 +41,6 @@ class SpeechForm(JobSettings):
         """Speech file; available after synthesis if the form had a text."""
         assert self.audio is not None, "a text is synthesized while the form is received"
         return self.audio
-
-    @model_validator(mode="after")
-    def _one_background(self) -> Self:
-        if self.background is not None and self.background_file is not None:
-            raise ValueError("send background or background_file, not both")
-        if "background_loop" in self.model_fields_set and self.background_file is None:
-            raise ValueError("background_loop needs background_file")
-        if "matte" in self.model_fields_set and self.background is None and self.background_file is None:
-            raise ValueError("matte needs background or background_file")
-        return self
 
     @model_validator(mode="after")
     def _one_speech(self) -> Self:

@@ -8,7 +8,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from api.forms.speech_form import FilePart, SpeechForm
+from api.forms.form_parts import FilePart
+from api.forms.speech_form import SpeechForm
 from api.forms.turn_sources import SpeakerChoice
 from jobs.turns import MAX_TURNS
 from media.output.formats import FORMATS

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final, TypeVar, get_args
+from dataclasses import dataclass, field
+from typing import Final
 
 from starlette.datastructures import QueryParams
 
+from api.forms.background_fields import WholeBackgroundFields
+from api.forms.form_schema import validated
 from errors import OptionError
-from media.output.backgrounds import BLUR, TRANSPARENT, BackgroundOptions, MatteMode, checked_background
-from media.playback import AfterEnd
+from media.output.backgrounds import TRANSPARENT
+from storage.background_settings import BackgroundSettings
 from storage.job_settings import MAX_EXPRESSIVENESS
 from storage.records import new_id
-
-C = TypeVar("C")
 
 RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
 _DEFAULT_RATE: Final = 24000  # LiveAvatar's
@@ -30,14 +29,14 @@ class SessionOptions:
         sample_rate: Sample rate of the client's audio, in Hz.
         expressiveness: Scale of the mouth movement, 0 to 2.
         motion: How far a still moves, 0 to 1.
-        background: What is behind the person; None: what is in the source.
+        background: What is behind the person; if it names nothing, the background of the avatar.
     """
 
     session_id: str
     sample_rate: int
     expressiveness: float = 1.0
     motion: float = 1.0
-    background: BackgroundOptions | None = None
+    background: BackgroundSettings = field(default_factory=BackgroundSettings)
 
 
 def session_options(query: QueryParams) -> SessionOptions:
@@ -61,36 +60,17 @@ def _number(query: QueryParams, name: str, most: int) -> float:
     raise OptionError(f"{name}: expected a number from 0 to {most}, found {text[:20]!r}.")
 
 
-def _background(query: QueryParams) -> BackgroundOptions | None:
-    modes: dict[str, MatteMode] = {mode: mode for mode in get_args(MatteMode)}
-    matte = _one_of("matte", query.get("matte", "auto"), modes)
-    ends: dict[str, AfterEnd] = {end: end for end in get_args(AfterEnd)}
-    after_end = _one_of("background_loop", query.get("background_loop", "loop"), ends)
-    text, file_id = query.get("background"), query.get("background_id")
-    if text is not None and file_id is not None:
-        raise OptionError("Expected either background or background_id, found both.")
-    if text is not None:
-        return BackgroundOptions(_colour(text), matte)
-    return None if file_id is None else BackgroundOptions(None, matte, file_id, after_end)
-
-
-def _one_of(name: str, text: str, choices: Mapping[str, C]) -> C:
-    if text not in choices:
-        raise OptionError(f"{name}: expected one of {', '.join(choices)}, found {text[:20]!r}.")
-    return choices[text]
-
-
-def _colour(text: str) -> str:
+def _background(query: QueryParams) -> BackgroundSettings:
+    fields = {name: query[name] for name in BackgroundSettings.model_fields if name in query}
     try:
-        colour = checked_background(text)
-    except ValueError:
+        settings = validated(WholeBackgroundFields, fields).background_settings
+    except OptionError as error:
         raise OptionError(
-            f"background: expected a colour such as #00b140 or white, or `{BLUR}`, found {text[:40]!r}. "
-            "In a URL, # is written %23. Send a picture or video with POST /v1/backgrounds and pass background_id."
-        ) from None
-    if colour == TRANSPARENT:
+            f"{error} In a URL, # is written %23. Send files with POST /v1/backgrounds and pass background_id."
+        ) from error
+    if settings.background == TRANSPARENT:
         raise OptionError(
             f"background: `{TRANSPARENT}` is not possible in a live session, because H.264 has no transparency. "
             "Use a colour, such as #00b140, and key it out where the stream is shown."
         )
-    return colour
+    return settings

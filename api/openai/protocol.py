@@ -7,7 +7,8 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from api.forms.speech_form import MAX_TEXT_CHARS, FilePart, SpeechForm, one_of
+from api.forms.form_parts import FilePart
+from api.forms.speech_form import MAX_TEXT_CHARS, SpeechForm, one_of
 from errors import CancelledJobError
 from storage.records import JobRecord, JobStatus
 

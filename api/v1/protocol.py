@@ -16,12 +16,17 @@ from pydantic import (
     model_validator,
 )
 
-from api.forms.speech_form import MAX_TEXT_CHARS, FilePart, one_of
+from api.forms.background_fields import BackgroundFields
+from api.forms.form_parts import FilePart
+from api.forms.speech_form import MAX_TEXT_CHARS, one_of
 from api.forms.turn_form import TurnForm, parsed_json
 from errors import OptionError
 from jobs.turns import cues_of
 from media.dubbing.slots import MAX_SPEED
+from media.output.backgrounds import MatteMode
+from media.playback import AfterEnd
 from models.quality.report import QualityReport
+from storage.background_settings import BackgroundSettings
 from storage.backgrounds import BackgroundRecord
 from storage.job_settings import FACE
 from storage.records import (
@@ -101,7 +106,7 @@ class JobForm(TurnForm):
         return self
 
 
-class AvatarForm(BaseModel):
+class AvatarForm(BackgroundFields):
     """Create an avatar. Send it as multipart form data or as JSON."""
 
     model_config = ConfigDict(extra="forbid")
@@ -117,8 +122,20 @@ class AvatarForm(BaseModel):
     )
 
 
+class AvatarChangeForm(BackgroundFields):
+    """Give an avatar another background. Send it as multipart form data or as JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="after")
+    def _some_change(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("send a field that changes the background; background=source removes it")
+        return self
+
+
 class BackgroundForm(BaseModel):
-    """Send a background for live sessions, as multipart form data or as JSON."""
+    """Store a background, as multipart form data or as JSON."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -219,6 +236,10 @@ class AvatarView(BaseModel):
     label: str = Field(description="Name of the uploaded file.")
     face: str = Field(description="Which face of the source is animated.")
     info: AvatarInfo | None = Field(description="Properties found by the analysis; null until `ready`.")
+    background: str | None = Field(description="Colour behind it, or `blur`; null for what is in its source.")
+    background_id: str | None = Field(description="Stored picture or video behind it; null if there is none.")
+    background_loop: AfterEnd = Field(description="What follows the end of that video.")
+    matte: MatteMode = Field(description="How the person is cut out for the background.")
     error: ErrorRecord | None = Field(description="Why the analysis failed; null otherwise.")
     is_kept: bool = Field(description="Whether the avatar is listed and kept until it is deleted.")
     created_at: datetime
@@ -229,14 +250,16 @@ class AvatarView(BaseModel):
     def of(cls, avatar: AvatarRecord, base_url: str) -> AvatarView:
         """Return the view of `avatar` with links that start with `base_url`."""
         here = f"{base_url}/v1/avatars/{avatar.id}"
-        shared = {name: getattr(avatar, name) for name in cls.model_fields if name not in ("links", "is_kept")}
+        background = (avatar.background or BackgroundSettings()).model_dump()
+        own = [name for name in cls.model_fields if name not in ("links", "is_kept", *background)]
+        shared = {name: getattr(avatar, name) for name in own} | background
         return cls(**shared, is_kept=avatar.pinned, links=AvatarLinks(self=here, source=f"{here}/source"))
 
 
 class BackgroundView(BaseModel):
-    """A picture or video behind the person in live sessions."""
+    """A stored picture or video behind the person."""
 
-    id: str = Field(description="`background_id` of `WS /v1/live`.")
+    id: str = Field(description="`background_id` of jobs, avatars and `WS /v1/live`.")
     file: str = Field(description="File name as given by the client.")
     width: int
     height: int

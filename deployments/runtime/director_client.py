@@ -15,7 +15,7 @@ from deployments.runtime.outcomes import CallOutcome, classify, unwrap
 from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, StandbyError
 from jobs.messages import ShownAvatar
 from jobs.ports import JobService
-from media.output.backgrounds import BackgroundOptions
+from storage.background_settings import BackgroundSettings
 from storage.records import JobRecord
 
 P = ParamSpec("P")
@@ -61,6 +61,7 @@ class DirectorClient:
     delete_job = _forwarded(JobService.delete_job)
     finished_segments = _forwarded(JobService.finished_segments)
     create_avatar = _forwarded(JobService.create_avatar, _PROBE_S)
+    change_avatar = _forwarded(JobService.change_avatar, _PROBE_S)
     get_avatar = _forwarded(JobService.get_avatar)
     list_avatars = _forwarded(JobService.list_avatars)
     delete_avatar = _forwarded(JobService.delete_avatar)
@@ -75,7 +76,7 @@ class DirectorClient:
         return cast(JobRecord, await self._call("wait_job", *arguments, timeout_s=timeout_s + _QUICK_S))
 
     async def present(
-        self, avatar_id: str, owner: str | None, engine: str, background: BackgroundOptions | None
+        self, avatar_id: str, owner: str | None, engine: str, background: BackgroundSettings
     ) -> ShownAvatar:
         """See `JobDirector.present`."""
         arguments = (avatar_id, owner, engine, background)

@@ -16,8 +16,8 @@ from deployments.runtime.calls import CallBounds, call_stage
 from deployments.runtime.director_client import DirectorClient
 from errors import BusyError, LipwrightError
 from jobs.messages import ShownAvatar
-from media.output.backgrounds import BackgroundOptions
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
+from storage.background_settings import BackgroundSettings
 from telemetry.log_context import CallContext
 
 _MAX_ATTEMPTS: Final = 3
@@ -59,7 +59,7 @@ class LiveClient:
                     raise
 
     async def prepare(
-        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundOptions | None
+        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundSettings
     ) -> ShownAvatar:
         """See `LiveService`."""
         shown = await self._director.present(avatar_id, owner, self._engine, background)

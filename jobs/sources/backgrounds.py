@@ -1,13 +1,15 @@
-"""The pictures and videos behind the person in live sessions: checked when they are sent, and fitted once."""
+"""The stored pictures and videos behind the person: checked when they are sent, and fitted to live sessions once."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 from config import PipelineConfig
-from errors import StoredFileError
+from errors import StateError, StoredFileError
 from jobs.job_request import BackgroundRequest
 from jobs.messages import SourceVideo, decode_source_info, encode_source_info
 from jobs.ports import Stages
@@ -17,6 +19,7 @@ from jobs.sources.shared_work import Progress, SharedWork
 from media.output.fitted_background import FIT_VERSION, check_length, fitted_info
 from media.playback import AfterEnd
 from media.probe import VideoInfo
+from storage.background_settings import BackgroundSettings
 from storage.backgrounds import BackgroundRecord, BackgroundStore
 from storage.file_keys import (
     FITTED_REPORT,
@@ -27,10 +30,13 @@ from storage.file_keys import (
     fitted_part,
 )
 from storage.file_store import FileStore
+from storage.job_table import JobTable
+from storage.records import UploadedFile
 from telemetry.log_context import CallContext
 
 _MIN_UNUSED_S: Final = 3600.0
 """Backgrounds of running sessions stay, however short the retention time is."""
+_MAX_NAMED: Final = 5
 
 
 class _Wanted(NamedTuple):
@@ -53,11 +59,11 @@ class _Wanted(NamedTuple):
 
 
 class Backgrounds:
-    """Keeps backgrounds until they were not used for the retention time of jobs."""
+    """Keeps backgrounds until they were not used for the retention time of jobs, and as long as an avatar has them."""
 
-    def __init__(self, config: PipelineConfig, stages: Stages, files: FileStore) -> None:
+    def __init__(self, config: PipelineConfig, stages: Stages, table: JobTable, files: FileStore) -> None:
         """Prepare; backgrounds are fitted on demand."""
-        self._config, self._stages, self._files = config, stages, files
+        self._config, self._stages, self._table, self._files = config, stages, table, files
         self._store = BackgroundStore(files)
         self._lock = asyncio.Lock()  # so that none is removed while it is found
         self._fitting: SharedWork[_Wanted] = SharedWork()
@@ -81,6 +87,28 @@ class Backgrounds:
         await asyncio.to_thread(self._files.drop_uploads, file)
         return record
 
+    async def stored(
+        self, settings: BackgroundSettings, file: UploadedFile | None, owner: str | None
+    ) -> BackgroundSettings:
+        """Return the settings with the file that was sent with them, if any, as a stored background; see `create`."""
+        if file is None:
+            return settings
+        record = await self.create(BackgroundRequest(background_file=file, owner=owner))
+        return settings.model_copy(update={"background_id": record.id})
+
+    @asynccontextmanager
+    async def held(self, file_id: str | None, owner: str | None) -> AsyncIterator[BackgroundRecord | None]:
+        """Yield the background with this ID, if any; nobody removes it until the block ends.
+
+        Raises:
+            NotFoundError: The owner has no such background.
+        """
+        if file_id is None:
+            yield None
+            return
+        async with self._lock:
+            yield await asyncio.to_thread(self._store.use, file_id, owner)
+
     async def ensure(
         self, file_id: str, owner: str | None, shown: VideoInfo, after_end: AfterEnd, on_progress: Progress
     ) -> SourceVideo:
@@ -90,8 +118,8 @@ class Backgrounds:
             NotFoundError: The owner has no such background.
             LipwrightError: What ended the work.
         """
-        async with self._lock:
-            record = await asyncio.to_thread(self._store.use, file_id, owner)
+        async with self.held(file_id, owner) as record:
+            assert record is not None
         own = decode_source_info(record.info)
         source_key = background_source_key(record.id)
         if own is None:  # an older version wrote it
@@ -110,15 +138,22 @@ class Backgrounds:
 
         Raises:
             NotFoundError: The owner has no such background.
+            StateError: An avatar has it.
         """
-        async with self._lock:
+        async with self.held(file_id, owner):
+            if users := (await self._table.run_in_thread(self._table.backgrounds_of_avatars)).get(file_id):
+                raise StateError(
+                    f"Background {file_id} is that of {len(users)} avatar(s): {', '.join(users[:_MAX_NAMED])}. "
+                    "Change it with PATCH /v1/avatars/ID, or delete them."
+                )
             await asyncio.to_thread(self._store.delete, file_id, owner)
 
     async def sweep(self) -> None:
-        """Remove backgrounds that were not used for a long time."""
-        longest_s = self._config.live.max_session_s + _MIN_UNUSED_S
+        """Remove backgrounds that no avatar has and that were not used for a long time."""
+        min_age_s = max(self._config.jobs.retention_s, self._config.live.max_session_s + _MIN_UNUSED_S)
         async with self._lock:
-            await asyncio.to_thread(self._store.sweep, max(self._config.jobs.retention_s, longest_s))
+            kept = await self._table.run_in_thread(self._table.backgrounds_of_avatars)
+            await asyncio.to_thread(self._store.sweep, min_age_s, kept)
 
     def _is_fitted(self, wanted: _Wanted) -> bool:
         try:

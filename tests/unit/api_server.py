@@ -26,10 +26,11 @@ from config import (
 )
 from errors import CapacityError, LipwrightError, OptionError
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarRequest, BackgroundRequest, JobRequest
+from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
 from jobs.messages import PeopleScan
 from jobs.status import QueueStatus, ServiceStatus
 from rendering.live_chunk import LiveService
+from storage.background_settings import BackgroundSettings, changed_background
 from storage.backgrounds import BackgroundRecord, BackgroundStore
 from storage.file_keys import audio_key, job_folder, result_key, source_key
 from storage.file_store import FileStore
@@ -193,10 +194,22 @@ class MemoryService:
                 label=request.video.label,
                 face=request.face,
                 source_sha256=request.video.sha256,
+                background=changed_background(None, self._stored(request.background, request)),
                 created_at=now,
                 last_used_at=now,
             )
         )
+
+    def _stored(self, settings: BackgroundSettings, request: AvatarRequest | AvatarChange) -> BackgroundSettings:
+        if request.background_file is None:
+            return settings
+        record = BackgroundStore(self.files).add(request.owner, request.background_file, {})
+        return settings.model_copy(update={"background_id": record.id})
+
+    async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
+        avatar = self.table.get_avatar(request.avatar_id, request.owner)
+        background = changed_background(avatar.background, self._stored(request.background, request))
+        return self.table.update_avatar(avatar.key, background=background)
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         return self.table.get_avatar(avatar_id, owner)

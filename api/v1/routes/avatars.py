@@ -15,9 +15,9 @@ from api.openapi import headers_of
 from api.problem import problem_responses
 from api.routing import Routes, route
 from api.v1.people import PeopleView
-from api.v1.protocol import AvatarForm, AvatarList, AvatarView
+from api.v1.protocol import AvatarChangeForm, AvatarForm, AvatarList, AvatarView
 from config import PipelineConfig
-from jobs.job_request import AvatarRequest
+from jobs.job_request import AvatarChange, AvatarRequest
 from jobs.ports import JobService
 from storage.file_store import FileStore
 
@@ -38,13 +38,14 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
         response_model=AvatarView,
         summary="Create an avatar",
         openapi_extra=form_body(AvatarForm),
-        responses={202: {"headers": headers_of("Location")}, **problem_responses(413, 422, 429, 504, 507)},
+        responses={202: {"headers": headers_of("Location")}, **problem_responses(404, 413, 422, 429, 504, 507)},
     )
     async def create_avatar(self, request: Request) -> Response:
         """Upload a face once; jobs and live sessions that use its ID skip the analysis.
 
         Uploading the same file and face again returns the same avatar. With `keep=false` it is not listed and may be
-        evicted; an avatar that was kept once stays kept.
+        evicted; an avatar that was kept once stays kept. Jobs and live sessions that name no background show that of
+        the avatar.
         """
         owner = caller_of(request).owner
         async with (
@@ -58,6 +59,8 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
                     face=form.face,
                     face_image=form.face_image,
                     keep=form.keep,
+                    background=form.background_settings,
+                    background_file=form.background_file,
                     owner=owner,
                 )
             )
@@ -74,6 +77,35 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
     async def get_avatar(self, avatar_id: str, request: Request) -> AvatarView:
         """Return the current state of the avatar."""
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
+        return AvatarView.of(avatar, base_url(request))
+
+    @route(
+        "/{avatar_id}",
+        "PATCH",
+        summary="Change the background of an avatar",
+        openapi_extra=form_body(AvatarChangeForm),
+        responses=problem_responses(404, 413, 422, 429, 504, 507),
+    )
+    async def change_avatar(self, avatar_id: str, request: Request) -> AvatarView:
+        """Change what jobs and live sessions that start from now on show behind the avatar.
+
+        Fields that are not sent stay as they are. `background=source` removes the background.
+        """
+        owner = caller_of(request).owner
+        await self._service.get_avatar(avatar_id, owner)  # before the body is read
+        async with (
+            self._receiver.admit(request, AvatarChangeForm) as admission,
+            self._receiver.receive(request, AvatarChangeForm, admission) as (form, _),
+        ):
+            avatar = await self._service.change_avatar(
+                AvatarChange(
+                    admission_id=admission.id,
+                    avatar_id=avatar_id,
+                    background=form.background_settings,
+                    background_file=form.background_file,
+                    owner=owner,
+                )
+            )
         return AvatarView.of(avatar, base_url(request))
 
     @route("/{avatar_id}", "DELETE", status_code=204, summary="Delete an avatar", responses=problem_responses(404, 409))

@@ -27,15 +27,15 @@ class BackgroundRoutes(Routes, prefix="/v1/backgrounds", tags=["backgrounds"]):
         "",
         "POST",
         status_code=201,
-        summary="Send a background for live sessions",
+        summary="Store a background",
         openapi_extra=form_body(BackgroundForm),
         responses=problem_responses(413, 422, 429, 504, 507),
     )
     async def create_background(self, request: Request) -> BackgroundView:
-        """Upload a picture or a video, to use its ID as `background_id` of `WS /v1/live`.
+        """Upload a picture or a video, to use its ID as `background_id` of jobs, avatars and `WS /v1/live`.
 
-        Uploading the same file again returns the same ID. A background is deleted when no session has started with it
-        for as long as finished jobs are kept. Jobs take the file itself, as `background_file`.
+        Uploading the same file again returns the same ID. A background is deleted when no avatar has it, and no job or
+        session has started with it for as long as finished jobs are kept.
         """
         async with (
             self._receiver.admit(request, BackgroundForm) as admission,
@@ -49,8 +49,12 @@ class BackgroundRoutes(Routes, prefix="/v1/backgrounds", tags=["backgrounds"]):
         return BackgroundView.of(background)
 
     @route(
-        "/{background_id}", "DELETE", status_code=204, summary="Delete a background", responses=problem_responses(404)
+        "/{background_id}",
+        "DELETE",
+        status_code=204,
+        summary="Delete a background",
+        responses=problem_responses(404, 409),
     )
     async def delete_background(self, background_id: str, request: Request) -> None:
-        """Delete the background. Sessions that show it end with an error."""
+        """Delete the background. Sessions that show it end with an error. Fails while an avatar has it."""
         await self._service.delete_background(background_id, caller_of(request).owner)

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.access import caller_of
 from api.base_url import base_url
+from api.forms.form_parts import FilePart
 from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
-from api.forms.speech_form import FilePart
 from api.problem import problem_responses
 from api.routing import Routes, route
 from api.v1.protocol import JobView

@@ -8,9 +8,9 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import PlainTextResponse
 
+from api.forms.form_parts import FilePart
 from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
-from api.forms.speech_form import FilePart
 from api.forms.uploads import drain
 from api.problem import problem_responses
 from api.routing import Routes, route

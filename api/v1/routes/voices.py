@@ -9,9 +9,9 @@ from fastapi import Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.access import caller_of
+from api.forms.form_parts import FilePart
 from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
-from api.forms.speech_form import FilePart
 from api.forms.uploads import drain
 from api.problem import problem_responses
 from api.routing import Routes, route

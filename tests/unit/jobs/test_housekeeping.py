@@ -50,8 +50,8 @@ class SweptAvatars(Avatars):
         self.are_swept.set()
 
 
-def backgrounds_of(files: FileStore) -> Backgrounds:
-    return Backgrounds(CONFIG, NoStages(), files)
+def backgrounds_of(table: JobTable, files: FileStore) -> Backgrounds:
+    return Backgrounds(CONFIG, NoStages(), table, files)
 
 
 def test_folders_of_no_avatar_go(files: FileStore, table: JobTable) -> None:
@@ -65,7 +65,8 @@ def test_folders_of_no_avatar_go(files: FileStore, table: JobTable) -> None:
     avatars = SweptAvatars(CONFIG, NoStages(), table, files)
 
     async def look_once() -> None:
-        looking = asyncio.create_task(Housekeeping(CONFIG.jobs, table, files, avatars, backgrounds_of(files)).run())
+        housekeeping = Housekeeping(CONFIG.jobs, table, files, avatars, backgrounds_of(table, files))
+        looking = asyncio.create_task(housekeeping.run())
         await asyncio.wait_for(avatars.are_swept.wait(), 60)
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
@@ -95,7 +96,7 @@ def test_a_finished_job_loses_its_segments_and_is_looked_at_once(tmp_path: Path,
         on_disk(files, key).write_bytes(b"film")
     for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
         table.update_job(job.id, status=status)
-    housekeeping = Housekeeping(CONFIG.jobs, table, files, avatars, backgrounds_of(files))
+    housekeeping = Housekeeping(CONFIG.jobs, table, files, avatars, backgrounds_of(table, files))
     for _ in range(3):
         os.utime(on_disk(files, job_folder(job.id)), (time.time() - 7200,) * 2)
         housekeeping.sweep()
@@ -128,7 +129,7 @@ def test_files_that_only_look_old_are_kept(files: FileStore, table: JobTable, st
     limits = CONFIG.jobs.model_copy(update={"retention_s": 0.2})  # a period of 0.05 s
     ahead_s = 0.0
     housekeeping = Housekeeping(
-        limits, table, files, avatars, backgrounds_of(files), ClockSteps(lambda: time.monotonic() + ahead_s)
+        limits, table, files, avatars, backgrounds_of(table, files), ClockSteps(lambda: time.monotonic() + ahead_s)
     )
     ahead_s = step_s
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from config import JobConfig, LabelsConfig, PipelineConfig
-from errors import KeyReuseError, OptionError
+from errors import KeyReuseError, NotFoundError, OptionError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
-from jobs.job_request import AvatarRequest, JobRequest
+from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
 from jobs.messages import OutputInfo, ProbeResult
 from jobs.output_picture import OutputPicture
+from jobs.sources.backgrounds import Backgrounds
 from jobs.submission import Submissions
 from media.playback import LoopMode
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.catalog import EngineCatalog
+from storage.background_settings import BackgroundSettings
 from storage.file_keys import audio_key, background_key, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -76,8 +79,9 @@ class Bench:
         self.table = DyingTable(Database(self.files.table_path))
         self.stages = WillingStages(self.files)
         admission = AdmissionController(CONFIG, self.table, self.files)
+        self.backgrounds = Backgrounds(CONFIG, self.stages, self.table, self.files)
         self.submissions = Submissions(
-            self.stages, self.table, self.files, admission, EngineCatalog(CONFIG).check, labels
+            self.stages, self.table, self.files, admission, self.backgrounds, EngineCatalog(CONFIG).check, labels
         )
 
     def upload(self, content: bytes) -> UploadedFile:
@@ -127,6 +131,94 @@ def test_a_background_is_looked_at_and_kept(bench: Bench) -> None:
     assert bench.stages.probed[-1].endswith("/background"), "it is where the first attempt has moved it"
     stored = bench.table.get_job(job.id, None)
     assert stored.background_file == request.background_file and stored.has_background
+
+
+async def _avatar_job(bench: Bench, avatar: AvatarRecord, owner: str | None = None, **options: Any) -> JobRecord:
+    request = bench.request().model_copy(
+        update={"video": None, "face_image": None, "avatar_id": avatar.id, "owner": owner}
+    )
+    return await bench.submissions.create_job(
+        request.model_copy(update={"options": JobOptions(engine="warp", **options)})
+    )
+
+
+def test_jobs_show_the_background_that_their_avatar_had_when_they_were_accepted(bench: Bench) -> None:
+    bench.table.is_dying = False
+
+    async def scenario() -> None:
+        avatar = await bench.submissions.create_avatar(
+            AvatarRequest(
+                video=bench.upload(b"film"),
+                background=BackgroundSettings(background_loop="hold"),
+                background_file=bench.upload(b"beach"),
+            )
+        )
+        assert avatar.background is not None and avatar.background.background_loop == "hold"
+        job = await _avatar_job(bench, avatar)
+        change = AvatarChange(avatar_id=avatar.id, background=BackgroundSettings(background="blur", matte="chroma"))
+        assert (await bench.submissions.change_avatar(change)).version > avatar.version
+        await bench.backgrounds.delete(avatar.background.background_id or "", None)
+        job = bench.table.get_job(job.id)
+        assert job.options.background_id == avatar.background.background_id and job.options.background_loop == "hold"
+        assert job.background_file is not None and job.background_file.label == "f"
+        assert on_disk(bench.files, background_key(job.id)).read_bytes() == b"beach"
+
+        blurred = await _avatar_job(bench, avatar)
+        assert (blurred.options.background, blurred.options.matte) == ("blur", "chroma")
+        assert blurred.background_file is None
+        other = await _avatar_job(bench, avatar, background="white")
+        assert (other.options.background, other.options.matte) == ("#ffffff", "auto")
+        assert not (await _avatar_job(bench, avatar, background="source")).has_background
+        again = bench.request().model_copy(update={"face_image": None})
+        assert not (await bench.submissions.create_job(again)).has_background, "it sent the video itself"
+        with pytest.raises(NotFoundError, match="no background"):
+            await _avatar_job(bench, avatar, background_id=avatar.background.background_id)
+
+    asyncio.run(scenario())
+
+
+def test_an_avatar_that_is_sent_again_keeps_its_background_or_gets_the_new_one(bench: Bench) -> None:
+    bench.table.is_dying = False
+
+    async def scenario() -> None:
+        def send(**fields: str) -> Coroutine[Any, Any, AvatarRecord]:
+            request = AvatarRequest(video=bench.upload(b"film"), background=BackgroundSettings(**fields))
+            return bench.submissions.create_avatar(request)
+
+        first = await send(background="blur")
+        assert (await send()).background == first.background
+        other = await send(background="#00b140")
+        assert (other.id, other.background) == (first.id, BackgroundSettings(background="#00b140"))
+        with pytest.raises(OptionError, match="transparent"):
+            await send(background="transparent")
+        await asyncio.to_thread(bench.files.stored.remove, source_key(first.key))
+        assert (await send()).background == other.background, "its source was lost"
+
+    asyncio.run(scenario())
+
+
+def test_backgrounds_of_other_callers_cannot_be_used(bench: Bench) -> None:
+    bench.table.is_dying = False
+
+    async def scenario() -> None:
+        file = BackgroundRequest(background_file=bench.upload(b"beach"), owner="a")
+        beach = BackgroundSettings(background_id=(await bench.backgrounds.create(file)).id)
+        video = bench.upload(b"film")
+        with pytest.raises(NotFoundError, match="no background"):
+            await bench.submissions.create_avatar(AvatarRequest(video=video, background=beach, owner="b"))
+        assert bench.table.list_avatars(pinned_only=False) == []
+        avatar = await bench.submissions.create_avatar(AvatarRequest(video=video, owner="b"))
+        with pytest.raises(NotFoundError, match="no avatar"):
+            await bench.submissions.change_avatar(AvatarChange(avatar_id=avatar.id, background=beach, owner="a"))
+        with pytest.raises(NotFoundError, match="no background"):
+            await bench.submissions.change_avatar(AvatarChange(avatar_id=avatar.id, background=beach, owner="b"))
+        with pytest.raises(NotFoundError, match="no background"):
+            await _avatar_job(bench, avatar, "b", background_id=beach.background_id)
+        # Without API keys, a caller may use both.
+        await bench.submissions.change_avatar(AvatarChange(avatar_id=avatar.id, background=beach))
+        assert (await _avatar_job(bench, avatar, "b")).background_file is not None
+
+    asyncio.run(scenario())
 
 
 def test_an_avatar_sent_again_after_a_crash_is_taken(bench: Bench) -> None:

@@ -15,12 +15,12 @@ from errors import LipwrightError, NotFoundError
 from jobs.messages import AvatarRef, Background, MatteRef, ShownAvatar, SourceVideo
 from media.live.encoder import LiveEncoder
 from media.matte.matte_video import matte_info
-from media.output.backgrounds import BackgroundOptions
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame
 from models.matting.report import MatteReport
 from rendering.live_admission import LiveAdmission
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
+from storage.background_settings import BackgroundSettings
 from storage.job_table import JobTable
 
 SIDE = 64
@@ -53,22 +53,22 @@ class GreyService:
         self.may_render: asyncio.Event | None = None  # chunks wait for it
         self.errors: list[LipwrightError] = []  # of the next chunks
         self.prepare_s = 0.0
-        self.backgrounds: list[BackgroundOptions | None] = []  # of the sessions
+        self.backgrounds: list[BackgroundSettings] = []  # of the sessions
         self.held: list[tuple[str, str | None]] = []
         self._encoders: dict[str, tuple[str, LiveEncoder]] = {}  # with the reference of its last picture
 
     async def prepare(
-        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundOptions | None
+        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundSettings
     ) -> ShownAvatar:
         self.backgrounds.append(background)
         await asyncio.sleep(self.prepare_s)
         if avatar_id != AVATAR:
             raise NotFoundError(f"There is no avatar {avatar_id}.")
         avatar = AvatarRef("avatar", SourceVideo("presenter.mp4", INFO))
-        if background is None:
+        if background.background is None:
             return ShownAvatar(avatar)
         report = MatteReport(mode="person", screen=None, sha256="", uncertain_share=0)
-        return ShownAvatar(avatar, Background(MatteRef("matte.mp4", matte_info(INFO), report), background.colour))
+        return ShownAvatar(avatar, Background(MatteRef("matte.mp4", matte_info(INFO), report), background.background))
 
     async def admit(self, session_id: str) -> None:
         self.admission.admit(session_id)
@@ -107,7 +107,7 @@ class GreyAvatars(GreyService):
         self._table = table
 
     async def prepare(
-        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundOptions | None
+        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundSettings
     ) -> ShownAvatar:
         self._table.get_avatar(avatar_id, owner)
         return await super().prepare(session_id, AVATAR, owner, background)

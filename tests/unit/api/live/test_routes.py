@@ -104,6 +104,7 @@ def test_who_comes_when_all_places_are_taken_is_told_when_to_come_again(url: str
         (f"avatar_id={AVATAR}&background=beach.jpg", "option_invalid"),
         (f"avatar_id={AVATAR}&background=", "option_invalid"),
         (f"avatar_id={AVATAR}&background=blur&matte=best", "option_invalid"),
+        (f"avatar_id={AVATAR}&matte=person", "option_invalid"),
         (f"avatar_id={AVATAR}&background=blur&background_id=0", "option_invalid"),
         (f"avatar_id={AVATAR}&background_id=0&background_loop=cut", "option_invalid"),
     ],

@@ -52,6 +52,7 @@ def test_a_background_is_part_of_what_an_idempotency_key_stands_for(http: httpx.
     ("fields", "message"),
     [
         ({"background": "blur"}, "background or background_file, not both"),
+        ({"background_id": "0" * 32}, "background_id or background_file, not both"),
         ({"size": "12x12"}, "at least 64 pixels"),
         ({"crop": "16/9"}, "WIDTH:HEIGHT"),
         ({"fps": "0"}, "fps"),
@@ -72,7 +73,7 @@ def test_invalid_options_cost_nothing(
     [
         ({"background": "transparent"}, "format webm or mov"),
         ({"background_loop": "hold"}, "needs background_file"),
-        ({"matte": "person"}, "needs background or background_file"),
+        ({"matte": "person"}, "needs background, background_file or background_id"),
         ({"background_file": "http://127.0.0.1:1/beach.png"}, "background_file"),
     ],
 )

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,15 +14,19 @@ from pathlib import Path
 import pytest
 
 from config import JobConfig, PipelineConfig
-from errors import MediaError, MediaLimitError, NotFoundError
+from errors import MediaError, MediaLimitError, NotFoundError, StateError
 from jobs.job_request import BackgroundRequest
 from jobs.messages import ProbeResult, SourceVideo
 from jobs.sources.avatars import ignore_progress
 from jobs.sources.backgrounds import Backgrounds
 from media.playback import AfterEnd
 from media.probe import ColourTags, VideoInfo
+from storage.background_settings import BackgroundSettings
 from storage.file_keys import BACKGROUNDS, UPLOADS, background_folder
 from storage.file_store import FileStore
+from storage.job_table import JobTable
+from storage.records import AvatarRecord, new_id, utc_now
+from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
@@ -59,7 +64,8 @@ class Bench:
     def __init__(self, root: Path) -> None:
         self.files = FileStore(root)
         self.stages = Fitting(self.files)
-        self.backgrounds = Backgrounds(CONFIG, self.stages, self.files)
+        self.table = JobTable(Database(self.files.table_path))
+        self.backgrounds = Backgrounds(CONFIG, self.stages, self.table, self.files)
 
     async def send(self, content: bytes = b"beach", owner: str | None = None) -> str:
         writer = self.files.new_upload("beach.mp4")
@@ -72,8 +78,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.table.close()
 
 
 def test_sessions_share_what_was_made_for_their_form(bench: Bench) -> None:
@@ -85,7 +93,7 @@ def test_sessions_share_what_was_made_for_their_form(bench: Bench) -> None:
         assert (first.info.width, first.info.num_frames, first.info.fps) == (64, 250, SHOWN.fps)
         await bench.ensure(file_id, after_end="pingpong")
         await bench.ensure(file_id, replace(SHOWN, width=128))
-        again = Backgrounds(CONFIG, NoStages(), bench.files)
+        again = Backgrounds(CONFIG, NoStages(), bench.table, bench.files)
         assert await again.ensure(file_id, None, SHOWN, "loop", ignore_progress) == first
         assert bench.stages.made == [(64, "loop"), (64, "pingpong"), (128, "loop")]
 
@@ -127,5 +135,28 @@ def test_unused_backgrounds_go_and_used_ones_stay_as_long_as_a_session_may_last(
         await bench.backgrounds.delete(used, None)
         with pytest.raises(NotFoundError):
             await bench.ensure(used)
+
+    asyncio.run(scenario())
+
+
+def test_the_background_of_an_avatar_stays(bench: Bench) -> None:
+    async def scenario() -> None:
+        file_id, now = await bench.send(), utc_now()
+        background = BackgroundSettings(background_id=file_id)
+        avatar = bench.table.put_avatar(
+            AvatarRecord(
+                key="a", id=new_id(), source_sha256="", background=background, created_at=now, last_used_at=now
+            )
+        )
+        age_s = CONFIG.live.max_session_s + 7200
+        os.utime(on_disk(bench.files, background_folder(file_id)), (time.time() - age_s,) * 2)
+        await bench.backgrounds.sweep()
+        with pytest.raises(StateError, match=avatar.id):
+            await bench.backgrounds.delete(file_id, None)
+        await bench.ensure(file_id)
+        bench.table.update_avatar("a", background=None)
+        await bench.backgrounds.delete(file_id, None)
+        with pytest.raises(NotFoundError):
+            await bench.ensure(file_id)
 
     asyncio.run(scenario())

@@ -1,0 +1,89 @@
+"""The background of an avatar on a real server, with the client and on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from lipwright_client import Lipwright, NotFoundError, OptionError, UploadError
+from storage.local.api_keys import FileKeyRing
+from tests.unit.api_server import MemoryService, serving
+
+FILM, BEACH = ("me.mp4", b"film"), ("beach.jpg", b"beach")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    return MemoryService(tmp_path)
+
+
+@pytest.fixture
+def url(service: MemoryService) -> Iterator[str]:
+    with serving(service) as url:
+        yield url
+
+
+def test_an_avatar_has_a_background_until_it_is_removed(url: str, service: MemoryService) -> None:
+    with Lipwright(url) as client:
+        avatar = client.avatars.create(video=FILM, background_file=BEACH, background_loop="hold")
+        sent = client.create_background(BEACH)
+        shown = (avatar.background, avatar.background_id, avatar.background_loop, avatar.matte)
+        assert shown == (None, sent.id, "hold", "auto")
+        avatar = client.avatars.update(avatar.id, background="white", matte="person")
+        assert (avatar.background, avatar.background_id) == ("#ffffff", None)
+        assert client.avatars.list() == (avatar,) == (client.avatars.get(avatar.id),)
+        assert client.avatars.update(avatar.id, background_file=("street.jpg", b"street")).background_id != sent.id
+        assert client.avatars.update(avatar.id, background_id=sent.id).background_id == sent.id
+        avatar = client.avatars.update(avatar.id, background="source")
+        assert (avatar.background, avatar.background_id, avatar.matte) == (None, None, "auto")
+        assert not service.uploads()
+
+
+def test_what_an_avatar_cannot_have_is_refused(url: str, service: MemoryService) -> None:
+    with Lipwright(url) as client:
+        avatar = client.avatars.create(video=FILM)
+        for fields, message in (
+            ({"background": "transparent"}, "transparent"),
+            ({"background": "beach"}, "expected a colour"),
+            ({"background": "blur", "background_id": "0" * 32}, "not both"),
+            ({"background": "blur", "background_file": BEACH}, "background or background_file, not both"),
+            ({"matte": "person"}, "matte needs"),
+            ({"face": "0"}, "Unknown field 'face'"),
+        ):
+            with pytest.raises(OptionError, match=message):
+                client.avatars.update(avatar.id, **fields)  # type: ignore[typeddict-item]
+        with pytest.raises(UploadError):
+            client.avatars.update(avatar.id)
+        with pytest.raises(NotFoundError):
+            client.avatars.update("0" * 32, background="blur")
+        assert client.avatars.get(avatar.id) == avatar and not service.uploads()
+
+
+def test_only_the_owner_changes_it(service: MemoryService) -> None:
+    keys = [FileKeyRing(service.files.root).add(name)[1] for name in ("a", "b")]
+    with serving(service) as url, Lipwright(url, keys[0]) as first, Lipwright(url, keys[1]) as second:
+        avatar = first.avatars.create(video=FILM)
+        with pytest.raises(NotFoundError):
+            second.avatars.update(avatar.id, background_file=BEACH)
+        assert first.avatars.update(avatar.id, background="blur").background == "blur"
+        assert not service.uploads()
+
+
+def test_the_command_line_sets_it(url: str, tmp_path: Path) -> None:
+    def run(*arguments: str) -> str:
+        done = CliRunner().invoke(app, ["avatars", *arguments, "--server", url])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    film, beach = tmp_path / "me.mp4", tmp_path / "beach.jpg"
+    film.write_bytes(b"film")
+    beach.write_bytes(b"beach")
+    avatar_id = run("add", str(film), "--background", "blur").strip()
+    assert "blur" in run("list")
+    shown = json.loads(run("update", avatar_id, "--background", str(beach), "--background-loop", "hold", "--json"))
+    assert shown["background"] is None and shown["background_id"] and shown["background_loop"] == "hold"
