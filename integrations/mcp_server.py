@@ -161,7 +161,11 @@ class LipwrightTools:
             ),
         ] = "largest",
         background: Annotated[
-            str | None, Field(description="What is behind the person: a colour (#00b140, white), blur or transparent.")
+            str | None,
+            Field(
+                description="What is behind the person: a colour (#00b140, white), blur, transparent, or source (what is "
+                "there). Default: the background of the avatar, otherwise source."
+            ),
         ] = None,
         background_file: Annotated[
             str | None, Field(description="A picture or video behind the person: in the shared folder, or a URL.")

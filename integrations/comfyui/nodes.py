@@ -85,7 +85,8 @@ class LipwrightSpeak(io.ComfyNode):
                     "background",
                     default="",
                     optional=True,
-                    tooltip="What is behind the person: a colour (#00b140, white) or blur. Empty: as in the source.",
+                    tooltip="What is behind the person: a colour (#00b140, white), blur, or source (what is there). "
+                    "Empty: the background of the avatar, otherwise source.",
                 ),
                 io.Image.Input(
                     "background_file",

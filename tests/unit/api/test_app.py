@@ -70,7 +70,7 @@ def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, servi
     turns = {"turns": None, "idle_mouths": None, "subtitles": None, "audio_speed": None}
     chosen = {"engine": "warp", "face": "1", "loop": "hold", "expressiveness": 1.5, "motion": 0.4}
     picture = {"size": None, "crop": None, "fps": None, "format": "mp4", "quality": "balanced"}
-    behind = {"background": None, "background_loop": "loop", "matte": "auto"}
+    behind = {"background": None, "background_id": None, "background_loop": "loop", "matte": "auto"}
     assert job["options"] == {**chosen, **marks, **sound, **turns, **picture, **behind}
     (request,) = service.requests
     assert on_disk(service.files, audio_key(job["id"])).read_bytes() == AUDIO

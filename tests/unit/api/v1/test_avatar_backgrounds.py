@@ -56,7 +56,7 @@ def test_what_an_avatar_cannot_have_is_refused(url: str, service: MemoryService)
             ({"face": "0"}, "Unknown field 'face'"),
         ):
             with pytest.raises(OptionError, match=message):
-                client.avatars.update(avatar.id, **fields)  # type: ignore[typeddict-item]
+                client.avatars.update(avatar.id, **fields)
         with pytest.raises(UploadError):
             client.avatars.update(avatar.id)
         with pytest.raises(NotFoundError):
