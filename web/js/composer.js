@@ -27,6 +27,7 @@ export class Composer {
     byId("face").append(avatars, face, several, keep);
     this.avatars = new Avatars(avatars, (avatar) => {
       face.hidden = Boolean(avatar);
+      this.picture.useAvatar(avatar);
       this.faceChanged();
     });
     this.face = new FilePicker(face, "video", () => this.faceChanged());
@@ -173,11 +174,13 @@ export class Composer {
   /** The face of the form: a file, or an avatar if it is to be kept. */
   async avatarFields() {
     if (!this.keep.checked) return { video: this.face.file };
-    const avatar = await send("/v1/avatars", { video: this.face.file, face: this.faceChoice() }, (share) => this.showSent(share));
+    const fields = { video: this.face.file, face: this.faceChoice(), ...this.picture.saved };
+    const avatar = await send("/v1/avatars", fields, (share) => this.showSent(share));
     this.keep.checked = false;
     await this.avatars.refresh();
     this.avatars.choose(this.avatars.avatars.find(({ id }) => id === avatar.id) ?? null);
-    return { avatar_id: avatar.id };
+    const sent = avatar.background_id && { background_file: null, background_id: avatar.background_id }; // not again
+    return { avatar_id: avatar.id, ...sent };
   }
 
   options() {

@@ -29,6 +29,19 @@ export class PictureOptions {
     return byId("background").value;
   }
 
+  /** Whether the person is cut out. */
+  get isReplaced() {
+    return !["", "source"].includes(this.background);
+  }
+
+  /** Offer the background of the chosen avatar, if it has one; null without an avatar. */
+  useAvatar(avatar) {
+    const hasOwn = Boolean(avatar?.background ?? avatar?.background_id);
+    offer(byId("background"), "", hasOwn);
+    if (hasOwn) byId("background").value = "";
+    this.changed();
+  }
+
   /** Whether the background is a video; a file of unknown type may be one. */
   get hasVideo() {
     return this.background === "file" && Boolean(this.file.file) && !this.file.file.type.startsWith("image/");
@@ -52,7 +65,7 @@ export class PictureOptions {
     byId("background-colour").hidden = this.background !== "colour";
     byId("background-file").hidden = this.background !== "file";
     byId("background-loop").hidden = !this.hasVideo;
-    byId("cutout").hidden = !this.background;
+    byId("cutout").hidden = !this.isReplaced;
     byId("size-entry").hidden = size.value !== OTHER;
     byId("rate-entry").hidden = byId("fps").value !== OTHER;
     byId("encoding").hidden = format === "mov"; // ProRes has one quality
@@ -79,13 +92,25 @@ export class PictureOptions {
     return byId("fps").value === OTHER && !byId("rate").validity.valid ? "needRate" : null;
   }
 
-  /** Fields of the job. */
-  get fields() {
+  /** Fields of an avatar that is saved with the background, which cannot be transparent. */
+  get saved() {
+    return this.background === "transparent" ? { background: "source" } : this.behind;
+  }
+
+  /** Fields that say what is behind the person. */
+  get behind() {
     const background = { colour: { background: byId("colour").value }, file: { background_file: this.file.file } };
     return {
       ...(background[this.background] ?? { background: this.background }),
       background_loop: this.hasVideo && byId("after-end").value,
-      matte: this.background && byId("matte").value,
+      matte: this.isReplaced && byId("matte").value,
+    };
+  }
+
+  /** Fields of the job. */
+  get fields() {
+    return {
+      ...this.behind,
       crop: byId("crop").value,
       size: this.size,
       fps: byId("fps").value === OTHER ? byId("rate").value : byId("fps").value,

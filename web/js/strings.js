@@ -119,6 +119,7 @@ export const TEXTS = {
   textHint: ["Up to {number} characters, spoken by the service’s voice.", "最多 {number} 个字符，由本服务的语音朗读。"],
   voiceLabel: ["Voice (optional)", "声音（可选）"],
   background: ["Background", "背景"],
+  asSaved: ["As saved with the avatar", "使用形象保存的背景"],
   backgroundBlur: ["Blur", "虚化"],
   backgroundColour: ["Colour", "纯色"],
   backgroundFile: ["Picture or video", "图片或视频"],

@@ -47,7 +47,8 @@ def test_the_choices_reach_the_job(browser: Any, tmp_path: Path, sample_portrait
     with serving(service) as url:
         visitor = _form(browser, url, tmp_path, sample_portrait)
         plain = _sent(visitor, service).options
-        assert (plain.background, plain.crop, plain.size, plain.fps, plain.format) == (None, None, None, None, "mp4")
+        assert (plain.background, plain.crop, plain.size, plain.fps) == ("source", None, None, None)
+        assert plain.format == "mp4"
         assert not visitor.page.is_visible("#matte")
 
         visitor.page.select_option("#background", "colour")
@@ -96,6 +97,28 @@ def test_only_the_motion_of_stills_can_be_set(
         visitor.until("document.querySelector('#face video')")
         assert not visitor.page.is_visible("#motion")
         assert _sent(visitor, service).options.motion == 1
+
+
+def test_an_avatar_is_saved_with_its_background(
+    browser: Any, tmp_path: Path, sample_portrait: Path, sample_video: Path
+) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor = _form(browser, url, tmp_path, sample_portrait)
+        choice = visitor.page.locator("#background")
+        visitor.page.check("#keep")
+        choice.select_option("file")
+        visitor.page.set_input_files("#background-file input", sample_video)
+        sent = _sent(visitor, service)
+        (avatar,) = service.table.list_avatars()
+        assert avatar.background is not None and avatar.background.background_id == sent.options.background_id
+        assert sent.background_file is None and sent.avatar_id == avatar.id
+        assert choice.input_value() == "" and visitor.text("#background option:checked") == "As saved with the avatar"
+        assert not _sent(visitor, service).options.names_background
+        choice.select_option("source")
+        assert _sent(visitor, service).options.background == "source"
+        visitor.page.click("#face .faces li:first-child button")
+        assert visitor.page.is_disabled("#background option[value='']"), "a new face has no background of its own"
 
 
 def test_entered_sizes_and_rates_are_checked(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
