@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
 _RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
+    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime
     # Seconds between two loops of the controller; Serve's default of .1 uses 3 % of a core when idle.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     # Less overhead: gauges of routers and replicas (Serve's default is every .1 s), and events of every call, which are

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from launch.readiness import last_line, wait_until_ready
 from launch.serve_config import ServeConfig, reachable, read_serve_config
 from launch.service_log import SILENT, ServiceLog, Terminal, open_service_log
 from launch.watchdog import watchdog
+from launch.worker_fork_server import WORKER_SCRIPT, worker_fork_server
 from net.access_rule import is_private
 
 logger = logging.getLogger(__name__)
@@ -143,25 +144,10 @@ def _deployed(
     """Run Ray and the graph for the block, which starts once every stage answers."""
     set_ray_variables()
     terminal.step(f"Starting Ray (log: {log.path})")
-    import ray  # imported here because it takes a second, which other commands do not need
+    with _ray(node, log):
+        import ray.serve  # noqa: F401  # another second, in which Ray's processes come up
 
-    from deployments.runtime.ray_internals import LocalNode, deploy, redirect_worker_output
-
-    try:
-        log.take_over_ray()
-        folder = make_ray_folder()
-        with private_files(), import_path(), restore_sigterm(), _ray_start_errors(log.path):
-            ray.init(
-                address="local",
-                namespace="serve",
-                include_dashboard=False,
-                object_store_memory=node.object_store_bytes,
-                _metrics_export_port=node.metrics_port,
-                _temp_dir=None if folder is None else str(folder),
-                configure_logging=False,
-            )
-            redirect_worker_output(log.write)
-        import ray.serve  # another second, in which Ray's processes come up
+        from deployments.runtime.ray_internals import LocalNode, deploy
 
         log.take_over_ray()
         with watchdog(LocalNode(), front, table):
@@ -175,10 +161,35 @@ def _deployed(
             finally:
                 if config.pipeline.state is not None:
                     _resign(config.name)
-    finally:
+
+
+@contextmanager
+def _ray(node: NodeOptions, log: ServiceLog) -> Iterator[None]:
+    """Run a Ray node for the block, whose workers are forked."""
+    import ray  # imported here because it takes a second, which other commands do not need
+
+    from deployments.runtime.ray_internals import RAY_WORKER_SCRIPT, redirect_worker_output, start_node
+
+    def shut_down() -> None:
         if ray.is_initialized():
             # Unfinished jobs are rows of the job table; the next start resumes them.
             ray.shutdown()
+
+    log.take_over_ray()
+    folder = make_ray_folder()
+    with ExitStack() as running:
+        with private_files(), import_path(), restore_sigterm(), _ray_start_errors(log.path):
+            if folder is not None:
+                running.enter_context(worker_fork_server(folder.parent, RAY_WORKER_SCRIPT, log.path))
+            running.callback(shut_down)
+            start_node(
+                worker_script=None if folder is None else WORKER_SCRIPT,
+                object_store_memory=node.object_store_bytes,
+                _metrics_export_port=node.metrics_port,
+                _temp_dir=None if folder is None else str(folder),
+            )
+            redirect_worker_output(log.write)
+        yield
 
 
 @contextmanager

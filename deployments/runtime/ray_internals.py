@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 import ray
+import ray._private.parameter
+import ray.actor
 from pydantic import ValidationError
 from ray._private.ray_logging import global_worker_stdstream_dispatcher
 
@@ -23,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 _PING_PERIOD_S: Final = 5.0
 
+RAY_WORKER_SCRIPT: Final = Path(ray.__file__).parent / "_private" / "workers" / "default_worker.py"
+"""What the raylet starts as a worker."""
+
 # `ray.serve` takes a second to import. `launch` uses this module before it has Ray's processes start in that second.
 
 
@@ -33,6 +41,61 @@ def prefer_local_replicas(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any
     """
     handle._init(_prefer_local_routing=True)
     return handle
+
+
+def start_node(worker_script: Path | None = None, **options: Any) -> None:
+    """Start a Ray node on this machine and connect to it.
+
+    Args:
+        worker_script: What the raylet starts as a worker, with the arguments of `RAY_WORKER_SCRIPT`; None starts that.
+        options: Options of `ray.init`.
+    """
+    # By default a fixed port, for which the agent waits for 3 s if another Ray on this machine uses it.
+    parameters: dict[str, object] = {"dashboard_agent_listen_port": 0}
+    if worker_script is not None:
+        parameters["worker_path"] = str(worker_script)
+    original = ray._private.parameter.RayParams
+    ray._private.parameter.RayParams = partial(original, **parameters)  # `ray.init` passes neither
+    try:
+        ray.init(address="local", namespace="serve", include_dashboard=False, configure_logging=False, **options)
+    finally:
+        ray._private.parameter.RayParams = original
+
+
+@contextmanager
+def ids_of_classes_from_system() -> Iterator[None]:
+    """Draw the ids of actor classes that are defined in the block from the operating system.
+
+    Ray's own generator is seeded when it is used first. Processes that are forked later would all draw the same ids,
+    also of tasks and objects. Of all that is imported before workers are forked, only actor classes draw ids.
+    """
+    before = ray.actor.ActorClassID
+    ray.actor.ActorClassID = _SystemRandomClassID
+    try:
+        yield
+    finally:
+        ray.actor.ActorClassID = before
+
+
+class _SystemRandomClassID:
+    @staticmethod
+    def from_random() -> ray.ActorClassID:
+        return ray.ActorClassID(os.urandom(ray.ActorClassID.size()))
+
+
+def draws_own_ids() -> bool:
+    """Return whether two forks of this process draw different ids; see `ids_of_classes_from_system`."""
+    drawn: set[bytes] = set()
+    for _ in range(2):
+        reading, writing = os.pipe()
+        if (child := os.fork()) == 0:
+            os.write(writing, ray.WorkerID.from_random().binary())
+            os._exit(0)
+        os.close(writing)
+        with open(reading, "rb") as answer:
+            drawn.add(answer.read())
+        os.waitpid(child, 0)
+    return len(drawn) == 2
 
 
 def session_name() -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
-
-import onnxruntime as ort
+from typing import TYPE_CHECKING, Final, Literal
 
 from errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 Device = Literal["cpu", "cuda"]
 
@@ -37,6 +38,8 @@ def make_session(
     """
     if device not in _PROVIDERS:
         raise ConfigError(f"Expected device 'cpu' or 'cuda', got {device!r}.")
+    import onnxruntime as ort  # starts threads, so that its importers cannot be forked
+
     needed = [_TENSORRT] if tensorrt and device == "cuda" else []
     needed.append(_PROVIDERS[device])
     for provider in needed:
@@ -73,6 +76,8 @@ def _cuda_options(gpu_share: float) -> dict[str, str]:
 
 
 def _options(num_threads: int) -> ort.SessionOptions:
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from onnxruntime import InferenceSession
 
 from errors import WeightsError
 from models.engines.protocol import Machine, TensorTable
@@ -16,6 +15,7 @@ from models.engines.weights.recognition import Shape, ports_mismatch
 from models.weights.onnx_session import make_session
 
 if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
     from torch import Tensor
 
 

@@ -1,0 +1,184 @@
+"""A fork server for Ray's workers: imports what replicas need once, and forks instead of starting interpreters.
+
+Importing Ray Serve and the graph takes 1.3 s of CPU time per process, and a service has twelve of them. Forks also
+share the memory of what was imported.
+
+Ray has no such option. Its raylet starts `forked_worker` in place of Ray's worker script, with the same arguments; that
+script hands its arguments, environment and standard streams to this server and ends. The forked process then runs
+Ray's script. Without this server, workers start the usual way, more slowly.
+
+Nothing that is imported here may start threads, open connections or draw random numbers that children would share:
+
+* onnxruntime and PyTorch are imported by the replicas that use them.
+* Ray's C++ core reads RAY_RAYLET_PID and other variables when it is imported, which happens with the first request.
+* Ray draws ids from a generator whose state forks share; see `ray_internals.ids_of_classes_from_system`.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from launch.forked_worker import SCRIPT_VARIABLE, SOCKET_VARIABLE
+
+WORKER_SCRIPT: Final = Path(__file__).with_name("forked_worker.py")
+"""What the raylet has to start as a worker."""
+# Imported while Ray's processes start: packages that Ray Serve imports, and modules of replicas that do not import Ray.
+_WITHOUT_RAY: Final = (
+    *("aiohttp", "fastapi", "grpc", "jsonschema", "opentelemetry.sdk.metrics", "pandas", "requests", "uvicorn"),
+    *("httpx", "media.labels.labeller", "models.engines.catalog", "models.mouth.motion", "rendering.live_renderer"),
+)
+_WITH_RAY: Final = (
+    *("ray._private.workers.default_worker", "ray.serve", "ray.serve._private.controller"),
+    *("ray.serve._private.proxy", "ray.serve._private.replica", "graph"),
+)
+_REQUEST_S: Final = 10.0
+_MAX_WAITING: Final = 256
+_STOP_S: Final = 5.0
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A worker to start.
+
+    Attributes:
+        arguments: Its `sys.argv`; the first one is the path of Ray's worker script.
+        environment: Its environment.
+        folder: Its working directory.
+    """
+
+    arguments: list[str]
+    environment: dict[str, str]
+    folder: str
+
+
+@contextmanager
+def worker_fork_server(folder: Path, ray_script: Path, log: Path) -> Iterator[None]:
+    """Run a fork server for the block, and set the variables by which `forked_worker` finds it.
+
+    Args:
+        folder: Where its socket is created; only this user may enter it.
+        ray_script: Ray's worker script.
+        log: Where it reports errors.
+    """
+    path = folder / f"fork-{os.getpid()}.sock"
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener, log.open("ab") as errors:
+        listener.bind(str(path))
+        listener.listen(_MAX_WAITING)
+        server = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(listener.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,  # Ctrl-C is for the service
+        )
+    os.environ[SOCKET_VARIABLE], os.environ[SCRIPT_VARIABLE] = str(path), str(ray_script)
+    try:
+        yield
+    finally:
+        del os.environ[SOCKET_VARIABLE], os.environ[SCRIPT_VARIABLE]
+        path.unlink(missing_ok=True)
+        _stop(server)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server by closing its input."""
+    try:
+        server.communicate(timeout=_STOP_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait(_STOP_S)
+
+
+def main() -> None:
+    """Serve requests on the listening socket with the file descriptor `sys.argv[1]` until the standard input ends."""
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    for module in _WITHOUT_RAY:
+        with suppress(ModuleNotFoundError):  # an optional package
+            importlib.import_module(module)
+    request, files = _next_worker(listener)
+    _become(request, files)
+
+
+def _next_worker(listener: socket.socket) -> tuple[_Request, list[int]]:
+    """Fork for each request. Returns in the forked processes, and ends the server with its standard input."""
+    is_loaded = False
+    while True:
+        readable, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in readable:
+            sys.exit()
+        connection, _ = listener.accept()
+        with connection:
+            try:
+                request, files = _read(connection)
+            except (OSError, ValueError) as error:  # the asking process has ended
+                print(f"fork server: no worker started: {error!r}", file=sys.stderr, flush=True)
+                continue
+            if not is_loaded:
+                _import_ray(request.environment)
+                is_loaded = True
+            if os.fork() == 0:
+                listener.close()
+                connection.sendall(b"1")
+                return request, files
+        for file in files:
+            os.close(file)
+
+
+def _read(connection: socket.socket) -> tuple[_Request, list[int]]:
+    """Receive a request and the files that are to be its standard input, output and error."""
+    connection.settimeout(_REQUEST_S)
+    size, files, _, _ = socket.recv_fds(connection, 4, 3)
+    with connection.makefile("rb") as stream:
+        return _Request(**json.loads(stream.read(int.from_bytes(size, "big")))), files
+
+
+def _import_ray(environment: dict[str, str]) -> None:
+    """Import Ray and the graph with the environment of the first worker; only the job's id differs between workers."""
+    os.environ.clear()
+    os.environ.update(environment)
+    from deployments.runtime.ray_internals import draws_own_ids, ids_of_classes_from_system
+
+    with ids_of_classes_from_system():
+        for module in _WITH_RAY:
+            importlib.import_module(module)
+    # Garbage collections of the forked processes would write to, and so copy, the pages of all objects.
+    gc.collect()
+    gc.freeze()
+    if not draws_own_ids():
+        sys.exit("fork server: forked processes would draw the same ids; workers start without it")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for workers
+
+
+def _become(request: _Request, files: list[int]) -> NoReturn:
+    """Run Ray's worker script in this forked process."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setpgid(0, 0)  # the raylet ends the process group of a worker that has ended
+    for standard, file in enumerate(files):
+        os.dup2(file, standard)
+        os.close(file)
+    os.chdir(request.folder)
+    os.environ.clear()
+    os.environ.update(request.environment)
+    sys.argv[:] = request.arguments
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    sys.exit()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Workers of Ray are forked from a process that has imported Ray and the graph, or start without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from launch.environment import import_path
+from launch.forked_worker import SCRIPT_VARIABLE, SOCKET_VARIABLE
+from launch.worker_fork_server import WORKER_SCRIPT, worker_fork_server
+
+_SCRIPT = """
+import json, os, sys
+import ray
+names = [name for name in ("graph", "ray.serve", "onnxruntime", "torch") if name in sys.modules]
+print(json.dumps({
+    "arguments": sys.argv, "modules": names, "drawn": ray.WorkerID.from_random().hex(), "pid": os.getpid(),
+    "group": os.getpgid(0), "folder": os.getcwd(), "variable": os.environ.get("OF_ONE_WORKER"),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as path:  # the path of a socket is short
+        (Path(path) / "script.py").write_text(_SCRIPT)
+        yield Path(path).resolve()
+
+
+def _started(folder: Path, *arguments: str, **environment: str) -> dict[str, Any]:
+    """Return what a worker says of itself."""
+    command = [sys.executable, str(WORKER_SCRIPT), *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
+
+
+def test_workers_are_forked_and_each_has_its_own_arguments_and_ids(folder: Path) -> None:
+    script = folder / "script.py"
+    with import_path(), worker_fork_server(folder, script, folder / "log"):
+        (server,) = psutil.Process().children()
+        first = _started(folder, "--worker-id=1", OF_ONE_WORKER="one")
+        second = _started(folder, "--worker-id=2")
+        assert SOCKET_VARIABLE in os.environ
+    assert (folder / "log").read_text() == ""
+    assert first["arguments"] == [str(script), "--worker-id=1"] and first["variable"] == "one"
+    assert second["arguments"] == [str(script), "--worker-id=2"] and second["variable"] is None
+    # What starts threads must not be imported before a fork.
+    assert first["modules"] == second["modules"] == ["graph", "ray.serve"]
+    assert first["drawn"] != second["drawn"]
+    for said in (first, second):  # the raylet ends a worker together with its process group
+        assert said["group"] == said["pid"] != server.pid
+        assert said["folder"] == str(folder)
+    assert not server.is_running()
+    assert SOCKET_VARIABLE not in os.environ and [each.name for each in folder.glob("*.sock")] == []
+
+
+def test_without_a_fork_server_a_worker_starts_itself(folder: Path) -> None:
+    path = folder / "gone.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))  # and refuses connections once it is closed
+    variables = {SOCKET_VARIABLE: str(path), SCRIPT_VARIABLE: str(folder / "script.py")}
+    said = _started(folder, "--worker-id=3", **variables)
+    assert said["arguments"] == [str(folder / "script.py"), "--worker-id=3"] and said["modules"] == []
