@@ -54,12 +54,13 @@ def start_node(worker_script: Path | None = None, **options: Any) -> None:
     parameters: dict[str, object] = {"dashboard_agent_listen_port": 0}
     if worker_script is not None:
         parameters["worker_path"] = str(worker_script)
-    original = ray._private.parameter.RayParams
-    ray._private.parameter.RayParams = partial(original, **parameters)  # `ray.init` passes neither
+    module: Any = ray._private.parameter
+    original = module.RayParams
+    module.RayParams = partial(original, **parameters)  # `ray.init` passes neither
     try:
         ray.init(address="local", namespace="serve", include_dashboard=False, configure_logging=False, **options)
     finally:
-        ray._private.parameter.RayParams = original
+        module.RayParams = original
 
 
 @contextmanager
@@ -69,12 +70,13 @@ def ids_of_classes_from_system() -> Iterator[None]:
     Ray's own generator is seeded when it is used first. Processes that are forked later would all draw the same ids,
     also of tasks and objects. Of all that is imported before workers are forked, only actor classes draw ids.
     """
-    before = ray.actor.ActorClassID
-    ray.actor.ActorClassID = _SystemRandomClassID
+    module: Any = ray.actor
+    original = module.ActorClassID
+    module.ActorClassID = _SystemRandomClassID
     try:
         yield
     finally:
-        ray.actor.ActorClassID = before
+        module.ActorClassID = original
 
 
 class _SystemRandomClassID:
