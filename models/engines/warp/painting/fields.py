@@ -8,7 +8,7 @@ never those of the upper lip, and they meet along the line between the inner lip
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,8 @@ _CLOSING_SHARE = 0.4  # of the lip gap in the image: below it the inset grows
 # .035 and .05, the value with the liveliest lips of silent sources on nine speakers in the wild: jitter is .86 of the
 # true one (.82 and .81 with the others).
 _OPENED = 0.03
+# Eye distances: lips that are closed by this much relative to their image are fully inset, and shade the teeth.
+_CLOSED = 0.02
 # Relative to the lip gap in the image: where a drawn interior starts to replace the own one, and where it has done so.
 _OWN_ENDS, _OWN_ENDED = 1.15, 1.6
 # Eye distances (about 104 mm each): an image with this lip gap shows its front teeth completely. They are kept, above
@@ -106,17 +108,22 @@ class FieldProblem:
     skull: NDArray[np.float32]
     fade: NDArray[np.int32]  # (N,) crop that is blended in; the exemplar itself if there is none
     own_teeth: NDArray[np.float32]  # (N,) weight of the exemplar's own teeth in the drawn interior, 0 to 1
+    closing: NDArray[np.float32]  # (N,) how far the lips close beyond their exemplar, 0 to 1
 
 
 def pose_problem(chunk: FaceChunk) -> FieldProblem:
     """Sets up the spline problem of a chunk."""
     target = chunk.target_points.astype(np.float64)
     fade = np.where(chunk.fade < 0, chunk.exemplar, chunk.fade)
-    shown = chunk.crop_points[chunk.exemplar]
-    skull = _affine_maps(target[:, NUM_LANDMARKS:], shown[:, NUM_LANDMARKS:].astype(np.float64))
+    shown, faded = chunk.crop_points[chunk.exemplar], chunk.crop_points[fade]
+    skull = _skull(target, shown)
     enlargement = _enlargement(skull)
-    inset = _inset_lips(shown, target, enlargement, chunk.own_teeth, chunk.eye_distance)
-    sources = (chunk.crop_points[chunk.base], inset, chunk.crop_points[fade])
+    moves, faded_moves = (
+        _LipMoves.between(points, target, scale, chunk)
+        for points, scale in ((shown, enlargement), (faded, _enlargement(_skull(target, faded))))
+    )
+    insets = _inset_lips(shown, moves, chunk.own_teeth), _inset_lips(faded, faded_moves, chunk.own_teeth)
+    sources = (chunk.crop_points[chunk.base], *insets)
     shifts = [source - target for source in sources]
     texture = np.broadcast_to(chunk.mask_points.astype(np.float64), target.shape)
     own_axes = _axes(shown)
@@ -134,28 +141,43 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
         skull=skull,
         fade=fade,
         own_teeth=(chunk.own_teeth * still_own).astype(np.float32),
+        closing=moves.closing.astype(np.float32),
     )
 
 
-def _inset_lips(
-    points: NDArray[np.float32],
-    target: NDArray[np.float64],
-    enlargement: NDArray[np.float32],
-    own_teeth: NDArray[np.float32],
-    eye_distance: NDArray[np.float32],
-) -> NDArray[np.float32]:
+class _LipMoves(NamedTuple):
+    """How N pairs of lips move from their images to their targets."""
+
+    left: NDArray[np.floating]  # (N,) target gap relative to that of the image
+    opening: NDArray[np.floating]  # (N,) how far they open, 0 to 1
+    closing: NDArray[np.floating]  # (N,) how far they close, 0 to 1; 0 for a held mouth, which is shown as it is
+
+    @classmethod
+    def between(
+        cls,
+        points: NDArray[np.float32],
+        target: NDArray[np.float64],
+        enlargement: NDArray[np.float32],
+        chunk: FaceChunk,
+    ) -> Self:
+        """Compares (N, P, 2) control points of images, `enlargement` times too large, with those of the targets."""
+        gap, own_gap = _mean_gaps(target), _mean_gaps(points) / enlargement
+        opening = ((gap - own_gap) / (_OPENED * chunk.eye_distance)).clip(0, 1)
+        closing = ((own_gap - gap) / (_CLOSED * chunk.eye_distance)).clip(0, 1) * (1 - chunk.hold)
+        return cls(gap / np.maximum(own_gap, 1.0), opening, closing)
+
+
+def _inset_lips(points: NDArray[np.float32], moves: _LipMoves, own_teeth: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns (N, P, 2) points with the inner lips moved into the flesh: slightly, or farther near closing corners.
 
     The rim of an open mouth mixes lip and teeth; squeezed into a closed mouth it would show as a bright line. The rim
     of a closed mouth is the dark line between the lips; next to a new opening it would show as a second line.
     """
     inset = points.copy()
-    gap, own_gap = _mean_gaps(target), _mean_gaps(points) / enlargement
-    left = gap / np.maximum(own_gap, 1.0)
-    closed = (1 - left / _CLOSING_SHARE).clip(0, 1)
-    opened = ((gap - own_gap) / (_OPENED * eye_distance)).clip(0, 1)
-    share = own_teeth * (_INSET + (_CLOSED_INSET - _INSET) * closed) + (1 - own_teeth) * _INSET * opened
-    depth = share[:, None] + (own_teeth * (1 - left).clip(0))[:, None] * _CORNER_INSETS
+    closed = moves.closing * (1 - moves.left / _CLOSING_SHARE).clip(0, 1)
+    share = _INSET * np.maximum(own_teeth, np.maximum(moves.opening, closed))
+    share += own_teeth * (_CLOSED_INSET - _INSET) * closed
+    depth = share[:, None] + (own_teeth * (1 - moves.left).clip(0))[:, None] * _CORNER_INSETS
     depth = depth.astype(np.float32)[..., None]
     for inner, middle, outer in _LIPS_INSIDE_OUT:
         inset[:, inner] += depth.clip(0, 1) * (points[:, middle] - points[:, inner])
@@ -166,6 +188,11 @@ def _inset_lips(
 def _mean_gaps(points: NDArray[np.floating]) -> NDArray[np.floating]:
     """Returns the (N,) mean gaps between the inner lips in pixels."""
     return np.asarray(np.linalg.norm(points[:, INNER_LOWER_ROWS] - points[:, INNER_UPPER_ROWS], axis=-1).mean(1))
+
+
+def _skull(target: NDArray[np.float64], points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the (N, 3, 2) `FieldProblem.skull` of images with (N, P, 2) control points."""
+    return _affine_maps(target[:, NUM_LANDMARKS:], points[:, NUM_LANDMARKS:].astype(np.float64))
 
 
 def _affine_maps(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.avatar.eye_white import EyeWhite
-from models.engines.warp.painting.lip_coordinates import LipCoords, look_up
+from models.engines.warp.painting.lip_coordinates import PARTED, TOUCHING, LipCoords, look_up
 from models.geometry.arrays import Array
 
 # Sigma in eye distances, and its minimum in pixels: with 0.4 pixels an independent measure finds two GRID speakers 1.3
@@ -136,7 +136,7 @@ def parting(coords: LipCoords, eye_distance: Array, rounding: Array | float = 0.
     """
     light = (1 - _SHADED * rounding) / eye_distance
     gap = (coords.lower - coords.upper) * light[:, None, None]
-    return ((gap - 0.018) / 0.034).clip(0, 1)
+    return ((gap - TOUCHING) / PARTED).clip(0, 1)
 
 
 def _moist(gap: Array, unit: Array) -> Array:

@@ -19,6 +19,8 @@ CORNER = 0.2  # mouth half-widths from the corner over which lips cover the open
 # transition within 0.8 pixels shows as a row of dots; seen on a softly lit speaker, but not with 0.035 or 0.07.
 CUT = 0.035
 HOLLOW = 0.04  # eye distances between the jaws from which the middle is fully dark; each edge takes half
+# Eye distances: a gap this wide shows nothing of the teeth, and one wider by `PARTED` shows them completely.
+TOUCHING, PARTED = 0.018, 0.034
 _SAMPLES = 65  # of each lip line between the mouth corners
 _BEND = 4  # samples: half the distance between landmarks; smooths the corners of the polyline
 
@@ -197,18 +199,26 @@ def opened(coords: LipCoords) -> Array:
     return ((coords.lower - coords.upper) / (0.06 * coords.half_width) - 1).clip(0, 1)
 
 
-def hollow(coords: LipCoords, eye_distance: Array) -> Array:
-    """Returns (T, h, w) how far a pixel lies in the dark gap between the jaws, 0 to 1; `eye_distance` in pixels.
+def hollow(coords: LipCoords, eye_distance: Array, closing: Array = 0.0) -> Array:
+    """Returns (T, h, w) how far a pixel lies in the dark between jaws or closing lips, 0 to 1.
 
-    Its edges are soft, like teeth behind lips, and a thin gap is less dark: otherwise a line one pixel wide would show
-    as a row of dots.
+    The edges of the gap between the jaws are soft, like teeth behind lips, and a thin gap is less dark: otherwise a
+    line one pixel wide would show as a row of dots. Lips that close shade the gap between them, the more the narrower
+    it is: teeth in an image of parted lips are lit, and squeezed together they would show as bright dots.
+
+    Args:
+        coords: Lip coordinates of (T, h, w) pixels.
+        eye_distance: (T,) in pixels.
+        closing: How far the lips close relative to their image, 0 to 1.
     """
-    whole = HOLLOW * eye_distance[:, None, None]
-    edge = (whole / 2).clip(min=1.0)
+    unit = eye_distance[:, None, None]
+    edge = (HOLLOW * unit / 2).clip(min=1.0)
     below = ((coords.y - coords.start) / edge + 0.5).clip(0, 1)
     above = ((coords.stop - coords.y) / edge + 0.5).clip(0, 1)
-    extent = ((coords.stop - coords.start) / whole).clip(0, 1)
-    return opened(coords) * extent * below * above
+    between_jaws = opened(coords) * ((coords.stop - coords.start) / (HOLLOW * unit)).clip(0, 1) * below * above
+    narrow = 1 - (((coords.lower - coords.upper) / unit - TOUCHING) / PARTED).clip(0, 1)
+    between_lips = closing * narrow * inside_alpha(coords)
+    return between_jaws + (between_lips - between_jaws).clip(min=0)  # max of both
 
 
 def darken(luma: Array, dark: Array, skin: Array) -> Array:

@@ -11,7 +11,15 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from models.engines.warp.painting.kernels import inlined, kernel
-from models.engines.warp.painting.lip_coordinates import CORNER, CUT, HOLLOW, LipAxes, rim_feather
+from models.engines.warp.painting.lip_coordinates import (
+    CORNER,
+    CUT,
+    HOLLOW,
+    PARTED,
+    TOUCHING,
+    LipAxes,
+    rim_feather,
+)
 from models.engines.warp.painting.plane_kernels import across
 from models.engines.warp.painting.planes import F32, PAD, Box
 
@@ -33,8 +41,11 @@ class Lips(NamedTuple):
     along: F32  # (2,) direction of the mouth
 
     @classmethod
-    def find(cls, axes: LipAxes, box: Box, cell: int, eye_distance: float, hard: float) -> Self:
-        """Finds the lips of the one mouth in `axes`; for `hard` see `lower_layer_weight`."""
+    def find(cls, axes: LipAxes, box: Box, cell: int, eye_distance: float, hard: float, closing: float) -> Self:
+        """Finds the lips of the one mouth in `axes`.
+
+        For `hard` see `lower_layer_weight`, for `closing` see `hollow`.
+        """
         rows, columns = box.pixels(cell)
         share = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.float32)
         centre, along, half_width, lines = axes.centre[0], axes.along[0], float(axes.half_width[0]), axes.lips[0]
@@ -45,7 +56,7 @@ class Lips(NamedTuple):
         lips = cls(share, near, opening, dark, offset, np.zeros((2, *shape), np.float32), along)
         mouth = corner.astype(np.float32), along, half_width, hard
         _weigh_sides(*mouth, share)
-        _find_lips(*mouth, lines, eye_distance, near[0].start, near[1].start, share, *lips[2:6])
+        _find_lips(*mouth, lines, eye_distance, closing, near[0].start, near[1].start, share, *lips[2:6])
         return lips
 
     def place(self, layers: F32, box: Box, cell: int) -> F32:
@@ -100,7 +111,7 @@ def _weigh_sides(centre: F32, along: F32, half_width: float, hard: float, share:
 
 
 @kernel(
-    "void(f4[::1], f4[::1], f4, f4, f4[:,::1], f4, i8, i8, f4[:,::1], f4[:,::1], f4[:,::1], f4[:,::1], f4[:,:,::1])"
+    "void(f4[::1], f4[::1], f4, f4, f4[:,::1], f4, f4, i8, i8, f4[:,::1], f4[:,::1], f4[:,::1], f4[:,::1], f4[:,:,::1])"
 )
 def _find_lips(
     centre: F32,
@@ -109,6 +120,7 @@ def _find_lips(
     hard: float,
     lines: F32,
     eye_distance: float,
+    closing: float,
     top: int,
     left: int,
     share: F32,
@@ -147,7 +159,9 @@ def _find_lips(
             below, above = _clip((y - upper) / feather + 0.25, 0, 1), _clip((lower - y) / feather + 0.25, 0, 1)
             opening[row, column] = below * above * _clip((1 - abs(x)) / CORNER, 0, 1) * _clip(gap / feather, 0, 1)
             below, above = _clip((y - start) / edge + 0.5, 0, 1), _clip((stop - y) / edge + 0.5, 0, 1)
-            dark[row, column] = opened * _clip(jaw_gap / jaws, 0, 1) * below * above
+            jaws_dark = opened * _clip(jaw_gap / jaws, 0, 1) * below * above
+            narrow = 1 - _clip((gap / eye_distance - TOUCHING) / PARTED, 0, 1)
+            dark[row, column] = max(jaws_dark, closing * narrow * opening[row, column])
 
 
 @kernel("void(f4[:,:,:,::1], f4, i8, i8, f4[:,::1], f4[:,:,::1])")

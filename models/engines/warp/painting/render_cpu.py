@@ -111,7 +111,7 @@ class _Face:
         self.skull = problem.skull[face]
         self.fade = int(problem.fade[face])
         self.fade_weight = float(chunk.fade_weight[face])
-        self.own_teeth = float(problem.own_teeth[face])
+        self.own_teeth, self.closing = float(problem.own_teeth[face]), float(problem.closing[face])
         self.sharpening = faces.sharpening[:, face].tolist()
         used = fields.NUM_CHANNELS if self.fade_weight > 0 else fields.FADE.start
         positions = fields.grid_positions(self.size)
@@ -198,7 +198,7 @@ class _Face:
     def _mouth(self, box: Box, frame_cells: F32, mask: U8) -> Mouth:
         """Renders the content of the mouth box, given the `_cells` of the warped frame and the box's half-size mask."""
         chunk, face = self.chunk, self.face
-        lips = Lips.find(self.axes, box, self.cell, float(chunk.eye_distance[face]), self._hard)
+        lips = Lips.find(self.axes, box, self.cell, float(chunk.eye_distance[face]), self._hard, self.closing)
         where = spans(mask, self.cell)
         amount, fade_amount = self.sharpening
         read = [self._read(int(chunk.exemplar[face]), self._place(box, fields.EXEMPLAR, lips), amount, where)]

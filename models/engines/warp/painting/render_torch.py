@@ -70,7 +70,7 @@ class _Faces:
         self.crops_y = upload(chunk.crops_y)[:, None].float()  # (K, 1, R, R)
         self.crops_uv = upload(chunk.crops_uv).float()  # (K, 2, R/2, R/2)
         problem = fields.pose_problem(chunk)
-        self.fade, self.own_teeth = problem.fade, problem.own_teeth
+        self.fade, self.own_teeth, self.closing = problem.fade, problem.own_teeth, problem.closing
         self.skull = upload(problem.skull)  # (N, 3, 2)
         self.axes = LipAxes(*(upload(part) for part in problem.axes))
         self.own_axes = LipAxes(*(upload(part) for part in problem.own_axes))
@@ -105,7 +105,8 @@ class _Faces:
             other_y, other_uv, _ = self._exemplar(self.fade, fields.FADE, cells, rim)
             weight = self._column(chunk.fade_weight) * (1 - inside)
             shown_y, shown_uv = _mix(shown_y, other_y, weight), _mix(shown_uv, other_uv, _halve(weight))
-        dark = hollow(self.coords, self._upload(chunk.eye_distance))[:, None]
+        closing = self._upload(self.closing)[:, None, None]
+        dark = hollow(self.coords, self._upload(chunk.eye_distance), closing)[:, None]
         dark = dark * (1 - self._column(chunk.interior))  # a drawn interior has its own dark
         shown_y = darken(shown_y, dark, self._column(chunk.skin[:, 0]))
         if bool(self.hard.any()):

@@ -175,6 +175,23 @@ def test_lips_that_are_open_in_their_picture_keep_their_rim(avatar: FilmedAvatar
     np.testing.assert_allclose(problem.values[..., EXEMPLAR], 0, atol=1e-3)
 
 
+def test_closing_lips_shade_the_teeth_between_them(tmp_path: Path) -> None:
+    """Of a mouth as light inside as its skin. A held mouth is shown as it is, so nothing is shaded there."""
+    filmed = make_avatar(tmp_path, 0.14, darkness=0.0)
+    chunk = _chunk(filmed, filmed.build(tmp_path / "avatar"), 0.03)
+    gaps = np.linalg.norm(chunk.crop_points[:, INNER_LOWER_ROWS] - chunk.crop_points[:, INNER_UPPER_ROWS], axis=-1)
+    widest = np.full_like(chunk.exemplar, gaps.mean(1).argmax())
+    alone = replace(chunk, exemplar=widest, fade=np.full_like(widest, -1), fade_weight=np.zeros_like(chunk.fade_weight))
+    held = replace(alone, hold=np.ones_like(chunk.hold))
+    closed, as_it_is = (WarpFaceGenerator().generate(each).y for each in (alone, held))
+    pixels = np.arange(chunk.region_size, dtype=np.float32)
+    lips = lip_coords(np, pose_problem(alone).axes, pixels[None, None], pixels[None, :, None])
+    inside = (abs(lips.x) < 0.5) & (lips.y > lips.upper + 0.5) & (lips.y < lips.lower - 0.5)
+    assert closed[inside].mean() < 0.85 * as_it_is[inside].mean()
+    assert np.abs(closed[abs(lips.y) > 20].astype(int) - as_it_is[abs(lips.y) > 20]).mean() < 1
+    _assert_like(WarpFaceGenerator().generate(alone), faded(TorchRenderer(torch.device("cpu")).render(alone), alone))
+
+
 @pytest.mark.needs_cuda
 def test_cuda_paints_the_same_picture(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
