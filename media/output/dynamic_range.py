@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, from_rgb
+from media.yuv_frame import YuvFrame, from_rgb, to_rgb
 
 SDR: Final = ColourTags(matrix=1, full_range=True, primaries=1, transfer=1)
 _PQ: Final = 16
@@ -53,6 +53,11 @@ def to_range(rgb: Picture, own: ColourTags, wanted: ColourTags) -> Picture:
         above = np.maximum(light - _KNEE, 0) / (1 - _KNEE)
         light = np.minimum(light, _KNEE) + (1 - _KNEE) * (1 - np.exp(-above))
     return np.asarray(np.clip(np.rint(255 * _encoded(np.maximum(light, 0), _range(wanted))), 0, 255), np.uint8)
+
+
+def to_sdr_rgb(planes: YuvFrame, own: ColourTags) -> Picture:
+    """Converts planes with the colours of `own` to an (H, W, 3) uint8 SDR picture, as networks and browsers expect."""
+    return to_range(to_rgb(planes, own), own, SDR)
 
 
 def from_sdr_rgb(rgb: Picture, wanted: ColourTags) -> YuvFrame:

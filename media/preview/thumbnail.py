@@ -14,8 +14,9 @@ from config import MediaLimits
 from errors import MediaError
 from media.container import ffmpeg_errors, open_container
 from media.frame_table import video_stream
+from media.output.dynamic_range import to_sdr_rgb
 from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, to_rgb
+from media.yuv_frame import YuvFrame
 
 _FACE_SIDE: Final = 160  # pixels
 _FACE_SURROUNDINGS: Final = 1.7  # side of the picture of a face relative to the face
@@ -58,7 +59,7 @@ def face_thumbnail(
     half = (slice(top // 2, bottom // 2), slice(left // 2, right // 2))
     part = YuvFrame(frame.y[top:bottom, left:right], frame.u[half], frame.v[half])
     scale = min(1.0, _FACE_SIDE / max((right - left) * pixel_aspect, bottom - top))
-    picture = VideoFrame.from_ndarray(to_rgb(part, colour), format="rgb24")
+    picture = VideoFrame.from_ndarray(to_sdr_rgb(part, colour), format="rgb24")
     width, height = ((right - left) * pixel_aspect * scale, (bottom - top) * scale)
     return _jpeg(_resized(picture, width, height))
 

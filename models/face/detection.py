@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from media.output.dynamic_range import to_sdr_rgb
 from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, to_rgb
+from media.yuv_frame import YuvFrame
 from models.weights import weights_path
 from models.weights.onnx_session import Device, make_session
 
@@ -138,7 +139,8 @@ def _letterbox(
     )
     left, top = _INPUT_SIDE // 2 - half_width, _INPUT_SIDE // 2 - half_height
     picture = np.full((_INPUT_SIDE, _INPUT_SIDE, 3), -1.0, np.float32)
-    picture[top : top + 2 * half_height, left : left + 2 * half_width] = to_rgb(small, colour) / np.float32(127.5) - 1
+    shown = to_sdr_rgb(small, colour) / np.float32(127.5) - 1
+    picture[top : top + 2 * half_height, left : left + 2 * half_width] = shown
     return picture, scale, (left, top)
 
 

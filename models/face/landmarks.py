@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from media.output.dynamic_range import to_sdr_rgb
 from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, to_rgb
+from media.yuv_frame import YuvFrame
 from models.face.detection import FaceBox
 from models.geometry.face_points import CORNER_LEFT, CORNER_RIGHT, EYE_LEFT, EYE_RIGHT, LIPS, NUM_POINTS
 from models.weights import weights_path
@@ -125,7 +126,7 @@ class FaceLandmarker:
             (468, 3) float32 frame pixels (x right, y down, z away from the camera, on the scale of x), and the
             presence logit; above `MIN_PRESENCE` there is a face.
         """
-        picture = to_rgb(cut_region(frame, region), colour)  # (192, 192, 3) RGB
+        picture = to_sdr_rgb(cut_region(frame, region), colour)  # (192, 192, 3) RGB
         light = np.minimum(picture[None] * (_brightening(picture) / np.float32(255)), np.float32(1))
         values, presence = self._session.run(["conv2d_21", "conv2d_31"], {"input_1": light})
         points = values.reshape(NUM_POINTS, 3).astype(np.float64)

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from media.output.dynamic_range import to_sdr_rgb
 from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, to_rgb
+from media.yuv_frame import YuvFrame
 from models.matting.head import Head
 from models.weights import weights_path
 from models.weights.onnx_session import Device, make_session
@@ -89,7 +90,7 @@ class PersonSegmenter:
                 for plane, side in zip(frame, (_SIDE, half, half), strict=True)
             )
         )
-        picture = to_rgb(small, colour).astype(np.float32)[None] / 255
+        picture = to_sdr_rgb(small, colour).astype(np.float32)[None] / 255
         (found,) = self._session.run(None, {"picture": picture})
         return np.asarray(found[0, :, :, 0], np.float32)
 
