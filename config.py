@@ -401,6 +401,11 @@ class RenderConfig(_Frozen):
         le=51,
         description="libx264 constant rate factor of jobs with `quality: balanced`; others are relative to it.",
     )
+    encoder: Literal["x264", "nvenc"] = Field(
+        "x264",
+        description="H.264 encoder of jobs: libx264, or NVENC on the NVIDIA GPU of each machine with a Studio. Before"
+        " you change it, let all jobs finish: segments of different encoders cannot be joined.",
+    )
     encoder_threads: int = Field(2, ge=1, le=16, description="libx264 threads per segment; encoded bytes depend on it.")
     preset: str = Field("superfast", description="libx264 preset of jobs with `quality: balanced`.")
     still_fps: int = Field(25, ge=1, le=60, description="Frame rate of results made from a still picture.")

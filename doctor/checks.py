@@ -65,7 +65,6 @@ _OF_ANY_MACHINE: Mapping[str, _Check] = {
     "onnxruntime package": check_onnxruntime,
     "Clock": lambda: check_clock(time.time()),
     "Weights": check_weights,
-    "Encoders": check_encoders,
     "Decoders": check_decoders,
 }
 
@@ -77,6 +76,7 @@ def _of_this_machine(plan: PlannedService) -> Mapping[str, _Check]:
     data_dir, pipeline = plan.pipeline.data_dir, plan.pipeline
     return {
         "CPU": lambda: check_cpus(num_cpus(), plan.num_cpus),
+        "Encoders": lambda: check_encoders(pipeline.render.encoder),
         "Memory": lambda: check_memory(memory_bytes(), available),
         "Open files": lambda: check_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         "GPU": lambda: check_gpus(plan.num_gpus),

@@ -11,12 +11,17 @@ from doctor.check_result import CheckResult, ok, problem, size, warning
 from media.decoding.decoder import Decoders
 from media.decoding.memory_budget import budget_bytes
 from media.decoding.sandbox import missing_layers
+from media.output.formats import H264Encoder
 from media.self_test import DECODERS, missing_decoders, try_round_trip, unreadable_samples
 
 _FIX: Final = "Install PyAV's own wheel, which includes FFmpeg with all of them: pip install --force-reinstall av."
 _FIX_SANDBOX: Final = (
     "Use a kernel from 5.13 with Landlock enabled (lsm=landlock,...) and install libseccomp2; in a container, "
     "allow landlock_* and seccomp in its profile. Do not serve untrusted callers before that."
+)
+_FIX_NVENC: Final = (
+    "Install NVIDIA's driver on a machine whose GPU has NVENC (A100 and H100 have none; in a container: "
+    "NVIDIA_DRIVER_CAPABILITIES=all), or set render.encoder to x264."
 )
 _TIMEOUT_S: Final = 60.0
 
@@ -33,14 +38,16 @@ def check_sandbox(config: DecoderConfig) -> CheckResult:
     return ok(f"{expected}; memory budget of all decoders: {size(budget_bytes(config.max_shared_memory_bytes))}")
 
 
-def check_encoders() -> CheckResult:
-    """Checks libx264 and AAC: writes a file as a job does, reads it back and compares."""
+def check_encoders(encoder: H264Encoder = "x264") -> CheckResult:
+    """Checks H.264 and AAC: writes a file as a job does, reads it back and compares."""
+    expected = f"{encoder} and AAC in MP4"
     with tempfile.TemporaryDirectory() as folder:
         try:
-            try_round_trip(Path(folder))
+            try_round_trip(Path(folder), encoder)
         except Exception as error:  # an FFmpeg without the encoder raises errors of any class
-            return problem(f"{type(error).__name__}: {error}", "libx264 and AAC in MP4, read back", _FIX)
-    return ok("libx264 and AAC in MP4: written, read back, equal")
+            fix = _FIX if encoder == "x264" else _FIX_NVENC
+            return problem(f"{type(error).__name__}: {error}", f"{expected}, read back", fix)
+    return ok(f"{expected}: written, read back, equal")
 
 
 def check_decoders() -> CheckResult:

@@ -7,6 +7,7 @@ from errors import ConfigError
 from launch.packages import faults, needed, own_requirements
 from launch.port import try_to_listen
 from media.labels.labeller import Labeller
+from media.self_test import check_encoder
 from net.access_rule import AccessRule
 from storage.state import check_files_access, open_keys
 
@@ -51,12 +52,14 @@ def check_port(host: str, port: int) -> None:
 
 
 def check_results(settings: PipelineConfig) -> None:
-    """Refuse to start a service that could not sign or store its results.
+    """Refuse to start a service that could not encode, sign or store its results.
 
     Raises:
+        ConfigError: `render.encoder` does not work on this machine.
         LabelError: Results cannot be signed.
         StorageUnreachableError: The bucket cannot be used.
     """
+    check_encoder(settings.render.encoder)
     Labeller(settings.labels, settings.data_dir).check_signing()
     if settings.files is not None:
         check_files_access(settings)

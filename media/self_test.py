@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import wave
 from collections.abc import Sequence
 from fractions import Fraction
@@ -19,9 +20,10 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from config import MediaLimits
-from errors import MediaError
+from errors import ConfigError, MediaError
 from media.audio_parts import AudioPart
 from media.container import FORMATS
+from media.output.formats import MP4, H264Encoder
 from media.probe import ColourTags, VideoInfo, probe_audio, probe_video
 from media.reader import FrameReader
 from media.result.concat import concat_segments
@@ -47,7 +49,7 @@ _SAMPLES: Final = (
 )
 """Formats and encoders of small files that are written and read back, if this FFmpeg can write them."""
 
-_SIDE: Final = 64
+_SIDE: Final = 192
 _NUM_FRAMES: Final = 6
 _FPS: Final = Fraction(25)
 _SAMPLE_RATE: Final = 16000
@@ -61,8 +63,26 @@ def missing_decoders(formats: str = FORMATS, codecs: Sequence[str] = DECODERS) -
     return demuxers + [name for name in codecs if not _has(Codec, name, "r")]
 
 
-def try_round_trip(folder: Path) -> None:
-    """Encodes a moving picture and a tone as a job does (libx264, AAC, MP4), reads them back, and compares.
+def check_encoder(encoder: H264Encoder) -> None:
+    """Refuses a hardware encoder that does not work here.
+
+    Raises:
+        ConfigError: It cannot be opened, or what it encodes cannot be joined and read back.
+    """
+    if encoder == "x264":
+        return  # part of PyAV's wheel
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            try_round_trip(Path(folder), encoder)
+        except (MediaError, FFmpegError) as error:
+            raise ConfigError(
+                f"render.encoder: {encoder} does not work on this machine ({error}). It needs NVIDIA's driver and a "
+                "GPU with NVENC, which A100 and H100 lack. Set render.encoder to x264 to encode on the CPU."
+            ) from error
+
+
+def try_round_trip(folder: Path, encoder: H264Encoder = "x264") -> None:
+    """Encodes a moving picture and a tone as a job does (H.264, AAC, MP4), in two segments, reads them and compares.
 
     Raises:
         MediaError: The decoded content differs from what was written.
@@ -82,14 +102,16 @@ def try_round_trip(folder: Path) -> None:
         pixel_format="yuv420p",
         has_audio=False,
     )
-    segment, tone, out = folder / "segment.mp4", folder / "tone.wav", folder / "out.mp4"
+    segments = [folder / "segment.mp4", folder / "segment2.mp4"]
+    tone, out = folder / "tone.wav", folder / "out.mp4"
     written = [_picture(number) for number in range(_NUM_FRAMES)]
-    writer = SegmentWriter(info, crf=20, preset="veryfast")
-    for planes in written:
-        writer.write(planes)
-    segment.write_bytes(writer.finish())
+    for segment, pictures in zip(segments, (written[:-2], written[-2:]), strict=True):
+        writer = SegmentWriter(info, crf=20, preset="veryfast", file_format=MP4.with_encoder(encoder, info))
+        for planes in pictures:
+            writer.write(planes)
+        segment.write_bytes(writer.finish())
     _write_tone(tone)
-    concat_segments([segment], ResultSound([AudioPart(tone)]), out, info, _NUM_FRAMES)
+    concat_segments(segments, ResultSound([AudioPart(tone)]), out, info, _NUM_FRAMES)
     compare_pictures(out, written)
 
 
@@ -155,8 +177,8 @@ def _sample_frames(stream: Any) -> list[Any]:
 def _picture(number: int) -> YuvFrame:
     """Returns a gradient with a bright square that moves right with every frame."""
     y = np.tile(np.linspace(40, 160, _SIDE).astype(np.uint8), (_SIDE, 1))
-    left = 8 * number
-    y[16:40, left : left + 16] = 220
+    left = _SIDE // 8 * number
+    y[_SIDE // 4 : _SIDE * 5 // 8, left : left + _SIDE // 4] = 220
     chroma = np.full((_SIDE // 2, _SIDE // 2), 128, np.uint8)
     return YuvFrame(y, chroma, chroma.copy())
 

@@ -18,6 +18,7 @@ from media.frame_source import FrameSource
 from media.labels.watermark import FrameMark
 from media.output.picture import PictureMaker
 from media.probe import VideoInfo
+from media.self_test import check_encoder
 from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame
 from models.avatar.avatar import Avatar
@@ -65,6 +66,8 @@ class SegmentRenderer:
         open_source: OpenSource,
         files: StoredFiles,
     ) -> None:
+        """Raise ConfigError if `render.encoder` does not work on this machine."""
+        check_encoder(config.render.encoder)
         self._config, self._engines, self._run = config, engines, run
         self._open_source, self._files = open_source, files
         self._pipeline = FramePipeline(generate, run, config.render.chunk_window)
@@ -87,7 +90,7 @@ class SegmentRenderer:
                     render.encoder_threads,
                     quality=picture.quality,
                     in_band_headers=request.has_copies,
-                    file_format=picture.file_format,
+                    file_format=picture.file_format.with_encoder(render.encoder, picture.info),
                     has_alpha=picture.has_alpha,
                     draw=PictureMaker(picture.framing, request.corners, cutout).draw,
                 )

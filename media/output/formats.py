@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, Self, get_args
+
+from media.probe import VideoInfo
 
 FormatName = Literal["mp4", "webm", "mov"]
+H264Encoder = Literal["x264", "nvenc"]
 Quality = Literal["fast", "balanced", "best"]
 QUALITIES: Final[tuple[Quality, ...]] = get_args(Quality)
 """What encoding may cost: `fast` takes less CPU time than `balanced`, `best` more, and more bytes."""
@@ -40,11 +43,19 @@ class OutputFormat:
     has_text_track: bool
     is_signed: bool
 
+    def with_encoder(self, encoder: H264Encoder, info: VideoInfo) -> Self:
+        """Return the format with the H.264 encoder of the service, as far as that encodes pictures of this size."""
+        is_nvenc = self.video_encoder == "libx264" and encoder == "nvenc"
+        if not is_nvenc or not all(side in _NVENC_SIDES for side in (info.width, info.height)):
+            return self
+        return replace(self, video_encoder="h264_nvenc")
+
     def encoder_options(self, crf: int, preset: str, quality: Quality = "balanced") -> dict[str, str]:
         """Return the options of the video encoder.
 
         Args:
-            crf: Constant rate factor of x264 for the quality `balanced`; the others, and VP9's, are relative to it.
+            crf: Constant rate factor of x264 for the quality `balanced`; the others, and those of NVENC and VP9, are
+                relative to it.
             preset: Preset of x264 for `balanced`.
             quality: Changes both. ProRes has one quality.
         """
@@ -55,6 +66,9 @@ class OutputFormat:
             # nothing before it.
             params = ":".join(("stitchable=1", "open-gop=0", *made.params))
             return {"crf": _limited(crf + made.crf_offset, 51), "preset": made.preset or preset, "x264-params": params}
+        if self.video_encoder == "h264_nvenc":
+            preset, cq_offset = _NVENC[quality]
+            return {"preset": preset, "cq": _limited(crf + cq_offset, 51), **_NVENC_OPTIONS}
         if self.video_encoder == "libvpx-vp9":
             # Alternate reference frames are not available with alpha (FFmpeg, libvpxenc.c).
             return {"crf": _limited(crf + _VP9[quality], 63), "b": "0", **_VP9_OPTIONS}
@@ -75,6 +89,12 @@ _X264: Final[Mapping[Quality, _X264Settings]] = {
     "balanced": _X264Settings(),
     "best": _X264Settings(-7, "veryfast"),
 }
+# NVENC's presets go from p1 (fastest) to p7; its `cq` has the scale of crf. Not measured yet: it has not run on a GPU.
+_NVENC: Final[Mapping[Quality, tuple[str, int]]] = {"fast": ("p1", 0), "balanced": ("p4", 0), "best": ("p7", -7)}
+# Without B-frames, every GOP is closed, and packets are in the order of their frames. `b` 0: no limit beside `cq`.
+_NVENC_OPTIONS: Final[Mapping[str, str]] = {"tune": "hq", "profile": "high", "rc": "vbr", "b": "0", "bf": "0"}
+_NVENC_SIDES: Final = range(160, 4097)
+"""Pixels per side of pictures that all GPUs with NVENC encode (NVIDIA, NVENC application note; minimum 145 x 49)."""
 _VP9: Final[Mapping[Quality, int]] = {"fast": 6, "balanced": 6, "best": -4}
 """VP9's crf relative to that of x264; its scale has 64 steps where that of x264 has 52. Nothing is faster."""
 # The "good" deadline takes ten times the CPU time and keeps less of the mouth in the same number of bytes.

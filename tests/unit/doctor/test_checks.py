@@ -108,6 +108,11 @@ def test_codecs_of_this_ffmpeg() -> None:
     assert check_decoders().status is Status.OK
 
 
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine may have NVENC")
+def test_nvenc_is_missing_here() -> None:
+    assert "x264" in (result := check_encoders("nvenc")).fix and _is_mended(result, Status.PROBLEM)
+
+
 def test_the_sandbox_is_looked_at_from_the_inside() -> None:
     assert "without" in (found := check_sandbox(DecoderConfig())).found or found.status is Status.OK
     assert _is_mended(check_sandbox(DecoderConfig(sandbox=False)), Status.WARNING)

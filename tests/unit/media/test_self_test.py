@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from config import MediaLimits
-from errors import MediaError
+from errors import ConfigError, MediaError
 from media.probe import probe_video
 from media.reader import FrameReader
-from media.self_test import compare_pictures, missing_decoders, try_round_trip, unreadable_samples
+from media.self_test import check_encoder, compare_pictures, missing_decoders, try_round_trip, unreadable_samples
 from media.yuv_frame import YuvFrame
 
 
@@ -24,6 +24,22 @@ def test_everything_promised_is_here(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_named() -> None:
     assert missing_decoders("mov,no_such_format", ("h264", "no_such_codec")) == ["no_such_format", "no_such_codec"]
+
+
+@pytest.mark.needs_cuda
+def test_nvenc_encodes_segments_that_can_be_joined() -> None:
+    import torch
+
+    if any(name in torch.cuda.get_device_name() for name in ("A100", "H100", "H200")):
+        pytest.skip("this GPU has no NVENC")
+    check_encoder("nvenc")
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine may have NVENC")
+def test_a_machine_without_nvenc_is_told_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"render\.encoder: nvenc does not work .* to x264"):
+        check_encoder("nvenc")
+    check_encoder("x264")
 
 
 def test_other_pictures_are_noticed(tmp_path: Path) -> None:

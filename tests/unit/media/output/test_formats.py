@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from fractions import Fraction
 from pathlib import Path
@@ -10,13 +11,14 @@ import av
 import numpy as np
 import pytest
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from media.audio import extract_speech, read_speech
 from media.audio_parts import AudioPart
 from media.labels.watermark import Watermark, WatermarkStyle
-from media.output.formats import FORMATS, FormatName
+from media.output.formats import FORMATS, MP4, QUALITIES, WEBM, FormatName, Quality
 from media.output.framing import Framing
 from media.output.picture import PictureMaker, YuvaFrame
 from media.probe import probe_video
@@ -106,3 +108,27 @@ def test_transparency_reads_back_and_the_label_is_seen(tmp_path: Path, name: For
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_format_reaches_a_decoder_process(name: FormatName) -> None:
     assert pickle.loads(pickle.dumps(FORMATS[name])) == FORMATS[name]
+
+
+def test_nvenc_replaces_x264_alone_and_in_sizes_that_it_encodes() -> None:
+    info = info_of(1920, 1080)
+    nvenc = MP4.with_encoder("nvenc", info)
+    assert (nvenc.video_encoder, nvenc.muxer_options) == ("h264_nvenc", MP4.muxer_options)
+    assert WEBM.with_encoder("nvenc", info) is WEBM
+    assert MP4.with_encoder("x264", info) is MP4
+    for size in ((144, 1080), (4098, 256)):
+        assert MP4.with_encoder("nvenc", info_of(*size)) is MP4
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_ffmpeg_accepts_the_options_of_nvenc(quality: Quality) -> None:
+    """FFmpeg parses them before it looks for a GPU: EINVAL and ERANGE are about options, EPERM is about the machine."""
+    options = MP4.with_encoder("nvenc", info_of(W, 192)).encoder_options(20, "superfast", quality)
+    assert options["cq"] == ("13" if quality == "best" else "20")
+    context = VideoCodecContext.create("h264_nvenc", "w")
+    context.width, context.height, context.pix_fmt, context.time_base = 256, 256, "yuv420p", Fraction(1, 25)
+    context.options = options
+    try:
+        context.open()
+    except FFmpegError as error:
+        assert error.errno not in (errno.EINVAL, errno.ERANGE), error
