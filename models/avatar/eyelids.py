@@ -45,13 +45,23 @@ _MAX_GRAIN: Final = 6.0  # levels: excludes the rims of glasses
 _FEATHER: Final = 0.010  # eye distances over which the edge of a lid fades
 _SOFT_LASHES: Final = 3.0  # multiple of _FEATHER over which the lid skin blends into lashes
 _WHITE: Final = 0.28  # of the eye's width: its ends, which stretch or shrink when the iris moves
+# Lids follow the gaze up and down: shares of the shift of the iris by which the upper and the lower one move.
+_UPPER_FOLLOWS, _LOWER_FOLLOWS = 0.75, 0.3
+_SQUINT: Final = 0.012  # eye distances by which a full smile raises the lower lid
 _NUM_COLUMNS: Final = 65
 _SMOOTHING: Final = 2.5  # columns
-_AHEAD: Final = np.zeros(2)
-_AHEAD.flags.writeable = False
 # Candidate positions of the lashes between the mesh's lid edge (0) and crease (1).
 _LASH_SHARES: Final = np.linspace(-0.35, 1.0, 28)
 _LASH_USUAL, _LASH_SPREAD = 0.30, 0.35
+
+
+class EyeState(NamedTuple):
+    """What both eyes of a portrait do."""
+
+    closing: float = 0.0  # how far the lids are closed, 0 to 1
+    right: float = 0.0  # shift of the irises in eye distances, to the right ...
+    down: float = 0.0  # ... and down; the lids follow it
+    smile: float = 0.0  # 0 to 1, which raises the lower lids
 
 
 class _Curves(NamedTuple):
@@ -75,6 +85,7 @@ class _Pixels(NamedTuple):
     lower: NDArray[np.float32]
     places: NDArray[np.float32]  # (h, w, 2) x and y of each pixel in the plane
     iris: NDArray[np.float32]  # (h, w, 2) share of a shift of the iris along and down by which a pixel moves
+    squint: NDArray[np.float32]  # (h, w) share of the rise of the lower lid by which a pixel moves
 
 
 class _Eye:
@@ -105,18 +116,18 @@ class _Eye:
         x0, y0, x1, y1 = self.box
         return x1 > x0 and y1 > y0 and self._width > _MIN_WIDTH * self._unit and self._opening > _MIN_OPENING
 
-    def draw(
-        self, still: YuvFrame, soft: YuvFrame, target: YuvFrame, closing: float, gaze: NDArray[np.floating]
-    ) -> None:
-        """Draws this eye into `target`, closed by `closing` and with its iris shifted by (2,) eye distances."""
+    def draw(self, still: YuvFrame, soft: YuvFrame, target: YuvFrame, state: EyeState) -> None:
+        """Draws this eye into `target`."""
         for source, skin, plane, step in zip(still, soft, target, _STEPS, strict=True):
             x0, y0, x1, y1 = (side // step for side in self.box)
-            looking = self._looking(source, step, gaze) if gaze.any() else source[y0:y1, x0:x1]
-            plane[y0:y1, x0:x1] = self._closed(source, skin, looking, step, closing) if closing > 0 else looking
+            eye = self._looking(source, step, state) if any(state[1:]) else source[y0:y1, x0:x1]
+            plane[y0:y1, x0:x1] = self._closed(source, skin, eye, step, state) if state.closing > 0 else eye
 
-    def _looking(self, plane: NDArray[np.uint8], step: int, gaze: NDArray[np.floating]) -> NDArray[np.uint8]:
-        pixels = self._pixels[step]
-        moved = (pixels.iris * np.asarray(gaze * (self._unit / step), np.float32)) @ self._axes.astype(np.float32)
+    def _looking(self, plane: NDArray[np.uint8], step: int, state: EyeState) -> NDArray[np.uint8]:
+        pixels, unit = self._pixels[step], self._unit / step
+        moved = pixels.iris * np.array([state.right * unit, state.down * unit], np.float32)
+        moved[..., 1] -= np.float32(state.smile * _SQUINT * unit) * pixels.squint
+        moved = moved @ self._axes.astype(np.float32)
         # x and y are in one map; OpenCV's type stubs do not allow the second one to be None.
         shown = cv2.remap(  # type: ignore[call-overload]
             plane, pixels.places - moved, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
@@ -124,21 +135,18 @@ class _Eye:
         return np.asarray(shown, np.uint8)
 
     def _closed(
-        self,
-        plane: NDArray[np.uint8],
-        soft: NDArray[np.uint8],
-        looking: NDArray[np.uint8],
-        step: int,
-        closing: float,
+        self, plane: NDArray[np.uint8], soft: NDArray[np.uint8], looking: NDArray[np.uint8], step: int, state: EyeState
     ) -> NDArray[np.uint8]:
         """Returns the eye of `plane` with its lids over the open eye `looking`."""
-        pixels, unit = self._pixels[step], self._unit
+        pixels, unit, closing = self._pixels[step], self._unit, state.closing
         _, down, top, lashes, edge, lower, *_ = pixels
         opening = lower - edge
         rise = _LOWER_RISE * closing * opening
         lower = lower - rise
         overlap = _OVERLAP * unit * (opening / (0.03 * unit)).clip(0, 1)
         drop = closing * (lower + overlap - edge).clip(0)
+        lowered = _UPPER_FOLLOWS * max(state.down, 0) * unit  # as in `looking`
+        drop += (1 - closing) * lowered * opening / max(float(opening.max()), 1.0)
         # A point at fraction v of the skin moves by drop * v^2: it stretches most just above the lashes, which keep
         # their shape.
         height, below = lashes - top, (down - top).clip(0)
@@ -189,21 +197,26 @@ class _Eye:
         local = ((grid + 0.5) * step - 0.5 - self._corner) @ self._axes.T  # (h, w, 2) luma pixels
         curves = self._curves
         lines = [np.interp(local[..., 0], curves.columns, line) for line in curves[1:]]
-        arrays = local[..., 0], local[..., 1], *lines, grid, self._iris_share(local, lines[2], lines[3], step)
+        arrays = local[..., 0], local[..., 1], *lines, grid, *self._shares(local, lines, step)
         return _Pixels(*(np.asarray(v, np.float32) for v in arrays))
 
-    def _iris_share(
-        self, local: NDArray[np.float64], edge: NDArray[np.float64], lower: NDArray[np.float64], step: int
-    ) -> NDArray[np.float64]:
-        """Returns the (h, w, 2) shares by which pixels between the lids move with the iris, see `_Pixels`."""
+    def _shares(
+        self, local: NDArray[np.float64], lines: list[NDArray[np.float64]], step: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns the (h, w, 2) and (h, w) shares by which pixels move with iris and lower lid, see `_Pixels`."""
         along, down = np.moveaxis(local, -1, 0)
+        top, _, edge, lower = lines
         place = along / self._width
         ends = smooth_step(place / _WHITE) * smooth_step((1 - place) / _WHITE)
-        inside = (down - edge).clip(0), (lower - down).clip(0)
         rim = max(_FEATHER * self._unit, step)
-        across = ends * smooth_step(np.minimum(*inside) / rim)
-        height = np.maximum(lower - edge, 1e-3)
-        return np.stack([across, ends * (4 * inside[0] * inside[1] / height**2).clip(0, 1)], -1)
+        across = smooth_step(np.minimum(down - edge, lower - down).clip(0) / rim)
+        part = ((down - edge) / np.maximum(lower - edge, 1e-3)).clip(0, 1)  # from the upper to the lower lid
+        above = ((down - top) / np.maximum(edge - top, 1e-3)).clip(0, 1)
+        below = (1 - (down - lower) / (_LOWER_REACH * self._unit)).clip(0, 1) ** 2
+        middle = 1 - (_UPPER_FOLLOWS + _LOWER_FOLLOWS) / 2
+        follow = _UPPER_FOLLOWS + part * (_LOWER_FOLLOWS - _UPPER_FOLLOWS) + 4 * middle * part * (1 - part)
+        iris = np.stack([across, follow * above * below], -1)
+        return ends[..., None] * iris, ends * part**2 * below
 
     def _curve(self, line: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
         along, down = ((line - self._corner) @ self._axes.T).T
@@ -251,21 +264,14 @@ class Eyelids:
         skin = flat[list(_SKIN_IDS)] / 2  # pixels of U and V
         self._soft = soft._replace(u=_evened(soft.u, skin), v=_evened(soft.v, skin))
         self._eyes = [eye for ids in _EYES if (eye := _Eye(still, flat, ids, unit)).can_close]
-        self._drawn = 0.0, *_AHEAD.tolist()
+        self._drawn = EyeState()
 
-    def draw(self, target: YuvFrame, closing: float, gaze: NDArray[np.floating] = _AHEAD) -> None:
-        """Draws the eyes into `target`, the same copy of the portrait in every call.
-
-        Args:
-            target: Where to draw.
-            closing: How far the lids are closed, 0 to 1.
-            gaze: (2,) shift of the irises in eye distances, to the right and down.
-        """
-        wanted = closing, *gaze.tolist()
-        if wanted != self._drawn:
+    def draw(self, target: YuvFrame, state: EyeState) -> None:
+        """Draws the eyes into `target`, the same copy of the portrait in every call."""
+        if state != self._drawn:
             for eye in self._eyes:
-                eye.draw(self._still, self._soft, target, closing, gaze)
-        self._drawn = wanted
+                eye.draw(self._still, self._soft, target, state)
+        self._drawn = state
 
 
 def _blurred(plane: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:

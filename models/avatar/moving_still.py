@@ -10,7 +10,7 @@ import numpy as np
 
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
-from models.avatar.eyelids import Eyelids
+from models.avatar.eyelids import Eyelids, EyeState
 from models.avatar.head_warp import HeadWarp
 from models.avatar.still_frame import NUM_FRAMES, StillFrames
 from models.track.face_track import FaceTrack
@@ -37,18 +37,27 @@ class MovingStill:
         """Draws and yields frames in the order of `indices`, see `models.avatar.still_frame`.
 
         Yields:
-            Read-only planes of the size of the still, bit-identical to it where nothing moves.
+            Read-only planes of the size of the still, bit-identical to it where nothing moves; the same ones for an
+            index that is repeated at once.
 
         Raises:
             ValueError: An index is out of range.
         """
-        for shown in _shown(indices):
-            picture, eyelids, warp = self._layers
-            eyelids.draw(picture, float(shown.closing[0]), shown.gaze[0])
-            frame = warp.render(picture, shown)
-            for plane in frame:
-                plane.flags.writeable = False
+        previous, frame = None, None
+        for index in indices:
+            if frame is None or index != previous:
+                frame = self._drawn(_shown(index))
+            previous = index
             yield frame
+
+    def _drawn(self, shown: StillFrames) -> YuvFrame:
+        picture, eyelids, warp = self._layers
+        right, down = shown.gaze[0].tolist()
+        eyelids.draw(picture, EyeState(float(shown.closing[0]), right, down, float(shown.smile[0])))
+        frame = warp.render(picture, shown)
+        for plane in frame:
+            plane.flags.writeable = False
+        return frame
 
     @cached_property
     def _layers(self) -> _Layers:
@@ -80,7 +89,8 @@ class MovingMatte:
         Raises:
             ValueError: An index is out of range.
         """
-        for shown in _shown(indices):
+        for index in indices:
+            shown = _shown(index)
             matte, warp = self._layers
             alpha = warp.render_luma(matte.y, shown)
             alpha.flags.writeable = False
@@ -97,8 +107,7 @@ class MovingMatte:
         self._reader.close()
 
 
-def _shown(indices: Iterable[int]) -> Iterator[StillFrames]:
-    for index in indices:
-        if not 0 <= index < NUM_FRAMES:
-            raise ValueError(f"Expected an index in [0, {NUM_FRAMES}), got {index = }.")
-        yield StillFrames.of(np.array([index]))
+def _shown(index: int) -> StillFrames:
+    if not 0 <= index < NUM_FRAMES:
+        raise ValueError(f"Expected an index in [0, {NUM_FRAMES}), got {index = }.")
+    return StillFrames.of(np.array([index]))

@@ -2,8 +2,8 @@
 
 `index = row + NUM_ROWS * detail`. The row is the nearest of a coarse grid of head poses, for which landmarks are
 computed once (`turned_track`); engines treat rows like the frames of a video. The detail is the rest: how far the exact
-pose is from that of the row, lids, gaze, brows and breath. Frames are drawn with the exact pose, so that the head moves
-smoothly; landmarks are at most .005 eye distances away, half a pixel in a face with 100 pixels between the eyes.
+pose is from that of the row, lids, gaze, brows, breath and smile. Frames are drawn with the exact pose, so the head
+moves smoothly; landmarks are at most .005 eye distances away, half a pixel in a face with 100 pixels between the eyes.
 Row 0 without detail is the still itself.
 """
 
@@ -30,10 +30,12 @@ _FINE_STEPS: Final = _ROW_STEPS / 32
 # Detail: (step, number of steps); numbers of signed values are centred on 0.
 _CLOSING: Final = (1 / 31, 32)
 _GAZE: Final = (0.001, 64)
-_BROWS: Final = (0.001, 64)
+_BROWS: Final = (0.001, 128)
 _BREATH: Final = (0.0008, 32)
-_DETAIL_COUNTS: Final = (32, 32, 32, _CLOSING[1], _GAZE[1], _GAZE[1], _BROWS[1], _BREATH[1])
+_SMILE: Final = (1 / 31, 32)
+_DETAIL_COUNTS: Final = (32, 32, 32, _CLOSING[1], _GAZE[1], _GAZE[1], _BROWS[1], _BREATH[1], _SMILE[1])
 _COUNTS: Final = (*_ROW_COUNTS, *_DETAIL_COUNTS)
+_UNSIGNED: Final = (6, 10, 11)  # places of closing, breath and smile
 
 NUM_ROWS: Final = int(np.prod(_ROW_COUNTS))
 """Number of head poses with landmarks."""
@@ -57,6 +59,7 @@ class StillFrames:
     gaze: NDArray[np.float64]  # (T, 2) shift of the irises in eye distances, right and down
     brows: NDArray[np.float64]  # (T,) rise of the brows in eye distances
     breath: NDArray[np.float64]  # (T,) rise of the shoulders in eye distances
+    smile: NDArray[np.float64]  # (T,) 0 to 1, see `models.avatar.head_warp`
 
     @classmethod
     def of(cls, index: NDArray[np.int64]) -> StillFrames:
@@ -70,6 +73,7 @@ class StillFrames:
             gaze=np.stack(values[7:9], -1) * _GAZE[0],
             brows=values[9] * _BROWS[0],
             breath=np.asarray(digits[10], np.float64) * _BREATH[0],
+            smile=np.asarray(digits[11], np.float64) * _SMILE[0],
         )
 
     def index(self) -> NDArray[np.int64]:
@@ -81,14 +85,15 @@ class StillFrames:
         values = [
             *coarse.T,
             *fine.T,
-            np.rint(self.closing / _CLOSING[0]).clip(0, _CLOSING[1] - 1),
+            np.rint(self.closing / _CLOSING[0]),
             *np.rint(self.gaze.T / _GAZE[0]),
             np.rint(self.brows / _BROWS[0]),
-            np.rint(self.breath / _BREATH[0]).clip(0, _BREATH[1] - 1),
+            np.rint(self.breath / _BREATH[0]),
+            np.rint(self.smile / _SMILE[0]),
         ]
         digits = []
-        for number, (value, count) in enumerate(zip(values, _COUNTS, strict=True)):
-            limits = (0, count - 1) if number in (6, 10) else (-(count // 2), (count - 1) // 2)
+        for place, (value, count) in enumerate(zip(values, _COUNTS, strict=True)):
+            limits = (0, count - 1) if place in _UNSIGNED else (-(count // 2), (count - 1) // 2)
             digits.append(value.clip(*limits).astype(np.int64) % count)
         return np.asarray(np.ravel_multi_index(tuple(digits[::-1]), _COUNTS[::-1]), np.int64)
 

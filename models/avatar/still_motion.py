@@ -1,16 +1,18 @@
-"""Motion of a still portrait: where its head, lids, gaze and brows are at a time, given what it says.
+"""Motion of a still portrait: where its head, lids, gaze and brows are at a time, and how it smiles, given its speech.
 
 Everything is a function of the time, the prosody of the speech around it and a seed from the picture's content. So it
 is the same in every run and process, however a result is split into blocks, and a live session moves like a job.
 
 The head wanders, and moves faster and farther while the portrait speaks; it lifts before and drops with stressed
-syllables, lifts at the start of a phrase and sinks at its end. `benchmarks.stills` compares that with real speakers.
+syllables, lifts at the start of a phrase and sinks at its end. Brows rise with it. In some pauses the portrait smiles.
+`benchmarks.stills` compares that with real speakers.
 `models.avatar.moving_still` draws it.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,10 +31,9 @@ from models.speech.prosody import AHEAD_SECONDS, REACH_SECONDS, Prosody
 from models.track.face_track import FaceTrack
 
 # Standard deviations in degrees of pitch, yaw and roll in four bands of speech: medians of twelve speakers in the wild
-# (`python -m benchmarks.stills`) times .8, as a warped picture looks wrong where a real head turns farther; nods add to
-# the pitch above 1 Hz.
+# (`python -m benchmarks.stills`); nods add to the pitch above 1 Hz. `MAX_TURN` bounds the sum.
 _BANDS: Final = ((0.08, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 3.5))  # Hz
-_BAND_STDS: Final = ((1.6, 0.95, 1.0), (0.8, 0.9, 0.9), (0.5, 0.7, 0.55), (0.3, 0.4, 0.2))
+_BAND_STDS: Final = ((2.0, 1.2, 1.25), (1.0, 1.15, 1.1), (0.5, 0.9, 0.7), (0.3, 0.5, 0.25))
 # Share of each band that is left in silence.
 _IDLE: Final = np.array([0.6, 0.4, 0.25, 0.1])
 _TONES: Final = 7  # sines per band
@@ -41,7 +42,11 @@ _START_SECONDS: Final = 1.5  # a result starts with the still itself
 # Degrees of pitch, chosen by eye: the head nods with stressed syllables, and phrases start with a raised head and end
 # with a lowered one.
 _NOD, _LIFT, _SINK = 1.3, 0.8, 1.0
-_BROW_RISE, _BROW_STRESS, _BROW_NOISE = 0.026, 0.4, 0.003  # eye distances; share of a rise without a pitch accent
+_AT_START: Final = (-AHEAD_SECONDS, 0.2, REACH_SECONDS)  # seconds from the start of a phrase: see `_pulses`
+# Brows, in eye distances: rise with a pitch accent and at the start of a phrase, and standard deviation of the rest.
+# The face tracker sees less than half of what is drawn.
+_BROW_ACCENT, _BROW_START, _BROW_NOISE = 0.045, 0.022, 0.015
+_BROW_STRESS: Final = 0.4  # share of the rise with an accent for a stress without one
 
 _BREATH_SECONDS: Final = 4.0
 _BREATH: Final = 0.014  # eye distances by which the shoulders rise
@@ -55,6 +60,15 @@ _SACCADE_SECONDS: Final = 0.05
 _EYEBALL: Final = 0.12  # eye distances between the centre of an eye and its iris
 _COMPENSATION: Final = 0.85  # of the head's turns, which eyes that look at somebody make up for
 
+# A smile comes and goes in pauses, chosen by eye: seconds between its changes and within one, the share of time without
+# any, and the least size of one.
+_SMILE_EVERY, _SMILE_SECONDS, _NO_SMILE, _LEAST_SMILE = 4.5, 1.2, 0.5, 0.5
+# Nobody smiles where more than this share of speech is around: from .1 s after the start of a phrase until .35 s after
+# its end. From there a smile grows until `REACH_SECONDS` after the end.
+_SPEAKING: Final = 0.3
+_AT_END: Final = (-1 / ROWS_PER_SECOND, 0.0, REACH_SECONDS)  # seconds from the end of a phrase: see `_pulses`
+_NO_SMILE_OPENING: Final = 0.05  # eye distances between the lips of the still: teeth are visible
+
 # Eye distances between the face and the border of the picture that allow full motion.
 _FREE_MARGIN: Final = 0.15
 
@@ -66,16 +80,20 @@ class StillMotion:
     Attributes:
         seed: From the content of the picture.
         share: Share of the head's motion that the picture has room for, 0 to 1.
+        smile: Its broadest smile, 0 (open lips: their corners would gape) to 1 (closed ones).
     """
 
     seed: int
     share: float
+    smile: float
 
     @classmethod
     def of(cls, still: YuvFrame, track: FaceTrack) -> StillMotion:
         """Returns the motion of a portrait, given its one-frame track; the same picture moves in the same way."""
         content = hashlib.sha256(b"".join(plane.tobytes() for plane in still)).digest()
-        return cls(int.from_bytes(content[:4], "little"), _motion_share(track, still.y.shape[1], still.y.shape[0]))
+        height, width = still.y.shape
+        smile = float(np.clip(1 - track.shape[0, 0] / _NO_SMILE_OPENING, 0, 1))
+        return cls(int.from_bytes(content[:4], "little"), _motion_share(track, width, height), smile)
 
     def frames(self, seconds: NDArray[np.float64], fps: float, prosody: Prosody, amount: float = 1.0) -> StillFrames:
         """Returns what (T,) frames show.
@@ -86,33 +104,33 @@ class StillMotion:
             prosody: Of the speech in these frames.
             amount: 0 (the still itself) to 1.
         """
-        # A face at the border of the picture keeps its place, but blinks and looks around.
-        start = smooth_step(seconds / _START_SECONDS)[:, None]
-        turn = amount * self.share * start * np.radians(self._turn(seconds, prosody))
+        # A face at the border of the picture keeps its place, but blinks, looks around and smiles.
+        start = amount * smooth_step(seconds / _START_SECONDS)
+        turn = self.share * start[:, None] * np.radians(self._turn(seconds, prosody))
         turn = MAX_TURN * np.tanh(turn / MAX_TURN)
-        gaze = self._gaze(seconds) * start * amount - _COMPENSATION * _EYEBALL * turn[:, [1, 0]]
-        brows = _BROW_RISE * (prosody.accent + _BROW_STRESS * (1 - prosody.accent) * prosody.stress)
-        brows += _BROW_NOISE * self._brow_noise.at(seconds)[:, 0]
+        gaze = self._shifts(1, seconds, (_FIXATION, _SACCADE_SECONDS), _fixation) * start[:, None]
+        gaze -= _COMPENSATION * _EYEBALL * turn[:, [1, 0]]
         wave = 0.5 - 0.5 * np.cos(2 * np.pi * seconds / _BREATH_SECONDS)
         is_moving = float(amount > 0)
         return StillFrames(
             turn,
             is_moving * blinks(self.seed, seconds, fps, prosody),
             gaze.clip(-_MAX_GAZE, _MAX_GAZE),
-            amount * brows,
+            start * self._brows(seconds, prosody),
             amount * self.share * _BREATH * wave,
+            start * self._smile(seconds, prosody),
         )
 
     def save(self, path: Path) -> None:
         """Writes the motion as an .npz."""
         with path.open("wb") as file:
-            np.savez(file, seed=self.seed, share=self.share)
+            np.savez(file, seed=self.seed, share=self.share, smile=self.smile)
 
     @classmethod
     def load(cls, path: Path) -> StillMotion:
         """Reads what `save` wrote."""
         arrays = load_arrays(path)
-        return cls(int(arrays["seed"]), float(arrays["share"]))
+        return cls(int(arrays["seed"]), float(arrays["share"]), float(arrays["smile"]))
 
     def _turn(self, seconds: NDArray[np.float64], prosody: Prosody) -> NDArray[np.float64]:
         """Returns (T, 3) degrees of pitch (down), yaw and roll."""
@@ -122,25 +140,40 @@ class StillMotion:
             turn += (idle + (1 - idle) * speaking) * band.at(seconds)
         stress = prosody.stress.astype(np.float64)
         turn[:, 0] += _NOD * stress
-        turn[:, 0] -= _LIFT * _pulses(prosody.starts, seconds, (-AHEAD_SECONDS, 0.2, REACH_SECONDS))
+        turn[:, 0] -= _LIFT * _pulses(prosody.starts, seconds, _AT_START)
         turn[:, 0] += _SINK * _pulses(prosody.ends, seconds, (0.0, 0.45, REACH_SECONDS))
         return turn
 
-    def _gaze(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Returns (T, 2) shifts of the irises: a fixation per `_FIXATION` seconds, with a saccade between two."""
-        cell = np.floor(seconds / _FIXATION).astype(np.int64)
-        known = np.arange(cell[0] - 1, cell[-1] + 1)
-        draws = [np.random.default_rng([self.seed, 1, max(int(number), 0)]) for number in known]
-        target = np.array([self._fixation(rng) for rng in draws])  # (F, 2)
-        start = known * _FIXATION + np.array([rng.uniform(0, 0.7 * _FIXATION) for rng in draws])
-        place = cell - known[0]  # from 1 on
-        moved = smooth_step((seconds - start[place]) / _SACCADE_SECONDS)[:, None]
-        return np.asarray(target[place - 1] + moved * (target[place] - target[place - 1]), np.float64)
+    def _brows(self, seconds: NDArray[np.float64], prosody: Prosody) -> NDArray[np.float64]:
+        """Returns (T,) eye distances by which the brows rise."""
+        accent = prosody.accent.astype(np.float64)
+        rise = _BROW_ACCENT * (accent + _BROW_STRESS * (1 - accent) * prosody.stress)
+        rise += _BROW_START * _pulses(prosody.starts, seconds, _AT_START)
+        return rise + (0.5 + 0.5 * prosody.speaking) * _BROW_NOISE * self._brow_noise.at(seconds)[:, 0]
 
-    @staticmethod
-    def _fixation(rng: np.random.Generator) -> NDArray[np.float64]:
-        degrees = rng.normal(size=2) * _GAZE_STD
-        return np.zeros(2) if rng.random() < _AT_VIEWER else _EYEBALL * np.radians(degrees)
+    def _smile(self, seconds: NDArray[np.float64], prosody: Prosody) -> NDArray[np.float64]:
+        """Returns (T,) how far the portrait smiles, 0 to 1."""
+        calm = smooth_step(1 - prosody.speaking.astype(np.float64) / _SPEAKING)
+        calm *= 1 - _pulses(prosody.ends, seconds, _AT_END)
+        return self.smile * calm * self._shifts(5, seconds, (_SMILE_EVERY, _SMILE_SECONDS), _smile_size)[:, 0]
+
+    def _shifts(
+        self,
+        stream: int,
+        seconds: NDArray[np.float64],
+        times: tuple[float, float],
+        draw: Callable[[np.random.Generator], NDArray[np.float64]],
+    ) -> NDArray[np.float64]:
+        """Returns (T, C) values that shift to new ones from `draw`; `times` are seconds between and within shifts."""
+        every, within = times
+        cell = np.floor(seconds / every).astype(np.int64)
+        known = np.arange(cell[0] - 1, cell[-1] + 1)
+        draws = [np.random.default_rng([self.seed, stream, max(int(number), 0)]) for number in known]
+        target = np.array([draw(rng) for rng in draws])  # (F, C)
+        start = known * every + np.array([rng.uniform(0, 0.7 * every) for rng in draws])
+        place = cell - known[0]  # from 1 on
+        moved = smooth_step((seconds - start[place]) / within)[:, None]
+        return np.asarray(target[place - 1] + moved * (target[place] - target[place - 1]), np.float64)
 
     @cached_property
     def _sways(self) -> list[_Sines]:
@@ -150,6 +183,18 @@ class StillMotion:
     @cached_property
     def _brow_noise(self) -> _Sines:
         return _Sines.drawn(np.random.default_rng([self.seed, 2]), (0.1, 1.0), np.ones(1))
+
+
+def _fixation(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draws a (2,) shift of the irises."""
+    degrees = rng.normal(size=2) * _GAZE_STD
+    return np.zeros(2) if rng.random() < _AT_VIEWER else _EYEBALL * np.radians(degrees)
+
+
+def _smile_size(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draws a (1,) smile, 0 to 1."""
+    size = rng.uniform(_LEAST_SMILE, 1, 1)
+    return np.zeros(1) if rng.random() < _NO_SMILE else size
 
 
 @dataclass(frozen=True)

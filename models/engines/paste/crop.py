@@ -184,10 +184,14 @@ def cut_boxes(
     present = opacity > 0
     kept = np.flatnonzero(present)
     source = plan.source_index[kept]
-    shown, first, crop = np.unique(source, return_index=True, return_inverse=True)
+    # Each picture is cut once. Pictures of a moving still can differ in one source frame.
+    shown = [frames[i] for i in kept.tolist()]
+    keys = [(frame, id(picture.y)) for frame, picture in zip(source.tolist(), shown, strict=True)]
+    pictures = dict(zip(keys, shown, strict=True))
+    numbers = {key: number for number, key in enumerate(pictures)}
     regions = [
-        cut(frames[kept[i]], int(track.origins[frame, 0]), int(track.origins[frame, 1]), track.size)
-        for frame, i in zip(shown, first, strict=True)
+        cut(picture, int(track.origins[frame, 0]), int(track.origins[frame, 1]), track.size)
+        for (frame, _), picture in pictures.items()
     ]
     size, half = track.size, track.size // 2
     y, uv = np.empty((len(regions), size, size), np.uint8), np.empty((len(regions), 2, half, half), np.uint8)
@@ -196,7 +200,7 @@ def cut_boxes(
     return BoxChunk(
         row=np.where(present, np.cumsum(present) - 1, -1).astype(np.int32),
         origins=track.origins[source],
-        crop=crop.astype(np.int32),
+        crop=np.array([numbers[key] for key in keys], np.int32),
         y=y,
         uv=uv,
         boxes=track.boxes[source],

@@ -41,15 +41,15 @@ class _Crops:
     def __init__(self, avatar: WarpAvatar) -> None:
         size = avatar.region.size
         self._avatar = avatar
-        self._rows: dict[tuple[str, int], int] = {}
+        self._rows: dict[tuple[int, ...], int] = {}
         self.frames: list[int] = []
         self.y: list[NDArray[np.uint8]] = []
         self.uv: list[NDArray[np.uint8]] = []
         self._size = size
 
     def add_frame(self, frame: int, planes: YuvFrame) -> int:
-        """Adds the region of a source frame; returns its row."""
-        key = ("frame", frame)
+        """Adds the region of a source frame; returns its row. Pictures of a moving still can differ in one frame."""
+        key = frame, id(planes.y)
         if key not in self._rows:
             x, y = (int(value) for value in self._avatar.region.origins[frame])
             crop = cut(planes, x, y, self._size)
@@ -60,7 +60,7 @@ class _Crops:
         """Adds an exemplar of the bank; returns its row, or -1 for -1."""
         if row < 0:
             return -1
-        key = ("bank", row)
+        key = (row,)
         if key not in self._rows:
             bank = self._avatar.bank
             assert bank is not None
@@ -74,7 +74,7 @@ class _Crops:
             return _Pool(np.empty((0, size, size), np.uint8), np.empty((0, 2, half, half), np.uint8))
         return _Pool(np.stack(self.y), np.stack(self.uv))
 
-    def _append(self, key: tuple[str, int], frame: int, y: NDArray[np.uint8], uv: NDArray[np.uint8]) -> None:
+    def _append(self, key: tuple[int, ...], frame: int, y: NDArray[np.uint8], uv: NDArray[np.uint8]) -> None:
         self._rows[key] = len(self.frames)
         self.frames.append(frame)
         self.y.append(y)

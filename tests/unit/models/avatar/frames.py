@@ -16,10 +16,11 @@ def frame_of(
     gaze: tuple[float, float] = (0.0, 0.0),
     brows: float = 0.0,
     breath: float = 0.0,
+    smile: float = 0.0,
 ) -> NDArray[np.int64]:
     """Returns the (1,) number of a frame; angles are in degrees."""
-    turn = np.radians([[pitch, yaw, roll]])
-    return StillFrames(turn, np.array([closing]), np.array([gaze]), np.array([brows]), np.array([breath])).index()
+    values = (np.array([value]) for value in (closing, gaze, brows, breath, smile))
+    return StillFrames(np.radians([[pitch, yaw, roll]]), *values).index()
 
 
 def shown(**values: float) -> StillFrames:

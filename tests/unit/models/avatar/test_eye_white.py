@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
 from models.avatar.eye_white import eye_white, measure_eye_white
-from models.avatar.eyelids import Eyelids
+from models.avatar.eyelids import Eyelids, EyeState
 from models.geometry.face_points import EYES
 from tests.unit.models.still import Still
 
@@ -58,7 +58,7 @@ def test_it_is_the_darker_eye_that_counts(still: Still) -> None:
 
 def test_shut_eyes_are_no_measure(still: Still) -> None:
     shut = _copy(still.planes)
-    Eyelids(still.planes, still.track.points[0], float(still.track.scale[0])).draw(shut, 1.0)
+    Eyelids(still.planes, still.track.points[0], float(still.track.scale[0])).draw(shut, EyeState(1.0))
     points = still.track.points[0].copy()
     for upper, lower in EYES:
         points[list(upper)] = points[list(lower)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
-from models.avatar.eyelids import Eyelids
+from models.avatar.eyelids import Eyelids, EyeState
 from tests.unit.models.still import Still
 
 _UPPER, _LOWER = (159, 386), (145, 374)
@@ -18,9 +20,11 @@ def _copy(planes: YuvFrame) -> YuvFrame:
     return YuvFrame(*(plane.copy() for plane in planes))
 
 
-def _drawn(still: Still, closing: float, points: NDArray[np.float32] | None = None) -> YuvFrame:
-    target = _copy(still.planes)
-    Eyelids(still.planes, still.track.points[0] if points is None else points, _unit(still)).draw(target, closing)
+def _drawn(
+    still: Still, closing: float, points: NDArray[np.float32] | None = None, down: float = 0, smile: float = 0
+) -> YuvFrame:
+    target, state = _copy(still.planes), EyeState(closing, 0, down, smile)
+    Eyelids(still.planes, still.track.points[0] if points is None else points, _unit(still)).draw(target, state)
     return target
 
 
@@ -55,9 +59,40 @@ def test_the_lid_comes_down_from_above(still: Still) -> None:
         assert (whole.y[rows, column] != half.y[rows, column]).any()
 
 
-def test_nothing_beyond_the_eyes_changes(still: Still) -> None:
-    closed = _drawn(still, 1.0)
-    changed = np.flatnonzero((closed.y != still.planes.y).any(1))
+def _spotted(still: Still, place: NDArray[np.floating]) -> Still:
+    """The still with its luma replaced by one soft spot."""
+    rows, columns = np.indices(still.planes.y.shape)
+    luma = 200 * np.exp(-((columns - place[0]) ** 2 + (rows - place[1]) ** 2) / 18)
+    return replace(still, planes=still.planes._replace(y=luma.astype(np.uint8)))
+
+
+def _height(luma: NDArray[np.uint8], place: NDArray[np.floating]) -> float:
+    """The row of the spot near a place."""
+    x, y = (round(float(v)) for v in place)
+    part = luma[y - 9 : y + 10, x - 9 : x + 10].astype(float).sum(1)
+    return float(y - 9 + (part * np.arange(len(part))).sum() / part.sum())
+
+
+@pytest.mark.parametrize("eye", [0, 1])
+def test_lids_follow_the_gaze_and_lower_ones_rise_in_a_smile(still: Still, eye: int) -> None:
+    upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
+    moved = {}
+    for name, place in (("upper", upper), ("middle", (upper + lower) / 2), ("lower", lower)):
+        spotted = _spotted(still, place)
+        rest = _height(spotted.planes.y, place)
+        for state, down, smile in (("down", 0.026, 0), ("up", -0.026, 0), ("smile", 0, 1)):
+            drawn = _drawn(spotted, 0, down=down, smile=smile)
+            moved[name, state] = (_height(drawn.y, place) - rest) / _unit(still)
+    for state, sign in (("down", 1), ("up", -1)):
+        assert sign * moved["middle", state] > sign * moved["upper", state] > 0.005
+        assert 0.002 < sign * moved["lower", state] < sign * moved["middle", state]
+    assert moved["lower", "smile"] < -0.005 < moved["middle", "smile"] < moved["upper", "smile"] + 0.002
+
+
+@pytest.mark.parametrize("state", [EyeState(1.0), EyeState(down=0.026, smile=1.0), EyeState(down=-0.026)])
+def test_nothing_beyond_the_eyes_changes(still: Still, state: EyeState) -> None:
+    drawn = _drawn(still, state.closing, down=state.down, smile=state.smile)
+    changed = np.flatnonzero((drawn.y != still.planes.y).any(1))
     brow = still.track.points[0, list(_BROWS), 1].min()
     cheek = still.track.points[0, list(_LOWER), 1].max() + 0.25 * _unit(still)
     assert brow < changed[0] and changed[-1] < cheek
@@ -67,7 +102,7 @@ def test_open_again_is_the_picture_itself(still: Still) -> None:
     target = _copy(still.planes)
     lids = Eyelids(still.planes, still.track.points[0], _unit(still))
     for closing in (0.4, 1.0, 0.0):
-        lids.draw(target, closing)
+        lids.draw(target, EyeState(closing))
     for plane, own in zip(target, still.planes, strict=True):
         np.testing.assert_array_equal(plane, own)
 
@@ -111,7 +146,7 @@ def _shaded_and_rough(still: Still) -> YuvFrame:
 def test_a_shut_lid_is_lit_and_rough_like_the_skin_below_it(still: Still, eye: int) -> None:
     picture = _shaded_and_rough(still)
     target = _copy(picture)
-    Eyelids(picture, still.track.points[0], _unit(still)).draw(target, 1.0)
+    Eyelids(picture, still.track.points[0], _unit(still)).draw(target, EyeState(1.0))
     lid = _eye(still, target, eye).astype(float)
     lid = lid[: len(lid) // 2]  # above the lashes
     x, y = still.track.points[0, _LOWER[eye], :2]

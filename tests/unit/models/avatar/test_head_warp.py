@@ -21,7 +21,7 @@ _TURNS = (  # degrees
     {"pitch": -2.4, "yaw": 4.4, "roll": -2.4},
     {"pitch": 1.2, "yaw": -4.4, "roll": 2.4},
     {"yaw": 3.2, "breath": 0.014, "roll": 1.6},
-    {"pitch": -3.6, "brows": 0.028},
+    {"pitch": -3.6, "brows": 0.06, "smile": 1.0},
 )
 
 
@@ -71,6 +71,20 @@ def test_brows_rise_and_eyes_stay_as_they_are(still: Still) -> None:
         (x0, x1), (y0, y1) = sorted(face[[corner, other], 0]), face[[upper, lower], 1]
         eye = np.s_[round(y0) : round(y1) + 1, round(x0) : round(x1) + 1]
         assert np.abs(raised[eye].astype(int) - noise.y[eye]).mean() < 6, "gaze and lids stay"
+
+
+def test_a_smile_lifts_corners_and_cheeks_and_leaves_the_middle_of_the_lips(still: Still) -> None:
+    unit, face = float(still.track.scale[0]), still.track.points[0, :, :2]
+    warp, names = _warp(still), ("corners", "cheeks", "middle", "chin", "lid")
+    shifts = {}
+    for name, points in zip(names, ((61, 291), (205, 425), (13,), (152,), (145, 374)), strict=True):
+        spots = [(warp.render(_spots(still, face[[p]]), shown(smile=1.0)).y, face[p]) for p in points]
+        shifts[name] = np.array([_centre(luma, place) - place for luma, place in spots]) / unit
+    assert (shifts["corners"][:, 1] > -0.055).all() and (shifts["corners"][:, 1] < -0.03).all()
+    assert shifts["corners"][0, 0] < -0.01 and shifts["corners"][1, 0] > 0.01, "outwards"
+    assert (shifts["cheeks"][:, 1] > -0.04).all() and (shifts["cheeks"][:, 1] < -0.005).all()
+    for name in ("middle", "chin", "lid"):
+        assert np.abs(shifts[name]).max() < 0.006, name
 
 
 def test_the_nose_turns_more_than_the_hair(still: Still) -> None:

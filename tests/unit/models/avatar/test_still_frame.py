@@ -25,27 +25,31 @@ def test_a_number_says_what_a_frame_shows() -> None:
         rng.uniform(-1, 1, (num, 3)) * MAX_TURN,
         rng.uniform(0, 1, num),
         rng.uniform(-0.026, 0.026, (num, 2)),
-        rng.uniform(-0.01, 0.03, num),
+        rng.uniform(-0.03, 0.06, num),
         rng.uniform(0, 0.02, num),
+        rng.uniform(0, 1, num),
     )
     index = frames.index()
     assert index.dtype == np.int64
     assert index.min() >= 0 and index.max() < NUM_FRAMES
     shown = StillFrames.of(index)
     assert np.abs(shown.turn - frames.turn).max() < np.radians(0.03)
-    assert np.abs(shown.closing - frames.closing).max() < 0.017
+    for name in ("closing", "smile"):
+        assert np.abs(getattr(shown, name) - getattr(frames, name)).max() < 0.017
     for name in ("gaze", "brows", "breath"):
         assert np.abs(getattr(shown, name) - getattr(frames, name)).max() < 0.0006
     rows = StillFrames.of(index % NUM_ROWS)
     assert np.abs(rows.turn - frames.turn).max() < np.radians(0.41), "the row is the nearest pose of the grid"
-    assert not rows.closing.any() and not rows.gaze.any()
+    assert not rows.closing.any() and not rows.gaze.any() and not rows.smile.any()
 
 
 def test_what_is_beyond_the_limits_is_clipped() -> None:
-    far = StillFrames.of(frame_of(pitch=30.0, yaw=-30.0, closing=2.0, gaze=(1.0, -1.0), brows=1.0, breath=-1.0))
+    far = StillFrames.of(
+        frame_of(pitch=30.0, yaw=-30.0, closing=2.0, gaze=(1.0, -1.0), brows=1.0, breath=-1.0, smile=-1.0)
+    )
     np.testing.assert_allclose(np.abs(far.turn[0, :2]), MAX_TURN[:2], atol=0.003)
-    assert (far.closing[0], far.breath[0]) == (1, 0)
-    assert far.gaze[0].tolist() == pytest.approx([0.031, -0.032]) and far.brows[0] == pytest.approx(0.031)
+    assert (far.closing[0], far.breath[0], far.smile[0]) == (1, 0, 0)
+    assert far.gaze[0].tolist() == pytest.approx([0.031, -0.032]) and far.brows[0] == pytest.approx(0.063)
 
 
 def test_the_first_frame_is_the_still(still: Still, turned: FaceTrack) -> None:

@@ -41,7 +41,7 @@ def test_a_speaking_head_moves_like_that_of_people_and_never_jumps(motion: Still
     degrees = np.degrees(_frames(motion).turn)
     assert (degrees[FPS * 2 :].std(0) > [0.9, 0.9, 0.6]).all() and (degrees.std(0) < 2.5).all()
     assert np.abs(degrees).max() < 5
-    assert not degrees[0].any(), "it starts with the still itself"
+    assert _frames(motion).index()[0] == 0, "it starts with the still itself"
     assert np.abs(np.diff(degrees, axis=0)).max() * FPS < 45
     assert np.abs(np.diff(degrees, 2, axis=0)).max() * FPS**2 < 600
 
@@ -61,7 +61,30 @@ def test_a_head_is_pitched_down_and_its_brows_rise_with_stress(motion: StillMoti
     plain = _frames(motion)
     assert 0.4 < np.degrees(nod.turn - plain.turn)[502, 0] < 1.4
     np.testing.assert_allclose(nod.turn[:, 1:], plain.turn[:, 1:])
-    assert 0.005 < nod.brows[502] - plain.brows[502] < accented.brows[502] - plain.brows[502] < 0.03
+    assert 0.005 < nod.brows[502] - plain.brows[502] < accented.brows[502] - plain.brows[502] < 0.05
+
+
+def test_a_portrait_smiles_in_some_pauses_and_never_in_speech(motion: StillMotion) -> None:
+    closed = replace(motion, smile=1.0)
+    phrases = np.arange(200, 3000, 400)  # rows of 20 ms: phrases of 4 s and pauses of 4 s
+    rows = SECONDS * 50
+    speaks = ((rows[:, None] >= phrases) & (rows[:, None] < phrases + 200)).any(1)
+    speaking = np.asarray(speaks, np.float32)
+    said = Prosody.silence(len(SECONDS))._replace(speaking=speaking, ends=phrases + 199)
+    smile = _frames(closed, said).smile
+    assert smile[speaks].max() == 0
+    pauses = [smile[(rows >= start + 200) & (rows < start + 400)] for start in phrases]
+    assert 0 < sum(pause.max() > 0.3 for pause in pauses) < len(pauses)
+    assert all(pause[:5].max() < 0.2 for pause in pauses), "it appears slowly"
+    idle = _frames(closed, Prosody.silence(len(SECONDS))).smile
+    assert 0.15 < (idle > 0.3).mean() < 0.85 and np.abs(np.diff(idle)).max() < 0.1
+    assert not _frames(replace(motion, smile=0.0), said).smile.any()
+
+
+def test_only_closed_lips_smile(still: Still, motion: StillMotion) -> None:
+    assert motion.smile == 0, "the sample portrait shows its teeth"
+    closed = replace(still.track, shape=np.zeros_like(still.track.shape))
+    assert StillMotion.of(still.planes, closed).smile == 1
 
 
 def test_a_head_lifts_for_a_phrase_and_sinks_after_it(motion: StillMotion) -> None:

@@ -51,7 +51,8 @@ def chunk_of(source: list[int], track: BoxTrack | None = None) -> BoxChunk:
 
 def cut_of(shown: list[tuple[int, int]], track: BoxTrack | None = None) -> BoxChunk:
     """Cut pairs of what is heard and the source frame."""
-    frames = [from_rgb(smooth_rgb(seed=frame), BT709) for _, frame in shown]
+    pictures = {frame: from_rgb(smooth_rgb(seed=frame), BT709) for _, frame in shown}
+    frames = [pictures[frame] for _, frame in shown]
     plan = BoxPlan(0, np.array([frame for _, frame in shown], np.int32), HEARD[[heard for heard, _ in shown]])
     return cut_boxes(track or make_track(BOXES), BT709, plan, frames)
 

@@ -38,6 +38,7 @@ def make_track(boxes: NDArray[np.floating], opacity: NDArray[np.floating] | None
 def make_chunk(track: BoxTrack, source_index: list[int], colour: ColourTags = BT709) -> tuple[BoxChunk, list[YuvFrame]]:
     """Cut frames of `smooth_rgb`, a seed for each source frame; the features of output frame t is t."""
     source = np.array(source_index, np.int32)
-    frames = [from_rgb(smooth_rgb(seed=int(frame)), colour) for frame in source]
+    pictures = {frame: from_rgb(smooth_rgb(seed=frame), colour) for frame in source_index}
+    frames = [pictures[frame] for frame in source_index]
     plan = BoxPlan(0, source, np.arange(len(source), dtype=np.float32)[:, None])
     return cut_boxes(track, colour, plan, frames), frames

@@ -72,14 +72,22 @@ def test_plan_slices_are_copies_of_everything() -> None:
 def test_chunk_keeps_a_repeated_frame_once_and_pickles() -> None:
     chunk, frames = make_chunk(make_track(BOXES, np.array([1, 0, 0.4])), [2, 0, 0, 1, 2])
     assert chunk.row.tolist() == [0, 1, 2, -1, 3]
-    assert chunk.crop.tolist() == [1, 0, 0, 1]
+    assert chunk.crop.tolist() == [0, 1, 1, 0]
     assert len(chunk.y) == 2
     assert chunk.features[:, 0].tolist() == [0, 1, 2, 4]
     x, y = chunk.origins[1]
     size = chunk.region_size
     inside = frames[1].y[max(y, 0) : y + size, max(x, 0) : x + size]
-    assert np.array_equal(chunk.y[0][max(-y, 0) :, max(-x, 0) :][: inside.shape[0], : inside.shape[1]], inside)
+    assert np.array_equal(chunk.y[1][max(-y, 0) :, max(-x, 0) :][: inside.shape[0], : inside.shape[1]], inside)
     assert pickle.loads(pickle.dumps(chunk)).num_frames == 5
+
+
+def test_chunk_keeps_each_picture_of_a_moving_still() -> None:
+    pictures = [from_rgb(smooth_rgb(seed=seed), BT709) for seed in (1, 2)]
+    plan = BoxPlan(0, np.zeros(3, np.int32), np.zeros((3, 1), np.float32))
+    chunk = cut_boxes(make_track(BOXES), BT709, plan, [pictures[0], pictures[1], pictures[0]])
+    assert chunk.crop.tolist() == [0, 1, 0]
+    assert (chunk.y[0] != chunk.y[1]).any()
 
 
 def test_cut_wants_all_frames() -> None:

@@ -210,6 +210,15 @@ def test_the_patch_fades_and_the_gap_is_untouched(talker: FilmedAvatar, warp_ava
     assert changed[1][int(chunk.row[0])] == changed[0][int(chunk.row[0])]
 
 
+def test_each_picture_of_a_source_frame_is_cut_once(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    plan, _ = plan_mouth(warp_avatar, mouth_shapes(3, 0.1), np.full(3, 5, np.int32), None)
+    with talker.reader() as reader:
+        one, other = reader.read([5, 6])
+    chunk = cut_faces(warp_avatar, plan, [one, other, one])
+    assert chunk.base[0] == chunk.base[2] != chunk.base[1], "a moving still shows several pictures of its frame"
+    assert (chunk.crops_y[chunk.base[0]] != chunk.crops_y[chunk.base[1]]).any()
+
+
 def test_exemplars_of_another_scene_are_not_shown(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     half = NUM_FRAMES // 2
     assert warp_avatar.bank is not None

@@ -123,7 +123,8 @@ def test_a_frame_that_is_shown_twice_is_cut_once(tmp_path: Path, avatar: Avatar,
     engine = _engine(tmp_path, match_colour=False)  # the made-up network's speech is brightness
     heard = engine.audio_encoder(Machine()).encode(speech, measure_level(speech), SPAN)
     plan = plan_windows(heard, SPAN, np.repeat(np.arange(10, dtype=np.int32), 2), 0).slice(0, 4)
-    chunk = engine.cut(avatar, plan, [frame(0), frame(0), frame(1), frame(1)])
+    shown = [frame(0), frame(1)]
+    chunk = engine.cut(avatar, plan, [shown[0], shown[0], shown[1], shown[1]])
     assert (chunk.num_faces, len(chunk.y)) == (4, 2)
     patches = engine.face_generator(Machine()).generate(chunk)
     first, second = _patched(patches, 0), _patched(patches, 1)
