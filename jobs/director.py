@@ -14,17 +14,18 @@ from jobs.admission import Admission, AdmissionController, AdmitRequest
 from jobs.housekeeping import Housekeeping
 from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
 from jobs.leadership import LeaderElection
-from jobs.messages import AvatarRef, Background, PeopleScan, ShownAvatar
+from jobs.messages import PeopleScan, ShownAvatar
 from jobs.ports import Stages
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
+from jobs.sources.avatar_submission import AvatarSubmissions
 from jobs.sources.avatars import Avatars, ignore_progress
 from jobs.sources.backgrounds import Backgrounds
+from jobs.sources.live_avatars import LiveAvatars
 from jobs.status import ReplicaStatus, ServiceStatus, service_status
 from jobs.submission import Submissions
 from jobs.webhooks import Webhooks
-from media.output.fitted_background import playback_of
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass
 from storage.background_settings import BackgroundSettings
@@ -72,15 +73,17 @@ class JobDirector:
         self._limiter = SegmentLimiter(config)
         services = JobServices(config, self._stages, self._avatars, self._table, self._files, self._limiter)
         self._admission = AdmissionController(config, self._table, self._files, limiter=self._limiter)
+        self._avatar_submissions = AvatarSubmissions(
+            self._stages, self._table, self._files, self._backgrounds, self._avatars.folder_lock
+        )
         self._submissions = Submissions(
             self._stages,
             self._table,
             self._files,
             self._admission,
-            self._backgrounds,
+            self._avatar_submissions,
             EngineCatalog(config, engines=engines).check,
             labels=config.labels,
-            folder_lock=self._avatars.folder_lock,
         )
         request_handover_when = self._stages.ready if config.handover_to_newest else None
         self._election = LeaderElection(
@@ -90,6 +93,7 @@ class JobDirector:
         self._replicas = replicas
         self._tasks: set[asyncio.Task[None]] = set()
         self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
+        self._live_avatars = LiveAvatars(self._avatars, self._backgrounds, self._analysing)
         self._housekeeping = Housekeeping(config.jobs, self._table, self._files, self._avatars, self._backgrounds)
         secrets = webhook_secrets(config.state, config.data_dir)
         self._webhooks = Webhooks(config.network, self._table, secrets, webhook_view)
@@ -229,19 +233,19 @@ class JobDirector:
         return await self._table.run_in_thread(self._table.finished_segments, job.id)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Store an avatar and analyse it in the background; see `Submissions.create_avatar`."""
+        """Store an avatar and analyse it in the background; see `AvatarSubmissions.create`."""
         self._election.check()
         async with self._reservation(request.admission_id, request.owner):
-            avatar = await self._submissions.create_avatar(request)
+            avatar = await self._avatar_submissions.create(request)
         if avatar.status is not AvatarStatus.READY:
             self._in_background(self._analyse(avatar.key))
         return avatar
 
     async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
-        """Give an avatar another background; see `Submissions.change_avatar`."""
+        """Give an avatar another background; see `AvatarSubmissions.change`."""
         self._election.check()
         async with self._reservation(request.admission_id, request.owner):
-            return await self._submissions.change_avatar(request)
+            return await self._avatar_submissions.change(request)
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         """Return one avatar, or raise NotFoundError."""
@@ -250,33 +254,9 @@ class JobDirector:
     async def present(
         self, avatar_id: str, owner: str | None, engine: str, background: BackgroundSettings
     ) -> ShownAvatar:
-        """Return an avatar that is analysed for an engine and held, and its background, whose matte is finished.
-
-        If `background` names nothing, that of the avatar is shown. See `Avatars.ensure`, `Avatars.matte` and
-        `Backgrounds.ensure`.
-        """
+        """Return an avatar that is analysed for an engine and held, and its background; see `LiveAvatars.present`."""
         self._election.check()
-        record = await self.get_avatar(avatar_id, owner)
-        settings = background.or_default(record.background)
-        # The background of an avatar may be another caller's, if the service had no API keys when it was sent.
-        owner = owner if background.names_background else None
-        async with self._analysing:
-            avatar = await self._avatars.ensure(record.key, engine, ignore_progress, verify=True)
-            shown = ShownAvatar(avatar)
-            if settings.names_background:
-                shown = ShownAvatar(avatar, await self._background(avatar, owner, settings))
-        await self._avatars.hold(record.key)
-        return shown
-
-    async def _background(self, avatar: AvatarRef, owner: str | None, settings: BackgroundSettings) -> Background:
-        """Return the background of a live session; its matte, and its file if there is one, are finished."""
-        file, after_end = None, settings.background_loop
-        if settings.background_id is not None:  # first: a matte takes longer
-            file = await self._backgrounds.ensure(
-                settings.background_id, owner, avatar.source.info, after_end, ignore_progress
-            )
-        matte = await self._avatars.matte(avatar, settings.matte, ignore_progress)
-        return Background(matte, settings.background, file, playback_of(after_end).after_end)
+        return await self._live_avatars.present(await self.get_avatar(avatar_id, owner), owner, engine, background)
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         """Protect an avatar that is shown live from eviction; see `Avatars.hold`."""

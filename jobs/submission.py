@@ -1,4 +1,4 @@
-"""Turns a received request into a stored job or avatar. Inputs are opened here, before anything is promised."""
+"""Turns a received request into a stored job. Inputs are opened here, before anything is promised."""
 
 from __future__ import annotations
 
@@ -7,28 +7,24 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from config import LabelsConfig
-from errors import OptionError, StateError
+from errors import OptionError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
-from jobs.job_request import AvatarChange, AvatarRequest, JobRequest, check_same_request
-from jobs.messages import decode_source_info, encode_source_info
+from jobs.job_request import JobRequest, check_same_request
 from jobs.output_picture import OutputPicture
 from jobs.ports import Stages
 from jobs.segments.plan import fit_to_speech
-from jobs.sources.backgrounds import Backgrounds
+from jobs.sources.avatar_submission import AvatarSubmissions, Source, key_of, sha256_of
 from jobs.sources.client_names import client_names
 from jobs.turns import checked_turns, faces_of
 from media.playback import fit_audio
 from media.probe import VideoInfo
-from models.avatar.folder import AVATAR_VERSION
 from models.face.choice import recorded_face
-from storage.background_settings import BackgroundSettings, changed_background
+from storage.background_settings import BackgroundSettings
 from storage.file_keys import (
     audio_key,
-    avatar_folder,
     background_key,
     background_source_key,
-    face_key,
     segments_folder,
     source_key,
 )
@@ -37,13 +33,9 @@ from storage.job_table import JobTable
 from storage.records import (
     MUSIC,
     AvatarRecord,
-    AvatarStatus,
     JobInputs,
     JobOptions,
     JobRecord,
-    UploadedFile,
-    avatar_key,
-    new_id,
     utc_now,
 )
 from telemetry.log_context import CallContext
@@ -59,16 +51,8 @@ class _Facts(NamedTuple):
     options: JobOptions
 
 
-class _Source(NamedTuple):
-    """A video or still: the hash of its content, the client's name, and what the probe found."""
-
-    sha256: str
-    label: str
-    info: VideoInfo | None
-
-
 class Submissions:
-    """Checks and stores submissions. Repeating a call after a crash in the middle of it is safe."""
+    """Checks and stores jobs. Repeating a call after a crash in the middle of it is safe."""
 
     def __init__(
         self,
@@ -76,18 +60,16 @@ class Submissions:
         table: JobTable,
         files: FileStore,
         admission: AdmissionController,
-        backgrounds: Backgrounds,
+        avatars: AvatarSubmissions,
         check_engine: Callable[[str, float], None],
         labels: LabelsConfig | None = None,
-        folder_lock: asyncio.Lock | None = None,
     ) -> None:
         """Prepare for submissions.
 
         `check_engine` raises OptionError for an engine that cannot run a job with that expressiveness; `labels` say
-        which watermarks every result gets; for `folder_lock` see `Avatars`.
+        which watermarks every result gets.
         """
-        self._backgrounds = backgrounds
-        self._folder_lock = folder_lock or asyncio.Lock()
+        self._avatars = avatars
         labels = labels or LabelsConfig()
         self._watermark_all, self._has_invisible_watermark = labels.visible, labels.invisible
         self._stages, self._table, self._files, self._admission = stages, table, files, admission
@@ -103,15 +85,15 @@ class Submissions:
             KeyReuseError: A different request with the same idempotency key has made a job in the meantime.
         """
         self._check_engine(request.options.engine, request.options.expressiveness)
-        face = recorded_face(request.options.face, _sha256(request.face_image))
+        face = recorded_face(request.options.face, sha256_of(request.face_image))
         audio_seconds, probed = await self._probe(request, face)
         if request.video is not None:
             assert probed is not None
-            await self._check_picture(request.face_image, _key(request.video.sha256, face, request.owner))
+            await self._avatars.check_picture(request.face_image, key_of(request.video.sha256, face, request.owner))
             source, default = probed, None
         else:
-            avatar = await self._table.run_in_thread(self._usable_avatar, request.avatar_id or "", request.owner)
-            source, default = await self._source_info(avatar), avatar.background
+            avatar = await self._table.run_in_thread(self._avatars.usable, request.avatar_id or "", request.owner)
+            source, default = await self._avatars.source_info(avatar), avatar.background
         if request.options.background_gain_db is not None and not source.has_audio:
             raise OptionError("background_gain_db: the video has no sound.")
         await self._check_background(request)
@@ -120,8 +102,8 @@ class Submissions:
         # The background of an avatar may be another caller's, if the service had no API keys when it was sent.
         owner = request.owner if request.options.names_background else None
         async with (
-            self._folder_lock,  # so that nothing is stored or deleted in between
-            self._backgrounds.held(chosen.options.background_id, owner) as background,
+            self._avatars.folder_lock,  # so that nothing is stored or deleted in between
+            self._avatars.backgrounds.held(chosen.options.background_id, owner) as background,
         ):
             if background is not None:
                 chosen = chosen.model_copy(update={"background_file": background.file})
@@ -137,12 +119,13 @@ class Submissions:
         """The length of each audio file, by its field, and what the probe found in the video, if one was sent."""
         context, video = CallContext(request.job_id), None
         if request.video is not None:
-            video = await self._find_upload(request.video, source_key(_key(request.video.sha256, face, request.owner)))
+            key = key_of(request.video.sha256, face, request.owner)
+            video = await self._avatars.find_upload(request.video, source_key(key))
         info: VideoInfo | None = None
         seconds: dict[str, float] = {}
         with client_names(*request.audio_files.values(), request.video):
             for field, file in request.audio_files.items():
-                audio = await self._find_upload(file, audio_key(request.job_id, field))
+                audio = await self._avatars.find_upload(file, audio_key(request.job_id, field))
                 probed = await self._stages.probe(context, video, audio)
                 assert probed.audio is not None
                 seconds[field] = probed.audio.duration_seconds
@@ -173,16 +156,16 @@ class Submissions:
         video, picture = request.video, request.face_image
         is_new_source = False
         if video is not None:
-            key = _key(video.sha256, face, request.owner)
-            is_new_source = await asyncio.to_thread(self._move_source, video, picture, key)
+            key = key_of(video.sha256, face, request.owner)
+            is_new_source = await asyncio.to_thread(self._avatars.move_source, video, picture, key)
         await asyncio.to_thread(self._move_files_of_job, request)
         avatar = await self._table.run_in_thread(self._store_source, request, face, facts, is_new_source)
         faces = {each.face for each in faces_of(facts.options.turns or ()) if each.face is not None}
-        keys = {each: _key(avatar.source_sha256, each, request.owner) for each in sorted(faces)}
+        keys = {each: key_of(avatar.source_sha256, each, request.owner) for each in sorted(faces)}
         for each, key in keys.items():
-            is_new = await asyncio.to_thread(self._copy_source, avatar.key, key)
-            source = _Source(avatar.source_sha256, avatar.label, facts.source)
-            await self._table.run_in_thread(self._store_avatar, source, each, request.owner, is_new=is_new)
+            is_new = await asyncio.to_thread(self._avatars.copy_source, avatar.key, key)
+            source = Source(avatar.source_sha256, avatar.label, facts.source)
+            await self._table.run_in_thread(self._avatars.store, source, each, request.owner, is_new=is_new)
         return await self._table.run_in_thread(self._store, request, face, facts, avatar, keys)
 
     def _move_files_of_job(self, request: JobRequest) -> None:
@@ -194,20 +177,12 @@ class Submissions:
         elif request.background_file is not None:
             self._files.take_upload(request.background_file.key, background_key(request.job_id))
 
-    def _copy_source(self, key: str, target: str) -> bool:
-        """Give another face of a source its own copy; returns whether it had none."""
-        if self._files.has(source_key(target)):
-            return False
-        self._files.stored.make_folder(avatar_folder(target))
-        self._files.stored.copy(source_key(key), source_key(target))
-        return True
-
     def _store_source(self, request: JobRequest, face: str, facts: _Facts, is_new_source: bool) -> AvatarRecord:
         """Return the avatar of a job; insert its row if its source was sent."""
         if request.video is None:
-            return self._usable_avatar(request.avatar_id or "", request.owner)
-        source = _Source(request.video.sha256, request.video.label, facts.source)
-        return self._store_avatar(source, face, request.owner, is_new=is_new_source)
+            return self._avatars.usable(request.avatar_id or "", request.owner)
+        source = Source(request.video.sha256, request.video.label, facts.source)
+        return self._avatars.store(source, face, request.owner, is_new=is_new_source)
 
     def _store(
         self, request: JobRequest, face: str, facts: _Facts, avatar: AvatarRecord, turn_avatar_keys: dict[str, str]
@@ -230,56 +205,6 @@ class Submissions:
         )
         return self._table.insert_job(job.with_watermark() if self._has_invisible_watermark else job)
 
-    async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Check and store an avatar, pinned or as part of the cache.
-
-        Raises:
-            InputError: The video, the face choice or the background is invalid.
-            NotFoundError: There is no such background.
-        """
-        face = recorded_face(request.face, _sha256(request.face_image))
-        key = _key(request.video.sha256, face, request.owner)
-        source = await self._find_upload(request.video, source_key(key))
-        with client_names(request.video):
-            probed = await self._stages.probe(CallContext(request.video.key), source, None)
-        await self._check_picture(request.face_image, key)
-        change = await self._backgrounds.stored(request.background, request.background_file, request.owner)
-        async with self._folder_lock, self._backgrounds.held(change.background_id, request.owner):
-            known = await self._table.run_in_thread(self._table.find_avatar, key)
-            background = changed_background(None if known is None else known.background, change)
-            is_new = await asyncio.to_thread(self._move_source, request.video, request.face_image, key)
-            avatar = await self._table.run_in_thread(
-                self._store_avatar,
-                _Source(request.video.sha256, request.video.label, probed.video),
-                face,
-                request.owner,
-                is_new=is_new,
-                pinned=request.keep,
-                analyse_on_create=True,
-            )
-            if background != avatar.background:
-                avatar = await self._table.run_in_thread(self._table.update_avatar, key, background=background)
-        await asyncio.to_thread(self._files.drop_uploads, request.video, request.face_image)
-        return avatar
-
-    async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
-        """Give an avatar another background; jobs that were accepted before keep theirs.
-
-        Raises:
-            InputError: The background is invalid.
-            NotFoundError: There is no such avatar or background.
-        """
-        key = (await self._table.run_in_thread(self._table.get_avatar, request.avatar_id, request.owner)).key
-        change = await self._backgrounds.stored(request.background, request.background_file, request.owner)
-        async with self._folder_lock, self._backgrounds.held(change.background_id, request.owner):
-            avatar = await self._table.run_in_thread(self._table.get_avatar, request.avatar_id, request.owner)
-            background = changed_background(avatar.background, change)
-            return await self._table.run_in_thread(self._table.update_avatar, key, background=background)
-
-    async def _find_upload(self, upload: UploadedFile, taken_to: str) -> str:
-        """The key of an upload: its own, or the one to which an earlier attempt moved it."""
-        return await asyncio.to_thread(self._files.find_upload, upload.key, taken_to)
-
     def _find_duplicate(self, request: JobRequest, disk_bytes: int) -> JobRecord | None:
         """The job of the same idempotency key, which may have arrived at another Ingress in the meantime.
 
@@ -291,91 +216,15 @@ class Submissions:
             return None
         return self._table.find_job(request.owner, request.idempotency_key)
 
-    def _usable_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
-        avatar = self._table.get_avatar(avatar_id, owner)
-        if avatar.status is AvatarStatus.FAILED:
-            reason = avatar.error.message if avatar.error is not None else "unknown"
-            raise StateError(f"Avatar {avatar_id} cannot be used: its analysis failed: {reason}")
-        return avatar
-
-    async def _source_info(self, avatar: AvatarRecord) -> VideoInfo:
-        """What the probe found in an avatar's source."""
-        if (info := decode_source_info(avatar.source_info)) is None:
-            info = (await self._stages.probe(CallContext(avatar.key), source_key(avatar.key), None)).video
-        assert info is not None
-        return info
-
-    async def _check_picture(self, picture: UploadedFile | None, key: str) -> None:
-        """Refuse a reference picture that cannot be opened; only the analysis checks that it shows a face."""
-        if picture is not None:
-            kept = await self._find_upload(picture, face_key(key))
-            with client_names(picture):
-                await self._stages.probe(CallContext(picture.key), kept, None)
-
     async def _check_background(self, request: JobRequest) -> None:
         """Refuse a background file that is neither a picture nor a video."""
         if request.background_file is not None:
-            kept = await self._find_upload(request.background_file, background_key(request.job_id))
+            kept = await self._avatars.find_upload(request.background_file, background_key(request.job_id))
             with client_names(request.background_file):
                 await self._stages.probe(CallContext(request.job_id), kept, None)
-
-    def _move_source(self, video: UploadedFile, picture: UploadedFile | None, key: str) -> bool:
-        """Move the uploads into the folder of their avatar unless it has a source; returns whether it had none."""
-        if self._files.has(source_key(key)):
-            return False
-        if picture is not None:
-            self._files.take_upload(picture.key, face_key(key))
-        self._files.take_upload(video.key, source_key(key))
-        return True
-
-    def _store_avatar(
-        self,
-        source: _Source,
-        face: str,
-        owner: str | None,
-        *,
-        is_new: bool,
-        pinned: bool = False,
-        analyse_on_create: bool = False,
-    ) -> AvatarRecord:
-        """Insert the row of an avatar whose source has been moved, or touch that of a known avatar."""
-        key = _key(source.sha256, face, owner)
-        known = self._table.find_avatar(key)
-        if known is not None and not is_new:
-            return self._table.update_avatar(
-                key,
-                pinned=known.pinned or pinned,
-                analyse_on_create=known.analyse_on_create or analyse_on_create,
-                last_used_at=utc_now(),
-            )
-        now = utc_now()
-        return self._table.put_avatar(
-            AvatarRecord(
-                key=key,
-                id=new_id(),
-                pinned=pinned,
-                analyse_on_create=analyse_on_create,
-                owner=owner,
-                label=source.label,
-                face=face,
-                source_sha256=source.sha256,
-                source_info=None if source.info is None else encode_source_info(source.info),
-                background=None if known is None else known.background,
-                created_at=now,
-                last_used_at=now,
-            )
-        )
 
 
 def _with_background(request: JobRequest, default: BackgroundSettings | None) -> JobRequest:
     """Return a request whose options say what is shown behind the person; `default` is what the avatar has."""
     shown = request.options.or_default(default)
     return request.model_copy(update={"options": request.options.model_copy(update=shown.model_dump())})
-
-
-def _key(source_sha256: str, face: str, owner: str | None) -> str:
-    return avatar_key(source_sha256, face, AVATAR_VERSION, owner)
-
-
-def _sha256(upload: UploadedFile | None) -> str | None:
-    return None if upload is None else upload.sha256

@@ -18,6 +18,7 @@ from jobs.forecast import result_bytes
 from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
 from jobs.messages import OutputInfo, ProbeResult
 from jobs.output_picture import OutputPicture
+from jobs.sources.avatar_submission import AvatarSubmissions
 from jobs.sources.backgrounds import Backgrounds
 from jobs.submission import Submissions
 from media.playback import LoopMode
@@ -80,8 +81,9 @@ class Bench:
         self.stages = WillingStages(self.files)
         admission = AdmissionController(CONFIG, self.table, self.files)
         self.backgrounds = Backgrounds(CONFIG, self.stages, self.table, self.files)
+        self.avatars = AvatarSubmissions(self.stages, self.table, self.files, self.backgrounds)
         self.submissions = Submissions(
-            self.stages, self.table, self.files, admission, self.backgrounds, EngineCatalog(CONFIG).check, labels
+            self.stages, self.table, self.files, admission, self.avatars, EngineCatalog(CONFIG).check, labels
         )
 
     def upload(self, content: bytes) -> UploadedFile:
@@ -146,7 +148,7 @@ def test_jobs_show_the_background_that_their_avatar_had_when_they_were_accepted(
     bench.table.is_dying = False
 
     async def scenario() -> None:
-        avatar = await bench.submissions.create_avatar(
+        avatar = await bench.avatars.create(
             AvatarRequest(
                 video=bench.upload(b"film"),
                 background=BackgroundSettings(background_loop="hold"),
@@ -156,7 +158,7 @@ def test_jobs_show_the_background_that_their_avatar_had_when_they_were_accepted(
         assert avatar.background is not None and avatar.background.background_loop == "hold"
         job = await _avatar_job(bench, avatar)
         change = AvatarChange(avatar_id=avatar.id, background=BackgroundSettings(background="blur", matte="chroma"))
-        assert (await bench.submissions.change_avatar(change)).version > avatar.version
+        assert (await bench.avatars.change(change)).version > avatar.version
         await bench.backgrounds.delete(avatar.background.background_id or "", None)
         job = bench.table.get_job(job.id)
         assert job.options.background_id == avatar.background.background_id and job.options.background_loop == "hold"
@@ -183,7 +185,7 @@ def test_an_avatar_that_is_sent_again_keeps_its_background_or_gets_the_new_one(b
     async def scenario() -> None:
         def send(**fields: str) -> Coroutine[Any, Any, AvatarRecord]:
             request = AvatarRequest(video=bench.upload(b"film"), background=BackgroundSettings(**fields))
-            return bench.submissions.create_avatar(request)
+            return bench.avatars.create(request)
 
         first = await send(background="blur")
         assert (await send()).background == first.background
@@ -205,17 +207,17 @@ def test_backgrounds_of_other_callers_cannot_be_used(bench: Bench) -> None:
         beach = BackgroundSettings(background_id=(await bench.backgrounds.create(file)).id)
         video = bench.upload(b"film")
         with pytest.raises(NotFoundError, match="no background"):
-            await bench.submissions.create_avatar(AvatarRequest(video=video, background=beach, owner="b"))
+            await bench.avatars.create(AvatarRequest(video=video, background=beach, owner="b"))
         assert bench.table.list_avatars(pinned_only=False) == []
-        avatar = await bench.submissions.create_avatar(AvatarRequest(video=video, owner="b"))
+        avatar = await bench.avatars.create(AvatarRequest(video=video, owner="b"))
         with pytest.raises(NotFoundError, match="no avatar"):
-            await bench.submissions.change_avatar(AvatarChange(avatar_id=avatar.id, background=beach, owner="a"))
+            await bench.avatars.change(AvatarChange(avatar_id=avatar.id, background=beach, owner="a"))
         with pytest.raises(NotFoundError, match="no background"):
-            await bench.submissions.change_avatar(AvatarChange(avatar_id=avatar.id, background=beach, owner="b"))
+            await bench.avatars.change(AvatarChange(avatar_id=avatar.id, background=beach, owner="b"))
         with pytest.raises(NotFoundError, match="no background"):
             await _avatar_job(bench, avatar, "b", background_id=beach.background_id)
         # Without API keys, a caller may use both.
-        await bench.submissions.change_avatar(AvatarChange(avatar_id=avatar.id, background=beach))
+        await bench.avatars.change(AvatarChange(avatar_id=avatar.id, background=beach))
         assert (await _avatar_job(bench, avatar, "b")).background_file is not None
 
     asyncio.run(scenario())
@@ -224,8 +226,8 @@ def test_backgrounds_of_other_callers_cannot_be_used(bench: Bench) -> None:
 def test_an_avatar_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
     request = AvatarRequest(video=bench.upload(b"film"), face_image=bench.upload(b"picture"))
     with pytest.raises(SystemExit):
-        asyncio.run(bench.submissions.create_avatar(request))
-    avatar = asyncio.run(bench.submissions.create_avatar(request))
+        asyncio.run(bench.avatars.create(request))
+    avatar = asyncio.run(bench.avatars.create(request))
     assert bench.table.list_avatars() == [avatar]
     assert on_disk(bench.files, source_key(avatar.key)).read_bytes() == b"film"
 
@@ -324,10 +326,10 @@ def test_of_two_requests_with_one_idempotency_key_the_second_is_refused(bench: B
 def test_an_avatar_that_nobody_wants_kept_is_waited_for_and_not_listed(bench: Bench) -> None:
     bench.table.is_dying = False
     asyncio.run(bench.submissions.create_job(bench.request()))
-    sent = asyncio.run(bench.submissions.create_avatar(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
+    sent = asyncio.run(bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
     assert bench.table.list_avatars() == []
     assert bench.table.analysing_avatars() == [sent], "a job waits for its own, and nobody for it"
-    kept = asyncio.run(bench.submissions.create_avatar(AvatarRequest(video=bench.upload(b"another film"))))
+    kept = asyncio.run(bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"))))
     assert (kept.id, bench.table.list_avatars()) == (sent.id, [kept])
-    again = asyncio.run(bench.submissions.create_avatar(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
+    again = asyncio.run(bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
     assert again.pinned, "what was kept once stays kept"

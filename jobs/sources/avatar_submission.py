@@ -1,0 +1,189 @@
+"""Turns received faces into stored avatars: for requests that create one, and for jobs that bring theirs along."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from errors import StateError
+from jobs.job_request import AvatarChange, AvatarRequest
+from jobs.messages import decode_source_info, encode_source_info
+from jobs.ports import Stages
+from jobs.sources.backgrounds import Backgrounds
+from jobs.sources.client_names import client_names
+from media.probe import VideoInfo
+from models.avatar.folder import AVATAR_VERSION
+from models.face.choice import recorded_face
+from storage.background_settings import changed_background
+from storage.file_keys import avatar_folder, face_key, source_key
+from storage.file_store import FileStore
+from storage.job_table import JobTable
+from storage.records import AvatarRecord, AvatarStatus, UploadedFile, avatar_key, new_id, utc_now
+from telemetry.log_context import CallContext
+
+
+class Source(NamedTuple):
+    """A video or still: the hash of its content, the client's name, and what the probe found."""
+
+    sha256: str
+    label: str
+    info: VideoInfo | None
+
+
+class AvatarSubmissions:
+    """Checks and stores avatars. Repeating a call after a crash in the middle of it is safe.
+
+    Attributes:
+        backgrounds: The stored backgrounds.
+        folder_lock: Held while the row of an avatar and its files are made together.
+    """
+
+    def __init__(
+        self,
+        stages: Stages,
+        table: JobTable,
+        files: FileStore,
+        backgrounds: Backgrounds,
+        folder_lock: asyncio.Lock | None = None,
+    ) -> None:
+        """Prepare; for `folder_lock` see `Avatars`."""
+        self._stages, self._table, self._files = stages, table, files
+        self.backgrounds = backgrounds
+        self.folder_lock = folder_lock or asyncio.Lock()
+
+    async def create(self, request: AvatarRequest) -> AvatarRecord:
+        """Check and store an avatar, pinned or as part of the cache.
+
+        Raises:
+            InputError: The video, the face choice or the background is invalid.
+            NotFoundError: There is no such background.
+        """
+        face = recorded_face(request.face, sha256_of(request.face_image))
+        key = key_of(request.video.sha256, face, request.owner)
+        source = await self.find_upload(request.video, source_key(key))
+        with client_names(request.video):
+            probed = await self._stages.probe(CallContext(request.video.key), source, None)
+        await self.check_picture(request.face_image, key)
+        change = await self.backgrounds.stored(request.background, request.background_file, request.owner)
+        async with self.folder_lock, self.backgrounds.held(change.background_id, request.owner):
+            known = await self._table.run_in_thread(self._table.find_avatar, key)
+            background = changed_background(None if known is None else known.background, change)
+            is_new = await asyncio.to_thread(self.move_source, request.video, request.face_image, key)
+            avatar = await self._table.run_in_thread(
+                self.store,
+                Source(request.video.sha256, request.video.label, probed.video),
+                face,
+                request.owner,
+                is_new=is_new,
+                pinned=request.keep,
+                analyse_on_create=True,
+            )
+            if background != avatar.background:
+                avatar = await self._table.run_in_thread(self._table.update_avatar, key, background=background)
+        await asyncio.to_thread(self._files.drop_uploads, request.video, request.face_image)
+        return avatar
+
+    async def change(self, request: AvatarChange) -> AvatarRecord:
+        """Give an avatar another background; jobs that were accepted before keep theirs.
+
+        Raises:
+            InputError: The background is invalid.
+            NotFoundError: There is no such avatar or background.
+        """
+        key = (await self._table.run_in_thread(self._table.get_avatar, request.avatar_id, request.owner)).key
+        change = await self.backgrounds.stored(request.background, request.background_file, request.owner)
+        async with self.folder_lock, self.backgrounds.held(change.background_id, request.owner):
+            avatar = await self._table.run_in_thread(self._table.get_avatar, request.avatar_id, request.owner)
+            background = changed_background(avatar.background, change)
+            return await self._table.run_in_thread(self._table.update_avatar, key, background=background)
+
+    async def find_upload(self, upload: UploadedFile, taken_to: str) -> str:
+        """Return the key of an upload: its own, or the one to which an earlier attempt moved it."""
+        return await asyncio.to_thread(self._files.find_upload, upload.key, taken_to)
+
+    def usable(self, avatar_id: str, owner: str | None) -> AvatarRecord:
+        """Return an avatar for a job; StateError if its analysis failed."""
+        avatar = self._table.get_avatar(avatar_id, owner)
+        if avatar.status is AvatarStatus.FAILED:
+            reason = avatar.error.message if avatar.error is not None else "unknown"
+            raise StateError(f"Avatar {avatar_id} cannot be used: its analysis failed: {reason}")
+        return avatar
+
+    async def source_info(self, avatar: AvatarRecord) -> VideoInfo:
+        """Return what the probe found in an avatar's source."""
+        if (info := decode_source_info(avatar.source_info)) is None:
+            info = (await self._stages.probe(CallContext(avatar.key), source_key(avatar.key), None)).video
+        assert info is not None
+        return info
+
+    async def check_picture(self, picture: UploadedFile | None, key: str) -> None:
+        """Refuse a reference picture that cannot be opened; only the analysis checks that it shows a face."""
+        if picture is not None:
+            kept = await self.find_upload(picture, face_key(key))
+            with client_names(picture):
+                await self._stages.probe(CallContext(picture.key), kept, None)
+
+    def move_source(self, video: UploadedFile, picture: UploadedFile | None, key: str) -> bool:
+        """Move the uploads into the folder of their avatar unless it has a source; returns whether it had none."""
+        if self._files.has(source_key(key)):
+            return False
+        if picture is not None:
+            self._files.take_upload(picture.key, face_key(key))
+        self._files.take_upload(video.key, source_key(key))
+        return True
+
+    def copy_source(self, key: str, target: str) -> bool:
+        """Give another face of a source its own copy; returns whether it had none."""
+        if self._files.has(source_key(target)):
+            return False
+        self._files.stored.make_folder(avatar_folder(target))
+        self._files.stored.copy(source_key(key), source_key(target))
+        return True
+
+    def store(
+        self,
+        source: Source,
+        face: str,
+        owner: str | None,
+        *,
+        is_new: bool,
+        pinned: bool = False,
+        analyse_on_create: bool = False,
+    ) -> AvatarRecord:
+        """Insert the row of an avatar whose source has been moved, or touch that of a known avatar."""
+        key = key_of(source.sha256, face, owner)
+        known = self._table.find_avatar(key)
+        if known is not None and not is_new:
+            return self._table.update_avatar(
+                key,
+                pinned=known.pinned or pinned,
+                analyse_on_create=known.analyse_on_create or analyse_on_create,
+                last_used_at=utc_now(),
+            )
+        now = utc_now()
+        return self._table.put_avatar(
+            AvatarRecord(
+                key=key,
+                id=new_id(),
+                pinned=pinned,
+                analyse_on_create=analyse_on_create,
+                owner=owner,
+                label=source.label,
+                face=face,
+                source_sha256=source.sha256,
+                source_info=None if source.info is None else encode_source_info(source.info),
+                background=None if known is None else known.background,
+                created_at=now,
+                last_used_at=now,
+            )
+        )
+
+
+def key_of(source_sha256: str, face: str, owner: str | None) -> str:
+    """Return the key of an avatar of the current version."""
+    return avatar_key(source_sha256, face, AVATAR_VERSION, owner)
+
+
+def sha256_of(upload: UploadedFile | None) -> str | None:
+    """Return the hash of a file that may be missing."""
+    return None if upload is None else upload.sha256
