@@ -71,8 +71,8 @@ def changed_background(known: BackgroundSettings | None, change: BackgroundSetti
     settings = BackgroundSettings(**{**kept, **given}).or_default(None)
     if settings.background == TRANSPARENT:
         raise OptionError(
-            f"background: an avatar cannot be `{TRANSPARENT}`, because not every format can. Send it with jobs in webm "
-            "or mov."
+            f"background: `{TRANSPARENT}` is not possible for an avatar, because MP4 and live sessions have no "
+            "transparency. Send it with each job, in webm or mov."
         )
     if "background_loop" in given and settings.background_id is None:
         raise OptionError("background_loop needs background_file or background_id.")

@@ -66,7 +66,8 @@ def _background(query: QueryParams) -> BackgroundSettings:
         settings = validated(WholeBackgroundFields, fields).background_settings
     except OptionError as error:
         raise OptionError(
-            f"{error} In a URL, # is written %23. Send files with POST /v1/backgrounds and pass background_id."
+            f"{str(error).rstrip('.')}. In a URL, # is written %23. Send files with POST /v1/backgrounds and pass "
+            "background_id."
         ) from error
     if settings.background == TRANSPARENT:
         raise OptionError(

@@ -39,7 +39,7 @@ def test_a_change_keeps_what_it_does_not_name() -> None:
         (None, {"matte": "person"}, "matte needs"),
         (BLUR, {"background": "source", "matte": "person"}, "matte needs"),
         (BLUR, {"background_loop": "hold"}, "background_loop needs"),
-        (None, {"background": "transparent"}, "avatar cannot be `transparent`"),
+        (None, {"background": "transparent"}, "not possible for an avatar"),
     ],
 )
 def test_what_an_avatar_cannot_have(known: BackgroundSettings | None, fields: dict[str, Any], message: str) -> None:
