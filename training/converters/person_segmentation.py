@@ -1,7 +1,7 @@
 """Converts MediaPipe's selfie segmentation to ONNX.
 
     pip install tflite
-    python -m training.convert_person_segmentation selfie_segmentation.tflite FOLDER
+    python -m training.converters.person_segmentation selfie_segmentation.tflite FOLDER
 
 The file lies in the package mediapipe 0.10.21, under modules/selfie_segmentation (Apache-2.0, Google).
 """
@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.tflite_to_onnx import OnnxGraph, TfliteGraph, tensor_name
+from training.converters.tflite_to_onnx import OnnxGraph, TfliteGraph, tensor_name
 
 NAME = "person_segmentation.onnx"
 

@@ -1,7 +1,7 @@
 """Converts the branch for the lips of MediaPipe's mesh with attention to ONNX.
 
     pip install tflite
-    python -m training.convert_lip_landmarks face_landmark_with_attention.tflite FOLDER
+    python -m training.converters.lip_landmarks face_landmark_with_attention.tflite FOLDER
 
 The file lies in the package mediapipe 0.10.21, under modules/face_landmark (Apache-2.0, Google). What is kept: the
 layers from the picture to the first features, the crop of the lips out of them, and the layers from there to the 80
@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training.tflite_to_onnx import OnnxGraph, TfliteGraph, tensor_name
+from training.converters import blocked_layout
+from training.converters.tflite_to_onnx import OnnxGraph, TfliteGraph, tensor_name
 
 NAME = "lip_landmarks_80.onnx"
 _NUM_POINTS, _CROP_SIDE, _PICTURE_SIDE = 80, 16, 192
@@ -40,6 +41,7 @@ def convert(content: bytes, path: Path) -> None:
     graph.add("Reshape", [tensor_name(last), shape], "lips")
     pictures = {"picture": [1, _PICTURE_SIDE, _PICTURE_SIDE, 3], "grid": [1, _CROP_SIDE, _CROP_SIDE, 2]}
     graph.save(path, "lips", pictures, {"lips": [1, _NUM_POINTS, 2]})
+    blocked_layout.rewrite(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,1 @@
+"""Converts networks of other packages to the ONNX files of `models/weights`."""
