@@ -23,10 +23,11 @@ _FRAMES_PER_SEEK: Final = 8
 class FrameReader:
     """Reads frames of one video or picture by their index on the constant-rate grid. Not thread-safe.
 
-    Ascending indices continue decoding where the last `read` stopped. A step back decodes from the previous keyframe
-    and keeps as many frames as fit `cache_bytes`, at least one, so that reverse playback decodes a GOP once if it
-    fits, and once per cache size otherwise. No frame is held beyond that cache and the decoder's own reference frames.
-    `limits` are enforced again on every frame.
+    A video whose frames all fit `cache_bytes` is decoded once, however often it is read. In a longer one, ascending
+    indices continue decoding where the last `read` stopped. A step back decodes from the previous keyframe and keeps as
+    many frames as fit, at least one, so that reverse playback decodes a GOP once if it fits, and once per cache size
+    otherwise. No frame is held beyond that cache and the decoder's own reference frames. `limits` are enforced again on
+    every frame.
 
     Raises:
         MediaError: The file can no longer be opened.
@@ -43,6 +44,7 @@ class FrameReader:
         self._max_kept = max(cache_bytes // (info.width * info.height * 3 // 2), 1)
         self._kept: dict[int, YuvFrame] = {}
         self._num_decodable = len(self._table.pts)
+        self._keeps_all = self._num_decodable <= self._max_kept
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +70,7 @@ class FrameReader:
             frame = min(self._table.source_frame(index), self._num_decodable - 1)
             if frame not in self._kept:
                 self._decode_to(frame)
-            if frame < before:
+            if frame < before and not self._keeps_all:
                 self._drop_after(frame)
             before = frame
             yield self._kept[min(frame, self._num_decodable - 1)]
@@ -84,11 +86,14 @@ class FrameReader:
             del self._kept[passed]
 
     def _decode_to(self, frame: int) -> None:
-        """Decodes until `frame` is cached, and drops the previous cache."""
-        self._kept.clear()
+        """Decodes until `frame` is cached, and drops the previous cache if not all frames fit."""
         key = self._table.key_before(frame)
         is_ahead = frame >= self._decoder.position
-        keep_from = frame if is_ahead else max(frame - self._max_kept + 1, key)
+        if self._keeps_all:
+            keep_from = 0
+        else:
+            self._kept.clear()
+            keep_from = frame if is_ahead else max(frame - self._max_kept + 1, key)
         if not is_ahead or key > self._decoder.position + _FRAMES_PER_SEEK:
             self._decoder.seek(frame)
         if not self._walk(frame, keep_from):

@@ -66,10 +66,8 @@ class AvatarBuilder:
         with self._files.fetched_folder(folder, names) as tracked:
             raw = RawLandmarks.concatenate([RawLandmarks.load(tracked / name) for name in names])
         with (
-            self._files.fetched(source.key) as path,
             self._files.written_folder(avatar.folder, "", INFO_FILE) as made,
-            self._readers.open(path, source.info, self._readers.timeout_s(source.info.num_frames)) as reader,
-            token.on_cancel(reader.close),
+            self._readers.whole(source, token) as reader,
         ):
             return Avatar.build(made, source.info, raw, reader).talks
 
@@ -80,12 +78,10 @@ class AvatarBuilder:
 
     def analyse(self, avatar: AvatarRef, engine: Engine, source_audio_features: Any | None, token: CancelToken) -> None:
         """Have the engine write what it keeps of an avatar; see `LandmarkGenerator.analyse`."""
-        source = avatar.source
+        part = analysis_part(engine)
         with (
-            self._files.fetched(source.key) as path,
-            self._files.written_folder(avatar.folder, analysis_part(engine), COMPLETE_FILE, AVATAR_FILES) as folder,
-            self._readers.open(path, source.info, self._readers.timeout_s(source.info.num_frames)) as reader,
-            token.on_cancel(reader.close),
+            self._files.written_folder(avatar.folder, part, COMPLETE_FILE, AVATAR_FILES) as folder,
+            self._readers.whole(avatar.source, token, is_last=True) as reader,
         ):
             loaded = Avatar.load(folder)
             engine.analyse(loaded, loaded.frames(reader), source_audio_features, token.is_cancelled)

@@ -20,7 +20,7 @@ _MAX_IDLE_READERS = 4
 
 
 class SourceReaders:
-    """Keeps a few readers open between calls that read a source chunk by chunk."""
+    """Keeps a few readers open between calls that read a source: chunk by chunk, or again after the last chunk."""
 
     def __init__(self, config: PipelineConfig, files: StoredFiles, decoders: Decoders, num_threads: int) -> None:
         self._config, self._files, self._decoders, self._num_threads = config, files, decoders, num_threads
@@ -28,21 +28,39 @@ class SourceReaders:
 
     @contextmanager
     def frames(self, source: SourceVideo, frames: range, token: CancelToken) -> Iterator[Iterator[YuvFrame]]:
-        """Read consecutive frames; the call that continues after them uses the same reader."""
+        """Read consecutive frames; the call that continues after them uses the same reader.
+
+        After the last frame, a reader that holds all frames is kept for `whole`.
+        """
+        next_frame = frames.stop % source.info.num_frames
+        with self._lent(source, frames.start, next_frame, len(frames), token) as reader:
+            yield reader.read(frames)
+
+    @contextmanager
+    def whole(self, source: SourceVideo, token: CancelToken, *, is_last: bool = False) -> Iterator[DecoderReader]:
+        """Lend a reader of all frames: the one that has read them all, if it holds them. `is_last` closes it."""
+        with self._lent(source, 0, None if is_last else 0, source.info.num_frames, token) as reader:
+            yield reader
+
+    @contextmanager
+    def _lent(
+        self, source: SourceVideo, first: int, next_frame: int | None, num_frames: int, token: CancelToken
+    ) -> Iterator[DecoderReader]:
+        """Lend the reader whose next frame is `first`, and keep it for `next_frame`, if that saves work."""
         with self._files.fetched(source.key) as path:
             reader = self._readers.take(
-                (source.key, frames.start), lambda: self.open(path, source.info, self.timeout_s(len(frames)))
+                (source.key, first), lambda: self.open(path, source.info, self.timeout_s(num_frames))
             )
             try:
                 with token.on_cancel(reader.close):
-                    yield reader.read(frames)
+                    yield reader
             except BaseException:
                 reader.close()
                 raise
-        if frames.stop >= source.info.num_frames:
+        if next_frame is None or (next_frame == 0 and not reader.holds_all):
             reader.close()
         elif not token.is_cancelled():  # cancelling closes the reader
-            self._readers.put((source.key, frames.stop), reader)
+            self._readers.put((source.key, next_frame), reader)
 
     def open(self, path: Path, info: VideoInfo, timeout_s: float) -> DecoderReader:
         """Return a reader of a file; `timeout_s` bounds each batch of frames."""

@@ -85,6 +85,12 @@ class DecoderReader:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @property
+    def holds_all(self) -> bool:
+        """Whether all frames fit the cache, so that each is decoded once, however often it is read."""
+        size = frame_bytes(self._info.width, self._info.height)
+        return self._info.num_frames * size <= self._settings.cache_bytes
+
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
         """Yields frames in the order of `indices`, decoded in batches; see `FrameReader.read`.
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 from config import PipelineConfig
 from jobs.messages import SourceVideo
@@ -32,8 +33,29 @@ def _decoder_ids() -> set[int]:
     return found
 
 
-def test_a_decoder_ends_with_the_last_chunk(tmp_path: Path, sample_video: Path) -> None:
+def _track(builder: AvatarBuilder, source: SourceVideo, key: str, before: set[int]) -> list[set[int]]:
+    """Tracks a source in three chunks; returns the decoders after each."""
+    state, seen, num_frames = None, [], source.info.num_frames
+    for frames in (range(4), range(4, 8), range(8, num_frames)):
+        out = track_key(key, frames.start)
+        state = builder.track(source, FaceChoice.parse("largest"), frames, state, out, CancelToken())
+        seen.append(_decoder_ids() - before)
+    return seen
+
+
+def _await_end(before: set[int]) -> None:
+    deadline = time.monotonic() + 20
+    while _decoder_ids() - before:
+        assert time.monotonic() < deadline, "a decoder that nobody will use any more is kept"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("fits", [False, True])
+def test_a_decoder_ends_with_its_last_use(tmp_path: Path, sample_video: Path, fits: bool) -> None:
+    """That is the last chunk; if all frames fit the decoder's cache, it is the analysis that reads them again."""
     config = PipelineConfig(data_dir=tmp_path)
+    if not fits:
+        config = config.model_copy(update={"render": config.render.model_copy(update={"reader_cache_bytes": 2**22})})
     files, key = open_files(config), "0" * 32
     info = probe_video(sample_video, config.limits)
     source = SourceVideo(source_key(key), info)
@@ -44,14 +66,11 @@ def test_a_decoder_ends_with_the_last_chunk(tmp_path: Path, sample_video: Path) 
     with Decoders(config.decoder) as decoders:
         readers = SourceReaders(config, files, decoders, num_threads=1)
         tracker = FaceTracker(num_threads=1, device="cpu")
-        builder = AvatarBuilder(config.limits, files, decoders, tracker, readers)
-        state, token, seen = None, CancelToken(), []
-        for frames in (range(4), range(4, 8), range(8, info.num_frames)):
-            out = track_key(key, frames.start)
-            state = builder.track(source, FaceChoice.parse("largest"), frames, state, out, token)
-            seen.append(_decoder_ids() - before)
+        seen = _track(AvatarBuilder(config.limits, files, decoders, tracker, readers), source, key, before)
         assert len(seen[0]) == 1 and seen[1] == seen[0], "the next chunk continues in the same decoder"
-        deadline = time.monotonic() + 20
-        while _decoder_ids() - before:
-            assert time.monotonic() < deadline, "a decoder that nobody will use any more is kept"
-            time.sleep(0.02)
+        if fits:
+            for is_last in (False, True):
+                with readers.whole(source, CancelToken(), is_last=is_last) as reader:
+                    assert len(list(reader.read(range(info.num_frames)))) == info.num_frames
+                    assert _decoder_ids() - before == seen[0], "another decoder reads the frames again"
+        _await_end(before)

@@ -59,7 +59,7 @@ def test_other_padding_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["face_landmark_468.onnx", "lip_landmarks_80.onnx"])
 def test_the_face_networks_are_rewritten(tmp_path: Path, name: str) -> None:
-    """onnxruntime computes every layer in blocks: only the ends, and the sampling of lip features, change the layout."""
+    """Every layer is computed in blocks: only the ends, and the sampling of lip features, change the layout."""
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / name)
     options.log_severity_level = 3
