@@ -71,12 +71,14 @@ def _gradient_histograms(luma: NDArray[np.floating]) -> NDArray[np.float32]:
     place = (np.arctan2(down, across) % np.pi) * (_NUM_BINS / np.pi)
     lower = np.floor(place)
     share = place - lower
+    first = lower.astype(np.intp) % _NUM_BINS  # the angle may round up to pi
     cells = _SIDE // _CELL
-    histograms = np.empty((cells, cells, _NUM_BINS), np.float32)
-    for number in range(_NUM_BINS):
-        weight = (lower % _NUM_BINS == number) * (1 - share) + ((lower + 1) % _NUM_BINS == number) * share
-        histograms[..., number] = (size * weight).reshape(cells, _CELL, cells, _CELL).mean((1, 3))
-    return histograms
+    number = np.arange(_SIDE) // _CELL
+    offset = (number[:, None] * cells + number) * _NUM_BINS  # of the cell of each pixel
+    at = np.concatenate([(offset + first).ravel(), (offset + (first + 1) % _NUM_BINS).ravel()])
+    weights = np.concatenate([(size * (1 - share)).ravel(), (size * share).ravel()])
+    histograms = np.bincount(at, weights, cells * cells * _NUM_BINS) / _CELL**2
+    return histograms.reshape(cells, cells, _NUM_BINS).astype(np.float32)
 
 
 @cache

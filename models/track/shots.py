@@ -50,7 +50,7 @@ def is_jump(step: float, usual: Sequence[float] | NDArray[np.floating]) -> bool:
     """Whether a change is much larger than those around it."""
     if not len(usual):
         return step > _MIN_UNKNOWN
-    return step > max(_MIN_CHANGE, _RATIO * float(np.quantile(usual, _USUAL_QUANTILE)))
+    return step > _MIN_CHANGE and step > _RATIO * float(np.quantile(usual, _USUAL_QUANTILE))
 
 
 def is_unrest(step: float, before: float, over_both: float) -> bool:
