@@ -394,7 +394,11 @@ class RenderConfig(_Frozen):
         "`segment_window`. Set it above Studio's `target_ongoing_requests` so that Serve adds Studios; 0 disables it.",
     )
     track_chunk_frames: int = Field(48, ge=1, description="Source frames tracked per LandmarkGenerator call.")
-    reader_cache_bytes: int = Field(128 * 1024**2, gt=0, description="Cache of a reader, for reverse playback.")
+    reader_cache_bytes: int = Field(
+        128 * 1024**2,
+        gt=0,
+        description="Decoded frames that a reader keeps: a source that fits is decoded once, however often it loops.",
+    )
     crf: int = Field(
         20,
         ge=0,

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.analysis import AnalysedAvatar, analyse, plan_speech
+from benchmarks.cpu_profile.measure import Step, cost, drain, print_steps
 from benchmarks.material import make_avatar, make_speech
 from benchmarks.render import SIZES
 from benchmarks.yardsticks import decoded_frames
@@ -35,16 +32,6 @@ from media.yuv_frame import Patch, YuvFrame
 from models.engines.protocol import Chunk, Machine, Plan
 
 _SECONDS = 4.0
-_NUM_ROUNDS = 3  # the fastest counts: the rest is the load of the machine
-
-
-class Step(NamedTuple):
-    """One row of the table, in CPU ms per frame."""
-
-    name: str
-    ms: float
-    bound_ms: float
-    bound: str
 
 
 def main() -> None:
@@ -54,10 +41,7 @@ def main() -> None:
     for width, height in SIZES:
         with tempfile.TemporaryDirectory(prefix="lipwright-profile-") as folder:
             steps = _measure(make_avatar(width, height, _SECONDS, Path(folder)), Path(folder))
-        table = Table("step", "CPU ms per frame", "at least", "because", title=f"{width}x{height}, one process")
-        for step in steps:
-            table.add_row(step.name, f"{step.ms:.2f}", f"{step.bound_ms:.2f}", step.bound)
-        Console().print(table)
+        print_steps(f"{width}x{height}, one process", steps)
 
 
 def _measure(video: Path, folder: Path) -> list[Step]:
@@ -74,18 +58,18 @@ def _measure(video: Path, folder: Path) -> list[Step]:
     shown = [patch for each in patches for k in range(len(each)) if (patch := each.patch(k)) is not None]
     crop = sum(plane.nbytes for plane in shown[0].planes)
     frame, luma = sum(plane.nbytes for plane in frames[0]), frames[0].y.nbytes
-    decode = _cost(num, lambda: _drain(islice(decoded_frames(video), num)))
-    plain = _cost(num, lambda: _encode(cached, frames, shown, marked=False))
-    marked = _cost(num, lambda: _encode(cached, frames, shown, marked=True))
-    draw = _cost(num, lambda: _draw(cached, frames))
+    decode = cost(num, lambda: drain(islice(decoded_frames(video), num)))
+    plain = cost(num, lambda: _encode(cached, frames, shown, marked=False))
+    marked = cost(num, lambda: _encode(cached, frames, shown, marked=True))
+    draw = cost(num, lambda: _draw(cached, frames))
     return [
         Step("decode", decode, decode, "FFmpeg alone, one thread"),
-        Step("hand over to Studio", _cost(num, lambda: _hand_over(frames)), _copy(frame), "one copy of the frame"),
-        Step("cut", _cost(num, lambda: _drain(each() for each in cut)), _copy(crop), "one copy of the crop"),
+        Step("hand over to Studio", cost(num, lambda: _hand_over(frames)), _copy(frame), "one copy of the frame"),
+        Step("cut", cost(num, lambda: drain(each() for each in cut)), _copy(crop), "one copy of the crop"),
         Step(
             "generate the face",
-            _cost(num, lambda: _drain(generator.generate(chunk) for chunk in chunks)),
-            _cost(num, lambda: [_sample(patch) for patch in shown]),
+            cost(num, lambda: drain(generator.generate(chunk) for chunk in chunks)),
+            cost(num, lambda: [_sample(patch) for patch in shown]),
             "every pixel of the crop sampled once",
         ),
         Step("paste and encode", plain, plain, "x264, and one copy of the frame"),
@@ -100,15 +84,6 @@ def _cutter(cached: AnalysedAvatar, plan: Plan, frames: list[YuvFrame], piece: t
     return lambda: cached.engine.cut(cached.avatar, plan.slice(start, stop), frames[start:stop])
 
 
-def _cost(num_frames: int, work: Callable[[], object]) -> float:
-    rounds = []
-    for _ in range(_NUM_ROUNDS):
-        start = time.process_time()
-        work()
-        rounds.append((time.process_time() - start) * 1000 / num_frames)
-    return min(rounds)
-
-
 def _copy(num_bytes: int) -> float:
     """Returns the CPU ms of a copy of that size, out of 64 MiB, which are in no cache."""
     source = np.ones((max(2**26 // num_bytes, 1), num_bytes), np.uint8)
@@ -118,7 +93,7 @@ def _copy(num_bytes: int) -> float:
         for row in source:
             np.copyto(target, row)
 
-    return _cost(len(source), copy)
+    return cost(len(source), copy)
 
 
 def _hand_over(frames: list[YuvFrame]) -> None:
@@ -159,11 +134,6 @@ def _draw(cached: AnalysedAvatar, frames: list[YuvFrame]) -> None:
 
 def _copied(frame: YuvFrame) -> YuvFrame:
     return YuvFrame(*(plane.copy() for plane in frame))
-
-
-def _drain(each: Iterator[object]) -> None:
-    for _ in each:
-        pass
 
 
 if __name__ == "__main__":
