@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -102,9 +103,14 @@ def _networks(num: int) -> list[Step]:
     steps, per_ms = [], _multiplications_per_ms()
     for name, given, bound in zip(names, inputs, bounds, strict=True):
         session = make_session(weights_path(name), num_threads=1, device="cpu")
-        ms = cost(num, lambda run=session.run, given=given: [run(None, given) for _ in range(num)])
+        ms = cost(num, partial(_repeat, partial(session.run, None, given), num))
         steps.append(Step(f"- {name}", ms, bound / per_ms, "its multiplications at the speed of a matrix product"))
     return steps
+
+
+def _repeat(work: Callable[[], object], num: int) -> None:
+    for _ in range(num):
+        work()
 
 
 def _multiplications_per_ms() -> float:
