@@ -1,6 +1,7 @@
 """Recreates the sample files; their sources are listed in README.md.
 
     python -m samples.make_samples portrait PHOTO      # PHOTO: astronaut.png, see README.md
+    python -m samples.make_samples closed PHOTO        # PHOTO: grace_hopper.jpg, see README.md
     python -m samples.make_samples speech              # needs the program `flite`
     python -m samples.make_samples presenter           # needs the two above
 
@@ -33,8 +34,8 @@ from media.yuv_frame import from_rgb, to_rgb
 
 FOLDER = Path(__file__).resolve().parent
 SIZE = 512
-# Head and shoulders in the photo of 512 x 512: left, top, side.
-CROP = (96, 0, 256)
+# File, and head and shoulders in the photo: left, top, side.
+PORTRAITS = {"portrait": ("portrait.jpg", (96, 0, 256)), "closed": ("portrait_closed.jpg", (0, 0, 512))}
 VOICE = "slt"
 SENTENCE = "Welcome! My name is Mary. This movie was made from one photo, by Lip wright."
 SHORT_SENTENCE = "My photo moves."
@@ -45,12 +46,12 @@ DRIFT_X, DRIFT_Y, ROLL, ZOOM = (7.0, 3.7), (4.0, 2.9), (1.2, 4.3), (0.02, 5.1)
 BASE_ZOOM = 1.06  # hides the edges of the moved picture
 
 
-def make_portrait(photo: Path, out: Path) -> None:
+def make_portrait(photo: Path, crop: tuple[int, int, int], out: Path) -> None:
     """Crops head and shoulders from the photo and enlarges them to 512 x 512."""
     picture = cv2.imread(str(photo), cv2.IMREAD_COLOR)
-    if picture is None or picture.shape != (512, 512, 3):
-        raise ValueError(f"Expected a picture of 512 x 512 in {photo.name}, got {getattr(picture, 'shape', None)}.")
-    left, top, side = CROP
+    if picture is None or picture.shape[1] != SIZE:
+        raise ValueError(f"Expected a picture {SIZE} wide in {photo.name}, got {getattr(picture, 'shape', None)}.")
+    left, top, side = crop
     cut = picture[top : top + side, left : left + side]
     large = cv2.resize(cut, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
     cv2.imwrite(str(out), large, [cv2.IMWRITE_JPEG_QUALITY, 92])
@@ -111,13 +112,14 @@ def _move(picture: NDArray[np.uint8], seconds: float) -> NDArray[np.uint8]:
 def main() -> None:
     """Makes the sample named on the command line."""
     parser = argparse.ArgumentParser(description="Make the sample files again.")
-    parser.add_argument("sample", choices=["portrait", "speech", "presenter"])
-    parser.add_argument("photo", type=Path, nargs="?", help="astronaut.png, for the portrait")
+    parser.add_argument("sample", choices=[*PORTRAITS, "speech", "presenter"])
+    parser.add_argument("photo", type=Path, nargs="?", help="the photo of a portrait")
     options = parser.parse_args()
-    if options.sample == "portrait":
+    if options.sample in PORTRAITS:
         if options.photo is None:
-            parser.error("the portrait needs PHOTO")
-        make_portrait(options.photo, FOLDER / "portrait.jpg")
+            parser.error("a portrait needs PHOTO")
+        name, crop = PORTRAITS[options.sample]
+        make_portrait(options.photo, crop, FOLDER / name)
     elif options.sample == "speech":
         make_speech(SENTENCE, FOLDER / "speech.wav")
         make_speech(SHORT_SENTENCE, FOLDER / "speech_short.wav")

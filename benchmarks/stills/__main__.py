@@ -40,14 +40,14 @@ _PAUSE_SECONDS = 2.5
 
 def main(
     clips: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder with .mp4 files of speakers.")],
-    still: Annotated[list[Path] | None, typer.Option(help="Portraits. Default: samples/portrait.jpg.")] = None,
+    still: Annotated[list[Path] | None, typer.Option(help="Portraits. Default: both in samples/.")] = None,
 ) -> None:
     """Measures and prints how stills and speakers move."""
     speakers = {clip.stem: _measured(clip) for clip in sorted(clips.glob("*.mp4"))}
     with tempfile.TemporaryDirectory() as folder:
         stills = {
             picture.stem: _measured(_spoken(picture, Path(folder) / str(number)))
-            for number, picture in enumerate(still or [SAMPLES / "portrait.jpg"])
+            for number, picture in enumerate(still or sorted(SAMPLES.glob("portrait*.jpg")))
         }
     table = Table(title="Pitch, yaw, roll in degrees; lengths in thousandths of the eye distance")
     columns = [f"{low:g}-{high:g} Hz" for low, high in BANDS]
