@@ -397,7 +397,8 @@ class RenderConfig(_Frozen):
     reader_cache_bytes: int = Field(
         128 * 1024**2,
         gt=0,
-        description="Decoded frames that a reader keeps: a source that fits is decoded once, however often it loops.",
+        description="Decoded frames that a reader keeps, at most 1/32 of `decoder.max_shared_memory_bytes`. A source"
+        " that fits is decoded once, however often it loops.",
     )
     crf: int = Field(
         20,

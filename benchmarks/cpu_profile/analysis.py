@@ -69,6 +69,7 @@ def _measure(analysed: AnalysedAvatar, folder: Path) -> list[Step]:
     num, colour = info.num_frames, info.colour
     with FrameReader(analysed.video, info, 2**40) as reader:
         frames = list(reader.read(range(num)))
+        again = cost(num, lambda: drain(reader.read(range(num))))
     source, tracker = _Frames(frames), FaceTracker(num_threads=1, device="cpu")
     choice = FaceChoice.parse("largest")
     raw = tracker.track_chunk(frames, colour, choice, None)[0]
@@ -86,6 +87,7 @@ def _measure(analysed: AnalysedAvatar, folder: Path) -> list[Step]:
     build = cost(num, lambda: Avatar.build(folder / "built", info, raw, source))
     return [
         Step("decode, one pass", decode, decode, "FFmpeg alone, one thread"),
+        Step("read again, if all frames fit the cache", again, 0, ""),
         Step("track the face", track, sum(step.bound_ms for step in inside), "the networks"),
         *inside,
         rest,

@@ -18,12 +18,14 @@ from media.decoding.channel import Channel
 from media.decoding.decoder import Decoder, Decoders, LostDecoderError, decoder_lost_error
 from media.decoding.forkserver import bound_cpu, check_memory, error_reply
 from media.decoding.frame_buffers import FrameBuffer, FrameBufferPool, frame_bytes, write_frame
+from media.decoding.memory_budget import budget_bytes
 from media.decoding.reply_codec import ErrorReply, FrameBatch
 from media.probe import VideoInfo
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
 
 _MAX_FRAMES: Final = 64  # of one request, however small they are
+_NUM_READERS: Final = 32  # as many as a LiveSession keeps
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,10 @@ class FrameSettings:
 
     @classmethod
     def of(cls, config: PipelineConfig, num_threads: int, timeout_s: float) -> Self:
-        """Returns the settings of `config`."""
-        return cls(config.render.reader_cache_bytes, num_threads, config.limits, config.decoder, timeout_s)
+        """Returns the settings of `config`; the caches of all readers of a busy machine fit the decoders' memory."""
+        share = budget_bytes(config.decoder.max_shared_memory_bytes) // _NUM_READERS
+        cache_bytes = min(config.render.reader_cache_bytes, share)
+        return cls(cache_bytes, num_threads, config.limits, config.decoder, timeout_s)
 
 
 class _Asked(NamedTuple):

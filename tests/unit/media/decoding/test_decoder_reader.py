@@ -35,6 +35,12 @@ SETTINGS = replace(
 )
 
 
+def test_the_caches_of_32_readers_fit_the_memory_of_decoders() -> None:
+    config = PipelineConfig(decoder=DecoderConfig(max_shared_memory_bytes=2**30))
+    assert config.render.reader_cache_bytes > 2**25
+    assert FrameSettings.of(config, num_threads=1, timeout_s=1.0).cache_bytes == 2**25
+
+
 @pytest.fixture(scope="module")
 def decoders() -> Iterator[Decoders]:
     with Decoders(DecoderConfig()) as decoders:
