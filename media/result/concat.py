@@ -92,13 +92,14 @@ def _mux(
         video = container.add_stream_from_template(template, opaque=True)
         video.time_base = 1 / info.fps
         headers = template.codec_context.extradata
-        is_in_band = template.codec_context.codec_tag == IN_BAND_TAG
+        is_in_band, depth = template.codec_context.codec_tag == IN_BAND_TAG, template.codec_context.reorder_depth
         video.codec_context.codec_tag = template.codec_context.codec_tag
         if (alpha_mode := template.metadata.get(_ALPHA_MODE)) is not None:
             video.metadata[_ALPHA_MODE] = alpha_mode
-    delay = _reorder_depth(segments if is_in_band else segments[:1])
+    if is_in_band:  # segments may be copies of the source
+        depth = max(depth, _reorder_depth(segments[1:]))
     stream = add_sound_track(container, sound, file_format.audio_encoder)
-    video_packets = _video_packets(segments, video, None if is_in_band else headers, delay, info)
+    video_packets = _video_packets(segments, video, None if is_in_band else headers, depth, info)
     others: Iterator[Packet[AudioStream] | Packet[SubtitleStream]] = sound_packets(sound, stream, num_frames, info.fps)
     if texts:
         subtitles = text_packets(texts, add_text_track(container), num_frames / info.fps)
@@ -136,7 +137,7 @@ def _video_packets(
     num_done = 0
     for path in segments:
         num_before = num_done
-        with _segment(path) as container:
+        with _segment(path, is_complete=True) as container:
             source = video_stream(container, path)
             if headers is not None and source.codec_context.extradata != headers:
                 raise StoredFileError(f"{path.name}: expected the encoder settings of the first segment, found others.")
@@ -162,10 +163,10 @@ def _reorder_depth(segments: Sequence[Path]) -> int:
 
 
 @contextmanager
-def _segment(path: Path) -> Iterator[InputContainer]:
-    """Opens a file that this service wrote: if it is damaged, the caller's input is not at fault."""
+def _segment(path: Path, *, is_complete: bool = False) -> Iterator[InputContainer]:
+    """Opens a file that this service wrote, see `open_container`: if it is damaged, the input is not at fault."""
     try:
-        with open_container(path, MediaLimits()) as container:
+        with open_container(path, MediaLimits(), is_complete=is_complete) as container:
             yield container
     except (InputError, FFmpegError) as error:
         raise StoredFileError(f"{path.name}: the stored segment has been changed.") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import cache
 from typing import Final
 
 import cv2
@@ -28,6 +27,10 @@ _GRID: Final = 128
 """Side of the grid on which the amplitude is computed."""
 _SAMPLES: Final = 160
 """About as many samples along the shorter side are enough to measure activity."""
+_LEVEL_BITS: Final = 5
+"""A level is so many bits of the 8-bit changes that are interpolated."""
+_NO_CHANGE: Final = 128
+_HALF_LEVEL: Final = 1 << _LEVEL_BITS >> 1
 
 
 class InvisibleWatermark:
@@ -44,7 +47,6 @@ class InvisibleWatermark:
         self._fps = info.fps
         self._frame = first_frame
         self._cells = draw_cells(public_pattern().cells(identifier), _GRID, _GRID)
-        self._dither = _dither(info.width, info.height)
         self._drawn_for: tuple[int, float] | None = None
         self._brighter = self._darker = np.empty((0, 0), np.uint8)
 
@@ -63,10 +65,13 @@ class InvisibleWatermark:
         """Leaves the alpha as it is: the watermark is where the picture is."""
 
     def _refresh(self, luma: NDArray[np.uint8], sign: float) -> None:
-        change = cv2.resize(self._cells * (_amplitude(luma) * np.float32(sign)), self._size)  # bilinear
-        # Rounding after dithering keeps the mean of fractions of a level. Negative sums saturate to 0.
-        self._brighter = np.asarray(cv2.add(change, self._dither, dtype=cv2.CV_8U), np.uint8)
-        self._darker = np.asarray(cv2.subtract(-self._dither, change, dtype=cv2.CV_8U), np.uint8)
+        # Whole levels without dithering: finer detail would cost the encoder bits, and the detector averages it away.
+        change = self._cells * (_amplitude(luma) * np.float32(sign * (1 << _LEVEL_BITS)))
+        place = cv2.resize(np.rint(change + _NO_CHANGE).astype(np.uint8), self._size)  # bilinear
+        # Rounded to the nearest level; differences below 0 saturate to 0.
+        brighter = cv2.subtract(place, _NO_CHANGE - _HALF_LEVEL)  # type: ignore[call-overload]
+        darker = cv2.subtract(_NO_CHANGE + _HALF_LEVEL, place)  # type: ignore[call-overload]
+        self._brighter, self._darker = brighter >> _LEVEL_BITS, darker >> _LEVEL_BITS
 
 
 def sign_at(seconds: float) -> float:
@@ -86,13 +91,3 @@ def _amplitude(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
     deviation = np.sqrt(np.maximum(cv2.resize(variance, (_GRID, _GRID)), 0))
     busy = np.clip((deviation - _FLAT_DEVIATION) / (_BUSY_DEVIATION - _FLAT_DEVIATION), 0, 1)
     return np.asarray(_FLAT_LEVELS + (MAX_LEVELS - _FLAT_LEVELS) * busy, np.float32)
-
-
-@cache
-def _dither(width: int, height: int) -> NDArray[np.float32]:
-    """Returns (height, width) thresholds between -0.5 and 0.5: an 8x8 Bayer matrix."""
-    matrix = np.zeros((1, 1))
-    for _ in range(3):
-        matrix = np.block([[4 * matrix, 4 * matrix + 2], [4 * matrix + 3, 4 * matrix + 1]])
-    tiles = np.tile((matrix + 0.5) / 64 - 0.5, (-(-height // 8), -(-width // 8)))
-    return np.ascontiguousarray(tiles[:height, :width], dtype=np.float32)

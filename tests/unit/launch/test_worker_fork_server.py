@@ -21,11 +21,15 @@ from launch.worker_fork_server import WORKER_SCRIPT, worker_fork_server
 
 _SCRIPT = """
 import json, os, sys
+import numpy as np
 import ray
+before = len(os.listdir("/proc/self/task"))
+np.linalg.solve(np.eye(500), np.ones(500))
 names = [name for name in ("graph", "ray.serve", "onnxruntime", "torch") if name in sys.modules]
 print(json.dumps({
     "arguments": sys.argv, "modules": names, "drawn": ray.WorkerID.from_random().hex(), "pid": os.getpid(),
     "group": os.getpgid(0), "folder": os.getcwd(), "variable": os.environ.get("OF_ONE_WORKER"),
+    "num_blas_threads": 1 + len(os.listdir("/proc/self/task")) - before,
 }))
 """
 
@@ -61,6 +65,7 @@ def test_workers_are_forked_and_each_has_its_own_arguments_and_ids(folder: Path)
     # What starts threads must not be imported before a fork.
     assert first["modules"] == second["modules"] == ["graph", "ray.serve"]
     assert first["drawn"] != second["drawn"]
+    assert first["num_blas_threads"] == 1
     for said in (first, second):  # the raylet ends a worker together with its process group
         assert said["group"] == said["pid"] != server.pid
         assert said["folder"] == str(folder)
