@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 import ray
+import ray._private.node
 import ray._private.parameter
 import ray.actor
 from pydantic import ValidationError
@@ -51,16 +52,26 @@ def start_node(worker_script: Path | None = None, **options: Any) -> None:
         options: Options of `ray.init`.
     """
     # By default a fixed port, for which the agent waits for 3 s if another Ray on this machine uses it.
-    parameters: dict[str, object] = {"dashboard_agent_listen_port": 0}
+    # No monitor: it only serves Ray's autoscaler, and prints what is pending.
+    parameters: dict[str, object] = {"dashboard_agent_listen_port": 0, "no_monitor": True}
     if worker_script is not None:
         parameters["worker_path"] = str(worker_script)
-    module: Any = ray._private.parameter
-    original = module.RayParams
-    module.RayParams = partial(original, **parameters)  # `ray.init` passes neither
-    try:
+    with (
+        _replaced(ray._private.parameter, "RayParams", partial(ray._private.parameter.RayParams, **parameters)),
+        _replaced(ray._private.node.Node, "start_api_server", lambda *_, **__: None),
+    ):
         ray.init(address="local", namespace="serve", include_dashboard=False, configure_logging=False, **options)
+
+
+@contextmanager
+def _replaced(owner: object, name: str, value: object) -> Iterator[None]:
+    """Replace an attribute of a module or class during the block."""
+    original = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
     finally:
-        module.RayParams = original
+        setattr(owner, name, original)
 
 
 @contextmanager
@@ -70,13 +81,8 @@ def ids_of_classes_from_system() -> Iterator[None]:
     Ray's own generator is seeded when it is used first. Processes that are forked later would all draw the same ids,
     also of tasks and objects. Of all that is imported before workers are forked, only actor classes draw ids.
     """
-    module: Any = ray.actor
-    original = module.ActorClassID
-    module.ActorClassID = _SystemRandomClassID
-    try:
+    with _replaced(ray.actor, "ActorClassID", _SystemRandomClassID):
         yield
-    finally:
-        module.ActorClassID = original
 
 
 class _SystemRandomClassID:
