@@ -91,7 +91,7 @@ class SpeechFeatures:
         self._num_features = int(self._network.get_outputs()[0].shape[-1])
 
     def warm(self) -> None:
-        """Imports librosa and runs the encoder once: a second or two, more if Python must compile librosa first."""
+        """Runs the encoder once, so that the first block does not wait for what it sets up."""
         self._run(np.zeros(SPEECH_SAMPLE_RATE, np.int16), SpeechLevel(SPEECH_SAMPLE_RATE, 1.0, 0.0), 0, 50)
 
     def extract(

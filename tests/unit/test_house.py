@@ -115,7 +115,7 @@ def _import_in_new_process(repo_root: Path, module: str) -> tuple[float, set[str
 def test_import_is_light(repo_root: Path, module: str) -> None:
     seconds, loaded = _import_in_new_process(repo_root, module)
     assert seconds < MAX_IMPORT_SECONDS
-    # librosa drags in numba: seconds in every process, of which one uses it.
+    # numba takes long to import, and only the process that generates faces uses it.
     assert not loaded & {"numba", "pytest"}
 
 
