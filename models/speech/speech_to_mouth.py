@@ -177,7 +177,8 @@ def _limit_unheard_opening(
     for row in range(len(opening) - 2, -1, -1):
         if is_ahead[row] and activity.gate[row + 1] > 0:
             until[row] = min(until[row], until[row + 1])
-    share = (np.maximum(since, until) / np.maximum(opening, _SHUT)).clip(0, 1)[:, None]
+    limit = np.maximum(since, until).clip(0)
+    share = ((limit + _SHUT) / (opening.clip(0) + _SHUT)).clip(0, 1)[:, None]  # 1 where nothing is limited
     return np.asarray(shape * share, np.float32), np.asarray(hidden * share, np.float32)
 
 

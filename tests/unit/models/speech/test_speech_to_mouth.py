@@ -275,6 +275,34 @@ def test_lips_meet_where_the_network_hears_that_they_touch(
     assert np.abs(2 * moved[:, [UPPER, LOWER]].sum(1) - moved[:, [OPEN, OUTER]].sum(1)).max() < 1e-4
 
 
+class _Network:
+    """Predicts lips that narrow evenly, and close in the middle."""
+
+    def __init__(self, num_hidden: int) -> None:
+        self._num_hidden = num_hidden
+
+    def run(self, outputs: None, inputs: dict[str, NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
+        num = inputs["features"].shape[1]
+        rows = np.zeros((1, num, len(CHANNELS) + 1), np.float32)
+        rows[0, :, OPEN] = ((np.abs(np.arange(num) - num // 2) - 4) / 3).clip(0, 2)  # for less than a rest
+        rows[0, :, CHANNELS.index("width")] = np.linspace(1, -3, num)
+        rows[..., -1] = -9
+        return rows, np.zeros((1, num, self._num_hidden), np.float32)
+
+
+def test_lips_that_touch_stay_as_wide_as_they_are(
+    tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (block,) = _extract(tmp_path, voice[: 2 * RATE], features)
+    ones = np.ones_like(block.activity.gate)
+    heard = _with_activity(block, gate=ones, is_heard=ones.astype(np.bool_))
+    narrowing = SpeechToMouth()
+    monkeypatch.setattr(narrowing, "_network", _Network(narrowing._num_hidden))
+    shape = narrowing.predict(heard, Fraction(50), 0, len(ones) - 1).shape
+    assert (shape[:, OPEN] == 0).sum() > 5
+    assert np.abs(np.diff(shape[:, CHANNELS.index("width")], 2)).max() < 1e-4
+
+
 def test_blocks_that_begin_in_a_pause_equal_the_whole_file(
     tmp_path: Path, voice: NDArray[np.int16], features: SpeechFeatures, mouth: SpeechToMouth
 ) -> None:
