@@ -29,6 +29,9 @@ _RAY_SETTINGS = {
     # second in one of them.
     "RAY_event_stats": "0",
     "RAY_emit_main_service_metrics": "0",
+    # What Ray's agent measures of the node and of each process (Ray's default is every 5 s); `cluster/prometheus.yml`
+    # scrapes every 10 s.
+    "REPORTER_UPDATE_INTERVAL_MS": "10000",
     # What the raylet looks at ten times a second by default: free resources, memory pressure, disk space, idle workers.
     "RAY_raylet_report_resources_period_milliseconds": "500",
     "RAY_raylet_check_gc_period_milliseconds": "1000",
