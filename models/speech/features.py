@@ -28,7 +28,6 @@ from models.speech.level import (
     measure_level,
     open_measured_speech,
 )
-from models.speech.mel import mel_bank, power_spectrum
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechWindow
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
@@ -186,9 +185,16 @@ def log_mel(samples: NDArray[np.int16], gain: float, first: int, stop: int) -> N
     Returns:
         (stop - first, 80) float32.
     """
+    import librosa  # takes seconds to import, and only one process of the graph needs it
+
     half = _WINDOW_SAMPLES // 2
-    sound = cut_speech(samples, first * MEL_HOP_SAMPLES - half, (stop - 1) * MEL_HOP_SAMPLES + half) * np.float32(gain)
-    power = _mel_bank() @ power_spectrum(sound, _WINDOW_SAMPLES, MEL_HOP_SAMPLES)  # (80, stop - first)
+    spectrum = librosa.stft(
+        cut_speech(samples, first * MEL_HOP_SAMPLES - half, (stop - 1) * MEL_HOP_SAMPLES + half) * np.float32(gain),
+        n_fft=_WINDOW_SAMPLES,
+        hop_length=MEL_HOP_SAMPLES,
+        center=False,
+    )  # (201, stop - first) complex64
+    power = _mel_bank() @ (np.square(spectrum.real) + np.square(spectrum.imag))
     levels = np.maximum(np.log10(np.maximum(power, _TINY_POWER)), _LOUDEST - _RANGE)
     return np.ascontiguousarray((levels.T + 4) / 4, np.float32)
 
@@ -196,4 +202,7 @@ def log_mel(samples: NDArray[np.int16], gain: float, first: int, stop: int) -> N
 @cache
 def _mel_bank() -> NDArray[np.float32]:
     """Returns the (80, 201) weights of the spectrum bins."""
-    return mel_bank(NUM_BANDS, _WINDOW_SAMPLES, 0, SPEECH_SAMPLE_RATE / 2).astype(np.float32)
+    import librosa
+
+    bank: NDArray[np.float32] = librosa.filters.mel(sr=SPEECH_SAMPLE_RATE, n_fft=_WINDOW_SAMPLES, n_mels=NUM_BANDS)
+    return bank

@@ -28,7 +28,6 @@ from models.engines.protocol import FrameSpan, Machine
 from models.engines.runtime.cache import LruCache
 from models.engines.runtime.onnx import PositionalNetwork
 from models.speech.level import SpeechLevel, cut_speech
-from models.speech.mel import mel_bank, power_spectrum
 
 PADDING_SAMPLES: Final = 6400
 MEL_HOP: Final = 160
@@ -59,14 +58,22 @@ def mel_of_chunk(sound: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _mel_of_frames(sound: NDArray[np.float32]) -> NDArray[np.float32]:
-    power = _mel_bank() @ power_spectrum(sound, _FFT, MEL_HOP, _WINDOW)  # (80, M)
+    import librosa  # takes seconds, and only one process of the graph needs it
+
+    spectrum = librosa.stft(sound, n_fft=_FFT, hop_length=MEL_HOP, win_length=_WINDOW, window="hann", center=False)
+    power = _mel_bank() @ (np.square(spectrum.real) + np.square(spectrum.imag))  # (80, M)
     return np.ascontiguousarray(10 * np.log10(power.T + _TINY_POWER) - _REFERENCE_DB, np.float32)
 
 
 @cache
 def _mel_bank() -> NDArray[np.float32]:
     """(80, 513) weights of the spectrum's bins."""
-    return mel_bank(NUM_BANDS, _FFT, 0, 8000).astype(np.float32)
+    import librosa
+
+    bank: NDArray[np.float32] = librosa.filters.mel(
+        sr=SPEECH_SAMPLE_RATE, n_fft=_FFT, n_mels=NUM_BANDS, fmin=0, fmax=8000
+    )
+    return bank
 
 
 # Which rows of the speech encoder drive a frame, and on which pieces of the file the encoder runs.

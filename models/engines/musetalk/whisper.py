@@ -17,7 +17,6 @@ import torch.nn.functional as functional
 from torch import Tensor, nn, stack
 
 from media.audio import SPEECH_SAMPLE_RATE
-from models.speech.mel import mel_bank
 
 WINDOW_SECONDS: Final = 30
 WINDOW_SAMPLES: Final = WINDOW_SECONDS * SPEECH_SAMPLE_RATE
@@ -42,7 +41,9 @@ def log_mel(samples: Tensor) -> Tensor:
 @cache
 def _mel_bank() -> Tensor:
     """(80, 201) weights of the spectrum's bins: Slaney bands of unit area from 0 to 8000 Hz."""
-    return torch.from_numpy(mel_bank(NUM_BANDS, _FFT_SAMPLES, 0, SPEECH_SAMPLE_RATE / 2)).float()
+    import librosa  # takes seconds; only the audio encoder needs it
+
+    return torch.from_numpy(librosa.filters.mel(sr=SPEECH_SAMPLE_RATE, n_fft=_FFT_SAMPLES, n_mels=NUM_BANDS))
 
 
 # The encoder of Whisper tiny with the outputs of all its layers.

@@ -24,7 +24,6 @@ from models.engines.protocol import FrameSpan
 from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS
 from models.speech.activity import speech_activity
 from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_measured_speech
-from models.speech.mel import mel_bank
 from models.speech.stream import SpeechWindow
 
 HOP_SAMPLES: Final = 200
@@ -37,6 +36,8 @@ _PREEMPHASIS: Final = 0.97
 _LOWEST_HZ, _HIGHEST_HZ = 55.0, 7600.0
 _TINY, _REFERENCE_DB, _RANGE_DB, _HALF_SCALE = 1e-5, 20.0, 100.0, 4.0
 _BLOCK_COLUMNS: Final = 160  # two seconds
+# Slaney's mel scale (Auditory Toolbox, 1998): linear below 1 kHz, 200 / 3 Hz per mel, then logarithmic.
+_LINEAR_HZ, _KNEE_HZ, _LOG_STEP = 200 / 3, 1000.0, np.log(6.4) / 27
 
 
 def num_columns(num_samples: int) -> int:
@@ -106,8 +107,27 @@ def _emphasised(samples: NDArray[np.int16], index: NDArray[np.int64]) -> NDArray
 
 @cache
 def _mel_bank() -> NDArray[np.float64]:
-    """(80, 401) weights of the spectrum's bins."""
-    return mel_bank(MEL_BANDS, _FFT_SAMPLES, _LOWEST_HZ, _HIGHEST_HZ)
+    """(80, 401) weights of the spectrum's bins: triangles of unit area."""
+    edges = _mel_to_hz(np.linspace(_hz_to_mel(_LOWEST_HZ), _hz_to_mel(_HIGHEST_HZ), MEL_BANDS + 2))  # (82,)
+    bins = np.arange(_FFT_SAMPLES // 2 + 1) * (SPEECH_SAMPLE_RATE / _FFT_SAMPLES)
+    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
+    area = (edges[2:] - edges[:-2])[:, None] / 2
+    return np.asarray(np.maximum(0, np.minimum(rising, falling)) / area)
+
+
+def _hz_to_mel(hz: float) -> float:
+    if hz < _KNEE_HZ:
+        return hz / _LINEAR_HZ
+    return float(_KNEE_HZ / _LINEAR_HZ + np.log(hz / _KNEE_HZ) / _LOG_STEP)
+
+
+def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    knee = _KNEE_HZ / _LINEAR_HZ
+    hz: NDArray[np.float64] = np.where(
+        mel < knee, mel * _LINEAR_HZ, _KNEE_HZ * np.exp(_LOG_STEP * (np.maximum(mel, knee) - knee))
+    )
+    return hz
 
 
 # Which window of the mel spectrum drives which frame.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from errors import CancelledJobError
+from models.engines.wav2lip import audio
 from models.engines.wav2lip.audio import SILENCE, mel_columns, num_columns
 
 
@@ -23,6 +24,13 @@ def test_the_published_front_end_is_met(reference: Callable[[str], Any]) -> None
     found = mel_columns(wave, 0, num_columns(len(wave)))
     assert found.T.shape == stored["synth_mel"].shape
     assert np.abs(found.T - stored["synth_mel"]).max() <= 1e-5
+
+
+def test_the_filter_bank_is_librosas() -> None:
+    import librosa
+
+    theirs = librosa.filters.mel(sr=16000, n_fft=800, n_mels=80, fmin=55, fmax=7600)
+    assert np.abs(audio._mel_bank() - theirs).max() < 1e-7
 
 
 @pytest.mark.parametrize("num", [1, 2, 150, 400, 4000, 64123])
