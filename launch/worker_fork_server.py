@@ -39,7 +39,8 @@ WORKER_SCRIPT: Final = Path(__file__).with_name("forked_worker.py")
 # Imported while Ray's processes start: packages that Ray Serve imports, and modules of replicas that do not import Ray.
 _WITHOUT_RAY: Final = (
     *("aiohttp", "fastapi", "grpc", "jsonschema", "opentelemetry.sdk.metrics", "pandas", "requests", "uvicorn"),
-    *("httpx", "media.labels.labeller", "models.engines.catalog", "models.mouth.motion", "rendering.live_renderer"),
+    *("httpx", "librosa.core.spectrum", "librosa.filters", "media.labels.labeller", "models.engines.catalog"),
+    *("models.mouth.motion", "rendering.live_renderer"),
 )
 _WITH_RAY: Final = (
     *("ray._private.workers.default_worker", "ray.serve", "ray.serve._private.controller"),
