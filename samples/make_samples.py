@@ -3,7 +3,7 @@
     python -m samples.make_samples portrait PHOTO      # PHOTO: astronaut.png, see README.md
     python -m samples.make_samples closed PHOTO        # PHOTO: grace_hopper.jpg, see README.md
     python -m samples.make_samples speech              # needs the program `flite`
-    python -m samples.make_samples presenter           # needs the two above
+    python -m samples.make_samples presenter           # needs portrait.jpg and speech.wav
 
 `presenter` animates the portrait with the speech and moves a virtual camera over the result, to get a video of a
 moving, talking head.
@@ -47,7 +47,7 @@ BASE_ZOOM = 1.06  # hides the edges of the moved picture
 
 
 def make_portrait(photo: Path, crop: tuple[int, int, int], out: Path) -> None:
-    """Crops head and shoulders from the photo and enlarges them to 512 x 512."""
+    """Cuts `crop` (left, top, side) out of a photo that is 512 pixels wide, and resizes it to 512 x 512."""
     picture = cv2.imread(str(photo), cv2.IMREAD_COLOR)
     if picture is None or picture.shape[1] != SIZE:
         raise ValueError(f"Expected a picture {SIZE} wide in {photo.name}, got {getattr(picture, 'shape', None)}.")

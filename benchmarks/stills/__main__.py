@@ -1,4 +1,4 @@
-"""Motion of stills and of people who speak: `python -m benchmarks.stills --clips FOLDER [--still PICTURE...]`.
+"""Motion of stills and of people who speak: `python -m benchmarks.stills --clips FOLDER [--still PICTURE]...`.
 
 Tracks the first seconds of each clip, and one result per still that says the sample speech twice with a pause, and
 prints amplitudes, speeds and correlations with stress of both. Everything is rendered in one process.

@@ -145,7 +145,7 @@ class _Eye:
         lower = lower - rise
         overlap = _OVERLAP * unit * (opening / (0.03 * unit)).clip(0, 1)
         drop = closing * (lower + overlap - edge).clip(0)
-        lowered = _UPPER_FOLLOWS * max(state.down, 0) * unit  # as in `looking`
+        lowered = _UPPER_FOLLOWS * max(state.down, 0) * unit  # as `_looking` moves the lid edge
         drop += (1 - closing) * lowered * opening / max(float(opening.max()), 1.0)
         # A point at fraction v of the skin moves by drop * v^2: it stretches most just above the lashes, which keep
         # their shape.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -37,20 +38,15 @@ class MovingStill:
         """Draws and yields frames in the order of `indices`, see `models.avatar.still_frame`.
 
         Yields:
-            Read-only planes of the size of the still, bit-identical to it where nothing moves; the same ones for an
-            index that is repeated at once.
+            Read-only planes of the size of the still, bit-identical to it where nothing moves; the same ones for
+            consecutive equal indices.
 
         Raises:
             ValueError: An index is out of range.
         """
-        previous, frame = None, None
-        for index in indices:
-            if frame is None or index != previous:
-                frame = self._drawn(_shown(index))
-            previous = index
-            yield frame
+        return _drawn(indices, self._draw)
 
-    def _drawn(self, shown: StillFrames) -> YuvFrame:
+    def _draw(self, shown: StillFrames) -> YuvFrame:
         picture, eyelids, warp = self._layers
         right, down = shown.gaze[0].tolist()
         eyelids.draw(picture, EyeState(float(shown.closing[0]), right, down, float(shown.smile[0])))
@@ -89,12 +85,13 @@ class MovingMatte:
         Raises:
             ValueError: An index is out of range.
         """
-        for index in indices:
-            shown = _shown(index)
-            matte, warp = self._layers
-            alpha = warp.render_luma(matte.y, shown)
-            alpha.flags.writeable = False
-            yield matte._replace(y=alpha)
+        return _drawn(indices, self._draw)
+
+    def _draw(self, shown: StillFrames) -> YuvFrame:
+        matte, warp = self._layers
+        alpha = warp.render_luma(matte.y, shown)
+        alpha.flags.writeable = False
+        return matte._replace(y=alpha)
 
     @cached_property
     def _layers(self) -> tuple[YuvFrame, HeadWarp]:
@@ -107,7 +104,11 @@ class MovingMatte:
         self._reader.close()
 
 
-def _shown(index: int) -> StillFrames:
-    if not 0 <= index < NUM_FRAMES:
-        raise ValueError(f"Expected an index in [0, {NUM_FRAMES}), got {index = }.")
-    return StillFrames.of(np.array([index]))
+def _drawn(indices: Iterable[int], draw: Callable[[StillFrames], YuvFrame]) -> Iterator[YuvFrame]:
+    """Yields one frame per index; consecutive equal indices are drawn once."""
+    for index, equal in groupby(indices):
+        if not 0 <= index < NUM_FRAMES:
+            raise ValueError(f"Expected an index in [0, {NUM_FRAMES}), got {index = }.")
+        frame = draw(StillFrames.of(np.array([index])))
+        for _ in equal:
+            yield frame

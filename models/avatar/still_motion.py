@@ -60,11 +60,11 @@ _SACCADE_SECONDS: Final = 0.05
 _EYEBALL: Final = 0.12  # eye distances between the centre of an eye and its iris
 _COMPENSATION: Final = 0.85  # of the head's turns, which eyes that look at somebody make up for
 
-# A smile comes and goes in pauses, chosen by eye: seconds between its changes and within one, the share of time without
-# any, and the least size of one.
+# Smiles in pauses, chosen by eye: seconds between changes, seconds that a change takes, share of time without a smile,
+# and smallest smile.
 _SMILE_EVERY, _SMILE_SECONDS, _NO_SMILE, _LEAST_SMILE = 4.5, 1.2, 0.5, 0.5
-# Nobody smiles where more than this share of speech is around: from .1 s after the start of a phrase until .35 s after
-# its end. From there a smile grows until `REACH_SECONDS` after the end.
+# No smile where `Prosody.speaking` is above this: from .1 s after the start of a phrase to .35 s after its end. From
+# then on a smile grows, until `REACH_SECONDS` after the end.
 _SPEAKING: Final = 0.3
 _AT_END: Final = (-1 / ROWS_PER_SECOND, 0.0, REACH_SECONDS)  # seconds from the end of a phrase: see `_pulses`
 _NO_SMILE_OPENING: Final = 0.05  # eye distances between the lips of the still: teeth are visible
@@ -164,7 +164,14 @@ class StillMotion:
         times: tuple[float, float],
         draw: Callable[[np.random.Generator], NDArray[np.float64]],
     ) -> NDArray[np.float64]:
-        """Returns (T, C) values that shift to new ones from `draw`; `times` are seconds between and within shifts."""
+        """Returns (T, C) values that change, at random times, to the next one that `draw` returns.
+
+        Args:
+            stream: Number of the random stream; those of sways, brows and `models.avatar.blinks` have others.
+            seconds: (T,) ascending times of the frames.
+            times: Mean seconds between changes, and seconds that a change takes.
+            draw: Returns (C,) values.
+        """
         every, within = times
         cell = np.floor(seconds / every).astype(np.int64)
         known = np.arange(cell[0] - 1, cell[-1] + 1)

@@ -2,9 +2,9 @@
 
     python -m training.converters.blocked_layout models/weights/face_landmark_468.onnx
 
-On a CPU, onnxruntime computes convolutions in blocks of channels. It knows no PRelu and no padding of channels in this
-layout: in MediaPipe's networks it converts every tensor back and forth, which takes three quarters of the time.
-Both can be written as convolutions, so that the whole network stays in blocks.
+On a CPU, onnxruntime computes convolutions in blocks of channels. It implements neither PRelu nor padding of channels
+in this layout, so in MediaPipe's networks it converts every tensor back and forth, which takes most of the time.
+Written as convolutions, both stay in the blocked layout.
 """
 
 from __future__ import annotations

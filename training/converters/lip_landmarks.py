@@ -3,7 +3,7 @@
     pip install tflite
     python -m training.converters.lip_landmarks face_landmark_with_attention.tflite FOLDER
 
-The file lies in the package mediapipe 0.10.21, under modules/face_landmark (Apache-2.0, Google). What is kept: the
+The file is in the package mediapipe 0.10.21, under modules/face_landmark (Apache-2.0, Google). Kept are the
 layers from the picture to the first features, the crop of the lips out of them, and the layers from there to the 80
 points. Where the crop lies is an input, as the face is known where the network is used; in the original the other
 layers find it.

@@ -3,7 +3,7 @@
     pip install tflite
     python -m training.converters.person_segmentation selfie_segmentation.tflite FOLDER
 
-The file lies in the package mediapipe 0.10.21, under modules/selfie_segmentation (Apache-2.0, Google).
+The file is in the package mediapipe 0.10.21, under modules/selfie_segmentation (Apache-2.0, Google).
 """
 
 from __future__ import annotations

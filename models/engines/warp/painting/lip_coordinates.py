@@ -203,13 +203,13 @@ def hollow(coords: LipCoords, eye_distance: Array, closing: Array = 0.0) -> Arra
     """Returns (T, h, w) how far a pixel lies in the dark between jaws or closing lips, 0 to 1.
 
     The edges of the gap between the jaws are soft, like teeth behind lips, and a thin gap is less dark: otherwise a
-    line one pixel wide would show as a row of dots. Lips that close shade the gap between them, the more the narrower
-    it is: teeth in an image of parted lips are lit, and squeezed together they would show as bright dots.
+    line one pixel wide would show as a row of dots. Closing lips shade the gap between them, more where it is narrower:
+    teeth in an image of parted lips are lit, and squeezed together they would show as bright dots.
 
     Args:
         coords: Lip coordinates of (T, h, w) pixels.
         eye_distance: (T,) in pixels.
-        closing: How far the lips close relative to their image, 0 to 1.
+        closing: (T, 1, 1) or one value: how far the lips close relative to their image, 0 to 1.
     """
     unit = eye_distance[:, None, None]
     edge = (HOLLOW * unit / 2).clip(min=1.0)

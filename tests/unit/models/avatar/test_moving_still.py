@@ -43,8 +43,9 @@ def test_frames_stay_valid_and_read_only(still: Still) -> None:
     assert not any(plane.flags.writeable for plane in second)
 
 
-def test_a_repeated_frame_is_drawn_once(still: Still) -> None:
-    with closing(MovingStill(still.reader(), still.track)) as frames:
+@pytest.mark.parametrize("source", [MovingStill, MovingMatte])
+def test_a_repeated_frame_is_drawn_once(still: Still, source: type[MovingStill] | type[MovingMatte]) -> None:
+    with closing(source(still.reader(), still.track)) as frames:
         first, again, other, last = frames.read([_AWAKE, _AWAKE, 0, _AWAKE])
     assert first is again and first is not last
     assert (first.y == last.y).all() and (first.y != other.y).any()
