@@ -28,8 +28,8 @@ from lipwright_client.calls import BackgroundFields
 Background = Annotated[
     str | None,
     typer.Option(
-        help="What is behind the avatar in jobs and live sessions that name nothing: a colour, blur, source, or a "
-        "picture or video (file or URL)."
+        help="Default background of jobs and live sessions: a colour, blur, source (the video's own), or a picture or "
+        "video (file or URL)."
     ),
 ]
 

@@ -76,7 +76,14 @@ class GradioPage:
                             label="Fit the video to the speech",
                         )
                         background = gr.Dropdown(
-                            [("as saved with the avatar", ""), "source", "blur", "transparent", "white", "#00b140"],
+                            [
+                                ("as in the video, or as saved with the avatar", ""),
+                                "source",
+                                "blur",
+                                "transparent",
+                                "white",
+                                "#00b140",
+                            ],
                             value="",
                             label="Background, or a colour (transparent: in webm)",
                             allow_custom_value=True,

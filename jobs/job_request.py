@@ -49,7 +49,8 @@ class AvatarRequest(Frozen):
     face_image: UploadedFile | None = None
     keep: bool = Field(True, description="Whether it stays until it is deleted; otherwise it is part of the cache.")
     background: BackgroundSettings = Field(
-        BackgroundSettings(), description="What is behind it by default; only the fields that were set count."
+        BackgroundSettings(),
+        description="Default of its jobs and live sessions; fields that are not set stay as they are.",
     )
     background_file: UploadedFile | None = Field(None, description="The same as a picture or video.")
     owner: str | None = None

@@ -105,7 +105,7 @@ class JobService(Protocol):
         """Check and store a picture or video behind the person."""
 
     async def delete_background(self, file_id: str, owner: str | None) -> None:
-        """Delete one; NotFoundError if there is none, StateError while an avatar has it."""
+        """Delete one; NotFoundError if there is none, StateError while an avatar uses it."""
 
     async def status(self) -> ServiceStatus:
         """Return the queue, the running jobs, and how long a new job would wait."""

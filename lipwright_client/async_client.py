@@ -194,7 +194,7 @@ class AsyncAvatars:
         return found
 
     async def update(self, avatar_id: str, **fields: Unpack[BackgroundFields]) -> Avatar:
-        """Change the background of an avatar, for jobs and live sessions that start from now on.
+        """Change the background of an avatar, for later jobs and live sessions.
 
         Fields that are not passed stay as they are.
 
@@ -298,8 +298,8 @@ class Service:
             receives_video: Whether the service sends the video to this client. Without it, `session.fragment` events
                 have no media: for sessions that are only pushed to outputs (`start_output`).
             session_id: A session with outputs whose client lost its connection, to continue instead of starting one.
-            background: What is behind the person: a colour (`#00b140`, `white`), `blur`, or `source` for what is
-                there. Default: the background of the avatar.
+            background: What is behind the person: a colour (`#00b140`, `white`), `blur`, or `source` for
+                the source's own. Default: the background of the avatar.
             matte: How the person is cut out for that: `person`, `chroma` or `auto` (default).
             background_file: A picture or video behind the person instead; sent when the session starts.
             background_id: One that was sent before, with `create_background`.
@@ -363,11 +363,11 @@ class Service:
         return await self._transport.run(create_subtitles(audio, language, translate_to, kind))
 
     async def create_background(self, file: Source) -> Background:
-        """Send a picture or video, to be used by its `id` as `background_id` of jobs, avatars and `live`."""
+        """Store a picture or video; its `id` is the `background_id` of jobs, avatars and `live`."""
         return await self._transport.run(create_background(file))
 
     async def delete_background(self, background_id: str) -> None:
-        """Delete a background. Fails while an avatar has it."""
+        """Delete a background. Fails while an avatar uses it."""
         await self._transport.run(delete(background_path(background_id)))
 
     async def clone_voice(self, name: str, audio: Source, transcript: str = "") -> ClonedVoice:

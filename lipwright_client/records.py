@@ -125,8 +125,8 @@ class Avatar:
         info: Properties found by the analysis; None until `ready`.
         error: Why the analysis failed.
         is_kept: Whether the avatar is listed and kept until it is deleted.
-        background: Colour behind it in jobs and live sessions that name nothing, or `blur`; None for what is there.
-        background_id: ID of a picture or video behind it instead.
+        background: Default background of its jobs and live sessions: a colour or `blur`; None if there is none.
+        background_id: ID of a stored picture or video that is the default background instead.
         background_loop: What follows the end of that video.
         matte: How the person is cut out for the background.
         created_at: When the avatar was created.

@@ -1,4 +1,4 @@
-"""What is behind the person, as requests name it: declared once, for jobs, avatars and live sessions."""
+"""The background options of jobs, avatars and live sessions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from media.playback import AfterEnd
 
 
 class BackgroundSettings(BaseModel):
-    """A colour, `blur` or a stored file behind the person; with neither of them, nothing is named."""
+    """What is behind the person: `background` or `background_id`. With neither, no background is chosen."""
 
     background: Annotated[str, AfterValidator(checked_background)] | None = Field(
         None,
         max_length=64,
         description="What is behind the person: a colour (`#00b140`, `white`), `blur`, `transparent`, which needs"
-        " `format` `webm` or `mov`, or `source`, which is what is there. For a picture or video, see `background_file`"
+        " `format` `webm` or `mov`, or `source`, the source's own. For a picture or video, see `background_file`"
         " and `background_id`. Default: the background of the avatar, otherwise `source`.",
     )
     background_id: str | None = Field(
@@ -43,11 +43,11 @@ class BackgroundSettings(BaseModel):
 
     @property
     def names_background(self) -> bool:
-        """Whether something is chosen, which may be `source`."""
+        """Whether a background is chosen, possibly `source`."""
         return self.background is not None or self.background_id is not None
 
     def or_default(self, default: BackgroundSettings | None) -> BackgroundSettings:
-        """Return what is shown: this, or `default` if this names no background. Nothing is named for `source`."""
+        """Return what is shown: this, or `default` if this chooses nothing. `source` becomes no background."""
         chosen = self if self.names_background or default is None else default
         if chosen.background == SOURCE:
             return BackgroundSettings()
@@ -55,14 +55,14 @@ class BackgroundSettings(BaseModel):
 
 
 def changed_background(known: BackgroundSettings | None, change: BackgroundSettings) -> BackgroundSettings | None:
-    """Return the background of an avatar after a change, of which only the fields that were set count.
+    """Return the background of an avatar after a change. Fields of `change` that are not set stay as they are.
 
     Args:
-        known: The background of the avatar; None: what is in its source.
+        known: The current background of the avatar; None: that of its source.
         change: `source` removes the background.
 
     Raises:
-        OptionError: An avatar cannot have this background, or the other options are for one that it does not have.
+        OptionError: The background is transparent, or an option needs a background that the avatar does not have.
     """
     given = change.model_dump(exclude_unset=True)
     kept = {} if known is None else known.model_dump()
@@ -72,7 +72,7 @@ def changed_background(known: BackgroundSettings | None, change: BackgroundSetti
     if settings.background == TRANSPARENT:
         raise OptionError(
             f"background: `{TRANSPARENT}` is not possible for an avatar, because MP4 and live sessions have no "
-            "transparency. Send it with each job, in webm or mov."
+            "transparency. Set it for each job, with format webm or mov."
         )
     if "background_loop" in given and settings.background_id is None:
         raise OptionError("background_loop needs background_file or background_id.")

@@ -310,7 +310,7 @@ class JobTable:
         return [from_row(AvatarRecord, row) for row in rows]
 
     def backgrounds_of_avatars(self) -> dict[str, list[str]]:
-        """Return the IDs of the stored backgrounds of avatars, each with the IDs of these avatars."""
+        """Return the IDs of the avatars that use each stored background, by the ID of the background."""
         avatars: dict[str, list[str]] = {}
         for row in self.database.query("SELECT * FROM avatars WHERE background IS NOT NULL ORDER BY created_at"):
             avatar = from_row(AvatarRecord, row)

@@ -293,7 +293,7 @@ class AvatarRecord(Frozen):
     )
     info: AvatarInfo | None = None
     background: BackgroundSettings | None = Field(
-        None, description="What is behind it unless a job or a session names something else; None: what is there."
+        None, description="Default of its jobs and live sessions; None: the background of its source."
     )
     error: ErrorRecord | None = None
     created_at: datetime

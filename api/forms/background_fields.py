@@ -1,4 +1,4 @@
-"""The fields of forms and URLs that say what is behind the person."""
+"""The background fields of forms and URLs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storage.background_settings import BackgroundSettings
 
 
 class BackgroundFields(BackgroundSettings):
-    """At most one of a colour, a file and the ID of a file; those that are not sent stay as they are."""
+    """At most one of `background`, `background_file` and `background_id`, with options."""
 
     background_file: FilePart | None = Field(
         None, description="Picture or video behind the person. It fills the frame; a video has no sound."
@@ -26,13 +26,13 @@ class BackgroundFields(BackgroundSettings):
 
     @property
     def background_settings(self) -> BackgroundSettings:
-        """The fields that were sent, without a file."""
+        """Only the fields that were sent are set; `background_file` is left out."""
         sent = self.model_fields_set & BackgroundSettings.model_fields.keys()
         return BackgroundSettings(**{name: getattr(self, name) for name in sent})
 
 
 class WholeBackgroundFields(BackgroundFields):
-    """The same, where nothing is there yet: the options of a background need one."""
+    """Background fields of jobs and live sessions: `background_loop` and `matte` need a background."""
 
     @model_validator(mode="after")
     def _options_need_a_background(self) -> Self:

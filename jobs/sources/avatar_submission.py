@@ -1,4 +1,4 @@
-"""Turns received faces into stored avatars: for requests that create one, and for jobs that bring theirs along."""
+"""Stores uploaded faces as avatars, for requests that create an avatar and for jobs with a video."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class AvatarSubmissions:
         return avatar
 
     async def change(self, request: AvatarChange) -> AvatarRecord:
-        """Give an avatar another background; jobs that were accepted before keep theirs.
+        """Change the background of an avatar; accepted jobs keep theirs.
 
         Raises:
             InputError: The background is invalid.

@@ -1,4 +1,4 @@
-"""The stored pictures and videos behind the person: checked when they are sent, and fitted to live sessions once."""
+"""Stored backgrounds: checked when they are uploaded, and fitted once to each size and rate of live sessions."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class _Wanted(NamedTuple):
 
 
 class Backgrounds:
-    """Keeps backgrounds until they were not used for the retention time of jobs, and as long as an avatar has them."""
+    """Keeps backgrounds while an avatar uses them, and for the retention time of jobs after their last use."""
 
     def __init__(self, config: PipelineConfig, stages: Stages, table: JobTable, files: FileStore) -> None:
         """Prepare; backgrounds are fitted on demand."""
@@ -98,7 +98,7 @@ class Backgrounds:
 
     @asynccontextmanager
     async def held(self, file_id: str | None, owner: str | None) -> AsyncIterator[BackgroundRecord | None]:
-        """Yield the background with this ID, if any; nobody removes it until the block ends.
+        """Yield the background with this ID, if any; it cannot be removed until the block ends.
 
         Raises:
             NotFoundError: The owner has no such background.
@@ -138,18 +138,18 @@ class Backgrounds:
 
         Raises:
             NotFoundError: The owner has no such background.
-            StateError: An avatar has it.
+            StateError: An avatar uses it.
         """
         async with self.held(file_id, owner):
             if users := (await self._table.run_in_thread(self._table.backgrounds_of_avatars)).get(file_id):
                 raise StateError(
-                    f"Background {file_id} is that of {len(users)} avatar(s): {', '.join(users[:_MAX_NAMED])}. "
-                    "Change it with PATCH /v1/avatars/ID, or delete them."
+                    f"Background {file_id} is used by avatars ({len(users)}): {', '.join(users[:_MAX_NAMED])}. Give them another "
+                    "background with PATCH /v1/avatars/ID, or delete them, first."
                 )
             await asyncio.to_thread(self._store.delete, file_id, owner)
 
     async def sweep(self) -> None:
-        """Remove backgrounds that no avatar has and that were not used for a long time."""
+        """Remove backgrounds that no avatar uses and that were not used for a long time."""
         min_age_s = max(self._config.jobs.retention_s, self._config.live.max_session_s + _MIN_UNUSED_S)
         async with self._lock:
             kept = await self._table.run_in_thread(self._table.backgrounds_of_avatars)

@@ -1,4 +1,4 @@
-"""Avatars as live sessions show them: analysed and held, with a background whose matte and file are finished."""
+"""Prepares avatars for live sessions: the analysis, and the matte and file of the background."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LiveAvatars:
     ) -> ShownAvatar:
         """Return an avatar that is analysed for an engine and held, and its background, whose matte is finished.
 
-        If `background` names nothing, that of the avatar is shown. See `Avatars.ensure`, `Avatars.matte` and
+        If `background` chooses nothing, the avatar's is shown. See `Avatars.ensure`, `Avatars.matte` and
         `Backgrounds.ensure`.
         """
         settings = background.or_default(record.background)

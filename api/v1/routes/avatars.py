@@ -44,8 +44,8 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
         """Upload a face once; jobs and live sessions that use its ID skip the analysis.
 
         Uploading the same file and face again returns the same avatar. With `keep=false` it is not listed and may be
-        evicted; an avatar that was kept once stays kept. Jobs and live sessions that name no background show that of
-        the avatar.
+        evicted; an avatar that was kept once stays kept. Jobs and live sessions use the background of the avatar
+        unless they set their own.
         """
         owner = caller_of(request).owner
         async with (
@@ -87,7 +87,7 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
         responses=problem_responses(404, 413, 422, 429, 504, 507),
     )
     async def change_avatar(self, avatar_id: str, request: Request) -> AvatarView:
-        """Change what jobs and live sessions that start from now on show behind the avatar.
+        """Change the default background of later jobs and live sessions.
 
         Fields that are not sent stay as they are. `background=source` removes the background.
         """

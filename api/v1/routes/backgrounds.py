@@ -34,8 +34,8 @@ class BackgroundRoutes(Routes, prefix="/v1/backgrounds", tags=["backgrounds"]):
     async def create_background(self, request: Request) -> BackgroundView:
         """Upload a picture or a video, to use its ID as `background_id` of jobs, avatars and `WS /v1/live`.
 
-        Uploading the same file again returns the same ID. A background is deleted when no avatar has it, and no job or
-        session has started with it for as long as finished jobs are kept.
+        Uploading the same file again returns the same ID. A background that no avatar uses is deleted when no
+        job or session has started with it for as long as finished jobs are kept.
         """
         async with (
             self._receiver.admit(request, BackgroundForm) as admission,
@@ -56,5 +56,5 @@ class BackgroundRoutes(Routes, prefix="/v1/backgrounds", tags=["backgrounds"]):
         responses=problem_responses(404, 409),
     )
     async def delete_background(self, background_id: str, request: Request) -> None:
-        """Delete the background. Sessions that show it end with an error. Fails while an avatar has it."""
+        """Delete the background. Sessions that show it end with an error. Fails while an avatar uses it."""
         await self._service.delete_background(background_id, caller_of(request).owner)

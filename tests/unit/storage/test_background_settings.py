@@ -1,4 +1,4 @@
-"""Which background is shown, and what a change makes of that of an avatar."""
+"""Which background is shown, and how the background of an avatar changes."""
 
 from __future__ import annotations
 
