@@ -163,8 +163,8 @@ class LipwrightTools:
         background: Annotated[
             str | None,
             Field(
-                description="What is behind the person: a colour (#00b140, white), blur, transparent, or source (what "
-                "is there). Default: the background of the avatar, otherwise source."
+                description="What is behind the person: a colour (#00b140, white), blur, transparent, or source (the "
+                "video's own). Default: the background of the avatar, otherwise source."
             ),
         ] = None,
         background_file: Annotated[

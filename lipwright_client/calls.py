@@ -27,9 +27,10 @@ _UPLOAD_WRITE_S: Final = 120.0  # a busy service applies backpressure
 class BackgroundFields(TypedDict, total=False):
     """The default background of an avatar's jobs and live sessions; None counts as absent.
 
-    `background` is a colour (`#00b140`, `white`) or `blur`, and `source` removes the background. Instead, `background_file` is a
-    picture or a video, or `background_id` the ID of a stored one; `background_loop` says what follows the end of a video
-    (`loop`, `pingpong`, `hold`). `matte` says how the person is cut out: `auto`, `person` or `chroma`.
+    `background` is a colour (`#00b140`, `white`) or `blur`, and `source` removes the background. Instead,
+    `background_file` is a picture or a video, or `background_id` the ID of a stored one; `background_loop` says what
+    follows the end of a video (`loop`, `pingpong`, `hold`). `matte` says how the person is cut out: `auto`, `person` or
+    `chroma`.
     """
 
     background: str | None

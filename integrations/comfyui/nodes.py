@@ -85,7 +85,7 @@ class LipwrightSpeak(io.ComfyNode):
                     "background",
                     default="",
                     optional=True,
-                    tooltip="What is behind the person: a colour (#00b140, white), blur, or source (what is there). "
+                    tooltip="What is behind the person: a colour (#00b140, white), blur, or source (the video's own). "
                     "Empty: the background of the avatar, otherwise source.",
                 ),
                 io.Image.Input(
