@@ -105,9 +105,7 @@ def speak(
     ] = None,
     background: Annotated[
         str | None,
-        typer.Option(
-            help="What is behind the person: a colour, blur, transparent (.webm, .mov), or a picture or video (file or URL)."
-        ),
+        typer.Option(help="What is behind the person: a colour, blur, transparent (.webm, .mov), or a file or URL."),
     ] = None,
     visible_label: Annotated[
         bool, typer.Option("--visible-label", help="Add a visible mark saying that the video is AI-generated.")

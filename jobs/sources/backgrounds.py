@@ -143,8 +143,8 @@ class Backgrounds:
         async with self.held(file_id, owner):
             if users := (await self._table.run_in_thread(self._table.backgrounds_of_avatars)).get(file_id):
                 raise StateError(
-                    f"Background {file_id} is used by {len(users)} avatar(s): {', '.join(users[:_MAX_NAMED])}. First give "
-                    "them another background with PATCH /v1/avatars/ID, or delete them."
+                    f"Background {file_id} is used by {len(users)} avatar(s): {', '.join(users[:_MAX_NAMED])}. "
+                    "First give them another background with PATCH /v1/avatars/ID, or delete them."
                 )
             await asyncio.to_thread(self._store.delete, file_id, owner)
 
