@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from media.output.dynamic_range import from_sdr_rgb
 from media.probe import ColourTags
 from media.yuv_frame import from_rgb
 from models.face.detection import FaceBox, FaceDetector, Window
@@ -32,6 +34,18 @@ def test_window_shifts_back_to_the_frame(detector: FaceDetector, scene: Scene, c
     (part,) = detector(frame, colour, Window(480, 240, 480, 480))
     assert (part.center_x, part.center_y) == pytest.approx((whole.center_x, whole.center_y), abs=0.1 * whole.size)
     assert detector(frame, colour, Window(0, 0, 300, 300)) == []
+
+
+def test_a_face_in_a_pq_picture_scores_as_in_sdr(
+    detector: FaceDetector, portrait: NDArray[np.uint8], colour: ColourTags
+) -> None:
+    pq = ColourTags(9, False, 9, 16)
+    (expected,) = detector(from_rgb(portrait, colour), colour)
+    (found,) = detector(from_sdr_rgb(portrait, pq), pq)
+    assert found.score == pytest.approx(expected.score, abs=0.025)
+    assert (found.center_x, found.center_y) == pytest.approx(
+        (expected.center_x, expected.center_y), abs=0.02 * expected.size
+    )
 
 
 def test_noise_shows_no_face(detector: FaceDetector, colour: ColourTags) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from media.output.dynamic_range import from_sdr_rgb
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb
 from models.face.landmarks import MIN_PRESENCE, FaceLandmarker, LandmarkRegion, cut_region
@@ -65,6 +66,19 @@ def test_points_stay_in_the_dark(landmarker: FaceLandmarker, portrait: NDArray[n
         strayed.append(np.linalg.norm((points - expected)[:, :2], axis=1).mean())
     eyes = np.linalg.norm(expected[EYE_LEFT, :2] - expected[EYE_RIGHT, :2])
     assert np.mean(strayed) / eyes < 0.016
+
+
+def test_points_of_a_pq_picture_are_those_of_sdr(
+    landmarker: FaceLandmarker, portrait: NDArray[np.uint8], colour: ColourTags
+) -> None:
+    height, width = portrait.shape[:2]
+    region = LandmarkRegion(width / 2, height / 2, 0.7 * width, 0.0)
+    expected, _ = settle(landmarker, from_rgb(portrait, colour), colour, region)
+    pq, region = ColourTags(9, False, 9, 16), LandmarkRegion.of_points(expected)
+    sdr_points, _ = landmarker(from_rgb(portrait, colour), colour, region)
+    points, _ = landmarker(from_sdr_rgb(portrait, pq), pq, region)
+    eyes = np.linalg.norm(sdr_points[EYE_LEFT, :2] - sdr_points[EYE_RIGHT, :2])
+    assert np.linalg.norm((points - sdr_points)[:, :2], axis=1).mean() / eyes < 0.003
 
 
 def test_no_face_no_presence(landmarker: FaceLandmarker, colour: ColourTags) -> None:

@@ -49,6 +49,9 @@ def test_results_are_the_same(tmp_path: Path, slopes: tuple[float, float]) -> No
     rewrite(path)
     np.testing.assert_allclose(_run(path, picture), before, rtol=1e-6, atol=1e-6)
     assert {node.op_type for node in onnx.load(path).graph.node} == {"Conv", "Relu", "Add"}
+    rewritten = path.read_bytes()
+    rewrite(path)
+    assert path.read_bytes() == rewritten, "a second time changes nothing"
 
 
 def test_other_padding_is_refused(tmp_path: Path) -> None:
