@@ -86,6 +86,7 @@ def dub(
         "background_gain_db": ambience_gain if ambience else None,
         "idle_mouths": "closed" if closed_mouths else None,
         "subtitles_output": show,
+        "background": "source",  # the same video may be a saved avatar with another background
     }
     with service_at(server, data_dir) as base_url:
         client = service(base_url)

@@ -68,10 +68,10 @@ export class Live {
 
   choices() {
     const chosen = this.who.value;
-    const none = this.listing !== "ready" && !this.avatars.length;
+    const isEmpty = this.listing !== "ready" && !this.avatars.length;
     this.who.replaceChildren(
       ...this.avatars.map((avatar) => h("option", { value: avatar.id }, avatar.label || avatar.id)),
-      ...(none ? [h("option", { value: "" }, t(`live.${this.listing}`))] : []),
+      ...(isEmpty ? [h("option", { value: "" }, t(`live.${this.listing}`))] : []),
       h("option", { value: OWN }, t("live.own")));
     if ([...this.who.options].some(({ value }) => value === chosen)) this.who.value = chosen;
   }

@@ -30,7 +30,7 @@ export class PictureOptions {
   }
 
   /** Whether the person is cut out. */
-  get isReplaced() {
+  get isCutOut() {
     return !["", "source"].includes(this.background);
   }
 
@@ -65,7 +65,7 @@ export class PictureOptions {
     byId("background-colour").hidden = this.background !== "colour";
     byId("background-file").hidden = this.background !== "file";
     byId("background-loop").hidden = !this.hasVideo;
-    byId("cutout").hidden = !this.isReplaced;
+    byId("cutout").hidden = !this.isCutOut;
     byId("size-entry").hidden = size.value !== OTHER;
     byId("rate-entry").hidden = byId("fps").value !== OTHER;
     byId("encoding").hidden = format === "mov"; // ProRes has one quality
@@ -103,7 +103,7 @@ export class PictureOptions {
     return {
       ...(background[this.background] ?? { background: this.background }),
       background_loop: this.hasVideo && byId("after-end").value,
-      matte: this.isReplaced && byId("matte").value,
+      matte: this.isCutOut && byId("matte").value,
     };
   }
 

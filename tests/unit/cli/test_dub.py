@@ -76,6 +76,7 @@ def test_the_people_in_the_film_speak(tmp_path: Path, service: MemoryService, se
     ]
     assert [asked["voice"] for asked in voice.asked] == ["nova", "echo", "echo"]
     assert (request.options.subtitles, request.options.background_gain_db) == ("track", -12)
+    assert request.options.background == "source", "even if the film is a saved avatar with another background"
 
 
 def test_without_the_ambience_of_the_film(tmp_path: Path, service: MemoryService, server: str) -> None:
