@@ -15,6 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 _RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime
+    # OpenBLAS chooses its number of threads when NumPy is imported, before Ray sets OMP_NUM_THREADS. Its matrices are
+    # small here, and its threads wait for each other in busy loops: on a busy machine, faces cost six times as much CPU
+    # time with two.
+    "OPENBLAS_NUM_THREADS": "1",
     # Seconds between two loops of the controller; Serve's default of .1 uses 3 % of a core when idle.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     # Less overhead: gauges of routers and replicas (Serve's default is every .1 s), and events of every call, which are

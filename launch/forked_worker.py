@@ -16,11 +16,13 @@ SOCKET_VARIABLE: Final = "LIPWRIGHT_WORKER_FORK_SERVER"
 """Path of the fork server's socket."""
 SCRIPT_VARIABLE: Final = "LIPWRIGHT_RAY_WORKER_SCRIPT"
 """Path of Ray's own worker script."""
+OOM_SCORE_FILE: Final = "/proc/self/oom_score_adj"
+"""The raylet raises it in each worker that it starts, so that the kernel kills workers first."""
 # The raylet gives up a worker that has not registered within 60 s.
 _MAX_WAIT_S: Final = 60.0
 
 
-def is_forked(arguments: list[str]) -> bool:
+def fork_worker(arguments: list[str]) -> bool:
     """Have the fork server start a worker with this process's environment, folder and standard streams.
 
     Args:
@@ -33,6 +35,8 @@ def is_forked(arguments: list[str]) -> bool:
         TimeoutError: The fork server did not answer. It may still start the worker.
     """
     request = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
+    with open(OOM_SCORE_FILE) as file:
+        request["oom_score_adj"] = file.read()
     content = json.dumps(request).encode()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_MAX_WAIT_S)
@@ -50,7 +54,7 @@ def is_forked(arguments: list[str]) -> bool:
 def main() -> None:
     """Ends once the worker runs, or becomes the worker itself."""
     arguments = [os.environ[SCRIPT_VARIABLE], *sys.argv[1:]]
-    if not is_forked(arguments):
+    if not fork_worker(arguments):
         sys.argv[:] = arguments
         runpy.run_path(arguments[0], run_name="__main__")
 

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from launch.forked_worker import SCRIPT_VARIABLE, SOCKET_VARIABLE
+from launch.forked_worker import OOM_SCORE_FILE, SCRIPT_VARIABLE, SOCKET_VARIABLE
 
 WORKER_SCRIPT: Final = Path(__file__).with_name("forked_worker.py")
 """What the raylet has to start as a worker."""
@@ -46,10 +46,6 @@ _WITH_RAY: Final = (
     *("ray._private.workers.default_worker", "ray.serve", "ray.serve._private.controller"),
     *("ray.serve._private.proxy", "ray.serve._private.replica", "graph"),
 )
-# OpenBLAS chooses its number of threads when NumPy is imported, so Ray's OMP_NUM_THREADS comes too late for it. Its
-# matrices are small here, and its threads wait for each other in busy loops: on a busy machine, faces cost six times as
-# much CPU time with two.
-_ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1"}
 _REQUEST_S: Final = 10.0
 _MAX_WAITING: Final = 256
 _STOP_S: Final = 5.0
@@ -63,11 +59,13 @@ class _Request:
         arguments: Its `sys.argv`; the first one is the path of Ray's worker script.
         environment: Its environment.
         folder: Its working directory.
+        oom_score_adj: The content of its `OOM_SCORE_FILE`.
     """
 
     arguments: list[str]
     environment: dict[str, str]
     folder: str
+    oom_score_adj: str
 
 
 @contextmanager
@@ -89,7 +87,6 @@ def worker_fork_server(folder: Path, ray_script: Path, log: Path) -> Iterator[No
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
-            env=os.environ | _ENVIRONMENT,
             pass_fds=[listener.fileno()],
             start_new_session=True,  # Ctrl-C is for the service
         )
@@ -178,6 +175,8 @@ def _become(request: _Request, files: list[int]) -> NoReturn:
     for standard, file in enumerate(files):
         os.dup2(file, standard)
         os.close(file)
+    with suppress(PermissionError), open(OOM_SCORE_FILE, "w") as file:  # lowering it needs a privilege
+        file.write(request.oom_score_adj)
     os.chdir(request.folder)
     os.environ.clear()
     os.environ.update(request.environment)

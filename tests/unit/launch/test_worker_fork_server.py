@@ -11,11 +11,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 import pytest
 
-from launch.environment import import_path
+from launch.environment import import_path, set_ray_variables
 from launch.forked_worker import SCRIPT_VARIABLE, SOCKET_VARIABLE
 from launch.worker_fork_server import WORKER_SCRIPT, worker_fork_server
 
@@ -29,6 +30,7 @@ names = [name for name in ("graph", "ray.serve", "onnxruntime", "torch") if name
 print(json.dumps({
     "arguments": sys.argv, "modules": names, "drawn": ray.WorkerID.from_random().hex(), "pid": os.getpid(),
     "group": os.getpgid(0), "folder": os.getcwd(), "variable": os.environ.get("OF_ONE_WORKER"),
+    "oom_score_adj": int(open("/proc/self/oom_score_adj").read()),
     "num_blas_threads": 1 + len(os.listdir("/proc/self/task")) - before,
 }))
 """
@@ -43,7 +45,8 @@ def folder() -> Iterator[Path]:
 
 def _started(folder: Path, *arguments: str, **environment: str) -> dict[str, Any]:
     """Return what a worker says of itself."""
-    command = [sys.executable, str(WORKER_SCRIPT), *arguments]
+    set_score = 'echo 900 > /proc/self/oom_score_adj; exec "$0" "$@"'  # as the raylet does
+    command = ["sh", "-c", set_score, sys.executable, str(WORKER_SCRIPT), *arguments]
     done = subprocess.run(
         command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
     )
@@ -54,23 +57,28 @@ def _started(folder: Path, *arguments: str, **environment: str) -> dict[str, Any
 
 def test_workers_are_forked_and_each_has_its_own_arguments_and_ids(folder: Path) -> None:
     script = folder / "script.py"
-    with import_path(), worker_fork_server(folder, script, folder / "log"):
-        (server,) = psutil.Process().children()
-        first = _started(folder, "--worker-id=1", OF_ONE_WORKER="one")
-        second = _started(folder, "--worker-id=2")
-        assert SOCKET_VARIABLE in os.environ
+    with patch.dict(os.environ), import_path():
+        set_ray_variables()
+        with worker_fork_server(folder, script, folder / "log"):
+            (server,) = psutil.Process().children()
+            first = _started(folder, "--worker-id=1", OF_ONE_WORKER="one")
+            second = _started(folder, "--worker-id=2")
+            # A fork has none of the other threads, and the locks that they held stay locked.
+            assert server.num_threads() == 1
+            assert SOCKET_VARIABLE in os.environ
+        assert SOCKET_VARIABLE not in os.environ
     assert (folder / "log").read_text() == ""
     assert first["arguments"] == [str(script), "--worker-id=1"] and first["variable"] == "one"
     assert second["arguments"] == [str(script), "--worker-id=2"] and second["variable"] is None
-    # What starts threads must not be imported before a fork.
     assert first["modules"] == second["modules"] == ["graph", "ray.serve"]
     assert first["drawn"] != second["drawn"]
     assert first["num_blas_threads"] == 1
     for said in (first, second):  # the raylet ends a worker together with its process group
         assert said["group"] == said["pid"] != server.pid
         assert said["folder"] == str(folder)
+        assert said["oom_score_adj"] == 900
     assert not server.is_running()
-    assert SOCKET_VARIABLE not in os.environ and [each.name for each in folder.glob("*.sock")] == []
+    assert [each.name for each in folder.glob("*.sock")] == []
 
 
 def test_without_a_fork_server_a_worker_starts_itself(folder: Path) -> None:
