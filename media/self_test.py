@@ -13,14 +13,14 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
-from av.codec.codec import Codec
+from av.codec.codec import Codec, UnknownCodecError
 from av.error import FFmpegError
 from av.format import ContainerFormat
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from config import MediaLimits
-from errors import ConfigError, MediaError
+from errors import ConfigError, LipwrightError, MediaError
 from media.audio_parts import AudioPart
 from media.container import FORMATS
 from media.output.formats import MP4, H264Encoder
@@ -67,14 +67,14 @@ def check_encoder(encoder: H264Encoder) -> None:
     """Refuses a hardware encoder that does not work here.
 
     Raises:
-        ConfigError: It cannot be opened, or what it encodes cannot be joined and read back.
+        ConfigError: FFmpeg lacks it or cannot open it, or what it encodes cannot be joined and read back.
     """
     if encoder == "x264":
         return  # part of PyAV's wheel
     with tempfile.TemporaryDirectory() as folder:
         try:
             try_round_trip(Path(folder), encoder)
-        except (MediaError, FFmpegError) as error:
+        except (LipwrightError, FFmpegError, UnknownCodecError) as error:
             raise ConfigError(
                 f"render.encoder: {encoder} does not work on this machine ({error}). It needs NVIDIA's driver and a "
                 "GPU with NVENC, which A100 and H100 lack. Set render.encoder to x264 to encode on the CPU."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from config import MediaLimits
 from errors import ConfigError, MediaError
+from media.output.formats import MP4
 from media.probe import probe_video
 from media.reader import FrameReader
 from media.self_test import check_encoder, compare_pictures, missing_decoders, try_round_trip, unreadable_samples
@@ -40,6 +42,12 @@ def test_a_machine_without_nvenc_is_told_what_to_do() -> None:
     with pytest.raises(ConfigError, match=r"render\.encoder: nvenc does not work .* to x264"):
         check_encoder("nvenc")
     check_encoder("x264")
+
+
+def test_an_ffmpeg_without_the_encoder_is_a_fault_of_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("media.self_test.MP4", replace(MP4, video_encoder="no_such_encoder"))
+    with pytest.raises(ConfigError, match=r"nvenc does not work .*no_such_encoder"):
+        check_encoder("nvenc")
 
 
 def test_other_pictures_are_noticed(tmp_path: Path) -> None:
