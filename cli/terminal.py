@@ -39,10 +39,11 @@ Face = Annotated[
     ),
 ]
 BackgroundLoop = Annotated[
-    str | None, typer.Option(help="What follows the end of that video: loop (default), pingpong or hold.")
+    str | None, typer.Option(help="What follows the end of a background video: loop (default), pingpong or hold.")
 ]
 Matte = Annotated[
-    str | None, typer.Option(help="How the person is cut out for that: person, chroma (green or blue screen) or auto.")
+    str | None,
+    typer.Option(help="How the person is cut out for a background: person, chroma (green or blue screen) or auto."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _MAX_SUBMIT_S = 1800.0  # how long to retry while the service is full

@@ -175,8 +175,8 @@ def _become(request: _Request, files: list[int]) -> NoReturn:
     for standard, file in enumerate(files):
         os.dup2(file, standard)
         os.close(file)
-    with suppress(PermissionError), open(OOM_SCORE_FILE, "w") as file:  # lowering it needs a privilege
-        file.write(request.oom_score_adj)
+    with suppress(PermissionError), open(OOM_SCORE_FILE, "w") as score:  # lowering it needs a privilege
+        score.write(request.oom_score_adj)
     os.chdir(request.folder)
     os.environ.clear()
     os.environ.update(request.environment)

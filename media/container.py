@@ -47,9 +47,14 @@ logger = logging.getLogger(__name__)
 def open_container(path: Path, limits: MediaLimits, *, is_complete: bool = False) -> av.container.InputContainer:
     """Opens an untrusted file. The caller closes it.
 
-    FFmpeg decodes a few frames to learn what the container does not say, such as the reordering of frames, unless
-    `is_complete`: callers that only read packets save 8 ms at 1080p. The file name is used only in messages, never to
-    choose a format. The caller limits the time: a timeout in here would reject good files on a busy machine.
+    The file name is used only in messages, never to choose a format. The caller limits the time: a timeout in here
+    would reject good files on a busy machine.
+
+    Args:
+        path: The file.
+        limits: Limits of its streams and pixels.
+        is_complete: Whether the container says all that the caller needs. Otherwise, FFmpeg decodes a few frames to
+            learn the rest, such as the reordering of frames, which takes 8 ms at 1080p.
 
     Raises:
         MediaError: Not a regular file, empty, of a format that is not allowed, or not readable.

@@ -46,7 +46,7 @@ class SourceReaders:
     def _lent(
         self, source: SourceVideo, first: int, next_frame: int | None, num_frames: int, token: CancelToken
     ) -> Iterator[DecoderReader]:
-        """Lend the reader whose next frame is `first`, and keep it for `next_frame`, if that saves work."""
+        """Lend the reader whose next frame is `first`; keep it for `next_frame`, if any, if that saves decoding."""
         with self._files.fetched(source.key) as path:
             reader = self._readers.take(
                 (source.key, first), lambda: self.open(path, source.info, self.timeout_s(num_frames))

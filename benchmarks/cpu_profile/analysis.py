@@ -97,7 +97,7 @@ def _measure(analysed: AnalysedAvatar, folder: Path) -> list[Step]:
 
 
 def _networks(num: int) -> list[Step]:
-    """Returns the costs of the networks; those of convolutions do not depend on the picture."""
+    """Returns the costs of the networks on a black picture; convolutions cost the same on any other."""
     picture = np.zeros((1, 192, 192, 3), np.float32)
     inputs = {"input_1": picture}, {"picture": picture, "grid": np.zeros((1, 16, 16, 2), np.float32)}
     names = "face_landmark_468.onnx", "lip_landmarks_80.onnx"

@@ -52,7 +52,8 @@ def start_node(worker_script: Path | None = None, **options: Any) -> None:
         options: Options of `ray.init`.
     """
     # By default a fixed port, for which the agent waits for 3 s if another Ray on this machine uses it.
-    # No monitor: it only serves Ray's autoscaler, and prints what is pending.
+    # No monitor: it only serves Ray's autoscaler, and prints what is pending. No API server: only Ray's dashboard and
+    # state commands use it.
     parameters: dict[str, Any] = {"dashboard_agent_listen_port": 0, "no_monitor": True}
     if worker_script is not None:
         parameters["worker_path"] = str(worker_script)

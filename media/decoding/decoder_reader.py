@@ -25,7 +25,7 @@ from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
 
 _MAX_FRAMES: Final = 64  # of one request, however small they are
-_NUM_READERS: Final = 32  # as many as a LiveSession keeps
+_NUM_READERS: Final = 32  # that a busy machine keeps open
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class FrameSettings:
 
     @classmethod
     def of(cls, config: PipelineConfig, num_threads: int, timeout_s: float) -> Self:
-        """Returns the settings of `config`; the caches of all readers of a busy machine fit the decoders' memory."""
+        """Returns the settings of `config`; `_NUM_READERS` full caches fit the decoders' memory budget."""
         share = budget_bytes(config.decoder.max_shared_memory_bytes) // _NUM_READERS
         cache_bytes = min(config.render.reader_cache_bytes, share)
         return cls(cache_bytes, num_threads, config.limits, config.decoder, timeout_s)

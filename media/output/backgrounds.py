@@ -8,7 +8,7 @@ from PIL import ImageColor
 
 BLUR: Final = "blur"
 SOURCE: Final = "source"
-"""What is in the source, for an avatar that has another background."""
+"""The background of the source itself, for an avatar with another default."""
 TRANSPARENT: Final = "transparent"
 MatteMode = Literal["auto", "person", "chroma"]
 """How the person is cut out: by segmentation, by the colour of a screen, or whichever fits."""

@@ -67,10 +67,10 @@ class InvisibleWatermark:
     def _refresh(self, luma: NDArray[np.uint8], sign: float) -> None:
         # Whole levels without dithering: finer detail would cost the encoder bits, and the detector averages it away.
         change = self._cells * (_amplitude(luma) * np.float32(sign * (1 << _LEVEL_BITS)))
-        place = cv2.resize(np.rint(change + _NO_CHANGE).astype(np.uint8), self._size)  # bilinear
+        scaled = cv2.resize(np.rint(change + _NO_CHANGE).astype(np.uint8), self._size)  # bilinear
         # Rounded to the nearest level; differences below 0 saturate to 0.
-        brighter = cv2.subtract(place, _NO_CHANGE - _HALF_LEVEL)  # type: ignore[call-overload]
-        darker = cv2.subtract(_NO_CHANGE + _HALF_LEVEL, place)  # type: ignore[call-overload]
+        brighter = cv2.subtract(scaled, _NO_CHANGE - _HALF_LEVEL)  # type: ignore[call-overload]
+        darker = cv2.subtract(_NO_CHANGE + _HALF_LEVEL, scaled)  # type: ignore[call-overload]
         self._brighter, self._darker = brighter >> _LEVEL_BITS, darker >> _LEVEL_BITS
 
 
