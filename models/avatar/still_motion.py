@@ -1,4 +1,4 @@
-"""Motion of a still portrait: where its head, lids, gaze and brows are at a time, and how it smiles, given its speech.
+"""Motion of a still portrait: its head, lids, gaze, brows and smile at a given time of its speech.
 
 Everything is a function of the time, the prosody of the speech around it and a seed from the picture's content. So it
 is the same in every run and process, however a result is split into blocks, and a live session moves like a job.
@@ -58,7 +58,7 @@ _MAX_GAZE: Final = 0.026  # eye distances
 _FIXATION, _AT_VIEWER = 1.3, 0.62
 _SACCADE_SECONDS: Final = 0.05
 _EYEBALL: Final = 0.12  # eye distances between the centre of an eye and its iris
-_COMPENSATION: Final = 0.85  # of the head's turns, which eyes that look at somebody make up for
+_COMPENSATION: Final = 0.85  # share of a turn of the head that eyes fixed on the viewer compensate
 
 # Smiles in pauses, chosen by eye: seconds between changes, seconds that a change takes, share of time without a smile,
 # and smallest smile.

@@ -184,15 +184,17 @@ def cut_boxes(
     present = opacity > 0
     kept = np.flatnonzero(present)
     source = plan.source_index[kept]
-    # Each picture is cut once. Pictures of a moving still can differ in one source frame.
-    shown = [frames[i] for i in kept.tolist()]
-    keys = [(frame, id(picture.y)) for frame, picture in zip(source.tolist(), shown, strict=True)]
-    pictures = dict(zip(keys, shown, strict=True))
-    numbers = {key: number for number, key in enumerate(pictures)}
-    regions = [
-        cut(picture, int(track.origins[frame, 0]), int(track.origins[frame, 1]), track.size)
-        for (frame, _), picture in pictures.items()
-    ]
+    # Each picture is cut once; those of a moving still differ although their source frame is the same.
+    number: dict[tuple[int, int], int] = {}
+    regions: list[YuvFrame] = []
+    crop = np.empty(len(kept), np.int32)
+    for place, (i, frame) in enumerate(zip(kept.tolist(), source.tolist(), strict=True)):
+        key = frame, id(frames[i].y)
+        if key not in number:
+            number[key] = len(regions)
+            left, top = track.origins[frame].tolist()
+            regions.append(cut(frames[i], left, top, track.size))
+        crop[place] = number[key]
     size, half = track.size, track.size // 2
     y, uv = np.empty((len(regions), size, size), np.uint8), np.empty((len(regions), 2, half, half), np.uint8)
     for i, region in enumerate(regions):
@@ -200,7 +202,7 @@ def cut_boxes(
     return BoxChunk(
         row=np.where(present, np.cumsum(present) - 1, -1).astype(np.int32),
         origins=track.origins[source],
-        crop=np.array([numbers[key] for key in keys], np.int32),
+        crop=crop,
         y=y,
         uv=uv,
         boxes=track.boxes[source],

@@ -48,7 +48,7 @@ class _Crops:
         self._size = size
 
     def add_frame(self, frame: int, planes: YuvFrame) -> int:
-        """Adds the region of a source frame; returns its row. Pictures of a moving still can differ in one frame."""
+        """Adds the region of a source frame, of which a moving still has several pictures; returns its row."""
         key = frame, id(planes.y)
         if key not in self._rows:
             x, y = (int(value) for value in self._avatar.region.origins[frame])
