@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from media.output.backgrounds import TRANSPARENT
 from media.output.formats import FORMATS, FormatName, Quality
@@ -32,8 +32,8 @@ def _same_if(parse: Callable[[str], object]) -> Callable[[str], str]:
     return check
 
 
-class JobSettings(BackgroundSettings):
-    """Options of a job with the same name and meaning everywhere. A new one needs no other declaration."""
+class VideoSettings(BaseModel):
+    """Options of a job other than its background. A new one needs no other declaration."""
 
     face: str = Field("largest", max_length=128, description=FACE)
     loop: LoopMode = Field(
@@ -86,6 +86,13 @@ class JobSettings(BackgroundSettings):
         description="How the video is encoded: `fast` takes half the CPU time for encoding, and even areas lose grain;"
         " `best` keeps more detail, above all of the mouth, in larger files. ProRes is always the same.",
     )
+
+
+class JobSettings(BackgroundSettings, VideoSettings):
+    """Options of a job with the same name and meaning everywhere.
+
+    The fields of the last base class come first. Do not change their order: batch records hash it.
+    """
 
     @model_validator(mode="after")
     def _check_output(self) -> Self:

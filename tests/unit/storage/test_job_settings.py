@@ -16,6 +16,12 @@ def test_options_of_a_picture() -> None:
     assert JobOptions(engine="warp", **settings.shared()).shared() == settings.shared()
 
 
+def test_the_fields_keep_their_order_which_batch_records_hash() -> None:
+    options = {"matte": "chroma", "background": "blur", "size": "640x640", "face": "0"}
+    settings = JobSettings.model_validate(options)
+    assert list(settings.model_dump(exclude_defaults=True)) == ["face", "size", "background", "matte"]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
