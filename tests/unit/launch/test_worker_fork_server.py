@@ -57,10 +57,11 @@ def _started(folder: Path, *arguments: str, **environment: str) -> dict[str, Any
 
 def test_workers_are_forked_and_each_has_its_own_arguments_and_ids(folder: Path) -> None:
     script = folder / "script.py"
+    of_other_tests = set(psutil.Process().children())
     with patch.dict(os.environ), import_path():
         set_ray_variables()
         with worker_fork_server(folder, script, folder / "log"):
-            (server,) = psutil.Process().children()
+            (server,) = set(psutil.Process().children()) - of_other_tests
             first = _started(folder, "--worker-id=1", OF_ONE_WORKER="one")
             second = _started(folder, "--worker-id=2")
             # A fork has none of the other threads, and the locks that they held stay locked.
