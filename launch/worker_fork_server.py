@@ -36,11 +36,13 @@ from launch.forked_worker import OOM_SCORE_FILE, SCRIPT_VARIABLE, SOCKET_VARIABL
 
 WORKER_SCRIPT: Final = Path(__file__).with_name("forked_worker.py")
 """What the raylet has to start as a worker."""
-# Imported while Ray's processes start: packages that Ray Serve imports, and modules of replicas that do not import Ray.
+# Imported while Ray's processes start: packages, some of them optional, and modules of replicas that do not import Ray.
+_PACKAGES: Final = (
+    *("aiohttp", "fastapi", "grpc", "httpx", "jsonschema", "librosa.core.spectrum", "librosa.filters"),
+    *("opentelemetry.sdk.metrics", "pandas", "requests", "uvicorn"),
+)
 _WITHOUT_RAY: Final = (
-    *("aiohttp", "fastapi", "grpc", "jsonschema", "opentelemetry.sdk.metrics", "pandas", "requests", "uvicorn"),
-    *("httpx", "librosa.core.spectrum", "librosa.filters", "media.labels.labeller", "models.engines.catalog"),
-    *("models.mouth.motion", "rendering.live_renderer"),
+    *("media.labels.labeller", "models.engines.catalog", "models.mouth.motion", "rendering.live_renderer"),
 )
 _WITH_RAY: Final = (
     *("ray._private.workers.default_worker", "ray.serve", "ray.serve._private.controller"),
@@ -111,9 +113,11 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 def main() -> None:
     """Serve requests on the listening socket with the file descriptor `sys.argv[1]` until the standard input ends."""
     listener = socket.socket(fileno=int(sys.argv[1]))
+    for package in _PACKAGES:
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(package)
     for module in _WITHOUT_RAY:
-        with suppress(ModuleNotFoundError):  # an optional package
-            importlib.import_module(module)
+        importlib.import_module(module)
     request, files = _next_worker(listener)
     _become(request, files)
 
@@ -126,16 +130,20 @@ def _next_worker(listener: socket.socket) -> tuple[_Request, list[int]]:
         if sys.stdin in readable:
             sys.exit()
         connection, _ = listener.accept()
+        files: list[int] = []
         with connection:
             try:
-                request, files = _read(connection)
-            except (OSError, ValueError) as error:  # the asking process has ended
+                connection.settimeout(_REQUEST_S)
+                size, files, _, _ = socket.recv_fds(connection, 4, 3)
+                request = _read(connection, int.from_bytes(size, "big"))
+                if not is_loaded:
+                    _import_ray(request.environment)
+                    is_loaded = True
+                is_worker = os.fork() == 0
+            except (OSError, ValueError) as error:  # the asking process has ended, or the machine is out of processes
                 print(f"fork server: no worker started: {error!r}", file=sys.stderr, flush=True)
-                continue
-            if not is_loaded:
-                _import_ray(request.environment)
-                is_loaded = True
-            if os.fork() == 0:
+                is_worker = False
+            if is_worker:
                 listener.close()
                 connection.sendall(b"1")
                 return request, files
@@ -143,12 +151,9 @@ def _next_worker(listener: socket.socket) -> tuple[_Request, list[int]]:
             os.close(file)
 
 
-def _read(connection: socket.socket) -> tuple[_Request, list[int]]:
-    """Receive a request and the files that are to be its standard input, output and error."""
-    connection.settimeout(_REQUEST_S)
-    size, files, _, _ = socket.recv_fds(connection, 4, 3)
+def _read(connection: socket.socket, num_bytes: int) -> _Request:
     with connection.makefile("rb") as stream:
-        return _Request(**json.loads(stream.read(int.from_bytes(size, "big")))), files
+        return _Request(**json.loads(stream.read(num_bytes)))
 
 
 def _import_ray(environment: dict[str, str]) -> None:

@@ -185,7 +185,7 @@ def log_mel(samples: NDArray[np.int16], gain: float, first: int, stop: int) -> N
     Returns:
         (stop - first, 80) float32.
     """
-    import librosa  # takes seconds to import, and only one process of the graph needs it
+    import librosa  # takes a second, which processes that only import this module should not spend
 
     half = _WINDOW_SAMPLES // 2
     spectrum = librosa.stft(
