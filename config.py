@@ -408,8 +408,7 @@ class RenderConfig(_Frozen):
     )
     encoder: Literal["x264", "nvenc"] = Field(
         "x264",
-        description="H.264 encoder of jobs: libx264, or NVENC on the NVIDIA GPU of each machine with a Studio. Before"
-        " you change it, let all jobs finish: segments of different encoders cannot be joined.",
+        description="H.264 encoder of jobs: libx264, or NVENC on the NVIDIA GPU of each machine with a Studio.",
     )
     encoder_threads: int = Field(2, ge=1, le=16, description="libx264 threads per segment; encoded bytes depend on it.")
     preset: str = Field("superfast", description="libx264 preset of jobs with `quality: balanced`.")

@@ -67,7 +67,7 @@ class JobRun:
         self._context = CallContext(job.id)
         self._num_frames = 0
         self._num_done = 0
-        self._segments = FinishedSegments(services.table, services.files, job)
+        self._segments = FinishedSegments(services.config.render, services.table, services.files, job)
         self._analysed: set[str] = set()  # keys of avatars
 
     async def run(self) -> None:

@@ -310,6 +310,7 @@ class SegmentRecord(Frozen):
     status: SegmentStatus = SegmentStatus.PENDING
     num_bytes: int = 0
     sha256: str = Field("", description="Hash of its file; a file that does not match is rendered again.")
+    encoding: str = Field("", description="Settings of its encoder; after a change it is rendered again.")
     attempts: int = 0
 
 

@@ -138,6 +138,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     ("ALTER TABLE jobs ADD COLUMN background_file TEXT",),
     ("ALTER TABLE avatars ADD COLUMN background TEXT",),
+    ("ALTER TABLE segments ADD COLUMN encoding TEXT NOT NULL DEFAULT ''",),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -1,9 +1,13 @@
-"""The rendered segments of one job. Each is recorded with its hash and reused only while its file still matches."""
+"""The rendered segments of one job. Each is recorded with its hash and how it was encoded.
+
+It is reused while its file matches and the settings of the encoder are the same: others could not be joined with it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from config import RenderConfig
 from errors import StoredFileError
 from jobs.messages import RenderedSegment
 from jobs.segments.plan import Block, Segment
@@ -17,9 +21,10 @@ from storage.records import JobRecord, SegmentRecord, SegmentStatus
 class FinishedSegments:
     """Reads and writes the segment rows of one job; methods that read files block on the disk."""
 
-    def __init__(self, table: JobTable, files: FileStore, job: JobRecord) -> None:
+    def __init__(self, render: RenderConfig, table: JobTable, files: FileStore, job: JobRecord) -> None:
         self._table, self._files = table, files
         self._job_id, self._suffix = job.id, job.options.format
+        self._encoding = f"{render.encoder} {render.preset} {render.crf}"
         self._silent_motion: dict[int, RunningStats] = {}  # by segment number, because a segment may be rendered twice
 
     @property
@@ -39,6 +44,7 @@ class FinishedSegments:
                 status=SegmentStatus.DONE,
                 num_bytes=rendered.num_bytes,
                 sha256=rendered.sha256,
+                encoding=self._encoding,
             )
         )
 
@@ -46,7 +52,7 @@ class FinishedSegments:
         """Return the segments of this or an earlier run that fit the plan and whose files are intact, by number."""
         planned = {segment.number: segment for block in blocks for segment in block.segments}
         fitting: list[SegmentRecord] = []
-        for record in self._table.finished_segments(self._job_id):
+        for record in self._recorded():
             plan = planned.get(record.number)
             if plan is not None and (plan.start, plan.stop) == (record.start, record.stop):
                 fitting.append(record)
@@ -64,8 +70,12 @@ class FinishedSegments:
 
     def are_damaged(self) -> bool:
         """Return whether a rendered segment is missing or damaged."""
+        recorded = self._recorded()
+        return len(self._intact(recorded)) < len(recorded)
+
+    def _recorded(self) -> list[SegmentRecord]:
         finished = self._table.finished_segments(self._job_id)
-        return len(self._intact(finished)) < len(finished)
+        return [segment for segment in finished if segment.encoding == self._encoding]
 
     def _intact(self, records: Sequence[SegmentRecord]) -> dict[int, SegmentRecord]:
         keys = {segment_key(self._job_id, record.number, self._suffix): record for record in records}

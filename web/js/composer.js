@@ -179,7 +179,7 @@ export class Composer {
     this.keep.checked = false;
     await this.avatars.refresh();
     this.avatars.choose(this.avatars.avatars.find(({ id }) => id === avatar.id) ?? null);
-    const sent = avatar.background_id && { background_file: null, background_id: avatar.background_id }; // not again
+    const sent = fields.background_file && { background_file: null, background_id: avatar.background_id }; // not again
     return { avatar_id: avatar.id, ...sent };
   }
 

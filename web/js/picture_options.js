@@ -92,9 +92,9 @@ export class PictureOptions {
     return byId("fps").value === OTHER && !byId("rate").validity.valid ? "needRate" : null;
   }
 
-  /** Fields of an avatar that is saved with the background, which cannot be transparent. */
+  /** Fields of an avatar that is saved with the background. It cannot be transparent: the avatar's stays as it is. */
   get saved() {
-    return this.background === "transparent" ? { background: "source" } : this.behind;
+    return this.background === "transparent" ? {} : this.behind;
   }
 
   /** Fields that say what is behind the person. */

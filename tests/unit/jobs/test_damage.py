@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from config import JobConfig
+from config import JobConfig, PipelineConfig
 from errors import MediaError, StageTimeoutError, StoredFileError
 from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
 from jobs.run import JobRun, JobServices
@@ -77,6 +77,13 @@ class FilmStages(MemoryStages):
         )
 
 
+class EndsAtJoin(FilmStages):
+    """Every segment is rendered, then the service ends."""
+
+    async def join(self, *_: Any) -> None:
+        raise StageTimeoutError("the service ends here")
+
+
 class Bench:
     """One job in a data folder."""
 
@@ -100,10 +107,12 @@ class Bench:
         )
         sound.rename(on_disk(self.files, audio_key(self.job.id)))
 
-    def run(self, stages: FilmStages, avatars: type[FixedAvatars] = FixedAvatars) -> list[bytes]:
+    def run(
+        self, stages: FilmStages, avatars: type[FixedAvatars] = FixedAvatars, config: PipelineConfig = RUN_CONFIG
+    ) -> list[bytes]:
         """The frames of the result."""
-        known = avatars(RUN_CONFIG, stages, self.table, self.files)
-        services = JobServices(RUN_CONFIG, stages, known, self.table, self.files, SegmentLimiter(RUN_CONFIG))
+        known = avatars(config, stages, self.table, self.files)
+        services = JobServices(config, stages, known, self.table, self.files, SegmentLimiter(config))
         asyncio.run(JobRun(services, self.job).run())
         return [frame.tobytes() for _, frame in decode_all(on_disk(self.files, result_key(self.job.id)))]
 
@@ -138,9 +147,10 @@ def test_a_segment_that_was_damaged_is_rendered_again(bench: Bench, tmp_path: Pa
     harmed: list[Path] = []
 
     def once(path: Path) -> None:
-        if path.stem == "000004" and not harmed:
-            harmed.append(path)
-            HARMS[harm](path.with_name("000002.mp4"))
+        earlier = path.with_name("000002.mp4")
+        if not harmed and path != earlier and earlier.exists():
+            harmed.append(earlier)
+            HARMS[harm](earlier)
 
     stages = FilmStages(bench, once)
     assert bench.run(stages) == expected
@@ -151,17 +161,22 @@ def test_a_segment_that_was_damaged_is_rendered_again(bench: Bench, tmp_path: Pa
 
 @pytest.mark.parametrize("harm", HARMS)
 def test_after_a_restart_only_whole_segments_are_used_again(bench: Bench, harm: str) -> None:
-    class Ends(FilmStages):
-        async def join(self, *_: Any) -> None:
-            raise StageTimeoutError("the service ends here")
-
-    first = Ends(bench)
     with pytest.raises(StageTimeoutError):
-        bench.run(first)
+        bench.run(EndsAtJoin(bench))
     HARMS[harm](on_disk(bench.files, segment_key(bench.job.id, 3)))
     again = FilmStages(bench)
     assert len(bench.run(again)) == 175
     assert again.rendered == [3]
+
+
+@pytest.mark.parametrize("change", [{"preset": "veryfast"}, {"crf": 25}, {"encoder": "nvenc"}])
+def test_after_the_encoder_changed_all_segments_are_rendered_again(bench: Bench, change: dict[str, Any]) -> None:
+    with pytest.raises(StageTimeoutError):
+        bench.run(EndsAtJoin(bench))
+    render = RUN_CONFIG.render.model_copy(update=change)
+    again = FilmStages(bench)
+    assert len(bench.run(again, config=RUN_CONFIG.model_copy(update={"render": render}))) == 175
+    assert sorted(again.rendered) == list(range(14))
 
 
 def test_damage_without_end_ends_the_job(bench: Bench) -> None:
