@@ -19,7 +19,7 @@ from cluster.manifest import Pair, read_manifest
 from config import PipelineConfig, TtsConfig
 from errors import CapacityError, FaceNotFoundError, InputError, NotFoundError, StateError
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarRequest, BackgroundRequest, JobRequest
+from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
 from jobs.messages import PeopleScan
 from jobs.status import ServiceStatus
 from storage.backgrounds import BackgroundRecord
@@ -123,6 +123,9 @@ class LocalDirector:
         return self._change(job_id, status=JobStatus.CANCELLED)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
+        raise NotFoundError("no avatars here")
+
+    async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
         raise NotFoundError("no avatars here")
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
