@@ -189,7 +189,9 @@ def serve_frames(path: Path, info: VideoInfo, settings: FrameSettings, channel: 
     except MemoryError:
         raise
     except Exception as error:
-        channel.send(error_reply(error))
+        with suppress(TimeoutError):
+            channel.receive(settings.decoder.idle_s)  # a request to a process that has ended would fail
+            channel.send(error_reply(error))
         return
     with reader, suppress(TimeoutError):  # idle
         while True:

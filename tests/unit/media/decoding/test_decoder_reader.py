@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -19,7 +20,7 @@ import pytest
 from config import DecoderConfig, PipelineConfig
 from errors import CancelledJobError, MediaError, MediaLimitError, StageTimeoutError, StoredFileError
 from media.decoding.channel import Channel
-from media.decoding.decoder import Decoders
+from media.decoding.decoder import Decoder, Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.reply_codec import FrameBatch
 from media.probe import probe_video
@@ -126,6 +127,25 @@ def test_errors_name_the_file(decoders: Decoders, h264: Path, tmp_path: Path) ->
         next(reader.read([0]))
     small = replace(SETTINGS, limits=LIMITS.model_copy(update={"max_upload_bytes": 100}))
     with _open(decoders, h264, small) as reader, pytest.raises(MediaLimitError, match=r"h264\.mp4"):
+        next(reader.read([0]))
+
+
+def test_a_file_that_is_rejected_before_frames_are_requested_is_named(
+    decoders: Decoders, h264: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "note.mp4").write_text("no video")
+    start = decoders.open
+
+    def open_and_wait(*arguments: Any) -> Decoder:
+        decoder = start(*arguments)
+        time.sleep(0.5)  # the file is rejected meanwhile
+        return decoder
+
+    monkeypatch.setattr(decoders, "open", open_and_wait)
+    with (
+        DecoderReader(decoders, tmp_path / "note.mp4", probe_video(h264, LIMITS), SETTINGS) as reader,
+        pytest.raises(MediaError, match=r"note\.mp4"),
+    ):
         next(reader.read([0]))
 
 
