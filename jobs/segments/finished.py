@@ -1,6 +1,6 @@
 """The rendered segments of one job. Each is recorded with its hash and how it was encoded.
 
-It is reused while its file matches and the settings of the encoder are the same: others could not be joined with it.
+It is reused while its file matches and the encoder has the same settings: otherwise it may not fit the new segments.
 """
 
 from __future__ import annotations
