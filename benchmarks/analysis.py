@@ -1,7 +1,8 @@
-"""Analyses an avatar in this process, without Ray."""
+"""Tracks faces and analyses avatars in this process, without Ray."""
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,13 +16,14 @@ from media.audio import extract_speech
 from media.playback import Playback
 from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
-from models.avatar.avatar import Avatar
+from models.avatar.avatar import Avatar, own_track
 from models.avatar.folder import analysis_folder
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import SOURCE_AUDIO_FPS, AudioEncoder, Engine, FrameSpan, Machine, Plan
 from models.face.choice import FaceChoice
 from models.speech.level import measure_level
 from models.speech.prosody import file_prosody
+from models.track.face_track import FaceTrack
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker
@@ -52,20 +54,33 @@ def analyse(
     uses_audio = info.has_audio and engine.uses_source_audio
     audio_encoder = engine.audio_encoder(Machine()) if uses_audio else None
     start = time.process_time()
-    tracker, choice = FaceTracker(num_threads=1, device="cpu"), FaceChoice.parse("largest")
-    chunks, state = [], None
     with FrameReader(video, info, render.reader_cache_bytes) as reader:
-        for first in range(0, info.num_frames, render.track_chunk_frames):
-            frames = reader.read(range(first, min(first + render.track_chunk_frames, info.num_frames)))
-            raw, state = tracker.track_chunk(frames, info.colour, choice, state, pixel_aspect(info))
-            chunks.append(raw)
-        avatar = Avatar.build(folder, info, RawLandmarks.concatenate(chunks), reader)
+        avatar = Avatar.build(folder, info, _landmarks(reader, info, info.num_frames), reader)
         analysis_folder(folder, engine).mkdir(parents=True)
         source_audio_features = (
             None if audio_encoder is None else _source_audio_features(audio_encoder, video, folder, info)
         )
         engine.analyse(avatar, avatar.frames(reader), source_audio_features, lambda: False)
     return AnalysedAvatar(avatar, engine, video), (time.process_time() - start) * 1000 / info.num_frames
+
+
+@dataclass(frozen=True)
+class TrackedVideo:
+    """The face in a video, and its frame rate."""
+
+    track: FaceTrack
+    fps: float
+
+
+def tracked_video(video: Path, max_seconds: float = math.inf) -> TrackedVideo:
+    """Tracks the face in the first seconds of a video."""
+    cv2.setNumThreads(0)
+    render = RenderConfig()
+    info = probe_video(video, MediaLimits())
+    num = int(min(info.num_frames, max_seconds * float(info.fps)))
+    with FrameReader(video, info, render.reader_cache_bytes) as reader:
+        track = own_track(_landmarks(reader, info, num), reader, replace(info, num_frames=num))
+    return TrackedVideo(track, float(info.fps))
 
 
 def plan_speech(cached: AnalysedAvatar, speech: Path, seconds: float, folder: Path) -> Plan:
@@ -78,6 +93,17 @@ def plan_speech(cached: AnalysedAvatar, speech: Path, seconds: float, folder: Pa
     shown = avatar.shown_frames(range(num), float(fps), Playback(), file_prosody(samples, level, span.seconds))
     plan: Plan = engine.plan(avatar, features, span, avatar.rows(shown), None)[0]
     return plan
+
+
+def _landmarks(reader: FrameReader, info: VideoInfo, num_frames: int) -> RawLandmarks:
+    """Tracks the largest face in the first `num_frames`."""
+    tracker, choice = FaceTracker(num_threads=1, device="cpu"), FaceChoice.parse("largest")
+    chunks, state, step = [], None, RenderConfig().track_chunk_frames
+    for first in range(0, num_frames, step):
+        frames = reader.read(range(first, min(first + step, num_frames)))
+        raw, state = tracker.track_chunk(frames, info.colour, choice, state, pixel_aspect(info))
+        chunks.append(raw)
+    return RawLandmarks.concatenate(chunks)
 
 
 def _source_audio_features(audio_encoder: AudioEncoder, video: Path, folder: Path, info: VideoInfo) -> Any:

@@ -8,31 +8,22 @@ from __future__ import annotations
 
 import tempfile
 import wave
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import cv2
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.analysis import analyse
+from benchmarks.analysis import analyse, tracked_video
 from benchmarks.in_process import render_staged
 from benchmarks.material import SAMPLES
 from benchmarks.stills.measures import BANDS, FaceMotion, measure
 from config import MediaLimits, RenderConfig
 from media.audio import extract_speech
-from media.probe import probe_video
-from media.reader import FrameReader
-from models.avatar.avatar import own_track
-from models.face.choice import FaceChoice
 from models.speech.level import measure_level
 from models.speech.prosody import file_prosody
-from models.track.raw_landmarks import RawLandmarks
-from models.track.square_pixels import pixel_aspect
-from models.track.tracker import FaceTracker
 
 _MAX_SECONDS = 16.0
 _PAUSE_SECONDS = 2.5
@@ -81,21 +72,13 @@ def _speech_with_pauses(path: Path) -> tuple[Path, float]:
 
 
 def _measured(video: Path) -> FaceMotion:
-    cv2.setNumThreads(0)
-    limits, render = MediaLimits(), RenderConfig()
-    info = probe_video(video, limits)
-    num = min(info.num_frames, round(_MAX_SECONDS * float(info.fps)))
-    tracker, choice, chunks, state = FaceTracker(1, "cpu"), FaceChoice.parse("largest"), [], None
-    with FrameReader(video, info, render.reader_cache_bytes) as reader, tempfile.TemporaryDirectory() as folder:
-        for first in range(0, num, render.track_chunk_frames):
-            frames = reader.read(range(first, min(first + render.track_chunk_frames, num)))
-            raw, state = tracker.track_chunk(frames, info.colour, choice, state, pixel_aspect(info))
-            chunks.append(raw)
-        track = own_track(RawLandmarks.concatenate(chunks), reader, replace(info, num_frames=num))
+    seen = tracked_video(video, _MAX_SECONDS)
+    with tempfile.TemporaryDirectory() as folder:
         speech = Path(folder) / "speech.npy"
-        extract_speech(video, speech, limits)
-        prosody = file_prosody(speech, measure_level(speech), np.arange(num) / float(info.fps))
-    return measure(track, float(info.fps), prosody)
+        extract_speech(video, speech, MediaLimits())
+        times = np.arange(seen.track.num_frames) / seen.fps
+        prosody = file_prosody(speech, measure_level(speech), times)
+    return measure(seen.track, seen.fps, prosody)
 
 
 def _cells(motions: list[FaceMotion]) -> list[str]:

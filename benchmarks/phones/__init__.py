@@ -1,0 +1,1 @@
+"""Mouths of single phones: contact sheets, and planned against rendered shapes."""
