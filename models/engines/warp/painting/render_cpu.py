@@ -46,7 +46,6 @@ from models.engines.warp.painting.plane_kernels import (
     smooth_cut_into,
 )
 from models.engines.warp.painting.planes import (
-    EVERYWHERE,
     F32,
     PAD,
     U8,
@@ -55,20 +54,20 @@ from models.engines.warp.painting.planes import (
     Crop,
     Mouth,
     SharpCrop,
-    cubic,
     grid,
     halve,
     halve_positions,
     linear,
     mix,
     padded_cells,
-    spans,
     within,
 )
+from models.engines.warp.painting.sampling import mask_cells, sample_cubic
 from models.geometry import thin_plate
 from models.geometry.thin_plate import GRID
 
 _AROUND: Final = np.ones((3, 3), np.uint8)
+_EVERYWHERE: Final = np.ones((1, 1), np.uint8)
 
 
 def render_on_cpu(chunk: FaceChunk) -> FacePatches:
@@ -123,6 +122,7 @@ class _Face:
         merged = layers[0, smooth] + faces.share[face] * (layers[1, smooth] - layers[0, smooth])
         place = merged[fields.TEXTURE]
         self.mouth = self._mask(textures[0], [cv2.resize(axis, (self.size // 2, self.size // 2)) for axis in place])
+        self.mouth_shows, self.mouth_covers = mask_cells(self.mouth, self.cell)
         jaw = self._mask(textures[1], list(place))
         # Moving cells and their neighbours, as fields are enlarged bilinearly.
         self.moves = np.asarray(cv2.dilate(jaw, _AROUND), np.uint8)
@@ -175,11 +175,10 @@ class _Face:
         """
         box, crop = self._box(self.moves, 2), self._crop(int(self.chunk.base[self.face]))
         place = [enlarge(axis, box, self.cell) for axis in self.frame]
-        pairs = self.moves.reshape(GRID // 2, 2, GRID // 2, 2).max((1, 3))[box.pixels(0.5)]
-        where = spans(pairs.repeat(self.cell, 0).repeat(self.cell, 1), self.cell)
-        warped, target = cubic(crop.y, place, where), out_y[box.pixels(self.cell)]
-        for part in where:
-            target[part] = warped[part]
+        # What the mouth covers completely is not seen.
+        pairs = self.moves.reshape(GRID // 2, 2, GRID // 2, 2).max((1, 3)) * (1 - self.mouth_covers)
+        rows, columns = box.pixels(self.cell)
+        sample_cubic(crop.y, place, pairs[box.pixels(0.5)], out_y, rows.start, columns.start)
         half = halve_positions(place)
         for plane, source in zip(out_uv, crop.uv, strict=True):
             plane[box.pixels(self.cell / 2)] = linear(source, half)
@@ -199,7 +198,7 @@ class _Face:
         """Renders the content of the mouth box, given the `_cells` of the warped frame and the box's half-size mask."""
         chunk, face = self.chunk, self.face
         lips = Lips.find(self.axes, box, self.cell, float(chunk.eye_distance[face]), self._hard, self.closing)
-        where = spans(mask, self.cell)
+        where = self.mouth_shows[box.pixels(0.5)]
         amount, fade_amount = self.sharpening
         read = [self._read(int(chunk.exemplar[face]), self._place(box, fields.EXEMPLAR, lips), amount, where)]
         if self.fade_weight > 0:
@@ -229,12 +228,13 @@ class _Face:
         return lips.place(np.ascontiguousarray(self.layers[:, channels]), box, self.cell)
 
     def _read(
-        self, row: int, place: F32 | Sequence[F32], amount: float, where: Sequence[tuple[slice, slice]]
+        self, row: int, place: F32 | Sequence[F32], amount: float, where: U8
     ) -> SharpCrop:
-        """Samples a crop at the luma positions `place` in the areas `where`, sharpened by `amount`."""
+        """Samples a crop at the luma positions `place` in the cells `where`, sharpened by `amount`."""
         crop, half = self._crop(row), halve_positions(place)
-        luma = np.empty(place[0].shape, np.float32)
-        sharpen_into(cubic(crop.y, place, where), amount, luma)
+        read, luma = np.zeros(place[0].shape, np.uint8), np.empty(place[0].shape, np.float32)
+        sample_cubic(crop.y, place, where, read)
+        sharpen_into(read, amount, luma)
         return SharpCrop(luma, [linear(uv, half) for uv in crop.uv])
 
     def _match(self, box: Box, mouths: Sequence[SharpCrop], frame_cells: F32, mask: U8) -> list[ColourMatch]:
@@ -294,7 +294,7 @@ class _Face:
             shift, inside = behind_lip(lip_coords(np, self.own_axes, place[0][None], place[1][None]), OWN_SHRINK)
             across = self.own_axes.along[0] * np.array([1, -1], np.float32)
             place = [axis + turn * shift[0] for axis, turn in zip(place, across[::-1], strict=True)]
-            own = self._read(int(chunk.exemplar[self.face]), place, self.sharpening[0], EVERYWHERE)
+            own = self._read(int(chunk.exemplar[self.face]), place, self.sharpening[0], _EVERYWHERE)
             teeth = self._recolour(box, own, colour)
             teeth.y[:] *= lip_shadow(coords, unit)[0]
             interior = mix(interior, teeth, self.own_teeth * inside[0] * parting(coords, unit)[0])

@@ -1,0 +1,187 @@
+"""Samples 8-bit planes bicubically, only where pixels are needed.
+
+A warp moves neighbouring pixels by nearly the same distance. Pixels of a row that read adjacent pixels of the plane
+form a run, which is computed in vectors: each load reads the same neighbour of sixteen pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engines.warp.painting.kernels import inlined, kernel
+from models.engines.warp.painting.planes import F32, U8
+
+_LANES = 16  # pixels per vector
+_BELOW = np.int32(64)  # positions are above -_BELOW; added, conversion to integers rounds down
+# A position this close to the next pixel belongs to it: where nothing moves, rounding errors would end runs.
+_NEARLY = np.float32(_BELOW + 1 / 256)
+_A = np.float32(-0.75)  # Keys, "Cubic convolution interpolation for digital image processing", 1981; OpenCV's value
+_ZERO, _ONE, _HALF, _WHITE = np.float32(0), np.float32(1), np.float32(0.5), np.float32(255)
+_U1, _U2, _U3 = np.uint64(1), np.uint64(2), np.uint64(3)  # unsigned: Numba wraps signed indices
+
+
+def sample_cubic(
+    plane: U8, place: F32 | Sequence[F32], needed: U8, out: U8, top: int = 0, left: int = 0
+) -> None:
+    """Samples a plane bicubically; beyond its edge it repeats its edge.
+
+    Args:
+        plane: (H, W).
+        place: x and y of (h, w) pixels, above -64.
+        needed: (m, n) cells of the pixels; those that are not 0 are sampled, and the pixels next to them. h and w are
+            multiples of m and n.
+        out: The (h, w) pixels are written at row `top`, column `left`; the others are kept.
+    """
+    x, y, cells = (np.ascontiguousarray(each) for each in (*place, needed))
+    _sample_cubic(plane, x, y, cells, out, top, left)
+
+
+@inlined
+def _weights(part: float) -> tuple[float, float, float, float]:
+    """Returns the weights of four neighbours of a position `part` pixels behind the second one."""
+    rest = _ONE - part
+    first, last = _A * part * rest * rest, _A * rest * part * part
+    second = ((_A + np.float32(2)) * part - (_A + np.float32(3))) * part * part + _ONE
+    return first, second, _ONE - first - second - last, last
+
+
+@inlined
+def _read_run(pixels: U8, start: int, width: int, x: F32, y: F32, at: int, num: int, x0: float, y0: float, out: U8) -> None:
+    """Samples `num` pixels of a row from `at` on.
+
+    The upper left neighbour of the first is `pixels[start]`, and its second neighbours are at `x0`, `y0`.
+    """
+    row0, row1 = np.uint64(start), np.uint64(start + width)
+    row2, row3 = np.uint64(start + 2 * width), np.uint64(start + 3 * width)
+    first = np.uint64(at)
+    for i in range(np.uint64(num)):
+        a, b, c, d = _weights(x[first + i] - (x0 + np.float32(i)))
+        line0 = _of_four(pixels, row0 + i, a, b, c, d)
+        line1 = _of_four(pixels, row1 + i, a, b, c, d)
+        line2 = _of_four(pixels, row2 + i, a, b, c, d)
+        line3 = _of_four(pixels, row3 + i, a, b, c, d)
+        a, b, c, d = _weights(y[first + i] - y0)
+        out[first + i] = _to_byte(a * line0 + b * line1 + c * line2 + d * line3)
+
+
+@inlined
+def _of_four(pixels: U8, at: int, a: float, b: float, c: float, d: float) -> float:
+    left, right = np.float32(pixels[at]), np.float32(pixels[at + _U3])
+    return a * left + b * np.float32(pixels[at + _U1]) + c * np.float32(pixels[at + _U2]) + d * right
+
+
+@inlined
+def _to_byte(value: float) -> int:
+    return np.uint8(np.int32(min(max(value, _ZERO), _WHITE) + _HALF))
+
+
+@inlined
+def _read_pixel(plane: U8, x: float, y: float) -> int:
+    """Samples one pixel, of which neighbours may be beyond the edge."""
+    column, row = np.int32(x + _NEARLY) - _BELOW, np.int32(y + _NEARLY) - _BELOW
+    across, down = _weights(x - np.float32(column)), _weights(y - np.float32(row))
+    light = _ZERO
+    for j in range(4):
+        line = plane[min(max(row + j - 1, 0), plane.shape[0] - 1)]
+        for i in range(4):
+            light += down[j] * across[i] * np.float32(line[min(max(column + i - 1, 0), plane.shape[1] - 1)])
+    return _to_byte(light)
+
+
+@inlined
+def _find_runs(x: F32, y: F32, first: int, stop: int, moved: NDArray[np.int32], starts: NDArray[np.int32]) -> int:
+    """Finds the runs of the pixels [first, stop) of a row: where each starts, and where the last one stops."""
+    for i in range(np.uint64(first), np.uint64(stop)):
+        moved[i] = ((np.int32(x[i] + _NEARLY) - np.int32(i)) << 16) + np.int32(y[i] + _NEARLY)
+    num = 1
+    starts[0] = first
+    for i in range(np.uint64(first + 1), np.uint64(stop)):
+        starts[np.uint64(num)] = i
+        num += moved[i] != moved[i - _U1]
+    starts[num] = stop
+    return num
+
+
+@inlined
+def _read_row(
+    plane: U8, pixels: U8, x: F32, y: F32, starts: NDArray[np.int32], num_runs: int, out: U8
+) -> None:
+    """Samples a row into `out`, which is one vector longer than the row, like x and y."""
+    height, width = plane.shape
+    for k in range(num_runs):
+        first, stop = starts[k], starts[k + 1]
+        column, row = np.int32(x[first] + _NEARLY) - _BELOW, np.int32(y[first] + _NEARLY) - _BELOW
+        # Only pixels whose neighbours are all in the plane
+        start = min(max(first, first + 1 - column), stop)
+        end = max(min(stop, first + width - 2 - column), start)
+        if row < 1 or row > height - 3:
+            end = start
+        for i in range(first, start):
+            out[i] = _read_pixel(plane, x[i], y[i])
+        for i in range(end, stop):
+            out[i] = _read_pixel(plane, x[i], y[i])
+        if end > start:
+            column += start - first
+            num = (end - start + _LANES - 1) // _LANES * _LANES
+            if column + num + 2 > width:
+                num = end - start
+            upper_left = (row - 1) * width + column - 1
+            _read_run(pixels, upper_left, width, x, y, start, num, np.float32(column), np.float32(row), out)
+
+
+@kernel("void(u1[:,::1], f4[:,::1], f4[:,::1], u1[:,::1], u1[:,::1], i8, i8)")
+def _sample_cubic(plane: U8, x: F32, y: F32, needed: U8, out: U8, top: int, left: int) -> None:
+    """See `sample_cubic`."""
+    height, width = x.shape
+    cell_height, cell_width = height // needed.shape[0], width // needed.shape[1]
+    line_x, line_y = np.zeros(width + _LANES, np.float32), np.zeros(width + _LANES, np.float32)
+    line, pixels = np.zeros(width + _LANES, np.uint8), plane.reshape(-1)
+    moved, starts = np.empty(width, np.int32), np.empty(width + 1, np.int32)
+    for row in range(height):
+        above, below = max(row - 1, 0) // cell_height, min(row + 1, height - 1) // cell_height
+        for i in range(np.uint64(width)):
+            line_x[i], line_y[i] = x[row, i], y[row, i]
+        cell = 0
+        while cell < needed.shape[1]:
+            end = cell
+            while end < needed.shape[1] and (needed[above, end] or needed[below, end]):
+                end += 1
+            if end > cell:
+                first, stop = max(cell * cell_width - 1, 0), min(end * cell_width + 1, width)
+                num_runs = _find_runs(line_x, line_y, first, stop, moved, starts)
+                _read_row(plane, pixels, line_x, line_y, starts, num_runs, line)
+                for i in range(np.uint64(first), np.uint64(stop)):
+                    out[np.uint64(top + row), np.uint64(left) + i] = line[i]
+            cell = end + 1
+
+
+def mask_cells(mask: U8, cell: int) -> tuple[U8, U8]:
+    """Returns in which pairs of cells a mask is above 0, and in which it is 255, each including the pixels beside them.
+
+    The mask has half the size of the region, so that a pair of cells is `cell` of its pixels wide. Both are
+    (16, 16), 0 or 1.
+    """
+    shape = mask.shape[0] // cell, mask.shape[1] // cell
+    shown, full = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    _mask_cells(mask, cell, shown, full)
+    return shown, full
+
+
+@kernel("void(u1[:,::1], i8, u1[:,::1], u1[:,::1])")
+def _mask_cells(mask: U8, cell: int, shown: U8, full: U8) -> None:
+    """See `mask_cells`."""
+    height, width = mask.shape
+    low, high = np.empty(width, np.uint8), np.empty(width, np.uint8)
+    for j in range(shown.shape[0]):
+        low[:], high[:] = 255, 0
+        for row in range(max(j * cell - 1, 0), min(j * cell + cell + 1, height)):
+            for i in range(np.uint64(width)):
+                low[i], high[i] = min(low[i], mask[row, i]), max(high[i], mask[row, i])
+        for k in range(shown.shape[1]):
+            least, most = np.uint8(255), np.uint8(0)
+            for i in range(max(k * cell - 1, 0), min(k * cell + cell + 1, width)):
+                least, most = min(least, low[i]), max(most, high[i])
+            shown[j, k], full[j, k] = most > 0, least == 255
