@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import ModuleType
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,12 +17,12 @@ from models.geometry.arrays import Array
 
 GRID = 32  # cells per side of the grid on which a field is evaluated
 RIDGE = 1e-4  # slight smoothing: neighbouring landmarks jitter independently
-_TINY = 1e-9  # keeps log finite at distance 0; the product there is 0
+TINY = 1e-9  # keeps log finite at distance 0; the product there is 0
 
 
 def _kernel(xp: ModuleType, squared: Array) -> Array:
     """r^2 log r^2 of squared distances."""
-    kernel = xp.log(squared + _TINY)
+    kernel = xp.log(squared + TINY)
     kernel *= squared
     return kernel
 
@@ -71,41 +70,6 @@ def fit(xp: ModuleType, points: Array, values: Array, layers: Sequence[NDArray[n
     return weights
 
 
-def fit_one(
-    points: NDArray[np.float64], values: NDArray[np.float64], layers: Sequence[NDArray[np.intp]]
-) -> NDArray[np.float32]:
-    """Fits the splines of one set of points on the CPU, faster than `fit`.
-
-    Args:
-        points: (P, 2), as for `fit`.
-        values: (P, C) target values at the points.
-        layers: As for `fit`.
-
-    Returns:
-        (P + 3, L, C) weights.
-    """
-    from scipy.linalg.lapack import dgesv  # adds a tenth of a second to the start of processes that fit no splines
-
-    columns, rows = (np.square(np.subtract.outer(axis, axis)) for axis in points.T)
-    squared = columns + rows
-    kernel = cv2.log(squared + _TINY) * squared  # (P, P)
-    np.fill_diagonal(kernel, kernel.diagonal() + RIDGE)
-    weights = np.zeros((len(points) + 3, len(layers), values.shape[1]), np.float32)
-    for k, seen in enumerate(layers):
-        num = len(seen)
-        system, wanted = np.zeros((num + 3, num + 3)), np.zeros((num + 3, values.shape[1]), order="F")
-        system[:num, :num] = kernel.take(seen, 0).take(seen, 1)
-        system[:num, num], system[:num, num + 1 :] = 1, points[seen]
-        system[num:] = system[:, num:].T
-        wanted[:num] = values[seen]
-        # Symmetric, so its transpose is the same matrix in LAPACK's order of columns and needs no copy.
-        *_, solution, failed = dgesv(system.T, wanted, overwrite_a=True, overwrite_b=True)
-        if failed:
-            raise np.linalg.LinAlgError(f"The spline of layer {k} is singular.")
-        weights[seen, k], weights[len(points) :, k] = solution[:num], solution[num:]
-    return weights
-
-
 def evaluate(xp: ModuleType, points: Array, weights: Array, at: Array) -> Array:
     """Evaluates splines at given positions.
 
@@ -121,28 +85,3 @@ def evaluate(xp: ModuleType, points: Array, weights: Array, at: Array) -> Array:
     num_points = points.shape[1]
     kernel = _kernel(xp, _squared_distances(at[None], points))  # (T, M, P)
     return kernel @ weights[:, :num_points] + _affine(xp, at) @ weights[:, num_points:]
-
-
-def evaluate_grid(
-    points: NDArray[np.floating], weights: NDArray[np.float32], axis: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Evaluates one spline on a square grid on the CPU, faster than `evaluate`: rows and columns share their squares.
-
-    Args:
-        points: (P, 2) points passed to `fit`.
-        weights: (P + 3, C) float32 from `fit`.
-        axis: (G,) float32 positions of the grid's columns and of its rows.
-
-    Returns:
-        (C, G, G) float32.
-    """
-    num_points, num_cells = len(points), len(axis)
-    columns, rows = ((axis - points[:, k, None].astype(np.float32)) ** 2 for k in (0, 1))  # (P, G)
-    squared = ((rows + np.float32(_TINY))[:, :, None] + columns[:, None]).reshape(num_points, -1)  # (P, G * G)
-    kernel = np.asarray(cv2.log(squared), np.float32)
-    kernel *= squared
-    by_channel = np.ascontiguousarray(weights.T)  # (C, P + 3)
-    constant, along, down = by_channel[:, num_points:, None, None].swapaxes(0, 1)
-    fields = (by_channel[:, :num_points] @ kernel).reshape(-1, num_cells, num_cells)
-    fields += constant + along * axis + down * axis[:, None]
-    return np.asarray(fields, np.float32)

@@ -63,7 +63,7 @@ from models.engines.warp.painting.planes import (
     within,
 )
 from models.engines.warp.painting.sampling import mask_cells, sample_cubic
-from models.geometry import thin_plate
+from models.engines.warp.painting.splines import spline_fields
 from models.geometry.thin_plate import GRID
 
 _AROUND: Final = np.ones((3, 3), np.uint8)
@@ -115,9 +115,7 @@ class _Face:
         used = fields.NUM_CHANNELS if self.fade_weight > 0 else fields.FADE.start
         positions = fields.grid_positions(self.size)
         axis = (positions / self.size - 0.5).astype(np.float32)
-        points = problem.points[face]
-        weights = thin_plate.fit_one(points, problem.values[face, :, :used], fields.LAYERS)
-        layers = thin_plate.evaluate_grid(points, weights.reshape(len(weights), -1), axis).reshape(2, used, GRID, GRID)
+        layers = spline_fields(problem.points[face], problem.values[face, :, :used], self.size)
         smooth = slice(0, 4)  # FRAME and TEXTURE; around the mouth the exemplar covers the transition
         merged = layers[0, smooth] + faces.share[face] * (layers[1, smooth] - layers[0, smooth])
         place = merged[fields.TEXTURE]
