@@ -23,8 +23,13 @@ from models.engines.warp.painting.lip_coordinates import (
 from models.engines.warp.painting.plane_kernels import across
 from models.engines.warp.painting.planes import F32, PAD, Box
 
-_LAST_SAMPLE = 64 - 0.001  # of a lip line
-_BESIDE = 1e6  # pixels
+_LAST_SAMPLE = np.float32(64 - 0.001)  # of a lip line
+_BESIDE = np.float32(1e6)  # pixels
+# Constants of kernels are float32: Numba would compute in float64.
+_ZERO, _QUARTER, _HALF, _ONE = (np.float32(value) for value in (0, 0.25, 0.5, 1))
+_CUT, _HOLLOW, _TOUCHING, _PER_PARTED = (np.float32(value) for value in (CUT, HOLLOW, TOUCHING, 1 / PARTED))
+_RIM = np.float32(0.045)  # see `rim_feather`
+_U1 = np.uint64(1)  # unsigned: Numba wraps signed indices
 _MARGIN = 1.0  # pixels around the lips, for rounding
 
 
@@ -130,38 +135,43 @@ def _find_lips(
     beyond: F32,
 ) -> None:
     """Fills the other arrays of `Lips`, which are zero, and `share` between the corners."""
-    soft = 1 - hard
-    feather, jaws = max(0.045 * half_width, 1), HOLLOW * eye_distance
-    edge = max(jaws / 2, 1)
+    soft, unit, width = _ONE - hard, _ONE / half_width, opening.shape[1]
+    feather, jaws = max(_RIM * half_width, _ONE), _HOLLOW * eye_distance
+    edge, least = max(_HALF * jaws, _ONE), np.float32(0.02) + np.float32(0.78) * soft
+    places, ys, upper, lower, start, stop = np.empty((6, width), np.float32)
     for row in range(opening.shape[0]):
-        dy = top + row - centre[1]
-        for column in range(opening.shape[1]):
-            dx = left + column - centre[0]
-            x, y = (dx * along[0] + dy * along[1]) / half_width, dy * along[0] - dx * along[1]
-            if abs(x) >= 1:
-                offset[row, column] = _BESIDE
-                continue
-            place = _clip((x + 1) * 32, 0, _LAST_SAMPLE)
-            k = int(place)
-            part = place - k
-            upper = lines[0, k] + part * (lines[0, k + 1] - lines[0, k])
-            lower = lines[1, k] + part * (lines[1, k + 1] - lines[1, k])
-            start = lines[2, k] + part * (lines[2, k + 1] - lines[2, k])
-            stop = lines[3, k] + part * (lines[3, k + 1] - lines[3, k])
-            gap, jaw_gap = lower - upper, stop - start
-            opened = _clip(gap / (0.06 * half_width) - 1, 0, 1)
-            parted, middle = soft * opened, (upper + lower) / 2
-            cut = gap * (soft - parted) + parted * max(jaw_gap, CUT * half_width)
-            line = middle + parted * ((start + stop) / 2 - middle)
-            share[top + row, left + column] = _clip((y - line) / max(cut, 0.02 + 0.78 * soft) + 0.5, 0, 1)
-            offset[row, column] = y - middle
-            beyond[0, row, column], beyond[1, row, column] = min(upper - y, 0), max(lower - y, 0)
-            below, above = _clip((y - upper) / feather + 0.25, 0, 1), _clip((lower - y) / feather + 0.25, 0, 1)
-            opening[row, column] = below * above * _clip((1 - abs(x)) / CORNER, 0, 1) * _clip(gap / feather, 0, 1)
-            below, above = _clip((y - start) / edge + 0.5, 0, 1), _clip((stop - y) / edge + 0.5, 0, 1)
-            jaws_dark = opened * _clip(jaw_gap / jaws, 0, 1) * below * above
-            narrow = 1 - _clip((gap / eye_distance - TOUCHING) / PARTED, 0, 1)
-            dark[row, column] = max(jaws_dark, closing * narrow * opening[row, column])
+        dy = np.float32(top + row - centre[1])
+        for i in range(np.uint64(width)):
+            dx = np.float32(left + np.float32(i) - centre[0])
+            places[i], ys[i] = (dx * along[0] + dy * along[1]) * unit, dy * along[0] - dx * along[1]
+        for i in range(np.uint64(width)):
+            place = _clip((places[i] + _ONE) * np.float32(32), _ZERO, _LAST_SAMPLE)
+            k = np.uint64(np.int32(place))
+            part = place - np.float32(k)
+            upper[i] = lines[0, k] + part * (lines[0, k + _U1] - lines[0, k])
+            lower[i] = lines[1, k] + part * (lines[1, k + _U1] - lines[1, k])
+            start[i] = lines[2, k] + part * (lines[2, k + _U1] - lines[2, k])
+            stop[i] = lines[3, k] + part * (lines[3, k + _U1] - lines[3, k])
+        for i in range(np.uint64(width)):
+            y, gap, jaw_gap, inside = ys[i], lower[i] - upper[i], stop[i] - start[i], abs(places[i]) < _ONE
+            opened = _clip(gap * unit * np.float32(1 / 0.06) - _ONE, _ZERO, _ONE)
+            parted, middle = soft * opened, _HALF * (upper[i] + lower[i])
+            cut = gap * (soft - parted) + parted * max(jaw_gap, _CUT * half_width)
+            line = middle + parted * (_HALF * (start[i] + stop[i]) - middle)
+            weight = _clip((y - line) / max(cut, least) + _HALF, _ZERO, _ONE)
+            row_of_box, column_of_box = np.uint64(top + row), np.uint64(left) + i
+            share[row_of_box, column_of_box] = weight if inside else share[row_of_box, column_of_box]
+            offset[row, i] = y - middle if inside else _BESIDE
+            beyond[0, row, i] = min(upper[i] - y, _ZERO) if inside else _ZERO
+            beyond[1, row, i] = max(lower[i] - y, _ZERO) if inside else _ZERO
+            below, above = (y - upper[i]) / feather + _QUARTER, (lower[i] - y) / feather + _QUARTER
+            shown = _clip(below, _ZERO, _ONE) * _clip(above, _ZERO, _ONE) * _clip(gap / feather, _ZERO, _ONE)
+            shown *= _clip((_ONE - abs(places[i])) * np.float32(1 / CORNER), _ZERO, _ONE)
+            opening[row, i] = shown
+            below, above = (y - start[i]) / edge + _HALF, (stop[i] - y) / edge + _HALF
+            hollow = opened * _clip(jaw_gap / jaws, _ZERO, _ONE) * _clip(below, _ZERO, _ONE) * _clip(above, _ZERO, _ONE)
+            narrow = _ONE - _clip((gap / eye_distance - _TOUCHING) * _PER_PARTED, _ZERO, _ONE)
+            dark[row, i] = max(hollow, closing * narrow * shown) if inside else _ZERO
 
 
 @kernel("void(f4[:,:,:,::1], f4, i8, i8, f4[:,::1], f4[:,:,::1])")

@@ -11,7 +11,8 @@ from models.engines.warp.painting.colour_match import LUMA_FLOOR
 from models.engines.warp.painting.kernels import inlined, kernel
 from models.engines.warp.painting.planes import F32, PAD, U8, Box
 
-_HALF = np.float32(0.5)
+_HALF, _THREE = np.float32(0.5), np.float32(3)
+_U1, _U2 = np.uint64(1), np.uint64(2)  # unsigned: Numba wraps signed indices
 _DARKENED, _DARKEST = np.float32(0.85), np.float32(0.3)  # see `lip_coordinates.darken`
 _FLOOR = np.float32(LUMA_FLOOR)
 
@@ -128,36 +129,39 @@ def smooth_cut_into(luma: F32, offset: F32, hard: float, top: int, left: int) ->
         before = current
 
 
+@inlined
+def _lay_row(below: U8, row: int, left: int, wanted: F32, line: int, weights: F32) -> None:
+    """Blends line `line` of `wanted` into row `row` of a plane, from column `left` on, by weights from 0 to 1."""
+    for i in range(np.uint64(len(weights))):
+        own = np.float32(below[row, left + i])
+        light = np.float32(np.int32(min(max(wanted[line, i], np.float32(0)), np.float32(255)) + _HALF))
+        below[row, left + i] = np.uint8(np.int32(own + weights[i] * (light - own) + _HALF))
+
+
 @kernel("void(u1[:,::1], i8, i8, f4[:,::1], u1[:,::1])")
 def lay_luma(below: U8, left: int, top: int, wanted: F32, mask: U8) -> None:
     """Blends (h, w) luma into a plane, by the whole mask of (R / 2, R / 2), 0 to 255, enlarged bilinearly."""
     height, width = wanted.shape
-    last = mask.shape[0] - 1
-    weights = np.empty(width, np.float32)
+    half, last, start = width // 2, mask.shape[0] - 1, left // 2
+    down, weights = np.empty(half + 2, np.float32), np.empty(width, np.float32)
     unit = np.float32(1 / (16 * 255))
     for row in range(height):
-        y = (top + row) // 2
-        near, far = mask[y], mask[min(max(y + 2 * ((top + row) % 2) - 1, 0), last)]
-        for half in range(width // 2):
-            x = left // 2 + half
-            before, after = max(x - 1, 0), min(x + 1, last)
-            middle = np.int32(3) * (np.int32(3) * near[x] + far[x])
-            weights[2 * half] = middle + np.int32(3) * near[before] + far[before]
-            weights[2 * half + 1] = middle + np.int32(3) * near[after] + far[after]
-        for column in range(width):
-            own = np.float32(below[top + row, left + column])
-            light = min(max(np.rint(wanted[row, column]), np.float32(0)), np.float32(255))
-            mixed = own + weights[column] * unit * (light - own)
-            below[top + row, left + column] = np.uint8(np.int32(mixed + _HALF))
+        near = np.uint64((top + row) // 2)
+        far = np.uint64(min(max((top + row) // 2 + 2 * ((top + row) % 2) - 1, 0), last))
+        for i in range(np.uint64(half + 2)):
+            x = np.uint64(min(max(start - 1 + np.int64(i), 0), last))
+            down[i] = _THREE * mask[near, x] + mask[far, x]
+        for i in range(np.uint64(half)):
+            weights[_U2 * i] = unit * (_THREE * down[i + _U1] + down[i])
+            weights[_U2 * i + _U1] = unit * (_THREE * down[i + _U1] + down[i + _U2])
+        _lay_row(below, np.uint64(top + row), np.uint64(left), wanted, row, weights)
 
 
 @kernel("void(u1[:,::1], i8, i8, f4[:,::1], u1[:,::1])")
 def lay_chroma(below: U8, left: int, top: int, wanted: F32, mask: U8) -> None:
     """Blends (h / 2, w / 2) chroma into a plane of (R / 2, R / 2), by the mask of this size, 0 to 255."""
-    unit = np.float32(1 / 255)
+    unit, weights = np.float32(1 / 255), np.empty(wanted.shape[1], np.float32)
     for row in range(wanted.shape[0]):
-        for column in range(wanted.shape[1]):
-            own = np.float32(below[top + row, left + column])
-            light = min(max(np.rint(wanted[row, column]), np.float32(0)), np.float32(255))
-            mixed = own + mask[top + row, left + column] * unit * (light - own)
-            below[top + row, left + column] = np.uint8(np.int32(mixed + _HALF))
+        for i in range(np.uint64(len(weights))):
+            weights[i] = unit * mask[np.uint64(top + row), np.uint64(left) + i]
+        _lay_row(below, np.uint64(top + row), np.uint64(left), wanted, row, weights)

@@ -94,7 +94,7 @@ def _solve(system: F64, values: F64, affine: F64) -> tuple[F64, F64]:
         raise np.linalg.LinAlgError(f"The spline of {len(values)} points is singular.")
     # Block elimination: the affine coefficients are those that make the weights orthogonal to the affine terms.
     of_values, of_affine = solution[:, :num_channels], solution[:, num_channels:]
-    coefficients = np.linalg.solve(affine.T @ of_affine, affine.T @ of_values)
+    _, coefficients, _ = dposv(affine.T @ of_affine, affine.T @ of_values)
     return of_values - of_affine @ coefficients, coefficients
 
 
