@@ -20,7 +20,7 @@ from models.engines.warp.painting.lip_coordinates import (
     LipAxes,
     rim_feather,
 )
-from models.engines.warp.painting.plane_kernels import across
+from models.engines.warp.painting.plane_kernels import across, down_to
 from models.engines.warp.painting.planes import F32, PAD, Box
 
 _LAST_SAMPLE = np.float32(64 - 0.001)  # of a lip line
@@ -29,6 +29,7 @@ _BESIDE = np.float32(1e6)  # pixels
 _ZERO, _QUARTER, _HALF, _ONE = (np.float32(value) for value in (0, 0.25, 0.5, 1))
 _CUT, _HOLLOW, _TOUCHING, _PER_PARTED = (np.float32(value) for value in (CUT, HOLLOW, TOUCHING, 1 / PARTED))
 _RIM = np.float32(0.045)  # see `rim_feather`
+_PAD = np.float32(PAD - 0.5)  # as in `plane_kernels`
 _U1 = np.uint64(1)  # unsigned: Numba wraps signed indices
 _MARGIN = 1.0  # pixels around the lips, for rounding
 
@@ -138,7 +139,9 @@ def _find_lips(
     soft, unit, width = _ONE - hard, _ONE / half_width, opening.shape[1]
     feather, jaws = max(_RIM * half_width, _ONE), _HOLLOW * eye_distance
     edge, least = max(_HALF * jaws, _ONE), np.float32(0.02) + np.float32(0.78) * soft
-    places, ys, upper, lower, start, stop = np.empty((6, width), np.float32)
+    places, ys = np.empty(width, np.float32), np.empty(width, np.float32)
+    upper, lower = np.empty(width, np.float32), np.empty(width, np.float32)
+    start, stop = np.empty(width, np.float32), np.empty(width, np.float32)
     for row in range(opening.shape[0]):
         dy = np.float32(top + row - centre[1])
         for i in range(np.uint64(width)):
@@ -179,30 +182,27 @@ def _blend_layers(layers: F32, cell: float, left: int, top: int, share: F32, out
     """Enlarges both layers to the pixels of the box and blends them by the weight of the lower one."""
     height, width = share.shape
     for axis in range(2):
-        over, under = across(layers[0, axis], cell, left, width), across(layers[1, axis], cell, left, width)
+        over = across(layers[0, axis], cell, left, top, height, width)
+        under = across(layers[1, axis], cell, left, top, height, width)
         for row in range(height):
-            v = (top + row + 0.5) / cell + PAD - 0.5
-            j = int(v)
-            part = np.float32(v - j)
-            above, above_next, below, below_next = over[j], over[j + 1], under[j], under[j + 1]
-            weights, place = share[row], out[axis, row]
-            for column in range(width):
-                upper = above[column] + part * (above_next[column] - above[column])
-                lower = below[column] + part * (below_next[column] - below[column])
-                place[column] = upper + weights[column] * (lower - upper)
+            j, part = down_to(top + row, cell)
+            for i in range(np.uint64(width)):
+                upper = over[j, i] + part * (over[j + 1, i] - over[j, i])
+                lower = under[j, i] + part * (under[j + 1, i] - under[j, i])
+                out[axis, row, i] = upper + share[row, i] * (lower - upper)
 
 
 @inlined
-def _at(plane: F32, column: float, row: float, cell: float) -> float:
-    """Samples a padded plane of cells bilinearly at a pixel."""
-    last = plane.shape[0] - 2
-    u, v = (column + 0.5) / cell + PAD - 0.5, (row + 0.5) / cell + PAD - 0.5
-    i, j = min(max(int(u), 0), last), min(max(int(v), 0), last)
-    u, v = u - i, v - j
-    over: float = plane[j, i] + u * (plane[j, i + 1] - plane[j, i])
-    under: float = plane[j + 1, i] + u * (plane[j + 1, i + 1] - plane[j + 1, i])
-    value: float = over + v * (under - over)
-    return value
+def _at(layer: F32, column: float, row: float, cell: float) -> tuple[float, float]:
+    """Samples padded (2, 36, 36) positions x, y bilinearly at a pixel."""
+    last = layer.shape[1] - 2
+    u, v = (column + _HALF) / cell + _PAD, (row + _HALF) / cell + _PAD
+    i, j = min(max(np.int32(u), 0), last), min(max(np.int32(v), 0), last)
+    u, v = u - np.float32(i), v - np.float32(j)
+    a, b, c, d = (_ONE - u) * (_ONE - v), u * (_ONE - v), (_ONE - u) * v, u * v
+    x = a * layer[0, j, i] + b * layer[0, j, i + 1] + c * layer[0, j + 1, i] + d * layer[0, j + 1, i + 1]
+    y = a * layer[1, j, i] + b * layer[1, j, i + 1] + c * layer[1, j + 1, i] + d * layer[1, j + 1, i + 1]
+    return x, y
 
 
 @kernel("void(f4[:,:,:,::1], f4, i8, i8, f4[::1], f4[:,::1], i8, i8, f4[:,:,::1], f4[:,:,::1])")
@@ -227,10 +227,16 @@ def _carry(
             up, down = beyond[0, row, column], beyond[1, row, column]
             i, j = near_left + column, near_top + row
             weight = share[j, i]
-            if (up < 0 and weight < 1) or (down > 0 and weight > 0):
-                x, y = left + i, top + j
-                for axis in range(2):
-                    turn = along[0] if axis else -along[1]
-                    above = _at(layers[0, axis], x - up * along[1], y + up * along[0], cell) - up * turn
-                    below = _at(layers[1, axis], x - down * along[1], y + down * along[0], cell) - down * turn
-                    out[axis, j, i] = above + weight * (below - above)
+            if not ((up < 0 and weight < 1) or (down > 0 and weight > 0)):
+                continue
+            x, y = np.float32(left + i), np.float32(top + j)
+            place_x = place_y = _ZERO
+            if weight < 1:
+                above_x, above_y = _at(layers[0], x - up * along[1], y + up * along[0], cell)
+                place_x += (_ONE - weight) * (above_x + up * along[1])
+                place_y += (_ONE - weight) * (above_y - up * along[0])
+            if weight > 0:
+                below_x, below_y = _at(layers[1], x - down * along[1], y + down * along[0], cell)
+                place_x += weight * (below_x + down * along[1])
+                place_y += weight * (below_y - down * along[0])
+            out[0, j, i], out[1, j, i] = place_x, place_y

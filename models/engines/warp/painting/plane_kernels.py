@@ -15,19 +15,30 @@ _HALF, _THREE = np.float32(0.5), np.float32(3)
 _U1, _U2 = np.uint64(1), np.uint64(2)  # unsigned: Numba wraps signed indices
 _DARKENED, _DARKEST = np.float32(0.85), np.float32(0.3)  # see `lip_coordinates.darken`
 _FLOOR = np.float32(LUMA_FLOOR)
+_PAD = np.float32(PAD - 0.5)  # from the edge of the region to the centre of the first padded cell, in cells
 
 
 @inlined
-def across(plane: F32, cell: float, left: int, width: int) -> F32:
-    """Enlarges the rows of a padded plane of cells to pixels: (36, w)."""
+def across(plane: F32, cell: float, left: int, top: int, height: int, width: int) -> F32:
+    """Enlarges the rows of a padded plane of cells to pixels: (36, w), of which a box of (h, w) pixels needs some."""
     wide = np.empty((plane.shape[0], width), np.float32)
-    for column in range(width):
-        u = (left + column + 0.5) / cell + PAD - 0.5
-        i = int(u)
-        part = np.float32(u - i)
-        for row in range(plane.shape[0]):
-            wide[row, column] = plane[row, i] + part * (plane[row, i + 1] - plane[row, i])
+    cells, parts = np.empty(width, np.int32), np.empty(width, np.float32)
+    for i in range(np.uint64(width)):
+        u = (np.float32(left) + np.float32(i) + _HALF) / np.float32(cell) + _PAD
+        cells[i] = np.int32(u)
+        parts[i] = u - np.float32(cells[i])
+    for row in range(down_to(top, cell)[0], down_to(top + height - 1, cell)[0] + 2):
+        for i in range(np.uint64(width)):
+            k = np.uint64(cells[i])
+            wide[row, i] = plane[row, k] + parts[i] * (plane[row, k + _U1] - plane[row, k])
     return wide
+
+
+@inlined
+def down_to(row: int, cell: float) -> tuple[int, float]:
+    """Returns the row of padded cells above a row of pixels, and how far it is below it, 0 to 1."""
+    v = (np.float32(row) + _HALF) / np.float32(cell) + _PAD
+    return np.int32(v), v - np.float32(np.int32(v))
 
 
 def enlarge(plane: F32, box: Box, cell: float) -> F32:
@@ -41,13 +52,12 @@ def enlarge(plane: F32, box: Box, cell: float) -> F32:
 @kernel("void(f4[:,::1], f4, i8, i8, f4[:,::1])")
 def _enlarge(plane: F32, cell: float, left: int, top: int, out: F32) -> None:
     """See `enlarge`."""
-    wide = across(plane, cell, left, out.shape[1])
-    for row in range(out.shape[0]):
-        v = (top + row + 0.5) / cell + PAD - 0.5
-        j = int(v)
-        part = np.float32(v - j)
-        for column in range(out.shape[1]):
-            out[row, column] = wide[j, column] + part * (wide[j + 1, column] - wide[j, column])
+    height, width = out.shape
+    wide = across(plane, cell, left, top, height, width)
+    for row in range(height):
+        j, part = down_to(top + row, cell)
+        for i in range(np.uint64(width)):
+            out[row, i] = wide[j, i] + part * (wide[j + 1, i] - wide[j, i])
 
 
 @kernel("void(u1[:,::1], f4, f4[:,::1])")
@@ -70,26 +80,24 @@ def sharpen_into(luma: U8, amount: float, out: F32) -> None:
 @kernel("void(f4[:,::1], f4[:,::1], f4, i8, i8)")
 def multiply_luma(luma: F32, gain: F32, cell: float, left: int, top: int) -> None:
     """Applies the padded (36, 36) gain of a colour match to luma, in place."""
-    wide = across(gain, cell, left, luma.shape[1])
-    for row in range(luma.shape[0]):
-        v = (top + row + 0.5) / cell + PAD - 0.5
-        j = int(v)
-        part = np.float32(v - j)
-        for column in range(luma.shape[1]):
-            factor = wide[j, column] + part * (wide[j + 1, column] - wide[j, column])
-            luma[row, column] = (luma[row, column] + _FLOOR) * factor - _FLOOR
+    height, width = luma.shape
+    wide = across(gain, cell, left, top, height, width)
+    for row in range(height):
+        j, part = down_to(top + row, cell)
+        for i in range(np.uint64(width)):
+            factor = wide[j, i] + part * (wide[j + 1, i] - wide[j, i])
+            luma[row, i] = (luma[row, i] + _FLOOR) * factor - _FLOOR
 
 
 @kernel("void(u1[:,::1], f4[:,::1], f4, i8, i8, f4[:,::1])")
 def offset_chroma(chroma: U8, offset: F32, cell: float, left: int, top: int, out: F32) -> None:
     """Adds the padded (36, 36) offset of a colour match to a chroma plane."""
-    wide = across(offset, cell, left, chroma.shape[1])
-    for row in range(chroma.shape[0]):
-        v = (top + row + 0.5) / cell + PAD - 0.5
-        j = int(v)
-        part = np.float32(v - j)
-        for column in range(chroma.shape[1]):
-            out[row, column] = chroma[row, column] + wide[j, column] + part * (wide[j + 1, column] - wide[j, column])
+    height, width = chroma.shape
+    wide = across(offset, cell, left, top, height, width)
+    for row in range(height):
+        j, part = down_to(top + row, cell)
+        for i in range(np.uint64(width)):
+            out[row, i] = chroma[row, i] + wide[j, i] + part * (wide[j + 1, i] - wide[j, i])
 
 
 @kernel("void(f4[:,::1], f4[:,::1], f4, f4[:,::1], i8, i8)")

@@ -56,13 +56,12 @@ from models.engines.warp.painting.planes import (
     SharpCrop,
     grid,
     halve,
-    halve_positions,
     linear,
     mix,
     padded_cells,
     within,
 )
-from models.engines.warp.painting.sampling import mask_cells, sample_cubic
+from models.engines.warp.painting.sampling import mask_cells, sample_cubic, sample_linear
 from models.engines.warp.painting.splines import spline_fields
 from models.geometry.thin_plate import GRID
 
@@ -177,9 +176,8 @@ class _Face:
         pairs = self.moves.reshape(GRID // 2, 2, GRID // 2, 2).max((1, 3)) * (1 - self.mouth_covers)
         rows, columns = box.pixels(self.cell)
         sample_cubic(crop.y, place, pairs[box.pixels(0.5)], out_y, rows.start, columns.start)
-        half = halve_positions(place)
-        for plane, source in zip(out_uv, crop.uv, strict=True):
-            plane[box.pixels(self.cell / 2)] = linear(source, half)
+        rows, columns = box.pixels(self.cell / 2)
+        sample_linear(crop.uv, place, pairs[box.pixels(0.5)], out_uv, rows.start, columns.start)
 
     def _cells(self, box: Box, luma: U8 | F32, chroma: Sequence[U8]) -> F32:
         """Returns (3, 32, 32) cell means in the box, 0 elsewhere."""
@@ -229,11 +227,13 @@ class _Face:
         self, row: int, place: F32 | Sequence[F32], amount: float, where: U8
     ) -> SharpCrop:
         """Samples a crop at the luma positions `place` in the cells `where`, sharpened by `amount`."""
-        crop, half = self._crop(row), halve_positions(place)
-        read, luma = np.zeros(place[0].shape, np.uint8), np.empty(place[0].shape, np.float32)
+        crop, (height, width) = self._crop(row), place[0].shape
+        read, luma = np.zeros((height, width), np.uint8), np.empty((height, width), np.float32)
+        chroma = np.zeros((2, height // 2, width // 2), np.uint8)
         sample_cubic(crop.y, place, where, read)
+        sample_linear(crop.uv, place, where, chroma)
         sharpen_into(read, amount, luma)
-        return SharpCrop(luma, [linear(uv, half) for uv in crop.uv])
+        return SharpCrop(luma, list(chroma))
 
     def _match(self, box: Box, mouths: Sequence[SharpCrop], frame_cells: F32, mask: U8) -> list[ColourMatch]:
         """Returns the colour match of each mouth to the frame, given the box's half-size mask."""

@@ -158,6 +158,98 @@ def _sample_cubic(plane: U8, x: F32, y: F32, needed: U8, out: U8, top: int, left
             cell = end + 1
 
 
+def sample_linear(
+    planes: Sequence[U8], place: F32 | Sequence[F32], needed: U8, out: Sequence[U8], top: int = 0, left: int = 0
+) -> None:
+    """Samples two chroma planes bilinearly, at half the positions of the top left luma pixel of each chroma pixel.
+
+    The mean of its four luma pixels would lie between the layers along the lip line. Arguments are those of
+    `sample_cubic`: `place` and `needed` of luma, planes and `out` of chroma.
+    """
+    x, y, cells = (np.ascontiguousarray(each) for each in (*place, needed))
+    _sample_linear(planes[0], planes[1], x, y, cells, out[0], out[1], top, left)
+
+
+@inlined
+def _between(left: int, right: int, part: float) -> float:
+    return np.float32(left) + part * (np.float32(right) - np.float32(left))
+
+
+@inlined
+def _mix_run(pixels: U8, start: int, width: int, x: F32, y: F32, at: int, num: int, x0: float, y0: float, out: U8) -> None:
+    """Samples `num` pixels of a row from `at` on; the upper left neighbour of the first is `pixels[start]` at x0, y0."""
+    row0, row1, first = np.uint64(start), np.uint64(start + width), np.uint64(at)
+    for i in range(np.uint64(num)):
+        part = x[first + i] - (x0 + np.float32(i))
+        above = _between(pixels[row0 + i], pixels[row0 + i + _U1], part)
+        below = _between(pixels[row1 + i], pixels[row1 + i + _U1], part)
+        out[first + i] = _to_byte(above + (y[first + i] - y0) * (below - above))
+
+
+@inlined
+def _mix_pixel(plane: U8, x: float, y: float) -> int:
+    """Samples one pixel, of which neighbours may be beyond the edge."""
+    last_row, last_column = plane.shape[0] - 1, plane.shape[1] - 1
+    x, y = min(max(x, _ZERO), np.float32(last_column)), min(max(y, _ZERO), np.float32(last_row))
+    i, j = np.int32(x), np.int32(y)
+    u, v = x - np.float32(i), y - np.float32(j)
+    right, under = min(i + 1, last_column), min(j + 1, last_row)
+    above = _between(plane[j, i], plane[j, right], u)
+    below = _between(plane[under, i], plane[under, right], u)
+    return _to_byte(above + v * (below - above))
+
+
+@inlined
+def _mix_row(plane: U8, pixels: U8, x: F32, y: F32, starts: NDArray[np.int32], num_runs: int, out: U8) -> None:
+    """Samples a row into `out`, which is one vector longer than the row, like x and y."""
+    height, width = plane.shape
+    for k in range(num_runs):
+        first, stop = starts[k], starts[k + 1]
+        column, row = np.int32(x[first] + _NEARLY) - _BELOW, np.int32(y[first] + _NEARLY) - _BELOW
+        # Only pixels whose neighbours are all in the plane
+        start = min(max(first, first - column), stop)
+        end = max(min(stop, first + width - 1 - column), start)
+        if row < 0 or row > height - 2:
+            end = start
+        for i in range(first, start):
+            out[i] = _mix_pixel(plane, x[i], y[i])
+        for i in range(end, stop):
+            out[i] = _mix_pixel(plane, x[i], y[i])
+        column += start - first
+        num = (end - start + _LANES - 1) // _LANES * _LANES
+        if column + num + 1 > width:
+            num = end - start
+        _mix_run(pixels, row * width + column, width, x, y, start, num, np.float32(column), np.float32(row), out)
+
+
+@kernel("void(u1[:,::1], u1[:,::1], f4[:,::1], f4[:,::1], u1[:,::1], u1[:,::1], u1[:,::1], i8, i8)")
+def _sample_linear(u: U8, v: U8, x: F32, y: F32, needed: U8, out_u: U8, out_v: U8, top: int, left: int) -> None:
+    """See `sample_linear`."""
+    height, width = x.shape[0] // 2, x.shape[1] // 2
+    cell_height, cell_width = height // needed.shape[0], width // needed.shape[1]
+    line_x, line_y = np.zeros(width + _LANES, np.float32), np.zeros(width + _LANES, np.float32)
+    line_u, line_v = np.zeros(width + _LANES, np.uint8), np.zeros(width + _LANES, np.uint8)
+    pixels_u, pixels_v = u.reshape(-1), v.reshape(-1)
+    moved, starts = np.empty(width, np.int32), np.empty(width + 1, np.int32)
+    for row in range(height):
+        for i in range(np.uint64(width)):
+            line_x[i], line_y[i] = _HALF * x[2 * row, _U2 * i], _HALF * y[2 * row, _U2 * i]
+        cell, cells = 0, needed[row // cell_height]
+        while cell < len(cells):
+            end = cell
+            while end < len(cells) and cells[end]:
+                end += 1
+            if end > cell:
+                first, stop = cell * cell_width, end * cell_width
+                num_runs = _find_runs(line_x, line_y, first, stop, moved, starts)
+                _mix_row(u, pixels_u, line_x, line_y, starts, num_runs, line_u)
+                _mix_row(v, pixels_v, line_x, line_y, starts, num_runs, line_v)
+                for i in range(np.uint64(first), np.uint64(stop)):
+                    out_u[np.uint64(top + row), np.uint64(left) + i] = line_u[i]
+                    out_v[np.uint64(top + row), np.uint64(left) + i] = line_v[i]
+            cell = end + 1
+
+
 def mask_cells(mask: U8, cell: int) -> tuple[U8, U8]:
     """Returns in which pairs of cells a mask is above 0, and in which it is 255, each including the pixels beside them.
 

@@ -122,7 +122,8 @@ def _radial_basis(x: F32, y: F32, columns: F32, rows: F32, out: F32) -> None:
     The logarithm of the mantissa m is its series in (m - 1) / (m + 1), exact to 1e-7.
     """
     num = len(columns)
-    squared, exponents, mantissas = np.empty((3, num), np.float32)
+    # One by one: rows of an array have no known stride in Numba
+    squared, exponents, mantissas = np.empty(num, np.float32), np.empty(num, np.float32), np.empty(num, np.float32)
     bits, mantissa_bits = squared.view(np.int32), mantissas.view(np.int32)
     for point in range(len(x)):
         for i in range(np.uint64(num)):
