@@ -60,6 +60,52 @@ def _enlarge(plane: F32, cell: float, left: int, top: int, out: F32) -> None:
             out[row, i] = wide[j, i] + part * (wide[j + 1, i] - wide[j, i])
 
 
+def cell_means(plane: U8 | F32, shape: tuple[int, int], cell: float, top: int = 0, left: int = 0) -> F32:
+    """Returns the means of (m, n) cells of a plane; cells are `cell` pixels wide, a multiple of one half.
+
+    The upper left pixel of the first cell is in row `top`, column `left`.
+    """
+    means = np.empty(shape, np.float32)
+    (_mean_bytes if plane.dtype == np.uint8 else _mean_floats)(plane, round(2 * cell), top, left, means)
+    return means
+
+
+@inlined
+def _add_up(plane: U8 | F32, size: int, top: int, left: int, means: F32) -> None:
+    """See `cell_means`; `size` is that of a cell in half pixels, so that every edge is an integer."""
+    num_columns, share = means.shape[1], np.float32(4 / (size * size))
+    width = (num_columns * size + 1) // 2
+    sums = np.empty(width, np.float32)
+    for j in range(means.shape[0]):
+        first, stop = j * size, (j + 1) * size
+        sums[:] = 0
+        for row in range(first // 2, (stop + 1) // 2):
+            weight = _HALF * np.float32(min(2 * row + 2, stop) - max(2 * row, first))
+            for i in range(np.uint64(width)):
+                sums[i] += weight * np.float32(plane[np.uint64(top + row), np.uint64(left) + i])
+        for k in range(num_columns):
+            first, stop, total = k * size, (k + 1) * size, np.float32(0)
+            for i in range(first // 2, (stop + 1) // 2):
+                total += sums[i]
+            if first % 2:
+                total -= _HALF * sums[first // 2]
+            if stop % 2:
+                total -= _HALF * sums[stop // 2]
+            means[j, k] = share * total
+
+
+@kernel("void(u1[:,::1], i8, i8, i8, f4[:,::1])")
+def _mean_bytes(plane: U8, size: int, top: int, left: int, means: F32) -> None:
+    """See `cell_means`."""
+    _add_up(plane, size, top, left, means)
+
+
+@kernel("void(f4[:,::1], i8, i8, i8, f4[:,::1])")
+def _mean_floats(plane: F32, size: int, top: int, left: int, means: F32) -> None:
+    """See `cell_means`."""
+    _add_up(plane, size, top, left, means)
+
+
 @kernel("void(u1[:,::1], f4, f4[:,::1])")
 def sharpen_into(luma: U8, amount: float, out: F32) -> None:
     """Applies unsharp masking with a 3 x 3 blur; beyond its edge, the plane repeats it."""

@@ -35,6 +35,7 @@ from models.engines.warp.painting.lip_coordinates import (
 from models.engines.warp.painting.lips import Lips
 from models.engines.warp.painting.masks import border_window
 from models.engines.warp.painting.plane_kernels import (
+    cell_means,
     darken_into,
     enlarge,
     fade_into,
@@ -66,6 +67,8 @@ from models.engines.warp.painting.splines import spline_fields
 from models.geometry.thin_plate import GRID
 
 _AROUND: Final = np.ones((3, 3), np.uint8)
+# Weight in the colour match of pixels with each value of the mouth mask: highest half-way between both images
+_RIM: Final = (4 * np.linspace(0, 1, 256) * np.linspace(1, 0, 256)).astype(np.float32)
 _EVERYWHERE: Final = np.ones((1, 1), np.uint8)
 
 
@@ -135,7 +138,7 @@ class _Face:
             return
         box = self._box(self.mouth, self.cell)
         luma, chroma = box.pixels(self.cell), box.pixels(self.cell / 2)
-        below = self._cells(box, out_y[luma], [plane[chroma] for plane in out_uv])
+        below = self._cells(box, (out_y, *out_uv), luma[0].start, luma[1].start)
         mouth = self._mouth(box, below, self.mouth[chroma])
         lay_luma(out_y, luma[1].start, luma[0].start, mouth.y, self.mouth)
         for plane, wanted in zip(out_uv, mouth.uv, strict=True):
@@ -179,16 +182,17 @@ class _Face:
         rows, columns = box.pixels(self.cell / 2)
         sample_linear(crop.uv, place, pairs[box.pixels(0.5)], out_uv, rows.start, columns.start)
 
-    def _cells(self, box: Box, luma: U8 | F32, chroma: Sequence[U8]) -> F32:
-        """Returns (3, 32, 32) cell means in the box, 0 elsewhere."""
-        cells = np.zeros((3, GRID, GRID), np.float32)
-        for k, plane in enumerate((luma, *chroma)):
-            cells[k, box.top : box.bottom, box.left : box.right] = self._mean(plane, box)
-        return cells
+    def _cells(self, box: Box, planes: Sequence[U8 | F32], top: int = 0, left: int = 0) -> F32:
+        """Returns (3, 32, 32) cell means of luma and two chroma planes in the box, 0 elsewhere.
 
-    def _mean(self, plane: U8 | F32, box: Box) -> F32:
-        shape = (box.right - box.left, box.bottom - box.top)
-        return np.asarray(cv2.resize(plane, shape, interpolation=cv2.INTER_AREA), np.float32)
+        The box starts at row `top`, column `left` of the luma plane.
+        """
+        cells, shape = np.zeros((3, GRID, GRID), np.float32), (box.bottom - box.top, box.right - box.left)
+        for k, plane in enumerate(planes):
+            scale = 2 if k else 1
+            means = cell_means(plane, shape, self.cell / scale, top // scale, left // scale)
+            cells[k, box.top : box.bottom, box.left : box.right] = means
+        return cells
 
     def _mouth(self, box: Box, frame_cells: F32, mask: U8) -> Mouth:
         """Renders the content of the mouth box, given the `_cells` of the warped frame and the box's half-size mask."""
@@ -237,10 +241,10 @@ class _Face:
 
     def _match(self, box: Box, mouths: Sequence[SharpCrop], frame_cells: F32, mask: U8) -> list[ColourMatch]:
         """Returns the colour match of each mouth to the frame, given the box's half-size mask."""
-        weight = mask * np.float32(1 / 255)
         rim = np.zeros((len(mouths), 1, GRID, GRID), np.float32)
-        rim[..., box.top : box.bottom, box.left : box.right] = self._mean(4 * weight * (1 - weight), box)
-        own = np.stack([self._cells(box, mouth.y, mouth.uv) for mouth in mouths])
+        means = cell_means(_RIM.take(mask), (box.bottom - box.top, box.right - box.left), self.cell / 2)
+        rim[..., box.top : box.bottom, box.left : box.right] = means
+        own = np.stack([self._cells(box, (mouth.y, *mouth.uv)) for mouth in mouths])
         gain, offset = match_colour(np, frame_cells[None], own, rim, blur_matrices())
         return list(map(ColourMatch, padded_cells(gain[:, 0]), padded_cells(offset)))
 
