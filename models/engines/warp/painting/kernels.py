@@ -7,18 +7,23 @@ the first start of a checkout fills. Modules with kernels are therefore imported
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numba
+import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
+# Numbers in kernels. Loops are computed in vectors if constants are float32, because Numba computes in float64 otherwise,
+# and indices unsigned, because negative ones count from the end.
+Real: TypeAlias = float | np.floating
+Whole: TypeAlias = int | np.integer
 
 
-def kernel(signature: str) -> Callable[[F], F]:
-    """Compiles a function for one signature of Numba types; it runs without the GIL."""
+def kernel(*signatures: str) -> Callable[[F], F]:
+    """Compiles a function for signatures of Numba types; it runs without the GIL."""
 
     def compiled(function: F) -> F:
-        return _compiled(function, signature)
+        return _compiled(function, list(signatures))
 
     return compiled
 
@@ -28,9 +33,9 @@ def inlined(function: F) -> F:
     return _compiled(function)
 
 
-def _compiled(function: F, signature: str | None = None) -> F:
+def _compiled(function: F, signatures: list[str] | None = None) -> F:
     def compile_function(cache: bool) -> F:
-        decorator = numba.njit(signature, cache=cache, nogil=True, fastmath=True, error_model="numpy")
+        decorator = numba.njit(signatures, cache=cache, nogil=True, fastmath=True, error_model="numpy")
         return cast(F, decorator(function))
 
     try:

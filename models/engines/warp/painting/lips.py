@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from models.engines.warp.painting.kernels import inlined, kernel
+from models.engines.warp.painting.kernels import Real, inlined, kernel
 from models.engines.warp.painting.lip_coordinates import (
     CORNER,
     CUT,
@@ -25,12 +25,11 @@ from models.engines.warp.painting.planes import F32, PAD, Box
 
 _LAST_SAMPLE = np.float32(64 - 0.001)  # of a lip line
 _BESIDE = np.float32(1e6)  # pixels
-# Constants of kernels are float32: Numba would compute in float64.
 _ZERO, _QUARTER, _HALF, _ONE = (np.float32(value) for value in (0, 0.25, 0.5, 1))
 _CUT, _HOLLOW, _TOUCHING, _PER_PARTED = (np.float32(value) for value in (CUT, HOLLOW, TOUCHING, 1 / PARTED))
 _RIM = np.float32(0.045)  # see `rim_feather`
 _PAD = np.float32(PAD - 0.5)  # as in `plane_kernels`
-_U1 = np.uint64(1)  # unsigned: Numba wraps signed indices
+_U1 = np.uint64(1)
 _MARGIN = 1.0  # pixels around the lips, for rounding
 
 
@@ -97,8 +96,8 @@ def _near(centre: F32, along: F32, half_width: float, lines: F32, shape: tuple[i
 
 
 @inlined
-def _clip(value: float, low: float, high: float) -> float:
-    return min(max(value, low), high)
+def _clip(value: Real) -> Real:
+    return min(max(value, _ZERO), _ONE)
 
 
 @kernel("void(f4[::1], f4[::1], f4, f4, f4[:,::1])")
@@ -148,7 +147,7 @@ def _find_lips(
             dx = np.float32(left + np.float32(i) - centre[0])
             places[i], ys[i] = (dx * along[0] + dy * along[1]) * unit, dy * along[0] - dx * along[1]
         for i in range(np.uint64(width)):
-            place = _clip((places[i] + _ONE) * np.float32(32), _ZERO, _LAST_SAMPLE)
+            place = min(max((places[i] + _ONE) * np.float32(32), _ZERO), _LAST_SAMPLE)
             k = np.uint64(np.int32(place))
             part = place - np.float32(k)
             upper[i] = lines[0, k] + part * (lines[0, k + _U1] - lines[0, k])
@@ -157,23 +156,23 @@ def _find_lips(
             stop[i] = lines[3, k] + part * (lines[3, k + _U1] - lines[3, k])
         for i in range(np.uint64(width)):
             y, gap, jaw_gap, inside = ys[i], lower[i] - upper[i], stop[i] - start[i], abs(places[i]) < _ONE
-            opened = _clip(gap * unit * np.float32(1 / 0.06) - _ONE, _ZERO, _ONE)
+            opened = _clip(gap * unit * np.float32(1 / 0.06) - _ONE)
             parted, middle = soft * opened, _HALF * (upper[i] + lower[i])
             cut = gap * (soft - parted) + parted * max(jaw_gap, _CUT * half_width)
             line = middle + parted * (_HALF * (start[i] + stop[i]) - middle)
-            weight = _clip((y - line) / max(cut, least) + _HALF, _ZERO, _ONE)
+            weight = _clip((y - line) / max(cut, least) + _HALF)
             row_of_box, column_of_box = np.uint64(top + row), np.uint64(left) + i
             share[row_of_box, column_of_box] = weight if inside else share[row_of_box, column_of_box]
             offset[row, i] = y - middle if inside else _BESIDE
             beyond[0, row, i] = min(upper[i] - y, _ZERO) if inside else _ZERO
             beyond[1, row, i] = max(lower[i] - y, _ZERO) if inside else _ZERO
             below, above = (y - upper[i]) / feather + _QUARTER, (lower[i] - y) / feather + _QUARTER
-            shown = _clip(below, _ZERO, _ONE) * _clip(above, _ZERO, _ONE) * _clip(gap / feather, _ZERO, _ONE)
-            shown *= _clip((_ONE - abs(places[i])) * np.float32(1 / CORNER), _ZERO, _ONE)
+            shown = _clip(below) * _clip(above) * _clip(gap / feather)
+            shown *= _clip((_ONE - abs(places[i])) * np.float32(1 / CORNER))
             opening[row, i] = shown
             below, above = (y - start[i]) / edge + _HALF, (stop[i] - y) / edge + _HALF
-            hollow = opened * _clip(jaw_gap / jaws, _ZERO, _ONE) * _clip(below, _ZERO, _ONE) * _clip(above, _ZERO, _ONE)
-            narrow = _ONE - _clip((gap / eye_distance - _TOUCHING) * _PER_PARTED, _ZERO, _ONE)
+            hollow = opened * _clip(jaw_gap / jaws) * _clip(below) * _clip(above)
+            narrow = _ONE - _clip((gap / eye_distance - _TOUCHING) * _PER_PARTED)
             dark[row, i] = max(hollow, closing * narrow * shown) if inside else _ZERO
 
 
@@ -193,7 +192,7 @@ def _blend_layers(layers: F32, cell: float, left: int, top: int, share: F32, out
 
 
 @inlined
-def _at(layer: F32, column: float, row: float, cell: float) -> tuple[float, float]:
+def _at(layer: F32, column: Real, row: Real, cell: float) -> tuple[Real, Real]:
     """Samples padded (2, 36, 36) positions x, y bilinearly at a pixel."""
     last = layer.shape[1] - 2
     u, v = (column + _HALF) / cell + _PAD, (row + _HALF) / cell + _PAD

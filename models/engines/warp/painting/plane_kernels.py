@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from models.engines.warp.painting.colour_match import LUMA_FLOOR
-from models.engines.warp.painting.kernels import inlined, kernel
+from models.engines.warp.painting.kernels import Real, Whole, inlined, kernel
 from models.engines.warp.painting.planes import F32, PAD, U8, Box
 
 _HALF, _THREE = np.float32(0.5), np.float32(3)
-_U1, _U2 = np.uint64(1), np.uint64(2)  # unsigned: Numba wraps signed indices
+_U1, _U2 = np.uint64(1), np.uint64(2)
 _DARKENED, _DARKEST = np.float32(0.85), np.float32(0.3)  # see `lip_coordinates.darken`
 _FLOOR = np.float32(LUMA_FLOOR)
 _PAD = np.float32(PAD - 0.5)  # from the edge of the region to the centre of the first padded cell, in cells
@@ -35,7 +35,7 @@ def across(plane: F32, cell: float, left: int, top: int, height: int, width: int
 
 
 @inlined
-def down_to(row: int, cell: float) -> tuple[int, float]:
+def down_to(row: int, cell: float) -> tuple[Whole, Real]:
     """Returns the row of padded cells above a row of pixels, and how far it is below it, 0 to 1."""
     v = (np.float32(row) + _HALF) / np.float32(cell) + _PAD
     return np.int32(v), v - np.float32(np.int32(v))
@@ -58,52 +58,6 @@ def _enlarge(plane: F32, cell: float, left: int, top: int, out: F32) -> None:
         j, part = down_to(top + row, cell)
         for i in range(np.uint64(width)):
             out[row, i] = wide[j, i] + part * (wide[j + 1, i] - wide[j, i])
-
-
-def cell_means(plane: U8 | F32, shape: tuple[int, int], cell: float, top: int = 0, left: int = 0) -> F32:
-    """Returns the means of (m, n) cells of a plane; cells are `cell` pixels wide, a multiple of one half.
-
-    The upper left pixel of the first cell is in row `top`, column `left`.
-    """
-    means = np.empty(shape, np.float32)
-    (_mean_bytes if plane.dtype == np.uint8 else _mean_floats)(plane, round(2 * cell), top, left, means)
-    return means
-
-
-@inlined
-def _add_up(plane: U8 | F32, size: int, top: int, left: int, means: F32) -> None:
-    """See `cell_means`; `size` is that of a cell in half pixels, so that every edge is an integer."""
-    num_columns, share = means.shape[1], np.float32(4 / (size * size))
-    width = (num_columns * size + 1) // 2
-    sums = np.empty(width, np.float32)
-    for j in range(means.shape[0]):
-        first, stop = j * size, (j + 1) * size
-        sums[:] = 0
-        for row in range(first // 2, (stop + 1) // 2):
-            weight = _HALF * np.float32(min(2 * row + 2, stop) - max(2 * row, first))
-            for i in range(np.uint64(width)):
-                sums[i] += weight * np.float32(plane[np.uint64(top + row), np.uint64(left) + i])
-        for k in range(num_columns):
-            first, stop, total = k * size, (k + 1) * size, np.float32(0)
-            for i in range(first // 2, (stop + 1) // 2):
-                total += sums[i]
-            if first % 2:
-                total -= _HALF * sums[first // 2]
-            if stop % 2:
-                total -= _HALF * sums[stop // 2]
-            means[j, k] = share * total
-
-
-@kernel("void(u1[:,::1], i8, i8, i8, f4[:,::1])")
-def _mean_bytes(plane: U8, size: int, top: int, left: int, means: F32) -> None:
-    """See `cell_means`."""
-    _add_up(plane, size, top, left, means)
-
-
-@kernel("void(f4[:,::1], i8, i8, i8, f4[:,::1])")
-def _mean_floats(plane: F32, size: int, top: int, left: int, means: F32) -> None:
-    """See `cell_means`."""
-    _add_up(plane, size, top, left, means)
 
 
 @kernel("void(u1[:,::1], f4, f4[:,::1])")
@@ -184,7 +138,7 @@ def smooth_cut_into(luma: F32, offset: F32, hard: float, top: int, left: int) ->
 
 
 @inlined
-def _lay_row(below: U8, row: int, left: int, wanted: F32, line: int, weights: F32) -> None:
+def _lay_row(below: U8, row: Whole, left: Whole, wanted: F32, line: int, weights: F32) -> None:
     """Blends line `line` of `wanted` into row `row` of a plane, from column `left` on, by weights from 0 to 1."""
     for i in range(np.uint64(len(weights))):
         own = np.float32(below[row, left + i])

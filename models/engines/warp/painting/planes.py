@@ -15,8 +15,6 @@ F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 PAD: Final = 2
 """Cells added on every side, because cells may be an odd number of half pixels wide."""
-EVERYWHERE: Final = ((slice(None), slice(None)),)
-_BAND_ROWS = 24  # half rows per band, at least: more bands cost more than they save
 _PADDED: Final = np.arange(-PAD, GRID + PAD).clip(0, GRID - 1)
 
 
@@ -81,42 +79,9 @@ def padded_cells(planes: F32) -> F32:
     return planes.take(_PADDED, -1).take(_PADDED, -2)
 
 
-def halve_positions(place: F32 | Sequence[F32]) -> list[F32]:
-    """Converts luma positions to chroma positions, using the top left luma pixel of each.
-
-    A mean of the four would lie between the layers along the lip line.
-    """
-    return [axis[::2, ::2] * np.float32(0.5) for axis in place]
-
-
 def halve(field: F32) -> F32:
     """Averages 2 x 2 pixels."""
     return np.asarray(cv2.resize(field, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def spans(mask: U8, cell: int) -> list[tuple[slice, slice]]:
-    """Returns rows and columns of a plane that cover a mask, per band of rows: whole cells plus one pixel of margin.
-
-    The mask has half the size of the plane; its sides are multiples of `cell`, the size of two cells in its pixels.
-    """
-    width = mask.shape[1]
-    step, found = cell * -(-_BAND_ROWS // cell), []
-    for top in range(0, mask.shape[0], step):
-        left, _, across, _ = cv2.boundingRect(mask[top : top + step])
-        if across:
-            edges = (left // cell * cell, min(-(-(left + across) // cell) * cell, width))
-            rows, columns = ((2 * first, 2 * last) for first, last in ((top, top + step), edges))
-            found.append((slice(max(rows[0] - 1, 0), rows[1] + 1), slice(max(columns[0] - 1, 0), columns[1] + 1)))
-    return found
-
-
-def cubic(plane: U8, place: F32 | Sequence[F32], where: Sequence[tuple[slice, slice]]) -> U8:
-    """Samples a plane bicubically at positions x, y in the areas `where` (see `spans`), 0 elsewhere."""
-    read = np.zeros(place[0].shape, np.uint8)
-    for part in where:
-        columns, rows = (axis[part] for axis in place)
-        cv2.remap(plane, columns, rows, cv2.INTER_CUBIC, dst=read[part], borderMode=cv2.BORDER_REPLICATE)
-    return read
 
 
 def linear(plane: U8, place: F32 | Sequence[F32], outside: int | None = None) -> U8:

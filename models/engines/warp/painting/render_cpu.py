@@ -15,6 +15,7 @@ import numpy as np
 from models.engines.patches import FacePatches
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.painting import fields
+from models.engines.warp.painting.cells import cell_means, mask_cells
 from models.engines.warp.painting.colour_match import blur_matrices, match_colour, sharpening
 from models.engines.warp.painting.interior import (
     BLUR,
@@ -35,7 +36,6 @@ from models.engines.warp.painting.lip_coordinates import (
 from models.engines.warp.painting.lips import Lips
 from models.engines.warp.painting.masks import border_window
 from models.engines.warp.painting.plane_kernels import (
-    cell_means,
     darken_into,
     enlarge,
     fade_into,
@@ -62,7 +62,7 @@ from models.engines.warp.painting.planes import (
     padded_cells,
     within,
 )
-from models.engines.warp.painting.sampling import mask_cells, sample_cubic, sample_linear
+from models.engines.warp.painting.sampling import sample_cubic, sample_linear
 from models.engines.warp.painting.splines import spline_fields
 from models.geometry.thin_plate import GRID
 
@@ -115,8 +115,6 @@ class _Face:
         self.own_teeth, self.closing = float(problem.own_teeth[face]), float(problem.closing[face])
         self.sharpening = faces.sharpening[:, face].tolist()
         used = fields.NUM_CHANNELS if self.fade_weight > 0 else fields.FADE.start
-        positions = fields.grid_positions(self.size)
-        axis = (positions / self.size - 0.5).astype(np.float32)
         layers = spline_fields(problem.points[face], problem.values[face, :, :used], self.size)
         smooth = slice(0, 4)  # FRAME and TEXTURE; around the mouth the exemplar covers the transition
         merged = layers[0, smooth] + faces.share[face] * (layers[1, smooth] - layers[0, smooth])
@@ -227,9 +225,7 @@ class _Face:
     def _place(self, box: Box, channels: slice, lips: Lips) -> F32:
         return lips.place(np.ascontiguousarray(self.layers[:, channels]), box, self.cell)
 
-    def _read(
-        self, row: int, place: F32 | Sequence[F32], amount: float, where: U8
-    ) -> SharpCrop:
+    def _read(self, row: int, place: F32 | Sequence[F32], amount: float, where: U8) -> SharpCrop:
         """Samples a crop at the luma positions `place` in the cells `where`, sharpened by `amount`."""
         crop, (height, width) = self._crop(row), place[0].shape
         read, luma = np.zeros((height, width), np.uint8), np.empty((height, width), np.float32)

@@ -11,36 +11,36 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.warp.painting.kernels import inlined, kernel
+from models.engines.warp.painting.kernels import Real, Whole, inlined, kernel
 from models.engines.warp.painting.planes import F32, U8
 
 _LANES = 16  # pixels per vector
-_BELOW = np.int32(64)  # positions are above -_BELOW; added, conversion to integers rounds down
+_BELOW = np.int32(64)  # added to positions so that conversion to integers rounds down; beyond it all is the edge
 # A position this close to the next pixel belongs to it: where nothing moves, rounding errors would end runs.
-_NEARLY = np.float32(_BELOW + 1 / 256)
+_NEARLY = np.float32(_BELOW + 1 / 2048)
 _A = np.float32(-0.75)  # Keys, "Cubic convolution interpolation for digital image processing", 1981; OpenCV's value
 _ZERO, _ONE, _HALF, _WHITE = np.float32(0), np.float32(1), np.float32(0.5), np.float32(255)
-_U1, _U2, _U3 = np.uint64(1), np.uint64(2), np.uint64(3)  # unsigned: Numba wraps signed indices
+_U1, _U2, _U3 = np.uint64(1), np.uint64(2), np.uint64(3)
 
 
-def sample_cubic(
-    plane: U8, place: F32 | Sequence[F32], needed: U8, out: U8, top: int = 0, left: int = 0
-) -> None:
+def sample_cubic(plane: U8, place: F32 | Sequence[F32], needed: U8, out: U8, top: int = 0, left: int = 0) -> None:
     """Samples a plane bicubically; beyond its edge it repeats its edge.
 
     Args:
         plane: (H, W).
-        place: x and y of (h, w) pixels, above -64.
-        needed: (m, n) cells of the pixels; those that are not 0 are sampled, and the pixels next to them. h and w are
+        place: x and y of the (h, w) pixels of a box.
+        needed: (m, n) cells of the box; those that are not 0 are sampled, and the pixels next to them. h and w are
             multiples of m and n.
-        out: The (h, w) pixels are written at row `top`, column `left`; the others are kept.
+        out: Receives these pixels; the others are kept.
+        top: Row of `out` for the first row of the box.
+        left: Its column there.
     """
     x, y, cells = (np.ascontiguousarray(each) for each in (*place, needed))
     _sample_cubic(plane, x, y, cells, out, top, left)
 
 
 @inlined
-def _weights(part: float) -> tuple[float, float, float, float]:
+def _weights(part: Real) -> tuple[Real, Real, Real, Real]:
     """Returns the weights of four neighbours of a position `part` pixels behind the second one."""
     rest = _ONE - part
     first, last = _A * part * rest * rest, _A * rest * part * part
@@ -49,7 +49,9 @@ def _weights(part: float) -> tuple[float, float, float, float]:
 
 
 @inlined
-def _read_run(pixels: U8, start: int, width: int, x: F32, y: F32, at: int, num: int, x0: float, y0: float, out: U8) -> None:
+def _read_run(
+    pixels: U8, start: Whole, width: Whole, x: F32, y: F32, at: Whole, num: Whole, x0: Real, y0: Real, out: U8
+) -> None:
     """Samples `num` pixels of a row from `at` on.
 
     The upper left neighbour of the first is `pixels[start]`, and its second neighbours are at `x0`, `y0`.
@@ -68,18 +70,18 @@ def _read_run(pixels: U8, start: int, width: int, x: F32, y: F32, at: int, num: 
 
 
 @inlined
-def _of_four(pixels: U8, at: int, a: float, b: float, c: float, d: float) -> float:
+def _of_four(pixels: U8, at: Whole, a: Real, b: Real, c: Real, d: Real) -> Real:
     left, right = np.float32(pixels[at]), np.float32(pixels[at + _U3])
     return a * left + b * np.float32(pixels[at + _U1]) + c * np.float32(pixels[at + _U2]) + d * right
 
 
 @inlined
-def _to_byte(value: float) -> int:
+def _to_byte(value: Real) -> Whole:
     return np.uint8(np.int32(min(max(value, _ZERO), _WHITE) + _HALF))
 
 
 @inlined
-def _read_pixel(plane: U8, x: float, y: float) -> int:
+def _read_pixel(plane: U8, x: Real, y: Real) -> Whole:
     """Samples one pixel, of which neighbours may be beyond the edge."""
     column, row = np.int32(x + _NEARLY) - _BELOW, np.int32(y + _NEARLY) - _BELOW
     across, down = _weights(x - np.float32(column)), _weights(y - np.float32(row))
@@ -106,9 +108,7 @@ def _find_runs(x: F32, y: F32, first: int, stop: int, moved: NDArray[np.int32], 
 
 
 @inlined
-def _read_row(
-    plane: U8, pixels: U8, x: F32, y: F32, starts: NDArray[np.int32], num_runs: int, out: U8
-) -> None:
+def _read_row(plane: U8, pixels: U8, x: F32, y: F32, starts: NDArray[np.int32], num_runs: int, out: U8) -> None:
     """Samples a row into `out`, which is one vector longer than the row, like x and y."""
     height, width = plane.shape
     for k in range(num_runs):
@@ -159,7 +159,12 @@ def _sample_cubic(plane: U8, x: F32, y: F32, needed: U8, out: U8, top: int, left
 
 
 def sample_linear(
-    planes: Sequence[U8], place: F32 | Sequence[F32], needed: U8, out: Sequence[U8], top: int = 0, left: int = 0
+    planes: U8 | Sequence[U8],
+    place: F32 | Sequence[F32],
+    needed: U8,
+    out: U8 | Sequence[U8],
+    top: int = 0,
+    left: Whole = 0,
 ) -> None:
     """Samples two chroma planes bilinearly, at half the positions of the top left luma pixel of each chroma pixel.
 
@@ -171,13 +176,15 @@ def sample_linear(
 
 
 @inlined
-def _between(left: int, right: int, part: float) -> float:
+def _between(left: Whole, right: Whole, part: Real) -> Real:
     return np.float32(left) + part * (np.float32(right) - np.float32(left))
 
 
 @inlined
-def _mix_run(pixels: U8, start: int, width: int, x: F32, y: F32, at: int, num: int, x0: float, y0: float, out: U8) -> None:
-    """Samples `num` pixels of a row from `at` on; the upper left neighbour of the first is `pixels[start]` at x0, y0."""
+def _mix_run(
+    pixels: U8, start: Whole, width: Whole, x: F32, y: F32, at: Whole, num: Whole, x0: Real, y0: Real, out: U8
+) -> None:
+    """Samples `num` pixels of a row from `at` on; `pixels[start]`, at x0, y0, is the first neighbour of the first."""
     row0, row1, first = np.uint64(start), np.uint64(start + width), np.uint64(at)
     for i in range(np.uint64(num)):
         part = x[first + i] - (x0 + np.float32(i))
@@ -187,7 +194,7 @@ def _mix_run(pixels: U8, start: int, width: int, x: F32, y: F32, at: int, num: i
 
 
 @inlined
-def _mix_pixel(plane: U8, x: float, y: float) -> int:
+def _mix_pixel(plane: U8, x: Real, y: Real) -> Whole:
     """Samples one pixel, of which neighbours may be beyond the edge."""
     last_row, last_column = plane.shape[0] - 1, plane.shape[1] - 1
     x, y = min(max(x, _ZERO), np.float32(last_column)), min(max(y, _ZERO), np.float32(last_row))
@@ -223,7 +230,7 @@ def _mix_row(plane: U8, pixels: U8, x: F32, y: F32, starts: NDArray[np.int32], n
 
 
 @kernel("void(u1[:,::1], u1[:,::1], f4[:,::1], f4[:,::1], u1[:,::1], u1[:,::1], u1[:,::1], i8, i8)")
-def _sample_linear(u: U8, v: U8, x: F32, y: F32, needed: U8, out_u: U8, out_v: U8, top: int, left: int) -> None:
+def _sample_linear(u: U8, v: U8, x: F32, y: F32, needed: U8, out_u: U8, out_v: U8, top: int, left: Whole) -> None:
     """See `sample_linear`."""
     height, width = x.shape[0] // 2, x.shape[1] // 2
     cell_height, cell_width = height // needed.shape[0], width // needed.shape[1]
@@ -248,32 +255,3 @@ def _sample_linear(u: U8, v: U8, x: F32, y: F32, needed: U8, out_u: U8, out_v: U
                     out_u[np.uint64(top + row), np.uint64(left) + i] = line_u[i]
                     out_v[np.uint64(top + row), np.uint64(left) + i] = line_v[i]
             cell = end + 1
-
-
-def mask_cells(mask: U8, cell: int) -> tuple[U8, U8]:
-    """Returns in which pairs of cells a mask is above 0, and in which it is 255, each including the pixels beside them.
-
-    The mask has half the size of the region, so that a pair of cells is `cell` of its pixels wide. Both are
-    (16, 16), 0 or 1.
-    """
-    shape = mask.shape[0] // cell, mask.shape[1] // cell
-    shown, full = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-    _mask_cells(mask, cell, shown, full)
-    return shown, full
-
-
-@kernel("void(u1[:,::1], i8, u1[:,::1], u1[:,::1])")
-def _mask_cells(mask: U8, cell: int, shown: U8, full: U8) -> None:
-    """See `mask_cells`."""
-    height, width = mask.shape
-    low, high = np.empty(width, np.uint8), np.empty(width, np.uint8)
-    for j in range(shown.shape[0]):
-        low[:], high[:] = 255, 0
-        for row in range(max(j * cell - 1, 0), min(j * cell + cell + 1, height)):
-            for i in range(np.uint64(width)):
-                low[i], high[i] = min(low[i], mask[row, i]), max(high[i], mask[row, i])
-        for k in range(shown.shape[1]):
-            least, most = np.uint8(255), np.uint8(0)
-            for i in range(max(k * cell - 1, 0), min(k * cell + cell + 1, width)):
-                least, most = min(least, low[i]), max(most, high[i])
-            shown[j, k], full[j, k] = most > 0, least == 255

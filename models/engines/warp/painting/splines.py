@@ -90,11 +90,11 @@ def _solve(system: F64, values: F64, affine: F64) -> tuple[F64, F64]:
     wanted = np.asfortranarray(np.hstack([values, affine]))
     # Symmetric, so its transpose is the same matrix in LAPACK's order of columns.
     _, solution, failed = dposv(np.ascontiguousarray(system).T, wanted, overwrite_a=True, overwrite_b=True)
-    if failed:
-        raise np.linalg.LinAlgError(f"The spline of {len(values)} points is singular.")
     # Block elimination: the affine coefficients are those that make the weights orthogonal to the affine terms.
     of_values, of_affine = solution[:, :num_channels], solution[:, num_channels:]
-    _, coefficients, _ = dposv(affine.T @ of_affine, affine.T @ of_values)
+    _, coefficients, flat = dposv(affine.T @ of_affine, affine.T @ of_values)
+    if failed or flat:
+        raise np.linalg.LinAlgError(f"The spline of {len(values)} points is singular.")
     return of_values - of_affine @ coefficients, coefficients
 
 

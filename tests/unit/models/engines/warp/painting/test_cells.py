@@ -1,0 +1,38 @@
+"""The kernels against OpenCV and against single cells."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from models.engines.warp.painting.cells import cell_means, mask_cells
+from models.engines.warp.painting.planes import U8, Box
+from models.geometry.thin_plate import GRID
+
+_BOX, _CELL = Box(6, 4, 26, 20), 7
+
+
+@pytest.mark.parametrize("cell", [_CELL, _CELL / 2])
+def test_means_of_cells_are_weighted_by_area(cell: float) -> None:
+    rows, columns = _BOX.pixels(cell)
+    shape = _BOX.bottom - _BOX.top, _BOX.right - _BOX.left
+    size = round(GRID * cell)
+    plane: U8 = np.random.default_rng(0).integers(0, 256, (size, size), np.uint8)
+    seen = plane[rows, columns].astype(np.float32)
+    wanted = cv2.resize(seen, shape[::-1], interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(cell_means(plane, shape, cell, rows.start, columns.start), wanted, atol=1e-3)
+    np.testing.assert_allclose(cell_means(seen, shape, cell), wanted, atol=1e-3)
+
+
+def test_cells_of_a_mask_include_the_pixels_beside_them() -> None:
+    y, x = np.mgrid[-1 : 1 : 16j * _CELL, -1 : 1 : 16j * _CELL]
+    mask = np.asarray(255 * (1 - x**2 - y**2).clip(0, 0.5) * 2, np.uint8)
+    shown, full = mask_cells(mask, _CELL)
+    padded = np.pad(mask, 1, "edge")
+    for j in range(16):
+        for i in range(16):
+            around = padded[j * _CELL : (j + 1) * _CELL + 2, i * _CELL : (i + 1) * _CELL + 2]
+            assert shown[j, i] == (around.max() > 0)
+            assert full[j, i] == (around.min() == 255)
+    assert 0 < full.sum() < shown.sum() < 256
