@@ -13,8 +13,8 @@ import numba
 import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
-# Numbers in kernels. Loops are computed in vectors if constants are float32, because Numba computes in float64 otherwise,
-# and indices unsigned, because negative ones count from the end.
+# Numbers in kernels. Loops are computed in vectors if constants are float32, because Numba otherwise uses float64, and
+# indices unsigned, because negative ones count from the end.
 Real: TypeAlias = float | np.floating
 Whole: TypeAlias = int | np.integer
 

@@ -15,6 +15,7 @@ from models.engines.warp.painting.kernels import Real, Whole, inlined, kernel
 from models.engines.warp.painting.planes import F32, U8
 
 _LANES = 16  # pixels per vector
+_CROP = "Array(u1, 2, 'C', readonly=True)"  # crops in an object store are read-only
 _BELOW = np.int32(64)  # added to positions so that conversion to integers rounds down; beyond it all is the edge
 # A position this close to the next pixel belongs to it: where nothing moves, rounding errors would end runs.
 _NEARLY = np.float32(_BELOW + 1 / 2048)
@@ -132,7 +133,7 @@ def _read_row(plane: U8, pixels: U8, x: F32, y: F32, starts: NDArray[np.int32], 
             _read_run(pixels, upper_left, width, x, y, start, num, np.float32(column), np.float32(row), out)
 
 
-@kernel("void(u1[:,::1], f4[:,::1], f4[:,::1], u1[:,::1], u1[:,::1], i8, i8)")
+@kernel(f"void({_CROP}, f4[:,::1], f4[:,::1], u1[:,::1], u1[:,::1], i8, i8)")
 def _sample_cubic(plane: U8, x: F32, y: F32, needed: U8, out: U8, top: int, left: int) -> None:
     """See `sample_cubic`."""
     height, width = x.shape
@@ -229,7 +230,7 @@ def _mix_row(plane: U8, pixels: U8, x: F32, y: F32, starts: NDArray[np.int32], n
         _mix_run(pixels, row * width + column, width, x, y, start, num, np.float32(column), np.float32(row), out)
 
 
-@kernel("void(u1[:,::1], u1[:,::1], f4[:,::1], f4[:,::1], u1[:,::1], u1[:,::1], u1[:,::1], i8, i8)")
+@kernel(f"void({_CROP}, {_CROP}, f4[:,::1], f4[:,::1], u1[:,::1], u1[:,::1], u1[:,::1], i8, i8)")
 def _sample_linear(u: U8, v: U8, x: F32, y: F32, needed: U8, out_u: U8, out_v: U8, top: int, left: Whole) -> None:
     """See `sample_linear`."""
     height, width = x.shape[0] // 2, x.shape[1] // 2

@@ -16,7 +16,9 @@ _ALL = np.ones((_ROWS, _COLUMNS), np.uint8)
 
 
 def _plane(height: int, width: int) -> U8:
-    return np.random.default_rng(1).integers(0, 256, (height, width), np.uint8)
+    plane: U8 = np.random.default_rng(1).integers(0, 256, (height, width), np.uint8)
+    plane.flags.writeable = False  # as in an object store
+    return plane
 
 
 def _egg(height: int, width: int) -> U8:
@@ -51,6 +53,7 @@ def test_luma_is_sampled_bicubically(kind: str) -> None:
 def test_chroma_is_sampled_bilinearly_at_the_upper_left_luma_pixels(kind: str) -> None:
     planes, place = np.stack([_plane(_HEIGHT // 2, _WIDTH // 2), _egg(_HEIGHT // 2, _WIDTH // 2)]), _warp(kind)
     out = np.zeros_like(planes)
+    planes.flags.writeable = False
     sample_linear(planes, place, _ALL, out)
     x, y = (np.asarray(axis[::2, ::2] / 2, np.float32) for axis in place)
     for read, plane in zip(out, planes, strict=True):
