@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import select
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PING_PERIOD_S: Final = 5.0
+_FORK_S: Final = 5.0
 
 RAY_WORKER_SCRIPT: Final = Path(ray.__file__).parent / "_private" / "workers" / "default_worker.py"
 """What the raylet starts as a worker."""
@@ -93,18 +96,28 @@ class _SystemRandomClassID:
 
 
 def draws_own_ids() -> bool:
-    """Return whether two forks of this process draw different ids; see `ids_of_classes_from_system`."""
-    drawn: set[bytes] = set()
-    for _ in range(2):
-        reading, writing = os.pipe()
-        if (child := os.fork()) == 0:
+    """Return whether two forks of this process draw different ids; see `ids_of_classes_from_system`.
+
+    A fork that draws none within `_FORK_S` counts as one that does not: it may wait for a lock that the fork copied.
+    """
+    first, second = _id_of_fork(), _id_of_fork()
+    return b"" not in (first, second) and first != second
+
+
+def _id_of_fork() -> bytes:
+    """Return the id that a fork of this process draws, or nothing if it draws none in time."""
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
             os.write(writing, ray.WorkerID.from_random().binary())
+        finally:
             os._exit(0)
-        os.close(writing)
-        with open(reading, "rb") as answer:
-            drawn.add(answer.read())
-        os.waitpid(child, 0)
-    return len(drawn) == 2
+    os.close(writing)
+    with open(reading, "rb", buffering=0) as answer:
+        drawn = answer.read(ray.WorkerID.size()) if select.select([answer], [], [], _FORK_S)[0] else b""
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return drawn
 
 
 def session_name() -> str:

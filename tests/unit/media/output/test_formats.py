@@ -121,8 +121,18 @@ def test_nvenc_replaces_x264_alone_and_in_sizes_that_it_encodes() -> None:
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
-def test_ffmpeg_accepts_the_options_of_nvenc(quality: Quality) -> None:
-    """FFmpeg parses them before it looks for a GPU: EINVAL and ERANGE are about options, EPERM is about the machine."""
+def test_encoders_know_the_names_of_their_options(quality: Quality) -> None:
+    """FFmpeg ignores unknown names."""
+    for file_format in (*FORMATS.values(), MP4.with_encoder("nvenc", info_of(W, 192))):
+        options = file_format.encoder_options(20, "superfast", quality)
+        supported = VideoCodecContext.create(file_format.video_encoder, "w").supported_options
+        known = {option.name for option in (*supported.generic, *supported.private)}
+        assert options.keys() <= known, file_format.video_encoder
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_ffmpeg_accepts_the_values_of_the_options_of_nvenc(quality: Quality) -> None:
+    """FFmpeg parses them before it looks for a GPU: EINVAL and ERANGE are about values, EPERM is about the machine."""
     options = MP4.with_encoder("nvenc", info_of(W, 192)).encoder_options(20, "superfast", quality)
     assert options["cq"] == ("13" if quality == "best" else "20")
     context = VideoCodecContext.create("h264_nvenc", "w")
