@@ -25,10 +25,8 @@ _RAY_SETTINGS = {
     # not used here.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
     "RAY_task_events_report_interval_ms": "0",
-    # Scans for new log files: the interval only counts from this number of files on (Ray's default is 1000), below it
-    # Ray scans every .1 s.
-    "LOG_NAME_UPDATE_INTERVAL_S": "5",
-    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
+    # Scans for event files, of which there are none (Ray's default is every 2 s).
+    "SCAN_EVENT_DIR_INTERVAL_SECONDS": "3600",
     # Statistics of every handler of Ray's event loops, for debugging Ray; every process polls for signals 100 times a
     # second in one of them.
     "RAY_event_stats": "0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -144,13 +145,13 @@ def _deployed(
     """Run Ray and the graph for the block, which starts once every stage answers."""
     set_ray_variables()
     terminal.step(f"Starting Ray (log: {log.path})")
-    with _ray(node, log):
+    with _ray(node, log) as fork_server:
         import ray.serve  # noqa: F401  # another second, in which Ray's processes come up
 
         from deployments.runtime.ray_internals import LocalNode, deploy
 
         log.take_over_ray()
-        with watchdog(LocalNode(), front, table):
+        with watchdog(LocalNode(), front, table, fork_server):
             terminal.step(f"Starting {len(config.deployments)} deployments")
             with _ray_start_errors(log.path):
                 deploy(config.content)
@@ -164,11 +165,11 @@ def _deployed(
 
 
 @contextmanager
-def _ray(node: NodeOptions, log: ServiceLog) -> Iterator[None]:
-    """Run a Ray node for the block, whose workers are forked."""
+def _ray(node: NodeOptions, log: ServiceLog) -> Iterator[subprocess.Popen[bytes] | None]:
+    """Run a Ray node for the block, whose workers are forked; yields the process of their fork server."""
     import ray  # imported here because it takes a second, which other commands do not need
 
-    from deployments.runtime.ray_internals import RAY_WORKER_SCRIPT, redirect_worker_output, start_node
+    from deployments.runtime.ray_internals import RAY_WORKER_SCRIPT, start_node, worker_output
 
     def shut_down() -> None:
         if ray.is_initialized():
@@ -177,10 +178,11 @@ def _ray(node: NodeOptions, log: ServiceLog) -> Iterator[None]:
 
     log.take_over_ray()
     folder = make_ray_folder()
+    fork_server = None
     with ExitStack() as running:
         with private_files(), import_path(), restore_sigterm(), _ray_start_errors(log.path):
             if folder is not None:
-                running.enter_context(worker_fork_server(folder.parent, RAY_WORKER_SCRIPT, log.path))
+                fork_server = running.enter_context(worker_fork_server(folder.parent, RAY_WORKER_SCRIPT, log.path))
             running.callback(shut_down)
             start_node(
                 worker_script=None if folder is None else WORKER_SCRIPT,
@@ -188,8 +190,8 @@ def _ray(node: NodeOptions, log: ServiceLog) -> Iterator[None]:
                 _metrics_export_port=node.metrics_port,
                 _temp_dir=None if folder is None else str(folder),
             )
-            redirect_worker_output(log.write)
-        yield
+            running.enter_context(worker_output(log.write))
+        yield fork_server
 
 
 @contextmanager

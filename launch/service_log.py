@@ -55,7 +55,7 @@ class ServiceLog:
             logger.setLevel(logging.INFO)
 
     def write(self, data: Mapping[str, Any]) -> None:
-        """Take lines that a process of Ray printed; see `ray_internals.redirect_worker_output`."""
+        """Take lines that a process of Ray printed; see `ray_internals.worker_output`."""
         if data.get("pid") == "autoscaler":  # the load of the node, every few seconds
             return
         source = str(data.get("actor_name") or data.get("task_name") or "")

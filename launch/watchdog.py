@@ -1,4 +1,4 @@
-"""Watches Ray's processes, the front proxy and the job table's file.
+"""Watches Ray's processes, the front proxy, the fork server of workers and the job table's file.
 
 What can be restarted is restarted; otherwise the service ends.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -53,7 +54,11 @@ class RayNode(Protocol):
 
 @contextmanager
 def watchdog(
-    node: RayNode, front: FrontProxy | None, table: TableFile, clock: ClockSteps | None = None
+    node: RayNode,
+    front: FrontProxy | None,
+    table: TableFile,
+    fork_server: subprocess.Popen[bytes] | None = None,
+    clock: ClockSteps | None = None,
 ) -> Iterator[None]:
     """Watch the processes of a Ray node, the front proxy and the job table's file during the block.
 
@@ -62,6 +67,8 @@ def watchdog(
     it started, so that a supervisor restarts the service and jobs are resumed. The same happens when the job table is
     deleted or replaced: new jobs would be written to a file that no restart finds.
 
+    When the fork server of workers ends, workers start without it, and a warning is logged.
+
     Serve's controller, which replaces dead replicas, is restarted when it does not answer for a minute, and when the
     wall clock is set back: it would start no health checks until the clock is where it was.
 
@@ -69,10 +76,11 @@ def watchdog(
         node: The Ray node that this process started.
         front: The front proxy, if there is one.
         table: The file of the job table.
+        fork_server: The process of `worker_fork_server`, if there is one.
         clock: Detects that the wall clock was set.
     """
     stop = threading.Event()
-    arguments = (node, front, table, clock or ClockSteps(), stop)
+    arguments = (node, front, table, fork_server, clock or ClockSteps(), stop)
     watch = threading.Thread(target=_watch, args=arguments, name="ray-watch", daemon=True)
     watch.start()
     try:
@@ -82,7 +90,14 @@ def watchdog(
         watch.join(_PERIOD_S + _KILL_S)
 
 
-def _watch(node: RayNode, front: FrontProxy | None, table: TableFile, clock: ClockSteps, stop: threading.Event) -> None:
+def _watch(
+    node: RayNode,
+    front: FrontProxy | None,
+    table: TableFile,
+    fork_server: subprocess.Popen[bytes] | None,
+    clock: ClockSteps,
+    stop: threading.Event,
+) -> None:
     while not stop.wait(_PERIOD_S):
         for name, status in node.dead_processes():
             if name in _NEEDED:
@@ -98,6 +113,13 @@ def _watch(node: RayNode, front: FrontProxy | None, table: TableFile, clock: Clo
                 front.start()
             except ConfigError as error:
                 _end(node, str(error))
+        if fork_server is not None and fork_server.poll() is not None:
+            logger.warning(
+                "the fork server of workers has ended (status %d): until the next start of the service, new replicas "
+                "start without it, a few seconds later",
+                fork_server.returncode,
+            )
+            fork_server = None
         _watch_controller(node, clock)
 
 

@@ -5,7 +5,7 @@ share the memory of what was imported.
 
 Ray has no such option. Its raylet starts `forked_worker` in place of Ray's worker script, with the same arguments; that
 script hands its arguments, environment and standard streams to this server and ends. The forked process then runs
-Ray's script. Without this server, workers start the usual way, more slowly.
+Ray's script. Without this server, also when it has died, workers start the usual way, more slowly.
 
 Nothing that is imported here may start threads, open connections or draw random numbers that children would share:
 
@@ -31,6 +31,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
+
+import psutil
 
 from launch.forked_worker import OOM_SCORE_FILE, SCRIPT_VARIABLE, SOCKET_VARIABLE
 
@@ -71,14 +73,17 @@ class _Request:
 
 
 @contextmanager
-def worker_fork_server(folder: Path, ray_script: Path, log: Path) -> Iterator[None]:
-    """Run a fork server for the block, and set the variables by which `forked_worker` finds it.
+def worker_fork_server(folder: Path, ray_script: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a fork server for the block, and set the variables by which `forked_worker` finds it. Yields its process.
+
+    It is not restarted when it dies: workers start without it.
 
     Args:
         folder: Where its socket is created; only this user may enter it.
         ray_script: Ray's worker script.
         log: Where it reports errors.
     """
+    _remove_stale_sockets(folder)
     path = folder / f"fork-{os.getpid()}.sock"
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener, log.open("ab") as errors:
@@ -94,11 +99,29 @@ def worker_fork_server(folder: Path, ray_script: Path, log: Path) -> Iterator[No
         )
     os.environ[SOCKET_VARIABLE], os.environ[SCRIPT_VARIABLE] = str(path), str(ray_script)
     try:
-        yield
+        yield server
     finally:
         del os.environ[SOCKET_VARIABLE], os.environ[SCRIPT_VARIABLE]
         path.unlink(missing_ok=True)
         _stop(server)
+
+
+def _remove_stale_sockets(folder: Path) -> None:
+    """Remove the sockets of services that were killed.
+
+    The process id in the name may be of a container that shares the folder, so a socket that accepts is kept.
+    """
+    for path in folder.glob("fork-*.sock"):
+        if psutil.pid_exists(int(path.stem.removeprefix("fork-"))):
+            continue
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.setblocking(False)
+            try:
+                connection.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue  # it is removed just now, or its queue is full
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,7 +20,8 @@ import ray._private.node
 import ray._private.parameter
 import ray.actor
 from pydantic import ValidationError
-from ray._private.ray_logging import global_worker_stdstream_dispatcher
+from ray._private import ray_constants
+from ray.experimental import internal_kv
 
 from errors import ConfigError
 from jobs.status import ReplicaStatus
@@ -31,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 _PING_PERIOD_S: Final = 5.0
 _FORK_S: Final = 5.0
+_LOG_PERIOD_S: Final = 0.5
+_LOG_STOP_S: Final = 5.0
+_NO_SERVER: Final = "127.0.0.1:9"  # the discard service of RFC 863, which nobody runs
 
 RAY_WORKER_SCRIPT: Final = Path(ray.__file__).parent / "_private" / "workers" / "default_worker.py"
 """What the raylet starts as a worker."""
@@ -57,14 +62,27 @@ def start_node(worker_script: Path | None = None, **options: Any) -> None:
     # By default a fixed port, for which the agent waits for 3 s if another Ray on this machine uses it.
     # No monitor: it only serves Ray's autoscaler, and prints what is pending. No API server: only Ray's dashboard and
     # state commands use it.
-    parameters: dict[str, Any] = {"dashboard_agent_listen_port": 0, "no_monitor": True}
+    # For the log monitor, see `worker_output`.
+    parameters: dict[str, Any] = {"dashboard_agent_listen_port": 0, "no_monitor": True, "include_log_monitor": False}
     if worker_script is not None:
         parameters["worker_path"] = str(worker_script)
     with (
         _replaced(ray._private.parameter, "RayParams", partial(ray._private.parameter.RayParams, **parameters)),
         _replaced(ray._private.node.Node, "start_api_server", lambda *_, **__: None),
     ):
-        ray.init(address="local", namespace="serve", include_dashboard=False, configure_logging=False, **options)
+        ray.init(
+            address="local",
+            namespace="serve",
+            include_dashboard=False,
+            configure_logging=False,
+            log_to_driver=False,
+            **options,
+        )
+    # Ray's agent asks for the address of the API server once a second, and logs a traceback each time, until it gets
+    # one. It would only send events there, and there are none.
+    internal_kv._internal_kv_put(
+        ray_constants.DASHBOARD_ADDRESS, _NO_SERVER, namespace=ray_constants.KV_NAMESPACE_DASHBOARD
+    )
 
 
 @contextmanager
@@ -161,13 +179,46 @@ def deploy(config: dict[str, Any]) -> None:
     client.deploy_apps(schema, _blocking=False)
 
 
-def redirect_worker_output(write: Callable[[Mapping[str, Any]], None]) -> None:
-    """Pass what workers print to `write` instead of printing it in this process. Call it after `ray.init`.
+@contextmanager
+def worker_output(write: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
+    """Pass what Ray's processes print to `write` during the block. Needs a node of `start_node`.
 
-    A thread of Ray calls it with a dict: "lines", "pid", and "actor_name" or "task_name" if there is one.
+    Ray has a process for it, which looks into all files ten times a second.
+
+    Args:
+        write: A thread calls it with a dict: "lines", "pid", and "actor_name" or "task_name" if there is one.
     """
-    global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
-    global_worker_stdstream_dispatcher.add_handler("ray_print_logs", write)  # the name that `ray.shutdown` removes
+    from ray._private.log_monitor import LogMonitor, is_proc_alive
+
+    logging.getLogger(LogMonitor.__module__).setLevel(logging.WARNING)  # it names each file
+    folder, stop = _global_node().get_logs_dir_path(), threading.Event()
+    monitor = LogMonitor("127.0.0.1", folder, _Publisher(write), is_proc_alive)  # type: ignore[arg-type]
+
+    def follow() -> None:
+        is_last = False
+        while not is_last:
+            is_last = stop.wait(_LOG_PERIOD_S)
+            try:
+                monitor.update_log_filenames()
+                monitor.open_closed_files()
+                monitor.check_log_files_and_publish_updates()
+            except OSError as error:
+                logger.warning("%s: could not read the output of Ray's processes: %s", folder, error)
+
+    thread = threading.Thread(target=follow, name="worker-output", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(_LOG_STOP_S)
+
+
+class _Publisher:
+    """Takes the part of a client of Ray's control store that `LogMonitor` uses."""
+
+    def __init__(self, write: Callable[[Mapping[str, Any]], None]) -> None:
+        self.publish_logs = write
 
 
 class LocalNode:
@@ -175,7 +226,8 @@ class LocalNode:
 
     def __init__(self) -> None:
         self._node = _global_node()
-        self._ping: ray.ObjectRef[None] | None = None
+        self._ping: ray.ObjectRef[int] | None = None
+        self._controller_pid: int | None = None
         self._pinged_at = time.monotonic()
 
     def dead_processes(self) -> list[tuple[str, int]]:
@@ -192,20 +244,27 @@ class LocalNode:
 
         silence_s = time.monotonic() - self._pinged_at
         try:
-            if self._ping is not None and not ray.wait([self._ping], timeout=0)[0]:
-                return silence_s
-            self._ping = None
+            if self._ping is not None:
+                if not ray.wait([self._ping], timeout=0)[0]:
+                    return silence_s
+                answer, self._ping = self._ping, None
+                self._controller_pid = ray.get(answer)
             if context._global_client is not None and silence_s >= _PING_PERIOD_S:
                 self._pinged_at = time.monotonic()
-                self._ping = context._global_client._controller.check_alive.remote()
+                self._ping = context._global_client._controller.get_pid.remote()
         except Exception as error:  # Ray's processes are ending, which `dead_processes` reports
             logger.warning("could not ask whether Serve's controller is alive: %r", error)
         return 0.0
 
     def restart_controller(self) -> None:
-        """Kill the process of Serve's controller, also a stopped one; Ray starts another one, which continues."""
+        """Kill the process of Serve's controller, also a stopped one; Ray starts another one, which continues.
+
+        One that was forked by a fork server that has died is no longer a descendant of this process.
+        """
         self._ping, self._pinged_at = None, time.monotonic()
-        for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            known = [] if self._controller_pid is None else [psutil.Process(self._controller_pid)]
+        for process in {*known, *psutil.Process().children(recursive=True)}:
             with suppress(psutil.NoSuchProcess):
                 if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::ServeController"):
                     process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_the_controller_is_restarted_once(
 ) -> None:
     monkeypatch.setattr("launch.watchdog._PERIOD_S", 0.01)
     node, clock = QuietNode(), SetClock()
-    with watchdog(node, None, TableFile(tmp_path, None), ClockSteps(clock)):
+    with watchdog(node, None, TableFile(tmp_path, None), clock=ClockSteps(clock)):
         time.sleep(0.05)
         node.silence_s, clock.ahead_s = silence_s, ahead_s
         deadline = time.monotonic() + (10.0 if num_restarts else 0.1)
@@ -60,3 +61,19 @@ def test_the_controller_is_restarted_once(
             time.sleep(0.01)
         time.sleep(0.05)
     assert node.num_restarts == num_restarts
+
+
+def test_the_end_of_the_fork_server_is_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("launch.watchdog._PERIOD_S", 0.01)
+    with subprocess.Popen(["sleep", "60"]) as server, watchdog(QuietNode(), None, TableFile(tmp_path, None), server):
+        time.sleep(0.05)
+        assert caplog.messages == []
+        server.kill()
+        deadline = time.monotonic() + 10
+        while not caplog.messages and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)
+    (message,) = caplog.messages
+    assert "fork server of workers has ended (status -9)" in message

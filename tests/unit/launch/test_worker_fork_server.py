@@ -82,6 +82,30 @@ def test_workers_are_forked_and_each_has_its_own_arguments_and_ids(folder: Path)
     assert [each.name for each in folder.glob("*.sock")] == []
 
 
+def test_sockets_of_killed_services_are_removed(folder: Path) -> None:
+    ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, timeout=60, check=True)
+    gone, in_container, running = (
+        folder / f"fork-{number}.sock" for number in (int(ended.stdout), 2**30, os.getppid())
+    )
+    with socket.socket(socket.AF_UNIX) as closed, socket.socket(socket.AF_UNIX) as listener:
+        closed.bind(str(gone))
+        listener.bind(str(in_container))
+        listener.listen()
+        running.touch()  # it has not listened yet, or its fork server has ended
+        with worker_fork_server(folder, folder / "script.py", folder / "log"):
+            assert {gone, in_container, running} & set(folder.glob("*.sock")) == {in_container, running}
+    for path in (in_container, running):
+        path.unlink()
+
+
+def test_a_dead_fork_server_starts_no_workers_and_ends_with_the_block(folder: Path) -> None:
+    with patch.dict(os.environ), worker_fork_server(folder, folder / "script.py", folder / "log") as server:
+        server.kill()
+        server.wait(10)
+        assert _started(folder, "--worker-id=4")["modules"] == []
+    assert [each.name for each in folder.glob("*.sock")] == []
+
+
 def test_without_a_fork_server_a_worker_starts_itself(folder: Path) -> None:
     path = folder / "gone.sock"
     with socket.socket(socket.AF_UNIX) as listener:

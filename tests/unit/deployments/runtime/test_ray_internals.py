@@ -1,9 +1,21 @@
-"""Forked workers must not draw the same ids."""
+"""What is built on Ray's private API: ids of forked workers, the output of workers, Serve's controller."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import ray
+
+from deployments.runtime import ray_internals
 
 _CODE = """
 import ray
@@ -18,8 +30,62 @@ print(draws_own_ids())
 ray.remote(Counter)
 print(draws_own_ids())
 """
+_ORPHAN = """
+from subprocess import DEVNULL, Popen
+print(Popen(["ray::ServeController", "60"], executable="sleep", stdout=DEVNULL, stderr=DEVNULL).pid)
+"""
 
 
 def test_ids_that_are_drawn_before_a_fork_repeat_and_this_is_noticed() -> None:
     done = subprocess.run([sys.executable, "-c", _CODE], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.split() == ["True", "False"], done.stderr
+
+
+@pytest.mark.parametrize("last_words", ["", "id"])
+def test_a_fork_that_hangs_or_fails_draws_no_id(monkeypatch: pytest.MonkeyPatch, last_words: str) -> None:
+    class Hanging:
+        size = ray.WorkerID.size
+
+        @staticmethod
+        def from_random() -> None:
+            if last_words:
+                raise ValueError(last_words)
+            threading.Event().wait(60)
+
+    monkeypatch.setattr(ray, "WorkerID", Hanging)
+    monkeypatch.setattr(ray_internals, "_FORK_S", 0.1)
+    before = psutil.Process().children()
+    assert not ray_internals.draws_own_ids()
+    assert psutil.Process().children() == before
+
+
+def test_output_of_workers_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = SimpleNamespace(get_logs_dir_path=lambda: str(tmp_path))
+    monkeypatch.setattr(ray_internals, "_global_node", lambda: node)
+    monkeypatch.setattr(ray_internals, "_LOG_PERIOD_S", 0.01)
+    seen: list[Mapping[str, Any]] = []
+    has_first = threading.Event()
+
+    def write(data: Mapping[str, Any]) -> None:
+        seen.append(data)
+        has_first.set()
+
+    with ray_internals.worker_output(write), (tmp_path / "worker-ab-01000000-77.err").open("w") as file:
+        file.write(":actor_name:ServeReplica:app:Studio\nfirst\n")
+        file.flush()
+        assert has_first.wait(10)
+        file.write("last\n")
+    assert [line for data in seen for line in data["lines"]] == ["first", "last"], "also what is printed at the end"
+    assert {(data["pid"], data["actor_name"]) for data in seen} == {(77, "ServeReplica:app:Studio")}
+
+
+def test_a_controller_that_is_no_descendant_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = subprocess.run([sys.executable, "-c", _ORPHAN], capture_output=True, text=True, timeout=60, check=True)
+    orphan = psutil.Process(int(started.stdout))
+    assert orphan not in psutil.Process().children(recursive=True)
+    node = ray_internals.LocalNode()
+    monkeypatch.setattr(node, "_controller_pid", os.getpid())  # its number was given to another process
+    node.restart_controller()
+    monkeypatch.setattr(node, "_controller_pid", orphan.pid)
+    node.restart_controller()
+    orphan.wait(10)
