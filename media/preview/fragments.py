@@ -90,7 +90,7 @@ class LivePreview:
         yield self._sink.take()
 
     def _add(self, path: Path, first_frame: int, num_skipped: int) -> Iterator[bytes]:
-        with open_container(path, MediaLimits()) as container:
+        with open_container(path, MediaLimits(), is_complete=True) as container:
             for number, packet in enumerate(_packets(container, video_stream(container, path))):
                 if number < num_skipped:
                     continue
