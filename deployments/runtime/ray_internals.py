@@ -262,9 +262,11 @@ class LocalNode:
         One that was forked by a fork server that has died is no longer a descendant of this process.
         """
         self._ping, self._pinged_at = None, time.monotonic()
-        with suppress(psutil.NoSuchProcess):
-            known = [] if self._controller_pid is None else [psutil.Process(self._controller_pid)]
-        for process in {*known, *psutil.Process().children(recursive=True)}:
+        processes = psutil.Process().children(recursive=True)
+        if self._controller_pid is not None:
+            with suppress(psutil.NoSuchProcess):
+                processes.append(psutil.Process(self._controller_pid))
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
                 if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::ServeController"):
                     process.kill()

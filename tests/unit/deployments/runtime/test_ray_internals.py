@@ -84,8 +84,10 @@ def test_a_controller_that_is_no_descendant_is_restarted(monkeypatch: pytest.Mon
     orphan = psutil.Process(int(started.stdout))
     assert orphan not in psutil.Process().children(recursive=True)
     node = ray_internals.LocalNode()
-    monkeypatch.setattr(node, "_controller_pid", os.getpid())  # its number was given to another process
-    node.restart_controller()
+    for pid in (None, 2**30, os.getpid()):  # not known yet, of one that has ended, given to another process
+        monkeypatch.setattr(node, "_controller_pid", pid)
+        node.restart_controller()
+    assert orphan.is_running()
     monkeypatch.setattr(node, "_controller_pid", orphan.pid)
     node.restart_controller()
     orphan.wait(10)
