@@ -68,10 +68,10 @@ def grid(where: tuple[slice, slice]) -> tuple[F32, F32]:
 
 
 class Crop(NamedTuple):
-    """An 8-bit image: (h, w) luma, and two chroma planes of (h / 2, w / 2)."""
+    """An 8-bit image."""
 
-    y: U8
-    uv: Sequence[U8]
+    y: U8  # (h, w)
+    uv: U8  # (2, h / 2, w / 2)
 
 
 def padded_cells(planes: F32) -> F32:

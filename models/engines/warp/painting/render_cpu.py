@@ -164,7 +164,7 @@ class _Face:
         return padded
 
     def _crop(self, row: int) -> Crop:
-        return Crop(self.chunk.crops_y[row], list(self.chunk.crops_uv[row]))
+        return Crop(self.chunk.crops_y[row], self.chunk.crops_uv[row])
 
     def _move_frame(self, out_y: U8, out_uv: U8) -> None:
         """Warps chin and cheeks with the mouth, fading out towards the rim of the jaw mask.

@@ -159,21 +159,14 @@ def _sample_cubic(plane: U8, x: F32, y: F32, needed: U8, out: U8, top: int, left
             cell = end + 1
 
 
-def sample_linear(
-    planes: U8 | Sequence[U8],
-    place: F32 | Sequence[F32],
-    needed: U8,
-    out: U8 | Sequence[U8],
-    top: int = 0,
-    left: Whole = 0,
-) -> None:
-    """Samples two chroma planes bilinearly, at half the positions of the top left luma pixel of each chroma pixel.
+def sample_linear(planes: U8, place: F32 | Sequence[F32], needed: U8, out: U8, top: int = 0, left: int = 0) -> None:
+    """Samples (2, H, W) chroma bilinearly, at half the positions of the top left luma pixel of each chroma pixel.
 
     The mean of its four luma pixels would lie between the layers along the lip line. Arguments are those of
-    `sample_cubic`: `place` and `needed` of luma, planes and `out` of chroma.
+    `sample_cubic`: `place` and `needed` of luma; `out`, `top` and `left` of chroma.
     """
     x, y, cells = (np.ascontiguousarray(each) for each in (*place, needed))
-    _sample_linear(planes[0], planes[1], x, y, cells, out[0], out[1], top, left)
+    _sample_linear(planes, x, y, cells, out, top, left)
 
 
 @inlined
@@ -183,34 +176,48 @@ def _between(left: Whole, right: Whole, part: Real) -> Real:
 
 @inlined
 def _mix_run(
-    pixels: U8, start: Whole, width: Whole, x: F32, y: F32, at: Whole, num: Whole, x0: Real, y0: Real, out: U8
+    pixels: U8,
+    start: Whole,
+    width: Whole,
+    x: F32,
+    y: F32,
+    at: Whole,
+    num: Whole,
+    x0: Real,
+    y0: Real,
+    out: U8,
+    shift: Whole,
 ) -> None:
-    """Samples `num` pixels of a row from `at` on; `pixels[start]`, at x0, y0, is the first neighbour of the first."""
-    row0, row1, first = np.uint64(start), np.uint64(start + width), np.uint64(at)
+    """Samples `num` pixels of a row from `at` on, into `out` from `at + shift` on.
+
+    `pixels[start]`, at x0, y0, is the first neighbour of the first.
+    """
+    row0, row1 = np.uint64(start), np.uint64(start + width)
+    first, target = np.uint64(at), np.uint64(at + shift)
     for i in range(np.uint64(num)):
         part = x[first + i] - (x0 + np.float32(i))
         above = _between(pixels[row0 + i], pixels[row0 + i + _U1], part)
         below = _between(pixels[row1 + i], pixels[row1 + i + _U1], part)
-        out[first + i] = _to_byte(above + (y[first + i] - y0) * (below - above))
+        out[target + i] = _to_byte(above + (y[first + i] - y0) * (below - above))
 
 
 @inlined
-def _mix_pixel(plane: U8, x: Real, y: Real) -> Whole:
-    """Samples one pixel, of which neighbours may be beyond the edge."""
-    last_row, last_column = plane.shape[0] - 1, plane.shape[1] - 1
-    x, y = min(max(x, _ZERO), np.float32(last_column)), min(max(y, _ZERO), np.float32(last_row))
+def _mix_pixel(pixels: U8, plane: Whole, height: Whole, width: Whole, x: Real, y: Real) -> Whole:
+    """Samples one pixel of the plane that starts at pixel `plane`; neighbours may be beyond its edge."""
+    x, y = min(max(x, _ZERO), np.float32(width - 1)), min(max(y, _ZERO), np.float32(height - 1))
     i, j = np.int32(x), np.int32(y)
+    right, above, below = min(i + 1, width - 1), plane + j * width, plane + min(j + 1, height - 1) * width
     u, v = x - np.float32(i), y - np.float32(j)
-    right, under = min(i + 1, last_column), min(j + 1, last_row)
-    above = _between(plane[j, i], plane[j, right], u)
-    below = _between(plane[under, i], plane[under, right], u)
-    return _to_byte(above + v * (below - above))
+    over = _between(pixels[above + i], pixels[above + right], u)
+    under = _between(pixels[below + i], pixels[below + right], u)
+    return _to_byte(over + v * (under - over))
 
 
 @inlined
-def _mix_row(plane: U8, pixels: U8, x: F32, y: F32, starts: NDArray[np.int32], num_runs: int, out: U8) -> None:
-    """Samples a row into `out`, which is one vector longer than the row, like x and y."""
-    height, width = plane.shape
+def _mix_row(pixels: U8, planes: U8, x: F32, y: F32, starts: NDArray[np.int32], num_runs: int, out: U8) -> None:
+    """Samples a row of both planes into `out`, one behind the other, each one vector longer than the row."""
+    num_planes, height, width = planes.shape
+    length = len(x)
     for k in range(num_runs):
         first, stop = starts[k], starts[k + 1]
         column, row = np.int32(x[first] + _NEARLY) - _BELOW, np.int32(y[first] + _NEARLY) - _BELOW
@@ -219,25 +226,27 @@ def _mix_row(plane: U8, pixels: U8, x: F32, y: F32, starts: NDArray[np.int32], n
         end = max(min(stop, first + width - 1 - column), start)
         if row < 0 or row > height - 2:
             end = start
-        for i in range(first, start):
-            out[i] = _mix_pixel(plane, x[i], y[i])
-        for i in range(end, stop):
-            out[i] = _mix_pixel(plane, x[i], y[i])
         column += start - first
         num = (end - start + _LANES - 1) // _LANES * _LANES
         if column + num + 1 > width:
             num = end - start
-        _mix_run(pixels, row * width + column, width, x, y, start, num, np.float32(column), np.float32(row), out)
+        for channel in range(num_planes):
+            plane, at = channel * height * width, channel * length
+            for i in range(first, stop):
+                if i < start or i >= end:
+                    out[at + i] = _mix_pixel(pixels, plane, height, width, x[i], y[i])
+            upper_left = plane + row * width + column
+            _mix_run(pixels, upper_left, width, x, y, start, num, np.float32(column), np.float32(row), out, at)
 
 
-@kernel(f"void({_CROP}, {_CROP}, f4[:,::1], f4[:,::1], u1[:,::1], u1[:,::1], u1[:,::1], i8, i8)")
-def _sample_linear(u: U8, v: U8, x: F32, y: F32, needed: U8, out_u: U8, out_v: U8, top: int, left: Whole) -> None:
+@kernel("void(Array(u1, 3, 'C', readonly=True), f4[:,::1], f4[:,::1], u1[:,::1], u1[:,:,::1], i8, i8)")
+def _sample_linear(planes: U8, x: F32, y: F32, needed: U8, out: U8, top: int, left: int) -> None:
     """See `sample_linear`."""
     height, width = x.shape[0] // 2, x.shape[1] // 2
+    length = width + _LANES
     cell_height, cell_width = height // needed.shape[0], width // needed.shape[1]
-    line_x, line_y = np.zeros(width + _LANES, np.float32), np.zeros(width + _LANES, np.float32)
-    line_u, line_v = np.zeros(width + _LANES, np.uint8), np.zeros(width + _LANES, np.uint8)
-    pixels_u, pixels_v = u.reshape(-1), v.reshape(-1)
+    line_x, line_y = np.zeros(length, np.float32), np.zeros(length, np.float32)
+    lines, pixels = np.zeros(2 * length, np.uint8), planes.reshape(-1)
     moved, starts = np.empty(width, np.int32), np.empty(width + 1, np.int32)
     for row in range(height):
         for i in range(np.uint64(width)):
@@ -250,9 +259,8 @@ def _sample_linear(u: U8, v: U8, x: F32, y: F32, needed: U8, out_u: U8, out_v: U
             if end > cell:
                 first, stop = cell * cell_width, end * cell_width
                 num_runs = _find_runs(line_x, line_y, first, stop, moved, starts)
-                _mix_row(u, pixels_u, line_x, line_y, starts, num_runs, line_u)
-                _mix_row(v, pixels_v, line_x, line_y, starts, num_runs, line_v)
+                _mix_row(pixels, planes, line_x, line_y, starts, num_runs, lines)
                 for i in range(np.uint64(first), np.uint64(stop)):
-                    out_u[np.uint64(top + row), np.uint64(left) + i] = line_u[i]
-                    out_v[np.uint64(top + row), np.uint64(left) + i] = line_v[i]
+                    out[0, np.uint64(top + row), np.uint64(left) + i] = lines[i]
+                    out[1, np.uint64(top + row), np.uint64(left) + i] = lines[np.uint64(length) + i]
             cell = end + 1
