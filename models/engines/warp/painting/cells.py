@@ -8,22 +8,20 @@ from models.engines.warp.painting.kernels import kernel
 from models.engines.warp.painting.planes import F32, U8
 
 _HALF = np.float32(0.5)
-_BESIDE_PLANE = "i8, i8, i8, f4[:,::1]"
+_BESIDE_PLANE = "i8, i8, i8, f4[:,:]"
 
 
-def cell_means(plane: U8 | F32, shape: tuple[int, int], cell: float, top: int = 0, left: int = 0) -> F32:
-    """Returns the means of (m, n) cells of a plane; cells are `cell` pixels wide, a multiple of one half.
+def average_cells(plane: U8 | F32, cell: float, out: F32, top: int = 0, left: int = 0) -> None:
+    """Fills (m, n) `out` with the means of the cells of a plane, each `cell` pixels wide, a multiple of one half.
 
     The upper left pixel of the first cell is in row `top`, column `left`.
     """
-    means = np.empty(shape, np.float32)
-    _average(plane, round(2 * cell), top, left, means)
-    return means
+    _average(plane, round(2 * cell), top, left, out)
 
 
 @kernel(f"void(u1[:,::1], {_BESIDE_PLANE})", f"void(f4[:,::1], {_BESIDE_PLANE})")
 def _average(plane: U8 | F32, size: int, top: int, left: int, means: F32) -> None:
-    """See `cell_means`; `size` is that of a cell in half pixels, so that every edge is an integer."""
+    """See `average_cells`; `size` is that of a cell in half pixels, so that every edge is an integer."""
     num_columns, share = means.shape[1], np.float32(4 / (size * size))
     width = (num_columns * size + 1) // 2
     sums = np.empty(width, np.float32)

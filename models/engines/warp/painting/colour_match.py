@@ -59,8 +59,11 @@ def match_colour(xp: ModuleType, frame: Array, exemplar: Array, rim: Array, blur
     """
     log_ratio = xp.log((frame[:, :1] + LUMA_FLOOR) / (exemplar[:, :1] + LUMA_FLOOR))
     difference = xp.concatenate([log_ratio, frame[:, 1:] - exemplar[:, 1:]], 1)
-    stacked = xp.concatenate([difference * rim, rim], 1)[:, :, None]  # (T, 4, 1, 32, 32)
-    blurred = (blurs @ stacked @ blurs).sum(2)  # (T, 4, 32, 32)
+    stacked = xp.concatenate([difference * rim, rim], 1)  # (T, 4, 32, 32)
+    # The sum of blurs @ stacked @ blurs, with the widths side by side: few products of large matrices
+    side_by_side = blurs.swapaxes(0, 1).reshape(GRID, -1)  # (32, 96)
+    along = (stacked @ side_by_side).reshape(*stacked.shape[:3], len(blurs), GRID).swapaxes(2, 3)
+    blurred = side_by_side @ along.reshape(*stacked.shape[:2], -1, GRID)  # (T, 4, 32, 32)
     field = blurred[:, :3] / (blurred[:, 3:] + 1e-6)
     gain = xp.exp(field[:, :1].clip(-_MAX_LOG_GAIN, _MAX_LOG_GAIN))
     return gain, field[:, 1:].clip(-_MAX_OFFSET, _MAX_OFFSET)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.geometry.arrays import Array
 
 CORNER = 0.2  # mouth half-widths from the corner over which lips cover the opening
+RIM = 0.045  # mouth half-widths across the lip edge over which the interior fades in
 # Mouth half-widths over which an open mouth changes from the upper jaw's image to the lower jaw's. Next to dark areas a
 # transition within 0.8 pixels shows as a row of dots; seen on a softly lit speaker, but not with 0.035 or 0.07.
 CUT = 0.035
@@ -228,7 +229,7 @@ def darken(luma: Array, dark: Array, skin: Array) -> Array:
 
 def rim_feather(half_width: Array) -> Array:
     """Returns the pixels across the lip edge over which the interior fades in."""
-    return (0.045 * half_width).clip(min=1.0)
+    return (RIM * half_width).clip(min=1.0)
 
 
 def inside_alpha(coords: LipCoords, shrink: float = 0.0) -> Array:

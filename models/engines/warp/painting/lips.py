@@ -16,9 +16,9 @@ from models.engines.warp.painting.lip_coordinates import (
     CUT,
     HOLLOW,
     PARTED,
+    RIM,
     TOUCHING,
     LipAxes,
-    rim_feather,
 )
 from models.engines.warp.painting.plane_kernels import across, down_to
 from models.engines.warp.painting.planes import F32, PAD, Box
@@ -26,8 +26,8 @@ from models.engines.warp.painting.planes import F32, PAD, Box
 _LAST_SAMPLE = np.float32(64 - 0.001)  # of a lip line
 _BESIDE = np.float32(1e6)  # pixels
 _ZERO, _QUARTER, _HALF, _ONE = (np.float32(value) for value in (0, 0.25, 0.5, 1))
-_CUT, _HOLLOW, _TOUCHING, _PER_PARTED = (np.float32(value) for value in (CUT, HOLLOW, TOUCHING, 1 / PARTED))
-_RIM = np.float32(0.045)  # see `rim_feather`
+_CUT, _HOLLOW, _TOUCHING, _RIM = (np.float32(value) for value in (CUT, HOLLOW, TOUCHING, RIM))
+_PER_PARTED = np.float32(1 / PARTED)
 _PAD = np.float32(PAD - 0.5)  # as in `plane_kernels`
 _U1 = np.uint64(1)
 _MARGIN = 1.0  # pixels around the lips, for rounding
@@ -83,16 +83,20 @@ class Lips(NamedTuple):
 
 def _near(centre: F32, along: F32, half_width: float, lines: F32, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """Returns the rows and columns of a box that contain the rectangle between the corners and around the lips."""
-    reach = float(rim_feather(np.float32(half_width))) + _MARGIN
-    x = np.array([-half_width, half_width])[:, None]
-    y = np.array([lines[0].min() - reach, lines[1].max() + reach])
-    columns, rows = x * along[0] - y * along[1], x * along[1] + y * along[0]
-    edges = []
-    for place, middle, length in zip((rows, columns), centre[::-1], shape, strict=True):
-        first = min(max(int(place.min() + middle), 0), length)
-        stop = min(max(int(place.max() + middle) + 2, first), length)
-        edges.append(slice(first & ~1, (stop + 1) & ~1))
-    return edges[0], edges[1]
+    (middle_x, middle_y), (cosine, sine) = centre.tolist(), along.tolist()
+    reach = max(RIM * half_width, 1.0) + _MARGIN
+    top, bottom = float(lines[0].min()) - reach, float(lines[1].max()) + reach
+    corners = [(x, y) for x in (-half_width, half_width) for y in (top, bottom)]
+    rows = [middle_y + x * sine + y * cosine for x, y in corners]
+    columns = [middle_x + x * cosine - y * sine for x, y in corners]
+    return _even(rows, shape[0]), _even(columns, shape[1])
+
+
+def _even(places: list[float], length: int) -> slice:
+    """Returns the pixels of a side of that length that contain all places, with even edges."""
+    first = min(max(int(min(places)), 0), length)
+    stop = min(max(int(max(places)) + 2, first), length)
+    return slice(first & ~1, (stop + 1) & ~1)
 
 
 @inlined

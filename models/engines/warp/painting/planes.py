@@ -26,6 +26,11 @@ class Box(NamedTuple):
     right: int
     bottom: int
 
+    @property
+    def cells(self) -> tuple[slice, slice]:
+        """Returns rows and columns in a plane of cells."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
     def pixels(self, cell: float) -> tuple[slice, slice]:
         """Returns rows and columns in a plane with cells of `cell` pixels, a multiple of one half."""
         return (

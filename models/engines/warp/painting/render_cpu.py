@@ -15,7 +15,7 @@ import numpy as np
 from models.engines.patches import FacePatches
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.painting import fields
-from models.engines.warp.painting.cells import cell_means, mask_cells
+from models.engines.warp.painting.cells import average_cells, mask_cells
 from models.engines.warp.painting.colour_match import blur_matrices, match_colour, sharpening
 from models.engines.warp.painting.interior import (
     BLUR,
@@ -185,11 +185,9 @@ class _Face:
 
         The box starts at row `top`, column `left` of the luma plane.
         """
-        cells, shape = np.zeros((3, GRID, GRID), np.float32), (box.bottom - box.top, box.right - box.left)
-        for k, plane in enumerate(planes):
-            scale = 2 if k else 1
-            means = cell_means(plane, shape, self.cell / scale, top // scale, left // scale)
-            cells[k, box.top : box.bottom, box.left : box.right] = means
+        cells = np.zeros((3, GRID, GRID), np.float32)
+        for means, plane, scale in zip(cells[:, *box.cells], planes, (1, 2, 2), strict=True):
+            average_cells(plane, self.cell / scale, means, top // scale, left // scale)
         return cells
 
     def _mouth(self, box: Box, frame_cells: F32, mask: U8) -> Mouth:
@@ -238,8 +236,8 @@ class _Face:
     def _match(self, box: Box, mouths: Sequence[SharpCrop], frame_cells: F32, mask: U8) -> list[ColourMatch]:
         """Returns the colour match of each mouth to the frame, given the box's half-size mask."""
         rim = np.zeros((len(mouths), 1, GRID, GRID), np.float32)
-        means = cell_means(_RIM.take(mask), (box.bottom - box.top, box.right - box.left), self.cell / 2)
-        rim[..., box.top : box.bottom, box.left : box.right] = means
+        for means in rim[:, 0, *box.cells]:
+            average_cells(_RIM.take(mask), self.cell / 2, means)
         own = np.stack([self._cells(box, (mouth.y, *mouth.uv)) for mouth in mouths])
         gain, offset = match_colour(np, frame_cells[None], own, rim, blur_matrices())
         return list(map(ColourMatch, padded_cells(gain[:, 0]), padded_cells(offset)))

@@ -112,17 +112,17 @@ def _find_runs(x: F32, y: F32, first: int, stop: int, moved: NDArray[np.int32], 
 def _read_row(plane: U8, pixels: U8, x: F32, y: F32, starts: NDArray[np.int32], num_runs: int, out: U8) -> None:
     """Samples a row into `out`, which is one vector longer than the row, like x and y."""
     height, width = plane.shape
-    for k in range(num_runs):
-        first, stop = starts[k], starts[k + 1]
+    for run in range(num_runs):
+        first, stop = starts[run], starts[run + 1]
         column, row = np.int32(x[first] + _NEARLY) - _BELOW, np.int32(y[first] + _NEARLY) - _BELOW
         # Only pixels whose neighbours are all in the plane
         start = min(max(first, first + 1 - column), stop)
         end = max(min(stop, first + width - 2 - column), start)
         if row < 1 or row > height - 3:
             end = start
-        for i in range(first, start):
-            out[i] = _read_pixel(plane, x[i], y[i])
-        for i in range(end, stop):
+        num_outside = stop - first - (end - start)
+        for k in range(num_outside):
+            i = first + k if first + k < start else stop - num_outside + k
             out[i] = _read_pixel(plane, x[i], y[i])
         if end > start:
             column += start - first
@@ -218,8 +218,8 @@ def _mix_row(pixels: U8, planes: U8, x: F32, y: F32, starts: NDArray[np.int32], 
     """Samples a row of both planes into `out`, one behind the other, each one vector longer than the row."""
     num_planes, height, width = planes.shape
     length = len(x)
-    for k in range(num_runs):
-        first, stop = starts[k], starts[k + 1]
+    for run in range(num_runs):
+        first, stop = starts[run], starts[run + 1]
         column, row = np.int32(x[first] + _NEARLY) - _BELOW, np.int32(y[first] + _NEARLY) - _BELOW
         # Only pixels whose neighbours are all in the plane
         start = min(max(first, first - column), stop)
@@ -232,9 +232,10 @@ def _mix_row(pixels: U8, planes: U8, x: F32, y: F32, starts: NDArray[np.int32], 
             num = end - start
         for channel in range(num_planes):
             plane, at = channel * height * width, channel * length
-            for i in range(first, stop):
-                if i < start or i >= end:
-                    out[at + i] = _mix_pixel(pixels, plane, height, width, x[i], y[i])
+            num_outside = stop - first - (end - start)
+            for k in range(num_outside):
+                i = first + k if first + k < start else stop - num_outside + k
+                out[at + i] = _mix_pixel(pixels, plane, height, width, x[i], y[i])
             upper_left = plane + row * width + column
             _mix_run(pixels, upper_left, width, x, y, start, num, np.float32(column), np.float32(row), out, at)
 

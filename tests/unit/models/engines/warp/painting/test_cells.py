@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.engines.warp.painting.cells import cell_means, mask_cells
+from models.engines.warp.painting.cells import average_cells, mask_cells
 from models.engines.warp.painting.planes import U8, Box
 from models.geometry.thin_plate import GRID
 
@@ -21,8 +21,10 @@ def test_means_of_cells_are_weighted_by_area(cell: float) -> None:
     plane: U8 = np.random.default_rng(0).integers(0, 256, (size, size), np.uint8)
     seen = plane[rows, columns].astype(np.float32)
     wanted = cv2.resize(seen, shape[::-1], interpolation=cv2.INTER_AREA)
-    np.testing.assert_allclose(cell_means(plane, shape, cell, rows.start, columns.start), wanted, atol=1e-3)
-    np.testing.assert_allclose(cell_means(seen, shape, cell), wanted, atol=1e-3)
+    for pixels, top, left in ((plane, rows.start, columns.start), (seen, 0, 0)):
+        means = np.empty(shape, np.float32)
+        average_cells(pixels, cell, means, top, left)
+        np.testing.assert_allclose(means, wanted, atol=1e-3)
 
 
 def test_cells_of_a_mask_include_the_pixels_beside_them() -> None:
