@@ -15,6 +15,7 @@ _HALF, _THREE = np.float32(0.5), np.float32(3)
 _U1, _U2 = np.uint64(1), np.uint64(2)
 _DARKENED, _DARKEST = np.float32(0.85), np.float32(0.3)  # see `lip_coordinates.darken`
 _FLOOR = np.float32(LUMA_FLOOR)
+_PAD_CELLS = np.float32(PAD)
 _PAD = np.float32(PAD - 0.5)  # from the edge of the region to the centre of the first padded cell, in cells
 
 
@@ -39,6 +40,27 @@ def down_to(row: int, cell: float) -> tuple[Whole, Real]:
     """Returns the row of padded cells above a row of pixels, and how far it is below it, 0 to 1."""
     v = (np.float32(row) + _HALF) / np.float32(cell) + _PAD
     return np.int32(v), v - np.float32(np.int32(v))
+
+
+def padded_positions(shifts: F32, cell: int) -> F32:
+    """Converts (n, 2c, 32, 32) offsets x, y, ... of cell centres to padded (n, 2c, 36, 36) positions in pixels."""
+    padded = np.empty((*shifts.shape[:2], shifts.shape[2] + 2 * PAD, shifts.shape[3] + 2 * PAD), np.float32)
+    _pad_positions(shifts, cell, padded)
+    return padded
+
+
+@kernel("void(f4[:,:,:,::1], f4, f4[:,:,:,::1])")
+def _pad_positions(shifts: F32, cell: float, out: F32) -> None:
+    """See `padded_positions`."""
+    last = shifts.shape[3] - 1
+    for k in range(out.shape[0]):
+        for channel in range(out.shape[1]):
+            for row in range(out.shape[2]):
+                j = min(max(row - PAD, 0), last)
+                for column in range(out.shape[3]):
+                    i = min(max(column - PAD, 0), last)
+                    place = np.float32(row if channel % 2 else column) + (_HALF - _PAD_CELLS)
+                    out[k, channel, row, column] = shifts[k, channel, j, i] + place * cell - _HALF
 
 
 def enlarge(plane: F32, box: Box, cell: float) -> F32:

@@ -43,12 +43,12 @@ from models.engines.warp.painting.plane_kernels import (
     lay_luma,
     multiply_luma,
     offset_chroma,
+    padded_positions,
     sharpen_into,
     smooth_cut_into,
 )
 from models.engines.warp.painting.planes import (
     F32,
-    PAD,
     U8,
     Box,
     ColourMatch,
@@ -124,8 +124,8 @@ class _Face:
         jaw = self._mask(textures[1], list(place))
         # Moving cells and their neighbours, as fields are enlarged bilinearly.
         self.moves = np.asarray(cv2.dilate(jaw, _AROUND), np.uint8)
-        self.frame = self._places(merged[fields.FRAME] * (jaw * np.float32(1 / 255)))
-        self.layers = self._places(layers)  # (2, 2n, 36, 36) of the upper and the lower layer
+        self.frame = padded_positions(merged[None, fields.FRAME] * (jaw * np.float32(1 / 255)), self.cell)[0]
+        self.layers = padded_positions(layers, self.cell)  # (2, 2n, 36, 36) of the upper and the lower layer
 
     def render(self, out_y: U8, out_uv: U8) -> None:
         """Renders the face over the copy of the base crop in `out_y`, (R, R), and `out_uv`, (2, R / 2, R / 2)."""
@@ -154,14 +154,6 @@ class _Face:
         left, top, width, height = cv2.boundingRect(mask)
         right, bottom = -(-(left + width) // step), -(-(top + height) // step)
         return Box(left // step * 2, top // step * 2, right * 2, bottom * 2)
-
-    def _places(self, shifts: F32) -> F32:
-        """Converts (..., 2n, 32, 32) offsets x, y, ... from cell centres to padded (..., 2n, 36, 36) positions."""
-        padded = padded_cells(shifts)
-        position = (np.arange(-PAD, GRID + PAD, dtype=np.float32) + 0.5) * np.float32(self.size / GRID) - 0.5
-        padded[..., 0::2, :, :] += position
-        padded[..., 1::2, :, :] += position[:, None]
-        return padded
 
     def _crop(self, row: int) -> Crop:
         return Crop(self.chunk.crops_y[row], self.chunk.crops_uv[row])

@@ -24,6 +24,7 @@ _AFFINE_WEIGHT: Final = 10.0
 _EXPONENT, _ROOT = 23, np.int32(0x3F3504F3)
 _LN2 = np.float32(np.log(2))
 _THIRD, _FIFTH, _SEVENTH, _NINTH = (np.float32(1 / odd) for odd in (3, 5, 7, 9))
+_U1, _U2 = np.uint64(1), np.uint64(2)
 _ONE, _TWO, _TINY = np.float32(1), np.float32(2), np.float32(TINY)
 
 
@@ -72,14 +73,25 @@ def spline_fields(points: F64, values: F64, size: int) -> F32:
 
 def _system(points: F64) -> tuple[F64, F64]:
     """Returns the positive definite (P, P) system of the points, and their (P, 3) affine terms."""
-    affine = np.column_stack([np.ones(len(points)), points])
     x, y = np.ascontiguousarray(points.T, np.float32)
     kernel_matrix = np.empty((len(points), len(points)), np.float32)
     _radial_basis(x, y, x, y, kernel_matrix)
-    system = affine @ (_AFFINE_WEIGHT * affine.T)
-    system += kernel_matrix
-    system.ravel()[:: len(points) + 1] += RIDGE
+    affine, system = np.ones((len(points), 3)), np.empty(kernel_matrix.shape)
+    affine[:, 1:] = points
+    _add_terms(kernel_matrix, affine, system)
     return system, affine
+
+
+@kernel("void(f4[:,::1], f8[:,::1], f8[:,::1])")
+def _add_terms(kernel_matrix: F32, affine: F64, system: F64) -> None:
+    """Fills `system` with the kernel matrix, the weighted outer product of the affine terms, and the ridge."""
+    num = len(affine)
+    for row in range(num):
+        _, x, y = affine[row]
+        for i in range(np.uint64(num)):
+            product = 1.0 + x * affine[i, _U1] + y * affine[i, _U2]
+            system[row, i] = _AFFINE_WEIGHT * product + np.float64(kernel_matrix[row, i])
+        system[row, row] += RIDGE
 
 
 def _solve(system: F64, values: F64, affine: F64) -> tuple[F64, F64]:

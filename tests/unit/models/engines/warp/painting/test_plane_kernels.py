@@ -16,6 +16,7 @@ from models.engines.warp.painting.plane_kernels import (
     lay_luma,
     multiply_luma,
     offset_chroma,
+    padded_positions,
     sharpen_into,
     smooth_cut_into,
 )
@@ -49,6 +50,16 @@ def _enlarged(cells: F32, cell: float) -> F32:
 def test_cells_are_enlarged_bilinearly(cell: float) -> None:
     cells = _noise((GRID + 2 * PAD,) * 2, -20, 20)
     np.testing.assert_allclose(enlarge(cells, _BOX, cell), _enlarged(cells, cell), atol=1e-3)
+
+
+def test_offsets_become_positions_with_the_edge_repeated() -> None:
+    shifts = _noise((2, 4, GRID, GRID), -20, 20)
+    found = padded_positions(shifts, _CELL)
+    centres = (np.arange(-PAD, GRID + PAD) + 0.5) * _CELL - 0.5
+    wanted = np.pad(shifts, ((0, 0), (0, 0), (PAD, PAD), (PAD, PAD)), "edge")
+    wanted[:, 0::2] += centres
+    wanted[:, 1::2] += centres[:, None]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 def test_a_colour_match_changes_luma_by_a_gain_and_chroma_by_an_offset() -> None:
