@@ -55,7 +55,7 @@ class Lips(NamedTuple):
         share = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.float32)
         centre, along, half_width, lines = axes.centre[0], axes.along[0], float(axes.half_width[0]), axes.lips[0]
         corner = centre - (columns.start, rows.start)  # in the box
-        near = _near(corner, along, half_width, lines, share.shape)
+        near = near_lips(corner, along, half_width, lines, share.shape)
         shape = tuple(part.stop - part.start for part in near)
         opening, dark, offset = np.zeros((3, *shape), np.float32)
         lips = cls(share, near, opening, dark, offset, np.zeros((2, *shape), np.float32), along)
@@ -81,8 +81,11 @@ class Lips(NamedTuple):
         return place
 
 
-def _near(centre: F32, along: F32, half_width: float, lines: F32, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Returns the rows and columns of a box that contain the rectangle between the corners and around the lips."""
+def near_lips(centre: F32, along: F32, half_width: float, lines: F32, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Returns the rows and columns of a box that contain the rectangle between the corners and around the lips.
+
+    The arguments but the (h, w) `shape` of the box are those of one mouth in `LipAxes`, its centre relative to the box.
+    """
     (middle_x, middle_y), (cosine, sine) = centre.tolist(), along.tolist()
     reach = max(RIM * half_width, 1.0) + _MARGIN
     top, bottom = float(lines[0].min()) - reach, float(lines[1].max()) + reach

@@ -21,17 +21,15 @@ from models.engines.warp.painting.interior import (
     BLUR,
     MIN_BLUR,
     OWN_SHRINK,
-    Colours,
-    draw_interior,
     lip_shadow,
     parting,
 )
+from models.engines.warp.painting.interior_group import DrawnInterior, draw_interiors
 from models.engines.warp.painting.lip_coordinates import (
     LipAxes,
     behind_lip,
     lip_coords,
     lower_layer_weight,
-    place_in,
 )
 from models.engines.warp.painting.lips import Lips
 from models.engines.warp.painting.masks import border_window
@@ -90,13 +88,15 @@ class _Faces(NamedTuple):
     problem: fields.FieldProblem  # their spline problem
     share: F32  # (N, 32, 32) `lower_layer_weight` of the cells
     sharpening: F32  # (2, N) sharpening of the exemplars, and of the exemplars they fade with
+    drawn: dict[int, DrawnInterior]  # interiors by face
 
     @classmethod
     def of(cls, chunk: FaceChunk) -> _Faces:
         problem, positions = fields.pose_problem(chunk), fields.grid_positions(chunk.region_size)
         coords = lip_coords(np, problem.axes, positions[None, None], positions[None, :, None])
         amounts = [sharpening(crops, chunk.base) for crops in (chunk.exemplar, problem.fade)]
-        return cls(chunk, problem, lower_layer_weight(coords), np.stack(amounts))
+        share, drawn = lower_layer_weight(coords), draw_interiors(chunk, problem.axes)
+        return cls(chunk, problem, share, np.stack(amounts), drawn)
 
 
 class _Face:
@@ -114,6 +114,7 @@ class _Face:
         self.fade_weight = float(chunk.fade_weight[face])
         self.own_teeth, self.closing = float(problem.own_teeth[face]), float(problem.closing[face])
         self.sharpening = faces.sharpening[:, face].tolist()
+        self.drawn = faces.drawn.get(face)
         used = fields.NUM_CHANNELS if self.fade_weight > 0 else fields.FADE.start
         layers = spline_fields(problem.points[face], problem.values[face, :, :used], self.size)
         smooth = slice(0, 4)  # FRAME and TEXTURE; around the mouth the exemplar covers the transition
@@ -203,8 +204,8 @@ class _Face:
         darken_into(mouth.y, lips.dark, 1 - float(chunk.interior[face]), float(chunk.skin[face, 0]), top, left)
         if self._hard > 0:
             smooth_cut_into(mouth.y, lips.offset, self._hard, top, left)
-        if chunk.interior[face] > 0 and lips.opening.any():
-            self._draw_interior(box, mouth, colours[0], lips)
+        if self.drawn is not None and lips.opening.any():
+            self._show_interior(box, mouth, colours[0], lips, self.drawn)
         return mouth
 
     @property
@@ -243,7 +244,7 @@ class _Face:
             offset_chroma(plane, offset, self.cell / 2, chroma[1].start, chroma[0].start, out)
         return mouth
 
-    def _draw_interior(self, box: Box, mouth: Mouth, colour: ColourMatch, lips: Lips) -> None:
+    def _show_interior(self, box: Box, mouth: Mouth, colour: ColourMatch, lips: Lips, drawn: DrawnInterior) -> None:
         """Blends the drawn interior into `mouth` in the opening."""
         step = 2 * self.cell  # whole pairs of cells, like every box
         rows, columns = (
@@ -260,21 +261,17 @@ class _Face:
         whole[lips.near] = lips.opening * self.chunk.interior[self.face]
         weight = whole[luma]
         seen = Mouth(mouth.y[luma], [plane[chroma] for plane in mouth.uv])
-        drawn = mix(seen, self._interior(inside, colour), weight)
-        mouth.y[luma] = drawn.y
-        for plane, wanted in zip(mouth.uv, drawn.uv, strict=True):
+        mixed = mix(seen, self._interior(inside, colour, drawn), weight)
+        mouth.y[luma] = mixed.y
+        for plane, wanted in zip(mouth.uv, mixed.uv, strict=True):
             plane[chroma] = wanted
 
-    def _interior(self, box: Box, colour: ColourMatch) -> Mouth:
-        """Returns the drawn interior, with the exemplar's own teeth if it has any."""
-        chunk, one = self.chunk, slice(self.face, self.face + 1)
-        axes, unit = self.axes, chunk.eye_distance[one]
-        coords = lip_coords(np, axes, *grid(box.pixels(self.cell)))
-        seam = place_in(axes, chunk.seam[one])
-        colours = Colours(chunk.skin[one], chunk.lip[one], chunk.teeth[one])
+    def _interior(self, box: Box, colour: ColourMatch, drawn: DrawnInterior) -> Mouth:
+        """Returns the drawn interior in the box, with the exemplar's own teeth if it has any."""
+        chunk, unit = self.chunk, self.chunk.eye_distance[self.face : self.face + 1]
+        coords, planes = drawn.within(box)
         sigma = max(float(unit[0]) * BLUR, MIN_BLUR)
-        drawn = draw_interior(np, coords, unit, seam, colours, chunk.rounding[one])
-        luma, *chroma = (cv2.GaussianBlur(plane, (0, 0), sigma) for plane in drawn[0])
+        luma, *chroma = (cv2.GaussianBlur(plane, (0, 0), sigma) for plane in planes)
         interior = Mouth(luma, [halve(plane) for plane in chroma])
         if self.own_teeth > 0:
             grid_x, grid_y = (axis[0] for axis in grid(box.pixels(self.cell)))
