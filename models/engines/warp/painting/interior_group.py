@@ -28,8 +28,9 @@ class DrawnInterior(NamedTuple):
     def within(self, box: Box) -> tuple[LipCoords, F32]:
         """Returns the coordinates and planes of a part of the box."""
         part = (..., *within(box, self.box, self.cell))
-        *maps, half_width = self.coords
-        return LipCoords(*(each[part] for each in maps), half_width), self.planes[part]
+        x, y, upper, lower, start, stop, half_width = self.coords
+        coords = LipCoords(x[part], y[part], upper[part], lower[part], start[part], stop[part], half_width)
+        return coords, self.planes[part]
 
 
 def draw_interiors(chunk: FaceChunk, axes: LipAxes) -> dict[int, DrawnInterior]:
@@ -54,7 +55,7 @@ def draw_interiors(chunk: FaceChunk, axes: LipAxes) -> dict[int, DrawnInterior]:
 def _around(axes: LipAxes, size: int) -> Box:
     """Returns the box around all lips, in pairs of cells."""
     pair = 2 * (size // GRID)
-    near = [near_lips(*(part[k] for part in axes), (size, size)) for k in range(len(axes.centre))]
+    near = [near_lips(*mouth, (size, size)) for mouth in zip(*axes, strict=True)]
     rows, columns = ([each[k] for each in near] for k in (0, 1))
     return Box(
         min(part.start for part in columns) // pair * 2,
