@@ -28,7 +28,7 @@ from jobs.submission import Submissions
 from jobs.webhooks import Webhooks
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 from storage.backgrounds import BackgroundRecord
 from storage.records import AvatarRecord, AvatarStatus, JobPage, JobQuery, JobRecord, SegmentRecord
 from storage.state import open_store, open_table, webhook_secrets
@@ -76,13 +76,14 @@ class JobDirector:
         self._avatar_submissions = AvatarSubmissions(
             self._stages, self._table, self._files, self._backgrounds, self._avatars.folder_lock
         )
+        catalog = EngineCatalog(config, engines=engines)
         self._submissions = Submissions(
             self._stages,
             self._table,
             self._files,
             self._admission,
             self._avatar_submissions,
-            EngineCatalog(config, engines=engines).check,
+            catalog,
             labels=config.labels,
         )
         request_handover_when = self._stages.ready if config.handover_to_newest else None
@@ -93,7 +94,7 @@ class JobDirector:
         self._replicas = replicas
         self._tasks: set[asyncio.Task[None]] = set()
         self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
-        self._live_avatars = LiveAvatars(self._avatars, self._backgrounds, self._analysing)
+        self._live_avatars = LiveAvatars(self._avatars, self._backgrounds, catalog, self._analysing)
         self._housekeeping = Housekeeping(config.jobs, self._table, self._files, self._avatars, self._backgrounds)
         secrets = webhook_secrets(config.state, config.data_dir)
         self._webhooks = Webhooks(config.network, self._table, secrets, webhook_view)
@@ -242,7 +243,7 @@ class JobDirector:
         return avatar
 
     async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
-        """Give an avatar another background; see `AvatarSubmissions.change`."""
+        """Change the settings of an avatar; see `AvatarSubmissions.change`."""
         self._election.check()
         async with self._reservation(request.admission_id, request.owner):
             return await self._avatar_submissions.change(request)
@@ -251,12 +252,10 @@ class JobDirector:
         """Return one avatar, or raise NotFoundError."""
         return await self._table.run_in_thread(self._table.get_avatar, avatar_id, owner)
 
-    async def present(
-        self, avatar_id: str, owner: str | None, engine: str, background: BackgroundSettings
-    ) -> ShownAvatar:
-        """Return an avatar that is analysed for an engine and held, and its background; see `LiveAvatars.present`."""
+    async def present(self, avatar_id: str, owner: str | None, engine: str, settings: AvatarSettings) -> ShownAvatar:
+        """Return how a session shows an avatar, which is analysed for an engine and held; see `LiveAvatars.present`."""
         self._election.check()
-        return await self._live_avatars.present(await self.get_avatar(avatar_id, owner), owner, engine, background)
+        return await self._live_avatars.present(await self.get_avatar(avatar_id, owner), owner, engine, settings)
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         """Protect an avatar that is shown live from eviction; see `Avatars.hold`."""

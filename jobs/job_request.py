@@ -9,7 +9,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from errors import ForbiddenError, KeyReuseError, OptionError
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 from storage.job_settings import JobSettings
 from storage.records import MUSIC, Frozen, JobInputs, JobOptions, JobRecord, SubtitlePlace, Turn, UploadedFile, new_id
 
@@ -48,20 +48,20 @@ class AvatarRequest(Frozen):
     face: str = "largest"
     face_image: UploadedFile | None = None
     keep: bool = Field(True, description="Whether it stays until it is deleted; otherwise it is part of the cache.")
-    background: BackgroundSettings = Field(
-        BackgroundSettings(),
-        description="Default of its jobs and live sessions; fields that are not set stay as they are.",
+    settings: AvatarSettings = Field(
+        AvatarSettings(),
+        description="Defaults of its jobs and live sessions; fields that are not set stay as they are.",
     )
-    background_file: UploadedFile | None = Field(None, description="The same as a picture or video.")
+    background_file: UploadedFile | None = Field(None, description="Its background as a picture or video.")
     owner: str | None = None
 
 
 class AvatarChange(Frozen):
-    """Another background of an avatar; fields as in `AvatarRequest`."""
+    """A change of the settings of an avatar; fields as in `AvatarRequest`."""
 
     admission_id: str | None = None
     avatar_id: str
-    background: BackgroundSettings
+    settings: AvatarSettings
     background_file: UploadedFile | None = None
     owner: str | None = None
 
@@ -112,7 +112,8 @@ class JobRequestBuilder:
     ) -> JobRequest:
         """Return the checked request; None stands for a default, see `JobRequest` and `JobOptions` for the rest.
 
-        Of `settings`, for example a form, only the fields of `JobSettings` are used.
+        Of `settings`, for example a form, only the fields of `JobSettings` are used. Those that are not set take the
+        value of the avatar, see `AvatarSettings`, or their default.
 
         Raises:
             ForbiddenError: The priority is above the caller's.

@@ -208,10 +208,12 @@ class Background:
 
 
 class ShownAvatar(NamedTuple):
-    """An analysed avatar, and what is behind it; None: what is in its source."""
+    """An analysed avatar, how it moves, and what is behind it; None: what is in its source."""
 
     avatar: AvatarRef
     background: Background | None = None
+    expressiveness: float = 1.0
+    motion: float = 1.0
 
 
 @dataclass(frozen=True)

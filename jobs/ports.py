@@ -87,7 +87,7 @@ class JobService(Protocol):
         """Store an avatar and start its analysis."""
 
     async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
-        """Give an avatar another background; NotFoundError if there is no such avatar or background."""
+        """Change the settings of an avatar; NotFoundError if there is no such avatar or background."""
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         """Return one avatar; NotFoundError if there is none."""

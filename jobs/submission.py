@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from config import LabelsConfig
@@ -19,8 +19,9 @@ from jobs.sources.client_names import client_names
 from jobs.turns import checked_turns, faces_of
 from media.playback import fit_audio
 from media.probe import VideoInfo
+from models.engines.catalog import EngineCatalog
 from models.face.choice import recorded_face
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 from storage.file_keys import (
     audio_key,
     background_key,
@@ -61,19 +62,18 @@ class Submissions:
         files: FileStore,
         admission: AdmissionController,
         avatars: AvatarSubmissions,
-        check_engine: Callable[[str, float], None],
+        engines: EngineCatalog,
         labels: LabelsConfig | None = None,
     ) -> None:
         """Prepare for submissions.
 
-        `check_engine` raises OptionError for an engine that cannot run a job with that expressiveness; `labels` say
-        which watermarks every result gets.
+        `engines` are those that jobs may name; `labels` say which watermarks every result gets.
         """
         self._avatars = avatars
         labels = labels or LabelsConfig()
         self._watermark_all, self._has_invisible_watermark = labels.visible, labels.invisible
         self._stages, self._table, self._files, self._admission = stages, table, files, admission
-        self._check_engine = check_engine
+        self._engines = engines
 
     async def create_job(self, request: JobRequest) -> JobRecord:
         """Check the inputs, store the job durably and return its row.
@@ -84,31 +84,30 @@ class Submissions:
             StorageFullError: The disk would not hold the result.
             KeyReuseError: A different request with the same idempotency key has made a job in the meantime.
         """
-        self._check_engine(request.options.engine, request.options.expressiveness)
+        self._engines.check(request.options.engine, request.options.expressiveness)
         face = recorded_face(request.options.face, sha256_of(request.face_image))
         audio_seconds, probed = await self._probe(request, face)
         if request.video is not None:
             assert probed is not None
             await self._avatars.check_picture(request.face_image, key_of(request.video.sha256, face, request.owner))
-            source, default = probed, None
+            source = probed
         else:
             avatar = await self._table.run_in_thread(self._avatars.usable, request.avatar_id or "", request.owner)
-            source, default = await self._avatars.source_info(avatar), avatar.background
+            source = await self._avatars.source_info(avatar)
         if request.options.background_gain_db is not None and not source.has_audio:
             raise OptionError("background_gain_db: the video has no sound.")
         await self._check_background(request)
-        chosen = request if request.background_file is not None else _with_background(request, default)
-        facts = self._facts(chosen, audio_seconds, source)
+        facts = self._facts(request, audio_seconds, source)
         # The background of an avatar may be another caller's, if the service had no API keys when it was sent.
         owner = request.owner if request.options.names_background else None
-        async with (
-            self._avatars.folder_lock,  # so that nothing is stored or deleted in between
-            self._avatars.backgrounds.held(chosen.options.background_id, owner) as background,
-        ):
-            if background is not None:
-                chosen = chosen.model_copy(update={"background_file": background.file})
-            known = await self._table.run_in_thread(self._find_duplicate, request, facts.disk_bytes)
-            job = known or await self._store_inputs(chosen, face, facts)
+        async with self._avatars.folder_lock:  # so that nothing is stored, changed or deleted in between
+            settings = await self._table.run_in_thread(self._settings, request)
+            facts = facts._replace(options=facts.options.model_copy(update=settings.model_dump()))
+            async with self._avatars.backgrounds.held(settings.background_id, owner) as background:
+                file = request.background_file if background is None else background.file
+                chosen = request.model_copy(update={"options": facts.options, "background_file": file})
+                known = await self._table.run_in_thread(self._find_duplicate, request, facts.disk_bytes)
+                job = known or await self._store_inputs(chosen, face, facts)
         uploads = (*request.audio_files.values(), request.video, request.face_image, request.background_file)
         await asyncio.to_thread(self._files.drop_uploads, *uploads)
         if known is not None:
@@ -168,6 +167,18 @@ class Submissions:
             await self._table.run_in_thread(self._avatars.store, source, each, request.owner, is_new=is_new)
         return await self._table.run_in_thread(self._store, request, face, facts, avatar, keys)
 
+    def _settings(self, request: JobRequest) -> AvatarSettings:
+        """The movement and background of a job: what it sets, and the settings of its avatar for the rest."""
+        if request.avatar_id is None:
+            return request.options.or_default(AvatarSettings())
+        default = self._avatars.usable(request.avatar_id, request.owner).settings
+        return request.options.or_default(
+            default.usable(
+                scales_movement=self._engines.scales_movement(request.options.engine),
+                background=request.background_file is None,
+            )
+        )
+
     def _move_files_of_job(self, request: JobRequest) -> None:
         self._files.stored.make_folder(segments_folder(request.job_id))
         for field, file in request.audio_files.items():
@@ -222,9 +233,3 @@ class Submissions:
             kept = await self._avatars.find_upload(request.background_file, background_key(request.job_id))
             with client_names(request.background_file):
                 await self._stages.probe(CallContext(request.job_id), kept, None)
-
-
-def _with_background(request: JobRequest, default: BackgroundSettings | None) -> JobRequest:
-    """Return a request whose options say what is shown behind the person; `default` is what the avatar has."""
-    shown = request.options.or_default(default)
-    return request.model_copy(update={"options": request.options.model_copy(update=shown.model_dump())})

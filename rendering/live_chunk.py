@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from jobs.messages import AvatarRef, Background, ShownAvatar
 from media.live.encoder import EncodedPictures
 from models.speech.stream import SpeechWindow
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class LiveService(Protocol):
         """
 
     async def prepare(
-        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundSettings
+        self, session_id: str, avatar_id: str, owner: str | None, settings: AvatarSettings
     ) -> ShownAvatar:
         """Return the avatar of an admitted session, analysed for the engine, once its first chunk can be requested.
 
-        If `background` names nothing, that of the avatar is shown. The matte that it needs is finished then. The
+        What `settings` do not set is as the avatar has it. The matte that the background needs is finished then. The
         avatar is held from then on; see `hold`.
 
         Raises:

@@ -11,9 +11,8 @@ from media.output.backgrounds import TRANSPARENT
 from media.output.formats import FORMATS, FormatName, Quality
 from media.output.sizes import MAX_OUTPUT_FPS, check_same_aspect, parse_aspect, parse_size
 from media.playback import LoopMode
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 
-MAX_EXPRESSIVENESS: Final = 2
 FACE: Final = (
     "Which face of the source to animate: `largest`, `speaking` (the person who speaks most in the video), `person:N` "
     "(see `GET /v1/avatars/{id}/people`), an index by size (`0` is the largest), `point:x,y` or `box:x0,y0,x1,y1` in "
@@ -33,7 +32,7 @@ def _same_if(parse: Callable[[str], object]) -> Callable[[str], str]:
 
 
 class VideoSettings(BaseModel):
-    """Options of a job other than its background. A new one needs no other declaration."""
+    """Options of a job that avatars do not have. A new one needs no other declaration."""
 
     face: str = Field("largest", max_length=128, description=FACE)
     loop: LoopMode = Field(
@@ -49,21 +48,6 @@ class VideoSettings(BaseModel):
     loudness_lufs: float | None = Field(
         None, ge=-40, le=-9, description="Normalize the result to this loudness (EBU R128, in LUFS), for example -16."
     )
-    expressiveness: float = Field(
-        1.0,
-        ge=0,
-        le=MAX_EXPRESSIVENESS,
-        description="Scale of the mouth movement: 0 (still) to 2 (twice the natural movement). Closed lips stay "
-        "closed. Engines other than `warp` only accept 1.",
-    )
-    motion: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="How far a still picture moves its head, brows and gaze: 0 (not at all, and it does not blink) to 1"
-        " (as people do while they speak). Videos ignore it.",
-    )
-
     size: Annotated[str, AfterValidator(_same_if(parse_size))] | None = Field(
         None,
         description="Size of the picture, such as `1080x1920`. With another aspect ratio than that of the source, it is"
@@ -88,7 +72,7 @@ class VideoSettings(BaseModel):
     )
 
 
-class JobSettings(BackgroundSettings, VideoSettings):
+class JobSettings(AvatarSettings, VideoSettings):
     """Options of a job with the same name and meaning everywhere.
 
     The fields of the last base class come first. Do not change their order: batch records hash it.
@@ -103,5 +87,5 @@ class JobSettings(BackgroundSettings, VideoSettings):
         return self
 
     def shared(self) -> dict[str, Any]:
-        """Return these options without those that a subclass adds, by name."""
-        return {name: getattr(self, name) for name in JobSettings.model_fields}
+        """Return the options that are set, by name, without those that a subclass adds."""
+        return {name: getattr(self, name) for name in JobSettings.model_fields if name in self.model_fields_set}

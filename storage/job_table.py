@@ -314,8 +314,8 @@ class JobTable:
         avatars: dict[str, list[str]] = {}
         for row in self.database.query("SELECT * FROM avatars WHERE background IS NOT NULL ORDER BY created_at"):
             avatar = from_row(AvatarRecord, row)
-            if avatar.background is not None and avatar.background.background_id is not None:
-                avatars.setdefault(avatar.background.background_id, []).append(avatar.id)
+            if (file_id := avatar.settings.background_id) is not None:
+                avatars.setdefault(file_id, []).append(avatar.id)
         return avatars
 
     def analysing_avatars(self) -> list[AvatarRecord]:

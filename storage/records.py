@@ -6,13 +6,13 @@ import hashlib
 import json
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from errors import LipwrightError
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 from storage.job_settings import JobSettings
 
 MUSIC: Final = "music"
@@ -270,6 +270,10 @@ class JobPage(Frozen):
     next_after: int | None = Field(description="`JobQuery.after` of the next page; None on the last one.")
 
 
+def _or_nothing_set(stored: object) -> object:
+    return AvatarSettings() if stored is None else stored
+
+
 class AvatarRecord(Frozen):
     """One avatar. A pinned avatar stays until it is deleted; the others are a cache."""
 
@@ -292,8 +296,8 @@ class AvatarRecord(Frozen):
         {}, description="Engines that have analysed it, with the time; replicas check the files when they load them."
     )
     info: AvatarInfo | None = None
-    background: BackgroundSettings | None = Field(
-        None, description="Default of its jobs and live sessions; None: the background of its source."
+    settings: Annotated[AvatarSettings, BeforeValidator(_or_nothing_set)] = Field(
+        AvatarSettings(), description="Defaults of its jobs and live sessions; NULL in rows of older versions."
     )
     error: ErrorRecord | None = None
     created_at: datetime

@@ -16,7 +16,7 @@ from storage.protocols import Row
 
 _Record = TypeVar("_Record", bound=BaseModel)
 
-_COLUMNS: Final = {"analyse_on_create": "awaited"}
+_COLUMNS: Final = {"analyse_on_create": "awaited", "settings": "background"}
 """Columns that keep the name that a field had in an older version."""
 _FIELDS: Final = {column: name for name, column in _COLUMNS.items()}
 

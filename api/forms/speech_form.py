@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from api.forms.background_fields import WholeBackgroundFields
+from api.forms.avatar_fields import AvatarOverrides
 from api.forms.form_parts import FilePart
 from storage.job_settings import JobSettings
 from storage.records import UploadedFile
@@ -17,7 +17,7 @@ MAX_VOICE_CHARS = 128
 """Maximum length of the name of a voice."""
 
 
-class SpeechForm(WholeBackgroundFields, JobSettings):
+class SpeechForm(AvatarOverrides, JobSettings):
     """Fields shared by all forms with speech: exactly one of `audio` and the last of `speech_fields`, and options."""
 
     speech_fields: ClassVar[tuple[str, ...]] = ("audio", "audio_url", "text")

@@ -98,7 +98,7 @@ class LiveRoutes:
         self, socket: WebSocket, options: SessionOptions, connection: ClientConnection
     ) -> RunningSession:
         caller, avatar_id = _caller(socket), _avatar_id(socket)
-        shown = await self._service.prepare(options.session_id, avatar_id, caller.owner, options.background)
+        shown = await self._service.prepare(options.session_id, avatar_id, caller.owner, options.settings)
         info = shown.avatar.source.info
         about = {
             "session_id": options.session_id,

@@ -40,7 +40,7 @@ class SessionStream:
 
     Args:
         options: Options of the client.
-        shown: The analysed avatar, and its background.
+        shown: The analysed avatar, how it moves, and its background.
         live: Limits.
         services: What the session uses.
         connection: Connection to the client.
@@ -137,26 +137,26 @@ class SessionStream:
 
     async def _rendered(self, frame: int, num: int, audio: ChunkAudio) -> tuple[EncodedPictures, ChunkAudio]:
         """Return the frames to show for `num` frames of speech, and what is heard with them."""
-        options, (avatar, background) = self._options, self._shown
+        shown = self._shown
         request = LiveChunkRequest(
-            options.session_id,
-            avatar,
+            self._options.session_id,
+            shown.avatar,
             audio.window,
             frame,
             num,
             None,
-            options.expressiveness,
-            options.motion,
-            background,
+            shown.expressiveness,
+            shown.motion,
+            shown.background,
         )
-        shown = await self._fallback.show(request)
-        if shown.is_fallback:
+        frames = await self._fallback.show(request)
+        if frames.is_fallback:
             audio = self._speech.hold(audio)
-        if shown.is_fallback != self._is_recovering:
-            self._is_recovering = shown.is_fallback
+        if frames.is_fallback != self._is_recovering:
+            self._is_recovering = frames.is_fallback
             state = "recovering" if self._is_recovering else "connected"
             await self._connection.send_text(event("session.state_updated", state=state))
-        return shown.pictures, audio
+        return frames.pictures, audio
 
     async def _send(self, frame: int, pictures: EncodedPictures, audio: ChunkAudio) -> None:
         if self._head is None:

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from api.forms.background_fields import BackgroundFields
+from api.forms.avatar_fields import AvatarFields
 from api.forms.form_parts import FilePart
 from api.forms.speech_form import MAX_TEXT_CHARS, one_of
 from api.forms.turn_form import TurnForm, parsed_json
@@ -26,7 +26,6 @@ from media.dubbing.slots import MAX_SPEED
 from media.output.backgrounds import MatteMode
 from media.playback import AfterEnd
 from models.quality.report import QualityReport
-from storage.background_settings import BackgroundSettings
 from storage.backgrounds import BackgroundRecord
 from storage.job_settings import FACE
 from storage.records import (
@@ -106,7 +105,7 @@ class JobForm(TurnForm):
         return self
 
 
-class AvatarForm(BackgroundFields):
+class AvatarForm(AvatarFields):
     """Create an avatar. Send it as multipart form data or as JSON."""
 
     model_config = ConfigDict(extra="forbid")
@@ -122,15 +121,15 @@ class AvatarForm(BackgroundFields):
     )
 
 
-class AvatarChangeForm(BackgroundFields):
-    """Give an avatar another background. Send it as multipart form data or as JSON."""
+class AvatarChangeForm(AvatarFields):
+    """Change the settings of an avatar. Send it as multipart form data or as JSON."""
 
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="after")
     def _some_change(self) -> Self:
         if not self.model_fields_set:
-            raise ValueError("send a field that changes the background; background=source removes it")
+            raise ValueError("send a field to change; background=source removes the background")
         return self
 
 
@@ -236,6 +235,8 @@ class AvatarView(BaseModel):
     label: str = Field(description="Name of the uploaded file.")
     face: str = Field(description="Which face of the source is animated.")
     info: AvatarInfo | None = Field(description="Properties found by the analysis; null until `ready`.")
+    expressiveness: float = Field(description="Scale of its mouth movement, 0 to 2.")
+    motion: float = Field(description="How far it moves its head, brows and gaze if it is a still, 0 to 1.")
     background: str | None = Field(description="Colour behind it, or `blur`; null for what is in its source.")
     background_id: str | None = Field(description="Stored picture or video behind it; null if there is none.")
     background_loop: AfterEnd = Field(description="What follows the end of that video.")
@@ -250,9 +251,9 @@ class AvatarView(BaseModel):
     def of(cls, avatar: AvatarRecord, base_url: str) -> AvatarView:
         """Return the view of `avatar` with links that start with `base_url`."""
         here = f"{base_url}/v1/avatars/{avatar.id}"
-        background = (avatar.background or BackgroundSettings()).model_dump()
-        own = [name for name in cls.model_fields if name not in ("links", "is_kept", *background)]
-        shared = {name: getattr(avatar, name) for name in own} | background
+        settings = avatar.settings.model_dump()
+        own = [name for name in cls.model_fields if name not in ("links", "is_kept", *settings)]
+        shared = {name: getattr(avatar, name) for name in own} | settings
         return cls(**shared, is_kept=avatar.pinned, links=AvatarLinks(self=here, source=f"{here}/source"))
 
 

@@ -15,7 +15,7 @@ from deployments.runtime.outcomes import CallOutcome, classify, unwrap
 from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, StandbyError
 from jobs.messages import ShownAvatar
 from jobs.ports import JobService
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 from storage.records import JobRecord
 
 P = ParamSpec("P")
@@ -75,9 +75,7 @@ class DirectorClient:
         arguments = (job_id, version, timeout_s)
         return cast(JobRecord, await self._call("wait_job", *arguments, timeout_s=timeout_s + _QUICK_S))
 
-    async def present(
-        self, avatar_id: str, owner: str | None, engine: str, background: BackgroundSettings
-    ) -> ShownAvatar:
+    async def present(self, avatar_id: str, owner: str | None, engine: str, settings: AvatarSettings) -> ShownAvatar:
         """See `JobDirector.present`."""
         arguments = (avatar_id, owner, engine, background)
         return cast(ShownAvatar, await self._call("present", *arguments, timeout_s=_PROBE_S))

@@ -17,7 +17,7 @@ from deployments.runtime.director_client import DirectorClient
 from errors import BusyError, LipwrightError
 from jobs.messages import ShownAvatar
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 from telemetry.log_context import CallContext
 
 _MAX_ATTEMPTS: Final = 3
@@ -59,10 +59,10 @@ class LiveClient:
                     raise
 
     async def prepare(
-        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundSettings
+        self, session_id: str, avatar_id: str, owner: str | None, settings: AvatarSettings
     ) -> ShownAvatar:
         """See `LiveService`."""
-        shown = await self._director.present(avatar_id, owner, self._engine, background)
+        shown = await self._director.present(avatar_id, owner, self._engine, settings)
         await call_stage(
             "LiveSession.prepare",
             CallContext(session_id),

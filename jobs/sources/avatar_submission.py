@@ -14,7 +14,7 @@ from jobs.sources.client_names import client_names
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_VERSION
 from models.face.choice import recorded_face
-from storage.background_settings import changed_background
+from storage.avatar_settings import AvatarSettings, changed_settings
 from storage.file_keys import avatar_folder, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -64,10 +64,10 @@ class AvatarSubmissions:
         with client_names(request.video):
             probed = await self._stages.probe(CallContext(request.video.key), source, None)
         await self.check_picture(request.face_image, key)
-        change = await self.backgrounds.stored(request.background, request.background_file, request.owner)
+        change = await self.backgrounds.stored(request.settings, request.background_file, request.owner)
         async with self.folder_lock, self.backgrounds.held(change.background_id, request.owner):
             known = await self._table.run_in_thread(self._table.find_avatar, key)
-            background = changed_background(None if known is None else known.background, change)
+            settings = changed_settings(AvatarSettings() if known is None else known.settings, change)
             is_new = await asyncio.to_thread(self.move_source, request.video, request.face_image, key)
             avatar = await self._table.run_in_thread(
                 self.store,
@@ -78,24 +78,24 @@ class AvatarSubmissions:
                 pinned=request.keep,
                 analyse_on_create=True,
             )
-            if background != avatar.background:
-                avatar = await self._table.run_in_thread(self._table.update_avatar, key, background=background)
+            if settings != avatar.settings:
+                avatar = await self._table.run_in_thread(self._table.update_avatar, key, settings=settings)
         await asyncio.to_thread(self._files.drop_uploads, request.video, request.face_image)
         return avatar
 
     async def change(self, request: AvatarChange) -> AvatarRecord:
-        """Change the background of an avatar; accepted jobs keep theirs.
+        """Change the settings of an avatar; accepted jobs keep theirs.
 
         Raises:
             InputError: The background is invalid.
             NotFoundError: There is no such avatar or background.
         """
         key = (await self._table.run_in_thread(self._table.get_avatar, request.avatar_id, request.owner)).key
-        change = await self.backgrounds.stored(request.background, request.background_file, request.owner)
+        change = await self.backgrounds.stored(request.settings, request.background_file, request.owner)
         async with self.folder_lock, self.backgrounds.held(change.background_id, request.owner):
             avatar = await self._table.run_in_thread(self._table.get_avatar, request.avatar_id, request.owner)
-            background = changed_background(avatar.background, change)
-            return await self._table.run_in_thread(self._table.update_avatar, key, background=background)
+            settings = changed_settings(avatar.settings, change)
+            return await self._table.run_in_thread(self._table.update_avatar, key, settings=settings)
 
     async def find_upload(self, upload: UploadedFile, taken_to: str) -> str:
         """Return the key of an upload: its own, or the one to which an earlier attempt moved it."""
@@ -172,7 +172,7 @@ class AvatarSubmissions:
                 face=face,
                 source_sha256=source.sha256,
                 source_info=None if source.info is None else encode_source_info(source.info),
-                background=None if known is None else known.background,
+                settings=AvatarSettings() if known is None else known.settings,
                 created_at=now,
                 last_used_at=now,
             )

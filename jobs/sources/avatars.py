@@ -8,7 +8,7 @@ import time
 from typing import NamedTuple
 
 from config import PipelineConfig
-from errors import InputError, LipwrightError, StoredFileError, UnavailableError
+from errors import InputError, LipwrightError, NotFoundError, StoredFileError, UnavailableError
 from jobs.messages import (
     HOLD_S,
     AvatarRef,
@@ -30,6 +30,7 @@ from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_FILES, is_tracked
 from models.face.choice import FaceChoice, is_reference, reference_sha256
 from models.track.tracker import TrackState
+from storage.avatar_settings import AvatarSettings
 from storage.file_keys import avatar_folder, face_key, own_speech_key, source_key, track_key, tracks_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -87,6 +88,12 @@ class Avatars:
         now = time.monotonic()
         self._held = {held: until for held, until in self._held.items() if until > now} | {key: now + HOLD_S}
         await self._table.run_in_thread(self._table.touch_avatar, key)
+
+    async def settings(self, key: str) -> AvatarSettings:
+        """Return the current settings of avatar `key`; NotFoundError if it was deleted."""
+        if (record := await self._table.run_in_thread(self._table.find_avatar, key)) is None:
+            raise NotFoundError("The avatar was deleted. Create it again with POST /v1/avatars.")
+        return record.settings
 
     async def is_intact(self, key: str, engine: str) -> bool:
         """Return whether track and engine files of avatar `key` are intact; StoredFileError if its source is gone."""

@@ -19,7 +19,7 @@ from jobs.sources.shared_work import Progress, SharedWork
 from media.output.fitted_background import FIT_VERSION, check_length, fitted_info
 from media.playback import AfterEnd
 from media.probe import VideoInfo
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 from storage.backgrounds import BackgroundRecord, BackgroundStore
 from storage.file_keys import (
     FITTED_REPORT,
@@ -87,9 +87,7 @@ class Backgrounds:
         await asyncio.to_thread(self._files.drop_uploads, file)
         return record
 
-    async def stored(
-        self, settings: BackgroundSettings, file: UploadedFile | None, owner: str | None
-    ) -> BackgroundSettings:
+    async def stored(self, settings: AvatarSettings, file: UploadedFile | None, owner: str | None) -> AvatarSettings:
         """Return the settings with the file that was sent with them, if any, as a stored background; see `create`."""
         if file is None:
             return settings

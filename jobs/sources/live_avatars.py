@@ -3,42 +3,71 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
+from errors import NotFoundError, StoredFileError
 from jobs.messages import AvatarRef, Background, ShownAvatar
 from jobs.sources.avatars import Avatars, ignore_progress
 from jobs.sources.backgrounds import Backgrounds
 from media.output.fitted_background import playback_of
-from storage.background_settings import BackgroundSettings
+from models.engines.catalog import EngineCatalog
+from storage.avatar_settings import AvatarSettings
 from storage.records import AvatarRecord
+
+_MAX_CHANGES: Final = 8
+"""Changes of an avatar while a session is prepared; the session begins with what the last of them found."""
 
 
 class LiveAvatars:
     """Prepares avatars for live sessions."""
 
-    def __init__(self, avatars: Avatars, backgrounds: Backgrounds, analysing: asyncio.Semaphore) -> None:
+    def __init__(
+        self, avatars: Avatars, backgrounds: Backgrounds, engines: EngineCatalog, analysing: asyncio.Semaphore
+    ) -> None:
         """Prepare; `analysing` limits how many avatars are analysed at a time."""
-        self._avatars, self._backgrounds, self._analysing = avatars, backgrounds, analysing
+        self._avatars, self._backgrounds, self._engines, self._analysing = avatars, backgrounds, engines, analysing
 
     async def present(
-        self, record: AvatarRecord, owner: str | None, engine: str, background: BackgroundSettings
+        self, record: AvatarRecord, owner: str | None, engine: str, settings: AvatarSettings
     ) -> ShownAvatar:
-        """Return an avatar that is analysed for an engine and held, and its background, whose matte is finished.
+        """Return an avatar that is analysed for an engine and held, how it moves, and its background.
 
-        If `background` chooses nothing, the avatar's is shown. See `Avatars.ensure`, `Avatars.matte` and
-        `Backgrounds.ensure`.
+        What `settings` do not set is as the avatar has it when the matte of the background is finished. See
+        `Avatars.ensure`, `Avatars.matte` and `Backgrounds.ensure`.
         """
-        settings = background.or_default(record.background)
-        # The background of an avatar may be another caller's, if the service had no API keys when it was sent.
-        owner = owner if background.names_background else None
         async with self._analysing:
             avatar = await self._avatars.ensure(record.key, engine, ignore_progress, verify=True)
-            shown = ShownAvatar(avatar)
-            if settings.names_background:
-                shown = ShownAvatar(avatar, await self._background(avatar, owner, settings))
+            default = await self._default(record.key, engine)
+            for _ in range(_MAX_CHANGES):  # the background and its matte may take minutes
+                used, failure = default, None
+                try:
+                    shown = await self._shown(avatar, owner, settings, used)
+                except (NotFoundError, StoredFileError) as error:
+                    failure = error
+                default = await self._default(record.key, engine)
+                if default == used:
+                    break
+            if failure is not None:  # it was not the background that the avatar had before, deleted in the meantime
+                raise failure
         await self._avatars.hold(record.key)
         return shown
 
-    async def _background(self, avatar: AvatarRef, owner: str | None, settings: BackgroundSettings) -> Background:
+    async def _default(self, key: str, engine: str) -> AvatarSettings:
+        """Return what a session of an avatar shows that sets nothing; NotFoundError if the avatar was deleted."""
+        settings = await self._avatars.settings(key)
+        return settings.usable(scales_movement=self._engines.scales_movement(engine))
+
+    async def _shown(
+        self, avatar: AvatarRef, owner: str | None, settings: AvatarSettings, default: AvatarSettings
+    ) -> ShownAvatar:
+        chosen = settings.or_default(default)
+        background = None
+        if chosen.names_background:
+            # The background of an avatar may be another caller's, if the service had no API keys when it was sent.
+            background = await self._background(avatar, owner if settings.names_background else None, chosen)
+        return ShownAvatar(avatar, background, chosen.expressiveness, chosen.motion)
+
+    async def _background(self, avatar: AvatarRef, owner: str | None, settings: AvatarSettings) -> Background:
         file, after_end = None, settings.background_loop
         if settings.background_id is not None:  # first: a matte takes longer
             file = await self._backgrounds.ensure(

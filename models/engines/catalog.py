@@ -105,7 +105,7 @@ class EngineCatalog:
                 cannot scale the movement and `expressiveness` is not 1.
         """
         parts = self._parts(name)
-        if expressiveness != 1 and not scales_movement(engine_class(parts[0], self._store.engines)):
+        if expressiveness != 1 and not self.scales_movement(name):
             raise OptionError(
                 f"expressiveness: engine {parts[0]} cannot scale the movement; omit it or use an engine that can: warp."
             )
@@ -118,6 +118,10 @@ class EngineCatalog:
             if lacking:
                 what = ", ".join(role.title for role in lacking)
                 raise OptionError(f"engine {name}: missing {what}. Add it: {lacking[0].add_command}")
+
+    def scales_movement(self, name: str) -> bool:
+        """Return whether an engine obeys the expressiveness of a job; OptionError if there is none of that name."""
+        return scales_movement(engine_class(self._parts(name)[0], self._store.engines))
 
     def engine(self, name: str) -> Engine:
         """Return an engine, or a variant of one, with the steps on top of it named behind pluses.

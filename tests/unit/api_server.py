@@ -30,7 +30,7 @@ from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, Job
 from jobs.messages import PeopleScan
 from jobs.status import QueueStatus, ServiceStatus
 from rendering.live_chunk import LiveService
-from storage.background_settings import BackgroundSettings, changed_background
+from storage.avatar_settings import AvatarSettings, changed_settings
 from storage.backgrounds import BackgroundRecord, BackgroundStore
 from storage.file_keys import audio_key, job_folder, result_key, source_key
 from storage.file_store import FileStore
@@ -194,13 +194,13 @@ class MemoryService:
                 label=request.video.label,
                 face=request.face,
                 source_sha256=request.video.sha256,
-                background=changed_background(None, self._stored(request.background, request)),
+                settings=changed_settings(AvatarSettings(), self._stored(request.settings, request)),
                 created_at=now,
                 last_used_at=now,
             )
         )
 
-    def _stored(self, settings: BackgroundSettings, request: AvatarRequest | AvatarChange) -> BackgroundSettings:
+    def _stored(self, settings: AvatarSettings, request: AvatarRequest | AvatarChange) -> AvatarSettings:
         if request.background_file is None:
             return settings
         record = BackgroundStore(self.files).add(request.owner, request.background_file, {})
@@ -208,8 +208,8 @@ class MemoryService:
 
     async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
         avatar = self.table.get_avatar(request.avatar_id, request.owner)
-        background = changed_background(avatar.background, self._stored(request.background, request))
-        return self.table.update_avatar(avatar.key, background=background)
+        settings = changed_settings(avatar.settings, self._stored(request.settings, request))
+        return self.table.update_avatar(avatar.key, settings=settings)
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         return self.table.get_avatar(avatar_id, owner)

@@ -44,8 +44,8 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
         """Upload a face once; jobs and live sessions that use its ID skip the analysis.
 
         Uploading the same file and face again returns the same avatar. With `keep=false` it is not listed and may be
-        evicted; an avatar that was kept once stays kept. Jobs and live sessions use the background of the avatar
-        unless they set their own.
+        evicted; an avatar that was kept once stays kept. Jobs and live sessions use the `background`,
+        `expressiveness` and `motion` of the avatar unless they set their own.
         """
         owner = caller_of(request).owner
         async with (
@@ -59,7 +59,7 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
                     face=form.face,
                     face_image=form.face_image,
                     keep=form.keep,
-                    background=form.background_settings,
+                    settings=form.avatar_settings,
                     background_file=form.background_file,
                     owner=owner,
                 )
@@ -82,12 +82,12 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
     @route(
         "/{avatar_id}",
         "PATCH",
-        summary="Change the background of an avatar",
+        summary="Change an avatar",
         openapi_extra=form_body(AvatarChangeForm),
         responses=problem_responses(404, 413, 422, 429, 504, 507),
     )
     async def change_avatar(self, avatar_id: str, request: Request) -> AvatarView:
-        """Change the default background of later jobs and live sessions.
+        """Change the background and the movement of later jobs and live sessions.
 
         Fields that are not sent stay as they are. `background=source` removes the background.
         """
@@ -101,7 +101,7 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
                 AvatarChange(
                     admission_id=admission.id,
                     avatar_id=avatar_id,
-                    background=form.background_settings,
+                    settings=form.avatar_settings,
                     background_file=form.background_file,
                     owner=owner,
                 )

@@ -24,7 +24,7 @@ from jobs.submission import Submissions
 from media.playback import LoopMode
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.catalog import EngineCatalog
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 from storage.file_keys import audio_key, background_key, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -83,7 +83,7 @@ class Bench:
         self.backgrounds = Backgrounds(CONFIG, self.stages, self.table, self.files)
         self.avatars = AvatarSubmissions(self.stages, self.table, self.files, self.backgrounds)
         self.submissions = Submissions(
-            self.stages, self.table, self.files, admission, self.avatars, EngineCatalog(CONFIG).check, labels
+            self.stages, self.table, self.files, admission, self.avatars, EngineCatalog(CONFIG), labels
         )
 
     def upload(self, content: bytes) -> UploadedFile:
@@ -151,17 +151,17 @@ def test_jobs_show_the_background_that_their_avatar_had_when_they_were_accepted(
         avatar = await bench.avatars.create(
             AvatarRequest(
                 video=bench.upload(b"film"),
-                background=BackgroundSettings(background_loop="hold"),
+                settings=AvatarSettings(background_loop="hold"),
                 background_file=bench.upload(b"beach"),
             )
         )
-        assert avatar.background is not None and avatar.background.background_loop == "hold"
+        assert avatar.settings.background_loop == "hold"
         job = await _avatar_job(bench, avatar)
-        change = AvatarChange(avatar_id=avatar.id, background=BackgroundSettings(background="blur", matte="chroma"))
+        change = AvatarChange(avatar_id=avatar.id, settings=AvatarSettings(background="blur", matte="chroma"))
         assert (await bench.avatars.change(change)).version > avatar.version
-        await bench.backgrounds.delete(avatar.background.background_id or "", None)
+        await bench.backgrounds.delete(avatar.settings.background_id or "", None)
         job = bench.table.get_job(job.id)
-        assert job.options.background_id == avatar.background.background_id and job.options.background_loop == "hold"
+        assert job.options.background_id == avatar.settings.background_id and job.options.background_loop == "hold"
         assert job.background_file is not None and job.background_file.label == "f"
         assert on_disk(bench.files, background_key(job.id)).read_bytes() == b"beach"
 
@@ -174,7 +174,7 @@ def test_jobs_show_the_background_that_their_avatar_had_when_they_were_accepted(
         again = bench.request().model_copy(update={"face_image": None})
         assert not (await bench.submissions.create_job(again)).has_background, "it sent the video itself"
         with pytest.raises(NotFoundError, match="no background"):
-            await _avatar_job(bench, avatar, background_id=avatar.background.background_id)
+            await _avatar_job(bench, avatar, background_id=avatar.settings.background_id)
 
     asyncio.run(scenario())
 
@@ -184,17 +184,17 @@ def test_an_avatar_that_is_sent_again_keeps_its_background_or_gets_the_new_one(b
 
     async def scenario() -> None:
         def send(**fields: str) -> Coroutine[Any, Any, AvatarRecord]:
-            request = AvatarRequest(video=bench.upload(b"film"), background=BackgroundSettings(**fields))
+            request = AvatarRequest(video=bench.upload(b"film"), settings=AvatarSettings(**fields))
             return bench.avatars.create(request)
 
         first = await send(background="blur")
-        assert (await send()).background == first.background
+        assert (await send()).settings == first.settings
         other = await send(background="#00b140")
-        assert (other.id, other.background) == (first.id, BackgroundSettings(background="#00b140"))
+        assert (other.id, other.settings) == (first.id, AvatarSettings(background="#00b140"))
         with pytest.raises(OptionError, match="transparent"):
             await send(background="transparent")
         await asyncio.to_thread(bench.files.stored.remove, source_key(first.key))
-        assert (await send()).background == other.background, "its source was lost"
+        assert (await send()).settings == other.settings, "its source was lost"
 
     asyncio.run(scenario())
 
@@ -204,20 +204,20 @@ def test_backgrounds_of_other_callers_cannot_be_used(bench: Bench) -> None:
 
     async def scenario() -> None:
         file = BackgroundRequest(background_file=bench.upload(b"beach"), owner="a")
-        beach = BackgroundSettings(background_id=(await bench.backgrounds.create(file)).id)
+        beach = AvatarSettings(background_id=(await bench.backgrounds.create(file)).id)
         video = bench.upload(b"film")
         with pytest.raises(NotFoundError, match="no background"):
-            await bench.avatars.create(AvatarRequest(video=video, background=beach, owner="b"))
+            await bench.avatars.create(AvatarRequest(video=video, settings=beach, owner="b"))
         assert bench.table.list_avatars(pinned_only=False) == []
         avatar = await bench.avatars.create(AvatarRequest(video=video, owner="b"))
         with pytest.raises(NotFoundError, match="no avatar"):
-            await bench.avatars.change(AvatarChange(avatar_id=avatar.id, background=beach, owner="a"))
+            await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=beach, owner="a"))
         with pytest.raises(NotFoundError, match="no background"):
-            await bench.avatars.change(AvatarChange(avatar_id=avatar.id, background=beach, owner="b"))
+            await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=beach, owner="b"))
         with pytest.raises(NotFoundError, match="no background"):
             await _avatar_job(bench, avatar, "b", background_id=beach.background_id)
         # Without API keys, a caller may use both.
-        await bench.avatars.change(AvatarChange(avatar_id=avatar.id, background=beach))
+        await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=beach))
         assert (await _avatar_job(bench, avatar, "b")).background_file is not None
 
     asyncio.run(scenario())

@@ -32,7 +32,7 @@ from lipwright_client import (
     UploadError,
 )
 from lipwright_client.live_protocol import PacedAudio
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api.live.live_parts import AVATAR, GreyAvatars, GreyService
 from tests.unit.api_server import MemoryService, serving
@@ -93,7 +93,7 @@ def test_a_session_has_the_background_it_was_asked_for(tmp_path: Path) -> None:
     with serving(MemoryService(tmp_path), live=live) as url, Lipwright(url) as client:
         with client.live(AVATAR, background="white", matte="person") as session:
             next(event for event in session if event.type == "session.fragment")
-        assert live.backgrounds == [BackgroundSettings(background="#ffffff", matte="person")]
+        assert live.settings == [AvatarSettings(background="#ffffff", matte="person")]
         assert {request.background and request.background.colour for request in live.requests} == {"#ffffff"}
         with pytest.raises(OptionError, match="no transparency"), client.live(AVATAR, background="transparent"):
             pass
@@ -108,11 +108,11 @@ def test_a_background_file_is_sent_before_the_session_starts(tmp_path: Path) -> 
         assert (sent.file, sent.width, sent.is_still) == ("office.jpg", 64, True)
         with client.live(AVATAR, background_file=office, background_loop="hold") as session:
             next(event for event in session if event.type == "session.fragment")
-        assert live.backgrounds == [BackgroundSettings(background_id=sent.id, background_loop="hold")]
+        assert live.settings == [AvatarSettings(background_id=sent.id, background_loop="hold")]
         service.looked_at = errors.MediaError("office.jpg: neither a picture nor a video")
         with pytest.raises(InputError, match="office.jpg"), client.live(AVATAR, background_file=office):
             pass
-        assert len(live.backgrounds) == 1 and not service.uploads()
+        assert len(live.settings) == 1 and not service.uploads()
         client.delete_background(sent.id)
         with pytest.raises(NotFoundError):
             client.delete_background(sent.id)

@@ -20,7 +20,7 @@ from media.yuv_frame import YuvFrame
 from models.matting.report import MatteReport
 from rendering.live_admission import LiveAdmission
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 from storage.job_table import JobTable
 
 SIDE = 64
@@ -53,22 +53,23 @@ class GreyService:
         self.may_render: asyncio.Event | None = None  # chunks wait for it
         self.errors: list[LipwrightError] = []  # of the next chunks
         self.prepare_s = 0.0
-        self.backgrounds: list[BackgroundSettings] = []  # of the sessions
+        self.settings: list[AvatarSettings] = []  # of the sessions
         self.held: list[tuple[str, str | None]] = []
         self._encoders: dict[str, tuple[str, LiveEncoder]] = {}  # with the reference of its last picture
 
     async def prepare(
-        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundSettings
+        self, session_id: str, avatar_id: str, owner: str | None, settings: AvatarSettings
     ) -> ShownAvatar:
-        self.backgrounds.append(background)
+        self.settings.append(settings)
         await asyncio.sleep(self.prepare_s)
         if avatar_id != AVATAR:
             raise NotFoundError(f"There is no avatar {avatar_id}.")
         avatar = AvatarRef("avatar", SourceVideo("presenter.mp4", INFO))
-        if background.background is None:
-            return ShownAvatar(avatar)
-        report = MatteReport(mode="person", screen=None, sha256="", uncertain_share=0)
-        return ShownAvatar(avatar, Background(MatteRef("matte.mp4", matte_info(INFO), report), background.background))
+        background = None
+        if settings.background is not None:
+            report = MatteReport(mode="person", screen=None, sha256="", uncertain_share=0)
+            background = Background(MatteRef("matte.mp4", matte_info(INFO), report), settings.background)
+        return ShownAvatar(avatar, background, settings.expressiveness, settings.motion)
 
     async def admit(self, session_id: str) -> None:
         self.admission.admit(session_id)
@@ -107,10 +108,10 @@ class GreyAvatars(GreyService):
         self._table = table
 
     async def prepare(
-        self, session_id: str, avatar_id: str, owner: str | None, background: BackgroundSettings
+        self, session_id: str, avatar_id: str, owner: str | None, settings: AvatarSettings
     ) -> ShownAvatar:
         self._table.get_avatar(avatar_id, owner)
-        return await super().prepare(session_id, AVATAR, owner, background)
+        return await super().prepare(session_id, AVATAR, owner, settings)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from api.live.session_stream import SessionServices, SessionStream
 from api.tts.service import Speaker, TtsBackend, TtsService
 from config import LiveConfig, NetworkConfig, TtsConfig
 from net.push.destination import Destinations
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
 
 RATE = 24000
@@ -38,7 +38,7 @@ class Talk:
         """Return why the session ended before the scene did."""
 
         async def play() -> str | None:
-            shown = await self.service.prepare("s", AVATAR, None, BackgroundSettings())
+            shown = await self.service.prepare("s", AVATAR, None, AvatarSettings())
             services = SessionServices(self.service, self.tts, Destinations((), NetworkConfig()))
             session = SessionStream(SessionOptions("s", RATE), shown, self.live, services, self.line)
             tasks = [asyncio.ensure_future(session.run()), asyncio.ensure_future(scene(session))]

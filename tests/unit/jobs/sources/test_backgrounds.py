@@ -21,7 +21,7 @@ from jobs.sources.avatars import ignore_progress
 from jobs.sources.backgrounds import Backgrounds
 from media.playback import AfterEnd
 from media.probe import ColourTags, VideoInfo
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 from storage.file_keys import BACKGROUNDS, UPLOADS, background_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -142,10 +142,10 @@ def test_unused_backgrounds_go_and_used_ones_stay_as_long_as_a_session_may_last(
 def test_the_background_of_an_avatar_stays(bench: Bench) -> None:
     async def scenario() -> None:
         file_id, now = await bench.send(), utc_now()
-        background = BackgroundSettings(background_id=file_id)
+        settings = AvatarSettings(background_id=file_id)
         avatar = bench.table.put_avatar(
             AvatarRecord(
-                key="a", id=new_id(), source_sha256="", background=background, created_at=now, last_used_at=now
+                key="a", id=new_id(), source_sha256="", settings=settings, created_at=now, last_used_at=now
             )
         )
         age_s = CONFIG.live.max_session_s + 7200
@@ -154,7 +154,7 @@ def test_the_background_of_an_avatar_stays(bench: Bench) -> None:
         with pytest.raises(StateError, match=avatar.id):
             await bench.backgrounds.delete(file_id, None)
         await bench.ensure(file_id)
-        bench.table.update_avatar("a", background=None)
+        bench.table.update_avatar("a", settings=AvatarSettings())
         await bench.backgrounds.delete(file_id, None)
         with pytest.raises(NotFoundError):
             await bench.ensure(file_id)

@@ -1,4 +1,4 @@
-"""The background fields of forms and URLs."""
+"""The fields of forms and URLs for the settings of an avatar, and for what overrides them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from api.forms.form_parts import FilePart
-from storage.background_settings import BackgroundSettings
+from storage.avatar_settings import AvatarSettings
 
 
-class BackgroundFields(BackgroundSettings):
-    """At most one of `background`, `background_file` and `background_id`, with options."""
+class AvatarFields(AvatarSettings):
+    """Movement, and at most one of `background`, `background_file` and `background_id`, with options."""
 
     background_file: FilePart | None = Field(
         None, description="Picture or video behind the person. It fills the frame; a video has no sound."
@@ -25,14 +25,14 @@ class BackgroundFields(BackgroundSettings):
         return self
 
     @property
-    def background_settings(self) -> BackgroundSettings:
+    def avatar_settings(self) -> AvatarSettings:
         """Only the fields that were sent are set; `background_file` is left out."""
-        sent = self.model_fields_set & BackgroundSettings.model_fields.keys()
-        return BackgroundSettings(**{name: getattr(self, name) for name in sent})
+        sent = self.model_fields_set & AvatarSettings.model_fields.keys()
+        return AvatarSettings(**{name: getattr(self, name) for name in sent})
 
 
-class WholeBackgroundFields(BackgroundFields):
-    """Background fields of jobs and live sessions: `background_loop` and `matte` need a background."""
+class AvatarOverrides(AvatarFields):
+    """The same fields of a job or live session: `background_loop` and `matte` need a background."""
 
     @model_validator(mode="after")
     def _options_need_a_background(self) -> Self:
