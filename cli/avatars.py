@@ -12,9 +12,12 @@ from rich.table import Column, Table
 from cli.terminal import (
     DEFAULT_SERVER,
     AsJson,
+    BackgroundId,
     BackgroundLoop,
+    Expressiveness,
     Face,
     Matte,
+    Motion,
     Server,
     commands,
     console,
@@ -23,7 +26,7 @@ from cli.terminal import (
     service,
     timestamp,
 )
-from lipwright_client.calls import BackgroundFields
+from lipwright_client.calls import AvatarSettings
 
 Background = Annotated[
     str | None,
@@ -58,36 +61,53 @@ def list_avatars(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> No
 def add_avatar(
     video: Annotated[Path, typer.Argument(help="A video or a still portrait.", exists=True, dir_okay=False)],
     face: Face = "largest",
+    expressiveness: Expressiveness = None,
+    motion: Motion = None,
     background: Background = None,
+    background_id: BackgroundId = None,
     background_loop: BackgroundLoop = None,
     matte: Matte = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """Create an avatar and print its ID."""
-    fields = _background_fields(background, background_loop, matte)
-    avatar = service(server).avatars.create(video=video, face=face, **fields)
+    settings = _settings(expressiveness, motion, background, background_id, background_loop, matte)
+    avatar = service(server).avatars.create(video=video, face=face, **settings)
     print(json.dumps(avatar.raw, indent=2) if as_json else avatar.id)
 
 
 @app.command("update")
 def update_avatar(
     avatar_id: str,
+    expressiveness: Expressiveness = None,
+    motion: Motion = None,
     background: Background = None,
+    background_id: BackgroundId = None,
     background_loop: BackgroundLoop = None,
     matte: Matte = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Change the background of an avatar, for later jobs and live sessions. `--background source` removes it."""
-    fields = _background_fields(background, background_loop, matte)
-    avatar = service(server).avatars.update(avatar_id, **fields)
+    """Change the movement or background of an avatar, for later jobs and live sessions.
+
+    `--background source` removes its background.
+    """
+    settings = _settings(expressiveness, motion, background, background_id, background_loop, matte)
+    avatar = service(server).avatars.update(avatar_id, **settings)
     print(json.dumps(avatar.raw, indent=2) if as_json else avatar.id)
 
 
-def _background_fields(background: str | None, background_loop: str | None, matte: str | None) -> BackgroundFields:
-    fields: BackgroundFields = {"background_loop": background_loop, "matte": matte}
-    return fields | ({"background_file": background} if is_file(background) else {"background": background})
+def _settings(
+    expressiveness: float | None,
+    motion: float | None,
+    background: str | None,
+    background_id: str | None,
+    background_loop: str | None,
+    matte: str | None,
+) -> AvatarSettings:
+    settings: AvatarSettings = {"expressiveness": expressiveness, "motion": motion, "background_id": background_id}
+    settings |= {"background_loop": background_loop, "matte": matte}
+    return settings | ({"background_file": background} if is_file(background) else {"background": background})
 
 
 @app.command("people")

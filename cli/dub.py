@@ -86,7 +86,10 @@ def dub(
         "background_gain_db": ambience_gain if ambience else None,
         "idle_mouths": "closed" if closed_mouths else None,
         "subtitles_output": show,
-        "background": "source",  # the same video may be a saved avatar with another background
+        # The same video may be a saved avatar with other settings.
+        "background": "source",
+        "expressiveness": 1,
+        "motion": 1,
     }
     with service_at(server, data_dir) as base_url:
         client = service(base_url)

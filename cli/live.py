@@ -12,7 +12,18 @@ from typing import Annotated, Final
 
 import typer
 
-from cli.terminal import DEFAULT_SERVER, BackgroundLoop, Matte, Server, UsageError, is_file, service
+from cli.terminal import (
+    DEFAULT_SERVER,
+    BackgroundId,
+    BackgroundLoop,
+    Expressiveness,
+    Matte,
+    Motion,
+    Server,
+    UsageError,
+    is_file,
+    service,
+)
 from lipwright_client import LiveEvent, LiveSession
 from lipwright_client.async_live import DEFAULT_RATE
 from lipwright_client.files import Writable, atomic_target
@@ -53,15 +64,16 @@ def live(
     ] = None,
     voice: Annotated[str | None, typer.Option(help="Voice for TEXT. Default: the service's.")] = None,
     rate: Annotated[int, typer.Option(help="Sample rate of raw PCM, in Hz.")] = DEFAULT_RATE,
-    expressiveness: Annotated[float, typer.Option(min=0, max=2, help="Scale of the mouth movement.")] = 1.0,
-    motion: Annotated[float, typer.Option(min=0, max=1, help="How far a still picture moves its head and eyes.")] = 1.0,
+    expressiveness: Expressiveness = None,
+    motion: Motion = None,
     background: Annotated[
         str | None,
         typer.Option(
-            help="What is behind the person: a colour, blur, source, or a picture or video (file or URL). Default: the "
-            "avatar's."
+            help="What is behind the person: a colour, blur, source, or a picture or video (file or URL). Defaults of "
+            "this and of the movement: the avatar's."
         ),
     ] = None,
+    background_id: BackgroundId = None,
     background_loop: BackgroundLoop = None,
     matte: Matte = None,
     server: Server = DEFAULT_SERVER,
@@ -86,6 +98,7 @@ def live(
             background=None if is_file(background) else background,
             matte=matte,
             background_file=background if is_file(background) else None,
+            background_id=background_id,
             background_loop=background_loop,
         ) as session:
             for url in push or ():

@@ -23,7 +23,17 @@ from cli.local_service import service_at
 from cli.models import app as models_app
 from cli.run_job import check_paths, run_job
 from cli.serve import serve
-from cli.terminal import Face, OptionalServer, UsageError, commands, interrupt_on_sigterm, is_file, service
+from cli.terminal import (
+    Expressiveness,
+    Face,
+    Motion,
+    OptionalServer,
+    UsageError,
+    commands,
+    interrupt_on_sigterm,
+    is_file,
+    service,
+)
 from cli.voices import app as voices_app
 from lipwright_client.calls import JobFields
 
@@ -89,11 +99,8 @@ def speak(
     loudness: Annotated[
         float | None, typer.Option(metavar="LUFS", help="Normalize the result to this loudness, for example -16.")
     ] = None,
-    expressiveness: Annotated[
-        float,
-        typer.Option(min=0, max=2, help="Scale of the mouth movement; only the warp engine accepts other than 1."),
-    ] = 1.0,
-    motion: Annotated[float, typer.Option(min=0, max=1, help="How far a still picture moves its head and eyes.")] = 1.0,
+    expressiveness: Expressiveness = None,
+    motion: Motion = None,
     size: Annotated[str | None, typer.Option(help="Size of the picture, such as 1080x1920. Default: VIDEO's.")] = None,
     crop: Annotated[
         str | None, typer.Option(help="Aspect ratio, such as 9:16; the crop follows the face that speaks.")
@@ -136,9 +143,7 @@ def speak(
     fields |= {"music": music or None, "music_gain_db": music_gain}
     fields |= {"background": None if is_file(background) else background, "background_file": named["background_file"]}
     fields |= {"max_audio_stretch": max_audio_stretch, "size": size, "crop": crop, "fps": fps}
-    fields |= {"quality": quality}
-    fields |= {"expressiveness": None if expressiveness == 1 else expressiveness}
-    fields |= {"motion": None if motion == 1 else motion}
+    fields |= {"quality": quality, "expressiveness": expressiveness, "motion": motion}
     if not server:
         _check_media(files)  # fails seconds earlier than a service that still has to start
     with service_at(server, data_dir) as base_url:

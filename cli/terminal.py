@@ -45,6 +45,16 @@ Matte = Annotated[
     str | None,
     typer.Option(help="How the person is cut out for a background: person, chroma (green or blue screen) or auto."),
 ]
+Expressiveness = Annotated[
+    float | None,
+    typer.Option(min=0, max=2, help="Scale of the mouth movement (default 1); engines other than warp only accept 1."),
+]
+Motion = Annotated[
+    float | None, typer.Option(min=0, max=1, help="How far a still picture moves its head and eyes (default 1).")
+]
+BackgroundId = Annotated[
+    str | None, typer.Option(help="ID of a stored picture or video as the background; see POST /v1/backgrounds.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _MAX_SUBMIT_S = 1800.0  # how long to retry while the service is full
 

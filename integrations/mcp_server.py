@@ -216,7 +216,8 @@ class LipwrightTools:
             await self._client.avatars.people(avatar.id, timeout_s=_MAX_SEARCH_S)
             fields: JobFields = {"avatar_id": avatar.id, "subtitles": text, "speakers": speakers, "voice": voice}
             fields |= {"background_gain_db": background_gain_db, "subtitles_output": subtitles_output}
-            fields["background"] = "source"  # the same video may be a saved avatar with another background
+            # The same video may be a saved avatar with other settings.
+            fields |= {"background": "source", "expressiveness": 1, "motion": 1}
             return await self._run(context, fields, out, wait)
 
     async def job_status(self, job_id: _JobId) -> SpokenVideo:

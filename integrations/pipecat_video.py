@@ -44,12 +44,12 @@ class LipwrightVideoService(AIService):
         avatar_id: ID of the avatar.
         server: URL of the Lipwright service. Default: LIPWRIGHT_URL, or http://127.0.0.1:8000. The API key is
             LIPWRIGHT_API_KEY.
-        expressiveness: Scale of the mouth movement, 0 to 2.
+        expressiveness: Scale of the mouth movement, 0 to 2. Default: that of the avatar.
         options: Passed to `AIService`.
     """
 
     def __init__(
-        self, *, avatar_id: str, server: str | None = None, expressiveness: float = 1.0, **options: Any
+        self, *, avatar_id: str, server: str | None = None, expressiveness: float | None = None, **options: Any
     ) -> None:
         super().__init__(settings=ServiceSettings(model=None), **options)
         self._avatar_id, self._server, self._expressiveness = avatar_id, server, expressiveness

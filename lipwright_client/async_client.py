@@ -13,7 +13,7 @@ import httpx
 from lipwright_client.async_live import DEFAULT_RATE, AsyncLiveSession
 from lipwright_client.calls import (
     AvatarFields,
-    BackgroundFields,
+    AvatarSettings,
     Call,
     JobFields,
     avatar_path,
@@ -193,14 +193,14 @@ class AsyncAvatars:
             await self._transport.io.sleep(pause_s)
         return found
 
-    async def update(self, avatar_id: str, **fields: Unpack[BackgroundFields]) -> Avatar:
-        """Change the background of an avatar, for later jobs and live sessions.
+    async def update(self, avatar_id: str, **fields: Unpack[AvatarSettings]) -> Avatar:
+        """Change the movement or background of an avatar, for later jobs and live sessions.
 
         Fields that are not passed stay as they are.
 
         Raises:
             UploadError: A file does not exist, or nothing is passed.
-            InputError: The background is invalid.
+            InputError: A value is invalid.
             NotFoundError: There is no such avatar or background.
         """
         return await self._transport.run(change_avatar(avatar_id, fields))
@@ -274,8 +274,8 @@ class Service:
         sample_rate: int = DEFAULT_RATE,
         shows_at_once: bool = True,
         video: Source | None = None,
-        expressiveness: float = 1.0,
-        motion: float = 1.0,
+        expressiveness: float | None = None,
+        motion: float | None = None,
         receives_video: bool = True,
         session_id: str | None = None,
         background: str | None = None,
@@ -293,8 +293,9 @@ class Service:
                 `showed`; the service stays a few seconds ahead of it.
             video: Video or portrait to use instead of `avatar_id`; uploaded and analysed when the session starts, and
                 not kept.
-            expressiveness: Scale of the mouth movement: 0 (still) to 2 (twice the natural movement).
-            motion: How far a still picture moves its head, brows and gaze, 0 to 1.
+            expressiveness: Scale of the mouth movement: 0 (still) to 2 (twice the natural movement). Default: that of
+                the avatar.
+            motion: How far a still picture moves its head, brows and gaze, 0 to 1. Default: that of the avatar.
             receives_video: Whether the service sends the video to this client. Without it, `session.fragment` events
                 have no media: for sessions that are only pushed to outputs (`start_output`).
             session_id: A session with outputs whose client lost its connection, to continue instead of starting one.

@@ -24,15 +24,19 @@ _FILES: Final = ("audio", "video", "face_image", "subtitles", "diarization", "mu
 _UPLOAD_WRITE_S: Final = 120.0  # a busy service applies backpressure
 
 
-class BackgroundFields(TypedDict, total=False):
-    """The default background of an avatar's jobs and live sessions; None counts as absent.
+class AvatarSettings(TypedDict, total=False):
+    """What an avatar's jobs and live sessions show unless they set it; None counts as absent.
 
+    `expressiveness` scales the mouth movement (0 to 2), and `motion` says how far a still picture moves its head, brows
+    and gaze (0 to 1); both are 1 by default.
     `background` is a colour (`#00b140`, `white`) or `blur`, and `source` removes the background. Instead,
     `background_file` is a picture or a video, or `background_id` the ID of a stored one; `background_loop` says what
     follows the end of a video (`loop`, `pingpong`, `hold`). `matte` says how the person is cut out: `auto`, `person` or
     `chroma`.
     """
 
+    expressiveness: float | None
+    motion: float | None
     background: str | None
     background_file: Source | None
     background_id: str | None
@@ -40,8 +44,8 @@ class BackgroundFields(TypedDict, total=False):
     matte: str | None
 
 
-class AvatarFields(BackgroundFields, total=False):
-    """Fields of a new avatar; None counts as absent. The background as in `BackgroundFields`.
+class AvatarFields(AvatarSettings, total=False):
+    """Fields of a new avatar; None counts as absent. Movement and background as in `AvatarSettings`.
 
     `face` is `largest`, `speaking` (who speaks most), `person:N` (see `avatars.people`), an index by size, `point:x,y`
     or `box:x0,y0,x1,y1`; `face_image` is a portrait of the person, as an alternative. With `keep=False` the avatar is
@@ -54,7 +58,7 @@ class AvatarFields(BackgroundFields, total=False):
     keep: bool | None
 
 
-class JobFields(BackgroundFields, total=False):
+class JobFields(AvatarSettings, total=False):
     """Fields of a new job; None counts as absent.
 
     Exactly one of `video` (a video or a still portrait) and `avatar_id`, and one of `audio` and `text` (spoken by
@@ -65,9 +69,8 @@ class JobFields(BackgroundFields, total=False):
     `size` (`1080x1920`), `crop` (`9:16`, following the face that speaks) and `fps` frame the picture; `format` is
     `mp4`, `webm` or `mov`, and its `quality` is `fast`, `balanced` or `best`;
     `background` is a colour (`#00b140`, `white`), `blur`, `transparent`, or `source` for an avatar with another
-    background; `background_file` and the others as in `BackgroundFields`;
-    `expressiveness` scales the mouth movement (0 to 2, default 1), and `motion` says how far a still picture moves its
-    head, brows and gaze (0 to 1, default 1); `engine` is one of `engines.list()`; `priority` is
+    background; `background_file`, `expressiveness`, `motion` and the others as in `AvatarSettings`, by default those of
+    the avatar; `engine` is one of `engines.list()`; `priority` is
     -1, 0 or 1; `callback_url` receives a signed webhook; `metadata` is returned with the job.
 
     Several people speak with `turns` instead of one speech: each is a mapping with `start` and `end` in seconds of the
@@ -103,8 +106,6 @@ class JobFields(BackgroundFields, total=False):
     music: Source | None
     music_gain_db: float | None
     loudness_lufs: float | None
-    expressiveness: float | None
-    motion: float | None
     size: str | None
     crop: str | None
     fps: float | None
@@ -183,7 +184,7 @@ def create_avatar(fields: Mapping[str, Any]) -> Call[Avatar]:
 
 
 def change_avatar(avatar_id: str, fields: Mapping[str, Any]) -> Call[Avatar]:
-    """Change the background of an avatar with `BackgroundFields`."""
+    """Change an avatar with `AvatarSettings`."""
     path = avatar_path(avatar_id)
     return Call("PATCH", path, reads(Avatar), body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
 

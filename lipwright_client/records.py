@@ -125,6 +125,8 @@ class Avatar:
         info: Properties found by the analysis; None until `ready`.
         error: Why the analysis failed.
         is_kept: Whether the avatar is listed and kept until it is deleted.
+        expressiveness: Default scale of the mouth movement in its jobs and live sessions, 0 to 2.
+        motion: How far it moves in them if it is a still, 0 to 1.
         background: Default background of its jobs and live sessions: a colour or `blur`; None if there is none.
         background_id: ID of a stored picture or video that is the default background instead.
         background_loop: What follows the end of that video.
@@ -143,6 +145,8 @@ class Avatar:
     info: AvatarInfo | None = None
     error: Failure | None = None
     is_kept: bool = True
+    expressiveness: float = 1.0
+    motion: float = 1.0
     background: str | None = None
     background_id: str | None = None
     background_loop: str = "loop"

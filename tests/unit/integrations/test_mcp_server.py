@@ -185,7 +185,9 @@ def test_a_dub(service: MemoryService, folder: Path) -> None:
     assert (folder / "dub.mp4").read_bytes() == VIDEO_BYTES
     (turn,) = service.requests[0].options.turns or ()
     assert (turn.face, turn.voice, turn.text) == ("person:1", "nova", "Hallo")
-    assert service.requests[0].options.background == "source", "even if v.mp4 is a saved avatar with another background"
+    options = service.requests[0].options
+    assert {"background", "expressiveness", "motion"} <= options.model_fields_set, "v.mp4 may be a saved avatar"
+    assert (options.background, options.expressiveness, options.motion) == ("source", 1, 1)
     assert outside.is_error
 
 

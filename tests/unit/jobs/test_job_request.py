@@ -25,6 +25,12 @@ def test_defaults() -> None:
     assert other.options.engine == "musetalk" and other.job_id != request.job_id
 
 
+def test_only_what_is_set_counts_as_set() -> None:
+    settings = JobSettings(expressiveness=1, loop="hold")
+    request = JobRequestBuilder("warp").build(Caller(), settings, audio=AUDIO, avatar_id="a")
+    assert request.options.model_fields_set & JobSettings.model_fields.keys() == {"expressiveness", "loop"}
+
+
 @pytest.mark.parametrize(
     ("max_priority", "priority", "expected"),
     [(1, None, 0), (0, None, 0), (-1, None, -1), (1, 1, 1), (1, -1, -1), (-1, 0, None), (0, 1, None)],

@@ -179,6 +179,28 @@ def test_jobs_show_the_background_that_their_avatar_had_when_they_were_accepted(
     asyncio.run(scenario())
 
 
+def test_jobs_move_like_their_avatar_unless_they_say_otherwise(bench: Bench) -> None:
+    bench.table.is_dying = False
+
+    async def scenario() -> None:
+        calm = AvatarSettings(expressiveness=0.6, motion=0.2, background="blur")
+        avatar = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film"), settings=calm))
+        options = (await _avatar_job(bench, avatar)).options
+        assert (options.expressiveness, options.motion, options.background) == (0.6, 0.2, "blur")
+        options = (await _avatar_job(bench, avatar, expressiveness=1, background="source")).options
+        assert (options.expressiveness, options.motion, options.background) == (1, 0.2, None)
+        beach = bench.request().model_copy(
+            update={"video": None, "face_image": None, "avatar_id": avatar.id, "background_file": bench.upload(b"sea")}
+        )
+        job = await bench.submissions.create_job(beach)
+        assert (job.options.expressiveness, job.options.background) == (0.6, None)
+        assert job.background_file == beach.background_file
+        again = bench.request().model_copy(update={"face_image": None})
+        assert (await bench.submissions.create_job(again)).options.expressiveness == 1, "it sent the video itself"
+
+    asyncio.run(scenario())
+
+
 def test_an_avatar_that_is_sent_again_keeps_its_background_or_gets_the_new_one(bench: Bench) -> None:
     bench.table.is_dying = False
 

@@ -144,9 +144,7 @@ def test_the_background_of_an_avatar_stays(bench: Bench) -> None:
         file_id, now = await bench.send(), utc_now()
         settings = AvatarSettings(background_id=file_id)
         avatar = bench.table.put_avatar(
-            AvatarRecord(
-                key="a", id=new_id(), source_sha256="", settings=settings, created_at=now, last_used_at=now
-            )
+            AvatarRecord(key="a", id=new_id(), source_sha256="", settings=settings, created_at=now, last_used_at=now)
         )
         age_s = CONFIG.live.max_session_s + 7200
         os.utime(on_disk(bench.files, background_folder(file_id)), (time.time() - age_s,) * 2)

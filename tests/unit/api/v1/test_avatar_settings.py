@@ -1,16 +1,19 @@
-"""The background of an avatar on a real server, with the client and on the command line."""
+"""Movement and background of an avatar on a real server, with the client and on the command line."""
 
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
 from lipwright_client import Lipwright, NotFoundError, OptionError, UploadError
+from storage.avatar_settings import AvatarSettings
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import MemoryService, serving
 
@@ -44,6 +47,28 @@ def test_an_avatar_has_a_background_until_it_is_removed(url: str, service: Memor
         assert not service.uploads()
 
 
+def test_an_avatar_moves_as_it_was_told_until_it_is_changed(url: str, service: MemoryService) -> None:
+    with Lipwright(url) as client:
+        avatar = client.avatars.create(video=FILM, expressiveness=1.4)
+        assert (avatar.expressiveness, avatar.motion) == (1.4, 1.0)
+        avatar = client.avatars.update(avatar.id, motion=0)
+        assert client.avatars.get(avatar.id) == avatar and (avatar.expressiveness, avatar.motion) == (1.4, 0)
+        avatar = client.avatars.update(avatar.id, background="blur", expressiveness=1)
+        assert (avatar.expressiveness, avatar.motion, avatar.background) == (1, 0, "blur")
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/videos"])
+def test_only_what_a_job_sets_replaces_the_settings_of_its_avatar(url: str, service: MemoryService, path: str) -> None:
+    with Lipwright(url) as client, httpx.Client(base_url=url, trust_env=False) as http:
+        avatar_id = client.avatars.create(video=FILM, expressiveness=1.4).id
+        for fields in ({}, {"motion": "1"}, {"expressiveness": "1", "background": "source"}):
+            files = {"audio": ("a.wav", b"RIFF" + bytes(90))}
+            assert http.post(path, files=files, data={"avatar_id": avatar_id, **fields}).is_success
+            request = pickle.loads(pickle.dumps(service.requests[-1]))  # as it reaches the Director
+            options, settings = request.options, AvatarSettings.model_fields.keys()
+            assert options.model_fields_set & settings == fields.keys()
+
+
 def test_what_an_avatar_cannot_have_is_refused(url: str, service: MemoryService) -> None:
     with Lipwright(url) as client:
         avatar = client.avatars.create(video=FILM)
@@ -53,6 +78,8 @@ def test_what_an_avatar_cannot_have_is_refused(url: str, service: MemoryService)
             ({"background": "blur", "background_id": "0" * 32}, "not both"),
             ({"background": "blur", "background_file": BEACH}, "background or background_file, not both"),
             ({"matte": "person"}, "matte needs"),
+            ({"expressiveness": 2.5}, "expressiveness"),
+            ({"motion": -0.5}, "motion"),
             ({"face": "0"}, "Unknown field 'face'"),
         ):
             with pytest.raises(OptionError, match=message):
@@ -87,3 +114,7 @@ def test_the_command_line_sets_it(url: str, tmp_path: Path) -> None:
     assert "blur" in run("list")
     shown = json.loads(run("update", avatar_id, "--background", str(beach), "--background-loop", "hold", "--json"))
     assert shown["background"] is None and shown["background_id"] and shown["background_loop"] == "hold"
+    shown = json.loads(run("update", avatar_id, "--expressiveness", "1.4", "--motion", "0", "--json"))
+    assert (shown["expressiveness"], shown["motion"], shown["background_loop"]) == (1.4, 0, "hold")
+    other = run("add", str(film), "--background-id", shown["background_id"], "--motion", "0.5", "--json")
+    assert (json.loads(other)["background_id"], json.loads(other)["motion"]) == (shown["background_id"], 0.5)

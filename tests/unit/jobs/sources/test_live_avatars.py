@@ -1,0 +1,126 @@
+"""What live sessions show of an avatar that is changed while they are prepared."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from config import PipelineConfig
+from errors import NotFoundError
+from jobs.messages import AvatarRef, MatteRef, ShownAvatar
+from jobs.sources.avatars import Avatars
+from jobs.sources.live_avatars import LiveAvatars
+from jobs.sources.shared_work import Progress
+from media.matte.matte_video import matte_info
+from media.output.backgrounds import MatteMode
+from models.engines.catalog import EngineCatalog
+from models.matting.report import MatteReport
+from storage.avatar_settings import AvatarSettings
+from storage.file_keys import avatar_folder, source_key
+from storage.records import AvatarRecord, new_id, utc_now
+from tests.unit.jobs.sources.test_backgrounds import CONFIG, SHOWN, Bench, SourceVideo
+
+NOTHING = AvatarSettings()
+CALM = AvatarSettings(expressiveness=0.6, motion=0.2)
+
+
+class SlowAvatars(Avatars):
+    """Analyses and makes mattes at once; what happens in the meantime is `meanwhile` and `while_matting`."""
+
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+    while_matting: Callable[[], Awaitable[object]] | None = None
+
+    async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        return AvatarRef(avatar_folder(key), SourceVideo(source_key(key), SHOWN))
+
+    async def matte(self, avatar: AvatarRef, mode: MatteMode, on_progress: Progress) -> MatteRef:
+        if self.while_matting is not None:
+            change, self.while_matting = self.while_matting, None
+            await change()
+        return MatteRef(mode, matte_info(SHOWN), MatteReport(mode="person", screen=None, sha256="", uncertain_share=0))
+
+
+class Live(Bench):
+    """An avatar, and sessions that show it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.avatars = SlowAvatars(CONFIG, self.stages, self.table, self.files)
+        engines = EngineCatalog(PipelineConfig(data_dir=root))
+        self.live = LiveAvatars(self.avatars, self.backgrounds, engines, asyncio.Semaphore(1))
+        now = utc_now()
+        self.avatar = self.table.put_avatar(
+            AvatarRecord(key="a", id=new_id(), source_sha256="", created_at=now, last_used_at=now)
+        )
+
+    def change(self, settings: AvatarSettings) -> None:
+        self.table.update_avatar("a", settings=settings)
+
+    async def replace(self, file_id: str, settings: AvatarSettings) -> None:
+        self.change(settings)
+        await self.backgrounds.delete(file_id, None)
+
+    async def show(self, settings: AvatarSettings = NOTHING, engine: str = "warp") -> ShownAvatar:
+        return await self.live.present(self.avatar, None, engine, settings)
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    live = Live(tmp_path)
+    yield live
+    live.table.close()
+
+
+def test_a_session_moves_like_its_avatar_unless_it_says_otherwise(live: Live) -> None:
+    async def scenario() -> None:
+        live.change(CALM)
+        shown = await live.show()
+        assert (shown.expressiveness, shown.motion, shown.background) == (0.6, 0.2, None)
+        shown = await live.show(AvatarSettings(expressiveness=1))
+        assert (shown.expressiveness, shown.motion) == (1, 0.2)
+        assert (await live.show(engine="wav2lip")).expressiveness == 1, "it cannot scale the movement"
+
+    asyncio.run(scenario())
+
+
+def test_a_session_shows_what_its_avatar_got_while_it_was_analysed(live: Live) -> None:
+    async def scenario() -> None:
+        beach = await live.send()
+        live.change(AvatarSettings(background_id=beach))
+        live.avatars.meanwhile = lambda: live.replace(beach, AvatarSettings(background="blur", motion=0.2))
+        shown = await live.show()
+        assert shown.background is not None and (shown.background.colour, shown.background.file) == ("blur", None)
+        assert shown.motion == 0.2
+
+    asyncio.run(scenario())
+
+
+def test_a_background_that_is_replaced_while_its_matte_is_made_is_not_shown(live: Live) -> None:
+    async def scenario() -> None:
+        beach, street = await live.send(), await live.send(b"street")
+        live.change(AvatarSettings(background_id=beach))
+        live.avatars.while_matting = lambda: live.replace(beach, AvatarSettings(background_id=street, matte="chroma"))
+        shown = await live.show()
+        assert shown.background is not None and shown.background.matte.key == "chroma"
+        assert shown.background.file is not None and street in shown.background.file.key
+
+    asyncio.run(scenario())
+
+
+def test_a_background_of_the_session_itself_that_was_deleted_is_an_error(live: Live) -> None:
+    async def scenario() -> None:
+        beach = await live.send()
+        live.avatars.meanwhile = lambda: live.backgrounds.delete(beach, None)
+        with pytest.raises(NotFoundError, match="no background"):
+            await live.show(AvatarSettings(background_id=beach))
+        live.avatars.meanwhile = None
+        live.avatars.while_matting = lambda: asyncio.to_thread(live.table.delete_avatar, "a")
+        with pytest.raises(NotFoundError, match="avatar was deleted"):
+            await live.show(AvatarSettings(background="blur"))
+
+    asyncio.run(scenario())
