@@ -77,7 +77,7 @@ class DirectorClient:
 
     async def present(self, avatar_id: str, owner: str | None, engine: str, settings: AvatarSettings) -> ShownAvatar:
         """See `JobDirector.present`."""
-        arguments = (avatar_id, owner, engine, background)
+        arguments = (avatar_id, owner, engine, settings)
         return cast(ShownAvatar, await self._call("present", *arguments, timeout_s=_PROBE_S))
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:

@@ -24,6 +24,7 @@ from storage.records import AvatarRecord, new_id, utc_now
 from tests.unit.jobs.sources.test_backgrounds import CONFIG, SHOWN, Bench, SourceVideo
 
 NOTHING = AvatarSettings()
+KEY = "a" * 32
 CALM = AvatarSettings(expressiveness=0.6, motion=0.2)
 
 
@@ -55,11 +56,11 @@ class Live(Bench):
         self.live = LiveAvatars(self.avatars, self.backgrounds, engines, asyncio.Semaphore(1))
         now = utc_now()
         self.avatar = self.table.put_avatar(
-            AvatarRecord(key="a", id=new_id(), source_sha256="", created_at=now, last_used_at=now)
+            AvatarRecord(key=KEY, id=new_id(), source_sha256="", created_at=now, last_used_at=now)
         )
 
     def change(self, settings: AvatarSettings) -> None:
-        self.table.update_avatar("a", settings=settings)
+        self.table.update_avatar(KEY, settings=settings)
 
     async def replace(self, file_id: str, settings: AvatarSettings) -> None:
         self.change(settings)
@@ -119,7 +120,7 @@ def test_a_background_of_the_session_itself_that_was_deleted_is_an_error(live: L
         with pytest.raises(NotFoundError, match="no background"):
             await live.show(AvatarSettings(background_id=beach))
         live.avatars.meanwhile = None
-        live.avatars.while_matting = lambda: asyncio.to_thread(live.table.delete_avatar, "a")
+        live.avatars.while_matting = lambda: asyncio.to_thread(live.table.delete_avatar, KEY)
         with pytest.raises(NotFoundError, match="avatar was deleted"):
             await live.show(AvatarSettings(background="blur"))
 
