@@ -30,8 +30,7 @@ async def measure_cost(renderer: ChunkRenderer, session_id: str, shown: ShownAva
     Spoken chunks have the length of those of a microphone, `live.chunk_seconds`, and silent ones that of a pause,
     `live.max_chunk_seconds`. The first one of each kind, which loads the avatar and starts its decoder, does not count.
     """
-    avatar, background = shown
-    fps = avatar.source.info.fps
+    fps = shown.avatar.source.info.fps
     lengths = [max(1, round(seconds * fps)) for seconds in (live.max_chunk_seconds, live.chunk_seconds)]
     silent, spoken = SpeechStream(), SpeechStream()
     seconds = float((_NUM_CHUNKS // 2 + 1) * sum(lengths) / fps) + LOOK_AHEAD_SECONDS
@@ -45,7 +44,16 @@ async def measure_cost(renderer: ChunkRenderer, session_id: str, shown: ShownAva
         stream, num = (silent, spoken)[number % 2], lengths[number % 2]
         window = stream.window(float(first / fps), float((first + num) / fps))
         request = LiveChunkRequest(
-            session_id, avatar, window, first, num, state, background=background, reference=reference
+            session_id,
+            shown.avatar,
+            window,
+            first,
+            num,
+            state,
+            shown.expressiveness,
+            shown.motion,
+            shown.background,
+            reference,
         )
         chunk = await renderer.render(request)
         state, reference = chunk.state, None if number % 2 else chunk.reference  # silent ones begin with a keyframe

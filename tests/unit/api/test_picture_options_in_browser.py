@@ -111,7 +111,7 @@ def test_an_avatar_is_saved_with_its_background(
         visitor.page.set_input_files("#background-file input", sample_video)
         sent = _sent(visitor, service)
         (avatar,) = service.table.list_avatars()
-        assert avatar.background is not None and avatar.background.background_id == sent.options.background_id
+        assert avatar.settings.background_id == sent.options.background_id
         assert sent.background_file is None and sent.avatar_id == avatar.id
         assert choice.input_value() == "" and visitor.text("#background option:checked") == "As saved with the avatar"
         assert not _sent(visitor, service).options.names_background
