@@ -41,7 +41,7 @@ export async function request(method, path, options = {}) {
 }
 
 /** Upload a form and return the job or avatar. `onProgress` gets the share sent so far. Throws `ApiError`. */
-export function send(path, fields, onProgress) {
+export function send(path, fields, onProgress, method = "POST") {
   const body = new FormData();
   for (const [name, value] of Object.entries(fields)) {
     if (value instanceof Blob) body.append(name, value, value.name);
@@ -50,7 +50,7 @@ export function send(path, fields, onProgress) {
   // fetch has no upload progress.
   return new Promise((resolve, reject) => {
     const sender = new XMLHttpRequest();
-    sender.open("POST", ROOT + path);
+    sender.open(method, ROOT + path);
     sender.responseType = "json";
     sender.upload.addEventListener("progress", (event) => onProgress(event.loaded / event.total));
     sender.addEventListener("error", () => reject(new ApiError(0)));

@@ -4,10 +4,13 @@ import { request, send } from "./api.js";
 import { byId, h, notice } from "./dom.js";
 import { knows, onLanguage, t } from "./i18n.js";
 import { FilePicker, isVideo } from "./file_picker.js";
+import { AvatarSettings } from "./avatar_settings.js";
 import { Avatars } from "./avatars.js";
 import { PictureOptions } from "./picture_options.js";
 import { SeveralPeople } from "./several_people.js";
 import { SpeechInput } from "./speech_input.js";
+
+const MOVEMENT = ["expressiveness", "motion"];
 
 /** The form of a new job. */
 export class Composer {
@@ -23,12 +26,17 @@ export class Composer {
     byId("speech").append(single, everyone);
     this.speechParts = { single, everyone };
     this.speech = new SpeechInput(single, () => notice(byId("composer-error"), ""));
-    const [avatars, face, keep, several] = [h("div", { class: "avatars", hidden: true }), h("div"), this.keepBox(), h("div")];
-    byId("face").append(avatars, face, several, keep);
+    const [avatars, face, settings, several] = [h("div", { class: "avatars", hidden: true }), h("div"), h("div"), h("div")];
+    byId("face").append(avatars, face, settings, several, this.keepBox());
     this.avatars = new Avatars(avatars, (avatar) => {
       face.hidden = Boolean(avatar);
-      this.picture.useAvatar(avatar);
+      this.settings.use(avatar);
+      this.useSettings(avatar);
       this.faceChanged();
+    });
+    this.settings = new AvatarSettings(settings, async (avatar) => {
+      await this.avatars.refresh();
+      this.avatars.choose(avatar);
     });
     this.face = new FilePicker(face, "video", () => this.faceChanged());
     this.several = new SeveralPeople(several, everyone, () => this.showParts());
@@ -76,6 +84,12 @@ export class Composer {
   keepBox() {
     this.keep = h("input", { type: "checkbox", id: "keep" });
     return (this.keepLabel = h("label", { class: "check" }, this.keep, h("span", { "data-text": "keepAvatar" }, t("keepAvatar"))));
+  }
+
+  /** Begin with what the chosen avatar is saved with; null without an avatar. */
+  useSettings(avatar) {
+    this.picture.background.useAvatar(avatar);
+    for (const name of MOVEMENT) byId(name).value = avatar?.[name] ?? 1;
   }
 
   /** Offer what the chosen face allows. */
@@ -174,7 +188,7 @@ export class Composer {
   /** The face of the form: a file, or an avatar if it is to be kept. */
   async avatarFields() {
     if (!this.keep.checked) return { video: this.face.file };
-    const fields = { video: this.face.file, face: this.faceChoice(), ...this.picture.saved };
+    const fields = { video: this.face.file, face: this.faceChoice(), ...this.picture.saved, ...this.movement() };
     const avatar = await send("/v1/avatars", fields, (share) => this.showSent(share));
     this.keep.checked = false;
     await this.avatars.refresh();
@@ -190,9 +204,12 @@ export class Composer {
       visible_label: byId("visible-label").checked && "true",
       ...this.picture.fields,
     };
-    if (!byId("movement").hidden) options.expressiveness = byId("expressiveness").value;
-    if (!byId("still-motion").hidden) options.motion = byId("motion").value;
-    return options;
+    return { ...options, ...this.movement() };
+  }
+
+  /** What is chosen of how the face moves. */
+  movement() {
+    return Object.fromEntries(MOVEMENT.filter((name) => !byId(name).parentElement.hidden).map((name) => [name, byId(name).value]));
   }
 
   /** Options of a job with one speech. */

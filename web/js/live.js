@@ -29,6 +29,7 @@ export class Live {
     this.text = byId("live-text");
     this.hasVoice = false;
     this.avatars = [];
+    this.source = null; // the file or the ID of the avatar whose motion the slider shows
     this.listing = "loading"; // of the avatars: also "ready" or "failed"
     this.own = new UnsavedAvatar(byId("live-face"), () => this.show());
     this.who.addEventListener("change", () => this.show());
@@ -178,6 +179,8 @@ export class Live {
     if (!isOn) {
       const source = this.isOwn ? this.own.file : this.avatars.find(({ id }) => id === this.who.value);
       this.motion.hidden = !source || isVideo(source);
+      if (this.source !== (source?.id ?? source)) byId("live-motion").value = source?.motion ?? 1;
+      this.source = source?.id ?? source;
     }
     byId("live-motion").disabled = isOn;
     this.written.hidden = !this.link || !this.hasVoice;

@@ -1,7 +1,7 @@
 // Options of the picture: its background, shape, size, frame rate and file format.
 
+import { BackgroundChoice, offer } from "./background_choice.js";
 import { byId, notice } from "./dom.js";
-import { FilePicker } from "./file_picker.js";
 import { onLanguage, t } from "./i18n.js";
 
 const OTHER = "other"; // a value that is entered
@@ -15,36 +15,14 @@ export class PictureOptions {
   constructor(onChange) {
     this.onChange = onChange;
     this.wanted = byId("format").value;
-    this.file = new FilePicker(byId("background-file"), "background", () => this.changed());
-    for (const id of ["background", "crop", "size", "fps"]) byId(id).addEventListener("change", () => this.changed());
+    this.background = new BackgroundChoice(byId("behind"), { mayBeTransparent: true, onChange: () => this.changed() });
+    for (const id of ["crop", "size", "fps"]) byId(id).addEventListener("change", () => this.changed());
     byId("format").addEventListener("change", () => {
       this.wanted = byId("format").value;
       this.changed();
     });
     onLanguage(() => this.show());
     this.show();
-  }
-
-  get background() {
-    return byId("background").value;
-  }
-
-  /** Whether the person is cut out. */
-  get isCutOut() {
-    return !["", "source"].includes(this.background);
-  }
-
-  /** Offer the background of the chosen avatar, if it has one; null without an avatar. */
-  useAvatar(avatar) {
-    const hasOwn = Boolean(avatar?.background ?? avatar?.background_id);
-    offer(byId("background"), "", hasOwn);
-    if (hasOwn) byId("background").value = "";
-    this.changed();
-  }
-
-  /** Whether the background is a video; a file of unknown type may be one. */
-  get hasVideo() {
-    return this.background === "file" && Boolean(this.file.file) && !this.file.file.type.startsWith("image/");
   }
 
   changed() {
@@ -54,7 +32,7 @@ export class PictureOptions {
 
   /** Show what the choices allow. MP4 gives way to WebM while the background is transparent. */
   show() {
-    const isTransparent = this.background === "transparent";
+    const isTransparent = this.background.value === "transparent";
     const isReplaced = isTransparent && this.wanted === "mp4";
     const format = isReplaced ? "webm" : this.wanted;
     const [crop, size] = [byId("crop"), byId("size")];
@@ -62,10 +40,6 @@ export class PictureOptions {
     byId("format").value = format;
     offer(byId("subtitles-output"), "track", format !== "webm"); // WebM has no text tracks
     for (const { value } of size.options) if (/\d/.test(value)) offer(size, value, isSameAspect(aspect(value), crop.value));
-    byId("background-colour").hidden = this.background !== "colour";
-    byId("background-file").hidden = this.background !== "file";
-    byId("background-loop").hidden = !this.hasVideo;
-    byId("cutout").hidden = !this.isCutOut;
     byId("size-entry").hidden = size.value !== OTHER;
     byId("rate-entry").hidden = byId("fps").value !== OTHER;
     byId("encoding").hidden = format === "mov"; // ProRes has one quality
@@ -81,7 +55,7 @@ export class PictureOptions {
 
   /** Key of the text that says what is missing or wrong; null if nothing is. */
   get problem() {
-    if (this.background === "file" && !this.file.file) return "needBackground";
+    if (this.background.isMissing) return "needBackground";
     if (byId("size").value === OTHER) {
       const [width, height] = [byId("width"), byId("height")];
       const ratio = aspect(this.size);
@@ -94,23 +68,13 @@ export class PictureOptions {
 
   /** Fields of an avatar that is saved with the background. It cannot be transparent: the avatar's stays as it is. */
   get saved() {
-    return this.background === "transparent" ? {} : this.behind;
-  }
-
-  /** Fields that say what is behind the person. */
-  get behind() {
-    const background = { colour: { background: byId("colour").value }, file: { background_file: this.file.file } };
-    return {
-      ...(background[this.background] ?? { background: this.background }),
-      background_loop: this.hasVideo && byId("after-end").value,
-      matte: this.isCutOut && byId("matte").value,
-    };
+    return this.background.value === "transparent" ? {} : this.background.fields;
   }
 
   /** Fields of the job. */
   get fields() {
     return {
-      ...this.behind,
+      ...this.background.fields,
       crop: byId("crop").value,
       size: this.size,
       fps: byId("fps").value === OTHER ? byId("rate").value : byId("fps").value,
@@ -128,10 +92,3 @@ function aspect(text) {
 
 /** Whether an aspect ratio is that of a shape such as `9:16`; an empty shape takes all. */
 const isSameAspect = (ratio, shape) => !shape || Math.abs(ratio / aspect(shape) - 1) <= SAME_ASPECT;
-
-/** Offer a choice, or hide it; another one is then chosen. */
-function offer(select, value, isOffered) {
-  const option = select.querySelector(`[value="${value}"]`);
-  option.hidden = option.disabled = !isOffered;
-  if (!isOffered && select.value === value) select.value = select.querySelector("option:enabled").value;
-}

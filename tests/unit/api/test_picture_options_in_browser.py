@@ -121,6 +121,45 @@ def test_an_avatar_is_saved_with_its_background(
         assert visitor.page.is_disabled("#background option[value='']"), "a new face has no background of its own"
 
 
+def test_the_settings_of_an_avatar_are_changed(
+    browser: Any, tmp_path: Path, sample_portrait: Path, sample_video: Path
+) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url:
+        visitor = _form(browser, url, tmp_path, sample_portrait)
+        page = visitor.page
+        page.fill("#expressiveness", "1.4")
+        page.check("#keep")
+        sent = _sent(visitor, service)
+        assert sent.options.expressiveness == service.table.list_avatars()[0].settings.expressiveness == 1.4
+
+        page.click(".avatar-settings summary")
+        assert page.input_value("#avatar-expressiveness") == "1.4"
+        page.select_option("#avatar-background", "file")
+        page.click("#avatar-save")
+        assert "Choose a picture or a video" in visitor.text(".avatar-settings")
+        page.set_input_files("#avatar-background-file input", sample_video)
+        page.fill("#avatar-expressiveness", "0.6")
+        visitor.picture("avatar-settings")
+        assert visitor.serious_violations() == []
+        page.click("#avatar-save")
+        visitor.until("document.querySelector('.avatar-settings').textContent.includes('Saved.')")
+        (avatar,) = service.table.list_avatars()
+        assert (avatar.settings.expressiveness, avatar.settings.background_loop) == (0.6, "loop")
+        assert avatar.settings.background_id is not None and not service.uploads()
+        assert page.input_value("#avatar-background") == page.input_value("#background") == ""
+        assert page.input_value("#expressiveness") == "0.6", "the next video begins with it"
+
+        page.select_option("#avatar-background", "colour")
+        page.fill("#avatar-colour", "#00b140")
+        page.click("#avatar-save")
+        visitor.until("!document.querySelector('#avatar-save').disabled")
+        assert service.table.list_avatars()[0].settings.background == "#00b140"
+        assert page.input_value("#avatar-background") == "colour"
+        page.click("#face .faces li:first-child button")
+        assert page.input_value("#expressiveness") == "1" and not page.is_visible(".avatar-settings")
+
+
 def test_entered_sizes_and_rates_are_checked(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
