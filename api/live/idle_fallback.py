@@ -12,11 +12,14 @@ from media.probe import VideoInfo
 from rendering.live_chunk import LiveChunk, LiveChunkRequest, LiveService
 
 _NEAR_FRAMES = 1  # a jump of one frame is not visible
+_STILL_SECONDS = 6.0  # of the idle motion of a still that are shown again: with less, a chunk within a blink may repeat
 _KEY_SECONDS = 0.64  # at most, from keyframe to keyframe: viewers join at one, and a lost packet is seen until the next
 
 
 class IdleFrames:
     """Cache of the latest silent chunks of a session, by position in the ping-pong loop of the source.
+
+    The motion of a still has no loop: its chunks of the last seconds count as one.
 
     Args:
         info: Properties of the source.
@@ -24,7 +27,8 @@ class IdleFrames:
     """
 
     def __init__(self, info: VideoInfo, max_bytes: int) -> None:
-        self._period = max(1, 2 * info.num_frames - 2)  # `media.playback.Playback`: ping-pong
+        loop = 2 * info.num_frames - 2  # `media.playback.Playback`: ping-pong
+        self._period = round(_STILL_SECONDS * info.fps) if info.is_still else max(1, loop)
         self._max_bytes = max_bytes
         self._groups: OrderedDict[int, EncodedPictures] = OrderedDict()
         self._num_bytes = 0

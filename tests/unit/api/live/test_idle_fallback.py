@@ -46,6 +46,15 @@ def test_where_kept_pictures_end_the_longest_unused_come_next() -> None:
     assert [idle.take() for _ in range(7)] == [group(n) for n in (2, 3, 0, 1, 2, 3, 0)]
 
 
+def test_a_still_goes_on_moving_so_that_no_blink_is_held() -> None:
+    idle = IdleFrames(replace(INFO, num_frames=1, is_still=True), 10_000)
+    for number in range(100):
+        idle.keep(3 * number, group(number))
+    idle.begin(300)
+    shown = [idle.take() for _ in range(100)]
+    assert shown == [group(50 + number % 50) for number in range(100)], "the last six seconds, again and again"
+
+
 def test_kept_pictures_are_bounded() -> None:
     idle = IdleFrames(INFO, 90)
     assert idle.take() is None

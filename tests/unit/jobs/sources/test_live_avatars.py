@@ -10,7 +10,7 @@ import pytest
 
 from config import PipelineConfig
 from errors import NotFoundError
-from jobs.messages import AvatarRef, MatteRef, ShownAvatar
+from jobs.messages import AvatarRef, MatteRef, ShownAvatar, SourceVideo
 from jobs.sources.avatars import Avatars
 from jobs.sources.live_avatars import LiveAvatars
 from jobs.sources.shared_work import Progress
@@ -21,7 +21,7 @@ from models.matting.report import MatteReport
 from storage.avatar_settings import AvatarSettings
 from storage.file_keys import avatar_folder, source_key
 from storage.records import AvatarRecord, new_id, utc_now
-from tests.unit.jobs.sources.test_backgrounds import CONFIG, SHOWN, Bench, SourceVideo
+from tests.unit.jobs.sources.test_backgrounds import CONFIG, SHOWN, Bench
 
 NOTHING = AvatarSettings()
 KEY = "a" * 32
