@@ -315,7 +315,7 @@ def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
         places = ", ".join("?" * len(row))
         connection.execute(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
         for avatar in avatars:
-            row = to_row(avatar, {"analyse_on_create", "source_info", "analysed_for", "background"})
+            row = to_row(avatar, {"analyse_on_create", "source_info", "analysed_for", "settings"})
             places = ", ".join("?" * len(row))
             connection.execute(f"INSERT INTO avatars ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
     connection.close()
