@@ -114,6 +114,7 @@ class _Forkserver:
         self._memory = memory
         self._exit_codes: dict[int, int] = {}  # of decoders that this process killed, where the reason matters
         self._decoders: dict[int, socket.socket] = {}  # process id -> a copy of its socket
+        self._killed: set[int] = set()  # decoders that are still exiting
         self._deaths, wakeup = socket.socketpair()
         for end in (self._deaths, wakeup):
             end.setblocking(False)
@@ -138,11 +139,13 @@ class _Forkserver:
             poll = select.poll()
             poll.register(self._control, select.POLLIN)
             poll.register(self._deaths, select.POLLIN)
-            pids = {end.fileno(): pid for pid, end in self._decoders.items()}
+            # A closed socket would end every poll at once until its decoder has exited, which can take long.
+            pids = {end.fileno(): pid for pid, end in self._decoders.items() if pid not in self._killed}
             for number in pids:
                 poll.register(number, 0)  # hang-ups only: messages are for the decoder
             for number, _ in poll.poll(1000 * CHECK_S if self._decoders else None):
                 if number in pids:
+                    self._killed.add(pids[number])
                     _kill(pids[number])
                 elif number == self._deaths.fileno():
                     self._deaths.recv(4096)
@@ -204,6 +207,7 @@ class _Forkserver:
                     self._tell(pid, ProcessExit(exit_code, used.ru_utime + used.ru_stime))
 
     def _tell(self, pid: int, ended: ProcessExit) -> None:
+        self._killed.discard(pid)
         with self._decoders.pop(pid) as theirs, contextlib.suppress(OSError):
             theirs.setblocking(False)
             Channel.of_decoder(theirs).send(ended)

@@ -64,6 +64,35 @@ def _wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+FREEZER = Path("/sys/fs/cgroup/freezer")
+
+
+@pytest.mark.skipif(not os.access(FREEZER, os.W_OK), reason="freezing a process needs root and cgroups v1")
+def test_a_killed_decoder_that_cannot_exit_yet_costs_nothing(decoders: Decoders, h264: Path) -> None:
+    reader = _open(decoders, h264)
+    before = set(_children())
+    next(iter(reader.read([0])))
+    (decoder,) = set(_children()) - before
+    group = FREEZER / f"lipwright-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "tasks").write_text(str(decoder.pid))
+        (group / "freezer.state").write_text("FROZEN")
+        _wait_until(lambda: (group / "freezer.state").read_text() == "FROZEN\n")
+        reader.close()
+        fork_server = decoder.parent()
+        assert fork_server is not None
+        start = time.monotonic()
+        used_s = sum(fork_server.cpu_times()[:2])
+        time.sleep(1.0)
+        used_s = sum(fork_server.cpu_times()[:2]) - used_s
+        assert used_s < 0.1 * (time.monotonic() - start)
+    finally:
+        (group / "freezer.state").write_text("THAWED")
+        _wait_until(lambda: not decoder.is_running())
+        group.rmdir()
+
+
 def _open(decoders: Decoders, path: Path, settings: FrameSettings = SETTINGS) -> DecoderReader:
     return DecoderReader(decoders, path, probe_video(path, LIMITS), settings)
 
