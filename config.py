@@ -167,7 +167,7 @@ class DecoderConfig(_Frozen):
         " as far as the kernel supports it.",
     )
     cpu_share: float = Field(0.5, gt=0, description="CPU time of a decoder request, as a share of its timeout.")
-    batch_bytes: int = Field(8 * 1024**2, gt=0, description="Decoded bytes per batch; a batch has at least one frame.")
+    batch_bytes: int = Field(16 * 1024**2, gt=0, description="Decoded bytes per batch; a batch has at least one frame.")
     idle_s: float = Field(60.0, gt=0, description="Seconds without a request after which a decoder process exits.")
 
 
@@ -382,7 +382,7 @@ class RenderConfig(_Frozen):
     first_segment_seconds: float = Field(1.0, gt=0, description="Length of the first segment, for an early preview.")
     segment_seconds: float = Field(4.0, gt=0, description="Length of every later segment, in seconds.")
     chunk_frames: int = Field(32, ge=1, le=64, description="Maximum frames per FaceSynthesis call.")
-    max_chunk_bytes: int = Field(32 * 1024**2, gt=0, description="Maximum decoded size of the frames of a chunk.")
+    max_chunk_bytes: int = Field(64 * 1024**2, gt=0, description="Maximum decoded size of the frames of a chunk.")
     chunk_window: int = Field(2, ge=1, le=4, description="Concurrent FaceSynthesis calls per segment.")
     segment_window: int = Field(
         2, ge=1, description="Segments of one job in flight. With one Studio use 1: its reader then never seeks."

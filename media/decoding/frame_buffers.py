@@ -18,7 +18,7 @@ import numpy as np
 from media.decoding.channel import memory_file, write_whole
 from media.yuv_frame import YuvFrame
 
-_MAX_FREE_BYTES: Final = 32 * 1024**2  # of one reader
+_MAX_FREE_BYTES: Final = 96 * 1024**2  # of one reader: the batches of a chunk (64 MiB), which are released together
 
 
 def frame_bytes(width: int, height: int) -> int:
