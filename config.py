@@ -381,7 +381,7 @@ class RenderConfig(_Frozen):
     block_seconds: float = Field(30.0, gt=1, description="Speech analysed and turned into landmarks at a time.")
     first_segment_seconds: float = Field(1.0, gt=0, description="Length of the first segment, for an early preview.")
     segment_seconds: float = Field(4.0, gt=0, description="Length of every later segment, in seconds.")
-    chunk_frames: int = Field(32, ge=1, le=64, description="Maximum frames per FaceSynthesis call.")
+    chunk_frames: int = Field(64, ge=1, le=64, description="Maximum frames per FaceSynthesis call.")
     max_chunk_bytes: int = Field(64 * 1024**2, gt=0, description="Maximum decoded size of the frames of a chunk.")
     chunk_window: int = Field(2, ge=1, le=4, description="Concurrent FaceSynthesis calls per segment.")
     segment_window: int = Field(
