@@ -120,9 +120,9 @@ class _Face:
         smooth = slice(0, 4)  # FRAME and TEXTURE; around the mouth the exemplar covers the transition
         merged = layers[0, smooth] + faces.share[face] * (layers[1, smooth] - layers[0, smooth])
         place = merged[fields.TEXTURE]
-        self.mouth = self._mask(textures[0], [cv2.resize(axis, (self.size // 2, self.size // 2)) for axis in place])
+        self.mouth = self._mouth_mask(textures[0], place)
         self.mouth_shows, self.mouth_covers = mask_cells(self.mouth, self.cell)
-        jaw = self._mask(textures[1], list(place))
+        jaw = self._mask(textures[1], place, border_window(GRID))
         # Moving cells and their neighbours, as fields are enlarged bilinearly.
         self.moves = np.asarray(cv2.dilate(jaw, _AROUND), np.uint8)
         self.frame = padded_positions(merged[None, fields.FRAME] * (jaw * np.float32(1 / 255)), self.cell)[0]
@@ -143,10 +143,22 @@ class _Face:
         for plane, wanted in zip(out_uv, mouth.uv, strict=True):
             lay_chroma(plane, chroma[1].start, chroma[0].start, wanted, self.mouth)
 
+    def _mouth_mask(self, texture: U8, place: F32) -> U8:
+        """Returns the (R / 2, R / 2) mask of the mouth, given the positions of cells in its texture."""
+        half = self.size // 2
+        mask = np.zeros((half, half), np.uint8)
+        cells = np.asarray(cv2.dilate(self._mask(texture, place, border_window(GRID)), _AROUND), np.uint8)
+        if cells.any():
+            box = self._box(cells, 2)
+            part = box.pixels(self.cell / 2)
+            wide = [enlarge(axis, box, self.cell / 2) for axis in padded_cells(place)]
+            mask[part] = self._mask(texture, wide, border_window(half)[part])
+        return mask
+
     @staticmethod
-    def _mask(texture: U8, place: list[F32]) -> U8:
-        """Samples a mask texture at positions x, y; zero at the border of the region."""
-        read, window = linear(texture, place, outside=0), border_window(len(place[0]))
+    def _mask(texture: U8, place: F32 | Sequence[F32], window: F32) -> U8:
+        """Samples a mask texture at positions x, y, times a `border_window`."""
+        read = linear(texture, place, outside=0)
         return np.asarray(cv2.multiply(read, window, scale=1 / 255, dtype=cv2.CV_8U), np.uint8)
 
     @staticmethod
