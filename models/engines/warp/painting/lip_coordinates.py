@@ -55,19 +55,27 @@ def lip_axes(inner_upper: NDArray[np.floating], inner_lower: NDArray[np.floating
     along = (last - first) / length[:, None]
     across = np.stack([-along[:, 1], along[:, 0]], 1)
     centre, half_width = (first + last) / 2, length / 2
-    positions = np.linspace(-1, 1, _SAMPLES)
     lips = np.empty((len(centre), 4, _SAMPLES), np.float32)
     for k, lip in enumerate((inner_upper, inner_lower)):
         offset = lip - centre[:, None]
         x = np.maximum.accumulate((offset @ along[:, :, None])[..., 0] / half_width[:, None], 1)
         y = (offset @ across[:, :, None])[..., 0]
-        for t in range(len(centre)):
-            lips[t, k] = np.interp(positions, x[t], y[t])
+        lips[:, k] = _interpolated(x, y)
     lips[:, :2] = lips[:, :2] @ _smoothing()
     middle = lips[:, :2].mean(1)
     lips[:, 0], lips[:, 1] = np.minimum(lips[:, 0], middle), np.maximum(lips[:, 1], middle)
     lips[:, 2:] = lips[:, :2]
     return LipAxes(centre.astype(np.float32), along.astype(np.float32), half_width.astype(np.float32), lips)
+
+
+def _interpolated(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Interpolates T polylines through (T, 11) ascending x and y linearly, at 65 positions from -1 to 1: (T, 65)."""
+    positions = np.linspace(-1, 1, _SAMPLES)
+    last = x.shape[1] - 2
+    before = ((x[:, :, None] <= positions).sum(1) - 1).clip(0, last)  # (T, 65) the last point at or before a position
+    x0, x1, y0, y1 = (np.take_along_axis(axis, before + step, 1) for axis in (x, y) for step in (0, 1))
+    share = ((positions - x0) / np.maximum(x1 - x0, np.finfo(np.float32).tiny)).clip(0, 1)
+    return np.asarray(y0 + share * (y1 - y0))
 
 
 @cache

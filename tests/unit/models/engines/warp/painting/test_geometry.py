@@ -164,3 +164,18 @@ def test_the_match_carries_the_rims_difference_inwards() -> None:
     np.testing.assert_allclose(gain[0, 0, 10:22, 10:22], 1.2, rtol=1e-3)
     np.testing.assert_allclose(offset[0, 0, 10:22, 10:22], 5, rtol=1e-3)
     np.testing.assert_allclose(offset[0, 1, 10:22, 10:22], 0, atol=1e-4)
+
+
+def test_lips_are_lines_through_their_landmarks() -> None:
+    """Landmarks of a turned head overtake each other: the later ones then stand where the first ones do."""
+    rng = np.random.default_rng(4)
+    x = np.linspace(-1, 1, 11) + rng.normal(0, 0.1, (6, 11))
+    x[:, 0], x[:, -1] = -1, 1
+    x, y = x.clip(-1, 1), np.pad(rng.uniform(-9, 9, (6, 9)), ((0, 0), (1, 1)))
+    dense = np.linspace(-1, 1, 65)
+    lines = np.array([np.interp(dense, *line) for line in zip(np.maximum.accumulate(x, 1), y, strict=True)])
+    found, wanted = (
+        lip_axes(*(np.stack([50 + 30 * across, 40 + down + gap], -1) for gap in (0, 20)))
+        for across, down in ((x, y), (np.broadcast_to(dense, lines.shape), lines))
+    )
+    np.testing.assert_allclose(found.lips, wanted.lips, atol=1e-4)
