@@ -19,6 +19,11 @@ from storage.job_settings import JobSettings
 
 _FIRST_SETTINGS = frozenset({"face", "loop", "background_gain_db", "loudness_lufs"})
 """Options that `_key` names; the others count only if they are set."""
+_ORDER = (
+    *("visible_label", "expressiveness", "motion", "size", "crop", "fps", "format", "quality"),
+    *("background", "background_id", "background_loop", "matte"),
+)
+"""The order in which `_key` names the options of `JobSettings`; others follow by name."""
 _NEWEST = {"idle_mouths", "subtitles_output", "max_audio_stretch", "music", "music_gain_db"}
 
 
@@ -125,9 +130,9 @@ def _key(pair: Pair) -> str:
     more = {name: str(location) for name, location in sorted(pair.more_audio.items())}
     options = (pair.background_gain_db, pair.loudness_lufs, pair.text, pair.voice)
     speeches = (pair.subtitles, named or None, pair.diarization, turns or None, more or None)
-    settings = pair.model_dump(
-        mode="json", include=set(JobSettings.model_fields) - _FIRST_SETTINGS, exclude_defaults=True
-    )
+    names = set(JobSettings.model_fields) - _FIRST_SETTINGS
+    chosen = pair.model_dump(mode="json", include=names, exclude_defaults=True)
+    settings = {name: chosen[name] for name in (*_ORDER, *sorted(names.difference(_ORDER))) if name in chosen}
     more_options = pair.model_dump(mode="json", include=_NEWEST, exclude_none=True)
     newest = (settings or None, pair.background_file, more_options or None)
     newer = [part for part in (*options, *speeches, *newest) if part is not None]

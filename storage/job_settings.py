@@ -73,10 +73,7 @@ class VideoSettings(BaseModel):
 
 
 class JobSettings(AvatarSettings, VideoSettings):
-    """Options of a job with the same name and meaning everywhere.
-
-    The fields of the last base class come first. Do not change their order: batch records hash it.
-    """
+    """Options of a job with the same name and meaning everywhere."""
 
     @model_validator(mode="after")
     def _check_output(self) -> Self:
