@@ -79,7 +79,7 @@ def tracked_video(video: Path, max_seconds: float = math.inf) -> TrackedVideo:
     info = probe_video(video, MediaLimits())
     num = int(min(info.num_frames, max_seconds * float(info.fps)))
     with FrameReader(video, info, render.reader_cache_bytes) as reader:
-        track = own_track(_landmarks(reader, info, num), reader, replace(info, num_frames=num))
+        track, _ = own_track(_landmarks(reader, info, num), reader, replace(info, num_frames=num))
     return TrackedVideo(track, float(info.fps))
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ from models.quality.measures import BlockMeasures
 from models.quality.report import QualityReport
 from models.speech.level import measure_level
 from models.speech.prosody import file_prosody
+from rendering.frame_pipeline import PlannedFace
 
 
 @dataclass
@@ -110,13 +112,15 @@ class _Studio:
             with stage("decode"):
                 frames = list(self.avatar.frames(reader).read(shown[start : start + len(piece)].tolist()))
             with stage("cut"):
-                chunk = self.engine.cut(self.avatar, piece, frames)
+                cut = partial(self.engine.cut, self.avatar)
+                face = PlannedFace(self.engine.name, cut, piece, occluders=self.avatar.occluders)
+                chunk = face.chunk(frames)
             with stage("synthesize"):
                 patches = self.face_generator.generate(chunk)
             self.silent_motion += patches.silent_motion
             with stage("paste and encode"):
                 for number, frame in enumerate(frames):
-                    patch = patches.patch(number)
+                    patch = face.shown_patch(frame, number, patches)
                     writer.write(frame, [] if patch is None else [patch], [mark])
         with stage("paste and encode"):
             return writer.finish()

@@ -18,6 +18,7 @@ from media.yuv_frame import Patch, YuvFrame, faded
 from models.engines.patches import FacePatches
 from models.engines.protocol import Chunk, Plan
 from models.mouth.motion import RunningStats
+from models.track.occluders import Occluders
 
 T = TypeVar("T")
 
@@ -30,6 +31,7 @@ class PlannedFace:
     cut: Callable[[Plan, list[YuvFrame]], Chunk]  # `Engine.cut` of its avatar
     plan: Plan  # what it shows in T frames
     weight: NDArray[np.float32] | None = None  # (T,) 1: the generated face, 0: the source's own; None: 1 everywhere
+    occluders: Occluders | None = None  # what stays in front of it; None: nothing
 
     def slice(self, start: int, stop: int) -> Self:
         """Return the face in frames [start, stop)."""
@@ -40,6 +42,21 @@ class PlannedFace:
     def is_shown(self) -> bool:
         """Whether any frame shows it."""
         return self.weight is None or bool(self.weight.any())
+
+    def chunk(self, frames: list[YuvFrame]) -> Chunk:
+        """Cut it out of the T frames, without what is in front of it."""
+        whole = frames if self.occluders is None else self.occluders.without(self.plan.source_index, frames)
+        return self.cut(self.plan, whole)
+
+    def shown_patch(self, frame: YuvFrame, number: int, patches: FacePatches) -> Patch | None:
+        """Return its patch in frame `number`: behind what is in front of it, and blended by its weight."""
+        weight = 1.0 if self.weight is None else float(self.weight[number])
+        patch = patches.patch(number) if weight > 0 else None
+        if patch is None:
+            return None
+        if self.occluders is not None:
+            patch = self.occluders.in_front(int(self.plan.source_index[number]), frame, patch)
+        return patch if weight >= 1 else faded(frame, patch, weight)
 
 
 class PictureWriter(Protocol):
@@ -146,16 +163,12 @@ def _decode_and_cut(
 ) -> tuple[list[YuvFrame], list[Chunk]]:
     with token.on_cancel(reader.close):
         frames = list(reader.read(source_index.tolist()))
-    return frames, [face.cut(face.plan, frames) for face in faces]
+    return frames, [face.chunk(frames) for face in faces]
 
 
 def _shown_patches(
     frame: YuvFrame, number: int, faces: Sequence[PlannedFace], generated: Sequence[FacePatches]
 ) -> list[Patch]:
-    """Return the patches of frame `number`, each blended with the frame by the weight of its face."""
-    shown = []
-    for face, patches in zip(faces, generated, strict=True):
-        weight = 1.0 if face.weight is None else float(face.weight[number])
-        if weight > 0 and (patch := patches.patch(number)) is not None:
-            shown.append(patch if weight >= 1 else faded(frame, patch, weight))
-    return shown
+    """Return the patches of frame `number`."""
+    patches = (face.shown_patch(frame, number, each) for face, each in zip(faces, generated, strict=True))
+    return [patch for patch in patches if patch is not None]

@@ -28,7 +28,7 @@ from models.engines.protocol import Engine, FrameSpan, LiveEngine, Machine, Plan
 from models.speech.prosody import window_prosody
 from rendering.avatar_cache import AvatarCache, LruPool
 from rendering.background_opener import BackgroundOpener, OpenSource, cutout
-from rendering.frame_pipeline import BlockingWork
+from rendering.frame_pipeline import BlockingWork, PlannedFace
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.session_encoder import SessionEncoder
 from storage.files import StoredFiles
@@ -175,11 +175,14 @@ class LiveRenderer:
     ) -> EncodedPictures:
         with token.on_cancel(readers.close):
             frames = list(readers.frames.read(shown.tolist()))
-        patches = self._face_generator.generate(self._engine.cut(avatar, plan, frames), token.is_cancelled)
+        face = PlannedFace(self._engine.name, partial(self._engine.cut, avatar), plan, occluders=avatar.occluders)
+        patches = self._face_generator.generate(face.chunk(frames), token.is_cancelled)
         framing = OutputSize().framing(request.avatar.source.info)
         maker = PictureMaker(framing, composite=_cutout(request, readers))
         with token.on_cancel(readers.close):
-            return encoder.encode(request, [(frame, patches.patch(k)) for k, frame in enumerate(frames)], maker.draw)
+            return encoder.encode(
+                request, [(frame, face.shown_patch(frame, k, patches)) for k, frame in enumerate(frames)], maker.draw
+            )
 
 
 def _files_of(background: Background | None) -> tuple[str, ...]:

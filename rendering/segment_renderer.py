@@ -120,7 +120,13 @@ class SegmentRenderer:
             yield (
                 reader,
                 [
-                    PlannedFace(face.engine, partial(engine.cut, cached.avatar), face.plan, face.weight)
+                    PlannedFace(
+                        face.engine,
+                        partial(engine.cut, cached.avatar),
+                        face.plan,
+                        face.weight,
+                        cached.avatar.occluders,
+                    )
                     for face, (cached, engine) in zip(request.faces, avatars, strict=True)
                 ],
                 first,

@@ -63,7 +63,7 @@ def read_clip(path: Path, max_frames: int) -> Clip:
         ]
         tracker = FaceTracker(num_threads=1, device="cpu")
         raw, _ = tracker.track_chunk(frames, info.colour, FaceChoice(), None, pixel_aspect(info))
-        track = own_track(raw, reader, info)
+        track, _ = own_track(raw, reader, info)
     return Clip(path.stem, info, frames, Heads.of(track))
 
 

@@ -20,6 +20,7 @@ from models.avatar.folder import (
     AVATAR_VERSION,
     INFO_FILE,
     MOTION_FILE,
+    OCCLUDERS_FILE,
     TRACK_FILE,
     VersionedEngine,
     analysis_folder,
@@ -32,6 +33,8 @@ from models.avatar.still_motion import StillMotion
 from models.mouth.lip_seam import move_inner_lips, seam_shifts
 from models.speech.prosody import Prosody
 from models.track.face_track import FaceTrack, finish_track
+from models.track.occluder_search import find_occluders
+from models.track.occluders import Occluders
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.visibility import assess_visibility
@@ -47,14 +50,17 @@ def opens(track: FaceTrack) -> bool:
     return bool(track.visible.sum() > 1 and track.shape[track.visible, 0].std() > _TALKING_STD)
 
 
-def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTrack:
-    """Returns the track of a source; a few frames are read again if its mouth is closed and never moves.
+def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> tuple[FaceTrack, Occluders | None]:
+    """Returns the track of a source, and what passes in front of the mouth, if anything does.
+
+    Covered frames are read again, and a few others if the mouth is closed and never moves.
 
     Raises:
         FaceNotFoundError: The face is in no frame.
     """
     aspect = pixel_aspect(info)
-    judged = assess_visibility(raw, float(info.fps), aspect)
+    seen = assess_visibility(raw, float(info.fps), aspect)
+    points, judged, occluders = find_occluders(raw, seen, reader, float(info.fps))
     finish = partial(
         finish_track,
         present=raw.present,
@@ -64,15 +70,15 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> FaceTr
         fps=float(info.fps),
         pixel_aspect=aspect,
     )
-    track = finish(raw.points)
+    track = finish(points)
     if opens(track):
-        return finish(raw.points, lips_move=True)
+        return finish(points, lips_move=True), occluders
     if track.is_rest_closed_by_model:
-        return track
+        return track, occluders
     shown = np.flatnonzero(track.visible)
     looked_at = np.unique(shown[np.linspace(0, len(shown) - 1, _SEAM_FRAMES).astype(int)])
     seam = seam_shifts(list(reader.read(looked_at.tolist())), track.points[looked_at])
-    return finish(move_inner_lips(raw.points, seam))
+    return finish(move_inner_lips(points, seam)), occluders
 
 
 T = TypeVar("T")
@@ -86,6 +92,7 @@ class Avatar:
     info: VideoInfo  # the source
     track: FaceTrack  # the face in every source frame; for a still, in each row of `models.avatar.still_frame`
     motion: StillMotion | None = None  # how a still moves; None for a video
+    occluders: Occluders | None = None  # what passes in front of the mouth; None: nothing does
     expressiveness: float = 1.0  # factor of the mouth's movement in one job or session, 0 to 2; closed lips stay closed
     _remembered: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -143,18 +150,22 @@ class Avatar:
             FaceNotFoundError: No frame shows the face.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in (INFO_FILE, MOTION_FILE):
+        for stale in (INFO_FILE, MOTION_FILE, OCCLUDERS_FILE):
             (folder / stale).unlink(missing_ok=True)
-        track, motion = own_track(raw, reader, info), None
+        (track, occluders), motion = own_track(raw, reader, info), None
         track.save(folder / TRACK_FILE)
+        names = [TRACK_FILE]
+        if occluders is not None:
+            occluders.save(folder / OCCLUDERS_FILE)
+            names.append(OCCLUDERS_FILE)
         if info.is_still:
             (still,) = reader.read([0])
             motion = StillMotion.of(still, track)
             motion.save(folder / MOTION_FILE)
-        names = [TRACK_FILE] if motion is None else [TRACK_FILE, MOTION_FILE]
+            names.append(MOTION_FILE)
         content = {"version": AVATAR_VERSION, "info": _info_to_json(info), "files": file_hashes(folder, names)}
         write_whole(folder / INFO_FILE, content)
-        return cls(folder, info, track if motion is None else turned_track(track), motion)
+        return cls(folder, info, track if motion is None else turned_track(track), motion, occluders)
 
     @classmethod
     def load(cls, folder: Path) -> Avatar:
@@ -162,7 +173,9 @@ class Avatar:
         info = _info_from_json(json.loads((folder / INFO_FILE).read_text())["info"])
         motion = StillMotion.load(folder / MOTION_FILE) if info.is_still else None
         track = FaceTrack.load(folder / TRACK_FILE)
-        return cls(folder, info, track if motion is None else turned_track(track), motion)
+        path = folder / OCCLUDERS_FILE
+        occluders = Occluders.load(path) if path.exists() else None
+        return cls(folder, info, track if motion is None else turned_track(track), motion, occluders)
 
 
 def _info_to_json(info: VideoInfo) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from media.cancel_token import CancelToken
 from media.yuv_frame import Patch, YuvFrame
 from models.engines.patches import FacePatches
 from models.mouth.motion import RunningStats
+from models.track.occluders import Occluders
 from rendering.frame_pipeline import FramePipeline, PlannedFace
 
 T = TypeVar("T")
@@ -177,3 +178,29 @@ def test_a_cancelled_one_leaves_nothing_at_work() -> None:
         assert face_generators.cancelled == 2
 
     asyncio.run(scene())
+
+
+def test_what_is_in_front_of_a_face_stays_there() -> None:
+    cells = np.zeros((1, 96, 96), np.uint8)
+    cells[:, :, 48:] = 255
+    place = np.array([[[1 / 24, 0, 0], [0, 1 / 24, 0]]])  # the grid spans the 4 x 4 pixels of a patch
+    faces = np.full((1, 4, 4), 50, np.uint8), np.full((1, 2, 2, 2), 128, np.uint8)
+    occluders = Occluders(
+        np.array([4], np.int32), place, cells, np.zeros(1, np.int32), *faces, place, np.full_like(cells, 255)
+    )
+    seen = list[int]()
+
+    def cut(plan: Any, pictures: list[YuvFrame]) -> Any:
+        seen.extend(int(picture.y[0, 0]) for picture in pictures)
+        return _Chunk(plan.source_index.tolist())
+
+    frames = list(_Frames().read([3, 4]))
+    face = PlannedFace("toy", cut, _Plan(np.array([3, 4], np.int32)), None, occluders)
+    face.chunk(frames)
+    clear, behind = (face.shown_patch(frame, number, _patches([3, 4])) for number, frame in enumerate(frames))
+    assert seen == [3, 50]
+    assert clear is not None
+    assert behind is not None
+    assert clear.planes.y[0].tolist() == [103] * 4
+    assert behind.planes.y[0, 0] == 104
+    assert behind.planes.y[0, 3] == 4

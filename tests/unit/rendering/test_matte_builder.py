@@ -42,7 +42,7 @@ def test_a_matte_is_made_in_pieces(tmp_path: Path, sample_video: Path) -> None:
     with FrameReader(sample_video, info, 2**26) as reader:
         frames = list(reader.read(range(info.num_frames)))
         raw, _ = FaceTracker(num_threads=1, device="cpu").track_chunk(frames, info.colour, FaceChoice(), None)
-        track = own_track(raw, reader, info)
+        track, _ = own_track(raw, reader, info)
     track.save(folder / TRACK_FILE)
     files.make_folder(f"{avatar.folder}/pieces")
     half, pieces = info.num_frames // 2, [f"{avatar.folder}/pieces/{matte_piece(number)}" for number in range(2)]

@@ -41,7 +41,7 @@ class _WithSeam:
 def test_its_lips_meet_where_the_picture_shows_it(thickness: float, tmp_path: Path) -> None:
     filmed = make_avatar(tmp_path, 0.0)
     with filmed.reader() as reader:
-        track = own_track(filmed.raw, _WithSeam(reader, filmed.raw.points, thickness), filmed.info)
+        track, _ = own_track(filmed.raw, _WithSeam(reader, filmed.raw.points, thickness), filmed.info)
     for ids in (INNER_UPPER, INNER_LOWER):
         moved = (track.points - filmed.raw.points)[track.visible][:, list(ids[3:-3]), 1]
         assert abs(np.median(moved) - _OFF) < 0.7
@@ -55,7 +55,7 @@ def test_lips_are_smoothed_less_where_they_move(tmp_path: Path) -> None:
         noise = np.random.default_rng(0).normal(0, 0.4, filmed.raw.points.shape)
         raw = RawLandmarks((filmed.raw.points + noise).astype(np.float32), filmed.raw.present)
         with filmed.reader() as reader:
-            track = own_track(raw, reader, filmed.info)
+            track, _ = own_track(raw, reader, filmed.info)
         expected = finish_track(
             raw.points, raw.present, shot=track.shot, skip_reason=track.skip_reason, lips_move=lips_move
         )

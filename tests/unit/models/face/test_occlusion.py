@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.occluders import OBJECTS, Passage
+from benchmarks.occlusion.occluders import OBJECTS, Passage
 from config import MediaLimits
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader

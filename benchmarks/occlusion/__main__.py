@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.occluders import OBJECTS, Passage
+from benchmarks.occlusion.occluders import OBJECTS, Passage
 from config import MediaLimits
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader

@@ -1,0 +1,144 @@
+"""How well objects in front of a mouth are masked: `python -m benchmarks.occlusion.masks --clips FOLDER`.
+
+Clips of clear talkers are tracked with objects drawn in front of the mouth, with motion blur and in different sizes and
+directions, and searched as in an analysis. The clips are not part of this repository (benchmarks/README.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.occlusion.occluders import OBJECTS, Passage
+from config import MediaLimits
+from media.probe import probe_video
+from media.reader import FrameReader
+from media.yuv_frame import YuvFrame, from_rgb, to_rgb
+from models.face.choice import FaceChoice
+from models.face.lower_face import CELLS
+from models.track.occluder_search import find_occluders
+from models.track.occluders import Occluders
+from models.track.skip_reason import SkipReason
+from models.track.tracker import FaceTracker
+from models.track.visibility import assess_visibility
+
+_MAX_SIDE = 480  # pixels of the shorter side: enough for the face networks
+_EXPOSURE = 0.5
+_SPEEDS = {"slow": (14, 14), "fast": (6, 12)}  # frames on the way, and frames in front of the mouth
+_WRONG = 0.05  # share of the lower face that is taken for the object, or the other way round: a visible error
+
+
+@dataclass
+class _Scores:
+    """Frames of one kind of object that cover a part of the lower face."""
+
+    covered: int = 0  # frames reported as covered
+    left: int = 0  # of those, frames that stay untouched
+    overlap: list[float] = field(default_factory=list)  # of mask and object in each frame that is rewritten
+    missed: list[float] = field(default_factory=list)  # share of the lower face: object that is painted over
+    excess: list[float] = field(default_factory=list)  # share of the lower face: face that is not rewritten
+
+    def row(self) -> list[str]:
+        frames, missed = len(self.overlap), np.array(self.missed)
+        return [
+            f"{self.covered}",
+            f"{self.left}",
+            f"{frames}",
+            f"{np.mean(self.overlap or [0]):.2f}",
+            f"{np.mean(self.missed or [0]):.1%}",
+            f"{np.mean(self.excess or [0]):.1%}",
+            f"{int((missed > _WRONG).sum())}",
+        ]
+
+
+@dataclass
+class _Frames:
+    """Implements `media.frame_source.FrameSource`."""
+
+    frames: list[YuvFrame]
+
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
+        """Yields the frames."""
+        return (self.frames[index] for index in indices)
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+def main(
+    clips: Annotated[list[Path], typer.Option(help="Folders of talkers, one to a .mp4 file.")],
+    frames: Annotated[int, typer.Option(min=70, help="Of each clip, from its start.")] = 90,
+) -> None:
+    """Print a table with a row for each kind of object."""
+    cv2.setNumThreads(0)  # as in a replica
+    tracker, scores = FaceTracker(1, "cpu"), {kind: _Scores() for kind in OBJECTS}
+    for number, path in enumerate(sorted(path for folder in clips for path in folder.glob("*.mp4"))):
+        _measure(tracker, path, number, frames, scores)
+    table = Table(
+        "object", "covered frames", "left untouched", "frames with a mask", "overlap", "missed", "excess", "wrong"
+    )
+    for kind, each in scores.items():
+        table.add_row(kind, *each.row())
+    Console(width=150).print(table)
+
+
+def _measure(tracker: FaceTracker, path: Path, number: int, num_frames: int, scores: dict[str, _Scores]) -> None:
+    info = probe_video(path, MediaLimits())
+    with FrameReader(path, info, 2**28) as reader:
+        pictures = [to_rgb(frame, info.colour) for frame in reader.read(range(min(info.num_frames, num_frames)))]
+    shrink = min(1.0, _MAX_SIDE / min(pictures[0].shape[:2]))
+    size = [int(side * shrink) // 2 * 2 for side in pictures[0].shape[1::-1]]
+    pictures = [np.asarray(cv2.resize(each, size, interpolation=cv2.INTER_AREA), np.uint8) for each in pictures]
+    clear, _ = tracker.track_chunk([from_rgb(each, info.colour) for each in pictures], info.colour, FaceChoice(), None)
+    for index, kind in enumerate(OBJECTS):
+        passage = _passage(kind, len(pictures), number, index)
+        drawn = [passage.draw_alpha(*each) for each in zip(range(len(pictures)), pictures, clear.points, strict=True)]
+        frames = [from_rgb(picture, info.colour) for picture, _ in drawn]
+        raw, _ = tracker.track_chunk(frames, info.colour, FaceChoice(), None)
+        seen = assess_visibility(raw, float(info.fps))
+        found = find_occluders(raw, seen, _Frames(frames), float(info.fps))
+        scores[kind].covered += int((seen.skip_reason == SkipReason.COVERED).sum())
+        scores[kind].left += int((found.judged.skip_reason == SkipReason.COVERED).sum())
+        if found.occluders is not None:
+            _compare(found.occluders, [alpha for _, alpha in drawn], scores[kind])
+
+
+def _compare(found: Occluders, alpha: list[NDArray[np.float32]], scores: _Scores) -> None:
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    for row, frame in enumerate(found.frames.tolist()):
+        true = cv2.warpAffine(alpha[frame], found.places[row], (CELLS, CELLS), flags=flags) > 0.5
+        face = found.faces_area[found.plate[row]] > 127
+        mask = found.masks[row] > 127
+        if (true & face).any():
+            scores.overlap.append(float((mask & true & face).sum() / ((mask | true) & face).sum()))
+        scores.missed.append(float((true & ~mask & face).sum() / face.sum()))
+        scores.excess.append(float((mask & ~true & face).sum() / face.sum()))
+
+
+def _passage(kind: str, num_frames: int, number: int, index: int) -> Passage:
+    """A passage whose speed, direction, size and colour depend on the number of the clip."""
+    random = np.random.default_rng([number, index])
+    num_coming, num_staying = list(_SPEEDS.values())[(number + index) % len(_SPEEDS)]
+    return Passage(
+        kind,
+        start=max(14, (num_frames - 2 * num_coming - num_staying) // 2),
+        num_coming=num_coming,
+        num_staying=num_staying,
+        degrees=float(random.uniform(20, 160)),
+        size=float(random.uniform(0.7, 1.25)),
+        seed=int(random.integers(1000)),
+        exposure=_EXPOSURE,
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,250 @@
+"""Finds what covers the mouth in the frames that `models.face.occlusion` reports, and lets them be rewritten.
+
+Around each run of covered frames, the head is followed by its upper face, and every frame's lower face is compared with
+uncovered ones of the same shot. Frames in which an object is found are rewritten behind it; covered frames in which
+none is found, or whose head cannot be followed, stay untouched. Sources without covered frames cost nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from media.frame_source import FrameSource
+from media.yuv_frame import YuvFrame, cut
+from models.face.lower_face import (
+    CELLS,
+    CELLS_PER_EYE_DISTANCE,
+    Affine,
+    HeadFollower,
+    Picture,
+    between_faces,
+    grid_of,
+    inverse,
+    then,
+    transformed,
+)
+from models.face.occluder_mask import UncoveredFace
+from models.geometry.face_points import JAW, NOSE, OUTER_LOWER, OUTER_UPPER
+from models.track.occluders import Occluders
+from models.track.raw_landmarks import RawLandmarks
+from models.track.skip_reason import SkipReason
+from models.track.visibility import Visibility
+
+_AROUND_SECONDS: Final = 0.8  # an object is searched for this long before and after it covers the mouth
+_MAX_SECONDS: Final = 30.0  # an object that stays longer is part of the picture, and its frames stay untouched
+_VIEWS, _MIN_VIEWS = 12, 5  # uncovered faces to compare with
+_MIN_SHARE: Final = 0.5  # of the upper face that must be found again
+_HIDDEN: Final = 0.85  # share of the lips from which on all of them count as covered
+_MAX_STEP: Final = 0.3  # eye distances that the edge of an object moves between two frames
+_AREA_RIM, _MASK_RIM = 0.05, 0.018  # eye distances over which the lower face fades out, and the edge of an occluder
+
+
+class Found(NamedTuple):
+    """The result of a search."""
+
+    points: NDArray[np.float32]  # (N, 468, 3) `RawLandmarks.points`, with those of uncovered faces behind occluders
+    judged: Visibility  # with the frames that can be rewritten behind occluders
+    occluders: Occluders | None  # None without any
+
+
+def find_occluders(raw: RawLandmarks, judged: Visibility, reader: FrameSource, fps: float) -> Found:
+    """Searches the covered frames of a track; reads them, and frames around them, once more."""
+    points, reasons, visible = raw.points.copy(), judged.skip_reason.copy(), judged.visible.copy()
+    passages = []
+    for stretch in _stretches(reasons, judged.shot, raw.present, fps):
+        clear = _clear(reasons, judged.shot, stretch, fps)
+        if len(clear) >= _MIN_VIEWS and len(stretch) <= _MAX_SECONDS * fps:
+            passages += _Search(raw.points, reasons, stretch, clear, reader).passages()
+    for passage in passages:
+        points[passage.frames] = passage.points
+        reasons[passage.frames], visible[passage.frames] = SkipReason.SHOWN, False
+    if not passages:
+        return Found(raw.points, judged, None)
+    return Found(points, judged._replace(skip_reason=reasons, visible=visible), _joined(passages))
+
+
+def _stretches(
+    reasons: NDArray[np.uint8], shot: NDArray[np.int32], present: NDArray[np.bool_], fps: float
+) -> list[NDArray[np.intp]]:
+    """Returns the unbroken runs of frames around covered ones, each within one shot."""
+    near, reach = np.zeros(len(reasons), bool), round(_AROUND_SECONDS * fps)
+    for frame in np.flatnonzero(reasons == SkipReason.COVERED):
+        near[max(0, frame - reach) : frame + reach + 1] = True
+    near &= present & np.isin(reasons, (SkipReason.SHOWN, SkipReason.COVERED))
+    frames = np.flatnonzero(near)
+    runs = np.split(frames, np.flatnonzero((np.diff(frames) > 1) | (np.diff(shot[frames]) != 0)) + 1)
+    return [run for run in runs if (reasons[run] == SkipReason.COVERED).any()]
+
+
+def _clear(
+    reasons: NDArray[np.uint8], shot: NDArray[np.int32], stretch: NDArray[np.intp], fps: float
+) -> NDArray[np.intp]:
+    """Returns uncovered frames of the shot, far from all covered ones, evenly spread."""
+    far, reach = reasons == SkipReason.SHOWN, round(_AROUND_SECONDS * fps)
+    for frame in np.flatnonzero(reasons == SkipReason.COVERED):
+        far[max(0, frame - reach) : frame + reach + 1] = False
+    frames = np.flatnonzero(far & (shot == shot[stretch[0]]))
+    return np.asarray(frames[np.unique(np.linspace(0, len(frames) - 1, min(_VIEWS, len(frames))).astype(int))])
+
+
+@dataclass(frozen=True)
+class _Passage:
+    """Some frames with one object, and the uncovered face behind it."""
+
+    frames: NDArray[np.intp]  # (M,)
+    places: NDArray[np.float64]  # (M, 2, 3) from cells to frame pixels
+    masks: NDArray[np.uint8]  # (M, 96, 96)
+    points: NDArray[np.float32]  # (M, 468, 3)
+    face: YuvFrame  # the frame of the uncovered face
+    face_from: Affine  # from cells to its pixels
+    area: NDArray[np.uint8]  # (96, 96) the lower face
+
+
+class _Search:
+    """The search of one stretch of frames."""
+
+    def __init__(
+        self,
+        points: NDArray[np.float32],
+        reasons: NDArray[np.uint8],
+        stretch: NDArray[np.intp],
+        clear: NDArray[np.intp],
+        reader: FrameSource,
+    ) -> None:
+        self._points, self._stretch, self._reader = points, stretch, reader
+        self._is_covered = reasons[stretch] == SkipReason.COVERED
+        self._first = int(clear[np.abs(clear - stretch[0]).argmin()])  # what the grid is defined in
+        self._grid = grid_of(points[self._first])
+        self._area = _lower_face(points[self._first], self._grid)
+        pictures = dict(zip(clear.tolist(), map(self._picture, clear, reader.read(clear.tolist())), strict=True))
+        same_face = (then(self._grid, between_faces(points[self._first], points[each])) for each in clear)
+        uncovered = UncoveredFace(np.stack([pictures[int(n)].view(g) for n, g in zip(clear, same_face, strict=True)]))
+        self._places, share, masks = self._follow(pictures[self._first], uncovered)
+        self._is_followed = share >= _MIN_SHARE
+        self._masks = masks & self._is_followed[:, None, None]
+        self._is_behind = np.asarray((self._masks & (self._area > 127)).any((1, 2)))
+
+    def passages(self) -> list[_Passage]:
+        """Returns the object of each run of covered frames, in two halves: each has the uncovered face next to it.
+
+        A run is rewritten as a whole or not at all.
+        """
+        found, frames = [], np.arange(len(self._stretch))
+        left = np.pad(self._is_covered & ~self._is_behind, 1)  # covered frames in which nothing is found
+        for run in np.split(frames, np.flatnonzero(np.diff(self._is_behind)) + 1):
+            is_whole = not (left[run[0]] or left[run[-1] + 2])
+            if self._is_behind[run[0]] and self._is_covered[run].any() and is_whole:
+                before, after = self._uncovered(run[0] - 1, -1), self._uncovered(run[-1] + 1, 1)
+                middle = len(run) // 2 if before is not None and after is not None else len(run) * (after is None)
+                halves = ((run[:middle], before), (run[middle:], after))
+                found += [self._passage(half, face) for half, face in halves if len(half) and face is not None]
+        return found
+
+    def _uncovered(self, frame: int, step: int) -> int | None:
+        """Returns the first frame of the stretch, from `frame` on, that shows the whole face; None without any."""
+        while 0 <= frame < len(self._stretch):
+            if self._is_followed[frame] and not self._is_behind[frame] and not self._is_covered[frame]:
+                return frame
+            frame += step
+        return None
+
+    def _picture(self, frame: int, planes: YuvFrame) -> Picture:
+        return Picture.of(planes, self._points[frame], self._points[self._first])
+
+    def _follow(
+        self, first: Picture, uncovered: UncoveredFace
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Returns the place of the grid, the share of the upper face, and the mask of each frame."""
+        follower = HeadFollower(first, self._points[self._first])
+        motion = np.hstack([np.eye(2), np.zeros((2, 1))])
+        places, shares, masks = [], [], []
+        for frame, planes in zip(self._stretch.tolist(), self._reader.read(self._stretch.tolist()), strict=True):
+            picture = self._picture(frame, planes)
+            motion, share = follower.find(picture, motion)
+            places.append(then(self._grid, motion))
+            shares.append(share)
+            masks.append(uncovered.occluder(picture.view(places[-1])))
+        return np.stack(places), np.array(shares), _steady(np.stack(masks))
+
+    def _passage(self, half: NDArray[np.intp], face: int) -> _Passage:
+        frame, place = int(self._stretch[face]), self._places[face]
+        (planes,) = self._reader.read([frame])
+        lips = _outline(self._points[frame], place, [*OUTER_UPPER, *OUTER_LOWER[::-1]], 0.03)
+        moved = [transformed(self._points[frame], then(inverse(place), self._places[k])) for k in half]
+        return _Passage(
+            self._stretch[half],
+            self._places[half],
+            np.stack([_soft(_whole_lips(self._masks[k], lips)) for k in half]),
+            np.stack(moved).astype(np.float32),
+            planes,
+            place,
+            self._area,
+        )
+
+
+def _steady(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Removes from (M, 96, 96) masks what shows in a single frame, and is not near there in either adjacent one."""
+    drawn = masks.astype(np.uint8)
+    near = np.stack([cv2.dilate(mask, _disc(_MAX_STEP)) for mask in drawn]) > 0
+    before, after = np.concatenate([near[:1], near[:-1]]), np.concatenate([near[1:], near[-1:]])
+    return np.asarray(masks & (before | after))
+
+
+def _disc(radius: float) -> NDArray[np.uint8]:
+    side = 2 * round(radius * CELLS_PER_EYE_DISTANCE) + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
+
+
+def _outline(points: NDArray[np.floating], place: Affine, ids: list[int], margin: float) -> NDArray[np.uint8]:
+    """Returns (96, 96) 1 in the hull of some landmarks, widened by a margin in eye distances."""
+    cells = transformed(points[ids, :2], inverse(place))
+    filled = np.zeros((CELLS, CELLS), np.uint8)
+    cv2.fillConvexPoly(filled, cv2.convexHull(np.rint(cells).astype(np.int32)), 1)
+    return np.asarray(cv2.dilate(filled, _disc(margin)), np.uint8)
+
+
+def _lower_face(points: NDArray[np.floating], grid: Affine) -> NDArray[np.uint8]:
+    """Returns (96, 96) 255 in the lower face of an uncovered frame, fading out at its outline and at the border."""
+    area = _outline(points, grid, [*(each for each in JAW if each not in (234, 454)), *NOSE], 0.02)
+    rim = round(2 * _AREA_RIM * CELLS_PER_EYE_DISTANCE)
+    area[:rim] = area[-rim:] = area[:, :rim] = area[:, -rim:] = 0
+    return np.asarray(cv2.GaussianBlur(area * np.uint8(255), (0, 0), _AREA_RIM * CELLS_PER_EYE_DISTANCE), np.uint8)
+
+
+def _whole_lips(mask: NDArray[np.bool_], lips: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Covers all of the lips if hardly anything of them is left, so that no spot of a mouth shows on a hand."""
+    return mask | (lips > 0) if mask[lips > 0].mean() > _HIDDEN else mask
+
+
+def _soft(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.asarray(
+        cv2.GaussianBlur(mask.astype(np.uint8) * np.uint8(255), (0, 0), _MASK_RIM * CELLS_PER_EYE_DISTANCE), np.uint8
+    )
+
+
+def _joined(passages: list[_Passage]) -> Occluders:
+    scale = [CELLS * pixels_per_cell(each.face_from) for each in passages]
+    size = int(np.ceil(max(scale) * np.sqrt(2))) // 2 * 2 + 2
+    corners = [np.rint(each.face_from @ [CELLS / 2, CELLS / 2, 1] - size / 2).astype(int) // 2 * 2 for each in passages]
+    faces = [cut(each.face, int(x), int(y), size) for each, (x, y) in zip(passages, corners, strict=True)]
+    shifts = [np.array([[1, 0, -x], [0, 1, -y]], np.float64) for x, y in corners]
+    return Occluders(
+        frames=np.concatenate([each.frames for each in passages]).astype(np.int32),
+        places=np.concatenate([each.places for each in passages]),
+        masks=np.concatenate([each.masks for each in passages]),
+        plate=np.repeat(np.arange(len(passages)), [len(each.frames) for each in passages]).astype(np.int32),
+        faces_y=np.stack([face.y for face in faces]),
+        faces_uv=np.stack([np.stack([face.u, face.v]) for face in faces]),
+        faces_from=np.stack([then(each.face_from, shift) for each, shift in zip(passages, shifts, strict=True)]),
+        faces_area=np.stack([each.area for each in passages]),
+    )
+
+
+def pixels_per_cell(place: Affine) -> float:
+    """Returns the pixels per cell of a grid."""
+    return float(np.sqrt(abs(np.linalg.det(place[:, :2]))))

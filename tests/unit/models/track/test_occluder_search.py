@@ -1,0 +1,186 @@
+"""A microphone that passes in front of a face is found, and the face behind it can be rewritten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks.occlusion.occluders import Passage
+from media.probe import ColourTags
+from media.yuv_frame import Patch, YuvFrame, cut, from_rgb, to_rgb
+from models.face.lower_face import CELLS
+from models.geometry.head_frame import HeadPose, mean_face
+from models.track.occluder_search import Found, find_occluders
+from models.track.occluders import Occluders
+from models.track.raw_landmarks import RawLandmarks
+from models.track.skip_reason import SkipReason
+from models.track.visibility import Visibility
+
+SIDE, EYES, NUM, FPS = 160, 60.0, 70, 12.5
+COVERED = range(32, 40)
+TAGS = ColourTags(matrix=6, full_range=False, primaries=2, transfer=2)
+MICROPHONE = Passage("microphone", start=26, num_coming=6, num_staying=8, degrees=80.0)
+
+
+@dataclass
+class Frames:
+    """Implements `media.frame_source.FrameSource`."""
+
+    frames: list[YuvFrame]
+    read_frames: list[int] = field(default_factory=list)
+
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
+        for index in indices:
+            self.read_frames.append(index)
+            yield self.frames[index]
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Film:
+    raw: RawLandmarks
+    clear: Frames
+    covered: Frames
+
+
+@pytest.fixture(scope="module")
+def film() -> Film:
+    """A textured face that moves, without and with a microphone in front of it."""
+    noise = cv2.GaussianBlur(np.random.default_rng(3).normal(0, 1, (2 * SIDE, 2 * SIDE)), (0, 0), 2.0)
+    noise *= 18 / noise.std()
+    time = np.arange(NUM)
+    place = np.stack(
+        [SIDE / 2 + np.rint(4 * np.sin(time / 9)), SIDE * 0.4 + np.rint(3 * np.cos(time / 8)), 0 * time], 1
+    )
+    pose = HeadPose(np.full(NUM, EYES), np.repeat(np.diag([1.0, -1.0, -1.0])[None], NUM, 0), place)
+    points = pose.to_image(np.repeat(mean_face()[None], NUM, 0)).astype(np.float32)
+    clear, covered = [], []
+    for frame, (x, y, _) in enumerate(np.rint(SIDE - place).astype(int)):
+        luma = 165 + noise[y : y + SIDE, x : x + SIDE]
+        rgb = (luma[..., None] * [1.0, 0.8, 0.7]).clip(0, 255).astype(np.uint8)
+        clear.append(from_rgb(rgb, TAGS))
+        covered.append(from_rgb(MICROPHONE.draw(frame, rgb, points[frame])[0], TAGS))
+    return Film(RawLandmarks(points, np.ones(NUM, bool)), Frames(clear), Frames(covered))
+
+
+def judged(covered: Iterable[int] = COVERED) -> Visibility:
+    reasons = np.full(NUM, SkipReason.SHOWN, np.uint8)
+    reasons[list(covered)] = SkipReason.COVERED
+    return Visibility(np.zeros(NUM, np.int32), reasons, reasons == SkipReason.SHOWN)
+
+
+def search(film: Film, covered: Iterable[int] = COVERED) -> Found:
+    """Searches with landmarks that are wrong where the mouth is covered."""
+    points = film.raw.points.copy()
+    points[list(COVERED)] += 5.0
+    return find_occluders(film.raw._replace(points=points), judged(covered), film.covered, FPS)
+
+
+@pytest.fixture(scope="module")
+def found(film: Film) -> Found:
+    return search(film)
+
+
+@pytest.fixture(scope="module")
+def occluders(found: Found) -> Occluders:
+    assert found.occluders is not None
+    return found.occluders
+
+
+def difference(a: YuvFrame, b: YuvFrame) -> NDArray[np.int16]:
+    return np.asarray(np.abs(to_rgb(a, TAGS).astype(np.int16) - to_rgb(b, TAGS)).max(-1))
+
+
+def test_covered_frames_are_rewritten(found: Found, occluders: Occluders) -> None:
+    assert (found.judged.skip_reason == SkipReason.SHOWN).all()
+    behind = set(occluders.frames.tolist())
+    assert set(COVERED) <= behind
+    assert behind <= set(range(MICROPHONE.start, MICROPHONE.stop))
+    assert found.judged.visible.tolist() == [frame not in behind for frame in range(NUM)]
+
+
+def test_landmarks_behind_an_object_are_those_of_the_face(film: Film, found: Found) -> None:
+    error = np.linalg.norm((found.points - film.raw.points)[..., :2], axis=-1).max()
+    assert error < 0.03 * EYES
+
+
+def test_the_mask_is_where_the_object_is(film: Film, occluders: Occluders) -> None:
+    for row, frame in enumerate(occluders.frames.tolist()):
+        change = difference(film.covered.frames[frame], film.clear.frames[frame]).astype(np.float32)
+        flags, border = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
+        place, size = occluders.places[row], (CELLS, CELLS)
+        change = np.asarray(cv2.warpAffine(change, place, size, flags=flags, borderMode=border))
+        microphone = change > 60
+        with_shadow = cv2.dilate((change > 15).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        mask = occluders.masks[row] > 127
+        assert (mask & microphone).sum() > 0.97 * microphone.sum()
+        assert (mask & with_shadow).sum() > 0.85 * mask.sum()
+
+
+def test_engines_see_the_face_without_the_object(film: Film, occluders: Occluders) -> None:
+    shown = np.array([10, 36], np.int32)
+    frames = [film.covered.frames[frame] for frame in shown]
+    clear, whole = occluders.without(shown, frames)
+    assert clear is frames[0]
+    mouth = film.raw.points[36, [13, 14], :2].mean(0).astype(int)
+    near = np.s_[mouth[1] - 8 : mouth[1] + 8, mouth[0] - 8 : mouth[0] + 8]
+    assert np.median(difference(frames[1], film.clear.frames[36])[near]) > 50
+    assert np.median(difference(whole, film.clear.frames[36])[near]) < 10
+    assert np.array_equal(whole.y[:40], frames[1].y[:40])
+
+
+def test_the_object_stays_in_front_of_the_generated_face(film: Film, occluders: Occluders) -> None:
+    own = film.covered.frames[36]
+    generated = Patch(0, 0, YuvFrame(*(np.full_like(plane, 255) for plane in own)))
+    shown = occluders.in_front(36, own, generated)
+    row = occluders.frames.tolist().index(36)
+    points = film.raw.points[36]
+    middle, beside = points[[13, 14], :2].mean(0).astype(int), points[205, :2].astype(int)
+    assert occluders.masks[row].max() == 255
+    assert shown.planes.y[middle[1], middle[0]] == own.y[middle[1], middle[0]]  # the microphone
+    assert shown.planes.y[beside[1], beside[0]] > 230  # the cheek
+    assert np.array_equal(shown.planes.y[:40], own.y[:40])
+    assert occluders.in_front(10, own, generated) is generated
+
+
+def test_patches_may_lie_anywhere(film: Film, occluders: Occluders) -> None:
+    own = film.covered.frames[36]
+    whole = occluders.in_front(36, own, Patch(0, 0, YuvFrame(*(np.full_like(plane, 255) for plane in own))))
+    part = cut(YuvFrame(*(np.full_like(plane, 255) for plane in own)), -20, 60, 120)
+    shown = occluders.in_front(36, own, Patch(-20, 60, part))
+    assert np.abs(shown.planes.y[:100, 20:].astype(int) - whole.planes.y[60:160, :100]).max() <= 2
+
+
+def test_a_folder_keeps_them(occluders: Occluders, tmp_path: Path) -> None:
+    occluders.save(tmp_path / "occluders.npz")
+    loaded = Occluders.load(tmp_path / "occluders.npz")
+    assert all(np.array_equal(getattr(loaded, name), value) for name, value in vars(occluders).items())
+
+
+def test_sources_without_covered_frames_are_not_read(film: Film) -> None:
+    frames, clear = Frames(film.clear.frames), judged(())
+    result = find_occluders(film.raw, clear, frames, FPS)
+    assert result.occluders is None
+    assert result.judged is clear
+    assert result.points is film.raw.points
+    assert not frames.read_frames
+
+
+def test_covered_frames_without_an_object_stay_untouched(film: Film) -> None:
+    result = find_occluders(film.raw, judged(), film.clear, FPS)
+    assert result.occluders is None
+    assert (result.judged.skip_reason[list(COVERED)] == SkipReason.COVERED).all()
+
+
+def test_a_face_that_is_hardly_ever_uncovered_stays_untouched(film: Film) -> None:
+    result = search(film, range(2, NUM - 2))
+    assert result.occluders is None
+    assert (result.judged.skip_reason[2 : NUM - 2] == SkipReason.COVERED).all()
