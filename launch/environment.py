@@ -39,6 +39,8 @@ _RAY_SETTINGS = {
     "RAY_raylet_check_gc_period_milliseconds": "1000",
     "RAY_local_fs_monitor_interval_ms": "1000",
     "RAY_kill_idle_workers_interval_ms": "1000",
+    # The raylet kills workers when memory is short (Ray's default is to look every .25 s).
+    "RAY_memory_monitor_refresh_ms": "500",
     # The proxy reads a body at most one window ahead of its consumer.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "api.body_window:proxy_middlewares",
     # A replica that hangs is killed at once: by default Serve waits up to 20 s for it, and the new replica waits for

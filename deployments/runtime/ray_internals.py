@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 _PING_PERIOD_S: Final = 5.0
 _FORK_S: Final = 5.0
-_LOG_PERIOD_S: Final = 0.5
+_LOG_PERIOD_S: Final = 1.0
 _LOG_STOP_S: Final = 5.0
 _NO_SERVER: Final = "127.0.0.1:9"  # the discard service of RFC 863, which nobody runs
 
@@ -192,7 +192,7 @@ def worker_output(write: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
 
     logging.getLogger(LogMonitor.__module__).setLevel(logging.WARNING)  # it names each file
     folder, stop = _global_node().get_logs_dir_path(), threading.Event()
-    monitor = LogMonitor("127.0.0.1", folder, _Publisher(write), is_proc_alive)  # type: ignore[arg-type]
+    monitor = LogMonitor("127.0.0.1", folder, _Publisher(write), is_proc_alive)
 
     def follow() -> None:
         is_last = False
