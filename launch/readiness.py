@@ -1,15 +1,32 @@
-"""Waits until a service that was deployed here answers."""
+"""Bounds the start of Ray, and waits until a service that was deployed here answers."""
 
 from __future__ import annotations
 
+import faulthandler
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from errors import ConfigError, StageTimeoutError, StandbyError
 
 _READY_S = 300.0
 _POLL_S = 0.2
+
+
+@contextmanager
+def bounded_start(max_s: float = _READY_S) -> Iterator[None]:
+    """Exit with status 1 and a traceback if the block takes longer.
+
+    `ray.init` waits for Ray's first workers without a time limit, and keeps the interpreter lock meanwhile, so no
+    Python code could stop it. Ray's processes end with this one.
+    """
+    faulthandler.dump_traceback_later(max_s, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def wait_until_ready(url: str, app_name: str) -> None:

@@ -19,7 +19,7 @@ from launch.front_proxy import FrontProxy, haproxy_binary
 from launch.port import free_port
 from launch.preflight import check_access, check_packages, check_port, check_results
 from launch.ray_folder import make_ray_folder
-from launch.readiness import last_line, wait_until_ready
+from launch.readiness import bounded_start, last_line, wait_until_ready
 from launch.serve_config import ServeConfig, reachable, read_serve_config
 from launch.service_log import SILENT, ServiceLog, Terminal, open_service_log
 from launch.watchdog import watchdog
@@ -184,12 +184,13 @@ def _ray(node: NodeOptions, log: ServiceLog) -> Iterator[subprocess.Popen[bytes]
             if folder is not None:
                 fork_server = running.enter_context(worker_fork_server(folder.parent, RAY_WORKER_SCRIPT, log.path))
             running.callback(shut_down)
-            start_node(
-                worker_script=None if folder is None else WORKER_SCRIPT,
-                object_store_memory=node.object_store_bytes,
-                _metrics_export_port=node.metrics_port,
-                _temp_dir=None if folder is None else str(folder),
-            )
+            with bounded_start():
+                start_node(
+                    worker_script=None if folder is None else WORKER_SCRIPT,
+                    object_store_memory=node.object_store_bytes,
+                    _metrics_export_port=node.metrics_port,
+                    _temp_dir=None if folder is None else str(folder),
+                )
             running.enter_context(worker_output(log.write))
         yield fork_server
 
