@@ -67,6 +67,7 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> tuple[
         shot=judged.shot,
         skip_reason=judged.skip_reason,
         visible=judged.visible,
+        facing=judged.facing,
         fps=float(info.fps),
         pixel_aspect=aspect,
     )

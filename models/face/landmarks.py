@@ -18,6 +18,7 @@ from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
 from models.face.detection import FaceBox
 from models.geometry.face_points import CORNER_LEFT, CORNER_RIGHT, EYE_LEFT, EYE_RIGHT, LIPS, NUM_POINTS
+from models.geometry.head_frame import fit_head_pose
 from models.weights import weights_path
 from models.weights.onnx_session import Device, make_session
 
@@ -70,6 +71,10 @@ MIN_PRESENCE: Final = 0.0
 
 _INPUT_SIDE = 192
 _REGION_SHARE = 1.5  # side of the region relative to the side of the face
+# The networks lose heads that are turned far, because they are narrow: relative to the eye distance, lips of heads
+# turned by 65 degrees are .06 to .13 off, and .035 to .045 if the picture is stretched (four synthetic speakers,
+# `docs/experiments.md`). Cosine of the measured yaw from which a head is stretched: 36 degrees, which are 45 in fact.
+_NARROWEST, _MAX_STRETCH = float(np.cos(np.deg2rad(36))), 1.6
 _CHROMA_SIDE = _INPUT_SIDE // 2
 # Dark images are brightened: at a tenth of the light this reduces the scatter of the points by a quarter (five
 # speakers, sensor noise added). The level, 0 to 255, is the 0.9 quantile of brightness in the middle of the region.
@@ -79,12 +84,13 @@ _LIPS = list(LIPS)
 
 
 class LandmarkRegion(NamedTuple):
-    """A rotated square of a frame, in pixels (pixel centres at integers)."""
+    """A rotated rectangle of a frame, in pixels (pixel centres at integers); the networks see it as a square."""
 
     center_x: float
     center_y: float
-    side: float
-    angle: float  # radians, clockwise in the image: direction of the upper edge of the square
+    side: float  # height
+    angle: float  # radians, clockwise in the image: direction of the upper edge
+    stretch: float = 1.0  # height over width: how much wider the networks see a face than it is
 
     @classmethod
     def of_box(cls, box: FaceBox) -> LandmarkRegion:
@@ -93,15 +99,22 @@ class LandmarkRegion(NamedTuple):
 
     @classmethod
     def of_points(cls, points: NDArray[np.floating]) -> LandmarkRegion:
-        """Returns the region around (468, 3) known points, rotated so that the eyes are level."""
+        """Returns the region around (468, 3) known points, rotated so that the eyes are level.
+
+        A head turned farther than 45 degrees is as wide in it as one turned by 45 degrees.
+        """
         flat = np.asarray(points[:, :2], np.float64)
         across = flat[EYE_RIGHT] - flat[EYE_LEFT]
         angle = float(np.arctan2(across[1], across[0]))
         turn = _turn(angle)
-        level = flat @ turn  # image -> axes of the square
+        level = flat @ turn  # image -> axes of the region
         low, high = level.min(0), level.max(0)
         center = turn @ ((low + high) / 2)
-        return cls(float(center[0]), float(center[1]), _REGION_SHARE * float((high - low).max()), angle)
+        forward = fit_head_pose(points[None]).rotation[0, :2, 2] @ turn  # where the face looks; x is the sine of yaw
+        width_squared = float(1 - forward[0] ** 2)
+        stretch = float(np.clip(_NARROWEST**2 / max(width_squared, 0.1), 1.0, _MAX_STRETCH))
+        side = _REGION_SHARE * float(((high - low) * [stretch, 1]).max())
+        return cls(float(center[0]), float(center[1]), side, angle, stretch)
 
     def mix(self, other: LandmarkRegion, share: float) -> LandmarkRegion:
         """Interpolates to another region by `share` (0..1)."""
@@ -133,6 +146,7 @@ class FaceLandmarker:
         points[_LIPS, :2] = self._lips(light, points[_LIPS, :2])
         points[:, :2] -= _INPUT_SIDE / 2
         points *= region.side / _INPUT_SIDE
+        points[:, 0] /= region.stretch
         points[:, :2] = points[:, :2] @ _turn(region.angle).T + [region.center_x, region.center_y]
         return points.astype(np.float32), float(presence.item())
 
@@ -151,26 +165,26 @@ def cut_region(frame: YuvFrame, region: LandmarkRegion) -> YuvFrame:
     The cost does not depend on the size of the frame. A region much larger than the result is averaged down first to
     avoid aliasing. Outside the frame the edge is repeated.
     """
-    scale = region.side / _INPUT_SIDE
-    factor = max(1, round(scale))
+    factor = max(1, round(region.side / _INPUT_SIDE))
     x, y, chroma_x, chroma_y = region.center_x, region.center_y, region.center_x / 2 - 0.25, region.center_y / 2 - 0.25
     return YuvFrame(
-        _sample(frame.y, (x, y), scale, region.angle, _INPUT_SIDE, factor),
-        _sample(frame.u, (chroma_x, chroma_y), scale, region.angle, _CHROMA_SIDE, factor),
-        _sample(frame.v, (chroma_x, chroma_y), scale, region.angle, _CHROMA_SIDE, factor),
+        _sample(frame.y, (x, y), region, _INPUT_SIDE, factor),
+        _sample(frame.u, (chroma_x, chroma_y), region, _CHROMA_SIDE, factor),
+        _sample(frame.v, (chroma_x, chroma_y), region, _CHROMA_SIDE, factor),
     )
 
 
 def _sample(
-    plane: NDArray[np.uint8], center: tuple[float, float], scale: float, angle: float, side: int, factor: int
+    plane: NDArray[np.uint8], center: tuple[float, float], region: LandmarkRegion, side: int, factor: int
 ) -> NDArray[np.uint8]:
-    """Samples a rotated square to (side, side): `scale` plane pixels per output pixel, averaged by `factor` first."""
+    """Samples a region around a place in a plane to (side, side), averaged by `factor` first."""
+    scale = region.side / _INPUT_SIDE  # the same for chroma: half as many pixels of half as large a plane
     origin = np.zeros(2)
     if factor > 1:
         plane, origin = _average_around(plane, center, scale * side, factor)
     # Pixel centres are at integers; the first one of the averaged plane is at (factor - 1) / 2.
     matrix = np.empty((2, 3))
-    matrix[:, :2] = _turn(angle) * (scale / factor)
+    matrix[:, :2] = _turn(region.angle) * (scale / factor / np.array([region.stretch, 1.0]))
     middle = (np.array(center) - origin - (factor - 1) / 2) / factor
     matrix[:, 2] = middle - matrix[:, :2] @ [(side - 1) / 2, (side - 1) / 2]
     return np.asarray(

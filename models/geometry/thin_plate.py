@@ -42,7 +42,9 @@ def _affine(xp: ModuleType, points: Array) -> Array:
     return xp.concatenate([xp.ones_like(points[..., :1]), points], -1)
 
 
-def fit(xp: ModuleType, points: Array, values: Array, layers: Sequence[NDArray[np.intp]]) -> Array:
+def fit(
+    xp: ModuleType, points: Array, values: Array, layers: Sequence[NDArray[np.intp]], ridge: Array | float = RIDGE
+) -> Array:
     """Fits one spline per layer to the same points.
 
     Args:
@@ -50,6 +52,7 @@ def fit(xp: ModuleType, points: Array, values: Array, layers: Sequence[NDArray[n
         points: (T, P, 2) float64 in units of the region's side, roughly in [0, 1].
         values: (T, P, C) float64 target values at the points.
         layers: For each of L layers, the rows of the points it uses.
+        ridge: Smoothing, of all points or (T, P) of each: the larger, the less a spline follows the point.
 
     Returns:
         (T, P + 3, L * C) float64 weights for `evaluate`; rows that a layer does not use are zero.
@@ -57,7 +60,7 @@ def fit(xp: ModuleType, points: Array, values: Array, layers: Sequence[NDArray[n
     num_points = points.shape[1]
     affine = _affine(xp, points)  # (T, P, 3)
     kernel = _kernel(xp, _squared_distances(points, points))  # (T, P, P)
-    kernel += RIDGE * xp.diag(xp.ones_like(points[0, :, 0]))
+    kernel += (ridge * xp.ones_like(points[..., 0]))[..., None] * xp.diag(xp.ones_like(points[0, :, 0]))
     above = xp.concatenate([kernel, affine], -1)
     below = xp.concatenate([affine.swapaxes(1, 2), xp.zeros_like(affine[:, :3])], -1)
     system = xp.concatenate([above, below], 1)  # (T, P + 3, P + 3)

@@ -2,7 +2,7 @@
 
 A mouth that is rewritten in one frame and left alone in the next would jump, so the effect fades out before a gap and
 in after it. The ramps are defined in source time, so they work whether it is played forwards or backwards. A hard
-cut hides the change and needs no ramp.
+cut hides the change and needs no ramp. While a head turns away, the effect fades out with the angle.
 """
 
 from __future__ import annotations
@@ -23,12 +23,18 @@ _PATCH_SHARE = 0.45
 _MOUTH_START = 0.25
 
 
-def driving_weights(skip_reason: NDArray[np.uint8], shot: NDArray[np.int32], fps: float) -> NDArray[np.float32]:
-    """Returns (N,) float32: 0 in skipped frames, rising to 1 over `EASE_SECONDS` on either side within a shot."""
+def driving_weights(
+    skip_reason: NDArray[np.uint8], shot: NDArray[np.int32], fps: float, facing: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Returns (N,) float32: 0 in skipped frames, rising to 1 over `EASE_SECONDS` on either side within a shot.
+
+    It is at most (N,) `facing`, 0 to 1; None: 1.
+    """
     shown = skip_reason == SkipReason.SHOWN
     num_ramp = max(1.0, EASE_SECONDS * fps)
     distance = np.minimum(_since_gap(shown, shot), _since_gap(shown[::-1], shot[::-1])[::-1])
-    return (distance / num_ramp).clip(0, 1).astype(np.float32)
+    weight = (distance / num_ramp).clip(0, 1).astype(np.float32)
+    return weight if facing is None else np.minimum(weight, facing)
 
 
 def mouth_share(weight: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -40,7 +40,7 @@ class FaceTrack:
     """
 
     points: NDArray[np.float32]  # (N, 468, 3) image pixels, smoothed over the whole track
-    visible: NDArray[np.bool_]  # (N,) the mouth is visible and its landmarks are known
+    visible: NDArray[np.bool_]  # (N,) the mouth is seen well enough to learn from it
     scale: NDArray[np.float64]  # (N,) pixels per eye distance
     rotation: NDArray[np.float64]  # (N, 3, 3)
     translation: NDArray[np.float64]  # (N, 3) pixels
@@ -91,6 +91,7 @@ def finish_track(
     shot: NDArray[np.int32] | None = None,
     skip_reason: NDArray[np.uint8] | None = None,
     visible: NDArray[np.bool_] | None = None,
+    facing: NDArray[np.float32] | None = None,
     fps: float = 25.0,
     pixel_aspect: float = 1.0,
     lips_move: bool = False,
@@ -102,7 +103,8 @@ def finish_track(
         present: (N,) whether the points are known.
         shot: (N,) number of the shot that each frame belongs to; None: all are one.
         skip_reason: (N,) `SkipReason` of each frame; None: `SHOWN` where present, else `NO_FACE`.
-        visible: (N,) whether the mouth is visible; None: where it is `SHOWN`.
+        visible: (N,) whether the mouth is seen well; None: where it is `SHOWN`.
+        facing: (N,) 0 to 1, how far the head faces the camera, which limits the driving weight; None: 1.
         fps: Frames a second.
         pixel_aspect: Width of a pixel over its height.
         lips_move: Whether the lips move more than the tracker's noise.
@@ -131,7 +133,7 @@ def finish_track(
         shape=measure(head) - measure(rest[None]),
         is_rest_closed_by_model=is_closed_by_model,
         skip_reason=skip_reason,
-        driving_weight=driving_weights(skip_reason, shot, fps),
+        driving_weight=driving_weights(skip_reason, shot, fps, facing),
         shot=shot,
         pixel_aspect=pixel_aspect,
     )

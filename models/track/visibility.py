@@ -18,10 +18,13 @@ from models.track.skip_reason import SkipReason
 from models.track.smoothing import fill_gaps
 from models.track.tracker import CHECK_EVERY
 
-# The mesh lags behind a turned head: 45 degrees are measured as 37, 55 as 45, and from 60 on it leaves the face.
-_MAX_YAW, _BACK_YAW = 43.0, 39.0  # measured degrees from which a head counts as turned away, and below which as back
-_MAX_PITCH, _BACK_PITCH = 40.0, 36.0
-_WEAK_YAW, _WEAK_PRESENCE = 28.0, 11.0  # a head turned this far with a lower presence is in fact turned farther
+# Measured degrees up to which a mouth is seen well enough to learn from it, and between which the effect fades out. The
+# mesh lags behind a turned head: 45 degrees are measured as 37, 55 as 48, 65 as 54, 75 as 60 (`docs/experiments.md`).
+WELL_SEEN_YAW: Final = 43.0
+_FADE_YAW, _FADE_PITCH = (54.0, 60.0), (36.0, 40.0)
+# A head turned this far with a lower presence is in fact turned farther: the mesh has slipped to the cheek. Meshes that
+# fit have at least 8 up to 65 degrees (three synthetic speakers), those that slipped about 3.
+_WEAK_YAW, _WEAK_PRESENCE = 28.0, 5.0
 _MEDIAN_FRAMES = 5
 
 # Below this distance between the outer eye corners the mouth is six pixels wide: there is nothing to rewrite.
@@ -41,7 +44,8 @@ class Visibility(NamedTuple):
 
     shot: NDArray[np.int32]  # (N,) ascending from 0
     skip_reason: NDArray[np.uint8]  # (N,) SkipReason
-    visible: NDArray[np.bool_]  # (N,) the mouth is visible; short gaps without it are still rewritten
+    visible: NDArray[np.bool_]  # (N,) the mouth is seen well; others can be rewritten, but nothing is learned from them
+    facing: NDArray[np.float32]  # (N,) 1 for heads that face the camera, down to 0 where they are turned away
 
 
 def assess_visibility(raw: RawLandmarks, fps: float = 25.0, pixel_aspect: float = 1.0) -> Visibility:
@@ -55,21 +59,28 @@ def assess_visibility(raw: RawLandmarks, fps: float = 25.0, pixel_aspect: float 
     found = np.where(raw.present, SkipReason.SHOWN, SkipReason.NO_FACE)
     reasons = (found if raw.reasons is None else raw.reasons).astype(np.uint8)
     shown = reasons == SkipReason.SHOWN
+    facing, is_well_seen = np.ones(num_frames, np.float32), np.ones(num_frames, np.bool_)
     if shown.any():
         pose = fit_head_pose(fill_gaps(raw.points, shown), pixel_aspect)
-        degrees = _steady(pose_degrees(pose.rotation))
-        reasons[shown & _turned_away(degrees, raw.presence, shown)] = SkipReason.TURNED_AWAY
+        yaw, pitch = np.abs(_steady(pose_degrees(pose.rotation)))[:, :2].T
+        facing = np.minimum(_fade(yaw, _FADE_YAW), _fade(pitch, _FADE_PITCH))
+        is_well_seen = yaw < WELL_SEEN_YAW
+        if raw.presence is not None:
+            facing[(yaw > _WEAK_YAW) & (_steady(raw.presence[:, None])[:, 0] < _WEAK_PRESENCE)] = 0
+        reasons[shown & (facing == 0)] = SkipReason.TURNED_AWAY
         reasons[shown & (_steady(pose.scale[:, None])[:, 0] < MIN_EYE_DISTANCE)] = SkipReason.TOO_SMALL
         _join_turns(reasons, shot)
         _unmask(reasons, shot)
         shown = reasons == SkipReason.SHOWN
         if raw.chroma is not None:
-            reasons[occluded(raw.chroma, shown, shot)] = SkipReason.COVERED
+            reasons[occluded(raw.chroma, shown & is_well_seen, shot)] = SkipReason.COVERED
     if not (reasons == SkipReason.SHOWN).any() and (reasons != SkipReason.NO_FACE).any():
         raise FaceNotFoundError(_nobody(reasons, raw))
     visible = reasons == SkipReason.SHOWN
+    if (visible & is_well_seen).any():
+        visible &= is_well_seen
     _bridge(reasons, shot, fps)
-    return Visibility(shot, reasons, visible)
+    return Visibility(shot, reasons, visible, facing)
 
 
 def _bridge(reasons: NDArray[np.uint8], shot: NDArray[np.int32], fps: float) -> None:
@@ -95,20 +106,10 @@ def _unmask(reasons: NDArray[np.uint8], shot: NDArray[np.int32]) -> None:
         before[before == SkipReason.SHOWN] = SkipReason.OTHER_PERSON
 
 
-def _turned_away(
-    degrees: NDArray[np.float32], presence: NDArray[np.float32] | None, shown: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    yaw, pitch = np.abs(degrees[:, 0]), np.abs(degrees[:, 1])
-    far = (yaw > _MAX_YAW) | (pitch > _MAX_PITCH)
-    if presence is not None:
-        far |= (yaw > _WEAK_YAW) & (_steady(presence[:, None])[:, 0] < _WEAK_PRESENCE)
-    near = (yaw < _BACK_YAW) & (pitch < _BACK_PITCH) & ~far
-    away = np.zeros(len(far), bool)
-    is_away = False
-    for i in range(len(far)):
-        is_away = shown[i] and (far[i] or (is_away and not near[i]))
-        away[i] = is_away
-    return away
+def _fade(degrees: NDArray[np.float32], between: tuple[float, float]) -> NDArray[np.float32]:
+    """Returns 1 below the first angle, falling to 0 at the second."""
+    first, last = between
+    return ((last - degrees) / (last - first)).clip(0, 1)
 
 
 def _join_turns(reasons: NDArray[np.uint8], shot: NDArray[np.int32]) -> None:

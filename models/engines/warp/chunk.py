@@ -41,6 +41,7 @@ class FaceChunk:
     masks: NDArray[np.uint8]  # (V, M, M, 2) textures of the mouth and the jaw mask, for different head rotations
     mask: NDArray[np.int32]  # (N,) mask of each face
     mask_points: NDArray[np.float32]  # (P, 2) control points in texture pixels
+    hidden: NDArray[np.float32]  # (N, P) how far control points are out of sight, 0 to 1
     # (N,) weight of the rendered face over the frame, 0 to 1; below 1 next to unchanged frames
     opacity: NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.exemplars import USUAL_BITE
 from models.engines.warp.painting.fields import CONTROL_IDS, anchor_points
 from models.engines.warp.painting.interior import usual_teeth
-from models.engines.warp.painting.masks import masks_by_yaw, texture_positions
+from models.engines.warp.painting.masks import hidden_share, masks_by_yaw, texture_positions
 from models.engines.warp.plan import MouthPlan
 from models.geometry.face_points import CHEEK_FRONT, INNER_LOWER, INNER_MIDDLES, INNER_UPPER
 from models.track.driving_weight import patch_share
@@ -98,7 +98,8 @@ def cut_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -
     exemplar = [int(own) if row < 0 else row for own, row in zip(base, shown, strict=True)]
     origins = avatar.region.origins[source]
     anchors = anchor_points(float(avatar.region.centre[2]))
-    masks, mask = masks_by_yaw(avatar.masks, avatar.track.pose_degrees[source, 0])
+    yaw, mask_points = avatar.track.pose_degrees[source, 0], _mask_points(avatar, anchors)
+    masks, mask = masks_by_yaw(avatar.masks, yaw)
     pool = crops.stacked()
     skin = _colour(avatar, source, base, pool, CHEEK_FRONT)
     return FaceChunk(
@@ -124,7 +125,8 @@ def cut_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -
         teeth=_teeth(avatar, source, base, pool, skin, plan.own_teeth[kept] > 0),
         masks=masks,
         mask=mask,
-        mask_points=_mask_points(avatar, anchors),
+        mask_points=mask_points,
+        hidden=hidden_share(mask_points, yaw),
         opacity=opacity[kept],
     )
 

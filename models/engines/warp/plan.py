@@ -18,6 +18,7 @@ from models.mouth.shape import CHANNELS
 from models.mouth.smile import rounding, smile_release
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.driving_weight import mouth_share
+from models.track.visibility import WELL_SEEN_YAW
 
 # Opening, in eye distances, that the warp can add to an exemplar before its interior looks stretched ...
 _STRETCH, _STRETCH_RANGE = 0.05, 0.04
@@ -119,7 +120,9 @@ def plan_mouth(
     moves = np.isin(control, MOVED)
     still = avatar.track.head_points[source_index][:, control]
     target = np.where(moves[:, None], posed.face[:, control], still)  # (T, L, 3)
-    own = np.asarray((posed.shown >= _OWN_TEETH) & (path.exemplar < 0), np.float32)
+    # The far half of an open mouth may lie in front of the background, which would be taken for teeth.
+    shows_own = (posed.shown >= _OWN_TEETH) & (path.exemplar < 0) & ~_is_turned(avatar, source_index)
+    own = np.asarray(shows_own, np.float32)
     plan = MouthPlan(
         first_frame,
         source_index,
@@ -133,6 +136,11 @@ def plan_mouth(
         np.zeros(len(shape), np.float32),
     )
     return plan, state
+
+
+def _is_turned(avatar: WarpAvatar, source_index: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Returns (T,) whether the heads of source frames are turned too far for exemplars, which would have to fold."""
+    return np.asarray(np.abs(avatar.track.pose_degrees[source_index, 0]) > WELL_SEEN_YAW)
 
 
 class _Posed(NamedTuple):
@@ -286,16 +294,15 @@ def plan_in_shots(
 ) -> tuple[MouthPlan, PathState | None]:
     """Plans frames with the exemplars of their own and of similar shots; see `plan_mouth`.
 
-    A shot without exemplars is treated like a source that does not talk.
+    A shot without exemplars is treated like a source that does not talk, and so are frames whose head is turned far.
     """
-    if avatar.forbidden_in_shot is None:
-        return plan_mouth(avatar, shape, source_index, state, first_frame=first_frame, hold=hold)
-    forbidden = avatar.forbidden_in_shot[avatar.track.shot[source_index]]
+    is_turned = _is_turned(avatar, source_index)
+    forbidden = None if avatar.forbidden_in_shot is None else avatar.forbidden_in_shot[avatar.track.shot[source_index]]
     plan, state = plan_mouth(
         avatar, shape, source_index, state, first_frame=first_frame, forbidden=forbidden, hold=hold
     )
-    without = np.asarray(forbidden.all(1))
-    if not without.any():
+    without = is_turned if forbidden is None else is_turned | forbidden.all(1)
+    if avatar.bank is None or not without.any():
         return plan, state
     silent, _ = plan_mouth(avatar, shape, source_index, None, first_frame=first_frame, hold=hold, uses_bank=False)
     return silent.where(without, plan), state

@@ -28,7 +28,7 @@ from models.geometry.face_points import (
     OUTER_LOWER,
     OUTER_UPPER,
 )
-from models.geometry.thin_plate import GRID
+from models.geometry.thin_plate import GRID, RIDGE
 
 _UPPER_IDS = {*OUTER_UPPER, *INNER_UPPER, *MIDDLE_UPPER, *ABOVE_LIP, *NOSE, *CHEEK, *JAW}
 _LOWER_IDS = {*OUTER_LOWER, *INNER_LOWER, *MIDDLE_LOWER, *NOSE, *CHIN, *CHEEK, *JAW}
@@ -78,6 +78,9 @@ NUM_CHANNELS = 8
 # Fraction of the way from the inner edge of a lip to its middle; the second where the mouth closes relative to its
 # image.
 _INSET, _CLOSED_INSET = 0.25, 0.6
+# Points out of sight lie between others in the image but move differently, which folds the fields. At this ridge, ten
+# thousand times the usual one, a spline ignores its point.
+_HIDDEN_RIDGE: Final = 1.0
 # Added in a mouth that closes completely, from corner to corner; 2 is the outer edge. Landmarks of the lips meet in a
 # point, but the dark beside the teeth is blunt, and part of it would stay beside the corners of closed lips.
 _CORNER_INSETS: Final = 2 * np.linspace(-1, 1, len(INNER_UPPER)) ** 2
@@ -101,6 +104,7 @@ class FieldProblem:
 
     points: NDArray[np.float64]  # (N, P, 2) target points relative to the centre of the region, in units of its side
     values: NDArray[np.float64]  # (N, P, 8) values of the fields at the points
+    ridge: NDArray[np.float64]  # (N, P) smoothing at the points
     axes: LipAxes  # axes of the target mouths
     own_axes: LipAxes  # axes of the exemplars' mouths in their crops
     # (N, 3, 2) float32 affine maps (1, x, y) @ skull from output pixels to exemplar pixels for everything fixed to
@@ -136,6 +140,7 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
     return FieldProblem(
         points=target / chunk.region_size - 0.5,
         values=values,
+        ridge=RIDGE + _HIDDEN_RIDGE * chunk.hidden,
         axes=part_jaws(axes, own_gap, chunk.bite),
         own_axes=own_axes,
         skull=skull,

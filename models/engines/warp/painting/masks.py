@@ -30,6 +30,7 @@ _FOLD_LIFT = 0.13  # beside the nose the mouth mask reaches higher, to include t
 _EDGE_CELLS = 3.0  # of 64: the masks fade to zero at the border of the region
 _STEP_DEGREES = 3.0
 _FIRST_DEGREES, _FULL_DEGREES = 9.0, 24.0  # yaw at which cutting starts and is complete
+_FIRST_HIDDEN, _FULLY_HIDDEN = 36.0, 43.0  # yaw from which, and from which on completely, hidden points are left out
 # Cosine between surface normal and camera direction: cut below the first, kept above the second.
 _HIDDEN, _KEPT = 0.22, 0.5
 
@@ -90,6 +91,27 @@ def masks_by_yaw(
     kinds, which = np.unique(np.append(steps, 0), return_inverse=True)
     cut = [masks if step == 0 else np.rint(masks * _in_sight(step)[..., None]).astype(np.uint8) for step in kinds]
     return np.stack(cut), which[:-1].astype(np.int32)
+
+
+def hidden_share(positions: NDArray[np.floating], yaw_degrees: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Returns how far points of the face are out of sight in T heads that are turned far.
+
+    Args:
+        positions: (P, 2) pixels of the mask texture.
+        yaw_degrees: (T,) as for `masks_by_yaw`.
+
+    Returns:
+        (T, P) float32, 0 to 1; all 0 for heads turned less than 45 degrees, which are measured as 36.
+    """
+    hidden = np.zeros((len(yaw_degrees), len(positions)), np.float32)
+    columns, rows = np.rint(positions).astype(int).clip(0, TEXTURE - 1).T
+    for row in np.flatnonzero(np.abs(yaw_degrees) > _FIRST_HIDDEN):
+        step = float(yaw_degrees[row]) / _STEP_DEGREES
+        first = int(np.floor(step))
+        before, after = (1 - _in_sight(each)[rows, columns] for each in (first, first + 1))
+        share = smooth_step((abs(float(yaw_degrees[row])) - _FIRST_HIDDEN) / (_FULLY_HIDDEN - _FIRST_HIDDEN))
+        hidden[row] = share * (before + (step - first) * (after - before))
+    return hidden
 
 
 @lru_cache(maxsize=64)

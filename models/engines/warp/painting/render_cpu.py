@@ -116,7 +116,8 @@ class _Face:
         self.sharpening = faces.sharpening[:, face].tolist()
         self.drawn = faces.drawn.get(face)
         used = fields.NUM_CHANNELS if self.fade_weight > 0 else fields.FADE.start
-        layers = spline_fields(problem.points[face], problem.values[face, :, :used], self.size)
+        values, ridge = problem.values[face, :, :used], problem.ridge[face]
+        layers = spline_fields(problem.points[face], values, ridge, self.size)
         smooth = slice(0, 4)  # FRAME and TEXTURE; around the mouth the exemplar covers the transition
         merged = layers[0, smooth] + faces.share[face] * (layers[1, smooth] - layers[0, smooth])
         place = merged[fields.TEXTURE]

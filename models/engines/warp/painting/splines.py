@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.engines.warp.painting.fields import LOWER_ROWS, UPPER_ROWS, grid_points
 from models.engines.warp.painting.kernels import kernel
 from models.engines.warp.painting.planes import F32
-from models.geometry.thin_plate import GRID, RIDGE, TINY
+from models.geometry.thin_plate import GRID, TINY
 
 F64 = NDArray[np.float64]
 # Times the outer product of the affine terms, added to the kernel matrix. It leaves the solution unchanged, because
@@ -46,22 +46,23 @@ def _order() -> _Order:
     return _Order(np.concatenate([upper, both, lower]), len(upper), len(both))
 
 
-def spline_fields(points: F64, values: F64, size: int) -> F32:
+def spline_fields(points: F64, values: F64, ridge: F64, size: int) -> F32:
     """Fits splines to the control points of a face and evaluates them at the cell centres.
 
     Args:
         points: (P, 2) `FieldProblem.points`.
         values: (P, C) `FieldProblem.values`.
+        ridge: (P,) `FieldProblem.ridge`.
         size: Pixels per side of the region.
 
     Returns:
         (2, C, 32, 32) float32 fields of the upper and of the lower layer.
     """
     order = _order()
-    points, values = points[order.rows], values[order.rows]
+    points, values, ridge = points[order.rows], values[order.rows], ridge[order.rows]
     num, num_channels = values.shape
     basis, both = _basis(points, size), order.num_upper + order.num_both
-    system, affine = _system(points)
+    system, affine = _system(points, ridge)
     fields = np.zeros((2, num_channels, GRID * GRID), np.float32)
     for field, layer, start in zip(fields, order.layers, (both, order.num_both), strict=True):
         weights, plane = _solve(system[layer, layer], values[layer], affine[layer])
@@ -71,19 +72,19 @@ def spline_fields(points: F64, values: F64, size: int) -> F32:
     return fields.reshape(2, num_channels, GRID, GRID)
 
 
-def _system(points: F64) -> tuple[F64, F64]:
+def _system(points: F64, ridge: F64) -> tuple[F64, F64]:
     """Returns the positive definite (P, P) system of the points, and their (P, 3) affine terms."""
     x, y = np.ascontiguousarray(points.T, np.float32)
     kernel_matrix = np.empty((len(points), len(points)), np.float32)
     _radial_basis(x, y, x, y, kernel_matrix)
     affine, system = np.ones((len(points), 3)), np.empty(kernel_matrix.shape)
     affine[:, 1:] = points
-    _add_terms(kernel_matrix, affine, system)
+    _add_terms(kernel_matrix, affine, ridge, system)
     return system, affine
 
 
-@kernel("void(f4[:,::1], f8[:,::1], f8[:,::1])")
-def _add_terms(kernel_matrix: F32, affine: F64, system: F64) -> None:
+@kernel("void(f4[:,::1], f8[:,::1], f8[::1], f8[:,::1])")
+def _add_terms(kernel_matrix: F32, affine: F64, ridge: F64, system: F64) -> None:
     """Fills `system` with the kernel matrix, the weighted outer product of the affine terms, and the ridge."""
     num = len(affine)
     for row in range(num):
@@ -91,7 +92,7 @@ def _add_terms(kernel_matrix: F32, affine: F64, system: F64) -> None:
         for i in range(np.uint64(num)):
             product = 1.0 + x * affine[i, _U1] + y * affine[i, _U2]
             system[row, i] = _AFFINE_WEIGHT * product + np.float64(kernel_matrix[row, i])
-        system[row, row] += RIDGE
+        system[row, row] += ridge[row]
 
 
 def _solve(system: F64, values: F64, affine: F64) -> tuple[F64, F64]:

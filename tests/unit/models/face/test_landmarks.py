@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from media.output.dynamic_range import from_sdr_rgb
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb
 from models.face.landmarks import MIN_PRESENCE, FaceLandmarker, LandmarkRegion, cut_region
 from models.geometry.face_points import EYE_LEFT, EYE_RIGHT
+from models.geometry.head_frame import HeadPose, mean_face
 
 if TYPE_CHECKING:
     from tests.unit.models.conftest import Scene
@@ -109,3 +111,26 @@ def test_mix_takes_the_short_way_round() -> None:
     mixed = LandmarkRegion(0, 0, 10, 3.0).mix(LandmarkRegion(4, 2, 20, -3.0), 0.5)
     assert mixed[:3] == pytest.approx((2, 1, 15))
     assert abs(mixed.angle) == pytest.approx(np.pi, abs=0.01)
+
+
+def turned_face(yaw: float) -> NDArray[np.float32]:
+    """(468, 3) the mean face, 80 pixels between the eyes."""
+    turn = Rotation.from_euler("Y", [[yaw]], degrees=True).as_matrix() @ np.diag([1.0, -1.0, -1.0])
+    pose = HeadPose(np.full(1, 80.0), turn, np.array([[200.0, 150.0, 0.0]]))
+    return pose.to_image(mean_face()[None])[0].astype(np.float32)
+
+
+def test_only_heads_turned_far_are_stretched() -> None:
+    stretch = [LandmarkRegion.of_points(turned_face(yaw)).stretch for yaw in (-34, 0, 34, 44, 50, 60)]
+    assert stretch[:3] == [1, 1, 1]
+    assert 1 < stretch[3] < stretch[4] < stretch[5] < 1.7
+
+
+def test_a_stretched_region_shows_its_own_part_of_the_picture() -> None:
+    ramp = np.tile(np.arange(240, dtype=np.uint8), (240, 1))
+    frame = YuvFrame(ramp, ramp[::2, ::2].copy(), ramp[::2, ::2].copy())
+    seen = cut_region(frame, LandmarkRegion(120.0, 120.0, 192.0, 0.0, 1.6))
+    across = seen.y[96].astype(float)
+    assert across[96] == pytest.approx(120, abs=1)
+    assert across[-1] - across[0] == pytest.approx(192 / 1.6, abs=2)
+    assert (np.ptp(seen.y, axis=0) == 0).all()

@@ -21,6 +21,14 @@ def test_the_effect_fades_on_both_sides_of_a_gap() -> None:
     assert (weight == weight[::-1]).all()  # played backwards it fades alike
 
 
+def test_a_head_that_faces_the_camera_less_is_driven_less() -> None:
+    facing = np.linspace(1, 0.2, 40, dtype=np.float32)
+    skip_reason = SHOWN.copy()
+    skip_reason[0] = SkipReason.NO_FACE
+    free = driving_weights(skip_reason, ONE_SHOT, 25.0)
+    assert (driving_weights(skip_reason, ONE_SHOT, 25.0, facing) == np.minimum(free, facing)).all()
+
+
 @pytest.mark.parametrize("fps", [12.5, 25.0, 60.0])
 def test_the_fade_takes_its_time_at_any_frame_rate(fps: float) -> None:
     skip_reason = np.zeros(200, np.uint8)

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.painting.fields import CONTROL_IDS
-from models.engines.warp.plan import plan_block, plan_mouth
+from models.engines.warp.plan import plan_block, plan_in_shots, plan_mouth
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, LIPS, OUTER_UPPER
 from models.mouth.shape import CHANNELS
 from models.speech.speech_to_mouth import MouthBlock
@@ -163,3 +164,17 @@ def test_a_talkers_open_mouths_show_their_own_interior(tmp_path: Path) -> None:
     assert (shape[:, 0] - shown).max() > 0.1
     assert (plan.interior[shown > 0.05] == 0).all()
     assert (plan.own_teeth == 0).all()
+
+
+def test_heads_turned_far_keep_their_own_lips_and_show_no_own_teeth(tmp_path: Path) -> None:
+    avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
+    assert avatar.bank is not None
+    degrees = np.where(np.arange(NUM_FRAMES) < NUM_FRAMES // 2, 40.0, 46.0)
+    turn = Rotation.from_euler("Y", degrees[:, None], degrees=True).as_matrix()
+    avatar = replace(avatar, track=replace(avatar.track, rotation=turn @ np.diag([1.0, -1.0, -1.0])))
+    frames, shape = np.arange(NUM_FRAMES, dtype=np.int32), mouth_shapes(NUM_FRAMES, 0.07)
+    plan, _ = plan_in_shots(avatar, shape, frames, None)
+    assert (plan.exemplar[: NUM_FRAMES // 2] >= 0).all()
+    assert (plan.exemplar[NUM_FRAMES // 2 :] == -1).all()
+    assert plan.own_teeth.max() == 0
+    assert _gaps(plan.target_head)[NUM_FRAMES // 2 :].std() > 0.01  # they speak

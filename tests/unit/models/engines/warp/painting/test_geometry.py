@@ -43,6 +43,20 @@ def test_a_layer_sees_its_own_points_only() -> None:
     np.testing.assert_allclose(found[0, :, 1], 1, atol=1e-3)
 
 
+def test_a_spline_ignores_points_with_a_large_ridge() -> None:
+    rng = np.random.default_rng(0)
+    points, values = rng.uniform(-0.5, 0.5, (1, 30, 2)), np.zeros((1, 30, 1))
+    values[:, 20:] = 1.0
+    ridge = np.where(np.arange(30) < 20, thin_plate.RIDGE, 1.0)
+    weights = thin_plate.fit(np, points, values, [np.arange(30)], ridge[None])
+    theirs = thin_plate.fit(
+        torch, torch.from_numpy(points), torch.from_numpy(values), [np.arange(30)], torch.from_numpy(ridge[None])
+    )
+    np.testing.assert_allclose(theirs.numpy(), weights, rtol=1e-6, atol=1e-6)
+    found = thin_plate.evaluate(np, points.astype(np.float32), weights.astype(np.float32), points[0].astype(np.float32))
+    assert np.abs(found[0, :20]).max() < 0.05
+
+
 def test_torch_and_numpy_fit_the_same_spline() -> None:
     rng = np.random.default_rng(0)
     points, values = rng.uniform(-0.5, 0.5, (2, 25, 2)), rng.normal(size=(2, 25, 3))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.engines.warp.painting.masks import draw_masks, masks_by_yaw, texture_positions
+from models.engines.warp.painting.masks import draw_masks, hidden_share, masks_by_yaw, texture_positions
 from models.geometry.head_frame import mean_face
 
 MASKS = draw_masks(mean_face())
@@ -40,3 +40,16 @@ def test_the_cut_grows_with_the_turn_and_few_masks_serve_many_heads() -> None:
     kept = masks[which].reshape(200, -1).sum(1, dtype=np.int64)
     assert (np.diff(kept) <= 0).all()
     assert kept[-1] < 0.75 * kept[0]
+
+
+def test_points_behind_the_far_side_are_hidden_and_those_of_the_near_half_are_not() -> None:
+    near_and_far = texture_positions(mean_face()[[61, 214, 13, 291, 434]])
+    hidden = hidden_share(near_and_far, np.array([35.0, 48.0, -48.0]))
+    assert (hidden[0] == 0).all()
+    assert (hidden[1, :3] == 0).all() and (hidden[1, 3:] > 0.9).all()
+    assert (hidden[2, 2:] == 0).all() and (hidden[2, :2] > 0.9).all()
+
+
+def test_points_are_hidden_gradually() -> None:
+    hidden = hidden_share(texture_positions(mean_face()[[291, 13]]), np.arange(30, 70, 0.25))
+    assert np.abs(np.diff(hidden, axis=0)).max() < 0.15

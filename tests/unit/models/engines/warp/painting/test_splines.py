@@ -8,21 +8,23 @@ import pytest
 from models.engines.warp.painting.fields import LAYERS, NUM_CONTROLS, grid_points
 from models.engines.warp.painting.splines import spline_fields
 from models.geometry import thin_plate
-from models.geometry.thin_plate import GRID
+from models.geometry.thin_plate import GRID, RIDGE
 
 _SIZE = 224
 
 
 @pytest.mark.parametrize("num_channels", [6, 8])
-def test_fields_are_those_of_exact_splines(num_channels: int) -> None:
+@pytest.mark.parametrize("num_ignored", [0, 12])
+def test_fields_are_those_of_exact_splines(num_channels: int, num_ignored: int) -> None:
     rng = np.random.default_rng(num_channels)
     points = rng.uniform(-0.4, 0.4, (NUM_CONTROLS, 2))
     # Pixels: a shift, a turn, and landmarks that move each by itself
     turn = rng.normal(0, 40, (2, num_channels))
     values = 12 + points @ turn + rng.normal(0, 1, (NUM_CONTROLS, num_channels))
-    weights = thin_plate.fit(np, points[None], values[None], LAYERS)
+    ridge = np.where(np.arange(NUM_CONTROLS) < num_ignored, 1.0, RIDGE)
+    weights = thin_plate.fit(np, points[None], values[None], LAYERS, ridge[None])
     exact = thin_plate.evaluate(np, points[None], weights, grid_points(_SIZE).astype(np.float64))[0]
-    fields = spline_fields(points, values, _SIZE)
+    fields = spline_fields(points, values, ridge, _SIZE)
     assert fields.shape == (2, num_channels, GRID, GRID)
     np.testing.assert_allclose(fields, exact.T.reshape(fields.shape), atol=0.01)
     assert np.abs(fields[0] - fields[1]).max() > 1  # the layers differ
@@ -31,4 +33,4 @@ def test_fields_are_those_of_exact_splines(num_channels: int) -> None:
 def test_points_in_one_place_are_refused() -> None:
     points = np.zeros((NUM_CONTROLS, 2))
     with pytest.raises(np.linalg.LinAlgError, match="singular"):
-        spline_fields(points, points, _SIZE)
+        spline_fields(points, points, np.full(NUM_CONTROLS, RIDGE), _SIZE)
