@@ -140,7 +140,7 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
     return FieldProblem(
         points=target / chunk.region_size - 0.5,
         values=values,
-        ridge=RIDGE + _HIDDEN_RIDGE * chunk.hidden,
+        ridge=RIDGE + _HIDDEN_RIDGE * chunk.hidden.astype(np.float64),
         axes=part_jaws(axes, own_gap, chunk.bite),
         own_axes=own_axes,
         skull=skull,

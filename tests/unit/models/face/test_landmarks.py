@@ -117,7 +117,7 @@ def turned_face(yaw: float) -> NDArray[np.float32]:
     """(468, 3) the mean face, 80 pixels between the eyes."""
     turn = Rotation.from_euler("Y", [[yaw]], degrees=True).as_matrix() @ np.diag([1.0, -1.0, -1.0])
     pose = HeadPose(np.full(1, 80.0), turn, np.array([[200.0, 150.0, 0.0]]))
-    return pose.to_image(mean_face()[None])[0].astype(np.float32)
+    return np.asarray(pose.to_image(mean_face()[None])[0], np.float32)
 
 
 def test_only_heads_turned_far_are_stretched() -> None:
