@@ -65,9 +65,10 @@ def assess_visibility(raw: RawLandmarks, fps: float = 25.0, pixel_aspect: float 
         yaw, pitch = np.abs(_steady(pose_degrees(pose.rotation)))[:, :2].T
         facing = np.minimum(_fade(yaw, _FADE_YAW), _fade(pitch, _FADE_PITCH))
         is_well_seen = yaw < WELL_SEEN_YAW
+        is_away = facing == 0
         if raw.presence is not None:
-            facing[(yaw > _WEAK_YAW) & (_steady(raw.presence[:, None])[:, 0] < _WEAK_PRESENCE)] = 0
-        reasons[shown & (facing == 0)] = SkipReason.TURNED_AWAY
+            is_away |= (yaw > _WEAK_YAW) & (_steady(raw.presence[:, None])[:, 0] < _WEAK_PRESENCE)
+        reasons[shown & is_away] = SkipReason.TURNED_AWAY
         reasons[shown & (_steady(pose.scale[:, None])[:, 0] < MIN_EYE_DISTANCE)] = SkipReason.TOO_SMALL
         _join_turns(reasons, shot)
         _unmask(reasons, shot)
