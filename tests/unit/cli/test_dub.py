@@ -76,9 +76,9 @@ def test_the_people_in_the_film_speak(tmp_path: Path, service: MemoryService, se
     ]
     assert [asked["voice"] for asked in voice.asked] == ["nova", "echo", "echo"]
     assert (request.options.subtitles, request.options.background_gain_db) == ("track", -12)
-    options = request.options
-    assert {"background", "expressiveness", "motion"} <= options.model_fields_set, "the film may be a saved avatar"
-    assert (options.background, options.expressiveness, options.motion) == ("source", 1, 1)
+    sent = request.options
+    assert {"background", "expressiveness", "motion"} <= sent.model_fields_set, "the film may be a saved avatar"
+    assert (sent.background, sent.expressiveness, sent.motion) == ("source", 1, 1)
 
 
 def test_without_the_ambience_of_the_film(tmp_path: Path, service: MemoryService, server: str) -> None:
