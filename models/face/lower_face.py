@@ -25,7 +25,7 @@ _UPPER_FACE = (10, 67, 297, 54, 284, 103, 332, 127, 356, 119, 348, 129, 358)
 _MAX_FEATURES, _FEATURE_QUALITY, _FEATURE_STEP = 120, 0.005, 0.04  # of `cv2.goodFeaturesToTrack`; eye distances
 _SEARCH = 0.16  # eye distances: side of the window that is compared
 _MAX_LOOP = 0.015  # eye distances between a feature and where tracking there and back leads
-_MAX_ERROR = 0.03  # eye distances between a feature and where the motion of the whole head leads
+_MAX_ERROR = 0.05  # eye distances between a feature and where the motion of the whole head leads
 _MIN_FEATURES = 8
 
 Affine = NDArray[np.float64]  # (2, 3), maps (x, y, 1)
