@@ -45,11 +45,9 @@ def find_phones(speech: NDArray[np.int16], text: str | None = None) -> list[Phon
         ValueError: A word is not in the dictionary, or the text does not fit the speech.
     """
     samples = speech.tobytes()
-    decoder = Decoder(loglevel="FATAL")
     if text is None:
-        _decode(decoder, samples)
-        heard = decoder.hyp()
-        text = "" if heard is None else heard.hypstr
+        text = _recognise(samples)
+    decoder = Decoder(lm=None, loglevel="FATAL")  # a language model takes most of the time of loading
     words = [word.strip(".,;:!?\"'") for word in text.lower().split()]
     unknown = [word for word in words if decoder.lookup_word(word) is None]
     if unknown or not words:
@@ -82,6 +80,13 @@ def read_labels(path: Path) -> list[Phone]:
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: expected start, end and name, got {line!r}.") from error
     return phones
+
+
+def _recognise(samples: bytes) -> str:
+    decoder = Decoder(loglevel="FATAL")
+    _decode(decoder, samples)
+    heard = decoder.hyp()
+    return "" if heard is None else str(heard.hypstr)
 
 
 def _decode(decoder: Decoder, samples: bytes) -> None:

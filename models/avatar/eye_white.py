@@ -17,7 +17,8 @@ _GREY: Final = np.array([0, 128, 128], np.float32)
 # Relative to the cheeks' luma and their distance from grey in U and V: medians of five GRID speakers and the sample
 # avatar.
 _USUAL: Final = np.array([0.71, 0.55, 0.43], np.float32)
-# Bounds reject sunglasses: fifteen speakers with dark and light skin in many lights have .52 to 1.06.
+# Luma relative to the skin: fifteen speakers with dark and light skin in many lights have .52 to 1.06. An eye that is
+# darker is not seen: it is behind glasses, or in the shade of a brow.
 _LEAST, _MOST = 0.5, 1.1
 _MIN_OPENING: Final = 0.05  # eye distances between the lids: less is a blink
 # Sample positions: all but the outermost points along the lids, at these fractions between upper and lower lid.
@@ -47,7 +48,7 @@ def measure_eye_white(track: FaceTrack, fps: float, frames: FrameSource) -> EyeW
     seen = [eye_white(planes, track.points[frame]) for frame, planes in zip(wide, read, strict=True)]
     light = float(np.median([white.light for white in seen]))
     chroma = np.median([white.chroma for white in seen], 0)
-    return EyeWhite(min(max(light, _LEAST), _MOST), np.asarray(chroma, np.float32))
+    return EyeWhite(min(light, _MOST), np.asarray(chroma, np.float32))
 
 
 def eye_white(planes: YuvFrame, points: NDArray[np.floating]) -> EyeWhite:
@@ -55,7 +56,8 @@ def eye_white(planes: YuvFrame, points: NDArray[np.floating]) -> EyeWhite:
     flat = np.asarray(points[:, :2], np.float32)
     is_open = lid_openings(np.asarray(points)[None])[0] >= _MIN_OPENING
     skin = np.median(_colours(planes, flat[list(CHEEK_FRONT)]), 0)
-    whites = [_white(planes, flat, eye) for eye, seen in zip(EYES, is_open, strict=True) if seen]
+    open_eyes = [_white(planes, flat, eye) for eye, seen in zip(EYES, is_open, strict=True) if seen]
+    whites = [white for white in open_eyes if white[0] >= _LEAST * skin[0]]
     # Use the darker eye: in side light the mouth is in the shade. This predicts the teeth of nine speakers in the wild
     # with an error of 17 % (39 % with the lighter eye, 32 % from the skin alone).
     white = min(whites, key=lambda colour: float(colour[0])) if whites else _GREY + _USUAL * (skin - _GREY)

@@ -14,16 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.geometry.head_frame import mean_face
+from models.mouth.lip_form import rounding
 from models.mouth.shape import CHANNELS, NUM_CHANNELS, measure
 
 # Channel, and how far a resting face may exceed the mean in eye distances. More than that is a smile.
 _SMILES: Final = (("width", 0.05), ("corner_y", 0.025))
 # On the sample portrait, .3 starts to double the folds beside the nose, and .5 makes them look like a frown.
 _SHARE: Final = 0.25
-# Share of the width that rounded lips leave, and the narrowing at which they do, in eye distances: twice the standard
-# deviation of the width in speech. The corners keep their height: lowered by .6 they bend the ends of the lips.
+# Share of the width that rounded lips leave. Corners keep their height: lowered by .6 they bend the ends of the lips.
 _ROUNDED_SHARE: Final = 0.6
-_ROUNDED: Final = 0.045
 # Lips that are wider than usual by this much have no room left to spread, in eye distances.
 _FULLY_SPREAD: Final = 0.15
 _WIDTH: Final = CHANNELS.index("width")
@@ -50,8 +49,3 @@ def smile_release(rest: NDArray[np.floating], shape: NDArray[np.float32]) -> NDA
     release = share * offset
     release[:, _WIDTH] -= min(-offset[_WIDTH] / _FULLY_SPREAD, 1) * shape[:, _WIDTH].clip(0)
     return release
-
-
-def rounding(shape: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns (T,) how far the lips of (T, 8) mouth shapes are rounded, 0 to 1."""
-    return np.asarray((-shape[:, _WIDTH] / _ROUNDED).clip(0, 1), np.float32)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,10 @@ from models.engines.warp.exemplar_path import ExemplarPath, PathState, PathTarge
 from models.engines.warp.exemplars import ExemplarBank
 from models.engines.warp.painting.fields import CONTROL_IDS
 from models.geometry.face_points import MOVED
+from models.mouth.lip_form import purse, rounding
 from models.mouth.motion import REFERENCE_FPS
 from models.mouth.shape import CHANNELS
-from models.mouth.smile import rounding, smile_release
+from models.mouth.smile import smile_release
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.driving_weight import mouth_share
 from models.track.visibility import WELL_SEEN_YAW
@@ -86,6 +88,7 @@ def plan_mouth(
     forbidden: NDArray[np.bool_] | None = None,
     hold: NDArray[np.float32] | None = None,
     uses_bank: bool = True,
+    spoken: NDArray[np.float32] | None = None,
 ) -> tuple[MouthPlan, PathState | None]:
     """Plans T output frames.
 
@@ -98,12 +101,14 @@ def plan_mouth(
         forbidden: (T, B) bool exemplars that must not be used, or None.
         hold: (T,) float32 weight of the held mouth over `shape`, 0 to 1; None: zero.
         uses_bank: False to treat a talking source like one that does not talk.
+        spoken: (T, 8) float32 mouth shapes as they are spoken, which `shape` shows on this face; None: `shape`.
 
     Returns:
         The plan, and the state for the next block (None without exemplars).
     """
     source_index = np.asarray(source_index, np.int32)
     shape = np.asarray(shape, np.float32)
+    rounded = rounding(shape if spoken is None else spoken)
     bank = avatar.bank if uses_bank else None
     hold = np.zeros(len(shape), np.float32) if hold is None else np.asarray(hold, np.float32)
     if bank is not None:
@@ -115,7 +120,7 @@ def plan_mouth(
     else:
         none = np.full(len(shape), -1, np.int32)
         path, state = ExemplarPath(none, none, np.zeros(len(shape), np.float32)), None
-        posed = _pose_own_lips(avatar, shape, source_index)
+        posed = _pose_own_lips(avatar, shape, source_index, rounded)
     control = list(CONTROL_IDS)
     moves = np.isin(control, MOVED)
     still = avatar.track.head_points[source_index][:, control]
@@ -133,7 +138,7 @@ def plan_mouth(
         posed.interior.astype(np.float32),
         own,
         hold,
-        np.zeros(len(shape), np.float32),
+        rounded,
     )
     return plan, state
 
@@ -188,8 +193,10 @@ def _held(avatar: WarpAvatar, posed: _Posed, hold: NDArray[np.float32], held_fra
     return posed._replace(face=posed.face + share * (face - posed.face), interior=posed.interior * (1 - hold))
 
 
-def _pose_own_lips(avatar: WarpAvatar, shape: NDArray[np.float32], source_index: NDArray[np.int32]) -> _Posed:
-    """Warps the lips of the (T,) source frames to (T, 8) shapes."""
+def _pose_own_lips(
+    avatar: WarpAvatar, shape: NDArray[np.float32], source_index: NDArray[np.int32], rounded: NDArray[np.float32]
+) -> _Posed:
+    """Warps the lips of the (T,) source frames to (T, 8) shapes with (T,) rounded lips."""
     own = avatar.track.shape[source_index]
     shown = own[:, 0]
     # Closed lips are put to rest, as their landmarks tremble; the more they are open, the more they keep their form.
@@ -199,7 +206,7 @@ def _pose_own_lips(avatar: WarpAvatar, shape: NDArray[np.float32], source_index:
     interior = ((shape[:, 0] - shown - _CLOSED) / _CLOSED_RANGE).clip(0, 1)
     # An open mouth that closes keeps its teeth in place; squeezed between the lips they would show as a line.
     changed = (np.abs(shape[:, 0] - shown) / _TEETH_RANGE).clip(0, 1)
-    return _Posed(face, shown, np.where(shown >= _OWN_TEETH, changed, interior))
+    return _Posed(purse(face, rounded), shown, np.where(shown >= _OWN_TEETH, changed, interior))
 
 
 def _part_lips(
@@ -247,8 +254,7 @@ def plan_block(
     shape = shown_shape(avatar, calibrated, source_index)
     # A held mouth stays held next to gaps, where only its patch fades out: the source's own mouth may be open there.
     hold = (1 - mouth.gate).astype(np.float32)
-    plan, state = plan_in_shots(avatar, shape, source_index, state, first_frame=first_frame, hold=hold)
-    return replace(plan, rounding=rounding(calibrated)), state
+    return plan_in_shots(avatar, shape, source_index, state, first_frame=first_frame, hold=hold, spoken=calibrated)
 
 
 def plan_ahead(
@@ -291,18 +297,18 @@ def plan_in_shots(
     *,
     first_frame: int = 0,
     hold: NDArray[np.float32] | None = None,
+    spoken: NDArray[np.float32] | None = None,
 ) -> tuple[MouthPlan, PathState | None]:
     """Plans frames with the exemplars of their own and of similar shots; see `plan_mouth`.
 
     A shot without exemplars is treated like a source that does not talk, and so are frames whose head is turned far.
     """
+    plan_frames = partial(plan_mouth, avatar, shape, source_index, first_frame=first_frame, hold=hold, spoken=spoken)
     is_turned = _is_turned(avatar, source_index)
     forbidden = None if avatar.forbidden_in_shot is None else avatar.forbidden_in_shot[avatar.track.shot[source_index]]
-    plan, state = plan_mouth(
-        avatar, shape, source_index, state, first_frame=first_frame, forbidden=forbidden, hold=hold
-    )
+    plan, state = plan_frames(state, forbidden=forbidden)
     without = is_turned if forbidden is None else is_turned | forbidden.all(1)
     if avatar.bank is None or not without.any():
         return plan, state
-    silent, _ = plan_mouth(avatar, shape, source_index, None, first_frame=first_frame, hold=hold, uses_bank=False)
+    silent, _ = plan_frames(None, uses_bank=False)
     return silent.where(without, plan), state

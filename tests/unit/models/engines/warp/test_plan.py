@@ -88,6 +88,19 @@ def test_rounded_lips_are_told_from_spread_ones(tmp_path: Path) -> None:
     assert plan.rounding.tolist() == [0, 0, pytest.approx(1)]
 
 
+def test_rounded_lips_of_a_silent_source_part_in_the_middle_only(tmp_path: Path) -> None:
+    avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
+    shape = np.repeat(mouth_shapes(NUM_FRAMES, 0.05).max(0)[None], 2, 0)
+    narrow = shape.copy()
+    narrow[1, CHANNELS.index("width")] -= 0.06
+    index = np.zeros(2, np.int32)
+    upper, lower = ([CONTROL_IDS.index(point) for point in lip] for lip in (INNER_UPPER, INNER_LOWER))
+    plan, _ = plan_mouth(avatar, shape, index, None, spoken=narrow)
+    usual, rounded = plan.target_head[:, upper, 1] - plan.target_head[:, lower, 1]
+    np.testing.assert_allclose(rounded[4:7], usual[4:7], atol=1e-6)
+    assert (rounded[[1, 9]] < 0.1 * usual[[1, 9]]).all()
+
+
 def _crooked(avatar: WarpAvatar, shift: NDArray[np.float32]) -> WarpAvatar:
     """The avatar with lips that stand (N,) eye distances to one side, which no channel measures."""
     head = avatar.track.head_points.copy()
