@@ -96,6 +96,10 @@ _OWN_ENDS, _OWN_ENDED = 1.15, 1.6
 # Eye distances (about 104 mm each): an image with this lip gap shows its front teeth completely. They are kept, above
 # the drawn dark.
 _TEETH_SHOWN, _TEETH_SHOWN_RANGE = 0.08, 0.02
+# Mouth half-widths above the lower lip from which `behind_lip` shows own teeth completely. Below, the image of the
+# lower lip shows the transition from lip to teeth; a drawn interior would show as a dark line along the teeth.
+# Lips that close by half leave nothing of it: between them it would show as a bright line.
+_LOWER_RIM = 0.075
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ class FieldProblem:
     fade: NDArray[np.int32]  # (N,) crop that is blended in; the exemplar itself if there is none
     own_teeth: NDArray[np.float32]  # (N,) weight of the exemplar's own teeth in the drawn interior, 0 to 1
     closing: NDArray[np.float32]  # (N,) how far the lips close beyond their exemplar, 0 to 1
+    lower_rim: NDArray[np.float32]  # (N,) mouth half-widths above the lower lip that its own image shows
 
 
 def pose_problem(chunk: FaceChunk) -> FieldProblem:
@@ -136,6 +141,7 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
     widened = (axes.lips[:, 1] - axes.lips[:, 0]).max(1) / own_gap.max(1).clip(1.0)
     shows_teeth = ((own_gap.max(1) / chunk.eye_distance - _TEETH_SHOWN) / _TEETH_SHOWN_RANGE).clip(0, 1)
     still_own = np.maximum(((_OWN_ENDED - widened) / (_OWN_ENDED - _OWN_ENDS)).clip(0, 1), shows_teeth)
+    own_teeth = chunk.own_teeth * still_own
     values = np.concatenate([shifts[0], texture, shifts[1], shifts[2]], -1)
     return FieldProblem(
         points=target / chunk.region_size - 0.5,
@@ -145,8 +151,9 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
         own_axes=own_axes,
         skull=skull,
         fade=fade,
-        own_teeth=(chunk.own_teeth * still_own).astype(np.float32),
+        own_teeth=own_teeth.astype(np.float32),
         closing=moves.closing.astype(np.float32),
+        lower_rim=(_LOWER_RIM * own_teeth * (2 * moves.left - 1).clip(0, 1)).astype(np.float32),
     )
 
 

@@ -240,13 +240,15 @@ def rim_feather(half_width: Array) -> Array:
     return (RIM * half_width).clip(min=1.0)
 
 
-def inside_alpha(coords: LipCoords, shrink: float = 0.0) -> Array:
-    """Returns the (T, h, w) soft mask, 0 to 1, of the opening, shrunk by `shrink` mouth half-widths."""
+def inside_alpha(coords: LipCoords, lower_rim: Array = 0.0) -> Array:
+    """Returns the (T, h, w) soft mask, 0 to 1, of the opening.
+
+    `lower_rim`, (T, 1, 1) or one value, is how much of it belongs to the lower lip, in mouth half-widths.
+    """
     x, y, upper, lower, _, _, half_width = coords
     feather = rim_feather(half_width)
-    rim = shrink * half_width
-    below = ((y - upper - rim) / feather + 0.25).clip(0, 1)
-    above = ((lower - y - rim) / feather + 0.25).clip(0, 1)
+    below = ((y - upper) / feather + 0.25).clip(0, 1)
+    above = ((lower - y - lower_rim * half_width) / feather + 0.25).clip(0, 1)
     beside = ((1 - abs(x)) / CORNER).clip(0, 1)
     return below * above * beside * ((lower - upper) / feather).clip(0, 1)
 

@@ -46,10 +46,12 @@ class Lips(NamedTuple):
     along: F32  # (2,) direction of the mouth
 
     @classmethod
-    def find(cls, axes: LipAxes, box: Box, cell: int, eye_distance: float, hard: float, closing: float) -> Self:
+    def find(
+        cls, axes: LipAxes, box: Box, cell: int, eye_distance: float, hard: float, closing: float, lower_rim: float
+    ) -> Self:
         """Finds the lips of the one mouth in `axes`.
 
-        For `hard` see `lower_layer_weight`, for `closing` see `hollow`.
+        For `hard` see `lower_layer_weight`, for `closing` see `hollow`, for `lower_rim` see `inside_alpha`.
         """
         rows, columns = box.pixels(cell)
         share = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.float32)
@@ -61,7 +63,8 @@ class Lips(NamedTuple):
         lips = cls(share, near, opening, dark, offset, np.zeros((2, *shape), np.float32), along)
         mouth = corner.astype(np.float32), along, half_width, hard
         _weigh_sides(*mouth, share)
-        _find_lips(*mouth, lines, eye_distance, closing, near[0].start, near[1].start, share, *lips[2:6])
+        rest = eye_distance, closing, lower_rim * half_width
+        _find_lips(*mouth, lines, *rest, near[0].start, near[1].start, share, *lips[2:6])
         return lips
 
     def place(self, layers: F32, box: Box, cell: int) -> F32:
@@ -123,7 +126,8 @@ def _weigh_sides(centre: F32, along: F32, half_width: float, hard: float, share:
 
 
 @kernel(
-    "void(f4[::1], f4[::1], f4, f4, f4[:,::1], f4, f4, i8, i8, f4[:,::1], f4[:,::1], f4[:,::1], f4[:,::1], f4[:,:,::1])"
+    "void(f4[::1], f4[::1], f4, f4, f4[:,::1], f4, f4, f4, i8, i8, f4[:,::1], f4[:,::1], f4[:,::1], f4[:,::1], "
+    "f4[:,:,::1])"
 )
 def _find_lips(
     centre: F32,
@@ -133,6 +137,7 @@ def _find_lips(
     lines: F32,
     eye_distance: float,
     closing: float,
+    lower_rim: float,
     top: int,
     left: int,
     share: F32,
@@ -173,7 +178,7 @@ def _find_lips(
             offset[row, i] = y - middle if inside else _BESIDE
             beyond[0, row, i] = min(upper[i] - y, _ZERO) if inside else _ZERO
             beyond[1, row, i] = max(lower[i] - y, _ZERO) if inside else _ZERO
-            below, above = (y - upper[i]) / feather + _QUARTER, (lower[i] - y) / feather + _QUARTER
+            below, above = (y - upper[i]) / feather + _QUARTER, (lower[i] - y - lower_rim) / feather + _QUARTER
             shown = _clip(below) * _clip(above) * _clip(gap / feather)
             shown *= _clip((_ONE - abs(places[i])) * np.float32(1 / CORNER))
             opening[row, i] = shown

@@ -112,7 +112,8 @@ class _Face:
         self.skull = problem.skull[face]
         self.fade = int(problem.fade[face])
         self.fade_weight = float(chunk.fade_weight[face])
-        self.own_teeth, self.closing = float(problem.own_teeth[face]), float(problem.closing[face])
+        self.own_teeth = float(problem.own_teeth[face])
+        self.closing, self.lower_rim = float(problem.closing[face]), float(problem.lower_rim[face])
         self.sharpening = faces.sharpening[:, face].tolist()
         self.drawn = faces.drawn.get(face)
         used = fields.NUM_CHANNELS if self.fade_weight > 0 else fields.FADE.start
@@ -199,7 +200,8 @@ class _Face:
     def _mouth(self, box: Box, frame_cells: F32, mask: U8) -> Mouth:
         """Renders the content of the mouth box, given the `_cells` of the warped frame and the box's half-size mask."""
         chunk, face = self.chunk, self.face
-        lips = Lips.find(self.axes, box, self.cell, float(chunk.eye_distance[face]), self._hard, self.closing)
+        unit = float(chunk.eye_distance[face])
+        lips = Lips.find(self.axes, box, self.cell, unit, self._hard, self.closing, self.lower_rim)
         where = self.mouth_shows[box.pixels(0.5)]
         amount, fade_amount = self.sharpening
         read = [self._read(int(chunk.exemplar[face]), self._place(box, fields.EXEMPLAR, lips), amount, where)]

@@ -70,7 +70,8 @@ class _Faces:
         self.crops_y = upload(chunk.crops_y)[:, None].float()  # (K, 1, R, R)
         self.crops_uv = upload(chunk.crops_uv).float()  # (K, 2, R/2, R/2)
         problem = fields.pose_problem(chunk)
-        self.fade, self.own_teeth, self.closing = problem.fade, problem.own_teeth, problem.closing
+        self.fade, self.own_teeth = problem.fade, problem.own_teeth
+        self.closing, self.lower_rim = problem.closing, problem.lower_rim
         self.skull = upload(problem.skull)  # (N, 3, 2)
         self.axes = LipAxes(*(upload(part) for part in problem.axes))
         self.own_axes = LipAxes(*(upload(part) for part in problem.own_axes))
@@ -101,7 +102,7 @@ class _Faces:
         rim = self._cell_means(4 * mouth * (1 - mouth))
         cells = torch.cat([self._cell_means(frame_y), self._cell_means(frame_uv)], 1)
         shown_y, shown_uv, colour = self._exemplar(chunk.exemplar, fields.EXEMPLAR, cells, rim)
-        inside = inside_alpha(self.coords)[:, None]
+        inside = inside_alpha(self.coords, self._upload(self.lower_rim)[:, None, None])[:, None]
         if chunk.fade_weight.any():
             other_y, other_uv, _ = self._exemplar(self.fade, fields.FADE, cells, rim)
             weight = self._column(chunk.fade_weight) * (1 - inside)

@@ -121,6 +121,20 @@ def test_teeth_that_a_picture_shows_whole_stay_in_it_however_far_it_is_opened(tm
     assert (pose_problem(chunk).own_teeth == 1).all()
 
 
+def test_a_smile_that_opens_farther_shows_no_dark_line_below_its_teeth(tmp_path: Path) -> None:
+    """Of a mouth as light inside as its lips; the drawn cavity, which is darker, starts above the lower lip's rim."""
+    avatar, warp_avatar, frame = _smile(tmp_path, 0.2)
+    plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.22), np.full(12, frame, np.int32), None)
+    with avatar.reader() as reader:
+        light = [planes._replace(y=np.full_like(planes.y, 180)) for planes in reader.read(plan.source_index.tolist())]
+    chunk = cut_faces(warp_avatar, plan, light)
+    rendered, pixels = WarpFaceGenerator().generate(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
+    lips = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
+    above = (lips.lower - lips.y) / lips.half_width
+    is_open = (abs(lips.x) < 0.6) & (lips.lower - lips.upper > 0.3 * lips.half_width)
+    assert rendered[is_open & (above > 0) & (above < 0.04)].min() > 170
+
+
 def test_drawn_teeth_are_as_light_as_those_in_the_picture(tmp_path: Path) -> None:
     avatar, warp_avatar, frame = _smile(tmp_path, 0.2)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(1, 0.2), np.full(1, frame, np.int32), None)

@@ -35,24 +35,24 @@ def _axes(gap: float, tilt: float, bow: float = 0.0) -> LipAxes:
     return part_jaws(axes, own, np.array([0.6], np.float32))
 
 
-@pytest.mark.parametrize(("hard", "closing"), [(0.0, 0.0), (0.5, 1.0), (1.0, 0.3)])
+@pytest.mark.parametrize(("hard", "closing", "rim"), [(0.0, 0.0, 0.0), (0.5, 1.0, 0.0), (1.0, 0.0, 0.1)])
 @pytest.mark.parametrize(("gap", "tilt", "bow"), [(0, 0, 0), (6, 0.1, 8), (40, -0.3, -6), (25, 0.02, 0), (90, 0.2, 10)])
 def test_nothing_is_missed_that_the_whole_box_shows(
-    gap: float, tilt: float, bow: float, hard: float, closing: float
+    gap: float, tilt: float, bow: float, hard: float, closing: float, rim: float
 ) -> None:
     axes, unit = _axes(gap, tilt, bow), np.array([160], np.float32)
-    lips = Lips.find(axes, _BOX, _CELL, 160.0, hard, closing)
+    lips = Lips.find(axes, _BOX, _CELL, 160.0, hard, closing, rim)
     coords = lip_coords(np, axes, *grid((_ROWS, _COLUMNS)))
     weight = lower_layer_weight(coords, hard)
     np.testing.assert_allclose(lips.share, weight[0], atol=5e-3)
-    for found, whole in ((lips.opening, inside_alpha(coords)[0]), (lips.dark, hollow(coords, unit, closing)[0])):
+    for found, whole in ((lips.opening, inside_alpha(coords, rim)[0]), (lips.dark, hollow(coords, unit, closing)[0])):
         filled = np.zeros_like(whole)
         filled[lips.near] = found
         np.testing.assert_allclose(filled, whole, atol=1e-5)
 
 
 def test_an_open_mouth_takes_a_part_of_the_box_only() -> None:
-    lips = Lips.find(_axes(25, 0.02), _BOX, _CELL, 160.0, 0.0, 0.0)
+    lips = Lips.find(_axes(25, 0.02), _BOX, _CELL, 160.0, 0.0, 0.0, 0.0)
     assert lips.opening.max() > 0.9
     assert lips.opening.size < 0.15 * lips.share.size
 
@@ -67,7 +67,7 @@ def _positions(stretch: float) -> NDArray[np.float32]:
 def test_what_stands_behind_a_lip_goes_with_its_edge() -> None:
     """Fields that stretch by a third: behind the lips they stretch nothing."""
     layers = np.stack([_positions(1 / 3), _positions(1 / 3)])
-    place = Lips.find(_axes(40, 0.0), _BOX, _CELL, 160.0, 0.0, 0.0).place(layers, _BOX, _CELL)
+    place = Lips.find(_axes(40, 0.0), _BOX, _CELL, 160.0, 0.0, 0.0, 0.0).place(layers, _BOX, _CELL)
     rows, middle = np.arange(_ROWS.start, _ROWS.stop), 120 - _COLUMNS.start
     shift = place[1, :, middle] - rows
     above, below = (float(edge) for edge in (80 - 0.4 * 40, 80 + 0.6 * 40))
@@ -82,7 +82,7 @@ def test_what_stands_behind_a_lip_goes_with_its_edge() -> None:
 
 def test_a_place_far_from_the_lips_is_that_of_its_layer() -> None:
     layers = np.stack([_positions(0.25), _positions(0.5)])
-    lips = Lips.find(_axes(12, 0.1), _BOX, _CELL, 160.0, 0.0, 0.0)
+    lips = Lips.find(_axes(12, 0.1), _BOX, _CELL, 160.0, 0.0, 0.0, 0.0)
     place = lips.place(layers, _BOX, _CELL)
     rows = np.arange(_ROWS.start, _ROWS.stop, dtype=np.float32)[:, None] + np.zeros_like(lips.share)
     for weight, stretch in ((0, 0.25), (1, 0.5)):
