@@ -54,7 +54,8 @@ class Found(NamedTuple):
 
 def find_occluders(raw: RawLandmarks, judged: Visibility, reader: FrameSource, fps: float) -> Found:
     """Searches the covered frames of a track; reads them, and frames around them, once more."""
-    points, reasons, visible = raw.points.copy(), judged.skip_reason.copy(), judged.visible.copy()
+    points, facing = raw.points.copy(), judged.facing.copy()
+    reasons, visible = judged.skip_reason.copy(), judged.visible.copy()
     passages = []
     for stretch in _stretches(reasons, judged.shot, raw.present, fps):
         clear = _clear(reasons, judged.shot, stretch, fps)
@@ -63,9 +64,10 @@ def find_occluders(raw: RawLandmarks, judged: Visibility, reader: FrameSource, f
     for passage in passages:
         points[passage.frames] = passage.points
         reasons[passage.frames], visible[passage.frames] = SkipReason.SHOWN, False
+        facing[passage.frames] = judged.facing[passage.uncovered]
     if not passages:
         return Found(raw.points, judged, None)
-    return Found(points, judged._replace(skip_reason=reasons, visible=visible), _joined(passages))
+    return Found(points, Visibility(judged.shot, reasons, visible, facing), _joined(passages))
 
 
 def _stretches(
@@ -100,7 +102,8 @@ class _Passage:
     places: NDArray[np.float64]  # (M, 2, 3) from cells to frame pixels
     masks: NDArray[np.uint8]  # (M, 96, 96)
     points: NDArray[np.float32]  # (M, 468, 3)
-    face: YuvFrame  # the frame of the uncovered face
+    uncovered: int  # the frame whose uncovered face is behind the object
+    face: YuvFrame  # that frame
     face_from: Affine  # from cells to its pixels
     area: NDArray[np.uint8]  # (96, 96) the lower face
 
@@ -181,6 +184,7 @@ class _Search:
             self._places[half],
             np.stack([_soft(_whole_lips(self._masks[k], lips)) for k in half]),
             np.stack(moved).astype(np.float32),
+            frame,
             planes,
             place,
             self._area,

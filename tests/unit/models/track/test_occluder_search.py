@@ -74,7 +74,8 @@ def film() -> Film:
 def judged(covered: Iterable[int] = COVERED) -> Visibility:
     reasons = np.full(NUM, SkipReason.SHOWN, np.uint8)
     reasons[list(covered)] = SkipReason.COVERED
-    return Visibility(np.zeros(NUM, np.int32), reasons, reasons == SkipReason.SHOWN)
+    facing = np.where(reasons == SkipReason.COVERED, np.float32(0.5), np.float32(1))  # a covered face seems turned
+    return Visibility(np.zeros(NUM, np.int32), reasons, reasons == SkipReason.SHOWN, facing)
 
 
 def search(film: Film, covered: Iterable[int] = COVERED) -> Found:
@@ -104,6 +105,7 @@ def test_covered_frames_are_rewritten(found: Found, occluders: Occluders) -> Non
     behind = set(occluders.frames.tolist())
     assert set(COVERED) <= behind
     assert behind <= set(range(MICROPHONE.start, MICROPHONE.stop))
+    assert (found.judged.facing == 1).all()
     assert found.judged.visible.tolist() == [frame not in behind for frame in range(NUM)]
 
 
