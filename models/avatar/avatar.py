@@ -145,7 +145,7 @@ class Avatar:
     def build(cls, folder: Path, info: VideoInfo, raw: RawLandmarks, reader: FrameSource) -> Avatar:
         """Builds an avatar from the landmarks of all frames and writes its folder, `presenter.json` last.
 
-        A few frames of the source are read again.
+        A few frames of the source are read again, and those in which something covers the mouth.
 
         Raises:
             FaceNotFoundError: No frame shows the face.
@@ -171,11 +171,12 @@ class Avatar:
     @classmethod
     def load(cls, folder: Path) -> Avatar:
         """Loads a folder written by `build`."""
-        info = _info_from_json(json.loads((folder / INFO_FILE).read_text())["info"])
+        content = json.loads((folder / INFO_FILE).read_text())
+        info = _info_from_json(content["info"])
         motion = StillMotion.load(folder / MOTION_FILE) if info.is_still else None
         track = FaceTrack.load(folder / TRACK_FILE)
-        path = folder / OCCLUDERS_FILE
-        occluders = Occluders.load(path) if path.exists() else None
+        # Only if it is listed: a bucket may still have that of an earlier build.
+        occluders = Occluders.load(folder / OCCLUDERS_FILE) if OCCLUDERS_FILE in content["files"] else None
         return cls(folder, info, track if motion is None else turned_track(track), motion, occluders)
 
 

@@ -53,44 +53,46 @@ class Found(NamedTuple):
 
 
 def find_occluders(raw: RawLandmarks, judged: Visibility, reader: FrameSource, fps: float) -> Found:
-    """Searches the covered frames of a track; reads them, and frames around them, once more."""
+    """Searches the covered frames of a track; reads them, and frames around them, once more.
+
+    Raises:
+        MediaError: They cannot be decoded.
+    """
+    near, passages = _near_covered(judged.skip_reason, fps), list[_Passage]()
+    for stretch in _stretches(judged, near & raw.present):
+        clear = _clear(judged, ~near, int(judged.shot[stretch[0]]))
+        if len(clear) >= _MIN_VIEWS and len(stretch) <= _MAX_SECONDS * fps:
+            passages += _Search(raw.points, judged.skip_reason, stretch, clear, reader).passages()
+    if not passages:
+        return Found(raw.points, judged, None)
     points, facing = raw.points.copy(), judged.facing.copy()
     reasons, visible = judged.skip_reason.copy(), judged.visible.copy()
-    passages = []
-    for stretch in _stretches(reasons, judged.shot, raw.present, fps):
-        clear = _clear(reasons, judged.shot, stretch, fps)
-        if len(clear) >= _MIN_VIEWS and len(stretch) <= _MAX_SECONDS * fps:
-            passages += _Search(raw.points, reasons, stretch, clear, reader).passages()
     for passage in passages:
         points[passage.frames] = passage.points
         reasons[passage.frames], visible[passage.frames] = SkipReason.SHOWN, False
         facing[passage.frames] = judged.facing[passage.uncovered]
-    if not passages:
-        return Found(raw.points, judged, None)
     return Found(points, Visibility(judged.shot, reasons, visible, facing), _joined(passages))
 
 
-def _stretches(
-    reasons: NDArray[np.uint8], shot: NDArray[np.int32], present: NDArray[np.bool_], fps: float
-) -> list[NDArray[np.intp]]:
-    """Returns the unbroken runs of frames around covered ones, each within one shot."""
+def _near_covered(reasons: NDArray[np.uint8], fps: float) -> NDArray[np.bool_]:
+    """Returns (N,) bool: whether a frame is covered, or within `_AROUND_SECONDS` of one that is."""
     near, reach = np.zeros(len(reasons), bool), round(_AROUND_SECONDS * fps)
     for frame in np.flatnonzero(reasons == SkipReason.COVERED):
         near[max(0, frame - reach) : frame + reach + 1] = True
-    near &= present & np.isin(reasons, (SkipReason.SHOWN, SkipReason.COVERED))
-    frames = np.flatnonzero(near)
-    runs = np.split(frames, np.flatnonzero((np.diff(frames) > 1) | (np.diff(shot[frames]) != 0)) + 1)
+    return near
+
+
+def _stretches(judged: Visibility, near: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+    """Returns the unbroken runs of frames `near` covered ones, each within one shot."""
+    reasons = judged.skip_reason
+    frames = np.flatnonzero(near & np.isin(reasons, (SkipReason.SHOWN, SkipReason.COVERED)))
+    runs = np.split(frames, np.flatnonzero((np.diff(frames) > 1) | (np.diff(judged.shot[frames]) != 0)) + 1)
     return [run for run in runs if (reasons[run] == SkipReason.COVERED).any()]
 
 
-def _clear(
-    reasons: NDArray[np.uint8], shot: NDArray[np.int32], stretch: NDArray[np.intp], fps: float
-) -> NDArray[np.intp]:
-    """Returns uncovered frames of the shot, far from all covered ones, evenly spread."""
-    far, reach = reasons == SkipReason.SHOWN, round(_AROUND_SECONDS * fps)
-    for frame in np.flatnonzero(reasons == SkipReason.COVERED):
-        far[max(0, frame - reach) : frame + reach + 1] = False
-    frames = np.flatnonzero(far & (shot == shot[stretch[0]]))
+def _clear(judged: Visibility, far: NDArray[np.bool_], shot: int) -> NDArray[np.intp]:
+    """Returns up to `_VIEWS` frames of a shot that show the mouth well, `far` from all covered ones, evenly spread."""
+    frames = np.flatnonzero(judged.visible & far & (judged.shot == shot))
     return np.asarray(frames[np.unique(np.linspace(0, len(frames) - 1, min(_VIEWS, len(frames))).astype(int))])
 
 
@@ -103,7 +105,7 @@ class _Passage:
     masks: NDArray[np.uint8]  # (M, 96, 96)
     points: NDArray[np.float32]  # (M, 468, 3)
     uncovered: int  # the frame whose uncovered face is behind the object
-    face: YuvFrame  # that frame
+    face: YuvFrame  # the square part of that frame that contains the grid
     face_from: Affine  # from cells to its pixels
     area: NDArray[np.uint8]  # (96, 96) the lower face
 
@@ -179,14 +181,16 @@ class _Search:
         (planes,) = self._reader.read([frame])
         lips = _outline(self._points[frame], place, [*OUTER_UPPER, *OUTER_LOWER[::-1]], 0.03)
         moved = [transformed(self._points[frame], then(inverse(place), self._places[k])) for k in half]
+        size = int(np.ceil(CELLS * np.sqrt(2 * np.linalg.det(place[:, :2])))) // 2 * 2 + 2
+        x, y = (int(value) for value in np.rint((place @ [CELLS / 2, CELLS / 2, 1] - size / 2) / 2) * 2)
         return _Passage(
             self._stretch[half],
             self._places[half],
             np.stack([_soft(_whole_lips(self._masks[k], lips)) for k in half]),
             np.stack(moved).astype(np.float32),
             frame,
-            planes,
-            place,
+            cut(planes, x, y, size),  # a whole frame for each passage would not fit the memory
+            then(place, np.array([[1, 0, -x], [0, 1, -y]], np.float64)),
             self._area,
         )
 
@@ -232,11 +236,8 @@ def _soft(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def _joined(passages: list[_Passage]) -> Occluders:
-    scale = [CELLS * pixels_per_cell(each.face_from) for each in passages]
-    size = int(np.ceil(max(scale) * np.sqrt(2))) // 2 * 2 + 2
-    corners = [np.rint(each.face_from @ [CELLS / 2, CELLS / 2, 1] - size / 2).astype(int) // 2 * 2 for each in passages]
-    faces = [cut(each.face, int(x), int(y), size) for each, (x, y) in zip(passages, corners, strict=True)]
-    shifts = [np.array([[1, 0, -x], [0, 1, -y]], np.float64) for x, y in corners]
+    size = max(len(each.face.y) for each in passages)
+    faces = [cut(each.face, 0, 0, size) for each in passages]
     return Occluders(
         frames=np.concatenate([each.frames for each in passages]).astype(np.int32),
         places=np.concatenate([each.places for each in passages]),
@@ -244,11 +245,6 @@ def _joined(passages: list[_Passage]) -> Occluders:
         plate=np.repeat(np.arange(len(passages)), [len(each.frames) for each in passages]).astype(np.int32),
         faces_y=np.stack([face.y for face in faces]),
         faces_uv=np.stack([np.stack([face.u, face.v]) for face in faces]),
-        faces_from=np.stack([then(each.face_from, shift) for each, shift in zip(passages, shifts, strict=True)]),
+        faces_from=np.stack([each.face_from for each in passages]),
         faces_area=np.stack([each.area for each in passages]),
     )
-
-
-def pixels_per_cell(place: Affine) -> float:
-    """Returns the pixels per cell of a grid."""
-    return float(np.sqrt(abs(np.linalg.det(place[:, :2]))))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.array_files import load_arrays
-from media.yuv_frame import Patch, YuvFrame, cut
+from media.yuv_frame import Patch, YuvFrame, cut, paste_back
 from models.face.lower_face import CELLS, Affine, inverse, then
 
 T = TypeVar("T", np.uint8, np.float32)
@@ -84,13 +84,7 @@ class Occluders:
         )
         mixed = _mixed(own, face, self._spread(self._area(row), row, x, y, size))
         copy = YuvFrame(*(plane.copy() for plane in frame))
-        top, left, (height, width) = max(y, 0), max(x, 0), frame.y.shape
-        for plane, part, step in zip(copy, mixed, (1, 2, 2), strict=True):
-            rows = slice(top // step, min(y + size, height) // step)
-            columns = slice(left // step, min(x + size, width) // step)
-            plane[rows, columns] = part[
-                (top - y) // step : rows.stop - y // step, (left - x) // step : columns.stop - x // step
-            ]
+        paste_back(copy, Patch(x, y, mixed))
         return copy
 
     def _spread(self, cells: NDArray[np.float32], row: int, x: int, y: int, size: int) -> NDArray[np.float32]:

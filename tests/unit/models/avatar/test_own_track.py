@@ -10,7 +10,8 @@ import pytest
 
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
-from models.avatar.avatar import own_track
+from models.avatar.avatar import Avatar, own_track
+from models.avatar.folder import OCCLUDERS_FILE
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER
 from models.track.face_track import finish_track
 from models.track.raw_landmarks import RawLandmarks
@@ -62,3 +63,11 @@ def test_lips_are_smoothed_less_where_they_move(tmp_path: Path) -> None:
         across = list(INNER_UPPER[3:-3])  # of lips that never part the height is the picture's
         found, wanted = (np.diff(each.points[track.visible][:, across, 0], 2, axis=0) for each in (track, expected))
         np.testing.assert_allclose(found, wanted, atol=0.05)
+
+
+def test_occluders_of_an_earlier_build_are_not_loaded(tmp_path: Path) -> None:
+    filmed = make_avatar(tmp_path, 0.14)
+    with filmed.reader() as reader:
+        Avatar.build(tmp_path / "avatar", filmed.info, filmed.raw, reader)
+    (tmp_path / "avatar" / OCCLUDERS_FILE).write_bytes(b"stale")  # as buckets keep files that a build does not replace
+    assert Avatar.load(tmp_path / "avatar").occluders is None

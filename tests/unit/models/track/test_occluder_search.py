@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -161,6 +161,16 @@ def test_patches_may_lie_anywhere(film: Film, occluders: Occluders) -> None:
     assert np.abs(shown.planes.y[:100, 20:].astype(int) - whole.planes.y[60:160, :100]).max() <= 2
 
 
+@pytest.mark.parametrize("moved", [(0, -190), (0, 190), (-190, 0), (190, 0)])
+def test_a_lower_face_outside_the_picture_changes_nothing(
+    film: Film, occluders: Occluders, moved: tuple[int, int]
+) -> None:
+    away = replace(occluders, places=occluders.places + np.array([[0, 0, moved[0]], [0, 0, moved[1]]]))
+    (whole,) = away.without(np.array([36]), [film.covered.frames[36]])
+    for plane, own in zip(whole, film.covered.frames[36], strict=True):
+        assert np.array_equal(plane, own)
+
+
 def test_a_folder_keeps_them(occluders: Occluders, tmp_path: Path) -> None:
     occluders.save(tmp_path / "occluders.npz")
     loaded = Occluders.load(tmp_path / "occluders.npz")
@@ -186,3 +196,14 @@ def test_a_face_that_is_hardly_ever_uncovered_stays_untouched(film: Film) -> Non
     result = search(film, range(2, NUM - 2))
     assert result.occluders is None
     assert (result.judged.skip_reason[2 : NUM - 2] == SkipReason.COVERED).all()
+
+
+def test_faces_that_are_not_seen_well_are_not_compared_with(film: Film) -> None:
+    """They are turned far, or interpolated in a gap; and a track without a frame that is seen well has no rest."""
+    seen, frames = judged(), Frames(film.covered.frames)
+    seen.visible[: COVERED.start - 8] = False
+    seen.visible[COVERED.stop + 8 :] = False
+    result = find_occluders(film.raw, seen, frames, FPS)
+    assert result.occluders is None
+    assert result.judged.visible.any()
+    assert not frames.read_frames
