@@ -22,6 +22,9 @@ from models.engines.warp.exemplars import BankBuilder, ExemplarBank, forbidden_b
 from models.engines.warp.painting.masks import draw_masks
 from models.mouth.lip_model import LipModel
 from models.track.face_track import FaceTrack
+from models.track.visibility import WELL_SEEN_YAW
+
+_TURNED_BACK_YAW = WELL_SEEN_YAW - 3.0  # measured degrees below which a turned head counts as turned back
 
 _CALIBRATION_FILE, _LIGHT_FILE = "calibration.npz", "light.npz"
 
@@ -59,6 +62,18 @@ class WarpAvatar:
         if self.bank is None or self.track.shot[-1] == 0:
             return None
         return forbidden_between_shots(self.bank, self.track)
+
+    @cached_property
+    def is_turned(self) -> NDArray[np.bool_]:
+        """(N,) whether the head is turned too far for exemplars, which would have to fold.
+
+        It stays turned until it has turned back by a few degrees: at the limit, the mouth would flicker.
+        """
+        yaw, shot = np.abs(self.track.pose_degrees[:, 0]), self.track.shot
+        starts = np.flatnonzero(np.diff(yaw > _TURNED_BACK_YAW, prepend=False) | (np.diff(shot, prepend=shot[0]) != 0))
+        starts = np.union1d(starts, [0])
+        farthest = np.maximum.reduceat(yaw, starts)
+        return np.repeat(farthest > WELL_SEEN_YAW, np.diff(starts, append=len(yaw)))
 
     @cached_property
     def held(self) -> NDArray[np.intp]:

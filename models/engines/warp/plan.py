@@ -20,7 +20,6 @@ from models.mouth.shape import CHANNELS
 from models.mouth.smile import smile_release
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.driving_weight import mouth_share
-from models.track.visibility import WELL_SEEN_YAW
 
 # Opening, in eye distances, that the warp can add to an exemplar before its interior looks stretched ...
 _STRETCH, _STRETCH_RANGE = 0.05, 0.04
@@ -126,7 +125,7 @@ def plan_mouth(
     still = avatar.track.head_points[source_index][:, control]
     target = np.where(moves[:, None], posed.face[:, control], still)  # (T, L, 3)
     # The far half of an open mouth may lie in front of the background, which would be taken for teeth.
-    shows_own = (posed.shown >= _OWN_TEETH) & (path.exemplar < 0) & ~_is_turned(avatar, source_index)
+    shows_own = (posed.shown >= _OWN_TEETH) & (path.exemplar < 0) & ~avatar.is_turned[source_index]
     own = np.asarray(shows_own, np.float32)
     plan = MouthPlan(
         first_frame,
@@ -141,11 +140,6 @@ def plan_mouth(
         rounded,
     )
     return plan, state
-
-
-def _is_turned(avatar: WarpAvatar, source_index: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Returns (T,) whether the heads of source frames are turned too far for exemplars, which would have to fold."""
-    return np.asarray(np.abs(avatar.track.pose_degrees[source_index, 0]) > WELL_SEEN_YAW)
 
 
 class _Posed(NamedTuple):
@@ -304,7 +298,7 @@ def plan_in_shots(
     A shot without exemplars is treated like a source that does not talk, and so are frames whose head is turned far.
     """
     plan_frames = partial(plan_mouth, avatar, shape, source_index, first_frame=first_frame, hold=hold, spoken=spoken)
-    is_turned = _is_turned(avatar, source_index)
+    is_turned = avatar.is_turned[source_index]
     forbidden = None if avatar.forbidden_in_shot is None else avatar.forbidden_in_shot[avatar.track.shot[source_index]]
     plan, state = plan_frames(state, forbidden=forbidden)
     without = is_turned if forbidden is None else is_turned | forbidden.all(1)

@@ -179,15 +179,32 @@ def test_a_talkers_open_mouths_show_their_own_interior(tmp_path: Path) -> None:
     assert (plan.own_teeth == 0).all()
 
 
+def _turned(avatar: WarpAvatar, degrees: NDArray[np.float64]) -> WarpAvatar:
+    """The avatar with (N,) another yaw in each frame."""
+    turn = Rotation.from_euler("Y", degrees[:, None], degrees=True).as_matrix()
+    return replace(avatar, track=replace(avatar.track, rotation=turn @ np.diag([1.0, -1.0, -1.0])))
+
+
 def test_heads_turned_far_keep_their_own_lips_and_show_no_own_teeth(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
     assert avatar.bank is not None
-    degrees = np.where(np.arange(NUM_FRAMES) < NUM_FRAMES // 2, 40.0, 46.0)
-    turn = Rotation.from_euler("Y", degrees[:, None], degrees=True).as_matrix()
-    avatar = replace(avatar, track=replace(avatar.track, rotation=turn @ np.diag([1.0, -1.0, -1.0])))
+    avatar = _turned(avatar, np.where(np.arange(NUM_FRAMES) < NUM_FRAMES // 2, 39.0, 46.0))
     frames, shape = np.arange(NUM_FRAMES, dtype=np.int32), mouth_shapes(NUM_FRAMES, 0.07)
     plan, _ = plan_in_shots(avatar, shape, frames, None)
     assert (plan.exemplar[: NUM_FRAMES // 2] >= 0).all()
     assert (plan.exemplar[NUM_FRAMES // 2 :] == -1).all()
     assert plan.own_teeth.max() == 0
     assert _gaps(plan.target_head)[NUM_FRAMES // 2 :].std() > 0.01  # they speak
+
+
+def test_the_mouth_of_a_head_at_the_limit_does_not_flicker(tmp_path: Path) -> None:
+    avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
+    time, half = np.arange(NUM_FRAMES), NUM_FRAMES // 2
+    at_limit = 43 + np.where(time % 2, 1.0, -1.0)
+    for sign in (1, -1):
+        is_turned = _turned(avatar, sign * np.where(time < half, 30.0, at_limit)).is_turned
+        assert is_turned.tolist() == (time >= half).tolist()
+    assert not _turned(avatar, np.full(NUM_FRAMES, 42.0)).is_turned.any()
+    later = _turned(avatar, np.where(time < half, 46.0, 42.0))
+    later = replace(later, track=replace(later.track, shot=(time >= half).astype(np.int32)))
+    assert later.is_turned.tolist() == (time < half).tolist()  # another shot has its own
