@@ -8,20 +8,22 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
+from storage.avatar_settings import MovementSettings
 from storage.records import UploadedFile
 
 
 def request_digest(form: BaseModel, urls: Mapping[str, str]) -> str:
     """Return the hexadecimal SHA-256 of a form's type, fields and files.
 
-    Default values count as absent. The order of fields and the names of files do not matter. Files count by content,
+    Default values count as absent, except for those of a movement: they override what an avatar has. The order of fields and the names of files do not matter. Files count by content,
     whatever their encoding; files named by URL count by the URL, as they are not downloaded again.
 
     Args:
         form: The validated form.
         urls: URLs of files, by the name of the file field.
     """
-    meaning = form.model_dump(mode="json", exclude_defaults=True)
+    overrides = form.model_fields_set & MovementSettings.model_fields.keys()
+    meaning = form.model_dump(mode="json", exclude_defaults=True) | form.model_dump(mode="json", include=overrides)
     for name, value in form:
         if isinstance(value, UploadedFile):
             meaning[name] = _content(name, value, urls)

@@ -42,6 +42,14 @@ class TestIdempotencyKeys:
         assert post(http, headers={"Idempotency-Key": "other"}, **other).status_code == 202
         assert len(service.requests) == 2
 
+    def test_what_overrides_an_avatar_counts_even_if_it_is_the_default(self, http: httpx.Client) -> None:
+        job_id = post(http).json()["id"]
+        assert post(http, loop="pingpong").json()["id"] == job_id
+        for field in ("expressiveness", "motion"):
+            problem(post(http, **{field: "1"}), 422, "idempotency_key_reused")
+        first, again = (post(http, headers={"Idempotency-Key": "moves"}, motion=text) for text in ("1", "1.0"))
+        assert again.json()["id"] == first.json()["id"] != job_id
+
     def test_another_route_is_another_request(self, http: httpx.Client) -> None:
         job_id = post(http).json()["id"]
         files = {"audio": ("a", AUDIO), "input_reference": ("v", VIDEO)}
