@@ -53,17 +53,19 @@ export class AvatarSettings {
       notice(this.error, t("needAvatarBackground"));
       return;
     }
+    const { id } = this.avatar;
+    const tell = (place, text) => this.avatar?.id === id && notice(place, text); // another one may have been chosen
     const movement = Object.fromEntries(Object.entries(this.sliders).map(([name, slider]) => [name, slider.value]));
     this.button.disabled = true;
     try {
-      const avatar = await send(`/v1/avatars/${this.avatar.id}`, { ...movement, ...this.background.fields }, () => {}, "PATCH");
+      const avatar = await send(`/v1/avatars/${id}`, { ...movement, ...this.background.fields }, () => {}, "PATCH");
       await this.onSaved(avatar);
-      notice(this.note, t("settingsSaved"));
+      tell(this.note, t("settingsSaved"));
     } catch (refused) {
-      notice(this.error, refused.message);
+      tell(this.error, refused.message);
     } finally {
       this.button.disabled = false;
-      this.button.focus({ preventScroll: true });
+      if (document.activeElement === document.body) this.button.focus({ preventScroll: true }); // disabling took it
     }
   }
 }

@@ -36,7 +36,7 @@ export class Composer {
     });
     this.settings = new AvatarSettings(settings, async (avatar) => {
       await this.avatars.refresh();
-      this.avatars.choose(avatar);
+      if (this.avatars.chosen?.id === avatar.id) this.avatars.choose(avatar);
     });
     this.face = new FilePicker(face, "video", () => this.faceChanged());
     this.several = new SeveralPeople(several, everyone, () => this.showParts());

@@ -29,10 +29,12 @@ export class Live {
     this.text = byId("live-text");
     this.hasVoice = false;
     this.avatars = [];
-    this.source = null; // the file or the ID of the avatar whose motion the slider shows
+    this.source = null; // the file, or the ID and the motion of the avatar, that the slider shows
+    this.hasChosenMotion = false; // whether the slider was moved since
     this.listing = "loading"; // of the avatars: also "ready" or "failed"
     this.own = new UnsavedAvatar(byId("live-face"), () => this.show());
     this.who.addEventListener("change", () => this.show());
+    byId("live-motion").addEventListener("input", () => (this.hasChosenMotion = true));
     this.written.addEventListener("submit", (event) => {
       event.preventDefault();
       this.say();
@@ -96,7 +98,7 @@ export class Live {
     this.link = new LiveSession(this.video, {
       avatarId,
       sampleRate: MICROPHONE_RATE,
-      motion: this.motion.hidden ? undefined : byId("live-motion").value,
+      motion: !this.motion.hidden && (this.isOwn || this.hasChosenMotion) ? byId("live-motion").value : undefined,
       onEvent: (event) => this.onEvent(event),
     });
     this.tell(null);
@@ -179,8 +181,12 @@ export class Live {
     if (!isOn) {
       const source = this.isOwn ? this.own.file : this.avatars.find(({ id }) => id === this.who.value);
       this.motion.hidden = !source || isVideo(source);
-      if (this.source !== (source?.id ?? source)) byId("live-motion").value = source?.motion ?? 1;
-      this.source = source?.id ?? source;
+      const key = source?.id ? `${source.id} ${source.motion}` : source;
+      if (this.source !== key) {
+        byId("live-motion").value = source?.motion ?? 1;
+        this.hasChosenMotion = false;
+      }
+      this.source = key;
     }
     byId("live-motion").disabled = isOn;
     this.written.hidden = !this.link || !this.hasVoice;

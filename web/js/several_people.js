@@ -46,8 +46,9 @@ export class SeveralPeople {
 
   /** Take the video whose people may speak: a file, an avatar, or null. Another one turns the switch off. */
   use(source) {
-    if (this.source === source) return;
+    const isSame = this.source === source || (source?.id && source.id === this.source?.id); // perhaps with other settings
     this.source = source;
+    if (isSame) return;
     this.people = null;
     this.label.hidden = !source;
     this.switchTo(false);
