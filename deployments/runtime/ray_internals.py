@@ -202,8 +202,8 @@ def worker_output(write: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
                 monitor.update_log_filenames()
                 monitor.open_closed_files()
                 monitor.check_log_files_and_publish_updates()
-            except OSError as error:
-                logger.warning("%s: could not read the output of Ray's processes: %s", folder, error)
+            except Exception as error:  # Ray raises exceptions of any class; the next lines may be readable
+                logger.warning("%s: could not read the output of Ray's processes: %r", folder, error)
 
     thread = threading.Thread(target=follow, name="worker-output", daemon=True)
     thread.start()

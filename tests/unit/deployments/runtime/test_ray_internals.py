@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import ray
+from ray._private.log_monitor import LogMonitor
 
 from deployments.runtime import ray_internals
 
@@ -77,6 +78,30 @@ def test_output_of_workers_is_passed_on(tmp_path: Path, monkeypatch: pytest.Monk
         file.write("last\n")
     assert [line for data in seen for line in data["lines"]] == ["first", "last"], "also what is printed at the end"
     assert {(data["pid"], data["actor_name"]) for data in seen} == {(77, "ServeReplica:app:Studio")}
+
+
+def test_output_is_still_passed_on_after_a_file_could_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = SimpleNamespace(get_logs_dir_path=lambda: str(tmp_path))
+    monkeypatch.setattr(ray_internals, "_global_node", lambda: node)
+    monkeypatch.setattr(ray_internals, "_LOG_PERIOD_S", 0.01)
+    can_read = threading.Event()
+    update = LogMonitor.update_log_filenames
+
+    def fail_first(monitor: LogMonitor) -> None:
+        if not can_read.is_set():
+            can_read.set()
+            raise AttributeError("as Ray's error handling does when a read fails")
+        update(monitor)
+
+    monkeypatch.setattr(LogMonitor, "update_log_filenames", fail_first)
+    (tmp_path / "worker-ab-01000000-77.err").write_text("line\n")
+    seen: list[Mapping[str, Any]] = []
+    with ray_internals.worker_output(seen.append):
+        assert can_read.wait(10)
+    assert [data["lines"] for data in seen] == [["line"]]
+    assert "could not read the output" in caplog.text
 
 
 def test_a_controller_that_is_no_descendant_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
