@@ -47,10 +47,10 @@ Matte = Annotated[
 ]
 Expressiveness = Annotated[
     float | None,
-    typer.Option(min=0, max=2, help="Scale of the mouth movement (default 1); engines other than warp only accept 1."),
+    typer.Option(min=0, max=2, help="Scale of the mouth movement; 1 is natural. Engines other than warp only accept 1."),
 ]
 Motion = Annotated[
-    float | None, typer.Option(min=0, max=1, help="How far a still picture moves its head and eyes (default 1).")
+    float | None, typer.Option(min=0, max=1, help="How far a still picture moves its head and eyes; 1 is natural.")
 ]
 BackgroundId = Annotated[
     str | None, typer.Option(help="ID of a stored picture or video as the background; see POST /v1/backgrounds.")
