@@ -47,7 +47,7 @@ Matte = Annotated[
 ]
 Expressiveness = Annotated[
     float | None,
-    typer.Option(min=0, max=2, help="Scale of the mouth movement; 1 is natural. Engines other than warp only accept 1."),
+    typer.Option(min=0, max=2, help="Scale of the mouth movement; 1 is natural. Only warp accepts other values."),
 ]
 Motion = Annotated[
     float | None, typer.Option(min=0, max=1, help="How far a still picture moves its head and eyes; 1 is natural.")

@@ -15,8 +15,9 @@ from storage.records import UploadedFile
 def request_digest(form: BaseModel, urls: Mapping[str, str]) -> str:
     """Return the hexadecimal SHA-256 of a form's type, fields and files.
 
-    Default values count as absent, except for those of a movement: they override what an avatar has. The order of fields and the names of files do not matter. Files count by content,
-    whatever their encoding; files named by URL count by the URL, as they are not downloaded again.
+    Default values count as absent, except those of a movement, which override what an avatar has. The order of fields
+    and the names of files do not matter. Files count by content, whatever their encoding; files named by URL count by
+    the URL, as they are not downloaded again.
 
     Args:
         form: The validated form.
