@@ -46,23 +46,28 @@ class UncoveredFace:
 
 def difference(view: NDArray[np.float32], views: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns (96, 96) the smallest difference of each cell from the same and the adjacent cells of (K, ...) views."""
-    own = view - _NEUTRAL
+    # Channels first: with sums over a last axis of three, this takes six times as long.
+    own = _channels_first(view - _NEUTRAL)[:, None]  # (3, 1, 96, 96)
     best = np.full(view.shape[:2], np.inf, np.float32)
-    for near in _shifted(views - _NEUTRAL):
-        light = (own * near).sum(-1) / np.maximum((near * near).sum(-1), 1.0)
+    for near in _shifted(_channels_first(views - _NEUTRAL)):
+        light = (own * near).sum(0) / np.maximum((near * near).sum(0), 1.0)
         light = light.clip(1 - _MAX_LIGHT_CHANGE, 1 + _MAX_LIGHT_CHANGE)
-        left = (own - light[..., None] * near) * _LUMA_WEIGHT
-        best = np.minimum(best, (left * left).sum(-1).min(0))
+        left = (own - light * near) * _LUMA_WEIGHT[:, None, None, None]
+        best = np.minimum(best, (left * left).sum(0).min(0))
     return np.sqrt(best)
 
 
+def _channels_first(views: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(np.moveaxis(views, -1, 0))
+
+
 def _shifted(views: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Yields the views shifted by up to one cell in each direction."""
-    padded = np.pad(views, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
-    height, width = views.shape[1:3]
+    """Yields (3, K, 96, 96) views shifted by up to one cell in each direction."""
+    padded = np.pad(views, ((0, 0), (0, 0), (1, 1), (1, 1)), "edge")
+    height, width = views.shape[2:]
     for y in range(3):
         for x in range(3):
-            yield padded[:, y : y + height, x : x + width]
+            yield padded[:, :, y : y + height, x : x + width]
 
 
 def _disc(radius: float) -> NDArray[np.uint8]:
