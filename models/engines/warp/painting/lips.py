@@ -99,9 +99,9 @@ def near_lips(centre: F32, along: F32, half_width: float, lines: F32, shape: tup
 
 
 def _even(places: list[float], length: int) -> slice:
-    """Returns the pixels of a side of that length that contain all places, with even edges."""
-    first = min(max(int(min(places)), 0), length)
-    stop = min(max(int(max(places)) + 2, first), length)
+    """Returns the pixels of a side of that even length that contain all places: at least two, with even edges."""
+    first = min(max(int(min(places)), 0), length - 1)
+    stop = min(max(int(max(places)) + 2, first + 1), length)
     return slice(first & ~1, (stop + 1) & ~1)
 
 

@@ -16,7 +16,7 @@ from models.engines.warp.painting.lip_coordinates import (
     part_jaws,
 )
 from models.engines.warp.painting.lips import Lips
-from models.engines.warp.painting.planes import PAD, Box, grid
+from models.engines.warp.painting.planes import PAD, Box, grid, halve
 from models.geometry.thin_plate import GRID
 
 _CELL = 8
@@ -55,6 +55,16 @@ def test_an_open_mouth_takes_a_part_of_the_box_only() -> None:
     lips = Lips.find(_axes(25, 0.02), _BOX, _CELL, 160.0, 0.0, 0.0, 0.0)
     assert lips.opening.max() > 0.9
     assert lips.opening.size < 0.15 * lips.share.size
+
+
+@pytest.mark.parametrize("shift", [(0, 400), (0, -400), (400, 0), (-400, -400)])
+def test_lips_outside_the_box_show_nothing_in_it(shift: tuple[int, int]) -> None:
+    """As in turned heads, of whose mouth mask only a part is left. The fade of chroma halves the opening."""
+    axes = _axes(40, 0.1)
+    outside = axes._replace(centre=axes.centre + np.array(shift, np.float32))
+    lips = Lips.find(outside, _BOX, _CELL, 160.0, 0.0, 1.0, 0.0)
+    assert not lips.opening.any()
+    assert not halve(lips.opening).any()
 
 
 def _positions(stretch: float) -> NDArray[np.float32]:
