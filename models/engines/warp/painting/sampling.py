@@ -17,6 +17,7 @@ from models.engines.warp.painting.planes import F32, U8
 _LANES = 16  # pixels per vector
 _CROP = "Array(u1, 2, 'C', readonly=True)"  # crops in an object store are read-only
 _BELOW = np.int32(64)  # added to positions so that conversion to integers rounds down; beyond it all is the edge
+_FAR = np.float32(1 << 14)  # pixels; positions are clipped to it on both sides, so that 32 bits hold a pair of them
 # A position this close to the next pixel belongs to it: where nothing moves, rounding errors would end runs.
 _NEARLY = np.float32(_BELOW + 1 / 2048)
 _A = np.float32(-0.75)  # Keys, "Cubic convolution interpolation for digital image processing", 1981; OpenCV's value
@@ -95,6 +96,12 @@ def _read_pixel(plane: U8, x: Real, y: Real) -> Whole:
 
 
 @inlined
+def _near(place: Real) -> Real:
+    """Clips a position, so that it can be converted to an integer; a plane is smaller."""
+    return min(max(place, -_FAR), _FAR)
+
+
+@inlined
 def _find_runs(x: F32, y: F32, first: int, stop: int, moved: NDArray[np.int32], starts: NDArray[np.int32]) -> int:
     """Finds the runs of the pixels [first, stop) of a row: where each starts, and where the last one stops."""
     for i in range(np.uint64(first), np.uint64(stop)):
@@ -144,7 +151,7 @@ def _sample_cubic(plane: U8, x: F32, y: F32, needed: U8, out: U8, top: int, left
     for row in range(height):
         above, below = max(row - 1, 0) // cell_height, min(row + 1, height - 1) // cell_height
         for i in range(np.uint64(width)):
-            line_x[i], line_y[i] = x[row, i], y[row, i]
+            line_x[i], line_y[i] = _near(x[row, i]), _near(y[row, i])
         cell = 0
         while cell < needed.shape[1]:
             end = cell
@@ -205,7 +212,7 @@ def _mix_run(
 def _mix_pixel(pixels: U8, plane: Whole, height: Whole, width: Whole, x: Real, y: Real) -> Whole:
     """Samples one pixel of the plane that starts at pixel `plane`; neighbours may be beyond its edge."""
     x, y = min(max(x, _ZERO), np.float32(width - 1)), min(max(y, _ZERO), np.float32(height - 1))
-    i, j = np.int32(x), np.int32(y)
+    i, j = min(max(np.int32(x), 0), width - 1), min(max(np.int32(y), 0), height - 1)  # of NaN too
     right, above, below = min(i + 1, width - 1), plane + j * width, plane + min(j + 1, height - 1) * width
     u, v = x - np.float32(i), y - np.float32(j)
     over = _between(pixels[above + i], pixels[above + right], u)
@@ -251,7 +258,7 @@ def _sample_linear(planes: U8, x: F32, y: F32, needed: U8, out: U8, top: int, le
     moved, starts = np.empty(width, np.int32), np.empty(width + 1, np.int32)
     for row in range(height):
         for i in range(np.uint64(width)):
-            line_x[i], line_y[i] = _HALF * x[2 * row, _U2 * i], _HALF * y[2 * row, _U2 * i]
+            line_x[i], line_y[i] = _near(_HALF * x[2 * row, _U2 * i]), _near(_HALF * y[2 * row, _U2 * i])
         cell, cells = 0, needed[row // cell_height]
         while cell < len(cells):
             end = cell

@@ -64,6 +64,20 @@ def test_chroma_is_sampled_bilinearly_at_the_upper_left_luma_pixels(kind: str) -
         assert difference.mean() < 0.03
 
 
+def test_positions_far_beyond_the_edge_read_the_corners() -> None:
+    """Farther than integers reach: a fold in a spline can throw pixels anywhere."""
+    y, x = np.mgrid[:_HEIGHT, :_WIDTH]
+    place = tuple(np.where(axis < axis.max() / 2, -1e30, 1e12).astype(np.float32) for axis in (x, y))
+    luma = _plane(40, 60)
+    chroma, read = np.stack([luma, 255 - luma]), np.zeros((_HEIGHT, _WIDTH), np.uint8)
+    mixed = np.zeros((2, _HEIGHT // 2, _WIDTH // 2), np.uint8)
+    sample_cubic(luma, place, _ALL, read)
+    sample_linear(chroma, place, _ALL, mixed)
+    corners = np.ix_(np.where(y[:, 0] < _HEIGHT / 2, 0, 39), np.where(x[0] < _WIDTH / 2, 0, 59))
+    np.testing.assert_array_equal(read, luma[corners])
+    np.testing.assert_array_equal(mixed, [plane[corners][::2, ::2] for plane in chroma])
+
+
 def test_what_is_needed_is_sampled_and_the_rest_kept() -> None:
     plane, place, needed = _plane(_HEIGHT, _WIDTH), _warp("smooth"), _egg(_ROWS, _COLUMNS)
     whole, part = np.zeros((_HEIGHT, _WIDTH), np.uint8), np.full((_HEIGHT + 9, _WIDTH + 5), 77, np.uint8)
