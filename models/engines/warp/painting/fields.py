@@ -121,7 +121,13 @@ class FieldProblem:
 
 
 def pose_problem(chunk: FaceChunk) -> FieldProblem:
-    """Sets up the spline problem of a chunk."""
+    """Sets up the spline problem of a chunk.
+
+    Raises:
+        ValueError: A control point is NaN or infinite.
+    """
+    if not (np.isfinite(chunk.target_points).all() and np.isfinite(chunk.crop_points).all()):
+        raise ValueError("Expected finite control points, got NaN or infinity: the track of the face is damaged.")
     target = chunk.target_points.astype(np.float64)
     fade = np.where(chunk.fade < 0, chunk.exemplar, chunk.fade)
     shown, faded = chunk.crop_points[chunk.exemplar], chunk.crop_points[fade]
@@ -199,7 +205,9 @@ def _inset_lips(points: NDArray[np.float32], moves: _LipMoves, own_teeth: NDArra
 
 def _mean_gaps(points: NDArray[np.floating]) -> NDArray[np.floating]:
     """Returns the (N,) mean gaps between the inner lips in pixels."""
-    return np.asarray(np.linalg.norm(points[:, INNER_LOWER_ROWS] - points[:, INNER_UPPER_ROWS], axis=-1).mean(1))
+    gaps = np.linalg.norm(points[:, INNER_LOWER_ROWS] - points[:, INNER_UPPER_ROWS], axis=-1)
+    # The order in which NumPy adds depends on the layout, which for one face differs from that for several.
+    return np.asarray(np.ascontiguousarray(gaps).mean(1))
 
 
 def _skull(target: NDArray[np.float64], points: NDArray[np.float32]) -> NDArray[np.float32]:

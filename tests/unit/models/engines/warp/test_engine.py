@@ -226,6 +226,23 @@ def test_a_collar_below_the_chin_is_seen_once(avatar: FilmedAvatar, warp_avatar:
     assert between.sum(1).max() <= 3
 
 
+def test_a_face_does_not_depend_on_the_others_of_its_chunk(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    chunk = _chunk(avatar, warp_avatar, 0.12, 0, 20)
+    together = pose_problem(chunk)
+    for face, frame in enumerate(np.flatnonzero(chunk.row >= 0)):
+        alone = pose_problem(_chunk(avatar, warp_avatar, 0.12, frame, frame + 1))
+        for name in ("points", "values", "ridge", "skull", "own_teeth", "closing", "lower_rim"):
+            np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[face], name)
+
+
+def test_control_points_that_are_not_numbers_are_refused(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    chunk = _chunk(avatar, warp_avatar, 0.12)
+    points = chunk.crop_points.copy()
+    points[0, 7] = np.nan
+    with pytest.raises(ValueError, match="finite control points"):
+        WarpFaceGenerator().generate(replace(chunk, crop_points=points))
+
+
 def test_outside_the_mask_the_frame_is_untouched(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
     patches = WarpFaceGenerator().generate(chunk)
