@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
@@ -18,15 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.occlusion.occluders import OBJECTS, Passage
-from config import MediaLimits
-from media.probe import ColourTags, probe_video
-from media.reader import FrameReader
-from media.yuv_frame import from_rgb, to_rgb
+from benchmarks.occlusion.talkers import read_talker
+from media.probe import ColourTags
+from media.yuv_frame import from_rgb
 from models.face import occlusion
 from models.face.choice import FaceChoice
 from models.track.tracker import FaceTracker
 
-_MAX_SIDE = 480  # pixels of the shorter side: enough for the face networks
 _HIDDEN = 0.6  # share of the lips from which on a frame should be found
 # Frames on the way and frames in front of the mouth, by speed.
 _SPEEDS = {"slow": (10, 16), "fast": (3, 12), "passing": (4, 2)}
@@ -66,12 +63,7 @@ def main(
 
 
 def _tracked(tracker: FaceTracker, path: Path, number: int, num_frames: int) -> list[Tracked]:
-    info = probe_video(path, MediaLimits())
-    with FrameReader(path, info, 2**28) as reader:
-        pictures = [to_rgb(frame, info.colour) for frame in reader.read(range(min(info.num_frames, num_frames)))]
-    shrink = min(1.0, _MAX_SIDE / min(pictures[0].shape[:2]))
-    size = [int(side * shrink) // 2 * 2 for side in pictures[0].shape[1::-1]]
-    pictures = [np.asarray(cv2.resize(each, size, interpolation=cv2.INTER_AREA), np.uint8) for each in pictures]
+    pictures, info = read_talker(path, num_frames)
     frames = [from_rgb(each, info.colour) for each in pictures]
     raw, _ = tracker.track_chunk(frames, info.colour, FaceChoice(), None)
     assert raw.chroma is not None

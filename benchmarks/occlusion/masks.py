@@ -19,10 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.occlusion.occluders import OBJECTS, Passage
-from config import MediaLimits
-from media.probe import probe_video
-from media.reader import FrameReader
-from media.yuv_frame import YuvFrame, from_rgb, to_rgb
+from benchmarks.occlusion.talkers import read_talker
+from media.yuv_frame import YuvFrame, from_rgb
 from models.face.choice import FaceChoice
 from models.face.lower_face import CELLS
 from models.track.occluder_search import find_occluders
@@ -31,7 +29,6 @@ from models.track.skip_reason import SkipReason
 from models.track.tracker import FaceTracker
 from models.track.visibility import assess_visibility
 
-_MAX_SIDE = 480  # pixels of the shorter side: enough for the face networks
 _EXPOSURE = 0.5
 _SPEEDS = {"slow": (14, 14), "fast": (6, 12)}  # frames on the way, and frames in front of the mouth
 _WRONG = 0.05  # share of the lower face that is taken for the object, or the other way round: a visible error
@@ -92,12 +89,7 @@ def main(
 
 
 def _measure(tracker: FaceTracker, path: Path, number: int, num_frames: int, scores: dict[str, _Scores]) -> None:
-    info = probe_video(path, MediaLimits())
-    with FrameReader(path, info, 2**28) as reader:
-        pictures = [to_rgb(frame, info.colour) for frame in reader.read(range(min(info.num_frames, num_frames)))]
-    shrink = min(1.0, _MAX_SIDE / min(pictures[0].shape[:2]))
-    size = [int(side * shrink) // 2 * 2 for side in pictures[0].shape[1::-1]]
-    pictures = [np.asarray(cv2.resize(each, size, interpolation=cv2.INTER_AREA), np.uint8) for each in pictures]
+    pictures, info = read_talker(path, num_frames)
     clear, _ = tracker.track_chunk([from_rgb(each, info.colour) for each in pictures], info.colour, FaceChoice(), None)
     for index, kind in enumerate(OBJECTS):
         passage = _passage(kind, len(pictures), number, index)

@@ -101,7 +101,7 @@ class LandmarkRegion(NamedTuple):
     def of_points(cls, points: NDArray[np.floating]) -> LandmarkRegion:
         """Returns the region around (468, 3) known points, rotated so that the eyes are level.
 
-        A head turned farther than 45 degrees is as wide in it as one turned by 45 degrees.
+        A head turned farther than 45 degrees is about as wide in it as one turned by 45 degrees.
         """
         flat = np.asarray(points[:, :2], np.float64)
         across = flat[EYE_RIGHT] - flat[EYE_LEFT]
@@ -112,6 +112,7 @@ class LandmarkRegion(NamedTuple):
         center = turn @ ((low + high) / 2)
         forward = fit_head_pose(points[None]).rotation[0, :2, 2] @ turn  # where the face looks; x is the sine of yaw
         width_squared = float(1 - forward[0] ** 2)
+        # The ratio of the widths, squared: the mesh lags behind the head, more the farther it turns.
         stretch = float(np.clip(_NARROWEST**2 / max(width_squared, 0.1), 1.0, _MAX_STRETCH))
         side = _REGION_SHARE * float(((high - low) * [stretch, 1]).max())
         return cls(float(center[0]), float(center[1]), side, angle, stretch)
