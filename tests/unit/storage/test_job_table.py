@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from errors import ConfigError, NotFoundError, StateError, StorageFullError
+from storage.avatar_settings import AvatarSettings
 from storage.job_table import JobTable
 from storage.postgres.database import Database as SharedDatabase
 from storage.protocols import Database
@@ -259,6 +260,21 @@ def test_avatars(table: JobTable) -> None:
     table.delete_avatar(key)
     with pytest.raises(NotFoundError):
         table.get_avatar(avatar.id)
+
+
+def test_rows_of_avatars_without_movement_are_read(table: JobTable) -> None:
+    """Older versions wrote the background alone, or NULL."""
+    beach, plain = table.put_avatar(_avatar("1" * 32)), table.put_avatar(_avatar("2" * 32))
+    stored = '{"background":null,"background_id":"beach","background_loop":"hold","matte":"chroma"}'
+    with table.database.transaction():
+        for avatar, column in ((beach, stored), (plain, None)):
+            table.database.update("avatars", "key", avatar.key, {"background": column})
+    settings = AvatarSettings(background_id="beach", background_loop="hold", matte="chroma")
+    assert table.get_avatar(beach.id).settings == settings
+    assert table.get_avatar(plain.id).settings == AvatarSettings()
+    assert table.backgrounds_of_avatars() == {"beach": [beach.id]}
+    calm = settings.model_copy(update={"motion": 0.2})
+    assert table.update_avatar(beach.key, settings=calm).settings == table.get_avatar(beach.id).settings == calm
 
 
 def test_surplus_avatars_are_the_least_used_that_nobody_needs(table: JobTable) -> None:
