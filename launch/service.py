@@ -60,6 +60,8 @@ def running_service(
 ) -> Iterator[str]:
     """Run the service with its own Ray for the block; yields its base URL once every stage answers.
 
+    If Ray takes more than five minutes to start, this process exits: see `bounded_start`.
+
     Args:
         host: Address to listen on.
         port: TCP port; 0 for a free one.
