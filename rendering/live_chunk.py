@@ -59,7 +59,8 @@ class LiveService(Protocol):
         Raises:
             BusyError: A session of this avatar costs more than is left.
             NotFoundError: The owner has no such avatar.
-            OptionError: The matte is to be keyed, and the source shows no screen.
+            OptionError: The matte is to be keyed, and the source shows no screen; or the engine cannot scale
+                the movement.
             LipwrightError: The session cannot start.
         """
         ...

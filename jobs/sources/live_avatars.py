@@ -34,7 +34,11 @@ class LiveAvatars:
 
         What `settings` do not set is as the avatar has it when the matte of the background is finished. See
         `Avatars.ensure`, `Avatars.matte` and `Backgrounds.ensure`.
+
+        Raises:
+            OptionError: The engine cannot scale the movement, and the `expressiveness` of `settings` is not 1.
         """
+        self._engines.check_expressiveness(engine, settings.expressiveness)
         async with self._analysing:
             avatar = await self._avatars.ensure(record.key, engine, ignore_progress, verify=True)
             default = await self._default(record.key, engine)

@@ -104,12 +104,8 @@ class EngineCatalog:
             OptionError: There is none of that name, its weights are missing (the message says how to add them), or it
                 cannot scale the movement and `expressiveness` is not 1.
         """
-        parts = self._parts(name)
-        if expressiveness != 1 and not self.scales_movement(name):
-            raise OptionError(
-                f"expressiveness: engine {parts[0]} cannot scale the movement; omit it or use an engine that can: warp."
-            )
-        for part in parts:
+        self.check_expressiveness(name, expressiveness)
+        for part in self._parts(name):
             lacking = [
                 role
                 for role in _missing(part, weights_specs(part, self._store.engines), self._store)
@@ -118,6 +114,14 @@ class EngineCatalog:
             if lacking:
                 what = ", ".join(role.title for role in lacking)
                 raise OptionError(f"engine {name}: missing {what}. Add it: {lacking[0].add_command}")
+
+    def check_expressiveness(self, name: str, expressiveness: float) -> None:
+        """Refuse a scale of the movement that an engine would ignore: OptionError."""
+        if expressiveness != 1 and not self.scales_movement(name):
+            base = self._parts(name)[0]
+            raise OptionError(
+                f"expressiveness: engine {base} cannot scale the movement; omit it or use an engine that can: warp."
+            )
 
     def scales_movement(self, name: str) -> bool:
         """Return whether an engine obeys the expressiveness of a job; OptionError if there is none of that name."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from config import PipelineConfig
-from errors import NotFoundError
+from errors import NotFoundError, OptionError
 from jobs.messages import AvatarRef, MatteRef, ShownAvatar, SourceVideo
 from jobs.sources.avatars import Avatars
 from jobs.sources.live_avatars import LiveAvatars
@@ -85,6 +85,9 @@ def test_a_session_moves_like_its_avatar_unless_it_says_otherwise(live: Live) ->
         shown = await live.show(AvatarSettings(expressiveness=1))
         assert (shown.expressiveness, shown.motion) == (1, 0.2)
         assert (await live.show(engine="wav2lip")).expressiveness == 1, "it cannot scale the movement"
+        live.avatars.meanwhile = lambda: pytest.fail("analysed, although the session is refused")
+        with pytest.raises(OptionError, match="wav2lip cannot scale the movement"):
+            await live.show(AvatarSettings(expressiveness=0.6), engine="wav2lip")
 
     asyncio.run(scenario())
 
