@@ -56,8 +56,6 @@ class ServiceLog:
 
     def write(self, data: Mapping[str, Any]) -> None:
         """Take lines that a process of Ray printed; see `ray_internals.worker_output`."""
-        if data.get("pid") == "autoscaler":  # the load of the node, every few seconds
-            return
         source = str(data.get("actor_name") or data.get("task_name") or "")
         process = f"{source} pid={data.get('pid')}" if source else str(data.get("pid"))
         for line in data.get("lines", ()):

@@ -25,7 +25,6 @@ def test_the_terminal_shows_warnings_and_the_file_everything(tmp_path: Path) -> 
             log.take_over_ray()
             log.write(replica)
             log.write(controller)
-            log.write({"pid": "autoscaler", "lines": ["load"]})
             logging.getLogger("ray").info("of this process")
     finally:
         for name, handlers in before.items():
