@@ -104,8 +104,9 @@ class EngineCatalog:
             OptionError: There is none of that name, its weights are missing (the message says how to add them), or it
                 cannot scale the movement and `expressiveness` is not 1.
         """
+        parts = self._parts(name)
         self.check_expressiveness(name, expressiveness)
-        for part in self._parts(name):
+        for part in parts:
             lacking = [
                 role
                 for role in _missing(part, weights_specs(part, self._store.engines), self._store)
@@ -118,14 +119,18 @@ class EngineCatalog:
     def check_expressiveness(self, name: str, expressiveness: float) -> None:
         """Refuse a scale of the movement that an engine would ignore: OptionError."""
         if expressiveness != 1 and not self.scales_movement(name):
-            base = self._parts(name)[0]
             raise OptionError(
-                f"expressiveness: engine {base} cannot scale the movement; omit it or use an engine that can: warp."
+                f"expressiveness: engine {_base(name)} cannot scale the movement; omit it or use an engine that can: "
+                "warp."
             )
 
     def scales_movement(self, name: str) -> bool:
-        """Return whether an engine obeys the expressiveness of a job; OptionError if there is none of that name."""
-        return scales_movement(engine_class(self._parts(name)[0], self._store.engines))
+        """Return whether an engine or a variant, installed here or not, obeys the expressiveness of a job.
+
+        Raises:
+            OptionError: There is no such engine.
+        """
+        return scales_movement(engine_class(_base(name), self._store.engines))
 
     def engine(self, name: str) -> Engine:
         """Return an engine, or a variant of one, with the steps on top of it named behind pluses.
@@ -171,6 +176,11 @@ class EngineCatalog:
     def _settings(self, name: str) -> EngineSettings:
         options = self._config.engines.get(split_name(name)[0], {})
         return EngineSettings(self._store.for_engine(name), options, self._num_threads)
+
+
+def _base(name: str) -> str:
+    """The engine of a name, without the steps behind it."""
+    return name.partition("+")[0]
 
 
 def engine_list(store: WeightsStore) -> tuple[EngineRecord, ...]:

@@ -85,6 +85,7 @@ def test_a_session_moves_like_its_avatar_unless_it_says_otherwise(live: Live) ->
         shown = await live.show(AvatarSettings(expressiveness=1))
         assert (shown.expressiveness, shown.motion) == (1, 0.2)
         assert (await live.show(engine="wav2lip")).expressiveness == 1, "it cannot scale the movement"
+        assert (await live.show(engine="wav2lip:gan")).expressiveness == 1, "LiveSession may have its weights elsewhere"
         live.avatars.meanwhile = lambda: pytest.fail("analysed, although the session is refused")
         with pytest.raises(OptionError, match="wav2lip cannot scale the movement"):
             await live.show(AvatarSettings(expressiveness=0.6), engine="wav2lip")
