@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # indices unsigned, because negative ones count from the end.
 Real: TypeAlias = float | np.floating
 Whole: TypeAlias = int | np.integer
-_OPTIONS: Final = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+_OPTIONS: Final[dict[str, Any]] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
 
 def kernel(*signatures: str) -> Callable[[F], F]:

@@ -209,10 +209,11 @@ def _mix_run(
 
 
 @inlined
-def _mix_pixel(pixels: U8, plane: Whole, height: Whole, width: Whole, x: Real, y: Real) -> Whole:
+def _mix_pixel(pixels: U8, plane: int, height: int, width: int, x: Real, y: Real) -> Whole:
     """Samples one pixel of the plane that starts at pixel `plane`; neighbours may be beyond its edge."""
     x, y = min(max(x, _ZERO), np.float32(width - 1)), min(max(y, _ZERO), np.float32(height - 1))
-    i, j = min(max(np.int32(x), 0), width - 1), min(max(np.int32(y), 0), height - 1)  # of NaN too
+    i, j = int(x), int(y)
+    i, j = min(max(i, 0), width - 1), min(max(j, 0), height - 1)  # NaN becomes any integer
     right, above, below = min(i + 1, width - 1), plane + j * width, plane + min(j + 1, height - 1) * width
     u, v = x - np.float32(i), y - np.float32(j)
     over = _between(pixels[above + i], pixels[above + right], u)
