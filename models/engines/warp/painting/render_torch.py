@@ -183,7 +183,7 @@ class _Faces:
         unit = self._upload(chunk.eye_distance)
         colours = Colours(*(self._upload(colour) for colour in (chunk.skin, chunk.lip, chunk.teeth)))
         drawn = draw_interior(torch, coords, unit, seam, colours, self._upload(chunk.rounding))
-        drawn = _blur(drawn, max(float(np.median(chunk.eye_distance)) * BLUR, MIN_BLUR))
+        drawn = _blur(drawn, np.maximum(chunk.eye_distance * BLUR, MIN_BLUR))
         y, uv = drawn[:, :1], _halve(drawn[:, 1:])
         if self.own_teeth.any():
             place = torch.einsum("nck,chw->nkhw", self.skull, self.affine_grid)
@@ -225,11 +225,13 @@ def _sample(planes: Tensor, place: Tensor, mode: str) -> Tensor:
     return functional.grid_sample(planes, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
-def _blur(picture: Tensor, sigma: float) -> Tensor:
-    radius = max(1, round(4 * sigma))
-    steps = torch.arange(-radius, radius + 1, device=picture.device, dtype=picture.dtype)
-    kernel = torch.exp(-(steps**2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).expand(picture.shape[1], 1, 1, -1)
-    wide = functional.pad(picture, (radius, radius, radius, radius), mode="replicate")
-    across = functional.conv2d(wide, kernel, groups=picture.shape[1])
-    return functional.conv2d(across, kernel.transpose(2, 3), groups=picture.shape[1])
+def _blur(pictures: Tensor, sigma: NDArray[np.floating]) -> Tensor:
+    """Blurs (N, C, h, w) pictures, each by its own one of (N,) sigmas in pixels."""
+    radius = max(1, round(4 * float(sigma.max())))
+    steps, sigma = np.arange(-radius, radius + 1), sigma[:, None].astype(np.float64)
+    weights = np.exp(-(steps**2) / (2 * sigma**2)) * (np.abs(steps) <= np.rint(4 * sigma))
+    weights = (weights / weights.sum(1, keepdims=True)).repeat(pictures.shape[1], 0).astype(np.float32)
+    kernels = torch.from_numpy(weights).to(pictures.device, non_blocking=True)[:, None, None]  # (N * C, 1, 1, taps)
+    wide = functional.pad(pictures, (radius, radius, radius, radius), mode="replicate").flatten(0, 1)
+    across = functional.conv2d(wide, kernels, groups=len(kernels))
+    return functional.conv2d(across, kernels.transpose(2, 3), groups=len(kernels)).reshape(pictures.shape)

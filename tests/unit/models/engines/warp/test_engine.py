@@ -229,10 +229,22 @@ def test_a_collar_below_the_chin_is_seen_once(avatar: FilmedAvatar, warp_avatar:
 def test_a_face_does_not_depend_on_the_others_of_its_chunk(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12, 0, 20)
     together = pose_problem(chunk)
-    for face, frame in enumerate(np.flatnonzero(chunk.row >= 0)):
+    for face, frame in enumerate(np.flatnonzero(chunk.row >= 0).tolist()):
         alone = pose_problem(_chunk(avatar, warp_avatar, 0.12, frame, frame + 1))
         for name in ("points", "values", "ridge", "skull", "own_teeth", "closing", "lower_rim"):
             np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[face], name)
+
+
+def test_torch_blurs_each_interior_by_the_size_of_its_own_face(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    chunk = _chunk(avatar, warp_avatar, 0.12)
+    ones, sizes = np.ones_like(chunk.interior), chunk.eye_distance.copy()
+    sizes[::2] *= 9
+    renderer = TorchRenderer(torch.device("cpu"))
+    equal, mixed = (
+        renderer.render(replace(chunk, interior=ones, eye_distance=each)).y[1::2]
+        for each in (chunk.eye_distance, sizes)
+    )
+    np.testing.assert_array_equal(mixed, equal)
 
 
 def test_control_points_that_are_not_numbers_are_refused(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
