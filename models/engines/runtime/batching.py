@@ -24,7 +24,8 @@ from errors import CancelledJobError
 _LOG = logging.getLogger(__name__)
 
 # Measured with Wav2Lip 96 (AMD EPYC with avx512_bf16, one thread): 92, 90, 80, 81, 81 ms a frame for 1, 2, 4, 8, 16
-# in float32, 51, 43, 39, 37, 37 in bfloat16. A chunk is a few frames: larger batches would mostly be filling.
+# in float32, 51, 43, 39, 37, 37 in bfloat16. Larger batches gain nothing, and the last one of a chunk would be filled
+# up more.
 CPU_BATCH: Final = 4
 CUDA_BATCH: Final = 16
 SIZES: Final = (1, 2, 4, 8, 16)
