@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.analysis import tracked_video
-from benchmarks.phones.alignment import find_phones, read_labels
+from benchmarks.phones.alignment import PHONES, find_phones, read_labels
 from benchmarks.phones.measures import SHOWN, Shapes, frames_of, render_source, shape_of
 from benchmarks.phones.sheet import Row, draw_sheet
 from config import MediaLimits
@@ -43,6 +43,8 @@ def main(
     samples = folder / "speech.npy"
     extract_speech(speech, samples, MediaLimits())
     phones = read_labels(labels) if labels else find_phones(np.load(samples), text)
+    if not any(frames_of(phones, 1).values()):
+        raise typer.BadParameter(f"Expected speech with one of the phones {', '.join(PHONES)}, found none.")
     rows, table = list[Row](), _table()
     for source in sources:
         name = source.stem

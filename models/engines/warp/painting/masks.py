@@ -101,7 +101,7 @@ def hidden_share(positions: NDArray[np.floating], yaw_degrees: NDArray[np.floati
         yaw_degrees: (T,) as for `masks_by_yaw`.
 
     Returns:
-        (T, P) float32, 0 to 1; all 0 for heads turned less than 45 degrees, which are measured as 36.
+        (T, P) float32, 0 to 1; all 0 for measured yaws below 36 degrees. Heads turned by 45 degrees measure 36.
     """
     hidden = np.zeros((len(yaw_degrees), len(positions)), np.float32)
     columns, rows = np.rint(positions).astype(int).clip(0, TEXTURE - 1).T

@@ -89,10 +89,9 @@ def halve(field: F32) -> F32:
     return np.asarray(cv2.resize(field, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def linear(plane: U8, place: F32 | Sequence[F32], outside: int | None = None) -> U8:
-    """Samples a plane bilinearly; beyond its edge it is `outside`, or repeats the edge."""
-    border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
-    return np.asarray(cv2.remap(plane, place[0], place[1], cv2.INTER_LINEAR, borderMode=border), np.uint8)
+def linear(plane: U8, place: F32 | Sequence[F32]) -> U8:
+    """Samples a plane bilinearly; beyond its edge it is 0."""
+    return np.asarray(cv2.remap(plane, place[0], place[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.uint8)
 
 
 def mix(mouth: Mouth, other: Mouth, weight: F32) -> Mouth:

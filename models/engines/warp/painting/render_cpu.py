@@ -160,7 +160,7 @@ class _Face:
     @staticmethod
     def _mask(texture: U8, place: F32 | Sequence[F32], window: F32) -> U8:
         """Samples a mask texture at positions x, y, times a `border_window`."""
-        read = linear(texture, place, outside=0)
+        read = linear(texture, place)
         return np.asarray(cv2.multiply(read, window, scale=1 / 255, dtype=cv2.CV_8U), np.uint8)
 
     @staticmethod

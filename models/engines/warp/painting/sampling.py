@@ -29,10 +29,10 @@ def sample_cubic(plane: U8, place: F32 | Sequence[F32], needed: U8, out: U8, top
     """Samples a plane bicubically; beyond its edge it repeats its edge.
 
     Args:
-        plane: (H, W).
-        place: x and y of the (h, w) pixels of a box.
-        needed: (m, n) cells of the box; those that are not 0 are sampled, and the pixels next to them. h and w are
-            multiples of m and n.
+        plane: (H, W) uint8, C-contiguous.
+        place: x and y of the (h, w) pixels of a box, float32.
+        needed: (m, n) uint8 cells of the box; those that are not 0 are sampled, and the pixels next to them. h and w
+            are multiples of m and n.
         out: Receives these pixels; the others are kept.
         top: Row of `out` for the first row of the box.
         left: Its column there.
@@ -167,7 +167,7 @@ def _sample_cubic(plane: U8, x: F32, y: F32, needed: U8, out: U8, top: int, left
 
 
 def sample_linear(planes: U8, place: F32 | Sequence[F32], needed: U8, out: U8, top: int = 0, left: int = 0) -> None:
-    """Samples (2, H, W) chroma bilinearly, at half the positions of the top left luma pixel of each chroma pixel.
+    """Samples (2, H, W) uint8 U and V bilinearly, at half the position of the top left luma pixel of each chroma pixel.
 
     The mean of its four luma pixels would lie between the layers along the lip line. Arguments are those of
     `sample_cubic`: `place` and `needed` of luma; `out`, `top` and `left` of chroma.

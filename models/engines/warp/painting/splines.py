@@ -57,6 +57,10 @@ def spline_fields(points: F64, values: F64, ridge: F64, size: int) -> F32:
 
     Returns:
         (2, C, 32, 32) float32 fields of the upper and of the lower layer.
+
+    Raises:
+        numpy.linalg.LinAlgError: The points are (almost) on one line, or spread over more than about 2.5 regions, where
+            the errors of float32 distances exceed the ridge.
     """
     order = _order()
     points, values, ridge = points[order.rows], values[order.rows], ridge[order.rows]
