@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from api.tts import espeak_process
+from api.tts.child_process import kill
 from config import TtsConfig
 from errors import OptionError, StageTimeoutError, VoiceError
 
@@ -103,8 +104,7 @@ async def _running(*command: str) -> AsyncIterator[Process]:
         yield process
     finally:
         if process.returncode is None:
-            process.kill()
-            await asyncio.shield(process.wait())
+            await asyncio.shield(kill(process))
 
 
 async def _exchange(process: Process, text: bytes, max_bytes: int) -> bytearray:

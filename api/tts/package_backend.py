@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Final
 
 from api.tts import package_process
+from api.tts.child_process import kill
 from config import TtsConfig
 from errors import OptionError, StageTimeoutError, VoiceError
 
@@ -86,8 +87,7 @@ class PackageBackend:
                 raise StageTimeoutError(f"The voice timed out after {self._settings.timeout_s:g} s.") from error
             finally:
                 if process.returncode is None:
-                    process.kill()
-                    await asyncio.shield(process.wait())
+                    await asyncio.shield(kill(process))
             if status != 0:
                 log.seek(0)
                 raise self._failure(voice, status, log.read(_MAX_LOG_BYTES).decode(errors="replace"))

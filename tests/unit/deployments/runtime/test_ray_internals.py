@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -87,7 +87,7 @@ def test_output_is_still_passed_on_after_a_file_could_not_be_read(
     monkeypatch.setattr(ray_internals, "_global_node", lambda: node)
     monkeypatch.setattr(ray_internals, "_LOG_PERIOD_S", 0.01)
     can_read = threading.Event()
-    update = LogMonitor.update_log_filenames
+    update: Callable[[LogMonitor], None] = LogMonitor.update_log_filenames
 
     def fail_first(monitor: LogMonitor) -> None:
         if not can_read.is_set():
