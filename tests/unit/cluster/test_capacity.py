@@ -211,8 +211,9 @@ def test_one_machine_does_what_was_measured(repo_root: Path) -> None:
         assert costs.face_s * 1000 == pytest.approx(processes["FaceSynthesis"], rel=0.1)
         assert (costs.studio_s + costs.face_s + costs.other_s) * 1000 == pytest.approx(job["cpu_ms_per_frame"], rel=0.1)
         frames_per_s = capacity(costs, JobProfile(job["num_frames"] / 25), Fleet(2)).jobs_per_s * job["num_frames"]
-        # One job does not fill two cores all the time: it begins with its sound and ends with joining.
-        assert 0.6 <= job["num_frames"] / job["wall_s"] / frames_per_s <= 1.05, size
+        # One job does not fill two cores all the time: it begins with its sound, ends with joining, and has two chunks
+        # per segment at 512x512.
+        assert 0.5 <= job["num_frames"] / job["wall_s"] / frames_per_s <= 1.05, size
 
 
 def test_the_table_of_the_document_is_the_programs(repo_root: Path) -> None:
