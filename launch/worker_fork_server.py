@@ -112,7 +112,8 @@ def _remove_stale_sockets(folder: Path) -> None:
     The process id in the name may be of a container that shares the folder, so a socket that accepts is kept.
     """
     for path in folder.glob("fork-*.sock"):
-        if psutil.pid_exists(int(path.stem.removeprefix("fork-"))):
+        process_id = path.stem.removeprefix("fork-")
+        if not process_id.isdecimal() or psutil.pid_exists(int(process_id)):
             continue
         with socket.socket(socket.AF_UNIX) as connection:
             connection.setblocking(False)
