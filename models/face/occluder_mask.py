@@ -70,7 +70,8 @@ def _shifted(views: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
             yield padded[:, :, y : y + height, x : x + width]
 
 
-def _disc(radius: float) -> NDArray[np.uint8]:
+def disc(radius: float) -> NDArray[np.uint8]:
+    """Returns a disc for morphology on the grid, of a radius in eye distances, at least one cell; 0 and 1."""
     side = 2 * max(1, round(radius * CELLS_PER_EYE_DISTANCE)) + 1
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
 
@@ -84,11 +85,11 @@ def _objects(differs: NDArray[np.bool_]) -> NDArray[np.bool_]:
     A hand may have the colour of the chin behind it: then its outline differs, and its inside is filled.
     """
     seen = np.asarray(cv2.medianBlur(differs.astype(np.uint8), 3), np.uint8)
-    closed = _within(cv2.morphologyEx(_around(seen), cv2.MORPH_CLOSE, _disc(_CLOSED)))
+    closed = _within(cv2.morphologyEx(_around(seen), cv2.MORPH_CLOSE, disc(_CLOSED)))
     whole = _filled(closed)
     for side in range(4):
         whole |= np.rot90(_filled(_shut(np.rot90(closed, side).copy())), -side)
-    opened = _within(cv2.morphologyEx(_around(whole), cv2.MORPH_OPEN, _disc(_OPENED)))
+    opened = _within(cv2.morphologyEx(_around(whole), cv2.MORPH_OPEN, disc(_OPENED)))
     _, label = cv2.connectedComponents(opened, connectivity=8)
     at_border = np.unique(np.concatenate([label[0], label[-1], label[:, 0], label[:, -1]]))
     return np.asarray(np.isin(label, at_border[at_border > 0]))

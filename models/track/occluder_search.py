@@ -28,7 +28,7 @@ from models.face.lower_face import (
     then,
     transformed,
 )
-from models.face.occluder_mask import UncoveredFace
+from models.face.occluder_mask import UncoveredFace, disc
 from models.geometry.face_points import JAW, NOSE, OUTER_LOWER, OUTER_UPPER
 from models.track.occluders import Occluders
 from models.track.raw_landmarks import RawLandmarks
@@ -198,14 +198,9 @@ class _Search:
 def _steady(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Removes from (M, 96, 96) masks what shows in a single frame, and is not near there in either adjacent one."""
     drawn = masks.astype(np.uint8)
-    near = np.stack([cv2.dilate(mask, _disc(_MAX_STEP)) for mask in drawn]) > 0
+    near = np.stack([cv2.dilate(mask, disc(_MAX_STEP)) for mask in drawn]) > 0
     before, after = np.concatenate([near[:1], near[:-1]]), np.concatenate([near[1:], near[-1:]])
     return np.asarray(masks & (before | after))
-
-
-def _disc(radius: float) -> NDArray[np.uint8]:
-    side = 2 * round(radius * CELLS_PER_EYE_DISTANCE) + 1
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
 
 
 def _outline(points: NDArray[np.floating], place: Affine, ids: list[int], margin: float) -> NDArray[np.uint8]:
@@ -213,7 +208,7 @@ def _outline(points: NDArray[np.floating], place: Affine, ids: list[int], margin
     cells = transformed(points[ids, :2], inverse(place))
     filled = np.zeros((CELLS, CELLS), np.uint8)
     cv2.fillConvexPoly(filled, cv2.convexHull(np.rint(cells).astype(np.int32)), 1)
-    return np.asarray(cv2.dilate(filled, _disc(margin)), np.uint8)
+    return np.asarray(cv2.dilate(filled, disc(margin)), np.uint8)
 
 
 def _lower_face(points: NDArray[np.floating], grid: Affine) -> NDArray[np.uint8]:
