@@ -23,6 +23,7 @@ from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
 
 from config import JobConfig
 from deployments.runtime.outcomes import CallOutcome, classify, unwrap
+from deployments.runtime.ray_internals import free_chained_references
 from errors import LipwrightError, ReplicaLostError, StageTimeoutError, UnavailableError, internal_error
 from telemetry import metrics
 from telemetry.log_context import CallContext
@@ -138,6 +139,8 @@ async def _result(requests: tuple[Request[Any], ...]) -> Any:
         for each in waiting:
             each.add_done_callback(_retrieve_error)
             each.cancel()
+        if len(requests) > 1:
+            free_chained_references()
 
 
 async def _awaited(request: Request[Any]) -> Any:

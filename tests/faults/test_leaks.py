@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import subprocess
@@ -21,9 +22,12 @@ from tests.ports import quiet_port
 
 NUM_JOBS = 100 if IS_ENDURANCE else 24
 KEEP_S = 4.0
-# A reference that was awaited lies in a cycle of Ray's own (2.60) and waits for Python's collector. At rest 7 to 13 of
-# them were seen, 0.27 MB each, after ten jobs as after eighty. One that each job left would be 6.5 MB.
-UNCOLLECTED_BYTES = 3_500_000
+# Ray reports the store's use every ten seconds; finished jobs are swept after `KEEP_S`.
+RETURN_S = 60.0
+# Updates of routers that Serve's controller keeps; 1.7 MB before the first job and after a hundred. A chunk of faces or
+# the features of a block take 1 MB.
+MAX_STORE_BYTES = 2_200_000
+MAX_OPENED_FILES = 10
 
 _OWN_FILES = ("jobs.sqlite3", "service.lock", "service.log", "labels/", "avatars/")
 
@@ -33,9 +37,14 @@ class Holdings:
     """What the service holds at one moment."""
 
     files: tuple[str, ...]
-    num_handles: int
+    num_open_files: int
     num_requests: float
     store_bytes: float
+    queue: tuple[int, ...]  # queued, arriving and running jobs, and their bytes
+
+    def is_idle(self) -> bool:
+        """Whether nothing of a job is left, apart from files that are still open."""
+        return not self.files and not self.num_requests and not any(self.queue) and self.store_bytes < MAX_STORE_BYTES
 
 
 def holdings(service: ServiceProcess, data_dir: Path, metrics_port: int) -> Holdings:
@@ -43,11 +52,13 @@ def holdings(service: ServiceProcess, data_dir: Path, metrics_port: int) -> Hold
     # These stay: the lock, the log, the certificate, the files of the table, which come and go, and cached avatars.
     own = tuple(name for name in files if not name.startswith(_OWN_FILES))
     scraped = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics", trust_env=False, timeout=20).text
+    queue = httpx.get(f"{service.url}/v1/status", trust_env=False, timeout=20).json()["queue"]
     return Holdings(
         own,
         open_files(service.processes()),
         _sum(scraped, "ray_serve_replica_processing_queries"),
         _sum(scraped, "ray_object_store_used_memory"),
+        tuple(queue[name] for name in ("num_queued", "num_arriving", "num_running", "num_bytes")),
     )
 
 
@@ -79,24 +90,18 @@ def read_a_little(url: str, path: str) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_after_many_jobs_everything_is_back(tmp_path: Path, portrait_pair: Pair) -> None:
+def test_service_after_many_jobs_holds_nothing(tmp_path: Path, portrait_pair: Pair) -> None:
     data_dir, metrics_port = tmp_path / "data", quiet_port()
     config = config_with(tmp_path, jobs={"retention_s": KEEP_S, "max_queued_jobs": 10})
     with served(data_dir, config, ("--metrics-port", str(metrics_port))) as service:
         caller = Caller(service.url)
         _abuse(caller, portrait_pair, 10)
-        before = _settled(service, data_dir, metrics_port)
+        before = _returned(service, data_dir, metrics_port)
         started = time.monotonic()
         _abuse(caller, portrait_pair, NUM_JOBS)
         took_s = time.monotonic() - started
-        after = _settled(service, data_dir, metrics_port)
+        after = _returned(service, data_dir, metrics_port, before.num_open_files + MAX_OPENED_FILES)
         print(f"\nleaks: {NUM_JOBS} jobs in {took_s:.1f} s; before {before}, after {after}")
-        assert after.files == before.files == ()
-        assert after.num_requests <= before.num_requests
-        assert after.num_handles <= before.num_handles + 10
-        assert after.store_bytes <= before.store_bytes + UNCOLLECTED_BYTES
-        queue = httpx.get(f"{service.url}/v1/status", trust_env=False).json()["queue"]
-        assert (queue["num_queued"], queue["num_arriving"], queue["num_running"], queue["num_bytes"]) == (0, 0, 0, 0)
 
 
 def _abuse(caller: Caller, pair: Pair, num_jobs: int) -> None:
@@ -130,18 +135,15 @@ def _abuse(caller: Caller, pair: Pair, num_jobs: int) -> None:
         time.sleep(0.2)
 
 
-def _settled(service: ServiceProcess, data_dir: Path, metrics_port: int) -> Holdings:
-    """What is held once finished jobs are swept and Ray's figures, which lag by seconds, stand still."""
-    deadline = time.monotonic() + 60
-    last, still = holdings(service, data_dir, metrics_port), 0
-    while still < 3 or last.files or last.num_requests:
-        if time.monotonic() > deadline:
-            break
-        time.sleep(2.5)
-        now = holdings(service, data_dir, metrics_port)
-        still = still + 1 if (now.files, now.store_bytes) == (last.files, last.store_bytes) else 0
-        last = now
-    return last
+def _returned(service: ServiceProcess, data_dir: Path, metrics_port: int, max_open_files: float = math.inf) -> Holdings:
+    """What is held once the service is idle again; fails if it is not within `RETURN_S`."""
+    deadline = time.monotonic() + RETURN_S
+    while True:
+        held = holdings(service, data_dir, metrics_port)
+        if held.is_idle() and held.num_open_files <= max_open_files:
+            return held
+        assert time.monotonic() < deadline, f"after {RETURN_S:.0f} s, at most {max_open_files} open files: {held}"
+        time.sleep(1)
 
 
 @contextmanager

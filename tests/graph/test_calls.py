@@ -1,12 +1,13 @@
-"""What Serve makes of a chain of requests of which an earlier one cannot reach its replica."""
+"""Chains of requests through Serve: what a lost upstream replica and a finished chain leave behind."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
-from ray import serve
+from ray import ObjectRef, serve
 from ray.exceptions import ActorUnavailableError
 from ray.serve.handle import DeploymentHandle
 
@@ -27,10 +28,46 @@ class Unreachable:
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})
 class Next:
-    """The stage that takes what the other would have given."""
+    """Takes what `features` returns, of this stage or another."""
+
+    async def features(self) -> Any:
+        return bytes(1_000_000)
 
     async def plan(self, features: Any) -> Any:
         return features
+
+
+@serve.deployment(ray_actor_options={"num_cpus": 0})
+class ChainCaller:
+    """Calls a chain whose first request returns an object of the store."""
+
+    def __init__(self, second: DeploymentHandle[Any]) -> None:
+        self._second = second
+
+    async def num_references_left(self, num_chains: int) -> int:
+        """Call so many chains; returns how many callbacks still refer to the results of first requests."""
+
+        def start(_: CallContext) -> Sent[Any]:
+            features = self._second.features.remote()
+            return features, self._second.plan.remote(features)
+
+        for _ in range(num_chains):
+            await call_stage("Next", CallContext("job"), start, CallBounds(30.0, 1, 30.0))
+        callbacks = [each for each in gc.get_objects() if "_ready" in type(each).__name__]
+        return sum(isinstance(held, ObjectRef) for callback in callbacks for held in gc.get_referents(callback))
+
+
+@pytest.mark.usefixtures("service_url")
+def test_call_stage_after_chain_frees_its_references() -> None:
+    caller: DeploymentHandle[Any] = serve.run(
+        ChainCaller.bind(Next.bind()),  # type: ignore[attr-defined]
+        name="ChainCaller",
+        route_prefix=None,
+    )
+    try:
+        assert caller.num_references_left.remote(5).result(timeout_s=60) == 0
+    finally:
+        serve.delete("ChainCaller")
 
 
 @pytest.mark.usefixtures("service_url")
