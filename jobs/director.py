@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from config import PipelineConfig
-from errors import LipwrightError, NotFoundError, StateError, UnavailableError
+from errors import LipwrightError, NotFoundError, StateError, StorageFullError, UnavailableError
 from jobs.admission import Admission, AdmissionController, AdmitRequest
 from jobs.housekeeping import Housekeeping
 from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
@@ -35,6 +35,8 @@ from storage.state import open_store, open_table, webhook_secrets
 from telemetry import metrics
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _UPKEEP_PERIOD_S = 5.0
 _FOLLOWER_POLL_S = 1.0
@@ -146,15 +148,17 @@ class JobDirector:
         await self._table.run_in_thread(
             self._table.database.check_claim
         )  # before reading a body that could not be stored
-        return await self._table.run_in_thread(self._admission.admit, request)
+        return await self._with_space(lambda: self._table.run_in_thread(self._admission.admit, request))
 
     async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
         """Give a reservation more bytes; see `AdmissionController.widen`."""
-        return await self._table.run_in_thread(self._admission.widen, request, admission_id)
+        return await self._with_space(lambda: self._table.run_in_thread(self._admission.widen, request, admission_id))
 
     async def extend(self, admission_id: str, num_bytes: int) -> int:
         """Reserve the next bytes of a body; see `AdmissionController.extend`."""
-        return await self._table.run_in_thread(self._admission.extend, admission_id, num_bytes)
+        return await self._with_space(
+            lambda: self._table.run_in_thread(self._admission.extend, admission_id, num_bytes)
+        )
 
     async def release(self, admission_id: str) -> None:
         """Cancel an unused reservation."""
@@ -166,7 +170,7 @@ class JobDirector:
             return await self._table.run_in_thread(self._table.get_job, request.job_id)
         self._election.check()
         async with self._reservation(request.admission_id, request.owner):
-            job = await self._submissions.create_job(request)
+            job = await self._with_space(lambda: self._submissions.create_job(request))
         await self._scheduler.start_waiting()
         return await self._table.run_in_thread(self._table.get_job, job.id)
 
@@ -326,6 +330,15 @@ class JobDirector:
         if (changed := self._changed.pop(job_id, None)) is not None:
             changed.set()
 
+    async def _with_space(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of `work()`, which can be repeated; while the disk is too full, evict cached avatars."""
+        while True:
+            try:
+                return await work()
+            except StorageFullError:
+                if not await self._avatars.evict_oldest():
+                    raise
+
     @asynccontextmanager
     async def _reservation(self, admission_id: str | None, owner: str | None) -> AsyncIterator[None]:
         """Use up a reservation; a request without one, from a batch or after a restart, makes one now."""
@@ -336,6 +349,12 @@ class JobDirector:
             yield
         finally:
             await self._table.run_in_thread(self._admission.release, admission_id)
+
+    async def _free_space(self) -> None:
+        """Evict cached avatars while less than `jobs.min_free_bytes` are free, so that running jobs can continue."""
+        while (free_bytes := await asyncio.to_thread(self._files.stored.free_bytes)) is not None:
+            if free_bytes >= self._limits.min_free_bytes or not await self._avatars.evict_oldest():
+                return
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -365,6 +384,7 @@ class JobDirector:
                 metrics.QUEUED_JOBS.set(state.num_jobs)
                 metrics.QUEUED_BYTES.set(state.num_bytes)
                 metrics.RUNNING_JOBS.set(state.num_running)
+                await self._free_space()
             except LipwrightError as error:
                 # Usually a full disk: reads still work, and jobs continue once there is space.
                 logger.warning("could not resume unfinished jobs; will retry: %s", error)

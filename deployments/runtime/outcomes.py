@@ -1,8 +1,8 @@
 """Classifies the errors of calls: Ray's, Serve's and ours.
 
-A `LipwrightError` means that the request itself is bad and must not be retried, or, a `BusyError`, that its caller has
-to decide when. Any other exception, from Ray or from
-a bug, says nothing about the request: the attempt is lost and is retried.
+A `LipwrightError` is not retried here: the request itself is bad, or its caller decides when to retry (`BusyError`,
+`StorageFullError`). Any other exception, from Ray or from a bug, says nothing about the request: the attempt is lost
+and is retried.
 """
 
 from __future__ import annotations
@@ -10,10 +10,19 @@ from __future__ import annotations
 import asyncio
 from enum import Enum
 
-from ray.exceptions import RayTaskError
+from ray.exceptions import OutOfDiskError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
-from errors import BusyError, CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, UnavailableError
+from errors import (
+    BusyError,
+    CapacityError,
+    LipwrightError,
+    ReplicaLostError,
+    StageTimeoutError,
+    StorageFullError,
+    UnavailableError,
+)
+from storage.local.disk import is_disk_full
 
 
 class CallOutcome(Enum):
@@ -53,7 +62,9 @@ def classify(error: BaseException) -> CallOutcome:
 
 
 def unwrap(error: BaseException) -> BaseException:
-    """Return the error that a stage raised, without Ray's wrapper."""
+    """Return the error that a stage raised, without Ray's wrapper; StorageFullError if a disk was full."""
     while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
         error = error.cause
+    if isinstance(error, OutOfDiskError) or is_disk_full(error):
+        return StorageFullError("The disk is full.")
     return error

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from config import PipelineConfig
-from errors import InputError, LipwrightError, NotFoundError, StoredFileError, UnavailableError
+from errors import InputError, LipwrightError, NotFoundError, StorageFullError, StoredFileError, UnavailableError
 from jobs.messages import (
     HOLD_S,
     AvatarRef,
@@ -235,18 +236,32 @@ class Avatars:
 
     async def sweep(self) -> None:
         """Evict cached avatars beyond the limit, the least recently used first."""
-        table, max_cached = self._table, self._config.jobs.max_cached_avatars
+        await self._evict(self._config.jobs.max_cached_avatars)
+
+    async def evict_oldest(self) -> bool:
+        """Evict the least recently used cached avatar to free disk space; returns False if all are needed."""
+        return await self._evict(0, max_evicted=1) > 0
+
+    async def _evict(self, num_kept: int, max_evicted: int | None = None) -> int:
+        """Evict cached avatars that nothing needs, except the `num_kept` last used; returns how many it evicted."""
+        table, num_evicted = self._table, 0
         async with self.folder_lock:
-            for record in await table.run_in_thread(table.surplus_avatars, max_cached):
+            for record in reversed(await table.run_in_thread(table.surplus_avatars, num_kept)):
+                if num_evicted == max_evicted:
+                    break
                 if (
                     self._people.is_searching(record)
                     or self._is_being_analysed(record.key)
                     or self._held.get(record.key, 0.0) > time.monotonic()
                 ):
                     continue
-                await table.run_in_thread(table.delete_avatar, record.key)
+                with suppress(StorageFullError):  # removing the files makes room for the change of the table
+                    await table.run_in_thread(table.delete_avatar, record.key)
                 await asyncio.to_thread(self._files.delete_avatar, record.key)
+                await table.run_in_thread(table.delete_avatar, record.key)
                 logger.info("avatar %s evicted from the cache", record.id)
+                num_evicted += 1
+        return num_evicted
 
     async def sweep_orphans(self, min_age_s: float) -> None:
         """Remove folders without an avatar, left by an interrupted submission or removal."""

@@ -17,10 +17,12 @@ DISK_MIB = 96
 FULL_S = 12.0
 MAX_DISK_WAIT_S = 30.0
 FILLED_WITH = "filling"
+_FREE_BOX = b"\0\0\0\x09free"  # of an MP4 file, with one byte of content
 
-pytestmark = [pytest.mark.endurance, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 
+@pytest.mark.endurance
 def test_running_jobs_wait_for_space_and_fail_without(tmp_path: Path, long_pair: Pair) -> None:
     config = config_with(tmp_path, jobs={"max_disk_wait_s": MAX_DISK_WAIT_S, "min_free_bytes": 2**20})
     with small_disk(tmp_path / "disk", DISK_MIB) as disk, served(disk / "data", config) as service:
@@ -55,6 +57,41 @@ def test_running_jobs_wait_for_space_and_fail_without(tmp_path: Path, long_pair:
         f"\nfull disk: a job waited {FULL_S:.0f} s and was done {took_s:.1f} s after there was space; "
         f"another failed after {failed_s:.1f} s (limit {MAX_DISK_WAIT_S:.0f} s)"
     )
+
+
+@pytest.mark.endurance
+def test_jobs_wait_when_disk_fills_in_any_stage(tmp_path: Path, sample_pair: Pair, sample_portrait: Path) -> None:
+    """A new source and a background each, so that jobs probe, search, analyse, make mattes, render and join."""
+    config = config_with(tmp_path, jobs={"max_disk_wait_s": 120.0, "min_free_bytes": 2**20, "max_running_jobs": 2})
+    face = sample_portrait.read_bytes()
+    with small_disk(tmp_path / "disk", 2 * DISK_MIB) as disk, served(disk / "data", config) as service:
+        caller = Caller(service.url)
+        for number in range(8):
+            video = sample_pair.video + _FREE_BOX + bytes([number]) if number % 2 else face + bytes(number)
+            job_id = caller.accepted(Pair(video, sample_pair.audio), background="#00ff00")
+            until = time.monotonic() + number  # in another stage each time
+            while time.monotonic() < until and caller.job(job_id)["status"] in ("queued", "running"):
+                time.sleep(0.05)
+            stage = caller.job(job_id)["stage"]
+            _fill(disk)
+            time.sleep(FULL_S / 2)
+            (disk / FILLED_WITH).unlink()
+            job = caller.wait([job_id], 120)[job_id]
+            print(f"\ndisk full in stage {stage}: {job['status']}")
+            assert job["error"] is None, job["error"]
+
+
+def test_full_disk_evicts_cached_avatars_for_new_jobs(tmp_path: Path, portrait_pair: Pair) -> None:
+    config = config_with(tmp_path, jobs={"min_free_bytes": 2**20})
+    with small_disk(tmp_path / "disk", DISK_MIB) as disk, served(disk / "data", config) as service:
+        caller = Caller(service.url)
+        for number in range(4):
+            caller.result(caller.accepted(Pair(portrait_pair.video + bytes(number), portrait_pair.audio)))
+        avatars = set((disk / "data" / "avatars").iterdir())
+        free_bytes = httpx.get(f"{service.url}/v1/status", trust_env=False).json()["free_disk_bytes"]
+        (disk / FILLED_WITH).write_bytes(bytes(free_bytes - 2**20))
+        assert caller.result(caller.accepted(Pair(portrait_pair.video + bytes(9), portrait_pair.audio)))
+        assert not avatars <= set((disk / "data" / "avatars").iterdir()), "a cached avatar was evicted"
 
 
 def _fill(disk: Path) -> None:

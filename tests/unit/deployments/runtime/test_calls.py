@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -12,6 +13,7 @@ from ray.exceptions import (
     ActorUnavailableError,
     ObjectLostError,
     ObjectReconstructionFailedError,
+    OutOfDiskError,
     RayTaskError,
 )
 from ray.serve.exceptions import BackPressureError, RayServeException
@@ -24,6 +26,7 @@ from errors import (
     MediaError,
     ReplicaLostError,
     StageTimeoutError,
+    StorageFullError,
     StorageUnreachableError,
 )
 from telemetry.log_context import CallContext
@@ -95,6 +98,20 @@ def test_a_killed_decoder_is_a_lost_try() -> None:
     with pytest.raises(ReplicaLostError, match=r"^Stage, 3 attempts: clip\.mp4: the decoder was killed") as caught:
         call([lost], bounds(3))
     assert classify(caught.value) is CallOutcome.REJECTED, "a caller of this stage does not multiply the tries"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), OutOfDiskError()])
+def test_call_stage_on_full_disk_raises_storage_full(error: Exception) -> None:
+    sent: list[CallContext] = []
+
+    def start(context: CallContext) -> Any:
+        sent.append(context)
+        return Response(wrapped(error))
+
+    with pytest.raises(StorageFullError) as caught:
+        asyncio.run(call_stage("LandmarkGenerator.track", WORK, start, bounds()))
+    assert caught.value.retryable and not caught.value.was_retried, "the job waits for space"
+    assert len(sent) == 1
 
 
 def test_tries_are_bounded() -> None:

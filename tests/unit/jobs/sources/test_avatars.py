@@ -213,6 +213,21 @@ def test_an_avatar_that_is_shown_live_is_not_dropped_from_the_cache(bench: Bench
     assert bench.table.find_avatar(newer[0]) is None, "the least used of the others"
 
 
+def test_evict_oldest_frees_cached_and_keeps_pinned(bench: Bench) -> None:
+    bench.table.update_avatar(bench.key, pinned=True)
+    cached = [new_id(), new_id()]
+    for key in cached:
+        on_disk(bench.files, source_key(key)).write_bytes(b"film")
+        now = utc_now()
+        bench.table.put_avatar(AvatarRecord(key=key, id=new_id(), source_sha256="00", created_at=now, last_used_at=now))
+    assert asyncio.run(bench.avatars.evict_oldest())
+    assert [bench.table.find_avatar(key) is not None for key in cached] == [False, True], "the least recently used"
+    assert not bench.files.has(source_key(cached[0]))
+    assert asyncio.run(bench.avatars.evict_oldest())
+    assert not asyncio.run(bench.avatars.evict_oldest())
+    assert bench.table.find_avatar(bench.key) is not None
+
+
 def _calls(bench: Bench, *engines: str) -> Counter[str]:
     """The calls that jobs of these engines make before their first blocks."""
     stages = bench.stages
