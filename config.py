@@ -114,6 +114,9 @@ class MediaLimits(_Frozen):
 
     max_pixels: int = Field(3840 * 2160, gt=0, description="Maximum pixels per frame.")
     max_video_seconds: float = Field(3600.0, gt=0, description="Maximum duration of the source video, in seconds.")
+    max_video_frames: int = Field(
+        90_000, gt=0, description="Maximum frames of the source video: an hour at 25 per second. Each one is analysed."
+    )
     max_audio_seconds: float = Field(3 * 3600.0, gt=0, description="Maximum duration of the speech, in seconds.")
     max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Maximum size of one uploaded file, in bytes.")
     max_frozen_seconds: float = Field(

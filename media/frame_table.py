@@ -112,6 +112,11 @@ def _read_table(path: Path, num_bytes: int, changed_ns: int, limits: MediaLimits
     rate = frame_rate(pts, time_base, last_duration, stated) if timed else FrameRate(stated_rate(stated), False)
     _check_rate(path, rate, seconds, limits)
     num_frames = len(pts) if not rate.is_variable else max(round(seconds * rate.fps), 1)
+    if num_frames > limits.max_video_frames:
+        raise MediaLimitError(
+            f"{path.name}: expected at most {limits.max_video_frames} frames of video, found {num_frames} at "
+            f"{float(rate.fps):g} per second (limit: limits.max_video_frames)."
+        )
     return FrameTable(
         pts, keys, time_base, rate.fps, num_frames, rate.is_variable, timed, is_picture, rate.frozen_seconds
     )
@@ -149,7 +154,6 @@ def _read_packets(
     keys: list[int] = []
     last = (-(2**62), 0)
     step = num_hidden = 0
-    max_frames = int(limits.max_video_seconds * MAX_FPS)
     with ffmpeg_errors(path, "readable video packets"):
         for packet in container.demux(stream):
             if packet.size == 0 or packet.is_discard:
@@ -165,8 +169,11 @@ def _read_packets(
             if packet.is_keyframe:
                 keys.append(len(pts))
             pts.append(time)
-            if len(pts) > max_frames:
-                raise MediaLimitError(f"{path.name}: expected at most {max_frames} frames, found more.")
+            if len(pts) > limits.max_video_frames:
+                raise MediaLimitError(
+                    f"{path.name}: expected at most {limits.max_video_frames} frames of video, found more. "
+                    "Send a shorter video or fewer frames per second (limit: limits.max_video_frames)."
+                )
     if not pts:
         raise MediaError(f"{path.name}: expected at least one video frame, found none.")
     return np.array(pts, np.int64), np.array(keys, np.int64), last[1]

@@ -157,12 +157,25 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "limits",
-    [{"max_pixels": 10_000}, {"max_video_seconds": 1.0}, {"max_upload_bytes": 1000}, {"max_streams": 1}],
+    [
+        {"max_pixels": 10_000},
+        {"max_video_seconds": 1.0},
+        {"max_video_frames": 10},
+        {"max_upload_bytes": 1000},
+        {"max_streams": 1},
+    ],
     ids=lambda limits: next(iter(limits)),
 )
 def test_each_limit_is_kept(h264: Path, limits: dict[str, Any]) -> None:
     with pytest.raises(MediaLimitError, match=r"h264\.mp4: expected at most"):
         probe_video(h264, MediaLimits(**limits))
+
+
+def test_probe_animation_of_many_tiny_frames_is_rejected(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "many.gif", 60, codec="gif", pixel_format="rgb8", size=(16, 16))
+    assert probe_video(path, LIMITS).num_frames == 60
+    with pytest.raises(MediaLimitError, match=r"many\.gif: expected at most 59 frames of video"):
+        probe_video(path, MediaLimits(max_video_frames=59))
 
 
 def test_sound_longer_than_allowed(tmp_path: Path) -> None:
