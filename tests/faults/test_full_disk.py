@@ -89,7 +89,7 @@ def test_full_disk_evicts_cached_avatars_for_new_jobs(tmp_path: Path, portrait_p
             caller.result(caller.accepted(Pair(portrait_pair.video + bytes(number), portrait_pair.audio)))
         avatars = set((disk / "data" / "avatars").iterdir())
         free_bytes = httpx.get(f"{service.url}/v1/status", trust_env=False).json()["free_disk_bytes"]
-        (disk / FILLED_WITH).write_bytes(bytes(free_bytes - 2**20))
+        (disk / FILLED_WITH).write_bytes(bytes(free_bytes - 2_200_000))  # the job needs 2.5 MB
         assert caller.result(caller.accepted(Pair(portrait_pair.video + bytes(9), portrait_pair.audio)))
         assert not avatars <= set((disk / "data" / "avatars").iterdir()), "a cached avatar was evicted"
 
