@@ -62,17 +62,17 @@ def find_occluders(raw: RawLandmarks, judged: Visibility, reader: FrameSource, f
     covered = judged.skip_reason == SkipReason.COVERED
     if not covered.any():
         return Found(raw.points, judged, None)
-    near, shows_object = _near_covered(covered, _AROUND_SECONDS * fps), np.zeros_like(covered)
-    passages = list[_Passage]()
+    near, passages = _near_covered(covered, _AROUND_SECONDS * fps), list[_Passage]()
+    is_followed, is_behind = np.zeros((2, len(covered)), bool)
     for stretch in _stretches(judged, near & raw.present):
         clear = _clear(judged, int(judged.shot[stretch[0]]), fps)
         if len(clear) >= _MIN_VIEWS:
             searched = stretch[: int(_MAX_SECONDS * fps)]
             search = _Search(raw.points, judged.skip_reason, searched, clear, reader)
-            shows_object[searched] = search.is_behind
+            is_followed[searched], is_behind[searched] = search.is_followed, search.is_behind
             passages += search.passages() if len(searched) == len(stretch) else []
     points, facing = raw.points.copy(), judged.facing.copy()
-    reasons, visible = _without_undecided(judged.skip_reason, shows_object), judged.visible.copy()
+    reasons, visible = _without_undecided(judged.skip_reason, is_followed, is_behind), judged.visible.copy()
     for passage in passages:
         points[passage.frames] = passage.points
         reasons[passage.frames], visible[passage.frames] = SkipReason.SHOWN, False
@@ -80,12 +80,15 @@ def find_occluders(raw: RawLandmarks, judged: Visibility, reader: FrameSource, f
     return Found(points, Visibility(judged.shot, reasons, visible, facing), _joined(passages) if passages else None)
 
 
-def _without_undecided(reasons: NDArray[np.uint8], shows_object: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Returns the reasons, with `SHOWN` for each run of covered frames most of which show no object."""
+def _without_undecided(
+    reasons: NDArray[np.uint8], is_followed: NDArray[np.bool_], is_behind: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Returns the reasons, with `SHOWN` for runs of covered frames unless most of those followed show an object."""
     result = reasons.copy()
     covered = np.flatnonzero(reasons == SkipReason.COVERED)
     for run in np.split(covered, np.flatnonzero(np.diff(covered) > 1) + 1):
-        if shows_object[run].mean() < 0.5:
+        followed = run[is_followed[run]]
+        if not len(followed) or is_behind[followed].mean() < 0.5:
             result[run] = SkipReason.SHOWN
     return result
 
@@ -138,7 +141,8 @@ class _Search:
     """The search of one stretch of frames.
 
     Attributes:
-        is_behind: (M,) whether an object in front of the lower face is found in each frame.
+        is_followed: (M,) whether the head is found in each frame.
+        is_behind: (M,) whether an object in front of the lower face is found.
     """
 
     def __init__(
@@ -158,8 +162,8 @@ class _Search:
         same_face = (then(self._grid, between_faces(points[self._first], points[each])) for each in clear)
         uncovered = UncoveredFace(np.stack([pictures[int(n)].view(g) for n, g in zip(clear, same_face, strict=True)]))
         self._places, share, masks = self._follow(pictures[self._first], uncovered)
-        self._is_followed = share >= _MIN_SHARE
-        self._masks = masks & self._is_followed[:, None, None]
+        self.is_followed = share >= _MIN_SHARE
+        self._masks = masks & self.is_followed[:, None, None]
         self.is_behind = np.asarray((self._masks & (self._area > 127)).any((1, 2)))
 
     def passages(self) -> list[_Passage]:
@@ -181,7 +185,7 @@ class _Search:
     def _uncovered(self, frame: int, step: int) -> int | None:
         """Returns the first frame of the stretch, from `frame` on, that shows the whole face; None without any."""
         while 0 <= frame < len(self._stretch):
-            if self._is_followed[frame] and not self.is_behind[frame] and not self._is_covered[frame]:
+            if self.is_followed[frame] and not self.is_behind[frame] and not self._is_covered[frame]:
                 return frame
             frame += step
         return None

@@ -226,8 +226,8 @@ def test_a_face_that_is_hardly_ever_uncovered_is_rewritten(film: Film) -> None:
 def test_faces_that_are_not_seen_well_are_not_compared_with(film: Film) -> None:
     """They are turned far, or interpolated in a gap; and a track without a frame that is seen well has no rest."""
     seen, frames = judged(), Frames(film.covered.frames)
-    seen.visible[: COVERED.start - 8] = False
-    seen.visible[COVERED.stop + 8 :] = False
+    seen.visible[: COVERED.start - 2] = False
+    seen.visible[COVERED.stop + 2 :] = False
     result = find_occluders(film.raw, seen, frames, FPS)
     assert result.occluders is None
     assert result.judged.visible.any()
