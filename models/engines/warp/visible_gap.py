@@ -30,14 +30,14 @@ def visible_gap(planes: YuvFrame, points: NDArray[np.floating]) -> float:
         points: (468, 2+) landmarks in its pixels.
     """
     upper, lower = (np.asarray(points[ids, :2], np.float32) for ids in (_UPPER, _LOWER))
-    place = upper + np.linspace(0, 1, _SAMPLES, dtype=np.float32)[:, None, None] * (lower - upper)  # (S, C, 2)
-    luma, red = _sample(planes.y, place), _sample(planes.v, (place + 0.5) / 2 - 0.5) - 128
+    place = upper + np.linspace(0, 1, _SAMPLES)[:, None, None] * (lower - upper)  # (S, C, 2)
+    luma, red = _sample(planes.y, place), _sample(planes.v, place / 2 - 0.25) - 128
     lips = [np.concatenate([each[:_LIP_SAMPLES], each[-_LIP_SAMPLES:]]).mean(0) for each in (luma, red)]
     shows = (luma < lips[0] / 2) | ((red < lips[1] / 2) & (lips[1] > _MIN_RED))
     heights = shows.mean(0) * np.linalg.norm(lower - upper, axis=1)
     return float(np.median(heights) / np.linalg.norm(points[EYE_LEFT, :2] - points[EYE_RIGHT, :2]))
 
 
-def _sample(plane: NDArray[np.uint8], place: NDArray[np.float32]) -> NDArray[np.float32]:
-    x, y = (np.ascontiguousarray(place[..., axis]) for axis in range(2))
+def _sample(plane: NDArray[np.uint8], place: NDArray[np.floating]) -> NDArray[np.float32]:
+    x, y = (np.ascontiguousarray(place[..., axis], np.float32) for axis in range(2))
     return np.asarray(cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
