@@ -48,10 +48,10 @@ def track(pictures: Sequence[Picture], colour: ColourTags) -> RawLandmarks:
     return raw
 
 
-def load(path: Path) -> Clip:
+def load(path: Path, max_frames: int = 200) -> Clip:
     info = probe_video(path, MediaLimits())
     with FrameReader(path, info, 2**26) as reader:
-        pictures = [to_rgb(frame, info.colour) for frame in reader.read(range(info.num_frames))]
+        pictures = [to_rgb(frame, info.colour) for frame in reader.read(range(min(info.num_frames, max_frames)))]
     return Clip(pictures, info.colour, track(pictures, info.colour))
 
 
@@ -180,4 +180,4 @@ def test_few_and_absent_frames_are_not_judged(clip: Clip) -> None:
 
 def test_clear_talkers_are_not_occluded(shared_clips: Path) -> None:
     for path in sorted([*shared_clips.glob("grid_talker[1-5].mp4"), *shared_clips.glob("wild/*.mp4")]):
-        assert not found(load(path).raw).any(), path.stem
+        assert not found(load(path, max_frames=60).raw).any(), path.stem
