@@ -7,14 +7,16 @@ border of the picture does not move, so that nothing tears and no pixel is left 
 
 from __future__ import annotations
 
-from typing import Final
+from itertools import product
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
-from models.avatar.still_frame import PIVOT, StillFrames, head_shift, rotation
+from models.avatar.still_frame import MAX_TURN, PIVOT, StillFrames, head_shift, rotation
+from models.avatar.still_layers import BackgroundPlane, StillLayers
 from models.geometry import thin_plate
 from models.geometry.arrays import smooth_step
 from models.geometry.face_points import CORNER_LEFT, CORNER_RIGHT, LID_CREASES
@@ -48,13 +50,20 @@ _CORNER, _ABOVE_CORNERS, _BELOW_CORNERS = 0.05, 0.65, 0.4
 _BORDER: Final = 0.35  # eye distances from the picture's border over which the motion fades, at most up to the face
 _MIN_FACING: Final = -0.3  # cosine of a head turned so far that depth and width cannot be separated
 _BAND: Final = 4  # rows of cells that are rendered together
+# What moves pixels far besides the head: lids, gaze, brows, breath, smile.
+_AT_MOST: Final = tuple(np.array([value]) for value in (0, [0, 0], 0.06, 0.02, 1))
+_SAMPLED: Final = 2  # pixels around a place that are sampled
+_OUTLINE_COLUMNS: Final = 64  # OpenCV's maps have fewer than 32768 rows and columns
 _NOTHING: Final = 0.015  # smaller weights count as zero: 1/15 pixel in a 512 pixel portrait
 
 
 class HeadWarp:
-    """Renders the frames of a moving still of width x height pixels; the track's first frame is used."""
+    """Renders the frames of a moving still of width x height pixels; the track's first frame is used.
 
-    def __init__(self, track: FaceTrack, width: int, height: int) -> None:
+    Without `layers`, the background moves with the head and fades out with distance.
+    """
+
+    def __init__(self, track: FaceTrack, width: int, height: int, layers: StillLayers | None = None) -> None:
         self._scale, self._rotation = float(track.scale[0]), track.rotation[0]
         self._cell = cell = max(_MIN_CELL, round(self._scale / _CELLS_PER_EYE_DISTANCE) // 2 * 2)
         columns, rows = ((np.arange(-(-size // cell)) + 0.5) * cell - 0.5 for size in (width, height))
@@ -68,13 +77,22 @@ class HeadWarp:
         y0, x0 = (cells.start * cell for cells in part)
         y1, x1 = (min(cells.stop * cell, size) for cells, size in zip(part, (height, width), strict=True))
         self.box = x0, y0, x1, y1
-        self._bands = [_band(moves[part], row, cell) for row in range(0, moves[part].shape[0], _BAND)]
         self._head, self._shoulders = head[part][..., None], shoulders[part][..., None]
         self._brows = (_brow_weight(track.head_points[0], surface) * fade)[part][..., None]
         smile = _smile(track.head_points[0], surface) @ self._rotation[:2, :2].T
         self._smile = (smile * fade[..., None])[part]  # (gh, gw, 2) eye distances in the picture
         self._lever = self._head * (surface[part] - PIVOT)  # (gh, gw, 3)
         self._pixels = {step: _pixel_grid(tuple(side // step for side in self.box)) for step in (1, 2)}
+        self._layers, self._outlines = layers, dict[int, _Outline]()
+        is_moved = moves[part]
+        if layers is not None:
+            reach = self._reach()
+            shows_person = _is_near(layers.alpha > 0, self.box, reach)
+            is_moved &= _any_in_cells(shows_person, cell)
+        self._bands = [_band(is_moved, row, cell) for row in range(0, is_moved.shape[0], _BAND)]
+        if layers is not None:
+            outline = _is_near(layers.alpha < 255, self.box, reach) & shows_person & self._is_rendered()
+            self._outlines = {step: _Outline.of(outline, ~shows_person, self.box, width, step) for step in (1, 2)}
 
     def render(self, picture: YuvFrame, shown: StillFrames) -> YuvFrame:
         """Renders the one frame `shown`, from the still with its eyes already drawn.
@@ -83,13 +101,36 @@ class HeadWarp:
         """
         back = self._back(shown)
         places = {step: self._places(back, step) for step in (1, 2)}
+        behind = (None, None, None) if self._layers is None else self._layers.planes
         return YuvFrame(
-            *(self._moved(plane, places[step], step) for plane, step in zip(picture, (1, 2, 2), strict=True))
+            *(
+                self._moved(plane, places[step], step, background)
+                for plane, step, background in zip(picture, (1, 2, 2), behind, strict=True)
+            )
         )
 
-    def render_luma(self, plane: NDArray[np.uint8], shown: StillFrames) -> NDArray[np.uint8]:
+    def render_luma(
+        self, plane: NDArray[np.uint8], shown: StillFrames, background: BackgroundPlane | None = None
+    ) -> NDArray[np.uint8]:
         """Renders a plane of the size of the still's luma, which moves as the luma does."""
-        return self._moved(plane, self._places(self._back(shown), 1), 1)
+        return self._moved(plane, self._places(self._back(shown), 1), 1, background)
+
+    def _reach(self) -> NDArray[np.float32]:
+        """Returns the (h, w) most pixels by which each pixel of the box moves."""
+        most = np.zeros(self._head.shape[:2])
+        for signs in product((-1, 1), repeat=3):
+            shown = StillFrames.of(StillFrames(MAX_TURN[None] * signs, *_AT_MOST).index())
+            most = np.maximum(most, np.linalg.norm(self._displacement(shown), axis=-1))
+        most = np.asarray(cv2.dilate(most, np.ones((3, 3))), np.float64)  # its neighbours come as far
+        x0, y0, x1, y1 = self.box
+        return np.kron(most, np.ones((self._cell, self._cell)))[: y1 - y0, : x1 - x0].astype(np.float32)
+
+    def _is_rendered(self) -> NDArray[np.bool_]:
+        """Returns whether (h, w) pixels of the box are in a band."""
+        rendered = np.zeros(self._pixels[1].shape[:2], np.bool_)
+        for band in self._bands:
+            rendered[band] = True
+        return rendered
 
     def _back(self, shown: StillFrames) -> NDArray[np.float32]:
         """Returns the (gh, gw, 2) displacement from each output pixel to its source."""
@@ -118,7 +159,9 @@ class HeadWarp:
         height, width = self._pixels[step].shape[:2]
         return np.asarray(spread[:height, :width] + self._pixels[step], np.float32)
 
-    def _moved(self, plane: NDArray[np.uint8], places: NDArray[np.float32], step: int) -> NDArray[np.uint8]:
+    def _moved(
+        self, plane: NDArray[np.uint8], places: NDArray[np.float32], step: int, background: BackgroundPlane | None
+    ) -> NDArray[np.uint8]:
         moved = plane.copy()
         x0, y0, x1, y1 = (side // step for side in self.box)
         target = moved[y0:y1, x0:x1]
@@ -130,7 +173,51 @@ class HeadWarp:
             cv2.remap(  # type: ignore[call-overload]
                 plane, places[part], None, kind, dst=target[part], borderMode=cv2.BORDER_REPLICATE
             )
+        if background is not None and len((outline := self._outlines[step]).in_box):
+            cv2.copyTo(background.plane[y0:y1, x0:x1], outline.is_background, target)
+            background.show(moved, outline.in_plane, places.reshape(-1, 2).take(outline.in_box, 0), kind)
         return moved
+
+
+class _Outline(NamedTuple):
+    """Pixels of a plane that may show person and background, as (K, L) flat indices; some may be repeated."""
+
+    in_plane: NDArray[np.intp]
+    in_box: NDArray[np.intp]
+    is_background: NDArray[np.uint8]  # (h, w) 1 in pixels of the box that show nothing else
+
+    @classmethod
+    def of(
+        cls,
+        pixels: NDArray[np.bool_],
+        is_background: NDArray[np.bool_],
+        box: tuple[int, ...],
+        width: int,
+        step: int,
+    ) -> _Outline:
+        """Returns the chosen pixels of (h, w) in a box of luma pixels, in a plane of the still subsampled by `step`."""
+        height, columns = (size // step for size in pixels.shape)
+        blocks = height, step, columns, step
+        chosen = np.flatnonzero(pixels.reshape(blocks).any((1, 3)))
+        chosen = np.pad(chosen, (0, -len(chosen) % _OUTLINE_COLUMNS), "edge") if len(chosen) else chosen
+        in_box = chosen.reshape(-1, _OUTLINE_COLUMNS)
+        rows, across = np.divmod(in_box, columns)
+        in_plane = (rows + box[1] // step) * (width // step) + across + box[0] // step
+        return cls(in_plane, in_box, np.asarray(is_background.reshape(blocks).all((1, 3)), np.uint8))
+
+
+def _is_near(pixels: NDArray[np.bool_], box: tuple[int, ...], reach: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Returns whether (h, w) pixels of a box may show one of the (H, W) chosen ones, which come from within `reach`."""
+    x0, y0, x1, y1 = box
+    distance = cv2.distanceTransform((~pixels).view(np.uint8), cv2.DIST_L2, 3)[y0:y1, x0:x1]
+    return np.asarray(distance <= reach + _SAMPLED, np.bool_)
+
+
+def _any_in_cells(pixels: NDArray[np.bool_], cell: int) -> NDArray[np.bool_]:
+    """Returns whether any of the pixels in each cell is set; the last cells may be incomplete."""
+    padded = np.pad(pixels, [(0, -size % cell) for size in pixels.shape])
+    rows, columns = (size // cell for size in padded.shape)
+    return np.asarray(padded.reshape(rows, cell, columns, cell).any((1, 3)), np.bool_)
 
 
 def _surface(track: FaceTrack, places: NDArray[np.float64]) -> NDArray[np.float64]:
