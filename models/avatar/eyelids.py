@@ -40,11 +40,11 @@ _SKIN_BLUR: Final = 0.035  # eye distances along the lid
 # blinks, where the skin below the eye is off by 6.
 _STRIP: Final = np.linspace(0.7, 1.0, 7)  # places of the strip between brow (0) and lashes (1)
 _BRIGHT: Final = 70  # percentile of its luma; darker are lashes and the crease
-_TO_LIGHT: Final = 0.65  # of the way from the shade of the brow to the brightness of the skin below the eye
+_TO_LIGHT: Final = 0.9  # of the way from the shade of the brow to the brightness of the skin below the eye
 _MAX_LIGHT: Final = 1.08  # of that brightness: excludes reflections in glasses
 _TONE_SHARE: Final = 0.85  # by which it replaces the stretched skin, fully from this place on: above are brow and rims
-_FULL_TONE: Final = 0.7
-_BULGE, _LASH_SHADE = 0.06, 0.12  # shares by which the middle of the lid is brighter, and its edge darker
+_FULL_TONE: Final = 0.8
+_BULGE, _LASH_SHADE = 0.12, 0.12  # shares by which the middle of the lid is brighter, and its edge darker
 _UNDER: Final = 0.07  # eye distances from the lower lid to the skin below the eye
 _TONE_SMOOTHING: Final = 9.0  # columns
 _MAX_GLINT: Final = 8.0  # levels by which lashes may be brighter than the lid: excludes highlights of wet rims
@@ -177,7 +177,8 @@ class _Eye:
         smooth = self._take(soft, pixels, skin, step)
         tone = pixels.tones[number]
         if is_luma:
-            tone = tone * (1 + _BULGE * np.sin(np.pi * share) - _LASH_SHADE * share**6)
+            middle = np.sin(np.pi * share) * np.sin(np.pi * (pixels.along / self._width).clip(0, 1))
+            tone = tone * (1 + _BULGE * (middle - 0.3) - _LASH_SHADE * share**6)
         smooth += _TONE_SHARE * smooth_step(share / _FULL_TONE) * (tone - smooth)
         mirrored = 2 * under - down
         grain = self._take(plane, pixels, mirrored, step) - self._take(soft, pixels, mirrored, step)
