@@ -53,6 +53,7 @@ _BAND: Final = 4  # rows of cells that are rendered together
 # What moves pixels far besides the head: lids, gaze, brows, breath, smile.
 _AT_MOST: Final = tuple(np.array([value]) for value in (0, [0, 0], 0.06, 0.02, 1))
 _SAMPLED: Final = 2  # pixels around a place that are sampled
+_SHARES: Final = 4  # of the most displacement, for which different numbers of pixels are composed
 _OUTLINE_COLUMNS: Final = 64  # OpenCV's maps have fewer than 32768 rows and columns
 _NOTHING: Final = 0.015  # smaller weights count as zero: 1/15 pixel in a 512 pixel portrait
 
@@ -86,25 +87,25 @@ class HeadWarp:
         self._layers, self._outlines = layers, dict[int, _Outline]()
         is_moved = moves[part]
         if layers is not None:
-            reach = self._reach()
-            shows_person = _is_near(layers.alpha > 0, self.box, reach)
-            is_moved &= _any_in_cells(shows_person, cell)
+            self._most = self._most_displaced()
+            person, background = (self._needed(mask) for mask in (layers.alpha > 0, layers.alpha < 255))
+            is_moved &= _any_in_cells(person <= 1, cell)
         self._bands = [_band(is_moved, row, cell) for row in range(0, is_moved.shape[0], _BAND)]
         if layers is not None:
-            outline = _is_near(layers.alpha < 255, self.box, reach) & shows_person & self._is_rendered()
-            self._outlines = {step: _Outline.of(outline, ~shows_person, self.box, width, step) for step in (1, 2)}
+            both = np.where(self._is_rendered(), np.maximum(person, background), np.inf)
+            self._outlines = {step: _Outline.of(both, person > 0, self.box, width, step) for step in (1, 2)}
 
     def render(self, picture: YuvFrame, shown: StillFrames) -> YuvFrame:
         """Renders the one frame `shown`, from the still with its eyes already drawn.
 
         Pixels that do not move are bit-equal to the still's.
         """
-        back = self._back(shown)
+        back, share = self._back(shown)
         places = {step: self._places(back, step) for step in (1, 2)}
         behind = (None, None, None) if self._layers is None else self._layers.planes
         return YuvFrame(
             *(
-                self._moved(plane, places[step], step, background)
+                self._moved(plane, places[step], step, background, share)
                 for plane, step, background in zip(picture, (1, 2, 2), behind, strict=True)
             )
         )
@@ -113,17 +114,25 @@ class HeadWarp:
         self, plane: NDArray[np.uint8], shown: StillFrames, background: BackgroundPlane | None = None
     ) -> NDArray[np.uint8]:
         """Renders a plane of the size of the still's luma, which moves as the luma does."""
-        return self._moved(plane, self._places(self._back(shown), 1), 1, background)
+        back, share = self._back(shown)
+        return self._moved(plane, self._places(back, 1), 1, background, share)
 
-    def _reach(self) -> NDArray[np.float32]:
-        """Returns the (h, w) most pixels by which each pixel of the box moves."""
-        most = np.zeros(self._head.shape[:2])
-        for signs in product((-1, 1), repeat=3):
-            shown = StillFrames.of(StillFrames(MAX_TURN[None] * signs, *_AT_MOST).index())
-            most = np.maximum(most, np.linalg.norm(self._displacement(shown), axis=-1))
-        most = np.asarray(cv2.dilate(most, np.ones((3, 3))), np.float64)  # its neighbours come as far
+    def _most_displaced(self) -> NDArray[np.float64]:
+        """Returns the (gh, gw) most pixels by which each grid point moves."""
+        extremes = [
+            StillFrames.of(StillFrames(MAX_TURN[None] * signs, *_AT_MOST).index())
+            for signs in product((-1, 1), repeat=3)
+        ]
+        lengths = [np.linalg.norm(self._displacement(shown), axis=-1) for shown in extremes]
+        return np.asarray(np.max(lengths, axis=0), np.float64)
+
+    def _needed(self, pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Returns the (h, w) share of the most displacement from which pixels of the box may show one of (H, W)."""
         x0, y0, x1, y1 = self.box
-        return np.kron(most, np.ones((self._cell, self._cell)))[: y1 - y0, : x1 - x0].astype(np.float32)
+        reach = np.asarray(cv2.dilate(self._most, np.ones((3, 3))), np.float64)  # neighbours come as far
+        reach = np.kron(reach, np.ones((self._cell, self._cell)))[: y1 - y0, : x1 - x0]
+        distance = cv2.distanceTransform((~pixels).view(np.uint8), cv2.DIST_L2, 3)[y0:y1, x0:x1]
+        return np.asarray((distance - _SAMPLED).clip(0) / np.maximum(reach, 1e-3), np.float64)
 
     def _is_rendered(self) -> NDArray[np.bool_]:
         """Returns whether (h, w) pixels of the box are in a band."""
@@ -132,9 +141,13 @@ class HeadWarp:
             rendered[band] = True
         return rendered
 
-    def _back(self, shown: StillFrames) -> NDArray[np.float32]:
-        """Returns the (gh, gw, 2) displacement from each output pixel to its source."""
-        return -self._at_target(self._displacement(shown))
+    def _back(self, shown: StillFrames) -> tuple[NDArray[np.float32], float]:
+        """Returns the (gh, gw, 2) displacement from each output pixel to its source, and its share of the most."""
+        moved = self._displacement(shown)
+        share = 1.0
+        if self._layers is not None:
+            share = float((np.linalg.norm(moved, axis=-1) / np.maximum(self._most, _SAMPLED / 2)).max())
+        return -self._at_target(moved), share
 
     def _displacement(self, shown: StillFrames) -> NDArray[np.float32]:
         """Returns the (gh, gw, 2) displacement of each grid point of the still, in pixels."""
@@ -160,7 +173,12 @@ class HeadWarp:
         return np.asarray(spread[:height, :width] + self._pixels[step], np.float32)
 
     def _moved(
-        self, plane: NDArray[np.uint8], places: NDArray[np.float32], step: int, background: BackgroundPlane | None
+        self,
+        plane: NDArray[np.uint8],
+        places: NDArray[np.float32],
+        step: int,
+        background: BackgroundPlane | None,
+        share: float,
     ) -> NDArray[np.uint8]:
         moved = plane.copy()
         x0, y0, x1, y1 = (side // step for side in self.box)
@@ -173,44 +191,58 @@ class HeadWarp:
             cv2.remap(  # type: ignore[call-overload]
                 plane, places[part], None, kind, dst=target[part], borderMode=cv2.BORDER_REPLICATE
             )
-        if background is not None and len((outline := self._outlines[step]).in_box):
+        if background is not None:
+            outline = self._outlines[step]
+            num = outline.num_rows[min(int(np.ceil(share * _SHARES)), _SHARES)]
+            at, index = places.reshape(-1, 2).take(outline.in_box[:num], 0), outline.in_plane[:num]
+            shown = background.shown(moved.reshape(-1).take(index), index, at, kind)
             cv2.copyTo(background.plane[y0:y1, x0:x1], outline.is_background, target)
-            background.show(moved, outline.in_plane, places.reshape(-1, 2).take(outline.in_box, 0), kind)
+            moved.reshape(-1)[index] = shown
         return moved
 
 
 class _Outline(NamedTuple):
-    """Pixels of a plane that may show person and background, as (K, L) flat indices; some may be repeated."""
+    """Pixels of a plane that may show person and background, as (K, L) flat indices; some may be repeated.
+
+    Those that show both in small displacements come first.
+    """
 
     in_plane: NDArray[np.intp]
     in_box: NDArray[np.intp]
-    is_background: NDArray[np.uint8]  # (h, w) 1 in pixels of the box that show nothing else
+    num_rows: list[int]  # rows of the indices that are needed up to 0, 1 / `_SHARES`, ... 1 of the most displacement
+    is_background: NDArray[np.uint8]  # (h, w) 1 in pixels of the box that show nothing else, unless they are indexed
 
     @classmethod
     def of(
         cls,
-        pixels: NDArray[np.bool_],
+        needed: NDArray[np.float64],
         is_background: NDArray[np.bool_],
         box: tuple[int, ...],
         width: int,
         step: int,
     ) -> _Outline:
-        """Returns the chosen pixels of (h, w) in a box of luma pixels, in a plane of the still subsampled by `step`."""
-        height, columns = (size // step for size in pixels.shape)
+        """Returns the pixels in a plane of the still subsampled by `step`.
+
+        Args:
+            needed: (h, w) share of the most displacement from which luma pixels of the box are needed.
+            is_background: (h, w) whether they show the background only up to there.
+            box: In luma pixels.
+            width: Of the still.
+            step: Luma pixels per pixel of the plane.
+        """
+        height, columns = (size // step for size in needed.shape)
         blocks = height, step, columns, step
-        chosen = np.flatnonzero(pixels.reshape(blocks).any((1, 3)))
-        chosen = np.pad(chosen, (0, -len(chosen) % _OUTLINE_COLUMNS), "edge") if len(chosen) else chosen
-        in_box = chosen.reshape(-1, _OUTLINE_COLUMNS)
+        level = np.ceil(needed.reshape(blocks).min((1, 3)) * _SHARES).reshape(-1)
+        parts, num_rows = [], list[int]()
+        for number in range(_SHARES + 1):
+            chosen = np.flatnonzero(level == number)
+            if len(chosen):
+                parts.append(np.pad(chosen, (0, -len(chosen) % _OUTLINE_COLUMNS), "edge"))
+            num_rows.append(sum(map(len, parts)) // _OUTLINE_COLUMNS)
+        in_box = np.concatenate([np.zeros(0, np.intp), *parts]).reshape(-1, _OUTLINE_COLUMNS)
         rows, across = np.divmod(in_box, columns)
         in_plane = (rows + box[1] // step) * (width // step) + across + box[0] // step
-        return cls(in_plane, in_box, np.asarray(is_background.reshape(blocks).all((1, 3)), np.uint8))
-
-
-def _is_near(pixels: NDArray[np.bool_], box: tuple[int, ...], reach: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Returns whether (h, w) pixels of a box may show one of the (H, W) chosen ones, which come from within `reach`."""
-    x0, y0, x1, y1 = box
-    distance = cv2.distanceTransform((~pixels).view(np.uint8), cv2.DIST_L2, 3)[y0:y1, x0:x1]
-    return np.asarray(distance <= reach + _SAMPLED, np.bool_)
+        return cls(in_plane, in_box, num_rows, np.asarray(is_background.reshape(blocks).all((1, 3)), np.uint8))
 
 
 def _any_in_cells(pixels: NDArray[np.bool_], cell: int) -> NDArray[np.bool_]:

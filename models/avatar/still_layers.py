@@ -25,7 +25,7 @@ from models.track.face_track import FaceTrack
 CutOut = Callable[[YuvFrame, ColourTags, FaceTrack], NDArray[np.uint8] | None]
 """Returns the (H, W) alpha of the person in a still, given its one-frame track; None if it is uncertain."""
 
-_VISIBLE: Final = 5  # alpha from which a pixel shows the person
+_VISIBLE: Final = 8  # alpha from which a pixel shows the person, and the same for the background
 _GUARD: Final = 0.015  # eye distances around such pixels that hair without alpha may colour
 # Levels of Y, U and V by which the colour of the person may differ from that of a partly transparent pixel. Farther off
 # is background that the matte took for the person: it moves with the person, but does not change its colour.
@@ -45,25 +45,26 @@ class BackgroundPlane(NamedTuple):
         """Returns the background `plane` behind a person of (h, w) alpha."""
         return cls(plane, 255 - alpha, _times(plane, 255 - alpha))
 
-    def show(
+    def shown(
         self, moved: NDArray[np.uint8], index: NDArray[np.intp], places: NDArray[np.float32], interpolation: int
-    ) -> None:
-        """Replaces the background in some pixels of a moved still by that which stands still.
+    ) -> NDArray[np.uint8]:
+        """Returns (K, L) pixels of a moved still in which the background stands still.
 
         Args:
-            moved: The (h, w) moved still, changed in place.
-            index: (K, L) flat indices of the pixels.
+            moved: (K, L) the pixels with the background that moved, too.
+            index: (K, L) their flat indices.
             places: (K, L, 2) x and y from where they moved.
             interpolation: As the still was moved.
         """
+        if not len(index):
+            return moved
         # x and y are in one map; OpenCV's type stubs do not allow the second one to be None.
         share, own = (
-            cv2.remap(layer, places, None, interpolation, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-            for layer in (self.share, self.seen)
+            cv2.remap(layer, places, None, kind, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+            for layer, kind in ((self.share, cv2.INTER_LINEAR), (self.seen, interpolation))
         )
-        flat = moved.reshape(-1)
         change = cv2.subtract(_times(self.plane.take(index), share), own, dtype=cv2.CV_16S)
-        flat[index] = cv2.add(flat.take(index), change, dtype=cv2.CV_8U)
+        return np.asarray(cv2.add(moved, change, dtype=cv2.CV_8U), np.uint8)
 
 
 def _times(plane: NDArray[np.uint8], share: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -80,8 +81,8 @@ class StillLayers:
     @classmethod
     def of(cls, still: YuvFrame, alpha: NDArray[np.uint8], unit: float) -> StillLayers:
         """Separates a still, given (H, W) alpha; `unit` is its pixels per eye distance."""
-        # Without specks that a moving person would leave behind or drag along.
-        alpha = np.where(alpha < _VISIBLE, 0, alpha).astype(np.uint8)
+        # Without specks that a moving person would drag along, or that the background would show through.
+        alpha = np.where(alpha < _VISIBLE, 0, np.where(alpha > 255 - _VISIBLE, 255, alpha)).astype(np.uint8)
         side = 2 * max(1, round(_GUARD * unit)) + 1
         person = cv2.dilate((alpha > 0).view(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
         half = person.reshape(still.u.shape[0], 2, -1, 2).max((1, 3))
