@@ -8,7 +8,7 @@ border of the picture does not move, so that nothing tears and no pixel is left 
 from __future__ import annotations
 
 from itertools import product
-from typing import Final, NamedTuple
+from typing import Final
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
 from models.avatar.still_frame import MAX_TURN, PIVOT, StillFrames, head_shift, rotation
-from models.avatar.still_layers import BackgroundPlane, StillLayers
+from models.avatar.still_layers import BackgroundPlane, Outline, StillLayers
 from models.geometry import thin_plate
 from models.geometry.arrays import smooth_step
 from models.geometry.face_points import CORNER_LEFT, CORNER_RIGHT, LID_CREASES
@@ -53,8 +53,6 @@ _BAND: Final = 4  # rows of cells that are rendered together
 # What moves pixels far besides the head: lids, gaze, brows, breath, smile.
 _AT_MOST: Final = tuple(np.array([value]) for value in (0, [0, 0], 0.06, 0.02, 1))
 _SAMPLED: Final = 2  # pixels around a place that are sampled
-_SHARES: Final = 4  # of the most displacement, for which different numbers of pixels are composed
-_OUTLINE_COLUMNS: Final = 64  # OpenCV's maps have fewer than 32768 rows and columns
 _NOTHING: Final = 0.015  # smaller weights count as zero: 1/15 pixel in a 512 pixel portrait
 
 
@@ -84,7 +82,7 @@ class HeadWarp:
         self._smile = (smile * fade[..., None])[part]  # (gh, gw, 2) eye distances in the picture
         self._lever = self._head * (surface[part] - PIVOT)  # (gh, gw, 3)
         self._pixels = {step: _pixel_grid(tuple(side // step for side in self.box)) for step in (1, 2)}
-        self._layers, self._outlines = layers, dict[int, _Outline]()
+        self._layers, self._outlines = layers, dict[int, Outline]()
         is_moved = moves[part]
         if layers is not None:
             self._most = self._most_displaced()
@@ -93,7 +91,7 @@ class HeadWarp:
         self._bands = [_band(is_moved, row, cell) for row in range(0, is_moved.shape[0], _BAND)]
         if layers is not None:
             both = np.where(self._is_rendered(), np.maximum(person, background), np.inf)
-            self._outlines = {step: _Outline.of(both, person > 0, self.box, width, step) for step in (1, 2)}
+            self._outlines = {step: Outline.of(both, person > 0, self.box, width, step) for step in (1, 2)}
 
     def render(self, picture: YuvFrame, shown: StillFrames) -> YuvFrame:
         """Renders the one frame `shown`, from the still with its eyes already drawn.
@@ -130,9 +128,9 @@ class HeadWarp:
         """Returns the (h, w) share of the most displacement from which pixels of the box may show one of (H, W)."""
         x0, y0, x1, y1 = self.box
         reach = np.asarray(cv2.dilate(self._most, np.ones((3, 3))), np.float64)  # neighbours come as far
-        reach = np.kron(reach, np.ones((self._cell, self._cell)))[: y1 - y0, : x1 - x0]
+        pixel_reach = np.kron(reach, np.ones((self._cell, self._cell)))[: y1 - y0, : x1 - x0]
         distance = cv2.distanceTransform((~pixels).view(np.uint8), cv2.DIST_L2, 3)[y0:y1, x0:x1]
-        return np.asarray((distance - _SAMPLED).clip(0) / np.maximum(reach, 1e-3), np.float64)
+        return np.asarray((distance - _SAMPLED).clip(0) / np.maximum(pixel_reach, 1e-3), np.float64)
 
     def _is_rendered(self) -> NDArray[np.bool_]:
         """Returns whether (h, w) pixels of the box are in a band."""
@@ -193,56 +191,11 @@ class HeadWarp:
             )
         if background is not None:
             outline = self._outlines[step]
-            num = outline.num_rows[min(int(np.ceil(share * _SHARES)), _SHARES)]
-            at, index = places.reshape(-1, 2).take(outline.in_box[:num], 0), outline.in_plane[:num]
-            shown = background.shown(moved.reshape(-1).take(index), index, at, kind)
+            index, in_box = outline.needed(share)
+            shown = background.shown(moved.reshape(-1).take(index), index, places.reshape(-1, 2).take(in_box, 0), kind)
             cv2.copyTo(background.plane[y0:y1, x0:x1], outline.is_background, target)
             moved.reshape(-1)[index] = shown
         return moved
-
-
-class _Outline(NamedTuple):
-    """Pixels of a plane that may show person and background, as (K, L) flat indices; some may be repeated.
-
-    Those that show both in small displacements come first.
-    """
-
-    in_plane: NDArray[np.intp]
-    in_box: NDArray[np.intp]
-    num_rows: list[int]  # rows of the indices that are needed up to 0, 1 / `_SHARES`, ... 1 of the most displacement
-    is_background: NDArray[np.uint8]  # (h, w) 1 in pixels of the box that show nothing else, unless they are indexed
-
-    @classmethod
-    def of(
-        cls,
-        needed: NDArray[np.float64],
-        is_background: NDArray[np.bool_],
-        box: tuple[int, ...],
-        width: int,
-        step: int,
-    ) -> _Outline:
-        """Returns the pixels in a plane of the still subsampled by `step`.
-
-        Args:
-            needed: (h, w) share of the most displacement from which luma pixels of the box are needed.
-            is_background: (h, w) whether they show the background only up to there.
-            box: In luma pixels.
-            width: Of the still.
-            step: Luma pixels per pixel of the plane.
-        """
-        height, columns = (size // step for size in needed.shape)
-        blocks = height, step, columns, step
-        level = np.ceil(needed.reshape(blocks).min((1, 3)) * _SHARES).reshape(-1)
-        parts, num_rows = [], list[int]()
-        for number in range(_SHARES + 1):
-            chosen = np.flatnonzero(level == number)
-            if len(chosen):
-                parts.append(np.pad(chosen, (0, -len(chosen) % _OUTLINE_COLUMNS), "edge"))
-            num_rows.append(sum(map(len, parts)) // _OUTLINE_COLUMNS)
-        in_box = np.concatenate([np.zeros(0, np.intp), *parts]).reshape(-1, _OUTLINE_COLUMNS)
-        rows, across = np.divmod(in_box, columns)
-        in_plane = (rows + box[1] // step) * (width // step) + across + box[0] // step
-        return cls(in_plane, in_box, num_rows, np.asarray(is_background.reshape(blocks).all((1, 3)), np.uint8))
 
 
 def _any_in_cells(pixels: NDArray[np.bool_], cell: int) -> NDArray[np.bool_]:

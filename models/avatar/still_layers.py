@@ -30,6 +30,8 @@ _GUARD: Final = 0.015  # eye distances around such pixels that hair without alph
 # Levels of Y, U and V by which the colour of the person may differ from that of a partly transparent pixel. Farther off
 # is background that the matte took for the person: it moves with the person, but does not change its colour.
 _MAX_CHANGES: Final = (60, 15, 15)
+_SHARES: Final = 4  # of the most displacement, for which different numbers of pixels are composed
+_COLUMNS: Final = 64  # of indices: OpenCV's maps have fewer than 32768 rows and columns
 _FILL_RADIUS: Final = 3  # pixels around a filled one from which it is filled
 
 
@@ -65,6 +67,55 @@ class BackgroundPlane(NamedTuple):
         )
         change = cv2.subtract(_times(self.plane.take(index), share), own, dtype=cv2.CV_16S)
         return np.asarray(cv2.add(moved, change, dtype=cv2.CV_8U), np.uint8)
+
+
+class Outline(NamedTuple):
+    """Pixels of a plane that may show person and background, as (K, L) flat indices; some may be repeated.
+
+    Those that show both in small displacements come first.
+    """
+
+    in_plane: NDArray[np.intp]
+    in_box: NDArray[np.intp]
+    num_rows: list[int]  # rows of the indices that are needed up to 0, 1 / `_SHARES`, ... 1 of the most displacement
+    is_background: NDArray[np.uint8]  # (h, w) 1 in pixels of the box that show nothing else, unless they are indexed
+
+    @classmethod
+    def of(
+        cls,
+        needed: NDArray[np.float64],
+        is_background: NDArray[np.bool_],
+        box: tuple[int, ...],
+        width: int,
+        step: int,
+    ) -> Outline:
+        """Returns the pixels in a plane of the still subsampled by `step`.
+
+        Args:
+            needed: (h, w) share of the most displacement from which luma pixels of the box are needed.
+            is_background: (h, w) whether they show the background only up to there.
+            box: In luma pixels.
+            width: Of the still.
+            step: Luma pixels per pixel of the plane.
+        """
+        height, columns = (size // step for size in needed.shape)
+        blocks = height, step, columns, step
+        level = np.ceil(needed.reshape(blocks).min((1, 3)) * _SHARES).reshape(-1)
+        parts, num_rows = [], list[int]()
+        for number in range(_SHARES + 1):
+            chosen = np.flatnonzero(level == number)
+            if len(chosen):
+                parts.append(np.pad(chosen, (0, -len(chosen) % _COLUMNS), "edge"))
+            num_rows.append(sum(map(len, parts)) // _COLUMNS)
+        in_box = np.concatenate([np.zeros(0, np.intp), *parts]).reshape(-1, _COLUMNS)
+        rows, across = np.divmod(in_box, columns)
+        in_plane = (rows + box[1] // step) * (width // step) + across + box[0] // step
+        return cls(in_plane, in_box, num_rows, np.asarray(is_background.reshape(blocks).all((1, 3)), np.uint8))
+
+    def needed(self, share: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Returns the indices in plane and box of the pixels needed at a share of the most displacement."""
+        num = self.num_rows[min(int(np.ceil(share * _SHARES)), _SHARES)]
+        return self.in_plane[:num], self.in_box[:num]
 
 
 def _times(plane: NDArray[np.uint8], share: NDArray[np.uint8]) -> NDArray[np.uint8]:
