@@ -36,8 +36,8 @@ _MIN_LID: Final = 0.06  # eye distances between brow and edge
 _ABOVE_LASHES: Final = 0.2  # of the skin's height
 _FULL_DROP: Final = 0.06  # eye distances: a lid lowered this far is fully smoothed
 _SKIN_BLUR: Final = 0.035  # eye distances along the lid
-# The lid unfolds from the strip above the lashes and has its colour, make-up included: within 3 in a and b of five real
-# blinks, where the skin below the eye is off by 6.
+# The lid unfolds from the strip above the lashes and has its colour, make-up included: compared with five real blinks,
+# a and b of the strip are off by 3, those of the skin below the eye by 6.
 _STRIP: Final = np.linspace(0.7, 1.0, 7)  # places of the strip between brow (0) and lashes (1)
 _BRIGHT: Final = 70  # percentile of its luma; darker are lashes and the crease
 _TO_LIGHT: Final = 0.9  # of the way from the shade of the brow to the brightness of the skin below the eye
