@@ -14,9 +14,9 @@ from config import MediaLimits
 from media.probe import probe_video
 from media.reader import FrameReader
 from media.watermark.code import FALSE_POSITIVE_RATE, decode, encode
-from media.watermark.observation import NUM_PHASES, Observation
+from media.watermark.observation import NUM_PHASES, Observation, Zoom
 from media.watermark.pattern import NUM_SLOTS, Pattern, public_pattern, slot_of
-from media.watermark.search import GridSearch, ScaledFields, aligned_cells
+from media.watermark.search import ZOOMS, GridSearch, aligned_cells
 
 MAX_SECONDS: Final = 60.0
 """How much of a video is examined, from its start."""
@@ -83,10 +83,10 @@ def detect_in_frames(frames: Iterable[tuple[NDArray[np.uint8], float]], pattern:
 
 
 def search_observation(seen: Observation, pattern: Pattern) -> Detection:
-    """Searches what was measured: complete frames first, then cropped and scaled ones."""
+    """Searches what was measured: complete frames first, then cropped, scaled and padded ones."""
     spans = seen.spans(_SPAN_SECONDS)
     # Each candidate is one chance of a false positive; of its NUM_SLOTS decoded words, one in NUM_SLOTS fits its slot.
-    rate = len(spans) * (NUM_PHASES + NUM_CANDIDATES) * FALSE_POSITIVE_RATE
+    rate = len(spans) * (2 * NUM_PHASES + NUM_CANDIDATES) * FALSE_POSITIVE_RATE
     for span, cells in _candidates(GridSearch(pattern), seen, spans):
         if found := read_identifiers(pattern, cells):
             best, *others = sorted(found, key=lambda identifier: -found[identifier])
@@ -111,8 +111,9 @@ def _candidates(
     search: GridSearch, seen: Observation, spans: list[range]
 ) -> Iterator[tuple[range, NDArray[np.float32]]]:
     """Yields spans with the (B, NUM_CELLS, NUM_CELLS) cells of the most promising alignments."""
-    fields = [seen.fields(span) for span in spans]
-    for span, field in zip(spans, fields, strict=True):
-        yield span, aligned_cells(field, search.unmoved(field))
-    for span, field in zip(spans, fields, strict=True):
-        yield span, aligned_cells(field, search.moved(ScaledFields(field), NUM_CANDIDATES))
+    for span in spans:
+        fields = {Zoom(): seen.fields(span)}
+        yield span, aligned_cells(fields, search.unmoved(fields[Zoom()]))
+    for span in spans:
+        fields = {zoom: seen.fields(span, zoom) for zoom in ZOOMS}
+        yield span, aligned_cells(fields, search.moved(fields, NUM_CANDIDATES))
