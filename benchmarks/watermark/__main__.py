@@ -18,7 +18,6 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -32,9 +31,9 @@ from media.reader import FrameReader
 from media.watermark.code import IDENTIFIER_BYTES, most_likely_words, read_word
 from media.watermark.detector import NUM_CANDIDATES, detect_watermark
 from media.watermark.embedder import InvisibleWatermark
-from media.watermark.observation import Observation
+from media.watermark.observation import NO_ZOOM, Observation
 from media.watermark.pattern import NUM_SLOTS, Pattern, slot_of
-from media.watermark.search import GridSearch, ScaledFields, aligned_cells
+from media.watermark.search import ZOOMS, Fields, GridSearch, aligned_cells
 from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame, to_rgb
 
@@ -163,14 +162,13 @@ def false_positives(
     start = time.process_time()
     for number, (window, region) in enumerate(regions):
         fields = _fields(window, region)
-        scaled = ScaledFields(fields)
         for key in range(per_region):
             pattern = Pattern(b"unmarked %d %d" % (number, key))
             search = GridSearch(pattern)
             cells = np.concatenate(
                 [
-                    aligned_cells(fields, search.unmoved(fields)),
-                    aligned_cells(fields, search.moved(scaled, NUM_CANDIDATES)),
+                    aligned_cells(fields, search.unmoved(fields[NO_ZOOM])),
+                    aligned_cells(fields, search.moved(fields, NUM_CANDIDATES)),
                 ]
             )
             for slot in range(NUM_SLOTS):
@@ -188,13 +186,14 @@ def false_positives(
         )
 
 
-def _fields(window: Window, region: tuple[float, float, float, float]) -> NDArray[np.float32]:
+def _fields(window: Window, region: tuple[float, float, float, float]) -> Fields:
     seen = Observation()
     for number, planes in enumerate(window.lumas_and_chroma()):
         height, width = planes.y.shape
         x0, y0, x1, y1 = (round(share * side) for share, side in zip(region, (width, height) * 2, strict=True))
         seen.add(planes.y[y0:y1, x0:x1], number / float(window.info.fps))
-    return seen.fields(seen.spans(2 * WINDOW_SECONDS)[0])
+    span = seen.spans(2 * WINDOW_SECONDS)[0]
+    return {zoom: seen.fields(span, zoom) for zoom in ZOOMS}
 
 
 @app.command()

@@ -104,7 +104,8 @@ def _over_itself(frame: Picture) -> Picture:
     height, width = _canvas_size(frame)
     enlarged = cv2.resize(frame, None, fx=(scale := max(height / frame.shape[0], width / frame.shape[1])), fy=scale)
     top, left = (enlarged.shape[0] - height) // 2, (enlarged.shape[1] - width) // 2
-    return _pasted(frame, cv2.GaussianBlur(enlarged[top : top + height, left : left + width], (0, 0), width / 40))
+    blurred = cv2.GaussianBlur(enlarged[top : top + height, left : left + width], (0, 0), width / 40)
+    return _pasted(frame, np.asarray(blurred, np.uint8))
 
 
 def _canvas_size(frame: Picture) -> tuple[int, int]:

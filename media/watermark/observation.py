@@ -34,6 +34,9 @@ class Zoom(NamedTuple):
     down: int = 1
 
 
+NO_ZOOM: Final = Zoom()
+
+
 class Observation:
     """Means of the luma over short times, from which the watermark is estimated for any start of its period."""
 
@@ -62,7 +65,7 @@ class Observation:
         """Returns start and end of a span in seconds."""
         return span.start * _BIN_SECONDS, span.stop * _BIN_SECONDS
 
-    def fields(self, span: range, zoom: Zoom = Zoom()) -> NDArray[np.float32]:
+    def fields(self, span: range, zoom: Zoom = NO_ZOOM) -> NDArray[np.float32]:
         """Returns the estimates for every phase, (NUM_PHASES, H, W) with local variance 1, of the size of the zoom.
 
         The sign of each is unknown. It is zero if the span is too short to contain a change of sign.

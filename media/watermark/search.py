@@ -10,21 +10,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.watermark.observation import FIELD_SIDE, NUM_PHASES, Zoom
+from media.watermark.observation import FIELD_SIDE, NO_ZOOM, NUM_PHASES, Zoom
 from media.watermark.pattern import NUM_CELLS, Pattern, draw_cells
 
 _COARSE_SIDE: Final = FIELD_SIDE // 2
 _MIN_FFT_SIDE: Final = 96
-_SCALE_STEP: Final = 1.03
-_LARGE: Final = range(-12, 12)  # powers of _SCALE_STEP; frames .70 to 1.38 times as wide or high as the marked video
-_SMALL: Final = range(12, 41)  # 1.43 to 3.3 times: a film of 16:9 in a frame of 9:16 needs 3.16
-_WHOLE: Final = range(-4, 5)  # a side that is hardly cropped or padded
-_MAX_STRETCH: Final = 5
-"""Powers by which the scales of width and height may differ where both are small: 16 %."""
-_PHASE_STEP: Final = 2
+_SCALE_STEP: Final = 1.04
+_LARGE: Final = range(-9, 9)  # powers of _SCALE_STEP: frames .70 to 1.37 times as wide or high as the marked video
+_SMALL: Final = range(9, 32)  # 1.42 to 3.37 times: a film of 16:9 in a frame of 9:16 needs 3.16
+_WHOLE: Final = range(-3, 4)  # a side that is hardly cropped or padded
+_MAX_STRETCH: Final = 8
+"""Powers by which the scales of width and height may differ where both are small: 37 %, as of 4:3 and 16:9."""
+_NUM_REFINED: Final = 24
+"""Alignments of the coarse search of which the best are kept after refinement."""
 _REFINEMENTS: Final = ((0.008, 0.5), (0.004, 0.25), (0.002, 0.12))
 """Steps of scale, relative, and of offset, in field samples."""
 _MAX_MOVES: Final = 4
+_PHASES_AT_ONCE: Final = 2
+"""Phases whose fields are added up for the coarse search."""
 
 ZOOMS: Final = (Zoom(1, 1), Zoom(1, 2), Zoom(2, 1), Zoom(2, 2))
 """Of the fields that are searched."""
@@ -51,7 +54,7 @@ class Alignment:
     phase: int
     sign: int = 1
     is_mirrored: bool = False
-    zoom: Zoom = Zoom()
+    zoom: Zoom = NO_ZOOM
     scale_x: float = 1.0
     scale_y: float = 1.0
     x: float = 0.0
@@ -93,12 +96,14 @@ class GridSearch:
         return found
 
     def moved(self, fields: Fields, num: int) -> list[Alignment]:
-        """Returns the `num` best alignments over all scales, offsets and every second phase."""
-        best = sorted(_offsets(fields, self._template), key=lambda pair: -pair[0])[:num]
-        return [self._refined(fields[at.zoom][at.phase], at) for _, at in best]
+        """Returns the `num` best alignments over all scales, offsets and phases."""
+        coarse = sorted(_offsets(fields, self._template), key=_score_of)[:_NUM_REFINED]
+        of_phases = [replace(at, phase=at.phase + later) for _, at in coarse for later in range(_PHASES_AT_ONCE)]
+        refined = [self._refined(fields[at.zoom][at.phase], at) for at in of_phases]
+        return [at for _, at in sorted(refined, key=_score_of)[:num]]
 
-    def _refined(self, field: NDArray[np.float32], at: Alignment) -> Alignment:
-        """Moves an alignment to a local maximum of the correlation."""
+    def _refined(self, field: NDArray[np.float32], at: Alignment) -> tuple[float, Alignment]:
+        """Moves an alignment to a local maximum of the correlation, which is returned with it."""
         best, score = at, self._score(field, at)
         for scale_step, offset_step in _REFINEMENTS:
             for _ in range(_MAX_MOVES):
@@ -108,20 +113,27 @@ class GridSearch:
                         best, score = moved, found
                 if score == before:
                     break
-        return best
+        return score, best
 
     def _score(self, field: NDArray[np.float32], at: Alignment) -> float:
-        return float((_aligned(field, at) * self._template.picture).sum())
+        """Returns the correlation in units of what chance would give if the samples were independent."""
+        products = _aligned(field, at) * self._template.picture
+        return float(products.sum() / (np.linalg.norm(products) + 1e-6))
+
+
+def _score_of(scored: tuple[float, Alignment]) -> float:
+    return -scored[0]
 
 
 def _offsets(fields: Fields, template: _Template) -> Iterator[tuple[float, Alignment]]:
-    """Yields the best offset for each zoom, phase, scale and mirroring, with its correlation."""
+    """Yields the best offset for each zoom, group of phases, scale and mirroring, with its correlation."""
     from scipy.fft import irfft2, next_fast_len  # a fifth of a second to import: only when searching
 
     for zoom, by_phase in fields.items():
-        for phase in range(0, NUM_PHASES, _PHASE_STEP):
+        for phase in range(0, NUM_PHASES, _PHASES_AT_ONCE):
             size = _COARSE_SIDE * zoom.across, _COARSE_SIDE * zoom.down
-            coarse = cv2.resize(by_phase[phase], size, interpolation=cv2.INTER_AREA)
+            added = by_phase[phase : phase + _PHASES_AT_ONCE].sum(axis=0)
+            coarse = cv2.resize(added, size, interpolation=cv2.INTER_AREA)
             for width, height in _sizes(zoom):
                 scaled = np.asarray(cv2.resize(coarse, (width, height)), np.float32)
                 scaled /= np.sqrt(np.mean(scaled * scaled)) + np.float32(1e-6)
@@ -178,7 +190,7 @@ def _sizes(zoom: Zoom) -> list[tuple[int, int]]:
 
 def _aligned(field: NDArray[np.float32], at: Alignment) -> NDArray[np.float32]:
     """Returns the (FIELD_SIDE, FIELD_SIDE) part of the field that shows the marked video; zero where it was cropped."""
-    if (at.scale_x, at.scale_y, at.x, at.y) == (1, 1, 0, 0) and at.zoom == Zoom():
+    if (at.scale_x, at.scale_y, at.x, at.y) == (1, 1, 0, 0) and at.zoom == NO_ZOOM:
         return _flipped(field * np.float32(at.sign), at.is_mirrored)
     # From the centre of a sample of the marked video to that of the field.
     across, down = at.zoom.across / at.scale_x, at.zoom.down / at.scale_y
