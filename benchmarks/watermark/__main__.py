@@ -87,6 +87,7 @@ def robustness(
     """Mark and encode windows as a job does, attack each, and print how many are detected."""
     chosen = {name: attack for name, attack in ATTACKS.items() if not only or name in only}
     found: dict[str, list[float]] = {name: [] for name in chosen}
+    spent_s: dict[str, list[float]] = {name: [] for name in chosen}
     seen = []
     with tempfile.TemporaryDirectory() as folder:
         for window in windows(clips, WINDOW_SECONDS, max_lines):
@@ -96,15 +97,18 @@ def robustness(
             for name, attack in chosen.items():
                 out = Path(folder) / "attacked.mkv"
                 attack.apply(result, out)
+                start = time.process_time()
                 detection = detect_watermark(out, MediaLimits())
+                spent_s[name].append(time.process_time() - start)
                 found[name].append(detection.confidence if detection.identifier == identifier.hex() else 0.0)
             received = " ".join(f"{found[name][-1]:.2f}" for name in chosen)
             print(f"{window.path.stem} {window.start}: {visibility} {received}", flush=True)
-    table = Table("attack", "detected", "of", "share", "bits received correctly", "target")
+    table = Table("attack", "detected", "of", "share", "bits received correctly", "CPU seconds", "target")
     for name, shares in found.items():
         hits = [share for share in shares if share]
         share, target = len(hits) / len(shares), "95 %" if chosen[name].is_target else "-"
-        table.add_row(name, str(len(hits)), str(len(shares)), f"{share:.0%}", f"{np.mean(hits or [0.0]):.0%}", target)
+        counts = str(len(hits)), str(len(shares)), f"{share:.0%}"
+        table.add_row(name, *counts, f"{np.mean(hits or [0.0]):.0%}", f"{np.mean(spent_s[name]):.1f}", target)
     Console().print(table)
     mean = Visibility(*np.mean(seen, axis=0))
     print(f"mean of {len(seen)} windows: {mean}; worst PSNR {min(each.psnr for each in seen):.1f} dB")

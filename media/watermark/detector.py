@@ -109,10 +109,12 @@ def read_identifiers(pattern: Pattern, cells: NDArray[np.float32]) -> dict[bytes
 
 def candidates(pattern: Pattern, seen: Observation, spans: list[range]) -> Iterator[tuple[range, NDArray[np.float32]]]:
     """Yields spans with the (B, NUM_CELLS, NUM_CELLS) cells of the most promising alignments."""
-    search = GridSearch(pattern)
+    search, changing = GridSearch(pattern), []
     for span in spans:
         fields = {NO_ZOOM: seen.fields(span)}
-        yield span, aligned_cells(fields, search.unmoved(fields[NO_ZOOM]))
-    for span in spans:
+        if fields[NO_ZOOM].any():  # else it is too short, or nothing changes
+            changing.append(span)
+            yield span, aligned_cells(fields, search.unmoved(fields[NO_ZOOM]))
+    for span in changing:
         fields = {zoom: seen.fields(span, zoom) for zoom in ZOOMS}
         yield span, aligned_cells(fields, search.moved(fields, NUM_CANDIDATES))
