@@ -66,9 +66,10 @@ class Observation:
         return span.start * _BIN_SECONDS, span.stop * _BIN_SECONDS
 
     def fields(self, span: range, zoom: Zoom = NO_ZOOM) -> NDArray[np.float32]:
-        """Returns the estimates for every phase, (NUM_PHASES, H, W) with local variance 1, of the size of the zoom.
+        """Returns the estimates for every phase, (NUM_PHASES, H, W), of the size of the zoom.
 
-        The sign of each is unknown. It is zero if the span is too short to contain a change of sign.
+        Regions that are measured with certainty are larger. The sign of each is unknown. It is zero if the span is too
+        short to contain a change of sign.
         """
         size = FIELD_SIDE * zoom.across, FIELD_SIDE * zoom.down
         sums = [cv2.resize(self._sums[number], size, interpolation=cv2.INTER_AREA) for number in span]
@@ -94,8 +95,7 @@ class _Bins(NamedTuple):
             change -= cv2.blur(change, (_DETREND_SIDE, _DETREND_SIDE))
             noise = cv2.blur(change * change, (_NOISE_SIDE, _NOISE_SIDE)) + np.float32(_NOISE_FLOOR)
             total += (1 - 2 * ((number + phase) // NUM_PHASES % 2)) * change / noise
-        level = cv2.blur(total * total, (_LEVEL_SIDE, _LEVEL_SIDE))
-        return np.asarray(total / (np.sqrt(np.maximum(level, 0)) + np.float32(1e-6)), np.float32)
+        return total / np.sqrt(_local_level(total))
 
     def _mean(self, start: int, stop: int) -> NDArray[np.float32] | None:
         """Returns the mean picture of some bins; None if less than a half of _NEAR_BINS was seen."""
@@ -104,3 +104,13 @@ class _Bins(NamedTuple):
             return None
         mean = self.sums[start:stop].sum(axis=0) / np.float32(counts.sum())
         return np.asarray(cv2.GaussianBlur(mean, (0, 0), _CELL_DEVIATION), np.float32)
+
+
+def equalise(fields: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns (NUM_PHASES, H, W) fields with a local variance of 1, as the search for their alignment needs them."""
+    return np.stack([field / _local_level(field) for field in fields])
+
+
+def _local_level(field: NDArray[np.float32]) -> NDArray[np.float32]:
+    square = cv2.blur(field * field, (_LEVEL_SIDE, _LEVEL_SIDE))
+    return np.asarray(np.sqrt(np.maximum(square, 0)) + np.float32(1e-6), np.float32)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.watermark.observation import FIELD_SIDE, NO_ZOOM, NUM_PHASES, Zoom
+from media.watermark.observation import FIELD_SIDE, NO_ZOOM, NUM_PHASES, Zoom, equalise
 from media.watermark.pattern import NUM_CELLS, Pattern, draw_cells
 
 _COARSE_SIDE: Final = FIELD_SIDE // 2
@@ -97,9 +97,10 @@ class GridSearch:
 
     def moved(self, fields: Fields, num: int) -> list[Alignment]:
         """Returns the `num` best alignments over all scales, offsets and phases."""
-        coarse = sorted(_offsets(fields, self._template), key=_score_of)[:_NUM_REFINED]
+        even = {zoom: equalise(by_phase) for zoom, by_phase in fields.items()}
+        coarse = sorted(_offsets(even, self._template), key=_score_of)[:_NUM_REFINED]
         of_phases = [replace(at, phase=at.phase + later) for _, at in coarse for later in range(_PHASES_AT_ONCE)]
-        refined = [self._refined(fields[at.zoom][at.phase], at) for at in of_phases]
+        refined = [self._refined(even[at.zoom][at.phase], at) for at in of_phases]
         return [at for _, at in sorted(refined, key=_score_of)[:num]]
 
     def _refined(self, field: NDArray[np.float32], at: Alignment) -> tuple[float, Alignment]:
