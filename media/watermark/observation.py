@@ -95,7 +95,7 @@ class _Bins(NamedTuple):
             change -= cv2.blur(change, (_DETREND_SIDE, _DETREND_SIDE))
             noise = cv2.blur(change * change, (_NOISE_SIDE, _NOISE_SIDE)) + np.float32(_NOISE_FLOOR)
             total += (1 - 2 * ((number + phase) // NUM_PHASES % 2)) * change / noise
-        return total / np.sqrt(_local_level(total))
+        return np.asarray(total / np.sqrt(_local_level(total)), np.float32)
 
     def _mean(self, start: int, stop: int) -> NDArray[np.float32] | None:
         """Returns the mean picture of some bins; None if less than a half of _NEAR_BINS was seen."""

@@ -46,8 +46,8 @@ class Alignment:
         zoom: Resolution of the field.
         scale_x: Width of the frame, as a share of the width of the marked video: below 1 if it was cropped.
         scale_y: The same for the height.
-        x: Left edge of the marked video in the frame, as a share of its width in units of 1 / FIELD_SIDE; negative if
-            it was cropped.
+        x: Left edge of the marked video in the frame, in units of 1 / FIELD_SIDE of the marked video's width;
+            negative if it was cropped.
         y: Upper edge.
     """
 
