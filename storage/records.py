@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from errors import LipwrightError
 from storage.avatar_settings import AvatarSettings
 from storage.job_settings import JobSettings
+from storage.request_model import RequestModel
 
 MUSIC: Final = "music"
 """Name of the form field with music."""
@@ -91,7 +92,7 @@ class UploadedFile(Frozen):
 SubtitlePlace = Literal["track", "burnt"]
 
 
-class Turn(Frozen):
+class Turn(RequestModel, Frozen):
     """One person's speech in a video in which several speak: [start, end) in seconds of the source."""
 
     face: str | None = Field(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from api.forms.form_parts import FilePart
 from api.forms.speech_form import MAX_TEXT_CHARS, SpeechForm, one_of
 from errors import CancelledJobError
 from storage.records import JobRecord, JobStatus
+from storage.request_model import example
 
 VideoStatus = Literal["queued", "in_progress", "completed", "failed"]
 _STATUS: Final[dict[JobStatus, VideoStatus]] = {
@@ -25,7 +26,9 @@ _STATUS: Final[dict[JobStatus, VideoStatus]] = {
 class VideoForm(SpeechForm):
     """Create a video: OpenAI's fields plus Lipwright's."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = example(
+        input_reference_url="https://example.com/face.mp4", audio_url="https://example.com/speech.wav"
+    )
 
     speech_fields = ("audio", "audio_url", "prompt")
     input_reference: FilePart | None = Field(

@@ -40,6 +40,7 @@ from storage.records import (
     JobStatus,
     UploadedFile,
 )
+from storage.request_model import RequestModel, example, without_defaults
 
 _MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _MetadataText = Annotated[str, StringConstraints(max_length=512)]
@@ -52,7 +53,7 @@ _METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(_Metadata)
 class JobForm(TurnForm):
     """Create a job. Send it as multipart form data or as JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = example(video_url="https://example.com/face.mp4", audio_url="https://example.com/speech.wav")
 
     text: str | None = Field(
         None,
@@ -108,7 +109,7 @@ class JobForm(TurnForm):
 class AvatarForm(AvatarFields):
     """Create an avatar. Send it as multipart form data or as JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = example(video_url="https://example.com/face.mp4")
 
     video: FilePart = Field(description="The face: a video or a still portrait.")
     face: str = Field("largest", max_length=128, description=FACE)
@@ -122,9 +123,9 @@ class AvatarForm(AvatarFields):
 
 
 class AvatarChangeForm(AvatarFields):
-    """Change the settings of an avatar. Send it as multipart form data or as JSON."""
+    """Change the settings of an avatar. Send it as multipart form data or as JSON. Only the sent fields change."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(json_schema_extra=without_defaults)
 
     @model_validator(mode="after")
     def _some_change(self) -> Self:
@@ -133,10 +134,10 @@ class AvatarChangeForm(AvatarFields):
         return self
 
 
-class BackgroundForm(BaseModel):
+class BackgroundForm(RequestModel):
     """Store a background, as multipart form data or as JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = example(background_file_url="https://example.com/office.jpg")
 
     background_file: FilePart = Field(
         description="A picture or a video. It fills the picture and is cropped to it; its sound is not used."

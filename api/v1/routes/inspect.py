@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.access import caller_of
 from api.base_url import base_url
@@ -25,15 +25,16 @@ from media.labels.inspection import Verdict, inspect_as_json
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
 from storage.records import JobQuery, UploadedFile
+from storage.request_model import RequestModel, example
 
 _TIMEOUT_S: Final = 120.0
 _MAX_JOBS: Final = 20
 
 
-class InspectForm(BaseModel):
+class InspectForm(RequestModel):
     """Inspect a file. Send it as multipart form data or as JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = example(file_url="https://example.com/video.mp4")
 
     file: FilePart = Field(description="A video, audio or image file of any origin.")
 
