@@ -24,7 +24,7 @@ async def result_file_response(job: JobRecord, files: FileStore, request: Reques
     """
     if job.status is not JobStatus.SUCCEEDED:
         raise StateError(f"Job {job.id} has no video (status: {job.status}).")
-    headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+    headers = {"Cache-Control": "private, no-cache"}
     disposition = FileDisposition(
         FORMATS[job.options.format].media_type, headers, _video_name(job), is_download=download
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 from api.forms.form_parts import FilePart
 from api.forms.speech_form import MAX_TEXT_CHARS, SpeechForm, one_of
 from errors import CancelledJobError
-from storage.records import JobRecord, JobStatus
+from storage.records import JobStatus, JobSummary
 from storage.request_model import example
 
 VideoStatus = Literal["queued", "in_progress", "completed", "failed"]
@@ -82,7 +82,7 @@ class VideoView(BaseModel):
     error: VideoError | None = Field(description="Null unless it failed; cancelled videos count as failed.")
 
     @classmethod
-    def of(cls, job: JobRecord, size: str | None, keep_s: float) -> VideoView:
+    def of(cls, job: JobSummary, size: str | None, keep_s: float) -> VideoView:
         """Return the view of `job`, whose video has this size and is kept for `keep_s` seconds."""
         ended = job.finished_at if job.status is JobStatus.SUCCEEDED else None
         return cls(
@@ -117,7 +117,7 @@ class VideoDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
-def _error(job: JobRecord) -> VideoError | None:
+def _error(job: JobSummary) -> VideoError | None:
     if _STATUS[job.status] != "failed":
         return None
     if job.error is None:

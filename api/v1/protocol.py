@@ -38,7 +38,7 @@ from storage.records import (
     JobRecord,
     JobStage,
     JobStatus,
-    UploadedFile,
+    JobSummary,
 )
 from storage.request_model import RequestModel, example, without_defaults
 
@@ -144,7 +144,7 @@ class BackgroundForm(RequestModel):
     )
 
 
-class JobLinks(BaseModel):
+class JobSummaryLinks(BaseModel):
     """Related resources: paths on this server, or absolute URLs behind a trusted proxy."""
 
     self: str = Field(description="The job.")
@@ -154,6 +154,11 @@ class JobLinks(BaseModel):
         description="The video while it is rendered; null if the job failed or was cancelled, or is not made as MP4."
     )
     source: str = Field(description="The video or picture of the face, as it was sent.")
+
+
+class JobLinks(JobSummaryLinks):
+    """Related resources: paths on this server, or absolute URLs behind a trusted proxy."""
+
     subtitles: str | None = Field(description="The texts of the turns as an SRT file; null if no turn has a text.")
 
 
@@ -164,8 +169,8 @@ class JobInputs(BaseModel):
     presenter: str = Field(description="Name of the video or image, or of the avatar.")
 
 
-class JobView(BaseModel):
-    """A job."""
+class _JobFields(BaseModel):
+    """What all views of a job show."""
 
     id: str
     status: JobStatus = Field(description="`succeeded`, `failed` and `cancelled` are final.")
@@ -179,11 +184,27 @@ class JobView(BaseModel):
     finished_at: datetime | None
     inputs: JobInputs = Field(description="File names as given by the client.")
     metadata: dict[str, str] = Field(description="The key-value pairs sent with the job.")
+    error: ErrorRecord | None = Field(description="Why the job failed or was cancelled; null otherwise.")
+
+
+class JobSummaryView(_JobFields):
+    """What lists show of a job; `links.self` has the rest."""
+
+    links: JobSummaryLinks
+
+    @classmethod
+    def of(cls, job: JobSummary, base_url: str) -> JobSummaryView:
+        """Return the view of `job` with links that start with `base_url`."""
+        return cls(**_shared(cls, job), links=JobSummaryLinks(**_links(job, base_url)))
+
+
+class JobView(_JobFields):
+    """A job."""
+
     options: JobOptions = Field(description="Options of the job, with defaults filled in.")
     watermark_id: str | None = Field(
         description="Identifier in the invisible watermark of the video, 16 hexadecimal digits; null without one."
     )
-    error: ErrorRecord | None = Field(description="Why the job failed or was cancelled; null otherwise.")
     report: QualityReport | None = Field(description="Quality report; null until the whole video is planned.")
     callback: CallbackRecord | None = Field(description="Delivery state of the webhook; null until the job ends.")
     links: JobLinks
@@ -191,33 +212,34 @@ class JobView(BaseModel):
     @classmethod
     def of(cls, job: JobRecord, base_url: str) -> JobView:
         """Return the view of `job` with links that start with `base_url`."""
-        here = f"{base_url}/v1/jobs/{job.id}"
-        video = f"{here}/video" if job.status is JobStatus.SUCCEEDED else None
-        has_preview = job.options.format == "mp4" and job.status not in (JobStatus.FAILED, JobStatus.CANCELLED)
-        preview = f"{here}/preview" if has_preview else None
-        shared = {name: getattr(job, name) for name in cls.model_fields if name not in ("links", "inputs")}
-        return cls(
-            **shared,
-            inputs=JobInputs(audio=job.audio.label, presenter=job.source_label or _label(job.video)),
-            links=JobLinks(
-                self=here,
-                events=f"{here}/events",
-                video=video,
-                preview=preview,
-                source=f"{here}/source",
-                subtitles=f"{here}/subtitles.srt" if cues_of(job.options) else None,
-            ),
-        )
+        links = _links(job, base_url)
+        subtitles = f"{links['self']}/subtitles.srt" if cues_of(job.options) else None
+        return cls(**_shared(cls, job), links=JobLinks(**links, subtitles=subtitles))
 
 
-def _label(upload: UploadedFile | None) -> str:
-    return "" if upload is None else upload.label
+def _shared(view: type[_JobFields], job: JobSummary) -> dict[str, Any]:
+    """Return the fields that a view and a job have in common, and the names of its files."""
+    shared = {name: getattr(job, name) for name in view.model_fields if name not in ("links", "inputs")}
+    label = "" if job.video is None else job.video.label
+    return {**shared, "inputs": JobInputs(audio=job.audio.label, presenter=job.source_label or label)}
+
+
+def _links(job: JobSummary, base_url: str) -> dict[str, Any]:
+    here = f"{base_url}/v1/jobs/{job.id}"
+    has_preview = job.options.format == "mp4" and job.status not in (JobStatus.FAILED, JobStatus.CANCELLED)
+    return {
+        "self": here,
+        "events": f"{here}/events",
+        "video": f"{here}/video" if job.status is JobStatus.SUCCEEDED else None,
+        "preview": f"{here}/preview" if has_preview else None,
+        "source": f"{here}/source",
+    }
 
 
 class JobList(BaseModel):
-    """One page of jobs, newest first."""
+    """One page of jobs."""
 
-    jobs: list[JobView]
+    jobs: list[JobSummaryView]
     next_after: int | None = Field(description="Pass as `after` to get the next page; null on the last page.")
 
 

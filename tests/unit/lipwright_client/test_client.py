@@ -117,8 +117,9 @@ def test_avatars_engines_and_status(client: Lipwright, service: MemoryService) -
     client.avatars.delete(avatar.id)
     assert client.avatars.list() == ()
     engines = client.engines.list()
-    assert [engine.name for engine in engines.engines if engine.is_default] == ["warp"]
-    assert any("models add" in role.add_command for engine in engines.engines for role in engine.missing)
+    assert [engine.name for engine in engines if engine.is_default] == ["warp"]
+    assert any("models add" in role.add_command for engine in engines for role in engine.missing)
+    assert "restoration" in [step.name for step in client.engines.steps()]
     assert client.status().queue.max_queued == 8
     assert client.voices().max_chars > 0
 
@@ -242,7 +243,7 @@ def test_the_same_awaited(service: MemoryService, url: str, tmp_path: Path) -> N
             avatar = await client.avatars.create(video=b"film")
             assert [each.id for each in await client.avatars.list()] == [avatar.id]
             await client.avatars.delete(avatar.id)
-            assert (await client.engines.list()).engines and (await client.status()).queue.max_running == 1
+            assert await client.engines.list() and (await client.status()).queue.max_running == 1
 
     asyncio.run(use())
 
