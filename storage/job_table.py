@@ -18,6 +18,7 @@ from itertools import accumulate
 from typing import ParamSpec, TypeVar
 
 from errors import NotFoundError, StateError
+from storage.job_summaries import HEAD, JobSummaries
 from storage.protocols import MAX_INTEGER, Database, KeyTakenError, Row
 from storage.records import (
     AvatarRecord,
@@ -33,7 +34,7 @@ from storage.records import (
     SegmentStatus,
     utc_now,
 )
-from storage.row_codec import columns_of, from_row, timestamp, to_row
+from storage.row_codec import from_row, timestamp, to_row
 
 _NOT_STORED = {"queue_position", "callback"}
 _UNFINISHED = (JobStatus.QUEUED.value, JobStatus.RUNNING.value)
@@ -78,9 +79,7 @@ class JobTable:
         """Use a database; `on_change` is called with the id of a job, in any thread, after each change of its row."""
         self._on_change = on_change
         self.database = database
-        columns = {name: name for name in columns_of(JobSummary, _NOT_STORED)}
-        columns["options"] = f"{database.json_without('options', 'turns')} AS options"
-        self._summary = f"number, {', '.join(columns.values())}"
+        self._summaries = JobSummaries(database, _NOT_STORED)
         self._own_thread = ThreadPoolExecutor(1, "job-table")
 
     async def run_in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -168,59 +167,57 @@ class JobTable:
         """
         after = query.after if query.after_id is None else self._number_of(query.after_id, query.owner)
         comparison, order = (">", "ASC") if query.oldest_first else ("<", "DESC")
+        wanted = {
+            "status = {}": None if query.status is None else query.status.value,
+            "owner = {}": query.owner,
+            f"number {comparison} {{}}": after,
+            "watermark_id = {}": query.watermark_id,
+            self.database.json_contains("metadata", "{}"): json.dumps(query.metadata) if query.metadata else None,
+        }
+        given = {condition: value for condition, value in wanted.items() if value is not None}
+        conditions = [condition.format(f"?{number}") for number, condition in enumerate(given, start=2)]
         rows = self.database.query(
-            f"""
-            SELECT {self._summary} FROM jobs
-            WHERE (status = ?1 OR ?1 IS NULL) AND (owner = ?2 OR ?2 IS NULL)
-                AND (number {comparison} ?3 OR ?3 IS NULL)
-                AND {self.database.json_contains("metadata", "?4")} AND (watermark_id = ?6 OR ?6 IS NULL)
-            ORDER BY number {order} LIMIT ?5
-            """,
-            None if query.status is None else query.status.value,
-            query.owner,
-            after,
-            json.dumps(query.metadata),
+            f"SELECT {HEAD} FROM jobs WHERE {' AND '.join(conditions) or 'TRUE'} ORDER BY number {order} LIMIT ?1",
             query.limit + 1,
-            query.watermark_id,
+            *given.values(),
         )
-        page = rows[: min(query.limit, _num_fitting(rows))]
+        known = self._summaries.of(rows)
+        sizes = accumulate(known[row["id"]].num_bytes for row in rows if row["id"] in known)
+        page = rows[: min(query.limit, max(1, sum(size <= _MAX_PAGE_BYTES for size in sizes)))]
         next_after = int(page[-1]["number"]) if len(page) < len(rows) else None
-        return JobPage(jobs=self._summaries(page), next_after=next_after)
+        return JobPage(jobs=self._shown(page), next_after=next_after)
 
     def queued_jobs(self) -> list[JobSummary]:
         """Return the waiting jobs in the order in which they start."""
-        rows = self.database.query(f"{_QUEUE} SELECT {self._summary}, position FROM jobs JOIN queue USING (number)")
+        rows = self.database.query(f"{_QUEUE} SELECT {HEAD}, position FROM jobs JOIN queue USING (number)")
         positions = {row["id"]: int(row["position"]) for row in rows}
-        return self._summaries(sorted(rows, key=lambda row: positions[row["id"]]), positions)
+        return self._shown(sorted(rows, key=lambda row: positions[row["id"]]), positions)
 
     def unfinished_jobs(self) -> list[JobSummary]:
         """Return the running and waiting jobs, the oldest first: those that a new leader resumes."""
-        return self._summaries(
-            self.database.query(
-                f"SELECT {self._summary} FROM jobs WHERE status IN (?1, ?2) ORDER BY number", *_UNFINISHED
-            )
+        return self._shown(
+            self.database.query(f"SELECT {HEAD} FROM jobs WHERE status IN (?1, ?2) ORDER BY number", *_UNFINISHED)
         )
 
     def finished_jobs(self, before: datetime, limit: int) -> list[JobSummary]:
         """Return at most `limit` jobs that ended before a time, in that order; none with a pending webhook."""
         rows = self.database.query(
-            f"SELECT {self._summary} FROM jobs WHERE finished_at < ?1 "
+            f"SELECT {HEAD} FROM jobs WHERE finished_at < ?1 "
             "AND id NOT IN (SELECT job_id FROM callbacks WHERE status = ?2) ORDER BY finished_at LIMIT ?3",
             timestamp(before),
             CallbackStatus.PENDING.value,
             limit,
         )
-        return self._summaries(rows)
+        return self._shown(rows)
 
     def last_succeeded(self, limit: int) -> list[JobSummary]:
         """Return the jobs that succeeded last, the newest first."""
         rows = self.database.query(
-            f"SELECT {self._summary} FROM jobs WHERE finished_at IS NOT NULL AND status = ?1 "
-            "ORDER BY finished_at DESC LIMIT ?2",
+            f"SELECT {HEAD} FROM jobs WHERE finished_at IS NOT NULL AND status = ?1 ORDER BY finished_at DESC LIMIT ?2",
             JobStatus.SUCCEEDED.value,
             limit,
         )
-        return self._summaries(rows)
+        return self._shown(rows)
 
     def count_jobs(self, status: JobStatus) -> int:
         """Return how many jobs have this status."""
@@ -385,10 +382,15 @@ class JobTable:
         is_waiting = any(row["status"] == JobStatus.QUEUED.value for row in rows)
         return self._queue_positions() if is_waiting else {}
 
-    def _summaries(self, rows: Sequence[Row], positions: Mapping[str, int] | None = None) -> list[JobSummary]:
+    def _shown(self, rows: Sequence[Row], positions: Mapping[str, int] | None = None) -> list[JobSummary]:
         """Return the summaries of rows; `positions` are the queue positions of waiting jobs, if already known."""
         positions = self._positions_for(rows) if positions is None else positions
-        return [from_row(JobSummary, row, queue_position=positions.get(row["id"])) for row in rows]
+        known = self._summaries.of(rows)
+        return [
+            known[job_id].job.model_copy(update={"queue_position": positions.get(job_id)})
+            for job_id in (row["id"] for row in rows)
+            if job_id in known
+        ]
 
     def _job(self, row: Row) -> JobRecord:
         return from_row(
@@ -397,9 +399,3 @@ class JobTable:
             queue_position=self._positions_for([row]).get(row["id"]),
             callback=self.find_callback(row["id"]) if row["callback_url"] is not None else None,
         )
-
-
-def _num_fitting(rows: Sequence[Row]) -> int:
-    """Return how many of the first rows fit into a page; at least one."""
-    sizes = accumulate(sum(len(value) for value in row.values() if isinstance(value, str)) for row in rows)
-    return max(1, sum(size <= _MAX_PAGE_BYTES for size in sizes))

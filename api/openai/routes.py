@@ -16,9 +16,8 @@ from api.forms.form_schema import form_body
 from api.openai.errors import error_responses
 from api.openai.protocol import VideoDeleted, VideoForm, VideoList, VideoView
 from api.openapi import BINARY, IDEMPOTENT, RANGED
-from api.result_file import result_file_response
+from api.result_file import result_file_response, thumbnail_response
 from api.routing import Routes, route
-from api.thumbnail import thumbnail_response
 from config import MediaLimits, PipelineConfig
 from errors import MediaError, StoredFileError
 from jobs.job_request import JobRequestBuilder

@@ -40,7 +40,7 @@ from storage.records import (
     JobStatus,
     JobSummary,
 )
-from storage.request_model import RequestModel, example, without_defaults
+from storage.request_model import RequestModel, example, without_default, without_defaults
 
 _MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _MetadataText = Annotated[str, StringConstraints(max_length=512)]
@@ -83,7 +83,12 @@ class JobForm(TurnForm):
     )
     music_gain_db: float = Field(-12, ge=-60, le=12, description="Gain of `music` in dB.")
     priority: int = Field(
-        0, ge=-1, le=1, description="Queue priority: 1 (high), 0 (default), -1 (low); at most that of the API key."
+        0,
+        ge=-1,
+        le=1,
+        description="Queue priority: 1 (high), 0 (normal), -1 (low); at most that of the API key. Default: 0, or that of"
+        " the key if it is lower.",
+        json_schema_extra=without_default,
     )
     callback_url: str | None = Field(
         None, max_length=4096, description="URL that receives a signed webhook (Standard Webhooks) when the job ends."

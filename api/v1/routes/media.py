@@ -12,10 +12,9 @@ from api.access import caller_of
 from api.conditional import unchanged
 from api.openapi import BINARY, CACHED, RANGED
 from api.problem import problem_responses
-from api.result_file import result_file_response
+from api.result_file import lasting, result_file_response, thumbnail_response
 from api.routing import Routes, route
 from api.stored_file import FileDisposition, stored_file_response
-from api.thumbnail import lasting, thumbnail_response
 from api.v1.preview import Previews
 from api.v1.routes.subtitles import SUBTITLE_TYPES
 from config import LabelsConfig

@@ -34,6 +34,7 @@ class VoiceForm(RequestModel):
 
     name: str = Field(
         pattern=r"^[^\W_][\w .-]{0,63}$",
+        examples=["anna"],
         description="Name for `voice`: letters, digits, spaces and `._-`; the first one is a letter or a digit. It "
         "takes precedence over a voice of the same name that is not cloned.",
     )

@@ -72,14 +72,15 @@ def test_post_turns_schema_defaults_accepted(http: httpx.Client, service: Memory
     assert "loop" in problem(conflict, 422, "option_invalid")["detail"]
 
 
-def test_post_job_default_priority_low_key_accepted(tmp_path: Path) -> None:
+def test_post_job_schema_defaults_low_priority_key_accepted(tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     _, key = FileKeyRing(tmp_path).add("a studio", -1)
     headers = {"X-API-Key": key}
     with serving(service) as url, httpx.Client(base_url=url, timeout=30, trust_env=False, headers=headers) as http:
-        assert post(http, headers={}, priority="0").json()["options"]
+        defaults = _texts(_defaults(http, "/v1/jobs", "multipart/form-data"))
+        assert http.post("/v1/jobs", files=FILES, data=defaults).status_code == 202
         assert service.requests[0].priority == -1
-        problem(post(http, headers={}, priority="1"), 403, "forbidden")
+        problem(post(http, headers={}, priority="0"), 403, "forbidden")
 
 
 def test_post_avatar_schema_defaults_accepted(http: httpx.Client) -> None:
