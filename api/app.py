@@ -16,8 +16,7 @@ from api.live.routes import LiveRoutes
 from api.openai.errors import error_answer, error_responses
 from api.openai.routes import PREFIX, VideoRoutes
 from api.openapi import API_KEY, EXPOSED_HEADERS, PATH, OpenAPIRoute, described
-from api.page import PageRoutes
-from api.security_headers import SecurityHeaders
+from api.page import PageRoutes, SecurityHeaders
 from api.sign_in import SignInRoutes
 from api.tts.service import tts_service
 from api.v1.routes import v1_routers
