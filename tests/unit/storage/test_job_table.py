@@ -141,6 +141,18 @@ def test_lists_leave_out_turns_and_report(table: JobTable) -> None:
         assert "report" not in fields and all(getattr(summary, name) == getattr(whole, name) for name in fields)
 
 
+def test_list_jobs_after_update_and_delete_is_current(again: Again) -> None:
+    first, second = JobTable(again()), JobTable(again())
+    kept, gone = (first.insert_job(_job()).id for _ in range(2))
+    assert [job.progress for job in second.list_jobs(JobQuery(limit=9)).jobs] == [0, 0]
+    first.update_job(kept, status=JobStatus.RUNNING, progress=0.5)
+    first.delete_job(gone)
+    (job,) = second.list_jobs(JobQuery(limit=9)).jobs
+    assert (job.id, job.status, job.progress, job.queue_position) == (kept, JobStatus.RUNNING, 0.5, None)
+    first.close()
+    second.close()
+
+
 def test_list_jobs_page_bounded_by_bytes(table: JobTable) -> None:
     metadata = {str(number): "x" * 512 for number in range(1200)}
     ids = [table.insert_job(_job(metadata=metadata)).id for _ in range(4)]
