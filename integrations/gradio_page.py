@@ -115,7 +115,7 @@ class GradioPage:
         try:
             async with self._open_client(request) as client:
                 avatars = await client.avatars.list()
-                engines = (await client.engines.list()).engines
+                engines = await client.engines.list()
         except ClientError as error:
             raise gr.Error(f"{error.title}: {error.detail}", print_exception=False) from error
         known = [(each.title, each.name) for each in engines if each.is_installed]

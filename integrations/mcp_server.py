@@ -245,7 +245,7 @@ class LipwrightTools:
     async def list_engines(self) -> list[EngineSummary]:
         """List engines."""
         with _reported():
-            engines = (await self._client.engines.list()).engines
+            engines = await self._client.engines.list()
             return [EngineSummary.model_validate(each, from_attributes=True) for each in engines]
 
     async def _run(self, context: Context[Any, Any], fields: JobFields, out: str | None, wait: bool) -> SpokenVideo:

@@ -20,7 +20,7 @@ from jobs.forecast import Forecast, forecast, promised_bytes
 from jobs.segments.limiter import SegmentLimiter
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import Frozen, JobRecord, JobStatus, new_id
+from storage.records import Frozen, JobRecord, JobStatus, JobSummary, new_id
 
 _MIN_BYTES_PER_SECOND = 64 * 1024  # a slower body blocks others
 _MIN_BODY_S = 60.0
@@ -309,5 +309,5 @@ def _comparison_admission(request: AdmitRequest, job: JobRecord) -> Admission:
     )
 
 
-def _upload_bytes(job: JobRecord) -> int:
+def _upload_bytes(job: JobSummary) -> int:
     return job.audio.num_bytes + (job.video.num_bytes if job.video is not None else 0)

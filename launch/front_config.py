@@ -92,7 +92,12 @@ class FrontLimits:
 
 
 def write_front_config(
-    folder: Path, limits: FrontLimits, serve_port: int, listener: int, health_listener: int | None = None
+    folder: Path,
+    limits: FrontLimits,
+    serve_port: int,
+    listener: int,
+    health_listener: int | None = None,
+    metrics: tuple[int, int] | None = None,
 ) -> Path:
     """Write HAProxy's configuration.
 
@@ -102,6 +107,7 @@ def write_front_config(
         serve_port: TCP port of Serve on 127.0.0.1.
         listener: File descriptor of the listening socket.
         health_listener: The same of the listener for health checks, if there is one.
+        metrics: The same of the listener for metrics, and the TCP port of Ray's exporter on 127.0.0.1.
 
     Returns:
         Path of the main file.
@@ -110,7 +116,7 @@ def write_front_config(
         (folder / f"{name}.http").write_bytes(_answer(status, code, detail))
     config = _CONFIG.format(
         limits=limits,
-        max_all=limits.max_connections + limits.max_health_connections,
+        max_all=limits.max_connections + 2 * limits.max_health_connections,
         folder=folder,
         listener=listener,
         serve=f"serve 127.0.0.1:{serve_port}",
@@ -119,6 +125,8 @@ def write_front_config(
     )
     if health_listener is not None:
         config += _HEALTH.format(limits=limits, folder=folder, listener=health_listener)
+    if metrics is not None:
+        config += _METRICS.format(limits=limits, folder=folder, listener=metrics[0], port=metrics[1])
     path = folder / "haproxy.cfg"
     path.write_text(config, encoding="utf-8")
     return path
@@ -137,6 +145,7 @@ def _answers(limits: FrontLimits) -> dict[str, tuple[str, str, str]]:
             f"Request line and headers are limited to {limits.max_head_bytes} bytes.",
         ),
         "404": ("404 Not Found", "not_found", "This path does not exist."),
+        "host": ("403 Forbidden", "forbidden", "Metrics are served at http://127.0.0.1 and http://localhost only."),
         "busy": (unavailable, "busy", "Too many event streams. Poll GET /v1/jobs/ID instead."),
         "new": (
             unavailable,
@@ -311,4 +320,19 @@ frontend health_checks
     http-request del-header x-request-disconnect-disabled
     http-request del-header x-request-timeout-seconds
     default_backend health
+"""
+
+# Ray's exporter answers any Host: a web page whose domain points to 127.0.0.1 (DNS rebinding) could read the metrics.
+_METRICS: Final = """\
+frontend metrics
+    maxconn {limits.max_health_connections}
+    bind fd@{listener}
+    timeout http-request 2s
+    timeout client 5s
+    option httpclose
+    acl is_here req.hdr(host),host_only -m str -i 127.0.0.1 localhost [::1]
+    http-request return status 403 errorfile {folder}/host.http unless is_here
+    default_backend metrics
+backend metrics
+    server ray 127.0.0.1:{port}
 """

@@ -42,6 +42,7 @@ class FrontProxy:
         serve_port: TCP port of Serve on 127.0.0.1.
         health_port: TCP port that only serves health checks; None for none.
         limits: Its limits, if not the usual ones. The limit on open files may lower the number of connections.
+        metrics_ports: TCP port of 127.0.0.1 that serves metrics, and that of Ray's exporter there; None for none.
     """
 
     def __init__(
@@ -52,13 +53,19 @@ class FrontProxy:
         serve_port: int,
         health_port: int | None = None,
         limits: FrontLimits | None = None,
+        metrics_ports: tuple[int, int] | None = None,
     ) -> None:
         self._program = program
-        self._addresses = [(host, port), *([] if health_port is None else [(host, health_port)])]
+        self._addresses = {"listener": (host, port)}
+        if health_port is not None:
+            self._addresses["health_listener"] = (host, health_port)
+        if metrics_ports is not None:
+            self._addresses["metrics"] = ("127.0.0.1", metrics_ports[0])
+        self._metrics_ports = metrics_ports
         self._serve_port = serve_port
         self._limits = _limited(limits or FrontLimits())
         self._folder = Path(tempfile.mkdtemp(prefix="lipwright-front-"))
-        self._listeners: list[socket.socket] = []
+        self._listeners: dict[str, socket.socket] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -67,10 +74,18 @@ class FrontProxy:
         Raises:
             ConfigError: The address is in use, or is not an address of this machine.
         """
-        for host, port in self._addresses[len(self._listeners) :]:
-            self._listeners.append(_listening(host, port))
-        files = [listener.fileno() for listener in self._listeners]
-        config = write_front_config(self._folder, self._limits, self._serve_port, *files)
+        for name, (host, port) in self._addresses.items():
+            if name not in self._listeners:
+                self._listeners[name] = _listening(host, port)
+        files = {name: listener.fileno() for name, listener in self._listeners.items()}
+        config = write_front_config(
+            self._folder,
+            self._limits,
+            self._serve_port,
+            files["listener"],
+            files.get("health_listener"),
+            None if self._metrics_ports is None else (files["metrics"], self._metrics_ports[1]),
+        )
         parent = os.getpid()
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -78,7 +93,7 @@ class FrontProxy:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=files,
+                pass_fds=tuple(files.values()),
                 start_new_session=True,  # Ctrl-C must only reach the service, which stops this last
                 preexec_fn=lambda: _die_with(parent),
             )
@@ -97,7 +112,7 @@ class FrontProxy:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        for listener in self._listeners:
+        for listener in self._listeners.values():
             listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -119,7 +134,7 @@ def _limited(limits: FrontLimits) -> FrontLimits:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         return limits
-    possible = max(16, (hard - _OWN_FILES) // _FILES_PER_CONNECTION - limits.max_health_connections)
+    possible = max(16, (hard - _OWN_FILES) // _FILES_PER_CONNECTION - 2 * limits.max_health_connections)
     return replace(limits, max_connections=min(limits.max_connections, possible))
 
 

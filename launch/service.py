@@ -7,7 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,9 @@ def running_service(
         check_results(settings)
         table = table_with_space(settings.data_dir, settings.state, settings.jobs.max_disk_wait_s, terminal.warn)
         with (
-            _fronted(config, health_port) as (behind, front),
+            _fronted(config, health_port, node) as (behind, node_behind, front),
             open_service_log(_log_path(config), terminal) as log,
-            _deployed(behind, node, front, table, log, terminal),
+            _deployed(behind, node_behind, front, table, log, terminal),
         ):
             lock.publish_url(url)
             yield url
@@ -111,8 +111,10 @@ def _log_path(config: ServeConfig) -> Path:
 
 
 @contextmanager
-def _fronted(config: ServeConfig, health_port: int | None) -> Iterator[tuple[ServeConfig, FrontProxy | None]]:
-    """Run the front proxy at the address of `config`; yields the config of Serve behind it, and the proxy."""
+def _fronted(
+    config: ServeConfig, health_port: int | None, node: NodeOptions
+) -> Iterator[tuple[ServeConfig, NodeOptions, FrontProxy | None]]:
+    """Run the front proxy at the ports of `config` and `node`; yields what is behind it, and the proxy."""
     host, port = config.http_options["host"], config.http_options["port"]
     program = haproxy_binary()
     if program is None:
@@ -124,13 +126,17 @@ def _fronted(config: ServeConfig, health_port: int | None) -> Iterator[tuple[Ser
                 "headers are unlimited. It comes with `ray[serve]` on Linux; elsewhere, install haproxy 2.8 or newer."
             )
         logger.warning("HAProxy not found: the size of request headers from this machine is not limited")
-        yield config, None
+        yield config, node, None
         return
     behind = config.on_this_machine("127.0.0.1", free_port())
-    front = FrontProxy(program, host, port, behind.http_options["port"], health_port)
+    metrics_ports = None
+    if node.metrics_port is not None:
+        metrics_ports = node.metrics_port, free_port()
+        node = replace(node, metrics_port=metrics_ports[1])
+    front = FrontProxy(program, host, port, behind.http_options["port"], health_port, metrics_ports=metrics_ports)
     try:
         front.start()
-        yield behind, front
+        yield behind, node, front
     finally:
         front.close()
 

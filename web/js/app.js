@@ -31,8 +31,8 @@ const jobView = new JobView(byId("stage"), {
   retry: (job) => composer.retry(job),
   shown: (id) => window.history.replaceState(null, "", id ? `#job=${id}` : location.pathname + location.search),
 });
-const history = new History(byId("jobs"), (job) => {
-  jobView.open(job);
+const history = new History(byId("jobs"), async ({ id }) => {
+  if (!await openJob(id).catch(showError)) return;
   jobView.title.focus({ preventScroll: true });
   byId("stage").scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
 });
@@ -51,14 +51,20 @@ for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) =
 /** Open the job that the URL names, so that a reload or a second tab shows it again. */
 async function openFromUrl() {
   const [, id] = location.hash.match(/^#job=(\w+)$/) ?? [];
-  if (!id || jobView.job?.id === id) return;
+  if (id && jobView.job?.id !== id && !await openJob(id)) {
+    window.history.replaceState(null, "", location.pathname + location.search);
+  }
+}
+
+/** Fetch and open a job; lists have only summaries. False if the job is gone. */
+async function openJob(id) {
   try {
     jobView.open(await request("GET", `/v1/jobs/${id}`));
+    return true;
   } catch (error) {
     if (error.status !== 404) throw error;
     notice(byId("banner"), t("jobGone"));
-    window.history.replaceState(null, "", location.pathname + location.search);
-    return;
+    return false;
   }
 }
 

@@ -101,6 +101,22 @@ def test_requests_pass_and_say_who_is_connected(behind: int) -> None:
         assert b'"127.0.0.1 1.0"' in raw(port, b"GET / HTTP/1.0\r\n\r\n")
 
 
+def test_metrics_port_foreign_host_answers_403(behind: int) -> None:
+    assert PROGRAM is not None
+    ports = quiet_port(), quiet_port()
+    front = FrontProxy(PROGRAM, "127.0.0.1", ports[0], behind, metrics_ports=(ports[1], behind))
+    front.start()
+    try:
+        for host in ("127.0.0.1", f"localhost:{ports[1]}", f"LOCALHOST:{ports[1]}", f"[::1]:{ports[1]}"):
+            assert get(ports[1], host=host).json()["host"] == host
+        for host in ("evil.example", f"evil.example:{ports[1]}", "127.0.0.1.evil.example", "10.0.0.1", ""):
+            answer = get(ports[1], host=host)
+            assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json"), host
+        assert b" 403 " in raw(ports[1], b"GET /metrics HTTP/1.0\r\n\r\n").partition(b"\r\n")[0]
+    finally:
+        front.close()
+
+
 def test_large_heads_are_refused_before_they_are_here(behind: int) -> None:
     with fronted(behind) as (_, port):
         assert get(port, big="a" * 12_000).status_code == 200
