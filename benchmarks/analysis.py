@@ -86,10 +86,10 @@ def tracked_video(video: Path, max_seconds: float = math.inf) -> TrackedVideo:
     return TrackedVideo(track, float(info.fps))
 
 
-def plan_speech(cached: AnalysedAvatar, speech: Path, seconds: float, folder: Path) -> Plan:
-    """Returns the plan of a job with the first `seconds` of an audio file."""
+def plan_speech(cached: AnalysedAvatar, speech: Path, num_frames: int, folder: Path) -> Plan:
+    """Returns the plan of the first frames of a job with an audio file."""
     avatar, engine, fps = cached.avatar, cached.engine, cached.avatar.info.fps
-    samples, num = folder / "speech.npy", int(seconds * fps)
+    samples, num = folder / "speech.npy", num_frames
     extract_speech(speech, samples, MediaLimits())
     level, span = measure_level(samples), FrameSpan(fps, 0, num, num)
     features = engine.audio_encoder(Machine()).encode(samples, level, span)

@@ -20,7 +20,6 @@ import yaml
 from benchmarks.analysis import analyse
 from benchmarks.in_process import render_staged
 from benchmarks.material import make_avatar, make_speech, num_frames_of
-from benchmarks.random_weights.wav2lip import save_wav2lip
 from benchmarks.through_graph import create_avatar, measure_job
 from benchmarks.yardsticks import floor_cpu_ms
 from config import PipelineConfig, RenderConfig
@@ -30,6 +29,7 @@ from models.engines.protocol import Machine
 from models.engines.wav2lip.generator import load_generator
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.weights.store import WeightsStore
+from tests.random_weights.wav2lip import save_wav2lip
 
 RESULTS = Path(__file__).with_name("engines.json")
 _SIZES = ((512, 512), (1920, 1080))
@@ -75,7 +75,7 @@ def _staged(video: Path, seconds: float, folder: Path, precision: str) -> dict[s
     place = folder / f"{video.stem}-{precision}"
     place.mkdir()
     cached, _ = analyse(video, place / "avatar", "wav2lip", config)
-    stages = render_staged(cached, make_speech(seconds, folder), num_frames_of(seconds), place).cpu_ms
+    stages = render_staged(cached, make_speech(seconds, folder), place).cpu_ms
     return {
         "cpu_ms_per_frame": round(sum(stages.values()), 2),
         "stages": {stage: round(ms, 2) for stage, ms in stages.items()},

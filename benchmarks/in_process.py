@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from benchmarks.analysis import AnalysedAvatar
 from config import MediaLimits, RenderConfig
 from jobs.segments.plan import plan_blocks
-from media.audio import SPEECH_SAMPLE_RATE, extract_speech
+from media.audio import SPEECH_SAMPLE_RATE, extract_speech, num_output_frames
 from media.audio_parts import AudioPart
 from media.playback import Playback
+from media.probe import probe_audio
 from media.reader import FrameReader
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
@@ -54,17 +55,19 @@ class StageClock:
 
 
 class RenderedSegment(NamedTuple):
-    """Result of one job: CPU ms per frame by stage, without loading weights, and its quality measures."""
+    """Result of one job: output frames, CPU ms per frame by stage, without loading weights, and quality measures."""
 
+    num_frames: int
     cpu_ms: dict[str, float]
     report: QualityReport
 
 
-def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: Path) -> RenderedSegment:
+def render_staged(cached: AnalysedAvatar, audio: Path, folder: Path) -> RenderedSegment:
     """Renders one job with a cached avatar on the CPU into `folder`/result.mp4."""
     cv2.setNumThreads(0)  # as in a replica
     render, clock, avatar, engine = RenderConfig(), StageClock(), cached.avatar, cached.engine
     info = avatar.info
+    num_frames = num_output_frames(probe_audio(audio, MediaLimits()).duration_seconds, info.fps)
     audio_encoder = engine.audio_encoder(Machine())
     studio = _Studio(avatar, engine, engine.face_generator(Machine()), clock)
     speech, segments, state, measures = folder / "speech.npy", list[Path](), None, list[BlockMeasures]()
@@ -90,7 +93,7 @@ def render_staged(cached: AnalysedAvatar, audio: Path, num_frames: int, folder: 
         concat_segments(segments, ResultSound([AudioPart(audio)]), folder / "result.mp4", info, num_frames)
     output = OutputFacts(num_frames, info.fps, level.num_samples / SPEECH_SAMPLE_RATE)
     report = make_report(output, [sum(measures[1:], measures[0])], studio.silent_motion)
-    return RenderedSegment({name: ms / num_frames for name, ms in clock.cpu_ms.items()}, report)
+    return RenderedSegment(num_frames, {name: ms / num_frames for name, ms in clock.cpu_ms.items()}, report)
 
 
 @dataclass

@@ -18,16 +18,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from benchmarks.analysis import analyse
 from benchmarks.in_process import render_staged
 from benchmarks.judge import Judge
-from benchmarks.quality_cases import CONTROL, TESTS, Case, find_clips, make_cases
+from benchmarks.material import find_clips
+from benchmarks.quality_cases import CONTROL, TESTS, Case, make_cases
 from benchmarks.quality_table import markdown, table
-from config import MediaLimits
-from media.audio import num_output_frames
-from media.probe import probe_audio
+from benchmarks.report import print_table
 
 RESULTS = Path(__file__).with_name("quality.json")
 # Blocks of the judge's metrics that are kept; the others name files or repeat the input.
@@ -62,7 +60,7 @@ def main(
     out.write_text(json.dumps({"groups": groups, "results": results}, indent=1) + "\n", encoding="utf-8")
     lines = table(results, groups)
     (folder / "table.md").write_text(markdown(lines) + "\n", encoding="utf-8")
-    _print(lines)
+    print_table(lines[0], *(rows for _, rows in groupby(lines[1:], lambda line: line[0])))
 
 
 def _results(judge: Judge, cases: Sequence[Case]) -> list[dict[str, Any]]:
@@ -85,9 +83,7 @@ def _render(video: Path, cases: Sequence[Case], place: Path) -> dict[Path, Any]:
     place.mkdir()
     cached, _ = analyse(video, place / "avatar")
     for case in cases:
-        seconds = probe_audio(case.audio, MediaLimits()).duration_seconds
-        num_frames = num_output_frames(seconds, cached.avatar.info.fps)
-        done = render_staged(cached, case.audio, num_frames, place)
+        done = render_staged(cached, case.audio, place)
         (place / "result.mp4").replace(case.result)
         reports[case.result] = done.report.model_dump(mode="json")
     return reports
@@ -99,15 +95,6 @@ def _score(judge: Judge, case: Case, report: Any) -> dict[str, Any]:
         judge.sheet(case.result, case.source, case.result.with_suffix(".png"))
     kept = {block: figures[block] for block in _KEPT if block in figures}
     return {"test": case.test, "clip": case.clip, "figures": kept, "report": report}
-
-
-def _print(lines: Sequence[Sequence[str]]) -> None:
-    printed = Table(*lines[0])
-    for before, line in zip(lines, lines[1:], strict=False):
-        if before[0] != line[0]:
-            printed.add_section()
-        printed.add_row(*line)
-    Console(width=150).print(printed)
 
 
 if __name__ == "__main__":

@@ -9,33 +9,12 @@ from pathlib import Path
 import av
 
 from benchmarks.judge import Judge
+from benchmarks.material import Clip
 
 TESTS = ("rest", "split", "silent", "cross", "still")
 CONTROL = "control"
 # Results made by the judge: the best and the worst possible outcome of a test.
 CONTROLS = {"ceiling": "ctl_truth_crf28.mp4", "unchanged": "ctl_unchanged.mp4", "late": "ctl_late400.mp4"}
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A clip of one speaker.
-
-    Attributes:
-        path: The file, with audio.
-        name: Its path below the folder of all clips, without the extension.
-        group: Name of its folder; the table groups clips by folder.
-    """
-
-    path: Path
-    name: str
-    group: str
-
-
-def find_clips(folder: Path) -> list[Clip]:
-    """Returns the .mp4 files of a folder and its subfolders."""
-    root = folder.resolve()
-    paths = sorted(root.rglob("*.mp4"), key=lambda path: (len(path.parts), path))
-    return [Clip(path, path.relative_to(root).with_suffix("").as_posix(), path.parent.name) for path in paths]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import time
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,7 +60,7 @@ def _staged(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
     num_frames = num_frames_of(seconds)
     yardsticks = Yardsticks.measure(video, num_frames)
     avatar, analysis = analyse(video, folder / "avatar")
-    stages = render_staged(avatar, make_speech(seconds, folder), num_frames, folder).cpu_ms
+    stages = render_staged(avatar, make_speech(seconds, folder), folder).cpu_ms
     return yardsticks.as_json() | {
         "total_cpu_ms_per_frame": round(sum(stages.values()), 2),
         "analysis_cpu_ms_per_source_frame": round(analysis, 2),
@@ -109,16 +109,8 @@ def _machine() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES if _installed(name)},
+        "packages": {found.name: found.version for found in distributions() if found.name in _PACKAGES},
     }
-
-
-def _installed(name: str) -> bool:
-    try:
-        version(name)
-    except ModuleNotFoundError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

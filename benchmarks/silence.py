@@ -20,12 +20,12 @@ from typing import Annotated, Any
 
 import av
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.analysis import analyse
 from benchmarks.in_process import render_staged
 from benchmarks.judge import Judge
+from benchmarks.material import Clip, find_clips
+from benchmarks.report import number, print_table
 from media.audio import SPEECH_SAMPLE_RATE
 
 RESULTS = Path(__file__).with_name("silence.json")
@@ -53,10 +53,10 @@ def main(
 ) -> None:
     """Measures mouth movement in silence and prints the table."""
     outside = Judge(judge.resolve(), folder.resolve() / "cache")
-    talkers = [clip for clip in sorted(clips.glob("*.mp4")) if not only or clip.stem in only]
+    talkers = [clip for clip in find_clips(clips) if not only or clip.name in only]
     with ThreadPoolExecutor(1) as pool:  # scoring runs in parallel with the next rendering
         scores = {
-            clip.stem: pool.submit(_score, outside, *_silenced(clip, frames, folder.resolve())) for clip in talkers
+            clip.name: pool.submit(_score, outside, *_silenced(clip, frames, folder.resolve())) for clip in talkers
         }
         figures = {name: score.result() for name, score in scores.items()}
     known: dict[str, dict[str, Figures]] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
@@ -66,19 +66,16 @@ def main(
         _print(name, rows)
 
 
-def _silenced(clip: Path, frames: int, folder: Path) -> tuple[Path, Path, Path]:
+def _silenced(clip: Clip, frames: int, folder: Path) -> tuple[Path, Path, Path]:
     """Renders a clip with silent audio; returns the result, the excerpt and the silent audio."""
-    target = folder / clip.stem
+    target = folder / clip.name
     target.mkdir(parents=True, exist_ok=True)
     excerpt, silence = target / "excerpt.mp4", target / "silence.wav"
-    if not excerpt.exists():
-        num, rate = _excerpt(clip, excerpt, frames)
-        _write_silence(silence, float(num / rate))
-    with av.open(str(excerpt)) as container:
-        num = container.streams.video[0].frames
+    if not silence.exists():  # written last
+        _write_silence(silence, float(_excerpt(clip.path, excerpt, frames)))
     with tempfile.TemporaryDirectory() as scratch:
         cached, _ = analyse(excerpt, Path(scratch) / "avatar")
-        render_staged(cached, silence, num, Path(scratch))
+        render_staged(cached, silence, Path(scratch))
         (Path(scratch) / "result.mp4").replace(target / "result.mp4")
     return target / "result.mp4", excerpt, silence
 
@@ -88,8 +85,8 @@ def _score(judge: Judge, result: Path, excerpt: Path, silence: Path) -> Figures:
     return {heading: said.get(block, {}).get(metric) for heading, block, metric in _FIGURES}
 
 
-def _excerpt(clip: Path, path: Path, frames: int) -> tuple[int, Fraction]:
-    """Writes the first `frames` frames of a clip at high quality, without audio; returns their number and rate."""
+def _excerpt(clip: Path, path: Path, frames: int) -> Fraction:
+    """Writes the first `frames` frames of a clip at high quality, without audio; returns their seconds."""
     num, partial = 0, path.with_suffix(".part.mp4")
     with av.open(str(clip)) as source, av.open(str(partial), "w") as target:
         seen = source.streams.video[0]
@@ -104,7 +101,7 @@ def _excerpt(clip: Path, path: Path, frames: int) -> tuple[int, Fraction]:
             target.mux(stream.encode(smaller))
         target.mux(stream.encode(None))
     partial.replace(path)
-    return num, rate
+    return num / rate
 
 
 def _write_silence(path: Path, seconds: float) -> None:
@@ -116,22 +113,11 @@ def _write_silence(path: Path, seconds: float) -> None:
 
 
 def _print(label: str, figures: dict[str, Figures]) -> None:
-    table = Table(label, *(heading for heading, _, _ in _FIGURES))
-    for name, row in figures.items():
-        table.add_row(name, *(_number(row[heading]) for heading, _, _ in _FIGURES))
-    known = {heading: [row[heading] for row in figures.values()] for heading, _, _ in _FIGURES}
-    table.add_section()
-    table.add_row("median", *(_number(_median(values)) for values in known.values()))
-    Console(width=150).print(table)
-
-
-def _median(values: list[float | None]) -> float | None:
-    numbers = [value for value in values if value is not None]
-    return median(numbers) if numbers else None
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    headings = [heading for heading, _, _ in _FIGURES]
+    rows = [(name, *(number(row[heading]) for heading in headings)) for name, row in figures.items()]
+    known = ([row[heading] for row in figures.values() if row[heading] is not None] for heading in headings)
+    medians = (number(median(values) if values else None) for values in known)
+    print_table((label, *headings), rows, [("median", *medians)])
 
 
 if __name__ == "__main__":

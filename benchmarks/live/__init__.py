@@ -1,1 +1,1 @@
-"""What live sessions take, and whether they hold."""
+"""Latency, capacity and synchronisation of live sessions."""

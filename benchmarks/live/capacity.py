@@ -16,7 +16,6 @@ turns with pauses in between; turns arrive alternately all at once (text to spee
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import math
@@ -26,11 +25,15 @@ import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from benchmarks.live.latency import RATE, avatar, speech, spread
+import typer
+
+from benchmarks.live.latency import RATE, speech, spread
 from benchmarks.live.sync import Player
+from benchmarks.material import SAMPLES
 from benchmarks.process_tree import MemoryPeaks, cpu_between, cpu_seconds
+from benchmarks.through_graph import create_avatar
 from lipwright_client import AsyncLipwright, BusyError, Lipwright, LiveEvent
 from lipwright_client.async_live import AsyncLiveSession
 from tests.faults.service_process import config_with, served
@@ -39,7 +42,6 @@ _PIECE: Final = round(0.02 * RATE) * 2  # bytes
 _PAUSE_S: Final = 2.0
 _REPORT_S: Final = 0.25
 _MOUTH_S: Final = 0.04  # of stream, from the start of speech until the mouth is seen to move
-_ANALYSIS_S: Final = 600.0
 
 
 @dataclass
@@ -152,25 +154,23 @@ async def watch_all(url: str, avatar_id: str, num_sessions: int, seconds: float)
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=64, help="At most; as many as the service accepts.")
-    parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--max-load", type=float, help="Instead of the default of `live.max_load`.")
-    options = parser.parse_args()
+def main(
+    sessions: Annotated[int, typer.Option(min=1, help="At most; as many as the service accepts.")] = 64,
+    minutes: Annotated[float, typer.Option(help="Length of the measurement.")] = 3.0,
+    max_load: Annotated[float | None, typer.Option(help="Instead of the default of `live.max_load`.")] = None,
+) -> None:
+    """Measures and prints."""
     with tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name:
         folder = Path(name)
-        config = config_with(folder, live={} if options.max_load is None else {"max_load": options.max_load})
+        config = config_with(folder, live={} if max_load is None else {"max_load": max_load})
         with served(folder / "data", config) as service:
-            avatar_id = avatar(service.url)
             with Lipwright(service.url) as client:
-                client.avatars.wait(avatar_id, _ANALYSIS_S).check()
+                avatar_id = create_avatar(client, SAMPLES / "presenter.mp4")
             with MemoryPeaks() as peaks:
-                found = asyncio.run(watch_all(service.url, avatar_id, options.sessions, 60 * options.minutes))
+                found = asyncio.run(watch_all(service.url, avatar_id, sessions, 60 * minutes))
         found["memory_mib"] = {name: round(mib) for name, mib in sorted(peaks.uss_mib.items()) if mib > 20}
     print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

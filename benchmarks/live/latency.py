@@ -10,21 +10,20 @@ ended; the audio/video offset at the client; the number of stalls.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
 import os
 import statistics
 import wave
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import httpx
 import numpy as np
+import typer
 
+from benchmarks.material import SAMPLES
+from lipwright_client import Lipwright
 from tests.browser import Visitor, chromium
 
-SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 RATE = 24000
 LOUD = 800  # of 32768
 SHUT_SECONDS = 0.04  # `models.speech.stream`
@@ -113,12 +112,9 @@ def speech() -> bytes:
 
 def avatar(url: str) -> str:
     """Returns a kept avatar; adds the sample avatar if there is none."""
-    with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
-        avatars = client.get("/v1/avatars").raise_for_status().json()["avatars"]
-        if avatars:
-            return str(avatars[0]["id"])
-        files = {"video": ("presenter.mp4", (SAMPLES / "presenter.mp4").read_bytes())}
-        return str(client.post("/v1/avatars", files=files).raise_for_status().json()["id"])
+    with Lipwright(url) as client:
+        known = client.avatars.list()
+        return (known[0] if known else client.avatars.create(video=SAMPLES / "presenter.mp4")).id
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -151,13 +147,10 @@ def measure(url: str, turns: int) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url")
-    parser.add_argument("--turns", type=int, default=20)
-    options = parser.parse_args()
-    print(json.dumps(measure(options.url, options.turns), indent=1))
+def main(url: str, turns: Annotated[int, typer.Option(min=1, help="Turns of each kind.")] = 20) -> None:
+    """Measures and prints."""
+    print(json.dumps(measure(url, turns), indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

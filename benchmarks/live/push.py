@@ -13,15 +13,15 @@ machine: FFmpeg, or a WebRTC peer, which is in real time (`--speed 1`). Prints, 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import typer
 
 from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import StartOutput
@@ -84,15 +84,14 @@ def measure(scheme: str, minutes: float, speed: float) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(
+    scheme: Literal["rtmp", "srt", "whip"],
+    minutes: Annotated[float, typer.Option(help="Length of the stream.")] = 10.0,
+    speed: Annotated[float, typer.Option(help="Compared with real time.")] = 1.0,
+) -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scheme", choices=("rtmp", "srt", "whip"))
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--speed", type=float, default=1.0)
-    options = parser.parse_args()
-    print(json.dumps(measure(options.scheme, options.minutes, options.speed), indent=1))
+    print(json.dumps(measure(scheme, minutes, speed), indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -2,10 +2,8 @@
 
     python -m benchmarks.live.sync http://127.0.0.1:8000 --minutes 10
 
-Start the service first, on its own machine. Without an address, the real routes in this process send grey frames:
-timing is the same, and a machine that is too busy to render keeps up longer. The sample speech is sent repeatedly in
-real time, 20 ms at a time, with pauses; a client decodes every fragment and plays it in real time. Prints, over the
-whole run:
+Start the service first, on its own machine. The sample speech is sent repeatedly in real time, 20 ms at a time, with
+pauses; a client decodes every fragment and plays it in real time. Prints, over the whole run:
 
 * `sound_beyond_picture_ms`: how far the decoded audio extends beyond the decoded video at the end of each fragment.
   Audio packets are 20 ms and do not end with a frame, and the decoder drops 6.5 ms of the first one (pre-skip): -7 to
@@ -20,20 +18,19 @@ whole run:
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
 import threading
 import time
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import av
 import numpy as np
+import typer
 
-from benchmarks.live.floor import grey_service
 from benchmarks.live.latency import LOUD, RATE, avatar, speech, spread
 from integrations.stream_frames import SOUND_RATE, StreamFrames
 from lipwright_client import ConnectionFailedError, Lipwright, LiveEvent, LiveSession
@@ -217,15 +214,10 @@ def measure(url: str, minutes: float) -> dict[str, Any]:
     return report(client) | ({} if end is None else {"ended_early": end})
 
 
-def main() -> None:
+def main(url: str, minutes: Annotated[float, typer.Option(help="Length of the session.")] = 10.0) -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url", nargs="?")
-    parser.add_argument("--minutes", type=float, default=10.0)
-    options = parser.parse_args()
-    with nullcontext(options.url) if options.url else grey_service() as url:
-        print(json.dumps(measure(url, options.minutes), indent=1))
+    print(json.dumps(measure(url, minutes), indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

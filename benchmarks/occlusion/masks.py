@@ -6,8 +6,7 @@ directions, and searched as in an analysis. The clips are not part of this repos
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +14,12 @@ import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.material import FramesInMemory, read_talkers
 from benchmarks.occlusion.occluders import OBJECTS, Passage
-from benchmarks.occlusion.talkers import read_talker
-from media.yuv_frame import YuvFrame, from_rgb
+from benchmarks.report import print_table
+from media.probe import VideoInfo
+from media.yuv_frame import from_rgb
 from models.face.choice import FaceChoice
 from models.face.lower_face import CELLS
 from models.track.occluder_search import find_occluders
@@ -30,7 +29,7 @@ from models.track.tracker import FaceTracker
 from models.track.visibility import assess_visibility
 
 _EXPOSURE = 0.5
-_SPEEDS = {"slow": (14, 14), "fast": (6, 12)}  # frames on the way, and frames in front of the mouth
+_SPEEDS = ((14, 14), (6, 12))  # frames on the way, and frames in front of the mouth
 _WRONG = 0.05  # share of the lower face that is taken for the object, or the other way round: a visible error
 
 
@@ -57,20 +56,6 @@ class _Scores:
         ]
 
 
-@dataclass
-class _Frames:
-    """Implements `media.frame_source.FrameSource`."""
-
-    frames: list[YuvFrame]
-
-    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Yields the frames."""
-        return (self.frames[index] for index in indices)
-
-    def close(self) -> None:
-        """Does nothing."""
-
-
 def main(
     clips: Annotated[list[Path], typer.Option(help="Folders of talkers, one to a .mp4 file.")],
     frames: Annotated[int, typer.Option(min=70, help="Of each clip, from its start.")] = 90,
@@ -78,18 +63,17 @@ def main(
     """Print a table with a row for each kind of object."""
     cv2.setNumThreads(0)  # as in a replica
     tracker, scores = FaceTracker(1, "cpu"), {kind: _Scores() for kind in OBJECTS}
-    for number, path in enumerate(sorted(path for folder in clips for path in folder.glob("*.mp4"))):
-        _measure(tracker, path, number, frames, scores)
-    table = Table(
-        "object", "covered frames", "left untouched", "frames with a mask", "overlap", "missed", "excess", "wrong"
+    for number, talker in enumerate(read_talkers(clips, frames)):
+        _measure(tracker, *talker, number, scores)
+    print_table(
+        ("object", "covered frames", "left untouched", "frames with a mask", "overlap", "missed", "excess", "wrong"),
+        [(kind, *each.row()) for kind, each in scores.items()],
     )
-    for kind, each in scores.items():
-        table.add_row(kind, *each.row())
-    Console(width=150).print(table)
 
 
-def _measure(tracker: FaceTracker, path: Path, number: int, num_frames: int, scores: dict[str, _Scores]) -> None:
-    pictures, info = read_talker(path, num_frames)
+def _measure(
+    tracker: FaceTracker, pictures: list[NDArray[np.uint8]], info: VideoInfo, number: int, scores: dict[str, _Scores]
+) -> None:
     clear, _ = tracker.track_chunk([from_rgb(each, info.colour) for each in pictures], info.colour, FaceChoice(), None)
     for index, kind in enumerate(OBJECTS):
         passage = _passage(kind, len(pictures), number, index)
@@ -97,7 +81,7 @@ def _measure(tracker: FaceTracker, path: Path, number: int, num_frames: int, sco
         frames = [from_rgb(picture, info.colour) for picture, _ in drawn]
         raw, _ = tracker.track_chunk(frames, info.colour, FaceChoice(), None)
         seen = assess_visibility(raw, float(info.fps))
-        found = find_occluders(raw, seen, _Frames(frames), float(info.fps))
+        found = find_occluders(raw, seen, FramesInMemory(frames), float(info.fps))
         scores[kind].covered += int((seen.skip_reason == SkipReason.COVERED).sum())
         scores[kind].left += int((found.judged.skip_reason == SkipReason.COVERED).sum())
         if found.occluders is not None:
@@ -117,19 +101,11 @@ def _compare(found: Occluders, alpha: list[NDArray[np.float32]], scores: _Scores
 
 
 def _passage(kind: str, num_frames: int, number: int, index: int) -> Passage:
-    """A passage whose speed, direction, size and colour depend on the number of the clip."""
-    random = np.random.default_rng([number, index])
-    num_coming, num_staying = list(_SPEEDS.values())[(number + index) % len(_SPEEDS)]
-    return Passage(
-        kind,
-        start=max(14, (num_frames - 2 * num_coming - num_staying) // 2),
-        num_coming=num_coming,
-        num_staying=num_staying,
-        degrees=float(random.uniform(20, 160)),
-        size=float(random.uniform(0.7, 1.25)),
-        seed=int(random.integers(1000)),
-        exposure=_EXPOSURE,
-    )
+    """Returns a passage that depends on the number of the clip."""
+    speed = _SPEEDS[(number + index) % len(_SPEEDS)]
+    start = max(14, (num_frames - 2 * speed[0] - speed[1]) // 2)
+    passage = Passage.random(kind, np.random.default_rng([number, index]), start, speed, least_size=0.7)
+    return replace(passage, exposure=_EXPOSURE)
 
 
 if __name__ == "__main__":

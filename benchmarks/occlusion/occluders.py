@@ -118,6 +118,22 @@ class Passage:
     seed: int = 0
     exposure: float = 0.0
 
+    @classmethod
+    def random(
+        cls, kind: str, random: np.random.Generator, start: int, speed: tuple[int, int], least_size: float
+    ) -> Passage:
+        """Returns a passage with a random direction, size and colour.
+
+        Args:
+            kind: Key of `OBJECTS`.
+            random: Source of the values.
+            start: Frame in which it starts to approach.
+            speed: Frames in which it approaches, and frames in front of the mouth.
+            least_size: Smallest factor on its usual size.
+        """
+        degrees, size = random.uniform(20, 160), random.uniform(least_size, 1.25)
+        return cls(kind, start, *speed, float(degrees), float(size), int(random.integers(1000)))
+
     @property
     def stop(self) -> int:
         """Frame after the last one that shows the object."""

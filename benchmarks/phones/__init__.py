@@ -1,1 +1,1 @@
-"""Mouths of single phones: contact sheets, and planned against rendered shapes."""
+"""Mouths of single phones: planned against rendered shapes."""

@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from benchmarks.analysis import AnalysedAvatar, TrackedVideo, analyse, plan_speech, tracked_video
 from benchmarks.in_process import render_staged
 from benchmarks.phones.alignment import PHONES, Phone
-from config import MediaLimits
-from media.audio import num_output_frames
-from media.probe import probe_audio
 from models.engines.warp.painting.fields import CONTROL_IDS
 from models.engines.warp.plan import MouthPlan
 from models.mouth.shape import CHANNELS, measure
@@ -53,11 +50,9 @@ def render_source(source: Path, speech: Path, result: Path) -> tuple[AnalysedAva
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         cached, _ = analyse(source, folder / "avatar")
-        fps = cached.avatar.info.fps
-        num_frames = num_output_frames(probe_audio(speech, MediaLimits()).duration_seconds, fps)
-        render_staged(cached, speech, num_frames, folder)
+        num_frames = render_staged(cached, speech, folder).num_frames
         result.write_bytes((folder / "result.mp4").read_bytes())
-        plan = plan_speech(cached, speech, num_frames / float(fps), folder)
+        plan = plan_speech(cached, speech, num_frames, folder)
     assert isinstance(plan, MouthPlan)
     seen = tracked_video(result)
     track = cached.avatar.track

@@ -14,21 +14,17 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.analysis import AnalysedAvatar, analyse, tracked_video
 from benchmarks.in_process import render_staged
-from benchmarks.material import SAMPLES
+from benchmarks.material import SAMPLES, find_clips
+from benchmarks.report import print_table
 from benchmarks.stills.background import background_flow
-from benchmarks.stills.measures import BANDS, FaceMotion, measure
-from config import MediaLimits, RenderConfig
-from media.audio import extract_speech
-from models.speech.level import measure_level
-from models.speech.prosody import file_prosody
+from benchmarks.stills.measures import BANDS, FaceMotion, measure, prosody_of
 
 _MAX_SECONDS = 16.0
 _PAUSE_SECONDS = 2.5
+_HEADINGS = ("speed /s", "pauses / speech", "stress: pitch, brows", "brows", "corners", "blinks/min")
 
 
 def main(
@@ -36,53 +32,47 @@ def main(
     still: Annotated[list[Path] | None, typer.Option(help="Portraits. Default: both in samples/.")] = None,
 ) -> None:
     """Measures and prints how stills and speakers move."""
-    speakers = {clip.stem: _measured(clip) for clip in sorted(clips.glob("*.mp4"))}
+    speakers = {clip.name: _measured(clip.path) for clip in find_clips(clips)}
     with tempfile.TemporaryDirectory() as folder:
         stills, flows = {}, {}
         for number, picture in enumerate(still or sorted(SAMPLES.glob("portrait*.jpg"))):
             avatar, _ = analyse(picture, Path(folder) / str(number) / "avatar")
             stills[picture.stem] = _measured(_spoken(avatar, Path(folder) / str(number)))
             flows[picture.stem] = background_flow(avatar)
-    table = Table(title="Pitch, yaw, roll in degrees; lengths in thousandths of the eye distance")
-    columns = [f"{low:g}-{high:g} Hz" for low, high in BANDS]
-    for name in ("", *columns, "speed /s", "pauses / speech", "stress: pitch, brows", "brows", "corners", "blinks/min"):
-        table.add_column(name)
-    for group, title in ((speakers, "speakers"), (stills, "stills")):
-        for name, motion in group.items():
-            table.add_row(name, *_cells([motion]))
-        table.add_row(f"median of {title}", *_cells(list(group.values())), end_section=True)
-    console = Console(width=170)
-    console.print(table)
+    sections = [
+        [(name, *_cells([motion])) for name, motion in group.items()]
+        + [(f"median of {title}", *_cells(list(group.values())))]
+        for group, title in ((speakers, "speakers"), (stills, "stills"))
+    ]
+    print_table(
+        ("", *(f"{low:g}-{high:g} Hz" for low, high in BANDS), *_HEADINGS),
+        *sections,
+        title="Pitch, yaw, roll in degrees; lengths in thousandths of the eye distance",
+    )
     for name, flow in flows.items():
-        console.print(f"{name}: 95th percentile of the background's optical flow {flow:.2f} pixels")
+        print(f"{name}: 95th percentile of the background's optical flow {flow:.2f} pixels")
 
 
 def _spoken(avatar: AnalysedAvatar, folder: Path) -> Path:
     """Returns the result of a job of a still with the sample speech."""
-    speech, seconds = _speech_with_pauses(folder / "speech.wav")
-    render_staged(avatar, speech, int(seconds * RenderConfig().still_fps), folder)
+    render_staged(avatar, _speech_with_pauses(folder / "speech.wav"), folder)
     return folder / "result.mp4"
 
 
-def _speech_with_pauses(path: Path) -> tuple[Path, float]:
-    """Writes the sample speech twice, with a pause after each; returns its path and seconds."""
+def _speech_with_pauses(path: Path) -> Path:
+    """Writes the sample speech twice, with a pause after each, and returns its path."""
     with wave.open(str(SAMPLES / "speech.wav")) as source:
         settings, said = source.getparams(), source.readframes(source.getnframes())
     pause = bytes(round(_PAUSE_SECONDS * settings.framerate) * settings.sampwidth * settings.nchannels)
     with wave.open(str(path), "wb") as target:
         target.setparams(settings)
         target.writeframes(2 * (said + pause))
-    return path, 2 * (settings.nframes / settings.framerate + _PAUSE_SECONDS)
+    return path
 
 
 def _measured(video: Path) -> FaceMotion:
     seen = tracked_video(video, _MAX_SECONDS)
-    with tempfile.TemporaryDirectory() as folder:
-        speech = Path(folder) / "speech.npy"
-        extract_speech(video, speech, MediaLimits())
-        times = np.arange(seen.track.num_frames) / seen.fps
-        prosody = file_prosody(speech, measure_level(speech), times)
-    return measure(seen.track, seen.fps, prosody)
+    return measure(seen.track, seen.fps, prosody_of(video, seen.track.num_frames, seen.fps))
 
 
 def _cells(motions: list[FaceMotion]) -> list[str]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from config import MediaLimits
+from media.audio import extract_speech
 from models.avatar.eye_white import lid_openings
 from models.geometry.face_points import CORNER_LEFT, CORNER_RIGHT
-from models.speech.prosody import Prosody
+from models.speech.level import measure_level
+from models.speech.prosody import Prosody, file_prosody
 from models.track.face_track import FaceTrack
 
 BANDS: Final = ((0.1, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 4.0))  # Hz; above them is mostly noise of the tracker
@@ -31,6 +36,14 @@ class FaceMotion:
     brows: float  # standard deviation of the height of the brows
     corners: float  # standard deviation of the height of the corners of the mouth in pauses; NaN without pauses
     blinks: float  # a minute
+
+
+def prosody_of(file: Path, num_frames: int, fps: float) -> Prosody:
+    """Returns the prosody of a file with sound, and of the silence after it, at the times of frames."""
+    with TemporaryDirectory() as folder:
+        speech = Path(folder) / "speech.npy"
+        extract_speech(file, speech, MediaLimits())
+        return file_prosody(speech, measure_level(speech), np.arange(num_frames) / fps)
 
 
 def measure(track: FaceTrack, fps: float, prosody: Prosody) -> FaceMotion:

@@ -16,13 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
+import cv2
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
+from numpy.typing import NDArray
 
-from benchmarks.encoding.scores import similarity
-from benchmarks.material import make_avatar, make_speech, num_frames_of
+from benchmarks.analysis import analyse
+from benchmarks.in_process import render_staged
+from benchmarks.material import find_clips, make_avatar, make_speech
+from benchmarks.report import print_table
 from benchmarks.watermark.attacks import ATTACKS, Clip
 from config import MediaLimits, RenderConfig
 from media.output.formats import Quality
@@ -41,6 +43,7 @@ WINDOW_SECONDS = 10.0
 _HOP_SECONDS = 2.5
 _REGIONS = ((0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 0.8, 0.9), (0.15, 0.1, 1.0, 1.0))  # x0, y0, x1, y1 of the frame
 _CACHE_BYTES = 256 * 1024**2
+_SSIM_CONSTANTS = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 app = typer.Typer(add_completion=False)
 _Clips = Annotated[list[Path], typer.Option(help="Folders of videos, one to a .mp4 file.")]
 
@@ -68,7 +71,7 @@ class Window(NamedTuple):
 def windows(clips: list[Path], hop_seconds: float, max_lines: int = 10_000) -> list[Window]:
     """Returns windows of all clips; a clip that is shorter than a window gives one."""
     found: list[Window] = []
-    for path in sorted(path for folder in clips for path in folder.glob("*.mp4")):
+    for path in (clip.path for clip in find_clips(*clips)):
         info = probe_video(path, MediaLimits())
         num = round(WINDOW_SECONDS * info.fps)
         starts = range(0, max(info.num_frames - num, 0) + 1, round(hop_seconds * info.fps))
@@ -103,13 +106,13 @@ def robustness(
                 found[name].append(detection.confidence if detection.identifier == identifier.hex() else 0.0)
             received = " ".join(f"{found[name][-1]:.2f}" for name in chosen)
             print(f"{window.path.stem} {window.start}: {visibility} {received}", flush=True)
-    table = Table("attack", "detected", "of", "share", "bits received correctly", "CPU seconds", "target")
+    rows = []
     for name, shares in found.items():
         hits = [share for share in shares if share]
         share, target = len(hits) / len(shares), "95 %" if chosen[name].is_target else "-"
         counts = str(len(hits)), str(len(shares)), f"{share:.0%}"
-        table.add_row(name, *counts, f"{np.mean(hits or [0.0]):.0%}", f"{np.mean(spent_s[name]):.1f}", target)
-    Console().print(table)
+        rows.append((name, *counts, f"{np.mean(hits or [0.0]):.0%}", f"{np.mean(spent_s[name]):.1f}", target))
+    print_table(("attack", "detected", "of", "share", "bits received correctly", "CPU seconds", "target"), rows)
     mean = Visibility(*np.mean(seen, axis=0))
     print(f"mean of {len(seen)} windows: {mean}; worst PSNR {min(each.psnr for each in seen):.1f} dB")
 
@@ -138,7 +141,7 @@ def _marked(window: Window, identifier: bytes, folder: Path, quality: Quality) -
         marked.write(changed)
         errors.append(float(np.mean((changed.y.astype(np.float32) - planes.y) ** 2)))
         if number % 25 == 0:
-            similarities.append(similarity(planes.y, changed.y))
+            similarities.append(_similarity(planes.y, changed.y))
     content, path = marked.finish(), folder / "marked.mp4"
     path.write_bytes(content)
     visibility = Visibility(
@@ -148,6 +151,21 @@ def _marked(window: Window, identifier: bytes, folder: Path, quality: Quality) -
     with FrameReader(path, result, _CACHE_BYTES) as reader:
         frames = [to_rgb(planes, result.colour) for planes in reader.read(range(result.num_frames))]
     return Clip(frames, result.fps), visibility
+
+
+def _similarity(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Returns the mean structural similarity (Wang et al. 2004, Gaussian window of 1.5 pixels)."""
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    mean_a, mean_b = _smooth(a), _smooth(b)
+    variance_a, variance_b = _smooth(a * a) - mean_a**2, _smooth(b * b) - mean_b**2
+    covariance = _smooth(a * b) - mean_a * mean_b
+    c1, c2 = _SSIM_CONSTANTS
+    ratio = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return float(np.mean(ratio / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))))
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(cv2.GaussianBlur(values, (11, 11), 1.5), np.float64)
 
 
 @app.command()
@@ -203,16 +221,12 @@ def _fields(window: Window, region: tuple[float, float, float, float]) -> Fields
 @app.command()
 def cost(seconds: Annotated[float, typer.Option(min=1)] = 8.0) -> None:
     """Print the CPU time of the watermark as a share of a job's, both measured in this run."""
-    from benchmarks.analysis import analyse
-    from benchmarks.in_process import render_staged
-
     for width, height in ((512, 512), (1920, 1080)):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             video = make_avatar(width, height, seconds, folder)
             avatar, _ = analyse(video, folder / "avatar")
-            speech, num_frames = make_speech(seconds, folder), num_frames_of(seconds)
-            job_ms = sum(render_staged(avatar, speech, num_frames, folder).cpu_ms.values())
+            job_ms = sum(render_staged(avatar, make_speech(seconds, folder), folder).cpu_ms.values())
             info = probe_video(video, MediaLimits())
             mark, mark_s = InvisibleWatermark(info, bytes(IDENTIFIER_BYTES)), 0.0
             with FrameReader(video, info, _CACHE_BYTES) as reader:

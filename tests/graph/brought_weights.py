@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.random_weights.dinet import save_dinet
-from benchmarks.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
-from benchmarks.random_weights.edtalk import save_edtalk
-from benchmarks.random_weights.restoration import save_restoration
-from benchmarks.random_weights.ultralight import save_hubert, save_ultralight, save_wenet
-from benchmarks.random_weights.wav2lip import save_wav2lip, save_wav2lip_onnx
 from models.engines.weights.store import WeightsStore
+from tests.random_weights.dinet import save_dinet
+from tests.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
+from tests.random_weights.edtalk import save_edtalk
+from tests.random_weights.restoration import save_restoration
+from tests.random_weights.ultralight import save_hubert, save_ultralight, save_wenet
+from tests.random_weights.wav2lip import save_wav2lip, save_wav2lip_onnx
 
 FRAMES = {
     "wav2lip": 26,

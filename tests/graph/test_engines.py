@@ -176,7 +176,7 @@ def test_a_killed_replica_costs_nothing(made: Made, service: ServiceProcess, dat
 def test_musetalk_in_its_published_size(sample_video: Path, short_speech: Path, tmp_path: Path) -> None:
     """On a CPU a frame takes a quarter of a minute or more, which the bounds of a service for GPUs do not allow."""
     pytest.importorskip("diffusers", reason="needs the extra musetalk")
-    from benchmarks.random_weights.musetalk import save_musetalk
+    from tests.random_weights.musetalk import save_musetalk
 
     store = WeightsStore(tmp_path / "data" / "weights")
     for path in save_musetalk(tmp_path).values():

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.live.memory import Memory, summary
 from benchmarks.live.sync import Player, measure
 from lipwright_client import Lipwright
 from tests.unit.api.live.live_parts import GreyAvatars
@@ -44,10 +43,3 @@ def test_a_player_stalls_where_nothing_has_come() -> None:
     player.add(10.7, 0.5)
     player.advance(10.8)
     assert player.shown == pytest.approx(0.3)
-
-
-def test_what_grows_is_told_by_the_hour() -> None:
-    looks = [{"Ingress": Memory(100.0 + minute, 50.0)} for minute in (1, 2, 3)]
-    found = summary([1, 2, 3], looks)
-    assert found["Ingress, rss"] == {"first_mib": 101.0, "last_mib": 103.0, "max_mib": 103.0, "mib_an_hour": 60.0}
-    assert found["Ingress, own"]["mib_an_hour"] == 0.0

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.quality_cases import find_clips
+from benchmarks.material import find_clips
 from benchmarks.quality_table import ROWS, Row, markdown, medians, table
 
 

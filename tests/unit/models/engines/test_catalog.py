@@ -101,7 +101,7 @@ def test_the_engines_of_this_package_can_be_listed(tmp_path: Path) -> None:
 
 
 def test_one_of_two_files_does(tmp_path: Path) -> None:
-    from benchmarks.random_weights.ultralight import save_ultralight, save_wenet
+    from tests.random_weights.ultralight import save_ultralight, save_wenet
 
     store, catalog = WeightsStore(tmp_path / "weights"), EngineCatalog(PipelineConfig(data_dir=tmp_path))
     store.add(save_ultralight(tmp_path / "anna.pth", "wenet"), "ultralight")

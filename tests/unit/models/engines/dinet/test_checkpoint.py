@@ -10,14 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.random_weights.dinet_exports import (
-    export_deepspeech,
-    export_detector,
-    export_generator,
-    export_landmarks,
-    export_wenet,
-    table_of,
-)
 from errors import WeightsError
 from models.engines.dinet.network import DINet
 from models.engines.dinet.torch_generator import load_dinet
@@ -30,6 +22,14 @@ from models.engines.dinet.weights import (
 )
 from models.engines.protocol import TensorTable
 from models.engines.weights.inspection import inspect_weights
+from tests.random_weights.dinet_exports import (
+    export_deepspeech,
+    export_detector,
+    export_generator,
+    export_landmarks,
+    export_wenet,
+    table_of,
+)
 from tests.unit.models.engines.dinet.random_weights import fill
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.random_weights.dinet_exports import export_deepspeech, export_wenet
 from errors import CancelledJobError, WeightsError
 from models.engines.dinet.deepspeech import (
     DeepSpeechAudioEncoder,
@@ -17,6 +16,7 @@ from models.engines.dinet.deepspeech import (
 )
 from models.engines.protocol import Machine
 from models.speech.level import open_speech
+from tests.random_weights.dinet_exports import export_deepspeech, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_speech, spans
 
 # Of `_chirp`, by python_speech_features 0.6: mfcc(samples, 16000, numcep=26)[::2].

@@ -11,7 +11,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
 from errors import ConfigError, WeightsError
 from models.avatar.avatar import Avatar
 from models.engines.dinet.audio import DinetFeatures
@@ -25,6 +24,7 @@ from models.engines.paste.crop import BoxChunk, BoxPlan
 from models.engines.patches import FacePatches
 from models.engines.protocol import Engine, Machine
 from tests.conftest import REPO_ROOT
+from tests.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
 from tests.unit.models.engines.dinet.random_weights import fill
 from tests.unit.models.engines.dinet.scenes import (
     ABSENT,

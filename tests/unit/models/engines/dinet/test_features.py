@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.random_weights.dinet_exports import export_deepspeech, export_wenet
 from models.engines.base import frame_gate
 from models.engines.dinet.audio import open_measured
 from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder
@@ -16,6 +15,7 @@ from models.engines.dinet.wenet import WenetAudioEncoder
 from models.engines.protocol import AudioEncoder, FrameSpan, Machine
 from models.engines.runtime.cache import LruCache
 from models.speech.level import measure_level, open_speech
+from tests.random_weights.dinet_exports import export_deepspeech, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_speech
 
 

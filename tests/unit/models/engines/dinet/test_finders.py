@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.random_weights.dinet_exports import export_detector, export_landmarks
 from errors import CancelledJobError, FaceNotFoundError, WeightsError
 from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98, find_points, overlap, points_68
 from models.engines.paste.landmarks68 import ibug_points
 from models.engines.protocol import Machine
+from tests.random_weights.dinet_exports import export_detector, export_landmarks
 from tests.unit.models.engines.dinet.scenes import ABSENT, COLOUR, SIDE, Frames, make_avatar
 
 POINTS_98 = np.stack([np.arange(98) / 200, 0.2 + np.arange(98) / 300], 1)

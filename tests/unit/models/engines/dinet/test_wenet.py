@@ -9,7 +9,6 @@ import pytest
 from onnx import TensorProto
 from scipy.signal import lfilter
 
-from benchmarks.random_weights.dinet_exports import export_deepspeech, export_wenet
 from errors import CancelledJobError, MediaError, WeightsError
 from models.engines.dinet.wenet import (
     ExactChunks,
@@ -21,6 +20,7 @@ from models.engines.dinet.wenet import (
 )
 from models.engines.protocol import FrameSpan, Machine
 from models.speech.level import SpeechLevel, open_speech
+from tests.random_weights.dinet_exports import export_deepspeech, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_speech, spans
 
 SIX_SECONDS = 96_000

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.random_weights.edtalk import save_edtalk
 from errors import CancelledJobError, ConfigError, WeightsError
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
@@ -21,6 +20,7 @@ from models.engines.paste.crop import BoxChunk, BoxPlan
 from models.engines.patches import FacePatches
 from models.engines.protocol import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
 from models.speech.level import measure_level
+from tests.random_weights.edtalk import save_edtalk
 from tests.unit.models.engines.paste.face_scene import (
     ABSENT,
     Brought,

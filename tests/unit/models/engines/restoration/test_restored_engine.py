@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.random_weights.restoration import save_restoration
 from config import PipelineConfig
 from errors import ConfigError, OptionError
 from models.avatar.avatar import Avatar
@@ -17,6 +16,7 @@ from models.engines.protocol import FrameSpan, Machine
 from models.engines.weights.store import WeightsStore
 from models.speech.activity import SpeechActivity
 from models.speech.features import FeatureBlock
+from tests.random_weights.restoration import save_restoration
 from tests.unit.models.synthetic_avatar import FilmedAvatar, make_avatar
 
 NUM = 8

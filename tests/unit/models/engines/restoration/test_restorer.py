@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.random_weights.restoration import save_restoration
 from errors import CancelledJobError, WeightsError
 from media.yuv_frame import YuvFrame, cut
 from models.avatar.face_region import FaceRegion
@@ -17,6 +16,7 @@ from models.engines.restoration.network import OnnxRestoration, load_restorer
 from models.engines.restoration.restorer import SIDE, FaceRestorer, RestorationOptions, Surroundings
 from models.engines.restoration.weights import RESTORATION_ROLE
 from models.track.face_track import FaceTrack
+from tests.random_weights.restoration import save_restoration
 from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, make_frames, make_track
 
 SOURCE = [3, ABSENT, 9, 9]

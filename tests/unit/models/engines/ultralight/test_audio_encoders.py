@@ -9,7 +9,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.random_weights.ultralight import save_generator, save_hubert, save_wenet
 from errors import CancelledJobError, MediaError, WeightsError
 from models.engines.protocol import FrameSpan, Machine, TensorTable
 from models.engines.ultralight import hubert as hubert_module
@@ -25,6 +24,7 @@ from models.engines.ultralight.hubert_network import HubertNetwork, HubertSize, 
 from models.engines.ultralight.weights import hubert_mismatch
 from models.engines.ultralight.wenet import OnnxWenet, WenetAudioEncoder, fbank
 from models.speech.level import SpeechLevel, measure_level
+from tests.random_weights.ultralight import save_generator, save_hubert, save_wenet
 
 SECONDS = 42.0  # three windows of HuBERT
 

@@ -13,12 +13,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.random_weights.ultralight import (
-    random_network,
-    save_generator,
-    save_hubert,
-    save_wenet,
-)
 from errors import ConfigError, WeightsError
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
@@ -42,6 +36,12 @@ from models.engines.ultralight.weights import ROLES
 from models.engines.weights.inspection import inspect_weights
 from models.engines.weights.recognition import AddRequest, candidates, recognise
 from models.speech.level import measure_level
+from tests.random_weights.ultralight import (
+    random_network,
+    save_generator,
+    save_hubert,
+    save_wenet,
+)
 from tests.unit.models.engines.paste.face_scene import (
     ABSENT,
     Brought,

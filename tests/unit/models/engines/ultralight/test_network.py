@@ -63,7 +63,7 @@ def test_shapes_of_others_are_no_variant() -> None:
 
 
 def test_picture_and_sound_both_matter(tmp_path: Path) -> None:
-    from benchmarks.random_weights.ultralight import random_network
+    from tests.random_weights.ultralight import random_network
 
     network = random_network()
     generator = torch.Generator().manual_seed(1)

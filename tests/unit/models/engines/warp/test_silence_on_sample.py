@@ -84,7 +84,7 @@ def _spoken(cached: AnalysedAvatar, sound: NDArray[np.int16], folder: Path) -> t
         target.setsampwidth(2)
         target.setframerate(SPEECH_SAMPLE_RATE)
         target.writeframes(sound.tobytes())
-    rendered = render_staged(cached, wav, cached.avatar.info.num_frames, folder)
+    rendered = render_staged(cached, wav, folder)
     return rendered.report, folder / "result.mp4"
 
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from benchmarks.random_weights.parameters import made_up
 from models.engines.runtime.checkpoints import shapes_of
 from models.engines.wav2lip.network import network_without_values
 from models.engines.wav2lip.weights import Size
+from tests.random_weights.parameters import made_up
 
 
 def made_up_parameters(size: Size, gain: float = 0.7) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Frames per second of ten jobs at once, compared with one: `python -m benchmarks.cpu_profile.concurrent_jobs`."""
+"""Frames per second of ten jobs at once, compared with one: `python -m benchmarks.concurrent_jobs`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.material import make_avatar, make_speech, num_frames_of
 from benchmarks.process_tree import cpu_between, cpu_seconds
 from benchmarks.render import SIZES
+from benchmarks.report import print_table
 from benchmarks.through_graph import create_avatar
 from launch.service import running_service
 from lipwright_client import Lipwright
@@ -36,7 +35,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Repetitions of the single job; the median counts.")] = 3,
 ) -> None:
     """Run one job after the other, then all at once, with a cached avatar of each size."""
-    table = Table("size", "jobs", "frames per second", "CPU ms per frame")
+    sections = []
     with (
         tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name,
         running_service(data_dir=Path(name) / "data") as url,
@@ -48,15 +47,14 @@ def main(
             _measure(client, avatar, make_speech(1.0, folder), 1, 1.0)  # opens files and warms caches
             alone = [_measure(client, avatar, speech, 1, seconds) for _ in range(rounds)]
             single = Throughput(*map(statistics.median, zip(*alone, strict=True)))
-            for num, measured in ((1, single), (jobs, _measure(client, avatar, speech, jobs, seconds))):
-                share = measured.frames_per_second / single.frames_per_second
-                table.add_row(
-                    f"{width}x{height}",
-                    str(num),
-                    f"{measured.frames_per_second:.1f} (x {share:.2f})",
-                    f"{measured.cpu_ms_per_frame:.1f}",
-                )
-    Console().print(table)
+            both = {"1": single, str(jobs): _measure(client, avatar, speech, jobs, seconds)}
+            sections.append([(f"{width}x{height}", num, *_cells(found, single)) for num, found in both.items()])
+    print_table(("size", "jobs", "frames per second", "CPU ms per frame"), *sections)
+
+
+def _cells(found: Throughput, single: Throughput) -> tuple[str, str]:
+    ratio = found.frames_per_second / single.frames_per_second
+    return f"{found.frames_per_second:.1f} (x {ratio:.2f})", f"{found.cpu_ms_per_frame:.1f}"
 
 
 def _measure(client: Lipwright, avatar: str, speech: Path, num_jobs: int, seconds: float) -> Throughput:

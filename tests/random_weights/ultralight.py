@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.random_weights.parameters import made_up
 from models.engines.runtime.checkpoints import shapes_of
 from models.engines.ultralight.audio import AudioKind
 from models.engines.ultralight.network import UltralightNetwork
+from tests.random_weights.parameters import made_up
 
 
 def save_ultralight(path: Path, audio_kind: AudioKind = "hubert", num_frames: int = 8, width: int = 32) -> Path:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.random_weights.parameters import made_up
 from models.engines.dinet.network import DINet
 from models.engines.runtime.checkpoints import shapes_of
+from tests.random_weights.parameters import made_up
 
 
 def save_dinet(path: Path) -> Path:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.random_weights.parameters import made_up
 from models.engines.musetalk.network import PUBLISHED, make_unet, make_vae
 from models.engines.musetalk.weights import UNET, VAE, WHISPER
 from models.engines.musetalk.whisper import WHISPER_TINY, WhisperEncoder
 from models.engines.runtime.checkpoints import shapes_of
+from tests.random_weights.parameters import made_up
 
 
 def save_musetalk(folder: Path) -> dict[str, Path]:

@@ -1,1 +1,0 @@
-"""Mattes: their errors and their cost."""

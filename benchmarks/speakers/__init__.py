@@ -1,1 +1,0 @@
-"""Active speaker detection, measured on composed films."""
