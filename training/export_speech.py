@@ -1,4 +1,4 @@
-"""Writes the two speech networks as the ONNX files that Lipwright loads.
+"""Writes the speech networks as the ONNX files that Lipwright loads.
 
     python -m training.export_speech encoder MODEL_BIN FOLDER
     python -m training.export_speech mouth CHECKPOINT FOLDER
@@ -8,24 +8,30 @@ MODEL_BIN is `model.bin` of Whisper base in CTranslate2's format, as the package
 `training.train_speech` writes. The files hold float16 weights, of which the encoder's are Whisper's bit by bit,
 and compute in float32. Their initializers keep the names of the parameters, so they are checkpoints as well:
 `read_state` turns one back into a state dict.
+
+`encoder` also writes the encoder of live sessions on a CPU. The matrices of its transformer layers are integers (per
+column, symmetric), and what is multiplied with them is rounded to 8 bits by its own range in every run; everything else
+is unchanged. The integers have 7 bits, because processors without VNNI add pairs of products in 16 bits.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
 import torch
+import typer
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble
 from training.whisper_encoder import NUM_BANDS, WhisperTaps, load_whisper
 
-ENCODER_NAME, MOUTH_NAME = "speech_encoder.onnx", "speech_to_mouth.onnx"
+ENCODER_NAME, LIVE_ENCODER_NAME = "speech_encoder.onnx", "speech_encoder_int8.onnx"
+MOUTH_NAME = "speech_to_mouth.onnx"
 # 17 is the oldest operator set with everything that these networks use; older ONNX Runtimes read it too.
 _OPSET = 17
 _MIN_HALVED = 1024  # elements; smaller tensors stay float32
@@ -99,21 +105,53 @@ def _halve(path: Path) -> None:
     onnx.save(model, path)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads the weights and writes one file into FOLDER."""
-    parser = argparse.ArgumentParser(description="Export the speech networks to ONNX.")
-    parser.add_argument("network", choices=("encoder", "mouth"))
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("folder", type=Path)
-    options = parser.parse_args(arguments)
-    if options.network == "encoder":
+def quantise(source: Path, target: Path) -> None:
+    """Writes `source` to `target` with 8 bit matrices in its matrix products."""
+    model = onnx.load(source)
+    _fold_matrices(model)
+    folded = target.with_suffix(".float32.onnx")
+    onnx.save(model, folded)
+    try:
+        quantize_dynamic(
+            folded,
+            target,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+        )
+    finally:
+        folded.unlink()
+
+
+def _fold_matrices(model: onnx.ModelProto) -> None:
+    """Replaces the stored matrices of matrix products by their float32 transposes, which is what is multiplied."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    made = {node.output[0]: node for node in model.graph.node}
+    for product in [node for node in model.graph.node if node.op_type == "MatMul"]:
+        transpose = made.get(product.input[1])
+        cast = made.get(transpose.input[0]) if transpose is not None and transpose.op_type == "Transpose" else None
+        if transpose is None or cast is None or cast.op_type != "Cast" or cast.input[0] not in stored:
+            continue  # a product of two activations
+        values = numpy_helper.to_array(stored[cast.input[0]]).astype(np.float32)
+        folded = numpy_helper.from_array(np.ascontiguousarray(values.T), transpose.output[0])
+        model.graph.initializer.append(folded)
+        model.graph.initializer.remove(stored[cast.input[0]])
+        model.graph.node.remove(transpose)
+        model.graph.node.remove(cast)
+
+
+def main(network: Literal["encoder", "mouth"], weights: Path, folder: Path) -> None:
+    """Reads the weights and writes the files of one network into FOLDER."""
+    if network == "encoder":
         encoder = WhisperTaps(TAPS, MAX_ROWS)
-        load_whisper(options.weights, encoder)
-        export_encoder(encoder, options.folder / ENCODER_NAME)
+        load_whisper(weights, encoder)
+        export_encoder(encoder, folder / ENCODER_NAME)
+        quantise(folder / ENCODER_NAME, folder / LIVE_ENCODER_NAME)
     else:
-        mouth = MouthEnsemble.from_state(torch.load(options.weights, weights_only=True))
-        export_mouth(mouth, options.folder / MOUTH_NAME)
+        mouth = MouthEnsemble.from_state(torch.load(weights, weights_only=True))
+        export_mouth(mouth, folder / MOUTH_NAME)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

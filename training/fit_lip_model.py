@@ -3,17 +3,16 @@
     python -m training.fit_lip_model CLIPS OUT
 
 The shipped model was fitted on clips of six talkers of the GRID audio-visual sentence corpus (Cooke, Barker,
-Cunningham and Shao, JASA 2006; CC BY 4.0): one talker per video file. It prints how much of the motion the model
-explains for talkers that it was not fitted on. The same clips give the same file.
+Cunningham and Shao, JASA 2006; CC BY 4.0): one talker per video file. The same clips give the same file.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
@@ -21,7 +20,7 @@ from config import MediaLimits
 from media.probe import probe_video
 from media.reader import FrameReader
 from models.face.choice import FaceChoice
-from models.geometry.face_points import INNER_LOWER, INNER_UPPER, LIP_ROWS, MOVED, OUTER_LOWER, OUTER_UPPER
+from models.geometry.face_points import LIP_ROWS, MOVED
 from models.geometry.head_frame import mean_face
 from models.mouth.shape import CLOSED_SHARE, DEFAULT_SCALE, NUM_CHANNELS, measure, measure_matrix
 from models.track.face_track import stabilise
@@ -110,43 +109,21 @@ def fit_closing(motions: list[Motion]) -> Floats:
     return closing
 
 
-def explained(weights: Floats, motion: Motion, points: tuple[int, ...]) -> Floats:
-    """(3,) share of the variance of x, y, z that the model explains over some of the points."""
-    rows = [MOVED.index(point) for point in points]
-    true = motion.moved.reshape(len(motion.moved), -1, 3)[:, rows]
-    error = true - (motion.shape @ weights).reshape(len(true), -1, 3)[:, rows]
-    result: Floats = 1 - (error**2).sum((0, 1)) / (true**2).sum((0, 1))
-    return result
-
-
-def report(heads: dict[str, Floats]) -> None:
-    """Prints the variance explained for each talker by a model fitted on the others."""
-    lips = (*OUTER_UPPER, *OUTER_LOWER, *INNER_UPPER, *INNER_LOWER)
-    print(f"{'talker left out':24} lips x, y, z          all points x, y, z")
-    for name, head in heads.items():
-        others = [motion_of(side) for key, h in heads.items() if key != name for side in (h, mirror(h))]
-        weights, motion = fit_weights(others), motion_of(head)
-        cells = ["  ".join(f"{v:5.3f}" for v in explained(weights, motion, points)) for points in (lips, MOVED)]
-        print(f"{name:24} {cells[0]}   {cells[1]}")
-
-
-def main() -> None:
-    """Tracks the clips, reports and writes the model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", type=Path, help="folder of videos, one talker each")
-    parser.add_argument("out", type=Path, help="the .npz to write")
-    args = parser.parse_args()
+def main(
+    clips: Annotated[Path, typer.Argument(help="Folder of videos, one talker each.")],
+    out: Annotated[Path, typer.Argument(help="The .npz to write.")],
+) -> None:
+    """Tracks the clips and writes the model."""
     tracker = FaceTracker(num_threads=1, device="cpu")
-    heads = {clip.stem: track(clip, tracker) for clip in sorted(args.clips.glob("*.mp4"))}
-    report(heads)
-    motions = [motion_of(side) for head in heads.values() for side in (head, mirror(head))]
+    heads = [track(clip, tracker) for clip in sorted(clips.glob("*.mp4"))]
+    motions = [motion_of(side) for head in heads for side in (head, mirror(head))]
     np.savez(
-        args.out,
+        out,
         weights=fit_weights(motions).reshape(NUM_CHANNELS, -1, 3).astype(np.float32),
         closing=fit_closing(motions).astype(np.float32),
     )
-    print(f"{args.out}: {len(heads)} talkers, {len(MOVED)} points")
+    print(f"{out}: {len(heads)} talkers, {len(MOVED)} points")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

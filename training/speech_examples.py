@@ -11,13 +11,14 @@ network, which finds the lag of each speaker.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
 from media.audio import SPEECH_SAMPLE_RATE
@@ -187,23 +188,21 @@ def _level(samples: Samples) -> Samples:
     return levelled
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    corpora: Path,
+    examples: Path,
+    javanese: Annotated[bool, typer.Option("--javanese", help="Examples of the Javanese corpus alone.")] = False,
+) -> None:
     """Reads CORPORA and writes EXAMPLES."""
-    parser = argparse.ArgumentParser(description="Make examples for the speech network.")
-    parser.add_argument("corpora", type=Path)
-    parser.add_argument("examples", type=Path)
-    parser.add_argument("--javanese", action="store_true", help="examples of the Javanese corpus alone")
-    options = parser.parse_args(arguments)
     with TemporaryDirectory() as folder:
         maker = ExampleMaker(SpeechFeatures(num_threads=1, device="cpu"), Path(folder))
-        if options.javanese:
-            aligned = maker.align_talkers(read_talkers(options.corpora, JAVANESE)[0])
-            examples = list(maker.talkers(aligned))
+        if javanese:
+            made = list(maker.talkers(maker.align_talkers(read_talkers(corpora, JAVANESE)[0])))
         else:
-            aligned = maker.align(read_talkers(options.corpora)[0])
-            examples = [*maker.talkers(aligned), *maker.table(read_synthetic(options.corpora)), *maker.negatives()]
-    save_examples(options.examples, examples)
+            aligned = maker.align(read_talkers(corpora)[0])
+            made = [*maker.talkers(aligned), *maker.table(read_synthetic(corpora)), *maker.negatives()]
+    save_examples(examples, made)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

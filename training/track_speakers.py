@@ -10,14 +10,14 @@ is kept. Takes about 10 ms of one core per frame.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import soundfile
+import typer
 from numpy.typing import NDArray
 
 from config import MediaLimits
@@ -102,17 +102,16 @@ def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
     return int(starts[longest]), int(stops[longest])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    clips: Path,
+    stem: Annotated[Path, typer.Argument(help="Path of the corpus without .flac and .npz.")],
+    without: Annotated[list[str] | None, typer.Option(help="Speakers to leave out.")] = None,
+) -> None:
     """Reads CLIPS and writes the corpus."""
-    parser = argparse.ArgumentParser(description="Track the lips of a folder of talking faces.")
-    parser.add_argument("clips", type=Path)
-    parser.add_argument("stem", type=Path, help="path of the corpus without .flac and .npz")
-    parser.add_argument("--without", action="append", default=[], help="speaker to leave out")
-    options = parser.parse_args(arguments)
     tracker = FaceTracker(num_threads=1, device="cpu")
-    clips = [clip for clip in sorted(options.clips.glob("*.mp4")) if _speaker(clip) not in options.without]
-    write_corpus(options.stem, [track_clip(clip, tracker) for clip in clips])
+    chosen = [clip for clip in sorted(clips.glob("*.mp4")) if _speaker(clip) not in (without or ())]
+    write_corpus(stem, [track_clip(clip, tracker) for clip in chosen])
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -10,13 +10,13 @@ one core.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+import typer
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -177,16 +177,11 @@ def train_members(
     return [network.with_first_head(torch.tensor(gain)) for network in networks]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(examples: Path, corpora: Path, checkpoint: Path) -> None:
     """Reads EXAMPLES and CORPORA and writes CHECKPOINT."""
-    parser = argparse.ArgumentParser(description="Train the speech-to-mouth network.")
-    for name in ("examples", "corpora", "checkpoint"):
-        parser.add_argument(name, type=Path)
-    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    members = train_members([load_examples(options.examples)], options.corpora)
-    torch.save(MouthEnsemble(members).state_dict(), options.checkpoint)
+    torch.save(MouthEnsemble(train_members([load_examples(examples)], corpora)).state_dict(), checkpoint)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -81,7 +81,7 @@ class _X264Settings(NamedTuple):
     params: tuple[str, ...] = ()
 
 
-# Measured with `python -m benchmarks.encoding`, see docs/performance.md. `fast` is x264's `ultrafast` with what the
+# Measured, see docs/performance.md. `fast` is x264's `ultrafast` with what the
 # mouth needs most: deblocking, B-frames and small intra blocks. What it lacks, adaptive quantization above all, costs
 # the grain of even areas.
 _X264: Final[Mapping[Quality, _X264Settings]] = {
@@ -108,8 +108,8 @@ def _limited(crf: int, most: int) -> str:
 # `AIGC` is written only with use_metadata_tags.
 _MP4_OPTIONS: Final[Mapping[str, str]] = {"movflags": "+faststart+use_metadata_tags"}
 
-# H.264 needs up to .2 bits a pixel on talking heads with noise, `best` up to .38, VP9 up to .15; quiet ones need a
-# fifth (`python -m benchmarks.encoding`).
+# Measured: H.264 needs up to .2 bits a pixel on talking heads with noise, `best` up to .38, VP9 up to .15; quiet ones
+# need a fifth.
 # ProRes 4444 has a target of 330 Mbit/s for 1080p at 29.97 fps (Apple ProRes White Paper): 5.3, and alpha beside that.
 MP4: Final = OutputFormat(
     "mp4",

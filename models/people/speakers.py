@@ -41,7 +41,7 @@ _WIDTH = CHANNELS.index("width")
 # eleven wild clips with their own sound are .82 and .92, .68 and 1.15 (slopes), .31 and .49, .59 and .96 (residuals).
 _SLOPE, _RESIDUAL = np.array([0.85, 0.85]), np.array([0.4, 0.75])
 # Larger than the noise of the tracker, .1 to .3, because mouths at rest twitch and smile. With .3, and with .5, .01
-# less of the frames of such scenes as in `benchmarks.speakers` is assigned correctly.
+# less of the frames of the films in docs/quality.md is assigned correctly.
 _QUIET = np.array([0.4, 0.45])
 _CLIP: Final = 4.0  # limits the effect of a lost track
 # Half or twice any of these changes the share of frames that is assigned correctly by .01 at most (with half of

@@ -1,6 +1,6 @@
 """Rewrites a network so that onnxruntime computes it on a CPU without changing the layout of its tensors.
 
-    python -m training.converters.blocked_layout models/weights/face_landmark_468.onnx
+    python -m training.converters blocked-layout models/weights/face_landmark_468.onnx
 
 On a CPU, onnxruntime computes convolutions in blocks of channels. It implements neither PRelu nor padding of channels
 in this layout, so in MediaPipe's networks it converts every tensor back and forth, which takes most of the time.
@@ -9,8 +9,6 @@ Written as convolutions, both stay in the blocked layout.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +93,3 @@ class _Rewriter:
     def _value(self, name: str) -> NDArray[np.float64]:
         """Returns a constant, which may be stored in half precision."""
         return numpy_helper.to_array(self._stored[self._casts.get(name, name)]).astype(np.float64)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Rewrites the files in place."""
-    parser = argparse.ArgumentParser(description="Rewrite networks for onnxruntime's blocked layout.")
-    parser.add_argument("networks", type=Path, nargs="+")
-    for path in parser.parse_args(arguments).networks:
-        rewrite(path)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,8 +14,15 @@ pytest.importorskip("onnx")
 
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
-from training import quantise_encoder
-from training.export_speech import ENCODER_NAME, MOUTH_NAME, main, read_mouth, read_state
+from training.export_speech import (
+    ENCODER_NAME,
+    LIVE_ENCODER_NAME,
+    MOUTH_NAME,
+    main,
+    quantise,
+    read_mouth,
+    read_state,
+)
 from training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble, MouthTcn
 from training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps, load_whisper
 
@@ -76,8 +83,8 @@ def test_export_writes_the_shipped_weights_again(tmp_path: Path, shipped: tuple[
     _write_ctranslate2(tmp_path / "model.bin", _as_ctranslate2(shipped[0]))
     torch.save(shipped[1].state_dict(), tmp_path / "trained.pt")
     with pytest.warns(DeprecationWarning):  # torch prefers its newer exporter, which renames parameters
-        main(["encoder", str(tmp_path / "model.bin"), str(tmp_path)])
-        main(["mouth", str(tmp_path / "trained.pt"), str(tmp_path)])
+        main("encoder", tmp_path / "model.bin", tmp_path)
+        main("mouth", tmp_path / "trained.pt", tmp_path)
     for name, network in zip((ENCODER_NAME, MOUTH_NAME), shipped, strict=True):
         state = read_state(tmp_path / name, network)
         assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
@@ -127,13 +134,13 @@ def test_the_first_head_is_kept_with_its_gain() -> None:
 
 
 def test_the_quantised_encoder_is_made_from_the_shipped_one_and_computes_nearly_the_same(tmp_path: Path) -> None:
-    quantise_encoder.main([str(tmp_path)])
-    written = tmp_path / quantise_encoder.LIVE_ENCODER_NAME
+    written = tmp_path / LIVE_ENCODER_NAME
+    quantise(weights_path(ENCODER_NAME), written)
     assert [file.name for file in tmp_path.iterdir()] == [written.name]
     mel = np.random.default_rng(2).normal(0, 0.4, (1, 180, 80)).astype(np.float32)
     exact, shipped, again = (
         make_session(path, num_threads=1, device="cpu").run(None, {"mel": mel})[0]
-        for path in (weights_path(ENCODER_NAME), weights_path(quantise_encoder.LIVE_ENCODER_NAME), written)
+        for path in (weights_path(ENCODER_NAME), weights_path(LIVE_ENCODER_NAME), written)
     )
     assert np.array_equal(shipped, again)
     assert 0.99 < np.corrcoef(exact.ravel(), shipped.ravel())[0, 1] < 1

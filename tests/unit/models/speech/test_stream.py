@@ -60,7 +60,7 @@ def test_the_mouth_is_nearly_that_of_the_whole_file(
     num = len(voice) * 25 // RATE // STEP * STEP
     whole = network.predict(features.extract(path, measure_level(path), 0, num / 25), FPS, 0, num)
     stream = mouth_of(voice, features, network, num)
-    # Measured .987 for this file; 13 clips have .949 (benchmarks.live.hearing).
+    # Measured .987 for this file; 13 clips have .949.
     assert np.corrcoef(whole.shape[:, 0], stream.shape[:, 0])[0, 1] > 0.95
     assert np.abs(whole.gate - stream.gate).mean() < 0.02
     late = [np.corrcoef(np.roll(stream.shape[:, 0], lag)[3:-3], whole.shape[3:-3, 0])[0, 1] for lag in (-1, 0, 1)]

@@ -1,4 +1,4 @@
-"""Refitting the width changes its row of the last layer, and nothing else."""
+"""The width is refitted, and additional networks share in the corners of the mouth, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 pytest.importorskip("onnx")
 
 from models.mouth.shape import CHANNELS
-from training.corners.refit_width import WidthFit, with_width_head
+from training.corners import WidthFit, with_corners, with_width_head
 from training.speech_examples import Example
-from training.speech_network import NUM_FEATURES, MouthEnsemble
+from training.speech_network import NUM_FEATURES, MouthEnsemble, MouthTcn
 
 WIDTH = CHANNELS.index("width")
+CORNERS = [CHANNELS.index(name) for name in ("width", "protrude", "corner_y")]
 
 
 def _network() -> MouthEnsemble:
@@ -65,3 +66,19 @@ def test_corpora_count_by_their_shares_and_a_left_out_speaker_does_not() -> None
     assert np.corrcoef(rows @ WidthFit(network, [wide, narrow], [0.1, 0.9]).solve(), truth)[0, 1] < -0.2
     alone = WidthFit(network, [wide, narrow], [0.1, 0.9])
     assert not np.allclose(alone.solve(), alone.solve(left_out="b"))
+
+
+def test_corners_are_the_mean_of_all_networks_and_the_rest_stays() -> None:
+    torch.manual_seed(3)
+    base, added = MouthEnsemble().eval(), [MouthTcn().eval() for _ in range(2)]
+    joined = with_corners(base, added)
+    features = torch.randn(1, 90, NUM_FEATURES)
+    with torch.no_grad():
+        before, after = base(features), joined(features)
+        every = torch.stack([member(features) for member in (*base.members, *added)]).mean(0)
+    others = [output for output in range(9) if output not in CORNERS]
+    assert torch.allclose(after[0][..., others], before[0][..., others], atol=1e-5)
+    assert torch.allclose(after[0][..., CORNERS], every[..., CORNERS], atol=1e-5)
+    assert after[1].shape == (1, 90, 5 * 96)
+    # Speaker adaptation counts on a hidden layer of the same norm, however many networks there are.
+    assert 0.5 < after[1].square().sum() / before[1].square().sum() < 2
