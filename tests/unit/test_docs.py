@@ -14,6 +14,7 @@ from config import PipelineConfig
 _FENCE = re.compile(r"```.*?```", re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE_PATH = re.compile(r"`((?:[a-z_]+/)+[\w.-]+\.(?:py|md|yaml|yml|json|service|txt))`")
+_MODULE = re.compile(r"python -m\s+((?:benchmarks|training)[\w.]*\w)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -49,6 +50,17 @@ def test_files_that_are_named_exist(repo_root: Path) -> None:
         for page in _pages(repo_root)
         for path in _CODE_PATH.findall(page.read_text(encoding="utf-8"))
         if not (repo_root / path).exists() and not (page.parent / path).exists()
+    ]
+    assert not missing
+
+
+def test_benchmark_and_training_commands_exist(repo_root: Path) -> None:
+    missing = [
+        f"{page.relative_to(repo_root)}: {module}"
+        for page in (*_pages(repo_root), repo_root / "Makefile")
+        for module in _MODULE.findall(page.read_text(encoding="utf-8"))
+        if not (path := repo_root / module.replace(".", "/")).with_suffix(".py").exists()
+        and not (path / "__main__.py").exists()
     ]
     assert not missing
 
