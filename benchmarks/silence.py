@@ -115,7 +115,7 @@ def _write_silence(path: Path, seconds: float) -> None:
 def _print(label: str, figures: dict[str, Figures]) -> None:
     headings = [heading for heading, _, _ in _FIGURES]
     rows = [(name, *(number(row[heading]) for heading in headings)) for name, row in figures.items()]
-    known = ([row[heading] for row in figures.values() if row[heading] is not None] for heading in headings)
+    known = ([value for row in figures.values() if (value := row[heading]) is not None] for heading in headings)
     medians = (number(median(values) if values else None) for values in known)
     print_table((label, *headings), rows, [("median", *medians)])
 
