@@ -25,6 +25,7 @@ from launch.service_log import SILENT, ServiceLog, Terminal, open_service_log
 from launch.watchdog import watchdog
 from launch.worker_fork_server import WORKER_SCRIPT, worker_fork_server
 from net.access_rule import is_private
+from storage.state import open_keys
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,8 @@ def _fronted(config: ServeConfig, health_port: int | None) -> Iterator[tuple[Ser
         yield config, None
         return
     behind = config.on_this_machine("127.0.0.1", free_port())
-    front = FrontProxy(program, host, port, behind.http_options["port"], health_port)
+    keys = open_keys(config.pipeline.state, config.pipeline.data_dir)
+    front = FrontProxy(program, host, port, behind.http_options["port"], health_port, keys=keys)
     try:
         front.start()
         yield behind, front
