@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.access import caller_of
 from api.base_url import base_url
+from api.fair_queue import FairQueue, run_in_thread
 from api.forms.form_parts import FilePart
 from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
@@ -18,8 +19,9 @@ from api.problem import problem_responses
 from api.routing import Routes, route
 from api.v1.protocol import JobView
 from config import PipelineConfig
-from errors import BusyError
+from errors import InputError, StageTimeoutError
 from jobs.ports import JobService
+from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.labels.inspection import Verdict, inspect_as_json
 from storage.file_keys import upload_key
@@ -71,13 +73,13 @@ class Inspection(FileLabels):
 
 
 class InspectRoutes(Routes, prefix="/v1", tags=["labels"]):
-    """Handlers of /v1/inspect. Each replica inspects one file at a time."""
+    """Handlers of /v1/inspect. Each replica inspects one file at a time; API keys take turns."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service, self._files, self._limits = service, files, config.limits
         self._receiver = FormReceiver(service, files, config)
         self._decoders = Decoders(config.decoder)
-        self._busy = asyncio.Lock()
+        self._queue = FairQueue("inspection")
 
     @route(
         "/inspect",
@@ -97,7 +99,7 @@ class InspectRoutes(Routes, prefix="/v1", tags=["labels"]):
             self._receiver.receive(request, InspectForm, admission) as (form, _),
         ):
             try:
-                labels = await self._inspect(form.file)
+                labels = await self._inspect(form.file, owner)
             finally:
                 await asyncio.to_thread(self._files.drop_uploads, form.file)
                 await self._service.release(admission.id)
@@ -107,21 +109,23 @@ class InspectRoutes(Routes, prefix="/v1", tags=["labels"]):
             jobs = [JobView.of(job, base_url(request)) for job in (await self._service.list_jobs(query)).jobs]
         return Inspection(**dict(labels), jobs=jobs)
 
-    async def _inspect(self, file: UploadedFile) -> FileLabels:
+    async def _inspect(self, file: UploadedFile, owner: str | None) -> FileLabels:
         """Read the labels in a decoder process.
 
         Raises:
-            BusyError: Another file is being inspected.
+            BusyError: Too many files wait.
             MediaError: The file cannot be opened.
             MediaLimitError: It exceeds a limit.
             StageTimeoutError: It took too long.
         """
-        if self._busy.locked():
-            raise BusyError("Another file is being inspected. Try again in a few seconds.")
-        async with self._busy:
-            return await asyncio.to_thread(self._labels, file)
+        async with self._queue.turn(owner):
+            try:
+                return await run_in_thread(partial(self._labels, file))
+            except (InputError, StageTimeoutError) as error:
+                raise type(error)(str(error).replace(file.key, file.label or "file")) from error
 
-    def _labels(self, file: UploadedFile) -> FileLabels:
+    def _labels(self, file: UploadedFile, token: CancelToken) -> FileLabels:
         with self._files.stored.fetched(upload_key(file.key)) as path:
-            reply = self._decoders.run(partial(inspect_as_json, path, self._limits), file=path, timeout_s=_TIMEOUT_S)
+            work = partial(inspect_as_json, path, self._limits)
+            reply = self._decoders.run(work, file=path, timeout_s=_TIMEOUT_S, token=token)
         return FileLabels.model_validate_json(reply)
