@@ -210,11 +210,7 @@ def _at_speed(track: AudioTrack, layout: str, speed: float) -> Iterator[NDArray[
         yield from track.blocks(SPEECH_SAMPLE_RATE, layout, "s16p")
         return
     for block in stretch(track.blocks(SPEECH_SAMPLE_RATE, layout, "fltp"), SPEECH_SAMPLE_RATE, speed):
-        yield _as_int16(block)
-
-
-def _as_int16(block: NDArray[np.float32]) -> NDArray[np.int16]:
-    return np.rint(block * _INT16_SCALE).clip(-_INT16_SCALE, _INT16_SCALE - 1).astype(np.int16)
+        yield np.rint(block * _INT16_SCALE).clip(-_INT16_SCALE, _INT16_SCALE - 1).astype(np.int16)
 
 
 def convert_to_wav(path: Path, out: Path, sample_rate: int, limits: MediaLimits) -> AudioInfo:
@@ -230,19 +226,16 @@ def convert_to_wav(path: Path, out: Path, sample_rate: int, limits: MediaLimits)
         The track's own rate, channels and counted duration.
 
     Raises:
-        MediaError: No usable audio, also if it is silent or has samples that are not numbers.
+        MediaError: No usable audio: there is none, or only silence; samples that are not numbers count as silence.
         MediaLimitError: Longer or larger than allowed.
     """
     track, is_silent = AudioTrack(path, limits), True
     try:
         with wave.open(str(out), "wb") as file:
             file.setparams((1, 2, sample_rate, 0, "NONE", ""))
-            for block in track.blocks(sample_rate, "mono", "fltp"):
-                if not np.isfinite(block).all():
-                    raise MediaError(f"{path.name}: the audio has samples that are not numbers.")
-                samples = _as_int16(block)
-                is_silent = is_silent and not samples.any()
-                file.writeframes(samples.astype("<i2").tobytes())
+            for block in track.blocks(sample_rate, "mono", "s16p"):
+                is_silent = is_silent and not block.any()
+                file.writeframes(block.astype("<i2").tobytes())
     finally:
         track.close()
     if is_silent:

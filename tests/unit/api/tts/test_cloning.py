@@ -247,8 +247,8 @@ def test_delete_voice_of_any_name_through_the_front_proxy(tmp_path: Path, name: 
             front.close()
 
 
-@pytest.mark.parametrize(("value", "reason"), [(np.nan, "not numbers"), (np.inf, "not numbers"), (0, "silent")])
-def test_create_voice_without_sound_is_refused(tmp_path: Path, value: float, reason: str) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0])
+def test_create_voice_without_sound_is_refused(tmp_path: Path, value: float) -> None:
     file = io.BytesIO()
     with av.open(file, "w", format="wav") as out:
         stream = out.add_stream("pcm_f32le", rate=24000, layout="mono")
@@ -258,5 +258,5 @@ def test_create_voice_without_sound_is_refused(tmp_path: Path, value: float, rea
     with _api(tmp_path, CHATTERBOX) as (http, _):
         refused = _create(http, wav=file.getvalue())
         assert (refused.status_code, refused.json()["code"]) == (422, "media_invalid")
-        assert reason in refused.json()["detail"]
+        assert "silent" in refused.json()["detail"]
         assert http.get("/v1/voices").json()["cloned"] == []
