@@ -108,7 +108,7 @@ def _bound_close(send: Send) -> None:
     for either.
     """
     protocol = getattr(send, "__self__", None)
-    if hasattr(protocol, "close_timeout"):
+    if protocol is not None and hasattr(protocol, "close_timeout"):
         protocol.close_timeout = _CLOSE_S
         protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _SETTINGS = 0x0, 0x1, 0x4  # RFC 9113, 6
@@ -60,6 +61,26 @@ def unread_streams(
     finally:
         for connection in connections:
             connection.close()
+
+
+@contextmanager
+def dripping(streams: list[tuple[Http2Connection, int]], every_s: float) -> Iterator[None]:
+    """Send a few more bytes on all streams now and then, for the block."""
+    is_over = threading.Event()
+
+    def run() -> None:
+        while not is_over.wait(every_s):
+            for connection, stream in streams:
+                with suppress(OSError):
+                    connection.send(stream, b"abc")
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(30)
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
