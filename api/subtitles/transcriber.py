@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from api.fair_queue import FairQueue, run_in_thread
 from api.subtitles.openai_server import OpenAIServer
 from config import PipelineConfig
 from errors import InputError, OptionError, StageTimeoutError
+from jobs.fair_queue import FairQueue, run_in_thread
 from media.audio import convert_to_wav
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders

@@ -6,9 +6,9 @@ import asyncio
 from functools import partial
 from typing import Final
 
-from api.fair_queue import FairQueue, run_in_thread
 from config import PipelineConfig
 from errors import InputError, OptionError, StageTimeoutError
+from jobs.fair_queue import FairQueue, run_in_thread
 from media.audio import convert_to_wav
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.access import caller_of
 from api.base_url import base_url
-from api.fair_queue import FairQueue, run_in_thread
 from api.forms.form_parts import FilePart
 from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
@@ -20,6 +19,7 @@ from api.routing import Routes, route
 from api.v1.protocol import JobView
 from config import PipelineConfig
 from errors import InputError, StageTimeoutError
+from jobs.fair_queue import FairQueue, run_in_thread
 from jobs.ports import JobService
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders

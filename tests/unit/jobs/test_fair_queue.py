@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from api.fair_queue import FairQueue, run_in_thread
 from errors import BusyError
+from jobs.fair_queue import FairQueue, run_in_thread
 from media.cancel_token import CancelToken
 
 
