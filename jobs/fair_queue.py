@@ -13,6 +13,8 @@ from media.cancel_token import CancelToken
 
 _T = TypeVar("_T")
 
+NICENESS: Final = 5
+"""For decoders that do such work: on a busy machine, the process that answers requests goes first."""
 _MAX_WAITING: Final = 32
 _MAX_OWN: Final = 4
 _MAX_WAIT_S: Final = 240.0  # the admission of an upload expires two minutes, the time of an inspection, after that

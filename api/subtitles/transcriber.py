@@ -14,7 +14,7 @@ from typing import Any, Final
 from api.subtitles.openai_server import OpenAIServer
 from config import PipelineConfig
 from errors import InputError, OptionError, StageTimeoutError
-from jobs.fair_queue import FairQueue, run_in_thread
+from jobs.fair_queue import NICENESS, FairQueue, run_in_thread
 from media.audio import convert_to_wav
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
@@ -120,7 +120,7 @@ class Transcriber:
         timeout_s = self._config.jobs.sound_timeout_s(limits.max_audio_seconds)
         with (
             self._files.stored.fetched(upload_key(upload.key)) as path,
-            Decoders(self._config.decoder, partial(metrics.DECODER_DEATHS.add, 1)) as decoders,
+            Decoders(self._config.decoder, partial(metrics.DECODER_DEATHS.add, 1), niceness=NICENESS) as decoders,
         ):
             work = partial(convert_to_wav, path, wav, _SAMPLE_RATE, limits)
             decoders.run(work, file=path, timeout_s=timeout_s, token=token, writes=wav.parent)

@@ -8,7 +8,7 @@ from typing import Final
 
 from config import PipelineConfig
 from errors import InputError, OptionError, StageTimeoutError
-from jobs.fair_queue import FairQueue, run_in_thread
+from jobs.fair_queue import NICENESS, FairQueue, run_in_thread
 from media.audio import convert_to_wav
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
@@ -80,7 +80,7 @@ class VoiceRecorder:
         with (
             self._files.stored.fetched(upload_key(upload.key)) as path,
             self._voices.written_sample(owner, name, replaces) as sample,
-            Decoders(self._config.decoder, partial(metrics.DECODER_DEATHS.add, 1)) as decoders,
+            Decoders(self._config.decoder, partial(metrics.DECODER_DEATHS.add, 1), niceness=NICENESS) as decoders,
         ):
             decoders.warm()
             work = partial(convert_to_wav, path, sample, _SAMPLE_RATE, limits)

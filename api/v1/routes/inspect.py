@@ -19,7 +19,7 @@ from api.routing import Routes, route
 from api.v1.protocol import JobView
 from config import PipelineConfig
 from errors import InputError, StageTimeoutError
-from jobs.fair_queue import FairQueue, run_in_thread
+from jobs.fair_queue import NICENESS, FairQueue, run_in_thread
 from jobs.ports import JobService
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
@@ -78,7 +78,7 @@ class InspectRoutes(Routes, prefix="/v1", tags=["labels"]):
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service, self._files, self._limits = service, files, config.limits
         self._receiver = FormReceiver(service, files, config)
-        self._decoders = Decoders(config.decoder)
+        self._decoders = Decoders(config.decoder, niceness=NICENESS)
         self._queue = FairQueue("inspection")
 
     @route(
