@@ -25,6 +25,7 @@ from launch.service_log import SILENT, ServiceLog, Terminal, open_service_log
 from launch.watchdog import watchdog
 from launch.worker_fork_server import WORKER_SCRIPT, worker_fork_server
 from net.access_rule import is_private
+from storage.state import open_keys
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +134,9 @@ def _fronted(
     if node.metrics_port is not None:
         metrics_ports = node.metrics_port, free_port()
         node = replace(node, metrics_port=metrics_ports[1])
-    front = FrontProxy(program, host, port, behind.http_options["port"], health_port, metrics_ports=metrics_ports)
+    keys = open_keys(config.pipeline.state, config.pipeline.data_dir)
+    serve_port = behind.http_options["port"]
+    front = FrontProxy(program, host, port, serve_port, health_port, metrics_ports=metrics_ports, keys=keys)
     try:
         front.start()
         yield behind, node, front
