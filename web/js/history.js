@@ -45,7 +45,7 @@ export class History {
     this.jobs.push(...added);
     this.after = after;
     this.show();
-    if (added.length) this.list.querySelector(`[data-id="${added[0].id}"] button`).focus({ preventScroll: true });
+    if (added.length) this.list.querySelector(`[data-id="${added[0].id}"] button`).focus();
     this.lookLater();
   }
 
@@ -120,4 +120,8 @@ export class History {
   }
 }
 
-const firstSentence = (text) => text.match(/^.*?[.。](?=\s|$|\P{ASCII})/u)?.[0] ?? text;
+/** The first sentence of an error, without the name of its file. */
+function firstSentence(text) {
+  const [, sentence] = text.match(/^(?:[^:：]{1,80}\.\w{2,4}[:：]\s*)?(.*?[.。])(?=\s|$|\P{ASCII})/u) ?? [null, text];
+  return sentence;
+}

@@ -446,7 +446,7 @@ def test_a_failed_job_among_200_is_found_and_sent_again(browser: Any, tmp_path: 
         assert page.is_hidden("#stage details p")
         page.click("#stage details summary")
         assert visitor.text("#stage details p") == "Found no face: searched 75 frames"
-        visitor.until("document.querySelector('#stage .screens img')?.naturalWidth")
+        visitor.until("document.querySelector('#stage figure:last-child img')?.naturalWidth")
         visitor.picture("failed")
         assert visitor.serious_violations() == []
         page.click("#stage button:text-is('Change and try again')")

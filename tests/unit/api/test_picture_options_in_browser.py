@@ -239,6 +239,7 @@ def test_results_without_a_preview(browser: Any, tmp_path: Path, sample_portrait
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor = _form(browser, url, tmp_path, sample_portrait)
+        visitor.page.route("**/source", lambda route: route.fulfill(path=sample_portrait))
         visitor.page.select_option("#format", "webm")
         job_id = _sent(visitor, service).job_id
         visitor.until_status("queued")
@@ -249,7 +250,8 @@ def test_results_without_a_preview(browser: Any, tmp_path: Path, sample_portrait
         visitor.until_status("succeeded")
         visitor.until("document.querySelector('#stage video').src.endsWith('/video')")
         assert not visitor.page.is_visible("#stage .placeholder")
-        visitor.page.evaluate("scrollTo(0, document.querySelector('#submit').offsetTop)")
+        visitor.page.evaluate("document.querySelector('#submit').scrollIntoView({ block: 'end' })")
+        visitor.until("document.querySelector('#stage figure:last-child img')?.naturalWidth")
         assert visitor.page.evaluate(STAGE_IN_VIEW), "the result stays beside the form"
         visitor.page.set_viewport_size({"width": 360, "height": 740})
         parts = ("#stage video", "#stage a.main", "#stage figure:last-child")
@@ -293,3 +295,5 @@ def test_the_choices_fit_a_phone(browser: Any, tmp_path: Path, sample_video: Pat
                 assert visitor.page.evaluate("document.documentElement.scrollWidth") == 360
                 assert visitor.page.evaluate(CUT_OFF) == []
                 visitor.picture(f"{background}-{language}")
+        visitor.page.set_viewport_size({"width": 1280, "height": 900})
+        assert visitor.page.evaluate(CUT_OFF) == [], "in two columns"
