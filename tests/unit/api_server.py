@@ -171,6 +171,7 @@ class MemoryService:
 
     async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
         job = self.table.get_job(job_id, owner)
+        self.files.stored.make_folder(job_folder(new_id))
         self.files.stored.copy(audio_key(job_id), audio_key(new_id))
         again = {"id": new_id, "status": JobStatus.QUEUED, "error": None, "idempotency_key": None, "finished_at": None}
         return self.table.insert_job(job.model_copy(update=again))
