@@ -277,8 +277,8 @@ def test_results_without_a_preview(browser: Any, tmp_path: Path, sample_portrait
         visitor.until_status("succeeded")
         assert "Browsers do not play MOV" in visitor.text("#stage")
         result = "#stage figure:first-child"
-        assert visitor.page.get_attribute(f"{result} img", "src") == f"/v1/jobs/{job_id}/thumbnail"
-        assert visitor.page.is_visible(f"{result} img") and not visitor.page.is_visible(f"{result} video")
+        assert visitor.page.get_attribute(f"{result} .screen > img", "src") == f"/v1/jobs/{job_id}/thumbnail"
+        assert visitor.page.is_visible(f"{result} .screen > img") and not visitor.page.is_visible(f"{result} video")
         assert visitor.text("#stage a.main") == "Download MOV"
         assert visitor.page.get_attribute("#stage a.main", "href") == f"/v1/jobs/{job_id}/video?download=true"
 
