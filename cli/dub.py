@@ -38,7 +38,7 @@ def dub(
         list[str] | None,
         typer.Option(
             metavar="NAME=FACE",
-            help="Face of a speaker of the subtitles, such as person:1 (see `lipwright avatars people`) or offscreen. "
+            help="Face of a speaker of the subtitles, such as person:0 (see `lipwright avatars people`) or offscreen. "
             "Default: who speaks at the same times in the video. Can be repeated.",
         ),
     ] = None,

@@ -68,7 +68,7 @@ class GradioPage:
                     with gr.Accordion("Options", open=False):
                         engine = gr.Dropdown([], label="Engine", allow_custom_value=True)
                         face = gr.Textbox(
-                            "largest", label="Which face: largest, speaking, person:1, 0, point:x,y or box:x0,y0,x1,y1"
+                            "largest", label="Which face: largest, speaking, person:0, 0, point:x,y or box:x0,y0,x1,y1"
                         )
                         loop = gr.Radio(
                             ["pingpong", "loop", "hold", "cut", "source", "retime"],
