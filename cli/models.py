@@ -26,6 +26,7 @@ from models.engines.weights.index import WeightsEntry, clean_label
 from models.engines.weights.recognition import AddRequest
 from models.engines.weights.store import Found, WeightsStore
 from models.engines.weights.upload import MAX_BYTES, StagedFile
+from storage.local.disk import make_private_folder
 
 app = commands(help="Manage the weights of engines.")
 
@@ -53,6 +54,7 @@ def add(
     store = _store(context, settings)
     request = AddRequest(engine, role, name, sha256)
     store.candidates(request)  # before a long download
+    make_private_folder(settings.data_dir)
     with store.stage() as staged:
         label, source = _bring(file, staged, settings)
         found = store.recognise(staged, label, request, source)

@@ -54,6 +54,7 @@ def test_a_file_from_its_adding_to_its_end(data_dir: Path, tmp_path: Path) -> No
     assert added.exit_code == 0, added.stderr
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     assert added.stdout == f"added w.pth as generator of toy:gan (sha256 {digest})\n"
+    assert data_dir.stat().st_mode & 0o777 == 0o700
     assert "licence: Personal and research use only." in added.stderr
     lines = [" ".join(line.split()) for line in _run(data_dir, "list").stdout.splitlines()]
     assert "toy:gan Toy faces installed" in lines

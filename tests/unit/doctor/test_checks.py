@@ -153,6 +153,8 @@ def test_the_data_folder(tmp_path: Path) -> None:
     assert _is_mended(check_data_folder(tmp_path / "open"), Status.WARNING)
     (tmp_path / "open").chmod(0o700)
     assert check_data_folder(tmp_path / "open").status is Status.OK
+    (tmp_path / "open").chmod(0o1777)
+    assert "a folder of the service alone" in check_data_folder(tmp_path / "open").fix
     mounts = tmp_path / "mounts"
     mounts.write_text(f"host:/b {tmp_path.resolve()} nfs4 rw 0 0\n")
     assert _is_mended(check_data_folder(tmp_path, mounts), Status.WARNING)
