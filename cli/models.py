@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
+from cli.doctor import Config
 from cli.terminal import AsJson, DataDir, UsageError, commands, console
 from config import PipelineConfig
 from launch.serve_config import read_serve_config
@@ -30,7 +31,6 @@ from storage.local.disk import make_private_folder
 
 app = commands(help="Manage the weights of engines.")
 
-_Config = Annotated[Path | None, typer.Option(help="Serve config file. Default: chosen for this machine.")]
 _Role = Annotated[str | None, typer.Option(help="Remove only the file with this role.")]
 
 
@@ -45,7 +45,7 @@ def add(
     role: Annotated[str | None, typer.Option(help="Role of the file, if it cannot be detected.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the file.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Accept the licence without asking.")] = False,
-    config: _Config = None,
+    config: Config = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +68,7 @@ def add(
 
 @app.command("list")
 def list_models(
-    context: typer.Context, config: _Config = None, data_dir: DataDir = None, as_json: AsJson = False
+    context: typer.Context, config: Config = None, data_dir: DataDir = None, as_json: AsJson = False
 ) -> None:
     """List engines, their weights, and the commands that install missing weights."""
     store = _store(context, _settings(config, data_dir))
@@ -88,7 +88,7 @@ def verify(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="ENGINE or ENGINE:VARIANT. Default: all.")
     ] = None,
-    config: _Config = None,
+    config: Config = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -108,7 +108,7 @@ def remove(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="ENGINE or ENGINE:VARIANT, as shown by `models list`.")],
     role: _Role = None,
-    config: _Config = None,
+    config: Config = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -207,4 +207,4 @@ def _store(context: typer.Context, settings: PipelineConfig) -> WeightsStore:
 
 
 def _settings(config: Path | None, data_dir: Path | None) -> PipelineConfig:
-    return read_serve_config(config).on_this_machine("127.0.0.1", 0, data_dir).pipeline
+    return read_serve_config(config).on_this_machine(data_dir=data_dir).pipeline
