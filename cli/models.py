@@ -99,6 +99,8 @@ def verify(
     else:
         for entry, fault in verdicts.items():
             print(f"wrong  {fault}" if fault else f"ok     {entry.name} {entry.role} ({entry.label})")
+        if not verdicts:
+            print("There are no added weights to verify. `lipwright doctor` verifies those that ship with Lipwright.")
     if any(verdicts.values()):
         raise typer.Exit(1)
 

@@ -62,6 +62,7 @@ def serve(
 
     Prints the start-up steps, the address and warnings. Everything else goes to service.log in the data folder.
     """
+    _print_line("Starting Lipwright ...")
     from launch.service import NodeOptions, running_service
     from launch.service_log import Terminal
 

@@ -89,7 +89,7 @@ def _of_this_machine(plan: PlannedService) -> Mapping[str, _Check]:
         "Ray's folder": lambda: check_spill_folder(ray_folder(os.environ), store),
         "HTTP port": lambda: check_port(plan.host, plan.port),
         "HTTP front": lambda: check_front(plan.host, haproxy_binary()),
-        "API keys": lambda: check_keys(plan.host, open_keys(pipeline.state, data_dir).list(), pipeline.access),
+        "API keys": lambda: check_keys(plan.host, open_keys(pipeline.state, data_dir).list(), pipeline),
         "Labels": lambda: check_labels(pipeline.labels, data_dir, datetime.now(UTC)),
         "Decoder sandbox": lambda: check_sandbox(pipeline.decoder),
         "Ray agent port": lambda: check_agent_port(AGENT_PORT, num_rays_on(AGENT_PORT)),

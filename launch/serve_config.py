@@ -108,7 +108,8 @@ class ServeConfig:
 
 def reachable(host: str) -> str:
     """Return an address at which this machine reaches its own server on `host`."""
-    return "127.0.0.1" if host in ("0.0.0.0", "") else host
+    reached = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{reached}]" if ":" in reached and not reached.startswith("[") else reached
 
 
 def read_serve_config(path: Path | None = None, shipped: Path | None = None) -> ServeConfig:

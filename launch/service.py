@@ -17,7 +17,7 @@ from launch.environment import import_path, private_files, restore_sigterm, set_
 from launch.folder_lock import locked_folder
 from launch.front_proxy import FrontProxy, haproxy_binary
 from launch.port import free_port
-from launch.preflight import check_access, check_packages, check_port, check_results
+from launch.preflight import check_access, check_packages, check_port, check_results, disk_shortage
 from launch.ray_folder import make_ray_folder
 from launch.readiness import bounded_start, last_line, wait_until_ready
 from launch.serve_config import ServeConfig, reachable, read_serve_config
@@ -95,6 +95,8 @@ def running_service(
     with locked_folder(settings.data_dir, is_shared=settings.state is not None) as lock:
         check_results(settings)
         table = table_with_space(settings.data_dir, settings.state, settings.jobs.max_disk_wait_s, terminal.warn)
+        if shortage := disk_shortage(settings):
+            terminal.warn(shortage)
         with (
             _fronted(config, health_port) as (behind, front),
             open_service_log(_log_path(config), terminal) as log,

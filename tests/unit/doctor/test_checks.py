@@ -208,7 +208,7 @@ def test_a_port_that_is_free_ours_or_taken(tmp_path: Path, other_server: int) ->
 
 
 def test_keys_are_needed_where_others_can_reach_us() -> None:
-    closed, opened = AccessConfig(), AccessConfig(allow_without_keys=True)
+    closed, opened = PipelineConfig(), PipelineConfig(access=AccessConfig(allow_without_keys=True))
     assert check_keys("127.0.0.1", [], closed).status is Status.OK
     assert check_keys("0.0.0.0", ["key"], closed).status is Status.OK
     assert _is_mended(check_keys("0.0.0.0", [], closed), Status.PROBLEM)
