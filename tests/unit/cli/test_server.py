@@ -177,8 +177,3 @@ def test_error_names_options_and_commands(tmp_path: Path, service: MemoryService
             *("--out", str(tmp_path / "out.mp4"), "--server", url),
         )
         assert "option_invalid: --engine: expected warp" in engine.stderr
-
-
-def test_key_hint_names_the_data_folder(running: str, service: MemoryService, data_dir: Path) -> None:
-    hint = _run("keys", "revoke", "0" * 12, "--data-dir", str(data_dir))
-    assert f"`lipwright keys list --data-dir {data_dir}` shows the IDs." in hint.stderr
