@@ -53,7 +53,7 @@ def read_options(model: type[OptionsT], engine: str, options: Mapping[str, Any])
     except ValidationError as error:
         (first, *_) = error.errors()
         key = ".".join(map(str, ("engines", engine, *first["loc"])))
-        raise ConfigError(f"{key}: {first['msg']}") from error
+        raise ConfigError(f"{key}: {first['msg']}, found {first['input']!r}") from error
 
 
 def frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:
