@@ -46,7 +46,9 @@ def gradio(
     try:
         listener = socket.create_server(("127.0.0.1", port))
     except OSError as error:
-        raise UsageError("input_invalid", f"--port {port}: {os.strerror(error.errno or 0)}. Choose another port.") from error
+        raise UsageError(
+            "input_invalid", f"--port {port}: {os.strerror(error.errno or 0)}. Choose another port."
+        ) from error
     with listener:
         with _extra("gradio"):
             from integrations.gradio_page import run
