@@ -138,6 +138,15 @@ def test_one_key_has_a_share_of_the_queue(bench: Bench) -> None:
     bench.admission.admit(asking(owner="b"))
 
 
+def test_refusal_of_one_waiting_job_is_in_the_singular(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_queued_jobs=2)
+    bench.add(JobStatus.RUNNING, owner="a")
+    bench.add(owner="a")
+    with pytest.raises(CapacityError, match=r"full: 1 job of this key is waiting; the limit is 1\."):
+        bench.admission.admit(asking(owner="a"))
+    bench.table.close()
+
+
 def test_one_key_has_a_share_of_the_bytes(bench: Bench) -> None:
     bench.add(JobStatus.RUNNING)
     first = bench.admission.admit(asking(40 * MIB, owner="a"))
@@ -234,5 +243,5 @@ def test_avatars_under_analysis_wait_too(bench: Bench) -> None:
     with pytest.raises(CapacityError, match="3 jobs of this key are waiting; the limit is 2"):
         bench.admission.admit(asking(owner="a"))
     bench.admission.admit(asking(owner="b"))
-    with pytest.raises(CapacityError, match="found 4"):
+    with pytest.raises(CapacityError, match="4 jobs are waiting; the limit is 4"):
         bench.admission.admit(asking(owner="c"))
