@@ -54,8 +54,8 @@ def run_checks(question: DoctorOptions) -> list[CheckResult]:
     try:
         plan = plan_service(question)
     except ConfigError as error:
-        fix = "Correct it, or start from serve_config.yaml or serve_config.cpu.yaml."
-        return [*results, problem(str(error), "a Serve config of Lipwright", fix).named("Serve config")]
+        fix = "Correct this line; config.py describes all settings."
+        return [*results, problem(str(error), "a valid config file", fix).named("Serve config")]
     return [*results, ok(str(plan.config_path)).named("Serve config"), *_all(_of_this_machine(plan))]
 
 
