@@ -19,8 +19,9 @@ from rich.console import Console
 
 from launch.folder_lock import holder_of
 from launch.serve_config import read_serve_config
+from lipwright_client.settings import DEFAULT_URL
 
-DEFAULT_SERVER: Final = "http://127.0.0.1:8000"
+DEFAULT_SERVER: Final = DEFAULT_URL
 _VARIABLES: Final = ["LIPWRIGHT_SERVER", "LIPWRIGHT_URL"]
 
 
