@@ -11,9 +11,9 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from cli.local_service import service_at
+from cli.local_service import OptionalServer, service_at
 from cli.run_job import check_paths, run_job
-from cli.terminal import OptionalServer, UsageError, interrupt_on_sigterm, service
+from cli.terminal import UsageError, interrupt_on_sigterm, service
 from lipwright_client import Job, Lipwright
 from lipwright_client.calls import JobFields
 
