@@ -103,7 +103,7 @@ class _Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None:
-            options = {each.name: each.opts[0] for each in command.params if each.opts[0].startswith("--")}
+            options = {str(each.name): each.opts[0] for each in command.params if each.opts[0].startswith("--")}
             _invocation.set(Invocation(options, tuple(rest)))
         return name, command, rest
 
