@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from pydantic import BaseModel
@@ -16,10 +16,14 @@ from api.tts.service import Speaker, tts_service
 from api.tts.speech_upload import speech_upload
 from config import PipelineConfig
 from errors import InProgressError, OptionError
+from jobs.job_request import TurnsRequest
 from jobs.ports import JobService
+from jobs.turn_faces import with_faces_of
 from jobs.turns import MAX_TURNS
+from media.dubbing.slots import SpeechSlot
 from media.subtitles import diarization
 from media.subtitles.fonts import check_fonts
+from models.face.choice import recorded_face
 from models.people.report import PeopleReport
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
@@ -72,11 +76,11 @@ class SpeechReceiver:
             raise OptionError(f"turns: expected at most {MAX_TURNS}, found {len(turns)}.")
         if form.subtitles_output == "burnt":
             await asyncio.to_thread(check_fonts, [turn.text for turn in turns if turn.text is not None])
-        slots = speech_slots(turns)
         files = form.audio_files
-        if slots:
+        if slots := speech_slots(turns):
             speaker = Speaker(self._tts, owner)
             self._recorder.check(turns, speaker)
+            turns, slots = await self._checked(form, turns, uploads, owner)
             field = SPOKEN_AUDIO if "audio" in files else "audio"
             if field in files:
                 raise OptionError(f"{field}: the name is reserved for texts. Choose another one.")
@@ -90,6 +94,26 @@ class SpeechReceiver:
             turns = [turn.model_copy(update={"audio": "audio"}) if turn.audio == first else turn for turn in turns]
         audio = files.pop("audio")
         return form.model_copy(update={"audio": audio, "more_audio": files, "turns": tuple(turns)})
+
+    async def _checked(
+        self, form: TurnForm, turns: Sequence[Turn], uploads: Mapping[str, UploadedFile], owner: str | None
+    ) -> tuple[list[Turn], dict[int, SpeechSlot]]:
+        """Check the turns against their files and the video, and return them with the times of their texts.
+
+        Turns whose faces are the same person get the same face.
+        """
+        picture = uploads.get("face_image")
+        request = TurnsRequest(
+            turns=tuple(turns),
+            audio_files=form.audio_files,
+            video=uploads.get("video"),
+            avatar_id=form.avatar_id,
+            face=recorded_face(form.face, None if picture is None else picture.sha256),
+            owner=owner,
+        )
+        facts = await self._service.check_turns(request)
+        same = list(with_faces_of(turns, facts.faces))
+        return same, speech_slots(same, facts.video_seconds)
 
     async def _turns(self, form: TurnForm, uploads: dict[str, UploadedFile], owner: str | None) -> list[Turn]:
         if form.subtitles is not None:

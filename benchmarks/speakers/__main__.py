@@ -41,8 +41,9 @@ from models.people.report import PeopleReport
 from models.people.scan import FaceRows, PeopleScanner
 from models.people.speakers import SourceMouth
 from models.speech.features import SpeechFeatures
-from models.speech.level import ROWS_PER_SECOND, measure_level
+from models.speech.level import ROWS_PER_SECOND, measure_level, open_speech
 from models.speech.speech_to_mouth import SpeechToMouth
+from models.speech.voice_detector import VoiceDetector
 
 SCENES = (
     Scene("two people", 2),
@@ -70,7 +71,7 @@ class PeopleFinder:
     def __init__(self) -> None:
         cv2.setNumThreads(0)  # as in a replica
         self._scanner = PeopleScanner(FaceFinder(1, "cpu"))
-        self._features, self._network = SpeechFeatures(), SpeechToMouth()
+        self._features, self._network, self._voices = SpeechFeatures(), SpeechToMouth(), VoiceDetector()
 
     def __call__(self, path: Path, folder: Path) -> tuple[PeopleReport, FaceRows]:
         """Returns the report on a film with sound, and the scan."""
@@ -86,7 +87,8 @@ class PeopleFinder:
         num_rows, level = int(info.duration_seconds * ROWS_PER_SECOND), measure_level(speech)
         features = self._features.extract(speech, level, 0, num_rows / ROWS_PER_SECOND)
         rows = FaceRows.concatenate(chunks)
-        sound = SourceMouth.predict(self._network, features, 0, num_rows)
+        is_heard = self._voices.detect(open_speech(speech), level, 0, num_rows)
+        sound = SourceMouth.predict(self._network, features, is_heard, 0)
         return find_people(rows, info.fps, sound).report, rows
 
 

@@ -35,7 +35,7 @@ _FACE_SHARE = 2.2  # side of a picture relative to the face
 _RMS = 2000.0  # of the speech of everybody
 # Frames this far below the loud speech of a clip, and more, are silent: the noise in the GRID clips is 23 dB below it.
 _SPEECH_RANGE_DB = 15.0
-_HELD_ROWS = 8  # around speech that count as speech
+HELD_ROWS = 8  # around speech that count as speech
 _TURN_SECONDS = (1.5, 3.5)
 _MAX_TURN_SECONDS = 6.0
 
@@ -92,7 +92,7 @@ def load_speaker(clip: Path, folder: Path) -> Speaker:
     samples = open_speech(folder / "speech.npy").astype(np.float64)
     loud_db = measure_level(folder / "speech.npy").speech_db - _SPEECH_RANGE_DB
     levels = row_levels(samples.astype(np.int16), 0, 2 * len(talking))
-    is_loud = np.convolve(levels > loud_db, np.ones(2 * _HELD_ROWS + 1), "same") > 0
+    is_loud = np.convolve(levels > loud_db, np.ones(2 * HELD_ROWS + 1), "same") > 0
     lag = round(_offset_seconds(analysed) * FPS)
     samples = _fitted(np.roll(_fitted(samples, len(talking) * _SAMPLES), -lag * _SAMPLES), len(talking) * _SAMPLES)
     speaks = np.roll(is_loud[::2][: len(talking)], -lag)
