@@ -35,6 +35,14 @@ class TtsBackend(Protocol):
         """Return the names of all available voices; empty if the backend cannot list them."""
         ...
 
+    async def voices_of(self, language: str) -> list[str] | None:
+        """Return the voices that speak a language (ISO 639-3), each a different speaker; None if it is not known."""
+        ...
+
+    def language_of(self, voice: str) -> str | None:
+        """Return the language of a voice (ISO 639-3); None if it is not known."""
+        ...
+
 
 class CloningBackend(Protocol):
     """Synthesizes speech in the voice of a recording."""
@@ -98,6 +106,16 @@ class TtsService:
         if self._backend is None or self.default_voice is None:
             return []
         return list(dict.fromkeys((self.default_voice, *await self._backend.voices())))
+
+    async def voices_of(self, language: str) -> list[str] | None:
+        """Return the voices that speak a language, the default first; None if the languages are not known."""
+        found = None if self._backend is None else await self._backend.voices_of(language)
+        return found and sorted(found, key=lambda voice: voice != self.default_voice)
+
+    def language_of(self, voice: str | None) -> str | None:
+        """Return the language of a voice, None for the default one; None if it is not known."""
+        name = voice or self.default_voice
+        return None if self._backend is None or name is None else self._backend.language_of(name)
 
     async def cloned_voices(self, owner: str | None) -> list[VoiceRecord]:
         """Return the voices that a caller has cloned, by name."""
