@@ -297,7 +297,7 @@ class TtsConfig(_Frozen):
         ge=1,
         description="Texts spoken at the same time per Ingress replica; others wait. Live sessions have one more.",
     )
-    max_wait_s: float = Field(60.0, gt=0, le=120, description="How long a text waits to be spoken before 429.")
+    max_wait_s: float = Field(120.0, gt=0, le=120, description="How long a text waits to be spoken before 429.")
     cloning: CloningConfig | None = Field(
         None, description="Set it, to `{}` for the defaults, if the service at `url` clones voices from recordings."
     )
