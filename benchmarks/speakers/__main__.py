@@ -21,6 +21,7 @@ from rich.table import Table
 
 from benchmarks.speakers.conversations import (
     FPS,
+    HELD_FRAMES,
     OFF_SCREEN,
     PANEL,
     SILENCE,
@@ -133,7 +134,7 @@ def _results(
         film = compose(scene, [speakers[index] for index in chosen], seconds, seed, folder / "film.mkv")
         report, rows = finder(film.path, folder)
         found = _places(film, rows, scene.num_people)[_assigned(film, report)]
-        is_speech = film.truth != SILENCE
+        is_speech = _inside(film.truth != SILENCE)
         num_seen = scene.num_people if -1 in film.shown else len(np.unique(film.shown))
         result = Result(
             int(is_speech.sum()), int((found == film.truth)[is_speech].sum()), len(report.people) == num_seen
@@ -145,6 +146,11 @@ def _results(
             print("".join("_.ABC"[value + 2] for value in film.truth))
             print("".join("_.ABC?"[value + 2] for value in found), flush=True)
     return results
+
+
+def _inside(is_speech: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Returns (N,) speech without the frames around it that `Speaker.speaks` includes."""
+    return np.convolve(~is_speech, np.ones(2 * HELD_FRAMES + 1), "same") < 0.5
 
 
 def _assigned(film: Film, report: PeopleReport) -> NDArray[np.intp]:

@@ -22,7 +22,7 @@ from media.probe import probe_video
 from media.reader import FrameReader
 from media.yuv_frame import to_rgb
 from models.engines.warp.avatar import WarpAvatar
-from models.speech.level import measure_level, open_speech, row_levels
+from models.speech.level import ROWS_PER_SECOND, measure_level, open_speech, row_levels
 
 FPS: Final = 25
 PANEL: Final = 288  # pixels of the side of one person's picture
@@ -35,7 +35,8 @@ _FACE_SHARE = 2.2  # side of a picture relative to the face
 _RMS = 2000.0  # of the speech of everybody
 # Frames this far below the loud speech of a clip, and more, are silent: the noise in the GRID clips is 23 dB below it.
 _SPEECH_RANGE_DB = 15.0
-HELD_ROWS = 8  # around speech that count as speech
+_HELD_ROWS = 8  # around speech that count as speech
+HELD_FRAMES: Final = _HELD_ROWS * FPS // ROWS_PER_SECOND
 _TURN_SECONDS = (1.5, 3.5)
 _MAX_TURN_SECONDS = 6.0
 
@@ -92,7 +93,7 @@ def load_speaker(clip: Path, folder: Path) -> Speaker:
     samples = open_speech(folder / "speech.npy").astype(np.float64)
     loud_db = measure_level(folder / "speech.npy").speech_db - _SPEECH_RANGE_DB
     levels = row_levels(samples.astype(np.int16), 0, 2 * len(talking))
-    is_loud = np.convolve(levels > loud_db, np.ones(2 * HELD_ROWS + 1), "same") > 0
+    is_loud = np.convolve(levels > loud_db, np.ones(2 * _HELD_ROWS + 1), "same") > 0
     lag = round(_offset_seconds(analysed) * FPS)
     samples = _fitted(np.roll(_fitted(samples, len(talking) * _SAMPLES), -lag * _SAMPLES), len(talking) * _SAMPLES)
     speaks = np.roll(is_loud[::2][: len(talking)], -lag)

@@ -20,16 +20,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.speakers.__main__ import PeopleFinder
-from benchmarks.speakers.conversations import FPS, HELD_ROWS, PANEL, Speaker, compose_music, load_speaker, write_film
+from benchmarks.speakers.conversations import FPS, HELD_FRAMES, PANEL, Speaker, compose_music, load_speaker, write_film
 from media.audio import SPEECH_SAMPLE_RATE
 from models.people.identities import identify
 from models.people.report import SpeakerTurn
-from models.speech.level import ROWS_PER_SECOND
 
 _SAMPLES = SPEECH_SAMPLE_RATE // FPS
 _PAUSE_SECONDS = (0.7, 2.5)
 _MIN_TURN_FRAMES, _MAX_TURN_FRAMES = 15, 75
-_HELD_FRAMES = HELD_ROWS * FPS // ROWS_PER_SECOND  # by which `Speaker.speaks` is longer than the speech, on both sides
 _MERGED_FRAMES = 12  # pauses inside a turn, as in `models.people.speakers`
 _EDGE_FRAMES = 1  # of sound around a turn
 _LIP_FRAMES = 6  # around a turn in which the picture moves
@@ -174,7 +172,7 @@ def _phrases(speaks: NDArray[np.bool_]) -> list[tuple[int, int]]:
     frames = np.flatnonzero(speaks)
     frames = frames[(frames >= _EDGE_FRAMES) & (frames < len(speaks) - _EDGE_FRAMES)]
     parts = np.split(frames, np.flatnonzero(np.diff(frames) > _MERGED_FRAMES) + 1)
-    spans = [(int(part[0]) + _HELD_FRAMES, int(part[-1]) + 1 - _HELD_FRAMES) for part in parts if len(part)]
+    spans = [(int(part[0]) + HELD_FRAMES, int(part[-1]) + 1 - HELD_FRAMES) for part in parts if len(part)]
     return [(start, min(stop, start + _MAX_TURN_FRAMES)) for start, stop in spans if stop - start >= _MIN_TURN_FRAMES]
 
 
