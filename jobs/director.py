@@ -12,7 +12,7 @@ from config import PipelineConfig
 from errors import LipwrightError, NotFoundError, StateError, StorageFullError, UnavailableError
 from jobs.admission import Admission, AdmissionController, AdmitRequest
 from jobs.housekeeping import Housekeeping
-from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
+from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
 from jobs.leadership import LeaderElection
 from jobs.messages import PeopleScan, ShownAvatar
 from jobs.ports import Stages
@@ -86,6 +86,7 @@ class JobDirector:
             self._admission,
             self._avatar_submissions,
             catalog,
+            self._avatars.resolve_face,
             labels=config.labels,
         )
         request_handover_when = self._stages.ready if config.handover_to_newest else None
@@ -174,6 +175,10 @@ class JobDirector:
         await self._scheduler.start_waiting()
         return await self._table.run_in_thread(self._table.get_job, job.id)
 
+    async def check_turns(self, request: TurnsRequest) -> TurnFacts:
+        """Check turns whose texts are not yet spoken; see `Submissions.check_turns`."""
+        return await self._submissions.check_turns(request)
+
     async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Return one job, or raise NotFoundError."""
         return await self._table.run_in_thread(self._table.get_job, job_id, owner)
@@ -224,6 +229,17 @@ class JobDirector:
             return job
         self._election.check()
         return await self._scheduler.cancel(job)
+
+    async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
+        """Submit a failed job again as the job `new_id`; see `Submissions.retry_job`."""
+        with suppress(LookupError):
+            return await self.get_job(new_id, owner)
+        self._election.check()
+        job = await self.get_job(job_id, owner)
+        async with self._reservation(None, owner):
+            await self._submissions.retry_job(job, new_id)
+        await self._scheduler.start_waiting()
+        return await self.get_job(new_id, owner)
 
     async def delete_job(self, job_id: str, owner: str | None) -> None:
         """Delete a finished job with its files; see `JobScheduler.delete`."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
+from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
 from jobs.messages import (
     AvatarRef,
     BlockRequest,
@@ -59,6 +59,9 @@ class JobService(Protocol):
     async def submit(self, request: JobRequest) -> JobRecord:
         """Check the inputs and accept the job durably; sending it again returns the same job."""
 
+    async def check_turns(self, request: TurnsRequest) -> TurnFacts:
+        """Check turns before their texts are spoken; OptionError with the number of the turn that is invalid."""
+
     async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Return one job; NotFoundError if there is none."""
 
@@ -76,6 +79,9 @@ class JobService(Protocol):
 
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Cancel an unfinished job; a finished one is returned unchanged."""
+
+    async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
+        """Submit a failed job again as the job `new_id`, with the same inputs; StateError if it has not failed."""
 
     async def delete_job(self, job_id: str, owner: str | None) -> None:
         """Delete a finished job with its files, if it exists; StateError while it is unfinished."""

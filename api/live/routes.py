@@ -58,7 +58,7 @@ class LiveRoutes:
                 return
             _avatar_id(socket)
             options = session_options(socket.query_params)
-            await self._service.admit(options.session_id)
+            await self._service.admit(options.session_id, _caller(socket).owner)
             try:
                 await self._serve(socket, connection, options)
             finally:
@@ -111,7 +111,7 @@ class LiveRoutes:
             "idle_timeout_s": self._live.idle_timeout_s,
         }
         await connection.send_text(event("session.state_updated", state="connected", **about))
-        services = SessionServices(self._service, Speaker(self._tts, caller.owner), self._destinations)
+        services = SessionServices(self._service, Speaker(self._tts, caller.owner, is_live=True), self._destinations)
         stream = SessionStream(options, shown, self._live, services, connection)
         return RunningSession(options.session_id, avatar_id, caller.owner, stream, connection, about)
 

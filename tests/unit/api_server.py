@@ -26,7 +26,7 @@ from config import (
 )
 from errors import CapacityError, LipwrightError, OptionError
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
+from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
 from jobs.messages import PeopleScan
 from jobs.status import QueueStatus, ServiceStatus
 from rendering.live_chunk import LiveService
@@ -78,6 +78,8 @@ class MemoryService:
         self.report: dict[str, Any] | None = None  # of the jobs that are finished from now on
         self.outcome: LipwrightError | str | None = None  # what happens to a job right after its submission
         self.looked_at: LipwrightError | str | None = None  # and to an avatar: an error, or "face"
+        self.checked: list[TurnsRequest] = []
+        self.video_seconds: float | None = None
         self.scans: list[PeopleScan] = []  # what one request after another for the people of an avatar gets
 
     async def admit(self, request: AdmitRequest) -> Admission:
@@ -111,6 +113,10 @@ class MemoryService:
 
     async def release(self, admission_id: str) -> None:
         self.places.discard(admission_id)
+
+    async def check_turns(self, request: TurnsRequest) -> TurnFacts:
+        self.checked.append(request)
+        return TurnFacts(faces=tuple(turn.face for turn in request.turns), video_seconds=self.video_seconds)
 
     async def submit(self, request: JobRequest) -> JobRecord:
         if request.options.engine == "nonesuch":
@@ -168,6 +174,13 @@ class MemoryService:
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         self.table.get_job(job_id, owner)
         return self.table.update_job(job_id, status=JobStatus.CANCELLED)
+
+    async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
+        job = self.table.get_job(job_id, owner)
+        self.files.stored.make_folder(job_folder(new_id))
+        self.files.stored.copy(audio_key(job_id), audio_key(new_id))
+        again = {"id": new_id, "status": JobStatus.QUEUED, "error": None, "idempotency_key": None, "finished_at": None}
+        return self.table.insert_job(job.model_copy(update=again))
 
     async def delete_job(self, job_id: str, owner: str | None) -> None:
         self.files.delete_job(self.table.get_job(job_id, owner).id)

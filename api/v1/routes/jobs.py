@@ -25,7 +25,7 @@ from jobs.ports import JobService
 from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
 from storage.protocols import MAX_INTEGER
-from storage.records import JobQuery, JobRecord, JobStatus
+from storage.records import JobQuery, JobRecord, JobStatus, new_id
 
 _HEADERS = headers_of("Location", "Idempotency-Replayed")
 
@@ -151,6 +151,18 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
     async def cancel_job(self, job_id: str, request: Request) -> JobView:
         """Cancel the job. Has no effect on a job that has ended."""
         return _view(await self._service.cancel_job(job_id, caller_of(request).owner), request)
+
+    @route(
+        "/{job_id}/retry",
+        "POST",
+        status_code=202,
+        response_model=JobView,
+        summary="Retry a failed job",
+        responses={202: {"headers": headers_of("Location")}, **problem_responses(404, 409, 429, 507)},
+    )
+    async def retry_job(self, job_id: str, request: Request) -> Response:
+        """Submit a failed job again, with the same files and options. Returns the new job; the failed one remains."""
+        return accepted(await self._service.retry_job(job_id, new_id(), caller_of(request).owner), request, {})
 
     @route(
         "/{job_id}/events",

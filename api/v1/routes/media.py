@@ -23,7 +23,7 @@ from jobs.ports import JobService
 from jobs.turns import cues_of
 from media.headers.file_type import HEAD_BYTES, media_type_of
 from media.subtitles.texts import SubtitleFormat, subtitle_file
-from storage.file_keys import person_picture_key, result_key, source_key
+from storage.file_keys import audio_key, person_picture_key, result_key, source_key
 from storage.file_store import FileStore
 from storage.files import FileState
 from storage.protocols import MAX_INTEGER
@@ -32,8 +32,7 @@ from storage.records import JobStatus
 _PRIVATE: Final = {"Cache-Control": "private, no-cache"}
 # Uploads are sent as images or videos, never as documents.
 _INERT: Final = {**_PRIVATE, "Content-Security-Policy": "sandbox; default-src 'none'"}
-_SOURCE: Final[dict[str, Any]] = {
-    "summary": "Get the source",
+_UPLOADED: Final[dict[str, Any]] = {
     "response_class": FileResponse,
     "responses": {**RANGED, **problem_responses(404, 416)},
 }
@@ -126,17 +125,23 @@ class MediaRoutes(Routes, prefix="/v1"):
         job = await self._service.get_job(job_id, caller_of(request).owner)
         return await thumbnail_response(job, self._files.stored, request)
 
-    @route("/jobs/{job_id}/source", tags=["jobs"], **_SOURCE)
+    @route("/jobs/{job_id}/audio", summary="Get the speech", tags=["jobs"], **_UPLOADED)
+    async def get_job_audio(self, job_id: str, request: Request) -> Response:
+        """Return the speech of the job as uploaded, or as the voice spoke its text. A cancelled job has none."""
+        job = await self._service.get_job(job_id, caller_of(request).owner)
+        return await self._uploaded(request, audio_key(job.id))
+
+    @route("/jobs/{job_id}/source", summary="Get the source", tags=["jobs"], **_UPLOADED)
     async def get_job_source(self, job_id: str, request: Request) -> Response:
         """Return the video or image of the job as uploaded."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        return await self._source(request, job.avatar_key)
+        return await self._uploaded(request, source_key(job.avatar_key))
 
-    @route("/avatars/{avatar_id}/source", tags=["avatars"], **_SOURCE)
+    @route("/avatars/{avatar_id}/source", summary="Get the source", tags=["avatars"], **_UPLOADED)
     async def get_avatar_source(self, avatar_id: str, request: Request) -> Response:
         """Return the video or image of the avatar as uploaded."""
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
-        return await self._source(request, avatar.key)
+        return await self._uploaded(request, source_key(avatar.key))
 
     @route(
         "/avatars/{avatar_id}/people/{number}/thumbnail",
@@ -162,8 +167,8 @@ class MediaRoutes(Routes, prefix="/v1"):
     async def _find(self, key: str) -> FileState | None:
         return await asyncio.to_thread(self._files.stored.find, key)
 
-    async def _source(self, request: Request, avatar_key: str) -> Response:
-        stored, key, gone = self._files.stored, source_key(avatar_key), "The source file was removed."
+    async def _uploaded(self, request: Request, key: str) -> Response:
+        stored, gone = self._files.stored, "The file was removed."
         if (state := await self._find(key)) is None:
             raise NotFoundError(gone)
         head = await asyncio.to_thread(stored.read, key, 0, min(HEAD_BYTES, state.num_bytes), state.tag)

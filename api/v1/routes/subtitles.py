@@ -8,6 +8,7 @@ from fastapi import Request, Response
 from pydantic import Field
 from starlette.responses import PlainTextResponse
 
+from api.access import caller_of
 from api.forms.form_parts import FilePart
 from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
@@ -72,6 +73,7 @@ class SubtitlesRoutes(Routes, prefix="/v1/subtitles", tags=["subtitles"]):
             self._receiver.receive(request, SubtitlesForm, admission) as (form, _),
         ):
             await self._service.release(admission.id)  # an admission is for a job or an avatar
-            cues = await self._transcriber.subtitles(form.audio, form.language, form.translate_to)
+            owner = caller_of(request).owner
+            cues = await self._transcriber.subtitles(owner, form.audio, form.language, form.translate_to)
         text = await asyncio.to_thread(subtitle_file, cues, form.format)
         return Response(text, media_type=SUBTITLE_TYPES[form.format], headers={"Cache-Control": "no-store"})

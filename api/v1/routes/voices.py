@@ -117,6 +117,8 @@ class VoiceRoutes(Routes, prefix="/v1/voices", tags=["voices"]):
         summary="Delete a cloned voice",
         responses=problem_responses(404),
     )
-    async def delete_voice(self, name: Annotated[str, Path(max_length=256)], request: Request) -> None:
+    async def delete_voice(
+        self, name: Annotated[str, Path(max_length=256, description="Name or ID of the voice.")], request: Request
+    ) -> None:
         """Delete a cloned voice and its recording. Accepted jobs are not affected: their texts are already spoken."""
         await asyncio.to_thread(self._store.delete, caller_of(request).owner, name)

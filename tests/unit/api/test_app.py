@@ -69,7 +69,7 @@ def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, servi
     sound = {"background_gain_db": None, "music_gain_db": None, "loudness_lufs": None}
     turns = {"turns": None, "idle_mouths": None, "subtitles": None, "audio_speed": None}
     chosen = {"engine": "warp", "face": "1", "loop": "hold", "expressiveness": 1.5, "motion": 0.4}
-    picture = {"size": None, "crop": None, "fps": None, "format": "mp4", "quality": "balanced"}
+    picture = {"size": None, "crop": None, "fps": None, "format": "mp4", "quality": "balanced", "language": None}
     behind = {"background": None, "background_id": None, "background_loop": "loop", "matte": "auto"}
     assert job["options"] == {**chosen, **marks, **sound, **turns, **picture, **behind}
     (request,) = service.requests
@@ -292,6 +292,18 @@ def test_failed_job_says_why(http: httpx.Client, service: MemoryService) -> None
     service.fail(job_id, FaceNotFoundError("v.mp4: expected a face, found none."))
     expected = {"code": "face_not_found", "message": "v.mp4: expected a face, found none.", "retryable": False}
     assert http.get(f"/v1/jobs/{job_id}").json()["error"] == expected
+
+
+def test_retry_of_a_failed_job_is_a_new_job(http: httpx.Client, service: MemoryService) -> None:
+    job_id = _submit(http)
+    service.fail(job_id, FaceNotFoundError("v.mp4: expected a face, found none."))
+    answer = http.post(f"/v1/jobs/{job_id}/retry")
+    again = answer.json()
+    assert (answer.status_code, again["status"], again["error"]) == (202, "queued", None)
+    assert again["id"] != job_id and answer.headers["location"] == again["links"]["self"]
+    assert http.get(f"/v1/jobs/{job_id}").json()["status"] == "failed"
+    speech = http.get(f"/v1/jobs/{again['id']}/audio")
+    assert speech.content == AUDIO and "sandbox" in speech.headers["content-security-policy"]
 
 
 def test_avatars(http: httpx.Client) -> None:

@@ -31,7 +31,7 @@ def url(service: MemoryService) -> Iterator[str]:
 def _run(*arguments: str, **environment: str) -> str:
     done = CliRunner().invoke(app, arguments, env=environment)
     assert done.exit_code == 0, done.output
-    return done.output
+    return done.stdout
 
 
 def test_jobs_have_names_and_whole_dates(url: str) -> None:
