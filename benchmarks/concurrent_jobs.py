@@ -34,7 +34,7 @@ def main(
     jobs: Annotated[int, typer.Option(min=2, help="Jobs at once.")] = 10,
     rounds: Annotated[int, typer.Option(min=1, help="Repetitions of the single job; the median counts.")] = 3,
 ) -> None:
-    """Run one job after the other, then all at once, with a cached avatar of each size."""
+    """Runs one job after the other, then all at once, with a cached avatar of each size."""
     sections = []
     with (
         tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name,

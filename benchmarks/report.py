@@ -27,9 +27,9 @@ def print_table(headings: Sequence[str], *sections: Iterable[Sequence[str]], tit
     Console(width=_WIDTH).print(table)
 
 
-def number(value: float | None, num_digits: int = 4) -> str:
-    """Returns a rounded number as text; empty without one."""
-    return "" if value is None else f"{value:.{num_digits}f}"
+def number(value: float | None) -> str:
+    """Returns a number with four digits after the point; empty without one."""
+    return "" if value is None else f"{value:.4f}"
 
 
 def print_results(results: dict[str, Any]) -> None:

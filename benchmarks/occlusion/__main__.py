@@ -41,7 +41,7 @@ def main(
     clips: Annotated[list[Path], typer.Option(help="Folders of talkers, one to a .mp4 file.")],
     frames: Annotated[int, typer.Option(min=50, help="Of each clip, from its start.")] = 90,
 ) -> None:
-    """Track clear and occluded talkers and print the curve."""
+    """Tracks clear and occluded talkers and prints the curve."""
     tracker = FaceTracker(1, "cpu")
     talkers = enumerate(read_talkers(clips, frames))
     tracked = [each for number, talker in talkers for each in _tracked(tracker, *talker, number)]

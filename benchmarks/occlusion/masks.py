@@ -60,7 +60,7 @@ def main(
     clips: Annotated[list[Path], typer.Option(help="Folders of talkers, one to a .mp4 file.")],
     frames: Annotated[int, typer.Option(min=70, help="Of each clip, from its start.")] = 90,
 ) -> None:
-    """Print a table with a row for each kind of object."""
+    """Prints a table with a row for each kind of object."""
     cv2.setNumThreads(0)  # as in a replica
     tracker, scores = FaceTracker(1, "cpu"), {kind: _Scores() for kind in OBJECTS}
     for number, talker in enumerate(read_talkers(clips, frames)):
