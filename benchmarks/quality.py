@@ -24,7 +24,7 @@ from benchmarks.in_process import render_staged
 from benchmarks.judge import Judge
 from benchmarks.material import find_clips
 from benchmarks.quality_cases import CONTROL, TESTS, Case, make_cases
-from benchmarks.quality_table import markdown, table
+from benchmarks.quality_table import markdown, sections, table
 from benchmarks.report import print_table
 
 RESULTS = Path(__file__).with_name("quality.json")
@@ -60,7 +60,7 @@ def main(
     out.write_text(json.dumps({"groups": groups, "results": results}, indent=1) + "\n", encoding="utf-8")
     lines = table(results, groups)
     (folder / "table.md").write_text(markdown(lines) + "\n", encoding="utf-8")
-    print_table(lines[0], *(rows for _, rows in groupby(lines[1:], lambda line: line[0])))
+    print_table(lines[0], *sections(lines))
 
 
 def _results(judge: Judge, cases: Sequence[Case]) -> list[dict[str, Any]]:

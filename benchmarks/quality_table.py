@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import median
 from typing import Any
 
@@ -130,6 +131,11 @@ def table(results: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[st
         marked = [_number(value) + ("" if row.is_met(value) else " (missed)") for value in values]
         lines.append((row.test, row.label, row.goal_text(), *marked, *shown))
     return lines
+
+
+def sections(lines: Sequence[tuple[str, ...]]) -> list[list[tuple[str, ...]]]:
+    """Returns the rows of the table without its header, by test."""
+    return [list(rows) for _, rows in groupby(lines[1:], lambda line: line[0])]
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:

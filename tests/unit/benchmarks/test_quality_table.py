@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from benchmarks.material import find_clips
-from benchmarks.quality_table import ROWS, Row, markdown, medians, table
+from benchmarks.quality_table import ROWS, Row, markdown, medians, sections, table
+from benchmarks.report import print_table
 
 
 def _result(test: str, clip: str, **metrics: float) -> dict[str, Any]:
@@ -51,6 +52,14 @@ def test_table_marks_what_is_missed_and_shows_controls() -> None:
     line = next(line for line in lines if line[1] == "opening, r at lag 0" and line[0] == "rest")
     assert line[3:6] == ("0.50 (missed)", "0.95", "0.99")
     assert markdown(lines).splitlines()[1] == "|" + "---|" * len(lines[0])
+
+
+def test_printed_table_has_a_section_per_test(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = table([_result("rest", "a", open_r0=0.5)], {"near": ["a"]})
+    print_table(lines[0], *sections(lines))
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.count("0.50 (missed)") for line in printed if "0.50" in line] == [1]
+    assert sum(line.startswith("├") for line in printed) == len({row.test for row in ROWS}) - 1
 
 
 def test_clips_are_found_by_any_name_and_grouped_by_their_folder(tmp_path: Path) -> None:
