@@ -84,7 +84,8 @@ class RunningSession:
                 break
             client.is_served = True
             self.connection.attach(client.socket, client.is_over)
-            await self.connection.send_text(event("session.state_updated", state="connected", **self.about))
+            about = {**self.about, **self.stream.progress}
+            await self.connection.send_text(event("session.state_updated", state="connected", **about))
             if self.stream.is_recovering:
                 await self.connection.send_text(event("session.state_updated", state="recovering"))
             left = await self._served(client.socket, asyncio.create_task(next_message(client.socket)))
