@@ -42,6 +42,8 @@ $(STAMP): pyproject.toml
 		| awk '/^Collecting/ {printf "."; fflush()} /^Installing collected/ {printf " unpacking"; fflush()} END {print ""}'
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib/*/site-packages/ray || true
 	@touch $@
+	@echo "Lipwright is installed in $(VENV). Next: 'make demo' renders a sample; '$(BIN)/lipwright serve' runs the service."
+	@echo "To call it as 'lipwright': source $(BIN)/activate"
 
 # For Linux on x86_64 and Python 3.11, without a GPU. A test compares it with pyproject.toml.
 lock:  ## write requirements.lock: the versions of cluster/constraints.txt with hashes (needs uv)

@@ -433,6 +433,9 @@ class LiveConfig(_Frozen):
         le=1,
         description="Share of the time of a LiveSession replica that its sessions may take, by their measured cost.",
     )
+    max_share_per_key: float = Field(
+        0.5, gt=0, le=1, description="Share of the sessions and the load of a replica that one API key may have."
+    )
     engine: str = Field("warp", description="Engine of live sessions; it must support streaming speech.")
     chunk_seconds: float = Field(0.08, ge=0.04, le=0.5, description="Length of one chunk of video, in seconds.")
     max_chunk_seconds: float = Field(

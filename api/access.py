@@ -14,10 +14,10 @@ from collections.abc import Callable, Collection
 from typing import Final
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from api.base_url import external_base_url
@@ -27,7 +27,7 @@ from api.session_token import session_key
 from config import AccessConfig
 from errors import ForbiddenError, LipwrightError, TableUnreachableError, UnauthorizedError
 from jobs.job_request import Caller
-from net.access_rule import CALLER_HEADER, FRONT_HEADER, AccessRule, is_private
+from net.access_rule import FRONT_HEADER, AccessRule, is_private
 from net.target import is_loopback
 from storage.key_ring import ApiKey, KeyRing
 from telemetry import metrics
@@ -80,9 +80,8 @@ class ApiKeyMiddleware:
         """Serve one connection, or reject it with a problem."""
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
-        is_open = _is_open(scope)
         try:
-            caller = Caller() if is_open else await self._admit(scope)
+            caller = Caller() if _is_open(scope) else await self._admit(scope)
         except (UnauthorizedError, ForbiddenError, TableUnreachableError) as error:
             if scope["type"] == "websocket":
                 metrics.REFUSALS.add(1, error.code)
@@ -92,7 +91,7 @@ class ApiKeyMiddleware:
         state = scope.setdefault("state", {})
         state["caller"] = caller
         state["base_url"] = self._base_url(scope)
-        await self._app(scope, receive, send if is_open else _naming(caller, scope, send))
+        await self._app(scope, receive, send)
 
     async def _admit(self, scope: Scope) -> Caller:
         if not self._keys.is_fresh:
@@ -122,19 +121,6 @@ class ApiKeyMiddleware:
         if (key := session_key(self._keys, headers, method)) is not None:
             return key
         raise UnauthorizedError("An API key is required: send `Authorization: Bearer lw_...` or `X-API-Key: lw_...`.")
-
-
-def _naming(caller: Caller, scope: Scope, send: Send) -> Send:
-    """Return `send`, with responses that name the authenticated caller to our front proxy, if there is one."""
-    if FRONT_HEADER not in Headers(scope=scope):
-        return send
-
-    async def send_named(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)[CALLER_HEADER] = caller.owner or "-"
-        await send(message)
-
-    return send_named
 
 
 def _is_local(headers: Headers, scope: Scope, allowed_origins: Collection[str]) -> bool:

@@ -16,7 +16,7 @@ from api.live.routes import LiveRoutes
 from api.openai.errors import error_answer, error_responses
 from api.openai.routes import PREFIX, VideoRoutes
 from api.openapi import API_KEY, EXPOSED_HEADERS, PATH, OpenAPIRoute, described
-from api.page import PageRoutes
+from api.page import PageRoutes, SecurityHeaders
 from api.sign_in import SignInRoutes
 from api.tts.service import tts_service
 from api.v1.routes import v1_routers
@@ -45,9 +45,10 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     app.openapi = lambda: described(app)  # type: ignore[method-assign]  # see "Extending OpenAPI" in FastAPI's manual
     app.include_router(OpenAPIRoute(app).router())
     keys = open_keys(config.state, files.root)
-    app.add_middleware(ApiKeyMiddleware, keys=keys, settings=config.access, refusal=_error_response)
-    problem.install(app, _error_response)  # wraps the middleware above, so its unexpected errors become problems too
+    app.add_middleware(ApiKeyMiddleware, keys=keys, settings=config.access, refusal=_refusal)
+    problem.install(app, _in_dialect)  # wraps the middleware above, so its unexpected errors become problems too
     _allow_origins(app, config.access.allowed_origins)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(AppWindow, limits=config.limits)
     app.include_router(PageRoutes(config.labels).router())
     app.include_router(HealthRoutes(service).router())
@@ -68,9 +69,13 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     return app
 
 
-def _error_response(error: LipwrightError, path: str) -> Response:
-    """Return an error in the format of the path's dialect; `path` may start with a prefix of the service."""
-    return error_answer(error, path) if f"{PREFIX}/" in f"{path}/" else problem.answer_to(error, path)
+def _refusal(error: LipwrightError, path: str) -> Response:
+    return _in_dialect(problem.answer_to(error, path))
+
+
+def _in_dialect(answer: problem.ProblemResponse) -> Response:
+    """Return an error in the format of its path, which may start with a prefix of the service."""
+    return error_answer(answer) if f"{PREFIX}/" in f"{answer.problem.instance}/" else answer
 
 
 def _allow_origins(app: FastAPI, origins: tuple[str, ...]) -> None:

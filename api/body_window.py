@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 import time
 from typing import Final
 
@@ -36,6 +38,8 @@ _SENT: Final = "lipwright.body_window.sent"
 _REQUEST_BYTES: Final = 4 * 1024**2
 _RESPONSE_BYTES: Final = 2 * 1024**2
 _REPORT_BYTES: Final = 512 * 1024  # report interval: a message per chunk would cost more than the chunk
+_CLOSE_S: Final = 3.0  # for the client of a WebSocket to answer a close frame; uvicorn's default is 10 s
+_RESET: Final = struct.pack("ii", 1, 0)  # `struct linger`: closing sends a reset
 _DISCONNECT: Final[Message] = {"type": "http.disconnect"}
 
 
@@ -54,6 +58,7 @@ class ProxyWindow:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != "http":
+            _bound_close(send)
             return await self._app(scope, receive, send)
         window, num_sent, is_complete = _Window(self._window_bytes), 0, not _has_body(scope)
         messages: asyncio.Queue[Message] = asyncio.Queue()
@@ -94,6 +99,18 @@ class ProxyWindow:
             await self._app({**scope, "extensions": extensions}, messages.get, send_on)
         finally:
             reading.cancel()
+
+
+def _bound_close(send: Send) -> None:
+    """Have uvicorn close a WebSocket soon, and by a reset, after which HAProxy closes the client's connection, too.
+
+    After an ordinary end, HAProxy 2.8 waits for the client for as long as it may be idle. uvicorn 0.54 has no settings
+    for either.
+    """
+    protocol = getattr(send, "__self__", None)
+    if protocol is not None and hasattr(protocol, "close_timeout"):
+        protocol.close_timeout = _CLOSE_S
+        protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
 
 def _has_body(scope: Scope) -> bool:

@@ -1,4 +1,4 @@
-"""The web page at `/`, and the one that shows only a live session: `web/`, with strict security headers."""
+"""The web page at `/`, the one that shows only a live session (`web/`), and the security headers of all responses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import Request, Response
+from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import web
 from api.base_url import base_url
@@ -44,14 +46,36 @@ _POLICY: Final = "; ".join(
 )
 _HEADERS: Final = {
     "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(self), geolocation=(), payment=(), usb=()",
 }
+_HEADERS_OF_ALL: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+}
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
+
+
+class SecurityHeaders:
+    """Has browsers neither guess the type of an HTTP response nor show it in a frame; routes may set other headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, text in _HEADERS_OF_ALL.items():
+                    headers.setdefault(name, text)
+            await send(message)
+
+        await self._app(scope, receive, send_guarded)
 
 
 class PageRoutes(Routes, include_in_schema=False):

@@ -39,9 +39,13 @@ class Problem(BaseModel):
 
 
 class ProblemResponse(JSONResponse):
-    """A `Problem` sent as application/problem+json."""
+    """A problem sent as application/problem+json."""
 
     media_type = PROBLEM_MEDIA_TYPE
+
+    def __init__(self, problem: Problem, headers: dict[str, str] | None = None) -> None:
+        super().__init__(problem.model_dump(), problem.status, headers)
+        self.problem = problem
 
 
 def problem_of(error: LipwrightError, instance: str) -> Problem:
@@ -73,12 +77,12 @@ def problem_responses(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"description": HTTPStatus(code).phrase, "content": content} for code in status_codes}
 
 
-def install(app: FastAPI, respond: Callable[[LipwrightError, str], Response] = answer_to) -> None:
+def install(app: FastAPI, dialect: Callable[[ProblemResponse], Response] = lambda answer: answer) -> None:
     """Make `app` return an error response for every exception.
 
     Args:
         app: The app.
-        respond: Returns the response for an error, given the path of the request.
+        dialect: Returns the response to send for a problem, in the format of its path.
     """
 
     async def on_error(request: Request, error: Exception) -> Response:
@@ -87,19 +91,24 @@ def install(app: FastAPI, respond: Callable[[LipwrightError, str], Response] = a
         assert isinstance(error, LipwrightError)
         if error.status_code >= 500 and not isinstance(error, CapacityError):  # a busy service is no failure
             logger.error("%s %s: %s", request.method, request.url.path, error)
-        return respond(error, request.url.path)
+        return dialect(answer_to(error, request.url.path))
+
+    async def on_http_exception(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return dialect(_answer_to_http(error, request))
 
     app.add_exception_handler(LipwrightError, on_error)
     app.add_exception_handler(RequestValidationError, on_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_middleware(UnexpectedErrors)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_middleware(UnexpectedErrors, dialect=dialect)
 
 
 class UnexpectedErrors:
     """Turns unexpected exceptions into a generic 500 problem and logs the traceback."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, dialect: Callable[[ProblemResponse], Response]) -> None:
         self._app = app
+        self._dialect = dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -119,7 +128,8 @@ class UnexpectedErrors:
                 raise
             logger.exception("%s %r failed", scope["method"], scope["path"])  # decoded: may hold line breaks
             detail = "Internal error. See the service log for details."
-            await _response(_problem(500, LipwrightError.code, detail, scope["path"], False))(scope, receive, send)
+            answer = _response(_problem(500, LipwrightError.code, detail, scope["path"], False))
+            await self._dialect(answer)(scope, receive, send)
 
 
 def _kinds(kind: type[LipwrightError]) -> Iterator[type[LipwrightError]]:
@@ -128,8 +138,7 @@ def _kinds(kind: type[LipwrightError]) -> Iterator[type[LipwrightError]]:
         yield from _kinds(child)
 
 
-async def _on_http_exception(request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, HTTPException)
+def _answer_to_http(error: HTTPException, request: Request) -> ProblemResponse:
     status = HTTPStatus(error.status_code)
     code = NotFoundError.code if status is HTTPStatus.NOT_FOUND else status.phrase.lower().replace(" ", "_")
     detail = f"{request.method} {request.url.path} does not exist." if status in (404, 405) else str(error.detail)
@@ -150,4 +159,4 @@ def _problem(status: int, code: str, detail: str, instance: str, retryable: bool
 
 def _response(problem: Problem, headers: dict[str, str] | None = None) -> ProblemResponse:
     metrics.REFUSALS.add(1, problem.code)
-    return ProblemResponse(problem.model_dump(), problem.status, headers)
+    return ProblemResponse(problem, headers)

@@ -1,16 +1,20 @@
-"""Responses with the video of a job."""
+"""Responses with the video of a job, or its first frame."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import PurePath
 
 from fastapi import Request, Response
 
+from api.conditional import unchanged
 from api.stored_file import FileDisposition, stored_file_response
 from errors import StateError
 from media.output.formats import FORMATS
-from storage.file_keys import result_key
+from media.preview.thumbnail import thumbnail
+from storage.file_keys import result_key, segment_key
 from storage.file_store import FileStore
+from storage.files import FileState, StoredFiles
 from storage.records import JobRecord, JobStatus
 
 
@@ -24,7 +28,7 @@ async def result_file_response(job: JobRecord, files: FileStore, request: Reques
     """
     if job.status is not JobStatus.SUCCEEDED:
         raise StateError(f"Job {job.id} has no video (status: {job.status}).")
-    headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+    headers = {"Cache-Control": "private, no-cache"}
     disposition = FileDisposition(
         FORMATS[job.options.format].media_type, headers, _video_name(job), is_download=download
     )
@@ -35,6 +39,32 @@ async def result_file_response(job: JobRecord, files: FileStore, request: Reques
         disposition,
         missing=f"The video of job {job.id} was removed.",
     )
+
+
+async def thumbnail_response(job: JobRecord, stored: StoredFiles, request: Request) -> Response:
+    """Return a JPEG of the first frame of a job.
+
+    Raises:
+        StateError: Nothing is rendered.
+    """
+    for key in (result_key(job.id, job.options.format), segment_key(job.id, 0, job.options.format)):
+        if (state := await asyncio.to_thread(stored.find, key)) is None:
+            continue
+        headers = lasting(state)
+        if (answer := unchanged(request, headers)) is not None:
+            return answer
+        return Response(await asyncio.to_thread(_picture, stored, key), media_type="image/jpeg", headers=headers)
+    raise StateError(f"Job {job.id} has no thumbnail: nothing is rendered (status: {job.status}).")
+
+
+def lasting(state: FileState) -> dict[str, str]:
+    """Return the headers of a picture that does not change."""
+    return {"cache-control": "private, max-age=86400, immutable", "etag": f'"{state.tag}"'}
+
+
+def _picture(stored: StoredFiles, key: str) -> bytes:
+    with stored.fetched(key) as path:
+        return thumbnail(path)
 
 
 def _video_name(job: JobRecord) -> str:

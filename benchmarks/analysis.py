@@ -21,6 +21,8 @@ from models.avatar.folder import analysis_folder
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import SOURCE_AUDIO_FPS, AudioEncoder, Engine, FrameSpan, Machine, Plan
 from models.face.choice import FaceChoice
+from models.matting.generator import MatteGenerator
+from models.matting.person import PersonSegmenter
 from models.speech.level import measure_level
 from models.speech.prosody import file_prosody
 from models.track.face_track import FaceTrack
@@ -55,7 +57,8 @@ def analyse(
     audio_encoder = engine.audio_encoder(Machine()) if uses_audio else None
     start = time.process_time()
     with FrameReader(video, info, render.reader_cache_bytes) as reader:
-        avatar = Avatar.build(folder, info, _landmarks(reader, info, info.num_frames), reader)
+        cut_out = MatteGenerator(PersonSegmenter(num_threads=1)).cut_out
+        avatar = Avatar.build(folder, info, _landmarks(reader, info, info.num_frames), reader, cut_out)
         analysis_folder(folder, engine).mkdir(parents=True)
         source_audio_features = (
             None if audio_encoder is None else _source_audio_features(audio_encoder, video, folder, info)

@@ -1,5 +1,25 @@
-"""`python -m cli`: the `lipwright` command without installing it."""
+"""The `lipwright` command, also as `python -m cli`."""
 
-from cli.main import app
+import signal
+import sys
 
-app()
+_EXIT_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line. Ctrl-C ends it without a traceback, also while its modules are imported."""
+    is_heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_heeded:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from cli.main import app
+
+    try:
+        if is_heeded:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        app()
+    except KeyboardInterrupt:
+        sys.exit(_EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

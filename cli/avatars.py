@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
+from cli.local_service import ANY_SERVER, Server
 from cli.terminal import (
-    DEFAULT_SERVER,
     AsJson,
     BackgroundId,
     BackgroundLoop,
@@ -18,7 +18,6 @@ from cli.terminal import (
     Face,
     Matte,
     Motion,
-    Server,
     commands,
     console,
     is_file,
@@ -40,7 +39,7 @@ app = commands(help="Manage the avatars of a running service.")
 
 
 @app.command("list")
-def list_avatars(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+def list_avatars(server: Server = ANY_SERVER, as_json: AsJson = False) -> None:
     """List avatars, newest first."""
     avatars = service(server).avatars.list()
     if as_json:
@@ -67,7 +66,7 @@ def add_avatar(
     background_id: BackgroundId = None,
     background_loop: BackgroundLoop = None,
     matte: Matte = None,
-    server: Server = DEFAULT_SERVER,
+    server: Server = ANY_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """Create an avatar and print its ID."""
@@ -85,7 +84,7 @@ def update_avatar(
     background_id: BackgroundId = None,
     background_loop: BackgroundLoop = None,
     matte: Matte = None,
-    server: Server = DEFAULT_SERVER,
+    server: Server = ANY_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """Change the movement or background of an avatar, for later jobs and live sessions.
@@ -114,7 +113,7 @@ def _settings(
 def list_people(
     avatar_id: str,
     turns: Annotated[bool, typer.Option("--turns", help="List who speaks when instead.")] = False,
-    server: Server = DEFAULT_SERVER,
+    server: Server = ANY_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """List the people in an avatar's video, and who speaks when."""
@@ -138,7 +137,7 @@ def list_people(
 
 
 @app.command("delete")
-def delete_avatar(avatar_id: str, server: Server = DEFAULT_SERVER) -> None:
+def delete_avatar(avatar_id: str, server: Server = ANY_SERVER) -> None:
     """Delete an avatar."""
     service(server).avatars.delete(avatar_id)
     print(f"deleted {avatar_id}")

@@ -9,9 +9,17 @@ from typing import Annotated
 
 import typer
 
-from cli.local_service import service_at
-from cli.terminal import OptionalServer
-from cluster.batch_options import INVALID_MANIFEST, Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
+from cli.local_service import OptionalServer, service_at
+from cluster.batch_options import (
+    INVALID_MANIFEST,
+    AsJson,
+    Manifest,
+    MaxInFlight,
+    Out,
+    PairTimeout,
+    RecordPath,
+    RetryFailed,
+)
 from errors import InputError
 from lipwright_client import AsyncLipwright, RetryPolicy
 
@@ -27,11 +35,12 @@ def batch(
     pair_timeout_s: PairTimeout = 3600.0,
     record: RecordPath = None,
     retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
 ) -> None:
     """Render all unfinished pairs of MANIFEST.
 
-    Prints one JSON line per pair. The exit status is 0 if all pairs succeeded, 1 if some failed, 2 if the manifest
-    cannot be used.
+    Prints one line per pair; the record has the details. The exit status is 0 if all pairs succeeded, 1 if some failed,
+    2 if the manifest cannot be used.
     """
     from cluster.batch_over_http import HttpRenderer
     from cluster.batch_record import open_record, record_path
@@ -48,7 +57,9 @@ def batch(
         async def run() -> int:
             async with AsyncLipwright(url, retry=RetryPolicy(max_backpressure_wait_s=_MAX_FULL_S)) as client:
                 limits = BatchLimits(max_in_flight, pair_timeout_s)
-                return await run_and_print(Batch(HttpRenderer(client), known, limits), known, pairs, retry_failed)
+                return await run_and_print(
+                    Batch(HttpRenderer(client), known, limits), known, pairs, retry_failed, as_json
+                )
 
         num_failed = asyncio.run(run())
     if num_failed:

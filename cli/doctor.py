@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+Config = Annotated[
+    Path | None, typer.Option(help="YAML file: settings that differ from the shipped Serve config, or a whole one.")
+]
 ObjectStoreMemory = Annotated[
     int | None,
     typer.Option(
@@ -19,7 +22,7 @@ ObjectStoreMemory = Annotated[
 
 
 def doctor(
-    config: Annotated[Path | None, typer.Option(help="Serve config file. Default: chosen for this machine.")] = None,
+    config: Config = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: from the config.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="TCP port. Default: from the config.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Data folder. Default: from the config.")] = None,

@@ -11,9 +11,9 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from cli.local_service import service_at
+from cli.local_service import OptionalServer, service_at
 from cli.run_job import check_paths, run_job
-from cli.terminal import OptionalServer, UsageError, interrupt_on_sigterm, service
+from cli.terminal import UsageError, interrupt_on_sigterm, service
 from lipwright_client import Job, Lipwright
 from lipwright_client.calls import JobFields
 
@@ -38,7 +38,7 @@ def dub(
         list[str] | None,
         typer.Option(
             metavar="NAME=FACE",
-            help="Face of a speaker of the subtitles, such as person:1 (see `lipwright avatars people`) or offscreen. "
+            help="Face of a speaker of the subtitles, such as person:0 (see `lipwright avatars people`) or offscreen. "
             "Default: who speaks at the same times in the video. Can be repeated.",
         ),
     ] = None,

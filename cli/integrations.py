@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.terminal import DEFAULT_SERVER, Server, UsageError
+from cli.local_service import ANY_SERVER, Server
+from cli.terminal import UsageError
 
 
 def mcp(
-    server: Server = DEFAULT_SERVER,
+    server: Server = ANY_SERVER,
     folder: Annotated[
         Path,
         typer.Option(help="Folder for inputs and results. The model cannot access files outside it.", file_okay=False),
@@ -33,24 +36,31 @@ def mcp(
 
 
 def gradio(
-    server: Server = DEFAULT_SERVER,
+    server: Server = ANY_SERVER,
     port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on localhost.")] = 7860,
 ) -> None:
     """Run a Gradio page for a running service on localhost until Ctrl-C.
 
     Requires the extra `gradio`.
     """
-    with _extra("gradio"):
-        from integrations.gradio_page import run
-    print(f"Gradio page: http://127.0.0.1:{port} (service: {server}). Press Ctrl-C to stop.", flush=True)
-    run(server, port)
+    try:
+        listener = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise UsageError(
+            "input_invalid", f"--port {port}: {os.strerror(error.errno or 0)}. Choose another port."
+        ) from error
+    with listener:
+        with _extra("gradio"):
+            from integrations.gradio_page import run
+        print(f"Gradio page: http://127.0.0.1:{port} (service: {server}). Press Ctrl-C to stop.", flush=True)
+        run(server, listener)
 
 
 def live_worker(
     avatar_id: Annotated[str, typer.Argument(help="ID of the avatar.")],
     livekit: Annotated[str, typer.Option(envvar="LIVEKIT_URL", help="URL of the LiveKit server (wss://...).")],
     token: Annotated[str, typer.Option(envvar="LIVEKIT_TOKEN", help="LiveKit access token of this participant.")],
-    server: Server = DEFAULT_SERVER,
+    server: Server = ANY_SERVER,
 ) -> None:
     """Join a LiveKit room as the avatar of an agent, until the room closes.
 

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
+from cli.local_service import ANY_SERVER, Server
 from cli.report import print_report
-from cli.terminal import DEFAULT_SERVER, AsJson, Server, commands, console, name, service, timestamp
+from cli.terminal import AsJson, commands, console, name, service, timestamp
 from errors import NotFoundError
 from lipwright_client import Job
 
@@ -19,7 +20,7 @@ app = commands(help="Manage the jobs of a running service.")
 
 @app.command("list")
 def list_jobs(
-    server: Server = DEFAULT_SERVER,
+    server: Server = ANY_SERVER,
     limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
     status: Annotated[str | None, typer.Option(help="Filter by status.")] = None,
     as_json: AsJson = False,
@@ -40,13 +41,13 @@ def list_jobs(
 
 
 @app.command("show")
-def show_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
+def show_job(job_id: str, server: Server = ANY_SERVER) -> None:
     """Show a job as JSON."""
     print(json.dumps(service(server).jobs.get(job_id).raw, indent=2))
 
 
 @app.command("report")
-def report_job(job_id: str, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+def report_job(job_id: str, server: Server = ANY_SERVER, as_json: AsJson = False) -> None:
     """Show the quality report of a job."""
     job = service(server).jobs.get(job_id)
     if as_json and job.report is not None:
@@ -56,13 +57,13 @@ def report_job(job_id: str, server: Server = DEFAULT_SERVER, as_json: AsJson = F
 
 
 @app.command("cancel")
-def cancel_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
+def cancel_job(job_id: str, server: Server = ANY_SERVER) -> None:
     """Cancel a job."""
     print(service(server).jobs.cancel(job_id).status)
 
 
 @app.command("delete")
-def delete_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
+def delete_job(job_id: str, server: Server = ANY_SERVER) -> None:
     """Delete a job with its files. Cancels an unfinished job first."""
     service(server).jobs.delete(job_id)
     print("removed")
@@ -70,7 +71,7 @@ def delete_job(job_id: str, server: Server = DEFAULT_SERVER) -> None:
 
 @app.command("download")
 def download_job(
-    job_id: str, out: Annotated[Path, typer.Option(help="Output file (.mp4).")], server: Server = DEFAULT_SERVER
+    job_id: str, out: Annotated[Path, typer.Option(help="Output file (.mp4).")], server: Server = ANY_SERVER
 ) -> None:
     """Download the video of a finished job."""
     print(f"{out}: {service(server).jobs.download(job_id, out)} bytes")

@@ -37,13 +37,17 @@ def add(
     state: _State = None,
 ) -> None:
     """Create a key and print it on standard output. It is not shown again."""
-    _, key = _keys(data_dir, state).add(name[:120], max_priority)
+    ring = _keys(data_dir, state)
+    is_first = not ring.list()
+    _, key = ring.add(name[:120], max_priority)
     print(key)
-    print(
-        "Store the key now: it is not shown again. From now on, every request needs a key; the command line and the "
-        "Python client send the one in LIPWRIGHT_API_KEY.",
-        file=sys.stderr,
-    )
+    print("Store the key now: it is not shown again.", file=sys.stderr)
+    if is_first:
+        print(
+            "This is the first key: from now on, every request needs one, on this machine too. The command line and "
+            "the Python client send the one in LIPWRIGHT_API_KEY.",
+            file=sys.stderr,
+        )
 
 
 @app.command("list")
@@ -63,7 +67,14 @@ def list_keys(data_dir: DataDir = None, state: _State = None, as_json: AsJson = 
 @app.command()
 def revoke(key_id: _KeyId, data_dir: DataDir = None, state: _State = None) -> None:
     """Revoke a key. Its running jobs continue."""
-    print(f"revoked {_keys(data_dir, state).revoke(key_id).id}")
+    ring = _keys(data_dir, state)
+    print(f"revoked {ring.revoke(key_id).id}")
+    if not ring.list():
+        print(
+            "This was the last key: from now on, requests need none. Only this machine is served, or everybody if the "
+            "service runs with --allow-without-keys.",
+            file=sys.stderr,
+        )
 
 
 @app.command("webhook-secret")

@@ -12,14 +12,13 @@ from typing import Annotated, Final
 
 import typer
 
+from cli.local_service import ANY_SERVER, Server
 from cli.terminal import (
-    DEFAULT_SERVER,
     BackgroundId,
     BackgroundLoop,
     Expressiveness,
     Matte,
     Motion,
-    Server,
     UsageError,
     is_file,
     service,
@@ -76,7 +75,7 @@ def live(
     background_id: BackgroundId = None,
     background_loop: BackgroundLoop = None,
     matte: Matte = None,
-    server: Server = DEFAULT_SERVER,
+    server: Server = ANY_SERVER,
 ) -> None:
     """Animate an avatar with live audio, and write or push the video stream.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ from cli.jobs import app as jobs_app
 from cli.jobs import print_report_of
 from cli.keys import app as keys_app
 from cli.live import live
-from cli.local_service import service_at
+from cli.local_service import OptionalServer, service_at
 from cli.models import app as models_app
 from cli.run_job import check_paths, run_job
 from cli.serve import serve
@@ -27,7 +28,6 @@ from cli.terminal import (
     Expressiveness,
     Face,
     Motion,
-    OptionalServer,
     UsageError,
     commands,
     interrupt_on_sigterm,
@@ -67,6 +67,7 @@ def lipwright(
     ] = False,
 ) -> None:
     """Lip-sync a video or photo to speech."""
+    logging.getLogger("media.container").setLevel(logging.ERROR)  # FFmpeg's words, besides the error that says the same
 
 
 @app.command()
@@ -147,7 +148,7 @@ def speak(
     if not server:
         _check_media(files)  # fails seconds earlier than a service that still has to start
     with service_at(server, data_dir) as base_url:
-        job, num_bytes = run_job(service(base_url), out, fields)
+        job, num_bytes = run_job(service(base_url), out, fields, shows_warnings=as_json or not report)
     whole = json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2)
     print(whole if as_json else f"{out}: {job.num_frames} frames, {num_bytes} bytes", flush=True)
     if report and not as_json:
@@ -161,7 +162,3 @@ def _check_media(files: dict[str, Path]) -> None:
 
     for name, path in files.items():
         (probe_audio if name in ("audio", "music") else probe_video)(path, MediaLimits())
-
-
-if __name__ == "__main__":
-    app()

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
+from cli.doctor import Config
 from cli.terminal import AsJson, DataDir, UsageError, commands, console
 from config import PipelineConfig
 from launch.serve_config import read_serve_config
@@ -26,10 +27,10 @@ from models.engines.weights.index import WeightsEntry, clean_label
 from models.engines.weights.recognition import AddRequest
 from models.engines.weights.store import Found, WeightsStore
 from models.engines.weights.upload import MAX_BYTES, StagedFile
+from storage.local.disk import make_private_folder
 
 app = commands(help="Manage the weights of engines.")
 
-_Config = Annotated[Path | None, typer.Option(help="Serve config file. Default: chosen for this machine.")]
 _Role = Annotated[str | None, typer.Option(help="Remove only the file with this role.")]
 
 
@@ -44,7 +45,7 @@ def add(
     role: Annotated[str | None, typer.Option(help="Role of the file, if it cannot be detected.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the file.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Accept the licence without asking.")] = False,
-    config: _Config = None,
+    config: Config = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -53,6 +54,7 @@ def add(
     store = _store(context, settings)
     request = AddRequest(engine, role, name, sha256)
     store.candidates(request)  # before a long download
+    make_private_folder(settings.data_dir)
     with store.stage() as staged:
         label, source = _bring(file, staged, settings)
         found = store.recognise(staged, label, request, source)
@@ -66,7 +68,7 @@ def add(
 
 @app.command("list")
 def list_models(
-    context: typer.Context, config: _Config = None, data_dir: DataDir = None, as_json: AsJson = False
+    context: typer.Context, config: Config = None, data_dir: DataDir = None, as_json: AsJson = False
 ) -> None:
     """List engines, their weights, and the commands that install missing weights."""
     store = _store(context, _settings(config, data_dir))
@@ -86,7 +88,7 @@ def verify(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="ENGINE or ENGINE:VARIANT. Default: all.")
     ] = None,
-    config: _Config = None,
+    config: Config = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -97,6 +99,8 @@ def verify(
     else:
         for entry, fault in verdicts.items():
             print(f"wrong  {fault}" if fault else f"ok     {entry.name} {entry.role} ({entry.label})")
+        if not verdicts:
+            print("There are no added weights to verify. `lipwright doctor` verifies those that ship with Lipwright.")
     if any(verdicts.values()):
         raise typer.Exit(1)
 
@@ -106,7 +110,7 @@ def remove(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="ENGINE or ENGINE:VARIANT, as shown by `models list`.")],
     role: _Role = None,
-    config: _Config = None,
+    config: Config = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -205,4 +209,4 @@ def _store(context: typer.Context, settings: PipelineConfig) -> WeightsStore:
 
 
 def _settings(config: Path | None, data_dir: Path | None) -> PipelineConfig:
-    return read_serve_config(config).on_this_machine("127.0.0.1", 0, data_dir).pipeline
+    return read_serve_config(config).on_this_machine(data_dir=data_dir).pipeline

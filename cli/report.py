@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,17 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from lipwright_client import Job
+
 Row = tuple[str, str, str]
 
 _MAX_TIMES = 3  # runs of frames whose times are listed
+
+
+def print_warnings(job: Job) -> None:
+    """Print the warnings of a finished job on standard error."""
+    for sentence in (job.report or {}).get("warnings", ()):
+        print(f"warning: {sentence}", file=sys.stderr)
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from cli.local_service import ResultNotSavedError
+from cli.report import print_warnings
 from cli.terminal import UsageError
 from lipwright_client import ClientError, Job, Lipwright
 from lipwright_client.calls import JobFields
@@ -29,6 +32,11 @@ def check_paths(files: Mapping[str, Path], out: Path) -> None:
         raise UsageError("input_invalid", f"--out: {out} must end in .mp4, .webm or .mov.")
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError("input_invalid", f"--out: the folder of {out} does not exist.")
+    try:  # the name is as long as that of the download in progress
+        with NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", suffix=".part"):
+            pass
+    except OSError as error:
+        raise UsageError("input_invalid", f"--out: cannot write {out}: {error.strerror}.") from error
 
 
 class _StageBars:
@@ -55,10 +63,10 @@ class _StageBars:
             self._bar.update(self._task, completed=done, total=total, frames=f"{done}/{total} frames")
 
 
-def run_job(client: Lipwright, out: Path, fields: JobFields) -> tuple[Job, int]:
+def run_job(client: Lipwright, out: Path, fields: JobFields, shows_warnings: bool = True) -> tuple[Job, int]:
     """Submit, follow and download one job; Ctrl-C cancels it. Returns the job and the size of its video in bytes.
 
-    The suffix of `out` is the format of the video.
+    The suffix of `out` is the format of the video. Warnings about it are printed on standard error.
     """
     fields = {**fields, "format": out.suffix.lower().removeprefix(".")}
     columns = (
@@ -70,9 +78,11 @@ def run_job(client: Lipwright, out: Path, fields: JobFields) -> tuple[Job, int]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         job = client.speak(on_change=_StageBars(bar).show, **fields)
     try:
-        return job, client.jobs.download(job.id, out)
+        num_bytes = client.jobs.download(job.id, out)
     except ClientError:
         raise
     except OSError as error:
-        again = f"Download the result with: lipwright jobs download {job.id} --out FILE.mp4"
-        raise OSError(f"cannot write {out}: {error.strerror}. {again}") from error
+        raise ResultNotSavedError(job.id, out, error.strerror or str(error)) from error
+    if shows_warnings:
+        print_warnings(job)
+    return job, num_bytes

@@ -11,20 +11,25 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.doctor import ObjectStoreMemory
+from cli.doctor import Config, ObjectStoreMemory
 from cli.integrations import check_extra
 from cli.terminal import UsageError, interrupt_on_sigterm
 
-_PORT, _HEYGEM_PORT = 8000, 8383
-
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. Default: from the config, or 127.0.0.1.")
+    ] = None,
     port: Annotated[
-        int | None, typer.Option(help="TCP port; 0 for a free one.", show_default="8000, or 8383 with --heygem")
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="TCP port; 0 for a free one. Default: from the config, or 8000, or 8383 with --heygem.",
+        ),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Data folder for jobs and files.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Serve config file. Default: chosen for this machine.")] = None,
+    config: Config = None,
     object_store_memory: ObjectStoreMemory = None,
     metrics_port: Annotated[
         int, typer.Option(min=0, max=65535, help="TCP port for Prometheus metrics; 0 for a free one.")
@@ -57,6 +62,7 @@ def serve(
 
     Prints the start-up steps, the address and warnings. Everything else goes to service.log in the data folder.
     """
+    _print_line("Starting Lipwright ...")
     from launch.service import NodeOptions, running_service
     from launch.service_log import Terminal
 
@@ -65,7 +71,6 @@ def serve(
     heygem_config = _heygem(heygem, heygem_root, heygem_strict)
     if gradio_page:
         check_extra("gradio")
-    port = (_HEYGEM_PORT if heygem_config else _PORT) if port is None else port
     terminal = Terminal(step=_print_line, warn=partial(print, file=sys.stderr, flush=True), is_verbose=verbose)
     with (
         contextlib.suppress(KeyboardInterrupt),

@@ -6,30 +6,26 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
+from cli.messages import Invocation
 from errors import LipwrightError
 from lipwright_client import ClientError, ConnectionFailedError, Lipwright, RetryPolicy, UnauthorizedError
 
+_invocation: ContextVar[Invocation] = ContextVar("invocation")
 _EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 
 
-DEFAULT_SERVER = "http://127.0.0.1:8000"
-_SERVER_VARIABLES = ["LIPWRIGHT_URL", "LIPWRIGHT_SERVER"]
-Server = Annotated[str, typer.Option(envvar=_SERVER_VARIABLES, help="Base URL of the service.")]
-"""Option of commands that need a running service."""
-OptionalServer = Annotated[
-    str | None,
-    typer.Option(envvar=_SERVER_VARIABLES, help="Base URL of a running service. Default: use or start a local one."),
-]
 DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service. Default: from the config.")]
 Face = Annotated[
     str,
@@ -53,14 +49,15 @@ Motion = Annotated[
     float | None, typer.Option(min=0, max=1, help="How far a still picture moves its head and eyes; 1 is natural.")
 ]
 BackgroundId = Annotated[
-    str | None, typer.Option(help="ID of a stored picture or video as the background; see POST /v1/backgrounds.")
+    str | None, typer.Option(help="ID of a picture or video, stored on the service, as the background.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _MAX_SUBMIT_S = 1800.0  # how long to retry while the service is full
 
 
 def service(url: str) -> Lipwright:
-    """Return a client of the service at `url`."""
+    """Return a client of the service at `url`, to which commands in error messages refer from now on."""
+    _invocation.set(replace(_invocation.get(Invocation()), server=url))
     return Lipwright(url, retry=RetryPolicy(max_backpressure_wait_s=_MAX_SUBMIT_S))
 
 
@@ -103,6 +100,13 @@ def commands(**options: Any) -> typer.Typer:
 
 
 class _Commands(TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            options = {str(each.name): each.opts[0] for each in command.params if each.opts[0].startswith("--")}
+            _invocation.set(Invocation(options, tuple(rest)))
+        return name, command, rest
+
     def invoke(self, ctx: Any) -> Any:
         with _one_line_errors():
             return super().invoke(ctx)
@@ -110,21 +114,24 @@ class _Commands(TyperGroup):
 
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
+    def fail(code: str, message: str, hint: str = "") -> NoReturn:
+        _fail(code, _invocation.get(Invocation()).worded(" ".join(f"{message} {hint}".split())), _EXIT_FAILED)
+
     try:
         yield
     except UsageError as error:
         code, message = error.args
         _fail(code, message, _EXIT_USAGE)
     except ConnectionFailedError as error:
-        hint = "`lipwright serve` starts one; --server or LIPWRIGHT_URL names another."
-        _fail(error.code, f"{error.detail}. {hint}", _EXIT_FAILED)
+        hint = "`lipwright serve` starts one; --server or LIPWRIGHT_SERVER names another."
+        fail(error.code, f"{error.detail}.", hint)
     except UnauthorizedError as error:
         hint = "The command line sends the key in LIPWRIGHT_API_KEY; `lipwright keys add NAME` creates one."
-        _fail(error.code, f"{error.detail} {hint}", _EXIT_FAILED)
+        fail(error.code, error.detail, hint)
     except ClientError as error:
-        _fail(error.code, error.detail, _EXIT_FAILED)
+        fail(error.code, error.detail)
     except LipwrightError as error:
-        _fail(error.code, str(error), _EXIT_FAILED)
+        fail(error.code, str(error))
     except ModuleNotFoundError as error:
         message = f"The Python module {error.name} is missing. After an update of Lipwright, run `make setup`."
         _fail("config_invalid", message, _EXIT_FAILED)
@@ -136,6 +143,6 @@ def _one_line_errors() -> Iterator[None]:
         _fail("interrupted", "Stopped.", _EXIT_INTERRUPTED)
 
 
-def _fail(code: str, message: str, exit_code: int) -> None:
+def _fail(code: str, message: str, exit_code: int) -> NoReturn:
     print(f"error: {code}: {' '.join(message.split())}", file=sys.stderr)
     raise typer.Exit(exit_code)

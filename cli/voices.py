@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from cli.terminal import DEFAULT_SERVER, AsJson, Server, commands, console, name, service, timestamp
+from cli.local_service import ANY_SERVER, Server
+from cli.terminal import AsJson, commands, console, name, service, timestamp
 
 app = commands(help="List and clone the voices of a running service.")
 
 
 @app.command("list")
-def list_voices(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+def list_voices(server: Server = ANY_SERVER, as_json: AsJson = False) -> None:
     """List the voices for text, the default first."""
     voices = service(server).voices()
     cloned = {voice.name: voice for voice in voices.cloned}
@@ -35,7 +36,7 @@ def add_voice(
     voice_name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new voice.")],
     audio: Annotated[Path, typer.Argument(help="The speaker alone, up to 30 s.", exists=True, dir_okay=False)],
     transcript: Annotated[str, typer.Option(help="What the recording says; some speech servers require it.")] = "",
-    server: Server = DEFAULT_SERVER,
+    server: Server = ANY_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """Clone the voice of a recording. You need the speaker's consent."""
@@ -46,7 +47,7 @@ def add_voice(
 @app.command("delete")
 def delete_voice(
     voice_name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a cloned voice.")],
-    server: Server = DEFAULT_SERVER,
+    server: Server = ANY_SERVER,
 ) -> None:
     """Delete a cloned voice and its recording."""
     service(server).delete_voice(voice_name)

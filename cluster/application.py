@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from pydantic import ValidationError
 from ray import serve
 from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
-from ray.serve.schema import ApplicationStatus, ServeDeploySchema
+from ray.serve.schema import ApplicationStatus
 
 from config import PipelineConfig
 from deployments.runtime.director_client import DirectorClient
@@ -38,8 +37,8 @@ def running_application(serve_config: Path | None = None) -> Iterator[RunningApp
     """Yield the running application, or one that is started for the block.
 
     Args:
-        serve_config: Names the application and defines how to start it. None chooses the shipped file by whether the
-            cluster has a GPU.
+        serve_config: Names the application and defines how to start it: a whole Serve config, or overrides of the
+            shipped one, which is chosen by whether the cluster has a GPU.
 
     Raises:
         ConfigError: The file is invalid, there is no cluster, or the application cannot start.
@@ -52,7 +51,7 @@ def running_application(serve_config: Path | None = None) -> Iterator[RunningApp
         raise ConfigError("no running Ray cluster found; start one with `ray start --head`") from error
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
-        config = checked_by_serve(read_serve_config(serve_config or _config_for_cluster()))
+        config = read_serve_config(serve_config, default_config_path(ray.cluster_resources().get("GPU", 0) > 0))
         dashboard = ServeSubmissionClient(f"http://{context.dashboard_url}")
         with _deployed(config, dashboard):
             _wait_until_running(config.name)
@@ -60,19 +59,6 @@ def running_application(serve_config: Path | None = None) -> Iterator[RunningApp
             yield RunningApplication(director, _pipeline(config.name, dashboard))
     finally:
         ray.shutdown()
-
-
-def checked_by_serve(config: ServeConfig) -> ServeConfig:
-    """Return the config; ConfigError if Serve does not accept its options."""
-    try:
-        ServeDeploySchema.model_validate(config.content)
-    except ValidationError as error:
-        raise ConfigError(f"{config.path}: not a Serve config: {error}") from error
-    return config
-
-
-def _config_for_cluster() -> Path:
-    return default_config_path(ray.cluster_resources().get("GPU", 0) > 0)
 
 
 @contextmanager

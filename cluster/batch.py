@@ -1,8 +1,8 @@
 """Render a manifest of pairs: `ray job submit -- python -m cluster.batch manifest.jsonl --out results/`.
 
 Calls the Director of the running application through its handle, so that a batch and the API share queue, cache and
-replicas. If no application runs, it starts one and stops it at the end. Prints one JSON line per finished pair; the
-exit status is 0 only if all succeeded. Run again with the same record, it renders only what is left.
+replicas. If no application runs, it starts one and stops it at the end. Prints one line per finished pair; the exit
+status is 0 only if all succeeded. Run again with the same record, it renders only what is left.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ import typer
 from api.forms.speech_receiver import SpeechReceiver
 from api.v1.form_request import request_of_form
 from cluster.application import RunningApplication, running_application
-from cluster.batch_options import INVALID_MANIFEST, Manifest, MaxInFlight, Out, PairTimeout, RecordPath, RetryFailed
+from cluster.batch_options import (
+    INVALID_MANIFEST,
+    AsJson,
+    Manifest,
+    MaxInFlight,
+    Out,
+    PairTimeout,
+    RecordPath,
+    RetryFailed,
+)
 from cluster.batch_record import BatchRecord, next_name, open_record, record_path
 from cluster.batch_run import Batch, BatchLimits, Outcome, run_and_print
 from cluster.locations import Location, copy_atomic, file_name, open_location
@@ -122,6 +131,7 @@ def main(
     pair_timeout_s: PairTimeout = 3600.0,
     record: RecordPath = None,
     retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
 ) -> None:
     """Render every pair of MANIFEST that is not done yet. The exit status is 0 only if all succeeded."""
     limits = BatchLimits(max_in_flight, pair_timeout_s)
@@ -131,7 +141,7 @@ def main(
             open_record(record or record_path(manifest, out)) as known,
             running_application(serve_config) as application,
         ):
-            num_failed = asyncio.run(_run(application, known, pairs, limits, retry_failed))
+            num_failed = asyncio.run(_run(application, known, pairs, limits, retry_failed, as_json))
     except LipwrightError as error:
         print(error, file=sys.stderr)
         raise SystemExit(INVALID_MANIFEST if isinstance(error, InputError) else 1) from None
@@ -139,11 +149,16 @@ def main(
 
 
 async def _run(
-    application: RunningApplication, record: BatchRecord, pairs: Sequence[Pair], limits: BatchLimits, again: bool
+    application: RunningApplication,
+    record: BatchRecord,
+    pairs: Sequence[Pair],
+    limits: BatchLimits,
+    again: bool,
+    as_json: bool,
 ) -> int:
     pipeline = application.pipeline
     renderer = DirectorRenderer(application.director, open_store(pipeline), pipeline)
-    return await run_and_print(Batch(renderer, record, limits), record, pairs, again)
+    return await run_and_print(Batch(renderer, record, limits), record, pairs, again, as_json)
 
 
 if __name__ == "__main__":

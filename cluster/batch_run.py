@@ -1,6 +1,6 @@
 """Renders the pairs of a manifest, a few at a time; finished pairs are recorded and not rendered again.
 
-Prints one JSON line per pair on stdout, progress and failures on stderr.
+Prints one line per pair on stdout, progress, warnings and failures on stderr.
 """
 
 from __future__ import annotations
@@ -103,10 +103,12 @@ def _failure(error: LipwrightError | OSError) -> dict[str, Any]:
     return {"status": "failed", "error": {"code": code, "message": str(error), "retryable": retryable}}
 
 
-async def run_and_print(batch: Batch, record: BatchRecord, pairs: Sequence[Pair], again: bool = False) -> int:
+async def run_and_print(
+    batch: Batch, record: BatchRecord, pairs: Sequence[Pair], again: bool = False, as_json: bool = False
+) -> int:
     """Render the pairs of a manifest that are not done yet; return the number of pairs that failed, now or earlier.
 
-    With `again`, pairs whose failure was final are retried.
+    With `again`, pairs whose failure was final are retried. With `as_json`, prints each pair's whole report.
     """
     done = {pair.line: record.done(pair, again) for pair in pairs}
     rest = [pair for pair in pairs if done[pair.line] is None]
@@ -114,7 +116,10 @@ async def run_and_print(batch: Batch, record: BatchRecord, pairs: Sequence[Pair]
     progress = _Progress(len(pairs), len(pairs) - len(rest), len(failed))
     progress.say(is_due=0 < len(rest) < len(pairs))
     async for report in batch.run(rest):
-        print(json.dumps(report, ensure_ascii=False), flush=True)
+        if as_json:
+            print(json.dumps(report, ensure_ascii=False), flush=True)
+        else:
+            _print_short(report)
         if report["status"] != "succeeded":
             failed.append(report)
         progress.count(is_failed=report["status"] != "succeeded")
@@ -124,6 +129,16 @@ async def run_and_print(batch: Batch, record: BatchRecord, pairs: Sequence[Pair]
             f"failed: line {report['line']}, {report['out']}: {_reason(report['error'])}", file=sys.stderr, flush=True
         )
     return len(failed)
+
+
+def _print_short(report: dict[str, Any]) -> None:
+    """Print what became of a pair, and the warnings about its video."""
+    outcome = f"{report.get('num_frames')} frames"
+    if report["status"] != "succeeded":
+        outcome = f"failed ({report['error']['code']})" if report["error"] else "cancelled"
+    print(f"line {report['line']}: {report['out']}: {outcome}, {report['seconds']:.1f} s", flush=True)
+    for sentence in (report.get("quality") or {}).get("warnings", ()):
+        print(f"warning: line {report['line']}: {sentence}", file=sys.stderr, flush=True)
 
 
 def _reason(error: dict[str, Any] | None) -> str:

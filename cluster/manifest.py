@@ -1,9 +1,11 @@
-"""The manifest of a batch: one JSON object per line, each a pair of a face and speech."""
+"""The manifest of a batch: one pair of a face and speech per JSON line, or per row of a CSV file with a header."""
 
 from __future__ import annotations
 
+import csv
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -109,8 +111,11 @@ class Pair(JobSettings):
         return validated(JobForm, {**self.options, **shape_of(JobForm).content(uploads, {})})
 
 
+_COLUMNS: Final = Pair.model_fields.keys() - {"line", "more_audio"}
+
+
 def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
-    """Read and validate a whole manifest.
+    """Read and validate a whole manifest: a .csv file, or JSON lines.
 
     Relative input paths are relative to its folder, and relative result paths to `out_dir`, by default its folder.
     Inputs given by URLs are not checked here: a missing one fails its pair. Empty lines are skipped.
@@ -119,19 +124,24 @@ def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
         InputError: The file cannot be read or has invalid lines; the message lists all of them.
     """
     try:
-        lines = manifest.read_text(encoding="utf-8").splitlines()
+        text = manifest.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{manifest}: not JSON lines in UTF-8: {error}") from error
+        raise InputError(f"{manifest}: cannot be read as text in UTF-8: {error}") from error
+    is_csv = manifest.suffix.lower() == ".csv"
     pairs: list[Pair] = []
     complaints: list[str] = []
     line_of_out: dict[Location, int] = {}
-    for number, text in enumerate(lines, start=1):
-        if not text.strip():
+    for number, line in _csv_rows(manifest, text) if is_csv else enumerate(text.splitlines(), start=1):
+        if not line or isinstance(line, str) and not line.strip():
             continue
         try:
-            pair = _resolved(Pair.model_validate_json(text), number, manifest.parent, out_dir or manifest.parent)
+            parsed = Pair.model_validate_json(line) if isinstance(line, str) else Pair.model_validate(line)
+            pair = _resolved(parsed, number, manifest.parent, out_dir or manifest.parent)
         except ValidationError as error:
             complaints += [f"{manifest}:{number}: {describe([detail])}" for detail in error.errors()]
+            if not is_csv and number == 1 and error.errors()[0]["type"] == "json_invalid":
+                complaints.append(f"{manifest}: expected JSON lines; a table with a header needs a name ending in .csv")
+                break
             continue
         complaints += [f"{manifest}:{number}: {complaint}" for complaint in _missing_inputs(pair)]
         first = line_of_out.setdefault(pair.out, number)
@@ -143,6 +153,33 @@ def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
     if complaints:
         raise InputError("\n".join(complaints))
     return pairs
+
+
+def _csv_rows(manifest: Path, text: str) -> Iterator[tuple[int, dict[str, object]]]:
+    """Yield the number of the first line and the fields of each row; empty cells are fields that are not set.
+
+    Commas, semicolons or tabs separate the cells. `turns` and `speakers` are JSON.
+
+    Raises:
+        InputError: A column is unknown, or the file is not CSV.
+    """
+    header = text.partition("\n")[0]
+    rows = csv.DictReader(text.splitlines(keepends=True), delimiter=max(",;\t", key=header.count), strict=True)
+    try:
+        for name in rows.fieldnames or ():
+            if name not in _COLUMNS and not re.fullmatch(MORE_AUDIO, name):
+                raise InputError(f"{manifest}:1: unknown column {name!r}; expected {', '.join(sorted(_COLUMNS))}")
+        for row in rows:
+            if None in row:
+                raise InputError(f"{manifest}:{rows.line_num}: has more cells than the header")
+            first_line = rows.line_num - sum(cell.count("\n") for cell in row.values() if cell)
+            yield first_line, {name: _cell(name, cell) for name, cell in row.items() if cell}
+    except (csv.Error, json.JSONDecodeError) as error:
+        raise InputError(f"{manifest}:{rows.line_num}: {error}") from error
+
+
+def _cell(column: str, text: str) -> object:
+    return json.loads(text) if column in ("turns", "speakers") else text
 
 
 def _resolved(pair: Pair, line: int, inputs: Path, outputs: Path) -> Pair:

@@ -46,9 +46,9 @@ class LandmarkGenerator(StageReplica):
         readers = SourceReaders(config, files, decoders, num_threads)
         self._engines = EngineCatalog(config, num_threads, engines)
         self._engines.engine(config.engine)
-        self._builder = AvatarBuilder(config.limits, files, decoders, tracker, readers)
-        self._people = PeopleBuilder(files, PeopleScanner(tracker.finder), readers, num_threads)
         generator = MatteGenerator(PersonSegmenter(num_threads=num_threads, device=device))
+        self._builder = AvatarBuilder(config.limits, files, decoders, tracker, generator, readers)
+        self._people = PeopleBuilder(files, PeopleScanner(tracker.finder), readers, num_threads)
         self._mattes = MatteBuilder(files, generator, readers, num_threads)
         self._avatars = AvatarCache(files)
 

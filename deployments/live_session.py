@@ -61,9 +61,9 @@ class LiveSession(StageReplica):
             return True
 
     @stage_method
-    async def admit(self, session_id: str) -> bool:
+    async def admit(self, session_id: str, owner: str | None) -> bool:
         """Take a new session; see `LiveAdmission.admit`."""
-        self._admission.admit(session_id)
+        self._admission.admit(session_id, owner)
         return True
 
     @stage_method

@@ -11,14 +11,15 @@ from typing import Final
 
 import httpx
 
-from config import AccessConfig
+from config import PipelineConfig
 from doctor.check_result import CheckResult, ok, problem, warning
 from doctor.machine import file_system
 from launch.port import try_to_listen
+from launch.preflight import add_key_command
+from launch.serve_config import reachable
 from net.access_rule import AccessRule, is_private
 
 _ANSWER_S: Final = 3.0
-_EVERY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def check_port(host: str, port: int) -> CheckResult:
@@ -33,7 +34,7 @@ def check_port(host: str, port: int) -> CheckResult:
             f"{address}: {error.strerror}", "a port that this user may bind", "Use a port from 1024 on: --port."
         )
     except OSError as error:
-        if _is_lipwright(host, port):
+        if is_lipwright(f"http://{reachable(host)}:{port}"):
             return ok(f"{address}: in use by a running Lipwright; a second one needs another port")
         fix = f"Use another port (--port), or stop the program that uses it: ss -ltnp 'sport = :{port}'."
         return problem(f"{address}: {error.strerror}; not used by Lipwright", "a free port", fix)
@@ -55,18 +56,18 @@ def check_front(host: str, program: str | None) -> CheckResult:
     return problem(f"no HAProxy: the service will not listen on {host or '0.0.0.0'}", "HAProxy", fix)
 
 
-def check_keys(host: str, keys: Sequence[object], access: AccessConfig) -> CheckResult:
+def check_keys(host: str, keys: Sequence[object], settings: PipelineConfig) -> CheckResult:
     """Checks that other machines need an API key, unless the config allows otherwise."""
-    rule = AccessRule(bool(keys), access.allow_without_keys)
+    rule = AccessRule(bool(keys), settings.access.allow_without_keys)
     if is_private(host):
         who = f"callers need one of {len(keys)} API keys" if keys else "no API key exists and none is needed"
         return ok(f"{host} is reached from this machine only; {who}")
     if rule.has_keys:
         return ok(f"{host or '0.0.0.0'} is reached from other machines; callers need one of {len(keys)} API keys")
     if rule.may_listen(host):
-        fix = "Create a key (lipwright keys add NAME), or restrict access to this port."
+        fix = f"Create a key ({add_key_command(settings)}), or restrict access to this port."
         return warning(f"everyone who can reach {host or '0.0.0.0'} may use it", "an API key", fix)
-    fix = "Create a key (lipwright keys add NAME), listen on 127.0.0.1, or start with --allow-without-keys."
+    fix = f"Create a key ({add_key_command(settings)}), listen on 127.0.0.1, or start with --allow-without-keys."
     return problem(f"{host or '0.0.0.0'} without a key: the service will not start", "an API key", fix)
 
 
@@ -98,10 +99,8 @@ def check_token(environment: Mapping[str, str], home: Path) -> CheckResult:
     return ok(f"{path} ({mode:03o})")
 
 
-def _is_lipwright(host: str, port: int) -> bool:
-    """Whether a healthy Lipwright listens there."""
-    reached = _EVERY_ADDRESS.get(host, host)
-    url = f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+def is_lipwright(url: str) -> bool:
+    """Whether a healthy Lipwright answers at a URL."""
     try:
         with httpx.Client(base_url=url, timeout=_ANSWER_S, trust_env=False) as client:
             alive = client.get("/healthz")

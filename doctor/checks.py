@@ -54,8 +54,8 @@ def run_checks(question: DoctorOptions) -> list[CheckResult]:
     try:
         plan = plan_service(question)
     except ConfigError as error:
-        fix = "Correct it, or start from serve_config.yaml or serve_config.cpu.yaml."
-        return [*results, problem(str(error), "a Serve config of Lipwright", fix).named("Serve config")]
+        fix = "Correct this line; config.py describes all settings."
+        return [*results, problem(str(error), "a valid config file", fix).named("Serve config")]
     return [*results, ok(str(plan.config_path)).named("Serve config"), *_all(_of_this_machine(plan))]
 
 
@@ -89,7 +89,7 @@ def _of_this_machine(plan: PlannedService) -> Mapping[str, _Check]:
         "Ray's folder": lambda: check_spill_folder(ray_folder(os.environ), store),
         "HTTP port": lambda: check_port(plan.host, plan.port),
         "HTTP front": lambda: check_front(plan.host, haproxy_binary()),
-        "API keys": lambda: check_keys(plan.host, open_keys(pipeline.state, data_dir).list(), pipeline.access),
+        "API keys": lambda: check_keys(plan.host, open_keys(pipeline.state, data_dir).list(), pipeline),
         "Labels": lambda: check_labels(pipeline.labels, data_dir, datetime.now(UTC)),
         "Decoder sandbox": lambda: check_sandbox(pipeline.decoder),
         "Ray agent port": lambda: check_agent_port(AGENT_PORT, num_rays_on(AGENT_PORT)),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from doctor.check_result import CheckResult, ok, problem, warning
 from doctor.machine import Gpu, seen_gpus
 from errors import ConfigError, LipwrightError
+from launch.serve_config import default_config_path
 
 _NETWORK: Final = "face_landmark_468.onnx"
 _TOLERANCE: Final = 1e-2
@@ -80,14 +81,15 @@ def _check_driver(gpus: list[Gpu], wanted: float) -> CheckResult:
     found = ", ".join(map(str, gpus))
     expected = f"{wanted:g} GPU, as required by the Serve config"
     if not gpus:
-        fix = "Install NVIDIA's driver (in a container: --gpus all), or use --config serve_config.cpu.yaml."
+        without = default_config_path(has_gpu=False)
+        fix = f"Install NVIDIA's driver (in a container: --gpus all), or use --config {without}."
         no_driver = "no NVIDIA driver (nvidia-smi is missing)"
         return problem(no_driver, expected, fix) if wanted > 0 else ok("none; runs on the CPU")
     if wanted > len(gpus):
         fix = "Lower num_gpus or num_replicas of FaceSynthesis in the Serve config."
         return problem(found, expected, fix)
     if wanted == 0:
-        fix = "Start with --config serve_config.yaml, or leave the GPU to other programs."
+        fix = f"Start with --config {default_config_path(has_gpu=True)}, or leave the GPU to other programs."
         return warning(f"{found}; the Serve config uses none", "a Serve config with a GPU share", fix)
     return ok(found)
 

@@ -11,7 +11,6 @@ from config import PipelineConfig
 from errors import ConfigError
 from launch.serve_config import read_serve_config
 
-_SERVE_PORT: Final = 8000  # Ray Serve's own default
 _ACTOR: Final = {"num_cpus": 1.0, "num_gpus": 0.0}  # Ray's defaults for an actor of Serve
 
 
@@ -57,19 +56,17 @@ def plan_service(question: DoctorOptions) -> PlannedService:
     Raises:
         ConfigError: The config is invalid.
     """
-    config = read_serve_config(question.config)
-    host = question.host or config.http_options.get("host", "127.0.0.1")
-    pipeline = config.on_this_machine(host, question.port or 0, question.data_dir).pipeline
+    config = read_serve_config(question.config).on_this_machine(question.host, question.port, question.data_dir)
     try:
         deployments = [(_num_replicas(each), each) for each in config.deployments]
         return PlannedService(
             config_path=config.path,
-            pipeline=pipeline,
-            host=host,
-            port=question.port or int(config.http_options.get("port", _SERVE_PORT)),
+            pipeline=config.pipeline,
+            host=config.http_options["host"],
+            port=config.http_options["port"],
             num_cpus=sum(number * _share(each, "num_cpus") for number, each in deployments),
             num_gpus=sum(number * _share(each, "num_gpus") for number, each in deployments),
-            in_flight_bytes=_in_flight_bytes(pipeline, deployments),
+            in_flight_bytes=_in_flight_bytes(config.pipeline, deployments),
             object_store_bytes=question.object_store_bytes,
         )
     except (TypeError, ValueError, AttributeError) as error:

@@ -6,6 +6,7 @@ from typing import Final
 
 from doctor.check_result import CheckResult, ok, problem, size, warning
 from doctor.machine import FileSystem
+from launch.serve_config import default_config_path
 
 # ray/_private/ray_constants.py (2.60): DEFAULT_OBJECT_STORE_MEMORY_PROPORTION, REQUIRE_SHM_SIZE_THRESHOLD,
 # OBJECT_STORE_MINIMUM_MEMORY_BYTES; _private/utils.py: resolve_object_store_memory.
@@ -24,7 +25,8 @@ def check_cpus(num_cpus: float, wanted: float) -> CheckResult:
     """Checks the number of cores: Ray starts no replica without free CPUs."""
     found = f"{num_cpus:g} cores; the replicas need {wanted:g}"
     if wanted > num_cpus:
-        fix = "Lower num_cpus or num_replicas in the Serve config, or start with --config serve_config.cpu.yaml."
+        small = default_config_path(has_gpu=False)
+        fix = f"Lower num_cpus or num_replicas in the Serve config, or start with --config {small}."
         return problem(found, f"at least {wanted:g} cores: replicas without free CPUs never start", fix)
     return ok(found)
 

@@ -32,6 +32,8 @@ def check_data_folder(data_dir: Path, mounts: Path = Path("/proc/mounts"), holds
         return problem(f"{found}: {error.strerror}", "a folder that this user can write to", fix)
     if data_dir.exists() and (mode := stat.S_IMODE(data_dir.stat().st_mode)) & 0o077:
         fix = f"chmod 700 {data_dir}; the service does so at its next start if the folder belongs to its user."
+        if mode & stat.S_ISVTX:
+            fix = "Use a folder of the service alone (--data-dir); this one is for all users."
         expected = "mode 0700: uploads and results are in it"
         return warning(f"{found}, which other users can enter (mode {mode:04o})", expected, fix)
     if holds_table and lies_in.kind in _NETWORK_KINDS:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
+from socket import socket
 from typing import Any, Final
 
 # Read when Gradio is imported: disables its version check and telemetry.
@@ -68,7 +70,7 @@ class GradioPage:
                     with gr.Accordion("Options", open=False):
                         engine = gr.Dropdown([], label="Engine", allow_custom_value=True)
                         face = gr.Textbox(
-                            "largest", label="Which face: largest, speaking, person:1, 0, point:x,y or box:x0,y0,x1,y1"
+                            "largest", label="Which face: largest, speaking, person:0, 0, point:x,y or box:x0,y0,x1,y1"
                         )
                         loop = gr.Radio(
                             ["pingpong", "loop", "hold", "cut", "source", "retime"],
@@ -115,7 +117,7 @@ class GradioPage:
         try:
             async with self._open_client(request) as client:
                 avatars = await client.avatars.list()
-                engines = (await client.engines.list()).engines
+                engines = await client.engines.list()
         except ClientError as error:
             raise gr.Error(f"{error.title}: {error.detail}", print_exception=False) from error
         known = [(each.title, each.name) for each in engines if each.is_installed]
@@ -197,8 +199,8 @@ def _state(job: Job) -> str:
     return f"{job.stage}: {job.progress:.0%}{frames}"
 
 
-def run(url: str, port: int) -> None:
-    """Serve the page on localhost until Ctrl-C or SIGTERM, which cancels its jobs."""
+def run(url: str, listener: socket) -> None:
+    """Serve the page at a bound address of localhost until Ctrl-C or SIGTERM, which cancels its jobs."""
     import signal
 
     import uvicorn
@@ -212,4 +214,6 @@ def run(url: str, port: int) -> None:
     # Handle SIGTERM like Ctrl-C: by default it exits before the page's jobs are cancelled.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Clients that follow a job would otherwise delay the shutdown until the job ends.
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=_SHUTDOWN_S)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_SHUTDOWN_S)
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])

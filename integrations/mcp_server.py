@@ -32,7 +32,7 @@ _Speakers = Annotated[
     dict[str, dict[str, str]] | None,
     Field(
         description="Faces and voices of the speakers that the diarization or the subtitles name: "
-        '{"Anna": {"face": "person:1", "voice": "heart"}}. By default a speaker is the person who speaks at these '
+        '{"Anna": {"face": "person:0", "voice": "heart"}}. By default a speaker is the person who speaks at these '
         "times in the video of an avatar, and who speaks most in another video."
     ),
 ]
@@ -245,7 +245,7 @@ class LipwrightTools:
     async def list_engines(self) -> list[EngineSummary]:
         """List engines."""
         with _reported():
-            engines = (await self._client.engines.list()).engines
+            engines = await self._client.engines.list()
             return [EngineSummary.model_validate(each, from_attributes=True) for each in engines]
 
     async def _run(self, context: Context[Any, Any], fields: JobFields, out: str | None, wait: bool) -> SpokenVideo:

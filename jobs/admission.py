@@ -20,7 +20,7 @@ from jobs.forecast import Forecast, forecast, promised_bytes
 from jobs.segments.limiter import SegmentLimiter
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import Frozen, JobRecord, JobStatus, new_id
+from storage.records import Frozen, JobRecord, JobStatus, JobSummary, new_id
 
 _MIN_BYTES_PER_SECOND = 64 * 1024  # a slower body blocks others
 _MIN_BODY_S = 60.0
@@ -227,7 +227,7 @@ class AdmissionController:
         num_waiting -= max(0, self.max_running_jobs - state.num_running)
         if num_waiting >= limits.max_queued_jobs:
             raise self._queue_full(
-                f"expected fewer than {limits.max_queued_jobs} waiting jobs, found {num_waiting}", is_of_jobs=True
+                f"{_are_waiting(num_waiting)}; the limit is {limits.max_queued_jobs}", is_of_jobs=True
             )
         if request.owner is not None:
             self._check_job_share(request.owner)
@@ -266,7 +266,7 @@ class AdmissionController:
         num_own += sum(avatar.owner == owner for avatar in self._table.analysing_avatars())
         num_own += sum(reservation.owner == owner for reservation in self._reservations.values())
         if num_own >= share:
-            raise self._queue_full(f"expected fewer than {share} waiting jobs of one API key, found {num_own}", owner)
+            raise self._queue_full(f"{_are_waiting(num_own, ' of this key')}; the limit is {share}", owner)
 
     def _queue_full(self, reason: str, owner: str | None = None, is_of_jobs: bool = False) -> LipwrightError:
         """The refusal, with the time until the first job or body leaves the queue, or the owner's share of it.
@@ -309,5 +309,9 @@ def _comparison_admission(request: AdmitRequest, job: JobRecord) -> Admission:
     )
 
 
-def _upload_bytes(job: JobRecord) -> int:
+def _are_waiting(num_jobs: int, whose: str = "") -> str:
+    return f"1 job{whose} is waiting" if num_jobs == 1 else f"{num_jobs} jobs{whose} are waiting"
+
+
+def _upload_bytes(job: JobSummary) -> int:
     return job.audio.num_bytes + (job.video.num_bytes if job.video is not None else 0)

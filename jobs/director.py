@@ -225,6 +225,17 @@ class JobDirector:
         self._election.check()
         return await self._scheduler.cancel(job)
 
+    async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
+        """Submit a failed job again as the job `new_id`; see `Submissions.retry_job`."""
+        with suppress(LookupError):
+            return await self.get_job(new_id, owner)
+        self._election.check()
+        job = await self.get_job(job_id, owner)
+        async with self._reservation(None, owner):
+            await self._submissions.retry_job(job, new_id)
+        await self._scheduler.start_waiting()
+        return await self.get_job(new_id, owner)
+
     async def delete_job(self, job_id: str, owner: str | None) -> None:
         """Delete a finished job with its files; see `JobScheduler.delete`."""
         with suppress(NotFoundError):

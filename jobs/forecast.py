@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from jobs.output_picture import OutputPicture
-from storage.records import JobRecord, JobStatus
+from storage.records import JobStatus, JobSummary
 
 _UNMEASURED_RATE = 1.0
 """Seconds of video per second of wall clock, assumed before any job has finished."""
@@ -31,7 +31,7 @@ class Forecast:
     wait_s: float
 
 
-def forecast(unfinished: Sequence[JobRecord], finished: Sequence[JobRecord], max_running: int) -> Forecast:
+def forecast(unfinished: Sequence[JobSummary], finished: Sequence[JobSummary], max_running: int) -> Forecast:
     """Return the forecast, from the unfinished jobs and the last succeeded ones."""
     rate = measured_rate(finished)
     speed = rate if rate is not None else _UNMEASURED_RATE
@@ -43,7 +43,7 @@ def forecast(unfinished: Sequence[JobRecord], finished: Sequence[JobRecord], max
     return Forecast(speed, rate is not None, next_start, next_start + waiting / speed)
 
 
-def measured_rate(finished: Sequence[JobRecord]) -> float | None:
+def measured_rate(finished: Sequence[JobSummary]) -> float | None:
     """Return seconds of video per second in which at least one of these jobs ran; None if none did."""
     spans = sorted((job.started_at, job.finished_at) for job in finished if job.started_at and job.finished_at)
     busy_s, end = 0.0, None
@@ -66,10 +66,10 @@ def result_bytes(picture: OutputPicture, seconds: float) -> int:
     return round(3 * video + 2 * _SOUND_BYTES_PER_SECOND * seconds)
 
 
-def promised_bytes(unfinished: Sequence[JobRecord]) -> int:
+def promised_bytes(unfinished: Sequence[JobSummary]) -> int:
     """Return the disk space that these jobs will still fill."""
     return sum(round(job.disk_bytes * (1 - job.progress)) for job in unfinished)
 
 
-def _left_seconds(job: JobRecord) -> float:
+def _left_seconds(job: JobSummary) -> float:
     return max(job.result_seconds, 0.1) * (1 - job.progress)

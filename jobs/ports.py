@@ -77,6 +77,9 @@ class JobService(Protocol):
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Cancel an unfinished job; a finished one is returned unchanged."""
 
+    async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
+        """Submit a failed job again as the job `new_id`, with the same inputs; StateError if it has not failed."""
+
     async def delete_job(self, job_id: str, owner: str | None) -> None:
         """Delete a finished job with its files, if it exists; StateError while it is unfinished."""
 

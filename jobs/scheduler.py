@@ -19,7 +19,7 @@ from errors import (
 )
 from jobs.retry import retry
 from jobs.run import JobRun, JobServices
-from storage.records import ErrorRecord, JobRecord, JobStage, JobStatus, utc_now
+from storage.records import ErrorRecord, JobRecord, JobStage, JobStatus, JobSummary, utc_now
 from telemetry import metrics
 from telemetry.log_context import CallContext, call_context
 
@@ -147,11 +147,11 @@ class JobScheduler:
     async def _update(self, job_id: str, **fields: object) -> JobRecord:
         return await self._table.run_in_thread(self._table.update_job, job_id, **fields)
 
-    async def _fail(self, job: JobRecord, error: LipwrightError) -> None:
+    async def _fail(self, job: JobSummary, error: LipwrightError) -> None:
         logger.warning("job failed: %s: %s", error.code, error)
         await self._end(job, JobStatus.FAILED, error.code, error=ErrorRecord.of(error))
 
-    async def _end(self, job: JobRecord, status: JobStatus, code: str = "none", **fields: object) -> None:
+    async def _end(self, job: JobSummary, status: JobStatus, code: str = "none", **fields: object) -> None:
         """Persist how a job ended.
 
         Raises:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from config import LabelsConfig
-from errors import OptionError
+from errors import NotFoundError, OptionError, StateError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
 from jobs.job_request import JobRequest, check_same_request
@@ -37,9 +37,13 @@ from storage.records import (
     JobInputs,
     JobOptions,
     JobRecord,
+    JobStatus,
     utc_now,
 )
 from telemetry.log_context import CallContext
+
+_FACTS: Final = ("avatar_key", "turn_avatar_keys", "source_label", "audio_seconds", "result_seconds", "disk_bytes")
+"""Fields of a job that follow from its inputs."""
 
 
 class _Facts(NamedTuple):
@@ -113,6 +117,38 @@ class Submissions:
         if known is not None:
             check_same_request(known, request.request_digest)
         return job
+
+    async def retry_job(self, job: JobRecord, job_id: str) -> JobRecord:
+        """Store a failed job again as the job `job_id`, with the same options and copies of its files.
+
+        Raises:
+            StateError: The job has not failed.
+            NotFoundError: Files of the job are gone.
+            StorageFullError: The disk would not hold the result.
+        """
+        if job.status is not JobStatus.FAILED:
+            raise StateError(f"Job {job.id} cannot be retried: it is {job.status}, not failed.")
+        self._admission.check_disk(job.disk_bytes)
+        async with self._avatars.folder_lock:
+            await asyncio.to_thread(self._copy_files_of_job, job, job_id)
+            return await self._table.run_in_thread(self._store_again, job, job_id)
+
+    def _copy_files_of_job(self, job: JobRecord, job_id: str) -> None:
+        copies = {audio_key(job.id, field): audio_key(job_id, field) for field in job.audio_files}
+        if job.background_file is not None:
+            copies[background_key(job.id)] = background_key(job_id)
+        if not all(self._files.has(key) for key in (*copies, *map(source_key, job.avatar_keys))):
+            raise NotFoundError(f"The files of job {job.id} are gone. Submit them again.")
+        self._files.stored.make_folder(segments_folder(job_id))
+        for key, copy in copies.items():
+            self._files.stored.copy(key, copy)
+
+    def _store_again(self, job: JobRecord, job_id: str) -> JobRecord:
+        for key in job.avatar_keys:
+            self._table.update_avatar(key, last_used_at=utc_now())
+        inputs = {name: getattr(job, name) for name in (*JobInputs.model_fields, *_FACTS, "watermark_id")}
+        inputs |= {"idempotency_key": None, "request_digest": None}
+        return self._table.insert_job(JobRecord(**inputs, id=job_id, created_at=utc_now()))
 
     async def _probe(self, request: JobRequest, face: str) -> tuple[dict[str, float], VideoInfo | None]:
         """The length of each audio file, by its field, and what the probe found in the video, if one was sent."""

@@ -90,10 +90,11 @@ def table_with_space(data_dir: Path, state: str | None, max_wait_s: float, warn:
         try:
             return checked_table(data_dir, state)
         except StorageFullError as error:
+            full = f"{data_dir}: the disk is full."
             if time.monotonic() > deadline:
-                raise
+                raise StorageFullError(full) from error
             if not is_waiting:
-                warn(f"{error} Waiting up to {max_wait_s:.0f} s for disk space before the service starts.")
+                warn(f"{full} Waiting up to {max_wait_s:.0f} s for disk space before the service starts.")
             is_waiting = True
             time.sleep(_SPACE_POLL_S)
 

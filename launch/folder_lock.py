@@ -12,6 +12,7 @@ from pathlib import Path
 
 from errors import StateError
 from launch.data_folder import unwritable
+from storage.local.disk import make_private_folder
 
 _FILE = "service.lock"
 
@@ -58,7 +59,7 @@ def locked_folder(data_dir: Path, is_shared: bool = False) -> Iterator[FolderLoc
         StateError: Another service holds the lock.
     """
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(data_dir)
         file = os.open(data_dir / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise unwritable(data_dir, error) from error

@@ -9,6 +9,7 @@ for larger ones.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import resource
 import shutil
@@ -17,18 +18,28 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from errors import ConfigError
-from launch.front_config import FrontLimits, write_front_config
+from errors import ConfigError, LipwrightError
+from launch.front_config import FrontLimits, key_map, write_front_config
+from storage.key_ring import KeyRing
+
+logger = logging.getLogger(__name__)
 
 _BACKLOG: Final = 1024
 _FILES_PER_CONNECTION: Final = 2
 _OWN_FILES: Final = 64  # of HAProxy; it exits if it cannot open as many as it may need
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # s, s, probes: closed after 35 s
+_KEY_MAP: Final = "keys.map"
+_ADMIN_SOCKET: Final = "admin.sock"
 _STOP_S: Final = 5.0
+_KEYS_PERIOD_S: Final = 0.5
+_COMMAND_S: Final = 5.0
+_MAX_COMMANDS: Final = 100  # in one line, which HAProxy reads into one buffer
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
@@ -42,6 +53,8 @@ class FrontProxy:
         serve_port: TCP port of Serve on 127.0.0.1.
         health_port: TCP port that only serves health checks; None for none.
         limits: Its limits, if not the usual ones. The limit on open files may lower the number of connections.
+        metrics_ports: TCP port of 127.0.0.1 that serves metrics, and that of Ray's exporter there; None for none.
+        keys: The API keys, by which it tells callers apart; changes take effect within a second. Default: none.
     """
 
     def __init__(
@@ -52,14 +65,26 @@ class FrontProxy:
         serve_port: int,
         health_port: int | None = None,
         limits: FrontLimits | None = None,
+        metrics_ports: tuple[int, int] | None = None,
+        keys: KeyRing | None = None,
     ) -> None:
         self._program = program
-        self._addresses = [(host, port), *([] if health_port is None else [(host, health_port)])]
+        self._addresses = {"listener": (host, port)}
+        if health_port is not None:
+            self._addresses["health_listener"] = (host, health_port)
+        if metrics_ports is not None:
+            self._addresses["metrics"] = ("127.0.0.1", metrics_ports[0])
+        self._metrics_ports = metrics_ports
         self._serve_port = serve_port
         self._limits = _limited(limits or FrontLimits())
         self._folder = Path(tempfile.mkdtemp(prefix="lipwright-front-"))
-        self._listeners: list[socket.socket] = []
+        self._listeners: dict[str, socket.socket] = {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._keys = keys
+        self._known: dict[str, str] = key_map([])  # what it knows of them
+        self._changing = threading.Lock()
+        self._is_closing = threading.Event()
+        self._watch = threading.Thread(target=self._watch_keys, name="front-keys", daemon=True)
 
     def start(self) -> None:
         """Start it, or restart it after it exited; clients that connect in between wait.
@@ -67,21 +92,34 @@ class FrontProxy:
         Raises:
             ConfigError: The address is in use, or is not an address of this machine.
         """
-        for host, port in self._addresses[len(self._listeners) :]:
-            self._listeners.append(_listening(host, port))
-        files = [listener.fileno() for listener in self._listeners]
-        config = write_front_config(self._folder, self._limits, self._serve_port, *files)
+        for name, (host, port) in self._addresses.items():
+            if name not in self._listeners:
+                self._listeners[name] = _listening(host, port)
+        files = {name: listener.fileno() for name, listener in self._listeners.items()}
+        config = write_front_config(
+            self._folder,
+            self._limits,
+            self._serve_port,
+            files["listener"],
+            files.get("health_listener"),
+            None if self._metrics_ports is None else (files["metrics"], self._metrics_ports[1]),
+        )
         parent = os.getpid()
+        with self._changing:
+            self._known = self._current_keys()
+            (self._folder / _KEY_MAP).write_text("".join(f"{key} {digest}\n" for key, digest in self._known.items()))
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [self._program, "-db", "-f", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=files,
+                pass_fds=tuple(files.values()),
                 start_new_session=True,  # Ctrl-C must only reach the service, which stops this last
                 preexec_fn=lambda: _die_with(parent),
             )
+        if self._keys is not None and not self._watch.is_alive():
+            self._watch.start()
 
     @property
     def is_alive(self) -> bool:
@@ -90,6 +128,9 @@ class FrontProxy:
 
     def close(self) -> None:
         """Stop it, close all connections and remove its files."""
+        self._is_closing.set()
+        if self._watch.is_alive():
+            self._watch.join(_COMMAND_S)
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:
@@ -97,9 +138,52 @@ class FrontProxy:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        for listener in self._listeners:
+        for listener in self._listeners.values():
             listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _watch_keys(self) -> None:
+        """Tell HAProxy about new and revoked keys."""
+        while not self._is_closing.wait(_KEYS_PERIOD_S):
+            with self._changing:
+                current = self._current_keys()
+                if current != self._known and self._change_map(self._known, current):
+                    self._known = current
+
+    def _current_keys(self) -> dict[str, str]:
+        """Return the map of keys; what is known already if they cannot be read."""
+        if self._keys is None:
+            return self._known
+        try:
+            if not self._keys.is_fresh:
+                self._keys.refresh()
+            return key_map(self._keys.list())
+        except LipwrightError as error:  # the service refuses callers, or knows the keys longer
+            logger.debug("the front proxy keeps the keys it knows: %s", error)
+            return self._known
+
+    def _change_map(self, known: Mapping[str, str], current: Mapping[str, str]) -> bool:
+        """Have HAProxy turn one map of keys into another one; returns whether it answered."""
+        path = self._folder / _KEY_MAP
+        gone = [key for key, digest in known.items() if current.get(key) != digest]
+        new = [key for key, digest in current.items() if known.get(key) != digest]
+        commands = [f"del map {path} {key}" for key in gone] + [f"add map {path} {key} {current[key]}" for key in new]
+        try:
+            for start in range(0, len(commands), _MAX_COMMANDS):
+                self._command("; ".join(commands[start : start + _MAX_COMMANDS]))
+        except OSError as error:  # it is starting, or has died and is restarted with a new map
+            logger.debug("the front proxy did not take a change of keys: %s", error)
+            return False
+        return True
+
+    def _command(self, line: str) -> None:
+        with socket.socket(socket.AF_UNIX) as admin:
+            admin.settimeout(_COMMAND_S)
+            admin.connect(str(self._folder / _ADMIN_SOCKET))
+            admin.sendall(f"{line}\n".encode())
+            while answer := admin.recv(4096):
+                if answer.strip():
+                    logger.warning("the front proxy did not take a change of keys: %s", answer.decode(errors="replace"))
 
 
 def haproxy_binary() -> str | None:
@@ -119,7 +203,7 @@ def _limited(limits: FrontLimits) -> FrontLimits:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         return limits
-    possible = max(16, (hard - _OWN_FILES) // _FILES_PER_CONNECTION - limits.max_health_connections)
+    possible = max(16, (hard - _OWN_FILES) // _FILES_PER_CONNECTION - 2 * limits.max_health_connections)
     return replace(limits, max_connections=min(limits.max_connections, possible))
 
 

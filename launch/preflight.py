@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from shlex import quote
+
 from config import PipelineConfig
 from errors import ConfigError
 from launch.packages import faults, needed, own_requirements
@@ -32,8 +36,14 @@ def check_access(host: str, settings: PipelineConfig) -> None:
     if not rule.may_listen(host):
         raise ConfigError(
             f"--host {host}: listening for other machines requires an API key, and {settings.data_dir} has none. "
-            "Create one with `lipwright keys add NAME`, or use --allow-without-keys on a trusted network."
+            f"Create one with `{add_key_command(settings)}`, or use --allow-without-keys on a trusted network."
         )
+
+
+def add_key_command(settings: PipelineConfig) -> str:
+    """Return the command that adds an API key to a service."""
+    folder = "" if settings.data_dir == PipelineConfig().data_dir else f" --data-dir {quote(str(settings.data_dir))}"
+    return f"lipwright keys add NAME{'' if settings.state else folder}"
 
 
 def check_port(host: str, port: int) -> None:
@@ -49,6 +59,18 @@ def check_port(host: str, port: int) -> None:
             f"--host {host} --port {port}: {error.strerror}. Choose another port, or find the "
             f"process that uses it: ss -ltnp 'sport = :{port}'."
         ) from error
+
+
+def disk_shortage(settings: PipelineConfig) -> str:
+    """Return what to say about a data folder without space for a job; empty if there is some."""
+    free = sys.maxsize if settings.files else shutil.disk_usage(settings.data_dir).free
+    if free > settings.jobs.min_free_bytes:
+        return ""
+    return (
+        f"No disk space for jobs: {settings.data_dir} has {free / 2**20:.0f} MiB free, of which jobs must leave "
+        f"{settings.jobs.min_free_bytes / 2**20:.0f} MiB (jobs.min_free_bytes). New jobs are refused until there is "
+        "more. Free disk space, or choose another folder with --data-dir."
+    )
 
 
 def check_results(settings: PipelineConfig) -> None:

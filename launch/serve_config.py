@@ -8,14 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import ValidationError
 
 from config import PipelineConfig
-from errors import ConfigError
+from launch.config_file import APPLICATION, SETTINGS, ConfigFile
 
+DEFAULT_PORT: Final = 8000
+HEYGEM_PORT: Final = 8383
+"""The port of HeyGem's own service: the default if its API is served."""
+_REPLACES: Final = {"num_replicas": "autoscaling_config", "autoscaling_config": "num_replicas"}
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -25,11 +29,13 @@ class ServeConfig:
 
     Attributes:
         path: The file.
-        content: The parsed file; read-only.
+        content: The parsed file, on top of a shipped one if it only has overrides; read-only.
+        file: The file of the user, if it is not a shipped one.
     """
 
     path: Path
     content: dict[str, Any]
+    file: ConfigFile | None = None
 
     @property
     def application(self) -> dict[str, Any]:
@@ -62,19 +68,27 @@ class ServeConfig:
         try:
             return PipelineConfig.model_validate(self.application.get("args") or {})
         except ValidationError as error:
-            raise ConfigError(f"{self.path}: the args of the application: {error}") from error
+            raise (self.file or ConfigFile(self.path)).validation_error(error, SETTINGS) from error
 
     def on_this_machine(
         self,
-        host: str,
-        port: int,
+        host: str | None = None,
+        port: int | None = None,
         data_dir: Path | None = None,
         allow_without_keys: bool = False,
         heygem: Mapping[str, Any] | None = None,
         gradio: bool = False,
     ) -> ServeConfig:
-        """Return a copy for a service on this machine, at this address; None and False change nothing."""
+        """Return a copy for a service on this machine, at this address; None and False change nothing.
+
+        With `heygem`, the default port is that of HeyGem.
+        """
         content = copy.deepcopy(self.content)
+        if host is None:
+            host = str(self.http_options.get("host", "127.0.0.1"))
+        if port is None:
+            own = self.file.content["http_options"].get("port") if self.file else None
+            port = own or (HEYGEM_PORT if heygem else self.http_options.get("port", DEFAULT_PORT))
         content["http_options"] = self.http_options | {"host": host, "port": port}
         content["proxy_location"] = "HeadOnly"
         arguments = content["applications"][0].setdefault("args", {})
@@ -89,34 +103,54 @@ class ServeConfig:
             for deployment in content["applications"][0].get("deployments") or []:
                 if deployment["name"] == "Ingress":
                     deployment["num_replicas"] = 1  # Gradio keeps sessions in one process
-        return ServeConfig(self.path, content)
+        return ServeConfig(self.path, content, self.file)
 
 
 def reachable(host: str) -> str:
     """Return an address at which this machine reaches its own server on `host`."""
-    return "127.0.0.1" if host in ("0.0.0.0", "") else host
+    reached = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{reached}]" if ":" in reached and not reached.startswith("[") else reached
 
 
-def read_serve_config(path: Path | None = None) -> ServeConfig:
-    """Read a Serve config and check Lipwright's settings in it.
+def read_serve_config(path: Path | None = None, shipped: Path | None = None) -> ServeConfig:
+    """Read a Serve config and check it.
 
     Args:
-        path: The file; None chooses one for this machine.
+        path: A file of the user: a whole Serve config, or overrides of the shipped one; None reads the shipped one.
+        shipped: The shipped file; None chooses one for this machine.
 
     Raises:
         ConfigError: The file or a setting is invalid.
     """
-    path = path or default_config_path(has_nvidia_gpu())
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        (application,) = content["applications"]
-        if not isinstance(application, dict):
-            raise TypeError(f"applications: expected a mapping, found {application!r}")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not a Serve config with one application: {error!r}") from error
-    config = ServeConfig(path, content)
+    file = None if path is None else ConfigFile(path)
+    if file is not None and file.is_complete:
+        config = ServeConfig(file.path, file.content, file)
+    else:
+        shipped = shipped or default_config_path(has_nvidia_gpu())
+        content = yaml.safe_load(shipped.read_text(encoding="utf-8"))
+        config = ServeConfig(shipped, content) if file is None else ServeConfig(file.path, _on_top(content, file), file)
     config.pipeline  # noqa: B018  # checks the settings before anything starts
     return config
+
+
+def _on_top(shipped: dict[str, Any], file: ConfigFile) -> dict[str, Any]:
+    """Return a shipped config with the overrides of a file; deployments are matched by name."""
+    (application,), (changes,) = shipped["applications"], file.content["applications"]
+    deployments = {each["name"]: each for each in application["deployments"]}
+    for number, each in enumerate(changes.get("deployments") or []):
+        if each["name"] not in deployments:
+            raise file.unknown_name((*APPLICATION, "deployments", number, each["name"]), deployments)
+        replaced = {_REPLACES.get(option) for option in each}
+        kept = {option: value for option, value in deployments[each["name"]].items() if option not in replaced}
+        deployments[each["name"]] = _merged(kept, each)
+    merged = _merged(application, changes) | {"deployments": list(deployments.values())}
+    return {**_merged(shipped, file.content), "applications": [merged]}
+
+
+def _merged(base: Any, changes: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(changes, dict):
+        return changes
+    return base | {key: _merged(base.get(key), value) for key, value in changes.items()}
 
 
 def default_config_path(has_gpu: bool) -> Path:

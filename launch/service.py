@@ -7,7 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from launch.environment import import_path, private_files, restore_sigterm, set_
 from launch.folder_lock import locked_folder
 from launch.front_proxy import FrontProxy, haproxy_binary
 from launch.port import free_port
-from launch.preflight import check_access, check_packages, check_port, check_results
+from launch.preflight import check_access, check_packages, check_port, check_results, disk_shortage
 from launch.ray_folder import make_ray_folder
 from launch.readiness import bounded_start, last_line, wait_until_ready
 from launch.serve_config import ServeConfig, reachable, read_serve_config
@@ -25,6 +25,7 @@ from launch.service_log import SILENT, ServiceLog, Terminal, open_service_log
 from launch.watchdog import watchdog
 from launch.worker_fork_server import WORKER_SCRIPT, worker_fork_server
 from net.access_rule import is_private
+from storage.state import open_keys
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ class NodeOptions:
 
 @contextmanager
 def running_service(
-    host: str = "127.0.0.1",
-    port: int = 0,
+    host: str | None = "127.0.0.1",
+    port: int | None = 0,
     data_dir: Path | None = None,
     config_path: Path | None = None,
     terminal: Terminal = SILENT,
@@ -63,8 +64,8 @@ def running_service(
     If Ray takes more than five minutes to start, this process exits: see `bounded_start`.
 
     Args:
-        host: Address to listen on.
-        port: TCP port; 0 for a free one.
+        host: Address to listen on; None uses the one of the config.
+        port: TCP port; 0 for a free one, None for the one of the config.
         data_dir: Folder of jobs and files; None uses the one of the config.
         config_path: A Serve config; None chooses one by whether there is a GPU.
         terminal: Shows start-up steps and warnings; everything else goes to `service.log` in the data folder.
@@ -85,20 +86,22 @@ def running_service(
         StageTimeoutError: The deployments were not ready within five minutes.
     """
     check_packages()
-    known, port = read_serve_config(config_path), port or free_port()
-    config = known.on_this_machine(host, port, data_dir, allow_without_keys, heygem, gradio)
-    check_access(host, config.pipeline)
-    for tcp_port in (config.http_options["port"], *([] if health_port is None else [health_port])):
-        check_port(host, tcp_port)
-    url = f"http://{reachable(host)}:{config.http_options['port']}"
-    settings = config.pipeline
+    port = free_port() if port == 0 else port
+    config = read_serve_config(config_path).on_this_machine(host, port, data_dir, allow_without_keys, heygem, gradio)
+    address, settings = config.http_options, config.pipeline
+    check_access(address["host"], settings)
+    for tcp_port in (address["port"], *([] if health_port is None else [health_port])):
+        check_port(address["host"], tcp_port)
+    url = f"http://{reachable(address['host'])}:{address['port']}"
     with locked_folder(settings.data_dir, is_shared=settings.state is not None) as lock:
         check_results(settings)
         table = table_with_space(settings.data_dir, settings.state, settings.jobs.max_disk_wait_s, terminal.warn)
+        if shortage := disk_shortage(settings):
+            terminal.warn(shortage)
         with (
-            _fronted(config, health_port) as (behind, front),
+            _fronted(config, health_port, node) as (behind, node_behind, front),
             open_service_log(_log_path(config), terminal) as log,
-            _deployed(behind, node, front, table, log, terminal),
+            _deployed(behind, node_behind, front, table, log, terminal),
         ):
             lock.publish_url(url)
             yield url
@@ -111,8 +114,10 @@ def _log_path(config: ServeConfig) -> Path:
 
 
 @contextmanager
-def _fronted(config: ServeConfig, health_port: int | None) -> Iterator[tuple[ServeConfig, FrontProxy | None]]:
-    """Run the front proxy at the address of `config`; yields the config of Serve behind it, and the proxy."""
+def _fronted(
+    config: ServeConfig, health_port: int | None, node: NodeOptions
+) -> Iterator[tuple[ServeConfig, NodeOptions, FrontProxy | None]]:
+    """Run the front proxy at the ports of `config` and `node`; yields what is behind it, and the proxy."""
     host, port = config.http_options["host"], config.http_options["port"]
     program = haproxy_binary()
     if program is None:
@@ -124,13 +129,19 @@ def _fronted(config: ServeConfig, health_port: int | None) -> Iterator[tuple[Ser
                 "headers are unlimited. It comes with `ray[serve]` on Linux; elsewhere, install haproxy 2.8 or newer."
             )
         logger.warning("HAProxy not found: the size of request headers from this machine is not limited")
-        yield config, None
+        yield config, node, None
         return
     behind = config.on_this_machine("127.0.0.1", free_port())
-    front = FrontProxy(program, host, port, behind.http_options["port"], health_port)
+    metrics_ports = None
+    if node.metrics_port is not None:
+        metrics_ports = node.metrics_port, free_port()
+        node = replace(node, metrics_port=metrics_ports[1])
+    keys = open_keys(config.pipeline.state, config.pipeline.data_dir)
+    serve_port = behind.http_options["port"]
+    front = FrontProxy(program, host, port, serve_port, health_port, metrics_ports=metrics_ports, keys=keys)
     try:
         front.start()
-        yield behind, front
+        yield behind, node, front
     finally:
         front.close()
 

@@ -25,20 +25,23 @@ from lipwright_client.calls import (
     create_subtitles,
     create_voice,
     delete,
+    format_of,
     job_path,
     reads,
     voice_path,
 )
 from lipwright_client.errors import ClientError, ConnectionFailedError, UploadError, WaitTimeoutError
-from lipwright_client.files import Source, Target, atomic_target
+from lipwright_client.files import Source, Target, atomic_target, suffix_of
 from lipwright_client.records import (
     Avatar,
     AvatarList,
     Background,
     ClonedVoice,
+    Engine,
     EngineList,
     Job,
     JobList,
+    JobSummary,
     People,
     ServiceStatus,
     Voices,
@@ -49,6 +52,7 @@ from lipwright_client.streams import JobEventStream, PreviewStream, VideoStream
 from lipwright_client.transport import AsyncIO, Transport
 
 _MAX_PAGE = 500  # page size limit of the service
+_ENGINES = Call("GET", "/v1/engines", reads(EngineList))
 _MIN_LOOK_S, _MAX_LOOK_S = 0.1, 1.0  # between looks at an avatar that is being analysed
 
 
@@ -74,12 +78,12 @@ class AsyncJobs:
 
     async def list(
         self, limit: int = 50, status: str | None = None, metadata: Mapping[str, str] | None = None
-    ) -> tuple[Job, ...]:
-        """List jobs, newest first: at most `limit`, with this status and metadata."""
+    ) -> tuple[JobSummary, ...]:
+        """List jobs, newest first: at most `limit`, with this status and metadata. `get` returns the rest of a job."""
         query = {"status": status} if status else {}
         if metadata:
             query["metadata"] = json.dumps(dict(metadata))
-        jobs: tuple[Job, ...] = ()
+        jobs: tuple[JobSummary, ...] = ()
         while (num_left := limit - len(jobs)) > 0:
             query["limit"] = str(min(_MAX_PAGE, num_left))
             page = await self._transport.run(Call("GET", "/v1/jobs", reads(JobList), query))
@@ -220,9 +224,13 @@ class AsyncEngines:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def list(self) -> EngineList:
-        """List all engines and post-processors, including those without weights."""
-        return await self._transport.run(Call("GET", "/v1/engines", reads(EngineList)))
+    async def list(self) -> tuple[Engine, ...]:
+        """List all engines, including those without weights."""
+        return (await self._transport.run(_ENGINES)).engines
+
+    async def steps(self) -> tuple[Engine, ...]:
+        """List the post-processors that can be added to an engine (`wav2lip+restoration`)."""
+        return (await self._transport.run(_ENGINES)).steps
 
 
 class Service:
@@ -245,15 +253,19 @@ class Service:
         """Submit a job, wait for it, and save its video. If the wait is interrupted, the job is cancelled.
 
         Args:
-            out: Where to save the video; None to leave it on the service.
+            out: Where to save the video; None to leave it on the service. The suffix of a path is the format: `.mp4`,
+                `.webm` or `.mov`.
             timeout_s: Maximum wait for the job.
             on_change: As for `jobs.wait`.
             **fields: As for `jobs.create`.
 
         Raises:
             ProblemError: The request was rejected or the job failed; the subclass depends on the code.
+            UploadError: A file does not exist, or `out` has the suffix of another format.
             WaitTimeoutError: It took longer than `timeout_s`.
         """
+        if (suffix := suffix_of(out)) is not None:
+            fields["format"] = format_of(suffix, fields.get("format"))
         job = await self.jobs.create(**fields)
         try:
             job = await self.jobs.wait(job.id, timeout_s, on_change)

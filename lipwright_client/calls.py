@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 UPLOAD_READ_S: Final = 3600.0  # the service downloads URL inputs before it responds
 _FILES: Final = ("audio", "video", "face_image", "subtitles", "diarization", "music", "background_file")
+_FORMATS: Final = ("mp4", "webm", "mov")
 _UPLOAD_WRITE_S: Final = 120.0  # a busy service applies backpressure
 
 
@@ -176,6 +177,19 @@ def create_job(fields: Mapping[str, Any]) -> Call[Job]:
     given = {name: value for name, value in fields.items() if name != "idempotency_key"}
     headers = {"Idempotency-Key": str(fields.get("idempotency_key") or uuid4().hex)}
     return Call("POST", "/v1/jobs", reads(Job), headers=headers, body=body_of(given), read_timeout_s=UPLOAD_READ_S)
+
+
+def format_of(suffix: str, chosen: str | None) -> str:
+    """Return the format of a video whose file has this suffix; `chosen` is the format that the caller named.
+
+    Raises:
+        UploadError: The service makes no such files, or the caller named another format.
+    """
+    known = _FORMATS if chosen is None else (chosen,)
+    if (found := suffix.lower().removeprefix(".")) not in known:
+        expected = " or ".join(f".{name}" for name in known)
+        raise UploadError(f"out: expected a file name that ends in {expected}, found {suffix}.")
+    return found
 
 
 def create_avatar(fields: Mapping[str, Any]) -> Call[Avatar]:

@@ -54,6 +54,7 @@ class Engines(Blocking[AsyncEngines]):
     """The engines of the service."""
 
     list = blocking(AsyncEngines.list)
+    steps = blocking(AsyncEngines.steps)
 
 
 class Lipwright(Blocking[Service]):

@@ -120,6 +120,11 @@ class Writable(Protocol):
 Target: TypeAlias = str | os.PathLike[str] | Writable
 
 
+def suffix_of(out: Target | None) -> str | None:
+    """Return the suffix of a path, such as `.mp4`; None if `out` is no path or has no suffix."""
+    return PurePath(out).suffix or None if isinstance(out, str | os.PathLike) else None
+
+
 @contextlib.contextmanager
 def atomic_target(out: Target) -> Iterator[Writable]:
     """Yield a file to write to. A path is replaced if the block succeeds, and left unchanged otherwise."""

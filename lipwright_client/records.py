@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from lipwright_client.errors import Problem, problem_error
 
@@ -36,8 +36,8 @@ class JobInputs:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A snapshot of a job.
+class JobSummary:
+    """A snapshot of a job, as lists have it.
 
     Attributes:
         id: ID of the job.
@@ -51,10 +51,8 @@ class Job:
         started_at: When work started.
         finished_at: When the job ended.
         inputs: File names given by the caller.
-        options: Engine, face, loop and other options.
         metadata: Key-value pairs of the caller.
         error: Why the job failed or was cancelled.
-        report: Quality report, as documented by the API.
         raw: The unparsed response.
     """
 
@@ -69,10 +67,8 @@ class Job:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     inputs: JobInputs = JobInputs("", "")
-    options: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     error: Failure | None = None
-    report: dict[str, Any] | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -80,7 +76,7 @@ class Job:
         """Whether the job has ended."""
         return self.status in FINAL
 
-    def check(self) -> Job:
+    def check(self) -> Self:
         """Return this job if it has not failed.
 
         Raises:
@@ -93,10 +89,23 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Job(JobSummary):
+    """A snapshot of a job with everything that is known of it.
+
+    Attributes:
+        options: Engine, face, loop and other options.
+        report: Quality report, as documented by the API.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class JobList:
     """One page of jobs, newest first; `next_after` selects the next page and is None on the last."""
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[JobSummary, ...]
     next_after: int | None = None
 
 
@@ -257,11 +266,10 @@ class Engine:
 
 @dataclass(frozen=True)
 class EngineList:
-    """All engines, and the post-processors that can be added (`wav2lip+restoration`)."""
+    """All engines, and the post-processors that can be added."""
 
     engines: tuple[Engine, ...]
     steps: tuple[Engine, ...] = ()
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

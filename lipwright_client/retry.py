@@ -144,5 +144,5 @@ def checked(answer: httpx.Response) -> httpx.Response:
 
 def connection_error(error: httpx.RequestError) -> ConnectionFailedError:
     """Return the exception for a connection error."""
-    reason = str(error) or type(error).__name__
-    return ConnectionFailedError(f"The service cannot be reached: {reason}")
+    reason, url = str(error) or type(error).__name__, error.request.url
+    return ConnectionFailedError(f"The service at {url.scheme}://{url.netloc.decode()} cannot be reached: {reason}")

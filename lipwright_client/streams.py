@@ -67,6 +67,7 @@ class ResumableStream(ABC, Generic[T]):
         Raises:
             ProblemError: The service returned a problem.
         """
+        self._sent = answer.request
         pause_s = retry_delay(answer)
         if pause_s is not None and time.monotonic() + pause_s < self._refused_until:
             self.pause_s = pause_s
@@ -139,7 +140,7 @@ class JobEventStream(ResumableStream[Job]):
     def on_end(self) -> None:
         """Handle the end of the body before the end of the job: reconnect."""
         if not self.is_over:
-            self.on_error(httpx.RemoteProtocolError("The stream of events ended before the job."))
+            self.on_error(httpx.RemoteProtocolError("The stream of events ended before the job.", request=self._sent))
 
     def on_error(self, error: httpx.RequestError) -> None:
         """Reconnect, unless the caller's timeout has expired."""

@@ -226,17 +226,20 @@ def convert_to_wav(path: Path, out: Path, sample_rate: int, limits: MediaLimits)
         The track's own rate, channels and counted duration.
 
     Raises:
-        MediaError: No usable audio.
+        MediaError: No usable audio: there is none, or only silence; samples that are not numbers count as silence.
         MediaLimitError: Longer or larger than allowed.
     """
-    track = AudioTrack(path, limits)
+    track, is_silent = AudioTrack(path, limits), True
     try:
         with wave.open(str(out), "wb") as file:
             file.setparams((1, 2, sample_rate, 0, "NONE", ""))
             for block in track.blocks(sample_rate, "mono", "s16p"):
+                is_silent = is_silent and not block.any()
                 file.writeframes(block.astype("<i2").tobytes())
     finally:
         track.close()
+    if is_silent:
+        raise MediaError(f"{path.name}: the audio is silent.")
     return track.info
 
 

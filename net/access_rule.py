@@ -14,12 +14,6 @@ FRONT_HEADER = "x-lipwright-front"
 The proxy overwrites it for every request. A caller that reaches Serve directly can only lower its own rights with it.
 """
 
-CALLER_HEADER = "x-lipwright-caller"
-"""Response header in which the API names the caller that it authenticated to the front proxy, which removes it.
-
-The value is the ID of the API key, or `-` without keys.
-"""
-
 
 @dataclass(frozen=True)
 class AccessRule:

@@ -15,6 +15,7 @@ from models.avatar.avatar import Avatar
 from models.avatar.folder import AVATAR_FILES, COMPLETE_FILE, INFO_FILE, analysis_part, is_analysed, mark_analysed
 from models.engines.protocol import Engine
 from models.face.choice import FaceChoice
+from models.matting.generator import MatteGenerator
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker, TrackState
@@ -27,10 +28,16 @@ class AvatarBuilder:
     """Holds the networks that find and track faces. All its methods block; each file is written completely or not."""
 
     def __init__(
-        self, limits: MediaLimits, files: StoredFiles, decoders: Decoders, tracker: FaceTracker, readers: SourceReaders
+        self,
+        limits: MediaLimits,
+        files: StoredFiles,
+        decoders: Decoders,
+        tracker: FaceTracker,
+        matting: MatteGenerator,
+        readers: SourceReaders,
     ) -> None:
         self._limits, self._files, self._decoders = limits, files, decoders
-        self._tracker, self._readers = tracker, readers
+        self._tracker, self._matting, self._readers = tracker, matting, readers
 
     def track(
         self,
@@ -69,7 +76,7 @@ class AvatarBuilder:
             self._files.written_folder(avatar.folder, "", INFO_FILE) as made,
             self._readers.whole(source, token) as reader,
         ):
-            return Avatar.build(made, source.info, raw, reader).talks
+            return Avatar.build(made, source.info, raw, reader, self._matting.cut_out).talks
 
     def is_analysed(self, avatar: AvatarRef, engine: Engine) -> bool:
         """Return whether everything that the engine keeps of an avatar is stored."""

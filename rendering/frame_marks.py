@@ -10,13 +10,13 @@ from media.labels.watermark import FrameMark, Watermark, WatermarkStyle
 from media.probe import VideoInfo
 from media.subtitles.burnt import subtitle_overlay
 from media.watermark.code import IDENTIFIER_BYTES
-from media.watermark.embedder import InvisibleWatermark
+from media.watermark.embedder import FLAT_LEVELS, MAX_LEVELS, InvisibleWatermark
 
 
 def segment_marks(
-    info: VideoInfo, watermark: SegmentWatermark, num_frames: int, labels: LabelsConfig
+    info: VideoInfo, watermark: SegmentWatermark, num_frames: int, labels: LabelsConfig, *, has_alpha: bool = False
 ) -> list[tuple[FrameMark, ...]]:
-    """Return the watermarks and subtitles of each frame of a segment."""
+    """Return the watermarks and subtitles of each frame of a segment, which is transparent in parts if `has_alpha`."""
     marks: list[list[FrameMark]] = [[] for _ in range(num_frames)]
 
     def add(mark: FrameMark, first: int = 0, stop: int | None = None) -> None:
@@ -26,7 +26,9 @@ def segment_marks(
     for text in watermark.texts:
         add(subtitle_overlay(info, text.text), text.first, text.stop)
     if watermark.invisible_id is not None:
-        add(InvisibleWatermark(info, bytes.fromhex(watermark.invisible_id), watermark.first_frame))
+        # Of a transparent result, only the cells on the person are seen, so they are stronger.
+        levels = MAX_LEVELS if has_alpha else FLAT_LEVELS
+        add(InvisibleWatermark(info, bytes.fromhex(watermark.invisible_id), watermark.first_frame, levels))
     if watermark.corners:
         add(Watermark(info, _style(labels), watermark.corners), stop=watermark.num_frames)
     return [tuple(of_frame) for of_frame in marks]

@@ -23,6 +23,7 @@ _MAX_GAP_S: Final = 60.0  # between two chunks; a client that plays nothing is c
 class _Session:
     since: float
     seen: float
+    owner: str | None = None
     cost: float | None = None  # share of the replica's time; None until it is measured
     has_begun: bool = False  # whether a chunk was rendered, so that its length counts
 
@@ -32,6 +33,7 @@ class LiveAdmission:
 
     A session is admitted while what all of them take together, each at the measured cost of its avatar, stays below
     `live.max_load` of the replica's time, and there are fewer than `live.max_sessions`. One session is always admitted.
+    An API key has a share of both, `live.max_share_per_key`, and one session in any case.
 
     Args:
         live: Limits.
@@ -50,16 +52,20 @@ class LiveAdmission:
         """Number of current sessions."""
         return len(self._sessions)
 
-    def admit(self, session_id: str) -> None:
+    def admit(self, session_id: str, owner: str | None = None) -> None:
         """Take a new session, whose cost is not known yet.
 
+        Args:
+            session_id: The session.
+            owner: ID of the API key that starts it; None without keys.
+
         Raises:
-            BusyError: The replica cannot render another session.
+            BusyError: The replica cannot render another session, or not one of this owner.
         """
         self._forget_lost()
-        self._check(session_id, self._usual_cost)
+        self._check(session_id, owner, self._usual_cost)
         now = self._now()
-        self._sessions[session_id] = _Session(now, now)
+        self._sessions[session_id] = _Session(now, now, owner)
 
     def set_cost(self, session_id: str, cost: float) -> None:
         """Set the share of the replica's time that an admitted session takes.
@@ -67,9 +73,10 @@ class LiveAdmission:
         Raises:
             BusyError: That is more than is left; the session is dropped.
         """
-        self._check(session_id, cost)
+        session = self._sessions.get(session_id)  # none if its client has left
+        self._check(session_id, None if session is None else session.owner, cost)
         self._usual_cost = cost
-        if (session := self._sessions.get(session_id)) is not None:  # its client may have left
+        if session is not None:
             session.cost = cost
 
     def rendered(self, session_id: str) -> None:
@@ -87,13 +94,22 @@ class LiveAdmission:
         if session is not None and session.has_begun:
             self._lengths.append(self._now() - session.since)
 
-    def _check(self, session_id: str, cost: float) -> None:
+    def _check(self, session_id: str, owner: str | None, cost: float) -> None:
         others = [session for name, session in self._sessions.items() if name != session_id]
-        load = sum(self._usual_cost if each.cost is None else each.cost for each in others)
+        own = [session for session in others if session.owner == owner] if owner is not None else []
+        for sessions, share, whose in ((others, 1.0, ""), (own, self._live.max_share_per_key, " of this API key")):
+            if not self._has_space(sessions, share, cost):
+                self._sessions.pop(session_id, None)
+                message = f"All {len(sessions)} live sessions{whose} are in use."
+                raise BusyError(message, math.ceil(self._free_in_s(sessions)))
+
+    def _has_space(self, sessions: list[_Session], share: float, cost: float) -> bool:
+        """Return whether a session may be added to these in a share of the replica."""
         most = self._live.max_sessions
-        if (most is not None and len(others) >= most) or (others and load + cost > self._live.max_load):
-            self._sessions.pop(session_id, None)
-            raise BusyError(f"All {len(others)} live sessions are in use.", math.ceil(self._free_in_s(others)))
+        if most is not None and len(sessions) >= (most if share == 1 else max(1, int(most * share))):
+            return False
+        load = sum(self._usual_cost if each.cost is None else each.cost for each in sessions)
+        return not sessions or load + cost <= self._live.max_load * share
 
     def _forget_lost(self) -> None:
         now = self._now()

@@ -41,11 +41,11 @@ class LiveChunk(NamedTuple):
 class LiveService(Protocol):
     """What live sessions need: deployments behind handles, or a renderer in this process."""
 
-    async def admit(self, session_id: str) -> None:
-        """Take a slot for a new session, until `leave`.
+    async def admit(self, session_id: str, owner: str | None) -> None:
+        """Take a slot for a new session of an owner, until `leave`.
 
         Raises:
-            BusyError: All slots are in use.
+            BusyError: All slots, or all of the owner, are in use.
         """
 
     async def prepare(

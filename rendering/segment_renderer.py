@@ -94,7 +94,9 @@ class SegmentRenderer:
                     has_alpha=picture.has_alpha,
                     draw=PictureMaker(picture.framing, request.corners, cutout).draw,
                 )
-                marks = segment_marks(picture.info, watermark, num_frames, self._config.labels)
+                marks = segment_marks(
+                    picture.info, watermark, num_frames, self._config.labels, has_alpha=picture.has_alpha
+                )
                 writer = _WatermarkWriter(encoder, marks)
                 chunk_frames = self._chunk_frames(info, has_matte=cutout is not None)
                 motion = await self._pipeline.render(frames, request.source_index, faces, writer, chunk_frames)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from errors import OptionError
 from media.output.backgrounds import SOURCE, TRANSPARENT, MatteMode, checked_background
 from media.playback import AfterEnd
+from storage.request_model import without_default
 
 MAX_EXPRESSIVENESS: Final = 2
-
-
-def _without_default(schema: dict[str, Any]) -> None:
-    """Remove the default of a field from its JSON schema: the value of an avatar may take its place."""
-    schema.pop("default", None)
 
 
 class MovementSettings(BaseModel):
@@ -27,7 +23,7 @@ class MovementSettings(BaseModel):
         le=MAX_EXPRESSIVENESS,
         description="Scale of the mouth movement: 0 (still) to 2 (twice the natural movement). Closed lips stay "
         "closed. Engines other than `warp` only accept 1. Default: that of the avatar, otherwise 1.",
-        json_schema_extra=_without_default,
+        json_schema_extra=without_default,
     )
     motion: float = Field(
         1.0,
@@ -35,7 +31,7 @@ class MovementSettings(BaseModel):
         le=1,
         description="How far a still picture moves its head, brows and gaze: 0 (not at all, and it does not blink) to 1"
         " (as people do while they speak). Videos ignore it. Default: that of the avatar, otherwise 1.",
-        json_schema_extra=_without_default,
+        json_schema_extra=without_default,
     )
 
 

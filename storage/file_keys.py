@@ -213,7 +213,12 @@ def voices_folder(owner: str | None) -> str:
 
 def voice_folder(owner: str | None, name: str) -> str:
     """Return the folder of a cloned voice; its name may be any text."""
-    return f"{voices_folder(owner)}/{_digest(name)}"
+    return f"{voices_folder(owner)}/{voice_id(name)}"
+
+
+def voice_id(name: str) -> str:
+    """Return the ID of a cloned voice, which can be part of any URL."""
+    return _digest(name)
 
 
 def is_name(text: str) -> bool:

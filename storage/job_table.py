@@ -14,10 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
+from itertools import accumulate
 from typing import ParamSpec, TypeVar
 
 from errors import NotFoundError, StateError
-from storage.protocols import Database, KeyTakenError, Row
+from storage.job_summaries import HEAD, JobSummaries
+from storage.protocols import MAX_INTEGER, Database, KeyTakenError, Row
 from storage.records import (
     AvatarRecord,
     AvatarStatus,
@@ -27,6 +29,7 @@ from storage.records import (
     JobQuery,
     JobRecord,
     JobStatus,
+    JobSummary,
     SegmentRecord,
     SegmentStatus,
     utc_now,
@@ -58,7 +61,8 @@ _QUEUE = """
         SELECT number, row_number() OVER (ORDER BY priority DESC, turn, last_start, number) - 1 AS position FROM turns
     )
 """
-_ANY_NUMBER = 2**63 - 1  # "no limit" in a form that both databases accept
+_MAX_PAGE_BYTES = 1 << 20
+"""Maximum size of the rows of a page; a page has at least one."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,6 +79,7 @@ class JobTable:
         """Use a database; `on_change` is called with the id of a job, in any thread, after each change of its row."""
         self._on_change = on_change
         self.database = database
+        self._summaries = JobSummaries(database, _NOT_STORED)
         self._own_thread = ThreadPoolExecutor(1, "job-table")
 
     async def run_in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -133,14 +138,14 @@ class JobTable:
         rows = self.database.query("SELECT * FROM jobs WHERE id = ?1 AND (owner = ?2 OR ?2 IS NULL)", job_id, owner)
         if not rows:
             raise NotFoundError(f"There is no job {job_id[:80]!r}.")
-        return self._jobs(rows)[0]
+        return self._job(rows[0])
 
     def find_job(self, owner: str | None, idempotency_key: str) -> JobRecord | None:
         """Return the job that this owner submitted with this key, if any."""
         rows = self.database.query(
             "SELECT * FROM jobs WHERE coalesce(owner, '') = ?1 AND idempotency_key = ?2", owner or "", idempotency_key
         )
-        return self._jobs(rows)[0] if rows else None
+        return self._job(rows[0]) if rows else None
 
     def release_idempotency_key(self, job_id: str) -> None:
         """Remove the idempotency key of a finished job, so that another job may use it.
@@ -155,56 +160,64 @@ class JobTable:
             self.database.update("jobs", "id", job_id, {"idempotency_key": None})
 
     def list_jobs(self, query: JobQuery) -> JobPage:
-        """Return a page of jobs, the newest first."""
+        """Return a page of jobs, the newest first unless `query.oldest_first`.
+
+        Raises:
+            NotFoundError: There is no job `query.after_id`.
+        """
+        after = query.after if query.after_id is None else self._number_of(query.after_id, query.owner)
+        comparison, order = (">", "ASC") if query.oldest_first else ("<", "DESC")
+        wanted = {
+            "status = {}": None if query.status is None else query.status.value,
+            "owner = {}": query.owner,
+            f"number {comparison} {{}}": after,
+            "watermark_id = {}": query.watermark_id,
+            self.database.json_contains("metadata", "{}"): json.dumps(query.metadata) if query.metadata else None,
+        }
+        given = {condition: value for condition, value in wanted.items() if value is not None}
+        conditions = [condition.format(f"?{number}") for number, condition in enumerate(given, start=2)]
         rows = self.database.query(
-            f"""
-            SELECT * FROM jobs
-            WHERE (status = ?1 OR ?1 IS NULL) AND (owner = ?2 OR ?2 IS NULL) AND (number < ?3 OR ?3 IS NULL)
-                AND {self.database.json_contains("metadata", "?4")} AND (watermark_id = ?6 OR ?6 IS NULL)
-            ORDER BY number DESC LIMIT ?5
-            """,
-            None if query.status is None else query.status.value,
-            query.owner,
-            query.after,
-            json.dumps(query.metadata),
+            f"SELECT {HEAD} FROM jobs WHERE {' AND '.join(conditions) or 'TRUE'} ORDER BY number {order} LIMIT ?1",
             query.limit + 1,
-            query.watermark_id,
+            *given.values(),
         )
-        is_last = len(rows) <= query.limit
-        rows = rows[: query.limit]
-        return JobPage(jobs=self._jobs(rows), next_after=None if is_last else int(rows[-1]["number"]))
+        known = self._summaries.of(rows)
+        sizes = accumulate(known[row["id"]].num_bytes for row in rows if row["id"] in known)
+        page = rows[: min(query.limit, max(1, sum(size <= _MAX_PAGE_BYTES for size in sizes)))]
+        next_after = int(page[-1]["number"]) if len(page) < len(rows) else None
+        return JobPage(jobs=self._shown(page), next_after=next_after)
 
-    def queued_jobs(self) -> list[JobRecord]:
+    def queued_jobs(self) -> list[JobSummary]:
         """Return the waiting jobs in the order in which they start."""
-        rows = self.database.query(f"{_QUEUE} SELECT jobs.*, position FROM jobs JOIN queue USING (number)")
+        rows = self.database.query(f"{_QUEUE} SELECT {HEAD}, position FROM jobs JOIN queue USING (number)")
         positions = {row["id"]: int(row["position"]) for row in rows}
-        return self._jobs(sorted(rows, key=lambda row: positions[row["id"]]), positions)
+        return self._shown(sorted(rows, key=lambda row: positions[row["id"]]), positions)
 
-    def unfinished_jobs(self) -> list[JobRecord]:
+    def unfinished_jobs(self) -> list[JobSummary]:
         """Return the running and waiting jobs, the oldest first: those that a new leader resumes."""
-        return self._jobs(
-            self.database.query("SELECT * FROM jobs WHERE status IN (?1, ?2) ORDER BY number", *_UNFINISHED)
+        return self._shown(
+            self.database.query(f"SELECT {HEAD} FROM jobs WHERE status IN (?1, ?2) ORDER BY number", *_UNFINISHED)
         )
 
-    def finished_jobs(self, before: datetime, limit: int) -> list[JobRecord]:
+    def finished_jobs(self, before: datetime, limit: int) -> list[JobSummary]:
         """Return at most `limit` jobs that ended before a time, in that order; none with a pending webhook."""
         rows = self.database.query(
-            "SELECT * FROM jobs WHERE finished_at < ?1 AND id NOT IN (SELECT job_id FROM callbacks WHERE status = ?2) "
-            "ORDER BY finished_at LIMIT ?3",
+            f"SELECT {HEAD} FROM jobs WHERE finished_at < ?1 "
+            "AND id NOT IN (SELECT job_id FROM callbacks WHERE status = ?2) ORDER BY finished_at LIMIT ?3",
             timestamp(before),
             CallbackStatus.PENDING.value,
             limit,
         )
-        return self._jobs(rows)
+        return self._shown(rows)
 
-    def last_succeeded(self, limit: int) -> list[JobRecord]:
+    def last_succeeded(self, limit: int) -> list[JobSummary]:
         """Return the jobs that succeeded last, the newest first."""
         rows = self.database.query(
-            "SELECT * FROM jobs WHERE finished_at IS NOT NULL AND status = ?1 ORDER BY finished_at DESC LIMIT ?2",
+            f"SELECT {HEAD} FROM jobs WHERE finished_at IS NOT NULL AND status = ?1 ORDER BY finished_at DESC LIMIT ?2",
             JobStatus.SUCCEEDED.value,
             limit,
         )
-        return self._jobs(rows)
+        return self._shown(rows)
 
     def count_jobs(self, status: JobStatus) -> int:
         """Return how many jobs have this status."""
@@ -343,7 +356,7 @@ class JobTable:
             WHERE pinned = 0 AND key NOT IN (SELECT avatar_key FROM jobs WHERE status IN (?1, ?2)) AND NOT EXISTS (
                 SELECT 1 FROM jobs WHERE status IN (?1, ?2) AND turn_avatar_keys LIKE '%' || avatars.key || '%'
             )
-            ORDER BY last_used_at DESC LIMIT {_ANY_NUMBER} OFFSET ?3
+            ORDER BY last_used_at DESC LIMIT {MAX_INTEGER} OFFSET ?3
             """,
             *_UNFINISHED,
             max_cached,
@@ -358,17 +371,31 @@ class JobTable:
             for row in self.database.query(f"{_QUEUE} SELECT id, position FROM jobs JOIN queue USING (number)")
         }
 
-    def _jobs(self, rows: Sequence[Row], positions: Mapping[str, int] | None = None) -> list[JobRecord]:
-        """Return the records of rows; `positions` are the queue positions of waiting jobs, if already known."""
-        if positions is None:
-            is_waiting = any(row["status"] == JobStatus.QUEUED.value for row in rows)
-            positions = self._queue_positions() if is_waiting else {}
+    def _number_of(self, job_id: str, owner: str | None) -> int:
+        statement = "SELECT number FROM jobs WHERE id = ?1 AND (owner = ?2 OR ?2 IS NULL)"
+        if not (rows := self.database.query(statement, job_id, owner)):
+            raise NotFoundError(f"after: there is no job {job_id[:80]!r}.")
+        return int(rows[0]["number"])
+
+    def _positions_for(self, rows: Sequence[Row]) -> Mapping[str, int]:
+        """Return the queue positions of the waiting jobs among `rows`."""
+        is_waiting = any(row["status"] == JobStatus.QUEUED.value for row in rows)
+        return self._queue_positions() if is_waiting else {}
+
+    def _shown(self, rows: Sequence[Row], positions: Mapping[str, int] | None = None) -> list[JobSummary]:
+        """Return the summaries of rows; `positions` are the queue positions of waiting jobs, if already known."""
+        positions = self._positions_for(rows) if positions is None else positions
+        known = self._summaries.of(rows)
         return [
-            from_row(
-                JobRecord,
-                row,
-                queue_position=positions.get(row["id"]),
-                callback=self.find_callback(row["id"]) if row["callback_url"] is not None else None,
-            )
-            for row in rows
+            known[job_id].job.model_copy(update={"queue_position": positions.get(job_id)})
+            for job_id in (row["id"] for row in rows)
+            if job_id in known
         ]
+
+    def _job(self, row: Row) -> JobRecord:
+        return from_row(
+            JobRecord,
+            row,
+            queue_position=self._positions_for([row]).get(row["id"]),
+            callback=self.find_callback(row["id"]) if row["callback_url"] is not None else None,
+        )

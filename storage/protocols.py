@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+MAX_INTEGER: Final = 2**63 - 1
+"""Largest integer that a column holds, and a query accepts."""
 Row = Mapping[str, Any]
 """One row, by column name."""
 
@@ -102,3 +104,6 @@ class Database(Protocol):
 
     def json_contains(self, column: str, placeholder: str) -> str:
         """Return the condition that the JSON object in a column has all entries of the one in an argument."""
+
+    def json_without(self, column: str, key: str) -> str:
+        """Return the expression for the JSON object in a column, as text without one of its entries."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from errors import LipwrightError
 from storage.avatar_settings import AvatarSettings
 from storage.job_settings import JobSettings
+from storage.request_model import RequestModel
 
 MUSIC: Final = "music"
 """Name of the form field with music."""
@@ -91,7 +92,7 @@ class UploadedFile(Frozen):
 SubtitlePlace = Literal["track", "burnt"]
 
 
-class Turn(Frozen):
+class Turn(RequestModel, Frozen):
     """One person's speech in a video in which several speak: [start, end) in seconds of the source."""
 
     face: str | None = Field(
@@ -202,8 +203,8 @@ class JobInputs(Frozen):
         return {"audio": self.audio, **self.more_audio}
 
 
-class JobRecord(JobInputs):
-    """One row of the job table. `version` increases with every change."""
+class JobSummary(JobInputs):
+    """One row of the job table as lists have it: without the `turns` of its options, which may be a megabyte."""
 
     id: str
     version: int = 1
@@ -226,8 +227,6 @@ class JobRecord(JobInputs):
     )
     attempts: int = Field(0, description="Starts since the last progress.")
     error: ErrorRecord | None = None
-    report: dict[str, Any] | None = Field(default=None, description="Quality report, stored as it was made.")
-    callback: CallbackRecord | None = Field(default=None, description="Its webhook, once it has ended. Not stored.")
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -236,6 +235,13 @@ class JobRecord(JobInputs):
     def avatar_keys(self) -> frozenset[str]:
         """Keys of all avatars that the job needs."""
         return frozenset((self.avatar_key, *self.turn_avatar_keys.values()))
+
+
+class JobRecord(JobSummary):
+    """One whole row of the job table. `version` increases with every change."""
+
+    report: dict[str, Any] | None = Field(default=None, description="Quality report, stored as it was made.")
+    callback: CallbackRecord | None = Field(default=None, description="Its webhook, once it has ended. Not stored.")
 
     @property
     def produce_id(self) -> str:
@@ -253,7 +259,7 @@ class JobRecord(JobInputs):
 
 
 class JobQuery(Frozen):
-    """Selects the jobs of a list, the newest first."""
+    """Selects the jobs of a list."""
 
     limit: int
     owner: str | None = Field(None, description="Only jobs of this owner; None for all.")
@@ -261,12 +267,14 @@ class JobQuery(Frozen):
     metadata: dict[str, str] = Field({}, description="Only jobs with all of these key-value pairs.")
     watermark_id: str | None = Field(None, description="Only jobs whose invisible watermark carries this identifier.")
     after: int | None = Field(None, description="`next_after` of the previous page.")
+    after_id: str | None = Field(None, description="Id of the last job of the previous page, in place of `after`.")
+    oldest_first: bool = False
 
 
 class JobPage(Frozen):
     """One page of a list. Jobs that are added or deleted between two pages do not shift the second."""
 
-    jobs: list[JobRecord]
+    jobs: list[JobSummary]
     next_after: int | None = Field(description="`JobQuery.after` of the next page; None on the last one.")
 
 

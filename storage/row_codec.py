@@ -21,6 +21,11 @@ _COLUMNS: Final = {"analyse_on_create": "awaited", "settings": "background"}
 _FIELDS: Final = {column: name for name, column in _COLUMNS.items()}
 
 
+def columns_of(kind: type[BaseModel], leave_out: Collection[str] = ()) -> list[str]:
+    """Return the names of the columns of a record, one per field that is not in `leave_out`."""
+    return [_COLUMNS.get(name, name) for name in kind.model_fields if name not in leave_out]
+
+
 def to_row(record: BaseModel, leave_out: Collection[str] = ()) -> dict[str, object]:
     """Return the column values of `record`, one per field that is not in `leave_out`."""
     names = [name for name in type(record).model_fields if name not in leave_out]

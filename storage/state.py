@@ -15,7 +15,7 @@ from storage.files import StoredFiles
 from storage.job_table import JobTable
 from storage.key_ring import KeyRing
 from storage.local.api_keys import FileKeyRing
-from storage.local.disk import PRIVATE_FOLDER_MODE
+from storage.local.disk import make_private_folder
 from storage.local.folder import LocalFiles
 from storage.protocols import Database
 from storage.records import new_id
@@ -41,7 +41,7 @@ def open_files(config: PipelineConfig) -> StoredFiles:
     from storage.s3.cache import CacheBounds, FileCache
     from storage.s3.objects import Objects
 
-    config.data_dir.mkdir(mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
+    make_private_folder(config.data_dir)
     cache = FileCache(cache_folder(config), CacheBounds(settings.max_cache_bytes, settings.max_cache_idle_s))
     cache.start_sweeper()
     return BucketFiles(Objects(store), cache, settings.redirects)

@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import Field
 
 from errors import NotFoundError, StateError, StoredFileError
-from storage.file_keys import voice_folder, voices_folder
+from storage.file_keys import is_name, voice_folder, voice_id, voices_folder
 from storage.files import StoredFiles
 from storage.records import Frozen
 
@@ -24,6 +24,10 @@ class VoiceRecord(Frozen):
     """A cloned voice."""
 
     name: str
+    id: str = Field(
+        default_factory=lambda values: voice_id(values["name"]),
+        description="ID, which can be used in place of the name.",
+    )
     transcript: str = Field("", description="What the recording says; empty if unknown.")
     duration_seconds: float = Field(description="Duration of the recording.")
     created_at: datetime
@@ -100,15 +104,17 @@ class VoiceStore:
             self._remove_incomplete(owner, record.name)
             raise
 
-    def delete(self, owner: str | None, name: str) -> None:
+    def delete(self, owner: str | None, name_or_id: str) -> None:
         """Delete a voice with its recording.
 
         Raises:
-            NotFoundError: There is none of that name.
+            NotFoundError: There is none of that name or ID.
         """
-        if not self.has(owner, name):
-            raise NotFoundError(f"There is no cloned voice {name[:128]!r}.")
-        folder = voice_folder(owner, name)
+        folder = voice_folder(owner, name_or_id)
+        if self._record(folder) is None and is_name(name_or_id):
+            folder = f"{voices_folder(owner)}/{name_or_id}"
+        if self._record(folder) is None:
+            raise NotFoundError(f"There is no cloned voice {name_or_id[:128]!r}.")
         self._files.remove(f"{folder}/{_RECORD}")
         self._files.remove_folder(folder)
 

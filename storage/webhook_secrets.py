@@ -9,7 +9,7 @@ import os
 import secrets
 from pathlib import Path
 
-from storage.local.disk import write_atomic
+from storage.local.disk import make_private_folder, write_atomic
 from storage.records import new_id
 
 _FILE = "webhook_secret"
@@ -31,7 +31,7 @@ def _master(root: Path) -> bytes:
     """Return the master secret, created on first use; the first of several processes wins."""
     path = root / _FILE
     if not path.exists():
-        root.mkdir(parents=True, exist_ok=True)
+        make_private_folder(root)
         made = write_atomic(root / f".{_FILE}.{new_id()}", secrets.token_bytes(MASTER_BYTES), mode=0o600)
         try:
             os.link(made, path)

@@ -8,9 +8,10 @@ from pydantic import Field, model_validator
 
 from api.forms.form_parts import FilePart
 from storage.avatar_settings import AvatarSettings
+from storage.request_model import RequestModel
 
 
-class AvatarFields(AvatarSettings):
+class AvatarFields(AvatarSettings, RequestModel):
     """Movement, and at most one of `background`, `background_file` and `background_id`, with options."""
 
     background_file: FilePart | None = Field(

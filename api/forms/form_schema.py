@@ -20,15 +20,20 @@ _Form = TypeVar("_Form", bound=BaseModel)
 
 
 def form_body(form: type[BaseModel]) -> dict[str, Any]:
-    """Return the OpenAPI request body of a route that parses its own body: multipart, or JSON with base64 or URLs."""
+    """Return the OpenAPI request body of a route that parses its own body: multipart, or JSON with base64 or URLs.
+
+    The body is not marked as required: openapi-python-client 0.29 would otherwise generate modules that it cannot
+    import, because it forgets one import for operations with two content types and no optional parameter.
+    """
     schema = _inlined(form.model_json_schema())
     fields: dict[str, Any] = schema["properties"]
     more = fields.pop(_MORE, None)
     files = {name: field for name, field in fields.items() if is_file(field)}
     urls = {f"{name}_url": _url_field(name) for name in files}
+    required = schema.pop("required", ())
     either = [
         {"anyOf": [{"required": [name]}, {"required": [f"{name}_url"]}]} if name in files else {"required": [name]}
-        for name in schema.pop("required", ())
+        for name in required
     ]
     if issubclass(form, SpeechForm):
         either.append({"anyOf": [{"required": [name]} for name in form.speech_fields]})
@@ -41,13 +46,27 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
         url = {f"^{MORE_AUDIO}_url$": _url_field("audio_NAME")}
         schema["patternProperties"] = {f"^{MORE_AUDIO}$": file, **url}
         in_json["patternProperties"] = {f"^{MORE_AUDIO}$": _FILE_TEXT, **url}
-    multipart = {**schema, "properties": {**fields, **urls}, "allOf": either}
+    parts = {name: _part(field, name in required) for name, field in {**fields, **urls}.items()}
     by_url = {name: _FILE_TEXT if name in files else field for name, field in fields.items()}
+    multipart = {**schema, "properties": parts, "allOf": either}
     content = {
         "multipart/form-data": {"schema": multipart},
         "application/json": {"schema": {**multipart, **in_json, "properties": {**by_url, **urls}}},
     }
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"content": content}}
+
+
+def _part(field: dict[str, Any], is_required: bool) -> dict[str, Any]:
+    """Return the schema of a field as a part of a multipart form: not null, lists as JSON, optional parts empty.
+
+    Clients send a list as several parts, and a form in a browser sends an example or default of every field.
+    """
+    (kind,) = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
+    part = {**{name: value for name, value in field.items() if name != "anyOf"}, **kind}
+    if kind.get("type") == "array":
+        listed = {"contentMediaType": "application/json", "contentSchema": {"type": "array", "items": kind["items"]}}
+        part = {"type": "string", "title": part["title"], "description": part["description"], **listed}
+    return part if is_required or is_file(field) or kind.get("type") == "object" else {**part, "examples": [""]}
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:

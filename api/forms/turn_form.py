@@ -70,7 +70,7 @@ class TurnForm(SpeechForm):
     ] = Field(
         {},
         description="Faces and voices of the speakers of `diarization` or `subtitles`, by name:"
-        ' `{"Anna": {"face": "person:1", "voice": "heart"}}`. Speakers without a face are those who speak at the same'
+        ' `{"Anna": {"face": "person:0", "voice": "heart"}}`. Speakers without a face are those who speak at the same'
         " times in the video of `avatar_id`, or, with `video`, the person who speaks most in it. JSON.",
     )
     idle_mouths: Literal["source", "closed"] | None = Field(

@@ -112,7 +112,7 @@ async def drain(request: Request) -> None:
 
 
 async def _read_json(stream: BodyStream, shape: FormShape, body: JsonBody, check_url: CheckUrl) -> Parts:
-    """Receive a form as one JSON object; numbers count as text."""
+    """Receive a form as one JSON object; numbers and booleans count as text."""
     try:
         pending = bytearray()
         async for chunk in stream:
@@ -136,11 +136,11 @@ def _json_parts(fields: dict[str, Any], files: dict[str, UploadedFile], shape: F
         shape.check_name(name)
         if value is None:
             continue
-        if isinstance(value, dict | list) and name in shape.objects:
+        if isinstance(value, bool) or (isinstance(value, dict | list) and name in shape.objects):
             value = json.dumps(value, ensure_ascii=False)
         max_bytes = shape.max_bytes(name)
-        if not isinstance(value, str | int | float) or isinstance(value, bool) or len(str(value)) > max_bytes:
-            raise OptionError(f"{name}: expected a number or at most {max_bytes} bytes of text.")
+        if not isinstance(value, str | int | float) or len(str(value)) > max_bytes:
+            raise OptionError(f"{name}: expected a number, true, false or at most {max_bytes} bytes of text.")
         parts.add_text(name, str(value), shape)
     for name, url in parts.urls.items():
         if name in files:
@@ -212,21 +212,19 @@ class _FormReader:
         part = self._part
         _, options = parse_options_header(part.headers.get("content-disposition", "").encode())
         part.name = options.get(b"name", b"").decode("utf-8", "replace")
-        self._check_name(part.name)
+        self._shape.check_name(part.name)
         if b"filename" in options:
             part.file_name = clean_label(options[b"filename"].decode("utf-8", "replace"))
             if part.name not in self._shape.files:
                 raise OptionError(f"{part.name}: expected text, found a file.")
             part.writer = self._files.new_upload(part.file_name)
 
-    def _check_name(self, name: str) -> None:
-        self._shape.check_name(name)
-        if name in self._seen:
-            raise OptionError(f"{name}: sent more than once.")
-        self._seen.add(name)
-
     def _take(self, piece: bytes, start: int, end: int) -> None:
         part = self._part
+        if not part.num_bytes:  # an empty part does not count
+            if part.name in self._seen:
+                raise OptionError(f"{part.name}: sent more than once.")
+            self._seen.add(part.name)
         part.num_bytes += end - start
         if part.writer is None:
             part.text.extend(piece[start:end])

@@ -58,7 +58,7 @@ class LiveRoutes:
                 return
             _avatar_id(socket)
             options = session_options(socket.query_params)
-            await self._service.admit(options.session_id)
+            await self._service.admit(options.session_id, _caller(socket).owner)
             try:
                 await self._serve(socket, connection, options)
             finally:

@@ -9,8 +9,7 @@ from fastapi import Response
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
-from api.problem import answer_to
-from errors import LipwrightError
+from api.problem import ProblemResponse
 
 
 class ErrorDetails(BaseModel):
@@ -33,11 +32,11 @@ def error_responses(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"description": HTTPStatus(code).phrase, "model": ErrorBody} for code in status_codes}
 
 
-def error_answer(error: LipwrightError, path: str) -> Response:
-    """Return the HTTP response for `error`."""
-    known = answer_to(error, path)
+def error_answer(answer: ProblemResponse) -> Response:
+    """Return the same answer in OpenAI's format."""
+    problem = answer.problem
     kinds = {429: "rate_limit_error"}
-    kind = kinds.get(error.status_code, "server_error" if error.status_code >= 500 else "invalid_request_error")
-    body = ErrorBody(error=ErrorDetails(message=str(error), type=kind, code=error.code))
-    kept = {name: text for name, text in known.headers.items() if name not in ("content-type", "content-length")}
-    return JSONResponse(body.model_dump(), error.status_code, kept)
+    kind = kinds.get(problem.status, "server_error" if problem.status >= 500 else "invalid_request_error")
+    body = ErrorBody(error=ErrorDetails(message=problem.detail, type=kind, code=problem.code))
+    kept = {name: text for name, text in answer.headers.items() if name not in ("content-type", "content-length")}
+    return JSONResponse(body.model_dump(), problem.status, kept)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from api.forms.form_parts import FilePart
 from api.forms.speech_form import MAX_TEXT_CHARS, SpeechForm, one_of
 from errors import CancelledJobError
-from storage.records import JobRecord, JobStatus
+from storage.records import JobStatus, JobSummary
+from storage.request_model import example
 
 VideoStatus = Literal["queued", "in_progress", "completed", "failed"]
 _STATUS: Final[dict[JobStatus, VideoStatus]] = {
@@ -25,7 +26,9 @@ _STATUS: Final[dict[JobStatus, VideoStatus]] = {
 class VideoForm(SpeechForm):
     """Create a video: OpenAI's fields plus Lipwright's."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = example(
+        input_reference_url="https://example.com/face.mp4", audio_url="https://example.com/speech.wav"
+    )
 
     speech_fields = ("audio", "audio_url", "prompt")
     input_reference: FilePart | None = Field(
@@ -79,7 +82,7 @@ class VideoView(BaseModel):
     error: VideoError | None = Field(description="Null unless it failed; cancelled videos count as failed.")
 
     @classmethod
-    def of(cls, job: JobRecord, size: str | None, keep_s: float) -> VideoView:
+    def of(cls, job: JobSummary, size: str | None, keep_s: float) -> VideoView:
         """Return the view of `job`, whose video has this size and is kept for `keep_s` seconds."""
         ended = job.finished_at if job.status is JobStatus.SUCCEEDED else None
         return cls(
@@ -114,7 +117,7 @@ class VideoDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
-def _error(job: JobRecord) -> VideoError | None:
+def _error(job: JobSummary) -> VideoError | None:
     if _STATUS[job.status] != "failed":
         return None
     if job.error is None:

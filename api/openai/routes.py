@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Query, Request, Response
 from starlette.responses import FileResponse, JSONResponse
@@ -15,23 +15,25 @@ from api.forms.form_receiver import IDEMPOTENCY_KEY, FormReceiver
 from api.forms.form_schema import form_body
 from api.openai.errors import error_responses
 from api.openai.protocol import VideoDeleted, VideoForm, VideoList, VideoView
-from api.openapi import IDEMPOTENT, RANGED
-from api.result_file import result_file_response
+from api.openapi import BINARY, IDEMPOTENT, RANGED
+from api.result_file import result_file_response, thumbnail_response
 from api.routing import Routes, route
 from config import MediaLimits, PipelineConfig
-from errors import MediaError, NotFoundError, StoredFileError
+from errors import MediaError, StoredFileError
 from jobs.job_request import JobRequestBuilder
 from jobs.ports import JobService
 from media.probe import probe_video
 from models.engines.registry import ENGINES
 from storage.file_keys import result_key
 from storage.file_store import FileStore
-from storage.records import JobQuery, JobRecord, JobStatus
+from storage.records import JobQuery, JobRecord, JobStatus, JobSummary
 
 PREFIX: Final = "/v1/videos"
-_MAX_LISTED = 1000
-"""Maximum age of a listed video, in jobs."""
 _MAX_SIZES = 1024
+_CONTENT: Final[dict[int | str, dict[str, Any]]] = {
+    **RANGED,
+    200: {**RANGED[200], "content": {"video/mp4": BINARY, "image/jpeg": BINARY}},
+}
 
 
 class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
@@ -88,16 +90,14 @@ class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
         after: Annotated[str | None, Query(description="ID of the last video of the previous page.")] = None,
         order: Annotated[Literal["asc", "desc"], Query(description="Sort order by creation time.")] = "desc",
     ) -> VideoList:
-        """List the latest 1000 jobs as videos."""
-        query = JobQuery(limit=_MAX_LISTED, owner=caller_of(request).owner)
-        jobs = (await self._service.list_jobs(query)).jobs
-        if order == "asc":
-            jobs.reverse()
-        begin = 0 if after is None else _index_after([job.id for job in jobs], after)
-        page = jobs[begin : begin + limit]
-        data = [await self._view(job) for job in page]
-        first, last = (page[0].id, page[-1].id) if page else (None, None)
-        return VideoList(data=data, first_id=first, last_id=last, has_more=begin + limit < len(jobs))
+        """List all jobs as videos."""
+        owner = caller_of(request).owner
+        page = await self._service.list_jobs(
+            JobQuery(limit=limit, owner=owner, after_id=after, oldest_first=order == "asc")
+        )
+        data = [await self._view(job) for job in page.jobs]
+        first, last = (data[0].id, data[-1].id) if data else (None, None)
+        return VideoList(data=data, first_id=first, last_id=last, has_more=page.next_after is not None)
 
     @route("/{video_id}", summary="Get a video", responses=error_responses(404, 422))
     async def get_video(self, video_id: str, request: Request) -> VideoView:
@@ -117,28 +117,31 @@ class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
         "/{video_id}/content",
         summary="Download a video",
         response_class=FileResponse,
-        responses={**RANGED, **error_responses(404, 409, 416, 422)},
+        responses={**_CONTENT, **error_responses(404, 409, 416, 422)},
     )
     async def download_video(
         self,
         video_id: str,
         request: Request,
-        variant: Annotated[Literal["video"], Query(description="Only `video` is supported.")] = "video",
+        variant: Annotated[
+            Literal["video", "thumbnail"], Query(description="The video, or a JPEG of its first frame.")
+        ] = "video",
     ) -> Response:
-        """Return the finished video. Supports range requests."""
-        return await result_file_response(
-            await self._service.get_job(video_id, caller_of(request).owner), self._files, request
-        )
+        """Return the finished video, with support for range requests, or its thumbnail."""
+        job = await self._service.get_job(video_id, caller_of(request).owner)
+        if variant == "thumbnail":
+            return await thumbnail_response(job, self._files.stored, request)
+        return await result_file_response(job, self._files, request)
 
     async def _answer(self, job: JobRecord) -> Response:
         return JSONResponse((await self._view(job)).model_dump(mode="json"), headers={"Cache-Control": "no-store"})
 
-    async def _view(self, job: JobRecord) -> VideoView:
+    async def _view(self, job: JobSummary) -> VideoView:
         is_made = job.status is JobStatus.SUCCEEDED
         size = await asyncio.to_thread(self._frame_size, job) if is_made else None
         return VideoView.of(job, size, self._keep_s)
 
-    def _frame_size(self, job: JobRecord) -> str | None:
+    def _frame_size(self, job: JobSummary) -> str | None:
         """Return the frame size of a result as `WIDTHxHEIGHT`; None if the file is gone."""
         if (known := self._sizes.get(job.id)) is not None:
             return known
@@ -157,9 +160,3 @@ def known_engine(model: str | None) -> str | None:
     if model is None or re.split("[:+]", model)[0] not in ENGINES:
         return None
     return model
-
-
-def _index_after(ids: list[str], video_id: str) -> int:
-    if video_id not in ids:
-        raise NotFoundError(f"after: video {video_id[:80]!r} does not exist.")
-    return ids.index(video_id) + 1

@@ -7,8 +7,10 @@ from functools import partial
 from typing import Final
 
 from config import PipelineConfig
-from errors import BusyError, InputError, OptionError, StageTimeoutError
+from errors import InputError, OptionError, StageTimeoutError
+from jobs.fair_queue import NICENESS, FairQueue, run_in_thread
 from media.audio import convert_to_wav
+from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
@@ -16,12 +18,11 @@ from storage.records import UploadedFile, utc_now
 from storage.voices import VoiceRecord, VoiceStore
 from telemetry import metrics
 
-_RETRY_AFTER_S: Final = 5.0
 _SAMPLE_RATE: Final = 24000  # speech models work at 16 or 24 kHz
 
 
 class VoiceRecorder:
-    """Checks recordings and stores them as voices, one at a time.
+    """Checks recordings and stores them as voices, one at a time; API keys take turns.
 
     A recording is decoded in a sandboxed process, which exists only for that time, because new voices are rare.
     """
@@ -29,7 +30,7 @@ class VoiceRecorder:
     def __init__(self, config: PipelineConfig, files: FileStore) -> None:
         self._config, self._files = config, files
         self._voices = VoiceStore(files.stored)
-        self._is_busy = False
+        self._queue = FairQueue("a new voice")
 
     async def record(
         self, owner: str | None, name: str, upload: UploadedFile, transcript: str = "", *, replaces: bool = False
@@ -49,24 +50,26 @@ class VoiceRecorder:
             MediaError: The recording cannot be decoded.
             MediaLimitError: It is too long.
             StageTimeoutError: Decoding it took too long.
-            BusyError: Another recording is being decoded.
+            BusyError: Too many recordings wait.
         """
         try:
-            if self._is_busy:
-                raise BusyError("Another voice is being created. Try again in a few seconds.", _RETRY_AFTER_S)
-            self._is_busy = True
             work = partial(self._record, owner, name, upload, transcript, replaces)
             try:
-                return await asyncio.to_thread(work)
+                async with self._queue.turn(owner):
+                    return await run_in_thread(work)
             except (InputError, StageTimeoutError) as error:
                 raise type(error)(str(error).replace(upload.key, upload.label or "audio")) from error
-            finally:
-                self._is_busy = False
         finally:
             await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, upload))
 
     def _record(
-        self, owner: str | None, name: str, upload: UploadedFile, transcript: str, replaces: bool
+        self,
+        owner: str | None,
+        name: str,
+        upload: UploadedFile,
+        transcript: str,
+        replaces: bool,
+        token: CancelToken,
     ) -> VoiceRecord:
         cloning = self._config.tts.cloning
         if cloning is None:
@@ -77,12 +80,12 @@ class VoiceRecorder:
         with (
             self._files.stored.fetched(upload_key(upload.key)) as path,
             self._voices.written_sample(owner, name, replaces) as sample,
-            Decoders(self._config.decoder, partial(metrics.DECODER_DEATHS.add, 1)) as decoders,
+            Decoders(self._config.decoder, partial(metrics.DECODER_DEATHS.add, 1), niceness=NICENESS) as decoders,
         ):
             decoders.warm()
             work = partial(convert_to_wav, path, sample, _SAMPLE_RATE, limits)
             timeout_s = self._config.jobs.sound_timeout_s(cloning.max_seconds)
-            info = decoders.run(work, file=path, timeout_s=timeout_s, writes=sample.parent)
+            info = decoders.run(work, file=path, timeout_s=timeout_s, token=token, writes=sample.parent)
         seconds = info.duration_seconds
         record = VoiceRecord(name=name, transcript=transcript, duration_seconds=seconds, created_at=utc_now())
         self._voices.add(owner, record)

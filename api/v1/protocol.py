@@ -38,8 +38,9 @@ from storage.records import (
     JobRecord,
     JobStage,
     JobStatus,
-    UploadedFile,
+    JobSummary,
 )
+from storage.request_model import RequestModel, example, without_default, without_defaults
 
 _MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _MetadataText = Annotated[str, StringConstraints(max_length=512)]
@@ -52,7 +53,7 @@ _METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(_Metadata)
 class JobForm(TurnForm):
     """Create a job. Send it as multipart form data or as JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = example(video_url="https://example.com/face.mp4", audio_url="https://example.com/speech.wav")
 
     text: str | None = Field(
         None,
@@ -82,7 +83,12 @@ class JobForm(TurnForm):
     )
     music_gain_db: float = Field(-12, ge=-60, le=12, description="Gain of `music` in dB.")
     priority: int = Field(
-        0, ge=-1, le=1, description="Queue priority: 1 (high), 0 (default), -1 (low); at most that of the API key."
+        0,
+        ge=-1,
+        le=1,
+        description="Queue priority: 1 (high), 0 (normal), -1 (low); at most that of the API key. Default: 0, or the "
+        "key's if that is lower.",
+        json_schema_extra=without_default,
     )
     callback_url: str | None = Field(
         None, max_length=4096, description="URL that receives a signed webhook (Standard Webhooks) when the job ends."
@@ -108,7 +114,7 @@ class JobForm(TurnForm):
 class AvatarForm(AvatarFields):
     """Create an avatar. Send it as multipart form data or as JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = example(video_url="https://example.com/face.mp4")
 
     video: FilePart = Field(description="The face: a video or a still portrait.")
     face: str = Field("largest", max_length=128, description=FACE)
@@ -122,9 +128,9 @@ class AvatarForm(AvatarFields):
 
 
 class AvatarChangeForm(AvatarFields):
-    """Change the settings of an avatar. Send it as multipart form data or as JSON."""
+    """Change the settings of an avatar. Send it as multipart form data or as JSON. Only the sent fields change."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(json_schema_extra=without_defaults)
 
     @model_validator(mode="after")
     def _some_change(self) -> Self:
@@ -133,17 +139,17 @@ class AvatarChangeForm(AvatarFields):
         return self
 
 
-class BackgroundForm(BaseModel):
+class BackgroundForm(RequestModel):
     """Store a background, as multipart form data or as JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = example(background_file_url="https://example.com/office.jpg")
 
     background_file: FilePart = Field(
         description="A picture or a video. It fills the picture and is cropped to it; its sound is not used."
     )
 
 
-class JobLinks(BaseModel):
+class JobSummaryLinks(BaseModel):
     """Related resources: paths on this server, or absolute URLs behind a trusted proxy."""
 
     self: str = Field(description="The job.")
@@ -153,6 +159,11 @@ class JobLinks(BaseModel):
         description="The video while it is rendered; null if the job failed or was cancelled, or is not made as MP4."
     )
     source: str = Field(description="The video or picture of the face, as it was sent.")
+
+
+class JobLinks(JobSummaryLinks):
+    """Related resources: paths on this server, or absolute URLs behind a trusted proxy."""
+
     subtitles: str | None = Field(description="The texts of the turns as an SRT file; null if no turn has a text.")
 
 
@@ -163,8 +174,8 @@ class JobInputs(BaseModel):
     presenter: str = Field(description="Name of the video or image, or of the avatar.")
 
 
-class JobView(BaseModel):
-    """A job."""
+class _JobFields(BaseModel):
+    """What all views of a job show."""
 
     id: str
     status: JobStatus = Field(description="`succeeded`, `failed` and `cancelled` are final.")
@@ -178,11 +189,27 @@ class JobView(BaseModel):
     finished_at: datetime | None
     inputs: JobInputs = Field(description="File names as given by the client.")
     metadata: dict[str, str] = Field(description="The key-value pairs sent with the job.")
+    error: ErrorRecord | None = Field(description="Why the job failed or was cancelled; null otherwise.")
+
+
+class JobSummaryView(_JobFields):
+    """What lists show of a job; `links.self` has the rest."""
+
+    links: JobSummaryLinks
+
+    @classmethod
+    def of(cls, job: JobSummary, base_url: str) -> JobSummaryView:
+        """Return the view of `job` with links that start with `base_url`."""
+        return cls(**_shared(cls, job), links=JobSummaryLinks(**_links(job, base_url)))
+
+
+class JobView(_JobFields):
+    """A job."""
+
     options: JobOptions = Field(description="Options of the job, with defaults filled in.")
     watermark_id: str | None = Field(
         description="Identifier in the invisible watermark of the video, 16 hexadecimal digits; null without one."
     )
-    error: ErrorRecord | None = Field(description="Why the job failed or was cancelled; null otherwise.")
     report: QualityReport | None = Field(description="Quality report; null until the whole video is planned.")
     callback: CallbackRecord | None = Field(description="Delivery state of the webhook; null until the job ends.")
     links: JobLinks
@@ -190,33 +217,34 @@ class JobView(BaseModel):
     @classmethod
     def of(cls, job: JobRecord, base_url: str) -> JobView:
         """Return the view of `job` with links that start with `base_url`."""
-        here = f"{base_url}/v1/jobs/{job.id}"
-        video = f"{here}/video" if job.status is JobStatus.SUCCEEDED else None
-        has_preview = job.options.format == "mp4" and job.status not in (JobStatus.FAILED, JobStatus.CANCELLED)
-        preview = f"{here}/preview" if has_preview else None
-        shared = {name: getattr(job, name) for name in cls.model_fields if name not in ("links", "inputs")}
-        return cls(
-            **shared,
-            inputs=JobInputs(audio=job.audio.label, presenter=job.source_label or _label(job.video)),
-            links=JobLinks(
-                self=here,
-                events=f"{here}/events",
-                video=video,
-                preview=preview,
-                source=f"{here}/source",
-                subtitles=f"{here}/subtitles.srt" if cues_of(job.options) else None,
-            ),
-        )
+        links = _links(job, base_url)
+        subtitles = f"{links['self']}/subtitles.srt" if cues_of(job.options) else None
+        return cls(**_shared(cls, job), links=JobLinks(**links, subtitles=subtitles))
 
 
-def _label(upload: UploadedFile | None) -> str:
-    return "" if upload is None else upload.label
+def _shared(view: type[_JobFields], job: JobSummary) -> dict[str, Any]:
+    """Return the fields that a view and a job have in common, and the names of its files."""
+    shared = {name: getattr(job, name) for name in view.model_fields if name not in ("links", "inputs")}
+    label = "" if job.video is None else job.video.label
+    return {**shared, "inputs": JobInputs(audio=job.audio.label, presenter=job.source_label or label)}
+
+
+def _links(job: JobSummary, base_url: str) -> dict[str, Any]:
+    here = f"{base_url}/v1/jobs/{job.id}"
+    has_preview = job.options.format == "mp4" and job.status not in (JobStatus.FAILED, JobStatus.CANCELLED)
+    return {
+        "self": here,
+        "events": f"{here}/events",
+        "video": f"{here}/video" if job.status is JobStatus.SUCCEEDED else None,
+        "preview": f"{here}/preview" if has_preview else None,
+        "source": f"{here}/source",
+    }
 
 
 class JobList(BaseModel):
-    """One page of jobs, newest first."""
+    """One page of jobs."""
 
-    jobs: list[JobView]
+    jobs: list[JobSummaryView]
     next_after: int | None = Field(description="Pass as `after` to get the next page; null on the last page.")
 
 

@@ -22,6 +22,7 @@ from media.probe import ColourTags
 from media.yuv_frame import from_rgb
 from models.face import occlusion
 from models.face.choice import FaceChoice
+from models.track.raw_landmarks import RawLandmarks
 from models.track.tracker import FaceTracker
 
 _HIDDEN = 0.6  # share of the lips from which on a frame should be found
@@ -35,8 +36,7 @@ class Tracked(NamedTuple):
 
     clip: str
     passage: Passage | None
-    chroma: NDArray[np.uint8]  # (N, M, 2)
-    present: NDArray[np.bool_]  # (N,)
+    raw: RawLandmarks
     hidden: NDArray[np.float64]  # (N,) share of the lips that is hidden
 
 
@@ -55,7 +55,7 @@ def main(
         lost = sum(int(hit.sum()) for _, hit in clear)
         table.add_row(
             f"{bound:.2f}",
-            f"{lost} of {sum(len(each.present) for each, _ in clear)}",
+            f"{lost} of {sum(len(each.raw.present) for each, _ in clear)}",
             *(_missed(tracked, found, kind) for kind in OBJECTS),
             _missed_passages(tracked, found),
         )
@@ -66,8 +66,7 @@ def _tracked(tracker: FaceTracker, path: Path, number: int, num_frames: int) -> 
     pictures, info = read_talker(path, num_frames)
     frames = [from_rgb(each, info.colour) for each in pictures]
     raw, _ = tracker.track_chunk(frames, info.colour, FaceChoice(), None)
-    assert raw.chroma is not None
-    result = [Tracked(path.stem, None, raw.chroma, raw.present, np.zeros(len(frames)))]
+    result = [Tracked(path.stem, None, raw, np.zeros(len(frames)))]
     for index, kind in enumerate(OBJECTS):
         passage = _passage(kind, len(pictures), number, index)
         drawn = [passage.draw(*each) for each in zip(range(len(pictures)), pictures, raw.points, strict=True)]
@@ -84,8 +83,7 @@ def _occluded(
 ) -> Tracked:
     frames = [from_rgb(picture, colour) for picture, _ in drawn]
     raw, _ = tracker.track_chunk(frames, colour, FaceChoice(), None)
-    assert raw.chroma is not None
-    return Tracked(clip, passage, raw.chroma, raw.present, np.array([hidden for _, hidden in drawn]))
+    return Tracked(clip, passage, raw, np.array([hidden for _, hidden in drawn]))
 
 
 def _passage(kind: str, num_frames: int, number: int, index: int) -> Passage:
@@ -105,13 +103,14 @@ def _passage(kind: str, num_frames: int, number: int, index: int) -> Passage:
 
 
 def _found(tracked: Tracked, bound: float) -> NDArray[np.bool_]:
-    one_shot = np.zeros(len(tracked.present), np.int32)
-    return occlusion.occluded(tracked.chroma, tracked.present, one_shot, bound)
+    raw = tracked.raw
+    assert raw.chroma is not None
+    return occlusion.occluded(raw.chroma, raw.points, raw.present, np.zeros(len(raw.present), np.int32), bound)
 
 
 def _missed(tracked: list[Tracked], found: list[NDArray[np.bool_]], kind: str) -> str:
     pairs = [
-        (hit, each.present & (each.hidden > _HIDDEN))
+        (hit, each.raw.present & (each.hidden > _HIDDEN))
         for each, hit in zip(tracked, found, strict=True)
         if each.passage is not None and each.passage.kind == kind
     ]
@@ -120,7 +119,7 @@ def _missed(tracked: list[Tracked], found: list[NDArray[np.bool_]], kind: str) -
 
 
 def _missed_passages(tracked: list[Tracked], found: list[NDArray[np.bool_]]) -> str:
-    wanted = [each.present & (each.hidden > _HIDDEN) for each in tracked]
+    wanted = [each.raw.present & (each.hidden > _HIDDEN) for each in tracked]
     num = sum(bool(each.any()) for each in wanted)
     missed = sum(bool(each.any() and not (each & hit).any()) for each, hit in zip(wanted, found, strict=True))
     return f"{missed} of {num}"

@@ -1,7 +1,8 @@
 """Motion of stills and of people who speak: `python -m benchmarks.stills --clips FOLDER [--still PICTURE]...`.
 
 Tracks the first seconds of each clip, and one result per still that says the sample speech twice with a pause, and
-prints amplitudes, speeds and correlations with stress of both. Everything is rendered in one process.
+prints amplitudes, speeds and correlations with stress of both, and how far the background of each still moves.
+Everything is rendered in one process.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.analysis import analyse, tracked_video
+from benchmarks.analysis import AnalysedAvatar, analyse, tracked_video
 from benchmarks.in_process import render_staged
 from benchmarks.material import SAMPLES
+from benchmarks.stills.background import background_flow
 from benchmarks.stills.measures import BANDS, FaceMotion, measure
 from config import MediaLimits, RenderConfig
 from media.audio import extract_speech
@@ -36,10 +38,11 @@ def main(
     """Measures and prints how stills and speakers move."""
     speakers = {clip.stem: _measured(clip) for clip in sorted(clips.glob("*.mp4"))}
     with tempfile.TemporaryDirectory() as folder:
-        stills = {
-            picture.stem: _measured(_spoken(picture, Path(folder) / str(number)))
-            for number, picture in enumerate(still or sorted(SAMPLES.glob("portrait*.jpg")))
-        }
+        stills, flows = {}, {}
+        for number, picture in enumerate(still or sorted(SAMPLES.glob("portrait*.jpg"))):
+            avatar, _ = analyse(picture, Path(folder) / str(number) / "avatar")
+            stills[picture.stem] = _measured(_spoken(avatar, Path(folder) / str(number)))
+            flows[picture.stem] = background_flow(avatar)
     table = Table(title="Pitch, yaw, roll in degrees; lengths in thousandths of the eye distance")
     columns = [f"{low:g}-{high:g} Hz" for low, high in BANDS]
     for name in ("", *columns, "speed /s", "pauses / speech", "stress: pitch, brows", "brows", "corners", "blinks/min"):
@@ -48,13 +51,14 @@ def main(
         for name, motion in group.items():
             table.add_row(name, *_cells([motion]))
         table.add_row(f"median of {title}", *_cells(list(group.values())), end_section=True)
-    Console(width=170).print(table)
+    console = Console(width=170)
+    console.print(table)
+    for name, flow in flows.items():
+        console.print(f"{name}: 95th percentile of the background's optical flow {flow:.2f} pixels")
 
 
-def _spoken(picture: Path, folder: Path) -> Path:
+def _spoken(avatar: AnalysedAvatar, folder: Path) -> Path:
     """Returns the result of a job of a still with the sample speech."""
-    folder.mkdir()
-    avatar, _ = analyse(picture, folder / "avatar")
     speech, seconds = _speech_with_pauses(folder / "speech.wav")
     render_staged(avatar, speech, int(seconds * RenderConfig().still_fps), folder)
     return folder / "result.mp4"

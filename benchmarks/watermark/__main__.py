@@ -18,7 +18,6 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -32,9 +31,9 @@ from media.reader import FrameReader
 from media.watermark.code import IDENTIFIER_BYTES, most_likely_words, read_word
 from media.watermark.detector import NUM_CANDIDATES, detect_watermark
 from media.watermark.embedder import InvisibleWatermark
-from media.watermark.observation import Observation
+from media.watermark.observation import NO_ZOOM, Observation
 from media.watermark.pattern import NUM_SLOTS, Pattern, slot_of
-from media.watermark.search import GridSearch, ScaledFields, aligned_cells
+from media.watermark.search import ZOOMS, Fields, GridSearch, aligned_cells
 from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame, to_rgb
 
@@ -88,6 +87,7 @@ def robustness(
     """Mark and encode windows as a job does, attack each, and print how many are detected."""
     chosen = {name: attack for name, attack in ATTACKS.items() if not only or name in only}
     found: dict[str, list[float]] = {name: [] for name in chosen}
+    spent_s: dict[str, list[float]] = {name: [] for name in chosen}
     seen = []
     with tempfile.TemporaryDirectory() as folder:
         for window in windows(clips, WINDOW_SECONDS, max_lines):
@@ -97,15 +97,18 @@ def robustness(
             for name, attack in chosen.items():
                 out = Path(folder) / "attacked.mkv"
                 attack.apply(result, out)
+                start = time.process_time()
                 detection = detect_watermark(out, MediaLimits())
+                spent_s[name].append(time.process_time() - start)
                 found[name].append(detection.confidence if detection.identifier == identifier.hex() else 0.0)
             received = " ".join(f"{found[name][-1]:.2f}" for name in chosen)
             print(f"{window.path.stem} {window.start}: {visibility} {received}", flush=True)
-    table = Table("attack", "detected", "of", "share", "bits received correctly", "target")
+    table = Table("attack", "detected", "of", "share", "bits received correctly", "CPU seconds", "target")
     for name, shares in found.items():
         hits = [share for share in shares if share]
         share, target = len(hits) / len(shares), "95 %" if chosen[name].is_target else "-"
-        table.add_row(name, str(len(hits)), str(len(shares)), f"{share:.0%}", f"{np.mean(hits or [0.0]):.0%}", target)
+        counts = str(len(hits)), str(len(shares)), f"{share:.0%}"
+        table.add_row(name, *counts, f"{np.mean(hits or [0.0]):.0%}", f"{np.mean(spent_s[name]):.1f}", target)
     Console().print(table)
     mean = Visibility(*np.mean(seen, axis=0))
     print(f"mean of {len(seen)} windows: {mean}; worst PSNR {min(each.psnr for each in seen):.1f} dB")
@@ -163,14 +166,13 @@ def false_positives(
     start = time.process_time()
     for number, (window, region) in enumerate(regions):
         fields = _fields(window, region)
-        scaled = ScaledFields(fields)
         for key in range(per_region):
             pattern = Pattern(b"unmarked %d %d" % (number, key))
             search = GridSearch(pattern)
             cells = np.concatenate(
                 [
-                    aligned_cells(fields, search.unmoved(fields)),
-                    aligned_cells(fields, search.moved(scaled, NUM_CANDIDATES)),
+                    aligned_cells(fields, search.unmoved(fields[NO_ZOOM])),
+                    aligned_cells(fields, search.moved(fields, NUM_CANDIDATES)),
                 ]
             )
             for slot in range(NUM_SLOTS):
@@ -188,13 +190,14 @@ def false_positives(
         )
 
 
-def _fields(window: Window, region: tuple[float, float, float, float]) -> NDArray[np.float32]:
+def _fields(window: Window, region: tuple[float, float, float, float]) -> Fields:
     seen = Observation()
     for number, planes in enumerate(window.lumas_and_chroma()):
         height, width = planes.y.shape
         x0, y0, x1, y1 = (round(share * side) for share, side in zip(region, (width, height) * 2, strict=True))
         seen.add(planes.y[y0:y1, x0:x1], number / float(window.info.fps))
-    return seen.fields(seen.spans(2 * WINDOW_SECONDS)[0])
+    span = seen.spans(2 * WINDOW_SECONDS)[0]
+    return {zoom: seen.fields(span, zoom) for zoom in ZOOMS}
 
 
 @app.command()

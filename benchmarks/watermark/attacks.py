@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -14,12 +15,17 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from benchmarks.watermark.scheduling import normal_scheduling
+from media.probe import ColourTags
+from media.yuv_frame import from_rgb
+from models.matting.person import PersonSegmenter
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
 EXCERPT_SECONDS = 3
+_TRIM_SECONDS = 4
 _RECORDING_FPS = Fraction(30)
 _LINES = 360
+_COLOUR = (0, 177, 64)
 
 
 @dataclass(frozen=True)
@@ -79,9 +85,47 @@ def _resampled(clip: Clip, fps: Fraction) -> Clip:
     return Clip([clip.frames[min(int(index / fps * clip.fps), len(clip.frames) - 1)] for index in range(num)], fps)
 
 
-def _excerpt(clip: Clip) -> Clip:
+def _excerpt(clip: Clip, seconds: int) -> Clip:
     start = len(clip.frames) // 3
-    return Clip(clip.frames[start : start + int(EXCERPT_SECONDS * clip.fps)], clip.fps)
+    return Clip(clip.frames[start : start + int(seconds * clip.fps)], clip.fps)
+
+
+def _mirrored(frame: Picture) -> Picture:
+    return frame[:, ::-1]
+
+
+def _letterboxed(frame: Picture) -> Picture:
+    """In the middle of a black frame of 9:16; of 16:9 if the picture is not wider than high."""
+    return _pasted(frame, np.zeros((*_canvas_size(frame), 3), np.uint8))
+
+
+def _over_itself(frame: Picture) -> Picture:
+    """The same, in front of the picture itself, enlarged and blurred."""
+    height, width = _canvas_size(frame)
+    enlarged = cv2.resize(frame, None, fx=(scale := max(height / frame.shape[0], width / frame.shape[1])), fy=scale)
+    top, left = (enlarged.shape[0] - height) // 2, (enlarged.shape[1] - width) // 2
+    blurred = cv2.GaussianBlur(enlarged[top : top + height, left : left + width], (0, 0), width / 40)
+    return _pasted(frame, np.asarray(blurred, np.uint8))
+
+
+def _canvas_size(frame: Picture) -> tuple[int, int]:
+    height, width = frame.shape[:2]
+    return (width * 16 // 9 & ~1, width) if width > height else (height, height * 16 // 9 & ~1)
+
+
+def _pasted(frame: Picture, canvas: Picture) -> Picture:
+    top, left = ((outer - inner) // 2 for outer, inner in zip(canvas.shape[:2], frame.shape[:2], strict=True))
+    canvas[top : top + frame.shape[0], left : left + frame.shape[1]] = frame
+    return canvas
+
+
+def _framed(frame: Picture) -> Picture:
+    """Mirrored, cropped, at 70 % of a frame of another colour."""
+    small = cv2.resize(_cropped(frame)[:, ::-1], None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    canvas = np.full_like(frame, _COLOUR)
+    top, left = (canvas.shape[0] - small.shape[0]) // 3, (canvas.shape[1] - small.shape[1]) // 4
+    canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return canvas
 
 
 def _recorded(clip: Clip) -> Clip:
@@ -102,6 +146,19 @@ def _recorded(clip: Clip) -> Clip:
     return Clip(list(filmed()), _RECORDING_FPS)
 
 
+def _over_colour(clip: Clip) -> Clip:
+    """As a transparent result in front of a colour: the person alone."""
+    segment, colour = PersonSegmenter(num_threads=1), ColourTags(matrix=1, full_range=False, primaries=1, transfer=1)
+
+    def composed(frame: Picture) -> Picture:
+        height, width = frame.shape[:2]
+        planes = from_rgb(frame[: height & ~1, : width & ~1], colour)
+        matte = cv2.resize(segment(planes, colour), (width, height))[..., None]
+        return np.asarray(np.rint(frame * matte + np.array(_COLOUR, np.float32) * (1 - matte)), np.uint8)
+
+    return Clip([composed(frame) for frame in clip.frames], clip.fps)
+
+
 _X264 = {"preset": "medium", "crf": "26"}
 ATTACKS: dict[str, Attack] = {
     "none": Attack("libx264", {"preset": "veryfast", "crf": "18"}),
@@ -116,5 +173,11 @@ ATTACKS: dict[str, Attack] = {
     "10 frames per second": Attack("libx264", _X264, lambda clip: _resampled(clip, Fraction(10))),
     "brighter, less contrast": Attack("libx264", _X264, _each(_brighter)),
     "recorded from a screen": Attack("libx264", {**_X264, "crf": "28"}, _recorded, is_target=False),
-    "excerpt of 3 s": Attack("libx264", _X264, _excerpt, is_target=False),
+    "mirrored": Attack("libx264", _X264, _each(_mirrored)),
+    "black bars": Attack("libx264", _X264, _each(_letterboxed)),
+    "blurred bars": Attack("libx264", _X264, _each(_over_itself)),
+    "mirrored, cropped, framed": Attack("libx264", _X264, _each(_framed)),
+    "person in front of a colour": Attack("libx264", _X264, _over_colour),
+    "excerpt of 4 s": Attack("libx264", _X264, partial(_excerpt, seconds=_TRIM_SECONDS)),
+    "excerpt of 3 s": Attack("libx264", _X264, partial(_excerpt, seconds=EXCERPT_SECONDS), is_target=False),
 }

@@ -58,6 +58,7 @@ class DirectorClient:
     release_idempotency_key = _forwarded(JobService.release_idempotency_key)
     list_jobs = _forwarded(JobService.list_jobs)
     cancel_job = _forwarded(JobService.cancel_job)
+    retry_job = _forwarded(JobService.retry_job, _PROBE_S)
     delete_job = _forwarded(JobService.delete_job)
     finished_segments = _forwarded(JobService.finished_segments)
     create_avatar = _forwarded(JobService.create_avatar, _PROBE_S)

@@ -41,7 +41,7 @@ class LiveClient:
         self._warmed_at = -_WARM_EVERY_S
         self._warming: asyncio.Task[None] | None = None
 
-    async def admit(self, session_id: str) -> None:
+    async def admit(self, session_id: str, owner: str | None) -> None:
         """See `LiveService`. Routes lead to replicas by their hash, so several are tried."""
         for number in range(_MAX_ROUTES):
             self._routes[session_id] = f"{session_id}-{number}"
@@ -49,7 +49,7 @@ class LiveClient:
                 await call_stage(
                     "LiveSession.admit",
                     CallContext(session_id),
-                    lambda context: self._of(session_id).admit.remote(context, session_id),
+                    lambda context: self._of(session_id).admit.remote(context, session_id, owner),
                     self._brief,
                 )
                 return

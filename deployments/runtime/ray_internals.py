@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from ray._private import ray_constants
 from ray.experimental import internal_kv
 
+from api.validation_message import describe
 from errors import ConfigError
 from jobs.status import ReplicaStatus
 
@@ -185,7 +186,7 @@ def deploy(config: dict[str, Any]) -> None:
     try:
         schema = ServeDeploySchema.model_validate(config)
     except ValidationError as error:
-        raise ConfigError(f"Invalid Serve config: {error}") from error
+        raise ConfigError(f"Invalid Serve config: {describe(error.errors())}") from error
     client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
     client.deploy_apps(schema, _blocking=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from errors import InputError
+from errors import InputError, StageTimeoutError
 from storage.records import UploadedFile
 
 
@@ -14,7 +14,7 @@ def client_names(*uploads: UploadedFile | None) -> Iterator[None]:
     """Make errors inside the block name files as the client does."""
     try:
         yield
-    except InputError as error:
+    except (InputError, StageTimeoutError) as error:
         text = str(error)
         for upload in uploads:
             if upload is not None and upload.label:

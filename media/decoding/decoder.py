@@ -148,11 +148,20 @@ class Decoder:
 class Decoders:
     """Starts decoder processes, from a fork server that is started on first use. Thread-safe."""
 
-    def __init__(self, config: DecoderConfig, on_death: OnDeath = lambda cause: None, group: str = "media") -> None:
-        """`on_death` is called if a decoder dies before it replies; decoders of one group share a memory budget."""
+    def __init__(
+        self,
+        config: DecoderConfig,
+        on_death: OnDeath = lambda cause: None,
+        group: str = "media",
+        niceness: int = 0,
+    ) -> None:
+        """`on_death` is called if a decoder dies before it replies; decoders of one group share a memory budget.
+
+        `niceness` lowers their priority below that of this process, as that of a process that answers requests.
+        """
         self._config = config
         self._on_death = on_death
-        self._forkserver = ForkserverClient(budget_bytes(config.max_shared_memory_bytes), group)
+        self._forkserver = ForkserverClient(budget_bytes(config.max_shared_memory_bytes), group, niceness)
 
     def __enter__(self) -> Self:
         return self

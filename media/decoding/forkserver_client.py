@@ -24,11 +24,12 @@ _KEPT_VARIABLES: Final = frozenset(
 class ForkserverClient:
     """Starts the fork server on first use, and again if it has died. Thread-safe.
 
-    All decoders of one group on this machine share `max_shared_bytes` of memory.
+    All decoders of one group on this machine share `max_shared_bytes` of memory. Their priority is lowered by
+    `niceness`.
     """
 
-    def __init__(self, max_shared_bytes: int, group: str) -> None:
-        self._max_shared_bytes, self._group = max_shared_bytes, group
+    def __init__(self, max_shared_bytes: int, group: str, niceness: int = 0) -> None:
+        self._max_shared_bytes, self._group, self._niceness = max_shared_bytes, group, niceness
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -74,6 +75,8 @@ class ForkserverClient:
                     env=_environment(),
                     pass_fds=[theirs.fileno()],
                 )
+                priority = os.getpriority(os.PRIO_PROCESS, 0) + self._niceness
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, priority)  # decoders are forked later
         return self._control
 
     def _end(self) -> None:

@@ -14,9 +14,9 @@ from config import MediaLimits
 from media.probe import probe_video
 from media.reader import FrameReader
 from media.watermark.code import FALSE_POSITIVE_RATE, decode, encode
-from media.watermark.observation import NUM_PHASES, Observation
+from media.watermark.observation import NO_ZOOM, NUM_PHASES, Observation
 from media.watermark.pattern import NUM_SLOTS, Pattern, public_pattern, slot_of
-from media.watermark.search import GridSearch, ScaledFields, aligned_cells
+from media.watermark.search import ZOOMS, GridSearch, aligned_cells
 
 MAX_SECONDS: Final = 60.0
 """How much of a video is examined, from its start."""
@@ -24,8 +24,8 @@ _SPAN_SECONDS: Final = 20.0
 """Parts of this length are examined on their own, too, in case that the video was cut."""
 _MAX_FPS: Final = 30.0
 """More frames per second are not measured."""
-NUM_CANDIDATES: Final = 12
-"""Alignments of cropped and scaled frames that are decoded."""
+NUM_CANDIDATES: Final = 16
+"""Alignments of cropped, scaled and padded frames that are decoded."""
 _MAX_PIXELS: Final = 1920 * 1080 * 30 * 60
 """Of all frames together: of larger frames, fewer are examined."""
 _READER_CACHE_BYTES: Final = 64 * 1024**2
@@ -83,11 +83,11 @@ def detect_in_frames(frames: Iterable[tuple[NDArray[np.uint8], float]], pattern:
 
 
 def search_observation(seen: Observation, pattern: Pattern) -> Detection:
-    """Searches what was measured: complete frames first, then cropped and scaled ones."""
+    """Searches what was measured: complete frames first, then cropped, scaled and padded ones."""
     spans = seen.spans(_SPAN_SECONDS)
     # Each candidate is one chance of a false positive; of its NUM_SLOTS decoded words, one in NUM_SLOTS fits its slot.
-    rate = len(spans) * (NUM_PHASES + NUM_CANDIDATES) * FALSE_POSITIVE_RATE
-    for span, cells in _candidates(GridSearch(pattern), seen, spans):
+    rate = len(spans) * (2 * NUM_PHASES + NUM_CANDIDATES) * FALSE_POSITIVE_RATE
+    for span, cells in candidates(pattern, seen, spans):
         if found := read_identifiers(pattern, cells):
             best, *others = sorted(found, key=lambda identifier: -found[identifier])
             names = tuple(other.hex() for other in others)
@@ -107,12 +107,14 @@ def read_identifiers(pattern: Pattern, cells: NDArray[np.float32]) -> dict[bytes
     return found
 
 
-def _candidates(
-    search: GridSearch, seen: Observation, spans: list[range]
-) -> Iterator[tuple[range, NDArray[np.float32]]]:
+def candidates(pattern: Pattern, seen: Observation, spans: list[range]) -> Iterator[tuple[range, NDArray[np.float32]]]:
     """Yields spans with the (B, NUM_CELLS, NUM_CELLS) cells of the most promising alignments."""
-    fields = [seen.fields(span) for span in spans]
-    for span, field in zip(spans, fields, strict=True):
-        yield span, aligned_cells(field, search.unmoved(field))
-    for span, field in zip(spans, fields, strict=True):
-        yield span, aligned_cells(field, search.moved(ScaledFields(field), NUM_CANDIDATES))
+    search, changing = GridSearch(pattern), []
+    for span in spans:
+        fields = {NO_ZOOM: seen.fields(span)}
+        if fields[NO_ZOOM].any():  # else it is too short, or nothing changes
+            changing.append(span)
+            yield span, aligned_cells(fields, search.unmoved(fields[NO_ZOOM]))
+    for span in changing:
+        fields = {zoom: seen.fields(span, zoom) for zoom in ZOOMS}
+        yield span, aligned_cells(fields, search.moved(fields, NUM_CANDIDATES))

@@ -15,7 +15,7 @@ from media.yuv_frame import YuvFrame
 
 MAX_LEVELS: Final = 2
 """The largest change of a luma sample."""
-_FLAT_LEVELS: Final = 1.0
+FLAT_LEVELS: Final = 1.0
 """Amplitude where the picture is flat. The just noticeable difference there is 3 levels or more (Chou and Li 1995)."""
 _FLAT_DEVIATION, _BUSY_DEVIATION = 2.0, 12.0
 """Local standard deviations, in levels, from which the amplitude rises, and at which it reaches MAX_LEVELS."""
@@ -40,12 +40,16 @@ class InvisibleWatermark:
         info: Size and rate of the frames.
         identifier: What the watermark carries, `media.watermark.code.IDENTIFIER_BYTES` bytes.
         first_frame: Number of the first frame within the whole video.
+        flat_levels: Amplitude where the picture is flat, at most MAX_LEVELS.
     """
 
-    def __init__(self, info: VideoInfo, identifier: bytes, first_frame: int = 0) -> None:
+    def __init__(
+        self, info: VideoInfo, identifier: bytes, first_frame: int = 0, flat_levels: float = FLAT_LEVELS
+    ) -> None:
         self._size = (info.width, info.height)
         self._fps = info.fps
         self._frame = first_frame
+        self._flat_levels = flat_levels
         self._cells = draw_cells(public_pattern().cells(identifier), _GRID, _GRID)
         self._drawn_for: tuple[int, float] | None = None
         self._brighter = self._darker = np.empty((0, 0), np.uint8)
@@ -66,7 +70,7 @@ class InvisibleWatermark:
 
     def _refresh(self, luma: NDArray[np.uint8], sign: float) -> None:
         # Whole levels without dithering: finer detail would cost the encoder bits, and the detector averages it away.
-        change = self._cells * (_amplitude(luma) * np.float32(sign * (1 << _LEVEL_BITS)))
+        change = self._cells * (_amplitude(luma, self._flat_levels) * np.float32(sign * (1 << _LEVEL_BITS)))
         scaled = cv2.resize(np.rint(change + _NO_CHANGE).astype(np.uint8), self._size)  # bilinear
         # Rounded to the nearest level; differences below 0 saturate to 0.
         brighter = cv2.subtract(scaled, _NO_CHANGE - _HALF_LEVEL)  # type: ignore[call-overload]
@@ -82,7 +86,7 @@ def sign_at(seconds: float) -> float:
     return sign * min(1.0, to_change / (_FADE_SECONDS / 2))
 
 
-def _amplitude(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _amplitude(luma: NDArray[np.uint8], flat_levels: float) -> NDArray[np.float32]:
     """Returns the amplitude in levels, (_GRID, _GRID): more where the picture is busy and hides it."""
     step = max(1, min(luma.shape) // _SAMPLES)
     sampled = luma[::step, ::step].astype(np.float32)
@@ -90,4 +94,4 @@ def _amplitude(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
     variance = cv2.blur(sampled * sampled, (7, 7)) - mean * mean
     deviation = np.sqrt(np.maximum(cv2.resize(variance, (_GRID, _GRID)), 0))
     busy = np.clip((deviation - _FLAT_DEVIATION) / (_BUSY_DEVIATION - _FLAT_DEVIATION), 0, 1)
-    return np.asarray(_FLAT_LEVELS + (MAX_LEVELS - _FLAT_LEVELS) * busy, np.float32)
+    return np.asarray(flat_levels + (MAX_LEVELS - flat_levels) * busy, np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from media.watermark.pattern import HALF_PERIOD_SECONDS, NUM_CELLS
 
 SAMPLES_PER_CELL: Final = 4
 FIELD_SIDE: Final = NUM_CELLS * SAMPLES_PER_CELL
+_BIN_SIDE: Final = 2 * FIELD_SIDE
 NUM_PHASES: Final = 8
 """A video may start at any time within a half-period; that many starts are tried."""
 _BIN_SECONDS: Final = HALF_PERIOD_SECONDS / NUM_PHASES
@@ -26,6 +27,16 @@ _NOISE_FLOOR: Final = 0.5
 """Variance in squared levels that is added to the measured one, so that flat regions do not count for too much."""
 
 
+class Zoom(NamedTuple):
+    """How many times FIELD_SIDE the sides of a field are: 2 for a marked video that fills a half of the frame."""
+
+    across: int = 1
+    down: int = 1
+
+
+NO_ZOOM: Final = Zoom()
+
+
 class Observation:
     """Means of the luma over short times, from which the watermark is estimated for any start of its period."""
 
@@ -37,9 +48,9 @@ class Observation:
         """Adds the (H, W) luma of a frame; `seconds` is its time from the first frame, and must not decrease."""
         number = int(seconds / _BIN_SECONDS + 1e-6)
         while len(self._sums) <= number:
-            self._sums.append(np.zeros((FIELD_SIDE, FIELD_SIDE), np.float32))
+            self._sums.append(np.zeros((_BIN_SIDE, _BIN_SIDE), np.float32))
             self._counts.append(0)
-        self._sums[number] += cv2.resize(luma, (FIELD_SIDE, FIELD_SIDE), interpolation=cv2.INTER_AREA)
+        self._sums[number] += cv2.resize(luma, (_BIN_SIDE, _BIN_SIDE), interpolation=cv2.INTER_AREA)
         self._counts[number] += 1
 
     def spans(self, seconds: float) -> list[range]:
@@ -54,36 +65,52 @@ class Observation:
         """Returns start and end of a span in seconds."""
         return span.start * _BIN_SECONDS, span.stop * _BIN_SECONDS
 
-    def fields(self, span: range) -> NDArray[np.float32]:
-        """Returns the estimates for every phase, (NUM_PHASES, FIELD_SIDE, FIELD_SIDE) with local variance 1.
+    def fields(self, span: range, zoom: Zoom = NO_ZOOM) -> NDArray[np.float32]:
+        """Returns the estimates for every phase, (NUM_PHASES, H, W), of the size of the zoom.
 
-        The sign of each is unknown. It is zero if the span is too short to contain a change of sign.
+        Regions that are measured with certainty are larger. The sign of each is unknown. It is zero if the span is too
+        short to contain a change of sign.
         """
-        return np.stack([self._field(span, phase) for phase in range(NUM_PHASES)])
+        size = FIELD_SIDE * zoom.across, FIELD_SIDE * zoom.down
+        sums = [cv2.resize(self._sums[number], size, interpolation=cv2.INTER_AREA) for number in span]
+        bins = _Bins(np.stack(sums), np.array(self._counts[span.start : span.stop]))
+        return np.stack([bins.field(span.start + phase) for phase in range(NUM_PHASES)])
 
-    def _field(self, span: range, phase: int) -> NDArray[np.float32]:
+
+class _Bins(NamedTuple):
+    """Sums of the luma over the frames of consecutive bins, (T, H, W), and the numbers of frames, (T,)."""
+
+    sums: NDArray[np.float32]
+    counts: NDArray[np.int64]
+
+    def field(self, phase: int) -> NDArray[np.float32]:
         """Returns the mean change at the times where the sign changes, each weighted by its certainty."""
-        total = np.zeros((FIELD_SIDE, FIELD_SIDE), np.float32)
-        for number in range(span.start, span.stop):
-            half, offset = divmod(number + phase, NUM_PHASES)
-            if offset:
-                continue
-            before = self._mean(range(max(number - _NEAR_BINS, span.start), number))
-            after = self._mean(range(number, min(number + _NEAR_BINS, span.stop)))
+        total = np.zeros(self.sums.shape[1:], np.float32)
+        for number in range(-phase % NUM_PHASES, len(self.sums), NUM_PHASES):
+            before = self._mean(max(number - _NEAR_BINS, 0), number)
+            after = self._mean(number, number + _NEAR_BINS)
             if before is None or after is None:
                 continue
             change = after - before
             change -= cv2.blur(change, (_DETREND_SIDE, _DETREND_SIDE))
             noise = cv2.blur(change * change, (_NOISE_SIDE, _NOISE_SIDE)) + np.float32(_NOISE_FLOOR)
-            total += (1 - 2 * (half % 2)) * change / noise
-        level = cv2.blur(total * total, (_LEVEL_SIDE, _LEVEL_SIDE))
-        return np.asarray(total / (np.sqrt(np.maximum(level, 0)) + np.float32(1e-6)), np.float32)
+            total += (1 - 2 * ((number + phase) // NUM_PHASES % 2)) * change / noise
+        return np.asarray(total / np.sqrt(_local_level(total)), np.float32)
 
-    def _mean(self, numbers: range) -> NDArray[np.float32] | None:
+    def _mean(self, start: int, stop: int) -> NDArray[np.float32] | None:
         """Returns the mean picture of some bins; None if less than a half of _NEAR_BINS was seen."""
-        seen = [number for number in numbers if self._counts[number]]
-        if len(seen) < _NEAR_BINS / 2:
+        counts = self.counts[start:stop]
+        if np.count_nonzero(counts) < _NEAR_BINS / 2:
             return None
-        total = np.sum([self._sums[number] for number in seen], axis=0, dtype=np.float32)
-        mean = np.asarray(total / sum(self._counts[number] for number in seen), np.float32)
+        mean = self.sums[start:stop].sum(axis=0) / np.float32(counts.sum())
         return np.asarray(cv2.GaussianBlur(mean, (0, 0), _CELL_DEVIATION), np.float32)
+
+
+def equalise(fields: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns (NUM_PHASES, H, W) fields with a local variance of 1, as the search for their alignment needs them."""
+    return np.stack([field / _local_level(field) for field in fields])
+
+
+def _local_level(field: NDArray[np.float32]) -> NDArray[np.float32]:
+    square = cv2.blur(field * field, (_LEVEL_SIDE, _LEVEL_SIDE))
+    return np.asarray(np.sqrt(np.maximum(square, 0)) + np.float32(1e-6), np.float32)

@@ -1,29 +1,38 @@
-"""Finds where in the frame the watermark's grid is: after cropping, scaling or padding."""
+"""Finds where in the frame the watermark's grid is: after mirroring, cropping, scaling or padding."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.watermark.observation import FIELD_SIDE, NUM_PHASES
+from media.watermark.observation import FIELD_SIDE, NO_ZOOM, NUM_PHASES, Zoom, equalise
 from media.watermark.pattern import NUM_CELLS, Pattern, draw_cells
 
 _COARSE_SIDE: Final = FIELD_SIDE // 2
-_FFT_SIDE: Final = 96
-_SCALE_STEP: Final = 1.025
-_POWERS: Final = range(-14, 13)  # scales from 0.71 to 1.34
-_MAX_STRETCH: Final = 5
-"""Powers by which the scales of width and height may differ: 13 %."""
-_PHASE_STEP: Final = 2
+_MIN_FFT_SIDE: Final = 96
+_SCALE_STEP: Final = 1.04
+_LARGE: Final = range(-9, 9)  # powers of _SCALE_STEP: frames .70 to 1.37 times as wide or high as the marked video
+_SMALL: Final = range(9, 32)  # 1.42 to 3.37 times: a film of 16:9 in a frame of 9:16 needs 3.16
+_WHOLE: Final = range(-3, 4)  # a side that is hardly cropped or padded
+_MAX_STRETCH: Final = 8
+"""Powers by which the scales of width and height may differ where both are small: 37 %, as of 4:3 and 16:9."""
+_NUM_REFINED: Final = 24
+"""Alignments of the coarse search of which the best are kept after refinement."""
 _REFINEMENTS: Final = ((0.008, 0.5), (0.004, 0.25), (0.002, 0.12))
-"""Steps of scale and of offset in field samples."""
+"""Steps of scale, relative, and of offset, in field samples."""
 _MAX_MOVES: Final = 4
+_PHASES_AT_ONCE: Final = 2
+"""Phases whose fields are added up for the coarse search."""
+
+ZOOMS: Final = (Zoom(1, 1), Zoom(1, 2), Zoom(2, 1), Zoom(2, 2))
+"""Of the fields that are searched."""
+Fields = Mapping[Zoom, NDArray[np.float32]]
+"""(NUM_PHASES, H, W) by zoom, see `media.watermark.observation.Observation.fields`."""
 
 
 @dataclass(frozen=True)
@@ -33,87 +42,69 @@ class Alignment:
     Attributes:
         phase: Index of the field.
         sign: 1, or -1 if the field shows the inverted pattern.
+        is_mirrored: Whether left and right are exchanged.
+        zoom: Resolution of the field.
         scale_x: Width of the frame, as a share of the width of the marked video: below 1 if it was cropped.
         scale_y: The same for the height.
-        x: Left edge of the marked video in the frame, in field samples; negative if it was cropped.
+        x: Left edge of the marked video in the frame, in units of 1 / FIELD_SIDE of the marked video's width;
+            negative if it was cropped.
         y: Upper edge.
     """
 
     phase: int
     sign: int = 1
+    is_mirrored: bool = False
+    zoom: Zoom = NO_ZOOM
     scale_x: float = 1.0
     scale_y: float = 1.0
     x: float = 0.0
     y: float = 0.0
 
 
-class ScaledFields:
-    """The spectra of fields at all scales of the search; computed once and compared with any pattern.
+class _Template(NamedTuple):
+    """The pattern's synchronisation cells, and the conjugated spectra of its smaller picture, by mirroring and size."""
 
-    Args:
-        fields: (NUM_PHASES, FIELD_SIDE, FIELD_SIDE), see `media.watermark.observation.Observation.fields`.
-    """
+    picture: NDArray[np.float32]
+    small: NDArray[np.float32]
+    spectra: dict[tuple[bool, tuple[int, int]], NDArray[np.complex64]]
 
-    def __init__(self, fields: NDArray[np.float32]) -> None:
-        self.fields = fields
-        self.alignments: list[Alignment] = []
-        spectra = []
-        for phase in range(0, NUM_PHASES, _PHASE_STEP):
-            coarse = cv2.resize(fields[phase], (_COARSE_SIDE, _COARSE_SIDE), interpolation=cv2.INTER_AREA)
-            for width, height in _sizes():
-                scaled = cv2.resize(coarse, (width, height))
-                scaled /= np.sqrt((scaled * scaled).sum()) + np.float32(1e-6)
-                self.alignments.append(Alignment(phase, 1, width / _COARSE_SIDE, height / _COARSE_SIDE))
-                spectra.append(_spectrum_of(scaled))
-        self._spectra = spectra
+    @classmethod
+    def of(cls, pattern: Pattern) -> _Template:
+        picture = draw_cells(pattern.sync_cells(), FIELD_SIDE, FIELD_SIDE)
+        small = cv2.resize(picture, (_COARSE_SIDE, _COARSE_SIDE), interpolation=cv2.INTER_AREA)
+        return cls(picture, np.asarray(small, np.float32), {})
 
-    def offsets(self, template: NDArray[np.complex64]) -> Iterator[tuple[float, Alignment]]:
-        """Yields the best offset at each scale and phase, with its correlation with a conjugated spectrum."""
-        from scipy.fft import irfft2  # a fifth of a second to import: only when searching
-
-        for at, spectrum in zip(self.alignments, self._spectra, strict=True):
-            correlation = irfft2(spectrum * template, (_FFT_SIDE, _FFT_SIDE), overwrite_x=True)
-            peak = int(np.abs(correlation).argmax())
-            row, column = divmod(peak, _FFT_SIDE)
-            score = float(correlation[row, column])
-            x, y = (2.0 * (i if i < _FFT_SIDE // 2 else i - _FFT_SIDE) for i in (column, row))
-            yield abs(score), replace(at, sign=1 if score >= 0 else -1, x=x, y=y)
-
-
-def _spectrum_of(plane: NDArray[np.float32]) -> NDArray[np.complex64]:
-    from scipy.fft import rfft2  # six times as fast as NumPy's, and a fifth of a second to import
-
-    spectrum: NDArray[np.complex64] = rfft2(plane, (_FFT_SIDE, _FFT_SIDE))
-    return spectrum
+    def spectrum(self, is_mirrored: bool, size: tuple[int, int]) -> NDArray[np.complex64]:
+        if (found := self.spectra.get((is_mirrored, size))) is None:
+            found = self.spectra[is_mirrored, size] = _spectrum(_flipped(self.small, is_mirrored), size).conj()
+        return found
 
 
 class GridSearch:
     """Aligns fields with the cells of a pattern that do not depend on the identifier."""
 
     def __init__(self, pattern: Pattern) -> None:
-        self._template = draw_cells(pattern.sync_cells(), FIELD_SIDE, FIELD_SIDE)
+        self._template = _Template.of(pattern)
 
     def unmoved(self, fields: NDArray[np.float32]) -> list[Alignment]:
-        """Returns the alignments of a frame that is complete, one per phase."""
+        """Returns the alignments of a complete frame, as it is and mirrored, for fields without zoom."""
         found = []
-        for phase, field in enumerate(fields):
-            found.append(Alignment(phase, 1 if float((field * self._template).sum()) >= 0 else -1))
+        for is_mirrored in (False, True):
+            template = _flipped(self._template.picture, is_mirrored)
+            for phase, field in enumerate(fields):
+                found.append(Alignment(phase, 1 if float((field * template).sum()) >= 0 else -1, is_mirrored))
         return found
 
-    def moved(self, scaled: ScaledFields, num: int) -> list[Alignment]:
-        """Returns the `num` best alignments over all scales, offsets and every second phase."""
-        best = sorted(scaled.offsets(self._spectrum), key=lambda pair: -pair[0])[:num]
-        return [self._refined(scaled.fields[at.phase], at) for _, at in best]
+    def moved(self, fields: Fields, num: int) -> list[Alignment]:
+        """Returns the `num` best alignments over all scales, offsets and phases."""
+        even = {zoom: equalise(by_phase) for zoom, by_phase in fields.items()}
+        coarse = sorted(_offsets(even, self._template), key=_score_of)[:_NUM_REFINED]
+        of_phases = [replace(at, phase=at.phase + later) for _, at in coarse for later in range(_PHASES_AT_ONCE)]
+        refined = [self._refined(even[at.zoom][at.phase], at) for at in of_phases]
+        return [at for _, at in sorted(refined, key=_score_of)[:num]]
 
-    @cached_property
-    def _spectrum(self) -> NDArray[np.complex64]:
-        size = _COARSE_SIDE, _COARSE_SIDE
-        template = np.asarray(cv2.resize(self._template, size, interpolation=cv2.INTER_AREA), np.float32)
-        conjugated: NDArray[np.complex64] = np.conj(_spectrum_of(template))
-        return conjugated
-
-    def _refined(self, field: NDArray[np.float32], at: Alignment) -> Alignment:
-        """Moves an alignment to a local maximum of the correlation."""
+    def _refined(self, field: NDArray[np.float32], at: Alignment) -> tuple[float, Alignment]:
+        """Moves an alignment to a local maximum of the correlation, which is returned with it."""
         best, score = at, self._score(field, at)
         for scale_step, offset_step in _REFINEMENTS:
             for _ in range(_MAX_MOVES):
@@ -123,42 +114,88 @@ class GridSearch:
                         best, score = moved, found
                 if score == before:
                     break
-        return best
+        return score, best
 
     def _score(self, field: NDArray[np.float32], at: Alignment) -> float:
-        return float((_aligned(field, at) * self._template).sum())
+        """Returns the correlation in units of what chance would give if the samples were independent."""
+        products = _aligned(field, at) * self._template.picture
+        return float(products.sum() / (np.linalg.norm(products) + 1e-6))
+
+
+def _score_of(scored: tuple[float, Alignment]) -> float:
+    return -scored[0]
+
+
+def _offsets(fields: Fields, template: _Template) -> Iterator[tuple[float, Alignment]]:
+    """Yields the best offset for each zoom, group of phases, scale and mirroring, with its correlation."""
+    from scipy.fft import irfft2, next_fast_len  # a fifth of a second to import: only when searching
+
+    for zoom, by_phase in fields.items():
+        for phase in range(0, NUM_PHASES, _PHASES_AT_ONCE):
+            size = _COARSE_SIDE * zoom.across, _COARSE_SIDE * zoom.down
+            added = by_phase[phase : phase + _PHASES_AT_ONCE].sum(axis=0)
+            coarse = cv2.resize(added, size, interpolation=cv2.INTER_AREA)
+            for width, height in _sizes(zoom):
+                scaled = np.asarray(cv2.resize(coarse, (width, height)), np.float32)
+                scaled /= np.sqrt(np.mean(scaled * scaled)) + np.float32(1e-6)
+                shape = next_fast_len(max(height, _MIN_FFT_SIDE)), next_fast_len(max(width, _MIN_FFT_SIDE))
+                spectrum = _spectrum(scaled, shape)
+                at = Alignment(phase, 1, False, zoom, width / _COARSE_SIDE, height / _COARSE_SIDE)
+                for is_mirrored in (False, True):
+                    correlation = irfft2(spectrum * template.spectrum(is_mirrored, shape), shape, overwrite_x=True)
+                    row, column = divmod(int(np.abs(correlation).argmax()), shape[1])
+                    score = float(correlation[row, column])
+                    x = 2.0 * (column if column < width else column - shape[1])
+                    y = 2.0 * (row if row < height else row - shape[0])
+                    sign = 1 if score >= 0 else -1
+                    yield abs(score), replace(at, sign=sign, is_mirrored=is_mirrored, x=x, y=y)
+
+
+def _spectrum(plane: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.complex64]:
+    from scipy.fft import rfft2  # six times as fast as NumPy's, and a fifth of a second to import
+
+    spectrum: NDArray[np.complex64] = rfft2(plane, shape)
+    return spectrum
+
+
+def _flipped(picture: NDArray[np.float32], is_mirrored: bool) -> NDArray[np.float32]:
+    return picture[:, ::-1] if is_mirrored else picture
 
 
 def _neighbours(at: Alignment, scale_step: float, offset_step: float) -> Iterator[Alignment]:
-    for name, step in (("x", offset_step), ("y", offset_step), ("scale_x", scale_step), ("scale_y", scale_step)):
-        for move in (-step, step):
-            yield replace(at, **{name: getattr(at, name) + move})
+    for move in (-1, 1):
+        yield replace(at, x=at.x + move * offset_step)
+        yield replace(at, y=at.y + move * offset_step)
+        yield replace(at, scale_x=at.scale_x * (1 + move * scale_step))
+        yield replace(at, scale_y=at.scale_y * (1 + move * scale_step))
 
 
-def aligned_cells(fields: NDArray[np.float32], alignments: Iterable[Alignment]) -> NDArray[np.float32]:
-    """Returns the (B, NUM_CELLS, NUM_CELLS) cells of the watermark at each alignment of (P, H, W) fields."""
+def aligned_cells(fields: Fields, alignments: Iterable[Alignment]) -> NDArray[np.float32]:
+    """Returns the (B, NUM_CELLS, NUM_CELLS) cells of the watermark at each alignment."""
     size = (NUM_CELLS, NUM_CELLS)
-    pictures = (_aligned(fields[at.phase], at) for at in alignments)
+    pictures = (_aligned(fields[at.zoom][at.phase], at) for at in alignments)
     return np.stack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures])
 
 
-def _sizes() -> list[tuple[int, int]]:
-    """Returns width and height of a coarse field at every scale."""
-    pairs = ((across, down) for across in _POWERS for down in _POWERS if abs(across - down) <= _MAX_STRETCH)
+def _sizes(zoom: Zoom) -> list[tuple[int, int]]:
+    """Returns width and height of a coarse field at every scale that is searched in fields of a zoom."""
+    if zoom.across == zoom.down:
+        powers, limit = (_LARGE, len(_LARGE)) if zoom.across == 1 else (_SMALL, _MAX_STRETCH)
+        pairs = [(across, down) for across in powers for down in powers if abs(across - down) <= limit]
+    else:
+        sides = [_WHOLE if factor == 1 else _SMALL for factor in zoom]
+        pairs = [(across, down) for across in sides[0] for down in sides[1]]
     sizes = [tuple(round(_COARSE_SIDE * _SCALE_STEP**power) for power in pair) for pair in pairs]
     return [(width, height) for width, height in sizes]
 
 
 def _aligned(field: NDArray[np.float32], at: Alignment) -> NDArray[np.float32]:
     """Returns the (FIELD_SIDE, FIELD_SIDE) part of the field that shows the marked video; zero where it was cropped."""
-    if at == Alignment(at.phase, at.sign):
-        return field * np.float32(at.sign)
+    if (at.scale_x, at.scale_y, at.x, at.y) == (1, 1, 0, 0) and at.zoom == NO_ZOOM:
+        return _flipped(field * np.float32(at.sign), at.is_mirrored)
     # From the centre of a sample of the marked video to that of the field.
-    matrix = np.array(
-        [
-            [1 / at.scale_x, 0, (at.x + 0.5) / at.scale_x - 0.5],
-            [0, 1 / at.scale_y, (at.y + 0.5) / at.scale_y - 0.5],
-        ]
-    )
+    across, down = at.zoom.across / at.scale_x, at.zoom.down / at.scale_y
+    matrix = np.array([[across, 0, (at.x + 0.5) * across - 0.5], [0, down, (at.y + 0.5) * down - 0.5]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(field, matrix, (FIELD_SIDE, FIELD_SIDE), flags=flags) * np.float32(at.sign)
+    found = np.asarray(cv2.warpAffine(field, matrix, (FIELD_SIDE, FIELD_SIDE), flags=flags), np.float32)
+    return _flipped(found * np.float32(at.sign), at.is_mirrored)

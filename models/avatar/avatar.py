@@ -19,6 +19,7 @@ from media.probe import ColourTags, VideoInfo
 from models.avatar.folder import (
     AVATAR_VERSION,
     INFO_FILE,
+    LAYERS_FILE,
     MOTION_FILE,
     OCCLUDERS_FILE,
     TRACK_FILE,
@@ -29,6 +30,7 @@ from models.avatar.folder import (
 )
 from models.avatar.moving_still import MovingMatte, MovingStill
 from models.avatar.still_frame import NUM_ROWS, turned_track
+from models.avatar.still_layers import CutOut, StillLayers
 from models.avatar.still_motion import StillMotion
 from models.mouth.lip_seam import move_inner_lips, seam_shifts
 from models.speech.prosody import Prosody
@@ -94,6 +96,7 @@ class Avatar:
     track: FaceTrack  # the face in every source frame; for a still, in each row of `models.avatar.still_frame`
     motion: StillMotion | None = None  # how a still moves; None for a video
     occluders: Occluders | None = None  # what passes in front of the mouth; None: nothing does
+    layers: StillLayers | None = None  # of a still; None: its background moves with the head
     expressiveness: float = 1.0  # factor of the mouth's movement in one job or session, 0 to 2; closed lips stay closed
     _remembered: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -124,11 +127,11 @@ class Avatar:
 
     def frames(self, reader: FrameSource) -> FrameSource:
         """Returns a reader of the avatar's frames, given a reader of its source; animates a still as it is read."""
-        return reader if self.motion is None else MovingStill(reader, self.track)
+        return reader if self.motion is None else MovingStill(reader, self.track, self.layers)
 
     def matte_frames(self, reader: FrameSource) -> FrameSource:
         """Returns the mattes of the avatar's frames, given a `MatteFrames` of its source."""
-        return reader if self.motion is None else MovingMatte(reader, self.track)
+        return reader if self.motion is None else MovingMatte(reader, self.track, self.layers)
 
     def folder_of(self, engine: VersionedEngine) -> Path:
         """Returns the folder of an engine's analysis of this avatar."""
@@ -142,18 +145,21 @@ class Avatar:
         return cast(T, self._remembered[key])
 
     @classmethod
-    def build(cls, folder: Path, info: VideoInfo, raw: RawLandmarks, reader: FrameSource) -> Avatar:
+    def build(
+        cls, folder: Path, info: VideoInfo, raw: RawLandmarks, reader: FrameSource, cut_out: CutOut | None = None
+    ) -> Avatar:
         """Builds an avatar from the landmarks of all frames and writes its folder, `presenter.json` last.
 
-        A few frames of the source are read again, and those in which something covers the mouth.
+        A few frames of the source are read again, and those in which something covers the mouth. The background of a
+        still from which `cut_out` cannot cut the person, or without it, moves with the head.
 
         Raises:
             FaceNotFoundError: No frame shows the face.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in (INFO_FILE, MOTION_FILE, OCCLUDERS_FILE):
+        for stale in (INFO_FILE, MOTION_FILE, LAYERS_FILE, OCCLUDERS_FILE):
             (folder / stale).unlink(missing_ok=True)
-        (track, occluders), motion = own_track(raw, reader, info), None
+        (track, occluders), motion, layers = own_track(raw, reader, info), None, None
         track.save(folder / TRACK_FILE)
         names = [TRACK_FILE]
         if occluders is not None:
@@ -164,9 +170,14 @@ class Avatar:
             motion = StillMotion.of(still, track)
             motion.save(folder / MOTION_FILE)
             names.append(MOTION_FILE)
+            alpha = None if cut_out is None else cut_out(still, info.colour, track)
+            if alpha is not None:
+                layers = StillLayers.of(still, alpha, float(track.scale[0]))
+                layers.save(folder / LAYERS_FILE)
+                names.append(LAYERS_FILE)
         content = {"version": AVATAR_VERSION, "info": _info_to_json(info), "files": file_hashes(folder, names)}
         write_whole(folder / INFO_FILE, content)
-        return cls(folder, info, track if motion is None else turned_track(track), motion, occluders)
+        return cls(folder, info, track if motion is None else turned_track(track), motion, occluders, layers)
 
     @classmethod
     def load(cls, folder: Path) -> Avatar:
@@ -175,9 +186,10 @@ class Avatar:
         info = _info_from_json(content["info"])
         motion = StillMotion.load(folder / MOTION_FILE) if info.is_still else None
         track = FaceTrack.load(folder / TRACK_FILE)
-        # Only if it is listed: a bucket may still have that of an earlier build.
+        # Only if they are listed: a bucket may still have those of an earlier build.
+        layers = StillLayers.load(folder / LAYERS_FILE) if LAYERS_FILE in content["files"] else None
         occluders = Occluders.load(folder / OCCLUDERS_FILE) if OCCLUDERS_FILE in content["files"] else None
-        return cls(folder, info, track if motion is None else turned_track(track), motion, occluders)
+        return cls(folder, info, track if motion is None else turned_track(track), motion, occluders, layers)
 
 
 def _info_to_json(info: VideoInfo) -> dict[str, Any]:

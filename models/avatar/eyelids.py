@@ -36,11 +36,18 @@ _MIN_LID: Final = 0.06  # eye distances between brow and edge
 _ABOVE_LASHES: Final = 0.2  # of the skin's height
 _FULL_DROP: Final = 0.06  # eye distances: a lid lowered this far is fully smoothed
 _SKIN_BLUR: Final = 0.035  # eye distances along the lid
-# Skin under the eyes. Above them are brow, shadow and hair, whose colour the stretched lid must not take.
-_SKIN_IDS: Final = (101, 330, 118, 347)
-_SKIN_SHARE: Final = 0.5
-_LID_LIGHT: Final = 0.7  # of the way from the brightness of the stretched skin to that of the skin below the eye
-_UNDER: Final = 0.07  # eye distances from the lower lid to that skin
+# The lid unfolds from the strip above the lashes and has its colour, make-up included: compared with five real blinks,
+# a and b of the strip are off by 3, those of the skin below the eye by 6.
+_STRIP: Final = np.linspace(0.7, 1.0, 7)  # places of the strip between brow (0) and lashes (1)
+_BRIGHT: Final = 70  # percentile of its luma; darker are lashes and the crease
+_TO_LIGHT: Final = 0.9  # of the way from the shade of the brow to the brightness of the skin below the eye
+_MAX_LIGHT: Final = 1.08  # of that brightness: excludes reflections in glasses
+_TONE_SHARE: Final = 0.85  # by which it replaces the stretched skin, fully from this place on: above are brow and rims
+_FULL_TONE: Final = 0.8
+_BULGE, _LASH_SHADE = 0.12, 0.12  # shares by which the middle of the lid is brighter, and its edge darker
+_UNDER: Final = 0.07  # eye distances from the lower lid to the skin below the eye
+_TONE_SMOOTHING: Final = 9.0  # columns
+_MAX_GLINT: Final = 8.0  # levels by which lashes may be brighter than the lid: excludes highlights of wet rims
 _MAX_GRAIN: Final = 6.0  # levels: excludes the rims of glasses
 _FEATHER: Final = 0.010  # eye distances over which the edge of a lid fades
 _SOFT_LASHES: Final = 3.0  # multiple of _FEATHER over which the lid skin blends into lashes
@@ -86,6 +93,7 @@ class _Pixels(NamedTuple):
     places: NDArray[np.float32]  # (h, w, 2) x and y of each pixel in the plane
     iris: NDArray[np.float32]  # (h, w, 2) share of a shift of the iris along and down by which a pixel moves
     squint: NDArray[np.float32]  # (h, w) share of the rise of the lower lid by which a pixel moves
+    tones: NDArray[np.float32]  # (3, h, w) Y, U and V of the unfolded lid
 
 
 class _Eye:
@@ -106,6 +114,7 @@ class _Eye:
         lashes = edge - np.minimum(_LASHES * unit, _LASH_PART * (edge - top))
         below = _LOWER_LINE * unit * np.sin(np.pi * columns / self._width)  # zero at the corners
         self._curves = _Curves(columns, top, lashes, edge, np.maximum(lower + below, edge))
+        self._tones = self._lid_tones(still)
         height, width = still.y.shape
         self.box = self._box(width, height)
         self._pixels = {step: self._pixels_of(step) for step in (1, 2)}
@@ -118,10 +127,10 @@ class _Eye:
 
     def draw(self, still: YuvFrame, soft: YuvFrame, target: YuvFrame, state: EyeState) -> None:
         """Draws this eye into `target`."""
-        for source, skin, plane, step in zip(still, soft, target, _STEPS, strict=True):
+        for number, (source, skin, plane, step) in enumerate(zip(still, soft, target, _STEPS, strict=True)):
             x0, y0, x1, y1 = (side // step for side in self.box)
             eye = self._looking(source, step, state) if any(state[1:]) else source[y0:y1, x0:x1]
-            plane[y0:y1, x0:x1] = self._closed(source, skin, eye, step, state) if state.closing > 0 else eye
+            plane[y0:y1, x0:x1] = self._closed(source, skin, eye, number, state) if state.closing > 0 else eye
 
     def _looking(self, plane: NDArray[np.uint8], step: int, state: EyeState) -> NDArray[np.uint8]:
         pixels, unit = self._pixels[step], self._unit / step
@@ -135,9 +144,15 @@ class _Eye:
         return np.asarray(shown, np.uint8)
 
     def _closed(
-        self, plane: NDArray[np.uint8], soft: NDArray[np.uint8], looking: NDArray[np.uint8], step: int, state: EyeState
+        self,
+        plane: NDArray[np.uint8],
+        soft: NDArray[np.uint8],
+        looking: NDArray[np.uint8],
+        number: int,
+        state: EyeState,
     ) -> NDArray[np.uint8]:
-        """Returns the eye of `plane` with its lids over the open eye `looking`."""
+        """Returns the eye of the plane of a number (Y, U, V) with its lids over the open eye `looking`."""
+        step, is_luma = _STEPS[number], number == 0
         pixels, unit, closing = self._pixels[step], self._unit, state.closing
         _, down, top, lashes, edge, lower, *_ = pixels
         opening = lower - edge
@@ -157,16 +172,21 @@ class _Eye:
         skin = np.where(down < top, down, top + share * height * (1 - _ABOVE_LASHES * pull * share))
         stretched = (pull * 2 * share).clip(0, 1)
         lid = self._take(plane, pixels, skin, step)
-        # The lid was folded in the shade of the brow. Give it the brightness of the skin below the eye, and that skin's
-        # grain, mirrored at the lashes.
+        # What was folded has the tone of the strip, and the grain of the skin below the eye, mirrored at the lashes.
         under = pixels.lower + _UNDER * unit
         smooth = self._take(soft, pixels, skin, step)
-        smooth += _LID_LIGHT * share * (self._take(soft, pixels, under, step) - smooth)
+        tone = pixels.tones[number]
+        if is_luma:
+            middle = np.sin(np.pi * share) * np.sin(np.pi * (pixels.along / self._width).clip(0, 1))
+            tone = tone * (1 + _BULGE * (middle - 0.3) - _LASH_SHADE * share**6)
+        smooth += _TONE_SHARE * smooth_step(share / _FULL_TONE) * (tone - smooth)
         mirrored = 2 * under - down
         grain = self._take(plane, pixels, mirrored, step) - self._take(soft, pixels, mirrored, step)
         lid += stretched * (smooth + grain.clip(-_MAX_GRAIN, _MAX_GRAIN) - lid)
         feather = max(_FEATHER * unit, step)
         fringe = self._take(plane, pixels, strip, step)
+        if is_luma:
+            fringe -= pull * (fringe - tone - _MAX_GLINT).clip(0)
         turn = np.minimum(_SOFT_LASHES * feather, drop).clip(1e-3)
         lid = fringe + ((lashes + drop - down) / turn).clip(0, 1) * (lid - fringe)
         cheek = down + rise * (1 - (down - lower) / (_LOWER_REACH * unit)).clip(0, 1) ** 2
@@ -197,7 +217,8 @@ class _Eye:
         local = ((grid + 0.5) * step - 0.5 - self._corner) @ self._axes.T  # (h, w, 2) luma pixels
         curves = self._curves
         lines = [np.interp(local[..., 0], curves.columns, line) for line in curves[1:]]
-        arrays = local[..., 0], local[..., 1], *lines, grid, *self._shares(local, lines, step)
+        tones = [np.interp(local[..., 0], curves.columns, tone) for tone in self._tones]
+        arrays = local[..., 0], local[..., 1], *lines, grid, *self._shares(local, lines, step), tones
         return _Pixels(*(np.asarray(v, np.float32) for v in arrays))
 
     def _shares(
@@ -227,6 +248,23 @@ class _Eye:
         # Odd reflection at the ends keeps the corners in place.
         padded = np.pad(heights, reach, mode="reflect", reflect_type="odd")
         return np.convolve(padded, kernel / kernel.sum(), "valid")
+
+    def _lid_tones(self, still: YuvFrame) -> list[NDArray[np.float64]]:
+        """Returns (C,) Y, U and V of the lid at each column of the curves."""
+        columns, top, lashes, _, lower = self._curves
+
+        def taken(down: NDArray[np.float64], number: int) -> NDArray[np.float64]:
+            step = _STEPS[number]
+            places = self._corner + np.stack([np.broadcast_to(columns, down.shape), down], -1) @ self._axes
+            return _sample(still[number], *np.moveaxis((places + 0.5) / step - 0.5, -1, 0)).astype(np.float64)
+
+        strip = [taken(top + _STRIP[:, None] * (lashes - top), number) for number in range(3)]
+        bright = np.percentile(strip[0], _BRIGHT, axis=0)
+        is_skin = strip[0] >= np.median(strip[0], axis=0)
+        below = taken((lower + _UNDER * self._unit)[None], 0)[0]
+        colours = (np.average(plane, axis=0, weights=is_skin) for plane in strip[1:])
+        light = np.maximum(bright, bright + _TO_LIGHT * (below - bright)).clip(max=_MAX_LIGHT * below)
+        return [_smoothed(tone, len(columns)) for tone in (light, *colours)]
 
     def _lash_share(
         self,
@@ -260,9 +298,9 @@ class Eyelids:
     def __init__(self, still: YuvFrame, points: NDArray[np.floating], unit: float) -> None:
         flat = np.asarray(points[:, :2], np.float64)
         self._still = still
-        soft = YuvFrame(*(_blurred(plane, _SKIN_BLUR * unit / step) for plane, step in zip(still, _STEPS, strict=True)))
-        skin = flat[list(_SKIN_IDS)] / 2  # pixels of U and V
-        self._soft = soft._replace(u=_evened(soft.u, skin), v=_evened(soft.v, skin))
+        self._soft = YuvFrame(
+            *(_blurred(plane, _SKIN_BLUR * unit / step) for plane, step in zip(still, _STEPS, strict=True))
+        )
         self._eyes = [eye for ids in _EYES if (eye := _Eye(still, flat, ids, unit)).can_close]
         self._drawn = EyeState()
 
@@ -278,12 +316,12 @@ def _blurred(plane: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
     return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigmaX=sigma, sigmaY=sigma / 4), np.uint8)
 
 
-def _evened(plane: NDArray[np.uint8], places: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Blends a plane with its median value at (P, 2) positions."""
-    height, width = plane.shape
-    columns, rows = np.rint(places).astype(int).T
-    skin = float(np.median(plane[rows.clip(0, height - 1), columns.clip(0, width - 1)]))
-    return np.asarray(cv2.convertScaleAbs(plane, alpha=1 - _SKIN_SHARE, beta=_SKIN_SHARE * skin), np.uint8)
+def _smoothed(tone: NDArray[np.float64], num: int) -> NDArray[np.float64]:
+    """Returns the (C,) tone without lashes, of the inner columns only: lids are hidden at the corners of an eye."""
+    inner = np.arange(num // 5, num - num // 5)
+    steady = np.interp(np.arange(num), inner, tone[inner])
+    ends = np.percentile(steady, [30, 70])
+    return np.asarray(cv2.GaussianBlur(steady.clip(*ends)[None], (0, 0), _TONE_SMOOTHING)[0], np.float64)
 
 
 def _sample(plane: NDArray[np.uint8], x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float32]:

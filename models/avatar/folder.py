@@ -3,6 +3,7 @@
 folder/presenter.json                  source info and hashes of the other files; written last, marks it complete
 folder/track.npz                       the face in every frame; for a still, in its one picture
 folder/motion.npz                      how a still moves
+folder/layers.npz                      person and background of a still, unless its matte is uncertain
 folder/occluders.npz                   what passes in front of the mouth, if anything does
 folder/engines/{name}-{version}/       analysis of one engine; `complete`, with the hashes, is written last
 """
@@ -15,15 +16,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-AVATAR_VERSION: Final = "25"
+AVATAR_VERSION: Final = "26"
 """Part of the cache key of avatars: increment it when a change in tracking invalidates old folders."""
 
 INFO_FILE: Final = "presenter.json"
 TRACK_FILE: Final = "track.npz"
 MOTION_FILE: Final = "motion.npz"
+LAYERS_FILE: Final = "layers.npz"
 OCCLUDERS_FILE: Final = "occluders.npz"
 COMPLETE_FILE: Final = "complete"
-AVATAR_FILES: Final = (INFO_FILE, TRACK_FILE, MOTION_FILE, OCCLUDERS_FILE)
+AVATAR_FILES: Final = (INFO_FILE, TRACK_FILE, MOTION_FILE, LAYERS_FILE, OCCLUDERS_FILE)
 """The files of the avatar itself, shared by all engines."""
 
 

@@ -7,6 +7,7 @@ border of the picture does not move, so that nothing tears and no pixel is left 
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Final
 
 import cv2
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
-from models.avatar.still_frame import PIVOT, StillFrames, head_shift, rotation
+from models.avatar.still_frame import MAX_TURN, PIVOT, StillFrames, head_shift, rotation
+from models.avatar.still_layers import BackgroundPlane, Outline, StillLayers
 from models.geometry import thin_plate
 from models.geometry.arrays import smooth_step
 from models.geometry.face_points import CORNER_LEFT, CORNER_RIGHT, LID_CREASES
@@ -48,13 +50,19 @@ _CORNER, _ABOVE_CORNERS, _BELOW_CORNERS = 0.05, 0.65, 0.4
 _BORDER: Final = 0.35  # eye distances from the picture's border over which the motion fades, at most up to the face
 _MIN_FACING: Final = -0.3  # cosine of a head turned so far that depth and width cannot be separated
 _BAND: Final = 4  # rows of cells that are rendered together
+# What moves pixels far besides the head: lids, gaze, brows, breath, smile.
+_AT_MOST: Final = tuple(np.array([value]) for value in (0, [0, 0], 0.06, 0.02, 1))
+_SAMPLED: Final = 2  # pixels around a place that are sampled
 _NOTHING: Final = 0.015  # smaller weights count as zero: 1/15 pixel in a 512 pixel portrait
 
 
 class HeadWarp:
-    """Renders the frames of a moving still of width x height pixels; the track's first frame is used."""
+    """Renders the frames of a moving still of width x height pixels; the track's first frame is used.
 
-    def __init__(self, track: FaceTrack, width: int, height: int) -> None:
+    Without `layers`, the background moves with the head and fades out with distance.
+    """
+
+    def __init__(self, track: FaceTrack, width: int, height: int, layers: StillLayers | None = None) -> None:
         self._scale, self._rotation = float(track.scale[0]), track.rotation[0]
         self._cell = cell = max(_MIN_CELL, round(self._scale / _CELLS_PER_EYE_DISTANCE) // 2 * 2)
         columns, rows = ((np.arange(-(-size // cell)) + 0.5) * cell - 0.5 for size in (width, height))
@@ -68,32 +76,76 @@ class HeadWarp:
         y0, x0 = (cells.start * cell for cells in part)
         y1, x1 = (min(cells.stop * cell, size) for cells, size in zip(part, (height, width), strict=True))
         self.box = x0, y0, x1, y1
-        self._bands = [_band(moves[part], row, cell) for row in range(0, moves[part].shape[0], _BAND)]
         self._head, self._shoulders = head[part][..., None], shoulders[part][..., None]
         self._brows = (_brow_weight(track.head_points[0], surface) * fade)[part][..., None]
         smile = _smile(track.head_points[0], surface) @ self._rotation[:2, :2].T
         self._smile = (smile * fade[..., None])[part]  # (gh, gw, 2) eye distances in the picture
         self._lever = self._head * (surface[part] - PIVOT)  # (gh, gw, 3)
         self._pixels = {step: _pixel_grid(tuple(side // step for side in self.box)) for step in (1, 2)}
+        self._layers, self._outlines = layers, dict[int, Outline]()
+        is_moved = moves[part]
+        if layers is not None:
+            self._most = self._most_displaced()
+            person, background = (self._needed(mask) for mask in (layers.alpha > 0, layers.alpha < 255))
+            is_moved &= _any_in_cells(person <= 1, cell)
+        self._bands = [_band(is_moved, row, cell) for row in range(0, is_moved.shape[0], _BAND)]
+        if layers is not None:
+            both = np.where(self._is_rendered(), np.maximum(person, background), np.inf)
+            self._outlines = {step: Outline.of(both, person > 0, self.box, width, step) for step in (1, 2)}
 
     def render(self, picture: YuvFrame, shown: StillFrames) -> YuvFrame:
         """Renders the one frame `shown`, from the still with its eyes already drawn.
 
         Pixels that do not move are bit-equal to the still's.
         """
-        back = self._back(shown)
+        back, share = self._back(shown)
         places = {step: self._places(back, step) for step in (1, 2)}
+        behind = (None, None, None) if self._layers is None else self._layers.planes
         return YuvFrame(
-            *(self._moved(plane, places[step], step) for plane, step in zip(picture, (1, 2, 2), strict=True))
+            *(
+                self._moved(plane, places[step], step, background, share)
+                for plane, step, background in zip(picture, (1, 2, 2), behind, strict=True)
+            )
         )
 
-    def render_luma(self, plane: NDArray[np.uint8], shown: StillFrames) -> NDArray[np.uint8]:
+    def render_luma(
+        self, plane: NDArray[np.uint8], shown: StillFrames, background: BackgroundPlane | None = None
+    ) -> NDArray[np.uint8]:
         """Renders a plane of the size of the still's luma, which moves as the luma does."""
-        return self._moved(plane, self._places(self._back(shown), 1), 1)
+        back, share = self._back(shown)
+        return self._moved(plane, self._places(back, 1), 1, background, share)
 
-    def _back(self, shown: StillFrames) -> NDArray[np.float32]:
-        """Returns the (gh, gw, 2) displacement from each output pixel to its source."""
-        return -self._at_target(self._displacement(shown))
+    def _most_displaced(self) -> NDArray[np.float64]:
+        """Returns the (gh, gw) most pixels by which each grid point moves."""
+        extremes = [
+            StillFrames.of(StillFrames(MAX_TURN[None] * signs, *_AT_MOST).index())
+            for signs in product((-1, 1), repeat=3)
+        ]
+        lengths = [np.linalg.norm(self._displacement(shown), axis=-1) for shown in extremes]
+        return np.asarray(np.max(lengths, axis=0), np.float64)
+
+    def _needed(self, pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Returns the (h, w) share of the most displacement from which pixels of the box may show one of (H, W)."""
+        x0, y0, x1, y1 = self.box
+        reach = np.asarray(cv2.dilate(self._most, np.ones((3, 3))), np.float64)  # neighbours come as far
+        pixel_reach = np.kron(reach, np.ones((self._cell, self._cell)))[: y1 - y0, : x1 - x0]
+        distance = cv2.distanceTransform((~pixels).view(np.uint8), cv2.DIST_L2, 3)[y0:y1, x0:x1]
+        return np.asarray((distance - _SAMPLED).clip(0) / np.maximum(pixel_reach, 1e-3), np.float64)
+
+    def _is_rendered(self) -> NDArray[np.bool_]:
+        """Returns whether (h, w) pixels of the box are in a band."""
+        rendered = np.zeros(self._pixels[1].shape[:2], np.bool_)
+        for band in self._bands:
+            rendered[band] = True
+        return rendered
+
+    def _back(self, shown: StillFrames) -> tuple[NDArray[np.float32], float]:
+        """Returns the (gh, gw, 2) displacement from each output pixel to its source, and its share of the most."""
+        moved = self._displacement(shown)
+        share = 1.0
+        if self._layers is not None:
+            share = float((np.linalg.norm(moved, axis=-1) / np.maximum(self._most, _SAMPLED / 2)).max())
+        return -self._at_target(moved), share
 
     def _displacement(self, shown: StillFrames) -> NDArray[np.float32]:
         """Returns the (gh, gw, 2) displacement of each grid point of the still, in pixels."""
@@ -118,7 +170,14 @@ class HeadWarp:
         height, width = self._pixels[step].shape[:2]
         return np.asarray(spread[:height, :width] + self._pixels[step], np.float32)
 
-    def _moved(self, plane: NDArray[np.uint8], places: NDArray[np.float32], step: int) -> NDArray[np.uint8]:
+    def _moved(
+        self,
+        plane: NDArray[np.uint8],
+        places: NDArray[np.float32],
+        step: int,
+        background: BackgroundPlane | None,
+        share: float,
+    ) -> NDArray[np.uint8]:
         moved = plane.copy()
         x0, y0, x1, y1 = (side // step for side in self.box)
         target = moved[y0:y1, x0:x1]
@@ -130,7 +189,20 @@ class HeadWarp:
             cv2.remap(  # type: ignore[call-overload]
                 plane, places[part], None, kind, dst=target[part], borderMode=cv2.BORDER_REPLICATE
             )
+        if background is not None:
+            outline = self._outlines[step]
+            index, in_box = outline.needed(share)
+            shown = background.shown(moved.reshape(-1).take(index), index, places.reshape(-1, 2).take(in_box, 0), kind)
+            cv2.copyTo(background.plane[y0:y1, x0:x1], outline.is_background, target)
+            moved.reshape(-1)[index] = shown
         return moved
+
+
+def _any_in_cells(pixels: NDArray[np.bool_], cell: int) -> NDArray[np.bool_]:
+    """Returns whether any of the pixels in each cell is set; the last cells may be incomplete."""
+    padded = np.pad(pixels, [(0, -size % cell) for size in pixels.shape])
+    rows, columns = (size // cell for size in padded.shape)
+    return np.asarray(padded.reshape(rows, cell, columns, cell).any((1, 3)), np.bool_)
 
 
 def _surface(track: FaceTrack, places: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from media.yuv_frame import YuvFrame
 from models.avatar.eyelids import Eyelids, EyeState
 from models.avatar.head_warp import HeadWarp
 from models.avatar.still_frame import NUM_FRAMES, StillFrames
+from models.avatar.still_layers import BackgroundPlane, StillLayers
 from models.track.face_track import FaceTrack
 
 
@@ -31,8 +32,9 @@ class MovingStill:
     The reader of the picture is closed by `close`; the first frame of the track is the still.
     """
 
-    def __init__(self, still: FrameSource, track: FaceTrack) -> None:
-        self._reader, self._track = still, track
+    def __init__(self, still: FrameSource, track: FaceTrack, layers: StillLayers | None = None) -> None:
+        """Draw with the reader of the picture; without its `layers`, the background moves with the head."""
+        self._reader, self._track, self._separated = still, track, layers
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
         """Draws and yields frames in the order of `indices`, see `models.avatar.still_frame`.
@@ -62,7 +64,7 @@ class MovingStill:
         return _Layers(
             YuvFrame(*(plane.copy() for plane in picture)),
             Eyelids(picture, self._track.points[0], float(self._track.scale[0])),
-            HeadWarp(self._track, width, height),
+            HeadWarp(self._track, width, height, self._separated),
         )
 
     def close(self) -> None:
@@ -76,8 +78,8 @@ class MovingMatte:
     Its eyes do not move: they are inside the face.
     """
 
-    def __init__(self, matte: FrameSource, track: FaceTrack) -> None:
-        self._reader, self._track = matte, track
+    def __init__(self, matte: FrameSource, track: FaceTrack, layers: StillLayers | None = None) -> None:
+        self._reader, self._track, self._separated = matte, track, layers
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
         """Yields the matte of the frames that `MovingStill.read` draws for `indices`.
@@ -88,16 +90,17 @@ class MovingMatte:
         return _drawn(indices, self._draw)
 
     def _draw(self, shown: StillFrames) -> YuvFrame:
-        matte, warp = self._layers
-        alpha = warp.render_luma(matte.y, shown)
+        matte, warp, background = self._layers
+        alpha = warp.render_luma(matte.y, shown, background)
         alpha.flags.writeable = False
         return matte._replace(y=alpha)
 
     @cached_property
-    def _layers(self) -> tuple[YuvFrame, HeadWarp]:
+    def _layers(self) -> tuple[YuvFrame, HeadWarp, BackgroundPlane | None]:
         (matte,) = self._reader.read([0])
         height, width = matte.y.shape
-        return matte, HeadWarp(self._track, width, height)
+        background = None if self._separated is None else self._separated.of_matte(matte.y)
+        return matte, HeadWarp(self._track, width, height, self._separated), background
 
     def close(self) -> None:
         """Closes the matte; planes already returned stay valid."""

@@ -51,7 +51,9 @@ def read_options(model: type[OptionsT], engine: str, options: Mapping[str, Any])
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:
-        raise ConfigError(f"engines.{engine}: {error}") from error
+        (first, *_) = error.errors()
+        key = ".".join(map(str, ("engines", engine, *first["loc"])))
+        raise ConfigError(f"{key}: {first['msg']}, found {first['input']!r}") from error
 
 
 def frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:

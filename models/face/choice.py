@@ -63,7 +63,7 @@ class FaceChoice:
 
     @classmethod
     def parse(cls, text: str) -> FaceChoice:
-        """Parses "largest", "speaking", "person:1", "index:2" or "2", "point:x,y", "box:x0,y0,x1,y1".
+        """Parses "largest", "speaking", "person:0", "index:2" or "2", "point:x,y", "box:x0,y0,x1,y1".
 
         Raises:
             OptionError: The text has none of these forms, or the box is empty.

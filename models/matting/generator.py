@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple, Self
 from zipfile import BadZipFile
@@ -16,12 +17,13 @@ from media.array_files import load_arrays
 from media.matte.foreground import ScreenColour
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
-from models.matting.head import Head
+from models.matting.head import Head, Heads
 from models.matting.person import PersonSegmenter
 from models.matting.refine import refine
-from models.matting.report import certainty
+from models.matting.report import certainty, uncertain_ranges
 from models.matting.screen import find_screen, key
 from models.matting.stabilise import MatteHistory, stabilised
+from models.track.face_track import FaceTrack
 from models.track.shots import SceneHistory
 
 
@@ -84,6 +86,12 @@ class MatteGenerator:
 
     def __init__(self, segmenter: PersonSegmenter) -> None:
         self._segmenter = segmenter
+
+    def cut_out(self, still: YuvFrame, colour: ColourTags, track: FaceTrack) -> NDArray[np.uint8] | None:
+        """Returns the (H, W) alpha of a still, given its one-frame track; None if it is uncertain."""
+        (frame,) = self.mattes([still], colour, None, [Heads.of(track).at(0)], None)
+        shares = np.array([shares_of(frame, None)], np.float32)
+        return None if uncertain_ranges(shares, Fraction(1)) else frame.alpha
 
     def find_screen(
         self, frames: Sequence[YuvFrame], colour: ColourTags, *, is_expected: bool = False

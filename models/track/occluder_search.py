@@ -1,8 +1,9 @@
 """Finds what covers the mouth in the frames that `models.face.occlusion` reports, and lets them be rewritten.
 
 Around each run of covered frames, the head is followed by its upper face, and every frame's lower face is compared with
-uncovered ones of the same shot. Frames in which an object is found are rewritten behind it; covered frames in which
-none is found, or whose head cannot be followed, stay untouched. Sources without covered frames cost nothing.
+uncovered ones of the same shot. Frames in which an object is found are rewritten behind it. Runs whose object cannot be
+masked as a whole stay untouched. Where no object is found, or the head cannot be followed, nothing covers the mouth:
+frames are rewritten as usual, but nothing is learned from them. Sources without covered frames cost nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from models.track.skip_reason import SkipReason
 from models.track.visibility import Visibility
 
 _AROUND_SECONDS: Final = 0.8  # an object is searched for this long before and after it covers the mouth
-_MAX_SECONDS: Final = 30.0  # an object that stays longer is part of the picture, and its frames stay untouched
+_MAX_SECONDS: Final = 30.0  # an object that stays longer is part of the picture: it is searched for, but not masked
 _VIEWS, _MIN_VIEWS = 12, 5  # uncovered faces to compare with
 _MIN_SHARE: Final = 0.5  # of the upper face that must be found again
 _HIDDEN: Final = 0.85  # share of the lips from which on all of them count as covered
@@ -58,27 +59,45 @@ def find_occluders(raw: RawLandmarks, judged: Visibility, reader: FrameSource, f
     Raises:
         MediaError: They cannot be decoded.
     """
-    near, passages = _near_covered(judged.skip_reason, fps), list[_Passage]()
-    for stretch in _stretches(judged, near & raw.present):
-        clear = _clear(judged, ~near, int(judged.shot[stretch[0]]))
-        if len(clear) >= _MIN_VIEWS and len(stretch) <= _MAX_SECONDS * fps:
-            passages += _Search(raw.points, judged.skip_reason, stretch, clear, reader).passages()
-    if not passages:
+    covered = judged.skip_reason == SkipReason.COVERED
+    if not covered.any():
         return Found(raw.points, judged, None)
+    near, passages = _near_covered(covered, _AROUND_SECONDS * fps), list[_Passage]()
+    is_followed, is_behind = np.zeros((2, len(covered)), bool)
+    for stretch in _stretches(judged, near & raw.present):
+        clear = _clear(judged, int(judged.shot[stretch[0]]), fps)
+        if len(clear) >= _MIN_VIEWS:
+            searched = stretch[: int(_MAX_SECONDS * fps)]
+            search = _Search(raw.points, judged.skip_reason, searched, clear, reader)
+            is_followed[searched], is_behind[searched] = search.is_followed, search.is_behind
+            passages += search.passages() if len(searched) == len(stretch) else []
     points, facing = raw.points.copy(), judged.facing.copy()
-    reasons, visible = judged.skip_reason.copy(), judged.visible.copy()
+    reasons, visible = _without_undecided(judged.skip_reason, is_followed, is_behind), judged.visible.copy()
     for passage in passages:
         points[passage.frames] = passage.points
         reasons[passage.frames], visible[passage.frames] = SkipReason.SHOWN, False
         facing[passage.frames] = judged.facing[passage.uncovered]
-    return Found(points, Visibility(judged.shot, reasons, visible, facing), _joined(passages))
+    return Found(points, Visibility(judged.shot, reasons, visible, facing), _joined(passages) if passages else None)
 
 
-def _near_covered(reasons: NDArray[np.uint8], fps: float) -> NDArray[np.bool_]:
-    """Returns (N,) bool: whether a frame is covered, or within `_AROUND_SECONDS` of one that is."""
-    near, reach = np.zeros(len(reasons), bool), round(_AROUND_SECONDS * fps)
-    for frame in np.flatnonzero(reasons == SkipReason.COVERED):
-        near[max(0, frame - reach) : frame + reach + 1] = True
+def _without_undecided(
+    reasons: NDArray[np.uint8], is_followed: NDArray[np.bool_], is_behind: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Returns the reasons, with `SHOWN` for runs of covered frames unless most of those followed show an object."""
+    result = reasons.copy()
+    covered = np.flatnonzero(reasons == SkipReason.COVERED)
+    for run in np.split(covered, np.flatnonzero(np.diff(covered) > 1) + 1):
+        followed = run[is_followed[run]]
+        if not len(followed) or is_behind[followed].mean() < 0.5:
+            result[run] = SkipReason.SHOWN
+    return result
+
+
+def _near_covered(covered: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
+    """Returns (N,) bool: whether a frame is covered, or within `reach` frames of one that is."""
+    near = np.zeros_like(covered)
+    for frame in np.flatnonzero(covered):
+        near[max(0, frame - round(reach)) : frame + round(reach) + 1] = True
     return near
 
 
@@ -90,9 +109,17 @@ def _stretches(judged: Visibility, near: NDArray[np.bool_]) -> list[NDArray[np.i
     return [run for run in runs if (reasons[run] == SkipReason.COVERED).any()]
 
 
-def _clear(judged: Visibility, far: NDArray[np.bool_], shot: int) -> NDArray[np.intp]:
-    """Returns up to `_VIEWS` frames of a shot that show the mouth well, `far` from all covered ones, evenly spread."""
-    frames = np.flatnonzero(judged.visible & far & (judged.shot == shot))
+def _clear(judged: Visibility, shot: int, fps: float) -> NDArray[np.intp]:
+    """Returns up to `_VIEWS` frames of a shot that show the mouth well, evenly spread.
+
+    They are `_AROUND_SECONDS` from all covered ones; less, down to an eighth, if too few frames are.
+    """
+    covered, frames = judged.skip_reason == SkipReason.COVERED, np.zeros(0, np.intp)
+    for part in (1, 2, 4, 8):
+        near = _near_covered(covered, _AROUND_SECONDS * fps / part)
+        frames = np.flatnonzero(judged.visible & ~near & (judged.shot == shot))
+        if len(frames) >= _MIN_VIEWS:
+            break
     return np.asarray(frames[np.unique(np.linspace(0, len(frames) - 1, min(_VIEWS, len(frames))).astype(int))])
 
 
@@ -111,7 +138,12 @@ class _Passage:
 
 
 class _Search:
-    """The search of one stretch of frames."""
+    """The search of one stretch of frames.
+
+    Attributes:
+        is_followed: (M,) whether the head is found in each frame.
+        is_behind: (M,) whether an object in front of the lower face is found.
+    """
 
     def __init__(
         self,
@@ -130,9 +162,9 @@ class _Search:
         same_face = (then(self._grid, between_faces(points[self._first], points[each])) for each in clear)
         uncovered = UncoveredFace(np.stack([pictures[int(n)].view(g) for n, g in zip(clear, same_face, strict=True)]))
         self._places, share, masks = self._follow(pictures[self._first], uncovered)
-        self._is_followed = share >= _MIN_SHARE
-        self._masks = masks & self._is_followed[:, None, None]
-        self._is_behind = np.asarray((self._masks & (self._area > 127)).any((1, 2)))
+        self.is_followed = share >= _MIN_SHARE
+        self._masks = masks & self.is_followed[:, None, None]
+        self.is_behind = np.asarray((self._masks & (self._area > 127)).any((1, 2)))
 
     def passages(self) -> list[_Passage]:
         """Returns the object of each run of covered frames, in two halves: each has the uncovered face next to it.
@@ -140,10 +172,10 @@ class _Search:
         A run is rewritten as a whole or not at all.
         """
         found, frames = [], np.arange(len(self._stretch))
-        left = np.pad(self._is_covered & ~self._is_behind, 1)  # covered frames in which nothing is found
-        for run in np.split(frames, np.flatnonzero(np.diff(self._is_behind)) + 1):
+        left = np.pad(self._is_covered & ~self.is_behind, 1)  # covered frames in which nothing is found
+        for run in np.split(frames, np.flatnonzero(np.diff(self.is_behind)) + 1):
             is_whole = not (left[run[0]] or left[run[-1] + 2])
-            if self._is_behind[run[0]] and self._is_covered[run].any() and is_whole:
+            if self.is_behind[run[0]] and self._is_covered[run].any() and is_whole:
                 before, after = self._uncovered(run[0] - 1, -1), self._uncovered(run[-1] + 1, 1)
                 middle = len(run) // 2 if before is not None and after is not None else len(run) * (after is None)
                 halves = ((run[:middle], before), (run[middle:], after))
@@ -153,7 +185,7 @@ class _Search:
     def _uncovered(self, frame: int, step: int) -> int | None:
         """Returns the first frame of the stretch, from `frame` on, that shows the whole face; None without any."""
         while 0 <= frame < len(self._stretch):
-            if self._is_followed[frame] and not self._is_behind[frame] and not self._is_covered[frame]:
+            if self.is_followed[frame] and not self.is_behind[frame] and not self._is_covered[frame]:
                 return frame
             frame += step
         return None

@@ -74,7 +74,7 @@ def assess_visibility(raw: RawLandmarks, fps: float = 25.0, pixel_aspect: float 
         _unmask(reasons, shot)
         shown = reasons == SkipReason.SHOWN
         if raw.chroma is not None:
-            reasons[occluded(raw.chroma, shown & is_well_seen, shot)] = SkipReason.COVERED
+            reasons[occluded(raw.chroma, raw.points, shown & is_well_seen, shot)] = SkipReason.COVERED
     if not (reasons == SkipReason.SHOWN).any() and (reasons != SkipReason.NO_FACE).any():
         raise FaceNotFoundError(_nobody(reasons, raw))
     visible = reasons == SkipReason.SHOWN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from errors import ConfigError
 from storage.key_ring import ApiKey, KeyRing
-from storage.local.disk import write_atomic
+from storage.local.disk import PRIVATE_FILE_MODE, make_private_folder, open_private, write_atomic
 
 _FILE, _LOCK = "api_keys.json", ".api_keys.lock"
 
@@ -51,10 +52,11 @@ class FileKeyRing(KeyRing):
     @contextmanager
     def _changing(self) -> Iterator[dict[str, ApiKey]]:
         """Provide all keys, written back when the block succeeds; one process at a time."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        with (self._root / _LOCK).open("w") as lock:
+        make_private_folder(self._root)
+        with open(self._root / _LOCK, "w", opener=open_private) as lock:
+            os.fchmod(lock.fileno(), PRIVATE_FILE_MODE)
             fcntl.flock(lock, fcntl.LOCK_EX)
             keys = {key.id: key for key in self.list()}
             yield keys
             stored = _Keys(keys=tuple(keys.values()))
-            write_atomic(self._root / _FILE, stored.model_dump_json(indent=2).encode(), mode=0o600)
+            write_atomic(self._root / _FILE, stored.model_dump_json(indent=2).encode(), mode=PRIVATE_FILE_MODE)

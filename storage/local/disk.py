@@ -15,9 +15,8 @@ from typing import Final
 from errors import StorageFullError
 from storage.records import new_id
 
-PRIVATE_FOLDER_MODE: Final = 0o700
-"""Mode of folders: other users of the machine may not read uploads."""
-_PRIVATE_FILE_MODE: Final = 0o600
+_PRIVATE_FOLDER_MODE: Final = 0o700
+PRIVATE_FILE_MODE: Final = 0o600
 
 
 def has_content(path: Path, sha256: str) -> bool:
@@ -29,7 +28,7 @@ def has_content(path: Path, sha256: str) -> bool:
         return False
 
 
-def write_atomic(path: Path, payload: bytes, mode: int = _PRIVATE_FILE_MODE) -> Path:
+def write_atomic(path: Path, payload: bytes, mode: int = PRIVATE_FILE_MODE) -> Path:
     """Write `payload` so that `path` is either absent, old or complete, even after a power cut.
 
     The file has `mode`, less the process's umask, from the first byte on.
@@ -57,15 +56,19 @@ def written_atomically(out: Path) -> Iterator[Path]:
 
 def open_private(name: str, flags: int) -> int:
     """Opener for files that other users may not read."""
-    return os.open(name, flags, _PRIVATE_FILE_MODE)
+    return os.open(name, flags, PRIVATE_FILE_MODE)
 
 
 def make_private_folder(folder: Path) -> None:
-    """Create a folder that other users may not read, or change the mode of an existing one."""
-    folder.mkdir(mode=PRIVATE_FOLDER_MODE, exist_ok=True)
-    with suppress(PermissionError):  # owned by another user of a shared disk
-        if stat.S_IMODE(folder.stat().st_mode) != PRIVATE_FOLDER_MODE:
-            folder.chmod(PRIVATE_FOLDER_MODE)
+    """Create a folder that other users may not read, or change the mode of an existing one.
+
+    A folder of another user stays as it is, and so does one for temporary files of all users, such as /tmp.
+    """
+    folder.mkdir(mode=_PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode != _PRIVATE_FOLDER_MODE and not mode & stat.S_ISVTX:
+        with suppress(PermissionError):
+            folder.chmod(_PRIVATE_FOLDER_MODE)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from errors import StoredFileError
 from storage.file_keys import AVATARS, JOBS, UPLOADS, VOICES
 from storage.files import FileState
-from storage.local.disk import PRIVATE_FOLDER_MODE, has_content, make_private_folder, write_atomic, written_atomically
+from storage.local.disk import has_content, make_private_folder, write_atomic, written_atomically
 
 
 class LocalFiles:
@@ -19,9 +19,7 @@ class LocalFiles:
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
-        self._root.mkdir(
-            mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True
-        )  # an existing one may be shared on purpose
+        make_private_folder(self._root)
         for name in (UPLOADS, JOBS, AVATARS, VOICES):
             make_private_folder(self._root / name)
 

@@ -192,6 +192,9 @@ class Database(protocols.Database):
     def json_contains(self, column: str, placeholder: str) -> str:
         return f"{column}::jsonb @> {placeholder}::jsonb"
 
+    def json_without(self, column: str, key: str) -> str:
+        return f"({column}::jsonb - '{key}')::text"
+
     # The connection
 
     def _answered(self, ask: Callable[[Connection], T]) -> T:

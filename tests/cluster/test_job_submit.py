@@ -77,7 +77,17 @@ def test_three_pairs_of_which_one_is_bad(cluster: Cluster, serve_config: Path, s
         {"video": "presenter.mp4", "audio": "speech_short.wav", "out": "sub/presenter.mp4", "loop": "loop"},
     )
     out = tmp_path / "results"
-    batch = ("python", "-m", "cluster.batch", str(manifest), "--out", str(out), "--serve-config", str(serve_config))
+    batch = (
+        "python",
+        "-m",
+        "cluster.batch",
+        "--json",
+        str(manifest),
+        "--out",
+        str(out),
+        "--serve-config",
+        str(serve_config),
+    )
     done = cluster.submit_job(*batch)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "failed with exit code 1" in done.stdout + done.stderr
@@ -103,7 +113,9 @@ def test_the_batch_and_the_api_share_one_application_on_two_nodes(
     with httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=60) as client:
         _wait_until_ready(client)
         manifest = _manifest(tmp_path, samples, {"video": "portrait.jpg", "audio": "speech.wav", "out": "a.mp4"})
-        done = cluster.submit_job("python", "-m", "cluster.batch", str(manifest))  # nobody names the data folder
+        done = cluster.submit_job(
+            "python", "-m", "cluster.batch", "--json", str(manifest)
+        )  # nobody names the data folder
         assert done.returncode == 0, done.stdout + done.stderr
         assert len(_frames(tmp_path / "a.mp4")) == _reports(done)[1]["num_frames"] == 125
         (job,) = client.get("/v1/jobs", params={"limit": 1}).json()["jobs"]
@@ -142,7 +154,7 @@ def test_a_batch_that_was_killed_does_the_rest(
         samples,
         *({"video": "portrait.jpg", "audio": each, "out": f"{line}.mp4"} for line, each in enumerate(sounds, 1)),
     )
-    record, batch = tmp_path / "manifest.results.jsonl", ("python", "-m", "cluster.batch", str(manifest))
+    record, batch = tmp_path / "manifest.results.jsonl", ("python", "-m", "cluster.batch", "--json", str(manifest))
     with httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=60) as client:
         _wait_until_ready(client)
         num_before = len(client.get("/v1/jobs", params={"limit": 100}).json()["jobs"])
@@ -220,6 +232,6 @@ def _kill_in_the_middle(cluster: Cluster, record: Path, *batch: str) -> None:
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess):
             command = process.cmdline()
-            if batch[3] in command and "cluster.batch" in command:
+            if batch[-1] in command and "cluster.batch" in command:
                 process.kill()
     assert len(record.read_text().splitlines()) < 21, "it ended before it could be killed"

@@ -56,7 +56,7 @@ class ServiceProcess:
         inside: tuple[str, ...] = (),
     ) -> None:
         """`inside` is a command that runs the rest of its line in its own place, such as `nice`."""
-        start = [sys.executable, "-P", "-c", "from cli.main import app; app()"]  # as the installed command does
+        start = [sys.executable, "-P", "-c", "from cli.__main__ import main; main()"]  # as the installed command does
         self._command = [*inside, *start, "serve", "--verbose", "--data-dir", str(data_dir.absolute()), *options]
         self._cwd = make_hostile_folder(data_dir.parent.absolute() / "cwd")
         if config is not None:

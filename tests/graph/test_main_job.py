@@ -294,3 +294,6 @@ def test_a_picture_without_a_face_fails_its_job_by_name(
     assert job["status"] == "failed"
     assert job["error"]["code"] == "face_not_found"
     assert job["error"]["retryable"] is False
+    again = client.post(f"/v1/jobs/{job['id']}/retry").json()
+    assert again["id"] != job["id"]
+    assert wait_until_final(client, again["id"])["error"] == job["error"]

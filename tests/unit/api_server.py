@@ -169,6 +169,13 @@ class MemoryService:
         self.table.get_job(job_id, owner)
         return self.table.update_job(job_id, status=JobStatus.CANCELLED)
 
+    async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
+        job = self.table.get_job(job_id, owner)
+        self.files.stored.make_folder(job_folder(new_id))
+        self.files.stored.copy(audio_key(job_id), audio_key(new_id))
+        again = {"id": new_id, "status": JobStatus.QUEUED, "error": None, "idempotency_key": None, "finished_at": None}
+        return self.table.insert_job(job.model_copy(update=again))
+
     async def delete_job(self, job_id: str, owner: str | None) -> None:
         self.files.delete_job(self.table.get_job(job_id, owner).id)
         self.table.delete_job(job_id)

@@ -14,6 +14,9 @@ export class ApiError extends Error {
   }
 }
 
+// Their advice says what happened. The service's detail is for operators.
+const EXPLAINED = ["face_not_found", "media_invalid", "stage_timeout", "replica_lost", "stored_file_lost", "internal"];
+
 /**
  * What went wrong, and what to do about it. The service's detail is in English: other languages show the advice for
  * the code alone, with the name of the file in question.
@@ -22,7 +25,7 @@ export function explain(code, detail = "") {
   const advice = knows(`advice.${code}`) ? t(`advice.${code}`) : "";
   if (!advice) return detail;
   const [, file] = detail.match(/^([^:]{1,80}\.\w{2,4}): /) ?? [];
-  if (locale() !== "en" || code === "media_invalid") return file ? t("fileError", { file, advice }) : advice;
+  if (locale() !== "en" || EXPLAINED.includes(code)) return file ? t("fileError", { file, advice }) : advice;
   return `${detail.replace(/[.\s]*$/, detail && ".")} ${advice}`.trim();
 }
 

@@ -23,43 +23,59 @@ const showLanguage = () => {
 onLanguage(showLanguage);
 showLanguage();
 
+/** Show a job that was submitted a moment ago. */
+const showNew = (job) => {
+  history.put(job);
+  jobView.open(job);
+  jobView.title.focus({ preventScroll: true });
+  byId("stage").scrollIntoView({ block: "nearest" });
+};
 const jobView = new JobView(byId("stage"), {
   changed: (job) => history.put(job),
   removed: (id) => history.drop(id),
   refused: (error) => (error.status === 401 ? askForKey() : showError(error)),
   again: (job) => composer.useSource(job),
+  edit: (job) => composer.useJob(job),
   retry: (job) => composer.retry(job),
+  accepted: showNew,
   shown: (id) => window.history.replaceState(null, "", id ? `#job=${id}` : location.pathname + location.search),
 });
-const history = new History(byId("jobs"), (job) => {
-  jobView.open(job);
+const history = new History(byId("jobs"), async (id) => {
+  if (!(await open(id).catch(showError))) return;
   jobView.title.focus({ preventScroll: true });
   byId("stage").scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
 });
-const composer = new Composer(byId("composer"), (job) => {
-  history.put(job);
-  jobView.open(job);
-  jobView.title.focus({ preventScroll: true });
-  byId("stage").scrollIntoView({ block: "nearest" });
-}, () => askForKey());
+const composer = new Composer(byId("composer"), showNew, () => askForKey());
 
 new Live(byId("live"));
 
 // A file dropped outside the drop zone would replace the page.
 for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
 
+let wanted = null; // ID of the job that was asked for last
+
+/** Read a job and show it; whether it is shown. */
+async function open(id) {
+  wanted = id;
+  try {
+    const job = await request("GET", `/v1/jobs/${id}`);
+    if (wanted !== id) return false;
+    notice(byId("banner"), "");
+    jobView.open(job);
+    return true;
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    notice(byId("banner"), t("jobGone"));
+    history.drop(id);
+    return false;
+  }
+}
+
 /** Open the job that the URL names, so that a reload or a second tab shows it again. */
 async function openFromUrl() {
   const [, id] = location.hash.match(/^#job=(\w+)$/) ?? [];
   if (!id || jobView.job?.id === id) return;
-  try {
-    jobView.open(await request("GET", `/v1/jobs/${id}`));
-  } catch (error) {
-    if (error.status !== 404) throw error;
-    notice(byId("banner"), t("jobGone"));
-    window.history.replaceState(null, "", location.pathname + location.search);
-    return;
-  }
+  if (!(await open(id))) window.history.replaceState(null, "", location.pathname + location.search);
 }
 
 window.addEventListener("hashchange", () => openFromUrl().catch(showError));

@@ -5,6 +5,7 @@ import { BackgroundChoice } from "./background_choice.js";
 import { h, notice } from "./dom.js";
 import { isVideo } from "./file_picker.js";
 import { t } from "./i18n.js";
+import { setValue, showsValue } from "./slider.js";
 
 const SLIDERS = { expressiveness: 2, motion: 1 }; // name and largest value
 
@@ -19,7 +20,7 @@ export class AvatarSettings {
     for (const [name, max] of Object.entries(SLIDERS)) {
       const slider = h("input", { type: "range", id: `avatar-${name}`, min: 0, max, step: 0.1, oninput: () => this.changed() });
       fields.append(h("label", {}, h("span", { "data-text": name }, t(name)), slider));
-      this.sliders[name] = slider;
+      this.sliders[name] = showsValue(slider);
     }
     this.button = h("button", { type: "button", id: "avatar-save", "data-text": "saveSettings", onclick: () => this.save() }, t("saveSettings"));
     this.note = h("p", { class: "hint", role: "status", hidden: true });
@@ -38,7 +39,7 @@ export class AvatarSettings {
     this.place.hidden = !avatar;
     if (!avatar) return;
     this.background.begin(avatar);
-    for (const [name, slider] of Object.entries(this.sliders)) slider.value = avatar[name];
+    for (const [name, slider] of Object.entries(this.sliders)) setValue(slider, avatar[name]);
     this.sliders.motion.parentElement.hidden = isVideo(avatar);
     this.changed();
   }

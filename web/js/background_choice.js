@@ -64,11 +64,12 @@ export class BackgroundChoice {
     this.changed();
   }
 
-  /** Begin with the background of `avatar`, which is to be changed. A stored file is offered as what is saved. */
+  /** Begin with the background of an avatar or a job. A stored file is offered as what is saved. */
   begin({ background, background_id: stored, matte }) {
     this.file.take(null);
     offer(this.select, "", Boolean(stored));
-    this.select.value = stored ? "" : !background ? "source" : background === "blur" ? "blur" : "colour";
+    const named = ["source", "blur", "transparent"].includes(background) ? background : "colour";
+    this.select.value = stored ? "" : background ? named : "source";
     if (this.value === "colour") this.colour.value = background;
     this.matte.value = matte;
     this.changed();

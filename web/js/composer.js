@@ -8,6 +8,7 @@ import { AvatarSettings } from "./avatar_settings.js";
 import { Avatars } from "./avatars.js";
 import { PictureOptions } from "./picture_options.js";
 import { SeveralPeople } from "./several_people.js";
+import { setValue, showsValue } from "./slider.js";
 import { SpeechInput } from "./speech_input.js";
 
 const MOVEMENT = ["expressiveness", "motion"];
@@ -40,6 +41,7 @@ export class Composer {
     });
     this.face = new FilePicker(face, "video", () => this.faceChanged());
     this.several = new SeveralPeople(several, everyone, () => this.showParts());
+    for (const name of MOVEMENT) showsValue(byId(name));
     this.picture = new PictureOptions(() => notice(byId("composer-error"), ""));
     this.showParts();
     form.addEventListener("submit", (event) => {
@@ -74,11 +76,45 @@ export class Composer {
     return true;
   }
 
-  /** Submit an earlier job again. After a reload only its face is known: the form then asks for the speech. */
+  /** Fill the form with the files and options of an earlier job, and say what is missing. */
+  async useJob(job) {
+    const hasFace = await this.useSource(job);
+    this.useOptions(job.options);
+    const hasSpeech = !job.options.turns && (await this.useSpeech(job));
+    notice(byId("composer-error"), hasFace && hasSpeech ? "" : t(hasFace ? "needSpeechAgain" : "needFace"));
+  }
+
+  async useSpeech(job) {
+    const answer = await fetch(`${job.links.self}/audio`, { credentials: "same-origin" });
+    if (!answer.ok) return false;
+    const content = await answer.blob();
+    this.speech.take(new File([content], job.inputs.audio || "audio", { type: content.type.startsWith("audio/") ? content.type : "" }));
+    return true;
+  }
+
+  /** Choose what the options of an earlier job say, as far as the form has it. */
+  useOptions(options) {
+    const [, number] = options.face.match(/^(?:index:)?(\d+)$/) ?? [];
+    const chosen = {
+      engine: options.engine, loop: options.loop, which: number ?? options.face.split(":")[0],
+      "idle-mouths": options.idle_mouths, "subtitles-output": options.subtitles ?? "",
+    };
+    for (const [id, value] of Object.entries(chosen)) {
+      if (![...byId(id).options].some((option) => option.value === value)) continue;
+      byId(id).value = value;
+      byId(id).dispatchEvent(new Event("change"));
+    }
+    for (const name of MOVEMENT) setValue(byId(name), options[name]);
+    byId("keep-sound").checked = options.background_gain_db !== null;
+    byId("visible-label").checked = options.visible_label;
+    this.picture.use(options);
+  }
+
+  /** Submit a cancelled job again. After a reload only its face is known: the form then asks for the speech. */
   async retry(job) {
     const fields = this.sent.get(job.id);
     if (fields) await this.send(fields);
-    else notice(byId("composer-error"), t((await this.useSource(job)) ? "needSpeechAgain" : "needFace"));
+    else await this.useJob(job);
   }
 
   keepBox() {
@@ -89,14 +125,13 @@ export class Composer {
   /** Begin with what the chosen avatar is saved with; null without an avatar. */
   useSettings(avatar) {
     this.picture.background.useAvatar(avatar);
-    for (const name of MOVEMENT) byId(name).value = avatar?.[name] ?? 1;
+    for (const name of MOVEMENT) setValue(byId(name), avatar?.[name] ?? 1);
   }
 
   /** Offer what the chosen face allows. */
   faceChanged() {
     const source = this.avatars.chosen ?? this.face.file;
     this.several.use(isVideo(source) ? source : null);
-    byId("still-motion").hidden = !source || isVideo(source); // only stills have a motion of their own
     this.showParts();
   }
 
@@ -105,7 +140,11 @@ export class Composer {
     const [avatar, { isOn }] = [this.avatars.chosen, this.several];
     this.keepLabel.hidden = !this.face.file || Boolean(avatar) || isOn;
     byId("which-face").hidden = Boolean(avatar) || isOn;
-    byId("length").hidden = isOn; // the result is as long as the video
+    const source = avatar ?? this.face.file;
+    const isStill = Boolean(source) && !isVideo(source);
+    byId("still-motion").hidden = !isStill; // only stills have a motion of their own
+    byId("length").hidden = isOn || isStill; // the result is as long as the video, or as the speech
+    byId("keep-sound").parentElement.hidden = isStill;
     byId("idle").hidden = byId("texts").hidden = !isOn;
     byId("speech").style.minHeight = isOn ? `${byId("speech").getBoundingClientRect().height}px` : ""; // nothing below moves
     this.speechParts.single.hidden = isOn;
@@ -144,6 +183,7 @@ export class Composer {
     if (problem) {
       notice(byId("composer-error"), t(problem));
       if (problem === this.picture.problem) byId("options").open = true;
+      if (problem === "needRate") byId("rare").open = true;
       return;
     }
     if (this.several.isOn) {
@@ -200,7 +240,7 @@ export class Composer {
   options() {
     const options = {
       engine: byId("engine").value,
-      background_gain_db: byId("keep-sound").checked && "-6",
+      background_gain_db: !byId("keep-sound").parentElement.hidden && byId("keep-sound").checked && "-6",
       visible_label: byId("visible-label").checked && "true",
       ...this.picture.fields,
     };

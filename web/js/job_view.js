@@ -2,11 +2,12 @@
 
 import { explain, follow, isFinal, mediaType, request } from "./api.js";
 import { ask } from "./confirm.js";
-import { byId, h } from "./dom.js";
+import { byId, h, notice } from "./dom.js";
 import { clock, duration, onLanguage, t } from "./i18n.js";
 import { reportView } from "./report.js";
 import { ResultView } from "./result_view.js";
 
+const OF_INPUTS = ["face_not_found", "media_invalid", "media_too_large", "option_invalid", "input_invalid"]; // errors
 const FORMATS = { mp4: "MP4", webm: "WebM", mov: "MOV" };
 
 /** Display name of a job: speech and face. */
@@ -17,10 +18,11 @@ export const jobName = (job) =>
 export class JobView {
   /**
    * @param listeners `changed` gets the job at each change, `removed` the ID of a deleted job, `refused` an error,
-   *   `again` and `retry` the job whose button was clicked, `shown` the ID of the job on display (null for none).
+   *   `again`, `edit` and `retry` the job whose button was clicked, `accepted` the job that a retry has made, `shown` the
+   *   ID of the job on display (null for none).
    */
-  constructor(place, { changed, removed, refused, again, retry, shown }) {
-    Object.assign(this, { place, changed, removed, refused, again, retry, shown });
+  constructor(place, { changed, removed, refused, again, edit, retry, accepted, shown }) {
+    Object.assign(this, { place, changed, removed, refused, again, edit, retry, accepted, shown });
     this.job = null;
     this.stop = () => {};
     this.result = null;
@@ -62,9 +64,13 @@ export class JobView {
     this.originalCaption = h("figcaption");
     this.actions = h("div", { class: "actions" });
     this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
+    this.detail = h("p", { class: "hint" });
+    this.detailSummary = h("summary");
+    this.details = h("details", {}, this.detailSummary, this.detail);
     this.report = h("div");
-    this.screens = h("div", { class: "screens" }, this.result.element, h("figure", {}, this.original, this.originalCaption));
-    this.place.replaceChildren(this.title, this.status, this.bar, this.error, this.screens, this.actions, this.report);
+    this.source = h("figure", {}, this.original, this.originalCaption);
+    this.screens = h("div", { class: "screens" }, this.result.element, this.actions, this.source);
+    this.place.replaceChildren(this.title, this.status, this.bar, this.error, this.details, this.screens, this.report);
     this.showOriginal(job);
   }
 
@@ -77,16 +83,26 @@ export class JobView {
     this.bar.hidden = isFinal(job);
     this.bar.value = job.progress;
     this.originalCaption.textContent = t("original");
-    this.error.hidden = job.status !== "failed";
-    if (job.status === "failed") this.error.textContent = explain(job.error.code, job.error.message);
-    this.screens.hidden = job.status === "failed" || job.status === "cancelled";
-    if (this.screens.hidden) this.result.close();
+    const hasNoResult = job.status === "failed" || job.status === "cancelled";
+    this.showError(job);
+    this.result.element.hidden = hasNoResult;
+    this.screens.classList.toggle("source-only", hasNoResult);
+    if (hasNoResult) this.result.close();
     else this.result.update(job);
     this.showActions(job);
     this.announce(job);
     this.report.replaceChildren(job.report && job.status === "succeeded" ? reportView(job.report) : "");
     if (job.status === "queued") this.showWait(job);
     this.changed(job);
+  }
+
+  /** Say why the job failed: first what that means, then, folded, the service's own words. */
+  showError({ status, error }) {
+    const text = status === "failed" ? explain(error.code, error.message) : "";
+    notice(this.error, text);
+    this.detailSummary.textContent = t("qualityNumbers");
+    this.detail.textContent = error?.message ?? "";
+    this.details.hidden = !text || text.includes(error.message.replace(/[.\s]*$/, ""));
   }
 
   async showWait(job) {
@@ -114,9 +130,10 @@ export class JobView {
 
   async showOriginal(job) {
     const type = await mediaType(job.links.source);
+    this.source.hidden = !type;
     if (!type) return;
     const view = type.startsWith("image/") ? h("img", { src: job.links.source, alt: t("original") })
-      : h("video", { src: job.links.source, muted: true, loop: true, playsInline: true, preload: "metadata", "aria-label": t("original") });
+      : h("video", { src: job.links.source, muted: true, loop: true, playsInline: true, preload: "metadata", controls: job.status === "failed", "aria-label": t("original") });
     this.original.replaceChildren(view);
     if (!(view instanceof HTMLVideoElement)) return;
     const { video } = this.result;
@@ -130,8 +147,7 @@ export class JobView {
     const actions = isFinal(job)
       ? [job.status === "succeeded" && h("a", { class: "button main", href: `${job.links.video}?download=true`, download: "" }, t("download", { format: FORMATS[job.options.format] })),
         job.status === "succeeded" && job.links.subtitles && h("a", { class: "button", href: job.links.subtitles, download: "" }, t("downloadSubtitles")),
-        canRetry(job) && button("retry", () => this.retry(job), "main"),
-        job.error?.code !== "face_not_found" && button("again", () => this.again(job)),
+        ...this.repeats(job, button),
         button("remove", () => this.remove(), "danger")]
       : [button("cancel", () => this.cancel(), "danger")];
     const shown = `${isFinal(job)}${job.status}${document.documentElement.lang}`;
@@ -140,6 +156,22 @@ export class JobView {
     this.actions.dataset.shown = shown;
     this.actions.replaceChildren(...actions.filter(Boolean));
     if (hadFocus) this.actions.firstChild.focus();
+  }
+
+  /** How to make the video again: of a failed job the service has the files, of a cancelled one only the face. */
+  repeats(job, button) {
+    if (job.status === "succeeded") return [button("again", () => this.again(job))];
+    if (job.status === "cancelled") return [button("retry", () => this.retry(job), "main"), button("again", () => this.again(job))];
+    const helps = !OF_INPUTS.includes(job.error.code); // to send the same once more
+    const retry = button("retry", (event) => this.sendAgain(event.target), helps ? "main" : "");
+    const edit = button("edit", () => this.edit(job), helps ? "" : "main");
+    return helps ? [retry, edit] : [edit, retry];
+  }
+
+  async sendAgain(button) {
+    button.disabled = true;
+    await this.tried(async () => this.accepted(await request("POST", `/v1/jobs/${this.job.id}/retry`)));
+    button.disabled = false;
   }
 
   async cancel() {
@@ -163,14 +195,10 @@ export class JobView {
     try {
       await work();
     } catch (error) {
-      this.error.textContent = error.message;
-      this.error.hidden = false;
+      notice(this.error, error.message);
     }
   }
 }
-
-/** Whether submitting the same inputs again can help. */
-const canRetry = (job) => job.status === "cancelled" || (job.status === "failed" && job.error.code !== "face_not_found");
 
 /** Status of a job in words. */
 export function statusText(job) {

@@ -6,6 +6,7 @@ import { duration, onLanguage, t } from "./i18n.js";
 import { canLive, LiveSession } from "./live_session.js";
 import { listen, MICROPHONE_RATE } from "./microphone.js";
 import { isVideo } from "./file_picker.js";
+import { setValue, showsValue } from "./slider.js";
 import { UnsavedAvatar } from "./unsaved_avatar.js";
 
 const OWN = "own";
@@ -34,7 +35,7 @@ export class Live {
     this.listing = "loading"; // of the avatars: also "ready" or "failed"
     this.own = new UnsavedAvatar(byId("live-face"), () => this.show());
     this.who.addEventListener("change", () => this.show());
-    byId("live-motion").addEventListener("input", () => (this.hasChosenMotion = true));
+    showsValue(byId("live-motion")).addEventListener("input", () => (this.hasChosenMotion = true));
     this.written.addEventListener("submit", (event) => {
       event.preventDefault();
       this.say();
@@ -175,7 +176,8 @@ export class Live {
       : [this.microphone ? button("mute", () => this.mute()) : button("talk", () => this.talk(), "main"),
         button("interrupt", () => this.interrupt()), stop()];
     this.place.dataset.state = this.state;
-    this.status.textContent = this.doing ? t(...this.doing) : t(`live.${this.state}`);
+    const isListening = this.state === "idle" && this.microphone;
+    this.status.textContent = this.doing ? t(...this.doing) : t(`live.${isListening ? "listening" : this.state}`);
     this.who.disabled = isOn;
     this.own.place.hidden = isOn || !this.isOwn;
     if (!isOn) {
@@ -183,7 +185,7 @@ export class Live {
       this.motion.hidden = !source || isVideo(source);
       const key = source?.id ? `${source.id} ${source.motion}` : source;
       if (this.source !== key) {
-        byId("live-motion").value = source?.motion ?? 1;
+        setValue(byId("live-motion"), source?.motion ?? 1);
         this.hasChosenMotion = false;
       }
       this.source = key;

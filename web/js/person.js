@@ -43,7 +43,7 @@ export class Person {
   }
 
   get name() {
-    return t("person", { number: this.number + 1 });
+    return t("person", this.seen);
   }
 
   /** Add a turn. @param speech See `Turn`, without its start. */

@@ -30,6 +30,19 @@ export class PictureOptions {
     this.onChange();
   }
 
+  /** Choose what the options of a job say. */
+  use({ crop, size, fps, format, quality, background, matte }) {
+    this.background.begin({ background, background_id: null, matte });
+    byId("crop").value = crop ?? "";
+    chooseOrEnter(byId("size"), size);
+    [byId("width").value, byId("height").value] = (size ?? "x").split("x");
+    chooseOrEnter(byId("fps"), fps && String(fps));
+    byId("rate").value = fps ?? "";
+    byId("format").value = this.wanted = format;
+    byId("quality").value = quality;
+    this.changed();
+  }
+
   /** Show what the choices allow. MP4 gives way to WebM while the background is transparent. */
   show() {
     const isTransparent = this.background.value === "transparent";
@@ -82,6 +95,11 @@ export class PictureOptions {
       quality: byId("quality").value,
     };
   }
+}
+
+function chooseOrEnter(select, value) {
+  select.value = value ?? "";
+  if (select.selectedIndex < 0) select.value = OTHER;
 }
 
 /** Width over height of a text such as `1080x1920` or `9:16`. */

@@ -24,7 +24,7 @@ function ofPeople(report, describe) {
   if (!(speakers?.length > 1)) return [...describe(report)];
   return speakers.flatMap((speaker) => {
     const [, number] = speaker.face?.match(/^person:(\d+)$/) ?? [];
-    const name = number === undefined ? speaker.face ?? t("faceLargest") : t("person", { number: Number(number) + 1 });
+    const name = number === undefined ? speaker.face ?? t("faceLargest") : t("person", { number });
     return [...describe({ ...speaker, face: speaker.seen })].map((text) => say("ofPerson", { name, text }));
   });
 }

@@ -34,6 +34,13 @@ export class SpeechInput {
     this.show();
   }
 
+  /** Take an audio file in place of what is there. */
+  take(file) {
+    this.isText = false;
+    this.show();
+    this.picker.take(file);
+  }
+
   /** Whether the input is filled in. */
   get isGiven() {
     return this.isText ? this.text.value.trim() !== "" : Boolean(this.picker.file);

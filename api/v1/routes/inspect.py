@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.access import caller_of
 from api.base_url import base_url
@@ -16,24 +16,27 @@ from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
 from api.problem import problem_responses
 from api.routing import Routes, route
-from api.v1.protocol import JobView
+from api.v1.protocol import JobSummaryView
 from config import PipelineConfig
-from errors import BusyError
+from jobs.fair_queue import NICENESS, FairQueue, run_in_thread
 from jobs.ports import JobService
+from jobs.sources.client_names import client_names
+from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.labels.inspection import Verdict, inspect_as_json
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
 from storage.records import JobQuery, UploadedFile
+from storage.request_model import RequestModel, example
 
 _TIMEOUT_S: Final = 120.0
 _MAX_JOBS: Final = 20
 
 
-class InspectForm(BaseModel):
+class InspectForm(RequestModel):
     """Inspect a file. Send it as multipart form data or as JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = example(file_url="https://example.com/video.mp4")
 
     file: FilePart = Field(description="A video, audio or image file of any origin.")
 
@@ -67,17 +70,17 @@ class FileLabels(BaseModel):
 class Inspection(FileLabels):
     """The labels of a file, and the jobs that made it."""
 
-    jobs: list[JobView] = Field(description="Your jobs whose videos carry this watermark, the newest first.")
+    jobs: list[JobSummaryView] = Field(description="Your jobs whose videos carry this watermark, the newest first.")
 
 
 class InspectRoutes(Routes, prefix="/v1", tags=["labels"]):
-    """Handlers of /v1/inspect. Each replica inspects one file at a time."""
+    """Handlers of /v1/inspect. Each replica inspects one file at a time; API keys take turns."""
 
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service, self._files, self._limits = service, files, config.limits
         self._receiver = FormReceiver(service, files, config)
-        self._decoders = Decoders(config.decoder)
-        self._busy = asyncio.Lock()
+        self._decoders = Decoders(config.decoder, niceness=NICENESS)
+        self._queue = FairQueue("inspection")
 
     @route(
         "/inspect",
@@ -97,31 +100,31 @@ class InspectRoutes(Routes, prefix="/v1", tags=["labels"]):
             self._receiver.receive(request, InspectForm, admission) as (form, _),
         ):
             try:
-                labels = await self._inspect(form.file)
+                labels = await self._inspect(form.file, owner)
             finally:
                 await asyncio.to_thread(self._files.drop_uploads, form.file)
                 await self._service.release(admission.id)
-        jobs: list[JobView] = []
+        jobs: list[JobSummaryView] = []
         if labels.watermark is not None:
             query = JobQuery(limit=_MAX_JOBS, owner=owner, watermark_id=labels.watermark.identifier)
-            jobs = [JobView.of(job, base_url(request)) for job in (await self._service.list_jobs(query)).jobs]
+            jobs = [JobSummaryView.of(job, base_url(request)) for job in (await self._service.list_jobs(query)).jobs]
         return Inspection(**dict(labels), jobs=jobs)
 
-    async def _inspect(self, file: UploadedFile) -> FileLabels:
+    async def _inspect(self, file: UploadedFile, owner: str | None) -> FileLabels:
         """Read the labels in a decoder process.
 
         Raises:
-            BusyError: Another file is being inspected.
+            BusyError: Too many files wait.
             MediaError: The file cannot be opened.
             MediaLimitError: It exceeds a limit.
             StageTimeoutError: It took too long.
         """
-        if self._busy.locked():
-            raise BusyError("Another file is being inspected. Try again in a few seconds.")
-        async with self._busy:
-            return await asyncio.to_thread(self._labels, file)
+        async with self._queue.turn(owner):
+            with client_names(file):
+                return await run_in_thread(partial(self._labels, file))
 
-    def _labels(self, file: UploadedFile) -> FileLabels:
+    def _labels(self, file: UploadedFile, token: CancelToken) -> FileLabels:
         with self._files.stored.fetched(upload_key(file.key)) as path:
-            reply = self._decoders.run(partial(inspect_as_json, path, self._limits), file=path, timeout_s=_TIMEOUT_S)
+            work = partial(inspect_as_json, path, self._limits)
+            reply = self._decoders.run(work, file=path, timeout_s=_TIMEOUT_S, token=token)
         return FileLabels.model_validate_json(reply)

@@ -17,14 +17,15 @@ from api.routing import Routes, route
 from api.v1.events import PING_S, job_events
 from api.v1.followers import Followers, FollowResponse
 from api.v1.form_request import request_of_form
-from api.v1.protocol import JobForm, JobList, JobView, parsed_metadata
+from api.v1.protocol import JobForm, JobList, JobSummaryView, JobView, parsed_metadata
 from api.v1.waiting import MAX_WAIT_S, NO_STORE, accepted, outcome, wait_until_final
 from config import PipelineConfig
 from jobs.job_request import JobRequestBuilder
 from jobs.ports import JobService
 from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
-from storage.records import JobQuery, JobRecord, JobStatus
+from storage.protocols import MAX_INTEGER
+from storage.records import JobQuery, JobRecord, JobStatus, new_id
 
 _HEADERS = headers_of("Location", "Idempotency-Replayed")
 
@@ -109,9 +110,14 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
         metadata: Annotated[
             str | None, Query(description="Filter by metadata: a JSON object whose pairs the job must contain.")
         ] = None,
-        after: Annotated[int | None, Query(ge=0, description="`next_after` of the previous page.")] = None,
+        after: Annotated[
+            int | None, Query(ge=0, le=MAX_INTEGER, description="`next_after` of the previous page.")
+        ] = None,
     ) -> JobList:
-        """List jobs, newest first. Pages stay stable while jobs are added or removed."""
+        """List summaries of jobs, newest first. Pages stay stable while jobs are added or removed.
+
+        A page may have fewer than `limit` jobs, because its size is limited too: continue until `next_after` is null.
+        """
         query = JobQuery(
             limit=limit,
             owner=caller_of(request).owner,
@@ -120,7 +126,8 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
             after=after,
         )
         page = await self._service.list_jobs(query)
-        return JobList(jobs=[_view(job, request) for job in page.jobs], next_after=page.next_after)
+        base = base_url(request)
+        return JobList(jobs=[JobSummaryView.of(job, base) for job in page.jobs], next_after=page.next_after)
 
     @route("/{job_id}", summary="Get a job", responses=problem_responses(404))
     async def get_job(self, job_id: str, request: Request) -> JobView:
@@ -144,6 +151,18 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
     async def cancel_job(self, job_id: str, request: Request) -> JobView:
         """Cancel the job. Has no effect on a job that has ended."""
         return _view(await self._service.cancel_job(job_id, caller_of(request).owner), request)
+
+    @route(
+        "/{job_id}/retry",
+        "POST",
+        status_code=202,
+        response_model=JobView,
+        summary="Retry a failed job",
+        responses={202: {"headers": headers_of("Location")}, **problem_responses(404, 409, 429, 507)},
+    )
+    async def retry_job(self, job_id: str, request: Request) -> Response:
+        """Submit a failed job again, with the same files and options. Returns the new job; the failed one remains."""
+        return accepted(await self._service.retry_job(job_id, new_id(), caller_of(request).owner), request, {})
 
     @route(
         "/{job_id}/events",

@@ -12,28 +12,27 @@ from api.access import caller_of
 from api.conditional import unchanged
 from api.openapi import BINARY, CACHED, RANGED
 from api.problem import problem_responses
-from api.result_file import result_file_response
+from api.result_file import lasting, result_file_response, thumbnail_response
 from api.routing import Routes, route
 from api.stored_file import FileDisposition, stored_file_response
 from api.v1.preview import Previews
 from api.v1.routes.subtitles import SUBTITLE_TYPES
 from config import LabelsConfig
-from errors import NotFoundError, StateError
+from errors import NotFoundError
 from jobs.ports import JobService
 from jobs.turns import cues_of
 from media.headers.file_type import HEAD_BYTES, media_type_of
-from media.preview.thumbnail import thumbnail
 from media.subtitles.texts import SubtitleFormat, subtitle_file
-from storage.file_keys import person_picture_key, result_key, segment_key, source_key
+from storage.file_keys import audio_key, person_picture_key, result_key, source_key
 from storage.file_store import FileStore
 from storage.files import FileState
+from storage.protocols import MAX_INTEGER
 from storage.records import JobStatus
 
-_PRIVATE: Final = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+_PRIVATE: Final = {"Cache-Control": "private, no-cache"}
 # Uploads are sent as images or videos, never as documents.
 _INERT: Final = {**_PRIVATE, "Content-Security-Policy": "sandbox; default-src 'none'"}
-_SOURCE: Final[dict[str, Any]] = {
-    "summary": "Get the source",
+_UPLOADED: Final[dict[str, Any]] = {
     "response_class": FileResponse,
     "responses": {**RANGED, **problem_responses(404, 416)},
 }
@@ -82,7 +81,7 @@ class MediaRoutes(Routes, prefix="/v1"):
         Until then the audio track is the speech at 16 kHz. Works with Media Source Extensions and `<video src>`.
         """
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"}
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         result = await self._find(result_key(job.id)) if job.status is JobStatus.SUCCEEDED else None
         if result is not None:
             headers |= {"cache-control": "private, no-cache", "etag": f'"{result.tag}"'}  # it is always the same then
@@ -124,29 +123,25 @@ class MediaRoutes(Routes, prefix="/v1"):
     async def get_job_thumbnail(self, job_id: str, request: Request) -> Response:
         """Return a JPEG of the first frame (320 pixels on the longer side) once the first segment is rendered."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        key = result_key(job.id, job.options.format)
-        if (state := await self._find(key)) is None:
-            key = segment_key(job.id, 0, job.options.format)
-            state = await self._find(key)
-        if state is None:
-            raise StateError(f"Job {job.id} has no thumbnail: nothing is rendered (status: {job.status}).")
-        headers = _lasting(state)
-        if (answer := unchanged(request, headers)) is not None:
-            return answer
-        picture = await asyncio.to_thread(self._thumbnail, key)
-        return Response(picture, media_type="image/jpeg", headers=headers)
+        return await thumbnail_response(job, self._files.stored, request)
 
-    @route("/jobs/{job_id}/source", tags=["jobs"], **_SOURCE)
+    @route("/jobs/{job_id}/audio", summary="Get the speech", tags=["jobs"], **_UPLOADED)
+    async def get_job_audio(self, job_id: str, request: Request) -> Response:
+        """Return the speech of the job as uploaded, or as the voice spoke its text. A cancelled job has none."""
+        job = await self._service.get_job(job_id, caller_of(request).owner)
+        return await self._uploaded(request, audio_key(job.id))
+
+    @route("/jobs/{job_id}/source", summary="Get the source", tags=["jobs"], **_UPLOADED)
     async def get_job_source(self, job_id: str, request: Request) -> Response:
         """Return the video or image of the job as uploaded."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        return await self._source(request, job.avatar_key)
+        return await self._uploaded(request, source_key(job.avatar_key))
 
-    @route("/avatars/{avatar_id}/source", tags=["avatars"], **_SOURCE)
+    @route("/avatars/{avatar_id}/source", summary="Get the source", tags=["avatars"], **_UPLOADED)
     async def get_avatar_source(self, avatar_id: str, request: Request) -> Response:
         """Return the video or image of the avatar as uploaded."""
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
-        return await self._source(request, avatar.key)
+        return await self._uploaded(request, source_key(avatar.key))
 
     @route(
         "/avatars/{avatar_id}/people/{number}/thumbnail",
@@ -155,13 +150,15 @@ class MediaRoutes(Routes, prefix="/v1"):
         response_class=Response,
         responses={**CACHED, 200: {"content": {"image/jpeg": BINARY}}, **problem_responses(404)},
     )
-    async def get_person_thumbnail(self, avatar_id: str, number: int, request: Request) -> Response:
+    async def get_person_thumbnail(
+        self, avatar_id: str, number: Annotated[int, Path(ge=0, le=MAX_INTEGER)], request: Request
+    ) -> Response:
         """Return a JPEG of the face (160 pixels on the longer side) of a person in the avatar's source."""
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
         key = person_picture_key(avatar.key, number)
         if (state := await self._find(key)) is None:
             raise NotFoundError(f"Avatar {avatar.id} has no picture of a person {number}; see its list of people.")
-        headers = _lasting(state)
+        headers = lasting(state)
         if (answer := unchanged(request, headers)) is not None:
             return answer
         picture = await asyncio.to_thread(self._files.stored.read, key, 0, state.num_bytes, state.tag)
@@ -170,22 +167,9 @@ class MediaRoutes(Routes, prefix="/v1"):
     async def _find(self, key: str) -> FileState | None:
         return await asyncio.to_thread(self._files.stored.find, key)
 
-    def _thumbnail(self, key: str) -> bytes:
-        with self._files.stored.fetched(key) as path:
-            return thumbnail(path)
-
-    async def _source(self, request: Request, avatar_key: str) -> Response:
-        stored, key, gone = self._files.stored, source_key(avatar_key), "The source file was removed."
+    async def _uploaded(self, request: Request, key: str) -> Response:
+        stored, gone = self._files.stored, "The file was removed."
         if (state := await self._find(key)) is None:
             raise NotFoundError(gone)
         head = await asyncio.to_thread(stored.read, key, 0, min(HEAD_BYTES, state.num_bytes), state.tag)
         return await stored_file_response(request, stored, key, FileDisposition(media_type_of(head), _INERT), gone)
-
-
-def _lasting(state: FileState) -> dict[str, str]:
-    """Return the headers of a picture that does not change."""
-    return {
-        "cache-control": "private, max-age=86400, immutable",
-        "etag": f'"{state.tag}"',
-        "x-content-type-options": "nosniff",
-    }

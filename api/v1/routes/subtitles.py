@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.responses import PlainTextResponse
 
+from api.access import caller_of
 from api.forms.form_parts import FilePart
 from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
@@ -20,15 +21,16 @@ from errors import OptionError
 from jobs.ports import JobService
 from media.subtitles.texts import SubtitleFormat, subtitle_file
 from storage.file_store import FileStore
+from storage.request_model import RequestModel, example
 
 SUBTITLE_TYPES: dict[SubtitleFormat, str] = {"srt": "application/x-subrip", "vtt": "text/vtt"}
 _LANGUAGE = r"^[A-Za-z][A-Za-z0-9 ()-]{1,63}$"
 
 
-class SubtitlesForm(BaseModel):
+class SubtitlesForm(RequestModel):
     """Transcribe a recording. Send it as multipart form data or as JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = example(audio_url="https://example.com/speech.wav")
 
     audio: FilePart = Field(description="An audio file, or a video whose audio track is used.")
     language: str | None = Field(None, pattern="^[a-z]{2,3}$", description="Language of the speech, such as `en`.")
@@ -71,6 +73,7 @@ class SubtitlesRoutes(Routes, prefix="/v1/subtitles", tags=["subtitles"]):
             self._receiver.receive(request, SubtitlesForm, admission) as (form, _),
         ):
             await self._service.release(admission.id)  # an admission is for a job or an avatar
-            cues = await self._transcriber.subtitles(form.audio, form.language, form.translate_to)
+            owner = caller_of(request).owner
+            cues = await self._transcriber.subtitles(owner, form.audio, form.language, form.translate_to)
         text = await asyncio.to_thread(subtitle_file, cues, form.format)
         return Response(text, media_type=SUBTITLE_TYPES[form.format], headers={"Cache-Control": "no-store"})

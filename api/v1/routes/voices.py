@@ -6,7 +6,7 @@ import asyncio
 from typing import Annotated
 
 from fastapi import Path, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.access import caller_of
 from api.forms.form_parts import FilePart
@@ -21,18 +21,20 @@ from config import CloningConfig, PipelineConfig
 from errors import OptionError
 from jobs.ports import JobService
 from storage.file_store import FileStore
+from storage.request_model import RequestModel, example
 from storage.voices import VoiceRecord, VoiceStore
 
 _MAX_TRANSCRIPT_CHARS = 1000
 
 
-class VoiceForm(BaseModel):
+class VoiceForm(RequestModel):
     """Clone a voice. Send it as multipart form data or as JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = example(name="anna", audio_url="https://example.com/anna.wav")
 
     name: str = Field(
         pattern=r"^[^\W_][\w .-]{0,63}$",
+        examples=["anna"],
         description="Name for `voice`: letters, digits, spaces and `._-`; the first one is a letter or a digit. It "
         "takes precedence over a voice of the same name that is not cloned.",
     )
@@ -115,6 +117,8 @@ class VoiceRoutes(Routes, prefix="/v1/voices", tags=["voices"]):
         summary="Delete a cloned voice",
         responses=problem_responses(404),
     )
-    async def delete_voice(self, name: Annotated[str, Path(max_length=256)], request: Request) -> None:
+    async def delete_voice(
+        self, name: Annotated[str, Path(max_length=256, description="Name or ID of the voice.")], request: Request
+    ) -> None:
         """Delete a cloned voice and its recording. Accepted jobs are not affected: their texts are already spoken."""
         await asyncio.to_thread(self._store.delete, caller_of(request).owner, name)

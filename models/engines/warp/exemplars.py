@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from media.array_files import load_array, load_arrays
 from media.yuv_frame import YuvFrame, cut
 from models.avatar.face_region import FaceRegion
+from models.engines.warp.visible_gap import visible_gap
 from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MOUTH_MIDDLE
-from models.mouth.shape import CHANNELS, CLOSED_SHARE
+from models.mouth.shape import CHANNELS, CLOSED_SHARE, OPEN_MOUTH
 from models.track.face_track import FaceTrack
 
 # Scale of pose and brightness differences: exemplars that differ by more do not fit the frame.
@@ -59,6 +60,7 @@ class ExemplarBank:
     bands: NDArray[np.float32]
     # (B,) where the jaws meet: darkest line between the lips, as a fraction of their gap from above
     bite: NDArray[np.float32]
+    gap: NDArray[np.float32]  # (B,) height of what shows between the lips in eye distances (`visible_gap`)
     thumbs: NDArray[np.float32]  # (B, 1024) thumbnails with mean 0 and norm 1; their dot product is the correlation
     patches: NDArray[np.uint8]  # (B, R * R * 3 / 2) regions as consecutive Y, U, V
     region_size: int  # R
@@ -98,8 +100,8 @@ class BankBuilder:
             folder / _PATCHES_FILE, "w+", np.uint8, (len(self.frames), size * size * 3 // 2)
         )
         self._thumbs = np.zeros((len(self.frames), THUMB * THUMB), np.float32)
-        self._luma, self._sharpness, self._bands, self._bite = (
-            np.zeros(len(self.frames), np.float32) for _ in range(4)
+        self._luma, self._sharpness, self._bands, self._bite, self._gap = (
+            np.zeros(len(self.frames), np.float32) for _ in range(5)
         )
         self._next = 0
 
@@ -115,7 +117,7 @@ class BankBuilder:
         self._sharpness[row] = cv2.Laplacian(thumb, cv2.CV_32F).var()
         middle = thumb[_MIDDLE] / max(float(np.median(thumb[_MIDDLE])), 1.0)
         self._bands[row] = middle.mean(1).std()
-        self._bite[row] = bite_line(region.y, points)
+        self._bite[row], self._gap[row] = bite_line(region.y, points), visible_gap(region, points)
         centred = thumb - thumb.mean()
         self._thumbs[row] = (centred / max(float(np.linalg.norm(centred)), 1e-3)).ravel()
         self._next += 1
@@ -135,6 +137,7 @@ class BankBuilder:
                 sharpness=self._sharpness,
                 bands=self._bands,
                 bite=_steady(self._bite, self.frames),
+                gap=self._gap,
                 thumbs=self._thumbs,
                 region_size=self._region.size,
             )
@@ -192,9 +195,10 @@ def held_row(bank: ExemplarBank, is_allowed: NDArray[np.bool_] | None = None) ->
 
     Exemplars measured as closed are more or less closed, and landmarks on nearly still lips jitter, so a path through
     them would keep the lips moving. Instead one exemplar is held in its own shape, and only the head moves it. Closed
-    exemplars are those with the smallest lip gap and mouth height. Of the sharp ones among them, the one with the most
-    even brightness from lip to lip and the highest jaw is chosen (by the sum of ranks), because lips that close for a
-    sound are stretched over a lowered jaw.
+    exemplars are those with the smallest lip gap and mouth height; pictures that show teeth or a dark gap between the
+    lips, whatever their landmarks say, come last. Of the sharp ones among them, the one with the most even brightness
+    from lip to lip and the highest jaw is chosen (by the sum of ranks), because lips that close for a sound are
+    stretched over a lowered jaw.
 
     An independent landmark network measures .006 eye distances on average between the lips of these mouths, and .015 at
     most (nine speakers in the wild, whole videos and their first halves, and six of the GRID corpus). Choosing by jaw
@@ -208,7 +212,7 @@ def held_row(bank: ExemplarBank, is_allowed: NDArray[np.bool_] | None = None) ->
     openness = bank.shape[rows][:, _CLOSED_BY]
     rank = _places(openness[:, 0]) + _places(openness[:, 1])
     num_closed = max(_MIN_CLOSED, round(CLOSED_SHARE * len(rows)))
-    closed = rows[rank.argsort(kind="stable")[:num_closed]]
+    closed = rows[np.lexsort((rank, bank.gap[rows] > OPEN_MOUTH))[:num_closed]]
     is_sharp = bank.sharpness[closed] >= _SHARP_SHARE * np.median(bank.sharpness[closed])
     parted = _places(bank.bands[closed]) + _places(bank.shape[closed, _JAW])
     return int(closed[np.where(is_sharp, parted, np.inf).argmin()])

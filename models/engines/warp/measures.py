@@ -36,7 +36,8 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> Blo
     is_driven = track.driving_weight[index] >= 1  # elsewhere the source's own mouth is visible, at least partly
     shown = track.skip_reason[index] == SkipReason.SHOWN
     speaks = is_driven & (mouth.gate >= 0.5)
-    silent = opening[is_driven & (mouth.gate < 0.5)]
+    gap = _visible_gaps(avatar, plan)
+    silent = np.where(gap > OPEN_MOUTH, np.maximum(opening, gap), opening)[is_driven & (mouth.gate < 0.5)]
     used = np.zeros(0 if avatar.bank is None else len(avatar.bank), np.bool_)
     exemplars = plan.exemplar[shown]
     used[exemplars[exemplars >= 0]] = True
@@ -46,6 +47,7 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> Blo
         view,
         source=replace(
             view.source,
+            shows_closed_mouth=view.source.shows_closed_mouth and _some_mouth_is_closed(avatar),
             num_exemplars=len(used),
             is_fitted=calibration.is_fitted,
             own_speech=calibration.own_speech,
@@ -57,6 +59,17 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> Blo
         num_drawn=int((plan.interior[shown] > _DRAWN).sum()),
         used=used,
     )
+
+
+def _visible_gaps(avatar: WarpAvatar, plan: MouthPlan) -> NDArray[np.float32]:
+    """Returns (T,) what shows between the lips of the exemplars of a plan, in eye distances; 0 without exemplar."""
+    if avatar.bank is None:
+        return np.zeros(len(plan), np.float32)
+    return np.where(plan.exemplar >= 0, avatar.bank.gap[plan.exemplar], 0).astype(np.float32)
+
+
+def _some_mouth_is_closed(avatar: WarpAvatar) -> bool:
+    return avatar.bank is None or bool((avatar.bank.gap <= OPEN_MOUTH).any())
 
 
 def silent_motion(chunk: FaceChunk, patches: FacePatches) -> RunningStats:

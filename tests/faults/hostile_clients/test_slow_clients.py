@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -17,6 +18,7 @@ from tests.faults.attacker import Attack, Seen, attacking
 from tests.faults.health_probe import HealthProbe
 from tests.faults.load import IS_ENDURANCE, Caller, Pair
 from tests.faults.service_process import ServiceProcess, config_with, served
+from tests.http2_streams import dripping, unread_streams
 
 HEALTHY_S = 0.25
 """p99 of /healthz that is promised during an attack."""
@@ -36,6 +38,7 @@ class Meanwhile:
     health: HealthProbe
     seen: Seen
     accepted_s: list[float] = field(default_factory=list)
+    status_s: list[float] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     num_spilled_bytes: int = 0
 
@@ -44,7 +47,8 @@ class Meanwhile:
         p50, p99 = (1000 * self.health.percentile(share) for share in (0.5, 0.99))
         print(
             f"\n{what}: healthz p50 {p50:.0f} ms, p99 {p99:.0f} ms of {len(self.health.seconds)}, jobs accepted in "
-            f"{', '.join(f'{took_s:.2f}' for took_s in self.accepted_s)} s {self.refusals}, spilled "
+            f"{', '.join(f'{took_s:.2f}' for took_s in self.accepted_s)} s {self.refusals}, "
+            f"status {1000 * max(self.status_s):.0f} ms, spilled "
             f"{self.num_spilled_bytes >> 20} MiB, bystander {1000 * max(self.health.bystander_seconds):.0f} ms; "
             f"{self.seen}"
         )
@@ -52,6 +56,7 @@ class Meanwhile:
         if not IS_ENDURANCE:
             return
         assert p99 < 1000 * self.health.bound(HEALTHY_S)
+        assert max(self.status_s) < self.health.bound(HEALTHY_S)
         assert max(self.accepted_s) < self.health.bound(ACCEPTED_S)
 
 
@@ -82,11 +87,21 @@ class Guarded:
                 except httpx.HTTPError as error:
                     meanwhile.refusals.append(repr(error))
                 meanwhile.accepted_s.append(time.monotonic() - started)
+                meanwhile.status_s.append(self._status_s(meanwhile.refusals))
                 meanwhile.num_spilled_bytes = max(meanwhile.num_spilled_bytes, self._spilled_bytes())
                 time.sleep(max(0.0, duration_s / NUM_GOOD_JOBS - (time.monotonic() - started)))
         final = Caller(self.service.url, api_key=self.good).wait(jobs, 200)
         assert {job["status"] for job in final.values()} <= {"succeeded"}
         return meanwhile
+
+    def _status_s(self, refusals: list[str]) -> float:
+        """Seconds that a short request of the good caller takes."""
+        started, headers = time.monotonic(), {"Authorization": f"Bearer {self.good}"}
+        try:
+            httpx.get(f"{self.service.url}/v1/status", headers=headers, timeout=60, trust_env=False).raise_for_status()
+        except httpx.HTTPError as error:
+            refusals.append(repr(error))
+        return time.monotonic() - started
 
     def _spilled_bytes(self) -> int:
         """Bytes of the objects that Ray has spilled to the disk."""
@@ -139,6 +154,13 @@ def test_slow_readers(guarded: Guarded, sample_pair: Pair) -> None:
 def test_half_open_requests(guarded: Guarded) -> None:
     attack = Attack(guarded.service.url, "GET /v1/jobs HTTP/1.1\r\nHost: ", num=2060, sources=ADDRESSES)
     guarded.attack(attack).check("2,060 half-open requests")
+
+
+@pytest.mark.timeout(600)
+def test_unread_http2_streams(guarded: Guarded) -> None:
+    port = urlsplit(guarded.service.url).port or 0
+    with unread_streams(port, "POST", "/v1/jobs", 90) as streams, dripping(streams, every_s=5):
+        guarded.attack(Attack(guarded.service.url, "", num=1)).check("90 HTTP/2 streams without a key")
 
 
 @pytest.mark.timeout(600)

@@ -98,7 +98,7 @@ def download(monkeypatch: pytest.MonkeyPatch) -> Callable[[ASGIApp, Client], Bet
     limits = MediaLimits(min_download_bytes_per_s=MIN_BYTES_PER_S, max_download_pause_s=MAX_PAUSE_S)
 
     def run(app: ASGIApp, client: Client) -> Between:
-        between = Between(AppWindow(UnexpectedErrors(app), limits, WINDOW))
+        between = Between(AppWindow(UnexpectedErrors(app, lambda problem: problem), limits, WINDOW))
         scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": []}
         scope["asgi"] = {"spec_version": "2.3"}
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,10 @@ import pytest
 from websockets.sync.client import connect
 
 from config import TtsConfig
-from errors import FaceNotFoundError, LipwrightError, MediaError, StageTimeoutError
-from storage.file_keys import source_key
+from errors import FaceNotFoundError, LipwrightError, MediaError
+from storage.file_keys import audio_key, source_key
 from storage.local.api_keys import FileKeyRing
+from storage.records import JobStatus, new_id, utc_now
 from tests.browser import Visitor, chromium
 from tests.unit.api.live.live_parts import GreyAvatars
 from tests.unit.api.tts.speech_server import speaking
@@ -248,7 +250,8 @@ def test_a_file_in_the_wrong_place_is_refused_at_once(browser: Any, tmp_path: Pa
             assert visitor.page.query_selector(f"{place} .chosen") is None
         visitor.page.set_input_files("#face input[type=file]", picture)
         assert "a.png" in visitor.text("#face .chosen")
-        visitor.page.click("#options summary")
+        visitor.page.click("#options > summary")
+        visitor.page.click("#rare > summary")
         assert visitor.text("#engine option:checked") == "Warp (default)"
         assert "own mouth images; needs no weights" in visitor.text("#engine-note")
 
@@ -266,8 +269,16 @@ def test_a_visitor_speaks_through_a_face_that_is_not_kept(browser: Any, tmp_path
         visitor.page.fill("#live-motion", "0.3")
         visitor.picture("live-own-face")
         assert visitor.serious_violations() == []
+        assert (
+            visitor.page.evaluate("getComputedStyle(document.querySelector('#live-written button')).borderTopColor")
+            != "rgba(0, 0, 0, 0)"
+        )
         for _ in range(2):
             _begin_live(visitor)
+            assert visitor.text("#live-status") == "Connected", "the microphone is off"
+            visitor.page.click("#live-talk")
+            visitor.until("document.querySelector('#live-mute')")
+            assert visitor.text("#live-status") in ("Listening", "Speaking")
             visitor.page.click("#live-stop")
             visitor.until("document.querySelector('#live').dataset.state === 'off'")
         assert {request.motion for request in live.requests} == {0.3}
@@ -313,7 +324,9 @@ def test_a_face_that_is_none_is_said_so_in_the_live_card(browser: Any, tmp_path:
         visitor.page.click("#live summary")
         visitor.page.set_input_files("#live-face input[type=file]", sample_portrait)
         visitor.page.click("#live-start")
-        assert "found none" in visitor.until("document.querySelector('#live-error').textContent")
+        assert visitor.until("document.querySelector('#live-error').textContent").startswith(
+            "portrait.jpg: No face was found"
+        )
         visitor.until("document.querySelector('#live').dataset.state === 'off'")
         service.looked_at = None  # and now it is never done with it
         visitor.page.click("#live-face button.quiet")
@@ -357,7 +370,7 @@ def test_a_job_is_shown_again_after_a_reload_and_in_a_second_tab(browser: Any, t
         assert second.page.evaluate("location.hash") == ""
 
 
-def test_what_failed_or_was_cancelled_can_be_tried_again(browser: Any, tmp_path: Path) -> None:
+def test_a_cancelled_job_can_be_tried_again(browser: Any, tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor = Visitor(browser, url)
@@ -368,28 +381,88 @@ def test_what_failed_or_was_cancelled_can_be_tried_again(browser: Any, tmp_path:
         visitor.until_status("queued")
         again = service.requests[-1]
         assert again.job_id != job_id and again.audio.sha256 == service.requests[0].audio.sha256
-        service.fail(again.job_id, StageTimeoutError("Studio.render: timed out after 60 s"))
-        visitor.until_status("failed")
+        visitor.page.click("#stage >> text=Cancel")
+        visitor.until_status("cancelled")
         source = on_disk(service.files, source_key(service.table.get_job(again.job_id).avatar_key))
         source.parent.mkdir(parents=True, exist_ok=True)
         source.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+        on_disk(service.files, audio_key(again.job_id)).unlink()
         visitor.page.reload()  # the files are not known any more, but the face is kept with the job
-        visitor.until_status("failed")
+        visitor.until_status("cancelled")
         visitor.page.click("#stage button:text-is('Try again')")
-        assert "Choose the speech" in visitor.until("document.querySelector('#composer-error').textContent")
+        assert "no longer has the speech" in visitor.until("document.querySelector('#composer-error').textContent")
         visitor.until("document.querySelector('#face .chosen') !== null")
         assert len(service.requests) == 2
 
 
-def test_a_face_that_was_not_found_is_not_offered_again(browser: Any, tmp_path: Path) -> None:
+_SUMMARY = ("id", "status", "progress", "created_at", "error", "links", "inputs")
+
+
+def _summaries(route: Any) -> None:
+    """Answer with the least that a list of jobs tells."""
+    page = route.fetch().json()
+    route.fulfill(json={**page, "jobs": [{name: job[name] for name in _SUMMARY} for job in page["jobs"]]})
+
+
+def test_a_failed_job_among_200_is_found_and_sent_again(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor = Visitor(browser, url)
-        job_id = _submitted(visitor, service, tmp_path)
-        service.fail(job_id, FaceNotFoundError("speech.wav: expected a face, found none."))
+        page = visitor.page
+        page.set_input_files("#face input[type=file]", sample_portrait)
+        page.set_input_files(
+            "#speech input[type=file]", {"name": "speech.wav", "mimeType": "audio/wav", "buffer": b"RIFF" + bytes(2000)}
+        )
+        page.click("#options > summary")
+        page.select_option("#crop", "9:16")
+        page.fill("#expressiveness", "1.3")
+        visitor.submit()
+        visitor.until_status("queued")
+        first = service.table.get_job(service.requests[0].job_id)
+        shutil.copy(sample_portrait, on_disk(service.files, source_key(first.avatar_key)))
+        service.fail(first.id, FaceNotFoundError("Found no face: searched 75 frames"))
+        ids = [new_id() for _ in range(199)]
+        for job_id in ids:
+            service.table.insert_job(
+                first.model_copy(update={"id": job_id, "status": JobStatus.SUCCEEDED, "created_at": utc_now()})
+            )
+        page.route("**/v1/jobs?*", _summaries)
+        page.route("**/thumbnail", lambda route: route.fulfill(path=sample_portrait))
+        page.goto(url)
+        tiles = "document.querySelectorAll('#jobs li').length"
+        for shown in (48, 96, 144, 192):
+            visitor.until(f"{tiles} === {shown}")
+            page.focus("#more")
+            page.keyboard.press("Enter")
+            visitor.until(f"document.activeElement.closest('#jobs li:nth-child({shown + 1})')")
+        assert page.evaluate(tiles) == 200 and page.is_hidden("#more")
+        page.focus("#jobs li:last-child button")
+        visitor.until("document.querySelector('#jobs li:last-child img')?.naturalWidth")
+        assert "No face was found that can be used." in visitor.text("#jobs li:last-child")
+        page.keyboard.press("Enter")
         visitor.until_status("failed")
-        assert visitor.text("#stage .actions").strip() == "Delete"
-        assert "well-lit face" in visitor.text("#stage [role=alert]")
+        assert page.evaluate("document.activeElement.id") == "stage-title"
+        assert visitor.text("#stage [role=alert]").startswith("No face was found that can be used. Use a photo")
+        assert page.is_hidden("#stage details p")
+        page.click("#stage details summary")
+        assert visitor.text("#stage details p") == "Found no face: searched 75 frames"
+        visitor.until("document.querySelector('#stage figure:last-child img')?.naturalWidth")
+        visitor.picture("failed")
+        assert visitor.serious_violations() == []
+        page.click("#stage button:text-is('Change and try again')")
+        visitor.until("document.querySelector('#speech audio') && document.querySelector('#face img')")
+        visitor.submit()
+        visitor.until_status("queued")
+        page.evaluate(f"location.hash = 'job={first.id}'")
+        visitor.until_status("failed")
+        page.click("#stage button:text-is('Try again')")
+        visitor.until_status("queued")
+        jobs = [
+            service.table.get_job(job_id) for job_id in (service.requests[1].job_id, page.url.partition("#job=")[2])
+        ]
+        for job in jobs:
+            assert (job.options, job.audio.sha256) == (first.options, first.audio.sha256)
+        assert jobs[1].id not in (first.id, jobs[0].id)
 
 
 def test_errors_are_in_the_language_of_the_page(browser: Any, tmp_path: Path) -> None:

@@ -29,8 +29,23 @@ def _form(browser: Any, url: str, folder: Path, portrait: Path, **context: Any) 
     speech.write_bytes(b"RIFF" + bytes(2000))
     visitor.until("document.querySelector('#engine').value")
     visitor.choose(speech, portrait)
-    visitor.page.click("#options summary")
+    visitor.page.click("#options > summary")
+    assert not visitor.page.is_visible("#fps"), "what is rarely set is folded"
+    visitor.page.click("#rare > summary")
     return visitor
+
+
+STAGE_IN_VIEW = """(({ top, bottom }) => top >= 0 && bottom <= innerHeight)(
+    document.querySelector("#stage").getBoundingClientRect()
+)"""
+CUT_OFF = """[...document.querySelectorAll("#composer select")].filter((select) => {
+    const whole = select.cloneNode(true); // as wide as its longest choice
+    whole.style.cssText = "position: absolute; width: auto";
+    select.after(whole);
+    const isCut = whole.offsetWidth > select.offsetWidth;
+    whole.remove();
+    return select.offsetParent && isCut;
+}).map((select) => select.id)"""
 
 
 def _sent(visitor: Visitor, service: MemoryService) -> JobRequest:
@@ -90,13 +105,24 @@ def test_only_the_motion_of_stills_can_be_set(
     with serving(service) as url:
         visitor = _form(browser, url, tmp_path, sample_portrait)
         visitor.page.fill("#motion", "0.3")
+        visitor.page.fill("#expressiveness", "1.3")
+        assert visitor.text("#still-motion").split() == ["Motion", "of", "head", "and", "eyes", "30%", "0%", "100%"]
+        assert visitor.text("#movement").split() == ["Mouth", "movement", "130%", "0%", "200%"]
+        assert visitor.page.get_attribute("#expressiveness", "aria-valuetext") == "130%"
+        assert not visitor.page.is_visible("#loop") and not visitor.page.is_visible("#keep-sound"), "of videos"
         assert _sent(visitor, service).options.motion == 0.3
         visitor.page.click("#face .chosen button")
         assert not visitor.page.is_visible("#motion"), "no face is chosen"
         visitor.page.set_input_files("#face input[type=file]", sample_video)
         visitor.until("document.querySelector('#face video')")
         assert not visitor.page.is_visible("#motion")
-        assert _sent(visitor, service).options.motion == 1
+        visitor.page.select_option("#loop", "hold")
+        visitor.page.check("#keep-sound")
+        options = _sent(visitor, service).options
+        assert (options.motion, options.loop, options.background_gain_db) == (1, "hold", -6)
+        visitor.page.click("#face .chosen button")
+        visitor.page.set_input_files("#face input[type=file]", sample_portrait)
+        assert _sent(visitor, service).options.background_gain_db is None
 
 
 def test_an_avatar_is_saved_with_its_background(
@@ -213,6 +239,7 @@ def test_results_without_a_preview(browser: Any, tmp_path: Path, sample_portrait
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor = _form(browser, url, tmp_path, sample_portrait)
+        visitor.page.route("**/source", lambda route: route.fulfill(path=sample_portrait))
         visitor.page.select_option("#format", "webm")
         job_id = _sent(visitor, service).job_id
         visitor.until_status("queued")
@@ -223,6 +250,14 @@ def test_results_without_a_preview(browser: Any, tmp_path: Path, sample_portrait
         visitor.until_status("succeeded")
         visitor.until("document.querySelector('#stage video').src.endsWith('/video')")
         assert not visitor.page.is_visible("#stage .placeholder")
+        visitor.page.evaluate("document.querySelector('#submit').scrollIntoView({ block: 'end' })")
+        visitor.until("document.querySelector('#stage figure:last-child img')?.naturalWidth")
+        assert visitor.page.evaluate(STAGE_IN_VIEW), "the result stays beside the form"
+        visitor.page.set_viewport_size({"width": 360, "height": 740})
+        parts = ("#stage video", "#stage a.main", "#stage figure:last-child")
+        tops = [visitor.page.locator(part).bounding_box()["y"] for part in parts]
+        assert tops == sorted(tops), "the download follows the result"
+        visitor.page.set_viewport_size({"width": 1280, "height": 900})
 
         visitor.page.select_option("#format", "mov")
         assert not visitor.page.is_visible("#quality")
@@ -242,15 +277,15 @@ def test_results_without_a_preview(browser: Any, tmp_path: Path, sample_portrait
         visitor.until_status("succeeded")
         assert "Browsers do not play MOV" in visitor.text("#stage")
         result = "#stage figure:first-child"
-        assert visitor.page.get_attribute(f"{result} img", "src") == f"/v1/jobs/{job_id}/thumbnail"
-        assert visitor.page.is_visible(f"{result} img") and not visitor.page.is_visible(f"{result} video")
+        assert visitor.page.get_attribute(f"{result} .screen > img", "src") == f"/v1/jobs/{job_id}/thumbnail"
+        assert visitor.page.is_visible(f"{result} .screen > img") and not visitor.page.is_visible(f"{result} video")
         assert visitor.text("#stage a.main") == "Download MOV"
         assert visitor.page.get_attribute("#stage a.main", "href") == f"/v1/jobs/{job_id}/video?download=true"
 
 
-def test_the_choices_fit_a_phone(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+def test_the_choices_fit_a_phone(browser: Any, tmp_path: Path, sample_video: Path) -> None:
     with serving(MemoryService(tmp_path)) as url:
-        visitor = _form(browser, url, tmp_path, sample_portrait, viewport={"width": 360, "height": 740})
+        visitor = _form(browser, url, tmp_path, sample_video, viewport={"width": 360, "height": 740})
         for background in ("colour", "file", "transparent"):
             visitor.page.select_option("#background", background)
             assert visitor.serious_violations() == []
@@ -258,4 +293,7 @@ def test_the_choices_fit_a_phone(browser: Any, tmp_path: Path, sample_portrait: 
                 visitor.page.click("#language")
                 assert visitor.page.evaluate("document.documentElement.lang") == language
                 assert visitor.page.evaluate("document.documentElement.scrollWidth") == 360
+                assert visitor.page.evaluate(CUT_OFF) == []
                 visitor.picture(f"{background}-{language}")
+        visitor.page.set_viewport_size({"width": 1280, "height": 900})
+        assert visitor.page.evaluate(CUT_OFF) == [], "in two columns"

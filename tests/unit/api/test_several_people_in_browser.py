@@ -25,8 +25,8 @@ REPORT = PeopleReport(
     ),
 )
 WORDS = {  # by language: title of the second person, when they are seen, an overlap, what to do about it
-    "en-US": ("Person 2", "Seen 0:01–0:04", "overlaps other speech", "marked in red"),
-    "zh-CN": ("人物 2", "出现时间 0:01–0:04", "其他语音重叠", "标红"),
+    "en-US": ("Person 1", "Seen 0:01–0:04", "overlaps other speech", "marked in red"),
+    "zh-CN": ("人物 1", "出现时间 0:01–0:04", "其他语音重叠", "标红"),
 }
 FOUND = "document.querySelectorAll('.people:not(.searching) .track').length === 2"
 SHIFT = """(since) => new Promise((done) => {
@@ -333,4 +333,4 @@ def test_a_saved_avatar_and_a_report_of_each_person(
     visitor.until_status("succeeded")
     report_text = visitor.text("#stage .report")
     assert "位于 0:02" in report_text
-    assert "人物 1：原素材的声音晚了 120 毫秒" in report_text and "人物 2：原素材的声音早了 80 毫秒" in report_text
+    assert "人物 0：原素材的声音晚了 120 毫秒" in report_text and "人物 1：原素材的声音早了 80 毫秒" in report_text

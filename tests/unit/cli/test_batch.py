@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cli.main import app
 from config import TtsConfig
 from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.quality_report import example_report
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def _run(manifest: Path, url: str, *options: str) -> Result:
-    return CliRunner().invoke(app, ["batch", str(manifest), "--server", url, *options])
+    return CliRunner().invoke(app, ["batch", str(manifest), "--server", url, "--json", *options])
 
 
 def _reports(done: Result) -> dict[int, dict[str, Any]]:
@@ -62,6 +64,26 @@ def test_results_come_and_failures_are_listed(service: MemoryService, url: str, 
     assert fsspec.filesystem("memory").cat("/results/three.mp4") == VIDEO_BYTES
     assert "3 of 3 done, 1 failed" in done.stderr
     assert f"failed: line 2, {manifest.parent / 'two.mp4'}: option_invalid: engine: expected warp" in done.stderr
+    assert {request.options.loop for request in service.requests} == {"hold", "pingpong"}
+
+
+def test_batch_prints_a_short_line_per_pair(service: MemoryService, url: str, manifest: Path) -> None:
+    service.report = example_report()
+    done = CliRunner().invoke(app, ["batch", str(manifest), "--server", url])
+    lines = {line.partition(":")[0]: line for line in done.stdout.splitlines()}
+    assert sorted(lines) == ["line 1", "line 2", "line 3"]
+    assert re.fullmatch(rf"line 1: {manifest.parent}/one.mp4: 50 frames, \d+\.\d s", lines["line 1"])
+    assert f"line 2: {manifest.parent}/two.mp4: failed (option_invalid), " in lines["line 2"]
+    assert "warning: line 1: 3 frames left unchanged: no face found." in done.stderr
+    record = (manifest.parent / "pairs.results.jsonl").read_text().splitlines()
+    assert all("quality" in json.loads(line) for line in record if '"succeeded"' in line)
+
+
+def test_batch_reads_csv_with_a_header(service: MemoryService, url: str, manifest: Path) -> None:
+    table = manifest.with_suffix(".csv")
+    table.write_text("video,audio,out,loop\nv.mp4,a.wav,one.mp4,hold\nv.mp4,a.wav,two.mp4,\n")
+    done = CliRunner().invoke(app, ["batch", str(table), "--server", url])
+    assert done.exit_code == 0, done.output
     assert {request.options.loop for request in service.requests} == {"hold", "pingpong"}
 
 

@@ -34,7 +34,7 @@ def _keys(repo_root: Path, data_dir: Path, *arguments: str) -> str:
 def test_a_key_from_its_making_to_its_end(repo_root: Path, tmp_path: Path) -> None:
     added = _run(repo_root, "keys", "add", "a studio", "--max-priority", "1", "--data-dir", str(tmp_path))
     key = added.stdout.strip()
-    assert "not shown again" in added.stderr
+    assert "not shown again" in added.stderr and "This is the first key" in added.stderr
     made = FileKeyRing(tmp_path).find(key)
     assert (made.name, made.max_priority) == ("a studio", 1)
     listed = _keys(repo_root, tmp_path, "list")
@@ -42,13 +42,19 @@ def test_a_key_from_its_making_to_its_end(repo_root: Path, tmp_path: Path) -> No
     assert key.removeprefix(f"lw_{made.id}_") not in listed
     assert _keys(repo_root, tmp_path, "webhook-secret", made.id) == webhook_secret(tmp_path, made.id)
     assert _keys(repo_root, tmp_path, "webhook-secret") == webhook_secret(tmp_path, None)
-    assert made.id in _keys(repo_root, tmp_path, "revoke", made.id)
+    second = _run(repo_root, "keys", "add", "another", "--data-dir", str(tmp_path))
+    assert "not shown again" in second.stderr and "first key" not in second.stderr
+    (other,) = [key.id for key in FileKeyRing(tmp_path).list() if key.id != made.id]
+    assert "last key" not in _run(repo_root, "keys", "revoke", other, "--data-dir", str(tmp_path)).stderr
+    last = _run(repo_root, "keys", "revoke", made.id, "--data-dir", str(tmp_path))
+    assert made.id in last.stdout and "This was the last key: from now on, requests need none." in last.stderr
     assert FileKeyRing(tmp_path).list() == []
     for command in ("revoke", "webhook-secret"):
         gone = _run(repo_root, "keys", command, made.id, "--data-dir", str(tmp_path))
         assert gone.returncode == 1
         assert gone.stderr.strip() == (
-            f"error: not_found: There is no API key with the ID {made.id!r}. `lipwright keys list` shows the IDs."
+            f"error: not_found: There is no API key with the ID {made.id!r}. "
+            f"`lipwright keys list --data-dir {tmp_path}` shows the IDs."
         )
 
 

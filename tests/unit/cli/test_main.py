@@ -128,7 +128,7 @@ def test_speak_passes_urls_on(repo_root: Path, tmp_path: Path, service: MemorySe
             done = _run(repo_root, "speak", *inputs)
             assert done.returncode == 0, done.stderr
         refused = _run(repo_root, "speak", *inputs, "--face-image", "http://10.0.0.1/who.jpg")
-    assert _error_line(refused).startswith("error: url_refused: face_image: http://10.0.0.1/who.jpg: expected")
+    assert _error_line(refused).startswith("error: url_refused: --face-image: http://10.0.0.1/who.jpg: expected")
     for request, sound in zip(service.requests, (b"/a.wav", b"sound"), strict=True):
         assert request.video is not None
         assert (request.video.sha256, request.video.label) == (hashlib.sha256(b"/v.mp4").hexdigest(), "v.mp4")
@@ -162,8 +162,11 @@ def test_speak_prints_the_quality_report(
     service.outcome, service.report = "video", example_report()
     plain = _run(repo_root, "speak", *inputs, "--server", server)
     assert len(plain.stdout.splitlines()) == 1, "only when it is asked for"
+    warnings = [line for line in plain.stderr.splitlines() if line.startswith("warning: ")]
+    assert warnings == [f"warning: {sentence}" for sentence in service.report["warnings"]] != []
     done = _run(repo_root, "speak", *inputs, "--server", server, "--report")
     assert done.returncode == 0, done.stderr
+    assert "warning: " not in done.stderr
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert lines[0] == plain.stdout.strip()
     assert "source sound offset +120 ms confidence 0.93; positive is late sound" in lines
@@ -224,6 +227,14 @@ def test_files_are_opened_before_a_service_is_started_for_them(
     assert not (tmp_path / "data").exists()
 
 
+def test_text_sent_as_audio_is_one_line(repo_root: Path, sample_portrait: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Hello.")
+    paths = ("--video", str(sample_portrait), "--audio", str(tmp_path / "a.txt"), "--out", str(tmp_path / "out.mp4"))
+    done = _run(repo_root, "speak", *paths, "--data-dir", str(tmp_path / "data"))
+    assert done.stderr.startswith("error: media_invalid: a.txt: expected an audio, video or picture file, found ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_the_service_of_the_data_folder_is_used(
     repo_root: Path, service: MemoryService, server: str, samples: Path, sample_portrait: Path, tmp_path: Path
 ) -> None:
@@ -235,17 +246,6 @@ def test_the_service_of_the_data_folder_is_used(
         done = _run(repo_root, "speak", *files, "--out", out, "--data-dir", str(tmp_path / "data"))
     assert done.returncode == 0, done.stderr
     assert f"Using the service at {server}." in done.stderr
-
-
-def test_a_result_that_cannot_be_written_is_named(
-    repo_root: Path, service: MemoryService, server: str, inputs: list[str], tmp_path: Path
-) -> None:
-    service.outcome = "video"
-    # A name that the system takes, and no longer one: the result is written beside it first.
-    inputs[inputs.index("--out") + 1] = str(tmp_path / f"{'x' * 250}.mp4")
-    done = _run(repo_root, "speak", *inputs, "--server", server)
-    assert done.returncode == 1
-    assert "lipwright jobs download" in _error_line(done)
 
 
 def test_the_version(repo_root: Path) -> None:
@@ -261,6 +261,33 @@ def test_speak_without_the_service(repo_root: Path, inputs: list[str]) -> None:
 def _heeds_interrupts() -> None:
     """What runs in the background of a shell is started deaf to SIGINT, and so are its children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+_INTERRUPTED_IMPORT = """
+import os, signal, sys
+from cli.__main__ import main
+
+module, sys.argv = sys.argv[1], ["lipwright", "serve", "--data-dir", sys.argv[2]]
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["cli.main", "config", "launch.service"])
+def test_interrupt_during_imports_prints_no_traceback(repo_root: Path, tmp_path: Path, module: str) -> None:
+    command = [sys.executable, "-c", _INTERRUPTED_IMPORT, module, str(tmp_path / "data")]
+    done = subprocess.run(
+        command, cwd=repo_root, capture_output=True, text=True, timeout=60, preexec_fn=_heeds_interrupts
+    )
+    assert done.returncode in (-signal.SIGINT, 130)
+    assert done.stderr in ("", "error: interrupted: Stopped.\n")
+    assert not (tmp_path / "data").exists()
 
 
 def test_interrupt_cancels_the_job(repo_root: Path, service: MemoryService, server: str, inputs: list[str]) -> None:

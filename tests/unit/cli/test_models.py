@@ -54,6 +54,7 @@ def test_a_file_from_its_adding_to_its_end(data_dir: Path, tmp_path: Path) -> No
     assert added.exit_code == 0, added.stderr
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     assert added.stdout == f"added w.pth as generator of toy:gan (sha256 {digest})\n"
+    assert data_dir.stat().st_mode & 0o777 == 0o700
     assert "licence: Personal and research use only." in added.stderr
     lines = [" ".join(line.split()) for line in _run(data_dir, "list").stdout.splitlines()]
     assert "toy:gan Toy faces installed" in lines
@@ -70,6 +71,12 @@ def test_a_file_from_its_adding_to_its_end(data_dir: Path, tmp_path: Path) -> No
     assert not kept.exists()
     gone = _run(data_dir, "remove", "toy:gan")
     assert (gone.exit_code, _error(gone)) == (1, "error: not_found: There are no weights of 'toy:gan'.")
+
+
+def test_verify_without_weights_says_so(data_dir: Path) -> None:
+    done = _run(data_dir, "verify")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("There are no added weights to verify. `lipwright doctor` verifies")
 
 
 def test_json(data_dir: Path, tmp_path: Path) -> None:
@@ -102,7 +109,7 @@ def test_refusals_are_one_line(data_dir: Path, tmp_path: Path) -> None:
     cases = {
         (harm,): "weights_invalid: w.pth: expected tensors alone, found a pickle that asks for posix.mkdir",
         (sound, "--sha256", "ab" * 32): f"weights_invalid: w.safetensors: expected sha256 {'ab' * 32}, found ",
-        (sound, "--engine", "nonesuch"): "option_invalid: engine: expected one of free, toy, found 'nonesuch'",
+        (sound, "--engine", "nonesuch"): "option_invalid: --engine: expected one of free, toy, found 'nonesuch'",
         (sound, "--name", "A B"): "option_invalid: --name: expected",
         (sound, "--role", "mixer"): "weights_invalid: w.safetensors: no engine can use this file",
         (str(tmp_path / "missing"),): "file_unusable: ",

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from cluster.application import checked_by_serve
 from config import PipelineConfig
 from errors import ConfigError
 from launch.serve_config import read_serve_config
@@ -14,7 +13,7 @@ from launch.serve_config import read_serve_config
 
 @pytest.mark.parametrize("name", ["serve_config.yaml", "serve_config.cpu.yaml"])
 def test_the_data_folder_does_not_depend_on_where_a_process_runs(repo_root: Path, work_dir: Path, name: str) -> None:
-    assert checked_by_serve(read_serve_config(repo_root / name)).pipeline.data_dir == repo_root / "data"
+    assert read_serve_config(repo_root / name).pipeline.data_dir == repo_root / "data"
     assert PipelineConfig().data_dir == repo_root / "data"
     assert PipelineConfig(data_dir=work_dir).data_dir == work_dir
 
@@ -26,6 +25,6 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match="wrong.yaml"):
-        checked_by_serve(read_serve_config(path))
+        read_serve_config(path)
     with pytest.raises(ConfigError, match="none.yaml"):
         read_serve_config(tmp_path / "none.yaml")

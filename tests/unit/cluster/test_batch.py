@@ -122,6 +122,9 @@ class LocalDirector:
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         return self._change(job_id, status=JobStatus.CANCELLED)
 
+    async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
+        raise AssertionError("a batch sends its pairs again itself")
+
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         raise NotFoundError("no avatars here")
 

@@ -114,3 +114,42 @@ def test_every_bad_line_is_named_at_once(inputs: Path) -> None:
 def test_an_empty_manifest_is_refused(inputs: Path) -> None:
     with pytest.raises(InputError, match="at least one line"):
         read_manifest(_write(inputs, ""))
+
+
+def _csv(folder: Path, text: str) -> Path:
+    path = folder / "manifest.csv"
+    path.write_bytes(text.encode("utf-8-sig"))  # as spreadsheets write it
+    return path
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_csv_rows_are_pairs(inputs: Path, delimiter: str) -> None:
+    rows = [
+        ("video", "audio", "text", "out", "expressiveness", "visible_label", "audio_bob", "turns"),
+        ("a.mp4", "", '"Good\nmorning"', "one.mp4", "1.5", "true", "", ""),
+        ("", "", "", "", "", "", "", ""),
+        ("a.mp4", "", "", "two.mp4", "", "", "b.wav", '"[{""start"": 0, ""audio"": ""audio_bob""}]"'),
+    ]
+    first, second = read_manifest(_csv(inputs, "\n".join(delimiter.join(row) for row in rows)))
+    assert (first.line, first.text, first.expressiveness, first.visible_label) == (2, "Good\nmorning", 1.5, True)
+    assert "loop" not in first.options
+    assert (second.line, second.more_audio) == (5, {"audio_bob": inputs / "b.wav"})
+    assert [turn.audio for turn in second.turns or ()] == ["audio_bob"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("m.csv", "video,sound,out\na.mp4,a.wav,x.mp4", "m.csv:1: unknown column 'sound'; expected audio, "),
+        ("m.csv", "video,audio,out\na.mp4,a.wav,x.mp4,y", "m.csv:2: has more cells than the header"),
+        ("m.csv", "video,audio,out\na.mp4,a.wav,", "m.csv:2: out: is required"),
+        ("m.csv", "video,turns,out\na.mp4,[,x.mp4", "m.csv:2: Expecting value"),
+        ("m.csv", "video,audio,out\na.mp4,a.wav,x.mp4\na.mp4,no.wav,y.mp4", "m.csv:3: audio: "),
+        ("m.txt", "video,audio,out\na.mp4,a.wav,x.mp4", "m.txt: expected JSON lines; a table with a header needs"),
+    ],
+)
+def test_table_that_cannot_be_used_is_explained(inputs: Path, name: str, text: str, message: str) -> None:
+    (inputs / name).write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_manifest(inputs / name)
+    assert str(inputs / message) in str(caught.value)

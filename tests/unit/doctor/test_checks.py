@@ -153,6 +153,8 @@ def test_the_data_folder(tmp_path: Path) -> None:
     assert _is_mended(check_data_folder(tmp_path / "open"), Status.WARNING)
     (tmp_path / "open").chmod(0o700)
     assert check_data_folder(tmp_path / "open").status is Status.OK
+    (tmp_path / "open").chmod(0o1777)
+    assert "a folder of the service alone" in check_data_folder(tmp_path / "open").fix
     mounts = tmp_path / "mounts"
     mounts.write_text(f"host:/b {tmp_path.resolve()} nfs4 rw 0 0\n")
     assert _is_mended(check_data_folder(tmp_path, mounts), Status.WARNING)
@@ -206,7 +208,7 @@ def test_a_port_that_is_free_ours_or_taken(tmp_path: Path, other_server: int) ->
 
 
 def test_keys_are_needed_where_others_can_reach_us() -> None:
-    closed, opened = AccessConfig(), AccessConfig(allow_without_keys=True)
+    closed, opened = PipelineConfig(), PipelineConfig(access=AccessConfig(allow_without_keys=True))
     assert check_keys("127.0.0.1", [], closed).status is Status.OK
     assert check_keys("0.0.0.0", ["key"], closed).status is Status.OK
     assert _is_mended(check_keys("0.0.0.0", [], closed), Status.PROBLEM)

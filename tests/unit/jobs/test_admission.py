@@ -55,7 +55,7 @@ def test_the_queue_counts_bodies_on_their_way(bench: Bench) -> None:
         bench.add()
     kept = [bench.admission.admit(asking()) for _ in range(2)]
     assert len({one.id for one in kept}) == 2
-    with pytest.raises(CapacityError, match="fewer than 4 waiting jobs, found 4"):
+    with pytest.raises(CapacityError, match="4 jobs are waiting; the limit is 4"):
         bench.admission.admit(asking())
     bench.admission.release(kept[0].id)
     bench.admission.release(kept[0].id)
@@ -133,9 +133,18 @@ def test_one_key_has_a_share_of_the_queue(bench: Bench) -> None:
     bench.add(JobStatus.RUNNING, owner="a")
     bench.add(owner="a")
     bench.admission.admit(asking(owner="a"))
-    with pytest.raises(CapacityError, match="fewer than 2 waiting jobs of one API key, found 2"):
+    with pytest.raises(CapacityError, match="2 jobs of this key are waiting; the limit is 2"):
         bench.admission.admit(asking(owner="a"))
     bench.admission.admit(asking(owner="b"))
+
+
+def test_refusal_of_one_waiting_job_is_in_the_singular(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_queued_jobs=2)
+    bench.add(JobStatus.RUNNING, owner="a")
+    bench.add(owner="a")
+    with pytest.raises(CapacityError, match=r"full: 1 job of this key is waiting; the limit is 1\."):
+        bench.admission.admit(asking(owner="a"))
+    bench.table.close()
 
 
 def test_one_key_has_a_share_of_the_bytes(bench: Bench) -> None:
@@ -231,8 +240,8 @@ def test_avatars_under_analysis_wait_too(bench: Bench) -> None:
         }
         record |= {"source_sha256": "00"}
         bench.table.put_avatar(AvatarRecord.model_validate({**record, "created_at": now, "last_used_at": now}))
-    with pytest.raises(CapacityError, match="of one API key, found 3"):
+    with pytest.raises(CapacityError, match="3 jobs of this key are waiting; the limit is 2"):
         bench.admission.admit(asking(owner="a"))
     bench.admission.admit(asking(owner="b"))
-    with pytest.raises(CapacityError, match="found 4"):
+    with pytest.raises(CapacityError, match="4 jobs are waiting; the limit is 4"):
         bench.admission.admit(asking(owner="c"))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from config import JobConfig, LabelsConfig, PipelineConfig
-from errors import KeyReuseError, NotFoundError, OptionError
+from errors import KeyReuseError, NotFoundError, OptionError, StageTimeoutError, StateError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
 from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
@@ -28,7 +28,18 @@ from storage.avatar_settings import AvatarSettings
 from storage.file_keys import audio_key, background_key, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, JobOptions, JobQuery, JobRecord, Turn, UploadedFile, new_id
+from storage.records import (
+    MUSIC,
+    AvatarRecord,
+    ErrorRecord,
+    JobOptions,
+    JobQuery,
+    JobRecord,
+    JobStatus,
+    Turn,
+    UploadedFile,
+    new_id,
+)
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages
@@ -355,3 +366,25 @@ def test_an_avatar_that_nobody_wants_kept_is_waited_for_and_not_listed(bench: Be
     assert (kept.id, bench.table.list_avatars()) == (sent.id, [kept])
     again = asyncio.run(bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
     assert again.pinned, "what was kept once stays kept"
+
+
+def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench) -> None:
+    bench.table.is_dying = False
+    music = {"background_file": bench.upload(b"beach"), "more_audio": {MUSIC: bench.upload(b"song")}}
+    failed = asyncio.run(bench.submissions.create_job(bench.request("key").model_copy(update=music)))
+    with pytest.raises(StateError, match="it is queued, not failed"):
+        asyncio.run(bench.submissions.retry_job(failed, new_id()))
+    error = ErrorRecord.of(StageTimeoutError("too slow"))
+    failed = bench.table.update_job(failed.id, status=JobStatus.FAILED, error=error)
+    again = asyncio.run(bench.submissions.retry_job(failed, new_id()))
+    assert (again.status, again.error, again.attempts, again.idempotency_key) == (JobStatus.QUEUED, None, 0, None)
+    assert (again.options, again.produce_id, again.watermark_id) == (
+        failed.options,
+        failed.produce_id,
+        failed.watermark_id,
+    )
+    bench.files.delete_job(failed.id)
+    stored = [audio_key(again.id), audio_key(again.id, MUSIC), background_key(again.id)]
+    assert [on_disk(bench.files, key).read_bytes() for key in stored] == [b"sound", b"song", b"beach"]
+    with pytest.raises(NotFoundError, match="Submit them again"):
+        asyncio.run(bench.submissions.retry_job(failed, new_id()))

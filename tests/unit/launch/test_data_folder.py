@@ -95,10 +95,25 @@ def test_a_full_disk_is_waited_for(tmp_path: Path, repo_root: Path) -> None:
     command = ["unshare", "-rm", "sh", "-c", mount, "sh", sys.executable, "-c", _START_ON_A_FULL_DISK, str(tmp_path)]
     done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=120, env=os.environ)
     assert done.stdout.splitlines() == [
-        "StorageFullError: The disk of the job table is full.",
-        "The disk of the job table is full. Waiting up to 60 s for disk space before the service starts.",
+        f"StorageFullError: {tmp_path}: the disk is full.",
+        f"{tmp_path}: the disk is full. Waiting up to 60 s for disk space before the service starts.",
         "started",
     ], done.stderr
+
+
+def test_serve_without_space_for_jobs_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(*arguments: object) -> None:
+        raise ConfigError("the end of this test")
+
+    monkeypatch.setattr("launch.service._fronted", end)
+    config = tmp_path / "config.yaml"
+    config.write_text("jobs: {min_free_bytes: 1000000000000000}")
+    options = ["--data-dir", str(tmp_path / "data"), "--port", "0", "--config", str(config)]
+    done = CliRunner().invoke(app, ["serve", *options])
+    assert done.stdout == "Starting Lipwright ...\n"
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"No disk space for jobs: {tmp_path / 'data'} has ") and "jobs.min_free_bytes" in first
+    assert second == "error: config_invalid: the end of this test"
 
 
 _START_ON_A_FULL_DISK = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,12 @@ def test_a_port_in_use_is_refused() -> None:
         with pytest.raises(ConfigError, match=f"--port {port}: Address already in use"):
             check_port("127.0.0.1", port)
     check_port("127.0.0.1", free_port())
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o755, 0o700), (0o1777, 0o1777)])
+def test_locking_a_folder_makes_it_private_unless_sticky(tmp_path: Path, mode: int, expected: int) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    folder.chmod(mode)
+    with locked_folder(folder):
+        assert stat.S_IMODE(folder.stat().st_mode) == expected

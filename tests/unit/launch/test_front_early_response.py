@@ -1,11 +1,13 @@
-"""The front before Serve's middleware: a refused body that keeps coming does not keep its slot."""
+"""The front before Serve's middleware: refused bodies and sockets that go on do not keep their slots."""
 
 from __future__ import annotations
 
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import pytest
 import uvicorn
@@ -13,21 +15,31 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from api.body_window import ProxyWindow
+from launch.front_config import FrontLimits
 from launch.front_proxy import FrontProxy, haproxy_binary
 from tests.ports import quiet_port
 
 PROGRAM = haproxy_binary()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
 ENDED_S = 20.0
-"""Half a second here; a client that sends on would otherwise stay for good."""
+"""Half a second for a body and five for a socket here; they would otherwise stay for good, and for 70 s."""
+_HANDSHAKE = (
+    b"GET /v1/live HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": 1008})
+        return
     await PlainTextResponse("no", 401)(scope, receive, send)
 
 
-def test_a_refused_body_that_keeps_coming_ends_its_connection() -> None:
+@contextmanager
+def fronted(**limits: Any) -> Iterator[int]:
     assert PROGRAM is not None
     serve_port, port = quiet_port(), quiet_port()
     server = uvicorn.Server(
@@ -35,23 +47,43 @@ def test_a_refused_body_that_keeps_coming_ends_its_connection() -> None:
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    front = FrontProxy(PROGRAM, "127.0.0.1", port, serve_port)
+    front = FrontProxy(PROGRAM, "127.0.0.1", port, serve_port, limits=FrontLimits(**limits))
     front.start()
     try:
         while not server.started:
             assert thread.is_alive()
             thread.join(0.01)
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
-            line.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\na")
-            answer = line.recv(4096)
-            assert answer.startswith(b"HTTP/1.1 401 ")
-            started = time.monotonic()
-            with suppress(ConnectionError):
-                while True:
-                    line.sendall(b"a")
-                    time.sleep(0.1)
-                    assert time.monotonic() - started < ENDED_S
+        yield port
     finally:
         front.close()
         server.should_exit = True
         thread.join(30)
+
+
+def test_a_refused_body_that_keeps_coming_ends_its_connection() -> None:
+    with fronted() as port, socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        line.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\na")
+        answer = line.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        started = time.monotonic()
+        with suppress(ConnectionError):
+            while True:
+                line.sendall(b"a")
+                time.sleep(0.1)
+                assert time.monotonic() - started < ENDED_S
+
+
+def test_refused_sockets_that_answer_nothing_free_their_slots() -> None:
+    with fronted(max_live=3) as port, ExitStack() as lines:
+        assert [_opened(port, lines) for _ in range(4)] == [b"101", b"101", b"101", b"503"]
+        started = time.monotonic()
+        while _opened(port, lines) == b"503":
+            assert time.monotonic() - started < ENDED_S
+            time.sleep(0.2)
+
+
+def _opened(port: int, lines: ExitStack) -> bytes:
+    """Open a WebSocket that stays silent; returns the status of the answer."""
+    line = lines.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+    line.sendall(_HANDSHAKE)
+    return line.recv(4096)[9:12]

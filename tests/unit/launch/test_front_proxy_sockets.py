@@ -6,14 +6,18 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 
+from launch.front_config import FrontLimits
 from launch.front_proxy import FrontProxy, haproxy_binary
+from storage.local.api_keys import FileKeyRing
 from tests.ports import quiet_port
 
 PROGRAM = haproxy_binary()
@@ -23,6 +27,12 @@ MAX_LIVE = 64
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
+    with fronted(None) as port:
+        yield port
+
+
+@contextmanager
+def fronted(keys: FileKeyRing | None, **limits: Any) -> Iterator[int]:
     """The port of a front before a server that says which fields it got, and then how long each message is."""
 
     def answer(line: ServerConnection) -> None:
@@ -35,7 +45,8 @@ def port() -> Iterator[int]:
     with serve(answer, "127.0.0.1", 0, max_size=2**24) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         front_port = quiet_port()
-        front = FrontProxy(PROGRAM, "127.0.0.1", front_port, server.socket.getsockname()[1])
+        serve_port = server.socket.getsockname()[1]
+        front = FrontProxy(PROGRAM, "127.0.0.1", front_port, serve_port, limits=FrontLimits(**limits), keys=keys)
         front.start()
         try:
             yield front_port
@@ -87,3 +98,17 @@ def test_more_sockets_than_there_may_be_are_told_to_come_again(port: int) -> Non
         except InvalidStatus:
             time.sleep(0.05)
     raise AssertionError("the places of those who left are still taken")
+
+
+def test_key_over_its_share_of_sockets_leaves_the_rest(tmp_path: Path) -> None:
+    keys = FileKeyRing(tmp_path)
+    (_, attacker), (_, other) = keys.add("attacker"), keys.add("other")
+    with fronted(keys, max_live=6, live_share=3) as port, ExitStack() as lines:
+        for _ in range(3):
+            lines.enter_context(socket(port, Authorization=f"Bearer {attacker}")).recv(timeout=20)
+        with pytest.raises(InvalidStatus, match="503"):
+            socket(port, Authorization=f"Bearer {attacker}")
+        with pytest.raises(InvalidStatus, match="503"):
+            socket(port, **{"X-API-Key": attacker})
+        with socket(port, Authorization=f"Bearer {other}") as line:
+            line.recv(timeout=20)

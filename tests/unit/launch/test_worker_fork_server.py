@@ -125,7 +125,8 @@ def test_fork_server_of_killed_service_ends_orphans(folder: Path) -> None:
             assert not alive
             assert other.poll() is None, "of another service"
         finally:
-            for process in (*left, other):
+            other.kill()
+            for process in left:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
 

@@ -23,6 +23,7 @@ from lipwright_client.errors import problem_error
 from storage.file_keys import audio_key, upload_key
 from storage.local.api_keys import FileKeyRing
 from storage.records import JobStatus
+from tests.ports import quiet_port
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
@@ -88,6 +89,33 @@ def test_what_cannot_be_sent_is_refused_before_it_is(client: Lipwright, service:
     assert not service.asked
 
 
+@pytest.mark.parametrize(("name", "kind"), [("x.webm", "webm"), ("x.MOV", "mov"), ("x.mp4", "mp4"), ("x", "mp4")])
+def test_speak_out_suffix_sets_format(
+    client: Lipwright, service: MemoryService, tmp_path: Path, name: str, kind: str
+) -> None:
+    service.outcome = "video"
+    job = client.speak(audio=b"sound", video=b"film", out=tmp_path / name)
+    assert job.options["format"] == kind and (tmp_path / name).read_bytes() == VIDEO_BYTES
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("x.avi", None), ("x.mp4", "webm"), ("x.gif", "mov")])
+def test_speak_out_other_suffix_raises_before_upload(
+    client: Lipwright, service: MemoryService, tmp_path: Path, name: str, chosen: str | None
+) -> None:
+    with pytest.raises(package.UploadError, match=r"out: expected a file name that ends in \.\w+"):
+        client.speak(audio=b"sound", video=b"film", out=str(tmp_path / name), format=chosen)
+    assert not service.asked
+
+
+def test_unreachable_service_error_names_address() -> None:
+    port = quiet_port()
+    with Lipwright(f"http://127.0.0.1:{port}", retry=RetryPolicy(0, 0, 0)) as client:
+        calls = (client.status, lambda: next(client.jobs.events("0" * 32)), lambda: client.jobs.wait("0" * 32))
+        for call in calls:
+            with pytest.raises(package.ConnectionFailedError, match=rf"service at http://127.0.0.1:{port} cannot be"):
+                call()
+
+
 def test_jobs_are_looked_after(client: Lipwright, service: MemoryService) -> None:
     first = client.jobs.create(audio=b"sound", video=b"film")
     second = client.jobs.create(audio=b"sound", video=b"film")
@@ -117,8 +145,9 @@ def test_avatars_engines_and_status(client: Lipwright, service: MemoryService) -
     client.avatars.delete(avatar.id)
     assert client.avatars.list() == ()
     engines = client.engines.list()
-    assert [engine.name for engine in engines.engines if engine.is_default] == ["warp"]
-    assert any("models add" in role.add_command for engine in engines.engines for role in engine.missing)
+    assert [engine.name for engine in engines if engine.is_default] == ["warp"]
+    assert any("models add" in role.add_command for engine in engines for role in engine.missing)
+    assert "restoration" in [step.name for step in client.engines.steps()]
     assert client.status().queue.max_queued == 8
     assert client.voices().max_chars > 0
 
@@ -242,7 +271,7 @@ def test_the_same_awaited(service: MemoryService, url: str, tmp_path: Path) -> N
             avatar = await client.avatars.create(video=b"film")
             assert [each.id for each in await client.avatars.list()] == [avatar.id]
             await client.avatars.delete(avatar.id)
-            assert (await client.engines.list()).engines and (await client.status()).queue.max_running == 1
+            assert await client.engines.list() and (await client.status()).queue.max_running == 1
 
     asyncio.run(use())
 

@@ -16,6 +16,8 @@ from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.probe import probe_video
 from models.face.choice import FaceChoice
+from models.matting.generator import MatteGenerator
+from models.matting.person import PersonSegmenter
 from models.track.tracker import FaceTracker
 from rendering.avatar_builder import AvatarBuilder
 from rendering.source_readers import SourceReaders
@@ -66,7 +68,9 @@ def test_a_decoder_ends_with_its_last_use(tmp_path: Path, sample_video: Path, fi
     with Decoders(config.decoder) as decoders:
         readers = SourceReaders(config, files, decoders, num_threads=1)
         tracker = FaceTracker(num_threads=1, device="cpu")
-        seen = _track(AvatarBuilder(config.limits, files, decoders, tracker, readers), source, key, before)
+        matting = MatteGenerator(PersonSegmenter(num_threads=1))
+        builder = AvatarBuilder(config.limits, files, decoders, tracker, matting, readers)
+        seen = _track(builder, source, key, before)
         assert len(seen[0]) == 1 and seen[1] == seen[0], "the next chunk continues in the same decoder"
         if fits:
             for is_last in (False, True):

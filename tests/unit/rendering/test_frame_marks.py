@@ -31,6 +31,18 @@ def test_watermarks_of_the_first_frames() -> None:
     assert _kinds(SegmentWatermark()) == [[]] * 6
 
 
+def test_segment_marks_with_alpha_change_flat_areas_by_two_levels() -> None:
+    changes = []
+    for has_alpha in (False, True):
+        planes = YuvFrame(*(np.full(shape, 90, np.uint8) for shape in ((240, 320), (120, 160), (120, 160))))
+        marks = segment_marks(
+            info_of(320, 240), SegmentWatermark((), 0, "0123456789abcdef"), 1, LabelsConfig(), has_alpha=has_alpha
+        )
+        marks[0][0].draw(planes)
+        changes.append(int(np.abs(planes.y.astype(int) - 90).max()))
+    assert changes == [1, 2]
+
+
 @pytest.mark.skipif(shutil.which("fc-list") is None, reason="needs fontconfig and a font")
 def test_a_text_is_laid_out_once_for_all_its_frames() -> None:
     watermark = SegmentWatermark(texts=(FrameText(1, 3, "Hello"), FrameText(3, 4, "World")))

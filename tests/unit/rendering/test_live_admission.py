@@ -122,3 +122,36 @@ def test_a_chunk_that_is_finished_after_its_session_takes_no_slot() -> None:
     clocked.admission.rendered("left")
     assert clocked.admission.num_sessions == 0
     clocked.admission.admit("next")
+
+
+def test_key_with_its_share_of_sessions_leaves_the_rest() -> None:
+    admission = Clocked(max_sessions=4).admission
+    for number in range(2):
+        admission.admit(f"a{number}", "a")
+    with pytest.raises(BusyError, match="All 2 live sessions of this API key are in use"):
+        admission.admit("a2", "a")
+    for number in range(2):
+        admission.admit(f"b{number}", "b")
+    with pytest.raises(BusyError, match="All 4 live sessions are in use"):
+        admission.admit("c0", "c")
+    admission.leave("a0")
+    admission.admit("c0", "c")
+
+
+def test_key_with_its_share_of_load_leaves_the_rest() -> None:
+    admission = Clocked(max_sessions=None).admission
+    admission.admit("a0", "a")
+    admission.set_cost("a0", 0.3)
+    with pytest.raises(BusyError, match="of this API key"):
+        admission.admit("a1", "a")
+    admission.admit("b0", "b")
+    with pytest.raises(BusyError, match="All 1 live sessions are in use"):
+        admission.set_cost("b0", 0.6)
+    admission.admit("b0", "b")
+    admission.set_cost("b0", 0.45)
+
+
+def test_sessions_without_keys_share_nothing() -> None:
+    admission = Clocked(max_sessions=4).admission
+    for number in range(4):
+        admission.admit(f"s{number}", None)

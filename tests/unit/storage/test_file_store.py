@@ -152,13 +152,19 @@ def test_nobody_else_reads_what_callers_send(tmp_path: Path) -> None:
     try:
         (tmp_path / "data" / "uploads").mkdir(parents=True)  # as an older version made it
         (tmp_path / "data" / "uploads").chmod(0o755)
+        (tmp_path / "data").chmod(0o755)
         store = FileStore(tmp_path / "data")
         new = FileStore(tmp_path / "new")
         JobTable(Database(new.table_path)).close()
         key = _upload(store)
     finally:
         os.umask(umask)
-    folders = [new.root, *(new.root / name for name in ("uploads", "jobs", "avatars")), store.root / "uploads"]
+    folders = [
+        store.root,
+        new.root,
+        *(new.root / name for name in ("uploads", "jobs", "avatars")),
+        store.root / "uploads",
+    ]
     assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
     assert {path.stat().st_mode & 0o777 for path in (store.root / upload_key(key), new.table_path)} == {0o600}
 

@@ -125,6 +125,61 @@ def test_among_equal_keys_the_one_that_waited_longest_is_first(table: JobTable) 
     assert table.queued_jobs()[0].id == second.id, "b has had the last one"
 
 
+def test_lists_leave_out_turns_and_report(table: JobTable) -> None:
+    turns = tuple(Turn(start=number, text="Said once.") for number in range(3))
+    options = JobOptions(engine="warp", format="webm", turns=turns, idle_mouths="source")
+    job = table.insert_job(_job(options=options, report={"ratio": 0.5}, metadata={"order": "17"}))
+    running = table.insert_job(_job(options=options, status=JobStatus.RUNNING))
+    done = table.insert_job(_job(options=options, status=JobStatus.SUCCEEDED, finished_at=utc_now()))
+    listed = table.list_jobs(JobQuery(limit=9)).jobs
+    assert {each.id for each in listed} == {job.id, running.id, done.id}
+    for summary in (*listed, *table.queued_jobs(), *table.unfinished_jobs(), *table.last_succeeded(9)):
+        whole = table.get_job(summary.id)
+        assert whole.options == options
+        assert summary.options == options.model_copy(update={"turns": None})
+        fields = set(type(summary).model_fields) - {"options"}
+        assert "report" not in fields and all(getattr(summary, name) == getattr(whole, name) for name in fields)
+
+
+def test_list_jobs_after_update_and_delete_is_current(again: Again) -> None:
+    first, second = JobTable(again()), JobTable(again())
+    kept, gone = (first.insert_job(_job()).id for _ in range(2))
+    assert [job.progress for job in second.list_jobs(JobQuery(limit=9)).jobs] == [0, 0]
+    first.update_job(kept, status=JobStatus.RUNNING, progress=0.5)
+    first.delete_job(gone)
+    (job,) = second.list_jobs(JobQuery(limit=9)).jobs
+    assert (job.id, job.status, job.progress, job.queue_position) == (kept, JobStatus.RUNNING, 0.5, None)
+    first.close()
+    second.close()
+
+
+def test_list_jobs_page_bounded_by_bytes(table: JobTable) -> None:
+    metadata = {str(number): "x" * 512 for number in range(1200)}
+    ids = [table.insert_job(_job(metadata=metadata)).id for _ in range(4)]
+    small = table.insert_job(_job()).id
+    page, sizes, seen = table.list_jobs(JobQuery(limit=500)), [], []
+    while True:
+        sizes.append(len(page.jobs))
+        seen += [job.id for job in page.jobs]
+        if page.next_after is None:
+            break
+        page = table.list_jobs(JobQuery(limit=500, after=page.next_after))
+    assert sizes == [2, 1, 1, 1], "1 MiB has room for one job with 615 KB"
+    assert seen == [small, *reversed(ids)]
+
+
+def test_list_jobs_after_id_and_oldest_first(table: JobTable) -> None:
+    ids = [table.insert_job(_job(owner="a")).id for _ in range(4)]
+    after = table.list_jobs(JobQuery(limit=2, after_id=ids[2]))
+    assert [job.id for job in after.jobs] == [ids[1], ids[0]] and after.next_after is None
+    oldest = table.list_jobs(JobQuery(limit=2, after_id=ids[0], oldest_first=True))
+    assert [job.id for job in oldest.jobs] == ids[1:3]
+    rest = table.list_jobs(JobQuery(limit=2, after=oldest.next_after, oldest_first=True))
+    assert [job.id for job in rest.jobs] == ids[3:]
+    with pytest.raises(NotFoundError, match="after"):
+        table.list_jobs(JobQuery(limit=2, owner="b", after_id=ids[0]))
+
+
 def test_an_owner_sees_its_own_alone(table: JobTable) -> None:
     mine, other = table.insert_job(_job(owner="a")), table.insert_job(_job(owner="b"))
     assert table.get_job(mine.id, "a") == table.get_job(mine.id)

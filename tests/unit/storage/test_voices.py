@@ -55,3 +55,24 @@ def test_a_failed_replacement_leaves_the_voice_as_it_was(store: FileStore) -> No
     voices.add("a", record.model_copy(update={"transcript": "Hello."}))
     found = voices.find("a", "anna")
     assert found is not None and (found.record.transcript, found.wav) == ("Hello.", b"new")
+
+
+def test_delete_voice_by_id_removes_it_for_its_owner_only(store: FileStore) -> None:
+    voices = VoiceStore(store.stored)
+    kept, gone = _add(voices, "a", "zoe"), _add(voices, "a", "heygem:/code/data/J\u00fcrgen 1.wav")
+    with pytest.raises(NotFoundError):
+        voices.delete("b", gone.id)
+    voices.delete("a", gone.id)
+    assert voices.list("a") == [kept]
+
+
+def test_voice_record_without_id_has_the_one_of_its_name(store: FileStore) -> None:
+    record = VoiceRecord.model_validate_json(
+        '{"name": "zoe", "duration_seconds": 1, "created_at": "2026-01-01T00:00:00Z"}'
+    )
+    voices = VoiceStore(store.stored)
+    with voices.written_sample(None, "zoe") as path:
+        path.write_bytes(b"RIFF")
+    voices.add(None, record)
+    voices.delete(None, record.id)
+    assert not voices.list(None)

@@ -71,8 +71,8 @@ class GreyService:
             background = Background(MatteRef("matte.mp4", matte_info(INFO), report), settings.background)
         return ShownAvatar(avatar, background, settings.expressiveness, settings.motion)
 
-    async def admit(self, session_id: str) -> None:
-        self.admission.admit(session_id)
+    async def admit(self, session_id: str, owner: str | None) -> None:
+        self.admission.admit(session_id, owner)
 
     async def leave(self, session_id: str) -> None:
         self.admission.leave(session_id)

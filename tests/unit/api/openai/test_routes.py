@@ -88,6 +88,42 @@ def test_a_finished_video_has_a_size(http: httpx.Client, service: MemoryService,
     assert int(width) > 100 and int(height) > 100
 
 
+def test_content_variant_thumbnail_returns_jpeg(http: httpx.Client, service: MemoryService, sample_video: Path) -> None:
+    video_id = _create(http)["id"]
+    path, query = f"/videos/{video_id}/content", {"variant": "thumbnail"}
+    early = http.get(path, params=query)
+    assert (early.status_code, early.json()["error"]["code"]) == (409, "state_conflict")
+    service.finish(video_id)
+    on_disk(service.files, result_key(video_id)).write_bytes(sample_video.read_bytes())
+    picture = http.get(path, params=query)
+    assert (picture.status_code, picture.headers["content-type"]) == (200, "image/jpeg")
+    assert picture.content == http.get(f"/jobs/{video_id}/thumbnail").content and picture.content[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("POST", "/videos/x/remix", 404, "not_found"),
+        ("GET", "/videos/x/y/z", 404, "not_found"),
+        ("POST", "/videos/edits", 405, "method_not_allowed"),
+        ("PUT", "/videos", 405, "method_not_allowed"),
+    ],
+)
+def test_unknown_path_answers_openai_error(http: httpx.Client, method: str, path: str, status: int, code: str) -> None:
+    answer = http.request(method, path)
+    message = f"{method} /v1{path} does not exist."
+    expected = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    assert (answer.status_code, answer.json()) == (status, {"error": expected})
+    assert ("allow" in answer.headers) == (status == 405)
+    assert http.get("/nothing").json()["status"] == 404, "other paths answer with a problem"
+
+
+def test_internal_error_answers_openai_error(http: httpx.Client, service: MemoryService) -> None:
+    service.is_broken = True
+    answer = http.get("/videos/x")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
+
+
 def test_an_unfinished_video_is_cancelled_and_deleted(http: httpx.Client) -> None:
     video_id = _create(http)["id"]
     assert http.delete(f"/videos/{video_id}").json()["deleted"] is True
@@ -118,7 +154,10 @@ def test_lists_go_page_by_page(http: httpx.Client) -> None:
     assert seen == ids
     oldest = http.get("/videos", params={"limit": 1, "order": "asc"}).json()
     assert [video["id"] for video in oldest["data"]] == ids[-1:]
-    assert http.get("/videos", params={"after": "0" * 32}).status_code == 404, "no endless first page"
+    unknown = http.get("/videos", params={"after": "0" * 32})
+    assert unknown.status_code == 404 and unknown.json()["error"]["message"].startswith("after"), (
+        "no endless first page"
+    )
     assert http.get("/videos", params={"after": ids[-1]}).json()["last_id"] is None
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from config import CloningConfig, HeygemConfig, TtsConfig
+from launch.front_proxy import FrontProxy, haproxy_binary
 from lipwright_client import Lipwright, ProblemError
 from storage.file_keys import VOICES
 from storage.state import open_keys
+from tests.ports import quiet_port
 from tests.unit.api.tts.speech_server import speaking, tone
 from tests.unit.api_server import MemoryService, serving
 
@@ -220,3 +223,40 @@ def test_heygems_voice_training_clones_the_recording(tmp_path: Path) -> None:
         assert http.delete("/v1/voices/heygem:origin_audio/person.wav").status_code == 204
     assert [_samples(sent) for sent in server.recordings] == [_samples(_recording())]
     assert server.asked[1]["voice"] == "alloy"
+
+
+@pytest.mark.skipif(haproxy_binary() is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
+@pytest.mark.parametrize("name", ["my voice", "J\u00fcrgen", "a.b-c_d", "100 \u58f0"])
+def test_delete_voice_of_any_name_through_the_front_proxy(tmp_path: Path, name: str) -> None:
+    program, port = haproxy_binary(), quiet_port()
+    assert program is not None
+    with _api(tmp_path, CHATTERBOX) as (http, _):
+        front = FrontProxy(program, "127.0.0.1", port, http.base_url.port or 0)
+        front.start()
+        try:
+            with Lipwright(f"http://127.0.0.1:{port}") as client:
+                http.base_url = f"http://127.0.0.1:{port}"
+                assert _create(http, name).status_code == 201
+                client.delete_voice(name)
+                assert _create(http, name).status_code == 201
+                (voice,) = http.get("/v1/voices").json()["cloned"]
+                assert http.delete(f"/v1/voices/{voice['id']}").status_code == 204
+                assert http.get("/v1/voices").json()["cloned"] == []
+                assert http.delete("/v1/voices/a%2Fb").status_code == 404
+        finally:
+            front.close()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0])
+def test_create_voice_without_sound_is_refused(tmp_path: Path, value: float) -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="wav") as out:
+        stream = out.add_stream("pcm_f32le", rate=24000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.full((1, 48000), value, np.float32), "flt", "mono")
+        frame.sample_rate = 24000
+        out.mux([*stream.encode(frame), *stream.encode(None)])
+    with _api(tmp_path, CHATTERBOX) as (http, _):
+        refused = _create(http, wav=file.getvalue())
+        assert (refused.status_code, refused.json()["code"]) == (422, "media_invalid")
+        assert "silent" in refused.json()["detail"]
+        assert http.get("/v1/voices").json()["cloned"] == []

@@ -28,6 +28,11 @@ def test_a_video_without_metadata_leads_to_its_job(http: httpx.Client, service: 
     assert (service.places, service.uploads()) == (places, uploads), "nothing of the request stays"
 
 
+def test_inspect_unreadable_file_error_has_client_name(http: httpx.Client) -> None:
+    refused = http.post("/v1/inspect", files={"file": ("my film.mp4", b"no film")})
+    assert problem(refused, 422, "media_invalid")["detail"].startswith("my film.mp4: expected")
+
+
 @pytest.mark.timeout(120)
 def test_other_files(http: httpx.Client, service: MemoryService, tmp_path: Path) -> None:
     video = write_lumas(tmp_path / "a.mp4", unmarked_lumas(60), 30).read_bytes()

@@ -19,6 +19,15 @@ class TestLists:
         assert job["metadata"] == {"order": "17"}
         assert datetime.fromisoformat(job["created_at"]).utcoffset() == timedelta(0)
 
+    def test_list_jobs_has_summaries(self, http: httpx.Client, service: MemoryService) -> None:
+        turns = json.dumps([{"start": number, "end": number + 0.5, "face": "person:1"} for number in range(5000)])
+        job = post(http, headers={}, turns=turns).json()
+        listed = http.get("/v1/jobs").raise_for_status()
+        (summary,) = listed.json()["jobs"]
+        assert summary.keys() == job.keys() - {"options", "report", "callback", "watermark_id"}
+        assert summary["links"].items() == {**job["links"], "subtitles": ...}.items() - {("subtitles", ...)}
+        assert len(listed.content) < 1500 < 500_000 < len(http.get(job["links"]["self"]).content)
+
     def test_pages_stay_as_they_are_while_jobs_come_and_go(self, http: httpx.Client, service: MemoryService) -> None:
         ids = [post(http, headers={}).json()["id"] for _ in range(5)][::-1]
         first = http.get("/v1/jobs", params={"limit": 2}).json()

@@ -199,7 +199,7 @@ def test_a_repeated_request_returns_its_job(http: httpx.Client, service: MemoryS
         (["audio"], {"turns": [{"start": 0}], "speakers": SPEAKERS}, "speakers needs diarization or subtitles"),
         (["audio"], {"turns": [{"start": 0}], "subtitles_output": "track"}, "subtitles_output needs turns with texts"),
         (["audio"], {"turns": [{"start": 0, "speed": 2}]}, "set by the service"),
-        (["audio"], {"turns": [{"start": 0, "text": "a", "audio": "audio"}]}, "text or audio, not both"),
+        (["audio_b"], {"turns": [{"start": 0, "text": "a", "audio": "audio_b"}]}, "text or audio, not both"),
         (["audio", "audio_b"], {}, "audio_b needs turns"),
         (["audio_b"], {"turns": [{"start": 0}, {"start": 0, "end": 1}]}, "overlap and have the same face"),
         (["audio", "subtitles"], {}, "audio or subtitles, not both"),

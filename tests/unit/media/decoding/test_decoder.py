@@ -215,3 +215,12 @@ def test_what_a_killed_decoder_left_is_removed(tmp_path: Path) -> None:
 
 def test_bounds_hold_for_real_sound_too(decoders: Decoders, h264: Path) -> None:
     assert decoders.run(partial(probe_audio, h264, LIMITS), file=h264, timeout_s=30) == probe_audio(h264, LIMITS)
+
+
+def test_decoders_with_niceness_have_a_lower_priority() -> None:
+    with Decoders(DecoderConfig(), niceness=3) as decoders:
+        decoders.warm()
+        process = decoders._forkserver._process
+        assert process is not None
+        found = os.getpriority(os.PRIO_PROCESS, process.pid)
+        assert found == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 3)

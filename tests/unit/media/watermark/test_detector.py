@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.watermark.detector import Detection, detect_in_frames, detect_watermark
-from media.watermark.pattern import Pattern, slot_of
+from media.watermark.code import FALSE_POSITIVE_RATE
+from media.watermark.detector import Detection, candidates, detect_in_frames, detect_watermark, search_observation
+from media.watermark.observation import Observation
+from media.watermark.pattern import Pattern, public_pattern, slot_of
 from tests.unit.media.clips import LIMITS
 from tests.unit.media.watermark.marked_clip import (
     FPS,
@@ -46,6 +48,40 @@ def test_a_cropped_and_scaled_video_is_recognised(marked: list[NDArray[np.uint8]
     cropped = (luma[height // 20 : -height // 20, width // 10 :] for luma in marked)
     scaled = (cv2.resize(luma, (352, 264), interpolation=cv2.INTER_AREA) for luma in cropped)
     assert _detect(write_lumas(tmp_path / "a.mp4", scaled, 24)).identifier == IDENTIFIER.hex()  # type: ignore[arg-type]
+
+
+def _mirrored(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(luma[:, ::-1])
+
+
+def _letterboxed(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """In a black frame of 9:16."""
+    top, bottom = (568 - luma.shape[0]) // 2, (569 - luma.shape[0]) // 2
+    return np.pad(luma, ((top, bottom), (0, 0)), constant_values=16)
+
+
+def _small_and_mirrored(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """At 60 % of its size in a frame of 16:9, with a background that moves."""
+    background = cv2.resize(cv2.GaussianBlur(luma, (0, 0), 9), (426, 240))
+    background[60:204, 40:232] = cv2.resize(_mirrored(luma), (192, 144), interpolation=cv2.INTER_AREA)
+    return np.asarray(background, np.uint8)
+
+
+@pytest.mark.parametrize("change", [_mirrored, _letterboxed, _small_and_mirrored])
+def test_detect_moved_or_mirrored_video_returns_identifier(
+    marked: list[NDArray[np.uint8]], tmp_path: Path, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+) -> None:
+    path = write_lumas(tmp_path / "a.mp4", map(change, marked), 22)
+    assert _detect(path).identifier == IDENTIFIER.hex()
+
+
+def test_false_positive_rate_counts_every_decoded_alignment() -> None:
+    seen = Observation()
+    for number, luma in enumerate(unmarked_lumas(100)):
+        seen.add(luma, number / float(FPS))
+    decoded = sum(len(cells) for _, cells in candidates(public_pattern(), seen, seen.spans(20)))
+    found = search_observation(seen, public_pattern())
+    assert found == Detection(false_positive_rate=decoded * FALSE_POSITIVE_RATE)
 
 
 def test_another_frame_rate_brightness_and_beginning(marked: list[NDArray[np.uint8]], tmp_path: Path) -> None:

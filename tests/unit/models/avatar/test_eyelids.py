@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -155,3 +156,44 @@ def test_a_shut_lid_is_lit_and_rough_like_the_skin_below_it(still: Still, eye: i
     skin = picture.y[below - side : below + side, round(x) - side : round(x) + side].astype(float)
     assert lid.mean() > skin.mean() - 40  # stretched down as it is, the shaded skin is 70 levels darker
     assert np.diff(lid, axis=1).std() > 0.4 * np.diff(skin, axis=1).std()
+
+
+def _with_lids(still: Still, levels: tuple[float, float, float]) -> YuvFrame:
+    """The picture with the skin between lashes and brows changed by levels of Y, U and V."""
+    changed = []
+    for plane, level, step in zip(still.planes, levels, (1, 2, 2), strict=True):
+        part = np.zeros(plane.shape, np.float32)
+        for eye in (0, 1):
+            upper = still.track.points[0, [33, 246, 161, 160, 159, 158, 157, 173, 133], :2]
+            if eye:
+                upper = still.track.points[0, [362, 398, 384, 385, 386, 387, 388, 466, 263], :2]
+            above = upper[::-1] - [0, 0.14 * _unit(still)]
+            cv2.fillPoly(part, [np.rint(np.concatenate([upper, above]) / step).astype(np.int32)], 1.0)
+        part = np.asarray(cv2.GaussianBlur(part, (0, 0), 2 / step), np.float32)
+        changed.append(np.rint(plane + level * part).clip(0, 255).astype(np.uint8))
+    return YuvFrame(*changed)
+
+
+@pytest.mark.parametrize("eye", [0, 1])
+def test_a_shut_lid_has_the_colour_of_its_make_up(still: Still, eye: int) -> None:
+    upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
+    x, y = np.rint((0.6 * upper + 0.4 * lower) / 2).astype(int)
+    lids = []
+    for levels in ((0, 0, 0), (0, 30, -20)):
+        picture = _with_lids(still, levels)
+        target = _copy(picture)
+        Eyelids(picture, still.track.points[0], _unit(still)).draw(target, EyeState(1.0))
+        lids.append([plane[y - 1 : y + 2, x - 3 : x + 4].mean() for plane in target[1:]])
+    np.testing.assert_allclose(np.subtract(lids[1], lids[0]), [30, -20], atol=7)
+
+
+@pytest.mark.parametrize("eye", [0, 1])
+def test_lashes_of_a_shut_eye_keep_no_highlights(still: Still, eye: int) -> None:
+    x, y = np.rint(still.track.points[0, _UPPER[eye], :2]).astype(int)
+    picture = _copy(still.planes)
+    picture.y[y - 5 : y + 1, x - 1 : x + 2] = 255
+    target = _copy(picture)
+    Eyelids(picture, still.track.points[0], _unit(still)).draw(target, EyeState(1.0))
+    bottom = round(float(still.track.points[0, _LOWER[eye], 1]))
+    skin = target.y[bottom + 8 : bottom + 14, x - 6 : x + 7].max()
+    assert target.y[y - 2 : bottom, x - 6 : x + 7].max() < skin + 25

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 from media.playback import Playback
-from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.avatar.folder import TRACK_FILE
 from models.avatar.moving_still import MovingMatte, MovingStill
@@ -18,7 +16,7 @@ from models.avatar.still_frame import NUM_FRAMES, NUM_ROWS
 from models.speech.prosody import Prosody
 from models.track.face_track import FaceTrack
 from tests.unit.models.avatar.frames import frame_of
-from tests.unit.models.still import FPS, Still
+from tests.unit.models.still import FPS, OneFrame, Still
 
 _AWAKE = int(frame_of(pitch=2.0, yaw=-2.0, roll=1.0, gaze=(0.01, 0.0))[0])
 _ASLEEP = int(frame_of(pitch=2.0, yaw=-2.0, roll=1.0, closing=1.0)[0])
@@ -98,27 +96,12 @@ def test_a_still_moves_in_its_own_time_and_a_frozen_one_does_not(still: Still, t
     assert not avatar.shown_frames(range(4), FPS, Playback(), Prosody.silence(4), motion=0).any()
 
 
-class _OneFrame:
-    """A `FrameSource` of one picture."""
-
-    def __init__(self, frame: YuvFrame) -> None:
-        self._frame = frame
-
-    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        for index in indices:
-            assert index == 0
-            yield self._frame
-
-    def close(self) -> None:
-        pass
-
-
 def test_the_matte_moves_as_the_picture_does(still: Still) -> None:
     """The luma of the still, taken as a matte, moves like the luma itself, and its eyes do not shut."""
     indices = [int(frame_of(pitch=2.0, yaw=-2.0)[0]), int(frame_of(roll=2.0, breath=0.01, brows=0.02)[0]), _ASLEEP]
     with (
         closing(MovingStill(still.reader(), still.track)) as frames,
-        closing(MovingMatte(_OneFrame(still.planes), still.track)) as mattes,
+        closing(MovingMatte(OneFrame(still.planes), still.track)) as mattes,
     ):
         pairs = list(zip(frames.read(indices), mattes.read(indices), strict=True))
     for frame, matte in pairs[:-1]:

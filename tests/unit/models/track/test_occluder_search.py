@@ -186,23 +186,48 @@ def test_sources_without_covered_frames_are_not_read(film: Film) -> None:
     assert not frames.read_frames
 
 
-def test_covered_frames_without_an_object_stay_untouched(film: Film) -> None:
+def test_covered_frames_without_an_object_are_rewritten(film: Film) -> None:
     result = find_occluders(film.raw, judged(), film.clear, FPS)
+    assert result.occluders is None
+    assert (result.judged.skip_reason == SkipReason.SHOWN).all()
+    assert not result.judged.visible[list(COVERED)].any()  # nothing is learned from them
+
+
+def test_an_object_in_part_of_a_run_leaves_it_untouched(film: Film) -> None:
+    run = range(MICROPHONE.start - 5, COVERED.stop)
+    result = search(film, run)
+    assert result.occluders is None
+    assert (result.judged.skip_reason[list(run)] == SkipReason.COVERED).all()
+
+
+def test_an_object_that_stays_long_leaves_frames_untouched(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.track.occluder_search._MAX_SECONDS", 20 / FPS)
+    result = search(film)
     assert result.occluders is None
     assert (result.judged.skip_reason[list(COVERED)] == SkipReason.COVERED).all()
 
 
-def test_a_face_that_is_hardly_ever_uncovered_stays_untouched(film: Film) -> None:
+def test_few_clear_frames_next_to_covered_ones_are_enough(film: Film) -> None:
+    before, after = MICROPHONE.start - 5, MICROPHONE.stop + 5
+    seen = judged()
+    seen.skip_reason[:before] = seen.skip_reason[after:] = SkipReason.OTHER_PERSON
+    seen.visible[:before] = seen.visible[after:] = False
+    result = find_occluders(film.raw, seen, film.covered, FPS)
+    assert result.occluders is not None
+    assert (result.judged.skip_reason[before:after] == SkipReason.SHOWN).all()
+
+
+def test_a_face_that_is_hardly_ever_uncovered_is_rewritten(film: Film) -> None:
     result = search(film, range(2, NUM - 2))
     assert result.occluders is None
-    assert (result.judged.skip_reason[2 : NUM - 2] == SkipReason.COVERED).all()
+    assert (result.judged.skip_reason == SkipReason.SHOWN).all()
 
 
 def test_faces_that_are_not_seen_well_are_not_compared_with(film: Film) -> None:
     """They are turned far, or interpolated in a gap; and a track without a frame that is seen well has no rest."""
     seen, frames = judged(), Frames(film.covered.frames)
-    seen.visible[: COVERED.start - 8] = False
-    seen.visible[COVERED.stop + 8 :] = False
+    seen.visible[: COVERED.start - 2] = False
+    seen.visible[COVERED.stop + 2 :] = False
     result = find_occluders(film.raw, seen, frames, FPS)
     assert result.occluders is None
     assert result.judged.visible.any()

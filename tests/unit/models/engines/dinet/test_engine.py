@@ -272,9 +272,9 @@ def test_cuda_paints_what_the_cpu_paints(files: dict[str, Path], tmp_path: Path)
 
 
 def test_refusals(files: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"engines\.dinet: (?s:.*)past"):
+    with pytest.raises(ConfigError, match=r"^engines\.dinet\.past: .*, found 'face'$"):
         heygem(files, past="face")
-    with pytest.raises(ConfigError, match=r"mask_rows\.1(?s:.*)input_value=300"):
+    with pytest.raises(ConfigError, match=r"^engines\.dinet\.mask_rows\.1: .*, found 300$"):
         heygem(files, mask_rows=(86, 300))
     with pytest.raises(ConfigError, match="mask_rows"):
         heygem(files, mask_rows=(200, 100))

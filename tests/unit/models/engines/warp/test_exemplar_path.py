@@ -29,6 +29,7 @@ def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
         sharpness=np.full(num, 100, np.float32),
         bands=np.ones(num, np.float32),
         bite=np.full(num, 0.5, np.float32),
+        gap=np.zeros(num, np.float32),
         thumbs=thumbs.astype(np.float32),
         patches=np.zeros((num, 6), np.uint8),
         region_size=2,
@@ -94,6 +95,7 @@ def test_neighbours_do_not_flip_between_teeth_and_dark() -> None:
         sharpness=half.sharpness[rows],
         bands=half.bands[rows],
         bite=half.bite[rows],
+        gap=half.gap[rows],
         thumbs=(thumbs / np.linalg.norm(thumbs, axis=1, keepdims=True)).astype(np.float32),
         patches=half.patches[rows],
         region_size=2,
@@ -189,7 +191,7 @@ def _at_rate(bank: ExemplarBank, rate: int) -> ExemplarBank:
 
     thumbs = between(bank.thumbs)
     thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
-    ones = {name: np.repeat(getattr(bank, name), rate) for name in ("luma", "sharpness", "bands", "bite")}
+    ones = {name: np.repeat(getattr(bank, name), rate) for name in ("luma", "sharpness", "bands", "bite", "gap")}
     return ExemplarBank(
         frames=np.arange(len(thumbs), dtype=np.int32),
         shape=between(bank.shape),

@@ -49,6 +49,7 @@ def _bank(
         sharpness=100 * ones,
         bands=bands.astype(np.float32),
         bite=0.5 * ones,
+        gap=np.zeros(num, np.float32),
         thumbs=np.full((num, 1024), 1 / 32, np.float32),
         patches=np.zeros((num, 6), np.uint8),
         region_size=2,
@@ -70,6 +71,13 @@ def test_a_blurred_mouth_is_not_held() -> None:
     blurred[0] = 40
     assert held_row(bank) == 0
     assert held_row(replace(bank, sharpness=blurred)) == 1
+
+
+def test_held_row_pictures_with_visible_teeth_are_avoided() -> None:
+    bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(0.1, 0.2, 100))
+    smiles = np.where(np.arange(100) < 30, np.float32(0.06), np.float32(0.01))
+    assert held_row(replace(bank, gap=smiles)) == 30
+    assert held_row(replace(bank, gap=np.full(100, np.float32(0.06)))) == 0  # there are no others
 
 
 def test_only_exemplars_of_the_shot_are_held() -> None:

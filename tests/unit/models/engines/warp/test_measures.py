@@ -62,6 +62,15 @@ def test_blocks_add_up_to_the_whole(warp_avatar: WarpAvatar) -> None:
     assert len(pickle.dumps(total)) < 3000
 
 
+def test_measure_block_teeth_in_the_held_picture_count_as_open(warp_avatar: WarpAvatar) -> None:
+    assert warp_avatar.bank is not None
+    mouth, gap = mouth_of(np.zeros((20, 8)), np.zeros(20)), np.full(len(warp_avatar.bank), np.float32(0.06))
+    smiling = replace(warp_avatar, bank=replace(warp_avatar.bank, gap=gap))
+    measures = measure_block(smiling, mouth, make_plan(smiling, mouth, 0, np.zeros(20)))
+    assert measures.num_open_in_silence == 20
+    assert not measures.source.shows_closed_mouth
+
+
 def test_speech_and_silence_are_told_apart(warp_avatar: WarpAvatar) -> None:
     shape, gate = np.zeros((40, 8)), (np.arange(40) >= 20) * 1.0
     shape[:10, 0] = 0.1  # open in silence

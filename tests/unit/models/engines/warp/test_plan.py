@@ -38,6 +38,16 @@ def test_closed_lips_that_part_turn_outwards_and_cover_some_of_the_opening(tmp_p
     assert plan.interior[is_open].min() == 1
 
 
+@pytest.mark.parametrize("is_talking", [False, True])
+def test_plan_mouth_very_wide_openings_are_limited(is_talking: bool, tmp_path: Path) -> None:
+    avatar = make_avatar(tmp_path, 0.05 * is_talking).build(tmp_path / "avatar")
+    assert avatar.talks == is_talking
+    shape = mouth_shapes(NUM_FRAMES, 0.6)
+    index = np.arange(NUM_FRAMES, dtype=np.int32)
+    gaps = [_gaps(plan_mouth(avatar, size * shape, index, None)[0].target_head).max() for size in (0.3, 0.7, 1.0)]
+    assert 0.13 < gaps[0] < gaps[1] < gaps[2] + 0.01 < 0.36
+
+
 def test_closed_lips_that_part_stay_apart_up_to_their_corners(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
     shape = mouth_shapes(NUM_FRAMES, 0.1)

@@ -1,0 +1,100 @@
+"""Requests over HTTP/2 without TLS that no client library sends: bodies without an end, answers that nobody reads."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _SETTINGS = 0x0, 0x1, 0x4  # RFC 9113, 6
+_END_STREAM, _END_HEADERS = 0x1, 0x4
+_INITIAL_WINDOW_SIZE = 0x4
+
+
+class Http2Connection:
+    """A connection that only sends. The windows of its streams are closed, so no answer is taken from the server.
+
+    Args:
+        port: TCP port of the server on 127.0.0.1.
+        source: Address that it comes from.
+    """
+
+    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
+        self._line = socket.create_connection(("127.0.0.1", port), 30, (source, 0))
+        self._line.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, 0)))
+        self._next_stream = 1
+
+    def open_stream(self, method: str, path: str, fields: Mapping[str, str] | None = None) -> int:
+        """Send the head of a request whose body does not end; returns the number of its stream."""
+        head = {":method": method, ":scheme": "http", ":path": path, ":authority": "localhost", **(fields or {})}
+        block = b"".join(b"\x00" + _text(name) + _text(value) for name, value in head.items())
+        stream, self._next_stream = self._next_stream, self._next_stream + 2
+        self._line.sendall(_frame(_HEADERS, _END_HEADERS, stream, block))
+        return stream
+
+    def send(self, stream: int, data: bytes) -> None:
+        """Send a part of the body."""
+        self._line.sendall(_frame(_DATA, 0, stream, data))
+
+    def close(self) -> None:
+        """Close it."""
+        self._line.close()
+
+
+@contextmanager
+def unread_streams(
+    port: int, method: str, path: str, num: int, fields: Mapping[str, str] | None = None, num_connections: int = 3
+) -> Iterator[list[tuple[Http2Connection, int]]]:
+    """Requests that send a few bytes and read nothing, for the block."""
+    connections = [Http2Connection(port) for _ in range(num_connections)]
+    try:
+        streams = []
+        for number in range(num):
+            connection = connections[number % num_connections]
+            stream = connection.open_stream(method, path, fields)
+            connection.send(stream, b"abc")
+            streams.append((connection, stream))
+        yield streams
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+@contextmanager
+def dripping(streams: list[tuple[Http2Connection, int]], every_s: float) -> Iterator[None]:
+    """Send a few more bytes on all streams now and then, for the block."""
+    is_over = threading.Event()
+
+    def run() -> None:
+        while not is_over.wait(every_s):
+            for connection, stream in streams:
+                with suppress(OSError):
+                    connection.send(stream, b"abc")
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(30)
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def _text(text: str) -> bytes:
+    """A string without Huffman code (RFC 7541, 5.2)."""
+    octets = text.encode()
+    left = len(octets) - 127
+    if left < 0:
+        return bytes([len(octets)]) + octets
+    size = bytearray([127])
+    while left >= 128:
+        size.append(left % 128 + 128)
+        left //= 128
+    return bytes(size) + bytes([left]) + octets

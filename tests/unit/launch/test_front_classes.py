@@ -1,0 +1,125 @@
+"""Classes of requests at the front proxy: each caller has a share of each, whatever its requests look like."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from api.session_token import COOKIE, new_token
+from launch.front_proxy import haproxy_binary
+from tests.http2_streams import unread_streams
+from tests.unit.launch.fronted_api import Fronted, fronted_api
+
+pytestmark = pytest.mark.skipif(haproxy_binary() is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
+NUM_STREAMS = 90
+SMALL = {"max_quick": 8, "quick_share": 4, "max_spare_quick": 2, "queue_s": 2}
+
+
+@pytest.fixture
+def fronted(tmp_path: Path) -> Iterator[Fronted]:
+    with fronted_api(tmp_path, queue_s=3) as fronted:
+        yield fronted
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "has_key"),
+    [
+        ("POST", "/v1/jobs", False),
+        ("POST", "/v1/live", False),
+        ("POST", "/healthz", False),
+        ("GET", "/healthz", False),
+        ("GET", "/v1/status", False),
+        ("GET", "/v1/status", True),
+    ],
+)
+def test_unread_http2_streams_leave_others_slots(fronted: Fronted, method: str, path: str, has_key: bool) -> None:
+    attacker, other = fronted.new_key("attacker"), fronted.new_key("other")
+    fields = {"authorization": f"Bearer {attacker}"} if has_key else {}
+    with unread_streams(fronted.port, method, path, NUM_STREAMS, fields), fronted.client(other) as client:
+        time.sleep(0.3)
+        assert {client.get("/v1/status").status_code for _ in range(5)} == {200}
+        assert client.get("/healthz").status_code == 200
+        assert fronted.submit(other).status_code == 202
+
+
+def test_key_over_its_share_of_short_requests_waits_alone(tmp_path: Path) -> None:
+    with fronted_api(tmp_path, **SMALL) as fronted:
+        attacker, other = fronted.new_key("attacker"), fronted.new_key("other")
+        fields = {"authorization": f"Bearer {attacker}"}
+        with unread_streams(fronted.port, "GET", "/v1/status", 30, fields):
+            time.sleep(0.3)
+            with fronted.client(other) as client, fronted.client(attacker) as own:
+                assert {client.get("/v1/status").status_code for _ in range(5)} == {200}
+                assert own.get("/v1/status").status_code == 503
+
+
+def test_key_is_known_with_its_first_request(tmp_path: Path) -> None:
+    with fronted_api(tmp_path, max_unknown=4, unknown_share=3, queue_s=2) as fronted, ExitStack() as stack:
+        key = fronted.new_key("one")
+        stack.enter_context(unread_streams(fronted.port, "POST", "/v1/jobs", NUM_STREAMS))
+        time.sleep(0.3)
+        assert fronted.submit("lw_0123456789ab_unknown-unknown-unknown").status_code == 503
+        assert fronted.submit(key[:-1] + ("a" if key[-1] != "a" else "b")).status_code == 503
+        assert fronted.submit(key).status_code == 202
+        with fronted.client() as client:
+            files = {"audio": ("a.wav", b"a"), "video": ("v.mp4", b"v")}
+            assert client.post("/v1/jobs", files=files, headers={"X-API-Key": key}).status_code == 202
+
+
+def test_session_cookie_is_known_until_it_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fronted_api(tmp_path, max_unknown=4, unknown_share=3, queue_s=2) as fronted, ExitStack() as stack:
+        fronted.new_key("one")
+        (key,) = fronted.keys.list()
+        valid = new_token(key)
+        with monkeypatch.context() as patched:
+            patched.setattr("api.session_token.MAX_AGE_S", -1)
+            expired = new_token(key)
+        stack.enter_context(unread_streams(fronted.port, "GET", "/v1/status", NUM_STREAMS))
+        time.sleep(0.3)
+        with fronted.client() as client:
+            found = [
+                client.get("/v1/status", headers={"Cookie": f"theme=dark; {COOKIE}={token}"}).status_code
+                for token in (valid, expired, valid[:-1] + ("0" if valid[-1] != "0" else "1"), "a.b.c")
+            ]
+        assert found == [200, 503, 503, 503]
+
+
+def test_revoked_key_is_unknown_within_seconds(tmp_path: Path) -> None:
+    with fronted_api(tmp_path, max_unknown=4, unknown_share=3, queue_s=2) as fronted:
+        first, second = fronted.new_key("one"), fronted.new_key("two")
+        with unread_streams(fronted.port, "POST", "/v1/jobs", NUM_STREAMS):
+            time.sleep(0.3)
+            assert (fronted.submit(first).status_code, fronted.submit(second).status_code) == (202, 202)
+            fronted.keys.revoke(fronted.keys.list()[0].id)
+            deadline = time.monotonic() + 30
+            while fronted.submit(first).status_code == 401:
+                assert time.monotonic() < deadline
+            assert (fronted.submit(first).status_code, fronted.submit(second).status_code) == (503, 202)
+
+
+def test_keys_survive_a_restart_of_the_front_proxy(fronted: Fronted) -> None:
+    key = fronted.new_key("one")
+    process = fronted.front._process
+    assert process is not None
+    process.kill()
+    process.wait()
+    fronted.front.start()
+    with unread_streams(fronted.port, "POST", "/v1/jobs", NUM_STREAMS):
+        time.sleep(0.3)
+        assert fronted.submit(key).status_code == 202
+
+
+def test_many_submissions_without_keys_reach_the_queue(fronted: Fronted) -> None:
+    with ThreadPoolExecutor(40) as pool:
+        accepted = list(pool.map(lambda _: fronted.submit(), range(150)))
+        fronted.service.is_full = True
+        refused = list(pool.map(lambda _: fronted.submit(), range(150)))
+    assert Counter(answer.status_code for answer in accepted) == {202: 150}
+    assert Counter(answer.status_code for answer in refused) == {429: 150}
+    assert {answer.headers["retry-after"] for answer in refused} == {"7"}
