@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
+from cli.joined_stream import JoinedStream
 from config import LiveConfig
 from lipwright_client import AsyncLipwright, ConnectionFailedError, Lipwright, LiveEvent, LiveSession, NotFoundError
 from tests.ports import quiet_port
@@ -102,6 +107,35 @@ def test_async_speak_over_broken_connection_is_sent_again(proxy: BreakingProxy) 
         raise AssertionError("the speech did not end")
 
     check_spoken_once(asyncio.run(asyncio.wait_for(talk(), 60)))
+
+
+def test_joined_stream_of_two_sessions_is_one_file(proxy: BreakingProxy) -> None:
+    with Lipwright(proxy.url) as client, client.live(AVATAR, RATE) as session:
+        events = cut_while_speaking(proxy, session.say(pieces()))
+    joined = JoinedStream()
+    file = b"".join(joined.media(event) for event in events)
+    assert len(file) < sum(len(event.media) for event in events), "one head"
+    with av.open(io.BytesIO(file)) as container:
+        times = [float(packet.pts * packet.time_base) for packet in container.demux(video=0) if packet.pts is not None]
+    assert np.allclose(np.diff(times), 0.04)
+    assert times[-1] + 0.04 == pytest.approx(joined.seconds)
+    assert joined.seconds == pytest.approx(sum(seconds_of(stream)[0] for stream in streams(events)))
+
+
+def test_live_command_writes_one_file_over_broken_connection(proxy: BreakingProxy, tmp_path: Path) -> None:
+    out = tmp_path / "live.mp4"
+    command = [sys.executable, "-m", "cli", "live", AVATAR, "--server", proxy.url, "--out", str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdin is not None and running.stderr is not None
+        running.stdin.write(VOICE)
+        running.stdin.close()
+        assert [running.stderr.readline().strip() for _ in range(2)] == [b"connecting", b"connected"]
+        time.sleep(1.5)
+        proxy.cut()
+        said = running.stderr.read()
+    assert running.returncode == 0, said
+    assert said.split()[:3] == [b"reconnecting", b"connecting", b"connected"]
+    assert seconds_of(out.read_bytes())[1] == pytest.approx(SECONDS, abs=1.5)
 
 
 def test_speak_while_reconnecting_is_spoken_afterwards(proxy: BreakingProxy) -> None:
