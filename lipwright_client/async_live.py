@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, contextmanager
-from itertools import count
 from typing import Any, Final, Protocol, Self
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -276,14 +275,15 @@ class AsyncLiveSession:
             self._give_up_at = now + self._reconnect_s
         session_id = str(self.connected["session_id"])
         may_go_on = self._unspoken.has_outputs or "session_id" in self._subject
-        await self._opened.aclose()
         ended: list[str] = []
-        num_unknown = 0
-        for attempt in count(1):
-            pause_s = reconnect_delay(attempt)
+        num_unknown = num_tries = 0
+        while True:
+            num_tries += 1
+            pause_s = reconnect_delay(num_tries)
             if time.monotonic() + pause_s > self._give_up_at:
                 waited = f"and could not be restored within {self._reconnect_s:g} s"
                 raise ConnectionFailedError(f"{str(lost).rstrip('.')}, {waited}.") from lost
+            await self._opened.aclose()
             await self._io.sleep(pause_s)
             continues = may_go_on and num_unknown < _MAX_UNKNOWN
             try:
@@ -293,16 +293,13 @@ class AsyncLiveSession:
             except ConnectionFailedError:
                 continue
             except NotFoundError:
-                num_unknown += 1
+                num_unknown, num_tries = num_unknown + 1, 0  # the service is there
                 if not continues or (num_unknown >= _MAX_UNKNOWN and "session_id" in self._subject):
                     raise
             except ProblemError as error:
-                is_unnoticed = continues and isinstance(
-                    error, StateError
-                )  # the service still waits for the lost client
-                if not (error.retryable or is_unnoticed):
+                # A session has a client until the service notices that it is lost.
+                if not (error.retryable or (continues and isinstance(error, StateError))):
                     raise
-        raise AssertionError  # the loop does not end
 
     async def _send_again(self) -> list[str]:
         """Send what the service does not have. Return the IDs of speech that ended meanwhile."""

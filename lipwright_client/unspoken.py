@@ -53,9 +53,10 @@ class Unspoken:
         """Keep a message. Return what to send now, or None while the connection is broken."""
         with self._lock:
             message = self._labelled(content)
-            if message.kind == "agent.interrupt":
-                self._messages.clear()
-            if message.kind in _SPEECH or message.kind == "agent.speak":
+            interrupts = message.kind == "agent.interrupt"
+            if (message.kind in _SPEECH and not (interrupts and not self._messages)) or message.kind == "agent.speak":
+                if interrupts:
+                    self._messages.clear()
                 self._messages.append(message)
             if not self._is_open:
                 self._drop_oldest()
@@ -71,6 +72,9 @@ class Unspoken:
             if event.type == "session.fragment":
                 self._forget_spoken(float(raw.get("spoken_seconds", self._spoken)))
             elif event.type == "agent.speak_ended":
+                self._forget_until(raw.get("event_id"))
+            elif event.type == "agent.speak_interrupted":
+                self._spoken = float(raw.get("spoken_seconds", self._spoken))
                 self._forget_until(raw.get("event_id"))
             elif event.type == "output.state_updated" and raw.get("state") == "ended":
                 self._outputs.pop(str(raw.get("event_id")), None)
@@ -146,10 +150,13 @@ class Unspoken:
         return message
 
     def _forget_spoken(self, spoken: float) -> None:
-        """Forget the audio up to a position of the session. A text ends it: only its end tells how long it is."""
+        """Forget the audio up to a position of the session, and before the next text or interruption.
+
+        How long a text is, only its end tells; and what is spoken until an interruption is other audio.
+        """
         num_bytes = round(max(0.0, spoken - self._spoken) * self._rate / SAMPLE_BYTES) * SAMPLE_BYTES
         self._spoken = max(spoken, self._spoken)
-        while self._messages and num_bytes and self._messages[0].kind != "agent.speak_text":
+        while self._messages and num_bytes and self._messages[0].kind not in ("agent.speak_text", "agent.interrupt"):
             first = self._messages[0]
             if isinstance(first.content, bytes) and len(first.content) > num_bytes:
                 first.content = first.content[num_bytes:]

@@ -84,7 +84,7 @@ class AudioTimeline:
 
     @property
     def spoken_seconds(self) -> float:
-        """Length of all speech so far that does not wait: it was sent, or dropped by an interruption."""
+        """Length of all speech that was sent so far."""
         return self._num_received / AUDIO_RATE - self.waiting_seconds
 
     @property
@@ -124,6 +124,7 @@ class AudioTimeline:
     def interrupt(self) -> bool:
         """Drop everything not sent yet; the voice fades and the mouth closes. Return whether there was speech."""
         was_speaking = self.is_speaking
+        self._num_received -= self._num_waiting + len(self._placed[_FADE_SAMPLES:])
         self._waiting.clear()
         self._num_waiting, self._is_whole, self._is_speaking, self._was_speaking = 0, True, False, False
         self._new_intake(self._rate)

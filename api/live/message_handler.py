@@ -148,9 +148,9 @@ class MessageHandler:
     async def _interrupt(self) -> None:
         await self._tts.stop()
         if self._speech.interrupt():
-            at = self._speech.left_seconds
+            times = {"at_seconds": self._speech.left_seconds, "spoken_seconds": round(self._speech.spoken_seconds, 3)}
             self._clock.interrupted()
-            await self._connection.send_text(event("agent.speak_interrupted", event_id=self.event_id, at_seconds=at))
+            await self._connection.send_text(event("agent.speak_interrupted", event_id=self.event_id, **times))
 
     async def _speak(self, read: Callable[[], NDArray[np.int16]]) -> None:
         samples = read()

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.faults.load import Caller, Pair
-from tests.faults.service_process import ServiceProcess, served
+from tests.faults.service_process import ServiceProcess, config_with, served
 from tests.faults.test_leaks import small_disk
 
 DISK_MIB = 300
@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.endurance, pytest.mark.timeout(300)]
 
 
 def test_jobs_wait_while_files_cannot_be_written(tmp_path: Path, sample_pair: Pair, portrait_pair: Pair) -> None:
-    with small_disk(tmp_path / "disk", DISK_MIB) as disk, served(disk / "data") as service:
+    config = config_with(tmp_path, jobs={"min_free_bytes": 2**20})
+    with small_disk(tmp_path / "disk", DISK_MIB) as disk, served(disk / "data", config) as service:
         caller = Caller(service.url)
         for unwritable in (_read_only(disk / "data"), _small_files(service)):
             quiet = caller.result(caller.accepted(sample_pair))

@@ -115,7 +115,7 @@ def test_joined_stream_of_two_sessions_is_one_file(proxy: BreakingProxy) -> None
     joined = JoinedStream()
     file = b"".join(joined.media(event) for event in events)
     assert len(file) < sum(len(event.media) for event in events), "one head"
-    with av.open(io.BytesIO(file)) as container:
+    with av.open(io.BytesIO(file), "r") as container:
         times = [float(packet.pts * packet.time_base) for packet in container.demux(video=0) if packet.pts is not None]
     assert np.allclose(np.diff(times), 0.04)
     assert times[-1] + 0.04 == pytest.approx(joined.seconds)

@@ -92,6 +92,24 @@ def test_interrupt_forgets_earlier_speech() -> None:
     assert again(unspoken) == ["agent.interrupt", SECOND]
 
 
+def test_audio_spoken_before_interruption_does_not_count_for_later() -> None:
+    unspoken = speaking(SECOND)
+    unspoken.add(encode_message("agent.interrupt"))
+    unspoken.add(SECOND)
+    unspoken.handle(fragment(0.25))
+    unspoken.handle(LiveEvent("agent.speak_interrupted", {"event_id": "client-1", "spoken_seconds": 0.5}))
+    unspoken.handle(fragment(0.75))
+    assert again(unspoken) == [SECOND[500:]]
+
+
+def test_interrupt_of_silence_is_not_kept() -> None:
+    unspoken = speaking()
+    unspoken.add(encode_message("agent.interrupt"))
+    unspoken.add(SECOND)
+    unspoken.handle(fragment(0.25))
+    assert again(unspoken) == [SECOND[500:]]
+
+
 def test_failed_text_is_not_sent_again() -> None:
     unspoken = speaking("One.", "Two.")
     unspoken.handle(LiveEvent("error", {"code": "voice_failed", "event_id": "client-1"}))
