@@ -67,5 +67,5 @@ def _small_files(service: ServiceProcess) -> Iterator[None]:
 
 def _limit(service: ServiceProcess, num_bytes: int) -> None:
     for process in service.processes():
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.Error):  # it has ended, or is sandboxed
             process.rlimit(psutil.RLIMIT_FSIZE, (num_bytes, psutil.RLIM_INFINITY))
