@@ -52,6 +52,12 @@ class Beep:
     async def voices(self) -> list[str]:
         return ["beep"]
 
+    async def voices_of(self, language: str) -> list[str] | None:
+        return None
+
+    def language_of(self, voice: str) -> str | None:
+        return None
+
 
 def text(words: str, **fields: str) -> str:
     return json.dumps({"type": "agent.speak_text", "text": words, **fields})
