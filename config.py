@@ -295,7 +295,12 @@ class TtsConfig(_Frozen):
         100_000, gt=0, description="Maximum characters of all turns of a job; subtitles of a film have about 80,000."
     )
     max_bytes: int = Field(128 * 1024**2, gt=0, description="Maximum size of the returned audio, in bytes.")
-    max_concurrent: int = Field(2, ge=1, description="Concurrent syntheses per Ingress replica; more get 503 `busy`.")
+    max_concurrent: int = Field(
+        2,
+        ge=1,
+        description="Texts spoken at the same time per Ingress replica; others wait. Live sessions have one more.",
+    )
+    max_wait_s: float = Field(120.0, gt=0, le=120, description="How long a text waits to be spoken before 429.")
     cloning: CloningConfig | None = Field(
         None, description="Set it, to `{}` for the defaults, if the service at `url` clones voices from recordings."
     )

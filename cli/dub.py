@@ -16,6 +16,7 @@ from cli.run_job import check_paths, run_job
 from cli.terminal import UsageError, interrupt_on_sigterm, service
 from lipwright_client import Job, Lipwright
 from lipwright_client.calls import JobFields
+from media.subtitles.cues import read_cues
 
 _AMBIENCE_DB: Final = -12.0
 _MAX_SEARCH_S: Final = 24 * 3600.0
@@ -31,7 +32,7 @@ def dub(
         str | None,
         typer.Option(
             help="Instead of --subtitles: transcribe the video and translate it into this language, if the service is "
-            "configured for that."
+            "configured for that. Each speaker without --voice gets another voice of the language."
         ),
     ] = None,
     face: Annotated[
@@ -86,6 +87,7 @@ def dub(
         "background_gain_db": ambience_gain if ambience else None,
         "idle_mouths": "closed" if closed_mouths else None,
         "subtitles_output": show,
+        "language": language,
         # The same video may be a saved avatar with other settings.
         "background": "source",
         "expressiveness": 1,
@@ -93,13 +95,16 @@ def dub(
     }
     with service_at(server, data_dir) as base_url:
         client = service(base_url)
-        fields["subtitles"] = subtitles or ("subtitles.vtt", _translated(client, video, language))
+        content = _translated(client, video, language) if subtitles is None else subtitles.read_bytes()
+        fields["subtitles"] = ("subtitles.vtt" if subtitles is None else subtitles.name, content)
+        num_texts = len(read_cues(content, speakers))
         fields["avatar_id"] = _searched(client, video)
-        job, num_bytes = run_job(client, out, fields)
+        job, num_bytes = run_job(client, out, fields, request=f"speaking {num_texts} texts")
     if as_json:
         print(json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2))
         return
-    print("\n".join([f"{out}: {job.num_frames} frames, {num_bytes} bytes", *_cut_texts(job)]), flush=True)
+    done = f"{out}: {job.num_frames} frames, {num_bytes} bytes"
+    print("\n".join([done, *_voices(job), *_cut_texts(job)]), flush=True)
 
 
 def _translated(client: Lipwright, video: str, language: str | None) -> bytes:
@@ -123,6 +128,13 @@ def _named(text: str, option: str) -> tuple[str, str]:
         expected = "NAME=FACE" if option == "face" else "VOICE or NAME=VOICE"
         raise UsageError("input_invalid", f"--{option}: expected {expected}, found {text!r}.")
     return name, choice
+
+
+def _voices(job: Job) -> Sequence[str]:
+    """Return a line that says which voice speaks for whom."""
+    turns = job.raw.get("options", {}).get("turns") or ()
+    voices = {str(turn.get("speaker") or turn.get("face")): turn.get("voice") or "the default voice" for turn in turns}
+    return ["Voices: " + ", ".join(f"{name}={voice}" for name, voice in voices.items())] if voices else []
 
 
 def _cut_texts(job: Job) -> Sequence[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.local_service import ResultNotSavedError
 from cli.report import print_warnings
@@ -42,18 +42,18 @@ def check_paths(files: Mapping[str, Path], out: Path) -> None:
 class _StageBars:
     """One progress bar per job stage. Only rendering counts frames."""
 
-    def __init__(self, bar: Progress) -> None:
+    def __init__(self, bar: Progress, request: str) -> None:
+        """Start with a bar for the request, which ends when its job exists."""
         self._bar = bar
-        self._stage = ""
-        self._task = TaskID(0)
+        self._stage = request
+        self._task = bar.add_task(request, total=None, frames="")
 
     def show(self, job: Job) -> None:
         """Show the stage and progress of `job`."""
         if job.stage != self._stage:
-            if self._stage:
-                frames = f"{job.num_frames} frames" if self._stage == "rendering" else ""
-                self._bar.update(self._task, total=1, completed=1, frames=frames)
-                self._bar.stop_task(self._task)
+            frames = f"{job.num_frames} frames" if self._stage == "rendering" else ""
+            self._bar.update(self._task, total=1, completed=1, frames=frames)
+            self._bar.stop_task(self._task)
             if job.is_final:
                 return
             self._stage = job.stage
@@ -63,10 +63,13 @@ class _StageBars:
             self._bar.update(self._task, completed=done, total=total, frames=f"{done}/{total} frames")
 
 
-def run_job(client: Lipwright, out: Path, fields: JobFields, shows_warnings: bool = True) -> tuple[Job, int]:
+def run_job(
+    client: Lipwright, out: Path, fields: JobFields, shows_warnings: bool = True, request: str = "sending"
+) -> tuple[Job, int]:
     """Submit, follow and download one job; Ctrl-C cancels it. Returns the job and the size of its video in bytes.
 
-    The suffix of `out` is the format of the video. Warnings about it are printed on standard error.
+    The suffix of `out` is the format of the video. Warnings about it are printed on standard error. `request` says what
+    the service does until it has accepted the job.
     """
     fields = {**fields, "format": out.suffix.lower().removeprefix(".")}
     columns = (
@@ -76,7 +79,7 @@ def run_job(client: Lipwright, out: Path, fields: JobFields, shows_warnings: boo
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        job = client.speak(on_change=_StageBars(bar).show, **fields)
+        job = client.speak(on_change=_StageBars(bar, request).show, **fields)
     try:
         num_bytes = client.jobs.download(job.id, out)
     except ClientError:

@@ -12,7 +12,7 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.replica import StageReplica, assigned_device, claim_threads, make_decoders, stage_method
-from jobs.messages import AvatarRef, BlockFeatures, BlockRequest, CropRequest, ShownBlock, SourceVideo
+from jobs.messages import AvatarRef, BlockFeatures, BlockRequest, CropRequest, PreparedSpeech, ShownBlock, SourceVideo
 from media.cancel_token import CancelToken
 from media.matte.foreground import ScreenColour
 from models.engines.catalog import EngineCatalog
@@ -126,11 +126,13 @@ class LandmarkGenerator(StageReplica):
         return await self._run(lambda token: self._people.scan(source, frames, state, out, token), len(frames))
 
     @stage_method
-    async def predict_source_mouth(self, features: BlockFeatures, span: FrameSpan, out: str) -> None:
+    async def predict_source_mouth(
+        self, features: BlockFeatures, speech: PreparedSpeech, span: FrameSpan, out: str
+    ) -> None:
         """Write the mouth that a source's own sound predicts to the key `out`; frames of `span` are 20 ms apart."""
         heard = features.features
         assert isinstance(heard, FeatureBlock)
-        await self._run(lambda token: self._people.predict_mouth(heard, span, out), span.num)
+        await self._run(lambda token: self._people.predict_mouth(heard, speech, span, out), span.num)
 
     @stage_method
     async def find_people(self, folder: str, source: SourceVideo, scans: Sequence[str], mouths: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from config import PipelineConfig
 from errors import LipwrightError, NotFoundError, StateError, StorageFullError, UnavailableError
 from jobs.admission import Admission, AdmissionController, AdmitRequest
 from jobs.housekeeping import Housekeeping
-from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
+from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
 from jobs.leadership import LeaderElection
 from jobs.messages import PeopleScan, ShownAvatar
 from jobs.ports import Stages
@@ -86,6 +86,7 @@ class JobDirector:
             self._admission,
             self._avatar_submissions,
             catalog,
+            self._avatars.resolve_face,
             labels=config.labels,
         )
         request_handover_when = self._stages.ready if config.handover_to_newest else None
@@ -173,6 +174,10 @@ class JobDirector:
             job = await self._with_space(lambda: self._submissions.create_job(request))
         await self._scheduler.start_waiting()
         return await self._table.run_in_thread(self._table.get_job, job.id)
+
+    async def check_turns(self, request: TurnsRequest) -> TurnFacts:
+        """Check turns whose texts are not yet spoken; see `Submissions.check_turns`."""
+        return await self._submissions.check_turns(request)
 
     async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Return one job, or raise NotFoundError."""

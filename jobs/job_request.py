@@ -40,6 +40,29 @@ class JobRequest(JobInputs):
     )
 
 
+class TurnsRequest(Frozen):
+    """Turns with texts that are not yet spoken, with exactly one of `video` and `avatar_id`."""
+
+    turns: tuple[Turn, ...]
+    audio_files: dict[str, UploadedFile]
+    video: UploadedFile | None = None
+    avatar_id: str | None = None
+    face: str = Field(description="The face of the job, for turns without one.")
+    owner: str | None = None
+
+
+class TurnFacts(Frozen):
+    """What is known of turns before their texts are spoken.
+
+    Attributes:
+        faces: The face of each turn; those that are known to be the same person have the same name.
+        video_seconds: Length of the video; None for a still.
+    """
+
+    faces: tuple[str | None, ...]
+    video_seconds: float | None
+
+
 class AvatarRequest(Frozen):
     """An avatar to analyse."""
 

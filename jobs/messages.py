@@ -103,6 +103,8 @@ class OutputInfo(NamedTuple):
     """Key of the music."""
     picture: OutputPicture | None = None
     """Its video; None: an MP4 file of whole frames."""
+    language: str | None = None
+    """Of the speech and the texts, ISO 639-3."""
 
     @classmethod
     def of(cls, job: JobRecord, num_frames: int, picture: OutputPicture | None = None) -> OutputInfo:
@@ -112,7 +114,7 @@ class OutputInfo(NamedTuple):
         sound = SoundSettings(options.background_gain_db, options.loudness_lufs, has_turns, options.music_gain_db)
         music = audio_key(job.id, MUSIC) if MUSIC in job.more_audio else None
         texts = shown_texts(cues_of(options)) if options.subtitles == "track" else ()
-        return cls(num_frames, job.produce_id, sound, job.watermark_id, tuple(texts), music, picture)
+        return cls(num_frames, job.produce_id, sound, job.watermark_id, tuple(texts), music, picture, options.language)
 
 
 class PreparedSpeech(NamedTuple):

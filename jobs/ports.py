@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
+from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
 from jobs.messages import (
     AvatarRef,
     BlockRequest,
@@ -58,6 +58,9 @@ class JobService(Protocol):
 
     async def submit(self, request: JobRequest) -> JobRecord:
         """Check the inputs and accept the job durably; sending it again returns the same job."""
+
+    async def check_turns(self, request: TurnsRequest) -> TurnFacts:
+        """Check turns before their texts are spoken; OptionError with the number of the turn that is invalid."""
 
     async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Return one job; NotFoundError if there is none."""

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from config import PipelineConfig
-from errors import InputError, LipwrightError, StorageFullError
+from errors import FaceNotFoundError, InputError, LipwrightError, StorageFullError
 from jobs.face_planner import FacePlanner, JobFace
 from jobs.forecast import promised_bytes, result_bytes
 from jobs.messages import AvatarRef, Background, OutputInfo, PreparedSpeech, SegmentRequest, SourceVideo
@@ -19,7 +19,8 @@ from jobs.segments.finished import FinishedSegments
 from jobs.segments.limiter import SegmentLimiter
 from jobs.segments.plan import Block, Segment, fit_to_speech, plan_blocks, segment_watermark
 from jobs.sources.avatars import Avatars
-from jobs.turns import FaceTurns, all_parts, cut_texts, faces_of
+from jobs.turn_faces import same_faces, with_faces_of
+from jobs.turns import FaceTurns, all_parts, check_overlaps, cut_texts, faces_of
 from media.result.stream_copy import copied_ranges
 from models.quality.findings import OutputFacts, make_report
 from storage.file_keys import (
@@ -129,6 +130,7 @@ class JobRun:
         await self._enter(JobStage.ANALYSING)
         num = len(spoken) + job.has_background
         avatars = [await self._analysed_avatar(number, num, face) for number, (face, _) in enumerate(spoken)]
+        await self._check_people()
         source = avatars[0].source
         background = await self._background(num - 1, num, avatars[0])
         picture = OutputPicture.of(job.options, source.info)
@@ -182,11 +184,34 @@ class JobRun:
         """The avatar of a face; the analysis is one of `num`, which follow each other."""
         job = self._job
         key = job.avatar_key if face is None or face.face is None else job.turn_avatar_keys[face.face]
-        avatar = await self._services.avatars.ensure(
-            key, job.options.engine, lambda share: self._report_analysis((number + share) / num)
-        )
+        try:
+            avatar = await self._services.avatars.ensure(
+                key, job.options.engine, lambda share: self._report_analysis((number + share) / num)
+            )
+        except FaceNotFoundError as error:
+            if face is None:
+                raise
+            turn = (job.options.turns or ()).index(face.turns[0])
+            raise FaceNotFoundError(f"turns[{turn}]: {error}") from error
         self._analysed.add(key)
         return avatar
+
+    async def _check_people(self) -> None:
+        """Check again that no two voices speak with one mouth: at submission, the people may not have been known.
+
+        Raises:
+            OptionError: They do.
+        """
+        job, services = self._job, self._services
+        if job.options.turns is None:
+            return
+        avatar = await services.table.run_in_thread(services.table.find_avatar, job.avatar_key)
+        assert avatar is not None, "an avatar is kept while a job needs it"
+        sha256 = avatar.source_sha256
+        faces = await same_faces(
+            job.options.turns, avatar.face, lambda choice: services.avatars.resolve_face(sha256, job.owner, choice)
+        )
+        check_overlaps(with_faces_of(job.options.turns, faces))
 
     async def _background(self, number: int, num: int, avatar: AvatarRef) -> Background | None:
         """What is behind the person. The matte of the source is made first; this is one of `num` analyses."""

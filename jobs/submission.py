@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from config import LabelsConfig
 from errors import NotFoundError, OptionError, StateError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
-from jobs.job_request import JobRequest, check_same_request
+from jobs.job_request import JobRequest, TurnFacts, TurnsRequest, check_same_request
 from jobs.output_picture import OutputPicture
 from jobs.ports import Stages
 from jobs.segments.plan import fit_to_speech
 from jobs.sources.avatar_submission import AvatarSubmissions, Source, key_of, sha256_of
 from jobs.sources.client_names import client_names
+from jobs.turn_faces import same_faces, with_faces_of
 from jobs.turns import checked_turns, faces_of
 from media.playback import fit_audio
 from media.probe import VideoInfo
 from models.engines.catalog import EngineCatalog
-from models.face.choice import recorded_face
+from models.face.choice import FaceChoice, recorded_face
 from storage.avatar_settings import AvatarSettings
 from storage.file_keys import (
     audio_key,
@@ -38,12 +39,23 @@ from storage.records import (
     JobOptions,
     JobRecord,
     JobStatus,
+    Turn,
+    new_id,
     utc_now,
 )
 from telemetry.log_context import CallContext
 
 _FACTS: Final = ("avatar_key", "turn_avatar_keys", "source_label", "audio_seconds", "result_seconds", "disk_bytes")
 """Fields of a job that follow from its inputs."""
+
+
+class _Probed(NamedTuple):
+    """The inputs of a job: length of each audio file by its field, the source, its digest, and its avatar's face."""
+
+    audio_seconds: dict[str, float]
+    source: VideoInfo
+    sha256: str
+    face: str | None
 
 
 class _Facts(NamedTuple):
@@ -67,12 +79,15 @@ class Submissions:
         admission: AdmissionController,
         avatars: AvatarSubmissions,
         engines: EngineCatalog,
+        resolve_face: Callable[[str, str | None, FaceChoice], Awaitable[int | None]],
         labels: LabelsConfig | None = None,
     ) -> None:
         """Prepare for submissions.
 
-        `engines` are those that jobs may name; `labels` say which watermarks every result gets.
+        `engines` are those that jobs may name; `resolve_face` is `Avatars.resolve_face`; `labels` say which watermarks
+        every result gets.
         """
+        self._resolve = resolve_face
         self._avatars = avatars
         labels = labels or LabelsConfig()
         self._watermark_all, self._has_invisible_watermark = labels.visible, labels.invisible
@@ -90,18 +105,21 @@ class Submissions:
         """
         self._engines.check(request.options.engine, request.options.expressiveness)
         face = recorded_face(request.options.face, sha256_of(request.face_image))
-        audio_seconds, probed = await self._probe(request, face)
+        video_key = "" if request.video is None else key_of(request.video.sha256, face, request.owner)
+        kept = {field: audio_key(request.job_id, field) for field in request.audio_files}
+        kept_video = source_key(video_key) if video_key else ""
+        found = await self._probe(CallContext(request.job_id), request, kept, kept_video)
+        source = found.source
         if request.video is not None:
-            assert probed is not None
-            await self._avatars.check_picture(request.face_image, key_of(request.video.sha256, face, request.owner))
-            source = probed
-        else:
-            avatar = await self._table.run_in_thread(self._avatars.usable, request.avatar_id or "", request.owner)
-            source = await self._avatars.source_info(avatar)
+            await self._avatars.check_picture(request.face_image, video_key)
+        if request.options.turns is not None:
+            faces = await self._same_faces(request.options.turns, found, face, request.owner)
+            options = request.options.model_copy(update={"turns": with_faces_of(request.options.turns, faces)})
+            request = request.model_copy(update={"options": options})
         if request.options.background_gain_db is not None and not source.has_audio:
             raise OptionError("background_gain_db: the video has no sound.")
         await self._check_background(request)
-        facts = self._facts(request, audio_seconds, source)
+        facts = self._facts(request, found.audio_seconds, source)
         # The background of an avatar may be another caller's, if the service had no API keys when it was sent.
         owner = request.owner if request.options.names_background else None
         async with self._avatars.folder_lock:  # so that nothing is stored, changed or deleted in between
@@ -150,34 +168,64 @@ class Submissions:
         inputs |= {"idempotency_key": None, "request_digest": None}
         return self._table.insert_job(JobRecord(**inputs, id=job_id, created_at=utc_now()))
 
-    async def _probe(self, request: JobRequest, face: str) -> tuple[dict[str, float], VideoInfo | None]:
-        """The length of each audio file, by its field, and what the probe found in the video, if one was sent."""
-        context, video = CallContext(request.job_id), None
+    async def check_turns(self, request: TurnsRequest) -> TurnFacts:
+        """Check turns of which the texts are not yet spoken, like `create_job` does with all of them.
+
+        Raises:
+            InputError: An input or a turn is invalid.
+            NotFoundError: There is no such avatar.
+        """
+        found = await self._probe(CallContext(new_id()), request)
+        faces = await self._same_faces(request.turns, found, request.face, request.owner)
+        video_seconds = _video_seconds(found.source)
+        checked_turns(with_faces_of(request.turns, faces), found.audio_seconds, video_seconds, are_spoken=False)
+        return TurnFacts(faces=faces, video_seconds=video_seconds)
+
+    async def _probe(
+        self,
+        context: CallContext,
+        request: JobRequest | TurnsRequest,
+        moved: Mapping[str, str] | None = None,
+        moved_video: str = "",
+    ) -> _Probed:
+        """What the inputs of a request are; `moved` says where an earlier attempt may have moved its files."""
+        video: str | None = None
         if request.video is not None:
-            key = key_of(request.video.sha256, face, request.owner)
-            video = await self._avatars.find_upload(request.video, source_key(key))
+            video = await self._avatars.find_upload(request.video, moved_video)
         info: VideoInfo | None = None
         seconds: dict[str, float] = {}
         with client_names(*request.audio_files.values(), request.video):
             for field, file in request.audio_files.items():
-                audio = await self._avatars.find_upload(file, audio_key(request.job_id, field))
+                audio = await self._avatars.find_upload(file, (moved or {}).get(field, ""))
                 probed = await self._stages.probe(context, video, audio)
                 assert probed.audio is not None
                 seconds[field] = probed.audio.duration_seconds
                 info, video = info or probed.video, None
-        return seconds, info
+            if video is not None:
+                info = (await self._stages.probe(context, video, None)).video
+        if request.video is not None:
+            assert info is not None
+            return _Probed(seconds, info, request.video.sha256, None)
+        avatar = await self._table.run_in_thread(self._avatars.usable, request.avatar_id or "", request.owner)
+        return _Probed(seconds, await self._avatars.source_info(avatar), avatar.source_sha256, avatar.face)
+
+    async def _same_faces(
+        self, turns: Sequence[Turn], found: _Probed, face: str, owner: str | None
+    ) -> tuple[str | None, ...]:
+        """See `same_faces`; `face` is that of a job that brings its video."""
+        return await same_faces(turns, found.face or face, lambda choice: self._resolve(found.sha256, owner, choice))
 
     @staticmethod
     def _facts(request: JobRequest, audio_seconds: Mapping[str, float], source: VideoInfo) -> _Facts:
         """What the files and options of a request mean for its job; OptionError for turns that cannot be spoken."""
         options, seconds = request.options, audio_seconds["audio"]
-        video_seconds = None if source.is_still else float(source.num_frames / source.fps)
+        video_seconds = _video_seconds(source)
         if request.max_audio_stretch is not None and video_seconds is not None:
             speed = fit_audio(seconds, video_seconds, request.max_audio_stretch)
             options, seconds = options.model_copy(update={"audio_speed": speed}), seconds / speed
         if options.turns is not None:
             of_speech = {field: length for field, length in audio_seconds.items() if field != MUSIC}
-            turns = checked_turns(options, of_speech, video_seconds)
+            turns = checked_turns(options.turns, of_speech, video_seconds)
             options = options.model_copy(update={"turns": turns})
             seconds = video_seconds or max(turn.end or 0.0 for turn in turns)
         picture = OutputPicture.of(options, source)
@@ -269,3 +317,8 @@ class Submissions:
             kept = await self._avatars.find_upload(request.background_file, background_key(request.job_id))
             with client_names(request.background_file):
                 await self._stages.probe(CallContext(request.job_id), kept, None)
+
+
+def _video_seconds(source: VideoInfo) -> float | None:
+    """The length of a video; None for a still, which lasts as long as what is spoken."""
+    return None if source.is_still else float(source.num_frames / source.fps)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
+from math import inf
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ _CROSSFADE_SECONDS: Final = 0.12
 """Time in which the picture changes between the source's own mouth and the generated one, outside of a turn."""
 _MAX_PAUSE_SECONDS: Final = 0.6
 """A mouth stays generated between two turns that are closer: the source's own would flash up for a moment."""
+_TOLERANCE_SECONDS: Final = 0.1
+"""By how much a turn may be longer than the video: times of subtitles and lengths of files are rounded."""
 _MAX_READS: Final = 10
 """How often an audio file may be read for one face: from its start again where turns use it out of order."""
 
@@ -131,50 +134,87 @@ def cut_texts(options: JobOptions) -> tuple[CutText, ...]:
 
 
 def checked_turns(
-    options: JobOptions, audio_seconds: Mapping[str, float], video_seconds: float | None
+    sent: Sequence[Turn],
+    audio_seconds: Mapping[str, float],
+    video_seconds: float | None,
+    are_spoken: bool = True,
 ) -> tuple[Turn, ...]:
     """Return the turns of a job in order of time, each with its end.
 
     Args:
-        options: The options of the job, with turns.
+        sent: The turns.
         audio_seconds: Length of each audio file, by the name of its form field.
         video_seconds: Length of the video; None for a still, which lasts as long as the turns.
+        are_spoken: Whether there is audio of the turns with texts; otherwise some of them may have no end.
 
     Raises:
         OptionError: A turn cannot be spoken, or two of one face overlap; turns are counted from 0, as they were sent.
     """
-    assert options.turns is not None
-    if not options.turns or len(options.turns) > MAX_TURNS:
-        raise OptionError(f"turns: expected 1 to {MAX_TURNS} turns, found {len(options.turns)}.")
-    if len({turn.face for turn in options.turns}) > MAX_FACES:
+    if not sent or len(sent) > MAX_TURNS:
+        raise OptionError(f"turns: expected 1 to {MAX_TURNS} turns, found {len(sent)}.")
+    if len({turn.face for turn in sent}) > MAX_FACES:
         raise OptionError(f"turns: expected at most {MAX_FACES} faces.")
-    turns = [
-        _checked(f"turns[{number}]", turn, audio_seconds, video_seconds) for number, turn in enumerate(options.turns)
-    ]
-    if unused := sorted(set(audio_seconds) - {turn.audio for turn in turns}):
+    turns = []
+    for number, turn in enumerate(sent):
+        has_audio = are_spoken or turn.text is None
+        turns.append(_checked(f"turns[{number}]", turn, audio_seconds if has_audio else None, video_seconds))
+    if unused := sorted(set(audio_seconds) - {turn.audio for turn in turns if are_spoken or turn.text is None}):
         raise OptionError(f"turns: no turn uses the file {unused[0]}.")
     if not faces_of(turns):
         raise OptionError("turns: all of them are offscreen; at least one needs a face.")
-    for face in _speakers(turns):
-        for before, after in pairwise(face.turns):
-            assert before.end is not None
-            if after.start < before.end - 1e-3:
-                name = "the face of the job" if face.face is None else f"face {face.face!r}"
-                raise OptionError(
-                    f"turns: two turns of {name} overlap: one ends at {before.end:g} s, the next starts at "
-                    f"{after.start:g} s."
-                )
-    _check_reading(turns, audio_seconds)
+    check_overlaps(turns)
+    if are_spoken:
+        _check_reading(turns, audio_seconds)
     return tuple(sorted(turns, key=lambda turn: turn.start))
 
 
-def _checked(name: str, turn: Turn, audio_seconds: Mapping[str, float], video_seconds: float | None) -> Turn:
-    """The turn with its end; raises OptionError with the name of the turn."""
+def check_overlaps(turns: Sequence[Turn]) -> None:
+    """Check that no two turns of one face overlap; a text without an end lasts until the next turn of its face.
+
+    Raises:
+        OptionError: Two of them do.
+    """
+    order = sorted(range(len(turns)), key=lambda number: turns[number].start)
+    last: dict[str | None, int] = {}
+    for number in order:
+        turn = turns[number]
+        before = last.get(turn.face)
+        last[turn.face] = number
+        if before is None:
+            continue
+        end = turns[before].end
+        if turn.start < end - 1e-3 if end is not None else turn.start <= turns[before].start:
+            name = "the face of the job" if turn.face is None else f"face {turn.face!r}"
+            raise OptionError(
+                f"turns[{before}] and turns[{number}] are two turns of {name} and overlap: one starts at "
+                f"{turns[before].start:g} s" + (f" and ends at {end:g} s" if end is not None else "") + ", the next "
+                f"starts at {turn.start:g} s."
+            )
+
+
+def _checked(name: str, turn: Turn, audio_seconds: Mapping[str, float] | None, video_seconds: float | None) -> Turn:
+    """The turn with its end, which a text without audio may lack; raises OptionError with the name of the turn."""
     if turn.face is not None and turn.face != OFF_SCREEN:
         try:
             FaceChoice.parse(turn.face)
         except OptionError as error:
             raise OptionError(f"{name}.face: {error}") from error
+    if video_seconds is not None and turn.start >= video_seconds:
+        raise OptionError(f"{name}.start: the video ends at {video_seconds:g} s, before {turn.start:g} s.")
+    available = inf if audio_seconds is None else _available(name, turn, audio_seconds)
+    if turn.end is None:
+        return turn if available == inf else _until_its_end(turn, available, video_seconds)
+    if turn.end <= turn.start:
+        raise OptionError(f"{name}: expected start < end, found {turn.start:g} and {turn.end:g}.")
+    if video_seconds is not None and turn.end > video_seconds + _TOLERANCE_SECONDS:
+        if turn.text is not None:
+            return turn.model_copy(update={"end": video_seconds})  # its speech is made to end with the video
+        raise OptionError(f"{name}.end: the video ends at {video_seconds:g} s, before {turn.end:g} s.")
+    return turn
+
+
+def _available(name: str, turn: Turn, audio_seconds: Mapping[str, float]) -> float:
+    """Return how much there is of a turn's speech."""
     if turn.audio not in audio_seconds:
         known = ", ".join(sorted(audio_seconds)) or "none"
         raise OptionError(f"{name}.audio: there is no file {turn.audio!r}. Files that were sent: {known}.")
@@ -183,20 +223,15 @@ def _checked(name: str, turn: Turn, audio_seconds: Mapping[str, float], video_se
         raise OptionError(
             f"{name}.audio_start: {turn.audio} ends at {audio_seconds[turn.audio]:g} s, before {turn.audio_start:g} s."
         )
-    if video_seconds is not None and turn.start >= video_seconds:
-        raise OptionError(f"{name}.start: the video ends at {video_seconds:g} s, before {turn.start:g} s.")
-    if turn.end is None:
-        end = turn.start + available
-        return turn.model_copy(update={"end": end if video_seconds is None else min(end, video_seconds)})
-    if turn.end <= turn.start:
-        raise OptionError(f"{name}: expected start < end, found {turn.start:g} and {turn.end:g}.")
-    if turn.text is not None and video_seconds is not None and turn.end > video_seconds:
-        # Speech that is played faster lasts until the end of the turn; other speech is followed by silence.
-        cut = (turn.cut_seconds or 0) + turn.end - video_seconds if turn.speed is not None else turn.cut_seconds
-        return turn.model_copy(update={"end": video_seconds, "cut_seconds": cut})
-    if video_seconds is not None and turn.end > video_seconds + 0.1:
-        raise OptionError(f"{name}.end: the video ends at {video_seconds:g} s, before {turn.end:g} s.")
-    return turn
+    return available
+
+
+def _until_its_end(turn: Turn, available: float, video_seconds: float | None) -> Turn:
+    """Return a turn that lasts as long as its speech, or until the video ends."""
+    end = turn.start + available
+    if video_seconds is None or end <= video_seconds:
+        return turn.model_copy(update={"end": end})
+    return turn.model_copy(update={"end": video_seconds, "cut_seconds": round(end - video_seconds, 3) or None})
 
 
 def _check_reading(turns: Sequence[Turn], audio_seconds: Mapping[str, float]) -> None:

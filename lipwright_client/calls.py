@@ -79,7 +79,8 @@ class JobFields(AvatarSettings, total=False):
     `more_audio` (`audio_NAME`). Turns can also be made of `subtitles` (SRT or WebVTT, spoken by voices), or of
     `audio` and its `diarization` (RTTM or JSON); `speakers` then maps names of speakers to mappings with `face` and
     `voice`. `idle_mouths` of people who do not speak stay as in the `source` or are `closed`; `subtitles_output` is
-    `track` or `burnt`.
+    `track` or `burnt`. `language` (`de`, `German`) chooses voices for texts without one, a different one for each
+    speaker, and marks the sound and the text track.
 
     Repeating a call with the same `idempotency_key` returns the same job; without
     one, each call creates a new job.
@@ -102,6 +103,7 @@ class JobFields(AvatarSettings, total=False):
     speakers: Mapping[str, Mapping[str, str]] | None
     idle_mouths: str | None
     subtitles_output: str | None
+    language: str | None
     max_audio_stretch: float | None
     background_gain_db: float | None
     music: Source | None

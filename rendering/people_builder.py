@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from jobs.messages import SourceVideo
+from jobs.messages import PreparedSpeech, SourceVideo
 from media.cancel_token import CancelToken
 from media.preview.thumbnail import face_thumbnail
 from models.avatar.folder import write_whole
@@ -18,7 +18,9 @@ from models.people.people import find_people
 from models.people.scan import FaceRows, PeopleScanner, ScanState
 from models.people.speakers import SourceMouth
 from models.speech.features import FeatureBlock
+from models.speech.level import open_measured_speech
 from models.speech.speech_to_mouth import SpeechToMouth
+from models.speech.voice_detector import VoiceDetector
 from models.track.square_pixels import pixel_aspect
 from rendering.source_readers import SourceReaders
 from storage.file_keys import PEOPLE_IDENTITIES, PEOPLE_PART, PEOPLE_REPORT, person_picture, split
@@ -50,9 +52,12 @@ class PeopleBuilder:
             rows.save(part)
         return new_state
 
-    def predict_mouth(self, features: FeatureBlock, span: FrameSpan, out: str) -> None:
+    def predict_mouth(self, features: FeatureBlock, speech: PreparedSpeech, span: FrameSpan, out: str) -> None:
         """Write the mouth that a source's own sound predicts to the key `out`; rows are 20 ms apart."""
-        mouth = SourceMouth.predict(self._speech_to_mouth, features, span.first, span.num)
+        with self._files.fetched(speech.key) as path:
+            samples = open_measured_speech(path, speech.level)
+            is_heard = VoiceDetector().detect(samples, speech.level, span.first, span.num)
+        mouth = SourceMouth.predict(self._speech_to_mouth, features, is_heard, span.first)
         with self._files.written(out) as part:
             mouth.save(part)
 

@@ -65,7 +65,7 @@ class ResultWriter:
             music = None if output.music is None else fetched.enter_context(self._files.fetched(output.music))
             if music is not None:
                 reads.append(music)
-            sound = ResultSound(parts, output.sound, background, music, limits)
+            sound = ResultSound(parts, output.sound, background, music, limits, output.language)
             picture = output.picture or OutputPicture.of(JobSettings(), source.info)
             made, num_frames = picture.file_format, output.num_frames
             join = partial(concat_segments, paths, sound, part, picture.info, num_frames, tags, output.texts, made)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from media.language import parse_language
 from media.output.backgrounds import TRANSPARENT
 from media.output.formats import FORMATS, FormatName, Quality
 from media.output.sizes import MAX_OUTPUT_FPS, check_same_aspect, parse_aspect, parse_size
@@ -69,6 +70,12 @@ class VideoSettings(BaseModel):
         "balanced",
         description="How the video is encoded: `fast` takes half the CPU time for encoding, and even areas lose grain;"
         " `best` keeps more detail, above all of the mouth, in larger files. ProRes is always the same.",
+    )
+    language: Annotated[str, Field(max_length=64), AfterValidator(parse_language)] | None = Field(
+        None,
+        description="Language of the speech, such as `de` or `German`. Texts without a voice are spoken by voices of it"
+        ", a different one for each speaker, and the sound and the text track are marked with it. Default: that of the"
+        " voices or of the subtitles' file name, if known.",
     )
 
 

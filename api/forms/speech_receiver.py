@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from pydantic import BaseModel
@@ -14,12 +14,18 @@ from api.forms.turn_sources import speech_slots, turns_of_diarization, turns_of_
 from api.tts.dub_recorder import DubRecorder
 from api.tts.service import Speaker, tts_service
 from api.tts.speech_upload import speech_upload
+from api.tts.voice_choice import choose_voice, spoken_language, with_voices
 from config import PipelineConfig
 from errors import InProgressError, OptionError
+from jobs.job_request import TurnsRequest
 from jobs.ports import JobService
+from jobs.turn_faces import with_faces_of
 from jobs.turns import MAX_TURNS
+from media.dubbing.slots import SpeechSlot
+from media.language import language_of_file
 from media.subtitles import diarization
 from media.subtitles.fonts import check_fonts
+from models.face.choice import recorded_face
 from models.people.report import PeopleReport
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
@@ -60,9 +66,12 @@ class SpeechReceiver:
             return await self._with_turns(form, uploads, owner, on_bytes)
         if not isinstance(form, SpeechForm) or form.speech_text is None:
             return form
-        speaker = Speaker(self._tts, owner)
-        uploads["audio"] = await speech_upload(speaker, self._files, form.speech_text, form.voice, on_bytes)
-        return form.model_copy(update={"audio": uploads["audio"]})
+        speaker, voice = Speaker(self._tts, owner), form.voice
+        if voice is None and form.language is not None:
+            voice = await choose_voice(self._tts, form.language)
+        uploads["audio"] = await speech_upload(speaker, self._files, form.speech_text, voice, on_bytes)
+        language = form.language or spoken_language(self._tts, [voice])
+        return form.model_copy(update={"audio": uploads["audio"], "language": language})
 
     async def _with_turns(
         self, form: _TurnForm, uploads: dict[str, UploadedFile], owner: str | None, on_bytes: _OnBytes
@@ -72,11 +81,16 @@ class SpeechReceiver:
             raise OptionError(f"turns: expected at most {MAX_TURNS}, found {len(turns)}.")
         if form.subtitles_output == "burnt":
             await asyncio.to_thread(check_fonts, [turn.text for turn in turns if turn.text is not None])
-        slots = speech_slots(turns)
-        files = form.audio_files
-        if slots:
+        files, language = form.audio_files, form.language
+        if language is not None:
+            turns = await with_voices(self._tts, turns, language)
+        elif form.subtitles is not None:
+            language = language_of_file(form.subtitles.label)
+        language = language or spoken_language(self._tts, (turn.voice for turn in turns if turn.text is not None))
+        if slots := speech_slots(turns):
             speaker = Speaker(self._tts, owner)
             self._recorder.check(turns, speaker)
+            turns, slots = await self._checked(form, turns, uploads, owner)
             field = SPOKEN_AUDIO if "audio" in files else "audio"
             if field in files:
                 raise OptionError(f"{field}: the name is reserved for texts. Choose another one.")
@@ -89,7 +103,28 @@ class SpeechReceiver:
             files["audio"] = files.pop(first)
             turns = [turn.model_copy(update={"audio": "audio"}) if turn.audio == first else turn for turn in turns]
         audio = files.pop("audio")
-        return form.model_copy(update={"audio": audio, "more_audio": files, "turns": tuple(turns)})
+        changes = {"audio": audio, "more_audio": files, "turns": tuple(turns), "language": language}
+        return form.model_copy(update=changes)
+
+    async def _checked(
+        self, form: TurnForm, turns: Sequence[Turn], uploads: Mapping[str, UploadedFile], owner: str | None
+    ) -> tuple[list[Turn], dict[int, SpeechSlot]]:
+        """Check the turns against their files and the video, and return them with the times of their texts.
+
+        Turns whose faces are the same person get the same face.
+        """
+        picture = uploads.get("face_image")
+        request = TurnsRequest(
+            turns=tuple(turns),
+            audio_files=form.audio_files,
+            video=uploads.get("video"),
+            avatar_id=form.avatar_id,
+            face=recorded_face(form.face, None if picture is None else picture.sha256),
+            owner=owner,
+        )
+        facts = await self._service.check_turns(request)
+        same = list(with_faces_of(turns, facts.faces))
+        return same, speech_slots(same, facts.video_seconds)
 
     async def _turns(self, form: TurnForm, uploads: dict[str, UploadedFile], owner: str | None) -> list[Turn]:
         if form.subtitles is not None:

@@ -102,8 +102,8 @@ def with_faces(turns: Sequence[Turn], report: PeopleReport | None) -> list[Turn]
     return sorted(fitted, key=lambda turn: turn.start)
 
 
-def speech_slots(turns: Sequence[Turn]) -> dict[int, SpeechSlot]:
-    """Return when each turn with a text is spoken, by its index.
+def speech_slots(turns: Sequence[Turn], video_seconds: float | None = None) -> dict[int, SpeechSlot]:
+    """Return when each turn with a text is spoken, by its index; `video_seconds` is when all end.
 
     Raises:
         OptionError: A face is none, a turn ends before it starts, or it starts before an earlier turn of the same face
@@ -123,15 +123,15 @@ def speech_slots(turns: Sequence[Turn]) -> dict[int, SpeechSlot]:
         followers: list[int | None] = [*numbers[1:], None]
         for number, following in zip(numbers, followers, strict=True):
             turn = turns[number]
-            latest = inf if following is None else turns[following].start
+            latest = (video_seconds or inf) if following is None else turns[following].start
             if turn.end is not None and turn.end <= turn.start:
                 raise OptionError(f"turns[{number}]: expected start < end, found {turn.start:g} and {turn.end:g}.")
-            if latest <= turn.start or (turn.end is not None and turn.end > latest):
+            if following is not None and (latest <= turn.start or (turn.end is not None and turn.end > latest)):
                 raise OptionError(f"turns[{number}] and turns[{following}] overlap and have the same face.")
             if turn.text is not None and turn.end is not None and turn.end - turn.start > MAX_SLOT_SECONDS:
                 raise OptionError(f"turns[{number}]: a text may last at most {MAX_SLOT_SECONDS:g} s.")
             if turn.text is not None:
-                slots[number] = SpeechSlot(turn.start, turn.end, latest)
+                slots[number] = SpeechSlot(turn.start, None if turn.end is None else min(turn.end, latest), latest)
     return slots
 
 
@@ -139,7 +139,12 @@ def _by_name(
     source: str, speakers: Mapping[str, SpeakerChoice], names: Iterable[str]
 ) -> Mapping[str | None, SpeakerChoice]:
     """Return a choice for every name, and for cues without one; OptionError for a speaker that does not occur."""
-    wanted = {name.casefold(): choice for name, choice in speakers.items()}
+    wanted: dict[str, SpeakerChoice] = {}
+    for name, choice in speakers.items():
+        if name.casefold() in wanted:
+            same = [repr(each) for each in speakers if each.casefold() == name.casefold()]
+            raise OptionError(f"speakers: {' and '.join(same)} are the same name; capitals do not matter.")
+        wanted[name.casefold()] = choice
     found = {name: wanted.get(name.casefold()) for name in names}
     known = {name.casefold() for name in found}
     if missing := [name for name in speakers if name.casefold() not in known]:

@@ -15,30 +15,25 @@ class FragmentQueue:
 
     Args:
         max_seconds: Stream that it holds.
-
-    Attributes:
-        dropped_seconds: Stream that was dropped.
     """
 
     def __init__(self, max_seconds: float) -> None:
         self._max_seconds = max_seconds
         self._fragments: deque[LiveFragment] = deque()
         self._has_any = asyncio.Event()
-        self._awaits_key, self._is_gap = True, False
-        self.dropped_seconds = 0.0
+        self._awaits_key = True
 
     def offer(self, fragment: LiveFragment) -> None:
         """Append a fragment."""
         if self._awaits_key and not fragment.pictures.is_key:
-            self.dropped_seconds += fragment.duration_seconds * self._is_gap
             return
-        self._awaits_key = self._is_gap = False
+        self._awaits_key = False
         self._fragments.append(fragment)
         self._has_any.set()
         while fragment.start_seconds - self._fragments[0].start_seconds > self._max_seconds:
             self._drop_to_key()
             if not self._fragments:
-                self._awaits_key = self._is_gap = True
+                self._awaits_key = True
                 return
 
     async def get(self) -> LiveFragment:
@@ -49,13 +44,13 @@ class FragmentQueue:
         return self._fragments.popleft()
 
     def clear(self) -> None:
-        """Remove all fragments, without counting them as dropped."""
+        """Remove all fragments."""
         self._fragments.clear()
-        self._awaits_key, self._is_gap = True, False
+        self._awaits_key = True
 
     def _drop_to_key(self) -> None:
         """Drop the oldest fragment, and those that refer to it."""
         while True:
-            self.dropped_seconds += self._fragments.popleft().duration_seconds
+            self._fragments.popleft()
             if not self._fragments or self._fragments[0].pictures.is_key:
                 return

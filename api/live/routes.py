@@ -111,7 +111,7 @@ class LiveRoutes:
             "idle_timeout_s": self._live.idle_timeout_s,
         }
         await connection.send_text(event("session.state_updated", state="connected", **about))
-        services = SessionServices(self._service, Speaker(self._tts, caller.owner), self._destinations)
+        services = SessionServices(self._service, Speaker(self._tts, caller.owner, is_live=True), self._destinations)
         stream = SessionStream(options, shown, self._live, services, connection)
         return RunningSession(options.session_id, avatar_id, caller.owner, stream, connection, about)
 

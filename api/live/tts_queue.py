@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Final
 
@@ -80,9 +80,31 @@ class TtsQueue:
 
     async def _speak(self, message: SpeakText) -> None:
         wav = WavStream()
-        async with aclosing(self._tts.synthesize(message.text, message.voice)) as pieces:
+        async with aclosing(_read_ahead(self._tts.synthesize(message.text, message.voice))) as pieces:
             async for piece in pieces:
                 samples = wav.push(piece)
                 size = round(_PIECE_SECONDS * wav.sample_rate) or 1
                 for start in range(0, len(samples), size):
                     await self._push(samples[start : start + size], wav.sample_rate)
+
+
+async def _read_ahead(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield pieces that are read as fast as they come: playing a text must not hold the slot in which it is spoken."""
+    read: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    async def fill() -> None:
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    read.put_nowait(piece)
+        finally:
+            read.put_nowait(None)
+
+    filling = asyncio.create_task(fill())
+    try:
+        while (piece := await read.get()) is not None:
+            yield piece
+        await filling
+    finally:
+        filling.cancel()
+        await asyncio.gather(filling, return_exceptions=True)

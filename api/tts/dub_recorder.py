@@ -62,10 +62,10 @@ class DubRecorder:
             VoiceError: The voice failed, or returned no usable audio.
             MediaLimitError: All texts together take too long to speak.
             StageTimeoutError: The voice, or decoding its audio, timed out.
-            BusyError: Too many texts are being synthesized.
+            CapacityError: Too many texts wait for a voice.
         """
         spoken = list(turns)
-        with speaker.reserved() as synthesize, self._staged() as (voice_path, dub_path):
+        with self._staged() as (voice_path, dub_path):
             with (
                 Decoders(self._config.decoder, partial(metrics.DECODER_DEATHS.add, 1)) as decoders,
                 DubWriter(dub_path) as writer,
@@ -73,7 +73,7 @@ class DubRecorder:
                 for number, slot in sorted(slots.items(), key=lambda item: item[1].start):
                     turn = turns[number]
                     with _named(f"turns[{number}], at {turn.start:g} s"):
-                        async with aclosing(synthesize(turn.text or "", turn.voice)) as pieces:
+                        async with aclosing(speaker.synthesize(turn.text or "", turn.voice)) as pieces:
                             await _write(pieces, voice_path, on_bytes)
                         fitted = await asyncio.to_thread(self._fitted, decoders, voice_path, slot)
                     spoken[number] = _placed(turn, field, writer.seconds, fitted)

@@ -10,7 +10,7 @@ import shutil
 import struct
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -19,11 +19,15 @@ from api.tts import espeak_process
 from api.tts.child_process import kill
 from config import TtsConfig
 from errors import OptionError, StageTimeoutError, VoiceError
+from media.language import parse_language
 
 PREFIX: Final = "espeak:"
 """Start of the name of every voice, as in `espeak:cmn`; the rest is espeak-ng's name of the language."""
 _PROGRAM: Final = "espeak-ng"
 _LANGUAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{1,40}")  # neither an option nor the path of a voice file
+_NAME: Final = re.compile(_LANGUAGE.pattern + r"(\+[mf][1-5])?")
+"""A language, in a variant: another speaker of it."""
+_VARIANTS: Final = ("", "+f2", "+m3", "+f4", "+m1", "+f3", "+m5", "+f5", "+m4")
 _HEAD_BYTES: Final = 44
 _NOTHING_BYTES: Final = 2000  # without words, espeak-ng writes 308 bytes of silence; a single vowel has 20,000
 _LIST_S: Final = 5.0
@@ -45,8 +49,8 @@ class EspeakBackend:
                 f"voice: {voice!r} needs the program {_PROGRAM}. Ask the operator to install it (Debian package "
                 f"{_PROGRAM}), or choose one of GET /v1/voices."
             )
-        language = voice.removeprefix(PREFIX)
-        if not _LANGUAGE.fullmatch(language):
+        name = voice.removeprefix(PREFIX)
+        if not _NAME.fullmatch(name):
             raise _unknown(voice)
         limits = self._settings
         launcher = str(Path(espeak_process.__file__))
@@ -54,14 +58,14 @@ class EspeakBackend:
         try:
             async with (
                 asyncio.timeout(limits.timeout_s),
-                _running(sys.executable, "-I", "-S", launcher, program, language, cpu_seconds) as process,
+                _running(sys.executable, "-I", "-S", launcher, program, name, cpu_seconds) as process,
             ):
                 wav = await _exchange(process, text.encode(errors="replace"), limits.max_bytes)
                 status = await process.wait()
         except TimeoutError as error:
             raise StageTimeoutError(f"The voice timed out after {limits.timeout_s:g} s.") from error
         if status != 0:
-            if status > 0 and voice not in await self.voices():
+            if status > 0 and voice.partition("+")[0] not in await self.voices():
                 raise _unknown(voice)
             raise VoiceError(f"The voice process exited with status {status}.")
         if len(wav) < _HEAD_BYTES + _NOTHING_BYTES:
@@ -84,6 +88,19 @@ class EspeakBackend:
         _, *lines = table.decode(errors="replace").splitlines() or [""]
         languages = (line.split()[1] for line in lines if len(line.split()) > 1)
         return list(dict.fromkeys(PREFIX + each for each in languages if _LANGUAGE.fullmatch(each)))
+
+
+def language_of(voice: str) -> str | None:
+    """Return the language of one of these voices, ISO 639-3; None if it has no code."""
+    try:
+        return parse_language(voice.removeprefix(PREFIX).partition("+")[0])
+    except ValueError:
+        return None
+
+
+def speakers_of(voices: Sequence[str]) -> list[str]:
+    """Return different speakers of the most general one of several voices; none without any."""
+    return [min(voices, key=len) + variant for variant in _VARIANTS] if voices else []
 
 
 def is_installed() -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Final
 
-from api.tts.espeak_backend import PREFIX, EspeakBackend, is_installed
+from api.tts.espeak_backend import PREFIX, EspeakBackend, is_installed, language_of, speakers_of
 from api.tts.package_backend import ENGLISH, JAPANESE, PackageBackend
 from config import TtsConfig
+from media.language import are_same_language, parse_language
 
 _ENGLISH_BY_ESPEAK: Final = PREFIX + "en"
 _DEFAULT_ESPEAK_VOICE: Final = _ENGLISH_BY_ESPEAK + "-us"
@@ -44,6 +45,21 @@ class LocalBackend:
         if self._japanese is not None and voice in JAPANESE.voices():
             return self._japanese
         return self._english or self._espeak
+
+    async def voices_of(self, language: str) -> list[str]:
+        """Return different speakers of a language: voices of packages, then those of espeak-ng."""
+        voices = dict.fromkeys([*await self.voices(), *await self._espeak.voices()])
+        known = {voice: self.language_of(voice) for voice in voices}
+        found = [voice for voice, own in known.items() if own is not None and are_same_language(own, language)]
+        of_espeak = [voice for voice in found if voice.startswith(PREFIX)]
+        # Of the regions and dialects of a language, one is enough.
+        return [*(voice for voice in found if voice not in of_espeak), *speakers_of(of_espeak)]
+
+    def language_of(self, voice: str) -> str | None:
+        """Return the language of a voice, ISO 639-3; None if it is not known."""
+        if voice.startswith(PREFIX):
+            return language_of(voice)
+        return parse_language((JAPANESE if voice in JAPANESE.voices() else ENGLISH).language)
 
     async def voices(self) -> list[str]:
         """Return the installed voices; espeak-ng's English and Japanese ones only where no package speaks these."""

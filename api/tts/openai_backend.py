@@ -82,6 +82,14 @@ class OpenAIBackend:
         except httpx.HTTPError as error:
             raise VoiceError(f"The voice server cannot be reached ({type(error).__name__}).") from error
 
+    async def voices_of(self, language: str) -> list[str] | None:
+        """Return None: the API does not tell which languages a voice speaks."""
+        return None
+
+    def language_of(self, voice: str) -> str | None:
+        """Return None, likewise."""
+        return None
+
     async def voices(self) -> list[str]:
         """Return the server's voices; empty if it cannot list them."""
         url = self._url.removesuffix(_PATH) + _VOICES_PATH

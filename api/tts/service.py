@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AbstractContextManager, aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Protocol
 
 from api.tts.local_backend import LocalBackend
 from api.tts.openai_backend import OpenAIBackend
+from api.tts.voice_slots import VoiceSlots
 from config import TtsConfig
-from errors import BusyError, OptionError, VoiceError
+from errors import OptionError, VoiceError
 from storage.file_store import FileStore
 from storage.voices import VoiceRecord, VoiceSample, VoiceStore
-
-_RETRY_AFTER_S = 5.0
-
-Synthesize = Callable[[str, str | None], AsyncGenerator[bytes]]
-"""Called with text and voice; see `TtsService.synthesize`."""
 
 
 class TtsBackend(Protocol):
@@ -37,6 +33,14 @@ class TtsBackend(Protocol):
 
     async def voices(self) -> list[str]:
         """Return the names of all available voices; empty if the backend cannot list them."""
+        ...
+
+    async def voices_of(self, language: str) -> list[str] | None:
+        """Return the voices that speak a language (ISO 639-3), each a different speaker; None if it is not known."""
+        ...
+
+    def language_of(self, voice: str) -> str | None:
+        """Return the language of a voice (ISO 639-3); None if it is not known."""
         ...
 
 
@@ -74,7 +78,7 @@ class TtsService:
         self._backend = backend
         self._cloning = cloning
         self.default_voice = default_voice
-        self._num_active = 0
+        self._slots = VoiceSlots(settings.max_concurrent, settings.max_wait_s)
 
     @property
     def max_chars(self) -> int:
@@ -102,6 +106,16 @@ class TtsService:
         if self._backend is None or self.default_voice is None:
             return []
         return list(dict.fromkeys((self.default_voice, *await self._backend.voices())))
+
+    async def voices_of(self, language: str) -> list[str] | None:
+        """Return the voices that speak a language, the default first; None if the languages are not known."""
+        found = None if self._backend is None else await self._backend.voices_of(language)
+        return found and sorted(found, key=lambda voice: voice != self.default_voice)
+
+    def language_of(self, voice: str | None) -> str | None:
+        """Return the language of a voice, None for the default one; None if it is not known."""
+        name = voice or self.default_voice
+        return None if self._backend is None or name is None else self._backend.language_of(name)
 
     async def cloned_voices(self, owner: str | None) -> list[VoiceRecord]:
         """Return the voices that a caller has cloned, by name."""
@@ -137,46 +151,27 @@ class TtsService:
         if len(text) > self.max_chars:
             raise OptionError(f"text: expected at most {self.max_chars} characters, found {len(text)}.")
 
-    async def synthesize(self, text: str, voice: str | None, owner: str | None = None) -> AsyncGenerator[bytes]:
-        """Yield the chunks of an audio file.
+    async def synthesize(
+        self, text: str, voice: str | None, owner: str | None = None, is_live: bool = False
+    ) -> AsyncGenerator[bytes]:
+        """Yield the chunks of an audio file, once the text has a slot.
 
         Args:
             text: What to speak.
             voice: Name of a voice; a cloned one of the caller before others. The default voice if None.
             owner: The caller.
+            is_live: Whether it is for a live session; see `VoiceSlots`.
 
         Raises:
             OptionError: The text or voice cannot be used.
-            BusyError: Too many texts are being synthesized.
+            CapacityError: Too many texts wait.
             VoiceError: The backend failed, or the audio is too large.
             StageTimeoutError: The backend timed out.
         """
         self.check(text)
-        with self._slot():
-            async with aclosing(self._pieces(owner, text, voice)) as pieces:
-                async for piece in pieces:
-                    yield piece
-
-    @contextmanager
-    def reserved(self, owner: str | None = None) -> Iterator[Synthesize]:
-        """Provide `synthesize` for many texts, checked before and one after the other, which count as one.
-
-        Raises:
-            BusyError: Too many texts are being synthesized.
-        """
-        with self._slot():
-            yield partial(self._pieces, owner)
-
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        limit = self._settings.max_concurrent
-        if self._num_active >= limit:
-            raise BusyError(f"The voice is busy: {limit} texts are in progress.", _RETRY_AFTER_S)
-        self._num_active += 1
-        try:
-            yield
-        finally:
-            self._num_active -= 1
+        async with self._slots.take(owner, is_live), aclosing(self._pieces(owner, text, voice)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def _pieces(self, owner: str | None, text: str, voice: str | None) -> AsyncGenerator[bytes]:
         limits, num_bytes = self._settings, 0
@@ -199,10 +194,16 @@ class TtsService:
 
 
 class Speaker:
-    """The TTS service for one caller, who may use the voices that it has cloned."""
+    """The TTS service for one caller, who may use the voices that it has cloned.
 
-    def __init__(self, tts: TtsService, owner: str | None) -> None:
-        self._tts, self._owner = tts, owner
+    Args:
+        tts: The service.
+        owner: The caller.
+        is_live: Whether the texts are those of a live session.
+    """
+
+    def __init__(self, tts: TtsService, owner: str | None, is_live: bool = False) -> None:
+        self._tts, self._owner, self._is_live = tts, owner, is_live
 
     @property
     def audio_format(self) -> str:
@@ -215,11 +216,7 @@ class Speaker:
 
     def synthesize(self, text: str, voice: str | None) -> AsyncGenerator[bytes]:
         """See `TtsService.synthesize`."""
-        return self._tts.synthesize(text, voice, self._owner)
-
-    def reserved(self) -> AbstractContextManager[Synthesize]:
-        """See `TtsService.reserved`."""
-        return self._tts.reserved(self._owner)
+        return self._tts.synthesize(text, voice, self._owner, self._is_live)
 
 
 @cache

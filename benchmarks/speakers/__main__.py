@@ -21,6 +21,7 @@ from rich.table import Table
 
 from benchmarks.speakers.conversations import (
     FPS,
+    HELD_FRAMES,
     OFF_SCREEN,
     PANEL,
     SILENCE,
@@ -41,8 +42,9 @@ from models.people.report import PeopleReport
 from models.people.scan import FaceRows, PeopleScanner
 from models.people.speakers import SourceMouth
 from models.speech.features import SpeechFeatures
-from models.speech.level import ROWS_PER_SECOND, measure_level
+from models.speech.level import ROWS_PER_SECOND, measure_level, open_speech
 from models.speech.speech_to_mouth import SpeechToMouth
+from models.speech.voice_detector import VoiceDetector
 
 SCENES = (
     Scene("two people", 2),
@@ -70,7 +72,7 @@ class PeopleFinder:
     def __init__(self) -> None:
         cv2.setNumThreads(0)  # as in a replica
         self._scanner = PeopleScanner(FaceFinder(1, "cpu"))
-        self._features, self._network = SpeechFeatures(), SpeechToMouth()
+        self._features, self._network, self._voices = SpeechFeatures(), SpeechToMouth(), VoiceDetector()
 
     def __call__(self, path: Path, folder: Path) -> tuple[PeopleReport, FaceRows]:
         """Returns the report on a film with sound, and the scan."""
@@ -86,7 +88,8 @@ class PeopleFinder:
         num_rows, level = int(info.duration_seconds * ROWS_PER_SECOND), measure_level(speech)
         features = self._features.extract(speech, level, 0, num_rows / ROWS_PER_SECOND)
         rows = FaceRows.concatenate(chunks)
-        sound = SourceMouth.predict(self._network, features, 0, num_rows)
+        is_heard = self._voices.detect(open_speech(speech), level, 0, num_rows)
+        sound = SourceMouth.predict(self._network, features, is_heard, 0)
         return find_people(rows, info.fps, sound).report, rows
 
 
@@ -131,7 +134,7 @@ def _results(
         film = compose(scene, [speakers[index] for index in chosen], seconds, seed, folder / "film.mkv")
         report, rows = finder(film.path, folder)
         found = _places(film, rows, scene.num_people)[_assigned(film, report)]
-        is_speech = film.truth != SILENCE
+        is_speech = _inside(film.truth != SILENCE)
         num_seen = scene.num_people if -1 in film.shown else len(np.unique(film.shown))
         result = Result(
             int(is_speech.sum()), int((found == film.truth)[is_speech].sum()), len(report.people) == num_seen
@@ -143,6 +146,11 @@ def _results(
             print("".join("_.ABC"[value + 2] for value in film.truth))
             print("".join("_.ABC?"[value + 2] for value in found), flush=True)
     return results
+
+
+def _inside(is_speech: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Returns (N,) speech without the frames around it that `Speaker.speaks` includes."""
+    return np.convolve(~is_speech, np.ones(2 * HELD_FRAMES + 1), "same") < 0.5
 
 
 def _assigned(film: Film, report: PeopleReport) -> NDArray[np.intp]:

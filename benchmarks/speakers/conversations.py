@@ -22,7 +22,7 @@ from media.probe import probe_video
 from media.reader import FrameReader
 from media.yuv_frame import to_rgb
 from models.engines.warp.avatar import WarpAvatar
-from models.speech.level import measure_level, open_speech, row_levels
+from models.speech.level import ROWS_PER_SECOND, measure_level, open_speech, row_levels
 
 FPS: Final = 25
 PANEL: Final = 288  # pixels of the side of one person's picture
@@ -36,6 +36,7 @@ _RMS = 2000.0  # of the speech of everybody
 # Frames this far below the loud speech of a clip, and more, are silent: the noise in the GRID clips is 23 dB below it.
 _SPEECH_RANGE_DB = 15.0
 _HELD_ROWS = 8  # around speech that count as speech
+HELD_FRAMES: Final = _HELD_ROWS * FPS // ROWS_PER_SECOND
 _TURN_SECONDS = (1.5, 3.5)
 _MAX_TURN_SECONDS = 6.0
 
@@ -114,7 +115,7 @@ def compose(scene: Scene, speakers: Sequence[Speaker], seconds: float, seed: int
     truth[(truth >= 0) & (shown >= 0) & (truth != shown)] = OFF_SCREEN
     sound = _sound(speakers, frames, turn)
     if scene.music_db is not None:
-        sound += _music(len(sound), random) * np.sqrt(np.mean(sound**2)) * 10 ** (scene.music_db / 20)
+        sound += compose_music(len(sound), random) * np.sqrt(np.mean(sound**2)) * 10 ** (scene.music_db / 20)
     pictures = []
     for number in range(num_frames):
         panels = []
@@ -123,7 +124,7 @@ def compose(scene: Scene, speakers: Sequence[Speaker], seconds: float, seed: int
             source = speakers[person].talking if talks else speakers[person].silent
             panels.append(source[frames[person][number]])
         pictures.append(panels[shown[number]] if shown[number] >= 0 else np.concatenate(panels, 1))
-    _write(path, pictures, PANEL * scene.num_people, sound)
+    write_film(path, pictures, PANEL * scene.num_people, sound)
     return Film(path, truth, shown)
 
 
@@ -166,7 +167,7 @@ def _sound(
     return total
 
 
-def _music(num_samples: int, random: np.random.Generator) -> NDArray[np.float64]:
+def compose_music(num_samples: int, random: np.random.Generator) -> NDArray[np.float64]:
     """Returns plucked notes, two a second, with an RMS of 1."""
     times = np.arange(num_samples) / SPEECH_SAMPLE_RATE
     music = np.zeros(num_samples)
@@ -186,7 +187,7 @@ def _shortened(clip: Path, out: Path) -> Path:
         wanted = [min(round(number * float(info.fps) / FPS), info.num_frames - 1) for number in range(num)]
         pictures = [to_rgb(frame, info.colour) for frame in reader.read(wanted)]
     extract_speech(clip, out.with_suffix(".npy"), MediaLimits())
-    _write(out, pictures, info.width, open_speech(out.with_suffix(".npy"))[: num * _SAMPLES].astype(np.float64))
+    write_film(out, pictures, info.width, open_speech(out.with_suffix(".npy"))[: num * _SAMPLES].astype(np.float64))
     return out
 
 
@@ -233,7 +234,7 @@ def _fitted(samples: NDArray[np.float64], num: int) -> NDArray[np.float64]:
     return np.pad(samples[:num], (0, max(0, num - len(samples))))
 
 
-def _write(path: Path, pictures: list[NDArray[np.uint8]], width: int, sound: NDArray[np.float64]) -> None:
+def write_film(path: Path, pictures: list[NDArray[np.uint8]], width: int, sound: NDArray[np.float64]) -> None:
     """Writes H.264 and FLAC; pictures narrower than `width` stand in its middle."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=FPS, options={"crf": "16", "preset": "veryfast"})

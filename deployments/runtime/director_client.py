@@ -53,6 +53,7 @@ class DirectorClient:
     extend = _forwarded(JobService.extend)
     release = _forwarded(JobService.release)
     submit = _forwarded(JobService.submit, _PROBE_S)
+    check_turns = _forwarded(JobService.check_turns, _PROBE_S)
     get_job = _forwarded(JobService.get_job)
     find_job = _forwarded(JobService.find_job)
     release_idempotency_key = _forwarded(JobService.release_idempotency_key)

@@ -112,7 +112,7 @@ class ServeStages:
 
         def start(context: CallContext) -> Sent[Any]:
             features = self.audio_features.extract.remote(context, MOUTH_ENGINE, speech, span)
-            return features, self.landmark_generator.predict_source_mouth.remote(context, features, span, out)
+            return features, self.landmark_generator.predict_source_mouth.remote(context, features, speech, span, out)
 
         await self._call("LandmarkGenerator.predict_source_mouth", context, span.num, start)
 

@@ -220,6 +220,10 @@ class Avatars:
             return await self._stages.reference(CallContext(record.key), face_key(record.key))
         return await self._people.choice(record, source, FaceChoice.parse(record.face))
 
+    async def resolve_face(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
+        """Return the number of the person whom a choice selects in a source, if it is known; see `People.resolve`."""
+        return await self._people.resolve(sha256, owner, choice)
+
     async def people(self, record: AvatarRecord) -> PeopleScan:
         """Return the people in the source of an avatar; see `People.poll`."""
         await self._table.run_in_thread(self._table.touch_avatar, record.key)

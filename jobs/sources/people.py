@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -14,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from config import PipelineConfig
-from errors import FaceNotFoundError, StoredFileError
+from errors import StoredFileError
 from jobs.messages import PeopleScan, SourceVideo
 from jobs.ports import Stages
 from jobs.retry import retry
@@ -23,6 +24,7 @@ from media.audio_parts import AudioPart
 from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan
 from models.face.choice import FaceChoice
 from models.people.report import PEOPLE_VERSION, PeopleReport
+from models.people.resolution import resolve
 from models.people.scan import ScanState
 from storage.file_keys import (
     PEOPLE_PART,
@@ -96,12 +98,17 @@ class People:
             return choice
         key = await self._found(record, source)
         report = await self._report(key)
-        number = report.main_speaker() if choice.kind == "speaking" else int(choice.numbers[0])
-        if number is None:
-            return FaceChoice()
-        if number >= len(report.people):
-            raise FaceNotFoundError(f"face: expected {_numbers(len(report.people))}, found {str(choice)!r}.")
-        return await asyncio.to_thread(self._identity, key, number)
+        number = report.main_speaker() if choice.kind == "speaking" else resolve(choice, report, ())
+        return FaceChoice() if number is None else await asyncio.to_thread(self._identity, key, number)
+
+    async def resolve(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
+        """Return the person whom a choice selects in a source; None if that is not known, or nobody whom it shows.
+
+        Raises:
+            FaceNotFoundError: There is no person of that number.
+        """
+        avatars = await self._table.run_in_thread(self._table.avatars_of, sha256, owner)
+        return await asyncio.to_thread(self._resolve, [avatar.key for avatar in avatars], choice)
 
     def stop(self) -> None:
         """Cancel all searches, because another service leads."""
@@ -209,6 +216,14 @@ class People:
             raise StoredFileError("The list of people was removed while it was read. Try again.")
         return report
 
+    def _resolve(self, keys: Sequence[str], choice: FaceChoice) -> int | None:
+        for key in keys:
+            if (report := self._read(key)) is not None:
+                with suppress(StoredFileError), self._files.stored.fetched(people_identities_key(key)) as path:
+                    known = load_arrays(path)
+                    return resolve(choice, report, [known[f"first_seen-{each.number}"] for each in report.people])
+        return None
+
     def _identity(self, key: str, number: int) -> FaceChoice:
         """Return the choice of a person by appearance, and by the place where they are seen first."""
         with self._files.stored.fetched(people_identities_key(key)) as path:
@@ -217,10 +232,3 @@ class People:
         own = known.pop(f"appearances-{number}")
         others = [array for name, array in known.items() if name.startswith("appearances-")]
         return FaceChoice.like(own, np.concatenate([own[:0], *others]), first_seen)
-
-
-def _numbers(num_people: int) -> str:
-    if not num_people:
-        return "a video that shows a face"
-    numbers = "person:0" if num_people == 1 else f"person:0 to person:{num_people - 1}"
-    return f"{numbers} ({num_people} {'person is' if num_people == 1 else 'people are'} seen in the video)"

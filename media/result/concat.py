@@ -102,7 +102,7 @@ def _mux(
     video_packets = _video_packets(segments, video, None if is_in_band else headers, depth, info)
     others: Iterator[Packet[AudioStream] | Packet[SubtitleStream]] = sound_packets(sound, stream, num_frames, info.fps)
     if texts:
-        subtitles = text_packets(texts, add_text_track(container), num_frames / info.fps)
+        subtitles = text_packets(texts, add_text_track(container, sound.language), num_frames / info.fps)
         others = heapq.merge(others, subtitles, key=_seconds)
     # The muxer buffers packets until it has some of each stream, so all are fed in step.
     pending = next(others, None)

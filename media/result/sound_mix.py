@@ -78,6 +78,7 @@ class ResultSound:
         background: The source, for settings with its sound.
         music: The music, for settings with its gain.
         limits: Limits on each file.
+        language: Language of the speech and the texts (ISO 639-3), if known.
     """
 
     speech: Sequence[AudioPart[Path]]
@@ -85,6 +86,7 @@ class ResultSound:
     background: Path | None = None
     music: Path | None = None
     limits: MediaLimits = MediaLimits()
+    language: str | None = None
 
     def native_format(self) -> tuple[int, int]:
         """Returns the highest sample rate of the files, in Hz, and their largest number of channels.

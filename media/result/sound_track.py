@@ -40,6 +40,8 @@ def add_sound_track(container: OutputContainer, sound: ResultSound, encoder: str
     stream.codec_context.layout = "mono" if num_channels == 1 else "stereo"
     stream.codec_context.bit_rate = num_channels * min(_BITS_PER_CHANNEL, _MAX_BITS_PER_SAMPLE * rate)
     stream.codec_context.time_base = Fraction(1, rate)
+    if sound.language is not None:
+        stream.metadata["language"] = sound.language
     return stream
 
 

@@ -29,11 +29,13 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 """FFmpeg's default style, from which the encoder makes the header of the track."""
 
 
-def add_text_track(container: OutputContainer) -> SubtitleStream:
-    """Adds a text track to a file, before its first packet."""
+def add_text_track(container: OutputContainer, language: str | None = None) -> SubtitleStream:
+    """Adds a text track to a file, before its first packet; `language` is an ISO 639-3 code."""
     stream = container.add_stream("mov_text")
     stream.time_base = _TIME_BASE
     stream.codec_context.subtitle_header = _STYLE
+    if language is not None:
+        stream.metadata["language"] = language
     return stream
 
 

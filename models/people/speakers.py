@@ -12,7 +12,7 @@ Somebody who does not speak is quiet or moving (laughs, chews, is dubbed); someb
 prediction is poor, moving. Which of the two changes about once a second and is summed out, so that a mouth that just
 moves is weak evidence however long it moves, and one that follows the sound is strong evidence. The ratio of both
 likelihoods is the emission of a hidden Markov model whose states are the visible people and "none"; forward-backward
-smoothing (Rabiner, 1989) gives the probability of each state in each frame. Frames without sound carry no evidence.
+smoothing (Rabiner, 1989) gives the probability of each state in each frame. Frames without speech carry no evidence.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ _TURN_SECONDS: Final = 2.5
 # Evidence per second against "none": speech under a mouth that moves usually belongs to it.
 _VISIBLE_EVIDENCE: Final = 1.2
 _PAUSE_SECONDS: Final = 0.5
+_MIN_TURN_SECONDS: Final = 0.2  # shorter ones are sounds that resemble speech
 _ABSENT: Final = -30.0
 _MAX_YAW: Final = 40.0  # degrees from which the mouth is not measured
 
@@ -62,14 +63,15 @@ class SourceMouth(NamedTuple):
 
     shape: NDArray[np.float32]  # (M, 8) `models.mouth.shape` channels
     gate: NDArray[np.float32]  # (M,) 1 in speech, 0 in silence
-    is_heard: NDArray[np.bool_]  # (M,) whether sound is audible
+    is_heard: NDArray[np.bool_]  # (M,) whether somebody speaks, seen or not
 
     @classmethod
-    def predict(cls, network: SpeechToMouth, features: FeatureBlock, first_row: int, num_rows: int) -> Self:
-        """Predicts rows [first_row, first_row + num_rows)."""
-        mouth = network.predict(features, Fraction(ROWS_PER_SECOND), first_row, num_rows)
-        rows = np.clip(np.arange(num_rows) + first_row - features.first_row, 0, len(features.activity.is_heard) - 1)
-        return cls(mouth.shape, mouth.gate, features.activity.is_heard[rows])
+    def predict(
+        cls, network: SpeechToMouth, features: FeatureBlock, is_heard: NDArray[np.bool_], first_row: int
+    ) -> Self:
+        """Predicts as many rows as `is_heard` has, which is that of the rows from `first_row`."""
+        mouth = network.predict(features, Fraction(ROWS_PER_SECOND), first_row, len(is_heard))
+        return cls(mouth.shape, mouth.gate, is_heard)
 
     @classmethod
     def concatenate(cls, parts: Sequence[SourceMouth]) -> Self:
@@ -111,11 +113,11 @@ class Speakers(NamedTuple):
     """Who speaks in N frames."""
 
     probability: NDArray[np.float64]  # (1 + P, N) of "none" and of each person
-    is_heard: NDArray[np.bool_]  # (N,) whether sound is audible
+    is_heard: NDArray[np.bool_]  # (N,) whether somebody speaks, seen or not
     sync: SourceSync
 
     def turns(self, fps: Fraction) -> list[SpeakerTurn]:
-        """Returns the stretches with sound in which one state is the most probable; short pauses are part of them."""
+        """Returns the stretches of speech in which one state is the most probable; short pauses are part of them."""
         state = np.where(self.is_heard, self.probability.argmax(0), -1)
         bounds = [0, *(np.flatnonzero(np.diff(state)) + 1).tolist(), len(state)]
         spans: list[tuple[int, int]] = []
@@ -126,7 +128,8 @@ class Speakers(NamedTuple):
             if is_same and start - spans[-1][1] <= _PAUSE_SECONDS * fps:
                 start, _ = spans.pop()
             spans.append((start, stop))
-        return [self._turn(int(state[start]), start, stop, fps) for start, stop in spans]
+        long = [span for span in spans if span[1] - span[0] >= _MIN_TURN_SECONDS * fps]
+        return [self._turn(int(state[start]), start, stop, fps) for start, stop in long]
 
     def _turn(self, state: int, start: int, stop: int, fps: Fraction) -> SpeakerTurn:
         confidence = float(self.probability[state, start:stop].mean())

@@ -26,7 +26,7 @@ from config import (
 )
 from errors import CapacityError, LipwrightError, OptionError
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
+from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
 from jobs.messages import PeopleScan
 from jobs.status import QueueStatus, ServiceStatus
 from rendering.live_chunk import LiveService
@@ -78,6 +78,8 @@ class MemoryService:
         self.report: dict[str, Any] | None = None  # of the jobs that are finished from now on
         self.outcome: LipwrightError | str | None = None  # what happens to a job right after its submission
         self.looked_at: LipwrightError | str | None = None  # and to an avatar: an error, or "face"
+        self.checked: list[TurnsRequest] = []
+        self.video_seconds: float | None = None
         self.scans: list[PeopleScan] = []  # what one request after another for the people of an avatar gets
 
     async def admit(self, request: AdmitRequest) -> Admission:
@@ -111,6 +113,10 @@ class MemoryService:
 
     async def release(self, admission_id: str) -> None:
         self.places.discard(admission_id)
+
+    async def check_turns(self, request: TurnsRequest) -> TurnFacts:
+        self.checked.append(request)
+        return TurnFacts(faces=tuple(turn.face for turn in request.turns), video_seconds=self.video_seconds)
 
     async def submit(self, request: JobRequest) -> JobRecord:
         if request.options.engine == "nonesuch":

@@ -75,6 +75,8 @@ class Output:
         self._queue = FragmentQueue(live.push_buffer_seconds)
         self._headers: asyncio.Future[ParameterSets] = asyncio.get_running_loop().create_future()
         self._is_connected = self._was_live = False
+        self._sent_until: float | None = None  # seconds of the session
+        self._dropped_seconds = 0.0
 
     def offer(self, fragment: LiveFragment) -> None:
         """Offer the next fragment."""
@@ -91,7 +93,7 @@ class Output:
             "destination": status.destination,
             "state": status.state,
             "num_reconnects": status.num_reconnects,
-            "dropped_seconds": round(self._queue.dropped_seconds, 2),
+            "dropped_seconds": round(self._dropped_seconds, 2),
             "code": error.code if error else None,
             "message": str(error) if error else None,
         }
@@ -136,9 +138,6 @@ class Output:
             raise PushError(f"{self._destination}: no connection within {timeout_s:g} s.") from None
         try:
             self._queue.clear()
-            self.status.num_reconnects += self._was_live
-            self._is_connected = self._was_live = True
-            await self._enter("live", None)
             await self._send(sink)
         finally:
             await asyncio.shield(_closed(sink))
@@ -152,6 +151,17 @@ class Output:
                     await sink.send(fragment)
             except TimeoutError:
                 raise PushError(f"{self._destination}: sending took longer than {timeout_s:g} s.") from None
+            self._count(fragment)
+            if not self._is_connected:
+                self.status.num_reconnects += self._was_live
+                self._is_connected = self._was_live = True
+                await self._enter("live", None)
+
+    def _count(self, sent: LiveFragment) -> None:
+        """Count what was dropped between the last fragment that was sent and this one, for whatever reason."""
+        if self._sent_until is not None:
+            self._dropped_seconds += max(0.0, sent.start_seconds - self._sent_until)
+        self._sent_until = sent.start_seconds + sent.duration_seconds
 
     async def _enter(self, state: State, error: LipwrightError | None) -> None:
         changed = (state, str(error)) != (self.status.state, str(self.status.error))

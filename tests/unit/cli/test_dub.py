@@ -68,6 +68,8 @@ def test_the_people_in_the_film_speak(tmp_path: Path, service: MemoryService, se
     assert code == 0, output
     assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
     assert "Cut by 0.4 s at 3.0 s: Guten Tag" in output
+    assert "speaking 3 texts" in output, "until the job exists"
+    assert "Voices: Anna=nova, Bob=echo, Erzähler=echo" in output
     (request,) = service.requests
     assert [(turn.face, turn.voice, turn.text) for turn in request.options.turns or ()] == [
         ("person:1", "nova", "Hallo"),
@@ -98,6 +100,7 @@ def test_a_film_is_transcribed_and_translated(tmp_path: Path, service: MemorySer
             command = ["dub", str(film), "--language", "German", "--out", str(out), "--server", url]
             done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
+    assert service.requests[0].options.language == "deu"
     turns = service.requests[0].options.turns or ()
     assert [(turn.text, turn.speaker, turn.face) for turn in turns] == [
         ("Guten Abend.", None, "person:1"),

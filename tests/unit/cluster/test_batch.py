@@ -19,7 +19,7 @@ from cluster.manifest import Pair, read_manifest
 from config import PipelineConfig, TtsConfig
 from errors import CapacityError, FaceNotFoundError, InputError, NotFoundError, StateError
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
+from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
 from jobs.messages import PeopleScan
 from jobs.status import ServiceStatus
 from storage.backgrounds import BackgroundRecord
@@ -133,6 +133,9 @@ class LocalDirector:
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         raise NotFoundError("no avatars here")
+
+    async def check_turns(self, request: TurnsRequest) -> TurnFacts:
+        return TurnFacts(faces=tuple(turn.face for turn in request.turns), video_seconds=None)
 
     async def people(self, avatar_id: str, owner: str | None) -> PeopleScan:
         raise AssertionError("a batch asks for nobody")

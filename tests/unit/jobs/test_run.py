@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 
 from config import JobConfig, PipelineConfig, RenderConfig
-from errors import LipwrightError, MediaError, StageTimeoutError, StorageFullError, StoredFileError
+from errors import (
+    FaceNotFoundError,
+    LipwrightError,
+    MediaError,
+    OptionError,
+    StageTimeoutError,
+    StorageFullError,
+    StoredFileError,
+)
 from jobs.forecast import result_bytes
 from jobs.messages import (
     AvatarRef,
@@ -38,6 +46,7 @@ from media.probe import AudioInfo, ColourTags, VideoInfo
 from media.result.sound_mix import SoundSettings
 from models.engines.protocol import PlannedBlock
 from models.engines.warp.plan import MouthPlan
+from models.face.choice import FaceChoice
 from models.mouth.motion import RunningStats
 from models.quality.measures import BlockMeasures, SourceFacts
 from models.quality.report import QualityReport
@@ -46,13 +55,24 @@ from storage.file_keys import audio_key
 from storage.file_store import FileStore
 from storage.job_settings import JobSettings
 from storage.job_table import JobTable
-from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
+from storage.records import (
+    AvatarRecord,
+    JobOptions,
+    JobRecord,
+    JobStatus,
+    Turn,
+    UploadedFile,
+    avatar_key,
+    new_id,
+    utc_now,
+)
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
 SECONDS = 6.99
+NOBODY = "f" * 32
 VIDEO = VideoInfo(64, 64, Fraction(25), 50, 2.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 AUDIO = AudioInfo(16000, 1, SECONDS, "pcm_s16le")
 CONFIG = PipelineConfig(render=RenderConfig(block_seconds=2, segment_seconds=0.5, first_segment_seconds=0.5))
@@ -137,6 +157,21 @@ class FixedAvatars(Avatars):
     async def is_intact(self, key: str, engine: str) -> bool:
         return True
 
+    async def explain_input_error(self, key: str, error: LipwrightError) -> LipwrightError:
+        return error
+
+    async def resolve_face(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
+        return 0 if str(choice) in ("largest", "person:0") else 1
+
+
+class LonelyAvatars(FixedAvatars):
+    """Nobody is seen but one person."""
+
+    async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
+        if key == NOBODY:
+            raise FaceNotFoundError("face: expected person:0 (1 person is seen in the video), found 'person:1'.")
+        return await super().ensure(key, engine, on_progress, verify=verify)
+
 
 @pytest.fixture
 def table(tmp_path: Path) -> Iterator[JobTable]:
@@ -166,12 +201,13 @@ def run(
     audio: bytes = b"abc",
     config: PipelineConfig = CONFIG,
     stages: MemoryStages | None = None,
+    avatars: type[FixedAvatars] = FixedAvatars,
 ) -> dict[str, Any]:
     """Run the job and return its report."""
     files = FileStore(folder / "data")
     stages = stages or MemoryStages(files, render)
     on_disk(files, audio_key(job.id)).write_bytes(audio)
-    known = FixedAvatars(config, stages, table, files)
+    known = avatars(config, stages, table, files)
     services = JobServices(config, stages, known, table, files, SegmentLimiter(config))
 
     async def to_the_end() -> None:
@@ -184,6 +220,28 @@ def run(
     report = table.get_job(job.id).report
     assert report is not None
     return report
+
+
+def _with_turns(job: JobRecord, table: JobTable, *turns: Turn) -> JobRecord:
+    now = utc_now()
+    record = {"key": job.avatar_key, "id": new_id(), "face": "largest", "source_sha256": "00"}
+    table.put_avatar(AvatarRecord.model_validate({**record, "created_at": now, "last_used_at": now}))
+    keys = {turn.face: NOBODY if turn.face == "person:1" else job.avatar_key for turn in turns if turn.face is not None}
+    options = job.options.model_copy(update={"turns": turns, "loop": "source"})
+    return job.model_copy(update={"options": options, "turn_avatar_keys": keys})
+
+
+def test_run_with_two_voices_for_one_person_fails(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+    """`largest` and `person:0` are known to be one person only when the video has been searched."""
+    spoken = _with_turns(job, table, Turn(start=0, end=2), Turn(face="person:0", start=1, end=2))
+    with pytest.raises(OptionError, match=r"turns\[0\] and turns\[1\] are two turns of the face of the job"):
+        run(spoken, table, tmp_path, lambda first: b"segment")
+
+
+def test_run_with_a_person_who_does_not_exist_names_the_turn(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+    spoken = _with_turns(job, table, Turn(start=0, end=1), Turn(face="person:1", start=1, end=2))
+    with pytest.raises(FaceNotFoundError, match=r"^turns\[1\]: face: expected person:0"):
+        run(spoken, table, tmp_path, lambda first: b"segment", avatars=LonelyAvatars)
 
 
 @pytest.mark.parametrize("audio", [b"", b"ab"], ids=["emptied", "cut"])

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from config import JobConfig, LabelsConfig, PipelineConfig
-from errors import KeyReuseError, NotFoundError, OptionError, StageTimeoutError, StateError
+from errors import FaceNotFoundError, KeyReuseError, NotFoundError, OptionError, StageTimeoutError, StateError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
-from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest
+from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnsRequest
 from jobs.messages import OutputInfo, ProbeResult
 from jobs.output_picture import OutputPicture
 from jobs.sources.avatar_submission import AvatarSubmissions
@@ -24,6 +24,7 @@ from jobs.submission import Submissions
 from media.playback import LoopMode
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.catalog import EngineCatalog
+from models.face.choice import FaceChoice
 from storage.avatar_settings import AvatarSettings
 from storage.file_keys import audio_key, background_key, face_key, source_key
 from storage.file_store import FileStore
@@ -94,8 +95,14 @@ class Bench:
         self.backgrounds = Backgrounds(CONFIG, self.stages, self.table, self.files)
         self.avatars = AvatarSubmissions(self.stages, self.table, self.files, self.backgrounds)
         self.submissions = Submissions(
-            self.stages, self.table, self.files, admission, self.avatars, EngineCatalog(CONFIG), labels
+            self.stages, self.table, self.files, admission, self.avatars, EngineCatalog(CONFIG), self.resolve, labels
         )
+
+    async def resolve(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
+        """In the film, `largest` is person 0 and `index:1` person 1; who else there is, is not known."""
+        if choice.kind == "person" and choice.numbers[0] > 1:
+            raise FaceNotFoundError(f"face: expected person:0 to person:1, found {str(choice)!r}.")
+        return {"largest": 0, "index:1": 1, "person:0": 0, "person:1": 1}.get(str(choice))
 
     def upload(self, content: bytes) -> UploadedFile:
         writer = self.files.new_upload("f")
@@ -388,3 +395,51 @@ def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench) -> None:
     assert [on_disk(bench.files, key).read_bytes() for key in stored] == [b"sound", b"song", b"beach"]
     with pytest.raises(NotFoundError, match="Submit them again"):
         asyncio.run(bench.submissions.retry_job(failed, new_id()))
+
+
+def _turn(start: float, face: str | None = None, **fields: Any) -> Turn:
+    return Turn(start=start, face=face, **fields)
+
+
+@pytest.mark.parametrize(
+    ("turns", "message"),
+    [
+        (
+            [_turn(0, "largest", end=1, text="a"), _turn(0.5, "person:0", text="b")],
+            r"turns\[0\] and turns\[1\] are two turns of the face of the job and overlap",
+        ),
+        (
+            [_turn(0, "index:1", text="a"), _turn(0, "person:1", text="b")],
+            r"turns\[0\] and turns\[1\] are two turns of face 'index:1' and overlap",
+        ),
+        ([_turn(0, text="a"), _turn(1, "person:2", text="b")], r"turns\[1\].face: expected person:0 to person:1"),
+        ([_turn(0, text="a"), _turn(2.5, text="b")], r"turns\[1\].start: the video ends at 2 s, before 2.5 s"),
+        ([_turn(0, text="a"), _turn(0, "1", end=2.5)], r"turns\[1\].end: the video ends at 2 s, before 2.5 s"),
+    ],
+)
+def test_check_turns_refuses_what_the_job_would(bench: Bench, turns: list[Turn], message: str) -> None:
+    video, audio_files = bench.upload(b"film"), {"audio": bench.upload(b"sound")} if turns[1].text is None else {}
+    request = TurnsRequest(turns=tuple(turns), audio_files=audio_files, video=video, face="largest")
+    with pytest.raises(OptionError, match=message):
+        asyncio.run(bench.submissions.check_turns(request))
+    spoken = tuple(turn.model_copy(update={"end": turn.end or 2.6}) for turn in turns)
+    options = JobOptions(engine="warp", loop="source", turns=spoken)
+    request_of_job = bench.request().model_copy(update={"options": options, "face_image": None})
+    with pytest.raises(OptionError, match=message):
+        asyncio.run(bench.submissions.create_job(request_of_job))
+
+
+def test_turns_of_one_person_are_those_of_one_face(bench: Bench) -> None:
+    bench.table.is_dying = False
+    turns = (_turn(0, "person:1", end=0.5), _turn(0.5, "index:1", end=1), _turn(1, "person:0", end=1.5))
+    request = TurnsRequest(
+        turns=turns, audio_files={"audio": bench.upload(b"sound")}, video=bench.upload(b"film"), face="largest"
+    )
+    facts = asyncio.run(bench.submissions.check_turns(request))
+    assert (facts.faces, facts.video_seconds) == (("person:1", "person:1", None), 2.0)
+    options = JobOptions(engine="warp", loop="source", turns=turns)
+    request_of_job = bench.request().model_copy(update={"options": options, "face_image": None})
+    job = asyncio.run(bench.submissions.create_job(request_of_job))
+    assert job.options.turns is not None
+    assert [turn.face for turn in job.options.turns] == ["person:1", "person:1", None]
+    assert list(job.turn_avatar_keys) == ["person:1"]

@@ -26,7 +26,7 @@ def _options(*turns: Turn, **options: Any) -> JobOptions:
 
 
 def _checked(*turns: Turn, video_seconds: float | None = VIDEO_SECONDS) -> tuple[Turn, ...]:
-    return checked_turns(_options(*turns), AUDIO, video_seconds)
+    return checked_turns(turns, AUDIO, video_seconds)
 
 
 A = Turn(start=0, end=2)
@@ -47,8 +47,14 @@ def test_faces_may_speak_at_the_same_time() -> None:
 @pytest.mark.parametrize(
     ("turns", "message"),
     [
-        ([A, Turn(start=1.5, end=3, audio="audio_2")], "two turns of the face of the job overlap: one ends at 2 s"),
-        ([B, Turn(face="index:1", start=2, end=4)], "two turns of face 'index:1' overlap"),
+        (
+            [A, Turn(start=1.5, end=3, audio="audio_2")],
+            r"turns\[0\] and turns\[1\] are two turns of the face of the job",
+        ),
+        (
+            [B, Turn(face="index:1", start=2, end=4)],
+            "two turns of face 'index:1' and overlap: one starts at 1 s and ends at 3 s",
+        ),
         ([A, Turn(start=11, audio="audio_2")], r"turns\[1\].start: the video ends at 10 s, before 11 s"),
         ([A, Turn(start=9, end=11, audio="audio_2")], r"turns\[1\].end: the video ends at 10 s, before 11 s"),
         ([Turn(start=3, end=3), B], r"turns\[0\]: expected start < end, found 3 and 3"),
@@ -69,9 +75,9 @@ def test_invalid_turns_are_refused_with_their_place(turns: list[Turn], message: 
 def test_a_file_is_not_read_again_and_again() -> None:
     backwards = [Turn(start=n / 100, end=(n + 1) / 100, audio_start=3600 - n) for n in range(900)]
     with pytest.raises(OptionError, match="audio out of order too often"):
-        checked_turns(_options(*backwards), {"audio": 3601.0}, VIDEO_SECONDS)
+        checked_turns(backwards, {"audio": 3601.0}, VIDEO_SECONDS)
     forwards = [turn.model_copy(update={"audio_start": turn.start}) for turn in backwards]
-    assert len(checked_turns(_options(*forwards), {"audio": 3601.0}, VIDEO_SECONDS)) == 900
+    assert len(checked_turns(forwards, {"audio": 3601.0}, VIDEO_SECONDS)) == 900
 
 
 def test_a_face_is_generated_in_its_turns_and_fades_around_them() -> None:
@@ -111,11 +117,24 @@ def test_the_speech_of_a_face_is_named_by_its_files() -> None:
     assert softer == part._replace(gain_db=-6.0)
 
 
-def test_a_text_is_cut_off_at_the_end_of_the_video() -> None:
-    long = Turn(start=8, end=12, text="late", speed=1.35, cut_seconds=0.5)
-    short = Turn(face="1", start=9, end=12, text="short")
-    turns = checked_turns(_options(long, short), {"audio": 6.0}, VIDEO_SECONDS)
-    assert [(turn.end, turn.cut_seconds) for turn in turns] == [(VIDEO_SECONDS, 2.5), (VIDEO_SECONDS, None)]
+def test_checked_turns_with_audio_beyond_the_video_says_what_is_cut() -> None:
+    turns = _checked(Turn(start=7), Turn(face="1", start=1, audio="audio_2"))
+    assert [(turn.end, turn.cut_seconds) for turn in turns] == [(5, None), (VIDEO_SECONDS, 3)]
+
+
+def test_checked_turns_before_texts_are_spoken() -> None:
+    def check(*turns: Turn) -> None:
+        checked_turns((*turns, Turn(face="2", start=0, end=1)), {"audio": 6.0}, VIDEO_SECONDS, are_spoken=False)
+
+    check(Turn(start=1, text="a"), Turn(start=1.2, text="b"), Turn(start=9, end=12, text="c"))
+    with pytest.raises(OptionError, match=r"turns\[1\].start: the video ends at 10 s, before 10.5 s"):
+        check(Turn(start=1, text="a"), Turn(start=10.5, text="b"))
+    with pytest.raises(OptionError, match=r"turns\[0\] and turns\[1\] are two turns of the face of the job"):
+        check(Turn(start=1, end=3, text="a"), Turn(start=2, text="b"))
+    with pytest.raises(OptionError, match=r"turns\[0\] and turns\[1\] are two turns of the face of the job"):
+        check(Turn(start=1, text="a"), Turn(start=1, text="b"))
+    with pytest.raises(OptionError, match="no turn uses the file audio"):
+        checked_turns((Turn(start=1, text="a"),), {"audio": 6.0}, VIDEO_SECONDS, are_spoken=False)
 
 
 def test_texts_are_the_subtitles_of_a_job_and_those_that_were_cut_are_named() -> None:
@@ -130,12 +149,12 @@ def test_texts_are_the_subtitles_of_a_job_and_those_that_were_cut_are_named() ->
 
 def test_a_speaker_offscreen_is_heard_but_not_shown() -> None:
     turns = (Turn(face="offscreen", start=0, end=1), Turn(face="1", start=1, end=2, audio="audio_2"))
-    checked = checked_turns(_options(*turns), AUDIO, VIDEO_SECONDS)
+    checked = checked_turns(turns, AUDIO, VIDEO_SECONDS)
     assert [each.face for each in faces_of(checked)] == ["1"]
     with pytest.raises(OptionError, match="at least one needs a face"):
-        checked_turns(_options(turns[0]), {"audio": 6.0}, VIDEO_SECONDS)
-    with pytest.raises(OptionError, match="face 'offscreen' overlap"):
-        checked_turns(_options(turns[0], turns[0], turns[1]), AUDIO, VIDEO_SECONDS)
+        checked_turns((turns[0],), {"audio": 6.0}, VIDEO_SECONDS)
+    with pytest.raises(OptionError, match="face 'offscreen' and overlap"):
+        checked_turns((turns[0], turns[0], turns[1]), AUDIO, VIDEO_SECONDS)
 
 
 def test_a_crop_has_turned_to_the_next_speaker_when_they_begin_to_speak() -> None:

@@ -126,3 +126,14 @@ def test_slots_end_with_the_next_turn_of_the_face() -> None:
 def test_slots_that_overlap(turns: list[Turn], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         speech_slots(turns)
+
+
+def test_speech_slots_end_with_the_video() -> None:
+    turns = [Turn(start=1, end=2, text="a"), Turn(start=3, end=12, text="b"), Turn(face="1", start=4, text="c")]
+    assert speech_slots(turns, 10.0) == {0: SpeechSlot(1, 2, 3), 1: SpeechSlot(3, 10, 10), 2: SpeechSlot(4, None, 10)}
+
+
+def test_speakers_that_differ_in_capitals_only_are_refused() -> None:
+    speakers = {"Anna": SpeakerChoice(face="1"), "ANNA": SpeakerChoice(face="2")}
+    with pytest.raises(OptionError, match="'Anna' and 'ANNA' are the same name"):
+        turns_of_subtitles(_srt(("01", "02,000", "ANNA: a")), speakers, None)

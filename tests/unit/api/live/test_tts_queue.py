@@ -10,9 +10,14 @@ from collections.abc import AsyncGenerator
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from api.live.protocol import SpeakText
 from api.live.session_stream import SessionStream
+from api.live.tts_queue import TtsQueue
 from api.live.wav_stream import WavStream
+from api.tts.service import Speaker, TtsService
+from config import TtsConfig
 from errors import VoiceError
 from tests.unit.api.live.test_session_stream import Talk
 
@@ -46,6 +51,12 @@ class Beep:
 
     async def voices(self) -> list[str]:
         return ["beep"]
+
+    async def voices_of(self, language: str) -> list[str] | None:
+        return None
+
+    def language_of(self, voice: str) -> str | None:
+        return None
 
 
 class SlowBeep(Beep):
@@ -106,6 +117,31 @@ def test_an_interruption_ends_the_reading_too() -> None:
 
     assert talk.run(scene) is None
     assert not talk.line.of("session.fragment")[-1]["is_speaking"]
+
+
+def test_speak_text_while_it_plays_holds_no_voice_slot() -> None:
+    service = TtsService(TtsConfig(max_concurrent=1, max_wait_s=5), Beep(), "beep")
+
+    async def scene() -> None:
+        is_full = asyncio.Event()
+
+        async def push(samples: NDArray[np.int16], rate: int) -> None:
+            is_full.set()
+            await asyncio.Event().wait()
+
+        async def fail(message: SpeakText, error: Exception) -> None:
+            raise AssertionError(error)
+
+        queues = [TtsQueue(Speaker(service, None, is_live=True), push, lambda: None, fail) for _ in range(2)]
+        for queue in queues:
+            is_full.clear()
+            queue.add(SpeakText(type="agent.speak_text", text="A long text."))
+            await asyncio.wait_for(is_full.wait(), 10)
+        assert [piece async for piece in service.synthesize("Another one.", None)]
+        for queue in queues:
+            await queue.stop()
+
+    asyncio.run(scene())
 
 
 @pytest.mark.parametrize(

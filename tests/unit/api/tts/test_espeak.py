@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import shutil
 import sys
 import wave
@@ -16,7 +17,6 @@ import pytest
 from api.tts import package_backend
 from api.tts.espeak_backend import EspeakBackend
 from api.tts.local_backend import LocalBackend
-from api.tts.service import TtsBackend
 from config import MediaLimits, TtsConfig
 from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
 from media.probe import probe_audio
@@ -53,7 +53,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
-def _said(backend: TtsBackend, text: str, voice: str) -> bytes:
+def _said(backend: EspeakBackend, text: str, voice: str) -> bytes:
     async def all_of_it() -> bytes:
         return b"".join([piece async for piece in backend.synthesize(text, voice)])
 
@@ -106,6 +106,32 @@ def test_only_installed_languages_are_voices(http: httpx.Client, voice: str) -> 
 def test_a_text_without_words_is_refused() -> None:
     with pytest.raises(OptionError, match="nothing that this voice can speak"):
         _said(EspeakBackend(TtsConfig()), " \n ", "espeak:de")
+
+
+@needs_espeak
+def test_language_gives_each_speaker_a_voice_that_speaks_it(service: MemoryService, http: httpx.Client) -> None:
+    def send(**fields: object) -> httpx.Response:
+        texts = {name: each if isinstance(each, str) else json.dumps(each) for name, each in fields.items()}
+        return http.post("/v1/jobs", files=VIDEO, data=texts)
+
+    turns = [
+        {"start": 0, "end": 2, "face": "0", "text": "Guten Tag."},
+        {"start": 2, "end": 4, "face": "1", "text": "Guten Abend."},
+        {"start": 4, "end": 6, "face": "0", "text": "Bis bald."},
+        {"start": 6, "end": 8, "face": "2", "text": "Ja.", "voice": "espeak:de"},
+    ]
+    options = send(turns=turns, language="German").json()["options"]
+    assert [turn["voice"] for turn in options["turns"]] == [
+        *("espeak:de+f2", "espeak:de+m3", "espeak:de+f2", "espeak:de"),
+    ]
+    assert options["language"] == "deu"
+    assert send(text="Guten Tag.", language="de").json()["options"]["language"] == "deu"
+    assert send(text="Good day.").json()["options"]["language"] == "eng", "that of the voice"
+    none = send(turns=turns[:2], language="Klingon")
+    assert (none.status_code, none.json()["code"]) == (422, "option_invalid")
+    assert "2 speakers need as many voices of Klingon; there are: none" in none.json()["detail"]
+    unknown = send(turns=turns, language="Klingonese")
+    assert "expected a language such as German" in unknown.json()["detail"]
 
 
 @needs_espeak

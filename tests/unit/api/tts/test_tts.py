@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -151,26 +153,39 @@ def test_the_key_comes_from_the_environment(
         assert http.post("/v1/jobs", files=VIDEO, data=TEXT).status_code == 202
 
 
-def test_so_many_texts_are_spoken_at_a_time_and_others_go_on(
+def test_post_jobs_with_all_voice_slots_taken_waits(service: MemoryService) -> None:
+    with (
+        speaking(hold=threading.Event()) as voice,
+        _api(service, url=voice.url, max_concurrent=1) as http,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        answers = [pool.submit(http.post, "/v1/jobs", files=VIDEO, data=TEXT) for _ in range(4)]
+        while not voice.asked:
+            time.sleep(0.01)
+        sound = {**VIDEO, "audio": ("a.wav", b"RIFF" + bytes(99))}
+        assert http.post("/v1/jobs", files=sound).status_code == 202, "jobs with a file do not wait"
+        assert len(voice.asked) == 1
+        voice.hold.set()
+        assert [answer.result(30).status_code for answer in answers] == [202] * 4
+
+
+def test_post_jobs_without_a_voice_slot_in_time_gets_429(
     service: MemoryService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with speaking(hold=threading.Event()) as voice, _api(service, url=voice.url, max_concurrent=1) as http:
-        answers: list[int] = []
-        first = threading.Thread(
-            target=lambda: answers.append(http.post("/v1/jobs", files=VIDEO, data=TEXT).status_code)
-        )
-        first.start()
+    with (
+        speaking(hold=threading.Event()) as voice,
+        _api(service, url=voice.url, max_concurrent=1, max_wait_s=0.2) as http,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        first = pool.submit(http.post, "/v1/jobs", files=VIDEO, data=TEXT)
         while not voice.asked:
-            first.join(0.01)
+            time.sleep(0.01)
         busy = http.post("/v1/jobs", files=VIDEO, data=TEXT)
-        assert _refused(busy, 503, "busy")
-        assert busy.headers["retry-after"]
+        assert "no slot became free" in _refused(busy, 429, "over_capacity")
+        assert int(busy.headers["retry-after"]) >= 1
         assert not [each for each in caplog.records if each.levelname == "ERROR"], "a busy voice is no failure"
-        sound = {**VIDEO, "audio": ("a.wav", b"RIFF" + bytes(99))}
-        assert http.post("/v1/jobs", files=sound).status_code == 202
         voice.hold.set()
-        first.join(20)
-        assert answers == [202]
+        assert first.result(30).status_code == 202
 
 
 @pytest.mark.parametrize("listed", [["alloy", "kim"], [{"id": "alloy"}, {"name": "kim"}, {}]])

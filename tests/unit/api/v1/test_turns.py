@@ -15,6 +15,8 @@ import pysubs2
 import pytest
 
 from config import MediaLimits, TtsConfig
+from errors import OptionError
+from jobs.job_request import TurnFacts, TurnsRequest
 from jobs.messages import PeopleScan
 from media.audio import AudioTrack
 from models.people.report import PeopleReport, SpeakerTurn
@@ -141,6 +143,28 @@ def test_texts_next_to_audio(http: httpx.Client, service: MemoryService) -> None
     assert found[1]["cut_seconds"] == pytest.approx(0.5 / 1.35 - 0.2, abs=0.02)
     assert found[2]["audio_start"] == pytest.approx(0.2)
     assert set(service.requests[0].more_audio) == {"audio_synthesized"}
+
+
+def test_a_text_that_the_end_of_the_video_cuts(http: httpx.Client, service: MemoryService) -> None:
+    service.video_seconds = 5.2
+    turns = [{"start": 1, "face": "0", "text": "Hi"}, {"start": 5, "end": 9, "face": "0", "text": "Late"}]
+    late = _turns(_post(http, turns=turns))[1]
+    assert (late["end"], late["speed"]) == (5.2, 1.35)
+    assert late["cut_seconds"] == pytest.approx(0.5 / 1.35 - 0.2, abs=0.02)
+    (checked,) = service.checked
+    assert (checked.video is not None, checked.audio_files, checked.face) == (True, {}, "largest")
+
+
+def test_turns_that_are_invalid_cost_no_speech(
+    http: httpx.Client, service: MemoryService, voice: SpeechServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(request: TurnsRequest) -> TurnFacts:
+        raise OptionError("turns[1].face: expected person:0, found 'person:9'.")
+
+    monkeypatch.setattr(service, "check_turns", refuse)
+    turns = [{"start": 1, "text": "Hi"}, {"start": 5, "face": "person:9", "text": "Late"}]
+    assert "turns[1].face" in _refused(_post(http, turns=turns), service)
+    assert not voice.asked
 
 
 def test_a_diarization(http: httpx.Client) -> None:

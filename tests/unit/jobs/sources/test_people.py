@@ -177,6 +177,36 @@ def test_people_become_their_appearance(bench: Bench) -> None:
     asyncio.run(ask())
 
 
+@pytest.mark.parametrize(
+    ("face", "person"),
+    [
+        ("person:1", 1),
+        ("speaking", 1),
+        ("largest", 0),
+        ("0", 0),
+        ("1", None),  # the other person is seen later
+        ("point:20,20", 0),
+        ("point:50,20", None),
+        ("box:12,12,30,30", 0),
+    ],
+)
+def test_resolve_of_a_searched_source_finds_the_person(bench: Bench, face: str, person: int | None) -> None:
+    async def ask() -> None:
+        record = bench.avatar()
+
+        async def resolve(sha256: str = record.source_sha256) -> int | None:
+            return await bench.people.resolve(sha256, None, FaceChoice.parse(face))
+
+        assert await resolve() is None, "nobody has searched it"
+        await _report(bench, record)
+        assert await resolve() == person
+        assert await resolve("0" * 64) is None
+        with pytest.raises(FaceNotFoundError, match="found 'person:2'"):
+            await bench.people.resolve(record.source_sha256, None, FaceChoice.parse("person:2"))
+
+    asyncio.run(ask())
+
+
 def test_the_largest_face_speaks_where_nobody_is_seen_to(bench: Bench) -> None:
     bench.stages.turns = (SpeakerTurn(start=0, end=4, person=None, confidence=0.9),)
 

@@ -10,6 +10,7 @@ import av
 import imageio_ffmpeg
 import numpy as np
 import pysubs2
+import pytest
 
 from media.audio_parts import AudioPart
 from media.result.concat import concat_segments
@@ -26,7 +27,7 @@ TEXTS = [
 ]
 
 
-def _result(folder: Path, texts: list[ShownText]) -> Path:
+def _result(folder: Path, texts: list[ShownText], language: str | None = None) -> Path:
     info = info_of(192, 128, Fraction(25))
     segment, out = folder / "segment.mp4", folder / "out.mp4"
     if not segment.exists():  # x264 does not always make the same of the same pictures
@@ -35,7 +36,7 @@ def _result(folder: Path, texts: list[ShownText]) -> Path:
             writer.write(planes_of(number, 192, 128))
         segment.write_bytes(writer.finish())
     speech = write_audio(folder / "a.wav", noise(3, 48000)[None], 48000, "pcm_s16le", sample_format="s16")
-    concat_segments([segment], ResultSound([AudioPart(speech)]), out, info, 75, texts=texts)
+    concat_segments([segment], ResultSound([AudioPart(speech)], language=language), out, info, 75, texts=texts)
     return out
 
 
@@ -50,6 +51,13 @@ def test_texts_are_shown_at_their_times(tmp_path: Path) -> None:
     srt = subprocess.run(command, capture_output=True, check=True).stdout.decode()
     found = [(event.start, event.end, event.plaintext) for event in pysubs2.SSAFile.from_string(srt)]
     assert found == [(500, 1250, "Grüße\n你好"), (1250, 1500, "b"), (2000, 3000, "to the end")]
+
+
+@pytest.mark.parametrize(("language", "tag"), [("deu", "deu"), (None, "und")])
+def test_concat_marks_sound_and_texts_with_the_language(tmp_path: Path, language: str | None, tag: str) -> None:
+    with av.open(str(_result(tmp_path, TEXTS, language))) as file:
+        found = [stream.language for stream in (*file.streams.audio, *file.streams.subtitles)]
+    assert found == [tag, tag]
 
 
 def test_a_text_track_changes_nothing_else(tmp_path: Path) -> None:

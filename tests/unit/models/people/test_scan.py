@@ -20,8 +20,9 @@ from models.people.people import find_people
 from models.people.scan import FaceRows, PeopleScanner, ScanState
 from models.people.speakers import SourceMouth
 from models.speech.features import SpeechFeatures
-from models.speech.level import measure_level
+from models.speech.level import measure_level, open_speech
 from models.speech.speech_to_mouth import SpeechToMouth
+from models.speech.voice_detector import VoiceDetector
 from tests.unit.models.conftest import COLOUR
 
 FPS = 25
@@ -80,7 +81,8 @@ def test_the_one_whose_mouth_fits_the_sound_speaks(rows: FaceRows, sample_video:
     extract_speech(sample_video, speech, MediaLimits())
     num_rows = 2 * (NUM_BOTH + NUM_ALONE)
     features = SpeechFeatures().extract(speech, measure_level(speech), 0, num_rows / 50)
-    found = find_people(rows, Fraction(FPS), SourceMouth.predict(SpeechToMouth(), features, 0, num_rows))
+    is_heard = VoiceDetector().detect(open_speech(speech), measure_level(speech), 0, num_rows)
+    found = find_people(rows, Fraction(FPS), SourceMouth.predict(SpeechToMouth(), features, is_heard, 0))
     speaker = next(each for each in found.report.people if each.seen[-1].end > NUM_BOTH / FPS)
     assert found.report.main_speaker() == speaker.number
     assert found.report.speaking_seconds(speaker.number) > 0.8 * len(rows.scenes) / FPS

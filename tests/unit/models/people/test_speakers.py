@@ -106,6 +106,13 @@ def test_a_short_pause_is_part_of_a_turn() -> None:
     assert (turn.start, turn.end, turn.person) == (0, SECONDS, 0)
 
 
+def test_turns_of_short_sounds_are_left_out() -> None:
+    heard = np.zeros(2 * NUM, bool)
+    heard[100:106] = heard[200:400] = True
+    (turn,) = find_speakers(tracked(talks(slice(0, NUM))), FPS, sound(heard)).turns(FPS)
+    assert (turn.start, turn.end) == (4, 8)
+
+
 @pytest.mark.parametrize("lag", [-4, 3])
 def test_the_offset_of_the_source_is_removed(lag: int) -> None:
     mouths = tracked(talks(slice(0, HALF), lag), talks(slice(HALF, NUM), lag))

@@ -1,0 +1,167 @@
+"""Slots for texts: who waits, who goes first, and when a text is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from api.tts import voice_slots
+from api.tts.service import TtsService
+from api.tts.voice_slots import VoiceSlots
+from config import TtsConfig
+from errors import CapacityError
+
+
+class Texts:
+    """Texts that are spoken until they are told to end."""
+
+    def __init__(self, num_slots: int, max_wait_s: float = 20.0) -> None:
+        self.slots = VoiceSlots(num_slots, max_wait_s)
+        self.begun: list[str] = []
+        self._ends: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def send(self, *names: str, is_live: bool = False) -> None:
+        """The first letter of a name is its caller."""
+        for name in names:
+            self._ends[name] = asyncio.Event()
+            self._tasks[name] = asyncio.create_task(self._speak(name, is_live))
+            await _settle()
+
+    async def end(self, name: str) -> None:
+        self._ends[name].set()
+        await self._tasks[name]
+        await _settle()
+
+    async def cancel(self, name: str) -> None:
+        self._tasks[name].cancel()
+        await asyncio.gather(self._tasks[name], return_exceptions=True)
+        await _settle()
+
+    async def _speak(self, name: str, is_live: bool) -> None:
+        async with self.slots.take(name[0], is_live):
+            self.begun.append(name)
+            await self._ends[name].wait()
+
+
+async def _settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_take_with_all_slots_taken_waits_for_one() -> None:
+    async def scene() -> None:
+        texts = Texts(2)
+        await texts.send("a1", "a2", "a3", "a4")
+        assert texts.begun == ["a1", "a2"]
+        await texts.end("a2")
+        await texts.end("a1")
+        assert texts.begun == ["a1", "a2", "a3", "a4"]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("num_slots", [1, 2])
+def test_take_by_several_callers_serves_them_in_turn(num_slots: int) -> None:
+    async def scene() -> None:
+        texts = Texts(num_slots)
+        await texts.send("a1", "a2", "a3", "a4", "a5", "b1", "b2", "c1")
+        for number in range(5):
+            await texts.end(texts.begun[number])
+        assert sorted(texts.begun[num_slots : num_slots + 2]) == ["b1", "c1"], texts.begun
+        assert "b2" in texts.begun and "a5" not in texts.begun
+
+    asyncio.run(scene())
+
+
+def test_take_for_live_sessions_has_a_slot_of_its_own() -> None:
+    async def scene() -> None:
+        texts = Texts(2)
+        await texts.send("a1", "a2", "a3")
+        await texts.send("s1", "s2", is_live=True)
+        assert texts.begun == ["a1", "a2", "s1"]
+        await texts.end("a1")
+        assert texts.begun[3:] == ["s2"], "a live session goes before the texts that waited longer"
+        await texts.end("s1")
+        assert texts.begun[4:] == []
+        await texts.end("s2")
+        assert texts.begun[4:] == ["a3"]
+
+    asyncio.run(scene())
+
+
+def test_take_with_too_many_waiting_says_when_to_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voice_slots, "_MAX_WAITING", 2)
+
+    async def scene() -> None:
+        texts = Texts(1)
+        await texts.send("a1", "a2", "a3", "b1")
+        with pytest.raises(CapacityError, match="2 texts are waiting") as full:
+            async with texts.slots.take("a"):
+                pass
+        assert (full.value.status_code, full.value.retry_after_s >= 1) == (429, True)
+
+    asyncio.run(scene())
+
+
+def test_take_without_a_free_slot_in_time_is_refused() -> None:
+    async def scene() -> None:
+        texts = Texts(1, max_wait_s=0.05)
+        await texts.send("a1")
+        with pytest.raises(CapacityError, match=r"within 0.05 s"):
+            async with texts.slots.take("b"):
+                pass
+        await texts.end("a1")
+        await texts.send("b1")
+        assert texts.begun == ["a1", "b1"]
+
+    asyncio.run(scene())
+
+
+def test_take_cancelled_while_waiting_frees_its_place() -> None:
+    async def scene() -> None:
+        texts = Texts(1)
+        await texts.send("a1", "b1", "c1")
+        await texts.cancel("b1")
+        texts._tasks["c1"].cancel()  # at the same time as it gets the slot
+        await texts.end("a1")
+        await texts.send("d1")
+        assert texts.begun == ["a1", "d1"]
+
+    asyncio.run(scene())
+
+
+def test_synthesize_releases_the_slot_after_each_text() -> None:
+    class Backend:
+        async def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
+            yield text.encode()
+
+        async def voices(self) -> list[str]:
+            return []
+
+        async def voices_of(self, language: str) -> list[str] | None:
+            return None
+
+        def language_of(self, voice: str) -> str | None:
+            return None
+
+    async def scene() -> list[str]:
+        service = TtsService(TtsConfig(max_concurrent=1), Backend(), "beep")
+        order: list[str] = []
+
+        async def dub() -> None:
+            for number in range(3):
+                async for piece in service.synthesize(f"cue {number}", None, "a"):
+                    order.append(piece.decode())
+                    await _settle()
+
+        async def other() -> None:
+            async for piece in service.synthesize("other", None, "b"):
+                order.append(piece.decode())
+
+        await asyncio.gather(dub(), other())
+        return order
+
+    assert asyncio.run(scene()) == ["cue 0", "other", "cue 1", "cue 2"]

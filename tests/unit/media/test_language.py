@@ -1,0 +1,43 @@
+"""Languages by name, code and file name."""
+
+from __future__ import annotations
+
+import pytest
+
+from media.language import are_same_language, language_of_file, parse_language
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("de", "deu"), ("de-AT", "deu"), ("German", "deu"), ("german ", "deu"), ("ger", "deu"), ("Greek", "ell")],
+)
+def test_parse_language_returns_the_code(text: str, code: str) -> None:
+    assert parse_language(text) == code
+
+
+@pytest.mark.parametrize("text", ["", "x", "Klingonese", "../de", "1453-)"])
+def test_parse_language_of_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a language such as German or de"):
+        parse_language(text)
+
+
+def test_are_same_language_counts_parts_of_a_language() -> None:
+    assert are_same_language("cmn", "zho") and are_same_language("deu", "deu")
+    assert not are_same_language("deu", "eng")
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("de.srt", "deu"),
+        ("film.de.srt", "deu"),
+        ("pt-BR.vtt", "por"),
+        ("film.deu.srt", "deu"),
+        ("bob.srt", None),
+        ("film.bob.srt", None),
+        ("subtitles.vtt", None),
+        ("", None),
+    ],
+)
+def test_language_of_file_is_that_of_its_name(name: str, code: str | None) -> None:
+    assert language_of_file(name) == code
