@@ -147,7 +147,7 @@ export class Live {
     if (event.type === "error") notice(this.error, event.code === "browser" ? t("liveNotHere") : refusal(event));
     if (event.type === "session.ended") notice(this.error, explain(event.code, event.message));
     if (event.type === "closed") {
-      if (this.state === "reconnecting" && event.code !== 1000) notice(this.error, t("offline"));
+      if (this.state === "reconnecting" && ![1000, 1008].includes(event.code)) notice(this.error, t("offline"));
       this.microphone?.stop();
       this.microphone = this.link = null;
       this.enter("off");
