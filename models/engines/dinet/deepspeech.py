@@ -21,7 +21,7 @@ from errors import CancelledJobError, WeightsError
 from models.engines.base import frame_gate
 from models.engines.dinet.audio import DinetFeatures, open_measured
 from models.engines.dinet.weights import DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS, NUM_DEEPSPEECH_INPUTS
-from models.engines.protocol import FrameSpan, Machine
+from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.runtime.cache import LruCache
 from models.engines.runtime.onnx import PositionalNetwork
 from models.speech.level import SpeechLevel
@@ -148,8 +148,8 @@ class DeepSpeechAudioEncoder:
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine) -> None:
-        self._network = PositionalNetwork(path, machine, DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS)
+    def __init__(self, path: Path, resources: ComputeResources) -> None:
+        self._network = PositionalNetwork(path, resources, DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS)
         self._file = path.name
         self._statistics: LruCache[tuple[float, float]] = LruCache(_MAX_FILES)
         self._pieces: LruCache[NDArray[np.float32]] = LruCache(_MAX_PIECES)

@@ -22,7 +22,7 @@ from media.yuv_frame import to_rgb
 from models.engines.dinet.crop import runs_of, smooth_rows
 from models.engines.dinet.weights import DETECTOR_INPUTS, DETECTOR_OUTPUTS, LANDMARK_INPUTS, LANDMARK_OUTPUTS
 from models.engines.paste.landmarks68 import ibug_points
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 
 if TYPE_CHECKING:
     from models.track.face_track import FaceTrack
@@ -40,10 +40,10 @@ class FaceDetector:
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine) -> None:
+    def __init__(self, path: Path, resources: ComputeResources) -> None:
         from models.engines.runtime.onnx import PositionalNetwork  # not needed without these files
 
-        self._network = PositionalNetwork(path, machine, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
+        self._network = PositionalNetwork(path, resources, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
 
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Find the faces of one frame, (H, W, 3) uint8 RGB.
@@ -121,10 +121,10 @@ class FaceLandmarks98:
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine) -> None:
+    def __init__(self, path: Path, resources: ComputeResources) -> None:
         from models.engines.runtime.onnx import PositionalNetwork  # not needed without these files
 
-        self._network = PositionalNetwork(path, machine, LANDMARK_INPUTS, LANDMARK_OUTPUTS)
+        self._network = PositionalNetwork(path, resources, LANDMARK_INPUTS, LANDMARK_OUTPUTS)
 
     def __call__(self, rgb: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray[np.float32]:
         """Find the (68, 2) float32 points of the face in a box x0, y0, x1, y1 of a frame, (H, W, 3) uint8 RGB.

@@ -24,7 +24,7 @@ from media.audio import SPEECH_SAMPLE_RATE
 from models.engines.base import frame_gate
 from models.engines.dinet.audio import DinetFeatures, open_measured
 from models.engines.dinet.weights import ENCODER_INPUTS, ENCODER_OUTPUTS, NUM_BANDS
-from models.engines.protocol import FrameSpan, Machine
+from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.runtime.cache import LruCache
 from models.engines.runtime.onnx import PositionalNetwork
 from models.speech.level import SpeechLevel, cut_speech
@@ -212,8 +212,8 @@ class WenetAudioEncoder:
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine, *, exact_chunks: bool = False) -> None:
-        self._network = PositionalNetwork(path, machine, ENCODER_INPUTS, ENCODER_OUTPUTS)
+    def __init__(self, path: Path, resources: ComputeResources, *, exact_chunks: bool = False) -> None:
+        self._network = PositionalNetwork(path, resources, ENCODER_INPUTS, ENCODER_OUTPUTS)
         self._file = path.name
         self._is_exact = exact_chunks
         self._pieces: LruCache[NDArray[np.float32]] = LruCache(_MAX_PIECES)

@@ -17,7 +17,7 @@ from models.engines.paste.blend import paste_lower_face, paste_square
 from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import aligned_rgb
 from models.engines.patches import FacePatches
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.onnx import OnnxNetwork
 
 
@@ -31,8 +31,8 @@ class EdTalkGenerator:
         ConfigError: The device cannot be used.
     """
 
-    def __init__(self, path: Path, machine: Machine, weight: float) -> None:
-        self._network = OnnxNetwork(path, machine)
+    def __init__(self, path: Path, resources: ComputeResources, weight: float) -> None:
+        self._network = OnnxNetwork(path, resources)
         table = self._network.table
         layout = edtalk_layout(table.inputs, table.outputs)
         if layout is None:

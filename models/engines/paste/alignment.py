@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
-from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
+from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
 from models.engines.paste.landmarks68 import ibug_points, lower_face_outline
 from models.track.driving_weight import patch_share
 
@@ -84,7 +84,7 @@ def square_corners(matrices: NDArray[np.floating], side: int) -> NDArray[np.floa
     return np.asarray(places + 0.5, np.float64)
 
 
-def moved_to(matrix: NDArray[np.floating], origin: NDArray[np.integer]) -> NDArray[np.float64]:
+def shift_origin(matrix: NDArray[np.floating], origin: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return a (2, 3) map from frame pixels as one from the pixels of a region whose first pixel is at `origin`."""
     turn = matrix[:, :2].astype(np.float64)
     return np.concatenate([turn, matrix[:, 2:] + turn @ origin[:, None]], 1).astype(np.float64)
@@ -118,11 +118,13 @@ class AlignedTrack:
         outline = lower_face_outline(points68, _OUTWARD)
         return cls(BoxTrack.of(boxes, outline, patch_share(track.driving_weight)), matrices)
 
-    def cut(self, colour: ColourTags, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
+    def crop(self, colour: ColourTags, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
         """Cut the regions of T output frames; the chunk's arrays hold `MATRIX`."""
         placed = replace(plan, arrays={**plan.arrays, MATRIX: self.matrices[plan.source_index]})
-        chunk = cut_boxes(self.boxes, colour, placed, frames)
-        moved = [moved_to(matrix, origin) for matrix, origin in zip(chunk.arrays[MATRIX], chunk.origins, strict=True)]
+        chunk = crop_boxes(self.boxes, colour, placed, frames)
+        moved = [
+            shift_origin(matrix, origin) for matrix, origin in zip(chunk.arrays[MATRIX], chunk.origins, strict=True)
+        ]
         matrices = np.stack(moved) if moved else np.empty((0, 2, 3))
         return replace(chunk, arrays={**chunk.arrays, MATRIX: matrices})
 

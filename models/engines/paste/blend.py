@@ -146,7 +146,7 @@ def _planes(
     patches: FacePatches, face: int, yuv: NDArray[np.uint8], mask: NDArray[np.uint8], box: NDArray[np.float32]
 ) -> list[FacePlane]:
     """The planes Y, U and V of a face over what its mask touches."""
-    x0, y0, x1, y1 = _touched(mask, box, patches.y.shape[1:])
+    x0, y0, x1, y1 = _mask_bounds(mask, box, patches.y.shape[1:])
     if x0 >= x1 or y0 >= y1:
         return []
     planes: list[FacePlane] = []
@@ -160,7 +160,9 @@ def _planes(
     return planes
 
 
-def _touched(mask: NDArray[np.uint8], box: NDArray[np.float32], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+def _mask_bounds(
+    mask: NDArray[np.uint8], box: NDArray[np.float32], shape: tuple[int, ...]
+) -> tuple[int, int, int, int]:
     """Even bounds x0, y0, x1, y1 in the region of what a mask over a box touches."""
     x, y, width, height = cv2.boundingRect(mask)
     if not width:

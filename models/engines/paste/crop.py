@@ -159,7 +159,7 @@ class BoxChunk:
 # Cuts the regions around the boxes out of decoded frames, at their own resolution.
 
 
-def cut_boxes(
+def crop_boxes(
     track: BoxTrack,
     colour: ColourTags,
     plan: BoxPlan,

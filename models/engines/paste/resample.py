@@ -140,7 +140,7 @@ def aligned_rgb(
     """
     rgb, corner = _rgb_around(region, colour, box)
     fine = min(max(1, int(np.ceil(1 / scale_of(matrix)))), _MAX_OVERSAMPLING)
-    place = enlarged(matrix, fine)
+    place = scale_map(matrix, fine)
     place[:, 2] += place[:, :2] @ corner
     size = (side * fine, side * fine)
     drawn = cv2.warpAffine(rgb, place, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -167,7 +167,7 @@ def draw_back(
     place = matrix.astype(np.float64)
     if shrink > 1.5:
         side = max(2, int(round(picture.shape[0] / shrink)))
-        place = enlarged(place, side / picture.shape[0])
+        place = scale_map(place, side / picture.shape[0])
         picture = np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
     # Pixel (i, j) of the plane has its middle at step (i + .5) - .5 of the region.
     turn = place[:, :2] * step
@@ -188,7 +188,7 @@ def scale_of(matrix: NDArray[np.floating]) -> float:
     return float(np.sqrt(max(abs(float(np.linalg.det(matrix[:, :2].astype(np.float64)))), 1e-12)))
 
 
-def enlarged(matrix: NDArray[np.floating], factor: float) -> NDArray[np.float64]:
+def scale_map(matrix: NDArray[np.floating], factor: float) -> NDArray[np.float64]:
     """Return the map to a picture `factor` times as large."""
     place = matrix.astype(np.float64) * factor
     place[:, 2] += (factor - 1) / 2  # the middle of the first pixel moves

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.restoration.restorer import FaceRestorer, RestorationOptions
 from models.engines.restoration.weights import PICTURE, restoration_mismatch
 from models.engines.runtime.onnx import open_session, table_of
@@ -18,14 +18,14 @@ from models.engines.weights.recognition import shape_fits
 _NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
 
-def load_restorer(path: Path, machine: Machine, options: RestorationOptions) -> FaceRestorer:
+def load_restorer(path: Path, resources: ComputeResources, options: RestorationOptions) -> FaceRestorer:
     """Load what sharpens faces.
 
     Raises:
         WeightsError: The file is missing or no restoration network.
         ConfigError: The device cannot be used.
     """
-    return FaceRestorer(OnnxRestoration(path, machine, options.fidelity), options.strength)
+    return FaceRestorer(OnnxRestoration(path, resources, options.fidelity), options.strength)
 
 
 class OnnxRestoration:
@@ -39,8 +39,8 @@ class OnnxRestoration:
         ConfigError: The device cannot be used.
     """
 
-    def __init__(self, path: Path, machine: Machine, fidelity: float = 0.7) -> None:
-        self._session = open_session(path, machine)
+    def __init__(self, path: Path, resources: ComputeResources, fidelity: float = 0.7) -> None:
+        self._session = open_session(path, resources)
         inputs, table = self._session.get_inputs(), table_of(self._session)
         if mismatch := restoration_mismatch(table):
             raise WeightsError(f"{path.name}: {mismatch}.")

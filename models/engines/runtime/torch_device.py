@@ -13,23 +13,22 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from errors import ConfigError
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 
 # The device of a replica in PyTorch, and how one and the same device computes the same bytes.
 
 
-def open_device(machine: Machine) -> torch.device:
+def open_device(resources: ComputeResources) -> torch.device:
     """Set PyTorch up for what a replica may use.
 
-    Threads are those of the whole process: a replica has one machine, and bounds its share of the GPU's memory at its
-    start. The number of threads changes the last bits of float32 convolutions, so replicas that have to give the same
-    bytes need the same number.
+    The number of threads applies to the whole process. It changes the last bits of float32 convolutions, so replicas
+    that have to give the same bytes need the same number. A replica limits its GPU memory when it starts.
 
     Raises:
         ConfigError: CUDA was asked for and PyTorch finds none.
     """
-    torch.set_num_threads(max(1, machine.num_threads))
-    if machine.device == "cpu":
+    torch.set_num_threads(max(1, resources.num_threads))
+    if resources.device == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise ConfigError("Expected a CUDA device, found none that PyTorch can use.")

@@ -14,7 +14,7 @@ from models.engines.paste.blend import paste
 from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import box_rgb
 from models.engines.patches import FacePatches
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.batching import SharedBatches
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import OnnxNetwork
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def load_generator(
-    path: Path, machine: Machine, options: UltralightOptions, audio_kind: AudioKind
+    path: Path, resources: ComputeResources, options: UltralightOptions, audio_kind: AudioKind
 ) -> OnnxGenerator | TorchGenerator:
     """Load a file of either kind.
 
@@ -36,22 +36,22 @@ def load_generator(
         WeightsError: It is not a generator of this family, or takes other features than `audio_kind`.
         ConfigError: The requested device is not available.
     """
-    generator = _load(path, machine, options)
+    generator = _load(path, resources, options)
     if generator.variant.audio_kind != audio_kind:
         raise WeightsError(
             f"Expected a generator in {path.name} for {audio_kind} features, found one for "
-            f"{generator.variant.audio_kind}: add that audio encoder, or set the option 'hears'."
+            f"{generator.variant.audio_kind}: add that audio encoder, or set the option 'audio_encoder'."
         )
     return generator
 
 
-def _load(path: Path, machine: Machine, options: UltralightOptions) -> OnnxGenerator | TorchGenerator:
+def _load(path: Path, resources: ComputeResources, options: UltralightOptions) -> OnnxGenerator | TorchGenerator:
     if file_format(path) == "onnx":
-        return OnnxGenerator(path, machine, options)
+        return OnnxGenerator(path, resources, options)
     # Imported here: an ONNX network on a CPU needs no PyTorch, whose import takes two seconds.
     from models.engines.ultralight.network import TorchGenerator
 
-    return TorchGenerator(path, machine, options)
+    return TorchGenerator(path, resources, options)
 
 
 class OnnxGenerator:
@@ -62,8 +62,8 @@ class OnnxGenerator:
         ConfigError: The device cannot be used.
     """
 
-    def __init__(self, path: Path, machine: Machine, options: UltralightOptions) -> None:
-        self._network = OnnxNetwork(path, machine)
+    def __init__(self, path: Path, resources: ComputeResources, options: UltralightOptions) -> None:
+        self._network = OnnxNetwork(path, resources)
         table = self._network.table
         variant, fixed = generator_variant(table), {shape[0] for shape in table.inputs if shape} - {-1}
         if variant is None:
@@ -74,7 +74,7 @@ class OnnxGenerator:
         names = self._network.input_names
         is_picture_first = table.inputs[0][1:] == (6, SIDE, SIDE)
         self._picture, self._sound = names if is_picture_first else names[::-1]
-        self._batches = SharedBatches(fixed.pop() if fixed else options.batch_for(machine.device))
+        self._batches = SharedBatches(fixed.pop() if fixed else options.batch_for(resources.device))
 
     def generate(
         self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False

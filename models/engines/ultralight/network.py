@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from errors import WeightsError
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.checkpoints import load_parameters, read_checkpoint, shapes_of
 from models.engines.runtime.device_feed import FoldedNetwork
 from models.engines.runtime.torch_device import open_device
@@ -55,7 +55,7 @@ class UltralightNetwork(nn.Module):
             _double_conv(channels[4] * 2, channels[4]),
             _double_conv(channels[4], channels[3]),
         )
-        self.inc = _named("inconv", _InvertedResidual(6, channels[0]))
+        self.inc = _wrap("inconv", _InvertedResidual(6, channels[0]))
         self.down1 = _down(channels[0], channels[1])
         self.down2 = _down(channels[1], channels[2])
         self.down3 = _down(channels[2], channels[3])
@@ -64,7 +64,7 @@ class UltralightNetwork(nn.Module):
         self.up2 = _Up(channels[3], channels[1])
         self.up3 = _Up(channels[2], channels[0])
         self.up4 = _Up(channels[1], channels[0])
-        self.outc = _named("conv", nn.Conv2d(channels[0], 3, 1))
+        self.outc = _wrap("conv", nn.Conv2d(channels[0], 3, 1))
 
     def forward(self, picture: Tensor, audio: Tensor) -> Tensor:
         """Rewrites the mouth.
@@ -117,19 +117,19 @@ class _InvertedResidual(nn.Module):
         return x + out if self.is_residual else out
 
 
-def _named(name: str, module: nn.Module) -> nn.Sequential:
+def _wrap(name: str, module: nn.Module) -> nn.Sequential:
     """A module inside a container of its own, as the published names of its parameters have it."""
     return nn.Sequential(OrderedDict({name: module}))
 
 
 def _double_conv(num_in: int, num_out: int, stride: int = 1) -> nn.Sequential:
     layers = _InvertedResidual(num_in, num_out, stride), _InvertedResidual(num_out, num_out)
-    return _named("double_conv", nn.Sequential(*layers))
+    return _wrap("double_conv", nn.Sequential(*layers))
 
 
 def _down(num_in: int, num_out: int) -> nn.Sequential:
     """Halves the size. There is no pooling, despite the published name."""
-    return _named("maxpool_conv", _double_conv(num_in, num_out, stride=2))
+    return _wrap("maxpool_conv", _double_conv(num_in, num_out, stride=2))
 
 
 class _Up(nn.Module):
@@ -188,11 +188,11 @@ class TorchGenerator:
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine, options: UltralightOptions) -> None:
-        self._device = open_device(machine)
+    def __init__(self, path: Path, resources: ComputeResources, options: UltralightOptions) -> None:
+        self._device = open_device(resources)
         network = load_network(path)
         self.variant = network.variant
-        self.batch_size = options.batch_for(machine.device)
+        self.batch_size = options.batch_for(resources.device)
         self._folded = FoldedNetwork(network, self._device, self.batch_size, options.precision, self._run_samples)
         self.dtype = self._folded.dtype
 

@@ -79,7 +79,7 @@ _CODE_LICENCE: Final = (
 def generator_variant(table: TensorTable) -> Variant | None:
     """Tell which network a file holds; None if it is none of this family."""
     if table.format != "onnx":
-        return variant_of_tensors(_published(table))
+        return variant_of_tensors(_rename_tensors(table))
     found = [variant_of_audio(shape) for shape in table.inputs if shape[1:] != (6, SIDE, SIDE)]
     pictures = [shape for shape in table.inputs if len(shape) == 4 and shape[1:] == (6, SIDE, SIDE)]
     return found[0] if len(found) == len(pictures) == 1 else None
@@ -96,7 +96,7 @@ def generator_mismatch(table: TensorTable) -> str | None:
             f"expected inputs (B, 6, {SIDE}, {SIDE}) and (B, 16 | 32, 32, 32) or (B, 128 | 256, 16, 32) and an output "
             f"(B, 3, {SIDE}, {SIDE}), found {list(table.inputs)} -> {list(table.outputs)}"
         )
-    shapes = _published(table)
+    shapes = _rename_tensors(table)
     variant = variant_of_tensors(shapes)
     if variant is None:
         return unknown_variant(shapes)
@@ -136,7 +136,7 @@ def wenet_mismatch(table: TensorTable) -> str | None:
     )
 
 
-def _published(table: TensorTable) -> dict[str, tuple[int, ...]]:
+def _rename_tensors(table: TensorTable) -> dict[str, tuple[int, ...]]:
     return {published_name(name): shape for name, shape in table.tensors.items()}
 
 

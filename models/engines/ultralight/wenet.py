@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
 from models.engines.base import frame_gate
-from models.engines.protocol import FrameSpan, Machine
+from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.runtime.onnx import open_session, table_of
 from models.engines.ultralight.audio import UltralightFeatures, frame_rows, num_job_samples, wanted_ids
 from models.engines.ultralight.weights import (
@@ -120,8 +120,8 @@ class OnnxWenet:
         ConfigError: The device cannot be used.
     """
 
-    def __init__(self, path: Path, machine: Machine) -> None:
-        self._session = open_session(path, machine)
+    def __init__(self, path: Path, resources: ComputeResources) -> None:
+        self._session = open_session(path, resources)
         table = table_of(self._session)
         if mismatch := wenet_mismatch(table):
             raise WeightsError(f"{path.name}: {mismatch}.")

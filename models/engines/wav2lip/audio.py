@@ -80,7 +80,7 @@ def _block(samples: NDArray[np.int16], first: int) -> NDArray[np.float32]:
     half = _FFT_SAMPLES // 2
     start, num = first * HOP_SAMPLES - half, (_BLOCK_COLUMNS - 1) * HOP_SAMPLES + _FFT_SAMPLES
     # At both ends the emphasised signal is mirrored about its outermost sample, as librosa 0.8 did.
-    emphasised = _emphasised(samples, _mirrored(np.arange(start, start + num), len(samples)))
+    emphasised = _emphasise(samples, _mirror(np.arange(start, start + num), len(samples)))
     frames = np.lib.stride_tricks.sliding_window_view(emphasised, _FFT_SAMPLES)[::HOP_SAMPLES]  # (160, 800)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FFT_SAMPLES) / _FFT_SAMPLES)  # periodic Hann
     magnitude = np.abs(np.fft.rfft(frames * window))  # (160, 401)
@@ -89,7 +89,7 @@ def _block(samples: NDArray[np.int16], first: int) -> NDArray[np.float32]:
     return scaled.clip(-_HALF_SCALE, _HALF_SCALE).astype(np.float32)
 
 
-def _mirrored(index: NDArray[np.int64], num: int) -> NDArray[np.int64]:
+def _mirror(index: NDArray[np.int64], num: int) -> NDArray[np.int64]:
     """Indices into N values for positions that may lie before the first or after the last, mirrored there."""
     if num == 1:
         return np.zeros_like(index)
@@ -98,7 +98,7 @@ def _mirrored(index: NDArray[np.int64], num: int) -> NDArray[np.int64]:
     return np.asarray(np.minimum(folded, period - folded))
 
 
-def _emphasised(samples: NDArray[np.int16], index: NDArray[np.int64]) -> NDArray[np.float64]:
+def _emphasise(samples: NDArray[np.int16], index: NDArray[np.int64]) -> NDArray[np.float64]:
     """Pre-emphasis: x[i] - 0.97 x[i - 1] at the positions `index`, for samples from -1 to 1."""
     own = samples[index].astype(np.float64)
     before = np.where(index > 0, samples[np.maximum(index - 1, 0)], 0).astype(np.float64)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.batching import advise_batch, usual_batch
 from models.engines.runtime.checkpoints import load_parameters, read_checkpoint, shapes_of
 from models.engines.runtime.device_feed import FoldedNetwork
@@ -45,7 +45,7 @@ def face_encoder(size: Size) -> tuple[Block, ...]:
     down = [(16, 32, 2), (32, 64, 3), (64, 128, 2), (128, 256, 2), (256, 512, 1)]
     if size == 256:
         down.append((512, 512, 1))
-    blocks += [_changed("plain", channels_in, out, 2, residuals) for channels_in, out, residuals in down]
+    blocks += [_resize("plain", channels_in, out, 2, residuals) for channels_in, out, residuals in down]
     last = Unit("plain", 512, 512, kernel=3 if size == 96 else 4, padding=0)
     return (*blocks, (last, Unit("plain", 512, 512, kernel=1, padding=0)))
 
@@ -53,10 +53,10 @@ def face_encoder(size: Size) -> tuple[Block, ...]:
 def audio_encoder() -> Block:
     """Return the units that encode 80 x 16 mel values."""
     return (
-        *_changed("plain", 1, 32, 1, 2),
-        *_changed("plain", 32, 64, (3, 1), 2),
-        *_changed("plain", 64, 128, 3, 2),
-        *_changed("plain", 128, 256, (3, 2), 1),
+        *_resize("plain", 1, 32, 1, 2),
+        *_resize("plain", 32, 64, (3, 1), 2),
+        *_resize("plain", 64, 128, 3, 2),
+        *_resize("plain", 128, 256, (3, 2), 1),
         Unit("plain", 256, 512, padding=0),
         Unit("plain", 512, 512, kernel=1, padding=0),
     )
@@ -70,7 +70,7 @@ def face_decoder(size: Size) -> tuple[Block, ...]:
     return (
         (Unit("plain", 512, 512, kernel=1, padding=0),),
         (first, Unit("residual", 512, 512)),
-        *(_changed("transposed", channels_in, out, 2, residuals) for channels_in, out, residuals in up),
+        *(_resize("transposed", channels_in, out, 2, residuals) for channels_in, out, residuals in up),
     )
 
 
@@ -78,7 +78,7 @@ OUTPUT_UNIT: Final = Unit("plain", 80, 32)
 OUTPUT_CHANNELS: Final = 3
 
 
-def _changed(
+def _resize(
     kind: Literal["plain", "transposed"], channels_in: int, out: int, stride: int | tuple[int, int], residuals: int
 ) -> Block:
     steps = (stride, stride) if isinstance(stride, int) else stride
@@ -207,11 +207,11 @@ class TorchGenerator:
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine, options: Wav2LipOptions) -> None:
-        self._device = open_device(machine)
+    def __init__(self, path: Path, resources: ComputeResources, options: Wav2LipOptions) -> None:
+        self._device = open_device(resources)
         network = load_network(path)
         self.size: int = network.size
-        self.batch_size = options.batch_size or usual_batch(machine.device)
+        self.batch_size = options.batch_size or usual_batch(resources.device)
         self._folded = FoldedNetwork(network, self._device, self.batch_size, options.precision, self._run_samples)
         self.dtype = self._folded.dtype
         if options.measure_batch:

@@ -48,7 +48,7 @@ def file_kind(file: BinaryIO, num_bytes: int) -> Kind:
         return "torch pickle"
     if start.startswith(_ONNX_START):
         return "protobuf"
-    raise WeightsError(f"expected a torch, safetensors or ONNX file, found {_described(start)}")
+    raise WeightsError(f"expected a torch, safetensors or ONNX file, found {_describe(start)}")
 
 
 def _is_safetensors(start: bytes, num_bytes: int) -> bool:
@@ -57,7 +57,7 @@ def _is_safetensors(start: bytes, num_bytes: int) -> bool:
     return start[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{" and length < max(num_bytes, 1 << 40)
 
 
-def _described(start: bytes) -> str:
+def _describe(start: bytes) -> str:
     if not start:
         return "an empty file"
     for magic, name in _OTHERS:

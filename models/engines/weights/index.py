@@ -135,7 +135,7 @@ class WeightsIndex:
         return self._entries
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep every other process from changing the store inside the block."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / _LOCK).open("w") as lock:
@@ -143,7 +143,7 @@ class WeightsIndex:
             yield
 
     def replace(self, entries: list[WeightsEntry]) -> None:
-        """Write the whole list; call it inside of `locked`."""
+        """Write the whole list; call it inside of `lock`."""
         ordered = sorted(entries, key=lambda entry: (entry.name, entry.role))
         payload = _Stored(entries=tuple(ordered)).model_dump_json(indent=2, by_alias=True).encode()
         partial = self._folder / f".{_FILE}.{secrets.token_hex(8)}.part"

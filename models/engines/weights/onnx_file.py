@@ -74,7 +74,7 @@ class Span:
         """Go through the signed 64-bit integers of that field, packed or not."""
         for number, value in self.fields():
             if number == wanted:
-                yield from (_signed(each) for each in ([value] if isinstance(value, int) else value._packed()))
+                yield from (_to_signed(each) for each in ([value] if isinstance(value, int) else value._unpack()))
 
     def text(self, wanted: int) -> str:
         """Return the last text of that field, "" without one.
@@ -93,7 +93,7 @@ class Span:
             pass
         raise WeightsError(f"expected names of at most {_MAX_TEXT_BYTES} bytes of UTF-8, found {len(span)} bytes")
 
-    def _packed(self) -> Iterator[int]:
+    def _unpack(self) -> Iterator[int]:
         place = self.start
         while place < self.stop:
             value, place = self._varint(place)
@@ -110,7 +110,7 @@ class Span:
         raise WeightsError("expected an ONNX file, found protocol buffers that are truncated or something else")
 
 
-def _signed(value: int) -> int:
+def _to_signed(value: int) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 

@@ -82,7 +82,7 @@ def read_safetensors(file: BinaryIO, num_bytes: int) -> Contents:
     text = file.read(length)
     if len(text) < length:
         raise WeightsError(f"expected a safetensors header of {length} bytes, found {len(text)}: the file is truncated")
-    header = _parsed(text)
+    header = _parse_header(text)
     header.pop("__metadata__", None)
     stops = []
     shapes = {}
@@ -93,9 +93,9 @@ def read_safetensors(file: BinaryIO, num_bytes: int) -> Contents:
     return Contents(TensorTable("safetensors", bare_names(shapes)))
 
 
-def _parsed(text: bytes) -> dict[str, Any]:
+def _parse_header(text: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(text, object_pairs_hook=_without_twins)
+        header = json.loads(text, object_pairs_hook=_refuse_duplicates)
     except (ValueError, RecursionError) as error:
         raise WeightsError("expected a safetensors header of JSON, found something else") from error
     if not isinstance(header, dict):
@@ -103,7 +103,7 @@ def _parsed(text: bytes) -> dict[str, Any]:
     return header
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name twice")

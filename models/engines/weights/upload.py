@@ -105,7 +105,7 @@ class StagedFile:
 
 def _pieces(source: Path, folder: Path) -> Iterator[bytes]:
     """The file in pieces, once it is known that the disk of `folder` has room for it."""
-    with _opened(source) as file:
+    with _open(source) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{source.name}: expected a file, found something else.")
@@ -116,7 +116,7 @@ def _pieces(source: Path, folder: Path) -> Iterator[bytes]:
             yield piece
 
 
-def _opened(source: Path) -> BinaryIO:
+def _open(source: Path) -> BinaryIO:
     try:
         # Non-blocking: opening a pipe would wait for a writer.
         return open(source, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))

@@ -15,7 +15,7 @@ from models.engines.dinet.deepspeech import (
     network_inputs,
     num_rows_of,
 )
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.speech.level import open_speech
 from tests.unit.models.engines.dinet.scenes import make_speech, spans
 
@@ -60,10 +60,10 @@ def test_inputs_are_normalised_by_the_whole_file(tmp_path: Path) -> None:
 def test_bytes_do_not_depend_on_the_blocks(tmp_path: Path, network: Path) -> None:
     path, level = make_speech(tmp_path, 45 * 16000)
     (span,) = spans(1130, [1130])  # 5 frames more than the file has
-    expected = DeepSpeechAudioEncoder(network, Machine()).encode(path, level, span)
+    expected = DeepSpeechAudioEncoder(network, ComputeResources()).encode(path, level, span)
     assert expected.windows.shape == (1130, 29, 5)
     for part in reversed(list(spans(1130, [490, 25, 600, 15]))):
-        heard = DeepSpeechAudioEncoder(network, Machine()).encode(path, level, part)
+        heard = DeepSpeechAudioEncoder(network, ComputeResources()).encode(path, level, part)
         assert heard.windows.tobytes() == expected.windows[part.first : part.stop].tobytes()
     # Neighbours share rows, and the ends hold on.
     np.testing.assert_array_equal(expected.windows[501, :, :4], expected.windows[500, :, 1:])
@@ -73,7 +73,7 @@ def test_bytes_do_not_depend_on_the_blocks(tmp_path: Path, network: Path) -> Non
 
 def test_pieces_are_heard_as_one_run_is(tmp_path: Path, network: Path) -> None:
     path, level = make_speech(tmp_path, 45 * 16000)
-    audio_encoder, samples = DeepSpeechAudioEncoder(network, Machine()), open_speech(path)
+    audio_encoder, samples = DeepSpeechAudioEncoder(network, ComputeResources()), open_speech(path)
     (span,) = spans(1125, [1125])
     num = num_rows_of(len(samples))
     inputs = network_inputs(samples, 0, num, mean_and_deviation(samples))
@@ -84,13 +84,13 @@ def test_pieces_are_heard_as_one_run_is(tmp_path: Path, network: Path) -> None:
 
 def test_refusals(tmp_path: Path, network: Path) -> None:
     with pytest.raises(WeightsError, match=r"expected inputs \[1,any,494\] \[1\], found \[1,any,80\] \[1\]"):
-        DeepSpeechAudioEncoder(export_wenet(tmp_path / "wenet.onnx"), Machine())
+        DeepSpeechAudioEncoder(export_wenet(tmp_path / "wenet.onnx"), ComputeResources())
     with pytest.raises(WeightsError, match="does not exist"):
-        DeepSpeechAudioEncoder(tmp_path / "missing.onnx", Machine())
+        DeepSpeechAudioEncoder(tmp_path / "missing.onnx", ComputeResources())
     path, level = make_speech(tmp_path, 16_000)
     (span,) = spans(25, [25])
     with pytest.raises(CancelledJobError):
-        DeepSpeechAudioEncoder(network, Machine()).encode(path, level, span, lambda: True)
+        DeepSpeechAudioEncoder(network, ComputeResources()).encode(path, level, span, lambda: True)
 
 
 def _chirp() -> NDArray[np.int16]:

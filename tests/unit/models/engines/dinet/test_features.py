@@ -13,7 +13,7 @@ from models.engines.base import frame_gate
 from models.engines.dinet.audio import open_measured
 from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder
 from models.engines.dinet.wenet import WenetAudioEncoder
-from models.engines.protocol import AudioEncoder, FrameSpan, Machine
+from models.engines.protocol import AudioEncoder, ComputeResources, FrameSpan
 from models.engines.runtime.cache import LruCache
 from models.speech.level import measure_level, open_speech
 from tests.unit.models.engines.dinet.scenes import make_speech
@@ -67,9 +67,9 @@ def test_speech_may_be_as_short_as_one_sample(tmp_path: Path, num_samples: int) 
     path, level = make_speech(tmp_path, num_samples)
     wenet, deepspeech = export_wenet(tmp_path / "wenet.onnx"), export_deepspeech(tmp_path / "deepspeech.onnx")
     audio_encoders: list[AudioEncoder] = [
-        WenetAudioEncoder(wenet, Machine()),
-        WenetAudioEncoder(wenet, Machine(), exact_chunks=True),
-        DeepSpeechAudioEncoder(deepspeech, Machine()),
+        WenetAudioEncoder(wenet, ComputeResources()),
+        WenetAudioEncoder(wenet, ComputeResources(), exact_chunks=True),
+        DeepSpeechAudioEncoder(deepspeech, ComputeResources()),
     ]
     for total in (1, 30):
         for audio_encoder in audio_encoders:

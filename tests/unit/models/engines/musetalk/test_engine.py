@@ -21,7 +21,7 @@ from models.engines.musetalk.engine import MuseTalkEngine
 from models.engines.musetalk.options import MuseTalkOptions
 from models.engines.musetalk.plan import ROWS_PER_FRAME, MuseTalkPlan, WhisperFeatures, first_rows
 from models.engines.patches import FacePatches
-from models.engines.protocol import EngineClass, EngineSettings, FrameSpan, Machine
+from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan
 from models.speech.level import measure_level
 from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, Files
 from tests.unit.models.still import Still, make_still
@@ -125,7 +125,7 @@ def test_what_is_pasted_is_the_jaw_below_the_middle(talker: Still) -> None:
 def test_boxes_are_written_once_and_cut(avatar: Avatar, talker: Still) -> None:
     engine = engine_of()
     plan = MuseTalkPlan.of(heard(), SPAN, np.zeros(12, np.int32)).slice(2, 6)
-    chunk = engine.cut(avatar, plan, [talker.planes] * 4)
+    chunk = engine.crop(avatar, plan, [talker.planes] * 4)
     assert chunk.num_frames == chunk.num_faces == 4
     assert len(chunk.y) == 1  # one source frame
     assert chunk.colour == talker.info.colour
@@ -172,8 +172,8 @@ def test_from_speech_to_patches(
 
     engine, speech = engine_of(), tmp_path / "speech.npy"
     extract_speech(sample_speech, speech, MediaLimits())
-    audio_encoder = WhisperAudioEncoder(load_encoder(small_files, Machine(), SMALL_WHISPER))
-    face_generator = load_face_generator(small_files, engine.options, Machine(), SMALL)
+    audio_encoder = WhisperAudioEncoder(load_encoder(small_files, ComputeResources(), SMALL_WHISPER))
+    face_generator = load_face_generator(small_files, engine.options, ComputeResources(), SMALL)
 
     def generate(first: int, stop: int, chunk: slice) -> FacePatches:
         span = FrameSpan(NTSC, first, stop - first, 40)
@@ -181,8 +181,8 @@ def test_from_speech_to_patches(
         plan = engine.plan(avatar, features, span, np.zeros(span.num, np.int32), None).plan
         assert isinstance(plan, MuseTalkPlan)
         part = plan.slice(chunk.start - first, chunk.stop - first)
-        cut = engine.cut(avatar, part, [talker.planes] * len(part))
-        return face_generator.generate(pickle.loads(pickle.dumps(cut)))
+        chunk = engine.crop(avatar, part, [talker.planes] * len(part))
+        return face_generator.generate(pickle.loads(pickle.dumps(chunk)))
 
     whole = generate(0, 30, slice(8, 12))
     assert len(whole) == 4

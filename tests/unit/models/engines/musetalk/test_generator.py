@@ -24,16 +24,16 @@ from models.engines.musetalk.network import (
     place_waves,
 )
 from models.engines.musetalk.options import MuseTalkOptions
-from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
+from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
 from models.engines.paste.resample import Interpolation, box_rgb
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.torch_device import PICTURE, half_precision
 from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, Files
 from tests.unit.models.engines.paste.scenes import BT709, make_track, smooth_rgb
 
 pytest.importorskip("diffusers", reason="needs the extra musetalk")
 
-MACHINE = Machine("cpu", 1)
+RESOURCES = ComputeResources("cpu", 1)
 HEARD = np.random.default_rng(0).normal(size=(8, 30, 8)).astype(np.float32)
 BOXES = np.array([[30.0, 20.0, 110.0, 105.0], [33.5, 22.25, 113.5, 107.25], [36.0, 25.0, 116.0, 110.0]])
 
@@ -54,7 +54,7 @@ def cut_of(shown: list[tuple[int, int]], track: BoxTrack | None = None) -> BoxCh
     pictures = {frame: from_rgb(smooth_rgb(seed=frame), BT709) for _, frame in shown}
     frames = [pictures[frame] for _, frame in shown]
     plan = BoxPlan(0, np.array([frame for _, frame in shown], np.int32), HEARD[[heard for heard, _ in shown]])
-    return cut_boxes(track or make_track(BOXES), BT709, plan, frames)
+    return crop_boxes(track or make_track(BOXES), BT709, plan, frames)
 
 
 def pictures(num: int = 2) -> torch.Tensor:
@@ -221,12 +221,12 @@ def test_weights_that_overflow_stay_in_full_precision(small_files: Files) -> Non
 
 
 def test_networks_are_loaded_from_files(small_files: Files, networks: FaceNetworks) -> None:
-    face_generator = load_face_generator(small_files, MuseTalkOptions(), MACHINE, SMALL)
+    face_generator = load_face_generator(small_files, MuseTalkOptions(), RESOURCES, SMALL)
     chunk = chunk_of([0])
     assert np.array_equal(
         face_generator.generate(chunk).y, MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk).y
     )
-    assert load_encoder(small_files, MACHINE, SMALL_WHISPER) is not None
+    assert load_encoder(small_files, RESOURCES, SMALL_WHISPER) is not None
 
 
 @pytest.mark.needs_cuda
@@ -235,10 +235,12 @@ def test_the_gpu_paints_what_the_cpu_paints(small_files: Files, networks: FaceNe
     wanted = MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk)
     for precision, levels in (("fp32", 3.0), ("auto", 12.0)):
         options = MuseTalkOptions.model_validate({"precision": precision})
-        face_generator = load_face_generator(small_files, options, Machine("cuda", 1), SMALL)
+        face_generator = load_face_generator(small_files, options, ComputeResources("cuda", 1), SMALL)
         found = face_generator.generate(chunk)
         assert np.abs(found.y.astype(int) - wanted.y).max() <= levels
-        part = load_face_generator(small_files, options, Machine("cuda", 1), SMALL).generate(cut_of([(3, 1), (1, 1)]))
+        part = load_face_generator(small_files, options, ComputeResources("cuda", 1), SMALL).generate(
+            cut_of([(3, 1), (1, 1)])
+        )
         assert np.array_equal(part.y, found.y[[3, 1]])
 
 
@@ -246,4 +248,4 @@ def test_a_gpu_that_is_not_there_is_an_error(small_files: Files) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(ConfigError, match="CUDA"):
-        load_face_generator(small_files, MuseTalkOptions(), Machine("cuda", 1), SMALL)
+        load_face_generator(small_files, MuseTalkOptions(), ComputeResources("cuda", 1), SMALL)

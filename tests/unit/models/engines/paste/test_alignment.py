@@ -16,12 +16,12 @@ from models.engines.paste.alignment import (
     align,
     bounding_boxes,
     five_points,
-    moved_to,
+    shift_origin,
     square_corners,
 )
 from models.engines.paste.blend import paste_lower_face, paste_square, square_mask
 from models.engines.paste.crop import BoxPlan
-from models.engines.paste.resample import aligned_rgb, draw_back, enlarged, scale_of
+from models.engines.paste.resample import aligned_rgb, draw_back, scale_map, scale_of
 from models.engines.patches import FacePatches
 from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, NUM_FRAMES, SIDE, make_frames, make_track
 
@@ -52,7 +52,7 @@ def test_a_smaller_picture_shows_the_same() -> None:
     points = FFHQ_512[None] * 0.4 + 50
     small, large = (align(points, FFHQ_512, side) for side in (256, 512))
     assert np.abs(square_corners(small, 256) - square_corners(large, 512)).max() < 1e-6
-    assert np.abs(enlarged(small[0], 2) - large[0]).max() < 1e-9
+    assert np.abs(scale_map(small[0], 2) - large[0]).max() < 1e-9
 
 
 def test_five_points_are_facefusions() -> None:
@@ -64,7 +64,7 @@ def test_five_points_are_facefusions() -> None:
 @pytest.mark.parametrize("degrees", [0.0, 30.0])
 def test_the_upright_picture_is_what_lies_in_the_frame(degrees: float) -> None:
     track, frames = AlignedTrack.of(make_track(degrees), FFHQ_512, 256), make_frames()
-    chunk = track.cut(COLOUR, plan([2]), [frames[2]])
+    chunk = track.crop(COLOUR, plan([2]), [frames[2]])
     seen = aligned_rgb(chunk.region(0), COLOUR, chunk.arrays[MATRIX][0], chunk.boxes[0], 256)
     rgb = to_rgb(frames[2], COLOUR)
     whole = cv2.warpAffine(rgb, track.matrices[2], (256, 256), borderMode=cv2.BORDER_REPLICATE)
@@ -87,7 +87,7 @@ def test_regions_hold_the_whole_square_and_survive_the_disk(tmp_path: Path) -> N
     loaded = AlignedTrack.load(tmp_path)
     assert np.array_equal(loaded.matrices, track.matrices)
     assert np.array_equal(loaded.boxes.origins, track.boxes.origins)
-    chunk = track.cut(COLOUR, plan([ABSENT]), make_frames()[:1])
+    chunk = track.crop(COLOUR, plan([ABSENT]), make_frames()[:1])
     assert (chunk.num_faces, chunk.arrays[MATRIX].shape) == (0, (0, 2, 3))
 
 
@@ -122,7 +122,7 @@ def test_there_and_back_lies_where_it_was(scale: float) -> None:
 
 def test_nothing_outside_of_the_masks_changes() -> None:
     track, frames = AlignedTrack.of(make_track(15.0), FFHQ_512, 256), make_frames()
-    chunk = track.cut(COLOUR, plan([8]), [frames[8]])
+    chunk = track.crop(COLOUR, plan([8]), [frames[8]])
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     for style in ("lower", "square"):
         patches = FacePatches(chunk.row, chunk.origins, chunk.y.copy(), chunk.uv.copy())
@@ -145,7 +145,7 @@ def test_nothing_outside_of_the_masks_changes() -> None:
 
 def test_the_faces_own_picture_changes_little() -> None:
     track, frames = AlignedTrack.of(make_track(15.0), FFHQ_512, 256), make_frames()
-    chunk = track.cut(COLOUR, plan([8]), [frames[8]])
+    chunk = track.crop(COLOUR, plan([8]), [frames[8]])
     patches = FacePatches(chunk.row, chunk.origins, chunk.y.copy(), chunk.uv.copy())
     matrix = chunk.arrays[MATRIX][0]
     seen = aligned_rgb(chunk.region(0), COLOUR, matrix, chunk.boxes[0], 256)
@@ -157,7 +157,7 @@ def test_the_faces_own_picture_changes_little() -> None:
 
 def test_moved_map_starts_at_the_region() -> None:
     matrix = np.array([[0.5, 0.1, 3.0], [-0.1, 0.5, 4.0]])
-    moved = moved_to(matrix, np.array([10, 20]))
+    moved = shift_origin(matrix, np.array([10, 20]))
     assert np.allclose(apply(moved, np.array([1.0, 2.0])), apply(matrix, np.array([11.0, 22.0])))
 
 

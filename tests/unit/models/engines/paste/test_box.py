@@ -10,7 +10,7 @@ import pytest
 from media.probe import ColourTags
 from media.yuv_frame import from_rgb, paste_back, to_rgb
 from models.engines.paste.blend import paste, rgb_to_yuv444, soft_mask
-from models.engines.paste.crop import BoxPlan, BoxTrack, cut_boxes
+from models.engines.paste.crop import BoxPlan, BoxTrack, crop_boxes
 from models.engines.paste.landmarks68 import IBUG_POINTS, LOWER_FACE, NUM_IBUG_POINTS, ibug_points, lower_face_outline
 from models.engines.paste.resample import box_rgb, region_rgb, resize_box
 from tests.unit.models.engines.paste.scenes import BT601_FULL, BT709, HEIGHT, WIDTH, make_chunk, make_track, smooth_rgb
@@ -85,7 +85,7 @@ def test_chunk_keeps_a_repeated_frame_once_and_pickles() -> None:
 def test_chunk_keeps_each_picture_of_a_moving_still() -> None:
     pictures = [from_rgb(smooth_rgb(seed=seed), BT709) for seed in (1, 2)]
     plan = BoxPlan(0, np.zeros(3, np.int32), np.zeros((3, 1), np.float32))
-    chunk = cut_boxes(make_track(BOXES), BT709, plan, [pictures[0], pictures[1], pictures[0]])
+    chunk = crop_boxes(make_track(BOXES), BT709, plan, [pictures[0], pictures[1], pictures[0]])
     assert chunk.crop.tolist() == [0, 1, 0]
     assert (chunk.y[0] != chunk.y[1]).any()
 
@@ -93,7 +93,7 @@ def test_chunk_keeps_each_picture_of_a_moving_still() -> None:
 def test_cut_wants_all_frames() -> None:
     plan = BoxPlan(0, np.zeros(2, np.int32), np.zeros((2, 1), np.float32))
     with pytest.raises(ValueError, match="Expected 2 frames"):
-        cut_boxes(make_track(BOXES), BT709, plan, [])
+        crop_boxes(make_track(BOXES), BT709, plan, [])
 
 
 def test_nothing_to_paint_makes_an_empty_chunk() -> None:

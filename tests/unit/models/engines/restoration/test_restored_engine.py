@@ -13,7 +13,7 @@ from config import PipelineConfig
 from errors import ConfigError, OptionError
 from models.avatar.avatar import Avatar
 from models.engines.catalog import EngineCatalog, post_processor_list
-from models.engines.protocol import FrameSpan, Machine
+from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.weights.store import WeightsStore
 from models.speech.activity import SpeechActivity
 from models.speech.features import FeatureBlock
@@ -52,9 +52,9 @@ def generated(catalog: EngineCatalog, name: str, filmed: FilmedAvatar, avatar: A
     index = np.arange(NUM, dtype=np.int32)
     plan = engine.plan(avatar, features, FrameSpan(Fraction(25), 0, NUM, NUM), index, None).plan
     with filmed.reader() as reader:
-        chunk = engine.cut(avatar, plan, list(reader.read(plan.source_index.tolist())))
+        chunk = engine.crop(avatar, plan, list(reader.read(plan.source_index.tolist())))
     assert chunk.num_frames == NUM
-    patches = engine.face_generator(Machine()).generate(chunk)
+    patches = engine.face_generator(ComputeResources()).generate(chunk)
     return patches.row, patches.origins, patches.y, patches.uv
 
 

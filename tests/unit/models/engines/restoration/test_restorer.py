@@ -12,7 +12,7 @@ from errors import CancelledJobError, WeightsError
 from media.yuv_frame import YuvFrame, cut
 from models.avatar.face_region import FaceRegion
 from models.engines.patches import FacePatches
-from models.engines.protocol import Machine, TensorTable
+from models.engines.protocol import ComputeResources, TensorTable
 from models.engines.restoration.network import OnnxRestoration, load_restorer
 from models.engines.restoration.restorer import SIDE, FaceRestorer, RestorationOptions, Surroundings
 from models.engines.restoration.weights import RESTORATION_ROLE
@@ -52,7 +52,7 @@ def contrast(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def test_sharpens_the_lower_face_and_nothing_else(track: FaceTrack, frames: list[YuvFrame]) -> None:
     patches = generated(track, frames, SOURCE)
-    surroundings = Surroundings(track, COLOUR).cut(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
+    surroundings = Surroundings(track, COLOUR).crop(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
     before = patches.y.copy()
     done = FaceRestorer(contrast).restore(patches, surroundings)
     assert np.array_equal(patches.y, before)
@@ -77,7 +77,7 @@ def test_the_network_sees_the_painted_mouth_in_the_whole_upright_face(track: Fac
         return face
 
     patches = generated(track, frames, [3])
-    surroundings = Surroundings(track, COLOUR).cut(np.array([3], np.int32), [frames[3]])
+    surroundings = Surroundings(track, COLOUR).crop(np.array([3], np.int32), [frames[3]])
     patches.y[:] = 16  # black
     FaceRestorer(network).restore(patches, surroundings)
     (face,) = seen
@@ -88,7 +88,7 @@ def test_the_network_sees_the_painted_mouth_in_the_whole_upright_face(track: Fac
 
 def test_strength_is_the_share_of_the_restored_face(track: FaceTrack, frames: list[YuvFrame]) -> None:
     patches = generated(track, frames, [9])
-    surroundings = Surroundings(track, COLOUR).cut(np.array([9], np.int32), [frames[9]])
+    surroundings = Surroundings(track, COLOUR).crop(np.array([9], np.int32), [frames[9]])
     none, half, whole = (FaceRestorer(contrast, s).restore(patches, surroundings) for s in (0.0, 0.5, 1.0))
     assert np.array_equal(none.y, patches.y)
     own = patches.y.astype(int)
@@ -100,11 +100,13 @@ def test_strength_is_the_share_of_the_restored_face(track: FaceTrack, frames: li
 
 
 def test_same_bytes_however_frames_are_divided(track: FaceTrack, frames: list[YuvFrame], tmp_path: Path) -> None:
-    restorer = load_restorer(save_restoration(tmp_path / "gfpgan.onnx"), Machine(), RestorationOptions(strength=0.8))
+    restorer = load_restorer(
+        save_restoration(tmp_path / "gfpgan.onnx"), ComputeResources(), RestorationOptions(strength=0.8)
+    )
     cutter = Surroundings(track, COLOUR)
 
     def restored(source: list[int]) -> FacePatches:
-        surroundings = cutter.cut(np.array(source, np.int32), [frames[i] for i in source])
+        surroundings = cutter.crop(np.array(source, np.int32), [frames[i] for i in source])
         return restorer.restore(generated(track, frames, source), surroundings)
 
     whole, parts = restored(SOURCE), [restored([3, ABSENT]), restored([9, 9])]
@@ -113,13 +115,13 @@ def test_same_bytes_however_frames_are_divided(track: FaceTrack, frames: list[Yu
 
 
 def test_no_face_is_begun_once_nobody_wants_it(track: FaceTrack, frames: list[YuvFrame]) -> None:
-    surroundings = Surroundings(track, COLOUR).cut(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
+    surroundings = Surroundings(track, COLOUR).crop(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
     with pytest.raises(CancelledJobError, match="1 of 3 faces"):
         FaceRestorer(contrast).restore(generated(track, frames, SOURCE), surroundings, iter((False, True)).__next__)
 
 
 def test_surroundings_of_other_frames_are_refused(track: FaceTrack, frames: list[YuvFrame]) -> None:
-    surroundings = Surroundings(track, COLOUR).cut(np.array([3], np.int32), [frames[3]])
+    surroundings = Surroundings(track, COLOUR).crop(np.array([3], np.int32), [frames[3]])
     with pytest.raises(ValueError, match=r"Expected surroundings of rows \[0, -1\], got \[0\]"):
         FaceRestorer(contrast).restore(generated(track, frames, [3, ABSENT]), surroundings)
 
@@ -127,7 +129,7 @@ def test_surroundings_of_other_frames_are_refused(track: FaceTrack, frames: list
 @pytest.mark.parametrize("with_number", [False, True])
 def test_network_speaks_minus_one_to_one(tmp_path: Path, with_number: bool) -> None:
     network = OnnxRestoration(
-        save_restoration(tmp_path / "net.onnx", with_number=with_number), Machine(), fidelity=0.25
+        save_restoration(tmp_path / "net.onnx", with_number=with_number), ComputeResources(), fidelity=0.25
     )
     face = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     expected = (face.astype(float) - 127.5) * 2 + 127.5 + np.array([0, 0.25, 0]) * 127.5 * with_number
@@ -137,7 +139,7 @@ def test_network_speaks_minus_one_to_one(tmp_path: Path, with_number: bool) -> N
 def test_other_networks_are_refused_with_what_they_are(tmp_path: Path) -> None:
     path = save_restoration(tmp_path / "gpen256.onnx", side=256)
     with pytest.raises(WeightsError, match=r"gpen256\.onnx: expected .* a picture \(1, 3, 512, 512\)"):
-        OnnxRestoration(path, Machine())
+        OnnxRestoration(path, ComputeResources())
 
 
 def test_role_knows_its_file() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.batching import fixed_batches
 from models.engines.runtime.device_feed import DeviceFeed
 from models.engines.runtime.torch_device import open_device, repeatable
@@ -33,7 +33,7 @@ def test_batches_come_back_in_order() -> None:
 
 @pytest.mark.needs_cuda
 def test_batches_come_back_in_order_from_a_gpu() -> None:
-    device = open_device(Machine("cuda"))
+    device = open_device(ComputeResources("cuda"))
     feed = DeviceFeed(device)
     for num in (1, 4, 5, 8, 33, 200):
         _run(device, feed, num)
@@ -43,7 +43,7 @@ def test_batches_come_back_in_order_from_a_gpu() -> None:
 def test_threads_are_those_of_the_machine() -> None:
     before = torch.get_num_threads()
     try:
-        assert open_device(Machine("cpu", num_threads=2)).type == "cpu"
+        assert open_device(ComputeResources("cpu", num_threads=2)).type == "cpu"
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from errors import CancelledJobError
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.batching import Batch, SharedBatches
 from models.engines.runtime.device_feed import DeviceBatches
 from models.engines.runtime.torch_device import open_device
@@ -164,4 +164,4 @@ def test_chunks_painted_at_the_same_time_do_not_mix() -> None:
 
 @pytest.mark.needs_cuda
 def test_chunks_painted_at_the_same_time_on_a_gpu_do_not_mix() -> None:
-    _check_many_at_once(open_device(Machine("cuda")))
+    _check_many_at_once(open_device(ComputeResources("cuda")))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.random_weights.ultralight import save_generator, save_hubert, save_wenet
 from errors import CancelledJobError, MediaError, WeightsError
-from models.engines.protocol import FrameSpan, Machine, TensorTable
+from models.engines.protocol import ComputeResources, FrameSpan, TensorTable
 from models.engines.ultralight import hubert as hubert_module
 from models.engines.ultralight.audio import UltralightFeatures, Variant
 from models.engines.ultralight.hubert import (
@@ -40,12 +40,12 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SpeechLevel]
 
 @pytest.fixture(scope="module")
 def hubert(tmp_path_factory: pytest.TempPathFactory) -> OnnxHubert:
-    return OnnxHubert(save_hubert(tmp_path_factory.mktemp("hubert") / "hubert.onnx"), Machine())
+    return OnnxHubert(save_hubert(tmp_path_factory.mktemp("hubert") / "hubert.onnx"), ComputeResources())
 
 
 @pytest.fixture(scope="module")
 def wenet(tmp_path_factory: pytest.TempPathFactory) -> OnnxWenet:
-    return OnnxWenet(save_wenet(tmp_path_factory.mktemp("wenet") / "encoder.onnx"), Machine())
+    return OnnxWenet(save_wenet(tmp_path_factory.mktemp("wenet") / "encoder.onnx"), ComputeResources())
 
 
 def assert_spans_join(
@@ -108,7 +108,7 @@ def test_hubert_is_asked_once_for_a_window(speech: tuple[Path, SpeechLevel], hub
 
 
 def test_hubert_takes_optimums_mask_and_very_short_sounds(tmp_path: Path) -> None:
-    network = OnnxHubert(save_hubert(tmp_path / "masked.onnx", with_mask=True), Machine())
+    network = OnnxHubert(save_hubert(tmp_path / "masked.onnx", with_mask=True), ComputeResources())
     path = tmp_path / "click.npy"
     np.save(path, np.full(50, 1000, np.int16))
     heard = HubertAudioEncoder(network).encode(path, measure_level(path), FrameSpan(Fraction(25), 0, 1, 1))
@@ -161,12 +161,12 @@ def test_another_file_than_was_measured_is_refused(
 def test_other_networks_are_refused_with_what_they_are(tmp_path: Path) -> None:
     small = save_hubert(tmp_path / "hubert-base.onnx", num_features=768)
     with pytest.raises(WeightsError, match=r"hubert-base\.onnx.*1024.*768"):
-        OnnxHubert(small, Machine())
+        OnnxHubert(small, ComputeResources())
     generator = save_generator(tmp_path / "generator.onnx")
     with pytest.raises(WeightsError, match=r"generator\.onnx: expected an input \(1, N\)"):
-        OnnxHubert(generator, Machine())
+        OnnxHubert(generator, ComputeResources())
     with pytest.raises(WeightsError, match=r"generator\.onnx: expected .* inputs \(1, 1, 67, 80\)"):
-        OnnxWenet(generator, Machine())
+        OnnxWenet(generator, ComputeResources())
 
 
 def test_a_network_of_another_rhythm_is_refused(speech: tuple[Path, SpeechLevel]) -> None:
@@ -204,4 +204,4 @@ def test_hubert_reads_a_checkpoint_that_recognises_words(tmp_path: Path) -> None
         assert rows.shape == (1, num_hubert_rows(8000), 64)
         assert torch.equal(rows, network(wave))
     with pytest.raises(WeightsError, match=r"pytorch_model\.bin: expected HuBERT large with feature_extractor"):
-        load_hubert(path, Machine())
+        load_hubert(path, ComputeResources())

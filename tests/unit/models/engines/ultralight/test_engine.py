@@ -24,7 +24,7 @@ from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
-from models.engines.protocol import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
+from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan, TensorTable
 from models.engines.ultralight.audio import (
     AudioKind,
     UltralightFeatures,
@@ -86,9 +86,9 @@ def make_plan(source: list[int], audio_kind: AudioKind = "hubert") -> Ultralight
     return UltralightPlan(10, np.array(source, np.int32), heard)
 
 
-def cut(engine: UltralightEngine, avatar: Avatar, plan: UltralightPlan, frames: list[YuvFrame]) -> BoxChunk:
+def crop(engine: UltralightEngine, avatar: Avatar, plan: UltralightPlan, frames: list[YuvFrame]) -> BoxChunk:
     analyse(engine, avatar)
-    return engine.cut(avatar, plan, [frames[i] for i in plan.source_index])
+    return engine.crop(avatar, plan, [frames[i] for i in plan.source_index])
 
 
 def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> list[NDArray[np.uint8]]:
@@ -100,8 +100,8 @@ SOURCE = [3, 4, ABSENT, 8, 9, 9]
 
 def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine = make_engine(checkpoint)
-    chunk = cut(engine, avatar, make_plan(SOURCE), frames)
-    patches = engine.face_generator(Machine()).generate(pickle.loads(pickle.dumps(chunk)))
+    chunk = crop(engine, avatar, make_plan(SOURCE), frames)
+    patches = engine.face_generator(ComputeResources()).generate(pickle.loads(pickle.dumps(chunk)))
     shown = luma(patches, SOURCE, frames)
     assert patches.patch(2) is None
     for t, i in enumerate(SOURCE):
@@ -116,13 +116,13 @@ def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, avatar: Avatar
 
 def test_same_bytes_however_frames_are_divided(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine = make_engine(checkpoint)
-    face_generator, plan = engine.face_generator(Machine()), make_plan(SOURCE)
-    whole = luma(face_generator.generate(cut(engine, avatar, plan, frames)), SOURCE, frames)
-    again = luma(engine.face_generator(Machine()).generate(cut(engine, avatar, plan, frames)), SOURCE, frames)
+    face_generator, plan = engine.face_generator(ComputeResources()), make_plan(SOURCE)
+    whole = luma(face_generator.generate(crop(engine, avatar, plan, frames)), SOURCE, frames)
+    again = luma(engine.face_generator(ComputeResources()).generate(crop(engine, avatar, plan, frames)), SOURCE, frames)
     parts: list[NDArray[np.uint8]] = []
     for start, stop in ((0, 1), (1, 4), (4, 6)):
         part = plan.slice(start, stop)
-        parts += luma(face_generator.generate(cut(engine, avatar, part, frames)), SOURCE[start:stop], frames)
+        parts += luma(face_generator.generate(crop(engine, avatar, part, frames)), SOURCE[start:stop], frames)
     for t in range(len(SOURCE)):
         assert np.array_equal(whole[t], again[t])
         assert np.array_equal(whole[t], parts[t])
@@ -131,7 +131,7 @@ def test_same_bytes_however_frames_are_divided(checkpoint: Path, avatar: Avatar,
 
 def test_rectangle_reaches_the_borders_of_the_160(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine = make_engine(checkpoint, paste="rectangle")
-    patches = engine.face_generator(Machine()).generate(cut(engine, avatar, make_plan([8]), frames))
+    patches = engine.face_generator(ComputeResources()).generate(crop(engine, avatar, make_plan([8]), frames))
     changed = np.argwhere(luma(patches, [8], frames)[0] != frames[8].y)
     from models.engines.paste.landmarks68 import ibug_points
 
@@ -164,7 +164,7 @@ def test_reference_in_front_and_the_rectangle_is_black() -> None:
 
 
 def test_folded_network_is_the_network(checkpoint: Path) -> None:
-    generator = TorchGenerator(checkpoint, Machine(), FP32)
+    generator = TorchGenerator(checkpoint, ComputeResources(), FP32)
     rng = np.random.default_rng(2)
     faces = rng.integers(0, 256, (2, 160, 160, 3), dtype=np.uint8)
     audio = rng.normal(0, 0.4, (2, 16, 32, 32)).astype(np.float32)
@@ -177,7 +177,7 @@ def test_folded_network_is_the_network(checkpoint: Path) -> None:
 @pytest.mark.parametrize("batch", [1, 3, "batch"])
 def test_onnx_exports_with_any_batch_and_order_of_inputs(tmp_path: Path, batch: int | str) -> None:
     path = save_generator(tmp_path / "anna.onnx", batch)
-    generator = load_generator(path, Machine(), FP32, "hubert")
+    generator = load_generator(path, ComputeResources(), FP32, "hubert")
     faces = np.random.default_rng(3).integers(0, 256, (5, 160, 160, 3), dtype=np.uint8)
     audio = np.repeat(np.array([0, 0.1, 0.2, 0.3, 0.4], np.float32), 16 * 32 * 32).reshape(5, 16, 32, 32)
     generated = generator.generate(faces, audio)
@@ -190,12 +190,12 @@ def test_onnx_exports_with_any_batch_and_order_of_inputs(tmp_path: Path, batch: 
 
 def test_onnx_that_is_no_generator_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"hubert\.onnx: expected inputs \(B, 6, 160, 160\)"):
-        OnnxGenerator(save_hubert(tmp_path / "hubert.onnx"), Machine(), FP32)
+        OnnxGenerator(save_hubert(tmp_path / "hubert.onnx"), ComputeResources(), FP32)
 
 
 def test_a_generator_for_other_features_is_refused(checkpoint: Path) -> None:
     with pytest.raises(WeightsError, match=r"anna\.pth for wenet features, found one for hubert"):
-        load_generator(checkpoint, Machine(), FP32, "wenet")
+        load_generator(checkpoint, ComputeResources(), FP32, "wenet")
 
 
 def test_choose_audio_kind_is_what_was_brought(checkpoint: Path, tmp_path: Path) -> None:
@@ -207,9 +207,9 @@ def test_choose_audio_kind_is_what_was_brought(checkpoint: Path, tmp_path: Path)
     files = {"generator": checkpoint, "wenet": checkpoint}
     assert audio_features() == "ultralight-wenet"
     files = {"generator": checkpoint, "wenet": checkpoint, "hubert": checkpoint}
-    with pytest.raises(ConfigError, match="'hears'"):
+    with pytest.raises(ConfigError, match="'audio_encoder'"):
         audio_features()
-    assert audio_features(hears="hubert") == "ultralight-hubert"
+    assert audio_features(audio_encoder="hubert") == "ultralight-hubert"
     with pytest.raises(ConfigError, match="(?s)ultralight.*paste"):
         audio_features(paste="hard")
 
@@ -221,7 +221,7 @@ def test_listener_is_made_of_the_brought_file(tmp_path: Path, kind: AudioKind) -
     speech = tmp_path / "speech.npy"
     np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 16_000).astype(np.int16))
     span = FrameSpan(Fraction(25), 5, 3, 25)
-    heard = engine.audio_encoder(Machine()).encode(speech, measure_level(speech), span)
+    heard = engine.audio_encoder(ComputeResources()).encode(speech, measure_level(speech), span)
     assert heard.windows(Variant(kind)).shape == (3, *Variant(kind).audio_shape)
 
 
@@ -290,7 +290,7 @@ def test_a_checkpoint_as_safetensors_paints_the_same(tmp_path: Path, checkpoint:
     faces = np.full((1, 160, 160, 3), 90, np.uint8)
     audio = np.random.default_rng(2).normal(0, 0.4, (1, 16, 32, 32)).astype(np.float32)
     ours, theirs = (
-        load_generator(file, Machine(), FP32, "hubert").generate(faces, audio) for file in (path, checkpoint)
+        load_generator(file, ComputeResources(), FP32, "hubert").generate(faces, audio) for file in (path, checkpoint)
     )
     assert np.array_equal(ours, theirs)
 
@@ -299,11 +299,11 @@ def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, checkpoint: Pat
     cropped = tmp_path / "cropped.pth"
     cropped.write_bytes(checkpoint.read_bytes()[:5000])
     with pytest.raises(WeightsError, match=r"cropped\.pth"):
-        load_generator(cropped, Machine(), FP32, "hubert")
+        load_generator(cropped, ComputeResources(), FP32, "hubert")
     other = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(3)}, other)
     with pytest.raises(WeightsError, match=r"other\.pth: expected audio_model"):
-        load_generator(other, Machine(), FP32, "hubert")
+        load_generator(other, ComputeResources(), FP32, "hubert")
 
 
 def test_a_plan_carries_its_sound_once(checkpoint: Path) -> None:
@@ -324,13 +324,13 @@ def test_from_sound_to_faces_as_the_graph_does_it(
     speech = tmp_path / "speech.npy"
     np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 8_000).astype(np.int16))
     span = FrameSpan(Fraction(25), 0, 12, 12)
-    features = engine.audio_encoder(Machine()).encode(speech, measure_level(speech), span)
+    features = engine.audio_encoder(ComputeResources()).encode(speech, measure_level(speech), span)
     analyse(engine, avatar)
     source = np.arange(12, dtype=np.int32)
     planned = engine.plan(avatar, pickle.loads(pickle.dumps(features)), span, source, None)
     assert planned.measures.num_frames == 12
     part = pickle.loads(pickle.dumps(planned.plan.slice(7, 9)))
-    patches = engine.face_generator(Machine()).generate(engine.cut(avatar, part, [frames[7], frames[8]]))
+    patches = engine.face_generator(ComputeResources()).generate(engine.crop(avatar, part, [frames[7], frames[8]]))
     assert len(patches) == 2
     assert (pasted(frames[8], patches.patch(1)) != frames[8].y).any()
 
@@ -340,7 +340,7 @@ def test_cuda_paints_as_the_cpu_does(checkpoint: Path) -> None:
     rng = np.random.default_rng(2)
     faces = rng.integers(0, 256, (19, 160, 160, 3), dtype=np.uint8)
     audio = rng.normal(0, 0.4, (19, 16, 32, 32)).astype(np.float32)
-    on_cpu = TorchGenerator(checkpoint, Machine(), FP32).generate(faces, audio)
-    generator = TorchGenerator(checkpoint, Machine("cuda"), FP32)
+    on_cpu = TorchGenerator(checkpoint, ComputeResources(), FP32).generate(faces, audio)
+    generator = TorchGenerator(checkpoint, ComputeResources("cuda"), FP32)
     assert np.abs(generator.generate(faces, audio).astype(int) - on_cpu).max() <= 1
     assert np.array_equal(generator.generate(faces, audio), generator.generate(faces, audio))

@@ -15,11 +15,11 @@ from models.avatar.avatar import Avatar
 from models.avatar.folder import is_tracked
 from models.avatar.mouth_calibration import MouthCalibration
 from models.engines.warp.avatar import WarpAvatar, save_calibration
-from models.engines.warp.cut import cut_faces
+from models.engines.warp.crop import crop_faces
 from models.engines.warp.exemplars import choose_frames
 from models.engines.warp.generator import WarpFaceGenerator
 from models.engines.warp.painting.fields import CONTROL_IDS
-from models.engines.warp.plan import MouthPlan, ease, plan_block, plan_in_shots, plan_mouth
+from models.engines.warp.plan import MouthPlan, blend_with_source, plan_block, plan_in_shots, plan_mouth
 from models.mouth.lip_model import lip_gaps
 from models.mouth.shape import OPEN_MOUTH
 from models.speech.speech_to_mouth import MouthBlock
@@ -171,12 +171,12 @@ def test_calibration_is_kept_and_applied(warp_avatar: WarpAvatar, folder: Path) 
 def test_the_mouth_comes_home_beside_a_gap(warp_avatar: WarpAvatar) -> None:
     index = np.arange(NUM_FRAMES, dtype=np.int32)
     wanted = np.full((NUM_FRAMES, 8), 0.1, np.float32)
-    eased = ease(warp_avatar, wanted, index)
+    blended = blend_with_source(warp_avatar, wanted, index)
     first, last = ABSENT[0] - 1, ABSENT[-1] + 1
-    np.testing.assert_allclose(eased[[first, last]], warp_avatar.track.shape[[first, last]], atol=1e-6)
-    np.testing.assert_array_equal(eased[: first - 5], wanted[: first - 5])
+    np.testing.assert_allclose(blended[[first, last]], warp_avatar.track.shape[[first, last]], atol=1e-6)
+    np.testing.assert_array_equal(blended[: first - 5], wanted[: first - 5])
     own = warp_avatar.track.shape
-    share = ((eased - own)[:, 0] / (wanted - own)[:, 0])[first - 4 : first + 1]
+    share = ((blended - own)[:, 0] / (wanted - own)[:, 0])[first - 4 : first + 1]
     assert (np.diff(share) <= 0).all()
 
 
@@ -196,7 +196,7 @@ def test_the_patch_fades_and_the_gap_is_untouched(talker: FilmedAvatar, warp_ava
     index = np.arange(ABSENT[0] - 7, ABSENT[-1] + 8, dtype=np.int32)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(len(index), 0.1), index, None)
     with talker.reader() as reader:
-        chunk = cut_faces(warp_avatar, plan, list(reader.read(index.tolist())))
+        chunk = crop_faces(warp_avatar, plan, list(reader.read(index.tolist())))
     assert ((chunk.row == -1) == np.isin(index, ABSENT)).all()
     opacity = chunk.opacity[chunk.row]
     assert (np.diff(opacity[4:7]) < 0).all()
@@ -214,7 +214,7 @@ def test_each_picture_of_a_source_frame_is_cut_once(talker: FilmedAvatar, warp_a
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(3, 0.1), np.full(3, 5, np.int32), None)
     with talker.reader() as reader:
         one, other = reader.read([5, 6])
-    chunk = cut_faces(warp_avatar, plan, [one, other, one])
+    chunk = crop_faces(warp_avatar, plan, [one, other, one])
     assert chunk.base[0] == chunk.base[2] != chunk.base[1], "a moving still shows several pictures of its frame"
     assert (chunk.crops_y[chunk.base[0]] != chunk.crops_y[chunk.base[1]]).any()
 

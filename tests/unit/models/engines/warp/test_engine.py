@@ -15,10 +15,10 @@ from errors import ConfigError, OptionError
 from media.yuv_frame import YuvFrame
 from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.warp.avatar import WarpAvatar
-from models.engines.warp.chunk import FaceChunk, faded
-from models.engines.warp.cut import cut_faces
+from models.engines.warp.chunk import FaceChunk, fade_to_source
+from models.engines.warp.crop import crop_faces
 from models.engines.warp.generator import WarpFaceGenerator
 from models.engines.warp.painting.fields import (
     EXEMPLAR,
@@ -53,7 +53,7 @@ def _chunk(avatar: FilmedAvatar, warp_avatar: WarpAvatar, opening: float, start:
     piece = plan.slice(start, stop)
     with avatar.reader() as reader:
         frames = list(reader.read(piece.source_index.tolist()))
-    return cut_faces(warp_avatar, piece, frames)
+    return crop_faces(warp_avatar, piece, frames)
 
 
 def _difference(a: FacePatches, b: FacePatches) -> np.ndarray:
@@ -80,7 +80,7 @@ def _smile(folder: Path, opening: float) -> tuple[FilmedAvatar, WarpAvatar, int]
 def test_both_back_ends_paint_the_same_picture(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
     cpu = WarpFaceGenerator().generate(chunk)
-    _assert_like(cpu, faded(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
+    _assert_like(cpu, fade_to_source(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
     assert (cpu.y != chunk.crops_y[chunk.base]).mean() > 0.02  # there is a picture to agree on
 
 
@@ -90,9 +90,9 @@ def test_both_back_ends_move_the_lips_over_a_smiles_own_teeth(tmp_path: Path) ->
     assert plan.own_teeth.min() == 1
     assert plan.interior.max() == 1
     with avatar.reader() as reader:
-        chunk = cut_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
+        chunk = crop_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
     cpu = WarpFaceGenerator().generate(chunk)
-    _assert_like(cpu, faded(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
+    _assert_like(cpu, fade_to_source(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
     assert (cpu.y[0] < 90).sum() < 0.3 * (chunk.crops_y[chunk.base[0]] < 90).sum()  # the open mouth is closed
 
 
@@ -101,7 +101,7 @@ def test_a_mouth_opened_far_beyond_its_picture_shows_a_drawn_interior(tmp_path: 
     shape = mouth_shapes(12, 0.3)
     plan, _ = plan_mouth(warp_avatar, shape, np.full(12, frame, np.int32), None)
     with avatar.reader() as reader:
-        chunk = cut_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
+        chunk = crop_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
     own = pose_problem(chunk).own_teeth
     assert plan.own_teeth.min() == 1
     assert (own[shape[:, 0] < 0.05] == 1).all()
@@ -117,7 +117,7 @@ def test_teeth_that_a_picture_shows_whole_stay_in_it_however_far_it_is_opened(tm
     avatar, warp_avatar, frame = _smile(tmp_path, 0.2)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.4), np.full(12, frame, np.int32), None)
     with avatar.reader() as reader:
-        chunk = cut_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
+        chunk = crop_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
     assert (pose_problem(chunk).own_teeth == 1).all()
 
 
@@ -127,7 +127,7 @@ def test_a_smile_that_opens_farther_shows_no_dark_line_below_its_teeth(tmp_path:
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.22), np.full(12, frame, np.int32), None)
     with avatar.reader() as reader:
         light = [planes._replace(y=np.full_like(planes.y, 180)) for planes in reader.read(plan.source_index.tolist())]
-    chunk = cut_faces(warp_avatar, plan, light)
+    chunk = crop_faces(warp_avatar, plan, light)
     rendered, pixels = WarpFaceGenerator().generate(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
     lips = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
     above = (lips.lower - lips.y) / lips.half_width
@@ -140,7 +140,7 @@ def test_drawn_teeth_are_as_light_as_those_in_the_picture(tmp_path: Path) -> Non
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(1, 0.2), np.full(1, frame, np.int32), None)
     with avatar.reader() as reader:
         (dark,) = reader.read([frame])
-    usual = cut_faces(warp_avatar, plan, [dark]).teeth
+    usual = crop_faces(warp_avatar, plan, [dark]).teeth
     points = warp_avatar.track.points[frame, [13, 14, 78, 308], :2]
     left, top = np.floor(points.min(0)).astype(int)
     right, bottom = np.ceil(points.max(0)).astype(int)
@@ -148,7 +148,7 @@ def test_drawn_teeth_are_as_light_as_those_in_the_picture(tmp_path: Path) -> Non
     y[top:bottom, left:right] = 180
     u[top // 2 : bottom // 2, left // 2 : right // 2] = 124
     v[top // 2 : bottom // 2, left // 2 : right // 2] = 133
-    seen = cut_faces(warp_avatar, plan, [YuvFrame(y, u, v)]).teeth
+    seen = crop_faces(warp_avatar, plan, [YuvFrame(y, u, v)]).teeth
     assert seen[0] == pytest.approx([180, 124, 133], abs=3)
     assert np.abs(usual[0] - seen[0]).max() > 20
 
@@ -203,7 +203,9 @@ def test_closing_lips_shade_the_teeth_between_them(tmp_path: Path) -> None:
     inside = (abs(lips.x) < 0.5) & (lips.y > lips.upper + 0.5) & (lips.y < lips.lower - 0.5)
     assert closed[inside].mean() < 0.85 * as_it_is[inside].mean()
     assert np.abs(closed[abs(lips.y) > 20].astype(int) - as_it_is[abs(lips.y) > 20]).mean() < 1
-    _assert_like(WarpFaceGenerator().generate(alone), faded(TorchRenderer(torch.device("cpu")).render(alone), alone))
+    _assert_like(
+        WarpFaceGenerator().generate(alone), fade_to_source(TorchRenderer(torch.device("cpu")).render(alone), alone)
+    )
 
 
 @pytest.mark.needs_cuda
@@ -322,7 +324,7 @@ def test_a_face_at_the_edge_of_the_picture(avatar: FilmedAvatar, warp_avatar: Wa
     index = np.arange(4, dtype=np.int32)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(10, 0.1)[6:], index, None)
     small = YuvFrame(*(np.full((40 // k, 40 // k), 90, np.uint8) for k in (1, 2, 2)))  # smaller than the region
-    patches = WarpFaceGenerator().generate(cut_faces(warp_avatar, plan, [small] * 4))
+    patches = WarpFaceGenerator().generate(crop_faces(warp_avatar, plan, [small] * 4))
     assert patches.patch(3) is not None
 
 
@@ -331,4 +333,4 @@ def test_unknown_engines_and_missing_devices_are_refused(tmp_path: Path) -> None
         EngineCatalog(PipelineConfig()).engine("no such engine")
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="no usable CUDA device"):
-            EngineCatalog(PipelineConfig()).engine("warp").face_generator(Machine("cuda"))
+            EngineCatalog(PipelineConfig()).engine("warp").face_generator(ComputeResources("cuda"))

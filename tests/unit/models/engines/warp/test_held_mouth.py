@@ -15,7 +15,7 @@ from models.avatar.face_region import FaceRegion
 from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk
-from models.engines.warp.cut import cut_faces
+from models.engines.warp.crop import crop_faces
 from models.engines.warp.exemplars import BankBuilder, ExemplarBank, held_row
 from models.engines.warp.generator import WarpFaceGenerator
 from models.engines.warp.measures import silent_motion
@@ -144,7 +144,7 @@ def _planned(warp_avatar: WarpAvatar, gate: NDArray[np.floating], index: NDArray
 
 def _painted(avatar: FilmedAvatar, warp_avatar: WarpAvatar, plan: MouthPlan) -> tuple[FaceChunk, FacePatches]:
     with avatar.reader() as reader:
-        chunk = cut_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
+        chunk = crop_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
     return chunk, WarpFaceGenerator().generate(chunk)
 
 

@@ -16,7 +16,7 @@ from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
-from models.engines.protocol import Engine, EngineClass, EngineSettings, FrameSpan, Machine
+from models.engines.protocol import ComputeResources, Engine, EngineClass, EngineSettings, FrameSpan
 from models.engines.wav2lip.audio import plan_windows
 from models.engines.wav2lip.engine import Wav2LipEngine
 from models.speech.level import measure_level
@@ -74,10 +74,10 @@ def speech(tmp_path: Path) -> Path:
 
 def _chunk(engine: Wav2LipEngine, avatar: Avatar, speech: Path, frames: list[int]) -> BoxChunk:
     source = np.arange(SPAN.num, dtype=np.int32) % NUM_FRAMES
-    heard = engine.audio_encoder(Machine()).encode(speech, measure_level(speech), SPAN)
+    heard = engine.audio_encoder(ComputeResources()).encode(speech, measure_level(speech), SPAN)
     plan = plan_windows(heard, SPAN, source, 0)
     part = plan.slice(frames[0], frames[-1] + 1)
-    return engine.cut(avatar, part, [frame(int(i)) for i in part.source_index])
+    return engine.crop(avatar, part, [frame(int(i)) for i in part.source_index])
 
 
 def _patched(patches: FacePatches, i: int) -> YuvFrame | None:
@@ -89,7 +89,7 @@ def test_from_speech_to_patches(tmp_path: Path, avatar: Avatar, speech: Path) ->
     engine = _engine(tmp_path)
     chunk = pickle.loads(pickle.dumps(_chunk(engine, avatar, speech, list(range(4, 12)))))
     assert chunk.row.tolist() == [0, 1, 2, 3, -1, -1, -1, 4]
-    patches = engine.face_generator(Machine()).generate(chunk)
+    patches = engine.face_generator(ComputeResources()).generate(chunk)
     assert len(patches) == 8
     assert patches.patch(4) is None
     own, done = chunk.region(0), _patched(patches, 0)
@@ -109,7 +109,7 @@ def test_from_speech_to_patches(tmp_path: Path, avatar: Avatar, speech: Path) ->
 
 def test_chunks_of_any_division_have_the_same_bytes(tmp_path: Path, avatar: Avatar, speech: Path) -> None:
     engine = _engine(tmp_path)
-    face_generator = engine.face_generator(Machine())
+    face_generator = engine.face_generator(ComputeResources())
     whole = face_generator.generate(_chunk(engine, avatar, speech, list(range(0, 8))))
     for first, last in ((0, 2), (3, 7)):
         part = face_generator.generate(_chunk(engine, avatar, speech, list(range(first, last + 1))))
@@ -121,12 +121,12 @@ def test_chunks_of_any_division_have_the_same_bytes(tmp_path: Path, avatar: Avat
 
 def test_a_frame_that_is_shown_twice_is_cut_once(tmp_path: Path, avatar: Avatar, speech: Path) -> None:
     engine = _engine(tmp_path, match_colour=False)  # the made-up network's speech is brightness
-    heard = engine.audio_encoder(Machine()).encode(speech, measure_level(speech), SPAN)
+    heard = engine.audio_encoder(ComputeResources()).encode(speech, measure_level(speech), SPAN)
     plan = plan_windows(heard, SPAN, np.repeat(np.arange(10, dtype=np.int32), 2), 0).slice(0, 4)
     shown = [frame(0), frame(1)]
-    chunk = engine.cut(avatar, plan, [shown[0], shown[0], shown[1], shown[1]])
+    chunk = engine.crop(avatar, plan, [shown[0], shown[0], shown[1], shown[1]])
     assert (chunk.num_faces, len(chunk.y)) == (4, 2)
-    patches = engine.face_generator(Machine()).generate(chunk)
+    patches = engine.face_generator(ComputeResources()).generate(chunk)
     first, second = _patched(patches, 0), _patched(patches, 1)
     assert first is not None and second is not None
     assert not np.array_equal(first.y, second.y)  # another moment of the speech
@@ -135,7 +135,7 @@ def test_a_frame_that_is_shown_twice_is_cut_once(tmp_path: Path, avatar: Avatar,
 def test_the_rectangle_is_the_whole_box(tmp_path: Path, avatar: Avatar, speech: Path) -> None:
     engine = _engine(tmp_path, paste="rectangle")
     chunk = _chunk(engine, avatar, speech, [0, 1])
-    done = _patched(engine.face_generator(Machine()).generate(chunk), 0)
+    done = _patched(engine.face_generator(ComputeResources()).generate(chunk), 0)
     assert done is not None
     x0, y0, x1, y1 = chunk.boxes[0]
     lower = np.s_[int((y0 + y1) / 2) + 3 : int(y1) - 1, int(x0) + 1 : int(x1) - 1]
@@ -144,7 +144,7 @@ def test_the_rectangle_is_the_whole_box(tmp_path: Path, avatar: Avatar, speech: 
 
 def test_a_block_is_planned_and_measured(tmp_path: Path, avatar: Avatar, speech: Path) -> None:
     engine = _engine(tmp_path, mel_offset=-1)
-    heard = engine.audio_encoder(Machine()).encode(speech, measure_level(speech), SPAN)
+    heard = engine.audio_encoder(ComputeResources()).encode(speech, measure_level(speech), SPAN)
     source = np.arange(SPAN.num, dtype=np.int32)
     planned = engine.plan(avatar, heard, SPAN, source, None)
     assert planned.state is None
@@ -154,7 +154,7 @@ def test_a_block_is_planned_and_measured(tmp_path: Path, avatar: Avatar, speech:
 
 
 def test_the_offset_moves_what_is_heard(tmp_path: Path, speech: Path) -> None:
-    heard = _engine(tmp_path).audio_encoder(Machine()).encode(speech, measure_level(speech), SPAN)
+    heard = _engine(tmp_path).audio_encoder(ComputeResources()).encode(speech, measure_level(speech), SPAN)
     none = np.zeros(SPAN.num, np.int32)
     stock, training = (plan_windows(heard, SPAN, none, offset).features for offset in (0, -1))
     assert np.array_equal(training[6::5], stock[5:-1:5])  # every fifth window starts at a whole column
@@ -170,7 +170,7 @@ def test_without_weights_nothing_is_painted() -> None:
     engine: Engine = MAKER(EngineSettings(_Weights({}), {}))
     assert [role.name for role in MAKER.weights] == ["generator"]
     with pytest.raises(WeightsError, match="generator"):
-        engine.face_generator(Machine())
+        engine.face_generator(ComputeResources())
 
 
 def test_the_cpu_side_does_not_import_torch() -> None:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from errors import ConfigError, WeightsError
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.torch_device import half_precision
 from models.engines.wav2lip.generator import OnnxGenerator, load_generator
 from models.engines.wav2lip.network import TorchGenerator, Wav2LipNetwork, load_network, sample_faces, sample_windows
@@ -26,7 +26,7 @@ def _inputs(num: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]
 @pytest.fixture(scope="module")
 def generator(checkpoint: Path) -> TorchGenerator:
     """In full precision, two faces a batch."""
-    found = load_generator(checkpoint, Machine(), FULL)
+    found = load_generator(checkpoint, ComputeResources(), FULL)
     assert isinstance(found, TorchGenerator)
     return found
 
@@ -63,7 +63,7 @@ def test_speech_changes_the_mouth(generator: TorchGenerator) -> None:
 def test_half_precision_is_used_where_the_weights_bear_it(checkpoint: Path, generator: TorchGenerator) -> None:
     if half_precision(torch.device("cpu")) is None:
         pytest.skip("this processor has no fast bfloat16")
-    half = TorchGenerator(checkpoint, Machine(), Wav2LipOptions(batch_size=2))
+    half = TorchGenerator(checkpoint, ComputeResources(), Wav2LipOptions(batch_size=2))
     assert half.dtype == torch.bfloat16
     faces, windows = _inputs(2, 96)
     generated, full = half.generate(faces, windows), generator.generate(faces, windows)
@@ -74,7 +74,7 @@ def test_half_precision_is_used_where_the_weights_bear_it(checkpoint: Path, gene
 def test_half_precision_is_refused_where_the_weights_do_not_bear_it(tmp_path: Path) -> None:
     path = tmp_path / "wild.pth"
     torch.save(made_up_parameters(96, gain=1.0), path)
-    assert TorchGenerator(path, Machine(), Wav2LipOptions(batch_size=1)).dtype == torch.float32
+    assert TorchGenerator(path, ComputeResources(), Wav2LipOptions(batch_size=1)).dtype == torch.float32
 
 
 def test_the_variant_is_told_by_the_file(tmp_path: Path) -> None:
@@ -94,15 +94,15 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "resnet.pth"
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
     with pytest.raises(WeightsError, match=r"resnet\.pth: expected a Wav2Lip generator"):
-        load_generator(path, Machine(), FULL)
+        load_generator(path, ComputeResources(), FULL)
     path.write_bytes(b"\x02\0\0\0\0\0\0\0{}")  # safetensors without any
     with pytest.raises(WeightsError, match=r"resnet\.pth: expected tensors by name"):
-        load_generator(path, Machine(), FULL)
+        load_generator(path, ComputeResources(), FULL)
 
 
 @pytest.mark.parametrize("changes", [{}, {"face_first": True}, {"batch": 1}, {"batch": 1, "face_first": True}])
 def test_exports_are_called_by_their_shapes(tmp_path: Path, changes: dict[str, Any]) -> None:
-    generator = load_generator(save_onnx(tmp_path / "g.bin", **changes), Machine(), FULL)
+    generator = load_generator(save_onnx(tmp_path / "g.bin", **changes), ComputeResources(), FULL)
     assert isinstance(generator, OnnxGenerator)
     assert generator.size == 16
     faces, windows = _inputs(3, 16)
@@ -114,34 +114,34 @@ def test_exports_are_called_by_their_shapes(tmp_path: Path, changes: dict[str, A
 @pytest.mark.parametrize("changes", [{"mel_bands": 64}, {"channels": 4}, {"height": 32}])
 def test_other_exports_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(WeightsError, match=r"g\.onnx: expected a Wav2Lip network"):
-        load_generator(save_onnx(tmp_path / "g.onnx", **changes), Machine(), FULL)
+        load_generator(save_onnx(tmp_path / "g.onnx", **changes), ComputeResources(), FULL)
 
 
 def test_a_truncated_export_is_refused(tmp_path: Path) -> None:
     path = save_onnx(tmp_path / "g.onnx")
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(WeightsError, match=r"g\.onnx"):
-        load_generator(path, Machine(), FULL)
+        load_generator(path, ComputeResources(), FULL)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
     for path in (checkpoint, save_onnx(tmp_path / "g.onnx")):
         with pytest.raises(ConfigError):
-            load_generator(path, Machine("cuda"), FULL)
+            load_generator(path, ComputeResources("cuda"), FULL)
 
 
 def test_batches_are_measured_on_demand(tmp_path: Path, checkpoint: Path) -> None:
     options = Wav2LipOptions(precision="fp32", measure_batch=True, batch_size=1)
-    assert TorchGenerator(checkpoint, Machine(), options).batch_size == 1
-    assert load_generator(save_onnx(tmp_path / "g.onnx"), Machine(), options).size == 16
+    assert TorchGenerator(checkpoint, ComputeResources(), options).batch_size == 1
+    assert load_generator(save_onnx(tmp_path / "g.onnx"), ComputeResources(), options).size == 16
 
 
 @pytest.mark.needs_cuda
 def test_a_gpu_paints_what_the_cpu_paints(checkpoint: Path, generator: TorchGenerator) -> None:
     faces, windows = _inputs(7, 96)
     expected = generator.generate(faces, windows).astype(int)
-    on_gpu = TorchGenerator(checkpoint, Machine("cuda"), FULL)
+    on_gpu = TorchGenerator(checkpoint, ComputeResources("cuda"), FULL)
     generated = on_gpu.generate(faces, windows)
     assert np.abs(generated - expected).max() <= 1
     assert np.array_equal(on_gpu.generate(faces[::-1], windows[::-1])[::-1], generated)
@@ -150,5 +150,5 @@ def test_a_gpu_paints_what_the_cpu_paints(checkpoint: Path, generator: TorchGene
 @pytest.mark.needs_cuda
 def test_an_export_paints_on_a_gpu(tmp_path: Path) -> None:
     faces, windows = _inputs(3, 16)
-    generator = load_generator(save_onnx(tmp_path / "g.onnx"), Machine("cuda"), FULL)
+    generator = load_generator(save_onnx(tmp_path / "g.onnx"), ComputeResources("cuda"), FULL)
     assert np.abs(generator.generate(faces, windows).astype(int) - onnx_result(faces, windows)).max() <= 1

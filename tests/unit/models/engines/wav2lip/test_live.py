@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.engines.protocol import EngineClass, FrameSpan, LiveEngine, Machine
+from models.engines.protocol import ComputeResources, EngineClass, FrameSpan, LiveEngine
 from models.engines.wav2lip.audio import SILENCE, MelAudioEncoder, MelLiveAudioEncoder, plan_windows
 from models.engines.wav2lip.engine import Wav2LipEngine
 from models.speech.level import measure_level
@@ -64,4 +64,6 @@ def test_after_an_interruption_only_silence_is_heard() -> None:
 
 def test_the_engine_speaks_live() -> None:
     assert Wav2LipEngine.look_ahead_frames == 0
-    assert isinstance(Wav2LipEngine.live_audio_encoder(object.__new__(Wav2LipEngine), Machine()), MelLiveAudioEncoder)
+    assert isinstance(
+        Wav2LipEngine.live_audio_encoder(object.__new__(Wav2LipEngine), ComputeResources()), MelLiveAudioEncoder
+    )

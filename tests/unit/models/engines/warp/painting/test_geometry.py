@@ -7,8 +7,8 @@ import torch
 
 from models.engines.warp.painting.colour_match import LUMA_FLOOR, blur_matrices, match_colour
 from models.engines.warp.painting.lip_coordinates import (
+    cavity,
     darken,
-    hollow,
     inside_alpha,
     lip_axes,
     lip_coords,
@@ -114,12 +114,12 @@ def test_a_sudden_change_along_a_sloping_line_has_no_steps() -> None:
 
 
 def _column(gap: float, own_gap: float, bite: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lower layer's share and hollow in the middle column of a mouth whose upper lip is at 40 - gap / 2."""
+    """Lower layer's share and cavity in the middle column of a mouth whose upper lip is at 40 - gap / 2."""
     axes = part_jaws(lip_axes(*_mouth(gap)), np.full((1, 65), own_gap, np.float32), np.array([bite], np.float32))
     pixels = np.arange(100, dtype=np.float32)
     coords = lip_coords(np, axes, pixels[None, None], pixels[None, :, None])
     weight = lower_layer_weight(coords)
-    return weight[0, :, 50], hollow(coords, np.array([100.0]))[0, :, 50]
+    return weight[0, :, 50], cavity(coords, np.array([100.0]))[0, :, 50]
 
 
 def test_a_mouth_that_opens_further_than_its_exemplar_keeps_its_teeth_rigid() -> None:
@@ -148,7 +148,7 @@ def test_a_thin_gap_between_the_jaws_is_no_dotted_line() -> None:
     axes = part_jaws(axes, axes.lips[:, 1] - axes.lips[:, 0] - 1.5, np.array([0.5], np.float32))
     columns, rows = np.arange(35, 66, dtype=np.float32), np.arange(25, 56, dtype=np.float32)
     coords = lip_coords(np, axes, columns[None, None], rows[None, :, None])
-    shown = darken(np.full((1, 31, 31), 120.0), hollow(coords, np.array([60.0])), 150.0)[0].min(0)
+    shown = darken(np.full((1, 31, 31), 120.0), cavity(coords, np.array([60.0])), 150.0)[0].min(0)
     assert shown.min() < 119  # there is a line ...
     assert np.ptp(shown) < 12  # ... and it is even: single dark pixels stand out by 70 levels
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 _PARTS = """
-from models.engines.warp.painting.kernels import inlined
+from models.engines.warp.painting.kernels import inline
 
 FACTOR, OFFSET = {factor}, {offset}
 
-@inlined
+@inline
 def scaled(value):
     return FACTOR * value
 """

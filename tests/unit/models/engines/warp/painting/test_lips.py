@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from models.engines.warp.painting.lip_coordinates import (
     LipAxes,
-    hollow,
+    cavity,
     inside_alpha,
     lip_axes,
     lip_coords,
@@ -45,7 +45,7 @@ def test_nothing_is_missed_that_the_whole_box_shows(
     coords = lip_coords(np, axes, *grid((_ROWS, _COLUMNS)))
     weight = lower_layer_weight(coords, hard)
     np.testing.assert_allclose(lips.share, weight[0], atol=5e-3)
-    for found, whole in ((lips.opening, inside_alpha(coords, rim)[0]), (lips.dark, hollow(coords, unit, closing)[0])):
+    for found, whole in ((lips.opening, inside_alpha(coords, rim)[0]), (lips.dark, cavity(coords, unit, closing)[0])):
         filled = np.zeros_like(whole)
         filled[lips.near] = found
         np.testing.assert_allclose(filled, whole, atol=1e-5)
