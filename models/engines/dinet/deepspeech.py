@@ -1,10 +1,11 @@
-"""DeepSpeech 0.1 as audio encoder. Its front end: cepstra every 20 ms, normalised by mean and deviation of the file.
+"""Audio features of the original DINet: windows of the letter probabilities of DeepSpeech 0.1.
 
-As in MRzzm/DINet, utils/deep_speech.py, with the defaults of python_speech_features 0.6 (base.py, sigproc.py): int16
-samples unscaled, preemphasis 0.97, frames of 400 samples every 160 without a window, FFT of 512, 26 triangular bands
-from 0 to 8000 Hz (2595 log10(1 + f / 700), corners on whole bins), natural logarithm, orthonormal DCT II, lifter 22,
-the first number replaced by the logarithm of the frame's energy; every second frame is taken. Each step sees 9 rows to
-either side, with zeros beyond the file.
+The network reads cepstra every 20 ms, normalised by mean and deviation of the whole file. They are computed as in
+MRzzm/DINet, utils/deep_speech.py, with the defaults of python_speech_features 0.6 (base.py, sigproc.py): int16 samples
+unscaled, preemphasis 0.97, frames of 400 samples every 160 without a window, FFT of 512, 26 triangular bands from 0 to
+8000 Hz (2595 log10(1 + f / 700), corners on whole bins), natural logarithm, orthonormal DCT II, lifter 22, the first
+number replaced by the logarithm of the frame's energy; every second frame is taken. Each step sees 9 rows to either
+side, with zeros beyond the file.
 """
 
 from __future__ import annotations
@@ -124,12 +125,6 @@ def _cosines() -> NDArray[np.float64]:
     return lifted
 
 
-# Audio features of the original DINet: windows of DeepSpeech's letter probabilities.
-#
-# The network of DeepSpeech 0.1 runs over the whole file forwards and backwards. A file may be hours long, so it
-# runs on pieces of 20 s with 2 s of context on either side. A file of up to 20 s is encoded as by the published script.
-# Normalisation always uses the whole file.
-
 WINDOW_ROWS: Final = 5
 """Rows of letters, 40 ms apart, that drive a frame: its own and two to either side."""
 _LETTERS = 29
@@ -140,6 +135,9 @@ _MAX_PIECES, _MAX_FILES = 4, 8
 
 class DeepSpeechAudioEncoder:
     """Implements `protocol.AudioEncoder`; `encode` gives `DinetFeatures` with windows of (T, 29, 5).
+
+    The published network runs over the whole file forwards and backwards. A file may be hours long, so this class runs
+    it on pieces of 20 s with 2 s of context on either side: files of up to 20 s give the published result.
 
     The file is an .onnx export of DeepSpeech 0.1: [1,T,494] float32 and lengths [1] -> [T,1,29].
 

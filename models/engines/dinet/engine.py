@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from models.engines.dinet.torch_generator import DinetGenerator
     from models.track.face_track import FaceTrack
 
-# The two kinds of generator.
-
 _CPU_BATCH, _CUDA_BATCH = 1, 4
 
 

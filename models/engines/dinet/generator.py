@@ -1,4 +1,4 @@
-"""HeyGem's generator `dinet_v1` as an ONNX export: masked crop, whole crop and speech -> crop with a mouth."""
+"""Runs HeyGem's generator `dinet_v1`, an ONNX export, and pastes the crops of either generator back."""
 
 from __future__ import annotations
 
@@ -78,9 +78,6 @@ class HeyGemGenerator:
             generated = self._network.run_on_cuda(feeds, tuple(whole.shape))
             levels = (generated * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
             return np.asarray(levels.contiguous().cpu().numpy(), np.uint8)
-
-
-# From a chunk's crops to finished patches, for both generators.
 
 
 class DinetFaceGenerator:

@@ -1,4 +1,4 @@
-"""The original DINet in PyTorch: loading, folding and batched inference."""
+"""The original DINet in PyTorch: loading, and inference in half precision where the difference is invisible."""
 
 from __future__ import annotations
 
@@ -31,8 +31,6 @@ def load_dinet(path: Path) -> DINet:
         network = DINet()
     return load_parameters(network, read_checkpoint(path), "DINet", path.name).requires_grad_(False)
 
-
-# Runs the original DINet in batches of one size, and in half precision where the difference is invisible.
 
 # The error of half precision is measured on a quarter of the published crop: same layers, seconds faster to load.
 _SAMPLE_SIZE: Final = (208, 160)

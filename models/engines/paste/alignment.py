@@ -1,4 +1,4 @@
-"""Faces aligned upright by five points, and the crops of such faces."""
+"""Aligns faces upright: maps five points of a face to where networks expect them, and crops faces by these maps."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from models.track.driving_weight import patch_share
 
 if TYPE_CHECKING:
     from models.track.face_track import FaceTrack
-
-# Five points of a face, where networks expect them in a picture of 512 pixels, and the map that brings them there.
 
 TEMPLATE_SIDE: Final = 512
 
@@ -95,8 +93,6 @@ def bounding_boxes(corners: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.concatenate([corners.min(1), corners.max(1)], 1).astype(np.float64)
 
 
-# The upright picture of one avatar's face in every source frame: where it is cut and how it is turned.
-
 MATRIX: Final = "matrix"
 """Name of a chunk's array (N, 2, 3) float64 from region pixels to those of the upright picture."""
 _OUTWARD: Final = 0.15  # the lower face grows where the mouth opens wider than in the frame
@@ -104,7 +100,7 @@ _OUTWARD: Final = 0.15  # the lower face grows where the mouth opens wider than 
 
 @dataclass(frozen=True)
 class AlignedTrack:
-    """Upright pictures of N source frames."""
+    """Where the upright pictures of one avatar's face lie in N source frames, and how they are turned."""
 
     boxes: BoxTrack  # regions; a box encloses the upright picture, the outline the lower face
     matrices: NDArray[np.float64]  # (N, 2, 3) from frame pixels to those of the picture

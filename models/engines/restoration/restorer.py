@@ -15,9 +15,8 @@ from media.probe import ColourTags
 from media.yuv_frame import Patch, YuvFrame, paste_back
 from models.engines.base import EngineOptions
 from models.engines.paste.alignment import MATRIX, MTCNN_512, AlignedTrack, shift_origin
-from models.engines.paste.blend import paste_lower_face
 from models.engines.paste.crop import BoxChunk, BoxPlan
-from models.engines.paste.resample import aligned_rgb
+from models.engines.paste.upright import aligned_rgb, paste_lower_face
 from models.engines.patches import FacePatches
 
 if TYPE_CHECKING:

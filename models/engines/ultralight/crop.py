@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.engines.paste.crop import BoxTrack
 from models.engines.paste.landmarks68 import ibug_points, lower_face_outline
-from models.engines.ultralight.audio import SIDE
+from models.engines.ultralight.variants import SIDE
 from models.track.driving_weight import patch_share
 
 if TYPE_CHECKING:

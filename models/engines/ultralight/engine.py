@@ -19,9 +19,10 @@ from models.engines.protocol import (
     FrameSpan,
     WeightsSpec,
 )
-from models.engines.ultralight.audio import CENTRES, IDS, ROWS, AudioKind, UltralightFeatures, UltralightPlan
+from models.engines.ultralight.audio import CENTRES, IDS, ROWS, UltralightFeatures, UltralightPlan
 from models.engines.ultralight.crop import box_track
 from models.engines.ultralight.options import UltralightOptions
+from models.engines.ultralight.variants import AudioKind
 from models.engines.ultralight.weights import GENERATOR, ROLES
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The generator, in PyTorch or onnxruntime, and the face generator around it."""
+"""Generates faces: runs the network in onnxruntime or PyTorch on each box and blends the result into the frame."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from models.engines.protocol import ComputeResources
 from models.engines.runtime.batching import SharedBatches
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import OnnxNetwork
-from models.engines.ultralight.audio import SIDE, AudioKind, features_by_face
+from models.engines.ultralight.audio import features_by_face
 from models.engines.ultralight.crop import network_pictures
 from models.engines.ultralight.options import UltralightOptions
+from models.engines.ultralight.variants import SIDE, AudioKind
 from models.engines.ultralight.weights import generator_mismatch, generator_variant
 
 if TYPE_CHECKING:
-    from models.engines.ultralight.network import TorchGenerator
+    from models.engines.ultralight.torch_generator import TorchGenerator
 
 
 def load_generator(
@@ -49,7 +50,7 @@ def _load(path: Path, resources: ComputeResources, options: UltralightOptions) -
     if file_format(path) == "onnx":
         return OnnxGenerator(path, resources, options)
     # Imported here: an ONNX network on a CPU needs no PyTorch, whose import takes two seconds.
-    from models.engines.ultralight.network import TorchGenerator
+    from models.engines.ultralight.torch_generator import TorchGenerator
 
     return TorchGenerator(path, resources, options)
 
@@ -93,9 +94,6 @@ class OnnxGenerator:
             raise WeightsError(f"Expected ({len(faces)}, 3, {SIDE}, {SIDE}) of the generator, got {out.shape}.")
         levels: NDArray[np.uint8] = np.rint(np.nan_to_num(out).clip(0, 1) * 255).astype(np.uint8)
         return levels.transpose(0, 2, 3, 1)[..., ::-1]
-
-
-# Generates chunks: runs the network on each box and blends the result into the frame.
 
 
 class UltralightFaceGenerator:

@@ -1,11 +1,11 @@
-"""Shapes of the audio encoders, by which their files and inputs are recognised."""
+"""The files of this engine, and how they and the inputs of the audio encoders are recognised."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from models.engines.protocol import TensorTable, WeightsSpec
-from models.engines.ultralight.audio import (
+from models.engines.ultralight.variants import (
     SIDE,
     Variant,
     published_name,
@@ -39,8 +39,6 @@ def input_role(shape: Shape) -> str | None:
     return next((role for role, want in known.items() if shape_fits(shape, want, range(len(want) - 1))), None)
 
 
-# Names of HuBERT's parameters as published, and how a file of them is recognised.
-
 _PREFIX: Final = "hubert."  # in models for speech recognition
 # Names of weight normalisation before and after PyTorch 2.1.
 _NEW_NAMES: Final = (
@@ -66,8 +64,6 @@ def bare_name(name: str) -> str:
         name = name.replace(new, old)
     return name
 
-
-# The files that a user adds for this engine, and how they are recognised.
 
 GENERATOR: Final = "generator"
 _CODE_LICENCE: Final = (

@@ -1,4 +1,4 @@
-"""The generator, in PyTorch or onnxruntime, and the face generator around it."""
+"""Generates faces: runs the network in onnxruntime or PyTorch on each box and blends the result into the frame."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, generator_
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from models.engines.wav2lip.network import TorchGenerator
+    from models.engines.wav2lip.torch_generator import TorchGenerator
 
 
 def load_generator(path: Path, resources: ComputeResources, options: Wav2LipOptions) -> OnnxGenerator | TorchGenerator:
@@ -37,7 +37,7 @@ def load_generator(path: Path, resources: ComputeResources, options: Wav2LipOpti
     if file_format(path) == "onnx":
         return OnnxGenerator(path, resources, options)
     # Imported here: an ONNX network on a CPU needs no PyTorch, whose import takes two seconds.
-    from models.engines.wav2lip.network import TorchGenerator
+    from models.engines.wav2lip.torch_generator import TorchGenerator
 
     return TorchGenerator(path, resources, options)
 
@@ -104,9 +104,6 @@ class OnnxGenerator:
 def to_levels(generated: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Round values from 0 to 1 to 8 bits. The official script truncates instead, which is half a level darker."""
     return np.asarray(np.rint(generated * np.float32(255)).clip(0, 255), np.uint8)
-
-
-# Generates chunks: runs the network on each box and blends the result into the frame.
 
 
 class Wav2LipFaceGenerator:

@@ -1,4 +1,4 @@
-"""Recognises the kind of a weights file by its first bytes, not by its name."""
+"""What the readers of weights files share: kinds of files, their contents, parameter names, and process limits."""
 
 from __future__ import annotations
 
@@ -66,9 +66,6 @@ def _describe(start: bytes) -> str:
     return f"one that begins with {start[:8].hex(' ')}"
 
 
-# What one look into a weights file gives.
-
-
 @dataclass(frozen=True)
 class Contents:
     """A weights file as it describes itself."""
@@ -77,8 +74,6 @@ class Contents:
     # ONNX only: files with external data, as relative POSIX paths, and the bytes that each must have
     external_data: Mapping[str, int] = field(default_factory=dict)
 
-
-# Where the parameters lie inside what training code saved.
 
 WRAPPERS: Final = ("state_dict", "model_state_dict", "model", "net_g", "face_G")
 """Keys under which checkpoints keep their parameters: Wav2Lip, DINet (`state_dict`, `net_g`), Whisper
@@ -119,8 +114,8 @@ def bare_names(items: Mapping[str, Item]) -> dict[str, Item]:
     return bare
 
 
-# Limits that the reading process puts on itself before it looks into a file.
-
+READER_MEMORY_BYTES: Final = 512 * 1024**2
+"""Memory that a reader may use beside a mapping of the file."""
 MAX_ANSWER_BYTES: Final = 64 * 1024**2
 """What the process may write, to its answer or anywhere."""
 _MAX_OPEN_FILES: Final = 64

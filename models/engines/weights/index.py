@@ -1,4 +1,7 @@
-"""The list of the store's files: one JSON file, written whole or not at all, changed by one process at a time."""
+"""The index of the weights store: its entries, their names, and the JSON file that lists them.
+
+The file is written whole or not at all, by one process at a time.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,6 @@ from typing import Final, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from errors import OptionError, WeightsError
-
-# What the store knows of one file, and the names of engines, variants and files.
 
 _VARIANT: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 # Of what is read back from the index, so that no entry leads out of the store's folder.

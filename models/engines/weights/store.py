@@ -261,9 +261,6 @@ def _lock(folder: Path, flags: int = 0) -> Iterator[None]:
         os.close(mark)
 
 
-# The files of one variant, as its engine asks for them.
-
-
 class InstalledWeights:
     """`protocol.EngineWeights` over a store, for an engine and variant such as `wav2lip:gan`.
 

@@ -1,4 +1,7 @@
-"""A weights file on its way into the store: hashed as it is written, in a folder that lasts no longer than it."""
+"""Takes a weights file and its external data into the store.
+
+A file is hashed while it is written, into a staging folder that is deleted with it.
+"""
 
 from __future__ import annotations
 
@@ -132,9 +135,6 @@ def _disk_errors() -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFullError("The disk of the data folder is full.") from error
         raise
-
-
-# The files beside an ONNX file that hold data of its tensors.
 
 
 def external_data_paths(label: str, external_data: Mapping[str, int], folder: Path | None) -> dict[str, Path]:

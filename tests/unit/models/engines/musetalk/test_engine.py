@@ -181,8 +181,8 @@ def test_from_speech_to_patches(
         plan = engine.plan(avatar, features, span, np.zeros(span.num, np.int32), None).plan
         assert isinstance(plan, MuseTalkPlan)
         part = plan.slice(chunk.start - first, chunk.stop - first)
-        chunk = engine.crop(avatar, part, [talker.planes] * len(part))
-        return face_generator.generate(pickle.loads(pickle.dumps(chunk)))
+        faces = engine.crop(avatar, part, [talker.planes] * len(part))
+        return face_generator.generate(pickle.loads(pickle.dumps(faces)))
 
     whole = generate(0, 30, slice(8, 12))
     assert len(whole) == 4

@@ -19,9 +19,16 @@ from models.engines.paste.alignment import (
     shift_origin,
     square_corners,
 )
-from models.engines.paste.blend import paste_lower_face, paste_square, square_mask
 from models.engines.paste.crop import BoxPlan
-from models.engines.paste.resample import aligned_rgb, draw_back, scale_map, scale_of
+from models.engines.paste.upright import (
+    aligned_rgb,
+    draw_back,
+    paste_lower_face,
+    paste_square,
+    scale_map,
+    scale_of,
+    square_mask,
+)
 from models.engines.patches import FacePatches
 from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, NUM_FRAMES, SIDE, make_frames, make_track
 

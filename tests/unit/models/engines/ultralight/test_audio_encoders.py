@@ -13,7 +13,7 @@ from benchmarks.random_weights.ultralight import save_generator, save_hubert, sa
 from errors import CancelledJobError, MediaError, WeightsError
 from models.engines.protocol import ComputeResources, FrameSpan, TensorTable
 from models.engines.ultralight import hubert as hubert_module
-from models.engines.ultralight.audio import UltralightFeatures, Variant
+from models.engines.ultralight.audio import UltralightFeatures
 from models.engines.ultralight.hubert import (
     HubertAudioEncoder,
     OnnxHubert,
@@ -22,6 +22,7 @@ from models.engines.ultralight.hubert import (
     num_hubert_rows,
 )
 from models.engines.ultralight.hubert_network import HubertNetwork, HubertSize, read_hubert
+from models.engines.ultralight.variants import Variant
 from models.engines.ultralight.weights import hubert_mismatch
 from models.engines.ultralight.wenet import OnnxWenet, WenetAudioEncoder, fbank
 from models.speech.level import SpeechLevel, measure_level

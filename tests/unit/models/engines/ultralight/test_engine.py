@@ -25,19 +25,14 @@ from models.avatar.avatar import Avatar
 from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan, TensorTable
-from models.engines.ultralight.audio import (
-    AudioKind,
-    UltralightFeatures,
-    UltralightPlan,
-    Variant,
-    frame_rows,
-    wanted_ids,
-)
+from models.engines.ultralight.audio import UltralightFeatures, UltralightPlan, frame_rows, wanted_ids
 from models.engines.ultralight.crop import crop_boxes, inner_boxes, network_pictures
 from models.engines.ultralight.engine import UltralightEngine
 from models.engines.ultralight.generator import OnnxGenerator, load_generator
-from models.engines.ultralight.network import TorchGenerator, load_network, picture_input
+from models.engines.ultralight.network import load_network, picture_input
 from models.engines.ultralight.options import UltralightOptions
+from models.engines.ultralight.torch_generator import TorchGenerator
+from models.engines.ultralight.variants import AudioKind, Variant
 from models.engines.ultralight.weights import ROLES
 from models.engines.weights.inspection import inspect_weights
 from models.engines.weights.recognition import AddRequest, candidates, recognise

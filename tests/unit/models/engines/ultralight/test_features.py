@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 
 from models.engines.protocol import FrameSpan
-from models.engines.ultralight.audio import (
-    AudioKind,
-    UltralightFeatures,
-    Variant,
-    frame_rows,
-    num_job_samples,
-    wanted_ids,
-)
+from models.engines.ultralight.audio import UltralightFeatures, frame_rows, num_job_samples, wanted_ids
+from models.engines.ultralight.variants import AudioKind, Variant
 
 
 def make_heard(audio_kind: AudioKind, span: FrameSpan, num_rows: int) -> UltralightFeatures:

@@ -12,8 +12,9 @@ from errors import ConfigError, WeightsError
 from models.engines.protocol import ComputeResources
 from models.engines.runtime.torch_device import half_precision
 from models.engines.wav2lip.generator import OnnxGenerator, load_generator
-from models.engines.wav2lip.network import TorchGenerator, Wav2LipNetwork, load_network, sample_faces, sample_windows
+from models.engines.wav2lip.network import Wav2LipNetwork, load_network
 from models.engines.wav2lip.options import Wav2LipOptions
+from models.engines.wav2lip.torch_generator import TorchGenerator, sample_faces, sample_windows
 from tests.unit.models.engines.wav2lip.networks import made_up_parameters, onnx_result, save_onnx
 
 FULL = Wav2LipOptions(precision="fp32", batch_size=2)

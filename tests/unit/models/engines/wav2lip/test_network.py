@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from models.engines.runtime.torch_device import fold_batch_norm
-from models.engines.wav2lip.network import Wav2LipNetwork, face_input
-from models.engines.wav2lip.weights import Size
+from models.engines.wav2lip.network import Size, Wav2LipNetwork, face_input
 from tests.unit.models.engines.wav2lip.reference_weights import reference_parameters
 
 

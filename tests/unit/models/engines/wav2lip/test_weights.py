@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 
 from models.engines.protocol import TensorTable
 from models.engines.runtime.checkpoints import shapes_of
-from models.engines.wav2lip.network import load_network, network_without_values
-from models.engines.wav2lip.weights import GENERATOR_ROLE, Size, onnx_layout
+from models.engines.wav2lip.network import Size, load_network, network_without_values
+from models.engines.wav2lip.weights import GENERATOR_ROLE, onnx_layout
 from models.engines.weights.inspection import inspect_weights
 from tests.unit.models.engines.wav2lip.networks import made_up_parameters, save_onnx
 
