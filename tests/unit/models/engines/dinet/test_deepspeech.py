@@ -34,14 +34,14 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_deepspeech(tmp_path_factory.mktemp("deepspeech") / "deepspeech.onnx")
 
 
-def test_cepstra_are_those_of_python_speech_features() -> None:
+def test_cepstra_equal_python_speech_features() -> None:
     samples = _chirp()
     assert num_rows_of(len(samples)) == 25
     np.testing.assert_allclose(cepstra(samples, 3, 4)[0], ROW_3, atol=1e-8)
     np.testing.assert_allclose(cepstra(samples, 24, 25)[0, :4], LAST_ROW, atol=1e-8)
 
 
-def test_inputs_are_normalised_by_the_whole_file(tmp_path: Path) -> None:
+def test_network_inputs_are_normalised_by_whole_file(tmp_path: Path) -> None:
     path, _ = make_speech(tmp_path, 70 * 16000)  # more than a minute: statistics are summed in two parts
     samples = open_speech(path)
     num, statistics = num_rows_of(len(samples)), mean_and_deviation(samples)
@@ -57,7 +57,7 @@ def test_inputs_are_normalised_by_the_whole_file(tmp_path: Path) -> None:
     assert network_inputs(samples, 500, 520, statistics).tobytes() == inputs[500:520].tobytes()
 
 
-def test_bytes_do_not_depend_on_the_blocks(tmp_path: Path, network: Path) -> None:
+def test_deepspeech_encode_in_blocks_gives_same_bytes(tmp_path: Path, network: Path) -> None:
     path, level = make_speech(tmp_path, 45 * 16000)
     (span,) = spans(1130, [1130])  # 5 frames more than the file has
     expected = DeepSpeechAudioEncoder(network, ComputeResources()).encode(path, level, span)
@@ -71,7 +71,7 @@ def test_bytes_do_not_depend_on_the_blocks(tmp_path: Path, network: Path) -> Non
     np.testing.assert_array_equal(expected.windows[1129, :, 0], expected.windows[1129, :, 4])
 
 
-def test_pieces_are_heard_as_one_run_is(tmp_path: Path, network: Path) -> None:
+def test_deepspeech_encode_in_pieces_equals_one_run(tmp_path: Path, network: Path) -> None:
     path, level = make_speech(tmp_path, 45 * 16000)
     audio_encoder, samples = DeepSpeechAudioEncoder(network, ComputeResources()), open_speech(path)
     (span,) = spans(1125, [1125])
@@ -82,7 +82,7 @@ def test_pieces_are_heard_as_one_run_is(tmp_path: Path, network: Path) -> None:
     np.testing.assert_allclose(windows[2:1120, :, 2], letters[4:2240:2, 0], atol=1e-4)
 
 
-def test_refusals(tmp_path: Path, network: Path) -> None:
+def test_deepspeech_encoder_other_network_or_cancel_raises(tmp_path: Path, network: Path) -> None:
     with pytest.raises(WeightsError, match=r"expected inputs \[1,any,494\] \[1\], found \[1,any,80\] \[1\]"):
         DeepSpeechAudioEncoder(export_wenet(tmp_path / "wenet.onnx"), ComputeResources())
     with pytest.raises(WeightsError, match="does not exist"):

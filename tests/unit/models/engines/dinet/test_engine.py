@@ -82,7 +82,7 @@ def faces(patches: FacePatches) -> list[bytes | None]:
     return [None if row < 0 else patches.y[row].tobytes() + patches.uv[row].tobytes() for row in patches.row]
 
 
-def test_the_kind_follows_from_the_generator(files: dict[str, Path]) -> None:
+def test_dinet_engine_generator_file_selects_variant(files: dict[str, Path]) -> None:
     engine = heygem(files)
     assert (engine.audio_features, engine.version) == ("wenet:wenet.onnx", "1-heygem-resize")
     assert heygem(files, exact_chunks=True).audio_features == "wenet-exact:wenet.onnx"
@@ -95,7 +95,7 @@ def test_the_kind_follows_from_the_generator(files: dict[str, Path]) -> None:
     assert make_engine().version == "1-heygem-resize"  # nothing brought yet
 
 
-def test_heygem_changes_the_mouth_and_nothing_else(files: dict[str, Path], tmp_path: Path) -> None:
+def test_heygem_generate_changes_only_mouth(files: dict[str, Path], tmp_path: Path) -> None:
     engine = heygem(files)
     avatar = analysed(engine, tmp_path)
     chunk = chunk_of(engine, avatar, ALL, said(NUM_FRAMES))
@@ -115,7 +115,7 @@ def test_heygem_changes_the_mouth_and_nothing_else(files: dict[str, Path], tmp_p
 
 
 @pytest.mark.parametrize("generator", ["heygem", "fixed"])
-def test_heygems_bytes_do_not_depend_on_the_chunks(files: dict[str, Path], tmp_path: Path, generator: str) -> None:
+def test_heygem_generate_in_chunks_gives_same_bytes(files: dict[str, Path], tmp_path: Path, generator: str) -> None:
     engine = make_engine({"batch_size": 4}, generator=files[generator], speech=files["wenet"])
     avatar, windows, face_generator = (
         analysed(engine, tmp_path),
@@ -130,7 +130,7 @@ def test_heygems_bytes_do_not_depend_on_the_chunks(files: dict[str, Path], tmp_p
         assert [face for part in parts for face in faces(face_generator.generate(part))] == whole
 
 
-def test_inputs_are_bound_by_position(files: dict[str, Path]) -> None:
+def test_heygem_generator_binds_inputs_by_position(files: dict[str, Path]) -> None:
     """.6 of the masked crop, .3 of the whole one and .1 of what is said, whatever the names."""
     crops = np.random.default_rng(1).integers(0, 256, (3, 256, 256, 3), np.uint8)
     layout = CropLayout(256, 256, (86, 251), (37, 217), 256, "cubic")
@@ -146,7 +146,7 @@ def test_inputs_are_bound_by_position(files: dict[str, Path]) -> None:
     assert generator.generate(crops[:0], windows[:0]).shape == (0, 256, 256, 3)
 
 
-def test_ways_to_paste(files: dict[str, Path], tmp_path: Path) -> None:
+def test_paste_crops_applies_each_paste_style(files: dict[str, Path], tmp_path: Path) -> None:
     changed = {}
     for paste in ("face", "mask", "rectangle"):
         engine = heygem(files, paste=paste)
@@ -160,7 +160,7 @@ def test_ways_to_paste(files: dict[str, Path], tmp_path: Path) -> None:
     assert changed["rectangle"] < 1.02 * area
 
 
-def test_the_rectangle_of_the_mask_is_an_option(files: dict[str, Path], tmp_path: Path) -> None:
+def test_mask_rows_and_columns_options_set_masked_area(files: dict[str, Path], tmp_path: Path) -> None:
     engine = heygem(files, mask_rows=(128, 250), paste="mask")
     chunk = chunk_of(engine, analysed(engine, tmp_path), ALL[:1], said(1))
     patch = engine.face_generator(ComputeResources()).generate(chunk)
@@ -168,7 +168,7 @@ def test_the_rectangle_of_the_mask_is_an_option(files: dict[str, Path], tmp_path
     assert top >= chunk.boxes[0, 1] + 0.5 * (chunk.boxes[0, 3] - chunk.boxes[0, 1]) - 2
 
 
-def test_speech_goes_from_the_listener_to_the_plan(files: dict[str, Path], tmp_path: Path) -> None:
+def test_plan_holds_windows_of_audio_encoder(files: dict[str, Path], tmp_path: Path) -> None:
     path, level = make_speech(tmp_path, 16_000)
     avatar, shown = make_avatar(tmp_path), np.resize(ALL, 25)
     original = make_engine(generator=files["original"], speech=files["deepspeech"])
@@ -186,7 +186,7 @@ def test_speech_goes_from_the_listener_to_the_plan(files: dict[str, Path], tmp_p
         assert plan.slice(3, 5).first_frame == 3
 
 
-def test_the_original_keeps_five_references(files: dict[str, Path], tmp_path: Path) -> None:
+def test_original_analyse_stores_five_references(files: dict[str, Path], tmp_path: Path) -> None:
     engine = make_engine(generator=files["original"], speech=files["deepspeech"])
     avatar = analysed(engine, tmp_path)
     chunk = chunk_of(engine, avatar, ALL[:2], said(2, 29, 5))
@@ -196,7 +196,7 @@ def test_the_original_keeps_five_references(files: dict[str, Path], tmp_path: Pa
     np.testing.assert_allclose(sides[:, 1] / sides[:, 0], 416 / 320, rtol=1e-4)
 
 
-def test_the_originals_bytes_do_not_depend_on_the_chunks(files: dict[str, Path], tmp_path: Path) -> None:
+def test_original_generate_in_chunks_gives_same_bytes(files: dict[str, Path], tmp_path: Path) -> None:
     engine = make_engine(generator=files["original"], speech=files["deepspeech"])
     avatar, windows = analysed(engine, tmp_path), said(4, 29, 5)
     small = np.ascontiguousarray(chunk_of(engine, avatar, ALL[:1], windows[:1]).extra[REFERENCES][:, ::4, ::4])
@@ -217,7 +217,7 @@ def test_the_originals_bytes_do_not_depend_on_the_chunks(files: dict[str, Path],
     assert len(set(whole)) == 4
 
 
-def test_the_original_shows_what_it_is_told(files: dict[str, Path]) -> None:
+def test_original_generate_follows_references_and_speech(files: dict[str, Path]) -> None:
     """Speech, references and the frame each change the picture; what lies under the mask does not."""
     made = np.random.default_rng(2)
     crops = made.integers(0, 256, (1, 104, 80, 3), np.uint8)
@@ -233,7 +233,7 @@ def test_the_original_shows_what_it_is_told(files: dict[str, Path]) -> None:
     assert (generator.generate(255 - crops, references, said(1, 29, 5)) != first).any()
 
 
-def test_half_precision_is_used_where_the_weights_allow_it(files: dict[str, Path]) -> None:
+def test_original_auto_precision_random_weights_use_fp32(files: dict[str, Path]) -> None:
     made = np.random.default_rng(2)
     crops, references = (made.integers(0, 256, (num, 104, 80, 3), np.uint8) for num in (1, 5))
     generator = DinetGenerator(files["original"], ComputeResources(), SMALL, 1, "auto")
@@ -246,7 +246,7 @@ def test_half_precision_is_used_where_the_weights_allow_it(files: dict[str, Path
 
 
 @pytest.mark.slow
-def test_the_original_at_its_own_size(files: dict[str, Path], tmp_path: Path) -> None:
+def test_original_generates_416_x_320(files: dict[str, Path], tmp_path: Path) -> None:
     engine = make_engine({"precision": "fp32"}, generator=files["original"], speech=files["deepspeech"])
     chunk = chunk_of(engine, analysed(engine, tmp_path), ALL[:1], said(1, 29, 5))
     patch = engine.face_generator(ComputeResources()).generate(chunk).patch(0)
@@ -254,14 +254,14 @@ def test_the_original_at_its_own_size(files: dict[str, Path], tmp_path: Path) ->
     assert (patch.planes.y != chunk.y[0]).sum() > 500
 
 
-def test_the_side_without_networks_loads_no_library_of_theirs() -> None:
+def test_dinet_engine_module_imports_no_network_library() -> None:
     code = "import sys, models.engines.dinet.engine; print({'torch', 'onnxruntime', 'librosa'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.needs_cuda
-def test_cuda_paints_what_the_cpu_paints(files: dict[str, Path], tmp_path: Path) -> None:
+def test_dinet_cuda_equals_cpu(files: dict[str, Path], tmp_path: Path) -> None:
     made = np.random.default_rng(2)
     on_cuda = ComputeResources("cuda")
     crops, windows = made.integers(0, 256, (5, 256, 256, 3), np.uint8), said(5)
@@ -279,7 +279,7 @@ def test_cuda_paints_what_the_cpu_paints(files: dict[str, Path], tmp_path: Path)
     assert np.concatenate(again).tobytes() == cuda.generate(small, references, said(5, 29, 5)).tobytes()
 
 
-def test_refusals(files: dict[str, Path], tmp_path: Path) -> None:
+def test_dinet_engine_invalid_option_or_file_raises(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"engines\.dinet: (?s:.*)past"):
         heygem(files, past="face")
     with pytest.raises(ConfigError, match=r"mask_rows\.1(?s:.*)input_value=300"):

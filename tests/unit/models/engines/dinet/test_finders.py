@@ -17,7 +17,7 @@ from tests.unit.models.engines.dinet.scenes import ABSENT, COLOUR, SIDE, Frames,
 POINTS_98 = np.stack([np.arange(98) / 200, 0.2 + np.arange(98) / 300], 1)
 
 
-def test_detected_boxes_are_in_frame_pixels_and_the_best_of_each(tmp_path: Path) -> None:
+def test_face_detector_returns_best_boxes_in_frame_pixels(tmp_path: Path) -> None:
     boxes = [(64, 80, 192, 240, 0.9), (70, 84, 200, 236, 0.8), (320, 100, 400, 220, 0.7), (500, 500, 540, 560, 0.4)]
     detector = FaceDetector(export_detector(tmp_path / "scrfd.onnx", boxes), ComputeResources())
     found = detector(np.zeros((360, 1280, 3), np.uint8))  # half its size in the network
@@ -27,12 +27,12 @@ def test_detected_boxes_are_in_frame_pixels_and_the_best_of_each(tmp_path: Path)
     assert nothing(np.zeros((100, 100, 3), np.uint8)).shape == (0, 5)
 
 
-def test_overlap_is_the_shared_area_over_both() -> None:
+def test_overlap_is_intersection_over_union() -> None:
     assert overlap(np.array([0, 0, 2, 2]), np.array([1, 0, 3, 2])) == pytest.approx(1 / 3)
     assert overlap(np.array([0, 0, 1, 1]), np.array([2, 2, 3, 3])) == 0
 
 
-def test_landmarks_lie_in_the_widened_box(tmp_path: Path) -> None:
+def test_face_landmarks_98_read_widened_box(tmp_path: Path) -> None:
     landmarks = FaceLandmarks98(export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), ComputeResources())
     rgb = np.zeros((300, 400, 3), np.uint8)
     found = landmarks(rgb, np.array([100, 50, 200, 150]))  # the crop is 90..210, 50..160
@@ -43,7 +43,7 @@ def test_landmarks_lie_in_the_widened_box(tmp_path: Path) -> None:
         landmarks(rgb, np.array([500, 50, 600, 150]))
 
 
-def test_points_of_98_become_those_of_68() -> None:
+def test_points_68_maps_wflw_to_ibug() -> None:
     points = points_68(np.stack([np.arange(98), np.arange(98)], 1))[:, 0]
     assert points[:17].tolist() == list(range(0, 33, 2))
     assert points[17:27].tolist() == [33, 34, 35, 36, 37, 42, 43, 44, 45, 46]
@@ -52,7 +52,7 @@ def test_points_of_98_become_those_of_68() -> None:
     assert points[48:].tolist() == list(range(76, 96))
 
 
-def test_points_come_from_what_the_user_brought(tmp_path: Path) -> None:
+def test_find_points_uses_added_networks(tmp_path: Path) -> None:
     track = make_avatar(tmp_path).track
     own = find_points(track, Frames(), COLOUR, None, None, lambda: False)
     np.testing.assert_array_equal(own, ibug_points(track.points))
@@ -73,7 +73,7 @@ def test_points_come_from_what_the_user_brought(tmp_path: Path) -> None:
         find_points(track, Frames(), COLOUR, None, landmarks, lambda: True)
 
 
-def test_frames_that_come_again_at_other_angles_are_looked_at_once(tmp_path: Path) -> None:
+def test_find_points_still_detects_each_frame_once(tmp_path: Path) -> None:
     track = make_avatar(tmp_path).track
     num = track.num_frames
     twice: dict[str, Any] = {
@@ -89,7 +89,7 @@ def test_frames_that_come_again_at_other_angles_are_looked_at_once(tmp_path: Pat
     np.testing.assert_allclose(both[num:], once + 3, atol=1e-3)
 
 
-def test_other_networks_are_refused(tmp_path: Path) -> None:
+def test_finders_other_network_raises_weights_error(tmp_path: Path) -> None:
     pfpld, scrfd = export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), export_detector(tmp_path / "scrfd.onnx", [])
     with pytest.raises(WeightsError, match=r"expected outputs .*, found \[1,3\] \[1,200\]"):
         FaceDetector(pfpld, ComputeResources())

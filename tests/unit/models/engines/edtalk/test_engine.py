@@ -66,7 +66,7 @@ def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> lis
     return [pasted(frames[i], patches.patch(t)) if patches.patch(t) else frames[i].y for t, i in enumerate(source)]
 
 
-def test_inputs_are_told_by_their_shapes(weights: Path) -> None:
+def test_edtalk_generator_finds_inputs_by_shape(weights: Path) -> None:
     generator = EdTalkGenerator(weights, ComputeResources(), 0.5)
     face = np.random.default_rng(1).integers(60, 200, (256, 256, 3), dtype=np.uint8)
     generated = generator.generate(face, np.full((80, 16), 2.0, np.float32))
@@ -75,7 +75,7 @@ def test_inputs_are_told_by_their_shapes(weights: Path) -> None:
 
 
 @pytest.mark.parametrize("paste", ["soft", "square"])
-def test_paints_the_face_and_nothing_else(weights: Path, avatar: Avatar, frames: list[YuvFrame], paste: str) -> None:
+def test_edtalk_generate_changes_only_face(weights: Path, avatar: Avatar, frames: list[YuvFrame], paste: str) -> None:
     engine = make_engine(weights, paste=paste, match_colour=False)
     chunk = crop(engine, avatar, make_plan(), frames)
     patches = engine.face_generator(ComputeResources()).generate(pickle.loads(pickle.dumps(chunk)))
@@ -95,7 +95,7 @@ def test_paints_the_face_and_nothing_else(weights: Path, avatar: Avatar, frames:
         assert min(cv2.pointPolygonTest(hull, (float(x), float(y)), True) for y, x in changed) > -2.5
 
 
-def test_same_bytes_however_frames_are_divided(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
+def test_edtalk_generate_in_chunks_gives_same_bytes(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine, plan = make_engine(weights), make_plan()
     face_generator = engine.face_generator(ComputeResources())
     whole = luma(face_generator.generate(crop(engine, avatar, plan, frames)), SOURCE, frames)
@@ -109,14 +109,14 @@ def test_same_bytes_however_frames_are_divided(weights: Path, avatar: Avatar, fr
         assert np.array_equal(whole[t], parts[t])
 
 
-def test_no_face_is_begun_once_nobody_wants_it(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
+def test_edtalk_generate_stop_raises_before_next_face(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine = make_engine(weights)
     chunk = crop(engine, avatar, make_plan(), frames)
     with pytest.raises(CancelledJobError, match=r"2 of \d faces"):
         engine.face_generator(ComputeResources()).generate(chunk, iter((False, False, True)).__next__)
 
 
-def test_weight_reaches_the_network(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
+def test_edtalk_weight_option_reaches_network(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     plan = make_plan().slice(3, 4)
     red = []
     for weight in (0.0, 1.0):
@@ -126,13 +126,13 @@ def test_weight_reaches_the_network(weights: Path, avatar: Avatar, frames: list[
     assert red[1] > red[0] + 20
 
 
-def test_other_networks_are_refused_with_what_they_are(tmp_path: Path) -> None:
+def test_edtalk_other_network_reports_expected_and_found(tmp_path: Path) -> None:
     path = save_edtalk(tmp_path / "edtalk_512.onnx", side=512)
     with pytest.raises(WeightsError, match=r"edtalk_512\.onnx: expected .*256, 256.*found .*512, 512"):
         EdTalkGenerator(path, ComputeResources(), 0.5)
 
 
-def test_role_knows_its_file() -> None:
+def test_edtalk_role_accepts_only_its_network() -> None:
     def table(*inputs: tuple[int, ...], output: tuple[int, ...] = (1, 3, 256, 256)) -> TensorTable:
         return TensorTable("onnx", {}, inputs, (output,))
 
@@ -149,14 +149,14 @@ def test_role_knows_its_file() -> None:
         assert "found" in str(GENERATOR_ROLE.mismatch(other))
 
 
-def test_options_are_checked(weights: Path) -> None:
+def test_edtalk_options_invalid_value_raises_config_error(weights: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)engines\.edtalk: .*weight.*3"):
         make_engine(weights, weight=3)
     with pytest.raises(ConfigError, match=r"(?s)engines\.edtalk: .*colour"):
         make_engine(weights, colour=1)
 
 
-def test_from_sound_to_faces_as_the_graph_does_it(
+def test_edtalk_encode_plan_crop_generate_gives_patches(
     weights: Path, avatar: Avatar, frames: list[YuvFrame], tmp_path: Path
 ) -> None:
     maker: EngineClass = EdTalkEngine

@@ -23,7 +23,7 @@ def _run(device: torch.device, feed: DeviceFeed, num: int) -> None:
     assert np.array_equal(np.concatenate(parts), first.astype(np.float32) * 2 + second)
 
 
-def test_batches_come_back_in_order() -> None:
+def test_device_feed_returns_batches_in_order() -> None:
     device = torch.device("cpu")
     feed = DeviceFeed(device)
     for num in (1, 4, 11):
@@ -32,7 +32,7 @@ def test_batches_come_back_in_order() -> None:
 
 
 @pytest.mark.needs_cuda
-def test_batches_come_back_in_order_from_a_gpu() -> None:
+def test_device_feed_on_cuda_returns_batches_in_order() -> None:
     device = open_device(ComputeResources("cuda"))
     feed = DeviceFeed(device)
     for num in (1, 4, 5, 8, 33, 200):
@@ -40,7 +40,7 @@ def test_batches_come_back_in_order_from_a_gpu() -> None:
     assert list(feed.run(iter(()), _twice_plus)) == []
 
 
-def test_threads_are_those_of_the_machine() -> None:
+def test_open_device_sets_num_threads_of_resources() -> None:
     before = torch.get_num_threads()
     try:
         assert open_device(ComputeResources("cpu", num_threads=2)).type == "cpu"

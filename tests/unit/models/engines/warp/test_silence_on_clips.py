@@ -24,7 +24,7 @@ _FRAMES, _CHUNK = 96, 32
 @pytest.mark.slow
 @pytest.mark.skipif(not _FOLDER.is_dir(), reason="needs films of talkers; LIPWRIGHT_TALKERS names their folder")
 @pytest.mark.parametrize("film", sorted(_FOLDER.glob("*.mp4")), ids=lambda path: path.stem)
-def test_no_mouth_moves_in_silence(film: Path, tmp_path: Path) -> None:
+def test_generate_on_clips_in_silence_keeps_mouth_still(film: Path, tmp_path: Path) -> None:
     cached, _ = analyse(film, tmp_path / "avatar")
     avatar, engine = cached.avatar, cached.engine
     face_generator = engine.face_generator(ComputeResources())
