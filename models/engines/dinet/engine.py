@@ -191,7 +191,7 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
         return BoxPlan(span.first, source_index, features.windows)
 
     def crop(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the crops out of full frames, see `protocol.Engine`."""
+        """Crop the faces out of full frames, see `protocol.Engine`."""
         crops, references = avatar.remember(self, lambda: self._open(avatar.folder_of(self)))
         extra = {} if references is None else {REFERENCES: references}
         return crop_boxes(crops, avatar.info.colour, plan, frames, extra)

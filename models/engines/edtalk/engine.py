@@ -69,6 +69,6 @@ class EdTalkEngine(StatelessEngine[MelFeatures, BoxPlan, BoxChunk]):
         return plan_windows(features, span, source_index, self._options.mel_offset)
 
     def crop(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the regions around the faces out of full frames."""
+        """Crop the regions around the faces out of full frames."""
         track: AlignedTrack = avatar.remember(self, lambda: AlignedTrack.load(avatar.folder_of(self)))
         return track.crop(avatar.info.colour, plan, frames)

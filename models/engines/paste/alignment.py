@@ -115,7 +115,7 @@ class AlignedTrack:
         return cls(BoxTrack.of(boxes, outline, patch_share(track.driving_weight)), matrices)
 
     def crop(self, colour: ColourTags, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the regions of T output frames; the chunk's arrays hold `MATRIX`."""
+        """Crop the regions of T output frames; the chunk's arrays hold `MATRIX`."""
         placed = replace(plan, arrays={**plan.arrays, MATRIX: self.matrices[plan.source_index]})
         chunk = crop_boxes(self.boxes, colour, placed, frames)
         moved = [

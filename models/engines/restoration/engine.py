@@ -23,8 +23,8 @@ from models.engines.protocol import (
     WeightsSpec,
     scales_movement,
 )
+from models.engines.restoration.network import RESTORATION_ROLE, load_restorer
 from models.engines.restoration.restorer import FaceRestorer, RestorationOptions, Surroundings
-from models.engines.restoration.weights import RESTORATION_ROLE
 
 
 class Restoration:
@@ -42,14 +42,12 @@ class Restoration:
         return RestoredEngine(engine, self._restorer)
 
     def _restorer(self, resources: ComputeResources) -> FaceRestorer:
-        from models.engines.restoration.network import load_restorer  # which imports onnxruntime
-
         return load_restorer(self._weights.path(RESTORATION_ROLE.name), resources, self._options)
 
 
 @dataclass(frozen=True)
 class RestoredChunk(Generic[ChunkT]):
-    """What the engine cut, and the whole faces around it."""
+    """The crops of the engine, and the whole faces around them."""
 
     inner: ChunkT
     around: BoxChunk
@@ -79,7 +77,7 @@ class RestoredEngine(Generic[FeaturesT, PlanT, StateT, ChunkT]):
         return RestoringFaceGenerator(self._inner.face_generator(resources), self._load(resources))
 
     def crop(self, avatar: Avatar, plan: PlanT, frames: Sequence[YuvFrame]) -> RestoredChunk[ChunkT]:
-        """Cuts what the inner engine needs, and the whole faces."""
+        """Crop what the inner engine needs, and the whole faces."""
         around = avatar.remember(_SURROUNDINGS, lambda: Surroundings(avatar.track, avatar.info.colour))
         return RestoredChunk(self._inner.crop(avatar, plan, frames), around.crop(plan.source_index, frames))
 

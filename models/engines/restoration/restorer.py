@@ -43,7 +43,7 @@ class RestorationOptions(EngineOptions):
 
 
 class Surroundings:
-    """Cuts the whole faces around an engine's patches: what a restoration network has to see.
+    """Crops the whole faces around an engine's patches: what a restoration network has to see.
 
     An engine's own region may contain only the mouth. Cheap to make, holds no network.
     """
@@ -53,7 +53,7 @@ class Surroundings:
         self._colour = colour
 
     def crop(self, source_index: NDArray[np.int32], frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the faces of T output frames, which show the (T,) source frames `source_index`."""
+        """Crop the faces of T output frames, which show the (T,) source frames `source_index`."""
         plan = BoxPlan(0, source_index, np.empty((len(source_index), 0), np.float32))
         return self._faces.crop(self._colour, plan, frames)
 

@@ -1,4 +1,4 @@
-"""Cuts the crops that rendering needs out of decoded frames and the exemplar bank."""
+"""Crops what rendering needs out of decoded frames and the exemplar bank."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class _Crops:
 
 
 def crop_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -> FaceChunk:
-    """Cuts the faces of the T output frames of a plan out of their source frames; unchanged frames get row -1."""
+    """Crops the faces of the T output frames of a plan out of their source frames; unchanged frames get row -1."""
     if len(frames) != len(plan):
         raise ValueError(f"Expected {len(plan)} frames, got {len(frames)}.")
     opacity = patch_share(avatar.track.driving_weight[plan.source_index])

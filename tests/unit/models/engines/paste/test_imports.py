@@ -10,7 +10,7 @@ from tests.conftest import REPO_ROOT
 
 @pytest.mark.parametrize(
     "module",
-    ["models.engines.ultralight.engine", "models.engines.edtalk.engine", "models.engines.restoration.restorer"],
+    ["models.engines.ultralight.engine", "models.engines.edtalk.engine", "models.engines.restoration.engine"],
 )
 def test_planning_and_cropping_modules_import_no_network_library(module: str) -> None:
     code = f"import sys, {module}; print({{'torch', 'onnxruntime'}} & set(sys.modules))"

@@ -13,9 +13,8 @@ from media.yuv_frame import YuvFrame, cut
 from models.avatar.face_region import FaceRegion
 from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources, TensorTable
-from models.engines.restoration.network import OnnxRestoration, load_restorer
+from models.engines.restoration.network import RESTORATION_ROLE, OnnxRestoration, load_restorer
 from models.engines.restoration.restorer import SIDE, FaceRestorer, RestorationOptions, Surroundings
-from models.engines.restoration.weights import RESTORATION_ROLE
 from models.track.face_track import FaceTrack
 from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, make_frames, make_track
 
