@@ -60,10 +60,8 @@ class OnnxRestoration:
     """
 
     def __init__(self, path: Path, resources: ComputeResources, fidelity: float = 0.7) -> None:
-        from models.engines.runtime.onnx import (  # imports onnxruntime; Studio needs only the role
-            open_session,
-            table_of,
-        )
+        # Imported here: processes that only plan or crop do not load onnxruntime.
+        from models.engines.runtime.onnx import open_session, table_of
 
         self._session = open_session(path, resources)
         inputs, table = self._session.get_inputs(), table_of(self._session)
