@@ -147,7 +147,7 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
             OriginalVariant(options) if is_original else HeyGemVariant(options)
         )
         finders = [role for role in ("landmarks", "detector") if has(role)]
-        # A detector alone changes nothing, see `found_points`.
+        # A detector alone changes nothing, see `find_points`.
         self._finders = finders if "landmarks" in finders else []
         self.audio_features = f"{self._kind.audio_features}:{settings.weights.fingerprint('speech')}"
         self.version = "-".join(["1", self._kind.version, *self._finders])
