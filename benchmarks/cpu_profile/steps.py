@@ -29,7 +29,7 @@ from media.watermark.code import IDENTIFIER_BYTES
 from media.watermark.embedder import InvisibleWatermark
 from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame
-from models.engines.protocol import Chunk, Machine, Plan
+from models.engines.protocol import Chunk, ComputeResources, Plan
 
 _SECONDS = 4.0
 
@@ -53,7 +53,7 @@ def _measure(video: Path, folder: Path) -> list[Step]:
     pieces = [(at, min(at + RenderConfig().chunk_frames, num)) for at in range(0, num, RenderConfig().chunk_frames)]
     cut = [_cutter(cached, plan, frames, piece) for piece in pieces]
     chunks: list[Chunk] = [each() for each in cut]
-    generator = cached.engine.face_generator(Machine())
+    generator = cached.engine.face_generator(ComputeResources())
     patches = [generator.generate(chunk) for chunk in chunks]
     shown = [patch for each in patches for k in range(len(each)) if (patch := each.patch(k)) is not None]
     crop = sum(plane.nbytes for plane in shown[0].planes)
@@ -81,7 +81,7 @@ def _measure(video: Path, folder: Path) -> list[Step]:
 def _cutter(cached: AnalysedAvatar, plan: Plan, frames: list[YuvFrame], piece: tuple[int, int]) -> Callable[[], Chunk]:
     """Returns a function that cuts the faces of frames [first, stop)."""
     start, stop = piece
-    return lambda: cached.engine.cut(cached.avatar, plan.slice(start, stop), frames[start:stop])
+    return lambda: cached.engine.crop(cached.avatar, plan.slice(start, stop), frames[start:stop])
 
 
 def _copy(num_bytes: int) -> float:

@@ -21,7 +21,7 @@ from media.reader import FrameReader
 from media.watermark.code import IDENTIFIER_BYTES
 from media.watermark.embedder import InvisibleWatermark
 from media.yuv_frame import YuvFrame, paste_back
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 
 
 class Box(NamedTuple):
@@ -58,13 +58,13 @@ def make_pictures(clip: Path, size: tuple[int, int], seconds: float) -> Pictures
         folder = Path(name)
         cached, _ = analyse(_resized(clip, size, folder), folder / "avatar")
         plan, avatar = plan_speech(cached, SAMPLES / "speech.wav", seconds, folder), cached.avatar
-        generator, mark = cached.engine.face_generator(Machine()), InvisibleWatermark(avatar.info, _IDENTIFIER)
+        generator, mark = cached.engine.face_generator(ComputeResources()), InvisibleWatermark(avatar.info, _IDENTIFIER)
         frames, mouths = list[YuvFrame](), list[Box | None]()
         with FrameReader(cached.video, avatar.info, RenderConfig().reader_cache_bytes) as reader:
             for start in range(0, len(plan), RenderConfig().chunk_frames):
                 piece = plan.slice(start, min(start + RenderConfig().chunk_frames, len(plan)))
                 shown = list(avatar.frames(reader).read(piece.source_index.tolist()))
-                patches = generator.generate(cached.engine.cut(avatar, piece, shown))
+                patches = generator.generate(cached.engine.crop(avatar, piece, shown))
                 for number, frame in enumerate(shown):
                     made, patch = YuvFrame(*(plane.copy() for plane in frame)), patches.patch(number)
                     if patch is not None:

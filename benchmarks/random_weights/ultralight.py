@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.random_weights.parameters import made_up
 from models.engines.runtime.checkpoints import shapes_of
-from models.engines.ultralight.audio import AudioKind
 from models.engines.ultralight.network import UltralightNetwork
+from models.engines.ultralight.variants import AudioKind
 
 
 def save_ultralight(path: Path, audio_kind: AudioKind = "hubert", num_frames: int = 8, width: int = 32) -> Path:

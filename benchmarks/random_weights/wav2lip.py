@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.random_weights.parameters import made_up
 from models.engines.runtime.checkpoints import shapes_of
-from models.engines.wav2lip.network import Wav2LipNetwork, network_without_values
-from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, Size
+from models.engines.wav2lip.network import Size, Wav2LipNetwork, network_without_values
+from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS
 
 
 def save_wav2lip(path: Path, size: int = 96) -> Path:

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from benchmarks.random_weights.parameters import made_up
 from models.engines.runtime.checkpoints import shapes_of
-from models.engines.wav2lip.network import network_without_values
-from models.engines.wav2lip.weights import Size
+from models.engines.wav2lip.network import Size, network_without_values
 
 
 def made_up_parameters(size: Size, gain: float = 0.7) -> dict[str, Tensor]:
