@@ -19,7 +19,7 @@ from media.reader import FrameReader
 from models.avatar.avatar import Avatar, own_track
 from models.avatar.folder import analysis_folder
 from models.engines.catalog import EngineCatalog
-from models.engines.protocol import SOURCE_AUDIO_FPS, AudioEncoder, Engine, FrameSpan, Machine, Plan
+from models.engines.protocol import SOURCE_AUDIO_FPS, AudioEncoder, ComputeResources, Engine, FrameSpan, Plan
 from models.face.choice import FaceChoice
 from models.matting.generator import MatteGenerator
 from models.matting.person import PersonSegmenter
@@ -54,7 +54,7 @@ def analyse(
     if info.is_still:
         info = replace(info, fps=Fraction(render.still_fps))
     uses_audio = info.has_audio and engine.uses_source_audio
-    audio_encoder = engine.audio_encoder(Machine()) if uses_audio else None
+    audio_encoder = engine.audio_encoder(ComputeResources()) if uses_audio else None
     start = time.process_time()
     with FrameReader(video, info, render.reader_cache_bytes) as reader:
         cut_out = MatteGenerator(PersonSegmenter(num_threads=1)).cut_out
@@ -92,7 +92,7 @@ def plan_speech(cached: AnalysedAvatar, speech: Path, num_frames: int, folder: P
     samples, num = folder / "speech.npy", num_frames
     extract_speech(speech, samples, MediaLimits())
     level, span = measure_level(samples), FrameSpan(fps, 0, num, num)
-    features = engine.audio_encoder(Machine()).encode(samples, level, span)
+    features = engine.audio_encoder(ComputeResources()).encode(samples, level, span)
     shown = avatar.shown_frames(range(num), float(fps), Playback(), file_prosody(samples, level, span.seconds))
     plan: Plan = engine.plan(avatar, features, span, avatar.rows(shown), None)[0]
     return plan

@@ -25,7 +25,7 @@ from benchmarks.yardsticks import floor_cpu_ms
 from config import PipelineConfig, RenderConfig
 from launch.serve_config import default_config_path
 from lipwright_client import Lipwright
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.wav2lip.generator import load_generator
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.weights.store import WeightsStore
@@ -101,7 +101,7 @@ def generator_loop(weights: Path) -> dict[str, float]:
     random = np.random.default_rng(0)
     spent: dict[str, float] = {}
     for batch in _BATCHES:
-        generator = load_generator(weights, Machine(), Wav2LipOptions(precision="fp32", batch_size=batch))
+        generator = load_generator(weights, ComputeResources(), Wav2LipOptions(precision="fp32", batch_size=batch))
         faces = random.integers(0, 256, (_LOOP_FRAMES, generator.size, generator.size, 3), np.uint8)
         windows = random.uniform(-4, 4, (_LOOP_FRAMES, 80, 16)).astype(np.float32)
         generator.generate(faces[:batch], windows[:batch])

@@ -28,7 +28,7 @@ from media.watermark.code import IDENTIFIER_BYTES
 from media.watermark.embedder import InvisibleWatermark
 from media.writer import SegmentWriter
 from models.avatar.avatar import Avatar
-from models.engines.protocol import Engine, FaceGenerator, FrameSpan, Machine, Plan
+from models.engines.protocol import ComputeResources, Engine, FaceGenerator, FrameSpan, Plan
 from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures
@@ -68,8 +68,8 @@ def render_staged(cached: AnalysedAvatar, audio: Path, folder: Path) -> Rendered
     render, clock, avatar, engine = RenderConfig(), StageClock(), cached.avatar, cached.engine
     info = avatar.info
     num_frames = num_output_frames(probe_audio(audio, MediaLimits()).duration_seconds, info.fps)
-    audio_encoder = engine.audio_encoder(Machine())
-    studio = _Studio(avatar, engine, engine.face_generator(Machine()), clock)
+    audio_encoder = engine.audio_encoder(ComputeResources())
+    studio = _Studio(avatar, engine, engine.face_generator(ComputeResources()), clock)
     speech, segments, state, measures = folder / "speech.npy", list[Path](), None, list[BlockMeasures]()
     with clock.stage("features"):
         extract_speech(audio, speech, MediaLimits())
@@ -115,8 +115,8 @@ class _Studio:
             with stage("decode"):
                 frames = list(self.avatar.frames(reader).read(shown[start : start + len(piece)].tolist()))
             with stage("cut"):
-                cut = partial(self.engine.cut, self.avatar)
-                face = PlannedFace(self.engine.name, cut, piece, occluders=self.avatar.occluders)
+                crop = partial(self.engine.crop, self.avatar)
+                face = PlannedFace(self.engine.name, crop, piece, occluders=self.avatar.occluders)
                 chunk = face.chunk(frames)
             with stage("synthesize"):
                 patches = self.face_generator.generate(chunk)

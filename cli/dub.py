@@ -99,7 +99,7 @@ def dub(
         fields["subtitles"] = ("subtitles.vtt" if subtitles is None else subtitles.name, content)
         num_texts = len(read_cues(content, speakers))
         fields["avatar_id"] = _searched(client, video)
-        job, num_bytes = run_job(client, out, fields, f"speaking {num_texts} texts")
+        job, num_bytes = run_job(client, out, fields, request=f"speaking {num_texts} texts")
     if as_json:
         print(json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2))
         return

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
+from cli.joined_stream import JoinedStream
 from cli.local_service import ANY_SERVER, Server
 from cli.terminal import (
     BackgroundId,
@@ -102,29 +103,27 @@ def live(
         ) as session:
             for url in push or ():
                 session.start_output(url, push_token)
-            _write(_connecting(session, len(push or ())), target)
-            seconds = _write(session.say(pieces) if text is None else _reading(session, text, voice), target)
+            stream = JoinedStream()
+            _write(_connecting(session, len(push or ())), stream, target)
+            seconds = _write(session.say(pieces) if text is None else _reading(session, text, voice), stream, target)
             if stay:
                 with suppress(KeyboardInterrupt):
-                    seconds = _write(_staying(session), target)
+                    seconds = _write(_staying(session), stream, target)
         print(f"{out or 'pushed'}: {seconds:.1f} s", file=sys.stderr)
 
 
-def _write(events: Iterator[LiveEvent], target: Writable) -> float:
+def _write(events: Iterator[LiveEvent], stream: JoinedStream, target: Writable) -> float:
     """Write the media of the events and tell what happens. Return the stream time of the end."""
-    seconds = 0.0
     for event in events:
-        target.write(event.media)
+        target.write(stream.media(event))
         sys.stdout.flush()
-        if event.type == "session.fragment":
-            seconds = event.raw["start_seconds"] + event.raw["duration_seconds"]
-        elif event.type == "session.state_updated":
+        if event.type == "session.state_updated":
             print(event.raw["state"], file=sys.stderr)
         elif event.type == "output.state_updated":
             _report_output(event)
         elif event.type == "error":
             raise UsageError(str(event.raw["code"]), str(event.raw["message"]))
-    return seconds
+    return stream.seconds
 
 
 def _report_output(event: LiveEvent) -> None:

@@ -33,13 +33,13 @@ class AudioFeatures(StageReplica):
         super().__init__("AudioFeatures", config)
         self._files = open_files(config)
         self._decoders = make_decoders(config)
-        self._machine = self._claim_machine(config)
-        self._engines = EngineCatalog(config, self._machine.num_threads, engines)
+        self._resources = self._claim_resources(config)
+        self._engines = EngineCatalog(config, self._resources.num_threads, engines)
         default = self._engines.engine(config.engine)
         self._audio_encoders: ModelCache[AudioEncoder] = ModelCache(
             "AudioFeatures", config.engine_cache, default.audio_features, free_gpu_memory
         )
-        self._audio_encoders.put(default.audio_features, default.audio_encoder(self._machine))
+        self._audio_encoders.put(default.audio_features, default.audio_encoder(self._resources))
 
     @stage_method
     async def prepare(self, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float) -> PreparedSpeech:
@@ -95,7 +95,7 @@ class AudioFeatures(StageReplica):
     async def _encode(self, name: str, speech: PreparedSpeech, span: FrameSpan) -> BlockFeatures:
         engine = await self._engine(name)
         async with self._audio_encoders.use(
-            engine.audio_features, lambda: engine.audio_encoder(self._machine)
+            engine.audio_features, lambda: engine.audio_encoder(self._resources)
         ) as audio_encoder:
 
             def work(token: CancelToken) -> BlockFeatures:

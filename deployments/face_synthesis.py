@@ -24,16 +24,16 @@ class FaceSynthesis(StageReplica):
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load the default engine's face generator; others are loaded on first use."""
         retain_freed_buffers()
-        self._machine = self._claim_machine(config)
+        self._resources = self._claim_resources(config)
         # A GPU computes one chunk while the next one is copied to it.
-        max_at_once = self._machine.num_threads if self._machine.device == "cpu" else None
+        max_at_once = self._resources.num_threads if self._resources.device == "cpu" else None
         super().__init__("FaceSynthesis", config, max_at_once)
-        self._engines = EngineCatalog(config, self._machine.num_threads, engines)
+        self._engines = EngineCatalog(config, self._resources.num_threads, engines)
         default = self._engines.revision(config.engine)
         self._face_generators: ModelCache[FaceGenerator] = ModelCache(
             "FaceSynthesis", config.engine_cache, default, free_gpu_memory
         )
-        self._face_generators.put(default, self._engines.engine(config.engine).face_generator(self._machine))
+        self._face_generators.put(default, self._engines.engine(config.engine).face_generator(self._resources))
 
     @stage_method
     async def synthesize(self, engine: str, chunk: Chunk) -> FacePatches:
@@ -46,7 +46,7 @@ class FaceSynthesis(StageReplica):
         """
         revision = self._engines.revision(engine)
         async with self._face_generators.use(
-            revision, lambda: self._engines.engine(engine).face_generator(self._machine)
+            revision, lambda: self._engines.engine(engine).face_generator(self._resources)
         ) as face_generator:
 
             def work(token: CancelToken) -> FacePatches:

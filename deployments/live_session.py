@@ -39,15 +39,15 @@ class LiveSession(StageReplica):
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load nothing: a service without live sessions pays nothing for them."""
-        self._machine = self._claim_machine(config, niceness=0)
+        self._resources = self._claim_resources(config, niceness=0)
         # On a CPU one chunk is rendered while the decoder works for another. More at once only cost more (`Threads`):
         # with two, four sessions take 10 % more CPU time than with one, and 15 % less time. A GPU waits for many.
-        max_at_once = self._machine.num_threads + 1 if self._machine.device == "cpu" else None
+        max_at_once = self._resources.num_threads + 1 if self._resources.device == "cpu" else None
         super().__init__("LiveSession", config, max_at_once)
         retain_freed_buffers()
         self._files = open_files(config)
         self._decoders = make_decoders(config, warm=False)
-        self._engines = EngineCatalog(config, self._machine.num_threads, engines)
+        self._engines = EngineCatalog(config, self._resources.num_threads, engines)
         self._renderers: ModelCache[LiveRenderer] = ModelCache(
             "LiveSession", config.engine_cache, config.live.engine, free_gpu_memory
         )
@@ -103,10 +103,10 @@ class LiveSession(StageReplica):
 
     def _load(self) -> LiveRenderer:
         self._decoders.warm()
-        num_threads, timeout_s = self._machine.num_threads, self._config.live.chunk_timeout_s
+        num_threads, timeout_s = self._resources.num_threads, self._config.live.chunk_timeout_s
         open_source = SourceOpener(self._config, self._decoders, num_threads, timeout_s)
         engine = self._engines.engine(self._config.live.engine)
-        return LiveRenderer(self._config, engine, self._machine, self._run, open_source, self._files)
+        return LiveRenderer(self._config, engine, self._resources, self._run, open_source, self._files)
 
     async def _run(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
         return await self._threads.run(work, self._config.live.chunk_timeout_s)

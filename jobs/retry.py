@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from config import JobConfig
 from errors import LipwrightError, StorageFullError, internal_error
-from storage.local.disk import is_disk_full
+from storage.local.disk import storage_error
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def first_leaf_error(error: BaseException) -> BaseException:
 
 def _cause(error: BaseException) -> BaseException:
     cause = first_leaf_error(error)
-    return StorageFullError("The disk is full.") if is_disk_full(cause) else cause
+    return storage_error(cause) or cause
 
 
 def _disk_pauses(total_s: float) -> Iterator[float]:

@@ -18,7 +18,7 @@ from media.output.crop_path import PAN_SECONDS
 from media.probe import VideoInfo
 from media.subtitles.cues import Cue
 from models.face.choice import OFF_SCREEN, FaceChoice
-from models.quality.report import CutText
+from models.quality.report import TruncatedText
 from storage.file_keys import audio_key
 from storage.records import JobOptions, JobRecord, Turn
 
@@ -124,10 +124,10 @@ def cues_of(options: JobOptions) -> list[Cue]:
     ]
 
 
-def cut_texts(options: JobOptions) -> tuple[CutText, ...]:
+def cut_texts(options: JobOptions) -> tuple[TruncatedText, ...]:
     """Return the texts that do not fit into their time."""
     return tuple(
-        CutText(start_seconds=turn.start, cut_seconds=turn.cut_seconds, text=turn.text)
+        TruncatedText(start_seconds=turn.start, cut_seconds=turn.cut_seconds, text=turn.text)
         for turn in options.turns or ()
         if turn.text is not None and turn.cut_seconds is not None
     )

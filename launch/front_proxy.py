@@ -9,6 +9,7 @@ for larger ones.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import logging
 import os
 import resource
@@ -20,9 +21,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from errors import ConfigError, LipwrightError
 from launch.front_config import FrontLimits, key_map, write_front_config
@@ -34,6 +36,8 @@ _BACKLOG: Final = 1024
 _FILES_PER_CONNECTION: Final = 2
 _OWN_FILES: Final = 64  # of HAProxy; it exits if it cannot open as many as it may need
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # s, s, probes: closed after 35 s
+_FOLDER_PREFIX: Final = "lipwright-front-"
+_LOCK: Final = "service.lock"
 _KEY_MAP: Final = "keys.map"
 _ADMIN_SOCKET: Final = "admin.sock"
 _STOP_S: Final = 5.0
@@ -77,7 +81,7 @@ class FrontProxy:
         self._metrics_ports = metrics_ports
         self._serve_port = serve_port
         self._limits = _limited(limits or FrontLimits())
-        self._folder = Path(tempfile.mkdtemp(prefix="lipwright-front-"))
+        self._folder, self._lock = _make_locked_folder()
         self._listeners: dict[str, socket.socket] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._keys = keys
@@ -141,6 +145,7 @@ class FrontProxy:
         for listener in self._listeners.values():
             listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._lock.close()
 
     def _watch_keys(self) -> None:
         """Tell HAProxy about new and revoked keys."""
@@ -184,6 +189,20 @@ class FrontProxy:
             while answer := admin.recv(4096):
                 if answer.strip():
                     logger.warning("the front proxy did not take a change of keys: %s", answer.decode(errors="replace"))
+
+
+def _make_locked_folder() -> tuple[Path, BinaryIO]:
+    """Create a folder whose lock this process holds, and remove those of services that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*/{_LOCK}"):
+        with suppress(OSError), path.open("rb") as lock:  # locked, of another user, or removed just now
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path.parent)
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX))
+    partial = folder / f"{_LOCK}.part"
+    lock = partial.open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    partial.rename(folder / _LOCK)  # locked before another service can find it
+    return folder, lock
 
 
 def haproxy_binary() -> str | None:

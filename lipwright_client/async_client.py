@@ -10,7 +10,7 @@ from typing import Unpack
 
 import httpx
 
-from lipwright_client.async_live import DEFAULT_RATE, AsyncLiveSession
+from lipwright_client.async_live import DEFAULT_RATE, RECONNECT_S, AsyncLiveSession
 from lipwright_client.calls import (
     AvatarFields,
     AvatarSettings,
@@ -295,6 +295,7 @@ class Service:
         background_file: Source | None = None,
         background_id: str | None = None,
         background_loop: str | None = None,
+        reconnect_s: float = RECONNECT_S,
     ) -> AsyncLiveSession:
         """Return a live session: enter it with `async with`, and iterate over its events.
 
@@ -317,6 +318,7 @@ class Service:
             background_file: A picture or video behind the person instead; sent when the session starts.
             background_id: One that was sent before, with `create_background`.
             background_loop: What follows the end of that video: `loop` (default), `pingpong` or `hold`.
+            reconnect_s: How long to try to reconnect when the connection breaks; 0 raises at once.
 
         Raises:
             UploadError: Not exactly one of `avatar_id`, `video` and `session_id` is given, more than one background, or
@@ -347,7 +349,7 @@ class Service:
             get_subject,
             sample_rate,
             shows_at_once,
-            io.connect,
+            io,
             receives_video,
             {
                 "expressiveness": expressiveness,
@@ -356,6 +358,7 @@ class Service:
                 "matte": matte,
                 "background_loop": background_loop,
             },
+            reconnect_s,
         )
 
     async def voices(self) -> Voices:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import httpx
 
 from lipwright_client.async_client import AsyncAvatars, AsyncEngines, AsyncJobs, Service
-from lipwright_client.async_live import DEFAULT_RATE
+from lipwright_client.async_live import DEFAULT_RATE, RECONNECT_S
 from lipwright_client.blocking import Blocking, blocking, iterate
 from lipwright_client.files import Source
 from lipwright_client.live import LiveSession
@@ -103,6 +103,7 @@ class Lipwright(Blocking[Service]):
         background_file: Source | None = None,
         background_id: str | None = None,
         background_loop: str | None = None,
+        reconnect_s: float = RECONNECT_S,
     ) -> LiveSession:
         """Return a live session: enter it with `with`, and iterate over its events. Arguments as for `Service.live`."""
         session = self._async.live(
@@ -119,6 +120,7 @@ class Lipwright(Blocking[Service]):
             background_file,
             background_id,
             background_loop,
+            reconnect_s,
         )
         return LiveSession(session)
 

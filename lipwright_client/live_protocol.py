@@ -16,7 +16,7 @@ from lipwright_client.errors import Problem, ProblemError, UnexpectedAnswerError
 from lipwright_client.settings import Settings
 
 _MEDIA_EVENTS: Final = ("session.stream", "session.fragment")
-_SAMPLE_BYTES: Final = 2
+SAMPLE_BYTES: Final = 2
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,16 @@ class LiveEvent:
             `agent.speak_interrupted`, `output.state_updated`, `output.list`, `session.ended` or `error`.
         raw: All fields.
         media: Fragmented MP4 data: the header with `session.stream`, fragments with `session.fragment`.
-            Concatenated, they form one file.
+            Concatenated, they form one file. `session.stream` comes again after a reconnection and begins a new one.
     """
 
     type: str
     raw: dict[str, Any] = field(repr=False)
     media: bytes = field(default=b"", repr=False)
+
+
+RECONNECTING: Final = LiveEvent("session.state_updated", {"type": "session.state_updated", "state": "reconnecting"})
+"""The connection broke, and the client opens another one."""
 
 
 def live_url(settings: Settings, **options: object) -> str:
@@ -112,6 +116,8 @@ class PacedAudio:
         """Yield the messages to send after an event; the caller must send all of them."""
         if event.type == "agent.speak_ended" and self._is_sent:
             self.is_over = True
+        if event == RECONNECTING:  # the time of the stream may begin again
+            self._begun, self._sent = None, 0.0
         if event.type != "session.fragment" or self._is_sent:
             return
         start, buffered = float(event.raw["start_seconds"]), float(event.raw["buffered_seconds"])
@@ -124,7 +130,7 @@ class PacedAudio:
                 yield encode_message("agent.speak_end")
                 return
             self._was_anything |= bool(piece)
-            seconds = len(piece) / _SAMPLE_BYTES / self._rate
+            seconds = len(piece) / SAMPLE_BYTES / self._rate
             buffered, self._sent = buffered + seconds, self._sent + seconds
             yield piece
 

@@ -28,7 +28,7 @@ class PlannedFace:
     """One face in T output frames."""
 
     engine: str  # name of the engine that generates it
-    cut: Callable[[Plan, list[YuvFrame]], Chunk]  # `Engine.cut` of its avatar
+    crop: Callable[[Plan, list[YuvFrame]], Chunk]  # `Engine.crop` of its avatar
     plan: Plan  # what it shows in T frames
     weight: NDArray[np.float32] | None = None  # (T,) 1: the generated face, 0: the source's own; None: 1 everywhere
     occluders: Occluders | None = None  # what stays in front of it; None: nothing
@@ -46,7 +46,7 @@ class PlannedFace:
     def chunk(self, frames: list[YuvFrame]) -> Chunk:
         """Cut it out of the T frames, without what is in front of it."""
         whole = frames if self.occluders is None else self.occluders.without(self.plan.source_index, frames)
-        return self.cut(self.plan, whole)
+        return self.crop(self.plan, whole)
 
     def shown_patch(self, frame: YuvFrame, number: int, patches: FacePatches) -> Patch | None:
         """Return its patch in frame `number`: behind what is in front of it, and blended by its weight."""
@@ -112,7 +112,7 @@ class FramePipeline:
                 stop = min(start + chunk_frames, len(source_index))
                 shown = [piece for face in faces if (piece := face.slice(start, stop)).is_shown]
                 frames, chunks = await self._run(
-                    partial(_decode_and_cut, reader, source_index[start:stop], shown), stop - start
+                    partial(_decode_and_crop, reader, source_index[start:stop], shown), stop - start
                 )
                 patches = [self._generate(face.engine, chunk) for face, chunk in zip(shown, chunks, strict=True)]
                 generated = [*generated[-self._window * len(faces) :], *patches]
@@ -158,7 +158,7 @@ class FramePipeline:
         return sum((face.silent_motion for face in generated), RunningStats())
 
 
-def _decode_and_cut(
+def _decode_and_crop(
     reader: FrameSource, source_index: NDArray[np.integer], faces: Sequence[PlannedFace], token: CancelToken
 ) -> tuple[list[YuvFrame], list[Chunk]]:
     with token.on_cancel(reader.close):

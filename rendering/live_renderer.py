@@ -24,7 +24,7 @@ from media.output.framing import OutputSize
 from media.output.picture import PictureMaker
 from media.playback import Playback
 from models.avatar.avatar import Avatar
-from models.engines.protocol import Engine, FrameSpan, LiveEngine, Machine, Plan, scales_movement
+from models.engines.protocol import ComputeResources, Engine, FrameSpan, LiveEngine, Plan, scales_movement
 from models.speech.prosody import window_prosody
 from rendering.avatar_cache import AvatarCache, LruPool
 from rendering.background_opener import BackgroundOpener, OpenSource, cutout
@@ -63,7 +63,7 @@ class LiveRenderer:
         self,
         config: PipelineConfig,
         engine: Engine,
-        machine: Machine,
+        resources: ComputeResources,
         run: BlockingWork,
         open_source: OpenSource,
         files: StoredFiles,
@@ -72,10 +72,10 @@ class LiveRenderer:
             raise ConfigError(f"live.engine: expected an engine that can speak live, found {config.live.engine!r}.")
         self._config, self._run = config, run
         self._engine, self._live = engine, engine
-        is_one_thread = machine.device == "cpu" and machine.num_threads == 1
+        is_one_thread = resources.device == "cpu" and resources.num_threads == 1
         self._clock = time.thread_time if is_one_thread else time.monotonic
-        self._audio_encoder = engine.live_audio_encoder(machine)
-        self._face_generator = engine.face_generator(machine)
+        self._audio_encoder = engine.live_audio_encoder(resources)
+        self._face_generator = engine.face_generator(resources)
         self._open_source = open_source
         self._files, self._avatars = files, AvatarCache(files)
         self._backgrounds = BackgroundOpener(open_source, files)
@@ -175,7 +175,7 @@ class LiveRenderer:
     ) -> EncodedPictures:
         with token.on_cancel(readers.close):
             frames = list(readers.frames.read(shown.tolist()))
-        face = PlannedFace(self._engine.name, partial(self._engine.cut, avatar), plan, occluders=avatar.occluders)
+        face = PlannedFace(self._engine.name, partial(self._engine.crop, avatar), plan, occluders=avatar.occluders)
         patches = self._face_generator.generate(face.chunk(frames), token.is_cancelled)
         framing = OutputSize().framing(request.avatar.source.info)
         maker = PictureMaker(framing, composite=_cutout(request, readers))

@@ -124,7 +124,7 @@ class SegmentRenderer:
                 [
                     PlannedFace(
                         face.engine,
-                        partial(engine.cut, cached.avatar),
+                        partial(engine.crop, cached.avatar),
                         face.plan,
                         face.weight,
                         cached.avatar.occluders,

@@ -33,12 +33,16 @@ class UploadWriter:
 
     A remote store gets the whole file at the end, so that slow or aborted clients do not affect it, and a failed
     transfer can be repeated without the client.
+
+    Raises:
+        StorageFullError: The disk is full.
     """
 
     def __init__(self, files: StoredFiles, key: str, label: str) -> None:
         self._files, self._key, self._label = files, key, label
         self._path = files.staging_path(key)
-        self._file: BinaryIO = open(self._path, "xb", opener=open_private)  # noqa: SIM115  # closed by `finish` or `discard`
+        with disk_errors():
+            self._file: BinaryIO = open(self._path, "xb", opener=open_private)  # noqa: SIM115  # until `finish` or `discard`
         self._sha256 = hashlib.sha256()
         self._num_bytes = 0
 
@@ -60,8 +64,8 @@ class UploadWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-        sha256 = self._sha256.hexdigest()
-        self._files.publish(self._path, self._key, sha256)
+            sha256 = self._sha256.hexdigest()
+            self._files.publish(self._path, self._key, sha256)
         return UploadedFile(key=split(self._key)[1], sha256=sha256, num_bytes=self._num_bytes, label=self._label)
 
     def discard(self) -> None:
@@ -71,7 +75,8 @@ class UploadWriter:
         """
         with suppress(OSError):  # a full disk refuses the last buffered bytes once more
             self._file.close()
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._path.unlink()
 
 
 class UploadTarget(Protocol):

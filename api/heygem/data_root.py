@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
@@ -19,6 +20,7 @@ from storage.local.disk import disk_errors
 from storage.records import new_id
 
 _TEMP: Final = "temp"
+_COPY_BYTES: Final = 1 << 20
 
 
 class DataRoot:
@@ -65,26 +67,22 @@ class DataRoot:
         Clients may move, change or delete the copy.
 
         Raises:
+            UrlRefusedError: The folder for results is a link, or cannot be opened.
             StorageFullError: The disk is full.
         """
-        folder = self._root / _TEMP
-        target = folder / result_name(code)
-        source = result.stat()
+        folder, name = self._root / _TEMP, result_name(code)
         try:
-            known = target.lstat()
-            if (known.st_size, known.st_mtime_ns) == (source.st_size, source.st_mtime_ns):
-                return target
-        except FileNotFoundError:
             folder.mkdir(exist_ok=True)
-        partial = folder / f".{new_id()}.part"
+            opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError as error:
+            reason = f"cannot copy the result to the folder {_TEMP!r} in the data root: {error.strerror}"
+            raise UrlRefusedError(f"{reason}. It must be a folder, not a link.") from None
         try:
-            with disk_errors():
-                shutil.copyfile(result, partial)
-                os.utime(partial, ns=(source.st_atime_ns, source.st_mtime_ns))
-            partial.replace(target)
+            if not _is_copy(name, opened, result.stat()):
+                _copy(result, name, opened)
         finally:
-            partial.unlink(missing_ok=True)
-        return target
+            os.close(opened)
+        return folder / name
 
     def _inner(self, name: str) -> PurePosixPath:
         """Return the resolved path relative to the root."""
@@ -105,6 +103,30 @@ class DataRoot:
 def result_name(code: str) -> str:
     """Return the file name of a task's video."""
     return f"{code}-r.mp4"
+
+
+def _is_copy(name: str, folder: int, source: os.stat_result) -> bool:
+    try:
+        known = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (known.st_size, known.st_mtime_ns) == (source.st_size, source.st_mtime_ns)
+
+
+def _copy(result: Path, name: str, folder: int) -> None:
+    """Copy a file into an opened folder; it appears there when it is complete."""
+    partial = f".{new_id()}.part"
+    try:
+        with disk_errors(), result.open("rb") as source:
+            created = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
+            with os.fdopen(created, "wb") as target:
+                shutil.copyfileobj(source, target, _COPY_BYTES)
+            times = os.fstat(source.fileno())
+            os.utime(partial, ns=(times.st_atime_ns, times.st_mtime_ns), dir_fd=folder)
+        os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(partial, dir_fd=folder)
 
 
 def _open_beneath(root: Path, parts: Sequence[str]) -> int:

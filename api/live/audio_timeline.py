@@ -55,7 +55,7 @@ class AudioTimeline:
         self._intake = InputResampler(sample_rate)
         self._stream, self._thinned = SpeechStream(), Downsampler()
         self._waiting: deque[NDArray[np.int16]] = deque()
-        self._num_waiting = 0
+        self._num_waiting = self._num_received = 0
         self._is_whole = True  # the current utterance is complete
         self._is_speaking = False
         self._placed = np.zeros(0, np.int16)  # scheduled, not sent yet
@@ -81,6 +81,11 @@ class AudioTimeline:
     def waiting_seconds(self) -> float:
         """Length of buffered speech."""
         return (self._num_waiting + len(self._placed)) / AUDIO_RATE
+
+    @property
+    def spoken_seconds(self) -> float:
+        """Length of all speech that was sent so far."""
+        return self._num_received / AUDIO_RATE - self.waiting_seconds
 
     @property
     def left_seconds(self) -> float:
@@ -119,6 +124,7 @@ class AudioTimeline:
     def interrupt(self) -> bool:
         """Drop everything not sent yet; the voice fades and the mouth closes. Return whether there was speech."""
         was_speaking = self.is_speaking
+        self._num_received -= self._num_waiting + len(self._placed[_FADE_SAMPLES:])
         self._waiting.clear()
         self._num_waiting, self._is_whole, self._is_speaking, self._was_speaking = 0, True, False, False
         self._new_intake(self._rate)
@@ -222,3 +228,4 @@ class AudioTimeline:
         if len(samples):
             self._waiting.append(samples)
             self._num_waiting += len(samples)
+            self._num_received += len(samples)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import Any, Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+LOST: Final = 1006
+"""RFC 6455: the connection broke."""
+
+logger = logging.getLogger(__name__)
 
 _SEND_S: Final = 10.0
 
@@ -80,7 +86,11 @@ async def next_message(socket: WebSocket) -> dict[str, Any]:
     Raises:
         WebSocketDisconnect: The client disconnected.
     """
-    message = await socket.receive()
+    try:
+        message = await socket.receive()
+    except Exception as error:  # Ray's, when Serve's proxy has died
+        logger.warning("live session: the connection to a client is lost: %s", error)
+        raise WebSocketDisconnect(LOST) from error
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code") or 1005)
     return dict(message)

@@ -65,7 +65,9 @@ class MessageHandler:
         live: Limits.
 
     Attributes:
-        event_id: ID that the client gave to its latest message with one.
+        event_id: ID that the client gave to its latest message with one; that of a text counts when its speech is
+            there, so that the end of earlier speech is not taken for its end.
+        num_messages: Messages received.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class MessageHandler:
         self._tts = TtsQueue(tts, self._push_synthesized, speech.end, self._report_tts_error)
         self._limits = MessageLimits(live)
         self.event_id: str | None = None
+        self.num_messages = 0
 
     async def take_text(self, text: str) -> None:
         """Handle a text message.
@@ -88,6 +91,7 @@ class MessageHandler:
         Raises:
             SessionEndedError: The client exceeded a limit.
         """
+        self.num_messages += 1
         self._limits.count(len(text))
         await self._reporting_errors(lambda: self._handle(read_message(text)))
 
@@ -97,6 +101,7 @@ class MessageHandler:
         Raises:
             SessionEndedError: The client exceeded a limit.
         """
+        self.num_messages += 1
         self._limits.count(len(data))
         await self._reporting_errors(lambda: self._speak(lambda: pcm(data)))
 
@@ -115,7 +120,8 @@ class MessageHandler:
             await self._connection.send_text(event("error", code=error.code, message=str(error)))
 
     async def _handle(self, message: Incoming) -> None:
-        self.event_id = message.event_id or self.event_id
+        if not isinstance(message, SpeakText):
+            self.event_id = message.event_id or self.event_id
         if isinstance(message, Playback):
             self._clock.showed(message.position_seconds)
             return
@@ -142,9 +148,9 @@ class MessageHandler:
     async def _interrupt(self) -> None:
         await self._tts.stop()
         if self._speech.interrupt():
-            at = self._speech.left_seconds
+            times = {"at_seconds": self._speech.left_seconds, "spoken_seconds": round(self._speech.spoken_seconds, 3)}
             self._clock.interrupted()
-            await self._connection.send_text(event("agent.speak_interrupted", event_id=self.event_id, at_seconds=at))
+            await self._connection.send_text(event("agent.speak_interrupted", event_id=self.event_id, **times))
 
     async def _speak(self, read: Callable[[], NDArray[np.int16]]) -> None:
         samples = read()
@@ -158,6 +164,7 @@ class MessageHandler:
                 break
             await asyncio.sleep(_POLL_S)
         self._clock.spoke()
+        self.event_id = self._tts.event_id or self.event_id
         self._speech.push(samples, sample_rate)
 
     async def _report_tts_error(self, message: SpeakText, error: LipwrightError) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from api.live.client_connection import ClientConnection, next_message
+from api.live.client_connection import LOST, ClientConnection, next_message
 from api.live.protocol import event
 from api.live.session_stream import SessionStream
 from errors import BusyError, NotFoundError, StateError
@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 _RETRY_S: Final = 1.0
 # RFC 6455: closed on purpose. Anything else, such as a connection that broke, is a lost client.
 _CLEAN_CODES: Final = (1000, 1001)
-_LOST: Final = 1006
 
 
 @dataclass
@@ -84,7 +83,8 @@ class RunningSession:
                 break
             client.is_served = True
             self.connection.attach(client.socket, client.is_over)
-            await self.connection.send_text(event("session.state_updated", state="connected", **self.about))
+            about = {**self.about, **self.stream.progress}
+            await self.connection.send_text(event("session.state_updated", state="connected", **about))
             if self.stream.is_recovering:
                 await self.connection.send_text(event("session.state_updated", state="recovering"))
             left = await self._served(client.socket, asyncio.create_task(next_message(client.socket)))
@@ -102,7 +102,7 @@ class RunningSession:
         except WebSocketDisconnect as left:
             self.connection.detach()
             return left
-        return WebSocketDisconnect(_LOST)
+        return WebSocketDisconnect(LOST)
 
     async def _take(self, socket: WebSocket, first: asyncio.Task[dict[str, Any]]) -> None:
         message = await first

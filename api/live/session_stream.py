@@ -71,6 +71,7 @@ class SessionStream:
         self._fallback = IdleFallback(services.renderer, idle, live.fallback_after_s)
         self._clock = SessionClock(live)
         self._is_recovering = False
+        self._ended_event_id: str | None = None
         self._head: tuple[str, bytes] | None = None
         self.outputs = SessionOutputs(services.destinations, live, connection.send_text)
         self.viewers = Viewers(live.max_viewers, live.push_buffer_seconds, lambda: self._head)
@@ -99,6 +100,11 @@ class SessionStream:
     def is_recovering(self) -> bool:
         """Whether idle frames are shown because no replica renders in time."""
         return self._is_recovering
+
+    @property
+    def progress(self) -> dict[str, object]:
+        """What a client that takes over must know to go on: messages received, and the `event_id` of ended speech."""
+        return {"num_messages": self._handler.num_messages, "ended_event_id": self._ended_event_id}
 
     def _is_used(self) -> bool:
         return self._speech.is_speaking or self.outputs.are_running
@@ -129,6 +135,7 @@ class SessionStream:
             await self._connection.send_text(event("agent.speak_started", event_id=self._handler.event_id))
         await self._send(frame, pictures, audio)
         if audio.has_ended:
+            self._ended_event_id = self._handler.event_id
             await self._connection.send_text(event("agent.speak_ended", event_id=self._handler.event_id))
         return len(pictures.frames)
 
@@ -185,4 +192,5 @@ class SessionStream:
             is_key=fragment.pictures.is_key,
             is_speaking=self._speech.is_speaking,
             buffered_seconds=round(self._speech.waiting_seconds, 3),
+            spoken_seconds=round(self._speech.spoken_seconds, 3),
         )

@@ -31,6 +31,9 @@ class TtsQueue:
         push: Receives the audio.
         on_end: Called when the queue is empty.
         on_error: Called when a text cannot be spoken.
+
+    Attributes:
+        event_id: ID that the client gave to the text whose audio is pushed.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class TtsQueue:
     ) -> None:
         self._tts, self._push, self._on_end, self._on_error = tts, push, on_end, on_error
         self._texts: deque[SpeakText] = deque()
+        self.event_id: str | None = None
         self._task: asyncio.Task[None] | None = None
 
     def add(self, message: SpeakText) -> None:
@@ -67,6 +71,7 @@ class TtsQueue:
     async def _speak_all(self) -> None:
         while self._texts:
             message = self._texts.popleft()
+            self.event_id = message.event_id
             try:
                 await self._speak(message)
             except LipwrightError as error:

@@ -22,7 +22,7 @@ from errors import (
     StorageFullError,
     UnavailableError,
 )
-from storage.local.disk import is_disk_full
+from storage.local.disk import storage_error
 
 
 class CallOutcome(Enum):
@@ -62,9 +62,9 @@ def classify(error: BaseException) -> CallOutcome:
 
 
 def unwrap(error: BaseException) -> BaseException:
-    """Return the error that a stage raised, without Ray's wrapper; StorageFullError if a disk was full."""
+    """Return the error that a stage raised, without Ray's wrapper; StorageFullError if a disk took no more."""
     while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
         error = error.cause
-    if isinstance(error, OutOfDiskError) or is_disk_full(error):
+    if isinstance(error, OutOfDiskError):
         return StorageFullError("The disk is full.")
-    return error
+    return storage_error(error) or error

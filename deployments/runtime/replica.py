@@ -24,7 +24,7 @@ from deployments.runtime.ray_internals import session_name
 from errors import CapacityError, ConfigError, StageTimeoutError
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
-from models.engines.protocol import Device, Machine
+from models.engines.protocol import ComputeResources, Device
 from telemetry import metrics
 from telemetry.log_context import CallContext, call_context, configure_logging
 
@@ -234,7 +234,7 @@ class StageReplica:
         """Raise while work hangs; Serve then replaces the replica."""
         self._threads.check()
 
-    def _claim_machine(self, config: PipelineConfig, niceness: int = _NICENESS) -> Machine:
+    def _claim_resources(self, config: PipelineConfig, niceness: int = _NICENESS) -> ComputeResources:
         """Return the resources of this replica; limits its GPU memory to its share, which Ray only accounts for.
 
         `niceness`: see `claim_threads`.
@@ -244,14 +244,16 @@ class StageReplica:
         """
         share = float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0))
         gpu_share = share if 0 < share < 1 else 1.0  # given none, or several whole ones
-        machine = Machine(assigned_device(), claim_threads(niceness), gpu_share, config.engine_cache.tensorrt)
-        if machine.device == "cuda":
+        resources = ComputeResources(
+            assigned_device(), claim_threads(niceness), gpu_share, config.engine_cache.tensorrt
+        )
+        if resources.device == "cuda":
             import torch  # takes two seconds; replicas without a GPU skip it
 
             if not torch.cuda.is_available():
                 raise ConfigError("The replica was assigned a GPU, but PyTorch finds no CUDA device.")
-            torch.cuda.set_per_process_memory_fraction(machine.gpu_share)
-        return machine
+            torch.cuda.set_per_process_memory_fraction(resources.gpu_share)
+        return resources
 
     async def _run(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
         """Run `work` in a thread, with the timeout of a call about this number of frames."""

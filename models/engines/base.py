@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from errors import ConfigError
-from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
+from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
 from models.engines.protocol import ChunkT, FrameSpan, PlannedBlock, PlanT
 from models.speech.activity import speech_activity
 from models.speech.level import ROWS_PER_SECOND, SpeechLevel
@@ -126,11 +126,11 @@ class BoxEngine(StatelessEngine[GatedT, PlanT, BoxChunk]):
         """Write the boxes of an avatar; no frame is read."""
         self.box_track(avatar).save(avatar.folder_of(self) / _BOXES_FILE)
 
-    def cut(self, avatar: Avatar, plan: PlanT, frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the regions around the boxes out of full frames; see `protocol.Engine.cut`."""
+    def crop(self, avatar: Avatar, plan: PlanT, frames: Sequence[YuvFrame]) -> BoxChunk:
+        """Crop the regions around the boxes out of full frames; see `protocol.Engine.crop`."""
         boxes: BoxTrack = avatar.remember(self, lambda: BoxTrack.load(avatar.folder_of(self) / _BOXES_FILE))
         box_plan, extra = self.box_plan(plan)
-        return cut_boxes(boxes, avatar.info.colour, box_plan, frames, extra)
+        return crop_boxes(boxes, avatar.info.colour, box_plan, frames, extra)
 
     @abstractmethod
     def box_track(self, avatar: Avatar) -> BoxTrack:

@@ -109,7 +109,7 @@ class EngineCatalog:
         for part in parts:
             lacking = [
                 role
-                for role in _missing(part, weights_specs(part, self._store.engines), self._store)
+                for role in _find_missing(part, weights_specs(part, self._store.engines), self._store)
                 if role.is_required
             ]
             if lacking:
@@ -201,7 +201,7 @@ def _record(name: str, store: WeightsStore) -> EngineRecord:
 def _record_of(
     name: str, maker: EngineClass | PostProcessorClass, store: WeightsStore, is_scalable: bool
 ) -> EngineRecord:
-    missing = _missing(name, maker.weights, store)
+    missing = _find_missing(name, maker.weights, store)
     return EngineRecord(
         name=name,
         title=maker.title,
@@ -212,7 +212,7 @@ def _record_of(
     )
 
 
-def _missing(name: str, roles: tuple[WeightsSpec, ...], store: WeightsStore) -> tuple[MissingWeights, ...]:
+def _find_missing(name: str, roles: tuple[WeightsSpec, ...], store: WeightsStore) -> tuple[MissingWeights, ...]:
     weights = store.for_engine(name)
     return tuple(
         MissingWeights(role.name, role.title, _is_required(role, weights), add_command(name, role.name))

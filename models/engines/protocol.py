@@ -2,11 +2,11 @@
 
 An `Engine` is cheap to make and holds no network. Four deployments use it::
 
-    AudioFeatures      engine.audio_encoder(machine).encode(speech, level, span) -> features
+    AudioFeatures      engine.audio_encoder(resources).encode(speech, level, span) -> features
     LandmarkGenerator  engine.analyse(avatar, ...)                  once per avatar, into a folder of the engine
                        engine.plan(avatar, features, ...) -> PlannedBlock, once per block of output frames
-    Studio             engine.cut(avatar, plan, frames) -> Chunk, once per chunk of frames
-    FaceSynthesis      engine.face_generator(machine).generate(chunk) -> FacePatches
+    Studio             engine.crop(avatar, plan, frames) -> Chunk, once per chunk of frames
+    FaceSynthesis      engine.face_generator(resources).generate(chunk) -> FacePatches
 
 The graph uses the length, slices and source frames of a plan and the number of frames of a chunk; features and state
 are opaque. All of them travel between calls, so they must pickle. All calls are pure: the same arguments give the same
@@ -41,7 +41,7 @@ SOURCE_AUDIO_FPS: Final = 50
 
 
 @dataclass(frozen=True)
-class Machine:
+class ComputeResources:
     """What a replica may use.
 
     Attributes:
@@ -174,7 +174,7 @@ class FaceGenerator(Protocol[GivenChunkT]):
         """Return one finished patch for every face of a chunk of the same engine.
 
         Args:
-            chunk: What `Engine.cut` gave.
+            chunk: What `Engine.crop` gave.
             should_stop: Checked between faces, or batches of them, by slow engines.
 
         Raises:
@@ -260,7 +260,7 @@ class EngineSettings:
 class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
     """One way to make a face speak, generic over features, plan, state and chunk.
 
-    Cheap to make: `audio_encoder` and `face_generator` load the large networks. What `plan` and `cut` need besides is
+    Cheap to make: `audio_encoder` and `face_generator` load the large networks. What `plan` and `crop` need besides is
     small, runs on the CPU, and is loaded on first use.
     """
 
@@ -287,7 +287,7 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
         """
         ...
 
-    def audio_encoder(self, machine: Machine) -> AudioEncoder[FeaturesT]:
+    def audio_encoder(self, resources: ComputeResources) -> AudioEncoder[FeaturesT]:
         """Load the audio encoder.
 
         Raises:
@@ -296,7 +296,7 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
         """
         ...
 
-    def face_generator(self, machine: Machine) -> FaceGenerator[ChunkT]:
+    def face_generator(self, resources: ComputeResources) -> FaceGenerator[ChunkT]:
         """Load the generator.
 
         Raises:
@@ -345,8 +345,8 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
         """
         ...
 
-    def cut(self, avatar: Avatar, plan: PlanT, frames: Sequence[YuvFrame]) -> ChunkT:
-        """Cut out of full frames what `FaceGenerator.generate` needs.
+    def crop(self, avatar: Avatar, plan: PlanT, frames: Sequence[YuvFrame]) -> ChunkT:
+        """Crop out of full frames what `FaceGenerator.generate` needs.
 
         Args:
             avatar: An analysed avatar.
@@ -371,7 +371,7 @@ class LiveEngine(Protocol[FeaturesT, LivePlanT, StateT]):
     look_ahead_frames: int
     """Look-ahead of `plan_live`, in frames."""
 
-    def live_audio_encoder(self, machine: Machine) -> LiveAudioEncoder[FeaturesT]:
+    def live_audio_encoder(self, resources: ComputeResources) -> LiveAudioEncoder[FeaturesT]:
         """Load the audio encoder of live sessions; raises like `Engine.audio_encoder`."""
         ...
 

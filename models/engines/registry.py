@@ -77,7 +77,7 @@ def engine_class(name: str, engines: Mapping[str, str | EngineClass] = ENGINES) 
     engine, _ = split_name(name)
     if engine not in engines:
         raise OptionError(f"engine: expected one of {', '.join(engines)}, found {name[:80]!r}.")
-    return cast(EngineClass, _resolved(engines[engine]))
+    return cast(EngineClass, _resolve(engines[engine]))
 
 
 def post_processor_class(name: str) -> PostProcessorClass:
@@ -89,7 +89,7 @@ def post_processor_class(name: str) -> PostProcessorClass:
     """
     if name not in POST_PROCESSORS:
         raise OptionError(f"engine: expected one of {', '.join(POST_PROCESSORS)} after the plus, found {name[:80]!r}.")
-    return cast(PostProcessorClass, _resolved(POST_PROCESSORS[name]))
+    return cast(PostProcessorClass, _resolve(POST_PROCESSORS[name]))
 
 
 def weights_specs(name: str, engines: Mapping[str, str | EngineClass] = ENGINES) -> tuple[WeightsSpec, ...]:
@@ -97,7 +97,7 @@ def weights_specs(name: str, engines: Mapping[str, str | EngineClass] = ENGINES)
     return post_processor_class(name).weights if name in POST_PROCESSORS else engine_class(name, engines).weights
 
 
-def _resolved(found: str | type) -> Any:
+def _resolve(found: str | type) -> Any:
     if not isinstance(found, str):
         return found
     module, _, attribute = found.partition(":")

@@ -18,9 +18,9 @@ _ROUNDED: Final = 0.045
 # Rounded lips meet from here on to either side, in half-widths of the mouth, and keep their gap up to there. Landmarks
 # do not show it, but pictures do: in small /u/ and /w/ of three speakers the dark covers the middle half of the mouth.
 _PARTED: Final = 0.2
-_PURSED: Final = 0.8
+_ROUND: Final = 0.8
 _ACROSS: Final = np.abs(np.linspace(-1, 1, len(INNER_UPPER)))
-_LEFT: Final = 1 - smooth_step((_ACROSS - _PARTED) / (_PURSED - _PARTED))  # (11,) share of the gap
+_LEFT: Final = 1 - smooth_step((_ACROSS - _PARTED) / (_ROUND - _PARTED))  # (11,) share of the gap
 
 
 def rounding(shape: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -28,7 +28,7 @@ def rounding(shape: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((-shape[:, _WIDTH] / _ROUNDED).clip(0, 1), np.float32)
 
 
-def purse(faces: NDArray[np.float32], rounded: NDArray[np.float32]) -> NDArray[np.float32]:
+def round_lips(faces: NDArray[np.float32], rounded: NDArray[np.float32]) -> NDArray[np.float32]:
     """Brings rounded lips together beside the middle of the mouth, whose gap stays.
 
     Args:

@@ -11,7 +11,6 @@ from models.mouth.motion import RunningStats
 from models.quality.measures import BlockMeasures, SourceFacts
 from models.quality.report import (
     Calibration,
-    CutText,
     ExemplarReport,
     FaceReport,
     MouthReport,
@@ -20,6 +19,7 @@ from models.quality.report import (
     QualityReport,
     SourceReport,
     SpeakerReport,
+    TruncatedText,
 )
 from models.track.skip_reason import SkipReason
 
@@ -70,7 +70,7 @@ class OutputFacts:
     audio_seconds: float
     speed: float = 1.0
     audio_speed: float = 1.0
-    cut_texts: tuple[CutText, ...] = ()
+    cut_texts: tuple[TruncatedText, ...] = ()
 
 
 def make_report(

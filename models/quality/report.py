@@ -16,7 +16,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class CutText(_Section):
+class TruncatedText(_Section):
     """A text of a turn that is too long for its time even when it is spoken faster."""
 
     start_seconds: float = Field(description="When it starts in the result.")
@@ -34,7 +34,7 @@ class OutputReport(_Section):
     audio_minus_video_ms: float = Field(description="How much later the audio of the result ends than its video.")
     speed: float = Field(1.0, description="Playback speed of the source; 1 unless it is fitted to the speech.")
     audio_speed: float = Field(1.0, description="Playback speed of the speech; 1 unless it is fitted to the video.")
-    cut_texts: list[CutText] = Field([], description="Texts of turns that do not fit into their time.")
+    cut_texts: list[TruncatedText] = Field([], description="Texts of turns that do not fit into their time.")
 
 
 class SourceReport(_Section):

@@ -71,17 +71,31 @@ def make_private_folder(folder: Path) -> None:
             folder.chmod(_PRIVATE_FOLDER_MODE)
 
 
+_UNWRITABLE: Final = {
+    errno.EROFS: "The disk of the data folder is read-only.",
+    errno.EFBIG: "A file is larger than the service may write (`ulimit -f`, or a limit of the file system).",
+}
+
+
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Raise StorageFullError for a full disk inside the block."""
+    """Raise StorageFullError for a disk inside the block that takes no more; see `storage_error`."""
     try:
         yield
     except OSError as error:
-        if is_disk_full(error):
-            raise StorageFullError("The disk of the data folder is full.") from error
+        if (full := storage_error(error)) is not None:
+            raise full from error
         raise
 
 
 def is_disk_full(error: BaseException) -> bool:
     """Return whether an error means that a disk or a quota is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def storage_error(error: BaseException) -> StorageFullError | None:
+    """Return the error for a disk that takes no more until somebody changes that; None for other errors."""
+    if is_disk_full(error):
+        return StorageFullError("The disk of the data folder is full.")
+    reason = _UNWRITABLE.get(error.errno or 0) if isinstance(error, OSError) else None
+    return None if reason is None else StorageFullError(reason)

@@ -167,7 +167,10 @@ class Database(protocols.Database):
         try:
             yield
         except sqlite3.OperationalError as error:
-            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
+            extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+            code = extended & _PRIMARY
+            if extended == sqlite3.SQLITE_IOERR_WRITE:  # a read-only disk, or a limit on the size of files
+                raise StorageFullError("The disk of the job table cannot be written.") from error
             is_short = code == sqlite3.SQLITE_IOERR and shutil.disk_usage(self._path.parent).free < _NEEDED_BYTES
             if code == sqlite3.SQLITE_FULL or is_short:
                 raise StorageFullError("The disk of the job table is full.") from error

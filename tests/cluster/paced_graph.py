@@ -21,7 +21,7 @@ from deployments.live_session import LiveSession
 from deployments.media_probe import MediaProbe
 from deployments.studio import Studio
 from models.engines.patches import FacePatches
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.registry import ENGINES
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.engine import WarpEngine
@@ -43,15 +43,15 @@ class PacedFaceGenerator(WarpFaceGenerator):
 class PacedEngine(WarpEngine):
     name = "paced"
 
-    def face_generator(self, machine: Machine) -> WarpFaceGenerator:
+    def face_generator(self, resources: ComputeResources) -> WarpFaceGenerator:
         return PacedFaceGenerator()
 
 
 class FaceSynthesisOfFakeGpus(_RealFaceSynthesis):  # type: ignore[misc]
     """The real one, on GPUs that only Ray believes in: there is no memory to claim."""
 
-    def _claim_machine(self, config: PipelineConfig) -> Machine:
-        return Machine()
+    def _claim_resources(self, config: PipelineConfig) -> ComputeResources:
+        return ComputeResources()
 
 
 def build(config: PipelineConfig) -> Application:

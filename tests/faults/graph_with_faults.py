@@ -12,7 +12,7 @@ from ray.serve import Application
 from config import PipelineConfig
 from graph import wire
 from models.engines.patches import FacePatches
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.registry import ENGINES
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.engine import WarpEngine
@@ -43,17 +43,17 @@ class RaisingFaceGenerator(WarpFaceGenerator):
 
 
 class HangingEngine(WarpEngine):
-    def face_generator(self, machine: Machine) -> WarpFaceGenerator:
+    def face_generator(self, resources: ComputeResources) -> WarpFaceGenerator:
         return HangingFaceGenerator()
 
 
 class CrashingEngine(WarpEngine):
-    def face_generator(self, machine: Machine) -> WarpFaceGenerator:
+    def face_generator(self, resources: ComputeResources) -> WarpFaceGenerator:
         return CrashingFaceGenerator()
 
 
 class RaisingEngine(WarpEngine):
-    def face_generator(self, machine: Machine) -> WarpFaceGenerator:
+    def face_generator(self, resources: ComputeResources) -> WarpFaceGenerator:
         return RaisingFaceGenerator()
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from models.engines.runtime.checkpoints import shapes_of
-from models.engines.ultralight.audio import AudioKind
 from models.engines.ultralight.network import UltralightNetwork
+from models.engines.ultralight.variants import AudioKind
 from tests.random_weights.parameters import made_up
 
 

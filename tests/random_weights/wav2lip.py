@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from models.engines.runtime.checkpoints import shapes_of
-from models.engines.wav2lip.network import Wav2LipNetwork, network_without_values
-from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, Size
+from models.engines.wav2lip.network import Size, Wav2LipNetwork, network_without_values
+from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS
 from tests.random_weights.parameters import made_up
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ DEPLOYMENTS = {
     "Studio",
     "FaceSynthesis",
 }
-MAX_FILES = 20  # of one folder
 MAX_IMPORT_SECONDS = 20.0  # of process CPU; a cold numba cache alone costs more
 
 
@@ -153,14 +151,6 @@ def test_the_package_holds_every_folder_of_code(repo_root: Path) -> None:
         if not (file.parent / "__init__.py").is_file()
     }
     assert not without, "a folder without __init__.py is not installed"
-
-
-def test_folders_are_small_enough_to_read_at_a_glance(repo_root: Path) -> None:
-    tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=repo_root, capture_output=True, text=True, check=False)
-    if tracked.returncode:
-        pytest.skip("needs the git checkout, to know which files are the project's")
-    folders = Counter(str(Path(file).parent) for file in tracked.stdout.split() if not file.startswith("tests"))
-    assert {folder: number for folder, number in folders.items() if number >= MAX_FILES} == {}
 
 
 @pytest.mark.parametrize(("module", "allowed"), [("errors", set()), ("config", {"errors"})])

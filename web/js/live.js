@@ -140,13 +140,14 @@ export class Live {
 
   onEvent(event) {
     if (event.type === "session.fragment" && this.state === "connecting") this.enter("idle");
-    if (event.type === "session.state_updated" && event.state === "recovering") this.enter("recovering");
-    if (event.type === "session.state_updated" && event.state === "connected" && this.state === "recovering") this.enter(this.link.isSpeaking ? "speaking" : "idle");
+    if (event.type === "session.state_updated" && ["recovering", "reconnecting"].includes(event.state)) this.enter(event.state);
+    if (event.type === "session.state_updated" && event.state === "connected" && ["recovering", "reconnecting"].includes(this.state)) this.enter(this.link.isSpeaking ? "speaking" : "idle");
     if (event.type === "agent.speak_started") this.enter("speaking");
     if (["agent.speak_ended", "agent.speak_interrupted"].includes(event.type)) this.enter("idle");
     if (event.type === "error") notice(this.error, event.code === "browser" ? t("liveNotHere") : refusal(event));
     if (event.type === "session.ended") notice(this.error, explain(event.code, event.message));
     if (event.type === "closed") {
+      if (this.state === "reconnecting" && ![1000, 1008].includes(event.code)) notice(this.error, t("offline"));
       this.microphone?.stop();
       this.microphone = this.link = null;
       this.enter("off");

@@ -11,17 +11,25 @@ const LOOK_MS = 40;
 const NO_RATE = 0.03; // off by less than this is not off
 const KEPT_SECONDS = 10;
 const REPORT_MS = 250;
+const LOST_CODES = [1006, 1011, 1012, 1013, 1014]; // the connection broke, the service or a proxy failed, or it is full
+const AGAIN_MS = [250, 500, 1000, 2000, 4000, 8000]; // each with up to a quarter more or less
+const GIVE_UP_MS = 60_000;
+const STABLE_MS = 10_000; // a session that lasted as long is reconnected for GIVE_UP_MS again
 
 /** Whether this browser can show a live session. */
 export const canLive = () => Boolean(Source && window.WebSocket);
 
-/** One session, from `new` to `close`. */
+/**
+ * One session, from `new` to `close`. If the connection breaks, it is opened again: a new session begins, and the texts
+ * that were not spoken are sent again. Samples sent meanwhile are lost.
+ */
 export class LiveSession {
   /**
    * @param video Where it is shown.
    * @param options `avatarId`, `sampleRate`, and `motion` if the avatar is a still; `isViewer` to view the session that
-   *   another client has started; `onEvent` is called with every event of the service, with `{type: "refused", name}` if
-   *   the browser does not play, and with `{type: "closed", code}` once at the end.
+   *   another client has started, and is not reconnected; `onEvent` is called with every event of the service, with the
+   *   state `reconnecting` of `session.state_updated`, with `{type: "refused", name}` if the browser does not play, and
+   *   with `{type: "closed", code}` once at the end.
    */
   constructor(video, { avatarId, sampleRate, motion, isViewer = false, onEvent }) {
     this.video = video;
@@ -30,15 +38,27 @@ export class LiveSession {
     this.buffer = null;
     this.isSpeaking = false;
     this.cutAt = null; // from here on nothing is spoken any more
+    this.texts = []; // not spoken yet
+    this.numTexts = 0;
+    this.isViewer = isViewer;
+    this.connectedAt = null;
+    this.lost = null; // when reconnecting is given up, and how often it was tried
     const session = { sample_rate: String(sampleRate), ...(motion === undefined ? {} : { motion }) };
     const query = new URLSearchParams({ avatar_id: avatarId, ...(isViewer ? {} : session) });
     const address = new URL(`${ROOT}/v1/live${isViewer ? "/view" : ""}?${query}`, location.href);
     address.protocol = address.protocol.replace("http", "ws");
-    this.socket = new WebSocket(address);
-    this.socket.binaryType = "arraybuffer";
-    this.socket.addEventListener("message", ({ data }) => (typeof data === "string" ? this.receive(JSON.parse(data)) : this.take(data)));
-    this.socket.addEventListener("close", ({ code }) => this.closed(code));
+    this.address = address;
+    this.open();
     this.timers = [setInterval(() => this.report(), REPORT_MS), setInterval(() => this.steer(), LOOK_MS)];
+  }
+
+  open() {
+    this.again = null;
+    this.socket = new WebSocket(this.address);
+    this.socket.binaryType = "arraybuffer";
+    this.socket.addEventListener("open", () => this.texts.forEach((text) => this.tell("agent.speak_text", text)));
+    this.socket.addEventListener("message", ({ data }) => (typeof data === "string" ? this.receive(JSON.parse(data)) : this.take(data)));
+    this.socket.addEventListener("close", ({ code }) => this.ended(code));
   }
 
   /** Have `samples` spoken: an Int16Array at the session's rate. */
@@ -48,7 +68,9 @@ export class LiveSession {
 
   /** Have a text spoken by the service's voice. */
   speakText(text) {
-    this.tell("agent.speak_text", { text });
+    const said = { text, event_id: `text-${++this.numTexts}` };
+    this.texts.push(said);
+    this.tell("agent.speak_text", said);
   }
 
   /** All that was to be said has been sent. */
@@ -58,11 +80,14 @@ export class LiveSession {
 
   /** Silence at once. */
   interrupt() {
+    this.texts = [];
     this.tell("agent.interrupt");
   }
 
   close() {
-    this.socket.close(1000);
+    this.isOver = true;
+    if (this.again === null) this.socket.close(1000);
+    else this.closed(1000);
   }
 
   tell(type, fields = {}) {
@@ -73,6 +98,10 @@ export class LiveSession {
     if (event.type === "session.fragment") this.isSpeaking = event.is_speaking;
     if (event.type === "session.stream") this.begin(event.media_type);
     if (event.type === "agent.speak_interrupted") this.cutAt = event.at_seconds;
+    if (event.type === "agent.speak_ended") this.texts = this.texts.slice(this.texts.findIndex((text) => text.event_id === event.event_id) + 1);
+    if (event.type === "error") this.texts = this.texts.filter((text) => text.event_id !== event.event_id);
+    if (event.type === "session.state_updated" && event.state === "connected") this.connectedAt ??= performance.now();
+    if (event.type === "error" && this.lost && event.retryable) return; // it is tried again
     this.onEvent(event);
   }
 
@@ -82,12 +111,13 @@ export class LiveSession {
       this.close();
       return;
     }
-    const source = new Source();
+    const source = (this.source = new Source());
     const address = URL.createObjectURL(source);
     this.video.disableRemotePlayback = true;
     this.video.src = address;
     source.addEventListener("sourceopen", () => {
       URL.revokeObjectURL(address);
+      if (this.source !== source) return;
       this.buffer = source.addSourceBuffer(mediaType);
       this.buffer.addEventListener("updateend", () => this.feed());
       this.feed();
@@ -144,10 +174,31 @@ export class LiveSession {
     if (this.buffer) this.tell("session.playback", { position_seconds: this.video.currentTime });
   }
 
-  closed(code) {
-    this.timers.forEach(clearInterval);
-    this.buffer = null; // it must not be read when the video shows something else
+  /** The connection has ended: open another one if it broke. */
+  ended(code) {
+    const now = performance.now();
+    if (this.connectedAt !== null && (!this.lost || now - this.connectedAt > STABLE_MS)) this.lost = { giveUpAt: now + GIVE_UP_MS, numTries: 0 };
+    this.connectedAt = null;
+    if (this.isOver || this.isViewer || !this.lost || !LOST_CODES.includes(code) || now > this.lost.giveUpAt) {
+      this.closed(code);
+      return;
+    }
+    this.forget();
+    this.onEvent({ type: "session.state_updated", state: "reconnecting" });
+    const delay = AGAIN_MS[Math.min(this.lost.numTries++, AGAIN_MS.length - 1)];
+    this.again = setTimeout(() => this.open(), delay * (0.75 + Math.random() / 2));
+  }
+
+  forget() {
+    this.source = this.buffer = this.cutAt = null; // the buffer must not be read when the video shows something else
     this.waiting = [];
+    this.isSpeaking = false;
+  }
+
+  closed(code) {
+    clearTimeout(this.again);
+    this.timers.forEach(clearInterval);
+    this.forget();
     this.onEvent({ type: "closed", code });
   }
 }

@@ -271,6 +271,7 @@ export const TEXTS = {
     listening: ["Listening", "正在聆听"],
     speaking: ["Speaking", "正在说话"],
     recovering: ["Recovering…", "正在恢复…"],
+    reconnecting: ["Reconnecting…", "正在重新连接…"],
   },
   liveNoMicrophone: ["Cannot access the microphone: {why}", "无法使用麦克风：{why}"],
   liveNotHere: ["This browser cannot show live sessions.", "此浏览器无法显示实时会话。"],

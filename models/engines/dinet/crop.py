@@ -1,4 +1,7 @@
-"""Crops of DINet: smoothing, placement, layout and reference frames."""
+"""Crops of DINet: where they lie, which part of them is regenerated, and the reference frames.
+
+Both generators, HeyGem's and the original, place their crops by the 68 points of iBUG.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +57,6 @@ def _mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     mean: NDArray[np.float64] = np.lib.stride_tricks.sliding_window_view(padded, _TAPS, axis=0).mean(-1)
     return mean
 
-
-# Where the crops of both generators lie, by the 68 points of iBUG.
 
 Fit = Literal["resize", "crop"]
 """What happens to HeyGem's crop of 266 pixels: resize it to 256, or cut off five pixels on each side."""
@@ -126,8 +127,6 @@ def dinet_boxes(points: NDArray[np.floating], run: NDArray[np.integer]) -> NDArr
     x, y = points[:, _NOSE_BASE, 0], points[:, _NOSE_BRIDGE, 1]
     return np.stack([x - 1.25 * radius, y - radius, x + 1.25 * radius, y + 2.25 * radius], 1)
 
-
-# What a generator of this family gets of a crop, and which part of it is regenerated.
 
 # How much the outline of the lower face grows across and along. The mask rises to 1 over 6 % of the crop inwards
 # from there; a mouth that opens moves the chin by as much.
@@ -200,11 +199,6 @@ def corners(boxes: NDArray[np.floating]) -> NDArray[np.float32]:
     return boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]].astype(np.float32)
 
 
-# The five frames of an avatar from which the original DINet takes the mouth's appearance.
-#
-# The published script draws them at random, so two runs differ and all five may show the same mouth. Here they are
-# chosen once: among frames with a similar pose, the five whose mouths differ most.
-
 NUM_REFERENCES: Final = 5
 REFERENCES: Final = "references"
 """Name of their crops among a chunk's `extra`: (5, 416, 320, 3) uint8 RGB."""
@@ -214,7 +208,11 @@ _ALIKE_DEGREES: Final = 5.0
 
 
 def choose_references(track: FaceTrack) -> NDArray[np.int64]:
-    """Choose (5,) ascending source frames, some twice where there are fewer; deterministic for a track."""
+    """Choose the (5,) ascending source frames from which the original DINet takes the mouth's appearance.
+
+    The published script draws them at random, so two runs differ and all five may show the same mouth. This function
+    takes, among frames with a similar pose, the five whose mouths differ most; some twice if there are fewer.
+    """
     candidates = np.flatnonzero(track.visible & (track.driving_weight >= 1))
     if len(candidates) < NUM_REFERENCES:
         candidates = np.flatnonzero(track.visible)

@@ -1,10 +1,11 @@
-"""DeepSpeech 0.1 as audio encoder. Its front end: cepstra every 20 ms, normalised by mean and deviation of the file.
+"""Audio features of the original DINet: windows of the letter probabilities of DeepSpeech 0.1.
 
-As in MRzzm/DINet, utils/deep_speech.py, with the defaults of python_speech_features 0.6 (base.py, sigproc.py): int16
-samples unscaled, preemphasis 0.97, frames of 400 samples every 160 without a window, FFT of 512, 26 triangular bands
-from 0 to 8000 Hz (2595 log10(1 + f / 700), corners on whole bins), natural logarithm, orthonormal DCT II, lifter 22,
-the first number replaced by the logarithm of the frame's energy; every second frame is taken. Each step sees 9 rows to
-either side, with zeros beyond the file.
+The network reads cepstra every 20 ms, normalised by mean and deviation of the whole file. They are computed as in
+MRzzm/DINet, utils/deep_speech.py, with the defaults of python_speech_features 0.6 (base.py, sigproc.py): int16 samples
+unscaled, preemphasis 0.97, frames of 400 samples every 160 without a window, FFT of 512, 26 triangular bands from 0 to
+8000 Hz (2595 log10(1 + f / 700), corners on whole bins), natural logarithm, orthonormal DCT II, lifter 22, the first
+number replaced by the logarithm of the frame's energy; every second frame is taken. Each step sees 9 rows to either
+side, with zeros beyond the file.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from errors import CancelledJobError, WeightsError
 from models.engines.base import frame_gate
 from models.engines.dinet.audio import DinetFeatures, open_measured
 from models.engines.dinet.weights import DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS, NUM_DEEPSPEECH_INPUTS
-from models.engines.protocol import FrameSpan, Machine
+from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.runtime.cache import LruCache
 from models.engines.runtime.onnx import PositionalNetwork
 from models.speech.level import SpeechLevel
@@ -124,12 +125,6 @@ def _cosines() -> NDArray[np.float64]:
     return lifted
 
 
-# Audio features of the original DINet: windows of DeepSpeech's letter probabilities.
-#
-# The network of DeepSpeech 0.1 runs over the whole file forwards and backwards. A file may be hours long, so it
-# runs on pieces of 20 s with 2 s of context on either side. A file of up to 20 s is encoded as by the published script.
-# Normalisation always uses the whole file.
-
 WINDOW_ROWS: Final = 5
 """Rows of letters, 40 ms apart, that drive a frame: its own and two to either side."""
 _LETTERS = 29
@@ -141,6 +136,9 @@ _MAX_PIECES, _MAX_FILES = 4, 8
 class DeepSpeechAudioEncoder:
     """Implements `protocol.AudioEncoder`; `encode` gives `DinetFeatures` with windows of (T, 29, 5).
 
+    The published network runs over the whole file forwards and backwards. A file may be hours long, so this class runs
+    it on pieces of 20 s with 2 s of context on either side: files of up to 20 s give the published result.
+
     The file is an .onnx export of DeepSpeech 0.1: [1,T,494] float32 and lengths [1] -> [T,1,29].
 
     Raises:
@@ -148,8 +146,8 @@ class DeepSpeechAudioEncoder:
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine) -> None:
-        self._network = PositionalNetwork(path, machine, DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS)
+    def __init__(self, path: Path, resources: ComputeResources) -> None:
+        self._network = PositionalNetwork(path, resources, DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS)
         self._file = path.name
         self._statistics: LruCache[tuple[float, float]] = LruCache(_MAX_FILES)
         self._pieces: LruCache[NDArray[np.float32]] = LruCache(_MAX_PIECES)

@@ -30,14 +30,14 @@ from models.engines.dinet.crop import (
 from models.engines.dinet.landmarks import find_points
 from models.engines.dinet.options import DinetOptions
 from models.engines.dinet.weights import ROLES, kind_of
-from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
+from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
 from models.engines.protocol import (
     AudioEncoder,
+    ComputeResources,
     EngineSettings,
     EngineWeights,
     FaceGenerator,
     FrameSpan,
-    Machine,
     WeightsSpec,
 )
 from models.track.driving_weight import patch_share
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from models.engines.dinet.generator import HeyGemGenerator
     from models.engines.dinet.torch_generator import DinetGenerator
     from models.track.face_track import FaceTrack
-
-# The two kinds of generator.
 
 _CPU_BATCH, _CUDA_BATCH = 1, 4
 
@@ -75,17 +73,17 @@ class HeyGemVariant:
         """Return the (N, 4) crops of (N, 68, 2) points."""
         return heygem_boxes(points, track.visible, track.pixel_aspect, self._options.fit)
 
-    def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder[DinetFeatures]:
+    def audio_encoder(self, weights: EngineWeights, resources: ComputeResources) -> AudioEncoder[DinetFeatures]:
         """Load wenet's encoder."""
         from models.engines.dinet.wenet import WenetAudioEncoder
 
-        return WenetAudioEncoder(weights.path("speech"), machine, exact_chunks=self._options.exact_chunks)
+        return WenetAudioEncoder(weights.path("speech"), resources, exact_chunks=self._options.exact_chunks)
 
-    def generator(self, weights: EngineWeights, machine: Machine) -> HeyGemGenerator:
+    def generator(self, weights: EngineWeights, resources: ComputeResources) -> HeyGemGenerator:
         """Load the generator."""
         from models.engines.dinet.generator import HeyGemGenerator
 
-        return HeyGemGenerator(weights.path("generator"), machine, self.layout, _batch_size(self._options, machine))
+        return HeyGemGenerator(weights.path("generator"), resources, self.layout, _batch_size(self._options, resources))
 
 
 class OriginalVariant:
@@ -104,22 +102,22 @@ class OriginalVariant:
         """Return the (N, 4) crops of (N, 68, 2) points."""
         return dinet_boxes(points, runs_of(track.visible, track.shot))
 
-    def audio_encoder(self, weights: EngineWeights, machine: Machine) -> AudioEncoder[DinetFeatures]:
+    def audio_encoder(self, weights: EngineWeights, resources: ComputeResources) -> AudioEncoder[DinetFeatures]:
         """Load DeepSpeech."""
         from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder
 
-        return DeepSpeechAudioEncoder(weights.path("speech"), machine)
+        return DeepSpeechAudioEncoder(weights.path("speech"), resources)
 
-    def generator(self, weights: EngineWeights, machine: Machine) -> DinetGenerator:
+    def generator(self, weights: EngineWeights, resources: ComputeResources) -> DinetGenerator:
         """Load the generator."""
         from models.engines.dinet.torch_generator import DinetGenerator
 
-        size = _batch_size(self._options, machine)
-        return DinetGenerator(weights.path("generator"), machine, self.layout, size, self._options.precision)
+        size = _batch_size(self._options, resources)
+        return DinetGenerator(weights.path("generator"), resources, self.layout, size, self._options.precision)
 
 
-def _batch_size(options: DinetOptions, machine: Machine) -> int:
-    return options.batch_size or (_CUDA_BATCH if machine.device == "cuda" else _CPU_BATCH)
+def _batch_size(options: DinetOptions, resources: ComputeResources) -> int:
+    return options.batch_size or (_CUDA_BATCH if resources.device == "cuda" else _CPU_BATCH)
 
 
 _CROPS_FILE, _REFERENCES_FILE = "crops.npz", "references.npy"
@@ -149,20 +147,20 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
             OriginalVariant(options) if is_original else HeyGemVariant(options)
         )
         finders = [role for role in ("landmarks", "detector") if has(role)]
-        # A detector alone changes nothing, see `found_points`.
+        # A detector alone changes nothing, see `find_points`.
         self._finders = finders if "landmarks" in finders else []
         self.audio_features = f"{self._kind.audio_features}:{settings.weights.fingerprint('speech')}"
         self.version = "-".join(["1", self._kind.version, *self._finders])
 
-    def audio_encoder(self, machine: Machine) -> AudioEncoder[DinetFeatures]:
+    def audio_encoder(self, resources: ComputeResources) -> AudioEncoder[DinetFeatures]:
         """Load the audio encoder, see `protocol.Engine`."""
-        return self._kind.audio_encoder(self._weights, machine)
+        return self._kind.audio_encoder(self._weights, resources)
 
-    def face_generator(self, machine: Machine) -> FaceGenerator[BoxChunk]:
+    def face_generator(self, resources: ComputeResources) -> FaceGenerator[BoxChunk]:
         """Load the generator, see `protocol.Engine`."""
         from models.engines.dinet.generator import DinetFaceGenerator
 
-        generator = self._kind.generator(self._weights, machine)
+        generator = self._kind.generator(self._weights, resources)
         return DinetFaceGenerator(generator, self._kind.layout, self._options.paste)
 
     def analyse(
@@ -192,11 +190,11 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
         """Give each frame the window of features that drives it."""
         return BoxPlan(span.first, source_index, features.windows)
 
-    def cut(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the crops out of full frames, see `protocol.Engine`."""
+    def crop(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
+        """Crop the faces out of full frames, see `protocol.Engine`."""
         crops, references = avatar.remember(self, lambda: self._open(avatar.folder_of(self)))
         extra = {} if references is None else {REFERENCES: references}
-        return cut_boxes(crops, avatar.info.colour, plan, frames, extra)
+        return crop_boxes(crops, avatar.info.colour, plan, frames, extra)
 
     def _open(self, folder: Path) -> tuple[BoxTrack, NDArray[np.uint8] | None]:
         crops = BoxTrack.load(folder / _CROPS_FILE)
@@ -206,6 +204,6 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
         """HeyGem's detector and landmarks where the user added them; an avatar is analysed once, on the CPU."""
         from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98
 
-        machine, path = Machine(num_threads=self._num_threads), self._weights.path
-        detector = FaceDetector(path("detector"), machine) if "detector" in self._finders else None
-        return detector, FaceLandmarks98(path("landmarks"), machine) if "landmarks" in self._finders else None
+        resources, path = ComputeResources(num_threads=self._num_threads), self._weights.path
+        detector = FaceDetector(path("detector"), resources) if "detector" in self._finders else None
+        return detector, FaceLandmarks98(path("landmarks"), resources) if "landmarks" in self._finders else None

@@ -1,4 +1,4 @@
-"""HeyGem's generator `dinet_v1` as an ONNX export: masked crop, whole crop and speech -> crop with a mouth."""
+"""Runs HeyGem's generator `dinet_v1`, an ONNX export, and pastes the crops of either generator back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from models.engines.paste.blend import paste
 from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import box_rgb
 from models.engines.patches import FacePatches
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.batching import SharedBatches
 from models.engines.runtime.onnx import OnnxNetwork
 
@@ -31,7 +31,7 @@ class HeyGemGenerator:
 
     Args:
         path: The .onnx file; its batch is free or fixed.
-        machine: Where it runs.
+        resources: Where it runs.
         layout: Where the masked crop is black.
         batch_size: Frames per batch, if the file does not fix it.
 
@@ -40,10 +40,10 @@ class HeyGemGenerator:
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine, layout: CropLayout, batch_size: int = 1) -> None:
-        self._network = OnnxNetwork(path, machine)
+    def __init__(self, path: Path, resources: ComputeResources, layout: CropLayout, batch_size: int = 1) -> None:
+        self._network = OnnxNetwork(path, resources)
         self._layout = layout
-        self._generate_batch = self._on_cuda if machine.device == "cuda" else self._on_cpu
+        self._generate_batch = self._on_cuda if resources.device == "cuda" else self._on_cpu
         table = self._network.table
         if mismatch := generator_mismatch(table):
             raise WeightsError(f"{path.name}: {mismatch}")
@@ -78,9 +78,6 @@ class HeyGemGenerator:
             generated = self._network.run_on_cuda(feeds, tuple(whole.shape))
             levels = (generated * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
             return np.asarray(levels.contiguous().cpu().numpy(), np.uint8)
-
-
-# From a chunk's crops to finished patches, for both generators.
 
 
 class DinetFaceGenerator:

@@ -1,9 +1,4 @@
-"""HeyGem's optional detector and landmarks. SCRFD: frame -> boxes; without it, Lipwright's own track is used.
-
-IO as in HeyGem's face_detect_utils/scrfd.py: the frame in the upper left of a black 640 x 640 picture, RGB,
-(x - 127.5) / 128; per stride 8, 16, 32 and two anchors per position: scores, distances to the four edges in strides,
-five points; an anchor lies at its position times the stride, without an offset of half a step.
-"""
+"""The 68 points that place DINet's crop, from HeyGem's optional detector and landmarks or from Lipwright's track."""
 
 from __future__ import annotations
 
@@ -22,7 +17,7 @@ from media.yuv_frame import to_rgb
 from models.engines.dinet.crop import runs_of, smooth_rows
 from models.engines.dinet.weights import DETECTOR_INPUTS, DETECTOR_OUTPUTS, LANDMARK_INPUTS, LANDMARK_OUTPUTS
 from models.engines.paste.landmarks68 import ibug_points
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 
 if TYPE_CHECKING:
     from models.track.face_track import FaceTrack
@@ -33,17 +28,21 @@ _NUMS = tuple((_DETECTOR_SIDE // stride) ** 2 * _NUM_ANCHORS for stride in _STRI
 
 
 class FaceDetector:
-    """scrfd_500m_bnkps or scrfd_10g_kps, exported to ONNX.
+    """SCRFD (scrfd_500m_bnkps or scrfd_10g_kps), exported to ONNX: finds the boxes of faces.
+
+    Input and output as in HeyGem's face_detect_utils/scrfd.py: the frame in the upper left of a black 640 x 640
+    picture, RGB, (x - 127.5) / 128; per stride 8, 16, 32 and two anchors per position: scores, distances to the four
+    edges in strides, five points; an anchor lies at its position times the stride, without an offset of half a step.
 
     Raises:
         WeightsError: The file is missing or is not such a network.
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine) -> None:
+    def __init__(self, path: Path, resources: ComputeResources) -> None:
         from models.engines.runtime.onnx import PositionalNetwork  # not needed without these files
 
-        self._network = PositionalNetwork(path, machine, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
+        self._network = PositionalNetwork(path, resources, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
 
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Find the faces of one frame, (H, W, 3) uint8 RGB.
@@ -93,12 +92,6 @@ def overlap(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
     return shared / max(areas - shared, 1e-9)
 
 
-# PFPLD, the landmarks that HeyGem ships: frame and box -> the 68 points that place the crop. Optional.
-#
-# IO as in HeyGem's face_detect_utils/face_detect.py: the box, widened by a tenth of its width to either side and of its
-# height below, as 112 x 112 BGR in [0, 1]; the second output's first 196 numbers are the 98 points of WFLW, 0 to 1 in
-# the crop.
-
 _LANDMARK_SIDE = 112
 _WIDER = 0.1
 
@@ -114,17 +107,21 @@ _OF_98: Final = (
 
 
 class FaceLandmarks98:
-    """pfpld_robust_sim_bs1_8003.onnx or a similar file.
+    """PFPLD (pfpld_robust_sim_bs1_8003.onnx or a similar file): finds the points of the face in a box.
+
+    Input and output as in HeyGem's face_detect_utils/face_detect.py: the box, widened by a tenth of its width to either
+    side and of its height below, as 112 x 112 BGR in [0, 1]; the second output's first 196 numbers are the 98 points of
+    WFLW, 0 to 1 in the crop.
 
     Raises:
         WeightsError: The file is missing or is not such a network.
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine) -> None:
+    def __init__(self, path: Path, resources: ComputeResources) -> None:
         from models.engines.runtime.onnx import PositionalNetwork  # not needed without these files
 
-        self._network = PositionalNetwork(path, machine, LANDMARK_INPUTS, LANDMARK_OUTPUTS)
+        self._network = PositionalNetwork(path, resources, LANDMARK_INPUTS, LANDMARK_OUTPUTS)
 
     def __call__(self, rgb: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray[np.float32]:
         """Find the (68, 2) float32 points of the face in a box x0, y0, x1, y1 of a frame, (H, W, 3) uint8 RGB.
@@ -148,8 +145,6 @@ def points_68(points: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.stack([points[list(rows)].mean(0) for rows in _OF_98]).astype(np.float32)
 
 
-# The 68 points in every frame, from HeyGem's own networks if the user added them, else from the track.
-
 _Found = TypeVar("_Found")
 
 _MIN_OVERLAP = 0.1  # with the tracked face; a detection below it is somebody else
@@ -164,7 +159,7 @@ def find_points(
     should_stop: Callable[[], bool],
     num_looked_at: int | None = None,
 ) -> NDArray[np.float32]:
-    """Find the points that place the crop.
+    """Find the points that place the crop, with HeyGem's networks if the user added them, otherwise from the track.
 
     The track determines which face it is and in which frames it is visible. The detector's boxes are only used for the
     landmarks.

@@ -50,19 +50,17 @@ class ResBlock(nn.Sequential):
         return x + inner
 
 
-# AdaAT: each channel of a feature map is rotated, scaled and shifted separately.
-#
-# The published layer samples the (C, H, W) block in three dimensions, where the third is the channel. Its grid spans
-# [-1, 1] from the first channel to the last, read by a sampler whose [-1, 1] spans their outer edges: channel k of the
-# output lies at k * C / (C - 1) - 0.5, between two channels of the input and, at both ends, half outside. Sampling is
-# linear, so mixing the two channels first and sampling the mixture in two dimensions gives the same, at a fraction of
-# the cost.
-
 _PI = 3.14159  # as published
 
 
 class ChannelWarp(nn.Module):
-    """The published `AdaAT` (MRzzm/DINet, models/DINet.py): P numbers steer C channels."""
+    """The published `AdaAT` (MRzzm/DINet, models/DINet.py): P numbers rotate, scale and shift each of C channels.
+
+    The published layer samples the (C, H, W) block in three dimensions, the third being the channel. Its grid spans
+    [-1, 1] from the first channel to the last, but the sampler's [-1, 1] spans their outer edges: channel k of the
+    output lies at k * C / (C - 1) - 0.5, between two channels of the input and, at both ends, half outside. Sampling is
+    linear, so `mix_channels` followed by sampling in two dimensions gives the same at a fraction of the cost.
+    """
 
     def __init__(self, num_params: int, num_channels: int) -> None:
         super().__init__()
@@ -103,7 +101,7 @@ class ChannelWarp(nn.Module):
 
 
 def mix_channels(features: Tensor) -> Tensor:
-    """Reads (B, C, H, W) at the C channel places of the published grid, see this module."""
+    """Read (B, C, H, W) at the C channel places of the published grid; see `ChannelWarp`."""
     num = features.shape[1]
     place = torch.arange(num, dtype=torch.float32, device=features.device) * num / (num - 1) - 0.5
     below = place.floor()

@@ -14,14 +14,14 @@ Paste = Literal["face", "mask", "rectangle"]
 or the crop as a hard rectangle, as the published scripts do."""
 
 
-def _ascending(edges: tuple[int, int]) -> tuple[int, int]:
+def _check_ascending(edges: tuple[int, int]) -> tuple[int, int]:
     if edges[0] >= edges[1]:
         raise ValueError("Expected the first before the last")
     return edges
 
 
 _Edge = Annotated[int, Field(ge=0, le=255)]
-_Edges = Annotated[tuple[_Edge, _Edge], AfterValidator(_ascending)]
+_Edges = Annotated[tuple[_Edge, _Edge], AfterValidator(_check_ascending)]
 
 
 class DinetOptions(EngineOptions):

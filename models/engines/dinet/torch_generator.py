@@ -1,4 +1,4 @@
-"""The original DINet in PyTorch: loading, folding and batched inference."""
+"""The original DINet in PyTorch: loading, and inference in half precision where the difference is invisible."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from models.engines.dinet.crop import CropLayout
 from models.engines.dinet.network import DINet, Reference
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.checkpoints import load_parameters, read_checkpoint
 from models.engines.runtime.device_feed import DeviceBatches
 from models.engines.runtime.torch_device import Precision, choose_precision, fold_batch_norm, open_device, repeatable
@@ -32,8 +32,6 @@ def load_dinet(path: Path) -> DINet:
     return load_parameters(network, read_checkpoint(path), "DINet", path.name).requires_grad_(False)
 
 
-# Runs the original DINet in batches of one size, and in half precision where the difference is invisible.
-
 # The error of half precision is measured on a quarter of the published crop: same layers, seconds faster to load.
 _SAMPLE_SIZE: Final = (208, 160)
 _SAMPLE_SEED: Final = 7
@@ -44,7 +42,7 @@ class DinetGenerator:
 
     Args:
         path: The checkpoint.
-        machine: Where it runs.
+        resources: Where it runs.
         layout: Size of the crop, and where the masked one is black.
         batch_size: Frames at a time.
         precision: "auto" computes in half precision where the user's own weights give nearly the same picture so.
@@ -55,9 +53,14 @@ class DinetGenerator:
     """
 
     def __init__(
-        self, path: Path, machine: Machine, layout: CropLayout, batch_size: int = 1, precision: Precision = "auto"
+        self,
+        path: Path,
+        resources: ComputeResources,
+        layout: CropLayout,
+        batch_size: int = 1,
+        precision: Precision = "auto",
     ) -> None:
-        self._device, self._layout = open_device(machine), layout
+        self._device, self._layout = open_device(resources), layout
         network = load_dinet(path)
         fold_batch_norm(network)
         self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -86,7 +89,7 @@ class DinetGenerator:
             (N, 416, 320, 3) uint8 RGB.
         """
         generated, avatar = np.empty_like(crops), references.tobytes()
-        with repeatable(), self._casting(self.dtype):
+        with repeatable(), self._autocast(self.dtype):
             known = self._know(avatar, references)
             generate = partial(self._generate_batch, known)
             self._batches.fill(generated, (crops, speech), generate, should_stop, together=avatar)
@@ -97,7 +100,7 @@ class DinetGenerator:
         known = self._known
         if known is None or known[0] != avatar:
             pictures = _planes(torch.from_numpy(references).to(self._device))
-            known = self._known = avatar, self._network.know(_stacked(pictures))
+            known = self._known = avatar, self._network.know(_stack(pictures))
         return known[1]
 
     def _generate_batch(self, known: Reference, crops: Tensor, speech: Tensor) -> Tensor:
@@ -107,7 +110,7 @@ class DinetGenerator:
         levels = (generated * 255).round_().clamp_(0, 255).to(torch.uint8)
         return levels.permute(0, 2, 3, 1).contiguous()
 
-    def _casting(self, dtype: torch.dtype) -> torch.autocast:
+    def _autocast(self, dtype: torch.dtype) -> torch.autocast:
         return torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32)
 
     def _run_sample(self, dtype: torch.dtype) -> Tensor:
@@ -116,8 +119,8 @@ class DinetGenerator:
         coarse = torch.from_numpy(made.random((6, 3, 13, 10), np.float32)).to(self._device)
         faces = F.interpolate(coarse, _SAMPLE_SIZE, mode="bilinear")
         speech = torch.from_numpy(made.normal(0, 3, (1, 29, 5)).astype(np.float32)).to(self._device)
-        with repeatable(), self._casting(dtype):
-            generated: Tensor = self._network(faces[:1], _stacked(faces[1:]), speech)
+        with repeatable(), self._autocast(dtype):
+            generated: Tensor = self._network(faces[:1], _stack(faces[1:]), speech)
         return generated
 
 
@@ -126,6 +129,6 @@ def _planes(pictures: Tensor) -> Tensor:
     return (pictures.float() / 255).permute(0, 3, 1, 2)
 
 
-def _stacked(pictures: Tensor) -> Tensor:
+def _stack(pictures: Tensor) -> Tensor:
     """(1, 15, H, W) of (5, 3, H, W), channels last in memory."""
     return pictures.reshape(1, -1, *pictures.shape[2:]).contiguous(memory_format=torch.channels_last)

@@ -11,7 +11,7 @@ from models.engines.protocol import TensorTable, WeightsSpec
 from models.engines.runtime.checkpoints import file_format
 from models.engines.weights.recognition import Shape, ports_mismatch, tensors_mismatch
 
-# Inputs and outputs of the networks that a user adds as ONNX files, in the files' order; -1 may be anything.
+# Inputs and outputs of ONNX files, in their order; -1 matches any size.
 
 NUM_BANDS: Final = 80
 """Mel bands of WeNet's encoder."""
@@ -47,8 +47,6 @@ LANDMARK_INPUTS: Final[tuple[Shape, ...]] = ((-1, 3, 112, 112),)
 LANDMARK_OUTPUTS: Final[tuple[Shape, ...]] = ((), ())
 """The second one is used."""
 
-
-# The files that a user adds for this engine, and how each is recognised.
 
 Kind = Literal["heygem", "original"]
 

@@ -1,10 +1,13 @@
-"""HeyGem's WeNet encoder as audio encoder. Its front end: log-mel frames every 10 ms.
+"""Audio features of HeyGem's generator: windows of rows of its WeNet encoder.
 
-Constants of HeyGem-Linux-Python-Hack, wenet/tools/_extract_feats.py and train_conformer_multi_cn.yaml: preemphasis
-0.97, Hann window of 800 samples in an FFT of 1024, 160 samples a frame, 80 Slaney bands from 0 to 8000 Hz of the power,
-10 log10(p + 1e-5) - 20. It is not Kaldi's filter bank, and nothing is normalised by statistics.
+The encoder reads log-mel frames every 10 ms. Constants of HeyGem-Linux-Python-Hack, wenet/tools/_extract_feats.py and
+train_conformer_multi_cn.yaml: preemphasis 0.97, Hann window of 800 samples in an FFT of 1024, 160 samples a frame, 80
+Slaney bands from 0 to 8000 Hz of the power, 10 log10(p + 1e-5) - 20. It is not Kaldi's filter bank, and nothing is
+normalised by statistics. Mel frame m is at sample 160 m - 6400 of the file: the encoder gets 0.4 s of silence first.
 
-Mel frame m stands at sample 160 m - 6400 of the file: the encoder is given 0.4 s of silence ahead of it.
+The encoder makes one row from every four mel frames (two convolutions of 3 with stride 2, no padding): row r covers mel
+frames 4 r to 4 r + 6, and F mel frames make ((F - 1) // 2 - 1) // 2 rows. The 20 rows around its time drive a frame:
+rows i to i + 19 for frame i at 25 fps, because of the silence ahead of the file.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from media.audio import SPEECH_SAMPLE_RATE
 from models.engines.base import frame_gate
 from models.engines.dinet.audio import DinetFeatures, open_measured
 from models.engines.dinet.weights import ENCODER_INPUTS, ENCODER_OUTPUTS, NUM_BANDS
-from models.engines.protocol import FrameSpan, Machine
+from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.runtime.cache import LruCache
 from models.engines.runtime.onnx import PositionalNetwork
 from models.speech.level import SpeechLevel, cut_speech
@@ -76,17 +79,6 @@ def _mel_bank() -> NDArray[np.float32]:
     return bank
 
 
-# Which rows of the speech encoder drive a frame, and on which pieces of the file the encoder runs.
-#
-# The encoder makes one row from every four mel frames (two convolutions of 3 with stride 2, no padding): row r covers
-# mel frames 4 r to 4 r + 6, and F mel frames make ((F - 1) // 2 - 1) // 2 rows. A frame is driven by the 20 rows around
-# its time; with the 0.4 s of silence ahead of the file, frame i at 25 fps takes rows i to i + 19.
-#
-# HeyGem runs the encoder on separate pieces of 35 s, which loses a row at each border, and stretches the resulting rows
-# over all frames of the job. `ExactChunks` does the same. `SharedContext` keeps every row at its own time and gives
-# each piece 5 s of context on either side, so that borders have no effect: the convolutions of the encoder's twelve
-# blocks reach 12 x 7 rows, 3.4 s.
-
 WINDOW_ROWS: Final = 20
 """Rows that drive a frame: 0.8 s."""
 _ROWS_PER_SECOND = 25
@@ -111,7 +103,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class SharedContext:
-    """Rows at their own time; pieces with context."""
+    """Keeps every row at its own time, and gives each piece 5 s of context on either side.
+
+    Borders then have no effect: the convolutions of the encoder's twelve blocks reach 12 x 7 rows, 3.4 s.
+    """
 
     num_rows: int  # rows of the file and the job
     fps: Fraction  # frames a second of the job
@@ -146,7 +141,11 @@ class SharedContext:
 
 @dataclass(frozen=True)
 class ExactChunks:
-    """Rows as HeyGem computes and stretches them (wenet/compute_ctc_att_bnf.py)."""
+    """Computes and stretches rows as HeyGem does (wenet/compute_ctc_att_bnf.py).
+
+    HeyGem runs the encoder on separate pieces of 35 s, which loses a row at each border, and stretches the resulting
+    rows over all frames of the job.
+    """
 
     num_rows: int  # rows of all chunks
     num_frames: int  # frames of the speech
@@ -195,8 +194,6 @@ def _chunk_rows(num_samples: int) -> int:
     return num_rows_of(1 + num_samples // MEL_HOP)
 
 
-# Audio features of HeyGem's generator: windows of rows of the WeNet encoder.
-
 _NUM_FEATURES = 256
 _MAX_PIECES = 4  # of 25 s, .6 MB each
 
@@ -212,8 +209,8 @@ class WenetAudioEncoder:
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine, *, exact_chunks: bool = False) -> None:
-        self._network = PositionalNetwork(path, machine, ENCODER_INPUTS, ENCODER_OUTPUTS)
+    def __init__(self, path: Path, resources: ComputeResources, *, exact_chunks: bool = False) -> None:
+        self._network = PositionalNetwork(path, resources, ENCODER_INPUTS, ENCODER_OUTPUTS)
         self._file = path.name
         self._is_exact = exact_chunks
         self._pieces: LruCache[NDArray[np.float32]] = LruCache(_MAX_PIECES)

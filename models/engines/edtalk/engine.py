@@ -13,7 +13,7 @@ from models.engines.edtalk.options import EdTalkOptions
 from models.engines.edtalk.weights import GENERATOR, GENERATOR_ROLE, SIDE
 from models.engines.paste.alignment import FFHQ_512, AlignedTrack
 from models.engines.paste.crop import BoxChunk, BoxPlan
-from models.engines.protocol import EngineSettings, FrameSpan, Machine, WeightsSpec
+from models.engines.protocol import ComputeResources, EngineSettings, FrameSpan, WeightsSpec
 from models.engines.wav2lip.audio import MelAudioEncoder, MelFeatures, plan_windows
 
 if TYPE_CHECKING:
@@ -42,16 +42,16 @@ class EdTalkEngine(StatelessEngine[MelFeatures, BoxPlan, BoxChunk]):
         self._weights = settings.weights
         self._options = read_options(EdTalkOptions, self.name, settings.options)
 
-    def audio_encoder(self, machine: Machine) -> MelAudioEncoder:
+    def audio_encoder(self, resources: ComputeResources) -> MelAudioEncoder:
         """Return the mel spectrum's encoder; it holds no network and uses no GPU."""
         return MelAudioEncoder()
 
-    def face_generator(self, machine: Machine) -> EdTalkFaceGenerator:
+    def face_generator(self, resources: ComputeResources) -> EdTalkFaceGenerator:
         """Load the generator; see `models.engines.protocol.Engine.face_generator`."""
         # Imported here: everything else of the engine runs where there is no onnxruntime.
         from models.engines.edtalk.generator import EdTalkFaceGenerator, EdTalkGenerator
 
-        generator = EdTalkGenerator(self._weights.path(GENERATOR), machine, self._options.weight)
+        generator = EdTalkGenerator(self._weights.path(GENERATOR), resources, self._options.weight)
         return EdTalkFaceGenerator(generator, self._options)
 
     def analyse(
@@ -68,7 +68,7 @@ class EdTalkEngine(StatelessEngine[MelFeatures, BoxPlan, BoxChunk]):
         """Give each frame the mel window that drives it."""
         return plan_windows(features, span, source_index, self._options.mel_offset)
 
-    def cut(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the regions around the faces out of full frames."""
+    def crop(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
+        """Crop the regions around the faces out of full frames."""
         track: AlignedTrack = avatar.remember(self, lambda: AlignedTrack.load(avatar.folder_of(self)))
-        return track.cut(avatar.info.colour, plan, frames)
+        return track.crop(avatar.info.colour, plan, frames)

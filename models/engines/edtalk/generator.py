@@ -1,4 +1,4 @@
-"""EdTalk's generator: an ONNX network and how its images are pasted."""
+"""Runs EdTalk's generator, an ONNX network, on upright faces and pastes the results back into the frames."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from errors import CancelledJobError, WeightsError
 from models.engines.edtalk.options import EdTalkOptions
 from models.engines.edtalk.weights import PICTURE, SIDE, WEIGHT, edtalk_layout, edtalk_mismatch
 from models.engines.paste.alignment import MATRIX
-from models.engines.paste.blend import paste_lower_face, paste_square
 from models.engines.paste.crop import BoxChunk
-from models.engines.paste.resample import aligned_rgb
+from models.engines.paste.upright import aligned_rgb, paste_lower_face, paste_square
 from models.engines.patches import FacePatches
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.onnx import OnnxNetwork
 
 
@@ -31,8 +30,8 @@ class EdTalkGenerator:
         ConfigError: The device cannot be used.
     """
 
-    def __init__(self, path: Path, machine: Machine, weight: float) -> None:
-        self._network = OnnxNetwork(path, machine)
+    def __init__(self, path: Path, resources: ComputeResources, weight: float) -> None:
+        self._network = OnnxNetwork(path, resources)
         table = self._network.table
         layout = edtalk_layout(table.inputs, table.outputs)
         if layout is None:
@@ -54,9 +53,6 @@ class EdTalkGenerator:
             raise WeightsError(f"Expected {PICTURE} of the generator, got {generated.shape}.")
         levels = np.rint(np.nan_to_num(generated[0]).clip(0, 1) * 255).astype(np.uint8)
         return np.ascontiguousarray(levels.transpose(1, 2, 0)).reshape(SIDE, SIDE, 3)
-
-
-# Generates chunks: each face upright, and what the network makes of it turned back into the frame.
 
 
 class EdTalkFaceGenerator:

@@ -23,7 +23,7 @@ from models.engines.musetalk.whisper import (
     encoder_tensors,
     log_mel,
 )
-from models.engines.protocol import EngineWeights, FrameSpan, Machine
+from models.engines.protocol import ComputeResources, EngineWeights, FrameSpan
 from models.engines.runtime.cache import LruCache, content_key
 from models.engines.runtime.checkpoints import load_parameters, read_checkpoint
 from models.engines.runtime.torch_device import open_device, repeatable
@@ -132,14 +132,16 @@ def _frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan)
     return gate
 
 
-def load_encoder(weights: EngineWeights, machine: Machine, shape: WhisperShape = WHISPER_TINY) -> WhisperEncoder:
+def load_encoder(
+    weights: EngineWeights, resources: ComputeResources, shape: WhisperShape = WHISPER_TINY
+) -> WhisperEncoder:
     """Load Whisper's encoder, for `WhisperAudioEncoder` or `WhisperLiveAudioEncoder`.
 
     Raises:
         WeightsError: The file is missing or another network's.
         ConfigError: The requested device is not available.
     """
-    device = open_device(machine)
+    device = open_device(resources)
     path = weights.path(WHISPER)
     with torch.device("meta"):
         encoder = WhisperEncoder(shape)

@@ -14,7 +14,7 @@ from models.engines.musetalk.options import MuseTalkOptions
 from models.engines.musetalk.plan import MuseTalkPlan, WhisperFeatures
 from models.engines.musetalk.weights import ROLES
 from models.engines.paste.crop import BoxPlan, BoxTrack
-from models.engines.protocol import EngineSettings, FrameSpan, Machine, WeightsSpec
+from models.engines.protocol import ComputeResources, EngineSettings, FrameSpan, WeightsSpec
 
 if TYPE_CHECKING:
     from models.avatar.avatar import Avatar
@@ -38,23 +38,23 @@ class MuseTalkEngine(BoxEngine[WhisperFeatures, MuseTalkPlan]):
         # These options move the boxes that `analyse` writes.
         self.version = f"{_ANALYSIS_VERSION}-{self.options.model}-{self.options.bbox_shift:g}"
 
-    def audio_encoder(self, machine: Machine) -> WhisperAudioEncoder:
+    def audio_encoder(self, resources: ComputeResources) -> WhisperAudioEncoder:
         """Load Whisper's encoder."""
         from models.engines.musetalk.audio import WhisperAudioEncoder, load_encoder
 
-        return WhisperAudioEncoder(load_encoder(self._weights, machine))
+        return WhisperAudioEncoder(load_encoder(self._weights, resources))
 
-    def live_audio_encoder(self, machine: Machine) -> WhisperLiveAudioEncoder:
+    def live_audio_encoder(self, resources: ComputeResources) -> WhisperLiveAudioEncoder:
         """Load Whisper's encoder for live sessions."""
         from models.engines.musetalk.audio import WhisperLiveAudioEncoder, load_encoder
 
-        return WhisperLiveAudioEncoder(load_encoder(self._weights, machine))
+        return WhisperLiveAudioEncoder(load_encoder(self._weights, resources))
 
-    def face_generator(self, machine: Machine) -> MuseTalkFaceGenerator:
+    def face_generator(self, resources: ComputeResources) -> MuseTalkFaceGenerator:
         """Load the U-Net and the VAE."""
         from models.engines.musetalk.generator import load_face_generator
 
-        return load_face_generator(self._weights, self.options, machine)
+        return load_face_generator(self._weights, self.options, resources)
 
     def plan_frames(self, features: WhisperFeatures, span: FrameSpan, source_index: NDArray[np.int32]) -> MuseTalkPlan:
         """Choose the rows of every frame."""

@@ -24,7 +24,7 @@ from models.engines.paste.blend import paste
 from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import Interpolation, box_rgb
 from models.engines.patches import FacePatches
-from models.engines.protocol import EngineWeights, Machine
+from models.engines.protocol import ComputeResources, EngineWeights
 from models.engines.runtime.batching import fixed_batches
 from models.engines.runtime.cache import LruCache, content_key
 from models.engines.runtime.device_feed import DeviceBatches
@@ -99,7 +99,10 @@ class MuseTalkFaceGenerator:
 
 
 def load_face_generator(
-    weights: EngineWeights, options: MuseTalkOptions, machine: Machine, architecture: Architecture = PUBLISHED
+    weights: EngineWeights,
+    options: MuseTalkOptions,
+    resources: ComputeResources,
+    architecture: Architecture = PUBLISHED,
 ) -> MuseTalkFaceGenerator:
     """Load the U-Net and the VAE, in the precision that their weights allow.
 
@@ -107,7 +110,7 @@ def load_face_generator(
         WeightsError: A file is missing or another network's.
         ConfigError: The requested device is not available.
     """
-    device = open_device(machine)
+    device = open_device(resources)
     unet = make_unet(architecture, weights.path(UNET))
     vae = make_vae(architecture, weights.path(VAE))
     networks = in_fitting_precision(FaceNetworks(unet, vae, architecture, device), options.precision)

@@ -1,4 +1,4 @@
-"""The networks of MuseTalk, and how faces are encoded and generated with them."""
+"""The networks of MuseTalk: loading them, generating faces with them, and choosing their precision."""
 
 from __future__ import annotations
 
@@ -113,13 +113,14 @@ def _diffusers() -> Any:
     return diffusers
 
 
-# Both networks of MuseTalk on one device: pictures to latents, latents and speech to pictures.
-
 _WAVE_BASE = 10000.0  # Vaswani et al., "Attention is all you need", 2017, 3.5
 
 
 class FaceNetworks:
-    """U-Net and VAE, with their weights, on one device in one precision."""
+    """U-Net and VAE, with their weights, on one device in one precision.
+
+    They turn pictures into latents, and latents and speech into pictures.
+    """
 
     def __init__(
         self,
@@ -204,8 +205,6 @@ def place_waves(num: int, width: int) -> Tensor:
     rate = _WAVE_BASE ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
     return torch.stack([torch.sin(place * rate), torch.cos(place * rate)], 2).flatten(1)
 
-
-# In which precision a user's weights are run: half is tried on a face that is made up.
 
 _NUM_STATES: Final = 5  # hidden states of Whisper tiny
 

@@ -1,4 +1,4 @@
-"""Whisper features of a stretch of speech, and the rows that drive each output frame."""
+"""Whisper features of a stretch of speech, and the plan of the rows of them that drive each output frame."""
 
 from __future__ import annotations
 
@@ -39,9 +39,6 @@ def first_rows(fps: Fraction, first: int, num: int) -> NDArray[np.int64]:
     """
     numbers = np.arange(first, first + num, dtype=np.int64)
     return numbers * ROWS_PER_SECOND * fps.denominator // fps.numerator - _ROWS_AHEAD
-
-
-# What MuseTalk is to hear in every output frame.
 
 
 @dataclass(frozen=True)

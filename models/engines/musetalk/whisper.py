@@ -1,7 +1,7 @@
-"""The log-mel spectrum of one window of speech, as Whisper's feature extractor makes it.
+"""The encoder of Whisper tiny with the outputs of all its layers, and the log-mel spectrum that it reads.
 
-It equals `WhisperFeatureExtractor` of transformers (`models/whisper/feature_extraction_whisper.py`), which MuseTalk
-uses, to 1e-4. `models.speech_features` differs from it on purpose: there no row depends on sounds far from it.
+Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022. Names are those of transformers
+(`models/whisper/modeling_whisper.py`); parameters of a file of OpenAI's own (`whisper/model.py`) are renamed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ _RANGE, _TINY_POWER = 8.0, 1e-10
 
 
 def log_mel(samples: Tensor) -> Tensor:
-    """Compute the (80, 3000) float32 spectrum, about -1.5 to 1.5, of a window: (480000,) float32 in [-1, 1)."""
+    """Compute the (80, 3000) float32 spectrum, about -1.5 to 1.5, of a window: (480000,) float32 in [-1, 1).
+
+    It equals `WhisperFeatureExtractor` of transformers (`models/whisper/feature_extraction_whisper.py`), which MuseTalk
+    uses, to 1e-4. `models.speech.features` differs from it on purpose: there no row depends on sounds far from it.
+    """
     if samples.shape != (WINDOW_SAMPLES,):
         raise ValueError(f"Expected ({WINDOW_SAMPLES},) samples, got {tuple(samples.shape)}.")
     window = torch.hann_window(_FFT_SAMPLES, device=samples.device)
@@ -44,12 +48,6 @@ def _mel_bank() -> Tensor:
     import librosa  # takes seconds; only the audio encoder needs it
 
     return torch.from_numpy(librosa.filters.mel(sr=SPEECH_SAMPLE_RATE, n_fft=_FFT_SAMPLES, n_mels=NUM_BANDS))
-
-
-# The encoder of Whisper tiny with the outputs of all its layers.
-#
-# Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022. Names are those of transformers
-# (`models/whisper/modeling_whisper.py`); a file of OpenAI's own (`whisper/model.py`) is renamed when it is read.
 
 
 @dataclass(frozen=True)

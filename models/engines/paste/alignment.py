@@ -1,4 +1,4 @@
-"""Faces aligned upright by five points, and the crops of such faces."""
+"""Aligns faces upright: maps five points of a face to where networks expect them, and crops faces by these maps."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
-from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
+from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
 from models.engines.paste.landmarks68 import ibug_points, lower_face_outline
 from models.track.driving_weight import patch_share
 
 if TYPE_CHECKING:
     from models.track.face_track import FaceTrack
-
-# Five points of a face, where networks expect them in a picture of 512 pixels, and the map that brings them there.
 
 TEMPLATE_SIDE: Final = 512
 
@@ -84,7 +82,7 @@ def square_corners(matrices: NDArray[np.floating], side: int) -> NDArray[np.floa
     return np.asarray(places + 0.5, np.float64)
 
 
-def moved_to(matrix: NDArray[np.floating], origin: NDArray[np.integer]) -> NDArray[np.float64]:
+def shift_origin(matrix: NDArray[np.floating], origin: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return a (2, 3) map from frame pixels as one from the pixels of a region whose first pixel is at `origin`."""
     turn = matrix[:, :2].astype(np.float64)
     return np.concatenate([turn, matrix[:, 2:] + turn @ origin[:, None]], 1).astype(np.float64)
@@ -95,8 +93,6 @@ def bounding_boxes(corners: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.concatenate([corners.min(1), corners.max(1)], 1).astype(np.float64)
 
 
-# The upright picture of one avatar's face in every source frame: where it is cut and how it is turned.
-
 MATRIX: Final = "matrix"
 """Name of a chunk's array (N, 2, 3) float64 from region pixels to those of the upright picture."""
 _OUTWARD: Final = 0.15  # the lower face grows where the mouth opens wider than in the frame
@@ -104,7 +100,7 @@ _OUTWARD: Final = 0.15  # the lower face grows where the mouth opens wider than 
 
 @dataclass(frozen=True)
 class AlignedTrack:
-    """Upright pictures of N source frames."""
+    """Where the upright pictures of one avatar's face lie in N source frames, and how they are turned."""
 
     boxes: BoxTrack  # regions; a box encloses the upright picture, the outline the lower face
     matrices: NDArray[np.float64]  # (N, 2, 3) from frame pixels to those of the picture
@@ -118,11 +114,13 @@ class AlignedTrack:
         outline = lower_face_outline(points68, _OUTWARD)
         return cls(BoxTrack.of(boxes, outline, patch_share(track.driving_weight)), matrices)
 
-    def cut(self, colour: ColourTags, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the regions of T output frames; the chunk's arrays hold `MATRIX`."""
+    def crop(self, colour: ColourTags, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
+        """Crop the regions of T output frames; the chunk's arrays hold `MATRIX`."""
         placed = replace(plan, arrays={**plan.arrays, MATRIX: self.matrices[plan.source_index]})
-        chunk = cut_boxes(self.boxes, colour, placed, frames)
-        moved = [moved_to(matrix, origin) for matrix, origin in zip(chunk.arrays[MATRIX], chunk.origins, strict=True)]
+        chunk = crop_boxes(self.boxes, colour, placed, frames)
+        moved = [
+            shift_origin(matrix, origin) for matrix, origin in zip(chunk.arrays[MATRIX], chunk.origins, strict=True)
+        ]
         matrices = np.stack(moved) if moved else np.empty((0, 2, 3))
         return replace(chunk, arrays={**chunk.arrays, MATRIX: matrices})
 

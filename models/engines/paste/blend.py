@@ -1,8 +1,10 @@
-"""Blends a network's RGB pictures back into YUV regions; pixels outside the mask stay as they are."""
+"""Pastes a network's RGB pictures back into the YUV regions that they were made of, through a soft mask.
+
+Pixels outside of the mask stay as they are.
+"""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Final, Literal, NamedTuple
 
 import cv2
@@ -11,11 +13,8 @@ from numpy.typing import NDArray
 
 from media.probe import ColourTags
 from models.engines.paste.crop import BoxChunk
-from models.engines.paste.resample import draw_back, even_bounds
+from models.engines.paste.resample import even_bounds
 from models.engines.patches import FacePatches
-from models.geometry.arrays import smooth_step
-
-# RGB pictures as Y, U and V at full resolution, by the matrix and the range of a source.
 
 # Weights of red and blue in luma by H.273 matrix (ITU-T H.273, table 4); others are BT.601, as in media.yuv_frame.
 _RED_BLUE: Final = {
@@ -43,8 +42,6 @@ def rgb_to_yuv444(rgb: NDArray[np.uint8], colour: ColourTags) -> NDArray[np.uint
     """Convert (H, W, 3) uint8 RGB, full range, to (H, W, 3) uint8 Y, U, V by the matrix and range of `colour`."""
     return np.asarray(cv2.transform(rgb, rgb_to_yuv_matrix(colour)), np.uint8)
 
-
-# How far a box is rewritten at each place: a soft mask of the lower face.
 
 # Masks are drawn in a picture of the box of this side, so that the feather goes with the size of the face and costs the
 # same for each.
@@ -77,8 +74,6 @@ def soft_mask(outline: NDArray[np.floating], box: NDArray[np.floating]) -> NDArr
     inside = np.where(drawn > 0, (blurred - 0.5) * 2, 0)
     return np.asarray(np.rint(inside.clip(0, 1) * 255), np.uint8)
 
-
-# Pastes a network's pictures back into the regions they were made of: in YUV, softly, and nothing else is touched.
 
 PasteStyle = Literal["soft", "rectangle"]
 """Whether the lower face is mixed in with a soft edge, or the whole box is written over the frame as others do."""
@@ -146,7 +141,7 @@ def _planes(
     patches: FacePatches, face: int, yuv: NDArray[np.uint8], mask: NDArray[np.uint8], box: NDArray[np.float32]
 ) -> list[FacePlane]:
     """The planes Y, U and V of a face over what its mask touches."""
-    x0, y0, x1, y1 = _touched(mask, box, patches.y.shape[1:])
+    x0, y0, x1, y1 = _mask_bounds(mask, box, patches.y.shape[1:])
     if x0 >= x1 or y0 >= y1:
         return []
     planes: list[FacePlane] = []
@@ -160,7 +155,9 @@ def _planes(
     return planes
 
 
-def _touched(mask: NDArray[np.uint8], box: NDArray[np.float32], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+def _mask_bounds(
+    mask: NDArray[np.uint8], box: NDArray[np.float32], shape: tuple[int, ...]
+) -> tuple[int, int, int, int]:
     """Even bounds x0, y0, x1, y1 in the region of what a mask over a box touches."""
     x, y, width, height = cv2.boundingRect(mask)
     if not width:
@@ -220,104 +217,3 @@ def mix_plane(plane: FacePlane, opacity: float, match_colour: bool) -> None:
             difference -= np.int16(round(shift))
     share = cv2.multiply(difference, plane.mask, scale=opacity / 255, dtype=cv2.CV_16S)
     cv2.add(plane.own, share, dst=plane.own, dtype=cv2.CV_8U)
-
-
-# Pastes upright faces back into the regions they were made of, in YUV; outside of the masks nothing is touched.
-
-# How far from its edge a picture is mixed in fully, as share of its side: facefusion, face_masker.py
-# (`create_static_box_mask`), has 76 of 512 pixels with its default blur of .3.
-_BOX_RAMP: Final = 76 / 512
-# A patch may end within the mask of the lower face: towards its border the picture fades out over this share of its
-# side, as far as the warp engine's own masks stay from the borders of its regions (a sixth at the corners).
-_BORDER_RAMP: Final = 0.12
-
-
-def paste_lower_face(
-    patches: FacePatches,
-    face: int,
-    rgb: NDArray[np.uint8],
-    matrix: NDArray[np.floating],
-    outline: NDArray[np.floating],
-    colour: ColourTags,
-    *,
-    opacity: float = 1.0,
-    match_colour: bool = True,
-) -> None:
-    """Mix the hull of an outline of an upright picture into a patch, softly, in place.
-
-    Args:
-        patches: The patches, holding the frames' pixels.
-        face: Which of them.
-        rgb: (S, S, 3) uint8 RGB, full range.
-        matrix: (2, 3) from the patch's pixels to those of the picture.
-        outline: (P, 2) points in the patch's pixels.
-        colour: How Y, U and V mean colours.
-        opacity: Share of the picture where the mask is full, 0 to 1.
-        match_colour: Move its colour by what differs along the seam.
-    """
-    size = patches.y.shape[1]
-    low, high = outline.min(0).clip(0, size), outline.max(0).clip(0, size)
-    box = np.concatenate([low, high]).astype(np.float64)
-    bounds = even_bounds(box, patches.y.shape[1:])
-    if (high - low < 1).any():
-        return
-    mask = soft_mask(outline, box)
-    yuv = rgb_to_yuv444(rgb, colour)
-    for step, channels in ((1, (0,)), (2, (1, 2))):
-        x0, y0, x1, y1 = (side // step for side in bounds)
-        share = spread_over(mask, box / step, (x0, y0, x1, y1), is_zero_outside=True)
-        share = (share * _inside(size // step)[y0:y1, x0:x1]).astype(np.uint8)
-        for channel in channels:
-            plane = patches.y[face] if channel == 0 else patches.uv[face, channel - 1]
-            drawn = draw_back(np.ascontiguousarray(yuv[..., channel]), matrix, (x0, y0, x1, y1), step=step)
-            mix_plane(FacePlane(plane[y0:y1, x0:x1], drawn, share), opacity, match_colour)
-
-
-@cache
-def _inside(size: int) -> NDArray[np.float32]:
-    """(S, S) float32 from 0 at the border of a patch to 1: a patch may end within the mask, and must not show it."""
-    return np.asarray(_ramp_from_edge(size, _BORDER_RAMP), np.float32)
-
-
-def paste_square(
-    patches: FacePatches,
-    face: int,
-    rgb: NDArray[np.uint8],
-    matrix: NDArray[np.floating],
-    box: NDArray[np.floating],
-    colour: ColourTags,
-    *,
-    opacity: float = 1.0,
-) -> None:
-    """Mix a whole upright picture into a patch, fading towards the picture's edge, in place.
-
-    Args:
-        patches: The patches, holding the frames' pixels.
-        face: Which of them.
-        rgb: (S, S, 3) uint8 RGB, full range.
-        matrix: (2, 3) from the patch's pixels to those of the picture.
-        box: (4,) x0, y0, x1, y1 in the patch's pixels around the picture.
-        colour: How Y, U and V mean colours.
-        opacity: Share of the picture where the mask is full, 0 to 1.
-    """
-    bounds = even_bounds(box, patches.y.shape[1:])
-    yuv, mask = rgb_to_yuv444(rgb, colour), square_mask(rgb.shape[0])
-    for step, channels in ((1, (0,)), (2, (1, 2))):
-        x0, y0, x1, y1 = (side // step for side in bounds)
-        share = draw_back(mask, matrix, (x0, y0, x1, y1), step=step)
-        for channel in channels:
-            plane = patches.y[face] if channel == 0 else patches.uv[face, channel - 1]
-            drawn = draw_back(np.ascontiguousarray(yuv[..., channel]), matrix, (x0, y0, x1, y1), step=step)
-            mix_plane(FacePlane(plane[y0:y1, x0:x1], drawn, share), opacity, match_colour=False)
-
-
-def square_mask(side: int) -> NDArray[np.uint8]:
-    """Return (side, side) uint8: 0 along the edge, 255 in the middle, smooth between them."""
-    mask = np.rint(_ramp_from_edge(side, _BOX_RAMP) * 255).astype(np.uint8)
-    return np.asarray(cv2.copyMakeBorder(mask[1:-1, 1:-1], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0), np.uint8)
-
-
-def _ramp_from_edge(side: int, width: float) -> NDArray[np.float64]:
-    """(side, side) from 0 at the edge to 1 at `width`, a share of the side, and further in."""
-    ramp = smooth_step(np.minimum(np.arange(side), np.arange(side)[::-1]) / (width * side))
-    return np.asarray(np.minimum.outer(ramp, ramp), np.float64)

@@ -14,15 +14,13 @@ from media.array_files import load_arrays
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, cut
 
-# Where the box that an engine rewrites lies in every source frame.
-
 _STEP: Final = 16  # a region's side is a multiple of this
 _MARGIN: Final = 4  # pixels around the largest box: chroma is interpolated from beside it, and origins are even
 
 
 @dataclass(frozen=True)
 class BoxTrack:
-    """The boxes of one avatar with N source frames."""
+    """Where the box that an engine rewrites lies in each of the N source frames of an avatar."""
 
     size: int  # side R of the region that is cut, the same for all frames; even
     origins: NDArray[np.int32]  # (N, 2) x, y of the region's upper left pixel in the frame; even, may be negative
@@ -79,9 +77,6 @@ class BoxTrack:
         return cls(size=int(arrays.pop("size")), **arrays)
 
 
-# What a network is to hear in every output frame.
-
-
 @dataclass(frozen=True)
 class BoxPlan:
     """Output frames [first_frame, first_frame + T); implements `models.engines.protocol.Plan`."""
@@ -111,12 +106,9 @@ class BoxPlan:
         )
 
 
-# Some output frames with the regions whose boxes a network rewrites: what travels to a face generator.
-
-
 @dataclass(frozen=True)
 class BoxChunk:
-    """T output frames, N of them with a face; implements `models.engines.protocol.Chunk`.
+    """T output frames, N of them with a face, for a face generator; implements `models.engines.protocol.Chunk`.
 
     Regions are kept once each: a source frame that is shown several times is one of K crops.
     """
@@ -156,17 +148,14 @@ class BoxChunk:
         return YuvFrame(self.y[crop], self.uv[crop, 0], self.uv[crop, 1])
 
 
-# Cuts the regions around the boxes out of decoded frames, at their own resolution.
-
-
-def cut_boxes(
+def crop_boxes(
     track: BoxTrack,
     colour: ColourTags,
     plan: BoxPlan,
     frames: Sequence[YuvFrame],
     extra: Mapping[str, NDArray[Any]] | None = None,
 ) -> BoxChunk:
-    """Cut the regions of T output frames, of which `frames` are the source frames, read-only.
+    """Crop the regions of T output frames, at their own resolution, out of the read-only source frames.
 
     Args:
         track: The avatar's boxes.

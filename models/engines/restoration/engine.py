@@ -13,18 +13,18 @@ from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
 from models.engines.protocol import (
     ChunkT,
+    ComputeResources,
     Engine,
     EngineSettings,
     FaceGenerator,
     FeaturesT,
-    Machine,
     PlanT,
     StateT,
     WeightsSpec,
     scales_movement,
 )
+from models.engines.restoration.network import RESTORATION_ROLE, load_restorer
 from models.engines.restoration.restorer import FaceRestorer, RestorationOptions, Surroundings
-from models.engines.restoration.weights import RESTORATION_ROLE
 
 
 class Restoration:
@@ -41,15 +41,13 @@ class Restoration:
         """Return the engine with its faces sharpened."""
         return RestoredEngine(engine, self._restorer)
 
-    def _restorer(self, machine: Machine) -> FaceRestorer:
-        from models.engines.restoration.network import load_restorer  # which imports onnxruntime
-
-        return load_restorer(self._weights.path(RESTORATION_ROLE.name), machine, self._options)
+    def _restorer(self, resources: ComputeResources) -> FaceRestorer:
+        return load_restorer(self._weights.path(RESTORATION_ROLE.name), resources, self._options)
 
 
 @dataclass(frozen=True)
 class RestoredChunk(Generic[ChunkT]):
-    """What the engine cut, and the whole faces around it."""
+    """The crops of the engine, and the whole faces around them."""
 
     inner: ChunkT
     around: BoxChunk
@@ -67,21 +65,21 @@ class RestoredEngine(Generic[FeaturesT, PlanT, StateT, ChunkT]):
     weights: ClassVar[tuple[WeightsSpec, ...]] = ()
 
     def __init__(
-        self, inner: Engine[FeaturesT, PlanT, StateT, ChunkT], load: Callable[[Machine], FaceRestorer]
+        self, inner: Engine[FeaturesT, PlanT, StateT, ChunkT], load: Callable[[ComputeResources], FaceRestorer]
     ) -> None:
         self._inner, self._load = inner, load
         self.name, self.version, self.audio_features = inner.name, inner.version, inner.audio_features
         self.uses_source_audio, self.scales_movement = inner.uses_source_audio, scales_movement(inner)
         self.audio_encoder, self.analyse, self.plan = inner.audio_encoder, inner.analyse, inner.plan
 
-    def face_generator(self, machine: Machine) -> FaceGenerator[RestoredChunk[ChunkT]]:
+    def face_generator(self, resources: ComputeResources) -> FaceGenerator[RestoredChunk[ChunkT]]:
         """Loads both networks."""
-        return RestoringFaceGenerator(self._inner.face_generator(machine), self._load(machine))
+        return RestoringFaceGenerator(self._inner.face_generator(resources), self._load(resources))
 
-    def cut(self, avatar: Avatar, plan: PlanT, frames: Sequence[YuvFrame]) -> RestoredChunk[ChunkT]:
-        """Cuts what the inner engine needs, and the whole faces."""
+    def crop(self, avatar: Avatar, plan: PlanT, frames: Sequence[YuvFrame]) -> RestoredChunk[ChunkT]:
+        """Crop what the inner engine needs, and the whole faces."""
         around = avatar.remember(_SURROUNDINGS, lambda: Surroundings(avatar.track, avatar.info.colour))
-        return RestoredChunk(self._inner.cut(avatar, plan, frames), around.cut(plan.source_index, frames))
+        return RestoredChunk(self._inner.crop(avatar, plan, frames), around.crop(plan.source_index, frames))
 
 
 class RestoringFaceGenerator(Generic[ChunkT]):

@@ -1,4 +1,4 @@
-"""A restoration network as an ONNX file: GFPGAN and those with the same picture in and out."""
+"""Restoration networks, GFPGAN and those with the same picture in and out: recognises and runs their ONNX files."""
 
 from __future__ import annotations
 
@@ -9,23 +9,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources, TensorTable, WeightsSpec
 from models.engines.restoration.restorer import FaceRestorer, RestorationOptions
-from models.engines.restoration.weights import PICTURE, restoration_mismatch
-from models.engines.runtime.onnx import open_session, table_of
 from models.engines.weights.recognition import shape_fits
 
+PICTURE: Final = (1, 3, 512, 512)
 _NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
 
-def load_restorer(path: Path, machine: Machine, options: RestorationOptions) -> FaceRestorer:
+def restoration_mismatch(table: TensorTable) -> str | None:
+    """Say why a file is not a restoration network; None if it is."""
+    pictures = [shape for shape in table.inputs if shape_fits(shape, PICTURE, (0,))]
+    numbers = [shape for shape in table.inputs if len(shape) <= 1]
+    are_all = len(pictures) == 1 and len(pictures) + len(numbers) == len(table.inputs)
+    if table.format == "onnx" and are_all and any(shape_fits(shape, PICTURE) for shape in table.outputs):
+        return None
+    return (
+        f"expected an ONNX file with a picture {PICTURE} in and out, at most one number beside it, "
+        f"found {list(table.inputs)} -> {list(table.outputs)}"
+    )
+
+
+RESTORATION_ROLE: Final = WeightsSpec(
+    "restoration",
+    "Face restoration of the kind of GFPGANv1.4.onnx (512 x 512)",
+    "GFPGAN: Apache-2.0 with parts under other terms (StyleGAN2 ops); CodeFormer: S-Lab, not for commercial use.",
+    restoration_mismatch,
+)
+
+
+def load_restorer(path: Path, resources: ComputeResources, options: RestorationOptions) -> FaceRestorer:
     """Load what sharpens faces.
 
     Raises:
         WeightsError: The file is missing or no restoration network.
         ConfigError: The device cannot be used.
     """
-    return FaceRestorer(OnnxRestoration(path, machine, options.fidelity), options.strength)
+    return FaceRestorer(OnnxRestoration(path, resources, options.fidelity), options.strength)
 
 
 class OnnxRestoration:
@@ -39,8 +59,11 @@ class OnnxRestoration:
         ConfigError: The device cannot be used.
     """
 
-    def __init__(self, path: Path, machine: Machine, fidelity: float = 0.7) -> None:
-        self._session = open_session(path, machine)
+    def __init__(self, path: Path, resources: ComputeResources, fidelity: float = 0.7) -> None:
+        # Imported here: processes that only plan or crop do not load onnxruntime.
+        from models.engines.runtime.onnx import open_session, table_of
+
+        self._session = open_session(path, resources)
         inputs, table = self._session.get_inputs(), table_of(self._session)
         if mismatch := restoration_mismatch(table):
             raise WeightsError(f"{path.name}: {mismatch}.")

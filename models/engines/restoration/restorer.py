@@ -14,10 +14,9 @@ from errors import CancelledJobError
 from media.probe import ColourTags
 from media.yuv_frame import Patch, YuvFrame, paste_back
 from models.engines.base import EngineOptions
-from models.engines.paste.alignment import MATRIX, MTCNN_512, AlignedTrack, moved_to
-from models.engines.paste.blend import paste_lower_face
+from models.engines.paste.alignment import MATRIX, MTCNN_512, AlignedTrack, shift_origin
 from models.engines.paste.crop import BoxChunk, BoxPlan
-from models.engines.paste.resample import aligned_rgb
+from models.engines.paste.upright import aligned_rgb, paste_lower_face
 from models.engines.patches import FacePatches
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class RestorationOptions(EngineOptions):
 
 
 class Surroundings:
-    """Cuts the whole faces around an engine's patches: what a restoration network has to see.
+    """Crops the whole faces around an engine's patches: what a restoration network has to see.
 
     An engine's own region may contain only the mouth. Cheap to make, holds no network.
     """
@@ -53,10 +52,10 @@ class Surroundings:
         self._faces = AlignedTrack.of(track, MTCNN_512, SIDE)
         self._colour = colour
 
-    def cut(self, source_index: NDArray[np.int32], frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Cut the faces of T output frames, which show the (T,) source frames `source_index`."""
+    def crop(self, source_index: NDArray[np.int32], frames: Sequence[YuvFrame]) -> BoxChunk:
+        """Crop the faces of T output frames, which show the (T,) source frames `source_index`."""
         plan = BoxPlan(0, source_index, np.empty((len(source_index), 0), np.float32))
-        return self._faces.cut(self._colour, plan, frames)
+        return self._faces.crop(self._colour, plan, frames)
 
 
 class FaceRestorer:
@@ -77,7 +76,7 @@ class FaceRestorer:
 
         Args:
             patches: What an engine's face generator gave for T frames.
-            around: What `Surroundings.cut` gave for the same frames.
+            around: What `Surroundings.crop` gave for the same frames.
             should_stop: Checked before every face.
 
         Returns:
@@ -95,13 +94,13 @@ class FaceRestorer:
             if should_stop():
                 raise CancelledJobError(f"{face} of {len(done.origins)} faces were restored.")
             matrix = around.arrays[MATRIX][face]
-            shown = aligned_rgb(_painted(patches, around, face), around.colour, matrix, around.boxes[face], SIDE)
+            shown = aligned_rgb(_paint(patches, around, face), around.colour, matrix, around.boxes[face], SIDE)
             offset = patches.origins[face] - around.origins[face]
             paste_lower_face(
                 done,
                 face,
                 self._network(shown),
-                moved_to(matrix, offset),
+                shift_origin(matrix, offset),
                 around.outline[face] - offset,
                 around.colour,
                 opacity=self._strength * float(around.opacity[face]),
@@ -109,7 +108,7 @@ class FaceRestorer:
         return done
 
 
-def _painted(patches: FacePatches, around: BoxChunk, face: int) -> YuvFrame:
+def _paint(patches: FacePatches, around: BoxChunk, face: int) -> YuvFrame:
     """A face's surroundings with its patch in them."""
     region = YuvFrame(*(plane.copy() for plane in around.region(int(around.crop[face]))))
     x, y = (int(value) for value in patches.origins[face] - around.origins[face])

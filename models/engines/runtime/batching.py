@@ -1,9 +1,9 @@
-"""Batches of one fixed size, whatever there is to do.
+"""Batches of one fixed size, which the chunks of several jobs fill together.
 
 A convolution is computed differently for batches of different sizes and its last bits differ (1e-6 of 1), which moves
-some rounded pixel. A service gives the same bytes for the same job however its frames are divided over chunks and
-replicas, so every batch is filled up to the same size, and that size is never chosen by measuring: two replicas that
-measure differently would generate differently. What is measured is only advice for the person who runs the service.
+some rounded pixels. A service gives the same bytes for the same job regardless of how its frames are divided over
+chunks and replicas, so every batch is filled up to the same size. That size is never chosen by measuring: two replicas
+that measure differently would generate differently. `advise_batch` only writes its measurement to the log.
 """
 
 from __future__ import annotations
@@ -99,12 +99,6 @@ def advise_batch(run: Callable[[int], object], used: int, budget_s: float = 2.0)
     return best
 
 
-# Batches that the chunks of several jobs fill together.
-#
-# A network is given full batches only (see `models.engines.runtime.batching`), so the last rows of every chunk would be
-# filled up with copies that nobody wants. Where several chunks are generated at once, rows of the others take their
-# place. Nobody waits for that: while one thread keeps the network busy, the rest of the others' rows gather by itself.
-
 Batch = tuple[tuple[NDArray[Any], ...], int]
 """Arrays of equal length, and how many of their rows are wanted."""
 Compute = Callable[[Iterator[Batch]], Iterator[NDArray[Any]]]
@@ -153,6 +147,10 @@ class _Part:
 @dataclass
 class SharedBatches:
     """Runs a network for several threads, one of them at a time, in batches of `size` rows.
+
+    The last batch of a chunk would be filled up with copies of its last row. If several chunks are generated at once,
+    rows of the others take their place. No caller waits for that: while one thread keeps the network busy, rows of the
+    others gather.
 
     A row's bytes depend on nothing but the row: neither its place in a batch nor its neighbours change them, as all
     batches have the same shape.

@@ -61,7 +61,7 @@ class DeviceFeed:
                 lanes.upload(turn, upcoming[0])
             # One result stays on its way, so that the next batch is queued before this one is waited for.
             while len(waiting) > (1 if upcoming is not None else 0):
-                yield _arrived(*waiting.pop(0))
+                yield _wait_for_copy(*waiting.pop(0))
 
 
 class DeviceBatches:
@@ -83,7 +83,7 @@ class DeviceBatches:
             self._batches.fill(out, arrays, partial(self._feed.run, compute=compute), should_stop, together)
 
 
-def _arrived(host: Tensor, done: torch.cuda.Event, num: int) -> NDArray[np.generic]:
+def _wait_for_copy(host: Tensor, done: torch.cuda.Event, num: int) -> NDArray[np.generic]:
     done.synchronize()
     return host[:num].numpy().copy()
 

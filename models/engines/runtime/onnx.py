@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import WeightsError
-from models.engines.protocol import Machine, TensorTable
+from models.engines.protocol import ComputeResources, TensorTable
 from models.engines.weights.recognition import Shape, ports_mismatch
 from models.weights.onnx_session import make_session
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def open_session(path: Path, machine: Machine) -> InferenceSession:
+def open_session(path: Path, resources: ComputeResources) -> InferenceSession:
     """Load a network with what a replica may use; see `make_session`."""
     return make_session(
         path,
-        num_threads=machine.num_threads,
-        device=machine.device,
-        gpu_share=machine.gpu_share,
-        tensorrt=machine.tensorrt,
+        num_threads=resources.num_threads,
+        device=resources.device,
+        gpu_share=resources.gpu_share,
+        tensorrt=resources.tensorrt,
     )
 
 
@@ -47,8 +47,8 @@ class OnnxNetwork:
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine) -> None:
-        self._session = open_session(path, machine)
+    def __init__(self, path: Path, resources: ComputeResources) -> None:
+        self._session = open_session(path, resources)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         types = {node.type for node in (*inputs, outputs[0])}
         if types != {"tensor(float)"}:
@@ -98,7 +98,7 @@ class PositionalNetwork:
 
     Args:
         path: The .onnx file.
-        machine: Where it runs.
+        resources: Where it runs.
         inputs: Expected shapes of the inputs in the file's order; see `ports_mismatch`.
         outputs: Expected shapes of the first outputs.
 
@@ -107,8 +107,10 @@ class PositionalNetwork:
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> None:
-        self._session = open_session(path, machine)
+    def __init__(
+        self, path: Path, resources: ComputeResources, inputs: Sequence[Shape], outputs: Sequence[Shape]
+    ) -> None:
+        self._session = open_session(path, resources)
         if mismatch := ports_mismatch(table_of(self._session), inputs, outputs):
             raise WeightsError(f"{path.name}: {mismatch}")
         ports = self._session.get_inputs()

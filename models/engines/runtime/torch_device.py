@@ -13,23 +13,20 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from errors import ConfigError
-from models.engines.protocol import Machine
-
-# The device of a replica in PyTorch, and how one and the same device computes the same bytes.
+from models.engines.protocol import ComputeResources
 
 
-def open_device(machine: Machine) -> torch.device:
+def open_device(resources: ComputeResources) -> torch.device:
     """Set PyTorch up for what a replica may use.
 
-    Threads are those of the whole process: a replica has one machine, and bounds its share of the GPU's memory at its
-    start. The number of threads changes the last bits of float32 convolutions, so replicas that have to give the same
-    bytes need the same number.
+    The number of threads applies to the whole process. It changes the last bits of float32 convolutions, so replicas
+    that have to give the same bytes need the same number. A replica limits its GPU memory when it starts.
 
     Raises:
         ConfigError: CUDA was asked for and PyTorch finds none.
     """
-    torch.set_num_threads(max(1, machine.num_threads))
-    if machine.device == "cpu":
+    torch.set_num_threads(max(1, resources.num_threads))
+    if resources.device == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise ConfigError("Expected a CUDA device, found none that PyTorch can use.")
@@ -50,13 +47,6 @@ def repeatable() -> Iterator[None]:
     with torch.inference_mode():
         yield
 
-
-# Which numbers a network computes in: half precision only where its own results say that nobody will see it.
-#
-# What half precision costs depends on the weights, and the user adds those: with random weights the mouth of Wav2Lip
-# moves by a quarter of the whole range, with trained ones by far less. So it is decided when the weights are loaded, on
-# them, by what they give for some synthetic faces. The decision depends on the weights and the processor alone:
-# replicas on like machines decide alike and give the same bytes.
 
 Precision = Literal["fp32", "auto"]
 """Full precision, or half where it is fast and differs little."""
@@ -87,7 +77,12 @@ def half_precision(device: torch.device) -> torch.dtype | None:
 def choose_precision(
     run: Callable[[torch.dtype], Tensor], wanted: Precision, device: torch.device, tolerance: Tolerance = PICTURE
 ) -> torch.dtype:
-    """Decide what a network computes in: torch.float32 or `half_precision(device)`.
+    """Decide what a network computes in: torch.float32, or `half_precision(device)` if its results differ little.
+
+    What half precision costs depends on the weights, which the user adds: with random weights the mouth of Wav2Lip
+    moves by a quarter of the whole range, with trained ones by far less. So the decision is made when weights are
+    loaded, on what they give for synthetic faces. It depends on the weights and the processor alone: replicas on equal
+    machines decide equally and give the same bytes.
 
     Args:
         run: Computes the same samples in a precision.
@@ -106,14 +101,14 @@ def choose_precision(
     return half if agrees else torch.float32
 
 
-# Folds batch normalisation into the convolutions before it: the same values, fewer passes over memory.
-
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def fold_batch_norm(network: nn.Module) -> int:
     """Fold, in place, every normalisation that directly follows a convolution in a `Sequential`.
+
+    The network computes the same values with fewer passes over memory.
 
     Returns how many were folded. The network must be in evaluation mode.
     """

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.engines.paste.crop import BoxTrack
 from models.engines.paste.landmarks68 import ibug_points, lower_face_outline
-from models.engines.ultralight.audio import SIDE
+from models.engines.ultralight.variants import SIDE
 from models.track.driving_weight import patch_share
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _RIDGE_UPPER, _RIDGE_LOWER, _RIDGE_SHARE = 28, 29, (0.244 - 0.119) / (0.272 - 0.
 _OUTWARD: Final = 0.15
 
 
-def crop_boxes(points68: NDArray[np.floating]) -> NDArray[np.float64]:
+def face_boxes(points68: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return (N, 4) squares x0, y0, x1, y1 of the 168 pixels, in frame pixels, for (N, 68, 2) points."""
     left, right = points68[:, [0, 1], 0].mean(1), points68[:, [15, 16], 0].mean(1)
     middle, half = (left + right) / 2, np.maximum((right - left) / 2, 1.0) * _WIDEN
@@ -63,7 +63,7 @@ def rewritten_outline(points68: NDArray[np.floating], inner: NDArray[np.floating
 def box_track(track: FaceTrack) -> BoxTrack:
     """Place the boxes of an avatar."""
     points68 = ibug_points(track.points)
-    inner = inner_boxes(crop_boxes(points68))
+    inner = inner_boxes(face_boxes(points68))
     return BoxTrack.of(inner, rewritten_outline(points68, inner), patch_share(track.driving_weight))
 
 

@@ -13,15 +13,16 @@ from models.engines.base import BoxEngine, read_options
 from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack
 from models.engines.protocol import (
     AudioEncoder,
+    ComputeResources,
     EngineSettings,
     FaceGenerator,
     FrameSpan,
-    Machine,
     WeightsSpec,
 )
-from models.engines.ultralight.audio import CENTRES, IDS, ROWS, AudioKind, UltralightFeatures, UltralightPlan
+from models.engines.ultralight.audio import CENTRES, IDS, ROWS, UltralightFeatures, UltralightPlan
 from models.engines.ultralight.crop import box_track
 from models.engines.ultralight.options import UltralightOptions
+from models.engines.ultralight.variants import AudioKind
 from models.engines.ultralight.weights import GENERATOR, ROLES
 
 if TYPE_CHECKING:
@@ -46,23 +47,23 @@ class UltralightEngine(BoxEngine[UltralightFeatures, UltralightPlan]):
         self._kind = self._choose_audio_kind()
         self.audio_features = f"ultralight-{self._kind}:{self._weights.fingerprint(self._kind)}"
 
-    def audio_encoder(self, machine: Machine) -> AudioEncoder[UltralightFeatures]:
+    def audio_encoder(self, resources: ComputeResources) -> AudioEncoder[UltralightFeatures]:
         """Load HuBERT or WeNet; see `protocol.Engine.audio_encoder`."""
         path = self._weights.path(self._kind)
         if self._kind == "hubert":
             from models.engines.ultralight.hubert import HubertAudioEncoder, load_hubert
 
-            return HubertAudioEncoder(load_hubert(path, machine))
+            return HubertAudioEncoder(load_hubert(path, resources))
         from models.engines.ultralight.wenet import OnnxWenet, WenetAudioEncoder
 
-        return WenetAudioEncoder(OnnxWenet(path, machine))
+        return WenetAudioEncoder(OnnxWenet(path, resources))
 
-    def face_generator(self, machine: Machine) -> FaceGenerator[BoxChunk]:
+    def face_generator(self, resources: ComputeResources) -> FaceGenerator[BoxChunk]:
         """Load the generator; see `protocol.Engine.face_generator`."""
         # Imported here: the rest of the engine needs neither PyTorch nor onnxruntime.
         from models.engines.ultralight.generator import UltralightFaceGenerator, load_generator
 
-        generator = load_generator(self._weights.path(GENERATOR), machine, self._options, self._kind)
+        generator = load_generator(self._weights.path(GENERATOR), resources, self._options, self._kind)
         return UltralightFaceGenerator(generator, self._options)
 
     def plan_frames(
@@ -83,13 +84,13 @@ class UltralightEngine(BoxEngine[UltralightFeatures, UltralightPlan]):
         return boxes, {IDS: features.ids, ROWS: features.rows}
 
     def _choose_audio_kind(self) -> AudioKind:
-        if self._options.hears != "auto":
-            return self._options.hears
+        if self._options.audio_encoder != "auto":
+            return self._options.audio_encoder
         kinds: tuple[AudioKind, ...] = ("hubert", "wenet")
         brought = [kind for kind in kinds if self._weights.has(kind)]
         if len(brought) == 2:
             raise ConfigError(
-                "Engine ultralight has both a hubert and a wenet file: set its option 'hears' to the one that the "
-                "generator was trained with."
+                "Engine ultralight has both a hubert and a wenet file: set its option 'audio_encoder' to the one that "
+                "the generator was trained with."
             )
         return brought[0] if brought else "hubert"

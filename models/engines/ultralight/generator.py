@@ -1,4 +1,4 @@
-"""The generator, in PyTorch or onnxruntime, and the face generator around it."""
+"""Generates faces: runs the network in onnxruntime or PyTorch on each box and blends the result into the frame."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from models.engines.paste.blend import paste
 from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import box_rgb
 from models.engines.patches import FacePatches
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.batching import SharedBatches
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import OnnxNetwork
-from models.engines.ultralight.audio import SIDE, AudioKind, features_by_face
+from models.engines.ultralight.audio import features_by_face
 from models.engines.ultralight.crop import network_pictures
 from models.engines.ultralight.options import UltralightOptions
+from models.engines.ultralight.variants import SIDE, AudioKind
 from models.engines.ultralight.weights import generator_mismatch, generator_variant
 
 if TYPE_CHECKING:
-    from models.engines.ultralight.network import TorchGenerator
+    from models.engines.ultralight.torch_generator import TorchGenerator
 
 
 def load_generator(
-    path: Path, machine: Machine, options: UltralightOptions, audio_kind: AudioKind
+    path: Path, resources: ComputeResources, options: UltralightOptions, audio_kind: AudioKind
 ) -> OnnxGenerator | TorchGenerator:
     """Load a file of either kind.
 
@@ -36,22 +37,22 @@ def load_generator(
         WeightsError: It is not a generator of this family, or takes other features than `audio_kind`.
         ConfigError: The requested device is not available.
     """
-    generator = _load(path, machine, options)
+    generator = _load(path, resources, options)
     if generator.variant.audio_kind != audio_kind:
         raise WeightsError(
             f"Expected a generator in {path.name} for {audio_kind} features, found one for "
-            f"{generator.variant.audio_kind}: add that audio encoder, or set the option 'hears'."
+            f"{generator.variant.audio_kind}: add that audio encoder, or set the option 'audio_encoder'."
         )
     return generator
 
 
-def _load(path: Path, machine: Machine, options: UltralightOptions) -> OnnxGenerator | TorchGenerator:
+def _load(path: Path, resources: ComputeResources, options: UltralightOptions) -> OnnxGenerator | TorchGenerator:
     if file_format(path) == "onnx":
-        return OnnxGenerator(path, machine, options)
+        return OnnxGenerator(path, resources, options)
     # Imported here: an ONNX network on a CPU needs no PyTorch, whose import takes two seconds.
-    from models.engines.ultralight.network import TorchGenerator
+    from models.engines.ultralight.torch_generator import TorchGenerator
 
-    return TorchGenerator(path, machine, options)
+    return TorchGenerator(path, resources, options)
 
 
 class OnnxGenerator:
@@ -62,8 +63,8 @@ class OnnxGenerator:
         ConfigError: The device cannot be used.
     """
 
-    def __init__(self, path: Path, machine: Machine, options: UltralightOptions) -> None:
-        self._network = OnnxNetwork(path, machine)
+    def __init__(self, path: Path, resources: ComputeResources, options: UltralightOptions) -> None:
+        self._network = OnnxNetwork(path, resources)
         table = self._network.table
         variant, fixed = generator_variant(table), {shape[0] for shape in table.inputs if shape} - {-1}
         if variant is None:
@@ -74,7 +75,7 @@ class OnnxGenerator:
         names = self._network.input_names
         is_picture_first = table.inputs[0][1:] == (6, SIDE, SIDE)
         self._picture, self._sound = names if is_picture_first else names[::-1]
-        self._batches = SharedBatches(fixed.pop() if fixed else options.batch_for(machine.device))
+        self._batches = SharedBatches(fixed.pop() if fixed else options.batch_for(resources.device))
 
     def generate(
         self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
@@ -93,9 +94,6 @@ class OnnxGenerator:
             raise WeightsError(f"Expected ({len(faces)}, 3, {SIDE}, {SIDE}) of the generator, got {out.shape}.")
         levels: NDArray[np.uint8] = np.rint(np.nan_to_num(out).clip(0, 1) * 255).astype(np.uint8)
         return levels.transpose(0, 2, 3, 1)[..., ::-1]
-
-
-# Generates chunks: runs the network on each box and blends the result into the frame.
 
 
 class UltralightFaceGenerator:

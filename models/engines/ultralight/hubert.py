@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
 from models.engines.base import frame_gate
-from models.engines.protocol import FrameSpan, Machine
+from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.runtime.cache import LruCache, content_key
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import open_session, table_of
@@ -82,7 +82,7 @@ class HubertAudioEncoder:
         return rows
 
 
-def load_hubert(path: Path, machine: Machine) -> WaveNetwork:
+def load_hubert(path: Path, resources: ComputeResources) -> WaveNetwork:
     """Load a HuBERT file of either kind.
 
     Raises:
@@ -90,11 +90,11 @@ def load_hubert(path: Path, machine: Machine) -> WaveNetwork:
         ConfigError: The device cannot be used.
     """
     if file_format(path) == "onnx":
-        return OnnxHubert(path, machine)
+        return OnnxHubert(path, resources)
     # Imported here: an ONNX network needs no PyTorch, whose import takes two seconds.
     from models.engines.ultralight.hubert_network import TorchHubert
 
-    return TorchHubert(path, machine)
+    return TorchHubert(path, resources)
 
 
 class OnnxHubert:
@@ -105,8 +105,8 @@ class OnnxHubert:
         ConfigError: The device cannot be used.
     """
 
-    def __init__(self, path: Path, machine: Machine) -> None:
-        self._session = open_session(path, machine)
+    def __init__(self, path: Path, resources: ComputeResources) -> None:
+        self._session = open_session(path, resources)
         ports, table = self._session.get_inputs(), table_of(self._session)
         waves = [port.name for port in ports if port.type == "tensor(float)"]
         self._masks = [port for port in ports if port.type in ("tensor(int64)", "tensor(int32)")]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.checkpoints import load_parameters, read_checkpoint
 from models.engines.runtime.torch_device import open_device, repeatable
 from models.engines.ultralight.weights import bare_name
@@ -64,8 +64,8 @@ class TorchHubert:
         ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine) -> None:
-        self._device = open_device(machine)
+    def __init__(self, path: Path, resources: ComputeResources) -> None:
+        self._device = open_device(resources)
         self._network = read_hubert(path).to(self._device)
 
     def __call__(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The generator in PyTorch, with the parameter names of the published checkpoints.
+"""The Ultralight generator as a PyTorch module: its layers, how a checkpoint is loaded, and its input and output.
 
 Architecture: anliyuan/Ultralight-Digital-Human, unet.py: a U-Net of inverted residuals (Sandler et al., "MobileNetV2",
 CVPR 2018, with expansion 2), whose lowest level is joined by ten by ten cells of sound.
@@ -7,30 +7,17 @@ CVPR 2018, with expansion 2), whose lowest level is joined by ten by ten cells o
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from errors import WeightsError
-from models.engines.protocol import Machine
 from models.engines.runtime.checkpoints import load_parameters, read_checkpoint, shapes_of
-from models.engines.runtime.device_feed import FoldedNetwork
-from models.engines.runtime.torch_device import open_device
-from models.engines.ultralight.audio import (
-    SIDE,
-    AudioKind,
-    Variant,
-    published_name,
-    unknown_variant,
-    variant_of_tensors,
-)
 from models.engines.ultralight.crop import MASK_COLUMNS, MASK_ROWS
-from models.engines.ultralight.options import UltralightOptions
+from models.engines.ultralight.variants import AudioKind, Variant, published_name, unknown_variant, variant_of_tensors
 from models.engines.weights.recognition import tensors_mismatch
 
 _EXPANSION: Final = 2
@@ -55,7 +42,7 @@ class UltralightNetwork(nn.Module):
             _double_conv(channels[4] * 2, channels[4]),
             _double_conv(channels[4], channels[3]),
         )
-        self.inc = _named("inconv", _InvertedResidual(6, channels[0]))
+        self.inc = _wrap("inconv", _InvertedResidual(6, channels[0]))
         self.down1 = _down(channels[0], channels[1])
         self.down2 = _down(channels[1], channels[2])
         self.down3 = _down(channels[2], channels[3])
@@ -64,7 +51,7 @@ class UltralightNetwork(nn.Module):
         self.up2 = _Up(channels[3], channels[1])
         self.up3 = _Up(channels[2], channels[0])
         self.up4 = _Up(channels[1], channels[0])
-        self.outc = _named("conv", nn.Conv2d(channels[0], 3, 1))
+        self.outc = _wrap("conv", nn.Conv2d(channels[0], 3, 1))
 
     def forward(self, picture: Tensor, audio: Tensor) -> Tensor:
         """Rewrites the mouth.
@@ -117,19 +104,19 @@ class _InvertedResidual(nn.Module):
         return x + out if self.is_residual else out
 
 
-def _named(name: str, module: nn.Module) -> nn.Sequential:
+def _wrap(name: str, module: nn.Module) -> nn.Sequential:
     """A module inside a container of its own, as the published names of its parameters have it."""
     return nn.Sequential(OrderedDict({name: module}))
 
 
 def _double_conv(num_in: int, num_out: int, stride: int = 1) -> nn.Sequential:
     layers = _InvertedResidual(num_in, num_out, stride), _InvertedResidual(num_out, num_out)
-    return _named("double_conv", nn.Sequential(*layers))
+    return _wrap("double_conv", nn.Sequential(*layers))
 
 
 def _down(num_in: int, num_out: int) -> nn.Sequential:
     """Halves the size. There is no pooling, despite the published name."""
-    return _named("maxpool_conv", _double_conv(num_in, num_out, stride=2))
+    return _wrap("maxpool_conv", _double_conv(num_in, num_out, stride=2))
 
 
 class _Up(nn.Module):
@@ -171,50 +158,6 @@ class _Audio(nn.Module):
         x = self.relu(self.bn5(self.conv5(x)))
         out: Tensor = self.conv7(self.conv6(x))
         return out
-
-
-# The generator in PyTorch: folded, in the fastest memory order, in half precision where the difference is invisible.
-
-_NUM_SAMPLES: Final = 4
-_GRAIN: Final = 16  # pixels of one colour in a synthetic face
-_LOUDNESS: Final = 0.3  # deviation of synthetic features, about that of HuBERT's rows
-
-
-class TorchGenerator:
-    """A checkpoint; see `models.engines.ultralight.generator.OnnxGenerator`.
-
-    Raises:
-        WeightsError: It is damaged or no generator of this family.
-        ConfigError: CUDA was requested but is not available.
-    """
-
-    def __init__(self, path: Path, machine: Machine, options: UltralightOptions) -> None:
-        self._device = open_device(machine)
-        network = load_network(path)
-        self.variant = network.variant
-        self.batch_size = options.batch_for(machine.device)
-        self._folded = FoldedNetwork(network, self._device, self.batch_size, options.precision, self._run_samples)
-        self.dtype = self._folded.dtype
-
-    def generate(
-        self, faces: NDArray[np.uint8], audio: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
-    ) -> NDArray[np.uint8]:
-        """Generate N faces; see `OnnxGenerator.generate`."""
-        generated = np.empty_like(faces)
-        self._folded.batches.fill(generated, (faces, audio), self._generate_batch, should_stop)
-        return generated
-
-    def _generate_batch(self, faces: Tensor, audio: Tensor) -> Tensor:
-        return rgb_levels(self._folded.network(picture_input(faces, self.dtype), audio.to(self.dtype)))
-
-    def _run_samples(self, network: nn.Module, dtype: torch.dtype) -> Tensor:
-        """Return (4, 3, 160, 160) what a network in `dtype` generates of synthetic faces."""
-        rng = np.random.RandomState(0)
-        coarse = rng.randint(0, 256, (_NUM_SAMPLES, SIDE // _GRAIN, SIDE // _GRAIN, 3)).astype(np.uint8)
-        faces = torch.from_numpy(coarse.repeat(_GRAIN, 1).repeat(_GRAIN, 2)).to(self._device)
-        sound = rng.normal(0, _LOUDNESS, (_NUM_SAMPLES, *self.variant.audio_shape)).astype(np.float32)
-        generated: Tensor = network(picture_input(faces, dtype), torch.from_numpy(sound).to(self._device, dtype))
-        return generated
 
 
 def parameters_mismatch(shapes: Mapping[str, tuple[int, ...]], variant: Variant) -> str | None:

@@ -12,8 +12,8 @@ from models.engines.base import GeneratorOptions
 class UltralightOptions(GeneratorOptions):
     """Options of the engine `ultralight`."""
 
-    hears: Literal["auto", "hubert", "wenet"] = Field(
-        "auto", description="Audio features the generator was trained on; auto: the encoder whose file was added."
+    audio_encoder: Literal["auto", "hubert", "wenet"] = Field(
+        "auto", description="Audio encoder that the generator was trained with; auto: the one whose file was added."
     )
     paste: Literal["soft", "rectangle"] = Field(
         "soft", description="soft: the lower face with a soft edge; rectangle: the whole box, as its authors paste it."

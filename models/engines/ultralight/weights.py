@@ -1,11 +1,11 @@
-"""Shapes of the audio encoders, by which their files and inputs are recognised."""
+"""The files of this engine, and how they and the inputs of the audio encoders are recognised."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from models.engines.protocol import TensorTable, WeightsSpec
-from models.engines.ultralight.audio import (
+from models.engines.ultralight.variants import (
     SIDE,
     Variant,
     published_name,
@@ -39,8 +39,6 @@ def input_role(shape: Shape) -> str | None:
     return next((role for role, want in known.items() if shape_fits(shape, want, range(len(want) - 1))), None)
 
 
-# Names of HuBERT's parameters as published, and how a file of them is recognised.
-
 _PREFIX: Final = "hubert."  # in models for speech recognition
 # Names of weight normalisation before and after PyTorch 2.1.
 _NEW_NAMES: Final = (
@@ -67,8 +65,6 @@ def bare_name(name: str) -> str:
     return name
 
 
-# The files that a user adds for this engine, and how they are recognised.
-
 GENERATOR: Final = "generator"
 _CODE_LICENCE: Final = (
     "Trained by the user, for one person; the training code's README names Apache-2.0, "
@@ -79,7 +75,7 @@ _CODE_LICENCE: Final = (
 def generator_variant(table: TensorTable) -> Variant | None:
     """Tell which network a file holds; None if it is none of this family."""
     if table.format != "onnx":
-        return variant_of_tensors(_published(table))
+        return variant_of_tensors(_rename_tensors(table))
     found = [variant_of_audio(shape) for shape in table.inputs if shape[1:] != (6, SIDE, SIDE)]
     pictures = [shape for shape in table.inputs if len(shape) == 4 and shape[1:] == (6, SIDE, SIDE)]
     return found[0] if len(found) == len(pictures) == 1 else None
@@ -96,7 +92,7 @@ def generator_mismatch(table: TensorTable) -> str | None:
             f"expected inputs (B, 6, {SIDE}, {SIDE}) and (B, 16 | 32, 32, 32) or (B, 128 | 256, 16, 32) and an output "
             f"(B, 3, {SIDE}, {SIDE}), found {list(table.inputs)} -> {list(table.outputs)}"
         )
-    shapes = _published(table)
+    shapes = _rename_tensors(table)
     variant = variant_of_tensors(shapes)
     if variant is None:
         return unknown_variant(shapes)
@@ -136,7 +132,7 @@ def wenet_mismatch(table: TensorTable) -> str | None:
     )
 
 
-def _published(table: TensorTable) -> dict[str, tuple[int, ...]]:
+def _rename_tensors(table: TensorTable) -> dict[str, tuple[int, ...]]:
     return {published_name(name): shape for name, shape in table.tensors.items()}
 
 

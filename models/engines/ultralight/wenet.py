@@ -1,4 +1,4 @@
-"""Speech -> WeNet: (16, 512) values per 670 ms, from the streaming encoder that the user adds.
+"""Audio features of generators that were trained with WeNet: (16, 512) values per 670 ms, from its streaming encoder.
 
 data_utils/wenet_infer.py and dihuman_run.py of anliyuan/Ultralight-Digital-Human: each frame of a video at 20 fps has a
 chunk of 67 frames of the filter bank, from 320 ms before it, and every chunk is encoded separately: `offset` is always
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
 from models.engines.base import frame_gate
-from models.engines.protocol import FrameSpan, Machine
+from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.runtime.onnx import open_session, table_of
 from models.engines.ultralight.audio import UltralightFeatures, frame_rows, num_job_samples, wanted_ids
 from models.engines.ultralight.weights import (
@@ -32,12 +32,6 @@ from models.engines.ultralight.weights import (
 from models.engines.weights.recognition import shape_fits
 from models.speech.level import SpeechLevel, cut_speech, open_measured_speech
 
-# Kaldi's log-mel filter bank, with which WeNet's encoder was trained.
-#
-# Kaldi, feat/feature-window.cc, feat/mel-computations.cc, feat/feature-fbank.cc with the options of
-# data_utils/FeaturePipeline.py (anliyuan/Ultralight-Digital-Human): 16 kHz, 25 ms frames every 10 ms, no dither, 80
-# bands from 20 Hz to 8 kHz, whole frames only (`snip_edges`); samples stay in the range of int16.
-
 SAMPLE_RATE: Final = 16_000
 WINDOW_SAMPLES: Final = 400
 HOP_SAMPLES: Final = 160
@@ -51,6 +45,10 @@ _FLOOR: Final = float(np.finfo(np.float32).eps)
 
 def fbank(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """Compute log-mel frames, ((N - 400) // 160 + 1, 80) float32 natural logarithms, of (N,) float32 samples.
+
+    Kaldi's filter bank, with which WeNet's encoder was trained: feat/feature-window.cc, feat/mel-computations.cc,
+    feat/feature-fbank.cc with the options of data_utils/FeaturePipeline.py (anliyuan/Ultralight-Digital-Human): 16 kHz,
+    25 ms frames every 10 ms, no dither, 80 bands from 20 Hz to 8 kHz, whole frames only (`snip_edges`).
 
     Samples are in the range of int16, N >= 400.
     """
@@ -120,8 +118,8 @@ class OnnxWenet:
         ConfigError: The device cannot be used.
     """
 
-    def __init__(self, path: Path, machine: Machine) -> None:
-        self._session = open_session(path, machine)
+    def __init__(self, path: Path, resources: ComputeResources) -> None:
+        self._session = open_session(path, resources)
         table = table_of(self._session)
         if mismatch := wenet_mismatch(table):
             raise WeightsError(f"{path.name}: {mismatch}.")

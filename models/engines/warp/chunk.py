@@ -56,7 +56,7 @@ class FaceChunk:
         return int(self.crops_y.shape[-1])
 
 
-def faded(patches: FacePatches, chunk: FaceChunk) -> FacePatches:
+def fade_to_source(patches: FacePatches, chunk: FaceChunk) -> FacePatches:
     """Blends the rendered faces in place with their original frames, by `chunk.opacity`."""
     for face in np.flatnonzero(chunk.opacity < 1):
         share = np.float32(chunk.opacity[face])

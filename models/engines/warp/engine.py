@@ -17,10 +17,17 @@ from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.avatar.mouth_calibration import MouthCalibration, calibrate_on_sound
 from models.engines.base import EngineOptions, read_options
-from models.engines.protocol import SOURCE_AUDIO_FPS, EngineSettings, FrameSpan, Machine, PlannedBlock, WeightsSpec
+from models.engines.protocol import (
+    SOURCE_AUDIO_FPS,
+    ComputeResources,
+    EngineSettings,
+    FrameSpan,
+    PlannedBlock,
+    WeightsSpec,
+)
 from models.engines.warp.avatar import WarpAvatar, save_calibration
 from models.engines.warp.chunk import FaceChunk
-from models.engines.warp.cut import cut_faces
+from models.engines.warp.crop import crop_faces
 from models.engines.warp.exemplar_path import PathState
 from models.engines.warp.generator import WarpFaceGenerator
 from models.engines.warp.measures import measure_block
@@ -40,8 +47,8 @@ class WarpOptions(EngineOptions):
 class WarpAudioEncoder:
     """The speech encoder. Implements `protocol.AudioEncoder`."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._features = SpeechFeatures(num_threads=machine.num_threads, device=machine.device)
+    def __init__(self, resources: ComputeResources) -> None:
+        self._features = SpeechFeatures(num_threads=resources.num_threads, device=resources.device)
         self._features.warm()
 
     def encode(
@@ -54,8 +61,8 @@ class WarpAudioEncoder:
 class WarpLiveAudioEncoder:
     """The speech encoder of live sessions, with 8 bit weights on a CPU. Implements `protocol.LiveAudioEncoder`."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._features = SpeechFeatures(machine.num_threads, machine.device, is_quantised=machine.device == "cpu")
+    def __init__(self, resources: ComputeResources) -> None:
+        self._features = SpeechFeatures(resources.num_threads, resources.device, is_quantised=resources.device == "cpu")
         self._features.warm()
 
     def encode_live(self, window: SpeechWindow) -> FeatureBlock:
@@ -83,17 +90,17 @@ class WarpEngine:
     def _speech_to_mouth(self) -> SpeechToMouth:
         return SpeechToMouth(num_threads=self._num_threads)
 
-    def audio_encoder(self, machine: Machine) -> WarpAudioEncoder:
+    def audio_encoder(self, resources: ComputeResources) -> WarpAudioEncoder:
         """Loads the speech encoder."""
-        return WarpAudioEncoder(machine)
+        return WarpAudioEncoder(resources)
 
-    def live_audio_encoder(self, machine: Machine) -> WarpLiveAudioEncoder:
+    def live_audio_encoder(self, resources: ComputeResources) -> WarpLiveAudioEncoder:
         """Loads the speech encoder of live sessions."""
-        return WarpLiveAudioEncoder(machine)
+        return WarpLiveAudioEncoder(resources)
 
-    def face_generator(self, machine: Machine) -> WarpFaceGenerator:
+    def face_generator(self, resources: ComputeResources) -> WarpFaceGenerator:
         """Creates the renderer for the device."""
-        return WarpFaceGenerator(machine.device)
+        return WarpFaceGenerator(resources.device)
 
     def analyse(
         self,
@@ -134,9 +141,9 @@ class WarpEngine:
         num_kept = span.num - self.look_ahead_frames
         return plan_ahead(self._warp_avatar(avatar), mouth, source_index, span.first, state, num_kept)
 
-    def cut(self, avatar: Avatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -> FaceChunk:
+    def crop(self, avatar: Avatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -> FaceChunk:
         """Cuts the face regions and exemplars of the frames."""
-        return cut_faces(self._warp_avatar(avatar), plan, frames)
+        return crop_faces(self._warp_avatar(avatar), plan, frames)
 
     def _mouth(self, avatar: Avatar, features: FeatureBlock, span: FrameSpan) -> MouthBlock:
         mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)

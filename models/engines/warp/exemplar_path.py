@@ -70,7 +70,7 @@ def choose_path(bank: ExemplarBank, wanted: PathTarget, state: PathState | None)
     return ExemplarPath(exemplar, fade, weight), PathState(int(exemplar[-1]), wanted.shape[-1].copy())
 
 
-def _squared(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+def _squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns (len(a), len(b)) squared distances."""
     return np.asarray((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * (a @ b.T), np.float32)
 
@@ -83,7 +83,7 @@ def _target_costs(
     ours = np.column_stack([have, bank.pose / POSE_DEGREES, bank.luma / LUMA_LEVELS]).astype(np.float32)
     theirs = np.column_stack([want, wanted.pose / POSE_DEGREES, wanted.luma / LUMA_LEVELS]).astype(np.float32)
     middle = ours.mean(0)
-    cost = _squared(theirs - middle, ours - middle)
+    cost = _squared_distances(theirs - middle, ours - middle)
     # The interior of an exemplar that is less open would be stretched; one that is more open never looks closed. The
     # former is visible where the lips part, the latter where they meet.
     shall_part = wanted.shape[:, :1] > OPEN_MOUTH

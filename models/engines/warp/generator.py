@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from errors import ConfigError
 from models.engines.patches import FacePatches
-from models.engines.warp.chunk import FaceChunk, faded
+from models.engines.warp.chunk import FaceChunk, fade_to_source
 from models.engines.warp.measures import silent_motion
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class WarpFaceGenerator:
 
         `should_stop` is not polled, because a chunk takes a fraction of a second.
         """
-        patches = faded(self._render(chunk), chunk)
+        patches = fade_to_source(self._render(chunk), chunk)
         return replace(patches, silent_motion=silent_motion(chunk, patches))
 
 

@@ -14,7 +14,7 @@ from models.engines.warp.exemplar_path import ExemplarPath, PathState, PathTarge
 from models.engines.warp.exemplars import ExemplarBank
 from models.engines.warp.painting.fields import CONTROL_IDS
 from models.geometry.face_points import MOVED
-from models.mouth.lip_form import purse, rounding
+from models.mouth.lip_form import round_lips, rounding
 from models.mouth.motion import REFERENCE_FPS
 from models.mouth.shape import CHANNELS
 from models.mouth.smile import smile_release
@@ -117,9 +117,9 @@ def plan_mouth(
     if bank is not None:
         held = avatar.held[avatar.track.shot[source_index]]
         forbidden = _held_only(forbidden, hold, held, len(bank))
-        path, state = choose_path(bank, _wanted(avatar, bank, shape, source_index, forbidden), state)
+        path, state = choose_path(bank, _make_target(avatar, bank, shape, source_index, forbidden), state)
         posed = _pose_exemplars(avatar, bank, shape, path)
-        posed = _held(avatar, posed, hold, bank.frames[held])
+        posed = _blend_held(avatar, posed, hold, bank.frames[held])
     else:
         none = np.full(len(shape), -1, np.int32)
         path, state = ExemplarPath(none, none, np.zeros(len(shape), np.float32)), None
@@ -156,17 +156,17 @@ class _Posed(NamedTuple):
 
 def _pose_exemplars(avatar: WarpAvatar, bank: ExemplarBank, shape: NDArray[np.float32], path: ExemplarPath) -> _Posed:
     """Moves the lips of exemplars from their own shapes to (T, 8) shapes."""
-    face = _changed(avatar, bank, path.exemplar, shape)
+    face = _change_mouths(avatar, bank, path.exemplar, shape)
     fades = np.flatnonzero(path.fade >= 0)
     share = path.fade_weight[fades, None, None]
-    face[fades] += share * (_changed(avatar, bank, path.fade[fades], shape[fades]) - face[fades])
+    face[fades] += share * (_change_mouths(avatar, bank, path.fade[fades], shape[fades]) - face[fades])
     shown = bank.shape[path.exemplar, 0]
     # An open exemplar keeps its own interior however far it is opened; only closed ones need a drawn one.
     stretched = ((shape[:, 0] - shown - _STRETCH) / _STRETCH_RANGE).clip(0, 1)
     return _Posed(face, shown, stretched * (1 - shown / _OWN_TEETH).clip(0, 1))
 
 
-def _changed(
+def _change_mouths(
     avatar: WarpAvatar, bank: ExemplarBank, rows: NDArray[np.int32], shape: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Returns the (T, 468, 3) faces of the exemplars `rows` with their mouths changed to (T, 8) shapes."""
@@ -191,7 +191,7 @@ def _held_only(
     return others if forbidden is None else forbidden | others
 
 
-def _held(avatar: WarpAvatar, posed: _Posed, hold: NDArray[np.float32], held_frame: NDArray[np.int32]) -> _Posed:
+def _blend_held(avatar: WarpAvatar, posed: _Posed, hold: NDArray[np.float32], held_frame: NDArray[np.int32]) -> _Posed:
     """Blends T faces by `hold` with those of the source frames `held_frame`, whose mouths are shown unchanged."""
     face = avatar.track.head_points[held_frame]
     share = hold[:, None, None]
@@ -211,7 +211,7 @@ def _pose_own_lips(
     interior = ((shape[:, 0] - shown - _CLOSED) / _CLOSED_RANGE).clip(0, 1)
     # An open mouth that closes keeps its teeth in place; squeezed between the lips they would show as a line.
     changed = (np.abs(shape[:, 0] - shown) / _TEETH_RANGE).clip(0, 1)
-    return _Posed(purse(face, rounded), shown, np.where(shown >= _OWN_TEETH, changed, interior))
+    return _Posed(round_lips(face, rounded), shown, np.where(shown >= _OWN_TEETH, changed, interior))
 
 
 def _part_lips(
@@ -233,7 +233,7 @@ def _part_lips(
     return turned
 
 
-def _wanted(
+def _make_target(
     avatar: WarpAvatar,
     bank: ExemplarBank,
     shape: NDArray[np.float32],
@@ -284,10 +284,12 @@ def shown_shape(avatar: WarpAvatar, shape: NDArray[np.float32], source_index: ND
     if not avatar.talks:
         # In pauses too, as a smile that comes and goes would twitch.
         shape = shape + smile_release(avatar.track.rest, shape)
-    return ease(avatar, shape, source_index)
+    return blend_with_source(avatar, shape, source_index)
 
 
-def ease(avatar: WarpAvatar, shape: NDArray[np.float32], source_index: NDArray[np.int32]) -> NDArray[np.float32]:
+def blend_with_source(
+    avatar: WarpAvatar, shape: NDArray[np.float32], source_index: NDArray[np.int32]
+) -> NDArray[np.float32]:
     """Blends (T, 8) mouth shapes with those of the (T,) source frames where the effect fades out."""
     own = avatar.track.shape[source_index]
     share = mouth_share(avatar.track.driving_weight[source_index])[:, None]

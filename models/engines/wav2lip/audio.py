@@ -1,8 +1,9 @@
-"""The mel spectrum that Wav2Lip was trained on: 80 columns per second, column m centred at m / 80 seconds of the file.
+"""The mel spectrum that Wav2Lip was trained on, as audio features "mel80", and the windows of it that drive each frame.
 
-Source of all constants: Rudrabha/Wav2Lip, hparams.py and audio.py (its filter bank is librosa's: Slaney's scale and
-area). Everything is computed in blocks at fixed positions of the file, so that a column has the same bytes whatever
-range is requested: array libraries compute the last few values of an array differently from the rest.
+There are 80 columns per second; column m is centred at m / 80 seconds of the file. Source of all constants:
+Rudrabha/Wav2Lip, hparams.py and audio.py (its filter bank is librosa's: Slaney's scale and area). Columns are computed
+in blocks at fixed positions of the file, so that a column has the same bytes whatever range is requested: array
+libraries compute the last few values of an array differently from the rest.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _block(samples: NDArray[np.int16], first: int) -> NDArray[np.float32]:
     half = _FFT_SAMPLES // 2
     start, num = first * HOP_SAMPLES - half, (_BLOCK_COLUMNS - 1) * HOP_SAMPLES + _FFT_SAMPLES
     # At both ends the emphasised signal is mirrored about its outermost sample, as librosa 0.8 did.
-    emphasised = _emphasised(samples, _mirrored(np.arange(start, start + num), len(samples)))
+    emphasised = _emphasise(samples, _mirror(np.arange(start, start + num), len(samples)))
     frames = np.lib.stride_tricks.sliding_window_view(emphasised, _FFT_SAMPLES)[::HOP_SAMPLES]  # (160, 800)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FFT_SAMPLES) / _FFT_SAMPLES)  # periodic Hann
     magnitude = np.abs(np.fft.rfft(frames * window))  # (160, 401)
@@ -89,7 +90,7 @@ def _block(samples: NDArray[np.int16], first: int) -> NDArray[np.float32]:
     return scaled.clip(-_HALF_SCALE, _HALF_SCALE).astype(np.float32)
 
 
-def _mirrored(index: NDArray[np.int64], num: int) -> NDArray[np.int64]:
+def _mirror(index: NDArray[np.int64], num: int) -> NDArray[np.int64]:
     """Indices into N values for positions that may lie before the first or after the last, mirrored there."""
     if num == 1:
         return np.zeros_like(index)
@@ -98,7 +99,7 @@ def _mirrored(index: NDArray[np.int64], num: int) -> NDArray[np.int64]:
     return np.asarray(np.minimum(folded, period - folded))
 
 
-def _emphasised(samples: NDArray[np.int16], index: NDArray[np.int64]) -> NDArray[np.float64]:
+def _emphasise(samples: NDArray[np.int16], index: NDArray[np.int64]) -> NDArray[np.float64]:
     """Pre-emphasis: x[i] - 0.97 x[i - 1] at the positions `index`, for samples from -1 to 1."""
     own = samples[index].astype(np.float64)
     before = np.where(index > 0, samples[np.maximum(index - 1, 0)], 0).astype(np.float64)
@@ -130,17 +131,6 @@ def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     return hz
 
 
-# Which window of the mel spectrum drives which frame.
-#
-# The official script (Rudrabha/Wav2Lip, inference.py) gives frame i the 16 columns from floor(80 i / fps) on: at 25 fps
-# those from 40 i to 40 i + 200 ms. The network was trained on others: `crop_audio_window` of wav2lip_train.py starts
-# one frame earlier, at 40 (i - 1) ms, so that the middle of its window lies 60 ms after the start of the frame, not
-# 100. Inference is therefore 40 ms off: the mouth shows what is heard one frame later. `mel_offset` moves the windows
-# by frames of 40 ms (3.2 columns, at any frame rate): 0 matches the official script, -1 the training.
-#
-# Where a window reaches past the end of the file, the official script uses the last 16 columns for that frame and
-# drops all frames after it, up to 0.2 s. Here the missing columns are silence, and every frame of the job is generated.
-
 TRAINING_FPS: Final = 25
 MAX_OFFSET: Final = 5
 """Maximum shift of the windows, in frames of 40 ms."""
@@ -148,7 +138,17 @@ _MARGIN_COLUMNS: Final = MAX_OFFSET * COLUMNS_PER_SECOND // TRAINING_FPS
 
 
 def window_starts(span: FrameSpan, mel_offset: int = 0) -> NDArray[np.int64]:
-    """Return the (T,) first columns of the frames' windows; negative before the start of the file."""
+    """Return the (T,) first columns of the frames' windows; negative before the start of the file.
+
+    The official script (Rudrabha/Wav2Lip, inference.py) gives frame i the 16 columns from floor(80 i / fps) on: at 25
+    fps those from 40 i to 40 i + 200 ms. The network was trained on others: `crop_audio_window` of wav2lip_train.py
+    starts one frame earlier, at 40 (i - 1) ms, so that the middle of its window lies 60 ms after the start of the
+    frame, not 100. The script is therefore 40 ms off: the mouth shows what is heard one frame later. `mel_offset` moves
+    the windows by frames of 40 ms (3.2 columns, at any frame rate): 0 matches the script, -1 the training.
+
+    If a window reaches past the end of the file, the script uses the last 16 columns for that frame and drops all
+    frames after it, up to 0.2 s. Here the missing columns are silence, and every frame of the job is generated.
+    """
     # In integers: i * (80 / fps) in floating point is sometimes a column short.
     step = COLUMNS_PER_SECOND / span.fps
     shift = Fraction(mel_offset * COLUMNS_PER_SECOND, TRAINING_FPS)
@@ -173,9 +173,6 @@ def mel_windows(mel: NDArray[np.float32], first_column: int, starts: NDArray[np.
         last = first_column + len(mel)
         raise ValueError(f"Expected windows in columns [{first_column}, {last}), got starts {starts[0]}..{starts[-1]}.")
     return np.ascontiguousarray(mel[columns].transpose(0, 2, 1))
-
-
-# The audio encoder: mel columns without a network, the same for every engine with audio features "mel80".
 
 
 @dataclass(frozen=True)
@@ -232,6 +229,6 @@ def _gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> ND
 
 
 def plan_windows(features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32], mel_offset: int) -> BoxPlan:
-    """Plan the T frames of a span, which show (T,) source frames; `mel_offset` moves the windows, see above."""
+    """Plan the T frames of a span, which show (T,) source frames; for `mel_offset` see `window_starts`."""
     windows = mel_windows(features.mel, features.first_column, window_starts(span, mel_offset))
     return BoxPlan(span.first, np.asarray(source_index, np.int32), windows)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.engines.base import BoxEngine, read_options
 from models.engines.paste.crop import BoxPlan, BoxTrack
-from models.engines.protocol import EngineSettings, FrameSpan, Machine, WeightsSpec
+from models.engines.protocol import ComputeResources, EngineSettings, FrameSpan, WeightsSpec
 from models.engines.wav2lip.audio import MelAudioEncoder, MelFeatures, MelLiveAudioEncoder, plan_windows
 from models.engines.wav2lip.crop import track_boxes
 from models.engines.wav2lip.options import Wav2LipOptions
@@ -34,21 +34,21 @@ class Wav2LipEngine(BoxEngine[MelFeatures, BoxPlan]):
         self._weights = settings.weights
         self._options = read_options(Wav2LipOptions, self.name, settings.options)
 
-    def audio_encoder(self, machine: Machine) -> MelAudioEncoder:
+    def audio_encoder(self, resources: ComputeResources) -> MelAudioEncoder:
         """Return the mel spectrum's encoder; it holds no network and uses no GPU."""
         return MelAudioEncoder()
 
-    def live_audio_encoder(self, machine: Machine) -> MelLiveAudioEncoder:
+    def live_audio_encoder(self, resources: ComputeResources) -> MelLiveAudioEncoder:
         """Return the mel spectrum's encoder for live sessions."""
         return MelLiveAudioEncoder()
 
-    def face_generator(self, machine: Machine) -> Wav2LipFaceGenerator:
+    def face_generator(self, resources: ComputeResources) -> Wav2LipFaceGenerator:
         """Load the generator; see `models.engines.protocol.Engine.face_generator`."""
         # Imported here: the rest of the engine needs no PyTorch.
         from models.engines.wav2lip.generator import Wav2LipFaceGenerator, load_generator
 
         return Wav2LipFaceGenerator(
-            load_generator(self._weights.path(GENERATOR), machine, self._options), self._options
+            load_generator(self._weights.path(GENERATOR), resources, self._options), self._options
         )
 
     def plan_frames(self, features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32]) -> BoxPlan:

@@ -1,4 +1,4 @@
-"""The generator, in PyTorch or onnxruntime, and the face generator around it."""
+"""Generates faces: runs the network in onnxruntime or PyTorch on each box and blends the result into the frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.engines.paste.blend import paste
 from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import box_rgb
 from models.engines.patches import FacePatches
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.batching import SharedBatches, advise_batch, usual_batch
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import OnnxNetwork
@@ -24,10 +24,10 @@ from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, generator_
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from models.engines.wav2lip.network import TorchGenerator
+    from models.engines.wav2lip.torch_generator import TorchGenerator
 
 
-def load_generator(path: Path, machine: Machine, options: Wav2LipOptions) -> OnnxGenerator | TorchGenerator:
+def load_generator(path: Path, resources: ComputeResources, options: Wav2LipOptions) -> OnnxGenerator | TorchGenerator:
     """Load a file of any of the known kinds.
 
     Raises:
@@ -35,11 +35,11 @@ def load_generator(path: Path, machine: Machine, options: Wav2LipOptions) -> Onn
         ConfigError: The requested device is not available.
     """
     if file_format(path) == "onnx":
-        return OnnxGenerator(path, machine, options)
+        return OnnxGenerator(path, resources, options)
     # Imported here: an ONNX network on a CPU needs no PyTorch, whose import takes two seconds.
-    from models.engines.wav2lip.network import TorchGenerator
+    from models.engines.wav2lip.torch_generator import TorchGenerator
 
-    return TorchGenerator(path, machine, options)
+    return TorchGenerator(path, resources, options)
 
 
 class OnnxGenerator:
@@ -52,17 +52,17 @@ class OnnxGenerator:
         ConfigError: The requested device is not available.
     """
 
-    def __init__(self, path: Path, machine: Machine, options: Wav2LipOptions) -> None:
-        self._network = OnnxNetwork(path, machine)
+    def __init__(self, path: Path, resources: ComputeResources, options: Wav2LipOptions) -> None:
+        self._network = OnnxNetwork(path, resources)
         table = self._network.table
         layout = onnx_layout(table.inputs, table.outputs[0])
         if layout is None:
             raise WeightsError(f"{path.name}: {generator_mismatch(table)}.")
         self.size = layout.size
-        size = layout.batch if layout.batch > 0 else options.batch_size or usual_batch(machine.device)
+        size = layout.batch if layout.batch > 0 else options.batch_size or usual_batch(resources.device)
         self._batches = SharedBatches(size)
         self._mel, self._face = (self._network.input_names[i] for i in (layout.mel, layout.face))
-        self._generate_batch = self._on_cuda if machine.device == "cuda" else self._on_cpu
+        self._generate_batch = self._on_cuda if resources.device == "cuda" else self._on_cpu
         if options.measure_batch and layout.batch < 0:
             advise_batch(self._time, size)
 
@@ -104,9 +104,6 @@ class OnnxGenerator:
 def to_levels(generated: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Round values from 0 to 1 to 8 bits. The official script truncates instead, which is half a level darker."""
     return np.asarray(np.rint(generated * np.float32(255)).clip(0, 255), np.uint8)
-
-
-# Generates chunks: runs the network on each box and blends the result into the frame.
 
 
 class Wav2LipFaceGenerator:

@@ -1,27 +1,25 @@
-"""The generator in PyTorch, with the parameter names of the published checkpoints."""
+"""The Wav2Lip generator as a PyTorch module: its layers, how a checkpoint is loaded, and its input and output.
+
+Layers and parameter names: Rudrabha/Wav2Lip, models/wav2lip.py; the 256 variant: lipku/LiveTalking,
+wav2lip/models/wav2lip_v2.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.engines.protocol import Machine
-from models.engines.runtime.batching import advise_batch, usual_batch
 from models.engines.runtime.checkpoints import load_parameters, read_checkpoint, shapes_of
-from models.engines.runtime.device_feed import FoldedNetwork
-from models.engines.runtime.torch_device import open_device, repeatable
-from models.engines.wav2lip.options import Wav2LipOptions
-from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, Size, variant_of
 from models.engines.weights.recognition import Shape, tensors_mismatch
 
-# The layers of the generator, as data. Source: Rudrabha/Wav2Lip, models/wav2lip.py; the 256 variant:
-# lipku/LiveTalking, wav2lip/models/wav2lip_v2.py.
+Size = Literal[96, 256]
+"""Image sizes of the known variants."""
+
+_LAST_OF_256: Final = "face_encoder_blocks.7.0.conv_block.0.weight"
 
 
 class Unit(NamedTuple):
@@ -45,7 +43,7 @@ def face_encoder(size: Size) -> tuple[Block, ...]:
     down = [(16, 32, 2), (32, 64, 3), (64, 128, 2), (128, 256, 2), (256, 512, 1)]
     if size == 256:
         down.append((512, 512, 1))
-    blocks += [_changed("plain", channels_in, out, 2, residuals) for channels_in, out, residuals in down]
+    blocks += [_resize("plain", channels_in, out, 2, residuals) for channels_in, out, residuals in down]
     last = Unit("plain", 512, 512, kernel=3 if size == 96 else 4, padding=0)
     return (*blocks, (last, Unit("plain", 512, 512, kernel=1, padding=0)))
 
@@ -53,10 +51,10 @@ def face_encoder(size: Size) -> tuple[Block, ...]:
 def audio_encoder() -> Block:
     """Return the units that encode 80 x 16 mel values."""
     return (
-        *_changed("plain", 1, 32, 1, 2),
-        *_changed("plain", 32, 64, (3, 1), 2),
-        *_changed("plain", 64, 128, 3, 2),
-        *_changed("plain", 128, 256, (3, 2), 1),
+        *_resize("plain", 1, 32, 1, 2),
+        *_resize("plain", 32, 64, (3, 1), 2),
+        *_resize("plain", 64, 128, 3, 2),
+        *_resize("plain", 128, 256, (3, 2), 1),
         Unit("plain", 256, 512, padding=0),
         Unit("plain", 512, 512, kernel=1, padding=0),
     )
@@ -70,7 +68,7 @@ def face_decoder(size: Size) -> tuple[Block, ...]:
     return (
         (Unit("plain", 512, 512, kernel=1, padding=0),),
         (first, Unit("residual", 512, 512)),
-        *(_changed("transposed", channels_in, out, 2, residuals) for channels_in, out, residuals in up),
+        *(_resize("transposed", channels_in, out, 2, residuals) for channels_in, out, residuals in up),
     )
 
 
@@ -78,7 +76,7 @@ OUTPUT_UNIT: Final = Unit("plain", 80, 32)
 OUTPUT_CHANNELS: Final = 3
 
 
-def _changed(
+def _resize(
     kind: Literal["plain", "transposed"], channels_in: int, out: int, stride: int | tuple[int, int], residuals: int
 ) -> Block:
     steps = (stride, stride) if isinstance(stride, int) else stride
@@ -147,98 +145,9 @@ def _sequence(block: Block) -> nn.Sequential:
     return nn.Sequential(*(_ConvUnit(unit) for unit in block))
 
 
-# Synthetic faces and speech, the same on every machine, to compare precisions and to measure speed.
-
-# BGR colours; the proportions of a face box are those of `models.engines.wav2lip.crop`.
-_SKINS = ((150, 180, 225), (90, 120, 170), (50, 70, 110), (190, 200, 235))
-_WALL, _EYE, _LIP = (120, 110, 100), (40, 35, 35), (90, 80, 170)
-_EYES_Y, _MOUTH_Y = 0.31, 0.70
-
-
-def sample_faces(num: int, size: int) -> NDArray[np.uint8]:
-    """Draw faces.
-
-    Returns:
-        (num, size, size, 3) uint8 BGR: an oval with eyes and a mouth, light from one side, grain.
-    """
-    y, x = (np.mgrid[:size, :size] + 0.5) / size
-    faces = np.empty((num, size, size, 3), np.uint8)
-    for i in range(num):
-        picture = np.empty((size, size, 3))
-        picture[:] = _WALL
-        picture[_ellipse(x, y, 0.5, 0.5, 0.46, 0.54)] = _SKINS[i % len(_SKINS)]
-        for eye in (0.32, 0.68):
-            picture[_ellipse(x, y, eye, _EYES_Y, 0.07, 0.03)] = _EYE
-        picture[_ellipse(x, y, 0.5, _MOUTH_Y, 0.16, 0.02 + 0.015 * i)] = _LIP
-        light = 0.85 + 0.3 * (x if i % 2 else 1 - x)
-        grain = np.random.RandomState(i).randint(-4, 5, (size, size, 1))
-        faces[i] = (picture * light[..., None] + grain).clip(0, 255)
-    return faces
-
-
-def sample_windows(num: int) -> NDArray[np.float32]:
-    """Return (num, 80, 16) float32 mel windows: voiced sound of different pitch between silence and a hiss."""
-    band = np.arange(MEL_BANDS)[:, None]
-    column = np.arange(WINDOW_COLUMNS)[None]
-    windows = np.empty((num, MEL_BANDS, WINDOW_COLUMNS), np.float32)
-    for i in range(num):
-        harmonics = np.cos(band * (0.7 + 0.2 * (i % 4))) - band / 30
-        loudness = np.sin((column + 3 * i) / 5) ** 2
-        windows[i] = (-4 + loudness * (3.5 + harmonics)).clip(-4, 4)
-    return windows
-
-
-def _ellipse(
-    x: NDArray[np.float64], y: NDArray[np.float64], middle_x: float, middle_y: float, half_x: float, half_y: float
-) -> NDArray[np.bool_]:
-    return np.asarray(((x - middle_x) / half_x) ** 2 + ((y - middle_y) / half_y) ** 2 < 1)
-
-
-# The generator in PyTorch: folded, in the fastest memory order, in half precision where the difference is invisible.
-
-_NUM_SAMPLES = 4
-
-
-class TorchGenerator:
-    """A published checkpoint; see `models.engines.wav2lip.generator.OnnxGenerator`.
-
-    Raises:
-        WeightsError: It is damaged or not a Wav2Lip generator.
-        ConfigError: CUDA was requested but is not available.
-    """
-
-    def __init__(self, path: Path, machine: Machine, options: Wav2LipOptions) -> None:
-        self._device = open_device(machine)
-        network = load_network(path)
-        self.size: int = network.size
-        self.batch_size = options.batch_size or usual_batch(machine.device)
-        self._folded = FoldedNetwork(network, self._device, self.batch_size, options.precision, self._run_samples)
-        self.dtype = self._folded.dtype
-        if options.measure_batch:
-            with repeatable():
-                advise_batch(self._time, self.batch_size)
-
-    def generate(
-        self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
-    ) -> NDArray[np.uint8]:
-        """Generate N faces; see `OnnxGenerator.generate`."""
-        generated = np.empty_like(faces)
-        self._folded.batches.fill(generated, (faces, windows), self._generate_batch, should_stop)
-        return generated
-
-    def _generate_batch(self, faces: Tensor, windows: Tensor) -> Tensor:
-        return face_levels(self._folded.network(windows[:, None].to(self.dtype), face_input(faces, self.dtype)))
-
-    def _run_samples(self, network: nn.Module, dtype: torch.dtype) -> Tensor:
-        """Return (4, 3, S, S) what a network in `dtype` generates of synthetic faces."""
-        faces = torch.from_numpy(sample_faces(_NUM_SAMPLES, self.size)).to(self._device)
-        windows = torch.from_numpy(sample_windows(_NUM_SAMPLES)).to(self._device)
-        generated: Tensor = network(windows[:, None].to(dtype), face_input(faces, dtype))
-        return generated
-
-    def _time(self, batch: int) -> None:
-        faces = torch.zeros((batch, self.size, self.size, 3), dtype=torch.uint8, device=self._device)
-        self._generate_batch(faces, torch.from_numpy(sample_windows(batch)).to(self._device)).cpu()
+def variant_of(tensors: Mapping[str, Shape]) -> Size:
+    """Return the published variant that is most similar to a file: that for 256 x 256 has one step more."""
+    return 256 if _LAST_OF_256 in tensors else 96
 
 
 def load_network(path: Path) -> Wav2LipNetwork:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from models.engines.protocol import TensorTable, WeightsSpec
 from models.engines.weights.recognition import Shape, shape_fits
-
-Size = Literal[96, 256]
-"""Image sizes of the known variants."""
 
 MEL_BANDS: Final = 80
 WINDOW_COLUMNS: Final = 16
@@ -19,7 +15,6 @@ WINDOW_COLUMNS: Final = 16
 GENERATOR: Final = "generator"
 _FACE_CHANNELS, _PAINTED_CHANNELS = 6, 3
 _FIRST: Final = "face_encoder_blocks.0.0.conv_block.0.weight"
-_LAST_OF_256: Final = "face_encoder_blocks.7.0.conv_block.0.weight"
 _EXPECTED_ONNX: Final = f"inputs (B, 1, {MEL_BANDS}, {WINDOW_COLUMNS}) and (B, 6, S, S), output (B, 3, S, S)"
 
 
@@ -45,11 +40,6 @@ def onnx_layout(inputs: tuple[Shape, ...], output: Shape) -> OnnxLayout | None:
     if not shape_fits(output, (-1, _PAINTED_CHANNELS, height, width)):
         return None
     return OnnxLayout(mels[0], faces[0], height, batch)
-
-
-def variant_of(tensors: Mapping[str, Shape]) -> Size:
-    """Return the published variant that is most similar to a file: that for 256 x 256 has one step more."""
-    return 256 if _LAST_OF_256 in tensors else 96
 
 
 def generator_mismatch(table: TensorTable) -> str | None:

@@ -1,4 +1,4 @@
-"""Recognises the kind of a weights file by its first bytes, not by its name."""
+"""What the readers of weights files share: kinds of files, their contents, parameter names, and process limits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def file_kind(file: BinaryIO, num_bytes: int) -> Kind:
         return "torch pickle"
     if start.startswith(_ONNX_START):
         return "protobuf"
-    raise WeightsError(f"expected a torch, safetensors or ONNX file, found {_described(start)}")
+    raise WeightsError(f"expected a torch, safetensors or ONNX file, found {_describe(start)}")
 
 
 def _is_safetensors(start: bytes, num_bytes: int) -> bool:
@@ -57,16 +57,13 @@ def _is_safetensors(start: bytes, num_bytes: int) -> bool:
     return start[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{" and length < max(num_bytes, 1 << 40)
 
 
-def _described(start: bytes) -> str:
+def _describe(start: bytes) -> str:
     if not start:
         return "an empty file"
     for magic, name in _OTHERS:
         if start.lstrip().startswith(magic):
             return name
     return f"one that begins with {start[:8].hex(' ')}"
-
-
-# What one look into a weights file gives.
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,6 @@ class Contents:
     # ONNX only: files with external data, as relative POSIX paths, and the bytes that each must have
     external_data: Mapping[str, int] = field(default_factory=dict)
 
-
-# Where the parameters lie inside what training code saved.
 
 WRAPPERS: Final = ("state_dict", "model_state_dict", "model", "net_g", "face_G")
 """Keys under which checkpoints keep their parameters: Wav2Lip, DINet (`state_dict`, `net_g`), Whisper
@@ -119,8 +114,8 @@ def bare_names(items: Mapping[str, Item]) -> dict[str, Item]:
     return bare
 
 
-# Limits that the reading process puts on itself before it looks into a file.
-
+READER_MEMORY_BYTES: Final = 512 * 1024**2
+"""Memory that a reader may use beside a mapping of the file."""
 MAX_ANSWER_BYTES: Final = 64 * 1024**2
 """What the process may write, to its answer or anywhere."""
 _MAX_OPEN_FILES: Final = 64

@@ -1,4 +1,7 @@
-"""The list of the store's files: one JSON file, written whole or not at all, changed by one process at a time."""
+"""The index of the weights store: its entries, their names, and the JSON file that lists them.
+
+The file is written whole or not at all, by one process at a time.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,6 @@ from typing import Final, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from errors import OptionError, WeightsError
-
-# What the store knows of one file, and the names of engines, variants and files.
 
 _VARIANT: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 # Of what is read back from the index, so that no entry leads out of the store's folder.
@@ -135,7 +136,7 @@ class WeightsIndex:
         return self._entries
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep every other process from changing the store inside the block."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / _LOCK).open("w") as lock:
@@ -143,7 +144,7 @@ class WeightsIndex:
             yield
 
     def replace(self, entries: list[WeightsEntry]) -> None:
-        """Write the whole list; call it inside of `locked`."""
+        """Write the whole list; call it inside of `lock`."""
         ordered = sorted(entries, key=lambda entry: (entry.name, entry.role))
         payload = _Stored(entries=tuple(ordered)).model_dump_json(indent=2, by_alias=True).encode()
         partial = self._folder / f".{_FILE}.{secrets.token_hex(8)}.part"

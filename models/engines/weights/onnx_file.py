@@ -1,8 +1,7 @@
-"""What an ONNX file says of itself: inputs, outputs, initialisers, and the files that hold data of theirs.
+"""Reads inputs, outputs, initialisers and names of external data from an ONNX file, without copying it.
 
-The file is walked where it lies, by field numbers. Neither package that could do it fits: onnxruntime loads and
-optimises the network and does not tell its initialisers, and `onnx` (a compiled parser, 17 MB) copies the whole file
-into objects before anything of it can be checked.
+The reader walks the protobuf fields of a memory map and compares each tensor with its bytes. onnxruntime loads and
+optimises the network and does not tell its initialisers; `onnx` needs twice the size of the file in memory.
 """
 
 from __future__ import annotations
@@ -17,12 +16,9 @@ from typing import BinaryIO, Final
 
 from errors import WeightsError
 from models.engines.protocol import TensorTable
-from models.engines.weights.formats import Contents, bare_names, bound_memory
+from models.engines.weights.formats import READER_MEMORY_BYTES, Contents, bare_names, bound_memory
 
-# Protocol buffers taken apart where they lie: no copy of a file, no schema, nothing but integers and spans.
-#
-# The wire format: protobuf.dev, "Encoding".
-
+# Wire types and limits: protobuf.dev, "Encoding".
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES: Final = 10
 _FIXED: Final = {_FIXED64: 8, _FIXED32: 4}
@@ -74,7 +70,7 @@ class Span:
         """Go through the signed 64-bit integers of that field, packed or not."""
         for number, value in self.fields():
             if number == wanted:
-                yield from (_signed(each) for each in ([value] if isinstance(value, int) else value._packed()))
+                yield from (_to_signed(each) for each in ([value] if isinstance(value, int) else value._unpack()))
 
     def text(self, wanted: int) -> str:
         """Return the last text of that field, "" without one.
@@ -93,7 +89,7 @@ class Span:
             pass
         raise WeightsError(f"expected names of at most {_MAX_TEXT_BYTES} bytes of UTF-8, found {len(span)} bytes")
 
-    def _packed(self) -> Iterator[int]:
+    def _unpack(self) -> Iterator[int]:
         place = self.start
         while place < self.stop:
             value, place = self._varint(place)
@@ -110,7 +106,7 @@ class Span:
         raise WeightsError("expected an ONNX file, found protocol buffers that are truncated or something else")
 
 
-def _signed(value: int) -> int:
+def _to_signed(value: int) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
@@ -145,7 +141,6 @@ BITS: Final = {
 _STRING: Final = 8
 _MAX_DEPTH: Final = 16  # graphs inside nodes
 _MAX_RANK: Final = 64
-_ROOM_BYTES: Final = 512 * 1024**2
 _PART: Final = re.compile(r"\w[\w .()+@=-]*", re.ASCII)
 _MAX_LOCATION_CHARS: Final = 200
 
@@ -156,7 +151,7 @@ def read_onnx(file: BinaryIO, num_bytes: int) -> Contents:
     Raises:
         WeightsError: It is not an ONNX file, is damaged, or names external data outside its folder.
     """
-    bound_memory(num_bytes + _ROOM_BYTES)
+    bound_memory(num_bytes + READER_MEMORY_BYTES)
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         return _Reader().read(Span(mapped, 0, num_bytes))
 

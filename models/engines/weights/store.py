@@ -86,10 +86,10 @@ class WeightsStore:
         """Open a staged file; its folder is removed after the block unless it was kept."""
         folder = self.folder / _STAGING / secrets.token_hex(8)
         with ExitStack() as stack:
-            with self._index.locked():
+            with self._index.lock():
                 self._sweep()
                 folder.mkdir(parents=True)
-                stack.enter_context(_flocked(folder))  # tells a cleanup that this folder is being written
+                stack.enter_context(_lock(folder))  # tells a cleanup that this folder is being written
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             staged = StagedFile(folder)
             stack.callback(staged.close)
@@ -117,7 +117,7 @@ class WeightsStore:
         match = recognise(label, contents.table, self.candidates(request))
         found = Found(staged, label, join_name(match.engine, request.variant), match.spec, contents.table, source)
         staged.copy_external_data(external_data_paths(label, contents.external_data, staged.origin))
-        self._known(found)
+        self._find_known(found)
         return found
 
     def keep(self, found: Found) -> WeightsEntry:
@@ -138,8 +138,8 @@ class WeightsStore:
             source=found.source,
             added_at=datetime.now(UTC),
         )
-        with self._index.locked():
-            known = self._known(found)
+        with self._index.lock():
+            known = self._find_known(found)
             if known is not None and file_fault(self.path_of(known), known) is None:
                 return known
             target = self.path_of(entry)
@@ -186,7 +186,7 @@ class WeightsStore:
         Raises:
             NotFoundError: There is none.
         """
-        with self._index.locked():
+        with self._index.lock():
             gone = self._chosen(name, role)
             self._index.replace([entry for entry in self.list() if entry not in gone])
             for entry in gone:
@@ -219,7 +219,7 @@ class WeightsStore:
             )
         return chosen
 
-    def _known(self, found: Found) -> WeightsEntry | None:
+    def _find_known(self, found: Found) -> WeightsEntry | None:
         """Return the entry of the same file if it was added before."""
         known = self.find(found.name, found.role.name)
         new = (found.staged.sha256, found.staged.external_data)
@@ -246,12 +246,12 @@ class WeightsStore:
         """Remove staging folders left by killed processes."""
         for folder in (self.folder / _STAGING).glob("*"):
             # BlockingIOError: somebody writes there. FileNotFoundError: they have just ended.
-            with suppress(BlockingIOError, FileNotFoundError), _flocked(folder, fcntl.LOCK_NB):
+            with suppress(BlockingIOError, FileNotFoundError), _lock(folder, fcntl.LOCK_NB):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _flocked(folder: Path, flags: int = 0) -> Iterator[None]:
+def _lock(folder: Path, flags: int = 0) -> Iterator[None]:
     """Hold a lock on a folder; whatever happens to the folder, nobody else has it inside the block."""
     mark = os.open(folder, os.O_RDONLY)
     try:
@@ -259,9 +259,6 @@ def _flocked(folder: Path, flags: int = 0) -> Iterator[None]:
         yield
     finally:
         os.close(mark)
-
-
-# The files of one variant, as its engine asks for them.
 
 
 class InstalledWeights:

@@ -1,4 +1,7 @@
-"""A weights file on its way into the store: hashed as it is written, in a folder that lasts no longer than it."""
+"""Takes a weights file and its external data into the store.
+
+A file is hashed while it is written, into a staging folder that is deleted with it.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,7 @@ class StagedFile:
 
 def _pieces(source: Path, folder: Path) -> Iterator[bytes]:
     """The file in pieces, once it is known that the disk of `folder` has room for it."""
-    with _opened(source) as file:
+    with _open(source) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{source.name}: expected a file, found something else.")
@@ -116,7 +119,7 @@ def _pieces(source: Path, folder: Path) -> Iterator[bytes]:
             yield piece
 
 
-def _opened(source: Path) -> BinaryIO:
+def _open(source: Path) -> BinaryIO:
     try:
         # Non-blocking: opening a pipe would wait for a writer.
         return open(source, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
@@ -132,9 +135,6 @@ def _disk_errors() -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFullError("The disk of the data folder is full.") from error
         raise
-
-
-# The files beside an ONNX file that hold data of its tensors.
 
 
 def external_data_paths(label: str, external_data: Mapping[str, int], folder: Path | None) -> dict[str, Path]:

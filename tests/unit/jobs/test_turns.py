@@ -12,7 +12,7 @@ import pytest
 from errors import OptionError
 from jobs.turns import MAX_FACES, MAX_TURNS, checked_turns, cues_of, cut_texts, faces_of, speaker_of_frames
 from media.subtitles.cues import Cue
-from models.quality.report import CutText
+from models.quality.report import TruncatedText
 from storage.records import JobOptions, Turn
 from tests.unit.media.clips import info_of
 
@@ -144,7 +144,7 @@ def test_texts_are_the_subtitles_of_a_job_and_those_that_were_cut_are_named() ->
         Turn(start=4, end=5, text="b", cut_seconds=0.5),
     )
     assert cues_of(options) == [Cue(1, 2, "a", "Anna"), Cue(4, 5, "b")]
-    assert cut_texts(options) == (CutText(start_seconds=4, cut_seconds=0.5, text="b"),)
+    assert cut_texts(options) == (TruncatedText(start_seconds=4, cut_seconds=0.5, text="b"),)
 
 
 def test_a_speaker_offscreen_is_heard_but_not_shown() -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -36,7 +37,10 @@ class _Echo(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = json.dumps(dict(self.headers.items())).encode()
-        self.send_response(200)
+        is_missing = self.path.startswith("/missing")
+        self.send_response(404 if is_missing else 200)
+        if self.path == "/missing-in-ingress":
+            self.send_header("X-Frame-Options", "DENY")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -88,8 +92,8 @@ def raw(port: int, sent: bytes, timeout_s: float = 60.0) -> bytes:
     return received
 
 
-def get(port: int, **fields: str) -> httpx.Response:
-    return httpx.get(f"http://127.0.0.1:{port}/", headers=fields, trust_env=False, timeout=60)
+def get(port: int, path: str = "/", **fields: str) -> httpx.Response:
+    return httpx.get(f"http://127.0.0.1:{port}{path}", headers=fields, trust_env=False, timeout=60)
 
 
 def test_requests_pass_and_say_who_is_connected(behind: int) -> None:
@@ -99,6 +103,27 @@ def test_requests_pass_and_say_who_is_connected(behind: int) -> None:
             assert seen[FRONT_HEADER] == "127.0.0.1 1.1"
             assert "x-request-disconnect-disabled" not in seen
         assert b'"127.0.0.1 1.0"' in raw(port, b"GET / HTTP/1.0\r\n\r\n")
+
+
+def test_front_proxy_until_ingress_runs_answers_503(behind: int) -> None:
+    with fronted(behind) as (_, port):
+        starting = get(port, path="/missing-in-serve")
+        assert (starting.status_code, starting.json()["code"]) == (503, "replica_lost")
+        assert get(port, path="/missing-in-ingress").status_code == 404
+
+
+def test_front_proxy_removes_folders_of_killed_services(behind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # a short path, for HAProxy's socket
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        killed = Path(folder) / "lipwright-front-killed"
+        killed.mkdir()
+        (killed / "service.lock").touch()
+        with fronted(behind) as (_, port):
+            (running,) = Path(folder).glob("lipwright-front-*")
+            with fronted(behind):
+                assert running.is_dir()
+            assert get(port).status_code == 200
+        assert not killed.exists() and not running.exists()
 
 
 def test_metrics_port_foreign_host_answers_403(behind: int) -> None:

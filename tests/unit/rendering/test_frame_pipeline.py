@@ -108,11 +108,11 @@ async def _run(work: Callable[[CancelToken], T], num_frames: int) -> T:
 
 
 def _face(plan: _Plan, weight: NDArray[np.float32] | None = None) -> PlannedFace:
-    def cut(plan: Any, pictures: list[YuvFrame]) -> Any:
+    def crop(plan: Any, pictures: list[YuvFrame]) -> Any:
         assert [int(picture.y[0, 0]) for picture in pictures] == plan.source_index.tolist()
         return _Chunk(plan.source_index.tolist())
 
-    return PlannedFace("toy", cut, plan, weight)
+    return PlannedFace("toy", crop, plan, weight)
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -190,12 +190,12 @@ def test_what_is_in_front_of_a_face_stays_there() -> None:
     )
     seen = list[int]()
 
-    def cut(plan: Any, pictures: list[YuvFrame]) -> Any:
+    def crop(plan: Any, pictures: list[YuvFrame]) -> Any:
         seen.extend(int(picture.y[0, 0]) for picture in pictures)
         return _Chunk(plan.source_index.tolist())
 
     frames = list(_Frames().read([3, 4]))
-    face = PlannedFace("toy", cut, _Plan(np.array([3, 4], np.int32)), None, occluders)
+    face = PlannedFace("toy", crop, _Plan(np.array([3, 4], np.int32)), None, occluders)
     face.chunk(frames)
     clear, behind = (face.shown_patch(frame, number, _patches([3, 4])) for number, frame in enumerate(frames))
     assert seen == [3, 50]

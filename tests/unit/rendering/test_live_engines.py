@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.engines.protocol import EngineSettings, Machine
+from models.engines.protocol import ComputeResources, EngineSettings
 from models.engines.wav2lip.engine import Wav2LipEngine
 from models.speech.stream import SpeechStream
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
@@ -19,11 +19,11 @@ from tests.unit.models.synthetic_avatar import make_avatar
 from tests.unit.rendering.test_live_renderer import FPS, NUM, RATE, Studio, pictures
 
 
-def _studio(folder: Path, machine: Machine | None = None) -> Studio:
+def _studio(folder: Path, resources: ComputeResources | None = None) -> Studio:
     (folder / "weights").mkdir(parents=True)
     save_onnx(folder / "weights" / "generator", size=32)
     engine = Wav2LipEngine(EngineSettings(Files(folder / "weights"), {}))
-    return Studio(make_avatar(folder, 0.14), folder, engine, machine)
+    return Studio(make_avatar(folder, 0.14), folder, engine, resources)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,6 @@ def test_sessions_at_once_get_the_pictures_that_each_gets_alone(studio: Studio, 
 
 @pytest.mark.needs_cuda
 def test_a_gpu_gives_the_pictures_of_a_cpu(studio: Studio, voice: NDArray[np.int16], tmp_path: Path) -> None:
-    on_gpu = _studio(tmp_path, Machine("cuda"))
+    on_gpu = _studio(tmp_path, ComputeResources("cuda"))
     difference = np.abs(pictures(on_gpu.chunks(voice, 3)) - pictures(studio.chunks(voice, 3)))
     assert difference.mean() < 0.5

@@ -26,7 +26,7 @@ from media.reader import FrameReader
 from models.avatar.avatar import Avatar
 from models.avatar.folder import INFO_FILE, mark_analysed
 from models.engines.catalog import EngineCatalog
-from models.engines.protocol import Engine, EngineSettings, Machine
+from models.engines.protocol import ComputeResources, Engine, EngineSettings
 from models.engines.warp.engine import WarpEngine
 from models.speech.stream import SpeechStream
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
@@ -69,7 +69,7 @@ class Studio:
         filmed: FilmedAvatar | Portrait,
         folder: Path,
         engine: Engine | None = None,
-        machine: Machine | None = None,
+        resources: ComputeResources | None = None,
     ) -> None:
         self.config = PipelineConfig(data_dir=folder)
         self.engine = engine or EngineCatalog(self.config).engine("warp")
@@ -82,7 +82,9 @@ class Studio:
         self.ref = AvatarRef("avatar", SourceVideo(filmed.path.relative_to(folder).as_posix(), filmed.info))
         self.opened: list[FrameReader] = []
         self.path, self.files = filmed.path, LocalFiles(folder)
-        self.renderer = LiveRenderer(self.config, self.engine, machine or Machine(), _run, self._open, self.files)
+        self.renderer = LiveRenderer(
+            self.config, self.engine, resources or ComputeResources(), _run, self._open, self.files
+        )
 
     def _open(self, path: Path, info: VideoInfo, avatar: Avatar | None) -> FrameSource:
         self.opened.append(FrameReader(path, info, 2**24))
@@ -170,7 +172,7 @@ def test_an_avatar_in_a_bucket_gives_the_same_chunks(
         shutil.copy(studio.path, part)
     with files.written_folder(studio.ref.folder, "", INFO_FILE) as folder:
         shutil.copytree(studio.path.parent / "avatar", folder, dirs_exist_ok=True)
-    renderer = LiveRenderer(studio.config, studio.engine, Machine(), _run, studio._open, files)
+    renderer = LiveRenderer(studio.config, studio.engine, ComputeResources(), _run, studio._open, files)
     window = SpeechStream().window(0.0, NUM / FPS)
     for _ in range(2):
         chunk = asyncio.run(renderer.render(LiveChunkRequest("s", studio.ref, window, 0, NUM, None)))
@@ -250,12 +252,12 @@ def test_an_engine_that_cannot_speak_live_is_refused_by_name(studio: Studio) -> 
     config = PipelineConfig(live=LiveConfig(engine="other"))
     other = Other(EngineSettings(studio.engine, {}))  # type: ignore[arg-type]  # it asks for no weights
     with pytest.raises(ConfigError, match="other"):
-        LiveRenderer(config, other, Machine(), _run, studio._open, studio.files)
+        LiveRenderer(config, other, ComputeResources(), _run, studio._open, studio.files)
 
 
 def test_the_visible_mark_stands_on_every_frame(studio: Studio, silent: list[LiveChunk]) -> None:
     config = PipelineConfig(labels=LabelsConfig(visible=True))
-    marked = LiveRenderer(config, studio.engine, Machine(), _run, studio._open, studio.files)
+    marked = LiveRenderer(config, studio.engine, ComputeResources(), _run, studio._open, studio.files)
     stream = SpeechStream()
     made = asyncio.run(marked.render(LiveChunkRequest("s", studio.ref, stream.window(0.0, 0.12), 0, NUM, None)))
     difference = np.abs(pictures([made]) - pictures(silent[:1]))
@@ -266,7 +268,7 @@ def test_the_visible_mark_stands_on_every_frame(studio: Studio, silent: list[Liv
 
 def test_the_invisible_watermark_changes_every_chunk_a_little(studio: Studio, silent: list[LiveChunk]) -> None:
     config = PipelineConfig(labels=LabelsConfig(invisible=False))
-    unmarked = LiveRenderer(config, studio.engine, Machine(), _run, studio._open, studio.files)
+    unmarked = LiveRenderer(config, studio.engine, ComputeResources(), _run, studio._open, studio.files)
     stream = SpeechStream()
     made = asyncio.run(unmarked.render(LiveChunkRequest("s", studio.ref, stream.window(0.0, 0.12), 0, NUM, None)))
     difference = pictures([made]) - pictures(silent[:1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -183,3 +184,12 @@ def test_a_caller_is_blamed_for_what_came_and_not_for_what_was_lost(store: FileS
         store.stored.remove(key)
     with pytest.raises(StoredFileError, match=r"^audio: expected the 3 bytes that were stored, found no file\.$"):
         store.check_size(key, 3)
+
+
+def test_new_upload_on_read_only_disk_is_storage_full(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, flags: int) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("storage.uploads.open_private", refuse)
+    with pytest.raises(StorageFullError, match="read-only"):
+        store.new_upload("clip.mp4")

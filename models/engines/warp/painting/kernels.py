@@ -25,18 +25,18 @@ _OPTIONS: Final[dict[str, Any]] = {"nogil": True, "fastmath": True, "error_model
 def kernel(*signatures: str) -> Callable[[F], F]:
     """Compiles a function for signatures of Numba types; it runs without the GIL."""
 
-    def compiled(function: F) -> F:
-        return _compiled(function, list(signatures))
+    def compile_for_signatures(function: F) -> F:
+        return _compile(function, list(signatures))
 
-    return compiled
+    return compile_for_signatures
 
 
-def inlined(function: F) -> F:
+def inline(function: F) -> F:
     """Compiles a function that kernels call, for the types that they pass."""
-    return _compiled(function)
+    return _compile(function)
 
 
-def _compiled(function: F, signatures: list[str] | None = None) -> F:
+def _compile(function: F, signatures: list[str] | None = None) -> F:
     python = cast(FunctionType, function)
     python.__qualname__ = f"{python.__qualname__}_{_fingerprint(python)}"  # names the file in the cache
 

@@ -19,7 +19,7 @@ RIM = 0.045  # mouth half-widths across the lip edge over which the interior fad
 # Mouth half-widths over which an open mouth changes from the upper jaw's image to the lower jaw's. Next to dark areas a
 # transition within 0.8 pixels shows as a row of dots; seen on a softly lit speaker, but not with 0.035 or 0.07.
 CUT = 0.035
-HOLLOW = 0.04  # eye distances between the jaws from which the middle is fully dark; each edge takes half
+CAVITY = 0.04  # eye distances between the jaws from which the middle is fully dark; each edge takes half
 # Eye distances: a gap this wide shows nothing of the teeth, and one wider by `PARTED` shows them completely.
 TOUCHING, PARTED = 0.018, 0.034
 _SAMPLES = 65  # of each lip line between the mouth corners
@@ -60,15 +60,15 @@ def lip_axes(inner_upper: NDArray[np.floating], inner_lower: NDArray[np.floating
         offset = lip - centre[:, None]
         x = np.maximum.accumulate((offset @ along[:, :, None])[..., 0] / half_width[:, None], 1)
         y = (offset @ across[:, :, None])[..., 0]
-        lips[:, k] = _interpolated(x, y)
-    lips[:, :2] = lips[:, :2] @ _smoothing()
+        lips[:, k] = _interpolate(x, y)
+    lips[:, :2] = lips[:, :2] @ _smoothing_matrix()
     middle = lips[:, :2].mean(1)
     lips[:, 0], lips[:, 1] = np.minimum(lips[:, 0], middle), np.maximum(lips[:, 1], middle)
     lips[:, 2:] = lips[:, :2]
     return LipAxes(centre.astype(np.float32), along.astype(np.float32), half_width.astype(np.float32), lips)
 
 
-def _interpolated(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.floating]:
+def _interpolate(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.floating]:
     """Interpolates T polylines through (T, 11) ascending x and y linearly, at 65 positions from -1 to 1: (T, 65)."""
     positions = np.linspace(-1, 1, _SAMPLES)
     last = x.shape[1] - 2
@@ -79,7 +79,7 @@ def _interpolated(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[n
 
 
 @cache
-def _smoothing() -> NDArray[np.float32]:
+def _smoothing_matrix() -> NDArray[np.float32]:
     """Returns a (65, 65) matrix: `lines @ matrix` smooths lines and keeps their ends."""
     reach = 3 * _BEND
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / _BEND) ** 2)
@@ -157,7 +157,7 @@ def lower_layer_weight(coords: LipCoords, hard: Array = 0.0) -> Array:
     """
     x, y, upper, lower, start, stop, half_width = coords
     soft = 1.0 - hard
-    parted = soft * opened(coords)
+    parted = soft * openness(coords)
     middle = (upper + lower) / 2
     middle = middle + parted * ((start + stop) / 2 - middle)
     width = (lower - upper) * (soft - parted) + parted * (stop - start).clip(min=CUT * half_width)
@@ -203,12 +203,12 @@ def smooth_cut(luma: Array, above: Array, below: Array, coords: LipCoords, hard:
     return luma + hard * share * (above + (offset < 0) * (below - above) - luma)
 
 
-def opened(coords: LipCoords) -> Array:
+def openness(coords: LipCoords) -> Array:
     """Returns (T, h, w) how far the mouth is open at this x, 0 to 1."""
     return ((coords.lower - coords.upper) / (0.06 * coords.half_width) - 1).clip(0, 1)
 
 
-def hollow(coords: LipCoords, eye_distance: Array, closing: Array = 0.0) -> Array:
+def cavity(coords: LipCoords, eye_distance: Array, closing: Array = 0.0) -> Array:
     """Returns (T, h, w) how far a pixel lies in the dark between jaws or closing lips, 0 to 1.
 
     The edges of the gap between the jaws are soft, like teeth behind lips, and a thin gap is less dark: otherwise a
@@ -221,10 +221,10 @@ def hollow(coords: LipCoords, eye_distance: Array, closing: Array = 0.0) -> Arra
         closing: (T, 1, 1) or one value: how far the lips close relative to their image, 0 to 1.
     """
     unit = eye_distance[:, None, None]
-    edge = (HOLLOW * unit / 2).clip(min=1.0)
+    edge = (CAVITY * unit / 2).clip(min=1.0)
     below = ((coords.y - coords.start) / edge + 0.5).clip(0, 1)
     above = ((coords.stop - coords.y) / edge + 0.5).clip(0, 1)
-    between_jaws = opened(coords) * ((coords.stop - coords.start) / (HOLLOW * unit)).clip(0, 1) * below * above
+    between_jaws = openness(coords) * ((coords.stop - coords.start) / (CAVITY * unit)).clip(0, 1) * below * above
     narrow = 1 - (((coords.lower - coords.upper) / unit - TOUCHING) / PARTED).clip(0, 1)
     between_lips = closing * narrow * inside_alpha(coords)
     return between_jaws + (between_lips - between_jaws).clip(min=0)  # max of both

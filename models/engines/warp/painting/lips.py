@@ -10,11 +10,11 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from models.engines.warp.painting.kernels import Real, inlined, kernel
+from models.engines.warp.painting.kernels import Real, inline, kernel
 from models.engines.warp.painting.lip_coordinates import (
+    CAVITY,
     CORNER,
     CUT,
-    HOLLOW,
     PARTED,
     RIM,
     TOUCHING,
@@ -26,7 +26,7 @@ from models.engines.warp.painting.planes import F32, PAD, Box
 _LAST_SAMPLE = np.float32(64 - 0.001)  # of a lip line
 _BESIDE = np.float32(1e6)  # pixels
 _ZERO, _QUARTER, _HALF, _ONE = (np.float32(value) for value in (0, 0.25, 0.5, 1))
-_CUT, _HOLLOW, _TOUCHING, _RIM = (np.float32(value) for value in (CUT, HOLLOW, TOUCHING, RIM))
+_CUT, _CAVITY, _TOUCHING, _RIM = (np.float32(value) for value in (CUT, CAVITY, TOUCHING, RIM))
 _PER_PARTED = np.float32(1 / PARTED)
 _PAD = np.float32(PAD - 0.5)  # as in `plane_kernels`
 _U1 = np.uint64(1)
@@ -40,7 +40,7 @@ class Lips(NamedTuple):
     # Rows and columns of the box that contain everything between the lips; their edges are even
     near: tuple[slice, slice]
     opening: F32  # (n, m) `inside_alpha` in `near`
-    dark: F32  # (n, m) `hollow` in `near`
+    dark: F32  # (n, m) `cavity` in `near`
     offset: F32  # (n, m) pixels across the mouth from the middle between the lips; very large beside the mouth
     beyond: F32  # (2, n, m) pixels across the mouth to the edge of the upper and of the lower lip, see `to_lip`
     along: F32  # (2,) direction of the mouth
@@ -51,7 +51,7 @@ class Lips(NamedTuple):
     ) -> Self:
         """Finds the lips of the one mouth in `axes`.
 
-        For `hard` see `lower_layer_weight`, for `closing` see `hollow`, for `lower_rim` see `inside_alpha`.
+        For `hard` see `lower_layer_weight`, for `closing` see `cavity`, for `lower_rim` see `inside_alpha`.
         """
         rows, columns = box.pixels(cell)
         share = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.float32)
@@ -105,7 +105,7 @@ def _even(places: list[float], length: int) -> slice:
     return slice(first & ~1, (stop + 1) & ~1)
 
 
-@inlined
+@inline
 def _clip(value: Real) -> Real:
     return min(max(value, _ZERO), _ONE)
 
@@ -148,7 +148,7 @@ def _find_lips(
 ) -> None:
     """Fills the other arrays of `Lips`, which are zero, and `share` between the corners."""
     soft, unit, width = _ONE - hard, _ONE / half_width, opening.shape[1]
-    feather, jaws = max(_RIM * half_width, _ONE), _HOLLOW * eye_distance
+    feather, jaws = max(_RIM * half_width, _ONE), _CAVITY * eye_distance
     edge, least = max(_HALF * jaws, _ONE), np.float32(0.02) + np.float32(0.78) * soft
     places, ys = np.empty(width, np.float32), np.empty(width, np.float32)
     upper, lower = np.empty(width, np.float32), np.empty(width, np.float32)
@@ -183,9 +183,9 @@ def _find_lips(
             shown *= _clip((_ONE - abs(places[i])) * np.float32(1 / CORNER))
             opening[row, i] = shown
             below, above = (y - start[i]) / edge + _HALF, (stop[i] - y) / edge + _HALF
-            hollow = opened * _clip(jaw_gap / jaws) * _clip(below) * _clip(above)
+            cavity = opened * _clip(jaw_gap / jaws) * _clip(below) * _clip(above)
             narrow = _ONE - _clip((gap / eye_distance - _TOUCHING) * _PER_PARTED)
-            dark[row, i] = max(hollow, closing * narrow * shown) if inside else _ZERO
+            dark[row, i] = max(cavity, closing * narrow * shown) if inside else _ZERO
 
 
 @kernel("void(f4[:,:,:,::1], f4, i8, i8, f4[:,::1], f4[:,:,::1])")
@@ -203,7 +203,7 @@ def _blend_layers(layers: F32, cell: float, left: int, top: int, share: F32, out
                 out[axis, row, i] = upper + share[row, i] * (lower - upper)
 
 
-@inlined
+@inline
 def _at(layer: F32, column: Real, row: Real, cell: float) -> tuple[Real, Real]:
     """Samples padded (2, 36, 36) positions x, y bilinearly at a pixel."""
     last = layer.shape[1] - 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.engines.warp.painting.colour_match import LUMA_FLOOR
-from models.engines.warp.painting.kernels import Real, Whole, inlined, kernel
+from models.engines.warp.painting.kernels import Real, Whole, inline, kernel
 from models.engines.warp.painting.planes import F32, PAD, U8, Box
 
 _HALF, _THREE = np.float32(0.5), np.float32(3)
@@ -19,7 +19,7 @@ _PAD_CELLS = np.float32(PAD)
 _PAD = np.float32(PAD - 0.5)  # from the edge of the region to the centre of the first padded cell, in cells
 
 
-@inlined
+@inline
 def across(plane: F32, cell: float, left: int, top: int, height: int, width: int) -> F32:
     """Enlarges the rows of a padded plane of cells to pixels: (36, w), of which a box of (h, w) pixels needs some."""
     wide = np.empty((plane.shape[0], width), np.float32)
@@ -35,7 +35,7 @@ def across(plane: F32, cell: float, left: int, top: int, height: int, width: int
     return wide
 
 
-@inlined
+@inline
 def down_to(row: int, cell: float) -> tuple[Whole, Real]:
     """Returns the row of padded cells above a row of pixels, and how far it is below it, 0 to 1."""
     v = (np.float32(row) + _HALF) / np.float32(cell) + _PAD
@@ -159,7 +159,7 @@ def smooth_cut_into(luma: F32, offset: F32, hard: float, top: int, left: int) ->
         before = current
 
 
-@inlined
+@inline
 def _lay_row(below: U8, row: Whole, left: Whole, wanted: F32, line: int, weights: F32) -> None:
     """Blends line `line` of `wanted` into row `row` of a plane, from column `left` on, by weights from 0 to 1."""
     for i in range(np.uint64(len(weights))):

@@ -27,8 +27,8 @@ from models.engines.warp.painting.interior import (
 from models.engines.warp.painting.lip_coordinates import (
     LipAxes,
     behind_lip,
+    cavity,
     darken,
-    hollow,
     inside_alpha,
     lip_coords,
     lower_layer_weight,
@@ -108,7 +108,7 @@ class _Faces:
             weight = self._column(chunk.fade_weight) * (1 - inside)
             shown_y, shown_uv = _mix(shown_y, other_y, weight), _mix(shown_uv, other_uv, _halve(weight))
         closing = self._upload(self.closing)[:, None, None]
-        dark = hollow(self.coords, self._upload(chunk.eye_distance), closing)[:, None]
+        dark = cavity(self.coords, self._upload(chunk.eye_distance), closing)[:, None]
         dark = dark * (1 - self._column(chunk.interior))  # a drawn interior has its own dark
         shown_y = darken(shown_y, dark, self._column(chunk.skin[:, 0]))
         if bool(self.hard.any()):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.warp.painting.kernels import Real, Whole, inlined, kernel
+from models.engines.warp.painting.kernels import Real, Whole, inline, kernel
 from models.engines.warp.painting.planes import F32, U8
 
 _LANES = 16  # pixels per vector
@@ -41,7 +41,7 @@ def sample_cubic(plane: U8, place: F32 | Sequence[F32], needed: U8, out: U8, top
     _sample_cubic(plane, x, y, cells, out, top, left)
 
 
-@inlined
+@inline
 def _weights(part: Real) -> tuple[Real, Real, Real, Real]:
     """Returns the weights of four neighbours of a position `part` pixels behind the second one."""
     rest = _ONE - part
@@ -50,7 +50,7 @@ def _weights(part: Real) -> tuple[Real, Real, Real, Real]:
     return first, second, _ONE - first - second - last, last
 
 
-@inlined
+@inline
 def _read_run(
     pixels: U8, start: Whole, width: Whole, x: F32, y: F32, at: Whole, num: Whole, x0: Real, y0: Real, out: U8
 ) -> None:
@@ -71,18 +71,18 @@ def _read_run(
         out[first + i] = _to_byte(a * line0 + b * line1 + c * line2 + d * line3)
 
 
-@inlined
+@inline
 def _of_four(pixels: U8, at: Whole, a: Real, b: Real, c: Real, d: Real) -> Real:
     left, right = np.float32(pixels[at]), np.float32(pixels[at + _U3])
     return a * left + b * np.float32(pixels[at + _U1]) + c * np.float32(pixels[at + _U2]) + d * right
 
 
-@inlined
+@inline
 def _to_byte(value: Real) -> Whole:
     return np.uint8(np.int32(min(max(value, _ZERO), _WHITE) + _HALF))
 
 
-@inlined
+@inline
 def _read_pixel(plane: U8, x: Real, y: Real) -> Whole:
     """Samples one pixel, of which neighbours may be beyond the edge."""
     column, row = np.int32(x + _NEARLY) - _BELOW, np.int32(y + _NEARLY) - _BELOW
@@ -95,13 +95,13 @@ def _read_pixel(plane: U8, x: Real, y: Real) -> Whole:
     return _to_byte(light)
 
 
-@inlined
+@inline
 def _near(place: Real) -> Real:
     """Clips a position, so that it can be converted to an integer; a plane is smaller."""
     return min(max(place, -_FAR), _FAR)
 
 
-@inlined
+@inline
 def _find_runs(x: F32, y: F32, first: int, stop: int, moved: NDArray[np.int32], starts: NDArray[np.int32]) -> int:
     """Finds the runs of the pixels [first, stop) of a row: where each starts, and where the last one stops."""
     for i in range(np.uint64(first), np.uint64(stop)):
@@ -115,7 +115,7 @@ def _find_runs(x: F32, y: F32, first: int, stop: int, moved: NDArray[np.int32], 
     return num
 
 
-@inlined
+@inline
 def _read_row(plane: U8, pixels: U8, x: F32, y: F32, starts: NDArray[np.int32], num_runs: int, out: U8) -> None:
     """Samples a row into `out`, which is one vector longer than the row, like x and y."""
     height, width = plane.shape
@@ -176,12 +176,12 @@ def sample_linear(planes: U8, place: F32 | Sequence[F32], needed: U8, out: U8, t
     _sample_linear(planes, x, y, cells, out, top, left)
 
 
-@inlined
+@inline
 def _between(left: Whole, right: Whole, part: Real) -> Real:
     return np.float32(left) + part * (np.float32(right) - np.float32(left))
 
 
-@inlined
+@inline
 def _mix_run(
     pixels: U8,
     start: Whole,
@@ -208,7 +208,7 @@ def _mix_run(
         out[target + i] = _to_byte(above + (y[first + i] - y0) * (below - above))
 
 
-@inlined
+@inline
 def _mix_pixel(pixels: U8, plane: int, height: int, width: int, x: Real, y: Real) -> Whole:
     """Samples one pixel of the plane that starts at pixel `plane`; neighbours may be beyond its edge."""
     x, y = min(max(x, _ZERO), np.float32(width - 1)), min(max(y, _ZERO), np.float32(height - 1))
@@ -221,7 +221,7 @@ def _mix_pixel(pixels: U8, plane: int, height: int, width: int, x: Real, y: Real
     return _to_byte(over + v * (under - over))
 
 
-@inlined
+@inline
 def _mix_row(pixels: U8, planes: U8, x: F32, y: F32, starts: NDArray[np.int32], num_runs: int, out: U8) -> None:
     """Samples a row of both planes into `out`, one behind the other, each one vector longer than the row."""
     num_planes, height, width = planes.shape

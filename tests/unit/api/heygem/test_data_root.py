@@ -103,3 +103,14 @@ def test_a_way_that_changes_meanwhile_leads_nowhere(folder: Path) -> None:
         with pytest.raises(OSError, match="linked|inside"):
             _open_beneath(folder, parts)
     os.close(_open_beneath(folder, ("temp", "a.wav")))
+
+
+def test_keep_result_into_linked_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "data" / "temp").symlink_to(tmp_path / "outside")
+    result = tmp_path / "result.mp4"
+    result.write_bytes(b"video")
+    with pytest.raises(UrlRefusedError, match="temp"):
+        DataRoot(tmp_path / "data", "/code/data").keep_result("task", result)
+    assert not any((tmp_path / "outside").iterdir())

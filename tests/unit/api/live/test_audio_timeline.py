@@ -121,6 +121,20 @@ def test_an_interruption_forgets_what_waits_and_lets_the_voice_fade() -> None:
     assert played.begun == [0, 10]
 
 
+def test_spoken_seconds_counts_what_was_sent_only() -> None:
+    played = Played()
+    played.line.push(voice(2))
+    played.go(5)
+    assert played.line.spoken_seconds == pytest.approx(5 * STEP / RATE)
+    played.line.interrupt()
+    played.line.push(voice(0.5))
+    played.line.end()
+    assert played.line.spoken_seconds == pytest.approx(5 * STEP / RATE)
+    played.go(10)
+    assert played.line.spoken_seconds == pytest.approx(5 * STEP / RATE + 0.5, abs=0.011), "and the fading voice"
+    assert played.line.waiting_seconds == 0
+
+
 def test_a_frame_behind_an_interruption_the_mouth_is_shut() -> None:
     played = Played()
     played.line.push(voice(5))

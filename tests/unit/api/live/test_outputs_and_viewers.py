@@ -92,7 +92,7 @@ def test_a_client_that_is_sent_no_video_gets_events_only_and_never_stalls(url: s
         assert until(iter(session), lambda event: event.type == "output.list").raw["outputs"] == []
     assert not any(event.media for event in events)
     assert events[-1].type == "agent.speak_ended"
-    assert events[-1].raw.get("event_id") is None
+    assert events[-1].raw["event_id"] == "client-1", "the end of what was said"
 
 
 def test_a_viewer_sees_the_session_of_its_avatar_and_learns_its_end(url: str) -> None:

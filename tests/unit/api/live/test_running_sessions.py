@@ -6,9 +6,9 @@ import asyncio
 from typing import Any, cast
 
 import pytest
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from api.live.client_connection import ClientConnection
+from api.live.client_connection import ClientConnection, next_message
 from api.live.running_sessions import RunningSession, RunningSessions
 from api.live.session_stream import SessionStream
 from errors import NotFoundError
@@ -38,3 +38,17 @@ def test_a_client_that_arrives_while_the_session_ends_is_refused() -> None:
             await asyncio.wait_for(taking_over, 20)
 
     asyncio.run(arrive())
+
+
+def test_next_message_of_dead_proxy_is_lost_client() -> None:
+    async def receive() -> Any:
+        raise OSError("The actor died unexpectedly.")
+
+    socket = WebSocket({"type": "websocket", "query_string": b"", "headers": []}, receive, _ignore)
+    with pytest.raises(WebSocketDisconnect) as left:
+        asyncio.run(next_message(socket))
+    assert left.value.code == 1006, "a session with outputs goes on"
+
+
+async def _ignore(message: Any) -> None:
+    pass

@@ -52,6 +52,21 @@ class Beep:
     async def voices(self) -> list[str]:
         return ["beep"]
 
+    async def voices_of(self, language: str) -> list[str] | None:
+        return None
+
+    def language_of(self, voice: str) -> str | None:
+        return None
+
+
+class SlowBeep(Beep):
+    """A voice that needs two seconds before it speaks."""
+
+    async def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
+        await asyncio.sleep(2)
+        async for piece in super().synthesize(text, voice):
+            yield piece
+
 
 def text(words: str, **fields: str) -> str:
     return json.dumps({"type": "agent.speak_text", "text": words, **fields})
@@ -71,6 +86,21 @@ def test_texts_are_read_one_after_the_other() -> None:
     loud = [request for request in talk.service.requests if request.window.samples[-1000:].any()]
     assert sum(request.num_frames for request in loud) / 25 == pytest.approx(2.0, abs=0.5)
     assert len(talk.line.of("agent.speak_started")) == len(talk.line.of("agent.speak_ended")) == 1
+
+
+def test_end_of_earlier_speech_does_not_name_text_in_synthesis() -> None:
+    """Clients take the event_id of an end for how far everything was spoken."""
+    talk = Talk(voice=SlowBeep())
+
+    async def scene(session: SessionStream) -> None:
+        await session.take_bytes(bytes(RATE))
+        await session.take_text(json.dumps({"type": "agent.speak_end", "event_id": "audio"}))
+        await session.take_text(text("Later.", event_id="text"))
+        await talk.until(lambda: len(talk.line.of("agent.speak_ended")) == 2)
+
+    assert talk.run(scene) is None
+    assert [event["event_id"] for event in talk.line.of("agent.speak_started")] == ["audio", "text"]
+    assert [event["event_id"] for event in talk.line.of("agent.speak_ended")] == ["audio", "text"]
 
 
 def test_an_interruption_ends_the_reading_too() -> None:

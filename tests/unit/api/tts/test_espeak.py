@@ -17,7 +17,6 @@ import pytest
 from api.tts import package_backend
 from api.tts.espeak_backend import EspeakBackend
 from api.tts.local_backend import LocalBackend
-from api.tts.service import TtsBackend
 from config import MediaLimits, TtsConfig
 from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
 from media.probe import probe_audio
@@ -54,7 +53,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
-def _said(backend: TtsBackend, text: str, voice: str) -> bytes:
+def _said(backend: EspeakBackend, text: str, voice: str) -> bytes:
     async def all_of_it() -> bytes:
         return b"".join([piece async for piece in backend.synthesize(text, voice)])
 

@@ -141,6 +141,12 @@ def test_synthesize_releases_the_slot_after_each_text() -> None:
         async def voices(self) -> list[str]:
             return []
 
+        async def voices_of(self, language: str) -> list[str] | None:
+            return None
+
+        def language_of(self, voice: str) -> str | None:
+            return None
+
     async def scene() -> list[str]:
         service = TtsService(TtsConfig(max_concurrent=1), Backend(), "beep")
         order: list[str] = []

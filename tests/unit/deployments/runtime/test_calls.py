@@ -100,7 +100,15 @@ def test_a_killed_decoder_is_a_lost_try() -> None:
     assert classify(caught.value) is CallOutcome.REJECTED, "a caller of this stage does not multiply the tries"
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), OutOfDiskError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EROFS, "Read-only file system"),
+        OSError(errno.EFBIG, "File too large"),
+        OutOfDiskError(),
+    ],
+)
 def test_call_stage_on_full_disk_raises_storage_full(error: Exception) -> None:
     sent: list[CallContext] = []
 

@@ -23,14 +23,14 @@ def store(tmp_path: Path) -> WeightsStore:
     return WeightsStore(tmp_path / "weights", TOYS)
 
 
-def test_classes_by_name() -> None:
+def test_engine_class_returns_class_by_name() -> None:
     for name, title in (("toy", "Toy faces"), ("toy:gan", "Toy faces"), ("free", "Free faces")):
         assert engine_class(name, TOYS).title == title
     with pytest.raises(OptionError, match="expected one of free, toy, found 'nonesuch'"):
         engine_class("nonesuch", TOYS)
 
 
-def test_engines_are_made_with_their_weights(store: WeightsStore, tmp_path: Path) -> None:
+def test_make_engine_gives_engine_its_weights(store: WeightsStore, tmp_path: Path) -> None:
     entry = store.add(safetensors_file(tmp_path / "w"), name="gan")
     assert engine_names(store) == ("free", "toy", "toy:gan")
     engine = make_engine("toy:gan", store, {"batch_size": 4})
@@ -43,7 +43,7 @@ def test_engines_are_made_with_their_weights(store: WeightsStore, tmp_path: Path
             make_engine(name, store, {})
 
 
-def test_the_list_says_what_is_missing(store: WeightsStore, tmp_path: Path) -> None:
+def test_engine_list_names_missing_weights(store: WeightsStore, tmp_path: Path) -> None:
     store.add(safetensors_file(tmp_path / "w"), name="gan")
     free, toy, gan = engine_list(store)
     assert (free.name, free.title, free.is_installed, free.missing, free.licences) == (
@@ -63,17 +63,17 @@ def test_the_list_says_what_is_missing(store: WeightsStore, tmp_path: Path) -> N
     assert [each.name for each in engine_list(store)] == ["free", "toy"]
 
 
-def test_names_of_ours_are_addresses() -> None:
+def test_engines_without_plugins_are_addresses() -> None:
     assert all(isinstance(address, str) and address.count(":") == 1 for address in ENGINES.values())
 
 
-def test_the_registry_loads_no_engine(repo_root: Path) -> None:
+def test_store_module_imports_no_engine(repo_root: Path) -> None:
     code = "import sys, models.engines.weights.store; print(*{m.partition('.')[0] for m in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & {"torch", "onnxruntime", "onnx", "cv2", "scipy"}
 
 
-def test_a_room_makes_each_engine_once(tmp_path: Path) -> None:
+def test_catalog_makes_each_engine_once(tmp_path: Path) -> None:
     config = PipelineConfig(data_dir=tmp_path, engines={"toy": {"batch_size": 4}})
     entry = WeightsStore(tmp_path / "weights", TOYS).add(safetensors_file(tmp_path / "w"), name="gan")
     catalog = EngineCatalog(config, 3, TOYS)
@@ -93,14 +93,14 @@ def test_a_room_makes_each_engine_once(tmp_path: Path) -> None:
         catalog.engine("nonesuch")
 
 
-def test_the_engines_of_this_package_can_be_listed(tmp_path: Path) -> None:
+def test_engine_list_holds_built_in_engines(tmp_path: Path) -> None:
     records = engine_list(WeightsStore(tmp_path))
     assert [each.name for each in records] == list(ENGINES)
     assert records[0].is_installed, "the engine of a fresh service needs nothing"
     assert all(each.title for each in records)
 
 
-def test_one_of_two_files_does(tmp_path: Path) -> None:
+def test_check_one_of_two_alternative_files_suffices(tmp_path: Path) -> None:
     from tests.random_weights.ultralight import save_ultralight, save_wenet
 
     store, catalog = WeightsStore(tmp_path / "weights"), EngineCatalog(PipelineConfig(data_dir=tmp_path))
@@ -113,7 +113,7 @@ def test_one_of_two_files_does(tmp_path: Path) -> None:
     assert [(role.role, role.is_required) for role in record.missing] == [("hubert", False)]
 
 
-def test_an_engine_that_cannot_scale_the_movement_refuses_to(tmp_path: Path) -> None:
+def test_check_expressiveness_of_unsupporting_engine_raises(tmp_path: Path) -> None:
     catalog = EngineCatalog(PipelineConfig(data_dir=tmp_path), engines={**TOYS, "warp": ENGINES["warp"]})
     catalog.check("warp", 1.5)
     with pytest.raises(OptionError, match="engine free cannot scale the movement"):

@@ -59,7 +59,7 @@ def _run(code: str, site: Path, repo_root: Path, *arguments: str) -> subprocess.
     )
 
 
-def test_an_engine_of_another_package_is_listed_and_used(tmp_path: Path, repo_root: Path) -> None:
+def test_discover_engines_lists_engine_of_other_package(tmp_path: Path, repo_root: Path) -> None:
     site = tmp_path / "site"
     _install(site, "hello_engine", "hello = hello_engine:HelloEngine")
     (site / "hello_engine.py").write_text(_ENGINE)
@@ -79,7 +79,7 @@ def test_an_engine_of_another_package_is_listed_and_used(tmp_path: Path, repo_ro
         ("Hello:World = hello_engine:HelloEngine", "expected a name like my_engine"),
     ],
 )
-def test_a_name_that_cannot_be_used_is_skipped_with_a_warning(
+def test_discover_engines_invalid_name_logs_warning(
     tmp_path: Path, repo_root: Path, entry_point: str, reason: str
 ) -> None:
     _install(tmp_path, "hello_engine", entry_point)
@@ -90,7 +90,7 @@ def test_a_name_that_cannot_be_used_is_skipped_with_a_warning(
     assert "hello_engine" in done.stderr and reason in done.stderr
 
 
-def test_an_engine_that_cannot_be_imported_is_named(tmp_path: Path, repo_root: Path) -> None:
+def test_engine_class_failed_import_names_engine(tmp_path: Path, repo_root: Path) -> None:
     _install(tmp_path, "hello_engine", "hello = hello_engine:HelloEngine")
     code = "from models.engines.registry import engine_class; engine_class('hello')"
     done = _run(code, tmp_path, repo_root)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.geometry.head_frame import mean_face
-from models.mouth.lip_form import purse, rounding
+from models.mouth.lip_form import round_lips, rounding
 from models.mouth.lip_model import LipModel, lip_gaps
 from models.mouth.shape import measure
 
@@ -32,16 +32,16 @@ def test_vowels_are_rounded_or_spread() -> None:
 @pytest.mark.parametrize("amount", [0.0, 0.5, 1.0])
 def test_pursed_lips_keep_the_gap_of_the_middle(amount: float) -> None:
     face = LipModel.load().deform(mean_face(), _shape("u"))
-    pursed = purse(face, np.array([amount], np.float32))
-    left = lip_gaps(pursed)[0, 1:-1] / lip_gaps(face)[0, 1:-1]
+    round_face = round_lips(face, np.array([amount], np.float32))
+    left = lip_gaps(round_face)[0, 1:-1] / lip_gaps(face)[0, 1:-1]
     np.testing.assert_allclose(left[3:6], 1, atol=1e-4)
     np.testing.assert_allclose(left[[0, -1]], 1 - amount, atol=1e-4)
     assert (np.diff(left[:5]) >= -1e-4).all()
-    assert measure(pursed)[0, 0] == pytest.approx(measure(face)[0, 0], abs=1e-4)
+    assert measure(round_face)[0, 0] == pytest.approx(measure(face)[0, 0], abs=1e-4)
 
 
 def test_lips_that_touch_stay_as_they_are() -> None:
     face = mean_face()[None].astype(np.float32)
     crossed = face.copy()
     crossed[:, 13, 1] -= 0.02
-    np.testing.assert_array_equal(purse(crossed, np.ones(1, np.float32))[:, 13], crossed[:, 13])
+    np.testing.assert_array_equal(round_lips(crossed, np.ones(1, np.float32))[:, 13], crossed[:, 13])

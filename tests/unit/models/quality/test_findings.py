@@ -13,7 +13,7 @@ from models.avatar.source_sync import SourceSync
 from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures, SkippedRun, SourceFacts
-from models.quality.report import CutText, QualityReport
+from models.quality.report import QualityReport, TruncatedText
 from models.track.skip_reason import SkipReason
 
 OUTPUT = OutputFacts(100, Fraction(25), 3.99)
@@ -196,7 +196,7 @@ def test_a_mouth_that_moves_in_silence_on_the_finished_frames_is_warned_of() -> 
 
 
 def test_texts_that_are_cut_are_listed() -> None:
-    cuts = tuple(CutText(start_seconds=second, cut_seconds=0.5, text="long") for second in range(12))
+    cuts = tuple(TruncatedText(start_seconds=second, cut_seconds=0.5, text="long") for second in range(12))
     whole = make_report(replace(OUTPUT, cut_texts=cuts), [GOOD])
     assert whole.output.cut_texts == list(cuts)
     assert whole.warnings == [

@@ -211,3 +211,25 @@ def test_a_lock_of_another_program_delays_changes_and_no_reads(
         assert [row["value"] for row in database.query("SELECT value FROM secrets")] == ["a"]
     other.close()
     _add(database, "b")
+
+
+def test_transaction_beyond_file_size_limit_is_storage_full(tmp_path: Path) -> None:
+    """In a process of its own, whose files are limited as by `ulimit -f`."""
+    script = """
+import resource, sys
+from errors import StorageFullError
+from pathlib import Path
+from storage.sqlite.database import Database
+
+database = Database(Path(sys.argv[1]))
+for limit in (20_000, resource.RLIM_INFINITY):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        database.claim()
+        print("claimed")
+    except StorageFullError as error:
+        print(error)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "jobs.sqlite3")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["The disk of the job table cannot be written.", "claimed"]

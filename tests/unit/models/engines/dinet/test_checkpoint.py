@@ -38,7 +38,7 @@ def tensors() -> Mapping[str, Tensor]:
     return fill(DINet()).state_dict()
 
 
-def test_every_published_wrapping_is_read(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
+def test_load_dinet_reads_every_published_wrapper(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
     inputs = torch.rand(1, 3, 32, 32), torch.rand(1, 15, 32, 32), torch.randn(1, 29, 5)
     pictures = []
     parallel = {f"module.{name}": value for name, value in tensors.items()}
@@ -63,7 +63,7 @@ class Hostile:
         return Path.touch, (self.path,)
 
 
-def test_the_store_reads_files_as_the_roles_expect_them(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
+def test_inspect_weights_gives_tables_that_dinet_roles_accept(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
     path = tmp_path / "clip_training_DINet_256mouth.pth"
     torch.save({"state_dict": {"net_g": {f"module.{name}": value for name, value in tensors.items()}}}, path)
     assert generator_mismatch(inspect_weights(path)) is None
@@ -74,7 +74,7 @@ def test_the_store_reads_files_as_the_roles_expect_them(tmp_path: Path, tensors:
     assert landmarks_mismatch(inspect_weights(export_landmarks(tmp_path / "pfpld.onnx", np.zeros((98, 2))))) is None
 
 
-def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
+def test_load_dinet_malicious_pickle_runs_no_code(tmp_path: Path) -> None:
     mark, zipped, legacy = tmp_path / "was_run", tmp_path / "zip.pth", tmp_path / "legacy.pth"
     torch.save({"state_dict": {"net_g": Hostile(mark)}}, zipped)
     legacy.write_bytes(pickle.dumps({"net_g": Hostile(mark)}, protocol=2))
@@ -84,7 +84,7 @@ def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
         assert not mark.exists()
 
 
-def test_other_files_are_refused_with_expected_and_found(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
+def test_load_dinet_other_file_reports_expected_and_found(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
     path = tmp_path / "other.pth"
     torch.save({**tensors, "ref_in_conv.0.conv.weight": torch.zeros(64, 9, 7, 7)}, path)
     with pytest.raises(WeightsError, match=r"ref_in_conv.0.conv.weight \(64, 15, 7, 7\), found \(64, 9, 7, 7\)"):
@@ -103,7 +103,7 @@ def test_other_files_are_refused_with_expected_and_found(tmp_path: Path, tensors
         load_dinet(tmp_path / "missing.pth")
 
 
-def test_generators_are_recognised(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
+def test_generator_mismatch_accepts_both_kinds(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
     original = TensorTable("torch", {name: tuple(value.shape) for name, value in tensors.items()})
     assert generator_mismatch(original) is None
     assert generator_mismatch(table_of(export_generator(tmp_path / "free.onnx"))) is None
@@ -117,7 +117,7 @@ def test_generators_are_recognised(tmp_path: Path, tensors: Mapping[str, Tensor]
     assert "found safetensors" in str(generator_mismatch(TensorTable("safetensors", {})))
 
 
-def test_other_roles_are_told_apart(tmp_path: Path) -> None:
+def test_other_dinet_roles_accept_only_their_files(tmp_path: Path) -> None:
     tables = {
         "wenet": table_of(export_wenet(tmp_path / "wenet.onnx")),
         "deepspeech": table_of(export_deepspeech(tmp_path / "deepspeech.onnx")),

@@ -23,7 +23,7 @@ from tests.unit.models.engines.dinet.scenes import ABSENT, make_avatar
 HEYGEM, ORIGINAL = HeyGemVariant(DinetOptions()).layout, OriginalVariant.layout
 
 
-def test_heygems_crop_is_a_square_of_one_and_a_half_faces() -> None:
+def test_heygem_boxes_are_squares_of_1_5_face_heights() -> None:
     points = np.tile(_face(100, 50, 97, 100), (3, 1, 1))
     boxes = heygem_boxes(points, np.ones(3, bool))
     np.testing.assert_allclose(boxes, np.tile([148.5 - 75, 35, 148.5 + 75, 185], (3, 1)))
@@ -31,7 +31,7 @@ def test_heygems_crop_is_a_square_of_one_and_a_half_faces() -> None:
     np.testing.assert_allclose(cut - boxes, np.tile([1, 1, -1, -1], (3, 1)) * 150 * 5 / 266, atol=1e-9)
 
 
-def test_heygems_crop_does_not_follow_the_chin() -> None:
+def test_heygem_boxes_open_mouth_keeps_side() -> None:
     """The jaw drops in frame 1; frame 2 is not a face, and its proportions do not count."""
     points = np.stack([_face(100, 50, 97, 95), _face(100, 50, 97, 105), _face(0, 0, 500, 10)])
     boxes = heygem_boxes(points, np.array([True, True, False]))
@@ -39,14 +39,14 @@ def test_heygems_crop_does_not_follow_the_chin() -> None:
     assert boxes[0, 3] - boxes[0, 1] == pytest.approx(150, abs=0.5)
 
 
-def test_pixels_that_are_not_square_keep_the_crops_shape() -> None:
+def test_heygem_boxes_pixel_aspect_keeps_shape() -> None:
     points = _face(100, 50, 97, 100)[None]
     wide = points / [2, 1]  # pixels twice as wide as high
     box = heygem_boxes(wide, np.ones(1, bool), pixel_aspect=2.0)[0]
     np.testing.assert_allclose(box * [2, 1, 2, 1], heygem_boxes(points, np.ones(1, bool))[0])
 
 
-def test_the_originals_crop_follows_its_radius() -> None:
+def test_dinet_boxes_follow_published_radius() -> None:
     points = np.tile(_face(100, 50, 90, 100), (9, 1, 1))
     points[:, 29], points[:, 33] = (145, 100), (146, 110)
     radius = 1.05 * 50 / 2 + 2
@@ -56,7 +56,7 @@ def test_the_originals_crop_follows_its_radius() -> None:
     assert np.ptp(dinet_boxes(points, np.zeros(9, int))[0, ::2]) == pytest.approx(2.5 * (1.05 * 80 / 2 + 2))
 
 
-def test_what_is_black_is_what_the_networks_were_trained_with() -> None:
+def test_crop_layout_masks_published_rectangle() -> None:
     masked = HEYGEM.mask(np.ones((1, 3, 256, 256), np.float32))[0, 0]
     assert (masked == 0).sum() == 166 * 181 == 30_046
     rows, columns = np.nonzero(masked == 0)
@@ -67,7 +67,7 @@ def test_what_is_black_is_what_the_networks_were_trained_with() -> None:
     np.testing.assert_allclose(HEYGEM.masked_box(np.array([[0, 0, 256, 256]])), [[37, 86, 218, 252]])
 
 
-def test_the_outline_stays_inside_the_regenerated_area(tmp_path: Path) -> None:
+def test_crop_layout_outline_stays_inside_masked_box(tmp_path: Path) -> None:
     track = make_avatar(tmp_path).track
     from models.engines.paste.landmarks68 import ibug_points
 
@@ -84,13 +84,13 @@ def test_the_outline_stays_inside_the_regenerated_area(tmp_path: Path) -> None:
         assert (lips < masked[:, None, 2:]).all()
 
 
-def test_levels_and_planes_are_each_others_inverse() -> None:
+def test_to_levels_inverts_to_planes() -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (2, 6, 4, 3), np.uint8)
     np.testing.assert_array_equal(to_levels(to_planes(pictures)), pictures)
     assert corners(np.array([[1, 2, 3, 4]])).tolist() == [[[1, 2], [3, 2], [3, 4], [1, 4]]]
 
 
-def test_boxes_are_smoothed_within_a_run_and_follow_a_jump() -> None:
+def test_smooth_rows_smooths_within_runs_and_follows_jumps() -> None:
     trembling = np.tile([10.0, 20, 30, 40], (20, 1)) + np.where(np.arange(20) % 2, 0.5, -0.5)[:, None]
     trembling[10:] += 100
     one_run = smooth_rows(trembling, np.zeros(20, int))
@@ -102,7 +102,7 @@ def test_boxes_are_smoothed_within_a_run_and_follow_a_jump() -> None:
     assert runs_of(shown, shot).tolist() == [0, 0, 1, 2, 2, 3]
 
 
-def test_references_show_different_mouths_and_are_always_the_same(tmp_path: Path) -> None:
+def test_choose_references_is_stable_with_different_mouths(tmp_path: Path) -> None:
     track = make_avatar(tmp_path).track
     chosen = choose_references(track)
     assert chosen.tolist() == choose_references(track).tolist() == sorted(set(chosen.tolist()))

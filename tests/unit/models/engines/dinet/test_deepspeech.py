@@ -14,7 +14,7 @@ from models.engines.dinet.deepspeech import (
     network_inputs,
     num_rows_of,
 )
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.speech.level import open_speech
 from tests.random_weights.dinet_exports import export_deepspeech, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_speech, spans
@@ -34,14 +34,14 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_deepspeech(tmp_path_factory.mktemp("deepspeech") / "deepspeech.onnx")
 
 
-def test_cepstra_are_those_of_python_speech_features() -> None:
+def test_cepstra_equal_python_speech_features() -> None:
     samples = _chirp()
     assert num_rows_of(len(samples)) == 25
     np.testing.assert_allclose(cepstra(samples, 3, 4)[0], ROW_3, atol=1e-8)
     np.testing.assert_allclose(cepstra(samples, 24, 25)[0, :4], LAST_ROW, atol=1e-8)
 
 
-def test_inputs_are_normalised_by_the_whole_file(tmp_path: Path) -> None:
+def test_network_inputs_are_normalised_by_whole_file(tmp_path: Path) -> None:
     path, _ = make_speech(tmp_path, 70 * 16000)  # more than a minute: statistics are summed in two parts
     samples = open_speech(path)
     num, statistics = num_rows_of(len(samples)), mean_and_deviation(samples)
@@ -57,13 +57,13 @@ def test_inputs_are_normalised_by_the_whole_file(tmp_path: Path) -> None:
     assert network_inputs(samples, 500, 520, statistics).tobytes() == inputs[500:520].tobytes()
 
 
-def test_bytes_do_not_depend_on_the_blocks(tmp_path: Path, network: Path) -> None:
+def test_deepspeech_encode_in_blocks_gives_same_bytes(tmp_path: Path, network: Path) -> None:
     path, level = make_speech(tmp_path, 45 * 16000)
     (span,) = spans(1130, [1130])  # 5 frames more than the file has
-    expected = DeepSpeechAudioEncoder(network, Machine()).encode(path, level, span)
+    expected = DeepSpeechAudioEncoder(network, ComputeResources()).encode(path, level, span)
     assert expected.windows.shape == (1130, 29, 5)
     for part in reversed(list(spans(1130, [490, 25, 600, 15]))):
-        heard = DeepSpeechAudioEncoder(network, Machine()).encode(path, level, part)
+        heard = DeepSpeechAudioEncoder(network, ComputeResources()).encode(path, level, part)
         assert heard.windows.tobytes() == expected.windows[part.first : part.stop].tobytes()
     # Neighbours share rows, and the ends hold on.
     np.testing.assert_array_equal(expected.windows[501, :, :4], expected.windows[500, :, 1:])
@@ -71,9 +71,9 @@ def test_bytes_do_not_depend_on_the_blocks(tmp_path: Path, network: Path) -> Non
     np.testing.assert_array_equal(expected.windows[1129, :, 0], expected.windows[1129, :, 4])
 
 
-def test_pieces_are_heard_as_one_run_is(tmp_path: Path, network: Path) -> None:
+def test_deepspeech_encode_in_pieces_equals_one_run(tmp_path: Path, network: Path) -> None:
     path, level = make_speech(tmp_path, 45 * 16000)
-    audio_encoder, samples = DeepSpeechAudioEncoder(network, Machine()), open_speech(path)
+    audio_encoder, samples = DeepSpeechAudioEncoder(network, ComputeResources()), open_speech(path)
     (span,) = spans(1125, [1125])
     num = num_rows_of(len(samples))
     inputs = network_inputs(samples, 0, num, mean_and_deviation(samples))
@@ -82,15 +82,15 @@ def test_pieces_are_heard_as_one_run_is(tmp_path: Path, network: Path) -> None:
     np.testing.assert_allclose(windows[2:1120, :, 2], letters[4:2240:2, 0], atol=1e-4)
 
 
-def test_refusals(tmp_path: Path, network: Path) -> None:
+def test_deepspeech_encoder_other_network_or_cancel_raises(tmp_path: Path, network: Path) -> None:
     with pytest.raises(WeightsError, match=r"expected inputs \[1,any,494\] \[1\], found \[1,any,80\] \[1\]"):
-        DeepSpeechAudioEncoder(export_wenet(tmp_path / "wenet.onnx"), Machine())
+        DeepSpeechAudioEncoder(export_wenet(tmp_path / "wenet.onnx"), ComputeResources())
     with pytest.raises(WeightsError, match="does not exist"):
-        DeepSpeechAudioEncoder(tmp_path / "missing.onnx", Machine())
+        DeepSpeechAudioEncoder(tmp_path / "missing.onnx", ComputeResources())
     path, level = make_speech(tmp_path, 16_000)
     (span,) = spans(25, [25])
     with pytest.raises(CancelledJobError):
-        DeepSpeechAudioEncoder(network, Machine()).encode(path, level, span, lambda: True)
+        DeepSpeechAudioEncoder(network, ComputeResources()).encode(path, level, span, lambda: True)
 
 
 def _chirp() -> NDArray[np.int16]:

@@ -22,7 +22,7 @@ from models.engines.dinet.torch_generator import DinetGenerator
 from models.engines.paste.blend import soft_mask
 from models.engines.paste.crop import BoxChunk, BoxPlan
 from models.engines.patches import FacePatches
-from models.engines.protocol import Engine, Machine
+from models.engines.protocol import ComputeResources, Engine
 from tests.conftest import REPO_ROOT
 from tests.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
 from tests.unit.models.engines.dinet.random_weights import fill
@@ -69,7 +69,7 @@ def chunk_of(engine: DinetEngine, avatar: Avatar, shown: NDArray[np.int32], wind
     features = DinetFeatures(windows, np.ones(len(shown), np.float32))
     (span,) = spans(len(shown), [len(shown)])
     plan = engine.plan_frames(features, span, shown)
-    chunk: BoxChunk = pickle.loads(pickle.dumps(engine.cut(avatar, plan, list(Frames().read(shown.tolist())))))
+    chunk: BoxChunk = pickle.loads(pickle.dumps(engine.crop(avatar, plan, list(Frames().read(shown.tolist())))))
     return chunk
 
 
@@ -82,7 +82,7 @@ def faces(patches: FacePatches) -> list[bytes | None]:
     return [None if row < 0 else patches.y[row].tobytes() + patches.uv[row].tobytes() for row in patches.row]
 
 
-def test_the_kind_follows_from_the_generator(files: dict[str, Path]) -> None:
+def test_dinet_engine_generator_file_selects_variant(files: dict[str, Path]) -> None:
     engine = heygem(files)
     assert (engine.audio_features, engine.version) == ("wenet:wenet.onnx", "1-heygem-resize")
     assert heygem(files, exact_chunks=True).audio_features == "wenet-exact:wenet.onnx"
@@ -95,11 +95,11 @@ def test_the_kind_follows_from_the_generator(files: dict[str, Path]) -> None:
     assert make_engine().version == "1-heygem-resize"  # nothing brought yet
 
 
-def test_heygem_changes_the_mouth_and_nothing_else(files: dict[str, Path], tmp_path: Path) -> None:
+def test_heygem_generate_changes_only_mouth(files: dict[str, Path], tmp_path: Path) -> None:
     engine = heygem(files)
     avatar = analysed(engine, tmp_path)
     chunk = chunk_of(engine, avatar, ALL, said(NUM_FRAMES))
-    patches = engine.face_generator(Machine()).generate(chunk)
+    patches = engine.face_generator(ComputeResources()).generate(chunk)
     assert [i for i in range(NUM_FRAMES) if patches.patch(i) is None] == list(ABSENT)
     for face in range(chunk.num_faces):
         crop = chunk.crop[face]
@@ -115,18 +115,22 @@ def test_heygem_changes_the_mouth_and_nothing_else(files: dict[str, Path], tmp_p
 
 
 @pytest.mark.parametrize("generator", ["heygem", "fixed"])
-def test_heygems_bytes_do_not_depend_on_the_chunks(files: dict[str, Path], tmp_path: Path, generator: str) -> None:
+def test_heygem_generate_in_chunks_gives_same_bytes(files: dict[str, Path], tmp_path: Path, generator: str) -> None:
     engine = make_engine({"batch_size": 4}, generator=files[generator], speech=files["wenet"])
-    avatar, windows, face_generator = analysed(engine, tmp_path), said(NUM_FRAMES), engine.face_generator(Machine())
+    avatar, windows, face_generator = (
+        analysed(engine, tmp_path),
+        said(NUM_FRAMES),
+        engine.face_generator(ComputeResources()),
+    )
     whole = faces(face_generator.generate(chunk_of(engine, avatar, ALL, windows)))
     again = make_engine({"batch_size": 4}, generator=files[generator], speech=files["wenet"])
-    assert faces(again.face_generator(Machine()).generate(chunk_of(again, avatar, ALL, windows))) == whole
+    assert faces(again.face_generator(ComputeResources()).generate(chunk_of(again, avatar, ALL, windows))) == whole
     for size in (1, 5):
         parts = [chunk_of(engine, avatar, ALL[i : i + size], windows[i : i + size]) for i in range(0, 12, size)]
         assert [face for part in parts for face in faces(face_generator.generate(part))] == whole
 
 
-def test_inputs_are_bound_by_position(files: dict[str, Path]) -> None:
+def test_heygem_generator_binds_inputs_by_position(files: dict[str, Path]) -> None:
     """.6 of the masked crop, .3 of the whole one and .1 of what is said, whatever the names."""
     crops = np.random.default_rng(1).integers(0, 256, (3, 256, 256, 3), np.uint8)
     layout = CropLayout(256, 256, (86, 251), (37, 217), 256, "cubic")
@@ -136,18 +140,18 @@ def test_inputs_are_bound_by_position(files: dict[str, Path]) -> None:
     factor[86:252, 37:218] = 0.3
     expected = np.rint(np.clip(crops / 255 * factor + voice, 0, 1) * 255)
     for name, batch in (("heygem", 2), ("fixed", 1)):
-        generator = HeyGemGenerator(files[name], Machine(), layout, 2)
+        generator = HeyGemGenerator(files[name], ComputeResources(), layout, 2)
         assert generator.batch_size == batch
         assert np.abs(generator.generate(crops, windows) - expected).max() <= 1
     assert generator.generate(crops[:0], windows[:0]).shape == (0, 256, 256, 3)
 
 
-def test_ways_to_paste(files: dict[str, Path], tmp_path: Path) -> None:
+def test_paste_crops_applies_each_paste_style(files: dict[str, Path], tmp_path: Path) -> None:
     changed = {}
     for paste in ("face", "mask", "rectangle"):
         engine = heygem(files, paste=paste)
         chunk = chunk_of(engine, analysed(engine, tmp_path), ALL[:1], said(1))
-        patch = engine.face_generator(Machine()).generate(chunk)
+        patch = engine.face_generator(ComputeResources()).generate(chunk)
         changed[paste] = int((patch.y[0] != chunk.y[0]).sum())
         box = chunk.boxes[0]
     area = float(np.prod(box[2:] - box[:2]))
@@ -156,22 +160,22 @@ def test_ways_to_paste(files: dict[str, Path], tmp_path: Path) -> None:
     assert changed["rectangle"] < 1.02 * area
 
 
-def test_the_rectangle_of_the_mask_is_an_option(files: dict[str, Path], tmp_path: Path) -> None:
+def test_mask_rows_and_columns_options_set_masked_area(files: dict[str, Path], tmp_path: Path) -> None:
     engine = heygem(files, mask_rows=(128, 250), paste="mask")
     chunk = chunk_of(engine, analysed(engine, tmp_path), ALL[:1], said(1))
-    patch = engine.face_generator(Machine()).generate(chunk)
+    patch = engine.face_generator(ComputeResources()).generate(chunk)
     top = np.nonzero(patch.y[0] != chunk.y[0])[0].min()
     assert top >= chunk.boxes[0, 1] + 0.5 * (chunk.boxes[0, 3] - chunk.boxes[0, 1]) - 2
 
 
-def test_speech_goes_from_the_listener_to_the_plan(files: dict[str, Path], tmp_path: Path) -> None:
+def test_plan_holds_windows_of_audio_encoder(files: dict[str, Path], tmp_path: Path) -> None:
     path, level = make_speech(tmp_path, 16_000)
     avatar, shown = make_avatar(tmp_path), np.resize(ALL, 25)
     original = make_engine(generator=files["original"], speech=files["deepspeech"])
     engines: list[Engine] = [heygem(files), original]
     for engine, shape in zip(engines, ((25, 256, 20), (25, 29, 5)), strict=True):
         (span,) = spans(25, [25])
-        heard = engine.audio_encoder(Machine()).encode(path, level, span)
+        heard = engine.audio_encoder(ComputeResources()).encode(path, level, span)
         plan, state, measures = engine.plan(avatar, heard, span, shown, None)
         assert isinstance(plan, BoxPlan)
         assert state is None
@@ -182,7 +186,7 @@ def test_speech_goes_from_the_listener_to_the_plan(files: dict[str, Path], tmp_p
         assert plan.slice(3, 5).first_frame == 3
 
 
-def test_the_original_keeps_five_references(files: dict[str, Path], tmp_path: Path) -> None:
+def test_original_analyse_stores_five_references(files: dict[str, Path], tmp_path: Path) -> None:
     engine = make_engine(generator=files["original"], speech=files["deepspeech"])
     avatar = analysed(engine, tmp_path)
     chunk = chunk_of(engine, avatar, ALL[:2], said(2, 29, 5))
@@ -192,7 +196,7 @@ def test_the_original_keeps_five_references(files: dict[str, Path], tmp_path: Pa
     np.testing.assert_allclose(sides[:, 1] / sides[:, 0], 416 / 320, rtol=1e-4)
 
 
-def test_the_originals_bytes_do_not_depend_on_the_chunks(files: dict[str, Path], tmp_path: Path) -> None:
+def test_original_generate_in_chunks_gives_same_bytes(files: dict[str, Path], tmp_path: Path) -> None:
     engine = make_engine(generator=files["original"], speech=files["deepspeech"])
     avatar, windows = analysed(engine, tmp_path), said(4, 29, 5)
     small = np.ascontiguousarray(chunk_of(engine, avatar, ALL[:1], windows[:1]).extra[REFERENCES][:, ::4, ::4])
@@ -202,7 +206,9 @@ def test_the_originals_bytes_do_not_depend_on_the_chunks(files: dict[str, Path],
         return faces(face_generator.generate(_with(chunk, small)))
 
     def make() -> DinetFaceGenerator:
-        return DinetFaceGenerator(DinetGenerator(files["original"], Machine(), SMALL, 2, "fp32"), SMALL, "face")
+        return DinetFaceGenerator(
+            DinetGenerator(files["original"], ComputeResources(), SMALL, 2, "fp32"), SMALL, "face"
+        )
 
     face_generator = make()
     whole = generated(face_generator, slice(0, 4))
@@ -211,12 +217,12 @@ def test_the_originals_bytes_do_not_depend_on_the_chunks(files: dict[str, Path],
     assert len(set(whole)) == 4
 
 
-def test_the_original_shows_what_it_is_told(files: dict[str, Path]) -> None:
+def test_original_generate_follows_references_and_speech(files: dict[str, Path]) -> None:
     """Speech, references and the frame each change the picture; what lies under the mask does not."""
     made = np.random.default_rng(2)
     crops = made.integers(0, 256, (1, 104, 80, 3), np.uint8)
     references = made.integers(0, 256, (5, 104, 80, 3), np.uint8)
-    generator = DinetGenerator(files["original"], Machine(), SMALL, 1, "fp32")
+    generator = DinetGenerator(files["original"], ComputeResources(), SMALL, 1, "fp32")
     first = generator.generate(crops, references, said(1, 29, 5))
     assert (generator.generate(crops, references, said(1, 29, 5, seed=1)) != first).any()
     assert (generator.generate(crops, references[::-1].copy(), said(1, 29, 5)) != first).any()
@@ -227,51 +233,53 @@ def test_the_original_shows_what_it_is_told(files: dict[str, Path]) -> None:
     assert (generator.generate(255 - crops, references, said(1, 29, 5)) != first).any()
 
 
-def test_half_precision_is_used_where_the_weights_allow_it(files: dict[str, Path]) -> None:
+def test_original_auto_precision_random_weights_use_fp32(files: dict[str, Path]) -> None:
     made = np.random.default_rng(2)
     crops, references = (made.integers(0, 256, (num, 104, 80, 3), np.uint8) for num in (1, 5))
-    generator = DinetGenerator(files["original"], Machine(), SMALL, 1, "auto")
+    generator = DinetGenerator(files["original"], ComputeResources(), SMALL, 1, "auto")
     assert generator.dtype == torch.float32  # of random weights the result differs by far too much
     full = generator.generate(crops, references, said(1, 29, 5)).astype(int)
-    half = DinetGenerator(files["original"], Machine(), SMALL, 1, "fp32")
+    half = DinetGenerator(files["original"], ComputeResources(), SMALL, 1, "fp32")
     half.dtype = torch.bfloat16
     difference = np.abs(half.generate(crops, references, said(1, 29, 5)) - full)
     assert 0 < difference.mean() < 25
 
 
 @pytest.mark.slow
-def test_the_original_at_its_own_size(files: dict[str, Path], tmp_path: Path) -> None:
+def test_original_generates_416_x_320(files: dict[str, Path], tmp_path: Path) -> None:
     engine = make_engine({"precision": "fp32"}, generator=files["original"], speech=files["deepspeech"])
     chunk = chunk_of(engine, analysed(engine, tmp_path), ALL[:1], said(1, 29, 5))
-    patch = engine.face_generator(Machine()).generate(chunk).patch(0)
+    patch = engine.face_generator(ComputeResources()).generate(chunk).patch(0)
     assert patch is not None
     assert (patch.planes.y != chunk.y[0]).sum() > 500
 
 
-def test_the_side_without_networks_loads_no_library_of_theirs() -> None:
+def test_dinet_engine_module_imports_no_network_library() -> None:
     code = "import sys, models.engines.dinet.engine; print({'torch', 'onnxruntime', 'librosa'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.needs_cuda
-def test_cuda_paints_what_the_cpu_paints(files: dict[str, Path], tmp_path: Path) -> None:
+def test_dinet_cuda_equals_cpu(files: dict[str, Path], tmp_path: Path) -> None:
     made = np.random.default_rng(2)
-    on_cuda = Machine("cuda")
+    on_cuda = ComputeResources("cuda")
     crops, windows = made.integers(0, 256, (5, 256, 256, 3), np.uint8), said(5)
     layout = CropLayout(256, 256, (86, 251), (37, 217), 256, "cubic")
-    expected = HeyGemGenerator(files["heygem"], Machine(), layout, 2).generate(crops, windows)
+    expected = HeyGemGenerator(files["heygem"], ComputeResources(), layout, 2).generate(crops, windows)
     found = HeyGemGenerator(files["heygem"], on_cuda, layout, 2).generate(crops, windows)
     assert np.abs(found.astype(int) - expected).max() <= 1
     small, references = crops[:, :104, :80].copy(), crops[:, -104:, -80:].copy()
-    cpu = DinetGenerator(files["original"], Machine(), SMALL, 2, "fp32").generate(small, references, said(5, 29, 5))
+    cpu = DinetGenerator(files["original"], ComputeResources(), SMALL, 2, "fp32").generate(
+        small, references, said(5, 29, 5)
+    )
     cuda = DinetGenerator(files["original"], on_cuda, SMALL, 2, "fp32")
     assert np.abs(cuda.generate(small, references, said(5, 29, 5)).astype(int) - cpu).max() <= 2
     again = [cuda.generate(small[i : i + 1], references, said(5, 29, 5)[i : i + 1]) for i in range(5)]
     assert np.concatenate(again).tobytes() == cuda.generate(small, references, said(5, 29, 5)).tobytes()
 
 
-def test_refusals(files: dict[str, Path], tmp_path: Path) -> None:
+def test_dinet_engine_invalid_option_or_file_raises(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^engines\.dinet\.past: .*, found 'face'$"):
         heygem(files, past="face")
     with pytest.raises(ConfigError, match=r"^engines\.dinet\.mask_rows\.1: .*, found 300$"):
@@ -281,14 +289,14 @@ def test_refusals(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="missing.onnx"):
         make_engine(generator=tmp_path / "missing.onnx")
     with pytest.raises(WeightsError, match="no generator"):
-        make_engine().face_generator(Machine())
+        make_engine().face_generator(ComputeResources())
     with pytest.raises(WeightsError, match="no speech"):
-        make_engine().audio_encoder(Machine())
+        make_engine().audio_encoder(ComputeResources())
     wrong = make_engine(generator=files["wenet"], speech=files["deepspeech"])
     with pytest.raises(WeightsError, match="wenet.onnx"):
-        wrong.face_generator(Machine())
+        wrong.face_generator(ComputeResources())
     with pytest.raises(WeightsError, match=r"expected inputs \[1,any,80\] \[1\], found \[1,any,494\] \[1\]"):
-        wrong.audio_encoder(Machine())
+        wrong.audio_encoder(ComputeResources())
 
 
 def _with(chunk: BoxChunk, references: NDArray[np.uint8]) -> BoxChunk:

@@ -12,14 +12,14 @@ from models.engines.base import frame_gate
 from models.engines.dinet.audio import open_measured
 from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder
 from models.engines.dinet.wenet import WenetAudioEncoder
-from models.engines.protocol import AudioEncoder, FrameSpan, Machine
+from models.engines.protocol import AudioEncoder, ComputeResources, FrameSpan
 from models.engines.runtime.cache import LruCache
 from models.speech.level import measure_level, open_speech
 from tests.random_weights.dinet_exports import export_deepspeech, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_speech
 
 
-def test_what_is_kept_is_made_once_and_the_oldest_goes() -> None:
+def test_lru_cache_computes_once_and_evicts_oldest() -> None:
     made: list[int] = []
     kept: LruCache[int] = LruCache(2)
 
@@ -36,7 +36,7 @@ def test_what_is_kept_is_made_once_and_the_oldest_goes() -> None:
         assert list(threads.map(get, [i % 5 for i in range(400)])) == [10 * (i % 5) for i in range(400)]
 
 
-def test_a_file_is_told_from_what_is_written_over_it(tmp_path: Path) -> None:
+def test_open_measured_overwritten_file_has_new_key(tmp_path: Path) -> None:
     path, level = make_speech(tmp_path, 16_000)
     _, first = open_measured(path, level)
     assert open_measured(path, level)[1] == first
@@ -46,7 +46,7 @@ def test_a_file_is_told_from_what_is_written_over_it(tmp_path: Path) -> None:
     assert open_measured(path, measure_level(path))[1] != first
 
 
-def test_the_gate_is_that_of_the_frames_at_any_rate(tmp_path: Path) -> None:
+def test_frame_gate_any_rate_gives_gate_of_frames(tmp_path: Path) -> None:
     path = tmp_path / "speech.npy"
     sound = np.zeros(48_000, np.int16)
     sound[16_000:24_000] = 8000 * np.sin(np.arange(8000) * 0.1)
@@ -63,13 +63,13 @@ def test_the_gate_is_that_of_the_frames_at_any_rate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("num_samples", [1, 100, 640, 3199, 16_001])
-def test_speech_may_be_as_short_as_one_sample(tmp_path: Path, num_samples: int) -> None:
+def test_encode_one_sample_gives_windows(tmp_path: Path, num_samples: int) -> None:
     path, level = make_speech(tmp_path, num_samples)
     wenet, deepspeech = export_wenet(tmp_path / "wenet.onnx"), export_deepspeech(tmp_path / "deepspeech.onnx")
     audio_encoders: list[AudioEncoder] = [
-        WenetAudioEncoder(wenet, Machine()),
-        WenetAudioEncoder(wenet, Machine(), exact_chunks=True),
-        DeepSpeechAudioEncoder(deepspeech, Machine()),
+        WenetAudioEncoder(wenet, ComputeResources()),
+        WenetAudioEncoder(wenet, ComputeResources(), exact_chunks=True),
+        DeepSpeechAudioEncoder(deepspeech, ComputeResources()),
     ]
     for total in (1, 30):
         for audio_encoder in audio_encoders:

@@ -10,30 +10,30 @@ import pytest
 from errors import CancelledJobError, FaceNotFoundError, WeightsError
 from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98, find_points, overlap, points_68
 from models.engines.paste.landmarks68 import ibug_points
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from tests.random_weights.dinet_exports import export_detector, export_landmarks
 from tests.unit.models.engines.dinet.scenes import ABSENT, COLOUR, SIDE, Frames, make_avatar
 
 POINTS_98 = np.stack([np.arange(98) / 200, 0.2 + np.arange(98) / 300], 1)
 
 
-def test_detected_boxes_are_in_frame_pixels_and_the_best_of_each(tmp_path: Path) -> None:
+def test_face_detector_returns_best_boxes_in_frame_pixels(tmp_path: Path) -> None:
     boxes = [(64, 80, 192, 240, 0.9), (70, 84, 200, 236, 0.8), (320, 100, 400, 220, 0.7), (500, 500, 540, 560, 0.4)]
-    detector = FaceDetector(export_detector(tmp_path / "scrfd.onnx", boxes), Machine())
+    detector = FaceDetector(export_detector(tmp_path / "scrfd.onnx", boxes), ComputeResources())
     found = detector(np.zeros((360, 1280, 3), np.uint8))  # half its size in the network
     np.testing.assert_allclose(found, [(128, 160, 384, 480, 0.9), (640, 200, 800, 440, 0.7)], atol=1e-3)
     assert detector(np.zeros((1280, 360, 3), np.uint8))[0].tolist() == pytest.approx([128, 160, 384, 480, 0.9])
-    nothing = FaceDetector(export_detector(tmp_path / "blind.onnx", []), Machine())
+    nothing = FaceDetector(export_detector(tmp_path / "blind.onnx", []), ComputeResources())
     assert nothing(np.zeros((100, 100, 3), np.uint8)).shape == (0, 5)
 
 
-def test_overlap_is_the_shared_area_over_both() -> None:
+def test_overlap_is_intersection_over_union() -> None:
     assert overlap(np.array([0, 0, 2, 2]), np.array([1, 0, 3, 2])) == pytest.approx(1 / 3)
     assert overlap(np.array([0, 0, 1, 1]), np.array([2, 2, 3, 3])) == 0
 
 
-def test_landmarks_lie_in_the_widened_box(tmp_path: Path) -> None:
-    landmarks = FaceLandmarks98(export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), Machine())
+def test_face_landmarks_98_read_widened_box(tmp_path: Path) -> None:
+    landmarks = FaceLandmarks98(export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), ComputeResources())
     rgb = np.zeros((300, 400, 3), np.uint8)
     found = landmarks(rgb, np.array([100, 50, 200, 150]))  # the crop is 90..210, 50..160
     np.testing.assert_allclose(found, points_68(POINTS_98) * [120, 110] + [90, 50], atol=1e-3)
@@ -43,7 +43,7 @@ def test_landmarks_lie_in_the_widened_box(tmp_path: Path) -> None:
         landmarks(rgb, np.array([500, 50, 600, 150]))
 
 
-def test_points_of_98_become_those_of_68() -> None:
+def test_points_68_maps_wflw_to_ibug() -> None:
     points = points_68(np.stack([np.arange(98), np.arange(98)], 1))[:, 0]
     assert points[:17].tolist() == list(range(0, 33, 2))
     assert points[17:27].tolist() == [33, 34, 35, 36, 37, 42, 43, 44, 45, 46]
@@ -52,11 +52,11 @@ def test_points_of_98_become_those_of_68() -> None:
     assert points[48:].tolist() == list(range(76, 96))
 
 
-def test_points_come_from_what_the_user_brought(tmp_path: Path) -> None:
+def test_find_points_uses_added_networks(tmp_path: Path) -> None:
     track = make_avatar(tmp_path).track
     own = find_points(track, Frames(), COLOUR, None, None, lambda: False)
     np.testing.assert_array_equal(own, ibug_points(track.points))
-    landmarks = FaceLandmarks98(export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), Machine())
+    landmarks = FaceLandmarks98(export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), ComputeResources())
     by_track = find_points(track, Frames(), COLOUR, None, landmarks, lambda: False)
     np.testing.assert_allclose(by_track[list(ABSENT)], own[list(ABSENT)], atol=0.5)
     assert np.abs(by_track[0] - own[0]).max() > 5
@@ -64,7 +64,7 @@ def test_points_come_from_what_the_user_brought(tmp_path: Path) -> None:
     low, high = track.points[..., :2].min((0, 1)), track.points[..., :2].max((0, 1))
     scale = 640 / SIDE
     mine = (*((low + 4) * scale), *((high + 4) * scale), 0.6)
-    detector = FaceDetector(export_detector(tmp_path / "scrfd.onnx", [mine, (0, 0, 40, 40, 0.9)]), Machine())
+    detector = FaceDetector(export_detector(tmp_path / "scrfd.onnx", [mine, (0, 0, 40, 40, 0.9)]), ComputeResources())
     by_both = find_points(track, Frames(), COLOUR, detector, landmarks, lambda: False)
     moved = by_both[track.visible].mean((0, 1)) - by_track[track.visible].mean((0, 1))
     assert (moved > 2).all()
@@ -73,7 +73,7 @@ def test_points_come_from_what_the_user_brought(tmp_path: Path) -> None:
         find_points(track, Frames(), COLOUR, None, landmarks, lambda: True)
 
 
-def test_frames_that_come_again_at_other_angles_are_looked_at_once(tmp_path: Path) -> None:
+def test_find_points_still_detects_each_frame_once(tmp_path: Path) -> None:
     track = make_avatar(tmp_path).track
     num = track.num_frames
     twice: dict[str, Any] = {
@@ -82,16 +82,16 @@ def test_frames_that_come_again_at_other_angles_are_looked_at_once(tmp_path: Pat
         if field.name != "rest" and isinstance(value := getattr(track, field.name), np.ndarray)
     }
     twice["points"][num:] += np.float32(3)
-    landmarks = FaceLandmarks98(export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), Machine())
+    landmarks = FaceLandmarks98(export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), ComputeResources())
     once = find_points(track, Frames(), COLOUR, None, landmarks, lambda: False)
     both = find_points(replace(track, **twice), Frames(), COLOUR, None, landmarks, lambda: False, num)
     np.testing.assert_array_equal(both[:num], once)
     np.testing.assert_allclose(both[num:], once + 3, atol=1e-3)
 
 
-def test_other_networks_are_refused(tmp_path: Path) -> None:
+def test_finders_other_network_raises_weights_error(tmp_path: Path) -> None:
     pfpld, scrfd = export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), export_detector(tmp_path / "scrfd.onnx", [])
     with pytest.raises(WeightsError, match=r"expected outputs .*, found \[1,3\] \[1,200\]"):
-        FaceDetector(pfpld, Machine())
+        FaceDetector(pfpld, ComputeResources())
     with pytest.raises(WeightsError, match=r"expected inputs \[any,3,112,112\], found \[1,3,640,640\]"):
-        FaceLandmarks98(scrfd, Machine())
+        FaceLandmarks98(scrfd, ComputeResources())

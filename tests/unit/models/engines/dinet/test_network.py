@@ -17,7 +17,7 @@ from tests.unit.models.engines.dinet.random_weights import fill
 REFERENCE = REPO_ROOT.parent / "shared" / "reference" / "dinet_core.npz"
 
 
-def test_a_warp_is_the_published_sampling_in_three_dimensions() -> None:
+def test_channel_warp_equals_published_3d_sampling() -> None:
     torch.manual_seed(0)
     warp, features, params = ChannelWarp(6, 5), torch.randn(2, 5, 7, 9), torch.randn(2, 6)
     with torch.no_grad():
@@ -29,13 +29,13 @@ def test_a_warp_is_the_published_sampling_in_three_dimensions() -> None:
         np.testing.assert_allclose(warp(one, params)[1], warp(one.expand(2, -1, -1, -1), params)[1], atol=1e-6)
 
 
-def test_channels_at_both_ends_are_half_outside() -> None:
+def test_mix_channels_halves_first_and_last_channel() -> None:
     mixed = mix_channels(torch.ones(1, 8, 1, 1))[0, :, 0, 0]
     np.testing.assert_allclose(mixed[[0, -1]], 0.5, atol=1e-6)
     np.testing.assert_allclose(mixed[1:-1], 1, atol=1e-6)
 
 
-def test_folded_norms_give_the_same_picture() -> None:
+def test_fold_batch_norm_keeps_dinet_output() -> None:
     network = fill(DINet()).eval()
     inputs = torch.rand(1, 3, 64, 48), torch.rand(1, 15, 64, 48), torch.randn(1, 29, 5)
     with torch.inference_mode():
@@ -49,7 +49,7 @@ def test_folded_norms_give_the_same_picture() -> None:
     assert len(left) == 11
 
 
-def test_what_is_known_of_references_serves_all_frames() -> None:
+def test_know_once_then_speak_equals_forward() -> None:
     network = fill(DINet()).eval()
     source, reference, speech = torch.rand(2, 3, 64, 48), torch.rand(1, 15, 64, 48), torch.randn(2, 29, 5)
     with torch.inference_mode():
@@ -60,7 +60,7 @@ def test_what_is_known_of_references_serves_all_frames() -> None:
 
 
 @pytest.mark.slow
-def test_published_names_shapes_and_output() -> None:
+def test_dinet_equals_published_network() -> None:
     if not REFERENCE.is_file():
         pytest.skip("needs tensors that do not ship with the repository (../shared/reference/dinet_core.npz)")
     stored = np.load(REFERENCE)

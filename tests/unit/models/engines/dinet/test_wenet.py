@@ -18,7 +18,7 @@ from models.engines.dinet.wenet import (
     mel_of_file,
     num_rows_of,
 )
-from models.engines.protocol import FrameSpan, Machine
+from models.engines.protocol import ComputeResources, FrameSpan
 from models.speech.level import SpeechLevel, open_speech
 from tests.random_weights.dinet_exports import export_deepspeech, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_speech, spans
@@ -31,7 +31,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_wenet(tmp_path_factory.mktemp("wenet") / "encoder.onnx")
 
 
-def test_mel_is_that_of_the_published_front_end(tmp_path: Path) -> None:
+def test_mel_of_chunk_equals_published_front_end(tmp_path: Path) -> None:
     path, _ = make_speech(tmp_path, SIX_SECONDS)
     samples = open_speech(path)
     padded = np.pad(samples / 32768, 6400).astype(np.float32)
@@ -46,7 +46,7 @@ def test_mel_is_that_of_the_published_front_end(tmp_path: Path) -> None:
     np.testing.assert_allclose(mel_of_file(samples, 300, 340), mel_of_file(samples, 0, 681)[300:340], atol=1e-4)
 
 
-def test_six_seconds_have_681_mel_frames_and_169_rows() -> None:
+def test_num_rows_of_six_seconds_is_169() -> None:
     span = FrameSpan(Fraction(25), 0, 150, 150)
     assert num_rows_of(681) == 169
     exact, shared = ExactChunks.of(SIX_SECONDS, span), SharedContext.of(SIX_SECONDS, span)
@@ -56,7 +56,7 @@ def test_six_seconds_have_681_mel_frames_and_169_rows() -> None:
     np.testing.assert_array_equal(exact.first_rows(frames), [int(i / 149 * 149) for i in range(150)])
 
 
-def test_exact_chunks_of_long_and_awkward_files() -> None:
+def test_exact_chunks_long_files_equal_published_rows() -> None:
     span = FrameSpan(Fraction(25), 0, 1875, 1875)
     long = ExactChunks.of(75 * 16000, span)
     assert long.num_rows == 2 * 874 + num_rows_of(1 + (75 * 16000 + 12800 - 2 * 560_000) // 160)
@@ -70,7 +70,7 @@ def test_exact_chunks_of_long_and_awkward_files() -> None:
     assert one_frame.first_rows(np.array([0, 5])).tolist() == [0, 0]
 
 
-def test_rows_are_the_nearest_in_time_at_any_rate() -> None:
+def test_first_rows_any_rate_are_nearest_in_time() -> None:
     plan = SharedContext.of(SIX_SECONDS, FrameSpan(Fraction(30000, 1001), 0, 180, 180))
     frames = np.arange(180)
     seconds = frames * 1001 / 30000
@@ -78,68 +78,68 @@ def test_rows_are_the_nearest_in_time_at_any_rate() -> None:
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_bytes_do_not_depend_on_the_blocks(tmp_path: Path, encoder: Path, exact: bool) -> None:
+def test_wenet_encode_in_blocks_gives_same_bytes(tmp_path: Path, encoder: Path, exact: bool) -> None:
     path, level = make_speech(tmp_path, 41 * 16000)
-    whole = WenetAudioEncoder(encoder, Machine(), exact_chunks=exact)
+    whole = WenetAudioEncoder(encoder, ComputeResources(), exact_chunks=exact)
     (span,) = spans(1025, [1025])
     expected = whole.encode(path, level, span)
     assert expected.windows.shape == (1025, 256, 20)
     assert expected.windows.dtype == expected.gate.dtype == np.float32
     for part in reversed(list(spans(1025, [600, 30, 200, 195]))):
-        heard = WenetAudioEncoder(encoder, Machine(), exact_chunks=exact).encode(path, level, part)
+        heard = WenetAudioEncoder(encoder, ComputeResources(), exact_chunks=exact).encode(path, level, part)
         assert heard.windows.tobytes() == expected.windows[part.first : part.stop].tobytes()
         assert heard.gate.tobytes() == expected.gate[part.first : part.stop].tobytes()
 
 
-def test_one_piece_is_heard_alike_both_ways(tmp_path: Path, encoder: Path) -> None:
+def test_one_piece_shared_context_equals_exact_chunks(tmp_path: Path, encoder: Path) -> None:
     path, level = make_speech(tmp_path, SIX_SECONDS)
     (span,) = spans(150, [150])
-    shared = WenetAudioEncoder(encoder, Machine()).encode(path, level, span).windows
-    exact = WenetAudioEncoder(encoder, Machine(), exact_chunks=True).encode(path, level, span).windows
+    shared = WenetAudioEncoder(encoder, ComputeResources()).encode(path, level, span).windows
+    exact = WenetAudioEncoder(encoder, ComputeResources(), exact_chunks=True).encode(path, level, span).windows
     same = [int(i / 149 * 149) == i for i in range(150)]
     np.testing.assert_allclose(shared[same], exact[same], atol=1e-3)
 
 
-def test_borders_are_not_heard_with_shared_context(tmp_path: Path, encoder: Path) -> None:
+def test_shared_context_borders_do_not_change_rows(tmp_path: Path, encoder: Path) -> None:
     """With 50 rows of context on either side, rows at a border equal those of one run over the whole file."""
     path, level = make_speech(tmp_path, 41 * 16000)
     (span,) = spans(1025, [1025])
-    audio_encoder = WenetAudioEncoder(encoder, Machine())
+    audio_encoder = WenetAudioEncoder(encoder, ComputeResources())
     heard = audio_encoder.encode(path, level, span).windows[:, :, 0]  # row i of frame i
     plan = SharedContext.of(level.num_samples, span)
     mel = mel_of_file(open_speech(path), 0, 4 * plan.num_rows + 3)
     (rows, *_) = audio_encoder._network(mel[None], np.array([len(mel)]))
     np.testing.assert_allclose(heard[600:650], rows[0, 600:650], atol=1e-4)
-    exact = WenetAudioEncoder(encoder, Machine(), exact_chunks=True)
+    exact = WenetAudioEncoder(encoder, ComputeResources(), exact_chunks=True)
     cut = exact.encode(path, level, span).windows[:, :, 0]
     assert np.abs(cut[840:900] - rows[0, 840:900]).max() > 0.01
 
 
-def test_past_the_end_there_is_silence(tmp_path: Path, encoder: Path) -> None:
+def test_wenet_encode_past_end_reads_silence(tmp_path: Path, encoder: Path) -> None:
     path, level = make_speech(tmp_path, 32_000)
     (span,) = spans(100, [100])
-    heard = WenetAudioEncoder(encoder, Machine()).encode(path, level, span)
+    heard = WenetAudioEncoder(encoder, ComputeResources()).encode(path, level, span)
     assert not heard.gate[60:].any()
     assert heard.gate[:40].any()
-    exact = WenetAudioEncoder(encoder, Machine(), exact_chunks=True).encode(path, level, span)
+    exact = WenetAudioEncoder(encoder, ComputeResources(), exact_chunks=True).encode(path, level, span)
     assert exact.windows.shape == (100, 256, 20)
 
 
-def test_lengths_may_be_int32(tmp_path: Path) -> None:
+def test_wenet_encoder_accepts_int32_lengths(tmp_path: Path) -> None:
     path, level = make_speech(tmp_path, 16_000)
     encoder = export_wenet(tmp_path / "encoder32.onnx", length_type=TensorProto.INT32)
     (span,) = spans(25, [25])
-    assert WenetAudioEncoder(encoder, Machine()).encode(path, level, span).windows.shape == (25, 256, 20)
+    assert WenetAudioEncoder(encoder, ComputeResources()).encode(path, level, span).windows.shape == (25, 256, 20)
 
 
-def test_refusals_name_expected_and_found(tmp_path: Path, encoder: Path) -> None:
+def test_wenet_other_network_reports_expected_and_found(tmp_path: Path, encoder: Path) -> None:
     with pytest.raises(WeightsError, match=r"expected outputs \[1,any,256\], found \[1,any,512\]"):
-        WenetAudioEncoder(export_wenet(tmp_path / "wide.onnx", num_features=512), Machine())
+        WenetAudioEncoder(export_wenet(tmp_path / "wide.onnx", num_features=512), ComputeResources())
     with pytest.raises(WeightsError, match=r"expected inputs \[1,any,80\] \[1\], found \[1,any,494\] \[1\]"):
-        WenetAudioEncoder(export_deepspeech(tmp_path / "deepspeech.onnx"), Machine())
+        WenetAudioEncoder(export_deepspeech(tmp_path / "deepspeech.onnx"), ComputeResources())
     path, level = make_speech(tmp_path, 16_000)
     (span,) = spans(25, [25])
-    audio_encoder = WenetAudioEncoder(encoder, Machine())
+    audio_encoder = WenetAudioEncoder(encoder, ComputeResources())
     with pytest.raises(CancelledJobError):
         audio_encoder.encode(path, level, span, lambda: True)
     with pytest.raises(MediaError, match="Expected 5 samples"):

@@ -18,7 +18,7 @@ from models.engines.edtalk.generator import EdTalkGenerator
 from models.engines.edtalk.weights import GENERATOR_ROLE
 from models.engines.paste.crop import BoxChunk, BoxPlan
 from models.engines.patches import FacePatches
-from models.engines.protocol import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
+from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan, TensorTable
 from models.speech.level import measure_level
 from tests.random_weights.edtalk import save_edtalk
 from tests.unit.models.engines.paste.face_scene import (
@@ -52,9 +52,9 @@ def make_engine(weights: Path, **options: Any) -> EdTalkEngine:
     return EdTalkEngine(EngineSettings(Brought({"generator": weights}), options))
 
 
-def cut(engine: EdTalkEngine, avatar: Avatar, plan: BoxPlan, frames: list[YuvFrame]) -> BoxChunk:
+def crop(engine: EdTalkEngine, avatar: Avatar, plan: BoxPlan, frames: list[YuvFrame]) -> BoxChunk:
     analyse(engine, avatar)
-    return engine.cut(avatar, plan, [frames[i] for i in plan.source_index])
+    return engine.crop(avatar, plan, [frames[i] for i in plan.source_index])
 
 
 def make_plan() -> BoxPlan:
@@ -66,8 +66,8 @@ def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> lis
     return [pasted(frames[i], patches.patch(t)) if patches.patch(t) else frames[i].y for t, i in enumerate(source)]
 
 
-def test_inputs_are_told_by_their_shapes(weights: Path) -> None:
-    generator = EdTalkGenerator(weights, Machine(), 0.5)
+def test_edtalk_generator_finds_inputs_by_shape(weights: Path) -> None:
+    generator = EdTalkGenerator(weights, ComputeResources(), 0.5)
     face = np.random.default_rng(1).integers(60, 200, (256, 256, 3), dtype=np.uint8)
     generated = generator.generate(face, np.full((80, 16), 2.0, np.float32))
     expected = np.rint(face / np.float32(255) * 255 + np.array([0.2, 0, -0.2]) * 255)
@@ -75,10 +75,10 @@ def test_inputs_are_told_by_their_shapes(weights: Path) -> None:
 
 
 @pytest.mark.parametrize("paste", ["soft", "square"])
-def test_paints_the_face_and_nothing_else(weights: Path, avatar: Avatar, frames: list[YuvFrame], paste: str) -> None:
+def test_edtalk_generate_changes_only_face(weights: Path, avatar: Avatar, frames: list[YuvFrame], paste: str) -> None:
     engine = make_engine(weights, paste=paste, match_colour=False)
-    chunk = cut(engine, avatar, make_plan(), frames)
-    patches = engine.face_generator(Machine()).generate(pickle.loads(pickle.dumps(chunk)))
+    chunk = crop(engine, avatar, make_plan(), frames)
+    patches = engine.face_generator(ComputeResources()).generate(pickle.loads(pickle.dumps(chunk)))
     shown = luma(patches, SOURCE, frames)
     assert patches.patch(2) is None
     for t, i in enumerate(SOURCE):
@@ -95,44 +95,44 @@ def test_paints_the_face_and_nothing_else(weights: Path, avatar: Avatar, frames:
         assert min(cv2.pointPolygonTest(hull, (float(x), float(y)), True) for y, x in changed) > -2.5
 
 
-def test_same_bytes_however_frames_are_divided(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
+def test_edtalk_generate_in_chunks_gives_same_bytes(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine, plan = make_engine(weights), make_plan()
-    face_generator = engine.face_generator(Machine())
-    whole = luma(face_generator.generate(cut(engine, avatar, plan, frames)), SOURCE, frames)
-    again = luma(engine.face_generator(Machine()).generate(cut(engine, avatar, plan, frames)), SOURCE, frames)
+    face_generator = engine.face_generator(ComputeResources())
+    whole = luma(face_generator.generate(crop(engine, avatar, plan, frames)), SOURCE, frames)
+    again = luma(engine.face_generator(ComputeResources()).generate(crop(engine, avatar, plan, frames)), SOURCE, frames)
     parts: list[NDArray[np.uint8]] = []
     for start, stop in ((0, 2), (2, 5), (5, 6)):
-        chunk = cut(engine, avatar, plan.slice(start, stop), frames)
+        chunk = crop(engine, avatar, plan.slice(start, stop), frames)
         parts += luma(face_generator.generate(chunk), SOURCE[start:stop], frames)
     for t in range(len(SOURCE)):
         assert np.array_equal(whole[t], again[t])
         assert np.array_equal(whole[t], parts[t])
 
 
-def test_no_face_is_begun_once_nobody_wants_it(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
+def test_edtalk_generate_stop_raises_before_next_face(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine = make_engine(weights)
-    chunk = cut(engine, avatar, make_plan(), frames)
+    chunk = crop(engine, avatar, make_plan(), frames)
     with pytest.raises(CancelledJobError, match=r"2 of \d faces"):
-        engine.face_generator(Machine()).generate(chunk, iter((False, False, True)).__next__)
+        engine.face_generator(ComputeResources()).generate(chunk, iter((False, False, True)).__next__)
 
 
-def test_weight_reaches_the_network(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
+def test_edtalk_weight_option_reaches_network(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     plan = make_plan().slice(3, 4)
     red = []
     for weight in (0.0, 1.0):
         engine = make_engine(weights, weight=weight, match_colour=False)
-        patches = engine.face_generator(Machine()).generate(cut(engine, avatar, plan, frames))
+        patches = engine.face_generator(ComputeResources()).generate(crop(engine, avatar, plan, frames))
         red.append(patches.uv[0, 1].astype(int).max())
     assert red[1] > red[0] + 20
 
 
-def test_other_networks_are_refused_with_what_they_are(tmp_path: Path) -> None:
+def test_edtalk_other_network_reports_expected_and_found(tmp_path: Path) -> None:
     path = save_edtalk(tmp_path / "edtalk_512.onnx", side=512)
     with pytest.raises(WeightsError, match=r"edtalk_512\.onnx: expected .*256, 256.*found .*512, 512"):
-        EdTalkGenerator(path, Machine(), 0.5)
+        EdTalkGenerator(path, ComputeResources(), 0.5)
 
 
-def test_role_knows_its_file() -> None:
+def test_edtalk_role_accepts_only_its_network() -> None:
     def table(*inputs: tuple[int, ...], output: tuple[int, ...] = (1, 3, 256, 256)) -> TensorTable:
         return TensorTable("onnx", {}, inputs, (output,))
 
@@ -149,14 +149,14 @@ def test_role_knows_its_file() -> None:
         assert "found" in str(GENERATOR_ROLE.mismatch(other))
 
 
-def test_options_are_checked(weights: Path) -> None:
+def test_edtalk_options_invalid_value_raises_config_error(weights: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)engines\.edtalk: .*weight.*3"):
         make_engine(weights, weight=3)
     with pytest.raises(ConfigError, match=r"(?s)engines\.edtalk: .*colour"):
         make_engine(weights, colour=1)
 
 
-def test_from_sound_to_faces_as_the_graph_does_it(
+def test_edtalk_encode_plan_crop_generate_gives_patches(
     weights: Path, avatar: Avatar, frames: list[YuvFrame], tmp_path: Path
 ) -> None:
     maker: EngineClass = EdTalkEngine
@@ -164,10 +164,10 @@ def test_from_sound_to_faces_as_the_graph_does_it(
     speech = tmp_path / "speech.npy"
     np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 8_000).astype(np.int16))
     span = FrameSpan(Fraction(25), 0, 12, 12)
-    features = engine.audio_encoder(Machine()).encode(speech, measure_level(speech), span)
+    features = engine.audio_encoder(ComputeResources()).encode(speech, measure_level(speech), span)
     analyse(engine, avatar)
     planned = engine.plan(avatar, pickle.loads(pickle.dumps(features)), span, np.arange(12, dtype=np.int32), None)
     assert planned.measures.num_frames == 12
     part = planned.plan.slice(7, 9)
-    patches = engine.face_generator(Machine()).generate(engine.cut(avatar, part, [frames[7], frames[8]]))
+    patches = engine.face_generator(ComputeResources()).generate(engine.crop(avatar, part, [frames[7], frames[8]]))
     assert (pasted(frames[8], patches.patch(1)) != frames[8].y).any()

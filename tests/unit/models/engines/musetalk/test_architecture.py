@@ -30,7 +30,7 @@ def without(table: TensorTable, name: str) -> TensorTable:
     return TensorTable(table.format, {key: shape for key, shape in table.tensors.items() if key != name})
 
 
-def test_published_networks_have_the_published_sizes() -> None:
+def test_make_networks_have_published_parameter_counts() -> None:
     """850 and 84 million parameters: those of the model cards of Stable Diffusion 1, with 384 in place of 768 heard."""
     unet, vae = make_unet(PUBLISHED), make_vae(PUBLISHED)
     assert {tensor.device.type for tensor in (*unet.parameters(), *vae.parameters())} == {"meta"}
@@ -41,7 +41,7 @@ def test_published_networks_have_the_published_sizes() -> None:
     assert cast(Any, vae).config.scaling_factor == PUBLISHED.latent_scale
 
 
-def test_published_networks_play_their_roles_and_no_other() -> None:
+def test_musetalk_roles_accept_only_their_files() -> None:
     whisper = table_of(WhisperEncoder(), "model.encoder.")
     decoder = {"model.decoder.embed_tokens.weight": (51865, 384)}
     tables = [
@@ -55,7 +55,7 @@ def test_published_networks_play_their_roles_and_no_other() -> None:
             assert (found is None) == (i == k), (role.name, k, found)
 
 
-def test_the_unet_of_stable_diffusion_is_refused_by_what_it_hears() -> None:
+def test_unet_mismatch_stable_diffusion_is_rejected() -> None:
     table = table_of(make_unet(PUBLISHED))
     key = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     other = TensorTable("torch", {**table.tensors, key: (320, 768)})
@@ -64,12 +64,12 @@ def test_the_unet_of_stable_diffusion_is_refused_by_what_it_hears() -> None:
     assert "ONNX" in (vae_mismatch(TensorTable("onnx", {})) or "")
 
 
-def test_whisper_base_is_refused() -> None:
+def test_whisper_mismatch_base_model_is_rejected() -> None:
     base = {"encoder.conv1.weight": (512, 80, 3)}
     assert "(384, 80, 3), found (512, 80, 3)" in (whisper_mismatch(TensorTable("torch", base)) or "")
 
 
-def test_a_vae_with_the_names_of_2022_is_read(small_files: Files) -> None:
+def test_vae_tensors_renames_attention_of_2022(small_files: Files) -> None:
     stored = read_checkpoint(small_files.path("vae"))
     assert any(".attentions.0.query." in name for name in stored)
     vae = make_vae(SMALL, small_files.path("vae"))
@@ -81,7 +81,7 @@ def test_a_vae_with_the_names_of_2022_is_read(small_files: Files) -> None:
     }
 
 
-def test_wrappers_and_prefixes_are_taken_off(tmp_path: Path) -> None:
+def test_read_checkpoint_removes_wrappers_and_prefixes(tmp_path: Path) -> None:
     tensor = torch.arange(3.0)
     for stored in (
         {"a": tensor},
@@ -141,7 +141,7 @@ def _truncated_safetensors(path: Path) -> None:
     ],
     ids=["code", "plain code", "cut off", "cut off safetensors", "empty", "other", "no tensors", "a list", "missing"],
 )
-def test_other_files_are_refused_and_nothing_runs(tmp_path: Path, write: Callable[[Path], object]) -> None:
+def test_read_checkpoint_other_file_raises_and_runs_no_code(tmp_path: Path, write: Callable[[Path], object]) -> None:
     path = tmp_path / "weights.pth"
     write(path)
     with pytest.raises(WeightsError, match=r"weights\.pth"):
@@ -149,7 +149,7 @@ def test_other_files_are_refused_and_nothing_runs(tmp_path: Path, write: Callabl
     assert not path.with_suffix(".ran").exists()
 
 
-def test_tensors_that_do_not_fit_are_named() -> None:
+def test_load_parameters_wrong_shapes_names_tensors() -> None:
     fits = {"weight": torch.zeros(3, 2), "bias": torch.zeros(3)}
 
     def load(tensors: dict[str, torch.Tensor]) -> nn.Linear:
@@ -164,7 +164,7 @@ def test_tensors_that_do_not_fit_are_named() -> None:
         load({**fits, "more": torch.zeros(1)})
 
 
-def test_without_diffusers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_make_unet_without_diffusers_names_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "diffusers", None)

@@ -41,7 +41,7 @@ def span(first: int, stop: int, fps: Fraction = NTSC) -> FrameSpan:
     return FrameSpan(fps, first, stop - first, 940)
 
 
-def test_rows_of_a_frame_begin_80_ms_ahead_at_any_rate() -> None:
+def test_first_rows_any_rate_begin_80_ms_ahead() -> None:
     assert first_rows(Fraction(25), 0, 4).tolist() == [-4, -2, 0, 2]
     assert first_rows(Fraction(24), 24, 1).tolist() == [46]
     assert first_rows(Fraction(60), 60, 1).tolist() == [46]
@@ -50,7 +50,9 @@ def test_rows_of_a_frame_begin_80_ms_ahead_at_any_rate() -> None:
     assert first_rows(NTSC, frame, 1)[0] == int(frame * 50 * 1001 / 30000) - 4
 
 
-def test_spans_give_the_rows_of_the_whole(audio_encoder: WhisperAudioEncoder, speech: Path, level: SpeechLevel) -> None:
+def test_whisper_encode_span_equals_rows_of_whole(
+    audio_encoder: WhisperAudioEncoder, speech: Path, level: SpeechLevel
+) -> None:
     whole = audio_encoder.encode(speech, level, span(0, 928))
     assert whole.first_row == -4
     assert not whole.rows[:4].any()
@@ -65,7 +67,9 @@ def test_spans_give_the_rows_of_the_whole(audio_encoder: WhisperAudioEncoder, sp
         assert part.first_row + len(part.rows) == starts[-1] + ROWS_PER_FRAME
 
 
-def test_after_the_end_silence_is_heard(audio_encoder: WhisperAudioEncoder, speech: Path, level: SpeechLevel) -> None:
+def test_whisper_encode_past_end_reads_silence(
+    audio_encoder: WhisperAudioEncoder, speech: Path, level: SpeechLevel
+) -> None:
     late = audio_encoder.encode(speech, level, span(1850, 1860, Fraction(25)))  # 74 s: a window of silence alone
     later = audio_encoder.encode(speech, level, span(1850 + 750, 1860 + 750, Fraction(25)))
     assert not late.gate.any()
@@ -73,13 +77,15 @@ def test_after_the_end_silence_is_heard(audio_encoder: WhisperAudioEncoder, spee
     assert late.rows.all(2).all()
 
 
-def test_the_gate_is_that_of_the_speech(audio_encoder: WhisperAudioEncoder, speech: Path, level: SpeechLevel) -> None:
+def test_whisper_encode_gate_equals_speech_activity(
+    audio_encoder: WhisperAudioEncoder, speech: Path, level: SpeechLevel
+) -> None:
     gate = audio_encoder.encode(speech, level, span(0, 940)).gate
     assert gate.max() == 1.0
     assert not gate[930:].any()  # 31.03 s
 
 
-def test_a_window_is_heard_once(small_whisper: WhisperEncoder, speech: Path, level: SpeechLevel) -> None:
+def test_whisper_encode_runs_each_window_once(small_whisper: WhisperEncoder, speech: Path, level: SpeechLevel) -> None:
     audio_encoder = WhisperAudioEncoder(small_whisper)
     first = audio_encoder.encode(speech, level, span(0, 10))
     assert len(audio_encoder._windows._kept) == 1
@@ -89,7 +95,9 @@ def test_a_window_is_heard_once(small_whisper: WhisperEncoder, speech: Path, lev
     assert WINDOW_ROWS == 1500
 
 
-def test_a_wrong_file_and_a_cancelled_job(audio_encoder: WhisperAudioEncoder, speech: Path, level: SpeechLevel) -> None:
+def test_whisper_encode_wrong_file_or_cancel_raises(
+    audio_encoder: WhisperAudioEncoder, speech: Path, level: SpeechLevel
+) -> None:
     with pytest.raises(MediaError, match="Expected 5 samples"):
         audio_encoder.encode(speech, SpeechLevel(5, 1.0, 0.0), span(0, 10))
     with pytest.raises(CancelledJobError):

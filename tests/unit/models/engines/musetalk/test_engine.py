@@ -21,7 +21,7 @@ from models.engines.musetalk.engine import MuseTalkEngine
 from models.engines.musetalk.options import MuseTalkOptions
 from models.engines.musetalk.plan import ROWS_PER_FRAME, MuseTalkPlan, WhisperFeatures, first_rows
 from models.engines.patches import FacePatches
-from models.engines.protocol import EngineClass, EngineSettings, FrameSpan, Machine
+from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan
 from models.speech.level import measure_level
 from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, Files
 from tests.unit.models.still import Still, make_still
@@ -57,7 +57,7 @@ def heard(span: FrameSpan = SPAN) -> WhisperFeatures:
     return WhisperFeatures(first, rows, np.ones(span.num, np.float32))
 
 
-def test_a_plan_gives_each_frame_its_rows_in_any_slice() -> None:
+def test_musetalk_plan_slices_keep_rows_of_frames() -> None:
     plan = MuseTalkPlan.of(heard(), SPAN, np.zeros(12, np.int32))
     features = plan.features()
     assert features.shape == (12, 30, 8)
@@ -75,14 +75,14 @@ def test_a_plan_gives_each_frame_its_rows_in_any_slice() -> None:
     assert np.array_equal(pickle.loads(pickle.dumps(plan)).features(), features)
 
 
-def test_rows_that_were_not_heard_are_named() -> None:
+def test_musetalk_plan_missing_rows_raises_value_error() -> None:
     with pytest.raises(ValueError, match="Expected rows"):
         MuseTalkPlan.of(heard(), FrameSpan(NTSC, 30, 13, 100), np.zeros(13, np.int32))
     with pytest.raises(ValueError, match="Expected 12 source frames"):
         MuseTalkPlan.of(heard(), SPAN, np.zeros(11, np.int32))
 
 
-def test_the_box_has_the_bridge_of_the_nose_in_its_middle(talker: Still) -> None:
+def test_face_boxes_centre_nose_bridge(talker: Still) -> None:
     points = talker.track.points
     ((x0, y0, x1, y1),) = face_boxes(points, MuseTalkOptions(model="1"))
     chin, nasion, tip, brow = (float(points[0, i, 1]) for i in (152, 168, 4, 105))
@@ -93,7 +93,7 @@ def test_the_box_has_the_bridge_of_the_nose_in_its_middle(talker: Still) -> None
     assert x1 == pytest.approx(points[0, [389, 454], 0].max(), abs=1)
 
 
-def test_margin_and_shift_are_shares_of_the_box(talker: Still) -> None:
+def test_face_boxes_scale_margin_and_shift(talker: Still) -> None:
     points = talker.track.points
     old, new, shifted = (
         face_boxes(scaled, MuseTalkOptions.model_validate(options))
@@ -108,7 +108,7 @@ def test_margin_and_shift_are_shares_of_the_box(talker: Still) -> None:
     assert np.allclose(face_boxes(points * 4, MuseTalkOptions()), new * 4, rtol=1e-5)
 
 
-def test_what_is_pasted_is_the_jaw_below_the_middle(talker: Still) -> None:
+def test_jaw_outline_is_jaw_below_box_middle(talker: Still) -> None:
     points = talker.track.points
     boxes = face_boxes(points, MuseTalkOptions())
     outline = jaw_outline(points, boxes)
@@ -122,10 +122,10 @@ def test_what_is_pasted_is_the_jaw_below_the_middle(talker: Still) -> None:
         assert pointPolygonTest(hull, tuple(float(value) for value in points[0, outside, :2]), False) < 0
 
 
-def test_boxes_are_written_once_and_cut(avatar: Avatar, talker: Still) -> None:
+def test_musetalk_analyse_writes_boxes_that_crop_reads(avatar: Avatar, talker: Still) -> None:
     engine = engine_of()
     plan = MuseTalkPlan.of(heard(), SPAN, np.zeros(12, np.int32)).slice(2, 6)
-    chunk = engine.cut(avatar, plan, [talker.planes] * 4)
+    chunk = engine.crop(avatar, plan, [talker.planes] * 4)
     assert chunk.num_frames == chunk.num_faces == 4
     assert len(chunk.y) == 1  # one source frame
     assert chunk.colour == talker.info.colour
@@ -136,7 +136,7 @@ def test_boxes_are_written_once_and_cut(avatar: Avatar, talker: Still) -> None:
     assert pickle.loads(pickle.dumps(chunk)).num_faces == 4
 
 
-def test_options_that_move_boxes_are_part_of_the_version() -> None:
+def test_musetalk_box_options_change_version() -> None:
     assert engine_of().version == engine_of(batch_size=4).version
     assert len({engine_of(**options).version for options in ({}, {"model": "1"}, {"bbox_shift": 3})}) == 3
 
@@ -144,17 +144,17 @@ def test_options_that_move_boxes_are_part_of_the_version() -> None:
 @pytest.mark.parametrize(
     "options", [{"bbox_shift": 99}, {"model": "2"}, {"unknown": 1}, {"precision": "int8"}, {"paste": "hard"}]
 )
-def test_options_are_checked(options: dict[str, Any]) -> None:
+def test_musetalk_options_invalid_value_raises_config_error(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=rf"engines\.musetalk: [\s\S]*{next(iter(options))}"):
         engine_of(**options)
 
 
-def test_what_runs_without_weights_does_not_import_torch(repo_root: Path) -> None:
+def test_musetalk_engine_module_imports_no_torch(repo_root: Path) -> None:
     code = "import sys, models.engines.musetalk.engine; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=repo_root, check=False).returncode == 0
 
 
-def test_plan_measures_what_it_shows(avatar: Avatar) -> None:
+def test_musetalk_plan_measures_shown_frames(avatar: Avatar) -> None:
     features = heard()
     features.gate[:5] = 0
     planned = engine_of().plan(avatar, features, SPAN, np.zeros(12, np.int32), None)
@@ -163,7 +163,7 @@ def test_plan_measures_what_it_shows(avatar: Avatar) -> None:
     assert planned.measures.num_by_reason.sum() == 12
 
 
-def test_from_speech_to_patches(
+def test_musetalk_encode_plan_crop_generate_gives_patches(
     avatar: Avatar, talker: Still, small_files: Files, sample_speech: Path, tmp_path: Path
 ) -> None:
     """All steps, with small networks, as the graph takes them: in blocks, in chunks, pickled between."""
@@ -172,8 +172,8 @@ def test_from_speech_to_patches(
 
     engine, speech = engine_of(), tmp_path / "speech.npy"
     extract_speech(sample_speech, speech, MediaLimits())
-    audio_encoder = WhisperAudioEncoder(load_encoder(small_files, Machine(), SMALL_WHISPER))
-    face_generator = load_face_generator(small_files, engine.options, Machine(), SMALL)
+    audio_encoder = WhisperAudioEncoder(load_encoder(small_files, ComputeResources(), SMALL_WHISPER))
+    face_generator = load_face_generator(small_files, engine.options, ComputeResources(), SMALL)
 
     def generate(first: int, stop: int, chunk: slice) -> FacePatches:
         span = FrameSpan(NTSC, first, stop - first, 40)
@@ -181,8 +181,8 @@ def test_from_speech_to_patches(
         plan = engine.plan(avatar, features, span, np.zeros(span.num, np.int32), None).plan
         assert isinstance(plan, MuseTalkPlan)
         part = plan.slice(chunk.start - first, chunk.stop - first)
-        cut = engine.cut(avatar, part, [talker.planes] * len(part))
-        return face_generator.generate(pickle.loads(pickle.dumps(cut)))
+        faces = engine.crop(avatar, part, [talker.planes] * len(part))
+        return face_generator.generate(pickle.loads(pickle.dumps(faces)))
 
     whole = generate(0, 30, slice(8, 12))
     assert len(whole) == 4

@@ -24,16 +24,16 @@ from models.engines.musetalk.network import (
     place_waves,
 )
 from models.engines.musetalk.options import MuseTalkOptions
-from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
+from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
 from models.engines.paste.resample import Interpolation, box_rgb
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.torch_device import PICTURE, half_precision
 from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, Files
 from tests.unit.models.engines.paste.scenes import BT709, make_track, smooth_rgb
 
 pytest.importorskip("diffusers", reason="needs the extra musetalk")
 
-MACHINE = Machine("cpu", 1)
+RESOURCES = ComputeResources("cpu", 1)
 HEARD = np.random.default_rng(0).normal(size=(8, 30, 8)).astype(np.float32)
 BOXES = np.array([[30.0, 20.0, 110.0, 105.0], [33.5, 22.25, 113.5, 107.25], [36.0, 25.0, 116.0, 110.0]])
 
@@ -54,14 +54,14 @@ def cut_of(shown: list[tuple[int, int]], track: BoxTrack | None = None) -> BoxCh
     pictures = {frame: from_rgb(smooth_rgb(seed=frame), BT709) for _, frame in shown}
     frames = [pictures[frame] for _, frame in shown]
     plan = BoxPlan(0, np.array([frame for _, frame in shown], np.int32), HEARD[[heard for heard, _ in shown]])
-    return cut_boxes(track or make_track(BOXES), BT709, plan, frames)
+    return crop_boxes(track or make_track(BOXES), BT709, plan, frames)
 
 
 def pictures(num: int = 2) -> torch.Tensor:
     return torch.from_numpy(np.stack([smooth_rgb(64, 64, seed) for seed in range(num)]))
 
 
-def test_places_are_marked_by_sines_and_cosines() -> None:
+def test_place_waves_are_sines_and_cosines() -> None:
     waves = place_waves(50, 384)
     assert waves.shape == (50, 384)
     for place, channel in ((0, 0), (0, 1), (7, 10), (49, 383)):
@@ -69,7 +69,7 @@ def test_places_are_marked_by_sines_and_cosines() -> None:
         assert float(waves[place, channel]) == pytest.approx((math.sin, math.cos)[channel % 2](angle), abs=1e-5)
 
 
-def test_latents_are_of_the_blackened_face_and_of_the_whole(networks: FaceNetworks) -> None:
+def test_encode_gives_masked_then_whole_latents(networks: FaceNetworks) -> None:
     whole = pictures()
     latents = networks.encode(whole)
     assert latents.shape == (2, 8, 8, 8)
@@ -87,7 +87,7 @@ def test_latents_are_of_the_blackened_face_and_of_the_whole(networks: FaceNetwor
     assert not torch.allclose(latents[:, 4:], by_hand.sample() * 0.18215, atol=1e-3)  # noise, each time another
 
 
-def test_faces_follow_what_is_heard_and_where(networks: FaceNetworks) -> None:
+def test_paint_exactly_depends_on_features_and_places(networks: FaceNetworks) -> None:
     latents = networks.encode(pictures())
     features = torch.randn(2, 30, 8, generator=torch.Generator().manual_seed(1))
     generated = networks.render(latents, features)
@@ -99,7 +99,7 @@ def test_faces_follow_what_is_heard_and_where(networks: FaceNetworks) -> None:
 
 
 @torch.inference_mode()
-def test_the_result_is_what_the_published_steps_give(networks: FaceNetworks) -> None:
+def test_render_equals_published_steps(networks: FaceNetworks) -> None:
     latents, features = networks.encode(pictures()), torch.zeros(2, 30, 8)
     heard = place_waves(30, 8)[None].expand(2, -1, -1)
     raw = networks._unet(latents, torch.tensor([0]), encoder_hidden_states=heard).sample
@@ -108,7 +108,7 @@ def test_the_result_is_what_the_published_steps_give(networks: FaceNetworks) -> 
     assert torch.equal(shown, (wanted * 255).round().clamp(0, 255).byte())
 
 
-def test_a_face_is_painted_alike_in_every_chunk_and_whatever_was_asked_before(networks: FaceNetworks) -> None:
+def test_musetalk_generate_any_chunk_order_gives_same_bytes(networks: FaceNetworks) -> None:
     source = [0, 1, 2, 1, 0]
     chunk = chunk_of(source)
     fresh = MuseTalkFaceGenerator(networks, MuseTalkOptions())
@@ -124,14 +124,14 @@ def test_a_face_is_painted_alike_in_every_chunk_and_whatever_was_asked_before(ne
     assert not np.array_equal(whole.y[1], whole.y[3])  # one picture, heard differently
 
 
-def test_fixed_batches_of_several_give_the_same_bytes_too(networks: FaceNetworks) -> None:
+def test_musetalk_generate_batches_of_several_give_same_bytes(networks: FaceNetworks) -> None:
     options = MuseTalkOptions(batch_size=4)
     whole = MuseTalkFaceGenerator(networks, options).generate(chunk_of([0, 1, 2, 1, 0]))
     part = MuseTalkFaceGenerator(networks, options).generate(cut_of([(3, 1), (4, 0)]))
     assert np.array_equal(part.y, whole.y[[3, 4]])
 
 
-def test_latents_are_made_once_a_picture_and_kept_within_bounds(networks: FaceNetworks) -> None:
+def test_musetalk_latents_are_cached_within_limit(networks: FaceNetworks) -> None:
     class Counting(FaceNetworks):
         num_encoded = 0
 
@@ -155,7 +155,7 @@ def test_latents_are_made_once_a_picture_and_kept_within_bounds(networks: FaceNe
     assert len(forgetful._latents) == 0
 
 
-def test_large_faces_are_averaged_down(networks: FaceNetworks) -> None:
+def test_musetalk_large_box_is_averaged_down(networks: FaceNetworks) -> None:
     class Watching(FaceNetworks):
         seen: torch.Tensor
 
@@ -174,7 +174,7 @@ def test_large_faces_are_averaged_down(networks: FaceNetworks) -> None:
         assert np.array_equal(watching.seen.numpy(), wanted[interpolation])
 
 
-def test_frames_without_a_face_pass(networks: FaceNetworks) -> None:
+def test_musetalk_generate_frame_without_face_gives_no_patch(networks: FaceNetworks) -> None:
     track = make_track(BOXES, np.array([0.0, 1.0, 0.0], np.float32))
     patches = MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk_of([0, 1, 2], track))
     assert patches.row.tolist() == [-1, 0, -1]
@@ -183,7 +183,7 @@ def test_frames_without_a_face_pass(networks: FaceNetworks) -> None:
     assert none.patch(0) is None
 
 
-def test_outside_of_the_mask_every_byte_is_the_frames(networks: FaceNetworks) -> None:
+def test_musetalk_generate_keeps_frame_outside_mask(networks: FaceNetworks) -> None:
     chunk = chunk_of([0])
     patches = MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk)
     changed: NDArray[np.bool_] = patches.y[0] != chunk.y[0]
@@ -193,7 +193,7 @@ def test_outside_of_the_mask_every_byte_is_the_frames(networks: FaceNetworks) ->
     assert not changed.any()
 
 
-def test_half_precision_is_used_only_where_it_differs_little(networks: FaceNetworks) -> None:
+def test_in_fitting_precision_uses_half_only_if_close(networks: FaceNetworks) -> None:
     assert in_fitting_precision(networks, "fp32") is networks
     half = networks.in_precision(torch.bfloat16)
     assert half.dtype == half.encode(pictures()).dtype == torch.bfloat16
@@ -208,7 +208,7 @@ def test_half_precision_is_used_only_where_it_differs_little(networks: FaceNetwo
     assert torch.equal(paint_sample(networks), paint_sample(networks.in_precision(torch.float32)))
 
 
-def test_weights_that_overflow_stay_in_full_precision(small_files: Files) -> None:
+def test_in_fitting_precision_overflow_stays_fp32(small_files: Files) -> None:
     unet = make_unet(SMALL, small_files.path("unet"))
     vae: Any = make_vae(SMALL, small_files.path("vae"))
     with torch.no_grad():  # large inside, ordinary outside
@@ -220,30 +220,32 @@ def test_weights_that_overflow_stay_in_full_precision(small_files: Files) -> Non
     assert not bool((paint_sample(loud) - paint_sample(loud.in_precision(torch.float16))).abs().max() <= 1)
 
 
-def test_networks_are_loaded_from_files(small_files: Files, networks: FaceNetworks) -> None:
-    face_generator = load_face_generator(small_files, MuseTalkOptions(), MACHINE, SMALL)
+def test_load_face_generator_and_encoder_read_files(small_files: Files, networks: FaceNetworks) -> None:
+    face_generator = load_face_generator(small_files, MuseTalkOptions(), RESOURCES, SMALL)
     chunk = chunk_of([0])
     assert np.array_equal(
         face_generator.generate(chunk).y, MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk).y
     )
-    assert load_encoder(small_files, MACHINE, SMALL_WHISPER) is not None
+    assert load_encoder(small_files, RESOURCES, SMALL_WHISPER) is not None
 
 
 @pytest.mark.needs_cuda
-def test_the_gpu_paints_what_the_cpu_paints(small_files: Files, networks: FaceNetworks) -> None:
+def test_musetalk_cuda_equals_cpu(small_files: Files, networks: FaceNetworks) -> None:
     chunk = chunk_of([0, 1, 2, 1, 0])
     wanted = MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk)
     for precision, levels in (("fp32", 3.0), ("auto", 12.0)):
         options = MuseTalkOptions.model_validate({"precision": precision})
-        face_generator = load_face_generator(small_files, options, Machine("cuda", 1), SMALL)
+        face_generator = load_face_generator(small_files, options, ComputeResources("cuda", 1), SMALL)
         found = face_generator.generate(chunk)
         assert np.abs(found.y.astype(int) - wanted.y).max() <= levels
-        part = load_face_generator(small_files, options, Machine("cuda", 1), SMALL).generate(cut_of([(3, 1), (1, 1)]))
+        part = load_face_generator(small_files, options, ComputeResources("cuda", 1), SMALL).generate(
+            cut_of([(3, 1), (1, 1)])
+        )
         assert np.array_equal(part.y, found.y[[3, 1]])
 
 
-def test_a_gpu_that_is_not_there_is_an_error(small_files: Files) -> None:
+def test_musetalk_missing_cuda_raises_config_error(small_files: Files) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(ConfigError, match="CUDA"):
-        load_face_generator(small_files, MuseTalkOptions(), Machine("cuda", 1), SMALL)
+        load_face_generator(small_files, MuseTalkOptions(), ComputeResources("cuda", 1), SMALL)

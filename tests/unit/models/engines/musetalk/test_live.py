@@ -46,7 +46,7 @@ def _speech(seconds: float) -> NDArray[np.int16]:
 
 
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
-def test_speech_that_is_all_in_the_window_is_heard_as_in_a_job(
+def test_encode_live_whole_speech_in_window_equals_encode(
     small_whisper: WhisperEncoder, tmp_path: Path, fps: Fraction
 ) -> None:
     speech = _speech(1.2)
@@ -57,15 +57,13 @@ def test_speech_that_is_all_in_the_window_is_heard_as_in_a_job(
     assert np.abs(live - job).max() < 1e-4
 
 
-def test_the_first_frames_have_silence_before_them_as_in_a_job(small_whisper: WhisperEncoder) -> None:
+def test_encode_live_first_frames_begin_with_zero_rows(small_whisper: WhisperEncoder) -> None:
     features = WhisperLiveAudioEncoder(small_whisper).encode_live(SpeechStream().window(0.0, 0.08))
     plan = MuseTalkPlan.of(features, FrameSpan(Fraction(25), 0, NUM, NUM), np.zeros(NUM, np.int32))
     assert not plan.features().reshape(NUM, 10, -1)[0, :4].any()
 
 
-def test_in_the_middle_of_speech_a_session_hears_nearly_what_a_job_hears(
-    small_whisper: WhisperEncoder, tmp_path: Path
-) -> None:
+def test_encode_live_mid_speech_is_close_to_encode(small_whisper: WhisperEncoder, tmp_path: Path) -> None:
     span = FrameSpan(Fraction(25), 100, 12, 112)
     speech = _speech(8.0)
     job, live = _job(small_whisper, speech, tmp_path, span), _live(small_whisper, speech, span)
@@ -74,7 +72,7 @@ def test_in_the_middle_of_speech_a_session_hears_nearly_what_a_job_hears(
     assert distance < 0.25, "a quarter of the distance to other speech"
 
 
-def test_where_the_windows_of_a_job_meet_speech_is_not_cut(small_whisper: WhisperEncoder) -> None:
+def test_encode_live_at_job_window_border_does_not_cut_speech(small_whisper: WhisperEncoder) -> None:
     stream = SpeechStream()
     stream.push(_speech(31.0))
     features = WhisperLiveAudioEncoder(small_whisper).encode_live(stream.window(30.0, 30.08))

@@ -23,7 +23,7 @@ def padded(sound: NDArray[np.float32]) -> torch.Tensor:
     return torch.from_numpy(np.pad(sound, (0, WINDOW_SAMPLES - len(sound))))
 
 
-def test_mel_is_a_whispers_spectrum_of_one_frame() -> None:
+def test_log_mel_equals_whisper_formula_for_one_frame() -> None:
     mel = log_mel(padded(speech_like(9.0)))
     assert mel.shape == (80, 3000)
     assert mel.dtype == torch.float32
@@ -40,13 +40,13 @@ def test_mel_is_a_whispers_spectrum_of_one_frame() -> None:
     assert floor == pytest.approx(float(mel.max()) - 2.0, abs=1e-6)  # 8 decades, a quarter of each
 
 
-def test_mel_of_silence_is_flat_and_of_a_wrong_length_is_refused() -> None:
+def test_log_mel_silence_is_flat_and_wrong_length_raises() -> None:
     assert torch.all(log_mel(torch.zeros(WINDOW_SAMPLES)) == -1.5)
     with pytest.raises(ValueError, match="480000"):
         log_mel(torch.zeros(16000))
 
 
-def test_hidden_states_are_convolutions_then_layers_the_last_one_normed(small_whisper: WhisperEncoder) -> None:
+def test_whisper_encoder_returns_all_states_last_normed(small_whisper: WhisperEncoder) -> None:
     mel = log_mel(padded(speech_like(9.0)))[None]
     with torch.inference_mode():
         states = small_whisper(mel)
@@ -58,7 +58,7 @@ def test_hidden_states_are_convolutions_then_layers_the_last_one_normed(small_wh
     assert torch.allclose(below, first, atol=1e-6)
 
 
-def test_files_of_openai_and_of_transformers_give_the_same_encoder(small_whisper: WhisperEncoder) -> None:
+def test_encoder_tensors_openai_equals_transformers(small_whisper: WhisperEncoder) -> None:
     state = small_whisper.state_dict()
     theirs = {
         "self_attn.q_proj": "attn.query",
@@ -86,14 +86,14 @@ def test_files_of_openai_and_of_transformers_give_the_same_encoder(small_whisper
         assert all(torch.equal(found[name], state[name]) for name in state)
 
 
-def test_mel_equals_transformers() -> None:
+def test_log_mel_equals_transformers() -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed: nothing to compare with")
     sound = speech_like(9.0)
     theirs = transformers.WhisperFeatureExtractor()(sound, sampling_rate=16000, return_tensors="pt").input_features
     assert torch.allclose(log_mel(padded(sound)), theirs[0], atol=1e-4)
 
 
-def test_encoder_equals_transformers() -> None:
+def test_whisper_encoder_equals_transformers() -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed: nothing to compare with")
     modeling = pytest.importorskip("transformers.models.whisper.modeling_whisper")
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb
-from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, cut_boxes
+from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
 
 BT709 = ColourTags(1, False, 1, 1)
 BT601_FULL = ColourTags(6, True, 2, 2)
@@ -41,4 +41,4 @@ def make_chunk(track: BoxTrack, source_index: list[int], colour: ColourTags = BT
     pictures = {frame: from_rgb(smooth_rgb(seed=frame), colour) for frame in source_index}
     frames = [pictures[frame] for frame in source_index]
     plan = BoxPlan(0, source, np.arange(len(source), dtype=np.float32)[:, None])
-    return cut_boxes(track, colour, plan, frames), frames
+    return crop_boxes(track, colour, plan, frames), frames

@@ -16,12 +16,19 @@ from models.engines.paste.alignment import (
     align,
     bounding_boxes,
     five_points,
-    moved_to,
+    shift_origin,
     square_corners,
 )
-from models.engines.paste.blend import paste_lower_face, paste_square, square_mask
 from models.engines.paste.crop import BoxPlan
-from models.engines.paste.resample import aligned_rgb, draw_back, enlarged, scale_of
+from models.engines.paste.upright import (
+    aligned_rgb,
+    draw_back,
+    paste_lower_face,
+    paste_square,
+    scale_map,
+    scale_of,
+    square_mask,
+)
 from models.engines.patches import FacePatches
 from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, NUM_FRAMES, SIDE, make_frames, make_track
 
@@ -31,7 +38,7 @@ def apply(matrix: NDArray[np.floating], points: NDArray[np.floating]) -> NDArray
 
 
 @pytest.mark.parametrize("degrees", [-40.0, 0.0, 25.0])
-def test_five_points_come_onto_the_template(degrees: float) -> None:
+def test_align_maps_five_points_onto_template(degrees: float) -> None:
     angle, scale = np.deg2rad(degrees), 0.31
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     points = FFHQ_512 @ turn.T + [300, 120]
@@ -40,7 +47,7 @@ def test_five_points_come_onto_the_template(degrees: float) -> None:
     assert abs(scale_of(matrix) - 1 / scale) < 1e-9
 
 
-def test_the_map_is_cv2s_least_squares_one() -> None:
+def test_align_equals_cv2_least_squares() -> None:
     points = FFHQ_512 * 0.4 + np.random.default_rng(0).normal(0, 3, (5, 2)) + [90, 70]
     (ours,) = align(points[None], MTCNN_512, 512)
     found = cv2.estimateAffinePartial2D(points, MTCNN_512, method=cv2.RANSAC, ransacReprojThreshold=100)
@@ -48,23 +55,23 @@ def test_the_map_is_cv2s_least_squares_one() -> None:
     assert np.abs(apply(ours, points) - apply(theirs, points)).max() < 0.5
 
 
-def test_a_smaller_picture_shows_the_same() -> None:
+def test_align_smaller_side_is_scaled_map() -> None:
     points = FFHQ_512[None] * 0.4 + 50
     small, large = (align(points, FFHQ_512, side) for side in (256, 512))
     assert np.abs(square_corners(small, 256) - square_corners(large, 512)).max() < 1e-6
-    assert np.abs(enlarged(small[0], 2) - large[0]).max() < 1e-9
+    assert np.abs(scale_map(small[0], 2) - large[0]).max() < 1e-9
 
 
-def test_five_points_are_facefusions() -> None:
+def test_five_points_equal_facefusion() -> None:
     points = np.random.default_rng(1).uniform(0, 100, (2, 68, 2))
     expected = [points[1, 36:42].mean(0), points[1, 42:48].mean(0), points[1, 30], points[1, 48], points[1, 54]]
     assert np.allclose(five_points(points)[1], expected)
 
 
 @pytest.mark.parametrize("degrees", [0.0, 30.0])
-def test_the_upright_picture_is_what_lies_in_the_frame(degrees: float) -> None:
+def test_aligned_rgb_shows_frame_content(degrees: float) -> None:
     track, frames = AlignedTrack.of(make_track(degrees), FFHQ_512, 256), make_frames()
-    chunk = track.cut(COLOUR, plan([2]), [frames[2]])
+    chunk = track.crop(COLOUR, plan([2]), [frames[2]])
     seen = aligned_rgb(chunk.region(0), COLOUR, chunk.arrays[MATRIX][0], chunk.boxes[0], 256)
     rgb = to_rgb(frames[2], COLOUR)
     whole = cv2.warpAffine(rgb, track.matrices[2], (256, 256), borderMode=cv2.BORDER_REPLICATE)
@@ -77,7 +84,7 @@ def plan(source: list[int]) -> BoxPlan:
     return BoxPlan(0, np.array(source, np.int32), np.zeros((len(source), 0), np.float32))
 
 
-def test_regions_hold_the_whole_square_and_survive_the_disk(tmp_path: Path) -> None:
+def test_aligned_track_regions_hold_square_after_load(tmp_path: Path) -> None:
     track = AlignedTrack.of(make_track(20.0), FFHQ_512, 256)
     corners = square_corners(track.matrices, 256) - track.boxes.origins[:, None]
     assert (corners.min((0, 1)) >= 0).all()
@@ -87,11 +94,11 @@ def test_regions_hold_the_whole_square_and_survive_the_disk(tmp_path: Path) -> N
     loaded = AlignedTrack.load(tmp_path)
     assert np.array_equal(loaded.matrices, track.matrices)
     assert np.array_equal(loaded.boxes.origins, track.boxes.origins)
-    chunk = track.cut(COLOUR, plan([ABSENT]), make_frames()[:1])
+    chunk = track.crop(COLOUR, plan([ABSENT]), make_frames()[:1])
     assert (chunk.num_faces, chunk.arrays[MATRIX].shape) == (0, (0, 2, 3))
 
 
-def test_many_pixels_are_averaged() -> None:
+def test_aligned_rgb_large_face_is_averaged() -> None:
     """A face of 2048 pixels in a picture of 256: stripes of one pixel come out grey."""
     rgb = np.zeros((1024, 1024, 3), np.uint8)
     rgb[:, ::2] = 200
@@ -102,7 +109,7 @@ def test_many_pixels_are_averaged() -> None:
 
 
 @pytest.mark.parametrize("scale", [0.4, 1.0, 2.5])
-def test_there_and_back_lies_where_it_was(scale: float) -> None:
+def test_draw_back_inverts_aligned_rgb(scale: float) -> None:
     """The middle of gravity of a bright spot does not move, whichever picture is finer."""
     y, x = np.mgrid[:200, :200]
     plane = (200 * np.exp(-(((x - 101.3) ** 2 + (y - 87.6) ** 2) / (2 * 9.0**2)))).astype(np.uint8)
@@ -120,9 +127,9 @@ def test_there_and_back_lies_where_it_was(scale: float) -> None:
         assert np.abs(middle - [101.3, 87.6]).max() < 0.25
 
 
-def test_nothing_outside_of_the_masks_changes() -> None:
+def test_paste_upright_keeps_frame_outside_masks() -> None:
     track, frames = AlignedTrack.of(make_track(15.0), FFHQ_512, 256), make_frames()
-    chunk = track.cut(COLOUR, plan([8]), [frames[8]])
+    chunk = track.crop(COLOUR, plan([8]), [frames[8]])
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     for style in ("lower", "square"):
         patches = FacePatches(chunk.row, chunk.origins, chunk.y.copy(), chunk.uv.copy())
@@ -143,9 +150,9 @@ def test_nothing_outside_of_the_masks_changes() -> None:
     assert square_mask(256)[128, 128] == 255
 
 
-def test_the_faces_own_picture_changes_little() -> None:
+def test_paste_upright_own_picture_changes_little() -> None:
     track, frames = AlignedTrack.of(make_track(15.0), FFHQ_512, 256), make_frames()
-    chunk = track.cut(COLOUR, plan([8]), [frames[8]])
+    chunk = track.crop(COLOUR, plan([8]), [frames[8]])
     patches = FacePatches(chunk.row, chunk.origins, chunk.y.copy(), chunk.uv.copy())
     matrix = chunk.arrays[MATRIX][0]
     seen = aligned_rgb(chunk.region(0), COLOUR, matrix, chunk.boxes[0], 256)
@@ -155,9 +162,9 @@ def test_the_faces_own_picture_changes_little() -> None:
     assert difference[difference > 0].mean() < 3
 
 
-def test_moved_map_starts_at_the_region() -> None:
+def test_shift_origin_maps_from_region_pixels() -> None:
     matrix = np.array([[0.5, 0.1, 3.0], [-0.1, 0.5, 4.0]])
-    moved = moved_to(matrix, np.array([10, 20]))
+    moved = shift_origin(matrix, np.array([10, 20]))
     assert np.allclose(apply(moved, np.array([1.0, 2.0])), apply(matrix, np.array([11.0, 22.0])))
 
 

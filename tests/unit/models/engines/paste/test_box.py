@@ -10,7 +10,7 @@ import pytest
 from media.probe import ColourTags
 from media.yuv_frame import from_rgb, paste_back, to_rgb
 from models.engines.paste.blend import paste, rgb_to_yuv444, soft_mask
-from models.engines.paste.crop import BoxPlan, BoxTrack, cut_boxes
+from models.engines.paste.crop import BoxPlan, BoxTrack, crop_boxes
 from models.engines.paste.landmarks68 import IBUG_POINTS, LOWER_FACE, NUM_IBUG_POINTS, ibug_points, lower_face_outline
 from models.engines.paste.resample import box_rgb, region_rgb, resize_box
 from tests.unit.models.engines.paste.scenes import BT601_FULL, BT709, HEIGHT, WIDTH, make_chunk, make_track, smooth_rgb
@@ -18,7 +18,7 @@ from tests.unit.models.engines.paste.scenes import BT601_FULL, BT709, HEIGHT, WI
 BOXES = np.array([[40, 20, 104, 90], [41.3, 20.6, 105.3, 90.6], [-6, 60, 50, 124]], np.float32)
 
 
-def test_ibug_points_are_those_of_a_face() -> None:
+def test_ibug_points_lie_where_named() -> None:
     mean = np.load("models/weights/mean_face_468.npy")
     points = ibug_points(mean[None] * [1, -1, 1])[0]  # y down
     assert len(set(IBUG_POINTS)) == NUM_IBUG_POINTS
@@ -42,7 +42,7 @@ def test_lower_face_outline_grows_outward() -> None:
     assert (wide[..., 0].min(1) < tight[..., 0].min(1)).all() and (wide[..., 0].max(1) > tight[..., 0].max(1)).all()
 
 
-def test_track_holds_every_box_and_survives_the_disk(tmp_path: Path) -> None:
+def test_box_track_regions_hold_boxes_after_load(tmp_path: Path) -> None:
     track = make_track(BOXES, np.array([1, 0.5, 0], np.float32))
     assert track.size % 2 == 0
     assert not (track.origins % 2).any()
@@ -55,12 +55,12 @@ def test_track_holds_every_box_and_survives_the_disk(tmp_path: Path) -> None:
     assert all(np.array_equal(getattr(loaded, name), getattr(track, name)) for name in ("origins", "boxes", "outline"))
 
 
-def test_track_refuses_a_box_without_area() -> None:
+def test_box_track_box_without_area_raises() -> None:
     with pytest.raises(ValueError, match="x0 < x1"):
         BoxTrack.of(np.array([[5.0, 5, 5, 9]]), np.zeros((1, 3, 2)), np.ones(1))
 
 
-def test_plan_slices_are_copies_of_everything() -> None:
+def test_box_plan_slices_are_copies() -> None:
     plan = BoxPlan(10, np.arange(6, dtype=np.int32), np.ones((6, 2), np.float32), {"bow": np.arange(6)})
     part = plan.slice(2, 4)
     assert (part.first_frame, len(part), part.arrays["bow"].tolist()) == (12, 2, [2, 3])
@@ -69,7 +69,7 @@ def test_plan_slices_are_copies_of_everything() -> None:
         BoxPlan(0, np.arange(3, dtype=np.int32), np.ones((2, 1), np.float32))
 
 
-def test_chunk_keeps_a_repeated_frame_once_and_pickles() -> None:
+def test_crop_boxes_repeated_frame_is_stored_once() -> None:
     chunk, frames = make_chunk(make_track(BOXES, np.array([1, 0, 0.4])), [2, 0, 0, 1, 2])
     assert chunk.row.tolist() == [0, 1, 2, -1, 3]
     assert chunk.crop.tolist() == [0, 1, 1, 0]
@@ -82,21 +82,21 @@ def test_chunk_keeps_a_repeated_frame_once_and_pickles() -> None:
     assert pickle.loads(pickle.dumps(chunk)).num_frames == 5
 
 
-def test_chunk_keeps_each_picture_of_a_moving_still() -> None:
+def test_crop_boxes_moving_still_stores_each_picture() -> None:
     pictures = [from_rgb(smooth_rgb(seed=seed), BT709) for seed in (1, 2)]
     plan = BoxPlan(0, np.zeros(3, np.int32), np.zeros((3, 1), np.float32))
-    chunk = cut_boxes(make_track(BOXES), BT709, plan, [pictures[0], pictures[1], pictures[0]])
+    chunk = crop_boxes(make_track(BOXES), BT709, plan, [pictures[0], pictures[1], pictures[0]])
     assert chunk.crop.tolist() == [0, 1, 0]
     assert (chunk.y[0] != chunk.y[1]).any()
 
 
-def test_cut_wants_all_frames() -> None:
+def test_crop_boxes_missing_frames_raise() -> None:
     plan = BoxPlan(0, np.zeros(2, np.int32), np.zeros((2, 1), np.float32))
     with pytest.raises(ValueError, match="Expected 2 frames"):
-        cut_boxes(make_track(BOXES), BT709, plan, [])
+        crop_boxes(make_track(BOXES), BT709, plan, [])
 
 
-def test_nothing_to_paint_makes_an_empty_chunk() -> None:
+def test_crop_boxes_without_faces_gives_empty_chunk() -> None:
     chunk, _ = make_chunk(make_track(BOXES, np.array([1, 0, 1])), [1, 1])
     assert chunk.num_faces == 0
     patches = paste(chunk, box_rgb(chunk, 32))
@@ -104,7 +104,7 @@ def test_nothing_to_paint_makes_an_empty_chunk() -> None:
 
 
 @pytest.mark.parametrize("colour", [BT709, BT601_FULL, ColourTags(9, False, 9, 1)])
-def test_yuv_is_that_of_the_decoder(colour: ColourTags) -> None:
+def test_rgb_to_yuv444_inverts_decoder(colour: ColourTags) -> None:
     rgb = np.random.default_rng(2).integers(0, 256, (4, 4, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     ours = rgb_to_yuv444(rgb, colour)
     theirs = from_rgb(rgb, colour)
@@ -114,7 +114,7 @@ def test_yuv_is_that_of_the_decoder(colour: ColourTags) -> None:
         assert np.abs(ours[middle, middle, channel].astype(int) - plane[2::4, 2::4]).max() <= 1
 
 
-def test_a_box_of_whole_pixels_is_what_cv2_resizes() -> None:
+def test_resize_box_whole_pixels_equals_cv2() -> None:
     picture = smooth_rgb()
     box = np.array([10, 20, 70, 100], np.float32)
     assert np.array_equal(resize_box(picture, box, (96, 96), "linear"), cv2.resize(picture[20:100, 10:70], (96, 96)))
@@ -123,7 +123,7 @@ def test_a_box_of_whole_pixels_is_what_cv2_resizes() -> None:
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "area", "cubic", "lanczos"])
-def test_a_box_between_pixels_moves_the_picture(interpolation: str) -> None:
+def test_resize_box_between_pixels_shifts_picture(interpolation: str) -> None:
     ramp = np.repeat(np.arange(100, dtype=np.uint8)[None, :, None] * 2, 100, 0).repeat(3, 2)
     box = np.array([20.5, 20, 84.5, 84])
     seen = resize_box(ramp, box, (32, 32), interpolation)  # type: ignore[arg-type]
@@ -131,7 +131,7 @@ def test_a_box_between_pixels_moves_the_picture(interpolation: str) -> None:
     assert np.abs(seen[5, 2:-2, 0] - expected[2:-2]).max() <= 1
 
 
-def test_area_averages_what_linear_skips() -> None:
+def test_resize_box_area_averages_shrunk_box() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::4] = 200
     box = np.array([0.0, 0, 64, 64])
@@ -139,7 +139,7 @@ def test_area_averages_what_linear_skips() -> None:
     assert np.abs(resize_box(stripes, box, (16, 16), "linear").astype(int) - 50).max() > 20
 
 
-def test_box_rgb_shows_the_frame_in_both_orders() -> None:
+def test_box_rgb_gives_rgb_and_bgr() -> None:
     chunk, frames = make_chunk(make_track(BOXES), [0, 1])
     rgb = box_rgb(chunk, (70, 64))
     expected = to_rgb(frames[0], BT709)[20:90, 40:104]
@@ -147,14 +147,14 @@ def test_box_rgb_shows_the_frame_in_both_orders() -> None:
     assert np.array_equal(box_rgb(chunk, (70, 64), order="bgr"), rgb[..., ::-1])
 
 
-def test_region_rgb_reads_the_tags() -> None:
+def test_region_rgb_uses_colour_tags() -> None:
     region = from_rgb(np.full((32, 32, 3), (200, 40, 30), np.uint8), BT709)
     box = np.array([4.0, 4, 28, 28])
     assert np.abs(region_rgb(region, BT709, box, (8, 8)).astype(int) - (200, 40, 30)).max() <= 2
     assert np.abs(region_rgb(region, BT601_FULL, box, (8, 8)).astype(int) - (200, 40, 30)).max() > 10
 
 
-def test_mask_is_zero_at_the_edges_and_full_inside() -> None:
+def test_soft_mask_is_zero_at_edges_and_full_inside() -> None:
     box = np.array([10.0, 20, 74, 90])
     chin_below = np.array([[20, 40], [64, 40], [42, 120]], np.float32)  # the hull leaves the box at the bottom
     mask = soft_mask(chin_below, box)
@@ -165,7 +165,7 @@ def test_mask_is_zero_at_the_edges_and_full_inside() -> None:
 
 
 @pytest.mark.parametrize("style", ["soft", "rectangle"])
-def test_outside_of_the_mask_every_byte_is_the_frames(style: str) -> None:
+def test_paste_keeps_frame_outside_mask(style: str) -> None:
     track = make_track(BOXES)
     chunk, frames = make_chunk(track, [0, 1, 2])
     noise = np.random.default_rng(3).integers(0, 256, (3, 48, 48, 3), dtype=np.uint8)
@@ -189,7 +189,7 @@ def test_outside_of_the_mask_every_byte_is_the_frames(style: str) -> None:
 
 
 @pytest.mark.parametrize("colour", [BT709, BT601_FULL])
-def test_the_frames_own_picture_leaves_it_as_it_was(colour: ColourTags) -> None:
+def test_paste_own_picture_keeps_frame(colour: ColourTags) -> None:
     chunk, frames = make_chunk(make_track(BOXES[:2]), [0, 1], colour)
     patches = paste(chunk, box_rgb(chunk, (70, 64)), "rectangle")
     for i in range(2):
@@ -197,7 +197,7 @@ def test_the_frames_own_picture_leaves_it_as_it_was(colour: ColourTags) -> None:
         assert np.abs(patches.uv[i].astype(int) - chunk.uv[i]).max() <= 3
 
 
-def test_a_picture_lies_where_it_was_cut() -> None:
+def test_paste_puts_picture_at_box() -> None:
     """A network that gives back a small picture: its middle of gravity must not move."""
     chunk, _ = make_chunk(make_track(BOXES[:1]), [0])
     chunk.y[:] = 40
@@ -211,7 +211,7 @@ def test_a_picture_lies_where_it_was_cut() -> None:
         assert abs(middles[0] - middles[1]) < 0.2
 
 
-def test_colour_match_takes_a_shift_out_of_the_seam() -> None:
+def test_paste_match_colour_removes_seam_shift() -> None:
     chunk, _ = make_chunk(make_track(BOXES[:1]), [0])
     brighter = (box_rgb(chunk, (70, 64)).astype(int) + 9).clip(0, 255).astype(np.uint8)
     matched, plain = (paste(chunk, brighter, match_colour=match).y.astype(int) for match in (True, False))
@@ -219,7 +219,7 @@ def test_colour_match_takes_a_shift_out_of_the_seam() -> None:
     assert np.abs(matched - chunk.y).max() <= 3
 
 
-def test_opacity_scales_the_change() -> None:
+def test_paste_opacity_scales_change() -> None:
     white = np.full((1, 32, 32, 3), 255, np.uint8)
     done = []
     for opacity in (1.0, 0.5):
@@ -229,7 +229,7 @@ def test_opacity_scales_the_change() -> None:
     assert np.abs(done[1] - done[0] / 2).max() <= 1
 
 
-def test_a_face_smaller_than_the_networks_picture_does_not_alias() -> None:
+def test_paste_small_face_does_not_alias() -> None:
     chunk, _ = make_chunk(make_track(np.array([[40, 40, 56.0, 56]])), [0])
     stripes = np.zeros((1, 256, 256, 3), np.uint8)
     stripes[:, :, ::2] = 255
@@ -239,13 +239,13 @@ def test_a_face_smaller_than_the_networks_picture_does_not_alias() -> None:
     assert np.ptp(inside) <= 4
 
 
-def test_paste_wants_a_picture_for_every_face() -> None:
+def test_paste_missing_picture_raises() -> None:
     chunk, _ = make_chunk(make_track(BOXES), [0, 1])
     with pytest.raises(ValueError, match=r"Expected \(2, H, W, 3\) uint8"):
         paste(chunk, np.zeros((1, 32, 32, 3), np.uint8))
 
 
-def test_the_cpu_side_does_not_import_torch() -> None:
+def test_paste_modules_import_no_torch() -> None:
     import subprocess
     import sys
 

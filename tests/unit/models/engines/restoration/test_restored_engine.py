@@ -12,7 +12,7 @@ from config import PipelineConfig
 from errors import ConfigError, OptionError
 from models.avatar.avatar import Avatar
 from models.engines.catalog import EngineCatalog, post_processor_list
-from models.engines.protocol import FrameSpan, Machine
+from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.weights.store import WeightsStore
 from models.speech.activity import SpeechActivity
 from models.speech.features import FeatureBlock
@@ -52,15 +52,13 @@ def generated(catalog: EngineCatalog, name: str, filmed: FilmedAvatar, avatar: A
     index = np.arange(NUM, dtype=np.int32)
     plan = engine.plan(avatar, features, FrameSpan(Fraction(25), 0, NUM, NUM), index, None).plan
     with filmed.reader() as reader:
-        chunk = engine.cut(avatar, plan, list(reader.read(plan.source_index.tolist())))
+        chunk = engine.crop(avatar, plan, list(reader.read(plan.source_index.tolist())))
     assert chunk.num_frames == NUM
-    patches = engine.face_generator(Machine()).generate(chunk)
+    patches = engine.face_generator(ComputeResources()).generate(chunk)
     return patches.row, patches.origins, patches.y, patches.uv
 
 
-def test_the_faces_are_sharpened_and_the_edges_are_the_engines(
-    filmed: FilmedAvatar, avatar: Avatar, tmp_path: Path
-) -> None:
+def test_restored_generate_sharpens_face_and_keeps_edges(filmed: FilmedAvatar, avatar: Avatar, tmp_path: Path) -> None:
     add_network(tmp_path / "data", tmp_path)
     plain = generated(catalog(tmp_path / "data"), "warp", filmed, avatar)
     sharp = generated(catalog(tmp_path / "data"), "warp+restoration", filmed, avatar)
@@ -73,13 +71,13 @@ def test_the_faces_are_sharpened_and_the_edges_are_the_engines(
     assert all((one == other).all() for one, other in zip(plain, none, strict=True))
 
 
-def test_it_shares_what_the_engine_keeps_and_hears(tmp_path: Path) -> None:
+def test_restored_engine_shares_analysis_and_audio_features(tmp_path: Path) -> None:
     engines = catalog(tmp_path)
     inner, outer = engines.engine("warp"), engines.engine("warp+restoration")
     assert (outer.name, outer.version, outer.audio_features) == (inner.name, inner.version, inner.audio_features)
 
 
-def test_what_cannot_be_done_is_said_before_anything_is_promised(tmp_path: Path) -> None:
+def test_check_unavailable_restoration_raises_option_error(tmp_path: Path) -> None:
     engines = catalog(tmp_path)
     with pytest.raises(
         OptionError, match=r"missing Face restoration.*lipwright models add FILE_OR_URL --engine restor"

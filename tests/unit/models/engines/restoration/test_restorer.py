@@ -11,10 +11,9 @@ from errors import CancelledJobError, WeightsError
 from media.yuv_frame import YuvFrame, cut
 from models.avatar.face_region import FaceRegion
 from models.engines.patches import FacePatches
-from models.engines.protocol import Machine, TensorTable
-from models.engines.restoration.network import OnnxRestoration, load_restorer
+from models.engines.protocol import ComputeResources, TensorTable
+from models.engines.restoration.network import RESTORATION_ROLE, OnnxRestoration, load_restorer
 from models.engines.restoration.restorer import SIDE, FaceRestorer, RestorationOptions, Surroundings
-from models.engines.restoration.weights import RESTORATION_ROLE
 from models.track.face_track import FaceTrack
 from tests.random_weights.restoration import save_restoration
 from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, make_frames, make_track
@@ -50,9 +49,9 @@ def contrast(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((face.astype(np.float32) - 110) * 1.8 + 110).clip(0, 255).astype(np.uint8)
 
 
-def test_sharpens_the_lower_face_and_nothing_else(track: FaceTrack, frames: list[YuvFrame]) -> None:
+def test_restore_changes_only_lower_face(track: FaceTrack, frames: list[YuvFrame]) -> None:
     patches = generated(track, frames, SOURCE)
-    surroundings = Surroundings(track, COLOUR).cut(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
+    surroundings = Surroundings(track, COLOUR).crop(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
     before = patches.y.copy()
     done = FaceRestorer(contrast).restore(patches, surroundings)
     assert np.array_equal(patches.y, before)
@@ -69,7 +68,7 @@ def test_sharpens_the_lower_face_and_nothing_else(track: FaceTrack, frames: list
         assert done.y[face][middle, columns].std() > 1.3 * before[face][middle, columns].std()
 
 
-def test_the_network_sees_the_painted_mouth_in_the_whole_upright_face(track: FaceTrack, frames: list[YuvFrame]) -> None:
+def test_restore_network_sees_patch_in_upright_face(track: FaceTrack, frames: list[YuvFrame]) -> None:
     seen: list[NDArray[np.uint8]] = []
 
     def network(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -77,7 +76,7 @@ def test_the_network_sees_the_painted_mouth_in_the_whole_upright_face(track: Fac
         return face
 
     patches = generated(track, frames, [3])
-    surroundings = Surroundings(track, COLOUR).cut(np.array([3], np.int32), [frames[3]])
+    surroundings = Surroundings(track, COLOUR).crop(np.array([3], np.int32), [frames[3]])
     patches.y[:] = 16  # black
     FaceRestorer(network).restore(patches, surroundings)
     (face,) = seen
@@ -86,9 +85,9 @@ def test_the_network_sees_the_painted_mouth_in_the_whole_upright_face(track: Fac
     assert face[60:200].mean() > 60  # the forehead is the frame's
 
 
-def test_strength_is_the_share_of_the_restored_face(track: FaceTrack, frames: list[YuvFrame]) -> None:
+def test_restore_strength_is_share_of_restored_face(track: FaceTrack, frames: list[YuvFrame]) -> None:
     patches = generated(track, frames, [9])
-    surroundings = Surroundings(track, COLOUR).cut(np.array([9], np.int32), [frames[9]])
+    surroundings = Surroundings(track, COLOUR).crop(np.array([9], np.int32), [frames[9]])
     none, half, whole = (FaceRestorer(contrast, s).restore(patches, surroundings) for s in (0.0, 0.5, 1.0))
     assert np.array_equal(none.y, patches.y)
     own = patches.y.astype(int)
@@ -99,12 +98,14 @@ def test_strength_is_the_share_of_the_restored_face(track: FaceTrack, frames: li
         FaceRestorer(contrast, 1.5)
 
 
-def test_same_bytes_however_frames_are_divided(track: FaceTrack, frames: list[YuvFrame], tmp_path: Path) -> None:
-    restorer = load_restorer(save_restoration(tmp_path / "gfpgan.onnx"), Machine(), RestorationOptions(strength=0.8))
+def test_restore_in_chunks_gives_same_bytes(track: FaceTrack, frames: list[YuvFrame], tmp_path: Path) -> None:
+    restorer = load_restorer(
+        save_restoration(tmp_path / "gfpgan.onnx"), ComputeResources(), RestorationOptions(strength=0.8)
+    )
     cutter = Surroundings(track, COLOUR)
 
     def restored(source: list[int]) -> FacePatches:
-        surroundings = cutter.cut(np.array(source, np.int32), [frames[i] for i in source])
+        surroundings = cutter.crop(np.array(source, np.int32), [frames[i] for i in source])
         return restorer.restore(generated(track, frames, source), surroundings)
 
     whole, parts = restored(SOURCE), [restored([3, ABSENT]), restored([9, 9])]
@@ -112,35 +113,35 @@ def test_same_bytes_however_frames_are_divided(track: FaceTrack, frames: list[Yu
         assert np.array_equal(getattr(whole, name), np.concatenate([getattr(part, name) for part in parts]))
 
 
-def test_no_face_is_begun_once_nobody_wants_it(track: FaceTrack, frames: list[YuvFrame]) -> None:
-    surroundings = Surroundings(track, COLOUR).cut(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
+def test_restore_stop_raises_before_next_face(track: FaceTrack, frames: list[YuvFrame]) -> None:
+    surroundings = Surroundings(track, COLOUR).crop(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
     with pytest.raises(CancelledJobError, match="1 of 3 faces"):
         FaceRestorer(contrast).restore(generated(track, frames, SOURCE), surroundings, iter((False, True)).__next__)
 
 
-def test_surroundings_of_other_frames_are_refused(track: FaceTrack, frames: list[YuvFrame]) -> None:
-    surroundings = Surroundings(track, COLOUR).cut(np.array([3], np.int32), [frames[3]])
+def test_restore_surroundings_of_other_frames_raise(track: FaceTrack, frames: list[YuvFrame]) -> None:
+    surroundings = Surroundings(track, COLOUR).crop(np.array([3], np.int32), [frames[3]])
     with pytest.raises(ValueError, match=r"Expected surroundings of rows \[0, -1\], got \[0\]"):
         FaceRestorer(contrast).restore(generated(track, frames, [3, ABSENT]), surroundings)
 
 
 @pytest.mark.parametrize("with_number", [False, True])
-def test_network_speaks_minus_one_to_one(tmp_path: Path, with_number: bool) -> None:
+def test_onnx_restoration_scales_from_minus_one_to_one(tmp_path: Path, with_number: bool) -> None:
     network = OnnxRestoration(
-        save_restoration(tmp_path / "net.onnx", with_number=with_number), Machine(), fidelity=0.25
+        save_restoration(tmp_path / "net.onnx", with_number=with_number), ComputeResources(), fidelity=0.25
     )
     face = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     expected = (face.astype(float) - 127.5) * 2 + 127.5 + np.array([0, 0.25, 0]) * 127.5 * with_number
     assert np.abs(network(face) - expected.clip(0, 255)).max() <= 0.51
 
 
-def test_other_networks_are_refused_with_what_they_are(tmp_path: Path) -> None:
+def test_restoration_other_network_reports_expected_and_found(tmp_path: Path) -> None:
     path = save_restoration(tmp_path / "gpen256.onnx", side=256)
     with pytest.raises(WeightsError, match=r"gpen256\.onnx: expected .* a picture \(1, 3, 512, 512\)"):
-        OnnxRestoration(path, Machine())
+        OnnxRestoration(path, ComputeResources())
 
 
-def test_role_knows_its_file() -> None:
+def test_restoration_role_accepts_only_its_network() -> None:
     good = TensorTable("onnx", {}, ((-1, 3, 512, 512),), ((-1, -1, -1, -1),))
     assert RESTORATION_ROLE.mismatch(good) is None
     assert RESTORATION_ROLE.mismatch(TensorTable("onnx", {}, ((1, 3, 512, 512), (1,)), ((1, 3, 512, 512),))) is None

@@ -23,7 +23,7 @@ def _network() -> nn.Sequential:
     return network.eval()
 
 
-def test_folding_keeps_the_values_and_takes_the_layers() -> None:
+def test_fold_batch_norm_keeps_values_and_removes_layers() -> None:
     network, x = _network(), torch.rand(2, 3, 7, 7)
     with torch.inference_mode():
         before = network(x)
@@ -34,6 +34,6 @@ def test_folding_keeps_the_values_and_takes_the_layers() -> None:
     assert sum(isinstance(module, nn.BatchNorm2d) for module in network.modules()) == 1
 
 
-def test_training_mode_is_refused() -> None:
+def test_fold_batch_norm_training_mode_raises() -> None:
     with pytest.raises(ValueError, match="evaluation mode"):
         fold_batch_norm(_network().train())

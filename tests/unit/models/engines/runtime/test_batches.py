@@ -10,7 +10,7 @@ from models.engines.runtime import batching
 from models.engines.runtime.batching import advise_batch, fixed_batches, seconds_by_batch, usual_batch
 
 
-def test_every_batch_is_full_and_every_row_comes_once() -> None:
+def test_fixed_batches_are_full_and_hold_each_row_once() -> None:
     rows = np.arange(10)
     made = list(fixed_batches((rows, rows * 2.0), 4))
     assert [num for _, num in made] == [4, 4, 2]
@@ -19,7 +19,7 @@ def test_every_batch_is_full_and_every_row_comes_once() -> None:
     assert list(fixed_batches((rows[:0],), 4)) == []
 
 
-def test_no_batch_is_begun_once_nobody_wants_it() -> None:
+def test_fixed_batches_stop_raises_before_next_batch() -> None:
     batches = fixed_batches((np.arange(10),), 4, iter((False, False, True)).__next__)
     assert [next(batches)[1], next(batches)[1]] == [4, 4]
     with pytest.raises(CancelledJobError, match="8 of 10 faces"):
@@ -46,7 +46,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_measuring_stops_when_the_time_is_spent(clock: Clock) -> None:
+def test_seconds_by_batch_stops_when_budget_is_spent(clock: Clock) -> None:
     ran = []
 
     def run(size: int) -> None:
@@ -59,7 +59,7 @@ def test_measuring_stops_when_the_time_is_spent(clock: Clock) -> None:
     assert found[1] == pytest.approx(0.02)
 
 
-def test_advice_is_given_only_where_it_pays(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_advise_batch_logs_only_clear_gain(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert advise_batch(lambda size: clock.work(0.005 * size**2), used=1, budget_s=0.4) == 1
         assert not caplog.records
@@ -67,5 +67,5 @@ def test_advice_is_given_only_where_it_pays(clock: Clock, caplog: pytest.LogCapt
     assert "batch_size 1" in caplog.text
 
 
-def test_devices_have_usual_batches() -> None:
+def test_usual_batch_depends_on_device() -> None:
     assert usual_batch("cuda") > usual_batch("cpu") > 1

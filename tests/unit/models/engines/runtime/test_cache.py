@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.engines.runtime.cache import LruCache, content_key
 
 
-def test_a_key_is_content_shape_and_type() -> None:
+def test_content_key_covers_content_shape_and_dtype() -> None:
     array = np.arange(12, dtype=np.uint8)
     key = content_key(array)
     assert key == content_key(array.copy())
@@ -27,7 +27,7 @@ def test_a_key_is_content_shape_and_type() -> None:
     assert key not in {content_key(other) for other in others}
 
 
-def test_the_value_unused_for_longest_gives_way() -> None:
+def test_lru_cache_full_evicts_least_recently_used() -> None:
     cache: LruCache[str] = LruCache(2)
     cache.put(b"a", "A")
     cache.put(b"b", "B")
@@ -37,7 +37,7 @@ def test_the_value_unused_for_longest_gives_way() -> None:
     assert len(cache) == 2
 
 
-def test_nothing_is_kept_where_nothing_may_be() -> None:
+def test_lru_cache_of_size_0_keeps_nothing() -> None:
     cache: LruCache[str] = LruCache(0)
     cache.put(b"a", "A")
     assert cache.get(b"a") is None

@@ -34,7 +34,7 @@ class _Hostile:
     ],
 )
 @pytest.mark.parametrize("is_zip", [True, False])
-def test_parameters_are_found_in_every_wrapper(tmp_path: Path, wrap: Any, is_zip: bool) -> None:
+def test_read_checkpoint_finds_parameters_in_every_wrapper(tmp_path: Path, wrap: Any, is_zip: bool) -> None:
     path = tmp_path / "weights.bin"
     torch.save(wrap(PARAMETERS), path, _use_new_zipfile_serialization=is_zip)
     assert file_format(path) == "torch"
@@ -44,7 +44,7 @@ def test_parameters_are_found_in_every_wrapper(tmp_path: Path, wrap: Any, is_zip
 
 
 @pytest.mark.parametrize("is_zip", [True, False])
-def test_a_hostile_pickle_is_refused_and_does_not_run(tmp_path: Path, is_zip: bool) -> None:
+def test_read_checkpoint_malicious_file_runs_no_code(tmp_path: Path, is_zip: bool) -> None:
     trace, path = tmp_path / "trace", tmp_path / "hostile.pth"
     torch.save({"state_dict": PARAMETERS, "x": _Hostile(trace)}, path, _use_new_zipfile_serialization=is_zip)
     with pytest.raises(WeightsError, match=r"hostile\.pth"):
@@ -54,7 +54,7 @@ def test_a_hostile_pickle_is_refused_and_does_not_run(tmp_path: Path, is_zip: bo
     assert trace.exists()
 
 
-def test_a_plain_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
+def test_read_checkpoint_malicious_bare_pickle_raises(tmp_path: Path) -> None:
     trace, path = tmp_path / "trace", tmp_path / "hostile.pkl"
     path.write_bytes(pickle.dumps(_Hostile(trace), protocol=2))
     with pytest.raises(WeightsError, match=r"hostile\.pkl"):
@@ -64,7 +64,7 @@ def test_a_plain_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 @pytest.mark.parametrize("is_zip", [True, False])
-def test_a_truncated_file_is_refused(tmp_path: Path, share: float, is_zip: bool) -> None:
+def test_read_checkpoint_truncated_file_raises(tmp_path: Path, share: float, is_zip: bool) -> None:
     path = tmp_path / "half.pth"
     torch.save({"state_dict": {"w": torch.rand(200, 200)}}, path, _use_new_zipfile_serialization=is_zip)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
@@ -73,14 +73,14 @@ def test_a_truncated_file_is_refused(tmp_path: Path, share: float, is_zip: bool)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {}])
-def test_a_file_without_parameters_is_refused(tmp_path: Path, content: Any) -> None:
+def test_read_checkpoint_without_parameters_raises(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "none.pth"
     torch.save(content, path)
     with pytest.raises(WeightsError, match=r"none\.pth: expected .* found"):
         read_checkpoint(path)
 
 
-def test_kinds_are_told_by_their_content(tmp_path: Path) -> None:
+def test_file_format_reads_content_not_name(tmp_path: Path) -> None:
     import onnx
 
     onnx_file, tensors, text = tmp_path / "a.pth", tmp_path / "b.pth", tmp_path / "c.pth"

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.batching import fixed_batches
 from models.engines.runtime.device_feed import DeviceFeed
 from models.engines.runtime.torch_device import open_device, repeatable
@@ -23,7 +23,7 @@ def _run(device: torch.device, feed: DeviceFeed, num: int) -> None:
     assert np.array_equal(np.concatenate(parts), first.astype(np.float32) * 2 + second)
 
 
-def test_batches_come_back_in_order() -> None:
+def test_device_feed_returns_batches_in_order() -> None:
     device = torch.device("cpu")
     feed = DeviceFeed(device)
     for num in (1, 4, 11):
@@ -32,18 +32,18 @@ def test_batches_come_back_in_order() -> None:
 
 
 @pytest.mark.needs_cuda
-def test_batches_come_back_in_order_from_a_gpu() -> None:
-    device = open_device(Machine("cuda"))
+def test_device_feed_on_cuda_returns_batches_in_order() -> None:
+    device = open_device(ComputeResources("cuda"))
     feed = DeviceFeed(device)
     for num in (1, 4, 5, 8, 33, 200):
         _run(device, feed, num)
     assert list(feed.run(iter(()), _twice_plus)) == []
 
 
-def test_threads_are_those_of_the_machine() -> None:
+def test_open_device_sets_num_threads_of_resources() -> None:
     before = torch.get_num_threads()
     try:
-        assert open_device(Machine("cpu", num_threads=2)).type == "cpu"
+        assert open_device(ComputeResources("cpu", num_threads=2)).type == "cpu"
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

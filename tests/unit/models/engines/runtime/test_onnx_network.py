@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from errors import WeightsError
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.onnx import OnnxNetwork
 
 
@@ -25,8 +25,8 @@ def _save(path: Path, kind: int = TensorProto.FLOAT) -> Path:
     return path
 
 
-def test_shapes_and_the_first_output(tmp_path: Path) -> None:
-    network = OnnxNetwork(_save(tmp_path / "n.onnx"), Machine())
+def test_onnx_network_gives_table_and_first_output(tmp_path: Path) -> None:
+    network = OnnxNetwork(_save(tmp_path / "n.onnx"), ComputeResources())
     assert network.input_names == ("a", "b")
     assert network.table.inputs == ((-1, 3), (1, 3))
     assert network.table.outputs[0] == (-1, 3)
@@ -34,15 +34,15 @@ def test_shapes_and_the_first_output(tmp_path: Path) -> None:
     assert np.array_equal(network.run({"a": a, "b": b}), np.full((4, 3), 3))
 
 
-def test_other_types_are_refused(tmp_path: Path) -> None:
+def test_onnx_network_other_dtypes_raise(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"float32 .* n\.onnx, found \['tensor\(double\)'\]"):
-        OnnxNetwork(_save(tmp_path / "n.onnx", TensorProto.DOUBLE), Machine())
+        OnnxNetwork(_save(tmp_path / "n.onnx", TensorProto.DOUBLE), ComputeResources())
 
 
 @pytest.mark.needs_cuda
-def test_a_gpu_gives_what_the_cpu_gives(tmp_path: Path) -> None:
+def test_onnx_network_cuda_equals_cpu(tmp_path: Path) -> None:
     import torch
 
-    network = OnnxNetwork(_save(tmp_path / "n.onnx"), Machine("cuda"))
+    network = OnnxNetwork(_save(tmp_path / "n.onnx"), ComputeResources("cuda"))
     a, b = torch.rand(4, 3, device="cuda"), torch.rand(1, 3, device="cuda")
     assert torch.equal(network.run_on_cuda({"a": a, "b": b}, (4, 3)), a + b)

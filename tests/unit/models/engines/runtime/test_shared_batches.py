@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from errors import CancelledJobError
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.batching import Batch, SharedBatches
 from models.engines.runtime.device_feed import DeviceBatches
 from models.engines.runtime.torch_device import open_device
@@ -81,13 +81,13 @@ def callers(network: Network) -> Iterator[Callers]:
         network.gate.set()
 
 
-def test_one_caller_fills_its_last_batch_with_copies(callers: Callers, network: Network) -> None:
+def test_shared_batches_single_caller_pads_last_batch(callers: Callers, network: Network) -> None:
     network.gate.set()
     assert callers.double(1, 2, 3, 4, 5).result(WAIT_S) == [2, 4, 6, 8, 10]
     assert network.batches == [([1, 2, 3, 4], 4), ([5, 5, 5, 5], 1)]
 
 
-def test_rows_of_those_who_wait_take_the_place_of_copies(callers: Callers, network: Network) -> None:
+def test_shared_batches_waiting_rows_replace_padding(callers: Callers, network: Network) -> None:
     first = callers.double(1, 2, 3, 4, 5)
     others = [callers.double(10, 11), callers.double(20, 21, 22)]
     network.gate.set()
@@ -96,7 +96,7 @@ def test_rows_of_those_who_wait_take_the_place_of_copies(callers: Callers, netwo
     assert network.batches == [([1, 2, 3, 4], 4), ([5, 10, 11, 20], 4), ([21, 22, 22, 22], 2)]
 
 
-def test_only_chunks_of_the_same_kind_share(callers: Callers, network: Network) -> None:
+def test_shared_batches_only_equal_kinds_share(callers: Callers, network: Network) -> None:
     first = callers.double(1, together="ann")
     others = [callers.double(2, together="bob"), callers.double(3, together=None), callers.double(4, together=None)]
     network.gate.set()
@@ -104,7 +104,7 @@ def test_only_chunks_of_the_same_kind_share(callers: Callers, network: Network) 
     assert sorted(network.batches) == [([n] * SIZE, 1) for n in (1, 2, 3, 4)]
 
 
-def test_who_shared_a_batch_that_failed_is_computed_again(callers: Callers, network: Network) -> None:
+def test_shared_batches_failure_recomputes_other_callers(callers: Callers, network: Network) -> None:
     first = callers.double(1, 2, 3, 4, POISON)
     other = callers.double(10, 11, 12, 13)
     network.gate.set()
@@ -114,7 +114,7 @@ def test_who_shared_a_batch_that_failed_is_computed_again(callers: Callers, netw
     assert network.batches[1:] == [([POISON, 10, 11, 12], 4), ([10, 11, 12, 13], 4)]
 
 
-def test_who_is_cancelled_leaves_the_rows_of_others_in_place(callers: Callers, network: Network) -> None:
+def test_shared_batches_cancel_keeps_rows_of_others(callers: Callers, network: Network) -> None:
     is_unwanted = threading.Event()
     first = callers.double(1, 2, 3, 4, 5, 6, 7, 8, 9, should_stop=is_unwanted.is_set)
     waiting = callers.double(10, should_stop=is_unwanted.is_set)
@@ -128,7 +128,7 @@ def test_who_is_cancelled_leaves_the_rows_of_others_in_place(callers: Callers, n
     assert other.result(WAIT_S) == [40, 42]
 
 
-def test_nothing_to_paint_is_no_batch(callers: Callers, network: Network) -> None:
+def test_shared_batches_without_rows_run_no_batch(callers: Callers, network: Network) -> None:
     network.begun.set()
     assert callers.double().result(WAIT_S) == []
     assert network.batches == []
@@ -158,10 +158,10 @@ def _check_many_at_once(device: torch.device) -> None:
         assert list(pool.map(generate, chunks)) == alone
 
 
-def test_chunks_painted_at_the_same_time_do_not_mix() -> None:
+def test_concurrent_generate_calls_do_not_mix() -> None:
     _check_many_at_once(torch.device("cpu"))
 
 
 @pytest.mark.needs_cuda
-def test_chunks_painted_at_the_same_time_on_a_gpu_do_not_mix() -> None:
-    _check_many_at_once(open_device(Machine("cuda")))
+def test_concurrent_generate_calls_on_cuda_do_not_mix() -> None:
+    _check_many_at_once(open_device(ComputeResources("cuda")))

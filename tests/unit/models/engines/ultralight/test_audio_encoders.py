@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError, WeightsError
-from models.engines.protocol import FrameSpan, Machine, TensorTable
+from models.engines.protocol import ComputeResources, FrameSpan, TensorTable
 from models.engines.ultralight import hubert as hubert_module
-from models.engines.ultralight.audio import UltralightFeatures, Variant
+from models.engines.ultralight.audio import UltralightFeatures
 from models.engines.ultralight.hubert import (
     HubertAudioEncoder,
     OnnxHubert,
@@ -21,6 +21,7 @@ from models.engines.ultralight.hubert import (
     num_hubert_rows,
 )
 from models.engines.ultralight.hubert_network import HubertNetwork, HubertSize, read_hubert
+from models.engines.ultralight.variants import Variant
 from models.engines.ultralight.weights import hubert_mismatch
 from models.engines.ultralight.wenet import OnnxWenet, WenetAudioEncoder, fbank
 from models.speech.level import SpeechLevel, measure_level
@@ -40,12 +41,12 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SpeechLevel]
 
 @pytest.fixture(scope="module")
 def hubert(tmp_path_factory: pytest.TempPathFactory) -> OnnxHubert:
-    return OnnxHubert(save_hubert(tmp_path_factory.mktemp("hubert") / "hubert.onnx"), Machine())
+    return OnnxHubert(save_hubert(tmp_path_factory.mktemp("hubert") / "hubert.onnx"), ComputeResources())
 
 
 @pytest.fixture(scope="module")
 def wenet(tmp_path_factory: pytest.TempPathFactory) -> OnnxWenet:
-    return OnnxWenet(save_wenet(tmp_path_factory.mktemp("wenet") / "encoder.onnx"), Machine())
+    return OnnxWenet(save_wenet(tmp_path_factory.mktemp("wenet") / "encoder.onnx"), ComputeResources())
 
 
 def assert_spans_join(
@@ -61,7 +62,7 @@ def assert_spans_join(
     assert whole.rows.std() > 0
 
 
-def test_hubert_is_the_same_however_a_job_is_divided(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert) -> None:
+def test_hubert_encode_in_spans_gives_same_bytes(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert) -> None:
     fps, total = Fraction(30000, 1001), 1259
     cuts = [530, 545, 560, 700, 1259]  # 18 seconds, where a window ends, lie in frame 539
     spans = [FrameSpan(fps, a, b - a, total) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
@@ -71,7 +72,7 @@ def test_hubert_is_the_same_however_a_job_is_divided(speech: tuple[Path, SpeechL
     assert np.array_equal(again.rows, audio_encoder.encode(*speech, spans[1]).rows)
 
 
-def test_hubert_rows_are_those_of_the_whole_file(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert) -> None:
+def test_hubert_encode_span_equals_rows_of_whole(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert) -> None:
     """Also where windows of 18 seconds meet: the margin holds what a row sees beside its own samples."""
     samples = np.load(speech[0]).astype(np.float64) / 32768
     wave = ((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)).astype(np.float32)
@@ -82,7 +83,7 @@ def test_hubert_rows_are_those_of_the_whole_file(speech: tuple[Path, SpeechLevel
     assert np.abs(heard.rows - expected[heard.ids]).max() < 1e-4
 
 
-def test_hubert_hears_silence_after_the_end_and_nothing_before_the_start(
+def test_hubert_encode_past_end_is_silence_before_start_is_empty(
     speech: tuple[Path, SpeechLevel], hubert: OnnxHubert
 ) -> None:
     audio_encoder = HubertAudioEncoder(hubert)
@@ -94,7 +95,7 @@ def test_hubert_hears_silence_after_the_end_and_nothing_before_the_start(
     assert np.ptp(after.rows, axis=0).max() < 1e-5  # silence sounds the same everywhere
 
 
-def test_hubert_is_asked_once_for_a_window(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert) -> None:
+def test_hubert_encode_runs_each_window_once(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert) -> None:
     asked: list[int] = []
 
     def network(wave: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -107,29 +108,29 @@ def test_hubert_is_asked_once_for_a_window(speech: tuple[Path, SpeechLevel], hub
     assert asked == [(hubert_module._WINDOW_ROWS + hubert_module._MARGIN_ROWS - 1) * 320 + 400]
 
 
-def test_hubert_takes_optimums_mask_and_very_short_sounds(tmp_path: Path) -> None:
-    network = OnnxHubert(save_hubert(tmp_path / "masked.onnx", with_mask=True), Machine())
+def test_onnx_hubert_accepts_mask_input_and_short_speech(tmp_path: Path) -> None:
+    network = OnnxHubert(save_hubert(tmp_path / "masked.onnx", with_mask=True), ComputeResources())
     path = tmp_path / "click.npy"
     np.save(path, np.full(50, 1000, np.int16))
     heard = HubertAudioEncoder(network).encode(path, measure_level(path), FrameSpan(Fraction(25), 0, 1, 1))
     assert heard.windows(Variant("hubert")).shape == (1, 16, 32, 32)
 
 
-def test_normal_form_is_exact(tmp_path: Path) -> None:
+def test_normal_form_of_long_speech_is_exact(tmp_path: Path) -> None:
     samples = np.random.default_rng(0).integers(-32768, 32768, 3_000_001).astype(np.int16)
     mean, deviation = normal_form(samples)
     assert abs(float(mean) - samples.mean() / 32768) < 1e-9
     assert abs(float(deviation) - np.sqrt((samples / 32768).var() + 1e-7)) < 1e-6
 
 
-def test_wenet_is_the_same_however_a_job_is_divided(speech: tuple[Path, SpeechLevel], wenet: OnnxWenet) -> None:
+def test_wenet_encode_in_spans_gives_same_bytes(speech: tuple[Path, SpeechLevel], wenet: OnnxWenet) -> None:
     fps, total = Fraction(25), 1050
     cuts = [1, 2, 9, 14]
     spans = [FrameSpan(fps, a, b - a, total) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
     assert_spans_join(WenetAudioEncoder(wenet), speech, Variant("wenet"), spans)
 
 
-def test_wenet_chunks_are_the_published_ones(speech: tuple[Path, SpeechLevel], wenet: OnnxWenet) -> None:
+def test_wenet_encode_reads_published_chunks(speech: tuple[Path, SpeechLevel], wenet: OnnxWenet) -> None:
     """320 ms of silence in front; chunk i holds frames 5 i to 5 i + 67; offset 100, caches 0."""
     samples = np.load(speech[0]).astype(np.float32)
     padded = np.concatenate([np.zeros(32 * 160, np.float32), samples[:40_000]])
@@ -142,13 +143,15 @@ def test_wenet_chunks_are_the_published_ones(speech: tuple[Path, SpeechLevel], w
         assert np.abs(windows[member] - expected).max() < 1e-2
 
 
-def test_listening_can_be_stopped(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert, wenet: OnnxWenet) -> None:
+def test_encode_stop_raises_cancelled_job_error(
+    speech: tuple[Path, SpeechLevel], hubert: OnnxHubert, wenet: OnnxWenet
+) -> None:
     for audio_encoder in (HubertAudioEncoder(hubert), WenetAudioEncoder(wenet)):
         with pytest.raises(CancelledJobError):
             audio_encoder.encode(*speech, FrameSpan(Fraction(25), 0, 10, 100), lambda: True)
 
 
-def test_another_file_than_was_measured_is_refused(
+def test_encode_unmeasured_file_raises_media_error(
     tmp_path: Path, speech: tuple[Path, SpeechLevel], hubert: OnnxHubert, wenet: OnnxWenet
 ) -> None:
     path = tmp_path / "other.npy"
@@ -158,24 +161,24 @@ def test_another_file_than_was_measured_is_refused(
             audio_encoder.encode(path, speech[1], FrameSpan(Fraction(25), 0, 10, 100))
 
 
-def test_other_networks_are_refused_with_what_they_are(tmp_path: Path) -> None:
+def test_audio_encoders_other_network_reports_expected_and_found(tmp_path: Path) -> None:
     small = save_hubert(tmp_path / "hubert-base.onnx", num_features=768)
     with pytest.raises(WeightsError, match=r"hubert-base\.onnx.*1024.*768"):
-        OnnxHubert(small, Machine())
+        OnnxHubert(small, ComputeResources())
     generator = save_generator(tmp_path / "generator.onnx")
     with pytest.raises(WeightsError, match=r"generator\.onnx: expected an input \(1, N\)"):
-        OnnxHubert(generator, Machine())
+        OnnxHubert(generator, ComputeResources())
     with pytest.raises(WeightsError, match=r"generator\.onnx: expected .* inputs \(1, 1, 67, 80\)"):
-        OnnxWenet(generator, Machine())
+        OnnxWenet(generator, ComputeResources())
 
 
-def test_a_network_of_another_rhythm_is_refused(speech: tuple[Path, SpeechLevel]) -> None:
+def test_hubert_other_row_rate_raises_weights_error(speech: tuple[Path, SpeechLevel]) -> None:
     audio_encoder = HubertAudioEncoder(lambda wave: np.zeros((3, 1024), np.float32))
     with pytest.raises(WeightsError, match=r"Expected \(950, 1024\) from HuBERT.*got \(3, 1024\)"):
         audio_encoder.encode(*speech, FrameSpan(Fraction(25), 0, 10, 1050))
 
 
-def test_hubert_is_that_of_the_paper() -> None:
+def test_hubert_network_has_published_names_and_sizes() -> None:
     """Names and shapes of transformers' `HubertModel`, of which 315,437,696 numbers are used."""
     with torch.device("meta"):
         network = HubertNetwork()
@@ -191,7 +194,7 @@ def test_hubert_is_that_of_the_paper() -> None:
     assert "expected HuBERT large with encoder.layers.23" in str(hubert_mismatch(TensorTable("torch", state)))
 
 
-def test_hubert_reads_a_checkpoint_that_recognises_words(tmp_path: Path) -> None:
+def test_read_hubert_reads_speech_recognition_checkpoint(tmp_path: Path) -> None:
     size = HubertSize(num_layers=2, width=64, num_heads=4, num_inner=96, num_channels=32)
     torch.manual_seed(0)
     network = HubertNetwork(size).eval()
@@ -204,4 +207,4 @@ def test_hubert_reads_a_checkpoint_that_recognises_words(tmp_path: Path) -> None
         assert rows.shape == (1, num_hubert_rows(8000), 64)
         assert torch.equal(rows, network(wave))
     with pytest.raises(WeightsError, match=r"pytorch_model\.bin: expected HuBERT large with feature_extractor"):
-        load_hubert(path, Machine())
+        load_hubert(path, ComputeResources())

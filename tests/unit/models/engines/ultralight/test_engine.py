@@ -18,20 +18,15 @@ from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
-from models.engines.protocol import EngineClass, EngineSettings, FrameSpan, Machine, TensorTable
-from models.engines.ultralight.audio import (
-    AudioKind,
-    UltralightFeatures,
-    UltralightPlan,
-    Variant,
-    frame_rows,
-    wanted_ids,
-)
-from models.engines.ultralight.crop import crop_boxes, inner_boxes, network_pictures
+from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan, TensorTable
+from models.engines.ultralight.audio import UltralightFeatures, UltralightPlan, frame_rows, wanted_ids
+from models.engines.ultralight.crop import face_boxes, inner_boxes, network_pictures
 from models.engines.ultralight.engine import UltralightEngine
 from models.engines.ultralight.generator import OnnxGenerator, load_generator
-from models.engines.ultralight.network import TorchGenerator, load_network, picture_input
+from models.engines.ultralight.network import load_network, picture_input
 from models.engines.ultralight.options import UltralightOptions
+from models.engines.ultralight.torch_generator import TorchGenerator
+from models.engines.ultralight.variants import AudioKind, Variant
 from models.engines.ultralight.weights import ROLES
 from models.engines.weights.inspection import inspect_weights
 from models.engines.weights.recognition import AddRequest, candidates, recognise
@@ -86,9 +81,9 @@ def make_plan(source: list[int], audio_kind: AudioKind = "hubert") -> Ultralight
     return UltralightPlan(10, np.array(source, np.int32), heard)
 
 
-def cut(engine: UltralightEngine, avatar: Avatar, plan: UltralightPlan, frames: list[YuvFrame]) -> BoxChunk:
+def crop(engine: UltralightEngine, avatar: Avatar, plan: UltralightPlan, frames: list[YuvFrame]) -> BoxChunk:
     analyse(engine, avatar)
-    return engine.cut(avatar, plan, [frames[i] for i in plan.source_index])
+    return engine.crop(avatar, plan, [frames[i] for i in plan.source_index])
 
 
 def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> list[NDArray[np.uint8]]:
@@ -98,10 +93,10 @@ def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> lis
 SOURCE = [3, 4, ABSENT, 8, 9, 9]
 
 
-def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
+def test_ultralight_generate_changes_only_lower_face(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine = make_engine(checkpoint)
-    chunk = cut(engine, avatar, make_plan(SOURCE), frames)
-    patches = engine.face_generator(Machine()).generate(pickle.loads(pickle.dumps(chunk)))
+    chunk = crop(engine, avatar, make_plan(SOURCE), frames)
+    patches = engine.face_generator(ComputeResources()).generate(pickle.loads(pickle.dumps(chunk)))
     shown = luma(patches, SOURCE, frames)
     assert patches.patch(2) is None
     for t, i in enumerate(SOURCE):
@@ -114,47 +109,49 @@ def test_paints_the_lower_face_and_nothing_else(checkpoint: Path, avatar: Avatar
             assert changed.sum() > 1000
 
 
-def test_same_bytes_however_frames_are_divided(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
+def test_ultralight_generate_in_chunks_gives_same_bytes(
+    checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]
+) -> None:
     engine = make_engine(checkpoint)
-    face_generator, plan = engine.face_generator(Machine()), make_plan(SOURCE)
-    whole = luma(face_generator.generate(cut(engine, avatar, plan, frames)), SOURCE, frames)
-    again = luma(engine.face_generator(Machine()).generate(cut(engine, avatar, plan, frames)), SOURCE, frames)
+    face_generator, plan = engine.face_generator(ComputeResources()), make_plan(SOURCE)
+    whole = luma(face_generator.generate(crop(engine, avatar, plan, frames)), SOURCE, frames)
+    again = luma(engine.face_generator(ComputeResources()).generate(crop(engine, avatar, plan, frames)), SOURCE, frames)
     parts: list[NDArray[np.uint8]] = []
     for start, stop in ((0, 1), (1, 4), (4, 6)):
         part = plan.slice(start, stop)
-        parts += luma(face_generator.generate(cut(engine, avatar, part, frames)), SOURCE[start:stop], frames)
+        parts += luma(face_generator.generate(crop(engine, avatar, part, frames)), SOURCE[start:stop], frames)
     for t in range(len(SOURCE)):
         assert np.array_equal(whole[t], again[t])
         assert np.array_equal(whole[t], parts[t])
     assert not np.array_equal(whole[4], whole[5])  # one source frame, another sound
 
 
-def test_rectangle_reaches_the_borders_of_the_160(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
+def test_paste_rectangle_reaches_box_border(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
     engine = make_engine(checkpoint, paste="rectangle")
-    patches = engine.face_generator(Machine()).generate(cut(engine, avatar, make_plan([8]), frames))
+    patches = engine.face_generator(ComputeResources()).generate(crop(engine, avatar, make_plan([8]), frames))
     changed = np.argwhere(luma(patches, [8], frames)[0] != frames[8].y)
     from models.engines.paste.landmarks68 import ibug_points
 
-    box = inner_boxes(crop_boxes(ibug_points(avatar.track.points[[8]])))[0]
+    box = inner_boxes(face_boxes(ibug_points(avatar.track.points[[8]])))[0]
     assert np.abs(changed.min(0)[::-1] - box[:2]).max() < 2
     assert np.abs(changed.max(0)[::-1] + 1 - box[2:]).max() < 2
 
 
-def test_the_crop_is_theirs_on_the_mean_face_of_their_landmarks() -> None:
+def test_face_boxes_of_mean_face_equal_published_crop() -> None:
     """1.671 eye distances wide, from .244 below the eyes; the inner picture is 160 of its 168 pixels."""
     from models.engines.paste.landmarks68 import ibug_points
     from models.geometry.head_frame import mean_face
 
     points = ibug_points(mean_face()[None] * [100, -100, 100])
-    x0, y0, x1, y1 = crop_boxes(points)[0]
+    x0, y0, x1, y1 = face_boxes(points)[0]
     assert abs((x1 - x0) - 167.1) < 1
     assert abs((y1 - y0) - (x1 - x0)) < 1e-3
     assert abs(y0 - 24.4) < 1.5
-    inner = inner_boxes(crop_boxes(points))[0]
+    inner = inner_boxes(face_boxes(points))[0]
     assert np.allclose((inner[2:] - inner[:2]) / (x1 - x0), 160 / 168)
 
 
-def test_reference_in_front_and_the_rectangle_is_black() -> None:
+def test_picture_input_is_reference_then_masked() -> None:
     """cv2.rectangle(img, (5, 5, 150, 145), 0, -1) of face_utils.py."""
     face = np.random.default_rng(0).integers(1, 256, (1, 160, 160, 3), dtype=np.uint8)
     masked = cv2.rectangle(face[0].copy(), (5, 5, 150, 145), (0, 0, 0), -1)
@@ -163,8 +160,8 @@ def test_reference_in_front_and_the_rectangle_is_black() -> None:
     assert np.array_equal(picture_input(torch.from_numpy(face))[0].numpy(), expected)
 
 
-def test_folded_network_is_the_network(checkpoint: Path) -> None:
-    generator = TorchGenerator(checkpoint, Machine(), FP32)
+def test_torch_generator_equals_unfolded_network(checkpoint: Path) -> None:
+    generator = TorchGenerator(checkpoint, ComputeResources(), FP32)
     rng = np.random.default_rng(2)
     faces = rng.integers(0, 256, (2, 160, 160, 3), dtype=np.uint8)
     audio = rng.normal(0, 0.4, (2, 16, 32, 32)).astype(np.float32)
@@ -175,9 +172,9 @@ def test_folded_network_is_the_network(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3, "batch"])
-def test_onnx_exports_with_any_batch_and_order_of_inputs(tmp_path: Path, batch: int | str) -> None:
+def test_onnx_generator_accepts_any_batch_and_input_order(tmp_path: Path, batch: int | str) -> None:
     path = save_generator(tmp_path / "anna.onnx", batch)
-    generator = load_generator(path, Machine(), FP32, "hubert")
+    generator = load_generator(path, ComputeResources(), FP32, "hubert")
     faces = np.random.default_rng(3).integers(0, 256, (5, 160, 160, 3), dtype=np.uint8)
     audio = np.repeat(np.array([0, 0.1, 0.2, 0.3, 0.4], np.float32), 16 * 32 * 32).reshape(5, 16, 32, 32)
     generated = generator.generate(faces, audio)
@@ -188,17 +185,17 @@ def test_onnx_exports_with_any_batch_and_order_of_inputs(tmp_path: Path, batch: 
     assert generator.generate(faces[:0], audio[:0]).shape == (0, 160, 160, 3)
 
 
-def test_onnx_that_is_no_generator_is_refused(tmp_path: Path) -> None:
+def test_onnx_generator_other_network_raises_weights_error(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"hubert\.onnx: expected inputs \(B, 6, 160, 160\)"):
-        OnnxGenerator(save_hubert(tmp_path / "hubert.onnx"), Machine(), FP32)
+        OnnxGenerator(save_hubert(tmp_path / "hubert.onnx"), ComputeResources(), FP32)
 
 
-def test_a_generator_for_other_features_is_refused(checkpoint: Path) -> None:
+def test_load_generator_other_audio_kind_raises_weights_error(checkpoint: Path) -> None:
     with pytest.raises(WeightsError, match=r"anna\.pth for wenet features, found one for hubert"):
-        load_generator(checkpoint, Machine(), FP32, "wenet")
+        load_generator(checkpoint, ComputeResources(), FP32, "wenet")
 
 
-def test_choose_audio_kind_is_what_was_brought(checkpoint: Path, tmp_path: Path) -> None:
+def test_audio_encoder_option_auto_uses_added_file(checkpoint: Path, tmp_path: Path) -> None:
     def audio_features(**options: str) -> str:
         return UltralightEngine(EngineSettings(Brought(files), options)).audio_features.partition(":")[0]
 
@@ -207,21 +204,21 @@ def test_choose_audio_kind_is_what_was_brought(checkpoint: Path, tmp_path: Path)
     files = {"generator": checkpoint, "wenet": checkpoint}
     assert audio_features() == "ultralight-wenet"
     files = {"generator": checkpoint, "wenet": checkpoint, "hubert": checkpoint}
-    with pytest.raises(ConfigError, match="'hears'"):
+    with pytest.raises(ConfigError, match="'audio_encoder'"):
         audio_features()
-    assert audio_features(hears="hubert") == "ultralight-hubert"
+    assert audio_features(audio_encoder="hubert") == "ultralight-hubert"
     with pytest.raises(ConfigError, match="(?s)ultralight.*paste"):
         audio_features(paste="hard")
 
 
 @pytest.mark.parametrize("kind", ["hubert", "wenet"])
-def test_listener_is_made_of_the_brought_file(tmp_path: Path, kind: AudioKind) -> None:
+def test_audio_encoder_is_loaded_from_added_file(tmp_path: Path, kind: AudioKind) -> None:
     path = (save_hubert if kind == "hubert" else save_wenet)(tmp_path / "file.onnx")
     engine = UltralightEngine(EngineSettings(Brought({"generator": path, kind: path}), {}))
     speech = tmp_path / "speech.npy"
     np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 16_000).astype(np.int16))
     span = FrameSpan(Fraction(25), 5, 3, 25)
-    heard = engine.audio_encoder(Machine()).encode(speech, measure_level(speech), span)
+    heard = engine.audio_encoder(ComputeResources()).encode(speech, measure_level(speech), span)
     assert heard.windows(Variant(kind)).shape == (3, *Variant(kind).audio_shape)
 
 
@@ -237,7 +234,7 @@ def table(path: Path) -> TensorTable:
     return TensorTable("torch", {name: tuple(tensor.shape) for name, tensor in state.items()})
 
 
-def test_roles_know_their_own_files_and_no_other(checkpoint: Path, tmp_path: Path) -> None:
+def test_ultralight_roles_accept_only_their_files(checkpoint: Path, tmp_path: Path) -> None:
     files = {
         "generator": [checkpoint, save_generator(tmp_path / "g.onnx"), save_generator(tmp_path / "free.onnx", "n")],
         "hubert": [save_hubert(tmp_path / "h.onnx"), save_hubert(tmp_path / "m.onnx", with_mask=True)],
@@ -252,7 +249,7 @@ def test_roles_know_their_own_files_and_no_other(checkpoint: Path, tmp_path: Pat
                 assert mismatch is None or "found" in mismatch
 
 
-def test_the_store_of_weights_knows_them_too(checkpoint: Path, tmp_path: Path) -> None:
+def test_weights_store_recognises_ultralight_files(checkpoint: Path, tmp_path: Path) -> None:
     asked = candidates({"ultralight": UltralightEngine.weights}, AddRequest())
     files = {
         "generator": [checkpoint, save_generator(tmp_path / "g.onnx")],
@@ -263,7 +260,7 @@ def test_the_store_of_weights_knows_them_too(checkpoint: Path, tmp_path: Path) -
             assert recognise(path.name, inspect_weights(path), asked).spec.name == role
 
 
-def test_a_wenet_file_may_leave_its_output_free_but_not_what_tells_its_inputs_apart() -> None:
+def test_wenet_mismatch_allows_free_output_not_free_input() -> None:
     inputs = ((1, 1, -1, 80), (1,), (3, 8, -1, 128), (3, 1, 512, 14))
     mismatch = {role.name: role.mismatch for role in ROLES}["wenet"]
     assert mismatch(TensorTable("onnx", {}, inputs, ((1, -1, -1), (3, 8, -1, 128)))) is None
@@ -271,7 +268,7 @@ def test_a_wenet_file_may_leave_its_output_free_but_not_what_tells_its_inputs_ap
     assert mismatch(TensorTable("onnx", {}, inputs, ((1, 16, 256),)))
 
 
-def test_a_checkpoint_with_other_shapes_says_which(checkpoint: Path) -> None:
+def test_generator_mismatch_names_wrong_shapes(checkpoint: Path) -> None:
     good = table(checkpoint)
     (generator, *_) = ROLES
     changed = replace(good, tensors={**good.tensors, "up3.conv.double_conv.0.conv.0.weight": (1, 2, 3, 3)})
@@ -283,30 +280,30 @@ def test_a_checkpoint_with_other_shapes_says_which(checkpoint: Path) -> None:
     assert generator.mismatch(replace(good, tensors=uncounted)) is None
 
 
-def test_a_checkpoint_as_safetensors_paints_the_same(tmp_path: Path, checkpoint: Path) -> None:
+def test_safetensors_checkpoint_equals_torch_checkpoint(tmp_path: Path, checkpoint: Path) -> None:
     safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
     path = tmp_path / "anna.safetensors"
     safetensors.save_file(torch.load(checkpoint, weights_only=True)["model"], path)
     faces = np.full((1, 160, 160, 3), 90, np.uint8)
     audio = np.random.default_rng(2).normal(0, 0.4, (1, 16, 32, 32)).astype(np.float32)
     ours, theirs = (
-        load_generator(file, Machine(), FP32, "hubert").generate(faces, audio) for file in (path, checkpoint)
+        load_generator(file, ComputeResources(), FP32, "hubert").generate(faces, audio) for file in (path, checkpoint)
     )
     assert np.array_equal(ours, theirs)
 
 
-def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, checkpoint: Path) -> None:
+def test_load_generator_damaged_file_names_it(tmp_path: Path, checkpoint: Path) -> None:
     cropped = tmp_path / "cropped.pth"
     cropped.write_bytes(checkpoint.read_bytes()[:5000])
     with pytest.raises(WeightsError, match=r"cropped\.pth"):
-        load_generator(cropped, Machine(), FP32, "hubert")
+        load_generator(cropped, ComputeResources(), FP32, "hubert")
     other = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(3)}, other)
     with pytest.raises(WeightsError, match=r"other\.pth: expected audio_model"):
-        load_generator(other, Machine(), FP32, "hubert")
+        load_generator(other, ComputeResources(), FP32, "hubert")
 
 
-def test_a_plan_carries_its_sound_once(checkpoint: Path) -> None:
+def test_ultralight_plan_stores_each_row_once(checkpoint: Path) -> None:
     plan = make_plan([3] * 100)
     part = plan.slice(40, 72)
     assert (part.first_frame, len(part)) == (50, 32)
@@ -315,7 +312,7 @@ def test_a_plan_carries_its_sound_once(checkpoint: Path) -> None:
         UltralightPlan(0, np.zeros(2, np.int32), plan.features)
 
 
-def test_from_sound_to_faces_as_the_graph_does_it(
+def test_ultralight_encode_plan_crop_generate_gives_patches(
     checkpoint: Path, avatar: Avatar, frames: list[YuvFrame], tmp_path: Path
 ) -> None:
     files = Brought({"generator": checkpoint, "hubert": save_hubert(tmp_path / "hubert.onnx")})
@@ -324,23 +321,23 @@ def test_from_sound_to_faces_as_the_graph_does_it(
     speech = tmp_path / "speech.npy"
     np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 8_000).astype(np.int16))
     span = FrameSpan(Fraction(25), 0, 12, 12)
-    features = engine.audio_encoder(Machine()).encode(speech, measure_level(speech), span)
+    features = engine.audio_encoder(ComputeResources()).encode(speech, measure_level(speech), span)
     analyse(engine, avatar)
     source = np.arange(12, dtype=np.int32)
     planned = engine.plan(avatar, pickle.loads(pickle.dumps(features)), span, source, None)
     assert planned.measures.num_frames == 12
     part = pickle.loads(pickle.dumps(planned.plan.slice(7, 9)))
-    patches = engine.face_generator(Machine()).generate(engine.cut(avatar, part, [frames[7], frames[8]]))
+    patches = engine.face_generator(ComputeResources()).generate(engine.crop(avatar, part, [frames[7], frames[8]]))
     assert len(patches) == 2
     assert (pasted(frames[8], patches.patch(1)) != frames[8].y).any()
 
 
 @pytest.mark.needs_cuda
-def test_cuda_paints_as_the_cpu_does(checkpoint: Path) -> None:
+def test_ultralight_cuda_equals_cpu(checkpoint: Path) -> None:
     rng = np.random.default_rng(2)
     faces = rng.integers(0, 256, (19, 160, 160, 3), dtype=np.uint8)
     audio = rng.normal(0, 0.4, (19, 16, 32, 32)).astype(np.float32)
-    on_cpu = TorchGenerator(checkpoint, Machine(), FP32).generate(faces, audio)
-    generator = TorchGenerator(checkpoint, Machine("cuda"), FP32)
+    on_cpu = TorchGenerator(checkpoint, ComputeResources(), FP32).generate(faces, audio)
+    generator = TorchGenerator(checkpoint, ComputeResources("cuda"), FP32)
     assert np.abs(generator.generate(faces, audio).astype(int) - on_cpu).max() <= 1
     assert np.array_equal(generator.generate(faces, audio), generator.generate(faces, audio))

@@ -5,7 +5,7 @@ import numpy as np
 from models.engines.ultralight.wenet import fbank
 
 
-def test_equals_kaldi() -> None:
+def test_fbank_equals_kaldi() -> None:
     """Values of kaldi-native-fbank 1.23 (dither 0, 80 bands, snip_edges) for the same samples."""
     n = np.arange(1200)
     samples = (((n * n * 7 + n * 13) % 4001) - 2000).astype(np.float32)
@@ -21,5 +21,5 @@ def test_equals_kaldi() -> None:
     assert abs(float(rows.mean()) - 17.522074) < 1e-4
 
 
-def test_silence_is_kaldis_floor() -> None:
+def test_fbank_silence_is_kaldi_floor() -> None:
     assert np.allclose(fbank(np.zeros(800, np.float32)), -15.942385)

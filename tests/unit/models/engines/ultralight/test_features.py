@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 
 from models.engines.protocol import FrameSpan
-from models.engines.ultralight.audio import (
-    AudioKind,
-    UltralightFeatures,
-    Variant,
-    frame_rows,
-    num_job_samples,
-    wanted_ids,
-)
+from models.engines.ultralight.audio import UltralightFeatures, frame_rows, num_job_samples, wanted_ids
+from models.engines.ultralight.variants import AudioKind, Variant
 
 
 def make_heard(audio_kind: AudioKind, span: FrameSpan, num_rows: int) -> UltralightFeatures:
@@ -25,7 +19,7 @@ def make_heard(audio_kind: AudioKind, span: FrameSpan, num_rows: int) -> Ultrali
 
 
 @pytest.mark.parametrize("frame", [0, 3, 4, 50, 97, 99])
-def test_hubert_windows_at_25_fps_are_the_published_ones(frame: int) -> None:
+def test_hubert_windows_at_25_fps_equal_published(frame: int) -> None:
     """features[i - 4 : i + 4] of (T, 2, 1024) with zeros beyond the ends, reshaped to (16, 32, 32)."""
     features = np.repeat(np.arange(1, 201, dtype=np.float32)[:, None], 1024, 1).reshape(100, 2, 1024)
     padded = np.concatenate([np.zeros((4, 2, 1024)), features, np.zeros((4, 2, 1024))])
@@ -34,7 +28,7 @@ def test_hubert_windows_at_25_fps_are_the_published_ones(frame: int) -> None:
     assert np.array_equal(got[0], padded[frame : frame + 8].reshape(16, 32, 32))
 
 
-def test_the_older_generation_hears_16_frames() -> None:
+def test_windows_of_older_variant_have_16_frames() -> None:
     span = FrameSpan(Fraction(25), 30, 1, 100)
     got = make_heard("hubert", span, 200).windows(Variant("hubert", 16))
     assert got.shape == (1, 32, 32, 32)
@@ -42,7 +36,7 @@ def test_the_older_generation_hears_16_frames() -> None:
 
 
 @pytest.mark.parametrize("frame", [0, 5, 38, 39])
-def test_wenet_windows_at_20_fps_are_the_published_ones(frame: int) -> None:
+def test_wenet_windows_at_20_fps_equal_published(frame: int) -> None:
     """Chunk i starts at frame 5 i of the filter bank; features[i - 4 : i + 4] of (T, 16, 512)."""
     chunks = np.repeat(np.arange(40, dtype=np.float32)[:, None] * 5 + 1, 16 * 512, 1).reshape(40, 16, 512)
     padded = np.concatenate([np.zeros((4, 16, 512)), chunks, np.zeros((4, 16, 512))])
@@ -51,7 +45,7 @@ def test_wenet_windows_at_20_fps_are_the_published_ones(frame: int) -> None:
     assert np.array_equal(got[0], padded[frame : frame + 8].reshape(128, 16, 32))
 
 
-def test_other_rates_keep_the_time() -> None:
+def test_frame_rows_other_rates_keep_time() -> None:
     """After an hour at 29.97 fps the middle of the window still lies within half a row of the frame."""
     span = FrameSpan(Fraction(30000, 1001), 107_892, 3, 200_000)
     for audio_kind, per_second in (("hubert", 50), ("wenet", 100)):
@@ -60,7 +54,7 @@ def test_other_rates_keep_the_time() -> None:
         assert np.abs(rows / per_second - seconds).max() <= 0.5 / per_second
 
 
-def test_a_slice_has_the_windows_of_the_whole_and_less_to_carry() -> None:
+def test_features_slice_keeps_windows_with_fewer_rows() -> None:
     heard = make_heard("hubert", FrameSpan(Fraction(30), 40, 60, 200), 400)
     part = heard.slice(20, 24)
     for variant in (Variant("hubert"), Variant("hubert", 16)):
@@ -69,11 +63,11 @@ def test_a_slice_has_the_windows_of_the_whole_and_less_to_carry() -> None:
     assert not np.shares_memory(part.rows, heard.rows)
 
 
-def test_nothing_heard_is_silence() -> None:
+def test_windows_without_rows_are_zero() -> None:
     heard = make_heard("hubert", FrameSpan(Fraction(25), 50, 2, 52), 0)
     assert not heard.windows(Variant("hubert")).any()
 
 
-def test_a_job_lasts_until_the_end_of_its_last_frame() -> None:
+def test_num_job_samples_ends_with_last_frame() -> None:
     assert num_job_samples(100, FrameSpan(Fraction(25), 0, 1, 2), 16_000) == 1280
     assert num_job_samples(5000, FrameSpan(Fraction(25), 0, 1, 2), 16_000) == 5000

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.engines.ultralight.audio import Variant, variant_of_audio, variant_of_tensors
 from models.engines.ultralight.network import UltralightNetwork, published_names
+from models.engines.ultralight.variants import Variant, variant_of_audio, variant_of_tensors
 from tests.conftest import REPO_ROOT
 
 _REFERENCE = REPO_ROOT.parent / "shared" / "reference"
 
 
 @pytest.mark.parametrize("audio_kind", ["hubert", "wenet"])
-def test_equals_the_published_network(audio_kind: str) -> None:
+def test_ultralight_network_equals_published(audio_kind: str) -> None:
     if not _REFERENCE.is_dir():
         pytest.skip("needs the reference tensors that do not ship with the repository (../shared/reference)")
     stored = _REFERENCE / f"ultralight_{audio_kind}_core.npz"
@@ -30,7 +30,7 @@ def test_equals_the_published_network(audio_kind: str) -> None:
 @pytest.mark.parametrize(
     "variant", [Variant(), Variant("hubert", 16), Variant("hubert", 8, 16), Variant("wenet"), Variant("wenet", 16)]
 )
-def test_every_variant_runs_and_is_told_by_its_shapes(variant: Variant) -> None:
+def test_variant_of_tensors_recognises_every_variant(variant: Variant) -> None:
     with torch.device("meta"):
         network = UltralightNetwork(variant.audio_kind, variant.num_frames, variant.width)
         out = network(torch.empty(2, 6, 160, 160), torch.empty(2, *variant.audio_shape))
@@ -42,7 +42,7 @@ def test_every_variant_runs_and_is_told_by_its_shapes(variant: Variant) -> None:
     assert (found.audio_kind, found.num_frames) == (variant.audio_kind, variant.num_frames)
 
 
-def test_names_of_the_older_checkpoints_are_read() -> None:
+def test_published_names_maps_older_checkpoints() -> None:
     """LiveTalking's unet.py wraps two modules in a container of one."""
     network = UltralightNetwork(width=16)
     older = {
@@ -56,13 +56,13 @@ def test_names_of_the_older_checkpoints_are_read() -> None:
     network.load_state_dict(published_names(older))
 
 
-def test_shapes_of_others_are_no_variant() -> None:
+def test_variant_of_tensors_other_shapes_gives_none() -> None:
     assert variant_of_tensors({"face_encoder_blocks.0.0.conv_block.0.weight": (16, 6, 7, 7)}) is None
     assert variant_of_audio((1, 1, 80, 16)) is None
     assert variant_of_audio((1, 16, 16, 32)) is None
 
 
-def test_picture_and_sound_both_matter(tmp_path: Path) -> None:
+def test_ultralight_network_depends_on_picture_and_audio(tmp_path: Path) -> None:
     from tests.random_weights.ultralight import random_network
 
     network = random_network()

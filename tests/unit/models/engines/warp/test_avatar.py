@@ -15,11 +15,11 @@ from models.avatar.avatar import Avatar
 from models.avatar.folder import is_tracked
 from models.avatar.mouth_calibration import MouthCalibration
 from models.engines.warp.avatar import WarpAvatar, save_calibration
-from models.engines.warp.cut import cut_faces
+from models.engines.warp.crop import crop_faces
 from models.engines.warp.exemplars import choose_frames
 from models.engines.warp.generator import WarpFaceGenerator
 from models.engines.warp.painting.fields import CONTROL_IDS
-from models.engines.warp.plan import MouthPlan, ease, plan_block, plan_in_shots, plan_mouth
+from models.engines.warp.plan import MouthPlan, blend_with_source, plan_block, plan_in_shots, plan_mouth
 from models.mouth.lip_model import lip_gaps
 from models.mouth.shape import OPEN_MOUTH
 from models.speech.speech_to_mouth import MouthBlock
@@ -42,7 +42,7 @@ def warp_avatar(talker: FilmedAvatar, folder: Path) -> WarpAvatar:
     return talker.build(folder)
 
 
-def test_a_loaded_avatar_is_the_built_one(warp_avatar: WarpAvatar, folder: Path) -> None:
+def test_warp_avatar_load_equals_built(warp_avatar: WarpAvatar, folder: Path) -> None:
     assert is_tracked(folder)
     loaded = WarpAvatar.load(Avatar.load(folder), folder / "warp")
     assert loaded.info == warp_avatar.info
@@ -54,7 +54,7 @@ def test_a_loaded_avatar_is_the_built_one(warp_avatar: WarpAvatar, folder: Path)
     assert (loaded.track.shape == warp_avatar.track.shape).all()
 
 
-def test_the_bank_holds_each_frame_with_a_face(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_exemplar_bank_holds_each_frame_with_face(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     bank = warp_avatar.bank
     assert bank is not None
     assert bank.frames.tolist() == [frame for frame in range(NUM_FRAMES) if frame not in ABSENT]
@@ -76,7 +76,7 @@ def test_the_bank_holds_each_frame_with_a_face(talker: FilmedAvatar, warp_avatar
     np.testing.assert_allclose(np.linalg.norm(bank.thumbs, axis=1), 1, rtol=1e-4)
 
 
-def test_long_sources_are_sampled_in_runs() -> None:
+def test_choose_frames_long_source_is_sampled_in_runs() -> None:
     present = np.ones(1000, bool)
     present[100:200] = False
     frames = choose_frames(present, 150)
@@ -87,7 +87,7 @@ def test_long_sources_are_sampled_in_runs() -> None:
     assert frames[-1] == 999
 
 
-def test_a_mouth_that_never_opens_has_no_bank(tmp_path: Path) -> None:
+def test_exemplar_bank_closed_mouth_is_none(tmp_path: Path) -> None:
     silent = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
     assert not silent.talks
     assert silent.bank is None
@@ -104,7 +104,7 @@ def drive_is_open(plan: MouthPlan) -> np.ndarray:
     return (plan.target_head[:, upper, 1] - plan.target_head[:, lower, 1]) > 0.06
 
 
-def test_an_analysis_can_be_stopped(talker: FilmedAvatar, tmp_path: Path) -> None:
+def test_warp_analyse_stop_raises_cancelled_job_error(talker: FilmedAvatar, tmp_path: Path) -> None:
     assert not is_tracked(tmp_path)
     avatar = talker.avatar(tmp_path)
     assert is_tracked(tmp_path)
@@ -112,7 +112,7 @@ def test_an_analysis_can_be_stopped(talker: FilmedAvatar, tmp_path: Path) -> Non
         WarpAvatar.analyse(avatar, tmp_path / "warp", reader, 100, lambda: True)
 
 
-def test_the_target_has_the_wanted_shape_and_the_rest_of_the_face_stays(warp_avatar: WarpAvatar) -> None:
+def test_plan_mouth_target_has_shape_and_keeps_other_points(warp_avatar: WarpAvatar) -> None:
     shape, index = mouth_shapes(12, 0.1), np.arange(12, dtype=np.int32)
     plan, _ = plan_mouth(warp_avatar, shape, index, None, first_frame=30)
     ids = list(CONTROL_IDS)
@@ -123,7 +123,7 @@ def test_the_target_has_the_wanted_shape_and_the_rest_of_the_face_stays(warp_ava
     assert plan.first_frame == 30
 
 
-def test_a_still_of_parted_lips_is_closed_by_the_model(talker: FilmedAvatar, tmp_path: Path) -> None:
+def test_plan_mouth_still_with_parted_lips_closes(talker: FilmedAvatar, tmp_path: Path) -> None:
     frame = int(mouth_shapes(NUM_FRAMES, 0.14)[:, 0].argmax())
     present = np.arange(NUM_FRAMES) == frame
     smile = replace(talker, raw=RawLandmarks(talker.raw.points, present)).build(tmp_path)
@@ -133,7 +133,7 @@ def test_a_still_of_parted_lips_is_closed_by_the_model(talker: FilmedAvatar, tmp
     assert smile.track.shape[frame, 0] > 0.08
 
 
-def test_a_mouth_that_moves_and_never_shuts_talks(talker: FilmedAvatar, tmp_path: Path) -> None:
+def test_avatar_moving_mouth_that_never_closes_talks(talker: FilmedAvatar, tmp_path: Path) -> None:
     is_parted = mouth_shapes(NUM_FRAMES, 0.14)[:, 0] > 0.05
     warp_avatar = replace(talker, raw=RawLandmarks(talker.raw.points, talker.raw.present & is_parted)).build(tmp_path)
     assert warp_avatar.talks
@@ -146,7 +146,7 @@ def test_a_mouth_that_moves_and_never_shuts_talks(talker: FilmedAvatar, tmp_path
     assert not drive_is_open(plan).any()
 
 
-def test_slices_of_a_drive_are_small_and_keep_their_place(warp_avatar: WarpAvatar) -> None:
+def test_mouth_plan_slices_are_small_copies(warp_avatar: WarpAvatar) -> None:
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(30, 0.1), np.arange(30, dtype=np.int32), None, first_frame=100)
     piece = plan.slice(10, 20)
     assert piece.first_frame == 110
@@ -156,7 +156,7 @@ def test_slices_of_a_drive_are_small_and_keep_their_place(warp_avatar: WarpAvata
     assert len(pickle.dumps(piece)) < 20_000
 
 
-def test_calibration_is_kept_and_applied(warp_avatar: WarpAvatar, folder: Path) -> None:
+def test_warp_avatar_calibration_is_stored_and_applied(warp_avatar: WarpAvatar, folder: Path) -> None:
     mouth = MouthBlock(mouth_shapes(10, 0.1), np.ones(10, np.float32))
     index = np.arange(10, dtype=np.int32)
     plain, _ = plan_block(warp_avatar, mouth, index, 0, None)
@@ -168,19 +168,19 @@ def test_calibration_is_kept_and_applied(warp_avatar: WarpAvatar, folder: Path) 
     assert 0 < drop[1] < 0.7 * drop[0]
 
 
-def test_the_mouth_comes_home_beside_a_gap(warp_avatar: WarpAvatar) -> None:
+def test_blend_with_source_beside_gap_returns_source(warp_avatar: WarpAvatar) -> None:
     index = np.arange(NUM_FRAMES, dtype=np.int32)
     wanted = np.full((NUM_FRAMES, 8), 0.1, np.float32)
-    eased = ease(warp_avatar, wanted, index)
+    blended = blend_with_source(warp_avatar, wanted, index)
     first, last = ABSENT[0] - 1, ABSENT[-1] + 1
-    np.testing.assert_allclose(eased[[first, last]], warp_avatar.track.shape[[first, last]], atol=1e-6)
-    np.testing.assert_array_equal(eased[: first - 5], wanted[: first - 5])
+    np.testing.assert_allclose(blended[[first, last]], warp_avatar.track.shape[[first, last]], atol=1e-6)
+    np.testing.assert_array_equal(blended[: first - 5], wanted[: first - 5])
     own = warp_avatar.track.shape
-    share = ((eased - own)[:, 0] / (wanted - own)[:, 0])[first - 4 : first + 1]
+    share = ((blended - own)[:, 0] / (wanted - own)[:, 0])[first - 4 : first + 1]
     assert (np.diff(share) <= 0).all()
 
 
-def test_a_held_mouth_stays_closed_beside_a_gap(warp_avatar: WarpAvatar) -> None:
+def test_plan_held_mouth_beside_gap_stays_closed(warp_avatar: WarpAvatar) -> None:
     shape = warp_avatar.track.shape.copy()
     shape[ABSENT[0] - 5 : ABSENT[-1] + 6, 0] = 0.12  # the source's own mouth is open there
     avatar = replace(warp_avatar, track=replace(warp_avatar.track, shape=shape))
@@ -192,11 +192,11 @@ def test_a_held_mouth_stays_closed_beside_a_gap(warp_avatar: WarpAvatar) -> None
     assert np.abs(gap).max() < OPEN_MOUTH
 
 
-def test_the_patch_fades_and_the_gap_is_untouched(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_generate_beside_gap_fades_and_keeps_gap(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     index = np.arange(ABSENT[0] - 7, ABSENT[-1] + 8, dtype=np.int32)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(len(index), 0.1), index, None)
     with talker.reader() as reader:
-        chunk = cut_faces(warp_avatar, plan, list(reader.read(index.tolist())))
+        chunk = crop_faces(warp_avatar, plan, list(reader.read(index.tolist())))
     assert ((chunk.row == -1) == np.isin(index, ABSENT)).all()
     opacity = chunk.opacity[chunk.row]
     assert (np.diff(opacity[4:7]) < 0).all()
@@ -210,16 +210,16 @@ def test_the_patch_fades_and_the_gap_is_untouched(talker: FilmedAvatar, warp_ava
     assert changed[1][int(chunk.row[0])] == changed[0][int(chunk.row[0])]
 
 
-def test_each_picture_of_a_source_frame_is_cut_once(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_crop_faces_stores_each_picture_once(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(3, 0.1), np.full(3, 5, np.int32), None)
     with talker.reader() as reader:
         one, other = reader.read([5, 6])
-    chunk = cut_faces(warp_avatar, plan, [one, other, one])
+    chunk = crop_faces(warp_avatar, plan, [one, other, one])
     assert chunk.base[0] == chunk.base[2] != chunk.base[1], "a moving still shows several pictures of its frame"
     assert (chunk.crops_y[chunk.base[0]] != chunk.crops_y[chunk.base[1]]).any()
 
 
-def test_exemplars_of_another_scene_are_not_shown(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_plan_in_shots_avoids_exemplars_of_other_scenes(talker: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     half = NUM_FRAMES // 2
     assert warp_avatar.bank is not None
     shot = (np.arange(NUM_FRAMES) >= half).astype(np.int32)
@@ -232,7 +232,7 @@ def test_exemplars_of_another_scene_are_not_shown(talker: FilmedAvatar, warp_ava
     assert (shot[warp_avatar.bank.frames[plan.fade[faded]]] == shot[index[faded]]).all()
 
 
-def test_a_shot_without_exemplars_is_shown_as_a_silent_source(warp_avatar: WarpAvatar) -> None:
+def test_plan_in_shots_without_exemplars_uses_own_lips(warp_avatar: WarpAvatar) -> None:
     shot = np.where(np.isin(np.arange(NUM_FRAMES), ABSENT), 1, 0).astype(np.int32)
     shot[ABSENT[-1] + 1 :] = 2
     split = replace(warp_avatar, track=replace(warp_avatar.track, shot=shot))
@@ -242,7 +242,7 @@ def test_a_shot_without_exemplars_is_shown_as_a_silent_source(warp_avatar: WarpA
 
 
 @pytest.mark.parametrize("aspect", [Fraction(1, 300), Fraction(300)])
-def test_pixels_that_no_footage_has_make_no_huge_region(talker: FilmedAvatar, tmp_path: Path, aspect: Fraction) -> None:
+def test_region_unusual_pixel_aspect_stays_small(talker: FilmedAvatar, tmp_path: Path, aspect: Fraction) -> None:
     square = talker.build(tmp_path / "square")
     claimed = replace(talker, info=replace(talker.info, sample_aspect_ratio=aspect))
     assert claimed.build(tmp_path / "avatar").region.size <= 3 * square.region.size

@@ -15,10 +15,10 @@ from errors import ConfigError, OptionError
 from media.yuv_frame import YuvFrame
 from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.warp.avatar import WarpAvatar
-from models.engines.warp.chunk import FaceChunk, faded
-from models.engines.warp.cut import cut_faces
+from models.engines.warp.chunk import FaceChunk, fade_to_source
+from models.engines.warp.crop import crop_faces
 from models.engines.warp.generator import WarpFaceGenerator
 from models.engines.warp.painting.fields import (
     EXEMPLAR,
@@ -53,7 +53,7 @@ def _chunk(avatar: FilmedAvatar, warp_avatar: WarpAvatar, opening: float, start:
     piece = plan.slice(start, stop)
     with avatar.reader() as reader:
         frames = list(reader.read(piece.source_index.tolist()))
-    return cut_faces(warp_avatar, piece, frames)
+    return crop_faces(warp_avatar, piece, frames)
 
 
 def _difference(a: FacePatches, b: FacePatches) -> np.ndarray:
@@ -77,31 +77,31 @@ def _smile(folder: Path, opening: float) -> tuple[FilmedAvatar, WarpAvatar, int]
     return avatar, replace(warp_avatar, track=replace(warp_avatar.track, driving_weight=fully)), frame
 
 
-def test_both_back_ends_paint_the_same_picture(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_torch_renderer_equals_cpu_renderer(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
     cpu = WarpFaceGenerator().generate(chunk)
-    _assert_like(cpu, faded(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
+    _assert_like(cpu, fade_to_source(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
     assert (cpu.y != chunk.crops_y[chunk.base]).mean() > 0.02  # there is a picture to agree on
 
 
-def test_both_back_ends_move_the_lips_over_a_smiles_own_teeth(tmp_path: Path) -> None:
+def test_torch_renderer_smile_with_own_teeth_equals_cpu(tmp_path: Path) -> None:
     avatar, warp_avatar, frame = _smile(tmp_path, 0.14)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.2), np.full(12, frame, np.int32), None)
     assert plan.own_teeth.min() == 1
     assert plan.interior.max() == 1
     with avatar.reader() as reader:
-        chunk = cut_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
+        chunk = crop_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
     cpu = WarpFaceGenerator().generate(chunk)
-    _assert_like(cpu, faded(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
+    _assert_like(cpu, fade_to_source(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
     assert (cpu.y[0] < 90).sum() < 0.3 * (chunk.crops_y[chunk.base[0]] < 90).sum()  # the open mouth is closed
 
 
-def test_a_mouth_opened_far_beyond_its_picture_shows_a_drawn_interior(tmp_path: Path) -> None:
+def test_pose_problem_wide_opening_drops_own_teeth(tmp_path: Path) -> None:
     avatar, warp_avatar, frame = _smile(tmp_path, 0.05)
     shape = mouth_shapes(12, 0.3)
     plan, _ = plan_mouth(warp_avatar, shape, np.full(12, frame, np.int32), None)
     with avatar.reader() as reader:
-        chunk = cut_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
+        chunk = crop_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
     own = pose_problem(chunk).own_teeth
     assert plan.own_teeth.min() == 1
     assert (own[shape[:, 0] < 0.05] == 1).all()
@@ -113,21 +113,21 @@ def test_a_mouth_opened_far_beyond_its_picture_shows_a_drawn_interior(tmp_path: 
     assert np.abs(drawn.astype(int) - lips).mean() < 2
 
 
-def test_teeth_that_a_picture_shows_whole_stay_in_it_however_far_it_is_opened(tmp_path: Path) -> None:
+def test_pose_problem_wide_opening_keeps_whole_own_teeth(tmp_path: Path) -> None:
     avatar, warp_avatar, frame = _smile(tmp_path, 0.2)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.4), np.full(12, frame, np.int32), None)
     with avatar.reader() as reader:
-        chunk = cut_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
+        chunk = crop_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
     assert (pose_problem(chunk).own_teeth == 1).all()
 
 
-def test_a_smile_that_opens_farther_shows_no_dark_line_below_its_teeth(tmp_path: Path) -> None:
+def test_generate_opened_smile_has_no_line_below_teeth(tmp_path: Path) -> None:
     """Of a mouth as light inside as its lips; the drawn cavity, which is darker, starts above the lower lip's rim."""
     avatar, warp_avatar, frame = _smile(tmp_path, 0.2)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.22), np.full(12, frame, np.int32), None)
     with avatar.reader() as reader:
         light = [planes._replace(y=np.full_like(planes.y, 180)) for planes in reader.read(plan.source_index.tolist())]
-    chunk = cut_faces(warp_avatar, plan, light)
+    chunk = crop_faces(warp_avatar, plan, light)
     rendered, pixels = WarpFaceGenerator().generate(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
     lips = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
     above = (lips.lower - lips.y) / lips.half_width
@@ -135,12 +135,12 @@ def test_a_smile_that_opens_farther_shows_no_dark_line_below_its_teeth(tmp_path:
     assert rendered[is_open & (above > 0) & (above < 0.04)].min() > 170
 
 
-def test_drawn_teeth_are_as_light_as_those_in_the_picture(tmp_path: Path) -> None:
+def test_crop_faces_teeth_light_equals_visible_teeth(tmp_path: Path) -> None:
     avatar, warp_avatar, frame = _smile(tmp_path, 0.2)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(1, 0.2), np.full(1, frame, np.int32), None)
     with avatar.reader() as reader:
         (dark,) = reader.read([frame])
-    usual = cut_faces(warp_avatar, plan, [dark]).teeth
+    usual = crop_faces(warp_avatar, plan, [dark]).teeth
     points = warp_avatar.track.points[frame, [13, 14, 78, 308], :2]
     left, top = np.floor(points.min(0)).astype(int)
     right, bottom = np.ceil(points.max(0)).astype(int)
@@ -148,12 +148,12 @@ def test_drawn_teeth_are_as_light_as_those_in_the_picture(tmp_path: Path) -> Non
     y[top:bottom, left:right] = 180
     u[top // 2 : bottom // 2, left // 2 : right // 2] = 124
     v[top // 2 : bottom // 2, left // 2 : right // 2] = 133
-    seen = cut_faces(warp_avatar, plan, [YuvFrame(y, u, v)]).teeth
+    seen = crop_faces(warp_avatar, plan, [YuvFrame(y, u, v)]).teeth
     assert seen[0] == pytest.approx([180, 124, 133], abs=3)
     assert np.abs(usual[0] - seen[0]).max() > 20
 
 
-def test_lips_that_part_leave_the_dark_between_them_behind(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_pose_problem_parting_lips_skip_dark_between_them(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     if warp_avatar.talks:
         pytest.skip("of a source that is always shut")
     for opening, inset in ((0.0, 0.0), (0.3, 0.25)):
@@ -167,7 +167,7 @@ def test_lips_that_part_leave_the_dark_between_them_behind(avatar: FilmedAvatar,
             np.testing.assert_allclose(moved, inset * into, atol=0.05)
 
 
-def test_lips_around_a_drawn_interior_have_no_dark_outline(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_generate_drawn_interior_has_no_dark_outline(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     if warp_avatar.talks:
         pytest.skip("of a source that is always shut")
     chunk = _chunk(avatar, warp_avatar, 0.3)
@@ -178,7 +178,7 @@ def test_lips_around_a_drawn_interior_have_no_dark_outline(avatar: FilmedAvatar,
     assert rim > 0.97 * lip
 
 
-def test_lips_that_are_open_in_their_picture_keep_their_rim(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_pose_problem_open_lips_keep_rim(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     if not warp_avatar.talks:
         pytest.skip("of a source with open mouths")
     chunk = _chunk(avatar, warp_avatar, 0.3)
@@ -189,7 +189,7 @@ def test_lips_that_are_open_in_their_picture_keep_their_rim(avatar: FilmedAvatar
     np.testing.assert_allclose(problem.values[..., EXEMPLAR], 0, atol=1e-3)
 
 
-def test_closing_lips_shade_the_teeth_between_them(tmp_path: Path) -> None:
+def test_generate_closing_lips_shade_teeth(tmp_path: Path) -> None:
     """Of a mouth as light inside as its skin. A held mouth is shown as it is, so nothing is shaded there."""
     filmed = make_avatar(tmp_path, 0.14, darkness=0.0)
     chunk = _chunk(filmed, filmed.build(tmp_path / "avatar"), 0.03)
@@ -203,16 +203,18 @@ def test_closing_lips_shade_the_teeth_between_them(tmp_path: Path) -> None:
     inside = (abs(lips.x) < 0.5) & (lips.y > lips.upper + 0.5) & (lips.y < lips.lower - 0.5)
     assert closed[inside].mean() < 0.85 * as_it_is[inside].mean()
     assert np.abs(closed[abs(lips.y) > 20].astype(int) - as_it_is[abs(lips.y) > 20]).mean() < 1
-    _assert_like(WarpFaceGenerator().generate(alone), faded(TorchRenderer(torch.device("cpu")).render(alone), alone))
+    _assert_like(
+        WarpFaceGenerator().generate(alone), fade_to_source(TorchRenderer(torch.device("cpu")).render(alone), alone)
+    )
 
 
 @pytest.mark.needs_cuda
-def test_cuda_paints_the_same_picture(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_warp_cuda_equals_cpu(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
     _assert_like(WarpFaceGenerator().generate(chunk), WarpFaceGenerator("cuda").generate(chunk))
 
 
-def test_a_collar_below_the_chin_is_seen_once(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_generate_shows_collar_below_chin_once(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     """Where the movement of the jaw ends, an edge may be bent, but there are no two of it over each other."""
     chunk = _chunk(avatar, warp_avatar, 0.14)
     chin = warp_avatar.track.points[:, 152, 1].mean() - chunk.origins[:, 1].mean()
@@ -226,7 +228,7 @@ def test_a_collar_below_the_chin_is_seen_once(avatar: FilmedAvatar, warp_avatar:
     assert between.sum(1).max() <= 3
 
 
-def test_a_face_does_not_depend_on_the_others_of_its_chunk(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_pose_problem_face_is_independent_of_chunk(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12, 0, 20)
     together = pose_problem(chunk)
     for face, frame in enumerate(np.flatnonzero(chunk.row >= 0).tolist()):
@@ -235,7 +237,7 @@ def test_a_face_does_not_depend_on_the_others_of_its_chunk(avatar: FilmedAvatar,
             np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[face], name)
 
 
-def test_torch_blurs_each_interior_by_the_size_of_its_own_face(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_torch_renderer_blurs_interior_by_own_face_size(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
     ones, sizes = np.ones_like(chunk.interior), chunk.eye_distance.copy()
     sizes[::2] *= 9
@@ -247,7 +249,7 @@ def test_torch_blurs_each_interior_by_the_size_of_its_own_face(avatar: FilmedAva
     np.testing.assert_array_equal(mixed, equal)
 
 
-def test_control_points_that_are_not_numbers_are_refused(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_generate_nan_control_points_raise(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
     points = chunk.crop_points.copy()
     points[0, 7] = np.nan
@@ -255,7 +257,7 @@ def test_control_points_that_are_not_numbers_are_refused(avatar: FilmedAvatar, w
         WarpFaceGenerator().generate(replace(chunk, crop_points=points))
 
 
-def test_outside_the_mask_the_frame_is_untouched(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_warp_generate_keeps_frame_outside_mask(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
     patches = WarpFaceGenerator().generate(chunk)
     same = patches.y == chunk.crops_y[chunk.base]
@@ -268,7 +270,7 @@ def test_outside_the_mask_the_frame_is_untouched(avatar: FilmedAvatar, warp_avat
     assert not same.all()
 
 
-def test_masked_out_chunks_come_back_bit_equal(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_generate_empty_mask_returns_frame_bytes(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
     blank = FaceChunk(**{**vars(chunk), "masks": np.zeros_like(chunk.masks)})
     for patches in (WarpFaceGenerator().generate(blank), TorchRenderer(torch.device("cpu")).render(blank)):
@@ -276,7 +278,7 @@ def test_masked_out_chunks_come_back_bit_equal(avatar: FilmedAvatar, warp_avatar
         assert (patches.uv == chunk.crops_uv[chunk.base]).all()
 
 
-def test_the_mouth_opens(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_generate_open_shape_opens_mouth(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     """Skin is all that the closed pictures show; the opening is dark at its rim and has teeth, or the source's own."""
     closed = WarpFaceGenerator().generate(_chunk(avatar, warp_avatar, 0.0, 0, 12)).y
     opened = WarpFaceGenerator().generate(_chunk(avatar, warp_avatar, 0.14, 0, 12)).y
@@ -285,7 +287,7 @@ def test_the_mouth_opens(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     assert (np.abs(opened.astype(int) - closed) > 20).sum() > 120
 
 
-def test_frames_without_a_face_pass_untouched(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_warp_generate_frame_without_face_gives_no_patch(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12, 14, 22)
     patches = WarpFaceGenerator().generate(chunk)
     assert len(patches) == chunk.num_frames == 8
@@ -297,13 +299,13 @@ def test_frames_without_a_face_pass_untouched(avatar: FilmedAvatar, warp_avatar:
     assert patch.planes.y.shape == (chunk.region_size, chunk.region_size)
 
 
-def test_a_chunk_without_any_face_is_no_error(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_generate_chunk_without_faces_gives_no_patches(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12, ABSENT[0], ABSENT[-1] + 1)
     for patches in (WarpFaceGenerator().generate(chunk), TorchRenderer(torch.device("cpu")).render(chunk)):
         assert patches.patch(0) is None
 
 
-def test_cutting_a_chunk_differently_changes_nothing(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_warp_generate_in_chunks_gives_same_bytes(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     engine = WarpFaceGenerator()
     whole = engine.generate(_chunk(avatar, warp_avatar, 0.12, 4, 12))
     parts = [engine.generate(_chunk(avatar, warp_avatar, 0.12, a, b)) for a, b in ((4, 7), (7, 12))]
@@ -311,24 +313,24 @@ def test_cutting_a_chunk_differently_changes_nothing(avatar: FilmedAvatar, warp_
     assert (whole.uv == np.concatenate([part.uv for part in parts])).all()
 
 
-def test_chunks_and_patches_travel(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_face_chunk_and_patches_pickle(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = pickle.loads(pickle.dumps(_chunk(avatar, warp_avatar, 0.12)))
     patches = WarpFaceGenerator().generate(chunk)
     again = pickle.loads(pickle.dumps(patches))
     assert (again.y == patches.y).all()
 
 
-def test_a_face_at_the_edge_of_the_picture(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+def test_generate_face_at_frame_edge_gives_patch(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     index = np.arange(4, dtype=np.int32)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(10, 0.1)[6:], index, None)
     small = YuvFrame(*(np.full((40 // k, 40 // k), 90, np.uint8) for k in (1, 2, 2)))  # smaller than the region
-    patches = WarpFaceGenerator().generate(cut_faces(warp_avatar, plan, [small] * 4))
+    patches = WarpFaceGenerator().generate(crop_faces(warp_avatar, plan, [small] * 4))
     assert patches.patch(3) is not None
 
 
-def test_unknown_engines_and_missing_devices_are_refused(tmp_path: Path) -> None:
+def test_unknown_engine_or_missing_cuda_raises(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="expected one of warp"):
         EngineCatalog(PipelineConfig()).engine("no such engine")
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="no usable CUDA device"):
-            EngineCatalog(PipelineConfig()).engine("warp").face_generator(Machine("cuda"))
+            EngineCatalog(PipelineConfig()).engine("warp").face_generator(ComputeResources("cuda"))

@@ -41,14 +41,14 @@ def _wanted(shape: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = No
     return PathTarget(shape, np.zeros((len(shape), 3), np.float32), luma, forbidden, rate)
 
 
-def test_a_run_of_the_source_is_found_again() -> None:
+def test_choose_path_finds_source_run() -> None:
     bank = _bank(200)
     path, _ = choose_path(bank, _wanted(bank.shape[50:90]), None)
     assert path.exemplar.tolist() == list(range(50, 90))
     assert (path.fade == -1).all()
 
 
-def test_forbidden_exemplars_are_not_used_and_shapes_still_match() -> None:
+def test_choose_path_avoids_forbidden_and_matches_shapes() -> None:
     bank = _bank(200)
     target = bank.shape[50:90]
     forbidden = np.zeros((40, 200), bool)
@@ -61,7 +61,7 @@ def test_forbidden_exemplars_are_not_used_and_shapes_still_match() -> None:
     assert error < 0.5 * shuffled
 
 
-def test_jumps_cross_fade_over_neighbouring_frames() -> None:
+def test_choose_path_jump_cross_fades() -> None:
     bank = _bank(200)
     target = np.concatenate([bank.shape[20:50], bank.shape[120:150]])
     path, _ = choose_path(bank, _wanted(target), None)
@@ -73,7 +73,7 @@ def test_jumps_cross_fade_over_neighbouring_frames() -> None:
     assert (path.fade_weight[path.fade < 0] == 0).all()
 
 
-def test_blocks_continue_each_other() -> None:
+def test_choose_path_blocks_continue_state() -> None:
     bank = _bank(200)
     whole, _ = choose_path(bank, _wanted(bank.shape[30:110]), None)
     first, state = choose_path(bank, _wanted(bank.shape[30:70]), None)
@@ -81,7 +81,7 @@ def test_blocks_continue_each_other() -> None:
     assert np.concatenate([first.exemplar, second.exemplar]).tolist() == whole.exemplar.tolist()
 
 
-def test_neighbours_do_not_flip_between_teeth_and_dark() -> None:
+def test_choose_path_does_not_flip_between_teeth_and_dark() -> None:
     """Two runs of the same mouths, one with teeth and one dark; at random half of all exemplars may not be used."""
     half = _bank(100)
     rows, is_dark = np.tile(np.arange(100), 2), np.arange(200) >= 100
@@ -105,7 +105,7 @@ def test_neighbours_do_not_flip_between_teeth_and_dark() -> None:
     assert np.count_nonzero(np.diff(is_dark[path.exemplar])) <= 4
 
 
-def test_a_gap_between_kept_frames_is_a_jump() -> None:
+def test_choose_path_gap_between_frames_counts_as_jump() -> None:
     bank = _bank(60, gap_at=30)
     path, _ = choose_path(bank, _wanted(bank.shape[20:40]), None)
     # Rows 29 and 30 are neighbours in the bank and 101 frames apart in the source: no run leads across for free.
@@ -115,7 +115,7 @@ def test_a_gap_between_kept_frames_is_a_jump() -> None:
 
 
 @pytest.mark.parametrize("num", [1, 2, 5])
-def test_small_banks_work(num: int) -> None:
+def test_choose_path_accepts_small_banks(num: int) -> None:
     bank = _bank(num)
     path, state = choose_path(bank, _wanted(_bank(20).shape), None)
     assert path.exemplar.min() >= 0
@@ -123,7 +123,7 @@ def test_small_banks_work(num: int) -> None:
     assert state.exemplar == path.exemplar[-1]
 
 
-def test_the_same_question_has_the_same_answer() -> None:
+def test_choose_path_is_deterministic() -> None:
     bank = _bank(300)
     target = _bank(100).shape[::-1].copy()
     first, _ = choose_path(bank, _wanted(target), None)
@@ -136,7 +136,7 @@ def test_the_same_question_has_the_same_answer() -> None:
     [(0.04, 1, 2), (0.03, 1, 1), (0.01, 1, 0)],
     ids=["an open one is rather closed than stretched", "not at any price", "lips that shall meet are shut ones"],
 )
-def test_what_would_be_seen_stretched_or_open_is_not_shown(opening: float, nearest: int, taken: int) -> None:
+def test_choose_path_avoids_stretched_or_open_exemplars(opening: float, nearest: int, taken: int) -> None:
     bank = _bank(4)
     bank.shape[:] = 0
     bank.shape[:, 0] = [0.0, 0.018 if opening < 0.02 else 0.024, 0.06, 0.10]
@@ -148,7 +148,7 @@ def test_what_would_be_seen_stretched_or_open_is_not_shown(opening: float, neare
     assert path.exemplar.tolist() == [taken]
 
 
-def test_lips_as_high_as_wanted_come_before_a_gap_that_fits_a_little_better() -> None:
+def test_choose_path_prefers_lip_height_to_gap() -> None:
     bank = _bank(40)
     open_in, open_out, lower = 0, 1, 4
     target = np.zeros((3, 8), np.float32)
@@ -161,7 +161,7 @@ def test_lips_as_high_as_wanted_come_before_a_gap_that_fits_a_little_better() ->
     assert (path.exemplar >= 20).all()
 
 
-def test_at_twice_the_frame_rate_a_path_jumps_less_by_the_frame_and_fades_as_long() -> None:
+def test_choose_path_double_rate_fades_equally_long() -> None:
     """A clip at twice the frame rate, and the speech of both; with and without the rate given."""
     plain, twice = _bank(200), _at_rate(_bank(200), 2)
     jumps = np.zeros(2, int)

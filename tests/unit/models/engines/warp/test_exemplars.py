@@ -21,11 +21,11 @@ def _points() -> np.ndarray:
 
 
 @pytest.mark.parametrize("row", [38, 44, 48])
-def test_the_bite_line_is_the_dark_line_between_the_teeth(row: int) -> None:
+def test_bite_line_is_dark_line_between_teeth(row: int) -> None:
     luma = np.full((96, 96), 150, np.uint8)
     luma[row - 1 : row + 2] = 60
     assert bite_line(luma, _points()) == pytest.approx((row - 30) / 20, abs=0.06)
 
 
-def test_a_picture_that_tells_nothing_has_the_usual_bite_line() -> None:
+def test_bite_line_without_contrast_is_usual() -> None:
     assert bite_line(np.full((96, 96), 150, np.uint8), _points()) == pytest.approx(USUAL_BITE, abs=0.03)

@@ -15,7 +15,7 @@ from models.avatar.face_region import FaceRegion
 from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk
-from models.engines.warp.cut import cut_faces
+from models.engines.warp.crop import crop_faces
 from models.engines.warp.exemplars import BankBuilder, ExemplarBank, held_row
 from models.engines.warp.generator import WarpFaceGenerator
 from models.engines.warp.measures import silent_motion
@@ -56,7 +56,7 @@ def _bank(
     )
 
 
-def test_of_mouths_that_measure_closed_an_even_one_is_held_whose_jaw_is_up() -> None:
+def test_held_row_prefers_even_closed_mouth_with_raised_jaw() -> None:
     openness, bands, jaw = np.linspace(0, 0.1, 100), np.linspace(0.1, 0.2, 100), np.linspace(0, 0.05, 100)
     bands[0], jaw[0] = 0.0, 0.1  # lips that meet for a sound, over a jaw that hangs
     bands[1], jaw[1] = 0.4, -0.1  # a dark hole between the lips
@@ -65,7 +65,7 @@ def test_of_mouths_that_measure_closed_an_even_one_is_held_whose_jaw_is_up() -> 
     assert held_row(_bank(100, openness, bands, jaw)) == 6
 
 
-def test_a_blurred_mouth_is_not_held() -> None:
+def test_held_row_avoids_blurred_mouth() -> None:
     bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(0.1, 0.2, 100))
     blurred = bank.sharpness.copy()
     blurred[0] = 40
@@ -73,14 +73,14 @@ def test_a_blurred_mouth_is_not_held() -> None:
     assert held_row(replace(bank, sharpness=blurred)) == 1
 
 
-def test_held_row_pictures_with_visible_teeth_are_avoided() -> None:
+def test_held_row_avoids_visible_teeth() -> None:
     bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(0.1, 0.2, 100))
     smiles = np.where(np.arange(100) < 30, np.float32(0.06), np.float32(0.01))
     assert held_row(replace(bank, gap=smiles)) == 30
     assert held_row(replace(bank, gap=np.full(100, np.float32(0.06)))) == 0  # there are no others
 
 
-def test_only_exemplars_of_the_shot_are_held() -> None:
+def test_held_row_is_of_own_shot() -> None:
     bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(0.1, 0.2, 100))
     assert held_row(bank, np.arange(100) >= 70) == 70
 
@@ -103,7 +103,7 @@ def _bank_with(folder: Path, between_the_lips: Mapping[int, float]) -> tuple[Exe
     return ExemplarBank.load(folder), int(np.flatnonzero(builder.frames == frame)[0])
 
 
-def test_a_hole_between_the_lips_is_found_in_the_picture(tmp_path: Path) -> None:
+def test_exemplar_bands_grow_with_hole_between_lips(tmp_path: Path) -> None:
     (plain, row), (dark, _) = (_bank_with(tmp_path, hole) for hole in ({}, dict.fromkeys(range(-6, 7), 30.0)))
     assert dark.bands[row] > 1.5 * plain.bands[row]
 
@@ -144,7 +144,7 @@ def _planned(warp_avatar: WarpAvatar, gate: NDArray[np.floating], index: NDArray
 
 def _painted(avatar: FilmedAvatar, warp_avatar: WarpAvatar, plan: MouthPlan) -> tuple[FaceChunk, FacePatches]:
     with avatar.reader() as reader:
-        chunk = cut_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
+        chunk = crop_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
     return chunk, WarpFaceGenerator().generate(chunk)
 
 
@@ -158,7 +158,7 @@ def _between_the_lips(
     return np.array([face[y - 1 : y + 3, x - 8 : x + 9].mean() for face, (x, y) in boxes])
 
 
-def test_a_mouth_does_not_move_in_silence(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
+def test_plan_in_silence_keeps_mouth_still(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
     avatar, warp_avatar = filmed
     assert warp_avatar.talks
     plan = _planned(warp_avatar, np.zeros(len(TALKING)), TALKING)
@@ -171,7 +171,7 @@ def test_a_mouth_does_not_move_in_silence(filmed: tuple[FilmedAvatar, WarpAvatar
     assert silent.min() > 130, "and the mouth that is held is shut"
 
 
-def test_one_mouth_is_held_and_only_the_head_moves_it(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
+def test_plan_in_silence_holds_one_exemplar(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
     _, warp_avatar = filmed
     plan = _planned(warp_avatar, np.zeros(len(TALKING)), TALKING)
     assert len(np.unique(plan.exemplar)) == 1
@@ -181,7 +181,7 @@ def test_one_mouth_is_held_and_only_the_head_moves_it(filmed: tuple[FilmedAvatar
     assert np.abs(lips - lips[:1]).max() < 1e-5
 
 
-def test_speech_lets_go_of_the_held_mouth_and_a_pause_takes_it_back(
+def test_plan_speech_releases_hold_and_pause_restores_it(
     filmed: tuple[FilmedAvatar, WarpAvatar],
 ) -> None:
     _, warp_avatar = filmed
@@ -196,7 +196,7 @@ def test_speech_lets_go_of_the_held_mouth_and_a_pause_takes_it_back(
     assert moved[20:39].max() > 0.01
 
 
-def test_what_moves_in_silence_is_seen_on_the_finished_picture(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
+def test_silent_motion_is_measured_on_patches(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
     avatar, warp_avatar = filmed
     chunk, patches = _painted(avatar, warp_avatar, _planned(warp_avatar, np.zeros(len(TALKING)), TALKING))
     assert patches.silent_motion.num == len(TALKING)
@@ -206,7 +206,7 @@ def test_what_moves_in_silence_is_seen_on_the_finished_picture(filmed: tuple[Fil
     assert held < 0.03 < 0.04 < talking
 
 
-def test_neither_speech_nor_a_darker_picture_is_motion(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
+def test_silent_motion_ignores_speech_and_brightness(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
     avatar, warp_avatar = filmed
     chunk, patches = _painted(avatar, warp_avatar, _planned(warp_avatar, np.zeros(len(TALKING)), TALKING))
     assert silent_motion(replace(chunk, hold=np.full_like(chunk.hold, 0.5)), patches).num == 0

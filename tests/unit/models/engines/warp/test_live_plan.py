@@ -39,7 +39,7 @@ def _live(warp_avatar: WarpAvatar, mouth: MouthBlock, index: np.ndarray) -> list
     return parts
 
 
-def test_moments_choose_nearly_the_mouths_of_the_whole(warp_avatar: WarpAvatar) -> None:
+def test_plan_live_in_chunks_is_close_to_plan_of_whole(warp_avatar: WarpAvatar) -> None:
     num = (NUM_FRAMES - AHEAD) // NUM * NUM
     index, mouth = np.arange(num + AHEAD, dtype=np.int32), _mouth(num + AHEAD)
     whole, _ = plan_block(warp_avatar, mouth, index, 0, None)

@@ -37,7 +37,7 @@ def mouth_of(shape: np.ndarray, gate: np.ndarray) -> MouthBlock:
     return MouthBlock(shape.astype(np.float32), gate.astype(np.float32))
 
 
-def test_blocks_add_up_to_the_whole(warp_avatar: WarpAvatar) -> None:
+def test_block_measures_add_up_to_whole(warp_avatar: WarpAvatar) -> None:
     shape, gate = mouth_shapes(40, 0.1), (np.arange(40) >= 10) * 1.0
     index = np.arange(40)
     whole_mouth = mouth_of(shape, gate)
@@ -62,7 +62,7 @@ def test_blocks_add_up_to_the_whole(warp_avatar: WarpAvatar) -> None:
     assert len(pickle.dumps(total)) < 3000
 
 
-def test_measure_block_teeth_in_the_held_picture_count_as_open(warp_avatar: WarpAvatar) -> None:
+def test_measure_block_held_teeth_count_as_open(warp_avatar: WarpAvatar) -> None:
     assert warp_avatar.bank is not None
     mouth, gap = mouth_of(np.zeros((20, 8)), np.zeros(20)), np.full(len(warp_avatar.bank), np.float32(0.06))
     smiling = replace(warp_avatar, bank=replace(warp_avatar.bank, gap=gap))
@@ -71,7 +71,7 @@ def test_measure_block_teeth_in_the_held_picture_count_as_open(warp_avatar: Warp
     assert not measures.source.shows_closed_mouth
 
 
-def test_speech_and_silence_are_told_apart(warp_avatar: WarpAvatar) -> None:
+def test_measure_block_separates_speech_and_silence(warp_avatar: WarpAvatar) -> None:
     shape, gate = np.zeros((40, 8)), (np.arange(40) >= 20) * 1.0
     shape[:10, 0] = 0.1  # open in silence
     shape[20::2, 0] = 0.05
@@ -85,7 +85,7 @@ def test_speech_and_silence_are_told_apart(warp_avatar: WarpAvatar) -> None:
     assert measures.jitter.num == 18, "silence is not counted as smooth speech"
 
 
-def test_frames_that_pass_are_counted_by_their_reason(warp_avatar: WarpAvatar) -> None:
+def test_measure_block_counts_skipped_frames_by_reason(warp_avatar: WarpAvatar) -> None:
     index = np.concatenate([np.arange(NUM_FRAMES), [ABSENT[0]]])
     mouth = mouth_of(np.zeros((len(index), 8)), np.ones(len(index)))
     measures = measure_block(warp_avatar, mouth, make_plan(warp_avatar, mouth, 0, index))
@@ -107,7 +107,7 @@ def test_frames_that_pass_are_counted_by_their_reason(warp_avatar: WarpAvatar) -
     assert np.abs(measures.extremes[:, 1:]).max() < 10
 
 
-def test_open_mouths_that_show_through_in_silence_are_counted(warp_avatar: WarpAvatar) -> None:
+def test_measure_block_counts_open_mouths_in_silence(warp_avatar: WarpAvatar) -> None:
     shape = warp_avatar.track.shape.copy()
     shape[ABSENT, 0] = 0.1
     open_there = replace(warp_avatar, track=replace(warp_avatar.track, shape=shape))
@@ -124,7 +124,7 @@ def test_open_mouths_that_show_through_in_silence_are_counted(warp_avatar: WarpA
         )
 
 
-def test_of_frames_without_a_face_nothing_else_is_known(warp_avatar: WarpAvatar) -> None:
+def test_measure_block_without_faces_has_no_other_measures(warp_avatar: WarpAvatar) -> None:
     mouth = mouth_of(mouth_shapes(4, 0.1), np.ones(4))
     measures = measure_block(warp_avatar, mouth, make_plan(warp_avatar, mouth, 0, np.full(4, ABSENT[0])))
     assert (measures.speech.num, measures.eye_distance.num, measures.num_drawn) == (0, 0, 0)
@@ -134,7 +134,7 @@ def test_of_frames_without_a_face_nothing_else_is_known(warp_avatar: WarpAvatar)
     np.testing.assert_array_equal((measures + seen).extremes, seen.extremes)
 
 
-def test_the_source_is_described(warp_avatar: WarpAvatar) -> None:
+def test_measure_block_describes_source(warp_avatar: WarpAvatar) -> None:
     mouth = mouth_of(mouth_shapes(4, 0.1), np.ones(4))
     measures: BlockMeasures = measure_block(warp_avatar, mouth, make_plan(warp_avatar, mouth, 0, np.arange(4)))
     source = measures.source

@@ -27,7 +27,7 @@ def _gaps(head: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(head[:, _UPPER, 1] - head[:, _LOWER, 1])
 
 
-def test_closed_lips_that_part_turn_outwards_and_cover_some_of_the_opening(tmp_path: Path) -> None:
+def test_plan_mouth_parting_lips_cover_part_of_opening(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
     shape = mouth_shapes(NUM_FRAMES, 0.1)
     plan, _ = plan_mouth(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
@@ -39,7 +39,7 @@ def test_closed_lips_that_part_turn_outwards_and_cover_some_of_the_opening(tmp_p
 
 
 @pytest.mark.parametrize("is_talking", [False, True])
-def test_plan_mouth_very_wide_openings_are_limited(is_talking: bool, tmp_path: Path) -> None:
+def test_plan_mouth_very_wide_opening_is_limited(is_talking: bool, tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.05 * is_talking).build(tmp_path / "avatar")
     assert avatar.talks == is_talking
     shape = mouth_shapes(NUM_FRAMES, 0.6)
@@ -48,7 +48,7 @@ def test_plan_mouth_very_wide_openings_are_limited(is_talking: bool, tmp_path: P
     assert 0.13 < gaps[0] < gaps[1] < gaps[2] + 0.01 < 0.36
 
 
-def test_closed_lips_that_part_stay_apart_up_to_their_corners(tmp_path: Path) -> None:
+def test_plan_mouth_parting_lips_part_up_to_corners(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
     shape = mouth_shapes(NUM_FRAMES, 0.1)
     plan, _ = plan_mouth(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
@@ -68,7 +68,7 @@ def _smile(folder: Path) -> tuple[WarpAvatar, int]:
     return replace(talker, raw=raw).build(folder / "avatar"), frame
 
 
-def test_an_open_smile_that_closes_keeps_the_form_of_its_gap(tmp_path: Path) -> None:
+def test_plan_mouth_closing_smile_keeps_gap_form(tmp_path: Path) -> None:
     avatar, frame = _smile(tmp_path)
     own = avatar.track.shape[frame]
     shape = own * np.array([[1], [0.5], [0]], np.float32)
@@ -80,7 +80,7 @@ def test_an_open_smile_that_closes_keeps_the_form_of_its_gap(tmp_path: Path) -> 
     assert np.abs(gaps[2]).max() < 1e-3
 
 
-def test_an_open_smile_opens_less_far_than_closed_lips(tmp_path: Path) -> None:
+def test_plan_mouth_smile_opens_less_than_closed_lips(tmp_path: Path) -> None:
     avatar, frame = _smile(tmp_path)
     own = float(avatar.track.shape[frame, 0])
     shape = np.array([avatar.track.shape[frame]] * 2)
@@ -89,7 +89,7 @@ def test_an_open_smile_opens_less_far_than_closed_lips(tmp_path: Path) -> None:
     assert np.diff(gaps) == pytest.approx(0.5 * (shape[1, 0] - own), rel=0.15)
 
 
-def test_rounded_lips_are_told_from_spread_ones(tmp_path: Path) -> None:
+def test_plan_block_rounding_is_0_for_spread_lips(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
     shape = np.zeros((3, len(CHANNELS)), np.float32)
     shape[:, CHANNELS.index("width")] = 0.03, 0, -0.03
@@ -98,7 +98,7 @@ def test_rounded_lips_are_told_from_spread_ones(tmp_path: Path) -> None:
     assert plan.rounding.tolist() == [0, 0, pytest.approx(1)]
 
 
-def test_rounded_lips_of_a_silent_source_part_in_the_middle_only(tmp_path: Path) -> None:
+def test_plan_mouth_rounded_lips_part_only_in_middle(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
     shape = np.repeat(mouth_shapes(NUM_FRAMES, 0.05).max(0)[None], 2, 0)
     narrow = shape.copy()
@@ -118,7 +118,7 @@ def _crooked(avatar: WarpAvatar, shift: NDArray[np.float32]) -> WarpAvatar:
     return replace(avatar, track=replace(avatar.track, head_points=head))
 
 
-def test_an_exemplar_that_fits_is_shown_as_it_is(tmp_path: Path) -> None:
+def test_plan_mouth_fitting_exemplar_is_unchanged(tmp_path: Path) -> None:
     """No lips of an average talker are drawn over its own: those are where its picture has them."""
     straight = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
     avatar = _crooked(straight, np.full(NUM_FRAMES, 0.03, np.float32))
@@ -130,7 +130,7 @@ def test_an_exemplar_that_fits_is_shown_as_it_is(tmp_path: Path) -> None:
     np.testing.assert_allclose(plan.target_head, own, rtol=0, atol=4e-3)  # lips may cross by that
 
 
-def test_where_exemplars_fade_their_lips_go_over_into_each_other(tmp_path: Path) -> None:
+def test_plan_mouth_fading_exemplars_blend_lips(tmp_path: Path) -> None:
     straight = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
     bank = straight.bank
     assert bank is not None
@@ -146,7 +146,7 @@ def test_where_exemplars_fade_their_lips_go_over_into_each_other(tmp_path: Path)
     assert np.abs(np.diff(beside)).max() < 0.02
 
 
-def test_an_exemplar_that_is_too_open_is_closed_as_far_as_asked(tmp_path: Path) -> None:
+def test_plan_mouth_too_open_exemplar_closes_to_shape(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
     bank = avatar.bank
     assert bank is not None
@@ -162,7 +162,7 @@ def test_an_exemplar_that_is_too_open_is_closed_as_far_as_asked(tmp_path: Path) 
     assert gaps[0.0] == pytest.approx(0, abs=1e-4)
 
 
-def test_lips_are_not_thickened_by_more_than_asked(tmp_path: Path) -> None:
+def test_plan_mouth_does_not_thicken_lips(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
     assert avatar.bank is not None
     seen, index = avatar.bank.shape[6:7], avatar.bank.frames[6:7]
@@ -178,7 +178,7 @@ def test_lips_are_not_thickened_by_more_than_asked(tmp_path: Path) -> None:
     assert 0 < outer[1] - outer[0] < 1.3 * (asked[1] - asked[0])
 
 
-def test_a_talkers_open_mouths_show_their_own_interior(tmp_path: Path) -> None:
+def test_plan_mouth_open_exemplar_keeps_own_interior(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
     assert avatar.bank is not None
     shape = mouth_shapes(NUM_FRAMES, 0.3)  # wider than the talker ever opens
@@ -195,7 +195,7 @@ def _turned(avatar: WarpAvatar, degrees: NDArray[np.float64]) -> WarpAvatar:
     return replace(avatar, track=replace(avatar.track, rotation=turn @ np.diag([1.0, -1.0, -1.0])))
 
 
-def test_heads_turned_far_keep_their_own_lips_and_show_no_own_teeth(tmp_path: Path) -> None:
+def test_plan_in_shots_turned_head_uses_own_lips(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
     assert avatar.bank is not None
     avatar = _turned(avatar, np.where(np.arange(NUM_FRAMES) < NUM_FRAMES // 2, 39.0, 46.0))
@@ -207,7 +207,7 @@ def test_heads_turned_far_keep_their_own_lips_and_show_no_own_teeth(tmp_path: Pa
     assert _gaps(plan.target_head)[NUM_FRAMES // 2 :].std() > 0.01  # they speak
 
 
-def test_the_mouth_of_a_head_at_the_limit_does_not_flicker(tmp_path: Path) -> None:
+def test_plan_in_shots_head_at_turn_limit_does_not_flicker(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
     time, half = np.arange(NUM_FRAMES), NUM_FRAMES // 2
     at_limit = 43 + np.where(time % 2, 1.0, -1.0)

@@ -45,11 +45,11 @@ def groups(bank: Bank, track: Track) -> list[list[int]]:
     return [sorted({int(track.shot[bank.frames[row]]) for row in np.flatnonzero(~rows)}) for rows in forbidden]
 
 
-def test_shots_of_one_scene_share_and_another_scale_does_not() -> None:
+def test_shots_of_equal_scene_and_scale_share_exemplars() -> None:
     assert groups(*material()) == [[0, 1], [0, 1], [2], []]
 
 
-def test_another_light_pose_or_shading_is_another_scene() -> None:
+def test_shots_do_not_share_across_light_pose_or_shading() -> None:
     bank, track = material()
     second = bank.frames // 10 == 1
     changes = {

@@ -107,7 +107,7 @@ def _motion(light: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.square(light - light.mean(0)).mean()))
 
 
-def test_a_mouth_does_not_move_in_silence(cached: AnalysedAvatar, tmp_path: Path) -> None:
+def test_generate_on_sample_in_silence_keeps_mouth_still(cached: AnalysedAvatar, tmp_path: Path) -> None:
     silence = np.zeros(round(cached.avatar.info.duration_seconds * SPEECH_SAMPLE_RATE), np.int16)
     report, film = _spoken(cached, silence, tmp_path)
     talking, silent = (_motion(_light_of_mouth(cached, seen)) for seen in (cached.video, film))

@@ -12,8 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from models.engines.runtime.checkpoints import shapes_of
-from models.engines.wav2lip.network import network_without_values
-from models.engines.wav2lip.weights import Size
+from models.engines.wav2lip.network import Size, network_without_values
 from tests.random_weights.parameters import made_up
 
 

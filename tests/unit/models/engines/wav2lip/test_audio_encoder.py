@@ -26,7 +26,7 @@ def speech(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("cuts", [[0, 100], [0, 1, 2, 50, 100], [0, 33, 66, 99, 100]])
-def test_spans_have_the_bytes_of_the_whole(speech: Path, cuts: list[int]) -> None:
+def test_mel_encode_span_equals_bytes_of_whole(speech: Path, cuts: list[int]) -> None:
     level, audio_encoder = measure_level(speech), MelAudioEncoder()
     windows, gates = [], []
     for first, stop in zip(cuts, cuts[1:], strict=False):
@@ -41,7 +41,7 @@ def test_spans_have_the_bytes_of_the_whole(speech: Path, cuts: list[int]) -> Non
     assert np.concatenate(gates).tobytes() == whole.gate.tobytes()
 
 
-def test_every_frame_hears_something_even_after_the_end(speech: Path) -> None:
+def test_mel_encode_past_end_gives_windows(speech: Path) -> None:
     span = FrameSpan(FPS, 0, TOTAL, TOTAL)
     heard = MelAudioEncoder().encode(speech, measure_level(speech), span)
     windows = plan_windows(heard, span, np.zeros(TOTAL, np.int32), 0).features
@@ -51,13 +51,13 @@ def test_every_frame_hears_something_even_after_the_end(speech: Path) -> None:
     assert heard.gate[10] == 0 and heard.gate[45] == 1 and heard.gate[90] == 0
 
 
-def test_another_file_than_the_one_measured_is_refused(speech: Path, tmp_path: Path) -> None:
+def test_mel_encode_unmeasured_file_raises_media_error(speech: Path, tmp_path: Path) -> None:
     level = measure_level(speech)
     np.save(tmp_path / "other.npy", np.zeros(100, np.int16))
     with pytest.raises(MediaError, match="Expected 41600 samples"):
         MelAudioEncoder().encode(tmp_path / "other.npy", level, FrameSpan(FPS, 0, 1, 1))
 
 
-def test_listening_can_be_stopped(speech: Path) -> None:
+def test_mel_encode_stop_raises_cancelled_job_error(speech: Path) -> None:
     with pytest.raises(CancelledJobError):
         MelAudioEncoder().encode(speech, measure_level(speech), FrameSpan(FPS, 0, 9, 9), lambda: True)

@@ -9,7 +9,7 @@ from tests.unit.models.engines.wav2lip.avatars import HEIGHT, NUM_FRAMES, WIDTH,
 MOUTH = [61, 291, 0, 17, 13, 14]
 
 
-def test_the_box_moves_with_the_head_and_not_with_the_chin() -> None:
+def test_track_boxes_follow_head_not_chin() -> None:
     track = talking_track()
     boxes = track_boxes(track, WIDTH, HEIGHT)
     placed = boxes.boxes + np.tile(boxes.origins, 2)
@@ -19,7 +19,7 @@ def test_the_box_moves_with_the_head_and_not_with_the_chin() -> None:
     assert np.abs(steps - 0.4).max() < 0.2  # pixels: the head's own speed
 
 
-def test_the_box_holds_the_face_as_a_detector_would() -> None:
+def test_track_boxes_hold_face_like_detector() -> None:
     track = talking_track()
     boxes = track_boxes(track, WIDTH, HEIGHT)
     placed = boxes.boxes + np.tile(boxes.origins, 2)
@@ -32,7 +32,7 @@ def test_the_box_holds_the_face_as_a_detector_would() -> None:
     assert 0.6 < mouth < 0.8  # in the half that is generated
 
 
-def test_the_outline_holds_the_jaw_however_far_it_is_open() -> None:
+def test_track_boxes_outline_holds_open_jaw() -> None:
     track = talking_track()
     boxes = track_boxes(track, WIDTH, HEIGHT)
     outline = boxes.outline + boxes.origins[:, None]
@@ -43,7 +43,7 @@ def test_the_outline_holds_the_jaw_however_far_it_is_open() -> None:
     assert (lowest > usual).all()  # and gives a closed one the room to open
 
 
-def test_boxes_end_with_the_frame() -> None:
+def test_track_boxes_end_at_frame_edge() -> None:
     boxes = track_boxes(talking_track(middle=(20, 60)), WIDTH, HEIGHT)
     placed = boxes.boxes + np.tile(boxes.origins, 2)
     assert (placed[:, 0] == 0).all()
@@ -52,7 +52,7 @@ def test_boxes_end_with_the_frame() -> None:
     assert (outside.boxes[:, 2] > outside.boxes[:, 0]).all()
 
 
-def test_frames_without_the_face_pass() -> None:
+def test_track_boxes_frame_without_face_has_opacity_0() -> None:
     boxes = track_boxes(talking_track(absent=(8, 9, 10)), WIDTH, HEIGHT)
     assert (boxes.opacity[8:11] == 0).all()
     assert 0 < boxes.opacity[7] < 1

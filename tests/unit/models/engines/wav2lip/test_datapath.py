@@ -42,7 +42,7 @@ def _box(stored: Any) -> NDArray[np.float32]:
     return np.array([x0, y0, x1, y1], np.float32)
 
 
-def test_faces_are_cut_as_by_the_official_script(stored: Any) -> None:
+def test_resize_box_equals_official_script(stored: Any) -> None:
     height, width = stored["frame_hw"]
     frames = _frames(4, height, width, int(stored["frame_seed"]))
     faces = np.stack([resize_box(frame, _box(stored), (96, 96), "linear") for frame in frames])
@@ -52,7 +52,7 @@ def test_faces_are_cut_as_by_the_official_script(stored: Any) -> None:
     assert np.abs(faces.astype(int) - stored["face_u8"]).max() <= 1
 
 
-def test_faces_are_pasted_as_by_the_official_script(stored: Any) -> None:
+def test_spread_over_equals_official_script(stored: Any) -> None:
     box = _box(stored)
     x0, y0, x1, y1 = (int(value) for value in box)
     for generated, official in zip(stored["pred"], stored["pasted_box"], strict=True):

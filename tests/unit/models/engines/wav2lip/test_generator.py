@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from errors import ConfigError, WeightsError
-from models.engines.protocol import Machine
+from models.engines.protocol import ComputeResources
 from models.engines.runtime.torch_device import half_precision
 from models.engines.wav2lip.generator import OnnxGenerator, load_generator
-from models.engines.wav2lip.network import TorchGenerator, Wav2LipNetwork, load_network, sample_faces, sample_windows
+from models.engines.wav2lip.network import Wav2LipNetwork, load_network
 from models.engines.wav2lip.options import Wav2LipOptions
+from models.engines.wav2lip.torch_generator import TorchGenerator, sample_faces, sample_windows
 from tests.unit.models.engines.wav2lip.networks import made_up_parameters, onnx_result, save_onnx
 
 FULL = Wav2LipOptions(precision="fp32", batch_size=2)
@@ -26,12 +27,12 @@ def _inputs(num: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]
 @pytest.fixture(scope="module")
 def generator(checkpoint: Path) -> TorchGenerator:
     """In full precision, two faces a batch."""
-    found = load_generator(checkpoint, Machine(), FULL)
+    found = load_generator(checkpoint, ComputeResources(), FULL)
     assert isinstance(found, TorchGenerator)
     return found
 
 
-def test_it_paints_what_the_plain_network_paints(generator: TorchGenerator) -> None:
+def test_torch_generator_equals_plain_network(generator: TorchGenerator) -> None:
     faces, windows = _inputs(3, 96)
     network = Wav2LipNetwork(96).eval()
     network.load_state_dict(made_up_parameters(96), strict=False)
@@ -45,7 +46,7 @@ def test_it_paints_what_the_plain_network_paints(generator: TorchGenerator) -> N
     assert plain.std() > 5  # it is a picture, not one colour
 
 
-def test_the_same_face_has_the_same_bytes_wherever_it_stands(generator: TorchGenerator) -> None:
+def test_torch_generator_any_batch_position_gives_same_bytes(generator: TorchGenerator) -> None:
     faces, windows = _inputs(3, 96)
     whole = generator.generate(faces, windows)
     assert np.array_equal(generator.generate(faces[::-1], windows[::-1])[::-1], whole)
@@ -54,16 +55,16 @@ def test_the_same_face_has_the_same_bytes_wherever_it_stands(generator: TorchGen
     assert generator.generate(faces[:0], windows[:0]).shape == (0, 96, 96, 3)
 
 
-def test_speech_changes_the_mouth(generator: TorchGenerator) -> None:
+def test_torch_generator_depends_on_windows(generator: TorchGenerator) -> None:
     faces, windows = _inputs(1, 96)
     silent = generator.generate(faces, np.full_like(windows, -4))
     assert (generator.generate(faces, windows) != silent).any()
 
 
-def test_half_precision_is_used_where_the_weights_bear_it(checkpoint: Path, generator: TorchGenerator) -> None:
+def test_torch_generator_auto_uses_half_if_close(checkpoint: Path, generator: TorchGenerator) -> None:
     if half_precision(torch.device("cpu")) is None:
         pytest.skip("this processor has no fast bfloat16")
-    half = TorchGenerator(checkpoint, Machine(), Wav2LipOptions(batch_size=2))
+    half = TorchGenerator(checkpoint, ComputeResources(), Wav2LipOptions(batch_size=2))
     assert half.dtype == torch.bfloat16
     faces, windows = _inputs(2, 96)
     generated, full = half.generate(faces, windows), generator.generate(faces, windows)
@@ -71,13 +72,13 @@ def test_half_precision_is_used_where_the_weights_bear_it(checkpoint: Path, gene
     assert np.array_equal(half.generate(faces[::-1], windows[::-1])[::-1], generated)
 
 
-def test_half_precision_is_refused_where_the_weights_do_not_bear_it(tmp_path: Path) -> None:
+def test_torch_generator_auto_uses_fp32_if_different(tmp_path: Path) -> None:
     path = tmp_path / "wild.pth"
     torch.save(made_up_parameters(96, gain=1.0), path)
-    assert TorchGenerator(path, Machine(), Wav2LipOptions(batch_size=1)).dtype == torch.float32
+    assert TorchGenerator(path, ComputeResources(), Wav2LipOptions(batch_size=1)).dtype == torch.float32
 
 
-def test_the_variant_is_told_by_the_file(tmp_path: Path) -> None:
+def test_load_network_detects_size_from_file(tmp_path: Path) -> None:
     path = tmp_path / "w256.pth"
     parameters = made_up_parameters(256)
     torch.save(parameters, path)
@@ -90,19 +91,19 @@ def test_the_variant_is_told_by_the_file(tmp_path: Path) -> None:
         load_network(path)
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_load_generator_other_file_raises_weights_error(tmp_path: Path) -> None:
     path = tmp_path / "resnet.pth"
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
     with pytest.raises(WeightsError, match=r"resnet\.pth: expected a Wav2Lip generator"):
-        load_generator(path, Machine(), FULL)
+        load_generator(path, ComputeResources(), FULL)
     path.write_bytes(b"\x02\0\0\0\0\0\0\0{}")  # safetensors without any
     with pytest.raises(WeightsError, match=r"resnet\.pth: expected tensors by name"):
-        load_generator(path, Machine(), FULL)
+        load_generator(path, ComputeResources(), FULL)
 
 
 @pytest.mark.parametrize("changes", [{}, {"face_first": True}, {"batch": 1}, {"batch": 1, "face_first": True}])
-def test_exports_are_called_by_their_shapes(tmp_path: Path, changes: dict[str, Any]) -> None:
-    generator = load_generator(save_onnx(tmp_path / "g.bin", **changes), Machine(), FULL)
+def test_onnx_generator_finds_inputs_by_shape(tmp_path: Path, changes: dict[str, Any]) -> None:
+    generator = load_generator(save_onnx(tmp_path / "g.bin", **changes), ComputeResources(), FULL)
     assert isinstance(generator, OnnxGenerator)
     assert generator.size == 16
     faces, windows = _inputs(3, 16)
@@ -112,43 +113,43 @@ def test_exports_are_called_by_their_shapes(tmp_path: Path, changes: dict[str, A
 
 
 @pytest.mark.parametrize("changes", [{"mel_bands": 64}, {"channels": 4}, {"height": 32}])
-def test_other_exports_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_onnx_generator_other_export_raises_weights_error(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(WeightsError, match=r"g\.onnx: expected a Wav2Lip network"):
-        load_generator(save_onnx(tmp_path / "g.onnx", **changes), Machine(), FULL)
+        load_generator(save_onnx(tmp_path / "g.onnx", **changes), ComputeResources(), FULL)
 
 
-def test_a_truncated_export_is_refused(tmp_path: Path) -> None:
+def test_onnx_generator_truncated_file_raises_weights_error(tmp_path: Path) -> None:
     path = save_onnx(tmp_path / "g.onnx")
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(WeightsError, match=r"g\.onnx"):
-        load_generator(path, Machine(), FULL)
+        load_generator(path, ComputeResources(), FULL)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
+def test_load_generator_missing_cuda_raises_config_error(checkpoint: Path, tmp_path: Path) -> None:
     for path in (checkpoint, save_onnx(tmp_path / "g.onnx")):
         with pytest.raises(ConfigError):
-            load_generator(path, Machine("cuda"), FULL)
+            load_generator(path, ComputeResources("cuda"), FULL)
 
 
-def test_batches_are_measured_on_demand(tmp_path: Path, checkpoint: Path) -> None:
+def test_measure_batch_option_keeps_batch_size(tmp_path: Path, checkpoint: Path) -> None:
     options = Wav2LipOptions(precision="fp32", measure_batch=True, batch_size=1)
-    assert TorchGenerator(checkpoint, Machine(), options).batch_size == 1
-    assert load_generator(save_onnx(tmp_path / "g.onnx"), Machine(), options).size == 16
+    assert TorchGenerator(checkpoint, ComputeResources(), options).batch_size == 1
+    assert load_generator(save_onnx(tmp_path / "g.onnx"), ComputeResources(), options).size == 16
 
 
 @pytest.mark.needs_cuda
-def test_a_gpu_paints_what_the_cpu_paints(checkpoint: Path, generator: TorchGenerator) -> None:
+def test_torch_generator_cuda_equals_cpu(checkpoint: Path, generator: TorchGenerator) -> None:
     faces, windows = _inputs(7, 96)
     expected = generator.generate(faces, windows).astype(int)
-    on_gpu = TorchGenerator(checkpoint, Machine("cuda"), FULL)
+    on_gpu = TorchGenerator(checkpoint, ComputeResources("cuda"), FULL)
     generated = on_gpu.generate(faces, windows)
     assert np.abs(generated - expected).max() <= 1
     assert np.array_equal(on_gpu.generate(faces[::-1], windows[::-1])[::-1], generated)
 
 
 @pytest.mark.needs_cuda
-def test_an_export_paints_on_a_gpu(tmp_path: Path) -> None:
+def test_onnx_generator_cuda_equals_cpu(tmp_path: Path) -> None:
     faces, windows = _inputs(3, 16)
-    generator = load_generator(save_onnx(tmp_path / "g.onnx"), Machine("cuda"), FULL)
+    generator = load_generator(save_onnx(tmp_path / "g.onnx"), ComputeResources("cuda"), FULL)
     assert np.abs(generator.generate(faces, windows).astype(int) - onnx_result(faces, windows)).max() <= 1

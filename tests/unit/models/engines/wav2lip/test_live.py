@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.engines.protocol import EngineClass, FrameSpan, LiveEngine, Machine
+from models.engines.protocol import ComputeResources, EngineClass, FrameSpan, LiveEngine
 from models.engines.wav2lip.audio import SILENCE, MelAudioEncoder, MelLiveAudioEncoder, plan_windows
 from models.engines.wav2lip.engine import Wav2LipEngine
 from models.speech.level import measure_level
@@ -39,7 +39,7 @@ def _live_windows(speech: NDArray[np.int16], fps: Fraction, num_frames: int, mel
 
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
 @pytest.mark.parametrize("mel_offset", [0, -1])
-def test_a_session_hears_what_a_job_hears(tmp_path: Path, fps: Fraction, mel_offset: int) -> None:
+def test_mel_encode_live_equals_encode(tmp_path: Path, fps: Fraction, mel_offset: int) -> None:
     speech = _voice(4.0)
     np.save(tmp_path / "speech.npy", speech)
     num_frames = 80
@@ -51,7 +51,7 @@ def test_a_session_hears_what_a_job_hears(tmp_path: Path, fps: Fraction, mel_off
     assert np.abs(live - job).max() < 1e-4, "of a range from -4 to 4"
 
 
-def test_after_an_interruption_only_silence_is_heard() -> None:
+def test_mel_encode_live_after_interruption_reads_silence() -> None:
     stream = SpeechStream()
     stream.push(_voice(2.0))
     stream.forget_after(RATE)
@@ -62,6 +62,8 @@ def test_after_an_interruption_only_silence_is_heard() -> None:
     assert np.all(plan_windows(features, span, np.zeros(NUM, np.int32), 0).features == np.float32(SILENCE))
 
 
-def test_the_engine_speaks_live() -> None:
+def test_wav2lip_implements_live_engine() -> None:
     assert Wav2LipEngine.look_ahead_frames == 0
-    assert isinstance(Wav2LipEngine.live_audio_encoder(object.__new__(Wav2LipEngine), Machine()), MelLiveAudioEncoder)
+    assert isinstance(
+        Wav2LipEngine.live_audio_encoder(object.__new__(Wav2LipEngine), ComputeResources()), MelLiveAudioEncoder
+    )

@@ -18,7 +18,7 @@ def _wave(num: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.int16]]:
     return (8000 * tone * np.abs(np.sin(3 * time)) + rng.normal(0, 200, num)).astype(np.int16)
 
 
-def test_the_published_front_end_is_met(reference: Callable[[str], Any]) -> None:
+def test_mel_columns_equal_published_front_end(reference: Callable[[str], Any]) -> None:
     stored = reference("mel_synth.npz")
     wave = stored["synth_wave_i16"]
     found = mel_columns(wave, 0, num_columns(len(wave)))
@@ -26,7 +26,7 @@ def test_the_published_front_end_is_met(reference: Callable[[str], Any]) -> None
     assert np.abs(found.T - stored["synth_mel"]).max() <= 1e-5
 
 
-def test_the_filter_bank_is_librosas() -> None:
+def test_mel_bank_equals_librosa() -> None:
     import librosa
 
     theirs = librosa.filters.mel(sr=16000, n_fft=800, n_mels=80, fmin=55, fmax=7600)
@@ -34,14 +34,14 @@ def test_the_filter_bank_is_librosas() -> None:
 
 
 @pytest.mark.parametrize("num", [1, 2, 150, 400, 4000, 64123])
-def test_stretches_have_the_bytes_of_the_whole(num: int) -> None:
+def test_mel_columns_range_equals_bytes_of_whole(num: int) -> None:
     wave = _wave(num)
     whole = mel_columns(wave, -30, 360)
     for first, stop in ((-30, -2), (-7, 9), (0, 1), (100, 103), (159, 161), (160, 320), (317, 360), (330, 340)):
         assert np.array_equal(mel_columns(wave, first, stop), whole[first + 30 : stop + 30])
 
 
-def test_there_is_silence_around_the_file() -> None:
+def test_mel_columns_outside_file_are_silence() -> None:
     wave = _wave(16000)
     columns = mel_columns(wave, -5, 90)
     assert (columns[:5] == SILENCE).all()
@@ -50,6 +50,6 @@ def test_there_is_silence_around_the_file() -> None:
     assert (mel_columns(np.zeros(16000, np.int16), 0, 81) == SILENCE).all()
 
 
-def test_listening_can_be_stopped() -> None:
+def test_mel_columns_stop_raises_cancelled_job_error() -> None:
     with pytest.raises(CancelledJobError):
         mel_columns(_wave(16000), 0, 10, lambda: True)

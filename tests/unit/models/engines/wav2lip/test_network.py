@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from models.engines.runtime.torch_device import fold_batch_norm
-from models.engines.wav2lip.network import Wav2LipNetwork, face_input
-from models.engines.wav2lip.weights import Size
+from models.engines.wav2lip.network import Size, Wav2LipNetwork, face_input
 from tests.unit.models.engines.wav2lip.reference_weights import reference_parameters
 
 
 @pytest.mark.parametrize("size", [96, 256])
-def test_the_published_network_is_met(reference: Callable[[str], Any], size: Size) -> None:
+def test_wav2lip_network_equals_published(reference: Callable[[str], Any], size: Size) -> None:
     stored = reference(f"wav2lip{size}_core.npz")
     network = Wav2LipNetwork(size).eval()
     published = dict(zip(stored["keys"].tolist(), stored["shapes"].tolist(), strict=True))
@@ -35,7 +34,7 @@ def test_the_published_network_is_met(reference: Callable[[str], Any], size: Siz
     assert difference() <= 1e-4
 
 
-def test_faces_are_prepared_as_by_the_official_script() -> None:
+def test_face_input_equals_official_script() -> None:
     faces = np.random.default_rng(4).integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)
     hidden = faces.copy()
     hidden[:, 48:] = 0

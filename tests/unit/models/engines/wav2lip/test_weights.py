@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 
 from models.engines.protocol import TensorTable
 from models.engines.runtime.checkpoints import shapes_of
-from models.engines.wav2lip.network import load_network, network_without_values
-from models.engines.wav2lip.weights import GENERATOR_ROLE, Size, onnx_layout
+from models.engines.wav2lip.network import Size, load_network, network_without_values
+from models.engines.wav2lip.weights import GENERATOR_ROLE, onnx_layout
 from models.engines.weights.inspection import inspect_weights
 from tests.unit.models.engines.wav2lip.networks import made_up_parameters, save_onnx
 
@@ -21,7 +21,7 @@ def _mismatch(tensors: dict[str, tuple[int, ...]]) -> str | None:
 
 
 @pytest.mark.parametrize("size", [96, 256])
-def test_published_checkpoints_fit(size: Size) -> None:
+def test_wav2lip_role_accepts_published_checkpoint(size: Size) -> None:
     shapes = shapes_of(network_without_values(size))
     assert _mismatch(shapes) is None
     assert _mismatch({**shapes, "output_block.0.conv_block.1.num_batches_tracked": ()}) is None
@@ -35,14 +35,14 @@ def test_published_checkpoints_fit(size: Size) -> None:
         ({"face_decoder_blocks.9.0.weight": (1,)}, "found 1 more, as face_decoder_blocks.9.0.weight"),
     ],
 )
-def test_others_are_told_apart_with_expected_and_found(change: dict[str, Any], words: str) -> None:
+def test_wav2lip_role_other_file_reports_expected_and_found(change: dict[str, Any], words: str) -> None:
     shapes = {**shapes_of(network_without_values(96)), **change}
     found = _mismatch({name: shape for name, shape in shapes.items() if shape is not None})
     assert found is not None
     assert words in found
 
 
-def test_a_file_that_is_accepted_can_be_loaded(checkpoint: Path, tmp_path: Path) -> None:
+def test_load_network_reads_accepted_file(checkpoint: Path, tmp_path: Path) -> None:
     """What reads a file when it is added, and what loads it, find the same parameters in it."""
     table = inspect_weights(checkpoint)
     assert GENERATOR_ROLE.mismatch(table) is None
@@ -56,7 +56,7 @@ def test_a_file_that_is_accepted_can_be_loaded(checkpoint: Path, tmp_path: Path)
     assert GENERATOR_ROLE.mismatch(inspect_weights(export)) is None
 
 
-def test_another_network_is_no_generator() -> None:
+def test_wav2lip_role_rejects_other_network() -> None:
     assert "expected a Wav2Lip generator" in (_mismatch({"conv1.weight": (64, 3, 7, 7)}) or "")
     assert _mismatch({}) is not None
 
@@ -70,7 +70,7 @@ def test_another_network_is_no_generator() -> None:
         ((MEL, (-1, 6, 288, 288)), (-1, -1, -1, -1)),
     ],
 )
-def test_exports_fit_by_their_shapes(inputs: Any, output: Any) -> None:
+def test_wav2lip_role_accepts_exports_by_shape(inputs: Any, output: Any) -> None:
     assert GENERATOR_ROLE.mismatch(TensorTable("onnx", {}, inputs, (output,))) is None
     layout = onnx_layout(inputs, output)
     assert layout is not None
@@ -94,7 +94,7 @@ def test_exports_fit_by_their_shapes(inputs: Any, output: Any) -> None:
         (((2, 1, 80, 16), FACE), OUT),
     ],
 )
-def test_other_exports_are_refused_with_expected_and_found(inputs: Any, output: Any) -> None:
+def test_wav2lip_role_other_export_reports_expected_and_found(inputs: Any, output: Any) -> None:
     found = GENERATOR_ROLE.mismatch(TensorTable("onnx", {}, inputs, (output,)))
     assert found is not None
     assert "(B, 6, S, S)" in found

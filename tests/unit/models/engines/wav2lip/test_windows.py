@@ -19,7 +19,7 @@ from models.engines.wav2lip.audio import (
 
 
 @pytest.mark.parametrize("fps", ["25", "29.97", "30"])
-def test_windows_start_where_the_official_script_starts_them(reference: Callable[[str], Any], fps: str) -> None:
+def test_window_starts_equal_official_script(reference: Callable[[str], Any], fps: str) -> None:
     official = reference("mel_synth.npz")[f"synth_starts_{fps}"]
     ours = window_starts(FrameSpan(Fraction(fps), 0, len(official), len(official)))
     # Its last window is moved back to end with the file; the frames after it are dropped. Ours go on.
@@ -27,7 +27,7 @@ def test_windows_start_where_the_official_script_starts_them(reference: Callable
     assert ours[-1] > official[-1]
 
 
-def test_windows_hold_what_the_network_was_given(reference: Callable[[str], Any]) -> None:
+def test_mel_windows_equal_official_script(reference: Callable[[str], Any]) -> None:
     official = reference("datapath_synth.npz")["mel"]
     wave = reference("mel_synth.npz")["synth_wave_i16"]
     mel = mel_columns(wave, 0, num_columns(len(wave)))
@@ -36,7 +36,7 @@ def test_windows_hold_what_the_network_was_given(reference: Callable[[str], Any]
     assert np.abs(mel_windows(mel, 0, starts) - official).max() <= 1e-5
 
 
-def test_an_offset_is_a_frame_of_the_training_at_any_rate() -> None:
+def test_window_starts_offset_is_40_ms_at_any_rate() -> None:
     for fps in (Fraction(25), Fraction(30000, 1001), Fraction(50)):
         span = FrameSpan(fps, 0, 400, 400)
         exact = np.array([float(80 * i / fps) for i in range(400)])
@@ -46,7 +46,7 @@ def test_an_offset_is_a_frame_of_the_training_at_any_rate() -> None:
             assert (off > -1).all()
 
 
-def test_a_span_of_a_long_job_starts_where_it_should() -> None:
+def test_window_starts_of_late_span_are_exact() -> None:
     fps = Fraction(30000, 1001)
     whole = window_starts(FrameSpan(fps, 0, 200_000, 200_000))
     part = window_starts(FrameSpan(fps, 199_000, 1000, 200_000))
@@ -55,7 +55,7 @@ def test_a_span_of_a_long_job_starts_where_it_should() -> None:
 
 
 @pytest.mark.parametrize("offset", [-MAX_OFFSET, 0, MAX_OFFSET])
-def test_the_columns_that_are_heard_are_enough(offset: int) -> None:
+def test_columns_needed_cover_all_windows(offset: int) -> None:
     for first in (0, 7, 1000):
         span = FrameSpan(Fraction(24000, 1001), first, 13, 2000)
         start, stop = columns_needed(span)
@@ -63,6 +63,6 @@ def test_the_columns_that_are_heard_are_enough(offset: int) -> None:
         assert windows.shape == (13, 80, 16)
 
 
-def test_windows_outside_of_what_was_heard_are_refused() -> None:
+def test_mel_windows_outside_columns_raise() -> None:
     with pytest.raises(ValueError, match="Expected windows in columns"):
         mel_windows(np.zeros((20, 80), np.float32), 0, np.array([5]))

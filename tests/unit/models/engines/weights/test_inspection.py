@@ -41,7 +41,7 @@ Make = Callable[[Path], Path]
 
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "pickle"])
-def test_torch_files_inside_wrappers(tmp_path: Path, is_zip: bool) -> None:
+def test_inspect_weights_reads_torch_wrappers(tmp_path: Path, is_zip: bool) -> None:
     # DINet: state_dict, net_g; Wav2Lip: state_dict beside an optimiser.
     checkpoint = {"state_dict": {"net_g": state(prefix="module."), "net_d": {}}, "optimizer": {"state": {0: [1]}}}
     table = inspect_weights(torch_file(tmp_path / "w.onnx", checkpoint, is_zip=is_zip))
@@ -49,21 +49,21 @@ def test_torch_files_inside_wrappers(tmp_path: Path, is_zip: bool) -> None:
 
 
 @pytest.mark.parametrize("wrappers", [[], ["model"], ["model_state_dict"], ["state_dict", "model", "face_G"]])
-def test_every_wrapper_is_known(tmp_path: Path, wrappers: list[str]) -> None:
+def test_inspect_weights_finds_state_dict_in_every_wrapper(tmp_path: Path, wrappers: list[str]) -> None:
     checkpoint: Any = state()
     for wrapper in wrappers:
         checkpoint = {wrapper: checkpoint, "epoch": 3}
     assert inspect_weights(torch_file(tmp_path / "w", checkpoint)).tensors == SHAPES
 
 
-def test_safetensors(tmp_path: Path) -> None:
+def test_inspect_weights_reads_safetensors(tmp_path: Path) -> None:
     path = safetensors_file(tmp_path / "w.pth", {"module.face.weight": (4, 6, 3, 3), "face.bias": (4,), "s": ()})
     table = inspect_weights(path)
     assert (table.format, dict(table.tensors)) == ("safetensors", {**SHAPES, "s": ()})
 
 
 @pytest.mark.parametrize("length", [0x80, 0x280])
-def test_a_safetensors_header_whose_length_begins_as_a_pickle_does(tmp_path: Path, length: int) -> None:
+def test_inspect_weights_safetensors_starts_like_pickle(tmp_path: Path, length: int) -> None:
     header = '{"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'.ljust(length)
     path = raw_safetensors(tmp_path / "w.safetensors", header, 8)
     assert path.read_bytes()[:1] == b"\x80"
@@ -72,7 +72,7 @@ def test_a_safetensors_header_whose_length_begins_as_a_pickle_does(tmp_path: Pat
 
 
 @pytest.mark.parametrize("ir_version", [3, 10])
-def test_onnx(tmp_path: Path, ir_version: int) -> None:
+def test_inspect_weights_reads_onnx(tmp_path: Path, ir_version: int) -> None:
     model = onnx_model(ir_version=ir_version)
     onnx.checker.check_model(model)
     table = inspect_weights(onnx_file(tmp_path / "w.bin", model))
@@ -81,13 +81,13 @@ def test_onnx(tmp_path: Path, ir_version: int) -> None:
     assert table.outputs == ((-1, 3, 96, 96),)
 
 
-def test_onnx_with_data_beside_it(tmp_path: Path) -> None:
+def test_inspect_weights_reads_onnx_external_data(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "w.bin").write_bytes(bytes(72))
     assert inspect_weights(external_onnx(tmp_path / "w.onnx", "data/w.bin")).tensors["w"] == (3, 6, 1, 1)
 
 
-def test_onnx_numbers_are_those_of_the_format() -> None:
+def test_onnx_field_numbers_equal_onnx_proto() -> None:
     messages = {
         "ModelProto": fields.MODEL,
         "TrainingInfoProto": fields.TRAINING,
@@ -121,7 +121,7 @@ def test_onnx_numbers_are_those_of_the_format() -> None:
 
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "pickle"])
-def test_a_pickle_that_runs_code_is_not_run(tmp_path: Path, is_zip: bool) -> None:
+def test_inspect_weights_malicious_file_runs_no_code(tmp_path: Path, is_zip: bool) -> None:
     target = tmp_path / "was-run"
     path = torch_file(tmp_path / "w.pth", {"state_dict": state(), "extra": Harm(target)}, is_zip=is_zip)
     with pytest.raises(WeightsError, match=r"w.pth: expected tensors alone, found a pickle that asks for posix.mkdir"):
@@ -131,7 +131,7 @@ def test_a_pickle_that_runs_code_is_not_run(tmp_path: Path, is_zip: bool) -> Non
     assert target.exists(), "the file would have done nothing to anybody"
 
 
-def test_a_bare_pickle_that_runs_code_is_not_run(tmp_path: Path) -> None:
+def test_inspect_weights_malicious_bare_pickle_runs_no_code(tmp_path: Path) -> None:
     target = tmp_path / "was-run"
     (tmp_path / "w.pkl").write_bytes(pickle.dumps(Harm(target), protocol=2))
     with pytest.raises(WeightsError, match="asks for"):
@@ -140,7 +140,7 @@ def test_a_bare_pickle_that_runs_code_is_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "pickle"])
-def test_a_pickle_that_wants_memory_gets_none(tmp_path: Path, is_zip: bool) -> None:
+def test_inspect_weights_pickle_asking_for_memory_raises(tmp_path: Path, is_zip: bool) -> None:
     path = torch_file(tmp_path / "w.pth", {"state_dict": state(), "extra": Glutton()}, is_zip=is_zip)
     with pytest.raises(WeightsError, match="bounded memory"):
         inspect_weights(path)
@@ -304,7 +304,7 @@ REFUSED: dict[str, tuple[Make, str]] = {
 
 
 @pytest.mark.parametrize("case", list(REFUSED))
-def test_refused(tmp_path: Path, case: str) -> None:
+def test_inspect_weights_damaged_file_raises_weights_error(tmp_path: Path, case: str) -> None:
     make, expected = REFUSED[case]
     folder = tmp_path / "inside"
     folder.mkdir()
@@ -317,7 +317,7 @@ def test_refused(tmp_path: Path, case: str) -> None:
     assert time.process_time() - began < 60
 
 
-def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+def test_inspect_weights_pipe_raises_weights_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(WeightsError, match="expected a file, found none"):
         inspect_weights(tmp_path / "pipe")

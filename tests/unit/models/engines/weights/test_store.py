@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> WeightsStore:
     return WeightsStore(tmp_path / "data" / "weights", ENGINES)
 
 
-def test_a_file_is_recognised_and_kept(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_recognises_and_stores_file(store: WeightsStore, tmp_path: Path) -> None:
     source = torch_file(tmp_path / "Wav2 Lip (GAN).pth", {"state_dict": state(prefix="module.")})
     entry = store.add(source)
     assert (entry.name, entry.role, entry.format, entry.label) == ("toy", "generator", "torch", "Wav2_Lip_(GAN).pth")
@@ -47,7 +47,7 @@ def test_a_file_is_recognised_and_kept(store: WeightsStore, tmp_path: Path) -> N
     assert WeightsStore(store.folder, ENGINES).list() == (entry,)
 
 
-def test_the_index_keeps_its_names(store: WeightsStore, tmp_path: Path) -> None:
+def test_index_keeps_serialised_field_names(store: WeightsStore, tmp_path: Path) -> None:
     """Indices that earlier versions wrote are read, and they can read ours."""
     source = external_onnx(tmp_path / "c.onnx", "c.data")
     (tmp_path / "c.data").write_bytes(bytes(72))
@@ -60,7 +60,7 @@ def test_the_index_keeps_its_names(store: WeightsStore, tmp_path: Path) -> None:
     assert WeightsStore(store.folder, ENGINES).list() == (entry,)
 
 
-def test_roles_of_a_variant_belong_together(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_second_role_joins_variant(store: WeightsStore, tmp_path: Path) -> None:
     first = store.add(safetensors_file(tmp_path / "a.safetensors"))
     gan = store.add(safetensors_file(tmp_path / "b.pth", fill=1), name="gan")
     mixer = store.add(onnx_file(tmp_path / "c.onnx"), engine="toy", name="gan")
@@ -70,7 +70,7 @@ def test_roles_of_a_variant_belong_together(store: WeightsStore, tmp_path: Path)
     assert store.for_engine("toy").has("generator") and not store.for_engine("toy").has("mixer")
 
 
-def test_a_missing_file_is_named_with_its_command(store: WeightsStore) -> None:
+def test_path_missing_role_names_add_command(store: WeightsStore) -> None:
     with pytest.raises(WeightsError) as missing:
         store.for_engine("toy:gan").path("generator")
     assert str(missing.value) == (
@@ -79,7 +79,7 @@ def test_a_missing_file_is_named_with_its_command(store: WeightsStore) -> None:
     )
 
 
-def test_the_same_file_again_is_nothing_new(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_same_file_returns_known_entry(store: WeightsStore, tmp_path: Path) -> None:
     source = safetensors_file(tmp_path / "w.pth")
     entry = store.add(source)
     inode = store.path_of(entry).stat().st_ino
@@ -87,14 +87,14 @@ def test_the_same_file_again_is_nothing_new(store: WeightsStore, tmp_path: Path)
     assert store.path_of(entry).stat().st_ino == inode, "readers are not disturbed"
 
 
-def test_another_file_of_a_role_is_refused(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_second_file_of_role_raises_state_error(store: WeightsStore, tmp_path: Path) -> None:
     entry = store.add(safetensors_file(tmp_path / "a.pth"))
     with pytest.raises(StateError, match=r"has another generator already \(a.pth\).*--name VARIANT.*remove toy"):
         store.add(safetensors_file(tmp_path / "b.pth", fill=1))
     assert store.list() == (entry,)
 
 
-def test_tampering_is_seen_and_mended(store: WeightsStore, tmp_path: Path) -> None:
+def test_verify_finds_changed_file_and_add_repairs_it(store: WeightsStore, tmp_path: Path) -> None:
     source = safetensors_file(tmp_path / "w.pth")
     entry = store.add(source)
     mixer = store.add(onnx_file(tmp_path / "m.onnx"))
@@ -116,7 +116,7 @@ def test_tampering_is_seen_and_mended(store: WeightsStore, tmp_path: Path) -> No
     assert "cannot be read" in (store.verify("toy")[again] or "")
 
 
-def test_verify_asks_the_engine_again(store: WeightsStore, tmp_path: Path) -> None:
+def test_verify_applies_current_engine_mismatch(store: WeightsStore, tmp_path: Path) -> None:
     entry = store.add(safetensors_file(tmp_path / "w.pth"))
     changed = WeightsStore(store.folder, {"toy": _changed()})
     assert changed.verify()[entry] == "toy generator: expected other weights"
@@ -132,7 +132,7 @@ def _changed() -> EngineClass:
     return Changed
 
 
-def test_remove(store: WeightsStore, tmp_path: Path) -> None:
+def test_remove_deletes_file_and_entry(store: WeightsStore, tmp_path: Path) -> None:
     generator = store.add(safetensors_file(tmp_path / "w.pth"))
     mixer = store.add(onnx_file(tmp_path / "m.onnx"))
     gan = store.add(safetensors_file(tmp_path / "w.pth"), name="gan")
@@ -146,7 +146,7 @@ def test_remove(store: WeightsStore, tmp_path: Path) -> None:
         store.remove("toy:gan", "mixer")
 
 
-def test_unknown_weights_are_refused_with_each_reason(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_unknown_file_reports_reason_of_each_engine(store: WeightsStore, tmp_path: Path) -> None:
     source = safetensors_file(tmp_path / "w.pth", ({"face.weight": (4, 3, 3, 3)}))
     with pytest.raises(WeightsError) as refused:
         store.add(source)
@@ -160,7 +160,7 @@ def _leftovers(store: WeightsStore) -> list[str]:
     return sorted(path.name for path in store.folder.rglob("*") if path.is_file() and path.name not in kept)
 
 
-def test_a_harmful_file_is_neither_run_nor_kept(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_malicious_file_runs_no_code_and_stores_nothing(store: WeightsStore, tmp_path: Path) -> None:
     target = tmp_path / "was-run"
     with pytest.raises(WeightsError, match=r"w.pth: .* asks for posix.mkdir"):
         store.add(torch_file(tmp_path / "w.pth", {"state_dict": state(), "extra": Harm(target)}))
@@ -168,7 +168,7 @@ def test_a_harmful_file_is_neither_run_nor_kept(store: WeightsStore, tmp_path: P
     assert (store.list(), _leftovers(store)) == ((), [])
 
 
-def test_what_the_user_says_counts(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_uses_requested_engine_and_role(store: WeightsStore, tmp_path: Path) -> None:
     source = safetensors_file(tmp_path / "w.pth")
     twins: Mapping[str, str | EngineClass] = {**ENGINES, "twin": TwinEngine}
     both = WeightsStore(store.folder, twins)
@@ -196,7 +196,7 @@ def _bring(store: WeightsStore, source: Path, request: AddRequest) -> None:
         store.keep(store.recognise(staged, source.name, request))
 
 
-def test_data_beside_a_network_comes_along(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_copies_external_data(store: WeightsStore, tmp_path: Path) -> None:
     source = external_onnx(tmp_path / "m.onnx", "parts/w.bin")
     with pytest.raises(WeightsError, match="in parts/w.bin beside it, found none"):
         store.add(source)
@@ -215,27 +215,27 @@ def test_data_beside_a_network_comes_along(store: WeightsStore, tmp_path: Path) 
         store.for_engine("toy").path("mixer")
 
 
-def test_data_beside_a_network_from_nowhere(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_stream_with_external_data_raises(store: WeightsStore, tmp_path: Path) -> None:
     source = external_onnx(tmp_path / "m.onnx", "w.bin")
     with store.stage() as staged, pytest.raises(WeightsError, match="all its data in one file"):
         staged.write(source.read_bytes())
         store.recognise(staged, "m.onnx", AddRequest())
 
 
-def test_files_that_are_none(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_missing_or_special_file_raises(store: WeightsStore, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing", Path("/dev/zero")):
         with pytest.raises(InputError, match="expected a file"):
             store.add(path)
 
 
-def test_a_file_that_the_disk_does_not_hold(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_without_disk_space_raises_storage_full_error(store: WeightsStore, tmp_path: Path) -> None:
     source = safetensors_file(tmp_path / "w.safetensors")
     os.truncate(source, shutil.disk_usage(tmp_path).free + 1024**3)  # takes no room itself
     with pytest.raises(StorageFullError, match="w.safetensors: needs "):
         store.add(source)
 
 
-def test_a_damaged_index_is_no_empty_one(store: WeightsStore, tmp_path: Path) -> None:
+def test_list_damaged_index_raises_weights_error(store: WeightsStore, tmp_path: Path) -> None:
     store.add(safetensors_file(tmp_path / "w.pth"))
     index = store.folder / "index.json"
     sound = index.read_text()
@@ -245,7 +245,7 @@ def test_a_damaged_index_is_no_empty_one(store: WeightsStore, tmp_path: Path) ->
             store.list()
 
 
-def test_two_processes_add_at_once(tmp_path: Path, repo_root: Path) -> None:
+def test_add_from_two_processes_keeps_both(tmp_path: Path, repo_root: Path) -> None:
     """Each adds a variant of its own and one that both add; the index holds all three."""
     source = safetensors_file(tmp_path / "w.safetensors")
     code = (
@@ -286,7 +286,7 @@ def test_two_processes_add_at_once(tmp_path: Path, repo_root: Path) -> None:
     assert list((folder / ".stage").iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_swept(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_removes_staging_of_killed_process(store: WeightsStore, tmp_path: Path) -> None:
     dead = store.folder / ".stage" / "dead"
     dead.mkdir(parents=True)
     StagedFile(dead).close()
@@ -296,7 +296,7 @@ def test_what_a_killed_process_left_is_swept(store: WeightsStore, tmp_path: Path
     assert list((store.folder / ".stage").iterdir()) == []
 
 
-def test_engine_weights_travel_between_processes(store: WeightsStore, tmp_path: Path) -> None:
+def test_installed_weights_pickle(store: WeightsStore, tmp_path: Path) -> None:
     entry = store.add(safetensors_file(tmp_path / "w.pth"))
     weights = pickle.loads(pickle.dumps(store.for_engine("toy")))
     assert weights.path("generator") == store.path_of(entry)

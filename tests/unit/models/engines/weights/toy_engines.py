@@ -13,11 +13,11 @@ from media.yuv_frame import YuvFrame
 from models.engines.protocol import (
     AudioEncoder,
     Chunk,
+    ComputeResources,
     EngineClass,
     EngineSettings,
     FaceGenerator,
     FrameSpan,
-    Machine,
     PlannedBlock,
     TensorTable,
     WeightsSpec,
@@ -52,10 +52,10 @@ class ToyEngine:
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
 
-    def audio_encoder(self, machine: Machine) -> AudioEncoder:
+    def audio_encoder(self, resources: ComputeResources) -> AudioEncoder:
         raise NotImplementedError
 
-    def face_generator(self, machine: Machine) -> FaceGenerator:
+    def face_generator(self, resources: ComputeResources) -> FaceGenerator:
         raise NotImplementedError
 
     def analyse(
@@ -68,7 +68,7 @@ class ToyEngine:
     ) -> PlannedBlock:
         raise NotImplementedError
 
-    def cut(self, avatar: Any, plan: Any, frames: Sequence[YuvFrame]) -> Chunk:
+    def crop(self, avatar: Any, plan: Any, frames: Sequence[YuvFrame]) -> Chunk:
         raise NotImplementedError
 
 

@@ -14,7 +14,7 @@ _BOX, _CELL = Box(6, 4, 26, 20), 7
 
 
 @pytest.mark.parametrize("cell", [_CELL, _CELL / 2])
-def test_means_of_cells_are_weighted_by_area(cell: float) -> None:
+def test_average_cells_weights_by_area(cell: float) -> None:
     rows, columns = _BOX.pixels(cell)
     shape = _BOX.bottom - _BOX.top, _BOX.right - _BOX.left
     size = round(GRID * cell)
@@ -27,7 +27,7 @@ def test_means_of_cells_are_weighted_by_area(cell: float) -> None:
         np.testing.assert_allclose(means, wanted, atol=1e-3)
 
 
-def test_cells_of_a_mask_include_the_pixels_beside_them() -> None:
+def test_mask_cells_include_neighbouring_pixels() -> None:
     y, x = np.mgrid[-1 : 1 : 16j * _CELL, -1 : 1 : 16j * _CELL]
     mask = np.asarray(255 * (1 - x**2 - y**2).clip(0, 0.5) * 2, np.uint8)
     shown, full = mask_cells(mask, _CELL)

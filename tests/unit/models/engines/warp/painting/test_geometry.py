@@ -7,8 +7,8 @@ import torch
 
 from models.engines.warp.painting.colour_match import LUMA_FLOOR, blur_matrices, match_colour
 from models.engines.warp.painting.lip_coordinates import (
+    cavity,
     darken,
-    hollow,
     inside_alpha,
     lip_axes,
     lip_coords,
@@ -21,7 +21,7 @@ from models.geometry import thin_plate
 from models.geometry.head_frame import mean_face
 
 
-def test_an_affine_map_is_found_exactly_and_everywhere() -> None:
+def test_spline_fits_affine_map_exactly() -> None:
     rng = np.random.default_rng(0)
     points = rng.uniform(-0.5, 0.5, (3, 40, 2))
     matrix, shift = rng.normal(size=(2, 2)), rng.normal(size=2)
@@ -32,7 +32,7 @@ def test_an_affine_map_is_found_exactly_and_everywhere() -> None:
     np.testing.assert_allclose(found, np.broadcast_to(at @ matrix + shift, found.shape), atol=2e-4)
 
 
-def test_a_layer_sees_its_own_points_only() -> None:
+def test_spline_layer_uses_own_points_only() -> None:
     rng = np.random.default_rng(0)
     points = rng.uniform(-0.5, 0.5, (1, 30, 2))
     values = np.zeros((1, 30, 1))
@@ -43,7 +43,7 @@ def test_a_layer_sees_its_own_points_only() -> None:
     np.testing.assert_allclose(found[0, :, 1], 1, atol=1e-3)
 
 
-def test_a_spline_ignores_points_with_a_large_ridge() -> None:
+def test_spline_ignores_points_with_large_ridge() -> None:
     rng = np.random.default_rng(0)
     points, values = rng.uniform(-0.5, 0.5, (1, 30, 2)), np.zeros((1, 30, 1))
     values[:, 20:] = 1.0
@@ -57,7 +57,7 @@ def test_a_spline_ignores_points_with_a_large_ridge() -> None:
     assert np.abs(found[0, :20]).max() < 0.05
 
 
-def test_torch_and_numpy_fit_the_same_spline() -> None:
+def test_spline_torch_equals_numpy() -> None:
     rng = np.random.default_rng(0)
     points, values = rng.uniform(-0.5, 0.5, (2, 25, 2)), rng.normal(size=(2, 25, 3))
     layers = [np.arange(25), np.arange(5, 25)]
@@ -72,7 +72,7 @@ def _mouth(gap: float) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([x, 40 - bow], 1)[None], np.stack([x, 40 + bow], 1)[None]
 
 
-def test_layers_meet_between_the_lips() -> None:
+def test_lower_layer_weight_switches_between_lips() -> None:
     axes = lip_axes(*_mouth(12.0))
     pixels = np.arange(100, dtype=np.float32)
     coords = lip_coords(np, axes, pixels[None, None], pixels[None, :, None])
@@ -86,7 +86,7 @@ def test_layers_meet_between_the_lips() -> None:
     assert inside_alpha(closed).max() == 0
 
 
-def test_the_opening_is_round_where_landmarks_are_connected_by_straight_lines() -> None:
+def test_lip_axes_are_round_between_landmarks() -> None:
     x = np.linspace(20, 80, 11)
     half_gap = 20 * np.array([0, 0.29, 0.6, 0.85, 1, 1, 1, 0.85, 0.6, 0.29, 0])
     straight = np.interp(np.linspace(20, 80, 65), x, half_gap)
@@ -98,7 +98,7 @@ def test_the_opening_is_round_where_landmarks_are_connected_by_straight_lines() 
     np.testing.assert_allclose(axes.lips[0, 0], -below, atol=1e-5)
 
 
-def test_a_sudden_change_along_a_sloping_line_has_no_steps() -> None:
+def test_smooth_cut_sloping_line_has_no_steps() -> None:
     x = np.linspace(20, 80, 11)
     lips = np.stack([x, 40.03 + 0.1 * (x - 50)], 1)[None]
     pixels = np.arange(100, dtype=np.float32)
@@ -114,15 +114,15 @@ def test_a_sudden_change_along_a_sloping_line_has_no_steps() -> None:
 
 
 def _column(gap: float, own_gap: float, bite: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lower layer's share and hollow in the middle column of a mouth whose upper lip is at 40 - gap / 2."""
+    """Lower layer's share and cavity in the middle column of a mouth whose upper lip is at 40 - gap / 2."""
     axes = part_jaws(lip_axes(*_mouth(gap)), np.full((1, 65), own_gap, np.float32), np.array([bite], np.float32))
     pixels = np.arange(100, dtype=np.float32)
     coords = lip_coords(np, axes, pixels[None, None], pixels[None, :, None])
     weight = lower_layer_weight(coords)
-    return weight[0, :, 50], hollow(coords, np.array([100.0]))[0, :, 50]
+    return weight[0, :, 50], cavity(coords, np.array([100.0]))[0, :, 50]
 
 
-def test_a_mouth_that_opens_further_than_its_exemplar_keeps_its_teeth_rigid() -> None:
+def test_lower_layer_weight_wider_opening_keeps_teeth_rigid() -> None:
     weight, dark = _column(gap=20, own_gap=10, bite=0.4)  # lips at 30 and 50: the jaws' parts end at 34 and begin at 44
     assert (weight[30:35] == 0).all()
     assert (weight[44:51] == 1).all()
@@ -131,14 +131,14 @@ def test_a_mouth_that_opens_further_than_its_exemplar_keeps_its_teeth_rigid() ->
     assert dark[30:34].max() == dark[45:51].max() == 0
 
 
-def test_a_mouth_that_opens_less_than_its_exemplar_hides_the_lower_teeth() -> None:
+def test_lower_layer_weight_smaller_opening_hides_lower_teeth() -> None:
     weight, dark = _column(gap=10, own_gap=20, bite=0.4)  # lips at 35 and 45: the upper jaw's part ends at 43
     assert (weight[35:42] == 0).all()
     assert (weight[44:46] == 1).all()
     assert dark.max() == 0
 
 
-def test_a_thin_gap_between_the_jaws_is_no_dotted_line() -> None:
+def test_cavity_thin_jaw_gap_has_no_dots() -> None:
     """A sloping gap of a pixel and a half between the jaws of a mouth that is open by twelve."""
     x = np.linspace(20, 80, 11)
     upper, lower = (np.stack([x, 40 + edge + 0.13 * (x - 50)], 1)[None] for edge in (-6, 6))
@@ -148,12 +148,12 @@ def test_a_thin_gap_between_the_jaws_is_no_dotted_line() -> None:
     axes = part_jaws(axes, axes.lips[:, 1] - axes.lips[:, 0] - 1.5, np.array([0.5], np.float32))
     columns, rows = np.arange(35, 66, dtype=np.float32), np.arange(25, 56, dtype=np.float32)
     coords = lip_coords(np, axes, columns[None, None], rows[None, :, None])
-    shown = darken(np.full((1, 31, 31), 120.0), hollow(coords, np.array([60.0])), 150.0)[0].min(0)
+    shown = darken(np.full((1, 31, 31), 120.0), cavity(coords, np.array([60.0])), 150.0)[0].min(0)
     assert shown.min() < 119  # there is a line ...
     assert np.ptp(shown) < 12  # ... and it is even: single dark pixels stand out by 70 levels
 
 
-def test_masks_are_soft_and_nested_and_end_before_the_border() -> None:
+def test_draw_masks_are_soft_nested_and_inside_border() -> None:
     masks = draw_masks(mean_face()).astype(int)
     mouth, jaw = masks[..., 0], masks[..., 1]
     assert mouth.max() == jaw.max() == 255
@@ -165,7 +165,7 @@ def test_masks_are_soft_and_nested_and_end_before_the_border() -> None:
     assert window[40, 40].min() == 255
 
 
-def test_the_match_carries_the_rims_difference_inwards() -> None:
+def test_colour_match_extends_rim_difference_inwards() -> None:
     rim = np.zeros((1, 1, 32, 32), np.float32)
     rim[..., 8:24, 8:24] = 1
     rim[..., 10:22, 10:22] = 0
@@ -180,7 +180,7 @@ def test_the_match_carries_the_rims_difference_inwards() -> None:
     np.testing.assert_allclose(offset[0, 1, 10:22, 10:22], 0, atol=1e-4)
 
 
-def test_lips_are_lines_through_their_landmarks() -> None:
+def test_lip_axes_pass_through_landmarks() -> None:
     """Landmarks of a turned head overtake each other: the later ones then stand where the first ones do."""
     rng = np.random.default_rng(4)
     x = np.linspace(-1, 1, 11) + rng.normal(0, 0.1, (6, 11))

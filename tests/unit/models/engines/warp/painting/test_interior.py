@@ -44,59 +44,59 @@ def _row(row: float) -> int:
     return round(row - 40)
 
 
-def test_upper_teeth_are_fixed_to_the_skull() -> None:
+def test_interior_upper_teeth_are_fixed_to_skull() -> None:
     """Wide open, the teeth end where they ended when the mouth was half open, and below them it is darker."""
     for gap in (9.0, 16.0):
         luma = _middle(gap)[0]
         assert luma[_row(_SEAM + 3)] > luma[_row(_SEAM + 6)] + 8
 
 
-def test_teeth_come_gradually() -> None:
+def test_interior_teeth_appear_gradually() -> None:
     luma = np.array([_middle(gap)[0, _row(_SEAM + 1)] for gap in np.arange(2.0, 9.0, 0.5)])
     assert luma[-1] > luma[0] + 10
     assert np.abs(np.diff(luma)).max() < 0.4 * (luma[-1] - luma[0])
 
 
-def test_rounded_lips_shade_the_teeth_unless_they_are_wide_open() -> None:
+def test_interior_rounded_lips_shade_teeth_unless_wide_open() -> None:
     teeth = _row(_SEAM + 2)
     spread, half, rounded = (_middle(4.0, rounding=rounding)[0, teeth] for rounding in (0.0, 0.5, 1.0))
     assert spread > half + 5 > rounded + 10
     assert _middle(16.0, rounding=1.0)[0, teeth] == pytest.approx(_middle(16.0)[0, teeth], abs=1)
 
 
-def test_a_wide_mouth_is_not_dark_below_the_teeth() -> None:
+def test_interior_wide_mouth_is_not_dark_below_teeth() -> None:
     luma = _middle(16.0)[0]
     assert luma[_row(_SEAM + 11)] > luma[_row(_SEAM + 6)] + 8
 
 
-def test_it_is_flat_and_nearly_grey_as_real_mouths_are() -> None:
+def test_interior_is_flat_and_nearly_grey() -> None:
     y, u, v = _middle(12.0)[:, _row(_SEAM + 1) : _row(_SEAM + 8)]
     assert 0.25 * _SKIN[0] < y.min() < y.max() < 0.95 * _SKIN[0]
     assert ((v > 128) & (v < _SKIN[2])).all()
     assert ((u < 128) & (u > _SKIN[1])).all()
 
 
-def test_the_lower_lips_inside_has_the_lips_own_colour() -> None:
+def test_interior_lower_rim_has_lip_colour() -> None:
     edge = _middle(12.0)[:, _row(_SEAM + 12)]
     np.testing.assert_allclose(edge[1:], _LIP[1:], atol=1)
     assert abs(edge[0] - _LIP[0]) < 15
 
 
-def test_the_corners_are_dark_in_a_wide_mouth_only() -> None:
+def test_interior_corners_are_dark_only_in_wide_mouth() -> None:
     """Beside the teeth; a small opening that is dark up to its corners looks like a bar."""
     small, wide = ((_middle(gap, 24, 28)[0, _row(_SEAM)], _middle(gap)[0, _row(_SEAM)]) for gap in (2.0, 30.0))
     assert small[0] > 0.97 * small[1]
     assert wide[0] < 0.6 * wide[1]
 
 
-def test_drawn_teeth_have_the_colour_that_they_are_given() -> None:
+def test_interior_teeth_have_given_colour() -> None:
     usual, white = _middle(12.0), _middle(12.0, teeth=(220.0, 126.0, 131.0))
     tooth = _row(_SEAM + 3)
     assert white[0, tooth] > usual[0, tooth] + 30
     assert abs(white[2, tooth] - 131) < abs(usual[2, tooth] - 131)
 
 
-def test_teeth_stand_side_by_side_and_are_told_apart() -> None:
+def test_interior_teeth_are_separated() -> None:
     """Where two upper ones meet there is a shade and no gap; the lower ones are narrower."""
     tooth, joint = (_middle(12.0, column, column + 1)[0] for column in (54, 58))
     row = _row(_SEAM + 1)
@@ -106,7 +106,7 @@ def test_teeth_stand_side_by_side_and_are_told_apart() -> None:
     assert joint[row] < 0.95 * tooth[row]
 
 
-def test_the_middle_of_the_teeth_is_that_of_the_skull() -> None:
+def test_interior_teeth_centre_follows_skull() -> None:
     """Of a turned head, it is not half-way between the corners of the mouth."""
     for middle_line in (50, 56):
         between, *teeth = (
@@ -117,7 +117,7 @@ def test_the_middle_of_the_teeth_is_that_of_the_skull() -> None:
         assert abs(teeth[0] - teeth[1]) < 0.1 * teeth[0]
 
 
-def test_teeth_turn_from_the_light_along_a_round_arch() -> None:
+def test_interior_teeth_darken_along_arch() -> None:
     """The incisors are light, the canines half as light, and what follows goes over into the dark beside it."""
     middle, second, canine, next_one, beside = (
         _middle(12.0, column, column + 1)[0, _row(_SEAM + 1)] for column in (54, 61, 67, 71, 75)
@@ -127,14 +127,14 @@ def test_teeth_turn_from_the_light_along_a_round_arch() -> None:
     assert abs(next_one - beside) < 0.05 * middle
 
 
-def test_the_dark_of_a_mouth_has_the_hue_of_its_lips() -> None:
+def test_interior_dark_has_hue_of_lips() -> None:
     """However pale the skin is: dark with the skin's hue is olive beside red lips."""
     _, u, v = _middle(16.0)[:, _row(_SEAM + 6)]
     assert 0.7 < (u - 128) / (_LIP[1] - 128) < 0.9
     assert 0.5 < (v - 128) / (_LIP[2] - 128) < 0.65
 
 
-def test_teeth_are_as_white_as_the_eyes_whatever_the_skin() -> None:
+def test_usual_teeth_brightness_follows_eyes_not_skin() -> None:
     light, dark = (np.array([[y, 110, 150]], np.float32) for y in (180, 90))
     in_light, in_dark = (
         usual_teeth(light, EyeWhite(0.5, np.zeros(2, np.float32))),
@@ -143,7 +143,7 @@ def test_teeth_are_as_white_as_the_eyes_whatever_the_skin() -> None:
     assert in_light[0, 0] == in_dark[0, 0]
 
 
-def test_teeth_stand_in_the_light_that_lips_redden() -> None:
+def test_usual_teeth_hue_lies_between_eyes_and_skin() -> None:
     skin, white = np.array([[150, 112, 152]], np.float32), np.array([118, 138], np.float32)
     _, u, v = usual_teeth(skin, EyeWhite(0.7, white - skin[0, 1:]))[0]
     assert 112 < u < 118 and 138 < v < 152, "between the whites of the eyes and the skin"

@@ -40,7 +40,7 @@ def _chunk() -> FaceChunk:
     return FaceChunk(**arrays)
 
 
-def test_interiors_drawn_together_are_those_drawn_alone() -> None:
+def test_draw_interiors_equals_single_interiors() -> None:
     chunk, axes = _chunk(), _axes()
     drawn = draw_interiors(chunk, axes)
     assert sorted(drawn) == [face for face in range(1, _NUM) if face != 4]
@@ -58,7 +58,7 @@ def test_interiors_drawn_together_are_those_drawn_alone() -> None:
         np.testing.assert_allclose(planes, wanted, atol=0.05)
 
 
-def test_closed_mouths_have_no_interior() -> None:
+def test_draw_interiors_skips_closed_mouths() -> None:
     chunk, axes = _chunk(), _axes()
     closed = axes._replace(lips=np.repeat(axes.lips[:, :1], 4, 1))
     assert not draw_interiors(chunk, closed)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 _PARTS = """
-from models.engines.warp.painting.kernels import inlined
+from models.engines.warp.painting.kernels import inline
 
 FACTOR, OFFSET = {factor}, {offset}
 
-@inlined
+@inline
 def scaled(value):
     return FACTOR * value
 """
@@ -40,7 +40,7 @@ def _changed(folder: Path, factor: float, offset: float) -> tuple[float, int]:
     return float(values[0]), sum(change.stats.cache_hits.values())
 
 
-def test_a_kernel_follows_constants_of_other_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernel_changed_constant_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # its age is counted in seconds
     (tmp_path / "loops.py").write_text(_LOOPS)

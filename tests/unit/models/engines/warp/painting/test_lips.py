@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from models.engines.warp.painting.lip_coordinates import (
     LipAxes,
-    hollow,
+    cavity,
     inside_alpha,
     lip_axes,
     lip_coords,
@@ -37,7 +37,7 @@ def _axes(gap: float, tilt: float, bow: float = 0.0) -> LipAxes:
 
 @pytest.mark.parametrize(("hard", "closing", "rim"), [(0.0, 0.0, 0.0), (0.5, 1.0, 0.0), (1.0, 0.0, 0.1)])
 @pytest.mark.parametrize(("gap", "tilt", "bow"), [(0, 0, 0), (6, 0.1, 8), (40, -0.3, -6), (25, 0.02, 0), (90, 0.2, 10)])
-def test_nothing_is_missed_that_the_whole_box_shows(
+def test_lips_find_equals_whole_box(
     gap: float, tilt: float, bow: float, hard: float, closing: float, rim: float
 ) -> None:
     axes, unit = _axes(gap, tilt, bow), np.array([160], np.float32)
@@ -45,20 +45,20 @@ def test_nothing_is_missed_that_the_whole_box_shows(
     coords = lip_coords(np, axes, *grid((_ROWS, _COLUMNS)))
     weight = lower_layer_weight(coords, hard)
     np.testing.assert_allclose(lips.share, weight[0], atol=5e-3)
-    for found, whole in ((lips.opening, inside_alpha(coords, rim)[0]), (lips.dark, hollow(coords, unit, closing)[0])):
+    for found, whole in ((lips.opening, inside_alpha(coords, rim)[0]), (lips.dark, cavity(coords, unit, closing)[0])):
         filled = np.zeros_like(whole)
         filled[lips.near] = found
         np.testing.assert_allclose(filled, whole, atol=1e-5)
 
 
-def test_an_open_mouth_takes_a_part_of_the_box_only() -> None:
+def test_lips_find_open_mouth_covers_part_of_box() -> None:
     lips = Lips.find(_axes(25, 0.02), _BOX, _CELL, 160.0, 0.0, 0.0, 0.0)
     assert lips.opening.max() > 0.9
     assert lips.opening.size < 0.15 * lips.share.size
 
 
 @pytest.mark.parametrize("shift", [(0, 400), (0, -400), (400, 0), (-400, -400)])
-def test_lips_outside_the_box_show_nothing_in_it(shift: tuple[int, int]) -> None:
+def test_lips_find_lips_outside_box_have_no_opening(shift: tuple[int, int]) -> None:
     """As in turned heads, of whose mouth mask only a part is left. The fade of chroma halves the opening."""
     axes = _axes(40, 0.1)
     outside = axes._replace(centre=axes.centre + np.array(shift, np.float32))
@@ -74,7 +74,7 @@ def _positions(stretch: float) -> NDArray[np.float32]:
     return np.stack([columns, rows])
 
 
-def test_what_stands_behind_a_lip_goes_with_its_edge() -> None:
+def test_lips_place_behind_lip_follows_its_edge() -> None:
     """Fields that stretch by a third: behind the lips they stretch nothing."""
     layers = np.stack([_positions(1 / 3), _positions(1 / 3)])
     place = Lips.find(_axes(40, 0.0), _BOX, _CELL, 160.0, 0.0, 0.0, 0.0).place(layers, _BOX, _CELL)
@@ -90,7 +90,7 @@ def test_what_stands_behind_a_lip_goes_with_its_edge() -> None:
     np.testing.assert_allclose(place[0, :, middle], np.full(len(rows), 120), atol=1e-3)
 
 
-def test_a_place_far_from_the_lips_is_that_of_its_layer() -> None:
+def test_lips_place_far_from_lips_uses_own_layer() -> None:
     layers = np.stack([_positions(0.25), _positions(0.5)])
     lips = Lips.find(_axes(12, 0.1), _BOX, _CELL, 160.0, 0.0, 0.0, 0.0)
     place = lips.place(layers, _BOX, _CELL)

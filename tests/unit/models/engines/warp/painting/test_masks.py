@@ -13,13 +13,13 @@ def at(mask: np.ndarray, point: int) -> int:
     return int(mask[row, column, 1])
 
 
-def test_a_head_that_looks_ahead_has_the_whole_mask() -> None:
+def test_masks_by_yaw_frontal_head_keeps_whole_mask() -> None:
     masks, which = masks_by_yaw(MASKS, np.array([0.0, 5.0, -8.0]))
     assert which.tolist() == [0, 0, 0]
     assert np.array_equal(masks[0], MASKS)
 
 
-def test_the_far_side_is_cut_and_the_near_side_is_kept() -> None:
+def test_masks_by_yaw_turned_head_cuts_only_far_side() -> None:
     masks, which = masks_by_yaw(MASKS, np.array([36.0, -36.0, 0.0]))
     right, left = masks[which[0]], masks[which[1]]
     middle = MASKS.shape[1] // 2
@@ -33,7 +33,7 @@ def test_the_far_side_is_cut_and_the_near_side_is_kept() -> None:
     assert np.array_equal(masks[which[2]], MASKS)
 
 
-def test_the_cut_grows_with_the_turn_and_few_masks_serve_many_heads() -> None:
+def test_masks_by_yaw_cut_grows_with_turn_in_few_steps() -> None:
     yaw = np.linspace(0, 42, 200)
     masks, which = masks_by_yaw(MASKS, yaw)
     assert len(masks) < 14
@@ -42,7 +42,7 @@ def test_the_cut_grows_with_the_turn_and_few_masks_serve_many_heads() -> None:
     assert kept[-1] < 0.75 * kept[0]
 
 
-def test_points_behind_the_far_side_are_hidden_and_those_of_the_near_half_are_not() -> None:
+def test_hidden_share_is_high_only_on_far_side() -> None:
     near_and_far = texture_positions(mean_face()[[61, 214, 13, 291, 434]])
     hidden = hidden_share(near_and_far, np.array([35.0, 48.0, -48.0]))
     assert (hidden[0] == 0).all()
@@ -50,6 +50,6 @@ def test_points_behind_the_far_side_are_hidden_and_those_of_the_near_half_are_no
     assert (hidden[2, 2:] == 0).all() and (hidden[2, :2] > 0.9).all()
 
 
-def test_points_are_hidden_gradually() -> None:
+def test_hidden_share_grows_gradually() -> None:
     hidden = hidden_share(texture_positions(mean_face()[[291, 13]]), np.arange(30, 70, 0.25))
     assert np.abs(np.diff(hidden, axis=0)).max() < 0.15

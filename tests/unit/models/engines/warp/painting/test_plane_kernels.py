@@ -47,12 +47,12 @@ def _enlarged(cells: F32, cell: float) -> F32:
 
 
 @pytest.mark.parametrize("cell", [_CELL, _CELL / 2])
-def test_cells_are_enlarged_bilinearly(cell: float) -> None:
+def test_enlarge_equals_bilinear_resize(cell: float) -> None:
     cells = _noise((GRID + 2 * PAD,) * 2, -20, 20)
     np.testing.assert_allclose(enlarge(cells, _BOX, cell), _enlarged(cells, cell), atol=1e-3)
 
 
-def test_offsets_become_positions_with_the_edge_repeated() -> None:
+def test_padded_positions_repeat_edge() -> None:
     shifts = _noise((2, 4, GRID, GRID), -20, 20)
     found = padded_positions(shifts, _CELL)
     centres = (np.arange(-PAD, GRID + PAD) + 0.5) * _CELL - 0.5
@@ -62,7 +62,7 @@ def test_offsets_become_positions_with_the_edge_repeated() -> None:
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
-def test_a_colour_match_changes_luma_by_a_gain_and_chroma_by_an_offset() -> None:
+def test_colour_match_scales_luma_and_offsets_chroma() -> None:
     luma, chroma = _noise(_SHAPE, 0, 255), _bytes((_SHAPE[0] // 2, _SHAPE[1] // 2))
     cells, out = _noise((GRID + 2 * PAD,) * 2, 0.5, 1.5), np.empty(chroma.shape, np.float32)
     wanted = (luma + 8) * _enlarged(cells, _CELL) - 8
@@ -72,14 +72,14 @@ def test_a_colour_match_changes_luma_by_a_gain_and_chroma_by_an_offset() -> None
     np.testing.assert_allclose(out, chroma + _enlarged(cells, _CELL / 2), atol=1e-3)
 
 
-def test_sharpening_is_an_unsharp_mask() -> None:
+def test_sharpen_into_is_unsharp_mask() -> None:
     luma, out = _bytes(_SHAPE), np.empty(_SHAPE, np.float32)
     sharpen_into(luma, 0.45, out)
     soft = cv2.blur(luma.astype(np.float32), (3, 3), borderType=cv2.BORDER_REPLICATE)
     np.testing.assert_allclose(out, luma + 0.45 * (luma - soft), atol=1e-3)
 
 
-def test_a_fade_spares_the_opening() -> None:
+def test_fade_into_keeps_opening() -> None:
     plane, other, opening = _noise(_SHAPE, 0, 255, 1), _noise(_SHAPE, 0, 255, 2), _noise((40, 60), 0, 1)
     weight = np.full(_SHAPE, 0.3, np.float32)
     weight[_NEAR] *= 1 - opening
@@ -88,7 +88,7 @@ def test_a_fade_spares_the_opening() -> None:
     np.testing.assert_allclose(plane, wanted, atol=1e-3)
 
 
-def test_the_gap_between_the_jaws_is_darkened() -> None:
+def test_darken_into_equals_darken() -> None:
     luma, dark = _noise(_SHAPE, 0, 255), _noise((40, 60), 0, 1)
     wanted = luma.copy()
     wanted[_NEAR] = darken(luma[_NEAR], dark * np.float32(0.6), np.float32(120))
@@ -97,7 +97,7 @@ def test_the_gap_between_the_jaws_is_darkened() -> None:
 
 
 @pytest.mark.parametrize("near", [_NEAR, (slice(0, 40), slice(0, 60)), (slice(_SHAPE[0] - 40, None), slice(0, 60))])
-def test_a_cut_is_smoothed(near: tuple[slice, slice]) -> None:
+def test_smooth_cut_into_equals_smooth_cut(near: tuple[slice, slice]) -> None:
     luma = _noise(_SHAPE, 0, 255)
     padded = np.pad(luma, ((1, 1), (0, 0)), "edge")
     above, below = padded[:-2][near], padded[2:][near]
@@ -112,7 +112,7 @@ def test_a_cut_is_smoothed(near: tuple[slice, slice]) -> None:
     np.testing.assert_allclose(luma, wanted, atol=1e-3)
 
 
-def test_a_mouth_is_blended_by_its_mask() -> None:
+def test_lay_luma_blends_by_mask() -> None:
     size = GRID * _CELL
     below, mask = _bytes((size, size), 1), _bytes((size // 2, size // 2), 2)
     wanted, double = _noise(_SHAPE, -20, 280), cv2.resize(mask.astype(np.float32), (size, size)) / 255

@@ -40,7 +40,7 @@ def _warp(kind: str) -> tuple[F32, F32]:
 
 
 @pytest.mark.parametrize("kind", ["smooth", "still", "shrunk", "torn"])
-def test_luma_is_sampled_bicubically(kind: str) -> None:
+def test_sample_cubic_equals_cv2_remap(kind: str) -> None:
     plane, place, out = _plane(_HEIGHT, _WIDTH), _warp(kind), np.zeros((_HEIGHT, _WIDTH), np.uint8)
     sample_cubic(plane, place, _ALL, out)
     wanted = cv2.remap(plane, *place, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -50,7 +50,7 @@ def test_luma_is_sampled_bicubically(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["smooth", "still", "shrunk", "torn"])
-def test_chroma_is_sampled_bilinearly_at_the_upper_left_luma_pixels(kind: str) -> None:
+def test_sample_linear_reads_at_upper_left_luma_pixel(kind: str) -> None:
     planes, place = np.stack([_plane(_HEIGHT // 2, _WIDTH // 2), _egg(_HEIGHT // 2, _WIDTH // 2)]), _warp(kind)
     out = np.zeros_like(planes)
     planes.flags.writeable = False
@@ -64,7 +64,7 @@ def test_chroma_is_sampled_bilinearly_at_the_upper_left_luma_pixels(kind: str) -
         assert difference.mean() < 0.03
 
 
-def test_positions_far_beyond_the_edge_read_the_corners() -> None:
+def test_sample_positions_beyond_edge_read_corners() -> None:
     """Farther than integers reach: a fold in a spline can throw pixels anywhere."""
     y, x = np.mgrid[:_HEIGHT, :_WIDTH]
     place = tuple(np.where(axis < axis.max() / 2, -1e30, 1e12).astype(np.float32) for axis in (x, y))
@@ -78,7 +78,7 @@ def test_positions_far_beyond_the_edge_read_the_corners() -> None:
     np.testing.assert_array_equal(mixed, [plane[corners][::2, ::2] for plane in chroma])
 
 
-def test_what_is_needed_is_sampled_and_the_rest_kept() -> None:
+def test_sample_changes_only_needed_cells() -> None:
     plane, place, needed = _plane(_HEIGHT, _WIDTH), _warp("smooth"), _egg(_ROWS, _COLUMNS)
     whole, part = np.zeros((_HEIGHT, _WIDTH), np.uint8), np.full((_HEIGHT + 9, _WIDTH + 5), 77, np.uint8)
     sample_cubic(plane, place, _ALL, whole)

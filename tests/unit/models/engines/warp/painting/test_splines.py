@@ -15,7 +15,7 @@ _SIZE = 224
 
 @pytest.mark.parametrize("num_channels", [6, 8])
 @pytest.mark.parametrize("num_ignored", [0, 12])
-def test_fields_are_those_of_exact_splines(num_channels: int, num_ignored: int) -> None:
+def test_fields_equal_exact_splines(num_channels: int, num_ignored: int) -> None:
     rng = np.random.default_rng(num_channels)
     points = rng.uniform(-0.4, 0.4, (NUM_CONTROLS, 2))
     # Pixels: a shift, a turn, and landmarks that move each by itself
@@ -30,7 +30,7 @@ def test_fields_are_those_of_exact_splines(num_channels: int, num_ignored: int) 
     assert np.abs(fields[0] - fields[1]).max() > 1  # the layers differ
 
 
-def test_points_in_one_place_are_refused() -> None:
+def test_spline_coincident_points_raise() -> None:
     points = np.zeros((NUM_CONTROLS, 2))
     with pytest.raises(np.linalg.LinAlgError, match="singular"):
         spline_fields(points, points, np.full(NUM_CONTROLS, RIDGE), _SIZE)

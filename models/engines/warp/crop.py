@@ -1,4 +1,4 @@
-"""Cuts the crops that rendering needs out of decoded frames and the exemplar bank."""
+"""Crops what rendering needs out of decoded frames and the exemplar bank."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class _Crops:
             self._append(key, int(bank.frames[row]), *bank.planes(row))
         return self._rows[key]
 
-    def stacked(self) -> _Pool:
+    def stack(self) -> _Pool:
         """Returns the crops of all rows."""
         size, half = self._size, self._size // 2
         if not self.y:
@@ -81,8 +81,8 @@ class _Crops:
         self.uv.append(uv)
 
 
-def cut_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -> FaceChunk:
-    """Cuts the faces of the T output frames of a plan out of their source frames; unchanged frames get row -1."""
+def crop_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -> FaceChunk:
+    """Crops the faces of the T output frames of a plan out of their source frames; unchanged frames get row -1."""
     if len(frames) != len(plan):
         raise ValueError(f"Expected {len(plan)} frames, got {len(frames)}.")
     opacity = patch_share(avatar.track.driving_weight[plan.source_index])
@@ -100,7 +100,7 @@ def cut_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -
     anchors = anchor_points(float(avatar.region.centre[2]))
     yaw, mask_points = avatar.track.pose_degrees[source, 0], _mask_points(avatar, anchors)
     masks, mask = masks_by_yaw(avatar.masks, yaw)
-    pool = crops.stacked()
+    pool = crops.stack()
     skin = _colour(avatar, source, base, pool, CHEEK_FRONT)
     return FaceChunk(
         row=np.where(present, np.cumsum(present) - 1, -1).astype(np.int32),
