@@ -194,8 +194,8 @@ class FrontProxy:
 def _make_locked_folder() -> tuple[Path, BinaryIO]:
     """Create a folder whose lock this process holds, and remove those of services that were killed."""
     for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*/{_LOCK}"):
-        with suppress(OSError), path.open("rb") as lock:  # locked, of another user, or removed just now
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError), path.open("rb") as stale:  # locked, of another user, or removed just now
+            fcntl.flock(stale, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(path.parent)
     folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX))
     partial = folder / f"{_LOCK}.part"

@@ -53,7 +53,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
-def _said(backend: EspeakBackend, text: str, voice: str) -> bytes:
+def _said(backend: EspeakBackend | LocalBackend, text: str, voice: str) -> bytes:
     async def all_of_it() -> bytes:
         return b"".join([piece async for piece in backend.synthesize(text, voice)])
 
