@@ -133,7 +133,8 @@ def _named(text: str, option: str) -> tuple[str, str]:
 def _voices(job: Job) -> Sequence[str]:
     """Return a line that says which voice speaks for whom."""
     turns = job.raw.get("options", {}).get("turns") or ()
-    voices = {str(turn.get("speaker") or turn.get("face")): turn.get("voice") or "the default voice" for turn in turns}
+    speakers = [turn.get("speaker") or turn.get("face") or "everybody" for turn in turns]
+    voices = {name: turn.get("voice") or "the default voice" for name, turn in zip(speakers, turns, strict=True)}
     return ["Voices: " + ", ".join(f"{name}={voice}" for name, voice in voices.items())] if voices else []
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from cli.terminal import UsageError
+
 _EXIT_UNLABELLED, _EXIT_BROKEN = 3, 4
 
 
@@ -20,6 +22,8 @@ def inspect(
 
     The exit status is 0 if FILE is labelled as synthetic, 3 if it has no label, 4 if a label is broken.
     """
+    if not file.is_file():
+        raise UsageError("input_invalid", f"{file} does not exist or is not a file.")
     from config import MediaLimits
     from media.labels.inspection import Verdict, inspect_labels
 

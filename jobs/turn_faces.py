@@ -29,7 +29,7 @@ async def same_faces(turns: Sequence[Turn], face: str, resolve: ResolveFace) -> 
     """
     names: dict[int | FaceChoice, str | None] = {}
     found: dict[str | None, str | None] = {None: None, OFF_SCREEN: OFF_SCREEN}
-    if not is_reference(face):
+    if not is_reference(face) and any(turn.face is None for turn in turns):
         names[await _person(face, resolve)] = None
     for number, turn in enumerate(turns):
         if turn.face is not None and turn.face not in found:

@@ -48,4 +48,5 @@ def test_unlabelled_changed_and_unreadable_files_end_differently(signed: Path, t
     text.write_text("hello", encoding="ascii")
     refused = CliRunner().invoke(app, ["inspect", str(text)])
     assert (refused.exit_code, "error: media_invalid" in refused.stderr) == (1, True)
-    assert CliRunner().invoke(app, ["inspect", str(tmp_path / "none.mp4")]).exit_code == 1
+    missing = CliRunner().invoke(app, ["inspect", str(tmp_path / "none.mp4")])
+    assert (missing.exit_code, "none.mp4 does not exist or is not a file" in missing.stderr) == (2, True)

@@ -406,7 +406,7 @@ def _turn(start: float, face: str | None = None, **fields: Any) -> Turn:
     [
         (
             [_turn(0, "largest", end=1, text="a"), _turn(0.5, "person:0", text="b")],
-            r"turns\[0\] and turns\[1\] are two turns of the face of the job and overlap",
+            r"turns\[0\] and turns\[1\] are two turns of face 'largest' and overlap",
         ),
         (
             [_turn(0, "index:1", text="a"), _turn(0, "person:1", text="b")],
@@ -436,10 +436,10 @@ def test_turns_of_one_person_are_those_of_one_face(bench: Bench) -> None:
         turns=turns, audio_files={"audio": bench.upload(b"sound")}, video=bench.upload(b"film"), face="largest"
     )
     facts = asyncio.run(bench.submissions.check_turns(request))
-    assert (facts.faces, facts.video_seconds) == (("person:1", "person:1", None), 2.0)
+    assert (facts.faces, facts.video_seconds) == (("person:1", "person:1", "person:0"), 2.0)
     options = JobOptions(engine="warp", loop="source", turns=turns)
     request_of_job = bench.request().model_copy(update={"options": options, "face_image": None})
     job = asyncio.run(bench.submissions.create_job(request_of_job))
     assert job.options.turns is not None
-    assert [turn.face for turn in job.options.turns] == ["person:1", "person:1", None]
-    assert list(job.turn_avatar_keys) == ["person:1"]
+    assert [turn.face for turn in job.options.turns] == ["person:1", "person:1", "person:0"]
+    assert list(job.turn_avatar_keys) == ["person:0", "person:1"]
