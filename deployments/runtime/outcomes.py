@@ -62,7 +62,7 @@ def classify(error: BaseException) -> CallOutcome:
 
 
 def unwrap(error: BaseException) -> BaseException:
-    """Return the error that a stage raised, without Ray's wrapper; StorageFullError if a disk took no more."""
+    """Return the error that a stage raised, without Ray's wrapper; StorageFullError if a disk was full or read-only."""
     while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
         error = error.cause
     if isinstance(error, OutOfDiskError):

@@ -79,7 +79,7 @@ _UNWRITABLE: Final = {
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Raise StorageFullError for a disk inside the block that takes no more; see `storage_error`."""
+    """Raise StorageFullError if a disk is full or read-only inside the block; see `storage_error`."""
     try:
         yield
     except OSError as error:
@@ -94,7 +94,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def storage_error(error: BaseException) -> StorageFullError | None:
-    """Return the error for a disk that takes no more until somebody changes that; None for other errors."""
+    """Return the error for a disk that is full or read-only; None for other errors."""
     if is_disk_full(error):
         return StorageFullError("The disk of the data folder is full.")
     reason = _UNWRITABLE.get(error.errno or 0) if isinstance(error, OSError) else None

@@ -117,7 +117,7 @@ def test_the_speech_of_a_face_is_named_by_its_files() -> None:
     assert softer == part._replace(gain_db=-6.0)
 
 
-def test_checked_turns_with_audio_beyond_the_video_says_what_is_cut() -> None:
+def test_checked_turns_with_audio_beyond_video_sets_cut_seconds() -> None:
     turns = _checked(Turn(start=7), Turn(face="1", start=1, audio="audio_2"))
     assert [(turn.end, turn.cut_seconds) for turn in turns] == [(5, None), (VIDEO_SECONDS, 3)]
 

@@ -257,7 +257,7 @@ def _gone() -> Exception:
 
 
 def _lose(proxy: BreakingProxy, session: LiveSession) -> float:
-    """Break the connection for good, and return when."""
+    """Break the connection permanently, and return when."""
     next(event for event in session if event.type == "session.fragment")
     proxy.refuses = True
     proxy.cut()

@@ -92,7 +92,7 @@ def test_interrupt_forgets_earlier_speech() -> None:
     assert again(unspoken) == ["agent.interrupt", SECOND]
 
 
-def test_audio_spoken_before_interruption_does_not_count_for_later() -> None:
+def test_audio_spoken_before_interrupt_does_not_count_later() -> None:
     unspoken = speaking(SECOND)
     unspoken.add(encode_message("agent.interrupt"))
     unspoken.add(SECOND)

@@ -31,7 +31,7 @@ def test_watermarks_of_the_first_frames() -> None:
     assert _kinds(SegmentWatermark()) == [[]] * 6
 
 
-def test_segment_marks_with_alpha_change_flat_areas_by_two_levels() -> None:
+def test_segment_marks_with_alpha_change_flat_areas_by_two() -> None:
     changes = []
     for has_alpha in (False, True):
         planes = YuvFrame(*(np.full(shape, 90, np.uint8) for shape in ((240, 320), (120, 160), (120, 160))))
