@@ -22,7 +22,7 @@ from tests.ports import quiet_port
 PROGRAM = haproxy_binary()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
 ENDED_S = 20.0
-"""Half a second for a body and five for a socket here; otherwise the first would stay forever and the second for 70 s."""
+"""Half a second for a body and five for a socket; otherwise the first would stay forever, the second for 70 s."""
 _HANDSHAKE = (
     b"GET /v1/live HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
