@@ -14,6 +14,7 @@ import typer
 
 from cli.joined_stream import JoinedStream
 from cli.local_service import ANY_SERVER, Server
+from cli.run_job import check_input, check_writable
 from cli.terminal import (
     BackgroundId,
     BackgroundLoop,
@@ -86,6 +87,12 @@ def live(
     """
     if out is None and not push:
         raise UsageError("option_invalid", "Pass --out, --push or both.")
+    if (avatar_id is None) == (video is None):
+        raise UsageError("option_invalid", "Pass either AVATAR_ID or --video.")
+    if text is None and audio != "-":
+        check_input("--audio", Path(audio))
+    if out not in (None, "-"):
+        check_writable(Path(str(out)))
     client = service(server)
     with _sound(audio, rate) as (pieces, sample_rate), _target(out) as target:
         with client.live(
@@ -178,7 +185,8 @@ def _sound(audio: str, rate: int) -> Iterator[tuple[Iterator[bytes], int]]:
             num = round(_PIECE_SECONDS * file.getframerate())
             yield iter(lambda: file.readframes(num), b""), file.getframerate()
     except (wave.Error, EOFError) as error:
-        raise UsageError("input_invalid", f"{audio}: not a WAV file: {error}") from error
+        advice = f"Convert it with `ffmpeg -i {audio} -ac 1 -c:a pcm_s16le speech.wav`."
+        raise UsageError("input_invalid", f"--audio: {audio} is not a WAV file ({error}). {advice}") from error
 
 
 def _pieces(source: BufferedReader, rate: int) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from cli.terminal import UsageError
 from launch.folder_lock import holder_of
 from launch.serve_config import read_serve_config
 from lipwright_client.settings import DEFAULT_URL
@@ -39,7 +40,13 @@ class ResultNotSavedError(OSError):
 
 
 def _given(context: typer.Context, parameter: typer.CallbackParam, url: str | None) -> str | None:
-    """Return the URL from the command line or the environment; print one from the environment."""
+    """Return the URL from the command line or the environment; print one from the environment.
+
+    Raises:
+        UsageError: It is not a URL.
+    """
+    if url and not url.startswith(("http://", "https://")):
+        raise UsageError("option_invalid", f"--server: expected a URL such as {DEFAULT_SERVER}, found {url!r}.")
     source = context.get_parameter_source(parameter.name or "")
     if url and url != DEFAULT_SERVER and source and source.name == "ENVIRONMENT":
         _announce(url)

@@ -24,12 +24,22 @@ def check_paths(files: Mapping[str, Path], out: Path) -> None:
     """
     for name, path in files.items():
         option = f"--{name.replace('_', '-')}"
-        if not path.is_file():
-            raise UsageError("input_invalid", f"{option}: {path} does not exist or is not a file.")
+        check_input(option, path)
         if path.resolve() == out.resolve():
             raise UsageError("input_invalid", f"--out: {out} is the same file as {option}.")
     if out.suffix.lower() not in (".mp4", ".webm", ".mov"):
         raise UsageError("input_invalid", f"--out: {out} must end in .mp4, .webm or .mov.")
+    check_writable(out)
+
+
+def check_input(option: str, path: Path) -> None:
+    """Raise UsageError if the file of an option does not exist."""
+    if not path.is_file():
+        raise UsageError("input_invalid", f"{option}: {path} does not exist or is not a file.")
+
+
+def check_writable(out: Path) -> None:
+    """Raise UsageError if the output file cannot be written."""
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError("input_invalid", f"--out: the folder of {out} does not exist.")
     try:  # the name is as long as that of the download in progress

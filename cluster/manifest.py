@@ -125,7 +125,9 @@ def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
     """
     try:
         text = manifest.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{manifest}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise InputError(f"{manifest}: cannot be read as text in UTF-8: {error}") from error
     is_csv = manifest.suffix.lower() == ".csv"
     pairs: list[Pair] = []

@@ -116,6 +116,20 @@ def test_live_uses_the_service_of_the_data_folder(running: str, samples: Path, t
     assert "connection_failed" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--audio", "gone.wav", "--out", "-", "a"), "--audio: gone.wav does not exist or is not a file."),
+        (("--text", "a", "--out", "/gone/a.mp4", "a"), "--out: the folder of /gone/a.mp4 does not exist."),
+        (("--text", "a", "--out", "-"), "Pass either AVATAR_ID or --video."),
+        (("--text", "a", "--out", "-", "a", "--server", "127.0.0.1:1"), "--server: expected a URL such as http://"),
+    ],
+)
+def test_live_with_unusable_option_names_it(options: tuple[str, ...], message: str) -> None:
+    done = _run("live", *options)
+    assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
+
+
 def _speak(samples: Path, portrait: Path, out: Path) -> tuple[str, ...]:
     return ("speak", "--video", str(portrait), "--audio", str(samples / "speech_short.wav"), "--out", str(out))
 
