@@ -57,10 +57,15 @@ def _chosen(context: typer.Context, parameter: typer.CallbackParam, url: str) ->
     """Return the URL of the service; print it if it is not the default and not from the command line."""
     if given := _given(context, parameter, url):
         return given
-    found = _of_data_folder(None) or DEFAULT_SERVER
+    found = find_service()
     if found != DEFAULT_SERVER:
         _announce(found)
     return found
+
+
+def find_service() -> str:
+    """Return the URL that commands use by default: of the service of the data folder, or the default address."""
+    return _of_data_folder(None) or DEFAULT_SERVER
 
 
 ANY_SERVER: Final = ""

@@ -13,6 +13,7 @@ import typer
 
 from cli.doctor import Config, ObjectStoreMemory
 from cli.integrations import check_extra
+from cli.local_service import find_service
 from cli.terminal import UsageError, interrupt_on_sigterm
 
 
@@ -80,6 +81,8 @@ def serve(
     ):
         metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""
         _print_line(f"Lipwright serves at {url} (API: {url}/docs{metrics}). Press Ctrl-C to stop.")
+        if find_service() != url:
+            _print_line(f"Other commands need `--server {url}` or LIPWRIGHT_SERVER={url} to use it.")
         try:
             threading.Event().wait()
         finally:
