@@ -1,5 +1,6 @@
 """The `lipwright` command, also as `python -m cli`."""
 
+import logging
 import signal
 import sys
 
@@ -13,6 +14,8 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from cli.main import app
 
+    # What FFmpeg says about a file; the error of the command says the same.
+    logging.getLogger("media.container").setLevel(logging.ERROR)
     try:
         if is_heeded:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated
@@ -67,7 +66,6 @@ def lipwright(
     ] = False,
 ) -> None:
     """Lip-sync a video or photo to speech."""
-    logging.getLogger("media.container").setLevel(logging.ERROR)  # FFmpeg's words, besides the error that says the same
 
 
 @app.command()

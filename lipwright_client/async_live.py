@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, contextmanager, suppress
 from typing import Any, Final, Protocol, Self
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -253,7 +253,8 @@ class AsyncLiveSession:
                 continue
             self._unspoken.handle(event)
             if event.type == "session.fragment" and self._shows:
-                await self.showed(event.raw["start_seconds"])
+                with suppress(ConnectionFailedError):  # what is received next says why
+                    await self.showed(event.raw["start_seconds"])
             yield event
 
     def _may_reconnect(self, error: ClientError) -> bool:

@@ -19,7 +19,7 @@ def test_serve_listens_where_config_or_options_say(
 ) -> None:
     asked: list[ServeConfig] = []
 
-    def end(config: ServeConfig, health_port: int | None) -> None:
+    def end(config: ServeConfig, *_: object) -> None:
         asked.append(config)
         raise ConfigError("the end of this test")
 

@@ -157,14 +157,18 @@ class FixedAvatars(Avatars):
     async def is_intact(self, key: str, engine: str) -> bool:
         return True
 
-    async def explain_input_error(self, key: str, error: LipwrightError) -> LipwrightError:
-        return error
-
     async def resolve_face(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
         return 0 if str(choice) in ("largest", "person:0") else 1
 
 
-class LonelyAvatars(FixedAvatars):
+class IntactAvatars(FixedAvatars):
+    """Their sources are not damaged."""
+
+    async def explain_input_error(self, key: str, error: LipwrightError) -> LipwrightError:
+        return error
+
+
+class LonelyAvatars(IntactAvatars):
     """Nobody is seen but one person."""
 
     async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
@@ -235,7 +239,7 @@ def test_run_with_two_voices_for_one_person_fails(job: JobRecord, table: JobTabl
     """`largest` and `person:0` are known to be one person only when the video has been searched."""
     spoken = _with_turns(job, table, Turn(start=0, end=2), Turn(face="person:0", start=1, end=2))
     with pytest.raises(OptionError, match=r"turns\[0\] and turns\[1\] are two turns of the face of the job"):
-        run(spoken, table, tmp_path, lambda first: b"segment")
+        run(spoken, table, tmp_path, lambda first: b"segment", avatars=IntactAvatars)
 
 
 def test_run_with_a_person_who_does_not_exist_names_the_turn(job: JobRecord, table: JobTable, tmp_path: Path) -> None:

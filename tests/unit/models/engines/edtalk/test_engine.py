@@ -150,9 +150,9 @@ def test_edtalk_role_accepts_only_its_network() -> None:
 
 
 def test_edtalk_options_invalid_value_raises_config_error(weights: Path) -> None:
-    with pytest.raises(ConfigError, match=r"(?s)engines\.edtalk: .*weight.*3"):
+    with pytest.raises(ConfigError, match=r"^engines\.edtalk\.weight: .*, found 3$"):
         make_engine(weights, weight=3)
-    with pytest.raises(ConfigError, match=r"(?s)engines\.edtalk: .*colour"):
+    with pytest.raises(ConfigError, match=r"^engines\.edtalk\.colour: "):
         make_engine(weights, colour=1)
 
 
