@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import Context
+from typing import Any, TypeVar
 
 from fastapi import Request
 
@@ -15,6 +16,8 @@ from api.forms.uploads import drain
 from errors import BusyError, LipwrightError, StageTimeoutError
 from jobs.admission import Admission, AdmitRequest
 from jobs.ports import JobService
+
+T = TypeVar("T")
 
 _RETRY_AFTER_S = 5.0
 
@@ -57,7 +60,7 @@ class Admissions:
 
     def __init__(self, service: JobService) -> None:
         self._service = service
-        self._releases: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @asynccontextmanager
     async def acquire(self, request: Request, query: AdmitRequest) -> AsyncIterator[Admission]:
@@ -68,24 +71,29 @@ class Admissions:
             StorageFullError: The disk has too little space.
             InProgressError: Another request with the same idempotency key is in progress.
         """
+        # Admitting and releasing run in tasks and contexts of their own: a disconnect cancels the request, and Serve
+        # cancels all calls made in its context. What was reserved must be released anyway.
+        admitting = self._start(self._service.admit(query))
         try:
-            admission = await self._service.admit(query)
-        except LipwrightError:
-            await drain(request)
-            raise
-        try:
+            try:
+                admission = await asyncio.shield(admitting)
+            except LipwrightError:
+                await drain(request)
+                raise
             yield admission
         except BaseException:
-            # In a separate task and context: a disconnect cancels the request, and Serve cancels all calls made in its
-            # context. The admission must be released anyway.
-            release = asyncio.get_running_loop().create_task(self._release(admission), context=Context())
-            self._releases.add(release)
-            release.add_done_callback(self._releases.discard)
+            self._start(self._release(admitting))
             raise
 
-    async def _release(self, admission: Admission) -> None:
-        with contextlib.suppress(LipwrightError):  # otherwise the admission expires
-            await self._service.release(admission.id)
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work, context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _release(self, admitting: asyncio.Task[Admission]) -> None:
+        with contextlib.suppress(LipwrightError):  # nothing was reserved, or it expires
+            await self._service.release((await admitting).id)
 
 
 @asynccontextmanager

@@ -171,13 +171,13 @@ def test_a_full_disk_is_noticed_and_leaves_nothing(tmp_path: Path, portrait_pair
         filler = disk / "filler"
         free = httpx.get(f"{service.url}/v1/status", trust_env=False).json()["free_disk_bytes"]
         filler.write_bytes(bytes(free - 1_500_000))
-        files = sum(1 for path in disk.rglob("*") if path.is_file())
+        files = {path for path in disk.rglob("*") if path.is_file()}
         video = {"video": ("v.jpg", portrait_pair.video)}
         # Not by the caller, who goes on asking.
         refused = httpx.post(f"{service.url}/v1/jobs", files=video, trust_env=False, timeout=30)
         assert (refused.status_code, refused.json()["code"]) == (507, "storage_full")
         assert refused.json()["retryable"]
-        assert sum(1 for path in disk.rglob("*") if path.is_file()) == files
+        assert {path for path in disk.rglob("*") if path.is_file()} <= files, "cached avatars may be evicted"
         assert httpx.get(f"{service.url}/healthz", trust_env=False).status_code == 200
         filler.unlink()
         # Somebody else fills the disk under a running job: everything can still be read, and the job waits for space.
