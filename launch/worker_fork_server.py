@@ -53,7 +53,6 @@ _WITH_RAY: Final = (
 _REQUEST_S: Final = 10.0
 _MAX_WAITING: Final = 256
 _STOP_S: Final = 5.0
-_ORPHAN_S: Final = 3.0  # the raylet and its workers end by themselves within two seconds
 
 
 @dataclass(frozen=True)
@@ -148,15 +147,11 @@ def main() -> None:
 
 
 def _next_worker(listener: socket.socket) -> tuple[_Request, list[int]]:
-    """Fork for each request. Returns in the forked processes, and ends the server with its standard input.
-
-    The input ends when the service stops, and also when it was killed, which leaves some of Ray's processes.
-    """
+    """Fork for each request. Returns in the forked processes, and ends the server with its standard input."""
     is_loaded = False
     while True:
         readable, _, _ = select.select([listener, sys.stdin], [], [])
         if sys.stdin in readable:
-            _end_orphans(listener.getsockname())
             sys.exit()
         connection, _ = listener.accept()
         files: list[int] = []
@@ -178,22 +173,6 @@ def _next_worker(listener: socket.socket) -> tuple[_Request, list[int]]:
                 return request, files
         for file in files:
             os.close(file)
-
-
-def _end_orphans(path: str) -> None:
-    """End what Ray leaves behind when the service was killed: its agents would run for minutes.
-
-    Args:
-        path: The path of the socket, by which the processes of this service are recognised.
-    """
-    left = psutil.Process().children(recursive=True)
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            left += [process] if process.environ().get(SOCKET_VARIABLE) == path else []
-    _, alive = psutil.wait_procs(left, timeout=_ORPHAN_S)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
 
 
 def _read(connection: socket.socket, num_bytes: int) -> _Request:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -97,38 +96,6 @@ def test_sockets_of_killed_services_are_removed(folder: Path) -> None:
             assert {gone, in_container, running} & set(folder.glob("*.sock")) == {in_container, running}
     for path in (in_container, running):
         path.unlink()
-
-
-_KILLED_SERVICE = """
-import json, subprocess, sys
-from pathlib import Path
-from launch.worker_fork_server import worker_fork_server
-folder = Path(sys.argv[1])
-with worker_fork_server(folder, folder / "script.py", folder / "log") as server:
-    orphan = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    print(json.dumps([server.pid, orphan.pid]), flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_fork_server_of_killed_service_ends_orphans(folder: Path) -> None:
-    command = [sys.executable, "-c", _KILLED_SERVICE, str(folder)]
-    with (
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as service,
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as other,
-    ):
-        assert service.stdout is not None
-        left = [psutil.Process(pid) for pid in json.loads(service.stdout.readline())]
-        service.kill()
-        try:
-            _, alive = psutil.wait_procs(left, timeout=200)
-            assert not alive
-            assert other.poll() is None, "of another service"
-        finally:
-            other.kill()
-            for process in left:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
 
 
 def test_a_dead_fork_server_starts_no_workers_and_ends_with_the_block(folder: Path) -> None:
