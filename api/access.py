@@ -26,7 +26,7 @@ from api.problem import answer_to
 from api.session_token import session_key
 from config import AccessConfig
 from errors import ForbiddenError, LipwrightError, TableUnreachableError, UnauthorizedError
-from jobs.job_request import Caller
+from jobs.requests import Caller
 from net.access_rule import FRONT_HEADER, AccessRule, is_private
 from net.target import is_loopback
 from storage.key_ring import ApiKey, KeyRing

@@ -10,12 +10,12 @@ from fastapi import Request, Response
 from api.conditional import unchanged
 from api.stored_file import FileDisposition, stored_file_response
 from errors import StateError
+from jobs.model.record import JobRecord, JobStatus
 from media.output.formats import FORMATS
 from media.preview.thumbnail import thumbnail
 from storage.file_keys import result_key, segment_key
 from storage.file_store import FileStore
 from storage.files import FileState, StoredFiles
-from storage.records import JobRecord, JobStatus
 
 
 async def result_file_response(job: JobRecord, files: FileStore, request: Request, download: bool = False) -> Response:
@@ -29,13 +29,11 @@ async def result_file_response(job: JobRecord, files: FileStore, request: Reques
     if job.status is not JobStatus.SUCCEEDED:
         raise StateError(f"Job {job.id} has no video (status: {job.status}).")
     headers = {"Cache-Control": "private, no-cache"}
-    disposition = FileDisposition(
-        FORMATS[job.options.format].media_type, headers, _video_name(job), is_download=download
-    )
+    disposition = FileDisposition(FORMATS[job.format].media_type, headers, _video_name(job), is_download=download)
     return await stored_file_response(
         request,
         files.stored,
-        result_key(job.id, job.options.format),
+        result_key(job.id, job.format),
         disposition,
         missing=f"The video of job {job.id} was removed.",
     )
@@ -47,7 +45,7 @@ async def thumbnail_response(job: JobRecord, stored: StoredFiles, request: Reque
     Raises:
         StateError: Nothing is rendered.
     """
-    for key in (result_key(job.id, job.options.format), segment_key(job.id, 0, job.options.format)):
+    for key in (result_key(job.id, job.format), segment_key(job.id, 0, job.format)):
         if (state := await asyncio.to_thread(stored.find, key)) is None:
             continue
         headers = lasting(state)
@@ -69,5 +67,5 @@ def _picture(stored: StoredFiles, key: str) -> bytes:
 
 def _video_name(job: JobRecord) -> str:
     """Return the file name for downloads, after the speech file."""
-    stem = PurePath(job.audio.label).stem
-    return f"{stem or 'lipwright-' + job.id[:8]}.{job.options.format}"
+    stem = PurePath(job.audio_label).stem
+    return f"{stem or 'lipwright-' + job.id[:8]}.{job.format}"

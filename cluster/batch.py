@@ -15,8 +15,6 @@ from typing import Annotated
 
 import typer
 
-from api.forms.speech_receiver import SpeechReceiver
-from api.v1.form_request import request_of_form
 from cluster.application import RunningApplication, running_application
 from cluster.batch_options import (
     INVALID_MANIFEST,
@@ -32,13 +30,13 @@ from cluster.batch_record import BatchRecord, next_name, open_record, record_pat
 from cluster.batch_run import Batch, BatchLimits, Outcome, run_and_print
 from cluster.locations import Location, copy_atomic, file_name, open_location
 from cluster.manifest import Pair, read_manifest
-from config import PipelineConfig
 from errors import CapacityError, InputError, LipwrightError, NotFoundError, UnavailableError
-from jobs.job_request import Caller, JobRequestBuilder
+from jobs.model.files import UploadedFile
+from jobs.model.record import JobRecord, JobStatus
 from jobs.ports import JobService
+from jobs.requests import RequestContext
 from storage.file_keys import result_key
 from storage.file_store import FileStore
-from storage.records import JobRecord, JobStatus, UploadedFile
 from storage.state import open_store
 
 _POLL_S = 10.0  # timeout of one wait for a change of a job
@@ -49,11 +47,8 @@ _PIECE_BYTES = 1 << 20
 class DirectorRenderer:
     """Implements `batch_run.Renderer` with the Director and the files of a cluster."""
 
-    def __init__(self, jobs: JobService, files: FileStore, config: PipelineConfig) -> None:
+    def __init__(self, jobs: JobService, files: FileStore) -> None:
         self._jobs, self._files = jobs, files
-        self._requests = JobRequestBuilder(config.engine)
-        self._speech = SpeechReceiver(jobs, files, config)
-        self._texts_at_once = asyncio.Semaphore(config.tts.max_concurrent)
 
     async def render(self, pair: Pair, name: str) -> Outcome:
         """Wait for the job of this name, created if it does not exist; cancel it when the wait is cancelled."""
@@ -70,7 +65,7 @@ class DirectorRenderer:
         return Outcome(job.id, job.status.value, job.num_frames, error, job.report)
 
     def _copy(self, job: JobRecord, out: Location) -> None:
-        with self._files.stored.fetched(result_key(job.id, job.options.format)) as result:
+        with self._files.stored.fetched(result_key(job.id, job.format)) as result:
             copy_atomic(result, out)
 
     async def _begun(self, pair: Pair, name: str) -> JobRecord:
@@ -90,12 +85,10 @@ class DirectorRenderer:
         try:
             for field, location in pair.inputs.items():
                 uploads[field] = await asyncio.to_thread(_store, self._files, location)
-            async with self._texts_at_once:
-                form = await self._speech.complete(pair.form(uploads), uploads, None, _count_nothing)
-            request = request_of_form(self._requests, Caller(), form, job_id=name)
+            spec = pair.spec(uploads)
             while True:
                 try:
-                    return await self._jobs.submit(request)
+                    return await self._jobs.submit(spec, RequestContext(job_id=name))
                 except (CapacityError, UnavailableError):
                     await asyncio.sleep(_FULL_S)
                     for upload in uploads.values():
@@ -103,10 +96,6 @@ class DirectorRenderer:
         except BaseException:
             await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, *uploads.values()))
             raise
-
-
-async def _count_nothing(num_bytes: int) -> None:
-    """Synthesized audio is not limited: there is no admission for a batch."""
 
 
 def _store(files: FileStore, location: Location) -> UploadedFile:
@@ -156,8 +145,7 @@ async def _run(
     again: bool,
     as_json: bool,
 ) -> int:
-    pipeline = application.pipeline
-    renderer = DirectorRenderer(application.director, open_store(pipeline), pipeline)
+    renderer = DirectorRenderer(application.director, open_store(application.pipeline))
     return await run_and_print(Batch(renderer, record, limits), record, pairs, again, as_json)
 
 

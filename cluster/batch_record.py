@@ -15,7 +15,7 @@ from uuid import uuid4
 from cluster.locations import exists
 from cluster.manifest import Pair
 from errors import InputError, StateError
-from storage.job_settings import JobSettings
+from jobs.model.job_settings import JobSettings
 
 _FIRST_SETTINGS = frozenset({"face", "loop", "background_gain_db", "loudness_lufs"})
 """Options that `_key` names; the others count only if they are set."""

@@ -13,15 +13,13 @@ from pydantic import ConfigDict, Field, PlainValidator, ValidationError, model_v
 
 from api.forms.form_parts import MORE_AUDIO
 from api.forms.form_schema import shape_of, validated
-from api.forms.speech_form import MAX_TEXT_CHARS, MAX_VOICE_CHARS
-from api.forms.turn_sources import SpeakerChoice
-from api.v1.protocol import JobForm
 from api.validation_message import describe
 from cluster.locations import Location, is_url, resolve
 from errors import InputError
-from jobs.turns import MAX_TURNS
-from storage.job_settings import JobSettings
-from storage.records import SubtitlePlace, Turn, UploadedFile
+from jobs.model.files import UploadedFile
+from jobs.model.job_settings import JobSettings
+from jobs.model.spec import MAX_TEXT_CHARS, JobSpec
+from jobs.model.turns import MAX_TURNS, MAX_VOICE_CHARS, SpeakerChoice, SubtitlePlace, Turn
 
 _UNREAD: Final = UploadedFile(key="", sha256="", num_bytes=0, label="")
 """Stands for each file while a line is validated."""
@@ -83,7 +81,7 @@ class Pair(JobSettings):
     @model_validator(mode="after")
     def _as_in_the_api(self) -> Self:
         """Apply the rules of the API, which do not depend on the content of files."""
-        self.form(dict.fromkeys(self.inputs, _UNREAD))
+        self.spec(dict.fromkeys(self.inputs, _UNREAD))
         return self
 
     @property
@@ -96,11 +94,11 @@ class Pair(JobSettings):
     @property
     def options(self) -> dict[str, Any]:
         """The other fields of the API that the line sets, as in JSON."""
-        files = {"out", "more_audio", *shape_of(JobForm).files.names}
+        files = {"out", "more_audio", *shape_of(JobSpec).files.names}
         return self.model_dump(mode="json", exclude=files, exclude_unset=True)
 
-    def form(self, uploads: Mapping[str, UploadedFile]) -> JobForm:
-        """Return the form of the API for this pair.
+    def spec(self, uploads: Mapping[str, UploadedFile]) -> JobSpec:
+        """Return the spec of this pair's job.
 
         Args:
             uploads: The files, by the names of `inputs`.
@@ -108,7 +106,7 @@ class Pair(JobSettings):
         Raises:
             OptionError: The fields do not go together.
         """
-        return validated(JobForm, {**self.options, **shape_of(JobForm).content(uploads, {})})
+        return validated(JobSpec, {**self.options, **shape_of(JobSpec).content(uploads, {})})
 
 
 _COLUMNS: Final = Pair.model_fields.keys() - {"line", "more_audio"}

@@ -17,10 +17,11 @@ from pydantic import Field
 from config import PipelineConfig
 from errors import CapacityError, InProgressError, LipwrightError, StorageFullError
 from jobs.forecast import Forecast, forecast, promised_bytes
+from jobs.model.files import Frozen, new_id
+from jobs.model.record import JobRecord, JobStatus
 from jobs.segments.limiter import SegmentLimiter
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import Frozen, JobRecord, JobStatus, JobSummary, new_id
 
 _MIN_BYTES_PER_SECOND = 64 * 1024  # a slower body blocks others
 _MIN_BODY_S = 60.0
@@ -193,7 +194,7 @@ class AdmissionController:
             num_jobs=len(queued),
             num_analysing=len(self._table.analysing_avatars()),
             num_arriving=len(self._reservations),
-            num_bytes=sum(map(_upload_bytes, queued))
+            num_bytes=sum(job.upload_bytes for job in queued)
             + sum(reservation.num_bytes for reservation in self._reservations.values()),
             num_running=self._table.count_jobs(JobStatus.RUNNING),
         )
@@ -255,7 +256,7 @@ class AdmissionController:
             )
 
     def _bytes_of(self, owner: str) -> int:
-        jobs = sum(_upload_bytes(job) for job in self._table.queued_jobs() if job.owner == owner)
+        jobs = sum(job.upload_bytes for job in self._table.queued_jobs() if job.owner == owner)
         return jobs + sum(
             reservation.num_bytes for reservation in self._reservations.values() if reservation.owner == owner
         )
@@ -311,7 +312,3 @@ def _comparison_admission(request: AdmitRequest, job: JobRecord) -> Admission:
 
 def _are_waiting(num_jobs: int, whose: str = "") -> str:
     return f"1 job{whose} is waiting" if num_jobs == 1 else f"{num_jobs} jobs{whose} are waiting"
-
-
-def _upload_bytes(job: JobSummary) -> int:
-    return job.audio.num_bytes + (job.video.num_bytes if job.video is not None else 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
@@ -12,13 +12,16 @@ from config import PipelineConfig
 from errors import LipwrightError, NotFoundError, StateError, StorageFullError, UnavailableError
 from jobs.admission import Admission, AdmissionController, AdmitRequest
 from jobs.housekeeping import Housekeeping
-from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
 from jobs.leadership import LeaderElection
 from jobs.messages import PeopleScan, ShownAvatar
+from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.record import JobPage, JobQuery, JobRecord
+from jobs.model.spec import JobSpec
 from jobs.ports import Stages
-from jobs.run import JobServices
+from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
+from jobs.services import JobServices
 from jobs.sources.avatar_submission import AvatarSubmissions
 from jobs.sources.avatars import Avatars, ignore_progress
 from jobs.sources.backgrounds import Backgrounds
@@ -28,9 +31,8 @@ from jobs.submission import Submissions
 from jobs.webhooks import Webhooks
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass
-from storage.avatar_settings import AvatarSettings
 from storage.backgrounds import BackgroundRecord
-from storage.records import AvatarRecord, AvatarStatus, JobPage, JobQuery, JobRecord, SegmentRecord
+from storage.records import AvatarRecord, AvatarStatus, SegmentRecord
 from storage.state import open_store, open_table, webhook_secrets
 from telemetry import metrics
 
@@ -52,7 +54,8 @@ class ReplicaCounts(Protocol):
 class JobDirector:
     """Implements `jobs.ports.JobService`. Its state is the job table; of the services that share one, one leads.
 
-    `name` is a name of this service that sorts by its start time; `webhook_view` makes the body of a webhook of a job.
+    `name` is a name of this service that sorts by its start time; `webhook_view` makes the body of a webhook of a job;
+    `check_texts` raises OptionError for texts that no voice can speak.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class JobDirector:
         replicas: ReplicaCounts,
         engines: Mapping[str, str | EngineClass],
         webhook_view: Callable[[JobRecord], dict[str, Any]],
+        check_texts: Callable[[Sequence[str]], None] = lambda texts: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._files = open_store(config)
@@ -73,21 +77,24 @@ class JobDirector:
         self._avatars = Avatars(config, self._stages, self._table, self._files)
         self._backgrounds = Backgrounds(config, self._stages, self._table, self._files)
         self._limiter = SegmentLimiter(config)
-        services = JobServices(config, self._stages, self._avatars, self._table, self._files, self._limiter)
         self._admission = AdmissionController(config, self._table, self._files, limiter=self._limiter)
         self._avatar_submissions = AvatarSubmissions(
             self._stages, self._table, self._files, self._backgrounds, self._avatars.folder_lock
         )
+        services = JobServices(
+            config, self._stages, self._avatars, self._table, self._files, self._avatar_submissions, self._limiter
+        )
         catalog = EngineCatalog(config, engines=engines)
         self._submissions = Submissions(
+            config,
             self._stages,
             self._table,
             self._files,
             self._admission,
             self._avatar_submissions,
             catalog,
-            self._avatars.resolve_face,
-            labels=config.labels,
+            self._avatars,
+            check_texts,
         )
         request_handover_when = self._stages.ready if config.handover_to_newest else None
         self._election = LeaderElection(
@@ -165,19 +172,15 @@ class JobDirector:
         """Cancel an unused reservation."""
         await self._table.run_in_thread(self._admission.release, admission_id)
 
-    async def submit(self, request: JobRequest) -> JobRecord:
+    async def submit(self, spec: JobSpec, context: RequestContext) -> JobRecord:
         """Check the inputs, store the job durably and return its row; see `Submissions.create_job`."""
         with suppress(LookupError):
-            return await self._table.run_in_thread(self._table.get_job, request.job_id)
+            return await self._table.run_in_thread(self._table.get_job, context.job_id)
         self._election.check()
-        async with self._reservation(request.admission_id, request.owner):
-            job = await self._with_space(lambda: self._submissions.create_job(request))
+        async with self._reservation(context.admission_id, context.owner):
+            job = await self._with_space(lambda: self._submissions.create_job(spec, context))
         await self._scheduler.start_waiting()
         return await self._table.run_in_thread(self._table.get_job, job.id)
-
-    async def check_turns(self, request: TurnsRequest) -> TurnFacts:
-        """Check turns whose texts are not yet spoken; see `Submissions.check_turns`."""
-        return await self._submissions.check_turns(request)
 
     async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Return one job, or raise NotFoundError."""

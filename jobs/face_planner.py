@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.messages import AvatarRef, BlockRequest, CropRequest, FacePlan, PreparedSpeech, SegmentRequest, ShownBlock
+from jobs.model.plan import JobOptions
 from jobs.output_picture import OutputPicture
 from jobs.ports import Stages
 from jobs.segments.plan import Block, Segment
@@ -18,7 +19,6 @@ from jobs.turns import FaceTurns, speaker_of_frames
 from media.playback import Playback
 from models.engines.protocol import FrameSpan
 from models.quality.measures import BlockMeasures
-from storage.records import JobOptions
 from telemetry.log_context import CallContext
 
 

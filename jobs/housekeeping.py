@@ -9,11 +9,12 @@ from datetime import timedelta
 
 from config import JobConfig
 from errors import LipwrightError, NotFoundError
+from jobs.model.files import utc_now
+from jobs.model.record import JobRecord, JobStatus
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import JobRecord, JobStatus, utc_now
 from telemetry import metrics
 from telemetry.clock_steps import ClockSteps
 

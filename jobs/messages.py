@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from jobs.model.plan import MUSIC
+from jobs.model.record import JobRecord
 from jobs.output_picture import OutputPicture
 from jobs.turns import cues_of
 from media.labels.watermark import Corner
@@ -26,8 +28,7 @@ from models.mouth.motion import RunningStats
 from models.people.report import PeopleReport
 from models.speech.level import SpeechLevel
 from models.speech.prosody import Prosody
-from storage.file_keys import audio_key
-from storage.records import MUSIC, JobRecord
+from storage.file_keys import job_file_key
 
 HOLD_S: Final = 60.0
 """Seconds for which `hold` protects an avatar that is shown live from eviction."""
@@ -112,7 +113,7 @@ class OutputInfo(NamedTuple):
         options = job.options
         has_turns = options.turns is not None
         sound = SoundSettings(options.background_gain_db, options.loudness_lufs, has_turns, options.music_gain_db)
-        music = audio_key(job.id, MUSIC) if MUSIC in job.more_audio else None
+        music = job_file_key(job.id, MUSIC) if MUSIC in job.audio_files else None
         texts = shown_texts(cues_of(options)) if options.subtitles == "track" else ()
         return cls(num_frames, job.produce_id, sound, job.watermark_id, tuple(texts), music, picture, options.language)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from jobs.model.job_settings import JobSettings
 from media.output.backgrounds import TRANSPARENT
 from media.output.formats import FORMATS, FormatName, OutputFormat, Quality
 from media.output.framing import Framing, OutputSize, output_info
 from media.output.sizes import parse_aspect, parse_size
 from media.probe import VideoInfo
-from storage.job_settings import JobSettings
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
 from jobs.messages import (
     AvatarRef,
     BlockRequest,
@@ -24,6 +23,10 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
+from jobs.model.record import JobPage, JobQuery, JobRecord
+from jobs.model.spec import JobSpec
+from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish
 from jobs.status import ServiceStatus
 from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
@@ -34,7 +37,7 @@ from models.face.choice import FaceChoice
 from models.people.scan import ScanState
 from models.track.tracker import TrackState
 from storage.backgrounds import BackgroundRecord
-from storage.records import AvatarRecord, JobPage, JobQuery, JobRecord, SegmentRecord
+from storage.records import AvatarRecord, SegmentRecord
 from telemetry.log_context import CallContext
 
 
@@ -56,11 +59,8 @@ class JobService(Protocol):
     async def release(self, admission_id: str) -> None:
         """Cancel the reservation of a body that failed."""
 
-    async def submit(self, request: JobRequest) -> JobRecord:
+    async def submit(self, spec: JobSpec, context: RequestContext) -> JobRecord:
         """Check the inputs and accept the job durably; sending it again returns the same job."""
-
-    async def check_turns(self, request: TurnsRequest) -> TurnFacts:
-        """Check turns before their texts are spoken; OptionError with the number of the turn that is invalid."""
 
     async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         """Return one job; NotFoundError if there is none."""
@@ -128,6 +128,32 @@ class Stages(Protocol):
 
     async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
         """Return what the files hold."""
+
+    async def speak(
+        self, context: CallContext, text: str, voice: str | None, owner: str | None, folder: str
+    ) -> SpokenCue:
+        """Return the cue with a text; its file is in `folder`, which exists. A cue is spoken once.
+
+        Raises:
+            OptionError: The text or voice cannot be used.
+            VoiceError: The voice failed, cannot be reached, or returned no usable audio.
+            StageTimeoutError: The voice timed out, or was busy for too long.
+        """
+
+    async def record_speech(self, context: CallContext, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
+        """Fit cues into their slots and write them to the FLAC file `out`; see `speech.cue_recorder`.
+
+        Errors about one cue name its number: see `jobs.speech_messages.name_cues`.
+
+        Raises:
+            StoredFileError: A cue is missing or damaged; `speak` makes it again.
+            MediaLimitError: All together take too long.
+        """
+
+    async def choose_voices(
+        self, context: CallContext, wishes: Sequence[VoiceWish], language: str | None
+    ) -> ChosenVoices:
+        """Return the voices of texts; OptionError if a language has too few."""
 
     async def prepare_speech(
         self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float

@@ -5,36 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from config import PipelineConfig
-from errors import FaceNotFoundError, InputError, LipwrightError, StorageFullError
+from errors import FaceNotFoundError, InputError, LipwrightError, StorageFullError, StoredFileError
 from jobs.face_planner import FacePlanner, JobFace
 from jobs.forecast import promised_bytes, result_bytes
 from jobs.messages import AvatarRef, Background, OutputInfo, PreparedSpeech, SegmentRequest, SourceVideo
+from jobs.model.record import JobRecord, JobStage, JobStatus
 from jobs.output_picture import OutputPicture
-from jobs.ports import Stages
 from jobs.retry import first_leaf_error
 from jobs.segments.finished import FinishedSegments
-from jobs.segments.limiter import SegmentLimiter
 from jobs.segments.plan import Block, Segment, fit_to_speech, plan_blocks, segment_watermark
-from jobs.sources.avatars import Avatars
+from jobs.services import JobServices
+from jobs.speaking import SPOKEN_SHARE, SpeakingStage
 from jobs.turn_faces import same_faces, with_faces_of
 from jobs.turns import FaceTurns, all_parts, check_overlaps, cut_texts, faces_of
 from media.result.stream_copy import copied_ranges
 from models.quality.findings import OutputFacts, make_report
 from storage.file_keys import (
-    audio_key,
-    background_key,
     face_speech_key,
+    job_file_key,
     result_key,
     segment_key,
     segments_folder,
     speech_key,
 )
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.records import JobRecord, JobStage
 from telemetry import metrics
 from telemetry.log_context import CallContext
 
@@ -44,18 +39,6 @@ logger = logging.getLogger(__name__)
 _BEGIN = {JobStage.LISTENING: 0.0, JobStage.ANALYSING: 0.02, JobStage.RENDERING: 0.25, JobStage.JOINING: 0.98}
 
 _MAX_COPY_SECONDS = 15.0  # a copied segment is held in memory
-
-
-@dataclass(frozen=True)
-class JobServices:
-    """What all runs share."""
-
-    config: PipelineConfig
-    stages: Stages
-    avatars: Avatars
-    table: JobTable
-    files: FileStore
-    limiter: SegmentLimiter
 
 
 class JobRun:
@@ -71,8 +54,8 @@ class JobRun:
         self._segments = FinishedSegments(services.config.render, services.table, services.files, job)
         self._analysed: set[str] = set()  # keys of avatars
 
-    async def run(self) -> None:
-        """Make the video and store it.
+    async def run(self) -> JobStatus:
+        """Make the video and store it, or the draft of a job that is reviewed; return the status of the job then.
 
         Intermediate files that are missing or damaged are made again, within `max_attempts`.
 
@@ -87,23 +70,25 @@ class JobRun:
                 cause = first_leaf_error(error)
                 if isinstance(cause, InputError):
                     raise await self._explained(cause) from error
-                if not left or not await self._is_damaged():
+                is_cue_damaged = isinstance(cause, StoredFileError) and not self._job.plan.is_complete
+                if not left or not (is_cue_damaged or await self._is_damaged()):
                     raise
                 logger.warning(
                     "intermediate files are missing or damaged; making them again, %d retries left: %s", left, cause
                 )
             finally:
                 self._services.limiter.release_all(self._job.id)
+        raise AssertionError("the last attempt returns or raises")
 
     async def _explained(self, error: InputError) -> LipwrightError:
         """The error, or a StoredFileError if a stored input was lost or damaged."""
         job, services = self._job, self._services
         cause: LipwrightError = error
         for field, file in job.audio_files.items():
-            key = audio_key(job.id, field)
+            key = job_file_key(job.id, field)
             cause = await asyncio.to_thread(services.files.explain_input_error, cause, key, file.sha256)
-        if (background := job.background_file) is not None:
-            key, sha256 = background_key(job.id), background.sha256
+        if (background := job.plan.background_file) is not None:
+            key, sha256 = job_file_key(job.id, "background"), background.sha256
             cause = await asyncio.to_thread(services.files.explain_input_error, cause, key, sha256)
         for key in job.avatar_keys:
             cause = await services.avatars.explain_input_error(key, cause)
@@ -116,19 +101,25 @@ class JobRun:
         engine = self._job.options.engine
         return not all([await self._services.avatars.is_intact(key, engine) for key in self._analysed])
 
-    async def _make(self) -> None:
-        job, files, stages, context = self._job, self._services.files, self._services.stages, self._context
-        if job.report is not None and await asyncio.to_thread(files.has, result_key(job.id, job.options.format)):
-            return  # an earlier run stored the video, but ended before it could record that
+    async def _make(self) -> JobStatus:
+        services, files, stages, context = self._services, self._services.files, self._services.stages, self._context
+        self._job = await services.table.run_in_thread(services.table.get_job, self._job.id)
+        if not self._job.plan.is_complete:
+            await self._complete_plan()
+            if not self._job.plan.is_complete:
+                return JobStatus.REVIEW
+        job = self._job
+        if job.report is not None and await asyncio.to_thread(files.has, result_key(job.id, job.format)):
+            return JobStatus.SUCCEEDED  # an earlier run stored the video, but ended before it could record that
         files.stored.make_folder(segments_folder(job.id))
         await self._enter(JobStage.LISTENING)
         for field, file in job.audio_files.items():
-            await asyncio.to_thread(files.check_size, audio_key(job.id, field), file.num_bytes)
+            await asyncio.to_thread(files.check_size, job_file_key(job.id, field), file.num_bytes)
         speech = await stages.prepare_speech(context, all_parts(job), speech_key(job.id), job.audio_seconds)
         spoken = await self._speech_of_faces(speech)
 
         await self._enter(JobStage.ANALYSING)
-        num = len(spoken) + job.has_background
+        num = len(spoken) + job.plan.has_background
         avatars = [await self._analysed_avatar(number, num, face) for number, (face, _) in enumerate(spoken)]
         await self._check_people()
         source = avatars[0].source
@@ -164,7 +155,15 @@ class JobRun:
         await self._enter(JobStage.JOINING, report=report.model_dump(mode="json"))
         segments = [self._segment_key(segment) for block in blocks for segment in block.segments]
         made = OutputInfo.of(job, self._num_frames, picture)
-        await stages.join(context, segments, all_parts(job), result_key(job.id, job.options.format), source, made)
+        await stages.join(context, segments, all_parts(job), result_key(job.id, job.format), source, made)
+        return JobStatus.SUCCEEDED
+
+    async def _complete_plan(self) -> None:
+        """Find the speakers and speak the texts."""
+        services = self._services
+        await self._enter(JobStage.SPEAKING)
+        source = await services.avatars.source(self._job.avatar_key)
+        self._job = await SpeakingStage(services).complete(self._job, source.info)
 
     async def _speech_of_faces(self, speech: PreparedSpeech) -> list[tuple[FaceTurns | None, PreparedSpeech]]:
         """The faces of the job, each with its speech; `speech` is that of the whole job."""
@@ -205,8 +204,7 @@ class JobRun:
         job, services = self._job, self._services
         if job.options.turns is None:
             return
-        avatar = await services.table.run_in_thread(services.table.find_avatar, job.avatar_key)
-        assert avatar is not None, "an avatar is kept while a job needs it"
+        avatar = await services.avatars.record(job.avatar_key)
         sha256 = avatar.source_sha256
         faces = await same_faces(
             job.options.turns, avatar.face, lambda choice: services.avatars.resolve_face(sha256, job.owner, choice)
@@ -216,21 +214,21 @@ class JobRun:
     async def _background(self, number: int, num: int, avatar: AvatarRef) -> Background | None:
         """What is behind the person. The matte of the source is made first; this is one of `num` analyses."""
         job, file = self._job, None
-        if not job.has_background:
+        if not job.plan.has_background:
             return None
         matte = await self._services.avatars.matte(
             avatar, job.options.matte, lambda share: self._report_analysis((number + share) / num)
         )
-        if job.background_file is not None:
-            key = background_key(job.id)
-            await asyncio.to_thread(self._services.files.check_size, key, job.background_file.num_bytes)
+        if (sent := job.plan.background_file) is not None:
+            key = job_file_key(job.id, "background")
+            await asyncio.to_thread(self._services.files.check_size, key, sent.num_bytes)
             info = (await self._services.stages.probe(self._context, key, None)).video
             assert info is not None
             file = SourceVideo(key, info)
         return Background(matte, job.options.background, file, job.options.background_loop)
 
     def _segment_key(self, segment: Segment) -> str:
-        return segment_key(self._job.id, segment.number, self._job.options.format)
+        return segment_key(self._job.id, segment.number, self._job.format)
 
     async def _reserve_disk(self, picture: OutputPicture, seconds: float) -> None:
         """Reserve disk space for the duration of the result, which can exceed what the files declared.
@@ -293,7 +291,9 @@ class JobRun:
         await self._report(segment.stop - segment.start, attempts=0)
 
     async def _enter(self, stage: JobStage, **fields: object) -> None:
-        await self._update(stage=stage, progress=_BEGIN[stage], **fields)
+        if (begin := _BEGIN.get(stage)) is not None:
+            fields["progress"] = begin
+        await self._update(stage=stage, **fields)
 
     async def _report_analysis(self, share: float) -> None:
         begin, end = _BEGIN[JobStage.ANALYSING], _BEGIN[JobStage.RENDERING]
@@ -309,4 +309,7 @@ class JobRun:
 
     async def _update(self, **fields: object) -> None:
         table = self._services.table
+        if isinstance(progress := fields.get("progress"), float):
+            begin = SPOKEN_SHARE if self._job.spec is not None and self._job.spec.has_texts else 0.0
+            fields["progress"] = begin + (1 - begin) * progress
         await table.run_in_thread(table.update_job, self._job.id, **fields)

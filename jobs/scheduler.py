@@ -17,9 +17,11 @@ from errors import (
     StorageFullError,
     UnavailableError,
 )
+from jobs.model.files import ErrorRecord, utc_now
+from jobs.model.record import JobRecord, JobStage, JobStatus, JobSummary
 from jobs.retry import retry
-from jobs.run import JobRun, JobServices
-from storage.records import ErrorRecord, JobRecord, JobStage, JobStatus, JobSummary, utc_now
+from jobs.run import JobRun
+from jobs.services import JobServices
 from telemetry import metrics
 from telemetry.log_context import CallContext, call_context
 
@@ -83,7 +85,8 @@ class JobScheduler:
                 return  # the next leader resumes it
             if job.started_at is None:
                 metrics.QUEUE_WAIT.observe(max(0.0, (utc_now() - job.created_at).total_seconds()))
-            self._running[job.id] = asyncio.create_task(self._run(started))
+            whole = await self._table.run_in_thread(self._table.get_job, job.id)
+            self._running[job.id] = asyncio.create_task(self._run(whole))
 
     async def stop_all(self) -> None:
         """Stop all jobs where they are; another Director resumes them."""
@@ -103,7 +106,7 @@ class JobScheduler:
             task.cancel()
         elif cancelled.status is JobStatus.CANCELLED:
             await asyncio.to_thread(self._files.delete_job, job.id)
-        return cancelled
+        return await self._table.run_in_thread(self._table.get_job, job.id)
 
     async def delete(self, job: JobRecord) -> None:
         """Delete a finished job with its files, and its webhook if that is still undelivered.
@@ -125,8 +128,11 @@ class JobScheduler:
         """Run one job until it ends; the only place where a job fails."""
         with call_context(CallContext(job.id)):
             try:
-                await retry(lambda: JobRun(self._services, job).run(), self._limits)
-                await self._end(job, JobStatus.SUCCEEDED, stage=JobStage.DONE, progress=1.0)
+                status = await retry(lambda: JobRun(self._services, job).run(), self._limits)
+                if status is JobStatus.REVIEW:
+                    await self._update(job.id, status=status)
+                else:
+                    await self._end(job, status, stage=JobStage.DONE, progress=1.0)
             except asyncio.CancelledError:
                 logger.info("job stopped")
             except UnavailableError as error:
@@ -144,7 +150,7 @@ class JobScheduler:
                 await asyncio.to_thread(self._files.delete_job, job.id)
         await self.start_waiting()
 
-    async def _update(self, job_id: str, **fields: object) -> JobRecord:
+    async def _update(self, job_id: str, **fields: object) -> JobSummary:
         return await self._table.run_in_thread(self._table.update_job, job_id, **fields)
 
     async def _fail(self, job: JobSummary, error: LipwrightError) -> None:

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from config import JobConfig
 from jobs.admission import AdmissionController
+from jobs.model.files import Frozen
 from storage.file_store import FileStore
-from storage.records import Frozen
 
 
 class QueueStatus(Frozen):

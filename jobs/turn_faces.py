@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from errors import FaceNotFoundError, OptionError
+from jobs.model.turns import PlannedTurn
 from models.face.choice import OFF_SCREEN, FaceChoice, is_reference
-from storage.records import Turn
 
 _LARGEST: Final = FaceChoice()
 _ALSO_LARGEST: Final = FaceChoice("index", (0.0,))
@@ -16,7 +16,7 @@ ResolveFace = Callable[[FaceChoice], Awaitable[int | None]]
 """Returns the number of the person whom a choice selects; None if that is not known."""
 
 
-async def same_faces(turns: Sequence[Turn], face: str, resolve: ResolveFace) -> tuple[str | None, ...]:
+async def same_faces(turns: Sequence[PlannedTurn], face: str, resolve: ResolveFace) -> tuple[str | None, ...]:
     """Return the face of each turn, with one name for each person as far as the people in the source are known.
 
     Args:
@@ -41,7 +41,7 @@ async def same_faces(turns: Sequence[Turn], face: str, resolve: ResolveFace) -> 
     return tuple(found[turn.face] for turn in turns)
 
 
-def with_faces_of(turns: Sequence[Turn], faces: Sequence[str | None]) -> tuple[Turn, ...]:
+def with_faces_of(turns: Sequence[PlannedTurn], faces: Sequence[str | None]) -> tuple[PlannedTurn, ...]:
     """Return turns with these faces."""
     return tuple(turn.model_copy(update={"face": face}) for turn, face in zip(turns, faces, strict=True))
 

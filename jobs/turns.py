@@ -13,16 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import OptionError
+from jobs.model.plan import JobOptions
+from jobs.model.record import JobRecord
+from jobs.model.turns import MAX_TURNS, PlannedTurn
 from media.audio_parts import AudioPart
+from media.dubbing.slots import MAX_SLOT_SECONDS, SpeechSlot
 from media.output.crop_path import PAN_SECONDS
 from media.probe import VideoInfo
 from media.subtitles.cues import Cue
 from models.face.choice import OFF_SCREEN, FaceChoice
 from models.quality.report import TruncatedText
-from storage.file_keys import audio_key
-from storage.records import JobOptions, JobRecord, Turn
+from storage.file_keys import job_file_key
 
-MAX_TURNS: Final = 5000
 MAX_FACES: Final = 16
 _CROSSFADE_SECONDS: Final = 0.12
 """Time in which the picture changes between the source's own mouth and the generated one, outside of a turn."""
@@ -38,12 +40,12 @@ class FaceTurns(NamedTuple):
     """The turns of one face in order; `face` is None for the face of the job."""
 
     face: str | None
-    turns: tuple[Turn, ...]
+    turns: tuple[PlannedTurn, ...]
 
     def parts(self, job_id: str) -> list[AudioPart[str]]:
         """Return the speech, by the keys of its files."""
         return [
-            AudioPart(audio_key(job_id, each.audio), each.start, each.end, each.audio_start, gain_db=each.gain_db)
+            AudioPart(job_file_key(job_id, each.audio), each.start, each.end, each.audio_start, gain_db=each.gain_db)
             for each in self.turns
         ]
 
@@ -96,13 +98,13 @@ def speaker_of_frames(faces: Sequence[FaceTurns | None], num_frames: int, fps: F
     return speaker
 
 
-def faces_of(turns: Sequence[Turn]) -> list[FaceTurns]:
+def faces_of(turns: Sequence[PlannedTurn]) -> list[FaceTurns]:
     """Return the faces that are shown in the order in which they first speak, with their turns in order of time."""
     return [each for each in _speakers(turns) if each.face != OFF_SCREEN]
 
 
-def _speakers(turns: Sequence[Turn]) -> list[FaceTurns]:
-    faces: dict[str | None, list[Turn]] = {}
+def _speakers(turns: Sequence[PlannedTurn]) -> list[FaceTurns]:
+    faces: dict[str | None, list[PlannedTurn]] = {}
     for turn in sorted(turns, key=lambda turn: turn.start):
         faces.setdefault(turn.face, []).append(turn)
     return [FaceTurns(face, tuple(of_face)) for face, of_face in faces.items()]
@@ -111,8 +113,13 @@ def _speakers(turns: Sequence[Turn]) -> list[FaceTurns]:
 def all_parts(job: JobRecord) -> list[AudioPart[str]]:
     """Return the speech of a job, by the keys of its files."""
     if job.options.turns is None:
-        return [AudioPart(audio_key(job.id), speed=job.options.audio_speed or 1.0)]
+        return [AudioPart(job_file_key(job.id), speed=job.options.audio_speed or 1.0)]
     return [part for face in _speakers(job.options.turns) for part in face.parts(job.id)]
+
+
+def texts_of(turns: Sequence[PlannedTurn]) -> list[str]:
+    """Return the texts of turns, in their order."""
+    return [turn.text for turn in turns if turn.text is not None]
 
 
 def cues_of(options: JobOptions) -> list[Cue]:
@@ -134,18 +141,20 @@ def cut_texts(options: JobOptions) -> tuple[TruncatedText, ...]:
 
 
 def checked_turns(
-    sent: Sequence[Turn],
+    sent: Sequence[PlannedTurn],
     audio_seconds: Mapping[str, float],
     video_seconds: float | None,
-    are_spoken: bool = True,
-) -> tuple[Turn, ...]:
-    """Return the turns of a job in order of time, each with its end.
+    has_faces: bool = True,
+) -> tuple[PlannedTurn, ...]:
+    """Return the turns of a job in order of time, each with its end; a text that is not yet spoken may have none.
+
+    This is the only place where turns are checked against each other, their files and the video.
 
     Args:
         sent: The turns.
-        audio_seconds: Length of each audio file, by the name of its form field.
+        audio_seconds: Length of each audio file that was sent, by the name of its form field.
         video_seconds: Length of the video; None for a still, which lasts as long as the turns.
-        are_spoken: Whether there is audio of the turns with texts; otherwise some of them may have no end.
+        has_faces: Whether the faces of all turns are known; otherwise they are not compared.
 
     Raises:
         OptionError: A turn cannot be spoken, or two of one face overlap; turns are counted from 0, as they were sent.
@@ -154,21 +163,33 @@ def checked_turns(
         raise OptionError(f"turns: expected 1 to {MAX_TURNS} turns, found {len(sent)}.")
     if len({turn.face for turn in sent}) > MAX_FACES:
         raise OptionError(f"turns: expected at most {MAX_FACES} faces.")
-    turns = []
-    for number, turn in enumerate(sent):
-        has_audio = are_spoken or turn.text is None
-        turns.append(_checked(f"turns[{number}]", turn, audio_seconds if has_audio else None, video_seconds))
-    if unused := sorted(set(audio_seconds) - {turn.audio for turn in turns if are_spoken or turn.text is None}):
+    turns = [_checked(f"turns[{number}]", turn, audio_seconds, video_seconds) for number, turn in enumerate(sent)]
+    of_files = [turn for turn in turns if turn.text is None]
+    if unused := sorted(set(audio_seconds) - {turn.audio for turn in of_files}):
         raise OptionError(f"turns: no turn uses the file {unused[0]}.")
     if not faces_of(turns):
         raise OptionError("turns: all of them are offscreen; at least one needs a face.")
-    check_overlaps(turns)
-    if are_spoken:
-        _check_reading(turns, audio_seconds)
+    if has_faces:
+        check_overlaps(turns)
+    _check_reading(of_files, audio_seconds)
     return tuple(sorted(turns, key=lambda turn: turn.start))
 
 
-def check_overlaps(turns: Sequence[Turn]) -> None:
+def speech_slots(turns: Sequence[PlannedTurn], video_seconds: float | None) -> dict[int, SpeechSlot]:
+    """Return when each turn with a text is spoken, by its index; `video_seconds` is when all end."""
+    order = sorted(range(len(turns)), key=lambda number: turns[number].start)
+    latest: dict[str | None, float] = {}
+    slots: dict[int, SpeechSlot] = {}
+    for number in reversed(order):
+        turn = turns[number]
+        end = latest.get(turn.face, video_seconds or inf)
+        latest[turn.face] = turn.start
+        if turn.text is not None:
+            slots[number] = SpeechSlot(turn.start, None if turn.end is None else min(turn.end, end), end)
+    return dict(sorted(slots.items(), key=lambda item: item[1].start))
+
+
+def check_overlaps(turns: Sequence[PlannedTurn]) -> None:
     """Check that no two turns of one face overlap; a text without an end lasts until the next turn of its face.
 
     Raises:
@@ -192,8 +213,10 @@ def check_overlaps(turns: Sequence[Turn]) -> None:
             )
 
 
-def _checked(name: str, turn: Turn, audio_seconds: Mapping[str, float] | None, video_seconds: float | None) -> Turn:
-    """The turn with its end, which a text without audio may lack; raises OptionError with the name of the turn."""
+def _checked(
+    name: str, turn: PlannedTurn, audio_seconds: Mapping[str, float], video_seconds: float | None
+) -> PlannedTurn:
+    """The turn with its end, which a text may lack; raises OptionError with the name of the turn."""
     if turn.face is not None and turn.face != OFF_SCREEN:
         try:
             FaceChoice.parse(turn.face)
@@ -201,11 +224,13 @@ def _checked(name: str, turn: Turn, audio_seconds: Mapping[str, float] | None, v
             raise OptionError(f"{name}.face: {error}") from error
     if video_seconds is not None and turn.start >= video_seconds:
         raise OptionError(f"{name}.start: the video ends at {video_seconds:g} s, before {turn.start:g} s.")
-    available = inf if audio_seconds is None else _available(name, turn, audio_seconds)
+    available = inf if turn.text is not None else _available(name, turn, audio_seconds)
     if turn.end is None:
         return turn if available == inf else _until_its_end(turn, available, video_seconds)
     if turn.end <= turn.start:
         raise OptionError(f"{name}: expected start < end, found {turn.start:g} and {turn.end:g}.")
+    if turn.text is not None and turn.end - turn.start > MAX_SLOT_SECONDS:
+        raise OptionError(f"{name}: a text may last at most {MAX_SLOT_SECONDS:g} s.")
     if video_seconds is not None and turn.end > video_seconds + _TOLERANCE_SECONDS:
         if turn.text is not None:
             return turn.model_copy(update={"end": video_seconds})  # its speech is made to end with the video
@@ -213,7 +238,7 @@ def _checked(name: str, turn: Turn, audio_seconds: Mapping[str, float] | None, v
     return turn
 
 
-def _available(name: str, turn: Turn, audio_seconds: Mapping[str, float]) -> float:
+def _available(name: str, turn: PlannedTurn, audio_seconds: Mapping[str, float]) -> float:
     """Return how much there is of a turn's speech."""
     if turn.audio not in audio_seconds:
         known = ", ".join(sorted(audio_seconds)) or "none"
@@ -226,7 +251,7 @@ def _available(name: str, turn: Turn, audio_seconds: Mapping[str, float]) -> flo
     return available
 
 
-def _until_its_end(turn: Turn, available: float, video_seconds: float | None) -> Turn:
+def _until_its_end(turn: PlannedTurn, available: float, video_seconds: float | None) -> PlannedTurn:
     """Return a turn that lasts as long as its speech, or until the video ends."""
     end = turn.start + available
     if video_seconds is None or end <= video_seconds:
@@ -234,7 +259,7 @@ def _until_its_end(turn: Turn, available: float, video_seconds: float | None) ->
     return turn.model_copy(update={"end": video_seconds, "cut_seconds": round(end - video_seconds, 3) or None})
 
 
-def _check_reading(turns: Sequence[Turn], audio_seconds: Mapping[str, float]) -> None:
+def _check_reading(turns: Sequence[PlannedTurn], audio_seconds: Mapping[str, float]) -> None:
     """Refuse turns that would have a long file read from its start again and again."""
     read: dict[str, float] = dict.fromkeys(audio_seconds, 0.0)
     for face in _speakers(turns):

@@ -22,9 +22,10 @@ from errors import (
     UnavailableError,
     UrlRefusedError,
 )
+from jobs.model.files import utc_now
+from jobs.model.record import CallbackRecord, CallbackStatus, JobRecord
 from net.webhook import deliver, longest_delay_s, retry_delay_s
 from storage.job_table import JobTable
-from storage.records import CallbackRecord, CallbackStatus, JobRecord, utc_now
 from telemetry import metrics
 from telemetry.log_context import CallContext, call_context
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from jobs.messages import AvatarRef, Background, ShownAvatar
+from jobs.model.avatar_settings import AvatarSettings
 from media.live.encoder import EncodedPictures
 from models.speech.stream import SpeechWindow
-from storage.avatar_settings import AvatarSettings
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from config import PipelineConfig
 from errors import InputError, StageTimeoutError
 from jobs.messages import OutputInfo, SourceVideo
+from jobs.model.job_settings import JobSettings
 from jobs.output_picture import OutputPicture
 from media.audio_parts import AudioPart
 from media.cancel_token import CancelToken
@@ -21,7 +22,6 @@ from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from storage.file_keys import split
 from storage.files import StoredFiles
-from storage.job_settings import JobSettings
 from storage.local.disk import disk_errors
 
 logger = logging.getLogger(__name__)

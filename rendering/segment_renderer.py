@@ -10,6 +10,7 @@ from pathlib import Path
 
 from config import PipelineConfig
 from jobs.messages import SegmentRequest, SegmentWatermark
+from jobs.model.job_settings import JobSettings
 from jobs.output_picture import OutputPicture
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
@@ -30,7 +31,6 @@ from rendering.background_opener import BackgroundOpener, OpenSource
 from rendering.frame_marks import segment_marks
 from rendering.frame_pipeline import BlockingWork, FramePipeline, GenerateFaces, PlannedFace
 from storage.files import StoredFiles
-from storage.job_settings import JobSettings
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any, Final
 from pydantic import Field
 
 from errors import NotFoundError, StoredFileError
+from jobs.model.files import Frozen, UploadedFile, utc_now
 from storage.file_keys import BACKGROUNDS, background_folder, background_id, background_source_key, is_name
 from storage.file_store import FileStore
-from storage.records import Frozen, UploadedFile, utc_now
 
 _RECORD: Final = "background.json"
 

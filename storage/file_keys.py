@@ -6,6 +6,9 @@
     jobs/{id}/audio_{name}           further speech as uploaded, of a job with turns
     jobs/{id}/music                  the music under the speech as uploaded
     jobs/{id}/background             the picture or video behind the person as uploaded
+    jobs/{id}/subtitles              the subtitles that are spoken as uploaded
+    jobs/{id}/diarization            who speaks when as uploaded
+    jobs/{id}/cues/...               the spoken texts
     jobs/{id}/segments/{number}.mp4  finished segments; .webm or .mov in these formats
     jobs/{id}/segments/speech-{number}.npy  the speech of one face of a job with turns, 16 kHz mono
     jobs/{id}/result.mp4             the video; likewise
@@ -41,7 +44,7 @@ JOBS: Final = "jobs"
 AVATARS: Final = "avatars"
 BACKGROUNDS: Final = "backgrounds"
 VOICES: Final = "voices"
-_AUDIO_FIELD: Final = re.compile(r"audio(_[a-z0-9_]{1,32})?|music")
+_JOB_FILE: Final = re.compile(r"audio(_[A-Za-z0-9_-]{1,32})?|music|background|subtitles|diarization")
 PEOPLE_PART: Final = "people/"
 PEOPLE_REPORT: Final = "report.json"
 PEOPLE_IDENTITIES: Final = "identities.npz"
@@ -51,7 +54,7 @@ FITTED_VIDEO: Final = "background.mp4"
 FITTED_REPORT: Final = "fitted.json"
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 _CONSTANT: Final = re.compile(
-    r"uploads/[^/]+|jobs/[^/]+/(audio(_[^/]+)?|music|background)|avatars/[^/]+/(source|face)|backgrounds/[^/]+/source"
+    rf"uploads/[^/]+|jobs/[^/]+/({_JOB_FILE.pattern})|avatars/[^/]+/(source|face)|backgrounds/[^/]+/source"
 )
 
 
@@ -69,16 +72,16 @@ def job_folder(job_id: str) -> str:
     return f"{JOBS}/{_checked(job_id)}"
 
 
-def audio_key(job_id: str, field: str = "audio") -> str:
-    """Return the key of uploaded audio, by the name of its form field: `audio`, `audio_NAME` or `music`."""
-    if not _AUDIO_FIELD.fullmatch(field):
-        raise NotFoundError(f"Expected the name of an audio field, got {field[:80]!r}.")
+def job_file_key(job_id: str, field: str = "audio") -> str:
+    """Return the key of a file that was sent with a job, by its form field; the spoken texts are such files, too."""
+    if not _JOB_FILE.fullmatch(field):
+        raise NotFoundError(f"Expected the name of a file of a job, got {field[:80]!r}.")
     return f"{job_folder(job_id)}/{field}"
 
 
-def background_key(job_id: str) -> str:
-    """Return the key of the picture or video behind the person as uploaded."""
-    return f"{job_folder(job_id)}/background"
+def cues_folder(job_id: str) -> str:
+    """Return the folder of the spoken texts of a job."""
+    return f"{job_folder(job_id)}/cues"
 
 
 def speech_key(job_id: str) -> str:

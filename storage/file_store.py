@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from errors import InputError, LipwrightError, NotFoundError, StorageUnreachableError, StoredFileError
+from jobs.model.files import UploadedFile, new_id
 from storage.file_keys import (
     AVATARS,
     JOBS,
@@ -23,7 +24,6 @@ from storage.file_keys import (
 )
 from storage.files import StoredFiles
 from storage.local.folder import LocalFiles
-from storage.records import UploadedFile, new_id
 from storage.uploads import UploadWriter, clean_label
 
 

@@ -1,16 +1,16 @@
-"""Summaries of jobs, read from the job table once for each version of a job: its options may be a megabyte."""
+"""Summaries of jobs, read from the job table once for each version of a job."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
+from jobs.model.record import JobSummary
 from storage.protocols import Database, Row
-from storage.records import JobSummary
 from storage.row_codec import columns_of, from_row
 
 HEAD: Final = "number, id, version, status"
-"""Columns before `options`, which SQLite reads without the rest of a row."""
+"""The first columns, which SQLite reads without the rest of a row."""
 _MAX_KEPT: Final = 1024
 
 
@@ -24,9 +24,7 @@ class JobSummaries:
 
     def __init__(self, database: Database, leave_out: Collection[str]) -> None:
         """Read from `database`; the fields `leave_out` are not stored."""
-        columns = {name: name for name in columns_of(JobSummary, leave_out)}
-        columns["options"] = f"{database.json_without('options', 'turns')} AS options"
-        self._columns = ", ".join(columns.values())
+        self._columns = ", ".join(columns_of(JobSummary, leave_out))
         self._database = database
         self._kept: dict[str, _Summary] = {}
 

@@ -18,23 +18,12 @@ from itertools import accumulate
 from typing import ParamSpec, TypeVar
 
 from errors import NotFoundError, StateError
+from jobs.model.files import utc_now
+from jobs.model.record import CallbackRecord, CallbackStatus, JobPage, JobQuery, JobRecord, JobStatus, JobSummary
 from storage.job_summaries import HEAD, JobSummaries
 from storage.protocols import MAX_INTEGER, Database, KeyTakenError, Row
-from storage.records import (
-    AvatarRecord,
-    AvatarStatus,
-    CallbackRecord,
-    CallbackStatus,
-    JobPage,
-    JobQuery,
-    JobRecord,
-    JobStatus,
-    JobSummary,
-    SegmentRecord,
-    SegmentStatus,
-    utc_now,
-)
-from storage.row_codec import from_row, timestamp, to_row
+from storage.records import AvatarRecord, AvatarStatus, SegmentRecord, SegmentStatus
+from storage.row_codec import checked_fields, from_row, timestamp, to_row
 
 _NOT_STORED = {"queue_position", "callback"}
 _UNFINISHED = (JobStatus.QUEUED.value, JobStatus.RUNNING.value)
@@ -107,31 +96,38 @@ class JobTable:
             raise StateError(f"Job {job.id} or its idempotency key exists already.") from error
         return self.get_job(job.id)
 
-    def update_job(self, job_id: str, **fields: object) -> JobRecord:
+    def update_job(self, job_id: str, **fields: object) -> JobSummary:
         """Change fields of a job and increment its version; a new status also sets `started_at` or `finished_at`.
 
-        A finished job does not change: the first final status wins, and a later update returns the record unchanged.
-        So a cancellation during the last segment cannot lead to two outcomes.
+        A finished job does not change: the first final status wins, and a later update returns the job unchanged. So a
+        cancellation during the last segment cannot lead to two outcomes. Fields that stay as they are are not written:
+        a spec and a plan may be a megabyte.
 
         Raises:
             NotFoundError: There is no such job.
             pydantic.ValidationError: A field does not exist or has an invalid value.
         """
         with self.database.transaction():
-            job = self.get_job(job_id)
+            job = self._summary(job_id)
             if job.status.is_final:
                 return job
-            changed = {**job.model_dump(), **fields, "version": job.version + 1}
-            status = JobStatus(changed["status"])
-            if status is JobStatus.RUNNING:
-                changed["started_at"] = changed["started_at"] or utc_now()
+            status = JobStatus(str(fields.get("status", job.status)))
+            if status is JobStatus.RUNNING and job.started_at is None:
+                fields["started_at"] = utc_now()
             if status.is_final:
-                changed["finished_at"] = changed["finished_at"] or utc_now()
-            self.database.update("jobs", "id", job_id, to_row(JobRecord.model_validate(changed), _NOT_STORED))
+                fields["finished_at"] = utc_now()
+            changed = checked_fields(JobRecord, {**fields, "version": job.version + 1})
+            self.database.update("jobs", "id", job_id, changed)
             if status.is_final and job.callback_url is not None:
                 self.put_callback(CallbackRecord(job_id=job_id, next_at=utc_now()))
         self._on_change(job_id)
-        return self.get_job(job_id)
+        return self._summary(job_id)
+
+    def _summary(self, job_id: str) -> JobSummary:
+        rows = self.database.query(f"SELECT {HEAD} FROM jobs WHERE id = ?1", job_id)
+        if not (found := self._shown(rows)):
+            raise NotFoundError(f"There is no job {job_id[:80]!r}.")
+        return found[0]
 
     def get_job(self, job_id: str, owner: str | None = None) -> JobRecord:
         """Return one job; with `owner`, only if it is that owner's. NotFoundError if there is none."""

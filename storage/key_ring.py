@@ -17,7 +17,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from errors import NotFoundError, UnauthorizedError
-from storage.records import utc_now
+from jobs.model.files import utc_now
 
 _KEY = re.compile(r"lw_([0-9a-f]{12})_([\w-]{20,100})", re.ASCII)
 _ID_BYTES, _SECRET_BYTES = 6, 24

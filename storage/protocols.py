@@ -104,6 +104,3 @@ class Database(Protocol):
 
     def json_contains(self, column: str, placeholder: str) -> str:
         """Return the condition that the JSON object in a column has all entries of the one in an argument."""
-
-    def json_without(self, column: str, key: str) -> str:
-        """Return the expression for the JSON object in a column, as text without one of its entries."""

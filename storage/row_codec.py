@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
@@ -12,6 +12,7 @@ from typing import Final, TypeVar, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from jobs.model.request_model import RequestModel
 from storage.protocols import Row
 
 _Record = TypeVar("_Record", bound=BaseModel)
@@ -32,6 +33,14 @@ def to_row(record: BaseModel, leave_out: Collection[str] = ()) -> dict[str, obje
     return {_COLUMNS.get(name, name): _encode(getattr(record, name)) for name in names}
 
 
+def checked_fields(kind: type[BaseModel], fields: Mapping[str, object]) -> dict[str, object]:
+    """Return the column values of some fields of a record; pydantic.ValidationError if one of them is invalid."""
+    checked = kind.model_construct()
+    for name, value in fields.items():
+        kind.__pydantic_validator__.validate_assignment(checked, name, value)
+    return {_COLUMNS.get(name, name): _encode(getattr(checked, name)) for name in fields}
+
+
 def from_row(kind: type[_Record], row: Row, **more: object) -> _Record:
     """Return the record of `row`; `more` are fields that are not stored. Unknown columns are ignored."""
     as_json = _json_fields(kind)
@@ -49,7 +58,7 @@ def timestamp(time: datetime) -> str:
 
 def _encode(value: object) -> object:
     if isinstance(value, BaseModel):
-        return value.model_dump_json()
+        return value.model_dump_json(exclude_unset=isinstance(value, RequestModel))  # as it was sent
     if isinstance(value, dict):
         return json.dumps(to_jsonable_python(value))
     if isinstance(value, Enum):

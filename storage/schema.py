@@ -139,6 +139,33 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("ALTER TABLE jobs ADD COLUMN background_file TEXT",),
     ("ALTER TABLE avatars ADD COLUMN background TEXT",),
     ("ALTER TABLE segments ADD COLUMN encoding TEXT NOT NULL DEFAULT ''",),
+    (
+        # What lists show has columns of its own; the rest of a job is its spec and its plan. Jobs of older versions are
+        # planned completely and have no spec.
+        "ALTER TABLE jobs ADD COLUMN num_cues INTEGER",
+        "ALTER TABLE jobs ADD COLUMN num_cues_done INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN engine TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE jobs ADD COLUMN format TEXT NOT NULL DEFAULT 'mp4'",
+        "ALTER TABLE jobs ADD COLUMN audio_label TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE jobs ADD COLUMN upload_bytes INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN revision_of TEXT",
+        "ALTER TABLE jobs ADD COLUMN spec TEXT",
+        "ALTER TABLE jobs ADD COLUMN plan TEXT NOT NULL DEFAULT ''",
+        """
+        UPDATE jobs SET
+            engine = (options ->> 'engine'),
+            format = coalesce((options ->> 'format'), 'mp4'),
+            audio_label = (audio ->> 'label'),
+            upload_bytes = CAST((audio ->> 'num_bytes') AS INTEGER)
+                + coalesce(CAST((video ->> 'num_bytes') AS INTEGER), 0),
+            source_label = coalesce(nullif(source_label, ''), (video ->> 'label'), ''),
+            plan = '{"options": ' || options || ', "audio": {"audio": ' || audio
+                || CASE more_audio WHEN '{}' THEN '' ELSE ', ' || substr(more_audio, 2, length(more_audio) - 2) END
+                || '}, "background_file": ' || coalesce(background_file, 'null') || '}'
+        """,
+        *(f"ALTER TABLE jobs DROP COLUMN {name}" for name in ("options", "audio", "video", "more_audio")),
+        "ALTER TABLE jobs DROP COLUMN background_file",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

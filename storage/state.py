@@ -10,6 +10,7 @@ from typing import Final
 
 from config import PipelineConfig
 from errors import ConfigError, StoredFileError
+from jobs.model.files import new_id
 from storage.file_store import FileStore
 from storage.files import StoredFiles
 from storage.job_table import JobTable
@@ -18,7 +19,6 @@ from storage.local.api_keys import FileKeyRing
 from storage.local.disk import make_private_folder
 from storage.local.folder import LocalFiles
 from storage.protocols import Database
-from storage.records import new_id
 from storage.sqlite.database import Database as FileDatabase
 from storage.webhook_secrets import webhook_secret
 

@@ -12,9 +12,9 @@ from typing import Final
 from pydantic import Field
 
 from errors import NotFoundError, StateError, StoredFileError
+from jobs.model.files import Frozen
 from storage.file_keys import is_name, voice_folder, voice_id, voices_folder
 from storage.files import StoredFiles
-from storage.records import Frozen
 
 _SAMPLE: Final = "sample.wav"
 _RECORD: Final = "voice.json"

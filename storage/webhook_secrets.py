@@ -9,8 +9,8 @@ import os
 import secrets
 from pathlib import Path
 
+from jobs.model.files import new_id
 from storage.local.disk import make_private_folder, write_atomic
-from storage.records import new_id
 
 _FILE = "webhook_secret"
 MASTER_BYTES = 32

@@ -6,7 +6,7 @@ import binascii
 from typing import Final
 
 from errors import InputError, MediaError, MediaLimitError
-from storage.records import UploadedFile
+from jobs.model.files import UploadedFile
 from storage.uploads import UploadWriter
 
 MAX_HEAD_BYTES: Final = 1024

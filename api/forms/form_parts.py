@@ -5,15 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final
-
-from pydantic import WithJsonSchema
+from typing import Final
 
 from errors import InputError, OptionError
-from storage.records import UploadedFile
+from jobs.model.files import UploadedFile
 
-# A binary string in OpenAPI; in Python, the upload that is already on disk.
-FilePart = Annotated[UploadedFile, WithJsonSchema({"type": "string", "format": "binary"})]
 MORE_AUDIO: Final = r"audio_[A-Za-z0-9_-]{1,32}(?<!_url)"
 """Names of the fields that are collected in the field `more_audio` of a form."""
 _URL_SUFFIX: Final = "_url"

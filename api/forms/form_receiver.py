@@ -16,17 +16,17 @@ from api.forms.body_stream import BodyGrant, BodyStream, ByteLimit
 from api.forms.form_parts import Parts
 from api.forms.form_schema import shape_of, validated
 from api.forms.request_digest import request_digest
-from api.forms.speech_receiver import SpeechReceiver
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
 from api.min_rate import MinRate
 from config import PipelineConfig
 from errors import LipwrightError, MediaLimitError, OptionError
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import check_same_request
+from jobs.model.files import UploadedFile
+from jobs.model.record import JobRecord
 from jobs.ports import JobService
+from jobs.requests import check_same_request
 from storage.file_store import FileStore
-from storage.records import JobRecord, UploadedFile
 from storage.uploads import HashOnlyTarget
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -47,7 +47,6 @@ class FormReceiver:
         self._files = files
         self._limits = config.limits
         self._max_file_bytes = config.limits.max_upload_bytes
-        self._speech = SpeechReceiver(service, files, config)
         self._urls = UrlInputs(config.network, files)
         self._admissions = Admissions(service)
         self._comparisons = CallerSlots(_MAX_COMPARISONS)
@@ -82,7 +81,6 @@ class FormReceiver:
             StageTimeoutError: The body arrives too slowly.
             CapacityError: The queue filled up meanwhile.
             StorageFullError: The disk filled up meanwhile.
-            VoiceError: The text could not be synthesized.
         """
         parts: Parts | None = None
         grant = BodyGrant(self._service, admission)
@@ -94,8 +92,7 @@ class FormReceiver:
             if parts.urls:
                 await self._fetch(request, parts, grant)
             form = validated(kind, shape_of(kind).content(parts.files, parts.texts))
-            digest = request_digest(form, parts.urls)
-            yield await self._speech.complete(form, parts.files, caller_of(request).owner, grant.count), digest
+            yield form, request_digest(form, parts.urls)
         except BaseException as error:
             if parts is not None:
                 await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, *parts.files.values()))

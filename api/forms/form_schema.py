@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from api.forms.form_parts import MORE_AUDIO, FileFields, FormShape
-from api.forms.speech_form import SpeechForm
 from api.validation_message import describe
 from errors import OptionError
+from jobs.model.spec import SpeechSpec
 
 _MORE = "more_audio"
 _FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64 data."}
@@ -35,7 +35,7 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
         {"anyOf": [{"required": [name]}, {"required": [f"{name}_url"]}]} if name in files else {"required": [name]}
         for name in required
     ]
-    if issubclass(form, SpeechForm):
+    if issubclass(form, SpeechSpec):
         either.append({"anyOf": [{"required": [name]} for name in form.speech_fields]})
     in_json: dict[str, Any] = {
         "title": f"{form.__name__}InJson",

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from api.forms.base64_file import Base64File
 from errors import InputError, OptionError
-from storage.records import UploadedFile
+from jobs.model.files import UploadedFile
 from storage.uploads import UploadTarget
 
 _MAX_URL_BYTES: Final = 4096  # longer text in a file field is the file itself

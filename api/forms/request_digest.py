@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from storage.avatar_settings import MovementSettings
-from storage.records import UploadedFile
+from jobs.model.avatar_settings import MovementSettings
+from jobs.model.files import UploadedFile
 
 
 def request_digest(form: BaseModel, urls: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ from api.forms.body_stream import BodyStream
 from api.forms.form_parts import FormShape, Parts
 from api.forms.json_body import JsonBody
 from errors import InputError, MediaError, MediaLimitError, OptionError
-from storage.records import UploadedFile
+from jobs.model.files import UploadedFile
 from storage.uploads import UploadTarget, UploadWriter, clean_label
 from telemetry import metrics
 

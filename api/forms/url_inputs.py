@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from api.forms.form_parts import Parts
 from config import NetworkConfig
 from errors import InputError, MediaError
+from jobs.model.files import UploadedFile
 from net.fetch import OnBytes, fetch
 from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
-from storage.records import UploadedFile
 from telemetry import metrics
 
 

@@ -20,9 +20,9 @@ from api.heygem.data_root import DataRoot
 from config import PipelineConfig
 from errors import InputError, MediaError, MediaLimitError, UrlRefusedError
 from jobs.admission import Admission, AdmitRequest
+from jobs.model.files import UploadedFile
 from jobs.ports import JobService
 from storage.file_store import FileStore
-from storage.records import UploadedFile
 
 _PIECE_BYTES = 1 << 20
 

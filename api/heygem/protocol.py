@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from api.heygem.data_root import result_name
 from errors import InputError
+from jobs.model.record import JobRecord, JobStage, JobStatus
 from media.playback import LoopMode
-from storage.records import JobRecord, JobStage, JobStatus
 
 MAX_BODY_BYTES: Final = 65536
 """Maximum size of a request; known clients send less than 1 KiB."""

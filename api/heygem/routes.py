@@ -21,13 +21,13 @@ from api.result_file import result_file_response
 from api.routing import Routes, route
 from config import PipelineConfig
 from errors import InputError, NotFoundError
-from jobs.job_request import JobRequestBuilder
+from jobs.model.record import JobRecord, JobStatus
+from jobs.model.spec import JobSpec
 from jobs.ports import JobService
+from jobs.requests import RequestContext, priority_of
 from storage.file_keys import result_key
 from storage.file_store import FileStore
-from storage.job_settings import JobSettings
 from storage.key_ring import KeyRing
-from storage.records import JobRecord, JobStatus
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,6 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
         self._service = service
         self._files = files
         self._is_strict = settings.strict
-        self._requests = JobRequestBuilder(config.engine)
         self._super_resolution_engine = settings.super_resolution_engine
         self._root = None if root is None else DataRoot(root, settings.container_root, lambda: len(keys.list()))
         self._inputs = HeygemInputs(service, files, config, self._root)
@@ -127,17 +126,21 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
         async with self._inputs.receive(request, names) as (admission, parts):
             if known is not None:
                 await self._service.release_idempotency_key(known.id, caller.owner)
-            job_request = self._requests.build(
-                caller,
-                JobSettings(loop=task.loop, visible_label=task.marks_bottom),
-                admission_id=admission.id,
+            spec = JobSpec(
                 audio=parts.files["audio"],
                 video=parts.files["video"],
-                engine=self._super_resolution_engine if task.sharpens else None,
+                loop=task.loop,
+                visible_label=task.marks_bottom,
                 visible_label_top=task.marks_top,
+                engine=self._super_resolution_engine if task.sharpens else None,
+            )
+            context = RequestContext(
+                admission_id=admission.id,
+                owner=caller.owner,
+                priority=priority_of(caller, spec),
                 idempotency_key=_KEY_PREFIX + task.code,
             )
-            await self._service.submit(job_request)
+            await self._service.submit(spec, context)
         return envelope(Code.OK, msg=int(Code.OK))  # a number, as the original sends it
 
     def _keep_result(self, root: DataRoot, code: str, job_id: str) -> None:

@@ -23,9 +23,9 @@ from api.tts.service import tts_service
 from api.tts.voice_recorder import VoiceRecorder
 from config import PipelineConfig
 from errors import InputError, LipwrightError, MediaLimitError
+from jobs.model.files import UploadedFile
 from storage.file_store import FileStore
 from storage.key_ring import KeyRing
-from storage.records import UploadedFile
 
 logger = logging.getLogger("ray.serve")
 

@@ -20,7 +20,7 @@ from api.live.session_stream import SessionServices, SessionStream
 from api.tts.service import Speaker, TtsService
 from config import LiveConfig
 from errors import LipwrightError, OptionError
-from jobs.job_request import Caller
+from jobs.requests import Caller
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveService
 

@@ -7,12 +7,11 @@ from typing import Final
 
 from starlette.datastructures import QueryParams
 
-from api.forms.avatar_fields import AvatarOverrides
 from api.forms.form_schema import validated
 from errors import OptionError
+from jobs.model.avatar_settings import AvatarOverrides, AvatarSettings, BackgroundSettings
+from jobs.model.files import new_id
 from media.output.backgrounds import TRANSPARENT
-from storage.avatar_settings import AvatarSettings, BackgroundSettings
-from storage.records import new_id
 
 RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
 _DEFAULT_RATE: Final = 24000  # LiveAvatar's

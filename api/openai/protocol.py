@@ -7,11 +7,11 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from api.forms.form_parts import FilePart
-from api.forms.speech_form import MAX_TEXT_CHARS, SpeechForm, one_of
 from errors import CancelledJobError
-from storage.records import JobStatus, JobSummary
-from storage.request_model import example
+from jobs.model.files import FilePart
+from jobs.model.record import JobStatus, JobSummary
+from jobs.model.request_model import example
+from jobs.model.spec import MAX_TEXT_CHARS, JobSpec, SpeechSpec, one_of
 
 VideoStatus = Literal["queued", "in_progress", "completed", "failed"]
 _STATUS: Final[dict[JobStatus, VideoStatus]] = {
@@ -23,7 +23,7 @@ _STATUS: Final[dict[JobStatus, VideoStatus]] = {
 }
 
 
-class VideoForm(SpeechForm):
+class VideoForm(SpeechSpec):
     """Create a video: OpenAI's fields plus Lipwright's."""
 
     model_config = example(
@@ -49,6 +49,17 @@ class VideoForm(SpeechForm):
     def speech_text(self) -> str | None:
         """Text to synthesize. OpenAI clients always send a prompt, so `audio` takes precedence."""
         return self.prompt if self.audio is None else None
+
+    def spec(self, engine: str | None) -> JobSpec:
+        """Return the job that makes the video with this engine; None for the default one."""
+        shared = {name: getattr(self, name) for name in SpeechSpec.model_fields if name in self.model_fields_set}
+        return JobSpec(
+            **shared,
+            text=self.speech_text,
+            video=self.input_reference,
+            avatar_id=self.avatar_id,
+            engine=engine,
+        )
 
     @model_validator(mode="after")
     def _one_avatar(self) -> Self:
@@ -87,7 +98,7 @@ class VideoView(BaseModel):
         ended = job.finished_at if job.status is JobStatus.SUCCEEDED else None
         return cls(
             id=job.id,
-            model=job.options.engine,
+            model=job.engine,
             status=_STATUS[job.status],
             progress=100 if ended else int(100 * job.progress),
             created_at=_unix(job.created_at),

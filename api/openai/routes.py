@@ -20,13 +20,13 @@ from api.result_file import result_file_response, thumbnail_response
 from api.routing import Routes, route
 from config import MediaLimits, PipelineConfig
 from errors import MediaError, StoredFileError
-from jobs.job_request import JobRequestBuilder
+from jobs.model.record import JobQuery, JobRecord, JobStatus, JobSummary
 from jobs.ports import JobService
+from jobs.requests import RequestContext, priority_of
 from media.probe import probe_video
 from models.engines.registry import ENGINES
 from storage.file_keys import result_key
 from storage.file_store import FileStore
-from storage.records import JobQuery, JobRecord, JobStatus, JobSummary
 
 PREFIX: Final = "/v1/videos"
 _MAX_SIZES = 1024
@@ -42,7 +42,6 @@ class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service = service
         self._files = files
-        self._requests = JobRequestBuilder(config.engine)
         self._keep_s = config.jobs.retention_s
         self._sizes: dict[str, str] = {}
         self._receiver = FormReceiver(service, files, config)
@@ -66,20 +65,16 @@ class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
             if admission.job is not None:
                 return await self._answer(await self._receiver.compare(request, VideoForm, admission))
             async with self._receiver.receive(request, VideoForm, admission) as (form, digest):
-                job_request = self._requests.build(
-                    caller,
-                    form,
+                spec = form.spec(known_engine(form.model))
+                context = RequestContext(
                     admission_id=admission.id,
-                    audio=form.speech,
-                    background_file=form.background_file,
-                    video=form.input_reference,
-                    avatar_id=form.avatar_id,
-                    engine=known_engine(form.model),
+                    owner=caller.owner,
+                    priority=priority_of(caller, spec),
                     idempotency_key=key,
                     request_digest=digest,
                     base_url=base_url(request),
                 )
-                job = await self._service.submit(job_request)
+                job = await self._service.submit(spec, context)
         return await self._answer(job)
 
     @route("", summary="List videos", responses=error_responses(404, 422))
@@ -146,7 +141,7 @@ class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
         if (known := self._sizes.get(job.id)) is not None:
             return known
         try:
-            with self._files.stored.fetched(result_key(job.id, job.options.format)) as path:
+            with self._files.stored.fetched(result_key(job.id, job.format)) as path:
                 info = probe_video(path, MediaLimits())
         except (MediaError, StoredFileError):
             return None

@@ -15,6 +15,7 @@ from api.subtitles.openai_server import OpenAIServer
 from config import PipelineConfig
 from errors import InputError, OptionError, StageTimeoutError
 from jobs.fair_queue import NICENESS, FairQueue, run_in_thread
+from jobs.model.files import UploadedFile, new_id
 from media.audio import convert_to_wav
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
@@ -22,7 +23,6 @@ from media.subtitles.cues import MAX_CUES, Cue
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
 from storage.local.disk import disk_errors, open_private
-from storage.records import UploadedFile, new_id
 from telemetry import metrics
 
 _SAMPLE_RATE: Final = 16000  # that of Whisper and its successors

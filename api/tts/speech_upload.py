@@ -9,8 +9,8 @@ from contextlib import aclosing
 from typing import Final
 
 from api.tts.service import Speaker
+from jobs.model.files import UploadedFile
 from storage.file_store import FileStore
-from storage.records import UploadedFile
 
 _MAX_TITLE_CHARS: Final = 48
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from api.tts.service import TtsService
 from errors import OptionError
+from jobs.model.turns import Turn
 from media.language import language_name
-from storage.records import Turn
 
 
 async def choose_voice(tts: TtsService, language: str) -> str | None:

@@ -9,12 +9,12 @@ from typing import Final
 from config import PipelineConfig
 from errors import InputError, OptionError, StageTimeoutError
 from jobs.fair_queue import NICENESS, FairQueue, run_in_thread
+from jobs.model.files import UploadedFile, utc_now
 from media.audio import convert_to_wav
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
-from storage.records import UploadedFile, utc_now
 from storage.voices import VoiceRecord, VoiceStore
 from telemetry import metrics
 

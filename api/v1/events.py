@@ -9,7 +9,7 @@ from api.problem import problem_of
 from api.v1.followers import Feed
 from api.v1.protocol import JobView
 from errors import LipwrightError
-from storage.records import JobRecord
+from jobs.model.record import JobRecord
 
 PING_S = 10.0
 _RECONNECT_MS = 2000

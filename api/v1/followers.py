@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from api.v1.protocol import JobView
 from errors import BusyError, LipwrightError
+from jobs.model.record import JobRecord
 from jobs.ports import JobService
-from storage.records import JobRecord
 
 _RETRY_AFTER_S = 5.0
 _PAUSE_S_PER_FOLLOWER = 0.002  # sending an event through Ray Serve takes about 1 ms of the replica

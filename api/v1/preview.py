@@ -13,12 +13,12 @@ from starlette.concurrency import iterate_in_threadpool
 
 from config import LabelsConfig
 from errors import CapacityError, NotFoundError, ReplicaLostError, StateError, StoredFileError
+from jobs.model.record import JobRecord, JobStatus
 from jobs.ports import JobService
 from media.labels.tags import result_tags
 from media.preview.fragments import LivePreview, finished_preview
 from storage.file_keys import result_key, segment_key, speech_key
 from storage.file_store import FileStore
-from storage.records import JobRecord, JobStatus
 
 _LOOK_S = 10.0
 _AHEAD_SECONDS = 60.0
@@ -54,8 +54,8 @@ class Previews:
         """
         if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
             raise StateError(f"Job {job.id} has no preview (status: {job.status}).")
-        if job.options.format != "mp4":
-            raise StateError(f"Job {job.id} has no preview: its format is {job.options.format}, not mp4.")
+        if job.format != "mp4":
+            raise StateError(f"Job {job.id} has no preview: its format is {job.format}, not mp4.")
         if job.status is JobStatus.SUCCEEDED and not await asyncio.to_thread(self._files.has, result_key(job.id)):
             raise NotFoundError(f"The video of job {job.id} was removed.")
         if self._num_viewers >= self._max_viewers:

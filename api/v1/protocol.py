@@ -3,112 +3,33 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    StringConstraints,
     TypeAdapter,
     ValidationError,
     model_validator,
 )
 
-from api.forms.avatar_fields import AvatarFields
-from api.forms.form_parts import FilePart
-from api.forms.speech_form import MAX_TEXT_CHARS, one_of
-from api.forms.turn_form import TurnForm, parsed_json
 from errors import OptionError
+from jobs.model.avatar_settings import AvatarFields
+from jobs.model.files import ErrorRecord, FilePart
+from jobs.model.job_settings import FACE
+from jobs.model.plan import JobOptions
+from jobs.model.record import CallbackRecord, JobRecord, JobStage, JobStatus, JobSummary
+from jobs.model.request_model import RequestModel, example, without_defaults
+from jobs.model.spec import Metadata
 from jobs.turns import cues_of
-from media.dubbing.slots import MAX_SPEED
 from media.output.backgrounds import MatteMode
 from media.playback import AfterEnd
 from models.quality.report import QualityReport
 from storage.backgrounds import BackgroundRecord
-from storage.job_settings import FACE
-from storage.records import (
-    AvatarInfo,
-    AvatarRecord,
-    AvatarStatus,
-    CallbackRecord,
-    ErrorRecord,
-    JobOptions,
-    JobRecord,
-    JobStage,
-    JobStatus,
-    JobSummary,
-)
-from storage.request_model import RequestModel, example, without_default, without_defaults
+from storage.records import AvatarInfo, AvatarRecord, AvatarStatus
 
-_MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-_MetadataText = Annotated[str, StringConstraints(max_length=512)]
-_Metadata = Annotated[
-    dict[_MetadataKey, _MetadataText], BeforeValidator(parsed_json("a JSON object of strings")), Field(max_length=16)
-]
-_METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(_Metadata)
-
-
-class JobForm(TurnForm):
-    """Create a job. Send it as multipart form data or as JSON."""
-
-    model_config = example(video_url="https://example.com/face.mp4", audio_url="https://example.com/speech.wav")
-
-    text: str | None = Field(
-        None,
-        max_length=MAX_TEXT_CHARS,
-        description="Text to speak instead of `audio`. Requires a voice: see `GET /v1/voices`.",
-    )
-    video: FilePart | None = Field(
-        None, description="The face: a video or a still portrait. Mutually exclusive with `avatar_id`."
-    )
-    engine: str | None = Field(
-        None,
-        max_length=64,
-        description="Engine that generates the mouth; see `GET /v1/engines`. Defaults to the service's engine.",
-    )
-    face_image: FilePart | None = Field(
-        None, description="A portrait of the person in `video` to animate, instead of `face`."
-    )
-    max_audio_stretch: float | None = Field(
-        None,
-        ge=1,
-        le=MAX_SPEED,
-        description="With `loop=retime`: play the speech up to so many times faster or slower, with its pitch "
-        "unchanged; the video is retimed for the rest.",
-    )
-    music: FilePart | None = Field(
-        None, description="Music under the speech: an audio file. It repeats, and is lowered while somebody speaks."
-    )
-    music_gain_db: float = Field(-12, ge=-60, le=12, description="Gain of `music` in dB.")
-    priority: int = Field(
-        0,
-        ge=-1,
-        le=1,
-        description="Queue priority: 1 (high), 0 (normal), -1 (low); at most that of the API key. Default: 0, or the "
-        "key's if that is lower.",
-        json_schema_extra=without_default,
-    )
-    callback_url: str | None = Field(
-        None, max_length=4096, description="URL that receives a signed webhook (Standard Webhooks) when the job ends."
-    )
-    metadata: _Metadata = Field({}, description="Arbitrary key-value pairs (max 16 strings), returned with the job.")
-
-    @property
-    def speech_text(self) -> str | None:
-        """Text to synthesize, if any."""
-        return self.text
-
-    @model_validator(mode="after")
-    def _one_avatar(self) -> Self:
-        if (self.video is None) == (self.avatar_id is None):
-            raise ValueError(one_of("video", "avatar_id", self.video is not None))
-        if self.max_audio_stretch is not None and self.loop != "retime":
-            raise ValueError("max_audio_stretch needs loop=retime")
-        if self.face_image is not None and self.avatar_id is not None:
-            raise ValueError("face_image works only with video: the face of an avatar is already chosen")
-        return self
+_METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(Metadata)
 
 
 class AvatarForm(AvatarFields):
@@ -183,12 +104,15 @@ class _JobFields(BaseModel):
     progress: float = Field(ge=0, le=1, description="Overall progress from 0 to 1; never decreases.")
     num_frames_done: int = Field(description="Number of finished frames.")
     num_frames: int | None = Field(description="Total frames of the result; null until the speech is measured.")
+    num_cues: int | None = Field(description="Number of texts to speak; null if there are none, or until it is known.")
+    num_cues_done: int = Field(description="Number of spoken texts.")
     queue_position: int | None = Field(description="Number of jobs ahead in the queue; null unless queued.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     inputs: JobInputs = Field(description="File names as given by the client.")
     metadata: dict[str, str] = Field(description="The key-value pairs sent with the job.")
+    revision_of: str | None = Field(description="Id of the job that this one revises; null otherwise.")
     error: ErrorRecord | None = Field(description="Why the job failed or was cancelled; null otherwise.")
 
 
@@ -225,13 +149,12 @@ class JobView(_JobFields):
 def _shared(view: type[_JobFields], job: JobSummary) -> dict[str, Any]:
     """Return the fields that a view and a job have in common, and the names of its files."""
     shared = {name: getattr(job, name) for name in view.model_fields if name not in ("links", "inputs")}
-    label = "" if job.video is None else job.video.label
-    return {**shared, "inputs": JobInputs(audio=job.audio.label, presenter=job.source_label or label)}
+    return {**shared, "inputs": JobInputs(audio=job.audio_label, presenter=job.source_label)}
 
 
 def _links(job: JobSummary, base_url: str) -> dict[str, Any]:
     here = f"{base_url}/v1/jobs/{job.id}"
-    has_preview = job.options.format == "mp4" and job.status not in (JobStatus.FAILED, JobStatus.CANCELLED)
+    has_preview = job.format == "mp4" and job.status not in (JobStatus.FAILED, JobStatus.CANCELLED)
     return {
         "self": here,
         "events": f"{here}/events",

@@ -14,8 +14,8 @@ from api.result_file import result_file_response
 from api.v1.followers import Followers
 from api.v1.protocol import JobView
 from errors import BusyError, LipwrightError
+from jobs.model.record import JobRecord
 from storage.file_store import FileStore
-from storage.records import JobRecord
 
 MAX_WAIT_S = 600.0
 """Maximum value of `wait`; most proxies time out earlier."""

@@ -14,9 +14,9 @@ from ray.serve.handle import DeploymentHandle
 from deployments.runtime.outcomes import CallOutcome, classify, unwrap
 from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, StandbyError
 from jobs.messages import ShownAvatar
+from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.record import JobRecord
 from jobs.ports import JobService
-from storage.avatar_settings import AvatarSettings
-from storage.records import JobRecord
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,7 +53,6 @@ class DirectorClient:
     extend = _forwarded(JobService.extend)
     release = _forwarded(JobService.release)
     submit = _forwarded(JobService.submit, _PROBE_S)
-    check_turns = _forwarded(JobService.check_turns, _PROBE_S)
     get_job = _forwarded(JobService.get_job)
     find_job = _forwarded(JobService.find_job)
     release_idempotency_key = _forwarded(JobService.release_idempotency_key)

@@ -16,8 +16,8 @@ from deployments.runtime.calls import CallBounds, call_stage
 from deployments.runtime.director_client import DirectorClient
 from errors import BusyError, LipwrightError
 from jobs.messages import ShownAvatar
+from jobs.model.avatar_settings import AvatarSettings
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from storage.avatar_settings import AvatarSettings
 from telemetry.log_context import CallContext
 
 _MAX_ATTEMPTS: Final = 3

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from config import RenderConfig
 from errors import StoredFileError
 from jobs.messages import RenderedSegment
+from jobs.model.record import JobRecord
 from jobs.segments.plan import Block, Segment
 from models.mouth.motion import RunningStats
 from storage.file_keys import segment_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import JobRecord, SegmentRecord, SegmentStatus
+from storage.records import SegmentRecord, SegmentStatus
 
 
 class FinishedSegments:
@@ -23,7 +24,7 @@ class FinishedSegments:
 
     def __init__(self, render: RenderConfig, table: JobTable, files: FileStore, job: JobRecord) -> None:
         self._table, self._files = table, files
-        self._job_id, self._suffix = job.id, job.options.format
+        self._job_id, self._suffix = job.id, job.format
         self._encoding = f"{render.encoder} {render.preset} {render.crf}"
         self._silent_motion: dict[int, RunningStats] = {}  # by segment number, because a segment may be rendered twice
 

@@ -10,13 +10,13 @@ from itertools import pairwise
 
 from config import LabelsConfig, RenderConfig
 from jobs.messages import FrameText, SegmentWatermark
+from jobs.model.plan import JobOptions
 from jobs.turns import cues_of
 from media.audio import num_output_frames
 from media.labels.watermark import Corner
 from media.playback import LoopMode, Playback, fit
 from media.probe import VideoInfo
 from media.subtitles.texts import shown_texts
-from storage.records import JobOptions
 
 
 @dataclass(frozen=True)

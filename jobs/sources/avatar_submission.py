@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from errors import StateError
-from jobs.job_request import AvatarChange, AvatarRequest
 from jobs.messages import decode_source_info, encode_source_info
+from jobs.model.avatar_settings import AvatarSettings, changed_settings
+from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.turns import PlannedTurn
 from jobs.ports import Stages
+from jobs.requests import AvatarChange, AvatarRequest
 from jobs.sources.backgrounds import Backgrounds
 from jobs.sources.client_names import client_names
+from jobs.turns import faces_of
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_VERSION
 from models.face.choice import recorded_face
-from storage.avatar_settings import AvatarSettings, changed_settings
 from storage.file_keys import avatar_folder, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, AvatarStatus, UploadedFile, avatar_key, new_id, utc_now
+from storage.records import AvatarRecord, AvatarStatus, avatar_key
 from telemetry.log_context import CallContext
 
 
@@ -139,6 +143,18 @@ class AvatarSubmissions:
         self._files.stored.make_folder(avatar_folder(target))
         self._files.stored.copy(source_key(key), source_key(target))
         return True
+
+    async def store_faces(
+        self, avatar: AvatarRecord, turns: Sequence[PlannedTurn], owner: str | None, info: VideoInfo
+    ) -> dict[str, str]:
+        """Store an avatar for each face that turns name, with a copy of the source; return their keys by face."""
+        faces = {each.face for each in faces_of(turns) if each.face is not None}
+        keys = {face: key_of(avatar.source_sha256, face, owner) for face in sorted(faces)}
+        for face, key in keys.items():
+            is_new = await asyncio.to_thread(self.copy_source, avatar.key, key)
+            source = Source(avatar.source_sha256, avatar.label, info)
+            await self._table.run_in_thread(self.store, source, face, owner, is_new=is_new)
+        return keys
 
     def store(
         self,

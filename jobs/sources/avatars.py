@@ -20,6 +20,8 @@ from jobs.messages import (
     decode_source_info,
     encode_source_info,
 )
+from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.files import ErrorRecord, utc_now
 from jobs.ports import Stages
 from jobs.retry import retry
 from jobs.sources.mattes import Mattes
@@ -30,12 +32,12 @@ from media.output.backgrounds import MatteMode
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_FILES, is_tracked
 from models.face.choice import FaceChoice, is_reference, reference_sha256
+from models.people.report import PeopleReport
 from models.track.tracker import TrackState
-from storage.avatar_settings import AvatarSettings
 from storage.file_keys import avatar_folder, face_key, own_speech_key, source_key, track_key, tracks_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarInfo, AvatarRecord, AvatarStatus, ErrorRecord, utc_now
+from storage.records import AvatarInfo, AvatarRecord, AvatarStatus
 from telemetry.log_context import CallContext
 
 logger = logging.getLogger(__name__)
@@ -176,8 +178,7 @@ class Avatars:
         """Track the source if that is missing, then analyse it for the engine."""
         key, context = wanted.key, CallContext(wanted.key)
         async with self._tracking.setdefault(key, asyncio.Lock()):
-            record = await self._table.run_in_thread(self._table.find_avatar, key)
-            assert record is not None, "an avatar is kept while a job needs it"
+            record = await self.record(key)
             if not await self._is_tracked(record, avatar):
                 record = await self._update(key, status=AvatarStatus.ANALYSING, error=None)
                 talks = await self._track(record, avatar, report)
@@ -223,6 +224,24 @@ class Avatars:
     async def resolve_face(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
         """Return the number of the person whom a choice selects in a source, if it is known; see `People.resolve`."""
         return await self._people.resolve(sha256, owner, choice)
+
+    async def known_people(self, sha256: str, owner: str | None) -> PeopleReport | None:
+        """Return the people in a source; None if they are not known."""
+        return await self._people.known(sha256, owner)
+
+    async def find_people(self, record: AvatarRecord) -> PeopleReport:
+        """Return the people in the source of an avatar once they are known; see `People.find`."""
+        return await self._people.find(record, await self.source(record.key))
+
+    async def source(self, key: str) -> SourceVideo:
+        """Return the source of avatar `key`; StoredFileError if it is gone."""
+        return (await self._find(key)).source
+
+    async def record(self, key: str) -> AvatarRecord:
+        """Return the row of an avatar that a job needs, which is therefore kept."""
+        record = await self._table.run_in_thread(self._table.find_avatar, key)
+        assert record is not None, "an avatar is kept while a job needs it"
+        return record
 
     async def people(self, record: AvatarRecord) -> PeopleScan:
         """Return the people in the source of an avatar; see `People.poll`."""

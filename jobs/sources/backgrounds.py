@@ -10,16 +10,17 @@ from typing import Final, NamedTuple
 
 from config import PipelineConfig
 from errors import StateError, StoredFileError
-from jobs.job_request import BackgroundRequest
 from jobs.messages import SourceVideo, decode_source_info, encode_source_info
+from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.files import UploadedFile
 from jobs.ports import Stages
+from jobs.requests import BackgroundRequest
 from jobs.retry import retry
 from jobs.sources.client_names import client_names
 from jobs.sources.shared_work import Progress, SharedWork
 from media.output.fitted_background import FIT_VERSION, check_length, fitted_info
 from media.playback import AfterEnd
 from media.probe import VideoInfo
-from storage.avatar_settings import AvatarSettings
 from storage.backgrounds import BackgroundRecord, BackgroundStore
 from storage.file_keys import (
     FITTED_REPORT,
@@ -31,7 +32,6 @@ from storage.file_keys import (
 )
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import UploadedFile
 from telemetry.log_context import CallContext
 
 _MIN_UNUSED_S: Final = 3600.0

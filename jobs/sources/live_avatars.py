@@ -7,11 +7,11 @@ from typing import Final
 
 from errors import NotFoundError, StoredFileError
 from jobs.messages import AvatarRef, Background, ShownAvatar
+from jobs.model.avatar_settings import AvatarSettings
 from jobs.sources.avatars import Avatars, ignore_progress
 from jobs.sources.backgrounds import Backgrounds
 from media.output.fitted_background import playback_of
 from models.engines.catalog import EngineCatalog
-from storage.avatar_settings import AvatarSettings
 from storage.records import AvatarRecord
 
 _MAX_CHANGES: Final = 8

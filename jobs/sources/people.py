@@ -85,6 +85,20 @@ class People:
             return PeopleScan(search.progress.share, None)
         return PeopleScan(1.0, await self._report(await self._finished(record, search)))
 
+    async def find(self, record: AvatarRecord, source: SourceVideo) -> PeopleReport:
+        """Return the people in an avatar's source; wait for the search if they are not known.
+
+        Raises:
+            LipwrightError: The search failed.
+        """
+        return await self._report(await self._found(record, source))
+
+    async def known(self, sha256: str, owner: str | None) -> PeopleReport | None:
+        """Return the people in a source; None if they are not known."""
+        avatars = await self._table.run_in_thread(self._table.avatars_of, sha256, owner)
+        reports = (await asyncio.to_thread(self._read, avatar.key) for avatar in avatars)
+        return await anext((report async for report in reports if report is not None), None)
+
     async def choice(self, record: AvatarRecord, source: SourceVideo, choice: FaceChoice) -> FaceChoice:
         """Return a choice that the tracker can follow for `person` and `speaking`; others are returned unchanged.
 

@@ -37,6 +37,7 @@ _WORDS: Final = (
     (re.compile(r"\bINTEGER PRIMARY KEY AUTOINCREMENT\b"), "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
     (re.compile(r"\bINTEGER\b"), "BIGINT"),
     (re.compile(r"\bREAL\b"), "DOUBLE PRECISION"),
+    (re.compile(r"\b(\w+) ->>"), r"\1::json ->>"),
     (re.compile(r"\bTEXT\b"), 'TEXT COLLATE "C"'),  # sorted by bytes as in SQLite, whatever the locale
 )
 _PLACEHOLDER: Final = re.compile(r"\?(\d+)")
@@ -191,9 +192,6 @@ class Database(protocols.Database):
 
     def json_contains(self, column: str, placeholder: str) -> str:
         return f"{column}::jsonb @> {placeholder}::jsonb"
-
-    def json_without(self, column: str, key: str) -> str:
-        return f"({column}::jsonb - '{key}')::text"
 
     # The connection
 

@@ -200,9 +200,6 @@ class Database(protocols.Database):
             f"SELECT 1 FROM json_each({column}) AS entry WHERE entry.key = asked.key AND entry.value = asked.value))"
         )
 
-    def json_without(self, column: str, key: str) -> str:
-        return f"json_remove({column}, '$.{key}')"
-
     def try_claim(self, holder: str, lease_s: float, is_successor: bool = False) -> bool:
         """Claim the file: no other service uses it."""
         self.claim()

@@ -26,30 +26,19 @@ from config import (
 )
 from errors import CapacityError, LipwrightError, OptionError
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
 from jobs.messages import PeopleScan
+from jobs.model.avatar_settings import AvatarSettings, changed_settings
+from jobs.model.files import ErrorRecord, new_id, utc_now
+from jobs.model.record import JobPage, JobQuery, JobRecord, JobStage, JobStatus
+from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
 from jobs.status import QueueStatus, ServiceStatus
 from rendering.live_chunk import LiveService
-from storage.avatar_settings import AvatarSettings, changed_settings
 from storage.backgrounds import BackgroundRecord, BackgroundStore
-from storage.file_keys import audio_key, job_folder, result_key, source_key
+from storage.file_keys import job_file_key, job_folder, result_key, source_key
 from storage.file_store import FileStore
 from storage.files import StoredFiles
 from storage.job_table import JobTable
-from storage.records import (
-    AvatarRecord,
-    AvatarStatus,
-    ErrorRecord,
-    JobPage,
-    JobQuery,
-    JobRecord,
-    JobStage,
-    JobStatus,
-    SegmentRecord,
-    avatar_key,
-    new_id,
-    utc_now,
-)
+from storage.records import AvatarRecord, AvatarStatus, SegmentRecord, avatar_key
 from storage.sqlite.database import Database
 from tests.ports import quiet_port
 
@@ -123,7 +112,7 @@ class MemoryService:
             raise OptionError("engine: expected warp, found 'nonesuch'.")
         self.places.discard(request.admission_id or "")
         job_id = request.job_id
-        self.files.take_upload(request.audio.key, audio_key(job_id))
+        self.files.take_upload(request.audio.key, job_file_key(job_id))
         key = avatar_key(request.video.sha256, request.options.face, "1") if request.video else "0" * 32
         job = self.table.insert_job(
             JobRecord(
@@ -178,7 +167,7 @@ class MemoryService:
     async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
         job = self.table.get_job(job_id, owner)
         self.files.stored.make_folder(job_folder(new_id))
-        self.files.stored.copy(audio_key(job_id), audio_key(new_id))
+        self.files.stored.copy(job_file_key(job_id), job_file_key(new_id))
         again = {"id": new_id, "status": JobStatus.QUEUED, "error": None, "idempotency_key": None, "finished_at": None}
         return self.table.insert_job(job.model_copy(update=again))
 

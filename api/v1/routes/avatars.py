@@ -17,8 +17,8 @@ from api.routing import Routes, route
 from api.v1.people import PeopleView
 from api.v1.protocol import AvatarChangeForm, AvatarForm, AvatarList, AvatarView
 from config import PipelineConfig
-from jobs.job_request import AvatarChange, AvatarRequest
 from jobs.ports import JobService
+from jobs.requests import AvatarChange, AvatarRequest
 from storage.file_store import FileStore
 
 _POLL_AGAIN_S: Final = 1

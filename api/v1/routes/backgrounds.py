@@ -11,8 +11,8 @@ from api.problem import problem_responses
 from api.routing import Routes, route
 from api.v1.protocol import BackgroundForm, BackgroundView
 from config import PipelineConfig
-from jobs.job_request import BackgroundRequest
 from jobs.ports import JobService
+from jobs.requests import BackgroundRequest
 from storage.file_store import FileStore
 
 

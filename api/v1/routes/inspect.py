@@ -11,7 +11,6 @@ from pydantic import BaseModel, Field
 
 from api.access import caller_of
 from api.base_url import base_url
-from api.forms.form_parts import FilePart
 from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
 from api.problem import problem_responses
@@ -19,6 +18,9 @@ from api.routing import Routes, route
 from api.v1.protocol import JobSummaryView
 from config import PipelineConfig
 from jobs.fair_queue import NICENESS, FairQueue, run_in_thread
+from jobs.model.files import FilePart, UploadedFile
+from jobs.model.record import JobQuery
+from jobs.model.request_model import RequestModel, example
 from jobs.ports import JobService
 from jobs.sources.client_names import client_names
 from media.cancel_token import CancelToken
@@ -26,8 +28,6 @@ from media.decoding.decoder import Decoders
 from media.labels.inspection import Verdict, inspect_as_json
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
-from storage.records import JobQuery, UploadedFile
-from storage.request_model import RequestModel, example
 
 _TIMEOUT_S: Final = 120.0
 _MAX_JOBS: Final = 20

@@ -16,16 +16,17 @@ from api.problem import problem_responses
 from api.routing import Routes, route
 from api.v1.events import PING_S, job_events
 from api.v1.followers import Followers, FollowResponse
-from api.v1.form_request import request_of_form
-from api.v1.protocol import JobForm, JobList, JobSummaryView, JobView, parsed_metadata
+from api.v1.protocol import JobList, JobSummaryView, JobView, parsed_metadata
 from api.v1.waiting import MAX_WAIT_S, NO_STORE, accepted, outcome, wait_until_final
 from config import PipelineConfig
-from jobs.job_request import JobRequestBuilder
+from jobs.model.files import new_id
+from jobs.model.record import JobQuery, JobRecord, JobStatus
+from jobs.model.spec import JobSpec
 from jobs.ports import JobService
+from jobs.requests import RequestContext, priority_of
 from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
 from storage.protocols import MAX_INTEGER
-from storage.records import JobQuery, JobRecord, JobStatus, new_id
 
 _HEADERS = headers_of("Location", "Idempotency-Replayed")
 
@@ -37,7 +38,7 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
         self._service = service
         self._files = files
         self._receiver = FormReceiver(service, files, config)
-        self._requests = JobRequestBuilder(config.engine, SsrfGuard(config.network).check)
+        self._guard = SsrfGuard(config.network)
         self._followers = Followers(service, config.jobs.max_followers, config.jobs.max_queue_share_per_key, PING_S)
 
     @route(
@@ -46,7 +47,7 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
         status_code=202,
         response_model=JobView,
         summary="Submit a job",
-        openapi_extra={**form_body(JobForm), **IDEMPOTENT},
+        openapi_extra={**form_body(JobSpec), **IDEMPOTENT},
         responses={
             200: {
                 "description": "The job ended within `wait`: the job, or its video.",
@@ -78,21 +79,22 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
         accept `video/mp4` then receive the video itself, or the problem that ended the job.
         """
         caller, key = caller_of(request), request.headers.get(IDEMPOTENCY_KEY)
-        async with self._receiver.admit(request, JobForm, key) as admission:
+        async with self._receiver.admit(request, JobSpec, key) as admission:
             if admission.job is not None:
-                job = await self._receiver.compare(request, JobForm, admission)
+                job = await self._receiver.compare(request, JobSpec, admission)
                 return await self._answer(job, request, wait, {"Idempotency-Replayed": "true"})
-            async with self._receiver.receive(request, JobForm, admission) as (form, digest):
-                job_request = request_of_form(
-                    self._requests,
-                    caller,
-                    form,
+            async with self._receiver.receive(request, JobSpec, admission) as (spec, digest):
+                if spec.callback_url is not None:
+                    self._guard.check(spec.callback_url)
+                context = RequestContext(
                     admission_id=admission.id,
+                    owner=caller.owner,
+                    priority=priority_of(caller, spec),
                     idempotency_key=key,
                     request_digest=digest,
                     base_url=base_url(request),
                 )
-                job = await self._service.submit(job_request)
+                job = await self._service.submit(spec, context)
         return await self._answer(job, request, wait, {})
 
     async def _answer(self, job: JobRecord, request: Request, wait_s: float, headers: dict[str, str]) -> Response:

@@ -19,15 +19,15 @@ from api.v1.preview import Previews
 from api.v1.routes.subtitles import SUBTITLE_TYPES
 from config import LabelsConfig
 from errors import NotFoundError
+from jobs.model.record import JobStatus
 from jobs.ports import JobService
 from jobs.turns import cues_of
 from media.headers.file_type import HEAD_BYTES, media_type_of
 from media.subtitles.texts import SubtitleFormat, subtitle_file
-from storage.file_keys import audio_key, person_picture_key, result_key, source_key
+from storage.file_keys import job_file_key, person_picture_key, result_key, source_key
 from storage.file_store import FileStore
 from storage.files import FileState
 from storage.protocols import MAX_INTEGER
-from storage.records import JobStatus
 
 _PRIVATE: Final = {"Cache-Control": "private, no-cache"}
 # Uploads are sent as images or videos, never as documents.
@@ -129,7 +129,7 @@ class MediaRoutes(Routes, prefix="/v1"):
     async def get_job_audio(self, job_id: str, request: Request) -> Response:
         """Return the speech of the job as uploaded, or as the voice spoke its text. A cancelled job has none."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        return await self._uploaded(request, audio_key(job.id))
+        return await self._uploaded(request, job_file_key(job.id))
 
     @route("/jobs/{job_id}/source", summary="Get the source", tags=["jobs"], **_UPLOADED)
     async def get_job_source(self, job_id: str, request: Request) -> Response:

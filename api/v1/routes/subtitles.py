@@ -9,7 +9,6 @@ from pydantic import Field
 from starlette.responses import PlainTextResponse
 
 from api.access import caller_of
-from api.forms.form_parts import FilePart
 from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
 from api.forms.uploads import drain
@@ -18,10 +17,11 @@ from api.routing import Routes, route
 from api.subtitles.transcriber import Transcriber
 from config import PipelineConfig
 from errors import OptionError
+from jobs.model.files import FilePart
+from jobs.model.request_model import RequestModel, example
 from jobs.ports import JobService
 from media.subtitles.texts import SubtitleFormat, subtitle_file
 from storage.file_store import FileStore
-from storage.request_model import RequestModel, example
 
 SUBTITLE_TYPES: dict[SubtitleFormat, str] = {"srt": "application/x-subrip", "vtt": "text/vtt"}
 _LANGUAGE = r"^[A-Za-z][A-Za-z0-9 ()-]{1,63}$"

@@ -9,7 +9,6 @@ from fastapi import Path, Request
 from pydantic import BaseModel, Field
 
 from api.access import caller_of
-from api.forms.form_parts import FilePart
 from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
 from api.forms.uploads import drain
@@ -19,9 +18,10 @@ from api.tts.service import tts_service
 from api.tts.voice_recorder import VoiceRecorder
 from config import CloningConfig, PipelineConfig
 from errors import OptionError
+from jobs.model.files import FilePart
+from jobs.model.request_model import RequestModel, example
 from jobs.ports import JobService
 from storage.file_store import FileStore
-from storage.request_model import RequestModel, example
 from storage.voices import VoiceRecord, VoiceStore
 
 _MAX_TRANSCRIPT_CHARS = 1000

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from errors import FaceNotFoundError
-from storage.file_keys import audio_key, upload_key
+from storage.file_keys import job_file_key, upload_key
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
@@ -73,7 +73,7 @@ def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, servi
     behind = {"background": None, "background_id": None, "background_loop": "loop", "matte": "auto"}
     assert job["options"] == {**chosen, **marks, **sound, **turns, **picture, **behind}
     (request,) = service.requests
-    assert on_disk(service.files, audio_key(job["id"])).read_bytes() == AUDIO
+    assert on_disk(service.files, job_file_key(job["id"])).read_bytes() == AUDIO
     assert request.video is not None
     assert on_disk(service.files, upload_key(request.video.key)).read_bytes() == VIDEO
     assert request.video.sha256 == hashlib.sha256(VIDEO).hexdigest()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from config import HeygemConfig
-from storage.records import new_id
+from jobs.model.files import new_id
 from tests.unit.api.edge_client import AUDIO, VIDEO, finished
 from tests.unit.api_server import MemoryService, serving
 

@@ -16,9 +16,10 @@ from websockets.sync.client import connect
 
 from config import TtsConfig
 from errors import FaceNotFoundError, LipwrightError, MediaError
-from storage.file_keys import audio_key, source_key
+from jobs.model.files import new_id, utc_now
+from jobs.model.record import JobStatus
+from storage.file_keys import job_file_key, source_key
 from storage.local.api_keys import FileKeyRing
-from storage.records import JobStatus, new_id, utc_now
 from tests.browser import Visitor, chromium
 from tests.unit.api.live.live_parts import GreyAvatars
 from tests.unit.api.tts.speech_server import speaking
@@ -386,7 +387,7 @@ def test_a_cancelled_job_can_be_tried_again(browser: Any, tmp_path: Path) -> Non
         source = on_disk(service.files, source_key(service.table.get_job(again.job_id).avatar_key))
         source.parent.mkdir(parents=True, exist_ok=True)
         source.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
-        on_disk(service.files, audio_key(again.job_id)).unlink()
+        on_disk(service.files, job_file_key(again.job_id)).unlink()
         visitor.page.reload()  # the files are not known any more, but the face is kept with the job
         visitor.until_status("cancelled")
         visitor.page.click("#stage button:text-is('Try again')")

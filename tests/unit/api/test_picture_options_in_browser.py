@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from jobs.job_request import JobRequest
+from jobs.model.record import JobStage, JobStatus
+from jobs.requests import JobRequest
 from storage.file_keys import upload_key
-from storage.records import JobStage, JobStatus
 from tests.browser import Visitor, chromium
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk

@@ -17,10 +17,10 @@ import pytest
 
 from config import NetworkConfig, TtsConfig
 from errors import FaceNotFoundError
+from jobs.model.record import JobQuery, JobStatus
 from launch.folder_lock import locked_folder
-from storage.file_keys import audio_key, upload_key
+from storage.file_keys import job_file_key, upload_key
 from storage.local.api_keys import FileKeyRing
-from storage.records import JobQuery, JobStatus
 from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.net import web
@@ -114,7 +114,7 @@ def test_speak_says_a_text_and_marks_the_video(repo_root: Path, tmp_path: Path, 
     (request,) = service.requests
     assert (request.options.visible_label, request.options.expressiveness, request.options.motion) == (True, 1.4, 0.3)
     assert request.options.quality == "best"
-    assert on_disk(service.files, audio_key(request.job_id)).read_bytes() == voice.sound
+    assert on_disk(service.files, job_file_key(request.job_id)).read_bytes() == voice.sound
 
 
 def test_speak_passes_urls_on(repo_root: Path, tmp_path: Path, service: MemoryService) -> None:

@@ -19,24 +19,16 @@ from cluster.manifest import Pair, read_manifest
 from config import PipelineConfig, TtsConfig
 from errors import CapacityError, FaceNotFoundError, InputError, NotFoundError, StateError
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
 from jobs.messages import PeopleScan
+from jobs.model.files import ErrorRecord, utc_now
+from jobs.model.record import JobPage, JobQuery, JobRecord, JobStatus
+from jobs.model.turns import Turn
+from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
 from jobs.status import ServiceStatus
 from storage.backgrounds import BackgroundRecord
-from storage.file_keys import audio_key, result_key
+from storage.file_keys import job_file_key, result_key
 from storage.file_store import FileStore
-from storage.records import (
-    AvatarRecord,
-    ErrorRecord,
-    JobPage,
-    JobQuery,
-    JobRecord,
-    JobStatus,
-    SegmentRecord,
-    Turn,
-    avatar_key,
-    utc_now,
-)
+from storage.records import AvatarRecord, SegmentRecord, avatar_key
 from tests.hostile_folder import imported_modules, make_hostile_folder
 from tests.unit.api.tts.speech_server import speaking, tone
 from tests.unit.on_disk import on_disk
@@ -77,9 +69,9 @@ class LocalDirector:
             avatar_key=avatar_key(request.video.sha256, request.options.face, "1"),
             created_at=utc_now(),
         )
-        self._files.take_upload(request.audio.key, audio_key(job.id))
+        self._files.take_upload(request.audio.key, job_file_key(job.id))
         for name, file in request.more_audio.items():
-            self._files.take_upload(file.key, audio_key(job.id, name))
+            self._files.take_upload(file.key, job_file_key(job.id, name))
         self._files.delete_upload(request.video.key)
         self.jobs[job.id] = job
         self.max_unfinished = max(self.max_unfinished, sum(not j.status.is_final for j in self.jobs.values()))
@@ -106,7 +98,7 @@ class LocalDirector:
         raise AssertionError("a batch lists no jobs")
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
-        speech = on_disk(self._files, audio_key(job_id)).read_bytes()
+        speech = on_disk(self._files, job_file_key(job_id)).read_bytes()
         if speech == b"endless":
             await asyncio.sleep(timeout_s)
             return self.jobs[job_id]
@@ -257,10 +249,10 @@ def test_several_people_speak(files: FileStore, tmp_path: Path) -> None:
     assert [reports[line]["status"] for line in (1, 2)] == ["succeeded", "succeeded"], reports
     one, two = (director.jobs[reports[line]["job_id"]] for line in (1, 2))
     assert one.options.turns == turns
-    assert on_disk(files, audio_key(one.id, "audio_bob")).read_bytes() == b"another speech"
+    assert on_disk(files, job_file_key(one.id, "audio_bob")).read_bytes() == b"another speech"
     assert [(turn.face, turn.start, turn.end) for turn in two.options.turns or ()] == [("1", 0.5, 2.0)]
     assert (two.options.idle_mouths, two.options.music_gain_db) == ("closed", -6)
-    assert on_disk(files, audio_key(two.id, "music")).read_bytes() == b"speech"
+    assert on_disk(files, job_file_key(two.id, "music")).read_bytes() == b"speech"
     assert not list(on_disk(files, "uploads").glob("*")), "no upload is left"
     assert _run(director, files, BatchLimits(1, 60), [with_turns, diarized]) == {}
     louder = diarized.model_copy(update={"music_gain_db": 0.0})

@@ -22,15 +22,18 @@ from config import JobConfig, PipelineConfig, RenderConfig
 from errors import CapacityError
 from jobs.admission import AdmissionController, AdmitRequest
 from jobs.messages import PreparedSpeech, RenderedSegment, SegmentRequest, SegmentWatermark
+from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.plan import JobOptions
+from jobs.model.record import JobRecord, JobStatus
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
 from media.audio_parts import AudioPart
 from models.mouth.motion import RunningStats
-from storage.file_keys import audio_key
+from storage.file_keys import job_file_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
+from storage.records import avatar_key
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext as CallContext
 from tests.faults.load import IS_ENDURANCE
@@ -146,7 +149,7 @@ def _job(files: FileStore, owner: str) -> JobRecord:
         owner=owner,
         created_at=utc_now(),
     )
-    on_disk(files, audio_key(job.id)).write_bytes(b"abc")
+    on_disk(files, job_file_key(job.id)).write_bytes(b"abc")
     return job
 
 

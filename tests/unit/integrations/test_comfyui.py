@@ -21,11 +21,11 @@ from PIL import Image
 
 import errors
 from config import TtsConfig
-from jobs.job_request import JobRequest
+from jobs.model.record import JobStatus
+from jobs.requests import JobRequest
 from lipwright_client import FaceNotFoundError, OptionError, UnauthorizedError
-from storage.file_keys import audio_key, upload_key
+from storage.file_keys import job_file_key, upload_key
 from storage.local.api_keys import FileKeyRing
-from storage.records import JobStatus
 from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
@@ -109,7 +109,7 @@ def test_a_video_speaks(comfy: ModuleType, service: MemoryService, url: str, tmp
     (request,) = service.requests
     assert (request.job_id, request.options.loop, request.options.face) == (job_id, "hold", "0")
     assert _sent(service, request) == b"film"
-    with wave.open(io.BytesIO(on_disk(service.files, audio_key(job_id)).read_bytes())) as sound:
+    with wave.open(io.BytesIO(on_disk(service.files, job_file_key(job_id)).read_bytes())) as sound:
         assert (sound.getframerate(), sound.getnchannels(), sound.getsampwidth()) == (44100, 2, 2)
         samples = np.frombuffer(sound.readframes(9), "<i2").reshape(-1, 2)
     assert samples.tolist() == [[0, 32767], [16384, 0], [-32767, 8192]]

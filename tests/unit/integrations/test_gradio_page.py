@@ -17,9 +17,9 @@ import pytest
 from gradio_client import Client, handle_file
 
 from errors import FaceNotFoundError
+from jobs.model.record import JobStatus
 from lipwright_client import Lipwright
-from storage.file_keys import audio_key
-from storage.records import JobStatus
+from storage.file_keys import job_file_key
 from tests.browser import BOUND_S, chromium
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
@@ -109,7 +109,7 @@ def test_speak(page: Client, service: MemoryService, tmp_path: Path) -> None:
     assert Path(video).read_bytes() == VIDEO_BYTES
     sent = service.requests[-1]
     assert (sent.options.loop, sent.audio.label, sent.video and sent.video.label) == ("hold", "a.wav", "v.mp4")
-    assert on_disk(service.files, audio_key(sent.job_id)).read_bytes() == b"sound"
+    assert on_disk(service.files, job_file_key(sent.job_id)).read_bytes() == b"sound"
 
 
 def test_a_kept_avatar(page: Client, service: MemoryService, service_url: str, tmp_path: Path) -> None:

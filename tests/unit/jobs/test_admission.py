@@ -11,9 +11,12 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import CapacityError, InProgressError, StorageFullError
 from jobs.admission import AdmissionController, AdmitRequest
+from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.plan import JobOptions
+from jobs.model.record import JobRecord, JobStatus
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
+from storage.records import AvatarRecord
 from storage.sqlite.database import Database
 
 MIB = 1024**2

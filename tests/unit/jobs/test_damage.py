@@ -13,6 +13,9 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import MediaError, StageTimeoutError, StoredFileError
 from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
+from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.plan import JobOptions
+from jobs.model.record import JobRecord, JobStatus
 from jobs.run import JobRun, JobServices
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.shared_work import Progress
@@ -22,10 +25,10 @@ from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from models.engines.warp.plan import MouthPlan
 from models.mouth.motion import RunningStats
-from storage.file_keys import audio_key, avatar_folder, result_key, segment_key, source_key
+from storage.file_keys import avatar_folder, job_file_key, result_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, JobOptions, JobRecord, JobStatus, UploadedFile, avatar_key, new_id, utc_now
+from storage.records import AvatarRecord, avatar_key
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.jobs.test_run import CONFIG, SECONDS, VIDEO, FixedAvatars, MemoryStages
@@ -105,7 +108,7 @@ class Bench:
                 created_at=utc_now(),
             )
         )
-        sound.rename(on_disk(self.files, audio_key(self.job.id)))
+        sound.rename(on_disk(self.files, job_file_key(self.job.id)))
 
     def run(
         self, stages: FilmStages, avatars: type[FixedAvatars] = FixedAvatars, config: PipelineConfig = RUN_CONFIG

@@ -16,16 +16,18 @@ from config import PipelineConfig
 from errors import MediaError
 from jobs.leadership import LeaderElection
 from jobs.messages import PreparedSpeech
+from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.plan import JobOptions
+from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
 from media.audio_parts import AudioPart
-from storage.file_keys import audio_key
+from storage.file_keys import job_file_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.postgres.database import Database
-from storage.records import JobOptions, JobQuery, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from telemetry.log_context import CallContext
 from tests.postgres import PostgresServer
 from tests.unit.jobs.no_stages import NoStages
@@ -109,7 +111,7 @@ def add(service: Service) -> JobRecord:
     job = JobRecord(
         id=new_id(), options=JobOptions(engine="warp"), audio=audio, avatar_key="0" * 32, created_at=utc_now()
     )
-    on_disk(service.files, audio_key(job.id)).write_bytes(b"abc")
+    on_disk(service.files, job_file_key(job.id)).write_bytes(b"abc")
     return service.table.insert_job(job)
 
 

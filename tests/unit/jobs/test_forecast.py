@@ -8,9 +8,11 @@ from fractions import Fraction
 import pytest
 
 from jobs.forecast import forecast, measured_rate, result_bytes
+from jobs.model.files import UploadedFile, new_id
+from jobs.model.job_settings import JobSettings
+from jobs.model.plan import JobOptions
+from jobs.model.record import JobRecord, JobStatus
 from jobs.output_picture import OutputPicture
-from storage.job_settings import JobSettings
-from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, new_id
 from tests.unit.media.clips import info_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -12,12 +12,15 @@ import pytest
 
 from config import PipelineConfig
 from jobs.housekeeping import Housekeeping
+from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.plan import JobOptions
+from jobs.model.record import JobRecord, JobStatus
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
 from storage.file_keys import avatar_folder, job_folder, result_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
+from storage.records import AvatarRecord
 from storage.sqlite.database import Database
 from telemetry.clock_steps import ClockSteps
 from tests.unit.jobs.no_stages import NoStages

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from errors import ForbiddenError, OptionError, UrlRefusedError
-from jobs.job_request import Caller, JobRequestBuilder
-from storage.job_settings import JobSettings
-from storage.records import JobOptions, UploadedFile, new_id
+from jobs.model.files import UploadedFile, new_id
+from jobs.model.job_settings import JobSettings
+from jobs.model.plan import JobOptions
+from jobs.requests import Caller, JobRequestBuilder
 
 AUDIO = UploadedFile(key=new_id(), sha256="a" * 64, num_bytes=3, label="a.wav")
 VIDEO = UploadedFile(key=new_id(), sha256="b" * 64, num_bytes=3, label="v.mp4")

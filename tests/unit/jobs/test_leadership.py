@@ -11,9 +11,9 @@ import pytest
 
 from errors import StageTimeoutError, StandbyError
 from jobs.leadership import LEASE_S, LeaderElection, ReadinessCheck
+from jobs.model.record import JobStatus
 from storage.job_table import JobTable
 from storage.postgres.database import Database
-from storage.records import JobStatus
 from tests.postgres import PostgresServer, running_postgres
 
 _SOON_S = 60.0

@@ -35,6 +35,11 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
+from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.job_settings import JobSettings
+from jobs.model.plan import JobOptions
+from jobs.model.record import JobRecord, JobStatus
+from jobs.model.turns import Turn
 from jobs.output_picture import OutputPicture
 from jobs.run import JobRun, JobServices
 from jobs.segments.limiter import SegmentLimiter
@@ -51,21 +56,10 @@ from models.mouth.motion import RunningStats
 from models.quality.measures import BlockMeasures, SourceFacts
 from models.quality.report import QualityReport
 from models.speech.level import SpeechLevel
-from storage.file_keys import audio_key
+from storage.file_keys import job_file_key
 from storage.file_store import FileStore
-from storage.job_settings import JobSettings
 from storage.job_table import JobTable
-from storage.records import (
-    AvatarRecord,
-    JobOptions,
-    JobRecord,
-    JobStatus,
-    Turn,
-    UploadedFile,
-    avatar_key,
-    new_id,
-    utc_now,
-)
+from storage.records import AvatarRecord, avatar_key
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages
@@ -210,7 +204,7 @@ def run(
     """Run the job and return its report."""
     files = FileStore(folder / "data")
     stages = stages or MemoryStages(files, render)
-    on_disk(files, audio_key(job.id)).write_bytes(audio)
+    on_disk(files, job_file_key(job.id)).write_bytes(audio)
     known = avatars(config, stages, table, files)
     services = JobServices(config, stages, known, table, files, SegmentLimiter(config))
 

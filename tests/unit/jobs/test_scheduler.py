@@ -13,15 +13,17 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import MediaError, StateError, StorageFullError
 from jobs.messages import PreparedSpeech
+from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.plan import JobOptions
+from jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus
 from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
 from media.audio_parts import AudioPart
-from storage.file_keys import audio_key, result_key, segment_key
+from storage.file_keys import job_file_key, result_key, segment_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import JobOptions, JobQuery, JobRecord, JobStage, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages
@@ -77,7 +79,7 @@ class Bench:
         job = JobRecord(
             id=new_id(), options=JobOptions(engine="warp"), audio=audio, avatar_key="0" * 32, created_at=utc_now()
         )
-        on_disk(self.files, audio_key(job.id)).write_bytes(b"abc")
+        on_disk(self.files, job_file_key(job.id)).write_bytes(b"abc")
         on_disk(self.files, segment_key(job.id, 0)).write_bytes(b"segment")
         return self.table.insert_job(job.model_copy(update={"report": report}))
 

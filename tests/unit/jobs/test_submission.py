@@ -15,9 +15,14 @@ from config import JobConfig, LabelsConfig, PipelineConfig
 from errors import FaceNotFoundError, KeyReuseError, NotFoundError, OptionError, StageTimeoutError, StateError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
-from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnsRequest
 from jobs.messages import OutputInfo, ProbeResult
+from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.files import ErrorRecord, UploadedFile, new_id
+from jobs.model.plan import MUSIC, JobOptions
+from jobs.model.record import JobQuery, JobRecord, JobStatus
+from jobs.model.turns import Turn
 from jobs.output_picture import OutputPicture
+from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnsRequest
 from jobs.sources.avatar_submission import AvatarSubmissions
 from jobs.sources.backgrounds import Backgrounds
 from jobs.submission import Submissions
@@ -25,22 +30,10 @@ from media.playback import LoopMode
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.catalog import EngineCatalog
 from models.face.choice import FaceChoice
-from storage.avatar_settings import AvatarSettings
-from storage.file_keys import audio_key, background_key, face_key, source_key
+from storage.file_keys import face_key, job_file_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import (
-    MUSIC,
-    AvatarRecord,
-    ErrorRecord,
-    JobOptions,
-    JobQuery,
-    JobRecord,
-    JobStatus,
-    Turn,
-    UploadedFile,
-    new_id,
-)
+from storage.records import AvatarRecord
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages
@@ -136,7 +129,7 @@ def test_a_job_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
         asyncio.run(bench.submissions.create_job(request))
     job = asyncio.run(bench.submissions.create_job(request))
     assert job.id == request.job_id
-    assert on_disk(bench.files, audio_key(job.id)).read_bytes() == b"sound"
+    assert on_disk(bench.files, job_file_key(job.id)).read_bytes() == b"sound"
     assert on_disk(bench.files, face_key(job.avatar_key)).read_bytes() == b"picture"
     assert bench.uploads() == []
 
@@ -146,7 +139,7 @@ def test_a_background_is_looked_at_and_kept(bench: Bench) -> None:
     with pytest.raises(SystemExit):
         asyncio.run(bench.submissions.create_job(request))
     job = asyncio.run(bench.submissions.create_job(request))
-    assert on_disk(bench.files, background_key(job.id)).read_bytes() == b"beach"
+    assert on_disk(bench.files, job_file_key(job.id, "background")).read_bytes() == b"beach"
     assert bench.uploads() == []
     assert bench.stages.probed[-1].endswith("/background"), "it is where the first attempt has moved it"
     stored = bench.table.get_job(job.id, None)
@@ -181,7 +174,7 @@ def test_jobs_show_the_background_that_their_avatar_had_when_they_were_accepted(
         job = bench.table.get_job(job.id)
         assert job.options.background_id == avatar.settings.background_id and job.options.background_loop == "hold"
         assert job.background_file is not None and job.background_file.label == "f"
-        assert on_disk(bench.files, background_key(job.id)).read_bytes() == b"beach"
+        assert on_disk(bench.files, job_file_key(job.id, "background")).read_bytes() == b"beach"
 
         blurred = await _avatar_job(bench, avatar)
         assert (blurred.options.background, blurred.options.matte) == ("blur", "chroma")
@@ -314,9 +307,9 @@ def test_music_is_stored_with_the_job_and_cannot_be_spoken(bench: Bench, field: 
             asyncio.run(submitted)
         return
     job = asyncio.run(submitted)
-    assert bench.files.has(audio_key(job.id, "music"))
+    assert bench.files.has(job_file_key(job.id, "music"))
     made = OutputInfo.of(job, 200)
-    assert (made.music, made.sound.music_gain_db) == (audio_key(job.id, "music"), -12.0)
+    assert (made.music, made.sound.music_gain_db) == (job_file_key(job.id, "music"), -12.0)
 
 
 def test_a_background_needs_a_video_with_sound(bench: Bench) -> None:
@@ -391,7 +384,7 @@ def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench) -> None:
         failed.watermark_id,
     )
     bench.files.delete_job(failed.id)
-    stored = [audio_key(again.id), audio_key(again.id, MUSIC), background_key(again.id)]
+    stored = [job_file_key(again.id), job_file_key(again.id, MUSIC), job_file_key(again.id, "background")]
     assert [on_disk(bench.files, key).read_bytes() for key in stored] == [b"sound", b"song", b"beach"]
     with pytest.raises(NotFoundError, match="Submit them again"):
         asyncio.run(bench.submissions.retry_job(failed, new_id()))

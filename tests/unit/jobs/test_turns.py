@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from errors import OptionError
+from jobs.model.plan import JobOptions
+from jobs.model.turns import Turn
 from jobs.turns import MAX_FACES, MAX_TURNS, checked_turns, cues_of, cut_texts, faces_of, speaker_of_frames
 from media.subtitles.cues import Cue
 from models.quality.report import TruncatedText
-from storage.records import JobOptions, Turn
 from tests.unit.media.clips import info_of
 
 VIDEO_SECONDS = 10.0

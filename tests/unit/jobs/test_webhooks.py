@@ -13,9 +13,11 @@ import pytest
 from api.v1.protocol import webhook_view
 from config import NetworkConfig
 from errors import StorageFullError
+from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.plan import JobOptions
+from jobs.model.record import CallbackRecord, JobRecord, JobStatus
 from jobs.webhooks import Webhooks, _is_due
 from storage.job_table import JobTable
-from storage.records import CallbackRecord, JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.database import Database
 from storage.webhook_secrets import webhook_secret
 from tests.graph.receiver import receiving

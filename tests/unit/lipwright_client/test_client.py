@@ -18,11 +18,11 @@ import errors as service_errors
 import lipwright_client as package
 from config import JobConfig
 from errors import FaceNotFoundError, LipwrightError
+from jobs.model.record import JobStatus
 from lipwright_client import AsyncLipwright, Job, Lipwright, Patience, Problem, ProblemError, RetryPolicy
 from lipwright_client.errors import problem_error
-from storage.file_keys import audio_key, upload_key
+from storage.file_keys import job_file_key, upload_key
 from storage.local.api_keys import FileKeyRing
-from storage.records import JobStatus
 from tests.ports import quiet_port
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
@@ -75,7 +75,7 @@ def test_sources(
 ) -> None:
     (tmp_path / "a.wav").write_bytes(b"sound")
     job = client.jobs.create(audio=give(tmp_path), video=("v.mp4", b"film"))
-    assert on_disk(service.files, audio_key(job.id)).read_bytes() == b"sound"
+    assert on_disk(service.files, job_file_key(job.id)).read_bytes() == b"sound"
     assert name is None or job.inputs.audio == name
 
 

@@ -18,6 +18,7 @@ import pytest
 
 import errors
 from config import LiveConfig
+from jobs.model.avatar_settings import AvatarSettings
 from lipwright_client import (
     AsyncLipwright,
     BusyError,
@@ -32,7 +33,6 @@ from lipwright_client import (
     UploadError,
 )
 from lipwright_client.live_protocol import PacedAudio
-from storage.avatar_settings import AvatarSettings
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api.live.live_parts import AVATAR, GreyAvatars, GreyService
 from tests.unit.api_server import MemoryService, serving

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from errors import OptionError
-from storage.avatar_settings import AvatarSettings, changed_settings
+from jobs.model.avatar_settings import AvatarSettings, changed_settings
 
 BLUR = AvatarSettings(background="blur")
 BEACH = AvatarSettings(background_id="beach", background_loop="hold", matte="chroma")

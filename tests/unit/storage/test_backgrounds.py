@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from errors import NotFoundError
+from jobs.model.files import UploadedFile
 from storage.backgrounds import BackgroundStore
 from storage.file_keys import background_source_key
 from storage.file_store import FileStore
-from storage.records import UploadedFile
 
 INFO = {"width": 64, "height": 48}
 

@@ -13,10 +13,11 @@ from types import SimpleNamespace
 import pytest
 
 from errors import MediaError, NotFoundError, StorageFullError, StoredFileError
+from jobs.model.files import new_id
 from storage import file_store
 from storage.file_keys import (
-    audio_key,
     avatar_folder,
+    job_file_key,
     job_folder,
     result_key,
     segment_key,
@@ -28,7 +29,6 @@ from storage.file_keys import (
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.local.disk import disk_errors, write_atomic
-from storage.records import new_id
 from storage.sqlite.database import Database
 from storage.uploads import clean_label
 
@@ -49,15 +49,15 @@ def _read(store: FileStore, key: str) -> bytes:
 
 def test_upload_is_taken_once(store: FileStore) -> None:
     key, job_id = _upload(store), new_id()
-    store.take_upload(key, audio_key(job_id))
-    assert _read(store, audio_key(job_id)) == b"abc"
+    store.take_upload(key, job_file_key(job_id))
+    assert _read(store, job_file_key(job_id)) == b"abc"
     assert not store.has(upload_key(key))
     store.delete_upload(key)
-    store.take_upload(key, audio_key(job_id))
-    assert _read(store, audio_key(job_id)) == b"abc", "after a crash it is taken again"
-    assert store.find_upload(key, audio_key(job_id)) == audio_key(job_id)
+    store.take_upload(key, job_file_key(job_id))
+    assert _read(store, job_file_key(job_id)) == b"abc", "after a crash it is taken again"
+    assert store.find_upload(key, job_file_key(job_id)) == job_file_key(job_id)
     with pytest.raises(NotFoundError):
-        store.take_upload(key, audio_key(new_id()))
+        store.take_upload(key, job_file_key(new_id()))
 
 
 def test_discarded_upload_is_gone(store: FileStore, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_discarded_upload_is_gone(store: FileStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "..", "../jobs", "a/b", "/etc/passwd", "0" * 31, "0" * 32 + "\n", "G" * 32])
-@pytest.mark.parametrize("key", [upload_key, audio_key, result_key, segments_folder, avatar_folder, source_key])
+@pytest.mark.parametrize("key", [upload_key, job_file_key, result_key, segments_folder, avatar_folder, source_key])
 def test_foreign_names_are_refused(key: Callable[[str], str], name: str) -> None:
     with pytest.raises(NotFoundError):
         key(name)
@@ -171,7 +171,7 @@ def test_nobody_else_reads_what_callers_send(tmp_path: Path) -> None:
 
 
 def test_a_caller_is_blamed_for_what_came_and_not_for_what_was_lost(store: FileStore) -> None:
-    key, sha256 = audio_key(new_id()), hashlib.sha256(b"abc").hexdigest()
+    key, sha256 = job_file_key(new_id()), hashlib.sha256(b"abc").hexdigest()
     store.take_upload(_upload(store), key)
     verdict, defect = MediaError("audio: expected sound, found none."), StorageFullError("full")
     store.check_size(key, 3)

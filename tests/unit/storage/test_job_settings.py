@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from storage.job_settings import JobSettings
-from storage.records import JobOptions, JobRecord, UploadedFile, new_id, utc_now
+from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.job_settings import JobSettings
+from jobs.model.plan import JobOptions
+from jobs.model.record import JobRecord
 
 FILE = UploadedFile(key=new_id(), sha256="a" * 64, num_bytes=3, label="a.wav")
 

@@ -10,29 +10,15 @@ import pytest
 from pydantic import ValidationError
 
 from errors import ConfigError, NotFoundError, StateError, StorageFullError
-from storage.avatar_settings import AvatarSettings
+from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.files import ErrorRecord, UploadedFile, new_id, utc_now
+from jobs.model.plan import JobOptions
+from jobs.model.record import CallbackStatus, JobQuery, JobRecord, JobStage, JobStatus
+from jobs.model.turns import Turn
 from storage.job_table import JobTable
 from storage.postgres.database import Database as SharedDatabase
 from storage.protocols import Database
-from storage.records import (
-    AvatarInfo,
-    AvatarRecord,
-    AvatarStatus,
-    CallbackStatus,
-    ErrorRecord,
-    JobOptions,
-    JobQuery,
-    JobRecord,
-    JobStage,
-    JobStatus,
-    SegmentRecord,
-    SegmentStatus,
-    Turn,
-    UploadedFile,
-    avatar_key,
-    new_id,
-    utc_now,
-)
+from storage.records import AvatarInfo, AvatarRecord, AvatarStatus, SegmentRecord, SegmentStatus, avatar_key
 from storage.row_codec import to_row
 from storage.schema import MIGRATIONS, SCHEMA_VERSION
 from storage.sqlite.database import Database as FileDatabase

@@ -8,10 +8,12 @@ from functools import partial
 
 import pytest
 
+from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.plan import JobOptions
+from jobs.model.record import JobRecord, JobStatus
 from storage.job_table import JobTable
 from storage.postgres.database import Database as SharedDatabase
 from storage.protocols import Database
-from storage.records import JobOptions, JobRecord, JobStatus, UploadedFile, new_id, utc_now
 from storage.sqlite.database import Database as FileDatabase
 
 NUM_FINISHED, NUM_QUEUED, NUM_RUNNING = 20_000, 64, 8

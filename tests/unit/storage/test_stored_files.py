@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from errors import StoredFileError
+from jobs.model.files import new_id
 from storage.files import StoredFiles
-from storage.records import new_id
 
 NAME = new_id()
 KEY, FOLDER = f"jobs/{NAME}/result.mp4", f"avatars/{NAME}"

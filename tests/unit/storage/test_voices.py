@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from errors import NotFoundError, StateError
+from jobs.model.files import utc_now
 from storage.file_store import FileStore
-from storage.records import utc_now
 from storage.voices import VoiceRecord, VoiceStore
 
 

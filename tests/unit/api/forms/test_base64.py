@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from api.forms.json_body import JsonBody
-from storage.file_keys import audio_key, upload_key
+from storage.file_keys import job_file_key, upload_key
 from storage.file_store import FileStore
 from tests.unit.api_server import MAX_UPLOAD_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
@@ -58,7 +58,7 @@ def test_a_json_body_holds_the_files(http: httpx.Client, service: MemoryService,
     answer = http.post(path, json=body)
     assert answer.is_success, answer.text
     (request,) = service.requests
-    assert on_disk(service.files, audio_key(request.job_id)).read_bytes() == AUDIO
+    assert on_disk(service.files, job_file_key(request.job_id)).read_bytes() == AUDIO
     assert request.video is not None and request.options.loop == "hold"
     assert on_disk(service.files, upload_key(request.video.key)).read_bytes() == VIDEO
 
@@ -68,7 +68,7 @@ def test_a_form_holds_a_data_url(http: httpx.Client, service: MemoryService) -> 
         text = _ways(audio)["data URL"]
         answer = http.post("/v1/jobs", files={"video": ("v.mp4", VIDEO), "audio": (None, text)})
         assert answer.status_code == 202, answer.text
-        assert on_disk(service.files, audio_key(service.requests[-1].job_id)).read_bytes() == audio
+        assert on_disk(service.files, job_file_key(service.requests[-1].job_id)).read_bytes() == audio
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from storage.avatar_settings import AvatarSettings
+from jobs.model.avatar_settings import AvatarSettings
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api.edge_client import AUDIO, VIDEO, post, problem
 from tests.unit.api_server import MemoryService, serving

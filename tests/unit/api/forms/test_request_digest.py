@@ -11,7 +11,7 @@ import pytest
 
 from config import NetworkConfig
 from errors import KeyReuseError
-from jobs.job_request import check_same_request
+from jobs.requests import check_same_request
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
 from tests.unit.api.edge_client import AUDIO, KEY, VIDEO, post, problem

@@ -8,9 +8,9 @@ import pytest
 
 from api.forms.turn_sources import SpeakerChoice, speech_slots, turns_of_diarization, turns_of_subtitles, with_faces
 from errors import OptionError
+from jobs.model.turns import Turn
 from media.dubbing.slots import SpeechSlot
 from models.people.report import PeopleReport, SpeakerTurn
-from storage.records import Turn
 
 
 def _srt(*cues: tuple[str, str, str]) -> bytes:

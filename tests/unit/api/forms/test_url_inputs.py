@@ -19,8 +19,8 @@ from api.forms.form_receiver import FormReceiver
 from api.v1.protocol import JobForm
 from config import MediaLimits, NetworkConfig, PipelineConfig
 from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import Caller
 from jobs.ports import JobService
+from jobs.requests import Caller
 from storage.file_store import FileStore
 from tests.unit.net.web import Send, Web, answer, canary, serving
 

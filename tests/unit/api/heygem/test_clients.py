@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from errors import FaceNotFoundError
-from storage.file_keys import audio_key
-from storage.records import JobStage, JobStatus
+from jobs.model.record import JobStage, JobStatus
+from storage.file_keys import job_file_key
 from tests.unit.api.heygem.heygem_client import AUDIO, heygem_service
 from tests.unit.api_server import VIDEO_BYTES
 from tests.unit.on_disk import on_disk
@@ -78,7 +78,7 @@ def test_a_task_from_submission_to_result(tmp_path: Path, client: str) -> None:
         assert accepted == {"code": 10000, "data": {}, "msg": 10000, "success": True}
         assert type(accepted["msg"]) is int
         (request,) = service.service.requests
-        assert on_disk(service.service.files, audio_key(request.job_id)).read_bytes() == AUDIO
+        assert on_disk(service.service.files, job_file_key(request.job_id)).read_bytes() == AUDIO
         assert request.options.loop == "pingpong"
         assert service.task(CODE)["status"] == 1
         service.service.finish(request.job_id)

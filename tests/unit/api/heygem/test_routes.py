@@ -11,10 +11,10 @@ import pytest
 
 from api.heygem.protocol import RENDERING_BEGINS
 from config import HeygemConfig, NetworkConfig
+from jobs.model.record import JobStage, JobStatus
 from jobs.run import _BEGIN
-from storage.file_keys import audio_key
+from storage.file_keys import job_file_key
 from storage.local.api_keys import FileKeyRing
-from storage.records import JobStage, JobStatus
 from tests.unit.api.heygem.heygem_client import AUDIO, VIDEO, HeygemClient, heygem_service
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, serving
 from tests.unit.net.web import answer, canary
@@ -90,7 +90,7 @@ def test_inputs_by_url_and_none_without_a_root(tmp_path: Path) -> None:
         assert refused["code"] == 10002 and "heygem.root" in refused["msg"]
         service.submit(audio_url=web.url("/a.wav"), video_url=web.url("/v.mp4"))
         (request,) = service.service.requests
-        assert on_disk(service.service.files, audio_key(request.job_id)).read_bytes() == AUDIO
+        assert on_disk(service.service.files, job_file_key(request.job_id)).read_bytes() == AUDIO
         assert request.video is not None and request.video.num_bytes == len(VIDEO)
         service.service.finish(request.job_id)
         assert service.task()["status"] == 2

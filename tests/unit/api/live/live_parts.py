@@ -13,6 +13,7 @@ import numpy as np
 from config import LiveConfig
 from errors import LipwrightError, NotFoundError
 from jobs.messages import AvatarRef, Background, MatteRef, ShownAvatar, SourceVideo
+from jobs.model.avatar_settings import AvatarSettings
 from media.live.encoder import LiveEncoder
 from media.matte.matte_video import matte_info
 from media.probe import ColourTags, VideoInfo
@@ -20,7 +21,6 @@ from media.yuv_frame import YuvFrame
 from models.matting.report import MatteReport
 from rendering.live_admission import LiveAdmission
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from storage.avatar_settings import AvatarSettings
 from storage.job_table import JobTable
 
 SIDE = 64

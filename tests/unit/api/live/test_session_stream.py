@@ -18,8 +18,8 @@ from api.live.session_options import SessionOptions
 from api.live.session_stream import SessionServices, SessionStream
 from api.tts.service import Speaker, TtsBackend, TtsService
 from config import LiveConfig, NetworkConfig, TtsConfig
+from jobs.model.avatar_settings import AvatarSettings
 from net.push.destination import Destinations
-from storage.avatar_settings import AvatarSettings
 from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
 
 RATE = 24000

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from errors import FaceNotFoundError
-from storage.file_keys import audio_key, result_key
-from storage.records import JobStage, JobStatus
+from jobs.model.record import JobStage, JobStatus
+from storage.file_keys import job_file_key, result_key
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
 
@@ -50,7 +50,7 @@ def test_a_video_from_creation_to_deletion(http: httpx.Client, service: MemorySe
     assert (video["completed_at"], video["expires_at"], video["error"]) == (None, None, None)
     (request,) = service.requests
     assert request.video is not None and request.options.face == "0"
-    assert on_disk(service.files, audio_key(video["id"])).read_bytes() == AUDIO
+    assert on_disk(service.files, job_file_key(video["id"])).read_bytes() == AUDIO
     assert http.get(path).json() == video
     job = {"status": JobStatus.RUNNING, "stage": JobStage.RENDERING, "progress": 0.257, "result_seconds": 3.52}
     service.table.update_job(video["id"], **job)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from errors import FaceNotFoundError
-from storage.file_keys import audio_key, upload_key
+from storage.file_keys import job_file_key, upload_key
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
@@ -56,7 +56,7 @@ class TestSdk:
         assert (video.object, video.model, video.status, video.progress) == ("video", "warp", "queued", 0)
         (request,) = service.requests
         assert request.video is not None and request.video.label == "face.mp4"
-        assert on_disk(service.files, audio_key(video.id)).read_bytes() == SPEECH
+        assert on_disk(service.files, job_file_key(video.id)).read_bytes() == SPEECH
         assert _create(sdk, extra_headers={"Idempotency-Key": "k"}).id == video.id
         service.finish(video.id)
         done = sdk.videos.poll(video.id, poll_interval_ms=10)

@@ -20,7 +20,7 @@ from api.tts.local_backend import LocalBackend
 from config import MediaLimits, TtsConfig
 from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
 from media.probe import probe_audio
-from storage.file_keys import audio_key
+from storage.file_keys import job_file_key
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk
 
@@ -75,7 +75,7 @@ def test_a_job_is_spoken_in_a_language_that_the_builtin_voice_lacks(service: Mem
     assert not [voice for voice in voices["voices"] if voice.startswith("espeak:en")], "the built-in voice is better"
     job = http.post("/v1/jobs", files=VIDEO, data={"text": NI_HAO, "voice": "espeak:cmn"})
     assert job.status_code == 202, job.text
-    sound = on_disk(service.files, audio_key(job.json()["id"]))
+    sound = on_disk(service.files, job_file_key(job.json()["id"]))
     info = probe_audio(sound, MediaLimits())
     assert (info.sample_rate, info.num_channels, 1 < info.duration_seconds < 6) == (22050, 1, True)
     with wave.open(str(sound)) as file:  # the header has the real length

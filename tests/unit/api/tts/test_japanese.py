@@ -15,7 +15,7 @@ from api.tts.package_backend import JAPANESE, PackageBackend
 from config import MediaLimits, TtsConfig
 from errors import OptionError, VoiceError
 from media.probe import probe_audio
-from storage.file_keys import audio_key
+from storage.file_keys import job_file_key
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk
 
@@ -49,7 +49,7 @@ def test_a_job_is_spoken_in_japanese(tmp_path: Path) -> None:
         assert not [voice for voice in voices["voices"] if voice.startswith("espeak:ja")]
         job = http.post("/v1/jobs", files=VIDEO, data={"text": GREETING}).json()
         silent = http.post("/v1/jobs", files=VIDEO, data={"text": "。！？", "voice": "jf_alpha"})
-    info = probe_audio(on_disk(service.files, audio_key(job["id"])), MediaLimits())
+    info = probe_audio(on_disk(service.files, job_file_key(job["id"])), MediaLimits())
     assert (info.sample_rate, 2 < info.duration_seconds < 6) == (24000, True)
     assert (silent.status_code, silent.json()["code"]) == (422, "option_invalid")
     assert "nothing that this voice can speak. It speaks Japanese" in silent.json()["detail"]

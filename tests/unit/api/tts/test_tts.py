@@ -17,7 +17,7 @@ from api.tts.service import TtsService
 from api.tts.speech_upload import speech_title
 from config import MediaLimits, TtsConfig
 from media.probe import probe_audio
-from storage.file_keys import audio_key
+from storage.file_keys import job_file_key
 from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk
@@ -65,7 +65,7 @@ def test_a_text_is_spoken_once_and_kept_like_a_file(service: MemoryService, voic
     assert again["id"] == job["id"] != other["id"]
     asked = {"model": "kokoro", "input": TEXT["text"], "voice": "af_heart", "response_format": "wav"}
     assert voice.asked == [asked, {**asked, "voice": "bf_emma"}]
-    assert on_disk(service.files, audio_key(job["id"])).read_bytes() == tone()
+    assert on_disk(service.files, job_file_key(job["id"])).read_bytes() == tone()
     assert job["inputs"]["audio"] == "Hello there 你好.wav"
 
 
@@ -213,7 +213,7 @@ def test_the_packaged_voice_speaks(service: MemoryService) -> None:
         silent = http.post("/v1/jobs", files=VIDEO, data={"text": "\u4f60\u597d"})
         assert "nothing that this voice can speak" in _refused(silent, 422, "option_invalid")
         late = TtsConfig(timeout_s=0.05)
-    first, second = (on_disk(service.files, audio_key(job)) for job in jobs)
+    first, second = (on_disk(service.files, job_file_key(job)) for job in jobs)
     assert first.read_bytes() == second.read_bytes(), "the same text sounds the same"
     info = probe_audio(first, MediaLimits())
     assert (info.sample_rate, 0.5 < info.duration_seconds < 3) == (24000, True)

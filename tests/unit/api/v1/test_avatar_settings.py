@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from jobs.model.avatar_settings import AvatarSettings
 from lipwright_client import Lipwright, NotFoundError, OptionError, UploadError
-from storage.avatar_settings import AvatarSettings
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import MemoryService, serving
 

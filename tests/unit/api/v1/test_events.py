@@ -16,8 +16,10 @@ from api.v1.events import job_events
 from api.v1.followers import Feed, Followers
 from config import JobConfig
 from errors import BusyError
-from jobs.job_request import JobRequest
-from storage.records import JobOptions, JobStatus, new_id
+from jobs.model.files import new_id
+from jobs.model.plan import JobOptions
+from jobs.model.record import JobStatus
+from jobs.requests import JobRequest
 from tests.unit.api_server import MemoryService, serving
 
 

@@ -15,8 +15,8 @@ import pytest
 from api.v1.preview import Previews
 from config import LabelsConfig
 from errors import CapacityError, ReplicaLostError
+from jobs.model.record import JobRecord, JobStatus
 from storage.file_keys import source_key
-from storage.records import JobRecord, JobStatus
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.media.clips import decode_all
 from tests.unit.segmented_job import LENGTHS, NUM_FRAMES, RenderingJob, SegmentedJob

@@ -16,11 +16,11 @@ import pytest
 
 from config import MediaLimits, TtsConfig
 from errors import OptionError
-from jobs.job_request import TurnFacts, TurnsRequest
 from jobs.messages import PeopleScan
+from jobs.requests import TurnFacts, TurnsRequest
 from media.audio import AudioTrack
 from models.people.report import PeopleReport, SpeakerTurn
-from storage.file_keys import UPLOADS, audio_key
+from storage.file_keys import UPLOADS, job_file_key
 from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import MemoryService, serving
 
@@ -121,7 +121,7 @@ def test_subtitles_are_spoken_in_their_slots(http: httpx.Client, service: Memory
     ]
     assert service.requests[0].options.subtitles == "track"
     with (
-        service.files.stored.fetched(audio_key(answer.json()["id"])) as path,
+        service.files.stored.fetched(job_file_key(answer.json()["id"])) as path,
         closing(AudioTrack(path, MediaLimits())) as track,
     ):
         samples = np.concatenate(list(track.blocks(48000, "mono", "fltp")), axis=1)[0]

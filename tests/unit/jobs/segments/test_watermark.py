@@ -8,8 +8,9 @@ import pytest
 
 from config import LabelsConfig, RenderConfig
 from jobs.messages import SegmentWatermark
+from jobs.model.plan import JobOptions
+from jobs.model.turns import Turn
 from jobs.segments.plan import Segment, plan_blocks, segment_watermark
-from storage.records import JobOptions, Turn
 
 FPS = Fraction(30000, 1001)
 

@@ -16,6 +16,7 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError, StoredFileError
 from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, SourceVideo, decode_source_info, encode_source_info
+from jobs.model.files import new_id, utc_now
 from jobs.sources.avatars import Avatars, ignore_progress
 from media.audio_parts import AudioPart
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -26,7 +27,7 @@ from models.track.tracker import TrackState
 from storage.file_keys import avatar_folder, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, AvatarStatus, new_id, utc_now
+from storage.records import AvatarRecord, AvatarStatus
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages

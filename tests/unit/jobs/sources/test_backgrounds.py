@@ -15,17 +15,18 @@ import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import MediaError, MediaLimitError, NotFoundError, StateError
-from jobs.job_request import BackgroundRequest
 from jobs.messages import ProbeResult, SourceVideo
+from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.files import new_id, utc_now
+from jobs.requests import BackgroundRequest
 from jobs.sources.avatars import ignore_progress
 from jobs.sources.backgrounds import Backgrounds
 from media.playback import AfterEnd
 from media.probe import ColourTags, VideoInfo
-from storage.avatar_settings import AvatarSettings
 from storage.file_keys import BACKGROUNDS, UPLOADS, background_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, new_id, utc_now
+from storage.records import AvatarRecord
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages

@@ -11,6 +11,8 @@ import pytest
 from config import PipelineConfig
 from errors import NotFoundError, OptionError
 from jobs.messages import AvatarRef, MatteRef, ShownAvatar, SourceVideo
+from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.files import new_id, utc_now
 from jobs.sources.avatars import Avatars
 from jobs.sources.live_avatars import LiveAvatars
 from jobs.sources.shared_work import Progress
@@ -18,9 +20,8 @@ from media.matte.matte_video import matte_info
 from media.output.backgrounds import MatteMode
 from models.engines.catalog import EngineCatalog
 from models.matting.report import MatteReport
-from storage.avatar_settings import AvatarSettings
 from storage.file_keys import avatar_folder, source_key
-from storage.records import AvatarRecord, new_id, utc_now
+from storage.records import AvatarRecord
 from tests.unit.jobs.sources.test_backgrounds import CONFIG, SHOWN, Bench
 
 NOTHING = AvatarSettings()

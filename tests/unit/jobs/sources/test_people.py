@@ -16,6 +16,7 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError
 from jobs.messages import PeopleScan, PreparedSpeech, SourceVideo, encode_source_info
+from jobs.model.files import new_id, utc_now
 from jobs.sources.avatars import Avatars, ignore_progress
 from jobs.sources.people import People
 from media.audio_parts import AudioPart
@@ -30,7 +31,7 @@ from models.track.tracker import TrackState
 from storage.file_keys import PEOPLE_IDENTITIES, PEOPLE_PART, PEOPLE_REPORT, avatar_folder, person_picture, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, new_id, utc_now
+from storage.records import AvatarRecord
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages

@@ -11,9 +11,9 @@ import pytest
 
 from config import BucketConfig, PipelineConfig
 from errors import ConfigError, StorageUnreachableError
+from jobs.model.files import new_id
 from storage.file_store import FileStore
 from storage.files import StoredFiles
-from storage.records import new_id
 from storage.state import check_files_access, open_files
 from tests.ports import quiet_port
 from tests.s3_server import S3Server

@@ -1,22 +1,17 @@
-"""Makes the turns of a job from subtitles or from speaker diarisation, before anything is synthesized."""
+"""Makes the turns of a job from subtitles or from a speaker diarization, and finds the faces of their speakers."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from math import inf
 from typing import Final
 
-from pydantic import Field
-
 from errors import OptionError
-from media.dubbing.slots import MAX_SLOT_SECONDS, SpeechSlot
+from jobs.model.turns import PlannedTurn, SpeakerChoice
 from media.subtitles.cues import read_cues
 from media.subtitles.diarization import read_diarization
-from models.face.choice import OFF_SCREEN, FaceChoice
 from models.people.casting import SpokenTime, cast
 from models.people.report import PeopleReport
-from storage.records import Frozen, Turn
 
 _MAX_OVERLAP_SECONDS: Final = 0.3
 """Cues of one face may overlap by so much; the first one then ends earlier."""
@@ -25,14 +20,7 @@ _MAX_PAUSE_SECONDS: Final = 0.5
 _MAIN_SPEAKER: Final = "speaking"
 
 
-class SpeakerChoice(Frozen):
-    """Who plays a speaker of subtitles or a diarization."""
-
-    face: str | None = Field(None, max_length=128, description="As in `turns`; default: the person who speaks.")
-    voice: str | None = Field(None, min_length=1, max_length=128, description="Voice for the speaker's cues.")
-
-
-def turns_of_subtitles(content: bytes, speakers: Mapping[str, SpeakerChoice], voice: str | None) -> list[Turn]:
+def turns_of_subtitles(content: bytes, speakers: Mapping[str, SpeakerChoice], voice: str | None) -> list[PlannedTurn]:
     """Return one turn per cue of an SRT or WebVTT file, in order; those of speakers without a face have none.
 
     Args:
@@ -46,7 +34,7 @@ def turns_of_subtitles(content: bytes, speakers: Mapping[str, SpeakerChoice], vo
     cues = read_cues(content, speakers)
     choices = _by_name("subtitles", speakers, (cue.speaker for cue in cues if cue.speaker is not None))
     return [
-        Turn(
+        PlannedTurn(
             face=choices[cue.speaker].face,
             start=cue.start,
             end=cue.end,
@@ -58,7 +46,7 @@ def turns_of_subtitles(content: bytes, speakers: Mapping[str, SpeakerChoice], vo
     ]
 
 
-def turns_of_diarization(content: bytes, speakers: Mapping[str, SpeakerChoice]) -> list[Turn]:
+def turns_of_diarization(content: bytes, speakers: Mapping[str, SpeakerChoice]) -> list[PlannedTurn]:
     """Return the segments of an RTTM or JSON file in order, spoken by the field `audio` at the same times.
 
     Raises:
@@ -69,7 +57,7 @@ def turns_of_diarization(content: bytes, speakers: Mapping[str, SpeakerChoice]) 
     segments = read_diarization(content)
     choices = _by_name("diarization", speakers, (segment.speaker for segment in segments))
     return [
-        Turn(
+        PlannedTurn(
             face=choices[segment.speaker].face,
             start=segment.start,
             end=segment.end,
@@ -80,7 +68,7 @@ def turns_of_diarization(content: bytes, speakers: Mapping[str, SpeakerChoice]) 
     ]
 
 
-def with_faces(turns: Sequence[Turn], report: PeopleReport | None) -> list[Turn]:
+def with_faces(turns: Sequence[PlannedTurn], report: PeopleReport | None) -> list[PlannedTurn]:
     """Return turns of which each has a face.
 
     Args:
@@ -94,45 +82,12 @@ def with_faces(turns: Sequence[Turn], report: PeopleReport | None) -> list[Turn]
     found: Sequence[str | None] = [None] * len(turns)
     if report is not None:
         found = cast([SpokenTime(turn.start, turn.end or turn.start, turn.speaker) for turn in turns], report)
-    of_faces: defaultdict[str, list[Turn]] = defaultdict(list)
+    of_faces: defaultdict[str, list[PlannedTurn]] = defaultdict(list)
     for turn, face in zip(turns, found, strict=True):
         choice = turn.face or face or _MAIN_SPEAKER
         of_faces[choice].append(turn.model_copy(update={"face": choice}))
     fitted = [turn for of_face in of_faces.values() for turn in _without_overlaps(of_face)]
     return sorted(fitted, key=lambda turn: turn.start)
-
-
-def speech_slots(turns: Sequence[Turn], video_seconds: float | None = None) -> dict[int, SpeechSlot]:
-    """Return when each turn with a text is spoken, by its index; `video_seconds` is when all end.
-
-    Raises:
-        OptionError: A face is none, a turn ends before it starts, or it starts before an earlier turn of the same face
-            has ended.
-    """
-    for number, turn in enumerate(turns):
-        if turn.face is not None and turn.face != OFF_SCREEN:
-            try:
-                FaceChoice.parse(turn.face)
-            except OptionError as error:
-                raise OptionError(f"turns[{number}].face: {error}") from error
-    of_faces: dict[str | None, list[int]] = defaultdict(list)
-    for number in sorted(range(len(turns)), key=lambda number: turns[number].start):
-        of_faces[turns[number].face].append(number)
-    slots = {}
-    for numbers in of_faces.values():
-        followers: list[int | None] = [*numbers[1:], None]
-        for number, following in zip(numbers, followers, strict=True):
-            turn = turns[number]
-            latest = (video_seconds or inf) if following is None else turns[following].start
-            if turn.end is not None and turn.end <= turn.start:
-                raise OptionError(f"turns[{number}]: expected start < end, found {turn.start:g} and {turn.end:g}.")
-            if following is not None and (latest <= turn.start or (turn.end is not None and turn.end > latest)):
-                raise OptionError(f"turns[{number}] and turns[{following}] overlap and have the same face.")
-            if turn.text is not None and turn.end is not None and turn.end - turn.start > MAX_SLOT_SECONDS:
-                raise OptionError(f"turns[{number}]: a text may last at most {MAX_SLOT_SECONDS:g} s.")
-            if turn.text is not None:
-                slots[number] = SpeechSlot(turn.start, None if turn.end is None else min(turn.end, latest), latest)
-    return slots
 
 
 def _by_name(
@@ -153,9 +108,9 @@ def _by_name(
     return defaultdict(SpeakerChoice, {name: choice for name, choice in found.items() if choice is not None})
 
 
-def _without_overlaps(turns: Iterable[Turn]) -> list[Turn]:
+def _without_overlaps(turns: Iterable[PlannedTurn]) -> list[PlannedTurn]:
     """Return the turns of one face, in order, without overlaps and short pauses."""
-    fitted: list[Turn] = []
+    fitted: list[PlannedTurn] = []
     for turn in turns:
         before = fitted[-1] if fitted else None
         if before is None or before.end is None or turn.end is None:
@@ -173,6 +128,6 @@ def _without_overlaps(turns: Iterable[Turn]) -> list[Turn]:
     return fitted
 
 
-def _clock(turn: Turn) -> str:
+def _clock(turn: PlannedTurn) -> str:
     minutes, seconds = divmod(turn.start, 60)
     return f"{minutes // 60:02.0f}:{minutes % 60:02.0f}:{seconds:06.3f}"

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from jobs.model.avatar_settings import AvatarSettings
 from media.language import parse_language
 from media.output.backgrounds import TRANSPARENT
 from media.output.formats import FORMATS, FormatName, Quality
 from media.output.sizes import MAX_OUTPUT_FPS, check_same_aspect, parse_aspect, parse_size
 from media.playback import LoopMode
-from storage.avatar_settings import AvatarSettings
 
 FACE: Final = (
     "Which face of the source to animate: `largest`, `speaking` (the person who speaks most in the video), `person:N` "
@@ -43,6 +43,7 @@ class VideoSettings(BaseModel):
         " `source` with the video; `retime` plays it at half to twice its speed, so that it ends with the speech.",
     )
     visible_label: bool = Field(False, description="Add a visible mark to the picture saying that it is AI-generated.")
+    visible_label_top: bool = Field(False, description="Add the same mark in the top right corner.")
     background_gain_db: float | None = Field(
         None, ge=-60, le=12, description="Keep the video's own sound under the speech, with this gain in dB."
     )

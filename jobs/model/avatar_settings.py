@@ -7,9 +7,10 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from errors import OptionError
+from jobs.model.files import FilePart
+from jobs.model.request_model import RequestModel, without_default
 from media.output.backgrounds import SOURCE, TRANSPARENT, MatteMode, checked_background
 from media.playback import AfterEnd
-from storage.request_model import without_default
 
 MAX_EXPRESSIVENESS: Final = 2
 
@@ -98,6 +99,40 @@ class AvatarSettings(BackgroundSettings, MovementSettings):
         names = [*MovementSettings.model_fields, *(BackgroundSettings.model_fields if background else ())]
         fields = {name: getattr(self, name) for name in names if scales_movement or name != "expressiveness"}
         return AvatarSettings(**fields)
+
+
+class AvatarFields(AvatarSettings, RequestModel):
+    """Movement, and at most one of `background`, `background_file` and `background_id`, with options."""
+
+    background_file: FilePart | None = Field(
+        None, description="Picture or video behind the person. It fills the frame; a video has no sound."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> Self:
+        if self.background_file is not None and self.names_background:
+            other = "background" if self.background is not None else "background_id"
+            raise ValueError(f"send {other} or background_file, not both")
+        return self
+
+    @property
+    def avatar_settings(self) -> AvatarSettings:
+        """Only the fields that were sent are set; `background_file` is left out."""
+        sent = self.model_fields_set & AvatarSettings.model_fields.keys()
+        return AvatarSettings(**{name: getattr(self, name) for name in sent})
+
+
+class AvatarOverrides(AvatarFields):
+    """The same fields of a job or live session: `background_loop` and `matte` need a background."""
+
+    @model_validator(mode="after")
+    def _options_need_a_background(self) -> Self:
+        has_file = self.background_file is not None or self.background_id is not None
+        if "background_loop" in self.model_fields_set and not has_file:
+            raise ValueError("background_loop needs background_file or background_id")
+        if "matte" in self.model_fields_set and not (has_file or self.background is not None):
+            raise ValueError("matte needs background, background_file or background_id")
+        return self
 
 
 def changed_settings(known: AvatarSettings, change: AvatarSettings) -> AvatarSettings:

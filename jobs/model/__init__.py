@@ -1,0 +1,1 @@
+"""The job model: what a caller asks for (`JobSpec`), what is made of it (`JobPlan`), and its row (`JobRecord`)."""

@@ -1,0 +1,83 @@
+"""What one person says in a video in which several speak: as the caller sends it, and as it is planned."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from jobs.model.files import Frozen
+from jobs.model.request_model import RequestModel
+
+MAX_TURNS: Final = 5000
+MAX_TEXT_CHARS: Final = 4096
+"""Maximum length of the text of one turn."""
+MAX_VOICE_CHARS: Final = 128
+"""Maximum length of the name of a voice."""
+
+SubtitlePlace = Literal["track", "burnt"]
+
+
+class Turn(RequestModel, Frozen):
+    """One person's speech in a video in which several speak: [start, end) in seconds of the source."""
+
+    face: str | None = Field(
+        None,
+        max_length=128,
+        description="Who speaks: a face choice as in `face`, or `offscreen`, nobody who is seen; null: the job's face.",
+    )
+    start: float = Field(ge=0, allow_inf_nan=False, description="When the speech starts, in seconds of the video.")
+    end: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="When it is cut off; null: when its audio ends."
+    )
+    audio: str = Field("audio", max_length=64, description="Name of the file field with the speech.")
+    audio_start: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Where the speech starts in that file, in seconds."
+    )
+    gain_db: float = Field(0.0, ge=-60, le=12, description="Gain of the speech in dB.")
+    text: str | None = Field(None, max_length=MAX_TEXT_CHARS, description="Text to speak instead of a file.")
+    voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
+    speaker: str | None = Field(None, max_length=128, description="Name of the speaker, for subtitles.")
+    original_text: str | None = Field(
+        None, max_length=MAX_TEXT_CHARS, description="What is said in the source, shown while the job is reviewed."
+    )
+
+    @model_validator(mode="after")
+    def _text_or_audio(self) -> Self:
+        if self.text is not None and {"audio", "audio_start"} & self.model_fields_set:
+            raise ValueError("send text or audio, not both")
+        return self
+
+
+class PlannedTurn(Frozen):
+    """A turn with what the service has decided."""
+
+    face: str | None = None
+    start: float
+    end: float | None = Field(None, description="When the speech ends; null while a text is not yet spoken.")
+    audio: str = "audio"
+    audio_start: float = 0.0
+    gain_db: float = 0.0
+    text: str | None = None
+    voice: str | None = None
+    speaker: str | None = None
+    speed: float | None = Field(None, description="How much faster than normal the text is spoken, to end in time.")
+    cut_seconds: float | None = Field(
+        None, description="Speech that does not fit before the next turn of the face and is cut."
+    )
+    natural_seconds: float | None = Field(None, description="Length of the text as the voice speaks it.")
+    original_text: str | None = Field(None, description="What is said in the source.")
+
+    @classmethod
+    def of(cls, turn: Turn) -> Self:
+        """Return a turn as it was sent."""
+        return cls(**turn.model_dump())
+
+
+class SpeakerChoice(Frozen):
+    """Who plays a speaker of subtitles or a diarization."""
+
+    face: str | None = Field(None, max_length=128, description="As in `turns`; default: the person who speaks.")
+    voice: str | None = Field(
+        None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the speaker's cues."
+    )

@@ -1,0 +1,181 @@
+"""Makes the plan of a job of what was asked for and of what is known of its files. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from errors import OptionError
+from jobs.forecast import result_bytes
+from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.files import UploadedFile
+from jobs.model.plan import MUSIC, JobOptions, JobPlan
+from jobs.model.spec import JobSpec
+from jobs.model.turns import PlannedTurn
+from jobs.output_picture import OutputPicture
+from jobs.segments.plan import fit_to_speech
+from jobs.turn_sources import turns_of_diarization, turns_of_subtitles
+from jobs.turns import checked_turns
+from media.language import language_of_file
+from media.playback import fit_audio
+from media.probe import VideoInfo
+
+SPEECH_FIELD: Final = "audio"
+"""Name of the speech; every complete plan has it."""
+TEXT_FIELD: Final = "audio_synthesized"
+"""Name of the spoken texts, where turns use audio files too."""
+_MAX_TITLE_CHARS: Final = 48
+_CHARS_PER_SECOND: Final = 12.0
+"""Of speech; for the forecast of a text that is not yet spoken."""
+
+
+class JobLength(NamedTuple):
+    """How long a job is, as far as it is known: seconds of speech and of the result, and bytes on the disk."""
+
+    audio_seconds: float
+    result_seconds: float
+    disk_bytes: int
+
+
+def sent_turns(spec: JobSpec, content: bytes | None) -> list[PlannedTurn]:
+    """Return the turns that a spec names, as they were sent; those of subtitles and diarizations may lack a face.
+
+    Args:
+        spec: What was asked for.
+        content: The subtitles or the diarization, if there are any.
+
+    Raises:
+        OptionError: The file cannot be used.
+    """
+    if spec.subtitles is not None:
+        return turns_of_subtitles(content or b"", spec.speakers, spec.voice)
+    if spec.diarization is not None:
+        return turns_of_diarization(content or b"", spec.speakers)
+    turns = [PlannedTurn.of(turn) for turn in spec.turns or ()]
+    return [
+        turn.model_copy(update={"voice": turn.voice or spec.voice}) if turn.text is not None else turn for turn in turns
+    ]
+
+
+def first_plan(spec: JobSpec, settings: AvatarSettings, engine: str, face: str, has_visible_label: bool) -> JobPlan:
+    """Return the plan of a job before its turns and files are known.
+
+    Args:
+        spec: What was asked for.
+        settings: The movement and background that apply.
+        engine: The engine.
+        face: The face as it is recorded.
+        has_visible_label: Whether all results get a visible mark.
+    """
+    options = spec.shared() | settings.model_dump() | {"face": face}
+    if spec.has_turns:
+        options["loop"] = "source"
+    if spec.language is None and spec.subtitles is not None:
+        options["language"] = language_of_file(spec.subtitles.label)
+    return JobPlan(
+        options=JobOptions(
+            **{**options, "visible_label": spec.visible_label or has_visible_label},
+            engine=engine,
+            idle_mouths=(spec.idle_mouths or "source") if spec.has_turns else None,
+            subtitles=spec.subtitles_output,
+            music_gain_db=None if spec.music is None else spec.music_gain_db,
+        ),
+        is_complete=not spec.has_texts,
+        needs_review=spec.review,
+    )
+
+
+def stored_fields(spec: JobSpec) -> dict[str, str]:
+    """Return the name under which the plan has each audio file: one of them is `audio` unless a text will be."""
+    fields = {field: field for field in spec.audio_files}
+    if SPEECH_FIELD not in fields and not spec.has_texts:
+        first = next((field for field in fields if field != MUSIC), None)
+        if first is None:
+            raise OptionError("turns: send the audio files to which the turns refer, or texts.")
+        fields[first] = SPEECH_FIELD
+    if TEXT_FIELD in fields and spec.has_texts:
+        raise OptionError(f"{TEXT_FIELD}: the name is reserved for texts. Choose another one.")
+    return fields
+
+
+def with_stored_fields(turns: Sequence[PlannedTurn], fields: Mapping[str, str]) -> list[PlannedTurn]:
+    """Return turns that name their files as the plan does."""
+    return [
+        turn.model_copy(update={"audio": fields[turn.audio]})
+        if fields.get(turn.audio, turn.audio) != turn.audio
+        else turn
+        for turn in turns
+    ]
+
+
+def checked_plan(
+    plan: JobPlan,
+    turns: Sequence[PlannedTurn],
+    audio: Mapping[str, UploadedFile],
+    audio_seconds: Mapping[str, float],
+    video_seconds: float | None,
+    needs_faces: bool = False,
+) -> JobPlan:
+    """Return the plan with its files and checked turns; see `jobs.turns.checked_turns` for what is checked.
+
+    Raises:
+        OptionError: A turn cannot be spoken.
+    """
+    plan = plan.model_copy(update={"audio": dict(audio), "needs_faces": needs_faces})
+    if not turns:
+        return plan
+    of_speech = {field: seconds for field, seconds in audio_seconds.items() if field != MUSIC}
+    checked = checked_turns(turns, of_speech, video_seconds, has_faces=not needs_faces)
+    return plan.with_turns(checked, is_complete=plan.is_complete and not needs_faces)
+
+
+def with_audio_speed(
+    plan: JobPlan, max_stretch: float | None, seconds: float, video_seconds: float | None
+) -> tuple[JobPlan, float]:
+    """Return the plan with the speed of its single speech of `seconds`, and how long that then takes."""
+    if max_stretch is None or video_seconds is None:
+        return plan, seconds
+    speed = fit_audio(seconds, video_seconds, max_stretch)
+    return plan.with_options(audio_speed=speed), seconds / speed
+
+
+def length_of(plan: JobPlan, seconds: float, source: VideoInfo) -> JobLength:
+    """Return the length of a job whose speech takes `seconds`; without turns, that is at its own speed.
+
+    With turns, the result is as long as the video, or as the turns if the source is a still.
+    """
+    if plan.turns:
+        ends = [turn.end or turn.start + expected_seconds(turn.text or "") for turn in plan.turns]
+        seconds = video_seconds(source) or max(ends)
+    picture = OutputPicture.of(plan.options, source)
+    num_frames, _ = fit_to_speech(plan.options.loop, seconds, source, picture.info.fps)
+    result_seconds = float(num_frames / picture.info.fps)
+    return JobLength(seconds, result_seconds, result_bytes(picture, result_seconds))
+
+
+def speech_label(spec: JobSpec) -> str:
+    """Return the name of the speech: that of its file, or the first words of its text."""
+    file = spec.audio or spec.subtitles or next(iter(spec.audio_files.values()), None)
+    if file is not None:
+        return file.label
+    return speech_title(spec.text or next(turn.text or "" for turn in spec.turns or () if turn.text is not None))
+
+
+def speech_title(text: str) -> str:
+    """Return the first words of a text, as a name for its speech."""
+    words = " ".join(re.findall(r"\w+", text))
+    if len(words) <= _MAX_TITLE_CHARS:
+        return words or "speech"
+    head, space, _ = words[:_MAX_TITLE_CHARS].rpartition(" ")
+    return f"{head if space else words[:_MAX_TITLE_CHARS]}..."
+
+
+def expected_seconds(text: str) -> float:
+    """Return about how long a text takes to speak."""
+    return 0.5 + len(text) / _CHARS_PER_SECOND
+
+
+def video_seconds(source: VideoInfo) -> float | None:
+    """Return the length of a video; None for a still, which lasts as long as what is spoken."""
+    return None if source.is_still else float(source.num_frames / source.fps)

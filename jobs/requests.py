@@ -1,0 +1,102 @@
+"""What the API asks of the Director besides the spec of a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import Field
+
+from errors import ForbiddenError, KeyReuseError
+from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.files import Frozen, UploadedFile, new_id
+from jobs.model.record import JobRecord
+from jobs.model.spec import JobSpec
+
+_NORMAL_PRIORITY: Final = 0
+_TOP_PRIORITY: Final = 1
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request: the id of the API key, None without keys, and the highest priority of the caller's jobs."""
+
+    owner: str | None = None
+    max_priority: int = _TOP_PRIORITY
+
+
+class RequestContext(Frozen):
+    """Who sent a request, and how it is recognised when it is sent again: the answer is the job that it has made."""
+
+    job_id: str = Field(default_factory=new_id)
+    admission_id: str | None = None
+    owner: str | None = None
+    priority: int = _NORMAL_PRIORITY
+    idempotency_key: str | None = None
+    request_digest: str | None = None
+    base_url: str = ""
+
+
+class AvatarRequest(Frozen):
+    """An avatar to analyse."""
+
+    admission_id: str | None = None
+    video: UploadedFile
+    face: str = "largest"
+    face_image: UploadedFile | None = None
+    keep: bool = Field(True, description="Whether it stays until it is deleted; otherwise it is part of the cache.")
+    settings: AvatarSettings = Field(
+        AvatarSettings(),
+        description="Defaults of its jobs and live sessions; fields that are not set stay as they are.",
+    )
+    background_file: UploadedFile | None = Field(None, description="Its background as a picture or video.")
+    owner: str | None = None
+
+
+class AvatarChange(Frozen):
+    """A change of the settings of an avatar; fields as in `AvatarRequest`."""
+
+    admission_id: str | None = None
+    avatar_id: str
+    settings: AvatarSettings
+    background_file: UploadedFile | None = None
+    owner: str | None = None
+
+
+class BackgroundRequest(Frozen):
+    """A picture or video that becomes a stored background."""
+
+    admission_id: str | None = None
+    background_file: UploadedFile
+    owner: str | None = None
+
+
+def priority_of(caller: Caller, spec: JobSpec) -> int:
+    """Return the priority of a job: by default normal, or the caller's highest where that is lower.
+
+    Raises:
+        ForbiddenError: It is above the caller's.
+    """
+    if "priority" not in spec.model_fields_set:
+        return min(_NORMAL_PRIORITY, caller.max_priority)
+    if spec.priority > caller.max_priority:
+        raise ForbiddenError(
+            f"priority: expected at most {caller.max_priority} with this API key, found {spec.priority}."
+        )
+    return spec.priority
+
+
+def check_same_request(job: JobRecord, request_digest: str | None) -> None:
+    """Refuse a request that carries the idempotency key of `job` but differs from the request that created it.
+
+    One key stands for one request, however often it is sent; the IETF draft of the header
+    (draft-ietf-httpapi-idempotency-key-header, section 2.6) answers another request with 422. Jobs of other dialects
+    and of older versions have no digest, so that any request with their key counts as the same.
+
+    Raises:
+        KeyReuseError: It differs.
+    """
+    if None not in (job.request_digest, request_digest) and job.request_digest != request_digest:
+        raise KeyReuseError(
+            f"This Idempotency-Key was used for job {job.id}, with other files or fields. Use a new key for a new job."
+        )

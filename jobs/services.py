@@ -1,0 +1,26 @@
+"""What the parts of the Director that run jobs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from config import PipelineConfig
+from jobs.ports import Stages
+from jobs.segments.limiter import SegmentLimiter
+from jobs.sources.avatar_submission import AvatarSubmissions
+from jobs.sources.avatars import Avatars
+from storage.file_store import FileStore
+from storage.job_table import JobTable
+
+
+@dataclass(frozen=True)
+class JobServices:
+    """What all runs share."""
+
+    config: PipelineConfig
+    stages: Stages
+    avatars: Avatars
+    table: JobTable
+    files: FileStore
+    submissions: AvatarSubmissions
+    limiter: SegmentLimiter

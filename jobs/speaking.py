@@ -1,0 +1,186 @@
+"""Completes the plan of a job: finds the faces of its speakers, speaks its texts and records them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from errors import LipwrightError
+from jobs.model.files import UploadedFile
+from jobs.model.plan import JobPlan
+from jobs.model.record import JobRecord
+from jobs.model.spec import JobSpec
+from jobs.model.turns import PlannedTurn
+from jobs.planning import SPEECH_FIELD, TEXT_FIELD, JobLength, length_of, video_seconds, with_audio_speed
+from jobs.services import JobServices
+from jobs.speech_messages import PlacedCue, SpokenCue, name_cues, of_cue
+from jobs.turn_faces import same_faces, with_faces_of
+from jobs.turn_sources import with_faces
+from jobs.turns import check_overlaps, speech_slots, texts_of
+from jobs.voices import with_voices
+from media.dubbing.slots import fit
+from media.probe import VideoInfo
+from storage.file_keys import cues_folder, job_file_key
+from telemetry.log_context import CallContext
+
+_CUES_AT_A_TIME: Final = 2
+"""Cues of one job that are spoken or wait for a voice at the same time."""
+_RECORDING: Final = "texts.flac"
+
+SPOKEN_SHARE: Final = 0.1
+"""Progress of a job with texts once they are spoken."""
+
+
+class SpeakingStage:
+    """Speaks the texts of one job. Spoken texts are kept, so that another run goes on with the next one."""
+
+    def __init__(self, services: JobServices) -> None:
+        self._services, self._stages, self._avatars = services, services.stages, services.avatars
+
+    async def complete(self, job: JobRecord, source: VideoInfo) -> JobRecord:
+        """Return the job with a complete plan, or one that waits for review.
+
+        Raises:
+            OptionError: A text cannot be spoken, or two speakers are the same person at the same time.
+            VoiceError: The voice failed.
+            LipwrightError: Whatever else ended the search for people or the synthesis.
+        """
+        spec = job.spec
+        assert spec is not None, "plans of older versions are complete"
+        if spec.text is not None:
+            return await self._complete_text(job, spec, spec.text, source)
+        if job.plan.needs_faces:
+            job = await self._with_faces(job, source)
+        if not texts_of(job.plan.turns):
+            return await self._completed(job, job.plan, job.plan.audio, length_of(job.plan, 0.0, source))
+        job = await self._with_voices(job)
+        spoken = await self._speak_turns(job)
+        if job.plan.needs_review:
+            return await self._change(job, plan=with_fits(_measured(job.plan, spoken), video_seconds(source)))
+        return await self._record(job, spoken, source)
+
+    async def speak_turn(self, job: JobRecord, turn: PlannedTurn) -> SpokenCue:
+        """Speak the text of a turn, unless that is done."""
+        folder = cues_folder(job.id)
+        await asyncio.to_thread(self._services.files.stored.make_folder, folder)
+        return await self._stages.speak(CallContext(job.id), turn.text or "", turn.voice, job.owner, folder)
+
+    async def _complete_text(self, job: JobRecord, spec: JobSpec, text: str, source: VideoInfo) -> JobRecord:
+        context = CallContext(job.id)
+        turn = PlannedTurn(start=0.0, text=text, voice=spec.voice)
+        (turn,), language = await with_voices(self._stages, context, [turn], job.options.language)
+        await self._change(job, num_cues=1)
+        cue = await self.speak_turn(job, turn)
+        await asyncio.to_thread(self._services.files.stored.copy, cue.key, job_file_key(job.id, SPEECH_FIELD))
+        probed = await self._stages.probe(context, None, job_file_key(job.id, SPEECH_FIELD))
+        assert probed.audio is not None
+        plan = job.plan.with_options(language=job.options.language or language)
+        plan, seconds = with_audio_speed(
+            plan, spec.max_audio_stretch, probed.audio.duration_seconds, video_seconds(source)
+        )
+        speech = UploadedFile(key="", sha256=cue.sha256, num_bytes=cue.num_bytes, label=job.audio_label)
+        length = length_of(plan, seconds, source)
+        return await self._completed(job, plan, {SPEECH_FIELD: speech}, length, num_cues_done=1)
+
+    async def _with_faces(self, job: JobRecord, source: VideoInfo) -> JobRecord:
+        """Give every turn a face, by who speaks when in the source; waits until the people in it are known."""
+        record = await self._avatars.record(job.avatar_key)
+        report = await self._avatars.find_people(record)
+        turns = await asyncio.to_thread(with_faces, job.plan.turns, report)
+        faces = await same_faces(
+            turns,
+            record.face,
+            lambda choice: self._avatars.resolve_face(record.source_sha256, job.owner, choice),
+        )
+        turns = list(with_faces_of(turns, faces))
+        check_overlaps(turns)
+        keys = await self._services.submissions.store_faces(record, turns, job.owner, source)
+        return await self._change(job, plan=job.plan.with_turns(turns, needs_faces=False), turn_avatar_keys=keys)
+
+    async def _with_voices(self, job: JobRecord) -> JobRecord:
+        options = job.options
+        turns, language = await with_voices(self._stages, CallContext(job.id), job.plan.turns, options.language)
+        plan = job.plan.with_turns(turns).with_options(language=options.language or language)
+        return await self._change(job, plan=plan, num_cues=len(texts_of(turns)), num_cues_done=0)
+
+    async def _speak_turns(self, job: JobRecord) -> dict[int, SpokenCue]:
+        """Return the spoken texts by the index of their turn."""
+        free = asyncio.Semaphore(_CUES_AT_A_TIME)
+        spoken: dict[int, SpokenCue] = {}
+
+        async def speak(number: int, turn: PlannedTurn) -> None:
+            async with free:
+                try:
+                    spoken[number] = await self.speak_turn(job, turn)
+                except LipwrightError as error:
+                    raise name_cues(of_cue(error, 0), [turn_name(number, turn)]) from error
+            share = SPOKEN_SHARE * len(spoken) / (job.num_cues or 1)
+            await self._change(job, num_cues_done=len(spoken), progress=share, attempts=0)
+
+        async with asyncio.TaskGroup() as group:
+            for number, turn in enumerate(job.plan.turns):
+                if turn.text is not None:
+                    group.create_task(speak(number, turn))
+        return spoken
+
+    async def _record(self, job: JobRecord, spoken: dict[int, SpokenCue], source: VideoInfo) -> JobRecord:
+        """Record the spoken texts in their time slots, one after the other in one file."""
+        turns = list(job.plan.turns)
+        slots = speech_slots(turns, video_seconds(source))
+        field = TEXT_FIELD if SPEECH_FIELD in job.plan.audio else SPEECH_FIELD
+        cues = [PlacedCue(spoken[number].key, slot) for number, slot in slots.items()]
+        try:
+            recorded = await self._stages.record_speech(CallContext(job.id), cues, job_file_key(job.id, field))
+        except LipwrightError as error:
+            raise name_cues(error, [turn_name(number, turns[number]) for number in slots]) from error
+        for number, cue in zip(slots, recorded.cues, strict=True):
+            placed = {
+                "audio": field,
+                "audio_start": cue.audio_start,
+                "end": turns[number].start + cue.seconds,
+                "speed": round(cue.speed, 3) if cue.speed > 1 else None,
+                "cut_seconds": round(cue.cut_seconds, 3) or None,
+                "natural_seconds": round(spoken[number].seconds, 3),
+            }
+            turns[number] = turns[number].model_copy(update=placed)
+        speech = UploadedFile(key="", sha256=recorded.sha256, num_bytes=recorded.num_bytes, label=_RECORDING)
+        plan = job.plan.with_turns(turns)
+        return await self._completed(job, plan, {**plan.audio, field: speech}, length_of(plan, 0.0, source))
+
+    async def _completed(
+        self, job: JobRecord, plan: JobPlan, audio: dict[str, UploadedFile], length: JobLength, **fields: object
+    ) -> JobRecord:
+        complete = plan.model_copy(update={"audio": audio, "is_complete": True})
+        if self._services.config.labels.invisible and job.watermark_id is None:
+            fields["watermark_id"] = job.model_copy(update={"plan": complete}).with_watermark().watermark_id
+        return await self._change(job, plan=complete, **length._asdict(), **fields)
+
+    async def _change(self, job: JobRecord, **fields: object) -> JobRecord:
+        table = self._services.table
+        await table.run_in_thread(table.update_job, job.id, **fields)
+        return job.model_copy(update=fields)
+
+
+def _measured(plan: JobPlan, spoken: dict[int, SpokenCue]) -> JobPlan:
+    """Return a plan that says how long its spoken texts are."""
+    turns = list(plan.turns)
+    for number, cue in spoken.items():
+        turns[number] = turns[number].model_copy(update={"natural_seconds": round(cue.seconds, 3)})
+    return plan.with_turns(turns)
+
+
+def with_fits(plan: JobPlan, video_length: float | None) -> JobPlan:
+    """Return a plan whose turns say how fast their texts will be spoken, and what will be cut."""
+    turns: list[PlannedTurn] = list(plan.turns)
+    for number, slot in speech_slots(turns, video_length).items():
+        seconds = turns[number].natural_seconds
+        if seconds is not None:
+            speed, _, cut = fit(seconds, slot)
+            changes = {"speed": round(speed, 3) if speed > 1 else None, "cut_seconds": round(cut, 3) or None}
+            turns[number] = turns[number].model_copy(update=changes)
+    return plan.with_turns(turns)
+
+
+def turn_name(number: int, turn: PlannedTurn) -> str:
+    """Return how errors name a turn."""
+    return f"turns[{number}], at {turn.start:g} s"
