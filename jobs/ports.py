@@ -24,6 +24,7 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish
 from jobs.status import ServiceStatus
 from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
@@ -128,6 +129,32 @@ class Stages(Protocol):
 
     async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
         """Return what the files hold."""
+
+    async def speak(
+        self, context: CallContext, text: str, voice: str | None, owner: str | None, folder: str
+    ) -> SpokenCue:
+        """Return the cue with a text; its file is in `folder`, which exists. A cue is spoken once.
+
+        Raises:
+            OptionError: The text or voice cannot be used.
+            VoiceError: The voice failed, cannot be reached, or returned no usable audio.
+            StageTimeoutError: The voice timed out, or was busy for too long.
+        """
+
+    async def record_speech(self, context: CallContext, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
+        """Fit cues into their slots and write them to the FLAC file `out`; see `speech.cue_recorder`.
+
+        Errors about one cue name its number: see `jobs.speech_messages.name_cues`.
+
+        Raises:
+            StoredFileError: A cue is missing or damaged; `speak` makes it again.
+            MediaLimitError: All together take too long.
+        """
+
+    async def choose_voices(
+        self, context: CallContext, wishes: Sequence[VoiceWish], language: str | None
+    ) -> ChosenVoices:
+        """Return the voices of texts; OptionError if a language has too few."""
 
     async def prepare_speech(
         self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float

@@ -12,9 +12,7 @@ from api.forms.speech_form import SpeechForm
 from api.forms.turn_form import TurnForm
 from api.forms.turn_sources import speech_slots, turns_of_diarization, turns_of_subtitles, with_faces
 from api.tts.dub_recorder import DubRecorder
-from api.tts.service import Speaker, tts_service
-from api.tts.speech_upload import speech_upload
-from api.tts.voice_choice import choose_voice, spoken_language, with_voices
+from api.tts.turn_voices import with_voices
 from config import PipelineConfig
 from errors import InProgressError, OptionError
 from jobs.job_request import TurnsRequest
@@ -27,6 +25,9 @@ from media.subtitles import diarization
 from media.subtitles.fonts import check_fonts
 from models.face.choice import recorded_face
 from models.people.report import PeopleReport
+from speech.service import Speaker, tts_service
+from speech.speech_upload import speech_upload
+from speech.voice_choice import choose_voice, spoken_language
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
 from storage.records import Turn, UploadedFile

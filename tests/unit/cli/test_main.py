@@ -21,11 +21,11 @@ from launch.folder_lock import locked_folder
 from storage.file_keys import audio_key, upload_key
 from storage.local.api_keys import FileKeyRing
 from storage.records import JobQuery, JobStatus
-from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.net import web
 from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
+from tests.unit.speech.speech_server import speaking
 
 
 @pytest.fixture

@@ -38,8 +38,8 @@ from storage.records import (
     utc_now,
 )
 from tests.hostile_folder import imported_modules, make_hostile_folder
-from tests.unit.api.tts.speech_server import speaking, tone
 from tests.unit.on_disk import on_disk
+from tests.unit.speech.speech_server import speaking, tone
 
 
 class LocalDirector:

@@ -21,8 +21,8 @@ from jobs.messages import PeopleScan
 from media.audio import AudioTrack
 from models.people.report import PeopleReport, SpeakerTurn
 from storage.file_keys import UPLOADS, audio_key
-from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 
 VIDEO = ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))
 SRT = b"""1

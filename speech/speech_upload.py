@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Final
 
-from api.tts.service import Speaker
+from speech.service import Speaker
 from storage.file_store import FileStore
 from storage.records import UploadedFile
 
