@@ -298,9 +298,16 @@ class TtsConfig(_Frozen):
     max_concurrent: int = Field(
         2,
         ge=1,
-        description="Texts spoken at the same time per Ingress replica; others wait. Live sessions have one more.",
+        description="Texts spoken at the same time per replica of SpeechSynthesis and Ingress; others wait. Live "
+        "sessions have one more.",
     )
     max_wait_s: float = Field(120.0, gt=0, le=120, description="How long a text waits to be spoken before 429.")
+    max_cache_bytes: int = Field(
+        1024**3,
+        ge=0,
+        description="Spoken texts that are kept for later jobs, in bytes: the same text in the same voice is spoken "
+        "once. The least recently used are removed first, and those unused for `jobs.retention_s`. 0 keeps none.",
+    )
     cloning: CloningConfig | None = Field(
         None, description="Set it, to `{}` for the defaults, if the service at `url` clones voices from recordings."
     )

@@ -226,7 +226,15 @@ class ReplicaLostError(LipwrightError, code="replica_lost", status_code=503, ret
 
 
 class VoiceError(LipwrightError, code="voice_failed", status_code=503, retryable=True):
-    """The text-to-speech service failed or could not be reached; not the caller's fault."""
+    """The text-to-speech service failed or could not be reached; not the caller's fault.
+
+    Attributes:
+        is_unreachable: Whether the service did not take the request, so that the same request can succeed soon.
+    """
+
+    def __init__(self, message: str = "", *, is_unreachable: bool = False) -> None:
+        super().__init__(message)
+        self.is_unreachable = is_unreachable
 
 
 class WeightsError(LipwrightError, code="weights_invalid"):

@@ -1,7 +1,8 @@
 """Wires the deployments of Lipwright.
 
     HTTP ── Ingress ── Director ──┬── MediaProbe           inspects inputs before a job is accepted
-            (HTTP API)   (jobs)   ├── AudioFeatures        speech -> features, block by block
+            (HTTP API)   (jobs)   ├── SpeechSynthesis      texts -> speech, cue by cue
+               │                  ├── AudioFeatures        speech -> features, block by block
                │                  ├── LandmarkGenerator    frames -> track, once; features x track -> plan
                │                  └── Studio x N ────────── FaceSynthesis x M   crops + plan -> faces (GPU)
                │                      (decode, crop, paste back, encode one segment)
@@ -24,6 +25,7 @@ from deployments.ingress import Ingress
 from deployments.landmark_generator import LandmarkGenerator
 from deployments.live_session import LiveSession
 from deployments.media_probe import MediaProbe
+from deployments.speech_synthesis import SpeechSynthesis
 from deployments.studio import Studio
 from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
@@ -41,6 +43,7 @@ def wire(config: PipelineConfig, engines: Mapping[str, str | EngineClass]) -> Ap
     landmark_generator = LandmarkGenerator.bind(config, engines)
     face_synthesis = FaceSynthesis.bind(config, engines)
     studio = Studio.bind(config, face_synthesis, engines)
-    director = Director.bind(config, media_probe, audio_features, landmark_generator, studio, engines)
+    speech_synthesis = SpeechSynthesis.bind(config)
+    director = Director.bind(config, media_probe, audio_features, landmark_generator, studio, speech_synthesis, engines)
     live_session = LiveSession.bind(config, engines)
     return Ingress.bind(config, director, live_session)

@@ -18,7 +18,6 @@ from api.openai.routes import PREFIX, VideoRoutes
 from api.openapi import API_KEY, EXPOSED_HEADERS, PATH, OpenAPIRoute, described
 from api.page import PageRoutes, SecurityHeaders
 from api.sign_in import SignInRoutes
-from api.tts.service import tts_service
 from api.v1.routes import v1_routers
 from api.v1.routes.status import HealthRoutes
 from config import PipelineConfig
@@ -26,6 +25,7 @@ from errors import LipwrightError
 from jobs.ports import JobService
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveService
+from speech.service import tts_service
 from storage.file_store import FileStore
 from storage.state import open_keys
 

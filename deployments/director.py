@@ -33,12 +33,13 @@ class Director(JobDirector):
         audio_features: DeploymentHandle[Any],
         landmark_generator: DeploymentHandle[Any],
         studio: DeploymentHandle[Any],
+        speech_synthesis: DeploymentHandle[Any],
         engines: Mapping[str, str | EngineClass] = ENGINES,
     ) -> None:
         """Open the job table, and lead or wait until no other service does."""
         configure_logging()
         await asyncio.to_thread(Labeller(config.labels, config.data_dir).check_signing)
-        stages = ServeStages(config, media_probe, audio_features, landmark_generator, studio)
+        stages = ServeStages(config, media_probe, audio_features, landmark_generator, studio, speech_synthesis)
         super().__init__(config, stages, service_name(), ReplicaWatch(replica_counts), engines, webhook_view)
         await self.start()
 

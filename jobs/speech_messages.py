@@ -82,7 +82,7 @@ class VoiceWish:
 
 @dataclass(frozen=True)
 class ChosenVoices:
-    """The voices of texts, in order; None is the default voice. `language` is what all of them speak, if it is known."""
+    """The voices of texts, in order; None is the default voice. `language` is what all of them speak, if known."""
 
     voices: tuple[str | None, ...]
     language: str | None

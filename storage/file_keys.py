@@ -26,6 +26,8 @@
     backgrounds/{id}/fitted/{name}/...  the same in the size, rate and colours of a session: background.mp4, fitted.json
     voices/{owner}/{name}/sample.wav the speaker of a cloned voice, 24 kHz mono
     voices/{owner}/{name}/voice.json its record, which makes the voice exist
+    cues/{owner}/{digest}            a spoken text, cached for later jobs
+    cues/{owner}/{digest}.json       its record, which makes it complete; likewise beside a copy in the folder of a job
 
 A key is a relative POSIX path. Every name and id must have the form of `records.new_id()`, so that no name from a
 client can leave its folder.
@@ -44,6 +46,7 @@ JOBS: Final = "jobs"
 AVATARS: Final = "avatars"
 BACKGROUNDS: Final = "backgrounds"
 VOICES: Final = "voices"
+CUES: Final = "cues"
 _JOB_FILE: Final = re.compile(r"audio(_[A-Za-z0-9_-]{1,32})?|music|background|subtitles|diarization")
 PEOPLE_PART: Final = "people/"
 PEOPLE_REPORT: Final = "report.json"
@@ -222,6 +225,16 @@ def voice_folder(owner: str | None, name: str) -> str:
 def voice_id(name: str) -> str:
     """Return the ID of a cloned voice, which can be part of any URL."""
     return _digest(name)
+
+
+def cues_folder(owner: str | None) -> str:
+    """Return the folder of the spoken texts that are cached for a caller."""
+    return f"{CUES}/{_digest(owner or '')}"
+
+
+def cue_key(folder: str, digest: str) -> str:
+    """Return the key of a spoken text in a folder: that of a job, or `cues_folder`."""
+    return f"{folder}/{_checked(digest)}"
 
 
 def is_name(text: str) -> bool:

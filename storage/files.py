@@ -89,6 +89,9 @@ class StoredFiles(Protocol):
     def entries(self, folder: str) -> dict[str, float]:
         """Return the names of the entries of a folder, with their last change in seconds since the epoch."""
 
+    def states(self, folder: str) -> dict[str, FileState]:
+        """Return the states of all files in a folder and below, by key; `touch` counts as a change."""
+
     def local_path(self, key: str) -> Path | None:
         """Return the path of a file on this machine; None if files are remote."""
 

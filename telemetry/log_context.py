@@ -30,6 +30,7 @@ _PACKAGES = (
     "models",
     "net",
     "rendering",
+    "speech",
     "storage",
     "telemetry",
 )

@@ -19,11 +19,11 @@ from api.access import caller_of
 from api.heygem.data_root import DataRoot
 from api.heygem.protocol import MAX_BODY_BYTES
 from api.routing import Routes, route
-from api.tts.service import tts_service
-from api.tts.voice_recorder import VoiceRecorder
 from config import PipelineConfig
 from errors import InputError, LipwrightError, MediaLimitError
 from jobs.model.files import UploadedFile
+from speech.service import tts_service
+from speech.voice_recorder import VoiceRecorder
 from storage.file_store import FileStore
 from storage.key_ring import KeyRing
 

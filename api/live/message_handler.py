@@ -28,9 +28,9 @@ from api.live.protocol import (
 )
 from api.live.session_clock import SessionClock
 from api.live.tts_queue import TtsQueue
-from api.tts.service import Speaker
 from config import LiveConfig
 from errors import CapacityError, LipwrightError, NotFoundError, OptionError, UrlRefusedError
+from speech.service import Speaker
 
 _POLL_S: Final = 0.05
 

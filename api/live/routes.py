@@ -17,12 +17,12 @@ from api.live.protocol import event
 from api.live.running_sessions import RunningSession, RunningSessions, first_ended
 from api.live.session_options import SessionOptions, session_options
 from api.live.session_stream import SessionServices, SessionStream
-from api.tts.service import Speaker, TtsService
 from config import LiveConfig
 from errors import LipwrightError, OptionError
 from jobs.requests import Caller
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveService
+from speech.service import Speaker, TtsService
 
 PATH: Final = "/v1/live"
 VIEW_PATH: Final = "/v1/live/view"

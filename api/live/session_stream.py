@@ -12,13 +12,13 @@ from api.live.protocol import event
 from api.live.session_clock import SessionClock
 from api.live.session_options import SessionOptions
 from api.live.viewers import Viewers
-from api.tts.service import Speaker
 from config import LiveConfig
 from jobs.messages import ShownAvatar
 from media.live.encoder import EncodedPictures
 from media.live.stream_writer import LiveFragment, StreamWriter
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveChunkRequest, LiveService
+from speech.service import Speaker
 
 
 class SessionServices(NamedTuple):

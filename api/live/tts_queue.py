@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from api.live.protocol import SpeakText
 from api.live.wav_stream import WavStream
-from api.tts.service import Speaker
 from errors import LipwrightError, OptionError
+from speech.service import Speaker
 
 MAX_TEXTS: Final = 8
 _PIECE_SECONDS: Final = 1.0

@@ -1,1 +1,1 @@
-"""Text-to-speech: backends and limits."""
+"""Speaks the texts of a received form."""

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from api.tts.service import Speaker
 from config import PipelineConfig
 from errors import MediaError, MediaLimitError, OptionError, VoiceError
 from jobs.model.files import UploadedFile, new_id
 from jobs.model.turns import Turn
 from media.decoding.decoder import Decoders
 from media.dubbing.slots import MAX_SLOT_SECONDS, DubWriter, FittedSpeech, SpeechSlot, fit_speech
+from speech.service import Speaker
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
 from storage.local.disk import disk_errors, open_private

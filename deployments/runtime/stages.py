@@ -27,6 +27,7 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish, recorded_seconds
 from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
 from media.output.fitted_background import fitted_info
@@ -37,6 +38,7 @@ from models.engines.registry import MOUTH_ENGINE
 from models.face.choice import FaceChoice
 from models.people.scan import ScanState
 from models.track.tracker import TrackState
+from speech.cue_speaker import speak_timeout_s
 from telemetry.log_context import CallContext
 
 T = TypeVar("T")
@@ -53,21 +55,49 @@ class ServeStages:
     audio_features: DeploymentHandle[Any]
     landmark_generator: DeploymentHandle[Any]
     studio: DeploymentHandle[Any]
+    speech_synthesis: DeploymentHandle[Any]
 
     async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
         return await self._call(
             "MediaProbe.probe", context, 0, lambda context: self.media_probe.probe.remote(context, video, audio)
         )
 
+    async def speak(
+        self, context: CallContext, text: str, voice: str | None, owner: str | None, folder: str
+    ) -> SpokenCue:
+        return await self._speech(
+            "SpeechSynthesis.speak",
+            context,
+            speak_timeout_s(self.config),
+            lambda context: self.speech_synthesis.speak.remote(context, text, voice, owner, folder),
+        )
+
+    async def record_speech(self, context: CallContext, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
+        return await self._speech(
+            "SpeechSynthesis.record_speech",
+            context,
+            self.config.jobs.sound_timeout_s(recorded_seconds(cues)),
+            lambda context: self.speech_synthesis.record_speech.remote(context, cues, out),
+        )
+
+    async def choose_voices(
+        self, context: CallContext, wishes: Sequence[VoiceWish], language: str | None
+    ) -> ChosenVoices:
+        return await self._call(
+            "SpeechSynthesis.choose_voices",
+            context,
+            0,
+            lambda context: self.speech_synthesis.choose_voices.remote(context, wishes, language),
+        )
+
     async def prepare_speech(
         self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
-        jobs = self.config.jobs
-        return await call_stage(
+        return await self._speech(
             "AudioFeatures.prepare",
             context,
+            self.config.jobs.sound_timeout_s(claimed_seconds),
             lambda context: self.audio_features.prepare.remote(context, parts, speech, claimed_seconds),
-            CallBounds(jobs.sound_timeout_s(claimed_seconds), jobs.max_attempts, jobs.max_stage_wait_s),
         )
 
     async def track(
@@ -259,9 +289,16 @@ class ServeStages:
 
     async def ready(self) -> bool:
         """Return True once every stage has answered."""
-        for handle in (self.media_probe, self.audio_features, self.landmark_generator, self.studio):
+        stages = self.media_probe, self.audio_features, self.landmark_generator, self.studio, self.speech_synthesis
+        for handle in stages:
             await call_stage("ready", CallContext(""), lambda _, handle=handle: handle.ready.remote(), _READY)  # type: ignore[misc]
         return True
+
+    async def _speech(
+        self, stage: str, context: CallContext, work_s: float, start: Callable[[CallContext], Sent[T]]
+    ) -> T:
+        jobs = self.config.jobs
+        return await call_stage(stage, context, start, CallBounds(work_s, jobs.max_attempts, jobs.max_stage_wait_s))
 
     async def _call(
         self, stage: str, context: CallContext, num_frames: int, start: Callable[[CallContext], Sent[T]]

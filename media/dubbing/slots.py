@@ -92,6 +92,11 @@ def fit(seconds: float, slot: SpeechSlot) -> tuple[float, float, float]:
     return speed, kept, seconds / speed - kept
 
 
+def count_samples(path: Path, limits: MediaLimits) -> int:
+    """Returns the length of synthesized speech, trimmed as by `fit_speech`, in samples at `RATE`; errors likewise."""
+    return len(_decoded(path, limits)[0])
+
+
 def fit_speech(path: Path, slot: SpeechSlot, limits: MediaLimits) -> bytes:
     """Decodes synthesized speech and fits it into a slot; silence before and after it is trimmed.
 
@@ -107,8 +112,7 @@ def fit_speech(path: Path, slot: SpeechSlot, limits: MediaLimits) -> bytes:
         MediaError: The file has no usable audio.
         MediaLimitError: It is longer than allowed.
     """
-    with closing(AudioTrack(path, limits)) as track:
-        speech = _trimmed(np.concatenate(list(track.blocks(RATE, "mono", "fltp")), axis=1))
+    speech = _decoded(path, limits)
     speed, kept, cut = fit(speech.shape[1] / RATE, slot)
     num_kept = round(kept * RATE)
     speech = np.concatenate(list(stretch([speech], RATE, speed)), axis=1)[:, :num_kept]
@@ -119,6 +123,12 @@ def fit_speech(path: Path, slot: SpeechSlot, limits: MediaLimits) -> bytes:
     samples = np.zeros(num_samples, np.int16)
     samples[: speech.shape[1]] = np.rint(speech[0].clip(-1, 1) * 32767)
     return FittedSpeech(samples, speed, cut).to_bytes()
+
+
+def _decoded(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
+    """Returns (1, n) trimmed speech at `RATE`."""
+    with closing(AudioTrack(path, limits)) as track:
+        return _trimmed(np.concatenate(list(track.blocks(RATE, "mono", "fltp")), axis=1))
 
 
 def _trimmed(speech: NDArray[np.float32]) -> NDArray[np.float32]:

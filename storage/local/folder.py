@@ -100,6 +100,14 @@ class LocalFiles:
                     found[path.name] = path.stat().st_mtime
         return found
 
+    def states(self, folder: str) -> dict[str, FileState]:
+        keys = (
+            os.path.relpath(os.path.join(place, name), self._root)
+            for place, _, names in os.walk(self._root / folder)
+            for name in names
+        )
+        return {key: state for key in keys if (state := self.find(key)) is not None}
+
     def local_path(self, key: str) -> Path | None:
         return self._root / key
 

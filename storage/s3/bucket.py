@@ -117,6 +117,16 @@ class BucketFiles:
             newest[name] = max(newest.get(name, 0.0), found.changed_at)
         return newest
 
+    def states(self, folder: str) -> dict[str, FileState]:
+        listed = {found.key: found for found in self._objects.list(folder)}
+        return {
+            key: FileState(
+                found.num_bytes, found.tag, max(found.changed_at, listed.get(key + _TOUCHED, found).changed_at)
+            )
+            for key, found in listed.items()
+            if not key.endswith(_TOUCHED)
+        }
+
     def local_path(self, key: str) -> Path | None:
         """Files are remote."""
         return None

@@ -19,6 +19,7 @@ from deployments.ingress import Ingress
 from deployments.landmark_generator import LandmarkGenerator
 from deployments.live_session import LiveSession
 from deployments.media_probe import MediaProbe
+from deployments.speech_synthesis import SpeechSynthesis
 from deployments.studio import Studio
 from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources
@@ -62,7 +63,10 @@ def build(config: PipelineConfig) -> Application:
     landmark_generator = _bound(LandmarkGenerator, config, engines)
     face_synthesis = _bound(serve.deployment(FaceSynthesisOfFakeGpus, name="FaceSynthesis"), config, engines)
     studio = _bound(Studio, config, face_synthesis, engines)
-    director = _bound(Director, config, media_probe, audio_features, landmark_generator, studio, engines)
+    speech_synthesis = _bound(SpeechSynthesis, config)
+    director = _bound(
+        Director, config, media_probe, audio_features, landmark_generator, studio, speech_synthesis, engines
+    )
     return _bound(Ingress, config, director, _bound(LiveSession, config, engines))
 
 

@@ -26,6 +26,7 @@ KINDS = (
     "Ingress",
     "Director",
     "MediaProbe",
+    "SpeechSynthesis",
     "AudioFeatures",
     "LandmarkGenerator",
     "LiveSession",

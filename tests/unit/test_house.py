@@ -19,6 +19,7 @@ DEPLOYMENTS = {
     "Ingress",
     "Director",
     "MediaProbe",
+    "SpeechSynthesis",
     "AudioFeatures",
     "LandmarkGenerator",
     "LiveSession",

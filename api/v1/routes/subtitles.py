@@ -14,13 +14,13 @@ from api.forms.form_schema import form_body
 from api.forms.uploads import drain
 from api.problem import problem_responses
 from api.routing import Routes, route
-from api.subtitles.transcriber import Transcriber
 from config import PipelineConfig
 from errors import OptionError
 from jobs.model.files import FilePart
 from jobs.model.request_model import RequestModel, example
 from jobs.ports import JobService
 from media.subtitles.texts import SubtitleFormat, subtitle_file
+from speech.transcriber import Transcriber
 from storage.file_store import FileStore
 
 SUBTITLE_TYPES: dict[SubtitleFormat, str] = {"srt": "application/x-subrip", "vtt": "text/vtt"}

@@ -14,13 +14,13 @@ from api.forms.form_schema import form_body
 from api.forms.uploads import drain
 from api.problem import problem_responses
 from api.routing import Routes, route
-from api.tts.service import tts_service
-from api.tts.voice_recorder import VoiceRecorder
 from config import CloningConfig, PipelineConfig
 from errors import OptionError
 from jobs.model.files import FilePart
 from jobs.model.request_model import RequestModel, example
 from jobs.ports import JobService
+from speech.service import tts_service
+from speech.voice_recorder import VoiceRecorder
 from storage.file_store import FileStore
 from storage.voices import VoiceRecord, VoiceStore
 

@@ -22,10 +22,10 @@ from storage.file_keys import job_file_key, source_key
 from storage.local.api_keys import FileKeyRing
 from tests.browser import Visitor, chromium
 from tests.unit.api.live.live_parts import GreyAvatars
-from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk
 from tests.unit.segmented_job import RenderingJob, SegmentedJob
+from tests.unit.speech.speech_server import speaking
 
 VIDEO = "document.querySelector('#stage video')"
 

@@ -14,9 +14,9 @@ from jobs.messages import PeopleScan
 from lipwright_client import Lipwright
 from models.people.report import PeopleReport, SeenPerson, TimeRange
 from tests.browser import Visitor, chromium
-from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.quality_report import example_report
+from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 
 REPORT = PeopleReport(
     people=(

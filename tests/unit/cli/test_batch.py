@@ -14,9 +14,9 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from config import TtsConfig
-from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.quality_report import example_report
+from tests.unit.speech.speech_server import speaking
 
 
 @pytest.fixture

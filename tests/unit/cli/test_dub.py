@@ -12,10 +12,10 @@ from cli.main import app
 from config import SubtitlesConfig, TtsConfig
 from jobs.messages import PeopleScan
 from models.people.report import PeopleReport, SpeakerTurn
-from tests.unit.api.subtitles.openai_server import answering
-from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.quality_report import example_report
+from tests.unit.speech.openai_server import answering
+from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 
 VTT = """WEBVTT
 

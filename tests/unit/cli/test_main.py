@@ -26,6 +26,7 @@ from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.net import web
 from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
+from tests.unit.speech.speech_server import speaking
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from config import TtsConfig
 from launch.folder_lock import locked_folder
 from lipwright_client import Lipwright
 from tests.ports import quiet_port
-from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.speech.speech_server import speaking
 
 
 @pytest.fixture(autouse=True)

@@ -30,8 +30,8 @@ from storage.file_keys import job_file_key, result_key
 from storage.file_store import FileStore
 from storage.records import AvatarRecord, SegmentRecord, avatar_key
 from tests.hostile_folder import imported_modules, make_hostile_folder
-from tests.unit.api.tts.speech_server import speaking, tone
 from tests.unit.on_disk import on_disk
+from tests.unit.speech.speech_server import speaking, tone
 
 
 class LocalDirector:

@@ -29,6 +29,7 @@ from storage.local.api_keys import FileKeyRing
 from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
+from tests.unit.speech.speech_server import speaking
 
 pytestmark = pytest.mark.usefixtures("own_temp_folder")
 

@@ -19,8 +19,8 @@ from integrations.shared_folder import SharedFolder
 from jobs.messages import PeopleScan
 from lipwright_client import AsyncLipwright
 from models.people.report import PeopleReport, SpeakerTurn
-from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.speech.speech_server import speaking
 
 
 @pytest.fixture

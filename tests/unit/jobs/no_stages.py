@@ -21,6 +21,7 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish
 from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
 from media.playback import AfterEnd
@@ -37,6 +38,19 @@ class NoStages:
 
     async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
         raise AssertionError("nothing is probed here")
+
+    async def speak(
+        self, context: CallContext, text: str, voice: str | None, owner: str | None, folder: str
+    ) -> SpokenCue:
+        raise AssertionError("nothing is spoken here")
+
+    async def record_speech(self, context: CallContext, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
+        raise AssertionError("nothing is recorded here")
+
+    async def choose_voices(
+        self, context: CallContext, wishes: Sequence[VoiceWish], language: str | None
+    ) -> ChosenVoices:
+        raise AssertionError("no voices are chosen here")
 
     async def prepare_speech(
         self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from config import TtsConfig
 from lipwright_client import Lipwright
-from tests.unit.api.tts.speech_server import speaking, tone
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.speech.speech_server import speaking, tone
 
 
 def test_turns_with_files_and_texts(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 
 from config import HeygemConfig, TtsConfig
-from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 
 AXIOS = {"Accept": "application/json, text/plain, */*", "User-Agent": "axios/1.7.9"}
 TRAINING = {"format": ".wav", "reference_audio": "origin_audio/20261128_person.wav", "lang": "zh"}

@@ -16,10 +16,10 @@ from api.live.message_limits import SessionEndedError
 from api.live.session_clock import StreamPacer
 from api.live.session_options import SessionOptions
 from api.live.session_stream import SessionServices, SessionStream
-from api.tts.service import Speaker, TtsBackend, TtsService
 from config import LiveConfig, NetworkConfig, TtsConfig
 from jobs.model.avatar_settings import AvatarSettings
 from net.push.destination import Destinations
+from speech.service import Speaker, TtsBackend, TtsService
 from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
 
 RATE = 24000

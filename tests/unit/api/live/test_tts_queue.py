@@ -16,9 +16,9 @@ from api.live.protocol import SpeakText
 from api.live.session_stream import SessionStream
 from api.live.tts_queue import TtsQueue
 from api.live.wav_stream import WavStream
-from api.tts.service import Speaker, TtsService
 from config import TtsConfig
 from errors import VoiceError
+from speech.service import Speaker, TtsService
 from tests.unit.api.live.test_session_stream import Talk
 
 RATE = 22050
@@ -48,6 +48,9 @@ class Beep:
         sound = wav(1.0)
         for start in range(0, len(sound), 999):
             yield sound[start : start + 999]
+
+    async def identity(self, voice: str) -> str:
+        return voice
 
     async def voices(self) -> list[str]:
         return ["beep"]

@@ -23,6 +23,7 @@ from models.people.report import PeopleReport, SpeakerTurn
 from storage.file_keys import UPLOADS, job_file_key
 from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 
 VIDEO = ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))
 SRT = b"""1

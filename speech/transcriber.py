@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from api.subtitles.openai_server import OpenAIServer
 from config import PipelineConfig
 from errors import InputError, OptionError, StageTimeoutError
 from jobs.fair_queue import NICENESS, FairQueue, run_in_thread
@@ -20,6 +19,7 @@ from media.audio import convert_to_wav
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.subtitles.cues import MAX_CUES, Cue
+from speech.openai_server import OpenAIServer
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
 from storage.local.disk import disk_errors, open_private

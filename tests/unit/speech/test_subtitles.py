@@ -14,9 +14,9 @@ from config import SubtitlesConfig
 from lipwright_client import Lipwright
 from media.subtitles.cues import Cue, read_cues
 from storage.file_keys import UPLOADS
-from tests.unit.api.subtitles.openai_server import OpenAIStandIn, answering
-from tests.unit.api.tts.speech_server import tone
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.speech.openai_server import OpenAIStandIn, answering
+from tests.unit.speech.speech_server import tone
 
 
 @pytest.fixture

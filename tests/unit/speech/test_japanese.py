@@ -9,12 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.tts import package_backend
-from api.tts.local_backend import LocalBackend
-from api.tts.package_backend import JAPANESE, PackageBackend
 from config import MediaLimits, TtsConfig
 from errors import OptionError, VoiceError
 from media.probe import probe_audio
+from speech import package_backend
+from speech.local_backend import LocalBackend
+from speech.package_backend import JAPANESE, PackageBackend
 from storage.file_keys import job_file_key
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk

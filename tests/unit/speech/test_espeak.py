@@ -14,12 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.tts import package_backend
-from api.tts.espeak_backend import EspeakBackend
-from api.tts.local_backend import LocalBackend
 from config import MediaLimits, TtsConfig
 from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
 from media.probe import probe_audio
+from speech import package_backend
+from speech.espeak_backend import EspeakBackend
+from speech.local_backend import LocalBackend
 from storage.file_keys import job_file_key
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk

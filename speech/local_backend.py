@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Final
 
-from api.tts.espeak_backend import PREFIX, EspeakBackend, is_installed, language_of, speakers_of
-from api.tts.package_backend import ENGLISH, JAPANESE, PackageBackend
 from config import TtsConfig
 from media.language import are_same_language, parse_language
+from speech.espeak_backend import PREFIX, EspeakBackend, is_installed, language_of, speakers_of
+from speech.package_backend import ENGLISH, JAPANESE, PackageBackend
 
 _ENGLISH_BY_ESPEAK: Final = PREFIX + "en"
 _DEFAULT_ESPEAK_VOICE: Final = _ENGLISH_BY_ESPEAK + "-us"
@@ -36,8 +36,12 @@ class LocalBackend:
         return japanese[0] if japanese else None
 
     def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
-        """Yield a WAV file; see `api.tts.service.TtsBackend`."""
+        """Yield a WAV file; see `speech.service.TtsBackend`."""
         return self._backend_of(voice).synthesize(text, voice)
+
+    async def identity(self, voice: str) -> str:
+        """Return what decides how a voice sounds; see `speech.service.TtsBackend`."""
+        return await self._backend_of(voice).identity(voice)
 
     def _backend_of(self, voice: str) -> PackageBackend | EspeakBackend:
         if voice.startswith(PREFIX):

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 
-from api.tts.child_process import kill
+from speech.child_process import kill
 
 _WRITES_WITHOUT_END = "import sys\nwhile True: sys.stdout.write('x' * 9999)"
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Protocol
 
-from api.tts.local_backend import LocalBackend
-from api.tts.openai_backend import OpenAIBackend
-from api.tts.voice_slots import VoiceSlots
 from config import TtsConfig
 from errors import OptionError, VoiceError
+from speech.limits import check_length, no_voice_error
+from speech.local_backend import LocalBackend
+from speech.openai_backend import OpenAIBackend
+from speech.voice_slots import VoiceSlots
 from storage.file_store import FileStore
 from storage.voices import VoiceRecord, VoiceSample, VoiceStore
 
@@ -28,6 +29,13 @@ class TtsBackend(Protocol):
             OptionError: The voice does not exist or cannot speak this text.
             VoiceError: The backend failed.
             StageTimeoutError: The backend timed out.
+        """
+        ...
+
+    async def identity(self, voice: str) -> str:
+        """Return what decides, besides a text, how a voice sounds: the voice and its model, with versions.
+
+        A voice that does not exist has one as well.
         """
         ...
 
@@ -50,6 +58,23 @@ class CloningBackend(Protocol):
     def clone(self, text: str, sample: VoiceSample) -> AsyncGenerator[bytes]:
         """Yield the chunks of an audio file; errors as for `TtsBackend.synthesize`."""
         ...
+
+    def identity_of_clone(self, sample: VoiceSample) -> str:
+        """Return what decides, besides a text, how the voice of a recording sounds."""
+        ...
+
+
+@dataclass(frozen=True)
+class FoundVoice:
+    """A voice by its name, or that of a recording.
+
+    Attributes:
+        synthesize: Yields the chunks of an audio file of a text; errors as for `TtsBackend.synthesize`.
+        identity: Returns what decides, besides a text, how the voice sounds.
+    """
+
+    synthesize: Callable[[str], AsyncGenerator[bytes]]
+    identity: Callable[[], Awaitable[str]]
 
 
 @dataclass(frozen=True)
@@ -144,12 +169,8 @@ class TtsService:
             OptionError: There is no backend, or the text is too long.
         """
         if self._backend is None:
-            raise OptionError(
-                "text: this service has no voice. Send audio instead, or ask the operator to set tts.url or to "
-                "install the extra [tts] or espeak-ng."
-            )
-        if len(text) > self.max_chars:
-            raise OptionError(f"text: expected at most {self.max_chars} characters, found {len(text)}.")
+            raise no_voice_error()
+        check_length(self._settings, text)
 
     async def synthesize(
         self, text: str, voice: str | None, owner: str | None = None, is_live: bool = False
@@ -168,14 +189,38 @@ class TtsService:
             VoiceError: The backend failed, or the audio is too large.
             StageTimeoutError: The backend timed out.
         """
-        self.check(text)
-        async with self._slots.take(owner, is_live), aclosing(self._pieces(owner, text, voice)) as pieces:
+        found = await self.find_voice(voice, owner)
+        async with aclosing(self.synthesize_with(found, text, owner, is_live)) as pieces:
             async for piece in pieces:
                 yield piece
 
-    async def _pieces(self, owner: str | None, text: str, voice: str | None) -> AsyncGenerator[bytes]:
+    async def synthesize_with(
+        self, voice: FoundVoice, text: str, owner: str | None, is_live: bool = False
+    ) -> AsyncGenerator[bytes]:
+        """Yield the chunks of an audio file in a voice of `find_voice`, as `synthesize` does."""
+        self.check(text)
+        async with self._slots.take(owner, is_live), aclosing(self._pieces(voice, text)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def find_voice(self, voice: str | None, owner: str | None) -> FoundVoice:
+        """Return a voice by its name, a cloned one of the caller before others; the default voice for None.
+
+        Raises:
+            OptionError: There is no backend. Whether it has a voice of that name is known when it speaks.
+        """
+        backend, name = self._backend, voice or self.default_voice or ""
+        if backend is None:
+            raise no_voice_error()
+        if (cloning := self._cloning) is not None:
+            sample = await asyncio.to_thread(cloning.voices.find, owner, name)
+            if sample is not None:
+                return _cloned(cloning.backend, sample)
+        return FoundVoice(partial(backend.synthesize, voice=name), partial(backend.identity, name))
+
+    async def _pieces(self, voice: FoundVoice, text: str) -> AsyncGenerator[bytes]:
         limits, num_bytes = self._settings, 0
-        async with aclosing(await self._speech(text, voice or self.default_voice or "", owner)) as pieces:
+        async with aclosing(voice.synthesize(text)) as pieces:
             async for piece in pieces:
                 num_bytes += len(piece)
                 if num_bytes > limits.max_bytes:
@@ -184,13 +229,12 @@ class TtsService:
         if not num_bytes:
             raise VoiceError("The voice returned no audio.")
 
-    async def _speech(self, text: str, voice: str, owner: str | None) -> AsyncGenerator[bytes]:
-        assert self._backend is not None
-        if self._cloning is not None:
-            sample = await asyncio.to_thread(self._cloning.voices.find, owner, voice)
-            if sample is not None:
-                return self._cloning.backend.clone(text, sample)
-        return self._backend.synthesize(text, voice)
+
+def _cloned(backend: CloningBackend, sample: VoiceSample) -> FoundVoice:
+    async def identity() -> str:
+        return await asyncio.to_thread(backend.identity_of_clone, sample)
+
+    return FoundVoice(partial(backend.clone, sample=sample), identity)
 
 
 class Speaker:

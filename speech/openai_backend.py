@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
+import json
 import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
@@ -25,6 +27,8 @@ _LIST_S: Final = 2.0
 _CONNECT_S: Final = 10.0
 _REFUSED: Final = (400, 404, 413, 422)
 """Statuses that reject the text, voice or model; others mean that the server or its key is at fault."""
+_BUSY: Final = (429, 502, 503, 504)
+"""Statuses of a server that starts, is overloaded, or cannot be reached by a proxy."""
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -40,11 +44,27 @@ class OpenAIBackend:
         self._trust_env = httpx.URL(self._url).host not in _LOOPBACK
 
     def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
-        """Yield the audio file as it arrives; see `api.tts.service.TtsBackend`."""
+        """Yield the audio file as it arrives; see `speech.service.TtsBackend`."""
         return self._speech(self._url, {"json": {**self._fields(text), "voice": voice}}, f"voice {voice!r}")
 
+    async def identity(self, voice: str) -> str:
+        """Return the voice with the server and its model; see `speech.service.TtsBackend`."""
+        return self._identity(voice)
+
+    def identity_of_clone(self, sample: VoiceSample) -> str:
+        """Return the recording with the server and its model; see `speech.service.CloningBackend`."""
+        cloning = self._settings.cloning
+        assert cloning is not None
+        sha256 = hashlib.sha256(sample.wav).hexdigest()
+        how = cloning.model_dump_json(exclude={"max_seconds", "max_bytes", "max_voices"})
+        return self._identity(sha256, sample.record.transcript, how)
+
+    def _identity(self, *parts: str) -> str:
+        settings = self._settings
+        return json.dumps([self._url, settings.model, settings.response_format, *parts])
+
     def clone(self, text: str, sample: VoiceSample) -> AsyncGenerator[bytes]:
-        """Yield the audio file as it arrives, in the voice of a recording; see `api.tts.service.CloningBackend`."""
+        """Yield the audio file as it arrives, in the voice of a recording; see `speech.service.CloningBackend`."""
         cloning = self._settings.cloning
         assert cloning is not None
         fields = self._fields(text)
@@ -80,7 +100,8 @@ class OpenAIBackend:
         except (TimeoutError, httpx.TimeoutException) as error:
             raise StageTimeoutError(f"The voice timed out after {settings.timeout_s:g} s.") from error
         except httpx.HTTPError as error:
-            raise VoiceError(f"The voice server cannot be reached ({type(error).__name__}).") from error
+            message = f"The voice server cannot be reached ({type(error).__name__})."
+            raise VoiceError(message, is_unreachable=True) from error
 
     async def voices_of(self, language: str) -> list[str] | None:
         """Return None: the API does not tell which languages a voice speaks."""
@@ -117,6 +138,7 @@ class OpenAIBackend:
                 f"text, voice: the voice server rejected this text with {voice} (status {answer.status_code})."
             )
         if answer.status_code != 200:
-            raise VoiceError(f"The voice server returned status {answer.status_code}.")
+            is_unreachable = answer.status_code in _BUSY
+            raise VoiceError(f"The voice server returned status {answer.status_code}.", is_unreachable=is_unreachable)
         if "json" in (kind := answer.headers.get("content-type", "")) or kind.startswith("text/"):
             raise VoiceError("The voice server returned text instead of audio.")

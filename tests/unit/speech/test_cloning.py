@@ -24,10 +24,10 @@ from lipwright_client import Lipwright, ProblemError
 from storage.file_keys import VOICES
 from storage.state import open_keys
 from tests.ports import quiet_port
-from tests.unit.api.tts.speech_server import speaking, tone
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.speech.speech_server import speaking, tone
 
-SAMPLES = Path(__file__).parents[4] / "samples"
+SAMPLES = Path(__file__).parents[3] / "samples"
 VIDEO = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
 CHATTERBOX = CloningConfig(path="/audio/speech/upload", body="multipart", audio_field="voice_file", transcript_field="")
 

@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from api.tts import espeak_process
-from api.tts.child_process import kill
 from config import TtsConfig
 from errors import OptionError, StageTimeoutError, VoiceError
 from media.language import parse_language
+from speech import espeak_process
+from speech.child_process import kill
 
 PREFIX: Final = "espeak:"
 """Start of the name of every voice, as in `espeak:cmn`; the rest is espeak-ng's name of the language."""
@@ -40,9 +40,10 @@ class EspeakBackend:
 
     def __init__(self, settings: TtsConfig) -> None:
         self._settings = settings
+        self._versions: dict[tuple[str, int], str] = {}  # by path and modification time of the program
 
     async def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
-        """Yield a 22.05 kHz WAV file, deterministic; see `api.tts.service.TtsBackend`."""
+        """Yield a 22.05 kHz WAV file, deterministic; see `speech.service.TtsBackend`."""
         program = shutil.which(_PROGRAM)
         if program is None:
             raise OptionError(
@@ -75,17 +76,19 @@ class EspeakBackend:
         struct.pack_into("<I", wav, _HEAD_BYTES - 4, len(wav) - _HEAD_BYTES)
         yield bytes(wav)
 
-    async def voices(self) -> list[str]:
-        """Return a voice per installed language; none without espeak-ng."""
+    async def identity(self, voice: str) -> str:
+        """Return the voice with the version of espeak-ng; see `speech.service.TtsBackend`."""
         program = shutil.which(_PROGRAM)
         if program is None:
-            return []
-        try:
-            async with asyncio.timeout(_LIST_S), _running(program, "--voices") as process:
-                table = await _exchange(process, b"", _PIECE_BYTES)
-        except (TimeoutError, OSError, VoiceError):
-            return []
-        _, *lines = table.decode(errors="replace").splitlines() or [""]
+            return voice
+        state = program, os.stat(program).st_mtime_ns
+        if state not in self._versions and (version := await _output("--version")):
+            self._versions = {state: version}
+        return f"{voice}\n{self._versions.get(state)}"
+
+    async def voices(self) -> list[str]:
+        """Return a voice per installed language; none without espeak-ng."""
+        _, *lines = (await _output("--voices")).splitlines() or [""]
         languages = (line.split()[1] for line in lines if len(line.split()) > 1)
         return list(dict.fromkeys(PREFIX + each for each in languages if _LANGUAGE.fullmatch(each)))
 
@@ -110,6 +113,18 @@ def is_installed() -> bool:
 
 def _unknown(voice: str) -> OptionError:
     return OptionError(f"voice: {voice!r} is not installed. GET /v1/voices lists the installed voices.")
+
+
+async def _output(option: str) -> str:
+    """Return what the program prints; nothing if it is not installed or fails."""
+    program = shutil.which(_PROGRAM)
+    if program is None:
+        return ""
+    try:
+        async with asyncio.timeout(_LIST_S), _running(program, option) as process:
+            return (await _exchange(process, b"", _PIECE_BYTES)).decode(errors="replace")
+    except (TimeoutError, OSError, VoiceError):
+        return ""
 
 
 @asynccontextmanager

@@ -13,14 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
-from api.tts.service import TtsService
-from api.tts.speech_upload import speech_title
 from config import MediaLimits, TtsConfig
 from media.probe import probe_audio
+from speech.service import TtsService
+from speech.speech_upload import speech_title
 from storage.file_keys import job_file_key
 from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk
+from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 
 VIDEO = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
 TEXT = {"text": "Hello there, \u4f60\u597d."}

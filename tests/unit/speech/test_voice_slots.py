@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from api.tts import voice_slots
-from api.tts.service import TtsService
-from api.tts.voice_slots import VoiceSlots
 from config import TtsConfig
 from errors import CapacityError
+from speech import voice_slots
+from speech.service import TtsService
+from speech.voice_slots import VoiceSlots
 
 
 class Texts:
@@ -137,6 +137,9 @@ def test_synthesize_releases_the_slot_after_each_text() -> None:
     class Backend:
         async def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
             yield text.encode()
+
+        async def identity(self, voice: str) -> str:
+            return voice
 
         async def voices(self) -> list[str]:
             return []

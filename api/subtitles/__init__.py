@@ -1,1 +1,0 @@
-"""Subtitles of recordings: transcription and translation by other servers."""

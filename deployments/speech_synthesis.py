@@ -1,0 +1,48 @@
+"""SpeechSynthesis: texts -> speech, cue by cue. A deployment of its own, so that no request waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from ray import serve
+
+from config import PipelineConfig
+from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish, recorded_seconds
+from speech.cue_recorder import CueRecorder
+from speech.cue_speaker import CueSpeaker
+from speech.service import tts_service
+from speech.voice_choice import choose_voices
+from storage.cues import open_cues
+from storage.state import open_store
+
+
+@serve.deployment
+class SpeechSynthesis(StageReplica):
+    """Speaks texts with the configured voices, which run in processes or servers of their own."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        """Load nothing: a service that speaks no texts pays nothing for voices."""
+        super().__init__("SpeechSynthesis", config)
+        claim_threads()
+        files, decoders = open_store(config), make_decoders(config, warm=False)
+        self._tts = tts_service(config.tts, files)
+        self._speaker = CueSpeaker(config, files, self._tts, decoders, self._threads.run)
+        self._recorder = CueRecorder(config, files.stored, open_cues(config, files.stored), decoders)
+
+    @stage_method
+    async def speak(self, text: str, voice: str | None, owner: str | None, folder: str) -> SpokenCue:
+        """Return the cue with a text, whose file is then in `folder`; see `CueSpeaker.speak`."""
+        return await self._speaker.speak(text, voice, owner, folder)
+
+    @stage_method
+    async def record_speech(self, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
+        """Fit cues into their slots and write them to the FLAC file `out`; see `CueRecorder.record`."""
+        timeout_s = self._config.jobs.sound_timeout_s(recorded_seconds(cues))
+        return await self._threads.run(partial(self._recorder.record, cues, out), timeout_s)
+
+    @stage_method
+    async def choose_voices(self, wishes: Sequence[VoiceWish], language: str | None) -> ChosenVoices:
+        """Return the voices of texts; see `speech.voice_choice.choose_voices`."""
+        return await choose_voices(self._tts, wishes, language)

@@ -1,0 +1,1 @@
+"""Speech synthesis and transcription: voices, their limits, and the cues of a dub."""
