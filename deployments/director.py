@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ray import serve
@@ -19,6 +20,7 @@ from jobs.director import JobDirector
 from media.labels.labeller import Labeller
 from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
+from speech.limits import check_texts
 from telemetry.log_context import configure_logging
 
 
@@ -40,7 +42,8 @@ class Director(JobDirector):
         configure_logging()
         await asyncio.to_thread(Labeller(config.labels, config.data_dir).check_signing)
         stages = ServeStages(config, media_probe, audio_features, landmark_generator, studio, speech_synthesis)
-        super().__init__(config, stages, service_name(), ReplicaWatch(replica_counts), engines, webhook_view)
+        watch, checks = ReplicaWatch(replica_counts), partial(check_texts, config.tts)
+        super().__init__(config, stages, service_name(), watch, engines, webhook_view, checks)
         await self.start()
 
     async def __del__(self) -> None:

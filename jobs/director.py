@@ -11,12 +11,14 @@ from typing import Any, Protocol, TypeVar
 from config import PipelineConfig
 from errors import LipwrightError, NotFoundError, StateError, StorageFullError, UnavailableError
 from jobs.admission import Admission, AdmissionController, AdmitRequest
+from jobs.drafts import Drafts
 from jobs.housekeeping import Housekeeping
 from jobs.leadership import LeaderElection
 from jobs.messages import PeopleScan, ShownAvatar
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.record import JobPage, JobQuery, JobRecord
 from jobs.model.spec import JobSpec
+from jobs.model.turn_edits import TurnEdit
 from jobs.ports import Stages
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
 from jobs.scheduler import JobScheduler
@@ -101,6 +103,7 @@ class JobDirector:
             self._table, name, self._on_elected, self._on_leadership_lost, request_handover_when=request_handover_when
         )
         self._scheduler = JobScheduler(services, lambda: self._election.is_leader)
+        self._drafts = Drafts(services)
         self._replicas = replicas
         self._tasks: set[asyncio.Task[None]] = set()
         self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
@@ -243,6 +246,20 @@ class JobDirector:
             await self._submissions.retry_job(job, new_id)
         await self._scheduler.start_waiting()
         return await self.get_job(new_id, owner)
+
+    async def edit_turns(self, job_id: str, edit: TurnEdit, owner: str | None) -> JobRecord:
+        """Change the turns of a job in review; see `Drafts.edit`."""
+        self._election.check()
+        job = await self.get_job(job_id, owner)
+        return await self._drafts.edit(job.id, edit)
+
+    async def approve_job(self, job_id: str, owner: str | None) -> JobRecord:
+        """Render a job in review; see `Drafts.approve`."""
+        self._election.check()
+        job = await self.get_job(job_id, owner)
+        await self._drafts.approve(job.id)
+        await self._scheduler.start_waiting()
+        return await self.get_job(job.id, owner)
 
     async def delete_job(self, job_id: str, owner: str | None) -> None:
         """Delete a finished job with its files; see `JobScheduler.delete`."""

@@ -68,7 +68,8 @@ def result_bytes(picture: OutputPicture, seconds: float) -> int:
 
 def promised_bytes(unfinished: Sequence[JobSummary]) -> int:
     """Return the disk space that these jobs will still fill."""
-    return sum(round(job.disk_bytes * (1 - job.progress)) for job in unfinished)
+    rendered = (job for job in unfinished if job.status is not JobStatus.REVIEW)
+    return sum(round(job.disk_bytes * (1 - job.progress)) for job in rendered)
 
 
 def _left_seconds(job: JobSummary) -> float:

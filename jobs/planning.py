@@ -122,10 +122,10 @@ def checked_plan(
     Raises:
         OptionError: A turn cannot be spoken.
     """
-    plan = plan.model_copy(update={"audio": dict(audio), "needs_faces": needs_faces})
+    of_speech = {field: seconds for field, seconds in audio_seconds.items() if field != MUSIC}
+    plan = plan.model_copy(update={"audio": dict(audio), "audio_seconds": of_speech, "needs_faces": needs_faces})
     if not turns:
         return plan
-    of_speech = {field: seconds for field, seconds in audio_seconds.items() if field != MUSIC}
     checked = checked_turns(turns, of_speech, video_seconds, has_faces=not needs_faces)
     return plan.with_turns(checked, is_complete=plan.is_complete and not needs_faces)
 

@@ -25,6 +25,7 @@ from jobs.messages import (
 )
 from jobs.model.record import JobPage, JobQuery, JobRecord
 from jobs.model.spec import JobSpec
+from jobs.model.turn_edits import TurnEdit
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish
 from jobs.status import ServiceStatus
@@ -82,6 +83,12 @@ class JobService(Protocol):
 
     async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
         """Submit a failed job again as the job `new_id`, with the same inputs; StateError if it has not failed."""
+
+    async def edit_turns(self, job_id: str, edit: TurnEdit, owner: str | None) -> JobRecord:
+        """Change the turns of a job in review and speak what has changed; StateError if it is not in review."""
+
+    async def approve_job(self, job_id: str, owner: str | None) -> JobRecord:
+        """Render a job in review; StateError if it is not."""
 
     async def delete_job(self, job_id: str, owner: str | None) -> None:
         """Delete a finished job with its files, if it exists; StateError while it is unfinished."""

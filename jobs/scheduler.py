@@ -51,7 +51,7 @@ class JobScheduler:
         """
         async with self._starting:
             for job in await self._table.run_in_thread(self._table.unfinished_jobs):
-                if job.id in self._running:
+                if job.id in self._running or job.status is JobStatus.REVIEW:
                     continue
                 if job.attempts >= self._limits.max_restarts:
                     message = f"The service stopped during each of {job.attempts} attempts at this job."
@@ -130,7 +130,7 @@ class JobScheduler:
             try:
                 status = await retry(lambda: JobRun(self._services, job).run(), self._limits)
                 if status is JobStatus.REVIEW:
-                    await self._update(job.id, status=status)
+                    await self._update(job.id, status=status, reviewed_at=utc_now())
                 else:
                     await self._end(job, status, stage=JobStage.DONE, progress=1.0)
             except asyncio.CancelledError:

@@ -20,7 +20,7 @@ from jobs.turns import check_overlaps, speech_slots, texts_of
 from jobs.voices import with_voices
 from media.dubbing.slots import fit
 from media.probe import VideoInfo
-from storage.file_keys import cues_folder, job_file_key
+from storage.file_keys import job_cues_folder, job_file_key
 from telemetry.log_context import CallContext
 
 _CUES_AT_A_TIME: Final = 2
@@ -61,7 +61,7 @@ class SpeakingStage:
 
     async def speak_turn(self, job: JobRecord, turn: PlannedTurn) -> SpokenCue:
         """Speak the text of a turn, unless that is done."""
-        folder = cues_folder(job.id)
+        folder = job_cues_folder(job.id)
         await asyncio.to_thread(self._services.files.stored.make_folder, folder)
         return await self._stages.speak(CallContext(job.id), turn.text or "", turn.voice, job.owner, folder)
 
@@ -140,9 +140,8 @@ class SpeakingStage:
                 "end": turns[number].start + cue.seconds,
                 "speed": round(cue.speed, 3) if cue.speed > 1 else None,
                 "cut_seconds": round(cue.cut_seconds, 3) or None,
-                "natural_seconds": round(spoken[number].seconds, 3),
             }
-            turns[number] = turns[number].model_copy(update=placed)
+            turns[number] = measured(turns[number], spoken[number]).model_copy(update=placed)
         speech = UploadedFile(key="", sha256=recorded.sha256, num_bytes=recorded.num_bytes, label=_RECORDING)
         plan = job.plan.with_turns(turns)
         return await self._completed(job, plan, {**plan.audio, field: speech}, length_of(plan, 0.0, source))
@@ -161,11 +160,16 @@ class SpeakingStage:
         return job.model_copy(update=fields)
 
 
+def measured(turn: PlannedTurn, cue: SpokenCue) -> PlannedTurn:
+    """Return a turn whose text is spoken."""
+    return turn.model_copy(update={"natural_seconds": round(cue.seconds, 3), "cue": cue.key.rpartition("/")[2]})
+
+
 def _measured(plan: JobPlan, spoken: dict[int, SpokenCue]) -> JobPlan:
     """Return a plan that says how long its spoken texts are."""
     turns = list(plan.turns)
     for number, cue in spoken.items():
-        turns[number] = turns[number].model_copy(update={"natural_seconds": round(cue.seconds, 3)})
+        turns[number] = measured(turns[number], cue)
     return plan.with_turns(turns)
 
 

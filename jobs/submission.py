@@ -44,7 +44,7 @@ from models.face.choice import FaceChoice, recorded_face
 from models.people.report import PeopleReport
 from storage.file_keys import (
     background_source_key,
-    cues_folder,
+    job_cues_folder,
     job_file_key,
     segments_folder,
     source_key,
@@ -156,7 +156,7 @@ class Submissions:
         if job.spec is not None:
             fields += [field for field in ("subtitles", "diarization") if field in job.spec.job_files]
         copies = {job_file_key(job.id, field): job_file_key(job_id, field) for field in fields}
-        cues, copied_cues = cues_folder(job.id), cues_folder(job_id)
+        cues, copied_cues = job_cues_folder(job.id), job_cues_folder(job_id)
         if not all(self._files.has(key) for key in (*copies, *map(source_key, job.avatar_keys))):
             raise NotFoundError(f"The files of job {job.id} are gone. Submit them again.")
         copies |= {f"{cues}/{name}": f"{copied_cues}/{name}" for name in self._files.stored.entries(cues)}

@@ -82,7 +82,7 @@ def job_file_key(job_id: str, field: str = "audio") -> str:
     return f"{job_folder(job_id)}/{field}"
 
 
-def cues_folder(job_id: str) -> str:
+def job_cues_folder(job_id: str) -> str:
     """Return the folder of the spoken texts of a job."""
     return f"{job_folder(job_id)}/cues"
 

@@ -26,7 +26,7 @@ from storage.records import AvatarRecord, AvatarStatus, SegmentRecord, SegmentSt
 from storage.row_codec import checked_fields, from_row, timestamp, to_row
 
 _NOT_STORED = {"queue_position", "callback"}
-_UNFINISHED = (JobStatus.QUEUED.value, JobStatus.RUNNING.value)
+_UNFINISHED = "('queued', 'running', 'review')"
 # Higher priority first; within a priority, round-robin over owners: the turn of a job counts its owner's running jobs
 # and those waiting before it; among equal turns the owner whose last start is longest ago comes first. So an owner with
 # a hundred jobs delays another's first job only by the jobs that already run.
@@ -190,9 +190,9 @@ class JobTable:
         return self._shown(sorted(rows, key=lambda row: positions[row["id"]]), positions)
 
     def unfinished_jobs(self) -> list[JobSummary]:
-        """Return the running and waiting jobs, the oldest first: those that a new leader resumes."""
+        """Return the running and waiting jobs and those in review, the oldest first."""
         return self._shown(
-            self.database.query(f"SELECT {HEAD} FROM jobs WHERE status IN (?1, ?2) ORDER BY number", *_UNFINISHED)
+            self.database.query(f"SELECT {HEAD} FROM jobs WHERE status IN {_UNFINISHED} ORDER BY number")
         )
 
     def finished_jobs(self, before: datetime, limit: int) -> list[JobSummary]:
@@ -349,12 +349,11 @@ class JobTable:
         rows = self.database.query(
             f"""
             SELECT * FROM avatars
-            WHERE pinned = 0 AND key NOT IN (SELECT avatar_key FROM jobs WHERE status IN (?1, ?2)) AND NOT EXISTS (
-                SELECT 1 FROM jobs WHERE status IN (?1, ?2) AND turn_avatar_keys LIKE '%' || avatars.key || '%'
+            WHERE pinned = 0 AND key NOT IN (SELECT avatar_key FROM jobs WHERE status IN {_UNFINISHED}) AND NOT EXISTS (
+                SELECT 1 FROM jobs WHERE status IN {_UNFINISHED} AND turn_avatar_keys LIKE '%' || avatars.key || '%'
             )
-            ORDER BY last_used_at DESC LIMIT {MAX_INTEGER} OFFSET ?3
+            ORDER BY last_used_at DESC LIMIT {MAX_INTEGER} OFFSET ?1
             """,
-            *_UNFINISHED,
             max_cached,
         )
         return [from_row(AvatarRecord, row) for row in rows]

@@ -148,6 +148,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN format TEXT NOT NULL DEFAULT 'mp4'",
         "ALTER TABLE jobs ADD COLUMN audio_label TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE jobs ADD COLUMN upload_bytes INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN reviewed_at TEXT",
         "ALTER TABLE jobs ADD COLUMN revision_of TEXT",
         "ALTER TABLE jobs ADD COLUMN spec TEXT",
         "ALTER TABLE jobs ADD COLUMN plan TEXT NOT NULL DEFAULT ''",

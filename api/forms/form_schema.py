@@ -56,6 +56,11 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"content": content}}
 
 
+def inlined_schema(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of a model without references."""
+    return _inlined(kind.model_json_schema())
+
+
 def _part(field: dict[str, Any], is_required: bool) -> dict[str, Any]:
     """Return the schema of a field as a part of a multipart form: not null, lists as JSON, optional parts empty.
 

@@ -86,6 +86,7 @@ class JobLinks(JobSummaryLinks):
     """Related resources: paths on this server, or absolute URLs behind a trusted proxy."""
 
     subtitles: str | None = Field(description="The texts of the turns as an SRT file; null if no turn has a text.")
+    turns: str | None = Field(description="The turns; null for a single speech.")
 
 
 class JobInputs(BaseModel):
@@ -143,7 +144,8 @@ class JobView(_JobFields):
         """Return the view of `job` with links that start with `base_url`."""
         links = _links(job, base_url)
         subtitles = f"{links['self']}/subtitles.srt" if cues_of(job.options) else None
-        return cls(**_shared(cls, job), links=JobLinks(**links, subtitles=subtitles))
+        turns = f"{links['self']}/turns" if job.plan.turns else None
+        return cls(**_shared(cls, job), links=JobLinks(**links, subtitles=subtitles, turns=turns))
 
 
 def _shared(view: type[_JobFields], job: JobSummary) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from api.result_file import result_file_response
 from api.v1.followers import Followers
 from api.v1.protocol import JobView
 from errors import BusyError, LipwrightError
-from jobs.model.record import JobRecord
+from jobs.model.record import JobRecord, JobStatus
 from storage.file_store import FileStore
 
 MAX_WAIT_S = 600.0
@@ -23,7 +23,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 async def wait_until_final(followers: Followers, job: JobRecord, owner: str | None, wait_s: float) -> JobRecord:
-    """Wait until the job ends, at most `wait_s`; returns at once if there are too many followers."""
+    """Wait until the job ends or is in review, at most `wait_s`; returns at once if there are too many followers."""
     try:
         follower = followers.enter(job, owner)
     except BusyError:
@@ -31,7 +31,7 @@ async def wait_until_final(followers: Followers, job: JobRecord, owner: str | No
     feed = follower.feed
     try:
         async with asyncio.timeout(wait_s):
-            while not job.status.is_final:
+            while not job.status.is_final and job.status is not JobStatus.REVIEW:
                 number = feed.number
                 job = feed.job if feed.job.version > job.version else await feed.after(number)
     except TimeoutError as error:

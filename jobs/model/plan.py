@@ -43,6 +43,7 @@ class JobPlan(Frozen):
     audio: dict[str, UploadedFile] = Field(
         {}, description="Speech and music, by form field; `audio` is there once the plan is complete."
     )
+    audio_seconds: dict[str, float] = Field({}, description="Length of the audio that was sent, by form field.")
     background_file: UploadedFile | None = Field(None, description="Picture or video behind the person.")
     is_complete: bool = True
     needs_faces: bool = Field(False, description="Whether turns without a face are played by those who speak then.")
@@ -54,7 +55,7 @@ class JobPlan(Frozen):
         return self.options.background is not None or self.background_file is not None
 
     @property
-    def turns(self) -> Sequence[PlannedTurn]:
+    def turns(self) -> tuple[PlannedTurn, ...]:
         """The turns; none for a single speech."""
         return self.options.turns or ()
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from jobs.model.files import ErrorRecord, Frozen, UploadedFile
 from jobs.model.plan import JobOptions, JobPlan
 from jobs.model.spec import JobSpec
+from jobs.model.turns import SPEAKING_FIELDS
 from media.output.formats import FormatName
 
 
@@ -95,6 +96,7 @@ class JobSummary(Frozen):
     watermark_id: str | None = Field(
         None, description="Identifier in its invisible watermark, 16 hexadecimal digits; null without a watermark."
     )
+    reviewed_at: datetime | None = Field(None, description="When it was ready for review, or changed there.")
     revision_of: str | None = Field(None, description="Id of the job that it revises.")
     attempts: int = Field(0, description="Starts since the last progress.")
     error: ErrorRecord | None = None
@@ -131,7 +133,7 @@ class JobRecord(JobSummary):
         """Identifies the video in its labels; equal for equal inputs and options."""
         # Without defaults, so that a new option does not change the ids of jobs that do not use it.
         set_options = self.options.model_dump(
-            mode="json", exclude_defaults=True, exclude={"turns": {"__all__": {"natural_seconds", "original_text"}}}
+            mode="json", exclude_defaults=True, exclude={"turns": {"__all__": set(SPEAKING_FIELDS)}}
         )
         options = json.dumps(set_options, sort_keys=True)
         more_audio = {name: file for name, file in self.plan.audio.items() if name != "audio"}

@@ -18,6 +18,10 @@ MAX_VOICE_CHARS: Final = 128
 SubtitlePlace = Literal["track", "burnt"]
 
 
+SPEAKING_FIELDS: Final = frozenset({"natural_seconds", "cue", "original_text"})
+"""Fields of a planned turn that do not decide how the result looks and sounds."""
+
+
 class Turn(RequestModel, Frozen):
     """One person's speech in a video in which several speak: [start, end) in seconds of the source."""
 
@@ -66,6 +70,7 @@ class PlannedTurn(Frozen):
         None, description="Speech that does not fit before the next turn of the face and is cut."
     )
     natural_seconds: float | None = Field(None, description="Length of the text as the voice speaks it.")
+    cue: str | None = Field(None, description="Name of the file with the spoken text.")
     original_text: str | None = Field(None, description="What is said in the source.")
 
     @classmethod

@@ -17,6 +17,9 @@ _SIGNATURES: Final = (
     (b"AVI ", 8, "video/avi"),
     (b"WAVE", 8, "audio/wav"),
     (b"ID3", 0, "audio/mpeg"),
+    (b"\xff\xfb", 0, "audio/mpeg"),
+    (b"fLaC", 0, "audio/flac"),
+    (b"OggS", 0, "audio/ogg"),
 )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +30,11 @@ from jobs.admission import Admission, AdmitRequest
 from jobs.messages import PeopleScan
 from jobs.model.avatar_settings import AvatarSettings, changed_settings
 from jobs.model.files import ErrorRecord, new_id, utc_now
+from jobs.model.plan import JobOptions, JobPlan
 from jobs.model.record import JobPage, JobQuery, JobRecord, JobStage, JobStatus
-from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
+from jobs.model.spec import JobSpec
+from jobs.planning import first_plan, sent_turns, speech_label
+from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
 from jobs.status import QueueStatus, ServiceStatus
 from rendering.live_chunk import LiveService
 from storage.backgrounds import BackgroundRecord, BackgroundStore
@@ -46,13 +50,29 @@ VIDEO_BYTES = bytes(range(256)) * 40
 MAX_UPLOAD_BYTES = 300_000
 
 
+@dataclass(frozen=True)
+class SentJob:
+    """A job as it reaches the service: its fields are those of the spec and the context."""
+
+    spec: JobSpec
+    context: RequestContext
+    plan: JobPlan
+
+    @property
+    def options(self) -> JobOptions:
+        return self.plan.options
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.context if name in RequestContext.model_fields else self.spec, name)
+
+
 class MemoryService:
     """A `JobService` whose jobs are moved on by the test, through `finish`, `fail` and `update`."""
 
     def __init__(self, root: Path, stored: StoredFiles | None = None) -> None:
         self.files = FileStore(root, stored)
         self.table = JobTable(Database(self.files.table_path))
-        self.requests: list[JobRequest] = []
+        self.requests: list[SentJob] = []
         self.asked: list[AdmitRequest] = []
         self.num_refusals = 0
         self.places: set[str] = set()  # reserved for request bodies
@@ -67,8 +87,6 @@ class MemoryService:
         self.report: dict[str, Any] | None = None  # of the jobs that are finished from now on
         self.outcome: LipwrightError | str | None = None  # what happens to a job right after its submission
         self.looked_at: LipwrightError | str | None = None  # and to an avatar: an error, or "face"
-        self.checked: list[TurnsRequest] = []
-        self.video_seconds: float | None = None
         self.scans: list[PeopleScan] = []  # what one request after another for the people of an avatar gets
 
     async def admit(self, request: AdmitRequest) -> Admission:
@@ -103,36 +121,36 @@ class MemoryService:
     async def release(self, admission_id: str) -> None:
         self.places.discard(admission_id)
 
-    async def check_turns(self, request: TurnsRequest) -> TurnFacts:
-        self.checked.append(request)
-        return TurnFacts(faces=tuple(turn.face for turn in request.turns), video_seconds=self.video_seconds)
-
-    async def submit(self, request: JobRequest) -> JobRecord:
-        if request.options.engine == "nonesuch":
+    async def submit(self, spec: JobSpec, context: RequestContext) -> JobRecord:
+        if spec.engine == "nonesuch":
             raise OptionError("engine: expected warp, found 'nonesuch'.")
-        self.places.discard(request.admission_id or "")
-        job_id = request.job_id
-        self.files.take_upload(request.audio.key, job_file_key(job_id))
-        key = avatar_key(request.video.sha256, request.options.face, "1") if request.video else "0" * 32
+        self.places.discard(context.admission_id or "")
+        job_id = context.job_id
+        for field, file in spec.job_files.items():
+            self.files.take_upload(file.key, job_file_key(job_id, field))
+        key = avatar_key(spec.video.sha256, spec.face, "1") if spec.video else "0" * 32
+        plan = first_plan(spec, spec.or_default(AvatarSettings()), spec.engine or "warp", spec.face, False)
+        plan = plan.model_copy(update={"audio": spec.audio_files, "background_file": spec.background_file})
+        if spec.turns is not None:
+            plan = plan.with_turns(sent_turns(spec, None))
         job = self.table.insert_job(
             JobRecord(
                 id=job_id,
-                options=request.options,
-                audio=request.audio,
-                video=request.video,
+                **context.model_dump(exclude={"job_id", "admission_id"}),
+                engine=plan.options.engine,
+                format=plan.options.format,
+                spec=spec,
+                plan=plan,
+                audio_label=speech_label(spec),
+                upload_bytes=sum(file.num_bytes for file in spec.files),
                 avatar_key=key,
-                source_label=request.video.label if request.video else "",
-                metadata=request.metadata,
-                request_digest=request.request_digest,
-                base_url=request.base_url,
-                owner=request.owner,
-                idempotency_key=request.idempotency_key,
-                callback_url=request.callback_url,
-                priority=request.priority,
+                source_label=spec.video.label if spec.video else "",
+                metadata=spec.metadata,
+                callback_url=spec.callback_url,
                 created_at=utc_now(),
             )
         )
-        self.requests.append(request)  # who sees it here finds its job
+        self.requests.append(SentJob(spec, context, plan))  # who sees it here finds its job
         if isinstance(self.outcome, LipwrightError):
             return self.fail(job_id, self.outcome)
         return self.finish(job_id) if self.outcome == "video" else job
@@ -162,7 +180,8 @@ class MemoryService:
 
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         self.table.get_job(job_id, owner)
-        return self.table.update_job(job_id, status=JobStatus.CANCELLED)
+        self.table.update_job(job_id, status=JobStatus.CANCELLED)
+        return self.table.get_job(job_id)
 
     async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
         job = self.table.get_job(job_id, owner)
@@ -262,17 +281,13 @@ class MemoryService:
         suffix = self.table.get_job(job_id, None).options.format
         self.files.stored.put(result_key(job_id, suffix), VIDEO_BYTES)
         self.table.update_job(job_id, status=JobStatus.RUNNING, stage=JobStage.RENDERING, num_frames=50, progress=0.5)
-        return self.table.update_job(
-            job_id,
-            status=JobStatus.SUCCEEDED,
-            stage=JobStage.DONE,
-            num_frames_done=50,
-            progress=1.0,
-            report=self.report,
-        )
+        done = {"status": JobStatus.SUCCEEDED, "stage": JobStage.DONE, "num_frames_done": 50, "progress": 1.0}
+        self.table.update_job(job_id, **done, report=self.report)
+        return self.table.get_job(job_id)
 
     def fail(self, job_id: str, error: LipwrightError) -> JobRecord:
-        return self.table.update_job(job_id, status=JobStatus.FAILED, error=ErrorRecord.of(error))
+        self.table.update_job(job_id, status=JobStatus.FAILED, error=ErrorRecord.of(error))
+        return self.table.get_job(job_id)
 
     def uploads(self) -> list[Path]:
         return sorted((self.files.table_path.parent / "uploads").iterdir())

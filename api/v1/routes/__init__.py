@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from api.v1.routes.avatars import AvatarRoutes
 from api.v1.routes.backgrounds import BackgroundRoutes
+from api.v1.routes.drafts import DraftRoutes
 from api.v1.routes.engines import EngineRoutes
 from api.v1.routes.inspect import InspectRoutes
 from api.v1.routes.jobs import JobRoutes
@@ -23,6 +24,7 @@ def v1_routers(service: JobService, files: FileStore, config: PipelineConfig) ->
     return (
         StatusRoutes(service).router(),
         JobRoutes(service, files, config).router(),
+        DraftRoutes(service, files).router(),
         MediaRoutes(service, files, config.labels).router(),
         AvatarRoutes(service, files, config).router(),
         BackgroundRoutes(service, files, config).router(),

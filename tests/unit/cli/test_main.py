@@ -21,7 +21,6 @@ from jobs.model.record import JobQuery, JobStatus
 from launch.folder_lock import locked_folder
 from storage.file_keys import job_file_key, upload_key
 from storage.local.api_keys import FileKeyRing
-from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.net import web
 from tests.unit.on_disk import on_disk

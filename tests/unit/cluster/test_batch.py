@@ -11,149 +11,61 @@ from typing import Any
 
 import pytest
 
-from api.forms.turn_sources import SpeakerChoice
 from cluster.batch import DirectorRenderer
 from cluster.batch_record import open_record
 from cluster.batch_run import Batch, BatchLimits
 from cluster.manifest import Pair, read_manifest
-from config import PipelineConfig, TtsConfig
-from errors import CapacityError, FaceNotFoundError, InputError, NotFoundError, StateError
-from jobs.admission import Admission, AdmitRequest
-from jobs.messages import PeopleScan
-from jobs.model.files import ErrorRecord, utc_now
-from jobs.model.record import JobPage, JobQuery, JobRecord, JobStatus
-from jobs.model.turns import Turn
-from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
-from jobs.status import ServiceStatus
-from storage.backgrounds import BackgroundRecord
+from errors import CapacityError, FaceNotFoundError, InputError, StateError
+from jobs.model.record import JobRecord, JobStatus
+from jobs.model.spec import JobSpec
+from jobs.model.turns import SpeakerChoice, Turn
+from jobs.requests import RequestContext
 from storage.file_keys import job_file_key, result_key
 from storage.file_store import FileStore
-from storage.records import AvatarRecord, SegmentRecord, avatar_key
 from tests.hostile_folder import imported_modules, make_hostile_folder
+from tests.unit.api_server import MemoryService
 from tests.unit.on_disk import on_disk
-from tests.unit.speech.speech_server import speaking, tone
 
 
-class LocalDirector:
-    """Implements `JobService`: a job's result is its speech; `silent` speech fails; `endless` speech never ends."""
+class LocalDirector(MemoryService):
+    """A job's result is its speech or its text; `silent` speech fails; `endless` speech never ends."""
 
     def __init__(self, files: FileStore, num_refusals: int = 0) -> None:
-        self._files = files
-        self._num_refusals = num_refusals
-        self.jobs: dict[str, JobRecord] = {}
+        super().__init__(files.root)
+        self.num_refused_jobs = num_refusals
         self.max_unfinished = 0
         self.num_awaited = 0  # no job ends before so many were there at once
 
-    async def admit(self, request: AdmitRequest) -> Admission:
-        raise AssertionError("a batch has its files here and asks for no place")
+    @property
+    def jobs(self) -> dict[str, JobRecord]:
+        return {request.job_id: self.table.get_job(request.job_id) for request in self.requests}
 
-    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
-        raise AssertionError("a batch names no URLs")
-
-    async def extend(self, admission_id: str, num_bytes: int) -> int:
-        raise AssertionError("a batch has no bodies")
-
-    async def release(self, admission_id: str) -> None:
-        raise AssertionError("a batch has no place to give back")
-
-    async def submit(self, request: JobRequest) -> JobRecord:
-        if self._num_refusals:
-            self._num_refusals -= 1
+    async def submit(self, spec: JobSpec, context: RequestContext) -> JobRecord:
+        if self.num_refused_jobs:
+            self.num_refused_jobs -= 1
             raise CapacityError("full", 0.01)
-        assert request.video is not None
-        job = JobRecord(
-            id=request.job_id,
-            options=request.options,
-            audio=request.audio,
-            more_audio=request.more_audio,
-            avatar_key=avatar_key(request.video.sha256, request.options.face, "1"),
-            created_at=utc_now(),
-        )
-        self._files.take_upload(request.audio.key, job_file_key(job.id))
-        for name, file in request.more_audio.items():
-            self._files.take_upload(file.key, job_file_key(job.id, name))
-        self._files.delete_upload(request.video.key)
-        self.jobs[job.id] = job
-        self.max_unfinished = max(self.max_unfinished, sum(not j.status.is_final for j in self.jobs.values()))
+        job = await super().submit(spec, context)
+        if spec.video is not None:
+            self.files.delete_upload(spec.video.key)
+        self.max_unfinished = max(self.max_unfinished, self.table.count_jobs(JobStatus.QUEUED))
         return job
 
-    async def delete_job(self, job_id: str, owner: str | None) -> None:
-        raise AssertionError("a batch keeps its jobs")
-
-    async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
-        raise AssertionError("a batch looks at no preview")
-
-    async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
-        if job_id not in self.jobs:
-            raise NotFoundError(f"There is no job {job_id}.")
-        return self.jobs[job_id]
-
-    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
-        raise AssertionError("a batch knows its jobs by their ids")
-
-    async def release_idempotency_key(self, job_id: str, owner: str | None) -> None:
-        raise AssertionError("a batch gives no keys")
-
-    async def list_jobs(self, query: JobQuery) -> JobPage:
-        raise AssertionError("a batch lists no jobs")
-
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
-        speech = on_disk(self._files, job_file_key(job_id)).read_bytes()
+        spec = self.table.get_job(job_id).spec
+        assert spec is not None
+        speech = (spec.text or "").encode() or on_disk(self.files, job_file_key(job_id)).read_bytes()
         if speech == b"endless":
             await asyncio.sleep(timeout_s)
-            return self.jobs[job_id]
+            return self.table.get_job(job_id)
         await asyncio.sleep(0.01)
         while self.max_unfinished < self.num_awaited:  # noqa: ASYNC110  # `submit` may come from any side
             await asyncio.sleep(0.01)
         if speech == b"silent":
-            error = ErrorRecord.of(FaceNotFoundError("no face"))
-            return self._change(job_id, status=JobStatus.FAILED, error=error)
-        on_disk(self._files, result_key(job_id)).write_bytes(speech)
-        return self._change(job_id, status=JobStatus.SUCCEEDED, report={"warnings": ["as made"]})
-
-    async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
-        return self._change(job_id, status=JobStatus.CANCELLED)
-
-    async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
-        raise AssertionError("a batch sends its pairs again itself")
-
-    async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        raise NotFoundError("no avatars here")
-
-    async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
-        raise NotFoundError("no avatars here")
-
-    async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
-        raise NotFoundError("no avatars here")
-
-    async def check_turns(self, request: TurnsRequest) -> TurnFacts:
-        return TurnFacts(faces=tuple(turn.face for turn in request.turns), video_seconds=None)
-
-    async def people(self, avatar_id: str, owner: str | None) -> PeopleScan:
-        raise AssertionError("a batch asks for nobody")
-
-    async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
-        return []
-
-    async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
-        raise NotFoundError("no avatars here")
-
-    async def create_background(self, request: BackgroundRequest) -> BackgroundRecord:
-        raise NotFoundError("no backgrounds here")
-
-    async def delete_background(self, file_id: str, owner: str | None) -> None:
-        raise NotFoundError("no backgrounds here")
-
-    async def status(self) -> ServiceStatus:
-        raise NotFoundError("nothing to tell")
-
-    async def ready(self) -> bool:
-        return True
-
-    def _change(self, job_id: str, **changes: Any) -> JobRecord:
-        job = self.jobs[job_id]
-        self.jobs[job_id] = job.model_copy(update={"version": job.version + 1, **changes})
-        return self.jobs[job_id]
+            return self.fail(job_id, FaceNotFoundError("no face"))
+        self.report = {"warnings": ["as made"]}
+        job = self.finish(job_id)
+        on_disk(self.files, result_key(job_id)).write_bytes(speech)
+        return job
 
 
 @pytest.fixture
@@ -176,13 +88,12 @@ def _run(
     files: FileStore,
     limits: BatchLimits,
     pairs: list[Pair],
-    config: PipelineConfig | None = None,
 ) -> dict[int, dict[str, Any]]:
     """The reports of what is not done yet, by the manifest's line; the record lies beside the data folder."""
 
     async def collect() -> dict[int, dict[str, Any]]:
         with open_record(files.table_path.parents[1] / "results.jsonl") as record:
-            batch = Batch(DirectorRenderer(director, files, config or PipelineConfig()), record, limits)
+            batch = Batch(DirectorRenderer(director, files), record, limits)
             rest = [pair for pair in pairs if record.done(pair) is None]
             return {report["line"]: report async for report in batch.run(rest)}
 
@@ -199,41 +110,19 @@ def test_results_arrive_and_failures_are_reported(files: FileStore, tmp_path: Pa
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.mp4", "3.mp4"]
 
 
-def test_texts_are_spoken_no_more_at_once_than_the_voice_allows(files: FileStore, tmp_path: Path) -> None:
-    (first,) = _pairs(tmp_path, b"speech")
-    texts = [f"Good morning {number}." for number in range(5)]
-    pairs = [
-        first.model_copy(update={"line": line, "audio": None, "text": text, "out": tmp_path / f"{line}.mp4"})
-        for line, text in enumerate(texts, start=1)
-    ]
-    with speaking() as voice:
-        config = PipelineConfig(tts=TtsConfig(url=voice.url, voice="af_heart", max_concurrent=1))
-        reports = _run(LocalDirector(files), files, BatchLimits(5, 60), pairs, config)
-    assert {report["status"] for report in reports.values()} == {"succeeded"}, reports
-    assert sorted((asked["input"], asked["voice"]) for asked in voice.asked) == [(text, "af_heart") for text in texts]
-    assert (tmp_path / "5.mp4").read_bytes() == tone()
-    assert _run(LocalDirector(files), files, BatchLimits(5, 60), pairs, config) == {}
-    other = pairs[0].model_copy(update={"text": "Another text."})
-    without_voice = PipelineConfig(tts=TtsConfig(use_builtin=False))
-    (refused,) = _run(LocalDirector(files), files, BatchLimits(5, 60), [other], without_voice).values()
-    assert "this service has no voice" in refused["error"]["message"]
-
-
-def test_subtitles_are_spoken(files: FileStore, tmp_path: Path) -> None:
-    (first,) = _pairs(tmp_path, b"speech")
+def test_batch_of_texts_and_subtitles_submits_specs(files: FileStore, tmp_path: Path) -> None:
+    first, second = _pairs(tmp_path, b"speech", b"speech")
+    text = first.model_copy(update={"audio": None, "text": "Good morning.", "voice": "nova"})
     (tmp_path / "de.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nANNA: Hallo\n")
     speakers = {"anna": SpeakerChoice(face="1", voice="nova")}
-    pair = first.model_copy(update={"audio": None, "subtitles": tmp_path / "de.srt", "speakers": speakers})
+    subtitles = second.model_copy(update={"subtitles": tmp_path / "de.srt", "audio": None, "speakers": speakers})
     director = LocalDirector(files)
-    with speaking() as voice:
-        (report,) = _run(
-            director, files, BatchLimits(1, 60), [pair], PipelineConfig(tts=TtsConfig(url=voice.url))
-        ).values()
-    assert report["status"] == "succeeded", report
-    assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [("Hallo", "nova")]
-    other = pair.model_copy(update={"speakers": {"bob": SpeakerChoice(face="1")}})
-    (refused,) = _run(director, files, BatchLimits(1, 60), [other], PipelineConfig()).values()
-    assert "no speaker 'bob'" in refused["error"]["message"]
+    (report,) = _run(director, files, BatchLimits(1, 60), [text]).values()
+    assert (report["status"], (tmp_path / "out" / "1.mp4").read_bytes()) == ("succeeded", b"Good morning.")
+    asyncio.run(DirectorRenderer(director, files)._submit(subtitles, "0" * 32))
+    one, two = (request.spec for request in director.requests)
+    assert (one.text, one.voice, two.speakers) == ("Good morning.", "nova", speakers)
+    assert on_disk(files, job_file_key("0" * 32, "subtitles")).read_bytes().startswith(b"1\n00:00:01")
 
 
 def test_several_people_speak(files: FileStore, tmp_path: Path) -> None:
@@ -248,9 +137,13 @@ def test_several_people_speak(files: FileStore, tmp_path: Path) -> None:
     reports = _run(director, files, BatchLimits(1, 60), [with_turns, diarized])
     assert [reports[line]["status"] for line in (1, 2)] == ["succeeded", "succeeded"], reports
     one, two = (director.jobs[reports[line]["job_id"]] for line in (1, 2))
-    assert one.options.turns == turns
+    assert [(turn.start, turn.face, turn.audio) for turn in one.plan.turns] == [
+        (0, "0", "audio"),
+        (1, "1", "audio_bob"),
+    ]
     assert on_disk(files, job_file_key(one.id, "audio_bob")).read_bytes() == b"another speech"
-    assert [(turn.face, turn.start, turn.end) for turn in two.options.turns or ()] == [("1", 0.5, 2.0)]
+    assert two.spec is not None and two.spec.speakers == speakers
+    assert on_disk(files, job_file_key(two.id, "diarization")).read_bytes().startswith(b"SPEAKER a 1")
     assert (two.options.idle_mouths, two.options.music_gain_db) == ("closed", -6)
     assert on_disk(files, job_file_key(two.id, "music")).read_bytes() == b"speech"
     assert not list(on_disk(files, "uploads").glob("*")), "no upload is left"
@@ -310,9 +203,7 @@ def test_a_killed_batch_goes_on_with_the_jobs_that_it_began(files: FileStore, tm
     path = tmp_path / "results.jsonl"
     with open_record(path) as record:
         names = [record.name(pair) for pair in pairs]
-    asyncio.run(
-        DirectorRenderer(director, files, PipelineConfig()).render(pairs[0], names[0])
-    )  # killed before it was recorded
+    asyncio.run(DirectorRenderer(director, files).render(pairs[0], names[0]))  # killed before it was recorded
     with path.open("a") as file:
         file.write('{"line": 1, "out')  # while this was being written
     reports = _run(director, files, BatchLimits(2, 60), pairs)
@@ -326,7 +217,7 @@ def test_cancelled_jobs_are_started_again(files: FileStore, tmp_path: Path) -> N
         name = record.name(pairs[0])
 
     async def stop_in_the_middle() -> None:
-        task = asyncio.create_task(DirectorRenderer(director, files, PipelineConfig()).render(pairs[0], name))
+        task = asyncio.create_task(DirectorRenderer(director, files).render(pairs[0], name))
         while not director.jobs:  # noqa: ASYNC110  # the jobs of a real Director say nothing either
             await asyncio.sleep(0.01)
         task.cancel()

@@ -25,7 +25,6 @@ from jobs.messages import PreparedSpeech, RenderedSegment, SegmentRequest, Segme
 from jobs.model.files import UploadedFile, new_id, utc_now
 from jobs.model.plan import JobOptions
 from jobs.model.record import JobRecord, JobStatus
-from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
 from media.audio_parts import AudioPart
@@ -38,6 +37,7 @@ from storage.sqlite.database import Database
 from telemetry.log_context import CallContext as CallContext
 from tests.faults.load import IS_ENDURANCE
 from tests.unit.cluster.virtual_time import VirtualTimeLoop
+from tests.unit.job_records import job_record, job_services
 from tests.unit.jobs.test_run import SECONDS, FixedAvatars, MemoryStages
 from tests.unit.on_disk import on_disk
 
@@ -108,7 +108,7 @@ def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
         limiter.set_num_studios(NUM_STUDIOS)
         admission = AdmissionController(CONFIG, table, files, loop.time, limiter)
         avatars = FixedAvatars(CONFIG, stages, table, files)
-        scheduler = JobScheduler(JobServices(CONFIG, stages, avatars, table, files, limiter))
+        scheduler = JobScheduler(job_services(CONFIG, stages, avatars, table, files, limiter))
 
         async def submit(owner: str, number: int) -> None:
             for _ in range(number):
@@ -139,7 +139,7 @@ def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
 
 def _job(files: FileStore, owner: str) -> JobRecord:
     audio = UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav")
-    job = JobRecord(
+    job = job_record(
         id=new_id(),
         options=JobOptions(engine="warp"),
         audio=audio,

@@ -26,7 +26,6 @@ from jobs.requests import JobRequest
 from lipwright_client import FaceNotFoundError, OptionError, UnauthorizedError
 from storage.file_keys import job_file_key, upload_key
 from storage.local.api_keys import FileKeyRing
-from tests.unit.api.tts.speech_server import speaking
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
 from tests.unit.speech.speech_server import speaking

@@ -15,8 +15,8 @@ from errors import MediaError, StageTimeoutError, StoredFileError
 from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
 from jobs.model.files import UploadedFile, new_id, utc_now
 from jobs.model.plan import JobOptions
-from jobs.model.record import JobRecord, JobStatus
-from jobs.run import JobRun, JobServices
+from jobs.model.record import JobStatus
+from jobs.run import JobRun
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.shared_work import Progress
 from media.audio_parts import AudioPart
@@ -31,6 +31,7 @@ from storage.job_table import JobTable
 from storage.records import AvatarRecord, avatar_key
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
+from tests.unit.job_records import job_record, job_services
 from tests.unit.jobs.test_run import CONFIG, SECONDS, VIDEO, FixedAvatars, MemoryStages
 from tests.unit.media.clips import decode_all, noise, planes_of, write_audio
 from tests.unit.on_disk import on_disk
@@ -99,7 +100,7 @@ class Bench:
             key=new_id(), sha256=hashlib.sha256(content).hexdigest(), num_bytes=len(content), label="a.wav"
         )
         self.job = self.table.insert_job(
-            JobRecord(
+            job_record(
                 id=new_id(),
                 options=JobOptions(engine="warp"),
                 audio=upload,
@@ -115,7 +116,7 @@ class Bench:
     ) -> list[bytes]:
         """The frames of the result."""
         known = avatars(config, stages, self.table, self.files)
-        services = JobServices(config, stages, known, self.table, self.files, SegmentLimiter(config))
+        services = job_services(config, stages, known, self.table, self.files, SegmentLimiter(config))
         asyncio.run(JobRun(services, self.job).run())
         return [frame.tobytes() for _, frame in decode_all(on_disk(self.files, result_key(self.job.id)))]
 

@@ -19,7 +19,6 @@ from jobs.messages import PreparedSpeech
 from jobs.model.files import UploadedFile, new_id, utc_now
 from jobs.model.plan import JobOptions
 from jobs.model.record import JobQuery, JobRecord, JobStatus
-from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
@@ -30,6 +29,7 @@ from storage.job_table import JobTable
 from storage.postgres.database import Database
 from telemetry.log_context import CallContext
 from tests.postgres import PostgresServer
+from tests.unit.job_records import job_record, job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -61,7 +61,7 @@ class Service:
         self.table, self.files, self.stages = JobTable(Database(url)), FileStore(folder), NamedStages(name)
         config = PipelineConfig(data_dir=folder)
         avatars = Avatars(config, self.stages, self.table, self.files)
-        services = JobServices(config, self.stages, avatars, self.table, self.files, SegmentLimiter(config))
+        services = job_services(config, self.stages, avatars, self.table, self.files, SegmentLimiter(config))
         self.scheduler = JobScheduler(services, lambda: self.election.is_leader)
         request_handover_when = self.stages.ready if asks else None
         self.election = LeaderElection(
@@ -108,7 +108,7 @@ def services(
 
 def add(service: Service) -> JobRecord:
     audio = UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav")
-    job = JobRecord(
+    job = job_record(
         id=new_id(), options=JobOptions(engine="warp"), audio=audio, avatar_key="0" * 32, created_at=utc_now()
     )
     on_disk(service.files, job_file_key(job.id)).write_bytes(b"abc")

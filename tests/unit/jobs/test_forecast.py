@@ -13,6 +13,7 @@ from jobs.model.job_settings import JobSettings
 from jobs.model.plan import JobOptions
 from jobs.model.record import JobRecord, JobStatus
 from jobs.output_picture import OutputPicture
+from tests.unit.job_records import job_record
 from tests.unit.media.clips import info_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,7 +22,7 @@ AUDIO = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
 
 def job(status: JobStatus, seconds: float, progress: float = 0.0, span: tuple[float, float] | None = None) -> JobRecord:
     started, finished = (START + timedelta(seconds=at) for at in span) if span else (None, None)
-    return JobRecord(
+    return job_record(
         id=new_id(),
         status=status,
         audio=AUDIO,

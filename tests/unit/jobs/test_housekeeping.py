@@ -14,7 +14,7 @@ from config import PipelineConfig
 from jobs.housekeeping import Housekeeping
 from jobs.model.files import UploadedFile, new_id, utc_now
 from jobs.model.plan import JobOptions
-from jobs.model.record import JobRecord, JobStatus
+from jobs.model.record import JobStatus
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
 from storage.file_keys import avatar_folder, job_folder, result_key, segment_key, source_key
@@ -23,6 +23,7 @@ from storage.job_table import JobTable
 from storage.records import AvatarRecord
 from storage.sqlite.database import Database
 from telemetry.clock_steps import ClockSteps
+from tests.unit.job_records import job_record
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -93,7 +94,7 @@ def test_a_finished_job_loses_its_segments_and_is_looked_at_once(tmp_path: Path,
     audio = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
     options = JobOptions(engine="warp")
     job = table.insert_job(
-        JobRecord(id=new_id(), options=options, audio=audio, avatar_key="0" * 32, created_at=utc_now())
+        job_record(id=new_id(), options=options, audio=audio, avatar_key="0" * 32, created_at=utc_now())
     )
     for key in (segment_key(job.id, 0), result_key(job.id)):
         on_disk(files, key).write_bytes(b"film")

@@ -39,9 +39,9 @@ from jobs.model.files import UploadedFile, new_id, utc_now
 from jobs.model.job_settings import JobSettings
 from jobs.model.plan import JobOptions
 from jobs.model.record import JobRecord, JobStatus
-from jobs.model.turns import Turn
+from jobs.model.turns import PlannedTurn
 from jobs.output_picture import OutputPicture
-from jobs.run import JobRun, JobServices
+from jobs.run import JobRun
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
 from jobs.sources.shared_work import Progress
@@ -62,6 +62,7 @@ from storage.job_table import JobTable
 from storage.records import AvatarRecord, avatar_key
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
+from tests.unit.job_records import job_record, job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -180,7 +181,7 @@ def table(tmp_path: Path) -> Iterator[JobTable]:
 
 @pytest.fixture
 def job(table: JobTable) -> JobRecord:
-    record = JobRecord(
+    record = job_record(
         id=new_id(),
         options=JobOptions(engine="warp"),
         audio=UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav"),
@@ -206,7 +207,9 @@ def run(
     stages = stages or MemoryStages(files, render)
     on_disk(files, job_file_key(job.id)).write_bytes(audio)
     known = avatars(config, stages, table, files)
-    services = JobServices(config, stages, known, table, files, SegmentLimiter(config))
+    services = job_services(config, stages, known, table, files, SegmentLimiter(config))
+
+    table.update_job(job.id, plan=job.plan, turn_avatar_keys=job.turn_avatar_keys)
 
     async def to_the_end() -> None:
         try:
@@ -220,24 +223,23 @@ def run(
     return report
 
 
-def _with_turns(job: JobRecord, table: JobTable, *turns: Turn) -> JobRecord:
+def _with_turns(job: JobRecord, table: JobTable, *turns: PlannedTurn) -> JobRecord:
     now = utc_now()
     record = {"key": job.avatar_key, "id": new_id(), "face": "largest", "source_sha256": "00"}
     table.put_avatar(AvatarRecord.model_validate({**record, "created_at": now, "last_used_at": now}))
     keys = {turn.face: NOBODY if turn.face == "person:1" else job.avatar_key for turn in turns if turn.face is not None}
-    options = job.options.model_copy(update={"turns": turns, "loop": "source"})
-    return job.model_copy(update={"options": options, "turn_avatar_keys": keys})
+    return job.model_copy(update={"plan": job.plan.with_options(turns=turns, loop="source"), "turn_avatar_keys": keys})
 
 
 def test_run_with_two_voices_for_one_person_fails(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
     """`largest` and `person:0` are known to be one person only when the video has been searched."""
-    spoken = _with_turns(job, table, Turn(start=0, end=2), Turn(face="person:0", start=1, end=2))
+    spoken = _with_turns(job, table, PlannedTurn(start=0, end=2), PlannedTurn(face="person:0", start=1, end=2))
     with pytest.raises(OptionError, match=r"turns\[0\] and turns\[1\] are two turns of the face of the job"):
         run(spoken, table, tmp_path, lambda first: b"segment", avatars=IntactAvatars)
 
 
 def test_run_with_a_person_who_does_not_exist_names_the_turn(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
-    spoken = _with_turns(job, table, Turn(start=0, end=1), Turn(face="person:1", start=1, end=2))
+    spoken = _with_turns(job, table, PlannedTurn(start=0, end=1), PlannedTurn(face="person:1", start=1, end=2))
     with pytest.raises(FaceNotFoundError, match=r"^turns\[1\]: face: expected person:0"):
         run(spoken, table, tmp_path, lambda first: b"segment", avatars=LonelyAvatars)
 
@@ -269,6 +271,7 @@ def test_the_counted_sound_is_what_the_disk_and_the_forecast_hold(
     assert counted.result_seconds == 7.0
     assert counted.disk_bytes == result_bytes(OutputPicture.of(JobSettings(), VIDEO), 7.0)
     full = CONFIG.model_copy(update={"jobs": JobConfig(min_free_bytes=2**62)})
+    table.update_job(job.id, disk_bytes=0, report=None)
     with pytest.raises(StorageFullError, match="Not enough disk space"):
         run(job, table, tmp_path / "full", lambda first: b"segment", config=full)
 
@@ -293,7 +296,7 @@ def test_the_video_is_fitted_to_the_speech(
 ) -> None:
     options = JobOptions(engine="warp", loop=loop, background_gain_db=-6.0)
     stages = MemoryStages(FileStore(tmp_path / "data"), lambda first: b"segment", num_frames)
-    fitted = job.model_copy(update={"options": options})
+    fitted = job.model_copy(update={"plan": job.plan.model_copy(update={"options": options})})
     report = QualityReport.model_validate(run(fitted, table, tmp_path, lambda first: b"segment", stages=stages))
     assert (stages.playbacks, stages.sound) == ({playback}, SoundSettings(-6.0, None))
     assert table.get_job(job.id).num_frames == report.output.num_frames == num_frames

@@ -16,7 +16,6 @@ from jobs.messages import PreparedSpeech
 from jobs.model.files import UploadedFile, new_id, utc_now
 from jobs.model.plan import JobOptions
 from jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus
-from jobs.run import JobServices
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
@@ -26,6 +25,7 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
+from tests.unit.job_records import job_record, job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -71,12 +71,12 @@ class Bench:
         self.table.database.claim()
         self.stages = DeafStages()
         avatars = Avatars(CONFIG, self.stages, self.table, self.files)
-        services = JobServices(CONFIG, self.stages, avatars, self.table, self.files, SegmentLimiter(CONFIG))
+        services = job_services(CONFIG, self.stages, avatars, self.table, self.files, SegmentLimiter(CONFIG))
         self.scheduler = JobScheduler(services)
 
     def add(self, report: dict[str, Any] | None = None) -> JobRecord:
         audio = UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav")
-        job = JobRecord(
+        job = job_record(
             id=new_id(), options=JobOptions(engine="warp"), audio=audio, avatar_key="0" * 32, created_at=utc_now()
         )
         on_disk(self.files, job_file_key(job.id)).write_bytes(b"abc")

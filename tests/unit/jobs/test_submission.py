@@ -18,11 +18,12 @@ from jobs.forecast import result_bytes
 from jobs.messages import OutputInfo, ProbeResult
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.files import ErrorRecord, UploadedFile, new_id
-from jobs.model.plan import MUSIC, JobOptions
+from jobs.model.plan import MUSIC
 from jobs.model.record import JobQuery, JobRecord, JobStatus
+from jobs.model.spec import JobSpec
 from jobs.model.turns import Turn
 from jobs.output_picture import OutputPicture
-from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnsRequest
+from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
 from jobs.sources.avatar_submission import AvatarSubmissions
 from jobs.sources.backgrounds import Backgrounds
 from jobs.submission import Submissions
@@ -30,6 +31,7 @@ from media.playback import LoopMode
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.catalog import EngineCatalog
 from models.face.choice import FaceChoice
+from models.people.report import PeopleReport
 from storage.file_keys import face_key, job_file_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -41,6 +43,7 @@ from tests.unit.on_disk import on_disk
 
 VIDEO = VideoInfo(64, 64, Fraction(25), 50, 2.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 AUDIO = AudioInfo(16000, 1, 2.0, "pcm_s16le")
+FILES = {"audio": b"sound", "video": b"film", "face_image": b"picture"}
 CONFIG = PipelineConfig(jobs=JobConfig(min_free_bytes=0))
 
 
@@ -87,11 +90,15 @@ class Bench:
         admission = AdmissionController(CONFIG, self.table, self.files)
         self.backgrounds = Backgrounds(CONFIG, self.stages, self.table, self.files)
         self.avatars = AvatarSubmissions(self.stages, self.table, self.files, self.backgrounds)
+        config = CONFIG.model_copy(update={"labels": labels or LabelsConfig()})
         self.submissions = Submissions(
-            self.stages, self.table, self.files, admission, self.avatars, EngineCatalog(CONFIG), self.resolve, labels
+            config, self.stages, self.table, self.files, admission, self.avatars, EngineCatalog(CONFIG), self
         )
 
-    async def resolve(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
+    async def known_people(self, sha256: str, owner: str | None) -> PeopleReport | None:
+        return None
+
+    async def resolve_face(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
         """In the film, `largest` is person 0 and `index:1` person 1; who else there is, is not known."""
         if choice.kind == "person" and choice.numbers[0] > 1:
             raise FaceNotFoundError(f"face: expected person:0 to person:1, found {str(choice)!r}.")
@@ -102,15 +109,13 @@ class Bench:
         writer.write(content)
         return writer.finish()
 
-    def request(self, idempotency_key: str | None = None) -> JobRequest:
-        return JobRequest(
-            job_id=new_id(),
-            audio=self.upload(b"sound"),
-            video=self.upload(b"film"),
-            face_image=self.upload(b"picture"),
-            options=JobOptions(engine="warp"),
-            idempotency_key=idempotency_key,
-        )
+    def spec(self, **fields: Any) -> JobSpec:
+        """A job with a film, a picture of the person and speech; None leaves a field out."""
+        files = {name: None if name in fields else self.upload(content) for name, content in FILES.items()}
+        return JobSpec(**{name: value for name, value in {**files, **fields}.items() if value is not None})
+
+    async def create(self, spec: JobSpec, **context: Any) -> JobRecord:
+        return await self.submissions.create_job(spec, RequestContext(**context))
 
     def uploads(self) -> list[Path]:
         return list((self.files.root / "uploads").iterdir())
@@ -124,35 +129,31 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_a_job_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
-    request = bench.request()
+    spec, context = bench.spec(), RequestContext()
     with pytest.raises(SystemExit):
-        asyncio.run(bench.submissions.create_job(request))
-    job = asyncio.run(bench.submissions.create_job(request))
-    assert job.id == request.job_id
+        asyncio.run(bench.submissions.create_job(spec, context))
+    job = asyncio.run(bench.submissions.create_job(spec, context))
+    assert job.id == context.job_id
     assert on_disk(bench.files, job_file_key(job.id)).read_bytes() == b"sound"
     assert on_disk(bench.files, face_key(job.avatar_key)).read_bytes() == b"picture"
     assert bench.uploads() == []
 
 
 def test_a_background_is_looked_at_and_kept(bench: Bench) -> None:
-    request = bench.request().model_copy(update={"background_file": bench.upload(b"beach")})
+    spec, context = bench.spec(background_file=bench.upload(b"beach")), RequestContext()
     with pytest.raises(SystemExit):
-        asyncio.run(bench.submissions.create_job(request))
-    job = asyncio.run(bench.submissions.create_job(request))
+        asyncio.run(bench.submissions.create_job(spec, context))
+    job = asyncio.run(bench.submissions.create_job(spec, context))
     assert on_disk(bench.files, job_file_key(job.id, "background")).read_bytes() == b"beach"
     assert bench.uploads() == []
     assert bench.stages.probed[-1].endswith("/background"), "it is where the first attempt has moved it"
     stored = bench.table.get_job(job.id, None)
-    assert stored.background_file == request.background_file and stored.has_background
+    assert stored.plan.background_file == spec.background_file and stored.plan.has_background
 
 
 async def _avatar_job(bench: Bench, avatar: AvatarRecord, owner: str | None = None, **options: Any) -> JobRecord:
-    request = bench.request().model_copy(
-        update={"video": None, "face_image": None, "avatar_id": avatar.id, "owner": owner}
-    )
-    return await bench.submissions.create_job(
-        request.model_copy(update={"options": JobOptions(engine="warp", **options)})
-    )
+    spec = bench.spec(video=None, face_image=None, avatar_id=avatar.id, **options)
+    return await bench.create(spec, owner=owner)
 
 
 def test_jobs_show_the_background_that_their_avatar_had_when_they_were_accepted(bench: Bench) -> None:
@@ -173,17 +174,17 @@ def test_jobs_show_the_background_that_their_avatar_had_when_they_were_accepted(
         await bench.backgrounds.delete(avatar.settings.background_id or "", None)
         job = bench.table.get_job(job.id)
         assert job.options.background_id == avatar.settings.background_id and job.options.background_loop == "hold"
-        assert job.background_file is not None and job.background_file.label == "f"
+        assert job.plan.background_file is not None and job.plan.background_file.label == "f"
         assert on_disk(bench.files, job_file_key(job.id, "background")).read_bytes() == b"beach"
 
         blurred = await _avatar_job(bench, avatar)
         assert (blurred.options.background, blurred.options.matte) == ("blur", "chroma")
-        assert blurred.background_file is None
+        assert blurred.plan.background_file is None
         other = await _avatar_job(bench, avatar, background="white")
         assert (other.options.background, other.options.matte) == ("#ffffff", "auto")
-        assert not (await _avatar_job(bench, avatar, background="source")).has_background
-        again = bench.request().model_copy(update={"face_image": None})
-        assert not (await bench.submissions.create_job(again)).has_background, "it sent the video itself"
+        assert not (await _avatar_job(bench, avatar, background="source")).plan.has_background
+        again = await bench.create(bench.spec(face_image=None))
+        assert not again.plan.has_background, "it sent the video itself"
         with pytest.raises(NotFoundError, match="no background"):
             await _avatar_job(bench, avatar, background_id=avatar.settings.background_id)
 
@@ -200,14 +201,12 @@ def test_jobs_move_like_their_avatar_unless_they_say_otherwise(bench: Bench) -> 
         assert (options.expressiveness, options.motion, options.background) == (0.6, 0.2, "blur")
         options = (await _avatar_job(bench, avatar, expressiveness=1, background="source")).options
         assert (options.expressiveness, options.motion, options.background) == (1, 0.2, None)
-        beach = bench.request().model_copy(
-            update={"video": None, "face_image": None, "avatar_id": avatar.id, "background_file": bench.upload(b"sea")}
-        )
-        job = await bench.submissions.create_job(beach)
+        sea = bench.upload(b"sea")
+        job = await _avatar_job(bench, avatar, background_file=sea)
         assert (job.options.expressiveness, job.options.background) == (0.6, None)
-        assert job.background_file == beach.background_file
-        again = bench.request().model_copy(update={"face_image": None})
-        assert (await bench.submissions.create_job(again)).options.expressiveness == 1, "it sent the video itself"
+        assert job.plan.background_file == sea
+        again = await bench.create(bench.spec(face_image=None))
+        assert again.options.expressiveness == 1, "it sent the video itself"
 
     asyncio.run(scenario())
 
@@ -251,7 +250,7 @@ def test_backgrounds_of_other_callers_cannot_be_used(bench: Bench) -> None:
             await _avatar_job(bench, avatar, "b", background_id=beach.background_id)
         # Without API keys, a caller may use both.
         await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=beach))
-        assert (await _avatar_job(bench, avatar, "b")).background_file is not None
+        assert (await _avatar_job(bench, avatar, "b")).plan.background_file is not None
 
     asyncio.run(scenario())
 
@@ -268,29 +267,22 @@ def test_an_avatar_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
 @pytest.mark.parametrize(("loop", "seconds"), [("pingpong", 2.0), ("source", 8.0), ("cut", 2.0), ("retime", 2.0)])
 def test_a_job_is_as_long_as_its_result(bench: Bench, loop: LoopMode, seconds: float) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
-    request = bench.request()
-    fitted = request.model_copy(update={"options": JobOptions(engine="warp", loop=loop)})
-    job = asyncio.run(bench.submissions.create_job(fitted))
+    job = asyncio.run(bench.create(bench.spec(loop=loop)))
     assert (job.audio_seconds, job.result_seconds) == (2.0, seconds)
-    assert job.disk_bytes == result_bytes(OutputPicture.of(fitted.options, VIDEO), seconds)
+    assert job.disk_bytes == result_bytes(OutputPicture.of(job.options, VIDEO), seconds)
 
 
 @pytest.mark.parametrize(("loop", "seconds"), [("pingpong", 2.0), ("source", 8.0), ("retime", 2.0)])
 def test_another_frame_rate_changes_no_length(bench: Bench, loop: LoopMode, seconds: float) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
     for fps in (12.0, 29.97, 60.0):
-        request = bench.request()
-        options = JobOptions(engine="warp", loop=loop, fps=fps)
-        job = asyncio.run(bench.submissions.create_job(request.model_copy(update={"options": options})))
+        job = asyncio.run(bench.create(bench.spec(loop=loop, fps=fps)))
         assert abs(job.result_seconds - seconds) < 1 / fps
 
 
 def test_speech_is_stretched_towards_the_length_of_the_video(bench: Bench) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=60, duration_seconds=2.4)
-    options = JobOptions(engine="warp", loop="retime")
-    job = asyncio.run(
-        bench.submissions.create_job(bench.request().model_copy(update={"options": options, "max_audio_stretch": 1.25}))
-    )
+    job = asyncio.run(bench.create(bench.spec(loop="retime", max_audio_stretch=1.25)))
     assert job.options.audio_speed == pytest.approx(2.0 / 2.4)
     assert job.audio_seconds == pytest.approx(2.4)
     assert job.result_seconds == 2.4
@@ -299,9 +291,7 @@ def test_speech_is_stretched_towards_the_length_of_the_video(bench: Bench) -> No
 @pytest.mark.parametrize("field", ["audio", "music"])
 def test_music_is_stored_with_the_job_and_cannot_be_spoken(bench: Bench, field: str) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
-    options = JobOptions(engine="warp", loop="source", turns=(Turn(start=1, audio=field),), music_gain_db=-12.0)
-    fields = {"options": options, "more_audio": {"music": bench.upload(b"song")}}
-    submitted = bench.submissions.create_job(bench.request().model_copy(update=fields))
+    submitted = bench.create(bench.spec(turns=[Turn(start=1, audio=field)], music=bench.upload(b"song")))
     if field == "music":
         with pytest.raises(OptionError, match="there is no file 'music'. Files that were sent: audio"):
             asyncio.run(submitted)
@@ -314,17 +304,15 @@ def test_music_is_stored_with_the_job_and_cannot_be_spoken(bench: Bench, field: 
 
 def test_a_background_needs_a_video_with_sound(bench: Bench) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, has_audio=False)
-    request = bench.request()
-    options = JobOptions(engine="warp", background_gain_db=-6.0)
     with pytest.raises(OptionError, match="background_gain_db: the video has no sound"):
-        asyncio.run(bench.submissions.create_job(request.model_copy(update={"options": options})))
+        asyncio.run(bench.create(bench.spec(background_gain_db=-6.0)))
 
 
 @pytest.mark.parametrize("watermark_all", [True, False])
 def test_a_service_that_marks_every_video_marks_this_one(tmp_path: Path, watermark_all: bool) -> None:
     bench = Bench(tmp_path, LabelsConfig(visible=watermark_all))
     bench.table.is_dying = False
-    assert asyncio.run(bench.submissions.create_job(bench.request())).options.visible_label is watermark_all
+    assert asyncio.run(bench.create(bench.spec())).options.visible_label is watermark_all
     bench.table.close()
 
 
@@ -332,7 +320,7 @@ def test_a_service_that_marks_every_video_marks_this_one(tmp_path: Path, waterma
 def test_a_job_keeps_the_identifier_of_its_invisible_watermark(tmp_path: Path, is_marked: bool) -> None:
     bench = Bench(tmp_path, LabelsConfig(invisible=is_marked))
     bench.table.is_dying = False
-    job = asyncio.run(bench.submissions.create_job(bench.request()))
+    job = asyncio.run(bench.create(bench.spec()))
     assert job.watermark_id == (job.produce_id[:16] if is_marked else None)
     for identifier, num_found in ((job.produce_id[:16], is_marked), ("0" * 16, 0)):
         assert len(bench.table.list_jobs(JobQuery(limit=5, watermark_id=identifier)).jobs) == num_found
@@ -341,24 +329,23 @@ def test_a_job_keeps_the_identifier_of_its_invisible_watermark(tmp_path: Path, i
 
 def test_two_bodies_of_one_idempotency_key_are_one_job(bench: Bench) -> None:
     bench.table.is_dying = False
-    first, second = (asyncio.run(bench.submissions.create_job(bench.request("a key"))) for _ in range(2))
+    first, second = (asyncio.run(bench.create(bench.spec(), idempotency_key="a key")) for _ in range(2))
     assert first.id == second.id
     assert bench.uploads() == []
 
 
 def test_of_two_requests_with_one_idempotency_key_the_second_is_refused(bench: Bench) -> None:
     bench.table.is_dying = False
-    first, second = (bench.request("a key").model_copy(update={"request_digest": digit * 64}) for digit in "ab")
-    job = asyncio.run(bench.submissions.create_job(first))
+    job = asyncio.run(bench.create(bench.spec(), idempotency_key="a key", request_digest="a" * 64))
     with pytest.raises(KeyReuseError, match=job.id):
-        asyncio.run(bench.submissions.create_job(second))
+        asyncio.run(bench.create(bench.spec(), idempotency_key="a key", request_digest="b" * 64))
     assert bench.uploads() == []
     assert bench.table.find_job(None, "a key") == job
 
 
 def test_an_avatar_that_nobody_wants_kept_is_waited_for_and_not_listed(bench: Bench) -> None:
     bench.table.is_dying = False
-    asyncio.run(bench.submissions.create_job(bench.request()))
+    asyncio.run(bench.create(bench.spec()))
     sent = asyncio.run(bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
     assert bench.table.list_avatars() == []
     assert bench.table.analysing_avatars() == [sent], "a job waits for its own, and nobody for it"
@@ -370,12 +357,13 @@ def test_an_avatar_that_nobody_wants_kept_is_waited_for_and_not_listed(bench: Be
 
 def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench) -> None:
     bench.table.is_dying = False
-    music = {"background_file": bench.upload(b"beach"), "more_audio": {MUSIC: bench.upload(b"song")}}
-    failed = asyncio.run(bench.submissions.create_job(bench.request("key").model_copy(update=music)))
+    spec = bench.spec(background_file=bench.upload(b"beach"), music=bench.upload(b"song"))
+    failed = asyncio.run(bench.create(spec, idempotency_key="key"))
     with pytest.raises(StateError, match="it is queued, not failed"):
         asyncio.run(bench.submissions.retry_job(failed, new_id()))
     error = ErrorRecord.of(StageTimeoutError("too slow"))
-    failed = bench.table.update_job(failed.id, status=JobStatus.FAILED, error=error)
+    bench.table.update_job(failed.id, status=JobStatus.FAILED, error=error)
+    failed = bench.table.get_job(failed.id)
     again = asyncio.run(bench.submissions.retry_job(failed, new_id()))
     assert (again.status, again.error, again.attempts, again.idempotency_key) == (JobStatus.QUEUED, None, 0, None)
     assert (again.options, again.produce_id, again.watermark_id) == (
@@ -410,29 +398,16 @@ def _turn(start: float, face: str | None = None, **fields: Any) -> Turn:
         ([_turn(0, text="a"), _turn(0, "1", end=2.5)], r"turns\[1\].end: the video ends at 2 s, before 2.5 s"),
     ],
 )
-def test_check_turns_refuses_what_the_job_would(bench: Bench, turns: list[Turn], message: str) -> None:
-    video, audio_files = bench.upload(b"film"), {"audio": bench.upload(b"sound")} if turns[1].text is None else {}
-    request = TurnsRequest(turns=tuple(turns), audio_files=audio_files, video=video, face="largest")
+def test_create_job_with_impossible_turns_is_refused(bench: Bench, turns: list[Turn], message: str) -> None:
+    sound = {} if turns[1].text is None else {"audio": None}
     with pytest.raises(OptionError, match=message):
-        asyncio.run(bench.submissions.check_turns(request))
-    spoken = tuple(turn.model_copy(update={"end": turn.end or 2.6}) for turn in turns)
-    options = JobOptions(engine="warp", loop="source", turns=spoken)
-    request_of_job = bench.request().model_copy(update={"options": options, "face_image": None})
-    with pytest.raises(OptionError, match=message):
-        asyncio.run(bench.submissions.create_job(request_of_job))
+        asyncio.run(bench.create(bench.spec(turns=turns, face_image=None, **sound)))
 
 
 def test_turns_of_one_person_are_those_of_one_face(bench: Bench) -> None:
     bench.table.is_dying = False
     turns = (_turn(0, "person:1", end=0.5), _turn(0.5, "index:1", end=1), _turn(1, "person:0", end=1.5))
-    request = TurnsRequest(
-        turns=turns, audio_files={"audio": bench.upload(b"sound")}, video=bench.upload(b"film"), face="largest"
-    )
-    facts = asyncio.run(bench.submissions.check_turns(request))
-    assert (facts.faces, facts.video_seconds) == (("person:1", "person:1", "person:0"), 2.0)
-    options = JobOptions(engine="warp", loop="source", turns=turns)
-    request_of_job = bench.request().model_copy(update={"options": options, "face_image": None})
-    job = asyncio.run(bench.submissions.create_job(request_of_job))
+    job = asyncio.run(bench.create(bench.spec(turns=turns, face_image=None)))
     assert job.options.turns is not None
     assert [turn.face for turn in job.options.turns] == ["person:1", "person:1", "person:0"]
     assert list(job.turn_avatar_keys) == ["person:0", "person:1"]

@@ -11,7 +11,7 @@ import pytest
 
 from errors import OptionError
 from jobs.model.plan import JobOptions
-from jobs.model.turns import Turn
+from jobs.model.turns import PlannedTurn
 from jobs.turns import MAX_FACES, MAX_TURNS, checked_turns, cues_of, cut_texts, faces_of, speaker_of_frames
 from media.subtitles.cues import Cue
 from models.quality.report import TruncatedText
@@ -22,20 +22,23 @@ AUDIO = {"audio": 6.0, "audio_2": 4.0}
 INFO = info_of(64, 64, Fraction(25))
 
 
-def _options(*turns: Turn, **options: Any) -> JobOptions:
+def _options(*turns: PlannedTurn, **options: Any) -> JobOptions:
     return JobOptions(engine="warp", loop="source", turns=turns, **options)
 
 
-def _checked(*turns: Turn, video_seconds: float | None = VIDEO_SECONDS) -> tuple[Turn, ...]:
+def _checked(*turns: PlannedTurn, video_seconds: float | None = VIDEO_SECONDS) -> tuple[PlannedTurn, ...]:
     return checked_turns(turns, AUDIO, video_seconds)
 
 
-A = Turn(start=0, end=2)
-B = Turn(face="index:1", start=1, end=3, audio="audio_2")
+A = PlannedTurn(start=0, end=2)
+B = PlannedTurn(face="index:1", start=1, end=3, audio="audio_2")
 
 
 def test_turns_come_back_in_order_of_time_with_their_ends() -> None:
-    until_its_end, until_the_videos = Turn(face="1", start=2.5, audio="audio_2"), Turn(start=7, audio_start=1)
+    until_its_end, until_the_videos = (
+        PlannedTurn(face="1", start=2.5, audio="audio_2"),
+        PlannedTurn(start=7, audio_start=1),
+    )
     turns = _checked(until_the_videos, until_its_end)
     assert [(turn.start, turn.end) for turn in turns] == [(2.5, 6.5), (7, 10)]
     assert [turn.end for turn in _checked(until_the_videos, until_its_end, video_seconds=None)] == [6.5, 12]
@@ -49,32 +52,38 @@ def test_faces_may_speak_at_the_same_time() -> None:
     ("turns", "message"),
     [
         (
-            [A, Turn(start=1.5, end=3, audio="audio_2")],
+            [A, PlannedTurn(start=1.5, end=3, audio="audio_2")],
             r"turns\[0\] and turns\[1\] are two turns of the face of the job",
         ),
         (
-            [B, Turn(face="index:1", start=2, end=4)],
+            [B, PlannedTurn(face="index:1", start=2, end=4)],
             "two turns of face 'index:1' and overlap: one starts at 1 s and ends at 3 s",
         ),
-        ([A, Turn(start=11, audio="audio_2")], r"turns\[1\].start: the video ends at 10 s, before 11 s"),
-        ([A, Turn(start=9, end=11, audio="audio_2")], r"turns\[1\].end: the video ends at 10 s, before 11 s"),
-        ([Turn(start=3, end=3), B], r"turns\[0\]: expected start < end, found 3 and 3"),
-        ([Turn(start=3, audio="audio_3"), B], r"turns\[0\].audio: there is no file 'audio_3'. .*: audio, audio_2"),
-        ([Turn(start=3, audio_start=6), B], r"turns\[0\].audio_start: audio ends at 6 s, before 6 s"),
-        ([Turn(face="left", start=3), B], r"turns\[0\].face: Expected a face"),
+        ([A, PlannedTurn(start=11, audio="audio_2")], r"turns\[1\].start: the video ends at 10 s, before 11 s"),
+        ([A, PlannedTurn(start=9, end=11, audio="audio_2")], r"turns\[1\].end: the video ends at 10 s, before 11 s"),
+        ([PlannedTurn(start=3, end=3), B], r"turns\[0\]: expected start < end, found 3 and 3"),
+        (
+            [PlannedTurn(start=3, audio="audio_3"), B],
+            r"turns\[0\].audio: there is no file 'audio_3'. .*: audio, audio_2",
+        ),
+        ([PlannedTurn(start=3, audio_start=6), B], r"turns\[0\].audio_start: audio ends at 6 s, before 6 s"),
+        ([PlannedTurn(face="left", start=3), B], r"turns\[0\].face: Expected a face"),
         ([A], "no turn uses the file audio_2"),
         ([], f"expected 1 to {MAX_TURNS} turns, found 0"),
         ([A] * (MAX_TURNS + 1), f"found {MAX_TURNS + 1}"),
-        ([Turn(face=f"index:{face}", start=face / 10, end=1) for face in range(MAX_FACES + 1)], "at most 16 faces"),
+        (
+            [PlannedTurn(face=f"index:{face}", start=face / 10, end=1) for face in range(MAX_FACES + 1)],
+            "at most 16 faces",
+        ),
     ],
 )
-def test_invalid_turns_are_refused_with_their_place(turns: list[Turn], message: str) -> None:
+def test_invalid_turns_are_refused_with_their_place(turns: list[PlannedTurn], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         _checked(*turns)
 
 
 def test_a_file_is_not_read_again_and_again() -> None:
-    backwards = [Turn(start=n / 100, end=(n + 1) / 100, audio_start=3600 - n) for n in range(900)]
+    backwards = [PlannedTurn(start=n / 100, end=(n + 1) / 100, audio_start=3600 - n) for n in range(900)]
     with pytest.raises(OptionError, match="audio out of order too often"):
         checked_turns(backwards, {"audio": 3601.0}, VIDEO_SECONDS)
     forwards = [turn.model_copy(update={"audio_start": turn.start}) for turn in backwards]
@@ -82,7 +91,7 @@ def test_a_file_is_not_read_again_and_again() -> None:
 
 
 def test_a_face_is_generated_in_its_turns_and_fades_around_them() -> None:
-    turns = (Turn(start=2, end=3), Turn(start=3.4, end=4), Turn(start=8, end=9))
+    turns = (PlannedTurn(start=2, end=3), PlannedTurn(start=3.4, end=4), PlannedTurn(start=8, end=9))
     (face,) = faces_of(turns)
     weight = face.weight(_options(*turns), INFO, 250)
     assert weight is not None
@@ -96,7 +105,7 @@ def test_a_face_is_generated_in_its_turns_and_fades_around_them() -> None:
 
 @pytest.mark.parametrize("fps", [Fraction(24000, 1001), Fraction(25), Fraction(60)])
 def test_every_frame_that_is_seen_in_a_turn_belongs_to_it(fps: Fraction) -> None:
-    turn = Turn(start=1.01, end=2.03)
+    turn = PlannedTurn(start=1.01, end=2.03)
     weight = faces_of([turn])[0].weight(_options(turn), info_of(64, 64, fps), round(4 * fps))
     assert weight is not None
     shown = np.flatnonzero(weight == 1)
@@ -119,37 +128,37 @@ def test_the_speech_of_a_face_is_named_by_its_files() -> None:
 
 
 def test_checked_turns_with_audio_beyond_video_sets_cut_seconds() -> None:
-    turns = _checked(Turn(start=7), Turn(face="1", start=1, audio="audio_2"))
+    turns = _checked(PlannedTurn(start=7), PlannedTurn(face="1", start=1, audio="audio_2"))
     assert [(turn.end, turn.cut_seconds) for turn in turns] == [(5, None), (VIDEO_SECONDS, 3)]
 
 
 def test_checked_turns_before_texts_are_spoken() -> None:
-    def check(*turns: Turn) -> None:
-        checked_turns((*turns, Turn(face="2", start=0, end=1)), {"audio": 6.0}, VIDEO_SECONDS, are_spoken=False)
+    def check(*turns: PlannedTurn) -> None:
+        checked_turns((*turns, PlannedTurn(face="2", start=0, end=1)), {"audio": 6.0}, VIDEO_SECONDS)
 
-    check(Turn(start=1, text="a"), Turn(start=1.2, text="b"), Turn(start=9, end=12, text="c"))
+    check(PlannedTurn(start=1, text="a"), PlannedTurn(start=1.2, text="b"), PlannedTurn(start=9, end=12, text="c"))
     with pytest.raises(OptionError, match=r"turns\[1\].start: the video ends at 10 s, before 10.5 s"):
-        check(Turn(start=1, text="a"), Turn(start=10.5, text="b"))
+        check(PlannedTurn(start=1, text="a"), PlannedTurn(start=10.5, text="b"))
     with pytest.raises(OptionError, match=r"turns\[0\] and turns\[1\] are two turns of the face of the job"):
-        check(Turn(start=1, end=3, text="a"), Turn(start=2, text="b"))
+        check(PlannedTurn(start=1, end=3, text="a"), PlannedTurn(start=2, text="b"))
     with pytest.raises(OptionError, match=r"turns\[0\] and turns\[1\] are two turns of the face of the job"):
-        check(Turn(start=1, text="a"), Turn(start=1, text="b"))
+        check(PlannedTurn(start=1, text="a"), PlannedTurn(start=1, text="b"))
     with pytest.raises(OptionError, match="no turn uses the file audio"):
-        checked_turns((Turn(start=1, text="a"),), {"audio": 6.0}, VIDEO_SECONDS, are_spoken=False)
+        checked_turns((PlannedTurn(start=1, text="a"),), {"audio": 6.0}, VIDEO_SECONDS)
 
 
 def test_texts_are_the_subtitles_of_a_job_and_those_that_were_cut_are_named() -> None:
     options = _options(
-        Turn(start=1, end=2, text="a", speaker="Anna"),
-        Turn(start=2, end=3),
-        Turn(start=4, end=5, text="b", cut_seconds=0.5),
+        PlannedTurn(start=1, end=2, text="a", speaker="Anna"),
+        PlannedTurn(start=2, end=3),
+        PlannedTurn(start=4, end=5, text="b", cut_seconds=0.5),
     )
     assert cues_of(options) == [Cue(1, 2, "a", "Anna"), Cue(4, 5, "b")]
     assert cut_texts(options) == (TruncatedText(start_seconds=4, cut_seconds=0.5, text="b"),)
 
 
 def test_a_speaker_offscreen_is_heard_but_not_shown() -> None:
-    turns = (Turn(face="offscreen", start=0, end=1), Turn(face="1", start=1, end=2, audio="audio_2"))
+    turns = (PlannedTurn(face="offscreen", start=0, end=1), PlannedTurn(face="1", start=1, end=2, audio="audio_2"))
     checked = checked_turns(turns, AUDIO, VIDEO_SECONDS)
     assert [each.face for each in faces_of(checked)] == ["1"]
     with pytest.raises(OptionError, match="at least one needs a face"):
@@ -160,10 +169,10 @@ def test_a_speaker_offscreen_is_heard_but_not_shown() -> None:
 
 def test_a_crop_has_turned_to_the_next_speaker_when_they_begin_to_speak() -> None:
     turns = _checked(
-        Turn(start=1, end=2),
-        Turn(face="1", start=4, end=5, audio="audio_2"),
-        Turn(start=5.4, end=6),
-        Turn(face="1", start=6, end=7, audio="audio_2"),
+        PlannedTurn(start=1, end=2),
+        PlannedTurn(face="1", start=4, end=5, audio="audio_2"),
+        PlannedTurn(start=5.4, end=6),
+        PlannedTurn(face="1", start=6, end=7, audio="audio_2"),
     )
     speaker = speaker_of_frames(faces_of(turns), 250, Fraction(25))
     changes = np.flatnonzero(np.diff(speaker)) + 1

@@ -15,12 +15,13 @@ from config import NetworkConfig
 from errors import StorageFullError
 from jobs.model.files import UploadedFile, new_id, utc_now
 from jobs.model.plan import JobOptions
-from jobs.model.record import CallbackRecord, JobRecord, JobStatus
+from jobs.model.record import CallbackRecord, JobStatus
 from jobs.webhooks import Webhooks, _is_due
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
 from storage.webhook_secrets import webhook_secret
 from tests.graph.receiver import receiving
+from tests.unit.job_records import job_record
 
 
 class FullTable(JobTable):
@@ -44,7 +45,7 @@ def test_a_receiver_is_not_flooded_while_the_disk_is_full(tmp_path: Path) -> Non
     with receiving() as receiver:
         audio = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
         job = table.insert_job(
-            JobRecord(
+            job_record(
                 id=new_id(),
                 options=JobOptions(engine="warp"),
                 audio=audio,

@@ -14,11 +14,10 @@ import httpx
 import pytest
 
 from config import MediaLimits, TtsConfig
+from jobs.planning import speech_title
 from media.probe import probe_audio
 from speech.service import TtsService
-from speech.speech_upload import speech_title
 from storage.file_keys import job_file_key
-from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from jobs.model.files import UploadedFile, new_id, utc_now
 from jobs.model.job_settings import JobSettings
 from jobs.model.plan import JobOptions
-from jobs.model.record import JobRecord
+from tests.unit.job_records import job_record
 
 FILE = UploadedFile(key=new_id(), sha256="a" * 64, num_bytes=3, label="a.wav")
 
@@ -46,7 +46,7 @@ def test_options_that_cannot_be_made(fields: dict[str, object], message: str) ->
 
 def test_other_options_and_files_are_other_videos() -> None:
     def produce_id(background_file: UploadedFile | None = None, **options: object) -> str:
-        job = JobRecord(
+        job = job_record(
             id=new_id(),
             options=JobOptions.model_validate({"engine": "warp", **options}),
             audio=FILE,

@@ -15,6 +15,7 @@ from storage.job_table import JobTable
 from storage.postgres.database import Database as SharedDatabase
 from storage.protocols import Database
 from storage.sqlite.database import Database as FileDatabase
+from tests.unit.job_records import job_record
 
 NUM_FINISHED, NUM_QUEUED, NUM_RUNNING = 20_000, 64, 8
 NUM_LOOKS = 15  # at each in turn, and the fastest counts: others are at work on this machine
@@ -72,7 +73,7 @@ def _fill(database: Database, num_finished: int) -> None:
 
 
 def _job(owner: str) -> JobRecord:
-    return JobRecord(
+    return job_record(
         id=new_id(),
         options=JobOptions(engine="warp"),
         audio=AUDIO,

@@ -21,7 +21,6 @@ from jobs.requests import TurnFacts, TurnsRequest
 from media.audio import AudioTrack
 from models.people.report import PeopleReport, SpeakerTurn
 from storage.file_keys import UPLOADS, job_file_key
-from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 

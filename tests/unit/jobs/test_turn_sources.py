@@ -6,9 +6,10 @@ from math import inf
 
 import pytest
 
-from api.forms.turn_sources import SpeakerChoice, speech_slots, turns_of_diarization, turns_of_subtitles, with_faces
 from errors import OptionError
-from jobs.model.turns import Turn
+from jobs.model.turns import PlannedTurn, SpeakerChoice
+from jobs.turn_sources import turns_of_diarization, turns_of_subtitles, with_faces
+from jobs.turns import checked_turns, speech_slots
 from media.dubbing.slots import SpeechSlot
 from models.people.report import PeopleReport, SpeakerTurn
 
@@ -25,9 +26,9 @@ def test_cues_are_turns_of_their_speakers() -> None:
     content = _srt(("01", "02,500", "ANNA: Hello"), ("03", "04,000", "Bob: Hi"), ("05", "06,000", "Who?"))
     speakers = {"Anna": SpeakerChoice(face="person:1", voice="heart"), "bob": SpeakerChoice(face="person:2")}
     assert with_faces(turns_of_subtitles(content, speakers, "alloy"), None) == [
-        Turn(face="person:1", start=1, end=2.5, text="Hello", voice="heart", speaker="ANNA"),
-        Turn(face="person:2", start=3, end=4, text="Hi", voice="alloy", speaker="Bob"),
-        Turn(face="speaking", start=5, end=6, text="Who?", voice="alloy"),
+        PlannedTurn(face="person:1", start=1, end=2.5, text="Hello", voice="heart", speaker="ANNA"),
+        PlannedTurn(face="person:2", start=3, end=4, text="Hi", voice="alloy", speaker="Bob"),
+        PlannedTurn(face="speaking", start=5, end=6, text="Who?", voice="alloy"),
     ]
 
 
@@ -60,9 +61,9 @@ def test_a_diarization_plays_the_audio_at_the_same_times() -> None:
     content = _rttm((0.5, 2, "S0"), (2, 3, "S1"), (2.25, 4, "S2"), (10, 11, "S3"))
     speakers = {name: SpeakerChoice(face=face) for name, face in (("S0", "0"), ("S1", "1"), ("S2", "0"))}
     assert with_faces(turns_of_diarization(content, speakers), None) == [
-        Turn(face="0", start=0.5, end=4, audio_start=0.5, speaker="S0"),
-        Turn(face="1", start=2, end=3, audio_start=2, speaker="S1"),
-        Turn(face="speaking", start=10, end=11, audio_start=10, speaker="S3"),
+        PlannedTurn(face="0", start=0.5, end=4, audio_start=0.5, speaker="S0"),
+        PlannedTurn(face="1", start=2, end=3, audio_start=2, speaker="S1"),
+        PlannedTurn(face="speaking", start=10, end=11, audio_start=10, speaker="S3"),
     ]
 
 
@@ -101,12 +102,12 @@ def test_a_diarization_has_no_voices() -> None:
 
 def test_slots_end_with_the_next_turn_of_the_face() -> None:
     turns = [
-        Turn(face="1", start=5, end=6, text="late"),
-        Turn(face="1", start=1, text="early"),
-        Turn(face="2", start=2, end=3, text="other"),
-        Turn(face="2", start=4, end=5),
+        PlannedTurn(face="1", start=5, end=6, text="late"),
+        PlannedTurn(face="1", start=1, text="early"),
+        PlannedTurn(face="2", start=2, end=3, text="other"),
+        PlannedTurn(face="2", start=4, end=5),
     ]
-    assert speech_slots(turns) == {
+    assert speech_slots(turns, None) == {
         1: SpeechSlot(1, None, 5),
         0: SpeechSlot(5, 6, inf),
         2: SpeechSlot(2, 3, 4),
@@ -116,20 +117,31 @@ def test_slots_end_with_the_next_turn_of_the_face() -> None:
 @pytest.mark.parametrize(
     ("turns", "message"),
     [
-        ([Turn(start=1), Turn(face="nose", start=2)], r"turns\[1\].face: Expected a face"),
-        ([Turn(start=1, end=1e9, text="a")], r"turns\[0\]: a text may last at most 600 s"),
-        ([Turn(start=1, end=1, text="a")], r"turns\[0\]: expected start < end"),
-        ([Turn(start=2, end=4, text="a"), Turn(start=1, end=3, text="b")], r"turns\[1\] and turns\[0\] overlap"),
-        ([Turn(start=2, text="a"), Turn(start=2, text="b")], r"turns\[0\] and turns\[1\] overlap"),
+        ([PlannedTurn(start=1), PlannedTurn(face="nose", start=2)], r"turns\[1\].face: Expected a face"),
+        ([PlannedTurn(start=1, end=1e9, text="a")], r"turns\[0\]: a text may last at most 600 s"),
+        ([PlannedTurn(start=1, end=1, text="a")], r"turns\[0\]: expected start < end"),
+        (
+            [PlannedTurn(start=2, end=4, text="a"), PlannedTurn(start=1, end=3, text="b")],
+            r"turns\[1\] and turns\[0\] are two turns of the face of the job",
+        ),
+        (
+            [PlannedTurn(start=2, text="a"), PlannedTurn(start=2, text="b")],
+            r"turns\[0\] and turns\[1\] are two turns of the face of the job",
+        ),
     ],
 )
-def test_slots_that_overlap(turns: list[Turn], message: str) -> None:
+def test_checked_turns_with_impossible_slots_fail(turns: list[PlannedTurn], message: str) -> None:
+    sound = {"audio": 9.0} if turns[0].text is None else {}
     with pytest.raises(OptionError, match=message):
-        speech_slots(turns)
+        checked_turns(turns, sound, None)
 
 
 def test_speech_slots_end_with_the_video() -> None:
-    turns = [Turn(start=1, end=2, text="a"), Turn(start=3, end=12, text="b"), Turn(face="1", start=4, text="c")]
+    turns = [
+        PlannedTurn(start=1, end=2, text="a"),
+        PlannedTurn(start=3, end=12, text="b"),
+        PlannedTurn(face="1", start=4, text="c"),
+    ]
     assert speech_slots(turns, 10.0) == {0: SpeechSlot(1, 2, 3), 1: SpeechSlot(3, 10, 10), 2: SpeechSlot(4, None, 10)}
 
 

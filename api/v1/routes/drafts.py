@@ -1,0 +1,151 @@
+"""The routes of jobs in review: their turns, edits and approval."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Final
+
+from fastapi import Header, Path, Request, Response
+from starlette.responses import JSONResponse
+
+from api.access import caller_of
+from api.base_url import base_url
+from api.forms.json_request import json_request, receive_json
+from api.openapi import RANGED, headers_of
+from api.problem import problem_responses
+from api.routing import Routes, route
+from api.stored_file import FileDisposition, stored_file_response
+from api.v1.drafts import TurnsView
+from api.v1.protocol import JobView
+from api.v1.waiting import NO_STORE, accepted
+from errors import NotFoundError, OptionError
+from jobs.model.record import JobRecord
+from jobs.model.turn_edits import NewTurn, TurnChange, TurnEdit, TurnRemoval, TurnSplit
+from jobs.ports import JobService
+from media.headers.file_type import HEAD_BYTES, media_type_of
+from storage.file_keys import job_cues_folder
+from storage.file_store import FileStore
+from storage.protocols import MAX_INTEGER
+
+_INERT: Final = {
+    "Cache-Control": "private, no-cache",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+}
+_EDITED: Final = problem_responses(404, 409, 413, 422, 503, 504, 507)
+_Number = Annotated[int, Path(ge=0, le=MAX_INTEGER, description="Number of the turn, from 0.")]
+_IfMatch = Annotated[
+    str | None, Header(description="`ETag` of the turns that the edit is for; 409 if they have changed since.")
+]
+
+
+class DraftRoutes(Routes, prefix="/v1/jobs/{job_id}", tags=["jobs"]):
+    """Handlers of the turns of jobs."""
+
+    def __init__(self, service: JobService, files: FileStore) -> None:
+        self._service, self._files = service, files
+
+    @route("/turns", summary="List the turns", response_model=TurnsView, responses=problem_responses(404))
+    async def list_turns(self, job_id: str, request: Request) -> Response:
+        """Return the turns of a job: who says what when, how long it takes, and what is cut."""
+        return _turns(await self._job(job_id, request), request)
+
+    @route(
+        "/turns",
+        "POST",
+        summary="Add a turn",
+        response_model=TurnsView,
+        openapi_extra=json_request(NewTurn),
+        responses=_EDITED,
+    )
+    async def add_turn(self, job_id: str, request: Request, if_match: _IfMatch = None) -> Response:
+        """Add a turn with a text to a job in review, and speak it. Returns all turns, also after other edits."""
+        return await self._edited(job_id, request, if_match, 0, await receive_json(request, NewTurn))
+
+    @route(
+        "/turns/{number}",
+        "PATCH",
+        summary="Change a turn",
+        response_model=TurnsView,
+        openapi_extra=json_request(TurnChange),
+        responses=_EDITED,
+    )
+    async def change_turn(self, job_id: str, number: _Number, request: Request, if_match: _IfMatch = None) -> Response:
+        """Change text, voice, face, times or gain of a turn of a job in review. Only this turn is spoken again."""
+        return await self._edited(job_id, request, if_match, number, await receive_json(request, TurnChange))
+
+    @route("/turns/{number}", "DELETE", summary="Remove a turn", response_model=TurnsView, responses=_EDITED)
+    async def remove_turn(self, job_id: str, number: _Number, request: Request, if_match: _IfMatch = None) -> Response:
+        """Remove a turn of a job in review."""
+        return await self._edited(job_id, request, if_match, number, TurnRemoval())
+
+    @route(
+        "/turns/{number}/split",
+        "POST",
+        summary="Split a turn",
+        response_model=TurnsView,
+        openapi_extra=json_request(TurnSplit),
+        responses=_EDITED,
+    )
+    async def split_turn(self, job_id: str, number: _Number, request: Request, if_match: _IfMatch = None) -> Response:
+        """Make two turns of one of a job in review, and speak both."""
+        return await self._edited(job_id, request, if_match, number, await receive_json(request, TurnSplit))
+
+    @route(
+        "/turns/{number}/audio",
+        summary="Listen to a turn",
+        response_class=Response,
+        responses={**RANGED, **problem_responses(404, 416)},
+    )
+    async def get_turn_audio(self, job_id: str, number: _Number, request: Request) -> Response:
+        """Return the spoken text of a turn at its own speed. Supports range requests."""
+        job = await self._job(job_id, request)
+        cue = job.plan.turns[number].cue if number < len(job.plan.turns) else None
+        missing = f"Job {job.id} has no spoken text of turn {number}."
+        if cue is None:
+            raise NotFoundError(missing)
+        key, stored = f"{job_cues_folder(job.id)}/{cue}", self._files.stored
+        state = await asyncio.to_thread(stored.find, key)
+        if state is None:
+            raise NotFoundError(missing)
+        head = await asyncio.to_thread(stored.read, key, 0, min(HEAD_BYTES, state.num_bytes), state.tag)
+        return await stored_file_response(request, stored, key, FileDisposition(media_type_of(head), _INERT), missing)
+
+    @route(
+        "/approve",
+        "POST",
+        status_code=202,
+        response_model=JobView,
+        summary="Approve a job",
+        responses={202: {"headers": headers_of("Location")}, **problem_responses(404, 409)},
+    )
+    async def approve_job(self, job_id: str, request: Request) -> Response:
+        """Render a job in review with the turns as they are now. Approving it again has no effect."""
+        return accepted(await self._service.approve_job(job_id, caller_of(request).owner), request, {})
+
+    async def _job(self, job_id: str, request: Request) -> JobRecord:
+        return await self._service.get_job(job_id, caller_of(request).owner)
+
+    async def _edited(
+        self,
+        job_id: str,
+        request: Request,
+        if_match: str | None,
+        number: int,
+        edit: TurnChange | NewTurn | TurnSplit | TurnRemoval,
+    ) -> Response:
+        job = await self._job(job_id, request)
+        version = job.version if if_match is None else _version(if_match)
+        changed = TurnEdit(number=number, version=version, edit=edit)
+        return _turns(await self._service.edit_turns(job.id, changed, job.owner), request)
+
+
+def _version(if_match: str) -> int:
+    text = if_match.removeprefix("W/").strip('"')
+    if not text.isdecimal() or len(text) > 18:
+        raise OptionError('If-Match: expected the ETag of the turns, such as "7".')
+    return int(text)
+
+
+def _turns(job: JobRecord, request: Request) -> Response:
+    view: dict[str, Any] = TurnsView.of(job, base_url(request)).model_dump(mode="json")
+    return JSONResponse(view, headers={**NO_STORE, "ETag": f'"{job.version}"'})

@@ -1,0 +1,141 @@
+"""Drafts: jobs whose texts are spoken and wait for review. Their turns can be changed until they are approved."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+from errors import LipwrightError, NotFoundError, OptionError, StateError
+from jobs.model.files import utc_now
+from jobs.model.record import JobRecord, JobStage, JobStatus
+from jobs.model.turn_edits import NewTurn, TurnEdit, TurnRemoval, TurnSplit
+from jobs.model.turns import PlannedTurn
+from jobs.planning import video_seconds
+from jobs.services import JobServices
+from jobs.speaking import SpeakingStage, measured, turn_name, with_fits
+from jobs.speech_messages import name_cues, of_cue
+from jobs.turn_faces import same_faces, with_faces_of
+from jobs.turns import checked_turns
+from media.probe import VideoInfo
+
+
+class Drafts:
+    """Changes drafts, and speaks again what an edit has changed."""
+
+    def __init__(self, services: JobServices) -> None:
+        self._services, self._table = services, services.table
+        self._speaking = SpeakingStage(services)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def edit(self, job_id: str, edit: TurnEdit) -> JobRecord:
+        """Apply an edit and return the job. If it fails, the draft stays as it is.
+
+        Raises:
+            StateError: The job is not a draft, or has changed since the caller has seen it.
+            NotFoundError: There is no such turn.
+            OptionError: The turns would overlap, or the video, a face or a voice does not allow the edit.
+            LipwrightError: The voice failed.
+        """
+        lock = self._locks[job_id]
+        try:
+            async with lock:
+                return await self._edit(await self._draft(job_id, edit.version), edit)
+        finally:
+            if not lock.locked():
+                self._locks.pop(job_id, None)
+
+    async def approve(self, job_id: str) -> JobRecord:
+        """Render a draft, once it is its turn. Approving it again changes nothing.
+
+        Raises:
+            StateError: The job has no draft.
+        """
+        job = await self._table.run_in_thread(self._table.get_job, job_id)
+        if job.status is not JobStatus.REVIEW:
+            if job.spec is not None and job.spec.review and not job.plan.needs_review:
+                return job
+            raise StateError(f"Job {job_id} cannot be approved: it is {job.status}, not in review.")
+        plan = job.plan.model_copy(update={"needs_review": False})
+        return await self._changed(job, plan=plan, status=JobStatus.QUEUED, stage=JobStage.QUEUED)
+
+    async def _draft(self, job_id: str, version: int) -> JobRecord:
+        job = await self._table.run_in_thread(self._table.get_job, job_id)
+        if job.status is not JobStatus.REVIEW:
+            raise StateError(
+                f"The turns of job {job_id} cannot be changed: it is {job.status}, not in review. To change a finished "
+                "job, make a revision of it."
+            )
+        if job.version != version:
+            raise StateError(f"Job {job_id} has changed in the meantime. Read its turns again.")
+        return job
+
+    async def _edit(self, job: JobRecord, edit: TurnEdit) -> JobRecord:
+        source = (await self._services.avatars.source(job.avatar_key)).info
+        turns = edited(job.plan.turns, edit)
+        record = await self._services.avatars.record(job.avatar_key)
+        faces = await same_faces(
+            turns,
+            record.face,
+            lambda choice: self._services.avatars.resolve_face(record.source_sha256, job.owner, choice),
+        )
+        turns = list(checked_turns(with_faces_of(turns, faces), job.plan.audio_seconds, video_seconds(source)))
+        for number, turn in enumerate(turns):
+            if turn.text is not None and turn.natural_seconds is None:
+                turns[number] = await self._spoken(job, number, turn)
+        return await self._store(job, turns, source)
+
+    async def _spoken(self, job: JobRecord, number: int, turn: PlannedTurn) -> PlannedTurn:
+        try:
+            cue = await self._speaking.speak_turn(job, turn)
+        except LipwrightError as error:
+            raise name_cues(of_cue(error, 0), [turn_name(number, turn)]) from error
+        return measured(turn, cue)
+
+    async def _store(self, job: JobRecord, turns: list[PlannedTurn], source: VideoInfo) -> JobRecord:
+        record = await self._services.avatars.record(job.avatar_key)
+        keys = await self._services.submissions.store_faces(record, turns, job.owner, source)
+        plan = with_fits(job.plan.with_turns(turns), video_seconds(source))
+        num_cues = sum(turn.text is not None for turn in turns)
+        return await self._changed(
+            job, plan=plan, turn_avatar_keys=keys, num_cues=num_cues, num_cues_done=num_cues, reviewed_at=utc_now()
+        )
+
+    async def _changed(self, job: JobRecord, **fields: object) -> JobRecord:
+        await self._table.run_in_thread(self._table.update_job, job.id, **fields)
+        return await self._table.run_in_thread(self._table.get_job, job.id)
+
+
+def edited(turns: tuple[PlannedTurn, ...], edit: TurnEdit) -> list[PlannedTurn]:
+    """Return turns after an edit, in any order; texts that have to be spoken again have no `natural_seconds`.
+
+    Raises:
+        NotFoundError: There is no turn of that number.
+        OptionError: The edit is not possible for that turn, or removes the last one.
+    """
+    kept, number, change = list(turns), edit.number, edit.edit
+    if isinstance(change, NewTurn):
+        return [*kept, PlannedTurn(**change.model_dump())]
+    if not 0 <= number < len(kept):
+        raise NotFoundError(f"There is no turn {number}: expected 0 to {len(kept) - 1}.")
+    turn = kept[number]
+    if isinstance(change, TurnRemoval):
+        if len(kept) == 1:
+            raise OptionError("turns: the last turn cannot be removed. Cancel the job instead.")
+        return kept[:number] + kept[number + 1 :]
+    if isinstance(change, TurnSplit):
+        if turn.text is None or not turn.start < change.start < (turn.end or change.start + 1):
+            raise OptionError(f"turns[{number}]: only a text can be split, at a time between its start and its end.")
+        first = _unspoken(turn, text=change.text, end=change.start)
+        return [*kept[:number], first, _unspoken(turn, text=change.next_text, start=change.start), *kept[number + 1 :]]
+    fields = {name: getattr(change, name) for name in change.model_fields_set}
+    if turn.text is None and fields.keys() & {"text", "voice"}:
+        raise OptionError(f"turns[{number}]: its speech is a file; text and voice cannot be changed.")
+    if "text" in fields and fields["text"] is None:
+        raise OptionError(f"turns[{number}].text: expected a text. To remove the turn, use DELETE.")
+    is_said_alike = all(fields.get(name, getattr(turn, name)) == getattr(turn, name) for name in ("text", "voice"))
+    changed = turn.model_copy(update=fields) if is_said_alike else _unspoken(turn, **fields)
+    return [*kept[:number], changed, *kept[number + 1 :]]
+
+
+def _unspoken(turn: PlannedTurn, **fields: object) -> PlannedTurn:
+    return turn.model_copy(update={**fields, "natural_seconds": None, "cue": None, "speed": None, "cut_seconds": None})

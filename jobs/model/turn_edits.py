@@ -1,0 +1,66 @@
+"""Edits of the turns of a job in review."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from jobs.model.files import Frozen
+from jobs.model.request_model import RequestModel
+from jobs.model.turns import MAX_TEXT_CHARS, MAX_VOICE_CHARS
+
+
+class TurnChange(RequestModel, Frozen):
+    """Changes of a turn; fields that are not sent stay as they are."""
+
+    text: str | None = Field(None, min_length=1, max_length=MAX_TEXT_CHARS, description="What is said.")
+    voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
+    face: str | None = Field(None, max_length=128, description="Who speaks: see `turns` of a job.")
+    speaker: str | None = Field(None, max_length=128, description="Name of the speaker, for subtitles.")
+    start: float | None = Field(None, ge=0, allow_inf_nan=False, description="When the speech starts, in seconds.")
+    end: float | None = Field(None, gt=0, allow_inf_nan=False, description="When it should end, in seconds.")
+    gain_db: float | None = Field(None, ge=-60, le=12, description="Gain of the speech in dB.")
+
+    @model_validator(mode="after")
+    def _some_change(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("send a field to change")
+        return self
+
+
+class NewTurn(RequestModel, Frozen):
+    """A turn to add."""
+
+    text: str = Field(min_length=1, max_length=MAX_TEXT_CHARS, description="What is said.")
+    voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
+    face: str | None = Field(None, max_length=128, description="Who speaks: see `turns` of a job.")
+    speaker: str | None = Field(None, max_length=128, description="Name of the speaker, for subtitles.")
+    start: float = Field(ge=0, allow_inf_nan=False, description="When the speech starts, in seconds.")
+    end: float | None = Field(None, gt=0, allow_inf_nan=False, description="When it should end, in seconds.")
+    gain_db: float = Field(0.0, ge=-60, le=12, description="Gain of the speech in dB.")
+
+
+class TurnSplit(RequestModel, Frozen):
+    """A turn becomes two, one after the other, with the same face and voice."""
+
+    start: float = Field(gt=0, allow_inf_nan=False, description="When the second turn starts, in seconds.")
+    text: str = Field(min_length=1, max_length=MAX_TEXT_CHARS, description="Text of the first turn.")
+    next_text: str = Field(min_length=1, max_length=MAX_TEXT_CHARS, description="Text of the second turn.")
+
+
+class TurnRemoval(Frozen):
+    """A turn is removed."""
+
+
+class TurnEdit(Frozen):
+    """One edit of a draft.
+
+    Attributes:
+        number: The turn, counted from 0; not used for a new one.
+        version: The version of the job that the caller has seen. An edit of an older version is refused.
+    """
+
+    number: int = 0
+    version: int
+    edit: TurnChange | NewTurn | TurnSplit | TurnRemoval

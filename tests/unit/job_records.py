@@ -1,0 +1,56 @@
+"""Rows of jobs for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from config import PipelineConfig
+from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.plan import JobOptions, JobPlan
+from jobs.model.record import JobRecord
+from jobs.ports import Stages
+from jobs.segments.limiter import SegmentLimiter
+from jobs.services import JobServices
+from jobs.sources.avatar_submission import AvatarSubmissions
+from jobs.sources.avatars import Avatars
+from jobs.sources.backgrounds import Backgrounds
+from storage.file_store import FileStore
+from storage.job_table import JobTable
+
+SOUND = UploadedFile(key=new_id(), sha256="a" * 64, num_bytes=3, label="a.wav")
+
+
+def job_record(
+    options: JobOptions | None = None,
+    audio: UploadedFile = SOUND,
+    more_audio: Mapping[str, UploadedFile] | None = None,
+    background_file: UploadedFile | None = None,
+    **fields: Any,
+) -> JobRecord:
+    """Return a job with a complete plan; `fields` are those of its row."""
+    options = options or JobOptions(engine="warp")
+    plan = JobPlan(options=options, audio={"audio": audio, **(more_audio or {})}, background_file=background_file)
+    defaults = {
+        "id": new_id(),
+        "avatar_key": "0" * 32,
+        "created_at": utc_now(),
+        "engine": options.engine,
+        "format": options.format,
+        "audio_label": audio.label,
+        "upload_bytes": audio.num_bytes,
+    }
+    return JobRecord(**{**defaults, **fields}, plan=plan)
+
+
+def job_services(
+    config: PipelineConfig,
+    stages: Stages,
+    avatars: Avatars,
+    table: JobTable,
+    files: FileStore,
+    limiter: SegmentLimiter | None = None,
+) -> JobServices:
+    """Return what runs of jobs share."""
+    submissions = AvatarSubmissions(stages, table, files, Backgrounds(config, stages, table, files))
+    return JobServices(config, stages, avatars, table, files, submissions, limiter or SegmentLimiter(config))
