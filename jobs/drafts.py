@@ -16,7 +16,9 @@ from jobs.speaking import SpeakingStage, measured, turn_name, with_fits
 from jobs.speech_messages import name_cues, of_cue
 from jobs.turn_faces import same_faces, with_faces_of
 from jobs.turns import checked_turns
+from jobs.voices import with_voices
 from media.probe import VideoInfo
+from telemetry.log_context import CallContext
 
 
 class Drafts:
@@ -79,9 +81,12 @@ class Drafts:
             lambda choice: self._services.avatars.resolve_face(record.source_sha256, job.owner, choice),
         )
         turns = list(checked_turns(with_faces_of(turns, faces), job.plan.audio_seconds, video_seconds(source)))
-        for number, turn in enumerate(turns):
-            if turn.text is not None and turn.natural_seconds is None:
-                turns[number] = await self._spoken(job, number, turn)
+        new = [number for number, turn in enumerate(turns) if turn.text is not None and turn.natural_seconds is None]
+        if new:
+            stages, context = self._services.stages, CallContext(job.id)
+            turns, _ = await with_voices(stages, context, turns, job.options.language)
+        for number in new:
+            turns[number] = await self._spoken(job, number, turns[number])
         return await self._store(job, turns, source)
 
     async def _spoken(self, job: JobRecord, number: int, turn: PlannedTurn) -> PlannedTurn:
