@@ -135,8 +135,6 @@ def edited(turns: tuple[PlannedTurn, ...], edit: TurnEdit) -> list[PlannedTurn]:
     fields = {name: getattr(change, name) for name in change.model_fields_set}
     if turn.text is None and fields.keys() & {"text", "voice"}:
         raise OptionError(f"turns[{number}]: its speech is a file; text and voice cannot be changed.")
-    if "text" in fields and fields["text"] is None:
-        raise OptionError(f"turns[{number}].text: expected a text. To remove the turn, use DELETE.")
     is_said_alike = all(fields.get(name, getattr(turn, name)) == getattr(turn, name) for name in ("text", "voice"))
     changed = turn.model_copy(update=fields) if is_said_alike else _unspoken(turn, **fields)
     return [*kept[:number], changed, *kept[number + 1 :]]
