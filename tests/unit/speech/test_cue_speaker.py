@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,8 +97,7 @@ def test_speak_with_a_damaged_file_asks_the_voice_again(tmp_path: Path, voice: S
 def test_speak_of_one_text_by_several_jobs_asks_once(tmp_path: Path) -> None:
     async def speak(texts: TextSpeaker) -> list[bytes]:
         jobs = [asyncio.create_task(texts.cue(TEXT)) for _ in range(4)]
-        while not voice.asked:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(voice.wait_until_asked)
         jobs.pop(0).cancel()  # the others still wait for it
         voice.hold.set()
         return [texts.path(cue).read_bytes() for cue in await asyncio.gather(*jobs)]
@@ -156,8 +154,7 @@ def test_speak_with_a_busy_server_asks_again(tmp_path: Path, monkeypatch: pytest
     with speaking(status=status) as voice, speaking_texts(tmp_path, TtsConfig(url=voice.url)) as texts:
 
         def recover() -> None:
-            while len(voice.asked) < 2:
-                time.sleep(0.01)
+            voice.wait_until_asked(2)
             voice.status = 200
 
         waiting = threading.Thread(target=recover)
@@ -196,8 +193,7 @@ def test_speak_with_a_key_reads_it_from_the_environment(tmp_path: Path, monkeypa
 def test_speak_without_a_free_slot_waits_or_is_refused(tmp_path: Path) -> None:
     async def speak(texts: TextSpeaker) -> None:
         first = asyncio.create_task(texts.cue("one"))
-        while not voice.asked:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(voice.wait_until_asked)
         with pytest.raises(CapacityError, match="no slot became free"):
             await texts.cue("two")
         later = asyncio.create_task(texts.cue("three"))
