@@ -97,17 +97,17 @@ def test_speak_with_a_damaged_file_asks_the_voice_again(tmp_path: Path, voice: S
 def test_speak_of_one_text_by_several_jobs_asks_once(tmp_path: Path) -> None:
     async def speak(texts: TextSpeaker) -> list[bytes]:
         jobs = [asyncio.create_task(texts.cue(TEXT)) for _ in range(4)]
-        await asyncio.to_thread(voice.wait_until_asked)
+        await asyncio.to_thread(server.wait_until_asked)
         jobs.pop(0).cancel()  # the others still wait for it
-        voice.hold.set()
+        server.hold.set()
         return [texts.path(cue).read_bytes() for cue in await asyncio.gather(*jobs)]
 
     with (
-        speaking(hold=threading.Event()) as voice,
-        speaking_texts(tmp_path, TtsConfig(url=voice.url)) as texts,
+        speaking(hold=threading.Event()) as server,
+        speaking_texts(tmp_path, TtsConfig(url=server.url)) as texts,
     ):
         assert texts.run(speak(texts)) == [tone()] * 3
-    assert len(voice.asked) == 1
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -193,23 +193,23 @@ def test_speak_with_a_key_reads_it_from_the_environment(tmp_path: Path, monkeypa
 def test_speak_without_a_free_slot_waits_or_is_refused(tmp_path: Path) -> None:
     async def speak(texts: TextSpeaker) -> None:
         first = asyncio.create_task(texts.cue("one"))
-        await asyncio.to_thread(voice.wait_until_asked)
+        await asyncio.to_thread(server.wait_until_asked)
         with pytest.raises(CapacityError, match="no slot became free"):
             await texts.cue("two")
         later = asyncio.create_task(texts.cue("three"))
         await asyncio.sleep(0.05)
-        assert _texts(voice) == ["one"]
-        voice.hold.set()
+        assert _texts(server) == ["one"]
+        server.hold.set()
         await asyncio.gather(first, later)
 
     settings = {"max_concurrent": 1, "max_wait_s": 1.0}
     with (
-        speaking(hold=threading.Event()) as voice,
-        speaking_texts(tmp_path, TtsConfig(url=voice.url, **settings)) as texts,
+        speaking(hold=threading.Event()) as server,
+        speaking_texts(tmp_path, TtsConfig(url=server.url, **settings)) as texts,
     ):
         texts.run(speak(texts))
         assert not texts.uploads()
-    assert _texts(voice) == ["one", "three"]
+    assert _texts(server) == ["one", "three"]
 
 
 def test_speak_with_the_packaged_voice_sounds_the_same_twice(tmp_path: Path) -> None:
