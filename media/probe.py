@@ -89,7 +89,7 @@ class AudioInfo:
 
 
 def probe_video(path: Path, limits: MediaLimits) -> VideoInfo:
-    """Describes a video, or a still picture (PNG, JPEG, WebP), after decoding its first frame.
+    """Describe a video, or a still picture (PNG, JPEG, WebP), after decoding its first frame.
 
     Raises:
         MediaError: Not readable, no video stream, nothing to decode or too small; names the file, what was
@@ -128,7 +128,7 @@ def probe_video(path: Path, limits: MediaLimits) -> VideoInfo:
 
 
 def probe_audio(path: Path, limits: MediaLimits) -> AudioInfo:
-    """Describes the first audio track of any container, also of a video, after decoding one block of it.
+    """Describe the first audio track of any container, also of a video, after decoding one block of it.
 
     The duration is that of its packets; `media.audio.extract_speech` returns the exact one.
 
@@ -154,7 +154,7 @@ def probe_audio(path: Path, limits: MediaLimits) -> AudioInfo:
 
 
 def audio_stream(container: InputContainer, path: Path) -> AudioStream:
-    """Returns the first audio track; MediaError without one, or if its codec or sample rate cannot be used."""
+    """Return the first audio track; MediaError without one, or if its codec or sample rate cannot be used."""
     if not container.streams.audio:
         found = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
         raise MediaError(f"{path.name}: expected an audio track, found only: {found}.")
@@ -171,7 +171,7 @@ def audio_stream(container: InputContainer, path: Path) -> AudioStream:
 
 @contextmanager
 def mixable(path: Path, block: AudioFrame) -> Iterator[None]:
-    """Translates the error of a resampler that cannot mix the block's channels to MediaError."""
+    """Translate the error of a resampler that cannot mix the block's channels to MediaError."""
     try:
         yield
     except FFmpegError as error:
@@ -190,7 +190,7 @@ def _first_frame(container: InputContainer, stream: VideoStream, path: Path, lim
 
 
 def _first_decoded(packets: Iterable[Packet[Any]], path: Path, what: str) -> Any:
-    """Returns the first frame, or block with samples; a broken packet at the start does not make a file unreadable."""
+    """Return the first frame, or block with samples; a broken packet at the start does not make a file unreadable."""
     error: FFmpegError | None = None
     for packet in packets:
         try:
@@ -246,7 +246,7 @@ def _colour_tags(frame: VideoFrame) -> ColourTags:
 
 
 def _without_padding(seconds: float, stream: AudioStream) -> float:
-    """Returns the container's duration if it differs by at most the codec's padding, else `seconds`."""
+    """Return the container's duration if it differs by at most the codec's padding, else `seconds`."""
     claimed = float((stream.duration or 0) * (stream.time_base or 0))
     padding = MAX_PADDING_SAMPLES / stream.codec_context.sample_rate
     return claimed if claimed and abs(claimed - seconds) <= padding else seconds

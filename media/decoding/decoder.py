@@ -74,14 +74,14 @@ class Decoder:
         self.close()
 
     def ask(self, request: object, file: int | None = None) -> None:
-        """Sends a request, and a copy of the file descriptor `file`; LostDecoderError if the decoder has exited."""
+        """Send a request, and a copy of the file descriptor `file`; LostDecoderError if the decoder has exited."""
         try:
             self._channel.send(request, file)
         except OSError as error:
             raise LostDecoderError from error
 
     def receive(self, timeout_s: float) -> Message:
-        """Waits for a reply.
+        """Wait for a reply.
 
         Raises:
             LostDecoderError: The decoder was killed from outside.
@@ -115,7 +115,7 @@ class Decoder:
         return message
 
     def close(self) -> None:
-        """Kills the process; callable from any thread."""
+        """Kill the process; callable from any thread."""
         self._is_closed = True
         self._channel.close()
 
@@ -170,7 +170,7 @@ class Decoders:
         self.close()
 
     def warm(self) -> None:
-        """Starts the fork server, so that the first file does not have to wait for it."""
+        """Start the fork server, so that the first file does not have to wait for it."""
         self._forkserver.warm()
 
     def open(
@@ -180,7 +180,7 @@ class Decoders:
         policy: SandboxPolicy | None = None,
         cpu_seconds: float = _MAX_READER_CPU_S,
     ) -> Decoder:
-        """Starts a decoder that calls `run` (picklable) with its end of the channel.
+        """Start a decoder that calls `run` (picklable) with its end of the channel.
 
         It may use the files of `policy`, by default only `file`, which errors name, and `cpu_seconds` of CPU time.
 
@@ -211,7 +211,7 @@ class Decoders:
         reads: Sequence[Path] = (),
         writes: Path | None = None,
     ) -> T:
-        """Runs `work()` in a decoder process and returns its result, of a type that `media.decoding.reply_codec` knows.
+        """Run `work()` in a decoder process and return its result, of a type that `media.decoding.reply_codec` knows.
 
         Args:
             work: A module-level function, or a `partial` of one; called again if its decoder is lost.
@@ -244,10 +244,10 @@ class Decoders:
         raise decoder_lost_error(file)
 
     def close(self) -> None:
-        """Stops the fork server and all its decoders."""
+        """Stop the fork server and all its decoders."""
         self._forkserver.close()
 
 
 def decoder_lost_error(file: Path) -> ReplicaLostError:
-    """Returns the error for a file whose decoders were lost."""
+    """Return the error for a file whose decoders were lost."""
     return ReplicaLostError(f"{file.name}: the decoder process was killed from outside, twice")

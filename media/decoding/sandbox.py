@@ -93,7 +93,7 @@ class SandboxPolicy:
 
 
 def confine(policy: SandboxPolicy) -> None:
-    """Applies all layers to this process, which must have a single thread."""
+    """Apply all layers to this process, which must have a single thread."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _drop_capabilities(libc, policy)
@@ -106,7 +106,7 @@ def confine(policy: SandboxPolicy) -> None:
 
 
 def missing_layers() -> str:
-    """Returns the layers that are not in force in this process, a decoder without files; empty if all are."""
+    """Return the layers that are not in force in this process, a decoder without files; empty if all are."""
     status = Path("/proc/self/status").read_text()
     missing = []
     if "NoNewPrivs:\t1" not in status:
@@ -127,7 +127,7 @@ class _CapabilitySets(ctypes.Structure):
 
 
 def _drop_capabilities(libc: ctypes.CDLL, policy: SandboxPolicy) -> None:
-    """Drops all capabilities; root keeps those that open other users' files if its own files are such.
+    """Drop all capabilities; root keeps those that open other users' files if its own files are such.
 
     Without capabilities, hard limits cannot be raised again.
     """

@@ -63,7 +63,7 @@ class AacEncoder:
         self._num_encoded = 0
 
     def encode(self, samples: NDArray[np.int16]) -> list[AacPacket]:
-        """Returns the packets that are complete with (N,) more samples.
+        """Return the packets that are complete with (N,) more samples.
 
         The encoder starts with one packet before the first sample. It is dropped: it has no place in the stream.
         """

@@ -44,7 +44,7 @@ class FlvMuxer:
         self._headers: ParameterSets | None = None
 
     def mux(self, fragment: LiveFragment) -> list[FlvTag]:
-        """Returns the messages of a fragment."""
+        """Return the messages of a fragment."""
         tags = self._sound(fragment) + self._pictures(fragment)
         return sorted(tags, key=lambda tag: tag.time_ms)  # stable: a configuration stays before what it configures
 

@@ -36,7 +36,7 @@ class FaceBoxes(NamedTuple):
 
 
 def crop_path(faces: FaceBoxes, frame: tuple[int, int], crop: tuple[int, int], fps: float) -> NDArray[np.float32]:
-    """Returns the (T, 2) left and upper edges of the crop, in pixels; even numbers wherever it does not move.
+    """Return the (T, 2) left and upper edges of the crop, in pixels; even numbers wherever it does not move.
 
     Between cuts the path is smooth. The face with its margin stays inside, except while the crop pans to another face,
     or if it is larger than the crop or moves too fast for a smooth path; then it is as far inside as possible.
@@ -71,7 +71,7 @@ def crop_path(faces: FaceBoxes, frame: tuple[int, int], crop: tuple[int, int], f
 
 
 def _joined(paths: Sequence[NDArray[np.float32]], reach: int) -> NDArray[np.float32]:
-    """Returns paths one after another; pans from one to the next take `reach` frames of both."""
+    """Return paths one after another; pans from one to the next take `reach` frames of both."""
     path, end = np.concatenate(paths), 0
     for before, after in pairwise(paths):
         end += len(before)
@@ -89,7 +89,7 @@ def _smooth(
     free: float,
     reach: int,
 ) -> NDArray[np.float32]:
-    """Returns the (T,) path of one axis in one shot, while one face speaks.
+    """Return the (T,) path of one axis in one shot, while one face speaks.
 
     Any path that is averaged over `reach` frames to both sides stays within bounds if, before, each of its values was
     within the bounds of all frames that it is averaged into.
@@ -117,7 +117,7 @@ def _smooth(
 
 
 def _spread(values: NDArray[np.float32], reach: int, operation: int) -> NDArray[np.float32]:
-    """Returns the largest (MORPH_DILATE) or smallest (MORPH_ERODE) value within `reach` frames of each frame."""
+    """Return the largest (MORPH_DILATE) or smallest (MORPH_ERODE) value within `reach` frames of each frame."""
     row, kernel = np.ascontiguousarray(values, np.float32)[None], np.ones((1, 2 * reach + 1), np.uint8)
     (spread,) = cv2.morphologyEx(row, operation, kernel, borderType=cv2.BORDER_REPLICATE)
     return np.asarray(spread, np.float32)

@@ -39,7 +39,7 @@ class EyeWhite(NamedTuple):
 
 
 def measure_eye_white(track: FaceTrack, fps: float, frames: FrameSource) -> EyeWhite:
-    """Measures the eyes in those of the first frames with the widest eyes.
+    """Measure the eyes in those of the first frames with the widest eyes.
 
     Returns the median; typical values if no eye is visible.
     """
@@ -52,7 +52,7 @@ def measure_eye_white(track: FaceTrack, fps: float, frames: FrameSource) -> EyeW
 
 
 def eye_white(planes: YuvFrame, points: NDArray[np.floating]) -> EyeWhite:
-    """Measures one frame with (468, 3) landmarks in pixels; see `measure_eye_white`."""
+    """Measure one frame with (468, 3) landmarks in pixels; see `measure_eye_white`."""
     flat = np.asarray(points[:, :2], np.float32)
     is_open = lid_openings(np.asarray(points)[None])[0] >= _MIN_OPENING
     skin = np.median(_colours(planes, flat[list(CHEEK_FRONT)]), 0)
@@ -65,7 +65,7 @@ def eye_white(planes: YuvFrame, points: NDArray[np.floating]) -> EyeWhite:
 
 
 def _widest(track: FaceTrack, num_first: int) -> list[int]:
-    """Returns the frame with the widest eyes in each of a few parts of the first frames that show the face."""
+    """Return the frame with the widest eyes in each of a few parts of the first frames that show the face."""
     first = np.flatnonzero(track.visible)
     first = first[first < first[0] + num_first]
     opening = lid_openings(track.points[first]).min(1)
@@ -74,7 +74,7 @@ def _widest(track: FaceTrack, num_first: int) -> list[int]:
 
 
 def lid_openings(points: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Returns the (T, 2) gaps between the lids of (T, 468, 3) faces, in eye distances."""
+    """Return the (T, 2) gaps between the lids of (T, 468, 3) faces, in eye distances."""
     faces = np.asarray(points, np.float32)
     unit = np.linalg.norm(faces[:, EYE_LEFT] - faces[:, EYE_RIGHT], axis=-1)
     lids = [[faces[:, list(lid[_ALONG]), :2] for lid in eye] for eye in EYES]
@@ -83,7 +83,7 @@ def lid_openings(points: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _white(planes: YuvFrame, points: Floats, eye: tuple[tuple[int, ...], tuple[int, ...]]) -> Floats:
-    """Returns (3,) Y, U, V of the lightest part between the lids."""
+    """Return (3,) Y, U, V of the lightest part between the lids."""
     upper, lower = (points[list(lid[_ALONG])] for lid in eye)
     between = upper + _SHARES[:, None, None].astype(np.float32) * (lower - upper)
     colours = _colours(planes, between.reshape(-1, 2))
@@ -91,7 +91,7 @@ def _white(planes: YuvFrame, points: Floats, eye: tuple[tuple[int, ...], tuple[i
 
 
 def _colours(planes: YuvFrame, places: Floats) -> Floats:
-    """Samples (P, 3) Y, U, V at (P, 2) positions in luma pixels."""
+    """Sample (P, 3) Y, U, V at (P, 2) positions in luma pixels."""
     at_half = ((places + 0.5) / 2 - 0.5).astype(np.float32)
     read = [_sample(planes.y, places), _sample(planes.u, at_half), _sample(planes.v, at_half)]
     return np.stack(read, 1)

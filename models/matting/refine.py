@@ -36,7 +36,7 @@ class Refinement:
 
 
 def refine(frame: YuvFrame, coarse: _Plane, how: Refinement = Refinement()) -> NDArray[np.uint8]:
-    """Returns the (H, W) alpha of a frame, 0 to 255, from a coarse (h, w) matte, 0 to 1; it is fitted at that size."""
+    """Return the (H, W) alpha of a frame, 0 to 255, from a coarse (h, w) matte, 0 to 1; it is fitted at that size."""
     size = coarse.shape[1], coarse.shape[0]
     guide = [
         cv2.resize(plane, size, interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255) for plane in frame
@@ -91,7 +91,7 @@ def _fit(guide: list[_Plane], target: _Plane, weight: _Plane, radius: int, epsil
 
 
 def _applied(frame: YuvFrame, fit: _Fit, target: _Plane, share: _Plane, how: Refinement) -> NDArray[np.uint8]:
-    """Returns alpha; where colour explains little of it, it follows the coarse matte."""
+    """Return alpha; where colour explains little of it, it follows the coarse matte."""
     height, width = frame.y.shape
 
     def full(plane: NDArray[np.uint8] | _Plane) -> _Plane:

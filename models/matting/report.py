@@ -46,13 +46,13 @@ class MatteReport(BaseModel):
 
 
 def certainty(coarse: NDArray[np.float32]) -> tuple[float, float]:
-    """Returns the share of the picture that shows the person, and that which is uncertain, of a coarse matte."""
+    """Return the share of the picture that shows the person, and that which is uncertain, of a coarse matte."""
     person = float((coarse >= 0.5).mean())
     return person, float(((coarse > 0.25) & (coarse < 0.75)).mean())
 
 
 def uncertain_ranges(shares: NDArray[np.float32], fps: Fraction) -> list[UncertainRange]:
-    """Returns when a matte is uncertain, given the (T, 2) `certainty` of all frames."""
+    """Return when a matte is uncertain, given the (T, 2) `certainty` of all frames."""
     person, uncertain = shares.T
     is_missing = person < _MIN_PERSON
     is_uncertain = is_missing | (uncertain > _UNCERTAIN_SHARE * np.maximum(person, _MIN_PERSON))

@@ -25,7 +25,7 @@ class SpokenTime(NamedTuple):
 
 
 def cast(times: Sequence[SpokenTime], report: PeopleReport) -> list[str | None]:
-    """Returns the face choice of each text: a person, `offscreen`, or None if the source is silent at that time.
+    """Return the face choice of each text: a person, `offscreen`, or None if the source is silent at that time.
 
     All texts of a named speaker get the person who speaks longest during them; another text, during that text.
     """

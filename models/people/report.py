@@ -55,10 +55,10 @@ class PeopleReport(_Record):
     )
 
     def speaking_seconds(self, number: int) -> float:
-        """Returns how long a person speaks."""
+        """Return how long a person speaks."""
         return sum(turn.end - turn.start for turn in self.turns if turn.person == number)
 
     def main_speaker(self) -> int | None:
-        """Returns the number of the person who speaks most; None if nobody who is seen speaks."""
+        """Return the number of the person who speaks most; None if nobody who is seen speaks."""
         number = max((each.number for each in self.people), key=self.speaking_seconds, default=None)
         return number if number is not None and self.speaking_seconds(number) else None

@@ -27,7 +27,7 @@ class RunningLevel:
         self._powers = np.zeros(0, np.float32)
 
     def add(self, samples: NDArray[np.int16]) -> None:
-        """Adds (N,) int16 samples at 16 kHz."""
+        """Add (N,) int16 samples at 16 kHz."""
         held = np.concatenate([self._rest, samples.astype(np.float32) / np.float32(32768)])
         whole = len(held) // _FRAME_SAMPLES * _FRAME_SAMPLES
         powers = np.square(held[:whole].reshape(-1, _FRAME_SAMPLES)).mean(1)
@@ -35,7 +35,7 @@ class RunningLevel:
         self._powers = np.concatenate([self._powers, powers[powers >= _MIN_POWER]])[-_MAX_FRAMES:]
 
     def level(self, num_samples: int) -> SpeechLevel:
-        """Returns the level so far, for a window of `num_samples` samples."""
+        """Return the level so far, for a window of `num_samples` samples."""
         if not len(self._powers):
             return SpeechLevel(num_samples, gain_for(_USUAL_RMS), _USUAL_DB)
         known = len(self._powers) / (len(self._powers) + _USUAL_FRAMES)

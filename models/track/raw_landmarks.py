@@ -43,7 +43,7 @@ class RawLandmarks(NamedTuple):
 
     @classmethod
     def of_rows(cls, rows: Sequence[RawRow]) -> RawLandmarks:
-        """Stacks single frames."""
+        """Stack single frames."""
         no_points, no_chroma = np.zeros((NUM_POINTS, 3), np.float32), np.zeros((NUM_CHROMA_POINTS, 2), np.uint8)
         return cls(
             np.stack([no_points if row.points is None else row.points for row in rows]),
@@ -56,18 +56,18 @@ class RawLandmarks(NamedTuple):
         )
 
     def save(self, path: Path) -> None:
-        """Writes the landmarks as an .npz."""
+        """Write the landmarks as an .npz."""
         with path.open("wb") as file:
             np.savez(file, **{name: value for name, value in self._asdict().items() if value is not None})
 
     @classmethod
     def load(cls, path: Path) -> RawLandmarks:
-        """Reads what `save` wrote."""
+        """Read what `save` wrote."""
         return cls(**load_arrays(path))
 
     @classmethod
     def concatenate(cls, chunks: Sequence[RawLandmarks]) -> RawLandmarks:
-        """Joins chunks in order; either all of them have the optional fields or none has."""
+        """Join chunks in order; either all of them have the optional fields or none has."""
         return cls(
             np.concatenate([chunk.points for chunk in chunks]),
             np.concatenate([chunk.present for chunk in chunks]),

@@ -28,7 +28,7 @@ _CUT_RATIO = 6.0
 
 
 def runs(present: NDArray[np.bool_], pose: HeadPose, shot: NDArray[np.int32] | None = None) -> list[slice]:
-    """Returns the unbroken stretches of a track: between gaps, shots and jumps of the head, in order."""
+    """Return the unbroken stretches of a track: between gaps, shots and jumps of the head, in order."""
     new_shot = np.zeros(len(present), np.int32) if shot is None else shot
     edges = np.flatnonzero(np.diff(np.concatenate([[False], present, [False]]).astype(np.int8)))
     stretches = []
@@ -55,7 +55,7 @@ def window_frames(fps: float) -> int:
 
 
 def smooth(values: NDArray[np.float64], stretches: list[slice], window: int) -> NDArray[np.float64]:
-    """Smooths (N, ...) along time within each stretch, with a shorter window where the full one does not fit."""
+    """Smooth (N, ...) along time within each stretch, with a shorter window where the full one does not fit."""
     from scipy.signal import savgol_filter  # a second to import: only where a track is finished
 
     result = values.copy()
@@ -67,7 +67,7 @@ def smooth(values: NDArray[np.float64], stretches: list[slice], window: int) -> 
 
 
 def smooth_head(head: NDArray[np.float64], stretches: list[slice], window: int, lips_move: bool) -> NDArray[np.float64]:
-    """Smooths (N, 468, 3) points in the head frame; moving lips less than the rest."""
+    """Smooth (N, 468, 3) points in the head frame; moving lips less than the rest."""
     steady = smooth(head, stretches, window)
     if lips_move:
         lips = list(LIPS)
@@ -76,7 +76,7 @@ def smooth_head(head: NDArray[np.float64], stretches: list[slice], window: int, 
 
 
 def smooth_pose(pose: HeadPose, stretches: list[slice], window: int) -> HeadPose:
-    """Smooths log scale, rotation vector and translation.
+    """Smooth log scale, rotation vector and translation.
 
     Rotation vectors are relative to the track's mean rotation, so that they stay far from half a turn.
     """
@@ -93,7 +93,7 @@ def smooth_pose(pose: HeadPose, stretches: list[slice], window: int) -> HeadPose
 
 
 def fill_gaps(points: NDArray[np.floating], present: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Interpolates (N, P, 3) points over frames without the face; constant before the first and after the last."""
+    """Interpolate (N, P, 3) points over frames without the face; constant before the first and after the last."""
     known = np.flatnonzero(present)
     frames = np.arange(len(present))
     right = np.clip(np.searchsorted(known, frames), 0, len(known) - 1)

@@ -96,7 +96,7 @@ class DinetGenerator:
         return generated
 
     def _know(self, avatar: bytes, references: NDArray[np.uint8]) -> Reference:
-        """Encodes an avatar's references; caches the last avatar's."""
+        """Encode an avatar's references; cache the last avatar's."""
         known = self._known
         if known is None or known[0] != avatar:
             pictures = _planes(torch.from_numpy(references).to(self._device))
@@ -114,7 +114,7 @@ class DinetGenerator:
         return torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32)
 
     def _run_sample(self, dtype: torch.dtype) -> Tensor:
-        """Runs a synthetic face and speech in the given precision."""
+        """Run a synthetic face and speech in the given precision."""
         made = np.random.default_rng(_SAMPLE_SEED)
         coarse = torch.from_numpy(made.random((6, 3, 13, 10), np.float32)).to(self._device)
         faces = F.interpolate(coarse, _SAMPLE_SIZE, mode="bilinear")

@@ -54,7 +54,7 @@ class UltralightNetwork(nn.Module):
         self.outc = _wrap("conv", nn.Conv2d(channels[0], 3, 1))
 
     def forward(self, picture: Tensor, audio: Tensor) -> Tensor:
-        """Rewrites the mouth.
+        """Rewrite the mouth.
 
         Args:
             picture: (B, 6, 160, 160) float BGR, 0 to 1: the reference in front, the masked frame behind.
@@ -77,7 +77,7 @@ class UltralightNetwork(nn.Module):
 
 
 def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Maps the names of older checkpoints to those of `UltralightNetwork`."""
+    """Map the names of older checkpoints to those of `UltralightNetwork`."""
     return {published_name(name): tensor for name, tensor in state.items()}
 
 
@@ -115,7 +115,7 @@ def _double_conv(num_in: int, num_out: int, stride: int = 1) -> nn.Sequential:
 
 
 def _down(num_in: int, num_out: int) -> nn.Sequential:
-    """Halves the size. There is no pooling, despite the published name."""
+    """Halve the size. There is no pooling, despite the published name."""
     return _wrap("maxpool_conv", _double_conv(num_in, num_out, stride=2))
 
 

@@ -77,7 +77,7 @@ def unknown_variant(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def variant_of_audio(shape: tuple[int, ...]) -> Variant | None:
-    """Determines the variant, except its width, from the (B, C, H, W) of the audio input of an ONNX export."""
+    """Determine the variant, except its width, from the (B, C, H, W) of the audio input of an ONNX export."""
     if len(shape) != 4 or shape[1] not in _BY_CHANNELS:
         return None
     audio_kind, num_frames = _BY_CHANNELS[shape[1]]
