@@ -77,8 +77,8 @@ Decode = Callable[[Path], Blocks]
 def mixed_parts(parts: Sequence[AudioPart[Path]], sound: SoundFormat, decode: Decode) -> Blocks:
     """Yield the sum of all parts, one or more, from time 0 to the end of the last one; silence is in between.
 
-    Parts of one file that play the same samples at the same time are heard once. Files are read forward; one is opened
-    again where a part begins before the place to which the last one was read.
+    Parts of one file that play the same samples at the same time are mixed once. Files are read forward; a file is
+    opened again if a part begins before the position up to which it was read.
     """
     if len(parts) == 1 and parts[0].is_whole_track:
         yield from stretch(decode(parts[0].file), sound.rate, parts[0].speed)
@@ -112,7 +112,7 @@ def equal_blocks(blocks: Blocks, num_samples: int) -> Blocks:
 def extract_parts(parts: Sequence[AudioPart[Path]], out: Path, limits: MediaLimits, seconds: float) -> AudioInfo:
     """Write a 16 kHz mono copy of parts of audio files, `seconds` long; see `media.audio.extract_speech`.
 
-    The copy is for the mouths. It leaves out the gain of the parts: mouths move the same with any gain.
+    The copy is for the mouths. It leaves out the gain of the parts, which does not affect how mouths move.
 
     Returns:
         Rate and channels of the first file, and the length of the copy.

@@ -98,7 +98,7 @@ def _read_table(path: Path, num_bytes: int, changed_ns: int, limits: MediaLimits
         time_base = stream.time_base or Fraction(1, 90000)
         stated = [rate for rate in (stream.average_rate, stream.base_rate, stream.guessed_rate) if rate]
         is_picture = container.format.name in _PICTURE_DEMUXERS
-        # AVI stores no presentation times; what FFmpeg makes up for it is in decoding order.
+        # AVI stores no presentation times; the times that FFmpeg makes up are in decoding order.
         has_times = not (container.format.name == "avi" and stream.codec_context.has_b_frames)
     order = np.argsort(pts, kind="stable")
     timed = has_times and bool(np.all(np.diff(pts[order]) > 0))

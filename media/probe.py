@@ -1,4 +1,4 @@
-"""What a caller's file really holds, found by opening it guardedly and decoding one frame or one block of sound."""
+"""Probes a caller's file: opens it with limits and decodes one frame or one block of sound."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MIN_SIDE: Final = 16
 _SAMPLE_RATES: Final = range(1000, 768_001)
 _UNSPECIFIED: Final = 2
 _NAMES_SIDE_DATA: Final = frozenset({"png", "apng"})
-"""Codecs whose colour profiles bear a name: PyAV 18.1 frees it once too often when side data is looked at."""
+"""Codecs whose colour profiles have a name, which PyAV 18.1 frees once too often when side data is read."""
 _FULL_RANGE: Final = 2
 _BT709: Final = 1
 
@@ -70,7 +70,7 @@ class VideoInfo:
     pixel_format: str
     has_audio: bool
     is_mirrored: bool = False
-    """Whether an upright frame is to be mirrored left to right, after the rotation."""
+    """Whether an upright frame must be mirrored left to right, after the rotation."""
     sample_aspect_ratio: Fraction = Fraction(1)
     """Width of a pixel divided by its height, after rotation."""
     frozen_seconds: float = 0.0

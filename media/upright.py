@@ -22,8 +22,8 @@ def upright_planes(frame: VideoFrame, info: VideoInfo) -> YuvFrame:
     """Return read-only planes, (info.height, info.width), in the matrix and range of `info.colour`.
 
     The planes are views of the frame's memory if that is 8-bit 4:2:0, and keep it alive. A frame whose size differs
-    from the probed one (it can change within a stream) is scaled to it. What is transparent becomes white: pixels that
-    no viewer shows have any colour.
+    from the probed one (it can change within a stream) is scaled to it. Transparent pixels become white, because the
+    colour behind them is arbitrary.
     """
     is_turned = info.rotation % 180 != 0
     width, height = (info.height, info.width) if is_turned else (info.width, info.height)

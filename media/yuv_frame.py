@@ -95,7 +95,7 @@ def faded(planes: YuvFrame, patch: Patch, weight: float) -> Patch:
 def to_rgb(planes: YuvFrame, colour: ColourTags) -> NDArray[np.uint8]:
     """Convert to (H, W, 3) uint8 RGB, full range, using the frame's matrix and range.
 
-    An unspecified matrix is read as BT.601, whatever the size, so that a crop and its frame agree.
+    An unspecified matrix is read as BT.601 at any size, so that a crop and its frame agree.
     """
     frame = VideoFrame(planes.y.shape[1], planes.y.shape[0], "yuv420p")
     for view, plane in zip(frame_planes(frame), planes, strict=True):

@@ -1,4 +1,4 @@
-"""Decodes uploaded files in separate processes, so that a malicious file harms nothing but its own decoder.
+"""Decodes uploaded files in separate processes, so that a malicious file can only harm its own decoder.
 
 A decoder that crashes, needs too much memory or CPU time, or hangs is killed, which raises an error that names its
 file. `media.decoding.sandbox` limits what code that has taken over a decoder can do.
@@ -29,7 +29,7 @@ T = TypeVar("T")
 _MAX_READER_CPU_S: Final = 3600.0
 """Total CPU time of a decoder that serves many requests; another one takes over from it."""
 _GRACE_S: Final = 2.0
-"""A decoder that is late kills itself, which tells its CPU time; one that cannot is killed this much later."""
+"""A decoder that is late kills itself, which reports its CPU time; one that cannot is killed this much later."""
 _MAX_MESSAGE_BYTES: Final = 256 * 1024**2
 """Size of memory files of a decoder that writes no other files: a batch of frames."""
 

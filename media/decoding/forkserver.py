@@ -38,7 +38,7 @@ from media.decoding.sandbox import SandboxPolicy, confine
 OUT_OF_MEMORY: Final = 77
 """Exit code of a decoder that ran out of memory."""
 MEMORY_BUDGET: Final = 78
-"""Exit code that the fork server reports for a decoder that exceeded the shared memory budget by itself."""
+"""Exit code that the fork server reports for a decoder that exceeded the shared memory budget on its own."""
 _NEAR_BOUND_BYTES: Final = 64 * 1024**2
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _LEAST_S: Final = 0.001  # a timer of 0 never fires
@@ -159,13 +159,13 @@ class _Forkserver:
         data, files, _, _ = socket.recv_fds(self._control, 1, 1)
         if not data:
             return False
-        if not files:  # too many open files; the closed socket tells that there is no decoder
+        if not files:  # too many open files; the closed socket means that there is no decoder
             return True
         theirs = socket.socket(fileno=files[0])
         parent = os.getpid()
         try:
             pid = os.fork()
-        except OSError:  # too many processes; the closed socket tells that there is no decoder
+        except OSError:  # too many processes; the closed socket means that there is no decoder
             theirs.close()
             return True
         if pid == 0:
@@ -222,7 +222,7 @@ class _Forkserver:
         _kill(pid)
 
     def _kill_left(self) -> None:
-        """Kill children that are no decoders: those of dead decoders."""
+        """Kill children that are not decoders: those of dead decoders."""
         with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children") as file:
             for pid in map(int, file.read().split()):
                 if pid not in self._decoders:

@@ -53,7 +53,7 @@ class MemoryBudget:
         return (largest, num_bytes) if sum(used) > self._max_bytes and num_bytes >= max(used) else None
 
     def is_too_much(self, num_bytes: int) -> bool:
-        """Whether a decoder of this size exceeds the budget by itself rather than by the number of decoders."""
+        """Whether a decoder of this size exceeds the budget on its own rather than by the number of decoders."""
         return num_bytes > self._max_bytes / 2
 
     def join(self) -> None:

@@ -20,7 +20,7 @@ _STRICT: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", se
 
 
 class InvalidReplyError(Exception):
-    """The bytes are no reply of a known type."""
+    """The bytes are not a reply of a known type."""
 
 
 class UnexpectedDecoderError(Exception):

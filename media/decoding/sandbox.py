@@ -1,4 +1,4 @@
-"""Confinement of decoder processes: computing, reading the input file and writing the result is all that is left.
+"""Confines decoder processes: they can compute, read the input file and write the result, and nothing else.
 
 Every layer that the kernel supports is applied: no new privileges (prctl(2)), no capabilities (capabilities(7)),
 Landlock for files, and a seccomp filter with an allow-list of system calls. None of them can be undone.
@@ -73,9 +73,9 @@ _ALLOWED: Final = (
 )
 """System calls of CPython, NumPy and FFmpeg while they decode. All others fail with ENOSYS.
 
-Not on the list, among others: whatever starts or addresses other processes, changes modes, owners, times or attributes
-of files, makes sockets, pipes, memory files or System V and POSIX message objects, and `prctl`, with which a decoder
-could change the name by which its memory is counted."""
+Among others, these are not on the list: calls that start or address other processes, change modes, owners, times or
+attributes of files, make sockets, pipes, memory files or System V and POSIX message objects, and `prctl`, with which a
+decoder could change the name by which its memory is counted."""
 _FCNTL_COMMANDS: Final = (
     *(fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL, fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC),
 )
@@ -106,7 +106,7 @@ def confine(policy: SandboxPolicy) -> None:
 
 
 def missing_layers() -> str:
-    """Return the layers that are not in force in this process, a decoder without files; empty if all are."""
+    """Return the layers that are not active in this process, a decoder without files; empty if all are."""
     status = Path("/proc/self/status").read_text()
     missing = []
     if "NoNewPrivs:\t1" not in status:
@@ -144,7 +144,7 @@ def _drop_capabilities(libc: ctypes.CDLL, policy: SandboxPolicy) -> None:
 
 
 def _needs_capabilities(policy: SandboxPolicy) -> bool:
-    """Whether one of the paths exists but is closed to this process, which has no capability in force."""
+    """Whether one of the paths exists but cannot be accessed by this process, which has no capabilities."""
     modes = dict.fromkeys((Path(sys.prefix), Path(sys.base_prefix), *policy.readable), os.R_OK)
     modes |= dict.fromkeys(policy.writable_dirs, os.W_OK | os.X_OK)
     for path, mode in modes.items():

@@ -1,4 +1,4 @@
-"""Reads the orientation that EXIF gives a picture, of which PyAV shows the rotation but not the mirroring."""
+"""Reads the EXIF orientation of a picture, of which PyAV exposes the rotation but not the mirroring."""
 
 from __future__ import annotations
 

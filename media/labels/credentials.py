@@ -1,4 +1,4 @@
-"""Signing credentials: the operator's certificate and key, or a self-made test chain."""
+"""Signing credentials: the operator's certificate and key, or a generated test chain."""
 
 from __future__ import annotations
 

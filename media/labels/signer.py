@@ -161,7 +161,7 @@ def _actions(provenance: Provenance) -> list[dict[str, Any]]:
 
 
 def _manifest(names: _Names, provenance: Provenance, media_type: str) -> dict[str, Any]:
-    """Return the manifest of a result; it reveals nothing about the source but the manifest that this has."""
+    """Return the manifest of a result; all that it reveals about the source is the source's own manifest."""
     is_bare = provenance.source is None and not provenance.from_still  # an ingredient without a file
     assertions: list[dict[str, Any]] = [
         {

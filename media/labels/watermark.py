@@ -36,7 +36,7 @@ class FrameMark(Protocol):
         """Draw it on the writable planes of the next frame, in place."""
 
     def cover(self, alpha: NDArray[np.uint8]) -> None:
-        """Make its place in the (H, W) alpha of that frame opaque, in place, as far as it is to be seen."""
+        """Make the pixels of the mark opaque in the (H, W) alpha of that frame, in place."""
 
 
 class WatermarkStyle(NamedTuple):

@@ -65,7 +65,7 @@ class AacEncoder:
     def encode(self, samples: NDArray[np.int16]) -> list[AacPacket]:
         """Return the packets that are complete with (N,) more samples.
 
-        The encoder starts with one packet before the first sample. It is dropped: it has no place in the stream.
+        The encoder starts with one packet before the first sample, which is dropped.
         """
         self.next_sample += len(samples)
         waiting = np.concatenate([self._waiting, samples.astype(np.float32) / 32768])

@@ -67,7 +67,7 @@ class LiveEncoder:
         self._is_key_due = self._is_key = True
 
     def begin_with_key(self) -> None:
-        """Make the next frame a keyframe, to which the frames before it do not matter."""
+        """Make the next frame a keyframe, which does not depend on earlier frames."""
         self._is_key_due = True
 
     def write(self, planes: YuvFrame, patches: Sequence[Patch] = (), draw: DrawPicture = draw_whole) -> None:

@@ -21,7 +21,7 @@ _Index = NDArray[np.intp]
 
 _ESTIMATE_SIDE: Final = 240  # longest side at which the colours of person and background are estimated
 _WIDE, _NARROW = 1 / 8, 1 / 30  # sides of the two blurs, in longer sides of the frame
-_CERTAIN: Final = 0.95  # alpha of the person, or of the background, above which a pixel shows nothing else
+_CERTAIN: Final = 0.95  # alpha of the person, or of the background, above which a pixel shows only that
 _ENOUGH, _LITTLE = 0.01, 1e-3  # mean weights within a blur
 
 

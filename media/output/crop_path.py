@@ -1,4 +1,4 @@
-"""Where the crop of each frame lies: it follows a face smoothly, and jumps only at cuts."""
+"""Plans the position of the crop in each frame: it follows a face smoothly, and jumps only at cuts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def crop_path(faces: FaceBoxes, frame: tuple[int, int], crop: tuple[int, int], f
         faces: The face in each frame.
         frame: (width, height) of the frames.
         crop: (width, height) of the crop, at most those of the frames.
-        fps: Frames a second.
+        fps: Frames per second.
     """
     path = np.zeros((len(faces.low), 2), np.float32)
     reach = max(1, round(_SMOOTH_SECONDS * fps))

@@ -46,7 +46,7 @@ class SoundSettings(NamedTuple):
     Attributes:
         background_gain_db: Gain of the source's own sound under the speech; None leaves it out.
         loudness_lufs: Integrated loudness of the result (EBU R128); None keeps the levels.
-        keeps_source: Whether the source's own sound is heard, unchanged, where nobody speaks.
+        keeps_source: Whether the source's own sound plays, unchanged, while nobody speaks.
         music_gain_db: Gain of music under all of this; None without music.
     """
 
@@ -148,7 +148,7 @@ class ResultSound:
             yield np.asarray(frame.to_ndarray(), np.float32)
 
     def _tracks(self, sound: SoundFormat) -> Iterator[_Track]:
-        """What is heard beside the speech, without end."""
+        """Yield the endless tracks beside the speech."""
         settings = self.settings
         if self._background is not None:
             blocks = self._scaled(self._repeated(self._background, sound), sound)
@@ -194,7 +194,7 @@ class ResultSound:
         return times, gains
 
     def _repeated(self, path: Path, sound: SoundFormat) -> Blocks:
-        """A file's sound without end; its last block fades out, and the first of a repetition fades in."""
+        """Yield a file's sound endlessly; the last block fades out, and the first of a repetition fades in."""
         kept: list[NDArray[np.float32]] = []
         is_short = True
         for block in _fading_out(decoded(path, sound, self.limits)):

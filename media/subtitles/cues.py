@@ -29,7 +29,7 @@ _VOICE: Final = re.compile(r"<v(?:\.[^\s>]{0,99})?\s+([^<>]{1,99})>")  # WebVTT,
 _TAG: Final = re.compile(
     r"<[^<>]{0,199}>|\{\\[^{}]{0,199}\}"
 )  # HTML and WebVTT tags; the style codes of SSA in SRT files
-_SOUND: Final = re.compile(r"\[[^\[\]]*\]|[♪♫#]+")  # [door slams]: what is heard, not spoken
+_SOUND: Final = re.compile(r"\[[^\[\]]*\]|[♪♫#]+")  # [door slams]: a sound, not speech
 _NAME: Final = re.compile(r"(?:[-–]\s*)?([^\W\d_][^:：<>]{0,39}?)\s*[:：]\s*(?=\S)")
 _DASH: Final = re.compile(r"[-–](?:\s+|$)")
 
@@ -59,7 +59,7 @@ def read_cues(content: bytes, known_speakers: Collection[str] = ()) -> list[Cue]
 
     Args:
         content: The file, in UTF-8 or in UTF-16 with a byte order mark.
-        known_speakers: Names that are speakers whatever their case.
+        known_speakers: Names of speakers, in any case.
 
     Raises:
         OptionError: The file is too large, in another encoding or malformed, or a cue has no duration.

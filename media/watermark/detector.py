@@ -21,7 +21,7 @@ from media.watermark.search import ZOOMS, GridSearch, aligned_cells
 MAX_SECONDS: Final = 60.0
 """How much of a video is examined, from its start."""
 _SPAN_SECONDS: Final = 20.0
-"""Parts of this length are examined on their own, too, in case that the video was cut."""
+"""Parts of this length are also examined separately, in case the video was cut."""
 _MAX_FPS: Final = 30.0
 """More frames per second are not measured."""
 NUM_CANDIDATES: Final = 16

@@ -66,7 +66,7 @@ class InvisibleWatermark:
         cv2.subtract(planes.y, self._darker, dst=planes.y)
 
     def cover(self, alpha: NDArray[np.uint8]) -> None:
-        """Leave the alpha as it is: the watermark is where the picture is."""
+        """Leave the alpha unchanged: the watermark is where the picture is."""
 
     def _refresh(self, luma: NDArray[np.uint8], sign: float) -> None:
         # Whole levels without dithering: finer detail would cost the encoder bits, and the detector averages it away.

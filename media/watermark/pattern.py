@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from media.watermark.code import NUM_CODED, encode
 
 NUM_CELLS: Final = 32
-"""Cells along each side of the frame, whatever its size and shape."""
+"""Cells along each side of a frame of any size and shape."""
 HALF_PERIOD_SECONDS: Final = 2.0
 """The pattern changes its sign at multiples of this time, so that a static picture cancels out in the detector."""
 PUBLIC_KEY: Final = b"lipwright-watermark-1"
-"""Key of all marked videos: everybody can detect the watermark."""
+"""Key of all marked videos: anyone can detect the watermark."""
 NUM_SLOTS: Final = 8
 """Sets of chips for the bits. The identifier selects one, so that two watermarks in one video can both be read."""
 _STEEPNESS: Final = 1.5

@@ -87,7 +87,7 @@ class GridSearch:
         self._template = _Template.of(pattern)
 
     def unmoved(self, fields: NDArray[np.float32]) -> list[Alignment]:
-        """Return the alignments of a complete frame, as it is and mirrored, for fields without zoom."""
+        """Return the alignments of a complete frame, mirrored and not, for fields without zoom."""
         found = []
         for is_mirrored in (False, True):
             template = _flipped(self._template.picture, is_mirrored)

@@ -17,7 +17,7 @@ from models.speech.prosody import Prosody
 
 # Seconds. Lids close faster than they open (VanderWerf et al., "Eyelid movements", J. Neurophysiol. 89, 2003).
 _CLOSING, _CLOSED, _OPENING = 0.11, 0.04, 0.19
-_CELL: Final = 2.8  # seconds, in which there is one blink or, now and then, none
+_CELL: Final = 2.8  # seconds, each with one blink or, occasionally, none
 _LIKELY: Final = 0.8
 _AT_PHRASE_END: Final = 0.65  # probability
 _DELAY: Final = (0.05, 0.25)  # seconds after it

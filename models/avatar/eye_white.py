@@ -17,8 +17,8 @@ _GREY: Final = np.array([0, 128, 128], np.float32)
 # Relative to the cheeks' luma and their distance from grey in U and V: medians of five GRID speakers and the sample
 # avatar.
 _USUAL: Final = np.array([0.71, 0.55, 0.43], np.float32)
-# Luma relative to the skin: fifteen speakers with dark and light skin in many lights have .52 to 1.06. An eye that is
-# darker is not seen: it is behind glasses, or in the shade of a brow.
+# Luma relative to the skin: fifteen speakers with dark and light skin in many lights have .52 to 1.06. A darker eye is
+# hidden by glasses or in the shade of a brow.
 _LEAST, _MOST = 0.5, 1.1
 _MIN_OPENING: Final = 0.05  # eye distances between the lids: less is a blink
 # Sample positions: all but the outermost points along the lids, at these fractions between upper and lower lid.

@@ -66,8 +66,8 @@ class EyeState(NamedTuple):
     """What both eyes of a portrait do."""
 
     closing: float = 0.0  # how far the lids are closed, 0 to 1
-    right: float = 0.0  # shift of the irises in eye distances, to the right ...
-    down: float = 0.0  # ... and down; the lids follow it
+    right: float = 0.0  # shift of the irises to the right, in eye distances
+    down: float = 0.0  # shift of the irises down, in eye distances; the lids follow it
     smile: float = 0.0  # 0 to 1, which raises the lower lids
 
 

@@ -50,7 +50,7 @@ _MIN_FRAMES = 12
 
 
 class _Prior(NamedTuple):
-    """What is known of a movement before the speaker is seen.
+    """Prior of a movement, before the speaker is observed.
 
     Attributes:
         ratio: Usual movement relative to the prediction.
@@ -227,7 +227,7 @@ def calibrate(
     opening = shown[:, _COMPARED], spoken[:, _COMPARED]
     if len(shown) < _MIN_FRAMES or min(each.std() for each in opening) < _MIN_TALKING_STD:
         return MouthCalibration.default()
-    # The fast part only: a smile that comes and goes, or a head that turns, is no speech.
+    # The fast part only: a smile that comes and goes, or a head that turns, is not speech.
     shown_width, spoken_width = (
         fast_part(each[:, [_WIDTH]], has_speech, float(fps))[has_speech] for each in (tracked, predicted)
     )

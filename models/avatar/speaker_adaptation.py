@@ -1,4 +1,4 @@
-"""Speaker adaptation: how one speaker's mouth deviates from the average speaker's, depending on what is said.
+"""Speaker adaptation: how one speaker's mouth deviates from the average speaker's, depending on the sounds.
 
 The network predicts the mouth of an average speaker from its last hidden layer. A linear regression from the same layer
 to the residual of the tracked mouth adapts it to one speaker. Its weights have a Gaussian prior around 0, the average

@@ -46,7 +46,7 @@ NUM_FRAMES: Final = int(np.prod(_COUNTS, dtype=np.int64))
 MAX_TURN: Final = (np.array(_ROW_COUNTS) // 2 + 0.4) * _ROW_STEPS
 """Largest pitch, yaw and roll, in radians."""
 
-# Eye distances by which the head moves to the right and down, per radian of yaw and pitch: .006 a degree.
+# Eye distances by which the head moves to the right and down, per radian of yaw and pitch: .006 per degree.
 _SHIFT: Final = (0.35, 0.35)
 
 

@@ -1,8 +1,8 @@
 """The person in a still picture and the background behind, which stands still while the person moves.
 
-The still is the sum of both: `I = P + (1 - alpha) B`. B is the still where nobody is, and filled from there behind the
-person. P moves with alpha. Whatever alpha and B are, a person who does not move gives the still itself, and hair that
-alpha misses moves as the difference from B.
+The still is the sum of both: `I = P + (1 - alpha) B`. B equals the still outside the person, and is filled from there
+behind the person. P moves with alpha. For any alpha and B, a person who does not move gives the still itself, and hair
+that alpha misses moves as the difference from B.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ _BROW_STRESS: Final = 0.4  # share of the rise with an accent for a stress witho
 _BREATH_SECONDS: Final = 4.0
 _BREATH: Final = 0.014  # eye distances by which the shoulders rise
 
-# The eyes look at the viewer, and now and then elsewhere: degrees, seconds between shifts of the gaze, share at the
+# The eyes look at the viewer, and sometimes elsewhere: degrees, seconds between shifts of the gaze, share at the
 # viewer. Half of what people do in conversation, where they look away for most of the time they speak.
 _GAZE_STD: Final = (3.2, 1.8)
 _MAX_GAZE: Final = 0.026  # eye distances

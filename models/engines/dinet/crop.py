@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from models.track.face_track import FaceTrack
 
 # HeyGem (preprocess_audio_and_3dmm.py) smooths boxes twice by the mean of five frames. A box that this would move by
-# more than 12 pixels, summed over its four edges, is kept as it is: there the head has moved.
+# more than 12 pixels, summed over its four edges, is kept unchanged, because the head has moved there.
 _TAPS, _TIMES = 5, 2
 _MAX_PIXELS: Final = 3.0
 

@@ -44,7 +44,7 @@ def num_rows_of(num_samples: int) -> int:
 def cepstra(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.float64]:
     """Compute rows [first, stop) of a whole file, (N,) int16 at 16 kHz, as (stop - first, 26) float64.
 
-    A row is the same whatever the range; `stop` is at most `num_rows_of(N)`.
+    A row does not depend on the range; `stop` is at most `num_rows_of(N)`.
     """
     frames = _frames(samples, first, stop)
     power = np.square(np.abs(np.fft.rfft(frames, _FFT))) / _FFT  # (R, 257)

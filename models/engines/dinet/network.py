@@ -121,7 +121,7 @@ class Reference(NamedTuple):
 
 
 class DINet(nn.Module):
-    """The published generator: the masked frame, five reference frames, and 29 letters of DeepSpeech a row."""
+    """The published generator: the masked frame, five reference frames, and 29 letters of DeepSpeech per row."""
 
     def __init__(self) -> None:
         super().__init__()

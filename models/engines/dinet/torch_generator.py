@@ -45,7 +45,7 @@ class DinetGenerator:
         resources: Where it runs.
         layout: Size of the crop, and where the masked one is black.
         batch_size: Frames at a time.
-        precision: "auto" computes in half precision where the user's own weights give nearly the same picture so.
+        precision: "auto" computes in half precision if the user's own weights then give nearly the same picture.
 
     Raises:
         WeightsError: The file is missing or is not DINet.
@@ -80,7 +80,7 @@ class DinetGenerator:
         """Generate N crops.
 
         Args:
-            crops: (N, 416, 320, 3) uint8 RGB, as they are.
+            crops: (N, 416, 320, 3) uint8 RGB, unmasked.
             references: (5, 416, 320, 3) uint8 RGB, the avatar's.
             speech: (N, 29, 5) float32 DeepSpeech windows.
             should_stop: See `protocol.FaceGenerator.generate`.
