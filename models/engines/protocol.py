@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 Device = Literal["cpu", "cuda"]
 
 SOURCE_AUDIO_FPS: Final = 50
-"""Frames a second of the speech that an analysis learns from: finer than any video."""
+"""Frames per second of the speech that an analysis learns from: more than any video has."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class FaceGenerator(Protocol[GivenChunkT]):
 
 @dataclass(frozen=True)
 class TensorTable:
-    """What a weights file holds, read without running anything of it.
+    """Contents of a weights file, read without running any code in it.
 
     Attributes:
         format: What kind of file it is.
@@ -244,7 +244,7 @@ class EngineWeights(Protocol):
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What an engine is made of.
+    """What an engine is built from.
 
     Attributes:
         weights: The user's files.
@@ -360,7 +360,7 @@ class LiveAudioEncoder(Protocol[EncodedT]):
     """Turns streaming speech into audio features."""
 
     def encode_live(self, window: SpeechWindow) -> EncodedT:
-        """Return the features for the frames of a window, and for as far as it looks ahead."""
+        """Return the features for the frames of a window and for its look-ahead."""
         ...
 
 
@@ -388,7 +388,7 @@ class LiveEngine(Protocol[FeaturesT, LivePlanT, StateT]):
         Args:
             avatar: An analysed avatar.
             features: Result of `encode_live`.
-            span: T output frames; `total` means nothing.
+            span: T output frames; `total` is ignored.
             source_index: (T,) source frame behind each of them.
             state: State of the previous frames; None at first.
 

@@ -14,7 +14,7 @@ from errors import OptionError
 from models.face.detection import FaceBox
 
 OFF_SCREEN: Final = "offscreen"
-"""In place of a face choice: somebody whose face is not shown."""
+"""In place of a face choice: a person whose face is not shown."""
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
 _REFERENCE = "like:"
 _UNKNOWN = np.zeros(0)
@@ -92,7 +92,7 @@ class FaceChoice:
 
     @property
     def is_person(self) -> bool:
-        """Whether it is a person, whatever their place, and not a face in the first frame."""
+        """Whether it is a person at any place, not a face in the first frame."""
         return self.kind in ("like", "person", "speaking")
 
     def pick(self, faces: Sequence[FaceBox]) -> FaceBox | None:
@@ -117,7 +117,7 @@ class FaceChoice:
 
 
 def recorded_face(face: str, picture_sha256: str | None) -> str:
-    """Return a choice as it is stored: the caller's text, or the content hash of a reference picture.
+    """Return a choice in its stored form: the caller's text, or the content hash of a reference picture.
 
     Raises:
         OptionError: The text is invalid, or both text and a picture are given.

@@ -2,8 +2,8 @@
 
 All pictures are (96, 96, 3) views of `models.face.lower_face`. A pixel belongs to an occluder if no uncovered view of
 the same person has its colour there or next to there. What counts as the same colour is measured on the uncovered views
-themselves, each compared with the others. An occluder is held by somebody, so it reaches the border of the grid; what
-does not, such as a mouth that opens wider than in any uncovered view, is none.
+themselves, each compared with the others. An occluder is held by a person, so it reaches the border of the grid.
+Differences that do not, such as a mouth that opens wider than in any uncovered view, are not occluders.
 """
 
 from __future__ import annotations

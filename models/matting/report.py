@@ -15,7 +15,7 @@ from media.matte.foreground import ScreenColour
 MATTE_VERSION: Final = "1"
 """Part of the key of mattes: increment it when a change makes other mattes."""
 
-_MIN_PERSON: Final = 0.005  # share of the picture below which nobody is in it
+_MIN_PERSON: Final = 0.005  # share of the picture below which it shows no person
 _UNCERTAIN_SHARE: Final = 0.12
 _MIN_SECONDS: Final = 0.2  # shorter ranges are not reported
 _MAX_GAP_SECONDS: Final = 0.5  # for which a range goes on

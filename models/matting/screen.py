@@ -93,7 +93,7 @@ def key(frame: YuvFrame, screen: ScreenColour, person: NDArray[np.float32]) -> N
 
 
 def _far_and_core(person: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return two weights: where nobody can be, and where a person certainly is."""
+    """Return two weights: of pixels that cannot show a person, and of pixels that certainly do."""
     longest = max(person.shape)
 
     def disc(share: float) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from models.face.choice import OFF_SCREEN
 from models.people.report import PeopleReport
 
 _MIN_SHARE: Final = 0.2
-"""Share of the time of the texts in which somebody has to speak in the source."""
+"""Share of the time of the texts in which a person must speak in the source."""
 
 _Seconds = Mapping[int | None, float]
 """How long people speak, by their numbers; None for those who are not seen."""

@@ -17,7 +17,7 @@ from models.face.appearance import SAME_PERSON, STILL_SAME
 from models.people.scan import FaceRows
 from models.track.shots import shots_of
 
-# Not measured: a face seen for less, in a source that is longer, is a face on a passing bus or a false detection.
+# Not measured: in longer sources, a face seen for less is taken for a passer-by or a false detection.
 _MIN_SECONDS: Final = 0.4
 _MAX_APPEARANCES: Final = 6  # appearances kept of a person
 _MAX_COMPARED: Final = 1000  # tracks that are compared with one another; takes about ten seconds

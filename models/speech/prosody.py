@@ -1,4 +1,4 @@
-"""How something is said: stressed syllables, pitch accents, and where phrases start and end. It moves a still's head.
+"""Prosody: stressed syllables, pitch accents, and where phrases start and end. It moves a still's head.
 
 The values of a frame depend on the audio from 1.5 s before it to 0.24 s after it and on the speech level of the file,
 so they do not depend on how the file is split into blocks. A live stream has the same audio but only the level so far.
@@ -52,7 +52,7 @@ class Prosody(NamedTuple):
 
     @classmethod
     def silence(cls, num_frames: int) -> Prosody:
-        """Return what nobody says."""
+        """Return the prosody of silence."""
         none, never = np.zeros(num_frames, np.float32), np.zeros(0, np.int64)
         return cls(none, none, none, never, never)
 

@@ -13,7 +13,7 @@ from models.speech.level import SPEECH_QUANTILE, SpeechLevel, gain_for, loud_rms
 _FRAME_SAMPLES: Final = SPEECH_SAMPLE_RATE // 40  # 25 ms, as for a whole file
 _MAX_FRAMES: Final = 1200  # 30 s
 _MIN_POWER: Final = 1e-6  # -60 dBFS: anything quieter is a pause and does not count
-# Prior: until this many frames of the voice were heard, assume the level of synthetic and normalised speech, 0.1 RMS.
+# Prior: until this many frames of the voice have arrived, assume the level of synthetic and normalised speech, 0.1 RMS.
 _USUAL_RMS: Final = 0.1
 _USUAL_FRAMES: Final = 8
 _USUAL_DB: Final = -18.0

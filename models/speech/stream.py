@@ -23,12 +23,12 @@ LOOK_AHEAD_SECONDS: Final = 0.24
 _ROW_SAMPLES: Final = SPEECH_SAMPLE_RATE // ROWS_PER_SECOND
 # Context before the frames: the encoder attends to all of it.
 _BEFORE_ROWS: Final = 75
-# After an interruption the mouth closes within this many rows, whatever was said before.
+# After an interruption the mouth closes within this many rows.
 _SHUT_ROWS: Final = 4
 _OPEN_ROWS: Final = 4  # in which it opens again or for the first time, like the gate of a whole file
 _QUIET_ROWS: Final = 16  # after this much silence that gate is closed
 _QUIET: Final = 184  # -45 dBFS
-_MAX_SHUT_ROWS: Final = 40  # after this the gate has closed by itself
+_MAX_SHUT_ROWS: Final = 40  # after this the gate has closed on its own
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SpeechWindow:
         return not self.samples.any()
 
     def audible(self) -> NDArray[np.int16]:
-        """Return the (N,) samples as engines hear them that cannot close the mouth otherwise: times `open_share`."""
+        """Return the (N,) samples times `open_share`, for engines that cannot close the mouth in another way."""
         if self.open_share.all() and self.open_share.min(initial=1) == 1:
             return self.samples
         share = np.repeat(self.open_share, _ROW_SAMPLES)[: len(self.samples)]

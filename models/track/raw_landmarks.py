@@ -1,4 +1,4 @@
-"""Tracking results per frame: landmarks, and what is needed later to assess them."""
+"""Tracking results per frame: landmarks, and the data to assess them later."""
 
 from __future__ import annotations
 

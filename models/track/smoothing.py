@@ -11,15 +11,15 @@ from models.geometry.face_points import LIPS
 from models.geometry.head_frame import HeadPose
 from models.mouth.motion import REFERENCE_FPS
 
-# Savitzky-Golay, quadratic, over five frames at 25 a second: longer windows cost sharpness on moving heads (0.5 to
+# Savitzky-Golay, quadratic, over five frames at 25 per second: longer windows cost sharpness on moving heads (0.5 to
 # 1.4 dB). Higher rates use as many frames as fill the same time; lower ones also use five, because fewer would smooth
 # nothing.
 _MIN_WINDOW: Final = 5
 ORDER: Final = 2
-# Of what that takes from lips that move, which are faster than heads, so much is given back. With none, half and all
-# of it nine films in the wild, of which one half speaks the other, have opening r .686, .695 and .695 (mean), a spread
-# within .85 to 1.15 of the true one on 8, 8 and 5 of them, and jitter 1.07, 1.02 and 1.05 of the true one (mean). Lips
-# that never move only tremble by it.
+# Share of the smoothing that is undone for moving lips, which are faster than heads. With none, half and all of it,
+# nine films in the wild, in which one half speaks the other, have opening r .686, .695 and .695 (mean), a spread within
+# .85 to 1.15 of the true one on 8, 8 and 5 of them, and jitter 1.07, 1.02 and 1.05 of the true one (mean). On lips that
+# never move, undoing it only adds jitter.
 _KEPT_OF_LIPS = 0.5
 
 # A head that jumps this many eye distances between two frames, and much more than in the frames around, marks a cut.

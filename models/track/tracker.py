@@ -34,7 +34,7 @@ class TrackState:
     points: NDArray[np.float32] | None  # (468, 3) last known points; None before the first
     person: Person | None  # whose face it is; None before the first
     num_frames: int = 0  # frames followed, or frames since the face was last seen, or since the start
-    is_after_cut: bool = False  # the face was lost at a cut, so its last place says little
+    is_after_cut: bool = False  # the face was lost at a cut, so its last place is unreliable
     reason: SkipReason = SkipReason.NO_FACE  # why the face is missing, while it is
     likeness: float = -1.0  # of the face that the last search saw
     presence: float = 0.0  # logit of the landmark network
@@ -77,14 +77,14 @@ _MAX_GROWTH: Final = 1.4  # a region that changes more than this between frames 
 _SEARCH_EVERY: Final = 3
 _SEARCH_ALL_EVERY: Final = 10
 _FIRST_SEARCH_EVERY: Final = 5  # before the face has been seen for the first time
-_LONG_LOST: Final = 12  # frames after which the place says nothing about who it is
+_LONG_LOST: Final = 12  # frames after which the place does not identify the person
 
 _NEAR: Final = 1.5  # a lost face is searched for within this many face sizes of its last place
 _MAX_SIZE_CHANGE: Final = 1.6
 
 # In an unbroken run the appearance is checked every few frames: faces can merge, or one can hide another.
 CHECK_EVERY: Final = 6
-_MAX_CHECK_YAW: Final = 32.0  # degrees; the appearance of heads turned farther says little
+_MAX_CHECK_YAW: Final = 32.0  # degrees; the appearance of heads turned farther is unreliable
 
 
 def is_turned(points: NDArray[np.float32]) -> bool:

@@ -1,4 +1,4 @@
-"""The original DINet in PyTorch: loading, and inference in half precision where the difference is invisible."""
+"""The original DINet in PyTorch: loading, and inference in half precision if the result hardly changes."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from media.yuv_frame import YuvFrame, to_rgb
 from models.engines.paste.crop import BoxChunk
 
 Interpolation = Literal["linear", "area", "cubic", "lanczos"]
-"""How a box is resized; "area" averages what falls together where a box shrinks, and is "linear" where it grows."""
+"""How a box is resized; "area" averages pixels if a box shrinks, and is "linear" if it grows."""
 
 _FLAGS: Final = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
 _CHROMA_MARGIN: Final = 2  # pixels: chroma at a box's edge is interpolated from beside it
@@ -25,7 +25,7 @@ def box_rgb(
     interpolation: Interpolation = "linear",
     order: Literal["rgb", "bgr"] = "rgb",
 ) -> NDArray[np.uint8]:
-    """Return the boxes of a chunk's N faces as (N, height, width, 3) uint8, full range: what a network sees.
+    """Return the boxes of a chunk's N faces as (N, height, width, 3) uint8, full range, as input of a network.
 
     Args:
         chunk: N faces.

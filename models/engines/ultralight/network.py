@@ -169,7 +169,7 @@ def load_network(path: Path) -> UltralightNetwork:
     """Read a checkpoint of either generation, plain or under `model`, on the CPU, in evaluation mode.
 
     Raises:
-        WeightsError: It is damaged or no generator of this family.
+        WeightsError: It is damaged or not a generator of this family.
     """
     parameters = published_names(read_checkpoint(path))
     shapes = {name: tuple(tensor.shape) for name, tensor in parameters.items()}

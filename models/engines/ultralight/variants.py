@@ -34,8 +34,8 @@ class Variant:
     def audio_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the audio features of one frame; face_utils.py (`reshape_audio_feat`), datasetsss.py."""
         if self.audio_kind == "hubert":
-            return 2 * self.num_frames, 32, 32  # rows of 1024, two a frame
-        return 16 * self.num_frames, 16, 32  # (16, 512) a frame
+            return 2 * self.num_frames, 32, 32  # rows of 1024, two per frame
+        return 16 * self.num_frames, 16, 32  # (16, 512) per frame
 
 
 _BY_CHANNELS: Final[Mapping[int, tuple[AudioKind, int]]] = {

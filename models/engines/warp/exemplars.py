@@ -196,9 +196,9 @@ def held_row(bank: ExemplarBank, is_allowed: NDArray[np.bool_] | None = None) ->
     Exemplars measured as closed are more or less closed, and landmarks on nearly still lips jitter, so a path through
     them would keep the lips moving. Instead one exemplar is held in its own shape, and only the head moves it. Closed
     exemplars are those with the smallest lip gap and mouth height; pictures that show teeth or a dark gap between the
-    lips, whatever their landmarks say, come last. Of the sharp ones among them, the one with the most even brightness
-    from lip to lip and the highest jaw is chosen (by the sum of ranks), because lips that close for a sound are
-    stretched over a lowered jaw.
+    lips come last, even if their landmarks are closed. Of the sharp ones among them, the one with the most even
+    brightness from lip to lip and the highest jaw is chosen (by the sum of ranks), because lips that close for a sound
+    are stretched over a lowered jaw.
 
     An independent landmark network measures .006 eye distances on average between the lips of these mouths, and .015 at
     most (nine speakers in the wild, whole videos and their first halves, and six of the GRID corpus). Choosing by jaw

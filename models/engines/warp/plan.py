@@ -30,16 +30,16 @@ _TEETH_RANGE = 0.001  # almost a step: fixed and warped teeth must not be visibl
 # out by as much. An independent landmark network then measures mouths as far open as requested (geometric mean of
 # fifteen speakers).
 _TURNED_OUT = 0.13
-# Share of the added opening that the lips of an open smile do not make: the whole would part lip and teeth along the
-# smile by a dark band.
+# Share of the added opening that is left out for the lips of an open smile: the full amount would show a dark band
+# between lip and teeth along the smile.
 _STRETCHED = 0.5
 # Share of the added opening by which the corners are raised: predicted corners sink by .3 of it, those of six speakers
 # by .12. With sunken corners a mouth seems to open upwards.
 _CORNERS_UP = 0.2
 _OWN_TEETH = 0.05  # an exemplar at least this open has its own interior
-# Opening, in eye distances, up to which an image is opened as asked, and that it approaches beyond. Of two faces drawn
-# with more and more movement, lips have ragged edges from .28 and .32 on; 99 % of the mouths of nine of eleven real
-# speakers are open by .12 to .28.
+# Opening, in eye distances, up to which an image is opened fully, and the limit that larger openings approach. On two
+# faces drawn with more and more movement, lips have ragged edges from .28 and .32 on; 99 % of the mouths of nine of
+# eleven real speakers are open by .12 to .28.
 _REACH, _MAX_REACH = 0.17, 0.27
 
 
@@ -128,7 +128,7 @@ def plan_mouth(
     moves = np.isin(control, MOVED)
     still = avatar.track.head_points[source_index][:, control]
     target = np.where(moves[:, None], posed.face[:, control], still)  # (T, L, 3)
-    # The far half of an open mouth may lie in front of the background, which would be taken for teeth.
+    # The far half of an open mouth may lie in front of the background, which would look like teeth.
     shows_own = (posed.shown >= _OWN_TEETH) & (path.exemplar < 0) & ~avatar.is_turned[source_index]
     own = np.asarray(shows_own, np.float32)
     plan = MouthPlan(
@@ -204,7 +204,8 @@ def _pose_own_lips(
     """Warp the lips of the (T,) source frames to (T, 8) shapes with (T,) rounded lips."""
     own = avatar.track.shape[source_index]
     shown = own[:, 0]
-    # Closed lips are put to rest, as their landmarks tremble; the more they are open, the more they keep their form.
+    # Closed lips get the shape of rest, because their landmarks jitter; the more they are open, the more of their own
+    # shape they keep.
     kept = (shown / _OWN_TEETH).clip(0, 1)[:, None]
     form = avatar.track.rest + kept[..., None] * (avatar.track.head_points[source_index] - avatar.track.rest)
     face = avatar.lip_model.change(form, _within_reach(_part_lips(shape, shown, kept[:, 0]) - kept * own))

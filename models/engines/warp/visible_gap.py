@@ -1,4 +1,4 @@
-"""Measures how far lips are apart by what shows between them, because landmarks take some smiles for closed lips."""
+"""Measures how far lips are apart by the pixels between them: the landmarks of some smiles look like closed lips."""
 
 from __future__ import annotations
 

@@ -60,5 +60,5 @@ class Wav2LipEngine(BoxEngine[MelFeatures, BoxPlan]):
         return track_boxes(avatar.track, avatar.info.width, avatar.info.height)
 
     def box_plan(self, plan: BoxPlan) -> tuple[BoxPlan, Mapping[str, NDArray[Any]]]:
-        """Return the plan as it is."""
+        """Return the plan unchanged."""
         return plan, {}

@@ -178,7 +178,7 @@ def _title(size: Size) -> str:
 
 
 def face_input(faces: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return (B, 6, S, S), 0 to 1, of (B, S, S, 3) uint8 BGR: with the lower half black, then as they are."""
+    """Return (B, 6, S, S), 0 to 1, of (B, S, S, 3) uint8 BGR: with the lower half black, then unmasked."""
     batch, size = faces.shape[:2]
     # Channels last in memory: the order of the image, and the one in which convolutions are fastest.
     seen = torch.empty((batch, size, size, 6), dtype=dtype, device=faces.device)

@@ -1,4 +1,4 @@
-"""Draws the mouth interiors of a chunk for `render_cpu`, several at once: most of the time of one is that of calls."""
+"""Draws several mouth interiors of a chunk at once for `render_cpu`: for one face, call overhead dominates."""
 
 from __future__ import annotations
 

@@ -254,7 +254,7 @@ def inside_alpha(coords: LipCoords, lower_rim: Array = 0.0) -> Array:
 
 
 def behind_lip(coords: LipCoords, shrink: float) -> tuple[Array, Array]:
-    """Samples behind the upper lip: hidden pixels are replaced by those just below its edge.
+    """Find what to sample behind the upper lip: hidden pixels are replaced by those just below its edge.
 
     `coords` belong to the image that is sampled; `shrink` mouth half-widths are kept from the lips.
 
