@@ -39,7 +39,7 @@ class LiveChunk(NamedTuple):
 
 
 class LiveService(Protocol):
-    """What live sessions need: deployments behind handles, or a renderer in this process."""
+    """The renderer of live sessions: deployments behind handles, or an object in this process."""
 
     async def admit(self, session_id: str, owner: str | None) -> None:
         """Take a slot for a new session of an owner, until `leave`.

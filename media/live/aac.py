@@ -1,4 +1,4 @@
-"""AAC for destinations that do not take Opus: RTMP, and most receivers of MPEG-TS."""
+"""AAC for destinations that do not accept Opus: RTMP, and most receivers of MPEG-TS."""
 
 from __future__ import annotations
 

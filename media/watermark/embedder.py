@@ -28,7 +28,7 @@ _GRID: Final = 128
 _SAMPLES: Final = 160
 """About as many samples along the shorter side are enough to measure activity."""
 _LEVEL_BITS: Final = 5
-"""A level is so many bits of the 8-bit changes that are interpolated."""
+"""Fractional bits per level in the interpolated 8-bit changes."""
 _NO_CHANGE: Final = 128
 _HALF_LEVEL: Final = 1 << _LEVEL_BITS >> 1
 

@@ -53,7 +53,7 @@ def opens(track: FaceTrack) -> bool:
 
 
 def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> tuple[FaceTrack, Occluders | None]:
-    """Return the track of a source, and what passes in front of the mouth, if anything does.
+    """Return the track of a source, and the occluders of the mouth, if any.
 
     Covered frames are read again, and a few others if the mouth is closed and never moves.
 
@@ -95,7 +95,7 @@ class Avatar:
     info: VideoInfo  # the source
     track: FaceTrack  # the face in every source frame; for a still, in each row of `models.avatar.still_frame`
     motion: StillMotion | None = None  # how a still moves; None for a video
-    occluders: Occluders | None = None  # what passes in front of the mouth; None: nothing does
+    occluders: Occluders | None = None  # occluders of the mouth; None: none
     layers: StillLayers | None = None  # of a still; None: its background moves with the head
     expressiveness: float = 1.0  # factor of the mouth's movement in one job or session, 0 to 2; closed lips stay closed
     _remembered: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)

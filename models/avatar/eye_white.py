@@ -41,7 +41,7 @@ class EyeWhite(NamedTuple):
 def measure_eye_white(track: FaceTrack, fps: float, frames: FrameSource) -> EyeWhite:
     """Measure the eyes in those of the first frames with the widest eyes.
 
-    Returns the median; typical values if no eye is visible.
+    Return the median; typical values if no eye is visible.
     """
     wide = _widest(track, max(1, round(_FIRST_SECONDS * fps)))
     read = frames.read(wide)

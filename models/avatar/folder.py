@@ -4,7 +4,7 @@ folder/presenter.json                  source info and hashes of the other files
 folder/track.npz                       the face in every frame; for a still, in its one picture
 folder/motion.npz                      how a still moves
 folder/layers.npz                      person and background of a still, unless its matte is uncertain
-folder/occluders.npz                   what passes in front of the mouth, if anything does
+folder/occluders.npz                   objects that cover the mouth, if any
 folder/engines/{name}-{version}/       analysis of one engine; `complete`, with the hashes, is written last
 """
 

@@ -1,4 +1,4 @@
-"""What a frame of a moving still shows, packed into one number, so that a still is read by index like a video.
+"""Packs the state of a moving still in a frame into one number, so that a still is read by index like a video.
 
 `index = row + NUM_ROWS * detail`. The row is the nearest of a coarse grid of head poses, for which landmarks are
 computed once (`turned_track`); engines treat rows like the frames of a video. The detail is the rest: how far the exact

@@ -134,7 +134,7 @@ class BoxEngine(StatelessEngine[GatedT, PlanT, BoxChunk]):
 
     @abstractmethod
     def box_track(self, avatar: Avatar) -> BoxTrack:
-        """Return where the boxes of an avatar lie."""
+        """Return the positions of the boxes of an avatar."""
 
     @abstractmethod
     def box_plan(self, plan: PlanT) -> tuple[BoxPlan, Mapping[str, NDArray[Any]]]:

@@ -1,4 +1,4 @@
-"""Detects frames in which something stands in front of the mouth: a hand, a microphone, a cup.
+"""Detects frames in which something covers the mouth: a hand, a microphone, a cup.
 
 The evidence is the colour pattern of skin and lips around the mouth, at points of the face mesh. They lie on skin and
 on the red of the lips, never inside the mouth, and follow the jaw, so their colours stay the same while the mouth

@@ -1,4 +1,4 @@
-"""Where a tracked head is, for matting: what is inside the face is certainly a person."""
+"""Position of a tracked head, for matting: pixels inside the face certainly show a person."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from media.matte.foreground import ScreenColour
 
 MATTE_VERSION: Final = "1"
-"""Part of the key of mattes: increment it when a change makes other mattes."""
+"""Part of the key of mattes: increment it when a change affects mattes."""
 
 _MIN_PERSON: Final = 0.005  # share of the picture below which it shows no person
 _UNCERTAIN_SHARE: Final = 0.12
 _MIN_SECONDS: Final = 0.2  # shorter ranges are not reported
-_MAX_GAP_SECONDS: Final = 0.5  # for which a range goes on
+_MAX_GAP_SECONDS: Final = 0.5  # longest gap within a range
 
 
 class UncertainRange(BaseModel):
@@ -32,7 +32,7 @@ class UncertainRange(BaseModel):
 
 
 class MatteReport(BaseModel):
-    """What is known of a finished matte."""
+    """Report of a finished matte."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -112,7 +112,7 @@ def _far_and_core(person: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDA
 def _screen_around(
     seen: tuple[NDArray[np.float32], ...], screen: ScreenColour, person: NDArray[np.float32]
 ) -> list[NDArray[np.float32]]:
-    """Return U and V from neutral, and luma, of the screen in every pixel; they go on behind the person.
+    """Return U and V from neutral, and luma, of the screen in every pixel; extended behind the person.
 
     `seen` are those of the frame.
     """

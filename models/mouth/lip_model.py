@@ -97,7 +97,7 @@ class LipModel:
     def close(self, open_face: NDArray[np.floating]) -> NDArray[np.float32]:
         """Close the mouth of a (468, 3) head-frame face, for a source that never shows a closed mouth.
 
-        The other channels follow as they do on average when a mouth closes. Returns (468, 3) float32.
+        The other channels follow as they do on average when a mouth closes. Return (468, 3) float32.
         """
         gap = float(measure(open_face[None])[0, 0])
         return shut_lips(self.deform(open_face, (gap * self.closing)[None])[0])

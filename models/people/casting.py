@@ -1,4 +1,4 @@
-"""Casts the speakers of a dub: whose face speaks a text, from who speaks in the source at that time."""
+"""Casts the speakers of a dub: each text gets the face of the person who speaks at that time in the source."""
 
 from __future__ import annotations
 

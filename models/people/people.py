@@ -15,7 +15,7 @@ from models.people.scan import FaceRows
 from models.people.speakers import SourceMouth, TrackedMouths, find_speakers
 
 _FRONTAL_DEGREES: Final = 30.0
-_MAX_GAP_SECONDS: Final = 0.5  # for which a time range goes on
+_MAX_GAP_SECONDS: Final = 0.5  # longest gap within a time range
 
 
 class PersonPicture(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 PEOPLE_VERSION: Final = "2"
-"""Increment it when reports of older versions are to be made again."""
+"""Increment it to invalidate reports of older versions."""
 
 
 class _Record(BaseModel):

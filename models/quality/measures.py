@@ -25,7 +25,7 @@ MAX_SKIPPED_RUNS = 100
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What the analysis found out about a source."""
+    """Results of the analysis of a source."""
 
     talks: bool  # whether it shows a talking mouth
     has_sound: bool  # whether it has an audio track

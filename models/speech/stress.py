@@ -38,7 +38,7 @@ _QUIET_DB: Final = 12.0  # below loud speech: the lowest reference, so that nois
 _AHEAD, _DOWN, _UP = 0.04, 0.18, 0.3
 
 _PITCH_STEP: Final = 3  # rows
-_PITCH_ROWS: Final = 45  # .9 s: the speech whose pitch is the usual one of a syllable
+_PITCH_ROWS: Final = 45  # .9 s: the speech that determines the usual pitch of a syllable
 _ACCENT_SEMITONES: Final = (1.0, 5.0)  # above it
 
 _CONTEXT_ROWS: Final = max(_USUAL_ROWS - 1, _BEFORE_ROWS) + _SYLLABLE_ROWS // 2

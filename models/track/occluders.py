@@ -1,4 +1,4 @@
-"""What is in front of a face: masks of hands, microphones and cups, and what the face looks like behind them.
+"""Occluders of a face: masks of hands, microphones and cups, and the uncovered face behind them.
 
 Before a frame with an occluder is cut, the occluder is replaced by the face of a near uncovered frame, so that engines
 see a whole face. The face that they generate is then shown where the occluder is not.

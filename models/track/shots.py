@@ -63,7 +63,7 @@ def is_unrest(step: float, before: float, over_both: float) -> bool:
 
 @dataclass(frozen=True)
 class SceneHistory:
-    """What is known of the last frames while frames arrive one by one, for finding cuts at once."""
+    """State of the last frames, to find cuts at once while frames arrive one by one."""
 
     scene: NDArray[np.uint8]  # (864,) the last frame
     before: NDArray[np.uint8] | None = None  # the frame before it

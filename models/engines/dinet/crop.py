@@ -1,4 +1,4 @@
-"""Crops of DINet: where they lie, which part of them is regenerated, and the reference frames.
+"""Crops of DINet: their positions, the part that is regenerated, and the reference frames.
 
 Both generators, HeyGem's and the original, place their crops by the 68 points of iBUG.
 """
@@ -46,7 +46,7 @@ def smooth_rows(rows: NDArray[np.floating], run: NDArray[np.integer]) -> NDArray
 
 
 def runs_of(shown: NDArray[np.bool_], shot: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Number the (N,) frames by the stretch that they belong to: a gap or a cut begins another one."""
+    """Number the (N,) frames by the stretch that they belong to: a gap or a cut begins a new one."""
     is_new = np.diff(shot, prepend=shot[:1]) != 0
     is_new |= np.diff(shown.astype(np.int8), prepend=shown[:1].astype(np.int8)) != 0
     return np.cumsum(is_new)

@@ -56,7 +56,7 @@ def cepstra(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.flo
 
 
 def mean_and_deviation(samples: NDArray[np.int16]) -> tuple[float, float]:
-    """Return the mean and the standard deviation of all numbers that the network sees of a file, in one pass."""
+    """Return the mean and the standard deviation of all input values of the network for a file, in one pass."""
     num = num_rows_of(len(samples))
     total = squares = 0.0
     for first in range(0, num, _ROWS_AT_A_TIME):

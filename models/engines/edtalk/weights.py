@@ -1,4 +1,4 @@
-"""How the network's file is recognised, and its inputs in it."""
+"""Recognises the network's file and its inputs."""
 
 from __future__ import annotations
 

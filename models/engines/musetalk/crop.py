@@ -20,7 +20,7 @@ _NASION, _TIP = 27, 30  # of the 68
 # training crops are about as large as the network's picture, so here they are 10 of the picture's 256: the same share
 # of a face in 4K as in a thumbnail.
 _CHIN_MARGIN: Final = {"1.5": 10.0, "1": 0.0}
-# The outline of the face lies on its edge, and a jaw that drops reaches beyond: each point is moved out by this share
+# The outline of the face lies on its edge, and a dropping jaw reaches beyond it: each point is moved out by this share
 # of its way from the middle.
 _OUTWARD: Final = 0.08
 _MIN_HALF: Final = 1.0  # pixel; a head that lies on its side may have no chin below its nose

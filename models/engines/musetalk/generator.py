@@ -77,7 +77,7 @@ class MuseTalkFaceGenerator:
         self._batches.fill(faces, rows, render, should_stop, together=None)
 
     def _crop_latents(self, chunk: BoxChunk, size: int, should_stop: Callable[[], bool]) -> Tensor:
-        """(K, 8, S / 8, S / 8) latents of the chunk's crops; those that were seen before come from memory."""
+        """(K, 8, S / 8, S / 8) latents of the chunk's crops, from the cache if possible."""
         _, first = np.unique(chunk.crop, return_index=True)
         interpolation: Interpolation = "area" if chunk.region_size > _LARGE_REGION * size else "lanczos"
         pictures = box_rgb(chunk, size, interpolation)[first]  # (K, S, S, 3)

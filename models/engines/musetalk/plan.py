@@ -26,7 +26,7 @@ _ROWS_AHEAD = 4
 class WhisperFeatures:
     """Rows [first_row, first_row + R) of a speech file, 20 ms apart, and the gate of the T frames they are for."""
 
-    first_row: int  # number of row 0; row k of the file stands for the time k x 20 ms. Negative: before the file.
+    first_row: int  # number of row 0; row k of the file is at k x 20 ms. Negative: before the file.
     rows: NDArray[np.float32]  # (R, L, C) hidden states: L of them with C channels; zeros before the file
     gate: NDArray[np.float32]  # (T,) 1 in speech, 0 in silence, between them while fading
 

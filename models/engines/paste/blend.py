@@ -79,7 +79,7 @@ PasteStyle = Literal["soft", "rectangle"]
 """Whether the lower face is mixed in with a soft edge, or the whole box replaces the frame's pixels."""
 
 # The seam: where the mask is between these, colours are compared, and the face is moved by the mean difference, at most
-# by so many levels (beyond that something else than the light differs).
+# by so many levels (larger differences are not caused by light).
 _SEAM: Final = (16, 200)
 _MIN_SEAM_PIXELS: Final = 16
 _MAX_SHIFT: Final = 12.0

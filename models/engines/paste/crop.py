@@ -20,7 +20,7 @@ _MARGIN: Final = 4  # pixels around the largest box: chroma is interpolated from
 
 @dataclass(frozen=True)
 class BoxTrack:
-    """Where the box that an engine rewrites lies in each of the N source frames of an avatar."""
+    """Positions of the box that an engine rewrites, in each of the N source frames of an avatar."""
 
     size: int  # side R of the region that is cut, the same for all frames; even
     origins: NDArray[np.int32]  # (N, 2) x, y of the region's upper left pixel in the frame; even, may be negative

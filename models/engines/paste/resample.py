@@ -95,7 +95,7 @@ def resize_box(
         whole = picture[int(y0) : int(y1), int(x0) : int(x1)]
         return np.asarray(cv2.resize(whole, (width, height), interpolation=flag), np.uint8)
     step_x, step_y = (x1 - x0) / width, (y1 - y0) / height
-    # Pixel centres: column i of the result stands at x0 + (i + .5) step - .5 in the picture.
+    # Pixel centres: column i of the result is at x0 + (i + .5) step - .5 in the picture.
     place = np.array([[step_x, 0, x0 + step_x / 2 - 0.5], [0, step_y, y0 + step_y / 2 - 0.5]])
     return np.asarray(
         cv2.warpAffine(

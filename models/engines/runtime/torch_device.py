@@ -110,7 +110,7 @@ def fold_batch_norm(network: nn.Module) -> int:
 
     The network computes the same values with fewer passes over memory.
 
-    Returns how many were folded. The network must be in evaluation mode.
+    Return how many were folded. The network must be in evaluation mode.
     """
     if network.training:
         raise ValueError("Expected a network in evaluation mode: in training its statistics are those of the batch.")

@@ -105,7 +105,7 @@ class _InvertedResidual(nn.Module):
 
 
 def _wrap(name: str, module: nn.Module) -> nn.Sequential:
-    """A module inside a container of its own, as the published names of its parameters have it."""
+    """A module in a separate container, as in the published parameter names."""
     return nn.Sequential(OrderedDict({name: module}))
 
 

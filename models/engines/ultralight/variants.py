@@ -56,7 +56,7 @@ def published_name(name: str) -> str:
 def variant_of_tensors(shapes: Mapping[str, tuple[int, ...]]) -> Variant | None:
     """Determine the variant from the shapes of the parameters by name.
 
-    Returns None if they are not of this family, or of a width that was not published for these features.
+    Return None if they are not of this family, or of a width that was not published for these features.
     """
     audio, out = shapes.get(AUDIO_KEY), shapes.get(WIDTH_KEY)
     if audio is None or out is None or len(audio) != 4 or len(out) != 4 or audio[1] not in _BY_CHANNELS:

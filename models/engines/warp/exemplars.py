@@ -171,7 +171,7 @@ def choose_frames(present: NDArray[np.bool_], max_frames: int) -> NDArray[np.int
 def bite_line(luma: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
     """Find where the jaws meet between the inner lips: the darkest line, with a prior at the usual position.
 
-    `points` are (468, 2) landmarks in pixels. Returns the fraction of the lip gap from above, .3 to 1.
+    `points` are (468, 2) landmarks in pixels. Return the fraction of the lip gap from above, .3 to 1.
     """
     upper, lower = (points[list(ids[2:-2])].astype(np.float64) for ids in (INNER_UPPER, INNER_LOWER))
     places = (upper[:, None] + _BITE_SHARES[:, None] * (lower - upper)[:, None]).astype(np.float32)  # (7, S, 2)

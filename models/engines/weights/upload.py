@@ -146,7 +146,7 @@ def external_data_paths(label: str, external_data: Mapping[str, int], folder: Pa
         folder: Where the ONNX file lies; None when it came alone, from a URL.
 
     Raises:
-        WeightsError: One is missing, too short, or lies outside of `folder`, be it through a link.
+        WeightsError: One is missing, too short, or lies outside `folder`, possibly through a link.
     """
     found = {}
     for location, num_bytes in external_data.items():
