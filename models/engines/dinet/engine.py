@@ -170,7 +170,7 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
         source_audio_features: DinetFeatures | None,
         should_stop: Callable[[], bool],
     ) -> None:
-        """Write the positions of the crops, and the reference frames if the generator takes them; see `protocol.Engine`.
+        """Write the positions of the crops, and reference frames if the generator takes them; see `protocol.Engine`.
 
         Raises:
             WeightsError: One of HeyGem's files is not the expected network.
