@@ -49,10 +49,12 @@ class AudioTrack:
 
     Raises:
         MediaError: The file has no usable audio.
+
+    Attributes:
+        info: The track's own rate and channels; `duration_seconds` is exact once `blocks` is exhausted.
     """
 
     info: AudioInfo
-    """The track's own rate and channels; `duration_seconds` is exact once `blocks` is exhausted."""
 
     def __init__(self, path: Path, limits: MediaLimits) -> None:
         self._path = path

@@ -28,10 +28,12 @@ class ForwardDecoder:
 
     Frames are identified by their index in the table. In streams without usable times, frames are counted from the
     start, and seeking back reopens the file.
+
+    Attributes:
+        position: Index of the next frame.
     """
 
     position: int
-    """Index of the next frame."""
 
     def __init__(self, path: Path, table: FrameTable, limits: MediaLimits, num_threads: int) -> None:
         self._path = path

@@ -26,23 +26,26 @@ _PICTURE_DEMUXERS: Final = frozenset({"png_pipe", "jpeg_pipe", "webp_pipe"})
 
 @dataclass(frozen=True)
 class FrameTable:
-    """All frames of one stream in presentation order, and the constant-rate grid they are mapped to."""
+    """All frames of one stream in presentation order, and the constant-rate grid they are mapped to.
+
+    Attributes:
+        pts: (N,) presentation times in `time_base` units, ascending when `timed`.
+        keys: (K,) indices of key frames, ascending; decoding can start at each.
+        fps: Rate of the constant-rate grid, frames per second.
+        num_frames: Frames on the constant-rate grid.
+        timed: Whether each frame has a time of its own. If not, frames can only be counted from the start.
+        frozen_seconds: Seconds for which the picture is frozen; those grid frames repeat a frame.
+    """
 
     pts: NDArray[np.int64]
-    """(N,) presentation times in `time_base` units, ascending when `timed`."""
     keys: NDArray[np.int64]
-    """(K,) indices of key frames, ascending; decoding can start at each."""
     time_base: Fraction
     fps: Fraction
-    """Rate of the constant-rate grid, frames per second."""
     num_frames: int
-    """Frames on the constant-rate grid."""
     is_variable_rate: bool
     timed: bool
-    """Whether each frame has a time of its own. If not, frames can only be counted from the start."""
     is_picture: bool
     frozen_seconds: float = 0.0
-    """Seconds for which the picture is frozen; those grid frames repeat a frame."""
 
     def source_frame(self, index: int) -> int:
         """Return the stream frame nearest in time to grid frame `index` (the earlier one in a tie)."""

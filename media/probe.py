@@ -50,19 +50,25 @@ class ColourTags:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """One video or still picture as the rest of the system sees it: upright, even, at a constant rate."""
+    """One video or still picture as the rest of the system sees it: upright, even, at a constant rate.
+
+    Attributes:
+        width: Pixels, after rotation, cropped to even.
+        height: Pixels, after rotation, cropped to even.
+        fps: Constant output rate, frames per second: the stream's own, or that of its moving part when it varies.
+        num_frames: Frames on the constant-rate grid; 1 for a still picture.
+        rotation: Degrees counter-clockwise (0, 90, 180, 270) that turn a decoded frame upright.
+        is_mirrored: Whether an upright frame must be mirrored left to right, after the rotation.
+        sample_aspect_ratio: Width of a pixel divided by its height, after rotation.
+        frozen_seconds: Seconds for which the picture is frozen; those frames are repeated.
+    """
 
     width: int
-    """Pixels, after rotation, cropped to even."""
     height: int
-    """Pixels, after rotation, cropped to even."""
     fps: Fraction
-    """Constant output rate, frames per second: the stream's own, or that of its moving part when it varies."""
     num_frames: int
-    """Frames on the constant-rate grid; 1 for a still picture."""
     duration_seconds: float
     rotation: int
-    """Degrees counter-clockwise (0, 90, 180, 270) that turn a decoded frame upright."""
     is_still: bool
     is_variable_rate: bool
     colour: ColourTags
@@ -70,19 +76,19 @@ class VideoInfo:
     pixel_format: str
     has_audio: bool
     is_mirrored: bool = False
-    """Whether an upright frame must be mirrored left to right, after the rotation."""
     sample_aspect_ratio: Fraction = Fraction(1)
-    """Width of a pixel divided by its height, after rotation."""
     frozen_seconds: float = 0.0
-    """Seconds for which the picture is frozen; those frames are repeated."""
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """One audio track."""
+    """One audio track.
+
+    Attributes:
+        sample_rate: The track's own sample rate, in Hz.
+    """
 
     sample_rate: int
-    """The track's own sample rate, in Hz."""
     num_channels: int
     duration_seconds: float
     codec: str

@@ -26,25 +26,31 @@ RANGE_FULL: Final = 2
 
 
 class YuvFrame(NamedTuple):
-    """One frame in 8-bit YUV 4:2:0."""
+    """One frame in 8-bit YUV 4:2:0.
+
+    Attributes:
+        y: (H, W) luma, H and W even.
+        u: (H/2, W/2) chroma, Cb.
+        v: (H/2, W/2) chroma, Cr.
+    """
 
     y: NDArray[np.uint8]
-    """(H, W) luma, H and W even."""
     u: NDArray[np.uint8]
-    """(H/2, W/2) chroma, Cb."""
     v: NDArray[np.uint8]
-    """(H/2, W/2) chroma, Cr."""
 
 
 class Patch(NamedTuple):
-    """A finished region of a frame; outside its mask it equals the frame bit for bit."""
+    """A finished region of a frame; outside its mask it equals the frame bit for bit.
+
+    Attributes:
+        x: Left edge in luma pixels, even, may be negative.
+        y: Upper edge in luma pixels, even, may be negative.
+        planes: (R, R) luma and (R/2, R/2) chroma.
+    """
 
     x: int
-    """Left edge in luma pixels, even, may be negative."""
     y: int
-    """Upper edge in luma pixels, even, may be negative."""
     planes: YuvFrame
-    """(R, R) luma and (R/2, R/2) chroma."""
 
 
 def cut(planes: YuvFrame, x: int, y: int, size: int) -> YuvFrame:

@@ -32,23 +32,29 @@ _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Message(NamedTuple):
-    """A received message."""
+    """A received message.
+
+    Attributes:
+        value: The value that was sent.
+        file: The file descriptor that came with it; the receiver closes it.
+    """
 
     value: Any
-    """The value that was sent."""
     file: int | None
-    """The file descriptor that came with it; the receiver closes it."""
 
 
 class Channel:
     """One end of a Unix socket that preserves message boundaries.
 
     Use `send` and `receive` from one thread at a time, `close` from any.
+
+    Attributes:
+        reply_file: Descriptor of a memory file of fixed size for replies that do not fit a datagram. The asking process
+            makes it, so that a decoder needs no right to allocate memory files, which its memory bounds do not cover.
+            It holds one reply.
     """
 
     reply_file: int | None = None
-    """Descriptor of a memory file of fixed size for replies that do not fit a datagram. The asking process makes it, so
-    that a decoder needs no right to allocate memory files, which its memory bounds do not cover. It holds one reply."""
 
     def __init__(
         self, connected: socket.socket, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any], *, replies: bool

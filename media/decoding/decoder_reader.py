@@ -47,12 +47,15 @@ class FrameSettings:
 
 
 class _Asked(NamedTuple):
-    """A requested batch."""
+    """A requested batch.
+
+    Attributes:
+        indices: Frame indices in the requested order, with repeats.
+        file: The memory file for its frames.
+    """
 
     indices: list[int]
-    """Frame indices in the requested order, with repeats."""
     file: FrameBuffer
-    """The memory file for its frames."""
 
     @property
     def once(self) -> list[int]:

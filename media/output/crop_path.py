@@ -23,16 +23,19 @@ _MARGIN: Final = (0.15, 0.35, 0.15, 0.15)
 
 
 class FaceBoxes(NamedTuple):
-    """The box of the face that speaks in each of T frames, in pixels, and where a new camera path begins."""
+    """The box of the face that speaks in each of T frames, in pixels, and where a new camera path begins.
+
+    Attributes:
+        low: (T, 2) left and upper edges.
+        high: (T, 2) right and lower edges.
+        is_cut: (T,) whether the picture is cut before the frame.
+        is_new_face: (T,) whether another face than in the frame before speaks; the crop then pans.
+    """
 
     low: NDArray[np.float32]
-    """(T, 2) left and upper edges."""
     high: NDArray[np.float32]
-    """(T, 2) right and lower edges."""
     is_cut: NDArray[np.bool_]
-    """(T,) whether the picture is cut before the frame."""
     is_new_face: NDArray[np.bool_]
-    """(T,) whether another face than in the frame before speaks; the crop then pans."""
 
 
 def crop_path(faces: FaceBoxes, frame: tuple[int, int], crop: tuple[int, int], fps: float) -> NDArray[np.float32]:

@@ -14,10 +14,13 @@ from media.yuv_frame import Patch, YuvFrame, paste_back, paste_changes
 
 
 class YuvaFrame(YuvFrame):
-    """A frame with the matte of the person in it."""
+    """A frame with the matte of the person in it.
+
+    Attributes:
+        alpha: (H, W), 255 is the person.
+    """
 
     alpha: NDArray[np.uint8]
-    """(H, W), 255 is the person."""
 
     @classmethod
     def of(cls, frame: YuvFrame, alpha: NDArray[np.uint8]) -> Self:

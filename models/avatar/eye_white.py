@@ -30,12 +30,15 @@ Floats = NDArray[np.float32]
 
 
 class EyeWhite(NamedTuple):
-    """The whites of the eyes relative to the skin of the cheeks."""
+    """The whites of the eyes relative to the skin of the cheeks.
+
+    Attributes:
+        light: Luma relative to the luma of the skin.
+        chroma: (2,) U and V minus those of the skin, in levels.
+    """
 
     light: float
-    """Luma relative to the luma of the skin."""
     chroma: Floats
-    """(2,) U and V minus those of the skin, in levels."""
 
 
 def measure_eye_white(track: FaceTrack, fps: float, frames: FrameSource) -> EyeWhite:

@@ -159,11 +159,14 @@ class AudioEncoder(Protocol[EncodedT]):
 
 
 class PlannedBlock(NamedTuple, Generic[PlannedT, NextStateT]):
-    """One block of output frames."""
+    """One block of output frames.
+
+    Attributes:
+        state: Passed to the plan of the next block.
+    """
 
     plan: PlannedT
     state: NextStateT
-    """Passed to the plan of the next block."""
     measures: BlockMeasures
 
 
@@ -262,22 +265,26 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
 
     Cheap to make: `audio_encoder` and `face_generator` load the large networks. What `plan` and `crop` need besides is
     small, runs on the CPU, and is loaded on first use.
+
+    Attributes:
+        title: One-line description for users.
+        weights: Files that the user has to add, in the order of the list; empty if none.
+        name: Name in jobs.
+        version: Version of what `analyse` writes; avatars are analysed again when it changes.
+        audio_features: Kind of audio features, with the fingerprint of the encoder's weights: equal kinds share an
+            encoder.
+        uses_source_audio: Whether `analyse` uses the source's own audio.
+        scales_movement: Whether `plan` obeys `Avatar.expressiveness`; ask `scales_movement`, as engines of other
+            packages may lack it.
     """
 
     title: ClassVar[str]
-    """One-line description for users."""
     weights: ClassVar[tuple[WeightsSpec, ...]]
-    """Files that the user has to add, in the order of the list; empty if none."""
     name: str
-    """Name in jobs."""
     version: str
-    """Version of what `analyse` writes; avatars are analysed again when it changes."""
     audio_features: str
-    """Kind of audio features, with the fingerprint of the encoder's weights: equal kinds share an encoder."""
     uses_source_audio: bool
-    """Whether `analyse` uses the source's own audio."""
     scales_movement: bool
-    """Whether `plan` obeys `Avatar.expressiveness`; ask `scales_movement`, as engines of other packages may lack it."""
 
     def __init__(self, settings: EngineSettings) -> None:
         """Make the engine.
@@ -366,10 +373,13 @@ class LiveAudioEncoder(Protocol[EncodedT]):
 
 @runtime_checkable
 class LiveEngine(Protocol[FeaturesT, LivePlanT, StateT]):
-    """An engine for streaming speech."""
+    """An engine for streaming speech.
+
+    Attributes:
+        look_ahead_frames: Look-ahead of `plan_live`, in frames.
+    """
 
     look_ahead_frames: int
-    """Look-ahead of `plan_live`, in frames."""
 
     def live_audio_encoder(self, resources: ComputeResources) -> LiveAudioEncoder[FeaturesT]:
         """Load the audio encoder of live sessions; raises like `Engine.audio_encoder`."""
@@ -408,12 +418,15 @@ def scales_movement(engine: Engine | EngineClass) -> bool:
 
 
 class PostProcessor(Protocol):
-    """A step applied on top of any engine; a job names it after a plus, `wav2lip+restoration`."""
+    """A step applied on top of any engine; a job names it after a plus, `wav2lip+restoration`.
+
+    Attributes:
+        title: One-line description for users.
+        weights: Files that the user has to add.
+    """
 
     title: ClassVar[str]
-    """One-line description for users."""
     weights: ClassVar[tuple[WeightsSpec, ...]]
-    """Files that the user has to add."""
 
     def __init__(self, settings: EngineSettings) -> None:
         """Make the post-processor.

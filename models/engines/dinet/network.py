@@ -112,12 +112,15 @@ def mix_channels(features: Tensor) -> Tensor:
 
 
 class Reference(NamedTuple):
-    """What the network derives from the reference frames alone; independent of the frame and the speech."""
+    """What the network derives from the reference frames alone; independent of the frame and the speech.
+
+    Attributes:
+        features: (1, 256, H / 4, W / 4).
+        appearance: (1, 256, H / 4, W / 4), what is warped.
+    """
 
     features: Tensor
-    """(1, 256, H / 4, W / 4)."""
     appearance: Tensor
-    """(1, 256, H / 4, W / 4), what is warped."""
 
 
 class DINet(nn.Module):

@@ -23,10 +23,13 @@ _LAST_OF_256: Final = "face_encoder_blocks.7.0.conv_block.0.weight"
 
 
 class Unit(NamedTuple):
-    """A convolution, batch normalisation and ReLU."""
+    """A convolution, batch normalisation and ReLU.
+
+    Attributes:
+        kind: A residual unit adds its input before the ReLU.
+    """
 
     kind: Literal["plain", "residual", "transposed"]
-    """A residual unit adds its input before the ReLU."""
     channels_in: int
     channels_out: int
     kernel: int = 3
