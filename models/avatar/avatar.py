@@ -96,7 +96,7 @@ class Avatar:
     track: FaceTrack  # the face in every source frame; for a still, in each row of `models.avatar.still_frame`
     motion: StillMotion | None = None  # how a still moves; None for a video
     occluders: Occluders | None = None  # occluders of the mouth; None: none
-    layers: StillLayers | None = None  # of a still; None: its background moves with the head
+    layers: StillLayers | None = None  # person and background of a still; None: the background moves with the head
     expressiveness: float = 1.0  # factor of the mouth's movement in one job or session, 0 to 2; closed lips stay closed
     _remembered: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 

@@ -68,7 +68,7 @@ class EyeState(NamedTuple):
     closing: float = 0.0  # how far the lids are closed, 0 to 1
     right: float = 0.0  # shift of the irises to the right, in eye distances
     down: float = 0.0  # shift of the irises down, in eye distances; the lids follow it
-    smile: float = 0.0  # 0 to 1, which raises the lower lids
+    smile: float = 0.0  # how far the portrait smiles, 0 to 1; raises the lower lids
 
 
 class _Curves(NamedTuple):

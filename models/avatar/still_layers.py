@@ -39,7 +39,7 @@ class BackgroundPlane(NamedTuple):
     """The background in one plane."""
 
     plane: NDArray[np.uint8]  # (h, w)
-    share: NDArray[np.uint8]  # (h, w) of the background in the still: 255 - alpha
+    share: NDArray[np.uint8]  # (h, w) share of the background in the still: 255 - alpha
     seen: NDArray[np.uint8]  # (h, w) what that adds to the still
 
     @classmethod

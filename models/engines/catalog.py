@@ -29,7 +29,7 @@ class MissingWeights:
     role: str  # its name
     title: str  # description for users
     is_required: bool  # whether the engine needs it
-    add_command: str  # how it is added
+    add_command: str  # command that adds it
 
 
 @dataclass(frozen=True)

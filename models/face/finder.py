@@ -32,7 +32,7 @@ CLEAR_PRESENCE: Final = 8.0
 class FoundFace(NamedTuple):
     """A face that both networks confirm."""
 
-    box: FaceBox  # around the landmarks
+    box: FaceBox  # box around the landmarks
     points: NDArray[np.float32]  # (468, 3) frame pixels
     presence: float  # logit
 

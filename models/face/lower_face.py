@@ -105,7 +105,7 @@ class Followed(NamedTuple):
     """Where the head of the reference is in another frame."""
 
     motion: Affine  # from pixels of the reference's frame to those of the frame
-    share: float  # of the features that were found again, 0 to 1
+    share: float  # share of the features that were found again, 0 to 1
 
 
 class HeadFollower:

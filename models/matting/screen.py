@@ -36,8 +36,8 @@ _CORE: Final = 1 / 40  # how far inside it everything is opaque
 class _Background(NamedTuple):
     """The chroma of pixels that certainly show the background, of one frame."""
 
-    u: NDArray[np.float32]  # (M,) from neutral
-    v: NDArray[np.float32]  # (M,)
+    u: NDArray[np.float32]  # (M,) U relative to neutral grey
+    v: NDArray[np.float32]  # (M,) V likewise
     texture: float
 
 

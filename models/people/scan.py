@@ -77,8 +77,8 @@ class ScanState:
     """State from which a scan continues: some kilobytes, picklable."""
 
     faces: tuple[_Face, ...] = ()
-    num_tracks: int = 0  # so far
-    num_frames: int = 0  # since the last search
+    num_tracks: int = 0  # tracks so far
+    num_frames: int = 0  # frames since the last search
     scenes: SceneHistory | None = None
 
 

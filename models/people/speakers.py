@@ -112,7 +112,7 @@ class TrackedMouths:
 class Speakers(NamedTuple):
     """Who speaks in N frames."""
 
-    probability: NDArray[np.float64]  # (1 + P, N) of "none" and of each person
+    probability: NDArray[np.float64]  # (1 + P, N) probability of "none" and of each person
     is_heard: NDArray[np.bool_]  # (N,) whether somebody speaks, seen or not
     sync: SourceSync
 

@@ -40,14 +40,14 @@ class FaceTrack:
     """
 
     points: NDArray[np.float32]  # (N, 468, 3) image pixels, smoothed over the whole track
-    visible: NDArray[np.bool_]  # (N,) the mouth is seen well enough to learn from it
+    visible: NDArray[np.bool_]  # (N,) whether the mouth is seen well enough to learn from it
     scale: NDArray[np.float64]  # (N,) pixels per eye distance
     rotation: NDArray[np.float64]  # (N, 3, 3)
     translation: NDArray[np.float64]  # (N, 3) pixels
     head_points: NDArray[np.float32]  # (N, 468, 3) head frame
     rest: NDArray[np.float32]  # (468, 3) head frame, this talker's closed mouth
     shape: NDArray[np.float32]  # (N, 8) measure(head_points) - measure(rest)
-    is_rest_closed_by_model: bool  # the source shows no closed mouth: `rest` is a guess
+    is_rest_closed_by_model: bool  # whether the source shows no closed mouth, so that `rest` is a guess
     skip_reason: NDArray[np.uint8]  # (N,) SkipReason; 0 = shown
     driving_weight: NDArray[np.float32]  # (N,) 0..1, how far the mouth is driven
     shot: NDArray[np.int32]  # (N,) ascending from 0; a hard cut lies between frames of different shots

@@ -49,8 +49,8 @@ class Found(NamedTuple):
     """The result of a search."""
 
     points: NDArray[np.float32]  # (N, 468, 3) `RawLandmarks.points`, with those of uncovered faces behind occluders
-    judged: Visibility  # with the frames that can be rewritten behind occluders
-    occluders: Occluders | None  # None without any
+    judged: Visibility  # visibility, with the frames that can be rewritten behind occluders
+    occluders: Occluders | None  # None if there are none
 
 
 def find_occluders(raw: RawLandmarks, judged: Visibility, reader: FrameSource, fps: float) -> Found:

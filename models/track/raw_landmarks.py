@@ -38,7 +38,7 @@ class RawLandmarks(NamedTuple):
     reasons: NDArray[np.uint8] | None = None  # (T,) `SkipReason`, `SHOWN` where present
     scenes: NDArray[np.uint8] | None = None  # (T, 864) `models.track.shots.scene_of`
     chroma: NDArray[np.uint8] | None = None  # (T, M, 2) `models.face.occlusion.chroma_of`, 0 where absent
-    likeness: NDArray[np.float32] | None = None  # (T,) of the faces that the last search saw, -1 for none
+    likeness: NDArray[np.float32] | None = None  # (T,) similarity of the faces that the last search saw, -1 for none
     presence: NDArray[np.float32] | None = None  # (T,) logit of the landmark network, 0 where absent
 
     @classmethod

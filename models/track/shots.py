@@ -67,7 +67,7 @@ class SceneHistory:
 
     scene: NDArray[np.uint8]  # (864,) the last frame
     before: NDArray[np.uint8] | None = None  # the frame before it
-    changes: tuple[float, ...] = ()  # between the last frames of this shot
+    changes: tuple[float, ...] = ()  # changes between the last frames of this shot
     jump: float = 0.0  # the change to the last frame if that was a cut
     was_no_cut: bool = False  # the last frame shows that the jump before it was no cut
 

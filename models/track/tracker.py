@@ -36,9 +36,9 @@ class TrackState:
     num_frames: int = 0  # frames followed, or frames since the face was last seen, or since the start
     is_after_cut: bool = False  # the face was lost at a cut, so its last place is unreliable
     reason: SkipReason = SkipReason.NO_FACE  # why the face is missing, while it is
-    likeness: float = -1.0  # of the face that the last search saw
+    likeness: float = -1.0  # similarity of the face that the last search saw
     presence: float = 0.0  # logit of the landmark network
-    scenes: SceneHistory | None = None  # of the last frames
+    scenes: SceneHistory | None = None  # scenes of the last frames
     num_seen: int = 0  # frames since the start of the source
 
 

@@ -44,7 +44,7 @@ class Visibility(NamedTuple):
 
     shot: NDArray[np.int32]  # (N,) ascending from 0
     skip_reason: NDArray[np.uint8]  # (N,) SkipReason
-    visible: NDArray[np.bool_]  # (N,) the mouth is seen well; others can be rewritten, but nothing is learned from them
+    visible: NDArray[np.bool_]  # (N,) whether the mouth is seen well enough to learn from it
     facing: NDArray[np.float32]  # (N,) 1 for heads that face the camera, down to 0 where they are turned away
 
 

@@ -139,8 +139,8 @@ class CropLayout:
 
     height: int  # pixels
     width: int  # pixels
-    rows: tuple[int, int]  # first and last row that are black in the masked picture
-    columns: tuple[int, int]  # first and last column that are
+    rows: tuple[int, int]  # first and last black row of the masked picture
+    columns: tuple[int, int]  # first and last black column
     num_pasted: int  # rows from above that the published script writes back
     interpolation: Interpolation  # how the box is resized
 

@@ -58,8 +58,8 @@ _LOG = logging.getLogger(__name__)
 class Tolerance:
     """How far a result in half precision may be from that in full, in its own units."""
 
-    largest: float  # of the absolute difference of any value
-    mean: float  # of their mean
+    largest: float  # bound of the absolute difference of any value
+    mean: float  # bound of the mean absolute difference
 
 
 # Of pictures from 0 to 1, in 8-bit levels. A round trip between YUV 4:2:0 and RGB costs 1.2 on average and 6 at most

@@ -37,7 +37,7 @@ class Found:
     staged: StagedFile  # the file
     label: str  # the name that it came with, made harmless
     name: str  # engine and variant that it is for
-    role: WeightsSpec  # its part there
+    role: WeightsSpec  # its role there
     table: TensorTable  # what it holds
     source: str | None  # URL that it came from, without credentials
 
