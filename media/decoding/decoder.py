@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Final, Literal, Self, TypeVar
 
 from config import DecoderConfig
-from errors import CancelledJobError, LipwrightError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
+from errors import CancelledJobError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
 from media.cancel_token import CancelToken
 from media.decoding.channel import Channel, Message
 from media.decoding.forkserver import MEMORY_BUDGET, OUT_OF_MEMORY, Task, run_and_reply
 from media.decoding.forkserver_client import ForkserverClient
 from media.decoding.memory_budget import budget_bytes
-from media.decoding.reply_codec import ErrorReply, InvalidReplyError, ProcessExit
+from media.decoding.reply_codec import ErrorReply, InvalidReplyError, ProcessExit, UnexpectedDecoderError
 from media.decoding.sandbox import SandboxPolicy
 
 T = TypeVar("T")
@@ -90,6 +90,7 @@ class Decoder:
             CancelledJobError: `close` was called meanwhile.
             MediaError: The decoder crashed.
             MediaLimitError: It exceeded its memory or CPU time.
+            UnexpectedDecoderError: It failed for another reason, which its log has.
             Exception: Whatever the decoder raised.
         """
         try:
@@ -142,7 +143,7 @@ class Decoder:
             self._on_death("crash")
             kind = signal.Signals(-exit_code).name
             return MediaError(f"{self._name}: the file cannot be decoded: the decoder crashed ({kind}).")
-        return LipwrightError(f"{self._name}: the decoder failed; see its log for the cause.")
+        return UnexpectedDecoderError(f"{self._name}: the decoder failed; see its log for the cause.")
 
 
 class Decoders:
@@ -228,7 +229,8 @@ class Decoders:
             MediaError: The decoder crashed.
             MediaLimitError: It needs too much memory or CPU time.
             ReplicaLostError: The decoder was killed from outside, twice.
-            Exception: What `work` raised; an `UnexpectedDecoderError` if that is neither in `errors` nor an OSError.
+            UnexpectedDecoderError: The decoder failed, or `work` raised what is neither in `errors` nor an OSError.
+            Exception: What `work` raised.
         """
         bound = min(timeout_s * self._config.cpu_share, cpu_seconds or math.inf)
         deadline = time.monotonic() + timeout_s

@@ -33,7 +33,7 @@ from media.decoding.channel import Channel
 from media.decoding.malloc_tuning import release_freed_frames
 from media.decoding.memory_budget import CHECK_S, MemoryBudget
 from media.decoding.reply_codec import ErrorReply, ProcessExit
-from media.decoding.sandbox import SandboxPolicy, confine
+from media.decoding.sandbox import SandboxPolicy, confine, own_status
 
 OUT_OF_MEMORY: Final = 77
 """Exit code of a decoder that ran out of memory."""
@@ -77,8 +77,7 @@ def check_memory() -> None:
     FFmpeg treats a frame for which it cannot allocate memory as damaged, and continues.
     """
     bound, _ = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/status") as file:
-        peak = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmPeak:"))
+    peak = next(int(line.split()[1]) * 1024 for line in own_status().splitlines() if line.startswith("VmPeak:"))
     if bound != resource.RLIM_INFINITY and peak > bound - _NEAR_BOUND_BYTES:
         raise MemoryError
 

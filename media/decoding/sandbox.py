@@ -15,6 +15,7 @@ import sys
 import termios
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,8 +29,9 @@ except (ImportError, OSError, RuntimeError):  # the package, or libseccomp.so.2
 _PR_SET_NO_NEW_PRIVS: Final = 38  # linux/prctl.h
 _CAPABILITY_VERSION: Final = 0x20080522  # linux/capability.h, _LINUX_CAPABILITY_VERSION_3
 _FOREIGN_FILES: Final = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+_MAX_STATUS_BYTES: Final = 1 << 16
 _CLONE_THREAD: Final = 0x00010000  # linux/sched.h
-_SYSTEM_FOLDERS: Final = ("/usr", "/lib", "/lib64", "/proc/self", "/dev/null", "/dev/urandom")
+_SYSTEM_FOLDERS: Final = ("/usr", "/lib", "/lib64", "/dev/null", "/dev/urandom")
 _READ: Final = landlock.READ_FILE | landlock.READ_DIR
 _WRITE: Final = _READ | landlock.WRITE_FILE | landlock.TRUNCATE | landlock.MAKE_REG | landlock.REMOVE_FILE
 _ALLOWED: Final = (
@@ -94,6 +96,7 @@ class SandboxPolicy:
 
 def confine(policy: SandboxPolicy) -> None:
     """Apply all layers to this process, which must have a single thread."""
+    _status_file()
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _drop_capabilities(libc, policy)
@@ -105,9 +108,23 @@ def confine(policy: SandboxPolicy) -> None:
             _filter_system_calls()
 
 
+def own_status() -> str:
+    """Returns the content of /proc/self/status (proc(5)), also in a confined process."""
+    return os.pread(_status_file(), _MAX_STATUS_BYTES, 0).decode()
+
+
+@cache
+def _status_file() -> int:
+    """Opens /proc/self/status, before Landlock forbids it.
+
+    A rule for /proc/self would not do: when memory is short, the kernel drops entries of /proc, and the rule with them.
+    """
+    return os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+
+
 def missing_layers() -> str:
     """Return the layers that are not active in this process, a decoder without files; empty if all are."""
-    status = Path("/proc/self/status").read_text()
+    status = own_status()
     missing = []
     if "NoNewPrivs:\t1" not in status:
         missing.append("no new privileges")
