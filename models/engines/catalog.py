@@ -1,4 +1,4 @@
-"""The engines of one service, with the weights that users added: made once each, and listed."""
+"""The engines of one service, with the weights that users added: makes each once, and lists them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MissingWeights:
     role: str  # its name
     title: str  # description for users
     is_required: bool  # whether the engine needs it
-    add_command: str  # how it is added
+    add_command: str  # command that adds it
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def make_engine(name: str, store: WeightsStore, options: Mapping[str, Any], num_
 
     Args:
         name: An engine, or a variant that has files in the store.
-        store: Where the weights lie.
+        store: The store with the weights.
         options: The engine's section of the settings.
         num_threads: CPU threads that it may use outside of its audio encoder and face generator.
 
@@ -79,7 +79,7 @@ class EngineCatalog:
     Args:
         config: Its section `engines` holds their options, its data folder their weights.
         num_threads: CPU threads that an engine may use outside of its audio encoder and face generator.
-        engines: What there is to choose from.
+        engines: The available engines.
     """
 
     def __init__(
@@ -90,15 +90,15 @@ class EngineCatalog:
     ) -> None:
         self._config, self._num_threads = config, num_threads
         self._store = WeightsStore(config.data_dir / "weights", engines)
-        self._engines: dict[str, tuple[str, Engine]] = {}  # by name: of which revision, and the engine
+        self._engines: dict[str, tuple[str, Engine]] = {}  # revision and engine by name
 
     @property
     def names(self) -> Iterable[str]:
-        """What a job may name."""
+        """The names that a job may use."""
         return engine_names(self._store)
 
     def check(self, name: str, expressiveness: float = 1.0) -> None:
-        """Refuse an engine that cannot do a job, before anything is promised.
+        """Refuse an engine that cannot do a job, before the job is accepted.
 
         Raises:
             OptionError: There is none of that name, its weights are missing (the message says how to add them), or it
@@ -179,7 +179,7 @@ class EngineCatalog:
 
 
 def _base(name: str) -> str:
-    """The engine of a name, without the steps behind it."""
+    """The engine of a name, without the steps after it."""
     return name.partition("+")[0]
 
 

@@ -73,7 +73,7 @@ class RestoredEngine(Generic[FeaturesT, PlanT, StateT, ChunkT]):
         self.audio_encoder, self.analyse, self.plan = inner.audio_encoder, inner.analyse, inner.plan
 
     def face_generator(self, resources: ComputeResources) -> FaceGenerator[RestoredChunk[ChunkT]]:
-        """Loads both networks."""
+        """Load both networks."""
         return RestoringFaceGenerator(self._inner.face_generator(resources), self._load(resources))
 
     def crop(self, avatar: Avatar, plan: PlanT, frames: Sequence[YuvFrame]) -> RestoredChunk[ChunkT]:
