@@ -1,0 +1,296 @@
+"""Texts of jobs: spoken once, found again, and what happens when a voice fails."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from config import CloningConfig, PipelineConfig, TtsConfig
+from deployments.runtime.outcomes import CallOutcome, classify
+from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
+from jobs.fair_queue import run_in_thread
+from jobs.speech_messages import SpokenCue
+from media.cancel_token import CancelToken
+from media.decoding.decoder import Decoders
+from speech import cue_speaker
+from speech.cue_speaker import CueSpeaker, cue_digest
+from speech.service import TtsService, tts_service
+from storage.file_keys import CUES, cues_folder, job_folder
+from storage.records import utc_now
+from storage.state import open_store
+from storage.voices import VoiceRecord, VoiceStore
+from tests.unit.speech.speech_server import SpeechServer, speaking, tone
+
+T = TypeVar("T")
+
+FIRST, SECOND = job_folder("1" * 32), job_folder("2" * 32)
+
+
+async def _run(work: Callable[[CancelToken], T], timeout_s: float) -> T:
+    return await run_in_thread(work)
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    with Decoders(PipelineConfig().decoder) as decoders:
+        yield decoders
+
+
+@pytest.fixture
+def voice() -> Iterator[SpeechServer]:
+    with speaking() as voice:
+        yield voice
+
+
+class Service:
+    """A CueSpeaker with its files in a folder."""
+
+    def __init__(self, root: Path, decoders: Decoders, **tts: Any) -> None:
+        config = PipelineConfig(data_dir=root, tts=TtsConfig(**tts))
+        self.files = open_store(config)
+        for folder in (FIRST, SECOND):
+            self.files.stored.make_folder(folder)
+        self.tts = tts_service(config.tts, self.files)
+        self.speaker = CueSpeaker(config, self.files, self.tts, decoders, _run)
+
+    def speak(self, *texts: str, folder: str = FIRST, voice: str | None = None, owner: str | None = None) -> SpokenCue:
+        """Speak texts one after the other; return the last cue."""
+
+        async def speak() -> SpokenCue:
+            return [await self.speaker.speak(text, voice, owner, folder) for text in texts][-1]
+
+        return asyncio.run(speak())
+
+    def content(self, cue: SpokenCue) -> bytes:
+        with self.files.stored.fetched(cue.key) as path:
+            return path.read_bytes()
+
+
+@pytest.fixture
+def service(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> Service:
+    return Service(tmp_path, decoders, url=voice.url)
+
+
+def test_speak_stores_the_bytes_of_the_voice(service: Service, voice: SpeechServer) -> None:
+    cue = service.speak("Good day.")
+    assert cue.key.startswith(f"{FIRST}/") and service.content(cue) == voice.sound
+    assert (cue.sha256, cue.num_bytes) == (hashlib.sha256(voice.sound).hexdigest(), len(voice.sound))
+    assert cue.seconds == pytest.approx(0.5)
+    assert service.files.stored.entries("uploads") == {}
+
+
+def test_speak_again_asks_no_voice_and_decodes_nothing(tmp_path: Path, service: Service, voice: SpeechServer) -> None:
+    first = service.speak("Good day.")
+    with Decoders(PipelineConfig().decoder, lambda cause: None) as unused:
+        unused.run = None  # type: ignore[method-assign, assignment]
+        later = Service(tmp_path, unused, url=voice.url)
+        assert later.speak("Good day.") == first
+        other = later.speak("Good day.", folder=SECOND)
+    assert other.key.startswith(f"{SECOND}/") and service.content(other) == voice.sound
+    assert len(voice.asked) == 1
+
+
+def test_speak_for_another_owner_speaks_again(service: Service, voice: SpeechServer) -> None:
+    keys = {service.speak("Good day.", owner=owner).key for owner in ("a", "b", None)}
+    assert len(keys) == len(voice.asked) == 3
+    for owner in ("a", "b", None):
+        assert len(service.files.stored.entries(cues_folder(owner))) == 2, "a file and its record"
+
+
+def test_speak_after_damage_speaks_again(service: Service, voice: SpeechServer) -> None:
+    cue = service.speak("Good day.")
+    (service.files.root / cue.key).write_bytes(voice.sound[::-1])
+    assert service.speak("Good day.") == cue and service.content(cue) == voice.sound
+    assert len(voice.asked) == 2, "the copy in the cache is the same file"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"text": "Good night."},
+        {"owner": "b"},
+        {"identity": "tts-1 nova"},
+    ],
+)
+def test_cue_digest_depends_on_all_that_decides_the_audio(other: dict[str, str]) -> None:
+    known = {"text": "Good day.", "owner": "a", "identity": "tts-1 alloy"}
+    assert cue_digest(**known) == cue_digest(**known) != cue_digest(**(known | other))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"model": "tts-2"}, {"voice": "nova"}, {"response_format": "mp3"}, {"url": "http://127.0.0.1:1/v1"}]
+)
+def test_identity_depends_on_the_settings_of_the_server(tmp_path: Path, settings: dict[str, str]) -> None:
+    files = open_store(PipelineConfig(data_dir=tmp_path))
+
+    def identity(settings: TtsConfig) -> str:
+        return asyncio.run(_identity(tts_service(settings, files), None))
+
+    known = {"url": "http://127.0.0.1:9/v1", "model": "tts-1"}
+    assert identity(TtsConfig(**known)) == identity(TtsConfig(**known, timeout_s=1.0))
+    assert identity(TtsConfig(**known)) != identity(TtsConfig(**(known | settings)))
+
+
+def test_identity_of_a_cloned_voice_depends_on_its_recording(tmp_path: Path, decoders: Decoders) -> None:
+    service = Service(tmp_path, decoders, url="http://127.0.0.1:9/v1", cloning=CloningConfig())
+    voices, found = VoiceStore(service.files.stored), []
+    for wav, transcript in ((b"one", ""), (b"one", ""), (b"two", ""), (b"two", "Hello.")):
+        with voices.written_sample("a", "anna", replaces=True) as path:
+            path.write_bytes(wav)
+        voices.add("a", VoiceRecord(name="anna", transcript=transcript, duration_seconds=1.0, created_at=utc_now()))
+        found.append(asyncio.run(_identity(service.tts, "anna", "a")))
+    found.append(asyncio.run(_identity(service.tts, "anna", "b")))
+    assert found[0] == found[1] and len(set(found)) == 4
+
+
+async def _identity(tts: TtsService, voice: str | None, owner: str | None = None) -> str:
+    return await (await tts.find_voice(voice, owner)).identity()
+
+
+def test_speak_in_two_jobs_at_once_speaks_once(service: Service, voice: SpeechServer) -> None:
+    async def speak() -> list[SpokenCue]:
+        return await asyncio.gather(
+            *(service.speaker.speak("Good day.", None, None, folder) for folder in (FIRST, SECOND, FIRST))
+        )
+
+    first, second, third = asyncio.run(speak())
+    assert len(voice.asked) == 1 and first == third
+    assert second.key.startswith(f"{SECOND}/") and service.content(second) == service.content(first) == voice.sound
+
+
+def test_speak_at_once_without_a_cache_speaks_once(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> None:
+    service = Service(tmp_path, decoders, url=voice.url, max_cache_bytes=0)
+
+    async def speak() -> None:
+        await asyncio.gather(*(service.speaker.speak("Good day.", None, None, folder) for folder in (FIRST, SECOND)))
+
+    asyncio.run(speak())
+    assert len(voice.asked) == 1 and not (service.files.root / CUES).exists()
+
+
+def test_speak_cancelled_by_one_of_two_goes_on(tmp_path: Path, decoders: Decoders) -> None:
+    async def scene(service: Service, voice: SpeechServer) -> SpokenCue:
+        first, second = (
+            asyncio.ensure_future(service.speaker.speak("Good day.", None, None, folder)) for folder in (FIRST, SECOND)
+        )
+        await _until(lambda: bool(voice.asked))
+        first.cancel()
+        await asyncio.wait([first])
+        voice.hold.set()
+        return await second
+
+    with speaking(hold=threading.Event()) as voice:
+        cue = asyncio.run(scene(Service(tmp_path, decoders, url=voice.url), voice))
+        assert cue.key.startswith(f"{SECOND}/") and len(voice.asked) == 1
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Something in place of espeak-ng: it writes its process id to `pid` and hangs."""
+    path = tmp_path / "bin" / "espeak-ng"
+    path.parent.mkdir()
+    path.write_text(
+        f"#!{sys.executable} -IS\nimport os, sys, time\nif '--version' in sys.argv: sys.exit()\n"
+        f"os.write(os.open({str(tmp_path / 'fifo')!r}, os.O_WRONLY), b'%d' % os.getpid())\ntime.sleep(100)\n"
+    )
+    path.chmod(0o755)
+    os.mkfifo(tmp_path / "fifo")
+    monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
+    return path
+
+
+def test_speak_cancelled_ends_the_voice(tmp_path: Path, decoders: Decoders, program: Path) -> None:
+    service = Service(tmp_path / "data", decoders)
+
+    async def scene() -> int:
+        call = asyncio.ensure_future(service.speaker.speak("Hallo.", "espeak:de", None, FIRST))
+        pid = int(await asyncio.to_thread((tmp_path / "fifo").read_bytes))
+        call.cancel()
+        await asyncio.wait([call])
+        return pid
+
+    pid = asyncio.run(scene())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert service.files.stored.entries("uploads") == {}
+
+
+@pytest.mark.parametrize(
+    ("server", "kind", "message"),
+    [
+        ({"status": 500}, VoiceError, "returned status 500"),
+        ({"content_type": "application/json"}, VoiceError, "text instead of audio"),
+        ({"sound": b"no audio at all" * 100}, VoiceError, "audio that cannot be used"),
+        ({"sound": b""}, VoiceError, "returned no audio"),
+        ({"status": 422}, OptionError, "rejected this text"),
+        ({"key": "secret"}, VoiceError, "returned status 401"),
+    ],
+)
+def test_speak_with_a_voice_that_fails_raises(
+    tmp_path: Path, decoders: Decoders, server: dict[str, Any], kind: type[LipwrightError], message: str
+) -> None:
+    with speaking(**server) as voice:
+        service = Service(tmp_path, decoders, url=voice.url)
+        with pytest.raises(kind, match=message) as caught:
+            service.speak("Good day.")
+        assert len(voice.asked) == 1 and classify(caught.value) is CallOutcome.REJECTED, "it is not asked again"
+    left = [*service.files.stored.states("uploads"), *service.files.stored.states(CUES)]
+    assert left == [] and service.files.stored.entries(FIRST) == {}
+
+
+def test_speak_with_a_voice_that_hangs_is_not_repeated(tmp_path: Path, decoders: Decoders) -> None:
+    with speaking(hold=threading.Event()) as voice:
+        service = Service(tmp_path, decoders, url=voice.url, timeout_s=0.3)
+        with pytest.raises(StageTimeoutError, match="timed out after 0.3 s") as caught:
+            service.speak("Good day.")
+        assert len(voice.asked) == 1 and classify(caught.value) is CallOutcome.REJECTED
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_speak_with_a_busy_server_is_repeated(
+    tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.01, 0.3))
+    with speaking(status=status) as voice:
+        service = Service(tmp_path, decoders, url=voice.url)
+
+        async def scene() -> SpokenCue:
+            call = asyncio.ensure_future(service.speaker.speak("Good day.", None, None, FIRST))
+            await _until(lambda: len(voice.asked) == 3)
+            voice.status = 200
+            return await call
+
+        assert service.content(asyncio.run(scene())) == tone()
+
+
+def test_speak_with_an_unreachable_server_ends(
+    tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.02))
+    service = Service(tmp_path, decoders, url="http://127.0.0.1:1/v1")
+    with pytest.raises(VoiceError, match="cannot be reached") as caught:
+        service.speak("Good day.")
+    assert classify(caught.value) is CallOutcome.REJECTED
+
+
+def test_speak_without_a_voice_or_with_a_long_text_raises(tmp_path: Path, decoders: Decoders) -> None:
+    with pytest.raises(OptionError, match="has no voice"):
+        Service(tmp_path, decoders, use_builtin=False).speak("Good day.")
+    with pytest.raises(OptionError, match="at most 5 characters"):
+        Service(tmp_path, decoders, url="http://127.0.0.1:1/v1", max_chars=5).speak("Good day.")
+
+
+async def _until(holds: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, "it never happened"
+        await asyncio.sleep(0.01)
