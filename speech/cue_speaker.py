@@ -82,7 +82,7 @@ class CueSpeaker:
             try:
                 await self._blocking(partial(self._cues.copy, made.key, key, _record(made)))
             except StoredFileError:  # the job that had it spoken was deleted
-                return await self._flights.run(f"{owner}\n{digest}", make)
+                made = await make()
         return _cue(key, _record(made))
 
     async def _make(self, text: str, voice: FoundVoice, owner: str | None, digest: str, folder: str) -> SpokenCue:

@@ -15,11 +15,11 @@ import pytest
 
 from config import MediaLimits, PipelineConfig
 from errors import LipwrightError, MediaLimitError, StageTimeoutError, StoredFileError, VoiceError
-from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech, name_cues, of_cue, recorded_seconds
+from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech, name_cues, of_cue
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.dubbing.slots import DubWriter, FittedSpeech, SpeechSlot, fit_speech
-from speech.cue_recorder import CueRecorder
+from speech.cue_recorder import CueRecorder, record_timeout_s
 from storage.cues import CueRecord, open_cues
 from storage.file_keys import cue_key, job_folder, upload_key
 from storage.file_store import FileStore
@@ -149,8 +149,9 @@ def test_record_that_is_cancelled_ends(
         _record(config, files, decoders, cues, token)
 
 
-def test_recorded_seconds_bounds_open_slots() -> None:
-    assert recorded_seconds([PlacedCue("a", SLOTS[0]), PlacedCue("b", SLOTS[3])]) == 603.0
+def test_record_timeout_s_bounds_open_slots(config: PipelineConfig) -> None:
+    cues = [PlacedCue("a", SLOTS[0]), PlacedCue("b", SLOTS[3])]
+    assert record_timeout_s(config, cues) == config.jobs.sound_timeout_s(603.0) + 2
 
 
 def test_name_cues_keeps_the_error() -> None:

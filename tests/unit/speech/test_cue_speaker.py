@@ -16,7 +16,7 @@ import pytest
 
 from config import CloningConfig, PipelineConfig, TtsConfig
 from deployments.runtime.outcomes import CallOutcome, classify
-from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
+from errors import LipwrightError, OptionError, StageTimeoutError, StoredFileError, VoiceError
 from jobs.fair_queue import run_in_thread
 from jobs.speech_messages import SpokenCue
 from media.cancel_token import CancelToken
@@ -24,6 +24,7 @@ from media.decoding.decoder import Decoders
 from speech import cue_speaker
 from speech.cue_speaker import CueSpeaker, cue_digest
 from speech.service import TtsService, tts_service
+from storage.cues import CueRecord, CueStore
 from storage.file_keys import CUES, cues_folder, job_folder
 from storage.records import utc_now
 from storage.state import open_store
@@ -177,6 +178,26 @@ def test_speak_at_once_without_a_cache_speaks_once(tmp_path: Path, decoders: Dec
     assert len(voice.asked) == 1 and not (service.files.root / CUES).exists()
 
 
+def test_speak_in_a_job_whose_leader_is_deleted_speaks_again(
+    service: Service, voice: SpeechServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, targets = CueStore.copy, []
+
+    def deleted(self: CueStore, key: str, target: str, record: CueRecord) -> None:
+        if target.startswith(SECOND):
+            targets.append(target)
+            raise StoredFileError("missing")
+        copy(self, key, target, record)
+
+    async def speak() -> list[SpokenCue]:
+        monkeypatch.setattr(CueStore, "copy", deleted)
+        calls = (service.speaker.speak("Good day.", None, None, folder) for folder in (FIRST, SECOND))
+        return await asyncio.gather(*calls)
+
+    _, second = asyncio.run(speak())
+    assert targets == [second.key] and len(voice.asked) == 2 and service.content(second) == voice.sound
+
+
 def test_speak_cancelled_by_one_of_two_goes_on(tmp_path: Path, decoders: Decoders) -> None:
     async def scene(service: Service, voice: SpeechServer) -> SpokenCue:
         first, second = (
@@ -200,7 +221,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.parent.mkdir()
     path.write_text(
         f"#!{sys.executable} -IS\nimport os, sys, time\nif '--version' in sys.argv: sys.exit()\n"
-        f"os.write(os.open({str(tmp_path / 'fifo')!r}, os.O_WRONLY), b'%d' % os.getpid())\ntime.sleep(100)\n"
+        f"with open({str(tmp_path / 'fifo')!r}, 'w') as fifo: fifo.write(str(os.getpid()))\ntime.sleep(100)\n"
     )
     path.chmod(0o755)
     os.mkfifo(tmp_path / "fifo")
@@ -214,6 +235,7 @@ def test_speak_cancelled_ends_the_voice(tmp_path: Path, decoders: Decoders, prog
     async def scene() -> int:
         call = asyncio.ensure_future(service.speaker.speak("Hallo.", "espeak:de", None, FIRST))
         pid = int(await asyncio.to_thread((tmp_path / "fifo").read_bytes))
+        os.kill(pid, 0)
         call.cancel()
         await asyncio.wait([call])
         return pid
