@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from pydantic import BaseModel
 
 from config import LabelsConfig, RenderConfig
 from jobs.messages import SegmentRequest, SegmentWatermark
@@ -101,6 +102,8 @@ def _add(value: Any, update: Callable[[bytes], object]) -> None:
         update(np.ascontiguousarray(value).tobytes())
     elif is_dataclass(value) and not isinstance(value, type):
         _add_items(((field.name, getattr(value, field.name)) for field in fields(value)), update)
+    elif isinstance(value, BaseModel):
+        _add_items(value, update)
     elif isinstance(value, Mapping):
         _add_items(((repr(key), value[key]) for key in sorted(value, key=repr)), update)
     elif isinstance(value, tuple | list):
