@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -163,6 +164,18 @@ class EngineCatalog:
             for role in weights_specs(part, self._store.engines)
         ]
         return " ".join([name, *marks])
+
+    def fingerprint(self, name: str) -> str:
+        """Return a fingerprint of everything about an engine that decides its pictures: version, weights, options.
+
+        Raises:
+            OptionError: There is none of that name.
+            ConfigError: One of its options cannot be used.
+        """
+        engine = self.engine(name)
+        options = {part: dict(self._settings(part).options) for part in self._parts(name)}
+        marks = {"revision": self.revision(name), "version": engine.version, "audio": engine.audio_features}
+        return json.dumps({**marks, "options": options}, sort_keys=True, default=str)
 
     def _parts(self, name: str) -> list[str]:
         """The engine and the steps of a name."""

@@ -417,6 +417,12 @@ def scales_movement(engine: Engine | EngineClass) -> bool:
     return bool(getattr(engine, "scales_movement", False))
 
 
+def speech_context_seconds(engine: Engine | EngineClass) -> float | None:
+    """Return how much speech before and after a block may decide its plan, in seconds; None if that is not known."""
+    seconds: float | None = getattr(engine, "speech_context_seconds", None)
+    return seconds
+
+
 class PostProcessor(Protocol):
     """A step applied on top of any engine; a job names it after a plus, `wav2lip+restoration`.
 

@@ -80,6 +80,7 @@ class WarpEngine:
     audio_features = "whisper-base"
     uses_source_audio = True
     scales_movement = True
+    speech_context_seconds = 8.0  # a window of 5 s with 1 s of context, and the pause around a block
     look_ahead_frames = 4  # 160 ms at 25 fps, of 240 ms of audio look-ahead
 
     def __init__(self, settings: EngineSettings) -> None:
