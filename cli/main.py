@@ -21,7 +21,7 @@ from cli.keys import app as keys_app
 from cli.live import live
 from cli.local_service import OptionalServer, service_at
 from cli.models import app as models_app
-from cli.run_job import check_paths, run_job
+from cli.run_job import check_paths, make_job, save_video
 from cli.serve import serve
 from cli.terminal import (
     Expressiveness,
@@ -146,7 +146,9 @@ def speak(
     if not server:
         _check_media(files)  # fails seconds earlier than a service that still has to start
     with service_at(server, data_dir) as base_url:
-        job, num_bytes = run_job(service(base_url), out, fields, shows_warnings=as_json or not report)
+        client = service(base_url)
+        job = make_job(client, out, fields)
+        num_bytes = save_video(client, job, out, shows_warnings=as_json or not report)
     whole = json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2)
     print(whole if as_json else f"{out}: {job.num_frames} frames, {num_bytes} bytes", flush=True)
     if report and not as_json:

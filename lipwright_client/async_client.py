@@ -17,6 +17,7 @@ from lipwright_client.calls import (
     Call,
     JobFields,
     TurnFields,
+    TurnOptions,
     avatar_path,
     background_path,
     change_avatar,
@@ -139,12 +140,19 @@ class AsyncJobs:
         return await self._transport.run(edit_turns("PATCH", job_id, f"/{number}", version, fields))
 
     async def add_turn(
-        self, job_id: str, text: str, start: float, version: int | None = None, **fields: Unpack[TurnFields]
+        self, job_id: str, text: str, start: float, version: int | None = None, **options: Unpack[TurnOptions]
     ) -> Turns:
-        """Add a turn with a text to a job in review, and speak it. Arguments, result and errors as for `edit_turn`."""
-        return await self._transport.run(
-            edit_turns("POST", job_id, "", version, {**fields, "text": text, "start": start})
-        )
+        """Add a turn with a text to a job in review, and speak it. Result and errors as for `edit_turn`.
+
+        Args:
+            job_id: ID of the job.
+            text: What is said.
+            start: When, in seconds of the video.
+            version: As for `edit_turn`.
+            **options: Who says it how.
+        """
+        fields = {**options, "text": text, "start": start}
+        return await self._transport.run(edit_turns("POST", job_id, "", version, fields))
 
     async def remove_turn(self, job_id: str, number: int, version: int | None = None) -> Turns:
         """Remove a turn of a job in review. Arguments, result and errors as for `edit_turn`."""

@@ -63,7 +63,8 @@ class JobFields(AvatarSettings, total=False):
     """Fields of a new job; None counts as absent.
 
     Exactly one of `video` (a video or a still portrait) and `avatar_id`, and one of `audio` and `text` (spoken by
-    `voice`). `visible_label` and `visible_label_top` add a visible AI mark. `face` and `face_image` as for avatars; `loop` fits the video to
+    `voice`). `visible_label` and `visible_label_top` add a visible AI mark. `face` and `face_image` as for avatars;
+    `loop` fits the video to
     the speech: `pingpong`, `loop`, `hold`, `cut`, `source` or `retime`, with which `max_audio_stretch` fits the speech
     too; `background_gain_db` keeps the video's own sound under the speech; `music` is a file that plays under it, with
     `music_gain_db`; `loudness_lufs` normalizes the result;
@@ -123,20 +124,25 @@ class JobFields(AvatarSettings, total=False):
     idempotency_key: str | None
 
 
-class TurnFields(TypedDict, total=False):
-    """Fields of a turn of a job in review; None counts as absent.
+class TurnOptions(TypedDict, total=False):
+    """Fields that a new turn of a job in review may have; None counts as absent.
 
-    `text` is spoken by `voice`; `face` says who speaks, as in `turns` of a job; `speaker` is a name; `start` and `end`
-    are seconds of the video; `gain_db` is the gain of the speech.
+    The text is spoken by `voice`; `face` says who speaks, as in `turns` of a job; `speaker` is a name; the speech
+    should end at `end` seconds of the video; `gain_db` is its gain.
     """
 
-    text: str | None
     voice: str | None
     face: str | None
     speaker: str | None
-    start: float | None
     end: float | None
     gain_db: float | None
+
+
+class TurnFields(TurnOptions, total=False):
+    """Fields of a turn of a job in review that can be changed; None counts as absent."""
+
+    text: str | None
+    start: float | None
 
 
 @dataclass(frozen=True)
