@@ -167,7 +167,7 @@ def _change(turn: Turn, old: Cue, new: Cue, turns: Sequence[Turn]) -> TurnFields
     if not _is_same_time(old.end, new.end):
         fields["end"] = new.end
     if new.speaker is not None and new.speaker.casefold() != (turn.speaker or "").casefold():
-        fields |= _casting(new, turns)
+        return {**fields, **_casting(new, turns)}
     return fields
 
 
