@@ -532,7 +532,11 @@ class JobConfig(_Frozen):
     )
     max_stage_wait_s: float = Field(3600.0, gt=0, description="Longest wait of one call for a free replica.")
     max_cached_avatars: int = Field(64, ge=1, description="Analysed avatars kept without a request to keep them.")
-    retention_s: float = Field(7 * 86400.0, gt=0, description="Age at which finished jobs and their files are deleted.")
+    retention_s: float = Field(
+        7 * 86400.0,
+        gt=0,
+        description="Age at which finished jobs and their files are deleted; jobs in review are cancelled.",
+    )
     min_free_bytes: int = Field(1024**3, ge=0, description="Disk space that jobs must leave free, in bytes.")
     max_disk_wait_s: float = Field(
         900.0,

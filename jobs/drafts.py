@@ -16,7 +16,9 @@ from jobs.speaking import SpeakingStage, measured, turn_name, with_fits
 from jobs.speech_messages import name_cues, of_cue
 from jobs.turn_faces import same_faces, with_faces_of
 from jobs.turns import checked_turns
+from jobs.voices import with_voices
 from media.probe import VideoInfo
+from telemetry.log_context import CallContext
 
 
 class Drafts:
@@ -79,9 +81,12 @@ class Drafts:
             lambda choice: self._services.avatars.resolve_face(record.source_sha256, job.owner, choice),
         )
         turns = list(checked_turns(with_faces_of(turns, faces), job.plan.audio_seconds, video_seconds(source)))
-        for number, turn in enumerate(turns):
-            if turn.text is not None and turn.natural_seconds is None:
-                turns[number] = await self._spoken(job, number, turn)
+        new = [number for number, turn in enumerate(turns) if turn.text is not None and turn.natural_seconds is None]
+        if new:
+            stages, context = self._services.stages, CallContext(job.id)
+            turns, _ = await with_voices(stages, context, turns, job.options.language)
+        for number in new:
+            turns[number] = await self._spoken(job, number, turns[number])
         return await self._store(job, turns, source)
 
     async def _spoken(self, job: JobRecord, number: int, turn: PlannedTurn) -> PlannedTurn:
@@ -130,8 +135,6 @@ def edited(turns: tuple[PlannedTurn, ...], edit: TurnEdit) -> list[PlannedTurn]:
     fields = {name: getattr(change, name) for name in change.model_fields_set}
     if turn.text is None and fields.keys() & {"text", "voice"}:
         raise OptionError(f"turns[{number}]: its speech is a file; text and voice cannot be changed.")
-    if "text" in fields and fields["text"] is None:
-        raise OptionError(f"turns[{number}].text: expected a text. To remove the turn, use DELETE.")
     is_said_alike = all(fields.get(name, getattr(turn, name)) == getattr(turn, name) for name in ("text", "voice"))
     changed = turn.model_copy(update=fields) if is_said_alike else _unspoken(turn, **fields)
     return [*kept[:number], changed, *kept[number + 1 :]]

@@ -8,8 +8,8 @@ import time
 from datetime import timedelta
 
 from config import JobConfig
-from errors import LipwrightError, NotFoundError
-from jobs.model.files import utc_now
+from errors import CancelledJobError, LipwrightError, NotFoundError
+from jobs.model.files import ErrorRecord, utc_now
 from jobs.model.record import JobRecord, JobStatus
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
@@ -75,6 +75,7 @@ class Housekeeping:
 
     def sweep(self) -> None:
         """Remove finished jobs after their retention time, and orphaned files. Blocks on the disk."""
+        self._sweep_drafts()
         self._sweep_finished()
         self._files.sweep_uploads(_ORPHAN_AGE_S)
         job_ids = self._files.job_ids(_ORPHAN_AGE_S)
@@ -89,6 +90,16 @@ class Housekeeping:
                 if self._files.has_segments(job_id):
                     self._files.delete_segments(job_id)
                 self._without_segments.add(job_id)
+
+    def _sweep_drafts(self) -> None:
+        """Cancel jobs in review that nobody has changed during the retention time."""
+        before = utc_now() - timedelta(seconds=self._limits.retention_s)
+        for job in self._table.unfinished_jobs():
+            if job.status is JobStatus.REVIEW and (job.reviewed_at or job.created_at) < before:
+                reason = f"The job was not approved within {self._limits.retention_s:.0f} s (jobs.retention_s)."
+                error = ErrorRecord.of(CancelledJobError(reason))
+                self._table.update_job(job.id, status=JobStatus.CANCELLED, error=error)
+                self._files.delete_job(job.id)
 
     def _sweep_finished(self) -> None:
         before = utc_now() - timedelta(seconds=self._limits.retention_s)

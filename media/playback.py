@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 LoopMode = Literal["pingpong", "loop", "hold", "cut", "source", "retime"]
 AfterEnd = Literal["pingpong", "loop", "hold"]
 
+MAX_SPEED: Final = 1.35
+"""Fastest playback of speech; it remains natural up to about this speed."""
 SPEED_LIMITS: Final = (0.5, 2.0)
 """Slowest and fastest playback of `retime`, in source frames per output frame."""
 

@@ -113,9 +113,9 @@ class JobTable:
                 return job
             status = JobStatus(str(fields.get("status", job.status)))
             if status is JobStatus.RUNNING and job.started_at is None:
-                fields["started_at"] = utc_now()
+                fields.setdefault("started_at", utc_now())
             if status.is_final:
-                fields["finished_at"] = utc_now()
+                fields.setdefault("finished_at", utc_now())
             changed = checked_fields(JobRecord, {**fields, "version": job.version + 1})
             self.database.update("jobs", "id", job_id, changed)
             if status.is_final and job.callback_url is not None:

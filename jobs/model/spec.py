@@ -14,8 +14,8 @@ from jobs.model.job_settings import JobSettings
 from jobs.model.plan import MUSIC
 from jobs.model.request_model import example, without_default
 from jobs.model.turns import MAX_TURNS, MAX_VOICE_CHARS, SpeakerChoice, SubtitlePlace, Turn
-from media.dubbing.slots import MAX_SPEED
 from media.output.formats import FORMATS
+from media.playback import MAX_SPEED
 
 MAX_TEXT_CHARS: Final = 32_768
 """Maximum length of a text field; `tts.max_chars` limits what is spoken."""

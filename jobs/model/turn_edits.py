@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from jobs.model.files import Frozen
-from jobs.model.request_model import RequestModel
+from jobs.model.request_model import RequestModel, without_defaults
 from jobs.model.turns import MAX_TEXT_CHARS, MAX_VOICE_CHARS
 
 
 class TurnChange(RequestModel, Frozen):
-    """Changes of a turn; fields that are not sent stay as they are."""
+    """Changes of a turn; fields that are not sent stay as they are, and null resets a field."""
 
-    text: str | None = Field(None, min_length=1, max_length=MAX_TEXT_CHARS, description="What is said.")
+    model_config = ConfigDict(json_schema_extra=without_defaults)
+
+    text: str = Field("", min_length=1, max_length=MAX_TEXT_CHARS, description="What is said.")
     voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
     face: str | None = Field(None, max_length=128, description="Who speaks: see `turns` of a job.")
     speaker: str | None = Field(None, max_length=128, description="Name of the speaker, for subtitles.")
-    start: float | None = Field(None, ge=0, allow_inf_nan=False, description="When the speech starts, in seconds.")
+    start: float = Field(0.0, ge=0, allow_inf_nan=False, description="When the speech starts, in seconds.")
     end: float | None = Field(None, gt=0, allow_inf_nan=False, description="When it should end, in seconds.")
-    gain_db: float | None = Field(None, ge=-60, le=12, description="Gain of the speech in dB.")
+    gain_db: float = Field(0.0, ge=-60, le=12, description="Gain of the speech in dB.")
 
     @model_validator(mode="after")
     def _some_change(self) -> Self:

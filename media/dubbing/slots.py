@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from config import MediaLimits
 from media.audio import AudioTrack
 from media.dubbing.time_stretch import stretch
+from media.playback import MAX_SPEED
 
-MAX_SPEED: Final = 1.35
-"""Fastest playback; speech remains natural up to about this speed."""
 MAX_SLOT_SECONDS: Final = 600.0
 """Longest slot, and longest speech of one text: both are held in memory."""
 RATE: Final = 48_000

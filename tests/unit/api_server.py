@@ -25,20 +25,23 @@ from config import (
     SubtitlesConfig,
     TtsConfig,
 )
-from errors import CapacityError, LipwrightError, OptionError
+from errors import CapacityError, LipwrightError, OptionError, StateError
 from jobs.admission import Admission, AdmitRequest
+from jobs.drafts import edited
 from jobs.messages import PeopleScan
 from jobs.model.avatar_settings import AvatarSettings, changed_settings
 from jobs.model.files import ErrorRecord, new_id, utc_now
 from jobs.model.plan import JobOptions, JobPlan
 from jobs.model.record import JobPage, JobQuery, JobRecord, JobStage, JobStatus
 from jobs.model.spec import JobSpec
-from jobs.planning import first_plan, sent_turns, speech_label
+from jobs.model.turn_edits import TurnEdit
+from jobs.model.turns import PlannedTurn
+from jobs.planning import expected_seconds, first_plan, sent_turns, speech_label
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
 from jobs.status import QueueStatus, ServiceStatus
 from rendering.live_chunk import LiveService
 from storage.backgrounds import BackgroundRecord, BackgroundStore
-from storage.file_keys import job_file_key, job_folder, result_key, source_key
+from storage.file_keys import job_cues_folder, job_file_key, job_folder, result_key, source_key, upload_key
 from storage.file_store import FileStore
 from storage.files import StoredFiles
 from storage.job_table import JobTable
@@ -62,7 +65,13 @@ class SentJob:
     def options(self) -> JobOptions:
         return self.plan.options
 
+    @property
+    def job_id(self) -> str:
+        return self.context.job_id
+
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # pickle asks for some of them before there are attributes
+            raise AttributeError(name)
         return getattr(self.context if name in RequestContext.model_fields else self.spec, name)
 
 
@@ -126,13 +135,14 @@ class MemoryService:
             raise OptionError("engine: expected warp, found 'nonesuch'.")
         self.places.discard(context.admission_id or "")
         job_id = context.job_id
+        turns = sent_turns(spec, self._content(spec)) if spec.has_turns else None
         for field, file in spec.job_files.items():
             self.files.take_upload(file.key, job_file_key(job_id, field))
         key = avatar_key(spec.video.sha256, spec.face, "1") if spec.video else "0" * 32
         plan = first_plan(spec, spec.or_default(AvatarSettings()), spec.engine or "warp", spec.face, False)
         plan = plan.model_copy(update={"audio": spec.audio_files, "background_file": spec.background_file})
-        if spec.turns is not None:
-            plan = plan.with_turns(sent_turns(spec, None))
+        if turns is not None:
+            plan = plan.with_turns(turns)
         job = self.table.insert_job(
             JobRecord(
                 id=job_id,
@@ -154,6 +164,13 @@ class MemoryService:
         if isinstance(self.outcome, LipwrightError):
             return self.fail(job_id, self.outcome)
         return self.finish(job_id) if self.outcome == "video" else job
+
+    def _content(self, spec: JobSpec) -> bytes | None:
+        file = spec.subtitles or spec.diarization
+        if file is None:
+            return None
+        with self.files.stored.fetched(upload_key(file.key)) as path:
+            return path.read_bytes()
 
     async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
         if self.is_broken:
@@ -189,6 +206,34 @@ class MemoryService:
         self.files.stored.copy(job_file_key(job_id), job_file_key(new_id))
         again = {"id": new_id, "status": JobStatus.QUEUED, "error": None, "idempotency_key": None, "finished_at": None}
         return self.table.insert_job(job.model_copy(update=again))
+
+    async def edit_turns(self, job_id: str, edit: TurnEdit, owner: str | None) -> JobRecord:
+        job = self.table.get_job(job_id, owner)
+        if job.status is not JobStatus.REVIEW:
+            raise StateError(f"The turns of job {job_id} cannot be changed: it is {job.status}, not in review.")
+        if job.version != edit.version:
+            raise StateError(f"Job {job_id} has changed in the meantime. Read its turns again.")
+        turns = sorted(edited(job.plan.turns, edit), key=lambda turn: turn.start)
+        self.table.update_job(job_id, plan=job.plan.with_turns([self._spoken(job_id, turn) for turn in turns]))
+        return self.table.get_job(job_id)
+
+    def _spoken(self, job_id: str, turn: PlannedTurn) -> PlannedTurn:
+        """Return a turn whose text has a sound: the text itself, after the name of a WAV file."""
+        if turn.text is None or turn.natural_seconds is not None:
+            return turn
+        cue = new_id()
+        self.files.stored.make_folder(job_cues_folder(job_id))
+        self.files.stored.put(f"{job_cues_folder(job_id)}/{cue}", b"RIFF    WAVEfmt " + turn.text.encode())
+        return turn.model_copy(update={"natural_seconds": expected_seconds(turn.text), "cue": cue})
+
+    async def approve_job(self, job_id: str, owner: str | None) -> JobRecord:
+        job = self.table.get_job(job_id, owner)
+        if job.status is JobStatus.REVIEW:
+            plan = job.plan.model_copy(update={"needs_review": False})
+            self.table.update_job(job_id, plan=plan, status=JobStatus.QUEUED, stage=JobStage.QUEUED)
+        elif job.spec is None or not job.spec.review or job.plan.needs_review:
+            raise StateError(f"Job {job_id} cannot be approved: it is {job.status}, not in review.")
+        return self.table.get_job(job_id)
 
     async def delete_job(self, job_id: str, owner: str | None) -> None:
         self.files.delete_job(self.table.get_job(job_id, owner).id)
@@ -283,6 +328,13 @@ class MemoryService:
         self.table.update_job(job_id, status=JobStatus.RUNNING, stage=JobStage.RENDERING, num_frames=50, progress=0.5)
         done = {"status": JobStatus.SUCCEEDED, "stage": JobStage.DONE, "num_frames_done": 50, "progress": 1.0}
         self.table.update_job(job_id, **done, report=self.report)
+        return self.table.get_job(job_id)
+
+    def review(self, job_id: str) -> JobRecord:
+        """Speak the texts of a job, which then waits for review."""
+        plan = self.table.get_job(job_id).plan
+        plan = plan.with_turns([self._spoken(job_id, turn) for turn in plan.turns])
+        self.table.update_job(job_id, status=JobStatus.REVIEW, stage=JobStage.SPEAKING, plan=plan)
         return self.table.get_job(job_id)
 
     def fail(self, job_id: str, error: LipwrightError) -> JobRecord:

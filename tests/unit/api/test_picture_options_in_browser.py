@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from jobs.model.record import JobStage, JobStatus
-from jobs.requests import JobRequest
 from storage.file_keys import upload_key
 from tests.browser import Visitor, chromium
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService, SentJob, serving
 from tests.unit.on_disk import on_disk
 
 
@@ -48,7 +47,7 @@ CUT_OFF = """[...document.querySelectorAll("#composer select")].filter((select) 
 }).map((select) => select.id)"""
 
 
-def _sent(visitor: Visitor, service: MemoryService) -> JobRequest:
+def _sent(visitor: Visitor, service: MemoryService) -> SentJob:
     """Submit the form and return the request."""
     number = len(service.requests)
     visitor.submit()

@@ -79,7 +79,7 @@ def test_streams_know_conditions_and_ends(running: Service) -> None:
 
 def test_a_source_is_what_was_sent(running: Service) -> None:
     job = running.service.table.get_job(running.job_id)
-    assert job.video is not None
-    running.service.files.take_upload(job.video.key, source_key(job.avatar_key))
+    assert job.spec is not None and job.spec.video is not None
+    running.service.files.take_upload(job.spec.video.key, source_key(job.avatar_key))
     answer = running.http.get(f"/v1/jobs/{running.job_id}/source", follow_redirects=True)
     assert answer.content == FILES["video"][1]

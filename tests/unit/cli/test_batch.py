@@ -13,10 +13,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from config import TtsConfig
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.quality_report import example_report
-from tests.unit.speech.speech_server import speaking
 
 
 @pytest.fixture
@@ -87,7 +85,7 @@ def test_batch_reads_csv_with_a_header(service: MemoryService, url: str, manifes
     assert {request.options.loop for request in service.requests} == {"hold", "pingpong"}
 
 
-def test_texts_are_spoken_by_the_voice_of_the_service(service: MemoryService, tmp_path: Path) -> None:
+def test_texts_are_sent_with_their_voices(service: MemoryService, url: str, tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_bytes(b"video")
     pairs = [
         {"video": "v.mp4", "text": "Good morning.", "out": "one.mp4"},
@@ -95,24 +93,19 @@ def test_texts_are_spoken_by_the_voice_of_the_service(service: MemoryService, tm
     ]
     manifest = tmp_path / "pairs.jsonl"
     manifest.write_text("\n".join(map(json.dumps, pairs)))
-    with serving(MemoryService(tmp_path / "without voice")) as url:
-        refused = _run(manifest, url)
-    assert refused.exit_code == 1
-    assert "option_invalid: text: this service has no voice" in refused.stderr
-    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url, voice="af_heart")) as url:
-        done = _run(manifest, url, "--retry-failed")
+    done = _run(manifest, url)
     assert done.exit_code == 0, done.output
-    asked = {each["input"]: each["voice"] for each in voice.asked}
-    assert asked == {"Good morning.": "af_heart", "早上好。": "zf_xiaobei"}
-    assert sorted(request.audio.label for request in service.requests) == ["Good morning.wav", "早上好.wav"]
+    assert {request.spec.text: request.spec.voice for request in service.requests} == {
+        "Good morning.": None,
+        "早上好。": "zf_xiaobei",
+    }
 
 
-def test_subtitles_are_spoken(tmp_path: Path, service: MemoryService, manifest: Path) -> None:
+def test_subtitles_are_sent(tmp_path: Path, service: MemoryService, url: str, manifest: Path) -> None:
     (tmp_path / "de.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nANNA: Hallo\n")
     pair = {"video": "v.mp4", "subtitles": "de.srt", "speakers": {"Anna": {"face": "1", "voice": "nova"}}}
     manifest.write_text(json.dumps({**pair, "out": "one.mp4"}))
-    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url)) as url:
-        done = _run(manifest, url)
+    done = _run(manifest, url)
     assert done.exit_code == 0, done.output
     (turn,) = service.requests[0].options.turns or ()
     assert (turn.face, turn.voice, turn.text) == ("1", "nova", "Hallo")
@@ -132,7 +125,7 @@ def test_several_people_speak(tmp_path: Path, service: MemoryService, url: str, 
     assert done.exit_code == 0, done.output
     first, second = service.requests
     assert {name: file.label for name, file in first.more_audio.items()} == {"audio_bob": "b.wav"}
-    sent = [turn.model_dump(exclude_unset=True) for turn in first.options.turns or ()]
+    sent = [turn.model_dump(exclude_unset=True) for turn in first.spec.turns or ()]
     assert sent == turns
     (turn,) = second.options.turns or ()
     assert (turn.face, turn.start, turn.end, turn.audio_start, turn.speaker) == ("1", 0.5, 2, 0.5, "Anna")

@@ -9,13 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from config import SubtitlesConfig, TtsConfig
+from config import SubtitlesConfig
 from jobs.messages import PeopleScan
-from models.people.report import PeopleReport, SpeakerTurn
+from models.people.report import PeopleReport
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.quality_report import example_report
 from tests.unit.speech.openai_server import answering
-from tests.unit.speech.speech_server import SpeechServer, speaking, tone
+from tests.unit.speech.speech_server import tone
 
 VTT = """WEBVTT
 
@@ -33,21 +33,14 @@ VTT = """WEBVTT
 @pytest.fixture
 def service(tmp_path: Path) -> MemoryService:
     service = MemoryService(tmp_path / "data")
-    turns = (SpeakerTurn(start=0, end=2, person=1, confidence=1), SpeakerTurn(start=3, end=4, person=0, confidence=1))
-    service.scans = [PeopleScan(0.5, None), PeopleScan(1, PeopleReport(people=(), turns=turns))]
+    service.scans = [PeopleScan(0.5, None), PeopleScan(1, PeopleReport(people=(), turns=()))]
     service.outcome = "video"
     return service
 
 
 @pytest.fixture
-def voice() -> Iterator[SpeechServer]:
-    with speaking() as voice:
-        yield voice
-
-
-@pytest.fixture
-def server(service: MemoryService, voice: SpeechServer) -> Iterator[str]:
-    with serving(service, tts=TtsConfig(url=voice.url)) as url:
+def server(service: MemoryService) -> Iterator[str]:
+    with serving(service) as url:
         yield url
 
 
@@ -59,7 +52,7 @@ def _dub(folder: Path, *options: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_the_people_in_the_film_speak(tmp_path: Path, service: MemoryService, server: str, voice: SpeechServer) -> None:
+def test_the_people_in_the_film_speak(tmp_path: Path, service: MemoryService, server: str) -> None:
     report = example_report()
     report["output"]["cut_texts"] = [{"start_seconds": 3.0, "cut_seconds": 0.44, "text": "Guten Tag"}]
     service.report = report
@@ -68,17 +61,15 @@ def test_the_people_in_the_film_speak(tmp_path: Path, service: MemoryService, se
     assert code == 0, output
     assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
     assert "Cut by 0.4 s at 3.0 s: Guten Tag" in output
-    assert "speaking 3 texts" in output, "until the job exists"
     assert "Voices: Anna=nova, Bob=echo, Erzähler=echo" in output
     (request,) = service.requests
     assert [(turn.face, turn.voice, turn.text) for turn in request.options.turns or ()] == [
-        ("person:1", "nova", "Hallo"),
-        ("person:0", "echo", "Guten Tag"),
+        (None, "nova", "Hallo"),
+        (None, "echo", "Guten Tag"),
         ("offscreen", "echo", "Am Abend"),
     ]
-    assert [asked["voice"] for asked in voice.asked] == ["nova", "echo", "echo"]
     assert (request.options.subtitles, request.options.background_gain_db) == ("track", -12)
-    sent = request.options
+    sent = request.spec
     assert {"background", "expressiveness", "motion"} <= sent.model_fields_set, "the film may be a saved avatar"
     assert (sent.background, sent.expressiveness, sent.motion) == ("source", 1, 1)
 
@@ -88,23 +79,22 @@ def test_without_the_ambience_of_the_film(tmp_path: Path, service: MemoryService
     assert code == 0, output
     options = service.requests[0].options
     assert (options.background_gain_db, options.idle_mouths) == (None, "closed")
-    assert (options.turns or ())[2].face == "speaking"  # nobody speaks in the film then
 
 
-def test_a_film_is_transcribed_and_translated(tmp_path: Path, service: MemoryService, voice: SpeechServer) -> None:
+def test_a_film_is_transcribed_and_translated(tmp_path: Path, service: MemoryService) -> None:
     film, out = tmp_path / "film.wav", tmp_path / "out.mp4"
     film.write_bytes(tone(4))
     with answering() as other:
         settings = SubtitlesConfig(transcription_url=other.url, translation_url=other.url)
-        with serving(service, tts=TtsConfig(url=voice.url), subtitles=settings) as url:
+        with serving(service, subtitles=settings) as url:
             command = ["dub", str(film), "--language", "German", "--out", str(out), "--server", url]
             done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert service.requests[0].options.language == "deu"
     turns = service.requests[0].options.turns or ()
     assert [(turn.text, turn.speaker, turn.face) for turn in turns] == [
-        ("Guten Abend.", None, "person:1"),
-        ("Wer ist da?", "A", "person:0"),
+        ("Guten Abend.", None, None),
+        ("Wer ist da?", "A", None),
     ]
 
 

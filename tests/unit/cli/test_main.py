@@ -15,17 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from config import NetworkConfig, TtsConfig
+from config import NetworkConfig
 from errors import FaceNotFoundError
 from jobs.model.record import JobQuery, JobStatus
 from launch.folder_lock import locked_folder
-from storage.file_keys import job_file_key, upload_key
+from storage.file_keys import upload_key
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.net import web
 from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
-from tests.unit.speech.speech_server import speaking
 
 
 @pytest.fixture
@@ -90,7 +89,7 @@ def test_speak_sends_a_reference_picture(
 def test_speak_says_a_text_and_marks_the_video(repo_root: Path, tmp_path: Path, service: MemoryService) -> None:
     service.outcome, video, out = "video", tmp_path / "v.mp4", str(tmp_path / "out.mp4")
     video.write_bytes(b"video")
-    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url)) as server:
+    with serving(service) as server:
         inputs = ("--video", str(video), "--out", out, "--server", server)
         assert "pass either --audio or --text" in _error_line(_run(repo_root, "speak", *inputs))
         done = _run(
@@ -110,11 +109,10 @@ def test_speak_says_a_text_and_marks_the_video(repo_root: Path, tmp_path: Path, 
             "0.3",
         )
     assert done.returncode == 0, done.stderr
-    assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [("Hello.", "kim")]
     (request,) = service.requests
+    assert (request.spec.text, request.spec.voice) == ("Hello.", "kim")
     assert (request.options.visible_label, request.options.expressiveness, request.options.motion) == (True, 1.4, 0.3)
     assert request.options.quality == "best"
-    assert on_disk(service.files, job_file_key(request.job_id)).read_bytes() == voice.sound
 
 
 def test_speak_passes_urls_on(repo_root: Path, tmp_path: Path, service: MemoryService) -> None:

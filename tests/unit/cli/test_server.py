@@ -15,12 +15,13 @@ from typer.testing import CliRunner, Result
 
 from cli import local_service
 from cli.main import app
-from config import TtsConfig
+from jobs.model.record import JobRecord
+from jobs.model.spec import JobSpec
+from jobs.requests import RequestContext
 from launch.folder_lock import locked_folder
 from lipwright_client import Lipwright
 from tests.ports import quiet_port
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
-from tests.unit.speech.speech_server import speaking
 
 
 @pytest.fixture(autouse=True)
@@ -155,9 +156,9 @@ def test_command_in_the_hint_downloads_the_result(
     out, submit = tmp_path / "out.mp4", service.submit
     service.outcome = "video"
 
-    async def submit_and_block(request: Any) -> Any:
+    async def submit_and_block(spec: JobSpec, context: RequestContext) -> JobRecord:
         out.mkdir()  # after `speak` has checked that it can write there
-        return await submit(request)
+        return await submit(spec, context)
 
     service.submit = submit_and_block  # type: ignore[method-assign]
     failed = _run(*_speak(samples, sample_portrait, out))
@@ -183,7 +184,7 @@ def test_speak_refuses_an_output_it_cannot_write(
 def test_error_names_options_and_commands(tmp_path: Path, service: MemoryService) -> None:
     (tmp_path / "v.mp4").write_bytes(b"video")
     add = ("avatars", "add", str(tmp_path / "v.mp4"))
-    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url)) as url:
+    with serving(service) as url:
         loop = _run(*add, "--background-loop", "hold", "--server", url)
         assert "--background-loop needs --background or --background-id." in loop.stderr
         engine = _run(

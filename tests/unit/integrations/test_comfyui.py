@@ -20,15 +20,12 @@ import torch
 from PIL import Image
 
 import errors
-from config import TtsConfig
 from jobs.model.record import JobStatus
-from jobs.requests import JobRequest
 from lipwright_client import FaceNotFoundError, OptionError, UnauthorizedError
 from storage.file_keys import job_file_key, upload_key
 from storage.local.api_keys import FileKeyRing
-from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.api_server import VIDEO_BYTES, MemoryService, SentJob, serving
 from tests.unit.on_disk import on_disk
-from tests.unit.speech.speech_server import speaking
 
 pytestmark = pytest.mark.usefixtures("own_temp_folder")
 
@@ -84,7 +81,7 @@ def _run(comfy: ModuleType, **inputs: Any) -> Any:
     return asyncio.run(_node(comfy).execute(**{"audio": _audio(), **inputs})).args
 
 
-def _sent(service: MemoryService, request: JobRequest) -> bytes:
+def _sent(service: MemoryService, request: SentJob) -> bytes:
     assert request.video is not None
     return on_disk(service.files, upload_key(request.video.key)).read_bytes()
 
@@ -148,7 +145,7 @@ def test_turns(comfy: ModuleType, service: MemoryService, url: str) -> None:
         _run(comfy, image=picture, audio=None)
 
 
-def test_subtitles(comfy: ModuleType, service: MemoryService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subtitles(comfy: ModuleType, service: MemoryService, url: str) -> None:
     service.outcome = "video"
     inputs = {
         "audio": None,
@@ -156,8 +153,7 @@ def test_subtitles(comfy: ModuleType, service: MemoryService, monkeypatch: pytes
         "subtitles": "1\n00:00:01,000 --> 00:00:02,000\nANNA: Grüß Gott\n",
         "speakers": '{"Anna": {"face": "1", "voice": "nova"}}',
     }
-    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url)) as url:
-        _run(comfy, **inputs, url=url)
+    _run(comfy, **inputs)
     (turn,) = service.requests[0].options.turns or ()
     assert (turn.face, turn.voice, turn.text) == ("1", "nova", "Grüß Gott")
 

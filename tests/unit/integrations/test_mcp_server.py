@@ -12,15 +12,13 @@ import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from config import TtsConfig
 from errors import FaceNotFoundError
 from integrations.mcp_server import LipwrightTools
 from integrations.shared_folder import SharedFolder
 from jobs.messages import PeopleScan
 from lipwright_client import AsyncLipwright
-from models.people.report import PeopleReport, SpeakerTurn
+from models.people.report import PeopleReport
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
-from tests.unit.speech.speech_server import speaking
 
 
 @pytest.fixture
@@ -131,7 +129,7 @@ def test_background_crop_and_format(service: MemoryService, url: str, folder: Pa
     assert not saved_again.is_error and (folder / "late.webm").read_bytes() == VIDEO_BYTES
 
 
-def test_several_people_speak(service: MemoryService, folder: Path) -> None:
+def test_several_people_speak(service: MemoryService, url: str, folder: Path) -> None:
     (folder / "bob.wav").write_bytes(b"sound of Bob")
     turns = [
         {"face": "0", "start": 0},
@@ -140,19 +138,18 @@ def test_several_people_speak(service: MemoryService, folder: Path) -> None:
         {"face": "1", "start": 4, "audio": "bob.wav"},
     ]
     arguments = {"video": "v.mp4", "audio": "a.wav", "wait": False}
-    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url)) as url:
-        (done,) = _call(url, folder, ("speak", {**arguments, "turns": turns}))
-        (outside,) = _call(url, folder, ("speak", {**arguments, "turns": [{"start": 0, "audio": "../secret.wav"}]}))
-        (unknown,) = _call(url, folder, ("speak", {**arguments, "turns": [{"start": 0, "begin": 0}]}))
+    (done,) = _call(url, folder, ("speak", {**arguments, "turns": turns}))
+    (outside,) = _call(url, folder, ("speak", {**arguments, "turns": [{"start": 0, "audio": "../secret.wav"}]}))
+    (unknown,) = _call(url, folder, ("speak", {**arguments, "turns": [{"start": 0, "begin": 0}]}))
     assert not done.is_error, done.content
     (request,) = service.requests
     assert [(turn.face, turn.start, turn.audio, turn.audio_start) for turn in request.options.turns or ()][:2] == [
         ("0", 0, "audio", 0),
         ("1", 1, "audio_1", 0.5),
     ]
-    assert [turn.audio for turn in request.options.turns or ()][2:] == ["audio_synthesized", "audio_1"]
+    text, late = (request.options.turns or ())[2:]
+    assert (text.text, text.voice, late.audio) == ("Bye.", "nova", "audio_1")
     assert request.more_audio["audio_1"].label == "bob.wav"
-    assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [("Bye.", "nova")]
     assert outside.is_error and "turns[0].audio: ../secret.wav is outside" in outside.content[0].text
     assert unknown.is_error and "begin" in unknown.content[0].text
 
@@ -172,22 +169,20 @@ def test_a_diarization(service: MemoryService, url: str, folder: Path) -> None:
     assert outside.is_error and "diarization: ../secret.wav is outside" in outside.content[0].text
 
 
-def test_a_dub(service: MemoryService, folder: Path) -> None:
+def test_a_dub(service: MemoryService, url: str, folder: Path) -> None:
     (folder / "de.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\n<v Anna>Hallo\n", encoding="utf-8")
-    turns = (SpeakerTurn(start=0, end=3, person=1, confidence=1),)
-    service.scans = [PeopleScan(1, PeopleReport(people=(), turns=turns))]
+    service.scans = [PeopleScan(1, PeopleReport(people=(), turns=()))]
     service.outcome = "video"
     arguments = {"video": "v.mp4", "subtitles": "de.vtt", "speakers": {"Anna": {"voice": "nova"}}, "out": "dub.mp4"}
-    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url)) as url:
-        (done,) = _call(url, folder, ("dub", arguments))
-        (outside,) = _call(url, folder, ("dub", {"video": "v.mp4", "subtitles": "../secret.wav"}))
+    (done,) = _call(url, folder, ("dub", arguments))
+    (outside,) = _call(url, folder, ("dub", {"video": "v.mp4", "subtitles": "../secret.wav"}))
     assert not done.is_error, done.content
     assert (folder / "dub.mp4").read_bytes() == VIDEO_BYTES
     (turn,) = service.requests[0].options.turns or ()
-    assert (turn.face, turn.voice, turn.text) == ("person:1", "nova", "Hallo")
-    options = service.requests[0].options
-    assert {"background", "expressiveness", "motion"} <= options.model_fields_set, "v.mp4 may be a saved avatar"
-    assert (options.background, options.expressiveness, options.motion) == ("source", 1, 1)
+    assert (turn.face, turn.voice, turn.text) == (None, "nova", "Hallo")
+    spec = service.requests[0].spec
+    assert {"background", "expressiveness", "motion"} <= spec.model_fields_set, "v.mp4 may be a saved avatar"
+    assert (spec.background, spec.expressiveness, spec.motion) == ("source", 1, 1)
     assert outside.is_error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,12 +13,12 @@ from config import JobConfig, PipelineConfig
 from errors import CapacityError, InProgressError, StorageFullError
 from jobs.admission import AdmissionController, AdmitRequest
 from jobs.model.files import UploadedFile, new_id, utc_now
-from jobs.model.plan import JobOptions
 from jobs.model.record import JobRecord, JobStatus
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AvatarRecord
 from storage.sqlite.database import Database
+from tests.unit.job_records import job_record
 
 MIB = 1024**2
 
@@ -33,12 +34,12 @@ class Bench:
         self.now = 0.0
         self.admission = AdmissionController(PipelineConfig(jobs=jobs), self.table, self.files, lambda: self.now)
 
-    def add(self, status: JobStatus = JobStatus.QUEUED, **fields: object) -> JobRecord:
+    def add(self, status: JobStatus = JobStatus.QUEUED, **fields: Any) -> JobRecord:
         audio = UploadedFile(key=new_id(), sha256="00", num_bytes=MIB, label="a.wav")
-        base = {"id": new_id(), "options": JobOptions(engine="warp"), "audio": audio, "avatar_key": "0" * 32}
-        job = JobRecord.model_validate({**base, "audio_seconds": 10.0, "created_at": utc_now(), **fields})
-        self.table.insert_job(job)
-        return job if status is JobStatus.QUEUED else self.table.update_job(job.id, status=status)
+        job = self.table.insert_job(job_record(audio=audio, **{"audio_seconds": 10.0, **fields}))
+        if status is not JobStatus.QUEUED:
+            self.table.update_job(job.id, status=status)
+        return self.table.get_job(job.id)
 
 
 @pytest.fixture

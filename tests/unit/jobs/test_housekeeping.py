@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from jobs.model.plan import JobOptions
 from jobs.model.record import JobStatus
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
-from storage.file_keys import avatar_folder, job_folder, result_key, segment_key, source_key
+from storage.file_keys import avatar_folder, job_file_key, job_folder, result_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AvatarRecord
@@ -106,6 +107,20 @@ def test_a_finished_job_loses_its_segments_and_is_looked_at_once(tmp_path: Path,
         housekeeping.sweep()
     assert not files.has(segment_key(job.id, 0)) and files.has(result_key(job.id))
     assert files.num_asked == 1
+
+
+def test_sweep_cancels_job_in_review_after_retention(files: FileStore, table: JobTable) -> None:
+    limit = timedelta(seconds=CONFIG.jobs.retention_s)
+    old, young = (table.insert_job(job_record(status=JobStatus.REVIEW)) for _ in range(2))
+    table.update_job(old.id, reviewed_at=utc_now() - limit)
+    table.update_job(young.id, reviewed_at=utc_now() - limit / 2)
+    on_disk(files, job_file_key(old.id)).write_bytes(b"sound")
+    avatars = Avatars(CONFIG, NoStages(), table, files)
+    Housekeeping(CONFIG.jobs, table, files, avatars, backgrounds_of(table, files)).sweep()
+    cancelled = table.get_job(old.id)
+    assert cancelled.status is JobStatus.CANCELLED and cancelled.error is not None
+    assert "was not approved within" in cancelled.error.message
+    assert not files.has(job_file_key(old.id)) and table.get_job(young.id).status is JobStatus.REVIEW
 
 
 class LookedAtAvatars(Avatars):

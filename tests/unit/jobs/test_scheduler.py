@@ -15,7 +15,7 @@ from errors import MediaError, StateError, StorageFullError
 from jobs.messages import PreparedSpeech
 from jobs.model.files import UploadedFile, new_id, utc_now
 from jobs.model.plan import JobOptions
-from jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus
+from jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus, JobSummary
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
@@ -56,7 +56,7 @@ class FillingTable(JobTable):
     is_full = False
     full_at: JobStage | None = None
 
-    def update_job(self, job_id: str, **fields: object) -> JobRecord:
+    def update_job(self, job_id: str, **fields: object) -> JobSummary:
         if self.is_full or (self.full_at is not None and fields.get("stage") is self.full_at):
             raise StorageFullError("The disk of the job table is full.")
         return super().update_job(job_id, **fields)

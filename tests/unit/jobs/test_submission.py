@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from config import JobConfig, LabelsConfig, PipelineConfig
+from config import JobConfig, LabelsConfig, PipelineConfig, TtsConfig
 from errors import FaceNotFoundError, KeyReuseError, NotFoundError, OptionError, StageTimeoutError, StateError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
@@ -32,6 +33,7 @@ from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.engines.catalog import EngineCatalog
 from models.face.choice import FaceChoice
 from models.people.report import PeopleReport
+from speech.limits import check_texts
 from storage.file_keys import face_key, job_file_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -411,3 +413,110 @@ def test_turns_of_one_person_are_those_of_one_face(bench: Bench) -> None:
     assert job.options.turns is not None
     assert [turn.face for turn in job.options.turns] == ["person:1", "person:1", "person:0"]
     assert list(job.turn_avatar_keys) == ["person:0", "person:1"]
+
+
+# Texts, subtitles and diarizations: what is checked before a job is accepted
+
+SUBTITLES = b"1\n00:00:00,500 --> 00:00:01,000\nANNA: Hello\n\n2\n00:00:01,200 --> 00:00:01,900\nBOB: Hi\n"
+SPEECH_SERVER = TtsConfig(url="http://127.0.0.1:1/v1", max_chars=1000, max_total_chars=2000)
+
+
+@pytest.fixture
+def dub(bench: Bench) -> Bench:
+    """Has a voice with limits, which is not there and so must not be asked."""
+    bench.table.is_dying = False
+    admission = AdmissionController(CONFIG, bench.table, bench.files)
+    bench.submissions = Submissions(
+        CONFIG,
+        bench.stages,
+        bench.table,
+        bench.files,
+        admission,
+        bench.avatars,
+        EngineCatalog(CONFIG),
+        bench,
+        partial(check_texts, SPEECH_SERVER),
+    )
+    return bench
+
+
+def _create(bench: Bench, **fields: Any) -> JobRecord:
+    """Create a job with a film; `bytes` become uploads."""
+    sent = {name: bench.upload(each) if isinstance(each, bytes) else each for name, each in fields.items()}
+    more = sent.pop("more_audio", {})
+    sent["more_audio"] = {name: bench.upload(each) for name, each in more.items()}
+    return asyncio.run(bench.create(bench.spec(**{"audio": None, "face_image": None, **sent})))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"subtitles": SUBTITLES, "speakers": {"Eve": {}}}, "no speaker 'Eve'. Its speakers: ANNA, BOB"),
+        ({"subtitles": SUBTITLES * 3000}, "at most 5000 cues, found 6000"),
+        ({"subtitles": "Grüße".encode("cp1252")}, "expected UTF-8"),
+        ({"subtitles": b"x" * 250_000}, "expected an SRT or WebVTT file"),
+        ({"subtitles": b"x" * 2_000_000}, "subtitles: expected at most 1048576 bytes"),
+        ({"subtitles": b""}, "subtitles"),
+        ({"audio": b"sound", "diarization": b";;\n"}, "no segment"),
+        ({"audio": b"sound", "diarization": b"SPEAKER a 1 7 1 <NA> <NA> A <NA> <NA>\n"}, "the video ends at 2 s"),
+        ({"turns": [Turn(start=0, audio="audio")]}, "send the audio files"),
+        ({"audio": b"sound", "turns": [Turn(start=0, audio="audio_b")]}, r"turns\[0\].audio: there is no file"),
+        (
+            {"more_audio": {"audio_b": b"sound"}, "turns": [Turn(start=0, audio="audio_b")] * 2},
+            r"turns\[0\] and turns\[1\] are two turns of the face of the job and overlap",
+        ),
+        (
+            {"more_audio": {"audio_synthesized": b"sound"}, "turns": [Turn(start=0, text="Hi")]},
+            "audio_synthesized: the name is reserved",
+        ),
+        ({"text": "x" * 1001}, "text: expected at most 1000 characters, found 1001"),
+        (
+            {"turns": [Turn(start=each, text="x" * 900) for each in (0, 0.5, 1)]},
+            "at most 2000 characters in all, found 2700",
+        ),
+    ],
+)
+def test_create_job_with_unusable_texts_is_refused(dub: Bench, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        _create(dub, **fields)
+    assert not dub.table.list_jobs(JobQuery(limit=5)).jobs
+
+
+def test_create_job_without_a_voice_refuses_texts(dub: Bench) -> None:
+    dub.submissions._check_texts = partial(check_texts, TtsConfig(use_builtin=False))
+    for fields in ({"text": "Hi."}, {"subtitles": SUBTITLES}, {"turns": [Turn(start=0, text="Hi")]}):
+        with pytest.raises(OptionError, match="text: this service has no voice"):
+            _create(dub, **fields)
+    assert _create(dub, audio=b"sound").plan.is_complete
+
+
+def test_create_job_with_subtitles_stores_them_unspoken(dub: Bench) -> None:
+    job = _create(dub, subtitles=SUBTITLES, speakers={"Anna": {"face": "0", "voice": "nova"}}, voice="echo")
+    assert on_disk(dub.files, job_file_key(job.id, "subtitles")).read_bytes() == SUBTITLES
+    assert dub.uploads() == []
+    assert (job.plan.is_complete, job.plan.needs_faces, job.plan.audio, job.watermark_id) == (False, False, {}, None)
+    assert [(turn.face, turn.text, turn.voice, turn.start, turn.end) for turn in job.plan.turns] == [
+        ("0", "Hello", "nova", 0.5, 1.0),
+        ("speaking", "Hi", "echo", 1.2, 1.9),
+    ]
+    assert job.spec == dub.table.get_job(job.id).spec and job.result_seconds == 2.0
+
+
+def test_create_job_with_one_other_file_plays_it_as_audio(dub: Bench) -> None:
+    job = _create(dub, more_audio={"audio_anna": b"Anna"}, turns=[Turn(start=1, audio="audio_anna")])
+    assert on_disk(dub.files, job_file_key(job.id)).read_bytes() == b"Anna"
+    assert (set(job.plan.audio), job.plan.turns[0].audio, job.plan.is_complete) == ({"audio"}, "audio", True)
+    with_text = [Turn(start=0, audio="audio_anna"), Turn(start=0, face="1", text="Hi")]
+    job = _create(dub, more_audio={"audio_anna": b"Anna"}, turns=with_text)
+    assert set(job.plan.audio) == {"audio_anna"}, "`audio` will be the text"
+    assert dub.uploads() == []
+
+
+def test_create_job_with_a_diarization_is_complete(dub: Bench) -> None:
+    rttm = b"SPEAKER a 1 0.5 0.5 <NA> <NA> A <NA> <NA>\nSPEAKER a 1 1.6 0.4 <NA> <NA> B <NA> <NA>\n"
+    job = _create(dub, audio=b"sound", diarization=rttm, speakers={"A": {"face": "0"}})
+    assert [(turn.face, turn.start, turn.audio_start, turn.end) for turn in job.plan.turns] == [
+        ("0", 0.5, 0.5, 1.0),
+        ("speaking", 1.6, 1.6, 2.0),
+    ]
+    assert job.plan.is_complete and job.watermark_id == job.produce_id[:16]

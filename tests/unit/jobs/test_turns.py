@@ -11,8 +11,8 @@ import pytest
 
 from errors import OptionError
 from jobs.model.plan import JobOptions
-from jobs.model.turns import PlannedTurn
-from jobs.turns import MAX_FACES, MAX_TURNS, checked_turns, cues_of, cut_texts, faces_of, speaker_of_frames
+from jobs.model.turns import MAX_TURNS, PlannedTurn
+from jobs.turns import MAX_FACES, checked_turns, cues_of, cut_texts, faces_of, speaker_of_frames
 from media.subtitles.cues import Cue
 from models.quality.report import TruncatedText
 from tests.unit.media.clips import info_of

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from config import TtsConfig
 from lipwright_client import Lipwright
 from tests.unit.api_server import MemoryService, serving
-from tests.unit.speech.speech_server import speaking, tone
+from tests.unit.speech.speech_server import tone
 
 
 def test_turns_with_files_and_texts(tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
-    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url)) as url, Lipwright(url) as client:
+    with serving(service) as url, Lipwright(url) as client:
         job = client.jobs.create(
             video=("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64)),
             more_audio={"audio_anna": ("anna.wav", tone(1))},
@@ -24,6 +23,6 @@ def test_turns_with_files_and_texts(tmp_path: Path) -> None:
         )
         assert client.jobs.subtitles(job.id) == "1\n00:00:01,000 --> 00:00:02,000\nHello\n"
     (request,) = service.requests
-    assert request.more_audio["audio_anna"].label == "anna.wav"
+    assert request.audio_files["audio_anna"].label == "anna.wav"
     assert [turn.audio for turn in request.options.turns or ()] == ["audio_anna", "audio"]
     assert request.options.idle_mouths == "closed"

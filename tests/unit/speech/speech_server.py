@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import threading
+import time
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -48,6 +49,13 @@ class SpeechServer:
     needs_transcript: bool = False
     asked: list[dict[str, Any]] = field(default_factory=list)
     recordings: list[bytes] = field(default_factory=list)
+
+    def wait_until_asked(self, num: int = 1) -> None:
+        """Wait until it has got so many requests."""
+        deadline = time.monotonic() + 60
+        while len(self.asked) < num:
+            assert time.monotonic() < deadline, "nobody asks"
+            time.sleep(0.01)
 
 
 def tone(seconds: float = 0.5) -> bytes:

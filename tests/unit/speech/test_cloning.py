@@ -19,16 +19,17 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from config import CloningConfig, HeygemConfig, TtsConfig
+from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
 from launch.front_proxy import FrontProxy, haproxy_binary
 from lipwright_client import Lipwright, ProblemError
 from storage.file_keys import VOICES
 from storage.state import open_keys
 from tests.ports import quiet_port
 from tests.unit.api_server import MemoryService, serving
-from tests.unit.speech.speech_server import speaking, tone
+from tests.unit.speech.speech_server import SpeechServer, speaking, tone
+from tests.unit.speech.text_speaker import speaking_texts
 
 SAMPLES = Path(__file__).parents[3] / "samples"
-VIDEO = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
 CHATTERBOX = CloningConfig(path="/audio/speech/upload", body="multipart", audio_field="voice_file", transcript_field="")
 
 
@@ -63,8 +64,11 @@ def _create(http: httpx.Client, name: str = "anna", wav: bytes | None = None, **
     return http.post("/v1/voices", files=audio, data={"name": name, **fields})
 
 
-def _speak(http: httpx.Client, voice: str = "anna") -> httpx.Response:
-    return http.post("/v1/jobs", files=VIDEO, data={"text": "Good day.", "voice": voice})
+def _speak(root: Path, server: SpeechServer, voice: str = "anna", owner: str | None = None, **tts: Any) -> None:
+    """Speak a text with the voices in a data folder."""
+    settings = TtsConfig(url=server.url, **{"cloning": CloningConfig(), "max_cache_bytes": 0, **tts})
+    with speaking_texts(root, settings) as texts:
+        texts.speak("Good day.", voice, owner)
 
 
 def test_a_cloned_voice_speaks_with_the_recording_as_it_was_sent(tmp_path: Path) -> None:
@@ -76,11 +80,11 @@ def test_a_cloned_voice_speaks_with_the_recording_as_it_was_sent(tmp_path: Path)
         assert (voices["voices"], voices["can_clone"]) == (["alloy", "anna"], True)
         assert voices["cloned"] == [created.json()]
         assert created.json()["duration_seconds"] == 2.0
-        assert _speak(http).status_code == 202
-        assert _speak(http, "alloy").status_code == 202
+        _speak(tmp_path, server)
+        _speak(tmp_path, server, "alloy")
         assert http.delete("/v1/voices/anna").status_code == 204
         assert http.delete("/v1/voices/anna").status_code == 404
-        assert _speak(http).status_code == 202  # the server may know a voice of that name
+        _speak(tmp_path, server)  # the server may know a voice of that name
     asked = {"model": "tts-1", "input": "Good day.", "response_format": "wav"}
     assert server.asked == [
         {**asked, "ref_text": "What Anna says."},
@@ -94,7 +98,7 @@ def test_a_cloned_voice_speaks_with_the_recording_as_it_was_sent(tmp_path: Path)
 def test_a_server_that_takes_the_recording_as_a_file_of_a_form(tmp_path: Path) -> None:
     with _api(tmp_path, CHATTERBOX) as (http, server):
         assert _create(http, wav=(SAMPLES / "speech.wav").read_bytes()).status_code == 201
-        assert _speak(http).status_code == 202
+        _speak(tmp_path, server, cloning=CHATTERBOX)
     assert server.asked == [{"model": "tts-1", "input": "Good day.", "response_format": "wav"}]
     rate, samples = _samples(server.recordings[0])
     with wave.open(str(SAMPLES / "speech.wav")) as file:
@@ -137,27 +141,30 @@ def test_without_a_server_that_clones_the_answer_says_what_to_configure(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("server", "status", "words"),
+    ("answers", "expected", "words"),
     [
-        ({"status": 500}, 503, "status 500"),
-        ({"needs_transcript": True}, 422, "cloned voice 'anna', whose recording has no transcript (status 400)"),
-        ({"hold": threading.Event()}, 504, "timed out after 1 s"),
+        ({"status": 500}, VoiceError, "status 500"),
+        (
+            {"needs_transcript": True},
+            OptionError,
+            r"cloned voice 'anna', whose recording has no transcript \(status 400",
+        ),
+        ({"hold": threading.Event()}, StageTimeoutError, "timed out after 1 s"),
     ],
 )
 def test_a_server_that_fails_or_is_slow_is_named(
-    tmp_path: Path, server: dict[str, Any], status: int, words: str
+    tmp_path: Path, answers: dict[str, Any], expected: type[LipwrightError], words: str
 ) -> None:
-    with _api(tmp_path, CloningConfig(), server, timeout_s=1) as (http, _):
+    with _api(tmp_path, CloningConfig(), answers) as (http, server):
         assert _create(http).status_code == 201
-        failed = _speak(http)
-        assert failed.status_code == status and words in failed.json()["detail"], failed.text
-        assert http.get("/v1/jobs").json()["jobs"] == []
+        with pytest.raises(expected, match=words):
+            _speak(tmp_path, server, timeout_s=1)
 
 
 def test_a_voice_belongs_to_its_api_key(tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     keys = open_keys(None, service.files.root)
-    anna, other = (keys.add(name)[1] for name in ("anna", "other"))
+    (anna_key, anna), (other_key, other) = (keys.add(name) for name in ("anna", "other"))
     with (
         speaking() as server,
         serving(service, tts=TtsConfig(url=server.url, cloning=CloningConfig())) as url,
@@ -167,9 +174,9 @@ def test_a_voice_belongs_to_its_api_key(tmp_path: Path) -> None:
         voice = mine.clone_voice("anna", _recording(), "Hello.")
         assert mine.voices().cloned == (voice,) and voice.transcript == "Hello."
         assert theirs.voices().cloned == ()
-        theirs.jobs.create(video=b"\x89PNG\r\n\x1a\n" + bytes(64), text="Hi.", voice="anna")
+        _speak(tmp_path, server, owner=other_key.id)
         assert not server.recordings
-        mine.jobs.create(video=b"\x89PNG\r\n\x1a\n" + bytes(64), text="Hi.", voice="anna")
+        _speak(tmp_path, server, owner=anna_key.id)
         assert len(server.recordings) == 1
         with pytest.raises(ProblemError):
             theirs.delete_voice("anna")

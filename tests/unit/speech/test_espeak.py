@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import shutil
 import sys
 import wave
@@ -16,15 +15,14 @@ import pytest
 
 from config import MediaLimits, TtsConfig
 from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
+from jobs.speech_messages import ChosenVoices, VoiceWish
 from media.probe import probe_audio
 from speech import package_backend
 from speech.espeak_backend import EspeakBackend
 from speech.local_backend import LocalBackend
-from storage.file_keys import job_file_key
 from tests.unit.api_server import MemoryService, serving
-from tests.unit.on_disk import on_disk
+from tests.unit.speech.text_speaker import TextSpeaker, speaking_texts
 
-VIDEO = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
 NI_HAO = "你好，世界。今天天气很好。"
 
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs the program espeak-ng")
@@ -40,6 +38,13 @@ def http(service: MemoryService) -> Iterator[httpx.Client]:
     pytest.importorskip("hibari", reason="needs the extra [tts]")
     with serving(service, tts=TtsConfig()) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
         yield http
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Iterator[TextSpeaker]:
+    pytest.importorskip("hibari", reason="needs the extra [tts]")
+    with speaking_texts(tmp_path / "data", TtsConfig()) as texts:
+        yield texts
 
 
 @pytest.fixture
@@ -68,14 +73,12 @@ def _error(program: Path, code: str, settings: TtsConfig) -> LipwrightError:
 
 
 @needs_espeak
-def test_a_job_is_spoken_in_a_language_that_the_builtin_voice_lacks(service: MemoryService, http: httpx.Client) -> None:
+def test_a_text_is_spoken_in_a_language_that_the_builtin_voice_lacks(http: httpx.Client, texts: TextSpeaker) -> None:
     voices = http.get("/v1/voices").json()
     assert voices["default"] == voices["voices"][0] == "heart"
     assert {"espeak:cmn", "espeak:de", "espeak:fr-fr"} <= set(voices["voices"])
     assert not [voice for voice in voices["voices"] if voice.startswith("espeak:en")], "the built-in voice is better"
-    job = http.post("/v1/jobs", files=VIDEO, data={"text": NI_HAO, "voice": "espeak:cmn"})
-    assert job.status_code == 202, job.text
-    sound = on_disk(service.files, job_file_key(job.json()["id"]))
+    sound = texts.speak(NI_HAO, "espeak:cmn")
     info = probe_audio(sound, MediaLimits())
     assert (info.sample_rate, info.num_channels, 1 < info.duration_seconds < 6) == (22050, 1, True)
     with wave.open(str(sound)) as file:  # the header has the real length
@@ -96,10 +99,9 @@ def test_the_same_text_sounds_the_same_and_is_not_read_as_options_or_markup() ->
 
 @needs_espeak
 @pytest.mark.parametrize("voice", ["espeak:nonesuch", "espeak:", "espeak:../../../etc/passwd", "espeak:--help", "kim"])
-def test_only_installed_languages_are_voices(http: httpx.Client, voice: str) -> None:
-    answer = http.post("/v1/jobs", files=VIDEO, data={"text": "Hallo.", "voice": voice})
-    assert (answer.status_code, answer.json()["code"]) == (422, "option_invalid")
-    assert "is not installed. GET /v1/voices lists" in answer.json()["detail"]
+def test_only_installed_languages_are_voices(texts: TextSpeaker, voice: str) -> None:
+    with pytest.raises(OptionError, match="is not installed. GET /v1/voices lists"):
+        texts.speak("Hallo.", voice)
 
 
 @needs_espeak
@@ -109,29 +111,19 @@ def test_a_text_without_words_is_refused() -> None:
 
 
 @needs_espeak
-def test_language_gives_each_speaker_a_voice_that_speaks_it(service: MemoryService, http: httpx.Client) -> None:
-    def send(**fields: object) -> httpx.Response:
-        texts = {name: each if isinstance(each, str) else json.dumps(each) for name, each in fields.items()}
-        return http.post("/v1/jobs", files=VIDEO, data=texts)
+def test_language_gives_each_speaker_a_voice_that_speaks_it(texts: TextSpeaker) -> None:
+    wishes = [VoiceWish(*each) for each in (("face 0", None), ("face 1", None), ("face 0", None), ("2", "espeak:de"))]
+    assert texts.choose_voices(*wishes, language="deu") == ChosenVoices(
+        ("espeak:de+f2", "espeak:de+m3", "espeak:de+f2", "espeak:de"), "deu"
+    )
+    assert texts.choose_voices(VoiceWish("0", None), language="deu") == ChosenVoices(("espeak:de",), "deu")
+    assert texts.choose_voices(*wishes, language=None).language is None, "two languages"
+    with pytest.raises(OptionError, match="2 speakers need as many voices of Klingon; there are: none"):
+        texts.choose_voices(*wishes[:2], language="tlh")
 
-    turns = [
-        {"start": 0, "end": 2, "face": "0", "text": "Guten Tag."},
-        {"start": 2, "end": 4, "face": "1", "text": "Guten Abend."},
-        {"start": 4, "end": 6, "face": "0", "text": "Bis bald."},
-        {"start": 6, "end": 8, "face": "2", "text": "Ja.", "voice": "espeak:de"},
-    ]
-    options = send(turns=turns, language="German").json()["options"]
-    assert [turn["voice"] for turn in options["turns"]] == [
-        *("espeak:de+f2", "espeak:de+m3", "espeak:de+f2", "espeak:de"),
-    ]
-    assert options["language"] == "deu"
-    assert send(text="Guten Tag.", language="de").json()["options"]["language"] == "deu"
-    assert send(text="Good day.").json()["options"]["language"] == "eng", "that of the voice"
-    none = send(turns=turns[:2], language="Klingon")
-    assert (none.status_code, none.json()["code"]) == (422, "option_invalid")
-    assert "2 speakers need as many voices of Klingon; there are: none" in none.json()["detail"]
-    unknown = send(turns=turns, language="Klingonese")
-    assert "expected a language such as German" in unknown.json()["detail"]
+
+def test_without_language_it_is_that_of_the_voice(texts: TextSpeaker) -> None:
+    assert texts.choose_voices(VoiceWish("0", None), language=None) == ChosenVoices((None,), "eng")
 
 
 @needs_espeak
@@ -144,14 +136,12 @@ def test_without_the_builtin_voice_it_speaks_english(monkeypatch: pytest.MonkeyP
 
 
 def test_where_it_is_not_installed_its_voices_are_not_listed_and_the_package_is_named(
-    http: httpx.Client, fake: Path
+    http: httpx.Client, texts: TextSpeaker, fake: Path
 ) -> None:
     fake.unlink()
     assert not [voice for voice in http.get("/v1/voices").json()["voices"] if voice.startswith("espeak")]
-    answer = http.post("/v1/jobs", files=VIDEO, data={"text": NI_HAO, "voice": "espeak:cmn"})
-    assert (answer.status_code, answer.json()["code"]) == (422, "option_invalid")
-    assert "'espeak:cmn' needs the program espeak-ng" in answer.json()["detail"]
-    assert "Debian package espeak-ng" in answer.json()["detail"]
+    with pytest.raises(OptionError, match="'espeak:cmn' needs the program espeak-ng.*Debian package espeak-ng"):
+        texts.speak(NI_HAO, "espeak:cmn")
 
 
 @needs_espeak
@@ -161,7 +151,8 @@ def test_a_configured_language_is_the_default(service: MemoryService) -> None:
         voices = http.get("/v1/voices").json()
         assert voices["default"] == voices["voices"][0] == "espeak:cmn"
         assert voices["voices"].count("espeak:cmn") == 1
-        assert http.post("/v1/jobs", files=VIDEO, data={"text": NI_HAO}).status_code == 202
+    with speaking_texts(service.files.root, settings) as texts:
+        assert texts.speak(NI_HAO).read_bytes() == texts.speak(NI_HAO, "espeak:cmn").read_bytes()
 
 
 def test_without_any_voice_there_is_no_default(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,9 @@ from media.probe import probe_audio
 from speech import package_backend
 from speech.local_backend import LocalBackend
 from speech.package_backend import JAPANESE, PackageBackend
-from storage.file_keys import job_file_key
 from tests.unit.api_server import MemoryService, serving
-from tests.unit.on_disk import on_disk
+from tests.unit.speech.text_speaker import speaking_texts
 
-VIDEO = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
 GREETING = "こんにちは。今日はいい天気ですね。"
 
 needs_japanese = pytest.mark.skipif(not JAPANESE.is_installed, reason="needs the extra [tts-ja]")
@@ -37,22 +35,21 @@ def _said(text: str, voice: str) -> bytes:
 
 
 @needs_japanese
-def test_a_job_is_spoken_in_japanese(tmp_path: Path) -> None:
-    service = MemoryService(tmp_path / "data")
+def test_a_text_is_spoken_in_japanese(tmp_path: Path) -> None:
+    settings = TtsConfig(voice="jm_kumo")
     with (
-        serving(service, tts=TtsConfig(voice="jm_kumo")) as url,
+        serving(MemoryService(tmp_path / "data"), tts=settings) as url,
         httpx.Client(base_url=url, timeout=120, trust_env=False) as http,
     ):
         voices = http.get("/v1/voices").json()
         assert voices["default"] == voices["voices"][0] == "jm_kumo"
         assert set(JAPANESE.voices()) < set(voices["voices"])
         assert not [voice for voice in voices["voices"] if voice.startswith("espeak:ja")]
-        job = http.post("/v1/jobs", files=VIDEO, data={"text": GREETING}).json()
-        silent = http.post("/v1/jobs", files=VIDEO, data={"text": "。！？", "voice": "jf_alpha"})
-    info = probe_audio(on_disk(service.files, job_file_key(job["id"])), MediaLimits())
-    assert (info.sample_rate, 2 < info.duration_seconds < 6) == (24000, True)
-    assert (silent.status_code, silent.json()["code"]) == (422, "option_invalid")
-    assert "nothing that this voice can speak. It speaks Japanese" in silent.json()["detail"]
+    with speaking_texts(tmp_path / "texts", settings) as texts:
+        info = probe_audio(texts.speak(GREETING), MediaLimits())
+        assert (info.sample_rate, 2 < info.duration_seconds < 6) == (24000, True)
+        with pytest.raises(OptionError, match="nothing that this voice can speak. It speaks Japanese"):
+            texts.speak("。！？", "jf_alpha")
 
 
 @needs_japanese

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -14,14 +16,17 @@ from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.files import ErrorRecord, UploadedFile, new_id, utc_now
 from jobs.model.plan import JobOptions
 from jobs.model.record import CallbackStatus, JobQuery, JobRecord, JobStage, JobStatus
-from jobs.model.turns import Turn
+from jobs.model.spec import JobSpec
+from jobs.model.turns import PlannedTurn, Turn
+from storage import schema
 from storage.job_table import JobTable
 from storage.postgres.database import Database as SharedDatabase
 from storage.protocols import Database
 from storage.records import AvatarInfo, AvatarRecord, AvatarStatus, SegmentRecord, SegmentStatus, avatar_key
-from storage.row_codec import to_row
+from storage.row_codec import timestamp, to_row
 from storage.schema import MIGRATIONS, SCHEMA_VERSION
 from storage.sqlite.database import Database as FileDatabase
+from tests.unit.job_records import job_record
 
 AUDIO = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
 
@@ -45,9 +50,8 @@ def table(again: Again) -> Iterator[JobTable]:
     table.close()
 
 
-def _job(**fields: object) -> JobRecord:
-    base = {"id": new_id(), "options": JobOptions(engine="warp"), "audio": AUDIO, "avatar_key": "0" * 32}
-    return JobRecord.model_validate({**base, "created_at": utc_now(), **fields})
+def _job(**fields: Any) -> JobRecord:
+    return job_record(**fields)
 
 
 def _avatar(key: str, **fields: object) -> AvatarRecord:
@@ -58,17 +62,20 @@ def _avatar(key: str, **fields: object) -> AvatarRecord:
 
 def test_job_comes_back_as_it_was(again: Again) -> None:
     error = ErrorRecord(code="internal", message="{not json", retryable=True)
-    turns = (Turn(start=0, end=1.5), Turn(face="index:1", start=1.5, audio="audio_b"))
+    turns = (PlannedTurn(start=0, end=1.5), PlannedTurn(face="index:1", start=1.5, end=2, audio="audio_b"))
     options = JobOptions(engine="warp", face="{", loop="hold", turns=turns, idle_mouths="closed")
     report = {"source": {"audio_offset_ms": None, "talks": True}, "warnings": ["12 frames \u2026"], "ratio": 0.5}
-    texts: dict[str, object] = {"owner": "{x", "idempotency_key": "{"}
-    texts |= {"more_audio": {"audio_b": AUDIO}, "turn_avatar_keys": {"index:1": "2" * 32}}
-    job = _job(video=AUDIO, error=error, report=report, options=options, progress=0.25, attempts=2, **texts)
+    texts: dict[str, Any] = {"owner": "{x", "idempotency_key": "{", "more_audio": {"audio_b": AUDIO}}
+    spec = JobSpec(audio=AUDIO, avatar_id="a", face="{", expressiveness=1, turns=(Turn(start=0, end=1.5),))
+    texts |= {"turn_avatar_keys": {"index:1": "2" * 32}, "spec": spec}
+    job = _job(error=error, report=report, options=options, progress=0.25, attempts=2, **texts)
     first = JobTable(again())
     first.insert_job(job)
     first.close()
     second = JobTable(again())
-    assert second.get_job(job.id) == job.model_copy(update={"queue_position": 0})
+    found = second.get_job(job.id)
+    assert found == job.model_copy(update={"queue_position": 0})
+    assert found.spec is not None and found.spec.model_fields_set == spec.model_fields_set, "as it was sent"
     assert second.find_job("{x", "{") is not None
     second.close()
 
@@ -112,7 +119,7 @@ def test_among_equal_keys_the_one_that_waited_longest_is_first(table: JobTable) 
 
 
 def test_lists_leave_out_turns_and_report(table: JobTable) -> None:
-    turns = tuple(Turn(start=number, text="Said once.") for number in range(3))
+    turns = tuple(PlannedTurn(start=number, text="Said once.") for number in range(3))
     options = JobOptions(engine="warp", format="webm", turns=turns, idle_mouths="source")
     job = table.insert_job(_job(options=options, report={"ratio": 0.5}, metadata={"order": "17"}))
     running = table.insert_job(_job(options=options, status=JobStatus.RUNNING))
@@ -120,11 +127,10 @@ def test_lists_leave_out_turns_and_report(table: JobTable) -> None:
     listed = table.list_jobs(JobQuery(limit=9)).jobs
     assert {each.id for each in listed} == {job.id, running.id, done.id}
     for summary in (*listed, *table.queued_jobs(), *table.unfinished_jobs(), *table.last_succeeded(9)):
-        whole = table.get_job(summary.id)
-        assert whole.options == options
-        assert summary.options == options.model_copy(update={"turns": None})
-        fields = set(type(summary).model_fields) - {"options"}
-        assert "report" not in fields and all(getattr(summary, name) == getattr(whole, name) for name in fields)
+        whole, fields = table.get_job(summary.id), type(summary).model_fields
+        assert whole.options == options and summary.format == "webm"
+        assert not {"spec", "plan", "report"} & fields.keys()
+        assert all(getattr(summary, name) == getattr(whole, name) for name in fields)
 
 
 def test_list_jobs_after_update_and_delete_is_current(again: Again) -> None:
@@ -241,7 +247,7 @@ def test_update_raises_the_version_and_checks_fields(table: JobTable) -> None:
         table.update_job(job.id, colour="blue")
     with pytest.raises(ValidationError):
         table.update_job(job.id, progress=1.5)
-    assert table.get_job(job.id) == changed
+    assert table.get_job(job.id).version == changed.version
     with pytest.raises(NotFoundError):
         table.update_job(new_id(), progress=0.5)
 
@@ -343,43 +349,93 @@ def test_newer_table_is_refused(tmp_path: Path) -> None:
         JobTable(FileDatabase(path))
 
 
-def test_a_table_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
-    path, job = tmp_path / "t", _job(progress=0.25)
-    avatars = [_avatar("1" * 32, pinned=True), _avatar("2" * 32)]
-    row = to_row(
-        job,
-        {
-            "queue_position",
-            "report",
-            "callback",
-            "audio_seconds",
-            "result_seconds",
-            "disk_bytes",
-            "watermark_id",
-            "source_label",
-            "more_audio",
-            "background_file",
-            "turn_avatar_keys",
-            "metadata",
-            "request_digest",
-            "base_url",
-        },
-    )
-    with sqlite3.connect(path) as connection:
-        for statement in MIGRATIONS[0]:
-            connection.execute(statement)
-        connection.execute("PRAGMA user_version = 1")
-        places = ", ".join("?" * len(row))
-        connection.execute(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
-        for avatar in avatars:
-            row = to_row(avatar, {"analyse_on_create", "source_info", "analysed_for", "settings"})
-            places = ", ".join("?" * len(row))
-            connection.execute(f"INSERT INTO avatars ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
-    connection.close()
-    table = JobTable(FileDatabase(path))
-    assert table.get_job(job.id) == job.model_copy(update={"queue_position": 0})
-    changed = table.update_job(job.id, report={"warnings": []})
-    assert changed.report == {"warnings": []}
-    assert table.update_job(job.id, progress=0.5).report == {"warnings": []}, "the report stays"
+def _old_file(sha256: str, num_bytes: int, label: str) -> str:
+    return json.dumps({"key": "1", "sha256": sha256, "num_bytes": num_bytes, "label": label})
+
+
+_OLD_TURNS = '[{"start": 0, "end": 1.5, "text": "Hi", "voice": "nova", "audio": "audio", "speed": 1.2}]'
+
+
+def _old_row(**columns: object) -> dict[str, object]:
+    """A row as the first version wrote it."""
+    return {
+        "id": new_id(),
+        "version": 3,
+        "status": "queued",
+        "stage": "queued",
+        "progress": 0.25,
+        "num_frames_done": 0,
+        "priority": 0,
+        "options": '{"engine": "warp", "face": "index:1"}',
+        "audio": _old_file("aa", 3, "a.wav"),
+        "video": _old_file("bb", 5, "v.mp4"),
+        "avatar_key": "0" * 32,
+        "attempts": 0,
+        "created_at": timestamp(utc_now()),
+        **columns,
+    }
+
+
+@pytest.fixture
+def old_table(again: Again, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Database]:
+    """Opens the database as a program of an older schema did."""
+
+    def opened(version: int) -> Database:
+        monkeypatch.setattr(schema, "MIGRATIONS", MIGRATIONS[:version])
+        database = again()
+        with database.transaction():  # a shared database connects when it is used
+            pass
+        monkeypatch.setattr(schema, "MIGRATIONS", MIGRATIONS)
+        return database
+
+    return opened
+
+
+def test_open_table_of_first_version_upgrades_it(again: Again, old_table: Callable[[int], Database]) -> None:
+    database, row = old_table(1), _old_row()
+    with database.transaction():
+        database.insert("jobs", row)
+        for avatar in (_avatar("1" * 32, pinned=True), _avatar("2" * 32)):
+            database.insert("avatars", to_row(avatar, {"analyse_on_create", "source_info", "analysed_for", "settings"}))
+    database.close()
+    table = JobTable(again())
+    job = table.get_job(str(row["id"]))
+    assert (job.engine, job.format, job.audio_label, job.source_label) == ("warp", "mp4", "a.wav", "v.mp4")
+    assert (job.upload_bytes, job.plan.audio["audio"].sha256, job.options.face) == (8, "aa", "index:1")
+    assert job.plan.is_complete and job.spec is None and job.queue_position == 0
+    table.update_job(job.id, report={"warnings": []})
+    table.update_job(job.id, progress=0.5)
+    assert table.get_job(job.id).report == {"warnings": []}, "the report stays"
     assert [avatar.key for avatar in table.analysing_avatars()] == ["1" * 32], "what was kept was sent for itself"
+    table.close()
+
+
+def test_open_table_of_previous_version_keeps_plans(again: Again, old_table: Callable[[int], Database]) -> None:
+    version = next(number for number, step in enumerate(MIGRATIONS) if any("COLUMN plan" in text for text in step))
+    options = f'{{"engine": "warp", "format": "webm", "turns": {_OLD_TURNS}, "idle_mouths": "source"}}'
+    more = f'{{"audio_b": {_old_file("cc", 1, "b.wav")}, "music": {_old_file("dd", 1, "m.mp3")}}}'
+    queued = _old_row(options=options, more_audio=more, background_file=_old_file("ee", 1, "b.jpg"))
+    running = _old_row(status="running", stage="rendering", video=None, source_label="film.mp4")
+    done = _old_row(status="succeeded", finished_at=timestamp(utc_now()), watermark_id="0" * 16)
+    database = old_table(version)
+    with database.transaction():
+        for row in (queued, running, done):
+            database.insert("jobs", row)
+        segment = {"job_id": running["id"], "number": 0, "start": 0, "stop": 9, "status": "done"}
+        database.insert("segments", {**segment, "num_bytes": 7, "attempts": 0})
+    database.close()
+    table = JobTable(again())
+    job = table.get_job(str(queued["id"]))
+    assert {name: file.sha256 for name, file in job.plan.audio.items()} == {
+        "audio": "aa",
+        "audio_b": "cc",
+        "music": "dd",
+    }
+    assert job.plan.background_file is not None and job.plan.background_file.label == "b.jpg"
+    (turn,) = job.plan.turns
+    assert (turn.text, turn.voice, turn.speed, job.format) == ("Hi", "nova", 1.2, "webm")
+    assert [each.id for each in table.unfinished_jobs()] == [queued["id"], running["id"]]
+    assert table.get_job(str(running["id"])).source_label == "film.mp4"
+    assert len(table.finished_segments(str(running["id"]))) == 1
+    assert table.get_job(str(done["id"])).watermark_id == "0" * 16
     table.close()

@@ -16,9 +16,9 @@ from fastapi import FastAPI, Request
 
 from api import problem
 from api.forms.form_receiver import FormReceiver
-from api.v1.protocol import JobForm
 from config import MediaLimits, NetworkConfig, PipelineConfig
 from jobs.admission import Admission, AdmitRequest
+from jobs.model.spec import JobSpec
 from jobs.ports import JobService
 from jobs.requests import Caller
 from storage.file_store import FileStore
@@ -56,8 +56,8 @@ class FormClient:
 
         async def take(request: Request) -> dict[str, Any]:
             request.state.caller = Caller()
-            async with client.receive(request, JobForm, PLACE) as (form, _):
-                return form.model_dump()
+            async with client.receive(request, JobSpec, PLACE) as (spec, _):
+                return spec.model_dump()
 
         app.add_api_route("/form", take, methods=["POST"])
         self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off"))

@@ -16,10 +16,9 @@ from api.v1.events import job_events
 from api.v1.followers import Feed, Followers
 from config import JobConfig
 from errors import BusyError
-from jobs.model.files import new_id
-from jobs.model.plan import JobOptions
-from jobs.model.record import JobStatus
-from jobs.requests import JobRequest
+from jobs.model.record import JobRecord, JobStatus
+from jobs.model.spec import JobSpec
+from jobs.requests import RequestContext
 from tests.unit.api_server import MemoryService, serving
 
 
@@ -34,10 +33,10 @@ def http(service: MemoryService) -> Iterator[httpx.Client]:
         yield client
 
 
-def _request(service: MemoryService) -> JobRequest:
+async def _submit(service: MemoryService) -> JobRecord:
     writer = service.files.new_upload("a.wav")
     writer.write(b"sound")
-    return JobRequest(job_id=new_id(), audio=writer.finish(), avatar_id="0" * 32, options=JobOptions(engine="warp"))
+    return await service.submit(JobSpec(audio=writer.finish(), avatar_id="0" * 32), RequestContext())
 
 
 def _parse(text: str) -> list[dict[str, Any]]:
@@ -46,7 +45,7 @@ def _parse(text: str) -> list[dict[str, Any]]:
 
 
 def test_events_follow_a_job_to_its_end(http: httpx.Client, service: MemoryService) -> None:
-    job = asyncio.run(service.submit(_request(service)))
+    job = asyncio.run(_submit(service))
     with http.stream("GET", f"/v1/jobs/{job.id}/events") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         text = ""
@@ -63,7 +62,7 @@ def test_events_follow_a_job_to_its_end(http: httpx.Client, service: MemoryServi
 
 
 def test_events_resume_after_the_last_seen(http: httpx.Client, service: MemoryService) -> None:
-    job = asyncio.run(service.submit(_request(service)))
+    job = asyncio.run(_submit(service))
     done = service.finish(job.id)
     path = f"/v1/jobs/{job.id}/events"
     (event,) = _parse(http.get(path, headers={"last-event-id": str(done.version - 1)}).text)
@@ -76,7 +75,7 @@ def test_events_resume_after_the_last_seen(http: httpx.Client, service: MemorySe
 @pytest.mark.parametrize("bogus", ["99999999999", "1" * 40, "-1", "1.5", "", "\xb2", "0x1", "rubbish"])
 def test_a_bogus_id_counts_as_nothing_seen(http: httpx.Client, service: MemoryService, bogus: str) -> None:
     """Also one from the future: its sender would wait for ever for a version that the job never gets."""
-    job = asyncio.run(service.submit(_request(service)))
+    job = asyncio.run(_submit(service))
     headers = {b"last-event-id": bogus.encode("latin-1")}
     with http.stream("GET", f"/v1/jobs/{job.id}/events", headers=headers) as answer:
         text = ""
@@ -94,7 +93,7 @@ def test_a_bogus_id_counts_as_nothing_seen(http: httpx.Client, service: MemorySe
 
 def test_a_client_that_comes_again_misses_nothing_and_ends(http: httpx.Client, service: MemoryService) -> None:
     """As an EventSource does: with the id of the last event, until the server answers 204."""
-    job = asyncio.run(service.submit(_request(service)))
+    job = asyncio.run(_submit(service))
     path, seen, statuses = f"/v1/jobs/{job.id}/events", "", []
     for _ in range(10):
         with http.stream("GET", path, headers={"last-event-id": seen} if seen else None) as answer:
@@ -117,8 +116,8 @@ def test_a_client_that_comes_again_misses_nothing_and_ends(http: httpx.Client, s
 
 def test_quiet_job_is_pinged_and_queue_moves_are_told(service: MemoryService) -> None:
     async def follow() -> list[str]:
-        first = await service.submit(_request(service))
-        second = await service.submit(_request(service))
+        first = await _submit(service)
+        second = await _submit(service)
         stream = job_events(Feed(service, second, 0.05), second, 0, "")
         pieces = [await anext(stream) for _ in range(3)]
         await service.cancel_job(first.id, None)
@@ -139,7 +138,7 @@ def test_quiet_job_is_pinged_and_queue_moves_are_told(service: MemoryService) ->
 
 def test_error_of_the_service_ends_the_stream_as_a_problem(service: MemoryService) -> None:
     async def follow() -> list[str]:
-        job = await service.submit(_request(service))
+        job = await _submit(service)
         stream = job_events(Feed(service, job, 0.05), job, 0, "")
         pieces = [await anext(stream) for _ in range(2)]
         service.table.delete_job(job.id)
@@ -152,7 +151,7 @@ def test_error_of_the_service_ends_the_stream_as_a_problem(service: MemoryServic
 
 def test_one_reader_feeds_all_followers_of_a_job(service: MemoryService) -> None:
     async def follow() -> tuple[list[list[str]], int]:
-        job = await service.submit(_request(service))
+        job = await _submit(service)
         followers = Followers(service, 100, 1.0, 60.0)
         places = [followers.enter(job, None) for _ in range(50)]
         streams = [job_events(place.feed, job, 0, "") for place in places]
@@ -177,7 +176,7 @@ def test_one_reader_feeds_all_followers_of_a_job(service: MemoryService) -> None
 
 def test_followers_are_bounded_and_shared(service: MemoryService) -> None:
     async def follow() -> None:
-        job = await service.submit(_request(service))
+        job = await _submit(service)
         followers = Followers(service, 4, 0.5, 0.05)
         own = [followers.enter(job, "a") for _ in range(2)]
         with pytest.raises(BusyError, match="2 per API key"):
@@ -201,7 +200,7 @@ def test_a_line_that_breaks_gives_its_place_back(tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     jobs = JobConfig(max_followers=2)
     with serving(service, jobs=jobs) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-        job = asyncio.run(service.submit(_request(service)))
+        job = asyncio.run(_submit(service))
         path = f"/v1/jobs/{job.id}/events"
         for _ in range(4):
             deadline = time.monotonic() + 60

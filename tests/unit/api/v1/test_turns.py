@@ -1,27 +1,21 @@
-"""Jobs in which several people speak: turns, diarizations and subtitles become turns with audio files."""
+"""Jobs in which several people speak: how turns, diarizations and subtitles are sent, and what is refused at once."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pysubs2
 import pytest
 
-from config import MediaLimits, TtsConfig
-from errors import OptionError
-from jobs.messages import PeopleScan
-from jobs.requests import TurnFacts, TurnsRequest
-from media.audio import AudioTrack
-from models.people.report import PeopleReport, SpeakerTurn
+from config import TtsConfig
 from storage.file_keys import UPLOADS, job_file_key
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.on_disk import on_disk
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 
 VIDEO = ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))
@@ -39,7 +33,7 @@ SPEAKERS = json.dumps({"Anna": {"face": "0", "voice": "nova"}, "BOB": {"face": "
 
 @pytest.fixture(scope="module")
 def voice() -> Iterator[SpeechServer]:
-    with speaking(sound=tone(0.5)) as server:
+    with speaking() as server:
         yield server
 
 
@@ -50,12 +44,13 @@ def service(tmp_path: Path) -> MemoryService:
 
 @pytest.fixture
 def http(service: MemoryService, voice: SpeechServer) -> Iterator[httpx.Client]:
-    voice.asked.clear()
+    """A client of a service whose voice must not be asked by any request."""
     with (
-        serving(service, tts=TtsConfig(url=voice.url, max_total_chars=2000)) as url,
+        serving(service, tts=TtsConfig(url=voice.url)) as url,
         httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
     ):
         yield client
+    assert not voice.asked
 
 
 def _post(http: httpx.Client, files: dict[str, Any] | None = None, **fields: Any) -> httpx.Response:
@@ -66,7 +61,7 @@ def _post(http: httpx.Client, files: dict[str, Any] | None = None, **fields: Any
 def _turns(answer: httpx.Response) -> list[dict[str, Any]]:
     assert answer.status_code == 202, answer.text
     found: list[dict[str, Any]] = answer.json()["options"]["turns"]
-    defaults = {"gain_db": 0}
+    defaults = {"gain_db": 0, "audio": "audio", "audio_start": 0}
     return [{name: value for name, value in turn.items() if value != defaults.get(name)} for turn in found]
 
 
@@ -83,8 +78,8 @@ def test_audio_of_several_fields(http: httpx.Client, service: MemoryService) -> 
     files = {"audio": ("bob.wav", tone(2)), "audio_anna": ("anna.wav", tone(1))}
     answer = _post(http, files, turns=turns, idle_mouths="closed")
     assert _turns(answer) == [
-        {"face": "0", "start": 1, "audio": "audio_anna", "audio_start": 0},
-        {"face": "1", "start": 2, "end": 3, "audio": "audio", "audio_start": 1, "gain_db": -6},
+        {"face": "0", "start": 1, "audio": "audio_anna"},
+        {"face": "1", "start": 2, "end": 3, "audio_start": 1, "gain_db": -6},
     ]
     (request,) = service.requests
     assert (request.options.idle_mouths, request.options.loop) == ("closed", "source")
@@ -101,96 +96,44 @@ def test_a_json_body(http: httpx.Client, service: MemoryService) -> None:
         "turns": [{"start": 1, "audio": "audio_anna"}],
     }
     answer = http.post("/v1/jobs", json=body)
-    assert _turns(answer) == [{"start": 1, "audio": "audio", "audio_start": 0}]
+    assert _turns(answer) == [{"start": 1, "audio": "audio_anna"}]
     assert answer.json()["links"]["subtitles"] is None
-    assert not service.requests[0].more_audio
+    assert set(service.requests[0].audio_files) == {"audio_anna"}
 
 
-def test_subtitles_are_spoken_in_their_slots(http: httpx.Client, service: MemoryService, voice: SpeechServer) -> None:
+def test_subtitles_are_stored_and_spoken_later(http: httpx.Client, service: MemoryService) -> None:
     answer = _post(http, {"subtitles": ("de.srt", SRT)}, speakers=SPEAKERS, voice="echo", subtitles_output="track")
     assert _turns(answer) == [
-        {"face": "0", "start": 1, "end": 2, "audio": "audio", "audio_start": 0}
-        | {"text": "Hello", "voice": "nova", "speaker": "ANNA"},
-        {"face": "1", "start": 3, "end": 3.4, "audio": "audio", "audio_start": 1, "speed": 1.25}
-        | {"text": "A longer answer", "voice": "echo", "speaker": "BOB"},
+        {"face": "0", "start": 1, "end": 2, "text": "Hello", "voice": "nova", "speaker": "ANNA"},
+        {"face": "1", "start": 3, "end": 3.4, "text": "A longer answer", "voice": "echo", "speaker": "BOB"},
     ]
     assert "A longer answer" in http.get(answer.json()["links"]["subtitles"]).text
-    assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [
-        ("Hello", "nova"),
-        ("A longer answer", "echo"),
-    ]
-    assert service.requests[0].options.subtitles == "track"
-    with (
-        service.files.stored.fetched(job_file_key(answer.json()["id"])) as path,
-        closing(AudioTrack(path, MediaLimits())) as track,
-    ):
-        samples = np.concatenate(list(track.blocks(48000, "mono", "fltp")), axis=1)[0]
-    assert len(samples) == round(1.4 * 48000)
-    assert np.abs(samples[480:20000]).min() > 0.1 > np.abs(samples[26000:47000]).max()  # half a second of each second
-    assert not service.files.stored.entries(UPLOADS).keys() - {file.key for file in [service.requests[0].video] if file}
+    (request,) = service.requests
+    assert (request.options.subtitles, request.options.loop) == ("track", "source")
+    assert (request.plan.is_complete, request.plan.audio) == (False, {})
+    assert on_disk(service.files, job_file_key(answer.json()["id"], "subtitles")).read_bytes() == SRT
+    assert not service.files.stored.entries(UPLOADS).keys() - {request.video.key}
 
 
 def test_texts_next_to_audio(http: httpx.Client, service: MemoryService) -> None:
     turns = [
         {"start": 0, "face": "0"},
-        {"start": 5, "face": "1", "text": "Hi"},
-        {"start": 5.2, "face": "1", "text": "a"},
+        {"start": 5, "face": "1", "text": "Hi", "original_text": "Hallo"},
+        {"start": 5.2, "face": "1", "text": "a", "voice": "nova"},
     ]
-    found = _turns(_post(http, {"audio": ("a.wav", tone(1))}, turns=turns))
-    assert found[0] == {"face": "0", "start": 0, "audio": "audio", "audio_start": 0}
-    assert found[1]["audio"] == "audio_synthesized"
-    assert (found[1]["end"], found[1]["speed"]) == (5.2, 1.35)
-    assert found[1]["cut_seconds"] == pytest.approx(0.5 / 1.35 - 0.2, abs=0.02)
-    assert found[2]["audio_start"] == pytest.approx(0.2)
-    assert set(service.requests[0].more_audio) == {"audio_synthesized"}
-
-
-def test_a_text_that_the_end_of_the_video_cuts(http: httpx.Client, service: MemoryService) -> None:
-    service.video_seconds = 5.2
-    turns = [{"start": 1, "face": "0", "text": "Hi"}, {"start": 5, "end": 9, "face": "0", "text": "Late"}]
-    late = _turns(_post(http, turns=turns))[1]
-    assert (late["end"], late["speed"]) == (5.2, 1.35)
-    assert late["cut_seconds"] == pytest.approx(0.5 / 1.35 - 0.2, abs=0.02)
-    (checked,) = service.checked
-    assert (checked.video is not None, checked.audio_files, checked.face) == (True, {}, "largest")
-
-
-def test_turns_that_are_invalid_cost_no_speech(
-    http: httpx.Client, service: MemoryService, voice: SpeechServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def refuse(request: TurnsRequest) -> TurnFacts:
-        raise OptionError("turns[1].face: expected person:0, found 'person:9'.")
-
-    monkeypatch.setattr(service, "check_turns", refuse)
-    turns = [{"start": 1, "text": "Hi"}, {"start": 5, "face": "person:9", "text": "Late"}]
-    assert "turns[1].face" in _refused(_post(http, turns=turns), service)
-    assert not voice.asked
+    found = _turns(_post(http, {"audio": ("a.wav", tone(1))}, turns=turns, voice="echo"))
+    assert found == [turns[0], {**turns[1], "voice": "echo"}, turns[2]]
+    assert set(service.requests[0].audio_files) == {"audio"}
+    assert not service.requests[0].plan.is_complete
 
 
 def test_a_diarization(http: httpx.Client) -> None:
     files = {"audio": ("talk.wav", tone(5)), "diarization": ("talk.rttm", RTTM)}
     speakers = json.dumps({"A": {"face": "0"}})
     assert _turns(_post(http, files, speakers=speakers)) == [
-        {"face": "0", "start": 0.5, "end": 2, "audio": "audio", "audio_start": 0.5, "speaker": "A"},
-        {"face": "speaking", "start": 3, "end": 4, "audio": "audio", "audio_start": 3, "speaker": "B"},
+        {"face": "0", "start": 0.5, "end": 2, "audio_start": 0.5, "speaker": "A"},
+        {"start": 3, "end": 4, "audio_start": 3, "speaker": "B"},
     ]
-
-
-def test_the_people_of_an_avatar_are_cast(http: httpx.Client, service: MemoryService) -> None:
-    avatar = http.post("/v1/avatars", files={"video": VIDEO}).json()["id"]
-    turns = (
-        SpeakerTurn(start=1, end=2, person=1, confidence=1),
-        SpeakerTurn(start=3, end=4, person=None, confidence=1),
-    )
-    service.scans = [PeopleScan(0.5, None), PeopleScan(1, PeopleReport(people=(), turns=turns))]
-
-    def send() -> httpx.Response:
-        return http.post("/v1/jobs", files={"subtitles": ("de.srt", SRT)}, data={"avatar_id": avatar})
-
-    early = send()
-    assert (early.status_code, early.json()["code"]) == (409, "request_in_progress")
-    assert early.json()["retryable"]
-    assert [turn["face"] for turn in _turns(send())] == ["person:1", "offscreen"]
 
 
 def test_a_repeated_request_returns_its_job(http: httpx.Client, service: MemoryService) -> None:
@@ -222,70 +165,28 @@ def test_a_repeated_request_returns_its_job(http: httpx.Client, service: MemoryS
         (["audio"], {"turns": [{"start": 0}], "loop": "hold"}, "leave loop out"),
         (["audio"], {"turns": [{"start": 0}], "speakers": SPEAKERS}, "speakers needs diarization or subtitles"),
         (["audio"], {"turns": [{"start": 0}], "subtitles_output": "track"}, "subtitles_output needs turns with texts"),
-        (["audio"], {"turns": [{"start": 0, "speed": 2}]}, "set by the service"),
+        (["audio"], {"turns": [{"start": 0, "speed": 2}]}, "speed"),
+        (["audio"], {"turns": [{"start": 0, "cue": "a"}]}, "cue"),
         (["audio_b"], {"turns": [{"start": 0, "text": "a", "audio": "audio_b"}]}, "text or audio, not both"),
         (["audio", "audio_b"], {}, "audio_b needs turns"),
-        (["audio_b"], {"turns": [{"start": 0}, {"start": 0, "end": 1}]}, "overlap and have the same face"),
         (["audio", "subtitles"], {}, "audio or subtitles, not both"),
         (["diarization"], {}, "diarization needs audio"),
-        (["subtitles"], {"speakers": '{"Eve": {}}'}, "no speaker 'Eve'. Its speakers: ANNA, BOB"),
         (["subtitles"], {"speakers": '{"Anna": {"nose": 1}}'}, "nose"),
         (["subtitles"], {"idle_mouths": "wide"}, "idle_mouths"),
-        (
-            [],
-            {"turns": [{"start": n, "text": "x" * 900} for n in range(3)]},
-            "at most 2000 characters in all, found 2700",
-        ),
-        ([], {"turns": [{"start": 0, "audio": "audio"}]}, "send the audio files"),
+        ([], {"turns": [{"start": 0, "text": "x" * 4097}]}, "turns"),
+        (["audio"], {"turns": [{"start": 0}], "review": "true"}, "review needs turns with texts, or subtitles"),
+        (["subtitles"], {"subtitles_output": "track", "format": "webm"}, "subtitles_output=track is not possible"),
         ([], {"idle_mouths": "closed", "text": "x"}, "idle_mouths needs turns"),
         (["audio"], {"max_audio_stretch": "1.2"}, "max_audio_stretch needs loop=retime"),
         (["audio"], {"max_audio_stretch": "1.5", "loop": "retime"}, "max_audio_stretch"),
     ],
 )
 def test_invalid_requests(
-    http: httpx.Client,
-    service: MemoryService,
-    voice: SpeechServer,
-    files: list[str],
-    fields: dict[str, Any],
-    message: str,
+    http: httpx.Client, service: MemoryService, files: list[str], fields: dict[str, Any], message: str
 ) -> None:
     content = {"subtitles": ("a.srt", SRT), "diarization": ("a.rttm", RTTM)}
     parts = {name: content.get(name, ("a.wav", tone(1))) for name in files}
     assert message in _refused(_post(http, parts, **fields), service)
-    assert not voice.asked
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("subtitles", b"1\n00:00:01,000 --> 00:00:02,000\nx\n" * 6000, "at most 5000 cues"),
-        ("subtitles", "Grüße".encode("cp1252"), "expected UTF-8"),
-        ("subtitles", b"x" * 250_000, "expected an SRT or WebVTT file"),
-        ("diarization", b";;\n", "no segment"),
-    ],
-)
-def test_invalid_files(http: httpx.Client, service: MemoryService, name: str, content: bytes, message: str) -> None:
-    files = {name: ("a.txt", content), **({"audio": ("a.wav", tone(1))} if name == "diarization" else {})}
-    assert message in _refused(_post(http, files), service)
-
-
-def test_a_voice_that_fails_names_the_turn(http: httpx.Client, service: MemoryService, voice: SpeechServer) -> None:
-    voice.status = 400
-    try:
-        assert "turns[0], at 1 s" in _refused(_post(http, {"subtitles": ("a.srt", SRT)}), service)
-    finally:
-        voice.status = 200
-
-
-def test_unusable_audio_of_a_voice(http: httpx.Client, service: MemoryService, voice: SpeechServer) -> None:
-    sound, voice.sound = voice.sound, b"RIFF" + bytes(100)
-    try:
-        answer = _post(http, {"subtitles": ("a.srt", SRT)})
-    finally:
-        voice.sound = sound
-    assert (answer.status_code, answer.json()["code"]) == (503, "voice_failed")
-    assert not service.files.stored.entries(UPLOADS)
 
 
 @pytest.mark.parametrize(("kind", "media_type"), [("srt", "application/x-subrip"), ("vtt", "text/vtt; charset=utf-8")])
@@ -309,6 +210,10 @@ def test_music_plays_under_any_job(http: httpx.Client, service: MemoryService) -
     assert answer.json()["options"]["music_gain_db"] == -12
     assert _turns(_post(http, {key: files[key] for key in ("audio", "music")}, turns=[{"start": 1}], music_gain_db=-20))
     plain, with_turns = service.requests
+    assert plain.options.turns is None
     for request, gain_db in ((plain, -12), (with_turns, -20)):
         assert request.options.music_gain_db == gain_db
-        assert {name: file.label for name, file in request.more_audio.items()} == {"music": "song.wav"}
+        assert {name: file.label for name, file in request.audio_files.items()} == {
+            "audio": "bob.wav",
+            "music": "song.wav",
+        }

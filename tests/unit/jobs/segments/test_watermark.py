@@ -9,7 +9,7 @@ import pytest
 from config import LabelsConfig, RenderConfig
 from jobs.messages import SegmentWatermark
 from jobs.model.plan import JobOptions
-from jobs.model.turns import Turn
+from jobs.model.turns import PlannedTurn
 from jobs.segments.plan import Segment, plan_blocks, segment_watermark
 
 FPS = Fraction(30000, 1001)
@@ -39,7 +39,11 @@ def test_it_stands_where_it_is_asked_for() -> None:
 
 
 def test_burnt_texts_are_shown_in_their_frames() -> None:
-    turns = (Turn(start=0.5, end=1.5, text="a"), Turn(start=1.5, end=2, text="b"), Turn(start=3, end=4))
+    turns = (
+        PlannedTurn(start=0.5, end=1.5, text="a"),
+        PlannedTurn(start=1.5, end=2, text="b"),
+        PlannedTurn(start=3, end=4),
+    )
     options = JobOptions(engine="warp", turns=turns, subtitles="burnt")
     shown = [""] * 100
     for segment in (Segment(0, 0, 20), Segment(1, 20, 45), Segment(2, 45, 100)):

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from config import MediaLimits
 from errors import MediaError
 from media.audio import AudioTrack
-from media.dubbing.slots import MAX_SPEED, RATE, DubWriter, FittedSpeech, SpeechSlot, fit, fit_speech
+from media.dubbing.slots import RATE, DubWriter, FittedSpeech, SpeechSlot, fit, fit_speech
+from media.playback import MAX_SPEED
 
 
 def _voice(path: Path, seconds: float, silence: float = 0.0, rate: int = 24000) -> Path:

@@ -1,0 +1,294 @@
+"""Texts of jobs: they are spoken when the job runs, and drafts are changed before they are rendered."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config import JobConfig, PipelineConfig
+from errors import FaceNotFoundError, NotFoundError, OptionError, StateError, VoiceError
+from jobs.admission import AdmissionController
+from jobs.drafts import Drafts
+from jobs.messages import ProbeResult
+from jobs.model.files import UploadedFile
+from jobs.model.record import JobRecord, JobStatus
+from jobs.model.spec import JobSpec
+from jobs.model.turn_edits import NewTurn, TurnChange, TurnEdit, TurnRemoval, TurnSplit
+from jobs.model.turns import Turn
+from jobs.requests import RequestContext
+from jobs.run import JobRun
+from jobs.services import JobServices
+from jobs.sources.avatars import Avatars
+from jobs.speaking import SpeakingStage
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, SpokenCue, VoiceWish
+from jobs.submission import Submissions
+from media.dubbing.slots import fit
+from media.probe import AudioInfo, ColourTags, VideoInfo
+from models.engines.catalog import EngineCatalog
+from models.face.choice import FaceChoice
+from models.people.report import PeopleReport, SpeakerTurn
+from storage.file_keys import job_cues_folder, job_file_key
+from storage.file_store import FileStore
+from storage.job_table import JobTable
+from storage.records import AvatarRecord
+from storage.sqlite.database import Database
+from telemetry.log_context import CallContext
+from tests.unit.job_records import job_services
+from tests.unit.jobs.no_stages import NoStages
+from tests.unit.on_disk import on_disk
+
+VIDEO = VideoInfo(64, 64, Fraction(25), 250, 10.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
+CONFIG = PipelineConfig(jobs=JobConfig(min_free_bytes=0))
+SECONDS_PER_LETTER = 0.1
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class SpeakingStages(NoStages):
+    """A voice that takes a tenth of a second per letter; a text with `silent` fails."""
+
+    def __init__(self, files: FileStore) -> None:
+        self._files = files
+        self.spoken: list[tuple[str, str | None]] = []
+        self.is_silent = False
+
+    async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
+        sound = None if audio is None else AudioInfo(16000, 1, 2.0, "pcm_s16le")
+        return ProbeResult(None if video is None else VIDEO, sound)
+
+    async def choose_voices(
+        self, context: CallContext, wishes: Sequence[VoiceWish], language: str | None
+    ) -> ChosenVoices:
+        names: dict[str | None, str] = {}
+        voices = [wish.voice or names.setdefault(wish.speaker, f"voice {len(names)}") for wish in wishes]
+        return ChosenVoices(tuple(voices), "eng")
+
+    async def speak(
+        self, context: CallContext, text: str, voice: str | None, owner: str | None, folder: str
+    ) -> SpokenCue:
+        if "silent" in text and self.is_silent:
+            raise VoiceError("The voice returned no audio.")
+        content = f"{text}|{voice}".encode()
+        digest = hashlib.sha256(content).hexdigest()
+        key = f"{folder}/{digest[:32]}"
+        if not self._files.has(key):
+            self.spoken.append((text, voice))
+            self._files.stored.put(key, content)
+        return SpokenCue(key, digest, len(content), len(text) * SECONDS_PER_LETTER)
+
+    async def record_speech(self, context: CallContext, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
+        self._files.stored.put(out, b"recording")
+        recorded, start = [], 0.0
+        for cue in cues:
+            text = on_disk(self._files, cue.key).read_bytes().partition(b"|")[0]
+            speed, seconds, cut = fit(len(text) * SECONDS_PER_LETTER, cue.slot)
+            recorded.append(RecordedCue(start, seconds, speed, cut))
+            start += seconds
+        return RecordedSpeech(hashlib.sha256(b"recording").hexdigest(), 9, tuple(recorded))
+
+
+class PeopledAvatars(Avatars):
+    """Two people, known once the search has ended; `person:9` does not exist."""
+
+    report: PeopleReport | None = None
+
+    async def known_people(self, sha256: str, owner: str | None) -> PeopleReport | None:
+        return self.report
+
+    async def find_people(self, record: AvatarRecord) -> PeopleReport:
+        turns = [SpeakerTurn(person=each, start=3 * each, end=3 + 6 * each, confidence=1) for each in (0, 1)]
+        return PeopleReport.model_construct(people=[], turns=turns)
+
+    async def resolve_face(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
+        if str(choice) == "person:9":
+            raise FaceNotFoundError("face: expected person:0 to person:1, found 'person:9'.")
+        return None
+
+
+class Bench:
+    def __init__(self, root: Path) -> None:
+        self.files = FileStore(root)
+        self.table = JobTable(Database(self.files.table_path))
+        self.stages = SpeakingStages(self.files)
+        self.avatars = PeopledAvatars(CONFIG, self.stages, self.table, self.files)
+        self.services: JobServices = job_services(CONFIG, self.stages, self.avatars, self.table, self.files)
+        admission = AdmissionController(CONFIG, self.table, self.files)
+        self.submissions = Submissions(
+            CONFIG,
+            self.stages,
+            self.table,
+            self.files,
+            admission,
+            self.services.submissions,
+            EngineCatalog(CONFIG),
+            self.avatars,
+        )
+        self.drafts = Drafts(self.services)
+
+    def upload(self, content: bytes, name: str = "f") -> UploadedFile:
+        writer = self.files.new_upload(name)
+        writer.write(content)
+        return writer.finish()
+
+    async def submit(self, **fields: Any) -> JobRecord:
+        spec = JobSpec(**{"video": self.upload(b"film"), **fields})
+        return await self.submissions.create_job(spec, RequestContext())
+
+    async def speak(self, job: JobRecord) -> JobRecord:
+        await SpeakingStage(self.services).complete(self.table.get_job(job.id), VIDEO)
+        return self.table.get_job(job.id)
+
+    async def draft(self, **fields: Any) -> JobRecord:
+        """A job in review."""
+        job = await self.submit(review=True, **fields)
+        assert await JobRun(self.services, job).run() is JobStatus.REVIEW
+        self.table.update_job(job.id, status=JobStatus.REVIEW)
+        return self.table.get_job(job.id)
+
+    async def edit(self, job: JobRecord, number: int, edit: Any) -> JobRecord:
+        version = self.table.get_job(job.id).version
+        return await self.drafts.edit(job.id, TurnEdit(number=number, version=version, edit=edit))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.table.close()
+
+
+def texts(*texts: str) -> tuple[Turn, ...]:
+    return tuple(Turn(start=2.0 * number, text=text, speaker=text) for number, text in enumerate(texts))
+
+
+async def test_create_job_with_text_answers_before_it_is_spoken(bench: Bench) -> None:
+    job = await bench.submit(text="Good morning.", voice="nova")
+    assert not job.plan.is_complete and job.watermark_id is None and bench.stages.spoken == []
+    assert job.audio_label == "Good morning" and job.result_seconds > 1
+    job = await bench.speak(job)
+    assert job.plan.is_complete and job.watermark_id == job.produce_id[:16]
+    assert on_disk(bench.files, job_file_key(job.id)).read_bytes() == b"Good morning.|nova"
+    assert (job.num_cues, job.num_cues_done, job.options.language, job.audio_seconds) == (1, 1, "eng", 2.0)
+
+
+async def test_complete_speaks_turns_into_their_slots(bench: Bench) -> None:
+    sound = bench.upload(b"sound")
+    turns = (*texts("a" * 10, "b" * 30), Turn(start=6, face="1"))
+    job = await bench.speak(await bench.submit(turns=turns, audio=sound))
+    assert bench.stages.spoken == [("a" * 10, "voice 0"), ("b" * 30, "voice 1")]
+    first, second, third = job.plan.turns
+    assert (first.audio, first.audio_start, first.end, first.speed) == ("audio_synthesized", 0.0, 1.0, None)
+    assert (second.audio_start, second.end, second.natural_seconds) == (1.0, 5.0, 3.0)
+    assert (third.audio, third.end) == ("audio", 8.0)
+    assert set(job.plan.audio) == {"audio", "audio_synthesized"} and job.result_seconds == 10.0
+    assert job.num_cues_done == 2
+
+
+async def test_complete_after_failure_speaks_only_what_is_missing(bench: Bench) -> None:
+    job = await bench.submit(turns=texts("one", "two", "silent", "four"))
+    bench.stages.is_silent = True
+    with pytest.raises(ExceptionGroup) as raised:
+        await bench.speak(job)
+    (error,) = raised.value.exceptions
+    assert str(error) == "turns[2], at 4 s: The voice returned no audio."
+    bench.stages.is_silent = False
+    before = [text for text, _ in bench.stages.spoken]
+    await bench.speak(job)
+    assert sorted(text for text, _ in bench.stages.spoken) == ["four", "one", "silent", "two"]
+    assert before[:2] == ["one", "two"]
+
+
+@pytest.mark.parametrize("are_known", [True, False])
+async def test_complete_waits_for_the_people_of_the_video(bench: Bench, are_known: bool) -> None:
+    first = await bench.submit(text="Hi.")
+    record = await bench.avatars.record(first.avatar_key)
+    subtitles = bench.upload(b"1\n00:00:01,000 --> 00:00:02,000\nA: Hi\n\n2\n00:00:04,000 --> 00:00:06,000\nB: Ho\n")
+    if are_known:
+        bench.avatars.report = await bench.avatars.find_people(record)
+    job = await bench.submit(video=None, avatar_id=record.id, subtitles=subtitles)
+    assert job.plan.needs_faces is not are_known
+    job = await bench.speak(job)
+    assert [turn.face for turn in job.plan.turns] == ["person:0", "person:1"]
+    assert set(job.turn_avatar_keys) == {"person:0", "person:1"}
+
+
+async def test_run_of_reviewed_job_stops_with_fits(bench: Bench) -> None:
+    job = await bench.draft(turns=texts("a" * 10, "b" * 25, "c"))
+    assert (job.plan.needs_review, job.plan.is_complete) == (True, False)
+    assert [(turn.natural_seconds, turn.speed, turn.cut_seconds) for turn in job.plan.turns] == [
+        (1.0, None, None),
+        (2.5, 1.25, None),
+        (0.1, None, None),
+    ]
+    assert all(bench.files.has(f"{job_cues_folder(job.id)}/{turn.cue}") for turn in job.plan.turns)
+
+
+async def test_edit_speaks_only_the_changed_turn(bench: Bench) -> None:
+    job = await bench.draft(turns=texts("one", "two", "three"))
+    bench.stages.spoken.clear()
+    job = await bench.edit(job, 1, TurnChange(text="a new text", gain_db=-3))
+    assert bench.stages.spoken == [("a new text", "voice 1")]
+    assert (job.plan.turns[1].natural_seconds, job.plan.turns[1].gain_db) == (1.0, -3)
+    job = await bench.edit(job, 0, TurnChange(start=1.5))
+    assert len(bench.stages.spoken) == 1 and job.plan.turns[0].start == 1.5
+    job = await bench.edit(job, 2, TurnSplit(start=4.5, text="th", next_text="ree"))
+    assert [turn.text for turn in job.plan.turns] == ["one", "a new text", "th", "ree"]
+    job = await bench.edit(job, 1, TurnRemoval())
+    job = await bench.edit(job, 0, NewTurn(text="more", start=8, face="1"))
+    assert [turn.text for turn in job.plan.turns] == ["one", "th", "ree", "more"]
+    assert (job.num_cues, list(job.turn_avatar_keys)) == (4, ["1"])
+    job = await bench.drafts.approve(job.id)
+    assert (job.status, job.plan.needs_review) == (JobStatus.QUEUED, False)
+    bench.stages.spoken.clear()
+    job = await bench.speak(job)
+    assert job.plan.is_complete and bench.stages.spoken == []
+
+
+@pytest.mark.parametrize(
+    ("number", "edit", "error", "message"),
+    [
+        (3, TurnChange(text="x"), NotFoundError, "There is no turn 3: expected 0 to 1"),
+        (0, TurnChange(start=2.0), OptionError, "two turns of the face of the job and overlap"),
+        (0, TurnChange(end=3.0), OptionError, "overlap"),
+        (1, TurnChange(start=11), OptionError, "the video ends at 10 s"),
+        (1, TurnChange(face="person:9"), OptionError, r"turns\[1\].face: expected person:0 to person:1"),
+        (1, TurnChange(face="nose"), OptionError, r"turns\[1\].face: Expected a face"),
+        (1, TurnChange(text="silent"), VoiceError, r"turns\[1\], at 2 s: The voice returned no audio"),
+        (1, TurnSplit(start=1.0, text="a", next_text="b"), OptionError, "between its start and its end"),
+    ],
+)
+async def test_edit_that_is_impossible_changes_nothing(
+    bench: Bench, number: int, edit: Any, error: type[Exception], message: str
+) -> None:
+    job = await bench.draft(turns=texts("one", "two"))
+    bench.stages.is_silent = True
+    with pytest.raises(error, match=message):
+        await bench.edit(job, number, edit)
+    assert bench.table.get_job(job.id) == job
+
+
+async def test_edit_of_another_version_or_status_is_refused(bench: Bench) -> None:
+    job = await bench.draft(turns=texts("one", "two"))
+    with pytest.raises(StateError, match="has changed in the meantime"):
+        await bench.drafts.edit(job.id, TurnEdit(version=job.version - 1, edit=TurnRemoval()))
+    edits = [bench.edit(job, number, TurnChange(text=f"text {number}")) for number in (0, 1)]
+    done = await asyncio.gather(*edits, return_exceptions=True)
+    assert sum(isinstance(each, StateError) for each in done) == 1, "both were made for the same version"
+    await bench.drafts.approve(job.id)
+    approved = await bench.drafts.approve(job.id)
+    assert approved.status is JobStatus.QUEUED
+    with pytest.raises(StateError, match="it is queued, not in review"):
+        await bench.edit(approved, 0, TurnRemoval())
+    other = await bench.submit(turns=texts("one"))
+    with pytest.raises(StateError, match="cannot be approved: it is queued"):
+        await bench.drafts.approve(other.id)

@@ -1,0 +1,68 @@
+"""Speaks the texts of jobs into a folder, as SpeechSynthesis does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from config import DecoderConfig, PipelineConfig, TtsConfig
+from jobs.model.files import new_id
+from jobs.speech_messages import ChosenVoices, SpokenCue, VoiceWish
+from media.cancel_token import CancelToken
+from media.decoding.decoder import Decoders
+from speech.cue_speaker import CueSpeaker
+from speech.service import tts_service
+from speech.voice_choice import choose_voices
+from storage.file_keys import UPLOADS, job_cues_folder
+from storage.file_store import FileStore
+from tests.unit.on_disk import on_disk
+
+T = TypeVar("T")
+
+
+class TextSpeaker:
+    """A `CueSpeaker` with an event loop."""
+
+    def __init__(self, root: Path, settings: TtsConfig, decoders: Decoders, runner: asyncio.Runner) -> None:
+        self.files, self._runner = FileStore(root), runner
+        self.tts = tts_service(settings, self.files)
+        self._speaker = CueSpeaker(PipelineConfig(tts=settings), self.files, self.tts, decoders, _in_thread)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(work)
+
+    async def cue(
+        self, text: str, voice: str | None = None, owner: str | None = None, job_id: str | None = None
+    ) -> SpokenCue:
+        """Speak a text of a job; by default, one without other texts."""
+        folder = job_cues_folder(job_id or new_id())
+        self.files.stored.make_folder(folder)
+        return await self._speaker.speak(text, voice, owner, folder)
+
+    def speak(self, text: str, voice: str | None = None, owner: str | None = None) -> Path:
+        """Return the file with a spoken text."""
+        return self.path(self.run(self.cue(text, voice, owner)))
+
+    def path(self, cue: SpokenCue) -> Path:
+        return on_disk(self.files, cue.key)
+
+    def choose_voices(self, *wishes: VoiceWish, language: str | None) -> ChosenVoices:
+        return self.run(choose_voices(self.tts, wishes, language))
+
+    def uploads(self) -> list[str]:
+        return sorted(self.files.stored.entries(UPLOADS))
+
+
+@contextmanager
+def speaking_texts(root: Path, settings: TtsConfig) -> Iterator[TextSpeaker]:
+    """Give a speaker whose files are in a folder."""
+    with Decoders(DecoderConfig()) as decoders, asyncio.Runner() as runner:
+        yield TextSpeaker(root, settings, decoders, runner)
+
+
+async def _in_thread(work: Callable[[CancelToken], T], timeout_s: float) -> T:
+    async with asyncio.timeout(timeout_s):
+        return await asyncio.to_thread(work, CancelToken())
