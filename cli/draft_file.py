@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,8 +12,6 @@ from lipwright_client.calls import TurnFields, TurnOptions
 from media.subtitles.cues import Cue, read_cues
 from media.subtitles.texts import subtitle_file
 
-_SAME_SECONDS: Final = 0.0015
-"""Times in SRT files are rounded to milliseconds."""
 _MAX_CHARS_OF_NAME: Final = 40
 
 
@@ -95,7 +94,7 @@ def apply_changes(
     for number in _order_of_changes(changes.changed, {number: start for start, number in order}):
         fields, place = changes.changed[number], place_of(number)
         turns = jobs.edit_turn(job_id, place, version, **fields)
-        order[place] = (_start_of(fields, order[place][0]), number)
+        order[place] = (fields.get("start", order[place][0]), number)
         order.sort(key=lambda each: each[0])
         version = turns.version
         on_edit()
@@ -107,13 +106,8 @@ def apply_changes(
 
 
 def _order_of_changes(changed: Mapping[int, TurnFields], starts: Mapping[int, float]) -> list[int]:
-    earlier = [number for number in sorted(changed) if _start_of(changed[number], starts[number]) < starts[number]]
+    earlier = [number for number in sorted(changed) if changed[number].get("start", starts[number]) < starts[number]]
     return [*(number for number in sorted(changed, reverse=True) if number not in earlier), *earlier]
-
-
-def _start_of(fields: TurnFields, before: float) -> float:
-    start = fields.get("start")
-    return before if start is None else start
 
 
 def _written(turn: Turn) -> Cue:
@@ -133,38 +127,49 @@ def _as_read(turn: Turn) -> Cue:
 
 def _matches(shown: Mapping[int, Cue], cues: Sequence[Cue]) -> Iterator[tuple[int, Cue]]:
     """Yield turns and their cues in the file, each at most once: the most certain ones first."""
-    rules: tuple[Callable[[Cue, Cue], float], ...] = (
-        lambda old, new: float(_is_same_time(old.start, new.start) and _is_same_text(old, new)),
-        lambda old, new: float(_is_same_time(old.start, new.start)),
-        lambda old, new: float(_is_same_text(old, new)),
-        lambda old, new: max(0.0, min(old.end, new.end) - max(old.start, new.start)),
+    keys: tuple[Callable[[Cue], object], ...] = (
+        lambda cue: (_milliseconds(cue.start), _words(cue)),
+        lambda cue: _milliseconds(cue.start),
+        _words,
     )
-    left, new_cues = dict(shown), list(cues)
-    for rule in rules:
-        for cue in list(new_cues):
-            number = max(left, key=lambda each: rule(left[each], cue), default=None)  # noqa: B023 - called at once
-            if number is not None and rule(left[number], cue) > 0:
-                del left[number]
-                new_cues.remove(cue)
-                yield number, cue
+    left, unmatched = dict(shown), list(cues)
+    for key in keys:
+        numbers: defaultdict[object, deque[int]] = defaultdict(deque)
+        for number, cue in left.items():
+            numbers[key(cue)].append(number)
+        rest = []
+        for cue in unmatched:
+            if same := numbers.get(key(cue)):
+                del left[same[0]]
+                yield same.popleft(), cue
+            else:
+                rest.append(cue)
+        unmatched = rest
+    for cue in unmatched:
+        overlaps = {number: min(old.end, cue.end) - max(old.start, cue.start) for number, old in left.items()}
+        number = max(overlaps, key=overlaps.__getitem__, default=-1)
+        if overlaps.get(number, 0.0) > 0:
+            del left[number]
+            yield number, cue
 
 
-def _is_same_time(first: float, second: float) -> bool:
-    return abs(first - second) <= _SAME_SECONDS
+def _milliseconds(seconds: float) -> int:
+    """Return a time as subtitle files have it."""
+    return round(1000 * seconds)
 
 
-def _is_same_text(first: Cue, second: Cue) -> bool:
-    return first.text.split() == second.text.split()
+def _words(cue: Cue) -> tuple[str, ...]:
+    return tuple(cue.text.split())
 
 
 def _change(turn: Turn, old: Cue, new: Cue, turns: Sequence[Turn]) -> TurnFields:
     """Return the fields of a turn that a cue changes."""
     fields: TurnFields = {}
-    if not _is_same_text(old, new):
+    if _words(old) != _words(new):
         fields["text"] = new.text
-    if not _is_same_time(old.start, new.start):
+    if _milliseconds(old.start) != _milliseconds(new.start):
         fields["start"] = new.start
-    if not _is_same_time(old.end, new.end):
+    if _milliseconds(old.end) != _milliseconds(new.end):
         fields["end"] = new.end
     if new.speaker is not None and new.speaker.casefold() != (turn.speaker or "").casefold():
         return {**fields, **_casting(new, turns)}

@@ -59,10 +59,9 @@ class _StageBars:
 
     def show(self, job: Job) -> None:
         """Show the stage and progress of `job`."""
-        if job.stage != self._stage or job.is_waiting_for_review:
-            self._bar.update(self._task, total=1, completed=1)
-            self._bar.stop_task(self._task)
-            if job.is_final or job.is_waiting_for_review:
+        if job.stage != self._stage:
+            self._end()
+            if job.is_final:
                 return
             self._begin(job.stage)
         is_speaking = job.stage == "speaking"
@@ -71,10 +70,16 @@ class _StageBars:
         elif job.count:
             done, total = (job.num_cues_done, job.num_cues) if is_speaking else (job.num_frames_done, job.num_frames)
             self._bar.update(self._task, completed=done, total=total, count=job.count)
+        if job.is_waiting_for_review:
+            self._end()
 
     def _begin(self, stage: str) -> None:
         self._stage = stage
         self._task = self._bar.add_task(stage, total=None, count="")
+
+    def _end(self) -> None:
+        self._bar.update(self._task, total=1, completed=1)
+        self._bar.stop_task(self._task)
 
 
 @contextmanager

@@ -125,7 +125,7 @@ class JobFields(AvatarSettings, total=False):
 
 
 class TurnOptions(TypedDict, total=False):
-    """Fields that a new turn of a job in review may have; None counts as absent.
+    """Fields that a new turn of a job in review may have; None is the default.
 
     The text is spoken by `voice`; `face` says who speaks, as in `turns` of a job; `speaker` is a name; the speech
     should end at `end` seconds of the video; `gain_db` is its gain.
@@ -139,10 +139,10 @@ class TurnOptions(TypedDict, total=False):
 
 
 class TurnFields(TurnOptions, total=False):
-    """Fields of a turn of a job in review that can be changed; None counts as absent."""
+    """Fields of a turn of a job in review that can be changed; None resets a field."""
 
-    text: str | None
-    start: float | None
+    text: str
+    start: float
 
 
 @dataclass(frozen=True)
@@ -256,13 +256,18 @@ def edit_turns(
     """Change the turns of a job in review. `place` follows `/turns` in the path.
 
     The numbers of turns change with edits, so an edit whose response is lost must not be repeated.
+
+    Raises:
+        UploadError: `fields` are empty.
     """
+    if fields is not None and not fields:
+        raise UploadError("Pass at least one field to change.")
     return Call(
         method,
         f"{job_path(job_id)}/turns{place}",
         reads(Turns),
         headers={} if version is None else {"If-Match": f'"{version}"'},
-        body=Body() if fields is None else body_of(fields),
+        body=Body(fields or {}),
         read_timeout_s=UPLOAD_READ_S,  # the text is spoken before the service responds
         is_idempotent=False,
     )
