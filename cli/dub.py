@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
+from cli.draft_file import draft_text
 from cli.local_service import OptionalServer, service_at
-from cli.run_job import check_paths, run_job
+from cli.run_job import check_paths, check_writable, make_job, save_video
 from cli.terminal import UsageError, interrupt_on_sigterm, service
-from lipwright_client import Job, Lipwright
+from cli.turn_table import long_texts, print_result, voices_of
+from lipwright_client import Job, Lipwright, Turns
 from lipwright_client.calls import JobFields
-from media.subtitles.cues import read_cues
 
 _AMBIENCE_DB: Final = -12.0
-_MAX_SEARCH_S: Final = 24 * 3600.0
 
 
 def dub(
@@ -61,6 +61,14 @@ def dub(
         str | None,
         typer.Option(help="Show the subtitles: as a text track, or burnt into the picture.", metavar="WHERE"),
     ] = None,
+    review: Annotated[
+        bool,
+        typer.Option(
+            "--review",
+            help="Only speak the texts, and write them to an SRT file next to OUT (film.review.srt). `lipwright jobs "
+            "approve` then renders the video, with the file as you have changed it.",
+        ),
+    ] = False,
     server: OptionalServer = None,
     data_dir: Annotated[Path | None, typer.Option(help="Data folder of the local service.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
@@ -75,6 +83,9 @@ def dub(
         raise UsageError("input_invalid", "pass either --subtitles or --language.")
     files = {"subtitles": subtitles, "video": None if "://" in video else Path(video)}
     check_paths({name: path for name, path in files.items() if path is not None}, out)
+    draft = out.with_suffix(".review.srt") if review else None
+    if draft is not None:
+        _check_draft(draft)
     voices = dict(_named(text, "voice") for text in voice or ())
     speakers: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for key, choices in (("face", dict(_named(text, "face") for text in face or ())), ("voice", voices)):
@@ -88,6 +99,7 @@ def dub(
         "idle_mouths": "closed" if closed_mouths else None,
         "subtitles_output": show,
         "language": language,
+        "review": review or None,
         # The same video may be a saved avatar with other settings.
         "background": "source",
         "expressiveness": 1,
@@ -97,14 +109,31 @@ def dub(
         client = service(base_url)
         content = _translated(client, video, language) if subtitles is None else subtitles.read_bytes()
         fields["subtitles"] = ("subtitles.vtt" if subtitles is None else subtitles.name, content)
-        num_texts = len(read_cues(content, speakers))
-        fields["avatar_id"] = _searched(client, video)
-        job, num_bytes = run_job(client, out, fields, request=f"speaking {num_texts} texts")
+        # The speakers of an avatar are those who speak at the same times in its video.
+        fields["avatar_id"] = client.avatars.create(video=video, keep=False).id
+        job = make_job(client, out, fields)
+        if draft is not None:
+            turns = client.jobs.turns(job.id)
+            draft.write_text(draft_text(turns.turns), encoding="utf-8")
+        else:
+            num_bytes = save_video(client, job, out)
+    if draft is not None:
+        where = {"--server": server, "--data-dir": data_dir}
+        options = "".join(f" {name} {shlex.quote(str(value))}" for name, value in where.items() if value)
+        _print_draft(job, turns, draft, out, options, as_json)
+    else:
+        print_result(job, out, num_bytes, as_json)
+
+
+def _print_draft(job: Job, turns: Turns, draft: Path, out: Path, options: str, as_json: bool) -> None:
+    """Print what is too long, and the next command; `options` choose the service."""
     if as_json:
-        print(json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2))
+        print(json.dumps({**job.raw, "review": str(draft), "turns": turns.raw["turns"]}, indent=2))
         return
-    done = f"{out}: {job.num_frames} frames, {num_bytes} bytes"
-    print("\n".join([done, *_voices(job), *_cut_texts(job)]), flush=True)
+    num_texts = sum(turn.text is not None for turn in turns.turns)
+    approve = f"lipwright jobs approve {job.id} --subtitles {shlex.quote(str(draft))} --out {shlex.quote(str(out))}"
+    lines = [f"{draft}: {num_texts} texts", *voices_of(job), *long_texts(turns.turns)]
+    print("\n".join([*lines, f"Change the file as you like, then render it: {approve}{options}"]), flush=True)
 
 
 def _translated(client: Lipwright, video: str, language: str | None) -> bytes:
@@ -113,12 +142,11 @@ def _translated(client: Lipwright, video: str, language: str | None) -> bytes:
         return client.create_subtitles(video, translate_to=language, kind="vtt").encode()
 
 
-def _searched(client: Lipwright, video: str) -> str:
-    """Return the id of an avatar in whose video the people are known."""
-    with Console(stderr=True).status("Looking for the people in the video ..."):
-        avatar = client.avatars.create(video=video, keep=False)
-        client.avatars.people(avatar.id, timeout_s=_MAX_SEARCH_S)
-    return avatar.id
+def _check_draft(draft: Path) -> None:
+    """Raise UsageError if the file cannot be written, or exists: it may be an earlier draft with changes."""
+    check_writable(draft)
+    if draft.exists():
+        raise UsageError("input_invalid", f"--review: {draft} exists. Remove it, or choose another --out.")
 
 
 def _named(text: str, option: str) -> tuple[str, str]:
@@ -128,17 +156,3 @@ def _named(text: str, option: str) -> tuple[str, str]:
         expected = "NAME=FACE" if option == "face" else "VOICE or NAME=VOICE"
         raise UsageError("input_invalid", f"--{option}: expected {expected}, found {text!r}.")
     return name, choice
-
-
-def _voices(job: Job) -> Sequence[str]:
-    """Return a line that says which voice speaks for whom."""
-    turns = job.raw.get("options", {}).get("turns") or ()
-    speakers = [turn.get("speaker") or turn.get("face") or "everybody" for turn in turns]
-    voices = {name: turn.get("voice") or "the default voice" for name, turn in zip(speakers, turns, strict=True)}
-    return ["Voices: " + ", ".join(f"{name}={voice}" for name, voice in voices.items())] if voices else []
-
-
-def _cut_texts(job: Job) -> Sequence[str]:
-    """Return a line for each text that does not fit into its time."""
-    cuts = (job.report or {}).get("output", {}).get("cut_texts", ())
-    return [f"Cut by {cut['cut_seconds']:.1f} s at {cut['start_seconds']:.1f} s: {cut['text']}" for cut in cuts]

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
 from rich.table import Column, Table
 
-from cli.local_service import ANY_SERVER, Server
+from cli.draft_file import apply_changes, draft_changes, draft_text
+from cli.local_service import ANY_SERVER, OptionalServer, Server, service_at
 from cli.report import print_report
-from cli.terminal import AsJson, commands, console, name, service, timestamp
+from cli.run_job import check_input, check_writable, progress_bars, save_video
+from cli.terminal import AsJson, UsageError, commands, console, interrupt_on_sigterm, name, service, timestamp
+from cli.turn_table import long_texts, print_result, turn_table
 from errors import NotFoundError
-from lipwright_client import Job
+from lipwright_client import Job, Lipwright
+from lipwright_client.calls import format_of
 
 app = commands(help="Manage the jobs of a running service.")
 
@@ -30,13 +37,14 @@ def list_jobs(
     if as_json:
         print(json.dumps([job.raw for job in jobs], indent=2))
         return
-    columns = ("status", "stage", "done", "frames", "created", "speech", "presenter")
+    columns = ("status", "stage", "done", "texts", "frames", "created", "speech", "presenter")
     table = Table(Column("id", min_width=32), *columns, box=None)
     for job in jobs:
         frames = f"{job.num_frames_done}/{job.num_frames or '?'}"
+        texts = f"{job.num_cues_done}/{job.num_cues}" if job.num_cues else ""
         done, created = f"{job.progress:.0%}", timestamp(job.created_at)
         names = name(job.inputs.audio), name(job.inputs.presenter)
-        table.add_row(job.id, job.status, job.stage, done, frames, created, *names)
+        table.add_row(job.id, job.status, job.stage, done, texts, frames, created, *names)
     console().print(table)
 
 
@@ -75,6 +83,89 @@ def download_job(
 ) -> None:
     """Download the video of a finished job."""
     print(f"{out}: {service(server).jobs.download(job_id, out)} bytes")
+
+
+@app.command("turns")
+def list_turns(
+    job_id: str,
+    server: Server = ANY_SERVER,
+    srt: Annotated[Path | None, typer.Option(help="Write the texts to this SRT file, to change and approve.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the turns of a job: who says what when, and which texts are too long."""
+    turns = service(server).jobs.turns(job_id)
+    if srt is not None:
+        srt.write_text(draft_text(turns.turns), encoding="utf-8")
+    if as_json:
+        print(json.dumps(turns.raw, indent=2))
+        return
+    console().print(turn_table(turns.turns))
+    for line in long_texts(turns.turns):
+        print(line)
+
+
+@app.command("approve")
+def approve_job(
+    job_id: str,
+    subtitles: Annotated[
+        Path | None,
+        typer.Option(
+            help="The SRT file of `lipwright dub --review`, as you have changed it. Texts are spoken again where they "
+            "have changed; `NAME: ` in front of a text chooses its speaker."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Output file, with the suffix of the job's format.")] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the video.")] = False,
+    server: OptionalServer = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder of the local service.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Render a job in review, with the changes of a subtitle file.
+
+    Without --server, uses the service running in the data folder or starts one for this job. Ctrl-C ends the command;
+    the job continues.
+    """
+    interrupt_on_sigterm()
+    if (out is None) != no_wait:
+        raise UsageError("input_invalid", "pass either --out or --no-wait.")
+    if subtitles is not None:
+        check_input("--subtitles", subtitles)
+    if out is not None:
+        check_writable(out)
+    with service_at(server, data_dir) as base_url:
+        client = service(base_url)
+        if out is not None:
+            format_of(out.suffix, str(client.jobs.get(job_id).options.get("format", "mp4")))
+        if subtitles is not None:
+            _apply(client, job_id, subtitles.read_bytes())
+        job = client.jobs.approve(job_id)
+        if out is None:
+            print(json.dumps(job.raw, indent=2) if as_json else job.status)
+            return
+        job = _followed(client, job_id)
+        num_bytes = save_video(client, job, out)
+    print_result(job, out, num_bytes, as_json)
+
+
+def _apply(client: Lipwright, job_id: str, content: bytes) -> None:
+    """Change the turns of a job in review as a subtitle file says."""
+    turns = client.jobs.turns(job_id)
+    changes = draft_changes(turns.turns, content)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("changing texts", total=len(changes))
+        turns = apply_changes(client, job_id, turns, changes, lambda: bar.advance(task))
+    for line in long_texts(turns.turns):
+        print(line, file=sys.stderr)
+
+
+def _followed(client: Lipwright, job_id: str) -> Job:
+    """Return a job that has succeeded; Ctrl-C does not cancel it."""
+    try:
+        with progress_bars("approved") as show:
+            return client.jobs.wait(job_id, on_change=show).check()
+    except KeyboardInterrupt:
+        print(f"Job {job_id} continues: `lipwright jobs show {job_id}`.", file=sys.stderr)
+        raise
 
 
 def print_report_of(job: Job) -> None:

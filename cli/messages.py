@@ -13,13 +13,15 @@ _COMMANDS: Final = (
     (r"Send it with POST /v1/backgrounds", "Pass the file with --background"),
     (r"GET /v1/avatars/(\w+)/people returns status 200", r"`lipwright avatars people \1` lists them"),
     (r"GET /v1/avatars/(\w+)/people", r"`lipwright avatars people \1`"),
+    (r"GET /v1/avatars/\{id\}/people", "`lipwright avatars people ID`"),
+    (r"GET /v1/engines", "`lipwright models list`"),
     (r"PATCH /v1/avatars/(\w+)", r"`lipwright avatars update \1`"),
     (r"POST /v1/avatars", "`lipwright avatars add FILE`"),
     (r"GET /v1/jobs/(\w+)", r"`lipwright jobs show \1`"),
     (r"GET /v1/voices", "`lipwright voices list`"),
 )
 """Routes in messages, and the commands that do the same."""
-_OPTIONS: Final[Mapping[str, str]] = {
+OPTION_NAMES: Final[Mapping[str, str]] = {
     "background_file": "--background",
     "background_gain_db": "--background-gain",
     "loudness_lufs": "--loudness",
@@ -35,6 +37,13 @@ _OF_A_FOLDER: Final[Mapping[str, Sequence[str]]] = {
     "serve": ("--data-dir", "--config"),
 }
 """Commands that use no running service, and the options that choose what they work on."""
+
+
+def with_commands(text: str) -> str:
+    """Return a text with commands in place of routes."""
+    for route, command in _COMMANDS:
+        text = re.sub(rf"`?{route}`?", command, text)
+    return text
 
 
 @dataclass(frozen=True)
@@ -53,14 +62,12 @@ class Invocation:
 
     def worded(self, message: str) -> str:
         """Return an error message in the words of the command line, with commands that work as they stand."""
-        for route, command in _COMMANDS:
-            message = re.sub(route, command, message)
-        message = self._with_option_names(message)
+        message = self._with_option_names(with_commands(message))
         return re.sub(r"`lipwright (\w+)[^`]*(?=`)", lambda match: match[0] + self._options(match[1]), message)
 
     def _with_option_names(self, message: str) -> str:
         own = set(self.options.values())
-        named = {**{name: option for name, option in _OPTIONS.items() if option in own}, **self.options}
+        named = {**{name: option for name, option in OPTION_NAMES.items() if option in own}, **self.options}
         listed = re.match(r"\w+ needs .*?\.", message)
         end = listed.end() if listed else 0
         start = re.sub(r"\w+", lambda match: named.get(match[0], match[0]), message[:end])

@@ -1,8 +1,9 @@
-"""Runs one job for a command: checks its files, shows its progress, and saves its video."""
+"""Runs jobs for commands: checks their files, shows their progress, and saves their videos."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -50,46 +51,64 @@ def check_writable(out: Path) -> None:
 
 
 class _StageBars:
-    """One progress bar per job stage. Only rendering counts frames."""
+    """One progress bar per job stage. Texts and frames are counted."""
 
-    def __init__(self, bar: Progress, request: str) -> None:
-        """Start with a bar for the request, which ends when its job exists."""
+    def __init__(self, bar: Progress, stage: str) -> None:
         self._bar = bar
-        self._stage = request
-        self._task = bar.add_task(request, total=None, frames="")
+        self._begin(stage)
 
     def show(self, job: Job) -> None:
         """Show the stage and progress of `job`."""
         if job.stage != self._stage:
-            frames = f"{job.num_frames} frames" if self._stage == "rendering" else ""
-            self._bar.update(self._task, total=1, completed=1, frames=frames)
-            self._bar.stop_task(self._task)
+            self._end()
             if job.is_final:
                 return
-            self._stage = job.stage
-            self._task = self._bar.add_task(self._stage, total=None, frames="")
-        if self._stage == "rendering" and job.num_frames:
-            done, total = job.num_frames_done, job.num_frames
-            self._bar.update(self._task, completed=done, total=total, frames=f"{done}/{total} frames")
+            self._begin(job.stage)
+        is_speaking = job.stage == "speaking"
+        if is_speaking and job.num_cues is None:
+            self._bar.update(self._task, count="finding the speakers")
+        elif job.count:
+            done, total = (job.num_cues_done, job.num_cues) if is_speaking else (job.num_frames_done, job.num_frames)
+            self._bar.update(self._task, completed=done, total=total, count=job.count)
+        if job.is_waiting_for_review:
+            self._end()
+
+    def _begin(self, stage: str) -> None:
+        self._stage = stage
+        self._task = self._bar.add_task(stage, total=None, count="")
+
+    def _end(self) -> None:
+        self._bar.update(self._task, total=1, completed=1)
+        self._bar.stop_task(self._task)
 
 
-def run_job(
-    client: Lipwright, out: Path, fields: JobFields, shows_warnings: bool = True, request: str = "sending"
-) -> tuple[Job, int]:
-    """Submit, follow and download one job; Ctrl-C cancels it. Returns the job and the size of its video in bytes.
+@contextmanager
+def progress_bars(stage: str = "sending") -> Iterator[Callable[[Job], None]]:
+    """Show progress on standard error during the block; yield a function to call with the job at every change.
 
-    The suffix of `out` is the format of the video. Warnings about it are printed on standard error. `request` says what
-    the service does until it has accepted the job.
+    `stage` says what is done until then.
+    """
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), TextColumn("{task.fields[count]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+        yield _StageBars(bar, stage).show
+
+
+def make_job(client: Lipwright, out: Path, fields: JobFields) -> Job:
+    """Submit a job and follow it to its end, or until it is in review; Ctrl-C cancels it.
+
+    The suffix of `out` is the format of the video.
     """
     fields = {**fields, "format": out.suffix.lower().removeprefix(".")}
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(),
-        TextColumn("{task.fields[frames]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        job = client.speak(on_change=_StageBars(bar, request).show, **fields)
+    with progress_bars() as show:
+        return client.speak(on_change=show, **fields)
+
+
+def save_video(client: Lipwright, job: Job, out: Path, shows_warnings: bool = True) -> int:
+    """Download the video of a finished job and return its size in bytes. Warnings are printed on standard error.
+
+    Raises:
+        ResultNotSavedError: The file cannot be written.
+    """
     try:
         num_bytes = client.jobs.download(job.id, out)
     except ClientError:
@@ -98,4 +117,4 @@ def run_job(
         raise ResultNotSavedError(job.id, out, error.strerror or str(error)) from error
     if shows_warnings:
         print_warnings(job)
-    return job, num_bytes
+    return num_bytes

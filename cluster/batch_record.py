@@ -24,7 +24,12 @@ _ORDER = (
     *("background", "background_id", "background_loop", "matte"),
 )
 """The order in which `_key` names the options of `JobSettings`; others follow by name."""
-_NEWEST = {"idle_mouths", "subtitles_output", "max_audio_stretch", "music", "music_gain_db"}
+_NAMED = frozenset(
+    {"video", "audio", "engine", "text", "voice", "turns", "diarization", "subtitles", "speakers", "background_file"}
+)
+"""Fields of other types that `_key` names."""
+_NEWEST = ("idle_mouths", "subtitles_output", "max_audio_stretch", "music", "music_gain_db")
+"""The order in which `_key` names the other fields; those that are not listed follow by name."""
 
 
 class BatchRecord:
@@ -125,18 +130,21 @@ def next_name(name: str) -> str:
 
 def _key(pair: Pair) -> str:
     # Fields that records of earlier versions do not know count only if they are set.
-    named = {name: choice.model_dump() for name, choice in sorted(pair.speakers.items())}
-    turns = [turn.model_dump(exclude_defaults=True) for turn in pair.turns or ()]
+    asked, files = pair.asked, pair.inputs
+    named = {name: choice.model_dump() for name, choice in sorted(asked.speakers.items())}
+    turns = [turn.model_dump(exclude_defaults=True) for turn in asked.turns or ()]
     more = {name: str(location) for name, location in sorted(pair.more_audio.items())}
-    options = (pair.background_gain_db, pair.loudness_lufs, pair.text, pair.voice)
-    speeches = (pair.subtitles, named or None, pair.diarization, turns or None, more or None)
+    options = (asked.background_gain_db, asked.loudness_lufs, asked.text, asked.voice)
+    speeches = (files.get("subtitles"), named or None, files.get("diarization"), turns or None, more or None)
     names = set(JobSettings.model_fields) - _FIRST_SETTINGS
-    chosen = pair.model_dump(mode="json", include=names, exclude_defaults=True)
+    chosen = asked.model_dump(mode="json", include=names, exclude_defaults=True)
     settings = {name: chosen[name] for name in (*_ORDER, *sorted(names.difference(_ORDER))) if name in chosen}
-    more_options = pair.model_dump(mode="json", include=_NEWEST, exclude_none=True)
-    newest = (settings or None, pair.background_file, more_options or None)
+    rest = pair.given.difference(_NAMED, JobSettings.model_fields, more, _NEWEST)
+    fields = asked.model_dump(mode="json", include={*_NEWEST, *rest}) | {name: str(files[name]) for name in files}
+    more_options = {name: fields[name] for name in (*_NEWEST, *sorted(rest)) if name in pair.given}
+    newest = (settings or None, files.get("background_file"), more_options or None)
     newer = [part for part in (*options, *speeches, *newest) if part is not None]
-    parts = [pair.video, pair.audio, pair.out, pair.engine, pair.face, pair.loop, *newer]
+    parts = [files.get("video"), files.get("audio"), pair.out, asked.engine, asked.face, asked.loop, *newer]
     return _digest(*(str(part) for part in parts))
 
 

@@ -6,110 +6,90 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
-
-from pydantic import ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from typing import Any, Final, Self
 
 from api.forms.form_parts import MORE_AUDIO
 from api.forms.form_schema import shape_of, validated
-from api.validation_message import describe
 from cluster.locations import Location, is_url, resolve
-from errors import InputError
+from errors import InputError, OptionError
 from jobs.model.files import UploadedFile
-from jobs.model.job_settings import JobSettings
-from jobs.model.spec import MAX_TEXT_CHARS, JobSpec
-from jobs.model.turns import MAX_TURNS, MAX_VOICE_CHARS, SpeakerChoice, SubtitlePlace, Turn
+from jobs.model.spec import JobSpec
 
+NOT_IN_MANIFESTS: Final[Mapping[str, str]] = {
+    "avatar_id": "a line names its video; the analysis of a video is cached",
+    "more_audio": "its files are fields of their own, `audio_NAME`",
+    "review": "nobody approves the jobs of a batch",
+    "callback_url": "the batch reports its pairs",
+    "priority": "pairs are rendered in order of the manifest",
+}
+"""Fields of `JobSpec` that a line cannot have, and why."""
+_SHAPE: Final = shape_of(JobSpec)
 _UNREAD: Final = UploadedFile(key="", sha256="", num_bytes=0, label="")
 """Stands for each file while a line is validated."""
+_COLUMNS: Final = {"out", *JobSpec.model_fields} - NOT_IN_MANIFESTS.keys()
 
 
-def _url_or_path(location: object) -> Location:
-    if not isinstance(location, str | Path) or not str(location):
-        raise ValueError(f"expected a path or a URL, found {location!r}")
-    return location if is_url(location) else Path(location)
-
-
-_LocationField = Annotated[Location, PlainValidator(_url_or_path)]
-
-
-class Pair(JobSettings):
+@dataclass(frozen=True)
+class Pair:
     """One line: a face, speech, the result and options. Files are paths or URLs such as s3://bucket/key.
 
-    The fields `audio_NAME` of a line are in `more_audio`.
+    Attributes:
+        out: The result.
+        inputs: The input files, by the names of their fields in the API.
+        asked: The job, with stand-ins for the files.
+        given: Names of the fields of the API that the line sets.
+        line: Line number in the manifest, from 1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    out: Location
+    inputs: Mapping[str, Location]
+    asked: JobSpec
+    given: frozenset[str]
+    line: int = 0
 
-    line: int = Field(0, exclude=True, description="Line number in the manifest, from 1.")
-    video: _LocationField = Field(description="A video or a still portrait.")
-    audio: _LocationField | None = Field(None, description="The speech, in any audio or video format.")
-    text: str | None = Field(None, max_length=MAX_TEXT_CHARS, description="Text to speak instead of `audio`.")
-    voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
-    turns: tuple[Turn, ...] | None = Field(None, max_length=MAX_TURNS, description="As in the API.")
-    more_audio: dict[str, _LocationField] = Field({}, description="Further audio files, to which `turns` refer.")
-    diarization: _LocationField | None = Field(None, description="RTTM or JSON file: who speaks when in `audio`.")
-    subtitles: _LocationField | None = Field(None, description="SRT or WebVTT file that is spoken instead of `audio`.")
-    speakers: dict[str, SpeakerChoice] = Field({}, description="Faces and voices of speakers, by name.")
-    idle_mouths: Literal["source", "closed"] | None = Field(None, description="As in the API.")
-    subtitles_output: SubtitlePlace | None = Field(None, description="As in the API.")
-    max_audio_stretch: float | None = Field(None, description="As in the API.")
-    music: _LocationField | None = Field(None, description="Audio file that plays under the speech.")
-    music_gain_db: float | None = Field(None, description="As in the API.")
-    background_file: _LocationField | None = Field(None, description="Picture or video behind the person.")
-    out: _LocationField = Field(description="The result.")
-    engine: str | None = None
-
-    @model_validator(mode="before")
     @classmethod
-    def _collect_audio(cls, line: object) -> object:
-        if not isinstance(line, dict):
-            return line
-        if "more_audio" in line:
-            raise ValueError("more_audio: unknown field")
-        more = {name: location for name, location in line.items() if re.fullmatch(MORE_AUDIO, name)}
-        rest = {name: value for name, value in line.items() if name not in more}
-        return {**rest, "more_audio": more} if more else rest
+    def of(cls, line: object, number: int = 0) -> Self:
+        """Return the pair of a line, whose fields are those of the API and `out`.
 
-    @model_validator(mode="after")
-    def _named_by_format(self) -> Self:
-        if not str(self.out).endswith(f".{self.format}"):
-            raise ValueError(f"out: expected a name that ends in .{self.format}")
-        return self
-
-    @model_validator(mode="after")
-    def _as_in_the_api(self) -> Self:
-        """Apply the rules of the API, which do not depend on the content of files."""
-        self.spec(dict.fromkeys(self.inputs, _UNREAD))
-        return self
+        Raises:
+            InputError: The line is invalid. What depends on the content of files is not checked.
+        """
+        if not isinstance(line, Mapping):
+            raise OptionError("expected a JSON object")
+        if unknown := sorted(NOT_IN_MANIFESTS.keys() & line.keys()):
+            raise OptionError(f"{unknown[0]}: unknown field")
+        fields = {name: value for name, value in line.items() if value is not None}
+        out = _location("out", fields.pop("out", None))
+        inputs = {name: _location(name, value) for name, value in fields.items() if name in _SHAPE.files}
+        others = {name: value for name, value in fields.items() if name not in inputs}
+        asked = validated(JobSpec, {**others, **_SHAPE.content(dict.fromkeys(inputs, _UNREAD), {})})
+        if not str(out).endswith(f".{asked.format}"):
+            raise OptionError(f"out: expected a name that ends in .{asked.format}")
+        return cls(out, inputs, asked, frozenset(fields), number)
 
     @property
-    def inputs(self) -> dict[str, Location]:
-        """The input files, by the names of their fields in the API."""
-        names = ("video", "audio", "diarization", "subtitles", "music", "background_file")
-        files = {name: getattr(self, name) for name in names}
-        return {**{field: location for field, location in files.items() if location is not None}, **self.more_audio}
+    def more_audio(self) -> Mapping[str, Location]:
+        """Further audio files, to which turns refer."""
+        return {name: location for name, location in self.inputs.items() if name not in _SHAPE.files.names}
 
     @property
     def options(self) -> dict[str, Any]:
-        """The other fields of the API that the line sets, as in JSON."""
-        files = {"out", "more_audio", *shape_of(JobSpec).files.names}
-        return self.model_dump(mode="json", exclude=files, exclude_unset=True)
+        """The fields that are not files, as in JSON."""
+        return self.asked.model_dump(mode="json", exclude={"more_audio", *_SHAPE.files.names}, exclude_unset=True)
 
     def spec(self, uploads: Mapping[str, UploadedFile]) -> JobSpec:
-        """Return the spec of this pair's job.
-
-        Args:
-            uploads: The files, by the names of `inputs`.
-
-        Raises:
-            OptionError: The fields do not go together.
-        """
-        return validated(JobSpec, {**self.options, **shape_of(JobSpec).content(uploads, {})})
+        """Return the spec of this pair's job; `uploads` are the files, by the names of `inputs`."""
+        return validated(JobSpec, {**self.options, **_SHAPE.content(uploads, {})})
 
 
-_COLUMNS: Final = Pair.model_fields.keys() - {"line", "more_audio"}
+def _location(name: str, value: object) -> Location:
+    if value is None:
+        raise OptionError(f"{name}: is required")
+    if not isinstance(value, str | Path) or not str(value):
+        raise OptionError(f"{name}: expected a path or a URL, found {value!r}")
+    return value if is_url(value) else Path(value)
 
 
 def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
@@ -135,14 +115,17 @@ def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
         if not line or isinstance(line, str) and not line.strip():
             continue
         try:
-            parsed = Pair.model_validate_json(line) if isinstance(line, str) else Pair.model_validate(line)
-            pair = _resolved(parsed, number, manifest.parent, out_dir or manifest.parent)
-        except ValidationError as error:
-            complaints += [f"{manifest}:{number}: {describe([detail])}" for detail in error.errors()]
-            if not is_csv and number == 1 and error.errors()[0]["type"] == "json_invalid":
+            pair = Pair.of(json.loads(line) if isinstance(line, str) else line, number)
+        except (json.JSONDecodeError, RecursionError) as error:
+            complaints.append(f"{manifest}:{number}: Invalid JSON: {error}")
+            if number == 1:
                 complaints.append(f"{manifest}: expected JSON lines; a table with a header needs a name ending in .csv")
                 break
             continue
+        except InputError as error:
+            complaints.append(f"{manifest}:{number}: {error}")
+            continue
+        pair = _resolved(pair, manifest.parent, out_dir or manifest.parent)
         complaints += [f"{manifest}:{number}: {complaint}" for complaint in _missing_inputs(pair)]
         first = line_of_out.setdefault(pair.out, number)
         if first != number:
@@ -158,7 +141,7 @@ def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
 def _csv_rows(manifest: Path, text: str) -> Iterator[tuple[int, dict[str, object]]]:
     """Yield the number of the first line and the fields of each row; empty cells are fields that are not set.
 
-    Commas, semicolons or tabs separate the cells. `turns` and `speakers` are JSON.
+    Commas, semicolons or tabs separate the cells. Lists and objects, such as `turns`, are JSON.
 
     Raises:
         InputError: A column is unknown, or the file is not CSV.
@@ -179,13 +162,12 @@ def _csv_rows(manifest: Path, text: str) -> Iterator[tuple[int, dict[str, object
 
 
 def _cell(column: str, text: str) -> object:
-    return json.loads(text) if column in ("turns", "speakers") else text
+    return json.loads(text) if column in _SHAPE.objects else text
 
 
-def _resolved(pair: Pair, line: int, inputs: Path, outputs: Path) -> Pair:
-    paths: dict[str, object] = {name: resolve(location, inputs) for name, location in pair.inputs.items()}
-    more = {name: paths.pop(name) for name in pair.more_audio}
-    return pair.model_copy(update={"line": line, "out": resolve(pair.out, outputs), **paths, "more_audio": more})
+def _resolved(pair: Pair, inputs: Path, outputs: Path) -> Pair:
+    paths = {name: resolve(location, inputs) for name, location in pair.inputs.items()}
+    return replace(pair, out=resolve(pair.out, outputs), inputs=paths)
 
 
 def _missing_inputs(pair: Pair) -> list[str]:

@@ -24,6 +24,8 @@ from lipwright_client.records import (
     ServiceStatus,
     SpeakerTurn,
     TimeRange,
+    Turn,
+    Turns,
     Voices,
 )
 from lipwright_client.retry import Patience, RetryPolicy
@@ -53,6 +55,8 @@ __all__ = [
     "ServiceStatus",
     "SpeakerTurn",
     "TimeRange",
+    "Turn",
+    "Turns",
     "Voices",
     "__version__",
 ]

@@ -16,6 +16,8 @@ from lipwright_client.calls import (
     AvatarSettings,
     Call,
     JobFields,
+    TurnFields,
+    TurnOptions,
     avatar_path,
     background_path,
     change_avatar,
@@ -25,6 +27,7 @@ from lipwright_client.calls import (
     create_subtitles,
     create_voice,
     delete,
+    edit_turns,
     format_of,
     job_path,
     reads,
@@ -44,6 +47,7 @@ from lipwright_client.records import (
     JobSummary,
     People,
     ServiceStatus,
+    Turns,
     Voices,
 )
 from lipwright_client.retry import DEFAULT_RETRY, RetryPolicy, retry_policy
@@ -63,7 +67,7 @@ class AsyncJobs:
         self._transport = transport
 
     async def create(self, **fields: Unpack[JobFields]) -> Job:
-        """Submit a job. Returns when the service has received and validated its files.
+        """Submit a job. Returns when the service has received and validated its files; texts are spoken by the job.
 
         Raises:
             UploadError: A file does not exist.
@@ -103,6 +107,81 @@ class AsyncJobs:
             Call("GET", f"{job_path(job_id)}/subtitles.{kind}", lambda answer: answer.text)
         )
 
+    async def turns(self, job_id: str) -> Turns:
+        """Return the turns of a job: who says what when, how long it takes, and what is cut."""
+        return await self._transport.run(Call("GET", f"{job_path(job_id)}/turns", reads(Turns)))
+
+    async def turn_audio(self, job_id: str, number: int) -> bytes:
+        """Return the spoken text of a turn at its own speed, as an audio file.
+
+        Raises:
+            NotFoundError: There is no such turn, or it is not spoken.
+        """
+        path = f"{job_path(job_id)}/turns/{number}/audio"
+        return await self._transport.run(Call("GET", path, lambda answer: answer.content))
+
+    async def edit_turn(
+        self, job_id: str, number: int, version: int | None = None, **fields: Unpack[TurnFields]
+    ) -> Turns:
+        """Change a turn of a job in review. Only this turn is spoken again. Returns all turns.
+
+        Args:
+            job_id: ID of the job.
+            number: Number of the turn.
+            version: `Turns.version` that the number is of; None for whatever the turns are now.
+            **fields: What changes.
+
+        Raises:
+            StateError: The job is not in review, or has changed since `version`.
+            NotFoundError: There is no such turn.
+            InputError: Turns would overlap, or a face, voice or time is invalid.
+            ConnectionFailedError: The connection broke. The turn may have changed: read the turns again.
+        """
+        return await self._transport.run(edit_turns("PATCH", job_id, f"/{number}", version, fields))
+
+    async def add_turn(
+        self, job_id: str, text: str, start: float, version: int | None = None, **options: Unpack[TurnOptions]
+    ) -> Turns:
+        """Add a turn with a text to a job in review, and speak it. Result and errors as for `edit_turn`.
+
+        Args:
+            job_id: ID of the job.
+            text: What is said.
+            start: When, in seconds of the video.
+            version: As for `edit_turn`.
+            **options: Who says it how.
+        """
+        fields = {**options, "text": text, "start": start}
+        return await self._transport.run(edit_turns("POST", job_id, "", version, fields))
+
+    async def remove_turn(self, job_id: str, number: int, version: int | None = None) -> Turns:
+        """Remove a turn of a job in review. Arguments, result and errors as for `edit_turn`."""
+        return await self._transport.run(edit_turns("DELETE", job_id, f"/{number}", version))
+
+    async def split_turn(
+        self, job_id: str, number: int, start: float, text: str, next_text: str, version: int | None = None
+    ) -> Turns:
+        """Make two turns of one of a job in review, and speak both. Result and errors as for `edit_turn`.
+
+        Args:
+            job_id: ID of the job.
+            number: Number of the turn.
+            start: When the second turn starts, in seconds of the video.
+            text: Text of the first turn.
+            next_text: Text of the second turn.
+            version: As for `edit_turn`.
+        """
+        fields = {"start": start, "text": text, "next_text": next_text}
+        return await self._transport.run(edit_turns("POST", job_id, f"/{number}/split", version, fields))
+
+    async def approve(self, job_id: str) -> Job:
+        """Render a job in review with its turns as they are now. Approving it again has no effect.
+
+        Raises:
+            StateError: The job was not made with `review`, or its texts are not yet spoken.
+        """
+        return await self._transport.run(Call("POST", f"{job_path(job_id)}/approve", reads(Job)))
+
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job. Has no effect on a finished job."""
         return await self._transport.run(Call("POST", f"{job_path(job_id)}/cancel", reads(Job)))
@@ -119,7 +198,7 @@ class AsyncJobs:
     async def wait(
         self, job_id: str, timeout_s: float | None = None, on_change: Callable[[Job], object] | None = None
     ) -> Job:
-        """Wait until a job ends, and return it. `job.check()` raises its error, if any.
+        """Wait until a job ends or is in review, and return it. `job.check()` raises its error, if any.
 
         Args:
             job_id: ID of the job.
@@ -130,7 +209,8 @@ class AsyncJobs:
             WaitTimeoutError: The job has not ended; it continues.
         """
         job = None
-        async for job in self._transport.read(JobEventStream(job_id, self._transport.retry, timeout_s)):
+        stream = JobEventStream(job_id, self._transport.retry, timeout_s, ends_at_review=True)
+        async for job in self._transport.read(stream):
             if on_change is not None:
                 await self._transport.io.notify(on_change, job)
         return await self.get(job_id) if job is None else job
@@ -252,6 +332,8 @@ class Service:
     ) -> Job:
         """Submit a job, wait for it, and save its video. If the wait is interrupted, the job is cancelled.
 
+        With `review`, returns the job once it is in review, without a video: `jobs.approve` renders it.
+
         Args:
             out: Where to save the video; None to leave it on the service. The suffix of a path is the format: `.mp4`,
                 `.webm` or `.mov`.
@@ -276,7 +358,7 @@ class Service:
                 await self.jobs.cancel(job.id)
             raise
         job.check()
-        if out is not None:
+        if out is not None and not job.is_waiting_for_review:
             await self.jobs.download(job.id, out)
         return job
 

@@ -15,7 +15,7 @@ import httpx
 from lipwright_client.errors import UnexpectedAnswerError, UploadError
 from lipwright_client.files import Source, Upload, is_url, upload_of
 from lipwright_client.from_json import from_json
-from lipwright_client.records import Avatar, Background, ClonedVoice, Job
+from lipwright_client.records import Avatar, Background, ClonedVoice, Job, Turns
 
 T = TypeVar("T")
 
@@ -63,7 +63,8 @@ class JobFields(AvatarSettings, total=False):
     """Fields of a new job; None counts as absent.
 
     Exactly one of `video` (a video or a still portrait) and `avatar_id`, and one of `audio` and `text` (spoken by
-    `voice`). `visible_label` adds a visible AI mark. `face` and `face_image` as for avatars; `loop` fits the video to
+    `voice`). `visible_label` and `visible_label_top` add a visible AI mark. `face` and `face_image` as for avatars;
+    `loop` fits the video to
     the speech: `pingpong`, `loop`, `hold`, `cut`, `source` or `retime`, with which `max_audio_stretch` fits the speech
     too; `background_gain_db` keeps the video's own sound under the speech; `music` is a file that plays under it, with
     `music_gain_db`; `loudness_lufs` normalizes the result;
@@ -80,7 +81,8 @@ class JobFields(AvatarSettings, total=False):
     `audio` and its `diarization` (RTTM or JSON); `speakers` then maps names of speakers to mappings with `face` and
     `voice`. `idle_mouths` of people who do not speak stay as in the `source` or are `closed`; `subtitles_output` is
     `track` or `burnt`. `language` (`de`, `German`) chooses voices for texts without one, a different one for each
-    speaker, and marks the sound and the text track.
+    speaker, and marks the sound and the text track. With `review`, the job stops once its texts are spoken: see
+    `jobs.turns`, `jobs.edit_turn` and `jobs.approve`.
 
     Repeating a call with the same `idempotency_key` returns the same job; without
     one, each call creates a new job.
@@ -92,6 +94,7 @@ class JobFields(AvatarSettings, total=False):
     video: Source | None
     avatar_id: str | None
     visible_label: bool | None
+    visible_label_top: bool | None
     engine: str | None
     face: str | None
     face_image: Source | None
@@ -103,6 +106,7 @@ class JobFields(AvatarSettings, total=False):
     speakers: Mapping[str, Mapping[str, str]] | None
     idle_mouths: str | None
     subtitles_output: str | None
+    review: bool | None
     language: str | None
     max_audio_stretch: float | None
     background_gain_db: float | None
@@ -118,6 +122,27 @@ class JobFields(AvatarSettings, total=False):
     callback_url: str | None
     metadata: Mapping[str, str] | None
     idempotency_key: str | None
+
+
+class TurnOptions(TypedDict, total=False):
+    """Fields that a new turn of a job in review may have; None is the default.
+
+    The text is spoken by `voice`; `face` says who speaks, as in `turns` of a job; `speaker` is a name; the speech
+    should end at `end` seconds of the video; `gain_db` is its gain.
+    """
+
+    voice: str | None
+    face: str | None
+    speaker: str | None
+    end: float | None
+    gain_db: float | None
+
+
+class TurnFields(TurnOptions, total=False):
+    """Fields of a turn of a job in review that can be changed; None resets a field."""
+
+    text: str
+    start: float
 
 
 @dataclass(frozen=True)
@@ -156,6 +181,7 @@ class Call(Generic[T]):
         body: Fields and files.
         read_timeout_s: Read timeout; None for the client's.
         removes: Whether the call deletes something, so that "not found" on a retry means success.
+        is_idempotent: Whether the call may be repeated although the service may have obeyed it.
     """
 
     method: str
@@ -166,6 +192,7 @@ class Call(Generic[T]):
     body: Body = Body()
     read_timeout_s: float | None = None
     removes: bool = False
+    is_idempotent: bool = True
 
     def timeout(self, usual: httpx.Timeout) -> httpx.Timeout:
         """Return the timeouts of this call; `usual` are the client's."""
@@ -221,6 +248,29 @@ def create_subtitles(audio: Source, language: str | None, translate_to: str | No
     """Transcribe a recording."""
     fields = {"audio": audio, "language": language, "translate_to": translate_to, "format": kind}
     return Call("POST", "/v1/subtitles", lambda answer: answer.text, body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
+
+
+def edit_turns(
+    method: str, job_id: str, place: str = "", version: int | None = None, fields: Mapping[str, Any] | None = None
+) -> Call[Turns]:
+    """Change the turns of a job in review. `place` follows `/turns` in the path.
+
+    The numbers of turns change with edits, so an edit whose response is lost must not be repeated.
+
+    Raises:
+        UploadError: `fields` are empty.
+    """
+    if fields is not None and not fields:
+        raise UploadError("Pass at least one field to change.")
+    return Call(
+        method,
+        f"{job_path(job_id)}/turns{place}",
+        reads(Turns),
+        headers={} if version is None else {"If-Match": f'"{version}"'},
+        body=Body(fields or {}),
+        read_timeout_s=UPLOAD_READ_S,  # the text is spoken before the service responds
+        is_idempotent=False,
+    )
 
 
 def delete(path: str) -> Call[None]:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Self
 
 from lipwright_client.errors import Problem, problem_error
 
-JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+JobStatus = Literal["queued", "running", "review", "succeeded", "failed", "cancelled"]
 AvatarStatus = Literal["analysing", "ready", "failed"]
 FINAL: Final = ("succeeded", "failed", "cancelled")
 
@@ -41,17 +41,20 @@ class JobSummary:
 
     Attributes:
         id: ID of the job.
-        status: `succeeded`, `failed` and `cancelled` are final.
+        status: `succeeded`, `failed` and `cancelled` are final; a job in `review` waits for `jobs.approve`.
         stage: Current stage.
         progress: Overall progress, 0 to 1.
         num_frames_done: Number of finished frames.
         num_frames: Total frames; None until the speech is measured.
+        num_cues_done: Number of spoken texts.
+        num_cues: Number of texts to speak; None if there are none, or until it is known.
         queue_position: Number of jobs ahead; None unless queued.
         created_at: When the job was accepted. All times have a time zone.
         started_at: When work started.
         finished_at: When the job ended.
         inputs: File names given by the caller.
         metadata: Key-value pairs of the caller.
+        revision_of: ID of the job that this one revises; None otherwise.
         error: Why the job failed or was cancelled.
         raw: The unparsed response.
     """
@@ -63,11 +66,14 @@ class JobSummary:
     num_frames_done: int
     num_frames: int | None
     created_at: datetime
+    num_cues_done: int = 0
+    num_cues: int | None = None
     queue_position: int | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     inputs: JobInputs = JobInputs("", "")
     metadata: Mapping[str, str] = field(default_factory=dict)
+    revision_of: str | None = None
     error: Failure | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -75,6 +81,18 @@ class JobSummary:
     def is_final(self) -> bool:
         """Whether the job has ended."""
         return self.status in FINAL
+
+    @property
+    def is_waiting_for_review(self) -> bool:
+        """Whether the job goes on only after `jobs.approve`."""
+        return self.status == "review"
+
+    @property
+    def count(self) -> str:
+        """How much of the current stage is done: `text 12 of 60`, `frame 100 of 250`; empty if nothing is counted."""
+        if self.stage == "speaking":
+            return f"text {self.num_cues_done} of {self.num_cues}" if self.num_cues else ""
+        return f"frame {self.num_frames_done} of {self.num_frames}" if self.num_frames_done else ""
 
     def check(self) -> Self:
         """Return this job if it has not failed.
@@ -99,6 +117,58 @@ class Job(JobSummary):
 
     options: Mapping[str, Any] = field(default_factory=dict)
     report: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a job, as it is planned.
+
+    Attributes:
+        number: Number of the turn, from 0 in order of time; edits change the numbers.
+        start: When it starts, in seconds of the video.
+        end: When it should end; None if it may take as long as it needs.
+        text: What is said; None if the speech is a file.
+        original_text: What is said in the source, if it was sent.
+        speaker: Name of the speaker.
+        face: Who speaks; None for the face of the job.
+        voice: Voice for the text; None for the default one.
+        gain_db: Gain of the speech in dB.
+        natural_seconds: Length of the text as the voice speaks it.
+        speed: How much faster it is played, to end in time; None: not faster.
+        cut_seconds: What does not fit and is cut; None: nothing.
+        raw: The unparsed turn.
+    """
+
+    number: int
+    start: float
+    end: float | None = None
+    text: str | None = None
+    original_text: str | None = None
+    speaker: str | None = None
+    face: str | None = None
+    voice: str | None = None
+    gain_db: float = 0.0
+    natural_seconds: float | None = None
+    speed: float | None = None
+    cut_seconds: float | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The turns of a job.
+
+    Attributes:
+        version: Version of the job; an edit with this `version` fails if the job has changed in the meantime.
+        status: Turns can be changed while it is `review`.
+        turns: In order of time.
+        raw: The unparsed response.
+    """
+
+    version: int
+    status: JobStatus
+    turns: tuple[Turn, ...]
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

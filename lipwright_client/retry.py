@@ -84,7 +84,8 @@ class Retries:
         self._num_tries += 1
         if isinstance(outcome, httpx.RequestError) or _is_retried_like_disconnect(outcome):
             self._num_reconnects += 1
-            if self._num_reconnects <= self._retry.max_reconnects and self._call.body.is_repeatable:
+            can_repeat = self._call.body.is_repeatable and self._call.is_idempotent
+            if self._num_reconnects <= self._retry.max_reconnects and can_repeat:
                 return reconnect_delay(self._num_reconnects)
             if isinstance(outcome, httpx.Response):
                 return None

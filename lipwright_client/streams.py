@@ -103,12 +103,15 @@ class JobEventStream(ResumableStream[Job]):
         job_id: ID of the job.
         retry: Retry policy.
         timeout_s: Timeout of the whole stream; None for none.
+        ends_at_review: Whether the stream also ends when the job is in review.
     """
 
-    def __init__(self, job_id: str, retry: RetryPolicy, timeout_s: float | None = None) -> None:
+    def __init__(
+        self, job_id: str, retry: RetryPolicy, timeout_s: float | None = None, ends_at_review: bool = False
+    ) -> None:
         headers = {"Last-Event-ID": "0", "Accept": "text/event-stream"}
         super().__init__(f"{job_path(job_id)}/events", retry, _SILENCE_S, headers)
-        self._job_id = job_id
+        self._job_id, self._ends_at_review = job_id, ends_at_review
         self._buffer = b""
         self._fields: dict[str, str] = {}
         self._timeout_s = timeout_s
@@ -165,7 +168,7 @@ class JobEventStream(ResumableStream[Job]):
         except ValueError as error:
             raise UnexpectedAnswerError(f"{self._path}: expected JSON, found {fields['data'][:80]!r}.") from error
         self._headers["Last-Event-ID"] = fields.get("id", self._headers["Last-Event-ID"])
-        self.is_over = job.is_final
+        self.is_over = job.is_final or (self._ends_at_review and job.is_waiting_for_review)
         return job
 
     def _remaining_s(self) -> float:

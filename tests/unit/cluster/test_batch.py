@@ -79,7 +79,7 @@ def _pairs(folder: Path, *speeches: bytes) -> list[Pair]:
     for line, speech in enumerate(speeches, start=1):
         (folder / f"{line}.wav").write_bytes(speech)
         out = folder / "out" / f"{line}.mp4"
-        pairs.append(Pair(line=line, video=folder / "face.mp4", audio=folder / f"{line}.wav", out=out))
+        pairs.append(Pair.of({"video": folder / "face.mp4", "audio": folder / f"{line}.wav", "out": out}, line))
     return pairs
 
 

@@ -33,9 +33,9 @@ def test_relative_paths_and_line_numbers(inputs: Path, tmp_path: Path) -> None:
     manifest = _write(inputs, GOOD, "", GOOD | {"out": "b/b.mp4", "loop": "hold"})
     first, second = read_manifest(manifest, tmp_path / "results")
     assert (first.line, second.line) == (1, 3)
-    assert first.video == inputs / "a.mp4"
+    assert first.inputs["video"] == inputs / "a.mp4"
     assert second.out == tmp_path / "results" / "b" / "b.mp4"
-    assert second.loop == "hold"
+    assert second.options == {"loop": "hold"}
     assert read_manifest(manifest)[0].out == inputs / "a_out.mp4"
 
 
@@ -44,8 +44,8 @@ TEXT = {"video": "a.mp4", "text": "Good morning.\n早上好。", "voice": "af_he
 
 def test_speech_is_audio_or_text(inputs: Path) -> None:
     audio, text = read_manifest(_write(inputs, GOOD, TEXT))
-    assert (audio.audio, audio.text, audio.voice) == (inputs / "a.wav", None, None)
-    assert (text.audio, text.text, text.voice) == (None, TEXT["text"], "af_heart")
+    assert (audio.inputs["audio"], audio.options) == (inputs / "a.wav", {})
+    assert (list(text.inputs), text.options) == (["video"], {"text": TEXT["text"], "voice": "af_heart"})
 
 
 TURNS = {
@@ -80,19 +80,20 @@ def test_several_people_speak(inputs: Path) -> None:
         (TEXT | {"voice": ""}, "voice: must have at least 1 character"),
         (GOOD | {"out": "a.avi"}, "expected a name that ends in .mp4"),
         (TURNS | {"audio_bob": "missing.wav"}, "audio_bob: "),
-        (TURNS | {"audio_bob": 3}, "more_audio.audio_bob: expected a path or a URL, found 3"),
+        (TURNS | {"audio_bob": 3}, "audio_bob: expected a path or a URL, found 3"),
         (TURNS | {"more_audio": {"audio_bob": "b.wav"}}, "more_audio: unknown field"),
         (TURNS | {"turns": None}, "audio_bob needs turns that refer to it"),
         (TURNS | {"turns": []}, "turns: must have at least 1 item"),
         (TURNS | {"turns": [{"start": -1}]}, "turns.0.start: must be greater than or equal to 0"),
         (
             TURNS | {"turns": [{"start": 0, "text": "Hi.", "audio": "audio_bob"}]},
-            "turns[0]: send text or audio, not both",
+            "turns.0: send text or audio, not both",
         ),
         (TURNS | {"loop": "hold"}, "loop: a result with turns has the length of its video"),
         (TURNS | {"subtitles": "a.rttm"}, "send turns or subtitles, not both"),
         ({"video": "a.mp4", "diarization": "a.rttm", "out": "b.mp4"}, "diarization needs audio"),
         (GOOD | {"speakers": {"A": {"face": "1"}}}, "speakers needs diarization or subtitles"),
+        (GOOD | {"review": True}, "review: unknown field"),
         (GOOD | {"loop": "backwards"}, "loop: must be 'pingpong', 'loop', 'hold', 'cut', 'source' or 'retime'"),
     ],
 )
@@ -131,10 +132,11 @@ def test_csv_rows_are_pairs(inputs: Path, delimiter: str) -> None:
         ("a.mp4", "", "", "two.mp4", "", "", "b.wav", '"[{""start"": 0, ""audio"": ""audio_bob""}]"'),
     ]
     first, second = read_manifest(_csv(inputs, "\n".join(delimiter.join(row) for row in rows)))
-    assert (first.line, first.text, first.expressiveness, first.visible_label) == (2, "Good\nmorning", 1.5, True)
+    asked = first.asked
+    assert (first.line, asked.text, asked.expressiveness, asked.visible_label) == (2, "Good\nmorning", 1.5, True)
     assert "loop" not in first.options
     assert (second.line, second.more_audio) == (5, {"audio_bob": inputs / "b.wav"})
-    assert [turn.audio for turn in second.turns or ()] == ["audio_bob"]
+    assert [turn.audio for turn in second.asked.turns or ()] == ["audio_bob"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,111 @@
+"""Command-line options that are fields of a job, made from `JobSpec`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
+
+import typer
+from pydantic.fields import FieldInfo
+
+from cli.messages import OPTION_NAMES, with_commands
+from jobs.model.files import UploadedFile
+from jobs.model.spec import JobSpec
+
+_SEVERAL: Final = "several people speak with `lipwright dub` or a batch"
+NO_OPTIONS: Final[Mapping[str, str]] = {
+    "background_file": "--background is a file, too",
+    "format": "the suffix of --out is the format",
+    "callback_url": "the command waits for the job",
+    "metadata": "for programs that find their jobs by it",
+    "turns": _SEVERAL,
+    "more_audio": _SEVERAL,
+    "diarization": _SEVERAL,
+    "speakers": _SEVERAL,
+    "subtitles": _SEVERAL,
+    "idle_mouths": _SEVERAL,
+    "subtitles_output": _SEVERAL,
+    "review": _SEVERAL,
+}
+"""Fields of `JobSpec` that are no options of `lipwright speak`, and why."""
+_FIRST: Final = ("video", "avatar_id", "audio", "text", "voice", "engine", "face", "face_image")
+"""The options that come first; the others follow as they are declared."""
+_UNITS: Final = {"_db": "DB", "_lufs": "LUFS"}
+_VALUES: Final = frozenset({"loop"})
+"""Fields that have the name of a value."""
+
+
+def with_job_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each field of `JobSpec`; it gets those that were passed as its argument `fields`."""
+    own = inspect.signature(command)
+    hints = get_type_hints(command, include_extras=True)
+    names = [*_FIRST, *(name for name in JobSpec.model_fields if name not in (*_FIRST, *NO_OPTIONS))]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        sent = {name: values.pop(name) for name in names}
+        command(
+            fields={name: value for name, value in sent.items() if value is not None and value is not False}, **values
+        )
+
+    parameters = [
+        *(_parameter(name, JobSpec.model_fields[name]) for name in names),
+        *(each.replace(annotation=hints[name]) for name, each in own.parameters.items() if name != "fields"),
+    ]
+    ordered = sorted(parameters, key=lambda each: each.default is not inspect.Parameter.empty)
+    run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in ordered}
+    del run.__wrapped__  # type: ignore[attr-defined]
+    return run
+
+
+def file_options() -> Iterator[str]:
+    """Yield the names of the options that are files or URLs."""
+    for name, field in JobSpec.model_fields.items():
+        if name not in NO_OPTIONS and _kind(field) is UploadedFile:
+            yield name
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    """Return the parameter of a command for a field of a job."""
+    kind = _kind(field)
+    bounds = {"min": "ge", "max": "le"} if kind in (int, float) else {}
+    settings = typer.Option(
+        _option_of(name),
+        help=_help(name, field, kind),
+        metavar=next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix)), None),
+        show_default=False,
+        **{name: getattr(each, of) for name, of in bounds.items() for each in field.metadata if hasattr(each, of)},
+    )
+    plain = kind if kind in (bool, int, float) else str
+    annotation: Any = Annotated[bool if plain is bool else Union[plain, None], settings]  # noqa: UP007 - not known here
+    default = False if plain is bool else None
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
+
+
+def _kind(field: FieldInfo) -> object:
+    """Return the type of a field, without None."""
+    kind: object = field.annotation
+    while get_origin(kind) in (Annotated, Union, UnionType):
+        kind = next(each for each in get_args(kind) if each is not type(None))
+    return kind
+
+
+def _help(name: str, field: FieldInfo, kind: object) -> str:
+    """Return the description of a field in the words of the command line, with its default."""
+    text = with_commands(field.description or "")
+    options = JobSpec.model_fields.keys() - (NO_OPTIONS.keys() - OPTION_NAMES.keys()) - _VALUES
+    named = "|".join(options)
+    text = re.sub(rf"`({named})`", lambda match: _option_of(match[1]), text).replace("`", "")
+    if kind is UploadedFile or name == "background":
+        text = f"{text} File or URL." if kind is UploadedFile else f"{text} Can be a file or URL."
+    is_plain = isinstance(field.default, str | int | float) and kind is not bool
+    return f"{text} Default: {field.default}." if is_plain and "Default" not in text else text
+
+
+def _option_of(name: str) -> str:
+    return OPTION_NAMES.get(name, f"--{name.replace('_', '-')}")

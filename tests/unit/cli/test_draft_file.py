@@ -1,0 +1,84 @@
+"""What a changed SRT file means for the turns of a job in review."""
+
+from __future__ import annotations
+
+import pytest
+
+from cli.draft_file import DraftChanges, _order_of_changes, draft_changes, draft_text
+from errors import OptionError
+from lipwright_client import Turn
+
+TURNS = (
+    Turn(0, 1.0, 2.0, "Hallo.", speaker="Anna", face="person:0", voice="nova"),
+    Turn(1, 3.0, 4.5, "Guten Tag,\nwie geht es?", speaker="Bob", face="person:1", voice="echo"),
+    Turn(2, 5.0, 5.0001, None, face="person:0"),
+    Turn(3, 6.0, None, "Ende [lacht]", natural_seconds=1.5),
+)
+
+
+def _changes(old: str, new: str) -> DraftChanges:
+    text = draft_text(TURNS)
+    assert old in text
+    return draft_changes(TURNS, text.replace(old, new).encode())
+
+
+def test_draft_text_names_speakers_and_omits_files() -> None:
+    assert draft_text(TURNS) == (
+        "1\n00:00:01,000 --> 00:00:02,000\nAnna: Hallo.\n\n"
+        "2\n00:00:03,000 --> 00:00:04,500\nBob: Guten Tag,\nwie geht es?\n\n"
+        "3\n00:00:06,000 --> 00:00:07,500\nEnde [lacht]\n"
+    )
+
+
+def test_unchanged_draft_changes_nothing() -> None:
+    assert len(draft_changes(TURNS, draft_text(TURNS).encode())) == 0
+
+
+def test_changed_text_is_sent_alone() -> None:
+    changes = _changes("Hallo.", "Guten Morgen.")
+    assert (changes.changed, changes.removed, changes.added) == ({0: {"text": "Guten Morgen."}}, [], [])
+
+
+def test_changed_times_keep_the_text() -> None:
+    changes = _changes("00:00:03,000 --> 00:00:04,500", "00:00:02,750 --> 00:00:04,900")
+    assert (changes.changed, changes.removed, changes.added) == ({1: {"start": 2.75, "end": 4.9}}, [], [])
+
+
+def test_changed_text_and_time_are_matched_by_overlap() -> None:
+    changes = _changes("01,000 --> 00:00:02,000\nAnna: Hallo.", "01,200 --> 00:00:02,000\nAnna: Servus.")
+    assert (changes.changed, changes.removed, changes.added) == ({0: {"text": "Servus.", "start": 1.2}}, [], [])
+
+
+def test_removed_cue_removes_its_turn() -> None:
+    changes = _changes("1\n00:00:01,000 --> 00:00:02,000\nAnna: Hallo.\n\n", "")
+    assert (changes.changed, changes.removed, changes.added) == ({}, [0], [])
+
+
+def test_new_cue_gets_face_and_voice_of_its_speaker() -> None:
+    changes = _changes("3\n00:00:06", "9\n00:00:05,100 --> 00:00:05,900\nBOB: Gut.\n\n3\n00:00:06")
+    assert (changes.changed, changes.removed) == ({}, [])
+    assert changes.added == [
+        {"speaker": "Bob", "face": "person:1", "voice": "echo", "end": 5.9, "text": "Gut.", "start": 5.1}
+    ]
+
+
+def test_other_speaker_changes_face_and_voice() -> None:
+    changes = _changes("Anna: Hallo", "Bob: Hallo")
+    assert changes.changed == {0: {"speaker": "Bob", "face": "person:1", "voice": "echo"}}
+
+
+def test_draft_without_names_keeps_the_speakers() -> None:
+    assert len(draft_changes(TURNS, draft_text(TURNS).replace("Anna: ", "").replace("Bob: ", "").encode())) == 0
+
+
+def test_draft_that_is_no_subtitle_file_is_refused() -> None:
+    with pytest.raises(OptionError, match="subtitles: "):
+        draft_changes(TURNS, b"Hallo")
+
+
+@pytest.mark.parametrize(
+    ("shift", "order"), [(+2.0, [3, 1, 0]), (-0.5, [0, 1, 3]), (0.0, [3, 1, 0])], ids=["later", "earlier", "in place"]
+)
+def test_shifted_turns_are_changed_in_an_order_without_overlaps(shift: float, order: list[int]) -> None:
+    starts = {turn.number: turn.start for turn in TURNS}
+    assert _order_of_changes({number: {"start": starts[number] + shift} for number in (0, 1, 3)}, starts) == order
