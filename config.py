@@ -536,6 +536,7 @@ class JobConfig(_Frozen):
         7 * 86400.0,
         gt=0,
         description="Age at which finished jobs and their files are deleted; jobs in review are cancelled.",
+    )
     max_revision_bytes: int = Field(
         10 * 1024**3,
         ge=0,
