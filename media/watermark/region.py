@@ -36,8 +36,8 @@ def region_around(box: Box) -> Region:
     width, height = (_searched(stop - start) for start, stop in (box[::2], box[1::2]))
     if max(width, height) <= _SMALL:
         width, height = max(width, height / _MAX_STRETCH), max(height, width / _MAX_STRETCH)
-    elif min(width, height) <= _SMALL:  # a small side is only searched with one that is as long as the frame
-        width, height = (side if side <= _SMALL else 1.0 for side in (width, height))
+    elif height <= _SMALL:  # which is only searched in the whole width
+        width = 1.0
     left, right = _centred(box[0], box[2], width)
     top, bottom = _centred(box[1], box[3], height)
     return Region(left, top, right, bottom)
