@@ -282,8 +282,8 @@ def test_the_counted_sound_is_what_the_disk_and_the_forecast_hold(
 @pytest.mark.parametrize(
     ("loop", "num_frames", "playback", "finding"),
     [
-        ("cut", 50, Playback(), "The speech ends 5.0 s after the video and is cut."),
-        ("source", 50, Playback(), "The speech ends 5.0 s after the video and is cut."),
+        ("cut", 50, Playback(), "The speech is 5.0 s longer than the video; the rest is cut off."),
+        ("source", 50, Playback(), "The speech is 5.0 s longer than the video; the rest is cut off."),
         (
             "retime",
             175,
