@@ -7,9 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
-
-from click import Parameter
+from typing import Final, Protocol
 
 _COMMANDS: Final = (
     (r"Send it with POST /v1/backgrounds", "Pass the file with --background"),
@@ -39,6 +37,18 @@ _OF_A_FOLDER: Final[Mapping[str, Sequence[str]]] = {
     "serve": ("--data-dir", "--config"),
 }
 """Commands that use no running service, and the options that choose what they work on."""
+
+
+class Parameter(Protocol):
+    """An option or argument of a command, of Click or of Typer's copy of it."""
+
+    @property
+    def name(self) -> str | None:
+        """Name of the function's parameter."""
+
+    @property
+    def opts(self) -> Sequence[str]:
+        """Names on the command line."""
 
 
 def names_of(parameters: Sequence[Parameter]) -> dict[str, str]:
