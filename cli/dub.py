@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 from cli.local_service import OptionalServer, service_at
 from cli.run_job import check_paths, run_job
 from cli.terminal import UsageError, interrupt_on_sigterm, service
-from lipwright_client import Job, Lipwright
+from lipwright_client import Avatar, Job, Lipwright
 from lipwright_client.calls import JobFields
 from media.subtitles.cues import read_cues
 
@@ -98,7 +99,11 @@ def dub(
         content = _translated(client, video, language) if subtitles is None else subtitles.read_bytes()
         fields["subtitles"] = ("subtitles.vtt" if subtitles is None else subtitles.name, content)
         num_texts = len(read_cues(content, speakers))
-        fields["avatar_id"] = _searched(client, video)
+        avatar = _searched(client, video)
+        fields["avatar_id"] = avatar.id
+        if ambience and avatar.info is not None and avatar.info.has_audio is False:
+            print("The video has no sound to keep under the speech.", file=sys.stderr)
+            fields["background_gain_db"] = None
         job, num_bytes = run_job(client, out, fields, request=f"speaking {num_texts} texts")
     if as_json:
         print(json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2))
@@ -113,12 +118,12 @@ def _translated(client: Lipwright, video: str, language: str | None) -> bytes:
         return client.create_subtitles(video, translate_to=language, kind="vtt").encode()
 
 
-def _searched(client: Lipwright, video: str) -> str:
-    """Return the id of an avatar in whose video the people are known."""
+def _searched(client: Lipwright, video: str) -> Avatar:
+    """Return an analysed avatar in whose video the people are known."""
     with Console(stderr=True).status("Looking for the people in the video ..."):
         avatar = client.avatars.create(video=video, keep=False)
         client.avatars.people(avatar.id, timeout_s=_MAX_SEARCH_S)
-    return avatar.id
+        return client.avatars.wait(avatar.id, timeout_s=_MAX_SEARCH_S)
 
 
 def _named(text: str, option: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
+from typing import Final, Protocol
 
 _COMMANDS: Final = (
     (r"Send it with POST /v1/backgrounds", "Pass the file with --background"),
@@ -19,16 +19,18 @@ _COMMANDS: Final = (
     (r"GET /v1/voices", "`lipwright voices list`"),
 )
 """Routes in messages, and the commands that do the same."""
-_OPTIONS: Final[Mapping[str, str]] = {
-    "background_file": "--background",
-    "background_gain_db": "--background-gain",
-    "loudness_lufs": "--loudness",
-    "music_gain_db": "--music-gain",
-    "idle_mouths": "--closed-mouths",
-    "subtitles_output": "--show",
-    "translate_to": "--language",
-}
-"""Fields of the API whose options have other names."""
+_OPTIONS: Final[Sequence[tuple[str, str]]] = (
+    ("background_file", "--background"),
+    ("background_gain_db", "--background-gain"),
+    ("background_gain_db", "--ambience-gain"),
+    ("loudness_lufs", "--loudness"),
+    ("music_gain_db", "--music-gain"),
+    ("idle_mouths", "--closed-mouths"),
+    ("speakers", "--face"),
+    ("subtitles_output", "--show"),
+    ("translate_to", "--language"),
+)
+"""Fields of the API whose options have other names, which may differ between commands."""
 _OF_A_FOLDER: Final[Mapping[str, Sequence[str]]] = {
     "keys": ("--data-dir", "--state"),
     "models": ("--data-dir", "--config"),
@@ -37,12 +39,33 @@ _OF_A_FOLDER: Final[Mapping[str, Sequence[str]]] = {
 """Commands that use no running service, and the options that choose what they work on."""
 
 
+class Parameter(Protocol):
+    """An option or argument of a command, of Click or of Typer's copy of it."""
+
+    @property
+    def name(self) -> str | None:
+        """Name of the function's parameter."""
+
+    @property
+    def opts(self) -> Sequence[str]:
+        """Names on the command line."""
+
+
+def names_of(parameters: Sequence[Parameter]) -> dict[str, str]:
+    """Return the names of a command's options and arguments, by their parameters."""
+    return {
+        each.name: each.opts[0] if each.opts[0].startswith("--") else each.name.upper()
+        for each in parameters
+        if each.name is not None
+    }
+
+
 @dataclass(frozen=True)
 class Invocation:
     """A command as it was called.
 
     Attributes:
-        options: The names of its options, by their parameters.
+        options: The names of its options and arguments, by their parameters.
         arguments: Its arguments.
         server: URL of the service that it talks to; empty if there is none.
     """
@@ -55,12 +78,14 @@ class Invocation:
         """Return an error message in the words of the command line, with commands that work as they stand."""
         for route, command in _COMMANDS:
             message = re.sub(route, command, message)
+        if "--subtitles" in self.options.values():  # of which each cue becomes a turn
+            message = re.sub(r"turns\[(\d+)\](?:\.\w+)?", lambda match: f"cue {int(match[1]) + 1}", message)
         message = self._with_option_names(message)
         return re.sub(r"`lipwright (\w+)[^`]*(?=`)", lambda match: match[0] + self._options(match[1]), message)
 
     def _with_option_names(self, message: str) -> str:
         own = set(self.options.values())
-        named = {**{name: option for name, option in _OPTIONS.items() if option in own}, **self.options}
+        named = {**{name: option for name, option in _OPTIONS if option in own}, **self.options}
         listed = re.match(r"\w+ needs .*?\.", message)
         end = listed.end() if listed else 0
         start = re.sub(r"\w+", lambda match: named.get(match[0], match[0]), message[:end])

@@ -111,7 +111,7 @@ class JobList:
 
 @dataclass(frozen=True)
 class AvatarInfo:
-    """Properties found by the analysis of an avatar."""
+    """Properties found by the analysis of an avatar; `has_audio` is None if the service did not record it."""
 
     width: int
     height: int
@@ -120,6 +120,7 @@ class AvatarInfo:
     duration_seconds: float
     is_still: bool
     talks: bool
+    has_audio: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,7 @@ class AvatarInfo(Frozen):
     duration_seconds: float
     is_still: bool
     talks: bool = Field(description="Whether the mouth moves in the source, so that exemplars can be taken from it.")
+    has_audio: bool | None = Field(None, description="Whether the source has sound; null if it was not recorded.")
 
 
 class CallbackStatus(StrEnum):

@@ -292,4 +292,5 @@ def _facts(info: VideoInfo, talks: bool) -> AvatarInfo:
         duration_seconds=info.duration_seconds,
         is_still=info.is_still,
         talks=talks,
+        has_audio=info.has_audio,
     )

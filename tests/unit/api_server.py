@@ -37,6 +37,7 @@ from storage.file_store import FileStore
 from storage.files import StoredFiles
 from storage.job_table import JobTable
 from storage.records import (
+    AvatarInfo,
     AvatarRecord,
     AvatarStatus,
     ErrorRecord,
@@ -78,6 +79,7 @@ class MemoryService:
         self.report: dict[str, Any] | None = None  # of the jobs that are finished from now on
         self.outcome: LipwrightError | str | None = None  # what happens to a job right after its submission
         self.looked_at: LipwrightError | str | None = None  # and to an avatar: an error, or "face"
+        self.avatar_info: AvatarInfo | None = None
         self.checked: list[TurnsRequest] = []
         self.video_seconds: float | None = None
         self.scans: list[PeopleScan] = []  # what one request after another for the people of an avatar gets
@@ -201,6 +203,7 @@ class MemoryService:
                 id=new_id(),
                 status=AvatarStatus.FAILED if error is not None else status,
                 error=error,
+                info=self.avatar_info,
                 pinned=request.keep,
                 analyse_on_create=True,
                 owner=request.owner,

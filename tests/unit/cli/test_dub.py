@@ -12,6 +12,7 @@ from cli.main import app
 from config import SubtitlesConfig, TtsConfig
 from jobs.messages import PeopleScan
 from models.people.report import PeopleReport, SpeakerTurn
+from storage.records import AvatarInfo
 from tests.unit.api.subtitles.openai_server import answering
 from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
@@ -35,8 +36,21 @@ def service(tmp_path: Path) -> MemoryService:
     service = MemoryService(tmp_path / "data")
     turns = (SpeakerTurn(start=0, end=2, person=1, confidence=1), SpeakerTurn(start=3, end=4, person=0, confidence=1))
     service.scans = [PeopleScan(0.5, None), PeopleScan(1, PeopleReport(people=(), turns=turns))]
-    service.outcome = "video"
+    service.outcome, service.looked_at, service.avatar_info = "video", "face", _info(has_audio=True)
     return service
+
+
+def _info(has_audio: bool) -> AvatarInfo:
+    return AvatarInfo(
+        width=64,
+        height=48,
+        fps="25",
+        num_frames=150,
+        duration_seconds=6,
+        is_still=False,
+        talks=True,
+        has_audio=has_audio,
+    )
 
 
 @pytest.fixture
@@ -91,6 +105,14 @@ def test_without_the_ambience_of_the_film(tmp_path: Path, service: MemoryService
     assert (options.turns or ())[2].face == "speaking"  # nobody speaks in the film then
 
 
+def test_dub_of_video_without_sound_keeps_no_ambience(tmp_path: Path, service: MemoryService, server: str) -> None:
+    service.avatar_info = _info(has_audio=False)
+    code, output = _dub(tmp_path, "--server", server)
+    assert code == 0, output
+    assert "The video has no sound to keep under the speech." in output
+    assert service.requests[0].options.background_gain_db is None
+
+
 def test_a_film_is_transcribed_and_translated(tmp_path: Path, service: MemoryService, voice: SpeechServer) -> None:
     film, out = tmp_path / "film.wav", tmp_path / "out.mp4"
     film.write_bytes(tone(4))
@@ -115,7 +137,7 @@ def test_a_film_is_transcribed_and_translated(tmp_path: Path, service: MemorySer
         (["--face", "Anna"], "--face: expected NAME=FACE, found 'Anna'"),
         (["--voice", "=nova"], "--voice: expected VOICE or NAME=VOICE"),
         (["--subtitles", "missing.srt"], "missing.srt does not exist"),
-        (["--face", "Eve=person:1"], "no speaker 'Eve'. Its speakers: Anna, Bob, Erzähler"),
+        (["--face", "Eve=person:1"], "--face: the subtitles file has no speaker 'Eve'. Its"),
     ],
 )
 def test_errors_in_one_line(
