@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Final
@@ -16,7 +17,7 @@ from cli.local_service import OptionalServer, service_at
 from cli.run_job import check_paths, check_writable, make_job, save_video
 from cli.terminal import UsageError, interrupt_on_sigterm, service
 from cli.turn_table import long_texts, print_result, voices_of
-from lipwright_client import Job, Lipwright, Turns
+from lipwright_client import ClientError, Job, Lipwright, Turns
 from lipwright_client.calls import JobFields
 
 _AMBIENCE_DB: Final = -12.0
@@ -111,7 +112,7 @@ def dub(
         fields["subtitles"] = ("subtitles.vtt" if subtitles is None else subtitles.name, content)
         # The speakers of an avatar are those who speak at the same times in its video.
         fields["avatar_id"] = client.avatars.create(video=video, keep=False).id
-        job = make_job(client, out, fields)
+        job = _make_job(client, out, fields)
         if draft is not None:
             turns = client.jobs.turns(job.id)
             draft.write_text(draft_text(turns.turns), encoding="utf-8")
@@ -123,6 +124,17 @@ def dub(
         _print_draft(job, turns, draft, out, options, as_json)
     else:
         print_result(job, out, num_bytes, as_json)
+
+
+def _make_job(client: Lipwright, out: Path, fields: JobFields) -> Job:
+    """Make the job; of a video without sound, without ambience."""
+    try:
+        return make_job(client, out, fields)
+    except ClientError as error:
+        if "background_gain_db: the video has no sound" not in error.detail:
+            raise
+    print("The video has no sound to keep under the speech.", file=sys.stderr)
+    return make_job(client, out, {**fields, "background_gain_db": None})
 
 
 def _print_draft(job: Job, turns: Turns, draft: Path, out: Path, options: str, as_json: bool) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-import wave
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Annotated, Final
@@ -31,6 +30,7 @@ from lipwright_client.files import Writable, atomic_target
 
 _PIECE_SECONDS: Final = 0.04
 _SAMPLE_BYTES: Final = 2
+_FILE_RATE: Final = 48000  # of the sound of a file, in Hz
 _KEEP_ALIVE_EVENTS: Final = 250  # about 20 s of stream
 
 
@@ -58,7 +58,7 @@ def live(
         bool, typer.Option("--stay", help="Go on, idle, after the speech has ended, until Ctrl-C.")
     ] = False,
     audio: Annotated[
-        str, typer.Option(help="WAV file (16-bit PCM); - for raw 16-bit mono PCM from standard input.")
+        str, typer.Option(help="Audio file, or a video with sound; - for raw 16-bit mono PCM from standard input.")
     ] = "-",
     text: Annotated[
         str | None, typer.Option(help="Text to speak instead of AUDIO. Requires a voice on the service.")
@@ -90,7 +90,7 @@ def live(
     if (avatar_id is None) == (video is None):
         raise UsageError("option_invalid", "Pass either AVATAR_ID or --video.")
     if text is None and audio != "-":
-        check_input("--audio", Path(audio))
+        check_input("audio", Path(audio))
     if out not in (None, "-"):
         check_writable(Path(str(out)))
     client = service(server)
@@ -177,16 +177,11 @@ def _sound(audio: str, rate: int) -> Iterator[tuple[Iterator[bytes], int]]:
         assert isinstance(sys.stdin.buffer, BufferedReader)
         yield _pieces(sys.stdin.buffer, rate), rate
         return
-    try:
-        with wave.open(audio, "rb") as file:
-            if file.getsampwidth() != _SAMPLE_BYTES or file.getnchannels() != 1:
-                found = f"{8 * file.getsampwidth()} bit, {file.getnchannels()} channels"
-                raise UsageError("input_invalid", f"{audio}: expected 16-bit mono PCM, found {found}.")
-            num = round(_PIECE_SECONDS * file.getframerate())
-            yield iter(lambda: file.readframes(num), b""), file.getframerate()
-    except (wave.Error, EOFError) as error:
-        advice = f"Convert it with `ffmpeg -i {audio} -ac 1 -c:a pcm_s16le speech.wav`."
-        raise UsageError("input_invalid", f"--audio: {audio} is not a WAV file ({error}). {advice}") from error
+    from config import MediaLimits
+    from media.audio import AudioTrack
+
+    with closing(AudioTrack(Path(audio), MediaLimits())) as track:
+        yield (block.astype("<i2").tobytes() for block in track.blocks(_FILE_RATE, "mono", "s16p")), _FILE_RATE
 
 
 def _pieces(source: BufferedReader, rate: int) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
+from typing import Final, Protocol
 
 _COMMANDS: Final = (
     (r"Send it with POST /v1/backgrounds", "Pass the file with --background"),
@@ -31,6 +31,8 @@ OPTION_NAMES: Final[Mapping[str, str]] = {
     "translate_to": "--language",
 }
 """Fields of the API whose options have other names."""
+_OTHER_NAMES: Final = (("background_gain_db", "--ambience-gain"), ("speakers", "--face"))
+"""Further names of such options, in single commands."""
 _OF_A_FOLDER: Final[Mapping[str, Sequence[str]]] = {
     "keys": ("--data-dir", "--state"),
     "models": ("--data-dir", "--config"),
@@ -46,12 +48,33 @@ def with_commands(text: str) -> str:
     return text
 
 
+class Parameter(Protocol):
+    """An option or argument of a command, of Click or of Typer's copy of it."""
+
+    @property
+    def name(self) -> str | None:
+        """Name of the function's parameter."""
+
+    @property
+    def opts(self) -> Sequence[str]:
+        """Names on the command line."""
+
+
+def names_of(parameters: Sequence[Parameter]) -> dict[str, str]:
+    """Return the names of a command's options and arguments, by their parameters."""
+    return {
+        each.name: each.opts[0] if each.opts[0].startswith("--") else each.name.upper()
+        for each in parameters
+        if each.name is not None
+    }
+
+
 @dataclass(frozen=True)
 class Invocation:
     """A command as it was called.
 
     Attributes:
-        options: The names of its options, by their parameters.
+        options: The names of its options and arguments, by their parameters.
         arguments: Its arguments.
         server: URL of the service that it talks to; empty if there is none.
     """
@@ -62,12 +85,16 @@ class Invocation:
 
     def worded(self, message: str) -> str:
         """Return an error message in the words of the command line, with commands that work as they stand."""
-        message = self._with_option_names(with_commands(message))
+        message = with_commands(message)
+        if "--subtitles" in self.options.values():  # of which each cue becomes a turn
+            message = re.sub(r"turns\[(\d+)\](?:\.\w+)?", lambda match: f"cue {int(match[1]) + 1}", message)
+        message = self._with_option_names(message)
         return re.sub(r"`lipwright (\w+)[^`]*(?=`)", lambda match: match[0] + self._options(match[1]), message)
 
     def _with_option_names(self, message: str) -> str:
         own = set(self.options.values())
-        named = {**{name: option for name, option in OPTION_NAMES.items() if option in own}, **self.options}
+        others = {name: option for name, option in (*OPTION_NAMES.items(), *_OTHER_NAMES) if option in own}
+        named = {**others, **self.options}
         listed = re.match(r"\w+ needs .*?\.", message)
         end = listed.end() if listed else 0
         start = re.sub(r"\w+", lambda match: named.get(match[0], match[0]), message[:end])

@@ -43,36 +43,44 @@ def _rows(report: dict[str, Any]) -> Iterator[Row]:
     yield from _mouth_rows(report["mouth"])
     yield from _face_rows(report["face"])
     exemplars, output = report["exemplars"], report["output"]
-    yield "exemplars", f"{exemplars['num_used']} of {exemplars['num_kept']}", "real mouths of the source that are shown"
-    yield "drawn interior", _share(exemplars["drawn_interior_share"]), "of the rewritten frames"
-    yield "frames", str(output["num_frames"]), f"{output['fps']} a second, {output['duration_seconds']:.2f} s"
-    yield "sound minus picture", f"{output['audio_minus_video_ms']:+.1f} ms", "where the result ends"
+    yield (
+        "exemplars",
+        f"{exemplars['num_used']} of {exemplars['num_kept']}",
+        "mouth images of the source that are shown",
+    )
+    yield "drawn teeth", _share(exemplars["drawn_interior_share"]), "share of the changed frames"
+    yield "frames", str(output["num_frames"]), f"{output['fps']} per second, {output['duration_seconds']:.2f} s"
+    yield "end of sound", f"{output['audio_minus_video_ms']:+.1f} ms", "after the end of the picture"
 
 
 def _source_rows(source: dict[str, Any]) -> Iterator[Row]:
-    yield "source talks", "yes" if source["talks"] else "no", f"size of the movement from: {source['calibration']}"
+    yield (
+        "source talks",
+        "yes" if source["talks"] else "no",
+        f"how far the mouth opens is taken from: {source['calibration']}",
+    )
     offset, confidence = source["audio_offset_ms"], source["audio_offset_confidence"]
-    found = "nothing to compare" if confidence is None else f"confidence {confidence:.2f}; positive is late sound"
+    found = "nothing to compare" if confidence is None else f"positive: the sound is late; confidence {confidence:.2f}"
     yield "source sound offset", "not known" if offset is None else f"{offset:+.0f} ms", found
 
 
 def _mouth_rows(mouth: dict[str, Any]) -> Iterator[Row]:
     speech, silence = mouth["num_speech_frames"], mouth["num_silent_frames"]
-    yield "opening, speech", _length(mouth["opening_std_speech"]), f"std in {speech} frames, eye distances"
-    yield "opening, silence", _length(mouth["opening_std_silence"]), f"std in {silence} frames, eye distances"
-    yield "open in silence", _share(mouth["open_share_silence"]), "of the silent frames"
+    yield "opening, speech", _length(mouth["opening_std_speech"]), f"deviation in {speech} frames, in eye distances"
+    yield "opening, silence", _length(mouth["opening_std_silence"]), f"deviation in {silence} frames, in eye distances"
+    yield "open in silence", _share(mouth["open_share_silence"]), "share of the frames without speech"
     moved = mouth.get("motion_silence")
     if moved is not None:
-        yield "motion in silence", f"{moved:.3f}", "change of the finished mouth, share of its light"
+        yield "motion in silence", f"{moved:.3f}", "variation of the mouth's brightness"
     ratio = mouth["jitter_ratio"]
-    against = "" if ratio is None else f"; x {ratio:.2f} of the source's own speech"
-    yield "jitter", _length(mouth["jitter"]), f"RMS second difference in speech, eye distances at 25 fps{against}"
+    against = "" if ratio is None else f"; {ratio:.2f} times that of the source's own speech"
+    yield "jitter", _length(mouth["jitter"]), f"of the lips in speech, in eye distances{against}"
 
 
 def _face_rows(face: dict[str, Any]) -> Iterator[Row]:
-    yield "rewritten", f"{face['num_frames_rewritten']} frames", ""
+    yield "changed", f"{face['num_frames_rewritten']} frames", ""
     for reason, num in face["num_frames_passed"].items():
-        yield "passed through", f"{num} frames", _when(reason, face.get("passed", []))
+        yield "left unchanged", f"{num} frames", _when(reason, face.get("passed", []))
     if face["eye_distance_px"] is not None:
         yield "face size", f"{face['eye_distance_px']:.0f} px", f"between the outer eye corners: {face['size']}"
         for name in ("yaw", "pitch", "roll"):

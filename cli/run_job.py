@@ -18,25 +18,24 @@ from lipwright_client.calls import JobFields
 
 
 def check_paths(files: Mapping[str, Path], out: Path) -> None:
-    """Check the input files, by the names of their options, and the output file.
+    """Check the input files, by the names of their parameters, and the output file.
 
     Raises:
         UsageError: One of them cannot be used.
     """
     for name, path in files.items():
-        option = f"--{name.replace('_', '-')}"
-        check_input(option, path)
+        check_input(name, path)
         if path.resolve() == out.resolve():
-            raise UsageError("input_invalid", f"--out: {out} is the same file as {option}.")
+            raise UsageError("input_invalid", f"{name}: {path} would be overwritten by the output.")
     if out.suffix.lower() not in (".mp4", ".webm", ".mov"):
         raise UsageError("input_invalid", f"--out: {out} must end in .mp4, .webm or .mov.")
     check_writable(out)
 
 
-def check_input(option: str, path: Path) -> None:
-    """Raise UsageError if the file of an option does not exist."""
+def check_input(name: str, path: Path) -> None:
+    """Raise UsageError if the file of a parameter does not exist."""
     if not path.is_file():
-        raise UsageError("input_invalid", f"{option}: {path} does not exist or is not a file.")
+        raise UsageError("input_invalid", f"{name}: {path} does not exist or is not a file.")
 
 
 def check_writable(out: Path) -> None:

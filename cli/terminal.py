@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from cli.messages import Invocation
+from cli.messages import Invocation, names_of
 from errors import LipwrightError
 from lipwright_client import ClientError, ConnectionFailedError, Lipwright, RetryPolicy, UnauthorizedError
 
@@ -103,8 +103,7 @@ class _Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None:
-            options = {str(each.name): each.opts[0] for each in command.params if each.opts[0].startswith("--")}
-            _invocation.set(Invocation(options, tuple(rest)))
+            _invocation.set(Invocation(names_of(command.params), tuple(rest)))
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -114,14 +113,14 @@ class _Commands(TyperGroup):
 
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
-    def fail(code: str, message: str, hint: str = "") -> NoReturn:
-        _fail(code, _invocation.get(Invocation()).worded(" ".join(f"{message} {hint}".split())), _EXIT_FAILED)
+    def fail(code: str, message: str, hint: str = "", exit_code: int = _EXIT_FAILED) -> NoReturn:
+        _fail(code, _invocation.get(Invocation()).worded(" ".join(f"{message} {hint}".split())), exit_code)
 
     try:
         yield
     except UsageError as error:
         code, message = error.args
-        _fail(code, message, _EXIT_USAGE)
+        fail(code, message, exit_code=_EXIT_USAGE)
     except ConnectionFailedError as error:
         hint = "`lipwright serve` starts one; --server or LIPWRIGHT_SERVER names another."
         fail(error.code, f"{error.detail}.", hint)

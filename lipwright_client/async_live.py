@@ -257,12 +257,10 @@ class AsyncLiveSession:
                     await self.showed(event.raw["start_seconds"])
             yield event
 
-    def _may_reconnect(self, error: ClientError) -> bool:
+    def _may_reconnect(self, error: ConnectionFailedError | ProblemError) -> bool:
         if isinstance(error, ProblemError):
             return error.retryable and self._reconnect_s > 0
-        closed = error.__cause__
-        received = closed.rcvd if isinstance(closed, ConnectionClosed) else None
-        return self._reconnect_s > 0 and (received is None or received.code in _LOST_CLOSE_CODES)
+        return self._reconnect_s > 0 and error.close_code in (None, *_LOST_CLOSE_CODES)
 
     async def _reconnect(self, lost: ClientError) -> list[str]:
         """Open another connection. Return the IDs of speech that ended meanwhile.
@@ -283,7 +281,7 @@ class AsyncLiveSession:
             pause_s = reconnect_delay(num_tries)
             if time.monotonic() + pause_s > self._give_up_at:
                 waited = f"and could not be restored within {self._reconnect_s:g} s"
-                raise ConnectionFailedError(f"{str(lost).rstrip('.')}, {waited}.") from lost
+                raise ConnectionFailedError(f"{str(lost).rstrip('.')}, {waited}.") from None
             await self._opened.aclose()
             await self._io.sleep(pause_s)
             continues = may_go_on and num_unknown < _MAX_UNKNOWN
@@ -347,7 +345,10 @@ def _client_errors() -> Iterator[None]:
     except InvalidStatus as error:
         status = error.response.status_code
         if status in _AUTH_STATUSES:
-            raise problem_error(Problem("unauthorized", "Unauthorized", _REJECTED, status)) from error
-        raise ConnectionFailedError(f"The service rejected the live session with status {status}.") from error
+            raise problem_error(Problem("unauthorized", "Unauthorized", _REJECTED, status)) from None
+        raise ConnectionFailedError(f"The service rejected the live session with status {status}.") from None
     except (OSError, InvalidHandshake, ConnectionClosed) as error:
-        raise ConnectionFailedError(f"The live session was disconnected: {error or type(error).__name__}.") from error
+        failed = ConnectionFailedError(f"The live session was disconnected: {error or type(error).__name__}.")
+        if isinstance(error, ConnectionClosed) and error.rcvd is not None:
+            failed.close_code = error.rcvd.code
+        raise failed from None

@@ -327,9 +327,9 @@ def reads(kind: type[T]) -> Callable[[httpx.Response], T]:
     def read(answer: httpx.Response) -> T:
         try:
             value = answer.json()
-        except ValueError as error:
+        except ValueError:
             found = answer.headers.get("content-type", "nothing")
-            raise UnexpectedAnswerError(f"{answer.request.url}: expected JSON, found {found}.") from error
+            raise UnexpectedAnswerError(f"{answer.request.url}: expected JSON, found {found}.") from None
         return from_json(kind, value)
 
     return read

@@ -128,10 +128,15 @@ class ClientError(Exception):
 
 
 class ConnectionFailedError(ClientError, ConnectionError):
-    """The service could not be reached, or the connection broke, on every try."""
+    """The service could not be reached, or the connection broke, on every try.
+
+    Attributes:
+        close_code: Code with which the service closed a live session (RFC 6455); None if there is none.
+    """
 
     code = "connection_failed"
     retryable = True
+    close_code: int | None = None
 
 
 class UnexpectedAnswerError(ClientError):

@@ -62,5 +62,5 @@ def _is_mapping(kind: object) -> bool:
 def _datetime(value: Any, place: str) -> datetime:
     try:
         return datetime.fromisoformat(value)
-    except (TypeError, ValueError) as error:
-        raise UnexpectedAnswerError(f"{place}: expected a date and time in ISO 8601, found {value!r}.") from error
+    except (TypeError, ValueError):
+        raise UnexpectedAnswerError(f"{place}: expected a date and time in ISO 8601, found {value!r}.") from None

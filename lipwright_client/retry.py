@@ -89,7 +89,7 @@ class Retries:
                 return reconnect_delay(self._num_reconnects)
             if isinstance(outcome, httpx.Response):
                 return None
-            raise connection_error(outcome) from outcome
+            raise connection_error(outcome) from None
         pause_s = retry_delay(outcome)
         is_late = pause_s is not None and time.monotonic() + pause_s > self._give_up_at
         return None if is_late or not self._call.body.is_repeatable else pause_s

@@ -89,7 +89,7 @@ class ResumableStream(ABC, Generic[T]):
         self._num_reconnects += 1
         self.pause_s = reconnect_delay(self._num_reconnects)
         if time.monotonic() + self.pause_s > self._received_at + self._retry.max_silence_s:
-            raise connection_error(error) from error
+            raise connection_error(error) from None
 
     def _received(self) -> None:
         self._received_at = time.monotonic()
@@ -165,8 +165,8 @@ class JobEventStream(ResumableStream[Job]):
             return None
         try:
             job = from_json(Job, json.loads(fields["data"]))
-        except ValueError as error:
-            raise UnexpectedAnswerError(f"{self._path}: expected JSON, found {fields['data'][:80]!r}.") from error
+        except ValueError:
+            raise UnexpectedAnswerError(f"{self._path}: expected JSON, found {fields['data'][:80]!r}.") from None
         self._headers["Last-Event-ID"] = fields.get("id", self._headers["Last-Event-ID"])
         self.is_over = job.is_final or (self._ends_at_review and job.is_waiting_for_review)
         return job
@@ -208,7 +208,7 @@ class VideoStream(ResumableStream[bytes]):
     def on_error(self, error: httpx.RequestError) -> None:
         """Reconnect, if an ETag identifies the file."""
         if self._num_bytes and not self._etag:
-            raise connection_error(error) from error
+            raise connection_error(error) from None
         super().on_error(error)
 
 
@@ -224,4 +224,4 @@ class PreviewStream(ResumableStream[bytes]):
 
     def on_error(self, error: httpx.RequestError) -> None:
         """End the stream."""
-        raise connection_error(error) from error
+        raise connection_error(error) from None

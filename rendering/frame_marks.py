@@ -11,12 +11,22 @@ from media.probe import VideoInfo
 from media.subtitles.burnt import subtitle_overlay
 from media.watermark.code import IDENTIFIER_BYTES
 from media.watermark.embedder import FLAT_LEVELS, MAX_LEVELS, InvisibleWatermark
+from media.watermark.region import WHOLE_FRAME, Box, region_around
 
 
 def segment_marks(
-    info: VideoInfo, watermark: SegmentWatermark, num_frames: int, labels: LabelsConfig, *, has_alpha: bool = False
+    info: VideoInfo,
+    watermark: SegmentWatermark,
+    num_frames: int,
+    labels: LabelsConfig,
+    *,
+    has_alpha: bool = False,
+    person: Box | None = None,
 ) -> list[tuple[FrameMark, ...]]:
-    """Return the watermarks and subtitles of each frame of a segment, which is transparent in parts if `has_alpha`."""
+    """Return the watermarks and subtitles of each frame of a segment.
+
+    It is transparent in parts if `has_alpha`; `person` is where the person is then, if that is known.
+    """
     marks: list[list[FrameMark]] = [[] for _ in range(num_frames)]
 
     def add(mark: FrameMark, first: int = 0, stop: int | None = None) -> None:
@@ -26,9 +36,10 @@ def segment_marks(
     for text in watermark.texts:
         add(subtitle_overlay(info, text.text), text.first, text.stop)
     if watermark.invisible_id is not None:
-        # Of a transparent result, only the cells on the person are seen, so they are stronger.
+        # Of a transparent result, only the cells on the person are seen, so they are stronger, and all are there.
         levels = MAX_LEVELS if has_alpha else FLAT_LEVELS
-        add(InvisibleWatermark(info, bytes.fromhex(watermark.invisible_id), watermark.first_frame, levels))
+        region = region_around(person) if has_alpha and person is not None else WHOLE_FRAME
+        add(InvisibleWatermark(info, bytes.fromhex(watermark.invisible_id), watermark.first_frame, levels, region))
     if watermark.corners:
         add(Watermark(info, _style(labels), watermark.corners), stop=watermark.num_frames)
     return [tuple(of_frame) for of_frame in marks]

@@ -13,7 +13,7 @@ from media.matte.matte_video import MatteWriter, join_mattes
 from models.avatar.folder import AVATAR_FILES, TRACK_FILE, file_hashes, write_whole
 from models.matting.generator import MatteGenerator, MattePiece, shares_of
 from models.matting.head import Heads
-from models.matting.report import MatteReport, uncertain_ranges
+from models.matting.report import PRESENCE_SIDE, MatteReport, person_box, presence, uncertain_ranges
 from rendering.source_readers import SourceReaders
 from storage.file_keys import MATTE_REPORT, MATTE_VIDEO, split
 from storage.files import StoredFiles
@@ -57,14 +57,16 @@ class MatteBuilder:
         with self._files.fetched_folder(avatar.folder, AVATAR_FILES) as folder:
             heads = Heads.load(folder / TRACK_FILE)
         writer, shares = MatteWriter(info, self._num_threads), []
+        seen = np.zeros((PRESENCE_SIDE, PRESENCE_SIDE), np.float32)
         with self._readers.frames(source, frames, token) as images:
             for made in self._generator.mattes(images, info.colour, screen, map(heads.at, frames), history):
                 writer.write(made.alpha)
                 shares.append(shares_of(made, screen))
+                seen += presence(made.alpha)
                 history = made.history
         assert history is not None, "there is at least one frame"
         with self._files.written(out) as part:
-            MattePiece.of(writer.finish(), shares, history).save(part)
+            MattePiece.of(writer.finish(), shares, seen, history).save(part)
 
     def join(self, avatar: AvatarRef, part: str, screen: ScreenColour | None, pieces: Sequence[str]) -> None:
         """Write the matte and its report to a part of the avatar's folder; see `LandmarkGenerator.join_matte`."""
@@ -85,5 +87,6 @@ class MatteBuilder:
                 sha256=file_hashes(target, [MATTE_VIDEO])[MATTE_VIDEO],
                 uncertain_share=round(float(uncertain.sum() / max(people.sum(), 1e-6)), 4),
                 uncertain=tuple(uncertain_ranges(shares, info.fps)),
+                person_box=person_box(np.sum([piece.presence for piece in loaded], axis=0) / len(shares)),
             )
             write_whole(target / MATTE_REPORT, report.model_dump(mode="json"))

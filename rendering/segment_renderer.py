@@ -20,6 +20,7 @@ from media.labels.watermark import FrameMark
 from media.output.picture import PictureMaker
 from media.probe import VideoInfo
 from media.self_test import check_encoder
+from media.watermark.region import Box
 from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame
 from models.avatar.avatar import Avatar
@@ -95,7 +96,12 @@ class SegmentRenderer:
                     draw=PictureMaker(picture.framing, request.corners, cutout).draw,
                 )
                 marks = segment_marks(
-                    picture.info, watermark, num_frames, self._config.labels, has_alpha=picture.has_alpha
+                    picture.info,
+                    watermark,
+                    num_frames,
+                    self._config.labels,
+                    has_alpha=picture.has_alpha,
+                    person=_person_box(request, picture),
                 )
                 writer = _WatermarkWriter(encoder, marks)
                 chunk_frames = self._chunk_frames(info, has_matte=cutout is not None)
@@ -166,6 +172,12 @@ class _WatermarkWriter:
 
     def write(self, planes: YuvFrame, patches: Sequence[Patch] = ()) -> None:
         self._writer.write(planes, patches, next(self._marks))
+
+
+def _person_box(request: SegmentRequest, picture: OutputPicture) -> Box | None:
+    """Return where the person is in the pictures of a segment; None if that is unknown."""
+    is_whole = not picture.framing.crops(request.source.info)
+    return request.background.matte.report.person_box if request.background is not None and is_whole else None
 
 
 def _next_position(positions: Sequence[int]) -> int:

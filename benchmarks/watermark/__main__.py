@@ -10,12 +10,15 @@ The clips are not part of this repository (benchmarks/README.md): one video to a
 from __future__ import annotations
 
 import hashlib
+import io
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
+import av
 import cv2
 import numpy as np
 import typer
@@ -25,19 +28,25 @@ from benchmarks.analysis import analyse
 from benchmarks.in_process import render_staged
 from benchmarks.material import find_clips, make_avatar, make_speech
 from benchmarks.report import print_table
-from benchmarks.watermark.attacks import ATTACKS, Clip
+from benchmarks.watermark.attacks import ATTACKS, COLOUR, Clip
 from config import MediaLimits, RenderConfig
-from media.output.formats import Quality
+from media.output.cutout import Cutout
+from media.output.formats import FORMATS, Quality
+from media.output.framing import OutputSize
+from media.output.picture import PictureMaker, YuvaFrame
 from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
 from media.watermark.code import IDENTIFIER_BYTES, most_likely_words, read_word
 from media.watermark.detector import NUM_CANDIDATES, detect_watermark
-from media.watermark.embedder import InvisibleWatermark
+from media.watermark.embedder import MAX_LEVELS, InvisibleWatermark
 from media.watermark.observation import NO_ZOOM, Observation
 from media.watermark.pattern import NUM_SLOTS, Pattern, slot_of
+from media.watermark.region import WHOLE_FRAME, region_around
 from media.watermark.search import ZOOMS, Fields, GridSearch, aligned_cells
 from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame, to_rgb
+from models.matting.person import PersonSegmenter
+from models.matting.report import person_box, presence
 
 WINDOW_SECONDS = 10.0
 _HOP_SECONDS = 2.5
@@ -69,7 +78,7 @@ class Window(NamedTuple):
 
 
 def windows(clips: list[Path], hop_seconds: float, max_lines: int = 10_000) -> list[Window]:
-    """Returns windows of all clips; a clip that is shorter than a window gives one."""
+    """Return windows of all clips; a clip that is shorter than a window gives one."""
     found: list[Window] = []
     for path in (clip.path for clip in find_clips(*clips)):
         info = probe_video(path, MediaLimits())
@@ -99,7 +108,7 @@ def robustness(
             seen.append(visibility)
             for name, attack in chosen.items():
                 out = Path(folder) / "attacked.mkv"
-                attack.apply(result, out)
+                attack.apply(_over_colour(window, identifier) if attack.is_transparent else result, out)
                 start = time.process_time()
                 detection = detect_watermark(out, MediaLimits())
                 spent_s[name].append(time.process_time() - start)
@@ -153,8 +162,31 @@ def _marked(window: Window, identifier: bytes, folder: Path, quality: Quality) -
     return Clip(frames, result.fps), visibility
 
 
+def _over_colour(window: Window, identifier: bytes) -> Clip:
+    """Encodes a window as a transparent MOV, as a job does, and puts it in front of a colour."""
+    render, info = RenderConfig(), replace(window.info, rotation=0)
+    segment, frames = PersonSegmenter(num_threads=1), []
+    for planes in window.lumas_and_chroma():
+        matte = cv2.resize(segment(planes, info.colour), (info.width, info.height))
+        frames.append(YuvaFrame.of(planes, np.rint(255 * matte).astype(np.uint8)))
+    box = person_box(np.mean([presence(frame.alpha) for frame in frames], axis=0))
+    region = WHOLE_FRAME if box is None else region_around(box)
+    mark = InvisibleWatermark(info, identifier, flat_levels=MAX_LEVELS, region=region)
+    draw = PictureMaker(OutputSize().framing(info), composite=Cutout(None)).draw
+    writer = SegmentWriter(info, render.crf, render.preset, file_format=FORMATS["mov"], has_alpha=True, draw=draw)
+    for frame in frames:
+        writer.write(frame, marks=[mark])
+    composed = []
+    with av.open(io.BytesIO(writer.finish()), "r") as container:
+        for frame in container.decode(video=0):
+            picture = frame.to_ndarray(format="rgba").astype(np.float32)
+            opacity = picture[..., 3:] / 255
+            composed.append(np.rint(picture[..., :3] * opacity + np.float32(COLOUR) * (1 - opacity)).astype(np.uint8))
+    return Clip(composed, info.fps)
+
+
 def _similarity(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Returns the mean structural similarity (Wang et al. 2004, Gaussian window of 1.5 pixels)."""
+    """Return the mean structural similarity (Wang et al. 2004, Gaussian window of 1.5 pixels)."""
     a, b = first.astype(np.float64), second.astype(np.float64)
     mean_a, mean_b = _smooth(a), _smooth(b)
     variance_a, variance_b = _smooth(a * a) - mean_a**2, _smooth(b * b) - mean_b**2

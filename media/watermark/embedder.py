@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from media.probe import VideoInfo
 from media.watermark.pattern import HALF_PERIOD_SECONDS, draw_cells, public_pattern
+from media.watermark.region import WHOLE_FRAME, Region
 from media.yuv_frame import YuvFrame
 
 MAX_LEVELS: Final = 2
@@ -41,12 +42,18 @@ class InvisibleWatermark:
         identifier: What the watermark carries, `media.watermark.code.IDENTIFIER_BYTES` bytes.
         first_frame: Number of the first frame within the whole video.
         flat_levels: Amplitude where the picture is flat, at most MAX_LEVELS.
+        region: The part of the frames that is marked.
     """
 
     def __init__(
-        self, info: VideoInfo, identifier: bytes, first_frame: int = 0, flat_levels: float = FLAT_LEVELS
+        self,
+        info: VideoInfo,
+        identifier: bytes,
+        first_frame: int = 0,
+        flat_levels: float = FLAT_LEVELS,
+        region: Region = WHOLE_FRAME,
     ) -> None:
-        self._size = (info.width, info.height)
+        self._slices = region.slices(info.width, info.height)
         self._fps = info.fps
         self._frame = first_frame
         self._flat_levels = flat_levels
@@ -59,11 +66,12 @@ class InvisibleWatermark:
         seconds = self._frame / self._fps
         self._frame += 1
         drawn_for = (int(seconds / _REFRESH_SECONDS), sign_at(float(seconds)))
+        luma = planes.y[self._slices]
         if drawn_for != self._drawn_for:
-            self._refresh(planes.y, drawn_for[1])
+            self._refresh(luma, drawn_for[1])
             self._drawn_for = drawn_for
-        cv2.add(planes.y, self._brighter, dst=planes.y)
-        cv2.subtract(planes.y, self._darker, dst=planes.y)
+        cv2.add(luma, self._brighter, dst=luma)
+        cv2.subtract(luma, self._darker, dst=luma)
 
     def cover(self, alpha: NDArray[np.uint8]) -> None:
         """Leave the alpha unchanged: the watermark is where the picture is."""
@@ -71,7 +79,7 @@ class InvisibleWatermark:
     def _refresh(self, luma: NDArray[np.uint8], sign: float) -> None:
         # Whole levels without dithering: finer detail would cost the encoder bits, and the detector averages it away.
         change = self._cells * (_amplitude(luma, self._flat_levels) * np.float32(sign * (1 << _LEVEL_BITS)))
-        scaled = cv2.resize(np.rint(change + _NO_CHANGE).astype(np.uint8), self._size)  # bilinear
+        scaled = cv2.resize(np.rint(change + _NO_CHANGE).astype(np.uint8), luma.shape[::-1])  # bilinear
         # Rounded to the nearest level; differences below 0 saturate to 0.
         brighter = cv2.subtract(scaled, _NO_CHANGE - _HALF_LEVEL)  # type: ignore[call-overload]
         darker = cv2.subtract(_NO_CHANGE + _HALF_LEVEL, scaled)  # type: ignore[call-overload]

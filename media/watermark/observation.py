@@ -23,7 +23,7 @@ _CELL_DEVIATION: Final = 1.5
 _DETREND_SIDE: Final = 15
 _NOISE_SIDE: Final = 2 * SAMPLES_PER_CELL + 1
 _LEVEL_SIDE: Final = 6 * SAMPLES_PER_CELL + 1
-_NOISE_FLOOR: Final = 0.5
+_NOISE_FLOOR: Final = 1.0
 """Variance in squared levels that is added to the measured one, so that flat regions do not count for too much."""
 
 

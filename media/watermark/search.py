@@ -19,6 +19,7 @@ _SCALE_STEP: Final = 1.04
 _LARGE: Final = range(-9, 9)  # powers of _SCALE_STEP: frames .70 to 1.37 times as wide or high as the marked video
 _SMALL: Final = range(9, 32)  # 1.42 to 3.37 times: a film of 16:9 in a frame of 9:16 needs 3.16
 _WHOLE: Final = range(-3, 4)  # a side that is hardly cropped or padded
+_TALL: Final = range(-3, 10)  # the height of a person, who is narrow, in front of another background
 _MAX_STRETCH: Final = 8
 """Powers by which the scales of width and height may differ where both are small: 37 %, as of 4:3 and 16:9."""
 _NUM_REFINED: Final = 24
@@ -26,11 +27,15 @@ _NUM_REFINED: Final = 24
 _REFINEMENTS: Final = ((0.008, 0.5), (0.004, 0.25), (0.002, 0.12))
 """Steps of scale, relative, and of offset, in field samples."""
 _MAX_MOVES: Final = 4
+_PHASES_REFINED: Final = 2
+"""Phases with which each alignment of the coarse search is refined."""
 _PHASES_AT_ONCE: Final = 2
 """Phases whose fields are added up for the coarse search."""
 
 ZOOMS: Final = (Zoom(1, 1), Zoom(1, 2), Zoom(2, 1), Zoom(2, 2))
 """Of the fields that are searched."""
+_FINEST: Final = ZOOMS[-1]
+"""Of the fields in which the cells are read."""
 Fields = Mapping[Zoom, NDArray[np.float32]]
 """(NUM_PHASES, H, W) by zoom, see `media.watermark.observation.Observation.fields`."""
 
@@ -96,12 +101,19 @@ class GridSearch:
         return found
 
     def moved(self, fields: Fields, num: int) -> list[Alignment]:
-        """Return the `num` best alignments over all scales, offsets and phases."""
+        """Return the `num` best alignments over all scales, offsets and phases, for the fields of most detail."""
         even = {zoom: equalise(by_phase) for zoom, by_phase in fields.items()}
         coarse = sorted(_offsets(even, self._template), key=_score_of)[:_NUM_REFINED]
-        of_phases = [replace(at, phase=at.phase + later) for _, at in coarse for later in range(_PHASES_AT_ONCE)]
-        refined = [self._refined(even[at.zoom][at.phase], at) for at in of_phases]
+        finest = even[_FINEST]
+        starts = [start for _, at in coarse for start in self._best_phases(finest, replace(at, zoom=_FINEST))]
+        refined = [self._refined(finest[at.phase], at) for at in starts]
         return [at for _, at in sorted(refined, key=_score_of)[:num]]
+
+    def _best_phases(self, fields: NDArray[np.float32], at: Alignment) -> list[Alignment]:
+        """Return an alignment with the phases, and their signs, that correlate best."""
+        scores = [self._score(field, replace(at, sign=1)) for field in fields]
+        best = sorted(range(NUM_PHASES), key=lambda phase: -abs(scores[phase]))[:_PHASES_REFINED]
+        return [replace(at, phase=phase, sign=1 if scores[phase] >= 0 else -1) for phase in best]
 
     def _refined(self, field: NDArray[np.float32], at: Alignment) -> tuple[float, Alignment]:
         """Move an alignment to a local maximum of the correlation, which is returned with it."""
@@ -144,7 +156,8 @@ def _offsets(fields: Fields, template: _Template) -> Iterator[tuple[float, Align
                 for is_mirrored in (False, True):
                     correlation = irfft2(spectrum * template.spectrum(is_mirrored, shape), shape, overwrite_x=True)
                     row, column = divmod(int(np.abs(correlation).argmax()), shape[1])
-                    score = float(correlation[row, column])
+                    # Relative to chance, which is larger where the field is smooth because it was enlarged.
+                    score = float(correlation[row, column] / (np.sqrt(np.mean(correlation**2)) + 1e-6))
                     x = 2.0 * (column if column < width else column - shape[1])
                     y = 2.0 * (row if row < height else row - shape[0])
                     sign = 1 if score >= 0 else -1
@@ -183,7 +196,7 @@ def _sizes(zoom: Zoom) -> list[tuple[int, int]]:
         powers, limit = (_LARGE, len(_LARGE)) if zoom.across == 1 else (_SMALL, _MAX_STRETCH)
         pairs = [(across, down) for across in powers for down in powers if abs(across - down) <= limit]
     else:
-        sides = [_WHOLE if factor == 1 else _SMALL for factor in zoom]
+        sides = (_WHOLE, _SMALL) if zoom.across == 1 else (_SMALL, _TALL)
         pairs = [(across, down) for across in sides[0] for down in sides[1]]
     sizes = [tuple(round(_COARSE_SIDE * _SCALE_STEP**power) for power in pair) for pair in pairs]
     return [(width, height) for width, height in sizes]

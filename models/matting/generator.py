@@ -40,17 +40,25 @@ class MattePiece:
 
     video: NDArray[np.uint8]  # bytes of `media.matte.matte_video.MatteWriter`
     shares: NDArray[np.float32]  # (T, 2) `models.matting.report.certainty`
+    presence: NDArray[np.float32]  # sum over the frames of `models.matting.report.presence`
     coarse: NDArray[np.float16]  # (h, w) of the last frame, as the following
     luma: NDArray[np.uint8]  # (h, w)
     scene: NDArray[np.uint8]  # (864,)
     changes: NDArray[np.float64]  # (C,)
 
     @classmethod
-    def of(cls, video: bytes, shares: Sequence[tuple[float, float]], last: MatteHistory) -> Self:
+    def of(
+        cls,
+        video: bytes,
+        shares: Sequence[tuple[float, float]],
+        presence: NDArray[np.float32],
+        last: MatteHistory,
+    ) -> Self:
         """Return the piece that ends with the frame of `last`."""
         return cls(
             np.frombuffer(video, np.uint8),
             np.array(shares, np.float32).reshape(-1, 2),
+            presence,
             last.coarse.astype(np.float16),
             np.rint(last.luma).astype(np.uint8),
             last.scenes.scene,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +15,9 @@ from media.matte.foreground import ScreenColour
 
 MATTE_VERSION: Final = "1"
 """Part of the key of mattes: increment it when a change affects mattes."""
+
+PRESENCE_SIDE: Final = 64
+_TRIMMED: Final = 0.01  # of the person, beyond each edge of the box: the tips of hair and shoulders
 
 _MIN_PERSON: Final = 0.005  # share of the picture below which it shows no person
 _UNCERTAIN_SHARE: Final = 0.12
@@ -43,12 +47,39 @@ class MatteReport(BaseModel):
     uncertain: tuple[UncertainRange, ...] = Field(
         (), description="When more than 12 % of the pixels are uncertain, or nobody is seen."
     )
+    person_box: tuple[float, float, float, float] | None = Field(
+        None,
+        description="Left, upper, right and lower edge of the part of the picture in which the person is for half of "
+        "the time, as shares of its width and height; null if unknown.",
+    )
 
 
 def certainty(coarse: NDArray[np.float32]) -> tuple[float, float]:
     """Return the share of the picture that shows the person, and that which is uncertain, of a coarse matte."""
     person = float((coarse >= 0.5).mean())
     return person, float(((coarse > 0.25) & (coarse < 0.75)).mean())
+
+
+def presence(alpha: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return where an (H, W) matte shows the person, 0 or 1, (PRESENCE_SIDE, PRESENCE_SIDE)."""
+    small = cv2.resize(alpha, (PRESENCE_SIDE, PRESENCE_SIDE), interpolation=cv2.INTER_AREA)
+    return (small > 127).astype(np.float32)
+
+
+def person_box(mean_presence: NDArray[np.float32]) -> tuple[float, float, float, float] | None:
+    """Returns `MatteReport.person_box`, given the mean `presence` of all frames; None if nobody is there."""
+    often = np.where(mean_presence >= 0.5, mean_presence, 0)
+    if not often.any():
+        return None
+    (left, right), (top, bottom) = (_middle(often.sum(axis=axis)) for axis in (0, 1))
+    return left, top, right, bottom
+
+
+def _middle(profile: NDArray[np.float32]) -> tuple[float, float]:
+    """Return start and end, from 0 to 1, of a profile without its _TRIMMED at each end."""
+    share = np.cumsum(profile) / profile.sum()
+    start, last = np.searchsorted(share, (_TRIMMED, 1 - _TRIMMED)).tolist()
+    return start / len(profile), (last + 1) / len(profile)
 
 
 def uncertain_ranges(shares: NDArray[np.float32], fps: Fraction) -> list[UncertainRange]:

@@ -31,11 +31,11 @@ _PASS_WORDS: Final = {
     SkipReason.TOO_SMALL: "face too small",
 }
 _MEASURED_BY: Final = {
-    "output": "count of muxed frames and decoded samples",
-    "source": "source analysis: the tracked mouth compared with the mouth predicted from the source's own audio",
-    "mouth": "the mouth plan (target lip positions before rendering); motion in silence: rendered frames",
-    "face": "the face tracker, on the source frames used in the result",
-    "exemplars": "the mouth plan",
+    "output": "the number of frames written and of audio samples decoded",
+    "source": "the tracked mouth of the source, compared with the one predicted from its audio",
+    "mouth": "the planned lip positions, before rendering; motion in silence: the rendered frames",
+    "face": "the face tracker, in the source frames that the result uses",
+    "exemplars": "the planned lip positions",
 }
 # ITU-R BT.1359-1: viewers notice sound that is 45 ms early (125 ms late).
 _NOTICED_MS: Final = 45.0
@@ -226,35 +226,35 @@ def _summary(report: QualityReport) -> Iterator[str]:
     rate = f"{float(Fraction(output.fps)):.4g} fps"
     yield f"{output.num_frames} frames at {rate}, {output.duration_seconds:.2f} s; {end}."
     if output.speed != 1:
-        yield f"The source plays at {output.speed:.2f} times its speed, to end with the speech."
+        yield f"The video plays at {output.speed:.2f} times its speed so that it ends with the speech."
     if output.audio_speed != 1:
-        yield f"The speech plays at {output.audio_speed:.2f} times its speed, to fit the video."
+        yield f"The speech plays at {output.audio_speed:.2f} times its speed to fit the video."
     late = output.audio_seconds - output.duration_seconds
     if abs(late) > 1 / Fraction(output.fps):
         yield (
-            f"The speech ends {late:.1f} s after the video and is cut."
+            f"The speech is {late:.1f} s longer than the video; the rest is cut off."
             if late > 0
-            else (f"The speech ends {-late:.1f} s before the video.")
+            else f"The speech ends {-late:.1f} s before the video."
         )
     if not source.talks:
         yield "The source shows no talking mouth, so the inside of the mouth is drawn."
     elif source.calibration == "own speech":
-        yield f"Mouth movement is scaled to the source's own speech ({source.own_speech_seconds:.1f} s compared)."
+        yield f"The mouth opens as far as in the source's own speech (measured in {source.own_speech_seconds:.1f} s)."
         if source.learned_seconds:
-            yield f"The speaking style was learned from {source.learned_seconds:.1f} s of the source's own speech."
+            yield f"The speaking style was learned from {source.learned_seconds:.1f} s of that speech."
     else:
         why = "too little usable speech" if source.has_sound else "no audio"
-        yield f"The source talks but has {why}, so the mouth moves like an average speaker's."
+        yield f"The source has {why} to learn from, so the mouth moves like that of an average speaker."
     if source.audio_offset_ms is not None and abs(source.audio_offset_ms) < _NOTICED_MS:
-        yield f"The source's audio is in sync with its video ({source.audio_offset_ms:+.0f} ms)."
+        yield f"Sound and lips of the source are in sync ({source.audio_offset_ms:+.0f} ms)."
     if mouth.num_speech_frames and mouth.num_silent_frames:
         share = mouth.num_silent_frames / (mouth.num_speech_frames + mouth.num_silent_frames)
         opened = mouth.open_share_silence or 0.0
-        yield f"{share:.0%} of the frames are silent; the mouth is open in {opened:.0%} of them."
+        yield f"Nobody speaks in {share:.0%} of the frames; the mouth is open in {opened:.0%} of those."
     elif mouth.num_speech_frames:
-        yield "Every frame has speech."
+        yield "There is speech in every frame."
     if mouth.jitter_ratio is not None:
-        yield f"Lip jitter is {mouth.jitter_ratio:.2f} times that of the source's own speech."
+        yield f"The lips jitter {mouth.jitter_ratio:.2f} times as much as in the source's own speech."
 
 
 def _warnings(report: QualityReport) -> Iterator[str]:
@@ -263,19 +263,18 @@ def _warnings(report: QualityReport) -> Iterator[str]:
         if num := report.face.num_frames_passed.get(reason.name.lower(), 0):
             yield f"{num} {'frame' if num == 1 else 'frames'} left unchanged: {words}."
     if num := report.face.num_frames_passed_open:
-        frames = "frame" if num == 1 else "frames"
-        yield f"The source's own mouth is open in {num} unchanged {frames} in which nobody speaks."
+        yield f"The original mouth is open in {num} of the unchanged frames although nobody speaks."
     yield from _face_warnings(report.face)
     mouth, drawn = report.mouth, report.exemplars.drawn_interior_share
     if not mouth.num_speech_frames and mouth.num_silent_frames:
-        yield "No speech was found in the audio; the mouth stays closed."
+        yield "No speech was found in the audio, so the mouth stays closed."
     if mouth.open_share_silence is not None and mouth.open_share_silence > _OPEN_SHARE:
         yield f"The mouth is open in {mouth.open_share_silence:.0%} of the silent frames."
     if mouth.motion_silence is not None and mouth.motion_silence > STILL:
         yield f"The mouth moves in silence: its brightness varies by {mouth.motion_silence:.0%}."
     if mouth.jitter_ratio is not None and not _JITTER_RATIO[0] <= mouth.jitter_ratio <= _JITTER_RATIO[1]:
         how = "more abruptly" if mouth.jitter_ratio > 1 else "more smoothly"
-        yield f"The lips move {how} than in the source's own speech ({mouth.jitter_ratio:.2f} times its jitter)."
+        yield f"The lips move {how} than in the source's own speech (jitter: {mouth.jitter_ratio:.2f} times as large)."
     if report.source.talks and drawn is not None and drawn > _DRAWN_SHARE:
         yield f"The inside of the mouth is drawn in {drawn:.0%} of the frames: the source rarely opens it that far."
 
@@ -284,27 +283,27 @@ def _output_warnings(output: OutputFacts) -> Iterator[str]:
     if num := len(output.cut_texts):
         times = ", ".join(f"{cut.start_seconds:.1f} s" for cut in output.cut_texts[:_MAX_NAMED_TEXTS])
         more = f" and {num - _MAX_NAMED_TEXTS} more" if num > _MAX_NAMED_TEXTS else ""
-        yield f"{num} {'text is' if num == 1 else 'texts are'} too long for the time, and cut off: at {times}{more}."
+        yield f"{num} {'text is' if num == 1 else 'texts are'} too long for the time and cut off: at {times}{more}."
 
 
 def _source_warnings(source: SourceReport) -> Iterator[str]:
     offset = source.audio_offset_ms
     if offset is not None and abs(offset) >= _NOTICED_MS:
-        what = "corrected" if source.calibration == "own speech" else "not used"
-        yield f"The source's audio is {abs(offset):.0f} ms {'late' if offset > 0 else 'early'}; {what}."
+        what = "this was corrected" if source.calibration == "own speech" else "its speech was not used"
+        yield f"The source's sound is {abs(offset):.0f} ms {'late' if offset > 0 else 'early'}; {what}."
     if source.talks and source.has_sound and offset is None:
-        yield "The offset between the source's audio and video is not known; none was corrected."
+        yield "Whether the source's sound is late or early could not be measured; nothing was corrected."
     if source.frozen_seconds:
-        yield f"The source video is frozen for {source.frozen_seconds:.1f} s in total, and so is the result there."
+        yield f"The source video freezes for {source.frozen_seconds:.1f} s in total; so does the result."
     if not source.shows_closed_mouth:
-        yield "The source never shows a closed mouth, so its closed lips are an estimate."
+        yield "The source never shows the mouth closed, so the closed lips are an estimate."
 
 
 def _face_warnings(face: FaceReport) -> Iterator[str]:
     if face.eye_distance_px is not None and face.size == "tiny":
         width = face.eye_distance_px * _MOUTH_WIDTH
         eyes = face.eye_distance_px
-        yield f"The face is tiny: {eyes:.0f} pixels between the eyes, mouth about {width:.0f} pixels wide."
+        yield f"The face is small: {eyes:.0f} pixels between the eyes; the mouth is about {width:.0f} pixels wide."
     for angles, words in ((face.yaw_degrees, "to the side"), (face.pitch_degrees, "up or down")):
         most = max(map(abs, angles), default=0.0) if angles else 0.0
         if most > _TURNED_DEGREES:

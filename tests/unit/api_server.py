@@ -84,6 +84,7 @@ class MemoryService:
         self.requests: list[SentJob] = []
         self.asked: list[AdmitRequest] = []
         self.num_refusals = 0
+        self.refusals: list[LipwrightError] = []  # of the next submissions
         self.places: set[str] = set()  # reserved for request bodies
         self.body_s = 60.0
         self.grant_bytes = 100_000
@@ -131,6 +132,8 @@ class MemoryService:
         self.places.discard(admission_id)
 
     async def submit(self, spec: JobSpec, context: RequestContext) -> JobRecord:
+        if self.refusals:
+            raise self.refusals.pop(0)
         if spec.engine == "nonesuch":
             raise OptionError("engine: expected warp, found 'nonesuch'.")
         self.places.discard(context.admission_id or "")

@@ -8,8 +8,29 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.unit.api_server import MemoryService
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    """A service in memory; `url` is its API."""
+    from tests.unit.api_server import MemoryService  # imports the API, which few tests need
+
+    return MemoryService(tmp_path / "service")
+
+
+@pytest.fixture
+def url(service: MemoryService) -> Iterator[str]:
+    """The URL of the API over `service`, on a real socket."""
+    from tests.unit.api_server import serving
+
+    with serving(service) as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ Pixels outside the masks do not change.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Final
 
@@ -18,6 +19,8 @@ from models.engines.paste.blend import FacePlane, mix_plane, rgb_to_yuv444, soft
 from models.engines.paste.resample import even_bounds, rgb_around
 from models.engines.patches import FacePatches
 from models.geometry.arrays import smooth_step
+
+_Bounds = tuple[int, int, int, int]  # x0, y0, x1, y1
 
 _MAX_OVERSAMPLING: Final = 8
 # How far from its edge a picture is mixed in fully, as share of its side: facefusion, face_masker.py
@@ -55,7 +58,7 @@ def aligned_rgb(
 
 
 def draw_back(
-    picture: NDArray[np.uint8], matrix: NDArray[np.floating], bounds: tuple[int, int, int, int], *, step: int = 1
+    picture: NDArray[np.uint8], matrix: NDArray[np.floating], bounds: _Bounds, *, step: int = 1
 ) -> NDArray[np.uint8]:
     """Draw the part of one plane of an upright picture that is within whole-pixel bounds of a region.
 
@@ -132,15 +135,13 @@ def paste_lower_face(
     if (high - low < 1).any():
         return
     mask = soft_mask(outline, box)
-    yuv = rgb_to_yuv444(rgb, colour)
-    for step, channels in ((1, (0,)), (2, (1, 2))):
-        x0, y0, x1, y1 = (side // step for side in bounds)
-        share = spread_over(mask, box / step, (x0, y0, x1, y1), is_zero_outside=True)
-        share = (share * _inside(size // step)[y0:y1, x0:x1]).astype(np.uint8)
-        for channel in channels:
-            plane = patches.y[face] if channel == 0 else patches.uv[face, channel - 1]
-            drawn = draw_back(np.ascontiguousarray(yuv[..., channel]), matrix, (x0, y0, x1, y1), step=step)
-            mix_plane(FacePlane(plane[y0:y1, x0:x1], drawn, share), opacity, match_colour)
+
+    def share(part: _Bounds, step: int) -> NDArray[np.uint8]:
+        x0, y0, x1, y1 = part
+        spread = spread_over(mask, box / step, part, is_zero_outside=True)
+        return np.asarray(spread * _inside(size // step)[y0:y1, x0:x1]).astype(np.uint8)
+
+    _mix(patches, face, rgb_to_yuv444(rgb, colour), matrix, bounds, share, opacity, match_colour)
 
 
 @cache
@@ -171,14 +172,36 @@ def paste_square(
         opacity: Share of the picture where the mask is full, 0 to 1.
     """
     bounds = even_bounds(box, patches.y.shape[1:])
-    yuv, mask = rgb_to_yuv444(rgb, colour), square_mask(rgb.shape[0])
+    mask = square_mask(rgb.shape[0])
+
+    def share(part: _Bounds, step: int) -> NDArray[np.uint8]:
+        return draw_back(mask, matrix, part, step=step)
+
+    _mix(patches, face, rgb_to_yuv444(rgb, colour), matrix, bounds, share, opacity, match_colour=False)
+
+
+def _mix(
+    patches: FacePatches,
+    face: int,
+    yuv: NDArray[np.uint8],
+    matrix: NDArray[np.floating],
+    bounds: _Bounds,
+    share: Callable[[_Bounds, int], NDArray[np.uint8]],
+    opacity: float,
+    match_colour: bool,
+) -> None:
+    """Mix the (S, S, 3) planes of an upright picture into a patch, in place.
+
+    `share` returns the mask within bounds in the pixels of a plane, of which each is as wide as so many of the patch.
+    """
     for step, channels in ((1, (0,)), (2, (1, 2))):
-        x0, y0, x1, y1 = (side // step for side in bounds)
-        share = draw_back(mask, matrix, (x0, y0, x1, y1), step=step)
+        part = bounds[0] // step, bounds[1] // step, bounds[2] // step, bounds[3] // step
+        x0, y0, x1, y1 = part
+        mask = share(part, step)
         for channel in channels:
             plane = patches.y[face] if channel == 0 else patches.uv[face, channel - 1]
-            drawn = draw_back(np.ascontiguousarray(yuv[..., channel]), matrix, (x0, y0, x1, y1), step=step)
-            mix_plane(FacePlane(plane[y0:y1, x0:x1], drawn, share), opacity, match_colour=False)
+            drawn = draw_back(np.ascontiguousarray(yuv[..., channel]), matrix, part, step=step)
+            mix_plane(FacePlane(plane[y0:y1, x0:x1], drawn, mask), opacity, match_colour)
 
 
 def square_mask(side: int) -> NDArray[np.uint8]:

@@ -114,32 +114,24 @@ def plan_mouth(
     rounded = rounding(shape if spoken is None else spoken)
     bank = avatar.bank if uses_bank else None
     hold = np.zeros(len(shape), np.float32) if hold is None else np.asarray(hold, np.float32)
-    if bank is not None:
-        held = avatar.held[avatar.track.shot[source_index]]
-        forbidden = _held_only(forbidden, hold, held, len(bank))
-        path, state = choose_path(bank, _make_target(avatar, bank, shape, source_index, forbidden), state)
-        posed = _pose_exemplars(avatar, bank, shape, path)
-        posed = _blend_held(avatar, posed, hold, bank.frames[held])
-    else:
+    if bank is None:
         none = np.full(len(shape), -1, np.int32)
         path, state = ExemplarPath(none, none, np.zeros(len(shape), np.float32)), None
         posed = _pose_own_lips(avatar, shape, source_index, rounded)
-    control = list(CONTROL_IDS)
-    moves = np.isin(control, MOVED)
-    still = avatar.track.head_points[source_index][:, control]
-    target = np.where(moves[:, None], posed.face[:, control], still)  # (T, L, 3)
-    # The far half of an open mouth may lie in front of the background, which would look like teeth.
-    shows_own = (posed.shown >= _OWN_TEETH) & (path.exemplar < 0) & ~avatar.is_turned[source_index]
-    own = np.asarray(shows_own, np.float32)
+    else:
+        held = avatar.held[avatar.track.shot[source_index]]
+        forbidden = _held_only(forbidden, hold, held, len(bank))
+        path, state = choose_path(bank, _make_target(avatar, bank, shape, source_index, forbidden), state)
+        posed = _blend_held(avatar, _pose_exemplars(avatar, bank, shape, path), hold, bank.frames[held])
     plan = MouthPlan(
         first_frame,
         source_index,
-        target.astype(np.float32),
+        _control_points(avatar, posed, source_index),
         path.exemplar,
         path.fade,
         path.fade_weight,
         posed.interior.astype(np.float32),
-        own,
+        _own_teeth(avatar, posed, path, source_index),
         hold,
         rounded,
     )
@@ -152,6 +144,23 @@ class _Posed(NamedTuple):
     face: NDArray[np.float32]  # (T, 468, 3) head frame
     shown: NDArray[np.float32]  # (T,) opening in the image that is warped
     interior: NDArray[np.float32]  # (T,) weight of the drawn interior
+
+
+def _control_points(avatar: WarpAvatar, posed: _Posed, source_index: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return the (T, L, 3) targets of `CONTROL_IDS`: posed where the mouth moves the face, else the source's own."""
+    control = list(CONTROL_IDS)
+    still = avatar.track.head_points[source_index][:, control]
+    moves = np.isin(control, MOVED)[:, None]
+    return np.where(moves, posed.face[:, control], still).astype(np.float32)
+
+
+def _own_teeth(
+    avatar: WarpAvatar, posed: _Posed, path: ExemplarPath, source_index: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """Return the (T,) weights of the source's own teeth in a drawn interior."""
+    # The far half of an open mouth may lie in front of the background, which would be taken for teeth.
+    shows_own = (posed.shown >= _OWN_TEETH) & (path.exemplar < 0) & ~avatar.is_turned[source_index]
+    return np.asarray(shows_own, np.float32)
 
 
 def _pose_exemplars(avatar: WarpAvatar, bank: ExemplarBank, shape: NDArray[np.float32], path: ExemplarPath) -> _Posed:

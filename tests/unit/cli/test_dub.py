@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from config import SubtitlesConfig
+from errors import OptionError
 from jobs.messages import PeopleScan
 from models.people.report import PeopleReport
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
@@ -81,6 +82,14 @@ def test_without_the_ambience_of_the_film(tmp_path: Path, service: MemoryService
     assert (options.background_gain_db, options.idle_mouths) == (None, "closed")
 
 
+def test_dub_of_video_without_sound_keeps_no_ambience(tmp_path: Path, service: MemoryService, server: str) -> None:
+    service.refusals.append(OptionError("background_gain_db: the video has no sound."))
+    code, output = _dub(tmp_path, "--server", server)
+    assert code == 0, output
+    assert "The video has no sound to keep under the speech." in output
+    assert service.requests[0].options.background_gain_db is None
+
+
 def test_a_film_is_transcribed_and_translated(tmp_path: Path, service: MemoryService) -> None:
     film, out = tmp_path / "film.wav", tmp_path / "out.mp4"
     film.write_bytes(tone(4))
@@ -105,7 +114,7 @@ def test_a_film_is_transcribed_and_translated(tmp_path: Path, service: MemorySer
         (["--face", "Anna"], "--face: expected NAME=FACE, found 'Anna'"),
         (["--voice", "=nova"], "--voice: expected VOICE or NAME=VOICE"),
         (["--subtitles", "missing.srt"], "missing.srt does not exist"),
-        (["--face", "Eve=person:1"], "no speaker 'Eve'. Its speakers: Anna, Bob, Erzähler"),
+        (["--face", "Eve=person:1"], "--face: the subtitles file has no speaker 'Eve'. Its"),
     ],
 )
 def test_errors_in_one_line(

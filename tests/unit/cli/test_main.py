@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,17 +24,6 @@ from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.net import web
 from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path / "data")
-
-
-@pytest.fixture
-def server(service: MemoryService) -> Iterator[str]:
-    with serving(service) as url:
-        yield url
 
 
 @pytest.fixture
@@ -60,10 +48,10 @@ def _error_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_speak_writes_the_result(
-    repo_root: Path, tmp_path: Path, service: MemoryService, server: str, inputs: list[str]
+    repo_root: Path, tmp_path: Path, service: MemoryService, url: str, inputs: list[str]
 ) -> None:
     service.outcome = "video"
-    done = _run(repo_root, "speak", *inputs, "--server", server, "--loop", "hold", "--json")
+    done = _run(repo_root, "speak", *inputs, "--server", url, "--loop", "hold", "--json")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
     result = json.loads(done.stdout)
@@ -73,13 +61,13 @@ def test_speak_writes_the_result(
 
 
 def test_speak_sends_a_reference_picture(
-    repo_root: Path, tmp_path: Path, service: MemoryService, server: str, inputs: list[str]
+    repo_root: Path, tmp_path: Path, service: MemoryService, url: str, inputs: list[str]
 ) -> None:
     service.outcome, picture = "video", tmp_path / "who.jpg"
-    missing = _run(repo_root, "speak", *inputs, "--server", server, "--face-image", str(picture))
+    missing = _run(repo_root, "speak", *inputs, "--server", url, "--face-image", str(picture))
     assert "--face-image: " in _error_line(missing)
     picture.write_bytes(b"picture")
-    done = _run(repo_root, "speak", *inputs, "--server", server, "--face-image", str(picture))
+    done = _run(repo_root, "speak", *inputs, "--server", url, "--face-image", str(picture))
     assert done.returncode == 0, done.stderr
     sent = service.requests[0].face_image
     assert sent is not None
@@ -120,9 +108,9 @@ def test_speak_passes_urls_on(repo_root: Path, tmp_path: Path, service: MemorySe
     out = str(tmp_path / "out.mp4")
     (tmp_path / "a.wav").write_bytes(b"sound")
     loopback = NetworkConfig(allowed_networks=("127.0.0.1/32",))
-    with web.serving(lambda path, send: send(web.answer(path.encode()))) as films, serving(service, loopback) as server:
+    with web.serving(lambda path, send: send(web.answer(path.encode()))) as films, serving(service, loopback) as url:
         for audio in (films.url("/a.wav"), str(tmp_path / "a.wav")):
-            inputs = ("--video", films.url("/v.mp4"), "--audio", audio, "--out", out, "--server", server)
+            inputs = ("--video", films.url("/v.mp4"), "--audio", audio, "--out", out, "--server", url)
             done = _run(repo_root, "speak", *inputs)
             assert done.returncode == 0, done.stderr
         refused = _run(repo_root, "speak", *inputs, "--face-image", "http://10.0.0.1/who.jpg")
@@ -143,60 +131,56 @@ def test_a_reader_that_ends_early_gets_no_error(repo_root: Path) -> None:
 
 
 def test_the_key_of_the_environment_is_sent(
-    repo_root: Path, service: MemoryService, server: str, inputs: list[str]
+    repo_root: Path, service: MemoryService, url: str, inputs: list[str]
 ) -> None:
     service.outcome = "video"
     _, key = FileKeyRing(service.files.root).add("me")
-    without = _run(repo_root, "speak", *inputs, "--server", server)
+    without = _run(repo_root, "speak", *inputs, "--server", url)
     assert _error_line(without).startswith("error: unauthorized: An API key is required")
     assert "sends the key in LIPWRIGHT_API_KEY; `lipwright keys add NAME` creates one." in _error_line(without)
-    done = _run(repo_root, "speak", *inputs, "--server", server, LIPWRIGHT_API_KEY=key)
+    done = _run(repo_root, "speak", *inputs, "--server", url, LIPWRIGHT_API_KEY=key)
     assert done.returncode == 0, done.stderr
 
 
-def test_speak_prints_the_quality_report(
-    repo_root: Path, service: MemoryService, server: str, inputs: list[str]
-) -> None:
+def test_speak_prints_the_quality_report(repo_root: Path, service: MemoryService, url: str, inputs: list[str]) -> None:
     service.outcome, service.report = "video", example_report()
-    plain = _run(repo_root, "speak", *inputs, "--server", server)
+    plain = _run(repo_root, "speak", *inputs, "--server", url)
     assert len(plain.stdout.splitlines()) == 1, "only when it is asked for"
     warnings = [line for line in plain.stderr.splitlines() if line.startswith("warning: ")]
     assert warnings == [f"warning: {sentence}" for sentence in service.report["warnings"]] != []
-    done = _run(repo_root, "speak", *inputs, "--server", server, "--report")
+    done = _run(repo_root, "speak", *inputs, "--server", url, "--report")
     assert done.returncode == 0, done.stderr
     assert "warning: " not in done.stderr
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert lines[0] == plain.stdout.strip()
-    assert "source sound offset +120 ms confidence 0.93; positive is late sound" in lines
-    assert "exemplars 40 of 400 real mouths of the source that are shown" in lines
-    assert "passed through 3 frames no face" in lines
-    assert "The source's audio is 120 ms late; corrected." in lines
+    assert "source sound offset +120 ms positive: the sound is late; confidence 0.93" in lines
+    assert "exemplars 40 of 400 mouth images of the source that are shown" in lines
+    assert "left unchanged 3 frames no face" in lines
+    assert "The source's sound is 120 ms late; this was corrected." in lines
     assert "3 frames left unchanged: no face found." in lines
-    as_json = _run(repo_root, "speak", *inputs, "--server", server, "--report", "--json")
+    as_json = _run(repo_root, "speak", *inputs, "--server", url, "--report", "--json")
     job = json.loads(as_json.stdout)
     assert job["report"]["warnings"] == service.report["warnings"]
-    again = _run(repo_root, "jobs", "report", job["id"], "--server", server)
+    again = _run(repo_root, "jobs", "report", job["id"], "--server", url)
     assert again.stdout.splitlines() == done.stdout.splitlines()[1:]
 
 
-def test_a_job_without_a_report_says_so(
-    repo_root: Path, service: MemoryService, server: str, inputs: list[str]
-) -> None:
+def test_a_job_without_a_report_says_so(repo_root: Path, service: MemoryService, url: str, inputs: list[str]) -> None:
     service.outcome = "video"
-    job = json.loads(_run(repo_root, "speak", *inputs, "--server", server, "--json").stdout)
-    done = _run(repo_root, "jobs", "report", job["id"], "--server", server)
+    job = json.loads(_run(repo_root, "speak", *inputs, "--server", url, "--json").stdout)
+    done = _run(repo_root, "jobs", "report", job["id"], "--server", url)
     assert (done.returncode, _error_line(done).split(": ")[1]) == (1, "not_found")
 
 
 def test_speak_fails_in_one_line(
-    repo_root: Path, tmp_path: Path, service: MemoryService, server: str, inputs: list[str]
+    repo_root: Path, tmp_path: Path, service: MemoryService, url: str, inputs: list[str]
 ) -> None:
     service.outcome = FaceNotFoundError("v.mp4: expected a face,\nfound none.")
-    done = _run(repo_root, "speak", *inputs, "--server", server)
+    done = _run(repo_root, "speak", *inputs, "--server", url)
     assert done.returncode == 1
     assert _error_line(done) == "error: face_not_found: v.mp4: expected a face, found none."
     assert not (tmp_path / "out.mp4").exists()
-    refused = _run(repo_root, "speak", *inputs, "--server", server, "--engine", "nonesuch")
+    refused = _run(repo_root, "speak", *inputs, "--server", url, "--engine", "nonesuch")
     assert (refused.returncode, _error_line(refused).split(": ")[1]) == (1, "option_invalid")
 
 
@@ -234,16 +218,16 @@ def test_text_sent_as_audio_is_one_line(repo_root: Path, sample_portrait: Path, 
 
 
 def test_the_service_of_the_data_folder_is_used(
-    repo_root: Path, service: MemoryService, server: str, samples: Path, sample_portrait: Path, tmp_path: Path
+    repo_root: Path, service: MemoryService, url: str, samples: Path, sample_portrait: Path, tmp_path: Path
 ) -> None:
     service.outcome = "video"
     with locked_folder(tmp_path / "data") as lock:
-        lock.publish_url(server)
+        lock.publish_url(url)
         files = ("--video", str(sample_portrait), "--audio", str(samples / "speech_short.wav"))
         out = str(tmp_path / "out.mp4")
         done = _run(repo_root, "speak", *files, "--out", out, "--data-dir", str(tmp_path / "data"))
     assert done.returncode == 0, done.stderr
-    assert f"Using the service at {server}." in done.stderr
+    assert f"Using the service at {url}." in done.stderr
 
 
 def test_the_version(repo_root: Path) -> None:
@@ -288,8 +272,8 @@ def test_interrupt_during_imports_prints_no_traceback(repo_root: Path, tmp_path:
     assert not (tmp_path / "data").exists()
 
 
-def test_interrupt_cancels_the_job(repo_root: Path, service: MemoryService, server: str, inputs: list[str]) -> None:
-    command = [sys.executable, "-m", "cli", "speak", *inputs, "--server", server]
+def test_interrupt_cancels_the_job(repo_root: Path, service: MemoryService, url: str, inputs: list[str]) -> None:
+    command = [sys.executable, "-m", "cli", "speak", *inputs, "--server", url]
     running = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heeds_interrupts
     )
@@ -306,27 +290,27 @@ def test_interrupt_cancels_the_job(repo_root: Path, service: MemoryService, serv
     assert [job.status for job in service.table.list_jobs(JobQuery(limit=9)).jobs] == [JobStatus.CANCELLED]
 
 
-def test_jobs_commands(repo_root: Path, tmp_path: Path, service: MemoryService, server: str, inputs: list[str]) -> None:
+def test_jobs_commands(repo_root: Path, tmp_path: Path, service: MemoryService, url: str, inputs: list[str]) -> None:
     service.outcome = "video"
-    job = json.loads(_run(repo_root, "speak", *inputs, "--server", server, "--json").stdout)
-    assert job["id"] in _run(repo_root, "jobs", "list", "--server", server).stdout
-    assert json.loads(_run(repo_root, "jobs", "show", job["id"], "--server", server).stdout)["id"] == job["id"]
-    assert _run(repo_root, "jobs", "cancel", job["id"], "--server", server).stdout == "succeeded\n"
+    job = json.loads(_run(repo_root, "speak", *inputs, "--server", url, "--json").stdout)
+    assert job["id"] in _run(repo_root, "jobs", "list", "--server", url).stdout
+    assert json.loads(_run(repo_root, "jobs", "show", job["id"], "--server", url).stdout)["id"] == job["id"]
+    assert _run(repo_root, "jobs", "cancel", job["id"], "--server", url).stdout == "succeeded\n"
     copy = tmp_path / "copy.mp4"
-    assert _run(repo_root, "jobs", "download", job["id"], "--out", str(copy), "--server", server).returncode == 0
+    assert _run(repo_root, "jobs", "download", job["id"], "--out", str(copy), "--server", url).returncode == 0
     assert copy.read_bytes() == VIDEO_BYTES
-    assert _run(repo_root, "jobs", "delete", job["id"], "--server", server).stdout == "removed\n"
-    assert job["id"] not in _run(repo_root, "jobs", "list", "--server", server).stdout
-    missing = _run(repo_root, "jobs", "show", "0" * 32, "--server", server)
+    assert _run(repo_root, "jobs", "delete", job["id"], "--server", url).stdout == "removed\n"
+    assert job["id"] not in _run(repo_root, "jobs", "list", "--server", url).stdout
+    missing = _run(repo_root, "jobs", "show", "0" * 32, "--server", url)
     assert (missing.returncode, _error_line(missing).split(": ")[1]) == (1, "not_found")
 
 
 def test_a_full_service_is_asked_again_with_the_same_key(
-    repo_root: Path, service: MemoryService, server: str, inputs: list[str]
+    repo_root: Path, service: MemoryService, url: str, inputs: list[str]
 ) -> None:
     service.outcome = "video"
     service.num_refusals = 2
-    done = _run(repo_root, "speak", *inputs, "--server", server)
+    done = _run(repo_root, "speak", *inputs, "--server", url)
     assert done.returncode == 0, done.stderr
     keys = [request.idempotency_key for request in service.asked]
     assert len(keys) == 3 and len(set(keys)) == 1 and keys[0]

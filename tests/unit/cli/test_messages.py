@@ -6,15 +6,14 @@ import pytest
 import typer
 
 from cli.main import app
-from cli.messages import Invocation
+from cli.messages import Invocation, names_of
 
 
 def _invocation(*path: str, arguments: tuple[str, ...] = (), server: str = "") -> Invocation:
     command = typer.main.get_command(app)
     for name in path:
         command = command.commands[name]  # type: ignore[attr-defined]
-    options = {each.name: each.opts[0] for each in command.params if each.opts[0].startswith("--") and each.name}
-    return Invocation(options, arguments, server)
+    return Invocation(names_of(command.params), arguments, server)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +24,11 @@ def _invocation(*path: str, arguments: tuple[str, ...] = (), server: str = "") -
         ("speak", "background_gain_db: the video has no sound.", "--background-gain: the video has no sound."),
         ("speak", "v.mp4: expected a face, found none.", "v.mp4: expected a face, found none."),
         ("speak", "No face was found in the video.", "No face was found in the video."),
+        ("dub", "background_gain_db: the video has no sound.", "--ambience-gain: the video has no sound."),
+        ("dub", "video: it has no frames.", "VIDEO: it has no frames."),
+        ("dub", "speakers: there is no speaker 'Eve'.", "--face: there is no speaker 'Eve'."),
+        ("dub", "turns[2].end: the video ends at 4 s.", "cue 3: the video ends at 4 s."),
+        ("live", "avatar_id: there is none.", "AVATAR_ID: there is none."),
         ("dub", "subtitles_output: must be 'track'", "--show: must be 'track'"),
         (
             "avatars add",

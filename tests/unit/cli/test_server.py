@@ -39,17 +39,6 @@ def data_dir(monkeypatch: pytest.MonkeyPatch, repo_root: Path, tmp_path: Path) -
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path / "service")
-
-
-@pytest.fixture
-def url(service: MemoryService) -> Iterator[str]:
-    with serving(service) as url:
-        yield url
-
-
-@pytest.fixture
 def other_url(tmp_path: Path) -> Iterator[str]:
     with serving(MemoryService(tmp_path / "other service")) as url:
         yield url

@@ -285,9 +285,14 @@ def test_the_counted_sound_is_what_the_disk_and_the_forecast_hold(
 @pytest.mark.parametrize(
     ("loop", "num_frames", "playback", "finding"),
     [
-        ("cut", 50, Playback(), "The speech ends 5.0 s after the video and is cut."),
-        ("source", 50, Playback(), "The speech ends 5.0 s after the video and is cut."),
-        ("retime", 175, Playback(speed=0.5), "The source plays at 0.50 times its speed, to end with the speech."),
+        ("cut", 50, Playback(), "The speech is 5.0 s longer than the video; the rest is cut off."),
+        ("source", 50, Playback(), "The speech is 5.0 s longer than the video; the rest is cut off."),
+        (
+            "retime",
+            175,
+            Playback(speed=0.5),
+            "The video plays at 0.50 times its speed so that it ends with the speech.",
+        ),
         ("hold", 175, Playback("hold"), None),
     ],
 )

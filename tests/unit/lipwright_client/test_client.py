@@ -8,6 +8,7 @@ import os
 import pickle
 import threading
 import tomllib
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def test_speak_in_one_line(client: Lipwright, service: MemoryService, tmp_path: 
         on_change=seen.append,
     )
     assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["anna.mp4", "data", "out.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["anna.mp4", "out.mp4", "service"]
     assert (job.status, job.num_frames, job.progress, job.is_final) == ("succeeded", 50, 1.0, True)
     assert (job.inputs.presenter, job.metadata, job.options["loop"]) == ("anna.mp4", {"order": "17"}, "hold")
     assert job.created_at.tzinfo is not None and seen[-1] == job
@@ -112,8 +113,10 @@ def test_unreachable_service_error_names_address() -> None:
     with Lipwright(f"http://127.0.0.1:{port}", retry=RetryPolicy(0, 0, 0)) as client:
         calls = (client.status, lambda: next(client.jobs.events("0" * 32)), lambda: client.jobs.wait("0" * 32))
         for call in calls:
-            with pytest.raises(package.ConnectionFailedError, match=rf"service at http://127.0.0.1:{port} cannot be"):
+            message = rf"service at http://127.0.0.1:{port} cannot be"
+            with pytest.raises(package.ConnectionFailedError, match=message) as raised:
                 call()
+            assert "site-packages" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_jobs_are_looked_after(client: Lipwright, service: MemoryService) -> None:

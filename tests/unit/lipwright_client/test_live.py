@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 import threading
+import traceback
 import wave
 from collections.abc import Iterator
 from itertools import repeat
@@ -190,8 +191,9 @@ def test_refusals_are_errors_by_their_code(url: str, tmp_path: Path) -> None:
 
 
 def test_a_service_that_is_not_there_and_a_key_that_is_missing(tmp_path: Path) -> None:
-    with Lipwright("http://127.0.0.1:9") as client, pytest.raises(ConnectionFailedError), client.live(AVATAR):
+    with Lipwright("http://127.0.0.1:9") as client, pytest.raises(ConnectionFailedError) as raised, client.live(AVATAR):
         pass
+    assert "site-packages" not in "".join(traceback.format_exception(raised.value))
     service = MemoryService(tmp_path)
     FileKeyRing(tmp_path).add("a studio")
     with (

@@ -43,6 +43,16 @@ def test_segment_marks_with_alpha_change_flat_areas_by_two() -> None:
     assert changes == [1, 2]
 
 
+def test_segment_marks_with_alpha_and_person_mark_the_person() -> None:
+    planes = YuvFrame(*(np.full(shape, 90, np.uint8) for shape in ((240, 320), (120, 160), (120, 160))))
+    watermark = SegmentWatermark((), 0, "0123456789abcdef")
+    person = (0.25, 0.0, 0.75, 1.0)
+    marks = segment_marks(info_of(320, 240), watermark, 1, LabelsConfig(), has_alpha=True, person=person)
+    marks[0][0].draw(planes)
+    columns = np.flatnonzero((planes.y != 90).any(axis=0))
+    assert (columns.min(), columns.max()) == (80, 239)
+
+
 @pytest.mark.skipif(shutil.which("fc-list") is None, reason="needs fontconfig and a font")
 def test_a_text_is_laid_out_once_for_all_its_frames() -> None:
     watermark = SegmentWatermark(texts=(FrameText(1, 3, "Hello"), FrameText(3, 4, "World")))

@@ -59,12 +59,20 @@ def test_a_matte_is_made_in_pieces(tmp_path: Path, sample_video: Path) -> None:
     made = folder / "mattes/person"
     report = MatteReport.model_validate_json((made / MATTE_REPORT).read_bytes())
     assert report.mode == "person" and 0 < report.uncertain_share < 0.2
+    assert report.person_box is not None
+    left, top, right, bottom = report.person_box
     with FrameReader(made / MATTE_VIDEO, matte_info(info), 2**26) as reader:
         alphas = [frame.y for frame in MatteFrames(reader).read(range(info.num_frames))]
     for alpha, points in zip(alphas, track.points, strict=True):
         face = points[:, :2].round().astype(int)
         assert (alpha[face[:, 1], face[:, 0]] == 255).mean() > 0.95
         assert 0.02 < (alpha > 127).mean() < 0.9
+        columns, rows = points[:, 0] / info.width, points[:, 1] / info.height
+        assert left < columns.min() < columns.max() < right
+        assert top < rows.min() < rows.max() < bottom
+        inside = alpha[round(top * info.height) : round(bottom * info.height)]
+        inside = inside[:, round(left * info.width) : round(right * info.width)]
+        assert (inside > 127).sum() > 0.93 * (alpha > 127).sum()
     (tmp_path / pieces[0]).write_bytes(b"damaged")
     with pytest.raises(StoredFileError, match="damaged"):
         builder.join(avatar, "mattes/person/", None, pieces)

@@ -80,7 +80,12 @@ def test_a_good_job_has_numbers_and_no_warnings() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.12, "120 ms late; corrected"), (-0.2, "200 ms early; corrected"), (None, "not known"), (0.03, None)],
+    [
+        (0.12, "120 ms late; this was corrected"),
+        (-0.2, "200 ms early; this was corrected"),
+        (None, "could not be measured"),
+        (0.03, None),
+    ],
 )
 def test_an_offset_of_the_source_is_told(seconds: float | None, words: str | None) -> None:
     found = of_offset(seconds)
@@ -92,7 +97,7 @@ def test_an_offset_of_the_source_is_told(seconds: float | None, words: str | Non
 def test_an_offset_that_nothing_depends_on_is_not_called_corrected() -> None:
     late = replace(OWN, sync=replace(OWN.sync, offset_seconds=0.12))
     (line,) = of_source(talks=False, is_fitted=False, own_speech=late).warnings
-    assert line == "The source's audio is 120 ms late; not used."
+    assert line == "The source's sound is 120 ms late; its speech was not used."
 
 
 @pytest.mark.parametrize(
@@ -126,14 +131,14 @@ def test_every_reason_has_its_words() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"num_skipped_open": 1}, "own mouth is open in 1 unchanged frame"),
+        ({"num_skipped_open": 1}, "mouth is open in 1 of the unchanged frames"),
         ({"num_open_in_silence": 5}, "open in 25% of the silent frames"),
         ({"jitter": stats(70, 0.02, 0.0)}, "more abruptly"),
         ({"num_drawn": 60}, "drawn in 60% of the frames"),
         ({"speech": RunningStats(), "jitter": RunningStats()}, "No speech was found"),
-        ({"eye_distance": stats(100, 20, 1)}, "tiny: 20 pixels between the eyes, mouth about 12 pixels wide"),
+        ({"eye_distance": stats(100, 20, 1)}, "small: 20 pixels between the eyes; the mouth is about 12 pixels wide"),
         ({"extremes": np.array([[85, -44, -8, -2], [95, 12, 3, 2.0]])}, "up to 44 degrees to the side"),
-        ({"source": replace(SOURCE, shows_closed_mouth=False)}, "never shows a closed mouth"),
+        ({"source": replace(SOURCE, shows_closed_mouth=False)}, "never shows the mouth closed"),
     ],
 )
 def test_what_may_be_seen_is_warned_of(changes: dict[str, object], words: str) -> None:
@@ -146,14 +151,14 @@ def test_what_was_learned_of_the_source_is_told() -> None:
     assert not any("learned" in line for line in report().summary)
     learned = of_source(own_speech=replace(OWN, learned_seconds=9.52))
     assert learned.source.learned_seconds == 9.52
-    assert "The speaking style was learned from 9.5 s of the source's own speech." in learned.summary
+    assert "The speaking style was learned from 9.5 s of that speech." in learned.summary
 
 
 def test_a_source_that_stands_still_is_told() -> None:
     assert report().source.frozen_seconds == 0
     frozen = of_source(frozen_seconds=59.54)
     assert frozen.source.frozen_seconds == 59.5
-    assert frozen.warnings == ["The source video is frozen for 59.5 s in total, and so is the result there."]
+    assert frozen.warnings == ["The source video freezes for 59.5 s in total; so does the result."]
 
 
 @pytest.mark.parametrize(
@@ -200,8 +205,8 @@ def test_texts_that_are_cut_are_listed() -> None:
     whole = make_report(replace(OUTPUT, cut_texts=cuts), [GOOD])
     assert whole.output.cut_texts == list(cuts)
     assert whole.warnings == [
-        "12 texts are too long for the time, and cut off: at 0.0 s, 1.0 s, 2.0 s, 3.0 s, 4.0 s, 5.0 s, 6.0 s, 7.0 s, "
+        "12 texts are too long for the time and cut off: at 0.0 s, 1.0 s, 2.0 s, 3.0 s, 4.0 s, 5.0 s, 6.0 s, 7.0 s, "
         "8.0 s, 9.0 s and 2 more."
     ]
     several = make_report(replace(OUTPUT, cut_texts=cuts[:1]), [GOOD, GOOD], speakers=["0", "1"])
-    assert several.warnings == ["1 text is too long for the time, and cut off: at 0.0 s."]
+    assert several.warnings == ["1 text is too long for the time and cut off: at 0.0 s."]
