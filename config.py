@@ -537,6 +537,12 @@ class JobConfig(_Frozen):
         gt=0,
         description="Age at which finished jobs and their files are deleted; jobs in review are cancelled.",
     )
+    max_revision_bytes: int = Field(
+        10 * 1024**3,
+        ge=0,
+        description="Segments of finished jobs kept for their revisions, in bytes; those of the job that ended first "
+        "are deleted first. 0 keeps none: a revision is then rendered completely.",
+    )
     min_free_bytes: int = Field(1024**3, ge=0, description="Disk space that jobs must leave free, in bytes.")
     max_disk_wait_s: float = Field(
         900.0,

@@ -9,8 +9,8 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish, recorded_seconds
-from speech.cue_recorder import CueRecorder
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish
+from speech.cue_recorder import CueRecorder, record_timeout_s
 from speech.cue_speaker import CueSpeaker
 from speech.service import tts_service
 from speech.voice_choice import choose_voices
@@ -39,8 +39,7 @@ class SpeechSynthesis(StageReplica):
     @stage_method
     async def record_speech(self, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
         """Fit cues into their slots and write them to the FLAC file `out`; see `CueRecorder.record`."""
-        timeout_s = self._config.jobs.sound_timeout_s(recorded_seconds(cues))
-        return await self._threads.run(partial(self._recorder.record, cues, out), timeout_s)
+        return await self._threads.run(partial(self._recorder.record, cues, out), record_timeout_s(self._config, cues))
 
     @stage_method
     async def choose_voices(self, wishes: Sequence[VoiceWish], language: str | None) -> ChosenVoices:

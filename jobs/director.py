@@ -17,11 +17,14 @@ from jobs.leadership import LeaderElection
 from jobs.messages import PeopleScan, ShownAvatar
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.record import JobPage, JobQuery, JobRecord
+from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
 from jobs.model.turn_edits import TurnEdit
 from jobs.ports import Stages
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
+from jobs.revisions import Revisions
 from jobs.scheduler import JobScheduler
+from jobs.segments.kept import KeptSegments
 from jobs.segments.limiter import SegmentLimiter
 from jobs.services import JobServices
 from jobs.sources.avatar_submission import AvatarSubmissions
@@ -83,10 +86,17 @@ class JobDirector:
         self._avatar_submissions = AvatarSubmissions(
             self._stages, self._table, self._files, self._backgrounds, self._avatars.folder_lock
         )
-        services = JobServices(
-            config, self._stages, self._avatars, self._table, self._files, self._avatar_submissions, self._limiter
-        )
         catalog = EngineCatalog(config, engines=engines)
+        services = JobServices(
+            config,
+            self._stages,
+            self._avatars,
+            self._table,
+            self._files,
+            self._avatar_submissions,
+            self._limiter,
+            catalog,
+        )
         self._submissions = Submissions(
             config,
             self._stages,
@@ -104,11 +114,15 @@ class JobDirector:
         )
         self._scheduler = JobScheduler(services, lambda: self._election.is_leader)
         self._drafts = Drafts(services)
+        self._revisions = Revisions(services, self._submissions, check_texts)
         self._replicas = replicas
         self._tasks: set[asyncio.Task[None]] = set()
         self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
         self._live_avatars = LiveAvatars(self._avatars, self._backgrounds, catalog, self._analysing)
-        self._housekeeping = Housekeeping(config.jobs, self._table, self._files, self._avatars, self._backgrounds)
+        self._kept_segments = KeptSegments(config.jobs.max_revision_bytes, self._table, self._files)
+        self._housekeeping = Housekeeping(
+            config.jobs, self._table, self._files, self._avatars, self._backgrounds, self._kept_segments
+        )
         secrets = webhook_secrets(config.state, config.data_dir)
         self._webhooks = Webhooks(config.network, self._table, secrets, webhook_view)
         self._loops: list[asyncio.Task[None]] = []
@@ -247,6 +261,17 @@ class JobDirector:
         await self._scheduler.start_waiting()
         return await self.get_job(new_id, owner)
 
+    async def revise_job(self, job_id: str, new_id: str, revision: Revision, owner: str | None) -> JobRecord:
+        """Make the job `new_id` of a finished one; see `Revisions.revise`."""
+        with suppress(LookupError):
+            return await self.get_job(new_id, owner)
+        self._election.check()
+        job = await self.get_job(job_id, owner)
+        async with self._reservation(None, owner):
+            await self._with_space(lambda: self._revisions.revise(job, new_id, revision))
+        await self._scheduler.start_waiting()
+        return await self.get_job(new_id, owner)
+
     async def edit_turns(self, job_id: str, edit: TurnEdit, owner: str | None) -> JobRecord:
         """Change the turns of a job in review; see `Drafts.edit`."""
         self._election.check()
@@ -367,12 +392,12 @@ class JobDirector:
             changed.set()
 
     async def _with_space(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of `work()`, which can be repeated; while the disk is too full, evict cached avatars."""
+        """Return the result of `work()`, which can be repeated; while the disk is too full, delete what is cached."""
         while True:
             try:
                 return await work()
             except StorageFullError:
-                if not await self._avatars.evict_oldest():
+                if not await self._evict_oldest():
                     raise
 
     @asynccontextmanager
@@ -386,10 +411,14 @@ class JobDirector:
         finally:
             await self._table.run_in_thread(self._admission.release, admission_id)
 
+    async def _evict_oldest(self) -> bool:
+        """Delete the segments of a finished job, or a cached avatar; return whether there was any."""
+        return await asyncio.to_thread(self._kept_segments.evict_oldest) or await self._avatars.evict_oldest()
+
     async def _free_space(self) -> None:
-        """Evict cached avatars while less than `jobs.min_free_bytes` are free, so that running jobs can continue."""
+        """Delete what is cached while less than `jobs.min_free_bytes` are free, so that running jobs can continue."""
         while (free_bytes := await asyncio.to_thread(self._files.stored.free_bytes)) is not None:
-            if free_bytes >= self._limits.min_free_bytes or not await self._avatars.evict_oldest():
+            if free_bytes >= self._limits.min_free_bytes or not await self._evict_oldest():
                 return
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -125,7 +125,7 @@ def edited(turns: tuple[PlannedTurn, ...], edit: TurnEdit) -> list[PlannedTurn]:
     turn = kept[number]
     if isinstance(change, TurnRemoval):
         if len(kept) == 1:
-            raise OptionError("turns: the last turn cannot be removed. Cancel the job instead.")
+            raise OptionError("turns: the last turn cannot be removed.")
         return kept[:number] + kept[number + 1 :]
     if isinstance(change, TurnSplit):
         if turn.text is None or not turn.start < change.start < (turn.end or change.start + 1):
@@ -141,4 +141,5 @@ def edited(turns: tuple[PlannedTurn, ...], edit: TurnEdit) -> list[PlannedTurn]:
 
 
 def _unspoken(turn: PlannedTurn, **fields: object) -> PlannedTurn:
-    return turn.model_copy(update={**fields, "natural_seconds": None, "cue": None, "speed": None, "cut_seconds": None})
+    none = dict.fromkeys(("natural_seconds", "cue", "speed", "cut_seconds", "recorded"))
+    return turn.model_copy(update={**fields, **none})

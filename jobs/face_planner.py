@@ -15,6 +15,7 @@ from jobs.model.plan import JobOptions
 from jobs.output_picture import OutputPicture
 from jobs.ports import Stages
 from jobs.segments.plan import Block, Segment
+from jobs.segments.plan_cache import PlanCache
 from jobs.turns import FaceTurns, speaker_of_frames
 from media.playback import Playback
 from models.engines.protocol import FrameSpan
@@ -60,8 +61,10 @@ class FacePlanner:
         playback: Playback,
         num_frames: int,
         picture: OutputPicture,
+        cache: PlanCache,
     ) -> None:
         """Prepare to plan a result of `num_frames`."""
+        self._cache = cache
         self._picture = picture
         self._corners: NDArray[np.float32] | None = None
         self._stages, self._context, self._options = stages, context, options
@@ -150,7 +153,9 @@ class FacePlanner:
             self._options.expressiveness,
             self._options.motion if len(self._faces) == 1 else 0.0,
         )
-        return await self._stages.plan(self._context, face.speech, request, state)
+        return await self._cache.plan(
+            face.speech, request, state, lambda: self._stages.plan(self._context, face.speech, request, state)
+        )
 
     def _measure(self, planned: PlannedFaces) -> None:
         for number, plan in enumerate(planned.plans):

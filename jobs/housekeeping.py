@@ -11,6 +11,7 @@ from config import JobConfig
 from errors import CancelledJobError, LipwrightError, NotFoundError
 from jobs.model.files import ErrorRecord, utc_now
 from jobs.model.record import JobRecord, JobStatus
+from jobs.segments.kept import KeptSegments
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
 from storage.file_store import FileStore
@@ -36,15 +37,16 @@ class Housekeeping:
         files: FileStore,
         avatars: Avatars,
         backgrounds: Backgrounds,
+        segments: KeptSegments,
         clock: ClockSteps | None = None,
     ) -> None:
         self._limits = limits
         self._table = table
         self._files = files
-        self._avatars, self._backgrounds = avatars, backgrounds
+        self._avatars, self._backgrounds, self._segments = avatars, backgrounds, segments
         self._clock = clock or ClockSteps()
         self._ages_known_at = time.monotonic()
-        self._without_segments: set[str] = set()  # finished jobs: in a bucket, each look costs a request
+        self._ended: set[str] = set()  # jobs whose files stay until their rows are deleted
 
     async def run(self) -> None:
         """Sweep periodically until cancelled."""
@@ -79,17 +81,16 @@ class Housekeeping:
         self._sweep_finished()
         self._files.sweep_uploads(_ORPHAN_AGE_S)
         job_ids = self._files.job_ids(_ORPHAN_AGE_S)
-        self._without_segments.intersection_update(job_ids)
+        self._ended.intersection_update(job_ids)
         for job_id in job_ids:
-            if job_id in self._without_segments:
+            if job_id in self._ended:
                 continue
             job = self._find(job_id)
             if job is None or job.status is JobStatus.CANCELLED:
                 self._files.delete_job(job_id)
             elif job.status.is_final:
-                if self._files.has_segments(job_id):
-                    self._files.delete_segments(job_id)
-                self._without_segments.add(job_id)
+                self._ended.add(job_id)
+        self._segments.sweep()
 
     def _sweep_drafts(self) -> None:
         """Cancel jobs in review that nobody has changed during the retention time."""

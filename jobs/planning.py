@@ -156,10 +156,10 @@ def length_of(plan: JobPlan, seconds: float, source: VideoInfo) -> JobLength:
 
 def speech_label(spec: JobSpec) -> str:
     """Return the name of the speech: that of its file, or the first words of its text."""
-    file = spec.audio or spec.subtitles or next(iter(spec.audio_files.values()), None)
-    if file is not None:
-        return file.label
-    return speech_title(spec.text or next(turn.text or "" for turn in spec.turns or () if turn.text is not None))
+    if spec.text is not None:
+        return speech_title(spec.text)
+    file = spec.audio or spec.subtitles or next(iter(spec.more_audio.values()), None)
+    return speech_title(next(turn.text or "" for turn in spec.turns or ())) if file is None else file.label
 
 
 def speech_title(text: str) -> str:

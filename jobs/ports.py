@@ -24,6 +24,7 @@ from jobs.messages import (
     SourceVideo,
 )
 from jobs.model.record import JobPage, JobQuery, JobRecord
+from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
 from jobs.model.turn_edits import TurnEdit
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
@@ -83,6 +84,9 @@ class JobService(Protocol):
 
     async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
         """Submit a failed job again as the job `new_id`, with the same inputs; StateError if it has not failed."""
+
+    async def revise_job(self, job_id: str, new_id: str, revision: Revision, owner: str | None) -> JobRecord:
+        """Make the job `new_id` of a finished one, with changes; StateError if it has not succeeded."""
 
     async def edit_turns(self, job_id: str, edit: TurnEdit, owner: str | None) -> JobRecord:
         """Change the turns of a job in review and speak what has changed; StateError if it is not in review."""

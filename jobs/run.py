@@ -6,22 +6,37 @@ import asyncio
 import logging
 from contextlib import aclosing
 from dataclasses import replace
+from math import log10
+from typing import Final
 
 from errors import FaceNotFoundError, InputError, LipwrightError, StorageFullError, StoredFileError
 from jobs.face_planner import FacePlanner, JobFace
 from jobs.forecast import promised_bytes, result_bytes
-from jobs.messages import AvatarRef, Background, OutputInfo, PreparedSpeech, SegmentRequest, SourceVideo
+from jobs.messages import (
+    AvatarRef,
+    Background,
+    OutputInfo,
+    PreparedSpeech,
+    SegmentRequest,
+    SegmentWatermark,
+    SourceVideo,
+)
+from jobs.model.plan import StoredLevel
 from jobs.model.record import JobRecord, JobStage, JobStatus
 from jobs.output_picture import OutputPicture
 from jobs.retry import first_leaf_error
 from jobs.segments.finished import FinishedSegments
+from jobs.segments.identity import segment_identity
 from jobs.segments.plan import Block, Segment, fit_to_speech, plan_blocks, segment_watermark
+from jobs.segments.plan_cache import PlanCache
 from jobs.services import JobServices
 from jobs.speaking import SPOKEN_SHARE, SpeakingStage
 from jobs.turn_faces import same_faces, with_faces_of
 from jobs.turns import FaceTurns, all_parts, check_overlaps, cut_texts, faces_of
 from media.result.stream_copy import copied_ranges
+from models.engines.protocol import speech_context_seconds
 from models.quality.findings import OutputFacts, make_report
+from models.speech.level import SpeechLevel
 from storage.file_keys import (
     face_speech_key,
     job_file_key,
@@ -39,6 +54,8 @@ logger = logging.getLogger(__name__)
 _BEGIN = {JobStage.LISTENING: 0.0, JobStage.ANALYSING: 0.02, JobStage.RENDERING: 0.25, JobStage.JOINING: 0.98}
 
 _MAX_COPY_SECONDS = 15.0  # a copied segment is held in memory
+_SIMILAR_DB: Final = 1.0
+"""By how much the speech of a revision may differ in level from that of the job that it revises."""
 
 
 class JobRun:
@@ -53,6 +70,7 @@ class JobRun:
         self._num_done = 0
         self._segments = FinishedSegments(services.config.render, services.table, services.files, job)
         self._analysed: set[str] = set()  # keys of avatars
+        self._engine = self._source_sha256 = ""  # fingerprint of the engine, and hash of the source
 
     async def run(self) -> JobStatus:
         """Make the video and store it, or the draft of a job that is reviewed; return the status of the job then.
@@ -123,6 +141,8 @@ class JobRun:
         avatars = [await self._analysed_avatar(number, num, face) for number, (face, _) in enumerate(spoken)]
         await self._check_people()
         source = avatars[0].source
+        self._source_sha256 = (await services.avatars.record(job.avatar_key)).source_sha256
+        self._engine = await asyncio.to_thread(services.engines.fingerprint, job.options.engine)
         background = await self._background(num - 1, num, avatars[0])
         picture = OutputPicture.of(job.options, source.info)
         fps, spoken_seconds = picture.info.fps, speech.info.duration_seconds
@@ -133,7 +153,8 @@ class JobRun:
             JobFace(avatar, said, turns and turns.weight(job.options, replace(source.info, fps=fps), self._num_frames))
             for avatar, (turns, said) in zip(avatars, spoken, strict=True)
         ]
-        planner = FacePlanner(stages, context, job.options, faces, playback, self._num_frames, picture)
+        cache = await asyncio.to_thread(self._plan_cache)
+        planner = FacePlanner(stages, context, job.options, faces, playback, self._num_frames, picture, cache)
         await planner.follow([turns for turns, _ in spoken])
         copied = (
             await self._copied_ranges(planner, source) if picture.is_source(source.info) and background is None else []
@@ -172,12 +193,29 @@ class JobRun:
             return [(None, speech)]
         faces = faces_of(turns)
         if len(faces[0].turns) == len(turns):
-            return [(faces[0], speech)]
+            return await self._with_levels([(faces[0], speech)])
         prepare, seconds = self._services.stages.prepare_speech, job.audio_seconds
-        return [
-            (face, await prepare(self._context, face.parts(job.id), face_speech_key(job.id, number), seconds))
-            for number, face in enumerate(faces)
-        ]
+        return await self._with_levels(
+            [
+                (face, await prepare(self._context, face.parts(job.id), face_speech_key(job.id, number), seconds))
+                for number, face in enumerate(faces)
+            ]
+        )
+
+    async def _with_levels(
+        self, spoken: list[tuple[FaceTurns, PreparedSpeech]]
+    ) -> list[tuple[FaceTurns | None, PreparedSpeech]]:
+        """Give each face the level of the job that this one revises, if it is similar: all mouths depend on it."""
+        plan = self._job.plan
+        levels = {
+            face.face or "": similar_level(speech.level, plan.speech_levels.get(face.face or ""))
+            for face, speech in spoken
+        }
+        stored = {face: StoredLevel(gain=level.gain, speech_db=level.speech_db) for face, level in levels.items()}
+        if stored != plan.speech_levels:
+            self._job = self._job.model_copy(update={"plan": plan.model_copy(update={"speech_levels": stored})})
+            await self._update(plan=self._job.plan)
+        return [(face, speech._replace(level=levels[face.face or ""])) for face, speech in spoken]
 
     async def _analysed_avatar(self, number: int, num: int, face: FaceTurns | None) -> AvatarRef:
         """The avatar of a face; the analysis is one of `num`, which follow each other."""
@@ -227,6 +265,13 @@ class JobRun:
             file = SourceVideo(key, info)
         return Background(matte, job.options.background, file, job.options.background_loop)
 
+    def _plan_cache(self) -> PlanCache:
+        config, engines = self._services.config, self._services.engines
+        is_kept = config.jobs.max_revision_bytes > 0
+        settings = self._engine, config.render.still_idle_motion
+        seconds = speech_context_seconds(engines.engine(self._job.options.engine)) if is_kept else None
+        return PlanCache(self._services.files.stored, [self._job.id, *self._segments.revised_jobs], settings, seconds)
+
     def _segment_key(self, segment: Segment) -> str:
         return segment_key(self._job.id, segment.number, self._job.format)
 
@@ -260,10 +305,7 @@ class JobRun:
         return copied_ranges(keys, unchanged, round(_MAX_COPY_SECONDS * source.info.fps))
 
     async def _render(self, blocks: list[Block], planner: FacePlanner, background: Background | None) -> None:
-        """Render every missing segment, as many at a time as the limiter allows.
-
-        Blocks that an earlier run rendered are planned again: the next block continues from their state.
-        """
+        """Render every missing segment, as many at a time as the limiter allows."""
         finished = await asyncio.to_thread(self._segments.intact, blocks)
         self._num_done = 0
         await self._report(sum(segment.stop - segment.start for segment in finished.values()))
@@ -272,21 +314,40 @@ class JobRun:
                 for segment in planned.block.segments:
                     if segment.number in finished:
                         continue
-                    await self._services.limiter.acquire(self._job.id)
                     request = replace(planner.request(planned, segment), background=background)
-                    group.create_task(self._render_segment(segment, request))
+                    watermark = self._watermark(segment, request)
+                    identity = await asyncio.to_thread(self._identity, request, watermark)
+                    if await asyncio.to_thread(self._segments.reuse, segment, identity):
+                        await self._report(segment.stop - segment.start)
+                        continue
+                    await self._services.limiter.acquire(self._job.id)
+                    group.create_task(self._render_segment(segment, request, watermark, identity))
 
-    async def _render_segment(self, segment: Segment, request: SegmentRequest) -> None:
+    def _watermark(self, segment: Segment, request: SegmentRequest) -> SegmentWatermark:
+        job, labels = self._job, self._services.config.labels
+        assert request.picture is not None
+        return segment_watermark(job.options, segment, request.picture.info.fps, labels, job.watermark_id)
+
+    def _identity(self, request: SegmentRequest, watermark: SegmentWatermark) -> str:
+        """Return the identity of a segment; empty if it has none because its engine is of another package."""
+        config = self._services.config
+        try:
+            return segment_identity(
+                request, watermark, self._engine, self._source_sha256, self._job.plan, config.render, config.labels
+            )
+        except TypeError:
+            return ""
+
+    async def _render_segment(
+        self, segment: Segment, request: SegmentRequest, watermark: SegmentWatermark, identity: str
+    ) -> None:
         services, job = self._services, self._job
         try:
             context = self._context._replace(segment=segment.number)
-            out, labels = self._segment_key(segment), services.config.labels
-            assert request.picture is not None
-            watermark = segment_watermark(job.options, segment, request.picture.info.fps, labels, job.watermark_id)
-            rendered = await services.stages.render(context, request, out, watermark)
+            rendered = await services.stages.render(context, request, self._segment_key(segment), watermark)
         finally:
             services.limiter.release(job.id)
-        await services.table.run_in_thread(self._segments.record, segment, rendered)
+        await services.table.run_in_thread(self._segments.record, segment, rendered, identity)
         metrics.FRAMES.add(segment.stop - segment.start)
         await self._report(segment.stop - segment.start, attempts=0)
 
@@ -313,3 +374,16 @@ class JobRun:
             begin = SPOKEN_SHARE if self._job.spec is not None and self._job.spec.has_texts else 0.0
             fields["progress"] = begin + (1 - begin) * progress
         await table.run_in_thread(table.update_job, self._job.id, **fields)
+
+
+def similar_level(measured: SpeechLevel, earlier: StoredLevel | None) -> SpeechLevel:
+    """Return the level of an earlier version of a speech, or the measured one if they differ by more than 1 dB.
+
+    The level of a file depends on all of it: with one changed text, all mouths would change by a little.
+    """
+    if earlier is None:
+        return measured
+    gain_db = abs(20 * log10(measured.gain / earlier.gain))
+    if max(gain_db, abs(measured.speech_db - earlier.speech_db)) > _SIMILAR_DB:
+        return measured
+    return replace(measured, gain=earlier.gain, speech_db=earlier.speech_db)

@@ -166,8 +166,13 @@ class JobScheduler:
         try:
             await self._table.run_in_thread(self._table.database.check_claim)
             # First, because on a full disk this frees the space for the row.
-            await asyncio.to_thread(self._files.delete_segments, job.id)
-            ended = await self._update(job.id, status=status, **fields)
+            is_kept = status is JobStatus.SUCCEEDED and self._limits.max_revision_bytes > 0
+            await asyncio.to_thread(self._files.delete_speech if is_kept else self._files.delete_segments, job.id)
+            try:
+                ended = await self._update(job.id, status=status, **fields)
+            except StorageFullError:
+                await asyncio.to_thread(self._files.delete_segments, job.id)
+                ended = await self._update(job.id, status=status, **fields)
         except _TEMPORARY_FAILURES as error:
             logger.warning("could not persist the final status; the job will be resumed: %s", error)
             return

@@ -9,6 +9,7 @@ from jobs.ports import Stages
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatar_submission import AvatarSubmissions
 from jobs.sources.avatars import Avatars
+from models.engines.catalog import EngineCatalog
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 
@@ -24,3 +25,4 @@ class JobServices:
     files: FileStore
     submissions: AvatarSubmissions
     limiter: SegmentLimiter
+    engines: EngineCatalog

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from itertools import count
+from math import inf
 from typing import Final
 
 from errors import LipwrightError
@@ -10,15 +13,15 @@ from jobs.model.files import UploadedFile
 from jobs.model.plan import JobPlan
 from jobs.model.record import JobRecord
 from jobs.model.spec import JobSpec
-from jobs.model.turns import PlannedTurn
+from jobs.model.turns import PlannedTurn, Recording
 from jobs.planning import SPEECH_FIELD, TEXT_FIELD, JobLength, length_of, video_seconds, with_audio_speed
 from jobs.services import JobServices
-from jobs.speech_messages import PlacedCue, SpokenCue, name_cues, of_cue
+from jobs.speech_messages import PlacedCue, RecordedCue, SpokenCue, name_cues, of_cue
 from jobs.turn_faces import same_faces, with_faces_of
 from jobs.turn_sources import with_faces
 from jobs.turns import check_overlaps, speech_slots, texts_of
 from jobs.voices import with_voices
-from media.dubbing.slots import fit
+from media.dubbing.slots import SpeechSlot, fit
 from media.probe import VideoInfo
 from storage.file_keys import job_cues_folder, job_file_key
 from telemetry.log_context import CallContext
@@ -53,8 +56,8 @@ class SpeakingStage:
             job = await self._with_faces(job, source)
         if not texts_of(job.plan.turns):
             return await self._completed(job, job.plan, job.plan.audio, length_of(job.plan, 0.0, source))
-        job = await self._with_voices(job)
-        spoken = await self._speak_turns(job)
+        job = await self._with_voices(job, video_seconds(source))
+        spoken = await self._speak_turns(job, unrecorded_slots(job.plan.turns, video_seconds(source)))
         if job.plan.needs_review:
             return await self._change(job, plan=with_fits(_measured(job.plan, spoken), video_seconds(source)))
         return await self._record(job, spoken, source)
@@ -97,14 +100,15 @@ class SpeakingStage:
         keys = await self._services.submissions.store_faces(record, turns, job.owner, source)
         return await self._change(job, plan=job.plan.with_turns(turns, needs_faces=False), turn_avatar_keys=keys)
 
-    async def _with_voices(self, job: JobRecord) -> JobRecord:
+    async def _with_voices(self, job: JobRecord, video_length: float | None) -> JobRecord:
         options = job.options
         turns, language = await with_voices(self._stages, CallContext(job.id), job.plan.turns, options.language)
         plan = job.plan.with_turns(turns).with_options(language=options.language or language)
-        return await self._change(job, plan=plan, num_cues=len(texts_of(turns)), num_cues_done=0)
+        num_cues = len(unrecorded_slots(turns, video_length))
+        return await self._change(job, plan=plan, num_cues=num_cues, num_cues_done=0)
 
-    async def _speak_turns(self, job: JobRecord) -> dict[int, SpokenCue]:
-        """Return the spoken texts by the index of their turn."""
+    async def _speak_turns(self, job: JobRecord, slots: Collection[int]) -> dict[int, SpokenCue]:
+        """Return the spoken texts of the turns with these numbers, by number."""
         free = asyncio.Semaphore(_CUES_AT_A_TIME)
         spoken: dict[int, SpokenCue] = {}
 
@@ -118,33 +122,29 @@ class SpeakingStage:
             await self._change(job, num_cues_done=len(spoken), progress=share, attempts=0)
 
         async with asyncio.TaskGroup() as group:
-            for number, turn in enumerate(job.plan.turns):
-                if turn.text is not None:
-                    group.create_task(speak(number, turn))
+            for number in slots:
+                group.create_task(speak(number, job.plan.turns[number]))
         return spoken
 
     async def _record(self, job: JobRecord, spoken: dict[int, SpokenCue], source: VideoInfo) -> JobRecord:
-        """Record the spoken texts in their time slots, one after the other in one file."""
-        turns = list(job.plan.turns)
-        slots = speech_slots(turns, video_seconds(source))
-        field = TEXT_FIELD if SPEECH_FIELD in job.plan.audio else SPEECH_FIELD
-        cues = [PlacedCue(spoken[number].key, slot) for number, slot in slots.items()]
-        try:
-            recorded = await self._stages.record_speech(CallContext(job.id), cues, job_file_key(job.id, field))
-        except LipwrightError as error:
-            raise name_cues(error, [turn_name(number, turns[number]) for number in slots]) from error
-        for number, cue in zip(slots, recorded.cues, strict=True):
-            placed = {
-                "audio": field,
-                "audio_start": cue.audio_start,
-                "end": turns[number].start + cue.seconds,
-                "speed": round(cue.speed, 3) if cue.speed > 1 else None,
-                "cut_seconds": round(cue.cut_seconds, 3) or None,
-            }
-            turns[number] = measured(turns[number], spoken[number]).model_copy(update=placed)
-        speech = UploadedFile(key="", sha256=recorded.sha256, num_bytes=recorded.num_bytes, label=_RECORDING)
+        """Record the spoken texts in their time slots, one after the other in one file; recorded ones stay there."""
+        turns, audio = list(job.plan.turns), dict(job.plan.audio)
+        slots = unrecorded_slots(turns, video_seconds(source))
+        if slots:
+            field = _recording_field(audio)
+            cues = [PlacedCue(spoken[number].key, slot) for number, slot in slots.items()]
+            try:
+                recorded = await self._stages.record_speech(CallContext(job.id), cues, job_file_key(job.id, field))
+            except LipwrightError as error:
+                raise name_cues(error, [turn_name(number, turns[number]) for number in slots]) from error
+            audio[field] = UploadedFile(key="", sha256=recorded.sha256, num_bytes=recorded.num_bytes, label=_RECORDING)
+            for (number, slot), cue in zip(slots.items(), recorded.cues, strict=True):
+                recording = _recording(slot, field, cue)
+                turns[number] = measured(turns[number], spoken[number]).model_copy(update={"recorded": recording})
+        turns = [_placed(turn) for turn in turns]
+        audio = without_unused_recordings(audio, turns)
         plan = job.plan.with_turns(turns)
-        return await self._completed(job, plan, {**plan.audio, field: speech}, length_of(plan, 0.0, source))
+        return await self._completed(job, plan, audio, length_of(plan, 0.0, source))
 
     async def _completed(
         self, job: JobRecord, plan: JobPlan, audio: dict[str, UploadedFile], length: JobLength, **fields: object
@@ -171,6 +171,56 @@ def _measured(plan: JobPlan, spoken: dict[int, SpokenCue]) -> JobPlan:
     for number, cue in spoken.items():
         turns[number] = measured(turns[number], cue)
     return plan.with_turns(turns)
+
+
+def unrecorded_slots(turns: Sequence[PlannedTurn], video_length: float | None) -> dict[int, SpeechSlot]:
+    """Return the time slots of the texts that are not recorded in them, by the number of the turn."""
+    return {
+        number: slot
+        for number, slot in speech_slots(turns, video_length).items()
+        if (recorded := turns[number].recorded) is None or recorded.slot != (slot.start, slot.end, _stored(slot.latest))
+    }
+
+
+def without_unused_recordings(
+    audio: Mapping[str, UploadedFile], turns: Sequence[PlannedTurn]
+) -> dict[str, UploadedFile]:
+    """Return the audio of a job without recordings of texts that no turn uses; `audio` itself always stays."""
+    used = {turn.recorded.audio for turn in turns if turn.recorded is not None} | {SPEECH_FIELD}
+    return {field: file for field, file in audio.items() if file.key or field in used}
+
+
+def _recording_field(audio: Collection[str]) -> str:
+    """Return the name of a new recording."""
+    names = (SPEECH_FIELD, TEXT_FIELD, *(f"{TEXT_FIELD}-{number}" for number in count(2)))
+    return next(name for name in names if name not in audio)
+
+
+def _recording(slot: SpeechSlot, field: str, cue: RecordedCue) -> Recording:
+    return Recording(
+        start=slot.start,
+        slot_end=slot.end,
+        latest=_stored(slot.latest),
+        end=slot.start + cue.seconds,
+        audio=field,
+        audio_start=cue.audio_start,
+        speed=round(cue.speed, 3) if cue.speed > 1 else None,
+        cut_seconds=round(cue.cut_seconds, 3) or None,
+    )
+
+
+def _stored(latest: float) -> float | None:
+    """Return a time as JSON can hold it."""
+    return None if latest == inf else latest
+
+
+def _placed(turn: PlannedTurn) -> PlannedTurn:
+    """Return a turn that is heard from its recording."""
+    if turn.recorded is None:
+        return turn
+    return turn.model_copy(
+        update=turn.recorded.model_dump(include={"end", "audio", "audio_start", "speed", "cut_seconds"})
+    )
 
 
 def with_fits(plan: JobPlan, video_length: float | None) -> JobPlan:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from errors import LipwrightError
-from media.dubbing.slots import MAX_SLOT_SECONDS, SpeechSlot
+from media.dubbing.slots import SpeechSlot
 
 E = TypeVar("E", bound=LipwrightError)
 
@@ -86,11 +86,6 @@ class ChosenVoices:
 
     voices: tuple[str | None, ...]
     language: str | None
-
-
-def recorded_seconds(cues: Sequence[PlacedCue]) -> float:
-    """Return how long the recording of spoken texts can become, in seconds."""
-    return sum(min(cue.slot.latest - cue.slot.start, MAX_SLOT_SECONDS) for cue in cues)
 
 
 def of_cue(error: E, number: int) -> E:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from config import PipelineConfig
@@ -146,10 +146,19 @@ class Submissions:
         """
         if job.status is not JobStatus.FAILED:
             raise StateError(f"Job {job.id} cannot be retried: it is {job.status}, not failed.")
+        return await self.store_copy(job, job_id)
+
+    async def store_copy(self, job: JobRecord, job_id: str, **changes: object) -> JobRecord:
+        """Store a job again as the job `job_id`, with copies of its files and with other values of some fields.
+
+        Raises:
+            NotFoundError: Files of the job are gone.
+            StorageFullError: The disk would not hold the result.
+        """
         self._admission.check_disk(job.disk_bytes)
         async with self._avatars.folder_lock:
             await asyncio.to_thread(self._copy_files_of_job, job, job_id)
-            return await self._table.run_in_thread(self._store_again, job, job_id)
+            return await self._table.run_in_thread(self._store_again, job, job_id, changes)
 
     def _copy_files_of_job(self, job: JobRecord, job_id: str) -> None:
         fields = [*job.plan.audio, *(() if job.plan.background_file is None else ("background",))]
@@ -165,11 +174,11 @@ class Submissions:
         for key, copy in copies.items():
             self._files.stored.copy(key, copy)
 
-    def _store_again(self, job: JobRecord, job_id: str) -> JobRecord:
+    def _store_again(self, job: JobRecord, job_id: str, changes: Mapping[str, object]) -> JobRecord:
         for key in job.avatar_keys:
             self._table.update_avatar(key, last_used_at=utc_now())
         kept = {name: getattr(job, name) for name in _KEPT_ON_RETRY}
-        return self._table.insert_job(JobRecord(**kept, id=job_id, created_at=utc_now()))
+        return self._table.insert_job(JobRecord(**{**kept, **changes}, id=job_id, created_at=utc_now()))
 
     def _engine(self, spec: JobSpec) -> str:
         return spec.engine or self._config.engine

@@ -49,10 +49,12 @@ class AudioTrack:
 
     Raises:
         MediaError: The file has no usable audio.
+
+    Attributes:
+        info: The track's own rate and channels; `duration_seconds` is exact once `blocks` is exhausted.
     """
 
     info: AudioInfo
-    """The track's own rate and channels; `duration_seconds` is exact once `blocks` is exhausted."""
 
     def __init__(self, path: Path, limits: MediaLimits) -> None:
         self._path = path
@@ -65,7 +67,7 @@ class AudioTrack:
         self.info = AudioInfo(context.sample_rate, context.layout.nb_channels, 0.0, context.name)
 
     def blocks(self, sample_rate: int, layout: str, sample_format: str) -> Iterator[NDArray[Any]]:
-        """Yields the whole track, resampled; can be read once.
+        """Yield the whole track, resampled; can be read once.
 
         `layout` is `mono` or `stereo`, and `sample_format` a planar or mono FFmpeg format, such as `fltp` or `s16p`.
 
@@ -102,11 +104,11 @@ class AudioTrack:
             yield np.zeros((num_channels, num_left), dtype)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._container.close()
 
     def _timeline(self) -> Iterator[AudioFrame]:
-        """Yields decoded frames with silence inserted and padding removed, at the track's rate."""
+        """Yield decoded frames with silence inserted and padding removed, at the track's rate."""
         num_samples = 0
         end: int | None = None
         origin = origin_seconds(self._container)
@@ -167,7 +169,7 @@ class AudioTrack:
             yield from self._narrower[1].resample(frame)
 
     def _padding_limit(self, rate: int) -> int | None:
-        """Returns the sample at which the track ends according to MP4; up to a frame beyond it is encoder padding."""
+        """Return the sample at which the track ends according to MP4; up to a frame beyond it is encoder padding."""
         if self._container.format.name != "mov,mp4,m4a,3gp,3g2,mj2" or not self._stream.duration:
             return None
         start = max(self._stream.start_time or 0, 0)
@@ -181,7 +183,7 @@ class AudioTrack:
 
 
 def extract_speech(path: Path, out: Path, limits: MediaLimits, speed: float = 1.0) -> AudioInfo:
-    """Writes a 16 kHz mono copy of a file's audio while it is decoded; see `media.speech_writer`.
+    """Write a 16 kHz mono copy of a file's audio while it is decoded; see `media.speech_writer`.
 
     `out` is replaced atomically. It holds (samples,) int16; sample 0 is presentation time 0. The copy is played at
     `speed`, with its pitch unchanged.
@@ -205,7 +207,7 @@ def extract_speech(path: Path, out: Path, limits: MediaLimits, speed: float = 1.
 
 
 def _at_speed(track: AudioTrack, layout: str, speed: float) -> Iterator[NDArray[np.int16]]:
-    """Yields (channels, n) int16 blocks of a track at the rate of the speech copy."""
+    """Yield (channels, n) int16 blocks of a track at the rate of the speech copy."""
     if speed == 1:
         yield from track.blocks(SPEECH_SAMPLE_RATE, layout, "s16p")
         return
@@ -214,7 +216,7 @@ def _at_speed(track: AudioTrack, layout: str, speed: float) -> Iterator[NDArray[
 
 
 def convert_to_wav(path: Path, out: Path, sample_rate: int, limits: MediaLimits) -> AudioInfo:
-    """Writes a file's audio as WAV: mono, 16 bits.
+    """Write a file's audio as WAV: mono, 16 bits.
 
     Args:
         path: Any file with audio, also a video.
@@ -244,7 +246,7 @@ def convert_to_wav(path: Path, out: Path, sample_rate: int, limits: MediaLimits)
 
 
 def read_speech(speech: Path, start_seconds: float, stop_seconds: float) -> NDArray[np.float32]:
-    """Reads the part [start, stop) of a file that `extract_speech` wrote; it may extend beyond both ends.
+    """Read the part [start, stop) of a file that `extract_speech` wrote; it may extend beyond both ends.
 
     Returns:
         (round(stop x 16000) - round(start x 16000),) float32 mono in [-1, 1); zeros outside the file.
@@ -259,7 +261,7 @@ def read_speech(speech: Path, start_seconds: float, stop_seconds: float) -> NDAr
 
 
 def num_output_frames(duration_seconds: float, fps: Fraction) -> int:
-    """Returns ceil(duration x fps): the number of frames that cover the audio.
+    """Return ceil(duration x fps): the number of frames that cover the audio.
 
     A thousandth of a frame, less than one audio sample, is treated as rounding error: 10.0 s at 25 fps is 250 frames
     even if the product is slightly larger.
@@ -278,7 +280,7 @@ def _silence(like: AudioFrame, num_samples: int) -> Iterator[AudioFrame]:
 
 
 def _finite(frame: AudioFrame, first: int, stop: int) -> AudioFrame:
-    """Returns samples [first, stop) of a frame, NaN, infinity and huge values replaced by 0: resamplers spread them."""
+    """Return samples [first, stop) of a frame, NaN, infinity and huge values replaced by 0: resamplers spread them."""
     samples: NDArray[Any] = frame.to_ndarray()
     if samples.dtype.kind == "f" and not (np.abs(samples) <= _MAX_SAMPLE).all():
         samples = np.where(np.abs(samples) <= _MAX_SAMPLE, samples, samples.dtype.type(0))

@@ -66,7 +66,7 @@ class AudioPart(NamedTuple, Generic[FileT]):
         return self.start == 0 and self.stop is None and self.file_start == 0 and self.gain_db == 0
 
     def of_file(self, file: OtherT) -> AudioPart[OtherT]:
-        """Returns the same part of another file."""
+        """Return the same part of another file."""
         return AudioPart(file, *self[1:])
 
 
@@ -75,10 +75,10 @@ Decode = Callable[[Path], Blocks]
 
 
 def mixed_parts(parts: Sequence[AudioPart[Path]], sound: SoundFormat, decode: Decode) -> Blocks:
-    """Yields the sum of all parts, one or more, from time 0 to the end of the last one; silence is in between.
+    """Yield the sum of all parts, one or more, from time 0 to the end of the last one; silence is in between.
 
-    Parts of one file that play the same samples at the same time are heard once. Files are read forward; one is opened
-    again where a part begins before the place to which the last one was read.
+    Parts of one file that play the same samples at the same time are mixed once. Files are read forward; a file is
+    opened again if a part begins before the position up to which it was read.
     """
     if len(parts) == 1 and parts[0].is_whole_track:
         yield from stretch(decode(parts[0].file), sound.rate, parts[0].speed)
@@ -99,7 +99,7 @@ def mixed_parts(parts: Sequence[AudioPart[Path]], sound: SoundFormat, decode: De
 
 
 def equal_blocks(blocks: Blocks, num_samples: int) -> Blocks:
-    """Cuts an endless track into blocks of `BLOCK_SAMPLES`, `num_samples` samples in all."""
+    """Cut an endless track into blocks of `BLOCK_SAMPLES`, `num_samples` samples in all."""
     held = next(blocks)
     for start in range(0, num_samples, BLOCK_SAMPLES):
         num = min(BLOCK_SAMPLES, num_samples - start)
@@ -110,9 +110,9 @@ def equal_blocks(blocks: Blocks, num_samples: int) -> Blocks:
 
 
 def extract_parts(parts: Sequence[AudioPart[Path]], out: Path, limits: MediaLimits, seconds: float) -> AudioInfo:
-    """Writes a 16 kHz mono copy of parts of audio files, `seconds` long; see `media.audio.extract_speech`.
+    """Write a 16 kHz mono copy of parts of audio files, `seconds` long; see `media.audio.extract_speech`.
 
-    The copy is for the mouths. It leaves out the gain of the parts: mouths move the same with any gain.
+    The copy is for the mouths. It leaves out the gain of the parts, which does not affect how mouths move.
 
     Returns:
         Rate and channels of the first file, and the length of the copy.
@@ -134,7 +134,7 @@ def extract_parts(parts: Sequence[AudioPart[Path]], out: Path, limits: MediaLimi
 
 
 def decoded(path: Path, sound: SoundFormat, limits: MediaLimits) -> Blocks:
-    """Yields the audio of a file; closing the iterator closes the file.
+    """Yield the audio of a file; closing the iterator closes the file.
 
     Raises:
         MediaError: It has no usable audio.
@@ -145,7 +145,7 @@ def decoded(path: Path, sound: SoundFormat, limits: MediaLimits) -> Blocks:
 
 
 def track_info(path: Path, limits: MediaLimits) -> AudioInfo:
-    """Returns the rate and channels of a file's audio, without decoding it.
+    """Return the rate and channels of a file's audio, without decoding it.
 
     Raises:
         MediaError: The file has no usable audio.
@@ -155,7 +155,7 @@ def track_info(path: Path, limits: MediaLimits) -> AudioInfo:
 
 
 def _without_repetition(parts: Iterable[AudioPart[Path]]) -> list[AudioPart[Path]]:
-    """Joins overlapping parts that play the same samples of a file at the same time."""
+    """Join overlapping parts that play the same samples of a file at the same time."""
     joined: list[AudioPart[Path]] = []
     for part in sorted(parts, key=lambda part: (str(part.file), part.start - part.file_start, part.start)):
         last = joined[-1] if joined else None
@@ -169,12 +169,12 @@ def _without_repetition(parts: Iterable[AudioPart[Path]]) -> list[AudioPart[Path
 
 
 def _playing(part: AudioPart[Path]) -> tuple[float, float]:
-    """Returns which samples of the file are played when, and how loud."""
+    """Return which samples of the file are played when, and how loud."""
     return round(part.start - part.file_start, 6), part.gain_db
 
 
 def _lanes(parts: Sequence[AudioPart[Path]]) -> list[list[AudioPart[Path]]]:
-    """Distributes parts, sorted by start, to as few lanes as possible: of one file, and without overlap."""
+    """Distribute parts, sorted by start, to as few lanes as possible: of one file, and without overlap."""
     lanes: list[list[AudioPart[Path]]] = []
     for part in parts:
         free = next((lane for lane in lanes if lane[-1].file == part.file and _ends_before(lane[-1], part)), None)
@@ -198,7 +198,7 @@ class _Track:
     decode: Decode
 
     def blocks(self) -> Blocks:
-        """Yields blocks of `BLOCK_SAMPLES`, the last one shorter."""
+        """Yield blocks of `BLOCK_SAMPLES`, the last one shorter."""
         held = np.zeros((self.sound.num_channels, 0), np.float32)
         for piece in self._pieces():
             held = np.concatenate([held, piece], axis=1)
@@ -241,7 +241,7 @@ class _Reader:
         self._held: NDArray[np.float32] | None = None
 
     def read(self, first: int, num: int | None) -> Blocks:
-        """Yields `num` samples from `first` on, at or after `position`; fewer at the end, all for None."""
+        """Yield `num` samples from `first` on, at or after `position`; fewer at the end, all for None."""
         left = num
         while left is None or left > 0:
             block = self._held if self._held is not None else next(self._blocks, None)
@@ -259,14 +259,14 @@ class _Reader:
                 yield taken
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         close = getattr(self._blocks, "close", None)
         if close is not None:
             close()
 
 
 def _faded(blocks: Blocks, num_fade: int, num: int | None) -> Blocks:
-    """Fades a part in, and out where it is cut off after `num` samples."""
+    """Fade a part in, and out where it is cut off after `num` samples."""
     position = 0
     for block in blocks:
         at = np.arange(position, position + block.shape[1])

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 def open_container(path: Path, limits: MediaLimits, *, is_complete: bool = False) -> av.container.InputContainer:
-    """Opens an untrusted file. The caller closes it.
+    """Open an untrusted file. The caller closes it.
 
     The file name is used only in messages, never to choose a format. The caller limits the time: a timeout in here
     would reject good files on a busy machine.
@@ -81,7 +81,7 @@ def open_container(path: Path, limits: MediaLimits, *, is_complete: bool = False
 
 
 def discard_other_streams(container: av.container.InputContainer, stream: Stream) -> None:
-    """Has the demuxer skip all other streams."""
+    """Have the demuxer skip all other streams."""
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
@@ -89,7 +89,7 @@ def discard_other_streams(container: av.container.InputContainer, stream: Stream
 
 @contextmanager
 def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
-    """Translates FFmpeg errors raised in the block, as in "expected {expected}"; FFmpeg's own words go to the log.
+    """Translate FFmpeg errors raised in the block, as in "expected {expected}"; FFmpeg's own words go to the log.
 
     Raises:
         MediaError: FFmpeg refused the file; the message says what was found and what to do.
@@ -109,7 +109,7 @@ def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
 
 
 def _explained(error: av.error.FFmpegError) -> tuple[str, str]:
-    """Returns (what was found, what to do) for the user."""
+    """Return (what was found, what to do) for the user."""
     if passes_pixel_limit(error):
         return "a picture with too many pixels", "Send a smaller one (limit: limits.max_pixels)."
     if isinstance(error, MemoryError):
@@ -124,7 +124,7 @@ def _explained(error: av.error.FFmpegError) -> tuple[str, str]:
 
 
 def _log(path: Path, error: av.error.FFmpegError) -> None:
-    """Logs FFmpeg's words on one line; they may quote the file."""
+    """Log FFmpeg's words on one line; they may quote the file."""
     words = f"{error.strerror or type(error).__name__}: {last_line(error)}"[:_MAX_LOGGED_CHARS]
     printable = "".join(each if each.isprintable() else " " for each in words)
     logger.warning("%s: FFmpeg rejected the file: %s", path.name, printable.strip(": "))
@@ -140,7 +140,7 @@ def passes_pixel_limit(error: av.error.FFmpegError) -> bool:
 
 
 def last_line(error: av.error.FFmpegError) -> str:
-    """Returns the last line that FFmpeg logged before the error, or an empty string."""
+    """Return the last line that FFmpeg logged before the error, or an empty string."""
     log: Any = error.log  # (level, component, message), though PyAV's stub says otherwise
     return str(log[2]).strip() if log else ""
 
@@ -151,7 +151,7 @@ def decoder_max_pixels(limits: MediaLimits) -> int:
 
 
 def file_status(path: Path) -> os.stat_result:
-    """Returns the status of a file.
+    """Return the status of a file.
 
     Raises:
         StoredFileError: The file is missing.
@@ -176,7 +176,7 @@ def _check_size(path: Path, limits: MediaLimits) -> None:
 
 
 def _picture_format(path: Path) -> str | None:
-    """Returns the demuxer of a still picture by its first bytes; FFmpeg would choose `image2` by the file name."""
+    """Return the demuxer of a still picture by its first bytes; FFmpeg would choose `image2` by the file name."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     for magic, offset, demuxer in _PICTURES:

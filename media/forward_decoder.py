@@ -28,10 +28,12 @@ class ForwardDecoder:
 
     Frames are identified by their index in the table. In streams without usable times, frames are counted from the
     start, and seeking back reopens the file.
+
+    Attributes:
+        position: Index of the next frame.
     """
 
     position: int
-    """Index of the next frame."""
 
     def __init__(self, path: Path, table: FrameTable, limits: MediaLimits, num_threads: int) -> None:
         self._path = path
@@ -44,7 +46,7 @@ class ForwardDecoder:
         self._open()
 
     def seek(self, frame: int) -> None:
-        """Seeks to the last keyframe at or before `frame`, or further back if the container requires it."""
+        """Seek to the last keyframe at or before `frame`, or further back if the container requires it."""
         key = self._table.key_before(frame)
         if not self._table.timed or key == 0:
             self.close()
@@ -57,7 +59,7 @@ class ForwardDecoder:
         self._open()
 
     def step(self, skip_before: int = 0) -> tuple[int, VideoFrame] | None:
-        """Returns the next frame and its index, or None at the end of the stream.
+        """Return the next frame and its index, or None at the end of the stream.
 
         Frames before `skip_before` are not needed: of them, non-reference frames are not decoded.
 
@@ -78,13 +80,13 @@ class ForwardDecoder:
         return index, frame
 
     def raise_if_broken(self) -> None:
-        """Raises MediaError (or MediaLimitError) if a packet failed to decode."""
+        """Raise MediaError (or MediaLimitError) if a packet failed to decode."""
         with ffmpeg_errors(self._path, "frames that can be decoded"):
             if self._last_error is not None:
                 raise self._last_error
 
     def close(self) -> None:
-        """Stops the decoder threads and closes the file."""
+        """Stop the decoder threads and close the file."""
         self._ready.clear()
         # Flushing stops frame threads without holding the GIL, which their error messages need.
         self._stream.codec_context.flush_buffers()
@@ -103,7 +105,7 @@ class ForwardDecoder:
         self.position = 0
 
     def _seek_to_key(self, target: int, key: int) -> bool:
-        """Seeks to the keyframe `target`; False if the container lands after `key`."""
+        """Seek to the keyframe `target`; False if the container lands after `key`."""
         self._ready.clear()
         try:
             self._container.seek(int(self._table.pts[target]), stream=self._stream)

@@ -46,7 +46,7 @@ class FrameRate:
 def frame_rate(
     pts: NDArray[np.int64], time_base: Fraction, last_duration: int, stated: Sequence[Fraction]
 ) -> FrameRate:
-    """Returns the rate that all frames keep, else that of the steps that are neither freezes nor lost frames.
+    """Return the rate that all frames keep, else that of the steps that are neither freezes nor lost frames.
 
     Args:
         pts: (N,) times, ascending, in `time_base` units.
@@ -64,12 +64,12 @@ def frame_rate(
 
 
 def stated_rate(stated: Sequence[Fraction]) -> Fraction:
-    """Returns the first plausible rate, for frames without times."""
+    """Return the first plausible rate, for frames without times."""
     return next((nominal_rate(rate) for rate in stated if 1 <= rate <= MAX_FPS), FALLBACK_FPS)
 
 
 def _nominal_rate(pts: NDArray[np.int64], time_base: Fraction, stated: Sequence[Fraction]) -> Fraction | None:
-    """Returns the rate that a stream keeps where it lost no frame; None if it has none or lost many."""
+    """Return the rate that a stream keeps where it lost no frame; None if it has none or lost many."""
     steps = np.diff(pts)
     lost = steps > _STEADY_STEPS * float(np.median(steps))
     if lost.mean() > 1 - _STEADY_SHARE:
@@ -81,7 +81,7 @@ def _nominal_rate(pts: NDArray[np.int64], time_base: Fraction, stated: Sequence[
 def _moving_rate(
     pts: NDArray[np.int64], time_base: Fraction, last_duration: int, stated: Sequence[Fraction]
 ) -> Fraction:
-    """Returns the average rate without the freezes."""
+    """Return the average rate without the freezes."""
     steps = np.diff(pts)
     still = steps > max(_FREEZE_STEPS * float(np.median(steps)), FREEZE_SECONDS / float(time_base))
     if still.any():
@@ -92,7 +92,7 @@ def _moving_rate(
 
 
 def _runs(pts: NDArray[np.int64], gaps: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    """Returns the runs of frames between gaps, without single frames; at least one run remains."""
+    """Return the runs of frames between gaps, without single frames; at least one run remains."""
     return [run for run in np.split(pts, np.flatnonzero(gaps) + 1) if len(run) > 1]
 
 
@@ -102,7 +102,7 @@ def _frozen_seconds(durations: NDArray[np.int64], time_base: Fraction) -> float:
 
 
 def _kept_rate(runs: Sequence[NDArray[np.int64]], time_base: Fraction, stated: Sequence[Fraction]) -> Fraction | None:
-    """Returns a rate that the frames of every run keep."""
+    """Return a rate that the frames of every run keep."""
     mean = _mean_rate(runs, time_base)
     candidates = [*stated, *sorted(_NOMINAL_RATES, key=lambda rate: abs(rate - mean))[:2], mean.limit_denominator(1001)]
     times = [(run - run[0]) * float(time_base) for run in runs]
@@ -119,6 +119,6 @@ def _mean_rate(runs: Sequence[NDArray[np.int64]], time_base: Fraction) -> Fracti
 
 
 def nominal_rate(rate: Fraction) -> Fraction:
-    """Returns the nominal rate within 0.02 %, else the same rate with a denominator that MP4 can store."""
+    """Return the nominal rate within 0.02 %, else the same rate with a denominator that MP4 can store."""
     nominal = min(_NOMINAL_RATES, key=lambda known: abs(known - rate))
     return nominal if abs(nominal - rate) * 5000 <= rate else rate.limit_denominator(1001)

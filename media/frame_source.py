@@ -12,7 +12,7 @@ class FrameSource(Protocol):
     """Frames of one video or picture, by their index. Not thread-safe."""
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Yields read-only frames in the order of `indices`; they stay valid while the caller holds them.
+        """Yield read-only frames in the order of `indices`; they stay valid while the caller holds them.
 
         Raises:
             ValueError: An index outside the range.
@@ -20,4 +20,4 @@ class FrameSource(Protocol):
         """
 
     def close(self) -> None:
-        """Closes the source; frames already returned stay valid."""
+        """Close the source; frames already returned stay valid."""

@@ -26,26 +26,29 @@ _PICTURE_DEMUXERS: Final = frozenset({"png_pipe", "jpeg_pipe", "webp_pipe"})
 
 @dataclass(frozen=True)
 class FrameTable:
-    """All frames of one stream in presentation order, and the constant-rate grid they are mapped to."""
+    """All frames of one stream in presentation order, and the constant-rate grid they are mapped to.
+
+    Attributes:
+        pts: (N,) presentation times in `time_base` units, ascending when `timed`.
+        keys: (K,) indices of key frames, ascending; decoding can start at each.
+        fps: Rate of the constant-rate grid, frames per second.
+        num_frames: Frames on the constant-rate grid.
+        timed: Whether each frame has a time of its own. If not, frames can only be counted from the start.
+        frozen_seconds: Seconds for which the picture is frozen; those grid frames repeat a frame.
+    """
 
     pts: NDArray[np.int64]
-    """(N,) presentation times in `time_base` units, ascending when `timed`."""
     keys: NDArray[np.int64]
-    """(K,) indices of key frames, ascending; decoding can start at each."""
     time_base: Fraction
     fps: Fraction
-    """Rate of the constant-rate grid, frames per second."""
     num_frames: int
-    """Frames on the constant-rate grid."""
     is_variable_rate: bool
     timed: bool
-    """Whether each frame has a time of its own. If not, frames can only be counted from the start."""
     is_picture: bool
     frozen_seconds: float = 0.0
-    """Seconds for which the picture is frozen; those grid frames repeat a frame."""
 
     def source_frame(self, index: int) -> int:
-        """Returns the stream frame nearest in time to grid frame `index` (the earlier one in a tie)."""
+        """Return the stream frame nearest in time to grid frame `index` (the earlier one in a tie)."""
         last = len(self.pts) - 1
         if not self.is_variable_rate:
             return min(index, last)
@@ -55,7 +58,7 @@ class FrameTable:
         return before if target - int(self.pts[before]) <= int(self.pts[after]) - target else after
 
     def key_before(self, frame: int) -> int:
-        """Returns the index of the last keyframe at or before `frame`; 0 if there is none or frames have no times."""
+        """Return the index of the last keyframe at or before `frame`; 0 if there is none or frames have no times."""
         if not self.timed:
             return 0
         position = int(np.searchsorted(self.keys, frame, side="right")) - 1
@@ -63,7 +66,7 @@ class FrameTable:
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Returns the first video stream that is not a cover picture.
+    """Return the first video stream that is not a cover picture.
 
     Raises:
         MediaError: There is none, or this build of FFmpeg cannot decode it.
@@ -79,7 +82,7 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 
 def frame_table(path: Path, limits: MediaLimits) -> FrameTable:
-    """Returns the table of a file, cached by path, size and modification time: every segment of a job needs it.
+    """Return the table of a file, cached by path, size and modification time: every segment of a job needs it.
 
     Raises:
         MediaError: No video stream, no frame, or an encrypted stream.
@@ -98,7 +101,7 @@ def _read_table(path: Path, num_bytes: int, changed_ns: int, limits: MediaLimits
         time_base = stream.time_base or Fraction(1, 90000)
         stated = [rate for rate in (stream.average_rate, stream.base_rate, stream.guessed_rate) if rate]
         is_picture = container.format.name in _PICTURE_DEMUXERS
-        # AVI stores no presentation times; what FFmpeg makes up for it is in decoding order.
+        # AVI stores no presentation times; the times that FFmpeg makes up are in decoding order.
         has_times = not (container.format.name == "avi" and stream.codec_context.has_b_frames)
     order = np.argsort(pts, kind="stable")
     timed = has_times and bool(np.all(np.diff(pts[order]) > 0))
@@ -123,7 +126,7 @@ def _read_table(path: Path, num_bytes: int, changed_ns: int, limits: MediaLimits
 
 
 def _check_rate(path: Path, rate: FrameRate, seconds: float, limits: MediaLimits) -> None:
-    """Rejects implausible frame rates, and few frames that are shown for hours."""
+    """Reject implausible frame rates, and few frames that are shown for hours."""
     if rate.fps > MAX_FPS:
         raise MediaLimitError(
             f"{path.name}: expected at most {MAX_FPS} frames per second, found {float(rate.fps):.0f}."
@@ -137,7 +140,7 @@ def _check_rate(path: Path, rate: FrameRate, seconds: float, limits: MediaLimits
 
 
 def _check_hidden(path: Path, num_hidden: int, num_shown: int) -> None:
-    """Rejects edit lists that return to keyframes again and again: each time, all frames after them are decoded."""
+    """Reject edit lists that return to keyframes again and again: each time, all frames after them are decoded."""
     most = _MAX_HIDDEN_FRAMES + _HIDDEN_PER_FRAME * num_shown
     if num_hidden > most:
         raise MediaLimitError(
@@ -149,7 +152,7 @@ def _check_hidden(path: Path, num_hidden: int, num_shown: int) -> None:
 def _read_packets(
     container: InputContainer, stream: VideoStream, path: Path, limits: MediaLimits
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Returns times (decoding order), positions of keyframes and the duration of the last frame, in time_base units."""
+    """Return times (decoding order), positions of keyframes and the duration of the last frame, in time_base units."""
     pts: list[int] = []
     keys: list[int] = []
     last = (-(2**62), 0)

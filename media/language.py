@@ -11,7 +11,7 @@ from iso639.exceptions import InvalidLanguageValue
 
 @cache
 def parse_language(text: str) -> str:
-    """Returns the code of three letters (ISO 639-3) of a language: its name in English, a code, or a tag like `de-AT`.
+    """Return the code of three letters (ISO 639-3) of a language: its name in English, a code, or a tag like `de-AT`.
 
     Raises:
         ValueError: There is no such language.
@@ -30,19 +30,19 @@ def parse_language(text: str) -> str:
 
 @cache
 def are_same_language(one: str, other: str) -> bool:
-    """Returns whether two codes of `parse_language` are the same, or one is part of the other: Mandarin of Chinese."""
+    """Return whether two codes of `parse_language` are the same, or one is part of the other: Mandarin of Chinese."""
     macros = [Lang(code).macro() for code in (one, other)]
     names = [{code, *([macro.pt3] if macro else [])} for code, macro in zip((one, other), macros, strict=True)]
     return bool(names[0] & names[1])
 
 
 def language_name(code: str) -> str:
-    """Returns the English name of a language."""
+    """Return the English name of a language."""
     return str(Lang(code).name)
 
 
 def language_of_file(name: str) -> str | None:
-    """Returns the code of the language that a file's name gives, as in `film.de.srt` or `pt-BR.vtt`, if any."""
+    """Return the code of the language that a file's name gives, as in `film.de.srt` or `pt-BR.vtt`, if any."""
     tag = PurePath(name).stem.split(".")[-1].split("-")[0].lower()
     if len(tag) not in (2, 3):
         return None

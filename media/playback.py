@@ -29,7 +29,7 @@ class Playback(NamedTuple):
     speed: float = 1.0
 
     def source_frames(self, frames: range, num_source_frames: int) -> NDArray[np.int32]:
-        """Returns the (T,) source frames, in [0, num_source_frames), that are shown in T output frames."""
+        """Return the (T,) source frames, in [0, num_source_frames), that are shown in T output frames."""
         # The middle of an output frame falls into the source frame that it shows.
         index = ((np.asarray(frames, np.float64) + 0.5) * self.speed).astype(np.int64)
         last = num_source_frames - 1
@@ -44,12 +44,12 @@ class Playback(NamedTuple):
 
 
 def fit_audio(speech_seconds: float, video_seconds: float, max_stretch: float) -> float:
-    """Returns the speed of speech that ends as close to the video as `max_stretch` allows, 1 or more."""
+    """Return the speed of speech that ends as close to the video as `max_stretch` allows, 1 or more."""
     return min(max(speech_seconds / video_seconds, 1 / max_stretch), max_stretch)
 
 
 def fit(loop: LoopMode, num_speech_frames: int, num_source_frames: int | None) -> tuple[int, Playback]:
-    """Returns the number of frames of a result, and how its source is played.
+    """Return the number of frames of a result, and how its source is played.
 
     Args:
         loop: `pingpong`, `loop` and `hold` extend a source that is shorter than the speech, see `Playback`. `cut` ends

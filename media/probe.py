@@ -1,4 +1,4 @@
-"""What a caller's file really holds, found by opening it guardedly and decoding one frame or one block of sound."""
+"""Probes a caller's file: opens it with limits and decodes one frame or one block of sound."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MIN_SIDE: Final = 16
 _SAMPLE_RATES: Final = range(1000, 768_001)
 _UNSPECIFIED: Final = 2
 _NAMES_SIDE_DATA: Final = frozenset({"png", "apng"})
-"""Codecs whose colour profiles bear a name: PyAV 18.1 frees it once too often when side data is looked at."""
+"""Codecs whose colour profiles have a name, which PyAV 18.1 frees once too often when side data is read."""
 _FULL_RANGE: Final = 2
 _BT709: Final = 1
 
@@ -50,19 +50,25 @@ class ColourTags:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """One video or still picture as the rest of the system sees it: upright, even, at a constant rate."""
+    """One video or still picture as the rest of the system sees it: upright, even, at a constant rate.
+
+    Attributes:
+        width: Pixels, after rotation, cropped to even.
+        height: Pixels, after rotation, cropped to even.
+        fps: Constant output rate, frames per second: the stream's own, or that of its moving part when it varies.
+        num_frames: Frames on the constant-rate grid; 1 for a still picture.
+        rotation: Degrees counter-clockwise (0, 90, 180, 270) that turn a decoded frame upright.
+        is_mirrored: Whether an upright frame must be mirrored left to right, after the rotation.
+        sample_aspect_ratio: Width of a pixel divided by its height, after rotation.
+        frozen_seconds: Seconds for which the picture is frozen; those frames are repeated.
+    """
 
     width: int
-    """Pixels, after rotation, cropped to even."""
     height: int
-    """Pixels, after rotation, cropped to even."""
     fps: Fraction
-    """Constant output rate, frames per second: the stream's own, or that of its moving part when it varies."""
     num_frames: int
-    """Frames on the constant-rate grid; 1 for a still picture."""
     duration_seconds: float
     rotation: int
-    """Degrees counter-clockwise (0, 90, 180, 270) that turn a decoded frame upright."""
     is_still: bool
     is_variable_rate: bool
     colour: ColourTags
@@ -70,26 +76,26 @@ class VideoInfo:
     pixel_format: str
     has_audio: bool
     is_mirrored: bool = False
-    """Whether an upright frame is to be mirrored left to right, after the rotation."""
     sample_aspect_ratio: Fraction = Fraction(1)
-    """Width of a pixel divided by its height, after rotation."""
     frozen_seconds: float = 0.0
-    """Seconds for which the picture is frozen; those frames are repeated."""
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """One audio track."""
+    """One audio track.
+
+    Attributes:
+        sample_rate: The track's own sample rate, in Hz.
+    """
 
     sample_rate: int
-    """The track's own sample rate, in Hz."""
     num_channels: int
     duration_seconds: float
     codec: str
 
 
 def probe_video(path: Path, limits: MediaLimits) -> VideoInfo:
-    """Describes a video, or a still picture (PNG, JPEG, WebP), after decoding its first frame.
+    """Describe a video, or a still picture (PNG, JPEG, WebP), after decoding its first frame.
 
     Raises:
         MediaError: Not readable, no video stream, nothing to decode or too small; names the file, what was
@@ -128,7 +134,7 @@ def probe_video(path: Path, limits: MediaLimits) -> VideoInfo:
 
 
 def probe_audio(path: Path, limits: MediaLimits) -> AudioInfo:
-    """Describes the first audio track of any container, also of a video, after decoding one block of it.
+    """Describe the first audio track of any container, also of a video, after decoding one block of it.
 
     The duration is that of its packets; `media.audio.extract_speech` returns the exact one.
 
@@ -154,7 +160,7 @@ def probe_audio(path: Path, limits: MediaLimits) -> AudioInfo:
 
 
 def audio_stream(container: InputContainer, path: Path) -> AudioStream:
-    """Returns the first audio track; MediaError without one, or if its codec or sample rate cannot be used."""
+    """Return the first audio track; MediaError without one, or if its codec or sample rate cannot be used."""
     if not container.streams.audio:
         found = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
         raise MediaError(f"{path.name}: expected an audio track, found only: {found}.")
@@ -171,7 +177,7 @@ def audio_stream(container: InputContainer, path: Path) -> AudioStream:
 
 @contextmanager
 def mixable(path: Path, block: AudioFrame) -> Iterator[None]:
-    """Translates the error of a resampler that cannot mix the block's channels to MediaError."""
+    """Translate the error of a resampler that cannot mix the block's channels to MediaError."""
     try:
         yield
     except FFmpegError as error:
@@ -190,7 +196,7 @@ def _first_frame(container: InputContainer, stream: VideoStream, path: Path, lim
 
 
 def _first_decoded(packets: Iterable[Packet[Any]], path: Path, what: str) -> Any:
-    """Returns the first frame, or block with samples; a broken packet at the start does not make a file unreadable."""
+    """Return the first frame, or block with samples; a broken packet at the start does not make a file unreadable."""
     error: FFmpegError | None = None
     for packet in packets:
         try:
@@ -246,7 +252,7 @@ def _colour_tags(frame: VideoFrame) -> ColourTags:
 
 
 def _without_padding(seconds: float, stream: AudioStream) -> float:
-    """Returns the container's duration if it differs by at most the codec's padding, else `seconds`."""
+    """Return the container's duration if it differs by at most the codec's padding, else `seconds`."""
     claimed = float((stream.duration or 0) * (stream.time_base or 0))
     padding = MAX_PADDING_SAMPLES / stream.codec_context.sample_rate
     return claimed if claimed and abs(claimed - seconds) <= padding else seconds

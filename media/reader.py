@@ -53,7 +53,7 @@ class FrameReader:
         self.close()
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Yields frames in the order of `indices`, decoded on demand; see `FrameSource`.
+        """Yield frames in the order of `indices`, decoded on demand; see `FrameSource`.
 
         Yields:
             Read-only planes, (info.height, info.width) luma.
@@ -76,17 +76,17 @@ class FrameReader:
             yield self._kept[min(frame, self._num_decodable - 1)]
 
     def close(self) -> None:
-        """Closes the file; frames already returned stay valid."""
+        """Close the file; frames already returned stay valid."""
         self._kept.clear()
         self._decoder.close()
 
     def _drop_after(self, frame: int) -> None:
-        """Drops cached frames that reverse playback has passed."""
+        """Drop cached frames that reverse playback has passed."""
         for passed in [kept for kept in self._kept if kept > frame]:
             del self._kept[passed]
 
     def _decode_to(self, frame: int) -> None:
-        """Decodes until `frame` is cached, and drops the previous cache if not all frames fit."""
+        """Decode until `frame` is cached, and drop the previous cache if not all frames fit."""
         key = self._table.key_before(frame)
         is_ahead = frame >= self._decoder.position
         if self._keeps_all:

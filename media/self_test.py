@@ -58,13 +58,13 @@ _MAX_LUMA_ERROR: Final = 6.0
 
 
 def missing_decoders(formats: str = FORMATS, codecs: Sequence[str] = DECODERS) -> list[str]:
-    """Returns the demuxers (of a comma-separated list) and codecs that this FFmpeg lacks."""
+    """Return the demuxers (of a comma-separated list) and codecs that this FFmpeg lacks."""
     demuxers = [name for name in formats.split(",") if not _has(ContainerFormat, name, "r")]
     return demuxers + [name for name in codecs if not _has(Codec, name, "r")]
 
 
 def check_encoder(encoder: H264Encoder) -> None:
-    """Refuses a hardware encoder that does not work here.
+    """Refuse a hardware encoder that does not work here.
 
     Raises:
         ConfigError: FFmpeg lacks it or cannot open it, or what it encodes cannot be joined and read back.
@@ -82,7 +82,7 @@ def check_encoder(encoder: H264Encoder) -> None:
 
 
 def try_round_trip(folder: Path, encoder: H264Encoder = "x264") -> None:
-    """Encodes a moving picture and a tone as a job does (H.264, AAC, MP4), in two segments, reads them and compares.
+    """Encode a moving picture and a tone as a job does (H.264, AAC, MP4), in two segments, read them and compare.
 
     Raises:
         MediaError: The decoded content differs from what was written.
@@ -116,7 +116,7 @@ def try_round_trip(folder: Path, encoder: H264Encoder = "x264") -> None:
 
 
 def unreadable_samples(folder: Path) -> list[str]:
-    """Writes a small file of each format in `_SAMPLES`, opens it like an upload and decodes it; returns failures."""
+    """Write a small file of each format in `_SAMPLES`, open it like an upload and decode it; return failures."""
     failures = []
     for container, codec in _SAMPLES:
         if not _has(Codec, codec, "w"):
@@ -131,7 +131,7 @@ def unreadable_samples(folder: Path) -> list[str]:
 
 
 def compare_pictures(path: Path, written: Sequence[YuvFrame]) -> None:
-    """Reads a video; MediaError unless it shows `written`, frame by frame, and has audio."""
+    """Read a video; MediaError unless it shows `written`, frame by frame, and has audio."""
     limits = MediaLimits()
     info = probe_video(path, limits)
     probe_audio(path, limits)
@@ -147,7 +147,7 @@ def compare_pictures(path: Path, written: Sequence[YuvFrame]) -> None:
 
 
 def _write_sample(path: Path, container: str, codec: str) -> str:
-    """Writes a fraction of a second; returns "video" or "audio"."""
+    """Write a fraction of a second; return "video" or "audio"."""
     with av.open(str(path), "w", format=container) as output:
         stream: Any = output.add_stream(codec, rate=48000 if Codec(codec, "w").type == "audio" else 25)
         frames = _sample_frames(stream)
@@ -175,7 +175,7 @@ def _sample_frames(stream: Any) -> list[Any]:
 
 
 def _picture(number: int) -> YuvFrame:
-    """Returns a gradient with a bright square that moves right with every frame."""
+    """Return a gradient with a bright square that moves right with every frame."""
     y = np.tile(np.linspace(40, 160, _SIDE).astype(np.uint8), (_SIDE, 1))
     left = _SIDE // 8 * number
     y[_SIDE // 4 : _SIDE * 5 // 8, left : left + _SIDE // 4] = 220

@@ -52,7 +52,7 @@ class SpeechWriter:
                 Path(file.name).unlink(missing_ok=True)
 
     def add(self, block: NDArray[np.int16]) -> None:
-        """Appends a (1, n) or (2, n) int16 block; all blocks have the same number of channels."""
+        """Append a (1, n) or (2, n) int16 block; all blocks have the same number of channels."""
         wide = block.astype(np.int32)
         candidates = [wide[0]] if len(block) == 1 else [(wide[0] + wide[1]) // 2, (wide[0] - wide[1]) // 2]
         while len(self._files) < len(candidates):
@@ -83,7 +83,7 @@ class SpeechWriter:
 
 
 def _remove_offset(samples: NDArray[np.int16]) -> None:
-    """Applies a first-order high-pass filter to (N,) int16 in place, with the first sample as initial state."""
+    """Apply a first-order high-pass filter to (N,) int16 in place, with the first sample as initial state."""
     from scipy.signal import lfilter  # importing it takes a third of a second, and few files need it
 
     state: NDArray[Any] = np.array([-float(samples[0])])

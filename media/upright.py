@@ -19,11 +19,11 @@ _WHITE: Final = 255
 
 
 def upright_planes(frame: VideoFrame, info: VideoInfo) -> YuvFrame:
-    """Returns read-only planes, (info.height, info.width), in the matrix and range of `info.colour`.
+    """Return read-only planes, (info.height, info.width), in the matrix and range of `info.colour`.
 
     The planes are views of the frame's memory if that is 8-bit 4:2:0, and keep it alive. A frame whose size differs
-    from the probed one (it can change within a stream) is scaled to it. What is transparent becomes white: pixels that
-    no viewer shows have any colour.
+    from the probed one (it can change within a stream) is scaled to it. Transparent pixels become white, because the
+    colour behind them is arbitrary.
     """
     is_turned = info.rotation % 180 != 0
     width, height = (info.height, info.width) if is_turned else (info.width, info.height)
@@ -70,7 +70,7 @@ def _grey_planes(frame: VideoFrame) -> YuvFrame:
 def _reformat(
     frame: VideoFrame, pixel_format: str | None, info: VideoInfo, width: int | None = None, height: int | None = None
 ) -> VideoFrame:
-    """Changes pixel format or size, but not matrix and range, so only sampling and depth change."""
+    """Change pixel format or size, but not matrix and range, so only sampling and depth change."""
     is_yuv = not (frame.format.is_rgb or frame.format.has_palette)
     matrix = sws_matrix(info.colour.matrix) if is_yuv else None
     color_range = (RANGE_FULL if info.colour.full_range else RANGE_LIMITED) if is_yuv else None

@@ -127,12 +127,12 @@ class SegmentWriter:
         self._frame = EncoderFrame(self._stream.codec_context, info, pixel_format, has_alpha=has_alpha)
 
     def write(self, planes: YuvFrame, patches: Sequence[Patch] = (), marks: Iterable[FrameMark] = ()) -> None:
-        """Encodes one frame; see `EncoderFrame.filled`. `planes` is never written to."""
+        """Encode one frame; see `EncoderFrame.filled`. `planes` is never written to."""
         self._mux(self._frame.filled(self._num_frames, planes, patches, marks, self._draw))
         self._num_frames += 1
 
     def finish(self) -> bytes:
-        """Ends the segment and returns it as a file; ValueError if no frame was written."""
+        """End the segment and return it as a file; ValueError if no frame was written."""
         if not self._num_frames:
             raise ValueError("Expected at least one frame in a segment, got none.")
         self._mux(None)

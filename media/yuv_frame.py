@@ -26,29 +26,35 @@ RANGE_FULL: Final = 2
 
 
 class YuvFrame(NamedTuple):
-    """One frame in 8-bit YUV 4:2:0."""
+    """One frame in 8-bit YUV 4:2:0.
+
+    Attributes:
+        y: (H, W) luma, H and W even.
+        u: (H/2, W/2) chroma, Cb.
+        v: (H/2, W/2) chroma, Cr.
+    """
 
     y: NDArray[np.uint8]
-    """(H, W) luma, H and W even."""
     u: NDArray[np.uint8]
-    """(H/2, W/2) chroma, Cb."""
     v: NDArray[np.uint8]
-    """(H/2, W/2) chroma, Cr."""
 
 
 class Patch(NamedTuple):
-    """A finished region of a frame; outside its mask it equals the frame bit for bit."""
+    """A finished region of a frame; outside its mask it equals the frame bit for bit.
+
+    Attributes:
+        x: Left edge in luma pixels, even, may be negative.
+        y: Upper edge in luma pixels, even, may be negative.
+        planes: (R, R) luma and (R/2, R/2) chroma.
+    """
 
     x: int
-    """Left edge in luma pixels, even, may be negative."""
     y: int
-    """Upper edge in luma pixels, even, may be negative."""
     planes: YuvFrame
-    """(R, R) luma and (R/2, R/2) chroma."""
 
 
 def cut(planes: YuvFrame, x: int, y: int, size: int) -> YuvFrame:
-    """Copies a square region of `size` luma pixels; outside the frame, the frame's edge is repeated.
+    """Copy a square region of `size` luma pixels; outside the frame, the frame's edge is repeated.
 
     Raises:
         ValueError: `x`, `y` or `size` is odd, or `size` is not positive.
@@ -60,7 +66,7 @@ def cut(planes: YuvFrame, x: int, y: int, size: int) -> YuvFrame:
 
 
 def paste_back(planes: YuvFrame, patch: Patch) -> None:
-    """Writes a patch into the frame, in place; parts outside the frame are dropped.
+    """Write a patch into the frame, in place; parts outside the frame are dropped.
 
     Raises:
         ValueError: `patch.x` or `patch.y` is odd.
@@ -73,7 +79,7 @@ def paste_back(planes: YuvFrame, patch: Patch) -> None:
 
 
 def paste_changes(planes: YuvFrame, before: YuvFrame, patch: Patch) -> None:
-    """Writes those samples of a patch into the frame that differ from `before`, the frame it was cut from, in place.
+    """Write those samples of a patch into the frame that differ from `before`, the frame it was cut from, in place.
 
     So a second patch does not undo the first where both overlap.
     """
@@ -85,7 +91,7 @@ def paste_changes(planes: YuvFrame, before: YuvFrame, patch: Patch) -> None:
 
 
 def faded(planes: YuvFrame, patch: Patch, weight: float) -> Patch:
-    """Returns a patch blended with the frame it was cut from; `weight` of the patch, 0 to 1."""
+    """Return a patch blended with the frame it was cut from; `weight` of the patch, 0 to 1."""
     own = cut(planes, patch.x, patch.y, patch.planes.y.shape[0])
     pairs = zip(patch.planes, own, strict=True)
     mixed = (np.rint(old + weight * (mine.astype(np.float32) - old)).astype(np.uint8) for mine, old in pairs)
@@ -93,9 +99,9 @@ def faded(planes: YuvFrame, patch: Patch, weight: float) -> Patch:
 
 
 def to_rgb(planes: YuvFrame, colour: ColourTags) -> NDArray[np.uint8]:
-    """Converts to (H, W, 3) uint8 RGB, full range, using the frame's matrix and range.
+    """Convert to (H, W, 3) uint8 RGB, full range, using the frame's matrix and range.
 
-    An unspecified matrix is read as BT.601, whatever the size, so that a crop and its frame agree.
+    An unspecified matrix is read as BT.601 at any size, so that a crop and its frame agree.
     """
     frame = VideoFrame(planes.y.shape[1], planes.y.shape[0], "yuv420p")
     for view, plane in zip(frame_planes(frame), planes, strict=True):
@@ -112,7 +118,7 @@ def to_rgb(planes: YuvFrame, colour: ColourTags) -> NDArray[np.uint8]:
 
 
 def from_rgb(rgb: NDArray[np.uint8], colour: ColourTags) -> YuvFrame:
-    """Converts an (H, W, 3) uint8 RGB picture, H and W even, using the matrix and range of `colour`.
+    """Convert an (H, W, 3) uint8 RGB picture, H and W even, using the matrix and range of `colour`.
 
     Raises:
         ValueError: A different shape or an odd size.
@@ -124,7 +130,7 @@ def from_rgb(rgb: NDArray[np.uint8], colour: ColourTags) -> YuvFrame:
 
 
 def rgb_to_yuv(frame: VideoFrame, colour: ColourTags) -> VideoFrame:
-    """Converts any RGB frame to yuv420p with the matrix and range of `colour`."""
+    """Convert any RGB frame to yuv420p with the matrix and range of `colour`."""
     return frame.reformat(
         format="yuv420p",
         dst_colorspace=sws_matrix(colour.matrix),
@@ -136,7 +142,7 @@ def rgb_to_yuv(frame: VideoFrame, colour: ColourTags) -> VideoFrame:
 
 
 def full_chroma(frame: VideoFrame, pixel_format: str, colour: ColourTags) -> VideoFrame:
-    """Converts a yuv420p or yuva420p frame to a format with more bits and chroma in every pixel, in limited range."""
+    """Convert a yuv420p or yuva420p frame to a format with more bits and chroma in every pixel, in limited range."""
     return frame.reformat(
         format=pixel_format,
         src_colorspace=sws_matrix(colour.matrix),
@@ -149,12 +155,12 @@ def full_chroma(frame: VideoFrame, pixel_format: str, colour: ColourTags) -> Vid
 
 
 def sws_matrix(matrix: int) -> Colorspace:
-    """Returns the swscale name of an H.273 matrix; unspecified and unknown ones are BT.601, as in swscale."""
+    """Return the swscale name of an H.273 matrix; unspecified and unknown ones are BT.601, as in swscale."""
     return _SWS_MATRIX.get(matrix, Colorspace.ITU601)
 
 
 def frame_planes(frame: VideoFrame) -> YuvFrame:
-    """Returns views of the planes of a yuv420p-like frame, cropped to even sizes; they keep its memory alive."""
+    """Return views of the planes of a yuv420p-like frame, cropped to even sizes; they keep its memory alive."""
     width, height = frame.width & ~1, frame.height & ~1
     views = []
     for plane, divisor in zip(frame.planes[:3], (1, 2, 2), strict=True):
@@ -163,7 +169,7 @@ def frame_planes(frame: VideoFrame) -> YuvFrame:
 
 
 def plane_rows(plane: VideoPlane) -> NDArray[np.uint8]:
-    """Returns a (height, line size) view of an 8-bit plane, with padding; it keeps the frame's memory alive."""
+    """Return a (height, line size) view of an 8-bit plane, with padding; it keeps the frame's memory alive."""
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, abs(plane.line_size))
     # A negative line size means that the rows are stored bottom-up.
     return rows if plane.line_size > 0 else rows[::-1]

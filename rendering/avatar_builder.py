@@ -1,4 +1,4 @@
-"""Builds avatars: tracks the face of a source, writes the avatar's folder and what engines keep beside it."""
+"""Builds avatars: tracks the face of a source, and writes the avatar's folder and the files of engines in it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from storage.files import StoredFiles
 
 
 class AvatarBuilder:
-    """Holds the networks that find and track faces. All its methods block; each file is written completely or not."""
+    """Holds the networks that find and track faces. All its methods block; files are written atomically."""
 
     def __init__(
         self,
@@ -79,12 +79,12 @@ class AvatarBuilder:
             return Avatar.build(made, source.info, raw, reader, self._matting.cut_out).talks
 
     def is_analysed(self, avatar: AvatarRef, engine: Engine) -> bool:
-        """Return whether everything that the engine keeps of an avatar is stored."""
+        """Return whether all files of the engine for an avatar are stored."""
         with self._files.fetched_folder(avatar.folder, (analysis_part(engine),)) as folder:
             return is_analysed(folder, engine)
 
     def analyse(self, avatar: AvatarRef, engine: Engine, source_audio_features: Any | None, token: CancelToken) -> None:
-        """Have the engine write what it keeps of an avatar; see `LandmarkGenerator.analyse`."""
+        """Have the engine analyse an avatar and write its files; see `LandmarkGenerator.analyse`."""
         part = analysis_part(engine)
         with (
             self._files.written_folder(avatar.folder, part, COMPLETE_FILE, AVATAR_FILES) as folder,

@@ -1,4 +1,4 @@
-"""LRU pools of what is slow to open and cheap to keep: open readers, and loaded avatars with their files."""
+"""LRU pools of objects that are slow to open and cheap to keep: open readers, and loaded avatars with their files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class LruPool(Generic[K, T]):
-    """Keeps entries that nobody uses at the moment; the least recently used one is dropped first. Thread-safe."""
+    """Keeps entries that are not in use; the least recently used one is dropped first. Thread-safe."""
 
     def __init__(self, max_entries: int, close: Callable[[T], None] = lambda _: None) -> None:
         """Keep at most `max_entries`; call `close` with each dropped entry."""
@@ -66,7 +66,7 @@ class CachedAvatar(NamedTuple):
 
 
 class AvatarCache:
-    """The avatars that were used last; what an engine keeps of one is checked when it is loaded. Thread-safe."""
+    """The most recently used avatars; the files of the engine are verified when one is loaded. Thread-safe."""
 
     def __init__(self, files: StoredFiles) -> None:
         self._files = files
@@ -77,7 +77,7 @@ class AvatarCache:
 
         Raises:
             FileNotFoundError: The folder is incomplete or missing.
-            StoredFileError: What the engine keeps of it is gone or damaged.
+            StoredFileError: A file of the engine for it is missing or damaged.
         """
         key = folder, analysis_part(engine)
         return self._cached.take(key, lambda: self._load(key, engine))

@@ -53,7 +53,7 @@ class BackgroundOpener:
     ) -> tuple[FrameSource, Cutout | None]:
         """Return the frames of a segment with their mattes, and what draws its pictures from them; blocks.
 
-        Without another background, these are the frames as they are, and None.
+        Without another background, these are the unchanged frames, and None.
 
         Args:
             request: The segment.

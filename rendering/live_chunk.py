@@ -39,7 +39,7 @@ class LiveChunk(NamedTuple):
 
 
 class LiveService(Protocol):
-    """What live sessions need: deployments behind handles, or a renderer in this process."""
+    """The renderer of live sessions: deployments behind handles, or an object in this process."""
 
     async def admit(self, session_id: str, owner: str | None) -> None:
         """Take a slot for a new session of an owner, until `leave`.
@@ -53,14 +53,14 @@ class LiveService(Protocol):
     ) -> ShownAvatar:
         """Return the avatar of an admitted session, analysed for the engine, once its first chunk can be requested.
 
-        What `settings` do not set is as the avatar has it. The matte that the background needs is finished then. The
-        avatar is held from then on; see `hold`.
+        Options that `settings` leave unset have the values of the avatar. The matte that the background needs is
+        finished. The avatar is protected from eviction; see `hold`.
 
         Raises:
             BusyError: A session of this avatar costs more than is left.
             NotFoundError: The owner has no such avatar.
-            OptionError: The matte is to be keyed, and the source shows no screen; or the engine cannot scale
-                the movement.
+            OptionError: The matte must be keyed but the source shows no screen, or the engine cannot scale the
+                movement.
             LipwrightError: The session cannot start.
         """
         ...

@@ -17,7 +17,7 @@ _PITCH_HZ, _SYLLABLES_HZ, _LEVEL = 120, 4, 6000.0
 
 
 class ChunkRenderer(Protocol):
-    """What is measured: `rendering.live_renderer.LiveRenderer`."""
+    """The measured renderer: `rendering.live_renderer.LiveRenderer`."""
 
     async def render(self, request: LiveChunkRequest) -> LiveChunk:
         """Render one chunk."""

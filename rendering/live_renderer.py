@@ -50,7 +50,7 @@ class _Readers(NamedTuple):
 
 
 class LiveRenderer:
-    """Renders live chunks with one engine; what continues between chunks is passed in and returned.
+    """Renders live chunks with one engine; state that continues between chunks is passed in and returned.
 
     All sessions share its networks. A chunk is rendered in one thread from beginning to end: with its steps in
     different threads, those of several sessions would only wait for each other's interpreter lock.

@@ -22,7 +22,7 @@ _NUM_LOOKED_AT = 5  # frames in which a screen is looked for
 
 
 class MatteBuilder:
-    """Holds the network that segments people. All its methods block; each file is written completely or not."""
+    """Holds the network that segments people. All its methods block; files are written atomically."""
 
     def __init__(self, files: StoredFiles, generator: MatteGenerator, readers: SourceReaders, num_threads: int) -> None:
         self._files, self._generator, self._readers, self._num_threads = files, generator, readers, num_threads

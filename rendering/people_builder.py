@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class PeopleBuilder:
-    """Holds the networks that find faces. All its methods block; each file is written completely or not."""
+    """Holds the networks that find faces. All its methods block; files are written atomically."""
 
     def __init__(self, files: StoredFiles, scanner: PeopleScanner, readers: SourceReaders, num_threads: int) -> None:
         self._files, self._scanner, self._readers, self._num_threads = files, scanner, readers, num_threads

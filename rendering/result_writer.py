@@ -46,7 +46,7 @@ class ResultWriter:
         """Write a result completely or not at all, from segments in one folder and in order and the caller's audio.
 
         Raises:
-            LabelError: The result cannot be signed. Nothing is written: no result is handed out without its label.
+            LabelError: The result cannot be signed. No file is written, because results need their label.
         """
         folder, names = split(segments[0])[0], [split(segment)[1] for segment in segments]
         timeout_s = self._config.jobs.call_timeout_s(output.num_frames)

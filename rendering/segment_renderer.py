@@ -159,7 +159,7 @@ class SegmentRenderer:
 
 
 class _WatermarkWriter:
-    """Implements `rendering.frame_pipeline.PictureWriter`: adds the watermarks of each frame."""
+    """Implements `rendering.frame_pipeline.PictureWriter`; adds the watermarks of each frame."""
 
     def __init__(self, writer: SegmentWriter, marks: Iterable[tuple[FrameMark, ...]]) -> None:
         self._writer, self._marks = writer, iter(marks)

@@ -74,18 +74,19 @@ class CueSpeaker:
         found = await self._tts.find_voice(voice, owner)
         digest = cue_digest(text, owner, await found.identity())
         key = cue_key(folder, digest)
-        if (record := await self._blocking(partial(self._cues.take, owner, digest, folder))) is not None:
-            return _cue(key, record)
         make = partial(self._make, text, found, owner, digest, folder)
-        made = await self._flights.run(f"{owner}\n{digest}", make)
+        made = await self._flights.run(digest, make)
         if made.key != key:
             try:
                 await self._blocking(partial(self._cues.copy, made.key, key, _record(made)))
             except StoredFileError:  # the job that had it spoken was deleted
-                return await self._flights.run(f"{owner}\n{digest}", make)
+                made = await make()
         return _cue(key, _record(made))
 
     async def _make(self, text: str, voice: FoundVoice, owner: str | None, digest: str, folder: str) -> SpokenCue:
+        """Return the cue from `folder` or the cache, else from the voice."""
+        if (known := await self._blocking(partial(self._cues.take, owner, digest, folder))) is not None:
+            return _cue(cue_key(folder, digest), known)
         upload = await self._reached(partial(self._upload, text, voice, owner))
         try:
             seconds = await self._seconds(upload)

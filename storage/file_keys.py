@@ -10,6 +10,7 @@
     jobs/{id}/diarization            who speaks when as uploaded
     jobs/{id}/cues/...               the spoken texts
     jobs/{id}/segments/{number}.mp4  finished segments; .webm or .mov in these formats
+    jobs/{id}/segments/plan-{digest} the plan of one face in one block of frames
     jobs/{id}/segments/speech-{number}.npy  the speech of one face of a job with turns, 16 kHz mono
     jobs/{id}/result.mp4             the video; likewise
     avatars/{key}/source             the video or still as uploaded
@@ -47,6 +48,7 @@ AVATARS: Final = "avatars"
 BACKGROUNDS: Final = "backgrounds"
 VOICES: Final = "voices"
 CUES: Final = "cues"
+FACE_SPEECH: Final = "speech-"
 _JOB_FILE: Final = re.compile(r"audio(_[A-Za-z0-9_-]{1,32})?|music|background|subtitles|diarization")
 PEOPLE_PART: Final = "people/"
 PEOPLE_REPORT: Final = "report.json"
@@ -93,8 +95,13 @@ def speech_key(job_id: str) -> str:
 
 
 def face_speech_key(job_id: str, number: int) -> str:
-    """Return the key of the speech of one face of a job with turns, from 0; it is removed with the segments."""
-    return f"{segments_folder(job_id)}/speech-{int(number)}.npy"
+    """Return the key of the speech of one face of a job with turns, from 0; it is removed when the job ends."""
+    return f"{segments_folder(job_id)}/{FACE_SPEECH}{int(number)}.npy"
+
+
+def plan_key(job_id: str, digest: str) -> str:
+    """Return the key of the plan of one face in one block; `digest` names what it is made from."""
+    return f"{segments_folder(job_id)}/plan-{_checked(digest)}"
 
 
 def segments_folder(job_id: str) -> str:

@@ -10,6 +10,7 @@ from errors import InputError, LipwrightError, NotFoundError, StorageUnreachable
 from jobs.model.files import UploadedFile, new_id
 from storage.file_keys import (
     AVATARS,
+    FACE_SPEECH,
     JOBS,
     UPLOADS,
     avatar_folder,
@@ -128,6 +129,18 @@ class FileStore:
         """Remove what is only needed until the segments are joined: them and the 16 kHz copy."""
         self.stored.remove_folder(segments_folder(job_id))
         self.stored.remove(speech_key(job_id))
+
+    def delete_speech(self, job_id: str) -> None:
+        """Remove the 16 kHz copies of the speech."""
+        folder = segments_folder(job_id)
+        self.stored.remove(speech_key(job_id))
+        for name in self.stored.entries(folder):
+            if name.startswith(FACE_SPEECH):
+                self.stored.remove(f"{folder}/{name}")
+
+    def segment_bytes(self, job_id: str) -> int:
+        """Return the size of the segments of a job and of their plans."""
+        return sum(state.num_bytes for state in self.stored.states(segments_folder(job_id)).values())
 
     def delete_job(self, job_id: str) -> None:
         """Remove all files of a job."""

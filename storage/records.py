@@ -85,6 +85,8 @@ class SegmentRecord(Frozen):
     num_bytes: int = 0
     sha256: str = Field("", description="Hash of its file; a file that does not match is rendered again.")
     encoding: str = Field("", description="Settings of its encoder; after a change it is rendered again.")
+    identity: str = Field("", description="Hash of everything that decides its bytes; see `jobs.segments.identity`.")
+    silent_motion: dict[str, float] = Field({}, description="`RunningStats` of the mouths' motion in silence.")
     attempts: int = 0
 
 

@@ -166,6 +166,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         *(f"ALTER TABLE jobs DROP COLUMN {name}" for name in ("options", "audio", "video", "more_audio")),
         "ALTER TABLE jobs DROP COLUMN background_file",
+        "ALTER TABLE segments ADD COLUMN identity TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE segments ADD COLUMN silent_motion TEXT NOT NULL DEFAULT '{}'",
     ),
 )
 

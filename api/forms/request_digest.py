@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Final
 
 from pydantic import BaseModel
 
 from jobs.model.avatar_settings import MovementSettings
 from jobs.model.files import UploadedFile
+
+_NAMES: Final = {"JobSpec": "JobForm"}
+"""Names in digests that older versions have stored."""
 
 
 def request_digest(form: BaseModel, urls: Mapping[str, str]) -> str:
@@ -30,7 +34,7 @@ def request_digest(form: BaseModel, urls: Mapping[str, str]) -> str:
             meaning[name] = _content(name, value, urls)
         elif isinstance(value, dict) and any(isinstance(file, UploadedFile) for file in value.values()):
             meaning[name] = {field: _content(field, file, urls) for field, file in value.items()}
-    text = json.dumps([type(form).__name__, meaning], sort_keys=True)
+    text = json.dumps([_NAMES.get(type(form).__name__, type(form).__name__), meaning], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

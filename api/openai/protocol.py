@@ -17,6 +17,7 @@ VideoStatus = Literal["queued", "in_progress", "completed", "failed"]
 _STATUS: Final[dict[JobStatus, VideoStatus]] = {
     JobStatus.QUEUED: "queued",
     JobStatus.RUNNING: "in_progress",
+    JobStatus.REVIEW: "in_progress",
     JobStatus.SUCCEEDED: "completed",
     JobStatus.FAILED: "failed",
     JobStatus.CANCELLED: "failed",

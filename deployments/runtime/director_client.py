@@ -59,6 +59,7 @@ class DirectorClient:
     list_jobs = _forwarded(JobService.list_jobs)
     cancel_job = _forwarded(JobService.cancel_job)
     retry_job = _forwarded(JobService.retry_job, _PROBE_S)
+    revise_job = _forwarded(JobService.revise_job, _PROBE_S)
     edit_turns = _forwarded(JobService.edit_turns, _PROBE_S)
     approve_job = _forwarded(JobService.approve_job)
     delete_job = _forwarded(JobService.delete_job)

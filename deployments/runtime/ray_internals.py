@@ -7,10 +7,11 @@ import logging
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,7 @@ import psutil
 import ray
 import ray._private.node
 import ray._private.parameter
+import ray._private.services
 import ray.actor
 from pydantic import ValidationError
 from ray._private import ray_constants
@@ -37,7 +39,15 @@ _PING_PERIOD_S: Final = 5.0
 _FORK_S: Final = 5.0
 _LOG_PERIOD_S: Final = 1.0
 _LOG_STOP_S: Final = 5.0
+_NODE_START_S: Final = 180.0
+_NODE_POLL_S: Final = 0.2
 _NO_SERVER: Final = "127.0.0.1:9"  # the discard service of RFC 863, which nobody runs
+
+# Python code that runs the script `sys.argv[1]`, and has the kernel kill this process when the raylet ends.
+_RUN_WITH_RAYLET: Final = (
+    "import runpy, sys; from ray._private.utils import set_kill_on_parent_death_linux; "
+    "set_kill_on_parent_death_linux(); del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 
 RAY_WORKER_SCRIPT: Final = Path(ray.__file__).parent / "_private" / "workers" / "default_worker.py"
 """What the raylet starts as a worker."""
@@ -81,6 +91,8 @@ def start_node(worker_script: Path | None = None, **options: Any) -> None:
     with (
         _replaced(ray._private.parameter, "RayParams", partial(ray._private.parameter.RayParams, **parameters)),
         _replaced(ray._private.node.Node, "start_api_server", lambda *_, **__: None),
+        _agents_end_with_raylet(),
+        _patient_node_start(),
     ):
         ray.init(
             address="local",
@@ -95,6 +107,39 @@ def start_node(worker_script: Path | None = None, **options: Any) -> None:
     internal_kv._internal_kv_put(
         ray_constants.DASHBOARD_ADDRESS, _NO_SERVER, namespace=ray_constants.KV_NAMESPACE_DASHBOARD
     )
+
+
+def _patient_node_start() -> AbstractContextManager[None]:
+    """Make a node that is started in the block wait `_NODE_START_S` for its raylet instead of Ray's 30 s."""
+    services, get_node = ray._private.services, ray._private.services.get_node
+
+    def wait_for_node(*arguments: Any, **options: Any) -> Any:
+        deadline = time.monotonic() + _NODE_START_S
+        while True:
+            try:
+                return get_node(*arguments, **options)
+            except RuntimeError:  # the raylet has not registered yet
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(_NODE_POLL_S)
+
+    return _replaced(services, "get_node", wait_for_node)
+
+
+def _agents_end_with_raylet() -> AbstractContextManager[None]:
+    """Make the agents of a raylet that is started in the block end with it.
+
+    An agent whose raylet was killed tries for a minute to report that to the control store, which has been killed, too.
+    """
+    if sys.platform != "linux":
+        return nullcontext()
+    services, name = ray._private.services, "_build_python_executable_command_memory_profileable"
+    python_command = getattr(services, name)  # the start of the commands of both agents, and of no worker
+
+    def run_with_raylet(*arguments: Any, **options: Any) -> list[str]:
+        return [*python_command(*arguments, **options), "-c", _RUN_WITH_RAYLET]
+
+    return _replaced(services, name, run_with_raylet)
 
 
 @contextmanager

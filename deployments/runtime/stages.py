@@ -27,7 +27,7 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish, recorded_seconds
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish
 from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
 from media.output.fitted_background import fitted_info
@@ -38,6 +38,7 @@ from models.engines.registry import MOUTH_ENGINE
 from models.face.choice import FaceChoice
 from models.people.scan import ScanState
 from models.track.tracker import TrackState
+from speech.cue_recorder import record_timeout_s
 from speech.cue_speaker import speak_timeout_s
 from telemetry.log_context import CallContext
 
@@ -76,7 +77,7 @@ class ServeStages:
         return await self._speech(
             "SpeechSynthesis.record_speech",
             context,
-            self.config.jobs.sound_timeout_s(recorded_seconds(cues)),
+            record_timeout_s(self.config, cues),
             lambda context: self.speech_synthesis.record_speech.remote(context, cues, out),
         )
 

@@ -36,6 +36,13 @@ class JobOptions(JobSettings, Frozen):
     )
 
 
+class StoredLevel(Frozen):
+    """The level at which the speech of a face is analysed; see `models.speech.level`."""
+
+    gain: float
+    speech_db: float
+
+
 class JobPlan(Frozen):
     """The plan of a job. Until it is complete, texts are not spoken, or the faces of speakers are not known."""
 
@@ -48,6 +55,10 @@ class JobPlan(Frozen):
     is_complete: bool = True
     needs_faces: bool = Field(False, description="Whether turns without a face are played by those who speak then.")
     needs_review: bool = Field(False, description="Whether the job waits for approval once its texts are spoken.")
+    speech_levels: dict[str, StoredLevel] = Field(
+        {},
+        description="Level of the speech of each face, by its name in `turns`; a revision keeps it if it is similar.",
+    )
 
     @property
     def has_background(self) -> bool:

@@ -18,7 +18,7 @@ MAX_VOICE_CHARS: Final = 128
 SubtitlePlace = Literal["track", "burnt"]
 
 
-SPEAKING_FIELDS: Final = frozenset({"natural_seconds", "cue", "original_text"})
+SPEAKING_FIELDS: Final = frozenset({"natural_seconds", "cue", "original_text", "recorded"})
 """Fields of a planned turn that do not decide how the result looks and sounds."""
 
 
@@ -53,6 +53,24 @@ class Turn(RequestModel, Frozen):
         return self
 
 
+class Recording(Frozen):
+    """Where the text of a turn is recorded, and the time that it was fitted into; see `media.dubbing.slots`."""
+
+    start: float
+    slot_end: float | None = Field(description="When the text should end, as it was sent.")
+    latest: float | None = Field(description="When the next turn of the face starts, or the video ends; null: never.")
+    end: float = Field(description="When it ends.")
+    audio: str
+    audio_start: float
+    speed: float | None
+    cut_seconds: float | None
+
+    @property
+    def slot(self) -> tuple[float, float | None, float | None]:
+        """The time that the text was fitted into."""
+        return self.start, self.slot_end, self.latest
+
+
 class PlannedTurn(Frozen):
     """A turn with what the service has decided."""
 
@@ -72,11 +90,19 @@ class PlannedTurn(Frozen):
     natural_seconds: float | None = Field(None, description="Length of the text as the voice speaks it.")
     cue: str | None = Field(None, description="Name of the file with the spoken text.")
     original_text: str | None = Field(None, description="What is said in the source.")
+    recorded: Recording | None = Field(None, description="The recording of the text, also in a revision of the job.")
 
     @classmethod
     def of(cls, turn: Turn) -> Self:
         """Return a turn as it was sent."""
         return cls(**turn.model_dump())
+
+    def unrecorded(self) -> PlannedTurn:
+        """Return a text with the times that were sent, before it was recorded; `recorded` is kept, to find it again."""
+        if self.recorded is None:
+            return self
+        fields = {"end": self.recorded.slot_end, "speed": None, "cut_seconds": None}
+        return self.model_copy(update={**fields, "audio": "audio", "audio_start": 0.0})
 
 
 class SpeakerChoice(Frozen):

@@ -1,16 +1,20 @@
-"""The rendered segments of one job. Each is recorded with its hash and how it was encoded.
+"""The rendered segments of one job. Each is recorded with its hash, its identity and how it was encoded.
 
 It is reused while its file matches and the encoder has the same settings: otherwise it may not fit the new segments.
+Revisions of the job reuse the segments that are the same there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
+from typing import Final
 
 from config import RenderConfig
-from errors import StoredFileError
+from errors import NotFoundError, StoredFileError
 from jobs.messages import RenderedSegment
-from jobs.model.record import JobRecord
+from jobs.model.record import JobRecord, JobStatus
 from jobs.segments.plan import Block, Segment
 from models.mouth.motion import RunningStats
 from storage.file_keys import segment_key
@@ -18,25 +22,41 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import SegmentRecord, SegmentStatus
 
+_MAX_REVISIONS: Final = 16
+"""Jobs before a revision in which its segments are searched for."""
+
 
 class FinishedSegments:
     """Reads and writes the segment rows of one job; methods that read files block on the disk."""
 
     def __init__(self, render: RenderConfig, table: JobTable, files: FileStore, job: JobRecord) -> None:
         self._table, self._files = table, files
-        self._job_id, self._suffix = job.id, job.format
+        self._job_id, self._suffix, self._revision_of = job.id, job.format, job.revision_of
         self._encoding = f"{render.encoder} {render.preset} {render.crf}"
         self._silent_motion: dict[int, RunningStats] = {}  # by segment number, because a segment may be rendered twice
 
     @property
     def silent_motion(self) -> RunningStats:
-        """Mouth motion in silence, over all segments that this run recorded."""
+        """Mouth motion in silence, over all segments."""
         return sum(self._silent_motion.values(), RunningStats())
 
-    def record(self, segment: Segment, rendered: RenderedSegment) -> None:
+    @cached_property
+    def revised_jobs(self) -> list[str]:
+        """The ids of the jobs that this one revises, the latest first."""
+        found, job_id = list[str](), self._revision_of
+        while job_id is not None and len(found) < _MAX_REVISIONS:
+            try:
+                job = self._table.get_job(job_id)
+            except NotFoundError:
+                break
+            if job.status is JobStatus.SUCCEEDED and job.format == self._suffix:
+                found.append(job_id)
+            job_id = job.revision_of
+        return found
+
+    def record(self, segment: Segment, rendered: RenderedSegment, identity: str) -> None:
         """Record a rendered segment."""
-        self._silent_motion[segment.number] = rendered.silent_motion
-        self._table.record_segment(
+        self._record(
             SegmentRecord(
                 job_id=self._job_id,
                 number=segment.number,
@@ -46,8 +66,39 @@ class FinishedSegments:
                 num_bytes=rendered.num_bytes,
                 sha256=rendered.sha256,
                 encoding=self._encoding,
+                identity=identity,
+                silent_motion=asdict(rendered.silent_motion),
             )
         )
+
+    def _record(self, record: SegmentRecord) -> None:
+        self._silent_motion[record.number] = _silent_motion(record)
+        self._table.record_segment(record)
+
+    def reuse(self, segment: Segment, identity: str) -> bool:
+        """Copy the same segment of a job that this one revises; return False if there is none that is intact."""
+        earlier = self._earlier.get(identity) if identity else None
+        if earlier is None:
+            return False
+        key = segment_key(earlier.job_id, earlier.number, self._suffix)
+        if not self._files.stored.intact({key: earlier.sha256}):
+            return False
+        try:
+            self._files.stored.copy(key, segment_key(self._job_id, segment.number, self._suffix))
+        except StoredFileError:  # deleted in the meantime
+            return False
+        place = {"job_id": self._job_id, "number": segment.number, "start": segment.start, "stop": segment.stop}
+        self._record(earlier.model_copy(update=place))
+        return True
+
+    @cached_property
+    def _earlier(self) -> dict[str, SegmentRecord]:
+        """The segments of the jobs that this one revises, by identity."""
+        found: dict[str, SegmentRecord] = {}
+        for job_id in reversed(self.revised_jobs):
+            rows = self._table.finished_segments(job_id)
+            found |= {row.identity: row for row in rows if row.encoding == self._encoding}
+        return found
 
     def intact(self, blocks: Sequence[Block]) -> dict[int, SegmentRecord]:
         """Return the segments of this or an earlier run that fit the plan and whose files are intact, by number."""
@@ -57,7 +108,10 @@ class FinishedSegments:
             plan = planned.get(record.number)
             if plan is not None and (plan.start, plan.stop) == (record.start, record.stop):
                 fitting.append(record)
-        return self._intact(fitting)
+        intact = self._intact(fitting)
+        for number, record in intact.items():
+            self._silent_motion.setdefault(number, _silent_motion(record))
+        return intact
 
     def check(self, blocks: Sequence[Block]) -> None:
         """Raise StoredFileError if a planned segment is missing or damaged."""
@@ -82,3 +136,8 @@ class FinishedSegments:
         keys = {segment_key(self._job_id, record.number, self._suffix): record for record in records}
         whole = self._files.stored.intact({key: record.sha256 for key, record in keys.items()})
         return {record.number: record for key, record in keys.items() if key in whole}
+
+
+def _silent_motion(record: SegmentRecord) -> RunningStats:
+    motion = record.silent_motion  # empty in rows of older versions
+    return RunningStats(int(motion.get("num", 0)), motion.get("total", 0.0), motion.get("squares", 0.0))

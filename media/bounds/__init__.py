@@ -1,1 +1,1 @@
-"""Limits on what small files may cost, checked before anything is decoded."""
+"""Limits on the cost of small files, checked before anything is decoded."""

@@ -47,7 +47,7 @@ class AudioExtent:
     gap_seconds: float = 0.0
 
     def add(self, start: float | None, length: float) -> None:
-        """Adds a packet: its time in seconds, None if it follows the previous one, and its length, 0 if unknown."""
+        """Add a packet: its time in seconds, None if it follows the previous one, and its length, 0 if unknown."""
         start = self.seconds if start is None else start
         gap = start - self.seconds
         if not length and 0 < gap <= _MAX_PACKET_SECONDS:
@@ -57,7 +57,7 @@ class AudioExtent:
         self.seconds = max(self.seconds, start + length)
 
     def check(self, name: str, limits: MediaLimits, tolerance_seconds: float = PROBE_TOLERANCE_SECONDS) -> None:
-        """Raises MediaLimitError if the track is too long, or consists mostly of gaps."""
+        """Raise MediaLimitError if the track is too long, or consists mostly of gaps."""
         if self.seconds > limits.max_audio_seconds + tolerance_seconds:
             raise MediaLimitError(
                 f"{name}: expected at most {limits.max_audio_seconds:g} s of audio, found {self.seconds:.1f} s."
@@ -71,7 +71,7 @@ class AudioExtent:
 
 
 def origin_seconds(container: InputContainer) -> Fraction:
-    """Returns the time stamp of presentation time 0, in seconds."""
+    """Return the time stamp of presentation time 0, in seconds."""
     if container.format.name in _ZERO_BASED:
         return Fraction(0)
     return Fraction(container.start_time or 0, 1_000_000)
@@ -80,7 +80,7 @@ def origin_seconds(container: InputContainer) -> Fraction:
 def counted_packets(
     container: InputContainer, stream: AudioStream, path: Path, extent: AudioExtent
 ) -> Iterator[Packet[AudioStream]]:
-    """Yields the packets of a track and adds each to `extent`; MediaError if they cannot be read to the end."""
+    """Yield the packets of a track and add each to `extent`; MediaError if they cannot be read to the end."""
     origin, time_base = origin_seconds(container), stream.time_base or Fraction(1, stream.codec_context.sample_rate)
     frame_seconds = (stream.codec_context.frame_size or 0) / stream.codec_context.sample_rate
     longest = math.inf if stream.codec_context.name.startswith(_OWN_LENGTH) else _MAX_PACKET_SECONDS

@@ -18,7 +18,7 @@ _PACKED: Final = (b"zTXt", b"iCCP")
 
 
 def check_texts(path: Path) -> None:
-    """Raises MediaLimitError for a PNG with too many texts, or too large texts and colour profiles."""
+    """Raise MediaLimitError for a PNG with too many texts, or too large texts and colour profiles."""
     num_bytes = num_texts = 0
     with path.open("rb") as file:
         for kind, size in _chunks(file):
@@ -36,7 +36,7 @@ def check_texts(path: Path) -> None:
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yields (type, bytes of content) of each chunk, with the file positioned at its content; also of appended PNGs."""
+    """Yield (type, bytes of content) of each chunk, with the file positioned at its content; also of appended PNGs."""
     while file.read(len(SIGNATURE)) == SIGNATURE:
         kind = b""
         while kind != b"IEND" and len(head := file.read(8)) == 8:
@@ -47,7 +47,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def _unpacked(content: bytes, max_bytes: int) -> int:
-    """Returns the decompressed length of a text, or more than `max_bytes`; 0 if it cannot be decompressed."""
+    """Return the decompressed length of a text, or more than `max_bytes`; 0 if it cannot be decompressed."""
     name, _, packed = content.partition(b"\0")
     try:
         return len(name) + len(zlib.decompressobj().decompress(packed[1:], max_bytes + 1))

@@ -32,23 +32,29 @@ _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Message(NamedTuple):
-    """A received message."""
+    """A received message.
+
+    Attributes:
+        value: The value that was sent.
+        file: The file descriptor that came with it; the receiver closes it.
+    """
 
     value: Any
-    """The value that was sent."""
     file: int | None
-    """The file descriptor that came with it; the receiver closes it."""
 
 
 class Channel:
     """One end of a Unix socket that preserves message boundaries.
 
     Use `send` and `receive` from one thread at a time, `close` from any.
+
+    Attributes:
+        reply_file: Descriptor of a memory file of fixed size for replies that do not fit a datagram. The asking process
+            makes it, so that a decoder needs no right to allocate memory files, which its memory bounds do not cover.
+            It holds one reply.
     """
 
     reply_file: int | None = None
-    """Descriptor of a memory file of fixed size for replies that do not fit a datagram. The asking process makes it, so
-    that a decoder needs no right to allocate memory files, which its memory bounds do not cover. It holds one reply."""
 
     def __init__(
         self, connected: socket.socket, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any], *, replies: bool
@@ -74,7 +80,7 @@ class Channel:
         return cls(theirs, reply_codec.encode, pickle.loads, replies=True)
 
     def send(self, value: object, file: int | None = None) -> None:
-        """Sends a value, and a copy of the file descriptor `file`; OSError if the peer is gone."""
+        """Send a value, and a copy of the file descriptor `file`; OSError if the peer is gone."""
         data = self._encode(value)
         files = [] if file is None else [file]
         if len(data) <= _MAX_INLINE_BYTES:
@@ -90,7 +96,7 @@ class Channel:
                 os.close(in_file)
 
     def receive(self, timeout_s: float) -> Message:
-        """Waits for one message.
+        """Wait for one message.
 
         Raises:
             TimeoutError: No message arrived in time.
@@ -114,7 +120,7 @@ class Channel:
                     os.close(number)
 
     def close(self) -> None:
-        """Closes the connection; a `receive` that waits in another thread ends at once."""
+        """Close the connection; a `receive` that waits in another thread ends at once."""
         with contextlib.suppress(OSError):  # the peer is gone, or this end is closed
             self._socket.shutdown(socket.SHUT_RDWR)
         # Wait for the other thread first: the descriptors could be reused for other files.
@@ -155,7 +161,7 @@ class Channel:
 
 
 def memory_file(name: str, num_bytes: int | None = None) -> int:
-    """Returns the descriptor of a new file in memory, which lives as long as a process has it open or mapped.
+    """Return the descriptor of a new file in memory, which lives as long as a process has it open or mapped.
 
     With `num_bytes`, its length is fixed: a process that could shorten it could crash those that have mapped it.
     """
@@ -167,14 +173,14 @@ def memory_file(name: str, num_bytes: int | None = None) -> int:
 
 
 def write_whole(file: int, *parts: Any) -> None:
-    """Writes C-contiguous buffers from the file's position on; MemoryError if a memory file could not hold them."""
+    """Write C-contiguous buffers from the file's position on; MemoryError if a memory file could not hold them."""
     views = [memoryview(part).cast("B") for part in parts]
     if os.writev(file, views) != sum(view.nbytes for view in views):
         raise MemoryError
 
 
 def _is_readable(connected: socket.socket, timeout_s: float) -> bool:
-    """Waits for a message; returns False if the socket is closed, and raises TimeoutError if none arrives."""
+    """Wait for a message; return False if the socket is closed, and raise TimeoutError if none arrives."""
     poll = select.poll()
     poll.register(connected, select.POLLIN)
     events = poll.poll(timeout_s * 1000)

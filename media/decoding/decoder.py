@@ -1,4 +1,4 @@
-"""Decodes uploaded files in separate processes, so that a malicious file harms nothing but its own decoder.
+"""Decodes uploaded files in separate processes, so that a malicious file can only harm its own decoder.
 
 A decoder that crashes, needs too much memory or CPU time, or hangs is killed, which raises an error that names its
 file. `media.decoding.sandbox` limits what code that has taken over a decoder can do.
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Final, Literal, Self, TypeVar
 
 from config import DecoderConfig
-from errors import CancelledJobError, LipwrightError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
+from errors import CancelledJobError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
 from media.cancel_token import CancelToken
 from media.decoding.channel import Channel, Message
 from media.decoding.forkserver import MEMORY_BUDGET, OUT_OF_MEMORY, Task, run_and_reply
 from media.decoding.forkserver_client import ForkserverClient
 from media.decoding.memory_budget import budget_bytes
-from media.decoding.reply_codec import ErrorReply, InvalidReplyError, ProcessExit
+from media.decoding.reply_codec import ErrorReply, InvalidReplyError, ProcessExit, UnexpectedDecoderError
 from media.decoding.sandbox import SandboxPolicy
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ T = TypeVar("T")
 _MAX_READER_CPU_S: Final = 3600.0
 """Total CPU time of a decoder that serves many requests; another one takes over from it."""
 _GRACE_S: Final = 2.0
-"""A decoder that is late kills itself, which tells its CPU time; one that cannot is killed this much later."""
+"""A decoder that is late kills itself, which reports its CPU time; one that cannot is killed this much later."""
 _MAX_MESSAGE_BYTES: Final = 256 * 1024**2
 """Size of memory files of a decoder that writes no other files: a batch of frames."""
 
@@ -74,14 +74,14 @@ class Decoder:
         self.close()
 
     def ask(self, request: object, file: int | None = None) -> None:
-        """Sends a request, and a copy of the file descriptor `file`; LostDecoderError if the decoder has exited."""
+        """Send a request, and a copy of the file descriptor `file`; LostDecoderError if the decoder has exited."""
         try:
             self._channel.send(request, file)
         except OSError as error:
             raise LostDecoderError from error
 
     def receive(self, timeout_s: float) -> Message:
-        """Waits for a reply.
+        """Wait for a reply.
 
         Raises:
             LostDecoderError: The decoder was killed from outside.
@@ -90,6 +90,7 @@ class Decoder:
             CancelledJobError: `close` was called meanwhile.
             MediaError: The decoder crashed.
             MediaLimitError: It exceeded its memory or CPU time.
+            UnexpectedDecoderError: It failed for another reason, which its log has.
             Exception: Whatever the decoder raised.
         """
         try:
@@ -115,7 +116,7 @@ class Decoder:
         return message
 
     def close(self) -> None:
-        """Kills the process; callable from any thread."""
+        """Kill the process; callable from any thread."""
         self._is_closed = True
         self._channel.close()
 
@@ -142,7 +143,7 @@ class Decoder:
             self._on_death("crash")
             kind = signal.Signals(-exit_code).name
             return MediaError(f"{self._name}: the file cannot be decoded: the decoder crashed ({kind}).")
-        return LipwrightError(f"{self._name}: the decoder failed; see its log for the cause.")
+        return UnexpectedDecoderError(f"{self._name}: the decoder failed; see its log for the cause.")
 
 
 class Decoders:
@@ -170,7 +171,7 @@ class Decoders:
         self.close()
 
     def warm(self) -> None:
-        """Starts the fork server, so that the first file does not have to wait for it."""
+        """Start the fork server, so that the first file does not have to wait for it."""
         self._forkserver.warm()
 
     def open(
@@ -180,7 +181,7 @@ class Decoders:
         policy: SandboxPolicy | None = None,
         cpu_seconds: float = _MAX_READER_CPU_S,
     ) -> Decoder:
-        """Starts a decoder that calls `run` (picklable) with its end of the channel.
+        """Start a decoder that calls `run` (picklable) with its end of the channel.
 
         It may use the files of `policy`, by default only `file`, which errors name, and `cpu_seconds` of CPU time.
 
@@ -211,7 +212,7 @@ class Decoders:
         reads: Sequence[Path] = (),
         writes: Path | None = None,
     ) -> T:
-        """Runs `work()` in a decoder process and returns its result, of a type that `media.decoding.reply_codec` knows.
+        """Run `work()` in a decoder process and return its result, of a type that `media.decoding.reply_codec` knows.
 
         Args:
             work: A module-level function, or a `partial` of one; called again if its decoder is lost.
@@ -228,7 +229,8 @@ class Decoders:
             MediaError: The decoder crashed.
             MediaLimitError: It needs too much memory or CPU time.
             ReplicaLostError: The decoder was killed from outside, twice.
-            Exception: What `work` raised; an `UnexpectedDecoderError` if that is neither in `errors` nor an OSError.
+            UnexpectedDecoderError: The decoder failed, or `work` raised what is neither in `errors` nor an OSError.
+            Exception: What `work` raised.
         """
         bound = min(timeout_s * self._config.cpu_share, cpu_seconds or math.inf)
         deadline = time.monotonic() + timeout_s
@@ -244,10 +246,10 @@ class Decoders:
         raise decoder_lost_error(file)
 
     def close(self) -> None:
-        """Stops the fork server and all its decoders."""
+        """Stop the fork server and all its decoders."""
         self._forkserver.close()
 
 
 def decoder_lost_error(file: Path) -> ReplicaLostError:
-    """Returns the error for a file whose decoders were lost."""
+    """Return the error for a file whose decoders were lost."""
     return ReplicaLostError(f"{file.name}: the decoder process was killed from outside, twice")

@@ -40,19 +40,22 @@ class FrameSettings:
 
     @classmethod
     def of(cls, config: PipelineConfig, num_threads: int, timeout_s: float) -> Self:
-        """Returns the settings of `config`; `_NUM_READERS` full caches fit the decoders' memory budget."""
+        """Return the settings of `config`; `_NUM_READERS` full caches fit the decoders' memory budget."""
         share = budget_bytes(config.decoder.max_shared_memory_bytes) // _NUM_READERS
         cache_bytes = min(config.render.reader_cache_bytes, share)
         return cls(cache_bytes, num_threads, config.limits, config.decoder, timeout_s)
 
 
 class _Asked(NamedTuple):
-    """A requested batch."""
+    """A requested batch.
+
+    Attributes:
+        indices: Frame indices in the requested order, with repeats.
+        file: The memory file for its frames.
+    """
 
     indices: list[int]
-    """Frame indices in the requested order, with repeats."""
     file: FrameBuffer
-    """The memory file for its frames."""
 
     @property
     def once(self) -> list[int]:
@@ -60,7 +63,7 @@ class _Asked(NamedTuple):
         return list(dict.fromkeys(self.indices))
 
     def send(self, decoder: Decoder) -> None:
-        """Sends the request."""
+        """Send the request."""
         decoder.ask(self.once, self.file.number)
 
 
@@ -96,7 +99,7 @@ class DecoderReader:
         return self._info.num_frames * size <= self._settings.cache_bytes
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Yields frames in the order of `indices`, decoded in batches; see `FrameReader.read`.
+        """Yield frames in the order of `indices`, decoded in batches; see `FrameReader.read`.
 
         Raises:
             ValueError: An index outside the range.
@@ -121,14 +124,14 @@ class DecoderReader:
                 yield frames[index]
 
     def close(self) -> None:
-        """Kills the process; frames already returned stay valid."""
+        """Kill the process; frames already returned stay valid."""
         # In this order, so that `_running` closes a process that is being started meanwhile.
         self._is_closed = True
         if (decoder := self._decoder) is not None:
             decoder.close()
 
     def _ask(self, indices: Iterator[int]) -> None:
-        """Requests the next batch, unless it is empty."""
+        """Request the next batch, unless it is empty."""
         wanted = list(islice(indices, self._batch_frames))
         if not wanted:
             return
@@ -141,7 +144,7 @@ class DecoderReader:
                 self._drop()
 
     def _next_batch(self) -> tuple[dict[int, YuvFrame], Exception | None]:
-        """Returns the frames of the oldest requested batch, and the error that ended it early."""
+        """Return the frames of the oldest requested batch, and the error that ended it early."""
         num_frames, error = self._receive()
         asked = self._asked.popleft()
         return dict(zip(asked.once, self._files.frames(asked.file, num_frames), strict=False)), error
@@ -205,7 +208,7 @@ def serve_frames(path: Path, info: VideoInfo, settings: FrameSettings, channel: 
 
 
 def _checked(batch: object, file: int | None, max_frames: int, path: Path) -> tuple[int, Exception | None]:
-    """Returns (number of frames, the error that ended them early) of a decoder's reply."""
+    """Return (number of frames, the error that ended them early) of a decoder's reply."""
     if file is not None:
         os.close(file)  # unexpected
     if isinstance(batch, FrameBatch) and 0 <= batch.num_frames <= max_frames:
@@ -214,7 +217,7 @@ def _checked(batch: object, file: int | None, max_frames: int, path: Path) -> tu
 
 
 def _fill(file: int, reader: FrameReader, indices: list[int]) -> FrameBatch:
-    """Writes the frames to the start of the file."""
+    """Write the frames to the start of the file."""
     num_frames, error = 0, None
     os.lseek(file, 0, os.SEEK_SET)
     try:

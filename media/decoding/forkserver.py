@@ -33,12 +33,12 @@ from media.decoding.channel import Channel
 from media.decoding.malloc_tuning import release_freed_frames
 from media.decoding.memory_budget import CHECK_S, MemoryBudget
 from media.decoding.reply_codec import ErrorReply, ProcessExit
-from media.decoding.sandbox import SandboxPolicy, confine
+from media.decoding.sandbox import SandboxPolicy, confine, own_status
 
 OUT_OF_MEMORY: Final = 77
 """Exit code of a decoder that ran out of memory."""
 MEMORY_BUDGET: Final = 78
-"""Exit code that the fork server reports for a decoder that exceeded the shared memory budget by itself."""
+"""Exit code that the fork server reports for a decoder that exceeded the shared memory budget on its own."""
 _NEAR_BOUND_BYTES: Final = 64 * 1024**2
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _LEAST_S: Final = 0.001  # a timer of 0 never fires
@@ -59,7 +59,7 @@ class Task:
 
 
 def bound_cpu(seconds: float) -> None:
-    """Kills this process (SIGXCPU) once it has used that much more CPU time; its total limit still applies."""
+    """Kill this process (SIGXCPU) once it has used that much more CPU time; its total limit still applies."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = int(used.ru_utime + used.ru_stime + seconds) + 1
@@ -67,24 +67,23 @@ def bound_cpu(seconds: float) -> None:
 
 
 def bound_wall(deadline: float) -> None:
-    """Kills this process (SIGALRM) at that time of the monotonic clock; replaces an earlier deadline."""
+    """Kill this process (SIGALRM) at that time of the monotonic clock; replace an earlier deadline."""
     signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), _LEAST_S))
 
 
 def check_memory() -> None:
-    """Raises MemoryError if this decoder came so close to its limit that an allocation failed, or soon will.
+    """Raise MemoryError if this decoder came so close to its limit that an allocation failed, or soon will.
 
     FFmpeg treats a frame for which it cannot allocate memory as damaged, and continues.
     """
     bound, _ = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/status") as file:
-        peak = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmPeak:"))
+    peak = next(int(line.split()[1]) * 1024 for line in own_status().splitlines() if line.startswith("VmPeak:"))
     if bound != resource.RLIM_INFINITY and peak > bound - _NEAR_BOUND_BYTES:
         raise MemoryError
 
 
 def run_and_reply(work: Callable[[], object], cpu_seconds: float, deadline: float, channel: Channel) -> None:
-    """Sends what `work()` returns, or the error that it raises.
+    """Send what `work()` returns, or the error that it raises.
 
     It may take `cpu_seconds`, and must be done by `deadline` on the monotonic clock, which all processes of a machine
     share.
@@ -102,7 +101,7 @@ def run_and_reply(work: Callable[[], object], cpu_seconds: float, deadline: floa
 
 
 def error_reply(error: Exception) -> ErrorReply:
-    """Returns the reply for `error`; the traceback of an unexpected error is printed to the log."""
+    """Return the reply for `error`; the traceback of an unexpected error is printed to the log."""
     if not isinstance(error, LipwrightError | OSError):
         traceback.print_exception(error, file=sys.stderr)
     return ErrorReply.of(error)
@@ -125,7 +124,7 @@ class _Forkserver:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def serve(self) -> None:
-        """Returns when the peer closes the control socket, after all decoders have been killed."""
+        """Return when the peer closes the control socket, after all decoders have been killed."""
         try:
             self._serve()
         finally:
@@ -155,17 +154,17 @@ class _Forkserver:
             self._share_memory()
 
     def _fork(self) -> bool:
-        """Forks a decoder for the next request; False if the control socket is closed."""
+        """Fork a decoder for the next request; False if the control socket is closed."""
         data, files, _, _ = socket.recv_fds(self._control, 1, 1)
         if not data:
             return False
-        if not files:  # too many open files; the closed socket tells that there is no decoder
+        if not files:  # too many open files; the closed socket means that there is no decoder
             return True
         theirs = socket.socket(fileno=files[0])
         parent = os.getpid()
         try:
             pid = os.fork()
-        except OSError:  # too many processes; the closed socket tells that there is no decoder
+        except OSError:  # too many processes; the closed socket means that there is no decoder
             theirs.close()
             return True
         if pid == 0:
@@ -194,7 +193,7 @@ class _Forkserver:
             os._exit(exit_code)
 
     def _reap(self, options: int = os.WNOHANG) -> None:
-        """Reports dead decoders and kills their children; waits for one to die if `options` is 0."""
+        """Report dead decoders and kill their children; wait for one to die if `options` is 0."""
         with contextlib.suppress(ChildProcessError):  # there is none
             while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | options)) is not None:
                 pid, options = dead.si_pid, os.WNOHANG
@@ -222,7 +221,7 @@ class _Forkserver:
         _kill(pid)
 
     def _kill_left(self) -> None:
-        """Kills children that are no decoders: those of dead decoders."""
+        """Kill children that are not decoders: those of dead decoders."""
         with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children") as file:
             for pid in map(int, file.read().split()):
                 if pid not in self._decoders:
@@ -242,14 +241,14 @@ def _decode(channel: Channel) -> None:
 
 
 def _limit(kind: int, value: int) -> None:
-    """Lowers a resource limit permanently: soft and hard."""
+    """Lower a resource limit permanently: soft and hard."""
     _, hard = resource.getrlimit(kind)
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(kind, (value, value))
 
 
 def _kill(pid: int) -> None:
-    """Kills a decoder and its session; harmless if they have exited."""
+    """Kill a decoder and its session; harmless if they have exited."""
     for kill in (os.killpg, os.kill):  # it may not have a session yet
         with contextlib.suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
@@ -264,7 +263,7 @@ def _die_with(parent: int) -> None:
 
 
 def kill_orphans(decoders: Iterable[int]) -> None:
-    """Kills those of `decoders` (process ids) whose fork server was killed, so that they have another parent.
+    """Kill those of `decoders` (process ids) whose fork server was killed, so that they have another parent.
 
     Decoders with a seccomp filter cannot start processes; this is for systems without it.
     """
@@ -288,7 +287,7 @@ def _is_of_forkserver(pid: int) -> bool:
 
 
 def main(control: int, max_shared_bytes: int, group: str) -> None:
-    """Serves the control socket with that descriptor until its peer closes it."""
+    """Serve the control socket with that descriptor until its peer closes it."""
     # Imported once, for all decoders.
     import media.audio
     import media.reader  # noqa: F401

@@ -35,12 +35,12 @@ class ForkserverClient:
         self._control: socket.socket | None = None
 
     def warm(self) -> None:
-        """Starts the fork server."""
+        """Start the fork server."""
         with self._lock:
             self._running()
 
     def fork(self, theirs: socket.socket) -> bool:
-        """Forks a decoder that holds a copy of `theirs`; False if the fork server could not be started."""
+        """Fork a decoder that holds a copy of `theirs`; False if the fork server could not be started."""
         for _ in range(2):
             with self._lock:
                 try:
@@ -51,7 +51,7 @@ class ForkserverClient:
         return False
 
     def close(self) -> None:
-        """Stops the fork server and all its decoders."""
+        """Stop the fork server and all its decoders."""
         with self._lock:
             self._end()
 

@@ -27,7 +27,7 @@ def frame_bytes(width: int, height: int) -> int:
 
 
 def write_frame(file: int, planes: YuvFrame) -> None:
-    """Appends a frame to a memory file, at half the cost of filling mapped pages."""
+    """Append a frame to a memory file, at half the cost of filling mapped pages."""
     write_whole(file, *(np.ascontiguousarray(plane) for plane in planes))
 
 
@@ -43,18 +43,18 @@ class FrameBufferPool:
         self._free: deque[FrameBuffer] = deque(maxlen=max(_MAX_FREE_BYTES // file_bytes, 1))
 
     def take(self) -> FrameBuffer:
-        """Returns a file that is not in use."""
+        """Return a file that is not in use."""
         try:
             return self._free.pop()
         except IndexError:
             return self.new()
 
     def new(self) -> FrameBuffer:
-        """Returns a new file, which no decoder has had."""
+        """Return a new file, which no decoder has had."""
         return FrameBuffer(self._num_frames * frame_bytes(self._width, self._height))
 
     def frames(self, file: FrameBuffer, num_frames: int) -> Iterator[YuvFrame]:
-        """Yields read-only views of the first frames in `file`, which is reused once all of them are released."""
+        """Yield read-only views of the first frames in `file`, which is reused once all of them are released."""
         size, half = frame_bytes(self._width, self._height), (self._height // 2, self._width // 2)
         whole = np.frombuffer(file.mapped, np.uint8)
         # NumPy makes this array the base of every view, also of views of views: it lives as long as the last of them.

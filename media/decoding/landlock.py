@@ -48,7 +48,7 @@ class _PathBeneathAttribute(ctypes.Structure):
 
 
 def abi_version() -> int:
-    """Returns the Landlock ABI of this kernel; OSError if it has none (ENOSYS), or it is disabled (EOPNOTSUPP)."""
+    """Return the Landlock ABI of this kernel; OSError if it has none (ENOSYS), or it is disabled (EOPNOTSUPP)."""
     return _call(_CREATE_RULESET, None, 0, _VERSION_FLAG)
 
 
@@ -61,7 +61,7 @@ def is_available() -> bool:
 
 
 def restrict(rules: Iterable[tuple[str, int]]) -> None:
-    """Restricts the calling thread, and what it starts, to paths with rights. Cannot be undone.
+    """Restrict the calling thread, and what it starts, to paths with rights. Cannot be undone.
 
     TCP connections, and signals and abstract Unix sockets to other processes, are denied where the kernel supports it
     (ABI 4 and 6). Rights on a folder include everything below it. Rights that do not apply to a file, or that the

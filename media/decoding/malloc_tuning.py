@@ -17,7 +17,7 @@ _KEPT_BYTES: Final = 256 * 1024**2  # more than the encoder of a 1080p segment f
 
 
 def release_freed_frames() -> None:
-    """Makes this process return freed blocks of a frame's size to the system.
+    """Make this process return freed blocks of a frame's size to the system.
 
     glibc raises its mmap threshold to the largest block that was ever freed, and keeps an arena per thread: the frames
     of one job would stay with the process, scattered over the arenas. Does nothing without glibc.
@@ -29,7 +29,7 @@ def release_freed_frames() -> None:
 
 
 def retain_freed_buffers() -> None:
-    """Makes this process keep up to 256 MiB of freed memory for the next buffers.
+    """Make this process keep up to 256 MiB of freed memory for the next buffers.
 
     For work that allocates and frees many buffers of 0.1 to 4 MB: faces, chunks of crops, the encoder of each segment.
     Mapping and clearing each of them again costs a quarter of the time of a face at 1080p, and a tenth of Studio's.

@@ -20,7 +20,7 @@ _UNNOTICED_SHARE: Final = 1 / 8
 
 
 def memory_bytes(cgroup: Path = _CGROUP) -> int:
-    """Returns the memory of this machine in bytes, or the limit of this container if that is lower."""
+    """Return the memory of this machine in bytes, or the limit of this container if that is lower."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         limit = (cgroup / "memory.max").read_text(encoding="ascii").strip()
@@ -30,7 +30,7 @@ def memory_bytes(cgroup: Path = _CGROUP) -> int:
 
 
 def budget_bytes(configured: int) -> int:
-    """Returns the effective budget in bytes: `configured`, but at most half of the machine's memory."""
+    """Return the effective budget in bytes: `configured`, but at most half of the machine's memory."""
     return min(configured, memory_bytes() // 2)
 
 
@@ -45,7 +45,7 @@ class MemoryBudget:
         self._name = f"{_NAME}{group}".encode()[:_MAX_NAME_BYTES]
 
     def passed_by(self, own: Iterable[int]) -> tuple[int, int] | None:
-        """Returns (process, bytes) of the largest of `own` if the budget is exceeded and no other decoder is larger."""
+        """Return (process, bytes) of the largest of `own` if the budget is exceeded and no other decoder is larger."""
         largest, num_bytes = max(((pid, used_bytes(pid)) for pid in own), key=lambda entry: entry[1], default=(0, 0))
         if num_bytes < self._max_bytes * _UNNOTICED_SHARE:
             return None
@@ -53,15 +53,15 @@ class MemoryBudget:
         return (largest, num_bytes) if sum(used) > self._max_bytes and num_bytes >= max(used) else None
 
     def is_too_much(self, num_bytes: int) -> bool:
-        """Whether a decoder of this size exceeds the budget by itself rather than by the number of decoders."""
+        """Whether a decoder of this size exceeds the budget on its own rather than by the number of decoders."""
         return num_bytes > self._max_bytes / 2
 
     def join(self) -> None:
-        """Names this process as a decoder of the group, so that all fork servers of the machine count it."""
+        """Name this process as a decoder of the group, so that all fork servers of the machine count it."""
         ctypes.CDLL(None).prctl(_PR_SET_NAME, self._name, 0, 0, 0)
 
     def decoders(self) -> Iterator[int]:
-        """Yields the process ids of the group on this machine."""
+        """Yield the process ids of the group on this machine."""
         for number in filter(str.isdecimal, os.listdir("/proc")):
             with contextlib.suppress(OSError), open(f"/proc/{number}/comm", "rb") as file:
                 if file.read().rstrip() == self._name:
@@ -69,7 +69,7 @@ class MemoryBudget:
 
 
 def used_bytes(pid: int) -> int:
-    """Returns the anonymous and shared memory of a process in bytes; 0 if it has exited.
+    """Return the anonymous and shared memory of a process in bytes; 0 if it has exited.
 
     Memory files are not counted: a decoder only has those that it was given, and their size is fixed.
     """

@@ -20,7 +20,7 @@ _STRICT: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", se
 
 
 class InvalidReplyError(Exception):
-    """The bytes are no reply of a known type."""
+    """The bytes are not a reply of a known type."""
 
 
 class UnexpectedDecoderError(Exception):
@@ -44,7 +44,7 @@ class ErrorReply:
 
     @classmethod
     def of(cls, error: Exception) -> ErrorReply:
-        """Returns the reply for `error`."""
+        """Return the reply for `error`."""
         if isinstance(error, OSError) and not isinstance(error, LipwrightError):
             return cls("OSError", (error.errno, error.strerror))
         plain = (arg if arg is None or isinstance(arg, int | float) else str(arg)[:_MAX_CHARS] for arg in error.args)
@@ -83,7 +83,7 @@ _NOTHING: Final = b"None"
 
 
 def encode(value: object) -> bytes:
-    """Returns the bytes of a reply, which may be None; TypeError for a value of no known type."""
+    """Return the bytes of a reply, which may be None; TypeError for a value of no known type."""
     if value is None:
         return _NOTHING
     name = type(value).__name__
@@ -93,7 +93,7 @@ def encode(value: object) -> bytes:
 
 
 def decode(data: bytes) -> object:
-    """Returns the value of a reply; InvalidReplyError if the bytes are not one."""
+    """Return the value of a reply; InvalidReplyError if the bytes are not one."""
     if data == _NOTHING:
         return None
     name, _, text = data.partition(b" ")

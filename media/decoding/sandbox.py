@@ -1,4 +1,4 @@
-"""Confinement of decoder processes: computing, reading the input file and writing the result is all that is left.
+"""Confines decoder processes: they can compute, read the input file and write the result, and nothing else.
 
 Every layer that the kernel supports is applied: no new privileges (prctl(2)), no capabilities (capabilities(7)),
 Landlock for files, and a seccomp filter with an allow-list of system calls. None of them can be undone.
@@ -15,6 +15,7 @@ import sys
 import termios
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,8 +29,9 @@ except (ImportError, OSError, RuntimeError):  # the package, or libseccomp.so.2
 _PR_SET_NO_NEW_PRIVS: Final = 38  # linux/prctl.h
 _CAPABILITY_VERSION: Final = 0x20080522  # linux/capability.h, _LINUX_CAPABILITY_VERSION_3
 _FOREIGN_FILES: Final = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+_MAX_STATUS_BYTES: Final = 1 << 16
 _CLONE_THREAD: Final = 0x00010000  # linux/sched.h
-_SYSTEM_FOLDERS: Final = ("/usr", "/lib", "/lib64", "/proc/self", "/dev/null", "/dev/urandom")
+_SYSTEM_FOLDERS: Final = ("/usr", "/lib", "/lib64", "/dev/null", "/dev/urandom")
 _READ: Final = landlock.READ_FILE | landlock.READ_DIR
 _WRITE: Final = _READ | landlock.WRITE_FILE | landlock.TRUNCATE | landlock.MAKE_REG | landlock.REMOVE_FILE
 _ALLOWED: Final = (
@@ -73,9 +75,9 @@ _ALLOWED: Final = (
 )
 """System calls of CPython, NumPy and FFmpeg while they decode. All others fail with ENOSYS.
 
-Not on the list, among others: whatever starts or addresses other processes, changes modes, owners, times or attributes
-of files, makes sockets, pipes, memory files or System V and POSIX message objects, and `prctl`, with which a decoder
-could change the name by which its memory is counted."""
+Among others, these are not on the list: calls that start or address other processes, change modes, owners, times or
+attributes of files, make sockets, pipes, memory files or System V and POSIX message objects, and `prctl`, with which a
+decoder could change the name by which its memory is counted."""
 _FCNTL_COMMANDS: Final = (
     *(fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL, fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC),
 )
@@ -93,7 +95,8 @@ class SandboxPolicy:
 
 
 def confine(policy: SandboxPolicy) -> None:
-    """Applies all layers to this process, which must have a single thread."""
+    """Apply all layers to this process, which must have a single thread."""
+    _status_file()
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _drop_capabilities(libc, policy)
@@ -105,9 +108,23 @@ def confine(policy: SandboxPolicy) -> None:
             _filter_system_calls()
 
 
+def own_status() -> str:
+    """Returns the content of /proc/self/status (proc(5)), also in a confined process."""
+    return os.pread(_status_file(), _MAX_STATUS_BYTES, 0).decode()
+
+
+@cache
+def _status_file() -> int:
+    """Opens /proc/self/status, before Landlock forbids it.
+
+    A rule for /proc/self would not do: when memory is short, the kernel drops entries of /proc, and the rule with them.
+    """
+    return os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+
+
 def missing_layers() -> str:
-    """Returns the layers that are not in force in this process, a decoder without files; empty if all are."""
-    status = Path("/proc/self/status").read_text()
+    """Return the layers that are not active in this process, a decoder without files; empty if all are."""
+    status = own_status()
     missing = []
     if "NoNewPrivs:\t1" not in status:
         missing.append("no new privileges")
@@ -127,7 +144,7 @@ class _CapabilitySets(ctypes.Structure):
 
 
 def _drop_capabilities(libc: ctypes.CDLL, policy: SandboxPolicy) -> None:
-    """Drops all capabilities; root keeps those that open other users' files if its own files are such.
+    """Drop all capabilities; root keeps those that open other users' files if its own files are such.
 
     Without capabilities, hard limits cannot be raised again.
     """
@@ -144,7 +161,7 @@ def _drop_capabilities(libc: ctypes.CDLL, policy: SandboxPolicy) -> None:
 
 
 def _needs_capabilities(policy: SandboxPolicy) -> bool:
-    """Whether one of the paths exists but is closed to this process, which has no capability in force."""
+    """Whether one of the paths exists but cannot be accessed by this process, which has no capabilities."""
     modes = dict.fromkeys((Path(sys.prefix), Path(sys.base_prefix), *policy.readable), os.R_OK)
     modes |= dict.fromkeys(policy.writable_dirs, os.W_OK | os.X_OK)
     for path, mode in modes.items():

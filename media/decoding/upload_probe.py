@@ -37,7 +37,7 @@ class UploadProbe:
         self._deadline = time.monotonic() + self.seconds
 
     def run(self, probe: Callable[[Path, MediaLimits], T], file: Path, token: CancelToken | None = None) -> T:
-        """Runs `probe` (a module-level function) on a file in a decoder process and returns its result.
+        """Run `probe` (a module-level function) on a file in a decoder process and return its result.
 
         Raises:
             MediaError: The file cannot be used.

@@ -64,12 +64,12 @@ class FittedSpeech(NamedTuple):
         return len(self.samples) / RATE
 
     def to_bytes(self) -> bytes:
-        """Returns bytes, in which a sandboxed process can answer."""
+        """Return bytes, in which a sandboxed process can answer."""
         return _NUMBERS.pack(self.speed, self.cut_seconds) + self.samples.astype("<i2").tobytes()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """Returns the speech of `to_bytes`; ValueError for other bytes."""
+        """Return the speech of `to_bytes`; ValueError for other bytes."""
         if len(content) < _NUMBERS.size or len(content) % 2:
             raise ValueError("expected two numbers and 16-bit samples")
         speed, cut_seconds = _NUMBERS.unpack_from(content)
@@ -79,7 +79,7 @@ class FittedSpeech(NamedTuple):
 
 
 def fit(seconds: float, slot: SpeechSlot) -> tuple[float, float, float]:
-    """Returns speed, duration and cut duration of speech that takes `seconds` at its own speed.
+    """Return speed, duration and cut duration of speech that takes `seconds` at its own speed.
 
     The speech is played faster, up to `MAX_SPEED`, to end with the slot; then it uses the pause until `latest`; the
     rest is cut.
@@ -97,7 +97,7 @@ def count_samples(path: Path, limits: MediaLimits) -> int:
 
 
 def fit_speech(path: Path, slot: SpeechSlot, limits: MediaLimits) -> bytes:
-    """Decodes synthesized speech and fits it into a slot; silence before and after it is trimmed.
+    """Decode synthesized speech and fit it into a slot; silence before and after it is trimmed.
 
     Args:
         path: Any file with audio.
@@ -131,7 +131,7 @@ def _decoded(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
 
 
 def _trimmed(speech: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns (1, n) speech without the silence before and after it; one block of silence is kept on each side."""
+    """Return (1, n) speech without the silence before and after it; one block of silence is kept on each side."""
     size = round(_BLOCK_SECONDS * RATE)
     blocks = np.pad(speech[0], (0, -speech.shape[1] % size)).reshape(-1, size)
     levels = np.sqrt(np.mean(np.square(blocks, dtype=np.float64), axis=1))
@@ -165,7 +165,7 @@ class DubWriter:
         return self._num_samples / RATE
 
     def write(self, samples: NDArray[np.int16]) -> None:
-        """Appends (n,) int16 samples at `RATE`."""
+        """Append (n,) int16 samples at `RATE`."""
         for start in range(0, len(samples), _FLAC_BLOCK):
             part = np.ascontiguousarray(samples[None, start : start + _FLAC_BLOCK])
             frame = AudioFrame.from_ndarray(part, format="s16", layout="mono")

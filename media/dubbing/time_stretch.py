@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 def stretch(blocks: Iterable[NDArray[np.float32]], rate: int, speed: float) -> Iterator[NDArray[np.float32]]:
-    """Yields a track played at another speed, in bounded memory.
+    """Yield a track played at another speed, in bounded memory.
 
     Args:
         blocks: (channels, n) float32 blocks of the track, of 1 or 2 channels.

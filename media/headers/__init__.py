@@ -1,1 +1,1 @@
-"""What the first bytes of a file say, read without FFmpeg."""
+"""Reads properties of files from their first bytes, without FFmpeg."""

@@ -1,4 +1,4 @@
-"""Reads the orientation that EXIF gives a picture, of which PyAV shows the rotation but not the mirroring."""
+"""Reads the EXIF orientation of a picture, of which PyAV exposes the rotation but not the mirroring."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UPRIGHT: Final = {
 
 
 def exif_orientation(path: Path) -> tuple[int, bool]:
-    """Returns how a JPEG, PNG or WebP becomes upright: degrees counter-clockwise, then whether it is mirrored."""
+    """Return how a JPEG, PNG or WebP becomes upright: degrees counter-clockwise, then whether it is mirrored."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if (found := _TIFF.search(content)) is None:
             return _UPRIGHT[1]

@@ -24,7 +24,7 @@ _SIGNATURES: Final = (
 
 
 def media_type_of(head: bytes) -> str:
-    """Returns the media type of a file by its first `HEAD_BYTES` bytes; `application/octet-stream` if it is unknown."""
+    """Return the media type of a file by its first `HEAD_BYTES` bytes; `application/octet-stream` if it is unknown."""
     for signature, start, media_type in _SIGNATURES:
         if head[start : start + len(signature)] == signature:
             return media_type

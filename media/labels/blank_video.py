@@ -17,7 +17,7 @@ _GREY: Final = 128
 
 
 def write_blank_video(out: Path) -> None:
-    """Writes the video."""
+    """Write the video."""
     info = VideoInfo(
         width=_SIDE,
         height=_SIDE,

@@ -1,4 +1,4 @@
-"""Signing credentials: the operator's certificate and key, or a self-made test chain."""
+"""Signing credentials: the operator's certificate and key, or a generated test chain."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Credentials:
     is_test: bool
 
     def __repr__(self) -> str:
-        """Omits the key, which must not appear in logs."""
+        """Omit the key, which must not appear in logs."""
         return f"Credentials({self.signer!r}, {self.algorithm}, until {self.expires_at:%Y-%m-%d})"
 
 
 def load_credentials(settings: LabelsConfig, data_dir: Path, now: datetime | None = None) -> Credentials:
-    """Reads the operator's certificate and key, or the test chain of the data folder, which is created if missing.
+    """Read the operator's certificate and key, or the test chain of the data folder, which is created if missing.
 
     Raises:
         ConfigError: One of them cannot be read, they do not match, or the certificate is not valid now.
@@ -112,7 +112,7 @@ def _checked(chain_pem: bytes, key_pem: bytes, now: datetime, *, is_test: bool) 
 
 
 def _algorithm(key: PrivateKeyTypes) -> str:
-    """Returns the C2PA name of a key's signature algorithm (C2PA 2.2, 13.2)."""
+    """Return the C2PA name of a key's signature algorithm (C2PA 2.2, 13.2)."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return "ed25519"
     if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _EC_ALGORITHMS:
@@ -131,7 +131,7 @@ def _common_name(certificate: x509.Certificate) -> str:
 
 
 def _make_test_file(path: Path) -> None:
-    """Writes key, signer and root to one file. If several processes do so at the same time, the first one wins."""
+    """Write key, signer and root to one file. If several processes do so at the same time, the first one wins."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid4().hex}")
     with open(draft, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
@@ -146,7 +146,7 @@ def _make_test_file(path: Path) -> None:
 
 
 def _test_chain(now: datetime) -> bytes:
-    """Creates a root whose key is discarded, and a signer below it: C2PA rejects self-signed signers."""
+    """Create a root whose key is discarded, and a signer below it: C2PA rejects self-signed signers."""
     root_key, key = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
     root_name = _test_name("TEST root of a Lipwright service (not trusted)")
     root = (

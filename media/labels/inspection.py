@@ -97,7 +97,7 @@ class FileLabels:
         return Verdict.SYNTHETIC if is_signed or is_tagged or self.watermark.identifier else Verdict.UNLABELLED
 
     def describe(self) -> list[str]:
-        """Returns a description in sentences."""
+        """Return a description in sentences."""
         return [
             _VERDICTS[self.verdict],
             *self._aigc_sentences(),
@@ -107,7 +107,7 @@ class FileLabels:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the labels as JSON-compatible values."""
+        """Return the labels as JSON-compatible values."""
         manifest = None
         if self.manifest is not None:
             manifest = {**vars(self.manifest), "is_synthetic": self.manifest.is_synthetic}
@@ -167,7 +167,7 @@ _VERDICTS: Final = {
 
 
 def inspect_labels(path: Path, limits: MediaLimits, anchors: str | None = None) -> FileLabels:
-    """Reads the labels of any audio, video or picture file.
+    """Read the labels of any audio, video or picture file.
 
     Args:
         path: The file.
@@ -185,7 +185,7 @@ def inspect_labels(path: Path, limits: MediaLimits, anchors: str | None = None) 
 
 
 def inspect_as_json(path: Path, limits: MediaLimits) -> str:
-    """Returns `FileLabels.as_dict` and, as `description`, its sentences: a reply that a decoder process can send."""
+    """Return `FileLabels.as_dict` and, as `description`, its sentences: a reply that a decoder process can send."""
     labels = inspect_labels(path, limits)
     return json.dumps({**labels.as_dict(), "description": labels.describe()})
 
@@ -213,7 +213,7 @@ def _aigc(text: str | None) -> tuple[dict[str, Any] | None, bool]:
 
 
 def _manifest(path: Path, anchors: str | None) -> tuple[Manifest | None, str]:
-    """Returns the active manifest, or why it cannot be read."""
+    """Return the active manifest, or why it cannot be read."""
     settings: dict[str, Any] = {
         "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
         "trust": {"trust_config": TRUST_CONFIG},

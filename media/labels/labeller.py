@@ -33,7 +33,7 @@ class Labeller:
         )
 
     def check_signing(self) -> None:
-        """Signs a video of one frame.
+        """Sign a video of one frame.
 
         Raises:
             ConfigError: Signing failed.
@@ -47,11 +47,11 @@ class Labeller:
                 raise ConfigError(f"labels.certificate: not accepted for signing C2PA manifests: {error}") from error
 
     def tags(self, produce_id: str) -> dict[str, str]:
-        """Returns the tags of the concatenated file."""
+        """Return the tags of the concatenated file."""
         return result_tags(self._settings, produce_id)
 
     def sign(self, video: Path, provenance: Provenance, media_type: str = MP4.media_type) -> None:
-        """Adds a manifest to a finished file, in place; does nothing if disabled.
+        """Add a manifest to a finished file, in place; does nothing if disabled.
 
         Raises:
             LabelError: Signing failed. The file is unchanged.

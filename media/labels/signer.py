@@ -75,7 +75,7 @@ class ManifestSigner:
         return c2pa.Context.from_dict(_SETTINGS)
 
     def sign(self, video: Path, out: Path, provenance: Provenance, media_type: str = MP4.media_type) -> None:
-        """Writes `video` to `out` with a manifest. Identifiers are derived from the content.
+        """Write `video` to `out` with a manifest. Identifiers are derived from the content.
 
         Args:
             video: A finished MP4 or QuickTime file.
@@ -112,7 +112,7 @@ class ManifestSigner:
 
 
 def has_manifest(path: Path) -> bool:
-    """Returns whether a file has a C2PA manifest that can be read. Call it in a decoder process: it parses the file."""
+    """Return whether a file has a C2PA manifest that can be read. Call it in a decoder process: it parses the file."""
     try:
         with path.open("rb") as file, c2pa.Reader(_type_of(file), file, context=c2pa.Context.from_dict(_SETTINGS)):
             return True
@@ -139,7 +139,7 @@ class _Names:
 
 
 def _source(names: _Names, provenance: Provenance) -> dict[str, Any]:
-    """Returns the ingredient that the face comes from."""
+    """Return the ingredient that the face comes from."""
     return {
         "title": "Source picture" if provenance.from_still else "Source video",
         "relationship": "inputTo" if provenance.from_still else "parentOf",
@@ -161,7 +161,7 @@ def _actions(provenance: Provenance) -> list[dict[str, Any]]:
 
 
 def _manifest(names: _Names, provenance: Provenance, media_type: str) -> dict[str, Any]:
-    """Returns the manifest of a result; it reveals nothing about the source but the manifest that this has."""
+    """Return the manifest of a result; all that it reveals about the source is the source's own manifest."""
     is_bare = provenance.source is None and not provenance.from_still  # an ingredient without a file
     assertions: list[dict[str, Any]] = [
         {

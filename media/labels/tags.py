@@ -26,7 +26,7 @@ AIGC_FIELDS: Final = (
 
 
 def result_tags(settings: LabelsConfig, produce_id: str) -> dict[str, str]:
-    """Returns the tags of one video and of its preview; empty if disabled.
+    """Return the tags of one video and of its preview; empty if disabled.
 
     Args:
         settings: Producer and propagator.

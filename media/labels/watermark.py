@@ -33,10 +33,10 @@ class FrameMark(Protocol):
     """A watermark on consecutive frames of one video."""
 
     def draw(self, planes: YuvFrame) -> None:
-        """Draws it on the writable planes of the next frame, in place."""
+        """Draw it on the writable planes of the next frame, in place."""
 
     def cover(self, alpha: NDArray[np.uint8]) -> None:
-        """Makes its place in the (H, W) alpha of that frame opaque, in place, as far as it is to be seen."""
+        """Make the pixels of the mark opaque in the (H, W) alpha of that frame, in place."""
 
 
 class WatermarkStyle(NamedTuple):
@@ -67,7 +67,7 @@ class Overlay:
         region[:] = np.maximum(region, np.rint(255 * (1 - gain)).astype(np.uint8))
 
     def draw(self, planes: YuvFrame) -> None:
-        """Draws it on writable planes, in place."""
+        """Draw it on writable planes, in place."""
         _scale(planes.y, self.x, self.y, self.luma)
         for plane in (planes.u, planes.v):
             _scale(plane, self.x // 2, self.y // 2, self.chroma)
@@ -92,20 +92,20 @@ class Watermark:
             box.cover(alpha)
 
     def draw(self, planes: YuvFrame) -> None:
-        """Draws the watermark on writable planes, in place."""
+        """Draw the watermark on writable planes, in place."""
         for box in self._boxes:
             box.draw(planes)
 
 
 @cache
 def _drawn() -> tuple[dict[str, NDArray[np.uint8]], int]:
-    """Returns the texts as (H, W) coverage from 0 to 255, and the height of their capital letters in rows."""
+    """Return the texts as (H, W) coverage from 0 to 255, and the height of their capital letters in rows."""
     with np.load(_FILE) as file:
         return {language: file[language] for language in TEXTS}, int(file["cap_rows"])
 
 
 def _scaled(info: VideoInfo, style: WatermarkStyle) -> NDArray[np.float32]:
-    """Returns (h, w) coverage of the text from 0 to 1 with a margin, h and w even, no larger than the frame."""
+    """Return (h, w) coverage of the text from 0 to 1 with a margin, h and w even, no larger than the frame."""
     texts, drawn_rows = _drawn()
     text, aspect = texts[style.language], float(info.sample_aspect_ratio)
     # The shorter side in square pixels; a text that is too wide is shrunk to the width of the frame.
@@ -132,7 +132,7 @@ def _box(info: VideoInfo, text: NDArray[np.float32], corner: Corner) -> Overlay:
 
 
 def grey_levels(info: VideoInfo, *levels: int) -> list[int]:
-    """Returns the luma of SDR greys, 0 to 255, in pictures with the range and the dynamic range of `info`."""
+    """Return the luma of SDR greys, 0 to 255, in pictures with the range and the dynamic range of `info`."""
     row = np.repeat(np.array(levels, np.uint8), 2)
     pixels = np.broadcast_to(row[None, :, None], (2, len(row), 3))
     return [int(luma) for luma in from_sdr_rgb(pixels, info.colour).y[0, ::2]]
@@ -141,7 +141,7 @@ def grey_levels(info: VideoInfo, *levels: int) -> list[int]:
 def _gain(
     text: NDArray[np.float32], kept: float, shade: int, ink: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns gain and offset of the text in `ink` over the picture, mixed with `shade` by `1 - kept`."""
+    """Return gain and offset of the text in `ink` over the picture, mixed with `shade` by `1 - kept`."""
     behind = 1 - text
     return behind * np.float32(kept), behind * np.float32((1 - kept) * shade) + text * np.float32(ink)
 

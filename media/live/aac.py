@@ -1,4 +1,4 @@
-"""AAC for destinations that do not take Opus: RTMP, and most receivers of MPEG-TS."""
+"""AAC for destinations that do not accept Opus: RTMP, and most receivers of MPEG-TS."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ class AacEncoder:
         self._num_encoded = 0
 
     def encode(self, samples: NDArray[np.int16]) -> list[AacPacket]:
-        """Returns the packets that are complete with (N,) more samples.
+        """Return the packets that are complete with (N,) more samples.
 
-        The encoder starts with one packet before the first sample. It is dropped: it has no place in the stream.
+        The encoder starts with one packet before the first sample, which is dropped.
         """
         self.next_sample += len(samples)
         waiting = np.concatenate([self._waiting, samples.astype(np.float32) / 32768])

@@ -11,7 +11,7 @@ _START: Final = b"\0\0\0\1"
 
 
 def annex_b(frame: bytes, headers: ParameterSets | None = None) -> bytes:
-    """Returns one frame as a byte stream.
+    """Return one frame as a byte stream.
 
     Args:
         frame: NAL units, each behind its length in four bytes.

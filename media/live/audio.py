@@ -28,13 +28,13 @@ class InputResampler:
         self._resampler = AudioResampler("s16p", "mono", AUDIO_RATE)
 
     def push(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
-        """Returns the output for (N,) more int16 samples."""
+        """Return the output for (N,) more int16 samples."""
         frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="s16p", layout="mono")
         frame.sample_rate = self._rate
         return self._taken(frame)
 
     def end(self) -> NDArray[np.int16]:
-        """Returns the buffered output; the next utterance needs a new resampler."""
+        """Return the buffered output; the next utterance needs a new resampler."""
         return self._taken(None)
 
     def _taken(self, frame: AudioFrame | None) -> NDArray[np.int16]:
@@ -52,7 +52,7 @@ class Downsampler:
         self._before = np.zeros(_TAPS - 1, np.float32)
 
     def push(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
-        """Returns (N / 3,) samples for (N,); N is a multiple of 3."""
+        """Return (N / 3,) samples for (N,); N is a multiple of 3."""
         whole = np.concatenate([self._before, samples.astype(np.float32)])
         self._before = whole[-(_TAPS - 1) :]
         return np.rint(np.convolve(whole, self._taps, "valid")[::_RATIO]).clip(-32768, 32767).astype(np.int16)
@@ -72,7 +72,7 @@ class OpusEncoder:
         self._num_samples = 0
 
     def encode(self, samples: NDArray[np.int16]) -> list[bytes]:
-        """Returns the packets of (N,) samples at 48 kHz; N is a multiple of `OPUS_SAMPLES`."""
+        """Return the packets of (N,) samples at 48 kHz; N is a multiple of `OPUS_SAMPLES`."""
         packets: list[bytes] = []
         for start in range(0, len(samples), OPUS_SAMPLES):
             piece = np.ascontiguousarray(samples[None, start : start + OPUS_SAMPLES])

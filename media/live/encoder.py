@@ -67,11 +67,11 @@ class LiveEncoder:
         self._is_key_due = self._is_key = True
 
     def begin_with_key(self) -> None:
-        """Makes the next frame a keyframe, to which the frames before it do not matter."""
+        """Make the next frame a keyframe, which does not depend on earlier frames."""
         self._is_key_due = True
 
     def write(self, planes: YuvFrame, patches: Sequence[Patch] = (), draw: DrawPicture = draw_whole) -> None:
-        """Encodes the picture that `draw` makes of a frame and its faces; see `EncoderFrame.filled`."""
+        """Encode the picture that `draw` makes of a frame and its faces; see `EncoderFrame.filled`."""
         picture = self._frame.filled(self._num_frames, planes, patches, self._marks, draw)
         picture.pict_type = PictureType.I if self._is_key_due else PictureType.NONE
         if not self._frames:
@@ -83,7 +83,7 @@ class LiveEncoder:
             self._frames.append(b"".join(len(unit).to_bytes(4, "big") + unit for unit in units))
 
     def finish(self) -> EncodedPictures:
-        """Returns the frames written since the last call; ValueError if there are none."""
+        """Return the frames written since the last call; ValueError if there are none."""
         if not self._frames:
             raise ValueError("Expected at least one frame, got none.")
         frames, self._frames = self._frames, []
@@ -91,5 +91,5 @@ class LiveEncoder:
 
 
 def _units(stream: bytes) -> list[bytes]:
-    """Returns the NAL units of a byte stream (ITU-T H.264, annex B) without trailing zeros."""
+    """Return the NAL units of a byte stream (ITU-T H.264, annex B) without trailing zeros."""
     return [unit for part in stream.split(b"\0\0\1") if (unit := part.rstrip(b"\0"))]

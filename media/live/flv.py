@@ -15,7 +15,7 @@ from media.live.stream_writer import LiveFragment
 _AUDIO, _VIDEO = 8, 9
 _AVC: Final = 7
 _KEY_FRAME, _INTER_FRAME = 1, 2
-_AAC: Final = 0xAF  # AAC; the specification fixes the other bits, whatever the rate is
+_AAC: Final = 0xAF  # AAC; the specification fixes the other bits at any rate
 _CONFIG, _CODED = 0, 1
 
 
@@ -44,7 +44,7 @@ class FlvMuxer:
         self._headers: ParameterSets | None = None
 
     def mux(self, fragment: LiveFragment) -> list[FlvTag]:
-        """Returns the messages of a fragment."""
+        """Return the messages of a fragment."""
         tags = self._sound(fragment) + self._pictures(fragment)
         return sorted(tags, key=lambda tag: tag.time_ms)  # stable: a configuration stays before what it configures
 

@@ -36,23 +36,23 @@ class ParameterSets:
 
 
 def box(kind: bytes, *parts: bytes) -> bytes:
-    """Returns a box with its content."""
+    """Return a box with its content."""
     content = b"".join(parts)
     return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
 def full_box(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
-    """Returns a box with version and flags."""
+    """Return a box with version and flags."""
     return box(kind, struct.pack(">I", version << 24 | flags), *parts)
 
 
 def timescale(fps: Fraction) -> int:
-    """Returns the ticks per second of the video track; a frame lasts `fps.denominator` ticks."""
+    """Return the ticks per second of the video track; a frame lasts `fps.denominator` ticks."""
     return fps.numerator
 
 
 def stream_head(info: VideoInfo, headers: ParameterSets) -> bytes:
-    """Returns the initialization segment: `ftyp` and `moov`."""
+    """Return the initialization segment: `ftyp` and `moov`."""
     picture = _track(VIDEO_TRACK, timescale(info.fps), _avc1(info, headers), b"vide", _vmhd(), info.width, info.height)
     sound = _track(AUDIO_TRACK, AUDIO_RATE, _opus(), b"soun", full_box(b"smhd", 0, 0, bytes(4)), 0, 0)
     extends = box(b"mvex", *(full_box(b"trex", 0, 0, struct.pack(">5I", track, 1, 0, 0, 0)) for track in (1, 2)))
@@ -83,7 +83,7 @@ def _vmhd() -> bytes:
 
 
 def avc_record(headers: ParameterSets) -> bytes:
-    """Returns the AVCDecoderConfigurationRecord (ISO/IEC 14496-15), with NAL unit lengths of four bytes."""
+    """Return the AVCDecoderConfigurationRecord (ISO/IEC 14496-15), with NAL unit lengths of four bytes."""
     sps, pps = headers.sps, headers.pps
     sets = struct.pack(">BBBBBBH", 1, sps[1], sps[2], sps[3], 0xFF, 0xE1, len(sps)) + sps
     return sets + struct.pack(">BH", 1, len(pps)) + pps + _high_profile(sps)
@@ -100,7 +100,7 @@ def _avc1(info: VideoInfo, headers: ParameterSets) -> bytes:
 
 
 def _high_profile(sps: bytes) -> bytes:
-    """Returns the avcC extension for profiles from High on: 4:2:0, 8 bits."""
+    """Return the avcC extension for profiles from High on: 4:2:0, 8 bits."""
     return bytes([0xFD, 0xF8, 0xF8, 0]) if sps[1] >= 100 else b""
 
 
@@ -110,7 +110,7 @@ def _opus() -> bytes:
 
 
 def fragment(number: int, tracks: Sequence[tuple[int, int, Sequence[tuple[bytes, int, bool]]]]) -> bytes:
-    """Returns a `moof` box with its `mdat`.
+    """Return a `moof` box with its `mdat`.
 
     Args:
         number: Sequence number of the fragment, from 1.

@@ -35,7 +35,7 @@ class TsMuxer:
         self._audio: Stream | None = None
 
     def mux(self, fragment: LiveFragment) -> bytes:
-        """Returns the packets of a fragment: a multiple of `PACKET_BYTES`."""
+        """Return the packets of a fragment: a multiple of `PACKET_BYTES`."""
         if self._encoder is None or self._encoder.next_sample != fragment.first_sample:
             self._encoder = AacEncoder(fragment.first_sample)
         video, audio = self._streams(fragment.fps)
@@ -61,7 +61,7 @@ class TsMuxer:
         return made
 
     def close(self) -> None:
-        """Frees the muxer."""
+        """Free the muxer."""
         self._container.close()
 
     def _streams(self, fps: Fraction) -> tuple[Stream, Stream]:

@@ -22,7 +22,7 @@ class RtpPackets(NamedTuple):
 
 
 def rtp_packets(fragment: LiveFragment) -> RtpPackets:
-    """Returns the packets of a fragment. A keyframe carries its parameter sets."""
+    """Return the packets of a fragment. A keyframe carries its parameter sets."""
     video = []
     for number, frame in enumerate(fragment.pictures.frames):
         is_key = number == 0 and fragment.pictures.is_key

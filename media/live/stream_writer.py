@@ -58,16 +58,16 @@ class StreamWriter:
         self._num_packets = 0
 
     def head(self, pictures: EncodedPictures) -> tuple[str, bytes]:
-        """Returns the media type and the initialization segment."""
+        """Return the media type and the initialization segment."""
         media_type = f'video/mp4; codecs="{pictures.headers.codec}, opus"'
         return media_type, stream_head(self._info, pictures.headers)
 
     def num_audio_samples(self, stop_frame: int) -> int:
-        """Returns the number of 48 kHz samples up to `stop_frame`: whole packets that cover the frames."""
+        """Return the number of 48 kHz samples up to `stop_frame`: whole packets that cover the frames."""
         return math.ceil(stop_frame * AUDIO_RATE / self._info.fps / OPUS_SAMPLES) * OPUS_SAMPLES
 
     def fragment(self, first_frame: int, pictures: EncodedPictures, sound: NDArray[np.int16]) -> LiveFragment:
-        """Returns one fragment, whose first frame has this number in the stream.
+        """Return one fragment, whose first frame has this number in the stream.
 
         `sound` is (N,) int16 at 48 kHz, following the previous fragment; N is a multiple of `OPUS_SAMPLES`.
         """

@@ -21,7 +21,7 @@ _Index = NDArray[np.intp]
 
 _ESTIMATE_SIDE: Final = 240  # longest side at which the colours of person and background are estimated
 _WIDE, _NARROW = 1 / 8, 1 / 30  # sides of the two blurs, in longer sides of the frame
-_CERTAIN: Final = 0.95  # alpha of the person, or of the background, above which a pixel shows nothing else
+_CERTAIN: Final = 0.95  # alpha of the person, or of the background, above which a pixel shows only that
 _ENOUGH, _LITTLE = 0.01, 1e-3  # mean weights within a blur
 
 
@@ -63,7 +63,7 @@ class Foreground:
             _remove_spill(self.planes, half, screen)
 
     def alone(self) -> YuvFrame:
-        """Returns the person on grey: players that ignore alpha, and thumbnails, must not show what was behind.
+        """Return the person on grey: players that ignore alpha, and thumbnails, must not show what was behind.
 
         Next to the person the colours stay, because compression and scaling mix them into the outline.
         """
@@ -74,7 +74,7 @@ class Foreground:
         return self.planes
 
     def over(self, background: YuvFrame) -> YuvFrame:
-        """Returns the person in front of `background`, planes of the same size, range and matrix."""
+        """Return the person in front of `background`, planes of the same size, range and matrix."""
         return YuvFrame(
             *(
                 _blended(own, behind, alpha, partly)
@@ -100,14 +100,14 @@ class Foreground:
 
 
 def _estimate_size(alpha: NDArray[np.uint8]) -> tuple[int, int]:
-    """Returns width and height at which colours are estimated."""
+    """Return width and height at which colours are estimated."""
     height, width = alpha.shape
     step = -(-max(width, height) // _ESTIMATE_SIDE)
     return max(1, width // step), max(1, height // step)
 
 
 def _partly(alpha: NDArray[np.uint8]) -> _Index:
-    """Returns the flat indices of pixels that are neither opaque nor transparent."""
+    """Return the flat indices of pixels that are neither opaque nor transparent."""
     return np.flatnonzero(alpha - np.uint8(1) < 254)  # 0 becomes 255
 
 
@@ -123,13 +123,13 @@ def _blended(
 
 
 def _shrunk(plane: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Returns means of some pixels of each cell; using all would take longer than everything else."""
+    """Return means of some pixels of each cell; using all would take longer than everything else."""
     step = max(1, plane.shape[1] // (2 * size[0]))
     return np.asarray(cv2.resize(plane[::step, ::step], size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _estimate(seen: Sequence[NDArray[np.float32]], weight: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Returns the colour of the layer with (h, w) `weight`, 0 to 1, in each pixel of the (h, w) planes `seen`."""
+    """Return the colour of the layer with (h, w) `weight`, 0 to 1, in each pixel of the (h, w) planes `seen`."""
     sides = [max(3, round(share * max(weight.shape)) | 1) for share in (_WIDE, _NARROW)]
     certain = np.maximum(weight - _CERTAIN, 0)
     # Without anything of the layer in reach, the pixel's own colour is the best estimate.
@@ -147,7 +147,7 @@ _SPILL_REACH: Final = 1 / 40  # how far the light of a screen reaches onto the p
 
 
 def _remove_spill(planes: YuvFrame, alpha: NDArray[np.uint8], screen: ScreenColour) -> None:
-    """Removes the screen's colour from pixels near its edge, in place: their chroma is moved towards neutral."""
+    """Remove the screen's colour from pixels near its edge, in place: their chroma is moved towards neutral."""
     towards = np.array([screen.u - 128, screen.v - 128], np.float32)
     towards /= max(float(np.hypot(*towards)), 1.0)
     side = max(3, round(_SPILL_REACH * max(alpha.shape)) | 1)

@@ -36,7 +36,7 @@ _LEVELS: Final = np.rint(np.clip((np.arange(256) - _SNAP) / (255 - 2 * _SNAP), 0
 
 
 def matte_info(info: VideoInfo) -> VideoInfo:
-    """Returns the description of the matte of a source: one frame for each of the source's, upright."""
+    """Return the description of the matte of a source: one frame for each of the source's, upright."""
     return replace(
         info,
         rotation=0,
@@ -73,7 +73,7 @@ class MatteWriter:
         self._num_frames = 0
 
     def write(self, alpha: NDArray[np.uint8]) -> None:
-        """Encodes one (H, W) alpha plane."""
+        """Encode one (H, W) alpha plane."""
         self._frame.make_writable()
         np.copyto(plane_rows(self._frame.planes[0])[:, : alpha.shape[1]], alpha)
         self._frame.pts = self._num_frames
@@ -81,14 +81,14 @@ class MatteWriter:
         self._num_frames += 1
 
     def finish(self) -> bytes:
-        """Ends the piece and returns it."""
+        """End the piece and return it."""
         self._container.mux(self._stream.encode(None))
         self._container.close()
         return self._file.getvalue()
 
 
 def join_mattes(pieces: Sequence[bytes], out: Path, fps: Fraction, num_frames: int) -> None:
-    """Writes the pieces of a matte, in order, as an MP4 file.
+    """Write the pieces of a matte, in order, as an MP4 file.
 
     Raises:
         StoredFileError: They have another number of frames than `num_frames`.
@@ -119,12 +119,12 @@ class MatteFrames:
         self._reader = reader
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Yields frames with alpha as luma and neutral chroma; see `FrameSource.read`."""
+        """Yield frames with alpha as luma and neutral chroma; see `FrameSource.read`."""
         for frame in self._reader.read(indices):
             alpha = np.asarray(cv2.LUT(frame.y, _LEVELS), np.uint8)
             alpha.flags.writeable = False
             yield frame._replace(y=alpha)
 
     def close(self) -> None:
-        """Closes the reader; frames already returned stay valid."""
+        """Close the reader; frames already returned stay valid."""
         self._reader.close()

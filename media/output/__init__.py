@@ -1,1 +1,1 @@
-"""The picture of a result: part of the source, size, rate, what is behind the person, file format."""
+"""The picture of a result: part of the source, size, rate, background, file format."""

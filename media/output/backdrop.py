@@ -1,4 +1,4 @@
-"""What is behind the person: a colour, a picture, a video, or the blurred background of the source."""
+"""Backgrounds behind the person: a colour, a picture, a video, or the blurred background of the source."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def checked_background(text: str) -> str:
     """Return `blur`, `transparent`, `source` or a colour as `#rrggbb`.
 
     Raises:
-        ValueError: It is none of these and no name of a colour (CSS).
+        ValueError: It is none of these, and not the name of a colour (CSS).
     """
     name = text.strip().lower()
     if name in (BLUR, TRANSPARENT, SOURCE):

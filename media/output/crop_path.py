@@ -1,4 +1,4 @@
-"""Where the crop of each frame lies: it follows a face smoothly, and jumps only at cuts."""
+"""Plans the position of the crop in each frame: it follows a face smoothly, and jumps only at cuts."""
 
 from __future__ import annotations
 
@@ -23,20 +23,23 @@ _MARGIN: Final = (0.15, 0.35, 0.15, 0.15)
 
 
 class FaceBoxes(NamedTuple):
-    """The box of the face that speaks in each of T frames, in pixels, and where a new camera path begins."""
+    """The box of the face that speaks in each of T frames, in pixels, and where a new camera path begins.
+
+    Attributes:
+        low: (T, 2) left and upper edges.
+        high: (T, 2) right and lower edges.
+        is_cut: (T,) whether the picture is cut before the frame.
+        is_new_face: (T,) whether another face than in the frame before speaks; the crop then pans.
+    """
 
     low: NDArray[np.float32]
-    """(T, 2) left and upper edges."""
     high: NDArray[np.float32]
-    """(T, 2) right and lower edges."""
     is_cut: NDArray[np.bool_]
-    """(T,) whether the picture is cut before the frame."""
     is_new_face: NDArray[np.bool_]
-    """(T,) whether another face than in the frame before speaks; the crop then pans."""
 
 
 def crop_path(faces: FaceBoxes, frame: tuple[int, int], crop: tuple[int, int], fps: float) -> NDArray[np.float32]:
-    """Returns the (T, 2) left and upper edges of the crop, in pixels; even numbers wherever it does not move.
+    """Return the (T, 2) left and upper edges of the crop, in pixels; even numbers wherever it does not move.
 
     Between cuts the path is smooth. The face with its margin stays inside, except while the crop pans to another face,
     or if it is larger than the crop or moves too fast for a smooth path; then it is as far inside as possible.
@@ -45,7 +48,7 @@ def crop_path(faces: FaceBoxes, frame: tuple[int, int], crop: tuple[int, int], f
         faces: The face in each frame.
         frame: (width, height) of the frames.
         crop: (width, height) of the crop, at most those of the frames.
-        fps: Frames a second.
+        fps: Frames per second.
     """
     path = np.zeros((len(faces.low), 2), np.float32)
     reach = max(1, round(_SMOOTH_SECONDS * fps))
@@ -71,7 +74,7 @@ def crop_path(faces: FaceBoxes, frame: tuple[int, int], crop: tuple[int, int], f
 
 
 def _joined(paths: Sequence[NDArray[np.float32]], reach: int) -> NDArray[np.float32]:
-    """Returns paths one after another; pans from one to the next take `reach` frames of both."""
+    """Return paths one after another; pans from one to the next take `reach` frames of both."""
     path, end = np.concatenate(paths), 0
     for before, after in pairwise(paths):
         end += len(before)
@@ -89,7 +92,7 @@ def _smooth(
     free: float,
     reach: int,
 ) -> NDArray[np.float32]:
-    """Returns the (T,) path of one axis in one shot, while one face speaks.
+    """Return the (T,) path of one axis in one shot, while one face speaks.
 
     Any path that is averaged over `reach` frames to both sides stays within bounds if, before, each of its values was
     within the bounds of all frames that it is averaged into.
@@ -117,7 +120,7 @@ def _smooth(
 
 
 def _spread(values: NDArray[np.float32], reach: int, operation: int) -> NDArray[np.float32]:
-    """Returns the largest (MORPH_DILATE) or smallest (MORPH_ERODE) value within `reach` frames of each frame."""
+    """Return the largest (MORPH_DILATE) or smallest (MORPH_ERODE) value within `reach` frames of each frame."""
     row, kernel = np.ascontiguousarray(values, np.float32)[None], np.ones((1, 2 * reach + 1), np.uint8)
     (spread,) = cv2.morphologyEx(row, operation, kernel, borderType=cv2.BORDER_REPLICATE)
     return np.asarray(spread, np.float32)

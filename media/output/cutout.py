@@ -38,12 +38,12 @@ class MattedFrames:
         self._frames, self._mattes = frames, mattes
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvaFrame]:
-        """Yields frames in the order of `indices`; see `FrameSource.read`."""
+        """Yield frames in the order of `indices`; see `FrameSource.read`."""
         wanted = list(indices)
         for frame, matte in zip(self._frames.read(wanted), self._mattes.read(wanted), strict=True):
             yield YuvaFrame.of(frame, matte.y)
 
     def close(self) -> None:
-        """Closes both."""
+        """Close both."""
         self._frames.close()
         self._mattes.close()

@@ -42,7 +42,7 @@ def is_same_range(one: ColourTags, other: ColourTags) -> bool:
 
 
 def to_range(rgb: Picture, own: ColourTags, wanted: ColourTags) -> Picture:
-    """Converts an (H, W, 3) uint8 RGB picture to the dynamic range and primaries of `wanted`."""
+    """Convert an (H, W, 3) uint8 RGB picture to the dynamic range and primaries of `wanted`."""
     if is_same_range(own, wanted):
         return rgb
     light = _decoded(rgb, _range(own))
@@ -56,12 +56,12 @@ def to_range(rgb: Picture, own: ColourTags, wanted: ColourTags) -> Picture:
 
 
 def to_sdr_rgb(planes: YuvFrame, own: ColourTags) -> Picture:
-    """Converts planes with the colours of `own` to an (H, W, 3) uint8 SDR picture, as networks and browsers expect."""
+    """Convert planes with the colours of `own` to an (H, W, 3) uint8 SDR picture, as networks and browsers expect."""
     return to_range(to_rgb(planes, own), own, SDR)
 
 
 def from_sdr_rgb(rgb: Picture, wanted: ColourTags) -> YuvFrame:
-    """Converts an (H, W, 3) uint8 SDR picture, H and W even, to planes with the colours of `wanted`."""
+    """Convert an (H, W, 3) uint8 SDR picture, H and W even, to planes with the colours of `wanted`."""
     return from_rgb(to_range(rgb, SDR, wanted), wanted)
 
 

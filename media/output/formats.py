@@ -13,7 +13,7 @@ FormatName = Literal["mp4", "webm", "mov"]
 H264Encoder = Literal["x264", "nvenc"]
 Quality = Literal["fast", "balanced", "best"]
 QUALITIES: Final[tuple[Quality, ...]] = get_args(Quality)
-"""What encoding may cost: `fast` takes less CPU time than `balanced`, `best` more, and more bytes."""
+"""Trade-off of encoding: `fast` takes less CPU time than `balanced`; `best` takes more, and more bytes."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ _NVENC_OPTIONS: Final[Mapping[str, str]] = {"tune": "hq", "profile": "high", "rc
 _NVENC_SIDES: Final = range(160, 4097)
 """Pixels per side of pictures that all GPUs with NVENC encode (NVIDIA, NVENC application note; minimum 145 x 49)."""
 _VP9: Final[Mapping[Quality, int]] = {"fast": 6, "balanced": 6, "best": -4}
-"""VP9's crf relative to that of x264; its scale has 64 steps where that of x264 has 52. Nothing is faster."""
+"""VP9's crf relative to that of x264; its scale has 64 steps, that of x264 has 52. There is no faster setting."""
 # The "good" deadline takes ten times the CPU time and keeps less of the mouth in the same number of bytes.
 _VP9_OPTIONS: Final[Mapping[str, str]] = {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "auto-alt-ref": "0"}
 
@@ -108,9 +108,9 @@ def _limited(crf: int, most: int) -> str:
 # `AIGC` is written only with use_metadata_tags.
 _MP4_OPTIONS: Final[Mapping[str, str]] = {"movflags": "+faststart+use_metadata_tags"}
 
-# Measured: H.264 needs up to .2 bits a pixel on talking heads with noise, `best` up to .38, VP9 up to .15; quiet ones
-# need a fifth.
-# ProRes 4444 has a target of 330 Mbit/s for 1080p at 29.97 fps (Apple ProRes White Paper): 5.3, and alpha beside that.
+# Measured: H.264 needs up to .2 bits per pixel on talking heads with noise, `best` up to .38, VP9 up to .15; quiet ones
+# need a fifth. ProRes 4444 has a target of 330 Mbit/s for 1080p at 29.97 fps (Apple ProRes White Paper): 5.3, and alpha
+# beside that.
 MP4: Final = OutputFormat(
     "mp4",
     "video/mp4",

@@ -14,10 +14,13 @@ from media.yuv_frame import Patch, YuvFrame, paste_back, paste_changes
 
 
 class YuvaFrame(YuvFrame):
-    """A frame with the matte of the person in it."""
+    """A frame with the matte of the person in it.
+
+    Attributes:
+        alpha: (H, W), 255 is the person.
+    """
 
     alpha: NDArray[np.uint8]
-    """(H, W), 255 is the person."""
 
     @classmethod
     def of(cls, frame: YuvFrame, alpha: NDArray[np.uint8]) -> Self:
@@ -51,7 +54,7 @@ class DrawPicture(Protocol):
 
 
 def draw_whole(canvas: Canvas, frame: YuvFrame, patches: Sequence[Patch]) -> None:
-    """Copies a frame and pastes its faces.
+    """Copy a frame and paste its faces.
 
     Raises:
         ValueError: It has a different size than the canvas.
@@ -88,7 +91,7 @@ class PictureMaker:
         self._num_drawn = 0
 
     def draw(self, canvas: Canvas, frame: YuvFrame, patches: Sequence[Patch]) -> None:
-        """Draws the next picture from a frame, which is not modified, and its faces."""
+        """Draw the next picture from a frame, which is not modified, and its faces."""
         framing, shape = self._framing, frame.y.shape
         is_whole = shape == (framing.crop_height, framing.crop_width)
         alpha = frame.alpha if isinstance(frame, YuvaFrame) else None
@@ -118,7 +121,7 @@ class PictureMaker:
 
 
 def _with_faces(frame: YuvFrame, patches: Sequence[Patch]) -> YuvFrame:
-    """Returns the frame itself if it has no faces, else a copy with them."""
+    """Return the frame itself if it has no faces, else a copy with them."""
     if not patches:
         return YuvFrame(*frame)
     made = YuvFrame(*(plane.copy() for plane in frame))
@@ -141,7 +144,7 @@ def _part(frame: YuvFrame, corner: tuple[float, float], framing: Framing) -> Yuv
 
 
 def _plane_part(plane: NDArray[np.uint8], corner: tuple[float, float], width: int, height: int) -> NDArray[np.uint8]:
-    """Returns a part of a plane: a view, or interpolated (bilinearly) if it lies between pixels."""
+    """Return a part of a plane: a view, or interpolated (bilinearly) if it lies between pixels."""
     x, y = corner
     if x == int(x) and y == int(y):
         return plane[int(y) : int(y) + height, int(x) : int(x) + width]
@@ -155,7 +158,7 @@ def _fit(frame: YuvFrame, target: YuvFrame) -> None:
 
 
 def _scale(plane: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
-    """Writes a plane into another one of any size: averaged if that is smaller, else cubically interpolated."""
+    """Write a plane into another one of any size: averaged if that is smaller, else cubically interpolated."""
     if plane.shape == target.shape:
         np.copyto(target, plane)
         return

@@ -74,16 +74,16 @@ class LivePreview:
         return float(self.num_frames / self._fps)
 
     def add_segment(self, path: Path) -> Iterator[bytes]:
-        """Appends the next segment; yields pieces of the stream of at most about 256 KiB."""
+        """Append the next segment; yield pieces of the stream of at most about 256 KiB."""
         yield from self._add(path, self.num_frames, 0)
 
     def add_rest(self, result: Path) -> Iterator[bytes]:
-        """Appends the remaining frames of the concatenated result, and ends the stream; yields its pieces."""
+        """Append the remaining frames of the concatenated result, and end the stream; yield its pieces."""
         yield from self._add(result, 0, self.num_frames)
         yield from self.end()
 
     def end(self) -> Iterator[bytes]:
-        """Ends the stream with the buffered packets; later calls yield nothing."""
+        """End the stream with the buffered packets; later calls yield nothing."""
         self._add_sound(Fraction(self.num_frames) / self._fps)
         self._container.mux(self._sound.encode(None))
         self._container.close()
@@ -106,7 +106,7 @@ class LivePreview:
         yield self._sink.take()
 
     def _add_sound(self, until_seconds: Fraction) -> None:
-        """Encodes the speech up to a time, in whole AAC frames; the last one may be shorter."""
+        """Encode the speech up to a time, in whole AAC frames; the last one may be shorter."""
         stop = min(len(self._samples), math.ceil(until_seconds * SPEECH_SAMPLE_RATE))
         while self._num_samples < stop:
             start = self._num_samples
@@ -119,7 +119,7 @@ class LivePreview:
 
 
 def finished_preview(result: Path, tags: Mapping[str, str] = MappingProxyType({})) -> Iterator[tuple[float, bytes]]:
-    """Yields the concatenated result as fragments, by packet copy.
+    """Yield the concatenated result as fragments, by packet copy.
 
     Yields:
         Pairs of the time in seconds at which a piece ends, and the piece of about 256 KiB.
@@ -158,7 +158,7 @@ class _Sink:
         return len(piece)
 
     def take(self) -> bytes:
-        """Returns the bytes written since the last call."""
+        """Return the bytes written since the last call."""
         taken, self._parts, self.num_bytes = b"".join(self._parts), [], 0
         return taken
 
@@ -170,12 +170,12 @@ def _new_container(sink: _Sink) -> OutputContainer:
 
 
 def _packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
-    """Yields the packets of these streams, without the empty ones at the end."""
+    """Yield the packets of these streams, without the empty ones at the end."""
     return (packet for packet in container.demux(*streams) if packet.size and packet.pts is not None)
 
 
 def _exact_rate(stream: VideoStream, path: Path) -> Fraction:
-    """Returns the frame rate from the H.264 headers, which is set even for a single frame."""
+    """Return the frame rate from the H.264 headers, which is set even for a single frame."""
     rate = stream.codec_context.framerate or stream.average_rate
     if not rate:
         raise StoredFileError(f"{path.name}: expected a segment with a frame rate, found none.")

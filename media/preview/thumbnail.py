@@ -24,7 +24,7 @@ _FULL_RANGE: Final = 2  # JPEG is full range: JFIF 1.02, "all 256 levels"
 
 
 def thumbnail(path: Path, max_side: int = 320) -> bytes:
-    """Returns the first frame of a segment or a result as a JPEG file, at most `max_side` pixels wide and high.
+    """Return the first frame of a segment or a result as a JPEG file, at most `max_side` pixels wide and high.
 
     Raises:
         MediaError: No frame can be decoded.
@@ -39,7 +39,7 @@ def thumbnail(path: Path, max_side: int = 320) -> bytes:
 def face_thumbnail(
     frame: YuvFrame, colour: ColourTags, box: tuple[float, float, float, float], pixel_aspect: float = 1.0
 ) -> bytes:
-    """Returns a face with some of its surroundings as a JPEG file, at most 160 pixels wide and high.
+    """Return a face with some of its surroundings as a JPEG file, at most 160 pixels wide and high.
 
     Args:
         frame: The frame.
@@ -70,7 +70,7 @@ def _small(frame: VideoFrame, max_side: int) -> VideoFrame:
 
 
 def _resized(frame: VideoFrame, width: float, height: float) -> VideoFrame:
-    """Returns the picture in this size, rounded to even, in the format that JPEG needs."""
+    """Return the picture in this size, rounded to even, in the format that JPEG needs."""
     even_width, even_height = (max(2, round(side / 2) * 2) for side in (width, height))
     return frame.reformat(even_width, even_height, "yuvj420p", dst_color_range=_FULL_RANGE)
 

@@ -46,7 +46,7 @@ def concat_segments(
     texts: Sequence[ShownText] = (),
     file_format: OutputFormat = MP4,
 ) -> None:
-    """Writes the result: video by packet copy, the encoded sound, subtitles as a text track, the index in front.
+    """Write the result: video by packet copy, the encoded sound, subtitles as a text track, the index in front.
 
     Args:
         segments: Files that `media.writer.SegmentWriter` made with the same settings, in order; those of
@@ -128,7 +128,7 @@ def _seconds(packet: Packet[AudioStream] | Packet[SubtitleStream]) -> Fraction:
 def _video_packets(
     segments: Sequence[Path], stream: VideoStream, headers: bytes | None, delay: int, info: VideoInfo
 ) -> Iterator[Packet[VideoStream]]:
-    """Yields the packets of all segments, with times in frames from the start of the result.
+    """Yield the packets of all segments, with times in frames from the start of the result.
 
     All segments must have the parameter sets `headers`; None allows others, as frames bring theirs.
     Decoding times are recomputed, `delay` frames before the position of the packet: segments of one or two frames were
@@ -164,7 +164,7 @@ def _reorder_depth(segments: Sequence[Path]) -> int:
 
 @contextmanager
 def _segment(path: Path, *, is_complete: bool = False) -> Iterator[InputContainer]:
-    """Opens a file that this service wrote, see `open_container`: if it is damaged, the input is not at fault."""
+    """Open a file that this service wrote, see `open_container`: if it is damaged, the input is not at fault."""
     try:
         with open_container(path, MediaLimits(), is_complete=is_complete) as container:
             yield container

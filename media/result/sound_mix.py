@@ -46,7 +46,7 @@ class SoundSettings(NamedTuple):
     Attributes:
         background_gain_db: Gain of the source's own sound under the speech; None leaves it out.
         loudness_lufs: Integrated loudness of the result (EBU R128); None keeps the levels.
-        keeps_source: Whether the source's own sound is heard, unchanged, where nobody speaks.
+        keeps_source: Whether the source's own sound plays, unchanged, while nobody speaks.
         music_gain_db: Gain of music under all of this; None without music.
     """
 
@@ -89,7 +89,7 @@ class ResultSound:
     language: str | None = None
 
     def native_format(self) -> tuple[int, int]:
-        """Returns the highest sample rate of the files, in Hz, and their largest number of channels.
+        """Return the highest sample rate of the files, in Hz, and their largest number of channels.
 
         Raises:
             MediaError: A file has no usable sound.
@@ -104,7 +104,7 @@ class ResultSound:
         return self.background if self.settings.has_background else None
 
     def blocks(self, sound: SoundFormat, num_samples: int, max_missing: int) -> Blocks:
-        """Yields `num_samples` samples, or more. Silence follows the speech; background and music repeat.
+        """Yield `num_samples` samples, or more. Silence follows the speech; background and music repeat.
 
         Args:
             sound: Format of the result.
@@ -148,7 +148,7 @@ class ResultSound:
             yield np.asarray(frame.to_ndarray(), np.float32)
 
     def _tracks(self, sound: SoundFormat) -> Iterator[_Track]:
-        """What is heard beside the speech, without end."""
+        """Yield the endless tracks beside the speech."""
         settings = self.settings
         if self._background is not None:
             blocks = self._scaled(self._repeated(self._background, sound), sound)
@@ -194,7 +194,7 @@ class ResultSound:
         return times, gains
 
     def _repeated(self, path: Path, sound: SoundFormat) -> Blocks:
-        """A file's sound without end; its last block fades out, and the first of a repetition fades in."""
+        """Yield a file's sound endlessly; the last block fades out, and the first of a repetition fades in."""
         kept: list[NDArray[np.float32]] = []
         is_short = True
         for block in _fading_out(decoded(path, sound, self.limits)):
@@ -219,14 +219,14 @@ class _Filters:
         self._num_linked: dict[str | None, int] = {}
 
     def input(self) -> FilterContext:
-        """Adds an input."""
+        """Add an input."""
         rate, layout = self._sound
         added = self._graph.add_abuffer(sample_rate=rate, format="fltp", layout=layout, time_base=Fraction(1, rate))
         self._inputs.append(added)
         return added
 
     def add(self, name: str, options: str, *inputs: FilterContext) -> FilterContext:
-        """Adds a filter. Of an input with several outputs, the next one that is not linked yet is used."""
+        """Add a filter. Of an input with several outputs, the next one that is not linked yet is used."""
         added = self._graph.add(name, options)
         for number, context in enumerate(inputs):
             output = self._num_linked.get(context.name, 0)
@@ -235,7 +235,7 @@ class _Filters:
         return added
 
     def end(self, last: FilterContext) -> None:
-        """Completes the graph with its last filter."""
+        """Complete the graph with its last filter."""
         rate, layout = self._sound
         self.add(
             "abuffersink",
@@ -245,7 +245,7 @@ class _Filters:
         self._graph.configure()
 
     def run(self, inputs: Sequence[Blocks]) -> Iterator[AudioFrame]:
-        """Yields the output; block n of all inputs, in the order in which they were added, has the same size."""
+        """Yield the output; block n of all inputs, in the order in which they were added, has the same size."""
         num_done = 0
         for blocks in zip(*inputs, strict=True):
             for context, block in zip(self._inputs, blocks, strict=True):
@@ -267,7 +267,7 @@ class _Filters:
 
 
 def _integrated_loudness(blocks: Blocks, sound: SoundFormat) -> float:
-    """Returns the loudness of a track in LUFS (ITU-R BS.1770), at least -70."""
+    """Return the loudness of a track in LUFS (ITU-R BS.1770), at least -70."""
     meter, loudness = _Filters(sound), -70.0
     meter.end(meter.add("ebur128", "metadata=1", meter.input()))
     for frame in meter.run([blocks]):
@@ -277,7 +277,7 @@ def _integrated_loudness(blocks: Blocks, sound: SoundFormat) -> float:
 
 
 def _gain_to(lufs: float, blocks: Blocks, sound: SoundFormat) -> float:
-    """Returns the gain in dB that gives a track a loudness; 0 for silence."""
+    """Return the gain in dB that gives a track a loudness; 0 for silence."""
     loudness = _integrated_loudness(blocks, sound)
     return lufs - loudness if loudness > _SILENCE_LUFS else 0.0
 

@@ -27,7 +27,7 @@ _BITS_PER_CHANNEL: Final = 96_000
 
 
 def add_sound_track(container: OutputContainer, sound: ResultSound, encoder: str = "aac") -> AudioStream:
-    """Adds a track; it keeps the sample rate of the sound if the encoder supports it, and up to two channels.
+    """Add a track; it keeps the sample rate of the sound if the encoder supports it, and up to two channels.
 
     Raises:
         MediaError: A file of the sound cannot be read.
@@ -48,7 +48,7 @@ def add_sound_track(container: OutputContainer, sound: ResultSound, encoder: str
 def sound_packets(
     sound: ResultSound, stream: AudioStream, num_frames: int, fps: Fraction
 ) -> Iterator[Packet[AudioStream]]:
-    """Yields the encoded sound, cut at the end of the video."""
+    """Yield the encoded sound, cut at the end of the video."""
     rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
     num_done, num_samples = 0, round(num_frames / fps * rate)
     for block in sound.blocks(SoundFormat(rate, layout), num_samples, max_missing=round(rate / fps)):

@@ -33,12 +33,12 @@ _LENGTH_BYTES: Final = 4
 
 
 def find_copyable_keys(path: Path, info: VideoInfo, limits: MediaLimits) -> bytes:
-    """Returns `copyable_keys` as int64, in the byte order of the machine: a reply of a decoder process."""
+    """Return `copyable_keys` as int64, in the byte order of the machine: a reply of a decoder process."""
     return np.array(copyable_keys(path, info, limits), np.int64).tobytes()
 
 
 def copyable_keys(path: Path, info: VideoInfo, limits: MediaLimits) -> list[int]:
-    """Returns the frames before which a copy may start or end, ascending: IDR frames, and the end of the stream.
+    """Return the frames before which a copy may start or end, ascending: IDR frames, and the end of the stream.
 
     Empty if frames cannot be copied: another codec or pixel format, a turned or cropped picture, a varying rate, or a
     container without lengths and parameter sets as MP4 and Matroska have them.
@@ -68,7 +68,7 @@ def copyable_keys(path: Path, info: VideoInfo, limits: MediaLimits) -> list[int]
 
 
 def copied_ranges(keys: Sequence[int], free: Sequence[tuple[int, int]], max_frames: int) -> list[tuple[int, int]]:
-    """Returns ranges of whole groups of pictures within the `free` ranges, in order, of about `max_frames` at most.
+    """Return ranges of whole groups of pictures within the `free` ranges, in order, of about `max_frames` at most.
 
     Args:
         keys: As `copyable_keys` returns them.
@@ -91,7 +91,7 @@ def copied_ranges(keys: Sequence[int], free: Sequence[tuple[int, int]], max_fram
 
 
 def copy_segment(path: Path, out: Path, info: VideoInfo, start: int, stop: int, limits: MediaLimits) -> None:
-    """Writes frames [start, stop) of a source to the MP4 file `out`; both are of `copyable_keys`.
+    """Write frames [start, stop) of a source to the MP4 file `out`; both are of `copyable_keys`.
 
     Packets are those of the source, with the parameter sets in front of the first.
 
@@ -123,7 +123,7 @@ def copy_segment(path: Path, out: Path, info: VideoInfo, start: int, stop: int, 
 
 
 def with_headers(packet: Packet[VideoStream], headers: bytes) -> Packet[VideoStream]:
-    """Returns a packet with parameter sets, in the same notation, in front of its frame."""
+    """Return a packet with parameter sets, in the same notation, in front of its frame."""
     made: Packet[VideoStream] = Packet(headers + bytes(packet))  # type: ignore[assignment]
     made.pts, made.dts, made.duration, made.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
     made.is_keyframe, made.stream = packet.is_keyframe, packet.stream
@@ -133,7 +133,7 @@ def with_headers(packet: Packet[VideoStream], headers: bytes) -> Packet[VideoStr
 def _packets_from(
     container: InputContainer, stream: VideoStream, path: Path, info: VideoInfo, start: int
 ) -> Iterator[tuple[int, Packet[VideoStream]]]:
-    """Yields packets from the key frame `start` on, each with the position of its frame."""
+    """Yield packets from the key frame `start` on, each with the position of its frame."""
     time_base, first = stream.time_base, stream.start_time or 0
     assert time_base is not None
     if start:
@@ -172,7 +172,7 @@ def _is_idr(packet: Packet[VideoStream]) -> bool:
 
 
 def _parameter_sets(avc_configuration: bytes | None) -> list[bytes]:
-    """Returns SPS and PPS of an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1); none of another record."""
+    """Return SPS and PPS of an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1); none of another record."""
     record = avc_configuration or b""
     if len(record) < 7 or record[0] != 1 or record[4] & 3 != _LENGTH_BYTES - 1:
         return []

@@ -30,7 +30,7 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 
 
 def add_text_track(container: OutputContainer, language: str | None = None) -> SubtitleStream:
-    """Adds a text track to a file, before its first packet; `language` is an ISO 639-3 code."""
+    """Add a text track to a file, before its first packet; `language` is an ISO 639-3 code."""
     stream = container.add_stream("mov_text")
     stream.time_base = _TIME_BASE
     stream.codec_context.subtitle_header = _STYLE
@@ -40,7 +40,7 @@ def add_text_track(container: OutputContainer, language: str | None = None) -> S
 
 
 def text_packets(texts: Sequence[ShownText], stream: SubtitleStream, end: Fraction) -> Iterator[Packet[SubtitleStream]]:
-    """Yields the packets of texts that do not overlap, in order, and are shown until `end` in seconds at most."""
+    """Yield the packets of texts that do not overlap, in order, and are shown until `end` in seconds at most."""
     for text in texts:
         start, stop = (round(seconds / _TIME_BASE) for seconds in (text.start, min(text.end, float(end))))
         if start < stop:

@@ -25,7 +25,7 @@ _SPACING: Final = 0.25
 
 
 def subtitle_overlay(info: VideoInfo, text: str) -> Overlay:
-    """Returns the picture of a text, to be drawn on every frame in which it is shown.
+    """Return the picture of a text, to be drawn on every frame in which it is shown.
 
     Lines that are too wide are broken at spaces, or between characters where there are none.
 
@@ -52,7 +52,7 @@ def subtitle_overlay(info: VideoInfo, text: str) -> Overlay:
 
 
 def _broken(line: str, font: ImageFont.FreeTypeFont, max_width: float) -> list[str]:
-    """Breaks a line into lines that are narrow enough."""
+    """Break a line into lines that are narrow enough."""
     lines = [""]
     for word in line.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -69,7 +69,7 @@ def _broken(line: str, font: ImageFont.FreeTypeFont, max_width: float) -> list[s
 
 
 def _drawn(text: str, font: ImageFont.FreeTypeFont, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns (h, w) coverage from 0 to 1: of the letters, and of the letters with their outline."""
+    """Return (h, w) coverage from 0 to 1: of the letters, and of the letters with their outline."""
     layout: dict[str, Any] = {
         "font": font,
         "spacing": round(_SPACING * size),
@@ -86,7 +86,7 @@ def _drawn(text: str, font: ImageFont.FreeTypeFont, size: int) -> tuple[NDArray[
 
 
 def _fitted(picture: NDArray[np.float32], size: tuple[int, int], info: VideoInfo) -> NDArray[np.float32]:
-    """Returns the picture at a size (w, h), cut to the frame, with even sides."""
+    """Return the picture at a size (w, h), cut to the frame, with even sides."""
     if size != (picture.shape[1], picture.shape[0]):
         picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX), np.float32)
     height, width = min(picture.shape[0], info.height & ~1), min(picture.shape[1], info.width & ~1)
@@ -98,5 +98,5 @@ def _fitted(picture: NDArray[np.float32], size: tuple[int, int], info: VideoInfo
 def _mixed(
     fill: NDArray[np.float32], outline: NDArray[np.float32], black: int, white: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns gain and offset of letters in white over their outline in black."""
+    """Return gain and offset of letters in white over their outline in black."""
     return 1 - outline, fill * np.float32(white) + (outline - fill) * np.float32(black)

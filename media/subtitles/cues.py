@@ -29,7 +29,7 @@ _VOICE: Final = re.compile(r"<v(?:\.[^\s>]{0,99})?\s+([^<>]{1,99})>")  # WebVTT,
 _TAG: Final = re.compile(
     r"<[^<>]{0,199}>|\{\\[^{}]{0,199}\}"
 )  # HTML and WebVTT tags; the style codes of SSA in SRT files
-_SOUND: Final = re.compile(r"\[[^\[\]]*\]|[♪♫#]+")  # [door slams]: what is heard, not spoken
+_SOUND: Final = re.compile(r"\[[^\[\]]*\]|[♪♫#]+")  # [door slams]: a sound, not speech
 _NAME: Final = re.compile(r"(?:[-–]\s*)?([^\W\d_][^:：<>]{0,39}?)\s*[:：]\s*(?=\S)")
 _DASH: Final = re.compile(r"[-–](?:\s+|$)")
 
@@ -52,14 +52,14 @@ class Cue:
 
 
 def read_cues(content: bytes, known_speakers: Collection[str] = ()) -> list[Cue]:
-    """Returns the cues of an SRT or WebVTT file, by their start. Sound descriptions in square brackets are left out.
+    """Return the cues of an SRT or WebVTT file, by their start. Sound descriptions in square brackets are left out.
 
     The speaker of a cue is its WebVTT voice (`<v Anna>`), or a name and a colon at the start of a line: in capitals
     (`ANNA: ...`), or one of `known_speakers`. A cue with several speakers is divided by the length of their texts.
 
     Args:
         content: The file, in UTF-8 or in UTF-16 with a byte order mark.
-        known_speakers: Names that are speakers whatever their case.
+        known_speakers: Names of speakers, in any case.
 
     Raises:
         OptionError: The file is too large, in another encoding or malformed, or a cue has no duration.
@@ -100,7 +100,7 @@ def _decoded(content: bytes) -> str:
 
 
 def _checked_lines(text: str) -> list[str]:
-    """Returns the lines of a file whose timing lines are well-formed and not too many."""
+    """Return the lines of a file whose timing lines are well-formed and not too many."""
     if (num_timings := text.count(_ARROW)) > MAX_CUES:
         raise OptionError(f"subtitles: expected at most {MAX_CUES} cues, found {num_timings}.")
     lines = re.split(r"\r\n|\r|\n", text)
@@ -113,7 +113,7 @@ def _checked_lines(text: str) -> list[str]:
 
 
 def _split(caption: Caption, known: Collection[str]) -> Iterator[Cue]:
-    """Yields the cues of a caption, one per speaker."""
+    """Yield the cues of a caption, one per speaker."""
     start, end = (time.in_milliseconds() / 1000 for time in (caption.start_time, caption.end_time))
     if not 0 <= start < end <= _MAX_SECONDS:
         raise OptionError(f"subtitles: the cue at {caption.start} must end after its start and within 24 hours.")
@@ -130,7 +130,7 @@ def _split(caption: Caption, known: Collection[str]) -> Iterator[Cue]:
 
 
 def _by_speaker(raw_text: str, known: Collection[str]) -> Iterator[tuple[str | None, str]]:
-    """Yields speakers and their non-empty texts, in order."""
+    """Yield speakers and their non-empty texts, in order."""
     before, *spans = _VOICE.split(raw_text)
     spoken = [(None, before), *zip((_plain(name) for name in spans[::2]), spans[1::2], strict=True)]
     parts: list[tuple[str | None, list[str]]] = []
@@ -150,5 +150,5 @@ def _by_speaker(raw_text: str, known: Collection[str]) -> Iterator[tuple[str | N
 
 
 def _plain(text: str) -> str:
-    """Returns text without markup and sound descriptions."""
+    """Return text without markup and sound descriptions."""
     return _SOUND.sub("", html.unescape(_TAG.sub("", text))).strip()

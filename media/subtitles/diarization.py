@@ -29,7 +29,7 @@ class SpeakerSegment:
 
 
 def read_diarization(content: bytes) -> list[SpeakerSegment]:
-    """Returns the segments of an RTTM or JSON file, in its order; they may overlap.
+    """Return the segments of an RTTM or JSON file, in its order; they may overlap.
 
     JSON is a list of objects with `start`, `end` and `speaker`, or an object that holds such a list as `segments`,
     `diarization` or `turns`. Other keys are ignored.
@@ -50,7 +50,7 @@ def read_diarization(content: bytes) -> list[SpeakerSegment]:
 
 
 def _of_rttm(text: str) -> Iterator[SpeakerSegment]:
-    """Yields the SPEAKER lines: type, recording, channel, onset, duration, <NA>, <NA>, speaker, ... (NIST RT-09)."""
+    """Yield the SPEAKER lines: type, recording, channel, onset, duration, <NA>, <NA>, speaker, ... (NIST RT-09)."""
     recordings: set[str] = set()
     num_segments = 0
     for number, line in enumerate(text.splitlines(), 1):

@@ -35,7 +35,7 @@ def check_fonts(texts: Iterable[str]) -> None:
 
 
 def font_of(text: str) -> Font:
-    """Returns a font that has all letters, marks and digits of a text; bold and without serifs if there is one.
+    """Return a font that has all letters, marks and digits of a text; bold and without serifs if there is one.
 
     Raises:
         OptionError: There is none.
@@ -58,7 +58,7 @@ def font_of(text: str) -> Font:
 
 @cache
 def _installed() -> list[tuple[Font, frozenset[int]]]:
-    """Returns the installed fonts with their characters, the best first; fonts installed later are not seen."""
+    """Return the installed fonts with their characters, the best first; fonts installed later are not seen."""
     if shutil.which(_LIST) is None:
         return []
     fields = "".join(f"%{{{name}}}\t" for name in ("file", "index", "family", "style", "scalable", "charset")) + "\n"
@@ -70,13 +70,13 @@ def _installed() -> list[tuple[Font, frozenset[int]]]:
 
 
 def _characters(ranges: str) -> frozenset[int]:
-    """Returns the code points of fontconfig's list, such as `20-7e a0`."""
+    """Return the code points of fontconfig's list, such as `20-7e a0`."""
     ends = (each.partition("-") for each in ranges.split())
     return frozenset(chain.from_iterable(range(int(low, 16), int(high or low, 16) + 1) for low, _, high in ends))
 
 
 def _rank(row: list[str]) -> tuple[int, bool, bool, int, str]:
-    """Returns a key by which good fonts for subtitles come first."""
+    """Return a key by which good fonts for subtitles come first."""
     path, _, family, style, *_ = row
     names, styles = family.lower(), style.lower()
     known = next((number for number, each in enumerate(_PREFERRED) if each in names), len(_PREFERRED))

@@ -25,7 +25,7 @@ class ShownText(NamedTuple):
 
 
 def subtitle_file(cues: Iterable[Cue], kind: SubtitleFormat) -> str:
-    """Returns the content of a file; WebVTT names the speakers."""
+    """Return the content of a file; WebVTT names the speakers."""
     document = WebVTT()
     for number, cue in enumerate(sorted(cues, key=lambda cue: cue.start), 1):
         text = _lines(cue.text)
@@ -41,7 +41,7 @@ def subtitle_file(cues: Iterable[Cue], kind: SubtitleFormat) -> str:
 
 
 def shown_texts(cues: Sequence[Cue]) -> list[ShownText]:
-    """Returns texts that do not overlap, in order: cues at the same time are shown below each other."""
+    """Return texts that do not overlap, in order: cues at the same time are shown below each other."""
     times = sorted({time for cue in cues for time in (cue.start, cue.end)})
     waiting = deque(sorted(cues, key=lambda cue: cue.start))
     shown: list[ShownText] = []
@@ -57,7 +57,7 @@ def shown_texts(cues: Sequence[Cue]) -> list[ShownText]:
 
 
 def _lines(text: str) -> str:
-    """Returns text without empty lines and arrows, which end a cue in a file."""
+    """Return text without empty lines and arrows, which end a cue in a file."""
     return "\n".join(filter(None, (line.strip() for line in text.splitlines()))).replace("-->", "→")
 
 

@@ -24,7 +24,7 @@ FALSE_POSITIVE_RATE: Final = 2.0 ** (-8 * _CRC_BYTES)
 
 
 def encode(identifier: bytes) -> NDArray[np.uint8]:
-    """Returns the (NUM_CODED,) bits of an identifier of IDENTIFIER_BYTES bytes.
+    """Return the (NUM_CODED,) bits of an identifier of IDENTIFIER_BYTES bytes.
 
     Raises:
         ValueError: The identifier has a different length.
@@ -40,7 +40,7 @@ def encode(identifier: bytes) -> NDArray[np.uint8]:
 
 
 def decode(soft: NDArray[np.float32]) -> list[bytes | None]:
-    """Decodes by the Viterbi algorithm.
+    """Decode by the Viterbi algorithm.
 
     Args:
         soft: (B, NUM_CODED) estimates: positive for a coded 0, negative for a 1; larger ones are more certain.
@@ -52,13 +52,13 @@ def decode(soft: NDArray[np.float32]) -> list[bytes | None]:
 
 
 def most_likely_words(soft: NDArray[np.float32]) -> list[bytes]:
-    """Returns the B most likely words, identifier and CRC, for (B, NUM_CODED) soft bits."""
+    """Return the B most likely words, identifier and CRC, for (B, NUM_CODED) soft bits."""
     bits = _most_likely(soft.reshape(len(soft), _NUM_STEPS, len(_GENERATORS)))
     return [row.tobytes() for row in np.packbits(bits, axis=1)]
 
 
 def read_word(word: bytes, num_crc_bytes: int = _CRC_BYTES) -> bytes | None:
-    """Returns the identifier of a word; None if the first `num_crc_bytes` of its CRC do not match."""
+    """Return the identifier of a word; None if the first `num_crc_bytes` of its CRC do not match."""
     identifier, crc = word[:IDENTIFIER_BYTES], word[IDENTIFIER_BYTES:]
     expected = zlib.crc32(identifier).to_bytes(_CRC_BYTES, "big")
     return identifier if crc[:num_crc_bytes] == expected[:num_crc_bytes] else None
@@ -86,7 +86,7 @@ def _trellis() -> _Trellis:
 
 
 def _most_likely(steps: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Returns the (B, _NUM_INFO) information bits of the most likely paths for (B, _NUM_STEPS, 4) soft bits."""
+    """Return the (B, _NUM_INFO) information bits of the most likely paths for (B, _NUM_STEPS, 4) soft bits."""
     predecessors, outputs = _trellis()
     num = len(steps)
     metrics = np.full((num, _NUM_STATES), -np.inf, np.float32)

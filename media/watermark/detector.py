@@ -21,7 +21,7 @@ from media.watermark.search import ZOOMS, GridSearch, aligned_cells
 MAX_SECONDS: Final = 60.0
 """How much of a video is examined, from its start."""
 _SPAN_SECONDS: Final = 20.0
-"""Parts of this length are examined on their own, too, in case that the video was cut."""
+"""Parts of this length are also examined separately, in case the video was cut."""
 _MAX_FPS: Final = 30.0
 """More frames per second are not measured."""
 NUM_CANDIDATES: Final = 16
@@ -54,7 +54,7 @@ class Detection:
 
 
 def detect_watermark(path: Path, limits: MediaLimits) -> Detection:
-    """Searches the first MAX_SECONDS of a video.
+    """Search the first MAX_SECONDS of a video.
 
     Raises:
         MediaError: It is not a video that can be decoded.
@@ -70,7 +70,7 @@ def detect_watermark(path: Path, limits: MediaLimits) -> Detection:
 
 
 def detect_in_frames(frames: Iterable[tuple[NDArray[np.uint8], float]], pattern: Pattern | None = None) -> Detection:
-    """Searches frames.
+    """Search frames.
 
     Args:
         frames: (H, W) luma and time in seconds from the first frame, in order.
@@ -83,7 +83,7 @@ def detect_in_frames(frames: Iterable[tuple[NDArray[np.uint8], float]], pattern:
 
 
 def search_observation(seen: Observation, pattern: Pattern) -> Detection:
-    """Searches what was measured: complete frames first, then cropped, scaled and padded ones."""
+    """Search what was measured: complete frames first, then cropped, scaled and padded ones."""
     spans = seen.spans(_SPAN_SECONDS)
     # Each candidate is one chance of a false positive; of its NUM_SLOTS decoded words, one in NUM_SLOTS fits its slot.
     rate = len(spans) * (2 * NUM_PHASES + NUM_CANDIDATES) * FALSE_POSITIVE_RATE
@@ -96,7 +96,7 @@ def search_observation(seen: Observation, pattern: Pattern) -> Detection:
 
 
 def read_identifiers(pattern: Pattern, cells: NDArray[np.float32]) -> dict[bytes, float]:
-    """Returns the identifiers in (B, NUM_CELLS, NUM_CELLS) measured cells with their confidence."""
+    """Return the identifiers in (B, NUM_CELLS, NUM_CELLS) measured cells with their confidence."""
     found: dict[bytes, float] = {}
     for slot in range(NUM_SLOTS):
         soft = pattern.soft_bits(cells, slot)
@@ -108,7 +108,7 @@ def read_identifiers(pattern: Pattern, cells: NDArray[np.float32]) -> dict[bytes
 
 
 def candidates(pattern: Pattern, seen: Observation, spans: list[range]) -> Iterator[tuple[range, NDArray[np.float32]]]:
-    """Yields spans with the (B, NUM_CELLS, NUM_CELLS) cells of the most promising alignments."""
+    """Yield spans with the (B, NUM_CELLS, NUM_CELLS) cells of the most promising alignments."""
     search, changing = GridSearch(pattern), []
     for span in spans:
         fields = {NO_ZOOM: seen.fields(span)}

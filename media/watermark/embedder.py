@@ -28,7 +28,7 @@ _GRID: Final = 128
 _SAMPLES: Final = 160
 """About as many samples along the shorter side are enough to measure activity."""
 _LEVEL_BITS: Final = 5
-"""A level is so many bits of the 8-bit changes that are interpolated."""
+"""Fractional bits per level in the interpolated 8-bit changes."""
 _NO_CHANGE: Final = 128
 _HALF_LEVEL: Final = 1 << _LEVEL_BITS >> 1
 
@@ -55,7 +55,7 @@ class InvisibleWatermark:
         self._brighter = self._darker = np.empty((0, 0), np.uint8)
 
     def draw(self, planes: YuvFrame) -> None:
-        """Marks the next frame: changes the writable luma plane, in place, by at most MAX_LEVELS."""
+        """Mark the next frame: change the writable luma plane, in place, by at most MAX_LEVELS."""
         seconds = self._frame / self._fps
         self._frame += 1
         drawn_for = (int(seconds / _REFRESH_SECONDS), sign_at(float(seconds)))
@@ -66,7 +66,7 @@ class InvisibleWatermark:
         cv2.subtract(planes.y, self._darker, dst=planes.y)
 
     def cover(self, alpha: NDArray[np.uint8]) -> None:
-        """Leaves the alpha as it is: the watermark is where the picture is."""
+        """Leave the alpha unchanged: the watermark is where the picture is."""
 
     def _refresh(self, luma: NDArray[np.uint8], sign: float) -> None:
         # Whole levels without dithering: finer detail would cost the encoder bits, and the detector averages it away.
@@ -79,7 +79,7 @@ class InvisibleWatermark:
 
 
 def sign_at(seconds: float) -> float:
-    """Returns the factor of the pattern at a time, from -1 to 1."""
+    """Return the factor of the pattern at a time, from -1 to 1."""
     halves = seconds / HALF_PERIOD_SECONDS
     sign = 1 - 2 * (int(halves) % 2)
     to_change = abs(halves - round(halves)) * HALF_PERIOD_SECONDS if halves >= 0.5 else HALF_PERIOD_SECONDS
@@ -87,7 +87,7 @@ def sign_at(seconds: float) -> float:
 
 
 def _amplitude(luma: NDArray[np.uint8], flat_levels: float) -> NDArray[np.float32]:
-    """Returns the amplitude in levels, (_GRID, _GRID): more where the picture is busy and hides it."""
+    """Return the amplitude in levels, (_GRID, _GRID): more where the picture is busy and hides it."""
     step = max(1, min(luma.shape) // _SAMPLES)
     sampled = luma[::step, ::step].astype(np.float32)
     mean = cv2.blur(sampled, (7, 7))

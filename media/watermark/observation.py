@@ -45,7 +45,7 @@ class Observation:
         self._counts: list[int] = []
 
     def add(self, luma: NDArray[np.uint8], seconds: float) -> None:
-        """Adds the (H, W) luma of a frame; `seconds` is its time from the first frame, and must not decrease."""
+        """Add the (H, W) luma of a frame; `seconds` is its time from the first frame, and must not decrease."""
         number = int(seconds / _BIN_SECONDS + 1e-6)
         while len(self._sums) <= number:
             self._sums.append(np.zeros((_BIN_SIDE, _BIN_SIDE), np.float32))
@@ -54,7 +54,7 @@ class Observation:
         self._counts[number] += 1
 
     def spans(self, seconds: float) -> list[range]:
-        """Returns the whole video, and its parts of about this length if there are several, as ranges of bins."""
+        """Return the whole video, and its parts of about this length if there are several, as ranges of bins."""
         num = len(self._sums)
         parts = round(num * _BIN_SECONDS / seconds)
         edges = np.linspace(0, num, max(parts, 1) + 1).astype(int).tolist()
@@ -62,11 +62,11 @@ class Observation:
         return [range(num), *pieces] if len(pieces) > 1 else pieces
 
     def seconds_of(self, span: range) -> tuple[float, float]:
-        """Returns start and end of a span in seconds."""
+        """Return start and end of a span in seconds."""
         return span.start * _BIN_SECONDS, span.stop * _BIN_SECONDS
 
     def fields(self, span: range, zoom: Zoom = NO_ZOOM) -> NDArray[np.float32]:
-        """Returns the estimates for every phase, (NUM_PHASES, H, W), of the size of the zoom.
+        """Return the estimates for every phase, (NUM_PHASES, H, W), of the size of the zoom.
 
         Regions that are measured with certainty are larger. The sign of each is unknown. It is zero if the span is too
         short to contain a change of sign.
@@ -84,7 +84,7 @@ class _Bins(NamedTuple):
     counts: NDArray[np.int64]
 
     def field(self, phase: int) -> NDArray[np.float32]:
-        """Returns the mean change at the times where the sign changes, each weighted by its certainty."""
+        """Return the mean change at the times where the sign changes, each weighted by its certainty."""
         total = np.zeros(self.sums.shape[1:], np.float32)
         for number in range(-phase % NUM_PHASES, len(self.sums), NUM_PHASES):
             before = self._mean(max(number - _NEAR_BINS, 0), number)
@@ -98,7 +98,7 @@ class _Bins(NamedTuple):
         return np.asarray(total / np.sqrt(_local_level(total)), np.float32)
 
     def _mean(self, start: int, stop: int) -> NDArray[np.float32] | None:
-        """Returns the mean picture of some bins; None if less than a half of _NEAR_BINS was seen."""
+        """Return the mean picture of some bins; None if less than a half of _NEAR_BINS was seen."""
         counts = self.counts[start:stop]
         if np.count_nonzero(counts) < _NEAR_BINS / 2:
             return None
@@ -107,7 +107,7 @@ class _Bins(NamedTuple):
 
 
 def equalise(fields: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns (NUM_PHASES, H, W) fields with a local variance of 1, as the search for their alignment needs them."""
+    """Return (NUM_PHASES, H, W) fields with a local variance of 1, as the search for their alignment needs them."""
     return np.stack([field / _local_level(field) for field in fields])
 
 

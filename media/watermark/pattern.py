@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from media.watermark.code import NUM_CODED, encode
 
 NUM_CELLS: Final = 32
-"""Cells along each side of the frame, whatever its size and shape."""
+"""Cells along each side of a frame of any size and shape."""
 HALF_PERIOD_SECONDS: Final = 2.0
 """The pattern changes its sign at multiples of this time, so that a static picture cancels out in the detector."""
 PUBLIC_KEY: Final = b"lipwright-watermark-1"
-"""Key of all marked videos: everybody can detect the watermark."""
+"""Key of all marked videos: anyone can detect the watermark."""
 NUM_SLOTS: Final = 8
 """Sets of chips for the bits. The identifier selects one, so that two watermarks in one video can both be read."""
 _STEEPNESS: Final = 1.5
@@ -38,19 +38,19 @@ class Pattern:
         self._chips = [_signs(key + b" chips %d" % slot) for slot in range(NUM_SLOTS)]
 
     def cells(self, identifier: bytes) -> NDArray[np.float32]:
-        """Returns the signs of the cells for an identifier, (NUM_CELLS, NUM_CELLS)."""
+        """Return the signs of the cells for an identifier, (NUM_CELLS, NUM_CELLS)."""
         signs = self.sync_cells().reshape(-1)
         signs[self._data] = self._chips[slot_of(identifier)][self._data] * (1 - 2.0 * encode(identifier))
         return signs.reshape(NUM_CELLS, NUM_CELLS)
 
     def sync_cells(self) -> NDArray[np.float32]:
-        """Returns the same with zeros for the cells that depend on the identifier."""
+        """Return the same with zeros for the cells that depend on the identifier."""
         signs = np.zeros(NUM_CELLS**2, np.float32)
         signs[self._sync] = self._chips[0][self._sync]
         return signs.reshape(NUM_CELLS, NUM_CELLS)
 
     def soft_bits(self, cells: NDArray[np.float32], slot: int) -> NDArray[np.float32]:
-        """Returns the (B, NUM_CODED) soft bits of (B, NUM_CELLS, NUM_CELLS) measured cells."""
+        """Return the (B, NUM_CODED) soft bits of (B, NUM_CELLS, NUM_CELLS) measured cells."""
         despread = cells.reshape(len(cells), -1) * self._chips[slot]
         bits: NDArray[np.float32] = despread[:, self._data].sum(axis=1)
         return bits
@@ -58,17 +58,17 @@ class Pattern:
 
 @cache
 def public_pattern() -> Pattern:
-    """Returns the pattern of all marked videos."""
+    """Return the pattern of all marked videos."""
     return Pattern()
 
 
 def slot_of(identifier: bytes) -> int:
-    """Returns which chips carry the bits of an identifier."""
+    """Return which chips carry the bits of an identifier."""
     return identifier[0] % NUM_SLOTS
 
 
 def draw_cells(cells: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
-    """Returns the cells as a (height, width) picture from -1 to 1 with smooth edges."""
+    """Return the cells as a (height, width) picture from -1 to 1 with smooth edges."""
     smooth = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(np.clip(smooth * _STEEPNESS, -1, 1), np.float32)
 

@@ -87,7 +87,7 @@ class GridSearch:
         self._template = _Template.of(pattern)
 
     def unmoved(self, fields: NDArray[np.float32]) -> list[Alignment]:
-        """Returns the alignments of a complete frame, as it is and mirrored, for fields without zoom."""
+        """Return the alignments of a complete frame, mirrored and not, for fields without zoom."""
         found = []
         for is_mirrored in (False, True):
             template = _flipped(self._template.picture, is_mirrored)
@@ -96,7 +96,7 @@ class GridSearch:
         return found
 
     def moved(self, fields: Fields, num: int) -> list[Alignment]:
-        """Returns the `num` best alignments over all scales, offsets and phases."""
+        """Return the `num` best alignments over all scales, offsets and phases."""
         even = {zoom: equalise(by_phase) for zoom, by_phase in fields.items()}
         coarse = sorted(_offsets(even, self._template), key=_score_of)[:_NUM_REFINED]
         of_phases = [replace(at, phase=at.phase + later) for _, at in coarse for later in range(_PHASES_AT_ONCE)]
@@ -104,7 +104,7 @@ class GridSearch:
         return [at for _, at in sorted(refined, key=_score_of)[:num]]
 
     def _refined(self, field: NDArray[np.float32], at: Alignment) -> tuple[float, Alignment]:
-        """Moves an alignment to a local maximum of the correlation, which is returned with it."""
+        """Move an alignment to a local maximum of the correlation, which is returned with it."""
         best, score = at, self._score(field, at)
         for scale_step, offset_step in _REFINEMENTS:
             for _ in range(_MAX_MOVES):
@@ -117,7 +117,7 @@ class GridSearch:
         return score, best
 
     def _score(self, field: NDArray[np.float32], at: Alignment) -> float:
-        """Returns the correlation in units of what chance would give if the samples were independent."""
+        """Return the correlation in units of what chance would give if the samples were independent."""
         products = _aligned(field, at) * self._template.picture
         return float(products.sum() / (np.linalg.norm(products) + 1e-6))
 
@@ -127,7 +127,7 @@ def _score_of(scored: tuple[float, Alignment]) -> float:
 
 
 def _offsets(fields: Fields, template: _Template) -> Iterator[tuple[float, Alignment]]:
-    """Yields the best offset for each zoom, group of phases, scale and mirroring, with its correlation."""
+    """Yield the best offset for each zoom, group of phases, scale and mirroring, with its correlation."""
     from scipy.fft import irfft2, next_fast_len  # a fifth of a second to import: only when searching
 
     for zoom, by_phase in fields.items():
@@ -171,14 +171,14 @@ def _neighbours(at: Alignment, scale_step: float, offset_step: float) -> Iterato
 
 
 def aligned_cells(fields: Fields, alignments: Iterable[Alignment]) -> NDArray[np.float32]:
-    """Returns the (B, NUM_CELLS, NUM_CELLS) cells of the watermark at each alignment."""
+    """Return the (B, NUM_CELLS, NUM_CELLS) cells of the watermark at each alignment."""
     size = (NUM_CELLS, NUM_CELLS)
     pictures = (_aligned(fields[at.zoom][at.phase], at) for at in alignments)
     return np.stack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures])
 
 
 def _sizes(zoom: Zoom) -> list[tuple[int, int]]:
-    """Returns width and height of a coarse field at every scale that is searched in fields of a zoom."""
+    """Return width and height of a coarse field at every scale that is searched in fields of a zoom."""
     if zoom.across == zoom.down:
         powers, limit = (_LARGE, len(_LARGE)) if zoom.across == 1 else (_SMALL, _MAX_STRETCH)
         pairs = [(across, down) for across in powers for down in powers if abs(across - down) <= limit]
@@ -190,7 +190,7 @@ def _sizes(zoom: Zoom) -> list[tuple[int, int]]:
 
 
 def _aligned(field: NDArray[np.float32], at: Alignment) -> NDArray[np.float32]:
-    """Returns the (FIELD_SIDE, FIELD_SIDE) part of the field that shows the marked video; zero where it was cropped."""
+    """Return the (FIELD_SIDE, FIELD_SIDE) part of the field that shows the marked video; zero where it was cropped."""
     if (at.scale_x, at.scale_y, at.x, at.y) == (1, 1, 0, 0) and at.zoom == NO_ZOOM:
         return _flipped(field * np.float32(at.sign), at.is_mirrored)
     # From the centre of a sample of the marked video to that of the field.

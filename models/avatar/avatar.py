@@ -48,12 +48,12 @@ _SEAM_FRAMES = 5  # in which to search for the line where closed lips meet
 
 
 def opens(track: FaceTrack) -> bool:
-    """Returns whether the mouth opening varies in the track, even if the mouth never closes completely."""
+    """Return whether the mouth opening varies in the track, even if the mouth never closes completely."""
     return bool(track.visible.sum() > 1 and track.shape[track.visible, 0].std() > _TALKING_STD)
 
 
 def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> tuple[FaceTrack, Occluders | None]:
-    """Returns the track of a source, and what passes in front of the mouth, if anything does.
+    """Return the track of a source, and the occluders of the mouth, if any.
 
     Covered frames are read again, and a few others if the mouth is closed and never moves.
 
@@ -95,8 +95,8 @@ class Avatar:
     info: VideoInfo  # the source
     track: FaceTrack  # the face in every source frame; for a still, in each row of `models.avatar.still_frame`
     motion: StillMotion | None = None  # how a still moves; None for a video
-    occluders: Occluders | None = None  # what passes in front of the mouth; None: nothing does
-    layers: StillLayers | None = None  # of a still; None: its background moves with the head
+    occluders: Occluders | None = None  # occluders of the mouth; None: none
+    layers: StillLayers | None = None  # person and background of a still; None: the background moves with the head
     expressiveness: float = 1.0  # factor of the mouth's movement in one job or session, 0 to 2; closed lips stay closed
     _remembered: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -108,7 +108,7 @@ class Avatar:
     def shown_frames(
         self, frames: range, fps: float, playback: Playback, prosody: Prosody, motion: float = 1.0
     ) -> NDArray[np.int64]:
-        """Returns what to read from `frames` for T output frames: (T,) source frames, or frames of a moving still.
+        """Return what to read from `frames` for T output frames: (T,) source frames, or frames of a moving still.
 
         Args:
             frames: The output frames.
@@ -122,23 +122,23 @@ class Avatar:
         return self.motion.frames(np.array(frames) / fps, fps, prosody, motion).index()
 
     def rows(self, shown: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Returns the (T,) rows of `track`, the source frames of engines, that `shown_frames` stand for."""
+        """Return the (T,) rows of `track`, the source frames of engines, that `shown_frames` stand for."""
         return np.asarray(shown if self.motion is None else shown % NUM_ROWS, np.int32)
 
     def frames(self, reader: FrameSource) -> FrameSource:
-        """Returns a reader of the avatar's frames, given a reader of its source; animates a still as it is read."""
+        """Return a reader of the avatar's frames, given a reader of its source; animates a still as it is read."""
         return reader if self.motion is None else MovingStill(reader, self.track, self.layers)
 
     def matte_frames(self, reader: FrameSource) -> FrameSource:
-        """Returns the mattes of the avatar's frames, given a `MatteFrames` of its source."""
+        """Return the mattes of the avatar's frames, given a `MatteFrames` of its source."""
         return reader if self.motion is None else MovingMatte(reader, self.track, self.layers)
 
     def folder_of(self, engine: VersionedEngine) -> Path:
-        """Returns the folder of an engine's analysis of this avatar."""
+        """Return the folder of an engine's analysis of this avatar."""
         return analysis_folder(self.folder, engine)
 
     def remember(self, engine: VersionedEngine, load: Callable[[], T]) -> T:
-        """Returns the result of `load`, cached for as long as this avatar is in memory."""
+        """Return the result of `load`, cached for as long as this avatar is in memory."""
         key = self.folder_of(engine).name  # variants of one engine may have different analyses
         if key not in self._remembered:
             self._remembered[key] = load()
@@ -148,7 +148,7 @@ class Avatar:
     def build(
         cls, folder: Path, info: VideoInfo, raw: RawLandmarks, reader: FrameSource, cut_out: CutOut | None = None
     ) -> Avatar:
-        """Builds an avatar from the landmarks of all frames and writes its folder, `presenter.json` last.
+        """Build an avatar from the landmarks of all frames and write its folder, `presenter.json` last.
 
         A few frames of the source are read again, and those in which something covers the mouth. The background of a
         still from which `cut_out` cannot cut the person, or without it, moves with the head.
@@ -181,7 +181,7 @@ class Avatar:
 
     @classmethod
     def load(cls, folder: Path) -> Avatar:
-        """Loads a folder written by `build`."""
+        """Load a folder written by `build`."""
         content = json.loads((folder / INFO_FILE).read_text())
         info = _info_from_json(content["info"])
         motion = StillMotion.load(folder / MOTION_FILE) if info.is_still else None

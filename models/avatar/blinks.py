@@ -17,7 +17,7 @@ from models.speech.prosody import Prosody
 
 # Seconds. Lids close faster than they open (VanderWerf et al., "Eyelid movements", J. Neurophysiol. 89, 2003).
 _CLOSING, _CLOSED, _OPENING = 0.11, 0.04, 0.19
-_CELL: Final = 2.8  # seconds, in which there is one blink or, now and then, none
+_CELL: Final = 2.8  # seconds, each with one blink or, occasionally, none
 _LIKELY: Final = 0.8
 _AT_PHRASE_END: Final = 0.65  # probability
 _DELAY: Final = (0.05, 0.25)  # seconds after it
@@ -25,7 +25,7 @@ _APART: Final = 0.7  # seconds between two blinks
 
 
 def blinks(seed: int, seconds: NDArray[np.float64], fps: float, prosody: Prosody) -> NDArray[np.float64]:
-    """Returns the closure of the lids, 0 to 1. Every blink has a fully closed frame at any frame rate.
+    """Return the closure of the lids, 0 to 1. Every blink has a fully closed frame at any frame rate.
 
     Args:
         seed: Of the portrait.
@@ -48,14 +48,14 @@ def blinks(seed: int, seconds: NDArray[np.float64], fps: float, prosody: Prosody
 
 
 def _in_cell(seed: int, cell: int) -> float | None:
-    """Returns when the blink of a cell starts; None if there is none. Blinks of two cells are `_APART`."""
+    """Return when the blink of a cell starts; None if there is none. Blinks of two cells are `_APART`."""
     rng = np.random.default_rng([seed, 3, cell])
     place = rng.uniform(0, _CELL - _APART)
     return None if rng.random() > _LIKELY else cell * _CELL + place + _APART / 2
 
 
 def _after_phrase(seed: int, row: int) -> float | None:
-    """Returns when the blink after a phrase that ends with a row starts; None if there is none."""
+    """Return when the blink after a phrase that ends with a row starts; None if there is none."""
     rng = np.random.default_rng([seed, 4, max(row, 0)])
     delay = rng.uniform(*_DELAY)
     return None if rng.random() > _AT_PHRASE_END else row / ROWS_PER_SECOND + delay

@@ -17,8 +17,8 @@ _GREY: Final = np.array([0, 128, 128], np.float32)
 # Relative to the cheeks' luma and their distance from grey in U and V: medians of five GRID speakers and the sample
 # avatar.
 _USUAL: Final = np.array([0.71, 0.55, 0.43], np.float32)
-# Luma relative to the skin: fifteen speakers with dark and light skin in many lights have .52 to 1.06. An eye that is
-# darker is not seen: it is behind glasses, or in the shade of a brow.
+# Luma relative to the skin: fifteen speakers with dark and light skin in many lights have .52 to 1.06. A darker eye is
+# hidden by glasses or in the shade of a brow.
 _LEAST, _MOST = 0.5, 1.1
 _MIN_OPENING: Final = 0.05  # eye distances between the lids: less is a blink
 # Sample positions: all but the outermost points along the lids, at these fractions between upper and lower lid.
@@ -30,18 +30,21 @@ Floats = NDArray[np.float32]
 
 
 class EyeWhite(NamedTuple):
-    """The whites of the eyes relative to the skin of the cheeks."""
+    """The whites of the eyes relative to the skin of the cheeks.
+
+    Attributes:
+        light: Luma relative to the luma of the skin.
+        chroma: (2,) U and V minus those of the skin, in levels.
+    """
 
     light: float
-    """Luma relative to the luma of the skin."""
     chroma: Floats
-    """(2,) U and V minus those of the skin, in levels."""
 
 
 def measure_eye_white(track: FaceTrack, fps: float, frames: FrameSource) -> EyeWhite:
-    """Measures the eyes in those of the first frames with the widest eyes.
+    """Measure the eyes in those of the first frames with the widest eyes.
 
-    Returns the median; typical values if no eye is visible.
+    Return the median; typical values if no eye is visible.
     """
     wide = _widest(track, max(1, round(_FIRST_SECONDS * fps)))
     read = frames.read(wide)
@@ -52,7 +55,7 @@ def measure_eye_white(track: FaceTrack, fps: float, frames: FrameSource) -> EyeW
 
 
 def eye_white(planes: YuvFrame, points: NDArray[np.floating]) -> EyeWhite:
-    """Measures one frame with (468, 3) landmarks in pixels; see `measure_eye_white`."""
+    """Measure one frame with (468, 3) landmarks in pixels; see `measure_eye_white`."""
     flat = np.asarray(points[:, :2], np.float32)
     is_open = lid_openings(np.asarray(points)[None])[0] >= _MIN_OPENING
     skin = np.median(_colours(planes, flat[list(CHEEK_FRONT)]), 0)
@@ -65,7 +68,7 @@ def eye_white(planes: YuvFrame, points: NDArray[np.floating]) -> EyeWhite:
 
 
 def _widest(track: FaceTrack, num_first: int) -> list[int]:
-    """Returns the frame with the widest eyes in each of a few parts of the first frames that show the face."""
+    """Return the frame with the widest eyes in each of a few parts of the first frames that show the face."""
     first = np.flatnonzero(track.visible)
     first = first[first < first[0] + num_first]
     opening = lid_openings(track.points[first]).min(1)
@@ -74,7 +77,7 @@ def _widest(track: FaceTrack, num_first: int) -> list[int]:
 
 
 def lid_openings(points: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Returns the (T, 2) gaps between the lids of (T, 468, 3) faces, in eye distances."""
+    """Return the (T, 2) gaps between the lids of (T, 468, 3) faces, in eye distances."""
     faces = np.asarray(points, np.float32)
     unit = np.linalg.norm(faces[:, EYE_LEFT] - faces[:, EYE_RIGHT], axis=-1)
     lids = [[faces[:, list(lid[_ALONG]), :2] for lid in eye] for eye in EYES]
@@ -83,7 +86,7 @@ def lid_openings(points: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _white(planes: YuvFrame, points: Floats, eye: tuple[tuple[int, ...], tuple[int, ...]]) -> Floats:
-    """Returns (3,) Y, U, V of the lightest part between the lids."""
+    """Return (3,) Y, U, V of the lightest part between the lids."""
     upper, lower = (points[list(lid[_ALONG])] for lid in eye)
     between = upper + _SHARES[:, None, None].astype(np.float32) * (lower - upper)
     colours = _colours(planes, between.reshape(-1, 2))
@@ -91,7 +94,7 @@ def _white(planes: YuvFrame, points: Floats, eye: tuple[tuple[int, ...], tuple[i
 
 
 def _colours(planes: YuvFrame, places: Floats) -> Floats:
-    """Samples (P, 3) Y, U, V at (P, 2) positions in luma pixels."""
+    """Sample (P, 3) Y, U, V at (P, 2) positions in luma pixels."""
     at_half = ((places + 0.5) / 2 - 0.5).astype(np.float32)
     read = [_sample(planes.y, places), _sample(planes.u, at_half), _sample(planes.v, at_half)]
     return np.stack(read, 1)

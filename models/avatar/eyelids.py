@@ -66,9 +66,9 @@ class EyeState(NamedTuple):
     """What both eyes of a portrait do."""
 
     closing: float = 0.0  # how far the lids are closed, 0 to 1
-    right: float = 0.0  # shift of the irises in eye distances, to the right ...
-    down: float = 0.0  # ... and down; the lids follow it
-    smile: float = 0.0  # 0 to 1, which raises the lower lids
+    right: float = 0.0  # shift of the irises to the right, in eye distances
+    down: float = 0.0  # shift of the irises down, in eye distances; the lids follow it
+    smile: float = 0.0  # how far the portrait smiles, 0 to 1; raises the lower lids
 
 
 class _Curves(NamedTuple):
@@ -126,7 +126,7 @@ class _Eye:
         return x1 > x0 and y1 > y0 and self._width > _MIN_WIDTH * self._unit and self._opening > _MIN_OPENING
 
     def draw(self, still: YuvFrame, soft: YuvFrame, target: YuvFrame, state: EyeState) -> None:
-        """Draws this eye into `target`."""
+        """Draw this eye into `target`."""
         for number, (source, skin, plane, step) in enumerate(zip(still, soft, target, _STEPS, strict=True)):
             x0, y0, x1, y1 = (side // step for side in self.box)
             eye = self._looking(source, step, state) if any(state[1:]) else source[y0:y1, x0:x1]
@@ -151,7 +151,7 @@ class _Eye:
         number: int,
         state: EyeState,
     ) -> NDArray[np.uint8]:
-        """Returns the eye of the plane of a number (Y, U, V) with its lids over the open eye `looking`."""
+        """Return the eye of the plane of a number (Y, U, V) with its lids over the open eye `looking`."""
         step, is_luma = _STEPS[number], number == 0
         pixels, unit, closing = self._pixels[step], self._unit, state.closing
         _, down, top, lashes, edge, lower, *_ = pixels
@@ -202,7 +202,7 @@ class _Eye:
         return _sample(plane, *np.moveaxis((places + 0.5) / step - 0.5, -1, 0))
 
     def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Returns the even left, top, right and bottom of the pixels that may change, clipped to the image."""
+        """Return the even left, top, right and bottom of the pixels that may change, clipped to the image."""
         curves = self._curves
         low, high = curves.top.min() - 0.02 * self._unit, curves.lower.max() + _LOWER_REACH * self._unit
         frame = np.array([[a, d] for a in (0.0, self._width) for d in (low, high)]) @ self._axes + self._corner
@@ -224,7 +224,7 @@ class _Eye:
     def _shares(
         self, local: NDArray[np.float64], lines: list[NDArray[np.float64]], step: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Returns the (h, w, 2) and (h, w) shares by which pixels move with iris and lower lid, see `_Pixels`."""
+        """Return the (h, w, 2) and (h, w) shares by which pixels move with iris and lower lid, see `_Pixels`."""
         along, down = np.moveaxis(local, -1, 0)
         top, _, edge, lower = lines
         place = along / self._width
@@ -250,7 +250,7 @@ class _Eye:
         return np.convolve(padded, kernel / kernel.sum(), "valid")
 
     def _lid_tones(self, still: YuvFrame) -> list[NDArray[np.float64]]:
-        """Returns (C,) Y, U and V of the lid at each column of the curves."""
+        """Return (C,) Y, U and V of the lid at each column of the curves."""
         columns, top, lashes, _, lower = self._curves
 
         def taken(down: NDArray[np.float64], number: int) -> NDArray[np.float64]:
@@ -273,7 +273,7 @@ class _Eye:
         upper: NDArray[np.float64],
         crease: NDArray[np.float64],
     ) -> float:
-        """Returns where the lashes end, as a fraction of the way from the mesh's lid edge to the crease."""
+        """Return where the lashes end, as a fraction of the way from the mesh's lid edge to the crease."""
         inside = slice(_NUM_COLUMNS // 6, -(_NUM_COLUMNS // 6))
         down = upper + _LASH_SHARES[:, None] * (crease - upper)  # (S, C)
         along = np.broadcast_to(columns, down.shape)
@@ -305,7 +305,7 @@ class Eyelids:
         self._drawn = EyeState()
 
     def draw(self, target: YuvFrame, state: EyeState) -> None:
-        """Draws the eyes into `target`, the same copy of the portrait in every call."""
+        """Draw the eyes into `target`, the same copy of the portrait in every call."""
         if state != self._drawn:
             for eye in self._eyes:
                 eye.draw(self._still, self._soft, target, state)
@@ -317,7 +317,7 @@ def _blurred(plane: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
 
 
 def _smoothed(tone: NDArray[np.float64], num: int) -> NDArray[np.float64]:
-    """Returns the (C,) tone without lashes, of the inner columns only: lids are hidden at the corners of an eye."""
+    """Return the (C,) tone without lashes, of the inner columns only: lids are hidden at the corners of an eye."""
     inner = np.arange(num // 5, num - num // 5)
     steady = np.interp(np.arange(num), inner, tone[inner])
     ends = np.percentile(steady, [30, 70])

@@ -27,7 +27,7 @@ class FaceRegion:
 
     @classmethod
     def of(cls, track: FaceTrack) -> FaceRegion:
-        """Computes the region of a track; deterministic."""
+        """Compute the region of a track; deterministic."""
         rest = track.rest.astype(np.float64)
         top, bottom = rest[NOSE_BASE, 1] + ABOVE_NOSE, rest[CHIN_TIP, 1] - BELOW_CHIN  # y up
         x = rest[[NOSE_BASE, CHIN_TIP], 0].mean()

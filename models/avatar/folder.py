@@ -4,7 +4,7 @@ folder/presenter.json                  source info and hashes of the other files
 folder/track.npz                       the face in every frame; for a still, in its one picture
 folder/motion.npz                      how a still moves
 folder/layers.npz                      person and background of a still, unless its matte is uncertain
-folder/occluders.npz                   what passes in front of the mouth, if anything does
+folder/occluders.npz                   objects that cover the mouth, if any
 folder/engines/{name}-{version}/       analysis of one engine; `complete`, with the hashes, is written last
 """
 
@@ -37,7 +37,7 @@ class VersionedEngine(Protocol):
 
 
 def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Returns the SHA-256 of files in a folder, by name."""
+    """Return the SHA-256 of files in a folder, by name."""
     found = {}
     for name in names:
         with (folder / name).open("rb") as file:
@@ -46,43 +46,43 @@ def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def is_tracked(folder: Path) -> bool:
-    """Returns whether the folder holds a complete, undamaged avatar of this version. Reads and hashes all files."""
+    """Return whether the folder holds a complete, undamaged avatar of this version. Reads and hashes all files."""
     known = _read(folder / INFO_FILE)
     return known.get("version") == AVATAR_VERSION and _are_as_written(folder, known.get("files"))
 
 
 def analysis_part(engine: VersionedEngine) -> str:
-    """Returns the path, relative to the avatar folder, of an engine's analysis."""
+    """Return the path, relative to the avatar folder, of an engine's analysis."""
     return f"engines/{engine.name}-{engine.version}/"
 
 
 def analysis_folder(folder: Path, engine: VersionedEngine) -> Path:
-    """Returns the path of an engine's analysis."""
+    """Return the path of an engine's analysis."""
     return folder / analysis_part(engine)
 
 
 def is_analysed(folder: Path, engine: VersionedEngine) -> bool:
-    """Returns whether an engine's analysis is complete and undamaged. Reads and hashes all files."""
+    """Return whether an engine's analysis is complete and undamaged. Reads and hashes all files."""
     kept = analysis_folder(folder, engine)
     return _are_as_written(kept, _read(kept / COMPLETE_FILE).get("files"))
 
 
 def mark_analysed(folder: Path, engine: VersionedEngine) -> None:
-    """Marks an engine's analysis as complete."""
+    """Mark an engine's analysis as complete."""
     kept = analysis_folder(folder, engine)
     names = (path.relative_to(kept).as_posix() for path in sorted(kept.rglob("*")) if path.is_file())
     write_whole(kept / COMPLETE_FILE, {"files": file_hashes(kept, (name for name in names if name != COMPLETE_FILE))})
 
 
 def write_whole(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file atomically."""
+    """Write a JSON file atomically."""
     partial = path.with_name(f"{path.name}.part")
     partial.write_text(json.dumps(content, indent=1))
     partial.replace(path)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Returns the content of a JSON file; empty if it is missing or invalid."""
+    """Return the content of a JSON file; empty if it is missing or invalid."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):

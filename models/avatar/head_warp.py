@@ -94,7 +94,7 @@ class HeadWarp:
             self._outlines = {step: Outline.of(both, person > 0, self.box, width, step) for step in (1, 2)}
 
     def render(self, picture: YuvFrame, shown: StillFrames) -> YuvFrame:
-        """Renders the one frame `shown`, from the still with its eyes already drawn.
+        """Render the one frame `shown`, from the still with its eyes already drawn.
 
         Pixels that do not move are bit-equal to the still's.
         """
@@ -111,12 +111,12 @@ class HeadWarp:
     def render_luma(
         self, plane: NDArray[np.uint8], shown: StillFrames, background: BackgroundPlane | None = None
     ) -> NDArray[np.uint8]:
-        """Renders a plane of the size of the still's luma, which moves as the luma does."""
+        """Render a plane of the size of the still's luma, which moves as the luma does."""
         back, share = self._back(shown)
         return self._moved(plane, self._places(back, 1), 1, background, share)
 
     def _most_displaced(self) -> NDArray[np.float64]:
-        """Returns the (gh, gw) most pixels by which each grid point moves."""
+        """Return the (gh, gw) most pixels by which each grid point moves."""
         extremes = [
             StillFrames.of(StillFrames(MAX_TURN[None] * signs, *_AT_MOST).index())
             for signs in product((-1, 1), repeat=3)
@@ -125,7 +125,7 @@ class HeadWarp:
         return np.asarray(np.max(lengths, axis=0), np.float64)
 
     def _needed(self, pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Returns the (h, w) share of the most displacement from which pixels of the box may show one of (H, W)."""
+        """Return the (h, w) share of the most displacement from which pixels of the box may show one of (H, W)."""
         x0, y0, x1, y1 = self.box
         reach = np.asarray(cv2.dilate(self._most, np.ones((3, 3))), np.float64)  # neighbours come as far
         pixel_reach = np.kron(reach, np.ones((self._cell, self._cell)))[: y1 - y0, : x1 - x0]
@@ -133,14 +133,14 @@ class HeadWarp:
         return np.asarray((distance - _SAMPLED).clip(0) / np.maximum(pixel_reach, 1e-3), np.float64)
 
     def _is_rendered(self) -> NDArray[np.bool_]:
-        """Returns whether (h, w) pixels of the box are in a band."""
+        """Return whether (h, w) pixels of the box are in a band."""
         rendered = np.zeros(self._pixels[1].shape[:2], np.bool_)
         for band in self._bands:
             rendered[band] = True
         return rendered
 
     def _back(self, shown: StillFrames) -> tuple[NDArray[np.float32], float]:
-        """Returns the (gh, gw, 2) displacement from each output pixel to its source, and its share of the most."""
+        """Return the (gh, gw, 2) displacement from each output pixel to its source, and its share of the most."""
         moved = self._displacement(shown)
         share = 1.0
         if self._layers is not None:
@@ -148,7 +148,7 @@ class HeadWarp:
         return -self._at_target(moved), share
 
     def _displacement(self, shown: StillFrames) -> NDArray[np.float32]:
-        """Returns the (gh, gw, 2) displacement of each grid point of the still, in pixels."""
+        """Return the (gh, gw, 2) displacement of each grid point of the still, in pixels."""
         turn, breath = shown.turn[0], np.array([0, shown.breath[0]])
         shift = head_shift(turn)
         turned = self._lever @ (self._rotation[:2] @ (rotation(turn) - np.eye(3))).T
@@ -157,14 +157,14 @@ class HeadWarp:
         return np.asarray(self._scale * (turned + shifted), np.float32)
 
     def _at_target(self, displacement: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Returns the displacement at each target position, with one fixed-point iteration."""
+        """Return the displacement at each target position, with one fixed-point iteration."""
         rows, columns = np.indices(displacement.shape[:2], np.float32)
         from_x, from_y = columns - displacement[..., 0] / self._cell, rows - displacement[..., 1] / self._cell
         seen = cv2.remap(displacement, from_x, from_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(seen, np.float32)
 
     def _places(self, back: NDArray[np.float32], step: int) -> NDArray[np.float32]:
-        """Returns the (h, w, 2) source positions of the box's pixels in a plane subsampled by `step`."""
+        """Return the (h, w, 2) source positions of the box's pixels in a plane subsampled by `step`."""
         rows, columns = (count * self._cell // step for count in back.shape[:2])
         spread = cv2.resize(back / np.float32(step), (columns, rows), interpolation=cv2.INTER_LINEAR)
         height, width = self._pixels[step].shape[:2]
@@ -199,14 +199,14 @@ class HeadWarp:
 
 
 def _any_in_cells(pixels: NDArray[np.bool_], cell: int) -> NDArray[np.bool_]:
-    """Returns whether any of the pixels in each cell is set; the last cells may be incomplete."""
+    """Return whether any of the pixels in each cell is set; the last cells may be incomplete."""
     padded = np.pad(pixels, [(0, -size % cell) for size in pixels.shape])
     rows, columns = (size // cell for size in padded.shape)
     return np.asarray(padded.reshape(rows, cell, columns, cell).any((1, 3)), np.bool_)
 
 
 def _surface(track: FaceTrack, places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the (gh, gw, 3) head-frame points visible at (gh, gw, 2) pixels."""
+    """Return the (gh, gw, 3) head-frame points visible at (gh, gw, 2) pixels."""
     scale, rotation, origin = float(track.scale[0]), track.rotation[0], track.translation[0]
     angle = np.linspace(0, 2 * np.pi, _NUM_OUTLINE, endpoint=False)
     outline = np.stack([_HEAD_HALF_WIDTH * np.cos(angle), _HEAD_MIDDLE + _HEAD_HALF_HEIGHT * np.sin(angle)], -1)
@@ -228,7 +228,7 @@ def _surface(track: FaceTrack, places: NDArray[np.float64]) -> NDArray[np.float6
 def _point_at(
     places: NDArray[np.float64], above: NDArray[np.float64], rotation: NDArray[np.float64], scale: float
 ) -> NDArray[np.float64]:
-    """Returns (gh, gw, 3) head-frame points at pixels relative to the head origin, `above` the plane of the pivot."""
+    """Return (gh, gw, 3) head-frame points at pixels relative to the head origin, `above` the plane of the pivot."""
     depth = scale * (PIVOT[2] + above) - places @ rotation[:2, 2]
     depth = depth / min(rotation[2, 2], _MIN_FACING)
     points: NDArray[np.float64] = np.concatenate([places, depth[..., None]], -1) @ rotation / scale
@@ -236,12 +236,12 @@ def _point_at(
 
 
 def _ellipse_radius(head: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the distance from the centre of the head; 1 on the ellipse around it."""
+    """Return the distance from the centre of the head; 1 on the ellipse around it."""
     return np.hypot(head[..., 0] / _HEAD_HALF_WIDTH, (head[..., 1] - _HEAD_MIDDLE) / _HEAD_HALF_HEIGHT)
 
 
 def _head_weight(head: NDArray[np.float64], fade: float) -> NDArray[np.float64]:
-    """Returns (gh, gw) weights: 1 within the ellipse around the head, 0 beyond `fade` times it."""
+    """Return (gh, gw) weights: 1 within the ellipse around the head, 0 beyond `fade` times it."""
     return 1 - _ease(_ellipse_radius(head), 1, fade)
 
 
@@ -252,7 +252,7 @@ def _shoulder_weight(head: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _brow_weight(face: NDArray[np.floating], head: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the (gh, gw) share by which head-frame points follow the brows of (468, 3): 1 in them, 0 at the crease.
+    """Return the (gh, gw) share by which head-frame points follow the brows of (468, 3): 1 in them, 0 at the crease.
 
     It fades out over the forehead, which contains the muscle that lifts the brows.
     """
@@ -269,7 +269,7 @@ def _brow_weight(face: NDArray[np.floating], head: NDArray[np.float64]) -> NDArr
 
 
 def _smile(face: NDArray[np.floating], head: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the (gh, gw, 2) shift of head-frame points in a full smile of (468, 3), to the right and up."""
+    """Return the (gh, gw, 2) shift of head-frame points in a full smile of (468, 3), to the right and up."""
     corners = face[[CORNER_LEFT, CORNER_RIGHT], :2].astype(np.float64)
     middle, half = corners.mean(0), np.ptp(corners[:, 0]) / 2
     across, above = (head[..., 0] - middle[0]) / half, head[..., 1] - middle[1]
@@ -279,7 +279,7 @@ def _smile(face: NDArray[np.floating], head: NDArray[np.float64]) -> NDArray[np.
 
 
 def _fade_at_borders(track: FaceTrack, places: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
-    """Returns (gh, gw) weights: 0 at the border of the picture, 1 inside and wherever the face is."""
+    """Return (gh, gw) weights: 0 at the border of the picture, 1 inside and wherever the face is."""
     face = track.points[0, :, :2].astype(np.float64)
     fade = np.ones(places.shape[:2])
     for axis, size in enumerate((width, height)):
@@ -298,18 +298,18 @@ def _ease(
 
 
 def _bounds(moves: NDArray[np.bool_], over: int) -> slice:
-    """Returns the rows (`over` 1) or columns (0) from the first to the last moving cell; all if none moves."""
+    """Return the rows (`over` 1) or columns (0) from the first to the last moving cell; all if none moves."""
     cells = np.flatnonzero(moves.any(over)) if moves.any() else np.arange(moves.shape[1 - over])
     return slice(int(cells[0]), int(cells[-1]) + 1)
 
 
 def _band(moves: NDArray[np.bool_], row: int, cell: int) -> tuple[slice, slice]:
-    """Returns the pixel rows and columns of the box that move in the `_BAND` rows of cells from `row`."""
+    """Return the pixel rows and columns of the box that move in the `_BAND` rows of cells from `row`."""
     columns = _bounds(moves[row : row + _BAND], 0)
     return slice(row * cell, (row + _BAND) * cell), slice(columns.start * cell, columns.stop * cell)
 
 
 def _pixel_grid(box: tuple[int, ...]) -> NDArray[np.float32]:
-    """Returns the (h, w, 2) pixel coordinates of a box."""
+    """Return the (h, w, 2) pixel coordinates of a box."""
     x0, y0, x1, y1 = box
     return np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1).astype(np.float32)

@@ -50,7 +50,7 @@ _MIN_FRAMES = 12
 
 
 class _Prior(NamedTuple):
-    """What is known of a movement before the speaker is seen.
+    """Prior of a movement, before the speaker is observed.
 
     Attributes:
         ratio: Usual movement relative to the prediction.
@@ -68,11 +68,11 @@ class _Prior(NamedTuple):
     max_ratio: float
 
     def energy(self, fps: Fraction) -> float:
-        """Returns the sum of squares that the prior counts as."""
+        """Return the sum of squares that the prior counts as."""
         return self.seconds * float(fps) * self.std**2
 
     def ratio_of(self, shown: NDArray[np.floating], spoken: NDArray[np.floating], fps: Fraction) -> float:
-        """Returns the ratio of two movements, shrunk towards the usual one.
+        """Return the ratio of two movements, shrunk towards the usual one.
 
         Both variances get the same number of prior observations, as with a conjugate prior.
         """
@@ -133,11 +133,11 @@ class MouthCalibration:
 
     @classmethod
     def default(cls) -> MouthCalibration:
-        """Returns the calibration of a source without usable speech."""
+        """Return the calibration of a source without usable speech."""
         return cls(_gains(_OPENING_PRIOR.ratio, _WIDTH_PRIOR.ratio), np.zeros(NUM_CHANNELS, np.float32))
 
     def apply(self, mouth: MouthBlock) -> NDArray[np.float32]:
-        """Returns the corrected (T, 8) float32 shapes of a predicted mouth; silence stays at rest."""
+        """Return the corrected (T, 8) float32 shapes of a predicted mouth; silence stays at rest."""
         scaled = self.adaptation.applied(mouth.shape, mouth.hidden) * self.gain
         following = scaled[:, _COMPARED, None] * self.follow
         shape = np.asarray(scaled + following + mouth.gate[:, None] * self.bias, np.float32)
@@ -146,7 +146,7 @@ class MouthCalibration:
         return shape
 
     def save(self, path: Path) -> None:
-        """Writes an .npz file atomically."""
+        """Write an .npz file atomically."""
         own = self.own_speech
         numbers = [] if own is None else [*vars(own.sync).values(), own.opening_std, own.jitter, own.learned_seconds]
         partial = path.with_name(f"{path.name}.part")
@@ -165,7 +165,7 @@ class MouthCalibration:
 
     @classmethod
     def load(cls, path: Path) -> MouthCalibration:
-        """Reads what `save` wrote."""
+        """Read what `save` wrote."""
         stored = load_arrays(path)
         numbers = [None if np.isnan(value) else float(value) for value in stored["own"]]
         own = OwnSpeech(SourceSync(*numbers[:-3]), *numbers[-3:]) if numbers else None  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ class MouthCalibration:
 
 
 def calibrate_on_sound(track: FaceTrack, talks: bool, fps: Fraction, sound: MouthBlock) -> MouthCalibration:
-    """Calibrates a source on its own audio, after measuring its audio-video offset.
+    """Calibrate a source on its own audio, after measuring its audio-video offset.
 
     Args:
         track: The face in the source's N frames.
@@ -209,7 +209,7 @@ def calibrate_on_sound(track: FaceTrack, talks: bool, fps: Fraction, sound: Mout
 def calibrate(
     predicted: NDArray[np.float32], tracked: NDArray[np.float32], has_speech: NDArray[np.bool_], fps: Fraction
 ) -> MouthCalibration:
-    """Fits the calibration: compares the mouths of a talking source with those predicted from its own audio.
+    """Fit the calibration: compare the mouths of a talking source with those predicted from its own audio.
 
     Args:
         predicted: (N, 8) uncorrected predicted shape of each source frame.
@@ -227,7 +227,7 @@ def calibrate(
     opening = shown[:, _COMPARED], spoken[:, _COMPARED]
     if len(shown) < _MIN_FRAMES or min(each.std() for each in opening) < _MIN_TALKING_STD:
         return MouthCalibration.default()
-    # The fast part only: a smile that comes and goes, or a head that turns, is no speech.
+    # The fast part only: a smile that comes and goes, or a head that turns, is not speech.
     shown_width, spoken_width = (
         fast_part(each[:, [_WIDTH]], has_speech, float(fps))[has_speech] for each in (tracked, predicted)
     )
@@ -241,7 +241,7 @@ def calibrate(
 
 
 def _slopes(shown: NDArray[np.float32], usual: NDArray[np.float32], fps: Fraction) -> NDArray[np.float32]:
-    """Returns the slopes of the following channels per unit of opening, shrunk towards those of `usual`."""
+    """Return the slopes of the following channels per unit of opening, shrunk towards those of `usual`."""
     prior = _OPENING_PRIOR.energy(fps)
     products = [_with_opening(shape) for shape in (shown, usual)]
     usual_slopes = products[1][_FOLLOWING] / products[1][_COMPARED]
@@ -250,7 +250,7 @@ def _slopes(shown: NDArray[np.float32], usual: NDArray[np.float32], fps: Fractio
 
 
 def _with_opening(shape: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns the (8,) sums of products with the opening; not centred, as closed lips put all channels at rest."""
+    """Return the (8,) sums of products with the opening; not centred, as closed lips put all channels at rest."""
     product: NDArray[np.float64] = shape.astype(np.float64).T @ shape[:, _COMPARED]
     return product
 

@@ -37,7 +37,7 @@ class MovingStill:
         self._reader, self._track, self._separated = still, track, layers
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Draws and yields frames in the order of `indices`, see `models.avatar.still_frame`.
+        """Draw and yield frames in the order of `indices`, see `models.avatar.still_frame`.
 
         Yields:
             Read-only planes of the size of the still, bit-identical to it where nothing moves; the same ones for
@@ -68,7 +68,7 @@ class MovingStill:
         )
 
     def close(self) -> None:
-        """Closes the source picture; planes already returned stay valid."""
+        """Close the source picture; planes already returned stay valid."""
         self._reader.close()
 
 
@@ -82,7 +82,7 @@ class MovingMatte:
         self._reader, self._track, self._separated = matte, track, layers
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        """Yields the matte of the frames that `MovingStill.read` draws for `indices`.
+        """Yield the matte of the frames that `MovingStill.read` draws for `indices`.
 
         Raises:
             ValueError: An index is out of range.
@@ -103,12 +103,12 @@ class MovingMatte:
         return matte, HeadWarp(self._track, width, height, self._separated), background
 
     def close(self) -> None:
-        """Closes the matte; planes already returned stay valid."""
+        """Close the matte; planes already returned stay valid."""
         self._reader.close()
 
 
 def _drawn(indices: Iterable[int], draw: Callable[[StillFrames], YuvFrame]) -> Iterator[YuvFrame]:
-    """Yields one frame per index; consecutive equal indices are drawn once."""
+    """Yield one frame per index; consecutive equal indices are drawn once."""
     for index, equal in groupby(indices):
         if not 0 <= index < NUM_FRAMES:
             raise ValueError(f"Expected an index in [0, {NUM_FRAMES}), got {index = }.")

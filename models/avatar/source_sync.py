@@ -26,7 +26,7 @@ MIN_CONFIDENCE: Final = 0.6
 _WEIGHTS = {"open_in": 1.0, "open_out": 1.0, "width": 0.5, "lower": 1.0, "jaw": 1.0, "corner_y": 0.5}
 _CHANNELS = [CHANNELS.index(name) for name in _WEIGHTS]
 _SHARES = np.array(list(_WEIGHTS.values())) / sum(_WEIGHTS.values())
-_NEAR_SPEECH_ROWS = 10  # silence around speech that is compared too: lips part before the sound and close after it
+_NEAR_SPEECH_ROWS = 10  # silence around speech that is also compared: lips part before the sound and close after it
 _MAX_DEVIATION = 3.0  # robust standard deviations: limits the effect of a laugh or a lost track
 _PEAK_ROWS = 10  # half a syllable: lags this near belong to the same peak
 _REACH_ROWS = round(MAX_OFFSET_SECONDS * ROWS_PER_SECOND)
@@ -54,7 +54,7 @@ def measure_sync(
     predicted: NDArray[np.float32],
     gate: NDArray[np.float32],
 ) -> SourceSync:
-    """Measures the audio-video offset of a source.
+    """Measure the audio-video offset of a source.
 
     Args:
         tracked: (N, 8) mouth shape in each source frame.
@@ -80,7 +80,7 @@ def measure_sync(
 
 
 def fast_part(rows: NDArray[np.floating], counts: NDArray[np.bool_], rows_per_second: float) -> NDArray[np.float64]:
-    """Returns rows without anything slower than a second (posture, not speech), with outliers clipped.
+    """Return rows without anything slower than a second (posture, not speech), with outliers clipped.
 
     Args:
         rows: (M, C).
@@ -99,13 +99,13 @@ def fast_part(rows: NDArray[np.floating], counts: NDArray[np.bool_], rows_per_se
 
 
 def _smear(values: NDArray[np.float64], window: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the sum over the window around each value; works for inputs shorter than the window."""
+    """Return the sum over the window around each value; works for inputs shorter than the window."""
     half = len(window) // 2
     return np.convolve(values, window)[half : half + len(values)]
 
 
 def sample_rows(rows: NDArray[np.float32], times: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Interpolates (M,) or (M, C) rows of 20 ms linearly at (T,) seconds; the outermost rows are repeated."""
+    """Interpolate (M,) or (M, C) rows of 20 ms linearly at (T,) seconds; the outermost rows are repeated."""
     position = (np.asarray(times, np.float64) * ROWS_PER_SECOND).clip(0, len(rows) - 1)
     before = position.astype(np.int64)
     after = np.minimum(before + 1, len(rows) - 1)
@@ -117,7 +117,7 @@ def sample_rows(rows: NDArray[np.float32], times: NDArray[np.floating]) -> NDArr
 def _to_rows(
     frames: NDArray[np.float32], present: NDArray[np.bool_], fps: Fraction, max_rows: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Resamples (N, C) frames to at most `max_rows` rows; a row is valid if the frames around it show the face."""
+    """Resample (N, C) frames to at most `max_rows` rows; a row is valid if the frames around it show the face."""
     num_rows = min(max_rows, int((len(frames) - 1) / fps * ROWS_PER_SECOND) + 1)
     position = np.arange(num_rows) * float(fps) / ROWS_PER_SECOND
     before = np.minimum(position.astype(np.int64), len(frames) - 1)
@@ -130,7 +130,7 @@ def _to_rows(
 def _correlate(
     seen: NDArray[np.float64], is_seen: NDArray[np.bool_], heard: NDArray[np.float64], is_heard: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Correlates seen[t] with heard[t + lag].
+    """Correlate seen[t] with heard[t + lag].
 
     Returns:
         (2 * _REACH_ROWS + 1,) correlations for the lags from -_REACH_ROWS, averaged over the channels.
@@ -143,7 +143,7 @@ def _correlate(
 
 
 def _at_lags(x: NDArray[np.generic], y: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Returns the sum over t of x[t] * y[t + lag] for the lags of `_correlate`."""
+    """Return the sum over t of x[t] * y[t + lag] for the lags of `_correlate`."""
     return np.correlate(np.pad(y.astype(np.float64), _REACH_ROWS), x.astype(np.float64), "valid")
 
 

@@ -1,4 +1,4 @@
-"""Speaker adaptation: how one speaker's mouth deviates from the average speaker's, depending on what is said.
+"""Speaker adaptation: how one speaker's mouth deviates from the average speaker's, depending on the sounds.
 
 The network predicts the mouth of an average speaker from its last hidden layer. A linear regression from the same layer
 to the residual of the tracked mouth adapts it to one speaker. Its weights have a Gaussian prior around 0, the average
@@ -43,11 +43,11 @@ class SpeakerAdaptation:
 
     @classmethod
     def unknown(cls) -> SpeakerAdaptation:
-        """Returns the adaptation of an unknown speaker, which changes nothing."""
+        """Return the adaptation of an unknown speaker, which changes nothing."""
         return cls(np.zeros((0, NUM_CHANNELS), np.float32))
 
     def applied(self, shape: NDArray[np.float32], hidden: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Returns (T, 8) mouth shapes, predicted for the average speaker, adapted to this speaker.
+        """Return (T, 8) mouth shapes, predicted for the average speaker, adapted to this speaker.
 
         The (T, H) hidden layer is not used for an unknown speaker.
         """
@@ -59,7 +59,7 @@ class SpeakerAdaptation:
 def learn(
     hidden: NDArray[np.float32], residual: NDArray[np.float32], fps: float, prior_seconds: Floats = PRIOR_SECONDS
 ) -> tuple[SpeakerAdaptation, NDArray[np.float32]]:
-    """Learns the adaptation to a speaker.
+    """Learn the adaptation to a speaker.
 
     Args:
         hidden: (N, H) hidden layer in N > 0 frames of speech, in the order of the video.
@@ -84,7 +84,7 @@ def learn(
 
 
 def _regression(gram: Floats, shared: Floats, prior: Floats) -> Floats:
-    """Returns the (H, 8) weights of a ridge regression whose penalty is (8,) `prior`."""
+    """Return the (H, 8) weights of a ridge regression whose penalty is (8,) `prior`."""
     weights = np.empty_like(shared)
     for penalty in np.unique(prior):
         alike = prior == penalty

@@ -1,4 +1,4 @@
-"""What a frame of a moving still shows, packed into one number, so that a still is read by index like a video.
+"""Packs the state of a moving still in a frame into one number, so that a still is read by index like a video.
 
 `index = row + NUM_ROWS * detail`. The row is the nearest of a coarse grid of head poses, for which landmarks are
 computed once (`turned_track`); engines treat rows like the frames of a video. The detail is the rest: how far the exact
@@ -46,7 +46,7 @@ NUM_FRAMES: Final = int(np.prod(_COUNTS, dtype=np.int64))
 MAX_TURN: Final = (np.array(_ROW_COUNTS) // 2 + 0.4) * _ROW_STEPS
 """Largest pitch, yaw and roll, in radians."""
 
-# Eye distances by which the head moves to the right and down, per radian of yaw and pitch: .006 a degree.
+# Eye distances by which the head moves to the right and down, per radian of yaw and pitch: .006 per degree.
 _SHIFT: Final = (0.35, 0.35)
 
 
@@ -63,7 +63,7 @@ class StillFrames:
 
     @classmethod
     def of(cls, index: NDArray[np.int64]) -> StillFrames:
-        """Returns what (T,) frames show."""
+        """Return what (T,) frames show."""
         # The row is the last digit; within it, pitch changes fastest.
         digits = np.unravel_index(index, _COUNTS[::-1])[::-1]
         values = [_signed(digit, count) for digit, count in zip(digits, _COUNTS, strict=True)]
@@ -77,7 +77,7 @@ class StillFrames:
         )
 
     def index(self) -> NDArray[np.int64]:
-        """Returns the (T,) numbers of the nearest frames; what is beyond the limits is clipped."""
+        """Return the (T,) numbers of the nearest frames; what is beyond the limits is clipped."""
         half = np.array(_ROW_COUNTS) // 2
         turn = self.turn.clip(-MAX_TURN, MAX_TURN)
         coarse = np.rint(turn / _ROW_STEPS).clip(-half, half)
@@ -103,18 +103,18 @@ def _signed(digit: NDArray[np.integer], count: int) -> NDArray[np.float64]:
 
 
 def rotation(turn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the (3, 3) rotation in the head frame of a (3,) rotation vector."""
+    """Return the (3, 3) rotation in the head frame of a (3,) rotation vector."""
     matrix, _ = cv2.Rodrigues(np.ascontiguousarray(turn, np.float64))
     return np.asarray(matrix, np.float64)
 
 
 def head_shift(turn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the (..., 2) shift of the head, in eye distances right and down, that goes with (..., 3) turns."""
+    """Return the (..., 2) shift of the head, in eye distances right and down, that goes with (..., 3) turns."""
     return np.asarray(turn[..., [1, 0]] * np.array(_SHIFT), np.float64)
 
 
 def turned_track(track: FaceTrack) -> FaceTrack:
-    """Returns the track of the `NUM_ROWS` head poses of a still, given its one-frame track.
+    """Return the track of the `NUM_ROWS` head poses of a still, given its one-frame track.
 
     Arrays that are the same in all rows are read-only broadcasts. The points take 27 MB.
     """

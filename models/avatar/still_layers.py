@@ -1,8 +1,8 @@
 """The person in a still picture and the background behind, which stands still while the person moves.
 
-The still is the sum of both: `I = P + (1 - alpha) B`. B is the still where nobody is, and filled from there behind the
-person. P moves with alpha. Whatever alpha and B are, a person who does not move gives the still itself, and hair that
-alpha misses moves as the difference from B.
+The still is the sum of both: `I = P + (1 - alpha) B`. B equals the still outside the person, and is filled from there
+behind the person. P moves with alpha. For any alpha and B, a person who does not move gives the still itself, and hair
+that alpha misses moves as the difference from B.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ class BackgroundPlane(NamedTuple):
     """The background in one plane."""
 
     plane: NDArray[np.uint8]  # (h, w)
-    share: NDArray[np.uint8]  # (h, w) of the background in the still: 255 - alpha
+    share: NDArray[np.uint8]  # (h, w) share of the background in the still: 255 - alpha
     seen: NDArray[np.uint8]  # (h, w) what that adds to the still
 
     @classmethod
     def of(cls, plane: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> BackgroundPlane:
-        """Returns the background `plane` behind a person of (h, w) alpha."""
+        """Return the background `plane` behind a person of (h, w) alpha."""
         return cls(plane, 255 - alpha, _times(plane, 255 - alpha))
 
     def shown(
         self, moved: NDArray[np.uint8], index: NDArray[np.intp], places: NDArray[np.float32], interpolation: int
     ) -> NDArray[np.uint8]:
-        """Returns (K, L) pixels of a moved still in which the background stands still.
+        """Return (K, L) pixels of a moved still in which the background stands still.
 
         Args:
             moved: (K, L) the pixels with the background that moved, too.
@@ -89,7 +89,7 @@ class Outline(NamedTuple):
         width: int,
         step: int,
     ) -> Outline:
-        """Returns the pixels in a plane of the still subsampled by `step`.
+        """Return the pixels in a plane of the still subsampled by `step`.
 
         Args:
             needed: (h, w) share of the most displacement from which luma pixels of the box are needed.
@@ -113,7 +113,7 @@ class Outline(NamedTuple):
         return cls(in_plane, in_box, num_rows, np.asarray(is_background.reshape(blocks).all((1, 3)), np.uint8))
 
     def needed(self, share: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Returns the indices in plane and box of the pixels needed at a share of the most displacement."""
+        """Return the indices in plane and box of the pixels needed at a share of the most displacement."""
         num = self.num_rows[min(int(np.ceil(share * _SHARES)), _SHARES)]
         return self.in_plane[:num], self.in_box[:num]
 
@@ -131,7 +131,7 @@ class StillLayers:
 
     @classmethod
     def of(cls, still: YuvFrame, alpha: NDArray[np.uint8], unit: float) -> StillLayers:
-        """Separates a still, given (H, W) alpha; `unit` is its pixels per eye distance."""
+        """Separate a still, given (H, W) alpha; `unit` is its pixels per eye distance."""
         # Without specks that a moving person would drag along, or that the background would show through.
         alpha = np.where(alpha < _VISIBLE, 0, np.where(alpha > 255 - _VISIBLE, 255, alpha)).astype(np.uint8)
         side = 2 * max(1, round(_GUARD * unit)) + 1
@@ -148,23 +148,23 @@ class StillLayers:
         return BackgroundPlane.of(y, self.alpha), BackgroundPlane.of(u, half), BackgroundPlane.of(v, half)
 
     def of_matte(self, matte: NDArray[np.uint8]) -> BackgroundPlane:
-        """Returns what is behind the person in (H, W) another matte of the still: what else that shows."""
+        """Return what is behind the person in (H, W) another matte of the still: what else that shows."""
         return BackgroundPlane.of(np.where(self.alpha > 0, 0, matte).astype(np.uint8), self.alpha)
 
     def save(self, path: Path) -> None:
-        """Writes the layers as an .npz."""
+        """Write the layers as an .npz."""
         with path.open("wb") as file:
             np.savez_compressed(file, alpha=self.alpha, **self.background._asdict())
 
     @classmethod
     def load(cls, path: Path) -> StillLayers:
-        """Reads what `save` wrote."""
+        """Read what `save` wrote."""
         arrays = load_arrays(path)
         return cls(arrays.pop("alpha"), YuvFrame(**arrays))
 
 
 def _least_alpha(still: YuvFrame, background: YuvFrame) -> NDArray[np.uint8]:
-    """Returns the (H, W) alpha with which the person's colour differs from the still's by up to `_MAX_CHANGES`."""
+    """Return the (H, W) alpha with which the person's colour differs from the still's by up to `_MAX_CHANGES`."""
     size = still.y.shape[::-1]
     least = np.zeros(still.y.shape, np.float32)
     for own, behind, most in zip(still, background, _MAX_CHANGES, strict=True):

@@ -51,7 +51,7 @@ _BROW_STRESS: Final = 0.4  # share of the rise with an accent for a stress witho
 _BREATH_SECONDS: Final = 4.0
 _BREATH: Final = 0.014  # eye distances by which the shoulders rise
 
-# The eyes look at the viewer, and now and then elsewhere: degrees, seconds between shifts of the gaze, share at the
+# The eyes look at the viewer, and sometimes elsewhere: degrees, seconds between shifts of the gaze, share at the
 # viewer. Half of what people do in conversation, where they look away for most of the time they speak.
 _GAZE_STD: Final = (3.2, 1.8)
 _MAX_GAZE: Final = 0.026  # eye distances
@@ -89,14 +89,14 @@ class StillMotion:
 
     @classmethod
     def of(cls, still: YuvFrame, track: FaceTrack) -> StillMotion:
-        """Returns the motion of a portrait, given its one-frame track; the same picture moves in the same way."""
+        """Return the motion of a portrait, given its one-frame track; the same picture moves in the same way."""
         content = hashlib.sha256(b"".join(plane.tobytes() for plane in still)).digest()
         height, width = still.y.shape
         smile = float(np.clip(1 - track.shape[0, 0] / _NO_SMILE_OPENING, 0, 1))
         return cls(int.from_bytes(content[:4], "little"), _motion_share(track, width, height), smile)
 
     def frames(self, seconds: NDArray[np.float64], fps: float, prosody: Prosody, amount: float = 1.0) -> StillFrames:
-        """Returns what (T,) frames show.
+        """Return what (T,) frames show.
 
         Args:
             seconds: (T,) ascending times of the frames.
@@ -122,18 +122,18 @@ class StillMotion:
         )
 
     def save(self, path: Path) -> None:
-        """Writes the motion as an .npz."""
+        """Write the motion as an .npz."""
         with path.open("wb") as file:
             np.savez(file, seed=self.seed, share=self.share, smile=self.smile)
 
     @classmethod
     def load(cls, path: Path) -> StillMotion:
-        """Reads what `save` wrote."""
+        """Read what `save` wrote."""
         arrays = load_arrays(path)
         return cls(int(arrays["seed"]), float(arrays["share"]), float(arrays["smile"]))
 
     def _turn(self, seconds: NDArray[np.float64], prosody: Prosody) -> NDArray[np.float64]:
-        """Returns (T, 3) degrees of pitch (down), yaw and roll."""
+        """Return (T, 3) degrees of pitch (down), yaw and roll."""
         speaking = prosody.speaking.astype(np.float64)[:, None]
         turn = np.zeros((len(seconds), 3))
         for band, idle in zip(self._sways, _IDLE, strict=True):
@@ -145,14 +145,14 @@ class StillMotion:
         return turn
 
     def _brows(self, seconds: NDArray[np.float64], prosody: Prosody) -> NDArray[np.float64]:
-        """Returns (T,) eye distances by which the brows rise."""
+        """Return (T,) eye distances by which the brows rise."""
         accent = prosody.accent.astype(np.float64)
         rise = _BROW_ACCENT * (accent + _BROW_STRESS * (1 - accent) * prosody.stress)
         rise += _BROW_START * _pulses(prosody.starts, seconds, _AT_START)
         return rise + (0.5 + 0.5 * prosody.speaking) * _BROW_NOISE * self._brow_noise.at(seconds)[:, 0]
 
     def _smile(self, seconds: NDArray[np.float64], prosody: Prosody) -> NDArray[np.float64]:
-        """Returns (T,) how far the portrait smiles, 0 to 1."""
+        """Return (T,) how far the portrait smiles, 0 to 1."""
         calm = smooth_step(1 - prosody.speaking.astype(np.float64) / _SPEAKING)
         calm *= 1 - _pulses(prosody.ends, seconds, _AT_END)
         return self.smile * calm * self._shifts(5, seconds, (_SMILE_EVERY, _SMILE_SECONDS), _smile_size)[:, 0]
@@ -164,7 +164,7 @@ class StillMotion:
         times: tuple[float, float],
         draw: Callable[[np.random.Generator], NDArray[np.float64]],
     ) -> NDArray[np.float64]:
-        """Returns (T, C) values that change, at random times, to the next one that `draw` returns.
+        """Return (T, C) values that change, at random times, to the next one that `draw` returns.
 
         Args:
             stream: Number of the random stream; those of sways, brows and `models.avatar.blinks` have others.
@@ -193,13 +193,13 @@ class StillMotion:
 
 
 def _fixation(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draws a (2,) shift of the irises."""
+    """Draw a (2,) shift of the irises."""
     degrees = rng.normal(size=2) * _GAZE_STD
     return np.zeros(2) if rng.random() < _AT_VIEWER else _EYEBALL * np.radians(degrees)
 
 
 def _smile_size(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draws a (1,) smile, 0 to 1."""
+    """Draw a (1,) smile, 0 to 1."""
     size = rng.uniform(_LEAST_SMILE, 1, 1)
     return np.zeros(1) if rng.random() < _NO_SMILE else size
 
@@ -214,7 +214,7 @@ class _Sines:
 
     @classmethod
     def drawn(cls, rng: np.random.Generator, band: tuple[float, float], std: NDArray[np.float64]) -> _Sines:
-        """Draws noise between two frequencies, of (C,) standard deviations."""
+        """Draw noise between two frequencies, of (C,) standard deviations."""
         # One frequency in each of K equal parts, so that the noise of minutes has the wanted spectrum.
         parts = (np.arange(_TONES) + rng.random((len(std), _TONES))) / _TONES
         weight = rng.rayleigh(size=parts.shape)
@@ -222,7 +222,7 @@ class _Sines:
         return cls(band[0] + (band[1] - band[0]) * parts, rng.uniform(0, 2 * np.pi, parts.shape), weight)
 
     def at(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Returns (T, C) values."""
+        """Return (T, C) values."""
         angle = 2 * np.pi * self.hertz * seconds[:, None, None] + self.phase
         return np.asarray((self.amplitude * np.sin(angle)).sum(-1), np.float64)
 
@@ -230,7 +230,7 @@ class _Sines:
 def _pulses(
     rows: NDArray[np.int64], seconds: NDArray[np.float64], times: tuple[float, float, float]
 ) -> NDArray[np.float64]:
-    """Returns (T,) values: 0, rising to 1 after each of (E,) rows and back; `times` are seconds after the row."""
+    """Return (T,) values: 0, rising to 1 after each of (E,) rows and back; `times` are seconds after the row."""
     start, peak, stop = times
     since = seconds[:, None] - rows / ROWS_PER_SECOND  # (T, E)
     pulse = smooth_step((since - start) / (peak - start)) * (1 - smooth_step((since - peak) / (stop - peak)))
@@ -238,7 +238,7 @@ def _pulses(
 
 
 def _motion_share(track: FaceTrack, width: int, height: int) -> float:
-    """Returns the share of motion allowed, 0 to 1: a face at the border stays in place."""
+    """Return the share of motion allowed, 0 to 1: a face at the border stays in place."""
     flat = track.points[0, :, :2]
     margin = min(*flat.min(0), *([width - 1, height - 1] - flat.max(0)))
     return float(np.clip(margin / (_FREE_MARGIN * track.scale[0]), 0, 1))

@@ -77,12 +77,12 @@ GatedT = TypeVar("GatedT", bound=GatedFeatures)
 
 
 class StatelessEngine(ABC, Generic[GatedT, PlanT, ChunkT]):
-    """Base of engines that plan every frame by itself and learn nothing from the source's audio."""
+    """Base of engines that plan every frame independently and learn nothing from the source's audio."""
 
     name: str
     version: str
     uses_source_audio: bool = False
-    scales_movement: bool = False  # a network that sees the audio alone cannot be told how far to move
+    scales_movement: bool = False  # networks driven by audio have no input for the scale
 
     def plan(
         self, avatar: Avatar, features: GatedT, span: FrameSpan, source_index: NDArray[np.int32], state: None
@@ -94,7 +94,7 @@ class StatelessEngine(ABC, Generic[GatedT, PlanT, ChunkT]):
         view = measure_view(avatar.info, avatar.track, avatar.talks, source_index, features.gate)
         return PlannedBlock(plan, None, view)
 
-    look_ahead_frames = 0  # every frame is planned by itself; how far its features look ahead is up to the encoder
+    look_ahead_frames = 0  # frames are planned independently; the encoder decides how far features look ahead
 
     def plan_live(
         self, avatar: Avatar, features: GatedT, span: FrameSpan, source_index: NDArray[np.int32], state: None
@@ -134,7 +134,7 @@ class BoxEngine(StatelessEngine[GatedT, PlanT, BoxChunk]):
 
     @abstractmethod
     def box_track(self, avatar: Avatar) -> BoxTrack:
-        """Return where the boxes of an avatar lie."""
+        """Return the positions of the boxes of an avatar."""
 
     @abstractmethod
     def box_plan(self, plan: PlanT) -> tuple[BoxPlan, Mapping[str, NDArray[Any]]]:

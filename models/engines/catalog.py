@@ -1,7 +1,8 @@
-"""The engines of one service, with the weights that users added: made once each, and listed."""
+"""The engines of one service, with the weights that users added: makes each once, and lists them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ class MissingWeights:
     role: str  # its name
     title: str  # description for users
     is_required: bool  # whether the engine needs it
-    add_command: str  # how it is added
+    add_command: str  # command that adds it
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def make_engine(name: str, store: WeightsStore, options: Mapping[str, Any], num_
 
     Args:
         name: An engine, or a variant that has files in the store.
-        store: Where the weights lie.
+        store: The store with the weights.
         options: The engine's section of the settings.
         num_threads: CPU threads that it may use outside of its audio encoder and face generator.
 
@@ -79,7 +80,7 @@ class EngineCatalog:
     Args:
         config: Its section `engines` holds their options, its data folder their weights.
         num_threads: CPU threads that an engine may use outside of its audio encoder and face generator.
-        engines: What there is to choose from.
+        engines: The available engines.
     """
 
     def __init__(
@@ -90,15 +91,15 @@ class EngineCatalog:
     ) -> None:
         self._config, self._num_threads = config, num_threads
         self._store = WeightsStore(config.data_dir / "weights", engines)
-        self._engines: dict[str, tuple[str, Engine]] = {}  # by name: of which revision, and the engine
+        self._engines: dict[str, tuple[str, Engine]] = {}  # revision and engine by name
 
     @property
     def names(self) -> Iterable[str]:
-        """What a job may name."""
+        """The names that a job may use."""
         return engine_names(self._store)
 
     def check(self, name: str, expressiveness: float = 1.0) -> None:
-        """Refuse an engine that cannot do a job, before anything is promised.
+        """Refuse an engine that cannot do a job, before the job is accepted.
 
         Raises:
             OptionError: There is none of that name, its weights are missing (the message says how to add them), or it
@@ -164,6 +165,18 @@ class EngineCatalog:
         ]
         return " ".join([name, *marks])
 
+    def fingerprint(self, name: str) -> str:
+        """Return a fingerprint of everything about an engine that decides its pictures: version, weights, options.
+
+        Raises:
+            OptionError: There is none of that name.
+            ConfigError: One of its options cannot be used.
+        """
+        engine = self.engine(name)
+        options = {part: dict(self._settings(part).options) for part in self._parts(name)}
+        marks = {"revision": self.revision(name), "version": engine.version, "audio": engine.audio_features}
+        return json.dumps({**marks, "options": options}, sort_keys=True, default=str)
+
     def _parts(self, name: str) -> list[str]:
         """The engine and the steps of a name."""
         base, *steps = name.split("+")
@@ -179,7 +192,7 @@ class EngineCatalog:
 
 
 def _base(name: str) -> str:
-    """The engine of a name, without the steps behind it."""
+    """The engine of a name, without the steps after it."""
     return name.partition("+")[0]
 
 

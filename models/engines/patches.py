@@ -26,7 +26,7 @@ class FacePatches:
         return len(self.row)
 
     def patch(self, index: int) -> Patch | None:
-        """Returns the patch of frame `index`, or None for a frame without a face."""
+        """Return the patch of frame `index`, or None for a frame without a face."""
         row = int(self.row[index])
         if row < 0:
             return None

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 Device = Literal["cpu", "cuda"]
 
 SOURCE_AUDIO_FPS: Final = 50
-"""Frames a second of the speech that an analysis learns from: finer than any video."""
+"""Frames per second of the speech that an analysis learns from: more than any video has."""
 
 
 @dataclass(frozen=True)
@@ -159,11 +159,14 @@ class AudioEncoder(Protocol[EncodedT]):
 
 
 class PlannedBlock(NamedTuple, Generic[PlannedT, NextStateT]):
-    """One block of output frames."""
+    """One block of output frames.
+
+    Attributes:
+        state: Passed to the plan of the next block.
+    """
 
     plan: PlannedT
     state: NextStateT
-    """Passed to the plan of the next block."""
     measures: BlockMeasures
 
 
@@ -185,7 +188,7 @@ class FaceGenerator(Protocol[GivenChunkT]):
 
 @dataclass(frozen=True)
 class TensorTable:
-    """What a weights file holds, read without running anything of it.
+    """Contents of a weights file, read without running any code in it.
 
     Attributes:
         format: What kind of file it is.
@@ -244,7 +247,7 @@ class EngineWeights(Protocol):
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What an engine is made of.
+    """What an engine is built from.
 
     Attributes:
         weights: The user's files.
@@ -262,22 +265,26 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
 
     Cheap to make: `audio_encoder` and `face_generator` load the large networks. What `plan` and `crop` need besides is
     small, runs on the CPU, and is loaded on first use.
+
+    Attributes:
+        title: One-line description for users.
+        weights: Files that the user has to add, in the order of the list; empty if none.
+        name: Name in jobs.
+        version: Version of what `analyse` writes; avatars are analysed again when it changes.
+        audio_features: Kind of audio features, with the fingerprint of the encoder's weights: equal kinds share an
+            encoder.
+        uses_source_audio: Whether `analyse` uses the source's own audio.
+        scales_movement: Whether `plan` obeys `Avatar.expressiveness`; ask `scales_movement`, as engines of other
+            packages may lack it.
     """
 
     title: ClassVar[str]
-    """One-line description for users."""
     weights: ClassVar[tuple[WeightsSpec, ...]]
-    """Files that the user has to add, in the order of the list; empty if none."""
     name: str
-    """Name in jobs."""
     version: str
-    """Version of what `analyse` writes; avatars are analysed again when it changes."""
     audio_features: str
-    """Kind of audio features, with the fingerprint of the encoder's weights: equal kinds share an encoder."""
     uses_source_audio: bool
-    """Whether `analyse` uses the source's own audio."""
     scales_movement: bool
-    """Whether `plan` obeys `Avatar.expressiveness`; ask `scales_movement`, as engines of other packages may lack it."""
 
     def __init__(self, settings: EngineSettings) -> None:
         """Make the engine.
@@ -360,16 +367,19 @@ class LiveAudioEncoder(Protocol[EncodedT]):
     """Turns streaming speech into audio features."""
 
     def encode_live(self, window: SpeechWindow) -> EncodedT:
-        """Return the features for the frames of a window, and for as far as it looks ahead."""
+        """Return the features for the frames of a window and for its look-ahead."""
         ...
 
 
 @runtime_checkable
 class LiveEngine(Protocol[FeaturesT, LivePlanT, StateT]):
-    """An engine for streaming speech."""
+    """An engine for streaming speech.
+
+    Attributes:
+        look_ahead_frames: Look-ahead of `plan_live`, in frames.
+    """
 
     look_ahead_frames: int
-    """Look-ahead of `plan_live`, in frames."""
 
     def live_audio_encoder(self, resources: ComputeResources) -> LiveAudioEncoder[FeaturesT]:
         """Load the audio encoder of live sessions; raises like `Engine.audio_encoder`."""
@@ -388,7 +398,7 @@ class LiveEngine(Protocol[FeaturesT, LivePlanT, StateT]):
         Args:
             avatar: An analysed avatar.
             features: Result of `encode_live`.
-            span: T output frames; `total` means nothing.
+            span: T output frames; `total` is ignored.
             source_index: (T,) source frame behind each of them.
             state: State of the previous frames; None at first.
 
@@ -407,13 +417,22 @@ def scales_movement(engine: Engine | EngineClass) -> bool:
     return bool(getattr(engine, "scales_movement", False))
 
 
+def speech_context_seconds(engine: Engine | EngineClass) -> float | None:
+    """Return how much speech before and after a block may decide its plan, in seconds; None if that is not known."""
+    seconds: float | None = getattr(engine, "speech_context_seconds", None)
+    return seconds
+
+
 class PostProcessor(Protocol):
-    """A step applied on top of any engine; a job names it after a plus, `wav2lip+restoration`."""
+    """A step applied on top of any engine; a job names it after a plus, `wav2lip+restoration`.
+
+    Attributes:
+        title: One-line description for users.
+        weights: Files that the user has to add.
+    """
 
     title: ClassVar[str]
-    """One-line description for users."""
     weights: ClassVar[tuple[WeightsSpec, ...]]
-    """Files that the user has to add."""
 
     def __init__(self, settings: EngineSettings) -> None:
         """Make the post-processor.

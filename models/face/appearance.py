@@ -41,20 +41,20 @@ APPEARANCE_SIZE: Final = _NUM_ROWS * (_SIDE // _CELL - 2) * _NUM_BINS
 
 
 def appearance_of(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns the appearance of a face, (240,) float32 of norm 1, given its (468, 3) landmarks in pixels."""
+    """Return the appearance of a face, (240,) float32 of norm 1, given its (468, 3) landmarks in pixels."""
     raw = raw_appearance(frame, points) - _mean_appearance()
     return np.asarray(raw / max(float(np.linalg.norm(raw)), 1e-6), np.float32)
 
 
 def likeness(appearance: NDArray[np.floating], known: NDArray[np.floating]) -> float:
-    """Returns the highest cosine similarity to (K, 240) known appearances, -1..1; -1 if K is 0."""
+    """Return the highest cosine similarity to (K, 240) known appearances, -1..1; -1 if K is 0."""
     if not len(known):
         return -1.0
     return float((np.asarray(known, np.float32) @ appearance).max())
 
 
 def raw_appearance(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns the (240,) descriptor before the mean is subtracted."""
+    """Return the (240,) descriptor before the mean is subtracted."""
     pose = fit_head_pose(np.asarray(points)[None])
     luma = np.asarray(cv2.GaussianBlur(surface(_WINDOW).sample(frame.y, pose), (0, 0), _BLUR), np.float32)
     rows = slice(_FIRST_ROW, _FIRST_ROW + _NUM_ROWS)
@@ -65,7 +65,7 @@ def raw_appearance(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.
 
 
 def _gradient_histograms(luma: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns (8, 8, 8) mean gradient magnitudes per cell and direction, 180 degrees in eight soft bins."""
+    """Return (8, 8, 8) mean gradient magnitudes per cell and direction, 180 degrees in eight soft bins."""
     across, down = (cv2.Sobel(np.asarray(luma, np.float32), cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
     size = np.hypot(across, down)
     place = (np.arctan2(down, across) % np.pi) * (_NUM_BINS / np.pi)
@@ -107,22 +107,22 @@ class Person:
 
     @classmethod
     def of(cls, appearance: NDArray[np.floating], others: Sequence[NDArray[np.floating]] = ()) -> Person:
-        """Returns a person seen once, with the other faces in the frame."""
+        """Return a person seen once, with the other faces in the frame."""
         beside = np.array(others[:_MAX_OTHERS], np.float16).reshape(-1, APPEARANCE_SIZE)
         return cls(np.asarray(appearance, np.float16)[None], beside)
 
     def likeness(self, appearance: NDArray[np.floating]) -> float:
-        """Returns the similarity of an appearance to the person, -1..1."""
+        """Return the similarity of an appearance to the person, -1..1."""
         return likeness(appearance, self.appearances)
 
     def learn(self, appearance: NDArray[np.floating]) -> Person:
-        """Adds an appearance that is known to be the person's, if it is new and there is room."""
+        """Add an appearance that is known to be the person's, if it is new and there is room."""
         if len(self.appearances) >= _MAX_APPEARANCES or not SAME_PERSON <= self.likeness(appearance) < _NEW_VIEW:
             return self
         return replace(self, appearances=np.concatenate([self.appearances, np.asarray(appearance, np.float16)[None]]))
 
     def recognise(self, appearances: Sequence[NDArray[np.floating]]) -> tuple[list[int], bool]:
-        """Returns the indices of the appearances that may be the person, best first, and whether the match is certain.
+        """Return the indices of the appearances that may be the person, best first, and whether the match is certain.
 
         It is certain if there is a single candidate that is clearly more similar to the person than to the others.
         """

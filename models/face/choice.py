@@ -14,7 +14,7 @@ from errors import OptionError
 from models.face.detection import FaceBox
 
 OFF_SCREEN: Final = "offscreen"
-"""In place of a face choice: somebody whose face is not shown."""
+"""In place of a face choice: a person whose face is not shown."""
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
 _REFERENCE = "like:"
 _UNKNOWN = np.zeros(0)
@@ -51,7 +51,7 @@ class FaceChoice:
         others: NDArray[np.floating] = _UNKNOWN,
         first_seen: NDArray[np.floating] = _UNKNOWN,
     ) -> FaceChoice:
-        """Returns the choice of the person with these (240,) or (K, 240) appearances.
+        """Return the choice of the person with these (240,) or (K, 240) appearances.
 
         Args:
             appearances: The person's.
@@ -63,7 +63,7 @@ class FaceChoice:
 
     @classmethod
     def parse(cls, text: str) -> FaceChoice:
-        """Parses "largest", "speaking", "person:0", "index:2" or "2", "point:x,y", "box:x0,y0,x1,y1".
+        """Parse "largest", "speaking", "person:0", "index:2" or "2", "point:x,y", "box:x0,y0,x1,y1".
 
         Raises:
             OptionError: The text has none of these forms, or the box is empty.
@@ -85,18 +85,18 @@ class FaceChoice:
         )
 
     def __str__(self) -> str:
-        """Returns text that `parse` accepts; for `like`, a description."""
+        """Return text that `parse` accepts; for `like`, a description."""
         if self.kind == "like":
             return "the person with the known appearance"
         return self.kind + ":" * bool(self.numbers) + ",".join(f"{number:g}" for number in self.numbers)
 
     @property
     def is_person(self) -> bool:
-        """Whether it is a person, whatever their place, and not a face in the first frame."""
+        """Whether it is a person at any place, not a face in the first frame."""
         return self.kind in ("like", "person", "speaking")
 
     def pick(self, faces: Sequence[FaceBox]) -> FaceBox | None:
-        """Returns the chosen face, or None if it is not among `faces` (in any order).
+        """Return the chosen face, or None if it is not among `faces` (in any order).
 
         Always None for `like`, for which `models.face.appearance` compares appearances, and what must become `like`.
         """
@@ -117,7 +117,7 @@ class FaceChoice:
 
 
 def recorded_face(face: str, picture_sha256: str | None) -> str:
-    """Returns a choice as it is stored: the caller's text, or the content hash of a reference picture.
+    """Return a choice in its stored form: the caller's text, or the content hash of a reference picture.
 
     Raises:
         OptionError: The text is invalid, or both text and a picture are given.
@@ -131,10 +131,10 @@ def recorded_face(face: str, picture_sha256: str | None) -> str:
 
 
 def is_reference(recorded: str) -> bool:
-    """Returns whether a stored choice refers to a reference picture."""
+    """Return whether a stored choice refers to a reference picture."""
     return recorded.startswith(_REFERENCE)
 
 
 def reference_sha256(recorded: str) -> str | None:
-    """Returns the content hash of the reference picture that a stored choice refers to, or None."""
+    """Return the content hash of the reference picture that a stored choice refers to, or None."""
     return recorded.removeprefix(_REFERENCE) if is_reference(recorded) else None

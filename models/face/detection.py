@@ -54,18 +54,18 @@ class FaceBox:
         return max(self.width, self.height)
 
     def contains(self, x: float, y: float) -> bool:
-        """Returns whether the box covers a pixel."""
+        """Return whether the box covers a pixel."""
         return abs(x - self.center_x) <= self.width / 2 and abs(y - self.center_y) <= self.height / 2
 
     def overlap(self, x0: float, y0: float, x1: float, y1: float) -> float:
-        """Returns the intersection over union with a box, 0..1."""
+        """Return the intersection over union with a box, 0..1."""
         left, top = self.center_x - self.width / 2, self.center_y - self.height / 2
         shared_width = max(0.0, min(left + self.width, x1) - max(left, x0))
         shared = shared_width * max(0.0, min(top + self.height, y1) - max(top, y0))
         return shared / (self.width * self.height + (x1 - x0) * (y1 - y0) - shared)
 
     def overlap_box(self, other: FaceBox) -> float:
-        """Returns the intersection over union with another face, 0..1."""
+        """Return the intersection over union with another face, 0..1."""
         half_width, half_height = other.width / 2, other.height / 2
         return self.overlap(
             other.center_x - half_width,
@@ -85,7 +85,7 @@ class FaceDetector:
         self._anchors = _anchors()
 
     def __call__(self, frame: YuvFrame, colour: ColourTags, window: Window | None = None) -> list[FaceBox]:
-        """Returns the faces in `window` (None: the whole frame), best score first.
+        """Return the faces in `window` (None: the whole frame), best score first.
 
         Faces smaller than about 15 % of the longer side of the window are missed.
         """
@@ -113,7 +113,7 @@ def _face(values: NDArray[np.float64], score: float) -> FaceBox:
 
 
 def _anchors() -> NDArray[np.float64]:
-    """Returns the (896, 2) anchor centres, 0..1 over the input."""
+    """Return the (896, 2) anchor centres, 0..1 over the input."""
     grids = []
     for stride, num_anchors in _STRIDES:
         axis = (np.arange(_INPUT_SIDE // stride) + 0.5) * stride / _INPUT_SIDE
@@ -125,7 +125,7 @@ def _anchors() -> NDArray[np.float64]:
 def _letterbox(
     frame: YuvFrame, colour: ColourTags, window: Window
 ) -> tuple[NDArray[np.float32], float, tuple[int, int]]:
-    """Resizes the window to the input: (128, 128, 3) float32 RGB in [-1, 1], scale, and the left and top margin.
+    """Resize the window to the input: (128, 128, 3) float32 RGB in [-1, 1], scale, and the left and top margin.
 
     The planes are resized before conversion to RGB, so large frames cost little.
     """
@@ -151,7 +151,7 @@ def _shrink(plane: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uin
 def _weighted_nms(
     values: NDArray[np.float64], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Merges overlapping candidates into their score-weighted mean (BlazeFace, section 4)."""
+    """Merge overlapping candidates into their score-weighted mean (BlazeFace, section 4)."""
     corners = np.concatenate([values[:, 0] - values[:, 1] / 2, values[:, 0] + values[:, 1] / 2], 1)  # (K, 4)
     areas = values[:, 1].prod(1)
     order = np.argsort(-scores, kind="stable")

@@ -32,7 +32,7 @@ CLEAR_PRESENCE: Final = 8.0
 class FoundFace(NamedTuple):
     """A face that both networks confirm."""
 
-    box: FaceBox  # around the landmarks
+    box: FaceBox  # box around the landmarks
     points: NDArray[np.float32]  # (468, 3) frame pixels
     presence: float  # logit
 
@@ -50,14 +50,14 @@ class FaceFinder:
         self.landmarks = FaceLandmarker(num_threads, device)
 
     def find_all(self, frame: YuvFrame, colour: ColourTags, min_presence: float = MIN_PRESENCE) -> list[FoundFace]:
-        """Returns all faces with at least this presence logit, largest first."""
+        """Return all faces with at least this presence logit, largest first."""
         faces: list[FoundFace] = []
         for level in self._levels(frame):
             self._add(faces, frame, colour, tiles(frame, level), min_presence)
         return sorted(faces, key=lambda face: -face.box.size)
 
     def find(self, frame: YuvFrame, colour: ColourTags, choice: FaceChoice) -> tuple[FoundFace | None, list[FoundFace]]:
-        """Returns the chosen face or None, and all clear faces found on the way, largest first.
+        """Return the chosen face or None, and all clear faces found on the way, largest first.
 
         For `largest`, the search stops at the first tile size with a face; any other choice needs all faces.
         """
@@ -72,7 +72,7 @@ class FaceFinder:
         return _pick(choice, faces), faces
 
     def find_in(self, frame: YuvFrame, colour: ColourTags, window: Window) -> list[FoundFace]:
-        """Returns the faces in a part of the frame, largest first."""
+        """Return the faces in a part of the frame, largest first."""
         faces: list[FoundFace] = []
         self._add(faces, frame, colour, [window], MIN_PRESENCE)
         return sorted(faces, key=lambda face: -face.box.size)
@@ -88,7 +88,7 @@ class FaceFinder:
         windows: Iterable[Window],
         min_presence: float,
     ) -> None:
-        """Adds faces in the windows that are not yet in `faces`."""
+        """Add faces in the windows that are not yet in `faces`."""
         for window in windows:
             for box in self._detect(frame, colour, window):
                 if any(known.box.overlap_box(box) > SAME_FACE_OVERLAP for known in faces):
@@ -110,7 +110,7 @@ class FaceFinder:
 
 
 def tiles(frame: YuvFrame, level: int) -> Iterator[Window]:
-    """Yields windows of 1 / `level` of the frame in each direction, overlapping by half; level 1 is the whole frame."""
+    """Yield windows of 1 / `level` of the frame in each direction, overlapping by half; level 1 is the whole frame."""
     height, width = frame.y.shape
     tile_height, tile_width = (max(2, side // level // 2 * 2) for side in (height, width))
     steps = range(2 * level - 1)
@@ -122,14 +122,14 @@ def tiles(frame: YuvFrame, level: int) -> Iterator[Window]:
 
 
 def box_of_points(points: NDArray[np.floating], score: float) -> FaceBox:
-    """Returns the upright box around (468, 3) points."""
+    """Return the upright box around (468, 3) points."""
     (x0, y0), (x1, y1) = points[:, :2].min(0).tolist(), points[:, :2].max(0).tolist()
     angle = LandmarkRegion.of_points(points).angle
     return FaceBox((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, angle, score)
 
 
 def what_was_searched(num_frames: int) -> str:
-    """Returns the part of an error message that says where a face was searched and how small it may be."""
+    """Return the part of an error message that says where a face was searched and how small it may be."""
     share = 100 * MIN_FACE_SHARE
     return (
         f"Searched {num_frames} frame{'s' * (num_frames != 1)}, whole and in overlapping tiles of 1/2 and 1/3 "

@@ -41,7 +41,7 @@ class LipLandmarker:
         self._session = make_session(weights_path("lip_landmarks_80.onnx"), num_threads=num_threads, device=device)
 
     def __call__(self, picture: NDArray[np.float32], lips: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Refines the (80, 2) points `face_points.LIPS` of the mesh, in pixels of the image.
+        """Refine the (80, 2) points `face_points.LIPS` of the mesh, in pixels of the image.
 
         `picture` is the input of the face mesh: (1, 192, 192, 3) RGB, 0 to 1.
         """
@@ -53,7 +53,7 @@ class LipLandmarker:
 
 
 def _crop(lips: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns the (2, 2) matrix and (2,) origin that map the crop around (80, 2) lips to feature cells.
+    """Return the (2, 2) matrix and (2,) origin that map the crop around (80, 2) lips to feature cells.
 
     The crop is rotated so that the line through the mouth corners is level.
     """
@@ -94,12 +94,12 @@ class LandmarkRegion(NamedTuple):
 
     @classmethod
     def of_box(cls, box: FaceBox) -> LandmarkRegion:
-        """Returns the region in which to look for the points of a detected face."""
+        """Return the region in which to look for the points of a detected face."""
         return cls(box.center_x, box.center_y, _REGION_SHARE * box.size, box.angle)
 
     @classmethod
     def of_points(cls, points: NDArray[np.floating]) -> LandmarkRegion:
-        """Returns the region around (468, 3) known points, rotated so that the eyes are level.
+        """Return the region around (468, 3) known points, rotated so that the eyes are level.
 
         A head turned farther than 45 degrees is about as wide in it as one turned by 45 degrees.
         """
@@ -118,7 +118,7 @@ class LandmarkRegion(NamedTuple):
         return cls(float(center[0]), float(center[1]), side, angle, stretch)
 
     def mix(self, other: LandmarkRegion, share: float) -> LandmarkRegion:
-        """Interpolates to another region by `share` (0..1)."""
+        """Interpolate to another region by `share` (0..1)."""
         turned = (other.angle - self.angle + np.pi) % (2 * np.pi) - np.pi
         target = other._replace(angle=self.angle + float(turned))
         return LandmarkRegion(*(a + share * (b - a) for a, b in zip(self, target, strict=True)))
@@ -134,7 +134,7 @@ class FaceLandmarker:
     def __call__(
         self, frame: YuvFrame, colour: ColourTags, region: LandmarkRegion
     ) -> tuple[NDArray[np.float32], float]:
-        """Finds the points of the face in `region`.
+        """Find the points of the face in `region`.
 
         Returns:
             (468, 3) float32 frame pixels (x right, y down, z away from the camera, on the scale of x), and the
@@ -153,7 +153,7 @@ class FaceLandmarker:
 
 
 def _brightening(picture: NDArray[np.uint8]) -> np.float32:
-    """Returns the factor (1 or more) that brings a dark (192, 192, 3) image to the brightness of the training data."""
+    """Return the factor (1 or more) that brings a dark (192, 192, 3) image to the brightness of the training data."""
     levels = picture[_MIDDLE, _MIDDLE].mean(-1).ravel()
     rank = round(_LEVEL_QUANTILE * (levels.size - 1))
     level = float(np.partition(levels, rank)[rank])
@@ -161,7 +161,7 @@ def _brightening(picture: NDArray[np.uint8]) -> np.float32:
 
 
 def cut_region(frame: YuvFrame, region: LandmarkRegion) -> YuvFrame:
-    """Cuts a region out of the planes, rotated upright and scaled to 192 x 192 luma pixels.
+    """Cut a region out of the planes, rotated upright and scaled to 192 x 192 luma pixels.
 
     The cost does not depend on the size of the frame. A region much larger than the result is averaged down first to
     avoid aliasing. Outside the frame the edge is repeated.
@@ -178,7 +178,7 @@ def cut_region(frame: YuvFrame, region: LandmarkRegion) -> YuvFrame:
 def _sample(
     plane: NDArray[np.uint8], center: tuple[float, float], region: LandmarkRegion, side: int, factor: int
 ) -> NDArray[np.uint8]:
-    """Samples a region around a place in a plane to (side, side), averaged by `factor` first."""
+    """Sample a region around a place in a plane to (side, side), averaged by `factor` first."""
     scale = region.side / _INPUT_SIDE  # the same for chroma: half as many pixels of half as large a plane
     origin = np.zeros(2)
     if factor > 1:
@@ -199,7 +199,7 @@ def _sample(
 def _average_around(
     plane: NDArray[np.uint8], center: tuple[float, float], side: float, factor: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Averages blocks of factor x factor around a rotated square; returns the small plane and its origin."""
+    """Average blocks of factor x factor around a rotated square; return the small plane and its origin."""
     height, width = plane.shape
     reach = side * 0.7072 + 2 * factor
     x0, y0 = (int(np.clip(c - reach, 0, size - factor)) for c, size in zip(center, (width, height), strict=True))
@@ -211,6 +211,6 @@ def _average_around(
 
 
 def _turn(angle: float) -> NDArray[np.float64]:
-    """Returns the (2, 2) rotation from region axes to frame axes."""
+    """Return the (2, 2) rotation from region axes to frame axes."""
     cosine, sine = np.cos(angle), np.sin(angle)
     return np.array([[cosine, -sine], [sine, cosine]])

@@ -32,28 +32,28 @@ Affine = NDArray[np.float64]  # (2, 3), maps (x, y, 1)
 
 
 def then(first: Affine, second: Affine) -> Affine:
-    """Returns the map that applies `first`, then `second`."""
+    """Return the map that applies `first`, then `second`."""
     return np.asarray(second[:, :2] @ first + np.hstack([np.zeros((2, 2)), second[:, 2:]]))
 
 
 def inverse(affine: Affine) -> Affine:
-    """Returns the inverse map."""
+    """Return the inverse map."""
     return np.asarray(cv2.invertAffineTransform(affine), np.float64)
 
 
 def transformed(points: NDArray[np.floating], affine: Affine) -> NDArray[np.float64]:
-    """Maps (P, 2+) points by a similarity; a third coordinate is scaled with it."""
+    """Map (P, 2+) points by a similarity; a third coordinate is scaled with it."""
     scale = float(np.sqrt(abs(np.linalg.det(affine[:, :2]))))
     return np.hstack([points[:, :2] @ affine[:, :2].T + affine[:, 2], points[:, 2:] * scale])
 
 
 def eye_distance(points: NDArray[np.floating]) -> float:
-    """Returns the distance of the outer eye corners of (468, 2+) landmarks."""
+    """Return the distance of the outer eye corners of (468, 2+) landmarks."""
     return float(np.linalg.norm(points[EYE_LEFT, :2] - points[EYE_RIGHT, :2]))
 
 
 def grid_of(points: NDArray[np.floating]) -> Affine:
-    """Returns the map from grid cells to pixels for the (468, 2+) landmarks of an uncovered face.
+    """Return the map from grid cells to pixels for the (468, 2+) landmarks of an uncovered face.
 
     The grid is parallel to the line of the eyes; its middle lies between the base of the nose and the chin.
     """
@@ -64,7 +64,7 @@ def grid_of(points: NDArray[np.floating]) -> Affine:
 
 
 def between_faces(first: NDArray[np.floating], second: NDArray[np.floating]) -> Affine:
-    """Returns the similarity that maps the rigid points of one uncovered face to those of another."""
+    """Return the similarity that maps the rigid points of one uncovered face to those of another."""
     a, b = (np.ascontiguousarray(points[list(RIGID), :2], np.float32) for points in (first, second))
     found, _ = cv2.estimateAffinePartial2D(a, b, method=cv2.LMEDS)
     if found is None:
@@ -81,7 +81,7 @@ class Picture:
 
     @classmethod
     def of(cls, frame: YuvFrame, points: NDArray[np.floating], like: NDArray[np.floating]) -> Picture:
-        """Cuts out the face of (P, 2+) landmarks with a margin; of the same size as that of other landmarks, `like`."""
+        """Cut out the face of (P, 2+) landmarks with a margin; of the same size as that of other landmarks, `like`."""
         eyes = eye_distance(like)
         factor = max(1, round(eyes / _EYE_PIXELS))
         side = int(np.ceil(np.ptp(like[:, :2], axis=0).max() + 2 * eyes)) // (2 * factor) * 2
@@ -94,7 +94,7 @@ class Picture:
         return cls(yuv, np.array([[factor, 0, x + offset], [0, factor, y + offset]], np.float64))
 
     def view(self, grid: Affine) -> NDArray[np.float32]:
-        """Returns (96, 96, 3) float32 Y, U, V at the cells of a grid, given as its map to frame pixels."""
+        """Return (96, 96, 3) float32 Y, U, V at the cells of a grid, given as its map to frame pixels."""
         place = then(grid, inverse(self.to_frame))
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         seen = cv2.warpAffine(self.yuv, place, (CELLS, CELLS), flags=flags, borderMode=cv2.BORDER_REPLICATE)
@@ -105,14 +105,14 @@ class Followed(NamedTuple):
     """Where the head of the reference is in another frame."""
 
     motion: Affine  # from pixels of the reference's frame to those of the frame
-    share: float  # of the features that were found again, 0 to 1
+    share: float  # share of the features that were found again, 0 to 1
 
 
 class HeadFollower:
     """Finds the upper face of one picture in others."""
 
     def __init__(self, reference: Picture, points: NDArray[np.floating]) -> None:
-        """Takes the (468, 2+) landmarks of the uncovered face in the reference, in frame pixels."""
+        """Take the (468, 2+) landmarks of the uncovered face in the reference, in frame pixels."""
         self._reference = reference
         small = transformed(points[:, :2], inverse(reference.to_frame)).astype(np.float32)
         self._eyes = eye_distance(small)
@@ -124,7 +124,7 @@ class HeadFollower:
         self._features = np.zeros((0, 1, 2), np.float32) if found is None else np.asarray(found, np.float32)
 
     def find(self, picture: Picture, guess: Affine) -> Followed:
-        """Finds the head in a picture near a guess, which is returned if too little is found."""
+        """Find the head in a picture near a guess, which is returned if too little is found."""
         features = self._features
         if len(features) < _MIN_FEATURES:
             return Followed(guess, 0.0)

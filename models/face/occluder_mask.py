@@ -2,8 +2,8 @@
 
 All pictures are (96, 96, 3) views of `models.face.lower_face`. A pixel belongs to an occluder if no uncovered view of
 the same person has its colour there or next to there. What counts as the same colour is measured on the uncovered views
-themselves, each compared with the others. An occluder is held by somebody, so it reaches the border of the grid; what
-does not, such as a mouth that opens wider than in any uncovered view, is none.
+themselves, each compared with the others. An occluder is held by a person, so it reaches the border of the grid.
+Differences that do not, such as a mouth that opens wider than in any uncovered view, are not occluders.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class UncoveredFace:
     """The uncovered lower face: K views."""
 
     def __init__(self, views: NDArray[np.float32]) -> None:
-        """Takes (K, 96, 96, 3) views, K > 1."""
+        """Take (K, 96, 96, 3) views, K > 1."""
         if len(views) < 2 or views.shape[1:] != (CELLS, CELLS, 3):
             raise ValueError(f"Expected (K, {CELLS}, {CELLS}, 3) views, K > 1, got {views.shape}.")
         self._views = views
@@ -40,12 +40,12 @@ class UncoveredFace:
         self._bound = _CLEARLY * np.asarray(spread, np.float32) + _FLOOR
 
     def occluder(self, view: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Returns (96, 96) bool: which cells of a view show something in front of the face."""
+        """Return (96, 96) bool: which cells of a view show something in front of the face."""
         return _objects(difference(view, self._views) > self._bound)
 
 
 def difference(view: NDArray[np.float32], views: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns (96, 96) the smallest difference of each cell from the same and the adjacent cells of (K, ...) views."""
+    """Return (96, 96) the smallest difference of each cell from the same and the adjacent cells of (K, ...) views."""
     # Channels first: with sums over a last axis of three, this takes six times as long.
     own = _channels_first(view - _NEUTRAL)[:, None]  # (3, 1, 96, 96)
     best = np.full(view.shape[:2], np.inf, np.float32)
@@ -62,7 +62,7 @@ def _channels_first(views: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _shifted(views: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Yields (3, K, 96, 96) views shifted by up to one cell in each direction."""
+    """Yield (3, K, 96, 96) views shifted by up to one cell in each direction."""
     padded = np.pad(views, ((0, 0), (0, 0), (1, 1), (1, 1)), "edge")
     height, width = views.shape[2:]
     for y in range(3):
@@ -71,7 +71,7 @@ def _shifted(views: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
 
 
 def disc(radius: float) -> NDArray[np.uint8]:
-    """Returns a disc for morphology on the grid, of a radius in eye distances, at least one cell; 0 and 1."""
+    """Return a disc for morphology on the grid, of a radius in eye distances, at least one cell; 0 and 1."""
     side = 2 * max(1, round(radius * CELLS_PER_EYE_DISTANCE)) + 1
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
 
@@ -80,7 +80,7 @@ _PAD: Final = 12  # cells around the grid, so that its border does not count as 
 
 
 def _objects(differs: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Joins the cells that differ to objects with filled insides, of which those at the border of the grid are kept.
+    """Join the cells that differ to objects with filled insides, of which those at the border of the grid are kept.
 
     A hand may have the colour of the chin behind it: then its outline differs, and its inside is filled.
     """
@@ -104,13 +104,13 @@ def _within(mask: NDArray[np.uint8] | cv2.typing.MatLike) -> NDArray[np.uint8]:
 
 
 def _filled(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Fills the holes of a mask of 0 and 1."""
+    """Fill the holes of a mask of 0 and 1."""
     _, label = cv2.connectedComponents(np.pad(1 - mask, 1, constant_values=1), connectivity=4)
     return np.asarray(label != label[0, 0], np.uint8)[1:-1, 1:-1]
 
 
 def _shut(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Joins, in place, the parts of each object along the upper side: the two outlines of an arm close its inside."""
+    """Join, in place, the parts of each object along the upper side: the two outlines of an arm close its inside."""
     _, label = cv2.connectedComponents(mask, connectivity=8)
     for number in np.unique(label[0][label[0] > 0]):
         first, last = np.flatnonzero(label[0] == number)[[0, -1]]

@@ -1,4 +1,4 @@
-"""Detects frames in which something stands in front of the mouth: a hand, a microphone, a cup.
+"""Detects frames in which something covers the mouth: a hand, a microphone, a cup.
 
 The evidence is the colour pattern of skin and lips around the mouth, at points of the face mesh. They lie on skin and
 on the red of the lips, never inside the mouth, and follow the jaw, so their colours stay the same while the mouth
@@ -53,7 +53,7 @@ _OUTLINE = 0.12
 
 
 def chroma_of(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Returns (M, 2) uint8 U and V at `AROUND_MOUTH`, then at `UPPER_FACE`, given (468, 3) landmarks in pixels."""
+    """Return (M, 2) uint8 U and V at `AROUND_MOUTH`, then at `UPPER_FACE`, given (468, 3) landmarks in pixels."""
     cell = _CELL * float(np.linalg.norm(points[EYE_LEFT] - points[EYE_RIGHT]))
     place = np.asarray(points[_POINTS, :2], np.float64)
     planes = [sample_plane(plane, place, cell, shrink=2) for plane in (frame.u, frame.v)]
@@ -81,7 +81,7 @@ def occluded(
     shot: NDArray[np.int32],
     bound: float = OCCLUDED,
 ) -> NDArray[np.bool_]:
-    """Returns (N,) bool: whether something is in front of the mouth.
+    """Return (N,) bool: whether something is in front of the mouth.
 
     Args:
         chroma: (N, M, 2) `chroma_of` every frame.
@@ -100,7 +100,7 @@ def occluded(
 
 
 def pattern_distance(chroma: NDArray[np.uint8], points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns (N,) float32 distance of each frame's colour pattern from the usual one of all N, relative to its size.
+    """Return (N,) float32 distance of each frame's colour pattern from the usual one of all N, relative to its size.
 
     `chroma` and `points` are those of `occluded`. Changes in the strength or tint of the light are ignored. All are 0
     if the usual pattern cannot be determined.
@@ -123,7 +123,7 @@ def pattern_distance(chroma: NDArray[np.uint8], points: NDArray[np.floating]) ->
 
 
 def _inside_outline(points: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Returns (M,) bool: which of `AROUND_MOUTH` surely lie on the face, given its (468, 3) landmarks."""
+    """Return (M,) bool: which of `AROUND_MOUTH` surely lie on the face, given its (468, 3) landmarks."""
     margin = _OUTLINE * float(np.linalg.norm(points[EYE_LEFT] - points[EYE_RIGHT]))
     outline = cv2.convexHull(np.ascontiguousarray(points[:, :2], np.float32))
     places = points[list(AROUND_MOUTH), :2].tolist()
@@ -131,14 +131,14 @@ def _inside_outline(points: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 
 def _centred(colours: NDArray[np.floating], seen: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Returns (N, M, 2) colours without the mean of the `seen` ones of each frame, 0 where not seen."""
+    """Return (N, M, 2) colours without the mean of the `seen` ones of each frame, 0 where not seen."""
     weight = seen[..., None].astype(np.float32)
     mean = (colours * weight).sum(1, keepdims=True) / weight.sum(1, keepdims=True).clip(1)
     return np.asarray((colours - mean) * weight, np.float32)
 
 
 def _mark(result: NDArray[np.bool_], frames: NDArray[np.intp], distance: NDArray[np.float32], bound: float) -> None:
-    """Marks occluded runs of the ascending `frames` in `result`, in place."""
+    """Mark occluded runs of the ascending `frames` in `result`, in place."""
     candidates = np.flatnonzero(distance > bound * _STILL_OCCLUDED)
     for run in np.split(candidates, np.flatnonzero(np.diff(frames[candidates]) > 1) + 1):
         if len(run) >= _MIN_RUN and distance[run].max() > bound:

@@ -38,11 +38,11 @@ class Surface:
     step: float  # spacing of the points along x
 
     def facing(self, rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Returns (T, rows, columns) cosines between normal and camera direction for (T, 3, 3) head rotations."""
+        """Return (T, rows, columns) cosines between normal and camera direction for (T, 3, 3) head rotations."""
         return np.asarray(-np.einsum("tk,rck->trc", rotation[:, 2], self.normals))
 
     def sample(self, plane: NDArray[np.uint8], pose: HeadPose, shrink: int = 1) -> NDArray[np.float32]:
-        """Samples a plane at the points, (rows, columns) float32; `shrink` is 2 for half-size chroma."""
+        """Sample a plane at the points, (rows, columns) float32; `shrink` is 2 for half-size chroma."""
         place = pose.to_image(self.points.reshape(1, -1, 3))[0, :, :2].reshape(*self.points.shape[:2], 2)
         return sample_plane(plane, place, float(pose.scale[0]) * self.step, shrink)
 
@@ -50,7 +50,7 @@ class Surface:
 def sample_plane(
     plane: NDArray[np.uint8], place: NDArray[np.floating], cell: float, shrink: int = 1
 ) -> NDArray[np.float32]:
-    """Samples one plane of a picture, averaged over square cells so that fine detail does not alias.
+    """Sample one plane of a picture, averaged over square cells so that fine detail does not alias.
 
     Args:
         plane: (H, W) uint8.
@@ -80,7 +80,7 @@ def sample_plane(
 
 @cache
 def surface(window: Window) -> Surface:
-    """Returns the surface in a window, row by row from the top left."""
+    """Return the surface in a window, row by row from the top left."""
     from scipy.interpolate import griddata  # takes a second to import: only load it when needed
 
     face = mean_face()

@@ -35,18 +35,18 @@ class HeadPose(NamedTuple):
     pixel_aspect: float = 1.0
 
     def to_image(self, head: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Maps (T, P, 3) head-frame points to (T, P, 3) pixels of the T images."""
+        """Map (T, P, 3) head-frame points to (T, P, 3) pixels of the T images."""
         turned = np.asarray(head, np.float64) @ self.rotation.swapaxes(1, 2)
         return (self.scale[:, None, None] * turned + self.translation[:, None]) / self._stretch
 
     def same_to_image(self, head: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Maps the same (P, 3) head-frame points to (T, P, 3) pixels of each of the T images."""
+        """Map the same (P, 3) head-frame points to (T, P, 3) pixels of each of the T images."""
         turned = self.rotation.reshape(-1, 3) @ np.asarray(head, np.float64).T  # (T * 3, P)
         places = self.scale[:, None, None] * turned.reshape(len(self.scale), 3, -1) + self.translation[:, :, None]
         return places.swapaxes(1, 2) / self._stretch
 
     def to_head(self, image: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Maps (T, P, 3) image points to the head frame."""
+        """Map (T, P, 3) image points to the head frame."""
         centred = np.asarray(image, np.float64) * self._stretch - self.translation[:, None]
         return centred @ self.rotation / self.scale[:, None, None]
 
@@ -56,13 +56,13 @@ class HeadPose(NamedTuple):
 
 
 def stretch_of(pixel_aspect: float) -> NDArray[np.float64]:
-    """Returns the (3,) factors that make pixels with this width-to-height ratio square."""
+    """Return the (3,) factors that make pixels with this width-to-height ratio square."""
     return np.array([pixel_aspect, 1.0, 1.0])
 
 
 @cache
 def mean_face() -> NDArray[np.float64]:
-    """Returns the read-only (468, 3) mean closed-mouth face in the head frame.
+    """Return the read-only (468, 3) mean closed-mouth face in the head frame.
 
     Made from speakers of the GRID corpus (Cooke et al., JASA 2006, CC BY 4.0).
     """
@@ -72,7 +72,7 @@ def mean_face() -> NDArray[np.float64]:
 
 
 def fit_head_pose(points: NDArray[np.floating], pixel_aspect: float = 1.0) -> HeadPose:
-    """Fits each frame's rigid points, of (T, 468, 3) landmarks in image pixels, to the mean face.
+    """Fit each frame's rigid points, of (T, 468, 3) landmarks in image pixels, to the mean face.
 
     Returns:
         The pose that minimises the squared distance to the mean face, measured in the head frame.
@@ -93,7 +93,7 @@ def fit_head_pose(points: NDArray[np.floating], pixel_aspect: float = 1.0) -> He
 
 
 def pose_degrees(rotation: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Returns the (T, 3) yaw, pitch and roll in degrees of (T, 3, 3) head rotations; zero faces the camera.
+    """Return the (T, 3) yaw, pitch and roll in degrees of (T, 3, 3) head rotations; zero faces the camera.
 
     Yaw is positive when the nose points to the image's right, pitch when it points up, roll when the head is
     rotated clockwise in the image.

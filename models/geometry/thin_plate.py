@@ -45,7 +45,7 @@ def _affine(xp: ModuleType, points: Array) -> Array:
 def fit(
     xp: ModuleType, points: Array, values: Array, layers: Sequence[NDArray[np.intp]], ridge: Array | float = RIDGE
 ) -> Array:
-    """Fits one spline per layer to the same points.
+    """Fit one spline per layer to the same points.
 
     Args:
         xp: `numpy` or `torch`.
@@ -74,7 +74,7 @@ def fit(
 
 
 def evaluate(xp: ModuleType, points: Array, weights: Array, at: Array) -> Array:
-    """Evaluates splines at given positions.
+    """Evaluate splines at given positions.
 
     Args:
         xp: `numpy` or `torch`.

@@ -1,1 +1,1 @@
-"""Mattes of sources: who is in front, pixel by pixel, and how certain that is."""
+"""Mattes of sources: the alpha of the person in each pixel, and its certainty."""

@@ -47,7 +47,7 @@ class MattePiece:
 
     @classmethod
     def of(cls, video: bytes, shares: Sequence[tuple[float, float]], last: MatteHistory) -> Self:
-        """Returns the piece that ends with the frame of `last`."""
+        """Return the piece that ends with the frame of `last`."""
         return cls(
             np.frombuffer(video, np.uint8),
             np.array(shares, np.float32).reshape(-1, 2),
@@ -64,13 +64,13 @@ class MattePiece:
         return MatteHistory(self.coarse.astype(np.float32), self.luma.astype(np.float32), scenes)
 
     def save(self, path: Path) -> None:
-        """Writes the piece as an .npz."""
+        """Write the piece as an .npz."""
         with path.open("wb") as file:
             np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Reads what `save` wrote.
+        """Read what `save` wrote.
 
         Raises:
             StoredFileError: The file is damaged.
@@ -88,7 +88,7 @@ class MatteGenerator:
         self._segmenter = segmenter
 
     def cut_out(self, still: YuvFrame, colour: ColourTags, track: FaceTrack) -> NDArray[np.uint8] | None:
-        """Returns the (H, W) alpha of a still, given its one-frame track; None if it is uncertain."""
+        """Return the (H, W) alpha of a still, given its one-frame track; None if it is uncertain."""
         (frame,) = self.mattes([still], colour, None, [Heads.of(track).at(0)], None)
         shares = np.array([shares_of(frame, None)], np.float32)
         return None if uncertain_ranges(shares, Fraction(1)) else frame.alpha
@@ -96,7 +96,7 @@ class MatteGenerator:
     def find_screen(
         self, frames: Sequence[YuvFrame], colour: ColourTags, *, is_expected: bool = False
     ) -> ScreenColour | None:
-        """Returns the screen behind the person in frames of a source; see `models.matting.screen.find_screen`."""
+        """Return the screen behind the person in frames of a source; see `models.matting.screen.find_screen`."""
         people = [self._segmenter(frame, colour) for frame in frames]
         return find_screen(frames, people, is_expected=is_expected)
 
@@ -108,7 +108,7 @@ class MatteGenerator:
         heads: Iterable[Head | None],
         history: MatteHistory | None,
     ) -> Iterator[MatteFrame]:
-        """Yields the mattes of consecutive frames.
+        """Yield the mattes of consecutive frames.
 
         Args:
             frames: The frames.
@@ -124,5 +124,5 @@ class MatteGenerator:
 
 
 def shares_of(frame: MatteFrame, screen: ScreenColour | None) -> tuple[float, float]:
-    """Returns the `certainty` of a frame; that of a keyed one does not depend on the segmentation."""
+    """Return the `certainty` of a frame; that of a keyed one does not depend on the segmentation."""
     return certainty(frame.history.coarse if screen is None else frame.alpha.astype(np.float32) / np.float32(255))

@@ -1,4 +1,4 @@
-"""Where a tracked head is, for matting: what is inside the face is certainly a person."""
+"""Position of a tracked head, for matting: pixels inside the face certainly show a person."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ class Heads:
 
     @classmethod
     def of(cls, track: FaceTrack) -> Self:
-        """Returns the heads of a track."""
+        """Return the heads of a track."""
         pose = HeadPose(track.scale, track.rotation, track.translation, track.pixel_aspect)
         return cls(pose, track.rest, ~np.isin(track.skip_reason, _ABSENT))
 
     @classmethod
     def load(cls, track: Path) -> Self:
-        """Reads what is needed of a file that `FaceTrack.save` wrote."""
+        """Read what is needed of a file that `FaceTrack.save` wrote."""
         names = ("scale", "rotation", "translation", "rest", "skip_reason", "pixel_aspect")
         scale, rotation, translation, rest, skip_reason, aspect = load_arrays(track, names).values()
         pose = HeadPose(scale, rotation, translation, float(aspect))
         return cls(pose, rest, ~np.isin(skip_reason, _ABSENT))
 
     def at(self, frame: int) -> Head | None:
-        """Returns the head in a frame; None if it is not known there."""
+        """Return the head in a frame; None if it is not known there."""
         if not self._is_known[frame]:
             return None
         pose = self._pose

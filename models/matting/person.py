@@ -44,7 +44,7 @@ class _Box(NamedTuple):
     height: int
 
     def cut(self, frame: YuvFrame) -> YuvFrame:
-        """Returns views of the planes."""
+        """Return views of the planes."""
         return YuvFrame(
             *(
                 plane[self.y // step : (self.y + self.height) // step, self.x // step : (self.x + self.width) // step]
@@ -60,7 +60,7 @@ class PersonSegmenter:
         self._session = make_session(weights_path("person_segmentation.onnx"), num_threads=num_threads, device=device)
 
     def __call__(self, frame: YuvFrame, colour: ColourTags, head: Head | None = None) -> NDArray[np.float32]:
-        """Returns the (h, w) probability, 0 to 1, that a part of the frame shows a person; see `coarse_size`.
+        """Return the (h, w) probability, 0 to 1, that a part of the frame shows a person; see `coarse_size`.
 
         `head` is where a head is known to be.
         """
@@ -82,7 +82,7 @@ class PersonSegmenter:
         return _without_specks(np.maximum(found, np.asarray(cv2.blur(face, (5, 5)), np.float32)))
 
     def _segment(self, frame: YuvFrame, colour: ColourTags) -> NDArray[np.float32]:
-        """Returns (256, 256) probabilities of a picture of any size."""
+        """Return (256, 256) probabilities of a picture of any size."""
         half = _SIDE // 2
         small = YuvFrame(
             *(
@@ -96,7 +96,7 @@ class PersonSegmenter:
 
 
 def _without_specks(found: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the segmentation without parts that are much smaller than its largest part."""
+    """Return the segmentation without parts that are much smaller than its largest part."""
     _, parts, stats, _ = cv2.connectedComponentsWithStats((found > _SPECK).astype(np.uint8))
     areas = stats[:, cv2.CC_STAT_AREA]
     areas[0] = 0  # label 0 is the background
@@ -105,13 +105,13 @@ def _without_specks(found: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def coarse_size(width: int, height: int) -> tuple[int, int]:
-    """Returns width and height of the segmentation of a frame."""
+    """Return width and height of the segmentation of a frame."""
     scale = min(1.0, COARSE_SIDE / max(width, height))
     return max(8, round(width * scale)), max(8, round(height * scale))
 
 
 def _boxes(head: Head, width: int, height: int) -> list[_Box]:
-    """Returns the squares around a head that are worth segmenting, the largest first, moved into the frame."""
+    """Return the squares around a head that are worth segmenting, the largest first, moved into the frame."""
     boxes: list[_Box] = []
     before = float(max(width, height))
     for eye_distances in _SQUARES:
@@ -128,7 +128,7 @@ def _boxes(head: Head, width: int, height: int) -> list[_Box]:
 
 
 def _ramp(box: _Box, width: int, height: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Returns (h, w) weights of a square: 1 inside, 0 at its sides, except where they are those of the frame."""
+    """Return (h, w) weights of a square: 1 inside, 0 at its sides, except where they are those of the frame."""
     weights = []
     for start, side, size, count in (
         (box.y, box.height, height, shape[0]),

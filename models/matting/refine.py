@@ -25,8 +25,8 @@ _Plane = NDArray[np.float32]
 class Refinement:
     """How a coarse matte is refined; radii in shares of the longer side of the frame."""
 
-    radius: float = 1 / 70  # of the window of a fit
-    band: float = 1 / 50  # around uncertain pixels: the coarse edge may lie off by this
+    radius: float = 1 / 70  # radius of the window of a fit
+    band: float = 1 / 50  # width around uncertain pixels: error of the coarse edge
     epsilon: float = 1e-3  # variance of colour (0 to 1) below which a fit is flat
     unlikely: float = 0.1  # coarse matte below which a pixel is background, away from edges
     likely: float = 0.7  # the same for the person
@@ -36,7 +36,7 @@ class Refinement:
 
 
 def refine(frame: YuvFrame, coarse: _Plane, how: Refinement = Refinement()) -> NDArray[np.uint8]:
-    """Returns the (H, W) alpha of a frame, 0 to 255, from a coarse (h, w) matte, 0 to 1; it is fitted at that size."""
+    """Return the (H, W) alpha of a frame, 0 to 255, from a coarse (h, w) matte, 0 to 1; it is fitted at that size."""
     size = coarse.shape[1], coarse.shape[0]
     guide = [
         cv2.resize(plane, size, interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255) for plane in frame
@@ -54,7 +54,7 @@ def refine(frame: YuvFrame, coarse: _Plane, how: Refinement = Refinement()) -> N
 class _Fit(NamedTuple):
     """The weighted linear regression of alpha on colour in the windows around each pixel."""
 
-    slopes: list[_Plane]  # for Y, U, V
+    slopes: list[_Plane]  # slopes for Y, U, V
     offset: _Plane
     explained: _Plane  # share of the variance of alpha that the colour explains, 0 to 1
 
@@ -91,7 +91,7 @@ def _fit(guide: list[_Plane], target: _Plane, weight: _Plane, radius: int, epsil
 
 
 def _applied(frame: YuvFrame, fit: _Fit, target: _Plane, share: _Plane, how: Refinement) -> NDArray[np.uint8]:
-    """Returns alpha; where colour explains little of it, it follows the coarse matte."""
+    """Return alpha; where colour explains little of it, it follows the coarse matte."""
     height, width = frame.y.shape
 
     def full(plane: NDArray[np.uint8] | _Plane) -> _Plane:

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from media.matte.foreground import ScreenColour
 
 MATTE_VERSION: Final = "1"
-"""Part of the key of mattes: increment it when a change makes other mattes."""
+"""Part of the key of mattes: increment it when a change affects mattes."""
 
-_MIN_PERSON: Final = 0.005  # share of the picture below which nobody is in it
+_MIN_PERSON: Final = 0.005  # share of the picture below which it shows no person
 _UNCERTAIN_SHARE: Final = 0.12
 _MIN_SECONDS: Final = 0.2  # shorter ranges are not reported
-_MAX_GAP_SECONDS: Final = 0.5  # for which a range goes on
+_MAX_GAP_SECONDS: Final = 0.5  # longest gap within a range
 
 
 class UncertainRange(BaseModel):
@@ -32,7 +32,7 @@ class UncertainRange(BaseModel):
 
 
 class MatteReport(BaseModel):
-    """What is known of a finished matte."""
+    """Report of a finished matte."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -46,13 +46,13 @@ class MatteReport(BaseModel):
 
 
 def certainty(coarse: NDArray[np.float32]) -> tuple[float, float]:
-    """Returns the share of the picture that shows the person, and that which is uncertain, of a coarse matte."""
+    """Return the share of the picture that shows the person, and that which is uncertain, of a coarse matte."""
     person = float((coarse >= 0.5).mean())
     return person, float(((coarse > 0.25) & (coarse < 0.75)).mean())
 
 
 def uncertain_ranges(shares: NDArray[np.float32], fps: Fraction) -> list[UncertainRange]:
-    """Returns when a matte is uncertain, given the (T, 2) `certainty` of all frames."""
+    """Return when a matte is uncertain, given the (T, 2) `certainty` of all frames."""
     person, uncertain = shares.T
     is_missing = person < _MIN_PERSON
     is_uncertain = is_missing | (uncertain > _UNCERTAIN_SHARE * np.maximum(person, _MIN_PERSON))

@@ -36,15 +36,15 @@ _CORE: Final = 1 / 40  # how far inside it everything is opaque
 class _Background(NamedTuple):
     """The chroma of pixels that certainly show the background, of one frame."""
 
-    u: NDArray[np.float32]  # (M,) from neutral
-    v: NDArray[np.float32]  # (M,)
+    u: NDArray[np.float32]  # (M,) U relative to neutral grey
+    v: NDArray[np.float32]  # (M,) V likewise
     texture: float
 
 
 def find_screen(
     frames: Sequence[YuvFrame], people: Sequence[NDArray[np.float32]], *, is_expected: bool = False
 ) -> ScreenColour | None:
-    """Returns the chroma of the green or blue screen in frames of a source; None if there is none.
+    """Return the chroma of the green or blue screen in frames of a source; None if there is none.
 
     Args:
         frames: Some frames.
@@ -68,7 +68,7 @@ def find_screen(
 
 
 def key(frame: YuvFrame, screen: ScreenColour, person: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Returns the (H, W) alpha of a frame in front of a screen, 0 to 255.
+    """Return the (H, W) alpha of a frame in front of a screen, 0 to 255.
 
     `person` is the probability that a pixel shows a person, of any size: what is far from the person is transparent
     even where it is no screen, and the inside of the person is opaque even where it has the screen's colour.
@@ -93,7 +93,7 @@ def key(frame: YuvFrame, screen: ScreenColour, person: NDArray[np.float32]) -> N
 
 
 def _far_and_core(person: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns two weights: where nobody can be, and where a person certainly is."""
+    """Return two weights: of pixels that cannot show a person, and of pixels that certainly do."""
     longest = max(person.shape)
 
     def disc(share: float) -> NDArray[np.uint8]:
@@ -112,7 +112,7 @@ def _far_and_core(person: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDA
 def _screen_around(
     seen: tuple[NDArray[np.float32], ...], screen: ScreenColour, person: NDArray[np.float32]
 ) -> list[NDArray[np.float32]]:
-    """Returns U and V from neutral, and luma, of the screen in every pixel; they go on behind the person.
+    """Return U and V from neutral, and luma, of the screen in every pixel; extended behind the person.
 
     `seen` are those of the frame.
     """
@@ -133,7 +133,7 @@ def _screen_around(
 
 
 def _background(frame: YuvFrame, person: NDArray[np.float32]) -> _Background | None:
-    """Returns what is certainly background; None if that is too little."""
+    """Return what is certainly background; None if that is too little."""
     height, width = person.shape
     u, v = (cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) for plane in frame[1:])
     is_behind = cv2.erode((person < _BEHIND).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0

@@ -25,7 +25,7 @@ class MatteHistory(NamedTuple):
 
 
 def stabilised(frame: YuvFrame, coarse: NDArray[np.float32], last: MatteHistory | None) -> MatteHistory:
-    """Returns the history with the next frame, whose coarse matte is (h, w); a cut begins it again."""
+    """Return the history with the next frame, whose coarse matte is (h, w); a cut begins it again."""
     size = coarse.shape[1], coarse.shape[0]
     luma = cv2.resize(frame.y, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     scenes = SceneHistory.seen(frame, None if last is None else last.scenes)

@@ -24,12 +24,12 @@ _LEFT: Final = 1 - smooth_step((_ACROSS - _PARTED) / (_ROUND - _PARTED))  # (11,
 
 
 def rounding(shape: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns (T,) how far the lips of (T, 8) mouth shapes are rounded, 0 to 1."""
+    """Return (T,) how far the lips of (T, 8) mouth shapes are rounded, 0 to 1."""
     return np.asarray((-shape[:, _WIDTH] / _ROUNDED).clip(0, 1), np.float32)
 
 
 def round_lips(faces: NDArray[np.float32], rounded: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Brings rounded lips together beside the middle of the mouth, whose gap stays.
+    """Bring rounded lips together beside the middle of the mouth, whose gap stays.
 
     Args:
         faces: (T, 468, 3) points in the head frame.

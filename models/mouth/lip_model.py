@@ -47,7 +47,7 @@ class LipModel:
 
     @classmethod
     def load(cls) -> LipModel:
-        """Loads the shipped model.
+        """Load the shipped model.
 
         Raises:
             WeightsError: The file is missing or has the wrong contents.
@@ -56,7 +56,7 @@ class LipModel:
         return cls(stored["weights"], stored["closing"])
 
     def deform(self, rest: NDArray[np.floating], shape: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Moves the mouth of a resting face.
+        """Move the mouth of a resting face.
 
         Args:
             rest: (468, 3) closed-mouth points in the head frame.
@@ -71,7 +71,7 @@ class LipModel:
         return self.change(np.repeat(np.asarray(rest, np.float32)[None], len(shape), 0), shape)
 
     def change(self, faces: NDArray[np.floating], change: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Changes the mouth shapes of faces relative to their current shapes.
+        """Change the mouth shapes of faces relative to their current shapes.
 
         Args:
             faces: (T, 468, 3) points in the head frame.
@@ -95,35 +95,35 @@ class LipModel:
         return points
 
     def close(self, open_face: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Closes the mouth of a (468, 3) head-frame face, for a source that never shows a closed mouth.
+        """Close the mouth of a (468, 3) head-frame face, for a source that never shows a closed mouth.
 
-        The other channels follow as they do on average when a mouth closes. Returns (468, 3) float32.
+        The other channels follow as they do on average when a mouth closes. Return (468, 3) float32.
         """
         gap = float(measure(open_face[None])[0, 0])
         return shut_lips(self.deform(open_face, (gap * self.closing)[None])[0])
 
 
 def lip_gaps(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the (T, 11) gaps between the inner lips of (T, 468, 3) head-frame points; negative if they cross."""
+    """Return the (T, 11) gaps between the inner lips of (T, 468, 3) head-frame points; negative if they cross."""
     return points[:, list(INNER_UPPER), _Y] - points[:, list(INNER_LOWER), _Y]
 
 
 def meeting_lips(closed: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns a (468, 3) head-frame face whose inner lips are moved to meet half way."""
+    """Return a (468, 3) head-frame face whose inner lips are moved to meet half way."""
     met = closed.copy()
     _set_gaps(met[None], np.zeros((1, len(INNER_UPPER)), np.float32))
     return met
 
 
 def _set_gaps(points: NDArray[np.float32], gaps: NDArray[np.float32]) -> None:
-    """Sets the (T, 11) gaps between the inner lips of (T, 468, 3) faces in place, moving each lip by half."""
+    """Set the (T, 11) gaps between the inner lips of (T, 468, 3) faces in place, moving each lip by half."""
     missing = (gaps - lip_gaps(points)) / 2
     points[:, list(INNER_UPPER), _Y] += missing
     points[:, list(INNER_LOWER), _Y] -= missing
 
 
 def shut_lips(closed: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns a (468, 3) head-frame face whose inner lips meet half way along a smooth line.
+    """Return a (468, 3) head-frame face whose inner lips meet half way along a smooth line.
 
     The smooth line removes dents where landmarks follow a tooth or the tongue.
     """

@@ -37,7 +37,7 @@ _SMOOTH = 3.0  # columns: sigma of the smoothing of the line
 
 
 def seam_shifts(pictures: Sequence[YuvFrame], points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Measures how far the lips of a closed mouth lie from their landmarks.
+    """Measure how far the lips of a closed mouth lie from their landmarks.
 
     Args:
         pictures: F frames with a closed mouth.
@@ -69,7 +69,7 @@ def seam_shifts(pictures: Sequence[YuvFrame], points: NDArray[np.floating]) -> N
 
 
 def move_inner_lips(points: NDArray[np.floating], shifts: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns (N, 468, 3) landmarks with the inner lips moved by the shifts of `seam_shifts`.
+    """Return (N, 468, 3) landmarks with the inner lips moved by the shifts of `seam_shifts`.
 
     The middle lines of the lips move in proportion to their position between the outer and the inner edge.
     """

@@ -27,7 +27,7 @@ class RunningStats:
 
     @classmethod
     def of(cls, values: NDArray[np.floating]) -> RunningStats:
-        """Returns the statistics of an array of any shape."""
+        """Return the statistics of an array of any shape."""
         exact = values.astype(np.float64)
         return cls(exact.size, float(exact.sum()), float((exact**2).sum()))
 
@@ -55,7 +55,7 @@ class RunningStats:
 def lip_jitter(
     shape: NDArray[np.float32], counts: NDArray[np.bool_], fps: Fraction, shot: NDArray[np.int32] | None = None
 ) -> RunningStats:
-    """Measures the second differences of the lip points; their `rms` is the jitter.
+    """Measure the second differences of the lip points; their `rms` is the jitter.
 
     Args:
         shape: (T, 8) mouth shapes of consecutive frames.

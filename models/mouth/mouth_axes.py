@@ -23,7 +23,7 @@ class MouthAxes(NamedTuple):
 
     @classmethod
     def of(cls, points: NDArray[np.floating]) -> MouthAxes:
-        """Returns the axes of (F, 468, 2 or more) landmarks in pixels."""
+        """Return the axes of (F, 468, 2 or more) landmarks in pixels."""
         flat = np.asarray(points[..., :2], np.float64)
         first, last = flat[:, CORNER_LEFT], flat[:, CORNER_RIGHT]
         along = last - first
@@ -32,24 +32,24 @@ class MouthAxes(NamedTuple):
         return cls((first + last) / 2, along * length, np.stack([-along[:, 1], along[:, 0]], 1) * length)
 
     def to_mouth(self, points: NDArray[np.floating]) -> F64:
-        """Converts (F, P, 2) pixels to mouth widths along and across the mouth."""
+        """Convert (F, P, 2) pixels to mouth widths along and across the mouth."""
         offset = points - self.origin[:, None]
         squared = (self.along**2).sum(1)[:, None, None].clip(1e-6)
         return np.asarray(offset @ np.stack([self.along, self.across], -1) / squared, np.float64)
 
     def to_image(self, local: F64) -> F64:
-        """Converts (F, P, 2) mouth widths back to pixels."""
+        """Convert (F, P, 2) mouth widths back to pixels."""
         return np.asarray(local @ np.stack([self.along, self.across], 1) + self.origin[:, None], np.float64)
 
 
 def line_heights(axes: MouthAxes, points: NDArray[np.floating], ids: tuple[int, ...], columns: F64) -> F64:
-    """Returns (F, C) heights, at columns of the mouth, of the line of landmarks `ids` (ordered from left to right)."""
+    """Return (F, C) heights, at columns of the mouth, of the line of landmarks `ids` (ordered from left to right)."""
     local = axes.to_mouth(np.asarray(points[:, list(ids), :2], np.float64))
     return np.stack([np.interp(columns, np.maximum.accumulate(line[:, 0]), line[:, 1]) for line in local])
 
 
 def sample(planes: YuvFrame, places: F64) -> F64:
-    """Samples Y, U, V at (R, C, 2) pixel positions; returns (R, C, 3)."""
+    """Sample Y, U, V at (R, C, 2) pixel positions; return (R, C, 3)."""
     channels = []
     for plane, scale in zip(planes, (1.0, 0.5, 0.5), strict=True):
         place = ((places + 0.5) * scale - 0.5).astype(np.float32)

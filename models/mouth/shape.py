@@ -69,7 +69,7 @@ _TERMS: tuple[tuple[tuple[int, int, tuple[int, ...]], ...], ...] = (
 
 @cache
 def measure_matrix() -> NDArray[np.float64]:
-    """Returns the read-only (8, 468, 3) coefficients of the channels: `measure(head) = sum(coefficients * head)`."""
+    """Return the read-only (8, 468, 3) coefficients of the channels: `measure(head) = sum(coefficients * head)`."""
     matrix = np.zeros((NUM_CHANNELS, NUM_POINTS, 3))
     for channel, terms in enumerate(_TERMS):
         for sign, axis, points in terms:
@@ -79,7 +79,7 @@ def measure_matrix() -> NDArray[np.float64]:
 
 
 def measure(head_points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Measures the mouth channels.
+    """Measure the mouth channels.
 
     Args:
         head_points: (T, 468, 3) points in the head frame.

@@ -29,7 +29,7 @@ _WIDTH: Final = CHANNELS.index("width")
 
 
 def smile_release(rest: NDArray[np.floating], shape: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the offsets that take a part of its smile from a smiling still.
+    """Return the offsets that take a part of its smile from a smiling still.
 
     Args:
         rest: (468, 3) closed-mouth points in the head frame.

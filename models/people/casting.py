@@ -1,4 +1,4 @@
-"""Casts the speakers of a dub: whose face speaks a text, from who speaks in the source at that time."""
+"""Casts the speakers of a dub: each text gets the face of the person who speaks at that time in the source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.face.choice import OFF_SCREEN
 from models.people.report import PeopleReport
 
 _MIN_SHARE: Final = 0.2
-"""Share of the time of the texts in which somebody has to speak in the source."""
+"""Share of the time of the texts in which a person must speak in the source."""
 
 _Seconds = Mapping[int | None, float]
 """How long people speak, by their numbers; None for those who are not seen."""
@@ -25,7 +25,7 @@ class SpokenTime(NamedTuple):
 
 
 def cast(times: Sequence[SpokenTime], report: PeopleReport) -> list[str | None]:
-    """Returns the face choice of each text: a person, `offscreen`, or None if the source is silent at that time.
+    """Return the face choice of each text: a person, `offscreen`, or None if the source is silent at that time.
 
     All texts of a named speaker get the person who speaks longest during them; another text, during that text.
     """

@@ -17,7 +17,7 @@ from models.face.appearance import SAME_PERSON, STILL_SAME
 from models.people.scan import FaceRows
 from models.track.shots import shots_of
 
-# Not measured: a face seen for less, in a source that is longer, is a face on a passing bus or a false detection.
+# Not measured: in longer sources, a face seen for less is taken for a passer-by or a false detection.
 _MIN_SECONDS: Final = 0.4
 _MAX_APPEARANCES: Final = 6  # appearances kept of a person
 _MAX_COMPARED: Final = 1000  # tracks that are compared with one another; takes about ten seconds
@@ -47,7 +47,7 @@ class _Track:
 
 
 def identify(rows: FaceRows, fps: float) -> list[Identity]:
-    """Returns the people of a whole source, the one who is seen largest and longest first.
+    """Return the people of a whole source, the one who is seen largest and longest first.
 
     Faces that are always turned away, and those that are seen for less than .4 seconds, are left out.
     """
@@ -66,7 +66,7 @@ def identify(rows: FaceRows, fps: float) -> list[Identity]:
 
 
 def face_sizes(rows: FaceRows) -> NDArray[np.float32]:
-    """Returns (K,) the longer side of each face in pixels."""
+    """Return (K,) the longer side of each face in pixels."""
     size: NDArray[np.float32] = (rows.box[:, 2:] - rows.box[:, :2]).max(1, initial=0)
     return size
 
@@ -91,7 +91,7 @@ def _tracks(rows: FaceRows) -> list[_Track]:
 def _margins(
     tracks: list[_Track], rows: FaceRows, fps: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Compares all pairs of N tracks.
+    """Compare all pairs of N tracks.
 
     Returns:
         (N, N) by how much they are more similar than different people are, (N, N) weight of that, and (N, N) whether
@@ -115,7 +115,7 @@ def _margins(
 
 
 def _similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Returns the mean similarity of (L, 240) appearances to the most similar ones of the other; -1 without any."""
+    """Return the mean similarity of (L, 240) appearances to the most similar ones of the other; -1 without any."""
     if not (len(a) and len(b)):
         return -1.0
     alike = a @ b.T  # (La, Lb)
@@ -127,7 +127,7 @@ def _overlap_in_time(a: _Track, b: _Track) -> bool:
 
 
 def _clusters(margins: NDArray[np.float32], weights: NDArray[np.float32], apart: NDArray[np.bool_]) -> list[list[int]]:
-    """Merges the most similar groups of tracks until no margin is positive; returns the tracks of each group."""
+    """Merge the most similar groups of tracks until no margin is positive; return the tracks of each group."""
     totals, members = margins * weights, [[number] for number in range(len(margins))]
     while len(members) > 1:
         scores = np.where(apart | (weights == 0), -1.0, totals / np.maximum(weights, 1e-9))
@@ -147,7 +147,7 @@ def _clusters(margins: NDArray[np.float32], weights: NDArray[np.float32], apart:
 
 
 def _add_others(members: list[list[int]], tracks: list[_Track]) -> None:
-    """Adds the tracks that were not compared to the most similar group that is not seen at the same time, in place."""
+    """Add the tracks that were not compared to the most similar group that is not seen at the same time, in place."""
     appearances = [np.concatenate([tracks[number].appearances for number in numbers]) for numbers in members]
     for number in range(_MAX_COMPARED, len(tracks)):
         track = tracks[number]
@@ -161,7 +161,7 @@ def _add_others(members: list[list[int]], tracks: list[_Track]) -> None:
 
 
 def _typical(appearances: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns those of (L, 240) appearances that match the most typical one; a blurred or turned face may not."""
+    """Return those of (L, 240) appearances that match the most typical one; a blurred or turned face may not."""
     alike = appearances @ appearances.T
     is_typical = np.asarray(alike[alike.mean(1).argmax()] >= SAME_PERSON)
     return np.asarray(appearances[is_typical])
@@ -176,14 +176,14 @@ def _are_near(a: _Track, b: _Track, rows: FaceRows, shots: NDArray[np.int32], fp
 
 
 def _overlap(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Returns the intersection over union of two boxes x0, y0, x1, y1."""
+    """Return the intersection over union of two boxes x0, y0, x1, y1."""
     shared = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
     areas = [float(np.prod(box[2:] - box[:2])) for box in (a, b)]
     return float(shared / max(sum(areas) - shared, 1e-9))
 
 
 def _distinct(appearances: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns at most six of (L, 240) appearances: the most typical one, then each time the least similar one."""
+    """Return at most six of (L, 240) appearances: the most typical one, then each time the least similar one."""
     if len(appearances) <= _MAX_APPEARANCES:
         return appearances
     alike = appearances @ appearances.T

@@ -15,7 +15,7 @@ from models.people.scan import FaceRows
 from models.people.speakers import SourceMouth, TrackedMouths, find_speakers
 
 _FRONTAL_DEGREES: Final = 30.0
-_MAX_GAP_SECONDS: Final = 0.5  # for which a time range goes on
+_MAX_GAP_SECONDS: Final = 0.5  # longest gap within a time range
 
 
 class PersonPicture(NamedTuple):
@@ -36,7 +36,7 @@ class FoundPeople:
 
 
 def find_people(rows: FaceRows, fps: Fraction, sound: SourceMouth | None) -> FoundPeople:
-    """Finds the people in a whole source and, if it has sound, who speaks when.
+    """Find the people in a whole source and, if it has sound, who speaks when.
 
     Args:
         rows: The scan of all frames.
@@ -78,7 +78,7 @@ def _seen_person(number: int, identity: Identity, rows: FaceRows, fps: Fraction)
 
 
 def _ranges(frames: NDArray[np.int32], fps: Fraction) -> list[TimeRange]:
-    """Returns the time ranges of ascending frames."""
+    """Return the time ranges of ascending frames."""
     breaks = np.flatnonzero(np.diff(frames) > 1 + _MAX_GAP_SECONDS * float(fps))
     starts, stops = frames[np.concatenate([[0], breaks + 1])], frames[np.concatenate([breaks, [-1]])] + 1
     return [
@@ -93,7 +93,7 @@ def _first_seen(identity: Identity, rows: FaceRows) -> NDArray[np.float64]:
 
 
 def _picture(identity: Identity, rows: FaceRows) -> PersonPicture:
-    """Returns the frame in which the face is largest and most frontal."""
+    """Return the frame in which the face is largest and most frontal."""
     own = identity.rows
     best = own[(rows.eye_distance[own] * np.cos(np.radians(rows.degrees[own])).prod(1)).argmax()]
     x0, y0, x1, y1 = rows.box[best].tolist()

@@ -7,7 +7,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 PEOPLE_VERSION: Final = "2"
-"""Increment it when reports of older versions are to be made again."""
+"""Increment it to invalidate reports of older versions."""
 
 
 class _Record(BaseModel):
@@ -55,10 +55,10 @@ class PeopleReport(_Record):
     )
 
     def speaking_seconds(self, number: int) -> float:
-        """Returns how long a person speaks."""
+        """Return how long a person speaks."""
         return sum(turn.end - turn.start for turn in self.turns if turn.person == number)
 
     def main_speaker(self) -> int | None:
-        """Returns the number of the person who speaks most; None if nobody who is seen speaks."""
+        """Return the number of the person who speaks most; None if nobody who is seen speaks."""
         number = max((each.number for each in self.people), key=self.speaking_seconds, default=None)
         return number if number is not None and self.speaking_seconds(number) else None

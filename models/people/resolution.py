@@ -14,7 +14,7 @@ from models.people.report import PeopleReport
 
 
 def resolve(choice: FaceChoice, report: PeopleReport, first_seen: Sequence[NDArray[np.float64]]) -> int | None:
-    """Returns the number of the person whom a choice selects; None if it selects none of them, or cannot be known.
+    """Return the number of the person whom a choice selects; None if it selects none of them, or cannot be known.
 
     Args:
         choice: Any but `like`.

@@ -47,18 +47,18 @@ class FaceRows(NamedTuple):
     scenes: NDArray[np.uint8]  # (T, 864) `models.track.shots.scene_of`
 
     def save(self, path: Path) -> None:
-        """Writes the rows as an .npz."""
+        """Write the rows as an .npz."""
         with path.open("wb") as file:
             np.savez(file, **self._asdict())
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Reads what `save` wrote."""
+        """Read what `save` wrote."""
         return cls(**load_arrays(path))
 
     @classmethod
     def concatenate(cls, chunks: Sequence[FaceRows]) -> Self:
-        """Joins chunks in order."""
+        """Join chunks in order."""
         return cls(*(np.concatenate(column) for column in zip(*chunks, strict=True)))
 
 
@@ -77,8 +77,8 @@ class ScanState:
     """State from which a scan continues: some kilobytes, picklable."""
 
     faces: tuple[_Face, ...] = ()
-    num_tracks: int = 0  # so far
-    num_frames: int = 0  # since the last search
+    num_tracks: int = 0  # tracks so far
+    num_frames: int = 0  # frames since the last search
     scenes: SceneHistory | None = None
 
 
@@ -97,7 +97,7 @@ class PeopleScanner:
         state: ScanState | None,
         pixel_aspect: float = 1.0,
     ) -> tuple[FaceRows, ScanState]:
-        """Follows the faces through consecutive frames, at least one.
+        """Follow the faces through consecutive frames, at least one.
 
         The result does not depend on how frames are divided into chunks. `state` is that of the previous chunk; None at
         the first frame of the source.
@@ -129,7 +129,7 @@ class PeopleScanner:
         return replace(state, faces=tuple(faces), num_tracks=state.num_tracks + len(new), num_frames=0)
 
     def _follow(self, frame: YuvFrame, colour: ColourTags, face: _Face, rows: _Rows) -> _Face | None:
-        """Returns the face in the next frame; None if it is lost, or someone else is in its place."""
+        """Return the face in the next frame; None if it is lost, or someone else is in its place."""
         followed = follow(self._finder, frame, colour, face.region)
         if followed is None:
             return None
@@ -156,7 +156,7 @@ def _new_face(frame: YuvFrame, found: FoundFace, track: int, rows: _Rows) -> _Fa
 
 
 def _without_overlaps(faces: list[_Face]) -> list[_Face]:
-    """Drops faces whose landmarks have slipped onto another face; the older track is kept."""
+    """Drop faces whose landmarks have slipped onto another face; the older track is kept."""
     kept: list[_Face] = []
     for face in sorted(faces, key=lambda face: -face.num_frames):
         box = box_of_points(face.points, 1.0)
@@ -185,7 +185,7 @@ class _Rows:
             self._points.append(face.points)
 
     def finish(self, square: SquarePixels, width: int) -> FaceRows:
-        """Returns the rows; `width` is that of the source's frames."""
+        """Return the rows; `width` is that of the source's frames."""
         seen = np.array(self._seen, np.int32).reshape(-1, 2)
         points = np.array(self._points, np.float32).reshape(-1, 468, 3)
         degrees: NDArray[np.floating] = np.zeros((0, 2))

@@ -69,23 +69,23 @@ class SourceMouth(NamedTuple):
     def predict(
         cls, network: SpeechToMouth, features: FeatureBlock, is_heard: NDArray[np.bool_], first_row: int
     ) -> Self:
-        """Predicts as many rows as `is_heard` has, which is that of the rows from `first_row`."""
+        """Predict as many rows as `is_heard` has, which is that of the rows from `first_row`."""
         mouth = network.predict(features, Fraction(ROWS_PER_SECOND), first_row, len(is_heard))
         return cls(mouth.shape, mouth.gate, is_heard)
 
     @classmethod
     def concatenate(cls, parts: Sequence[SourceMouth]) -> Self:
-        """Joins parts in order."""
+        """Join parts in order."""
         return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def save(self, path: Path) -> None:
-        """Writes the rows as an .npz."""
+        """Write the rows as an .npz."""
         with path.open("wb") as file:
             np.savez(file, **self._asdict())
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Reads what `save` wrote."""
+        """Read what `save` wrote."""
         return cls(**load_arrays(path))
 
 
@@ -99,12 +99,12 @@ class TrackedMouths:
 
     @classmethod
     def empty(cls, num_people: int, num_frames: int) -> Self:
-        """Returns people who are never seen."""
+        """Return people who are never seen."""
         size = (num_people, num_frames)
         return cls(np.zeros((*size, NUM_CHANNELS), np.float32), np.zeros(size, bool), np.zeros(size, bool))
 
     def add(self, person: int, frame: NDArray[np.int32], mouth: NDArray[np.float32], yaw: NDArray[np.float32]) -> None:
-        """Enters the frames in which a person is seen, in place."""
+        """Enter the frames in which a person is seen, in place."""
         self.shape[person, frame], self.is_seen[person, frame] = mouth, True
         self.is_frontal[person, frame] = np.abs(yaw) < _MAX_YAW
 
@@ -112,12 +112,12 @@ class TrackedMouths:
 class Speakers(NamedTuple):
     """Who speaks in N frames."""
 
-    probability: NDArray[np.float64]  # (1 + P, N) of "none" and of each person
+    probability: NDArray[np.float64]  # (1 + P, N) probability of "none" and of each person
     is_heard: NDArray[np.bool_]  # (N,) whether somebody speaks, seen or not
     sync: SourceSync
 
     def turns(self, fps: Fraction) -> list[SpeakerTurn]:
-        """Returns the stretches of speech in which one state is the most probable; short pauses are part of them."""
+        """Return the stretches of speech in which one state is the most probable; short pauses are part of them."""
         state = np.where(self.is_heard, self.probability.argmax(0), -1)
         bounds = [0, *(np.flatnonzero(np.diff(state)) + 1).tolist(), len(state)]
         spans: list[tuple[int, int]] = []
@@ -142,7 +142,7 @@ class Speakers(NamedTuple):
 
 
 def find_speakers(mouths: TrackedMouths, fps: Fraction, sound: SourceMouth) -> Speakers:
-    """Finds who speaks in each frame, after measuring and removing the source's own audio-video offset."""
+    """Find who speaks in each frame, after measuring and removing the source's own audio-video offset."""
     rate = float(fps)
     seen = np.stack(
         [
@@ -162,7 +162,7 @@ def find_speakers(mouths: TrackedMouths, fps: Fraction, sound: SourceMouth) -> S
 
 
 def _sync(mouths: TrackedMouths, fps: Fraction, sound: SourceMouth) -> SourceSync:
-    """Measures the offset on the sum of all mouths: few people move their mouths while another one speaks."""
+    """Measure the offset on the sum of all mouths: few people move their mouths while another one speaks."""
     rate = float(fps)
     total = sum(_without_slow(shape, ok, rate) for shape, ok in zip(mouths.shape, mouths.is_frontal, strict=True))
     present = np.asarray(mouths.is_frontal.any(0))
@@ -170,13 +170,13 @@ def _sync(mouths: TrackedMouths, fps: Fraction, sound: SourceMouth) -> SourceSyn
 
 
 def _opening_and_width(shape: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns (N, 2) opening and width of (N, 8) mouths in units of their spread in speech."""
+    """Return (N, 2) opening and width of (N, 8) mouths in units of their spread in speech."""
     scaled = shape.astype(np.float64) / DEFAULT_SCALE
     return np.stack([scaled[:, _OPENING].mean(1), scaled[:, _WIDTH]], 1)
 
 
 def _without_slow(values: NDArray[np.floating], ok: NDArray[np.bool_], rate: float) -> NDArray[np.float64]:
-    """Subtracts from (N, C) values their mean over the second around each, counting `ok` ones; 0 elsewhere."""
+    """Subtract from (N, C) values their mean over the second around each, counting `ok` ones; 0 elsewhere."""
     window = np.ones(max(1, round(rate)) // 2 * 2 + 1)
     half = len(window) // 2
 
@@ -191,7 +191,7 @@ def _without_slow(values: NDArray[np.floating], ok: NDArray[np.bool_], rate: flo
 def _log_ratios(
     seen: NDArray[np.float64], expected: NDArray[np.float64], counts: NDArray[np.bool_], rate: float
 ) -> NDArray[np.float64]:
-    """Returns (P, N) log-likelihood ratios of speaking to not speaking.
+    """Return (P, N) log-likelihood ratios of speaking to not speaking.
 
     Args:
         seen: (P, N, 2) values of each person.
@@ -208,14 +208,14 @@ def _log_ratios(
 
 
 def _log_normal(values: NDArray[np.float64], std: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the sum over the last axis of the log-densities, up to a constant."""
+    """Return the sum over the last axis of the log-densities, up to a constant."""
     return np.asarray((-0.5 * (values / std) ** 2 - np.log(std)).sum(-1))
 
 
 def _switching(
     first: NDArray[np.float64], second: NDArray[np.float64], share: float, change: float
 ) -> NDArray[np.float64]:
-    """Returns the (P, N) log-likelihood of each frame given those before it, for a source that switches.
+    """Return the (P, N) log-likelihood of each frame given those before it, for a source that switches.
 
     Args:
         first: (P, N) log-likelihoods while it is in its first state.
@@ -234,7 +234,7 @@ def _switching(
 
 
 def _smoothed(emission: NDArray[np.float64], change: float) -> NDArray[np.float64]:
-    """Returns (S, N) probabilities of S states given (S, N) log-likelihoods, by forward-backward smoothing.
+    """Return (S, N) probabilities of S states given (S, N) log-likelihoods, by forward-backward smoothing.
 
     A state changes to each other one with the same probability, `change` in total.
     """

@@ -79,7 +79,7 @@ def make_report(
     silent_motion: RunningStats = _NOTHING,
     speakers: Sequence[str | None] = (None,),
 ) -> QualityReport:
-    """Builds the report of one job from sums over all its frames.
+    """Build the report of one job from sums over all its frames.
 
     Args:
         output: The result.

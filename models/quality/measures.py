@@ -25,7 +25,7 @@ MAX_SKIPPED_RUNS = 100
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What the analysis found out about a source."""
+    """Results of the analysis of a source."""
 
     talks: bool  # whether it shows a talking mouth
     has_sound: bool  # whether it has an audio track
@@ -86,7 +86,7 @@ class BlockMeasures:
 def measure_view(
     info: VideoInfo, track: FaceTrack, talks: bool, source_index: NDArray[np.int32], gate: NDArray[np.float32]
 ) -> BlockMeasures:
-    """Measures what every engine has: which frames are left unchanged, and the size and pose of the face.
+    """Measure what every engine has: which frames are left unchanged, and the size and pose of the face.
 
     Args:
         info: The source.
@@ -120,14 +120,14 @@ def measure_view(
 
 
 def skipped_runs(skip_reason: NDArray[np.uint8]) -> tuple[SkippedRun, ...]:
-    """Returns the runs of frames that are not rewritten, of (T,) `SkipReason` values."""
+    """Return the runs of frames that are not rewritten, of (T,) `SkipReason` values."""
     edges = [0, *(np.flatnonzero(np.diff(skip_reason)) + 1).tolist(), len(skip_reason)]
     runs = (SkippedRun(SkipReason(skip_reason[a]), a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b)
     return tuple(run for run in runs if run.reason != SkipReason.SHOWN)[:MAX_SKIPPED_RUNS]
 
 
 def num_skipped_open(track: FaceTrack, source_index: NDArray[np.int32], gate: NDArray[np.float32]) -> int:
-    """Returns how many of (T,) output frames show the source's own open mouth while nobody speaks (`gate` below .5)."""
+    """Return how many of (T,) output frames show the source's own open mouth while nobody speaks (`gate` below .5)."""
     skipped = track.skip_reason[source_index] != SkipReason.SHOWN
     return int((skipped & (gate < 0.5) & (track.shape[source_index, 0] > OPEN_MOUTH)).sum())
 
@@ -135,7 +135,7 @@ def num_skipped_open(track: FaceTrack, source_index: NDArray[np.int32], gate: ND
 def _joined(
     first: tuple[SkippedRun, ...], then: tuple[SkippedRun, ...], num_first_frames: int
 ) -> tuple[SkippedRun, ...]:
-    """Runs of two stretches, one after the other; a run that crosses the border stays one."""
+    """Return the runs of two consecutive stretches; a run that crosses the border stays one."""
     moved = [SkippedRun(run.reason, run.start + num_first_frames, run.stop + num_first_frames) for run in then]
     if first and moved and first[-1].stop == moved[0].start and first[-1].reason == moved[0].reason:
         first, moved[0] = first[:-1], moved[0]._replace(start=first[-1].start)

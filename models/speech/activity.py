@@ -36,7 +36,7 @@ class SpeechActivity:
 
 
 def speech_activity(samples: NDArray[np.int16], level: SpeechLevel, first: int, stop: int) -> SpeechActivity:
-    """Detects voice activity in rows [first, stop).
+    """Detect voice activity in rows [first, stop).
 
     Args:
         samples: (N,) int16, the whole file.
@@ -54,20 +54,20 @@ def speech_activity(samples: NDArray[np.int16], level: SpeechLevel, first: int, 
 
 
 def is_speech(samples: NDArray[np.int16], level: SpeechLevel, first: int, stop: int) -> NDArray[np.bool_]:
-    """Returns whether each of the rows [first, stop) is loud enough for speech; there is silence outside the file."""
+    """Return whether each of the rows [first, stop) is loud enough for speech; there is silence outside the file."""
     decibels = row_levels(samples, first, stop)
     return np.asarray(decibels > max(_GATE_FLOOR_DB, min(_GATE_DB, level.speech_db - _SPEECH_RANGE_DB)))
 
 
 def spread(is_on: NDArray[np.bool_], behind: int, ahead: int) -> NDArray[np.bool_]:
-    """Returns (N,) bool: whether `is_on` was true in the last `behind` rows or will be in the next `ahead` rows."""
+    """Return (N,) bool: whether `is_on` was true in the last `behind` rows or will be in the next `ahead` rows."""
     padded = np.pad(is_on.astype(np.float64), (behind, ahead))
     near: NDArray[np.bool_] = np.convolve(padded, np.ones(behind + 1 + ahead), "valid") > 0.5
     return near
 
 
 def fade(is_on: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Returns (N,) float32: 1 where `is_on`, 0 elsewhere, with an 80 ms crossfade around each change."""
+    """Return (N,) float32: 1 where `is_on`, 0 elsewhere, with an 80 ms crossfade around each change."""
     weights = np.hanning(2 * _FADE_ROWS + 1)
     share = np.convolve(np.pad(is_on.astype(np.float64), _FADE_ROWS, mode="edge"), weights / weights.sum(), "valid")
     return share.clip(0, 1).astype(np.float32)

@@ -90,7 +90,7 @@ class SpeechFeatures:
         self._num_features = int(self._network.get_outputs()[0].shape[-1])
 
     def warm(self) -> None:
-        """Runs the encoder once, so that the first block does not wait for what it sets up."""
+        """Run the encoder once, so that the first block does not wait for what it sets up."""
         self._run(np.zeros(SPEECH_SAMPLE_RATE, np.int16), SpeechLevel(SPEECH_SAMPLE_RATE, 1.0, 0.0), 0, 50)
 
     def extract(
@@ -101,7 +101,7 @@ class SpeechFeatures:
         stop_seconds: float,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> FeatureBlock:
-        """Computes the features of [start_seconds, stop_seconds).
+        """Compute the features of [start_seconds, stop_seconds).
 
         Args:
             speech: .npy file of 16 kHz mono int16.
@@ -126,7 +126,7 @@ class SpeechFeatures:
         return FeatureBlock(start_seconds, stop_seconds, first, features, activity)
 
     def extract_window(self, window: SpeechWindow) -> FeatureBlock:
-        """Computes the features of a window of live speech.
+        """Compute the features of a window of live speech.
 
         The network is skipped if nobody speaks in these frames: `SpeechToMouth` ignores features there.
 
@@ -161,7 +161,7 @@ class SpeechFeatures:
         stop: int,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> NDArray[np.float32]:
-        """Returns rows [first, stop) as (stop - first, F)."""
+        """Return rows [first, stop) as (stop - first, F)."""
         parts = []
         for start in range(first // _WINDOW_ROWS * _WINDOW_ROWS, stop, _WINDOW_ROWS):
             if should_stop():
@@ -174,7 +174,7 @@ class SpeechFeatures:
 
 
 def log_mel(samples: NDArray[np.int16], gain: float, first: int, stop: int) -> NDArray[np.float32]:
-    """Computes mel frames [first, stop) of a file.
+    """Compute mel frames [first, stop) of a file.
 
     Args:
         samples: (N,) int16, the whole file.
@@ -201,7 +201,7 @@ def log_mel(samples: NDArray[np.int16], gain: float, first: int, stop: int) -> N
 
 @cache
 def _mel_bank() -> NDArray[np.float32]:
-    """Returns the (80, 201) weights of the spectrum bins."""
+    """Return the (80, 201) weights of the spectrum bins."""
     import librosa
 
     bank: NDArray[np.float32] = librosa.filters.mel(sr=SPEECH_SAMPLE_RATE, n_fft=_WINDOW_SAMPLES, n_mels=NUM_BANDS)

@@ -57,7 +57,7 @@ class SpeechLevel:
 
 
 def open_speech(speech: Path) -> NDArray[np.int16]:
-    """Maps a speech file into memory.
+    """Map a speech file into memory.
 
     Args:
         speech: .npy file of 16 kHz mono int16.
@@ -78,7 +78,7 @@ def open_speech(speech: Path) -> NDArray[np.int16]:
 
 
 def open_measured_speech(speech: Path, level: SpeechLevel) -> NDArray[np.int16]:
-    """Maps a speech file into memory, the one whose level was measured.
+    """Map a speech file into memory, the one whose level was measured.
 
     Args:
         speech: .npy file of 16 kHz mono int16.
@@ -97,7 +97,7 @@ def open_measured_speech(speech: Path, level: SpeechLevel) -> NDArray[np.int16]:
 
 
 def cut_speech(samples: NDArray[np.int16], start: int, stop: int) -> NDArray[np.float32]:
-    """Returns samples [start, stop) as (stop - start,) float32 in [-1, 1), with zeros outside the file."""
+    """Return samples [start, stop) as (stop - start,) float32 in [-1, 1), with zeros outside the file."""
     inside = samples[max(0, start) : max(0, stop)]
     cut = np.zeros(stop - start, np.float32)
     offset = max(0, -start)
@@ -106,7 +106,7 @@ def cut_speech(samples: NDArray[np.int16], start: int, stop: int) -> NDArray[np.
 
 
 def measure_level(speech: Path) -> SpeechLevel:
-    """Measures a whole speech file in one pass.
+    """Measure a whole speech file in one pass.
 
     Args:
         speech: .npy file of 16 kHz mono int16.
@@ -126,7 +126,7 @@ def measure_level(speech: Path) -> SpeechLevel:
 
 
 def loud_rms(powers: NDArray[np.float32]) -> float:
-    """Returns the RMS of the loud part of speech.
+    """Return the RMS of the loud part of speech.
 
     Args:
         powers: (N,) mean squares of frames of 25 ms, at least one.
@@ -136,12 +136,12 @@ def loud_rms(powers: NDArray[np.float32]) -> float:
 
 
 def gain_for(rms: float) -> float:
-    """Returns the factor that scales speech of this RMS to the level the network was trained at."""
+    """Return the factor that scales speech of this RMS to the level the network was trained at."""
     return min(_TARGET_RMS / rms, _MAX_GAIN)
 
 
 def row_levels(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.float32]:
-    """Returns the level of each row, over 40 ms around its middle.
+    """Return the level of each row, over 40 ms around its middle.
 
     Args:
         samples: (N,) int16, the whole file.
@@ -156,7 +156,7 @@ def row_levels(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.
 
 
 def _piece_powers(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.float32]:
-    """Returns the mean square of the 5 ms pieces [first, stop), zero outside the file."""
+    """Return the mean square of the 5 ms pieces [first, stop), zero outside the file."""
     powers = np.empty(stop - first, np.float32)
     for start in range(first, stop, _PIECES_AT_A_TIME):
         end = min(start + _PIECES_AT_A_TIME, stop)
@@ -166,18 +166,18 @@ def _piece_powers(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[
 
 
 def _frame_means(powers: NDArray[np.float32], size: int, hop: int) -> NDArray[np.float32]:
-    """Returns means over frames of `size` pieces, `hop` apart; shorter input is padded to one frame."""
+    """Return means over frames of `size` pieces, `hop` apart; shorter input is padded to one frame."""
     padded = np.pad(powers, (0, max(0, size - len(powers))))
     means: NDArray[np.float32] = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop].mean(1)
     return means
 
 
 def _row_levels(powers: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the dBFS level of each row over 40 ms, from 10 ms before its time; `powers` starts there for row 0."""
+    """Return the dBFS level of each row over 40 ms, from 10 ms before its time; `powers` starts there for row 0."""
     levels: NDArray[np.float32] = 10 * np.log10(_frame_means(powers, 2 * _ROW_PIECES, _ROW_PIECES) + _TINY_POWER)
     return levels
 
 
 def _loudest_quantile(values: NDArray[np.float32], quantile: float, window: int) -> float:
-    """Returns the largest quantile over consecutive windows, each `window` to `2 * window` long (or all values)."""
+    """Return the largest quantile over consecutive windows, each `window` to `2 * window` long (or all values)."""
     return max(float(np.quantile(part, quantile)) for part in np.array_split(values, max(1, len(values) // window)))

@@ -25,7 +25,7 @@ _VOICED: Final = 0.5  # autocorrelation at the period, relative to that at lag 0
 
 
 def pitch_semitones(samples: NDArray[np.int16], rows: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Returns the pitch in the middle of rows of 20 ms.
+    """Return the pitch in the middle of rows of 20 ms.
 
     Args:
         samples: (N,) int16 at 16 kHz; there is silence outside.

@@ -1,4 +1,4 @@
-"""How something is said: stressed syllables, pitch accents, and where phrases start and end. It moves a still's head.
+"""Prosody: stressed syllables, pitch accents, and where phrases start and end. It moves a still's head.
 
 The values of a frame depend on the audio from 1.5 s before it to 0.24 s after it and on the speech level of the file,
 so they do not depend on how the file is split into blocks. A live stream has the same audio but only the level so far.
@@ -52,13 +52,13 @@ class Prosody(NamedTuple):
 
     @classmethod
     def silence(cls, num_frames: int) -> Prosody:
-        """Returns what nobody says."""
+        """Return the prosody of silence."""
         none, never = np.zeros(num_frames, np.float32), np.zeros(0, np.int64)
         return cls(none, none, none, never, never)
 
 
 def file_prosody(speech: Path, level: SpeechLevel, seconds: NDArray[np.float64]) -> Prosody:
-    """Returns the prosody of a file at the given times.
+    """Return the prosody of a file at the given times.
 
     Args:
         speech: .npy file of 16 kHz mono int16.
@@ -72,7 +72,7 @@ def file_prosody(speech: Path, level: SpeechLevel, seconds: NDArray[np.float64])
 
 
 def window_prosody(window: SpeechWindow, seconds: NDArray[np.float64]) -> Prosody:
-    """Returns the prosody of live speech at the given times within its window.
+    """Return the prosody of live speech at the given times within its window.
 
     Args:
         window: From `SpeechStream.window`.
@@ -102,7 +102,7 @@ def _prosody(samples: NDArray[np.int16], level: SpeechLevel, seconds: NDArray[np
 
 
 def _phrases(speaks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns the first and the last rows of phrases, between pauses that are seen completely."""
+    """Return the first and the last rows of phrases, between pauses that are seen completely."""
     rows = np.flatnonzero(speaks)
     is_break = np.diff(rows) > _PAUSE_ROWS
     starts, ends = rows[1:][is_break], rows[:-1][is_break]

@@ -53,7 +53,7 @@ class MouthBlock:
     hidden: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def scaled(self, factor: float) -> MouthBlock:
-        """Returns the mouth with its movement multiplied by `factor`; lips that are nearly closed stay so."""
+        """Return the mouth with its movement multiplied by `factor`; lips that are nearly closed stay so."""
         if factor == 1:
             return self
         shape = self.shape * np.float32(factor)
@@ -80,7 +80,7 @@ class SpeechToMouth:
         self._num_hidden = int(self._network.get_outputs()[1].shape[-1])
 
     def predict(self, features: FeatureBlock, fps: Fraction, first_frame: int, num_frames: int) -> MouthBlock:
-        """Predicts the mouth in frames [first_frame, first_frame + num_frames); frame i is at i / fps seconds.
+        """Predict the mouth in frames [first_frame, first_frame + num_frames); frame i is at i / fps seconds.
 
         The network is skipped if nobody speaks in these frames.
 
@@ -113,7 +113,7 @@ class SpeechToMouth:
 def _part_and_touch(
     shape: NDArray[np.float32], hidden: NDArray[np.float32], contact: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Keeps the lips parted while they wait for the next word, and closes them where the network predicts contact.
+    """Keep the lips parted while they wait for the next word, and close them where the network predicts contact.
 
     The network learned pauses from the silence around single sentences, where readers close their mouths. In 26 pauses
     of nine videos in the wild, lips are .92 times as far open as in speech (median); the prediction was .59 times.
@@ -136,7 +136,7 @@ def _part_and_touch(
 
 
 def _waits(opening: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns (N,) float32: 1 in a pause ahead of speech, 0 elsewhere, in between while fading.
+    """Return (N,) float32: 1 in a pause ahead of speech, 0 elsewhere, in between while fading.
 
     Pauses are detected on the predicted mouth, not on the audio, which may contain other voices, music or noise: no
     speech sound keeps the lips closed this long.
@@ -153,7 +153,7 @@ def _waits(opening: NDArray[np.float32]) -> NDArray[np.float32]:
 def _limit_unheard_opening(
     shape: NDArray[np.float32], hidden: NDArray[np.float32], activity: SpeechActivity
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Keeps the lips from opening and closing again where nothing is audible.
+    """Keep the lips from opening and closing again where nothing is audible.
 
     The network predicts mouths for the quiet before speech, and some of them open and close as for a word. There the
     opening is limited to the minimum since the last audible row (closed if it was silent before) or the minimum until
@@ -183,7 +183,7 @@ def _limit_unheard_opening(
 
 
 def _frame_times(features: FeatureBlock, fps: Fraction, first_frame: int, num_frames: int) -> NDArray[np.float64]:
-    """Returns the (T,) times of the frames in seconds, checked against the range of the features."""
+    """Return the (T,) times of the frames in seconds, checked against the range of the features."""
     if num_frames < 1:
         raise ValueError(f"Expected at least one frame, got {num_frames = }.")
     numbers = np.arange(first_frame, first_frame + num_frames, dtype=np.int64)
@@ -196,7 +196,7 @@ def _frame_times(features: FeatureBlock, fps: Fraction, first_frame: int, num_fr
 
 
 def _interpolate(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Interpolates (N, C) rows at (T,) fractional row numbers; the outermost rows are repeated.
+    """Interpolate (N, C) rows at (T,) fractional row numbers; the outermost rows are repeated.
 
     The kernel passes through the rows, so lips that touch for a single row do close, and it has no kinks at 60 fps.
     """
@@ -208,7 +208,7 @@ def _interpolate(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> N
 
 
 def _near(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Returns the rows between which (T,) fractional row numbers are interpolated, two on either side: (4, T, ...)."""
+    """Return the rows between which (T,) fractional row numbers are interpolated, two on either side: (4, T, ...)."""
     row = np.floor(positions.clip(0, len(rows) - 1)).astype(np.int64)
     near: NDArray[np.float32] = rows[(row + np.arange(-1, 3)[:, None]).clip(0, len(rows) - 1)]
     return near

@@ -23,12 +23,12 @@ LOOK_AHEAD_SECONDS: Final = 0.24
 _ROW_SAMPLES: Final = SPEECH_SAMPLE_RATE // ROWS_PER_SECOND
 # Context before the frames: the encoder attends to all of it.
 _BEFORE_ROWS: Final = 75
-# After an interruption the mouth closes within this many rows, whatever was said before.
+# After an interruption the mouth closes within this many rows.
 _SHUT_ROWS: Final = 4
 _OPEN_ROWS: Final = 4  # in which it opens again or for the first time, like the gate of a whole file
 _QUIET_ROWS: Final = 16  # after this much silence that gate is closed
 _QUIET: Final = 184  # -45 dBFS
-_MAX_SHUT_ROWS: Final = 40  # after this the gate has closed by itself
+_MAX_SHUT_ROWS: Final = 40  # after this the gate has closed on its own
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SpeechWindow:
         return not self.samples.any()
 
     def audible(self) -> NDArray[np.int16]:
-        """Returns the (N,) samples as engines hear them that cannot close the mouth otherwise: times `open_share`."""
+        """Return the (N,) samples times `open_share`, for engines that cannot close the mouth in another way."""
         if self.open_share.all() and self.open_share.min(initial=1) == 1:
             return self.samples
         share = np.repeat(self.open_share, _ROW_SAMPLES)[: len(self.samples)]
@@ -83,20 +83,20 @@ class SpeechStream:
         return self._first + len(self._held)
 
     def push(self, samples: NDArray[np.int16]) -> None:
-        """Appends (N,) int16 samples at 16 kHz. The result does not depend on how they are split into calls."""
+        """Append (N,) int16 samples at 16 kHz. The result does not depend on how they are split into calls."""
         self._level.add(samples)
         self._held = np.concatenate([self._held, samples])
 
     def forget_after(self, num_samples: int) -> None:
-        """Discards everything after the first `num_samples` samples: it will not be spoken."""
+        """Discard everything after the first `num_samples` samples: it will not be spoken."""
         self._held = self._held[: max(0, num_samples - self._first)]
 
     def shut(self, seconds: float) -> None:
-        """Closes the mouth from this time until `begin` is called, even in the middle of a word."""
+        """Close the mouth from this time until `begin` is called, even in the middle of a word."""
         self._shut_row, self._open_row = round(seconds * ROWS_PER_SECOND), None
 
     def begin(self) -> None:
-        """Opens a closed mouth gradually with the samples pushed next, which could not be anticipated.
+        """Open a closed mouth gradually with the samples pushed next, which could not be anticipated.
 
         A mouth that is still speaking continues unchanged.
         """
@@ -109,7 +109,7 @@ class SpeechStream:
         self._begin_row = row if is_quiet else None
 
     def window(self, start_seconds: float, stop_seconds: float) -> SpeechWindow:
-        """Returns the speech around the frames in [start_seconds, stop_seconds).
+        """Return the speech around the frames in [start_seconds, stop_seconds).
 
         Audio more than `LOOK_AHEAD_SECONDS` after the frames is left out, so the result is the same whether speech
         arrives in real time or all at once. Audio that has not been pushed yet counts as silence. Audio before the

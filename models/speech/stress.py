@@ -38,7 +38,7 @@ _QUIET_DB: Final = 12.0  # below loud speech: the lowest reference, so that nois
 _AHEAD, _DOWN, _UP = 0.04, 0.18, 0.3
 
 _PITCH_STEP: Final = 3  # rows
-_PITCH_ROWS: Final = 45  # .9 s: the speech whose pitch is the usual one of a syllable
+_PITCH_ROWS: Final = 45  # .9 s: the speech that determines the usual pitch of a syllable
 _ACCENT_SEMITONES: Final = (1.0, 5.0)  # above it
 
 _CONTEXT_ROWS: Final = max(_USUAL_ROWS - 1, _BEFORE_ROWS) + _SYLLABLE_ROWS // 2
@@ -54,7 +54,7 @@ class Syllables:
     strength: NDArray[np.float64]  # (S,) in (0, 1]
 
     def curve(self, strength: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
-        """Returns (T,) float32: 0 in silence and unstressed speech, 1 at the strongest stress.
+        """Return (T,) float32: 0 in silence and unstressed speech, 1 at the strongest stress.
 
         Args:
             strength: (S,) of the syllables, 0 to 1; None: how stressed they are.
@@ -65,7 +65,7 @@ class Syllables:
         return np.asarray(1 - np.prod(1 - (self.strength if strength is None else strength) * pulse, 1), np.float32)
 
     def accents(self, samples: NDArray[np.int16]) -> NDArray[np.float64]:
-        """Returns the (S,) strengths of the pitch accents: 0 to 1, by how far the pitch is above the usual one."""
+        """Return the (S,) strengths of the pitch accents: 0 to 1, by how far the pitch is above the usual one."""
         if not len(self.rows):
             return np.zeros(0)
         first, last = (int(row) // _PITCH_STEP * _PITCH_STEP for row in self.rows[[0, -1]])
@@ -82,7 +82,7 @@ class Syllables:
 
 
 def stressed_syllables(samples: NDArray[np.int16], level: SpeechLevel, seconds: NDArray[np.float64]) -> Syllables:
-    """Returns the syllables whose pulses reach the given times.
+    """Return the syllables whose pulses reach the given times.
 
     Args:
         samples: (N,) int16 at 16 kHz; there is silence outside.
@@ -97,7 +97,7 @@ def stressed_syllables(samples: NDArray[np.int16], level: SpeechLevel, seconds: 
 def _syllables(
     samples: NDArray[np.int16], level: SpeechLevel, first: int, stop: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Returns the (S,) rows in [first, stop) with stressed syllables, and their strengths in (0, 1]."""
+    """Return the (S,) rows in [first, stop) with stressed syllables, and their strengths in (0, 1]."""
     half = _SYLLABLE_ROWS // 2
     decibels = row_levels(samples, first - _CONTEXT_ROWS, stop + _BEHIND_ROWS + half).astype(np.float64)
     loudness = _loudness(decibels)

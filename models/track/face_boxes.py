@@ -20,7 +20,7 @@ def face_boxes(
     is_still: bool,
     min_frames: int = 0,
 ) -> FaceBoxes:
-    """Returns the box of the face that speaks in each of T output frames.
+    """Return the box of the face that speaks in each of T output frames.
 
     A face that speaks for a moment only is left out, unless the picture is cut: it is the box of the last one.
 
@@ -49,7 +49,7 @@ def face_boxes(
 
 
 def _followed(speaker: NDArray[np.int8], is_cut: NDArray[np.bool_], min_frames: int) -> NDArray[np.int8]:
-    """Returns `speaker` without the turns within a shot that are shorter than `min_frames`."""
+    """Return `speaker` without the turns within a shot that are shorter than `min_frames`."""
     followed = speaker.copy()
     starts = np.flatnonzero((np.diff(speaker, prepend=speaker[:1]) != 0) | is_cut)
     for start, end in pairwise([*starts.tolist(), len(speaker)]):

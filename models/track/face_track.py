@@ -40,14 +40,14 @@ class FaceTrack:
     """
 
     points: NDArray[np.float32]  # (N, 468, 3) image pixels, smoothed over the whole track
-    visible: NDArray[np.bool_]  # (N,) the mouth is seen well enough to learn from it
+    visible: NDArray[np.bool_]  # (N,) whether the mouth is seen well enough to learn from it
     scale: NDArray[np.float64]  # (N,) pixels per eye distance
     rotation: NDArray[np.float64]  # (N, 3, 3)
     translation: NDArray[np.float64]  # (N, 3) pixels
     head_points: NDArray[np.float32]  # (N, 468, 3) head frame
     rest: NDArray[np.float32]  # (468, 3) head frame, this talker's closed mouth
     shape: NDArray[np.float32]  # (N, 8) measure(head_points) - measure(rest)
-    is_rest_closed_by_model: bool  # the source shows no closed mouth: `rest` is a guess
+    is_rest_closed_by_model: bool  # whether the source shows no closed mouth, so that `rest` is a guess
     skip_reason: NDArray[np.uint8]  # (N,) SkipReason; 0 = shown
     driving_weight: NDArray[np.float32]  # (N,) 0..1, how far the mouth is driven
     shot: NDArray[np.int32]  # (N,) ascending from 0; a hard cut lies between frames of different shots
@@ -64,21 +64,21 @@ class FaceTrack:
         return degrees(self.rotation)
 
     def pose(self, frame: NDArray[np.integer]) -> HeadPose:
-        """Returns the head pose in (T,) source frames."""
+        """Return the head pose in (T,) source frames."""
         return HeadPose(self.scale[frame], self.rotation[frame], self.translation[frame], self.pixel_aspect)
 
     def place(self, frame: NDArray[np.integer], head: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Projects (T, P, 3) head-frame points into (T,) source frames: (T, P, 2) float32 image pixels."""
+        """Project (T, P, 3) head-frame points into (T,) source frames: (T, P, 2) float32 image pixels."""
         return self.pose(frame).to_image(head)[..., :2].astype(np.float32)
 
     def save(self, path: Path) -> None:
-        """Writes the track as an uncompressed .npz."""
+        """Write the track as an uncompressed .npz."""
         with path.open("wb") as file:
             np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
     def load(cls, path: Path) -> FaceTrack:
-        """Reads what `save` wrote."""
+        """Read what `save` wrote."""
         arrays = load_arrays(path)
         flag, aspect = bool(arrays.pop("is_rest_closed_by_model")), float(arrays.pop("pixel_aspect"))
         return cls(**arrays, is_rest_closed_by_model=flag, pixel_aspect=aspect)
@@ -96,7 +96,7 @@ def finish_track(
     pixel_aspect: float = 1.0,
     lips_move: bool = False,
 ) -> FaceTrack:
-    """Turns raw landmarks of a whole source into its track: pose, smoothing, rest and mouth shape.
+    """Turn raw landmarks of a whole source into its track: pose, smoothing, rest and mouth shape.
 
     Args:
         points: (N, 468, 3) landmarks in image pixels; rows of absent frames are ignored.
@@ -147,7 +147,7 @@ def stabilise(
     pixel_aspect: float = 1.0,
     lips_move: bool = False,
 ) -> tuple[NDArray[np.float64], HeadPose]:
-    """Separates (N, 468, 3) landmarks into (N, 468, 3) head points and the head pose, and smooths both.
+    """Separate (N, 468, 3) landmarks into (N, 468, 3) head points and the head pose, and smooth both.
 
     Smoothing does not cross gaps or the shots of (N,) `shot`; None: all frames are one shot.
     """
@@ -160,7 +160,7 @@ def stabilise(
 
 
 def resting_face(head: NDArray[np.floating]) -> tuple[NDArray[np.float32], bool]:
-    """Returns a talker's closed-mouth face and whether the lip model had to close it.
+    """Return a talker's closed-mouth face and whether the lip model had to close it.
 
     Args:
         head: (T, 468, 3) head-frame points of all frames with the face, T > 0.

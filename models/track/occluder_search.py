@@ -49,12 +49,12 @@ class Found(NamedTuple):
     """The result of a search."""
 
     points: NDArray[np.float32]  # (N, 468, 3) `RawLandmarks.points`, with those of uncovered faces behind occluders
-    judged: Visibility  # with the frames that can be rewritten behind occluders
-    occluders: Occluders | None  # None without any
+    judged: Visibility  # visibility, with the frames that can be rewritten behind occluders
+    occluders: Occluders | None  # None if there are none
 
 
 def find_occluders(raw: RawLandmarks, judged: Visibility, reader: FrameSource, fps: float) -> Found:
-    """Searches the covered frames of a track; reads them, and frames around them, once more.
+    """Search the covered frames of a track; read them, and frames around them, once more.
 
     Raises:
         MediaError: They cannot be decoded.
@@ -83,7 +83,7 @@ def find_occluders(raw: RawLandmarks, judged: Visibility, reader: FrameSource, f
 def _without_undecided(
     reasons: NDArray[np.uint8], is_followed: NDArray[np.bool_], is_behind: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """Returns the reasons, with `SHOWN` for runs of covered frames unless most of those followed show an object."""
+    """Return the reasons, with `SHOWN` for runs of covered frames unless most of those followed show an object."""
     result = reasons.copy()
     covered = np.flatnonzero(reasons == SkipReason.COVERED)
     for run in np.split(covered, np.flatnonzero(np.diff(covered) > 1) + 1):
@@ -94,7 +94,7 @@ def _without_undecided(
 
 
 def _near_covered(covered: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
-    """Returns (N,) bool: whether a frame is covered, or within `reach` frames of one that is."""
+    """Return (N,) bool: whether a frame is covered, or within `reach` frames of one that is."""
     near = np.zeros_like(covered)
     for frame in np.flatnonzero(covered):
         near[max(0, frame - round(reach)) : frame + round(reach) + 1] = True
@@ -102,7 +102,7 @@ def _near_covered(covered: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]
 
 
 def _stretches(judged: Visibility, near: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-    """Returns the unbroken runs of frames `near` covered ones, each within one shot."""
+    """Return the unbroken runs of frames `near` covered ones, each within one shot."""
     reasons = judged.skip_reason
     frames = np.flatnonzero(near & np.isin(reasons, (SkipReason.SHOWN, SkipReason.COVERED)))
     runs = np.split(frames, np.flatnonzero((np.diff(frames) > 1) | (np.diff(judged.shot[frames]) != 0)) + 1)
@@ -110,7 +110,7 @@ def _stretches(judged: Visibility, near: NDArray[np.bool_]) -> list[NDArray[np.i
 
 
 def _clear(judged: Visibility, shot: int, fps: float) -> NDArray[np.intp]:
-    """Returns up to `_VIEWS` frames of a shot that show the mouth well, evenly spread.
+    """Return up to `_VIEWS` frames of a shot that show the mouth well, evenly spread.
 
     They are `_AROUND_SECONDS` from all covered ones; less, down to an eighth, if too few frames are.
     """
@@ -167,7 +167,7 @@ class _Search:
         self.is_behind = np.asarray((self._masks & (self._area > 127)).any((1, 2)))
 
     def passages(self) -> list[_Passage]:
-        """Returns the object of each run of covered frames, in two halves: each has the uncovered face next to it.
+        """Return the object of each run of covered frames, in two halves: each has the uncovered face next to it.
 
         A run is rewritten as a whole or not at all.
         """
@@ -183,7 +183,7 @@ class _Search:
         return found
 
     def _uncovered(self, frame: int, step: int) -> int | None:
-        """Returns the first frame of the stretch, from `frame` on, that shows the whole face; None without any."""
+        """Return the first frame of the stretch, from `frame` on, that shows the whole face; None without any."""
         while 0 <= frame < len(self._stretch):
             if self.is_followed[frame] and not self.is_behind[frame] and not self._is_covered[frame]:
                 return frame
@@ -196,7 +196,7 @@ class _Search:
     def _follow(
         self, first: Picture, uncovered: UncoveredFace
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-        """Returns the place of the grid, the share of the upper face, and the mask of each frame."""
+        """Return the place of the grid, the share of the upper face, and the mask of each frame."""
         follower = HeadFollower(first, self._points[self._first])
         motion = np.hstack([np.eye(2), np.zeros((2, 1))])
         places, shares, masks = [], [], []
@@ -228,7 +228,7 @@ class _Search:
 
 
 def _steady(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Removes from (M, 96, 96) masks what shows in a single frame, and is not near there in either adjacent one."""
+    """Remove from (M, 96, 96) masks what shows in a single frame, and is not near there in either adjacent one."""
     drawn = masks.astype(np.uint8)
     near = np.stack([cv2.dilate(mask, disc(_MAX_STEP)) for mask in drawn]) > 0
     before, after = np.concatenate([near[:1], near[:-1]]), np.concatenate([near[1:], near[-1:]])
@@ -236,7 +236,7 @@ def _steady(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _outline(points: NDArray[np.floating], place: Affine, ids: list[int], margin: float) -> NDArray[np.uint8]:
-    """Returns (96, 96) 1 in the hull of some landmarks, widened by a margin in eye distances."""
+    """Return (96, 96) 1 in the hull of some landmarks, widened by a margin in eye distances."""
     cells = transformed(points[ids, :2], inverse(place))
     filled = np.zeros((CELLS, CELLS), np.uint8)
     cv2.fillConvexPoly(filled, cv2.convexHull(np.rint(cells).astype(np.int32)), 1)
@@ -244,7 +244,7 @@ def _outline(points: NDArray[np.floating], place: Affine, ids: list[int], margin
 
 
 def _lower_face(points: NDArray[np.floating], grid: Affine) -> NDArray[np.uint8]:
-    """Returns (96, 96) 255 in the lower face of an uncovered frame, fading out at its outline and at the border."""
+    """Return (96, 96) 255 in the lower face of an uncovered frame, fading out at its outline and at the border."""
     area = _outline(points, grid, [*(each for each in JAW if each not in (234, 454)), *NOSE], 0.02)
     rim = round(2 * _AREA_RIM * CELLS_PER_EYE_DISTANCE)
     area[:rim] = area[-rim:] = area[:, :rim] = area[:, -rim:] = 0
@@ -252,7 +252,7 @@ def _lower_face(points: NDArray[np.floating], grid: Affine) -> NDArray[np.uint8]
 
 
 def _whole_lips(mask: NDArray[np.bool_], lips: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Covers all of the lips if hardly anything of them is left, so that no spot of a mouth shows on a hand."""
+    """Cover all of the lips if hardly anything of them is left, so that no spot of a mouth shows on a hand."""
     return mask | (lips > 0) if mask[lips > 0].mean() > _HIDDEN else mask
 
 

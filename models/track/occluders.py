@@ -1,4 +1,4 @@
-"""What is in front of a face: masks of hands, microphones and cups, and what the face looks like behind them.
+"""Occluders of a face: masks of hands, microphones and cups, and the uncovered face behind them.
 
 Before a frame with an occluder is cut, the occluder is replaced by the face of a near uncovered frame, so that engines
 see a whole face. The face that they generate is then shown where the occluder is not.
@@ -37,12 +37,12 @@ class Occluders:
     faces_area: NDArray[np.uint8]  # (P, 96, 96) 255 in the lower face, with soft edges
 
     def without(self, source_index: NDArray[np.integer], frames: list[YuvFrame]) -> list[YuvFrame]:
-        """Returns (T,) frames without their occluders, which are frames `source_index` of the source."""
+        """Return (T,) frames without their occluders, which are frames `source_index` of the source."""
         rows = self._rows(source_index)
         return [frame if row < 0 else self._without(int(row), frame) for row, frame in zip(rows, frames, strict=True)]
 
     def in_front(self, source_index: int, frame: YuvFrame, patch: Patch) -> Patch:
-        """Returns a patch that was generated from the frame `without` its occluder, behind the occluder."""
+        """Return a patch that was generated from the frame `without` its occluder, behind the occluder."""
         (row,) = self._rows(np.array([source_index]))
         if row < 0:
             return patch
@@ -52,17 +52,17 @@ class Occluders:
         return Patch(patch.x, patch.y, _mixed(own, patch.planes, self._spread(shown, int(row), patch.x, patch.y, size)))
 
     def save(self, path: Path) -> None:
-        """Writes a compressed .npz."""
+        """Write a compressed .npz."""
         with path.open("wb") as file:
             np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
     def load(cls, path: Path) -> Occluders:
-        """Reads what `save` wrote."""
+        """Read what `save` wrote."""
         return cls(**load_arrays(path))
 
     def _rows(self, source_index: NDArray[np.integer]) -> NDArray[np.intp]:
-        """Returns the row of each source frame, -1 without an occluder."""
+        """Return the row of each source frame, -1 without an occluder."""
         place = np.searchsorted(self.frames, source_index).clip(0, len(self.frames) - 1)
         return np.asarray(np.where(self.frames[place] == source_index, place, -1))
 
@@ -70,7 +70,7 @@ class Occluders:
         return np.asarray(self.faces_area[self.plate[row]] / np.float32(255))
 
     def _without(self, row: int, frame: YuvFrame) -> YuvFrame:
-        """Lays the uncovered face over the lower face of a frame."""
+        """Lay the uncovered face over the lower face of a frame."""
         corners = np.array([[0, 0, 1], [0, CELLS, 1], [CELLS, 0, 1], [CELLS, CELLS, 1]]) @ self.places[row].T
         x, y = (int(side) for side in np.floor(corners.min(0)).astype(int) // 2 * 2)
         size = int(np.ceil((corners.max(0) - [x, y]).max())) // 2 * 2 + 2
@@ -88,7 +88,7 @@ class Occluders:
         return copy
 
     def _spread(self, cells: NDArray[np.float32], row: int, x: int, y: int, size: int) -> NDArray[np.float32]:
-        """Enlarges (96, 96) weights to (size, size) pixels of a region; 0 outside the grid."""
+        """Enlarge (96, 96) weights to (size, size) pixels of a region; 0 outside the grid."""
         return _warped(cells, then(self.places[row], _shift(-x, -y)), size, cv2.BORDER_CONSTANT)
 
 
@@ -102,7 +102,7 @@ def _warped(plane: NDArray[T], place: Affine, size: int, border: int = cv2.BORDE
 
 
 def _mixed(own: YuvFrame, over: YuvFrame, weight: NDArray[np.float32]) -> YuvFrame:
-    """Lays one region over another by a (R, R) weight; untouched where it is 0."""
+    """Lay one region over another by a (R, R) weight; untouched where it is 0."""
     half = cv2.resize(weight, (weight.shape[1] // 2, weight.shape[0] // 2), interpolation=cv2.INTER_AREA)
     pairs = zip(own, over, (weight, half, half), strict=True)
     return YuvFrame(*(np.rint(a + w * (b.astype(np.float32) - a)).astype(np.uint8) for a, b, w in pairs))

@@ -1,4 +1,4 @@
-"""Tracking results per frame: landmarks, and what is needed later to assess them."""
+"""Tracking results per frame: landmarks, and the data to assess them later."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class RawLandmarks(NamedTuple):
     reasons: NDArray[np.uint8] | None = None  # (T,) `SkipReason`, `SHOWN` where present
     scenes: NDArray[np.uint8] | None = None  # (T, 864) `models.track.shots.scene_of`
     chroma: NDArray[np.uint8] | None = None  # (T, M, 2) `models.face.occlusion.chroma_of`, 0 where absent
-    likeness: NDArray[np.float32] | None = None  # (T,) of the faces that the last search saw, -1 for none
+    likeness: NDArray[np.float32] | None = None  # (T,) similarity of the faces that the last search saw, -1 for none
     presence: NDArray[np.float32] | None = None  # (T,) logit of the landmark network, 0 where absent
 
     @classmethod
     def of_rows(cls, rows: Sequence[RawRow]) -> RawLandmarks:
-        """Stacks single frames."""
+        """Stack single frames."""
         no_points, no_chroma = np.zeros((NUM_POINTS, 3), np.float32), np.zeros((NUM_CHROMA_POINTS, 2), np.uint8)
         return cls(
             np.stack([no_points if row.points is None else row.points for row in rows]),
@@ -56,18 +56,18 @@ class RawLandmarks(NamedTuple):
         )
 
     def save(self, path: Path) -> None:
-        """Writes the landmarks as an .npz."""
+        """Write the landmarks as an .npz."""
         with path.open("wb") as file:
             np.savez(file, **{name: value for name, value in self._asdict().items() if value is not None})
 
     @classmethod
     def load(cls, path: Path) -> RawLandmarks:
-        """Reads what `save` wrote."""
+        """Read what `save` wrote."""
         return cls(**load_arrays(path))
 
     @classmethod
     def concatenate(cls, chunks: Sequence[RawLandmarks]) -> RawLandmarks:
-        """Joins chunks in order; either all of them have the optional fields or none has."""
+        """Join chunks in order; either all of them have the optional fields or none has."""
         return cls(
             np.concatenate([chunk.points for chunk in chunks]),
             np.concatenate([chunk.present for chunk in chunks]),

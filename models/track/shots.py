@@ -32,14 +32,14 @@ _MAX_FLASH_FRAMES = 5
 
 
 def scene_of(frame: YuvFrame) -> NDArray[np.uint8]:
-    """Returns (864,) uint8: the frame as 32 x 18 luma and 16 x 9 chroma pixels."""
+    """Return (864,) uint8: the frame as 32 x 18 luma and 16 x 9 chroma pixels."""
     half = (_WIDTH // 2, _HEIGHT // 2)
     planes = (_shrink(frame.y, (_WIDTH, _HEIGHT)), _shrink(frame.u, half), _shrink(frame.v, half))
     return np.concatenate([plane.ravel() for plane in planes])
 
 
 def change(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Returns (...) how much (..., 864) scenes differ: 0 for identical, about 1 for unrelated ones."""
+    """Return (...) how much (..., 864) scenes differ: 0 for identical, about 1 for unrelated ones."""
     luma = [_even(scenes[..., :_NUM_LUMA]) for scenes in (before, after)]
     chroma = [scenes[..., _NUM_LUMA:].astype(np.float64) for scenes in (before, after)]
     colour = np.abs(chroma[1] - chroma[0]).mean(-1) / _CHROMA_LEVELS
@@ -63,11 +63,11 @@ def is_unrest(step: float, before: float, over_both: float) -> bool:
 
 @dataclass(frozen=True)
 class SceneHistory:
-    """What is known of the last frames while frames arrive one by one, for finding cuts at once."""
+    """State of the last frames, to find cuts at once while frames arrive one by one."""
 
     scene: NDArray[np.uint8]  # (864,) the last frame
     before: NDArray[np.uint8] | None = None  # the frame before it
-    changes: tuple[float, ...] = ()  # between the last frames of this shot
+    changes: tuple[float, ...] = ()  # changes between the last frames of this shot
     jump: float = 0.0  # the change to the last frame if that was a cut
     was_no_cut: bool = False  # the last frame shows that the jump before it was no cut
 
@@ -78,7 +78,7 @@ class SceneHistory:
 
     @classmethod
     def seen(cls, frame: YuvFrame, last: SceneHistory | None) -> SceneHistory:
-        """Returns the history with the next frame; `last` is None at the first."""
+        """Return the history with the next frame; `last` is None at the first."""
         scene = scene_of(frame)
         if last is None:
             return cls(scene)
@@ -91,7 +91,7 @@ class SceneHistory:
 
 
 def shots_of(scenes: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Returns (N,) int32 shot numbers, ascending from 0, of (N, 864) scenes."""
+    """Return (N,) int32 shot numbers, ascending from 0, of (N, 864) scenes."""
     steps = change(scenes[:-1], scenes[1:])
     jumps = [i for i in range(len(steps)) if is_jump(float(steps[i]), _around(steps, i))]
     starts = np.zeros(len(scenes), np.int32)
@@ -104,7 +104,7 @@ def _around(steps: NDArray[np.float64], i: int) -> NDArray[np.float64]:
 
 
 def _without_flashes(jumps: list[int], scenes: NDArray[np.uint8]) -> list[int]:
-    """Drops pairs of jumps after which the scene is the same as before."""
+    """Drop pairs of jumps after which the scene is the same as before."""
     kept: list[int] = []
     i = 0
     while i < len(jumps):

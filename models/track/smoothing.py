@@ -11,15 +11,15 @@ from models.geometry.face_points import LIPS
 from models.geometry.head_frame import HeadPose
 from models.mouth.motion import REFERENCE_FPS
 
-# Savitzky-Golay, quadratic, over five frames at 25 a second: longer windows cost sharpness on moving heads (0.5 to
+# Savitzky-Golay, quadratic, over five frames at 25 per second: longer windows cost sharpness on moving heads (0.5 to
 # 1.4 dB). Higher rates use as many frames as fill the same time; lower ones also use five, because fewer would smooth
 # nothing.
 _MIN_WINDOW: Final = 5
 ORDER: Final = 2
-# Of what that takes from lips that move, which are faster than heads, so much is given back. With none, half and all
-# of it nine films in the wild, of which one half speaks the other, have opening r .686, .695 and .695 (mean), a spread
-# within .85 to 1.15 of the true one on 8, 8 and 5 of them, and jitter 1.07, 1.02 and 1.05 of the true one (mean). Lips
-# that never move only tremble by it.
+# Share of the smoothing that is undone for moving lips, which are faster than heads. With none, half and all of it,
+# nine films in the wild, in which one half speaks the other, have opening r .686, .695 and .695 (mean), a spread within
+# .85 to 1.15 of the true one on 8, 8 and 5 of them, and jitter 1.07, 1.02 and 1.05 of the true one (mean). On lips that
+# never move, undoing it only adds jitter.
 _KEPT_OF_LIPS = 0.5
 
 # A head that jumps this many eye distances between two frames, and much more than in the frames around, marks a cut.
@@ -28,7 +28,7 @@ _CUT_RATIO = 6.0
 
 
 def runs(present: NDArray[np.bool_], pose: HeadPose, shot: NDArray[np.int32] | None = None) -> list[slice]:
-    """Returns the unbroken stretches of a track: between gaps, shots and jumps of the head, in order."""
+    """Return the unbroken stretches of a track: between gaps, shots and jumps of the head, in order."""
     new_shot = np.zeros(len(present), np.int32) if shot is None else shot
     edges = np.flatnonzero(np.diff(np.concatenate([[False], present, [False]]).astype(np.int8)))
     stretches = []
@@ -55,7 +55,7 @@ def window_frames(fps: float) -> int:
 
 
 def smooth(values: NDArray[np.float64], stretches: list[slice], window: int) -> NDArray[np.float64]:
-    """Smooths (N, ...) along time within each stretch, with a shorter window where the full one does not fit."""
+    """Smooth (N, ...) along time within each stretch, with a shorter window where the full one does not fit."""
     from scipy.signal import savgol_filter  # a second to import: only where a track is finished
 
     result = values.copy()
@@ -67,7 +67,7 @@ def smooth(values: NDArray[np.float64], stretches: list[slice], window: int) -> 
 
 
 def smooth_head(head: NDArray[np.float64], stretches: list[slice], window: int, lips_move: bool) -> NDArray[np.float64]:
-    """Smooths (N, 468, 3) points in the head frame; moving lips less than the rest."""
+    """Smooth (N, 468, 3) points in the head frame; moving lips less than the rest."""
     steady = smooth(head, stretches, window)
     if lips_move:
         lips = list(LIPS)
@@ -76,7 +76,7 @@ def smooth_head(head: NDArray[np.float64], stretches: list[slice], window: int, 
 
 
 def smooth_pose(pose: HeadPose, stretches: list[slice], window: int) -> HeadPose:
-    """Smooths log scale, rotation vector and translation.
+    """Smooth log scale, rotation vector and translation.
 
     Rotation vectors are relative to the track's mean rotation, so that they stay far from half a turn.
     """
@@ -93,7 +93,7 @@ def smooth_pose(pose: HeadPose, stretches: list[slice], window: int) -> HeadPose
 
 
 def fill_gaps(points: NDArray[np.floating], present: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Interpolates (N, P, 3) points over frames without the face; constant before the first and after the last."""
+    """Interpolate (N, P, 3) points over frames without the face; constant before the first and after the last."""
     known = np.flatnonzero(present)
     frames = np.arange(len(present))
     right = np.clip(np.searchsorted(known, frames), 0, len(known) - 1)

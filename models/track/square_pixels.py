@@ -47,7 +47,7 @@ class SquarePixels(NamedTuple):
         """Convert (..., 3) points from frames with square pixels to pixels of frames of `width`; depth is unchanged."""
         scale = self._width(width) / width
         back = points.copy()
-        back[..., 0] = (points[..., 0] + 0.5) / scale - 0.5  # the centre of the first pixel stands at 0
+        back[..., 0] = (points[..., 0] + 0.5) / scale - 0.5  # the centre of the first pixel is at 0
         return back
 
     def _width(self, width: int) -> int:

@@ -34,16 +34,16 @@ class TrackState:
     points: NDArray[np.float32] | None  # (468, 3) last known points; None before the first
     person: Person | None  # whose face it is; None before the first
     num_frames: int = 0  # frames followed, or frames since the face was last seen, or since the start
-    is_after_cut: bool = False  # the face was lost at a cut, so its last place says little
+    is_after_cut: bool = False  # the face was lost at a cut, so its last place is unreliable
     reason: SkipReason = SkipReason.NO_FACE  # why the face is missing, while it is
-    likeness: float = -1.0  # of the face that the last search saw
+    likeness: float = -1.0  # similarity of the face that the last search saw
     presence: float = 0.0  # logit of the landmark network
-    scenes: SceneHistory | None = None  # of the last frames
+    scenes: SceneHistory | None = None  # scenes of the last frames
     num_seen: int = 0  # frames since the start of the source
 
 
 def see(frame: YuvFrame, state: TrackState) -> TrackState:
-    """Compares the frame with the one before; a cut ends tracking and starts a search at once."""
+    """Compare the frame with the one before; a cut ends tracking and starts a search at once."""
     scenes = SceneHistory.seen(frame, state.scenes)
     state = replace(state, scenes=scenes, num_seen=state.num_seen + 1)
     if scenes.was_no_cut:  # the face is near where it was
@@ -54,13 +54,13 @@ def see(frame: YuvFrame, state: TrackState) -> TrackState:
 
 
 def taken_up(state: TrackState, face: FoundFace, person: Person) -> TrackState:
-    """Starts to follow a found face."""
+    """Start to follow a found face."""
     state = replace(state, region=face.region, points=face.points, presence=face.presence)
     return replace(state, person=person, num_frames=1, is_after_cut=False)
 
 
 def row_of(frame: YuvFrame, state: TrackState) -> RawRow:
-    """Returns the result for the current frame of the state."""
+    """Return the result for the current frame of the state."""
     assert state.scenes is not None
     scene = state.scenes.scene
     if state.region is None or state.points is None:
@@ -77,14 +77,14 @@ _MAX_GROWTH: Final = 1.4  # a region that changes more than this between frames 
 _SEARCH_EVERY: Final = 3
 _SEARCH_ALL_EVERY: Final = 10
 _FIRST_SEARCH_EVERY: Final = 5  # before the face has been seen for the first time
-_LONG_LOST: Final = 12  # frames after which the place says nothing about who it is
+_LONG_LOST: Final = 12  # frames after which the place does not identify the person
 
 _NEAR: Final = 1.5  # a lost face is searched for within this many face sizes of its last place
 _MAX_SIZE_CHANGE: Final = 1.6
 
 # In an unbroken run the appearance is checked every few frames: faces can merge, or one can hide another.
 CHECK_EVERY: Final = 6
-_MAX_CHECK_YAW: Final = 32.0  # degrees; the appearance of heads turned farther says little
+_MAX_CHECK_YAW: Final = 32.0  # degrees; the appearance of heads turned farther is unreliable
 
 
 def is_turned(points: NDArray[np.float32]) -> bool:
@@ -95,7 +95,7 @@ def is_turned(points: NDArray[np.float32]) -> bool:
 def follow(
     finder: FaceFinder, frame: YuvFrame, colour: ColourTags, region: LandmarkRegion
 ) -> tuple[NDArray[np.float32], float, LandmarkRegion] | None:
-    """Finds the face of the previous frame where it is expected.
+    """Find the face of the previous frame where it is expected.
 
     Returns:
         Its (468, 3) points in pixels, the presence logit, and where to expect it in the next frame; None if it is lost.
@@ -114,11 +114,11 @@ class FaceTracker:
         self.finder = FaceFinder(num_threads, device)
 
     def find(self, frame: YuvFrame, colour: ColourTags, choice: FaceChoice) -> FoundFace | None:
-        """Returns the chosen face of one frame, or None where there is none."""
+        """Return the chosen face of one frame, or None where there is none."""
         return self.finder.find(frame, colour, choice)[0]
 
     def reference(self, frame: YuvFrame, colour: ColourTags) -> FaceChoice:
-        """Returns the choice of the person shown in a reference image.
+        """Return the choice of the person shown in a reference image.
 
         Raises:
             FaceNotFoundError: The picture does not show exactly one face.
@@ -136,7 +136,7 @@ class FaceTracker:
         state: TrackState | None,
         pixel_aspect: float = 1.0,
     ) -> tuple[RawLandmarks, TrackState]:
-        """Finds the points of one face in consecutive frames, at least one.
+        """Find the points of one face in consecutive frames, at least one.
 
         The result does not depend on how frames are divided into chunks. After a hard cut, and when the face was lost,
         the tracker searches for it again and continues only if the appearance shows that it is the same person.
@@ -174,7 +174,7 @@ class FaceTracker:
     def _checked(
         self, frame: YuvFrame, colour: ColourTags, state: TrackState, points: NDArray[np.float32]
     ) -> TrackState:
-        """Compares a followed face with its person every few frames; searches again if it is someone else."""
+        """Compare a followed face with its person every few frames; search again if it is someone else."""
         assert state.person is not None
         if state.num_frames % CHECK_EVERY:
             return state
@@ -225,7 +225,7 @@ class FaceTracker:
         waited: TrackState,
         first_place: FaceBox | None = None,
     ) -> TrackState:
-        """Follows the person's face if it is among the faces of a frame with certainty."""
+        """Follow the person's face if it is among the faces of a frame with certainty."""
         appearances = [appearance_of(frame, face.points) for face in faces]
         able, is_sure = person.recognise(appearances)
         if not is_sure:  # several look alike: take the one at the known place, if there is one

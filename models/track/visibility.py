@@ -44,12 +44,12 @@ class Visibility(NamedTuple):
 
     shot: NDArray[np.int32]  # (N,) ascending from 0
     skip_reason: NDArray[np.uint8]  # (N,) SkipReason
-    visible: NDArray[np.bool_]  # (N,) the mouth is seen well; others can be rewritten, but nothing is learned from them
+    visible: NDArray[np.bool_]  # (N,) whether the mouth is seen well enough to learn from it
     facing: NDArray[np.float32]  # (N,) 1 for heads that face the camera, down to 0 where they are turned away
 
 
 def assess_visibility(raw: RawLandmarks, fps: float = 25.0, pixel_aspect: float = 1.0) -> Visibility:
-    """Finds the shots of a whole track, and the frames whose mouth can be rewritten.
+    """Find the shots of a whole track, and the frames whose mouth can be rewritten.
 
     Raises:
         FaceNotFoundError: There are faces, but none can be rewritten in any frame; the message says why.
@@ -85,7 +85,7 @@ def assess_visibility(raw: RawLandmarks, fps: float = 25.0, pixel_aspect: float 
 
 
 def _bridge(reasons: NDArray[np.uint8], shot: NDArray[np.int32], fps: float) -> None:
-    """Marks gaps of up to `EASE_SECONDS` between rewritten frames of a shot as rewritten too, in place.
+    """Mark gaps of up to `EASE_SECONDS` between rewritten frames of a shot as rewritten too, in place.
 
     Otherwise the source's own mouth would show for a few frames between two fades. The landmarks of such a gap are
     known or can be interpolated. Frames that show someone or something else in the face's place are not bridged.
@@ -100,7 +100,7 @@ def _bridge(reasons: NDArray[np.uint8], shot: NDArray[np.int32], fps: float) -> 
 
 
 def _unmask(reasons: NDArray[np.uint8], shot: NDArray[np.int32]) -> None:
-    """Marks the frames since the last check, in place, when a check finds another person."""
+    """Mark the frames since the last check, in place, when a check finds another person."""
     other, shown = reasons == SkipReason.OTHER_PERSON, reasons == SkipReason.SHOWN
     for frame in np.flatnonzero(other[1:] & shown[:-1] & (shot[1:] == shot[:-1])) + 1:
         before = reasons[max(0, frame - CHECK_EVERY) : frame]
@@ -108,13 +108,13 @@ def _unmask(reasons: NDArray[np.uint8], shot: NDArray[np.int32]) -> None:
 
 
 def _fade(degrees: NDArray[np.float32], between: tuple[float, float]) -> NDArray[np.float32]:
-    """Returns 1 below the first angle, falling to 0 at the second."""
+    """Return 1 below the first angle, falling to 0 at the second."""
     first, last = between
     return ((last - degrees) / (last - first)).clip(0, 1)
 
 
 def _join_turns(reasons: NDArray[np.uint8], shot: NDArray[np.int32]) -> None:
-    """Marks unrecognised frames between two turned-away runs of a shot as turned away too, in place."""
+    """Mark unrecognised frames between two turned-away runs of a shot as turned away too, in place."""
     bounds = np.flatnonzero((np.diff(reasons) != 0) | (np.diff(shot) != 0)) + 1
     for start, stop in zip(bounds, bounds[1:], strict=False):
         is_between = (reasons[[start - 1, stop]] == SkipReason.TURNED_AWAY).all() and shot[start - 1] == shot[stop]

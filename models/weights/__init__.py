@@ -14,7 +14,7 @@ SUMS_NAME = "SHA256SUMS"
 
 @cache
 def weights_path(name: str) -> Path:
-    """Returns the path of a file in `models/weights`, verified once per process.
+    """Return the path of a file in `models/weights`, verified once per process.
 
     Raises:
         WeightsError: The file is not listed in SHA256SUMS, is missing, or has a different SHA-256.
@@ -23,7 +23,7 @@ def weights_path(name: str) -> Path:
 
 
 def verified_path(folder: Path, name: str) -> Path:
-    """Returns `folder / name` after verifying it against the folder's SHA256SUMS.
+    """Return `folder / name` after verifying it against the folder's SHA256SUMS.
 
     Raises:
         WeightsError: See `weights_path`.
@@ -39,7 +39,7 @@ def verified_path(folder: Path, name: str) -> Path:
 
 
 def read_sums(path: Path) -> dict[str, str]:
-    """Reads a `sha256sum` file as {file name: hex digest}.
+    """Read a `sha256sum` file as {file name: hex digest}.
 
     Raises:
         WeightsError: The list is missing or a line is not "<digest>  <name>".
@@ -59,7 +59,7 @@ def read_sums(path: Path) -> dict[str, str]:
 
 
 def file_sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file in hexadecimal.
+    """Return the SHA-256 of a file in hexadecimal.
 
     Raises:
         WeightsError: The file cannot be read.

@@ -22,7 +22,7 @@ _REPEATABLE: Final = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 def make_session(
     path: Path, *, num_threads: int, device: Device, gpu_share: float = 1.0, tensorrt: bool = False
 ) -> ort.InferenceSession:
-    """Loads a network.
+    """Load a network.
 
     Args:
         path: The .onnx file.

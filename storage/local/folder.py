@@ -102,7 +102,7 @@ class LocalFiles:
 
     def states(self, folder: str) -> dict[str, FileState]:
         keys = (
-            os.path.relpath(os.path.join(place, name), self._root)
+            f"{place.removeprefix(f'{self._root}/')}/{name}"
             for place, _, names in os.walk(self._root / folder)
             for name in names
         )

@@ -27,9 +27,17 @@ def process_of(service: ServiceProcess, name: str) -> psutil.Process:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("name", ["raylet", pytest.param("gcs_server", marks=pytest.mark.endurance)])
+@pytest.mark.parametrize(
+    ("name", "reported"),
+    [
+        ("raylet", "raylet"),
+        pytest.param("gcs_server", "gcs_server", marks=pytest.mark.endurance),
+        pytest.param("ray::DashboardAgent", "raylet", marks=pytest.mark.endurance),
+        pytest.param("ray::RuntimeEnvAgent", "raylet", marks=pytest.mark.endurance),
+    ],
+)
 def test_the_service_ends_and_its_jobs_go_on_after_a_new_start(
-    tmp_path: Path, name: str, portrait_pair: Pair, long_pair: Pair
+    tmp_path: Path, name: str, reported: str, portrait_pair: Pair, long_pair: Pair
 ) -> None:
     with served(tmp_path / "data") as service:
         caller = Caller(service.url)
@@ -43,7 +51,7 @@ def test_the_service_ends_and_its_jobs_go_on_after_a_new_start(
             killed.kill()
         _, alive = psutil.wait_procs(everything, timeout=END_S)
         assert not alive, [" ".join(one.cmdline())[:80] for one in alive if one.is_running()]
-        assert f"Ray's {name} has ended" in ending[0]
+        assert f"Ray's {reported} has ended" in ending[0]
         service.start()
         caller = Caller(service.url)
         final = caller.wait([job], 200)
@@ -52,6 +60,18 @@ def test_the_service_ends_and_its_jobs_go_on_after_a_new_start(
         with ended(service, tmp_path, "job table") as ending:
             (tmp_path / "data" / "jobs.sqlite3").unlink()
         assert "jobs.sqlite3 was deleted while the service was running" in ending[-1]
+
+
+@pytest.mark.timeout(400)
+def test_killed_serve_command_leaves_no_processes(tmp_path: Path) -> None:
+    with served(tmp_path / "data") as service:
+        command, *others = service.processes()
+        assert {"ray::DashboardAgent", "ray::RuntimeEnvAgent"} <= {process.name() for process in others}
+        command.kill()
+        started = time.monotonic()
+        _, alive = psutil.wait_procs(others, timeout=END_S)
+        assert not alive, [" ".join(one.cmdline())[:80] for one in alive if one.is_running()]
+        print(f"\nlipwright serve killed: {len(others)} processes ended after {time.monotonic() - started:.1f} s")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from jobs.services import JobServices
 from jobs.sources.avatar_submission import AvatarSubmissions
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
+from models.engines.catalog import EngineCatalog
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 
@@ -53,4 +54,5 @@ def job_services(
 ) -> JobServices:
     """Return what runs of jobs share."""
     submissions = AvatarSubmissions(stages, table, files, Backgrounds(config, stages, table, files))
-    return JobServices(config, stages, avatars, table, files, submissions, limiter or SegmentLimiter(config))
+    limiter = limiter or SegmentLimiter(config)
+    return JobServices(config, stages, avatars, table, files, submissions, limiter, EngineCatalog(config))

@@ -87,7 +87,7 @@ class InspectRoutes(Routes, prefix="/v1", tags=["labels"]):
         "POST",
         summary="Read the labels of a file",
         openapi_extra=form_body(InspectForm),
-        responses=problem_responses(413, 422, 429, 504, 507),
+        responses=problem_responses(413, 422, 429, 503, 504, 507),
     )
     async def inspect_file(self, request: Request) -> Inspection:
         """Say whether a file of any origin is labelled as synthetic: tag, C2PA manifest, invisible watermark.

@@ -91,7 +91,7 @@ class VoiceRoutes(Routes, prefix="/v1/voices", tags=["voices"]):
         status_code=201,
         summary="Clone a voice",
         openapi_extra=form_body(VoiceForm),
-        responses=problem_responses(409, 413, 422, 429, 504, 507),
+        responses=problem_responses(409, 413, 422, 429, 503, 504, 507),
     )
     async def create_voice(self, request: Request) -> VoiceRecord:
         """Upload a recording of a speaker, to use its `name` as `voice`. You need the speaker's consent.

@@ -1,4 +1,4 @@
-"""Crops of DINet: where they lie, which part of them is regenerated, and the reference frames.
+"""Crops of DINet: their positions, the part that is regenerated, and the reference frames.
 
 Both generators, HeyGem's and the original, place their crops by the 68 points of iBUG.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from models.track.face_track import FaceTrack
 
 # HeyGem (preprocess_audio_and_3dmm.py) smooths boxes twice by the mean of five frames. A box that this would move by
-# more than 12 pixels, summed over its four edges, is kept as it is: there the head has moved.
+# more than 12 pixels, summed over its four edges, is kept unchanged, because the head has moved there.
 _TAPS, _TIMES = 5, 2
 _MAX_PIXELS: Final = 3.0
 
@@ -46,7 +46,7 @@ def smooth_rows(rows: NDArray[np.floating], run: NDArray[np.integer]) -> NDArray
 
 
 def runs_of(shown: NDArray[np.bool_], shot: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Number the (N,) frames by the stretch that they belong to: a gap or a cut begins another one."""
+    """Number the (N,) frames by the stretch that they belong to: a gap or a cut begins a new one."""
     is_new = np.diff(shot, prepend=shot[:1]) != 0
     is_new |= np.diff(shown.astype(np.int8), prepend=shown[:1].astype(np.int8)) != 0
     return np.cumsum(is_new)
@@ -139,8 +139,8 @@ class CropLayout:
 
     height: int  # pixels
     width: int  # pixels
-    rows: tuple[int, int]  # first and last row that are black in the masked picture
-    columns: tuple[int, int]  # first and last column that are
+    rows: tuple[int, int]  # first and last black row of the masked picture
+    columns: tuple[int, int]  # first and last black column
     num_pasted: int  # rows from above that the published script writes back
     interpolation: Interpolation  # how the box is resized
 

@@ -44,7 +44,7 @@ def num_rows_of(num_samples: int) -> int:
 def cepstra(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.float64]:
     """Compute rows [first, stop) of a whole file, (N,) int16 at 16 kHz, as (stop - first, 26) float64.
 
-    A row is the same whatever the range; `stop` is at most `num_rows_of(N)`.
+    A row does not depend on the range; `stop` is at most `num_rows_of(N)`.
     """
     frames = _frames(samples, first, stop)
     power = np.square(np.abs(np.fft.rfft(frames, _FFT))) / _FFT  # (R, 257)
@@ -56,7 +56,7 @@ def cepstra(samples: NDArray[np.int16], first: int, stop: int) -> NDArray[np.flo
 
 
 def mean_and_deviation(samples: NDArray[np.int16]) -> tuple[float, float]:
-    """Return the mean and the standard deviation of all numbers that the network sees of a file, in one pass."""
+    """Return the mean and the standard deviation of all input values of the network for a file, in one pass."""
     num = num_rows_of(len(samples))
     total = squares = 0.0
     for first in range(0, num, _ROWS_AT_A_TIME):

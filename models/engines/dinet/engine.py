@@ -56,7 +56,7 @@ class HeyGemVariant:
 
     Attributes:
         audio_features: See `protocol.Engine`.
-        version: Of where the crops lie.
+        version: Version of the positions of the crops.
         layout: Input of the generator for a crop.
         takes_references: Whether the generator gets other frames of the avatar.
     """
@@ -170,7 +170,7 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
         source_audio_features: DinetFeatures | None,
         should_stop: Callable[[], bool],
     ) -> None:
-        """Write where the crops lie, and the reference frames of a generator that takes them; see `protocol.Engine`.
+        """Write the positions of the crops, and reference frames if the generator takes them; see `protocol.Engine`.
 
         Raises:
             WeightsError: One of HeyGem's files is not the expected network.

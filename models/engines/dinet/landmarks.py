@@ -147,7 +147,7 @@ def points_68(points: NDArray[np.floating]) -> NDArray[np.float32]:
 
 _Found = TypeVar("_Found")
 
-_MIN_OVERLAP = 0.1  # with the tracked face; a detection below it is somebody else
+_MIN_OVERLAP = 0.1  # with the tracked face; a detection below it is another person
 
 
 def find_points(

@@ -112,16 +112,19 @@ def mix_channels(features: Tensor) -> Tensor:
 
 
 class Reference(NamedTuple):
-    """What the network derives from the reference frames alone; independent of the frame and the speech."""
+    """What the network derives from the reference frames alone; independent of the frame and the speech.
+
+    Attributes:
+        features: (1, 256, H / 4, W / 4).
+        appearance: (1, 256, H / 4, W / 4), what is warped.
+    """
 
     features: Tensor
-    """(1, 256, H / 4, W / 4)."""
     appearance: Tensor
-    """(1, 256, H / 4, W / 4), what is warped."""
 
 
 class DINet(nn.Module):
-    """The published generator: the masked frame, five reference frames, and 29 letters of DeepSpeech a row."""
+    """The published generator: the masked frame, five reference frames, and 29 letters of DeepSpeech per row."""
 
     def __init__(self) -> None:
         super().__init__()

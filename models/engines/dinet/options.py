@@ -31,10 +31,10 @@ class DinetOptions(EngineOptions):
         paste: See `Paste`. "face" keeps the sharp pixels of hair, neck and background, which the generator blurs.
         batch_size: Frames that the generator makes at a time; 0 is 1 on the CPU and 4 on a GPU. An ONNX file with a
             fixed batch has its own.
-        precision: Original: "auto" computes in half precision where the user's weights give nearly the same picture so.
-        exact_chunks: HeyGem: cut the speech every 35 s and stretch it over the job as HeyGem does. Off, each piece
-            has context on both sides and every row of features stays at its own time: no step at the borders, and no
-            frame gets audio up to 40 ms too early or too late.
+        precision: Original: "auto" computes in half precision if the user's weights then give nearly the same picture.
+        exact_chunks: HeyGem: cut the speech every 35 s and stretch it over the job as HeyGem does. If false, each piece
+            has context on both sides and every row of features keeps its time, so there is no step at the borders, and
+            no frame gets audio up to 40 ms too early or too late.
         fit: HeyGem: whether the crop of 266 pixels is resized to 256 or cut; the readable versions of it resize.
         mask_rows: HeyGem: first and last row of the rectangle that is black in the masked crop.
         mask_columns: HeyGem: first and last column.

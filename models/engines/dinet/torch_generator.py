@@ -1,4 +1,4 @@
-"""The original DINet in PyTorch: loading, and inference in half precision where the difference is invisible."""
+"""The original DINet in PyTorch: loading, and inference in half precision if the result hardly changes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class DinetGenerator:
         resources: Where it runs.
         layout: Size of the crop, and where the masked one is black.
         batch_size: Frames at a time.
-        precision: "auto" computes in half precision where the user's own weights give nearly the same picture so.
+        precision: "auto" computes in half precision if the user's own weights then give nearly the same picture.
 
     Raises:
         WeightsError: The file is missing or is not DINet.
@@ -80,7 +80,7 @@ class DinetGenerator:
         """Generate N crops.
 
         Args:
-            crops: (N, 416, 320, 3) uint8 RGB, as they are.
+            crops: (N, 416, 320, 3) uint8 RGB, unmasked.
             references: (5, 416, 320, 3) uint8 RGB, the avatar's.
             speech: (N, 29, 5) float32 DeepSpeech windows.
             should_stop: See `protocol.FaceGenerator.generate`.
@@ -96,7 +96,7 @@ class DinetGenerator:
         return generated
 
     def _know(self, avatar: bytes, references: NDArray[np.uint8]) -> Reference:
-        """Encodes an avatar's references; caches the last avatar's."""
+        """Encode an avatar's references; cache the last avatar's."""
         known = self._known
         if known is None or known[0] != avatar:
             pictures = _planes(torch.from_numpy(references).to(self._device))
@@ -114,7 +114,7 @@ class DinetGenerator:
         return torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32)
 
     def _run_sample(self, dtype: torch.dtype) -> Tensor:
-        """Runs a synthetic face and speech in the given precision."""
+        """Run a synthetic face and speech in the given precision."""
         made = np.random.default_rng(_SAMPLE_SEED)
         coarse = torch.from_numpy(made.random((6, 3, 13, 10), np.float32)).to(self._device)
         faces = F.interpolate(coarse, _SAMPLE_SIZE, mode="bilinear")

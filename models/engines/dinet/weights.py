@@ -89,7 +89,7 @@ def landmarks_mismatch(table: TensorTable) -> str | None:
 
 
 def kind_of(generator: Path) -> Kind:
-    """Tell the two kinds of generator apart by the start of the file.
+    """Return the kind of generator, by the start of the file.
 
     Raises:
         WeightsError: The file cannot be read, or is of another format.

@@ -1,8 +1,8 @@
 """Audio features of HeyGem's generator: windows of rows of its WeNet encoder.
 
 The encoder reads log-mel frames every 10 ms. Constants of HeyGem-Linux-Python-Hack, wenet/tools/_extract_feats.py and
-train_conformer_multi_cn.yaml: preemphasis 0.97, Hann window of 800 samples in an FFT of 1024, 160 samples a frame, 80
-Slaney bands from 0 to 8000 Hz of the power, 10 log10(p + 1e-5) - 20. It is not Kaldi's filter bank, and nothing is
+train_conformer_multi_cn.yaml: preemphasis 0.97, Hann window of 800 samples in an FFT of 1024, 160 samples per frame, 80
+Slaney bands from 0 to 8000 Hz of the power, 10 log10(p + 1e-5) - 20. It is not Kaldi's filter bank, and it is not
 normalised by statistics. Mel frame m is at sample 160 m - 6400 of the file: the encoder gets 0.4 s of silence first.
 
 The encoder makes one row from every four mel frames (two convolutions of 3 with stride 2, no padding): row r covers mel
@@ -97,7 +97,7 @@ class Piece:
 
     first: int  # first row that it is run for
     stop: int  # row after the last
-    mel: NDArray[np.float32]  # (F, 80) what it is given
+    mel: NDArray[np.float32]  # (F, 80) its input
     offset: int  # how many of its rows come before `first`
 
 
@@ -109,7 +109,7 @@ class SharedContext:
     """
 
     num_rows: int  # rows of the file and the job
-    fps: Fraction  # frames a second of the job
+    fps: Fraction  # frames per second of the job
 
     @classmethod
     def of(cls, num_samples: int, span: FrameSpan) -> SharedContext:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class EdTalkEngine(StatelessEngine[MelFeatures, BoxPlan, BoxChunk]):
     """Implements `models.engines.protocol.Engine`.
 
-    The mel spectrum is Wav2Lip's, on which EdTalk was trained; facefusion computes one of its own, which other scales
-    and another filter bank bring near it.
+    The mel spectrum is Wav2Lip's, on which EdTalk was trained; facefusion computes its own approximation of it, with
+    other scales and another filter bank.
     """
 
     title: ClassVar[str] = (
@@ -48,7 +48,7 @@ class EdTalkEngine(StatelessEngine[MelFeatures, BoxPlan, BoxChunk]):
 
     def face_generator(self, resources: ComputeResources) -> EdTalkFaceGenerator:
         """Load the generator; see `models.engines.protocol.Engine.face_generator`."""
-        # Imported here: everything else of the engine runs where there is no onnxruntime.
+        # Imported here: the rest of the engine runs without onnxruntime.
         from models.engines.edtalk.generator import EdTalkFaceGenerator, EdTalkGenerator
 
         generator = EdTalkGenerator(self._weights.path(GENERATOR), resources, self._options.weight)

@@ -1,4 +1,4 @@
-"""How the network's file is recognised, and its inputs in it."""
+"""Recognises the network's file and its inputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class EdTalkLayout:
 
 
 def edtalk_layout(inputs: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> EdTalkLayout | None:
-    """Return how a file with these shapes (-1: free) is called; None if it is not this network."""
+    """Return the layout of a file with these shapes (-1: free); None if it is not this network."""
     places = [
         [i for i, shape in enumerate(inputs) if shape_fits(shape, wanted, (0,))] for wanted in (MEL, PICTURE, WEIGHT)
     ]

@@ -62,8 +62,8 @@ class WhisperAudioEncoder:
 
     The windows start at fixed times of the file, as in musetalk/utils/audio_processor.py, and each is encoded by itself
     (the loudest sound, which the spectrum is levelled to, is that of the window): the rows of a span are those of a
-    run over the whole file, however a job is divided. After the end of the file there is silence, which is heard too;
-    the published script puts zeros in place of the last rows.
+    run over the whole file, however a job is divided. After the end of the file, silence is encoded; the published
+    script uses zeros in place of the last rows.
     """
 
     def __init__(self, encoder: WhisperEncoder) -> None:
@@ -97,9 +97,9 @@ class WhisperAudioEncoder:
 class WhisperLiveAudioEncoder:
     """Hidden states of Whisper for streaming speech; implements `protocol.LiveAudioEncoder`.
 
-    Whisper encodes 30 seconds at once. Here they hold what a `SpeechWindow` holds, 1.5 s before its frames and 240 ms
-    after them, at the place that it has in the windows of a job, and silence around it. A frame is driven by rows up to
-    120 ms after it. While all of the speech so far is in the window, the rows are those of a job.
+    Whisper encodes 30 seconds at once. Here they contain a `SpeechWindow`, 1.5 s before its frames to 240 ms after
+    them, at its position in the windows of a job, and silence around it. A frame is driven by rows up to 120 ms after
+    it. While all of the speech so far is in the window, the rows are those of a job.
     """
 
     def __init__(self, encoder: WhisperEncoder) -> None:

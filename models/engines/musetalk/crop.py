@@ -16,11 +16,11 @@ from models.track.face_track import FaceTrack
 PICTURE_SIZE: Final = 256
 
 _NASION, _TIP = 27, 30  # of the 68
-# Version 1.5 adds 10 pixels below the chin whatever the size of the face (scripts/inference.py, `extra_margin`). Its
+# Version 1.5 adds 10 pixels below the chin for any size of the face (scripts/inference.py, `extra_margin`). Its
 # training crops are about as large as the network's picture, so here they are 10 of the picture's 256: the same share
 # of a face in 4K as in a thumbnail.
 _CHIN_MARGIN: Final = {"1.5": 10.0, "1": 0.0}
-# The outline of the face lies on its edge, and a jaw that drops reaches beyond: each point is moved out by this share
+# The outline of the face lies on its edge, and a dropping jaw reaches beyond it: each point is moved out by this share
 # of its way from the middle.
 _OUTWARD: Final = 0.08
 _MIN_HALF: Final = 1.0  # pixel; a head that lies on its side may have no chin below its nose
@@ -38,11 +38,11 @@ def box_track(track: FaceTrack, options: MuseTalkOptions) -> BoxTrack:
 def face_boxes(points: NDArray[np.floating], options: MuseTalkOptions) -> NDArray[np.float32]:
     """Compute the boxes of (N, 468, 3) landmarks.
 
-    As musetalk/utils/preprocessing.py: as wide as the 68 points; point 29, on the bridge of the nose, stands in the
-    middle between the top and the lowest point. Of four points evenly along the bridge 29 is the third, so it is placed
-    two thirds of the way from 27 to 30; the mesh has none there (5, which lists name, lies lower by 3 % of the way to
-    the chin, and the middle of the box with it). A box that begins above the frame is not cut off there, which
-    would move the middle: the frame's edge is repeated.
+    As in musetalk/utils/preprocessing.py, the box is as wide as the 68 points; point 29, on the bridge of the nose,
+    stands in the middle between the top and the lowest point. Of four points evenly along the bridge 29 is the third,
+    so it is placed two thirds of the way from 27 to 30; the mesh has none there (5, which lists name, lies lower by 3 %
+    of the way to the chin, and the middle of the box with it). A box that begins above the frame is not cut off there,
+    which would move the middle: the frame's edge is repeated.
 
     Returns:
         (N, 4) float32 x0, y0, x1, y1 in frame pixels.
@@ -69,6 +69,6 @@ def jaw_outline(points: NDArray[np.floating], boxes: NDArray[np.floating]) -> ND
     jaw = points[:, list(_JAW), :2]
     middle = (jaw.min(1, keepdims=True) + jaw.max(1, keepdims=True)) / 2
     outline = np.asarray(middle + (jaw - middle) * (1 + _OUTWARD), np.float32)
-    # The rows from the middle of the picture down were black to the network.
+    # The rows from the middle of the picture down are black in the input of the network.
     outline[..., 1] = np.maximum(outline[..., 1], boxes[:, [1, 3]].mean(1, keepdims=True))
     return outline

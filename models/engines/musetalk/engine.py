@@ -61,7 +61,7 @@ class MuseTalkEngine(BoxEngine[WhisperFeatures, MuseTalkPlan]):
         return MuseTalkPlan.of(features, span, source_index)
 
     def box_track(self, avatar: Avatar) -> BoxTrack:
-        """Return where the boxes of an avatar lie.
+        """Return the positions of the boxes of an avatar.
 
         The latents of its frames need the networks: the face generator computes and caches them.
         """

@@ -33,20 +33,20 @@ from models.engines.runtime.torch_device import open_device
 # One face keeps a CPU busy for seconds; a GPU needs several. `models.engines.runtime.batching` says why batches are
 # always this large.
 _BATCH: Final = {"cpu": 1, "cuda": 8}
-# The networks were trained on pictures that PIL made smaller, which averages what falls together; the published script
-# makes them smaller with OpenCV's Lanczos, which does not. Mean difference from PIL in levels on a photograph, Lanczos
-# and area: 0.5 and 0.7 at a box 1.5 times the picture, 1.1 and 0.6 at 2, 2.3 and 1.3 at 4. An avatar's regions all
-# have one side, so nothing changes from frame to frame.
+# The networks were trained on pictures reduced by PIL, which averages the pixels that it merges; the published script
+# reduces them with OpenCV's Lanczos, which does not. Mean difference from PIL in levels on a photograph, Lanczos and
+# area: 0.5 and 0.7 at a box 1.5 times the picture, 1.1 and 0.6 at 2, 2.3 and 1.3 at 4. An avatar's regions all have one
+# side, so nothing changes from frame to frame.
 _LARGE_REGION: Final = 1.7
 
 
 class MuseTalkFaceGenerator:
     """Implements `models.engines.protocol.FaceGenerator`.
 
-    The latents of a source frame depend on nothing but its picture, and an avatar's frames come again and again: in a
-    source that is played back and forth, and in the next job. They are kept by the content of the picture, on the
-    device, 16 kB a frame in half precision. A source longer than what is kept gains nothing, as each frame has left
-    when it comes again. Encoding is about half of the work of a frame.
+    The latents of a source frame depend only on its picture, and the frames of an avatar recur: when its source is
+    played back and forth, and in the next job. Latents are cached by the content of the picture, on the device, 16 kB
+    per frame in half precision. A source longer than the cache gains nothing, because each frame is evicted before it
+    recurs. Encoding is about half of the work of a frame.
     """
 
     def __init__(self, networks: FaceNetworks, options: MuseTalkOptions) -> None:
@@ -77,7 +77,7 @@ class MuseTalkFaceGenerator:
         self._batches.fill(faces, rows, render, should_stop, together=None)
 
     def _crop_latents(self, chunk: BoxChunk, size: int, should_stop: Callable[[], bool]) -> Tensor:
-        """(K, 8, S / 8, S / 8) latents of the chunk's crops; those that were seen before come from memory."""
+        """(K, 8, S / 8, S / 8) latents of the chunk's crops, from the cache if possible."""
         _, first = np.unique(chunk.crop, return_index=True)
         interpolation: Interpolation = "area" if chunk.region_size > _LARGE_REGION * size else "lanczos"
         pictures = box_rgb(chunk, size, interpolation)[first]  # (K, S, S, 3)
@@ -116,5 +116,5 @@ def load_face_generator(
     networks = in_fitting_precision(FaceNetworks(unet, vae, architecture, device), options.precision)
     del unet, vae
     if device.type == "cuda":
-        torch.cuda.empty_cache()  # fp32 weights that were only compared with
+        torch.cuda.empty_cache()  # fp32 weights that were only needed for the comparison
     return MuseTalkFaceGenerator(networks, options)

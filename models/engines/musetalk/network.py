@@ -28,8 +28,8 @@ class Architecture:
     latent_scale: float = 0.18215  # factor of the VAE's latents as the U-Net sees them
 
 
-# musetalkV15/musetalk.json (that of version 1 is the same); what is not named there has the default of diffusers, which
-# did not change since. `attention_head_dim` is the number of heads: diffusers never mended that name.
+# musetalkV15/musetalk.json (that of version 1 is the same); parameters that it does not list have the defaults of
+# diffusers, which have not changed since. Despite its name, `attention_head_dim` is the number of heads.
 _UNET: Final = {
     "sample_size": 64,
     "in_channels": 8,
@@ -133,8 +133,8 @@ class FaceNetworks:
         self.architecture = architecture
         self.device = device
         self.dtype = dtype
-        # nn.Module's own method: diffusers' writes a line to the log about modules that it has none of here. Any: torch
-        # does not declare memory_format, and the VAE is called by more than its forward.
+        # The method of nn.Module: that of diffusers logs a line about modules that these networks do not have. Any:
+        # torch does not declare memory_format, and the VAE is called by more than its forward.
         move: Any = nn.Module.to
         self._unet: Any = move(unet, device, dtype, memory_format=torch.channels_last)
         self._vae: Any = move(vae, device, dtype, memory_format=torch.channels_last)
@@ -153,7 +153,7 @@ class FaceNetworks:
         """Compute what the U-Net sees of faces: their latents without the lower half, and those of the whole.
 
         The VAE gives a distribution. The published code draws from it, so that the same frame is generated differently
-        each time; here its mode is taken: same bytes twice, and no grain that differs from frame to frame.
+        each time; here its mode is taken: the bytes are the same each time, and no grain differs from frame to frame.
 
         Args:
             pictures: (B, S, S, 3) uint8 RGB.
@@ -178,7 +178,7 @@ class FaceNetworks:
 
         Args:
             latents: (B, 8, S / 8, S / 8) of `encode`.
-            features: (B, N, C) float32 rows that are heard, their places not yet marked.
+            features: (B, N, C) float32 rows of the speech, without positional encoding.
 
         Returns:
             (B, S, S, 3) float32 RGB, 0 to 1.
@@ -197,9 +197,9 @@ class FaceNetworks:
 
 
 def place_waves(num: int, width: int) -> Tensor:
-    """Return (num, width) float32 marks of the places 0 to num - 1: sines in even channels, cosines in odd ones.
+    """Return the (num, width) float32 encoding of positions 0 to num - 1: sines in even channels, cosines in odd ones.
 
-    musetalk/models/unet.py adds them to the rows: it is how the network tells them apart.
+    musetalk/models/unet.py adds it to the rows, so that the network can tell them apart.
     """
     place = torch.arange(num, dtype=torch.float32)[:, None]
     rate = _WAVE_BASE ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
@@ -210,14 +210,14 @@ _NUM_STATES: Final = 5  # hidden states of Whisper tiny
 
 
 def in_fitting_precision(networks: FaceNetworks, wanted: Literal["auto", "half", "fp32"]) -> FaceNetworks:
-    """Return the networks in the precision that was asked for, if their weights allow it.
+    """Return the networks in the requested precision, if their weights allow it.
 
-    A VAE of this kind is known to overflow fp16 with some weights, and the U-Net may be anybody's training: what a file
-    holds is tried.
+    A VAE of this kind is known to overflow fp16 with some weights, and anyone may have trained the U-Net, so each file
+    is tested.
 
     Args:
         networks: In fp32.
-        wanted: "fp32" tries nothing; "auto" tries fp16 on a GPU and nothing on a CPU: there the trial takes half a
+        wanted: "fp32" tests nothing; "auto" tests fp16 on a GPU and nothing on a CPU: there the test takes half a
             minute, and bf16, with three bits less than fp16, seldom passes (networks of the published size with random
             weights: 1.5 levels on average). "half" uses it anyway: it takes half the time and half the memory.
     """
@@ -243,7 +243,7 @@ def paint_sample(networks: FaceNetworks) -> Tensor:
 
 
 def sample_face(size: int, generator: torch.Generator) -> Tensor:
-    """Draw (1, S, S, 3) uint8: a light oval on soft spots with some grain; no network has to take it for a face."""
+    """Draw (1, S, S, 3) uint8: a light oval on soft spots with some grain; no network needs to detect a face in it."""
     spots = torch.rand(1, 3, 8, 8, generator=generator) * 80
     picture = functional.interpolate(spots, (size, size), mode="bicubic") + 60
     across = torch.linspace(-1, 1, size)

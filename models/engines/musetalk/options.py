@@ -1,4 +1,4 @@
-"""What can be set of MuseTalk."""
+"""The options of MuseTalk."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ from models.engines.protocol import FrameSpan
 from models.speech.level import ROWS_PER_SECOND
 
 ROWS_PER_FRAME: Final = 10
-"""Rows that features one frame: those of five frames of 25 a second (musetalk/utils/audio_processor.py)."""
+"""Rows that drive one frame: those of five frames at 25 per second (musetalk/utils/audio_processor.py)."""
 
-# The rows begin this far ahead of the frame: 80 ms, two frames at 25 a second. The published script pads by
-# 2 * ceil(50 / fps) rows: 4 from 25 to 49 frames a second, yet 6 at 24 and 2 at 60, which moves the speech by 40 ms
-# against the training, all of which is at 25.
+# The rows begin this far ahead of the frame: 80 ms, two frames at 25 per second. The published script pads by 2 *
+# ceil(50 / fps) rows: 4 from 25 to 49 frames per second, but 6 at 24 and 2 at 60, which shifts the speech by 40 ms from
+# the training data, all of which is at 25.
 _ROWS_AHEAD = 4
 
 
@@ -26,7 +26,7 @@ _ROWS_AHEAD = 4
 class WhisperFeatures:
     """Rows [first_row, first_row + R) of a speech file, 20 ms apart, and the gate of the T frames they are for."""
 
-    first_row: int  # number of row 0; row k of the file stands for the time k x 20 ms. Negative: before the file.
+    first_row: int  # number of row 0; row k of the file is at k x 20 ms. Negative: before the file.
     rows: NDArray[np.float32]  # (R, L, C) hidden states: L of them with C channels; zeros before the file
     gate: NDArray[np.float32]  # (T,) 1 in speech, 0 in silence, between them while fading
 
@@ -34,8 +34,8 @@ class WhisperFeatures:
 def first_rows(fps: Fraction, first: int, num: int) -> NDArray[np.int64]:
     """Return the (num,) first rows of the frames from `first` on.
 
-    The published script rounds the frame rate to a whole number first, so that 29.97 frames a second are heard as 29:
-    after ten seconds the mouth is a third of a second early. Here the rate is exact.
+    The published script rounds the frame rate to a whole number first, so that 29.97 frames per second are treated as
+    29: after ten seconds the mouth is a third of a second early. Here the rate is exact.
     """
     numbers = np.arange(first, first + num, dtype=np.int64)
     return numbers * ROWS_PER_SECOND * fps.denominator // fps.numerator - _ROWS_AHEAD
@@ -45,21 +45,21 @@ def first_rows(fps: Fraction, first: int, num: int) -> NDArray[np.int64]:
 class MuseTalkPlan:
     """Output frames [first_frame, first_frame + T); implements `models.engines.protocol.Plan`.
 
-    Ten rows drive a frame, and neighbours share most of them: the rows travel once each, 15 kB a frame at 25 a second
+    Ten rows drive a frame, and neighbours share most of them: each row is sent once, 15 kB per frame at 25 per second,
     where all ten are 77 kB.
     """
 
     first_frame: int  # output frame of row 0
     source_index: NDArray[np.int32]  # (T,) source frame that is shown
     rows: NDArray[np.float32]  # (R, L, C) rows of the speech, 20 ms apart
-    start: NDArray[np.int32]  # (T,) which of them is the first of a frame's
+    start: NDArray[np.int32]  # (T,) index of each frame's first row
 
     @classmethod
     def of(cls, features: WhisperFeatures, span: FrameSpan, source_index: NDArray[np.integer]) -> MuseTalkPlan:
         """Plan the T frames of `span`, given their features and (T,) source frames.
 
         Raises:
-            ValueError: Not all of it was heard, or the numbers of frames differ.
+            ValueError: The features do not cover the span, or the numbers of frames differ.
         """
         if len(source_index) != span.num:
             raise ValueError(f"Expected {span.num} source frames, got {len(source_index)}.")
@@ -89,5 +89,5 @@ class MuseTalkPlan:
         return gathered.reshape(len(self), ROWS_PER_FRAME * self.rows.shape[1], self.rows.shape[2])
 
     def with_features(self) -> BoxPlan:
-        """Return the plan with every frame's rows by itself, as `models.engines.paste.crop` takes it."""
+        """Return the plan with separate rows for every frame, as `models.engines.paste.crop` takes it."""
         return BoxPlan(self.first_frame, self.source_index, self.features())

@@ -22,7 +22,7 @@ WINDOW_SECONDS: Final = 30
 WINDOW_SAMPLES: Final = WINDOW_SECONDS * SPEECH_SAMPLE_RATE
 NUM_BANDS: Final = 80
 # whisper/audio.py: 25 ms Hann window, 10 ms hop; decimal logarithm, at most 8 below the loudest of the window, plus 4,
-# over 4. The frame that stands at the end of the window is left out.
+# over 4. The frame at the end of the window is left out.
 _FFT_SAMPLES, _HOP_SAMPLES = 400, 160
 _RANGE, _TINY_POWER = 8.0, 1e-10
 

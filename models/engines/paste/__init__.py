@@ -1,1 +1,1 @@
-"""What engines share that rewrite a box of the frame with the RGB picture that a network makes of it."""
+"""Code that is shared by engines whose network redraws a box of the frame as an RGB picture."""

@@ -50,15 +50,16 @@ def five_points(points68: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def align(points5: NDArray[np.floating], template: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """Return the maps that carry five points onto a template in the sense of least squares.
+    """Return the least-squares similarities that map five points onto a template.
 
-    Turn, scale and move, without mirroring: Umeyama, "Least-squares estimation of transformation parameters between two
-    point patterns", PAMI 1991. facefusion asks RANSAC with a threshold of 100 pixels, which keeps all five as well.
+    Rotation, scale and translation, without mirroring: Umeyama, "Least-squares estimation of transformation parameters
+    between two point patterns", PAMI 1991. facefusion uses RANSAC with a threshold of 100 pixels, which also keeps all
+    five.
 
     Args:
         points5: (N, 5, 2) pixels.
         template: (5, 2) pixels of a picture of 512.
-        side: Side of the picture that is wanted, in pixels.
+        side: Side of the picture, in pixels.
 
     Returns:
         (N, 2, 3) from frame pixels to picture pixels, both counted from the middle of the first pixel.
@@ -100,14 +101,14 @@ _OUTWARD: Final = 0.15  # the lower face grows where the mouth opens wider than 
 
 @dataclass(frozen=True)
 class AlignedTrack:
-    """Where the upright pictures of one avatar's face lie in N source frames, and how they are turned."""
+    """Position and rotation of the upright pictures of one avatar's face in N source frames."""
 
     boxes: BoxTrack  # regions; a box encloses the upright picture, the outline the lower face
     matrices: NDArray[np.float64]  # (N, 2, 3) from frame pixels to those of the picture
 
     @classmethod
     def of(cls, track: FaceTrack, template: NDArray[np.float64], side: int) -> AlignedTrack:
-        """Turn a tracked face onto a template of `models.engines.paste.alignment`; pictures have `side` pixels."""
+        """Align a tracked face to a template of `models.engines.paste.alignment`; pictures have `side` pixels."""
         points68 = ibug_points(track.points)
         matrices = align(five_points(points68), template, side)
         boxes = bounding_boxes(square_corners(matrices, side))

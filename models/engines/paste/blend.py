@@ -1,6 +1,6 @@
-"""Pastes a network's RGB pictures back into the YUV regions that they were made of, through a soft mask.
+"""Pastes a network's RGB pictures back into the YUV regions that they were made from, through a soft mask.
 
-Pixels outside of the mask stay as they are.
+Pixels outside the mask do not change.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def rgb_to_yuv444(rgb: NDArray[np.uint8], colour: ColourTags) -> NDArray[np.uint
     return np.asarray(cv2.transform(rgb, rgb_to_yuv_matrix(colour)), np.uint8)
 
 
-# Masks are drawn in a picture of the box of this side, so that the feather goes with the size of the face and costs the
-# same for each.
+# Masks are drawn in a picture of the box of this side, so that the feather scales with the size of the face and costs
+# the same for every face.
 MASK_SIZE: Final = 128
 # Standard deviation of the feather in mask pixels: 3 % of the box. From the outline inwards the mask needs about twice
 # as much to reach 1.
@@ -76,17 +76,17 @@ def soft_mask(outline: NDArray[np.floating], box: NDArray[np.floating]) -> NDArr
 
 
 PasteStyle = Literal["soft", "rectangle"]
-"""Whether the lower face is mixed in with a soft edge, or the whole box is written over the frame as others do."""
+"""Whether the lower face is mixed in with a soft edge, or the whole box replaces the frame's pixels."""
 
 # The seam: where the mask is between these, colours are compared, and the face is moved by the mean difference, at most
-# by so many levels (beyond that something else than the light differs).
+# by so many levels (larger differences are not caused by light).
 _SEAM: Final = (16, 200)
 _MIN_SEAM_PIXELS: Final = 16
 _MAX_SHIFT: Final = 12.0
 
 
 class FacePlane(NamedTuple):
-    """A plane of one face over its bounds: what stands there, what shall, and how much of it (255: all)."""
+    """One plane of a face within its bounds: the frame's pixels, the new ones, and their weight (255: only the new)."""
 
     own: NDArray[np.uint8]  # (h, w) view on the patch, holding the frame's pixels
     face: NDArray[np.uint8]  # (h, w)
@@ -102,7 +102,7 @@ def paste(
         chunk: The N faces.
         faces: (N, height, width, 3) uint8 RGB of the whole boxes, full range.
         style: How.
-        match_colour: Move brightness and colour of a soft face by what it differs along the seam.
+        match_colour: Shift brightness and colour of a soft face by its difference along the seam.
 
     Returns:
         The patches; outside of the masks every byte is the frame's.
@@ -158,7 +158,7 @@ def _planes(
 def _mask_bounds(
     mask: NDArray[np.uint8], box: NDArray[np.float32], shape: tuple[int, ...]
 ) -> tuple[int, int, int, int]:
-    """Even bounds x0, y0, x1, y1 in the region of what a mask over a box touches."""
+    """Even bounds x0, y0, x1, y1, in the region, of the pixels that a mask over a box covers."""
     x, y, width, height = cv2.boundingRect(mask)
     if not width:
         return 0, 0, 0, 0
@@ -177,13 +177,13 @@ def spread_over(
     *,
     is_zero_outside: bool = False,
 ) -> NDArray[np.uint8]:
-    """Draw a picture that fills a box, where it falls into whole-pixel bounds.
+    """Draw the part of a picture, which fills a box, that is within whole-pixel bounds.
 
     Args:
         picture: (h, w) uint8.
         box: (4,) x0, y0, x1, y1: edges in the pixels of the plane that is drawn.
         bounds: x0, y0, x1, y1 of what is drawn.
-        is_zero_outside: Whether there is nothing where a pixel's middle lies outside of the box; else its edge repeats.
+        is_zero_outside: Whether pixels whose middle is outside the box are 0; otherwise its edge repeats.
 
     Returns:
         (y1 - y0, x1 - x0) uint8.

@@ -1,4 +1,4 @@
-"""Crops around faces: where they lie, what is planned for them, and how they are cut out of frames."""
+"""Crops around faces: their positions and plans, and cutting them out of frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARGIN: Final = 4  # pixels around the largest box: chroma is interpolated from
 
 @dataclass(frozen=True)
 class BoxTrack:
-    """Where the box that an engine rewrites lies in each of the N source frames of an avatar."""
+    """Positions of the box that an engine rewrites, in each of the N source frames of an avatar."""
 
     size: int  # side R of the region that is cut, the same for all frames; even
     origins: NDArray[np.int32]  # (N, 2) x, y of the region's upper left pixel in the frame; even, may be negative
@@ -123,7 +123,7 @@ class BoxChunk:
     outline: NDArray[np.float32]  # (N, P, 2) points whose convex hull is rewritten, region pixels
     opacity: NDArray[np.float32]  # (N,) share of the generated face over the frame, above 0, at most 1
     features: NDArray[np.float32]  # (N, ...) features for the network
-    colour: ColourTags  # how Y, U and V mean colours
+    colour: ColourTags  # colour tags of the planes
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # the plan's arrays for the N faces, by name
     # Further crops that an engine needs, by name; not one for each face
     extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)

@@ -1,7 +1,8 @@
 """The 68 points of iBUG 300-W, taken from the 468 of MediaPipe's face mesh.
 
-Generators of this family were trained on crops placed by those points. The mesh has no exact twin for each of them: the
-list is the published one that bytedance/LatentSync 1.5 (latentsync/utils/image_processor.py) and many others use.
+Generators of this family were trained on crops placed by those points. The mesh has no exact counterpart of each of
+them: the list is the published one that bytedance/LatentSync 1.5 (latentsync/utils/image_processor.py) and many others
+use.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ IBUG_POINTS: Final = (
 NUM_IBUG_POINTS: Final = 68
 CHIN: Final = 8
 NOSE_BASE: Final = 33
-# What encloses all that speech moves: jaw and base of the nose (facefusion's "lower-face" hull takes the same).
+# Points that enclose everything that speech moves: jaw and base of the nose (facefusion's "lower-face" hull takes the
+# same).
 LOWER_FACE: Final = (*range(3, 14), *range(31, 36))
 
 # The outline of the whole face in the mesh (FACEMESH_FACE_OVAL in mediapipe/python/solutions/face_mesh_connections.py).
@@ -50,8 +52,8 @@ def lower_face_outline(points68: NDArray[np.floating], outward: float) -> NDArra
 
     Args:
         points68: (N, 68, 2) pixels.
-        outward: Distance by which each point is moved away from the outline's middle, of the outline's height; to the
-            sides and down alone, as what lies above does not move.
+        outward: Distance by which each point is moved away from the outline's middle, of the outline's height; only to
+            the sides and down, because the part above does not move.
 
     Returns:
         (N, 16, 2) float32 pixels.

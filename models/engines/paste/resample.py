@@ -13,7 +13,7 @@ from media.yuv_frame import YuvFrame, to_rgb
 from models.engines.paste.crop import BoxChunk
 
 Interpolation = Literal["linear", "area", "cubic", "lanczos"]
-"""How a box is resized; "area" averages what falls together where a box shrinks, and is "linear" where it grows."""
+"""How a box is resized; "area" averages pixels if a box shrinks, and is "linear" if it grows."""
 
 _FLAGS: Final = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
 _CHROMA_MARGIN: Final = 2  # pixels: chroma at a box's edge is interpolated from beside it
@@ -25,7 +25,7 @@ def box_rgb(
     interpolation: Interpolation = "linear",
     order: Literal["rgb", "bgr"] = "rgb",
 ) -> NDArray[np.uint8]:
-    """Return the boxes of a chunk's N faces as (N, height, width, 3) uint8, full range: what a network sees.
+    """Return the boxes of a chunk's N faces as (N, height, width, 3) uint8, full range, as input of a network.
 
     Args:
         chunk: N faces.
@@ -95,7 +95,7 @@ def resize_box(
         whole = picture[int(y0) : int(y1), int(x0) : int(x1)]
         return np.asarray(cv2.resize(whole, (width, height), interpolation=flag), np.uint8)
     step_x, step_y = (x1 - x0) / width, (y1 - y0) / height
-    # Pixel centres: column i of the result stands at x0 + (i + .5) step - .5 in the picture.
+    # Pixel centres: column i of the result is at x0 + (i + .5) step - .5 in the picture.
     place = np.array([[step_x, 0, x0 + step_x / 2 - 0.5], [0, step_y, y0 + step_y / 2 - 0.5]])
     return np.asarray(
         cv2.warpAffine(

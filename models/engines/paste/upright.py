@@ -1,6 +1,6 @@
 """Upright pictures of faces: reads them from regions of frames, and pastes them back softly in YUV.
 
-Outside of the masks nothing is touched.
+Pixels outside the masks do not change.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def aligned_rgb(
 
     Args:
         region: (R, R) planes.
-        colour: What their values mean.
+        colour: Their colour tags.
         matrix: (2, 3) from region pixels to those of the picture.
         box: (4,) x0, y0, x1, y1 in region pixels around what the picture shows.
         side: Side of the picture.
@@ -57,13 +57,13 @@ def aligned_rgb(
 def draw_back(
     picture: NDArray[np.uint8], matrix: NDArray[np.floating], bounds: tuple[int, int, int, int], *, step: int = 1
 ) -> NDArray[np.uint8]:
-    """Draw one plane of an upright picture where it falls into whole-pixel bounds of a region.
+    """Draw the part of one plane of an upright picture that is within whole-pixel bounds of a region.
 
     Args:
         picture: (S, S) uint8.
         matrix: (2, 3) from region pixels to those of the picture.
         bounds: x0, y0, x1, y1 of what is drawn, in the plane's own pixels.
-        step: Region pixels to a pixel of the plane: 1 for luma, 2 for chroma.
+        step: Region pixels per pixel of the plane: 1 for luma, 2 for chroma.
 
     Returns:
         (y1 - y0, x1 - x0) uint8; outside of the picture its edge is repeated.
@@ -121,9 +121,9 @@ def paste_lower_face(
         rgb: (S, S, 3) uint8 RGB, full range.
         matrix: (2, 3) from the patch's pixels to those of the picture.
         outline: (P, 2) points in the patch's pixels.
-        colour: How Y, U and V mean colours.
+        colour: Colour tags of the planes.
         opacity: Share of the picture where the mask is full, 0 to 1.
-        match_colour: Move its colour by what differs along the seam.
+        match_colour: Shift its colour by the difference along the seam.
     """
     size = patches.y.shape[1]
     low, high = outline.min(0).clip(0, size), outline.max(0).clip(0, size)
@@ -145,7 +145,7 @@ def paste_lower_face(
 
 @cache
 def _inside(size: int) -> NDArray[np.float32]:
-    """(S, S) float32 from 0 at the border of a patch to 1: a patch may end within the mask, and must not show it."""
+    """(S, S) float32 from 0 at the border of a patch to 1: a mask that a patch cuts off would show the border."""
     return np.asarray(_ramp_from_edge(size, _BORDER_RAMP), np.float32)
 
 
@@ -167,7 +167,7 @@ def paste_square(
         rgb: (S, S, 3) uint8 RGB, full range.
         matrix: (2, 3) from the patch's pixels to those of the picture.
         box: (4,) x0, y0, x1, y1 in the patch's pixels around the picture.
-        colour: How Y, U and V mean colours.
+        colour: Colour tags of the planes.
         opacity: Share of the picture where the mask is full, 0 to 1.
     """
     bounds = even_bounds(box, patches.y.shape[1:])
@@ -188,6 +188,6 @@ def square_mask(side: int) -> NDArray[np.uint8]:
 
 
 def _ramp_from_edge(side: int, width: float) -> NDArray[np.float64]:
-    """(side, side) from 0 at the edge to 1 at `width`, a share of the side, and further in."""
+    """(side, side) weights, from 0 at the edge to 1 at `width`, a share of the side, and inside."""
     ramp = smooth_step(np.minimum(np.arange(side), np.arange(side)[::-1]) / (width * side))
     return np.asarray(np.minimum.outer(ramp, ramp), np.float64)

@@ -22,6 +22,7 @@ from models.engines.protocol import (
     StateT,
     WeightsSpec,
     scales_movement,
+    speech_context_seconds,
 )
 from models.engines.restoration.network import RESTORATION_ROLE, load_restorer
 from models.engines.restoration.restorer import FaceRestorer, RestorationOptions, Surroundings
@@ -70,10 +71,11 @@ class RestoredEngine(Generic[FeaturesT, PlanT, StateT, ChunkT]):
         self._inner, self._load = inner, load
         self.name, self.version, self.audio_features = inner.name, inner.version, inner.audio_features
         self.uses_source_audio, self.scales_movement = inner.uses_source_audio, scales_movement(inner)
+        self.speech_context_seconds = speech_context_seconds(inner)
         self.audio_encoder, self.analyse, self.plan = inner.audio_encoder, inner.analyse, inner.plan
 
     def face_generator(self, resources: ComputeResources) -> FaceGenerator[RestoredChunk[ChunkT]]:
-        """Loads both networks."""
+        """Load both networks."""
         return RestoringFaceGenerator(self._inner.face_generator(resources), self._load(resources))
 
     def crop(self, avatar: Avatar, plan: PlanT, frames: Sequence[YuvFrame]) -> RestoredChunk[ChunkT]:

@@ -18,7 +18,7 @@ _NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(double)": np.float64
 
 
 def restoration_mismatch(table: TensorTable) -> str | None:
-    """Say why a file is not a restoration network; None if it is."""
+    """Return why a file is not a restoration network; None if it is."""
     pictures = [shape for shape in table.inputs if shape_fits(shape, PICTURE, (0,))]
     numbers = [shape for shape in table.inputs if len(shape) <= 1]
     are_all = len(pictures) == 1 and len(pictures) + len(numbers) == len(table.inputs)
@@ -39,10 +39,10 @@ RESTORATION_ROLE: Final = WeightsSpec(
 
 
 def load_restorer(path: Path, resources: ComputeResources, options: RestorationOptions) -> FaceRestorer:
-    """Load what sharpens faces.
+    """Load a network that sharpens faces.
 
     Raises:
-        WeightsError: The file is missing or no restoration network.
+        WeightsError: The file is missing or is not a restoration network.
         ConfigError: The device cannot be used.
     """
     return FaceRestorer(OnnxRestoration(path, resources, options.fidelity), options.strength)
@@ -52,7 +52,7 @@ class OnnxRestoration:
     """Runs the network on one face at a time.
 
     Pictures are (1, 3, 512, 512) RGB, (x - 127.5) / 127.5, both ways (GFPGANv1.4.onnx as HeyGem's forks run it). A
-    second input of one number is how much CodeFormer keeps to what it is shown.
+    second input of one number is how closely CodeFormer follows its input.
 
     Raises:
         WeightsError: The file is missing or not such a network.

@@ -1,4 +1,4 @@
-"""Sharpens the faces of any engine's patches: in the mask of the lower face, and nowhere else."""
+"""Sharpens the faces of any engine's patches: only in the mask of the lower face."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RestorationOptions(EngineOptions):
 
 
 class Surroundings:
-    """Crops the whole faces around an engine's patches: what a restoration network has to see.
+    """Crops the whole faces around an engine's patches, which a restoration network needs.
 
     An engine's own region may contain only the mouth. Cheap to make, holds no network.
     """
@@ -72,7 +72,7 @@ class FaceRestorer:
     ) -> FacePatches:
         """Sharpen generated faces.
 
-        Faces go through the network one by one, so that a frame comes out the same in whatever chunk it was.
+        Faces go through the network one by one, so that a frame does not depend on the other frames of its chunk.
 
         Args:
             patches: What an engine's face generator gave for T frames.

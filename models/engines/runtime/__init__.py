@@ -1,1 +1,1 @@
-"""What networks that the user adds have in common: reading their files, making them fast, feeding them."""
+"""Code for all networks that the user adds: reads their files, speeds them up and feeds them."""

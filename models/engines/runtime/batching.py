@@ -23,7 +23,7 @@ from errors import CancelledJobError
 
 _LOG = logging.getLogger(__name__)
 
-# Measured with Wav2Lip 96 (AMD EPYC with avx512_bf16, one thread): 92, 90, 80, 81, 81 ms a frame for 1, 2, 4, 8, 16
+# Measured with Wav2Lip 96 (AMD EPYC with avx512_bf16, one thread): 92, 90, 80, 81, 81 ms per frame for 1, 2, 4, 8, 16
 # in float32, 51, 43, 39, 37, 37 in bfloat16. Larger batches gain nothing, and the last one of a chunk would be filled
 # up more.
 CPU_BATCH: Final = 4
@@ -66,7 +66,7 @@ def seconds_by_batch(
 ) -> dict[int, float]:
     """Measure seconds per frame for batch sizes, ascending, until the time is spent.
 
-    `run` runs one batch of a size, to its end; no size is begun that would take too long at the pace of the last.
+    `run` runs one batch of a size and waits for it. A size that would take too long at the current pace is not started.
     """
     started, found = time.perf_counter(), dict[int, float]()
     per_frame = 0.0
@@ -81,7 +81,7 @@ def seconds_by_batch(
 
 
 def advise_batch(run: Callable[[int], object], used: int, budget_s: float = 2.0) -> int:
-    """Measure whether another batch size than the one in use is clearly faster, and say so in the log.
+    """Measure whether another batch size than the one in use is clearly faster, and log it.
 
     Returns:
         The size that would be best; `used` unless another is faster by a seventh.
@@ -102,7 +102,7 @@ def advise_batch(run: Callable[[int], object], used: int, budget_s: float = 2.0)
 Batch = tuple[tuple[NDArray[Any], ...], int]
 """Arrays of equal length, and how many of their rows are wanted."""
 Compute = Callable[[Iterator[Batch]], Iterator[NDArray[Any]]]
-"""Takes batches and gives the wanted rows of each result, in order; it may ask for a batch before it gave the last."""
+"""Takes batches and yields the wanted rows of each result, in order, possibly one or more batches later."""
 
 _LOOK_S: Final = 0.1  # how often a caller that waits for the network checks for cancellation
 
@@ -176,12 +176,13 @@ class SharedBatches:
             arrays: Each of N rows.
             compute: Runs batches of these arrays.
             should_stop: Checked before every batch.
-            together: What has to be equal in chunks whose rows share a batch: what `compute` knows of the chunk
-                beside its rows. None for rows that share with nobody.
+            together: A value that must be equal in chunks whose rows share a batch: the data of the chunk that
+                `compute` uses besides the rows. None for rows that share no batch.
 
         Raises:
             CancelledJobError: `should_stop` returned True.
-            Exception: What `compute` raised for a batch of this caller; who shared that batch is computed again.
+            Exception: What `compute` raised for a batch of this caller; the rows of other callers in that batch are
+                computed again.
         """
         order = _Order(out, arrays, together, should_stop)
         with self._changed:
@@ -225,7 +226,7 @@ class SharedBatches:
         return False
 
     def _run(self, order: _Order, compute: Compute) -> None:
-        """Run what is left of `order`; others fill its last batch."""
+        """Run the rest of `order`; rows of other orders fill its last batch."""
         under_way = deque[list[_Part]]()
 
         def batches() -> Iterator[Batch]:
@@ -270,7 +271,7 @@ class SharedBatches:
             self._changed.notify_all()
 
     def _give_back(self, under_way: deque[list[_Part]]) -> None:
-        """Rows of batches that failed are taken again, each in batches of its own caller."""
+        """Schedule the rows of failed batches again, in separate batches for each caller."""
         with self._changed:
             for part in (part for parts in under_way for part in parts):
                 part.order.num_taken = min(part.order.num_taken, part.start)

@@ -24,7 +24,7 @@ def content_key(array: NDArray[np.generic]) -> bytes:
 
 
 class LruCache(Generic[Value]):
-    """Keeps the `max_values` values that were used last, of results that depend on their key alone."""
+    """Keeps the `max_values` most recently used results, each of which depends only on its key."""
 
     def __init__(self, max_values: int) -> None:
         self._max_values = max_values

@@ -1,4 +1,4 @@
-"""Reads files with weights that somebody else made: nothing in them is ever run."""
+"""Reads weights files of unknown origin without running any code in them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FORMATS: Final[dict[Kind, FileFormat]] = {
 
 
 def file_format(path: Path) -> FileFormat:
-    """Say what kind of file it is, by its first bytes; its name does not matter.
+    """Return what kind of file it is, by its first bytes; its name does not matter.
 
     Raises:
         WeightsError: It is missing, or none of the known kinds.
@@ -38,14 +38,14 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read the parameters in a torch checkpoint or a safetensors file.
 
     Wrappers and the prefix `module.` are taken off as by `models.engines.weights`. Only tensors and plain containers
-    are unpickled (`weights_only`): a file that asks for anything else is refused, and nothing of it has run. Archives
-    and safetensors are mapped into memory, so that large networks are not held twice on their way to a device.
+    are unpickled (`weights_only`): a file that asks for anything else is refused before any of it runs. Archives and
+    safetensors are mapped into memory, so that large networks are not in memory twice while they are moved to a device.
 
     Returns:
         Parameters by name, on the CPU; not to be written to.
 
     Raises:
-        WeightsError: The file is missing, damaged, or holds something else than parameters.
+        WeightsError: The file is missing, damaged, or contains something other than parameters.
     """
     import torch
 
@@ -71,16 +71,16 @@ def shapes_of(network: nn.Module) -> dict[str, Shape]:
 
 
 def load_parameters(network: NetworkT, parameters: Mapping[str, Tensor], title: str, file_name: str) -> NetworkT:
-    """Give a network its parameters, as float32 on the CPU, and put it in evaluation mode.
+    """Load parameters into a network, as float32 on the CPU, and put it in evaluation mode.
 
     Args:
         network: On the meta device: its values come from `parameters`, where possible without a copy.
         parameters: By the names of the network.
         title: What the file should hold, for messages.
-        file_name: The file they are from, for messages.
+        file_name: Name of the file, for messages.
 
     Raises:
-        WeightsError: A tensor is missing, too many, or has another shape.
+        WeightsError: A tensor is missing, unexpected, or has another shape.
     """
     import torch
 

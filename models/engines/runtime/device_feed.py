@@ -1,4 +1,4 @@
-"""Feeds batches to a network and brings back what it makes of them.
+"""Feeds batches to a network and returns its results.
 
 On a GPU three things go on at once, each on a stream of its own: batch k + 1 is uploaded while k is computed and k - 1
 comes back. Host memory is pinned, otherwise copies would wait for each other. On a CPU nothing is copied at all.
@@ -27,8 +27,8 @@ Compute = Callable[..., Tensor]
 class DeviceFeed:
     """Runs batches on a device.
 
-    All batches of one call have the same shapes, and one thread asks at a time, as there is one pair of slots:
-    `models.engines.runtime.batching` sees to both.
+    All batches of one call have the same shapes, and one thread calls at a time, because there is one pair of slots;
+    `models.engines.runtime.batching` ensures both.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -36,7 +36,7 @@ class DeviceFeed:
         self._lanes: _Lanes | None = None
 
     def run(self, batches: Iterable[Batch], compute: Compute) -> Iterator[NDArray[np.generic]]:
-        """Compute batches, in order; yields the wanted rows of each result."""
+        """Compute batches, in order; yield the wanted rows of each result."""
         if self._device.type == "cpu":
             for arrays, num in batches:
                 yield compute(*(torch.from_numpy(array) for array in arrays))[:num].numpy()
@@ -59,7 +59,7 @@ class DeviceFeed:
             turn = 1 - turn
             if upcoming is not None:
                 lanes.upload(turn, upcoming[0])
-            # One result stays on its way, so that the next batch is queued before this one is waited for.
+            # One result stays in transit, so that the next batch is queued before this one is awaited.
             while len(waiting) > (1 if upcoming is not None else 0):
                 yield _wait_for_copy(*waiting.pop(0))
 
@@ -90,7 +90,7 @@ def _wait_for_copy(host: Tensor, done: torch.cuda.Event, num: int) -> NDArray[np
 
 @dataclass
 class _Slot:
-    """The memory of one batch on its way."""
+    """The memory of one batch in transit."""
 
     pinned: list[Tensor] = field(default_factory=list)
     device: list[Tensor] = field(default_factory=list)
@@ -100,7 +100,7 @@ class _Slot:
 
 
 class _Lanes:
-    """Two slots, and the streams on which their batches come and go."""
+    """Two slots, and the streams that copy their batches to and from the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -114,7 +114,7 @@ class _Lanes:
         if [(pinned.shape, pinned.dtype) for pinned in slot.pinned] != [(s.shape, s.dtype) for s in sources]:
             slot.pinned = [torch.empty(source.shape, dtype=source.dtype, pin_memory=True) for source in sources]
             slot.device = [torch.empty_like(source, device=self._device) for source in sources]
-            # Memory that is handed out again may still be read by what the computing stream has queued.
+            # Reused memory may still be read by operations that are queued on the computing stream.
             self._up.wait_stream(torch.cuda.current_stream(self._device))
         slot.uploaded.synchronize()  # the batch before has left this pinned memory
         for pinned, source in zip(slot.pinned, sources, strict=True):
@@ -126,16 +126,16 @@ class _Lanes:
             slot.uploaded.record()
 
     def take(self, turn: int) -> list[Tensor]:
-        """Return the tensors of a slot; what is queued from now on waits for them."""
+        """Return the tensors of a slot; operations queued from now on wait for them."""
         torch.cuda.current_stream(self._device).wait_event(self._slots[turn].uploaded)
         return self._slots[turn].device
 
     def release(self, turn: int) -> None:
-        """Say that what is queued until now was all that reads the slot's tensors."""
+        """Mark the slot's tensors as unused by operations that are queued from now on."""
         self._slots[turn].computed.record(torch.cuda.current_stream(self._device))
 
     def download(self, turn: int, result: Tensor) -> tuple[Tensor, torch.cuda.Event]:
-        """Start to bring a result back; returns where it will be, and the event after which it is there."""
+        """Start to copy a result to the host; return its memory, and the event after which it is there."""
         slot = self._slots[turn]
         if slot.result is None or slot.result.shape != result.shape or slot.result.dtype != result.dtype:
             slot.result = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)

@@ -65,7 +65,7 @@ class OnnxNetwork:
         return result
 
     def run_on_cuda(self, feeds: Mapping[str, Tensor], shape: tuple[int, ...]) -> Tensor:
-        """Compute the output, of a known shape, where the inputs are: neither goes through the CPU's memory.
+        """Compute the output, of a known shape, on the device of the inputs, without copies to CPU memory.
 
         Both are float32 on the GPU; the inputs are contiguous.
         """
@@ -78,7 +78,7 @@ class OnnxNetwork:
         for name, tensor in feeds.items():
             binding.bind_input(name, "cuda", index, np.float32, tuple(tensor.shape), tensor.data_ptr())
         binding.bind_output(self._output_name, "cuda", index, np.float32, shape, result.data_ptr())
-        # onnxruntime computes on a stream of its own, which knows nothing of what PyTorch has queued.
+        # onnxruntime computes on its own stream, which does not wait for operations that PyTorch has queued.
         torch.cuda.current_stream(first.device).synchronize()
         self._session.run_with_iobinding(binding)
         binding.synchronize_outputs()

@@ -35,7 +35,7 @@ def open_device(resources: ComputeResources) -> torch.device:
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """Inference whose bytes depend on nothing but its input: no kernels chosen by timing, no TF32, no gradients.
+    """Inference whose bytes depend only on its input: no kernels chosen by timing, no TF32, no gradients.
 
     The settings belong to the process and stay: face generators of several engines run at once, and one that restored
     them would change them for the others too.
@@ -58,8 +58,8 @@ _LOG = logging.getLogger(__name__)
 class Tolerance:
     """How far a result in half precision may be from that in full, in its own units."""
 
-    largest: float  # of the absolute difference of any value
-    mean: float  # of their mean
+    largest: float  # bound of the absolute difference of any value
+    mean: float  # bound of the mean absolute difference
 
 
 # Of pictures from 0 to 1, in 8-bit levels. A round trip between YUV 4:2:0 and RGB costs 1.2 on average and 6 at most
@@ -81,21 +81,21 @@ def choose_precision(
 
     What half precision costs depends on the weights, which the user adds: with random weights the mouth of Wav2Lip
     moves by a quarter of the whole range, with trained ones by far less. So the decision is made when weights are
-    loaded, on what they give for synthetic faces. It depends on the weights and the processor alone: replicas on equal
+    loaded, on their results for synthetic faces. It depends on the weights and the processor alone: replicas on equal
     machines decide equally and give the same bytes.
 
     Args:
         run: Computes the same samples in a precision.
-        wanted: "fp32" asks nothing.
+        wanted: "fp32" skips the comparison.
         device: Where it will run.
-        tolerance: How far the results may be apart.
+        tolerance: Largest allowed difference of the results.
     """
     half = half_precision(device) if wanted == "auto" else None
     if half is None:
         return torch.float32
     difference = (run(torch.float32).float() - run(half).float()).abs()
     largest, mean = float(difference.max()), float(difference.mean())
-    # Written so that NaN, which is what an overflow ends in, is no agreement.
+    # Written so that NaN, the result of an overflow, counts as a difference.
     agrees = largest <= tolerance.largest and mean <= tolerance.mean
     _LOG.info("%s differs by %.4f at most, %.5f on average: %s", half, largest, mean, "used" if agrees else "not used")
     return half if agrees else torch.float32
@@ -110,7 +110,7 @@ def fold_batch_norm(network: nn.Module) -> int:
 
     The network computes the same values with fewer passes over memory.
 
-    Returns how many were folded. The network must be in evaluation mode.
+    Return how many were folded. The network must be in evaluation mode.
     """
     if network.training:
         raise ValueError("Expected a network in evaluation mode: in training its statistics are those of the batch.")

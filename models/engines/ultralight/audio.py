@@ -24,7 +24,7 @@ MAX_FRAMES: Final = 16
 class RowGrid(NamedTuple):
     """Timing of the rows of one kind of features."""
 
-    per_second: int  # rows a second; row r is at r / per_second seconds
+    per_second: int  # rows per second; row r is at r / per_second seconds
     step: int  # rows from one member of a window to the next
     per_frame: int  # members for each video frame of the window
 
@@ -57,7 +57,7 @@ class UltralightFeatures:
     def windows(self, variant: Variant) -> NDArray[np.float32]:
         """Arrange features for the network.
 
-        Before the start and after the end of the sound are zeros, as face_utils.py (`gather_audio_window`) has it.
+        Rows before the start and after the end of the sound are zeros, as in face_utils.py (`gather_audio_window`).
 
         Returns:
             (T, C, H, W) float32, see `Variant.audio_shape`.

@@ -70,7 +70,7 @@ def box_track(track: FaceTrack) -> BoxTrack:
 def network_pictures(faces: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Build the (N, 6, 160, 160) float32 input, 0 to 1, from (N, 160, 160, 3) uint8 BGR faces.
 
-    In front is the reference, which is the frame itself as in inference.py, behind it the masked frame.
+    The reference comes first, which is the frame itself as in inference.py, then the masked frame.
     """
     pictures = np.empty((len(faces), 6, SIDE, SIDE), np.float32)
     pictures[:, :3] = faces.transpose(0, 3, 1, 2)

@@ -4,9 +4,9 @@ Hsu et al., "HuBERT", 2021; facebook/hubert-large-ls960-ft through data_utils/hu
 anliyuan/Ultralight-Digital-Human: the whole file to mean 0 and variance 1 (Wav2Vec2FeatureExtractor of transformers,
 `zero_mean_unit_var_norm`), 20 seconds at a time, of which row r sees samples 320 r to 320 r + 400.
 
-There the pieces of 20 seconds lie side by side, and at each border both sides miss what is beyond. Here they overlap by
-a second on either side, which is thrown away. They start at fixed times of the file, so that every row is the same
-however a job is divided.
+There the pieces of 20 seconds do not overlap, so both sides of each border lack context. Here they overlap by a second
+on either side, which is discarded. They start at fixed times of the file, so that every row is the same however a job
+is divided.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class HubertAudioEncoder:
         """Return the rows around the frames of `span`; see `protocol.AudioEncoder.encode`.
 
         Raises:
-            WeightsError: The network does not answer as HuBERT does.
+            WeightsError: The output of the network is not that of HuBERT.
         """
         samples = open_measured_speech(speech, level)
         num_rows = num_hubert_rows(num_job_samples(len(samples), span, SAMPLE_RATE))

@@ -34,9 +34,9 @@ class HubertSize:
 
     num_layers: int = 24  # blocks of the transformer
     width: int = 1024  # numbers in a row
-    num_heads: int = 16  # of its attention
-    num_inner: int = 4096  # of the layer in the middle of a block
-    num_channels: int = 512  # of the convolutions
+    num_heads: int = 16  # attention heads
+    num_inner: int = 4096  # channels of the layer in the middle of a block
+    num_channels: int = 512  # channels of the convolutions
 
 
 class HubertNetwork(nn.Module):

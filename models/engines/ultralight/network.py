@@ -54,7 +54,7 @@ class UltralightNetwork(nn.Module):
         self.outc = _wrap("conv", nn.Conv2d(channels[0], 3, 1))
 
     def forward(self, picture: Tensor, audio: Tensor) -> Tensor:
-        """Rewrites the mouth.
+        """Rewrite the mouth.
 
         Args:
             picture: (B, 6, 160, 160) float BGR, 0 to 1: the reference in front, the masked frame behind.
@@ -77,7 +77,7 @@ class UltralightNetwork(nn.Module):
 
 
 def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Maps the names of older checkpoints to those of `UltralightNetwork`."""
+    """Map the names of older checkpoints to those of `UltralightNetwork`."""
     return {published_name(name): tensor for name, tensor in state.items()}
 
 
@@ -105,7 +105,7 @@ class _InvertedResidual(nn.Module):
 
 
 def _wrap(name: str, module: nn.Module) -> nn.Sequential:
-    """A module inside a container of its own, as the published names of its parameters have it."""
+    """A module in a separate container, as in the published parameter names."""
     return nn.Sequential(OrderedDict({name: module}))
 
 
@@ -115,7 +115,7 @@ def _double_conv(num_in: int, num_out: int, stride: int = 1) -> nn.Sequential:
 
 
 def _down(num_in: int, num_out: int) -> nn.Sequential:
-    """Halves the size. There is no pooling, despite the published name."""
+    """Halve the size. There is no pooling, despite the published name."""
     return _wrap("maxpool_conv", _double_conv(num_in, num_out, stride=2))
 
 
@@ -169,7 +169,7 @@ def load_network(path: Path) -> UltralightNetwork:
     """Read a checkpoint of either generation, plain or under `model`, on the CPU, in evaluation mode.
 
     Raises:
-        WeightsError: It is damaged or no generator of this family.
+        WeightsError: It is damaged or not a generator of this family.
     """
     parameters = published_names(read_checkpoint(path))
     shapes = {name: tuple(tensor.shape) for name, tensor in parameters.items()}

@@ -1,4 +1,4 @@
-"""Runs the generator with PyTorch, in half precision where the difference is invisible."""
+"""Runs the generator with PyTorch, in half precision if the result hardly changes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TorchGenerator:
     """A checkpoint; see `models.engines.ultralight.generator.OnnxGenerator`.
 
     Raises:
-        WeightsError: It is damaged or no generator of this family.
+        WeightsError: It is damaged or not a generator of this family.
         ConfigError: CUDA was requested but is not available.
     """
 

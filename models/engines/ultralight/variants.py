@@ -34,8 +34,8 @@ class Variant:
     def audio_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the audio features of one frame; face_utils.py (`reshape_audio_feat`), datasetsss.py."""
         if self.audio_kind == "hubert":
-            return 2 * self.num_frames, 32, 32  # rows of 1024, two a frame
-        return 16 * self.num_frames, 16, 32  # (16, 512) a frame
+            return 2 * self.num_frames, 32, 32  # rows of 1024, two per frame
+        return 16 * self.num_frames, 16, 32  # (16, 512) per frame
 
 
 _BY_CHANNELS: Final[Mapping[int, tuple[AudioKind, int]]] = {
@@ -56,7 +56,7 @@ def published_name(name: str) -> str:
 def variant_of_tensors(shapes: Mapping[str, tuple[int, ...]]) -> Variant | None:
     """Determine the variant from the shapes of the parameters by name.
 
-    Returns None if they are not of this family, or of a width that was not published for these features.
+    Return None if they are not of this family, or of a width that was not published for these features.
     """
     audio, out = shapes.get(AUDIO_KEY), shapes.get(WIDTH_KEY)
     if audio is None or out is None or len(audio) != 4 or len(out) != 4 or audio[1] not in _BY_CHANNELS:
@@ -77,7 +77,7 @@ def unknown_variant(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def variant_of_audio(shape: tuple[int, ...]) -> Variant | None:
-    """Determines the variant, except its width, from the (B, C, H, W) of the audio input of an ONNX export."""
+    """Determine the variant, except its width, from the (B, C, H, W) of the audio input of an ONNX export."""
     if len(shape) != 4 or shape[1] not in _BY_CHANNELS:
         return None
     audio_kind, num_frames = _BY_CHANNELS[shape[1]]

@@ -73,7 +73,7 @@ _CODE_LICENCE: Final = (
 
 
 def generator_variant(table: TensorTable) -> Variant | None:
-    """Tell which network a file holds; None if it is none of this family."""
+    """Return which network a file contains; None if it is not of this family."""
     if table.format != "onnx":
         return variant_of_tensors(_rename_tensors(table))
     found = [variant_of_audio(shape) for shape in table.inputs if shape[1:] != (6, SIDE, SIDE)]
@@ -82,7 +82,7 @@ def generator_variant(table: TensorTable) -> Variant | None:
 
 
 def generator_mismatch(table: TensorTable) -> str | None:
-    """Say why a file is not an Ultralight generator; None if it is one."""
+    """Return why a file is not an Ultralight generator; None if it is one."""
     variant = generator_variant(table)
     if table.format == "onnx":
         answers = [shape for shape in table.outputs if len(shape) == 4 and shape[1:] == (3, SIDE, SIDE)]
@@ -103,7 +103,7 @@ def generator_mismatch(table: TensorTable) -> str | None:
 
 
 def hubert_mismatch(table: TensorTable) -> str | None:
-    """Say why a file is not HuBERT large; None if it is."""
+    """Return why a file is not HuBERT large; None if it is."""
     if table.format != "onnx":
         tensors = {bare_name(name): shape for name, shape in table.tensors.items()}
         return tensors_mismatch("HuBERT large", _TELLING, tensors, are_all=False)
@@ -122,7 +122,7 @@ def is_hubert_output(shape: Shape) -> bool:
 
 
 def wenet_mismatch(table: TensorTable) -> str | None:
-    """Say why a file is not the streaming WeNet encoder; None if it is."""
+    """Return why a file is not the streaming WeNet encoder; None if it is."""
     roles = sorted(input_role(shape) or "" for shape in table.inputs)
     if roles == WENET_ROLES and any(shape_fits(shape, OUTPUT_SHAPE) for shape in table.outputs):
         return None

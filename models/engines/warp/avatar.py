@@ -95,7 +95,7 @@ class WarpAvatar:
         max_bank_frames: int,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> WarpAvatar:
-        """Collects at most `max_bank_frames` exemplars of a tracked avatar into `folder`.
+        """Collect at most `max_bank_frames` exemplars of a tracked avatar into `folder`.
 
         Raises:
             CancelledJobError: `should_stop`, polled between frames, returned True.
@@ -118,7 +118,7 @@ class WarpAvatar:
 
     @classmethod
     def load(cls, avatar: Avatar, folder: Path) -> WarpAvatar:
-        """Loads a folder written by `analyse`."""
+        """Load a folder written by `analyse`."""
         path = folder / _CALIBRATION_FILE
         calibration = MouthCalibration.load(path) if path.exists() else MouthCalibration.default()
         seen = load_arrays(folder / _LIGHT_FILE)
@@ -128,5 +128,5 @@ class WarpAvatar:
 
 
 def save_calibration(calibration: MouthCalibration, folder: Path) -> None:
-    """Adds a calibration to a folder written by `WarpAvatar.analyse`."""
+    """Add a calibration to a folder written by `WarpAvatar.analyse`."""
     calibration.save(folder / _CALIBRATION_FILE)

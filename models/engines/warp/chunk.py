@@ -57,7 +57,7 @@ class FaceChunk:
 
 
 def fade_to_source(patches: FacePatches, chunk: FaceChunk) -> FacePatches:
-    """Blends the rendered faces in place with their original frames, by `chunk.opacity`."""
+    """Blend the rendered faces in place with their original frames, by `chunk.opacity`."""
     for face in np.flatnonzero(chunk.opacity < 1):
         share = np.float32(chunk.opacity[face])
         for done, frames in ((patches.y, chunk.crops_y), (patches.uv, chunk.crops_uv)):

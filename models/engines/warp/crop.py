@@ -48,7 +48,7 @@ class _Crops:
         self._size = size
 
     def add_frame(self, frame: int, planes: YuvFrame) -> int:
-        """Adds the region of a source frame, of which a moving still has several pictures; returns its row."""
+        """Add the region of a source frame, of which a moving still has several pictures; return its row."""
         key = frame, id(planes.y)
         if key not in self._rows:
             x, y = (int(value) for value in self._avatar.region.origins[frame])
@@ -57,7 +57,7 @@ class _Crops:
         return self._rows[key]
 
     def add_exemplar(self, row: int) -> int:
-        """Adds an exemplar of the bank; returns its row, or -1 for -1."""
+        """Add an exemplar of the bank; return its row, or -1 for -1."""
         if row < 0:
             return -1
         key = (row,)
@@ -68,7 +68,7 @@ class _Crops:
         return self._rows[key]
 
     def stack(self) -> _Pool:
-        """Returns the crops of all rows."""
+        """Return the crops of all rows."""
         size, half = self._size, self._size // 2
         if not self.y:
             return _Pool(np.empty((0, size, size), np.uint8), np.empty((0, 2, half, half), np.uint8))
@@ -82,7 +82,7 @@ class _Crops:
 
 
 def crop_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -> FaceChunk:
-    """Crops the faces of the T output frames of a plan out of their source frames; unchanged frames get row -1."""
+    """Crop the faces of the T output frames of a plan out of their source frames; unchanged frames get row -1."""
     if len(frames) != len(plan):
         raise ValueError(f"Expected {len(plan)} frames, got {len(frames)}.")
     opacity = patch_share(avatar.track.driving_weight[plan.source_index])
@@ -132,7 +132,7 @@ def crop_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) 
 
 
 def _place(avatar: WarpAvatar, frames: NDArray[np.integer], head: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Maps (P, 3) head-frame points to (T, P, 2) region pixels of T frames."""
+    """Map (P, 3) head-frame points to (T, P, 2) region pixels of T frames."""
     spread = np.broadcast_to(head, (len(frames), *head.shape))
     placed = avatar.track.place(frames, spread) - avatar.region.origins[frames][:, None].astype(np.float32)
     return np.asarray(placed, np.float32)
@@ -175,7 +175,7 @@ def _seam(avatar: WarpAvatar, source: NDArray[np.integer]) -> NDArray[np.float32
 def _colour(
     avatar: WarpAvatar, source: NDArray[np.integer], base: NDArray[np.int32], pool: _Pool, ids: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Returns (N, 3) median Y, U, V around landmarks in the source frames."""
+    """Return (N, 3) median Y, U, V around landmarks in the source frames."""
     points = avatar.track.points[source][:, list(ids), :2] - avatar.region.origins[source][:, None]
     edge = avatar.region.size - 1 - _SKIN_RADIUS
     columns, lines = np.moveaxis(np.rint(points).astype(int).clip(_SKIN_RADIUS, edge), -1, 0)  # (N, P) each
@@ -194,7 +194,7 @@ def _teeth(
     skin: NDArray[np.float32],
     shows_own: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    """Returns (N, 3) Y, U, V of the visible teeth, so that drawn teeth match them."""
+    """Return (N, 3) Y, U, V of the visible teeth, so that drawn teeth match them."""
     colour = usual_teeth(skin, avatar.eye_white)
     seen = np.flatnonzero(shows_own)
     if not len(seen):

@@ -54,7 +54,7 @@ class WarpAudioEncoder:
     def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
     ) -> FeatureBlock:
-        """Returns the features of `span`, with the context that the network needs."""
+        """Return the features of `span`, with the context that the network needs."""
         return self._features.extract(speech, level, span.start_seconds, span.stop_seconds, should_stop)
 
 
@@ -66,7 +66,7 @@ class WarpLiveAudioEncoder:
         self._features.warm()
 
     def encode_live(self, window: SpeechWindow) -> FeatureBlock:
-        """Returns the features of the frames of `window` and of its look-ahead."""
+        """Return the features of the frames of `window` and of its look-ahead."""
         return self._features.extract_window(window)
 
 
@@ -80,6 +80,7 @@ class WarpEngine:
     audio_features = "whisper-base"
     uses_source_audio = True
     scales_movement = True
+    speech_context_seconds = 8.0  # a window of 5 s with 1 s of context, and the pause around a block
     look_ahead_frames = 4  # 160 ms at 25 fps, of 240 ms of audio look-ahead
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -91,15 +92,15 @@ class WarpEngine:
         return SpeechToMouth(num_threads=self._num_threads)
 
     def audio_encoder(self, resources: ComputeResources) -> WarpAudioEncoder:
-        """Loads the speech encoder."""
+        """Load the speech encoder."""
         return WarpAudioEncoder(resources)
 
     def live_audio_encoder(self, resources: ComputeResources) -> WarpLiveAudioEncoder:
-        """Loads the speech encoder of live sessions."""
+        """Load the speech encoder of live sessions."""
         return WarpLiveAudioEncoder(resources)
 
     def face_generator(self, resources: ComputeResources) -> WarpFaceGenerator:
-        """Creates the renderer for the device."""
+        """Create the renderer for the device."""
         return WarpFaceGenerator(resources.device)
 
     def analyse(
@@ -109,7 +110,7 @@ class WarpEngine:
         source_audio_features: FeatureBlock | None,
         should_stop: Callable[[], bool],
     ) -> None:
-        """Collects exemplars and calibrates the mouth on the source's own speech."""
+        """Collect exemplars and calibrate the mouth on the source's own speech."""
         folder = avatar.folder_of(self)
         warp_avatar = WarpAvatar.analyse(avatar, folder, frames, self._options.max_bank_frames, should_stop)
         save_calibration(self._calibration(warp_avatar, source_audio_features), folder)
@@ -122,7 +123,7 @@ class WarpEngine:
         source_index: NDArray[np.int32],
         state: PathState | None,
     ) -> PlannedBlock[MouthPlan, PathState | None]:
-        """Predicts the mouth and plans target landmarks and exemplars."""
+        """Predict the mouth and plan target landmarks and exemplars."""
         warp_avatar = self._warp_avatar(avatar)
         mouth = self._mouth(avatar, features, span)
         plan, state = plan_block(warp_avatar, mouth, source_index, span.first, state)
@@ -136,13 +137,13 @@ class WarpEngine:
         source_index: NDArray[np.int32],
         state: PathState | None,
     ) -> tuple[MouthPlan, PathState | None]:
-        """Plans the frames that are due; the look-ahead frames only affect the choice of exemplars."""
+        """Plan the frames that are due; the look-ahead frames only affect the choice of exemplars."""
         mouth = self._mouth(avatar, features, span)
         num_kept = span.num - self.look_ahead_frames
         return plan_ahead(self._warp_avatar(avatar), mouth, source_index, span.first, state, num_kept)
 
     def crop(self, avatar: Avatar, plan: MouthPlan, frames: Sequence[YuvFrame]) -> FaceChunk:
-        """Cuts the face regions and exemplars of the frames."""
+        """Cut the face regions and exemplars of the frames."""
         return crop_faces(self._warp_avatar(avatar), plan, frames)
 
     def _mouth(self, avatar: Avatar, features: FeatureBlock, span: FrameSpan) -> MouthBlock:

@@ -57,7 +57,7 @@ class ExemplarPath:
 
 
 def choose_path(bank: ExemplarBank, wanted: PathTarget, state: PathState | None) -> tuple[ExemplarPath, PathState]:
-    """Finds the cheapest path for T >= 1 frames; returns it and the state to continue from."""
+    """Find the cheapest path for T >= 1 frames; return it and the state to continue from."""
     weights = np.where(np.arange(NUM_CHANNELS) == CHANNELS.index("open_in"), np.float32(_GAP_WEIGHT), np.float32(1))
     root = np.sqrt(weights / weights.sum()) / DEFAULT_SCALE
     have, want = bank.shape * root, wanted.shape * root  # squared distances are now shape costs
@@ -71,14 +71,14 @@ def choose_path(bank: ExemplarBank, wanted: PathTarget, state: PathState | None)
 
 
 def _squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns (len(a), len(b)) squared distances."""
+    """Return (len(a), len(b)) squared distances."""
     return np.asarray((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * (a @ b.T), np.float32)
 
 
 def _target_costs(
     bank: ExemplarBank, wanted: PathTarget, have: NDArray[np.float32], want: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Returns the (T, B) costs of showing each exemplar in each frame."""
+    """Return the (T, B) costs of showing each exemplar in each frame."""
     # One matrix product: shape, pose and brightness are all squared distances.
     ours = np.column_stack([have, bank.pose / POSE_DEGREES, bank.luma / LUMA_LEVELS]).astype(np.float32)
     theirs = np.column_stack([want, wanted.pose / POSE_DEGREES, wanted.luma / LUMA_LEVELS]).astype(np.float32)
@@ -94,7 +94,7 @@ def _target_costs(
 
 
 def _candidates(cost: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Returns the K cheapest exemplars of each frame as (T, K) ascending rows, and their costs."""
+    """Return the K cheapest exemplars of each frame as (T, K) ascending rows, and their costs."""
     count = min(_CANDIDATES, cost.shape[1])
     rows = np.sort(np.argpartition(cost, count - 1, axis=1)[:, :count], axis=1)
     return rows, np.take_along_axis(cost, rows, 1)
@@ -110,7 +110,7 @@ class _JoinCosts:
     def costs(
         self, source: NDArray[np.intp], target: NDArray[np.intp], motion: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Returns the (S, J, K) costs of going from (S, J) to (S, K) exemplars while the target moves by (S, 8)."""
+        """Return the (S, J, K) costs of going from (S, J) to (S, K) exemplars while the target moves by (S, 8)."""
         bank, following = self._bank, self._next[source]
         likeness = bank.thumbs[following] @ bank.thumbs[target].swapaxes(1, 2)  # (S, J, K)
         cost = _JUMP + _UNLIKE * (1 - likeness)
@@ -129,7 +129,7 @@ def _search(
     want: NDArray[np.float32],
     before: tuple[int, NDArray[np.float32]] | None,
 ) -> NDArray[np.intp]:
-    """Returns the (T,) rows of the cheapest path through the candidates."""
+    """Return the (T,) rows of the cheapest path through the candidates."""
     total = cost[0]
     if before is not None and before[0] >= 0:
         first = steps.costs(np.array([[before[0]]]), rows[:1], (want[0] - before[1])[None])
@@ -153,7 +153,7 @@ def _search(
 
 
 def _next_row(bank: ExemplarBank) -> NDArray[np.intp]:
-    """Returns the (B,) row of the next source frame; the own row if it is not in the bank."""
+    """Return the (B,) row of the next source frame; the own row if it is not in the bank."""
     rows = np.arange(len(bank))
     goes_on = np.append(np.diff(bank.frames) == 1, False)
     return np.where(goes_on, rows + 1, rows)
@@ -162,7 +162,7 @@ def _next_row(bank: ExemplarBank) -> NDArray[np.intp]:
 def _fades(
     bank: ExemplarBank, path: NDArray[np.int32], before: int, wanted: PathTarget
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Crossfades the two runs over a few frames around each jump."""
+    """Crossfade the two runs over a few frames around each jump."""
     fade, weight = np.full(len(path), -1, np.int32), np.zeros(len(path), np.float32)
     whole = np.concatenate([[before], path])
     reach = max(1, round(_FADE_FRAMES * wanted.rate))

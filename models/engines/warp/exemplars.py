@@ -69,13 +69,13 @@ class ExemplarBank:
         return len(self.frames)
 
     def planes(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Returns the (R, R) luma and (2, R / 2, R / 2) chroma of an exemplar, as views of the file."""
+        """Return the (R, R) luma and (2, R / 2, R / 2) chroma of an exemplar, as views of the file."""
         size, half = self.region_size, self.region_size // 2
         flat = self.patches[row]
         return flat[: size * size].reshape(size, size), flat[size * size :].reshape(2, half, half)
 
     def nearest_row(self, frame: NDArray[np.integer]) -> NDArray[np.intp]:
-        """Returns the rows of the exemplars nearest in time to (T,) source frames."""
+        """Return the rows of the exemplars nearest in time to (T,) source frames."""
         after = np.searchsorted(self.frames, frame).clip(0, len(self.frames) - 1)
         before = (after - 1).clip(0)
         is_before = np.abs(self.frames[before] - frame) < np.abs(self.frames[after] - frame)
@@ -83,7 +83,7 @@ class ExemplarBank:
 
     @classmethod
     def load(cls, folder: Path) -> ExemplarBank:
-        """Loads a bank written by `BankBuilder`; the patches stay on disk."""
+        """Load a bank written by `BankBuilder`; the patches stay on disk."""
         arrays = load_arrays(folder / _INDEX_FILE)
         size = int(arrays.pop("region_size"))
         return cls(**arrays, patches=load_array(folder / _PATCHES_FILE, "r"), region_size=size)
@@ -106,7 +106,7 @@ class BankBuilder:
         self._next = 0
 
     def add(self, planes: YuvFrame) -> None:
-        """Adds the image of the next frame of `frames`."""
+        """Add the image of the next frame of `frames`."""
         row, frame = self._next, int(self.frames[self._next])
         x, y = (int(value) for value in self._region.origins[frame])
         region = cut(planes, x, y, self._region.size)
@@ -123,7 +123,7 @@ class BankBuilder:
         self._next += 1
 
     def finish(self) -> None:
-        """Writes the index; the bank can then be loaded."""
+        """Write the index; the bank can then be loaded."""
         if self._next != len(self.frames):
             raise ValueError(f"Expected {len(self.frames)} frames, got {self._next}.")
         self._patches.flush()
@@ -143,7 +143,7 @@ class BankBuilder:
             )
 
     def _thumb(self, luma: NDArray[np.uint8], frame: int) -> NDArray[np.float32]:
-        """Returns the (32, 32) mouth in a head-fixed window."""
+        """Return the (32, 32) mouth in a head-fixed window."""
         middle = self._track.rest[list(MOUTH_MIDDLE)].mean(0)
         corners = middle + np.array([(-1, 1, 0), (1, 1, 0), (-1, -1, 0)]) * [_THUMB_HALF_WIDTH, _THUMB_HALF_HEIGHT, 0]
         placed = self._track.place(np.array([frame]), corners[None])[0] - self._region.origins[frame]
@@ -158,7 +158,7 @@ class BankBuilder:
 
 
 def choose_frames(present: NDArray[np.bool_], max_frames: int) -> NDArray[np.int32]:
-    """Returns the frames to keep: all with a face, or evenly spread runs if there are too many."""
+    """Return the frames to keep: all with a face, or evenly spread runs if there are too many."""
     frames = np.flatnonzero(present).astype(np.int32)
     if len(frames) <= max_frames:
         return frames
@@ -169,9 +169,9 @@ def choose_frames(present: NDArray[np.bool_], max_frames: int) -> NDArray[np.int
 
 
 def bite_line(luma: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
-    """Finds where the jaws meet between the inner lips: the darkest line, with a prior at the usual position.
+    """Find where the jaws meet between the inner lips: the darkest line, with a prior at the usual position.
 
-    `points` are (468, 2) landmarks in pixels. Returns the fraction of the lip gap from above, .3 to 1.
+    `points` are (468, 2) landmarks in pixels. Return the fraction of the lip gap from above, .3 to 1.
     """
     upper, lower = (points[list(ids[2:-2])].astype(np.float64) for ids in (INNER_UPPER, INNER_LOWER))
     places = (upper[:, None] + _BITE_SHARES[:, None] * (lower - upper)[:, None]).astype(np.float32)  # (7, S, 2)
@@ -183,7 +183,7 @@ def bite_line(luma: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
 
 
 def _steady(values: NDArray[np.float32], frames: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Returns medians over neighbouring source frames."""
+    """Return medians over neighbouring source frames."""
     half = _BITE_FRAMES // 2
     near = (np.arange(len(values))[:, None] + np.arange(-half, half + 1)).clip(0, len(values) - 1)
     is_near = np.abs(frames[near] - frames[:, None]) <= half
@@ -191,14 +191,14 @@ def _steady(values: NDArray[np.float32], frames: NDArray[np.int32]) -> NDArray[n
 
 
 def held_row(bank: ExemplarBank, is_allowed: NDArray[np.bool_] | None = None) -> int:
-    """Returns the exemplar to hold in silence.
+    """Return the exemplar to hold in silence.
 
     Exemplars measured as closed are more or less closed, and landmarks on nearly still lips jitter, so a path through
     them would keep the lips moving. Instead one exemplar is held in its own shape, and only the head moves it. Closed
     exemplars are those with the smallest lip gap and mouth height; pictures that show teeth or a dark gap between the
-    lips, whatever their landmarks say, come last. Of the sharp ones among them, the one with the most even brightness
-    from lip to lip and the highest jaw is chosen (by the sum of ranks), because lips that close for a sound are
-    stretched over a lowered jaw.
+    lips come last, even if their landmarks are closed. Of the sharp ones among them, the one with the most even
+    brightness from lip to lip and the highest jaw is chosen (by the sum of ranks), because lips that close for a sound
+    are stretched over a lowered jaw.
 
     An independent landmark network measures .006 eye distances on average between the lips of these mouths, and .015 at
     most (nine speakers in the wild, whole videos and their first halves, and six of the GRID corpus). Choosing by jaw
@@ -219,12 +219,12 @@ def held_row(bank: ExemplarBank, is_allowed: NDArray[np.bool_] | None = None) ->
 
 
 def _places(values: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Returns the rank of each value."""
+    """Return the rank of each value."""
     return values.argsort(kind="stable").argsort(kind="stable")
 
 
 def forbidden_between_shots(bank: ExemplarBank, track: FaceTrack) -> NDArray[np.bool_]:
-    """Returns (S, B) bool: the exemplars that frames of each shot must not show.
+    """Return (S, B) bool: the exemplars that frames of each shot must not show.
 
     A frame may show exemplars of its own shot and of similar shots. Exemplars are matched to a frame by pose and
     brightness, but between shots camera, lighting and lens change as well, so a mouth from a different scene does not

@@ -30,7 +30,7 @@ class WarpFaceGenerator:
         self._render = _cpu_renderer() if device == "cpu" else _torch_renderer(device).render
 
     def generate(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
-        """Renders one patch per face of `chunk`; deterministic.
+        """Render one patch per face of `chunk`; deterministic.
 
         `should_stop` is not polled, because a chunk takes a fraction of a second.
         """

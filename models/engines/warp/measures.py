@@ -29,7 +29,7 @@ _MIN_LUMA: Final = 8.0  # anything darker is noise
 
 
 def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> BlockMeasures:
-    """Measures the plan of one block, from `plan_block`, for T predicted frames."""
+    """Measure the plan of one block, from `plan_block`, for T predicted frames."""
     track, index = avatar.track, plan.source_index
     shape = avatar.calibration.apply(mouth)
     opening = shape[:, _OPEN_IN]
@@ -62,7 +62,7 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> Blo
 
 
 def _visible_gaps(avatar: WarpAvatar, plan: MouthPlan) -> NDArray[np.float32]:
-    """Returns (T,) what shows between the lips of the exemplars of a plan, in eye distances; 0 without exemplar."""
+    """Return (T,) what shows between the lips of the exemplars of a plan, in eye distances; 0 without exemplar."""
     if avatar.bank is None:
         return np.zeros(len(plan), np.float32)
     return np.where(plan.exemplar >= 0, avatar.bank.gap[plan.exemplar], 0).astype(np.float32)
@@ -73,7 +73,7 @@ def _some_mouth_is_closed(avatar: WarpAvatar) -> bool:
 
 
 def silent_motion(chunk: FaceChunk, patches: FacePatches) -> RunningStats:
-    """Measures how far rendered mouths move in silence; only faces that fully hold their mouth are measured.
+    """Measure how far rendered mouths move in silence; only faces that fully hold their mouth are measured.
 
     It uses the brightness profile down the middle of the mouth in a head-fixed window. Parting lips, flickering teeth
     and trembling edges change it; brightness, and a gradient of it down the face, do not count.
@@ -94,7 +94,7 @@ def silent_motion(chunk: FaceChunk, patches: FacePatches) -> RunningStats:
 
 
 def _windows(chunk: FaceChunk) -> NDArray[np.float32]:
-    """Returns the (S, 2, 3) maps from window samples to region pixels of the S silent faces."""
+    """Return the (S, 2, 3) maps from window samples to region pixels of the S silent faces."""
     silent = (chunk.hold >= 1) & (chunk.opacity >= 1)
     head = anchor_points(0.0)[:, :2]
     design = np.column_stack([np.ones(len(head)), head])
@@ -105,7 +105,7 @@ def _windows(chunk: FaceChunk) -> NDArray[np.float32]:
 
 
 def _lines(luma: NDArray[np.uint8], window: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the (40,) mean brightness of each line of the window, divided by the median of all."""
+    """Return the (40,) mean brightness of each line of the window, divided by the median of all."""
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     picture = cv2.warpAffine(luma, window, (_COLUMNS, _LINES), flags=how, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(picture.mean(1) / max(float(np.median(picture)), _MIN_LUMA), np.float32)

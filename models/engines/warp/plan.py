@@ -30,16 +30,16 @@ _TEETH_RANGE = 0.001  # almost a step: fixed and warped teeth must not be visibl
 # out by as much. An independent landmark network then measures mouths as far open as requested (geometric mean of
 # fifteen speakers).
 _TURNED_OUT = 0.13
-# Share of the added opening that the lips of an open smile do not make: the whole would part lip and teeth along the
-# smile by a dark band.
+# Share of the added opening that is left out for the lips of an open smile: the full amount would show a dark band
+# between lip and teeth along the smile.
 _STRETCHED = 0.5
 # Share of the added opening by which the corners are raised: predicted corners sink by .3 of it, those of six speakers
 # by .12. With sunken corners a mouth seems to open upwards.
 _CORNERS_UP = 0.2
 _OWN_TEETH = 0.05  # an exemplar at least this open has its own interior
-# Opening, in eye distances, up to which an image is opened as asked, and that it approaches beyond. Of two faces drawn
-# with more and more movement, lips have ragged edges from .28 and .32 on; 99 % of the mouths of nine of eleven real
-# speakers are open by .12 to .28.
+# Opening, in eye distances, up to which an image is opened fully, and the limit that larger openings approach. On two
+# faces drawn with more and more movement, lips have ragged edges from .28 and .32 on; 99 % of the mouths of nine of
+# eleven real speakers are open by .12 to .28.
 _REACH, _MAX_REACH = 0.17, 0.27
 
 
@@ -63,7 +63,7 @@ class MouthPlan:
         return len(self.source_index)
 
     def slice(self, start: int, stop: int) -> MouthPlan:
-        """Returns copies of rows [start, stop), so that a slice does not keep or send the whole plan."""
+        """Return copies of rows [start, stop), so that a slice does not keep or send the whole plan."""
         arrays = {
             field.name: getattr(self, field.name)[start:stop].copy()
             for field in fields(self)
@@ -72,7 +72,7 @@ class MouthPlan:
         return MouthPlan(first_frame=self.first_frame + start, **arrays)
 
     def where(self, rows: NDArray[np.bool_], other: MouthPlan) -> MouthPlan:
-        """Returns this plan in the (T,) `rows`, and `other` elsewhere."""
+        """Return this plan in the (T,) `rows`, and `other` elsewhere."""
         arrays = {}
         for field in fields(self):
             if field.name != "first_frame":
@@ -93,7 +93,7 @@ def plan_mouth(
     uses_bank: bool = True,
     spoken: NDArray[np.float32] | None = None,
 ) -> tuple[MouthPlan, PathState | None]:
-    """Plans T output frames.
+    """Plan T output frames.
 
     Args:
         avatar: The avatar.
@@ -128,7 +128,7 @@ def plan_mouth(
     moves = np.isin(control, MOVED)
     still = avatar.track.head_points[source_index][:, control]
     target = np.where(moves[:, None], posed.face[:, control], still)  # (T, L, 3)
-    # The far half of an open mouth may lie in front of the background, which would be taken for teeth.
+    # The far half of an open mouth may lie in front of the background, which would look like teeth.
     shows_own = (posed.shown >= _OWN_TEETH) & (path.exemplar < 0) & ~avatar.is_turned[source_index]
     own = np.asarray(shows_own, np.float32)
     plan = MouthPlan(
@@ -155,7 +155,7 @@ class _Posed(NamedTuple):
 
 
 def _pose_exemplars(avatar: WarpAvatar, bank: ExemplarBank, shape: NDArray[np.float32], path: ExemplarPath) -> _Posed:
-    """Moves the lips of exemplars from their own shapes to (T, 8) shapes."""
+    """Move the lips of exemplars from their own shapes to (T, 8) shapes."""
     face = _change_mouths(avatar, bank, path.exemplar, shape)
     fades = np.flatnonzero(path.fade >= 0)
     share = path.fade_weight[fades, None, None]
@@ -169,12 +169,12 @@ def _pose_exemplars(avatar: WarpAvatar, bank: ExemplarBank, shape: NDArray[np.fl
 def _change_mouths(
     avatar: WarpAvatar, bank: ExemplarBank, rows: NDArray[np.int32], shape: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Returns the (T, 468, 3) faces of the exemplars `rows` with their mouths changed to (T, 8) shapes."""
+    """Return the (T, 468, 3) faces of the exemplars `rows` with their mouths changed to (T, 8) shapes."""
     return avatar.lip_model.change(avatar.track.head_points[bank.frames[rows]], _within_reach(shape - bank.shape[rows]))
 
 
 def _within_reach(change: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns (T, 8) changes of shape, scaled down where they open the mouth of an image too far."""
+    """Return (T, 8) changes of shape, scaled down where they open the mouth of an image too far."""
     opening, more = change[:, :1], _MAX_REACH - _REACH
     reached = _REACH + more * np.tanh((opening - _REACH) / more)
     return np.where(opening > _REACH, change * (reached / np.maximum(opening, _REACH)), change).astype(np.float32)
@@ -183,7 +183,7 @@ def _within_reach(change: NDArray[np.floating]) -> NDArray[np.float32]:
 def _held_only(
     forbidden: NDArray[np.bool_] | None, hold: NDArray[np.float32], held: NDArray[np.intp], num_exemplars: int
 ) -> NDArray[np.bool_] | None:
-    """Adds to `forbidden` all but the held exemplar in frames with `hold` above one half."""
+    """Add to `forbidden` all but the held exemplar in frames with `hold` above one half."""
     rests = hold > 0.5
     if not rests.any():
         return forbidden
@@ -192,7 +192,7 @@ def _held_only(
 
 
 def _blend_held(avatar: WarpAvatar, posed: _Posed, hold: NDArray[np.float32], held_frame: NDArray[np.int32]) -> _Posed:
-    """Blends T faces by `hold` with those of the source frames `held_frame`, whose mouths are shown unchanged."""
+    """Blend T faces by `hold` with those of the source frames `held_frame`, whose mouths are shown unchanged."""
     face = avatar.track.head_points[held_frame]
     share = hold[:, None, None]
     return posed._replace(face=posed.face + share * (face - posed.face), interior=posed.interior * (1 - hold))
@@ -201,10 +201,11 @@ def _blend_held(avatar: WarpAvatar, posed: _Posed, hold: NDArray[np.float32], he
 def _pose_own_lips(
     avatar: WarpAvatar, shape: NDArray[np.float32], source_index: NDArray[np.int32], rounded: NDArray[np.float32]
 ) -> _Posed:
-    """Warps the lips of the (T,) source frames to (T, 8) shapes with (T,) rounded lips."""
+    """Warp the lips of the (T,) source frames to (T, 8) shapes with (T,) rounded lips."""
     own = avatar.track.shape[source_index]
     shown = own[:, 0]
-    # Closed lips are put to rest, as their landmarks tremble; the more they are open, the more they keep their form.
+    # Closed lips get the shape of rest, because their landmarks jitter; the more they are open, the more of their own
+    # shape they keep.
     kept = (shown / _OWN_TEETH).clip(0, 1)[:, None]
     form = avatar.track.rest + kept[..., None] * (avatar.track.head_points[source_index] - avatar.track.rest)
     face = avatar.lip_model.change(form, _within_reach(_part_lips(shape, shown, kept[:, 0]) - kept * own))
@@ -217,7 +218,7 @@ def _pose_own_lips(
 def _part_lips(
     shape: NDArray[np.float32], shown: NDArray[np.float32], are_open: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Returns (T, 8) shapes that look like `shape` when drawn with the (usually closed) lips of an image.
+    """Return (T, 8) shapes that look like `shape` when drawn with the (usually closed) lips of an image.
 
     Parting lips turn outwards: they cover slightly more of the opening than an image of closed lips can, and they part
     up to their corners, which keep their height. Lips that `are_open` in the image, from 0 to 1, smile: they are
@@ -253,7 +254,7 @@ def plan_block(
     first_frame: int,
     state: PathState | None,
 ) -> tuple[MouthPlan, PathState | None]:
-    """Plans T output frames from the mouth predicted for the average speaker; see `plan_mouth`."""
+    """Plan T output frames from the mouth predicted for the average speaker; see `plan_mouth`."""
     source_index = np.asarray(source_index, np.int32)
     calibrated = avatar.calibration.apply(mouth)
     shape = shown_shape(avatar, calibrated, source_index)
@@ -270,7 +271,7 @@ def plan_ahead(
     state: PathState | None,
     num_kept: int,
 ) -> tuple[MouthPlan, PathState | None]:
-    """Plans T frames and keeps the first `num_kept`; the rest are look-ahead and are planned again in the next call."""
+    """Plan T frames and keep the first `num_kept`; the rest are look-ahead and are planned again in the next call."""
     plan, _ = plan_block(avatar, mouth, source_index, first_frame, state)
     kept = plan.slice(0, num_kept)
     if avatar.bank is None:
@@ -280,7 +281,7 @@ def plan_ahead(
 
 
 def shown_shape(avatar: WarpAvatar, shape: NDArray[np.float32], source_index: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Returns the (T, 8) mouth shapes to show for calibrated ones, blended with the source's where the effect fades."""
+    """Return the (T, 8) mouth shapes to show for calibrated ones, blended with the source's where the effect fades."""
     if not avatar.talks:
         # In pauses too, as a smile that comes and goes would twitch.
         shape = shape + smile_release(avatar.track.rest, shape)
@@ -290,7 +291,7 @@ def shown_shape(avatar: WarpAvatar, shape: NDArray[np.float32], source_index: ND
 def blend_with_source(
     avatar: WarpAvatar, shape: NDArray[np.float32], source_index: NDArray[np.int32]
 ) -> NDArray[np.float32]:
-    """Blends (T, 8) mouth shapes with those of the (T,) source frames where the effect fades out."""
+    """Blend (T, 8) mouth shapes with those of the (T,) source frames where the effect fades out."""
     own = avatar.track.shape[source_index]
     share = mouth_share(avatar.track.driving_weight[source_index])[:, None]
     return np.where(share < 1, own + share * (shape - own), shape).astype(np.float32)
@@ -306,7 +307,7 @@ def plan_in_shots(
     hold: NDArray[np.float32] | None = None,
     spoken: NDArray[np.float32] | None = None,
 ) -> tuple[MouthPlan, PathState | None]:
-    """Plans frames with the exemplars of their own and of similar shots; see `plan_mouth`.
+    """Plan frames with the exemplars of their own and of similar shots; see `plan_mouth`.
 
     A shot without exemplars is treated like a source that does not talk, and so are frames whose head is turned far.
     """

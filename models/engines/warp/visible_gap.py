@@ -1,4 +1,4 @@
-"""Measures how far lips are apart by what shows between them, because landmarks take some smiles for closed lips."""
+"""Measures how far lips are apart by the pixels between them: the landmarks of some smiles look like closed lips."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MIN_RED = 8.0  # V levels above grey; paler lips (those of eleven speakers have
 
 
 def visible_gap(planes: YuvFrame, points: NDArray[np.floating]) -> float:
-    """Returns the height of what shows between the lips, teeth or dark, in eye distances; 0 if nothing does.
+    """Return the height of what shows between the lips, teeth or dark, in eye distances; 0 if nothing does.
 
     Teeth are less than half as red as the lips, and the dark has less than half of their brightness. Where landmarks
     say closed, this is at most .01 in nine of ten frames of eleven speakers, whose open mouths have up to .12. Small

@@ -2,8 +2,8 @@
 
 There are 80 columns per second; column m is centred at m / 80 seconds of the file. Source of all constants:
 Rudrabha/Wav2Lip, hparams.py and audio.py (its filter bank is librosa's: Slaney's scale and area). Columns are computed
-in blocks at fixed positions of the file, so that a column has the same bytes whatever range is requested: array
-libraries compute the last few values of an array differently from the rest.
+in blocks at fixed positions of the file, so that a column has the same bytes in every requested range: array libraries
+compute the last few values of an array differently from the rest.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ def window_starts(span: FrameSpan, mel_offset: int = 0) -> NDArray[np.int64]:
     The official script (Rudrabha/Wav2Lip, inference.py) gives frame i the 16 columns from floor(80 i / fps) on: at 25
     fps those from 40 i to 40 i + 200 ms. The network was trained on others: `crop_audio_window` of wav2lip_train.py
     starts one frame earlier, at 40 (i - 1) ms, so that the middle of its window lies 60 ms after the start of the
-    frame, not 100. The script is therefore 40 ms off: the mouth shows what is heard one frame later. `mel_offset` moves
-    the windows by frames of 40 ms (3.2 columns, at any frame rate): 0 matches the script, -1 the training.
+    frame, not 100. The script is therefore 40 ms off: the mouth is one frame early. `mel_offset` moves the windows by
+    frames of 40 ms (3.2 columns, at any frame rate): 0 matches the script, -1 the training.
 
     If a window reaches past the end of the file, the script uses the last 16 columns for that frame and drops all
     frames after it, up to 0.2 s. Here the missing columns are silence, and every frame of the job is generated.
@@ -202,7 +202,7 @@ class MelLiveAudioEncoder:
     """Computes the mel columns of streaming speech; implements `models.engines.protocol.LiveAudioEncoder`.
 
     With `mel_offset` 0 a frame is driven by the 200 ms after it and the 25 ms that its last column extends over, less
-    than `models.speech.stream.LOOK_AHEAD_SECONDS`. With a positive offset, the rest is heard as silence.
+    than `models.speech.stream.LOOK_AHEAD_SECONDS`. With a positive offset, missing columns count as silence.
     """
 
     def encode_live(self, window: SpeechWindow) -> MelFeatures:

@@ -56,9 +56,9 @@ class Wav2LipEngine(BoxEngine[MelFeatures, BoxPlan]):
         return plan_windows(features, span, source_index, self._options.mel_offset)
 
     def box_track(self, avatar: Avatar) -> BoxTrack:
-        """Return where the boxes of an avatar lie."""
+        """Return the positions of the boxes of an avatar."""
         return track_boxes(avatar.track, avatar.info.width, avatar.info.height)
 
     def box_plan(self, plan: BoxPlan) -> tuple[BoxPlan, Mapping[str, NDArray[Any]]]:
-        """Return the plan as it is."""
+        """Return the plan unchanged."""
         return plan, {}

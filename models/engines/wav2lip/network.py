@@ -23,10 +23,13 @@ _LAST_OF_256: Final = "face_encoder_blocks.7.0.conv_block.0.weight"
 
 
 class Unit(NamedTuple):
-    """A convolution, batch normalisation and ReLU."""
+    """A convolution, batch normalisation and ReLU.
+
+    Attributes:
+        kind: A residual unit adds its input before the ReLU.
+    """
 
     kind: Literal["plain", "residual", "transposed"]
-    """A residual unit adds its input before the ReLU."""
     channels_in: int
     channels_out: int
     kernel: int = 3
@@ -178,7 +181,7 @@ def _title(size: Size) -> str:
 
 
 def face_input(faces: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return (B, 6, S, S), 0 to 1, of (B, S, S, 3) uint8 BGR: with the lower half black, then as they are."""
+    """Return (B, 6, S, S), 0 to 1, of (B, S, S, 3) uint8 BGR: with the lower half black, then unmasked."""
     batch, size = faces.shape[:2]
     # Channels last in memory: the order of the image, and the one in which convolutions are fastest.
     seen = torch.empty((batch, size, size, 6), dtype=dtype, device=faces.device)

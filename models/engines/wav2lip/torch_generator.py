@@ -1,4 +1,4 @@
-"""Runs the generator with PyTorch, in half precision where the difference is invisible.
+"""Runs the generator with PyTorch, in half precision if the result hardly changes.
 
 Precisions and batch sizes are compared on synthetic faces and speech, which are the same on every machine.
 """

@@ -29,7 +29,7 @@ class OnnxLayout:
 
 
 def onnx_layout(inputs: tuple[Shape, ...], output: Shape) -> OnnxLayout | None:
-    """Return how an ONNX file with these shapes (-1: free) is called; None if it is no such generator."""
+    """Return the layout of an ONNX file with these shapes (-1: free); None if it is not such a generator."""
     mels = [i for i, shape in enumerate(inputs) if shape_fits(shape, (-1, 1, MEL_BANDS, WINDOW_COLUMNS), ())]
     faces = [i for i, shape in enumerate(inputs) if shape_fits(shape, (-1, _FACE_CHANNELS, -1, -1), ())]
     if len(inputs) != 2 or len(mels) != 1 or len(faces) != 1:

@@ -16,7 +16,7 @@ _ZIP: Final = b"PK\x03\x04"  # APPNOTE.TXT, 4.3.7
 _PICKLE: Final = b"\x80"  # PROTO, of pickles of protocol 2 and later
 _LENGTH_BYTES: Final = 8  # safetensors, README "Format": u64 in little-endian order, then the header as JSON
 _ONNX_START: Final = b"\x08"  # onnx.proto: ModelProto.ir_version, field 1, a varint; exporters write it first
-# What people pick in place of the file they mean.
+# Files that people often choose by mistake.
 _OTHERS: Final = (
     (b"version https://git-lfs", "a Git LFS pointer, which stands for the file: fetch it with `git lfs pull`"),
     (b"\x1f\x8b", "a gzip archive: unpack it first"),

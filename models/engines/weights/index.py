@@ -20,7 +20,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from errors import OptionError, WeightsError
 
 _VARIANT: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
-# Of what is read back from the index, so that no entry leads out of the store's folder.
+# Patterns for values in the index, so that no entry refers to a file outside the store's folder.
 _NAME: Final = r"^[a-z0-9_-]+(:[a-z0-9][a-z0-9_.-]*)?$"
 _ROLE: Final = r"^[a-z0-9_-]+$"
 _LABEL: Final = r"^[A-Za-z0-9_()+-][A-Za-z0-9_.()+-]*$"
@@ -73,7 +73,7 @@ def join_name(engine: str, variant: str | None) -> str:
     """Return the name of a variant of `engine`.
 
     Raises:
-        OptionError: The variant is no name.
+        OptionError: The name of the variant is not valid.
     """
     if variant is None:
         return engine
@@ -92,7 +92,7 @@ def clean_label(file_name: str) -> str:
 
 
 def add_command(name: str, role: str | None = None) -> str:
-    """Return the command that adds a missing file; `role` is named where the file could be taken for another one."""
+    """Return the command that adds a missing file; `role` is included if the file could be mistaken for another one."""
     engine, variant = split_name(name)
     options = f" --engine {engine}" + (f" --name {variant}" if variant else "") + (f" --role {role}" if role else "")
     return f"lipwright models add FILE_OR_URL{options}"

@@ -1,4 +1,4 @@
-"""Looks into weights files without running anything of them; see reading.py for the process that does it."""
+"""Inspects weights files without running any code in them; `reading` is the process that does it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAX_FAULT_CHARS: Final = 400
 
 
 def inspect_weights(path: Path) -> TensorTable:
-    """Return what the file holds. Nothing of it is run, and memory and time are bounded.
+    """Return the contents of the file. None of its code is run, and memory and time are bounded.
 
     Torch files (zip archives and the pickles of before 1.6) are read by `torch.load(weights_only=True)` alone; the
     state dict is found inside wrappers, and `module.` before its names is left out.
@@ -69,10 +69,10 @@ def read_contents(path: Path, label: str | None = None) -> Contents:
 
 
 def _run(path: Path, answer: int) -> str:
-    """Read `path` in another process; returns why it gave no answer, "" when it did."""
+    """Read `path` in another process; return why it gave no answer, or "" if it did."""
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), environment.get("PYTHONPATH"))))
-    # Nothing here computes; threads would only take address space. No GPU is woken up either.
+    # The process computes nothing: threads would only take address space, and it needs no GPU.
     environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     seconds = _WALL_SECONDS + path.stat().st_size / _BYTES_PER_SECOND
     try:

@@ -1,7 +1,7 @@
 """Reads inputs, outputs, initialisers and names of external data from an ONNX file, without copying it.
 
 The reader walks the protobuf fields of a memory map and compares each tensor with its bytes. onnxruntime loads and
-optimises the network and does not tell its initialisers; `onnx` needs twice the size of the file in memory.
+optimises the network and does not expose its initialisers; `onnx` needs twice the size of the file in memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Buffer = bytes | mmap.mmap
 
 @dataclass(frozen=True)
 class Span:
-    """Bytes [start, stop) of a buffer: a message, a text or packed numbers, whatever its reader takes it for."""
+    """Bytes [start, stop) of a buffer: a message, a text or packed numbers, depending on the field."""
 
     buffer: Buffer
     start: int
@@ -40,10 +40,10 @@ class Span:
         return self.stop - self.start
 
     def fields(self) -> Iterator[tuple[int, int | Span]]:
-        """Go through a message: numbers of fields, with an integer for a varint and a span for all else.
+        """Yield the fields of a message: their numbers, with an integer for a varint and a span for all others.
 
         Raises:
-            WeightsError: It is not a message.
+            WeightsError: It is not a protobuf message.
         """
         place = self.start
         while place < self.stop:
@@ -63,11 +63,11 @@ class Span:
             place += length
 
     def messages(self, wanted: int) -> Iterator[Span]:
-        """Go through the spans of the fields of that number."""
+        """Yield the spans of the fields with that number."""
         return (value for number, value in self.fields() if number == wanted and isinstance(value, Span))
 
     def integers(self, wanted: int) -> Iterator[int]:
-        """Go through the signed 64-bit integers of that field, packed or not."""
+        """Yield the signed 64-bit integers of that field, packed or not."""
         for number, value in self.fields():
             if number == wanted:
                 yield from (_to_signed(each) for each in ([value] if isinstance(value, int) else value._unpack()))
@@ -256,7 +256,7 @@ def _has_data(tensor: Span, num_elements: int, num_bytes: int) -> bool:
         return len(texts) == num_elements
     if raw := list(tensor.messages(TENSOR["raw_data"])):
         return sum(map(len, raw)) == num_bytes
-    # Numbers of their own type. Each takes a byte or more, in which lie at most four elements (UINT2, INT2).
+    # Numbers of their own type. Each takes a byte or more, which hold at most four elements (UINT2, INT2).
     places = [value for number, value in tensor.fields() if number in PACKED.values()]
     return num_elements <= 4 * sum(len(value) if isinstance(value, Span) else 1 for value in places)
 

@@ -1,7 +1,7 @@
 """The process that reads one weights file: `python -c ... FILE`; its answer is JSON on the standard output.
 
-A file that somebody found on the web may make a reader run out of memory, hang or crash. So it is read in a process
-with bounds of its own, and what comes back is JSON: a reader that was taken over has no pickle to send.
+A file from the web may make its reader run out of memory, hang or crash. So it is read in a process with its own
+limits, which replies in JSON: unpickling the reply of a compromised reader could run code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which engine can use a file, and as what."""
+"""Determines which engine can use a file, and in which role."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AddRequest:
     engine: str | None = None  # the engine that it is for; None tries all
     role: str | None = None  # its role; None tries all
     variant: str | None = None  # name of the variant that it belongs to; None is the one without a name
-    sha256: str | None = None  # what it has to be, in hexadecimal digits
+    sha256: str | None = None  # required SHA-256, hexadecimal
 
 
 def candidates(roles: Mapping[str, Sequence[WeightsSpec]], request: AddRequest) -> tuple[RoleMatch, ...]:

@@ -27,7 +27,7 @@ def read_safetensors(file: BinaryIO, num_bytes: int) -> Contents:
     """Return what the header says after comparing it with the length of the file.
 
     Raises:
-        WeightsError: The header is none, or speaks of bytes that are not there.
+        WeightsError: The header is invalid, or refers to bytes that are not in the file.
     """
     length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
     if length > _MAX_HEADER_BYTES:

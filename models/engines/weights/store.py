@@ -32,12 +32,12 @@ _STAGING: Final = ".stage"
 
 @dataclass(frozen=True)
 class Found:
-    """A recognised file, not yet kept."""
+    """A recognised file that is not in the store yet."""
 
     staged: StagedFile  # the file
     label: str  # the name that it came with, made harmless
     name: str  # engine and variant that it is for
-    role: WeightsSpec  # its part there
+    role: WeightsSpec  # its role there
     table: TensorTable  # what it holds
     source: str | None  # URL that it came from, without credentials
 
@@ -74,7 +74,7 @@ class WeightsStore:
         """Return the engines and roles that the request alone allows.
 
         Raises:
-            OptionError: Nowhere, or the name of the variant is none.
+            OptionError: There are none, or the name of the variant is not valid.
         """
         names = [*self.engines, *POST_PROCESSORS] if request.engine is None else [request.engine]
         for name in names:
@@ -96,7 +96,7 @@ class WeightsStore:
             yield staged
 
     def recognise(self, staged: StagedFile, file_name: str, request: AddRequest, source: str | None = None) -> Found:
-        """Look into a file that was written, and find who can use it. External data files are copied.
+        """Inspect a file that was written, and find the engine that can use it. External data files are copied.
 
         Args:
             staged: The whole file.
@@ -105,7 +105,7 @@ class WeightsStore:
             source: URL that it came from, without credentials.
 
         Raises:
-            WeightsError: It is not what was promised, is damaged or dangerous, or no engine can use it.
+            WeightsError: It does not match the request, is damaged or dangerous, or no engine can use it.
             OptionError: There is no such engine or role, or several can use the file.
             StateError: The variant has another file of that role.
         """
@@ -121,7 +121,7 @@ class WeightsStore:
         return found
 
     def keep(self, found: Found) -> WeightsEntry:
-        """Move a recognised file to its place; one that is there and sound already stays.
+        """Move a recognised file to its place; an intact one that is already there stays.
 
         Raises:
             StateError: The variant has another file of that role.
@@ -170,10 +170,10 @@ class WeightsStore:
         return self.folder / entry.name / entry.role / entry.file_name
 
     def verify(self, name: str | None = None) -> dict[WeightsEntry, str | None]:
-        """Compare files, all or those of an engine and variant, with their sums, and ask their engines again.
+        """Verify the checksums of files, all or those of an engine and variant, and check their engines again.
 
         Returns:
-            What is wrong with each, None for nothing.
+            The problem of each file; None if there is none.
 
         Raises:
             NotFoundError: There is no file of that name.
@@ -245,14 +245,14 @@ class WeightsStore:
     def _sweep(self) -> None:
         """Remove staging folders left by killed processes."""
         for folder in (self.folder / _STAGING).glob("*"):
-            # BlockingIOError: somebody writes there. FileNotFoundError: they have just ended.
+            # BlockingIOError: another process writes there. FileNotFoundError: it has just ended.
             with suppress(BlockingIOError, FileNotFoundError), _lock(folder, fcntl.LOCK_NB):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def _lock(folder: Path, flags: int = 0) -> Iterator[None]:
-    """Hold a lock on a folder; whatever happens to the folder, nobody else has it inside the block."""
+    """Hold an exclusive lock on a folder during the block."""
     mark = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(mark, fcntl.LOCK_EX | flags)
@@ -286,7 +286,7 @@ class InstalledWeights:
         """Return the file of a role.
 
         Raises:
-            WeightsError: There is none, or it is not the one that was added; says what mends that.
+            WeightsError: There is none, or it is not the one that was added; the message says how to fix that.
         """
         entry = self._store.find(self._name, role)
         if entry is None:
@@ -301,7 +301,7 @@ class InstalledWeights:
 
 
 def file_fault(path: Path, entry: WeightsEntry) -> str | None:
-    """Compare the files of an entry, of which `path` is the main one, with their sums; None when all are right."""
+    """Return the first fault of an entry's files, of which `path` is the main one; None if all checksums match."""
     parts = [(path, entry.label, entry.sha256)]
     parts += [(path.parent / each.location, each.location, each.sha256) for each in entry.external_data]
     for part, label, expected in parts:
@@ -316,7 +316,7 @@ def file_fault(path: Path, entry: WeightsEntry) -> str | None:
 
 
 def _marks(path: Path, entry: WeightsEntry) -> Iterator[tuple[Path, int, int, int]]:
-    """What changes when somebody writes to one of the files."""
+    """Yield values that change when one of the files is written."""
     for part in (path, *(path.parent / each.location for each in entry.external_data)):
         try:
             state = part.stat()

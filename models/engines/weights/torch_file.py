@@ -23,7 +23,7 @@ def check_torch_zip(file: BinaryIO, num_bytes: int) -> None:
     """Refuse an archive that `torch.save` did not write, or that unpacks to more than it is.
 
     Raises:
-        WeightsError: As said.
+        WeightsError: It is such an archive, or is damaged.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -60,7 +60,8 @@ def read_torch(file: BinaryIO, num_bytes: int, *, is_zip: bool) -> Contents:
     """
     import torch
 
-    # From here on the file decides what memory is asked for. An archive is mapped as a whole, page by page as needed.
+    # From here on the file determines how much memory is requested. An archive is mapped as a whole, page by page as
+    # needed.
     bound_memory(READER_MEMORY_BYTES + (num_bytes if is_zip else 0))
     # By number: a path that ends in .safetensors would be read by another library.
     path = f"/proc/self/fd/{file.fileno()}"
@@ -73,7 +74,7 @@ def read_torch(file: BinaryIO, num_bytes: int, *, is_zip: bool) -> Contents:
             checkpoint = torch.load(path, weights_only=True, **place)
         except MemoryError:
             raise
-        except Exception as error:  # whatever a damaged pickle makes the unpickler raise
+        except Exception as error:  # a damaged pickle can make the unpickler raise anything
             raise WeightsError(_fault(str(error))) from error
     shapes = {
         name: tuple(int(length) for length in value.shape)

@@ -19,7 +19,7 @@ from errors import InputError, StorageFullError, WeightsError
 from models.engines.weights.index import ExternalFile
 
 MAX_BYTES: Final = 16 * 1024**3
-"""Longest weights file that is taken."""
+"""Size limit of a weights file."""
 _PIECE_BYTES: Final = 1 << 22
 _NAME: Final = ".file"  # no external data file has this name
 
@@ -107,7 +107,7 @@ class StagedFile:
 
 
 def _pieces(source: Path, folder: Path) -> Iterator[bytes]:
-    """The file in pieces, once it is known that the disk of `folder` has room for it."""
+    """Yield the file in pieces, after checking that the disk of `folder` has space for it."""
     with _open(source) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -146,7 +146,7 @@ def external_data_paths(label: str, external_data: Mapping[str, int], folder: Pa
         folder: Where the ONNX file lies; None when it came alone, from a URL.
 
     Raises:
-        WeightsError: One is missing, too short, or lies outside of `folder`, be it through a link.
+        WeightsError: One is missing, too short, or lies outside `folder`, possibly through a link.
     """
     found = {}
     for location, num_bytes in external_data.items():

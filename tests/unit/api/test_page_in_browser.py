@@ -211,10 +211,10 @@ def test_a_text_in_place_of_sound_and_a_visible_mark(browser: Any, tmp_path: Pat
         assert visitor.serious_violations() == []
         visitor.submit()
         visitor.until("document.querySelector('#stage .status')")
-        (asked,) = voice.asked
-        assert (asked["input"], asked["voice"]) == ("Good morning.", "lee")
+        (request,) = service.requests
+        assert (request.text, request.voice) == ("Good morning.", "lee")
         assert visitor.page.evaluate("[...document.querySelectorAll('#voices option')].map((o) => o.value)") == ["kim"]
-        assert (service.requests[0].options.visible_label, service.requests[0].options.expressiveness) == (True, 1.5)
+        assert (request.options.visible_label, request.options.expressiveness) == (True, 1.5)
         assert "labelled as AI-generated" in visitor.text("#composer")
 
 

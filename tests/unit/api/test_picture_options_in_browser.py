@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.model.record import JobStage, JobStatus
-from storage.file_keys import upload_key
+from storage.file_keys import job_file_key
 from tests.browser import Visitor, chromium
 from tests.unit.api_server import MemoryService, SentJob, serving
 from tests.unit.on_disk import on_disk
@@ -89,7 +89,8 @@ def test_the_choices_reach_the_job(browser: Any, tmp_path: Path, sample_portrait
         behind = _sent(visitor, service)
         assert behind.background_file is not None and behind.options.background is None
         assert (
-            on_disk(service.files, upload_key(behind.background_file.key)).read_bytes() == sample_portrait.read_bytes()
+            on_disk(service.files, job_file_key(behind.job_id, "background")).read_bytes()
+            == sample_portrait.read_bytes()
         )
         visitor.page.click("#background-file button")
         visitor.page.set_input_files("#background-file input", sample_video)

@@ -158,15 +158,15 @@ def test_a_manifest_that_cannot_be_used_ends_with_2_and_a_line_per_complaint(
 ) -> None:
     (manifest.parent / "a.wav").unlink()
     with manifest.open("a") as file:
-        file.write('\n{"video": 3}\n{not json\n')
+        file.write('\n{"video": 3, "out": "x.mp4"}\n{"video": "v.mp4"}\n{not json\n')
     done = _run(manifest, url)
     assert (done.exit_code, done.stdout) == (2, "")
     missing = f"audio: {manifest.parent / 'a.wav'} does not exist or is not a file"
     first, second, third, *others = done.stderr.splitlines()
     assert (first, second, third) == tuple(f"{manifest}:{line}: {missing}" for line in (1, 2, 3))
     assert f"{manifest}:4: video: expected a path or a URL, found 3" in others
-    assert f"{manifest}:4: out: is required" in others
-    assert others[-1].startswith(f"{manifest}:5: Invalid JSON")
+    assert f"{manifest}:5: out: is required" in others
+    assert others[-1].startswith(f"{manifest}:6: Invalid JSON")
     assert not service.requests
 
 

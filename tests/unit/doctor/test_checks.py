@@ -269,7 +269,7 @@ def test_the_plan_of_a_config(repo_root: Path, tmp_path: Path) -> None:
     assert (cpu.num_gpus, cpu.host, cpu.port, cpu.pipeline.data_dir) == (0, "127.0.0.1", 8000, tmp_path)
     assert cpu.num_cpus <= 2
     assert (gpu.num_gpus, gpu.host, gpu.port, gpu.object_store_bytes) == (1, "0.0.0.0", 80, 5)
-    assert gpu.num_cpus == pytest.approx(2 * 0.25 + 2 * 0.25 + 2 * 0.5 + 1 + 2 + 2 * 2)  # painters have their GPU
+    assert gpu.num_cpus == pytest.approx(2 * 0.25 + 3 * 0.25 + 2 * 0.5 + 1 + 2 + 2 * 2)  # painters have their GPU
     chunk = cpu.pipeline.render.max_chunk_bytes
     assert cpu.in_flight_bytes == 3 * cpu.pipeline.render.chunk_window * 2 * chunk  # three calls of one Studio
 

@@ -123,7 +123,7 @@ def test_background_crop_and_size(comfy: ModuleType, service: MemoryService, url
     assert (blurred.options.quality, behind.options.quality) == ("best", "balanced")
     assert (behind.options.background, behind.options.crop, behind.options.size) == (None, None, "1080x1920")
     assert behind.background_file is not None
-    sent = Image.open(on_disk(service.files, upload_key(behind.background_file.key)))
+    sent = Image.open(on_disk(service.files, job_file_key(behind.job_id, "background")))
     assert (sent.format, sent.size, sent.getpixel((0, 0))) == ("PNG", (6, 4), (255, 255, 255))
 
 
@@ -133,8 +133,8 @@ def test_turns(comfy: ModuleType, service: MemoryService, url: str) -> None:
     picture = torch.zeros(1, 2, 2, 3)
     _run(comfy, image=picture, turns=json.dumps(turns), audio_3=_audio())
     (request,) = service.requests
-    assert [turn.model_dump(exclude_unset=True) for turn in request.options.turns or ()] == turns
-    third = on_disk(service.files, upload_key(request.more_audio["audio_3"].key))
+    assert [turn.model_dump(exclude_unset=True) for turn in request.spec.turns or ()] == turns
+    third = on_disk(service.files, job_file_key(request.job_id, "audio_3"))
     with wave.open(io.BytesIO(third.read_bytes())) as sound:
         assert sound.getnframes() == 3
     with pytest.raises(ValueError, match="turns: expected JSON"):

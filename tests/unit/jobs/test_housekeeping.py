@@ -16,6 +16,7 @@ from jobs.housekeeping import Housekeeping
 from jobs.model.files import UploadedFile, new_id, utc_now
 from jobs.model.plan import JobOptions
 from jobs.model.record import JobStatus
+from jobs.segments.kept import KeptSegments
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
 from storage.file_keys import avatar_folder, job_file_key, job_folder, result_key, segment_key, source_key
@@ -55,6 +56,10 @@ class SweptAvatars(Avatars):
         self.are_swept.set()
 
 
+def kept_segments(table: JobTable, files: FileStore) -> KeptSegments:
+    return KeptSegments(0, table, files)
+
+
 def backgrounds_of(table: JobTable, files: FileStore) -> Backgrounds:
     return Backgrounds(CONFIG, NoStages(), table, files)
 
@@ -70,7 +75,9 @@ def test_folders_of_no_avatar_go(files: FileStore, table: JobTable) -> None:
     avatars = SweptAvatars(CONFIG, NoStages(), table, files)
 
     async def look_once() -> None:
-        housekeeping = Housekeeping(CONFIG.jobs, table, files, avatars, backgrounds_of(table, files))
+        housekeeping = Housekeeping(
+            CONFIG.jobs, table, files, avatars, backgrounds_of(table, files), kept_segments(table, files)
+        )
         looking = asyncio.create_task(housekeeping.run())
         await asyncio.wait_for(avatars.are_swept.wait(), 60)
         looking.cancel()
@@ -85,9 +92,9 @@ class AskedStore(FileStore):
 
     num_asked = 0
 
-    def has_segments(self, job_id: str) -> bool:
+    def segment_bytes(self, job_id: str) -> int:
         self.num_asked += 1
-        return super().has_segments(job_id)
+        return super().segment_bytes(job_id)
 
 
 def test_a_finished_job_loses_its_segments_and_is_looked_at_once(tmp_path: Path, table: JobTable) -> None:
@@ -101,7 +108,9 @@ def test_a_finished_job_loses_its_segments_and_is_looked_at_once(tmp_path: Path,
         on_disk(files, key).write_bytes(b"film")
     for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
         table.update_job(job.id, status=status)
-    housekeeping = Housekeeping(CONFIG.jobs, table, files, avatars, backgrounds_of(table, files))
+    housekeeping = Housekeeping(
+        CONFIG.jobs, table, files, avatars, backgrounds_of(table, files), kept_segments(table, files)
+    )
     for _ in range(3):
         os.utime(on_disk(files, job_folder(job.id)), (time.time() - 7200,) * 2)
         housekeeping.sweep()
@@ -148,7 +157,13 @@ def test_files_that_only_look_old_are_kept(files: FileStore, table: JobTable, st
     limits = CONFIG.jobs.model_copy(update={"retention_s": 0.2})  # a period of 0.05 s
     ahead_s = 0.0
     housekeeping = Housekeeping(
-        limits, table, files, avatars, backgrounds_of(table, files), ClockSteps(lambda: time.monotonic() + ahead_s)
+        limits,
+        table,
+        files,
+        avatars,
+        backgrounds_of(table, files),
+        kept_segments(table, files),
+        ClockSteps(lambda: time.monotonic() + ahead_s),
     )
     ahead_s = step_s
 

@@ -105,6 +105,8 @@ class MemoryStages(NoStages):
     async def prepare_speech(
         self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
+        with self._files.stored.written(speech) as path, path.open("wb") as file:
+            np.save(file, np.zeros(int(SECONDS * 16000), np.int16))
         return PreparedSpeech(speech, AUDIO, SpeechLevel(int(SECONDS * 16000), 1.0, -20.0))
 
     async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> ShownBlock:
@@ -148,6 +150,10 @@ class FixedAvatars(Avatars):
 
     async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
         return AvatarRef("avatar", SourceVideo("source", VIDEO))
+
+    async def record(self, key: str) -> AvatarRecord:
+        now = utc_now()
+        return AvatarRecord(key=key, id=new_id(), source_sha256="00", created_at=now, last_used_at=now)
 
     async def is_intact(self, key: str, engine: str) -> bool:
         return True

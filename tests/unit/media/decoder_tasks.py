@@ -21,6 +21,7 @@ import numpy as np
 from config import MediaLimits
 from errors import MediaError
 from media.decoding.channel import Channel
+from media.decoding.sandbox import own_status
 from media.probe import probe_video
 from media.reader import FrameReader
 
@@ -96,8 +97,7 @@ def environment() -> str:
 
 
 def in_status(name: str) -> str:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(line.split(":")[1].strip() for line in lines if line.startswith(f"{name}:"))
+    return next(line.split(":")[1].strip() for line in own_status().splitlines() if line.startswith(f"{name}:"))
 
 
 def attacks(victim: Path) -> str:
@@ -173,6 +173,7 @@ def tries() -> str:
         "own session": os.setsid,
         "other's memory": lambda: os.open(f"/proc/{other}/mem", os.O_RDONLY),
         "other's environment": lambda: Path(f"/proc/{other}/environ").read_bytes(),
+        "own environment": lambda: Path("/proc/self/environ").read_bytes(),
         "passwords": lambda: Path("/etc/passwd").read_bytes(),
         "write": lambda: Path("/tmp/lipwright_decoder_was_here").write_text("x"),
         **{f"limit {kind}": _raise_limit(kind) for kind in ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_CORE")},
@@ -183,7 +184,7 @@ def tries() -> str:
             attempt()
         except (OSError, ValueError):
             continue
-        if os.getpid() != int(Path("/proc/self/stat").read_text().split()[0]) or name == "fork":
+        if os.getpid() != int(in_status("Pid")) or name == "fork":
             os._exit(3)
         done.append(name)
     return ", ".join(done)

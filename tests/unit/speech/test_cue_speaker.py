@@ -1,227 +1,319 @@
-"""The texts of jobs: each is spoken once, kept for later jobs of the same caller, and what fails leaves nothing."""
+"""Texts of jobs: spoken once, found again, and what happens when a voice fails."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from config import MediaLimits, TtsConfig
-from errors import CapacityError, LipwrightError, OptionError, StageTimeoutError, VoiceError
-from jobs.model.files import new_id
-from media.probe import probe_audio
+from config import CloningConfig, PipelineConfig, TtsConfig
+from deployments.runtime.outcomes import CallOutcome, classify
+from errors import LipwrightError, OptionError, StageTimeoutError, StoredFileError, VoiceError
+from jobs.fair_queue import run_in_thread
+from jobs.model.files import utc_now
+from jobs.speech_messages import SpokenCue
+from media.cancel_token import CancelToken
+from media.decoding.decoder import Decoders
 from speech import cue_speaker
-from storage.file_keys import job_folder
+from speech.cue_speaker import CueSpeaker, cue_digest
+from speech.service import TtsService, tts_service
+from storage.cues import CueRecord, CueStore
+from storage.file_keys import CUES, cues_folder, job_folder
+from storage.state import open_store
+from storage.voices import VoiceRecord, VoiceStore
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
-from tests.unit.speech.text_speaker import TextSpeaker, speaking_texts
 
-TEXT = "Hello there, \u4f60\u597d."
+T = TypeVar("T")
+
+FIRST, SECOND = job_folder("1" * 32), job_folder("2" * 32)
+
+
+async def _run(work: Callable[[CancelToken], T], timeout_s: float) -> T:
+    return await run_in_thread(work)
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    with Decoders(PipelineConfig().decoder) as decoders:
+        yield decoders
 
 
 @pytest.fixture
 def voice() -> Iterator[SpeechServer]:
-    with speaking(sound=tone()) as voice:
+    with speaking() as voice:
         yield voice
 
 
-def _texts(voice: SpeechServer) -> list[str]:
-    return [asked["input"] for asked in voice.asked]
+class Service:
+    """A CueSpeaker with its files in a folder."""
+
+    def __init__(self, root: Path, decoders: Decoders, **tts: Any) -> None:
+        config = PipelineConfig(data_dir=root, tts=TtsConfig(**tts))
+        self.files = open_store(config)
+        for folder in (FIRST, SECOND):
+            self.files.stored.make_folder(folder)
+        self.tts = tts_service(config.tts, self.files)
+        self.speaker = CueSpeaker(config, self.files, self.tts, decoders, _run)
+
+    def speak(self, *texts: str, folder: str = FIRST, voice: str | None = None, owner: str | None = None) -> SpokenCue:
+        """Speak texts one after the other; return the last cue."""
+
+        async def speak() -> SpokenCue:
+            return [await self.speaker.speak(text, voice, owner, folder) for text in texts][-1]
+
+        return asyncio.run(speak())
+
+    def content(self, cue: SpokenCue) -> bytes:
+        with self.files.stored.fetched(cue.key) as path:
+            return path.read_bytes()
 
 
-def test_speak_keeps_the_file_of_the_voice(tmp_path: Path, voice: SpeechServer) -> None:
-    settings = TtsConfig(url=voice.url, model="kokoro", voice="af_heart")
-    with speaking_texts(tmp_path, settings) as texts:
-        assert texts.speak(TEXT).read_bytes() == tone()
-        texts.speak(TEXT, "bf_emma")
-        assert not texts.uploads()
-    asked = {"model": "kokoro", "input": TEXT, "voice": "af_heart", "response_format": "wav"}
-    assert voice.asked == [asked, {**asked, "voice": "bf_emma"}]
+@pytest.fixture
+def service(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> Service:
+    return Service(tmp_path, decoders, url=voice.url)
 
 
-def test_speak_measures_the_speech_without_silence(tmp_path: Path) -> None:
-    silent = tone(0.5)[:44] + bytes(2 * 24000)
-    sound = tone(1.5)[:44] + tone(0.5)[44:] + silent[44:]
-    with speaking(sound=sound) as voice, speaking_texts(tmp_path, TtsConfig(url=voice.url)) as texts:
-        cue = texts.run(texts.cue(TEXT))
-    assert cue.seconds == pytest.approx(0.5, abs=0.03)
-    assert cue.num_bytes == len(sound)
+def test_speak_stores_the_bytes_of_the_voice(service: Service, voice: SpeechServer) -> None:
+    cue = service.speak("Good day.")
+    assert cue.key.startswith(f"{FIRST}/") and service.content(cue) == voice.sound
+    assert (cue.sha256, cue.num_bytes) == (hashlib.sha256(voice.sound).hexdigest(), len(voice.sound))
+    assert cue.seconds == pytest.approx(0.5)
+    assert service.files.stored.entries("uploads") == {}
 
 
-def test_speak_of_a_known_text_asks_no_voice(tmp_path: Path, voice: SpeechServer) -> None:
-    job_id = new_id()
-    with speaking_texts(tmp_path, TtsConfig(url=voice.url)) as texts:
-        first = texts.run(texts.cue(TEXT, job_id=job_id))
-        assert texts.run(texts.cue(TEXT, job_id=job_id)) == first, "in the same job"
-        later = texts.run(texts.cue(TEXT))
-        assert (later.sha256, later.seconds) == (first.sha256, first.seconds), "in a later job"
-        texts.files.stored.remove_folder(job_folder(job_id))
-        assert texts.speak(TEXT).read_bytes() == tone(), "after the first job is deleted"
+def test_speak_again_asks_no_voice_and_decodes_nothing(tmp_path: Path, service: Service, voice: SpeechServer) -> None:
+    first = service.speak("Good day.")
+    with Decoders(PipelineConfig().decoder, lambda cause: None) as unused:
+        unused.run = None  # type: ignore[method-assign, assignment]
+        later = Service(tmp_path, unused, url=voice.url)
+        assert later.speak("Good day.") == first
+        other = later.speak("Good day.", folder=SECOND)
+    assert other.key.startswith(f"{SECOND}/") and service.content(other) == voice.sound
     assert len(voice.asked) == 1
 
 
-def test_speak_without_a_cache_asks_once_per_job(tmp_path: Path, voice: SpeechServer) -> None:
-    job_id = new_id()
-    with speaking_texts(tmp_path, TtsConfig(url=voice.url, max_cache_bytes=0)) as texts:
-        for _ in range(2):
-            texts.run(texts.cue(TEXT, job_id=job_id))
-        texts.speak(TEXT)
-    assert len(voice.asked) == 2
+def test_speak_for_another_owner_speaks_again(service: Service, voice: SpeechServer) -> None:
+    keys = {service.speak("Good day.", owner=owner).key for owner in ("a", "b", None)}
+    assert len(keys) == len(voice.asked) == 3
+    for owner in ("a", "b", None):
+        assert len(service.files.stored.entries(cues_folder(owner))) == 2, "a file and its record"
 
 
-@pytest.mark.parametrize("changed", ["text", "voice", "owner", "model"])
-def test_speak_of_another_text_asks_the_voice(tmp_path: Path, voice: SpeechServer, changed: str) -> None:
-    with speaking_texts(tmp_path, TtsConfig(url=voice.url)) as texts:
-        texts.speak("Hello.", "nova", "a")
-    asked = {"text": "Hello.", "voice": "nova", "owner": "a", **({changed: "other"} if changed != "model" else {})}
-    settings = TtsConfig(url=voice.url, **({"model": "other"} if changed == "model" else {}))
-    with speaking_texts(tmp_path, settings) as texts:
-        texts.speak(**asked)
-    assert len(voice.asked) == 2
-
-
-def test_speak_with_a_damaged_file_asks_the_voice_again(tmp_path: Path, voice: SpeechServer) -> None:
-    with speaking_texts(tmp_path, TtsConfig(url=voice.url)) as texts:
-        texts.speak(TEXT)
-        for file in tmp_path.rglob("*"):
-            if file.is_file() and file.read_bytes() == tone():
-                file.unlink()
-                file.write_bytes(b"damaged")
-        assert texts.speak(TEXT).read_bytes() == tone()
-    assert len(voice.asked) == 2
-
-
-def test_speak_of_one_text_by_several_jobs_asks_once(tmp_path: Path) -> None:
-    async def speak(texts: TextSpeaker) -> list[bytes]:
-        jobs = [asyncio.create_task(texts.cue(TEXT)) for _ in range(4)]
-        await asyncio.to_thread(voice.wait_until_asked)
-        jobs.pop(0).cancel()  # the others still wait for it
-        voice.hold.set()
-        return [texts.path(cue).read_bytes() for cue in await asyncio.gather(*jobs)]
-
-    with (
-        speaking(hold=threading.Event()) as voice,
-        speaking_texts(tmp_path, TtsConfig(url=voice.url)) as texts,
-    ):
-        assert texts.run(speak(texts)) == [tone()] * 3
-    assert len(voice.asked) == 1
+def test_speak_after_damage_speaks_again(service: Service, voice: SpeechServer) -> None:
+    cue = service.speak("Good day.")
+    (service.files.root / cue.key).write_bytes(voice.sound[::-1])
+    assert service.speak("Good day.") == cue and service.content(cue) == voice.sound
+    assert len(voice.asked) == 2, "the copy in the cache is the same file"
 
 
 @pytest.mark.parametrize(
-    ("answers", "expected", "words"),
+    "other",
     [
-        ({"status": 400}, OptionError, "rejected this text with voice 'alloy'"),
-        ({"status": 500}, VoiceError, "status 500"),
-        ({"key": "other"}, VoiceError, "status 401"),
-        ({"content_type": "application/json"}, VoiceError, "text instead of audio"),
-        ({"sound": b""}, VoiceError, "returned no audio"),
-        ({"sound": bytes(70_000)}, VoiceError, "more than 60000 bytes"),
-        ({"sound": b"RIFF" + bytes(100)}, VoiceError, "audio that cannot be used"),
+        {"text": "Good night."},
+        {"owner": "b"},
+        {"identity": "tts-1 nova"},
     ],
 )
-def test_speak_with_a_voice_that_fails_leaves_nothing(
-    tmp_path: Path, answers: dict[str, Any], expected: type[LipwrightError], words: str
+def test_cue_digest_depends_on_all_that_decides_the_audio(other: dict[str, str]) -> None:
+    known = {"text": "Good day.", "owner": "a", "identity": "tts-1 alloy"}
+    assert cue_digest(**known) == cue_digest(**known) != cue_digest(**(known | other))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"model": "tts-2"}, {"voice": "nova"}, {"response_format": "mp3"}, {"url": "http://127.0.0.1:1/v1"}]
+)
+def test_identity_depends_on_the_settings_of_the_server(tmp_path: Path, settings: dict[str, str]) -> None:
+    files = open_store(PipelineConfig(data_dir=tmp_path))
+
+    def identity(settings: TtsConfig) -> str:
+        return asyncio.run(_identity(tts_service(settings, files), None))
+
+    known = {"url": "http://127.0.0.1:9/v1", "model": "tts-1"}
+    assert identity(TtsConfig(**known)) == identity(TtsConfig(**known, timeout_s=1.0))
+    assert identity(TtsConfig(**known)) != identity(TtsConfig(**(known | settings)))
+
+
+def test_identity_of_a_cloned_voice_depends_on_its_recording(tmp_path: Path, decoders: Decoders) -> None:
+    service = Service(tmp_path, decoders, url="http://127.0.0.1:9/v1", cloning=CloningConfig())
+    voices, found = VoiceStore(service.files.stored), []
+    for wav, transcript in ((b"one", ""), (b"one", ""), (b"two", ""), (b"two", "Hello.")):
+        with voices.written_sample("a", "anna", replaces=True) as path:
+            path.write_bytes(wav)
+        voices.add("a", VoiceRecord(name="anna", transcript=transcript, duration_seconds=1.0, created_at=utc_now()))
+        found.append(asyncio.run(_identity(service.tts, "anna", "a")))
+    found.append(asyncio.run(_identity(service.tts, "anna", "b")))
+    assert found[0] == found[1] and len(set(found)) == 4
+
+
+async def _identity(tts: TtsService, voice: str | None, owner: str | None = None) -> str:
+    return await (await tts.find_voice(voice, owner)).identity()
+
+
+def test_speak_in_two_jobs_at_once_speaks_once(service: Service, voice: SpeechServer) -> None:
+    async def speak() -> list[SpokenCue]:
+        return await asyncio.gather(
+            *(service.speaker.speak("Good day.", None, None, folder) for folder in (FIRST, SECOND, FIRST))
+        )
+
+    first, second, third = asyncio.run(speak())
+    assert len(voice.asked) == 1 and first == third
+    assert second.key.startswith(f"{SECOND}/") and service.content(second) == service.content(first) == voice.sound
+
+
+def test_speak_at_once_without_a_cache_speaks_once(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> None:
+    service = Service(tmp_path, decoders, url=voice.url, max_cache_bytes=0)
+
+    async def speak() -> None:
+        await asyncio.gather(*(service.speaker.speak("Good day.", None, None, folder) for folder in (FIRST, SECOND)))
+
+    asyncio.run(speak())
+    assert len(voice.asked) == 1 and not (service.files.root / CUES).exists()
+
+
+def test_speak_with_another_job_that_is_deleted_uses_the_cache(
+    service: Service, voice: SpeechServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with (
-        speaking(**answers) as voice,
-        speaking_texts(tmp_path, TtsConfig(url=voice.url, max_bytes=60_000)) as texts,
-    ):
-        with pytest.raises(expected, match=words):
-            texts.speak(TEXT)
-        assert not texts.uploads()
-    assert len(voice.asked) == 1
-    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+    copy = CueStore.copy
+    targets: list[str] = []
+
+    def deleted(self: CueStore, key: str, target: str, record: CueRecord) -> None:
+        if target.startswith(SECOND) and not targets:
+            targets.append(target)
+            raise StoredFileError("missing")
+        copy(self, key, target, record)
+
+    async def speak() -> list[SpokenCue]:
+        monkeypatch.setattr(CueStore, "copy", deleted)
+        calls = (service.speaker.speak("Good day.", None, None, folder) for folder in (FIRST, SECOND))
+        return await asyncio.gather(*calls)
+
+    _, second = asyncio.run(speak())
+    assert targets == [second.key] and len(voice.asked) == 1 and service.content(second) == voice.sound
 
 
-def test_speak_with_a_voice_that_hangs_times_out(tmp_path: Path) -> None:
-    with (
-        speaking(hold=threading.Event()) as voice,
-        speaking_texts(tmp_path, TtsConfig(url=voice.url, timeout_s=0.3)) as texts,
-    ):
-        with pytest.raises(StageTimeoutError, match=r"timed out after 0.3 s") as caught:
-            texts.speak(TEXT)
-        assert not texts.uploads()
-    assert caught.value.was_retried, "the Director must not repeat it"
-    assert len(voice.asked) == 1
+def test_speak_cancelled_by_one_of_two_goes_on(tmp_path: Path, decoders: Decoders) -> None:
+    async def scene(service: Service, voice: SpeechServer) -> SpokenCue:
+        first, second = (
+            asyncio.ensure_future(service.speaker.speak("Good day.", None, None, folder)) for folder in (FIRST, SECOND)
+        )
+        await _until(lambda: bool(voice.asked))
+        first.cancel()
+        await asyncio.wait([first])
+        voice.hold.set()
+        return await second
+
+    with speaking(hold=threading.Event()) as voice:
+        cue = asyncio.run(scene(Service(tmp_path, decoders, url=voice.url), voice))
+        assert cue.key.startswith(f"{SECOND}/") and len(voice.asked) == 1
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Something in place of espeak-ng: it writes its process id to `pid` and hangs."""
+    path = tmp_path / "bin" / "espeak-ng"
+    path.parent.mkdir()
+    path.write_text(
+        f"#!{sys.executable} -IS\nimport os, sys, time\nif '--version' in sys.argv: sys.exit()\n"
+        f"with open({str(tmp_path / 'fifo')!r}, 'w') as fifo: fifo.write(str(os.getpid()))\ntime.sleep(100)\n"
+    )
+    path.chmod(0o755)
+    os.mkfifo(tmp_path / "fifo")
+    monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
+    return path
+
+
+def test_speak_cancelled_ends_the_voice(tmp_path: Path, decoders: Decoders, program: Path) -> None:
+    service = Service(tmp_path / "data", decoders)
+
+    async def scene() -> int:
+        call = asyncio.ensure_future(service.speaker.speak("Hallo.", "espeak:de", None, FIRST))
+        pid = int(await asyncio.to_thread((tmp_path / "fifo").read_bytes))
+        os.kill(pid, 0)
+        call.cancel()
+        await asyncio.wait([call])
+        return pid
+
+    pid = asyncio.run(scene())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert service.files.stored.entries("uploads") == {}
+
+
+@pytest.mark.parametrize(
+    ("server", "kind", "message"),
+    [
+        ({"status": 500}, VoiceError, "returned status 500"),
+        ({"content_type": "application/json"}, VoiceError, "text instead of audio"),
+        ({"sound": b"no audio at all" * 100}, VoiceError, "audio that cannot be used"),
+        ({"sound": b""}, VoiceError, "returned no audio"),
+        ({"status": 422}, OptionError, "rejected this text"),
+        ({"key": "secret"}, VoiceError, "returned status 401"),
+    ],
+)
+def test_speak_with_a_voice_that_fails_raises(
+    tmp_path: Path, decoders: Decoders, server: dict[str, Any], kind: type[LipwrightError], message: str
+) -> None:
+    with speaking(**server) as voice:
+        service = Service(tmp_path, decoders, url=voice.url)
+        with pytest.raises(kind, match=message) as caught:
+            service.speak("Good day.")
+        assert len(voice.asked) == 1 and classify(caught.value) is CallOutcome.REJECTED, "it is not asked again"
+    left = [*service.files.stored.states("uploads"), *service.files.stored.states(CUES)]
+    assert left == [] and service.files.stored.entries(FIRST) == {}
+
+
+def test_speak_with_a_voice_that_hangs_is_not_repeated(tmp_path: Path, decoders: Decoders) -> None:
+    with speaking(hold=threading.Event()) as voice:
+        service = Service(tmp_path, decoders, url=voice.url, timeout_s=0.3)
+        with pytest.raises(StageTimeoutError, match="timed out after 0.3 s") as caught:
+            service.speak("Good day.")
+        assert len(voice.asked) == 1 and classify(caught.value) is CallOutcome.REJECTED
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_speak_with_a_busy_server_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.5, 5.0))
-    with speaking(status=status) as voice, speaking_texts(tmp_path, TtsConfig(url=voice.url)) as texts:
+def test_speak_with_a_busy_server_is_repeated(
+    tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.01, 0.3))
+    with speaking(status=status) as voice:
+        service = Service(tmp_path, decoders, url=voice.url)
 
-        def recover() -> None:
-            voice.wait_until_asked(2)
+        async def scene() -> SpokenCue:
+            call = asyncio.ensure_future(service.speaker.speak("Good day.", None, None, FIRST))
+            await _until(lambda: len(voice.asked) == 3)
             voice.status = 200
+            return await call
 
-        waiting = threading.Thread(target=recover)
-        waiting.start()
-        assert texts.speak(TEXT).read_bytes() == tone()
-        waiting.join()
+        assert service.content(asyncio.run(scene())) == tone()
 
 
-def test_speak_with_a_server_that_is_gone_fails_after_retries(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_speak_with_an_unreachable_server_ends(
+    tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.02))
-    with speaking() as voice:
-        gone = TtsConfig(url=voice.url)
-    with speaking_texts(tmp_path, gone) as texts, pytest.raises(VoiceError, match="cannot be reached") as caught:
-        texts.speak(TEXT)
-    assert caught.value.is_unreachable
-    assert [record.getMessage().partition(" Next")[2] for record in caplog.records] == [
-        " attempt in 0.01 s.",
-        " attempt in 0.02 s.",
-    ]
+    service = Service(tmp_path, decoders, url="http://127.0.0.1:1/v1")
+    with pytest.raises(VoiceError, match="cannot be reached") as caught:
+        service.speak("Good day.")
+    assert classify(caught.value) is CallOutcome.REJECTED
 
 
-def test_speak_with_a_key_reads_it_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VOICE_KEY", raising=False)
-    with (
-        speaking(key="k-1") as voice,
-        speaking_texts(tmp_path, TtsConfig(url=voice.url, api_key_env="VOICE_KEY")) as texts,
-    ):
-        with pytest.raises(VoiceError, match="VOICE_KEY is not set"):
-            texts.speak(TEXT)
-        monkeypatch.setenv("VOICE_KEY", "k-1")
-        assert texts.speak(TEXT).read_bytes() == tone()
+def test_speak_without_a_voice_or_with_a_long_text_raises(tmp_path: Path, decoders: Decoders) -> None:
+    with pytest.raises(OptionError, match="has no voice"):
+        Service(tmp_path, decoders, use_builtin=False).speak("Good day.")
+    with pytest.raises(OptionError, match="at most 5 characters"):
+        Service(tmp_path, decoders, url="http://127.0.0.1:1/v1", max_chars=5).speak("Good day.")
 
 
-def test_speak_without_a_free_slot_waits_or_is_refused(tmp_path: Path) -> None:
-    async def speak(texts: TextSpeaker) -> None:
-        first = asyncio.create_task(texts.cue("one"))
-        await asyncio.to_thread(voice.wait_until_asked)
-        with pytest.raises(CapacityError, match="no slot became free"):
-            await texts.cue("two")
-        later = asyncio.create_task(texts.cue("three"))
-        await asyncio.sleep(0.05)
-        assert _texts(voice) == ["one"]
-        voice.hold.set()
-        await asyncio.gather(first, later)
-
-    settings = {"max_concurrent": 1, "max_wait_s": 1.0}
-    with (
-        speaking(hold=threading.Event()) as voice,
-        speaking_texts(tmp_path, TtsConfig(url=voice.url, **settings)) as texts,
-    ):
-        texts.run(speak(texts))
-        assert not texts.uploads()
-    assert _texts(voice) == ["one", "three"]
-
-
-def test_speak_with_the_packaged_voice_sounds_the_same_twice(tmp_path: Path) -> None:
-    pytest.importorskip("hibari", reason="needs the extra [tts]")
-    with speaking_texts(tmp_path, TtsConfig(max_cache_bytes=0)) as texts:
-        first, second = texts.speak("Good morning."), texts.speak("Good morning.")
-        assert first.read_bytes() == second.read_bytes()
-        info = probe_audio(first, MediaLimits())
-        assert (info.sample_rate, 0.5 < info.duration_seconds < 3) == (24000, True)
-        with pytest.raises(OptionError, match="'nobody' is not installed"):
-            texts.speak("Hi.", "nobody")
-        with pytest.raises(OptionError, match="nothing that this voice can speak"):
-            texts.speak("\u4f60\u597d")
-    with speaking_texts(tmp_path, TtsConfig(timeout_s=0.05)) as late, pytest.raises(StageTimeoutError):
-        late.speak("Good evening.")
+async def _until(holds: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, "it never happened"
+        await asyncio.sleep(0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,8 +60,14 @@ class TextSpeaker:
 @contextmanager
 def speaking_texts(root: Path, settings: TtsConfig) -> Iterator[TextSpeaker]:
     """Give a speaker whose files are in a folder."""
-    with Decoders(DecoderConfig()) as decoders, asyncio.Runner() as runner:
-        yield TextSpeaker(root, settings, decoders, runner)
+    with asyncio.Runner() as runner:
+        yield TextSpeaker(root, settings, _decoders(), runner)
+
+
+@cache
+def _decoders() -> Decoders:
+    """Their process ends with this one."""
+    return Decoders(DecoderConfig())
 
 
 async def _in_thread(work: Callable[[CancelToken], T], timeout_s: float) -> T:

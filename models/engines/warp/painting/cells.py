@@ -12,7 +12,7 @@ _BESIDE_PLANE = "i8, i8, i8, f4[:,:]"
 
 
 def average_cells(plane: U8 | F32, cell: float, out: F32, top: int = 0, left: int = 0) -> None:
-    """Fills (m, n) `out` with the means of the cells of a plane, each `cell` pixels wide, a multiple of one half.
+    """Fill (m, n) `out` with the means of the cells of a plane, each `cell` pixels wide, a multiple of one half.
 
     The upper left pixel of the first cell is in row `top`, column `left`.
     """
@@ -44,7 +44,7 @@ def _average(plane: U8 | F32, size: int, top: int, left: int, means: F32) -> Non
 
 
 def mask_cells(mask: U8, cell: int) -> tuple[U8, U8]:
-    """Returns in which pairs of cells a mask is above 0, and in which it is 255, each including the pixels beside them.
+    """Return in which pairs of cells a mask is above 0, and in which it is 255, each including the pixels beside them.
 
     The mask has half the size of the region, so that a pair of cells is `cell` of its pixels wide. Both are
     (16, 16), 0 or 1.

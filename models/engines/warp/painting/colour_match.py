@@ -27,13 +27,13 @@ _MAX_LOG_GAIN, _MAX_OFFSET = 0.5, 16.0
 
 
 def sharpening(crops: NDArray[np.integer], own: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Returns how much to sharpen mouths read from `crops` (N,) in frames whose own crops are `own` (N,)."""
+    """Return how much to sharpen mouths read from `crops` (N,) in frames whose own crops are `own` (N,)."""
     return np.where(crops == own, _SHARPEN_OWN, _SHARPEN).astype(np.float32)
 
 
 @cache
 def blur_matrices() -> NDArray[np.float32]:
-    """Returns (3, 32, 32) float32 symmetric blur matrices; `blur @ image @ blur` blurs in both directions, weighted."""
+    """Return (3, 32, 32) float32 symmetric blur matrices; `blur @ image @ blur` blurs in both directions, weighted."""
     distance = np.subtract.outer(np.arange(GRID), np.arange(GRID))
     matrices = []
     for width, weight in _WIDTHS:
@@ -45,7 +45,7 @@ def blur_matrices() -> NDArray[np.float32]:
 
 
 def match_colour(xp: ModuleType, frame: Array, exemplar: Array, rim: Array, blurs: Array) -> tuple[Array, Array]:
-    """Computes the correction that brings `exemplar` to the colours of `frame`.
+    """Compute the correction that brings `exemplar` to the colours of `frame`.
 
     Args:
         xp: `numpy` or `torch`.

@@ -55,7 +55,7 @@ _ANCHOR_X, _ANCHOR_Y, _ANCHORS_PER_SIDE = 1.0, (-0.25, -2.05), 6
 
 
 def anchor_points(depth: float) -> NDArray[np.float64]:
-    """Returns the (20, 3) head-frame anchors in the plane z = `depth`; they move with the head alone."""
+    """Return the (20, 3) head-frame anchors in the plane z = `depth`; they move with the head alone."""
     xs = np.linspace(-_ANCHOR_X, _ANCHOR_X, _ANCHORS_PER_SIDE)
     ys = np.linspace(*_ANCHOR_Y, _ANCHORS_PER_SIDE)
     rim = [(x, y, depth) for x in xs for y in ys if x in (xs[0], xs[-1]) or y in (ys[0], ys[-1])]
@@ -121,7 +121,7 @@ class FieldProblem:
 
 
 def pose_problem(chunk: FaceChunk) -> FieldProblem:
-    """Sets up the spline problem of a chunk.
+    """Set up the spline problem of a chunk.
 
     Raises:
         ValueError: A control point is NaN or infinite.
@@ -178,7 +178,7 @@ class _LipMoves(NamedTuple):
         enlargement: NDArray[np.float32],
         chunk: FaceChunk,
     ) -> Self:
-        """Compares (N, P, 2) control points of images, `enlargement` times too large, with those of the targets."""
+        """Compare (N, P, 2) control points of images, `enlargement` times too large, with those of the targets."""
         gap, own_gap = _mean_gaps(target), _mean_gaps(points) / enlargement
         opening = ((gap - own_gap) / (_OPENED * chunk.eye_distance)).clip(0, 1)
         closing = ((own_gap - gap) / (_CLOSED * chunk.eye_distance)).clip(0, 1) * (1 - chunk.hold)
@@ -186,7 +186,7 @@ class _LipMoves(NamedTuple):
 
 
 def _inset_lips(points: NDArray[np.float32], moves: _LipMoves, own_teeth: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns (N, P, 2) points with the inner lips moved into the flesh: slightly, or farther near closing corners.
+    """Return (N, P, 2) points with the inner lips moved into the flesh: slightly, or farther near closing corners.
 
     The rim of an open mouth mixes lip and teeth; squeezed into a closed mouth it would show as a bright line. The rim
     of a closed mouth is the dark line between the lips; next to a new opening it would show as a second line.
@@ -204,25 +204,25 @@ def _inset_lips(points: NDArray[np.float32], moves: _LipMoves, own_teeth: NDArra
 
 
 def _mean_gaps(points: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Returns the (N,) mean gaps between the inner lips in pixels."""
+    """Return the (N,) mean gaps between the inner lips in pixels."""
     gaps = np.linalg.norm(points[:, INNER_LOWER_ROWS] - points[:, INNER_UPPER_ROWS], axis=-1)
     # The order in which NumPy adds depends on the layout, which for one face differs from that for several.
     return np.asarray(np.ascontiguousarray(gaps).mean(1))
 
 
 def _skull(target: NDArray[np.float64], points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the (N, 3, 2) `FieldProblem.skull` of images with (N, P, 2) control points."""
+    """Return the (N, 3, 2) `FieldProblem.skull` of images with (N, P, 2) control points."""
     return _affine_maps(target[:, NUM_LANDMARKS:], points[:, NUM_LANDMARKS:].astype(np.float64))
 
 
 def _affine_maps(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Returns (N, 3, 2) least-squares affine maps of (N, A, 2) points."""
+    """Return (N, 3, 2) least-squares affine maps of (N, A, 2) points."""
     design = np.concatenate([np.ones_like(source[..., :1]), source], -1)
     return (np.linalg.pinv(design) @ target).astype(np.float32)
 
 
 def _enlargement(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the (N,) scale factors of (N, 3, 2) affine maps."""
+    """Return the (N,) scale factors of (N, 3, 2) affine maps."""
     return np.asarray(np.sqrt(np.abs(np.linalg.det(maps[:, 1:]))).clip(0.1), np.float32)
 
 
@@ -231,12 +231,12 @@ def _axes(points: NDArray[np.floating]) -> LipAxes:
 
 
 def grid_positions(size: int) -> NDArray[np.float32]:
-    """Returns the (32,) pixel positions of the cell centres; pixel centres are at integers."""
+    """Return the (32,) pixel positions of the cell centres; pixel centres are at integers."""
     return ((np.arange(GRID) + 0.5) * (size / GRID) - 0.5).astype(np.float32)
 
 
 def grid_points(size: int) -> NDArray[np.float32]:
-    """Returns (1024, 2) positions of the cell centres in the units of `FieldProblem.points`, row by row."""
+    """Return (1024, 2) positions of the cell centres in the units of `FieldProblem.points`, row by row."""
     position = grid_positions(size) / size - 0.5
     columns, rows = np.meshgrid(position, position)
     return np.stack([columns.ravel(), rows.ravel()], 1).astype(np.float32)

@@ -62,7 +62,7 @@ class Colours(NamedTuple):
 
 
 def usual_teeth(skin: NDArray[np.float32], eye_white: EyeWhite) -> NDArray[np.float32]:
-    """Estimates (T, 3) Y, U, V of teeth from (T, 3) skin colour and eye whites, for faces that show no teeth.
+    """Estimate (T, 3) Y, U, V of teeth from (T, 3) skin colour and eye whites, for faces that show no teeth.
 
     Skin varies in tone and teeth do not, so skin alone is a poor reference; the whites of the eyes are a good one.
     """
@@ -79,7 +79,7 @@ def draw_interior(
     colours: Colours,
     rounding: Array,
 ) -> Array:
-    """Draws the interior at all given pixels; `lip_coordinates.inside_alpha` masks where it shows.
+    """Draw the interior at all given pixels; `lip_coordinates.inside_alpha` masks where it shows.
 
     Args:
         xp: `numpy` or `torch`.
@@ -124,13 +124,13 @@ def draw_interior(
 
 
 def lip_shadow(coords: LipCoords, eye_distance: Array) -> Array:
-    """Returns the (T, h, w) factor by which the upper lip shades a source's own teeth."""
+    """Return the (T, h, w) factor by which the upper lip shades a source's own teeth."""
     depth = (coords.y - coords.upper) / (0.03 * eye_distance[:, None, None])
     return 0.78 + 0.22 * depth.clip(0, 1)
 
 
 def parting(coords: LipCoords, eye_distance: Array, rounding: Array | float = 0.0) -> Array:
-    """Returns (T, h, w) how far the lips are parted, 0 to 1: a thin gap is dark and shows no teeth.
+    """Return (T, h, w) how far the lips are parted, 0 to 1: a thin gap is dark and shows no teeth.
 
     Lips that are rounded, by (T,) `rounding` from 0 to 1, are in front of the teeth and shade them in wider gaps.
     """
@@ -140,7 +140,7 @@ def parting(coords: LipCoords, eye_distance: Array, rounding: Array | float = 0.
 
 
 def _moist(gap: Array, unit: Array) -> Array:
-    """Returns the height of the visible inner side of the lower lip."""
+    """Return the height of the visible inner side of the lower lip."""
     return 0.006 * unit + 0.08 * gap
 
 
@@ -150,7 +150,7 @@ def _smooth(value: Array) -> Array:
 
 
 def _lower_teeth(x: Array, y: Array, lower: Array, gap: Array, unit: Array) -> tuple[Array, Array]:
-    """Returns coverage and luma of the lower teeth, which move with the jaw and stand just behind the lower lip."""
+    """Return coverage and luma of the lower teeth, which move with the jaw and stand just behind the lower lip."""
     drop, light, shown = _row(x / _LOWER_SIZE)
     top = lower - 0.5 * _moist(gap, unit) - unit * (0.05 - drop).clip(min=0.0)
     shown = shown * ((y - top) / (0.02 * unit).clip(min=1.0)).clip(0, 1)
@@ -158,14 +158,14 @@ def _lower_teeth(x: Array, y: Array, lower: Array, gap: Array, unit: Array) -> t
 
 
 def _teeth(x: Array, y: Array, seam: Array, unit: Array) -> tuple[Array, Array]:
-    """Returns coverage (0 to 1) and luma of the upper teeth; x from the middle line in eye distances."""
+    """Return coverage (0 to 1) and luma of the upper teeth; x from the middle line in eye distances."""
     lift, light, shown = _row(x)
     above = seam + unit * (_TEETH_BELOW_SEAM - lift) - y  # the edge
     return shown * (above / (_RIM * unit).clip(min=0.8) + 0.5).clip(0, 1), light
 
 
 def _row(x: Array) -> tuple[Array, Array, Array]:
-    """Returns edge lift, luma and coverage of a row of teeth at x from the middle line."""
+    """Return edge lift, luma and coverage of a row of teeth at x from the middle line."""
     place = (abs(x) * (_ROW_SAMPLES / _row_end())).clip(0, _ROW_SAMPLES - 1.001)
     table, like_numpy = _row_table(), isinstance(place, np.ndarray)
     if not like_numpy:
@@ -177,19 +177,19 @@ def _row(x: Array) -> tuple[Array, Array, Array]:
 
 
 def _tooth_sides() -> NDArray[np.float64]:
-    """Returns (5,) boundaries of teeth along the arch, in eye distances from the middle line."""
+    """Return (5,) boundaries of teeth along the arch, in eye distances from the middle line."""
     return np.cumsum([0.0, *_TOOTH_WIDTHS]) / _EYE_DISTANCE_MM
 
 
 @cache
 def _row_end() -> float:
-    """Returns the distance from the middle line to the end of the last tooth, seen from the front."""
+    """Return the distance from the middle line to the end of the last tooth, seen from the front."""
     return float(_ARCH_RADIUS * np.sin(_tooth_sides()[-1] / _ARCH_RADIUS))
 
 
 @cache
 def _row_table() -> NDArray[np.float32]:
-    """Returns (3, S) edge lift, luma and coverage of a row of teeth from its middle line to its end.
+    """Return (3, S) edge lift, luma and coverage of a row of teeth from its middle line to its end.
 
     Where two teeth meet there is a thin shadow and a notch between their edges.
     """

@@ -1,4 +1,4 @@
-"""Draws the mouth interiors of a chunk for `render_cpu`, several at once: most of the time of one is that of calls."""
+"""Draws several mouth interiors of a chunk at once for `render_cpu`: for one face, call overhead dominates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DrawnInterior(NamedTuple):
     planes: F32  # (3, h, w) Y, U, V, not yet blurred
 
     def within(self, box: Box) -> tuple[LipCoords, F32]:
-        """Returns the coordinates and planes of a part of the box."""
+        """Return the coordinates and planes of a part of the box."""
         part = (..., *within(box, self.box, self.cell))
         x, y, upper, lower, start, stop, half_width = self.coords
         coords = LipCoords(x[part], y[part], upper[part], lower[part], start[part], stop[part], half_width)
@@ -34,7 +34,7 @@ class DrawnInterior(NamedTuple):
 
 
 def draw_interiors(chunk: FaceChunk, axes: LipAxes) -> dict[int, DrawnInterior]:
-    """Returns the interiors by face; faces whose interior does not show have none."""
+    """Return the interiors by face; faces whose interior does not show have none."""
     gaps = (axes.lips[:, 1] - axes.lips[:, 0]).max(1)
     shown, cell = np.flatnonzero((chunk.interior > 0) & (gaps > _CLOSED)), chunk.region_size // GRID
     drawn = {}
@@ -53,7 +53,7 @@ def draw_interiors(chunk: FaceChunk, axes: LipAxes) -> dict[int, DrawnInterior]:
 
 
 def _around(axes: LipAxes, size: int) -> Box:
-    """Returns the box around all lips, in pairs of cells."""
+    """Return the box around all lips, in pairs of cells."""
     pair = 2 * (size // GRID)
     near = [near_lips(*mouth, (size, size)) for mouth in zip(*axes, strict=True)]
     rows, columns = ([each[k] for each in near] for k in (0, 1))

@@ -23,7 +23,7 @@ _OPTIONS: Final[dict[str, Any]] = {"nogil": True, "fastmath": True, "error_model
 
 
 def kernel(*signatures: str) -> Callable[[F], F]:
-    """Compiles a function for signatures of Numba types; it runs without the GIL."""
+    """Compile a function for signatures of Numba types; it runs without the GIL."""
 
     def compile_for_signatures(function: F) -> F:
         return _compile(function, list(signatures))
@@ -32,7 +32,7 @@ def kernel(*signatures: str) -> Callable[[F], F]:
 
 
 def inline(function: F) -> F:
-    """Compiles a function that kernels call, for the types that they pass."""
+    """Compile a function that kernels call, for the types that they pass."""
     return _compile(function)
 
 
@@ -51,7 +51,7 @@ def _compile(function: F, signatures: list[str] | None = None) -> F:
 
 
 def _fingerprint(function: FunctionType) -> str:
-    """Returns a hash of the code of a function and of the numbers and compiled functions that it uses.
+    """Return a hash of the code of a function and of the numbers and compiled functions that it uses.
 
     Numba compiles these into the function, but drops a cached function only when the function's own file changes.
     """

@@ -49,7 +49,7 @@ class LipCoords(NamedTuple):
 
 
 def lip_axes(inner_upper: NDArray[np.floating], inner_lower: NDArray[np.floating]) -> LipAxes:
-    """Computes the axes of T mouths from the (T, 11, 2) inner edges of their lips in pixels, corner to corner."""
+    """Compute the axes of T mouths from the (T, 11, 2) inner edges of their lips in pixels, corner to corner."""
     first, last = inner_upper[:, 0], inner_upper[:, -1]
     length = np.maximum(np.linalg.norm(last - first, axis=1), 2.0)
     along = (last - first) / length[:, None]
@@ -69,7 +69,7 @@ def lip_axes(inner_upper: NDArray[np.floating], inner_lower: NDArray[np.floating
 
 
 def _interpolate(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Interpolates T polylines through (T, 11) ascending x and y linearly, at 65 positions from -1 to 1: (T, 65)."""
+    """Interpolate T polylines through (T, 11) ascending x and y linearly, at 65 positions from -1 to 1: (T, 65)."""
     positions = np.linspace(-1, 1, _SAMPLES)
     last = x.shape[1] - 2
     before = ((x[:, :, None] <= positions).sum(1) - 1).clip(0, last)  # (T, 65) the last point at or before a position
@@ -80,7 +80,7 @@ def _interpolate(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np
 
 @cache
 def _smoothing_matrix() -> NDArray[np.float32]:
-    """Returns a (65, 65) matrix: `lines @ matrix` smooths lines and keeps their ends."""
+    """Return a (65, 65) matrix: `lines @ matrix` smooths lines and keeps their ends."""
     reach = 3 * _BEND
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / _BEND) ** 2)
     beyond = np.pad(np.eye(_SAMPLES), ((reach, reach), (0, 0)), "reflect", reflect_type="odd")
@@ -90,7 +90,7 @@ def _smoothing_matrix() -> NDArray[np.float32]:
 
 
 def lip_coords(xp: ModuleType, axes: LipAxes, columns: Array, rows: Array) -> LipCoords:
-    """Returns the lip coordinates of pixels at `columns`, `rows` (T or 1, h, w) in region pixels."""
+    """Return the lip coordinates of pixels at `columns`, `rows` (T or 1, h, w) in region pixels."""
     half_width = axes.half_width[:, None, None]
     x, y = _along_across(axes, columns, rows)
     place = ((x + 1) * ((_SAMPLES - 1) / 2)).clip(0, _SAMPLES - 1.001)
@@ -108,7 +108,7 @@ def lip_coords(xp: ModuleType, axes: LipAxes, columns: Array, rows: Array) -> Li
 
 
 def _along_across(axes: LipAxes, columns: Array, rows: Array) -> tuple[Array, Array]:
-    """Returns `LipCoords.x` and `y` of pixels."""
+    """Return `LipCoords.x` and `y` of pixels."""
     half_width = axes.half_width[:, None, None]
     dx, dy = columns - axes.centre[:, 0, None, None], rows - axes.centre[:, 1, None, None]
     along_x, along_y = axes.along[:, 0, None, None], axes.along[:, 1, None, None]
@@ -116,23 +116,23 @@ def _along_across(axes: LipAxes, columns: Array, rows: Array) -> tuple[Array, Ar
 
 
 def place_in(axes: LipAxes, points: Array) -> tuple[Array, Array]:
-    """Returns (T,) `LipCoords.x` and `y` of (T, 2) points in region pixels, one per mouth."""
+    """Return (T,) `LipCoords.x` and `y` of (T, 2) points in region pixels, one per mouth."""
     x, y = _along_across(axes, points[:, 0, None, None], points[:, 1, None, None])
     return x[:, 0, 0], y[:, 0, 0]
 
 
 def look_up(table: Array, index: Array) -> Array:
-    """Looks up entries of a flat table; in NumPy, `take` is five times as fast as indexing."""
+    """Look up entries of a flat table; in NumPy, `take` is five times as fast as indexing."""
     return table.take(index, mode="clip") if isinstance(table, np.ndarray) else table[index]
 
 
 def _counter(xp: ModuleType, like: Array) -> Array:
-    """Returns (T, 1, 1) 0, 1, 2, ... on the device of `like`."""
+    """Return (T, 1, 1) 0, 1, 2, ... on the device of `like`."""
     return xp.cumsum(xp.ones_like(like[:, :1, :1]), 0) - 1
 
 
 def part_jaws(axes: LipAxes, own_gap: NDArray[np.float32], bite: NDArray[np.float32]) -> LipAxes:
-    """Splits the opening of T mouths between the upper and the lower jaw.
+    """Split the opening of T mouths between the upper and the lower jaw.
 
     Teeth are rigid: everything above the exemplar's bite line keeps its distance from the upper lip, everything below
     it its distance from the lower lip. A mouth that opens further than its exemplar shows the dark between the jaws;
@@ -150,7 +150,7 @@ def part_jaws(axes: LipAxes, own_gap: NDArray[np.float32], bite: NDArray[np.floa
 
 
 def lower_layer_weight(coords: LipCoords, hard: Array = 0.0) -> Array:
-    """Returns the (T, h, w) weight of the lower layer: 0 on the upper lip and above, 1 on the lower lip and below.
+    """Return the (T, h, w) weight of the lower layer: 0 on the upper lip and above, 1 on the lower lip and below.
 
     Beside the mouth the transition widens with the distance from the corner. In an open mouth it lies between the jaws.
     `hard` from 0 to 1 makes the transition abrupt and puts it half-way between the lips, which hides their interior.
@@ -166,7 +166,7 @@ def lower_layer_weight(coords: LipCoords, hard: Array = 0.0) -> Array:
 
 
 def side_weight(axes: LipAxes, columns: Array, rows: Array, hard: float) -> tuple[Array, Array]:
-    """Returns `lower_layer_weight` beside the mouth, where both lips are on one line.
+    """Return `lower_layer_weight` beside the mouth, where both lips are on one line.
 
     Returns:
         (T, h, w) weight, valid beside the mouth, and (T, h, w) bool: whether the pixel is between the corners instead.
@@ -177,12 +177,12 @@ def side_weight(axes: LipAxes, columns: Array, rows: Array, hard: float) -> tupl
 
 
 def _side_width(x: Array, half_width: Array, hard: Array) -> Array:
-    """Returns the minimum width of the transition across the mouth, in pixels."""
+    """Return the minimum width of the transition across the mouth, in pixels."""
     return 0.02 + 0.78 * (1.0 - hard) + 0.9 * (abs(x) - 1).clip(min=0) * half_width
 
 
 def to_lip(axes: LipAxes, coords: LipCoords, is_lower: bool) -> tuple[Array, Array]:
-    """Returns (T, h, w) offsets x, y straight to the edge of a lip for pixels beyond it, between the corners.
+    """Return (T, h, w) offsets x, y straight to the edge of a lip for pixels beyond it, between the corners.
 
     Sampled with the displacement of the lip edge, the interior behind a lip moves with it and keeps its size. The field
     itself would stretch teeth as the mouth opens.
@@ -193,7 +193,7 @@ def to_lip(axes: LipAxes, coords: LipCoords, is_lower: bool) -> tuple[Array, Arr
 
 
 def smooth_cut(luma: Array, above: Array, below: Array, coords: LipCoords, hard: Array) -> Array:
-    """Anti-aliases an abrupt transition in (T, h, w) luma: pixels that it crosses show both sides in proportion.
+    """Anti-alias an abrupt transition in (T, h, w) luma: pixels that it crosses show both sides in proportion.
 
     `above` and `below` are the neighbours of each pixel; for `hard` see `lower_layer_weight`.
     """
@@ -204,12 +204,12 @@ def smooth_cut(luma: Array, above: Array, below: Array, coords: LipCoords, hard:
 
 
 def openness(coords: LipCoords) -> Array:
-    """Returns (T, h, w) how far the mouth is open at this x, 0 to 1."""
+    """Return (T, h, w) how far the mouth is open at this x, 0 to 1."""
     return ((coords.lower - coords.upper) / (0.06 * coords.half_width) - 1).clip(0, 1)
 
 
 def cavity(coords: LipCoords, eye_distance: Array, closing: Array = 0.0) -> Array:
-    """Returns (T, h, w) how far a pixel lies in the dark between jaws or closing lips, 0 to 1.
+    """Return (T, h, w) how far a pixel lies in the dark between jaws or closing lips, 0 to 1.
 
     The edges of the gap between the jaws are soft, like teeth behind lips, and a thin gap is less dark: otherwise a
     line one pixel wide would show as a row of dots. Closing lips shade the gap between them, more where it is narrower:
@@ -231,17 +231,17 @@ def cavity(coords: LipCoords, eye_distance: Array, closing: Array = 0.0) -> Arra
 
 
 def darken(luma: Array, dark: Array, skin: Array) -> Array:
-    """Darkens `luma` towards the brightness of the mouth cavity, by `dark` from 0 to 1."""
+    """Darken `luma` towards the brightness of the mouth cavity, by `dark` from 0 to 1."""
     return luma - 0.85 * dark * (luma - 0.3 * skin).clip(min=0)
 
 
 def rim_feather(half_width: Array) -> Array:
-    """Returns the pixels across the lip edge over which the interior fades in."""
+    """Return the pixels across the lip edge over which the interior fades in."""
     return (RIM * half_width).clip(min=1.0)
 
 
 def inside_alpha(coords: LipCoords, lower_rim: Array = 0.0) -> Array:
-    """Returns the (T, h, w) soft mask, 0 to 1, of the opening.
+    """Return the (T, h, w) soft mask, 0 to 1, of the opening.
 
     `lower_rim`, (T, 1, 1) or one value, is how much of it belongs to the lower lip, in mouth half-widths.
     """
@@ -254,7 +254,7 @@ def inside_alpha(coords: LipCoords, lower_rim: Array = 0.0) -> Array:
 
 
 def behind_lip(coords: LipCoords, shrink: float) -> tuple[Array, Array]:
-    """Samples behind the upper lip: hidden pixels are replaced by those just below its edge.
+    """Find what to sample behind the upper lip: hidden pixels are replaced by those just below its edge.
 
     `coords` belong to the image that is sampled; `shrink` mouth half-widths are kept from the lips.
 

@@ -49,7 +49,7 @@ class Lips(NamedTuple):
     def find(
         cls, axes: LipAxes, box: Box, cell: int, eye_distance: float, hard: float, closing: float, lower_rim: float
     ) -> Self:
-        """Finds the lips of the one mouth in `axes`.
+        """Find the lips of the one mouth in `axes`.
 
         For `hard` see `lower_layer_weight`, for `closing` see `cavity`, for `lower_rim` see `inside_alpha`.
         """
@@ -68,7 +68,7 @@ class Lips(NamedTuple):
         return lips
 
     def place(self, layers: F32, box: Box, cell: int) -> F32:
-        """Returns the (2, h, w) source positions x, y of the box, blended between the layers.
+        """Return the (2, h, w) source positions x, y of the box, blended between the layers.
 
         Args:
             layers: (2, 2, 36, 36) padded positions x, y of the upper and the lower layer.
@@ -85,7 +85,7 @@ class Lips(NamedTuple):
 
 
 def near_lips(centre: F32, along: F32, half_width: float, lines: F32, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Returns the rows and columns of a box that contain the rectangle between the corners and around the lips.
+    """Return the rows and columns of a box that contain the rectangle between the corners and around the lips.
 
     The arguments but the (h, w) `shape` of the box are those of one mouth in `LipAxes`, its centre relative to the box.
     """
@@ -99,7 +99,7 @@ def near_lips(centre: F32, along: F32, half_width: float, lines: F32, shape: tup
 
 
 def _even(places: list[float], length: int) -> slice:
-    """Returns the pixels of a side of that even length that contain all places: at least two, with even edges."""
+    """Return the pixels of a side of that even length that contain all places: at least two, with even edges."""
     first = min(max(int(min(places)), 0), length - 1)
     stop = min(max(int(max(places)) + 2, first + 1), length)
     return slice(first & ~1, (stop + 1) & ~1)
@@ -112,7 +112,7 @@ def _clip(value: Real) -> Real:
 
 @kernel("void(f4[::1], f4[::1], f4, f4, f4[:,::1])")
 def _weigh_sides(centre: F32, along: F32, half_width: float, hard: float, share: F32) -> None:
-    """Fills `share` with the weight of the lower layer as it is beside the mouth, see `side_weight`."""
+    """Fill `share` with the weight of the lower layer as it is beside the mouth, see `side_weight`."""
     one, half, growth = np.float32(1), np.float32(0.5), np.float32(0.9)
     least, unit = np.float32(0.02 + 0.78 * (1 - hard)), np.float32(1 / half_width)
     for row in range(share.shape[0]):
@@ -146,7 +146,7 @@ def _find_lips(
     offset: F32,
     beyond: F32,
 ) -> None:
-    """Fills the other arrays of `Lips`, which are zero, and `share` between the corners."""
+    """Fill the other arrays of `Lips`, which are zero, and `share` between the corners."""
     soft, unit, width = _ONE - hard, _ONE / half_width, opening.shape[1]
     feather, jaws = max(_RIM * half_width, _ONE), _CAVITY * eye_distance
     edge, least = max(_HALF * jaws, _ONE), np.float32(0.02) + np.float32(0.78) * soft
@@ -190,7 +190,7 @@ def _find_lips(
 
 @kernel("void(f4[:,:,:,::1], f4, i8, i8, f4[:,::1], f4[:,:,::1])")
 def _blend_layers(layers: F32, cell: float, left: int, top: int, share: F32, out: F32) -> None:
-    """Enlarges both layers to the pixels of the box and blends them by the weight of the lower one."""
+    """Enlarge both layers to the pixels of the box and blend them by the weight of the lower one."""
     height, width = share.shape
     for axis in range(2):
         over = across(layers[0, axis], cell, left, top, height, width)
@@ -205,7 +205,7 @@ def _blend_layers(layers: F32, cell: float, left: int, top: int, share: F32, out
 
 @inline
 def _at(layer: F32, column: Real, row: Real, cell: float) -> tuple[Real, Real]:
-    """Samples padded (2, 36, 36) positions x, y bilinearly at a pixel."""
+    """Sample padded (2, 36, 36) positions x, y bilinearly at a pixel."""
     last = layer.shape[1] - 2
     u, v = (column + _HALF) / cell + _PAD, (row + _HALF) / cell + _PAD
     i, j = min(max(np.int32(u), 0), last), min(max(np.int32(v), 0), last)
@@ -229,7 +229,7 @@ def _carry(
     beyond: F32,
     out: F32,
 ) -> None:
-    """Makes the interior behind the lips move with the edges of the lips.
+    """Make the interior behind the lips move with the edges of the lips.
 
     Pixels beyond the edge of a lip are read as far from its image as they are from the edge, see `to_lip`.
     """

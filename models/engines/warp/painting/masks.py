@@ -36,18 +36,18 @@ _HIDDEN, _KEPT = 0.22, 0.5
 
 
 def texture_window() -> tuple[float, float, float]:
-    """Returns left edge, top edge (y down from the eyes) and side of the masks in the head frame."""
+    """Return left edge, top edge (y down from the eyes) and side of the masks in the head frame."""
     return _LEFT, _TOP, _SPAN
 
 
 def texture_positions(head: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Maps (..., 2+) head-frame points to pixels of the mask texture, (..., 2)."""
+    """Map (..., 2+) head-frame points to pixels of the mask texture, (..., 2)."""
     x, y = np.asarray(head[..., 0], np.float64), -np.asarray(head[..., 1], np.float64)
     return np.stack([x - _LEFT, y - _TOP], -1) * (TEXTURE / _SPAN) - 0.5
 
 
 def draw_masks(rest: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Draws the masks of a (468, 3) closed mouth in the head frame: (160, 160, 2) uint8, mouth and jaw."""
+    """Draw the masks of a (468, 3) closed mouth in the head frame: (160, 160, 2) uint8, mouth and jaw."""
     points = np.asarray(rest, np.float64) * [1, -1, 1]  # y down
     cells = (np.arange(TEXTURE) + 0.5) * (_SPAN / TEXTURE)
     x, y = np.meshgrid(_LEFT + cells, _TOP + cells)
@@ -68,7 +68,7 @@ def draw_masks(rest: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 @cache
 def border_window(size: int) -> NDArray[np.float32]:
-    """Returns (size, size) integers: 255 inside, 0 at the border, as a mask cut off by the border shows as a line."""
+    """Return (size, size) integers: 255 inside, 0 at the border, as a mask cut off by the border shows as a line."""
     distance = np.minimum(np.arange(size), np.arange(size)[::-1]) * (64 / size / _EDGE_CELLS)
     side = smooth_step(distance)
     return np.asarray(np.rint(255 * side[:, None] * side), np.float32)
@@ -81,7 +81,7 @@ def _superellipse(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.
 def masks_by_yaw(
     masks: NDArray[np.uint8], yaw_degrees: NDArray[np.floating]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Cuts the (M, M, 2) masks of a face for T head rotations; (T,) yaw is positive to the image's right.
+    """Cut the (M, M, 2) masks of a face for T head rotations; (T,) yaw is positive to the image's right.
 
     Returns:
         (V, M, M, 2) uint8 masks, V >= 1, and (T,) int32 mask index of each head.
@@ -94,7 +94,7 @@ def masks_by_yaw(
 
 
 def hidden_share(positions: NDArray[np.floating], yaw_degrees: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns how far points of the face are out of sight in T heads that are turned far.
+    """Return how far points of the face are out of sight in T heads that are turned far.
 
     Args:
         positions: (P, 2) pixels of the mask texture.
@@ -116,7 +116,7 @@ def hidden_share(positions: NDArray[np.floating], yaw_degrees: NDArray[np.floati
 
 @lru_cache(maxsize=64)
 def _in_sight(step: int) -> NDArray[np.float64]:
-    """Returns (M, M) visibility, 0 to 1, of the texture for a head rotated by `step` yaw steps."""
+    """Return (M, M) visibility, 0 to 1, of the texture for a head rotated by `step` yaw steps."""
     left, top, span = texture_window()
     cell = span / TEXTURE
     window = Window(left + cell / 2, left + span - cell / 2, -top - cell / 2, -top - span + cell / 2, TEXTURE, TEXTURE)

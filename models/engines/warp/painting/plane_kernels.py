@@ -21,7 +21,7 @@ _PAD = np.float32(PAD - 0.5)  # from the edge of the region to the centre of the
 
 @inline
 def across(plane: F32, cell: float, left: int, top: int, height: int, width: int) -> F32:
-    """Enlarges the rows of a padded plane of cells to pixels: (36, w), of which a box of (h, w) pixels needs some."""
+    """Enlarge the rows of a padded plane of cells to pixels: (36, w), of which a box of (h, w) pixels needs some."""
     wide = np.empty((plane.shape[0], width), np.float32)
     cells, parts = np.empty(width, np.int32), np.empty(width, np.float32)
     for i in range(np.uint64(width)):
@@ -37,13 +37,13 @@ def across(plane: F32, cell: float, left: int, top: int, height: int, width: int
 
 @inline
 def down_to(row: int, cell: float) -> tuple[Whole, Real]:
-    """Returns the row of padded cells above a row of pixels, and how far it is below it, 0 to 1."""
+    """Return the row of padded cells above a row of pixels, and how far it is below it, 0 to 1."""
     v = (np.float32(row) + _HALF) / np.float32(cell) + _PAD
     return np.int32(v), v - np.float32(np.int32(v))
 
 
 def padded_positions(shifts: F32, cell: int) -> F32:
-    """Converts (n, 2c, 32, 32) offsets x, y, ... of cell centres to padded (n, 2c, 36, 36) positions in pixels."""
+    """Convert (n, 2c, 32, 32) offsets x, y, ... of cell centres to padded (n, 2c, 36, 36) positions in pixels."""
     padded = np.empty((*shifts.shape[:2], shifts.shape[2] + 2 * PAD, shifts.shape[3] + 2 * PAD), np.float32)
     _pad_positions(shifts, cell, padded)
     return padded
@@ -64,7 +64,7 @@ def _pad_positions(shifts: F32, cell: float, out: F32) -> None:
 
 
 def enlarge(plane: F32, box: Box, cell: float) -> F32:
-    """Enlarges a padded (36, 36) plane bilinearly to the pixels of a box, with `cell` pixels per cell."""
+    """Enlarge a padded (36, 36) plane bilinearly to the pixels of a box, with `cell` pixels per cell."""
     rows, columns = box.pixels(cell)
     out = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.float32)
     _enlarge(plane, cell, columns.start, rows.start, out)
@@ -84,7 +84,7 @@ def _enlarge(plane: F32, cell: float, left: int, top: int, out: F32) -> None:
 
 @kernel("void(u1[:,::1], f4, f4[:,::1])")
 def sharpen_into(luma: U8, amount: float, out: F32) -> None:
-    """Applies unsharp masking with a 3 x 3 blur; beyond its edge, the plane repeats it."""
+    """Apply unsharp masking with a 3 x 3 blur; beyond its edge, the plane repeats it."""
     height, width = luma.shape
     sums = np.empty(width, np.float32)
     share, whole = amount / np.float32(9), 1 + amount
@@ -101,7 +101,7 @@ def sharpen_into(luma: U8, amount: float, out: F32) -> None:
 
 @kernel("void(f4[:,::1], f4[:,::1], f4, i8, i8)")
 def multiply_luma(luma: F32, gain: F32, cell: float, left: int, top: int) -> None:
-    """Applies the padded (36, 36) gain of a colour match to luma, in place."""
+    """Apply the padded (36, 36) gain of a colour match to luma, in place."""
     height, width = luma.shape
     wide = across(gain, cell, left, top, height, width)
     for row in range(height):
@@ -113,7 +113,7 @@ def multiply_luma(luma: F32, gain: F32, cell: float, left: int, top: int) -> Non
 
 @kernel("void(u1[:,::1], f4[:,::1], f4, i8, i8, f4[:,::1])")
 def offset_chroma(chroma: U8, offset: F32, cell: float, left: int, top: int, out: F32) -> None:
-    """Adds the padded (36, 36) offset of a colour match to a chroma plane."""
+    """Add the padded (36, 36) offset of a colour match to a chroma plane."""
     height, width = chroma.shape
     wide = across(offset, cell, left, top, height, width)
     for row in range(height):
@@ -124,7 +124,7 @@ def offset_chroma(chroma: U8, offset: F32, cell: float, left: int, top: int, out
 
 @kernel("void(f4[:,::1], f4[:,::1], f4, f4[:,::1], i8, i8)")
 def fade_into(plane: F32, other: F32, weight: float, opening: F32, top: int, left: int) -> None:
-    """Crossfades a plane to another one in place, except in the opening, which starts at row `top`, column `left`."""
+    """Crossfade a plane to another one in place, except in the opening, which starts at row `top`, column `left`."""
     weights = np.empty(plane.shape[1], np.float32)
     for row in range(plane.shape[0]):
         weights[:] = weight
@@ -137,7 +137,7 @@ def fade_into(plane: F32, other: F32, weight: float, opening: F32, top: int, lef
 
 @kernel("void(f4[:,::1], f4[:,::1], f4, f4, i8, i8)")
 def darken_into(luma: F32, dark: F32, weight: float, skin: float, top: int, left: int) -> None:
-    """Applies `lip_coordinates.darken` in place, by `weight` times `dark`, which starts at row `top`, column `left`."""
+    """Apply `lip_coordinates.darken` in place, by `weight` times `dark`, which starts at row `top`, column `left`."""
     least, most = _DARKEST * skin, _DARKENED * weight
     for row in range(dark.shape[0]):
         for column in range(dark.shape[1]):
@@ -147,7 +147,7 @@ def darken_into(luma: F32, dark: F32, weight: float, skin: float, top: int, left
 
 @kernel("void(f4[:,::1], f4[:,::1], f4, i8, i8)")
 def smooth_cut_into(luma: F32, offset: F32, hard: float, top: int, left: int) -> None:
-    """Applies `lip_coordinates.smooth_cut` in place; `offset` is `Lips.offset`, from row `top` and column `left` on."""
+    """Apply `lip_coordinates.smooth_cut` in place; `offset` is `Lips.offset`, from row `top` and column `left` on."""
     before = luma[max(top - 1, 0)].copy()
     for row in range(offset.shape[0]):
         current, after = luma[top + row].copy(), luma[min(top + row + 1, luma.shape[0] - 1)]
@@ -161,7 +161,7 @@ def smooth_cut_into(luma: F32, offset: F32, hard: float, top: int, left: int) ->
 
 @inline
 def _lay_row(below: U8, row: Whole, left: Whole, wanted: F32, line: int, weights: F32) -> None:
-    """Blends line `line` of `wanted` into row `row` of a plane, from column `left` on, by weights from 0 to 1."""
+    """Blend line `line` of `wanted` into row `row` of a plane, from column `left` on, by weights from 0 to 1."""
     for i in range(np.uint64(len(weights))):
         own = np.float32(below[row, left + i])
         light = np.float32(np.int32(min(max(wanted[line, i], np.float32(0)), np.float32(255)) + _HALF))
@@ -170,7 +170,7 @@ def _lay_row(below: U8, row: Whole, left: Whole, wanted: F32, line: int, weights
 
 @kernel("void(u1[:,::1], i8, i8, f4[:,::1], u1[:,::1])")
 def lay_luma(below: U8, left: int, top: int, wanted: F32, mask: U8) -> None:
-    """Blends (h, w) luma into a plane, by the whole mask of (R / 2, R / 2), 0 to 255, enlarged bilinearly."""
+    """Blend (h, w) luma into a plane, by the whole mask of (R / 2, R / 2), 0 to 255, enlarged bilinearly."""
     height, width = wanted.shape
     half, last, start = width // 2, mask.shape[0] - 1, left // 2
     down, weights = np.empty(half + 2, np.float32), np.empty(width, np.float32)
@@ -189,7 +189,7 @@ def lay_luma(below: U8, left: int, top: int, wanted: F32, mask: U8) -> None:
 
 @kernel("void(u1[:,::1], i8, i8, f4[:,::1], u1[:,::1])")
 def lay_chroma(below: U8, left: int, top: int, wanted: F32, mask: U8) -> None:
-    """Blends (h / 2, w / 2) chroma into a plane of (R / 2, R / 2), by the mask of this size, 0 to 255."""
+    """Blend (h / 2, w / 2) chroma into a plane of (R / 2, R / 2), by the mask of this size, 0 to 255."""
     unit, weights = np.float32(1 / 255), np.empty(wanted.shape[1], np.float32)
     for row in range(wanted.shape[0]):
         for i in range(np.uint64(len(weights))):

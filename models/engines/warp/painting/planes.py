@@ -28,11 +28,11 @@ class Box(NamedTuple):
 
     @property
     def cells(self) -> tuple[slice, slice]:
-        """Returns rows and columns in a plane of cells."""
+        """Return rows and columns in a plane of cells."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def pixels(self, cell: float) -> tuple[slice, slice]:
-        """Returns rows and columns in a plane with cells of `cell` pixels, a multiple of one half."""
+        """Return rows and columns in a plane with cells of `cell` pixels, a multiple of one half."""
         return (
             slice(int(self.top * cell), int(self.bottom * cell)),
             slice(int(self.left * cell), int(self.right * cell)),
@@ -40,7 +40,7 @@ class Box(NamedTuple):
 
 
 def within(inner: Box, outer: Box, cell: float) -> tuple[slice, slice]:
-    """Returns rows and columns of `inner` in a plane that covers `outer`."""
+    """Return rows and columns of `inner` in a plane that covers `outer`."""
     left, top = outer.left, outer.top
     return Box(inner.left - left, inner.top - top, inner.right - left, inner.bottom - top).pixels(cell)
 
@@ -67,7 +67,7 @@ class Mouth(NamedTuple):
 
 
 def grid(where: tuple[slice, slice]) -> tuple[F32, F32]:
-    """Returns the (1, 1, w) columns and (1, h, 1) rows of a box."""
+    """Return the (1, 1, w) columns and (1, h, 1) rows of a box."""
     rows, columns = (np.arange(part.start, part.stop, dtype=np.float32) for part in where)
     return columns[None, None], rows[None, :, None]
 
@@ -80,22 +80,22 @@ class Crop(NamedTuple):
 
 
 def padded_cells(planes: F32) -> F32:
-    """Pads (..., 32, 32) planes to (..., 36, 36) by repeating the edge cells."""
+    """Pad (..., 32, 32) planes to (..., 36, 36) by repeating the edge cells."""
     return planes.take(_PADDED, -1).take(_PADDED, -2)
 
 
 def halve(field: F32) -> F32:
-    """Averages 2 x 2 pixels."""
+    """Average 2 x 2 pixels."""
     return np.asarray(cv2.resize(field, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def linear(plane: U8, place: F32 | Sequence[F32]) -> U8:
-    """Samples a plane bilinearly; beyond its edge it is 0."""
+    """Sample a plane bilinearly; beyond its edge it is 0."""
     return np.asarray(cv2.remap(plane, place[0], place[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.uint8)
 
 
 def mix(mouth: Mouth, other: Mouth, weight: F32) -> Mouth:
-    """Blends two mouths by a (h, w) weight."""
+    """Blend two mouths by a (h, w) weight."""
     half = halve(weight)
     y = mouth.y + weight * (other.y - mouth.y)
     return Mouth(y, [a + half * (b - a) for a, b in zip(mouth.uv, other.uv, strict=True)])

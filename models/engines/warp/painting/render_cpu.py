@@ -71,7 +71,7 @@ _EVERYWHERE: Final = np.ones((1, 1), np.uint8)
 
 
 def render_on_cpu(chunk: FaceChunk) -> FacePatches:
-    """Renders one patch per face of `chunk`."""
+    """Render one patch per face of `chunk`."""
     out_y, out_uv = chunk.crops_y[chunk.base], chunk.crops_uv[chunk.base]  # copies
     if len(chunk.base):
         faces = _Faces.of(chunk)
@@ -131,7 +131,7 @@ class _Face:
         self.layers = padded_positions(layers, self.cell)  # (2, 2n, 36, 36) of the upper and the lower layer
 
     def render(self, out_y: U8, out_uv: U8) -> None:
-        """Renders the face over the copy of the base crop in `out_y`, (R, R), and `out_uv`, (2, R / 2, R / 2)."""
+        """Render the face over the copy of the base crop in `out_y`, (R, R), and `out_uv`, (2, R / 2, R / 2)."""
         if not self.moves.any():
             return
         self._move_frame(out_y, out_uv)
@@ -146,7 +146,7 @@ class _Face:
             lay_chroma(plane, chroma[1].start, chroma[0].start, wanted, self.mouth)
 
     def _mouth_mask(self, texture: U8, place: F32) -> U8:
-        """Returns the (R / 2, R / 2) mask of the mouth, given the positions of cells in its texture."""
+        """Return the (R / 2, R / 2) mask of the mouth, given the positions of cells in its texture."""
         half = self.size // 2
         mask = np.zeros((half, half), np.uint8)
         cells = np.asarray(cv2.dilate(self._mask(texture, place, border_window(GRID)), _AROUND), np.uint8)
@@ -159,13 +159,13 @@ class _Face:
 
     @staticmethod
     def _mask(texture: U8, place: F32 | Sequence[F32], window: F32) -> U8:
-        """Samples a mask texture at positions x, y, times a `border_window`."""
+        """Sample a mask texture at positions x, y, times a `border_window`."""
         read = linear(texture, place)
         return np.asarray(cv2.multiply(read, window, scale=1 / 255, dtype=cv2.CV_8U), np.uint8)
 
     @staticmethod
     def _box(mask: U8, step: int) -> Box:
-        """Returns the bounding box of a mask in pairs of cells, each pair `step` mask pixels wide."""
+        """Return the bounding box of a mask in pairs of cells, each pair `step` mask pixels wide."""
         left, top, width, height = cv2.boundingRect(mask)
         right, bottom = -(-(left + width) // step), -(-(top + height) // step)
         return Box(left // step * 2, top // step * 2, right * 2, bottom * 2)
@@ -174,7 +174,7 @@ class _Face:
         return Crop(self.chunk.crops_y[row], self.chunk.crops_uv[row])
 
     def _move_frame(self, out_y: U8, out_uv: U8) -> None:
-        """Warps chin and cheeks with the mouth, fading out towards the rim of the jaw mask.
+        """Warp chin and cheeks with the mouth, fading out towards the rim of the jaw mask.
 
         Blending them with the unwarped frame instead would show collars and outlines twice.
         """
@@ -188,7 +188,7 @@ class _Face:
         sample_linear(crop.uv, place, pairs[box.pixels(0.5)], out_uv, rows.start, columns.start)
 
     def _cells(self, box: Box, planes: Sequence[U8 | F32], top: int = 0, left: int = 0) -> F32:
-        """Returns (3, 32, 32) cell means of luma and two chroma planes in the box, 0 elsewhere.
+        """Return (3, 32, 32) cell means of luma and two chroma planes in the box, 0 elsewhere.
 
         The box starts at row `top`, column `left` of the luma plane.
         """
@@ -198,7 +198,7 @@ class _Face:
         return cells
 
     def _mouth(self, box: Box, frame_cells: F32, mask: U8) -> Mouth:
-        """Renders the content of the mouth box, given the `_cells` of the warped frame and the box's half-size mask."""
+        """Render the content of the mouth box, given the `_cells` of the warped frame and the box's half-size mask."""
         chunk, face = self.chunk, self.face
         unit = float(chunk.eye_distance[face])
         lips = Lips.find(self.axes, box, self.cell, unit, self._hard, self.closing, self.lower_rim)
@@ -232,7 +232,7 @@ class _Face:
         return lips.place(np.ascontiguousarray(self.layers[:, channels]), box, self.cell)
 
     def _read(self, row: int, place: F32 | Sequence[F32], amount: float, where: U8) -> SharpCrop:
-        """Samples a crop at the luma positions `place` in the cells `where`, sharpened by `amount`."""
+        """Sample a crop at the luma positions `place` in the cells `where`, sharpened by `amount`."""
         crop, (height, width) = self._crop(row), place[0].shape
         read, luma = np.zeros((height, width), np.uint8), np.empty((height, width), np.float32)
         chroma = np.zeros((2, height // 2, width // 2), np.uint8)
@@ -242,7 +242,7 @@ class _Face:
         return SharpCrop(luma, list(chroma))
 
     def _match(self, box: Box, mouths: Sequence[SharpCrop], frame_cells: F32, mask: U8) -> list[ColourMatch]:
-        """Returns the colour match of each mouth to the frame, given the box's half-size mask."""
+        """Return the colour match of each mouth to the frame, given the box's half-size mask."""
         rim = np.zeros((len(mouths), 1, GRID, GRID), np.float32)
         for means in rim[:, 0, *box.cells]:
             average_cells(_RIM.take(mask), self.cell / 2, means)
@@ -251,7 +251,7 @@ class _Face:
         return list(map(ColourMatch, padded_cells(gain[:, 0]), padded_cells(offset)))
 
     def _recolour(self, box: Box, crop: SharpCrop, colour: ColourMatch) -> Mouth:
-        """Applies a colour match; changes the luma of `crop` in place."""
+        """Apply a colour match; change the luma of `crop` in place."""
         luma, chroma = box.pixels(self.cell), box.pixels(self.cell / 2)
         multiply_luma(crop.y, colour.gain, self.cell, luma[1].start, luma[0].start)
         mouth = Mouth(crop.y, [np.empty(plane.shape, np.float32) for plane in crop.uv])
@@ -260,7 +260,7 @@ class _Face:
         return mouth
 
     def _show_interior(self, box: Box, mouth: Mouth, colour: ColourMatch, lips: Lips, drawn: DrawnInterior) -> None:
-        """Blends the drawn interior into `mouth` in the opening."""
+        """Blend the drawn interior into `mouth` in the opening."""
         step = 2 * self.cell  # whole pairs of cells, like every box
         rows, columns = (
             np.flatnonzero(lips.opening.any(axis)) + part.start for axis, part in zip((1, 0), lips.near, strict=True)
@@ -282,7 +282,7 @@ class _Face:
             plane[chroma] = wanted
 
     def _interior(self, box: Box, colour: ColourMatch, drawn: DrawnInterior) -> Mouth:
-        """Returns the drawn interior in the box, with the exemplar's own teeth if it has any."""
+        """Return the drawn interior in the box, with the exemplar's own teeth if it has any."""
         chunk, unit = self.chunk, self.chunk.eye_distance[self.face : self.face + 1]
         coords, planes = drawn.within(box)
         sigma = max(float(unit[0]) * BLUR, MIN_BLUR)

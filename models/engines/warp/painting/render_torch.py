@@ -50,7 +50,7 @@ class TorchRenderer:
 
     @torch.inference_mode()
     def render(self, chunk: FaceChunk) -> FacePatches:
-        """Renders one patch per face of `chunk`."""
+        """Render one patch per face of `chunk`."""
         if not len(chunk.base):
             return FacePatches(chunk.row, chunk.origins, chunk.crops_y[chunk.base], chunk.crops_uv[chunk.base])
         y, uv = _Faces(self, chunk).render()
@@ -93,7 +93,7 @@ class _Faces:
         self.share = lower_layer_weight(self.coords, self.hard)[:, None]
 
     def render(self) -> tuple[Tensor, Tensor]:
-        """Returns (N, R, R) luma and (N, 2, R / 2, R / 2) chroma, uint8."""
+        """Return (N, R, R) luma and (N, 2, R / 2, R / 2) chroma, uint8."""
         chunk = self.chunk
         mouth_mask, jaw_share = self._masks()
         moved = self._enlarge(self.merged[:, fields.FRAME] * jaw_share)
@@ -126,7 +126,7 @@ class _Faces:
         return self._upload(values)[:, None, None, None]
 
     def _masks(self) -> tuple[Tensor, Tensor]:
-        """Returns the mouth mask, (N, 1, R / 2, R / 2) integers 0 to 255, and the jaw mask of the cells, 0 to 1."""
+        """Return the mouth mask, (N, 1, R / 2, R / 2) integers 0 to 255, and the jaw mask of the cells, 0 to 1."""
         half = self.size // 2
         texture = self._upload(self.chunk.masks[self.chunk.mask]).float().permute(0, 3, 1, 2)
         cells = self.merged[:, fields.TEXTURE]
@@ -145,7 +145,7 @@ class _Faces:
         return functional.adaptive_avg_pool2d(plane, GRID)
 
     def _place(self, channels: slice, share: Tensor) -> Tensor:
-        """Returns (N, 2, R, R) source positions, blended between the layers by the weight `share` of the lower one."""
+        """Return (N, 2, R, R) source positions, blended between the layers by the weight `share` of the lower one."""
         layers = []
         for layer, is_lower in ((self.upper, False), (self.lower, True)):
             edge = self.affine_grid[1:] + torch.stack(to_lip(self.axes, self.coords, is_lower), 1)
@@ -156,12 +156,12 @@ class _Faces:
         return shift + self.affine_grid[1:]
 
     def _read(self, crops: NDArray[np.int32], place: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples N crops at (N, 2, R, R) positions, rounded to 8 bits."""
+        """Sample N crops at (N, 2, R, R) positions, rounded to 8 bits."""
         y = _grid_sample(self.crops_y[crops], place, "bicubic")
         return y, _grid_sample(self.crops_uv[crops], place[:, :, ::2, ::2] / 2, "bilinear")
 
     def _show(self, crops: NDArray[np.int32], place: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples N crops like `_read` and sharpens them."""
+        """Sample N crops like `_read` and sharpen them."""
         y, uv = self._read(crops, place)
         soft = functional.avg_pool2d(functional.pad(y, (1, 1, 1, 1), mode="replicate"), 3, 1)
         amount = torch.from_numpy(sharpening(crops, self.chunk.base)).to(y.device)[:, None, None, None]
@@ -170,14 +170,14 @@ class _Faces:
     def _exemplar(
         self, crops: NDArray[np.int32], channels: slice, cells: Tensor, rim: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns mouths in the target shape and the frame's colours, and the (N, 3, R, R) colour correction."""
+        """Return mouths in the target shape and the frame's colours, and the (N, 3, R, R) colour correction."""
         y, uv = self._show(crops, self._place(channels, self.share))
         own = torch.cat([self._cell_means(y), self._cell_means(uv)], 1)
         colour = self._enlarge(torch.cat(match_colour(torch, cells, own, rim, self.blurs), 1))
         return *_apply(y, uv, colour), colour
 
     def _interior(self, colour: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (N, 1, R, R) and (N, 2, R / 2, R / 2) drawn interiors, with the exemplars' own teeth if any."""
+        """Return (N, 1, R, R) and (N, 2, R / 2, R / 2) drawn interiors, with the exemplars' own teeth if any."""
         axes, chunk, coords = self.axes, self.chunk, self.coords
         seam = place_in(axes, self._upload(chunk.seam))
         unit = self._upload(chunk.eye_distance)
@@ -198,7 +198,7 @@ class _Faces:
 
 
 def _apply(y: Tensor, uv: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
-    """Applies a colour correction to planes."""
+    """Apply a colour correction to planes."""
     return (y + LUMA_FLOOR) * colour[:, :1] - LUMA_FLOOR, uv + _halve(colour[:, 1:])
 
 
@@ -215,18 +215,18 @@ def _double(plane: Tensor) -> Tensor:
 
 
 def _grid_sample(planes: Tensor, place: Tensor, mode: str) -> Tensor:
-    """Samples (N, C, h, w) planes at (N, 2, h, w) pixel positions x, y, rounded and clipped to 8 bits."""
+    """Sample (N, C, h, w) planes at (N, 2, h, w) pixel positions x, y, rounded and clipped to 8 bits."""
     return _sample(planes, place, mode).round().clip(0, 255)
 
 
 def _sample(planes: Tensor, place: Tensor, mode: str) -> Tensor:
-    """Samples (N, C, h, w) planes at (N, 2, h, w) pixel positions x, y."""
+    """Sample (N, C, h, w) planes at (N, 2, h, w) pixel positions x, y."""
     grid = ((2 * place + 1) / planes.shape[-1] - 1).permute(0, 2, 3, 1)
     return functional.grid_sample(planes, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
 def _blur(pictures: Tensor, sigma: NDArray[np.floating]) -> Tensor:
-    """Blurs (N, C, h, w) pictures, each by its own one of (N,) sigmas in pixels."""
+    """Blur (N, C, h, w) pictures, each by its own one of (N,) sigmas in pixels."""
     radius = max(1, round(4 * float(sigma.max())))
     steps, sigma = np.arange(-radius, radius + 1), sigma[:, None].astype(np.float64)
     weights = np.exp(-(steps**2) / (2 * sigma**2)) * (np.abs(steps) <= np.rint(4 * sigma))

@@ -26,7 +26,7 @@ _U1, _U2, _U3 = np.uint64(1), np.uint64(2), np.uint64(3)
 
 
 def sample_cubic(plane: U8, place: F32 | Sequence[F32], needed: U8, out: U8, top: int = 0, left: int = 0) -> None:
-    """Samples a plane bicubically; beyond its edge it repeats its edge.
+    """Sample a plane bicubically; beyond its edge it repeats its edge.
 
     Args:
         plane: (H, W) uint8, C-contiguous.
@@ -43,7 +43,7 @@ def sample_cubic(plane: U8, place: F32 | Sequence[F32], needed: U8, out: U8, top
 
 @inline
 def _weights(part: Real) -> tuple[Real, Real, Real, Real]:
-    """Returns the weights of four neighbours of a position `part` pixels behind the second one."""
+    """Return the weights of four neighbours of a position `part` pixels behind the second one."""
     rest = _ONE - part
     first, last = _A * part * rest * rest, _A * rest * part * part
     second = ((_A + np.float32(2)) * part - (_A + np.float32(3))) * part * part + _ONE
@@ -54,7 +54,7 @@ def _weights(part: Real) -> tuple[Real, Real, Real, Real]:
 def _read_run(
     pixels: U8, start: Whole, width: Whole, x: F32, y: F32, at: Whole, num: Whole, x0: Real, y0: Real, out: U8
 ) -> None:
-    """Samples `num` pixels of a row from `at` on.
+    """Sample `num` pixels of a row from `at` on.
 
     The upper left neighbour of the first is `pixels[start]`, and its second neighbours are at `x0`, `y0`.
     """
@@ -84,7 +84,7 @@ def _to_byte(value: Real) -> Whole:
 
 @inline
 def _read_pixel(plane: U8, x: Real, y: Real) -> Whole:
-    """Samples one pixel, of which neighbours may be beyond the edge."""
+    """Sample one pixel, of which neighbours may be beyond the edge."""
     column, row = np.int32(x + _NEARLY) - _BELOW, np.int32(y + _NEARLY) - _BELOW
     across, down = _weights(x - np.float32(column)), _weights(y - np.float32(row))
     light = _ZERO
@@ -97,13 +97,13 @@ def _read_pixel(plane: U8, x: Real, y: Real) -> Whole:
 
 @inline
 def _near(place: Real) -> Real:
-    """Clips a position, so that it can be converted to an integer; a plane is smaller."""
+    """Clip a position, so that it can be converted to an integer; a plane is smaller."""
     return min(max(place, -_FAR), _FAR)
 
 
 @inline
 def _find_runs(x: F32, y: F32, first: int, stop: int, moved: NDArray[np.int32], starts: NDArray[np.int32]) -> int:
-    """Finds the runs of the pixels [first, stop) of a row: where each starts, and where the last one stops."""
+    """Find the runs of the pixels [first, stop) of a row: where each starts, and where the last one stops."""
     for i in range(np.uint64(first), np.uint64(stop)):
         moved[i] = ((np.int32(x[i] + _NEARLY) - np.int32(i)) << 16) + np.int32(y[i] + _NEARLY)
     num = 1
@@ -117,7 +117,7 @@ def _find_runs(x: F32, y: F32, first: int, stop: int, moved: NDArray[np.int32], 
 
 @inline
 def _read_row(plane: U8, pixels: U8, x: F32, y: F32, starts: NDArray[np.int32], num_runs: int, out: U8) -> None:
-    """Samples a row into `out`, which is one vector longer than the row, like x and y."""
+    """Sample a row into `out`, which is one vector longer than the row, like x and y."""
     height, width = plane.shape
     for run in range(num_runs):
         first, stop = starts[run], starts[run + 1]
@@ -167,7 +167,7 @@ def _sample_cubic(plane: U8, x: F32, y: F32, needed: U8, out: U8, top: int, left
 
 
 def sample_linear(planes: U8, place: F32 | Sequence[F32], needed: U8, out: U8, top: int = 0, left: int = 0) -> None:
-    """Samples (2, H, W) uint8 U and V bilinearly, at half the position of the top left luma pixel of each chroma pixel.
+    """Sample (2, H, W) uint8 U and V bilinearly, at half the position of the top left luma pixel of each chroma pixel.
 
     The mean of its four luma pixels would lie between the layers along the lip line. Arguments are those of
     `sample_cubic`: `place` and `needed` of luma; `out`, `top` and `left` of chroma.
@@ -195,7 +195,7 @@ def _mix_run(
     out: U8,
     shift: Whole,
 ) -> None:
-    """Samples `num` pixels of a row from `at` on, into `out` from `at + shift` on.
+    """Sample `num` pixels of a row from `at` on, into `out` from `at + shift` on.
 
     `pixels[start]`, at x0, y0, is the first neighbour of the first.
     """
@@ -210,7 +210,7 @@ def _mix_run(
 
 @inline
 def _mix_pixel(pixels: U8, plane: int, height: int, width: int, x: Real, y: Real) -> Whole:
-    """Samples one pixel of the plane that starts at pixel `plane`; neighbours may be beyond its edge."""
+    """Sample one pixel of the plane that starts at pixel `plane`; neighbours may be beyond its edge."""
     x, y = min(max(x, _ZERO), np.float32(width - 1)), min(max(y, _ZERO), np.float32(height - 1))
     i, j = int(x), int(y)
     i, j = min(max(i, 0), width - 1), min(max(j, 0), height - 1)  # NaN becomes any integer
@@ -223,7 +223,7 @@ def _mix_pixel(pixels: U8, plane: int, height: int, width: int, x: Real, y: Real
 
 @inline
 def _mix_row(pixels: U8, planes: U8, x: F32, y: F32, starts: NDArray[np.int32], num_runs: int, out: U8) -> None:
-    """Samples a row of both planes into `out`, one behind the other, each one vector longer than the row."""
+    """Sample a row of both planes into `out`, one behind the other, each one vector longer than the row."""
     num_planes, height, width = planes.shape
     length = len(x)
     for run in range(num_runs):

@@ -35,7 +35,7 @@ class _Order(NamedTuple):
 
     @property
     def layers(self) -> tuple[slice, slice]:
-        """Returns the points of the upper and of the lower layer."""
+        """Return the points of the upper and of the lower layer."""
         return slice(0, self.num_upper + self.num_both), slice(self.num_upper, len(self.rows))
 
 
@@ -47,7 +47,7 @@ def _order() -> _Order:
 
 
 def spline_fields(points: F64, values: F64, ridge: F64, size: int) -> F32:
-    """Fits splines to the control points of a face and evaluates them at the cell centres.
+    """Fit splines to the control points of a face and evaluate them at the cell centres.
 
     Args:
         points: (P, 2) `FieldProblem.points`.
@@ -77,7 +77,7 @@ def spline_fields(points: F64, values: F64, ridge: F64, size: int) -> F32:
 
 
 def _system(points: F64, ridge: F64) -> tuple[F64, F64]:
-    """Returns the positive definite (P, P) system of the points, and their (P, 3) affine terms."""
+    """Return the positive definite (P, P) system of the points, and their (P, 3) affine terms."""
     x, y = np.ascontiguousarray(points.T, np.float32)
     kernel_matrix = np.empty((len(points), len(points)), np.float32)
     _radial_basis(x, y, x, y, kernel_matrix)
@@ -89,7 +89,7 @@ def _system(points: F64, ridge: F64) -> tuple[F64, F64]:
 
 @kernel("void(f4[:,::1], f8[:,::1], f8[::1], f8[:,::1])")
 def _add_terms(kernel_matrix: F32, affine: F64, ridge: F64, system: F64) -> None:
-    """Fills `system` with the kernel matrix, the weighted outer product of the affine terms, and the ridge."""
+    """Fill `system` with the kernel matrix, the weighted outer product of the affine terms, and the ridge."""
     num = len(affine)
     for row in range(num):
         _, x, y = affine[row]
@@ -100,7 +100,7 @@ def _add_terms(kernel_matrix: F32, affine: F64, ridge: F64, system: F64) -> None
 
 
 def _solve(system: F64, values: F64, affine: F64) -> tuple[F64, F64]:
-    """Returns (n, C) weights and (3, C) affine coefficients of one layer with n points."""
+    """Return (n, C) weights and (3, C) affine coefficients of one layer with n points."""
     from scipy.linalg.lapack import dposv  # adds a tenth of a second to the start of processes that fit no splines
 
     num_channels = values.shape[1]
@@ -116,7 +116,7 @@ def _solve(system: F64, values: F64, affine: F64) -> tuple[F64, F64]:
 
 
 def _basis(points: F64, size: int) -> F32:
-    """Returns (P + 3, 1024) values of the radial basis functions at the cell centres, affine terms in their place."""
+    """Return (P + 3, 1024) values of the radial basis functions at the cell centres, affine terms in their place."""
     x, y = np.ascontiguousarray(points.T, np.float32)
     columns, rows = _cell_centres(size)
     both = _order().num_upper + _order().num_both
@@ -134,7 +134,7 @@ def _cell_centres(size: int) -> F32:
 
 @kernel("void(f4[::1], f4[::1], f4[::1], f4[::1], f4[:,::1])")
 def _radial_basis(x: F32, y: F32, columns: F32, rows: F32, out: F32) -> None:
-    """Fills (P, M) `out` with r^2 log r^2 of the distances of P points and M positions.
+    """Fill (P, M) `out` with r^2 log r^2 of the distances of P points and M positions.
 
     The logarithm of the mantissa m is its series in (m - 1) / (m + 1), exact to 1e-7.
     """
@@ -158,7 +158,7 @@ def _radial_basis(x: F32, y: F32, columns: F32, rows: F32, out: F32) -> None:
 
 @kernel("void(f4[:,::1], f4[:,::1], f4[:,::1])")
 def _multiply(a: F32, b: F32, out: F32) -> None:
-    """Adds the matrix product of a and b to `out`. BLAS copies b, which takes longer than multiplying a few rows."""
+    """Add the matrix product of a and b to `out`. BLAS copies b, which takes longer than multiplying a few rows."""
     num_columns = np.uint64(out.shape[1])
     for k in range(0, len(b) - 3, 4):
         for row in range(len(a)):

@@ -51,7 +51,7 @@ def test_post_form_schema_defaults_equal_no_fields(
     key = {"Idempotency-Key": "k"}
     sent = http.post(path, files=files, data=_texts(defaults), headers=key).raise_for_status().json()
     assert http.post(path, files=files, headers=key).raise_for_status().json()["id"] == sent["id"]
-    assert service.requests[0].options.model_fields_set.isdisjoint(AvatarSettings.model_fields)
+    assert service.requests[0].spec.model_fields_set.isdisjoint(AvatarSettings.model_fields)
 
 
 def test_post_json_schema_defaults_accepted(http: httpx.Client, service: MemoryService) -> None:

@@ -65,8 +65,7 @@ def test_only_what_a_job_sets_replaces_the_settings_of_its_avatar(url: str, serv
             files = {"audio": ("a.wav", b"RIFF" + bytes(90))}
             assert http.post(path, files=files, data={"avatar_id": avatar_id, **fields}).is_success
             request = pickle.loads(pickle.dumps(service.requests[-1]))  # as it reaches the Director
-            options, settings = request.options, AvatarSettings.model_fields.keys()
-            assert options.model_fields_set & settings == fields.keys()
+            assert request.spec.model_fields_set & AvatarSettings.model_fields.keys() == fields.keys()
 
 
 def test_what_an_avatar_cannot_have_is_refused(url: str, service: MemoryService) -> None:

@@ -116,3 +116,22 @@ def test_a_controller_that_is_no_descendant_is_restarted(monkeypatch: pytest.Mon
     monkeypatch.setattr(node, "_controller_pid", orphan.pid)
     node.restart_controller()
     orphan.wait(10)
+
+
+def test_patient_node_start_waits_for_a_late_raylet(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[object] = [RuntimeError("not registered"), RuntimeError("not registered"), {"node_id": "a"}]
+
+    def get_node(address: str, node_id: str) -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, RuntimeError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(ray._private.services, "get_node", get_node)
+    with ray_internals._patient_node_start():
+        assert ray._private.services.get_node("127.0.0.1:1", "a") == {"node_id": "a"}
+    assert ray._private.services.get_node is get_node
+    answers[:] = [RuntimeError("never")] * 9
+    monkeypatch.setattr(ray_internals, "_NODE_START_S", 0.0)
+    with ray_internals._patient_node_start(), pytest.raises(RuntimeError, match="never"):
+        ray._private.services.get_node("127.0.0.1:1", "a")

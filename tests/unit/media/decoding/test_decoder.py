@@ -66,6 +66,8 @@ def test_answers_and_errors_arrive_as_they_were(decoders: Decoders, h264: Path) 
         _run(decoders, decoder_tasks.refuse)
     with pytest.raises(UnexpectedDecoderError, match="OddError: 1 and 2"):
         _run(decoders, decoder_tasks.fail)
+    with pytest.raises(UnexpectedDecoderError, match="the decoder failed"):
+        _run(decoders, sys.exit)
 
 
 def test_each_call_has_a_process_of_its_own(decoders: Decoders) -> None:

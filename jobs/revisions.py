@@ -1,0 +1,115 @@
+"""Revisions: new jobs that differ from a finished one in some turns or options, and reuse what stays the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from errors import OptionError, StateError
+from jobs.drafts import edited
+from jobs.model.plan import MUSIC, JobPlan
+from jobs.model.record import JobRecord, JobStatus
+from jobs.model.revision import Revision
+from jobs.model.spec import JobSpec
+from jobs.model.turn_edits import TurnEdit, TurnRemoval
+from jobs.model.turns import PlannedTurn
+from jobs.planning import SPEECH_FIELD, length_of, video_seconds
+from jobs.services import JobServices
+from jobs.submission import Submissions
+from jobs.turn_faces import same_faces, with_faces_of
+from jobs.turns import checked_turns, texts_of
+from media.probe import VideoInfo
+from media.subtitles.fonts import check_fonts
+
+_OTHER_STATES: Final = {
+    JobStatus.REVIEW: "Change its turns instead.",
+    JobStatus.FAILED: "Retry it instead.",
+    JobStatus.CANCELLED: "Submit it again.",
+}
+
+
+class Revisions:
+    """Makes new jobs of finished ones."""
+
+    def __init__(
+        self,
+        services: JobServices,
+        submissions: Submissions,
+        check_texts: Callable[[Sequence[str]], None] = lambda texts: None,
+    ) -> None:
+        """Prepare; `check_texts` raises OptionError for texts that no voice can speak."""
+        self._services, self._submissions, self._check_texts = services, submissions, check_texts
+
+    async def revise(self, job: JobRecord, job_id: str, revision: Revision) -> JobRecord:
+        """Store the job `job_id`: a finished job with changes. It has copies of its files and the same watermark.
+
+        Raises:
+            StateError: The job has not succeeded, or an older version made it.
+            NotFoundError: Files of the job are gone, or it has no such turn.
+            OptionError: The changes are not possible.
+            StorageFullError: The disk would not hold the result.
+        """
+        spec = _checked_spec(job)
+        source = (await self._services.avatars.source(job.avatar_key)).info
+        if revision.settings.background_gain_db is not None and not source.has_audio:
+            raise OptionError("settings.background_gain_db: the video has no sound.")
+        spec = revision.settings.revised_spec(spec, review=revision.review)
+        plan, keys = revision.settings.revised_plan(job.plan), job.turn_avatar_keys
+        if revision.changes_turns:
+            plan, keys = await self._with_turns(job, plan, revision, source)
+        if texts := texts_of(plan.turns):
+            plan = plan.with_turns([turn.unrecorded() for turn in plan.turns], is_complete=False)
+            if plan.options.subtitles == "burnt":
+                await asyncio.to_thread(check_fonts, texts)
+        plan = plan.model_copy(update={"needs_review": revision.review})
+        length = length_of(plan, job.audio_seconds, source)._asdict()
+        revised = job.model_copy(update={"plan": plan, "turn_avatar_keys": keys, "disk_bytes": length["disk_bytes"]})
+        return await self._submissions.store_copy(
+            revised, job_id, spec=spec, revision_of=job.id, **(length if plan.turns else {})
+        )
+
+    async def _with_turns(
+        self, job: JobRecord, plan: JobPlan, revision: Revision, source: VideoInfo
+    ) -> tuple[JobPlan, dict[str, str]]:
+        """Return the plan with the changed turns, and the avatars of their faces."""
+        if not plan.turns:
+            raise OptionError(f"turns: job {job.id} has none. Submit a new job to change its speech.")
+        avatars, turns = self._services.avatars, _changed(plan.turns, revision)
+        self._check_texts([text for text in texts_of(turns) if text not in texts_of(plan.turns)])
+        record = await avatars.record(job.avatar_key)
+        faces = await same_faces(
+            turns, record.face, lambda choice: avatars.resolve_face(record.source_sha256, job.owner, choice)
+        )
+        used = {turn.audio for turn in turns if turn.text is None}
+        seconds = {field: length for field, length in plan.audio_seconds.items() if field in used}
+        turns = list(checked_turns(with_faces_of(turns, faces), seconds, video_seconds(source)))
+        keys = await self._services.submissions.store_faces(record, turns, job.owner, source)
+        audio = {
+            field: file
+            for field, file in plan.audio.items()
+            if field in used or field in (SPEECH_FIELD, MUSIC) or field not in plan.audio_seconds
+        }
+        return plan.with_turns(turns).model_copy(update={"audio": audio, "audio_seconds": seconds}), keys
+
+
+def _checked_spec(job: JobRecord) -> JobSpec:
+    """Return the spec of a job that can be revised; StateError for another."""
+    if job.status is not JobStatus.SUCCEEDED:
+        advice = _OTHER_STATES.get(job.status, "Wait until it has succeeded.")
+        raise StateError(f"Job {job.id} cannot be revised: it is {job.status}. {advice}")
+    if job.spec is None:
+        raise StateError(f"Job {job.id} cannot be revised: an older version of the service made it. Submit it again.")
+    return job.spec
+
+
+def _changed(planned: Sequence[PlannedTurn], revision: Revision) -> list[PlannedTurn]:
+    """Return turns after all changes; the numbers in them are those of the given turns."""
+    turns = tuple(turn.unrecorded() for turn in planned)
+    for change in revision.turns:
+        turns = tuple(edited(turns, TurnEdit(number=change.number, version=0, edit=change.change)))
+    for number in sorted(revision.removed_turns, reverse=True):
+        turns = tuple(edited(turns, TurnEdit(number=number, version=0, edit=TurnRemoval())))
+    for turn in revision.added_turns:
+        turns = tuple(edited(turns, TurnEdit(version=0, edit=turn)))
+    return list(turns)

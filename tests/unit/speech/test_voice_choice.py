@@ -1,0 +1,85 @@
+"""Voices of texts: those that are wished for, and different ones for the other speakers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from config import TtsConfig
+from errors import OptionError
+from jobs.speech_messages import ChosenVoices, VoiceWish
+from speech.limits import check_texts
+from speech.service import TtsService
+from speech.voice_choice import choose_voices
+
+GERMAN = ["de-1", "de-2", "de-3"]
+
+
+class Backend:
+    """Knows German voices, or no languages."""
+
+    def __init__(self, knows_languages: bool = True) -> None:
+        self._knows_languages = knows_languages
+
+    async def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
+        yield b""
+
+    async def identity(self, voice: str) -> str:
+        return voice
+
+    async def voices(self) -> list[str]:
+        return [*GERMAN, "en"]
+
+    async def voices_of(self, language: str) -> list[str] | None:
+        return (GERMAN if language == "deu" else []) if self._knows_languages else None
+
+    def language_of(self, voice: str) -> str | None:
+        return ("deu" if voice in GERMAN else "eng") if self._knows_languages else None
+
+
+def _choose(*wishes: tuple[str | None, str | None], language: str | None, knows: bool = True) -> ChosenVoices:
+    tts = TtsService(TtsConfig(), Backend(knows), "en")
+    return asyncio.run(choose_voices(tts, [VoiceWish(*wish) for wish in wishes], language))
+
+
+def test_choose_voices_gives_each_speaker_another_voice() -> None:
+    found = _choose(("a", None), ("b", None), ("a", None), ("c", "de-1"), language="deu")
+    assert found == ChosenVoices(("de-2", "de-3", "de-2", "de-1"), "deu")
+
+
+def test_choose_voices_without_a_language_keeps_wishes() -> None:
+    assert _choose(("a", None), ("b", "en"), language=None) == ChosenVoices((None, "en"), "eng")
+    assert _choose(("a", None), ("b", "de-1"), language=None) == ChosenVoices((None, "de-1"), None)
+    assert _choose(language=None) == ChosenVoices((), None)
+
+
+def test_choose_voices_of_unknown_languages_keeps_wishes() -> None:
+    assert _choose(("a", None), ("b", "x"), language="deu", knows=False) == ChosenVoices((None, "x"), "deu")
+
+
+def test_choose_voices_with_too_few_raises() -> None:
+    with pytest.raises(OptionError, match="4 speakers need as many voices of German; there are: de-1, de-2, de-3"):
+        _choose(("a", None), ("b", None), ("c", None), ("d", "de-1"), language="deu")
+    with pytest.raises(OptionError, match="there are: none. Voices of other languages: en"):
+        _choose((None, None), language="fra")
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["12345", "123456"], "text: expected at most 5 characters, found 6"),
+        (["12345", "12345"], "turns: expected texts of at most 8 characters in all, found 10"),
+    ],
+)
+def test_check_texts_that_are_too_long_raises(texts: list[str], message: str) -> None:
+    settings = TtsConfig(url="http://127.0.0.1:1/v1", max_chars=5, max_total_chars=8)
+    check_texts(settings, ["12345", "123"])
+    with pytest.raises(OptionError, match=message):
+        check_texts(settings, texts)
+
+
+def test_check_texts_without_a_voice_raises() -> None:
+    with pytest.raises(OptionError, match="this service has no voice"):
+        check_texts(TtsConfig(use_builtin=False), ["Hello."])

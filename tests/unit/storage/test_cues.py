@@ -1,0 +1,131 @@
+"""Spoken texts in a folder and in a bucket: found in a job, in the cache, and evicted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from errors import StoredFileError
+from jobs.model.files import new_id
+from storage.cues import CueRecord, CueStore
+from storage.file_keys import CUES, cue_key, cues_folder, job_folder, upload_key
+from storage.file_store import FileStore
+from tests.unit.storage.test_stored_files import text_of
+
+FIRST, SECOND = job_folder("1" * 32), job_folder("2" * 32)
+DIGEST, OTHER = "a" * 32, "b" * 32
+SOUND = b"RIFF of a text"
+
+
+def _cues(store: FileStore, max_bytes: int = 10_000, max_idle_s: float = 3600.0) -> CueStore:
+    for folder in (FIRST, SECOND):
+        store.stored.make_folder(folder)
+    return CueStore(store.stored, max_bytes, max_idle_s)
+
+
+def _add(store: FileStore, cues: CueStore, digest: str = DIGEST, sound: bytes = SOUND, owner: str = "a") -> CueRecord:
+    writer = store.new_upload("cue")
+    writer.write(sound)
+    upload = writer.finish()
+    record = CueRecord(sha256=upload.sha256, num_bytes=upload.num_bytes, seconds=1.5)
+    cues.add(upload_key(upload.key), record, owner, digest, FIRST)
+    return record
+
+
+def _cached(store: FileStore) -> set[str]:
+    return {key.rpartition("/")[2] for key in store.stored.states(CUES) if not key.endswith(".json")}
+
+
+def test_take_finds_a_cue_in_its_job_and_the_cache(store: FileStore) -> None:
+    cues = _cues(store)
+    assert cues.take("a", DIGEST, FIRST) is None
+    record = _add(store, cues)
+    assert record.sha256 == hashlib.sha256(SOUND).hexdigest()
+    assert cues.take("a", DIGEST, FIRST) == cues.take("a", DIGEST, SECOND) == record
+    assert text_of(store.stored, cue_key(SECOND, DIGEST)) == SOUND
+    assert store.stored.entries("uploads") == {}
+
+
+def test_take_by_another_owner_finds_nothing(store: FileStore) -> None:
+    cues = _cues(store)
+    _add(store, cues, owner="a")
+    assert cues.take("b", DIGEST, SECOND) is None and cues.take(None, DIGEST, SECOND) is None
+
+
+def test_take_of_a_damaged_cue_finds_nothing(store: FileStore) -> None:
+    cues = _cues(store)
+    _add(store, cues)
+    cached = cue_key(cues_folder("a"), DIGEST)
+    store.stored.put(cached, SOUND[::-1])
+    assert cues.take("a", DIGEST, SECOND) is None
+    assert store.stored.states(CUES) == {}, "the damaged file is removed"
+    store.stored.put(cue_key(FIRST, DIGEST), b"")
+    assert cues.take("a", DIGEST, FIRST) is None
+
+
+def test_take_of_a_damaged_record_finds_nothing(store: FileStore) -> None:
+    cues = _cues(store)
+    _add(store, cues)
+    store.stored.put(cue_key(FIRST, DIGEST) + ".json", b'{"sha256": ')
+    assert cues.find(cue_key(FIRST, DIGEST)) is None
+    assert cues.take("a", DIGEST, FIRST) is not None, "it is copied from the cache again"
+
+
+def test_copy_of_a_missing_cue_raises(store: FileStore) -> None:
+    record = CueRecord(sha256="0" * 64, num_bytes=1, seconds=1.0)
+    with pytest.raises(StoredFileError):
+        _cues(store).copy(cue_key(FIRST, DIGEST), cue_key(SECOND, DIGEST), record)
+
+
+def test_sweep_removes_the_least_recently_used(store: FileStore) -> None:
+    num_bytes = 1000
+    cues = _cues(store, max_bytes=3 * num_bytes)
+    digests = [letter * 32 for letter in "abcd"]
+    for digest in digests:
+        _add(store, cues, digest, bytes(num_bytes))
+        time.sleep(1.1 if "bucket" in type(store.stored).__module__ else 0.02)  # a bucket keeps times in seconds
+    assert cues.take("a", digests[0], SECOND) is not None
+    assert cues.sweep() == 2, "records take space as well"
+    assert _cached(store) == {digests[0], digests[3]}
+    assert cues.take("a", digests[1], FIRST) is not None, "the job keeps its file"
+    assert cues.sweep() == 0
+
+
+def test_sweep_removes_what_is_unused_for_too_long(store: FileStore) -> None:
+    _add(store, _cues(store))
+    assert _cues(store, max_idle_s=3600.0).sweep() == 0
+    assert _cues(store, max_idle_s=-1.0).sweep() == 1
+    assert store.stored.states(CUES) == {}
+
+
+def test_add_without_a_cache_keeps_the_cue_in_its_job(store: FileStore) -> None:
+    cues = _cues(store, max_bytes=0)
+    record = _add(store, cues)
+    assert cues.take("a", DIGEST, FIRST) == record and cues.take("a", DIGEST, SECOND) is None
+    _add(store, _cues(store), OTHER)
+    assert cues.sweep() == 1 and store.stored.states(CUES) == {}, "what an earlier setting left"
+
+
+def test_copies_in_a_folder_take_no_more_space(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    cues = _cues(store)
+    _add(store, cues)
+    assert cues.take("a", DIGEST, SECOND) is not None
+    keys = (cue_key(folder, DIGEST) for folder in (FIRST, SECOND, cues_folder("a")))
+    assert len({os.stat(store.root / key).st_ino for key in keys}) == 1
+
+
+def test_states_lists_all_files_below_a_folder(store: FileStore) -> None:
+    key = f"avatars/{new_id()}/people/report.json"
+    store.stored.make_folder(key.rpartition("/")[0])
+    store.stored.put(key, b"12345")
+    (state,) = store.stored.states("avatars").values()
+    assert state == store.stored.find(key)
+    time.sleep(1.1 if "bucket" in type(store.stored).__module__ else 0.02)
+    store.stored.touch(key)
+    assert store.stored.states("avatars")[key].changed_at > state.changed_at
+    assert store.stored.states("jobs") == {}
