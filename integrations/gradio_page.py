@@ -195,8 +195,7 @@ def _state(job: Job) -> str:
     if job.is_final:
         warnings = [str(each) for each in (job.report or {}).get("warnings", [])]
         return " ".join([job.status, *warnings])
-    frames = f", frame {job.num_frames_done} of {job.num_frames}" if job.num_frames else ""
-    return f"{job.stage}: {job.progress:.0%}{frames}"
+    return f"{job.stage}: {job.progress:.0%}" + (f", {job.count}" if job.count else "")
 
 
 def run(url: str, listener: socket) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -22,7 +22,6 @@ _INSTRUCTIONS = (
     "in a video speak subtitles. Paths are relative to the shared folder; URLs work too. A minute of video can take a "
     "minute or more. `speak` and `dub` report progress; with wait=false, poll `job_status` and then call `save_video`."
 )
-_MAX_SEARCH_S: Final = 24 * 3600.0
 _Audio = Annotated[str | None, Field(description="The speech: an audio file in the shared folder, or a URL.")]
 _Out = Annotated[
     str | None,
@@ -60,9 +59,11 @@ class SpokenVideo(BaseModel):
     """State of a job."""
 
     job_id: str
-    status: str = Field(description="queued, running, succeeded, failed or cancelled.")
+    status: str = Field(description="queued, running, review, succeeded, failed or cancelled.")
     stage: str
     progress: float = Field(description="0 to 1.")
+    num_texts: int | None = Field(None, description="Texts to speak.")
+    num_texts_spoken: int = 0
     num_frames: int | None
     path: str | None = Field(None, description="Path of the saved video.")
     uri: str | None = Field(None, description="The path as a file: URI.")
@@ -77,6 +78,8 @@ class SpokenVideo(BaseModel):
             status=job.status,
             stage=job.stage,
             progress=job.progress,
+            num_texts=job.num_cues,
+            num_texts_spoken=job.num_cues_done,
             num_frames=job.num_frames,
             path=None if path is None else str(path),
             uri=None if path is None else path.as_uri(),
@@ -136,6 +139,7 @@ class LipwrightTools:
         context: Context[Any, Any],
         audio: _Audio = None,
         text: Annotated[str | None, Field(description="Text to speak instead of `audio`.")] = None,
+        voice: Annotated[str | None, Field(description="Voice for the text. Default: the service's.")] = None,
         turns: Annotated[
             list[SpeechTurn] | None,
             Field(description="Several speeches in one video, whose length stays as it is, instead of one speech."),
@@ -185,7 +189,8 @@ class LipwrightTools:
         """Lip-sync a video, portrait or avatar to an audio file, a text or turns; returns a video."""
         with _reported():
             fields: JobFields = {"audio": self._source(audio, "audio"), "video": self._source(video, "video")}
-            fields |= {"text": text, "avatar_id": avatar_id, "engine": engine, "face": face if video else None}
+            fields |= {"text": text, "voice": voice, "avatar_id": avatar_id, "engine": engine}
+            fields |= {"face": face if video else None}
             fields |= {"background": background, "crop": crop, "format": format, "quality": quality}
             fields |= {"background_file": self._source(background_file, "background_file")}
             fields |= {"diarization": self._source(diarization, "diarization"), "speakers": speakers}
@@ -212,8 +217,8 @@ class LipwrightTools:
         """Dub a video: the people in it speak the subtitles, each in its time; returns an MP4."""
         with _reported():
             source, text = self._folder.source(video, "video"), self._folder.source(subtitles, "subtitles")
+            # The speakers of an avatar are those who speak at the same times in its video.
             avatar = await self._client.avatars.create(video=source, keep=False)
-            await self._client.avatars.people(avatar.id, timeout_s=_MAX_SEARCH_S)
             fields: JobFields = {"avatar_id": avatar.id, "subtitles": text, "speakers": speakers, "voice": voice}
             fields |= {"background_gain_db": background_gain_db, "subtitles_output": subtitles_output}
             # The same video may be a saved avatar with other settings.
@@ -255,8 +260,7 @@ class LipwrightTools:
             return SpokenVideo.of(await self._client.jobs.create(**fields))
 
         async def report(job: Job) -> None:
-            frames = f", frame {job.num_frames_done} of {job.num_frames}" if job.num_frames_done else ""
-            await context.report_progress(job.progress, 1.0, f"{job.stage}{frames}")
+            await context.report_progress(job.progress, 1.0, f"{job.stage}, {job.count}" if job.count else job.stage)
 
         job = await self._client.speak(on_change=report, **fields)
         return await self._save(job, target)

@@ -39,7 +39,7 @@ class ReviewService(MemoryService):
 
     async def submit(self, spec: JobSpec, context: RequestContext) -> JobRecord:
         job = await super().submit(spec, context)
-        self.table.update_job(job.id, status=JobStatus.RUNNING, stage="speaking", num_cues=3, num_cues_done=2)
+        self.table.update_job(job.id, status=JobStatus.RUNNING, stage="speaking", num_cues=3, num_cues_done=3)
         first, second, third = job.plan.turns
         slow = second.model_copy(update={"speed": 1.35, "cut_seconds": 0.44})
         self.table.update_job(job.id, plan=job.plan.with_turns([first, slow, third]))

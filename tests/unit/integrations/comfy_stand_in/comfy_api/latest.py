@@ -23,6 +23,7 @@ class Socket:
     kind: str
     is_optional: bool = False
     default: Any = None
+    options: Any = None
 
 
 def _kind(kind: str, *options: str) -> SimpleNamespace:
@@ -30,7 +31,7 @@ def _kind(kind: str, *options: str) -> SimpleNamespace:
 
     def make_input(id: str, **given: Any) -> Socket:
         assert set(given) <= known, f"{kind}.Input takes no {set(given) - known}"
-        return Socket(id, kind, given.get("optional", False), given.get("default"))
+        return Socket(id, kind, given.get("optional", False), given.get("default"), given.get("options"))
 
     def make_output(id: str | None = None, display_name: str | None = None, tooltip: str | None = None) -> Socket:
         return Socket(id or kind, kind)

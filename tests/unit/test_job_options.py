@@ -1,0 +1,146 @@
+"""Every field of `JobSpec` can be used everywhere, or is listed here with the reason why not."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+import typer.main
+
+from api.forms.form_schema import form_body
+from cli.job_options import NO_OPTIONS
+from cli.main import app
+from cluster.manifest import _COLUMNS, NOT_IN_MANIFESTS
+from integrations.gradio_page import GradioPage
+from integrations.mcp_server import LipwrightTools
+from jobs.model.spec import JobSpec
+from lipwright_client.calls import JobFields
+
+_REPO = Path(__file__).parents[2]
+_FEW = "few inputs, so that people and models find theirs"
+_WAITS = "the job is followed until it ends"
+_TURNS = "one speech per job"
+_RARE: Mapping[str, str] = dict.fromkeys(
+    ("background_gain_db", "loudness_lufs", "fps", "visible_label_top", "music", "music_gain_db", "max_audio_stretch")
+    + ("background_id", "background_loop", "matte", "expressiveness", "motion", "visible_label", "face_image")
+    + ("language", "priority", "metadata"),
+    _FEW,
+)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Where options of jobs are listed: their names, and the fields that are left out, with reasons."""
+
+    names: Callable[[], Collection[str]]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+
+def _form() -> set[str]:
+    content = form_body(JobSpec)["requestBody"]["content"]
+    names = [{*each["schema"]["properties"], *each["schema"]["patternProperties"]} for each in content.values()]
+    return set.intersection(*names)
+
+
+def _command_line() -> set[str]:
+    commands: Any = typer.main.get_command(app)
+    return {str(each.name) for each in commands.commands["speak"].params}
+
+
+def _arguments(*functions: Callable[..., object]) -> set[str]:
+    return {name for function in functions for name in inspect.signature(function).parameters}
+
+
+def _comfy_node() -> Any:
+    """The node over stand-ins of ComfyUI's interface."""
+    folder, stand_in = _REPO / "integrations" / "comfyui", _REPO / "tests" / "unit" / "integrations" / "comfy_stand_in"
+    before = set(sys.modules)
+    sys.path.insert(0, str(stand_in))
+    try:
+        spec = importlib.util.spec_from_file_location(
+            "job_options_node", folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        assert spec is not None and spec.loader is not None
+        module = sys.modules["job_options_node"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return sys.modules["job_options_node.nodes"].LipwrightSpeak  # type: ignore[attr-defined]
+    finally:
+        sys.path.remove(str(stand_in))
+        for name in set(sys.modules) - before:
+            if name.partition(".")[0] in ("comfy", "comfy_api", "folder_paths", "job_options_node"):
+                del sys.modules[name]
+
+
+def _documented() -> set[str]:
+    table = (
+        (_REPO / "docs" / "api.md").read_text(encoding="utf-8").partition("| field of a job |")[2].partition("\n\n")[0]
+    )
+    return {
+        name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.partition("|")[2].partition("|")[0])
+    }
+
+
+SURFACES = {
+    "form": Surface(_form, renamed={"more_audio": "^audio_[A-Za-z0-9_-]{1,32}(?<!_url)$"}),
+    "command line": Surface(_command_line, NO_OPTIONS),
+    "client": Surface(lambda: get_type_hints(JobFields)),
+    "mcp": Surface(
+        lambda: _arguments(LipwrightTools.speak, LipwrightTools.dub),
+        {name: why for name, why in _RARE.items() if name != "background_gain_db"}
+        | {"more_audio": "turns name files", "callback_url": _WAITS, "review": _WAITS}
+        | dict.fromkeys(("loop", "size", "idle_mouths"), _FEW),
+    ),
+    "comfyui": Surface(
+        lambda: _arguments(_comfy_node().execute),
+        _RARE
+        | {"callback_url": _WAITS, "review": _WAITS, "format": "ComfyUI's videos are MP4"}
+        | {"text": "of turns and subtitles", "voice": "of turns and speakers"}
+        | dict.fromkeys(("idle_mouths", "subtitles_output"), _FEW),
+        {"more_audio": "audio_2", "fps": "fps of the result"},  # its `fps` is the rate of batches of images
+    ),
+    "gradio": Surface(
+        lambda: _arguments(GradioPage.speak),
+        _RARE
+        | {"callback_url": _WAITS, "review": _WAITS, "voice": _FEW, "size": _FEW}
+        | dict.fromkeys(("turns", "more_audio", "diarization", "subtitles", "speakers"), _TURNS)
+        | dict.fromkeys(("idle_mouths", "subtitles_output"), _TURNS),
+        {"avatar_id": "avatar"},
+    ),
+    "manifest": Surface(lambda: _COLUMNS, NOT_IN_MANIFESTS),
+    "docs/api.md": Surface(_documented, renamed={"more_audio": "audio_NAME"}),
+}
+
+
+@pytest.mark.parametrize("surface", SURFACES.values(), ids=SURFACES.keys())
+def test_each_field_of_a_job_is_there_or_left_out_for_a_reason(surface: Surface) -> None:
+    names = set(surface.names())
+    fields = {surface.renamed.get(name, name): name for name in JobSpec.model_fields}
+    missing = {field for name, field in fields.items() if name not in names}
+    assert missing == surface.left_out.keys()
+
+
+def _choices(annotation: Any) -> list[object]:
+    """The values of a choice, without None."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [value for part in get_args(annotation) for value in _choices(part)]
+
+
+@pytest.mark.parametrize("name", ["format", "quality", "subtitles_output"])
+def test_choices_of_the_mcp_tools_are_those_of_the_job(name: str) -> None:
+    hints = get_type_hints(LipwrightTools.speak) | get_type_hints(LipwrightTools.dub)
+    assert _choices(hints[name]) == _choices(JobSpec.model_fields[name].annotation)
+
+
+@pytest.mark.parametrize("name", ["loop", "quality"])
+def test_choices_of_the_comfyui_node_are_those_of_the_job(name: str) -> None:
+    inputs = {each.id: each for each in _comfy_node().define_schema().inputs}
+    assert inputs[name].options == _choices(JobSpec.model_fields[name].annotation)
