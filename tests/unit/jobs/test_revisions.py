@@ -1,0 +1,369 @@
+"""Revisions: what they change, what they refuse, and that unchanged segments are not rendered again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from errors import NotFoundError, OptionError, StateError
+from jobs.admission import AdmissionController
+from jobs.messages import BlockRequest, PreparedSpeech, ShownBlock, SourceVideo
+from jobs.model.files import new_id, utc_now
+from jobs.model.plan import JobOptions, StoredLevel
+from jobs.model.record import JobRecord, JobStatus
+from jobs.model.revision import Revision
+from jobs.model.spec import JobSpec
+from jobs.model.turns import PlannedTurn, Recording, Turn
+from jobs.revisions import Revisions
+from jobs.run import similar_level
+from jobs.segments.limiter import SegmentLimiter
+from jobs.speaking import SpeakingStage
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, SpokenCue, VoiceWish
+from jobs.submission import Submissions
+from media.audio_parts import AudioPart
+from models.engines.catalog import EngineCatalog
+from models.speech.level import SpeechLevel
+from storage.file_keys import job_cues_folder, job_file_key, segment_key, source_key
+from storage.file_store import FileStore
+from storage.job_table import JobTable
+from storage.records import AvatarRecord
+from storage.sqlite.database import Database
+from telemetry.log_context import CallContext
+from tests.unit.job_records import SOUND, job_record, job_services
+from tests.unit.jobs.no_stages import NoStages
+from tests.unit.jobs.test_run import CONFIG, VIDEO, IntactAvatars, MemoryStages, run
+from tests.unit.on_disk import on_disk
+
+KEY = "0" * 32
+FILM = replace(VIDEO, num_frames=175, duration_seconds=7.0)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path / "data")
+
+
+@pytest.fixture
+def table(files: FileStore) -> Iterator[JobTable]:
+    table = JobTable(Database(files.table_path))
+    now = utc_now()
+    table.put_avatar(AvatarRecord(key=KEY, id=new_id(), source_sha256="00", created_at=now, last_used_at=now))
+    yield table
+    table.close()
+
+
+class ChangedStages(MemoryStages):
+    """The mouth and the speech are others in frames [60, 65), with `change` other than 0."""
+
+    def __init__(self, files: FileStore, change: int) -> None:
+        super().__init__(files, self._make)
+        self._change = change
+        self.rendered: list[int] = []
+        self.joined: list[str] = []
+
+    def _make(self, first: int) -> bytes:
+        self.rendered.append(first)
+        return b"%d of %d" % (first, self._change)
+
+    async def prepare_speech(
+        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
+    ) -> PreparedSpeech:
+        prepared = await super().prepare_speech(context, parts, speech, claimed_seconds)
+        samples = np.load(on_disk(self._files, speech))
+        samples[40_000:] += self._change
+        np.save(on_disk(self._files, speech), samples)
+        return prepared
+
+    async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> ShownBlock:
+        shown = await super().plan(context, speech, request, state)
+        frames = np.arange(request.span.first, request.span.stop)
+        shown.planned.plan.exemplar[(frames >= 60) & (frames < 65)] = self._change
+        return shown
+
+    async def join(self, context: CallContext, segments: Any, *rest: Any) -> None:
+        self.joined = [on_disk(self._files, segment).read_text() for segment in segments]
+        await super().join(context, segments, *rest)
+
+
+class Films:
+    """Runs a job and its revisions, each of which differs from the one before in frames [60, 65)."""
+
+    def __init__(self, table: JobTable, files: FileStore, root: Path) -> None:
+        self._table, self._files, self._root = table, files, root
+
+    def make(
+        self, change: int, revision_of: JobRecord | None = None
+    ) -> tuple[JobRecord, ChangedStages, dict[str, Any]]:
+        job = job_record(
+            audio=SOUND.model_copy(update={"num_bytes": 3}),
+            avatar_key=KEY,
+            status=JobStatus.RUNNING,
+            revision_of=None if revision_of is None else revision_of.id,
+        )
+        stages = ChangedStages(self._files, change)
+        report = run(self._table.insert_job(job), self._table, self._root, lambda first: b"", stages=stages)
+        self._table.update_job(job.id, status=JobStatus.SUCCEEDED)
+        return job, stages, report
+
+
+@pytest.fixture
+def films(table: JobTable, files: FileStore, tmp_path: Path) -> Films:
+    return Films(table, files, tmp_path)
+
+
+def test_run_of_a_revision_renders_changed_segments_only(films: Films) -> None:
+    first, whole, report = films.make(0)
+    assert len(whole.rendered) == 14
+    _, revised, revised_report = films.make(1, first)
+    assert sorted(revised.rendered) == [50, 62]
+    kept = [text for text in revised.joined if text.endswith("of 0")]
+    assert len(kept) == 14 - len(revised.rendered) and set(kept) < set(whole.joined)
+    assert revised_report == report, "it counts the motion of reused segments"
+
+
+def test_run_of_a_revision_of_a_revision_finds_the_first(films: Films) -> None:
+    first, _, _ = films.make(0)
+    second, _, _ = films.make(1, first)
+    _, third, _ = films.make(0, second)
+    assert third.rendered == []
+
+
+def test_run_of_another_job_reuses_nothing(films: Films) -> None:
+    films.make(0)
+    _, other, _ = films.make(0)
+    assert len(other.rendered) == 14
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone", "cut"])
+def test_run_of_a_revision_renders_damaged_segments_again(films: Films, files: FileStore, harm: str) -> None:
+    first, _, _ = films.make(0)
+    path = on_disk(files, segment_key(first.id, 3))
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"" if harm == "cut" else b"x" * path.stat().st_size)
+    _, revised, _ = films.make(0, first)
+    assert len(revised.rendered) == 1
+
+
+LEVEL = SpeechLevel(100, 1.0, -20.0)
+
+
+@pytest.mark.parametrize(
+    ("gain", "speech_db", "is_kept"),
+    [(1.05, -20.5, True), (1.3, -20.0, False), (1.0, -21.5, False), (0.8, -20.0, False)],
+)
+def test_similar_level_keeps_levels_within_1_db(gain: float, speech_db: float, is_kept: bool) -> None:
+    level = similar_level(LEVEL, StoredLevel(gain=gain, speech_db=speech_db))
+    assert (level.gain, level.speech_db) == ((gain, speech_db) if is_kept else (1.0, -20.0))
+    assert level.num_samples == 100
+
+
+TEXTS = ("One.", "Two.", "Three.")
+
+
+def _turn(number: int, **fields: Any) -> PlannedTurn:
+    """A recorded text from second 2 n on, that was sent without an end."""
+    start = 2.0 * number
+    placed = {"end": start + 1, "audio": "audio", "audio_start": float(number), "speed": 1.1, "cut_seconds": None}
+    recorded = Recording(start=start, slot_end=None, latest=start + 2 if number < 2 else 7.0, **placed)
+    spoken = {"natural_seconds": 1.1, "cue": f"{number:032x}", "recorded": recorded}
+    return PlannedTurn(**{"start": start, "text": TEXTS[number], **placed, **spoken, **fields})
+
+
+class SpeakingStages(NoStages):
+    """Speaks one second per text."""
+
+    def __init__(self) -> None:
+        self.spoken: list[str] = []
+        self.recorded: list[tuple[float, str]] = []
+
+    async def choose_voices(
+        self, context: CallContext, wishes: Sequence[VoiceWish], language: str | None
+    ) -> ChosenVoices:
+        return ChosenVoices(tuple(wish.voice for wish in wishes), None)
+
+    async def speak(
+        self, context: CallContext, text: str, voice: str | None, owner: str | None, folder: str
+    ) -> SpokenCue:
+        self.spoken.append(text)
+        return SpokenCue(f"{folder}/{'c' * 32}", "00", 3, 1.0)
+
+    async def record_speech(self, context: CallContext, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
+        self.recorded += [(cue.slot.start, out.rpartition("/")[2]) for cue in cues]
+        return RecordedSpeech("11", 9, tuple(RecordedCue(5.0, 1.5, 1.0, 0.0) for _ in cues))
+
+
+class FilmAvatars(IntactAvatars):
+    """One film of seven seconds."""
+
+    async def source(self, key: str) -> SourceVideo:
+        return SourceVideo(source_key(key), FILM)
+
+
+class Bench:
+    def __init__(self, table: JobTable, files: FileStore) -> None:
+        self.table, self.files, self.stages = table, files, SpeakingStages()
+        avatars = FilmAvatars(CONFIG, self.stages, table, files)
+        self.services = job_services(CONFIG, self.stages, avatars, table, files, SegmentLimiter(CONFIG))
+        admission = AdmissionController(CONFIG, table, files)
+        submissions = Submissions(
+            CONFIG, self.stages, table, files, admission, self.services.submissions, EngineCatalog(CONFIG), avatars
+        )
+        self.revisions = Revisions(self.services, submissions)
+
+    def finished(self, status: JobStatus = JobStatus.SUCCEEDED, **fields: Any) -> JobRecord:
+        """A job with three texts that has ended."""
+        spec = JobSpec(avatar_id="a", turns=tuple(Turn(start=0, text=text) for text in TEXTS))
+        options = JobOptions(engine="warp", turns=tuple(_turn(number) for number in range(3)), loop="source")
+        job = job_record(**{"options": options, "avatar_key": KEY, "spec": spec, "watermark_id": "ab" * 8, **fields})
+        for key in (job_file_key(job.id), source_key(KEY), f"{job_cues_folder(job.id)}/{0:032x}"):
+            on_disk(self.files, key).write_bytes(b"abc")
+        self.table.insert_job(job)
+        if status is not JobStatus.QUEUED:
+            self.table.update_job(job.id, status=JobStatus.RUNNING)
+            self.table.update_job(job.id, status=status)
+        return self.table.get_job(job.id)
+
+    def revise(self, job: JobRecord, **changes: Any) -> JobRecord:
+        return asyncio.run(self.revisions.revise(job, new_id(), Revision(**changes)))
+
+    def complete(self, job: JobRecord) -> JobRecord:
+        return asyncio.run(SpeakingStage(self.services).complete(job, FILM))
+
+
+@pytest.fixture
+def bench(table: JobTable, files: FileStore) -> Bench:
+    return Bench(table, files)
+
+
+def test_revise_changed_text_keeps_other_recordings(bench: Bench) -> None:
+    job = bench.finished()
+    revised = bench.revise(job, turns=[{"number": 1, "text": "Other."}])
+    assert (revised.revision_of, revised.watermark_id, revised.status) == (job.id, "ab" * 8, JobStatus.QUEUED)
+    assert not revised.plan.is_complete and revised.plan.turns[1].end is None, "as it was sent"
+    complete = bench.complete(revised)
+    assert complete.plan.is_complete and complete.watermark_id == "ab" * 8
+    assert bench.stages.spoken == ["Other."] and bench.stages.recorded == [(2.0, "audio_synthesized")]
+    assert (complete.num_cues, complete.num_cues_done) == (1, 1)
+    first, second, third = complete.plan.turns
+    assert (first, third) == (job.plan.turns[0], job.plan.turns[2])
+    assert (second.text, second.audio, second.audio_start, second.end) == ("Other.", "audio_synthesized", 5.0, 3.5)
+    assert set(complete.plan.audio) == {"audio", "audio_synthesized"}
+
+
+def test_revise_moved_turn_records_turns_with_other_slots(bench: Bench) -> None:
+    revised = bench.complete(bench.revise(bench.finished(), turns=[{"number": 1, "start": 2.5}]))
+    assert [start for start, _ in bench.stages.recorded] == [0.0, 2.5], "the one before has more time"
+    assert revised.plan.turns[2].audio == "audio"
+
+
+def test_revise_of_a_revision_drops_unused_recordings(bench: Bench) -> None:
+    job = bench.finished()
+    for text in ("Second.", "Third."):
+        job = bench.complete(bench.revise(job, turns=[{"number": 1, "text": text}]))
+        on_disk(bench.files, job_file_key(job.id, job.plan.turns[1].audio)).write_bytes(b"abc")
+        for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
+            bench.table.update_job(job.id, status=status)
+        job = bench.table.get_job(job.id)
+    assert set(job.plan.audio) == {"audio", "audio_synthesized-2"}
+
+
+def test_revise_counts_numbers_of_the_finished_job(bench: Bench) -> None:
+    added = {"text": "Four.", "start": 1.2}
+    changes = {"turns": [{"number": 2, "gain_db": 3}], "removed_turns": [0], "added_turns": [added]}
+    revised = bench.complete(bench.revise(bench.finished(), **changes))
+    assert [(turn.text, turn.gain_db) for turn in revised.plan.turns] == [("Four.", 0), ("Two.", 0), ("Three.", 3)]
+    assert bench.stages.spoken == ["Four."]
+
+
+def test_revise_settings_keeps_every_recording(bench: Bench) -> None:
+    revised = bench.revise(bench.finished(), settings={"loudness_lufs": -16, "subtitles_output": "track"})
+    assert (revised.options.loudness_lufs, revised.options.subtitles) == (-16, "track")
+    assert revised.spec is not None and revised.spec.loudness_lufs == -16
+    assert bench.complete(revised).plan.turns == bench.finished().plan.turns
+    assert bench.stages.recorded == []
+
+
+def test_revise_with_review_stops_for_review(bench: Bench) -> None:
+    revised = bench.complete(bench.revise(bench.finished(), review=True, turns=[{"number": 0, "text": "New."}]))
+    assert revised.plan.needs_review and not revised.plan.is_complete
+    assert [turn.end for turn in revised.plan.turns] == [None, None, None]
+    assert bench.stages.spoken == ["New."] and bench.stages.recorded == []
+
+
+def test_revise_single_speech_changes_settings(bench: Bench) -> None:
+    spec = JobSpec(avatar_id="a", audio=SOUND)
+    job = bench.finished(spec=spec, options=JobOptions(engine="warp"))
+    revised = bench.revise(job, settings={"visible_label": True})
+    assert revised.options.visible_label and revised.plan.is_complete
+    with pytest.raises(OptionError, match="has none"):
+        bench.revise(job, turns=[{"number": 0, "gain_db": 1}])
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (JobStatus.QUEUED, "Wait until"),
+        (JobStatus.RUNNING, "Wait until"),
+        (JobStatus.REVIEW, "Change its turns"),
+        (JobStatus.FAILED, "Retry it"),
+        (JobStatus.CANCELLED, "Submit it again"),
+    ],
+)
+def test_revise_job_that_has_not_succeeded_is_refused(bench: Bench, status: JobStatus, advice: str) -> None:
+    with pytest.raises(StateError, match=advice):
+        bench.revise(bench.finished(status), removed_turns=[0])
+
+
+def test_revise_job_of_an_older_version_is_refused(bench: Bench) -> None:
+    with pytest.raises(StateError, match="older version"):
+        bench.revise(bench.finished(spec=None), removed_turns=[0])
+
+
+@pytest.mark.parametrize("key", ["audio", "source"])
+def test_revise_job_without_files_is_refused(bench: Bench, key: str) -> None:
+    job = bench.finished()
+    bench.files.stored.remove(job_file_key(job.id) if key == "audio" else source_key(KEY))
+    with pytest.raises(NotFoundError, match="files of job"):
+        bench.revise(job, removed_turns=[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"turns": [{"number": 3, "text": "x"}]}, NotFoundError, "no turn 3"),
+        ({"removed_turns": [0, 1, 2]}, OptionError, "last turn"),
+        ({"turns": [{"number": 1, "start": 9}]}, OptionError, "the video ends at 7 s"),
+        ({"turns": [{"number": 1, "start": 4}]}, OptionError, "overlap"),
+        ({"settings": {"music_gain_db": -3}}, OptionError, "no music"),
+        ({"settings": {"loudness_lufs": 3}}, OptionError, "settings.loudness_lufs: "),
+    ],
+)
+def test_revise_impossible_changes_are_refused(
+    bench: Bench, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        bench.revise(bench.finished(), **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"turns": [{"number": 1}]},
+        {"removed_turns": [1, 1]},
+        {"turns": [{"number": 1, "text": "x"}], "removed_turns": [1]},
+        {"settings": {"visible_label": None}},
+        {"settings": {"crf": 3}},
+    ],
+)
+def test_revision_without_a_valid_change_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        Revision(**changes)
