@@ -11,6 +11,7 @@ export class ApiError extends Error {
     super(status ? explain(code, problem?.detail) : t("offline"));
     this.status = status;
     this.code = code;
+    this.detail = problem?.detail ?? "";
   }
 }
 

@@ -6,6 +6,7 @@ import { byId, h, notice } from "./dom.js";
 import { clock, duration, onLanguage, t } from "./i18n.js";
 import { reportView } from "./report.js";
 import { ResultView } from "./result_view.js";
+import { Review } from "./review.js";
 
 const OF_INPUTS = ["face_not_found", "media_invalid", "media_too_large", "option_invalid", "input_invalid"]; // errors
 const FORMATS = { mp4: "MP4", webm: "WebM", mov: "MOV" };
@@ -25,7 +26,7 @@ export class JobView {
     Object.assign(this, { place, changed, removed, refused, again, edit, retry, accepted, shown });
     this.job = null;
     this.stop = () => {};
-    this.result = null;
+    this.result = this.review = null;
     this.showNothing();
     onLanguage(() => (this.job ? this.update(this.job) : this.showNothing()));
   }
@@ -45,8 +46,9 @@ export class JobView {
   close() {
     this.stop();
     this.result?.close();
+    this.review?.close();
     this.stop = () => {};
-    this.job = this.result = this.renderingSince = null;
+    this.job = this.result = this.review = this.renderingSince = null;
   }
 
   showNothing() {
@@ -61,6 +63,7 @@ export class JobView {
     this.bar = h("progress", { max: 1 });
     this.result = new ResultView(job);
     this.original = h("div", { class: "screen" });
+    this.hasOriginal = false;
     this.originalCaption = h("figcaption");
     this.actions = h("div", { class: "actions" });
     this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
@@ -71,7 +74,6 @@ export class JobView {
     this.source = h("figure", {}, this.original, this.originalCaption);
     this.screens = h("div", { class: "screens" }, this.result.element, this.actions, this.source);
     this.place.replaceChildren(this.title, this.status, this.bar, this.error, this.details, this.screens, this.report);
-    this.showOriginal(job);
   }
 
   update(job) {
@@ -80,7 +82,7 @@ export class JobView {
     this.status.textContent = [statusText(job), this.timeLeft(job)].filter(Boolean).join(" · ");
     this.status.dataset.status = job.status;
     this.bar.setAttribute("aria-label", t("progress"));
-    this.bar.hidden = isFinal(job);
+    this.bar.hidden = isFinal(job) || job.status === "review";
     this.bar.value = job.progress;
     this.originalCaption.textContent = t("original");
     const hasNoResult = job.status === "failed" || job.status === "cancelled";
@@ -90,10 +92,34 @@ export class JobView {
     if (hasNoResult) this.result.close();
     else this.result.update(job);
     this.showActions(job);
+    this.showReview(job);
     this.announce(job);
     this.report.replaceChildren(job.report && job.status === "succeeded" ? reportView(job.report) : "");
     if (job.status === "queued") this.showWait(job);
     this.changed(job);
+  }
+
+  /** Show the turns of a job in review in place of its result. */
+  showReview(job) {
+    const isInReview = job.status === "review";
+    this.screens.hidden = isInReview;
+    if (isInReview && this.review) this.review.translate();
+    else if (isInReview) {
+      this.review = new Review(job, (approved) => {
+        this.update(approved);
+        this.title.focus();
+      });
+      this.review.side.append(this.actions);
+      this.screens.before(this.review.element);
+    } else if (this.review) {
+      this.review.close();
+      this.review.element.remove();
+      this.review = null;
+      this.source.before(this.actions);
+    }
+    if (isInReview || this.hasOriginal) return;
+    this.hasOriginal = true;
+    this.showOriginal(job);
   }
 
   /** Say why the job failed: first what that means, then, folded, the service's own words. */
@@ -124,7 +150,7 @@ export class JobView {
 
   /** Tell screen readers what happens, but not each frame. */
   announce(job) {
-    const text = statusText({ ...job, num_frames: null });
+    const text = statusText({ ...job, num_frames: null, num_cues: null });
     if (byId("announcement").textContent !== text) byId("announcement").textContent = text;
   }
 
@@ -205,8 +231,10 @@ export function statusText(job) {
   if (job.status === "queued") return job.queue_position ? t("stageQueued", { ahead: job.queue_position }) : t("stageQueuedNext");
   if (job.status === "failed") return t("stageFailed");
   if (job.status === "cancelled") return t("stageCancelled");
+  if (job.status === "review") return t("stageReview");
   if (job.status === "succeeded") return `${t("stageDone")}${tookText(job)}`;
   if (job.stage === "rendering" && job.num_frames) return t("stageRenderingFrames", { done: job.num_frames_done, total: job.num_frames });
+  if (job.stage === "speaking" && job.num_cues) return t("stageSpeakingCues", { done: job.num_cues_done, total: job.num_cues });
   return t(`stage${job.stage[0].toUpperCase()}${job.stage.slice(1)}`);
 }
 

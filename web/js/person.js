@@ -7,6 +7,13 @@ import { Turn } from "./turn.js";
 
 const NUM_RANGES = 3; // that are written out; the timeline shows all
 
+/** Name of a face in the page's language: who speaks a turn. */
+export function faceName(face) {
+  const [, number] = face?.match(/^person:(\d+)$/) ?? [];
+  if (number !== undefined) return t("person", { number });
+  return face === "offscreen" ? t("speakerOffscreen") : face ?? t("faceLargest");
+}
+
 /** The card of a person. */
 export class Person {
   /**

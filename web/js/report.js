@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import { clock, knows, locale, t } from "./i18n.js";
+import { faceName } from "./person.js";
 
 /** What a job's report means, as an element. */
 export function reportView(report) {
@@ -23,8 +24,7 @@ function ofPeople(report, describe) {
   const { speakers } = report;
   if (!(speakers?.length > 1)) return [...describe(report)];
   return speakers.flatMap((speaker) => {
-    const [, number] = speaker.face?.match(/^person:(\d+)$/) ?? [];
-    const name = number === undefined ? speaker.face ?? t("faceLargest") : t("person", { number });
+    const name = faceName(speaker.face);
     return [...describe({ ...speaker, face: speaker.seen })].map((text) => say("ofPerson", { name, text }));
   });
 }

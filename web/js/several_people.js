@@ -35,7 +35,9 @@ export class SeveralPeople {
     this.again = h("button", { type: "button", "data-text": "retry", hidden: true, onclick: () => this.search() }, t("retry"));
     this.list = h("div", { class: "people" });
     this.ruler = h("p", { class: "ruler hint", "aria-hidden": "true" }, h("span", {}, clock(0)), h("span"));
-    this.panel = h("div", { class: "several", hidden: true }, this.status, this.error, this.again, this.list, this.ruler);
+    this.review = h("input", { type: "checkbox", id: "review" });
+    this.reviewLabel = h("label", { class: "check", hidden: true }, this.review, h("span", { "data-text": "reviewFirst" }, t("reviewFirst")));
+    this.panel = h("div", { class: "several", hidden: true }, this.status, this.error, this.again, this.list, this.ruler, this.reviewLabel);
     place.append(this.label, this.panel);
     onLanguage(() => this.show());
   }
@@ -134,6 +136,7 @@ export class SeveralPeople {
     this.subtitles.place.hidden = !this.voice.is_available;
     this.subtitles.show(this.people ?? []);
     this.ruler.hidden = !this.list.firstChild || Boolean(this.subtitles.file);
+    this.reviewLabel.hidden = !this.hasTexts;
     this.ruler.lastChild.textContent = this.people ? clock(this.video.seconds) : "";
     for (const person of this.people ?? []) person.show();
   }
@@ -160,7 +163,7 @@ export class SeveralPeople {
 
   /** Fields of the job. */
   get fields() {
-    const common = { avatar_id: this.avatarId };
+    const common = { avatar_id: this.avatarId, review: this.hasTexts && this.review.checked && "true" };
     if (this.subtitles.file) return { ...common, ...this.subtitles.fields };
     const files = {};
     const turns = this.turns.map(({ person, turn }, number) => {

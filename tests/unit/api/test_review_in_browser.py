@@ -1,0 +1,346 @@
+"""Jobs in review on the page: a table of turns beside the film, edited by keyboard and on a phone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from config import TtsConfig
+from errors import OptionError, StateError, VoiceError
+from jobs.drafts import edited
+from jobs.messages import PeopleScan
+from jobs.model.files import new_id
+from jobs.model.record import JobRecord, JobStage, JobStatus
+from jobs.model.turn_edits import TurnEdit
+from jobs.model.turns import PlannedTurn
+from jobs.speaking import with_fits
+from jobs.turns import check_overlaps
+from models.people.report import PeopleReport, SeenPerson, TimeRange
+from storage.file_keys import job_cues_folder, source_key
+from tests.browser import Visitor, chromium
+from tests.unit.api_server import MemoryService, serving
+from tests.unit.speech.speech_server import tone
+
+SECONDS = 4.0
+"""Length of the sample video."""
+TURNS = [
+    {
+        "face": "person:0",
+        "speaker": "Anna",
+        "start": 0,
+        "end": 1.5,
+        "text": "Good morning.",
+        "original_text": "早上好。",
+    },
+    {
+        "face": "person:1",
+        "start": 1.5,
+        "end": 2,
+        "text": "A text that is much too long for half a second.",
+        "voice": "lee",
+    },
+    {"face": "person:1", "start": 2, "end": 3.5, "text": "Good bye, and thank you."},
+]
+WORDS = {  # by language: the status, what is cut, the button, the share that is spoken, and what follows an edit
+    "en-US": ("Waiting for review", "s cut", "(1 cut)", "Speaking 12 of 60", "Speaking…"),
+    "zh-CN": ("等待检查", "截断", "1 段被截断", "正在朗读 12 / 60", "正在朗读…"),
+}
+SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
+TEXTS = "[...document.querySelectorAll('.review-turn textarea')].map((text) => text.value)"
+FOCUSED = """[
+    document.activeElement.dataset.part,
+    [...document.querySelectorAll(".review-turn")].indexOf(document.activeElement.closest("li")),
+]"""
+
+
+class DraftService(MemoryService):
+    """Speaks 20 characters per second."""
+
+    failure: Exception | None = None  # of the next edit
+
+    def review(self, job_id: str) -> JobRecord:
+        """Speak the texts of a job and stop for review."""
+        job = self.table.get_job(job_id)
+        return self._stored(job, job.plan.turns, status=JobStatus.REVIEW, stage=JobStage.SPEAKING)
+
+    def _stored(self, job: JobRecord, turns: Any, **fields: Any) -> JobRecord:
+        spoken = [self._said(job.id, turn) for turn in sorted(turns, key=lambda turn: turn.start)]
+        self.table.update_job(job.id, plan=with_fits(job.plan.with_turns(spoken), SECONDS), **fields)
+        return self.table.get_job(job.id)
+
+    def _said(self, job_id: str, turn: PlannedTurn) -> PlannedTurn:
+        if turn.text is None or turn.natural_seconds is not None:
+            return turn
+        cue, seconds = new_id(), len(turn.text) / 20
+        self.files.stored.make_folder(job_cues_folder(job_id))
+        self.files.stored.put(f"{job_cues_folder(job_id)}/{cue}", tone(seconds))
+        return turn.model_copy(update={"natural_seconds": seconds, "cue": cue})
+
+    async def edit_turns(self, job_id: str, edit: TurnEdit, owner: str | None) -> JobRecord:
+        job = self.table.get_job(job_id, owner)
+        if job.version != edit.version:
+            raise StateError(f"Job {job_id} has changed in the meantime. Read its turns again.")
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        turns = edited(job.plan.turns, edit)
+        check_overlaps(turns)
+        return self._stored(job, turns)
+
+    async def approve_job(self, job_id: str, owner: str | None) -> JobRecord:
+        self.table.update_job(job_id, status=JobStatus.QUEUED, stage=JobStage.QUEUED)
+        return self.table.get_job(job_id, owner)
+
+    def texts(self) -> list[str | None]:
+        """Texts of the only job."""
+        return [turn.text for turn in self.table.get_job(self.requests[0].job_id).plan.turns]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> DraftService:
+    return DraftService(tmp_path)
+
+
+@pytest.fixture
+def url(service: DraftService) -> Iterator[str]:
+    with serving(service) as url:
+        yield url
+
+
+def submit(service: DraftService, url: str, video: Path, turns: list[dict[str, Any]]) -> JobRecord:
+    """Submit a job whose texts are reviewed."""
+    form = {"turns": json.dumps(turns), "review": "true"}
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+        answer = http.post("/v1/jobs", data=form, files={"video": ("film.mp4", video.read_bytes())})
+    assert answer.status_code == 202, answer.text
+    job = service.table.get_job(answer.json()["id"])
+    service.files.stored.make_folder(source_key(job.avatar_key).rpartition("/")[0])
+    service.files.stored.put(source_key(job.avatar_key), video.read_bytes())
+    return job
+
+
+def _opened(
+    browser: Any, service: DraftService, url: str, video: Path, locale: str = "en-US", size: str = "desktop"
+) -> tuple[Visitor, JobRecord]:
+    """The page with a job in review."""
+    job = service.review(submit(service, url, video, TURNS).id)
+    width, height = SIZES[size]
+    visitor = Visitor(browser, f"{url}/#job={job.id}", locale=locale, viewport={"width": width, "height": height})
+    visitor.until(f"{TEXTS}.length === 3")
+    return visitor, job
+
+
+@pytest.mark.parametrize(("locale", "size"), [("en-US", "desktop"), ("zh-CN", "desktop"), ("zh-CN", "phone")])
+def test_a_draft_is_edited_by_keyboard_and_approved(
+    browser: Any, service: DraftService, url: str, sample_video: Path, locale: str, size: str
+) -> None:
+    status, cut, approve, _, _ = WORDS[locale]
+    visitor, job = _opened(browser, service, url, sample_video, locale, size)
+    page = visitor.page
+    assert status in visitor.text("#stage .status") and status in visitor.text("#jobs li")
+    assert page.evaluate(
+        "[...document.querySelectorAll('.review-turn')].map((row) => row.classList.contains('cut'))"
+    ) == [
+        False,
+        True,
+        False,
+    ]
+    assert cut in visitor.text(".review-turn:nth-child(2) .badge.bad") and approve in visitor.text(".side .main")
+    assert "half a second" in visitor.text(".review-turn:nth-child(2) .note")
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+    assert visitor.serious_violations() == []
+    visitor.picture(f"review-{locale}-{size}")
+    page.focus(".review-turn:nth-child(1) .play")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(FOCUSED) == ["play", 1]
+    for _ in range(5):
+        page.keyboard.press("Tab")
+    assert page.evaluate(FOCUSED) == ["text", 1]
+    page.keyboard.press("Control+a")
+    page.keyboard.type("Short.")
+    page.keyboard.press("Control+Enter")
+    visitor.until("document.querySelectorAll('.review-turn.cut').length === 0")
+    assert page.evaluate(FOCUSED) == ["text", 1], "the focus is kept"
+    assert service.texts()[1] == "Short." and approve not in visitor.text(".side .main")
+    page.keyboard.press("ArrowDown")  # at the end of the text
+    assert page.evaluate(FOCUSED) == ["text", 2]
+    page.keyboard.type(" Soon.")
+    page.focus(".side .main")  # leaving the text saves it
+    page.keyboard.press("Enter")
+    visitor.until_status("queued")
+    assert service.texts() == ["Good morning.", "Short.", "Good bye, and thank you. Soon."]
+    assert page.locator(".review").count() == 0 and page.is_visible("#stage >> text=/^(Cancel|取消)$/")
+    assert page.evaluate("document.activeElement.id") == "stage-title"
+    assert visitor.errors == []
+    service.finish(job.id)
+    visitor.until_status("succeeded")
+
+
+def test_a_turn_is_played_with_the_film(browser: Any, service: DraftService, url: str, sample_video: Path) -> None:
+    visitor, _ = _opened(browser, service, url, sample_video)
+    page = visitor.page
+    visitor.until("document.querySelector('.film video')?.readyState > 0")
+    page.focus(".review-turn:nth-child(3) .play")
+    page.keyboard.press("Space")
+    visitor.until(
+        "document.querySelector('.film video').currentTime > 2.1 && !document.querySelector('.film video').paused"
+    )
+    assert page.evaluate("document.querySelector('.film video').muted")
+    visitor.until("document.querySelector('.review-turn:nth-child(3)').classList.contains('now')")
+    visitor.until("document.querySelector('.film video').paused")
+    assert 2.9 < page.evaluate("document.querySelector('.film video').currentTime") < 3.8, "it ends with the speech"
+    assert visitor.text(".review-turn:nth-child(3) .play") == "▶"
+
+
+def test_another_turn_is_played_while_one_plays(
+    browser: Any, service: DraftService, url: str, sample_video: Path
+) -> None:
+    visitor, _ = _opened(browser, service, url, sample_video)
+    page = visitor.page
+    playing = "[...document.querySelectorAll('.play')].map((button) => button.textContent).join('')"
+    visitor.until("document.querySelector('.film video')?.readyState > 0")
+    page.click(".review-turn:nth-child(2) .play")
+    visitor.until("document.querySelector('.film video').currentTime > 1.6")
+    page.click(".review-turn:nth-child(3) .play")
+    visitor.until("document.querySelector('.film video').currentTime > 2.4")
+    assert page.evaluate(playing) == "▶▶■"
+    page.click(".review-turn:nth-child(3) .play")
+    assert page.evaluate(playing) == "▶▶▶" and page.evaluate("document.querySelector('.film video').paused")
+
+
+def test_a_failed_edit_keeps_what_was_typed(browser: Any, service: DraftService, url: str, sample_video: Path) -> None:
+    visitor, _ = _opened(browser, service, url, sample_video)
+    page = visitor.page
+    note = ".review-turn:nth-child(1) .note"
+    for failure, words in (
+        (VoiceError("The voice failed."), "voice"),
+        (OptionError("turns[0]: overlaps."), "overlaps"),
+    ):
+        service.failure = failure
+        page.fill(".review-turn:nth-child(1) textarea", "Hello there.")
+        page.keyboard.press("Control+Enter")
+        assert words in visitor.until(f"document.querySelector('{note}.bad')?.textContent")
+        assert page.evaluate(TEXTS)[0] == "Hello there." and service.texts()[0] == "Good morning."
+        page.keyboard.press("Escape")
+        assert page.evaluate(TEXTS)[0] == "Good morning." and page.is_hidden(note)
+    page.fill(".review-turn:nth-child(1) textarea", " ")
+    page.click(".side .main")
+    visitor.until("!document.querySelector('.side .notice').hidden")
+    assert "Enter a text." in visitor.text(note) and page.evaluate(FOCUSED) == ["text", 0]
+    page.keyboard.type("Hello again.")
+    page.keyboard.press("Control+Enter")
+    visitor.until(f"document.querySelector('{note}').textContent === ''")
+    assert service.texts()[0] == "Hello again."
+
+
+def test_turns_that_somebody_else_changed_are_loaded(
+    browser: Any, service: DraftService, url: str, sample_video: Path
+) -> None:
+    visitor, job = _opened(browser, service, url, sample_video)
+    page = visitor.page
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+        assert http.patch(f"/v1/jobs/{job.id}/turns/2", json={"text": "Changed."}).status_code == 200
+    page.fill(".review-turn:nth-child(1) textarea", "Mine.")
+    page.keyboard.press("Control+Enter")
+    visitor.until(f"{TEXTS}[2] === 'Changed.'")
+    assert "Somebody else" in visitor.text(".review-turn:nth-child(1) .note")
+    assert page.evaluate(TEXTS)[0] == "Mine." and service.texts()[0] == "Good morning."
+    page.keyboard.press("Control+Enter")
+    visitor.until("document.querySelector('.review-turn:nth-child(1) .note').textContent === ''")
+    assert service.texts()[0] == "Mine."
+
+
+def test_turns_are_split_added_and_removed(browser: Any, service: DraftService, url: str, sample_video: Path) -> None:
+    visitor, job = _opened(browser, service, url, sample_video)
+    page = visitor.page
+    page.focus(".review-turn:nth-child(3) textarea")
+    page.keyboard.press("Control+Home")
+    for _ in range(len("Good bye,")):
+        page.keyboard.press("ArrowRight")
+    page.click(".review-turn:nth-child(3) [data-part=split]")
+    visitor.until(f"{TEXTS}.length === 4")
+    assert service.texts()[2:] == ["Good bye,", "and thank you."]
+    first, second = service.table.get_job(job.id).plan.turns[2:]
+    assert (first.start, first.end, second.end) == (2, second.start, 3.5) and 2.5 < second.start < 2.8
+    page.click(".review-turn:nth-child(4) [data-part=add]")
+    assert page.evaluate(FOCUSED) == ["text", 4]
+    page.keyboard.type("The end.")
+    page.keyboard.press("Control+Enter")
+    visitor.until("document.querySelector('.review-turn:nth-child(5)').getAttribute('aria-label').startsWith('Turn 5')")
+    added = service.table.get_job(job.id).plan.turns[4]
+    assert (added.text, added.start, added.face) == ("The end.", 3.5, "person:1")
+    page.focus(".review-turn:nth-child(1) [data-part=remove]")
+    page.keyboard.press("Enter")
+    page.click("#confirm button.danger")
+    visitor.until(f"{TEXTS}.length === 4")
+    visitor.until(f"({FOCUSED}).join() === 'remove,0'")
+    assert service.texts()[0] == TURNS[1]["text"]
+
+
+@pytest.mark.parametrize("locale", list(WORDS))
+def test_texts_being_spoken_are_counted(
+    browser: Any, service: DraftService, url: str, sample_video: Path, locale: str
+) -> None:
+    status, _, _, count, _ = WORDS[locale]
+    job = submit(service, url, sample_video, TURNS)
+    visitor = Visitor(browser, f"{url}/#job={job.id}", locale=locale)
+    service.table.update_job(
+        job.id, status=JobStatus.RUNNING, stage=JobStage.SPEAKING, num_cues=60, num_cues_done=12, progress=0.02
+    )
+    visitor.until(f"document.querySelector('#stage .status')?.textContent === {json.dumps(count)}")
+    service.review(job.id)
+    visitor.until(f"{TEXTS}.length === 3")
+    assert status in visitor.text("#stage .status") and visitor.page.is_hidden("#stage progress")
+
+
+def test_a_new_turn_that_is_typed_on_is_added_once(
+    browser: Any, service: DraftService, url: str, sample_video: Path
+) -> None:
+    visitor, _ = _opened(browser, service, url, sample_video)
+    page = visitor.page
+    held: list[Any] = []
+    page.route("**/turns", lambda route: held.append(route))
+    page.click(".review-turn:nth-child(3) [data-part=add]")
+    page.keyboard.type("One")
+    page.keyboard.press("Control+Enter")
+    page.keyboard.type(" two")
+    page.keyboard.press("Shift+Tab")
+    for _ in range(3000):
+        if held:
+            break
+        page.wait_for_timeout(20)
+    held[0].continue_()
+    visitor.until("document.querySelectorAll('.review-turn [data-part=add]:not([hidden])').length === 4")
+    visitor.until("document.querySelectorAll('.review-turn[aria-busy=true]').length === 0")
+    assert len(held) == 1 and service.texts()[3:] == ["One two"]
+
+
+def test_review_is_chosen_for_texts_of_several_people(browser: Any, service: DraftService, sample_video: Path) -> None:
+    people = (SeenPerson(number=0, seen=(TimeRange(start=0, end=4),), face_pixels=120, frontal_share=1),)
+    service.scans = [PeopleScan(1, PeopleReport(people=people))]
+    with serving(service, tts=TtsConfig(url="http://127.0.0.1:9", voice="kim")) as url:
+        visitor = Visitor(browser, url)
+        page = visitor.page
+        visitor.until("document.querySelector('#engine').value")
+        page.set_input_files("#face input[type=file]", sample_video)
+        page.check("#several")
+        visitor.until("document.querySelectorAll('.people:not(.searching) .track').length === 1")
+        assert page.is_hidden("#review"), "there is no text yet"
+        page.click(".person [data-text=writeText]")
+        page.keyboard.type("Good morning.")
+        page.check("#review")
+        visitor.picture("review-checkbox")
+        visitor.submit()
+        visitor.until_status("queued")
+    assert service.requests[0].spec.review
