@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from cli.main import app
 from config import SubtitlesConfig, TtsConfig
 from jobs.messages import PeopleScan
 from models.people.report import PeopleReport, SpeakerTurn
 from tests.unit.api.subtitles.openai_server import answering
 from tests.unit.api.tts.speech_server import SpeechServer, speaking, tone
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.cli.commands import run
 from tests.unit.quality_report import example_report
 
 VTT = """WEBVTT
@@ -31,8 +30,8 @@ VTT = """WEBVTT
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    service = MemoryService(tmp_path / "data")
+def service(service: MemoryService) -> MemoryService:
+
     turns = (SpeakerTurn(start=0, end=2, person=1, confidence=1), SpeakerTurn(start=3, end=4, person=0, confidence=1))
     service.scans = [PeopleScan(0.5, None), PeopleScan(1, PeopleReport(people=(), turns=turns))]
     service.outcome = "video"
@@ -55,11 +54,13 @@ def _dub(folder: Path, *options: str) -> tuple[int, str]:
     (folder / "film.mp4").write_bytes(b"film")
     (folder / "de.vtt").write_text(VTT, encoding="utf-8")
     files = [str(folder / "film.mp4"), "--subtitles", str(folder / "de.vtt"), "--out", str(folder / "out.mp4")]
-    done = CliRunner().invoke(app, ["dub", *files, *options])
+    done = run("dub", *files, *options)
     return done.exit_code, done.output
 
 
-def test_the_people_in_the_film_speak(tmp_path: Path, service: MemoryService, server: str, voice: SpeechServer) -> None:
+def test_dub_gives_each_speaker_a_face_and_a_voice(
+    tmp_path: Path, service: MemoryService, server: str, voice: SpeechServer
+) -> None:
     report = example_report()
     report["output"]["cut_texts"] = [{"start_seconds": 3.0, "cut_seconds": 0.44, "text": "Guten Tag"}]
     service.report = report
@@ -83,7 +84,9 @@ def test_the_people_in_the_film_speak(tmp_path: Path, service: MemoryService, se
     assert (sent.background, sent.expressiveness, sent.motion) == ("source", 1, 1)
 
 
-def test_without_the_ambience_of_the_film(tmp_path: Path, service: MemoryService, server: str) -> None:
+def test_dub_no_ambience_omits_background_and_closes_mouths(
+    tmp_path: Path, service: MemoryService, server: str
+) -> None:
     code, output = _dub(tmp_path, "--no-ambience", "--closed-mouths", "--server", server)
     assert code == 0, output
     options = service.requests[0].options
@@ -91,14 +94,13 @@ def test_without_the_ambience_of_the_film(tmp_path: Path, service: MemoryService
     assert (options.turns or ())[2].face == "speaking"  # nobody speaks in the film then
 
 
-def test_a_film_is_transcribed_and_translated(tmp_path: Path, service: MemoryService, voice: SpeechServer) -> None:
+def test_dub_language_transcribes_and_translates(tmp_path: Path, service: MemoryService, voice: SpeechServer) -> None:
     film, out = tmp_path / "film.wav", tmp_path / "out.mp4"
     film.write_bytes(tone(4))
     with answering() as other:
         settings = SubtitlesConfig(transcription_url=other.url, translation_url=other.url)
         with serving(service, tts=TtsConfig(url=voice.url), subtitles=settings) as url:
-            command = ["dub", str(film), "--language", "German", "--out", str(out), "--server", url]
-            done = CliRunner().invoke(app, command)
+            done = run("dub", str(film), "--language", "German", "--out", str(out), "--server", url)
     assert done.exit_code == 0, done.output
     assert service.requests[0].options.language == "deu"
     turns = service.requests[0].options.turns or ()
@@ -118,7 +120,7 @@ def test_a_film_is_transcribed_and_translated(tmp_path: Path, service: MemorySer
         (["--face", "Eve=person:1"], "no speaker 'Eve'. Its speakers: Anna, Bob, Erzähler"),
     ],
 )
-def test_errors_in_one_line(
+def test_dub_unusable_option_is_explained(
     tmp_path: Path, service: MemoryService, server: str, options: list[str], message: str
 ) -> None:
     code, output = _dub(tmp_path, *options, "--server", server)

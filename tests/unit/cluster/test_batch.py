@@ -17,156 +17,59 @@ from cluster.batch_record import open_record
 from cluster.batch_run import Batch, BatchLimits
 from cluster.manifest import Pair, read_manifest
 from config import PipelineConfig, TtsConfig
-from errors import CapacityError, FaceNotFoundError, InputError, NotFoundError, StateError
-from jobs.admission import Admission, AdmitRequest
-from jobs.job_request import AvatarChange, AvatarRequest, BackgroundRequest, JobRequest, TurnFacts, TurnsRequest
-from jobs.messages import PeopleScan
-from jobs.status import ServiceStatus
-from storage.backgrounds import BackgroundRecord
+from errors import CapacityError, FaceNotFoundError, InputError, StateError
+from jobs.job_request import JobRequest
 from storage.file_keys import audio_key, result_key
-from storage.file_store import FileStore
 from storage.records import (
-    AvatarRecord,
-    ErrorRecord,
-    JobPage,
     JobQuery,
     JobRecord,
-    JobStatus,
-    SegmentRecord,
     Turn,
-    avatar_key,
-    utc_now,
 )
 from tests.hostile_folder import imported_modules, make_hostile_folder
 from tests.unit.api.tts.speech_server import speaking, tone
+from tests.unit.api_server import MemoryService
 from tests.unit.on_disk import on_disk
 
 
-class LocalDirector:
-    """Implements `JobService`: a job's result is its speech; `silent` speech fails; `endless` speech never ends."""
+class LocalService(MemoryService):
+    """A job's result is its speech; `silent` speech fails; `endless` speech never ends."""
 
-    def __init__(self, files: FileStore, num_refusals: int = 0) -> None:
-        self._files = files
-        self._num_refusals = num_refusals
-        self.jobs: dict[str, JobRecord] = {}
-        self.max_unfinished = 0
-        self.num_awaited = 0  # no job ends before so many were there at once
-
-    async def admit(self, request: AdmitRequest) -> Admission:
-        raise AssertionError("a batch has its files here and asks for no place")
-
-    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
-        raise AssertionError("a batch names no URLs")
-
-    async def extend(self, admission_id: str, num_bytes: int) -> int:
-        raise AssertionError("a batch has no bodies")
-
-    async def release(self, admission_id: str) -> None:
-        raise AssertionError("a batch has no place to give back")
+    max_unfinished = 0
+    num_awaited = 0  # no job ends before so many were there at once
 
     async def submit(self, request: JobRequest) -> JobRecord:
-        if self._num_refusals:
-            self._num_refusals -= 1
+        if self.num_refusals:
+            self.num_refusals -= 1
             raise CapacityError("full", 0.01)
-        assert request.video is not None
-        job = JobRecord(
-            id=request.job_id,
-            options=request.options,
-            audio=request.audio,
-            more_audio=request.more_audio,
-            avatar_key=avatar_key(request.video.sha256, request.options.face, "1"),
-            created_at=utc_now(),
-        )
-        self._files.take_upload(request.audio.key, audio_key(job.id))
+        job = await super().submit(request)
         for name, file in request.more_audio.items():
-            self._files.take_upload(file.key, audio_key(job.id, name))
-        self._files.delete_upload(request.video.key)
-        self.jobs[job.id] = job
-        self.max_unfinished = max(self.max_unfinished, sum(not j.status.is_final for j in self.jobs.values()))
+            self.files.take_upload(file.key, audio_key(job.id, name))
+        assert request.video is not None
+        self.files.delete_upload(request.video.key)
+        self.max_unfinished = max(self.max_unfinished, len(self.table.unfinished_jobs()))
         return job
 
-    async def delete_job(self, job_id: str, owner: str | None) -> None:
-        raise AssertionError("a batch keeps its jobs")
-
-    async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
-        raise AssertionError("a batch looks at no preview")
-
-    async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
-        if job_id not in self.jobs:
-            raise NotFoundError(f"There is no job {job_id}.")
-        return self.jobs[job_id]
-
-    async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
-        raise AssertionError("a batch knows its jobs by their ids")
-
-    async def release_idempotency_key(self, job_id: str, owner: str | None) -> None:
-        raise AssertionError("a batch gives no keys")
-
-    async def list_jobs(self, query: JobQuery) -> JobPage:
-        raise AssertionError("a batch lists no jobs")
-
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
-        speech = on_disk(self._files, audio_key(job_id)).read_bytes()
+        speech = on_disk(self.files, audio_key(job_id)).read_bytes()
         if speech == b"endless":
-            await asyncio.sleep(timeout_s)
-            return self.jobs[job_id]
-        await asyncio.sleep(0.01)
+            return await super().wait_job(job_id, version, timeout_s)
         while self.max_unfinished < self.num_awaited:  # noqa: ASYNC110  # `submit` may come from any side
             await asyncio.sleep(0.01)
         if speech == b"silent":
-            error = ErrorRecord.of(FaceNotFoundError("no face"))
-            return self._change(job_id, status=JobStatus.FAILED, error=error)
-        on_disk(self._files, result_key(job_id)).write_bytes(speech)
-        return self._change(job_id, status=JobStatus.SUCCEEDED, report={"warnings": ["as made"]})
+            return self.fail(job_id, FaceNotFoundError("no face"))
+        self.report = {"warnings": ["as made"]}
+        job = self.finish(job_id)
+        on_disk(self.files, result_key(job_id)).write_bytes(speech)
+        return job
 
-    async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
-        return self._change(job_id, status=JobStatus.CANCELLED)
-
-    async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
-        raise AssertionError("a batch sends its pairs again itself")
-
-    async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        raise NotFoundError("no avatars here")
-
-    async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
-        raise NotFoundError("no avatars here")
-
-    async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
-        raise NotFoundError("no avatars here")
-
-    async def check_turns(self, request: TurnsRequest) -> TurnFacts:
-        return TurnFacts(faces=tuple(turn.face for turn in request.turns), video_seconds=None)
-
-    async def people(self, avatar_id: str, owner: str | None) -> PeopleScan:
-        raise AssertionError("a batch asks for nobody")
-
-    async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
-        return []
-
-    async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
-        raise NotFoundError("no avatars here")
-
-    async def create_background(self, request: BackgroundRequest) -> BackgroundRecord:
-        raise NotFoundError("no backgrounds here")
-
-    async def delete_background(self, file_id: str, owner: str | None) -> None:
-        raise NotFoundError("no backgrounds here")
-
-    async def status(self) -> ServiceStatus:
-        raise NotFoundError("nothing to tell")
-
-    async def ready(self) -> bool:
-        return True
-
-    def _change(self, job_id: str, **changes: Any) -> JobRecord:
-        job = self.jobs[job_id]
-        self.jobs[job_id] = job.model_copy(update={"version": job.version + 1, **changes})
-        return self.jobs[job_id]
+    def jobs(self) -> list[JobRecord]:
+        """Return all jobs, the oldest first."""
+        return self.table.list_jobs(JobQuery(limit=20)).jobs[::-1]
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path / "data")
+def service(tmp_path: Path) -> LocalService:
+    return LocalService(tmp_path / "data")
 
 
 def _pairs(folder: Path, *speeches: bytes) -> list[Pair]:
@@ -180,26 +83,22 @@ def _pairs(folder: Path, *speeches: bytes) -> list[Pair]:
 
 
 def _run(
-    director: LocalDirector,
-    files: FileStore,
-    limits: BatchLimits,
-    pairs: list[Pair],
-    config: PipelineConfig | None = None,
+    service: LocalService, pairs: list[Pair], limits: BatchLimits | None = None, tts: TtsConfig | None = None
 ) -> dict[int, dict[str, Any]]:
     """The reports of what is not done yet, by the manifest's line; the record lies beside the data folder."""
 
     async def collect() -> dict[int, dict[str, Any]]:
-        with open_record(files.table_path.parents[1] / "results.jsonl") as record:
-            batch = Batch(DirectorRenderer(director, files, config or PipelineConfig()), record, limits)
+        with open_record(service.files.table_path.parents[1] / "results.jsonl") as record:
+            renderer = DirectorRenderer(service, service.files, PipelineConfig(tts=tts or TtsConfig()))
+            batch = Batch(renderer, record, limits or BatchLimits(2, 60))
             rest = [pair for pair in pairs if record.done(pair) is None]
             return {report["line"]: report async for report in batch.run(rest)}
 
     return asyncio.run(collect())
 
 
-def test_results_arrive_and_failures_are_reported(files: FileStore, tmp_path: Path) -> None:
-    pairs = _pairs(tmp_path, b"one", b"silent", b"three")
-    reports = _run(LocalDirector(files), files, BatchLimits(2, 60), pairs)
+def test_batch_run_reports_results_and_failures(service: LocalService, tmp_path: Path) -> None:
+    reports = _run(service, _pairs(tmp_path, b"one", b"silent", b"three"))
     assert [reports[line]["status"] for line in (1, 2, 3)] == ["succeeded", "failed", "succeeded"]
     assert reports[2]["error"]["code"] == "face_not_found"
     assert [reports[line]["quality"] for line in (1, 2)] == [{"warnings": ["as made"]}, None]
@@ -207,7 +106,7 @@ def test_results_arrive_and_failures_are_reported(files: FileStore, tmp_path: Pa
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.mp4", "3.mp4"]
 
 
-def test_texts_are_spoken_no_more_at_once_than_the_voice_allows(files: FileStore, tmp_path: Path) -> None:
+def test_batch_run_texts_are_spoken_once(service: LocalService, tmp_path: Path) -> None:
     (first,) = _pairs(tmp_path, b"speech")
     texts = [f"Good morning {number}." for number in range(5)]
     pairs = [
@@ -215,36 +114,32 @@ def test_texts_are_spoken_no_more_at_once_than_the_voice_allows(files: FileStore
         for line, text in enumerate(texts, start=1)
     ]
     with speaking() as voice:
-        config = PipelineConfig(tts=TtsConfig(url=voice.url, voice="af_heart", max_concurrent=1))
-        reports = _run(LocalDirector(files), files, BatchLimits(5, 60), pairs, config)
+        tts = TtsConfig(url=voice.url, voice="af_heart", max_concurrent=1)
+        reports = _run(service, pairs, BatchLimits(5, 60), tts)
     assert {report["status"] for report in reports.values()} == {"succeeded"}, reports
     assert sorted((asked["input"], asked["voice"]) for asked in voice.asked) == [(text, "af_heart") for text in texts]
     assert (tmp_path / "5.mp4").read_bytes() == tone()
-    assert _run(LocalDirector(files), files, BatchLimits(5, 60), pairs, config) == {}
+    assert _run(service, pairs, tts=tts) == {}
     other = pairs[0].model_copy(update={"text": "Another text."})
-    without_voice = PipelineConfig(tts=TtsConfig(use_builtin=False))
-    (refused,) = _run(LocalDirector(files), files, BatchLimits(5, 60), [other], without_voice).values()
+    (refused,) = _run(service, [other], tts=TtsConfig(use_builtin=False)).values()
     assert "this service has no voice" in refused["error"]["message"]
 
 
-def test_subtitles_are_spoken(files: FileStore, tmp_path: Path) -> None:
+def test_batch_run_subtitles_are_spoken(service: LocalService, tmp_path: Path) -> None:
     (first,) = _pairs(tmp_path, b"speech")
     (tmp_path / "de.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nANNA: Hallo\n")
     speakers = {"anna": SpeakerChoice(face="1", voice="nova")}
     pair = first.model_copy(update={"audio": None, "subtitles": tmp_path / "de.srt", "speakers": speakers})
-    director = LocalDirector(files)
     with speaking() as voice:
-        (report,) = _run(
-            director, files, BatchLimits(1, 60), [pair], PipelineConfig(tts=TtsConfig(url=voice.url))
-        ).values()
+        (report,) = _run(service, [pair], tts=TtsConfig(url=voice.url)).values()
     assert report["status"] == "succeeded", report
     assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [("Hallo", "nova")]
     other = pair.model_copy(update={"speakers": {"bob": SpeakerChoice(face="1")}})
-    (refused,) = _run(director, files, BatchLimits(1, 60), [other], PipelineConfig()).values()
+    (refused,) = _run(service, [other]).values()
     assert "no speaker 'bob'" in refused["error"]["message"]
 
 
-def test_several_people_speak(files: FileStore, tmp_path: Path) -> None:
+def test_batch_run_turns_and_diarization_are_rendered(service: LocalService, tmp_path: Path) -> None:
     first, second = _pairs(tmp_path, b"speech", b"another speech")
     turns = (Turn(start=0, face="0"), Turn(start=1, face="1", audio="audio_bob"))
     with_turns = first.model_copy(update={"turns": turns, "more_audio": {"audio_bob": tmp_path / "2.wav"}})
@@ -252,101 +147,100 @@ def test_several_people_speak(files: FileStore, tmp_path: Path) -> None:
     speakers = {"Anna": SpeakerChoice(face="1")}
     sounds = {"music": tmp_path / "1.wav", "music_gain_db": -6.0, "idle_mouths": "closed"}
     diarized = second.model_copy(update={"diarization": tmp_path / "a.rttm", "speakers": speakers, **sounds})
-    director = LocalDirector(files)
-    reports = _run(director, files, BatchLimits(1, 60), [with_turns, diarized])
+    reports = _run(service, [with_turns, diarized], BatchLimits(1, 60))
     assert [reports[line]["status"] for line in (1, 2)] == ["succeeded", "succeeded"], reports
-    one, two = (director.jobs[reports[line]["job_id"]] for line in (1, 2))
+    one, two = (service.table.get_job(reports[line]["job_id"]) for line in (1, 2))
     assert one.options.turns == turns
-    assert on_disk(files, audio_key(one.id, "audio_bob")).read_bytes() == b"another speech"
+    assert on_disk(service.files, audio_key(one.id, "audio_bob")).read_bytes() == b"another speech"
     assert [(turn.face, turn.start, turn.end) for turn in two.options.turns or ()] == [("1", 0.5, 2.0)]
     assert (two.options.idle_mouths, two.options.music_gain_db) == ("closed", -6)
-    assert on_disk(files, audio_key(two.id, "music")).read_bytes() == b"speech"
-    assert not list(on_disk(files, "uploads").glob("*")), "no upload is left"
-    assert _run(director, files, BatchLimits(1, 60), [with_turns, diarized]) == {}
+    assert on_disk(service.files, audio_key(two.id, "music")).read_bytes() == b"speech"
+    assert not list(on_disk(service.files, "uploads").glob("*")), "no upload is left"
+    assert _run(service, [with_turns, diarized]) == {}
     louder = diarized.model_copy(update={"music_gain_db": 0.0})
-    assert list(_run(director, files, BatchLimits(1, 60), [with_turns, louder])) == [2]
+    assert list(_run(service, [with_turns, louder])) == [2]
     other = with_turns.model_copy(update={"turns": turns[1:]})
-    assert list(_run(director, files, BatchLimits(1, 60), [other, diarized])) == [1]
+    assert list(_run(service, [other, diarized])) == [1]
 
 
-def test_no_more_than_allowed_are_in_flight(files: FileStore, tmp_path: Path) -> None:
-    director = LocalDirector(files)
-    director.num_awaited = 2
-    reports = _run(director, files, BatchLimits(2, 20), _pairs(tmp_path, *[b"speech"] * 7))
+def test_batch_run_keeps_max_in_flight(service: LocalService, tmp_path: Path) -> None:
+    service.num_awaited = 2
+    reports = _run(service, _pairs(tmp_path, *[b"speech"] * 7))
     assert {report["status"] for report in reports.values()} == {"succeeded"}
-    assert director.max_unfinished == 2
+    assert service.max_unfinished == 2
 
 
-def test_a_full_service_is_asked_again(files: FileStore, tmp_path: Path) -> None:
-    director = LocalDirector(files, num_refusals=3)
-    reports = _run(director, files, BatchLimits(1, 60), _pairs(tmp_path, b"speech"))
-    assert reports[1]["status"] == "succeeded"
+def test_batch_run_full_queue_is_retried(
+    service: LocalService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.batch._FULL_S", 0.01)
+    service.num_refusals = 3
+    assert _run(service, _pairs(tmp_path, b"speech"))[1]["status"] == "succeeded"
 
 
-def test_a_pair_that_never_ends_is_cancelled(files: FileStore, tmp_path: Path) -> None:
-    director = LocalDirector(files)
-    reports = _run(director, files, BatchLimits(2, 5), _pairs(tmp_path, b"endless", b"speech"))
+def test_batch_run_pair_over_its_timeout_is_cancelled(service: LocalService, tmp_path: Path) -> None:
+    pairs = _pairs(tmp_path, b"endless", b"speech")
+    reports = _run(service, pairs[1:]) | _run(service, pairs[:1], BatchLimits(2, 0.5))
     assert reports[1]["error"]["code"] == "stage_timeout"
     assert reports[2]["status"] == "succeeded"
-    assert sorted(job.status.value for job in director.jobs.values()) == ["cancelled", "succeeded"]
+    assert sorted(job.status.value for job in service.jobs()) == ["cancelled", "succeeded"]
 
 
-def test_a_file_that_vanished_fails_its_pair_alone(files: FileStore, tmp_path: Path) -> None:
+def test_batch_run_missing_file_fails_its_pair_only(service: LocalService, tmp_path: Path) -> None:
     pairs = _pairs(tmp_path, b"one", b"two")
     (tmp_path / "1.wav").unlink()
-    reports = _run(LocalDirector(files), files, BatchLimits(2, 60), pairs)
+    reports = _run(service, pairs)
     assert reports[1]["error"]["code"] == "file_error"
     assert reports[2]["status"] == "succeeded"
     assert list((tmp_path / "data" / "uploads").iterdir()) == []
 
 
-def test_what_is_done_is_not_done_again(files: FileStore, tmp_path: Path) -> None:
+def test_batch_run_again_renders_what_is_missing(service: LocalService, tmp_path: Path) -> None:
     pairs = _pairs(tmp_path, b"one", b"silent", b"three")
-    limits = BatchLimits(2, 60)
-    assert len(_run(LocalDirector(files), files, limits, pairs)) == 3
-    assert _run(LocalDirector(files), files, limits, pairs) == {}, "a failure of the caller's is final"
+    assert len(_run(service, pairs)) == 3
+    assert _run(service, pairs) == {}, "a failure of the caller's is final"
     assert isinstance(pairs[2].out, Path)
     pairs[2].out.unlink()
     (tmp_path / "4.wav").write_bytes(b"four")
     pairs.insert(0, pairs[0].model_copy(update={"line": 4, "audio": tmp_path / "4.wav", "out": tmp_path / "4.mp4"}))
-    assert set(_run(LocalDirector(files), files, limits, pairs)) == {3, 4}
+    assert set(_run(service, pairs)) == {3, 4}
     assert (tmp_path / "out" / "3.mp4").read_bytes() == b"three"
 
 
-def test_a_killed_batch_goes_on_with_the_jobs_that_it_began(files: FileStore, tmp_path: Path) -> None:
-    pairs, director = _pairs(tmp_path, b"one", b"two"), LocalDirector(files)
-    path = tmp_path / "results.jsonl"
+def test_batch_run_after_a_kill_continues_its_jobs(service: LocalService, tmp_path: Path) -> None:
+    pairs, path = _pairs(tmp_path, b"one", b"two"), tmp_path / "results.jsonl"
     with open_record(path) as record:
         names = [record.name(pair) for pair in pairs]
-    asyncio.run(
-        DirectorRenderer(director, files, PipelineConfig()).render(pairs[0], names[0])
-    )  # killed before it was recorded
+    asyncio.run(_renderer(service).render(pairs[0], names[0]))  # killed before it was recorded
     with path.open("a") as file:
         file.write('{"line": 1, "out')  # while this was being written
-    reports = _run(director, files, BatchLimits(2, 60), pairs)
-    assert [reports[line]["job_id"] for line in (1, 2)] == names == list(director.jobs)
+    reports = _run(service, pairs)
+    assert [reports[line]["job_id"] for line in (1, 2)] == names == [job.id for job in service.jobs()]
     assert len(path.read_text().splitlines()) == 3
 
 
-def test_cancelled_jobs_are_started_again(files: FileStore, tmp_path: Path) -> None:
-    pairs, director = _pairs(tmp_path, b"endless"), LocalDirector(files)
+def test_batch_run_cancelled_job_is_started_again(service: LocalService, tmp_path: Path) -> None:
+    pairs = _pairs(tmp_path, b"endless")
     with open_record(tmp_path / "results.jsonl") as record:
         name = record.name(pairs[0])
 
-    async def stop_in_the_middle() -> None:
-        task = asyncio.create_task(DirectorRenderer(director, files, PipelineConfig()).render(pairs[0], name))
-        while not director.jobs:  # noqa: ASYNC110  # the jobs of a real Director say nothing either
+    async def cancel_when_submitted() -> None:
+        task = asyncio.create_task(_renderer(service).render(pairs[0], name))
+        while not service.requests:  # noqa: ASYNC110  # a real Director does not tell either
             await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    asyncio.run(stop_in_the_middle())
-    reports = _run(director, files, BatchLimits(1, 60), _pairs(tmp_path, b"speech"))
-    assert reports[1]["status"] == "succeeded"
-    assert [job.status.value for job in director.jobs.values()] == ["cancelled", "succeeded"]
+    asyncio.run(cancel_when_submitted())
+    assert _run(service, _pairs(tmp_path, b"speech"))[1]["status"] == "succeeded"
+    assert [job.status.value for job in service.jobs()] == ["cancelled", "succeeded"]
 
 
-def test_two_batches_do_not_share_a_record(tmp_path: Path) -> None:
+def _renderer(service: LocalService) -> DirectorRenderer:
+    return DirectorRenderer(service, service.files, PipelineConfig())
+
+
+def test_open_record_in_use_or_foreign_is_refused(tmp_path: Path) -> None:
     with (
         open_record(tmp_path / "results.jsonl"),
         pytest.raises(StateError, match="another batch uses"),
@@ -358,7 +252,7 @@ def test_two_batches_do_not_share_a_record(tmp_path: Path) -> None:
         pass
 
 
-def test_files_are_read_and_written_by_url(files: FileStore, tmp_path: Path) -> None:
+def test_batch_run_reads_and_writes_urls(service: LocalService, tmp_path: Path) -> None:
     import fsspec
 
     memory = fsspec.filesystem("memory")
@@ -370,15 +264,15 @@ def test_files_are_read_and_written_by_url(files: FileStore, tmp_path: Path) -> 
         '{"video": "nosuch://in/face.mp4", "audio": "memory://in/a.wav", "out": "c.mp4"}\n'
     )
     pairs = read_manifest(manifest)
-    reports = _run(LocalDirector(files), files, BatchLimits(2, 60), pairs)
+    reports = _run(service, pairs)
     assert memory.cat("/out/a.mp4") == b"from afar"
     assert [reports[line]["status"] for line in (1, 2, 3)] == ["succeeded", "failed", "failed"]
     assert reports[2]["error"]["code"] == "file_error"
     assert "nosuch" in reports[3]["error"]["message"]
-    assert set(_run(LocalDirector(files), files, BatchLimits(2, 60), pairs)) == set()
+    assert _run(service, pairs) == {}
 
 
-def test_a_batch_imports_nothing_from_the_working_directory(tmp_path: Path, repo_root: Path) -> None:
+def test_cluster_batch_imports_nothing_from_working_directory(tmp_path: Path, repo_root: Path) -> None:
     folder = make_hostile_folder(tmp_path / "cwd")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     done = subprocess.run(
