@@ -10,7 +10,7 @@ from tests.unit.api.tts.speech_server import speaking, tone
 from tests.unit.api_server import MemoryService, serving
 
 
-def test_turns_with_files_and_texts(tmp_path: Path) -> None:
+def test_create_turns_sends_files_and_texts(tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url)) as url, Lipwright(url) as client:
         job = client.jobs.create(

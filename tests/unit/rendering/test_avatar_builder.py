@@ -53,7 +53,7 @@ def _await_end(before: set[int]) -> None:
 
 
 @pytest.mark.parametrize("fits", [False, True])
-def test_a_decoder_ends_with_its_last_use(tmp_path: Path, sample_video: Path, fits: bool) -> None:
+def test_track_decoder_ends_with_its_last_use(tmp_path: Path, sample_video: Path, fits: bool) -> None:
     """That is the last chunk; if all frames fit the decoder's cache, it is the analysis that reads them again."""
     config = PipelineConfig(data_dir=tmp_path)
     if not fits:
