@@ -84,7 +84,7 @@ def test_live_options_reach_the_renderer(tmp_path: Path) -> None:
         options = {"expressiveness": 1.5, "motion": 0.5, "background": "white", "matte": "person"}
         with client.live(AVATAR, **options) as session:  # type: ignore[arg-type]
             next(event for event in session if event.type == "session.fragment")
-        assert live.settings == [AvatarSettings(background="#ffffff", matte="person")]
+        assert live.settings == [AvatarSettings(expressiveness=1.5, motion=0.5, background="#ffffff", matte="person")]
         assert {(request.expressiveness, request.motion) for request in live.requests} == {(1.5, 0.5)}
         assert {request.background and request.background.colour for request in live.requests} == {"#ffffff"}
         with pytest.raises(OptionError, match="expressiveness"), client.live(AVATAR, expressiveness=3):

@@ -13,7 +13,7 @@ from models.engines.protocol import ComputeResources, EngineSettings
 from models.engines.wav2lip.engine import Wav2LipEngine
 from models.speech.stream import SpeechStream
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from tests.unit.models.engines.musetalk.conftest import Files
+from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.wav2lip.networks import save_onnx
 from tests.unit.models.synthetic_avatar import make_avatar
 from tests.unit.rendering.test_live_renderer import FPS, NUM, RATE, Studio, pictures
@@ -22,7 +22,7 @@ from tests.unit.rendering.test_live_renderer import FPS, NUM, RATE, Studio, pict
 def _studio(folder: Path, resources: ComputeResources | None = None) -> Studio:
     (folder / "weights").mkdir(parents=True)
     save_onnx(folder / "weights" / "generator", size=32)
-    engine = Wav2LipEngine(EngineSettings(Files(folder / "weights"), {}))
+    engine = Wav2LipEngine(EngineSettings(Brought({"generator": folder / "weights" / "generator"}), {}))
     return Studio(make_avatar(folder, 0.14), folder, engine, resources)
 
 

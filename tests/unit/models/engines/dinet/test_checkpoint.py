@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -53,16 +51,6 @@ def test_load_dinet_reads_every_published_wrapper(tmp_path: Path, tensors: Mappi
     np.testing.assert_array_equal(pictures[0], pictures[2])
 
 
-class Hostile:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
-
-
 def test_inspect_weights_gives_tables_that_dinet_roles_accept(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
     path = tmp_path / "clip_training_DINet_256mouth.pth"
     torch.save({"state_dict": {"net_g": {f"module.{name}": value for name, value in tensors.items()}}}, path)
@@ -72,16 +60,6 @@ def test_inspect_weights_gives_tables_that_dinet_roles_accept(tmp_path: Path, te
     assert speech_mismatch(inspect_weights(export_deepspeech(tmp_path / "deepspeech.onnx"))) is None
     assert detector_mismatch(inspect_weights(export_detector(tmp_path / "scrfd.onnx", []))) is None
     assert landmarks_mismatch(inspect_weights(export_landmarks(tmp_path / "pfpld.onnx", np.zeros((98, 2))))) is None
-
-
-def test_load_dinet_malicious_pickle_runs_no_code(tmp_path: Path) -> None:
-    mark, zipped, legacy = tmp_path / "was_run", tmp_path / "zip.pth", tmp_path / "legacy.pth"
-    torch.save({"state_dict": {"net_g": Hostile(mark)}}, zipped)
-    legacy.write_bytes(pickle.dumps({"net_g": Hostile(mark)}, protocol=2))
-    for path in (zipped, legacy):
-        with pytest.raises(WeightsError, match=path.name):
-            load_dinet(path)
-        assert not mark.exists()
 
 
 def test_load_dinet_other_file_reports_expected_and_found(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:

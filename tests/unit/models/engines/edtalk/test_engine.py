@@ -21,9 +21,9 @@ from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan, TensorTable
 from models.speech.level import measure_level
 from tests.random_weights.edtalk import save_edtalk
+from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.paste.face_scene import (
     ABSENT,
-    Brought,
     analyse,
     make_avatar,
     make_frames,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.probe import ColourTags, VideoInfo
+from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.avatar import Avatar
 from models.engines.protocol import Engine
 from models.geometry.head_frame import HeadPose, mean_face
 from models.track.face_track import FaceTrack, finish_track
+from tests.unit.media.clips import info_of
 
 SIDE, NUM_FRAMES, EYES = 320, 12, 72.0  # pixels, frames, pixels between the outer eye corners
 ABSENT = 5  # the frame without a face
@@ -46,39 +45,7 @@ def make_frames(seed: int = 0) -> list[YuvFrame]:
 
 def make_avatar(folder: Path) -> Avatar:
     """The avatar of `make_track` and `make_frames`."""
-    info = VideoInfo(
-        width=SIDE,
-        height=SIDE,
-        fps=Fraction(25),
-        num_frames=NUM_FRAMES,
-        duration_seconds=NUM_FRAMES / 25,
-        rotation=0,
-        is_still=False,
-        is_variable_rate=False,
-        colour=COLOUR,
-        codec="none",
-        pixel_format="yuv420p",
-        has_audio=False,
-    )
-    return Avatar(folder, info, make_track())
-
-
-@dataclass(frozen=True)
-class Brought:
-    """Files of a user, by role."""
-
-    files: Mapping[str, Path]
-
-    def path(self, role: str) -> Path:
-        """The file of a role."""
-        return self.files[role]
-
-    def fingerprint(self, role: str) -> str:
-        return self.path(role).name if self.has(role) else ""
-
-    def has(self, role: str) -> bool:
-        """Whether there is one."""
-        return role in self.files
+    return Avatar(folder, info_of(SIDE, SIDE, num_frames=NUM_FRAMES, colour=COLOUR), make_track())
 
 
 def analyse(engine: Engine, avatar: Avatar) -> None:

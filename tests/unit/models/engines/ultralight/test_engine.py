@@ -37,9 +37,9 @@ from tests.random_weights.ultralight import (
     save_hubert,
     save_wenet,
 )
+from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.paste.face_scene import (
     ABSENT,
-    Brought,
     analyse,
     make_avatar,
     make_frames,
