@@ -12,15 +12,27 @@ from numpy.typing import NDArray
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.still_motion import StillMotion
+from models.face.finder import FaceFinder
+from models.face.landmarks import FaceLandmarker
+from models.track.tracker import FaceTracker
 from tests.unit.models.still import Still, make_still
 
 COLOUR = ColourTags(matrix=6, full_range=False, primaries=2, transfer=2)
 
 
 @pytest.fixture(scope="session")
-def colour() -> ColourTags:
-    """Studio-range BT.601."""
-    return COLOUR
+def finder() -> FaceFinder:
+    return FaceFinder(num_threads=1, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def landmarker() -> FaceLandmarker:
+    return FaceLandmarker(num_threads=1, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tracker() -> FaceTracker:
+    return FaceTracker(num_threads=1, device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -36,11 +36,6 @@ def _as_the_mesh_has_them(
 
 
 @pytest.fixture(scope="module")
-def landmarker() -> FaceLandmarker:
-    return FaceLandmarker(num_threads=1, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def talk(sample_video: Path, landmarker: FaceLandmarker) -> Talk:
     info = probe_video(sample_video, MediaLimits())
     with FrameReader(sample_video, info, 2**24) as reader:
@@ -65,7 +60,7 @@ def _gaps(points: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.linalg.norm(upper - lower, axis=2).mean(1) / eyes, np.float32)
 
 
-def test_lips_lie_where_the_mesh_has_them_and_all_else_is_the_meshs(talk: Talk) -> None:
+def test_lip_landmarks_replace_only_the_lips_of_the_mesh(talk: Talk) -> None:
     assert len(set(LIPS)) == 80
     eyes = np.linalg.norm(talk.points[:, EYE_LEFT, :2] - talk.points[:, EYE_RIGHT, :2], axis=1).mean()
     apart = np.linalg.norm(talk.points - talk.mesh, axis=2).mean(0) / eyes  # (468,)
@@ -73,7 +68,7 @@ def test_lips_lie_where_the_mesh_has_them_and_all_else_is_the_meshs(talk: Talk) 
     assert np.delete(apart, LIPS).max() == 0
 
 
-def test_shut_lips_have_no_gap_and_open_ones_more_than_the_mesh_sees(talk: Talk) -> None:
+def test_lip_landmarks_gaps_are_wider_than_the_meshs(talk: Talk) -> None:
     gaps, by_mesh = _gaps(talk.points), _gaps(talk.mesh)
     assert np.quantile(gaps, 0.1) < 0.005
     assert gaps.max() > 0.08
@@ -82,7 +77,9 @@ def test_shut_lips_have_no_gap_and_open_ones_more_than_the_mesh_sees(talk: Talk)
 
 
 @pytest.mark.parametrize(("zoom", "degrees"), [(0.6, 0.0), (1.8, 0.0), (1.0, 35.0)])
-def test_lips_move_with_the_picture(talk: Talk, landmarker: FaceLandmarker, zoom: float, degrees: float) -> None:
+def test_lip_landmarks_move_with_the_picture(
+    talk: Talk, landmarker: FaceLandmarker, zoom: float, degrees: float
+) -> None:
     middle = len(talk.frames) // 2
     frame, before = talk.frames[middle], talk.points[middle]
     picture = to_rgb(frame, talk.colour)

@@ -36,7 +36,7 @@ def cuts(frames: list[YuvFrame]) -> list[int]:
     return found
 
 
-def test_hard_cuts_and_flashes_end_what_was_followed() -> None:
+def test_see_cut_or_flash_is_a_cut() -> None:
     here, there = [seen(HERE) for _ in range(12)], [seen(THERE) for _ in range(12)]
     assert cuts([*here, *there, *here]) == [12, 24]
     assert cuts([*here, *there[:1], *here]) == [12, 13]  # there and back
@@ -44,6 +44,6 @@ def test_hard_cuts_and_flashes_end_what_was_followed() -> None:
 
 
 @pytest.mark.parametrize(("reach", "gain", "noise"), [(8, 0.06, 6.0), (24, 1.0, 2.0)])
-def test_a_camera_that_shakes_makes_no_cuts(reach: int, gain: float, noise: float) -> None:
+def test_see_shaking_camera_is_no_cut(reach: int, gain: float, noise: float) -> None:
     shaken = [seen(HERE, int(RNG.integers(-reach, reach)), gain, noise) for _ in range(40)]
     assert max(cuts(shaken), default=0) <= 3  # its first steps look like cuts
