@@ -22,7 +22,6 @@ from models.engines.paste.crop import BoxChunk, BoxPlan
 from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources, Engine
 from tests.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
-from tests.unit.models.engines.dinet.random_weights import fill
 from tests.unit.models.engines.dinet.scenes import (
     ABSENT,
     NUM_FRAMES,
@@ -32,6 +31,7 @@ from tests.unit.models.engines.dinet.scenes import (
     make_speech,
     spans,
 )
+from tests.unit.models.engines.reference import fill
 
 ALL = np.arange(NUM_FRAMES, dtype=np.int32)
 SMALL = CropLayout(104, 80, (32, 95), (8, 71), 96, "linear")

@@ -53,16 +53,13 @@ def test_musetalk_roles_accept_only_their_files() -> None:
             assert (found is None) == (i == k), (role.name, k, found)
 
 
-def test_unet_mismatch_stable_diffusion_is_rejected() -> None:
+def test_musetalk_roles_name_wrong_shapes() -> None:
     table = table_of(make_unet(PUBLISHED))
     key = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     other = TensorTable("torch", {**table.tensors, key: (320, 768)})
     assert unet_mismatch(other) == f"expected MuseTalk's U-Net with {key} (320, 384), found (320, 768)"
     assert unet_mismatch(without(table, "conv_out.bias")) == ("expected MuseTalk's U-Net with 686 tensors, found 685")
     assert "ONNX" in (vae_mismatch(TensorTable("onnx", {})) or "")
-
-
-def test_whisper_mismatch_base_model_is_rejected() -> None:
     base = {"encoder.conv1.weight": (512, 80, 3)}
     assert "(384, 80, 3), found (512, 80, 3)" in (whisper_mismatch(TensorTable("torch", base)) or "")
 

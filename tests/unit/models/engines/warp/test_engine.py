@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -327,13 +326,6 @@ def test_warp_generate_in_chunks_gives_same_bytes(avatar: FilmedAvatar, warp_ava
     parts = [engine.generate(_chunk(avatar, warp_avatar, 0.12, a, b)) for a, b in ((4, 7), (7, 12))]
     assert (whole.y == np.concatenate([part.y for part in parts])).all()
     assert (whole.uv == np.concatenate([part.uv for part in parts])).all()
-
-
-def test_face_chunk_and_patches_pickle(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
-    chunk = pickle.loads(pickle.dumps(_chunk(avatar, warp_avatar, 0.12)))
-    patches = WarpFaceGenerator().generate(chunk)
-    again = pickle.loads(pickle.dumps(patches))
-    assert (again.y == patches.y).all()
 
 
 def test_generate_face_at_frame_edge_gives_patch(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
