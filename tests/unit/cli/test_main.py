@@ -154,12 +154,7 @@ def test_speak_failed_job_ends_with_one_line(
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [
-        ("--video", "missing.mp4"),
-        ("--audio", "missing.wav"),
-        ("--out", "no/such/folder/out.mp4"),
-        ("--out", "out.avi"),
-    ],
+    [("--video", "missing.mp4"), ("--audio", "missing.wav"), ("--out", "no/such/folder/out.mp4"), ("--out", "out.avi")],
 )
 def test_speak_unusable_path_names_the_option(inputs: list[str], option: str, value: str) -> None:
     inputs[inputs.index(option) + 1] = value

@@ -14,15 +14,7 @@ pytest.importorskip("onnx")
 
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
-from training.export_speech import (
-    ENCODER_NAME,
-    LIVE_ENCODER_NAME,
-    MOUTH_NAME,
-    main,
-    quantise,
-    read_mouth,
-    read_state,
-)
+from training.export_speech import ENCODER_NAME, LIVE_ENCODER_NAME, MOUTH_NAME, main, quantise, read_mouth, read_state
 from training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble, MouthTcn
 from training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps, load_whisper
 

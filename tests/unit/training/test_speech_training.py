@@ -14,14 +14,7 @@ from models.mouth.shape import CHANNELS, NUM_CHANNELS
 from models.speech.features import SpeechFeatures
 from training.mouth_table import shape_phones
 from training.speech_alignment import align, align_talkers
-from training.speech_augmentation import (
-    NOISE_KINDS,
-    add_noise,
-    add_room,
-    change_microphone,
-    change_voice,
-    make_noise,
-)
+from training.speech_augmentation import NOISE_KINDS, add_noise, add_room, change_microphone, change_voice, make_noise
 from training.speech_batches import REAL, Batches, talker_trust
 from training.speech_corpus import JAVANESE, Utterance, read_synthetic, read_talkers
 from training.speech_examples import Example, ExampleMaker, load_examples, save_examples

@@ -135,9 +135,7 @@ def test_concat_copied_and_encoded_segments_plays(source: Path, order: str, qual
 
 
 @pytest.mark.parametrize(
-    "params",
-    [":open-gop=1", ":open-gop=0:intra-refresh=1"],
-    ids=["groups that need the one before", "no key frames"],
+    "params", [":open-gop=1", ":open-gop=0:intra-refresh=1"], ids=["groups that need the one before", "no key frames"]
 )
 def test_copyable_keys_exclude_open_groups(params: str, tmp_path: Path) -> None:
     source = _source(tmp_path / "source.mp4", params)

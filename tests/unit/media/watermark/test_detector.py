@@ -16,14 +16,7 @@ from media.watermark.detector import Detection, candidates, detect_in_frames, de
 from media.watermark.observation import Observation
 from media.watermark.pattern import Pattern, public_pattern, slot_of
 from tests.unit.media.clips import LIMITS
-from tests.unit.media.watermark.marked_clip import (
-    FPS,
-    IDENTIFIER,
-    SIZE,
-    marked_lumas,
-    unmarked_lumas,
-    write_lumas,
-)
+from tests.unit.media.watermark.marked_clip import FPS, IDENTIFIER, SIZE, marked_lumas, unmarked_lumas, write_lumas
 
 
 @pytest.fixture(scope="module")

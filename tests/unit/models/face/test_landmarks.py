@@ -25,11 +25,7 @@ def settle(
 
 @pytest.mark.parametrize(("zoom", "degrees"), [(0.5, 0.0), (1.0, 25.0), (2.6, -10.0)])
 def test_landmarker_points_move_with_the_picture(
-    landmarker: FaceLandmarker,
-    scene: Scene,
-    portrait: NDArray[np.uint8],
-    zoom: float,
-    degrees: float,
+    landmarker: FaceLandmarker, scene: Scene, portrait: NDArray[np.uint8], zoom: float, degrees: float
 ) -> None:
     height, width = portrait.shape[:2]
     start = LandmarkRegion(width / 2, height / 2, 0.7 * width, 0.0)

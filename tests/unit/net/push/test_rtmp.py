@@ -114,8 +114,7 @@ def test_connect_refusal_names_the_status_and_no_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [b"\x03" + bytes(40), b"\xff" * 4000, b"HTTP/1.1 400 Bad Request\r\n\r\n" * 40, command("_result"), b""],
+    "answer", [b"\x03" + bytes(40), b"\xff" * 4000, b"HTTP/1.1 400 Bad Request\r\n\r\n" * 40, command("_result"), b""]
 )
 def test_connect_nonsense_answer_is_an_error(answer: bytes) -> None:
     async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -22,13 +22,7 @@ from models.engines.protocol import ComputeResources, EngineClass, EngineSetting
 from models.speech.level import measure_level
 from tests.random_weights.edtalk import save_edtalk
 from tests.unit.models.engines.brought import Brought
-from tests.unit.models.engines.paste.face_scene import (
-    ABSENT,
-    analyse,
-    make_avatar,
-    make_frames,
-    pasted,
-)
+from tests.unit.models.engines.paste.face_scene import ABSENT, analyse, make_avatar, make_frames, pasted
 
 SOURCE = [3, 4, ABSENT, 8, 9, 9]
 

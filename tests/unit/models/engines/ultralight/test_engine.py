@@ -29,20 +29,9 @@ from models.engines.ultralight.variants import AudioKind, Variant
 from models.engines.ultralight.weights import ROLES
 from models.engines.weights.inspection import inspect_weights
 from models.speech.level import measure_level
-from tests.random_weights.ultralight import (
-    random_network,
-    save_generator,
-    save_hubert,
-    save_wenet,
-)
+from tests.random_weights.ultralight import random_network, save_generator, save_hubert, save_wenet
 from tests.unit.models.engines.brought import Brought
-from tests.unit.models.engines.paste.face_scene import (
-    ABSENT,
-    analyse,
-    make_avatar,
-    make_frames,
-    pasted,
-)
+from tests.unit.models.engines.paste.face_scene import ABSENT, analyse, make_avatar, make_frames, pasted
 
 FP32 = UltralightOptions(precision="fp32")
 

@@ -31,10 +31,7 @@ TALKING = np.r_[5:12, 28:40]
 
 
 def _bank(
-    num: int,
-    openness: NDArray[np.floating],
-    bands: NDArray[np.floating],
-    jaw: NDArray[np.floating] | None = None,
+    num: int, openness: NDArray[np.floating], bands: NDArray[np.floating], jaw: NDArray[np.floating] | None = None
 ) -> ExemplarBank:
     """Where nothing else is said, the jaw hangs where the mouth is less even."""
     shape = np.zeros((num, 8), np.float32)
@@ -174,9 +171,7 @@ def test_plan_in_silence_keeps_mouth_still(filmed: tuple[FilmedAvatar, WarpAvata
     assert silent.min() > 130, "and the mouth that is held is shut"
 
 
-def test_plan_speech_releases_hold_and_pause_restores_it(
-    filmed: tuple[FilmedAvatar, WarpAvatar],
-) -> None:
+def test_plan_speech_releases_hold_and_pause_restores_it(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
     _, warp_avatar = filmed
     index = np.resize(TALKING, 60)
     gate = np.zeros(60)

@@ -18,12 +18,7 @@ from models.engines.wav2lip.audio import plan_windows
 from models.engines.wav2lip.engine import Wav2LipEngine
 from models.speech.level import measure_level
 from tests.unit.models.engines.brought import Brought
-from tests.unit.models.engines.wav2lip.avatars import (
-    NUM_FRAMES,
-    frame,
-    make_avatar,
-    talking_track,
-)
+from tests.unit.models.engines.wav2lip.avatars import NUM_FRAMES, frame, make_avatar, talking_track
 from tests.unit.models.engines.wav2lip.networks import save_onnx
 
 MAKER: EngineClass = Wav2LipEngine  # mypy checks here that it is an engine
