@@ -132,7 +132,7 @@ def test_batch_turns_and_diarization_are_sent(tmp_path: Path, service: MemorySer
     assert list(_reports(_run(manifest, url))) == [1], "a line with other turns is another pair"
 
 
-def test_batch_second_run_sends_only_what_is_missing(service: MemoryService, url: str, manifest: Path) -> None:
+def test_batch_second_run_sends_only_missing_jobs(service: MemoryService, url: str, manifest: Path) -> None:
     _run(manifest, url)
     num_sent = len(service.requests)
     again = _run(manifest, url)

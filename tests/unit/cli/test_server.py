@@ -107,7 +107,7 @@ def test_live_without_server_uses_the_data_folders_service(running: str, samples
         (("--text", "a", "--out", "-", "a", "--server", "127.0.0.1:1"), "--server: expected a URL such as http://"),
     ],
 )
-def test_live_with_unusable_option_names_it(options: tuple[str, ...], message: str) -> None:
+def test_live_unusable_option_is_named(options: tuple[str, ...], message: str) -> None:
     done = run("live", *options)
     assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
 

@@ -191,7 +191,7 @@ def test_batch_run_missing_file_fails_its_pair_only(service: LocalService, tmp_p
     assert list((tmp_path / "data" / "uploads").iterdir()) == []
 
 
-def test_batch_run_again_renders_what_is_missing(service: LocalService, tmp_path: Path) -> None:
+def test_batch_second_run_renders_missing_jobs(service: LocalService, tmp_path: Path) -> None:
     pairs = _pairs(tmp_path, b"one", b"silent", b"three")
     assert len(_run(service, pairs)) == 3
     assert _run(service, pairs) == {}, "a failure of the caller's is final"

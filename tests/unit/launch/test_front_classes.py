@@ -74,7 +74,7 @@ def test_front_key_is_known_with_its_first_request(tmp_path: Path) -> None:
             assert client.post("/v1/jobs", files=files, headers={"X-API-Key": key}).status_code == 202
 
 
-def test_front_session_cookie_is_known_until_it_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_front_session_cookie_is_known_until_expiry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with fronted_api(tmp_path, max_unknown=4, unknown_share=3, queue_s=2) as fronted, ExitStack() as stack:
         fronted.new_key("one")
         (key,) = fronted.keys.list()

@@ -31,7 +31,7 @@ def test_check_packages_missing_package_is_refused(monkeypatch: pytest.MonkeyPat
         check_packages()
 
 
-def test_command_without_its_module_names_it() -> None:
+def test_command_missing_module_is_named() -> None:
     app = commands()
 
     @app.command()

@@ -233,7 +233,7 @@ def test_live_command_video_option_reads_audio_from_stdin(faces: str, tmp_path: 
     assert seconds_of(piped.stdout)[1] == pytest.approx(1.0, abs=0.1)
 
 
-def test_paced_audio_counts_what_was_sent() -> None:
+def test_paced_audio_counts_sent_audio() -> None:
     saying = PacedAudio(repeat(bytes(2 * RATE // 2)), RATE, 5.0)
 
     def sent_after(number: int, buffered: float) -> float:

@@ -72,7 +72,7 @@ def test_resume_without_rest_reports_end_of_speech() -> None:
     assert unspoken.next_unsent() is None
 
 
-def test_resume_same_session_sends_what_service_lacks() -> None:
+def test_resume_same_session_sends_missing_messages() -> None:
     unspoken = speaking(SECOND, "", SECOND[::2], "")
     assert again(unspoken, num_messages=3) == ["agent.speak_end"]
 

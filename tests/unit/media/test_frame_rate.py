@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from config import MediaLimits
 from errors import MediaLimitError
 from media.frame_rate import FrameRate, frame_rate
-from media.frame_table import frame_table
 from media.probe import probe_video
 from media.reader import FrameReader
 from tests.unit.media.bombs import write_fast_video, write_frozen_video
@@ -87,16 +85,3 @@ def test_probe_video_frozen_for_hours_is_refused(tmp_path: Path) -> None:
         probe_video(path, LIMITS)
     assert probe_video(path, MediaLimits(max_frozen_seconds=3600)).fps == 25
     assert probe_video(write_frozen_video(tmp_path / "minutes.mp4", 290.0), LIMITS).num_frames == 25 * 293
-
-
-def test_frame_table_of_the_sample_is_unchanged(sample_video: Path) -> None:
-    table = frame_table(sample_video, LIMITS)
-    assert (table.fps, table.num_frames, table.is_variable_rate, table.frozen_seconds) == (
-        Fraction(25),
-        100,
-        False,
-        0.0,
-    )
-    shown = np.array([table.source_frame(index) for index in range(table.num_frames)])
-    # Printed by the commit before rates were read from the moving part.
-    assert hashlib.md5(table.pts.tobytes() + shown.tobytes()).hexdigest() == "04ffb23383c91776d26200644c5acb8f"

@@ -20,7 +20,7 @@ def _inside(boxes: FaceBoxes, path: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray((boxes.low >= path).all(1) & (boxes.high <= path + np.array(CROP, np.float32)).all(1))
 
 
-def test_crop_path_swaying_face_does_not_move_it() -> None:
+def test_crop_path_swaying_face_keeps_the_crop() -> None:
     noise = np.random.default_rng(1).normal(0, 4, 500)
     boxes = _boxes(960 + 25 * np.sin(np.arange(500) / 12) + noise)
     path = crop_path(boxes, FRAME, CROP, FPS)

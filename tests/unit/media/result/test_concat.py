@@ -77,7 +77,7 @@ def test_concat_audio_keeps_rate_channels_and_sync(
     assert 0 <= ends[0] - ends[1] < 1 / 25
 
 
-def test_concat_cuts_audio_behind_the_video_and_writes_moov_first(tmp_path: Path) -> None:
+def test_concat_cuts_audio_to_the_video_and_writes_moov_first(tmp_path: Path) -> None:
     out, sound = tmp_path / "out.mp4", ResultSound([AudioPart(_wav(tmp_path, 3.0, 16000))])
     concat_segments(_segments(tmp_path, [25]), sound, out, info_of(192, 128), 25)
     assert extract_speech(out, tmp_path / "s.npy", LIMITS).duration_seconds == pytest.approx(1.0, abs=1e-3)

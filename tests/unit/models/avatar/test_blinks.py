@@ -27,7 +27,7 @@ def test_blinks_are_irregular_and_close_the_eyes(fps: int) -> None:
     assert all(closing[start : start + fps // 2].max() == 1 for start in rises)
 
 
-def test_blinks_close_faster_than_they_open() -> None:
+def test_blinks_close_faster_than_open() -> None:
     seconds = np.arange(6000) / 100
     closing = blinks(5, seconds, 100, Prosody.silence(len(seconds)))
     steps = np.diff(closing)

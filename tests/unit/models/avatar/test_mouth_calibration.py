@@ -106,7 +106,7 @@ def test_calibrate_lips_and_jaw_follow_the_opening() -> None:
     assert corrected[:, WIDTH] == pytest.approx(0)
 
 
-def test_calibrate_jaw_that_follows_by_a_curve_has_the_right_mean() -> None:
+def test_calibrate_curved_jaw_response_keeps_the_mean() -> None:
     """A chin that moves with wide mouths alone: its slope around the mean, applied from rest, is too much for all."""
     predicted = _opened()
     tracked = predicted.copy()

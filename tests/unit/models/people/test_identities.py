@@ -72,7 +72,7 @@ def test_identify_face_without_appearance_joins_by_place() -> None:
     assert frames_of(rows) == [[*range(30), *range(32, 60)]]
 
 
-def test_identify_short_track_is_nobody_unless_a_still() -> None:
+def test_identify_short_track_has_no_person_unless_still() -> None:
     assert frames_of(scan(50, (range(4), 0, [appearance(1)]))) == []
     assert frames_of(scan(1, (range(1), 0, [appearance(1)]))) == [[0]]
     assert frames_of(scan(3)) == []

@@ -150,7 +150,7 @@ def test_face_track_load_equals_saved(tmp_path: Path) -> None:
         assert stored.dtype == made.dtype
 
 
-def test_finish_track_without_a_face_says_what_was_searched() -> None:
+def test_finish_track_without_a_face_names_searched_frames() -> None:
     with pytest.raises(FaceNotFoundError, match=r"Searched 7 frames, .* at least 5 %"):
         finish_track(np.zeros((7, 468, 3), np.float32), np.zeros(7, bool))
 

@@ -48,7 +48,7 @@ def test_rtmp_publisher_real_server_receives_in_sync(tmp_path: Path, skipped: ra
     assert file_skews(path) == pytest.approx([0.0] * 3, abs=0.04)
 
 
-def test_chunk_reader_reads_what_chunks_wrote() -> None:
+def test_chunk_reader_inverts_chunks() -> None:
     """Also those behind the 4.6 hours that a timestamp of three bytes holds."""
     messages = [
         Message(9, 1, 40, bytes(range(256)) * 40),
@@ -69,7 +69,7 @@ def test_chunk_reader_reads_what_chunks_wrote() -> None:
 
 
 @pytest.mark.parametrize("value", [1.5, True, None, "text", {"a": 1.0, "b": {"c": "d"}}])
-def test_amf_decode_reads_what_encode_wrote(value: amf.Value) -> None:
+def test_amf_decode_inverts_encode(value: amf.Value) -> None:
     assert amf.decode(amf.encode("name", value)) == ["name", value]
 
 

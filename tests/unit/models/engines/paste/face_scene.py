@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.avatar import Avatar
+from models.engines.paste.crop import BoxChunk
+from models.engines.patches import FacePatches
 from models.engines.protocol import Engine
 from models.geometry.head_frame import HeadPose, mean_face
 from models.track.face_track import FaceTrack, finish_track
@@ -21,6 +23,7 @@ from tests.unit.media.clips import info_of
 SIDE, NUM_FRAMES, EYES = 320, 12, 72.0  # pixels, frames, pixels between the outer eye corners
 ABSENT = 5  # the frame without a face
 COLOUR = ColourTags(1, False, 1, 1)
+SOURCE = [3, 4, ABSENT, 8, 9, 9]  # frames that a chunk of six shows
 
 
 def make_track(degrees: float = 0.0) -> FaceTrack:
@@ -54,6 +57,14 @@ def analyse(engine: Engine, avatar: Avatar) -> None:
     engine.analyse(avatar, NoFrames(), None, lambda: False)
 
 
+def crop(engine: Engine, avatar: Avatar, plan: Any, frames: list[YuvFrame]) -> BoxChunk:
+    """The faces of a plan, after the engine has analysed the avatar."""
+    analyse(engine, avatar)
+    chunk = engine.crop(avatar, plan, [frames[i] for i in plan.source_index])
+    assert isinstance(chunk, BoxChunk)
+    return chunk
+
+
 class NoFrames:
     """Engines that need no picture to analyse an avatar."""
 
@@ -72,3 +83,8 @@ def pasted(frame: YuvFrame, patch: Any) -> NDArray[np.uint8]:
     copy = YuvFrame(*(plane.copy() for plane in frame))
     paste_back(copy, patch)
     return copy.y
+
+
+def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> list[NDArray[np.uint8]]:
+    """The luma of the source frames, with their patches in it."""
+    return [pasted(frames[i], patches.patch(t)) if patches.patch(t) else frames[i].y for t, i in enumerate(source)]

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from errors import ConfigError, WeightsError
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
-from models.engines.paste.crop import BoxChunk
-from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan, TensorTable
 from models.engines.ultralight.audio import UltralightFeatures, UltralightPlan, frame_rows, wanted_ids
 from models.engines.ultralight.crop import face_boxes, inner_boxes, network_pictures
@@ -31,7 +29,13 @@ from models.engines.weights.inspection import inspect_weights
 from models.speech.level import measure_level
 from tests.random_weights.ultralight import random_network, save_generator, save_hubert, save_wenet
 from tests.unit.models.engines.brought import Brought
-from tests.unit.models.engines.paste.face_scene import ABSENT, analyse, make_avatar, make_frames, pasted
+from tests.unit.models.engines.paste.face_scene import (
+    SOURCE,
+    analyse,
+    crop,
+    luma,
+    pasted,
+)
 
 FP32 = UltralightOptions(precision="fp32")
 
@@ -42,16 +46,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "anna.pth"
     torch.save({"model": random_network().state_dict(), "epoch": 3}, path)
     return path
-
-
-@pytest.fixture(scope="module")
-def avatar(tmp_path_factory: pytest.TempPathFactory) -> Avatar:
-    return make_avatar(tmp_path_factory.mktemp("avatar"))
-
-
-@pytest.fixture(scope="module")
-def frames() -> list[YuvFrame]:
-    return make_frames()
 
 
 def make_engine(checkpoint: Path, **options: Any) -> UltralightEngine:
@@ -66,18 +60,6 @@ def make_plan(source: list[int], audio_kind: AudioKind = "hubert") -> Ultralight
     rows = np.random.default_rng(1).normal(0, 0.5, (2000, width)).astype(np.float32)[ids]
     heard = UltralightFeatures(audio_kind, frame_rows(audio_kind, span), ids, rows, np.ones(len(source), np.float32))
     return UltralightPlan(10, np.array(source, np.int32), heard)
-
-
-def crop(engine: UltralightEngine, avatar: Avatar, plan: UltralightPlan, frames: list[YuvFrame]) -> BoxChunk:
-    analyse(engine, avatar)
-    return engine.crop(avatar, plan, [frames[i] for i in plan.source_index])
-
-
-def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> list[NDArray[np.uint8]]:
-    return [pasted(frames[i], patches.patch(t)) if patches.patch(t) else frames[i].y for t, i in enumerate(source)]
-
-
-SOURCE = [3, 4, ABSENT, 8, 9, 9]
 
 
 def test_ultralight_generate_changes_only_lower_face(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:

@@ -171,7 +171,7 @@ def test_plan_in_silence_keeps_mouth_still(filmed: tuple[FilmedAvatar, WarpAvata
     assert silent.min() > 130, "and the mouth that is held is shut"
 
 
-def test_plan_speech_releases_hold_and_pause_restores_it(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
+def test_plan_speech_releases_hold_until_pause(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
     _, warp_avatar = filmed
     index = np.resize(TALKING, 60)
     gate = np.zeros(60)

@@ -93,7 +93,7 @@ def test_add_second_file_of_role_raises_state_error(store: WeightsStore, tmp_pat
     assert store.list() == (entry,)
 
 
-def test_verify_finds_changed_file_and_add_repairs_it(store: WeightsStore, tmp_path: Path) -> None:
+def test_verify_finds_changed_file_and_add_repairs(store: WeightsStore, tmp_path: Path) -> None:
     source = safetensors_file(tmp_path / "w.pth")
     entry = store.add(source)
     mixer = store.add(onnx_file(tmp_path / "m.onnx"))
