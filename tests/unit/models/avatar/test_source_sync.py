@@ -11,15 +11,12 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from media.audio import extract_speech
-from media.probe import probe_video
-from media.reader import FrameReader
 from models.avatar.source_sync import SourceSync, measure_sync, sample_rows
-from models.face.choice import FaceChoice
 from models.speech.features import SpeechFeatures, measure_level
 from models.speech.level import ROWS_PER_SECOND
 from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
 from models.track.face_track import FaceTrack, finish_track
-from models.track.tracker import FaceTracker
+from tests.unit.models.conftest import Filmed
 
 RATE = 16000
 FPS = Fraction(25)
@@ -45,12 +42,8 @@ def ear(tmp_path_factory: pytest.TempPathFactory) -> Ear:
 
 
 @pytest.fixture(scope="module")
-def track(sample_video: Path) -> FaceTrack:
-    info = probe_video(sample_video, MediaLimits())
-    with FrameReader(sample_video, info, 2**24) as reader:
-        frames = reader.read(range(info.num_frames))
-        raw, _ = FaceTracker(1, "cpu").track_chunk(frames, info.colour, FaceChoice.parse("largest"), None)
-    return finish_track(raw.points, raw.present)
+def track(filmed_sample: Filmed) -> FaceTrack:
+    return finish_track(filmed_sample.raw.points, filmed_sample.raw.present)
 
 
 @pytest.fixture(scope="module")

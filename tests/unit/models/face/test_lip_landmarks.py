@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -10,14 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config import MediaLimits
-from media.probe import ColourTags, probe_video
-from media.reader import FrameReader
+from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb, to_rgb
-from models.face.choice import FaceChoice
 from models.face.landmarks import FaceLandmarker, LandmarkRegion, LipLandmarker
 from models.geometry.face_points import ABOUT_MIDDLE, EYE_LEFT, EYE_RIGHT, INNER_LOWER, INNER_UPPER, LIPS
-from models.track.tracker import FaceTracker
+from tests.unit.models.conftest import Filmed
 
 
 class Talk(NamedTuple):
@@ -36,21 +32,19 @@ def _as_the_mesh_has_them(
 
 
 @pytest.fixture(scope="module")
-def talk(sample_video: Path, landmarker: FaceLandmarker) -> Talk:
-    info = probe_video(sample_video, MediaLimits())
-    with FrameReader(sample_video, info, 2**24) as reader:
-        frames = list(reader.read(range(info.num_frames)))
-    raw, _ = FaceTracker(1, "cpu").track_chunk(frames, info.colour, FaceChoice.parse("largest"), None)
-    assert raw.present.all()
-    regions = [LandmarkRegion.of_points(points) for points in raw.points]
+def talk(filmed_sample: Filmed, landmarker: FaceLandmarker) -> Talk:
+    """Every other frame."""
+    assert filmed_sample.raw.present.all()
+    colour, frames = filmed_sample.info.colour, filmed_sample.frames[::2]
+    regions = [LandmarkRegion.of_points(points) for points in filmed_sample.raw.points[::2]]
     points, mesh = [], []
     with pytest.MonkeyPatch.context() as patch:
         for frame, region in zip(frames, regions, strict=True):
-            points.append(landmarker(frame, info.colour, region)[0])
+            points.append(landmarker(frame, colour, region)[0])
         patch.setattr(LipLandmarker, "__call__", _as_the_mesh_has_them)
         for frame, region in zip(frames, regions, strict=True):
-            mesh.append(landmarker(frame, info.colour, region)[0])
-    return Talk(frames, info.colour, np.stack(points), np.stack(mesh))
+            mesh.append(landmarker(frame, colour, region)[0])
+    return Talk(frames, colour, np.stack(points), np.stack(mesh))
 
 
 def _gaps(points: NDArray[np.float32]) -> NDArray[np.float32]:
