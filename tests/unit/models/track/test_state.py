@@ -1,22 +1,13 @@
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
 from media.yuv_frame import YuvFrame
 from models.track.tracker import TrackState, see
+from tests.unit.models.track.test_shots import scenery
 
 RNG = np.random.default_rng(3)
-
-
-def scenery() -> YuvFrame:
-    """(180, 320) soft blots."""
-    luma = cv2.GaussianBlur(RNG.normal(0, 1, (180, 320)), (0, 0), 12)
-    luma = (110 + 45 * luma / luma.std()).clip(16, 235)
-    return YuvFrame(luma.astype(np.uint8), *(np.full((90, 160), 128, np.uint8) for _ in range(2)))
-
-
 HERE, THERE = scenery(), scenery()
 
 
