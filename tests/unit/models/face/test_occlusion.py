@@ -57,7 +57,7 @@ def load(path: Path, max_frames: int = 200) -> Clip:
 
 @pytest.fixture(scope="module")
 def clip(sample_video: Path) -> Clip:
-    return load(sample_video)
+    return load(sample_video, max_frames=64)
 
 
 def found(raw: RawLandmarks) -> NDArray[np.bool_]:
@@ -178,4 +178,4 @@ def test_occluded_few_or_absent_frames_are_not_found(clip: Clip) -> None:
 
 def test_occluded_clear_talkers_are_not_found(shared_clips: Path) -> None:
     for path in sorted([*shared_clips.glob("grid_talker[1-5].mp4"), *shared_clips.glob("wild/*.mp4")]):
-        assert not found(load(path, max_frames=60).raw).any(), path.stem
+        assert not found(load(path, max_frames=30).raw).any(), path.stem
