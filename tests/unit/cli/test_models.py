@@ -12,14 +12,17 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from cli.models import app
+from models.engines.weights import inspection
 from tests.unit.cli.commands import error_line
+from tests.unit.models.engines.forked_reader import read_in_fork
 from tests.unit.models.engines.weights.toy_engines import ENGINES
 from tests.unit.models.engines.weights.weights_files import Harm, onnx_file, safetensors_file, state, torch_file
 from tests.unit.net.web import answer, canary, serving
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(inspection, "_run", read_in_fork)
     return tmp_path / "data"
 
 

@@ -68,6 +68,7 @@ def test_inspect_weights_safetensors_starts_like_pickle(tmp_path: Path, length: 
     assert read_checkpoint(path)["w"].shape == (2,)
 
 
+@pytest.mark.usefixtures("reading_process")
 @pytest.mark.parametrize("ir_version", [3, 10])
 def test_inspect_weights_reads_onnx(tmp_path: Path, ir_version: int) -> None:
     model = onnx_model(ir_version=ir_version)
@@ -128,6 +129,7 @@ def test_inspect_weights_malicious_file_runs_no_code(tmp_path: Path, is_zip: boo
     assert target.exists(), "the file would have done nothing to anybody"
 
 
+@pytest.mark.usefixtures("reading_process")
 def test_inspect_weights_malicious_bare_pickle_runs_no_code(tmp_path: Path) -> None:
     target = tmp_path / "was-run"
     (tmp_path / "w.pkl").write_bytes(pickle.dumps(Harm(target), protocol=2))
@@ -136,6 +138,7 @@ def test_inspect_weights_malicious_bare_pickle_runs_no_code(tmp_path: Path) -> N
     assert not target.exists()
 
 
+@pytest.mark.usefixtures("reading_process")
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "pickle"])
 def test_inspect_weights_pickle_asking_for_memory_raises(tmp_path: Path, is_zip: bool) -> None:
     path = torch_file(tmp_path / "w.pth", {"state_dict": state(), "extra": Glutton()}, is_zip=is_zip)
