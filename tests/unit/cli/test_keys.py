@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import Result
+from typer.testing import Result
 
 from config import AccessConfig, PipelineConfig
 from errors import ConfigError

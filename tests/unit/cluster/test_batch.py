@@ -20,7 +20,7 @@ from config import PipelineConfig, TtsConfig
 from errors import CapacityError, FaceNotFoundError, InputError, StateError
 from jobs.job_request import JobRequest
 from storage.file_keys import audio_key, result_key
-from storage.records import JobQuery, JobRecord, Turn
+from storage.records import JobQuery, JobRecord, JobSummary, Turn
 from tests.hostile_folder import imported_modules, make_hostile_folder
 from tests.unit.api.tts.speech_server import speaking, tone
 from tests.unit.api_server import MemoryService
@@ -58,7 +58,7 @@ class LocalService(MemoryService):
         on_disk(self.files, result_key(job_id)).write_bytes(speech)
         return job
 
-    def jobs(self) -> list[JobRecord]:
+    def jobs(self) -> list[JobSummary]:
         """Return all jobs, the oldest first."""
         return self.table.list_jobs(JobQuery(limit=20)).jobs[::-1]
 

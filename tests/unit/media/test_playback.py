@@ -24,8 +24,9 @@ def test_fit_extends_a_short_source_or_a_still_to_the_speech() -> None:
     for loop in ("pingpong", "loop", "hold"):
         assert fit(loop, 100, 30) == (100, Playback(loop))
         assert fit(loop, 30, 100) == (30, Playback(loop))
-    for loop in ("cut", "source", "retime"):
-        assert fit(loop, 77, None) == (77, Playback())
+    others: tuple[LoopMode, ...] = ("cut", "source", "retime")
+    for other in others:
+        assert fit(other, 77, None) == (77, Playback())
 
 
 def test_fit_cut_is_the_shorter_and_source_the_source() -> None:

@@ -45,7 +45,7 @@ def test_engine_list_names_missing_weights(store: WeightsStore, tmp_path: Path) 
     store.add(safetensors_file(tmp_path / "w"), name="gan")
     free, toy, gan = engine_list(store)
     assert (free.name, free.title, free.is_installed) == ("free", "Free faces", True)
-    assert free.missing == free.licences == ()
+    assert (free.missing, free.licences) == ((), ())
     assert (toy.title, toy.is_installed) == ("Toy faces", False)
     assert [(each.role, each.is_required) for each in toy.missing] == [("generator", True), ("mixer", False)]
     assert toy.missing[0].add_command == "lipwright models add FILE_OR_URL --engine toy --role generator"
