@@ -239,15 +239,6 @@ def test_original_auto_precision_random_weights_use_fp32(files: dict[str, Path])
     assert 0 < difference.mean() < 25
 
 
-@pytest.mark.slow
-def test_original_generates_416_x_320(files: dict[str, Path], tmp_path: Path) -> None:
-    engine = make_engine({"precision": "fp32"}, generator=files["original"], speech=files["deepspeech"])
-    chunk = chunk_of(engine, analysed(engine, tmp_path), ALL[:1], said(1, 29, 5))
-    patch = engine.face_generator(ComputeResources()).generate(chunk).patch(0)
-    assert patch is not None
-    assert (patch.planes.y != chunk.y[0]).sum() > 500
-
-
 @pytest.mark.needs_cuda
 def test_dinet_cuda_equals_cpu(files: dict[str, Path], tmp_path: Path) -> None:
     made = np.random.default_rng(2)
