@@ -13,7 +13,7 @@ import pytest
 
 from media.array_files import load_array, load_arrays
 
-NUM_READS = 3000
+NUM_READS = 1000
 
 
 class Cycle:
