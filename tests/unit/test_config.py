@@ -11,7 +11,7 @@ from errors import ConfigError
 URL = "postgresql://lipwright:secret@db.example/lipwright"
 
 
-def test_the_state_is_that_of_the_environment_unless_the_config_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_is_read_from_the_environment_unless_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(STATE_VARIABLE, raising=False)
     assert PipelineConfig().state is None
     for nothing in ("", " "):
@@ -26,14 +26,14 @@ def test_the_state_is_that_of_the_environment_unless_the_config_names_it(monkeyp
 
 
 @pytest.mark.parametrize("wrong", ["mysql://lipwright:secret@db.example/x", "secret@db.example", "sqlite:///x"])
-def test_what_is_no_postgresql_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+def test_state_other_url_raises_without_its_password(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     monkeypatch.setenv(STATE_VARIABLE, wrong)
     with pytest.raises(ConfigError, match=r"LIPWRIGHT_STATE: expected postgresql://.*, found ") as caught:
         PipelineConfig()
     assert "secret" not in str(caught.value)
 
 
-def test_the_bucket_is_that_of_the_environment_unless_the_config_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_is_read_from_the_environment_unless_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FILES_VARIABLE, "s3://ours/here")
     assert PipelineConfig().files == "s3://ours/here"
     assert PipelineConfig.model_validate({"files": None}).files is None
@@ -42,7 +42,7 @@ def test_the_bucket_is_that_of_the_environment_unless_the_config_names_it(monkey
         PipelineConfig()
 
 
-def test_every_renamed_key_works_under_its_old_name_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_renamed_keys_work_under_old_names_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     old = {
         "memory": {"max_loaded": 5},
         "speech": {"packaged": False, "max_at_a_time": 7},
@@ -62,12 +62,8 @@ def test_every_renamed_key_works_under_its_old_name_with_a_warning(caplog: pytes
     jobs = config.jobs
     assert (jobs.max_restarts, jobs.retention_s, jobs.max_queue_share_per_key, jobs.max_attempts) == (2, 60, 0.25, 3)
     live = config.live
-    assert (live.chunk_seconds, live.chunk_timeout_s, live.min_buffer_seconds, live.fallback_after_s) == (
-        0.1,
-        5,
-        0.2,
-        1,
-    )
+    assert (live.chunk_seconds, live.chunk_timeout_s) == (0.1, 5)
+    assert (live.min_buffer_seconds, live.fallback_after_s) == (0.2, 1)
     assert not config.decoder.sandbox
     assert config.limits.max_frozen_seconds == 10
     assert config.heygem.super_resolution_engine == "wav2lip:gan"
@@ -75,9 +71,7 @@ def test_every_renamed_key_works_under_its_old_name_with_a_warning(caplog: pytes
     assert len(warned) == len(RENAMED_KEYS)
     for name, new in RENAMED_KEYS.items():
         assert any(f"{name} has been renamed to {new};" in message for message in warned)
-
-
-def test_new_names_give_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.clear()
     PipelineConfig.model_validate({"jobs": {"max_restarts": 2}, "tts": {"use_builtin": False}, "engine_cache": {}})
     assert not caplog.records
 
@@ -90,12 +84,12 @@ def test_new_names_give_no_warning(caplog: pytest.LogCaptureFixture) -> None:
         ({"tts": {"packaged": True, "use_builtin": True}}, "tts.packaged is the old name of tts.use_builtin"),
     ],
 )
-def test_a_setting_under_both_names_is_refused(both: dict[str, object], message: str) -> None:
+def test_setting_under_both_names_raises(both: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=f"{message}, but both are set"):
         PipelineConfig.model_validate(both)
 
 
-def test_every_renamed_key_names_a_setting_that_exists() -> None:
+def test_renamed_keys_name_settings_that_exist() -> None:
     for old, new in RENAMED_KEYS.items():
         section, _, key = new.rpartition(".")
         model = PipelineConfig.model_fields[section].annotation if section else PipelineConfig

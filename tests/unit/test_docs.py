@@ -31,7 +31,7 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_links_lead_to_files_and_headings(repo_root: Path) -> None:
+def test_docs_links_lead_to_files_and_headings(repo_root: Path) -> None:
     broken = []
     for page in _pages(repo_root):
         for link in _LINK.findall(_FENCE.sub("", page.read_text(encoding="utf-8"))):
@@ -44,7 +44,7 @@ def test_links_lead_to_files_and_headings(repo_root: Path) -> None:
     assert not broken
 
 
-def test_files_that_are_named_exist(repo_root: Path) -> None:
+def test_docs_paths_of_files_exist(repo_root: Path) -> None:
     missing = [
         f"{page.relative_to(repo_root)}: {path}"
         for page in _pages(repo_root)
@@ -54,7 +54,7 @@ def test_files_that_are_named_exist(repo_root: Path) -> None:
     assert not missing
 
 
-def test_benchmark_and_training_commands_exist(repo_root: Path) -> None:
+def test_docs_benchmark_and_training_commands_exist(repo_root: Path) -> None:
     missing = [
         f"{page.relative_to(repo_root)}: {module}"
         for page in (*_pages(repo_root), repo_root / "Makefile")
@@ -65,7 +65,7 @@ def test_benchmark_and_training_commands_exist(repo_root: Path) -> None:
     assert not missing
 
 
-def test_settings_that_are_named_exist(repo_root: Path) -> None:
+def test_docs_settings_exist(repo_root: Path) -> None:
     sections = {
         name: set(field.annotation.model_fields)
         for name, field in PipelineConfig.model_fields.items()

@@ -50,18 +50,11 @@ def test_error_survives_pickling(cls: type[LipwrightError]) -> None:
     assert (copy.status_code, copy.code, copy.retryable) == (cls.status_code, cls.code, cls.retryable)
 
 
-def test_docstring_draws_the_tree() -> None:
+def test_errors_docstring_draws_the_tree() -> None:
     depth = {cls.__name__: len([c for c in cls.__mro__ if issubclass(c, LipwrightError)]) - 1 for cls in _tree()}
     expected = {cls.__name__: (cls.status_code, cls.code, depth[cls.__name__]) for cls in _tree()}
     assert _drawn() == expected
-
-
-def test_codes_are_unique() -> None:
-    codes = [cls.code for cls in _tree()]
-    assert len(codes) == len(set(codes))
-
-
-def test_retryable_is_drawn() -> None:
+    assert len({cls.code for cls in _tree()}) == len(expected)
     lines = [line for line in (errors.__doc__ or "").splitlines() if line.endswith("retryable")]
     drawn = {word for line in lines for word in line.split() if word.endswith("Error")}
     assert drawn == {cls.__name__ for cls in _tree() if cls.retryable}
@@ -78,11 +71,11 @@ def test_retryable_is_drawn() -> None:
         (KeyError("http://host/path and 3/4"), "KeyError: 'http://host/path and 3/4'"),
     ],
 )
-def test_unexpected_errors_are_redacted(defect: Exception, words: str) -> None:
+def test_redacted_unexpected_error_has_no_folders(defect: Exception, words: str) -> None:
     assert errors.redacted(defect) == words
 
 
-def test_a_missing_stored_file_has_its_own_code() -> None:
+def test_internal_error_missing_file_is_stored_file_lost() -> None:
     gone = errors.internal_error("Studio", FileNotFoundError(2, "No such file", "/srv/data/jobs/1/speech.npy"))
     assert gone.code == "stored_file_lost" and "/srv" not in str(gone)
     assert errors.internal_error("Studio", KeyError("a")).code == "internal"

@@ -48,7 +48,7 @@ def test_serve_config_has_only_real_keys(repo_root: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_serve_config_names_the_graph(repo_root: Path, name: str) -> None:
+def test_serve_config_names_the_deployments_of_the_graph(repo_root: Path, name: str) -> None:
     from ray.serve._private.build_app import build_app
 
     from config import PipelineConfig
@@ -62,7 +62,7 @@ def test_serve_config_names_the_graph(repo_root: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_deployment_is_bounded(repo_root: Path, name: str) -> None:
+def test_serve_config_bounds_every_deployment(repo_root: Path, name: str) -> None:
     deployments = _deployments(_read(repo_root / name))
     assert [n for n, options in deployments.items() if "max_ongoing_requests" not in options] == []
     # The Ingress answers 429 by itself; behind it, an endless queue hides a stage that is full.
@@ -70,13 +70,13 @@ def test_every_deployment_is_bounded(repo_root: Path, name: str) -> None:
     assert set(unbounded) <= {"Ingress"}
 
 
-def test_cpu_config_asks_for_no_gpu(repo_root: Path) -> None:
+def test_serve_config_cpu_asks_for_no_gpu(repo_root: Path) -> None:
     gpu, cpu = (_deployments(_read(repo_root / name)) for name in CONFIGS)
     assert sum(d.get("ray_actor_options", {}).get("num_gpus", 0) for d in cpu.values()) == 0
     assert gpu["FaceSynthesis"]["ray_actor_options"]["num_gpus"] > 0
 
 
-def test_rayservice_carries_the_serve_config(repo_root: Path) -> None:
+def test_rayservice_yaml_equals_the_serve_config(repo_root: Path) -> None:
     documents = list(yaml.safe_load_all((repo_root / "cluster" / "rayservice.yaml").read_text(encoding="utf-8")))
     (service,) = [d for d in documents if d["kind"] == "RayService"]
     carried, original = yaml.safe_load(service["spec"]["serveConfigV2"]), _read(repo_root / "serve_config.yaml")
@@ -94,7 +94,7 @@ def test_rayservice_carries_the_serve_config(repo_root: Path) -> None:
     assert carried == original
 
 
-def test_graph_fits_a_screen(repo_root: Path) -> None:
+def test_graph_has_at_most_80_lines(repo_root: Path) -> None:
     num_lines = len((repo_root / "graph.py").read_text(encoding="utf-8").splitlines())
     assert num_lines <= 80, f"graph.py has {num_lines} lines; it should be read at one glance."
 
@@ -111,26 +111,23 @@ def _import_in_new_process(repo_root: Path, module: str) -> tuple[float, set[str
 
 
 @pytest.mark.parametrize("module", ["graph", "launch.service", "cli.main"])
-def test_import_is_light(repo_root: Path, module: str) -> None:
+def test_import_loads_no_numba_and_is_fast(repo_root: Path, module: str) -> None:
     seconds, loaded = _import_in_new_process(repo_root, module)
     assert seconds < MAX_IMPORT_SECONDS
     # numba takes long to import, and only the process that generates faces uses it.
     assert not loaded & {"numba", "pytest"}
+    if module == "cli.main":  # `lipwright --help` answers at once
+        assert not loaded & {"ray", "torch", "onnxruntime", "librosa"}
 
 
-def test_command_line_starts_without_the_engine(repo_root: Path) -> None:
-    _, loaded = _import_in_new_process(repo_root, "cli.main")
-    assert not loaded & {"ray", "torch", "onnxruntime", "librosa"}, "`lipwright --help` should answer at once."
-
-
-def test_import_starts_nothing(repo_root: Path, tmp_path: Path) -> None:
+def test_import_graph_writes_no_data(repo_root: Path, tmp_path: Path) -> None:
     before = time.time()
     _import_in_new_process(repo_root, "graph")
     data = repo_root / "data"
     assert not data.exists() or data.stat().st_ctime < before, "importing graph wrote into data/"
 
 
-def test_changelog_names_the_version(repo_root: Path) -> None:
+def test_changelog_begins_with_the_version_of_the_project(repo_root: Path) -> None:
     project = tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     newest = re.search(
         r"^## \[(\d+\.\d+\.\d+)\]", (repo_root / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
@@ -139,7 +136,7 @@ def test_changelog_names_the_version(repo_root: Path) -> None:
     assert newest.group(1) == project["version"]
 
 
-def test_the_package_holds_every_folder_of_code(repo_root: Path) -> None:
+def test_package_holds_every_folder_of_code(repo_root: Path) -> None:
     project = tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))
     listed = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     beside = {"benchmarks", "samples", "tests", "training", "build", "data", "out"}
@@ -155,7 +152,7 @@ def test_the_package_holds_every_folder_of_code(repo_root: Path) -> None:
 
 
 @pytest.mark.parametrize(("module", "allowed"), [("errors", set()), ("config", {"errors"})])
-def test_modules_below_all_packages_import_none_of_them(repo_root: Path, module: str, allowed: set[str]) -> None:
+def test_errors_and_config_import_no_packages(repo_root: Path, module: str, allowed: set[str]) -> None:
     """import-linter takes packages only."""
     ours = {path.stem for path in repo_root.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
     found = set()
@@ -167,7 +164,7 @@ def test_modules_below_all_packages_import_none_of_them(repo_root: Path, module:
     assert "media" in ours and found & ours <= allowed
 
 
-def test_no_wheel_of_the_service_is_built(repo_root: Path) -> None:
+def test_setup_bdist_wheel_is_refused(repo_root: Path) -> None:
     done = subprocess.run(
         [sys.executable, "setup.py", "-q", "bdist_wheel"], cwd=repo_root, capture_output=True, text=True
     )

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 
-def test_setup_ends_with_what_is_next(repo_root: Path) -> None:
+def test_make_setup_ends_with_the_next_commands(repo_root: Path) -> None:
     recipe = subprocess.run(
         ["make", "--dry-run", "--always-make", "setup"], cwd=repo_root, capture_output=True, text=True, check=True
     ).stdout.splitlines()

@@ -23,7 +23,7 @@ def pins(lock: str) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\$", lock, re.MULTILINE))
 
 
-def test_every_line_is_a_pin_or_a_hash(lock: str, pins: dict[str, str]) -> None:
+def test_requirements_lock_lines_are_pins_or_hashes(lock: str, pins: dict[str, str]) -> None:
     entries = re.split(r"\n(?! )", lock.strip())
     entries = [entry for entry in entries if not entry.startswith("#")]
     assert len(entries) == len(pins)
@@ -31,7 +31,7 @@ def test_every_line_is_a_pin_or_a_hash(lock: str, pins: dict[str, str]) -> None:
         assert re.fullmatch(r"[a-z0-9-]+==\S+( \\\n    --hash=sha256:[0-9a-f]{64})+", entry), entry[:200]
 
 
-def test_pins_are_in_the_ranges_of_the_project(repo_root: Path, pins: dict[str, str]) -> None:
+def test_requirements_lock_pins_are_in_ranges_of_the_project(repo_root: Path, pins: dict[str, str]) -> None:
     project = tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [text for name in EXTRAS for text in project["optional-dependencies"][name]]
     for text in (*project["dependencies"], *extras):
@@ -40,7 +40,7 @@ def test_pins_are_in_the_ranges_of_the_project(repo_root: Path, pins: dict[str, 
             assert requirement.specifier.contains(pins[requirement.name], prereleases=True), f"{text}: run `make lock`"
 
 
-def test_pins_are_those_of_the_image(repo_root: Path, pins: dict[str, str]) -> None:
+def test_requirements_lock_pins_equal_those_of_the_image(repo_root: Path, pins: dict[str, str]) -> None:
     lines = (repo_root / "cluster" / "constraints.txt").read_text(encoding="utf-8").splitlines()
     image = dict(line.split("==") for line in lines if not line.startswith("#"))
     different = {name: (pins[name], image[name]) for name in pins.keys() & image if pins[name] != image[name]}

@@ -12,7 +12,7 @@ from tests.unit.api.live.live_parts import GreyAvatars
 from tests.unit.api_server import MemoryService, serving
 
 
-def test_sound_and_picture_of_a_short_session_are_together(tmp_path: Path) -> None:
+def test_measure_short_session_is_in_sync(tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     service.looked_at = "face"
     with serving(service, live=GreyAvatars(service.table)) as url:
@@ -27,7 +27,7 @@ def test_sound_and_picture_of_a_short_session_are_together(tmp_path: Path) -> No
     assert found["onset_ms"]["max"] < 60
 
 
-def test_a_player_stalls_where_nothing_has_come() -> None:
+def test_player_stalls_without_new_frames() -> None:
     player = Player()
     player.add(10.0, 0.1)
     player.add(10.1, 0.2)

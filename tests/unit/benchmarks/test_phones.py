@@ -13,7 +13,7 @@ from benchmarks.phones.measures import Shapes, frames_of
 from samples.make_samples import SENTENCE
 
 
-def test_the_phones_of_the_sample_speech(repo_root: Path) -> None:
+def test_find_phones_of_the_sample_speech_are_in_order(repo_root: Path) -> None:
     with wave.open(str(repo_root / "samples" / "speech.wav")) as file:
         speech = np.frombuffer(file.readframes(file.getnframes()), np.int16)
     phones = find_phones(speech, SENTENCE)
@@ -22,12 +22,12 @@ def test_the_phones_of_the_sample_speech(repo_root: Path) -> None:
     assert phones[-1].stop_seconds <= len(speech) / 16000
 
 
-def test_words_outside_the_dictionary_are_named() -> None:
+def test_find_phones_unknown_word_is_named() -> None:
     with pytest.raises(ValueError, match="'qzx'"):
         find_phones(np.zeros(16000, np.int16), "hello qzx")
 
 
-def test_labels_of_other_languages(tmp_path: Path) -> None:
+def test_read_labels_parses_times_and_phones(tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_text("0.1\t0.3\tu\n0.3\t0.4\tm\n0.5\t1.1\tu\n", encoding="utf-8")
     phones = read_labels(path)
@@ -38,7 +38,7 @@ def test_labels_of_other_languages(tmp_path: Path) -> None:
         read_labels(path)
 
 
-def test_means_leave_out_frames_that_a_video_lacks() -> None:
+def test_shapes_means_skip_missing_frames() -> None:
     planned = np.arange(12, dtype=np.float32).reshape(4, 3)
     means = Shapes(planned, {"rendered": planned[:3] + 1}).means({"u": [0, 2, 3], "i": [3]})
     assert list(means) == ["u"]

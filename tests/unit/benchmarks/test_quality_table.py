@@ -14,7 +14,7 @@ def _result(test: str, clip: str, **metrics: float) -> dict[str, Any]:
     return {"test": test, "clip": clip, "figures": {"truth_metrics": metrics}}
 
 
-def test_median_counts_only_the_named_clips_and_what_is_known() -> None:
+def test_medians_use_known_figures_of_the_named_clips() -> None:
     row = Row("rest", "opening", "truth_metrics", "open_r0")
     results = [
         _result("rest", "a", open_r0=0.5),
@@ -27,7 +27,7 @@ def test_median_counts_only_the_named_clips_and_what_is_known() -> None:
     assert medians(results, row, ["c"]) is None
 
 
-def test_late_and_early_are_equally_far_off() -> None:
+def test_medians_absolute_row_uses_the_absolute_value() -> None:
     row = Row("rest", "lag", "truth_metrics", "lag", (0.0, 0.5), absolute=True)
     assert medians([_result("rest", "a", lag=-0.8)], row, ["a"]) == 0.8
     assert not row.is_met(0.8)
@@ -36,11 +36,11 @@ def test_late_and_early_are_equally_far_off() -> None:
 @pytest.mark.parametrize(
     ("goal", "text"), [((0.9, 1.0), "at least 0.9"), ((0.0, 0.5), "at most 0.5"), ((0.85, 1.15), "0.85 to 1.15")]
 )
-def test_goal_in_words(goal: tuple[float, float], text: str) -> None:
+def test_row_goal_text_names_the_bounds(goal: tuple[float, float], text: str) -> None:
     assert Row("rest", "", "", "", goal).goal_text() == text
 
 
-def test_table_marks_what_is_missed_and_shows_controls() -> None:
+def test_table_marks_missed_goals_and_shows_controls() -> None:
     results = [
         _result("rest", "a", open_r0=0.5),
         _result("rest", "far/b", open_r0=0.95),
@@ -54,7 +54,7 @@ def test_table_marks_what_is_missed_and_shows_controls() -> None:
     assert markdown(lines).splitlines()[1] == "|" + "---|" * len(lines[0])
 
 
-def test_printed_table_has_a_section_per_test(capsys: pytest.CaptureFixture[str]) -> None:
+def test_print_table_has_a_section_per_test(capsys: pytest.CaptureFixture[str]) -> None:
     lines = table([_result("rest", "a", open_r0=0.5)], {"near": ["a"]})
     print_table(lines[0], *sections(lines))
     printed = capsys.readouterr().out.splitlines()
@@ -62,7 +62,7 @@ def test_printed_table_has_a_section_per_test(capsys: pytest.CaptureFixture[str]
     assert sum(line.startswith("├") for line in printed) == len({row.test for row in ROWS}) - 1
 
 
-def test_clips_are_found_by_any_name_and_grouped_by_their_folder(tmp_path: Path) -> None:
+def test_find_clips_are_grouped_by_folder(tmp_path: Path) -> None:
     for name in ("Köln 1.mp4", "wild/who.mp4", "wild/far/x.mp4", "wild/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

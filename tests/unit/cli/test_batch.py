@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from cli.main import app
-from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.api_server import VIDEO_BYTES, MemoryService
+from tests.unit.cli.commands import run
 from tests.unit.quality_report import example_report
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    service = MemoryService(tmp_path / "data")
+def service(service: MemoryService) -> MemoryService:
     service.outcome = "video"
     return service
-
-
-@pytest.fixture
-def url(service: MemoryService) -> Iterator[str]:
-    with serving(service) as url:
-        yield url
 
 
 @pytest.fixture
@@ -46,14 +38,14 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def _run(manifest: Path, url: str, *options: str) -> Result:
-    return CliRunner().invoke(app, ["batch", str(manifest), "--server", url, "--json", *options])
+    return run("batch", str(manifest), "--server", url, "--json", *options)
 
 
 def _reports(done: Result) -> dict[int, dict[str, Any]]:
     return {report["line"]: report for report in map(json.loads, done.stdout.splitlines())}
 
 
-def test_results_come_and_failures_are_listed(service: MemoryService, url: str, manifest: Path) -> None:
+def test_batch_writes_results_and_lists_failures(service: MemoryService, url: str, manifest: Path) -> None:
     done = _run(manifest, url)
     reports = _reports(done)
     assert done.exit_code == 1
@@ -67,7 +59,7 @@ def test_results_come_and_failures_are_listed(service: MemoryService, url: str, 
 
 def test_batch_prints_a_short_line_per_pair(service: MemoryService, url: str, manifest: Path) -> None:
     service.report = example_report()
-    done = CliRunner().invoke(app, ["batch", str(manifest), "--server", url])
+    done = run("batch", str(manifest), "--server", url)
     lines = {line.partition(":")[0]: line for line in done.stdout.splitlines()}
     assert sorted(lines) == ["line 1", "line 2", "line 3"]
     assert re.fullmatch(rf"line 1: {manifest.parent}/one.mp4: 50 frames, \d+\.\d s", lines["line 1"])
@@ -77,15 +69,15 @@ def test_batch_prints_a_short_line_per_pair(service: MemoryService, url: str, ma
     assert all("quality" in json.loads(line) for line in record if '"succeeded"' in line)
 
 
-def test_batch_reads_csv_with_a_header(service: MemoryService, url: str, manifest: Path) -> None:
+def test_batch_csv_manifest_is_rendered(service: MemoryService, url: str, manifest: Path) -> None:
     table = manifest.with_suffix(".csv")
     table.write_text("video,audio,out,loop\nv.mp4,a.wav,one.mp4,hold\nv.mp4,a.wav,two.mp4,\n")
-    done = CliRunner().invoke(app, ["batch", str(table), "--server", url])
+    done = run("batch", str(table), "--server", url)
     assert done.exit_code == 0, done.output
     assert {request.options.loop for request in service.requests} == {"hold", "pingpong"}
 
 
-def test_texts_are_sent_with_their_voices(service: MemoryService, url: str, tmp_path: Path) -> None:
+def test_batch_texts_are_sent_with_their_voices(service: MemoryService, url: str, tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_bytes(b"video")
     pairs = [
         {"video": "v.mp4", "text": "Good morning.", "out": "one.mp4"},
@@ -101,7 +93,7 @@ def test_texts_are_sent_with_their_voices(service: MemoryService, url: str, tmp_
     }
 
 
-def test_subtitles_are_sent(tmp_path: Path, service: MemoryService, url: str, manifest: Path) -> None:
+def test_batch_subtitles_are_sent(tmp_path: Path, service: MemoryService, url: str, manifest: Path) -> None:
     (tmp_path / "de.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nANNA: Hallo\n")
     pair = {"video": "v.mp4", "subtitles": "de.srt", "speakers": {"Anna": {"face": "1", "voice": "nova"}}}
     manifest.write_text(json.dumps({**pair, "out": "one.mp4"}))
@@ -113,7 +105,7 @@ def test_subtitles_are_sent(tmp_path: Path, service: MemoryService, url: str, ma
     assert "not both" in _run(manifest, url).stderr
 
 
-def test_several_people_speak(tmp_path: Path, service: MemoryService, url: str, manifest: Path) -> None:
+def test_batch_turns_and_diarization_are_sent(tmp_path: Path, service: MemoryService, url: str, manifest: Path) -> None:
     (tmp_path / "b.wav").write_bytes(b"another sound")
     (tmp_path / "a.rttm").write_text("SPEAKER a 1 0.5 1.5 <NA> <NA> Anna <NA> <NA>\n")
     turns = [{"start": 0, "face": "0"}, {"start": 1.5, "end": 2, "face": "1", "audio": "audio_bob", "audio_start": 0.5}]
@@ -133,7 +125,7 @@ def test_several_people_speak(tmp_path: Path, service: MemoryService, url: str, 
     assert list(_reports(_run(manifest, url))) == [1], "a line with other turns is another pair"
 
 
-def test_what_is_done_is_not_sent_again(service: MemoryService, url: str, manifest: Path) -> None:
+def test_batch_second_run_sends_only_missing_jobs(service: MemoryService, url: str, manifest: Path) -> None:
     _run(manifest, url)
     num_sent = len(service.requests)
     again = _run(manifest, url)
@@ -143,7 +135,7 @@ def test_what_is_done_is_not_sent_again(service: MemoryService, url: str, manife
     assert set(_reports(_run(manifest, url, "--retry-failed"))) == {2}
 
 
-def test_a_job_that_was_begun_is_gone_on_with(service: MemoryService, url: str, manifest: Path) -> None:
+def test_batch_interrupted_run_continues_its_jobs(service: MemoryService, url: str, manifest: Path) -> None:
     record = manifest.parent / "record.jsonl"
     _run(manifest, url, "--record", str(record))
     first, *_ = record.read_text().splitlines()
@@ -153,9 +145,7 @@ def test_a_job_that_was_begun_is_gone_on_with(service: MemoryService, url: str, 
     assert {reports[line]["job_id"] for line in (1, 3)} == {request.job_id for request in service.requests}
 
 
-def test_a_manifest_that_cannot_be_used_ends_with_2_and_a_line_per_complaint(
-    service: MemoryService, url: str, manifest: Path
-) -> None:
+def test_batch_invalid_manifest_exits_2_and_lists_errors(service: MemoryService, url: str, manifest: Path) -> None:
     (manifest.parent / "a.wav").unlink()
     with manifest.open("a") as file:
         file.write('\n{"video": 3, "out": "x.mp4"}\n{"video": "v.mp4"}\n{not json\n')
@@ -168,9 +158,5 @@ def test_a_manifest_that_cannot_be_used_ends_with_2_and_a_line_per_complaint(
     assert f"{manifest}:5: out: is required" in others
     assert others[-1].startswith(f"{manifest}:6: Invalid JSON")
     assert not service.requests
-
-
-def test_a_manifest_that_is_missing_ends_with_2(url: str, tmp_path: Path) -> None:
-    done = _run(tmp_path / "none.jsonl", url)
-    assert done.exit_code == 2
-    assert "none.jsonl" in done.stderr and "Traceback" not in done.output
+    gone = _run(manifest.with_name("none.jsonl"), url)
+    assert (gone.exit_code, "none.jsonl" in gone.stderr, "Traceback" in gone.output) == (2, True, False)

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from cli.main import app
 from config import SubtitlesConfig
 from errors import OptionError
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.cli.commands import run
 from tests.unit.quality_report import example_report
 from tests.unit.speech.openai_server import answering
 from tests.unit.speech.speech_server import tone
@@ -30,8 +29,7 @@ VTT = """WEBVTT
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    service = MemoryService(tmp_path / "data")
+def service(service: MemoryService) -> MemoryService:
     service.outcome = "video"
     return service
 
@@ -46,11 +44,11 @@ def _dub(folder: Path, *options: str) -> tuple[int, str]:
     (folder / "film.mp4").write_bytes(b"film")
     (folder / "de.vtt").write_text(VTT, encoding="utf-8")
     files = [str(folder / "film.mp4"), "--subtitles", str(folder / "de.vtt"), "--out", str(folder / "out.mp4")]
-    done = CliRunner().invoke(app, ["dub", *files, *options])
+    done = run("dub", *files, *options)
     return done.exit_code, done.output
 
 
-def test_the_people_in_the_film_speak(tmp_path: Path, service: MemoryService, server: str) -> None:
+def test_dub_gives_each_speaker_a_face_and_a_voice(tmp_path: Path, service: MemoryService, server: str) -> None:
     report = example_report()
     report["output"]["cut_texts"] = [{"start_seconds": 3.0, "cut_seconds": 0.44, "text": "Guten Tag"}]
     service.report = report
@@ -72,7 +70,9 @@ def test_the_people_in_the_film_speak(tmp_path: Path, service: MemoryService, se
     assert (sent.background, sent.expressiveness, sent.motion) == ("source", 1, 1)
 
 
-def test_without_the_ambience_of_the_film(tmp_path: Path, service: MemoryService, server: str) -> None:
+def test_dub_no_ambience_omits_background_and_closes_mouths(
+    tmp_path: Path, service: MemoryService, server: str
+) -> None:
     code, output = _dub(tmp_path, "--no-ambience", "--closed-mouths", "--server", server)
     assert code == 0, output
     options = service.requests[0].options
@@ -87,14 +87,13 @@ def test_dub_of_video_without_sound_keeps_no_ambience(tmp_path: Path, service: M
     assert service.requests[0].options.background_gain_db is None
 
 
-def test_a_film_is_transcribed_and_translated(tmp_path: Path, service: MemoryService) -> None:
+def test_dub_language_transcribes_and_translates(tmp_path: Path, service: MemoryService) -> None:
     film, out = tmp_path / "film.wav", tmp_path / "out.mp4"
     film.write_bytes(tone(4))
     with answering() as other:
         settings = SubtitlesConfig(transcription_url=other.url, translation_url=other.url)
         with serving(service, subtitles=settings) as url:
-            command = ["dub", str(film), "--language", "German", "--out", str(out), "--server", url]
-            done = CliRunner().invoke(app, command)
+            done = run("dub", str(film), "--language", "German", "--out", str(out), "--server", url)
     assert done.exit_code == 0, done.output
     assert service.requests[0].options.language == "deu"
     turns = service.requests[0].options.turns or ()
@@ -114,7 +113,7 @@ def test_a_film_is_transcribed_and_translated(tmp_path: Path, service: MemorySer
         (["--face", "Eve=person:1"], "--face: the subtitles file has no speaker 'Eve'. Its"),
     ],
 )
-def test_errors_in_one_line(
+def test_dub_unusable_option_is_explained(
     tmp_path: Path, service: MemoryService, server: str, options: list[str], message: str
 ) -> None:
     code, output = _dub(tmp_path, *options, "--server", server)

@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from cli.main import app
 from config import LabelsConfig
 from media.labels.blank_video import write_blank_video
 from media.labels.labeller import Labeller
 from media.labels.signer import Provenance
+from tests.unit.cli.commands import run
 
 
 @pytest.fixture
@@ -23,30 +22,29 @@ def signed(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_result_is_said_to_be_synthetic_and_its_signer_a_test(signed: Path) -> None:
-    done = CliRunner().invoke(app, ["inspect", str(signed)])
+def test_inspect_signed_video_is_synthetic(signed: Path) -> None:
+    done = run("inspect", str(signed))
     assert done.exit_code == 0
     assert done.stdout.startswith("Synthetic: ")
     assert "a test certificate that anyone can create" in done.stdout
-    report = json.loads(CliRunner().invoke(app, ["inspect", "--json", str(signed)]).stdout)
+    report = json.loads(run("inspect", "--json", str(signed)).stdout)
     assert report["verdict"] == "synthetic"
     assert report["c2pa"]["state"] == "Valid"
     assert report["c2pa"]["source_types"] == ["trainedAlgorithmicMedia"]
 
 
-def test_unlabelled_changed_and_unreadable_files_end_differently(signed: Path, tmp_path: Path) -> None:
-    plain = tmp_path / "plain.mp4"
+def test_inspect_exit_status_tells_the_verdict(signed: Path, tmp_path: Path) -> None:
+    plain, text = tmp_path / "plain.mp4", tmp_path / "a.txt"
     write_blank_video(plain)
-    unlabelled = CliRunner().invoke(app, ["inspect", str(plain)])
-    assert (unlabelled.exit_code, "does not mean it is genuine" in unlabelled.stdout) == (3, True)
+    text.write_text("hello", encoding="ascii")
     content = bytearray(signed.read_bytes())
     content[content.index(b"mdat") + 8] ^= 1
     signed.write_bytes(content)
-    broken = CliRunner().invoke(app, ["inspect", str(signed)])
-    assert (broken.exit_code, broken.stdout.startswith("Broken: ")) == (4, True)
-    text = tmp_path / "a.txt"
-    text.write_text("hello", encoding="ascii")
-    refused = CliRunner().invoke(app, ["inspect", str(text)])
-    assert (refused.exit_code, "error: media_invalid" in refused.stderr) == (1, True)
-    missing = CliRunner().invoke(app, ["inspect", str(tmp_path / "none.mp4")])
-    assert (missing.exit_code, "none.mp4 does not exist or is not a file" in missing.stderr) == (2, True)
+    for path, status, message in (
+        (plain, 3, "does not mean it is genuine"),
+        (signed, 4, "Broken: "),
+        (text, 1, "error: media_invalid"),
+        (tmp_path / "none.mp4", 2, "none.mp4 does not exist or is not a file"),
+    ):
+        done = run("inspect", str(path))
+        assert (done.exit_code, message in done.output) == (status, True), done.output

@@ -1,13 +1,12 @@
-"""`lipwright keys` as a process of its own, and the refusal to listen on public addresses."""
+"""`lipwright keys`, and the refusal to listen on public addresses."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import Result
 
 from config import AccessConfig, PipelineConfig
 from errors import ConfigError
@@ -17,61 +16,56 @@ from storage.local.api_keys import FileKeyRing
 from storage.state import open_keys, webhook_secrets
 from storage.webhook_secrets import webhook_secret
 from tests.postgres import PostgresServer
+from tests.unit.cli.commands import run
 
 
-def _run(repo_root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli", *arguments]
-    variables = os.environ | environment
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=variables)
+def test_keys_commands_add_list_and_revoke(tmp_path: Path) -> None:
+    def keys(*arguments: str) -> Result:
+        return run("keys", *arguments, "--data-dir", str(tmp_path))
 
-
-def _keys(repo_root: Path, data_dir: Path, *arguments: str) -> str:
-    done = _run(repo_root, "keys", *arguments, "--data-dir", str(data_dir))
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def test_a_key_from_its_making_to_its_end(repo_root: Path, tmp_path: Path) -> None:
-    added = _run(repo_root, "keys", "add", "a studio", "--max-priority", "1", "--data-dir", str(tmp_path))
+    added = keys("add", "a studio", "--max-priority", "1")
     key = added.stdout.strip()
     assert "not shown again" in added.stderr and "This is the first key" in added.stderr
     made = FileKeyRing(tmp_path).find(key)
     assert (made.name, made.max_priority) == ("a studio", 1)
-    listed = _keys(repo_root, tmp_path, "list")
+    listed = keys("list").stdout
     assert made.id in listed and "a studio" in listed
     assert key.removeprefix(f"lw_{made.id}_") not in listed
-    assert _keys(repo_root, tmp_path, "webhook-secret", made.id) == webhook_secret(tmp_path, made.id)
-    assert _keys(repo_root, tmp_path, "webhook-secret") == webhook_secret(tmp_path, None)
-    second = _run(repo_root, "keys", "add", "another", "--data-dir", str(tmp_path))
+    (as_json,) = json.loads(keys("list", "--json").stdout)
+    assert (as_json["id"], as_json["name"], as_json["max_priority"]) == (made.id, "a studio", 1)
+    assert made.hash not in str(as_json) and key.removeprefix(f"lw_{made.id}_") not in str(as_json)
+    assert keys("webhook-secret", made.id).stdout.strip() == webhook_secret(tmp_path, made.id)
+    assert keys("webhook-secret").stdout.strip() == webhook_secret(tmp_path, None)
+    second = keys("add", "another")
     assert "not shown again" in second.stderr and "first key" not in second.stderr
     (other,) = [key.id for key in FileKeyRing(tmp_path).list() if key.id != made.id]
-    assert "last key" not in _run(repo_root, "keys", "revoke", other, "--data-dir", str(tmp_path)).stderr
-    last = _run(repo_root, "keys", "revoke", made.id, "--data-dir", str(tmp_path))
+    assert "last key" not in keys("revoke", other).stderr
+    last = keys("revoke", made.id)
     assert made.id in last.stdout and "This was the last key: from now on, requests need none." in last.stderr
     assert FileKeyRing(tmp_path).list() == []
     for command in ("revoke", "webhook-secret"):
-        gone = _run(repo_root, "keys", command, made.id, "--data-dir", str(tmp_path))
-        assert gone.returncode == 1
+        gone = keys(command, made.id)
+        assert gone.exit_code == 1
         assert gone.stderr.strip() == (
             f"error: not_found: There is no API key with the ID {made.id!r}. "
             f"`lipwright keys list --data-dir {tmp_path}` shows the IDs."
         )
 
 
-def test_keys_in_a_postgresql(repo_root: Path, tmp_path: Path, postgres: PostgresServer) -> None:
+def test_keys_commands_with_state_use_postgresql(tmp_path: Path, postgres: PostgresServer) -> None:
     """The folder of `--data-dir` holds none then: if both it and the database are given, the database is used."""
     url, folder = postgres.new_database(), ("--data-dir", str(tmp_path))
     ring = open_keys(url, tmp_path)
-    added = _run(repo_root, "keys", "add", "a studio", *folder, LIPWRIGHT_STATE=url)
-    assert added.returncode == 0, added.stderr
+    added = run("keys", "add", "a studio", *folder, LIPWRIGHT_STATE=url)
+    assert added.exit_code == 0, added.stderr
     (made,) = ring.list()
     ring.find(added.stdout.strip())
-    listed = _run(repo_root, "keys", "list", "--state", url, *folder)
-    assert listed.returncode == 0 and made.id in listed.stdout
-    secret = _run(repo_root, "keys", "webhook-secret", made.id, "--state", url, *folder)
+    listed = run("keys", "list", "--state", url, *folder)
+    assert listed.exit_code == 0 and made.id in listed.stdout
+    secret = run("keys", "webhook-secret", made.id, "--state", url, *folder)
     assert secret.stdout.strip() == webhook_secrets(url, tmp_path)(made.id)
-    revoked = _run(repo_root, "keys", "revoke", made.id, "--state", url, LIPWRIGHT_STATE="postgresql://127.0.0.1:1/x")
-    assert revoked.returncode == 0, "what is asked for comes before the environment"
+    revoked = run("keys", "revoke", made.id, "--state", url, LIPWRIGHT_STATE="postgresql://127.0.0.1:1/x")
+    assert revoked.exit_code == 0, "what is asked for comes before the environment"
     assert open_keys(url, tmp_path).list() == [] and list(tmp_path.iterdir()) == []
 
 
@@ -83,23 +77,23 @@ def test_keys_in_a_postgresql(repo_root: Path, tmp_path: Path, postgres: Postgre
         (("--state", "postgresql://127.0.0.1:1/x"), {}, "error: job_table_unreachable: "),
     ],
 )
-def test_a_state_that_cannot_be_used_is_one_line(
-    repo_root: Path, options: tuple[str, ...], variables: dict[str, str], message: str
+def test_keys_list_unusable_state_is_one_error_line(
+    options: tuple[str, ...], variables: dict[str, str], message: str
 ) -> None:
-    done = _run(repo_root, "keys", "list", *options, **variables)
-    assert done.returncode in (1, 2)
+    done = run("keys", "list", *options, **variables)
+    assert done.exit_code in (1, 2)
     assert done.stderr.startswith(message) and done.stderr.count("\n") == 1 and "secret" not in done.stderr
 
 
-def test_serve_refuses_public_addresses_without_keys(repo_root: Path, tmp_path: Path) -> None:
-    done = _run(repo_root, "serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path))
-    assert done.returncode == 1
+def test_serve_public_host_without_keys_is_refused(tmp_path: Path) -> None:
+    done = run("serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path))
+    assert done.exit_code == 1
     assert done.stderr.startswith("error: config_invalid: --host 0.0.0.0: ")
     assert "lipwright keys add" in done.stderr and "--allow-without-keys" in done.stderr
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.168.1.5", "box.example"])
-def test_what_opens_a_host_to_others(tmp_path: Path, host: str) -> None:
+def test_check_access_public_host_needs_a_key_or_the_setting(tmp_path: Path, host: str) -> None:
     settings = PipelineConfig(data_dir=tmp_path)
     with pytest.raises(ConfigError):
         check_access(host, settings)
@@ -109,17 +103,17 @@ def test_what_opens_a_host_to_others(tmp_path: Path, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.1.2.3"])
-def test_loopback_needs_nothing(tmp_path: Path, host: str) -> None:
+def test_check_access_loopback_host_passes(tmp_path: Path, host: str) -> None:
     check_access(host, PipelineConfig(data_dir=tmp_path))
 
 
-def test_haproxy_listens_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_access_with_rays_haproxy_refuses_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
     with pytest.raises(ConfigError):
         check_access("127.0.0.1", PipelineConfig(data_dir=tmp_path))
 
 
-def test_the_data_folder_is_that_of_the_config(tmp_path: Path) -> None:
+def test_data_dir_option_overrides_the_config(tmp_path: Path) -> None:
     config = read_serve_config()
     assert config.pipeline.data_dir == PipelineConfig().data_dir
     assert config.on_this_machine("127.0.0.1", 0, tmp_path).pipeline.data_dir == tmp_path

@@ -47,13 +47,13 @@ def test_worded_names_options_and_commands(command: str, message: str, expected:
     assert _invocation(*command.split()).worded(message) == expected
 
 
-def test_worded_adds_the_server_to_commands() -> None:
+def test_worded_command_gets_the_server() -> None:
     message = "GET /v1/voices lists the installed voices."
     worded = _invocation("speak", server="http://box:8100").worded(message)
     assert worded == "`lipwright voices list --server http://box:8100` lists the installed voices."
 
 
 @pytest.mark.parametrize("arguments", [("--data-dir", "/my data"), ("--data-dir=/my data",)])
-def test_worded_adds_the_data_folder_to_commands(arguments: tuple[str, ...]) -> None:
+def test_worded_command_gets_the_data_folder(arguments: tuple[str, ...]) -> None:
     worded = _invocation("speak", arguments=arguments, server="http://box:8100").worded("`lipwright keys add NAME` it")
     assert worded == "`lipwright keys add NAME --data-dir '/my data'` it"

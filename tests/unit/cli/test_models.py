@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,17 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from cli.models import app
+from models.engines.weights import inspection
+from tests.unit.cli.commands import error_line
+from tests.unit.models.engines.forked_reader import read_in_fork
 from tests.unit.models.engines.weights.toy_engines import ENGINES
 from tests.unit.models.engines.weights.weights_files import Harm, onnx_file, safetensors_file, state, torch_file
 from tests.unit.net.web import answer, canary, serving
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(inspection, "_run", read_in_fork)
     return tmp_path / "data"
 
 
@@ -35,13 +37,7 @@ def _json(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
-def _error(result: Result) -> str:
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert result.stderr.rstrip().endswith(line)
-    return line
-
-
-def test_a_file_from_its_adding_to_its_end(data_dir: Path, tmp_path: Path) -> None:
+def test_models_commands_add_list_verify_and_remove(data_dir: Path, tmp_path: Path) -> None:
     listed = _run(data_dir, "list")
     lines = [" ".join(line.split()) for line in listed.stdout.splitlines()]
     assert "free Free faces installed" in lines
@@ -70,16 +66,16 @@ def test_a_file_from_its_adding_to_its_end(data_dir: Path, tmp_path: Path) -> No
     assert _run(data_dir, "remove", "toy:gan").stdout == "removed generator of toy:gan (w.pth)\n"
     assert not kept.exists()
     gone = _run(data_dir, "remove", "toy:gan")
-    assert (gone.exit_code, _error(gone)) == (1, "error: not_found: There are no weights of 'toy:gan'.")
+    assert (gone.exit_code, error_line(gone)) == (1, "error: not_found: There are no weights of 'toy:gan'.")
 
 
-def test_verify_without_weights_says_so(data_dir: Path) -> None:
+def test_models_verify_without_weights_prints_a_hint(data_dir: Path) -> None:
     done = _run(data_dir, "verify")
     assert done.exit_code == 0
     assert done.stdout.startswith("There are no added weights to verify. `lipwright doctor` verifies")
 
 
-def test_json(data_dir: Path, tmp_path: Path) -> None:
+def test_models_json_option_prints_entries(data_dir: Path, tmp_path: Path) -> None:
     source = str(onnx_file(tmp_path / "m.onnx"))
     entry = _json(_run(data_dir, "add", source, "--yes", "--json"))
     assert (entry["name"], entry["role"], entry["format"], entry["source"]) == ("toy", "mixer", "onnx", None)
@@ -94,15 +90,15 @@ def test_json(data_dir: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stdin", "expected"), [("n\n", "Nothing was added."), ("", "pass --yes")])
-def test_terms_that_nobody_agrees_to(data_dir: Path, tmp_path: Path, stdin: str, expected: str) -> None:
+def test_models_add_without_consent_adds_nothing(data_dir: Path, tmp_path: Path, stdin: str, expected: str) -> None:
     refused = _run(data_dir, "add", str(safetensors_file(tmp_path / "w")), stdin=stdin)
     assert refused.exit_code == 2
-    assert _error(refused).startswith("error: not_agreed: ") and expected in _error(refused)
+    assert error_line(refused).startswith("error: not_agreed: ") and expected in error_line(refused)
     assert _json(_run(data_dir, "list", "--json"))["files"] == []
     assert list((data_dir / "weights" / ".stage").iterdir()) == []
 
 
-def test_refusals_are_one_line(data_dir: Path, tmp_path: Path) -> None:
+def test_models_add_unusable_file_is_one_error_line(data_dir: Path, tmp_path: Path) -> None:
     target = tmp_path / "was-run"
     harm = str(torch_file(tmp_path / "w.pth", {"state_dict": state(), "extra": Harm(target)}))
     sound = str(safetensors_file(tmp_path / "w.safetensors"))
@@ -117,7 +113,7 @@ def test_refusals_are_one_line(data_dir: Path, tmp_path: Path) -> None:
     for arguments, expected in cases.items():
         refused = _run(data_dir, "add", *arguments, "--yes")
         assert refused.exit_code == 1
-        assert _error(refused).startswith(f"error: {expected}"), _error(refused)
+        assert error_line(refused).startswith(f"error: {expected}"), error_line(refused)
     assert not target.exists()
 
 
@@ -129,34 +125,28 @@ def _config(repo_root: Path, tmp_path: Path, network: dict[str, Any]) -> str:
     return str(path)
 
 
-def test_a_file_from_a_url(data_dir: Path, repo_root: Path, tmp_path: Path) -> None:
+def test_models_add_url_is_fetched_and_verified(data_dir: Path, repo_root: Path, tmp_path: Path) -> None:
     content = safetensors_file(tmp_path / "w").read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     config = _config(repo_root, tmp_path, {"allowed_networks": ["127.0.0.1/32"]})
     with serving(lambda path, send: send(answer(content))) as web:
         url = web.url("/models/My%20face.safetensors?token=secret")
         other = _run(data_dir, "add", url, "--yes", "--config", config, "--sha256", "00" * 32)
-        assert _error(other).startswith("error: weights_invalid: My_face.safetensors: expected sha256 0000")
+        assert error_line(other).startswith("error: weights_invalid: My_face.safetensors: expected sha256 0000")
         entry = _json(_run(data_dir, "add", url, "--yes", "--json", "--config", config, "--sha256", digest.upper()))
     assert (entry["label"], entry["sha256"]) == ("My_face.safetensors", digest)
     assert entry["source"] == web.url("/models/My%20face.safetensors"), "without the token"
     assert _run(data_dir, "verify").exit_code == 0
 
 
-def test_a_url_that_fails(data_dir: Path, repo_root: Path, tmp_path: Path) -> None:
+def test_models_add_failing_url_adds_nothing(data_dir: Path, repo_root: Path, tmp_path: Path) -> None:
     config = _config(repo_root, tmp_path, {"allowed_networks": ["127.0.0.1/32"]})
     too_long = answer(b"x", length=17 * 1024**3)
     with serving(lambda path, send: send(too_long if path == "/long" else answer(b"", "404 Not Found"))) as web:
         for path, expected in (("/long", "media_too_large"), ("/gone", "url_fetch_failed")):
             failed = _run(data_dir, "add", web.url(path), "--yes", "--config", config)
-            assert (failed.exit_code, _error(failed).split(": ")[1]) == (1, expected)
+            assert (failed.exit_code, error_line(failed).split(": ")[1]) == (1, expected)
     with canary() as bird:  # the default rules
         refused = _run(data_dir, "add", bird.url("/w.pth"), "--yes")
-        assert (refused.exit_code, _error(refused).split(": ")[1]) == (1, "url_refused")
+        assert (refused.exit_code, error_line(refused).split(": ")[1]) == (1, "url_refused")
     assert list((data_dir / "weights" / ".stage").iterdir()) == []
-
-
-def test_the_command_line_has_it(repo_root: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cli", "models", "verify", "--data-dir", str(tmp_path), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=repo_root)
-    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

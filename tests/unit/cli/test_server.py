@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
 
 from cli import local_service
-from cli.main import app
 from jobs.model.record import JobRecord
 from jobs.model.spec import JobSpec
 from jobs.requests import RequestContext
@@ -22,6 +20,7 @@ from launch.folder_lock import locked_folder
 from lipwright_client import Lipwright
 from tests.ports import quiet_port
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.cli.commands import run
 
 
 @pytest.fixture(autouse=True)
@@ -52,56 +51,50 @@ def running(url: str, data_dir: Path) -> Iterator[str]:
         yield url
 
 
-def _run(*arguments: str, **environment: str) -> Result:
-    done = CliRunner().invoke(app, arguments, env=environment)
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done
-
-
 def _said(url: str) -> str:
     return f"Using the service at {url}.\n"
 
 
 @pytest.mark.parametrize("command", ["jobs", "avatars", "voices"])
-def test_list_uses_the_service_of_the_data_folder(running: str, other_url: str, command: str) -> None:
-    listed = _run(command, "list")
+def test_list_without_server_uses_the_data_folders_service(running: str, other_url: str, command: str) -> None:
+    listed = run(command, "list")
     assert (listed.exit_code, listed.stderr) == (0, _said(running))
-    named = _run(command, "list", LIPWRIGHT_SERVER=other_url)
+    named = run(command, "list", LIPWRIGHT_SERVER=other_url)
     assert (named.exit_code, named.stderr) == (0, _said(other_url))
-    explicit = _run(command, "list", "--server", running, LIPWRIGHT_SERVER=other_url)
+    explicit = run(command, "list", "--server", running, LIPWRIGHT_SERVER=other_url)
     assert (explicit.exit_code, explicit.stderr) == (0, "")
 
 
-def test_jobs_list_shows_the_jobs_of_the_data_folder(
+def test_jobs_list_data_folder_wins_over_default_address(
     running: str, other_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_service, "DEFAULT_SERVER", other_url)
     job = Lipwright(running).jobs.create(audio=b"sound", video=b"film")
-    assert [each["id"] for each in json.loads(_run("jobs", "list", "--json").stdout)] == [job.id]
+    assert [each["id"] for each in json.loads(run("jobs", "list", "--json").stdout)] == [job.id]
 
 
-def test_default_server_is_used_and_not_printed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_list_default_address_is_not_printed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_service, "DEFAULT_SERVER", url)
-    done = _run("jobs", "list")
+    done = run("jobs", "list")
     assert (done.exit_code, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
     ("command", "module"), [("mcp", "integrations.mcp_server"), ("gradio", "integrations.gradio_page")]
 )
-def test_integration_uses_the_service_of_the_data_folder(
+def test_integration_command_uses_the_data_folders_service(
     running: str, command: str, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(f"{module}.run", lambda server, other: asked.append(server))
     options = ("--port", str(quiet_port())) if command == "gradio" else ()
-    done = _run(command, *options)
+    done = run(command, *options)
     assert (done.exit_code, asked) == (0, [running]), done.output
     assert _said(running) in done.stderr
 
 
-def test_live_uses_the_service_of_the_data_folder(running: str, samples: Path, tmp_path: Path) -> None:
-    done = _run("live", "0" * 32, "--audio", str(samples / "speech.wav"), "--out", str(tmp_path / "out.mp4"))
+def test_live_without_server_uses_the_data_folders_service(running: str, samples: Path, tmp_path: Path) -> None:
+    done = run("live", "0" * 32, "--audio", str(samples / "speech.wav"), "--out", str(tmp_path / "out.mp4"))
     assert done.stderr.startswith(_said(running))
     assert "connection_failed" not in done.stderr
 
@@ -115,8 +108,8 @@ def test_live_uses_the_service_of_the_data_folder(running: str, samples: Path, t
         (("--text", "a", "--out", "-", "a", "--server", "127.0.0.1:1"), "--server: expected a URL such as http://"),
     ],
 )
-def test_live_with_unusable_option_names_it(options: tuple[str, ...], message: str) -> None:
-    done = _run("live", *options)
+def test_live_unusable_option_is_named(options: tuple[str, ...], message: str) -> None:
+    done = run("live", *options)
     assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
 
 
@@ -124,7 +117,7 @@ def _speak(samples: Path, portrait: Path, out: Path) -> tuple[str, ...]:
     return ("speak", "--video", str(portrait), "--audio", str(samples / "speech_short.wav"), "--out", str(out))
 
 
-def test_speak_uses_a_lipwright_at_the_default_address(
+def test_speak_uses_a_service_at_the_default_address(
     service: MemoryService,
     url: str,
     samples: Path,
@@ -134,12 +127,12 @@ def test_speak_uses_a_lipwright_at_the_default_address(
 ) -> None:
     service.outcome = "video"
     monkeypatch.setattr(local_service, "DEFAULT_SERVER", url)
-    done = _run(*_speak(samples, sample_portrait, tmp_path / "out.mp4"))
+    done = run(*_speak(samples, sample_portrait, tmp_path / "out.mp4"))
     assert done.exit_code == 0, done.output
     assert _said(url) in done.stderr
 
 
-def test_command_in_the_hint_downloads_the_result(
+def test_speak_unwritable_out_prints_a_download_command(
     service: MemoryService, running: str, samples: Path, sample_portrait: Path, tmp_path: Path
 ) -> None:
     out, submit = tmp_path / "out.mp4", service.submit
@@ -150,33 +143,33 @@ def test_command_in_the_hint_downloads_the_result(
         return await submit(spec, context)
 
     service.submit = submit_and_block  # type: ignore[method-assign]
-    failed = _run(*_speak(samples, sample_portrait, out))
+    failed = run(*_speak(samples, sample_portrait, out))
     assert failed.exit_code == 1 and f"cannot write {out}" in failed.stderr
     (hint,) = re.findall("run `lipwright (.*?)`", failed.stderr)
-    done = _run(*shlex.split(hint))
+    done = run(*shlex.split(hint))
     assert done.exit_code == 0, done.output
     copy = Path(done.stdout.partition(": ")[0])
     assert copy.read_bytes() == VIDEO_BYTES
     copy.unlink()
 
 
-def test_speak_refuses_an_output_it_cannot_write(
+def test_speak_too_long_file_name_submits_nothing(
     service: MemoryService, url: str, samples: Path, sample_portrait: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / f"{'x' * 250}.mp4"  # a name that the system takes, and no longer one
-    done = _run(*_speak(samples, sample_portrait, out), "--server", url)
+    done = run(*_speak(samples, sample_portrait, out), "--server", url)
     assert done.exit_code == 2
     assert f"--out: cannot write {out}: File name too long." in done.stderr
     assert not service.requests
 
 
-def test_error_names_options_and_commands(tmp_path: Path, service: MemoryService) -> None:
+def test_service_error_names_command_line_options(tmp_path: Path, service: MemoryService) -> None:
     (tmp_path / "v.mp4").write_bytes(b"video")
     add = ("avatars", "add", str(tmp_path / "v.mp4"))
     with serving(service) as url:
-        loop = _run(*add, "--background-loop", "hold", "--server", url)
+        loop = run(*add, "--background-loop", "hold", "--server", url)
         assert "--background-loop needs --background or --background-id." in loop.stderr
-        engine = _run(
+        engine = run(
             *("speak", "--video", str(tmp_path / "v.mp4"), "--text", "Hello", "--engine", "nonesuch"),
             *("--out", str(tmp_path / "out.mp4"), "--server", url),
         )

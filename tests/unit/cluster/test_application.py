@@ -12,7 +12,7 @@ from launch.serve_config import read_serve_config
 
 
 @pytest.mark.parametrize("name", ["serve_config.yaml", "serve_config.cpu.yaml"])
-def test_the_data_folder_does_not_depend_on_where_a_process_runs(repo_root: Path, work_dir: Path, name: str) -> None:
+def test_read_serve_config_data_dir_ignores_working_directory(repo_root: Path, work_dir: Path, name: str) -> None:
     assert read_serve_config(repo_root / name).pipeline.data_dir == repo_root / "data"
     assert PipelineConfig().data_dir == repo_root / "data"
     assert PipelineConfig(data_dir=work_dir).data_dir == work_dir
@@ -21,7 +21,7 @@ def test_the_data_folder_does_not_depend_on_where_a_process_runs(repo_root: Path
 @pytest.mark.parametrize(
     "text", ["", "applications: []", "{", "applications: [{name: a, import_path: 'a:b', args: {x: 1}}]"]
 )
-def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str) -> None:
+def test_read_serve_config_unusable_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match="wrong.yaml"):

@@ -33,17 +33,17 @@ def _key(path: Path, line: dict[str, Any]) -> str:
     return str(json.loads(path.read_text().splitlines()[-1])["pair"])
 
 
-def test_the_order_of_fields_does_not_count(tmp_path: Path) -> None:
+def test_pair_key_ignores_field_order(tmp_path: Path) -> None:
     assert _key(tmp_path / "a", _LINE) == _key(tmp_path / "b", _reversed(_LINE))
 
 
-def test_keys_of_existing_records_stay_valid(tmp_path: Path) -> None:
+def test_pair_key_of_existing_records_is_unchanged(tmp_path: Path) -> None:
     """Another key means that the pairs of a batch are rendered again: restore the order of the options, see `_key`."""
     assert _key(tmp_path / "a", _LINE) == "d69709062d48abf7ea7942b20c9dd692"
 
 
 @pytest.mark.parametrize("name", sorted(_LINE.keys() - {"video", "audio", "audio_b", "out", "turns"}))
-def test_each_option_counts(tmp_path: Path, name: str) -> None:
+def test_pair_key_depends_on_each_option(tmp_path: Path, name: str) -> None:
     others = {key: value for key, value in _LINE.items() if key != name}
     if name == "music":
         del others["music_gain_db"]

@@ -159,14 +159,14 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
     return simulate(tmp_path_factory.mktemp("day"), {"many": NUM_JOBS * 8 // 10, "few": NUM_JOBS * 2 // 10})
 
 
-def test_the_fleet_does_what_the_model_says(day: Day) -> None:
+def test_simulated_fleet_has_the_modelled_throughput(day: Day) -> None:
     assert MODEL.bottleneck == "GPU"
     assert NUM_JOBS / day.took_s == pytest.approx(MODEL.jobs_per_s, rel=0.2)
     assert max(day.num_running) == CONFIG.jobs.running_jobs_per_studio * NUM_STUDIOS
     assert day.num_refusals > 0, "the queue was full"
 
 
-def test_waits_are_what_the_model_says(day: Day) -> None:
+def test_simulated_waits_match_the_model(day: Day) -> None:
     """An owner holds half of the queue at most: alone it waits for that half, beside another for both."""
     share = int(NUM_QUEUED * CONFIG.jobs.max_queue_share_per_key)
     both_until = max(at for job, at in day.accepted.items() if day.owners[job] == "few")
@@ -179,7 +179,7 @@ def test_waits_are_what_the_model_says(day: Day) -> None:
     assert sum(alone) / len(alone) == pytest.approx(MODEL.wait_s(share), rel=0.2)
 
 
-def test_owners_take_turns_and_their_jobs_keep_their_order(day: Day) -> None:
+def test_scheduler_alternates_owners_and_keeps_their_order(day: Day) -> None:
     order = sorted(day.started, key=lambda job: day.started[job])
     both_until = max(at for job, at in day.accepted.items() if day.owners[job] == "few")
     begun = sorted(day.accepted.values())[NUM_QUEUED * 2]  # at first there is nobody to take turns with
@@ -192,7 +192,7 @@ def test_owners_take_turns_and_their_jobs_keep_their_order(day: Day) -> None:
         assert own == sorted(own)
 
 
-def test_the_bottleneck() -> None:
+def test_capacity_bottleneck_depends_on_the_fleet() -> None:
     hd, minute = MEASURED["1920x1080"], JobProfile(60.0)
     one, ten = capacity(hd, minute, Fleet(8)), capacity(hd, minute, Fleet(80))
     assert one.bottleneck == "CPU"
@@ -205,7 +205,7 @@ def test_the_bottleneck() -> None:
     assert node_minutes(one, minute, 1) == pytest.approx(node_minutes(ten, minute, 10))
 
 
-def test_one_machine_does_what_was_measured(repo_root: Path) -> None:
+def test_capacity_of_one_machine_matches_results_json(repo_root: Path) -> None:
     """The costs are those of benchmarks/results.json, so two cores have to need the wall clock that is there, too."""
     graph = json.loads((repo_root / "benchmarks" / "results.json").read_text(encoding="utf-8"))["graph"]
     for size, costs in MEASURED.items():
@@ -219,7 +219,7 @@ def test_one_machine_does_what_was_measured(repo_root: Path) -> None:
         assert 0.5 <= job["num_frames"] / job["wall_s"] / frames_per_s <= 1.05, size
 
 
-def test_the_table_of_the_document_is_the_programs(repo_root: Path) -> None:
+def test_capacity_md_has_the_printed_table(repo_root: Path) -> None:
     printed = CliRunner().invoke(program, [])
     assert printed.exit_code == 0
     assert printed.stdout.strip() in (repo_root / "cluster" / "capacity.md").read_text(encoding="utf-8")

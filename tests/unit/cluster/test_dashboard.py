@@ -30,21 +30,17 @@ def _queries(dashboard: dict[str, Any]) -> list[str]:
     return [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
 
 
-def test_every_metric_on_the_dashboard_exists(dashboard: dict[str, Any]) -> None:
+def test_dashboard_metrics_exist_and_include_all_of_ours(dashboard: dict[str, Any]) -> None:
     from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
     listed = (Path(__file__).parent / "ray_metric_names.txt").read_text(encoding="utf-8").split("\n")
     gpu_names = {f"ray_{name}" for name in METRICS_GAUGES if name.startswith(("node_gpus_", "node_gram_"))}
     used = {name for query in _queries(dashboard) for name in _NAME.findall(query)}
     assert used - exported_names() - set(listed) - gpu_names == set()
+    assert [name for name in METRICS if f"ray_{name}" not in "\n".join(_queries(dashboard))] == []
 
 
-def test_every_metric_of_ours_is_on_the_dashboard(dashboard: dict[str, Any]) -> None:
-    text = "\n".join(_queries(dashboard))
-    assert [name for name in METRICS if f"ray_{name}" not in text] == []
-
-
-def test_labels_are_real(dashboard: dict[str, Any]) -> None:
+def test_dashboard_labels_exist(dashboard: dict[str, Any]) -> None:
     ours = {label for metric in METRICS.values() for label in metric.labels}
     for query in _queries(dashboard):
         grouped = {label.strip() for labels in _GROUPING.findall(query) for label in labels.split(",")}
@@ -54,7 +50,7 @@ def test_labels_are_real(dashboard: dict[str, Any]) -> None:
             assert set(re.findall(r"(\w+)[!=]~?\"", selector)) <= set(METRICS[base].labels), query
 
 
-def test_the_dashboard_can_be_imported_anywhere(dashboard: dict[str, Any]) -> None:
+def test_dashboard_panels_do_not_overlap_and_share_a_source(dashboard: dict[str, Any]) -> None:
     assert dashboard["uid"] == "lipwright"
     (datasource,) = dashboard["templating"]["list"]
     assert (datasource["type"], datasource["name"]) == ("datasource", "datasource")
@@ -71,7 +67,7 @@ def test_the_dashboard_can_be_imported_anywhere(dashboard: dict[str, Any]) -> No
         taken |= cells
 
 
-def test_the_scrape_settings_look_where_ray_writes(repo_root: Path) -> None:
+def test_prometheus_config_reads_rays_discovery_file(repo_root: Path) -> None:
     from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 
     jobs = yaml.safe_load((repo_root / "cluster" / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]

@@ -29,14 +29,16 @@ def _write(folder: Path, *lines: object) -> Path:
 GOOD = {"video": "a.mp4", "audio": "a.wav", "out": "a_out.mp4"}
 
 
-def test_relative_paths_and_line_numbers(inputs: Path, tmp_path: Path) -> None:
-    manifest = _write(inputs, GOOD, "", GOOD | {"out": "b/b.mp4", "loop": "hold"})
-    first, second = read_manifest(manifest, tmp_path / "results")
+def test_read_manifest_resolves_paths_and_counts_lines(inputs: Path, tmp_path: Path) -> None:
+    manifest = _write(inputs, GOOD, "", GOOD | {"out": "b/b.mp4", "loop": "hold"}, TEXT)
+    first, second, text = read_manifest(manifest, tmp_path / "results")
     assert (first.line, second.line) == (1, 3)
     assert first.inputs["video"] == inputs / "a.mp4"
     assert second.out == tmp_path / "results" / "b" / "b.mp4"
     assert second.options == {"loop": "hold"}
     assert read_manifest(manifest)[0].out == inputs / "a_out.mp4"
+    assert (first.audio, first.text, first.voice) == (inputs / "a.wav", None, None)
+    assert (text.audio, text.text, text.voice) == (None, TEXT["text"], "af_heart")
 
 
 TEXT = {"video": "a.mp4", "text": "Good morning.\n早上好。", "voice": "af_heart", "out": "text.mp4"}
@@ -57,7 +59,7 @@ TURNS = {
 }
 
 
-def test_several_people_speak(inputs: Path) -> None:
+def test_read_manifest_turns_and_diarization(inputs: Path) -> None:
     diarized = GOOD | {"diarization": "a.rttm", "speakers": {"A": {"face": "1"}}, "out": "diarized.mp4"}
     turns, diarization = read_manifest(_write(inputs, TURNS, diarized))
     assert turns.inputs == {field: inputs / TURNS[field] for field in ("video", "audio", "audio_bob")}  # type: ignore[operator]
@@ -97,7 +99,7 @@ def test_several_people_speak(inputs: Path) -> None:
         (GOOD | {"loop": "backwards"}, "loop: must be 'pingpong', 'loop', 'hold', 'cut', 'source' or 'retime'"),
     ],
 )
-def test_a_complaint_names_the_line(inputs: Path, line: object, complaint: str) -> None:
+def test_read_manifest_invalid_line_is_named(inputs: Path, line: object, complaint: str) -> None:
     manifest = _write(inputs, GOOD | {"out": "first.mp4"}, line)
     with pytest.raises(InputError) as raised:
         read_manifest(manifest)
@@ -105,14 +107,11 @@ def test_a_complaint_names_the_line(inputs: Path, line: object, complaint: str) 
     assert complaint in str(raised.value)
 
 
-def test_every_bad_line_is_named_at_once(inputs: Path) -> None:
+def test_read_manifest_reports_every_bad_line(inputs: Path) -> None:
     manifest = _write(inputs, "[]", GOOD, GOOD)
     with pytest.raises(InputError) as raised:
         read_manifest(manifest)
     assert [line.removeprefix(f"{manifest}:")[0] for line in str(raised.value).splitlines()] == ["1", "3"]
-
-
-def test_an_empty_manifest_is_refused(inputs: Path) -> None:
     with pytest.raises(InputError, match="at least one line"):
         read_manifest(_write(inputs, ""))
 
@@ -124,7 +123,7 @@ def _csv(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_csv_rows_are_pairs(inputs: Path, delimiter: str) -> None:
+def test_read_manifest_csv_rows_are_pairs(inputs: Path, delimiter: str) -> None:
     rows = [
         ("video", "audio", "text", "out", "expressiveness", "visible_label", "audio_bob", "turns"),
         ("a.mp4", "", '"Good\nmorning"', "one.mp4", "1.5", "true", "", ""),
@@ -150,7 +149,7 @@ def test_csv_rows_are_pairs(inputs: Path, delimiter: str) -> None:
         ("m.txt", "video,audio,out\na.mp4,a.wav,x.mp4", "m.txt: expected JSON lines; a table with a header needs"),
     ],
 )
-def test_table_that_cannot_be_used_is_explained(inputs: Path, name: str, text: str, message: str) -> None:
+def test_read_manifest_invalid_csv_names_row_and_reason(inputs: Path, name: str, text: str, message: str) -> None:
     (inputs / name).write_text(text)
     with pytest.raises(InputError) as caught:
         read_manifest(inputs / name)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from cli.main import app
 
 
-def test_systemd_starts_it_again(repo_root: Path) -> None:
+def test_systemd_unit_restarts_the_service(repo_root: Path) -> None:
     unit = configparser.ConfigParser(strict=False)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(repo_root / "cluster" / "lipwright.service")
@@ -22,7 +22,7 @@ def test_systemd_starts_it_again(repo_root: Path) -> None:
     assert CliRunner().invoke(app, [arguments[0], "--help"]).exit_code == 0
 
 
-def test_the_container_is_started_again(repo_root: Path) -> None:
+def test_compose_service_restarts_the_container(repo_root: Path) -> None:
     compose = yaml.safe_load((repo_root / "cluster" / "compose.yaml").read_text(encoding="utf-8"))
     service = compose["services"]["lipwright"]
     assert (service["restart"], service["init"]) == ("always", True)

@@ -18,7 +18,7 @@ import pytest
 
 from config import AccessConfig, BucketConfig, DecoderConfig, LabelsConfig, PipelineConfig
 from doctor.access import check_front, check_keys, check_port, check_token
-from doctor.check_result import CheckResult, Status, ok, problem, warning, worst
+from doctor.check_result import Status
 from doctor.compute import check_gpus, check_onnxruntime_session, check_torch
 from doctor.labels import check_labels
 from doctor.media_checks import check_decoders, check_encoders, check_sandbox
@@ -34,62 +34,48 @@ from doctor.storage import (
     check_state,
 )
 from doctor.weights import check_weights
-from errors import ConfigError
 from launch.port import free_port
 from media.labels.credentials import load_credentials
 from models.weights import FOLDER
 from tests.postgres import PostgresServer
 from tests.s3_server import S3Server
 from tests.unit.api_server import MemoryService, serving
-
-
-def _is_mended(result: CheckResult, status: Status) -> bool:
-    return result.status is status and bool(result.expected and result.fix)
-
-
-def test_the_worst_counts() -> None:
-    results = [ok("x"), problem("x", "y", "z"), warning("x", "y", "z")]
-    assert worst(results) is Status.PROBLEM
-    assert worst(results[:1]) is Status.OK
-
+from tests.unit.doctor.results import is_mended
 
 # Software
 
 
-def test_python_and_packages_of_this_environment() -> None:
+def test_check_python_old_or_racing_version_is_reported() -> None:
     assert check_python().status in (Status.OK, Status.WARNING)
     assert check_python((3, 13, 1)).status is Status.OK
     assert check_python((3, 10, 9)).status is Status.PROBLEM
     for racing in ((3, 11, 7), (3, 12, 1)):
         assert "PYTHONNODEBUGRANGES" in (check_python(racing).fix or "")
     assert check_python((3, 11, 8)).status is Status.OK
+
+
+def test_check_packages_missing_or_old_is_a_problem() -> None:
     assert check_packages().status is Status.OK
-    assert check_onnxruntime().status is Status.OK
-
-
-def test_a_package_that_is_missing_or_too_old() -> None:
     result = check_packages(["numpy>=99", "lipwright-of-tomorrow>=1", "pytest>=8", 'numpy<1; extra == "gpu"'])
-    assert _is_mended(result, Status.PROBLEM)
+    assert is_mended(result, Status.PROBLEM)
     assert "numpy" in result.found
     assert ">=99" in result.found
     assert "lipwright-of-tomorrow is missing" in result.found
     assert "pytest" not in result.found
+    assert check_onnxruntime().status is Status.OK
+    assert is_mended(check_onnxruntime(["onnxruntime", "onnxruntime-gpu"]), Status.PROBLEM)
+    assert is_mended(check_onnxruntime([]), Status.PROBLEM)
 
 
-def test_two_onnxruntimes_are_one_too_many() -> None:
-    assert _is_mended(check_onnxruntime(["onnxruntime", "onnxruntime-gpu"]), Status.PROBLEM)
-    assert _is_mended(check_onnxruntime([]), Status.PROBLEM)
-
-
-def test_a_clock_of_the_past() -> None:
+def test_check_clock_in_the_past_is_a_warning() -> None:
     assert check_clock(time.time()).status is Status.OK
-    assert _is_mended(check_clock(0.0), Status.WARNING)
+    assert is_mended(check_clock(0.0), Status.WARNING)
 
 
 # Weights and codecs
 
 
-def test_weights_that_are_missing_or_others(tmp_path: Path) -> None:
+def test_check_weights_missing_or_changed_is_a_problem(tmp_path: Path) -> None:
     assert check_weights().status is Status.OK
     copy = tmp_path / "weights"
     shutil.copytree(FOLDER, copy)
@@ -97,75 +83,72 @@ def test_weights_that_are_missing_or_others(tmp_path: Path) -> None:
     with (copy / "mean_face_468.npy").open("ab") as file:
         file.write(b"x")
     result = check_weights(copy)
-    assert _is_mended(result, Status.PROBLEM)
+    assert is_mended(result, Status.PROBLEM)
     assert "lip_model.npz" in result.found
     assert "mean_face_468.npy with sha256" in result.found
-    assert _is_mended(check_weights(tmp_path), Status.PROBLEM)
+    assert is_mended(check_weights(tmp_path), Status.PROBLEM)
 
 
-def test_codecs_of_this_ffmpeg() -> None:
+def test_check_codecs_and_cpu_of_this_machine_are_ok() -> None:
     assert check_encoders().status is Status.OK
     assert check_decoders().status is Status.OK
+    assert [check_torch("cpu").status, check_onnxruntime_session("cpu").status] == [Status.OK, Status.OK]
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine may have NVENC")
-def test_nvenc_is_missing_here() -> None:
-    assert "x264" in (result := check_encoders("nvenc")).fix and _is_mended(result, Status.PROBLEM)
+def test_check_encoders_missing_nvenc_is_a_problem() -> None:
+    assert "x264" in (result := check_encoders("nvenc")).fix and is_mended(result, Status.PROBLEM)
 
 
-def test_the_sandbox_is_looked_at_from_the_inside() -> None:
+def test_check_sandbox_switched_off_is_a_warning() -> None:
     assert "without" in (found := check_sandbox(DecoderConfig())).found or found.status is Status.OK
-    assert _is_mended(check_sandbox(DecoderConfig(sandbox=False)), Status.WARNING)
+    assert is_mended(check_sandbox(DecoderConfig(sandbox=False)), Status.WARNING)
 
 
 # GPU
 
 
-def test_the_cpu_computes() -> None:
-    assert [check_torch("cpu").status, check_onnxruntime_session("cpu").status] == [Status.OK, Status.OK]
-
-
-def test_a_gpu_that_is_asked_for_and_not_there() -> None:
+def test_check_gpu_missing_is_a_problem() -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    assert _is_mended(check_torch("cuda"), Status.PROBLEM)
-    assert _is_mended(check_onnxruntime_session("cuda"), Status.PROBLEM)
+    assert is_mended(check_torch("cuda"), Status.PROBLEM)
+    assert is_mended(check_onnxruntime_session("cuda"), Status.PROBLEM)
     assert [result.status for result in check_gpus(0)] == [Status.OK] * 3
-    assert _is_mended(check_gpus(1)[0], Status.PROBLEM)
+    assert is_mended(check_gpus(1)[0], Status.PROBLEM)
 
 
 @pytest.mark.needs_cuda
-def test_the_gpu_is_seen_and_used() -> None:
+def test_check_gpus_existing_is_ok() -> None:
     assert [result.status for result in check_gpus(1)] == [Status.OK] * 3
 
 
 # Disk
 
 
-def test_the_data_folder(tmp_path: Path) -> None:
+def test_check_data_folder_open_or_remote_is_a_warning(tmp_path: Path) -> None:
     assert check_data_folder(tmp_path / "not" / "yet").status is Status.OK
     (tmp_path / "file").write_text("x")
-    assert _is_mended(check_data_folder(tmp_path / "file"), Status.PROBLEM)
+    assert is_mended(check_data_folder(tmp_path / "file"), Status.PROBLEM)
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o711)
-    assert _is_mended(check_data_folder(tmp_path / "open"), Status.WARNING)
+    assert is_mended(check_data_folder(tmp_path / "open"), Status.WARNING)
     (tmp_path / "open").chmod(0o700)
     assert check_data_folder(tmp_path / "open").status is Status.OK
     (tmp_path / "open").chmod(0o1777)
     assert "a folder of the service alone" in check_data_folder(tmp_path / "open").fix
     mounts = tmp_path / "mounts"
     mounts.write_text(f"host:/b {tmp_path.resolve()} nfs4 rw 0 0\n")
-    assert _is_mended(check_data_folder(tmp_path, mounts), Status.WARNING)
+    assert is_mended(check_data_folder(tmp_path, mounts), Status.WARNING)
     assert check_data_folder(tmp_path, mounts, holds_table=False).status is Status.OK
 
 
-def test_room_on_the_disk(tmp_path: Path) -> None:
+def test_check_free_space_too_little_is_reported(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     assert check_free_space(tmp_path, 1).status is Status.OK
-    assert _is_mended(check_free_space(tmp_path, int(free * 0.7)), Status.WARNING)
-    assert _is_mended(check_free_space(tmp_path, free * 2), Status.PROBLEM)
+    assert is_mended(check_free_space(tmp_path, int(free * 0.7)), Status.WARNING)
+    assert is_mended(check_free_space(tmp_path, free * 2), Status.PROBLEM)
     assert check_spill_folder(tmp_path / "ray", free * 2).status is not Status.OK
 
 
@@ -193,53 +176,53 @@ def other_server() -> Iterator[int]:
     server.server_close()
 
 
-def test_a_port_that_is_free_ours_or_taken(tmp_path: Path, other_server: int) -> None:
+def test_check_port_used_by_another_server_is_a_problem(tmp_path: Path, other_server: int) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     assert check_port("127.0.0.1", port).status is Status.OK
     result = check_port("127.0.0.1", other_server)
-    assert _is_mended(result, Status.PROBLEM)
+    assert is_mended(result, Status.PROBLEM)
     with serving(MemoryService(tmp_path / "data")) as url:
         ours = check_port("127.0.0.1", int(url.rpartition(":")[2]))
     assert ours.status is Status.OK
     assert "a running Lipwright" in ours.found
-    assert _is_mended(check_port("192.0.2.77", 8000), Status.PROBLEM)
+    assert is_mended(check_port("192.0.2.77", 8000), Status.PROBLEM)
 
 
-def test_keys_are_needed_where_others_can_reach_us() -> None:
+def test_check_keys_public_host_needs_keys() -> None:
     closed, opened = PipelineConfig(), PipelineConfig(access=AccessConfig(allow_without_keys=True))
     assert check_keys("127.0.0.1", [], closed).status is Status.OK
     assert check_keys("0.0.0.0", ["key"], closed).status is Status.OK
-    assert _is_mended(check_keys("0.0.0.0", [], closed), Status.PROBLEM)
-    assert _is_mended(check_keys("0.0.0.0", [], opened), Status.WARNING)
+    assert is_mended(check_keys("0.0.0.0", [], closed), Status.PROBLEM)
+    assert is_mended(check_keys("0.0.0.0", [], opened), Status.WARNING)
 
 
-def test_what_signs_results_is_looked_at(tmp_path: Path) -> None:
+def test_check_labels_reports_test_or_expired_certificates(tmp_path: Path) -> None:
     now, missing = datetime.now(UTC), tmp_path / "none.pem"
-    assert _is_mended(check_labels(LabelsConfig(), tmp_path, now), Status.WARNING)
-    assert _is_mended(check_labels(LabelsConfig(metadata=False), tmp_path, now), Status.WARNING)
+    assert is_mended(check_labels(LabelsConfig(), tmp_path, now), Status.WARNING)
+    assert is_mended(check_labels(LabelsConfig(metadata=False), tmp_path, now), Status.WARNING)
     unmarked = check_labels(LabelsConfig(invisible=False), tmp_path, now)
-    assert _is_mended(unmarked, Status.WARNING) and "labels.invisible" in unmarked.found
+    assert is_mended(unmarked, Status.WARNING) and "labels.invisible" in unmarked.found
     assert not list(tmp_path.iterdir()), "the doctor makes no certificate"
     broken = LabelsConfig(certificate=missing, private_key=missing)
-    assert _is_mended(check_labels(broken, tmp_path, now), Status.PROBLEM)
+    assert is_mended(check_labels(broken, tmp_path, now), Status.PROBLEM)
     load_credentials(LabelsConfig(), tmp_path)
     (pem,) = tmp_path.rglob("*.pem")
     own = LabelsConfig(certificate=pem, private_key=pem)
     assert check_labels(own, tmp_path, now).status is Status.OK
-    assert _is_mended(check_labels(own, tmp_path, now + timedelta(days=3640)), Status.WARNING)
+    assert is_mended(check_labels(own, tmp_path, now + timedelta(days=3640)), Status.WARNING)
 
 
-def test_rays_token(tmp_path: Path) -> None:
+def test_check_token_missing_or_empty_is_a_problem(tmp_path: Path) -> None:
     assert "first start" in check_token({}, tmp_path).found
     assert check_token({"RAY_AUTH_TOKEN": "t"}, tmp_path).status is Status.OK
-    assert _is_mended(check_token({"RAY_AUTH_MODE": "disabled"}, tmp_path), Status.WARNING)
-    assert _is_mended(check_token({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")}, tmp_path), Status.PROBLEM)
+    assert is_mended(check_token({"RAY_AUTH_MODE": "disabled"}, tmp_path), Status.WARNING)
+    assert is_mended(check_token({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")}, tmp_path), Status.PROBLEM)
     token = tmp_path / ".ray" / "auth_token"
     token.parent.mkdir()
     token.write_text("")
-    assert _is_mended(check_token({}, tmp_path), Status.PROBLEM)
+    assert is_mended(check_token({}, tmp_path), Status.PROBLEM)
     token.write_text("secret")
     token.chmod(0o644)
     assert check_token({}, tmp_path).status is Status.OK  # pytest's folder is closed to others
@@ -247,7 +230,7 @@ def test_rays_token(tmp_path: Path) -> None:
     assert check_token({}, tmp_path).found.endswith("(600)")
 
 
-def test_a_token_that_others_can_read() -> None:
+def test_check_token_readable_by_others_is_a_warning() -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:
@@ -257,13 +240,13 @@ def test_a_token_that_others_can_read() -> None:
         token.parent.mkdir(mode=0o755)
         token.write_text("secret")
         token.chmod(0o644)
-        assert _is_mended(check_token({}, home), Status.WARNING)
+        assert is_mended(check_token({}, home), Status.WARNING)
 
 
 # What is asked of the machine
 
 
-def test_the_plan_of_a_config(repo_root: Path, tmp_path: Path) -> None:
+def test_plan_service_adds_up_the_deployments(repo_root: Path, tmp_path: Path) -> None:
     cpu = plan_service(DoctorOptions(repo_root / "serve_config.cpu.yaml", data_dir=tmp_path))
     gpu = plan_service(DoctorOptions(repo_root / "serve_config.yaml", host="0.0.0.0", port=80, object_store_bytes=5))
     assert (cpu.num_gpus, cpu.host, cpu.port, cpu.pipeline.data_dir) == (0, "127.0.0.1", 8000, tmp_path)
@@ -274,36 +257,29 @@ def test_the_plan_of_a_config(repo_root: Path, tmp_path: Path) -> None:
     assert cpu.in_flight_bytes == 3 * cpu.pipeline.render.chunk_window * 2 * chunk  # three calls of one Studio
 
 
-def test_a_config_that_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
-    path.write_text("applications: [{args: {no_such_setting: 1}}]")
-    with pytest.raises(ConfigError, match="no_such_setting"):
-        plan_service(DoctorOptions(path))
-
-
-def test_public_addresses_need_a_reverse_proxy() -> None:
+def test_check_front_public_host_needs_haproxy() -> None:
     assert check_front("0.0.0.0", "/bin/haproxy").status is Status.OK
-    assert _is_mended(check_front("127.0.0.1", None), Status.WARNING)
-    assert _is_mended(check_front("0.0.0.0", None), Status.PROBLEM)
+    assert is_mended(check_front("127.0.0.1", None), Status.WARNING)
+    assert is_mended(check_front("0.0.0.0", None), Status.PROBLEM)
 
 
-def test_a_database_of_the_job_table_is_asked(postgres: PostgresServer) -> None:
+def test_check_state_unreachable_database_is_a_problem(postgres: PostgresServer) -> None:
     assert check_state(None).status is Status.OK
     assert "PostgreSQL" in check_state(postgres.new_database()).found
     nobody = check_state("postgresql://lipwright@127.0.0.1:1/none")
-    assert _is_mended(nobody, Status.PROBLEM)
+    assert is_mended(nobody, Status.PROBLEM)
 
 
-def test_a_bucket_of_files_is_tried(s3: S3Server, tmp_path: Path) -> None:
+def test_check_files_missing_bucket_is_a_problem(s3: S3Server, tmp_path: Path) -> None:
     assert check_files(PipelineConfig(data_dir=tmp_path)).status is Status.OK
     url = s3.new_bucket()
     found = check_files(PipelineConfig(data_dir=tmp_path, files=url))
     assert found.status is Status.OK and "some/prefix" in found.found and "endpoint" not in found.found
     nobodys = PipelineConfig(data_dir=tmp_path, files=url.replace("lipwright", "nobodys"))
-    assert _is_mended(check_files(nobodys), Status.PROBLEM)
+    assert is_mended(check_files(nobodys), Status.PROBLEM)
 
 
-def test_the_cache_has_room(tmp_path: Path) -> None:
+def test_check_cache_larger_than_the_disk_is_a_warning(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     for max_bytes, status in ((1, Status.OK), (2 * free, Status.WARNING)):
         bucket = BucketConfig(cache_dir=tmp_path, max_cache_bytes=max_bytes)
@@ -333,24 +309,24 @@ def _listener(name: str) -> Iterator[int]:
         process.stdin.close()
 
 
-def test_the_port_of_rays_agent_is_free_or_its_own() -> None:
+def test_check_agent_port_of_two_rays_is_a_warning() -> None:
     with _listener("ray::DashboardAgent") as port:
         one = check_agent_port(port, 1)
         assert one.status is Status.OK and "a second one on this machine needs --dashboard-agent" in one.found
         two = check_agent_port(port, 2)
-        assert _is_mended(two, Status.WARNING) and "in use by one of 2 Rays" in two.found
+        assert is_mended(two, Status.WARNING) and "in use by one of 2 Rays" in two.found
         assert "--dashboard-agent-listen-port=PORT" in two.fix
     assert check_agent_port(port, 0).found == f"{port} is free"
 
 
-def test_the_port_of_rays_agent_is_taken_by_another_program() -> None:
+def test_check_agent_port_of_another_program_is_a_warning() -> None:
     with _listener("/opt/other-program") as port:
         result = check_agent_port(port, 1)
-    assert _is_mended(result, Status.WARNING)
+    assert is_mended(result, Status.WARNING)
     assert "in use by /opt/other-program (process" in result.found and "No available agent" in result.found
 
 
-def test_rays_that_use_a_port_are_counted() -> None:
+def test_num_rays_on_counts_rays_of_the_port() -> None:
     port = free_port()
     agent = f"python -u agent.py --listen-port={port} --temp-dir=/tmp/ray"
     command = ["/ray/raylet/raylet", "-c", "input()", f"--dashboard_agent_command={agent}"]

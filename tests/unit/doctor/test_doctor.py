@@ -12,38 +12,38 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.cli.commands import run
+
 MAX_SECONDS = 45.0
 
 
-def _doctor(repo_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli", "doctor", *arguments]
-    environment = {name: value for name, value in os.environ.items() if name != "LIPWRIGHT_OBJECT_STORE_BYTES"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+@pytest.fixture(autouse=True)
+def _default_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIPWRIGHT_OBJECT_STORE_BYTES", raising=False)
 
 
-def _found(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
-    return {result["check"]: result for result in json.loads(done.stdout)["findings"]}
+def _found(output: str) -> dict[str, dict[str, str]]:
+    return {result["check"]: result for result in json.loads(output)["findings"]}
 
 
-def test_it_looks_at_everything_and_writes_nothing(repo_root: Path, tmp_path: Path) -> None:
+def test_doctor_json_has_every_check_and_writes_nothing(tmp_path: Path) -> None:
     start = time.monotonic()
     data_dir = tmp_path / "data"
-    done = _doctor(repo_root, "--json", "--data-dir", str(data_dir))
+    results = _found(run("doctor", "--json", "--data-dir", str(data_dir)).stdout)
     assert time.monotonic() - start < MAX_SECONDS
-    results = _found(done)
     assert {"Python", "Packages", "Weights", "Encoders", "Decoders", "CPU", "Memory", "GPU"} <= results.keys()
     assert {"Shared memory", "Object store", "Data folder", "Disk", "HTTP port", "Ray agent port"} <= results.keys()
     assert all(set(result) == {"check", "status", "found", "expected", "mend"} for result in results.values())
     assert not data_dir.exists()
 
 
-def test_a_problem_is_said_with_its_remedy_and_ends_with_1(repo_root: Path, tmp_path: Path) -> None:
+def test_doctor_problem_is_printed_with_its_fix(repo_root: Path, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = _doctor(repo_root, "--port", port, "--data-dir", str(tmp_path), "--object-store-memory", "209715200")
-    assert done.returncode == 1, done.stderr
+        done = run("doctor", "--port", port, "--data-dir", str(tmp_path), "--object-store-memory", "209715200")
+    assert done.exit_code == 1, done.stderr
     lines = done.stdout.splitlines()
     (at,) = [number for number, line in enumerate(lines) if line.startswith("problem  HTTP port")]
     assert lines[at + 1].split() == ["expected:", "a", "free", "port"]
@@ -53,16 +53,16 @@ def test_a_problem_is_said_with_its_remedy_and_ends_with_1(repo_root: Path, tmp_
     assert "200 MiB" in store
 
 
-def test_a_config_that_cannot_be_read_is_a_problem_of_its_own(repo_root: Path, tmp_path: Path) -> None:
-    done = _doctor(repo_root, "--json", "--config", str(tmp_path / "none.yaml"))
-    assert done.returncode == 1
-    results = _found(done)
+def test_doctor_unreadable_config_is_a_problem(repo_root: Path, tmp_path: Path) -> None:
+    done = run("doctor", "--json", "--config", str(tmp_path / "none.yaml"))
+    assert done.exit_code == 1
+    results = _found(done.stdout)
     assert results["Serve config"]["status"] == "problem"
     assert results["Weights"]["status"] == "ok"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts a small /dev/shm in a namespace of its own")
-def test_a_small_dev_shm_is_slower_and_never_stuck(repo_root: Path, tmp_path: Path) -> None:
+def test_doctor_small_shared_memory_is_a_warning(repo_root: Path, tmp_path: Path) -> None:
     doctor = f"{sys.executable} -m cli doctor --json --data-dir {tmp_path}"
     script = f"mount -t tmpfs -o size=64m tmpfs /dev/shm || exit 77; {doctor} --object-store-memory 1073741824"
     done = subprocess.run(
@@ -70,7 +70,7 @@ def test_a_small_dev_shm_is_slower_and_never_stuck(repo_root: Path, tmp_path: Pa
     )
     if done.returncode == 77 or not done.stdout:
         pytest.skip(f"this machine gives no mount namespace: {done.stderr.strip()[-120:]}")
-    result = _found(done)["Shared memory"]
+    result = _found(done.stdout)["Shared memory"]
     assert result["status"] == "warning"
     assert "64 MiB free of 64 MiB" in result["found"]
     assert "slower, never stuck" in result["found"]

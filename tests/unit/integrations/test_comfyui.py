@@ -24,7 +24,7 @@ from jobs.model.record import JobStatus
 from lipwright_client import FaceNotFoundError, OptionError, UnauthorizedError
 from storage.file_keys import job_file_key, upload_key
 from storage.local.api_keys import FileKeyRing
-from tests.unit.api_server import VIDEO_BYTES, MemoryService, SentJob, serving
+from tests.unit.api_server import VIDEO_BYTES, MemoryService, SentJob
 from tests.unit.on_disk import on_disk
 
 pytestmark = pytest.mark.usefixtures("own_temp_folder")
@@ -51,15 +51,9 @@ def comfy(monkeypatch: pytest.MonkeyPatch, repo_root: Path) -> Iterator[ModuleTy
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path / "data")
-
-
-@pytest.fixture
-def url(service: MemoryService, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with serving(service) as url:
-        monkeypatch.setenv("LIPWRIGHT_URL", url)
-        yield url
+def url(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("LIPWRIGHT_URL", url)
+    return url
 
 
 def _audio() -> dict[str, Any]:
@@ -86,7 +80,7 @@ def _sent(service: MemoryService, request: SentJob) -> bytes:
     return on_disk(service.files, upload_key(request.video.key)).read_bytes()
 
 
-def test_the_inputs_are_those_of_execute(comfy: ModuleType) -> None:
+def test_define_schema_inputs_equal_execute_parameters(comfy: ModuleType) -> None:
     schema = _node(comfy).define_schema()
     parameters = inspect.signature(_node(comfy).execute).parameters
     assert [each.id for each in schema.inputs] == list(parameters)
@@ -96,7 +90,9 @@ def test_the_inputs_are_those_of_execute(comfy: ModuleType) -> None:
     assert [each.kind for each in schema.outputs] == ["VIDEO", "STRING"]
 
 
-def test_a_video_speaks(comfy: ModuleType, service: MemoryService, url: str, tmp_path: Path) -> None:
+def test_execute_with_video_returns_the_result(
+    comfy: ModuleType, service: MemoryService, url: str, tmp_path: Path
+) -> None:
     from comfy_api import latest  # type: ignore[import-not-found, unused-ignore]
 
     service.outcome = "video"
@@ -113,7 +109,7 @@ def test_a_video_speaks(comfy: ModuleType, service: MemoryService, url: str, tmp
     assert latest.progress[-1] == (1.0, 1.0)
 
 
-def test_background_crop_and_size(comfy: ModuleType, service: MemoryService, url: str) -> None:
+def test_execute_sends_background_crop_and_size(comfy: ModuleType, service: MemoryService, url: str) -> None:
     service.outcome = "video"
     picture = torch.zeros(1, 2, 2, 3)
     _run(comfy, image=picture, background="blur", crop="9:16", quality="best")
@@ -127,7 +123,7 @@ def test_background_crop_and_size(comfy: ModuleType, service: MemoryService, url
     assert (sent.format, sent.size, sent.getpixel((0, 0))) == ("PNG", (6, 4), (255, 255, 255))
 
 
-def test_turns(comfy: ModuleType, service: MemoryService, url: str) -> None:
+def test_execute_sends_turns_and_their_audio(comfy: ModuleType, service: MemoryService, url: str) -> None:
     service.outcome = "video"
     turns = [{"start": 0.0, "face": "0"}, {"start": 1.0, "end": 2.0, "face": "1", "audio": "audio_3"}]
     picture = torch.zeros(1, 2, 2, 3)
@@ -145,29 +141,19 @@ def test_turns(comfy: ModuleType, service: MemoryService, url: str) -> None:
         _run(comfy, image=picture, audio=None)
 
 
-def test_subtitles(comfy: ModuleType, service: MemoryService, url: str) -> None:
-    service.outcome = "video"
-    inputs = {
-        "audio": None,
-        "image": torch.zeros(1, 2, 2, 3),
-        "subtitles": "1\n00:00:01,000 --> 00:00:02,000\nANNA: Grüß Gott\n",
-        "speakers": '{"Anna": {"face": "1", "voice": "nova"}}',
-    }
-    _run(comfy, **inputs)
-    (turn,) = service.requests[0].options.turns or ()
-    assert (turn.face, turn.voice, turn.text) == ("1", "nova", "Grüß Gott")
-
-
-def test_a_diarization(comfy: ModuleType, service: MemoryService, url: str) -> None:
-    service.outcome = "video"
+def test_execute_subtitles_and_diarization_become_turns(comfy: ModuleType, service: MemoryService, url: str) -> None:
+    service.outcome, picture = "video", torch.zeros(1, 2, 2, 3)
+    subtitles = "1\n00:00:01,000 --> 00:00:02,000\nANNA: Grüß Gott\n"
     rttm = "SPEAKER a 1 0.5 1.5 <NA> <NA> Anna <NA> <NA>\n"
-    speakers = '{"Anna": {"face": "1"}}'
-    _run(comfy, image=torch.zeros(1, 2, 2, 3), diarization=rttm, speakers=speakers)
-    (turn,) = service.requests[0].options.turns or ()
-    assert (turn.face, turn.start, turn.end) == ("1", 0.5, 2.0)
+    speakers = '{"Anna": {"face": "1", "voice": "nova"}}'
+    _run(comfy, audio=None, image=picture, subtitles=subtitles, speakers=speakers, url=url)
+    _run(comfy, image=picture, diarization=rttm, speakers='{"Anna": {"face": "1"}}', url=url)
+    (spoken,), (diarized,) = (request.options.turns or () for request in service.requests)
+    assert (spoken.face, spoken.voice, spoken.text) == ("1", "nova", "Grüß Gott")
+    assert (diarized.face, diarized.start, diarized.end) == ("1", 0.5, 2.0)
 
 
-def test_pictures(comfy: ModuleType, service: MemoryService, url: str) -> None:
+def test_execute_sends_images_as_png_or_video(comfy: ModuleType, service: MemoryService, url: str) -> None:
     service.outcome = "video"
     picture = torch.zeros(1, 4, 6, 3)
     picture[..., 0] = 1.0
@@ -178,7 +164,7 @@ def test_pictures(comfy: ModuleType, service: MemoryService, url: str) -> None:
     assert _sent(service, service.requests[-1]) == b"(3, 4, 6, 3) at 2997/100"
 
 
-def test_one_face_is_asked_for(comfy: ModuleType, service: MemoryService, url: str) -> None:
+def test_execute_without_exactly_one_face_is_refused(comfy: ModuleType, service: MemoryService, url: str) -> None:
     for wrong in ({}, {"image": torch.zeros(1, 2, 2, 3), "avatar_id": "a"}):
         with pytest.raises(ValueError, match="exactly one"):
             _run(comfy, **wrong)
@@ -187,7 +173,7 @@ def test_one_face_is_asked_for(comfy: ModuleType, service: MemoryService, url: s
         _run(comfy, image=torch.zeros(1, 2, 2, 3))
 
 
-def test_interrupting_cancels_the_job(comfy: ModuleType, service: MemoryService, url: str) -> None:
+def test_execute_interrupted_cancels_the_job(comfy: ModuleType, service: MemoryService, url: str) -> None:
     from comfy import model_management  # type: ignore[import-not-found, unused-ignore]
 
     model_management.is_interrupted = True
@@ -196,7 +182,7 @@ def test_interrupting_cancels_the_job(comfy: ModuleType, service: MemoryService,
     assert service.table.get_job(service.requests[-1].job_id).status is JobStatus.CANCELLED
 
 
-def test_a_stranger_s_workflow_does_not_get_the_key(
+def test_execute_other_url_does_not_get_the_api_key(
     comfy: ModuleType, service: MemoryService, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, key = FileKeyRing(service.files.root).add("me")

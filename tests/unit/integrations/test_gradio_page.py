@@ -102,7 +102,7 @@ def _inputs(folder: Path, **options: Any) -> dict[str, Any]:
     return known | {"face": "largest", "loop": "hold", "api_name": "/speak"} | options
 
 
-def test_speak(page: Client, service: MemoryService, tmp_path: Path) -> None:
+def test_speak_returns_the_video(page: Client, service: MemoryService, tmp_path: Path) -> None:
     service.outcome = "video"
     state, video = page.predict(**_inputs(tmp_path))
     assert state == "succeeded"
@@ -112,7 +112,7 @@ def test_speak(page: Client, service: MemoryService, tmp_path: Path) -> None:
     assert on_disk(service.files, job_file_key(sent.job_id)).read_bytes() == b"sound"
 
 
-def test_a_kept_avatar(page: Client, service: MemoryService, service_url: str, tmp_path: Path) -> None:
+def test_speak_with_a_kept_avatar(page: Client, service: MemoryService, service_url: str, tmp_path: Path) -> None:
     service.outcome = "video"
     avatar = Lipwright(service_url).avatars.create(video=("anna.mp4", b"film"))
     avatars, engines = page.predict(api_name="/choices")
@@ -122,7 +122,7 @@ def test_a_kept_avatar(page: Client, service: MemoryService, service_url: str, t
     assert service.requests[-1].avatar_id == avatar.id
 
 
-def test_background_crop_and_format(page: Client, service: MemoryService, tmp_path: Path) -> None:
+def test_speak_sends_background_crop_and_format(page: Client, service: MemoryService, tmp_path: Path) -> None:
     service.outcome = "video"
     _, video = page.predict(**_inputs(tmp_path, background="transparent", crop="9:16", format="webm", quality="fast"))
     assert (Path(video).suffix, Path(video).read_bytes()) == (".webm", VIDEO_BYTES)
@@ -135,7 +135,7 @@ def test_background_crop_and_format(page: Client, service: MemoryService, tmp_pa
     assert (sent.options.background, sent.options.crop, sent.options.format) == (None, None, "mp4")
 
 
-def test_what_goes_wrong_is_told(page: Client, service: MemoryService, tmp_path: Path) -> None:
+def test_speak_errors_are_shown(page: Client, service: MemoryService, tmp_path: Path) -> None:
     service.outcome = FaceNotFoundError("v.mp4: expected a face, found none.")
     with pytest.raises(Exception, match=r"Face not found: v\.mp4: expected a face, found none\."):
         page.predict(**_inputs(tmp_path))
@@ -147,7 +147,7 @@ def test_what_goes_wrong_is_told(page: Client, service: MemoryService, tmp_path:
         page.predict(**_inputs(tmp_path, audio=None))
 
 
-def test_progress_is_shown_and_leaving_cancels(page: Client, service: MemoryService, tmp_path: Path) -> None:
+def test_speak_shows_progress_and_cancels_when_left(page: Client, service: MemoryService, tmp_path: Path) -> None:
     job_id, making = _begin(page, service, tmp_path)
     service.table.update_job(job_id, status=JobStatus.RUNNING, progress=0.5, num_frames=50, num_frames_done=25)
     _until(lambda: any("50%, frame 25 of 50" in str(output) for output in making.outputs()))
@@ -155,7 +155,7 @@ def test_progress_is_shown_and_leaving_cancels(page: Client, service: MemoryServ
     _until(lambda: service.table.get_job(job_id).status is JobStatus.CANCELLED)
 
 
-def test_a_page_that_ends_waits_for_nobodys_job(
+def test_page_that_ends_cancels_its_jobs(
     service: MemoryService, service_url: str, repo_root: Path, tmp_path: Path
 ) -> None:
     with _page(service_url, repo_root) as (url, page):
@@ -165,15 +165,12 @@ def test_a_page_that_ends_waits_for_nobodys_job(
     assert service.table.get_job(job_id).status is JobStatus.CANCELLED
 
 
-def test_nothing_comes_from_elsewhere(page_url: str) -> None:
+def test_page_loads_nothing_from_other_hosts(page_url: str) -> None:
     html = httpx.get(page_url, timeout=60, trust_env=False).text
     assert "fonts.googleapis.com" not in html and "cdn" not in html.lower()
     assert '"analytics_enabled":false' in html.replace(" ", "")
     other_host = httpx.get(page_url, headers={"host": "evil.example"}, timeout=60, trust_env=False)
     assert other_host.status_code == 400
-
-
-def test_a_browser_asks_nobody_else(page_url: str) -> None:
     with chromium() as browser:
         asked: set[str] = set()
         visit = browser.new_page()
@@ -199,7 +196,7 @@ def _until(is_so: Any) -> None:
         time.sleep(0.05)
 
 
-def test_a_taken_port_is_an_error_and_no_announcement(tmp_path: Path) -> None:
+def test_gradio_port_in_use_is_one_error_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
         command = [sys.executable, "-m", "cli", "gradio", "--server", "http://127.0.0.1:9", "--port", port]

@@ -39,7 +39,7 @@ def voice(seconds: float = 1.0) -> list[Any]:
     return [rtc.AudioFrame(part.tobytes(), 48000, 1, len(part)) for part in np.split(sound, len(sound) // 4800)]
 
 
-def test_a_voice_becomes_pictures_with_its_sound(url: str) -> None:
+def test_lipwright_face_turns_audio_into_video_and_audio(url: str) -> None:
     async def talk() -> list[Any]:
         async with AsyncLipwright(url) as client, client.live(AVATAR, SPEECH_RATE) as session:
             face, shown = LipwrightFace(session), []
@@ -134,7 +134,7 @@ async def _until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.02)
 
 
-def test_an_agent_is_told_what_was_played_and_may_interrupt(url: str) -> None:
+def test_show_in_reports_playback_and_interrupts(url: str) -> None:
     async def talk() -> NoRoom:
         room: Any = NoRoom()
         async with asyncio.timeout(100):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,7 @@ from integrations.shared_folder import SharedFolder
 from jobs.messages import PeopleScan
 from lipwright_client import AsyncLipwright
 from models.people.report import PeopleReport
-from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path / "data")
-
-
-@pytest.fixture
-def url(service: MemoryService) -> Iterator[str]:
-    with serving(service) as url:
-        yield url
+from tests.unit.api_server import VIDEO_BYTES, MemoryService
 
 
 @pytest.fixture
@@ -56,7 +44,7 @@ def _call(url: str, folder: Path, *calls: tuple[str, dict[str, Any]], **options:
     return asyncio.run(use())
 
 
-def test_speak_over_stdio(service: MemoryService, url: str, folder: Path, repo_root: Path) -> None:
+def test_speak_over_stdio_saves_the_video(service: MemoryService, url: str, folder: Path, repo_root: Path) -> None:
     service.outcome = "video"
     updates: list[tuple[float, float | None, str | None]] = []
 
@@ -81,7 +69,7 @@ def test_speak_over_stdio(service: MemoryService, url: str, folder: Path, repo_r
     assert updates[-1] == (1.0, 1.0, "done, frame 50 of 50")
 
 
-def test_submit_look_and_save(service: MemoryService, url: str, folder: Path) -> None:
+def test_speak_without_wait_then_status_and_save(service: MemoryService, url: str, folder: Path) -> None:
     (started,) = _call(url, folder, ("speak", {"audio": "a.wav", "video": "v.mp4", "wait": False}))
     job_id = started.structured_content["job_id"]
     early, looked = _call(url, folder, ("save_video", {"job_id": job_id}), ("job_status", {"job_id": job_id}))
@@ -96,13 +84,17 @@ def test_submit_look_and_save(service: MemoryService, url: str, folder: Path) ->
     assert stopped.structured_content["status"] == "cancelled"
 
 
-def test_a_text_takes_the_place_of_a_sound(service: MemoryService, url: str, folder: Path) -> None:
+def test_speak_errors_are_tool_errors(service: MemoryService, url: str, folder: Path) -> None:
     (refused,) = _call(url, folder, ("speak", {"text": "Hello.", "audio": "a.wav", "video": "v.mp4"}))
     assert refused.is_error and "option_invalid" in refused.content[0].text
     assert "text" in refused.content[0].text
+    service.outcome = FaceNotFoundError("v.mp4: expected a face, found none.")
+    (failed,) = _call(url, folder, ("speak", {"audio": "a.wav", "video": "v.mp4"}))
+    assert failed.is_error
+    assert "face_not_found: v.mp4: expected a face, found none." in failed.content[0].text
 
 
-def test_background_crop_and_format(service: MemoryService, url: str, folder: Path) -> None:
+def test_speak_sends_background_crop_and_format(service: MemoryService, url: str, folder: Path) -> None:
     service.outcome = "video"
     arguments = {"audio": "a.wav", "video": "v.mp4"}
     clear = {**arguments, "background": "transparent", "crop": "9:16", "format": "webm", "quality": "best"}
@@ -129,7 +121,7 @@ def test_background_crop_and_format(service: MemoryService, url: str, folder: Pa
     assert not saved_again.is_error and (folder / "late.webm").read_bytes() == VIDEO_BYTES
 
 
-def test_several_people_speak(service: MemoryService, url: str, folder: Path) -> None:
+def test_speak_sends_turns_with_files_and_texts(service: MemoryService, url: str, folder: Path) -> None:
     (folder / "bob.wav").write_bytes(b"sound of Bob")
     turns = [
         {"face": "0", "start": 0},
@@ -154,7 +146,7 @@ def test_several_people_speak(service: MemoryService, url: str, folder: Path) ->
     assert unknown.is_error and "begin" in unknown.content[0].text
 
 
-def test_a_diarization(service: MemoryService, url: str, folder: Path) -> None:
+def test_speak_sends_a_diarization(service: MemoryService, url: str, folder: Path) -> None:
     (folder / "a.rttm").write_text("SPEAKER a 1 0.5 1.5 <NA> <NA> Anna <NA> <NA>\n", encoding="utf-8")
     arguments = {"video": "v.mp4", "audio": "a.wav", "diarization": "a.rttm", "wait": False}
     done, outside = _call(
@@ -169,7 +161,7 @@ def test_a_diarization(service: MemoryService, url: str, folder: Path) -> None:
     assert outside.is_error and "diarization: ../secret.wav is outside" in outside.content[0].text
 
 
-def test_a_dub(service: MemoryService, url: str, folder: Path) -> None:
+def test_dub_sends_the_subtitles(service: MemoryService, url: str, folder: Path) -> None:
     (folder / "de.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\n<v Anna>Hallo\n", encoding="utf-8")
     service.scans = [PeopleScan(1, PeopleReport(people=(), turns=()))]
     service.outcome = "video"
@@ -186,13 +178,6 @@ def test_a_dub(service: MemoryService, url: str, folder: Path) -> None:
     assert outside.is_error
 
 
-def test_failures_are_told(service: MemoryService, url: str, folder: Path) -> None:
-    service.outcome = FaceNotFoundError("v.mp4: expected a face, found none.")
-    (failed,) = _call(url, folder, ("speak", {"audio": "a.wav", "video": "v.mp4"}))
-    assert failed.is_error
-    assert "face_not_found: v.mp4: expected a face, found none." in failed.content[0].text
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -204,19 +189,17 @@ def test_failures_are_told(service: MemoryService, url: str, folder: Path) -> No
         {"audio": "a.wav", "out": "out.py"},
     ],
 )
-def test_nothing_beside_the_folder_is_read_or_written(
+def test_speak_paths_outside_the_folder_are_refused(
     service: MemoryService, url: str, folder: Path, arguments: dict[str, str]
 ) -> None:
-    before = sorted(folder.parent.rglob("*.*"))
+    before = [path for path in sorted(folder.parent.rglob("*.*")) if "service" not in path.parts]
     (refused,) = _call(url, folder, ("speak", {"video": "v.mp4", **arguments}))
     assert refused.is_error and ("audio:" in refused.content[0].text or "out:" in refused.content[0].text)
     assert not service.requests
-    assert [path for path in sorted(folder.parent.rglob("*.*")) if "data" not in path.parts] == [
-        path for path in before if "data" not in path.parts
-    ]
+    assert [path for path in sorted(folder.parent.rglob("*.*")) if "service" not in path.parts] == before
 
 
-def test_avatars_and_engines(service: MemoryService, url: str, folder: Path) -> None:
+def test_list_avatars_and_engines(service: MemoryService, url: str, folder: Path) -> None:
     async def keep() -> str:
         async with AsyncLipwright(url) as client:
             return (await client.avatars.create(video=("anna.mp4", b"film"))).id

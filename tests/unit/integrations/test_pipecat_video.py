@@ -59,7 +59,7 @@ def heard(frames: list[Any]) -> np.ndarray[Any, np.dtype[np.int16]]:
 
 
 @pytest.mark.parametrize("num_channels", [1, 2])
-def test_a_voice_becomes_pictures_with_its_sound(url: str, num_channels: int) -> None:
+def test_video_service_turns_audio_into_video_and_audio(url: str, num_channels: int) -> None:
     said = [TTSStartedFrame(), *voice(num_channels), TTSStoppedFrame(), TextFrame("passed on")]
     down, up = run(url, [*said, SleepFrame(3.0)])
     pictures = [frame for frame in down if isinstance(frame, OutputImageRawFrame)]
@@ -77,7 +77,7 @@ def test_a_voice_becomes_pictures_with_its_sound(url: str, num_channels: int) ->
     assert up == []
 
 
-def test_an_interruption_stops_the_voice(url: str) -> None:
+def test_video_service_interruption_stops_the_audio(url: str) -> None:
     long = [frame for _ in range(20) for frame in voice()]
     down, _ = run(url, [*long, SleepFrame(1.5), InterruptionFrame(), SleepFrame(1.0)])
     kinds = [type(frame) for frame in down]
@@ -88,7 +88,7 @@ def test_an_interruption_stops_the_voice(url: str) -> None:
     assert TTSStoppedFrame not in kinds
 
 
-def test_after_an_interruption_the_next_answer_is_spoken(url: str) -> None:
+def test_video_service_speaks_after_an_interruption(url: str) -> None:
     first = [frame for _ in range(5) for frame in voice()]
     down, _ = run(url, [*first, SleepFrame(1.0), InterruptionFrame(), *voice(), TTSStoppedFrame(), SleepFrame(3.0)])
     kinds = [type(frame) for frame in down]
@@ -98,7 +98,7 @@ def test_after_an_interruption_the_next_answer_is_spoken(url: str) -> None:
     assert TTSStoppedFrame in kinds
 
 
-def test_an_avatar_that_does_not_exist_is_reported_upstream(url: str, tmp_path: Path) -> None:
+def test_video_service_unknown_avatar_is_reported_upstream(url: str, tmp_path: Path) -> None:
     down, up = run(url, [*voice(), TextFrame("passed on"), SleepFrame(1.0)], avatar="nobody")
     assert any(isinstance(frame, ErrorFrame) and "nobody" in frame.error for frame in up)
     assert [type(frame) for frame in down] == [TextFrame]

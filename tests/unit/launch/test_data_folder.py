@@ -21,7 +21,7 @@ from storage.job_table import JobTable
 from storage.sqlite.database import Database
 
 
-def test_a_good_folder_is_made_and_watched(tmp_path: Path) -> None:
+def test_checked_table_reports_a_deleted_or_replaced_table(tmp_path: Path) -> None:
     table = checked_table(tmp_path / "data", None)
     assert stat.S_IMODE(table.path.parent.stat().st_mode) == 0o700
     assert table.loss() == ""
@@ -33,8 +33,8 @@ def test_a_good_folder_is_made_and_watched(tmp_path: Path) -> None:
     assert table.loss().endswith("was replaced while the service was running")
 
 
-def _make(data: Path, name: str, content: str | None) -> None:
-    """A file of that content in a data folder, or a folder in its place."""
+def _damage(data: Path, name: str, content: str | None) -> None:
+    """Put a file of that content into a new data folder, or a folder in its place."""
     data.mkdir()
     if content is None:
         (data / name).mkdir()
@@ -42,36 +42,36 @@ def _make(data: Path, name: str, content: str | None) -> None:
         (data / name).write_text(content)
 
 
-HARMS: dict[str, Callable[[Path], Any]] = {
+DAMAGES: dict[str, Callable[[Path], Any]] = {
     "no folder": lambda data: data.write_text("a file"),
-    "no table": lambda data: _make(data, "jobs.sqlite3", None),
-    "damaged table": lambda data: _make(data, "jobs.sqlite3", "no database" * 1000),
-    "no place for uploads": lambda data: _make(data, "uploads", "a file"),
+    "no table": lambda data: _damage(data, "jobs.sqlite3", None),
+    "damaged table": lambda data: _damage(data, "jobs.sqlite3", "no database" * 1000),
+    "no uploads": lambda data: _damage(data, "uploads", "a file"),
 }
 
 
-@pytest.mark.parametrize("harm", HARMS)
-def test_serve_says_in_one_line_what_is_wrong(tmp_path: Path, harm: str) -> None:
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_serve_unusable_data_folder_is_one_error_line(tmp_path: Path, damage: str) -> None:
     data = tmp_path / "data"
-    HARMS[harm](data)
+    DAMAGES[damage](data)
     done = CliRunner().invoke(app, ["serve", "--data-dir", str(data), "--port", "0"])
     assert done.exit_code == 1
     (line,) = done.stderr.splitlines()
     assert (
         line.startswith("error: config_invalid: ")
         and str(data) in line
-        and ("--data-dir" in line or harm == "damaged table")
+        and ("--data-dir" in line or damage == "damaged table")
     ), line
-    assert ("not a folder" in line) == (harm == "no folder"), line
+    assert ("not a folder" in line) == (damage == "no folder"), line
 
 
-def test_a_folder_that_cannot_be_made_is_refused() -> None:
+def test_locked_folder_that_cannot_be_made_is_refused() -> None:
     message = r"^/proc/.*: cannot write here .*--data-dir"
     with pytest.raises(ConfigError, match=message), locked_folder(Path("/proc/lipwright")):
         raise AssertionError("nobody can write there")
 
 
-def test_a_read_only_disk_is_refused(tmp_path: Path, repo_root: Path) -> None:
+def test_checked_table_on_a_read_only_disk_is_refused(tmp_path: Path, repo_root: Path) -> None:
     """In a name space of its own, where this user may mount one."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("needs user name spaces (unshare -rm)")
@@ -87,7 +87,7 @@ def test_a_read_only_disk_is_refused(tmp_path: Path, repo_root: Path) -> None:
         assert done.stdout.startswith("ConfigError ") and "(Read-only file system)" in done.stdout, done.stderr
 
 
-def test_a_full_disk_is_waited_for(tmp_path: Path, repo_root: Path) -> None:
+def test_table_with_space_waits_while_the_disk_is_full(tmp_path: Path, repo_root: Path) -> None:
     """On a small disk in a name space of its own, where this user may mount one."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("needs user name spaces (unshare -rm)")
@@ -101,7 +101,7 @@ def test_a_full_disk_is_waited_for(tmp_path: Path, repo_root: Path) -> None:
     ], done.stderr
 
 
-def test_serve_without_space_for_jobs_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_without_disk_space_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def end(*arguments: object) -> None:
         raise ConfigError("the end of this test")
 

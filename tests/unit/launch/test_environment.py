@@ -13,7 +13,7 @@ from launch.environment import ROOT, import_path
 from tests.hostile_folder import imported_modules, make_hostile_folder
 
 
-def test_processes_import_from_the_checkout_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_path_processes_import_from_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_hostile_folder(tmp_path / "cwd")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", "elsewhere")

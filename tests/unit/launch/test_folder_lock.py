@@ -26,7 +26,7 @@ with locked_folder(pathlib.Path(sys.argv[1])) as lock:
 """
 
 
-def test_the_second_is_told_who_holds_the_folder(tmp_path: Path) -> None:
+def test_locked_folder_in_use_names_its_holder(tmp_path: Path) -> None:
     assert holder_of(tmp_path / "data") is None
     with locked_folder(tmp_path / "data") as lock:
         assert holder_of(tmp_path / "data") == Holder(os.getpid(), "")
@@ -43,7 +43,7 @@ def test_the_second_is_told_who_holds_the_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_the_lock_goes_with_its_process(repo_root: Path, tmp_path: Path) -> None:
+def test_locked_folder_of_a_killed_process_is_free(repo_root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDS, str(tmp_path)]
     with subprocess.Popen(command, cwd=repo_root, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
@@ -53,7 +53,7 @@ def test_the_lock_goes_with_its_process(repo_root: Path, tmp_path: Path) -> None
     assert holder_of(tmp_path) is None
 
 
-def test_a_port_in_use_is_refused() -> None:
+def test_check_port_in_use_is_refused() -> None:
     import socket
 
     with socket.socket() as listener:
@@ -70,7 +70,7 @@ def test_a_port_in_use_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("mode", "expected"), [(0o755, 0o700), (0o1777, 0o1777)])
-def test_locking_a_folder_makes_it_private_unless_sticky(tmp_path: Path, mode: int, expected: int) -> None:
+def test_locked_folder_is_made_private_unless_sticky(tmp_path: Path, mode: int, expected: int) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     folder.chmod(mode)

@@ -38,7 +38,9 @@ def fronted(tmp_path: Path) -> Iterator[Fronted]:
         ("GET", "/v1/status", True),
     ],
 )
-def test_unread_http2_streams_leave_others_slots(fronted: Fronted, method: str, path: str, has_key: bool) -> None:
+def test_front_unread_http2_streams_leave_slots_for_others(
+    fronted: Fronted, method: str, path: str, has_key: bool
+) -> None:
     attacker, other = fronted.new_key("attacker"), fronted.new_key("other")
     fields = {"authorization": f"Bearer {attacker}"} if has_key else {}
     with unread_streams(fronted.port, method, path, NUM_STREAMS, fields), fronted.client(other) as client:
@@ -48,7 +50,7 @@ def test_unread_http2_streams_leave_others_slots(fronted: Fronted, method: str, 
         assert fronted.submit(other).status_code == 202
 
 
-def test_key_over_its_share_of_short_requests_waits_alone(tmp_path: Path) -> None:
+def test_front_key_over_its_share_gets_503_alone(tmp_path: Path) -> None:
     with fronted_api(tmp_path, **SMALL) as fronted:
         attacker, other = fronted.new_key("attacker"), fronted.new_key("other")
         fields = {"authorization": f"Bearer {attacker}"}
@@ -59,7 +61,7 @@ def test_key_over_its_share_of_short_requests_waits_alone(tmp_path: Path) -> Non
                 assert own.get("/v1/status").status_code == 503
 
 
-def test_key_is_known_with_its_first_request(tmp_path: Path) -> None:
+def test_front_key_is_known_with_its_first_request(tmp_path: Path) -> None:
     with fronted_api(tmp_path, max_unknown=4, unknown_share=3, queue_s=2) as fronted, ExitStack() as stack:
         key = fronted.new_key("one")
         stack.enter_context(unread_streams(fronted.port, "POST", "/v1/jobs", NUM_STREAMS))
@@ -72,7 +74,7 @@ def test_key_is_known_with_its_first_request(tmp_path: Path) -> None:
             assert client.post("/v1/jobs", files=files, headers={"X-API-Key": key}).status_code == 202
 
 
-def test_session_cookie_is_known_until_it_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_front_session_cookie_is_known_until_expiry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with fronted_api(tmp_path, max_unknown=4, unknown_share=3, queue_s=2) as fronted, ExitStack() as stack:
         fronted.new_key("one")
         (key,) = fronted.keys.list()
@@ -90,7 +92,7 @@ def test_session_cookie_is_known_until_it_expires(tmp_path: Path, monkeypatch: p
         assert found == [200, 503, 503, 503]
 
 
-def test_revoked_key_is_unknown_within_seconds(tmp_path: Path) -> None:
+def test_front_revoked_key_is_unknown(tmp_path: Path) -> None:
     with fronted_api(tmp_path, max_unknown=4, unknown_share=3, queue_s=2) as fronted:
         first, second = fronted.new_key("one"), fronted.new_key("two")
         with unread_streams(fronted.port, "POST", "/v1/jobs", NUM_STREAMS):
@@ -103,7 +105,7 @@ def test_revoked_key_is_unknown_within_seconds(tmp_path: Path) -> None:
             assert (fronted.submit(first).status_code, fronted.submit(second).status_code) == (503, 202)
 
 
-def test_keys_survive_a_restart_of_the_front_proxy(fronted: Fronted) -> None:
+def test_front_restart_keeps_the_keys(fronted: Fronted) -> None:
     key = fronted.new_key("one")
     process = fronted.front._process
     assert process is not None
@@ -115,7 +117,7 @@ def test_keys_survive_a_restart_of_the_front_proxy(fronted: Fronted) -> None:
         assert fronted.submit(key).status_code == 202
 
 
-def test_many_submissions_without_keys_reach_the_queue(fronted: Fronted) -> None:
+def test_front_submissions_without_keys_reach_the_queue(fronted: Fronted) -> None:
     with ThreadPoolExecutor(40) as pool:
         accepted = list(pool.map(lambda _: fronted.submit(), range(150)))
         fronted.service.is_full = True

@@ -60,7 +60,7 @@ def fronted(**limits: Any) -> Iterator[int]:
         thread.join(30)
 
 
-def test_a_refused_body_that_keeps_coming_ends_its_connection() -> None:
+def test_front_refused_body_ends_its_connection() -> None:
     with fronted() as port, socket.create_connection(("127.0.0.1", port), timeout=30) as line:
         line.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\na")
         answer = line.recv(4096)
@@ -73,7 +73,7 @@ def test_a_refused_body_that_keeps_coming_ends_its_connection() -> None:
                 assert time.monotonic() - started < ENDED_S
 
 
-def test_refused_sockets_that_answer_nothing_free_their_slots() -> None:
+def test_front_refused_silent_sockets_free_their_slots() -> None:
     with fronted(max_live=3) as port, ExitStack() as lines:
         assert [_opened(port, lines) for _ in range(4)] == [b"101", b"101", b"101", b"503"]
         started = time.monotonic()

@@ -29,7 +29,7 @@ def fronted(tmp_path: Path) -> Iterator[Fronted]:
         yield fronted
 
 
-def test_callers_without_a_key_take_no_event_streams(fronted: Fronted) -> None:
+def test_front_callers_without_a_key_get_no_event_streams(fronted: Fronted) -> None:
     secret = fronted.new_key("one")
     job = fronted.submit(secret).json()["id"]
     is_over = threading.Event()
@@ -59,7 +59,7 @@ def test_callers_without_a_key_take_no_event_streams(fronted: Fronted) -> None:
     assert set(refused) <= {401, 503} and refused[401] > 2 * NUM_STREAMS, refused
 
 
-def test_one_key_does_not_take_the_upload_slots_of_others(tmp_path: Path) -> None:
+def test_front_uploads_of_a_key_leave_slots_for_others(tmp_path: Path) -> None:
     limits = {"max_uploads": 8, "upload_share": 4, "max_spare_uploads": 2, "queue_s": 2}
     with fronted_api(tmp_path, **limits) as fronted, ExitStack() as stack:
         first, second = fronted.new_key("one"), fronted.new_key("two")
@@ -69,16 +69,9 @@ def test_one_key_does_not_take_the_upload_slots_of_others(tmp_path: Path) -> Non
         assert {fronted.submit(second).status_code for _ in range(3)} == {202}
 
 
-def test_bodies_without_a_key_take_no_upload_slots(tmp_path: Path) -> None:
-    limits = {
-        "max_uploads": 8,
-        "upload_share": 8,
-        "max_spare_uploads": 1,
-        "max_unknown": 4,
-        "unknown_share": 3,
-        "queue_s": 2,
-    }
-    with fronted_api(tmp_path, **limits) as fronted, ExitStack() as stack:
+def test_front_bodies_without_a_key_get_no_upload_slots(tmp_path: Path) -> None:
+    limits = {"max_uploads": 8, "upload_share": 8, "max_spare_uploads": 1, "max_unknown": 4, "unknown_share": 3}
+    with fronted_api(tmp_path, **limits, queue_s=2) as fronted, ExitStack() as stack:
         key = fronted.new_key("one")
         lines = [
             stack.enter_context(_slow_upload(fronted.port, "lw_unknown", f"127.0.0.{2 + number % 5}"))
@@ -90,7 +83,7 @@ def test_bodies_without_a_key_take_no_upload_slots(tmp_path: Path) -> None:
     assert set(statuses) == {b"401", b"503"} and statuses[b"503"] >= 20, statuses
 
 
-def test_uploads_leave_the_slots_of_downloads(tmp_path: Path) -> None:
+def test_front_uploads_leave_slots_for_downloads(tmp_path: Path) -> None:
     with fronted_api(tmp_path, max_uploads=2, max_downloads=2, queue_s=2) as fronted, ExitStack() as stack:
         key = fronted.new_key("one")
         job = fronted.submit(key).json()["id"]
@@ -102,7 +95,7 @@ def test_uploads_leave_the_slots_of_downloads(tmp_path: Path) -> None:
             assert client.get(f"/v1/jobs/{job}/video").content == VIDEO_BYTES
 
 
-def test_previews_do_not_take_the_slots_of_short_requests(tmp_path: Path) -> None:
+def test_front_previews_leave_slots_for_short_requests(tmp_path: Path) -> None:
     with fronted_api(tmp_path, max_quick=1, queue_s=2) as fronted, ExitStack() as stack:
         key = fronted.new_key("one")
         job = fronted.submit(key).json()["id"]

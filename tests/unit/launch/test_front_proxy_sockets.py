@@ -59,7 +59,7 @@ def socket(port: int, **fields: str) -> ClientConnection:
     return connect(f"ws://127.0.0.1:{port}/v1/live", proxy=None, additional_headers=fields, open_timeout=30)
 
 
-def test_a_socket_has_no_deadline_and_no_compression(port: int) -> None:
+def test_front_socket_has_no_deadline_and_no_compression(port: int) -> None:
     with socket(port, **{"X-Request-Timeout-Seconds": "5", "X-Request-Disconnect-Disabled": "?1"}) as line:
         found = {name.lower(): value for name, value in json.loads(line.recv(timeout=20)).items()}
         assert found["x-request-timeout-seconds"] == "0", "the session bounds itself"
@@ -70,7 +70,7 @@ def test_a_socket_has_no_deadline_and_no_compression(port: int) -> None:
         assert line.recv(timeout=20) == "6"
 
 
-def test_who_sends_too_much_is_slowed_down(port: int) -> None:
+def test_front_socket_over_its_rate_is_slowed_down(port: int) -> None:
     with socket(port) as line:
         line.recv(timeout=20)
         started = time.monotonic()
@@ -81,7 +81,7 @@ def test_who_sends_too_much_is_slowed_down(port: int) -> None:
         assert time.monotonic() - started > 2.0, "4 MiB at 1 MiB/s, of which the first goes at once"
 
 
-def test_more_sockets_than_there_may_be_are_told_to_come_again(port: int) -> None:
+def test_front_sockets_over_max_live_get_503(port: int) -> None:
     with ExitStack() as lines:
         for _ in range(MAX_LIVE):
             lines.enter_context(socket(port)).recv(timeout=20)
@@ -100,7 +100,7 @@ def test_more_sockets_than_there_may_be_are_told_to_come_again(port: int) -> Non
     raise AssertionError("the places of those who left are still taken")
 
 
-def test_key_over_its_share_of_sockets_leaves_the_rest(tmp_path: Path) -> None:
+def test_front_sockets_of_a_key_leave_slots_for_others(tmp_path: Path) -> None:
     keys = FileKeyRing(tmp_path)
     (_, attacker), (_, other) = keys.add("attacker"), keys.add("other")
     with fronted(keys, max_live=6, live_share=3) as port, ExitStack() as lines:

@@ -12,7 +12,7 @@ from errors import ConfigError
 from launch.service import running_service
 
 
-def test_a_certificate_that_cannot_be_read_is_told_at_once(repo_root: Path, tmp_path: Path) -> None:
+def test_running_service_unreadable_certificate_is_refused(repo_root: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((repo_root / "serve_config.cpu.yaml").read_text(encoding="utf-8"))
     missing = str(tmp_path / "chain.pem")
     config["applications"][0]["args"]["labels"] = {"certificate": missing, "private_key": missing}

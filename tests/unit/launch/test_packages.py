@@ -13,25 +13,25 @@ from launch.packages import faults, needed, own_requirements
 from launch.preflight import check_packages
 
 
-def test_the_requirements_are_those_of_the_checkout_first() -> None:
+def test_own_requirements_are_those_of_the_checkout() -> None:
     names = [Requirement(line).name for line in own_requirements()]
     assert names[0] == "ray"
     check_packages()
 
 
-def test_the_first_requirement_of_a_package_counts_and_extras_do_not() -> None:
+def test_needed_uses_the_first_requirement_without_extras() -> None:
     lines = ["numpy>=99", "numpy>=1", "pytest>=1", 'nonesuch>=1; extra == "gpu"']
     (fault,) = faults(needed(lines))
     assert fault.startswith("numpy ") and fault.endswith("is not >=99")
 
 
-def test_a_service_without_a_package_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_packages_missing_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "own_requirements", lambda: ["lipwright-of-tomorrow>=1"])
     with pytest.raises(ConfigError, match="lipwright-of-tomorrow is missing. Run `make setup`"):
         check_packages()
 
 
-def test_a_command_names_the_module_that_it_lacks() -> None:
+def test_command_missing_module_is_named() -> None:
     app = commands()
 
     @app.command()

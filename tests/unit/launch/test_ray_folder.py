@@ -25,7 +25,7 @@ def _mode(folder: Path) -> int:
     return stat.S_IMODE(folder.lstat().st_mode)
 
 
-def test_only_this_user_can_enter(place: Path) -> None:
+def test_make_ray_folder_is_private(place: Path) -> None:
     environment = {"RAY_TMPDIR": str(place), "TMPDIR": "/nowhere"}
     folder = make_ray_folder(environment)
     assert folder == ray_folder(environment) == place / f"lipwright-{os.getuid()}" / "ray"
@@ -35,7 +35,7 @@ def test_only_this_user_can_enter(place: Path) -> None:
     assert _mode(folder.parent) == 0o700
 
 
-def test_what_others_put_there_is_not_used(place: Path) -> None:
+def test_make_ray_folder_replaced_by_a_link_uses_another(place: Path) -> None:
     expected = ray_folder({"TMPDIR": str(place)}).parent
     (place / "of-others").mkdir(mode=0o777)
     expected.symlink_to(place / "of-others")
@@ -45,7 +45,7 @@ def test_what_others_put_there_is_not_used(place: Path) -> None:
     assert folder.parent != expected and not list((place / "of-others").iterdir())
 
 
-def test_a_path_too_long_for_sockets_is_not_used(place: Path) -> None:
+def test_make_ray_folder_path_too_long_for_sockets_is_none(place: Path) -> None:
     session = "/session_2026-11-28_05-44-08_504690_4194304/sockets/plasma_store"
     for length in range(1, 40):
         if (folder := make_ray_folder({"TMPDIR": str(place / ("a" * length))})) is None:

@@ -10,7 +10,7 @@ from errors import ConfigError, UnavailableError
 from launch.service import _ray_start_errors
 
 
-def test_a_ray_that_does_not_start_is_one_line(tmp_path: Path) -> None:
+def test_ray_start_failure_is_one_line_with_a_fix(tmp_path: Path) -> None:
     with (
         pytest.raises(UnavailableError, match=r"Ray did not start: timed out\. If the machine is busy.*service\.log"),
         _ray_start_errors(tmp_path / "service.log"),
@@ -18,6 +18,6 @@ def test_a_ray_that_does_not_start_is_one_line(tmp_path: Path) -> None:
         raise Exception("The actor died.\n\tpid: 7\ntimed out.")  # noqa: TRY002  # as Ray does
 
 
-def test_errors_of_our_own_pass(tmp_path: Path) -> None:
+def test_ray_start_errors_lets_lipwright_errors_pass(tmp_path: Path) -> None:
     with pytest.raises(ConfigError), _ray_start_errors(tmp_path):
         raise ConfigError("No such folder.")

@@ -16,7 +16,7 @@ with bounded_start(0.1):
 """
 
 
-def test_a_start_that_keeps_the_interpreter_lock_ends() -> None:
+def test_bounded_start_holding_the_interpreter_lock_ends() -> None:
     done = subprocess.run([sys.executable, "-c", _CODE], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("Timeout (0:00:00.1")

@@ -10,7 +10,7 @@ from launch.service_log import Terminal, open_service_log
 SERVE_LINE = "{level} 2026-01-02 03:04:05,678 lipwright_Director cq2lcvxq 71fd9d70 -- {message}"
 
 
-def test_the_terminal_shows_warnings_and_the_file_everything(tmp_path: Path) -> None:
+def test_service_log_terminal_has_warnings_file_has_all(tmp_path: Path) -> None:
     shown: list[str] = []
     lines = [
         SERVE_LINE.format(level="INFO", message="started"),

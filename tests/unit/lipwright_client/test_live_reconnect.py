@@ -82,7 +82,7 @@ def check_spoken_once(events: list[LiveEvent]) -> None:
     assert sum(spoken) == pytest.approx(SECONDS, abs=0.3)
 
 
-def test_say_over_broken_connection_goes_on_where_it_was(proxy: BreakingProxy) -> None:
+def test_say_over_broken_connection_continues(proxy: BreakingProxy) -> None:
     with Lipwright(proxy.url) as client, client.live(AVATAR, RATE) as session:
         events = cut_while_speaking(proxy, session.say(pieces()))
         first_id = session.connected["session_id"]

@@ -47,7 +47,7 @@ def _problem(status: int, code: str, retryable: bool) -> bytes:
     return json.dumps({"code": code, "title": code, "detail": "d", "status": status, "retryable": retryable}).encode()
 
 
-def test_a_submission_whose_answer_was_lost_is_sent_again_under_the_same_key(tmp_path: Path) -> None:
+def test_create_lost_response_retries_with_the_same_key(tmp_path: Path) -> None:
     keys: list[str] = []
 
     def answer(head: str, headers: dict[str, str]) -> bytes | None:
@@ -60,7 +60,7 @@ def test_a_submission_whose_answer_was_lost_is_sent_again_under_the_same_key(tmp
     assert len(keys) == 3 and len(set(keys)) == 1
 
 
-def test_what_cannot_be_read_twice_is_not_sent_twice() -> None:
+def test_create_unseekable_source_is_sent_once() -> None:
     class Once:
         def __init__(self) -> None:
             self.rest = [b"sound"]
@@ -78,7 +78,7 @@ def test_what_cannot_be_read_twice_is_not_sent_twice() -> None:
     assert len(heads) == 1
 
 
-def test_events_go_on_where_the_line_broke() -> None:
+def test_events_reconnect_with_last_event_id() -> None:
     said = {"0": STREAM + _event(1, "queued"), "1": STREAM + _event(2, "running"), "2": STREAM + _event(3, "succeeded")}
     asked: list[str] = []
 
@@ -91,7 +91,7 @@ def test_events_go_on_where_the_line_broke() -> None:
     assert asked == ["0", "1", "2"]
 
 
-def test_following_ends_when_nobody_speaks() -> None:
+def test_events_silent_service_raises_after_max_silence() -> None:
     with unruly(lambda head, headers: None) as url, pytest.raises(ConnectionFailedError):
         list(Lipwright(url, retry=RetryPolicy(max_silence_s=1)).jobs.events("j"))
     # A service that opens streams and says nothing in them is silent, too.
@@ -99,14 +99,14 @@ def test_following_ends_when_nobody_speaks() -> None:
         list(Lipwright(url, retry=RetryPolicy(max_silence_s=1)).jobs.events("j"))
 
 
-def test_a_wait_ends_in_time_though_the_service_says_nothing() -> None:
+def test_wait_silent_service_raises_at_its_timeout() -> None:
     start = time.monotonic()
     with unruly(lambda head, headers: time.sleep(2)) as url, pytest.raises(WaitTimeoutError):
         Lipwright(url).jobs.wait("j", timeout_s=0.5)
     assert time.monotonic() - start < 20
 
 
-def test_a_download_goes_on_at_the_byte_where_it_broke(tmp_path: Path) -> None:
+def test_download_broken_connection_resumes_at_its_byte(tmp_path: Path) -> None:
     video, asked = bytes(range(256)) * 8, []
 
     def answer(head: str, headers: dict[str, str]) -> bytes:
@@ -122,7 +122,7 @@ def test_a_download_goes_on_at_the_byte_where_it_broke(tmp_path: Path) -> None:
     assert asked == [(0, None), (500, '"1"'), (1000, '"1"')]
 
 
-def test_another_file_is_not_joined_to_half_of_one(tmp_path: Path) -> None:
+def test_download_changed_file_is_not_resumed(tmp_path: Path) -> None:
     answers = [http("200 OK", b"first" * 100, etag='"1"')[:-250], http("200 OK", b"other" * 100, etag='"2"')]
     (tmp_path / "out.mp4").write_bytes(b"old")
     with unruly(lambda head, headers: answers.pop(0)) as url, pytest.raises(ConnectionFailedError, match="changed"):
@@ -130,7 +130,7 @@ def test_another_file_is_not_joined_to_half_of_one(tmp_path: Path) -> None:
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("out.mp4", b"old")]
 
 
-def test_a_removal_whose_answer_was_lost_has_happened() -> None:
+def test_delete_lost_response_is_not_an_error() -> None:
     def answer(head: str, headers: dict[str, str]) -> bytes | None:
         heads.append(head.split()[0])
         if heads[-1] == "POST":
@@ -143,7 +143,7 @@ def test_a_removal_whose_answer_was_lost_has_happened() -> None:
     assert heads == ["POST", "DELETE", "DELETE"]
 
 
-def test_answers_that_may_change_are_asked_for_again() -> None:
+def test_retryable_response_is_requested_again() -> None:
     answers = [
         http("502 Bad Gateway", b"<html>", content_type="text/html"),
         http("409 Conflict", _problem(409, "request_in_progress", True), retry_after="0"),
@@ -162,7 +162,7 @@ def test_answers_that_may_change_are_asked_for_again() -> None:
         Lipwright(url).jobs.get("j")
 
 
-def test_lists_go_over_pages() -> None:
+def test_jobs_list_reads_all_pages() -> None:
     def answer(head: str, headers: dict[str, str]) -> bytes:
         query = dict(parse_qsl(urlsplit(head.split()[1]).query))
         asked.append(query)
@@ -195,18 +195,18 @@ def test_lists_go_over_pages() -> None:
         http("200 OK", b'{"id": 5', content_type="application/json"),
     ],
 )
-def test_another_server_is_told_apart(said: bytes) -> None:
+def test_get_answer_of_another_server_raises(said: bytes) -> None:
     with unruly(lambda head, headers: said) as url, pytest.raises(UnexpectedAnswerError):
         Lipwright(url).jobs.get("j")
 
 
 @pytest.mark.parametrize("address", ["box:8000", "http://", "ftp://box", "http://box:port"])
-def test_what_is_no_address(address: str) -> None:
+def test_client_invalid_url_raises(address: str) -> None:
     with pytest.raises(ConnectionFailedError, match="Invalid service URL"):
         Lipwright(address)
 
 
-def test_nobody_there() -> None:
+def test_status_unreachable_service_raises() -> None:
     garbled = http("200 OK", b"no gzip", content_encoding="gzip")
     with unruly(lambda head, headers: garbled) as url, pytest.raises(ConnectionFailedError):
         Lipwright(url, retry=RetryPolicy(max_reconnects=0)).status()

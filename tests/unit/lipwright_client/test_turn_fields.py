@@ -9,7 +9,7 @@ from tests.unit.api_server import MemoryService, serving
 from tests.unit.speech.speech_server import tone
 
 
-def test_turns_with_files_and_texts(tmp_path: Path) -> None:
+def test_create_turns_sends_files_and_texts(tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url, Lipwright(url) as client:
         job = client.jobs.create(

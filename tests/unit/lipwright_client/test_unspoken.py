@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
+
+import pytest
 
 from lipwright_client.live_protocol import LiveEvent, encode_message
 from lipwright_client.unspoken import Unspoken
@@ -38,10 +41,24 @@ def speaking(*contents: bytes | str) -> Unspoken:
     return unspoken
 
 
-def test_resume_new_session_sends_rest_of_audio() -> None:
-    unspoken = speaking(SECOND, SECOND, "")
-    unspoken.handle(fragment(1.25))
-    assert again(unspoken) == [SECOND[500:], "agent.speak_end"]
+@pytest.mark.parametrize(
+    ("contents", "events", "connected", "sent"),
+    [
+        ([SECOND, SECOND, ""], [fragment(1.25)], {}, [SECOND[500:], "agent.speak_end"]),
+        ([SECOND[:20]] * 150, [], {}, [SECOND[:20] * 100, SECOND[:20] * 50]),
+        (["One.", "Two.", "Three."], [fragment(0.5), ended("client-2")], {}, ["Three."]),
+        (["One.", "Two."], [LiveEvent("error", {"code": "voice_failed", "event_id": "client-1"})], {}, ["Two."]),
+        ([SECOND, "", SECOND[::2], ""], [], {"num_messages": 3}, ["agent.speak_end"]),
+    ],
+    ids=["rest of audio", "small pieces merged", "texts without end", "failed text", "same session"],
+)
+def test_resume_sends_unspoken_messages(
+    contents: list[bytes | str], events: list[LiveEvent], connected: dict[str, Any], sent: list[bytes | str]
+) -> None:
+    unspoken = speaking(*contents)
+    for event in events:
+        unspoken.handle(event)
+    assert again(unspoken, **connected) == sent
 
 
 def test_resume_new_session_after_restart_counts_from_zero() -> None:
@@ -52,29 +69,12 @@ def test_resume_new_session_after_restart_counts_from_zero() -> None:
     assert again(unspoken) == [SECOND[1000:], "agent.speak_end"]
 
 
-def test_resume_merges_small_pieces_of_audio() -> None:
-    unspoken = speaking(*[SECOND[:20]] * 150, "")
-    assert [len(piece) for piece in again(unspoken)[:-1]] == [2000, 1000]
-
-
-def test_resume_sends_texts_whose_end_did_not_come() -> None:
-    unspoken = speaking("One.", "Two.", "Three.")
-    unspoken.handle(fragment(0.5))
-    unspoken.handle(ended("client-2"))
-    assert again(unspoken) == ["Three."]
-
-
 def test_resume_without_rest_reports_end_of_speech() -> None:
     unspoken = speaking(SECOND, "")
     unspoken.handle(fragment(1.0))
     unspoken.pause()
     assert unspoken.resume({}) == "client-1"
     assert unspoken.next_unsent() is None
-
-
-def test_resume_same_session_sends_what_service_lacks() -> None:
-    unspoken = speaking(SECOND, "", SECOND[::2], "")
-    assert again(unspoken, num_messages=3) == ["agent.speak_end"]
 
 
 def test_resume_same_session_reports_end_meanwhile() -> None:
@@ -92,28 +92,16 @@ def test_interrupt_forgets_earlier_speech() -> None:
     assert again(unspoken) == ["agent.interrupt", SECOND]
 
 
-def test_audio_spoken_before_interrupt_does_not_count_later() -> None:
-    unspoken = speaking(SECOND)
-    unspoken.add(encode_message("agent.interrupt"))
-    unspoken.add(SECOND)
-    unspoken.handle(fragment(0.25))
-    unspoken.handle(LiveEvent("agent.speak_interrupted", {"event_id": "client-1", "spoken_seconds": 0.5}))
-    unspoken.handle(fragment(0.75))
-    assert again(unspoken) == [SECOND[500:]]
-
-
-def test_interrupt_of_silence_is_not_kept() -> None:
-    unspoken = speaking()
-    unspoken.add(encode_message("agent.interrupt"))
-    unspoken.add(SECOND)
-    unspoken.handle(fragment(0.25))
-    assert again(unspoken) == [SECOND[500:]]
-
-
-def test_failed_text_is_not_sent_again() -> None:
-    unspoken = speaking("One.", "Two.")
-    unspoken.handle(LiveEvent("error", {"code": "voice_failed", "event_id": "client-1"}))
-    assert again(unspoken) == ["Two."]
+def test_interrupt_ends_the_count_of_spoken_audio() -> None:
+    for earlier in ([SECOND], []):
+        unspoken = speaking(*earlier)
+        unspoken.add(encode_message("agent.interrupt"))
+        unspoken.add(SECOND)
+        unspoken.handle(fragment(0.25))
+        if earlier:
+            unspoken.handle(LiveEvent("agent.speak_interrupted", {"event_id": "client-1", "spoken_seconds": 0.5}))
+            unspoken.handle(fragment(0.75))
+        assert again(unspoken) == [SECOND[500:]]
 
 
 def test_audio_while_paused_beyond_max_seconds_is_dropped() -> None:

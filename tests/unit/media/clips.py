@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -215,6 +215,20 @@ def planes_of(number: int, width: int, height: int) -> YuvFrame:
     """`picture(number)` as planes."""
     chroma = np.full((height // 2, width // 2), 100, np.uint8)
     return YuvFrame(picture(number, width, height), chroma, chroma + np.uint8(50))
+
+
+class NumberedFrames:
+    """A `FrameSource` of numbered pictures, or of one frame."""
+
+    def __init__(self, frame: YuvFrame | None = None, size: tuple[int, int] = (192, 128)) -> None:
+        self._frame, self._size = frame, size
+
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
+        for index in indices:
+            yield self._frame or planes_of(index, *self._size)
+
+    def close(self) -> None:
+        pass
 
 
 def decode_all(path: Path) -> list[tuple[int, NDArray[np.uint8]]]:

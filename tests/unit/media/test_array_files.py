@@ -13,7 +13,7 @@ import pytest
 
 from media.array_files import load_array, load_arrays
 
-NUM_READS = 3000
+NUM_READS = 1000
 
 
 class Cycle:
@@ -38,7 +38,7 @@ def restless_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("restless_threads")
-def test_threads_at_other_depths_read_at_once(tmp_path: Path) -> None:
+def test_load_array_in_threads_at_other_depths(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.arange(12).reshape(3, 4))
     np.savez(tmp_path / "two.npz", left=np.arange(3), right=np.ones((2, 2), np.float32))
     failures: list[BaseException] = []
@@ -61,7 +61,7 @@ def test_threads_at_other_depths_read_at_once(tmp_path: Path) -> None:
     assert not failures, failures[0]
 
 
-def test_what_is_no_array_is_refused(tmp_path: Path) -> None:
+def test_load_array_other_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.npy").write_text("no array")
     for read in (load_array, load_arrays):
         with pytest.raises(ValueError):

@@ -41,12 +41,7 @@ def _mixed(parts: Sequence[AudioPart[Path]], opened: _Opened | None = None) -> N
     return made
 
 
-def test_a_whole_file_is_unchanged(tmp_path: Path) -> None:
-    samples = noise(1.0, RATE)
-    np.testing.assert_array_equal(_mixed([AudioPart(_file(tmp_path / "a.wav", samples))]), samples.astype(np.float32))
-
-
-def test_parts_are_heard_where_they_are_placed(tmp_path: Path) -> None:
+def test_mixed_parts_are_placed_in_time(tmp_path: Path) -> None:
     first, second = noise(2.0, RATE), noise(3.0, RATE, seed=2)
     files = _file(tmp_path / "a.wav", first), _file(tmp_path / "b.wav", second)
     made = _mixed([AudioPart(files[1], 2.0, 3.5, file_start=1.0), AudioPart(files[0], 0.25, 1.0)])
@@ -60,7 +55,7 @@ def test_parts_are_heard_where_they_are_placed(tmp_path: Path) -> None:
     np.testing.assert_allclose(made[inside], expected[inside], atol=1e-6)
 
 
-def test_gain_is_heard_but_does_not_move_mouths(tmp_path: Path) -> None:
+def test_mixed_parts_gain_is_ignored_by_extract_parts(tmp_path: Path) -> None:
     file = _file(tmp_path / "a.wav", 0.1 * noise(1.0, RATE))
     plain, softer = AudioPart(file, 0.0, 1.0), AudioPart(file, 0.0, 1.0, gain_db=-20.0)
     np.testing.assert_allclose(_mixed([softer]), 0.1 * _mixed([plain]), atol=1e-6)
@@ -70,7 +65,7 @@ def test_gain_is_heard_but_does_not_move_mouths(tmp_path: Path) -> None:
     assert (tmp_path / "plain").read_bytes() == (tmp_path / "softer").read_bytes()
 
 
-def test_overlapping_parts_are_added(tmp_path: Path) -> None:
+def test_mixed_parts_overlapping_are_added(tmp_path: Path) -> None:
     first, second = 0.4 * noise(2.0, RATE), 0.4 * noise(2.0, RATE, seed=2)
     files = _file(tmp_path / "a.wav", first), _file(tmp_path / "b.wav", second)
     made = _mixed([AudioPart(files[0]), AudioPart(files[1], 1.0)])
@@ -78,7 +73,7 @@ def test_overlapping_parts_are_added(tmp_path: Path) -> None:
     np.testing.assert_allclose(made[RATE + _FADE : 2 * RATE], first[RATE + _FADE :] + second[_FADE:RATE], atol=1e-6)
 
 
-def test_what_two_people_share_in_one_recording_is_heard_once(tmp_path: Path) -> None:
+def test_mixed_parts_shared_part_of_a_file_is_mixed_once(tmp_path: Path) -> None:
     samples = noise(3.0, RATE)
     file = _file(tmp_path / "a.wav", samples)
     made = _mixed([AudioPart(file, 0.5, 2.0, 0.5), AudioPart(file, 1.0, 2.5, 1.0)])
@@ -87,7 +82,7 @@ def test_what_two_people_share_in_one_recording_is_heard_once(tmp_path: Path) ->
     )
 
 
-def test_a_conversation_of_many_turns_opens_each_file_once(tmp_path: Path) -> None:
+def test_mixed_parts_of_many_turns_open_each_file_once(tmp_path: Path) -> None:
     files = _file(tmp_path / "a.wav", noise(4.0, RATE)), _file(tmp_path / "b.wav", noise(4.0, RATE, seed=2))
     opened = _Opened()
     turns = [AudioPart(files[number % 2], number / 10, number / 10 + 0.1, number / 10) for number in range(40)]
@@ -95,21 +90,22 @@ def test_a_conversation_of_many_turns_opens_each_file_once(tmp_path: Path) -> No
     assert sorted(opened.paths) == sorted(files)
 
 
-def test_a_file_can_be_played_out_of_order(tmp_path: Path) -> None:
+def test_mixed_parts_whole_or_out_of_order_are_unchanged(tmp_path: Path) -> None:
     samples = noise(2.0, RATE)
     file = _file(tmp_path / "a.wav", samples)
+    np.testing.assert_array_equal(_mixed([AudioPart(file)]), samples.astype(np.float32))
     made = _mixed([AudioPart(file, 0.0, 1.0, 1.0), AudioPart(file, 1.0, 2.0, 0.0)])
     np.testing.assert_allclose(made[_FADE : RATE - _FADE], samples[RATE + _FADE : 2 * RATE - _FADE], atol=1e-6)
     np.testing.assert_allclose(made[RATE + _FADE : -_FADE], samples[_FADE : RATE - _FADE], atol=1e-6)
 
 
-def test_no_click_where_a_part_is_cut(tmp_path: Path) -> None:
+def test_mixed_parts_fade_at_their_ends(tmp_path: Path) -> None:
     file = _file(tmp_path / "a.wav", np.full(2 * RATE, 0.5))
     made = _mixed([AudioPart(file, 0.5, 1.5, 0.25)])
     assert np.abs(np.diff(made)).max() < 0.5 / 40
 
 
-def test_the_speech_of_turns_has_the_length_of_the_video(tmp_path: Path) -> None:
+def test_extract_parts_have_the_length_of_the_video(tmp_path: Path) -> None:
     samples = noise(1.0, RATE)
     file = _file(tmp_path / "a.wav", samples)
     info = extract_parts([AudioPart(file, 1.0, 1.5)], tmp_path / "s.npy", LIMITS, 3.0)
@@ -122,7 +118,7 @@ def test_the_speech_of_turns_has_the_length_of_the_video(tmp_path: Path) -> None
     assert extract_parts([AudioPart(file, 1.0)], tmp_path / "s.npy", LIMITS, 1.5).duration_seconds == 1.5
 
 
-def test_a_file_without_sound_is_named(tmp_path: Path) -> None:
+def test_extract_parts_file_without_audio_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("hello")
     with pytest.raises(MediaError, match=r"text\.wav"):
         extract_parts([AudioPart(tmp_path / "text.wav", 1.0)], tmp_path / "s.npy", LIMITS, 3.0)

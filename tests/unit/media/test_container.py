@@ -14,7 +14,7 @@ from media import container
 from media.container import ffmpeg_errors, file_status, open_container
 
 
-def test_a_file_that_goes_while_it_is_opened_is_gone_and_not_broken(
+def test_open_container_deleted_file_is_missing_not_damaged(
     sample_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segment = tmp_path / "000002.mp4"
@@ -49,7 +49,7 @@ def _line(words: str) -> Any:
         ),
     ],
 )
-def test_people_read_what_was_found_and_what_to_do_and_the_log_has_ffmpegs_words(
+def test_ffmpeg_errors_are_explained_and_logged(
     error: av.error.FFmpegError, kind: type[InputError], found: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(kind) as caught, ffmpeg_errors(Path("/uploads/me.mp4"), "a video"):
@@ -60,7 +60,7 @@ def test_people_read_what_was_found_and_what_to_do_and_the_log_has_ffmpegs_words
     assert str(error.strerror) in caplog.text
 
 
-def test_a_hostile_file_cannot_forge_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_ffmpeg_errors_log_one_printable_line(caplog: pytest.LogCaptureFixture) -> None:
     words = "title\nERROR: forged\x1b[31m" + "x" * 5000
     with pytest.raises(MediaError), ffmpeg_errors(Path("me.mp4"), "a video"):
         raise av.error.InvalidDataError(*_INVALID, log=_line(words))

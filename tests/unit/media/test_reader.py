@@ -43,7 +43,7 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_any_order_gives_the_right_upright_frame(tmp_path: Path, name: str) -> None:
+def test_reader_any_order_gives_the_upright_frames(tmp_path: Path, name: str) -> None:
     suffix, options = FORMATS[name]
     path = write_video(tmp_path / f"v.{suffix}", 24, **options)
     info = probe_video(path, LIMITS)
@@ -62,7 +62,7 @@ def test_any_order_gives_the_right_upright_frame(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.parametrize(("codec", "pixel_format"), [("gif", "rgb8"), ("apng", "rgb24")])
-def test_an_animated_picture_is_read_whole(tmp_path: Path, codec: str, pixel_format: str) -> None:
+def test_reader_animated_picture_has_all_frames(tmp_path: Path, codec: str, pixel_format: str) -> None:
     path = write_animation(tmp_path / "a.png", codec, pixel_format, 12)
     info = probe_video(path, LIMITS)
     assert (info.num_frames, info.fps, info.is_still) == (12, Fraction(10), False)
@@ -71,7 +71,7 @@ def test_an_animated_picture_is_read_whole(tmp_path: Path, codec: str, pixel_for
         assert [number_of(planes) for planes in reader.read(order)] == order
 
 
-def test_frames_equal_a_plain_decode_bit_for_bit(long_gop: Path) -> None:
+def test_reader_frames_equal_a_plain_decode(long_gop: Path) -> None:
     info = probe_video(long_gop, LIMITS)
     plain = [flat for _, flat in decode_all(long_gop)]
     order = [*range(0, 120, 9), *range(119, -1, -1), *random.Random(5).sample(range(120), 40)]
@@ -81,7 +81,7 @@ def test_frames_equal_a_plain_decode_bit_for_bit(long_gop: Path) -> None:
                 assert np.array_equal(planes.y, plain[index][:128])
 
 
-def test_planes_are_views_that_outlive_the_reader(h264: Path) -> None:
+def test_reader_planes_outlive_the_reader(h264: Path) -> None:
     info = probe_video(h264, LIMITS)
     with FrameReader(h264, info, 0) as reader:
         held = list(reader.read(range(60)))
@@ -101,7 +101,7 @@ def _watch_seeks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seeks
 
 
-def test_ascending_reads_go_on_without_a_seek(h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reader_ascending_reads_do_not_seek(h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = probe_video(h264, LIMITS)
     with FrameReader(h264, info, 0) as reader:
         seeks = _watch_seeks(monkeypatch)
@@ -116,7 +116,7 @@ def test_ascending_reads_go_on_without_a_seek(h264: Path, monkeypatch: pytest.Mo
         assert seeks == [3, 50]
 
 
-def test_a_video_that_fits_is_decoded_once(h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reader_video_that_fits_is_decoded_once(h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any order: forward and backward, in a loop, and from the middle."""
     decoded: list[int] = []
     plain_step = ForwardDecoder.step
@@ -139,7 +139,7 @@ def test_a_video_that_fits_is_decoded_once(h264: Path, monkeypatch: pytest.Monke
     assert len(decoded) > 120, "the rest of this test counts nothing"
 
 
-def test_descending_decodes_a_group_once_if_it_fits(long_gop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reader_descending_decodes_a_group_once(long_gop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = probe_video(long_gop, LIMITS)
     seeks = _watch_seeks(monkeypatch)
     frame_bytes = 192 * 128 * 3 // 2
@@ -152,14 +152,14 @@ def test_descending_decodes_a_group_once_if_it_fits(long_gop: Path, monkeypatch:
         assert num_seeks <= len(seeks) <= num_seeks + 1
 
 
-def test_descending_lets_go_of_what_it_has_passed(long_gop: Path) -> None:
+def test_reader_descending_frees_passed_frames(long_gop: Path) -> None:
     info = probe_video(long_gop, LIMITS)
     with FrameReader(long_gop, info, 119 * 192 * 128 * 3 // 2) as reader:
         seen = [weakref.ref(planes.y) for planes in reader.read(range(60, 50, -1))]
         assert [view() is not None for view in seen] == [False] * 9 + [True]
 
 
-def test_variable_rate_takes_the_nearest_frame(variable: Path) -> None:
+def test_reader_variable_rate_reads_the_nearest_frame(variable: Path) -> None:
     info = probe_video(variable, LIMITS)
     times = np.array([40 * k for k in range(20)] + [800 + 80 * k for k in range(20)]) / 1000
     with FrameReader(variable, info, 0) as reader:
@@ -169,7 +169,7 @@ def test_variable_rate_takes_the_nearest_frame(variable: Path) -> None:
         assert abs(times[number] - target) == pytest.approx(np.abs(times - target).min(), abs=1e-6)
 
 
-def test_a_still_is_one_frame_for_ever(tmp_path: Path) -> None:
+def test_reader_still_repeats_its_frame(tmp_path: Path) -> None:
     path = write_still(tmp_path / "a.png", "png", "rgb24")
     with FrameReader(path, probe_video(path, LIMITS), 0) as reader:
         first, second = reader.read([0, 0])
@@ -178,28 +178,24 @@ def test_a_still_is_one_frame_for_ever(tmp_path: Path) -> None:
     assert abs(float(first.y.mean()) - float(picture(7, 192, 128).mean())) < 3
 
 
-def test_a_change_of_size_on_the_way_is_scaled(tmp_path: Path) -> None:
-    small, large = (write_video(tmp_path / f"{n}.ts", 12, size=(96 * n, 64 * n)) for n in (2, 4))
-    both = tmp_path / "both.ts"
-    both.write_bytes(small.read_bytes() + large.read_bytes())
-    info = probe_video(both, LIMITS)
+def test_reader_change_of_size_is_scaled_within_the_limit(tmp_path: Path) -> None:
+    def joined(large: int) -> Path:
+        parts = [write_video(tmp_path / f"{n}.ts", 12, size=(96 * n, 64 * n)) for n in (2, large)]
+        (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+        return tmp_path / "both.ts"
+
+    info = probe_video(both := joined(4), LIMITS)
     with FrameReader(both, info, 0) as reader:
         frames = list(reader.read(range(info.num_frames)))
     assert {planes.y.shape for planes in frames} == {(128, 192)}
     assert [number_of(planes) for planes in frames] == [*range(12), *range(12)]
-
-
-def test_a_change_of_size_past_the_limit_is_refused(tmp_path: Path) -> None:
-    small, large = (write_video(tmp_path / f"{n}.ts", 12, size=(96 * n, 64 * n)) for n in (2, 16))
-    both = tmp_path / "both.ts"
-    both.write_bytes(small.read_bytes() + large.read_bytes())
     limits = MediaLimits(max_pixels=500_000)
-    info = probe_video(both, limits)
+    info = probe_video(both := joined(16), limits)
     with FrameReader(both, info, 0, limits=limits) as reader, pytest.raises(MediaLimitError, match=r"both\.ts"):
         list(reader.read(range(info.num_frames)))
 
 
-def test_damage_neither_moves_nor_stops_the_frames(long_gop: Path, tmp_path: Path) -> None:
+def test_reader_damaged_video_keeps_frame_numbers(long_gop: Path, tmp_path: Path) -> None:
     content = bytearray(long_gop.read_bytes())
     middle = content.index(b"mdat") + (len(content) - content.index(b"mdat")) // 3
     content[middle : middle + 400] = bytes(400)
@@ -212,7 +208,7 @@ def test_damage_neither_moves_nor_stops_the_frames(long_gop: Path, tmp_path: Pat
     assert len(frames) == 6
 
 
-def test_a_missing_end_is_the_last_frame(tmp_path: Path) -> None:
+def test_reader_truncated_video_ends_with_its_last_frame(tmp_path: Path) -> None:
     whole = write_video(tmp_path / "whole.mp4", 48, gop=250, options={"movflags": "+faststart"}).read_bytes()
     # Fragment: the sample table still claims all frames, the bytes of the last third are zeros.
     cut_at = len(whole) * 2 // 3
@@ -228,12 +224,12 @@ def test_a_missing_end_is_the_last_frame(tmp_path: Path) -> None:
     assert [number_of(planes) for planes in frames[:20]] == list(range(20))
 
 
-def test_indices_outside_the_video_are_refused(h264: Path) -> None:
+def test_reader_index_outside_the_video_is_refused(h264: Path) -> None:
     with FrameReader(h264, probe_video(h264, LIMITS), 0) as reader, pytest.raises(ValueError, match="index = 60"):
         next(reader.read([60]))
 
 
-def test_the_table_is_read_without_decoding_and_remembered(h264: Path) -> None:
+def test_frame_table_is_cached(h264: Path) -> None:
     table = frame_table(h264, LIMITS)
     assert table is frame_table(h264, LIMITS)
     assert table.keys.tolist() == [0, 12, 24, 36, 48]

@@ -17,19 +17,19 @@ from media.self_test import check_encoder, compare_pictures, missing_decoders, t
 from media.yuv_frame import YuvFrame
 
 
-def test_everything_promised_is_here(tmp_path: Path) -> None:
+def test_self_test_passes_on_this_machine(tmp_path: Path) -> None:
     assert missing_decoders() == []
     try_round_trip(tmp_path)
     assert unreadable_samples(tmp_path) == []
     assert {"sample.webm", "sample.ogg", "sample.mp3"} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_what_is_missing_is_named() -> None:
+def test_missing_decoders_are_named() -> None:
     assert missing_decoders("mov,no_such_format", ("h264", "no_such_codec")) == ["no_such_format", "no_such_codec"]
 
 
 @pytest.mark.needs_cuda
-def test_nvenc_encodes_segments_that_can_be_joined() -> None:
+def test_check_encoder_nvenc_passes_on_a_gpu() -> None:
     import torch
 
     if any(name in torch.cuda.get_device_name() for name in ("A100", "H100", "H200")):
@@ -38,19 +38,19 @@ def test_nvenc_encodes_segments_that_can_be_joined() -> None:
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine may have NVENC")
-def test_a_machine_without_nvenc_is_told_what_to_do() -> None:
+def test_check_encoder_missing_nvenc_is_explained() -> None:
     with pytest.raises(ConfigError, match=r"render\.encoder: nvenc does not work .* to x264"):
         check_encoder("nvenc")
     check_encoder("x264")
 
 
-def test_an_ffmpeg_without_the_encoder_is_a_fault_of_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_encoder_unknown_encoder_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("media.self_test.MP4", replace(MP4, video_encoder="no_such_encoder"))
     with pytest.raises(ConfigError, match=r"nvenc does not work .*no_such_encoder"):
         check_encoder("nvenc")
 
 
-def test_other_pictures_are_noticed(tmp_path: Path) -> None:
+def test_compare_pictures_other_frames_are_refused(tmp_path: Path) -> None:
     try_round_trip(tmp_path)
     out = tmp_path / "out.mp4"
     with FrameReader(out, probe_video(out, MediaLimits()), cache_bytes=1) as reader:

@@ -3,24 +3,58 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.probe import ColourTags
+from config import MediaLimits
+from media.probe import ColourTags, VideoInfo, probe_video
+from media.reader import FrameReader
 from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.still_motion import StillMotion
+from models.face.choice import FaceChoice
+from models.face.finder import FaceFinder
+from models.face.landmarks import FaceLandmarker
+from models.track.raw_landmarks import RawLandmarks
+from models.track.tracker import FaceTracker
 from tests.unit.models.still import Still, make_still
 
 COLOUR = ColourTags(matrix=6, full_range=False, primaries=2, transfer=2)
 
 
 @pytest.fixture(scope="session")
-def colour() -> ColourTags:
-    """Studio-range BT.601."""
-    return COLOUR
+def finder() -> FaceFinder:
+    return FaceFinder(num_threads=1, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def landmarker() -> FaceLandmarker:
+    return FaceLandmarker(num_threads=1, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tracker() -> FaceTracker:
+    return FaceTracker(num_threads=1, device="cpu")
+
+
+class Filmed(NamedTuple):
+    """The sample video, and the landmarks that are tracked in it."""
+
+    info: VideoInfo
+    frames: list[YuvFrame]
+    raw: RawLandmarks
+
+
+@pytest.fixture(scope="session")
+def filmed_sample(sample_video: Path, tracker: FaceTracker) -> Filmed:
+    info = probe_video(sample_video, MediaLimits())
+    with FrameReader(sample_video, info, 2**24) as reader:
+        frames = list(reader.read(range(info.num_frames)))
+    raw, _ = tracker.track_chunk(frames, info.colour, FaceChoice.parse("largest"), None)
+    return Filmed(info, frames, raw)
 
 
 @pytest.fixture(scope="session")

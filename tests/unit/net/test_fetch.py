@@ -41,7 +41,7 @@ def _always(payload: bytes) -> Callable[[str, Send], None]:
     return lambda path, send: send(payload)
 
 
-def test_a_file_arrives_whole() -> None:
+def test_fetch_returns_the_whole_file() -> None:
     with serving(_always(answer(BODY))) as web:
         assert _fetch(web.url("/v.mp4?sig=a%2Fb")) == BODY
     (request,) = web.requests
@@ -52,7 +52,7 @@ def test_a_file_arrives_whole() -> None:
     assert "cookie" not in head
 
 
-def test_chunked_and_unsized_answers() -> None:
+def test_fetch_chunked_or_unsized_response() -> None:
     def script(path: str, send: Send) -> None:
         if path == "/chunked":
             send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
@@ -64,7 +64,7 @@ def test_chunked_and_unsized_answers() -> None:
 
 
 @pytest.mark.parametrize("location", ["/end", "//127.0.0.1:{port}/end", "http://127.0.0.1:{port}/end"])
-def test_redirects_are_followed(location: str) -> None:
+def test_fetch_follows_redirects_without_cookies(location: str) -> None:
     def script(path: str, send: Send) -> None:
         to = location.format(port=web.port)
         send(answer(b"hello") if path == "/end" else answer(b"", "302 Found", f"Location: {to}", "Set-Cookie: a=b"))
@@ -89,7 +89,7 @@ def test_redirects_are_followed(location: str) -> None:
         "http://[::1",
     ],
 )
-def test_redirect_to_a_forbidden_place_is_refused(location: str) -> None:
+def test_fetch_redirect_to_a_forbidden_url_is_refused(location: str) -> None:
     # Only the address of the first server is allowed; the canary is at another one.
     with canary("127.0.0.2") as bird:
         to = location.format(port=bird.port)
@@ -98,7 +98,7 @@ def test_redirect_to_a_forbidden_place_is_refused(location: str) -> None:
     assert web.num_connections == 1
 
 
-def test_redirects_end() -> None:
+def test_fetch_endless_redirects_are_refused() -> None:
     with (
         serving(_always(answer(b"", "307 Temporary Redirect", "Location: /again"))) as web,
         pytest.raises(UrlFetchError, match="at most 5 redirects"),
@@ -108,7 +108,7 @@ def test_redirects_end() -> None:
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "206 Partial Content", "404 Not Found", "500 Oops", "304 Same"])
-def test_only_200_counts(status: str) -> None:
+def test_fetch_other_status_than_200_is_an_error(status: str) -> None:
     with (
         serving(_always(answer(b"", status))) as web,
         pytest.raises(UrlFetchError, match=f"expected status 200, found {status[:3]}") as failed,
@@ -118,7 +118,7 @@ def test_only_200_counts(status: str) -> None:
     assert "secret" not in str(failed.value)
 
 
-def test_a_declared_length_is_checked_before_anything_is_read() -> None:
+def test_fetch_declared_length_over_the_limit_reads_nothing() -> None:
     writer = Memory()
     with (
         serving(_always(answer(b"x" * 1000, length=MAX_BYTES + 1))) as web,
@@ -128,7 +128,7 @@ def test_a_declared_length_is_checked_before_anything_is_read() -> None:
     assert writer == b""
 
 
-def test_an_endless_answer_is_cut() -> None:
+def test_fetch_endless_response_stops_at_the_limit() -> None:
     def script(path: str, send: Send) -> None:
         send(b"HTTP/1.1 200 OK\r\n\r\n")
         while True:
@@ -151,25 +151,17 @@ def test_an_endless_answer_is_cut() -> None:
         b"SSH-2.0-OpenSSH_9.6 secret of the inside\r\n",
         b"root:x:0:0:secret of the inside\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"X-A: " + b"a" * 200_000,
+        answer(gzip.compress(bytes(3_000_000)), "200 OK", "Content-Encoding: gzip"),
         b"",
     ],
 )
-def test_answers_that_lie_or_are_no_http(payload: bytes) -> None:
+def test_fetch_malformed_response_is_an_error(payload: bytes) -> None:
     with serving(_always(payload)) as web, pytest.raises(UrlFetchError) as failed:
         _fetch(web.url("/"))
     assert "secret" not in str(failed.value)
 
 
-def test_compressed_answers_are_not_taken() -> None:
-    bomb = gzip.compress(bytes(3_000_000))
-    with (
-        serving(_always(answer(bomb, "200 OK", "Content-Encoding: gzip"))) as web,
-        pytest.raises(UrlFetchError, match="compressed"),
-    ):
-        _fetch(web.url("/"))
-
-
-def test_silence_and_drips_are_given_up() -> None:
+def test_fetch_silent_or_slow_server_times_out() -> None:
     def script(path: str, send: Send) -> None:
         if path == "/drip":
             send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
@@ -200,7 +192,7 @@ class ForwardLoop(asyncio.SelectorEventLoop):
         return super().time() + self.ahead_s
 
 
-def test_a_steady_download_may_outlast_the_first_bound() -> None:
+def test_fetch_steady_download_may_outlast_the_timeouts() -> None:
     network = LOOPBACK.model_copy(update={"min_bytes_per_s": 10_000})
     pause_s, num_pieces, writer = 25.0, 4, Memory()
     assert pause_s < network.stall_timeout_s
@@ -221,14 +213,19 @@ def test_a_steady_download_may_outlast_the_first_bound() -> None:
         assert num_bytes == len(writer) == num_pieces << 20
 
 
-def test_nobody_listens() -> None:
-    with serving(_always(b"")) as web:
-        url = web.url("/")
+def test_fetch_tries_the_next_address() -> None:
+    async def two(host: str, port: int) -> Sequence[str]:
+        return ["127.0.0.9", "127.0.0.1"]
+
+    network = LOOPBACK.model_copy(update={"allowed_networks": ("127.0.0.0/8",)})
+    with serving(_always(answer(b"hello"))) as web:
+        url = web.url("/", "two.example")
+        assert _fetch(url, SsrfGuard(network, two)) == b"hello"
     with pytest.raises(UrlFetchError, match="connection failed"):
-        _fetch(url)
+        _fetch(url, SsrfGuard(network, two))
 
 
-def test_rebinding_gains_nothing() -> None:
+def test_fetch_rebound_name_uses_the_checked_address() -> None:
     """The name is public when first asked and private ever after: it is asked once, and that answer is used."""
     asked: list[str] = []
 
@@ -245,24 +242,7 @@ def test_rebinding_gains_nothing() -> None:
         assert web.num_connections == 1
 
 
-def test_a_name_with_one_private_address_is_refused() -> None:
-    async def mixed(host: str, port: int) -> Sequence[str]:
-        return ["8.8.8.8", "127.0.0.1"]
-
-    with canary() as bird, pytest.raises(UrlRefusedError):
-        _fetch(bird.url("/", "mixed.example"), SsrfGuard(NetworkConfig(), mixed))
-
-
-def test_the_next_address_is_tried() -> None:
-    async def two(host: str, port: int) -> Sequence[str]:
-        return ["127.0.0.9", "127.0.0.1"]
-
-    network = LOOPBACK.model_copy(update={"allowed_networks": ("127.0.0.0/8",)})
-    with serving(_always(answer(b"hello"))) as web:
-        assert _fetch(web.url("/", "two.example"), SsrfGuard(network, two)) == b"hello"
-
-
-def test_a_look_up_that_hangs_is_given_up() -> None:
+def test_fetch_hanging_lookup_times_out() -> None:
     async def hang(host: str, port: int) -> Sequence[str]:
         await asyncio.sleep(60)
         return []
@@ -271,14 +251,14 @@ def test_a_look_up_that_hangs_is_given_up() -> None:
         _fetch("http://slow.example/", SsrfGuard(IMPATIENT, hang))
 
 
-def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_ignores_proxy_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     with canary() as bird, serving(_always(answer(b"hello"))) as web:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, bird.url(""))
         assert _fetch(web.url("/")) == b"hello"
 
 
-def test_tls_keeps_the_name(tmp_path: Path) -> None:
+def test_fetch_tls_checks_the_name_of_the_url(tmp_path: Path) -> None:
     """The connection goes to an address, and the certificate is checked for the name."""
     server, client = tls_pair(tmp_path, "films.example")
 

@@ -23,17 +23,13 @@ PRIVATE = [
 PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"]
 
 
-@pytest.mark.parametrize("text", PRIVATE)
-def test_private_addresses_are_refused(text: str) -> None:
-    assert not SsrfGuard(NetworkConfig()).allows(ip_address(text))
+def test_allows_public_addresses_only() -> None:
+    guard = SsrfGuard(NetworkConfig())
+    assert [text for text in PRIVATE if guard.allows(ip_address(text))] == []
+    assert [text for text in PUBLIC if not guard.allows(ip_address(text))] == []
 
 
-@pytest.mark.parametrize("text", PUBLIC)
-def test_public_addresses_are_allowed(text: str) -> None:
-    assert SsrfGuard(NetworkConfig()).allows(ip_address(text))
-
-
-def test_networks_are_allowed_by_name() -> None:
+def test_allows_addresses_of_allowed_networks() -> None:
     guard = SsrfGuard(NetworkConfig(allowed_networks=("10.1.0.0/16", "fd00::/8")))
     allowed = {text: guard.allows(ip_address(text)) for text in ("10.1.2.3", "::ffff:10.1.2.3", "fd00::1", "10.2.0.1")}
     assert list(allowed.values()) == [True, True, True, False]
@@ -72,7 +68,7 @@ def test_networks_are_allowed_by_name() -> None:
         *("/etc/passwd", "", "http://", "http://\ud83d.example/", "http://a.example/" + "x" * 5000, "http://[::1"),
     ],
 )
-def test_url_refused_by_its_looks(url: str) -> None:
+def test_check_private_or_malformed_url_is_refused(url: str) -> None:
     with pytest.raises(UrlRefusedError):
         SsrfGuard(NetworkConfig()).check(url)
 
@@ -87,16 +83,16 @@ def test_url_refused_by_its_looks(url: str) -> None:
         "http://0x08080808/",
     ],
 )
-def test_public_urls_pass(url: str) -> None:
+def test_check_public_url_passes(url: str) -> None:
     SsrfGuard(NetworkConfig()).check(url)
 
 
-def test_schemes_are_configured() -> None:
+def test_check_scheme_outside_url_schemes_is_refused() -> None:
     with pytest.raises(UrlRefusedError, match="expected the scheme https, found http"):
         SsrfGuard(NetworkConfig(url_schemes=("https",))).check("http://a.example/")
 
 
-def test_every_address_of_a_name_counts() -> None:
+def test_addresses_name_with_a_private_address_is_refused() -> None:
     async def two(host: str, port: int) -> list[str]:
         return ["8.8.8.8", "10.0.0.1"]
 
@@ -111,13 +107,13 @@ def test_every_address_of_a_name_counts() -> None:
         asyncio.run(SsrfGuard(NetworkConfig(), none).addresses(target))
 
 
-def test_the_system_resolves() -> None:
+def test_resolve_host_uses_the_system_resolver() -> None:
     assert "127.0.0.1" in asyncio.run(resolve_host("localhost", 80))
     with pytest.raises(UrlFetchError, match="no address"):
         asyncio.run(SsrfGuard(NetworkConfig()).addresses(Target.parse("http://nowhere.invalid/")))
 
 
-def test_messages_hold_no_secrets() -> None:
+def test_shown_url_has_no_secrets() -> None:
     assert shown("https://user:pass@a.example/v.mp4?signature=abc#d\n") == "https://a.example/v.mp4"
     assert str(Target.parse("https://a.example:444/v.mp4?signature=abc")) == "https://a.example:444/v.mp4"
     assert len(shown("x" * 10_000)) < 200
@@ -127,7 +123,7 @@ def test_messages_hold_no_secrets() -> None:
         SsrfGuard(NetworkConfig()).check("ftp://a.example/v.mp4?x=1")
 
 
-def test_redirect_targets_are_joined() -> None:
+def test_target_join_resolves_redirects() -> None:
     target = Target.parse("https://a.example/b/c.mp4?x=1")
     joined = [str(target.join(to)) for to in ("../d.mp4", "//b.example/e", "/my file.mp4", "http://c.example:8080/")]
     assert joined[:2] == ["https://a.example/d.mp4", "https://b.example/e"]

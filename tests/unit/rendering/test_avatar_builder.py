@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -53,13 +54,13 @@ def _await_end(before: set[int]) -> None:
 
 
 @pytest.mark.parametrize("fits", [False, True])
-def test_a_decoder_ends_with_its_last_use(tmp_path: Path, sample_video: Path, fits: bool) -> None:
+def test_track_decoder_ends_with_its_last_use(tmp_path: Path, sample_video: Path, fits: bool) -> None:
     """That is the last chunk; if all frames fit the decoder's cache, it is the analysis that reads them again."""
     config = PipelineConfig(data_dir=tmp_path)
     if not fits:
         config = config.model_copy(update={"render": config.render.model_copy(update={"reader_cache_bytes": 2**22})})
     files, key = open_files(config), "0" * 32
-    info = probe_video(sample_video, config.limits)
+    info = replace(probe_video(sample_video, config.limits), num_frames=24)
     source = SourceVideo(source_key(key), info)
     (tmp_path / source.key).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(sample_video, tmp_path / source.key)

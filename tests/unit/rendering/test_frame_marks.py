@@ -24,7 +24,7 @@ def _kinds(watermark: SegmentWatermark) -> list[list[type]]:
     return [[type(mark) for mark in marks] for marks in segment_marks(info_of(320, 240), watermark, 6, LabelsConfig())]
 
 
-def test_watermarks_of_the_first_frames() -> None:
+def test_segment_marks_visible_only_on_the_first_frames() -> None:
     watermark = SegmentWatermark(("bottom_right",), 2, "0123456789abcdef")
     assert _kinds(watermark) == [[InvisibleWatermark, Watermark]] * 2 + [[InvisibleWatermark]] * 4
     assert _kinds(SegmentWatermark(("bottom_right",))) == [[Watermark]] * 6
@@ -54,7 +54,7 @@ def test_segment_marks_with_alpha_and_person_mark_the_person() -> None:
 
 
 @pytest.mark.skipif(shutil.which("fc-list") is None, reason="needs fontconfig and a font")
-def test_a_text_is_laid_out_once_for_all_its_frames() -> None:
+def test_segment_marks_text_is_laid_out_once() -> None:
     watermark = SegmentWatermark(texts=(FrameText(1, 3, "Hello"), FrameText(3, 4, "World")))
     assert _kinds(watermark) == [[], [Overlay], [Overlay], [Overlay], [], []]
     marks = segment_marks(info_of(320, 240), watermark, 6, LabelsConfig())
@@ -65,7 +65,7 @@ def test_a_text_is_laid_out_once_for_all_its_frames() -> None:
 @pytest.mark.skipif(shutil.which("fc-list") is None, reason="needs fontconfig and a font")
 @pytest.mark.parametrize(("transfer", "white"), [(16, 0.58), (18, 0.75), (1, 1.0)], ids=["pq", "hlg", "sdr"])
 @pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
-def test_white_is_the_reference_white_of_the_source(tmp_path: Path, transfer: int, white: float, full: bool) -> None:
+def test_segment_marks_white_is_the_reference_white(tmp_path: Path, transfer: int, white: float, full: bool) -> None:
     """`white` is the signal of 203 cd/m2 by ITU-R BT.2408, table 1."""
     matrix = 1 if transfer == 1 else 9
     tags = {"color_trc": transfer, "colorspace": matrix, "color_primaries": matrix, "color_range": 2 if full else 1}

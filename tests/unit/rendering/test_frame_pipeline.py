@@ -131,7 +131,7 @@ async def _render(face_generators: _Painters, written: _Written, window: int) ->
     return await pipeline.render(_Frames(), PLAN.source_index, [_face(PLAN)], written, chunk_frames=2)
 
 
-def test_frames_are_written_in_order_however_their_faces_come() -> None:
+def test_render_writes_frames_in_order() -> None:
     async def scene() -> tuple[RunningStats, _Written, int]:
         face_generators, written = _Painters(), _Written()
         rendering = asyncio.create_task(_render(face_generators, written, window=2))
@@ -151,7 +151,7 @@ def test_frames_are_written_in_order_however_their_faces_come() -> None:
     assert most_open == 2, "one chunk is generated while the next is decoded, within the window"
 
 
-def test_a_chunk_that_fails_ends_all_others() -> None:
+def test_render_failed_chunk_cancels_the_others() -> None:
     async def scene() -> _Painters:
         face_generators = _Painters()
         face_generators.fails_at = 1
@@ -166,7 +166,7 @@ def test_a_chunk_that_fails_ends_all_others() -> None:
     asyncio.run(scene())
 
 
-def test_a_cancelled_one_leaves_nothing_at_work() -> None:
+def test_render_cancelled_cancels_all_chunks() -> None:
     async def scene() -> None:
         face_generators = _Painters()
         rendering = asyncio.create_task(_render(face_generators, _Written(), window=2))
@@ -180,7 +180,7 @@ def test_a_cancelled_one_leaves_nothing_at_work() -> None:
     asyncio.run(scene())
 
 
-def test_what_is_in_front_of_a_face_stays_there() -> None:
+def test_shown_patch_occluder_stays_in_front_of_the_face() -> None:
     cells = np.zeros((1, 96, 96), np.uint8)
     cells[:, :, 48:] = 255
     place = np.array([[[1 / 24, 0, 0], [0, 1 / 24, 0]]])  # the grid spans the 4 x 4 pixels of a patch

@@ -41,7 +41,7 @@ class Clocked:
         return refused.value.retry_after_s
 
 
-def test_what_sessions_last_says_when_one_ends() -> None:
+def test_retry_after_is_the_median_rest_of_sessions() -> None:
     clocked = Clocked()
     for length_s in (20.0, 100.0, 300.0):
         clocked.session(length_s)
@@ -57,7 +57,7 @@ def test_what_sessions_last_says_when_one_ends() -> None:
     assert clocked.admission.num_sessions == 0
 
 
-def test_without_any_session_before_the_present_one_is_the_measure() -> None:
+def test_retry_after_without_history_is_the_sessions_age() -> None:
     clocked = Clocked(max_session_s=600.0)
     with clocked.inside():
         assert clocked.told_s() == 1, "never at once"
@@ -67,7 +67,7 @@ def test_without_any_session_before_the_present_one_is_the_measure() -> None:
         assert clocked.told_s() == 55, "a session lasts so long at most"
 
 
-def test_a_client_that_was_never_shown_anything_says_nothing_about_sessions() -> None:
+def test_retry_after_ignores_sessions_without_a_chunk() -> None:
     clocked = Clocked()
     clocked.session(100.0)
     with clocked.inside():
@@ -76,7 +76,7 @@ def test_a_client_that_was_never_shown_anything_says_nothing_about_sessions() ->
         assert clocked.told_s() == 100
 
 
-def test_sessions_are_admitted_while_their_measured_cost_fits() -> None:
+def test_admit_while_the_measured_cost_fits() -> None:
     clocked = Clocked(max_sessions=None)
     for number in range(4):
         clocked.admission.admit(f"s{number}")
@@ -91,20 +91,20 @@ def test_sessions_are_admitted_while_their_measured_cost_fits() -> None:
     clocked.admission.set_cost("small", 0.2)
 
 
-def test_one_session_is_admitted_however_slow_the_machine_is() -> None:
+def test_rendered_session_of_a_dead_replica_counts() -> None:
+    clocked = Clocked(max_sessions=1)
+    clocked.admission.rendered("from elsewhere")
+    clocked.told_s()
+
+
+def test_set_cost_above_max_load_admits_one_session() -> None:
     clocked = Clocked(max_sessions=None)
     clocked.admission.admit("a")
     clocked.admission.set_cost("a", 3.0)
     clocked.told_s()
 
 
-def test_a_session_of_a_dead_replica_is_taken_over_and_counts() -> None:
-    clocked = Clocked(max_sessions=1)
-    clocked.admission.rendered("from elsewhere")
-    clocked.told_s()
-
-
-def test_a_session_that_nobody_ended_is_forgotten() -> None:
+def test_admit_forgets_sessions_without_chunks() -> None:
     clocked = Clocked()
     clocked.admission.admit("lost")
     clocked.at_s += 300.0
@@ -114,7 +114,7 @@ def test_a_session_that_nobody_ended_is_forgotten() -> None:
     clocked.admission.admit("next")
 
 
-def test_a_chunk_that_is_finished_after_its_session_takes_no_slot() -> None:
+def test_rendered_after_leave_takes_no_slot() -> None:
     clocked = Clocked()
     clocked.admission.admit("left")
     clocked.admission.leave("left")
@@ -124,7 +124,7 @@ def test_a_chunk_that_is_finished_after_its_session_takes_no_slot() -> None:
     clocked.admission.admit("next")
 
 
-def test_key_with_its_share_of_sessions_leaves_the_rest() -> None:
+def test_admit_key_over_its_share_of_sessions_is_refused() -> None:
     admission = Clocked(max_sessions=4).admission
     for number in range(2):
         admission.admit(f"a{number}", "a")
@@ -138,7 +138,7 @@ def test_key_with_its_share_of_sessions_leaves_the_rest() -> None:
     admission.admit("c0", "c")
 
 
-def test_key_with_its_share_of_load_leaves_the_rest() -> None:
+def test_admit_key_over_its_share_of_load_is_refused() -> None:
     admission = Clocked(max_sessions=None).admission
     admission.admit("a0", "a")
     admission.set_cost("a0", 0.3)
@@ -151,7 +151,7 @@ def test_key_with_its_share_of_load_leaves_the_rest() -> None:
     admission.set_cost("b0", 0.45)
 
 
-def test_sessions_without_keys_share_nothing() -> None:
+def test_admit_sessions_without_keys_have_no_share() -> None:
     admission = Clocked(max_sessions=4).admission
     for number in range(4):
         admission.admit(f"s{number}", None)

@@ -87,7 +87,7 @@ def _inside(alpha: NDArray[np.uint8], value: int) -> NDArray[np.bool_]:
     return cv2.erode((alpha == value).astype(np.uint8), np.ones((25, 25), np.uint8)) > 0
 
 
-def test_a_colour_replaces_what_is_behind_the_person_and_nothing_else(live: Live) -> None:
+def test_render_colour_replaces_only_the_background(live: Live) -> None:
     plain, green = (pictures([live.chunk(colour)], "rgb24") for colour in (None, "#00b140"))
     person, behind = _inside(live.alpha, 255), _inside(live.alpha, 0)
     assert person.mean() > 0.1 and behind[:, [4, -5]].any()
@@ -96,7 +96,7 @@ def test_a_colour_replaces_what_is_behind_the_person_and_nothing_else(live: Live
     assert np.abs(plain[:, behind] - (0, 0xB1, 0x40)).mean() > 30
 
 
-def test_the_blurred_background_is_that_of_the_source_out_of_focus(live: Live) -> None:
+def test_render_blur_softens_only_the_background(live: Live) -> None:
     plain, blurred = (pictures([live.chunk(colour)])[0] for colour in (None, "blur"))
     person, behind = _inside(live.alpha, 255), _inside(live.alpha, 0)
     assert np.abs(blurred - plain)[person].mean() < 1.5
@@ -106,13 +106,13 @@ def test_the_blurred_background_is_that_of_the_source_out_of_focus(live: Live) -
 
 
 @pytest.mark.parametrize("colour", ["#00b140", "blur"])
-def test_the_same_request_gives_the_same_chunk(live: Live, colour: str) -> None:
+def test_render_with_background_is_deterministic(live: Live, colour: str) -> None:
     chunks = [live.chunk(colour) for _ in range(2)]
     assert chunks[0].pictures == chunks[1].pictures
     assert live.chunk(None).pictures != chunks[0].pictures
 
 
-def test_a_video_plays_behind_the_person_from_chunk_to_chunk(live: Live) -> None:
+def test_render_background_video_continues_over_chunks(live: Live) -> None:
     chunks = [live.before_video(first) for first in (0, NUM)]
     person, behind = _inside(live.alpha, 255), _inside(live.alpha, 0)
     shown = pictures(chunks)

@@ -29,7 +29,7 @@ class Costly:
         return LiveChunk(PICTURES, request.first_frame, busy_s)
 
 
-def test_the_cost_is_that_of_a_second_of_which_half_is_spoken() -> None:
+def test_measure_cost_is_the_mean_of_silence_and_speech() -> None:
     renderer = Costly()
     shown = ShownAvatar(AvatarRef("avatar", SourceVideo("presenter.mp4", INFO)))
     cost = asyncio.run(measure_cost(renderer, "s", shown, LiveConfig(chunk_seconds=0.08, max_chunk_seconds=0.16)))

@@ -13,7 +13,7 @@ from models.engines.protocol import ComputeResources, EngineSettings
 from models.engines.wav2lip.engine import Wav2LipEngine
 from models.speech.stream import SpeechStream
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from tests.unit.models.engines.musetalk.conftest import Files
+from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.wav2lip.networks import save_onnx
 from tests.unit.models.synthetic_avatar import make_avatar
 from tests.unit.rendering.test_live_renderer import FPS, NUM, RATE, Studio, pictures
@@ -22,7 +22,7 @@ from tests.unit.rendering.test_live_renderer import FPS, NUM, RATE, Studio, pict
 def _studio(folder: Path, resources: ComputeResources | None = None) -> Studio:
     (folder / "weights").mkdir(parents=True)
     save_onnx(folder / "weights" / "generator", size=32)
-    engine = Wav2LipEngine(EngineSettings(Files(folder / "weights"), {}))
+    engine = Wav2LipEngine(EngineSettings(Brought({"generator": folder / "weights" / "generator"}), {}))
     return Studio(make_avatar(folder, 0.14), folder, engine, resources)
 
 
@@ -37,7 +37,7 @@ def voice() -> NDArray[np.int16]:
     return noise.clip(-32768, 32767).astype(np.int16)
 
 
-def test_wav2lip_speaks_live(studio: Studio, voice: NDArray[np.int16]) -> None:
+def test_live_renderer_wav2lip_moves_only_the_mouth(studio: Studio, voice: NDArray[np.int16]) -> None:
     idle, spoken = pictures(studio.chunks(np.zeros(0, np.int16), 6)), pictures(studio.chunks(voice, 6))
     difference = np.abs(spoken - idle).mean(0)
     side = difference.shape[0]
@@ -45,7 +45,7 @@ def test_wav2lip_speaks_live(studio: Studio, voice: NDArray[np.int16]) -> None:
     assert difference[: side // 4].mean() < 1.5, "the forehead, but for the encoder"
 
 
-def test_sessions_at_once_get_the_pictures_that_each_gets_alone(studio: Studio, voice: NDArray[np.int16]) -> None:
+def test_live_renderer_parallel_sessions_equal_single_ones(studio: Studio, voice: NDArray[np.int16]) -> None:
     alone = [chunk.pictures for chunk in studio.chunks(voice, 3)]
 
     async def session(name: str) -> list[LiveChunk]:
@@ -67,7 +67,7 @@ def test_sessions_at_once_get_the_pictures_that_each_gets_alone(studio: Studio, 
 
 
 @pytest.mark.needs_cuda
-def test_a_gpu_gives_the_pictures_of_a_cpu(studio: Studio, voice: NDArray[np.int16], tmp_path: Path) -> None:
+def test_live_renderer_gpu_pictures_equal_the_cpus(studio: Studio, voice: NDArray[np.int16], tmp_path: Path) -> None:
     on_gpu = _studio(tmp_path, ComputeResources("cuda"))
     difference = np.abs(pictures(on_gpu.chunks(voice, 3)) - pictures(studio.chunks(voice, 3)))
     assert difference.mean() < 0.5

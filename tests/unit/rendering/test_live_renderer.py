@@ -136,9 +136,7 @@ def silent(studio: Studio) -> list[LiveChunk]:
     return studio.chunks(np.zeros(0, np.int16), 12)
 
 
-def test_speech_moves_the_mouth_and_nothing_else(
-    studio: Studio, silent: list[LiveChunk], voice: NDArray[np.int16]
-) -> None:
+def test_render_speech_moves_only_the_mouth(studio: Studio, silent: list[LiveChunk], voice: NDArray[np.int16]) -> None:
     idle, spoken = pictures(silent), pictures(studio.chunks(voice, 12))
     assert len(idle) == len(spoken) == 12 * NUM
     difference = np.abs(spoken - idle).mean(0)
@@ -147,7 +145,7 @@ def test_speech_moves_the_mouth_and_nothing_else(
     assert difference[: side // 4].mean() < 1.5, "the forehead, but for the encoder"
 
 
-def test_expressiveness_scales_the_movement_of_the_mouth(
+def test_render_expressiveness_scales_mouth_movement(
     studio: Studio, silent: list[LiveChunk], voice: NDArray[np.int16]
 ) -> None:
     idle = pictures(silent)
@@ -159,12 +157,12 @@ def test_expressiveness_scales_the_movement_of_the_mouth(
     assert natural < 0.9 * lively
 
 
-def test_the_same_request_gives_the_same_chunk(studio: Studio, silent: list[LiveChunk]) -> None:
+def test_render_is_deterministic(studio: Studio, silent: list[LiveChunk]) -> None:
     again = studio.chunks(np.zeros(0, np.int16), 3)
     assert [chunk.pictures for chunk in again] == [chunk.pictures for chunk in silent[:3]]
 
 
-def test_an_avatar_in_a_bucket_gives_the_same_chunks(
+def test_render_avatar_in_a_bucket_gives_the_same_chunks(
     studio: Studio, silent: list[LiveChunk], s3: S3Server, tmp_path: Path
 ) -> None:
     files = open_files(PipelineConfig(data_dir=tmp_path, files=s3.new_bucket()))
@@ -181,9 +179,7 @@ def test_an_avatar_in_a_bucket_gives_the_same_chunks(
     assert opened, "it was fetched to this machine"
 
 
-def test_moments_show_what_the_source_shows_as_well_in_their_last_frame_as_in_their_first(
-    studio: Studio, silent: list[LiveChunk]
-) -> None:
+def test_render_quality_is_even_within_a_chunk(studio: Studio, silent: list[LiveChunk]) -> None:
     with FrameReader(studio.path, studio.ref.source.info, 2**24) as reader:
         source = np.stack([frame.y.astype(float) for frame in reader.read(range(NUM_FRAMES))])[: 12 * NUM]
     top = slice(0, source.shape[1] // 4)
@@ -194,16 +190,14 @@ def test_moments_show_what_the_source_shows_as_well_in_their_last_frame_as_in_th
     assert max(in_group) - min(in_group) < 3, "it would be seen to breathe with its groups"
 
 
-def test_the_avatar_plays_to_and_fro_and_its_source_is_opened_once(studio: Studio) -> None:
+def test_render_pingpong_opens_the_source_once(studio: Studio) -> None:
     before = len(studio.opened)
     chunks = studio.chunks(np.zeros(0, np.int16), 2 * NUM_FRAMES // NUM)
     assert len(chunks) == 2 * NUM_FRAMES // NUM
     assert len(studio.opened) - before <= 1, "each chunk reads on where the last one ended"
 
 
-def test_a_still_nods_with_what_is_said_and_is_opened_once(
-    sample_portrait: Path, voice: NDArray[np.int16], tmp_path: Path
-) -> None:
+def test_render_still_nods_with_speech(sample_portrait: Path, voice: NDArray[np.int16], tmp_path: Path) -> None:
     studio = Studio(Portrait(sample_portrait, tmp_path), tmp_path)
     idle = pictures(studio.chunks(np.zeros(0, np.int16), 10))
     spoken = pictures(studio.chunks(voice[: RATE // 2], 10))
@@ -214,7 +208,7 @@ def test_a_still_nods_with_what_is_said_and_is_opened_once(
     assert len(studio.opened) == 1, "once a session"
 
 
-def test_a_chunk_continues_the_one_before_it_and_any_other_begins_with_a_keyframe(studio: Studio) -> None:
+def test_render_keyframe_only_without_the_chunk_before(studio: Studio) -> None:
     stream = SpeechStream()
 
     def render(number: int, before: LiveChunk | None) -> LiveChunk:
@@ -238,14 +232,14 @@ def test_a_chunk_continues_the_one_before_it_and_any_other_begins_with_a_keyfram
     assert render(3, third).pictures.is_key
 
 
-def test_a_source_that_is_gone_fails_by_name(studio: Studio) -> None:
+def test_render_missing_source_is_named(studio: Studio) -> None:
     gone = AvatarRef(studio.ref.folder, SourceVideo("other.mp4", studio.ref.source.info))
     window = SpeechStream().window(0.0, 0.12)
     with pytest.raises(StoredFileError, match="other.mp4"):
         asyncio.run(studio.renderer.render(LiveChunkRequest("s", gone, window, 0, NUM, None)))
 
 
-def test_an_engine_that_cannot_speak_live_is_refused_by_name(studio: Studio) -> None:
+def test_live_renderer_engine_without_live_is_refused(studio: Studio) -> None:
     class Other(WarpEngine):
         live_audio_encoder = None  # type: ignore[assignment]
 
@@ -255,27 +249,22 @@ def test_an_engine_that_cannot_speak_live_is_refused_by_name(studio: Studio) -> 
         LiveRenderer(config, other, ComputeResources(), _run, studio._open, studio.files)
 
 
-def test_the_visible_mark_stands_on_every_frame(studio: Studio, silent: list[LiveChunk]) -> None:
-    config = PipelineConfig(labels=LabelsConfig(visible=True))
-    marked = LiveRenderer(config, studio.engine, ComputeResources(), _run, studio._open, studio.files)
-    stream = SpeechStream()
-    made = asyncio.run(marked.render(LiveChunkRequest("s", studio.ref, stream.window(0.0, 0.12), 0, NUM, None)))
+@pytest.mark.parametrize("is_visible", [True, False])
+def test_render_marks_every_frame(studio: Studio, silent: list[LiveChunk], is_visible: bool) -> None:
+    config = PipelineConfig(labels=LabelsConfig(visible=True) if is_visible else LabelsConfig(invisible=False))
+    renderer = LiveRenderer(config, studio.engine, ComputeResources(), _run, studio._open, studio.files)
+    window = SpeechStream().window(0.0, 0.12)
+    made = asyncio.run(renderer.render(LiveChunkRequest("s", studio.ref, window, 0, NUM, None)))
     difference = np.abs(pictures([made]) - pictures(silent[:1]))
-    side = difference.shape[1]
-    assert difference[:, -side // 4 :, side // 2 :].max((1, 2)).min() > 40
-    assert difference[:, : side // 2].mean() < 2
+    if is_visible:
+        side = difference.shape[1]
+        assert difference[:, -side // 4 :, side // 2 :].max((1, 2)).min() > 40
+        assert difference[:, : side // 2].mean() < 2
+    else:
+        assert 0.2 < difference.mean() < 2, "the invisible watermark is missing"
 
 
-def test_the_invisible_watermark_changes_every_chunk_a_little(studio: Studio, silent: list[LiveChunk]) -> None:
-    config = PipelineConfig(labels=LabelsConfig(invisible=False))
-    unmarked = LiveRenderer(config, studio.engine, ComputeResources(), _run, studio._open, studio.files)
-    stream = SpeechStream()
-    made = asyncio.run(unmarked.render(LiveChunkRequest("s", studio.ref, stream.window(0.0, 0.12), 0, NUM, None)))
-    difference = pictures([made]) - pictures(silent[:1])
-    assert 0.2 < np.abs(difference).mean() < 2
-
-
-def test_two_sessions_at_the_same_frame_each_keep_their_reader(studio: Studio) -> None:
+def test_render_two_sessions_keep_their_own_readers(studio: Studio) -> None:
     before, stream = len(studio.opened), SpeechStream()
     for first in (0, NUM, 2 * NUM):
         window = stream.window(first / FPS, (first + NUM) / FPS)

@@ -31,7 +31,7 @@ from storage.state import open_files
 KEY = "0" * 32
 
 
-def test_a_matte_is_made_in_pieces(tmp_path: Path, sample_video: Path) -> None:
+def test_matte_builder_pieces_join_to_one_matte(tmp_path: Path, sample_video: Path) -> None:
     config = PipelineConfig(data_dir=tmp_path)
     files = open_files(config)
     info = replace(probe_video(sample_video, config.limits), num_frames=16)

@@ -75,7 +75,7 @@ class _Buffered(logging.Handler):
         self._file.write(self.format(record) + "\n")
 
 
-def test_fields_of_the_work_at_hand(logs: Logs) -> None:
+def test_call_context_adds_job_and_segment(logs: Logs) -> None:
     with call_context(CallContext("4f00", 3)):
         logger.info("rendering %d frames", 9)
     logger.info("idle")
@@ -87,7 +87,7 @@ def test_fields_of_the_work_at_hand(logs: Logs) -> None:
     assert lines[1].endswith("-- idle")
 
 
-def test_each_request_has_its_own_work_also_in_threads(logs: Logs) -> None:
+def test_call_context_is_per_request_and_in_threads(logs: Logs) -> None:
     async def request(context: CallContext) -> None:
         with call_context(context):
             await asyncio.sleep(0)
@@ -106,23 +106,18 @@ def test_each_request_has_its_own_work_also_in_threads(logs: Logs) -> None:
     assert [record.get("segment") for record in logs.records if record["job"] == "a"] == [None, None]
 
 
-def test_installed_twice_marks_once(logs: Logs) -> None:
+def test_configure_logging_twice_or_new_handler_marks_once(logs: Logs) -> None:
     configure_logging()
+    file = io.StringIO()
+    logger.handlers.append(_Buffered(file))  # as Serve does when its logging settings change
     with call_context(CallContext("4f00")):
         logger.info("once")
     assert logs.terminal.getvalue().count("job=4f00") == 1
     assert len(logger.filters) == 1
-
-
-def test_the_fields_survive_new_handlers(logs: Logs) -> None:
-    file = io.StringIO()
-    logger.handlers = [_Buffered(file)]  # as Serve does when its logging settings change
-    with call_context(CallContext("4f00")):
-        logger.info("still marked")
     assert json.loads(file.getvalue())["job"] == "4f00"
 
 
-def test_records_of_our_modules_reach_serve(logs: Logs) -> None:
+def test_configure_logging_module_records_reach_serve(logs: Logs) -> None:
     with call_context(CallContext("4f00")):
         ours.info("half precision: %s", True)
     ours.debug("below the level of Serve's logger")
@@ -135,7 +130,7 @@ def test_records_of_our_modules_reach_serve(logs: Logs) -> None:
     ("error", "level"),
     [(NotFoundError("There is no job 4f00."), "INFO"), (StageTimeoutError("Studio: timed out after 60 s"), "WARNING")],
 )
-def test_an_expected_error_is_one_line(logs: Logs, error: LipwrightError, level: str) -> None:
+def test_log_of_a_lipwright_error_is_one_line(logs: Logs, error: LipwrightError, level: str) -> None:
     try:
         raise error
     except LipwrightError:
@@ -145,7 +140,7 @@ def test_an_expected_error_is_one_line(logs: Logs, error: LipwrightError, level:
     assert len(logs.terminal.getvalue().splitlines()) == 1 and str(error) in logs.terminal.getvalue()
 
 
-def test_a_defect_keeps_its_traceback(logs: Logs) -> None:
+def test_log_of_a_defect_keeps_its_traceback(logs: Logs) -> None:
     try:
         raise ZeroDivisionError
     except ZeroDivisionError:
@@ -153,7 +148,7 @@ def test_a_defect_keeps_its_traceback(logs: Logs) -> None:
     assert "Traceback" in logs.terminal.getvalue()
 
 
-def test_warnings_of_serves_router_are_no_warnings_of_the_service(logs: Logs) -> None:
+def test_log_of_serves_router_warning_is_info(logs: Logs) -> None:
     from ray.serve._private.request_router import request_router
 
     assert request_router.logger is logger

@@ -15,7 +15,7 @@ from telemetry import metrics
 from tests.metric_names import METRICS, exported_names
 
 
-def test_records_outside_ray_go_nowhere() -> None:
+def test_metrics_outside_ray_record_nothing() -> None:
     metrics.QUEUED_JOBS.set(1)
     metrics.QUEUE_WAIT.observe(0.5)
     metrics.FINISHED_JOBS.add(1, "failed", "media_invalid")
@@ -23,7 +23,7 @@ def test_records_outside_ray_go_nowhere() -> None:
     metrics.FRAMES.add(25)
 
 
-def test_names_carry_our_prefix_and_are_exported_as_prometheus_says() -> None:
+def test_exported_names_have_the_prefix_and_suffixes() -> None:
     assert all(re.fullmatch(r"lipwright_[a-z_]+", name) for name in METRICS)
     assert {"ray_lipwright_queued_jobs", "ray_lipwright_rendered_frames_total"} <= exported_names()
     assert "ray_lipwright_stage_call_seconds_bucket" in exported_names()
@@ -45,7 +45,7 @@ def test_names_carry_our_prefix_and_are_exported_as_prometheus_says() -> None:
         (RayTaskError("render", "traceback", MediaError("broken")).as_instanceof_cause(), "error"),
     ],
 )
-def test_what_a_call_that_raised_is_counted_as(error: BaseException, outcome: str) -> None:
+def test_classify_error_is_the_counted_outcome(error: BaseException, outcome: str) -> None:
     assert classify(error).value == outcome
     with pytest.raises(type(error)), metrics.timed_call("Studio.render", lambda error: classify(error).value):
         raise error

@@ -43,7 +43,7 @@ def _widths(network: MouthEnsemble, example: Example) -> NDArray[np.float32]:
     return np.asarray(shape[0, :, WIDTH], np.float32)
 
 
-def test_a_refitted_network_has_the_width_of_its_speakers() -> None:
+def test_with_width_head_changes_only_the_width() -> None:
     network = _network()
     seen, unseen = _examples(network, ["a", "b", "c", "d", "e"], 1), _examples(network, ["z"], 1)[0]
     refitted = with_width_head(network, WidthFit(network, [seen], [1]).solve())
@@ -57,7 +57,7 @@ def test_a_refitted_network_has_the_width_of_its_speakers() -> None:
     assert torch.equal(old[1], new[1])
 
 
-def test_corpora_count_by_their_shares_and_a_left_out_speaker_does_not() -> None:
+def test_width_fit_weights_corpora_and_skips_left_out_speaker() -> None:
     network = _network()
     wide, narrow = _examples(network, ["a", "b"], 1), _examples(network, ["c"], -1)
     mostly_wide = WidthFit(network, [wide, narrow], [0.9, 0.1])
@@ -68,7 +68,7 @@ def test_corpora_count_by_their_shares_and_a_left_out_speaker_does_not() -> None
     assert not np.allclose(alone.solve(), alone.solve(left_out="b"))
 
 
-def test_corners_are_the_mean_of_all_networks_and_the_rest_stays() -> None:
+def test_with_corners_averages_the_corner_channels_only() -> None:
     torch.manual_seed(3)
     base, added = MouthEnsemble().eval(), [MouthTcn().eval() for _ in range(2)]
     joined = with_corners(base, added)

@@ -14,15 +14,7 @@ pytest.importorskip("onnx")
 
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
-from training.export_speech import (
-    ENCODER_NAME,
-    LIVE_ENCODER_NAME,
-    MOUTH_NAME,
-    main,
-    quantise,
-    read_mouth,
-    read_state,
-)
+from training.export_speech import ENCODER_NAME, LIVE_ENCODER_NAME, MOUTH_NAME, main, quantise, read_mouth, read_state
 from training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble, MouthTcn
 from training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps, load_whisper
 
@@ -35,7 +27,7 @@ def shipped() -> tuple[WhisperTaps, MouthEnsemble]:
 
 
 @pytest.mark.parametrize("num_frames", [2, 90, 2 * MAX_ROWS])
-def test_shipped_files_compute_what_the_definition_says(
+def test_shipped_networks_equal_their_torch_definitions(
     shipped: tuple[WhisperTaps, MouthEnsemble], num_frames: int
 ) -> None:
     mel = np.random.default_rng(2).normal(0, 0.4, (1, num_frames, 80)).astype(np.float32)
@@ -79,7 +71,7 @@ def _as_ctranslate2(encoder: WhisperTaps) -> dict[str, NDArray[np.generic]]:
     return arrays
 
 
-def test_export_writes_the_shipped_weights_again(tmp_path: Path, shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
+def test_export_writes_the_shipped_weights(tmp_path: Path, shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
     _write_ctranslate2(tmp_path / "model.bin", _as_ctranslate2(shipped[0]))
     torch.save(shipped[1].state_dict(), tmp_path / "trained.pt")
     with pytest.warns(DeprecationWarning):  # torch prefers its newer exporter, which renames parameters
@@ -90,7 +82,7 @@ def test_export_writes_the_shipped_weights_again(tmp_path: Path, shipped: tuple[
         assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
 
 
-def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
+def test_load_weights_of_another_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="missing"):
         read_state(weights_path(MOUTH_NAME), WhisperTaps(TAPS, MAX_ROWS))
     _write_ctranslate2(tmp_path / "model.bin", {"decoder/embeddings": np.zeros((3, 2), np.float16)})
@@ -101,7 +93,7 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
         load_whisper(tmp_path / "model.bin", WhisperTaps(TAPS, MAX_ROWS))
 
 
-def test_a_tap_is_the_output_of_its_layer(shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
+def test_whisper_tap_is_the_output_of_its_layer(shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
     mel = torch.randn(1, 60, 80, generator=torch.Generator().manual_seed(1)) * 0.4
     before = WhisperTaps((TAPS[0] - 1, TAPS[0]), MAX_ROWS)
     before.load_state_dict({k: shipped[0].state_dict()[k] for k in before.state_dict()})
@@ -112,7 +104,7 @@ def test_a_tap_is_the_output_of_its_layer(shipped: tuple[WhisperTaps, MouthEnsem
         assert torch.allclose(layer, shipped[0](mel)[..., :WIDTH], atol=1e-5)
 
 
-def test_the_mouth_is_read_off_the_hidden_layer(shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
+def test_mouth_ensemble_is_linear_in_its_hidden_layer(shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
     mouth, state = shipped[1], shipped[1].state_dict()
     members = range(len(mouth.members))
     heads = torch.cat([state[f"members.{i}.head.weight"][..., 0] for i in members], 1) / len(members) ** 0.5
@@ -122,7 +114,7 @@ def test_the_mouth_is_read_off_the_hidden_layer(shipped: tuple[WhisperTaps, Mout
         assert torch.allclose(hidden @ heads.T + bias, shape, atol=1e-3)
 
 
-def test_the_first_head_is_kept_with_its_gain() -> None:
+def test_with_first_head_keeps_its_gain() -> None:
     torch.manual_seed(4)
     trained, gain = MouthTcn(num_heads=2).eval(), torch.linspace(0.5, 2, 8)
     features = torch.randn(1, 40, NUM_FEATURES)
@@ -133,7 +125,7 @@ def test_the_first_head_is_kept_with_its_gain() -> None:
     assert torch.allclose(first[..., 8], both[..., 8], atol=1e-5)
 
 
-def test_the_quantised_encoder_is_made_from_the_shipped_one_and_computes_nearly_the_same(tmp_path: Path) -> None:
+def test_quantise_writes_the_shipped_live_encoder(tmp_path: Path) -> None:
     written = tmp_path / LIVE_ENCODER_NAME
     quantise(weights_path(ENCODER_NAME), written)
     assert [file.name for file in tmp_path.iterdir()] == [written.name]

@@ -36,14 +36,14 @@ def _packed(kind: bytes, num_bytes: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
-def test_one_long_text_is_refused_before_it_is_unpacked(tmp_path: Path, kind: bytes) -> None:
+def test_probe_video_png_with_one_long_text_is_refused(tmp_path: Path, kind: bytes) -> None:
     path = _with(tmp_path / "bomb.png", _packed(kind, 64 << 20))
     assert path.stat().st_size < 1 << 17
     with pytest.raises(MediaLimitError, match=r"bomb\.png: expected at most 16 MiB of texts"):
         probe_video(path, LIMITS)
 
 
-def test_many_texts_are_counted_together(tmp_path: Path) -> None:
+def test_probe_video_png_texts_are_counted_together(tmp_path: Path) -> None:
     with pytest.raises(MediaLimitError, match="16 MiB of texts"):
         probe_video(write_text_picture(tmp_path / "t.png", 1000, 10_000_000), LIMITS)
     names = b"".join(_chunk(b"tEXt", b"k%d\0v" % number) for number in range(MAX_TEXTS + 1))
@@ -51,7 +51,7 @@ def test_many_texts_are_counted_together(tmp_path: Path) -> None:
         probe_video(_with(tmp_path / "names.png", names), LIMITS)
 
 
-def test_texts_of_a_second_picture_in_the_file_count(tmp_path: Path) -> None:
+def test_probe_video_png_texts_of_a_second_picture_count(tmp_path: Path) -> None:
     first, second = write_still(tmp_path / "a", "png", "rgb24"), _with(tmp_path / "b", _packed(b"zTXt", 32 << 20))
     both = tmp_path / "both.png"
     both.write_bytes(first.read_bytes() + second.read_bytes())
@@ -59,7 +59,7 @@ def test_texts_of_a_second_picture_in_the_file_count(tmp_path: Path) -> None:
         probe_video(both, LIMITS)
 
 
-def test_a_colour_profile_does_no_harm_to_the_process(tmp_path: Path, repo_root: Path) -> None:
+def test_probe_video_png_colour_profile_keeps_the_process(tmp_path: Path, repo_root: Path) -> None:
     path = _with(tmp_path / "p.png", _packed(b"iCCP", 1 << 20))
     code = (
         "import gc; from pathlib import Path; from config import MediaLimits; from media.probe import probe_video;"
@@ -69,7 +69,7 @@ def test_a_colour_profile_does_no_harm_to_the_process(tmp_path: Path, repo_root:
     assert (done.returncode, done.stdout) == (0, "whole\n")
 
 
-def test_what_programs_write_beside_pictures_passes(tmp_path: Path) -> None:
+def test_probe_video_png_with_ordinary_texts_passes(tmp_path: Path) -> None:
     texts = _chunk(b"tEXt", b"prompt\0" + b"a" * 2_000_000) + _packed(b"iCCP", 1 << 20) + _chunk(b"zTXt", b"broken")
     assert probe_video(_with(tmp_path / "p.png", texts), LIMITS).is_still
     cut = tmp_path / "cut.png"

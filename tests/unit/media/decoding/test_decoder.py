@@ -20,10 +20,11 @@ from errors import CancelledJobError, MediaError, MediaLimitError, ReplicaLostEr
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.reply_codec import UnexpectedDecoderError
-from media.probe import probe_audio, probe_video
+from media.probe import probe_video
 from storage.local.disk import written_atomically
 from tests.unit.media import decoder_tasks
-from tests.unit.media.clips import LIMITS, write_video
+from tests.unit.media.clips import write_video
+from tests.unit.media.decoding.conftest import wait_until
 
 CLIP = Path("clip.mp4")
 CONFIG = DecoderConfig(max_memory_bytes=640 * 1024**2)
@@ -51,14 +52,7 @@ def _forkserver_of(decoders: Decoders) -> psutil.Process:
     return psutil.Process(parent)
 
 
-def _wait_until(is_so: Callable[[], bool], timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-def test_answers_and_errors_arrive_as_they_were(decoders: Decoders, h264: Path) -> None:
+def test_run_returns_results_and_raises_errors(decoders: Decoders, h264: Path) -> None:
     limits = MediaLimits()
     work = partial(probe_video, h264, limits)
     assert decoders.run(work, file=h264, timeout_s=30) == probe_video(h264, limits)
@@ -70,30 +64,30 @@ def test_answers_and_errors_arrive_as_they_were(decoders: Decoders, h264: Path) 
         _run(decoders, sys.exit)
 
 
-def test_each_call_has_a_process_of_its_own(decoders: Decoders) -> None:
+def test_run_uses_a_new_process_per_call(decoders: Decoders) -> None:
     pids = {_run(decoders, decoder_tasks.process_id) for _ in range(3)} | {os.getpid(), _forkserver_of(decoders).pid}
     assert len(pids) == 5
 
 
 @pytest.mark.parametrize("num_bytes", [0, 60_000, 70_000, 5_000_000])
-def test_messages_of_any_length_arrive(decoders: Decoders, num_bytes: int) -> None:
+def test_run_messages_of_any_length_arrive(decoders: Decoders, num_bytes: int) -> None:
     value = os.urandom(num_bytes)
     assert _run(decoders, partial(decoder_tasks.echo, value)) == value
 
 
-def test_a_crash_is_the_files_error(decoders: Decoders) -> None:
+def test_run_crash_is_a_media_error(decoders: Decoders) -> None:
     with pytest.raises(MediaError, match=r"clip\.mp4: .* crashed \(SIGSEGV\)"):
         _run(decoders, decoder_tasks.crash)
     assert _run(decoders, partial(decoder_tasks.echo, b"on")) == b"on"
 
 
-def test_memory_is_bounded(decoders: Decoders) -> None:
+def test_run_memory_is_bounded(decoders: Decoders) -> None:
     with pytest.raises(MediaLimitError, match=r"clip\.mp4: .* 640 MiB"):
         _run(decoders, partial(decoder_tasks.hoard, 600 * 1024**2))
     assert _run(decoders, partial(decoder_tasks.hoard, 50 * 1024**2)) == 50 * 1024**2
 
 
-def test_memory_that_ffmpeg_is_refused_is_the_files_error(decoders: Decoders, tmp_path: Path) -> None:
+def test_run_ffmpeg_out_of_memory_is_a_media_error(decoders: Decoders, tmp_path: Path) -> None:
     clip = write_video(tmp_path / "large.mp4", 60, size=(1920, 1080))  # 180 MiB
     bound = _forkserver_of(decoders).memory_info().vms + 150 * 1024**2
     with Decoders(DecoderConfig(max_memory_bytes=bound)) as tight, pytest.raises(MediaLimitError, match="large.mp4"):
@@ -101,7 +95,7 @@ def test_memory_that_ffmpeg_is_refused_is_the_files_error(decoders: Decoders, tm
     assert decoders.run(partial(decoder_tasks.decode_all, clip), file=clip, timeout_s=30) == 60
 
 
-def test_processor_time_is_bounded() -> None:
+def test_run_cpu_time_is_bounded() -> None:
     with (
         Decoders(DecoderConfig(cpu_share=0.02)) as decoders,
         pytest.raises(MediaLimitError, match=r"clip\.mp4: .* CPU time"),
@@ -109,21 +103,21 @@ def test_processor_time_is_bounded() -> None:
         _run(decoders, decoder_tasks.spin, timeout_s=50)
 
 
-def test_wall_clock_is_bounded(decoders: Decoders, tmp_path: Path) -> None:
+def test_run_timeout_ends_the_process(decoders: Decoders, tmp_path: Path) -> None:
     forkserver = _forkserver_of(decoders)
     start = time.monotonic()
     with pytest.raises(StageTimeoutError, match=r"clip\.mp4"):
         _run(decoders, partial(decoder_tasks.sleep, 60, tmp_path / "pid"), timeout_s=1, writes=tmp_path)
     assert time.monotonic() - start < 20, "the task itself takes a minute"
-    _wait_until(lambda: not forkserver.children())
+    wait_until(lambda: not forkserver.children())
 
 
-def test_a_stop_from_another_thread_ends_the_call_and_its_process(decoders: Decoders, tmp_path: Path) -> None:
+def test_run_cancelled_from_a_thread_ends_the_process(decoders: Decoders, tmp_path: Path) -> None:
     pid_file, token = tmp_path / "pid", CancelToken()
     stopped_at: list[float] = []
 
     def set_when_started() -> None:
-        _wait_until(pid_file.exists)
+        wait_until(pid_file.exists)
         stopped_at.append(time.monotonic())
         token.cancel()
 
@@ -133,17 +127,17 @@ def test_a_stop_from_another_thread_ends_the_call_and_its_process(decoders: Deco
         _run(decoders, partial(decoder_tasks.sleep, 60, pid_file), token=token, writes=tmp_path)
     assert time.monotonic() - stopped_at[0] < 20, "the task itself takes a minute"
     thread.join()
-    _wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())))
+    wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())))
     with pytest.raises(CancelledJobError):
         _run(decoders, partial(decoder_tasks.sleep, 60), token=token)
 
 
-def test_a_call_survives_the_death_of_its_forkserver(decoders: Decoders, tmp_path: Path) -> None:
+def test_run_killed_forkserver_is_replaced(decoders: Decoders, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     forkserver = _forkserver_of(decoders)
 
     def kill_once() -> None:
-        _wait_until(pid_file.exists)
+        wait_until(pid_file.exists)
         forkserver.kill()
 
     thread = threading.Thread(target=kill_once)
@@ -153,12 +147,12 @@ def test_a_call_survives_the_death_of_its_forkserver(decoders: Decoders, tmp_pat
     assert _forkserver_of(decoders).pid != forkserver.pid
 
 
-def test_a_decoder_killed_from_outside_each_time_is_named(decoders: Decoders) -> None:
+def test_run_decoder_killed_each_time_is_replica_lost(decoders: Decoders) -> None:
     with pytest.raises(ReplicaLostError, match=r"clip\.mp4"):
         _run(decoders, decoder_tasks.kill_itself)
 
 
-def test_no_process_outlives_the_one_that_asked(repo_root: Path, tmp_path: Path) -> None:
+def test_decoder_processes_end_with_their_parent(repo_root: Path, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     code = (
         "from functools import partial; from pathlib import Path; from config import DecoderConfig;"
@@ -167,7 +161,7 @@ def test_no_process_outlives_the_one_that_asked(repo_root: Path, tmp_path: Path)
         "Decoders(DecoderConfig()).run(work, file=Path('x'), timeout_s=60, writes=work.args[1].parent)"
     )
     asking = subprocess.Popen([sys.executable, "-c", code], cwd=repo_root)
-    _wait_until(lambda: pid_file.exists() and pid_file.read_text() != "")
+    wait_until(lambda: pid_file.exists() and pid_file.read_text() != "")
     decoder = psutil.Process(int(pid_file.read_text()))
     forkserver = decoder.parent()
     assert forkserver is not None and forkserver.ppid() == asking.pid
@@ -177,19 +171,19 @@ def test_no_process_outlives_the_one_that_asked(repo_root: Path, tmp_path: Path)
     assert not alive
 
 
-def test_a_hundred_calls_leave_nothing_behind(decoders: Decoders) -> None:
+def test_run_a_hundred_calls_leaves_no_files_or_processes(decoders: Decoders) -> None:
     forkserver = _forkserver_of(decoders)
-    _wait_until(lambda: not forkserver.children())
+    wait_until(lambda: not forkserver.children())
     before = len(os.listdir("/proc/self/fd")) + forkserver.num_fds()
     for number in range(100):
         assert _run(decoders, partial(decoder_tasks.echo, bytes([number]) * 70_000)) == bytes([number]) * 70_000
-    _wait_until(lambda: not forkserver.children())
+    wait_until(lambda: not forkserver.children())
     # Other tests' threads open and close files of this process meanwhile; a call that leaves one leaves a hundred.
     assert len(os.listdir("/proc/self/fd")) + forkserver.num_fds() < before + 50
     assert forkserver.num_threads() == 1
 
 
-def test_calls_of_many_threads_do_not_mix(decoders: Decoders) -> None:
+def test_run_from_many_threads_returns_own_results(decoders: Decoders) -> None:
     results: dict[int, object] = {}
 
     def call(number: int) -> None:
@@ -203,7 +197,7 @@ def test_calls_of_many_threads_do_not_mix(decoders: Decoders) -> None:
     assert results == {number: bytes([number]) for number in range(16)}
 
 
-def test_what_a_killed_decoder_left_is_removed(tmp_path: Path) -> None:
+def test_run_failed_write_leaves_no_files(tmp_path: Path) -> None:
     out = tmp_path / "speech.npy"
     out.write_bytes(b"old")
     with Decoders(DecoderConfig(max_file_bytes=1000)) as decoders:
@@ -215,11 +209,7 @@ def test_what_a_killed_decoder_left_is_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["speech.npy"] and out.stat().st_size == 900
 
 
-def test_bounds_hold_for_real_sound_too(decoders: Decoders, h264: Path) -> None:
-    assert decoders.run(partial(probe_audio, h264, LIMITS), file=h264, timeout_s=30) == probe_audio(h264, LIMITS)
-
-
-def test_decoders_with_niceness_have_a_lower_priority() -> None:
+def test_decoders_niceness_lowers_the_priority() -> None:
     with Decoders(DecoderConfig(), niceness=3) as decoders:
         decoders.warm()
         process = decoders._forkserver._process

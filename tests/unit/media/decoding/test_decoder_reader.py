@@ -7,7 +7,6 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from media.decoding.reply_codec import FrameBatch
 from media.probe import probe_video
 from media.reader import FrameReader
 from tests.unit.media.clips import LIMITS, number_of, write_still, write_video
+from tests.unit.media.decoding.conftest import wait_until
 from tests.unit.media.test_reader import FORMATS
 
 FRAME_BYTES = 192 * 128 * 3 // 2
@@ -36,16 +36,10 @@ SETTINGS = replace(
 )
 
 
-def test_the_caches_of_32_readers_fit_the_memory_of_decoders() -> None:
+def test_frame_settings_cache_is_a_share_of_decoder_memory() -> None:
     config = PipelineConfig(decoder=DecoderConfig(max_shared_memory_bytes=2**30))
     assert config.render.reader_cache_bytes > 2**25
     assert FrameSettings.of(config, num_threads=1, timeout_s=1.0).cache_bytes == 2**25
-
-
-@pytest.fixture(scope="module")
-def decoders() -> Iterator[Decoders]:
-    with Decoders(DecoderConfig()) as decoders:
-        yield decoders
 
 
 def _children() -> list[psutil.Process]:
@@ -57,18 +51,11 @@ def _children() -> list[psutil.Process]:
     return found
 
 
-def _wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
 FREEZER = Path("/sys/fs/cgroup/freezer")
 
 
 @pytest.mark.skipif(not os.access(FREEZER, os.W_OK), reason="freezing a process needs root and cgroups v1")
-def test_a_killed_decoder_that_cannot_exit_yet_costs_nothing(decoders: Decoders, h264: Path) -> None:
+def test_decoder_reader_close_of_a_frozen_decoder_uses_no_cpu(decoders: Decoders, h264: Path) -> None:
     reader = _open(decoders, h264)
     before = set(_children())
     next(iter(reader.read([0])))
@@ -78,7 +65,7 @@ def test_a_killed_decoder_that_cannot_exit_yet_costs_nothing(decoders: Decoders,
     try:
         (group / "tasks").write_text(str(decoder.pid))
         (group / "freezer.state").write_text("FROZEN")
-        _wait_until(lambda: (group / "freezer.state").read_text() == "FROZEN\n")
+        wait_until(lambda: (group / "freezer.state").read_text() == "FROZEN\n")
         reader.close()
         fork_server = decoder.parent()
         assert fork_server is not None
@@ -89,7 +76,7 @@ def test_a_killed_decoder_that_cannot_exit_yet_costs_nothing(decoders: Decoders,
         assert used_s < 0.1 * (time.monotonic() - start)
     finally:
         (group / "freezer.state").write_text("THAWED")
-        _wait_until(lambda: not decoder.is_running())
+        wait_until(lambda: not decoder.is_running())
         group.rmdir()
 
 
@@ -111,24 +98,24 @@ def _assert_same_frames(decoders: Decoders, path: Path) -> None:
             assert not any(plane.flags.writeable for plane in planes)
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_frames_are_those_of_the_reader_in_process(decoders: Decoders, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["vp9-odd", "422-10-bit", "rotated-90", "full-range", "avi-b-frames"])
+def test_decoder_reader_frames_equal_frame_reader(decoders: Decoders, tmp_path: Path, name: str) -> None:
     suffix, options = FORMATS[name]
     _assert_same_frames(decoders, write_video(tmp_path / f"v.{suffix}", 24, **options))
 
 
-def test_so_they_are_at_a_variable_rate_and_of_stills(decoders: Decoders, variable: Path, tmp_path: Path) -> None:
+def test_decoder_reader_variable_rate_and_still(decoders: Decoders, variable: Path, tmp_path: Path) -> None:
     _assert_same_frames(decoders, variable)
     _assert_same_frames(decoders, write_still(tmp_path / "still.png", "png", "rgb24"))
 
 
-def test_frames_outlive_the_reader_and_its_process(decoders: Decoders, h264: Path) -> None:
+def test_decoder_reader_frames_outlive_the_reader(decoders: Decoders, h264: Path) -> None:
     with _open(decoders, h264) as reader:
         held = list(reader.read(range(60)))
     assert [number_of(planes) for planes in held] == list(range(60))
 
 
-def test_an_index_outside_ends_what_came_before_it_first(decoders: Decoders, h264: Path) -> None:
+def test_decoder_reader_index_outside_is_refused_in_order(decoders: Decoders, h264: Path) -> None:
     with _open(decoders, h264) as reader:
         frames = reader.read([0, 1, 60, 2])
         assert [number_of(next(frames)) for _ in range(2)] == [0, 1]
@@ -137,13 +124,13 @@ def test_an_index_outside_ends_what_came_before_it_first(decoders: Decoders, h26
         assert [number_of(planes) for planes in reader.read([3])] == [3]
 
 
-def test_a_read_that_nobody_finished_is_over(decoders: Decoders, h264: Path) -> None:
+def test_decoder_reader_unfinished_read_is_dropped(decoders: Decoders, h264: Path) -> None:
     with _open(decoders, h264) as reader:
         assert number_of(next(reader.read(range(60)))) == 0
         assert [number_of(planes) for planes in reader.read(range(30, 50))] == list(range(30, 50))
 
 
-def test_errors_name_the_file(decoders: Decoders, h264: Path, tmp_path: Path) -> None:
+def test_decoder_reader_errors_name_the_file(decoders: Decoders, h264: Path, tmp_path: Path) -> None:
     path = tmp_path / "note.mp4"
     path.write_text("no video")
     with (
@@ -159,7 +146,7 @@ def test_errors_name_the_file(decoders: Decoders, h264: Path, tmp_path: Path) ->
         next(reader.read([0]))
 
 
-def test_a_file_that_is_rejected_before_frames_are_requested_is_named(
+def test_decoder_reader_file_rejected_early_is_named(
     decoders: Decoders, h264: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "note.mp4").write_text("no video")
@@ -178,7 +165,7 @@ def test_a_file_that_is_rejected_before_frames_are_requested_is_named(
         next(reader.read([0]))
 
 
-def test_reading_goes_on_when_the_decoder_or_its_forkserver_is_killed(h264: Path) -> None:
+def test_decoder_reader_killed_process_is_replaced(h264: Path) -> None:
     others = psutil.Process().children()
     with Decoders(DecoderConfig()) as decoders, _open(decoders, h264) as reader:
         numbers = []
@@ -186,11 +173,11 @@ def test_reading_goes_on_when_the_decoder_or_its_forkserver_is_killed(h264: Path
             numbers.append(number_of(planes))
             if len(numbers) in (20, 40):
                 (forkserver,) = [child for child in psutil.Process().children() if child not in others]
-                _wait_until(lambda forkserver=forkserver: bool(forkserver.children()))  # type: ignore[misc]  # it starts first
+                wait_until(lambda forkserver=forkserver: bool(forkserver.children()))  # type: ignore[misc]  # it starts first
                 doomed = [forkserver, *forkserver.children()] if len(numbers) == 20 else forkserver.children()
                 doomed[0].kill()
                 # A forkserver takes its decoders with it.
-                _wait_until(lambda doomed=doomed: not any(map(_is_alive, doomed)))  # type: ignore[misc]
+                wait_until(lambda doomed=doomed: not any(map(_is_alive, doomed)))  # type: ignore[misc]
         assert numbers == list(range(60))
 
 
@@ -201,20 +188,20 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def test_a_decoder_that_nobody_asks_ends_and_is_replaced(h264: Path) -> None:
+def test_decoder_reader_idle_decoder_ends_and_is_replaced(h264: Path) -> None:
     settings = replace(SETTINGS, decoder=DecoderConfig(idle_s=0.2))
     with Decoders(DecoderConfig()) as decoders, _open(decoders, h264, settings) as reader:
         assert [number_of(planes) for planes in reader.read([3, 4])] == [3, 4]
-        _wait_until(lambda: not _children())
+        wait_until(lambda: not _children())
         assert [number_of(planes) for planes in reader.read([5, 6])] == [5, 6]
 
 
-def test_a_batch_that_takes_too_long_ends_the_read(decoders: Decoders, h264: Path) -> None:
+def test_decoder_reader_slow_batch_times_out(decoders: Decoders, h264: Path) -> None:
     with _open(decoders, h264, replace(SETTINGS, timeout_s=0.0005)) as reader, pytest.raises(StageTimeoutError):
         list(reader.read(range(60)))
 
 
-def test_closing_from_another_thread_ends_a_read_under_way(decoders: Decoders, tmp_path: Path) -> None:
+def test_decoder_reader_close_from_a_thread_cancels_the_read(decoders: Decoders, tmp_path: Path) -> None:
     path = write_video(tmp_path / "long.mp4", 300, size=(1280, 720), gop=300, options={"preset": "ultrafast"})
     reader = _open(decoders, path)
     closed_at: list[float] = []
@@ -235,10 +222,10 @@ def test_closing_from_another_thread_ends_a_read_under_way(decoders: Decoders, t
         next(reader.read([0]))
 
 
-def test_a_hundred_readers_leave_nothing_behind(decoders: Decoders, h264: Path) -> None:
+def test_decoder_reader_a_hundred_leave_no_files(decoders: Decoders, h264: Path) -> None:
     with _open(decoders, h264) as reader:
         list(reader.read([0]))
-        _wait_until(lambda: len(_children()) == 1)  # those of other readers end
+        wait_until(lambda: len(_children()) == 1)  # those of other readers end
     before = os.listdir("/proc/self/fd")
     for number in range(100):
         with _open(decoders, h264) as reader:
@@ -248,11 +235,11 @@ def test_a_hundred_readers_leave_nothing_behind(decoders: Decoders, h264: Path) 
                 del frames  # in the middle
     del reader
     gc.collect()
-    _wait_until(lambda: not _children())
-    _wait_until(lambda: len(os.listdir("/proc/self/fd")) <= len(before))
+    wait_until(lambda: not _children())
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= len(before))
 
 
-def test_a_file_is_filled_again_once_its_frames_are_gone(decoders: Decoders, h264: Path) -> None:
+def test_decoder_reader_reuses_memory_of_freed_frames(decoders: Decoders, h264: Path) -> None:
     """And not before: frames that are held stay what they were."""
 
     def inodes() -> set[int]:
@@ -284,7 +271,7 @@ def _serve_too_many(channel: Channel) -> None:
         channel.send(FrameBatch(65), file.fileno())
 
 
-def test_more_frames_than_were_asked_for_are_refused(
+def test_decoder_reader_too_many_frames_are_refused(
     decoders: Decoders, h264: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = Decoders.open
@@ -304,7 +291,7 @@ def _num_open(target: str) -> int:
     return num
 
 
-def test_memory_does_not_grow_with_what_was_read(decoders: Decoders, tmp_path: Path) -> None:
+def test_decoder_reader_memory_does_not_grow(decoders: Decoders, tmp_path: Path) -> None:
     path = write_video(tmp_path / "many.mp4", 200, size=(640, 480), options={"preset": "ultrafast"})
     settings = replace(SETTINGS, decoder=DecoderConfig(batch_bytes=2 * 1024**2))
     process = psutil.Process()

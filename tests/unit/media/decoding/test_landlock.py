@@ -42,7 +42,7 @@ def _exit_code(work: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_only_what_a_rule_names_is_reached(tmp_path: Path) -> None:
+def test_restrict_allows_only_the_rules_paths(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_bytes(b"x")
@@ -61,7 +61,7 @@ def test_only_what_a_rule_names_is_reached(tmp_path: Path) -> None:
     assert _restricted([(str(a), writes)], (a / "file").unlink) == 0
 
 
-def test_other_processes_and_the_network_are_out_of_reach() -> None:
+def test_restrict_denies_signals_and_connections() -> None:
     denied = {1, 13}  # EPERM, EACCES
     if landlock.abi_version() >= 6:
         assert _restricted([], lambda: os.kill(os.getppid(), 0)) in denied
@@ -71,7 +71,7 @@ def test_other_processes_and_the_network_are_out_of_reach() -> None:
 
 
 @pytest.mark.skipif("NoNewPrivs:\t1" in Path("/proc/self/status").read_text(), reason="it is set already")
-def test_without_no_new_privileges_it_fails_instead_of_doing_nothing() -> None:
+def test_restrict_without_no_new_privs_fails() -> None:
     def as_user() -> None:
         if os.geteuid() == 0:
             os.setresuid(65534, 65534, 65534)

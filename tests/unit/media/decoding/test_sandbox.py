@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import time
 from collections.abc import Callable, Iterator
 from ctypes.util import find_library
 from functools import partial
@@ -30,6 +29,7 @@ from media.writer import SegmentWriter
 from storage.local.disk import written_atomically
 from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS, info_of, planes_of
+from tests.unit.media.decoding.conftest import wait_until
 
 CLIP = Path("clip.mp4")
 T = TypeVar("T")
@@ -55,17 +55,13 @@ def _run(decoders: Decoders, work: Callable[[], T], file: Path = CLIP, writes: P
     return decoders.run(work, file=file, timeout_s=30, writes=writes)
 
 
-def _ended(pids: list[int], timeout_s: float = 60) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while any(psutil.pid_exists(pid) for pid in pids):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
+def _ended(pids: list[int]) -> bool:
+    wait_until(lambda: not any(map(psutil.pid_exists, pids)))
     return True
 
 
 @pytest.mark.usefixtures("whole_sandbox")
-def test_a_decoder_reads_its_file_and_no_other(decoders: Decoders, tmp_path: Path) -> None:
+def test_sandbox_reads_only_its_file(decoders: Decoders, tmp_path: Path) -> None:
     mine, keys = tmp_path / "mine", tmp_path / "api_keys.json"
     for path in (mine, keys):
         path.write_bytes(path.name.encode())
@@ -75,7 +71,7 @@ def test_a_decoder_reads_its_file_and_no_other(decoders: Decoders, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("whole_sandbox")
-def test_a_decoder_can_do_nothing_but_decode(decoders: Decoders) -> None:
+def test_sandbox_denies_everything_but_decoding(decoders: Decoders) -> None:
     assert _run(decoders, missing_layers) == ""
     assert _run(decoders, decoder_tasks.tries) == ""
     assert _run(decoders, partial(decoder_tasks.in_status, "NoNewPrivs")) == "1"
@@ -84,7 +80,7 @@ def test_a_decoder_can_do_nothing_but_decode(decoders: Decoders) -> None:
 
 
 @pytest.mark.usefixtures("whole_sandbox")
-def test_a_decoder_harms_neither_processes_nor_files_nor_memory_of_others(decoders: Decoders, tmp_path: Path) -> None:
+def test_sandbox_denies_attacks_on_others(decoders: Decoders, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"x")
     victim.chmod(0o600)
@@ -99,7 +95,7 @@ def test_a_decoder_harms_neither_processes_nor_files_nor_memory_of_others(decode
 
 @pytest.mark.usefixtures("whole_sandbox")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_files_of_other_users_are_decoded_too(decoders: Decoders, tmp_path: Path) -> None:
+def test_sandbox_reads_files_of_other_users(decoders: Decoders, tmp_path: Path) -> None:
     folder = tmp_path / "theirs"
     folder.mkdir(mode=0o700)
     file, other = folder / "file", folder / "other"
@@ -113,20 +109,18 @@ def test_files_of_other_users_are_decoded_too(decoders: Decoders, tmp_path: Path
         _run(decoders, partial(decoder_tasks.read, other), file)
 
 
-def test_what_is_not_confined_could() -> None:
+def test_sandbox_environment_has_no_secret(decoders: Decoders) -> None:
+    found = _run(decoders, decoder_tasks.environment)
+    assert "PATH=" in found and "SECRET" not in found
+
+
+def test_sandbox_off_confines_nothing() -> None:
     with Decoders(DecoderConfig(sandbox=False)) as decoders:
         assert "seccomp" in _run(decoders, missing_layers)
         assert "passwords" in _run(decoders, partial(decoder_tasks.tries_without_fork))
 
 
-def test_the_environment_of_a_decoder_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIPWRIGHT_TEST_SECRET", "in nobody's hands")
-    with Decoders(DecoderConfig(sandbox=False)) as decoders:
-        found = _run(decoders, decoder_tasks.environment)
-    assert "PATH=" in found and "SECRET" not in found
-
-
-def test_no_child_outlives_its_decoder(tmp_path: Path) -> None:
+def test_children_end_with_their_decoder(tmp_path: Path) -> None:
     pid_file = tmp_path / "pids"
     with Decoders(DecoderConfig(sandbox=False)) as decoders:
         assert _run(decoders, partial(decoder_tasks.leave_children, pid_file), writes=tmp_path) == "left"
@@ -134,38 +128,26 @@ def test_no_child_outlives_its_decoder(tmp_path: Path) -> None:
         assert len(pids) == 2 and _ended(pids)
 
 
-def test_no_child_outlives_the_forkserver(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pids"
-    with Decoders(DecoderConfig(sandbox=False)) as decoders:
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_children_end_with_the_forkserver(tmp_path: Path, is_killed: bool) -> None:
+    pid_file, group = tmp_path / "pids", f"k{os.getpid() % 10_000}"
+    with Decoders(DecoderConfig(sandbox=False), group=group) as decoders:
         decoder = decoders.open(partial(decoder_tasks.stay_with_children, pid_file), CLIP)
-        deadline = time.monotonic() + 60
-        while not pid_file.exists() or not pid_file.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: pid_file.exists() and len(pid_file.read_text().split()) == 2)
         pids = [int(pid) for pid in pid_file.read_text().split()]
+        if is_killed:
+            parent = psutil.Process(pids[0]).parent()
+            forkserver = None if parent is None else parent.parent()
+            assert forkserver is not None
+            forkserver.kill()
+            decoder.close()
+            assert _run(decoders, decoder_tasks.process_id) > 0  # of the next forkserver
+            assert _ended(pids)
     assert _ended(pids)
     decoder.close()
 
 
-def test_no_child_outlives_a_forkserver_that_was_killed(tmp_path: Path) -> None:
-    pid_file, group = tmp_path / "pids", f"k{os.getpid() % 10_000}"
-    with Decoders(DecoderConfig(sandbox=False), group=group) as decoders:
-        decoder = decoders.open(partial(decoder_tasks.stay_with_children, pid_file), CLIP)
-        deadline = time.monotonic() + 60
-        while not pid_file.exists() or not pid_file.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        children = [psutil.Process(int(pid)) for pid in pid_file.read_text().split()]
-        parent = children[0].parent()
-        forkserver = None if parent is None else parent.parent()
-        assert forkserver is not None
-        forkserver.kill()
-        decoder.close()
-        assert _run(decoders, decoder_tasks.process_id) > 0  # of the next forkserver
-        assert _ended([child.pid for child in children])
-
-
-def test_an_answer_is_never_unpickled(tmp_path: Path) -> None:
+def test_channel_receive_never_unpickles(tmp_path: Path) -> None:
     sprung = tmp_path / "sprung"
     ours, theirs = Channel.pair()
     with theirs:
@@ -183,12 +165,12 @@ def test_an_answer_is_never_unpickled(tmp_path: Path) -> None:
     ours.close()
 
 
-def test_a_decoder_that_answers_with_something_else_is_the_files_error(decoders: Decoders) -> None:
+def test_receive_invalid_reply_is_a_media_error(decoders: Decoders) -> None:
     with pytest.raises(MediaError, match=r"clip\.mp4: .* sent an invalid reply"):
         decoders.open(decoder_tasks.babble, CLIP).receive(20)
 
 
-def test_memory_is_bounded_for_all_decoders_together() -> None:
+def test_shared_memory_limit_counts_all_decoders() -> None:
     config, group = DecoderConfig(max_shared_memory_bytes=400 * 1024**2), f"t{os.getpid() % 10_000}"
     with Decoders(config, group=group) as small, Decoders(DecoderConfig(), group=group) as decoders:
         assert _run(small, partial(decoder_tasks.hold, 300 * 1024**2, 1)) == 1
@@ -199,7 +181,7 @@ def test_memory_is_bounded_for_all_decoders_together() -> None:
             assert _run(small, partial(decoder_tasks.hold, 150 * 1024**2, 1)) == 1  # the other one is larger
 
 
-def test_shared_pages_count_too() -> None:
+def test_shared_memory_limit_counts_shared_pages() -> None:
     config, group = DecoderConfig(max_shared_memory_bytes=400 * 1024**2), f"s{os.getpid() % 10_000}"
     with Decoders(config, group=group) as decoders:
         assert _run(decoders, partial(decoder_tasks.hold_shared, 300 * 1024**2, 0.5)) == 1
@@ -207,7 +189,7 @@ def test_shared_pages_count_too() -> None:
             _run(decoders, partial(decoder_tasks.hold_shared, 500 * 1024**2, 20))
 
 
-def test_the_shared_bound_is_no_more_than_half_of_the_machine() -> None:
+def test_budget_bytes_is_at_most_half_of_the_memory() -> None:
     assert budget_bytes(2**60) == memory_bytes() // 2
     assert budget_bytes(1024) == 1024
     with (
@@ -219,7 +201,7 @@ def test_the_shared_bound_is_no_more_than_half_of_the_machine() -> None:
         assert any(str(memory_bytes() // 2) in command for command in commands)
 
 
-def test_confined_decoders_do_all_their_work(decoders: Decoders, h264: Path, tmp_path: Path) -> None:
+def test_sandbox_allows_extract_concat_and_probe(decoders: Decoders, h264: Path, tmp_path: Path) -> None:
     segments, results = tmp_path / "segments", tmp_path / "results"
     for folder in (segments, results):
         folder.mkdir()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,25 +18,18 @@ from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS
 
 
-@pytest.fixture(scope="module")
-def decoders() -> Iterator[Decoders]:
-    with Decoders(DecoderConfig()) as decoders:
-        decoders.run(decoder_tasks.process_id, file=Path("x"), timeout_s=60)  # the forkserver is there
-        yield decoders
-
-
 def _config(open_timeout_s: float, cpu_share: float = 0.5) -> PipelineConfig:
     limits, decoder = MediaLimits(open_timeout_s=open_timeout_s), DecoderConfig(cpu_share=cpu_share)
     return PipelineConfig(limits=limits, decoder=decoder)
 
 
-def test_files_are_looked_at(decoders: Decoders, h264: Path) -> None:
+def test_upload_probe_returns_the_probes_result(decoders: Decoders, h264: Path) -> None:
     probes = UploadProbe(decoders, _config(60), [h264, h264])
     assert probes.run(probe_video, h264) == probe_video(h264, LIMITS)
     assert probes.run(probe_audio, h264) == probe_audio(h264, LIMITS)
 
 
-def test_a_file_that_keeps_its_decoder_at_work_is_refused_in_time(decoders: Decoders, h264: Path) -> None:
+def test_upload_probe_busy_decoder_is_refused_in_time(decoders: Decoders, h264: Path) -> None:
     # Either bound comes first on a busy machine; the file is to blame by both.
     start = time.monotonic()
     with pytest.raises(
@@ -47,13 +39,13 @@ def test_a_file_that_keeps_its_decoder_at_work_is_refused_in_time(decoders: Deco
     assert time.monotonic() - start < 60
 
 
-def test_a_file_that_waits_for_a_busy_machine_is_not_to_blame(decoders: Decoders, h264: Path) -> None:
+def test_upload_probe_waiting_decoder_is_a_stage_timeout(decoders: Decoders, h264: Path) -> None:
     with pytest.raises(StageTimeoutError, match=r"h264\.mp4") as caught:
         UploadProbe(decoders, _config(2), [h264]).run(decoder_tasks.sleeping_probe, h264)
     assert not isinstance(caught.value, MediaLimitError)
 
 
-def test_files_of_one_request_share_the_time(decoders: Decoders, h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upload_probe_files_share_the_timeout(decoders: Decoders, h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probes = UploadProbe(decoders, _config(60), [h264, h264])
     assert probes.seconds == pytest.approx(60, abs=0.1)
     later = SimpleNamespace(monotonic=lambda: time.monotonic() + 60)  # what the first one takes
@@ -62,6 +54,6 @@ def test_files_of_one_request_share_the_time(decoders: Decoders, h264: Path, mon
         probes.run(decoder_tasks.sleeping_probe, h264)  # ends in a third of a minute, if it may
 
 
-def test_who_was_late_travels(decoders: Decoders) -> None:
+def test_decoder_timeout_error_survives_pickling(decoders: Decoders) -> None:
     error = pickle.loads(pickle.dumps(DecoderTimeoutError("a.mp4: late", 1.5)))
     assert (str(error), error.cpu_seconds, error.was_retried) == ("a.mp4: late", 1.5, False)

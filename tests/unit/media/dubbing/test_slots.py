@@ -49,12 +49,14 @@ def _loud(fitted: FittedSpeech) -> NDArray[np.float64]:
         (4.4, SpeechSlot(1, None, 5), (1.1, 4, 0)),
     ],
 )
-def test_fit(seconds: float, slot: SpeechSlot, expected: tuple[float, float, float]) -> None:
+def test_fit_returns_speed_length_and_cut(
+    seconds: float, slot: SpeechSlot, expected: tuple[float, float, float]
+) -> None:
     assert fit(seconds, slot) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("rate", [22050, 24000, 48000])
-def test_silence_is_trimmed_and_speech_starts_with_its_slot(tmp_path: Path, rate: int) -> None:
+def test_fit_speech_trims_silence_at_the_start(tmp_path: Path, rate: int) -> None:
     voice = _voice(tmp_path / "a.wav", 1.0, silence=0.4, rate=rate)
     fitted = _fitted(voice, SpeechSlot(10, 12, 20))
     assert (fitted.seconds, fitted.speed, fitted.cut_seconds) == (2, 1, 0)
@@ -63,12 +65,12 @@ def test_silence_is_trimmed_and_speech_starts_with_its_slot(tmp_path: Path, rate
     assert loud[-1] == pytest.approx(1.0, abs=0.03)
 
 
-def test_speech_without_an_end_takes_its_time(tmp_path: Path) -> None:
+def test_fit_speech_open_slot_keeps_the_length(tmp_path: Path) -> None:
     fitted = _fitted(_voice(tmp_path / "a.wav", 1.5, silence=0.4), SpeechSlot(1, None, math.inf))
     assert fitted.seconds == pytest.approx(1.5, abs=0.03)
 
 
-def test_long_speech_is_played_faster(tmp_path: Path) -> None:
+def test_fit_speech_long_speech_is_sped_up(tmp_path: Path) -> None:
     fitted = _fitted(_voice(tmp_path / "a.wav", 1.2), SpeechSlot(0, 1, 2))
     assert fitted.speed == pytest.approx(1.2, abs=0.03)
     assert (fitted.seconds, fitted.cut_seconds) == (1, 0)
@@ -76,7 +78,7 @@ def test_long_speech_is_played_faster(tmp_path: Path) -> None:
     assert spectrum.argmax() == pytest.approx(220, abs=3)  # one bin per hertz
 
 
-def test_speech_that_cannot_fit_is_cut_with_a_fade(tmp_path: Path) -> None:
+def test_fit_speech_too_long_is_cut_with_a_fade(tmp_path: Path) -> None:
     fitted = _fitted(_voice(tmp_path / "a.wav", 3.0), SpeechSlot(5, 6, 6.5))
     assert (fitted.speed, fitted.seconds) == (MAX_SPEED, 1.5)
     assert fitted.cut_seconds == pytest.approx(3 / MAX_SPEED - 1.5, abs=0.03)
@@ -85,13 +87,10 @@ def test_speech_that_cannot_fit_is_cut_with_a_fade(tmp_path: Path) -> None:
     assert np.abs(np.diff(tail)).max() < 0.03  # no click: the tone changes by at most 0.015 per sample
 
 
-def test_silence_instead_of_speech(tmp_path: Path) -> None:
+def test_fit_speech_silence_fills_the_slot_and_no_audio_raises(tmp_path: Path) -> None:
     fitted = _fitted(_voice(tmp_path / "a.wav", 0, silence=2), SpeechSlot(0, 1, 2))
     assert (fitted.seconds, fitted.speed, fitted.cut_seconds) == (1, 1, 0)
     assert not fitted.samples.any()
-
-
-def test_a_file_without_audio(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"no audio")
     with pytest.raises(MediaError, match="a.wav"):
         fit_speech(tmp_path / "a.wav", SpeechSlot(0, 1, 2), MediaLimits())
@@ -100,12 +99,12 @@ def test_a_file_without_audio(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"x" * 17, bytes(18), Struct("<dd").pack(math.nan, 0), Struct("<dd").pack(1, -1)]
 )
-def test_other_bytes_are_no_speech(content: bytes) -> None:
+def test_fitted_speech_from_other_bytes_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match="expected"):
         FittedSpeech.from_bytes(content)
 
 
-def test_the_file_holds_the_speech_of_all_slots(tmp_path: Path) -> None:
+def test_dub_writer_file_has_all_slots(tmp_path: Path) -> None:
     samples = np.random.default_rng(0).integers(-9000, 9000, (2, 50_000), dtype=np.int16)
     out = tmp_path / "dub.flac"
     with DubWriter(out) as writer:

@@ -35,8 +35,8 @@ def _level_db(samples: NDArray[np.float32]) -> float:
     return float(10 * np.log10(np.mean(np.square(samples))))
 
 
-@pytest.mark.parametrize("speed", [0.8, 1.15, 1.35])
-def test_pitch_and_level_stay(speech: NDArray[np.float32], speed: float) -> None:
+@pytest.mark.parametrize("speed", [0.8, 1.35])
+def test_stretch_keeps_pitch_and_level(speech: NDArray[np.float32], speed: float) -> None:
     result = _stretched(speech, speed)
     assert len(result) / RATE == pytest.approx(len(speech) / RATE / speed, abs=0.001)
     before, after = _pitch(speech), _pitch(result)
@@ -47,12 +47,17 @@ def test_pitch_and_level_stay(speech: NDArray[np.float32], speed: float) -> None
     assert _level_db(result) == pytest.approx(_level_db(speech), abs=0.3)
 
 
-def test_speed_1_changes_nothing(speech: NDArray[np.float32]) -> None:
+def test_stretch_keeps_channels_and_speed_1_changes_nothing(speech: NDArray[np.float32]) -> None:
     assert np.array_equal(_stretched(speech, 1.0), speech)
+    block = np.random.default_rng(0).normal(0, 0.1, (2, RATE)).astype(np.float32)
+    result = np.concatenate(list(stretch([block], RATE, 1.2)), axis=1)
+    assert result.shape[0] == 2
+    assert result.shape[1] / RATE == pytest.approx(1 / 1.2, abs=0.001)
+    assert list(stretch([], RATE, 1.2)) == []
 
 
 @pytest.mark.parametrize("speed", [0.75, 1.3])
-def test_no_drift_over_ten_minutes(speed: float) -> None:
+def test_stretch_ten_minutes_has_no_drift(speed: float) -> None:
     def beeps() -> Iterator[NDArray[np.float32]]:
         second = np.zeros((1, RATE), np.float32)
         second[0, : RATE // 10] = np.sin(2 * np.pi * 440 * np.arange(RATE // 10) / RATE)
@@ -66,14 +71,3 @@ def test_no_drift_over_ten_minutes(speed: float) -> None:
     for number in (0, 300, 599):
         near = starts[starts > number / speed - 0.3]
         assert near[0] == pytest.approx(number / speed, abs=0.06)  # a window of the filter
-
-
-def test_stereo() -> None:
-    block = np.random.default_rng(0).normal(0, 0.1, (2, RATE)).astype(np.float32)
-    result = np.concatenate(list(stretch([block], RATE, 1.2)), axis=1)
-    assert result.shape[0] == 2
-    assert result.shape[1] / RATE == pytest.approx(1 / 1.2, abs=0.001)
-
-
-def test_nothing_stays_nothing() -> None:
-    assert list(stretch([], RATE, 1.2)) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from functools import partial
@@ -73,25 +72,12 @@ def _aigc(path: Path) -> dict[str, str]:
     return found
 
 
-def test_a_result_carries_every_field_of_the_tag(result: Path) -> None:
+def test_labeller_result_is_tagged_and_signed(job: SegmentedJob, result: Path) -> None:
     found = _aigc(result)
     assert tuple(found) == AIGC_FIELDS
     assert found["Label"] == "1"
     assert (found["ContentProducer"], found["ProduceID"]) == ("演示公司", "ab12")
     assert (found["ContentPropagator"], found["PropagateID"]) == ("P", "ab12")
-
-
-def test_a_preview_carries_the_tag_from_its_first_piece(job: SegmentedJob, tmp_path: Path) -> None:
-    tags = Labeller(TAGGED.model_copy(update={"c2pa": False}), tmp_path).tags("ab12")
-    live = LivePreview(job.segments[0], job.speech, tags)
-    (tmp_path / "live.mp4").write_bytes(b"".join(live.add_segment(job.segments[0])))
-    (tmp_path / "finished.mp4").write_bytes(b"".join(piece for _, piece in finished_preview(job.result, tags)))
-    for name in ("live.mp4", "finished.mp4"):
-        assert _aigc(tmp_path / name)["Label"] == "1"
-        assert inspect_labels(tmp_path / name, LIMITS).verdict is Verdict.SYNTHETIC
-
-
-def test_a_result_is_signed_and_shows_the_same_pictures(job: SegmentedJob, result: Path) -> None:
     labels = inspect_labels(result, LIMITS)
     assert labels.verdict is Verdict.SYNTHETIC
     assert labels.manifest is not None
@@ -102,17 +88,17 @@ def test_a_result_is_signed_and_shows_the_same_pictures(job: SegmentedJob, resul
     assert head.index(b"moov") < head.index(b"mdat"), "it plays while it is loaded"
 
 
-def test_a_video_from_a_portrait_was_created_as_a_whole(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.mp4"
-    ManifestSigner(load_credentials(LabelsConfig(), data_dir)).sign(job.result, out, Provenance(from_still=True))
-    manifest = inspect_labels(out, LIMITS).manifest
-    assert manifest is not None
-    assert manifest.source_types == ("trainedAlgorithmicMedia",)
+def test_labeller_preview_is_tagged(job: SegmentedJob, tmp_path: Path) -> None:
+    tags = Labeller(TAGGED.model_copy(update={"c2pa": False}), tmp_path).tags("ab12")
+    live = LivePreview(job.segments[0], job.speech, tags)
+    (tmp_path / "live.mp4").write_bytes(b"".join(live.add_segment(job.segments[0])))
+    (tmp_path / "finished.mp4").write_bytes(b"".join(piece for _, piece in finished_preview(job.result, tags)))
+    for name in ("live.mp4", "finished.mp4"):
+        assert _aigc(tmp_path / name)["Label"] == "1"
+        assert inspect_labels(tmp_path / name, LIMITS).verdict is Verdict.SYNTHETIC
 
 
-def test_the_manifest_names_the_watermark_and_keeps_the_manifest_of_the_source(
-    job: SegmentedJob, data_dir: Path, tmp_path: Path
-) -> None:
+def test_manifest_has_watermark_and_source_manifest(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> None:
     signer = ManifestSigner(load_credentials(LabelsConfig(), data_dir))
     first, second, portrait = (tmp_path / f"{name}.mp4" for name in ("first", "second", "portrait"))
     signer.sign(job.result, first, Provenance(from_still=False, watermark_id="0123456789abcdef"))
@@ -122,6 +108,8 @@ def test_the_manifest_names_the_watermark_and_keeps_the_manifest_of_the_source(
     assert named is not None and edited is not None
     assert (named.state, named.watermark_id) == ("Valid", "0123456789abcdef")
     assert (edited.state, edited.watermark_id) == ("Valid", "")
+    created = inspect_labels(portrait, LIMITS).manifest
+    assert created is not None and created.source_types == ("trainedAlgorithmicMedia",)
     for path, relationship in ((second, "parentOf"), (portrait, "inputTo")):
         store = _manifest_store(path)
         (ingredient,) = store["manifests"][store["active_manifest"]]["ingredients"]
@@ -130,7 +118,7 @@ def test_the_manifest_names_the_watermark_and_keeps_the_manifest_of_the_source(
         assert kept["instance_id"] == _active_manifest(first)["instance_id"]
 
 
-def test_only_signed_files_have_a_manifest(
+def test_has_manifest_only_for_signed_files(
     job: SegmentedJob, data_dir: Path, tmp_path: Path, sample_portrait: Path
 ) -> None:
     signed, broken = tmp_path / "signed.mp4", tmp_path / "broken.mp4"
@@ -145,9 +133,7 @@ def test_only_signed_files_have_a_manifest(
     assert [path for path, is_found in found.items() if is_found] == [signed]
 
 
-def test_a_time_stamp_of_the_authority_is_part_of_the_manifest(
-    job: SegmentedJob, data_dir: Path, tmp_path: Path
-) -> None:
+def test_labeller_timestamp_url_adds_a_time_stamp(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> None:
     with timestamp_authority(tmp_path) as url:
         labeller, out = Labeller(LabelsConfig(timestamp_url=url), data_dir), tmp_path / "out.mp4"
         out.write_bytes(job.result.read_bytes())
@@ -175,7 +161,9 @@ def _active_manifest(path: Path) -> dict[str, Any]:
     return active
 
 
-def test_two_signatures_differ_in_the_manifest_alone(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> None:
+def test_manifest_signer_signatures_differ_only_in_the_manifest(
+    job: SegmentedJob, data_dir: Path, tmp_path: Path
+) -> None:
     signed = []
     for name in ("a.mp4", "b.mp4"):
         ManifestSigner(load_credentials(LabelsConfig(), data_dir)).sign(
@@ -186,7 +174,7 @@ def test_two_signatures_differ_in_the_manifest_alone(job: SegmentedJob, data_dir
     assert without_manifest(signed[0]) == without_manifest(signed[1]) != signed[0]
 
 
-def test_a_changed_video_is_told_from_a_signed_one(result: Path) -> None:
+def test_inspect_labels_changed_video_is_broken(result: Path) -> None:
     changed = bytearray(result.read_bytes())
     changed[-2000] ^= 1
     result.write_bytes(changed)
@@ -197,22 +185,17 @@ def test_a_changed_video_is_told_from_a_signed_one(result: Path) -> None:
     assert "the file was changed" in labels.describe()[0]
 
 
-def test_a_file_without_labels_is_called_unlabelled(job: SegmentedJob, tmp_path: Path) -> None:
-    for path in (
-        job.result,
-        write_audio(tmp_path / "a.wav", noise(0.1, 16000)[None], 16000, "pcm_s16le", sample_format="s16"),
-    ):
+def test_inspect_labels_without_or_with_invalid_tags(job: SegmentedJob, tmp_path: Path) -> None:
+    sound = write_audio(tmp_path / "a.wav", noise(0.1, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
+    for path in (job.result, sound):
         assert inspect_labels(path, LIMITS).verdict is Verdict.UNLABELLED
-
-
-def test_a_tag_that_is_no_such_object_is_broken(job: SegmentedJob, tmp_path: Path) -> None:
     for number, text in enumerate(("yes", "[1]", '{"a": 1}', "[" * 100_000)):
         path = tmp_path / f"{number}.mp4"
         path.write_bytes(b"".join(piece for _, piece in finished_preview(job.result, {"AIGC": text})))
         assert inspect_labels(path, LIMITS).verdict is Verdict.BROKEN
 
 
-def test_nothing_is_written_where_it_is_switched_off(job: SegmentedJob, tmp_path: Path) -> None:
+def test_labeller_switched_off_writes_nothing(job: SegmentedJob, tmp_path: Path) -> None:
     labeller = Labeller(LabelsConfig(metadata=False, c2pa=False), tmp_path / "none")
     before = job.result.read_bytes()
     labeller.sign(job.result, Provenance(from_still=True))
@@ -220,7 +203,7 @@ def test_nothing_is_written_where_it_is_switched_off(job: SegmentedJob, tmp_path
     assert not (tmp_path / "none").exists()
 
 
-def test_the_test_certificate_is_made_once_for_the_service_alone(data_dir: Path) -> None:
+def test_load_credentials_test_certificate_is_private_and_reused(data_dir: Path) -> None:
     first, second = (load_credentials(LabelsConfig(), data_dir) for _ in range(2))
     assert first == second
     assert first.is_test
@@ -235,12 +218,7 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name(
-            [
-                x509.NameAttribute(NameOID.COMMON_NAME, "Example CA"),
-                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Example"),
-            ]
-        )
+        self.name = _name("Example CA")
         self.certificate = (
             self._builder(self.name, self.key, 1000)
             .add_extension(x509.BasicConstraints(True, None), True)
@@ -254,14 +232,8 @@ class Authority:
     ) -> LabelsConfig:
         """Those of an operator with a certificate of this authority."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name(
-            [
-                x509.NameAttribute(NameOID.COMMON_NAME, "Example Studio"),
-                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Example"),
-            ]
-        )
         signer = (
-            self._builder(name, key, days)
+            self._builder(_name("Example Studio"), key, days)
             .add_extension(x509.BasicConstraints(False, None), True)
             .add_extension(x509.KeyUsage(True, False, False, False, False, False, False, False, False), True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), False)
@@ -287,13 +259,18 @@ class Authority:
         )
 
 
+def _name(common: str) -> x509.Name:
+    names = ((NameOID.COMMON_NAME, common), (NameOID.ORGANIZATION_NAME, "Example"))
+    return x509.Name([x509.NameAttribute(kind, value) for kind, value in names])
+
+
 @pytest.fixture
-def authority(tmp_path: Path) -> Iterator[Authority]:
-    yield Authority(tmp_path)
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
 
 
 @pytest.mark.parametrize("purpose", PURPOSES)
-def test_the_operators_certificate_signs_and_is_trusted_by_who_trusts_it(
+def test_labeller_operators_certificate_is_trusted(
     job: SegmentedJob, authority: Authority, tmp_path: Path, purpose: str
 ) -> None:
     labeller = Labeller(authority.settings(purpose=x509.ObjectIdentifier(purpose)), tmp_path)
@@ -308,7 +285,7 @@ def test_the_operators_certificate_signs_and_is_trusted_by_who_trusts_it(
     assert not (tmp_path / "labels").exists(), "no test certificate is made"
 
 
-def test_a_certificate_that_cannot_be_used_is_refused_at_start(authority: Authority, tmp_path: Path) -> None:
+def test_labeller_unusable_certificate_is_refused(authority: Authority, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not valid now, only from"):
         Labeller(authority.settings(days=-1), tmp_path)
     good = authority.settings()
@@ -329,9 +306,7 @@ def test_a_certificate_that_cannot_be_used_is_refused_at_start(authority: Author
         LabelsConfig(certificate=tmp_path / "chain.pem")
 
 
-def test_a_signature_that_fails_leaves_the_file_as_it_was(
-    job: SegmentedJob, authority: Authority, tmp_path: Path
-) -> None:
+def test_labeller_failed_signature_leaves_the_file(job: SegmentedJob, authority: Authority, tmp_path: Path) -> None:
     labeller = Labeller(authority.settings(purpose=ExtendedKeyUsageOID.SERVER_AUTH), tmp_path)
     out = tmp_path / "out.mp4"
     out.write_bytes(job.result.read_bytes())

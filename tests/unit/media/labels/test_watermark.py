@@ -35,7 +35,7 @@ def _box(before: YuvFrame, after: YuvFrame) -> tuple[int, int, int, int]:
 
 @pytest.mark.parametrize("language", TEXTS)
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_it_stands_in_its_corner_at_every_size(width: int, height: int, language: str) -> None:
+def test_watermark_is_in_its_corner_at_every_size(width: int, height: int, language: str) -> None:
     x0, y0, x1, y1 = _box(*_marked(width, height, ("bottom_right",), language))
     assert x1 > width / 2 and y1 > height / 2
     assert 0 < (x1 - x0) * (y1 - y0) <= width * height
@@ -45,7 +45,7 @@ def test_it_stands_in_its_corner_at_every_size(width: int, height: int, language
 
 
 @pytest.mark.parametrize("language", TEXTS)
-def test_its_letters_are_as_high_as_they_have_to_be(language: str) -> None:
+def test_watermark_letters_have_the_required_height(language: str) -> None:
     text, cap_rows = _drawn()[0][language], _drawn()[1]
     assert text.shape[0] >= cap_rows, "no letter is lower than a capital one"
     flat = np.full((1080, 1920), 90, np.uint8)
@@ -56,7 +56,7 @@ def test_its_letters_are_as_high_as_they_have_to_be(language: str) -> None:
     assert planes.y.max() <= 235 and planes.y.min() >= 16, "within the limited range"
 
 
-def test_two_corners_and_a_full_range(width: int = 640, height: int = 360) -> None:
+def test_watermark_two_corners_and_full_range(width: int = 640, height: int = 360) -> None:
     before, after = _marked(width, height, ("bottom_right", "top_right"))
     assert _box(before, after)[1] < height / 10
     middle = slice(height // 4, height * 3 // 4)
@@ -67,7 +67,7 @@ def test_two_corners_and_a_full_range(width: int = 640, height: int = 360) -> No
     assert black.y.max() == 255
 
 
-def test_narrow_pixels_make_no_narrow_letters() -> None:
+def test_watermark_pixel_aspect_keeps_letter_width() -> None:
     widths = []
     for aspect in (Fraction(1), Fraction(2)):
         planes = YuvFrame(*(np.full(shape, 90, np.uint8) for shape in ((512, 512), (256, 256), (256, 256))))

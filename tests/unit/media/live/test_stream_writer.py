@@ -70,22 +70,27 @@ def lumas(data: bytes) -> Iterator[tuple[float, int]]:
 
 
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(60)])
-def test_every_frame_stands_where_it_belongs(info: VideoInfo, fps: Fraction) -> None:
+def test_stream_writer_frames_have_their_times(info: VideoInfo, fps: Fraction) -> None:
     head, fragments = stream(replace(info, fps=fps), 8)
     frames = list(lumas(head + b"".join(fragments)))
     assert [luma for _, luma in frames] == pytest.approx([20 + number for number in range(8 * GROUP)], abs=1)
     assert [time for time, _ in frames] == pytest.approx([float(number / fps) for number in range(8 * GROUP)], abs=1e-4)
 
 
-def test_a_fragment_needs_none_before_it(info: VideoInfo) -> None:
-    head, fragments = stream(info, 5)
+def test_fragment_is_one_moof_and_mdat_that_decodes_alone(info: VideoInfo) -> None:
+    head, fragments = stream(info, 4)
+    for number, data in enumerate(fragments):
+        size, kind = struct.unpack(">I4s", data[:8])
+        rest = struct.unpack(">I4s", data[size : size + 8])
+        assert (kind, rest) == (b"moof", (len(data) - size, b"mdat"))
+        assert struct.unpack(">I", data[20:24]) == (number + 1,)
     frames = list(lumas(head + fragments[3]))
     assert len(frames) == GROUP
     assert frames[0][0] == pytest.approx(3 * GROUP / 25)
     assert frames[0][1] == pytest.approx(20 + 3 * GROUP, abs=1)
 
 
-def test_fragments_without_a_keyframe_follow_one(info: VideoInfo) -> None:
+def test_live_encoder_keyframes_only_on_request(info: VideoInfo) -> None:
     encoder, writer, data = LiveEncoder(info, 20, "veryfast"), StreamWriter(info), b""
     chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
     keys = []
@@ -105,16 +110,7 @@ def test_fragments_without_a_keyframe_follow_one(info: VideoInfo) -> None:
     assert [number for number, is_key in enumerate(marked) if is_key] == [0, 8]
 
 
-def test_a_fragment_is_one_moof_and_one_mdat_with_all_that_it_has(info: VideoInfo) -> None:
-    _, fragments = stream(info, 3)
-    for number, data in enumerate(fragments):
-        size, kind = struct.unpack(">I4s", data[:8])
-        rest = struct.unpack(">I4s", data[size : size + 8])
-        assert (kind, rest) == (b"moof", (len(data) - size, b"mdat"))
-        assert struct.unpack(">I", data[20:24]) == (number + 1,)
-
-
-def test_sound_stands_where_its_picture_does(info: VideoInfo) -> None:
+def test_stream_writer_audio_is_in_sync(info: VideoInfo) -> None:
     head, fragments = stream(info, 50)
     with av.open(io.BytesIO(head + b"".join(fragments)), "r") as container:
         frames = list(container.decode(audio=0))
@@ -128,7 +124,7 @@ def test_sound_stands_where_its_picture_does(info: VideoInfo) -> None:
     assert len(sound) / AUDIO_RATE == pytest.approx(6.0, abs=0.03)
 
 
-def test_the_head_names_what_is_in_the_stream(info: VideoInfo) -> None:
+def test_stream_writer_head_names_the_codecs(info: VideoInfo) -> None:
     pictures = group(info, 0)
     media_type, head = StreamWriter(info).head(pictures)
     assert media_type == f'video/mp4; codecs="avc1.{pictures.headers.sps[1:4].hex()}, opus"'
@@ -136,7 +132,7 @@ def test_the_head_names_what_is_in_the_stream(info: VideoInfo) -> None:
     assert group(info, 30, 1).headers == pictures.headers, "all groups share one head"
 
 
-def test_speech_of_any_rate_keeps_its_length_and_pitch() -> None:
+def test_input_resampler_keeps_length_and_pitch() -> None:
     for rate in (8000, 16000, 22050, 24000, 44100, 48000):
         tone = (8000 * np.sin(2 * np.pi * 500 * np.arange(rate) / rate)).astype(np.int16)
         intake = InputResampler(rate)
@@ -147,7 +143,7 @@ def test_speech_of_any_rate_keeps_its_length_and_pitch() -> None:
         assert spectrum.argmax() == pytest.approx(500, abs=1)
 
 
-def test_a_third_of_the_samples_is_the_same_sound_without_its_top() -> None:
+def test_downsampler_removes_high_frequencies() -> None:
     seconds = np.arange(AUDIO_RATE) / AUDIO_RATE
     low, high = (np.sin(2 * np.pi * hertz * seconds) * 8000 for hertz in (1000, 13000))
     thinned = Downsampler()

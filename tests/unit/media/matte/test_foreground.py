@@ -35,7 +35,7 @@ def _seen(alpha: NDArray[np.uint8], person: tuple[int, ...], behind: tuple[int, 
 
 
 @pytest.mark.parametrize("behind", [(16, 128, 128), (235, 128, 128), (120, 60, 60)])
-def test_no_rim_of_the_old_background_is_left(behind: tuple[int, ...]) -> None:
+def test_foreground_over_leaves_no_rim(behind: tuple[int, ...]) -> None:
     alpha = _alpha()
     frame = _seen(alpha, PERSON, BEHIND)
     shown = Foreground(frame, alpha).over(_flat(behind))
@@ -47,7 +47,7 @@ def test_no_rim_of_the_old_background_is_left(behind: tuple[int, ...]) -> None:
     assert np.abs(blended - expected.y).max() > 20, "blending the frame itself shows the old background"
 
 
-def test_opaque_and_transparent_pixels_are_copied() -> None:
+def test_foreground_over_copies_opaque_and_transparent_pixels() -> None:
     alpha = _alpha()
     rng = np.random.default_rng(3)
     frame = YuvFrame(*(rng.integers(0, 256, plane.shape, np.uint8) for plane in _flat(PERSON)))
@@ -60,7 +60,7 @@ def test_opaque_and_transparent_pixels_are_copied() -> None:
         np.testing.assert_array_equal(plane, kept)
 
 
-def test_a_person_alone_hides_the_old_background_where_alpha_is_ignored() -> None:
+def test_foreground_alone_is_grey_outside_the_person() -> None:
     alpha = _alpha()
     frame = _seen(alpha, PERSON, BEHIND)
     person = Foreground(frame, alpha)
@@ -74,7 +74,7 @@ def test_a_person_alone_hides_the_old_background_where_alpha_is_ignored() -> Non
         np.testing.assert_array_equal(own[near], plane[near])
 
 
-def test_light_of_the_screen_is_removed_near_its_edge_only() -> None:
+def test_foreground_removes_screen_light_at_the_edge_only() -> None:
     alpha, screen = _alpha(), ScreenColour(60, 40)
     greenish = (90, 118, 115)  # grey with a tenth of the screen's colour
     frame = _seen(alpha, greenish, (150, 60, 40))
@@ -85,6 +85,6 @@ def test_light_of_the_screen_is_removed_near_its_edge_only() -> None:
     assert planes.v[HEIGHT // 4, WIDTH // 4] == 115, "far inside, the colour is the person's own"
 
 
-def test_alpha_of_another_size_is_refused() -> None:
+def test_foreground_alpha_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="alpha of shape"):
         Foreground(_flat(PERSON), np.zeros((4, 4), np.uint8))

@@ -36,7 +36,7 @@ def _piece(start: int, stop: int) -> bytes:
     return writer.finish()
 
 
-def test_frames_are_read_in_any_order(tmp_path: Path) -> None:
+def test_matte_frames_are_read_in_any_order(tmp_path: Path) -> None:
     path = tmp_path / "matte.mp4"
     join_mattes([_piece(0, 5), _piece(5, 12)], path, INFO.fps, 12)
     with closing(MatteFrames(FrameReader(path, INFO, 2**20, limits=MediaLimits()))) as frames:
@@ -49,6 +49,6 @@ def test_frames_are_read_in_any_order(tmp_path: Path) -> None:
             assert (frame.y[expected == 0] == 0).mean() > 0.98 and (frame.y[expected == 255] == 255).mean() > 0.98
 
 
-def test_a_missing_piece_is_noticed(tmp_path: Path) -> None:
+def test_join_mattes_missing_piece_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoredFileError, match="Expected 12 frames of a matte, found 5"):
         join_mattes([_piece(0, 5)], tmp_path / "matte.mp4", INFO.fps, 12)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -16,7 +15,7 @@ from media.output.picture import Canvas, PictureMaker
 from media.playback import Playback
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb, to_rgb
-from tests.unit.media.clips import info_of, number_of, planes_of
+from tests.unit.media.clips import NumberedFrames, info_of, number_of
 
 W, H = 192, 128
 TAGS = ColourTags(1, False, 1, 1)
@@ -32,21 +31,6 @@ def _person() -> NDArray[np.uint8]:
     return alpha
 
 
-class _Frames:
-    """A `FrameSource` of numbered pictures, or of one matte."""
-
-    def __init__(self, frame: YuvFrame | None = None, size: tuple[int, int] = (W, H)) -> None:
-        self._frame, self._size = frame, size
-        self.is_closed = False
-
-    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        for index in indices:
-            yield self._frame or planes_of(index, *self._size)
-
-    def close(self) -> None:
-        self.is_closed = True
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -57,30 +41,27 @@ class _Frames:
         ("#fff", "#ffffff"),
     ],
 )
-def test_backgrounds_by_name(text: str, expected: str) -> None:
+def test_checked_background_normalizes_names(text: str, expected: str) -> None:
     assert checked_background(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "#12", "beach.jpg", "http://example.com/a.png", "rgb(1,2)"])
-def test_other_backgrounds_are_refused(text: str) -> None:
+def test_checked_background_other_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="background_file"):
         checked_background(text)
 
 
 @pytest.mark.parametrize("tags", [TAGS, ColourTags(6, True, 6, 6)])
-def test_a_colour_is_the_same_in_every_matrix(tags: ColourTags) -> None:
+def test_colour_backdrop_is_the_same_in_every_matrix(tags: ColourTags) -> None:
     drawn = ColourBackdrop("#00b140", tags).draw(_grey(90), _person())
     assert np.abs(to_rgb(drawn, tags)[10, 10].astype(int) - [0, 0xB1, 0x40]).max() <= 3
 
 
-def test_a_blurred_background_does_not_contain_the_person() -> None:
+def test_blur_backdrop_is_blurred_without_the_person() -> None:
     frame, alpha = _grey(60), _person()
     frame.y[alpha > 0] = 220
     drawn = BlurBackdrop().draw(frame, alpha)
     assert np.abs(drawn.y.astype(int) - 60).max() <= 3
-
-
-def test_a_blurred_background_is_blurred() -> None:
     rows, columns = np.mgrid[:H, :W] // 12
     frame = _grey(0)._replace(y=np.where((rows + columns) % 2, 60, 180).astype(np.uint8))
     drawn = BlurBackdrop().draw(frame, np.zeros((H, W), np.uint8))
@@ -88,27 +69,28 @@ def test_a_blurred_background_is_blurred() -> None:
     assert abs(float(drawn.y.mean()) - float(frame.y.mean())) < 3
 
 
-@pytest.mark.parametrize(("after_end", "expected"), [("loop", [8, 9, 0, 1]), ("hold", [8, 9, 9, 9])])
-def test_a_video_goes_on_from_segment_to_segment(after_end: str, expected: list[int]) -> None:
-    info = info_of(W, H, num_frames=10)
-    playback = Playback(after_end)  # type: ignore[arg-type]
-    backdrop = VideoBackdrop(_Frames(), info, TAGS, playback, range(8, 12))
+@pytest.mark.parametrize(
+    ("fps", "playback", "frames", "expected"),
+    [
+        (25, Playback("loop"), range(8, 12), [8, 9, 0, 1]),
+        (25, Playback("hold"), range(8, 12), [8, 9, 9, 9]),
+        (50, Playback("loop", 2.0), range(1, 4), [3, 5, 7]),
+    ],
+)
+def test_video_backdrop_continues_at_its_speed(
+    fps: int, playback: Playback, frames: range, expected: list[int]
+) -> None:
+    backdrop = VideoBackdrop(NumberedFrames(), info_of(W, H, Fraction(fps), 10), TAGS, playback, frames)
     assert [number_of(backdrop.draw(_grey(0), _person())) for _ in expected] == expected
 
 
-def test_a_video_of_another_rate_keeps_its_speed() -> None:
-    info = info_of(W, H, fps=Fraction(50), num_frames=100)
-    backdrop = VideoBackdrop(_Frames(), info, TAGS, Playback("loop", 2.0), range(10, 13))
-    assert [number_of(backdrop.draw(_grey(0), _person())) for _ in range(3)] == [21, 23, 25]
-
-
-def test_a_picture_fills_the_frame_without_distortion_in_the_colours_of_the_source() -> None:
+def test_video_backdrop_picture_is_cropped_and_converted() -> None:
     rgb = np.zeros((256, 256, 3), np.uint8)
     rgb[:, :128], rgb[:, 128:] = (200, 30, 30), (20, 20, 160)
     rgb[:60] = rgb[-60:] = (0, 255, 0)  # outside of the part that has the aspect ratio of the frame
     own, wanted = ColourTags(6, True, 6, 6), TAGS
     info = info_of(256, 256, is_still=True, colour=own)
-    backdrop = VideoBackdrop(_Frames(from_rgb(rgb, own)), info, wanted, Playback(), range(3))
+    backdrop = VideoBackdrop(NumberedFrames(from_rgb(rgb, own)), info, wanted, Playback(), range(3))
     for _ in range(3):
         drawn = to_rgb(backdrop.draw(_grey(0, 256, 128), np.zeros((128, 256), np.uint8)), wanted)
         assert np.abs(drawn[64, 60].astype(int) - [200, 30, 30]).max() <= 4
@@ -117,32 +99,26 @@ def test_a_picture_fills_the_frame_without_distortion_in_the_colours_of_the_sour
 
 
 @pytest.mark.parametrize("screen", [None, ScreenColour(60.0, 60.0)])
-def test_the_person_is_shown_before_the_background(screen: ScreenColour | None) -> None:
+def test_picture_maker_person_is_in_front_of_the_backdrop(screen: ScreenColour | None) -> None:
     alpha, canvas = _person(), Canvas(_grey(0), None)
     matte = YuvFrame(alpha, *_grey(0)[1:])
-    frames = MattedFrames(_Frames(_grey(150)), _Frames(matte))
+    frames = MattedFrames(NumberedFrames(_grey(150)), NumberedFrames(matte))
     cutout = Cutout(ColourBackdrop("#000000", TAGS), screen)
     PictureMaker(Framing(W, H, W, H), None, cutout).draw(canvas, next(frames.read([0])), [])
     assert (canvas.planes.y[alpha == 255] == 150).all()
     assert (canvas.planes.y[alpha == 0] == 16).all()
 
 
-def test_the_background_stays_where_it_is_while_the_crop_moves() -> None:
+def test_picture_maker_moving_crop_keeps_the_backdrop() -> None:
     backdrop: Backdrop = VideoBackdrop(
-        _Frames(size=(96, 128)), info_of(96, 128, is_still=True), TAGS, Playback(), range(2)
+        NumberedFrames(size=(96, 128)), info_of(96, 128, is_still=True), TAGS, Playback(), range(2)
     )
     corners = np.array([[0, 0], [60, 0]], np.float32)
     maker = PictureMaker(Framing(96, 128, 96, 128), corners, Cutout(backdrop))
     pictures = []
     nobody = YuvFrame(np.zeros((H, W), np.uint8), *_grey(0)[1:])
-    for frame in MattedFrames(_Frames(), _Frames(nobody)).read([3, 4]):
+    for frame in MattedFrames(NumberedFrames(), NumberedFrames(nobody)).read([3, 4]):
         canvas = Canvas(_grey(0, 96, 128), None)
         maker.draw(canvas, frame, [])
         pictures.append(canvas.planes.y)
     assert np.array_equal(pictures[0], pictures[1])
-
-
-def test_both_readers_are_closed() -> None:
-    frames, mattes = _Frames(), _Frames()
-    MattedFrames(frames, mattes).close()
-    assert frames.is_closed and mattes.is_closed

@@ -20,7 +20,7 @@ def _inside(boxes: FaceBoxes, path: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray((boxes.low >= path).all(1) & (boxes.high <= path + np.array(CROP, np.float32)).all(1))
 
 
-def test_a_face_that_sways_does_not_move_the_crop() -> None:
+def test_crop_path_swaying_face_keeps_the_crop() -> None:
     noise = np.random.default_rng(1).normal(0, 4, 500)
     boxes = _boxes(960 + 25 * np.sin(np.arange(500) / 12) + noise)
     path = crop_path(boxes, FRAME, CROP, FPS)
@@ -29,7 +29,7 @@ def test_a_face_that_sways_does_not_move_the_crop() -> None:
     assert abs(path[0, 0] + CROP[0] / 2 - 960) < 30, "the face is in the middle"
 
 
-def test_a_face_that_walks_stays_inside_and_the_crop_moves_smoothly() -> None:
+def test_crop_path_follows_a_walking_face_smoothly() -> None:
     # Across the frame and back: 1400 pixels in six seconds, with jitter as landmarks have.
     x = 260 + 1400 * (0.5 - 0.5 * np.cos(np.arange(600) / 600 * 4 * np.pi))
     boxes = _boxes(x + np.random.default_rng(2).normal(0, 1.5, 600))
@@ -41,7 +41,7 @@ def test_a_face_that_walks_stays_inside_and_the_crop_moves_smoothly() -> None:
     assert np.abs(np.diff(speed)).max() < 3, "without jerks"
 
 
-def test_the_crop_jumps_only_at_cuts() -> None:
+def test_crop_path_jumps_only_at_cuts() -> None:
     x = np.where(np.arange(200) < 100, 400.0, 1500.0)
     cut = crop_path(_boxes(x, cuts=(100,)), FRAME, CROP, FPS)
     steps = np.abs(np.diff(cut[:, 0]))
@@ -49,7 +49,7 @@ def test_the_crop_jumps_only_at_cuts() -> None:
     assert _inside(_boxes(x), cut).all()
 
 
-def test_the_crop_pans_to_another_speaker_and_shows_the_face_before_and_after() -> None:
+def test_crop_path_pans_to_another_speaker() -> None:
     x = np.where(np.arange(200) < 100, 400.0, 1500.0)
     boxes = _boxes(x, switches=(100,))
     path = crop_path(boxes, FRAME, CROP, FPS)
@@ -59,18 +59,18 @@ def test_the_crop_pans_to_another_speaker_and_shows_the_face_before_and_after() 
     assert _inside(boxes, path)[[*range(90), *range(110, 200)]].all()
 
 
-def test_speakers_of_a_second_are_shown_in_the_middle_of_the_crop() -> None:
+def test_crop_path_short_turns_are_centred() -> None:
     x = np.where(np.arange(250) // 25 % 2, 1500.0, 400.0)
     path = crop_path(_boxes(x, switches=tuple(range(25, 250, 25))), FRAME, CROP, FPS)
     assert np.abs(path[12::25, 0] + CROP[0] / 2 - x[12::25]).max() < 30
 
 
 @pytest.mark.parametrize("num", [1, 2, 5])
-def test_short_shots(num: int) -> None:
+def test_crop_path_short_shot_has_a_corner_per_frame(num: int) -> None:
     assert crop_path(_boxes(np.full(num, 960.0)), FRAME, CROP, FPS).shape == (num, 2)
 
 
-def test_a_face_larger_than_the_crop_is_centred() -> None:
+def test_crop_path_large_face_is_centred() -> None:
     low = np.tile(np.array([[600, 0]], np.float32), (50, 1))
     boxes = FaceBoxes(low, low + np.array([900, 1000], np.float32), np.zeros(50, bool), np.zeros(50, bool))
     path = crop_path(boxes, FRAME, CROP, FPS)

@@ -10,19 +10,19 @@ SDR = ColourTags(1, False, 1, 1)
 PQ, HLG = ColourTags(9, False, 9, 16), ColourTags(9, False, 9, 18)
 
 
-def test_pictures_of_the_same_range_stay_as_they_are() -> None:
+def test_to_range_same_range_returns_the_picture() -> None:
     rgb = np.full((2, 2, 3), (9, 200, 40), np.uint8)
     assert to_range(rgb, SDR, ColourTags(6, True, 2, 2)) is rgb
 
 
 @pytest.mark.parametrize(("wanted", "signal"), [(PQ, 0.58), (HLG, 0.75)])
-def test_white_becomes_the_reference_white_of_bt_2408(wanted: ColourTags, signal: float) -> None:
+def test_to_range_white_is_the_reference_white(wanted: ColourTags, signal: float) -> None:
     white = to_range(np.full((2, 2, 3), 255, np.uint8), SDR, wanted)
     assert np.abs(white / 255 - signal).max() < 0.005
 
 
 @pytest.mark.parametrize("hdr", [PQ, HLG])
-def test_there_and_back_again(hdr: ColourTags) -> None:
+def test_to_range_and_back_keeps_colours(hdr: ColourTags) -> None:
     levels = np.linspace(0, 200, 6).astype(np.uint8)  # below the knee
     rgb = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(6, 36, 3)
     off = np.abs(to_range(to_range(rgb, SDR, hdr), hdr, SDR).astype(int) - rgb)
@@ -32,7 +32,7 @@ def test_there_and_back_again(hdr: ColourTags) -> None:
 
 
 @pytest.mark.parametrize("hdr", [PQ, HLG])
-def test_highlights_are_compressed_and_not_cut(hdr: ColourTags) -> None:
+def test_to_range_compresses_highlights(hdr: ColourTags) -> None:
     signals = np.array([0.55, 0.58, 0.62, 0.66] if hdr is PQ else [0.70, 0.75, 0.80, 0.85])
     rgb = np.repeat(np.rint(255 * signals).astype(np.uint8)[None, :, None], 3, 2)
     shown = to_range(rgb, hdr, SDR)[0, :, 1].astype(int)

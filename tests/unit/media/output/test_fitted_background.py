@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,27 +15,14 @@ from media.playback import AfterEnd
 from media.probe import ColourTags, VideoInfo, probe_video
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame, from_rgb, to_rgb
-from tests.unit.media.clips import info_of, number_of, planes_of
+from tests.unit.media.clips import NumberedFrames, info_of, number_of
 
 SHOWN = info_of(192, 128, fps=Fraction(25), num_frames=300, colour=ColourTags(1, False, 1, 1))
 SENT = info_of(384, 256, fps=Fraction(50), num_frames=20)
+_SENT_FRAMES = NumberedFrames(size=(384, 256))
 
 
-class _Frames:
-    """A `FrameSource` of numbered pictures, or of one."""
-
-    def __init__(self, frame: YuvFrame | None = None) -> None:
-        self._frame = frame
-
-    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        for index in indices:
-            yield self._frame or planes_of(index, SENT.width, SENT.height)
-
-    def close(self) -> None:
-        pass
-
-
-def _shown(own: VideoInfo, after_end: AfterEnd, num_frames: int, path: Path, source: _Frames) -> list[YuvFrame]:
+def _shown(own: VideoInfo, after_end: AfterEnd, num_frames: int, path: Path, source: NumberedFrames) -> list[YuvFrame]:
     """The first frames that a session shows of a background."""
     path.write_bytes(fit_background(source, own, SHOWN, after_end))
     info = fitted_info(own, SHOWN, after_end)
@@ -56,28 +42,28 @@ def _shown(own: VideoInfo, after_end: AfterEnd, num_frames: int, path: Path, sou
         ("pingpong", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1, 3]),
     ],
 )
-def test_a_video_has_the_size_and_rate_of_the_session_and_keeps_its_speed(
+def test_fit_background_video_has_size_and_rate_of_the_session(
     after_end: AfterEnd, expected: list[int], tmp_path: Path
 ) -> None:
-    frames = _shown(SENT, after_end, len(expected), tmp_path / "fitted.mp4", _Frames())
+    frames = _shown(SENT, after_end, len(expected), tmp_path / "fitted.mp4", _SENT_FRAMES)
     assert [number_of(frame) for frame in frames] == expected
 
 
-def test_a_picture_keeps_its_colours_and_is_one_frame(tmp_path: Path) -> None:
+def test_fit_background_picture_keeps_its_colours(tmp_path: Path) -> None:
     own = info_of(SENT.width, SENT.height, is_still=True, colour=ColourTags(6, True, 6, 6))
     rgb = np.full((SENT.height, SENT.width, 3), (200, 30, 40), np.uint8)
-    first, second = _shown(own, "loop", 2, tmp_path / "fitted.mp4", _Frames(from_rgb(rgb, own.colour)))
+    first, second = _shown(own, "loop", 2, tmp_path / "fitted.mp4", NumberedFrames(from_rgb(rgb, own.colour)))
     assert np.array_equal(first.y, second.y)
     assert np.abs(to_rgb(first, SHOWN.colour)[64, 96].astype(int) - [200, 30, 40]).max() <= 5
 
 
-def test_a_slow_video_repeats_frames(tmp_path: Path) -> None:
+def test_fit_background_slow_video_repeats_frames(tmp_path: Path) -> None:
     own = info_of(SENT.width, SENT.height, fps=Fraction(10), num_frames=2)
-    frames = _shown(own, "loop", 6, tmp_path / "fitted.mp4", _Frames())
+    frames = _shown(own, "loop", 6, tmp_path / "fitted.mp4", _SENT_FRAMES)
     assert [number_of(frame) for frame in frames] == [0, 0, 1, 1, 1, 0]
 
 
-def test_a_long_video_is_refused() -> None:
+def test_check_length_long_video_is_refused() -> None:
     check_length(info_of(64, 64, num_frames=1500, fps=Fraction(25)), 60)
     check_length(info_of(64, 64, is_still=True), 0.01)
     with pytest.raises(MediaLimitError, match="at most 60 s"):

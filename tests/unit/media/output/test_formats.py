@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import pickle
 from fractions import Fraction
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def _result(folder: Path, name: FormatName, *, has_alpha: bool = False) -> Path:
 
 
 @pytest.mark.parametrize(("name", "codec", "sound"), [("webm", "vp9", "opus"), ("mov", "prores", "pcm_s16le")])
-def test_a_result_reads_back(tmp_path: Path, name: FormatName, codec: str, sound: str) -> None:
+def test_concat_result_of_each_format_reads_back(tmp_path: Path, name: FormatName, codec: str, sound: str) -> None:
     out = _result(tmp_path, name)
     info = probe_video(out, LIMITS)
     assert (info.codec, info.num_frames, info.fps, info.width) == (codec, NUM, Fraction(25), W)
@@ -79,7 +78,7 @@ def test_a_result_reads_back(tmp_path: Path, name: FormatName, codec: str, sound
 
 
 @pytest.mark.parametrize(("name", "decoder"), [("webm", "libvpx-vp9"), ("mov", "prores")])
-def test_transparency_reads_back_and_the_label_is_seen(tmp_path: Path, name: FormatName, decoder: str) -> None:
+def test_concat_alpha_reads_back_with_an_opaque_label(tmp_path: Path, name: FormatName, decoder: str) -> None:
     out = _result(tmp_path, name, has_alpha=True)
     if name == "webm":
         assert b"\x53\xc0\x81\x01" in out.read_bytes(), "AlphaMode of the track, without which players ignore it"
@@ -105,12 +104,7 @@ def test_transparency_reads_back_and_the_label_is_seen(tmp_path: Path, name: For
     assert alphas[0][-30:, 100:].max() > 240, "the visible label is opaque"
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_format_reaches_a_decoder_process(name: FormatName) -> None:
-    assert pickle.loads(pickle.dumps(FORMATS[name])) == FORMATS[name]
-
-
-def test_nvenc_replaces_x264_alone_and_in_sizes_that_it_encodes() -> None:
+def test_with_encoder_nvenc_replaces_only_x264() -> None:
     info = info_of(1920, 1080)
     nvenc = MP4.with_encoder("nvenc", info)
     assert (nvenc.video_encoder, nvenc.muxer_options) == ("h264_nvenc", MP4.muxer_options)
@@ -121,7 +115,7 @@ def test_nvenc_replaces_x264_alone_and_in_sizes_that_it_encodes() -> None:
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
-def test_encoders_know_the_names_of_their_options(quality: Quality) -> None:
+def test_encoder_options_are_known_to_ffmpeg(quality: Quality) -> None:
     """FFmpeg ignores unknown names."""
     for file_format in (*FORMATS.values(), MP4.with_encoder("nvenc", info_of(W, 192))):
         options = file_format.encoder_options(20, "superfast", quality)
@@ -131,7 +125,7 @@ def test_encoders_know_the_names_of_their_options(quality: Quality) -> None:
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
-def test_ffmpeg_accepts_the_values_of_the_options_of_nvenc(quality: Quality) -> None:
+def test_encoder_options_of_nvenc_have_valid_values(quality: Quality) -> None:
     """FFmpeg parses them before it looks for a GPU: EINVAL and ERANGE are about values, EPERM is about the machine."""
     options = MP4.with_encoder("nvenc", info_of(W, 192)).encoder_options(20, "superfast", quality)
     assert options["cq"] == ("13" if quality == "best" else "20")

@@ -21,11 +21,13 @@ from tests.unit.media.clips import info_of
         ((854, 480), None, Framing(1920, 1080, 854, 480)),
     ],
 )
-def test_the_part_that_is_shown(size: tuple[int, int] | None, aspect: Fraction | None, expected: Framing) -> None:
+def test_framing_crops_to_the_aspect_ratio(
+    size: tuple[int, int] | None, aspect: Fraction | None, expected: Framing
+) -> None:
     assert OutputSize(size, aspect).framing(info_of(1920, 1080)) == expected
 
 
-def test_pixels_that_are_not_square_become_square_when_a_size_is_asked_for() -> None:
+def test_framing_with_size_has_square_pixels() -> None:
     info = info_of(720, 576, sample_aspect_ratio=Fraction(16, 11))  # shown as 1047 x 576
     wide = OutputSize((1048, 576)).framing(info)
     assert (wide.crop_width, wide.crop_height) == (720, 576)
@@ -36,27 +38,18 @@ def test_pixels_that_are_not_square_become_square_when_a_size_is_asked_for() -> 
 
 
 @pytest.mark.parametrize(("fps", "expected"), [(None, 25), (29.97, Fraction(30000, 1001)), (50, 50), (12.5, 12.5)])
-def test_rates_are_exact(fps: float | None, expected: Fraction) -> None:
+def test_output_info_frame_rate_is_exact(fps: float | None, expected: Fraction) -> None:
     info = info_of(192, 128)
     assert output_info(info, OutputSize().framing(info), fps).fps == expected
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "1080", "1080x", "0x0", "1081x1920", "32x32", "8000x8000", "4000x400", "1e3x2e3", "-2x2", "1080x1920x2"],
-)
-def test_sizes_that_cannot_be_made_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        parse_size(text)
-
-
-@pytest.mark.parametrize("text", ["", "9", "0:16", "9:0", "1:99", "9/16", "9:16:1", "a:b"])
-def test_aspect_ratios_that_cannot_be_made_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        parse_aspect(text)
-
-
-def test_size_and_crop_must_agree() -> None:
+def test_parse_size_and_aspect_invalid_text_is_refused() -> None:
+    sizes = "|1080|1080x|0x0|1081x1920|32x32|8000x8000|4000x400|1e3x2e3|-2x2|1080x1920x2"
+    aspects = "|9|0:16|9:0|1:99|9/16|9:16:1|a:b"
+    for parse, texts in ((parse_size, sizes), (parse_aspect, aspects)):
+        for text in texts.split("|"):
+            with pytest.raises(ValueError, match="expected"):
+                parse(text)
     check_same_aspect(parse_size("1080x1920"), parse_aspect("9:16"))
     with pytest.raises(ValueError, match="another aspect ratio than crop"):
         check_same_aspect(parse_size("1920x1080"), parse_aspect("9:16"))

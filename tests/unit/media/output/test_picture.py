@@ -21,7 +21,7 @@ def _patch(frame: YuvFrame, x: int, y: int, size: int) -> Patch:
     return Patch(x, y, YuvFrame(np.full_like(planes.y, 200), planes.u, planes.v))
 
 
-def test_a_crop_copies_its_part_with_the_face() -> None:
+def test_picture_maker_crop_has_the_patch() -> None:
     frame, canvas = planes_of(5, W, H), _canvas(64, 128)
     maker = PictureMaker(Framing(64, 128, 64, 128), np.array([[40, 0], [60, 0]], np.float32))
     patch = _patch(frame, 80, 20, 40)  # partly outside of the crop
@@ -35,7 +35,7 @@ def test_a_crop_copies_its_part_with_the_face() -> None:
     assert (frame.y == planes_of(5, W, H).y).all(), "the frame of the source is not changed"
 
 
-def test_a_crop_between_pixels_moves_all_planes_alike() -> None:
+def test_picture_maker_subpixel_crop_moves_all_planes() -> None:
     columns = np.broadcast_to(np.arange(W, dtype=np.uint8), (H, W))
     frame = YuvFrame(columns, columns[: H // 2, : W // 2] * 2, columns[: H // 2, : W // 2] * 2)
     canvas = _canvas(64, 128)
@@ -45,14 +45,14 @@ def test_a_crop_between_pixels_moves_all_planes_alike() -> None:
 
 
 @pytest.mark.parametrize("size", [(96, 64), (288, 192)])
-def test_scaling_keeps_the_brightness(size: tuple[int, int]) -> None:
+def test_picture_maker_scaling_keeps_brightness(size: tuple[int, int]) -> None:
     frame, canvas = planes_of(9, W, H), _canvas(*size)
     PictureMaker(Framing(W, H, *size)).draw(canvas, frame, [])
     for plane, scaled in zip(frame, canvas.planes, strict=True):
         assert abs(float(plane.mean()) - float(scaled.mean())) < 0.5
 
 
-def test_transparency_is_cropped_and_scaled_with_the_picture() -> None:
+def test_picture_maker_alpha_is_cropped_and_scaled() -> None:
     alpha = np.zeros((H, W), np.uint8)
     alpha[:, 96:] = 255
     canvas = _canvas(64, 64, has_alpha=True)

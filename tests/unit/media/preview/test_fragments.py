@@ -47,7 +47,7 @@ def _is_whole(stream: bytes, job: SegmentedJob, folder: Path) -> None:
         assert heard == pytest.approx(float(video.duration * video.time_base), abs=2 * 1024 / 16000)
 
 
-def test_segments_become_one_stream_that_plays_from_its_start(job: SegmentedJob, tmp_path: Path) -> None:
+def test_live_preview_segments_play_from_the_start(job: SegmentedJob, tmp_path: Path) -> None:
     preview = LivePreview(job.segments[0], job.speech)
     first = b"".join(preview.add_segment(job.segments[0]))
     boxes = _boxes(first)
@@ -61,13 +61,13 @@ def test_segments_become_one_stream_that_plays_from_its_start(job: SegmentedJob,
     _is_whole(first + rest + b"".join(preview.end()), job, tmp_path)
 
 
-def test_what_is_missing_comes_from_the_result(job: SegmentedJob, tmp_path: Path) -> None:
+def test_live_preview_add_rest_completes_from_the_result(job: SegmentedJob, tmp_path: Path) -> None:
     preview = LivePreview(job.segments[0], job.speech)
     first = b"".join(piece for path in job.segments[:2] for piece in preview.add_segment(path))
     _is_whole(first + b"".join(preview.add_rest(job.result)), job, tmp_path)
 
 
-def test_a_finished_job_has_the_same_stream(job: SegmentedJob, tmp_path: Path) -> None:
+def test_finished_preview_has_the_same_stream(job: SegmentedJob, tmp_path: Path) -> None:
     pieces = list(finished_preview(job.result))
     stream = b"".join(piece for _, piece in pieces)
     assert _boxes(stream)[:4] == ["ftyp", "moov", "moof", "mdat"]
@@ -75,7 +75,7 @@ def test_a_finished_job_has_the_same_stream(job: SegmentedJob, tmp_path: Path) -
     assert [seconds for seconds, _ in pieces] == sorted(seconds for seconds, _ in pieces)
 
 
-def test_a_segment_that_is_gone_costs_nothing_else(job: SegmentedJob, tmp_path: Path) -> None:
+def test_live_preview_missing_segment_is_skipped(job: SegmentedJob, tmp_path: Path) -> None:
     preview = LivePreview(job.segments[0], job.speech)
     first = b"".join(preview.add_segment(job.segments[0]))
     with pytest.raises(StoredFileError, match="gone"):

@@ -15,7 +15,7 @@ from tests.unit.media.clips import info_of, planes_of
 
 
 @pytest.mark.parametrize(("width", "height", "expected"), [(640, 480, (320, 240)), (128, 192, (128, 192))])
-def test_it_is_the_first_picture_made_smaller(
+def test_thumbnail_is_the_first_frame_scaled_down(
     tmp_path: Path, width: int, height: int, expected: tuple[int, int]
 ) -> None:
     writer = SegmentWriter(info_of(width, height, Fraction(25)), 20, "veryfast")
@@ -32,7 +32,7 @@ def test_it_is_the_first_picture_made_smaller(
     assert np.abs(shown - luma).mean() < 8
 
 
-def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+def test_thumbnail_of_another_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "noise"
     path.write_bytes(b"no video" * 100)
     with pytest.raises(MediaError):

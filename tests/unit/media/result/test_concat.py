@@ -36,7 +36,7 @@ def _wav(folder: Path, seconds: float, rate: int, channels: int = 1) -> Path:
 
 
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(468, 25)])
-def test_joined_frames_are_those_of_the_segments(tmp_path: Path, fps: Fraction) -> None:
+def test_concat_frames_are_those_of_the_segments(tmp_path: Path, fps: Fraction) -> None:
     segments = _segments(tmp_path, [25, 1, 40, 2, 14], fps)
     audio = _wav(tmp_path, float(82 / fps) - 0.01, 24000)
     concat_segments(segments, ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128, fps), 82)
@@ -57,7 +57,9 @@ def test_joined_frames_are_those_of_the_segments(tmp_path: Path, fps: Fraction) 
     ("rate", "channels", "expected_rate"),
     [(44100, 2, 44100), (22050, 1, 22050), (24000, 1, 24000), (16000, 1, 16000), (8000, 1, 8000), (192000, 1, 48000)],
 )
-def test_sound_is_the_callers_own_and_not_late(tmp_path: Path, rate: int, channels: int, expected_rate: int) -> None:
+def test_concat_audio_keeps_rate_channels_and_sync(
+    tmp_path: Path, rate: int, channels: int, expected_rate: int
+) -> None:
     seconds = 2.37
     audio = _wav(tmp_path, seconds, rate, channels)
     num_frames = num_output_frames(extract_speech(audio, tmp_path / "s.npy", LIMITS).duration_seconds, Fraction(25))
@@ -75,30 +77,15 @@ def test_sound_is_the_callers_own_and_not_late(tmp_path: Path, rate: int, channe
     assert 0 <= ends[0] - ends[1] < 1 / 25
 
 
-def test_sound_behind_the_last_frame_is_cut(tmp_path: Path) -> None:
-    out = tmp_path / "out.mp4"
-    concat_segments(
-        _segments(tmp_path, [25]), ResultSound([AudioPart(_wav(tmp_path, 3.0, 16000))]), out, info_of(192, 128), 25
-    )
+def test_concat_cuts_audio_to_the_video_and_writes_moov_first(tmp_path: Path) -> None:
+    out, sound = tmp_path / "out.mp4", ResultSound([AudioPart(_wav(tmp_path, 3.0, 16000))])
+    concat_segments(_segments(tmp_path, [25]), sound, out, info_of(192, 128), 25)
     assert extract_speech(out, tmp_path / "s.npy", LIMITS).duration_seconds == pytest.approx(1.0, abs=1e-3)
-
-
-def test_the_index_stands_in_front(tmp_path: Path) -> None:
-    out = tmp_path / "out.mp4"
-    concat_segments(
-        _segments(tmp_path, [25]), ResultSound([AudioPart(_wav(tmp_path, 1.0, 16000))]), out, info_of(192, 128), 25
-    )
     content = out.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
 
 
-def test_a_videos_sound_can_drive(h264: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.mp4"
-    concat_segments(_segments(tmp_path, [60]), ResultSound([AudioPart(h264)]), out, info_of(192, 128), 60)
-    assert probe_video(out, LIMITS).has_audio
-
-
-def test_a_wrong_count_or_setting_leaves_nothing(tmp_path: Path) -> None:
+def test_concat_wrong_count_or_settings_leaves_no_file(tmp_path: Path) -> None:
     segments, audio = _segments(tmp_path, [10, 10]), _wav(tmp_path, 0.8, 16000)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(StoredFileError, match="Expected 21 frames in 2 segments, found 20"):
@@ -115,7 +102,7 @@ def test_a_wrong_count_or_setting_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [1e308, 1e30, float("inf"), float("nan")])
-def test_floats_that_are_no_sound_do_not_end_a_job(tmp_path: Path, value: float) -> None:
+def test_concat_audio_with_infinite_samples_succeeds(tmp_path: Path, value: float) -> None:
     audio = write_loud_wav(tmp_path / "loud.wav", value)
     concat_segments(
         _segments(tmp_path, [12]), ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128), 12
@@ -126,16 +113,16 @@ def test_floats_that_are_no_sound_do_not_end_a_job(tmp_path: Path, value: float)
     assert heard.std() == pytest.approx(noise(0.48, 16000).std(), rel=0.15)
 
 
-@pytest.mark.parametrize("harm", ["gone", "cut", "emptied", "another"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "emptied", "another"])
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_lost_segment_is_ours_and_names_no_folder(tmp_path: Path, harm: str, number: int) -> None:
+def test_concat_damaged_segment_is_a_stored_file_error(tmp_path: Path, damage: str, number: int) -> None:
     segments, audio = _segments(tmp_path, [12, 12]), _wav(tmp_path, 0.9, 16000)
     path = segments[number]
-    if harm == "gone":
+    if damage == "gone":
         path.unlink()
     else:
         whole = path.read_bytes()
-        path.write_bytes({"cut": whole[: len(whole) // 2], "emptied": b"", "another": audio.read_bytes()}[harm])
+        path.write_bytes({"cut": whole[: len(whole) // 2], "emptied": b"", "another": audio.read_bytes()}[damage])
     with pytest.raises(StoredFileError) as caught:
         concat_segments(segments, ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128), 24)
     assert str(tmp_path) not in str(caught.value)

@@ -36,20 +36,15 @@ def _level_db(samples: NDArray[np.float32], hertz: float) -> float:
     return float(20 * np.log10(2 * abs((samples * window * carrier).sum()) / window.sum()))
 
 
-def test_by_default_the_speech_is_unchanged(tmp_path: Path) -> None:
+def test_result_sound_default_is_the_speech_then_silence(tmp_path: Path) -> None:
     speech = noise(1.0, RATE).astype(np.float32)
-    made = _made(ResultSound([AudioPart(_file(tmp_path / "speech.wav", speech))]), RATE + _FRAME - 1)
-    np.testing.assert_array_equal(made, speech)
-
-
-def test_silence_follows_speech_that_ends_early(tmp_path: Path) -> None:
-    speech = noise(1.0, RATE).astype(np.float32)
-    made = _made(ResultSound([AudioPart(_file(tmp_path / "speech.wav", speech))]), 3 * RATE)
-    np.testing.assert_array_equal(made, np.pad(speech, (0, 2 * RATE)))
+    sound = ResultSound([AudioPart(_file(tmp_path / "speech.wav", speech))])
+    np.testing.assert_array_equal(_made(sound, RATE + _FRAME - 1), speech)
+    np.testing.assert_array_equal(_made(sound, 3 * RATE), np.pad(speech, (0, 2 * RATE)))
 
 
 @pytest.mark.parametrize("amplitude", [0.3, 0.02])
-def test_speech_of_any_level_lowers_the_background_alike(amplitude: float, tmp_path: Path) -> None:
+def test_result_sound_speech_of_any_level_ducks_the_background(amplitude: float, tmp_path: Path) -> None:
     speech = np.pad(_tone(2.0, 440, amplitude), (2 * RATE, 2 * RATE))
     background = _tone(6.0, 1000, 0.2)
     files = _file(tmp_path / "speech.wav", speech), _file(tmp_path / "video.wav", background)
@@ -62,14 +57,14 @@ def test_speech_of_any_level_lowers_the_background_alike(amplitude: float, tmp_p
     assert _level_db(made[round(2.5 * RATE) : 4 * RATE], 440) == pytest.approx(20 * np.log10(amplitude), abs=0.2)
 
 
-def test_mixing_delays_nothing(tmp_path: Path) -> None:
+def test_result_sound_mixing_does_not_delay(tmp_path: Path) -> None:
     speech = 0.3 * noise(3.0, RATE).astype(np.float32)
     files = _file(tmp_path / "speech.wav", speech), _file(tmp_path / "video.wav", _tone(3.0, 1000, 0.01))
     made = _made(ResultSound([AudioPart(files[0])], SoundSettings(0.0, -20.0), files[1]), 3 * RATE)
     assert lag_seconds(made, speech, RATE) == pytest.approx(0, abs=1 / RATE)
 
 
-def test_a_short_background_repeats_without_clicks(tmp_path: Path) -> None:
+def test_result_sound_short_background_repeats_smoothly(tmp_path: Path) -> None:
     background = _tone(0.51, 333, 0.5)  # does not end where it began
     files = _file(tmp_path / "speech.wav", np.zeros(RATE, np.float32)), _file(tmp_path / "video.wav", background)
     made = _made(ResultSound([AudioPart(files[0])], SoundSettings(0.0), files[1]), 4 * RATE)
@@ -79,25 +74,22 @@ def test_a_short_background_repeats_without_clicks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [5.0, 5.04], ids=["whole steps of the meter", "a part of a step"])
-def test_the_result_has_the_requested_loudness(seconds: float, tmp_path: Path) -> None:
+def test_result_sound_has_the_requested_loudness(seconds: float, tmp_path: Path) -> None:
     speech = _file(tmp_path / "speech.wav", _tone(seconds, 997, 0.02))
     made = _made(ResultSound([AudioPart(speech)], SoundSettings(None, -20.0)), round(seconds * RATE))
     # ITU-R BS.1770: a full-scale sine of 997 Hz in one channel has -3.01 LUFS.
     assert _level_db(made[RATE : 4 * RATE], 997) == pytest.approx(-20 + 3.01, abs=0.3)
 
 
-def test_silence_is_not_amplified(tmp_path: Path) -> None:
-    speech = _file(tmp_path / "speech.wav", np.zeros(2 * RATE, np.float32))
-    assert not _made(ResultSound([AudioPart(speech)], SoundSettings(None, -20.0)), 2 * RATE).any()
-
-
-def test_nothing_clips(tmp_path: Path) -> None:
+def test_result_sound_does_not_clip_or_amplify_silence(tmp_path: Path) -> None:
+    silent = _file(tmp_path / "silent.wav", np.zeros(2 * RATE, np.float32))
+    assert not _made(ResultSound([AudioPart(silent)], SoundSettings(None, -20.0)), 2 * RATE).any()
     files = _file(tmp_path / "speech.wav", _tone(2.0, 300, 0.9)), _file(tmp_path / "video.wav", _tone(2.0, 310, 0.9))
     made = _made(ResultSound([AudioPart(files[0])], SoundSettings(12.0, -9.0), files[1]), 2 * RATE)
     assert np.abs(made).max() <= 0.9
 
 
-def test_the_format_covers_both_files(tmp_path: Path) -> None:
+def test_native_format_covers_both_files(tmp_path: Path) -> None:
     speech = _file(tmp_path / "speech.wav", _tone(0.5, 300, 0.5))
     film = write_audio(
         tmp_path / "film.wav", np.stack([noise(0.5, 48000)] * 2), 48000, "pcm_s16le", sample_format="s16"
@@ -106,7 +98,7 @@ def test_the_format_covers_both_files(tmp_path: Path) -> None:
     assert ResultSound([AudioPart(speech)], SoundSettings(-6.0), film).native_format() == (48000, 2)
 
 
-def test_the_source_is_heard_where_nobody_speaks(tmp_path: Path) -> None:
+def test_result_sound_keeps_source_between_turns(tmp_path: Path) -> None:
     files = _file(tmp_path / "speech.wav", _tone(2.0, 440, 0.3)), _file(tmp_path / "video.wav", _tone(6.0, 1000, 0.2))
     parts = [AudioPart(files[0], 1.0, 2.0), AudioPart(files[0], 2.02, 3.0), AudioPart(files[0], 4.5, 5.0)]
     made = _made(ResultSound(parts, SoundSettings(keeps_source=True), files[1]), 6 * RATE)
@@ -120,7 +112,7 @@ def test_the_source_is_heard_where_nobody_speaks(tmp_path: Path) -> None:
     assert np.abs(np.diff(made)).max() < 0.3
 
 
-def test_music_plays_under_the_speech_and_repeats(tmp_path: Path) -> None:
+def test_result_sound_music_is_ducked_and_repeats(tmp_path: Path) -> None:
     speech = np.pad(_tone(2.0, 440, 0.3), (2 * RATE, 2 * RATE))
     files = _file(tmp_path / "speech.wav", speech), _file(tmp_path / "music.wav", _tone(1.5, 1000, 0.2))
     made = _made(ResultSound([AudioPart(files[0])], SoundSettings(music_gain_db=-6.0), music=files[1]), 6 * RATE)
@@ -131,7 +123,7 @@ def test_music_plays_under_the_speech_and_repeats(tmp_path: Path) -> None:
     assert _level_db(made[round(2.5 * RATE) : 4 * RATE], 440) == pytest.approx(20 * np.log10(0.3), abs=0.2)
 
 
-def test_music_and_the_sources_own_sound_play_together(tmp_path: Path) -> None:
+def test_result_sound_music_and_source_are_mixed(tmp_path: Path) -> None:
     parts = [AudioPart(_file(tmp_path / "speech.wav", _tone(1.0, 440, 0.3)), 1.0, 2.0)]
     film, music = (
         _file(tmp_path / "film.wav", _tone(4.0, 1000, 0.2)),

@@ -84,12 +84,12 @@ def _finished_preview(folder: Path, result: Path) -> Path:
     return path
 
 
-def test_copies_may_start_and_end_at_every_closed_group(source: Path) -> None:
+def test_copyable_keys_are_those_of_closed_groups(source: Path) -> None:
     info = probe_video(source, LIMITS)
     assert copyable_keys(source, info, LIMITS) == [0, 12, 24, 36, 48, 60]
 
 
-def test_the_copied_packets_are_those_of_the_source(source: Path, tmp_path: Path) -> None:
+def test_copy_segment_packets_equal_the_source(source: Path, tmp_path: Path) -> None:
     info, out = probe_video(source, LIMITS), tmp_path / "copy.mp4"
     copy_segment(source, out, info, 12, 36, LIMITS)
     mine, theirs = _packets(out), _packets(source)[12:36]
@@ -102,7 +102,7 @@ def test_the_copied_packets_are_those_of_the_source(source: Path, tmp_path: Path
     ("order", "quality"),
     [("encoded first", "balanced"), ("copy first", "balanced"), ("encoded first", "fast"), ("copy first", "best")],
 )
-def test_a_result_of_copied_and_encoded_parts_plays(source: Path, order: str, quality: Quality, tmp_path: Path) -> None:
+def test_concat_copied_and_encoded_segments_plays(source: Path, order: str, quality: Quality, tmp_path: Path) -> None:
     info = probe_video(source, LIMITS)
     copies = [(12, 24), (24, 48)] if order == "encoded first" else [(0, 24), (36, 60)]
     edges = sorted({0, NUM_FRAMES, *(edge for copy in copies for edge in copy)})
@@ -135,28 +135,26 @@ def test_a_result_of_copied_and_encoded_parts_plays(source: Path, order: str, qu
 
 
 @pytest.mark.parametrize(
-    "params",
-    [":open-gop=1", ":open-gop=0:intra-refresh=1"],
-    ids=["groups that need the one before", "no key frames"],
+    "params", [":open-gop=1", ":open-gop=0:intra-refresh=1"], ids=["groups that need the one before", "no key frames"]
 )
-def test_no_copy_starts_where_decoding_cannot(params: str, tmp_path: Path) -> None:
+def test_copyable_keys_exclude_open_groups(params: str, tmp_path: Path) -> None:
     source = _source(tmp_path / "source.mp4", params)
     assert copyable_keys(source, probe_video(source, LIMITS), LIMITS) == [0, NUM_FRAMES]
 
 
 @pytest.mark.parametrize("name", ["source.ts", "source.avi"])
-def test_other_containers_are_not_copied(name: str, tmp_path: Path) -> None:
+def test_copyable_keys_of_other_containers_are_empty(name: str, tmp_path: Path) -> None:
     source = _source(tmp_path / name)
     assert copyable_keys(source, probe_video(source, LIMITS), LIMITS) == []
 
 
-def test_a_copy_that_is_not_there_is_an_error(source: Path, tmp_path: Path) -> None:
+def test_copy_segment_beyond_the_end_is_an_error(source: Path, tmp_path: Path) -> None:
     info = probe_video(source, LIMITS)
     with pytest.raises(MediaError, match=r"source\.\w+: expected 24 frames from frame 48 on, found 12"):
         copy_segment(source, tmp_path / "copy.mp4", info, 48, 72, LIMITS)
 
 
-def test_ranges_are_whole_groups_within_what_is_free() -> None:
+def test_copied_ranges_are_whole_groups() -> None:
     keys = [0, 12, 24, 36, 48, 60]
     assert copied_ranges(keys, [(5, 40), (45, 60)], 1000) == [(12, 36), (48, 60)]
     assert copied_ranges(keys, [(0, 60)], 30) == [(0, 24), (24, 48), (48, 60)]

@@ -41,7 +41,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("fps", RATES)
 @pytest.mark.parametrize("source_seconds", [400, 599.5, 600.3, 605, 900])
-def test_the_source_is_played_evenly(fps: Fraction, source_seconds: float) -> None:
+def test_fit_ten_minutes_plays_the_source_evenly(fps: Fraction, source_seconds: float) -> None:
     num_speech, num_source = num_output_frames(SPEECH_SECONDS, fps), round(source_seconds * fps)
     num_frames, playback = fit("retime", num_speech, num_source)
     assert abs(num_frames / fps - Fraction(SPEECH_SECONDS)) < 1 / fps
@@ -51,9 +51,10 @@ def test_the_source_is_played_evenly(fps: Fraction, source_seconds: float) -> No
     assert fit("source", num_speech, num_source)[0] == num_source
 
 
-@pytest.mark.parametrize("fps", RATES)
-@pytest.mark.parametrize("mode", ["retime", "stretch", "source"])
-def test_sound_and_picture_end_together(tmp_path: Path, speech: Path, fps: Fraction, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("fps", "mode"), [*((fps, "retime") for fps in RATES), (RATES[-1], "stretch"), (RATES[-1], "source")]
+)
+def test_concat_ten_minutes_stays_in_sync(tmp_path: Path, speech: Path, fps: Fraction, mode: str) -> None:
     num_source = round(605.7 * fps)
     speed = fit_audio(SPEECH_SECONDS, float(num_source / fps), 1.35) if mode == "stretch" else 1.0
     num_speech = num_output_frames(SPEECH_SECONDS / speed, fps)

@@ -40,7 +40,7 @@ def _result(folder: Path, texts: list[ShownText], language: str | None = None) -
     return out
 
 
-def test_texts_are_shown_at_their_times(tmp_path: Path) -> None:
+def test_concat_text_track_has_times_and_texts(tmp_path: Path) -> None:
     out = _result(tmp_path, TEXTS)
     with av.open(str(out)) as file:
         (track,) = file.streams.subtitles
@@ -54,19 +54,16 @@ def test_texts_are_shown_at_their_times(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("language", "tag"), [("deu", "deu"), (None, "und")])
-def test_concat_marks_sound_and_texts_with_the_language(tmp_path: Path, language: str | None, tag: str) -> None:
+def test_concat_language_marks_audio_and_texts(tmp_path: Path, language: str | None, tag: str) -> None:
     with av.open(str(_result(tmp_path, TEXTS, language))) as file:
         found = [stream.language for stream in (*file.streams.audio, *file.streams.subtitles)]
     assert found == [tag, tag]
 
 
-def test_a_text_track_changes_nothing_else(tmp_path: Path) -> None:
-    with_track = decode_all(_result(tmp_path, TEXTS))
-    without = decode_all(_result(tmp_path, []))
+def test_concat_texts_change_no_frame_and_none_adds_no_track(tmp_path: Path) -> None:
+    with_track, path = decode_all(_result(tmp_path, TEXTS)), _result(tmp_path, [])
+    without = decode_all(path)
     assert [pts for pts, _ in with_track] == [pts for pts, _ in without]
     assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(with_track, without, strict=True))
-
-
-def test_without_texts_there_is_no_text_track(tmp_path: Path) -> None:
-    with av.open(str(_result(tmp_path, []))) as file:
+    with av.open(str(path)) as file:
         assert not file.streams.subtitles

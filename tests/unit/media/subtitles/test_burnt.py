@@ -33,7 +33,7 @@ def _box(planes: YuvFrame) -> tuple[int, int, int, int]:
 
 @pytest.mark.parametrize(("width", "height"), [(1920, 1080), (640, 360), (360, 640), (64, 64), (16, 16), (640, 16)])
 @pytest.mark.parametrize("text", ["Hello", LONG, "two\nlines", "W" * 300])
-def test_text_is_at_the_bottom_and_in_the_middle_of_every_size(width: int, height: int, text: str) -> None:
+def test_subtitle_overlay_is_at_the_bottom_centre(width: int, height: int, text: str) -> None:
     planes = _drawn(width, height, text)
     x0, _, x1, y1 = _box(planes)
     assert planes.y.min() >= 16 and planes.y.max() <= 235
@@ -43,7 +43,7 @@ def test_text_is_at_the_bottom_and_in_the_middle_of_every_size(width: int, heigh
         assert x1 - x0 <= 0.84 * width
 
 
-def test_letters_are_white_with_a_black_outline_and_without_colour() -> None:
+def test_subtitle_overlay_is_white_with_a_black_outline() -> None:
     planes = _drawn(640, 360, "HHHH")
     x0, y0, x1, y1 = _box(planes)
     assert (planes.y.max(), planes.y.min()) == (235, 16)
@@ -52,26 +52,19 @@ def test_letters_are_white_with_a_black_outline_and_without_colour() -> None:
     inside = planes.u[(y0 + y1) // 4, x0 // 2 : x1 // 2]
     assert (np.abs(inside.astype(int) - 128) <= 1).any()
     assert (planes.u[: y0 // 2 - 1] == 90).all()
-
-
-def test_full_range(width: int = 640, height: int = 360) -> None:
-    info = info_of(width, height)
+    info = info_of(640, 360)
     info = dataclasses.replace(info, colour=dataclasses.replace(info.colour, full_range=True))
-    planes = YuvFrame(np.full((height, width), 120, np.uint8), *(np.full((180, 320), 128, np.uint8) for _ in range(2)))
     subtitle_overlay(info, "HHH").draw(planes)
     assert (planes.y.max(), planes.y.min()) == (255, 0)
 
 
-def test_long_lines_are_broken() -> None:
+def test_subtitle_overlay_breaks_long_lines() -> None:
     one, broken = _box(_drawn(1280, 720, "A subtitle")), _box(_drawn(1280, 720, LONG))
     assert broken[3] - broken[1] > 1.8 * (one[3] - one[1])
 
 
-def test_a_letter_without_a_font_is_named() -> None:
+def test_font_of_letter_without_a_font_is_named() -> None:
     with pytest.raises(OptionError, match="no installed font has all letters of 'b"):
         font_of("b\U00016fe4\U00018d00")
     check_fonts(["Hello", "Grüße 123 ☃"])
-
-
-def test_symbols_need_no_font() -> None:
     assert font_of("Hello \U0001f984 →").path == font_of("Hello").path

@@ -37,23 +37,23 @@ No name
 """
 
 
-def test_srt() -> None:
-    assert read_cues(SRT.encode()) == [Cue(1, 2.5, "Hello there,\nfriend.", "ANNA"), Cue(3, 4.25, "Who is it?")]
-
-
-def test_webvtt() -> None:
-    assert read_cues(VTT.encode()) == [Cue(1, 2.5, "Salt & pepper", "Anna Bell"), Cue(3603, 3604.25, "No name")]
+@pytest.mark.parametrize(
+    ("text", "cues"),
+    [
+        (SRT, [Cue(1, 2.5, "Hello there,\nfriend.", "ANNA"), Cue(3, 4.25, "Who is it?")]),
+        (SRT.replace(",000", ".000"), [Cue(1, 2.5, "Hello there,\nfriend.", "ANNA"), Cue(3, 4.25, "Who is it?")]),
+        (VTT, [Cue(1, 2.5, "Salt & pepper", "Anna Bell"), Cue(3603, 3604.25, "No name")]),
+    ],
+)
+def test_read_cues_of_srt_and_webvtt(text: str, cues: list[Cue]) -> None:
+    assert read_cues(text.encode()) == cues
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_byte_order_marks_and_line_ends(encoding: str, newline: str) -> None:
+def test_read_cues_byte_order_marks_and_newlines(encoding: str, newline: str) -> None:
     text = SRT.replace("ANNA", "ÄNNE").replace("\n", newline)
     assert read_cues(text.encode(encoding))[0].speaker == "ÄNNE"
-
-
-def test_srt_with_full_stops_in_its_times() -> None:
-    assert read_cues(SRT.replace(",000 -->", ".000 -->").encode())[0].start == 1
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_srt_with_full_stops_in_its_times() -> None:
         ("- Yes.", [], None, "Yes."),
     ],
 )
-def test_speaker_of_a_line(line: str, known: list[str], speaker: str | None, text: str) -> None:
+def test_read_cues_speaker_before_a_colon(line: str, known: list[str], speaker: str | None, text: str) -> None:
     (cue,) = read_cues(f"1\n00:00:01,000 --> 00:00:02,000\n{line}\n".encode(), known)
     assert (cue.speaker, cue.text) == (speaker, text)
 
@@ -80,13 +80,13 @@ def test_speaker_of_a_line(line: str, known: list[str], speaker: str | None, tex
         "1\n00:00:01,000 --> 00:00:04,000\n- ANNA: Yes.\n- BOB: No way\n",
     ],
 )
-def test_a_cue_of_two_speakers_is_divided_by_their_texts(content: str) -> None:
+def test_read_cues_cue_of_two_speakers_is_divided(content: str) -> None:
     first, second = read_cues(content.encode())
     assert (first.text, second.text) == ("Yes.", "No way")
     assert (first.start, first.end, second.start, second.end) == pytest.approx((1, 2.2, 2.2, 4))
 
 
-def test_cues_without_words_are_left_out_and_the_others_sorted() -> None:
+def test_read_cues_drops_empty_cues_and_sorts() -> None:
     content = "1\n00:00:05,000 --> 00:00:06,000\nlate\n\n2\n00:00:01,000 --> 00:00:02,000\n♪ [music] ♪\n"
     assert [cue.text for cue in read_cues(content.encode())] == ["late"]
 
@@ -113,12 +113,12 @@ def _cue(times: str, text: str = "x") -> bytes:
         (b"x" * (MAX_BYTES + 1), "at most"),
     ],
 )
-def test_invalid_files(content: bytes, message: str) -> None:
+def test_read_cues_invalid_file_is_explained(content: bytes, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         read_cues(content)
 
 
-def test_hostile_files_end_quickly() -> None:
+def test_read_cues_hostile_file_ends_quickly() -> None:
     cue = "00:00:01,000 --> 00:00:02,000\n"
     started = time.process_time()
     for content in (cue * (MAX_BYTES // len(cue)), "WEBVTT\n\n" + "-->" * 200_000, "<v " * 300_000, "[" * MAX_BYTES):
@@ -128,22 +128,17 @@ def test_hostile_files_end_quickly() -> None:
 
 
 @pytest.mark.parametrize("text", ["<", "{\\", "[", "A ", "&", "<v ", "<v\n", "A:", "-"])
-def test_a_cue_of_much_markup_is_refused_quickly(text: str) -> None:
+def test_read_cues_much_markup_ends_quickly(text: str) -> None:
     started = time.process_time()
     with pytest.raises(OptionError, match="more than 2000 characters"):
         read_cues(_cue("00:00:01,000 --> 00:00:02,000", text * 200_000 + "x"))
     assert time.process_time() - started < 2
-
-
-@pytest.mark.parametrize("text", ["<", "{\\", "[", "A ", "&", "<v ", "A:", "-"])
-def test_cues_of_allowed_length_with_much_markup_are_read_quickly(text: str) -> None:
-    cue = "00:00:01,000 --> 00:00:02,000\n" + (text * 900)[:1900] + "x\n\n"
-    started = time.process_time()
+    cue = "00:00:01,000 --> 00:00:02,000\n" + (text * 900)[:1900].replace("\n", "") + "x\n\n"
     read_cues(("WEBVTT\n\n" + cue.replace(",", ".") * 400).encode())
-    assert time.process_time() - started < 4
+    assert time.process_time() - started < 6
 
 
-def test_the_largest_number_of_cues_is_read_in_seconds() -> None:
+def test_read_cues_max_cues_are_read_quickly() -> None:
     lines = [f"{i}\n00:{i // 60:02}:{i % 60:02},000 --> 00:{i // 60:02}:{i % 60:02},900\nword\n" for i in range(3600)]
     more = [f"{i}\n01:{i // 60:02}:{i % 60:02},000 --> 01:{i // 60:02}:{i % 60:02},900\nword\n" for i in range(1400)]
     started = time.process_time()

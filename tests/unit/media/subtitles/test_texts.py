@@ -29,7 +29,7 @@ def _of_ffmpeg(content: str, kind: str) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("kind", ["srt", "vtt"])
-def test_files_are_read_by_two_other_parsers(kind: SubtitleFormat) -> None:
+def test_subtitle_file_is_read_by_other_parsers(kind: SubtitleFormat) -> None:
     content = subtitle_file(CUES, kind)
     events = list(pysubs2.SSAFile.from_string(content, format_=kind))
     assert [(event.start, event.end) for event in events] == TIMES
@@ -38,31 +38,22 @@ def test_files_are_read_by_two_other_parsers(kind: SubtitleFormat) -> None:
 
 
 @pytest.mark.parametrize("kind", ["srt", "vtt"])
-def test_files_are_read_by_the_service_itself(kind: SubtitleFormat) -> None:
+def test_subtitle_file_is_read_by_read_cues(kind: SubtitleFormat) -> None:
     cues = read_cues(subtitle_file(CUES[:2], kind).encode())
     assert [(cue.start, cue.end) for cue in cues] == [(0.48, 2.5), (3, 4.25)]
     assert cues[1].text == "Grüße\n你好"
     assert cues[0].speaker == ("Anna Bell" if kind == "vtt" else None)
 
 
-def test_webvtt_escapes_markup() -> None:
-    assert "<v Anna Bell>Salt &amp; &lt;pepper&gt;,\nsaid they → all</v>" in subtitle_file(CUES, "vtt").replace(
-        "--&gt;", "→"
-    )
+def test_subtitle_file_escapes_markup_only_in_webvtt() -> None:
+    vtt, srt = subtitle_file(CUES, "vtt"), subtitle_file(CUES, "srt")
+    assert "<v Anna Bell>Salt &amp; &lt;pepper&gt;,\nsaid they → all</v>" in vtt.replace("--&gt;", "→")
+    assert "Salt & ,\nsaid they → all\n" in srt  # viewers take <...> for markup
+    assert "1 < 2" in srt
+    assert (subtitle_file([], "srt").strip(), subtitle_file([], "vtt").strip()) == ("", "WEBVTT")
 
 
-def test_srt_has_no_escapes() -> None:
-    content = subtitle_file(CUES, "srt")
-    assert "Salt & ,\nsaid they → all\n" in content  # viewers take <...> for markup
-    assert "1 < 2" in content
-
-
-def test_no_cues() -> None:
-    assert subtitle_file([], "srt").strip() == ""
-    assert subtitle_file([], "vtt").strip() == "WEBVTT"
-
-
-def test_cues_at_the_same_time_are_shown_together() -> None:
+def test_shown_texts_joins_cues_at_the_same_time() -> None:
     cues = [Cue(5, 6, "e"), Cue(0, 2, "a"), Cue(1, 3, "b\n\nc")]
     assert shown_texts(cues) == [
         ShownText(0, 1, "a"),

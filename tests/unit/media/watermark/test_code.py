@@ -10,7 +10,7 @@ from media.watermark.code import NUM_CODED, decode, encode
 IDENTIFIERS = [bytes(8), bytes([255] * 8), b"abcdefgh"]
 
 
-def test_an_identifier_is_read_from_noisy_bits() -> None:
+def test_decode_noisy_bits_returns_the_identifier() -> None:
     noise = np.random.default_rng(0).normal(0, 1, (len(IDENTIFIERS), NUM_CODED))
     sent = np.stack([1 - 2.0 * encode(identifier) for identifier in IDENTIFIERS])
     received = (0.8 * sent + noise).astype(np.float32)
@@ -18,13 +18,13 @@ def test_an_identifier_is_read_from_noisy_bits() -> None:
     assert decode(received) == IDENTIFIERS
 
 
-def test_noise_silence_and_a_constant_are_no_identifier() -> None:
+def test_decode_noise_or_constants_returns_none() -> None:
     noise = np.random.default_rng(1).normal(0, 1, (200, NUM_CODED)).astype(np.float32)
     constants = np.stack([np.full(NUM_CODED, level, np.float32) for level in (0, 1, -1)])
     assert decode(np.concatenate([noise, constants])) == [None] * 203
 
 
-def test_the_code_corrects_eleven_errors_anywhere() -> None:
+def test_decode_corrects_eleven_errors() -> None:
     received = np.tile(1 - 2.0 * encode(b"abcdefgh"), (50, 1)).astype(np.float32)
     random = np.random.default_rng(2)
     for row in received:
@@ -32,6 +32,6 @@ def test_the_code_corrects_eleven_errors_anywhere() -> None:
     assert decode(received) == [b"abcdefgh"] * 50
 
 
-def test_another_length_is_refused() -> None:
+def test_encode_other_length_is_refused() -> None:
     with pytest.raises(ValueError, match="8 bytes"):
         encode(b"abc")

@@ -14,7 +14,7 @@ from tests.unit.media.clips import info_of, planes_of
 from tests.unit.media.watermark.marked_clip import IDENTIFIER, marked_lumas, planes_with, unmarked_lumas
 
 
-def test_it_is_faint_and_repeatable() -> None:
+def test_invisible_watermark_is_faint_and_repeatable() -> None:
     before, after, again = (np.stack(list(lumas)) for lumas in (unmarked_lumas(60), marked_lumas(), marked_lumas()))
     after, again = after[:60], again[:60]
     change = after.astype(int) - before
@@ -25,7 +25,7 @@ def test_it_is_faint_and_repeatable() -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (64, 300), (1920, 1080), (722, 406)])
-def test_it_marks_every_size_and_keeps_the_chroma(size: tuple[int, int]) -> None:
+def test_invisible_watermark_marks_luma_of_every_size(size: tuple[int, int]) -> None:
     before = planes_of(3, *size)
     after = YuvFrame(*(plane.copy() for plane in before))
     InvisibleWatermark(info_of(*size), IDENTIFIER).draw(after)
@@ -34,14 +34,14 @@ def test_it_marks_every_size_and_keeps_the_chroma(size: tuple[int, int]) -> None
     assert 0 < np.abs(change).max() <= MAX_LEVELS
 
 
-def test_a_flat_picture_changes_by_one_level_and_black_stays_black() -> None:
+def test_invisible_watermark_flat_picture_changes_by_one_level() -> None:
     for level in (0, 90, 255):
         luma = np.full((96, 96), level, np.uint8)
         InvisibleWatermark(info_of(96, 96), IDENTIFIER, first_frame=12).draw(planes_with(luma))
         assert set(np.unique(luma)) == {0: {0, 1}, 90: {89, 90, 91}, 255: {254, 255}}[level]
 
 
-def test_the_sign_changes_smoothly_at_times_not_at_frames() -> None:
+def test_sign_at_changes_smoothly_with_time() -> None:
     assert sign_at(0) == sign_at(HALF_PERIOD_SECONDS - 0.5) == 1
     assert sign_at(HALF_PERIOD_SECONDS + 0.5) == -1
     assert sign_at(HALF_PERIOD_SECONDS) == 0

@@ -16,7 +16,7 @@ class Kept:
     version: str
 
 
-def test_variants_of_an_engine_do_not_get_each_others_things(tmp_path: Path) -> None:
+def test_remember_is_per_engine_version(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path)
     heygem, original = Kept("dinet", "1-heygem"), Kept("dinet", "1-original")
     assert avatar.remember(heygem, lambda: "crops of 256") == "crops of 256"

@@ -16,7 +16,7 @@ def _starts(closing: NDArray[np.float64], fps: float) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("fps", [10, 25, 60])
-def test_blinks_are_irregular_and_each_shuts_the_eyes(fps: int) -> None:
+def test_blinks_are_irregular_and_close_the_eyes(fps: int) -> None:
     seconds = np.arange(120 * fps) / fps
     closing = blinks(5, seconds, fps, Prosody.silence(len(seconds)))
     starts = _starts(closing, fps)
@@ -27,14 +27,14 @@ def test_blinks_are_irregular_and_each_shuts_the_eyes(fps: int) -> None:
     assert all(closing[start : start + fps // 2].max() == 1 for start in rises)
 
 
-def test_lids_close_faster_than_they_open() -> None:
+def test_blinks_close_faster_than_open() -> None:
     seconds = np.arange(6000) / 100
     closing = blinks(5, seconds, 100, Prosody.silence(len(seconds)))
     steps = np.diff(closing)
     assert (steps < 0).sum() > 1.4 * (steps > 0).sum()
 
 
-def test_most_phrases_end_with_a_blink() -> None:
+def test_blinks_follow_most_phrase_ends() -> None:
     seconds = np.arange(200 * 25) / 25
     ends = np.arange(200, 10000, 200)  # every four seconds
     with_ends = blinks(5, seconds, 25, Prosody.silence(len(seconds))._replace(ends=ends))
@@ -44,9 +44,8 @@ def test_most_phrases_end_with_a_blink() -> None:
     assert np.mean(blinked) > 0.6 > 0.45 > np.mean(by_chance)
 
 
-def test_each_portrait_blinks_at_its_own_times() -> None:
+def test_blinks_of_another_seed_start_at_other_times() -> None:
     seconds = np.arange(1500) / 25
     silence = Prosody.silence(len(seconds))
-    assert (
-        _starts(blinks(1, seconds, 25, silence), 25).tolist() != _starts(blinks(2, seconds, 25, silence), 25).tolist()
-    )
+    first, second = (_starts(blinks(seed, seconds, 25, silence), 25).tolist() for seed in (1, 2))
+    assert first != second

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import cv2
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from media.yuv_frame import YuvFrame
 from models.avatar.eye_white import eye_white, measure_eye_white
 from models.avatar.eyelids import Eyelids, EyeState
 from models.geometry.face_points import EYES
-from tests.unit.models.still import Still
+from tests.unit.models.still import OneFrame, Still
 
 
 def _copy(planes: YuvFrame) -> YuvFrame:
@@ -43,20 +41,20 @@ def _skin(still: Still) -> NDArray[np.float64]:
     return np.array([luma, *chroma])
 
 
-def test_whites_are_told_from_iris_lashes_and_skin(still: Still) -> None:
+def test_eye_white_measures_the_whites_only(still: Still) -> None:
     white = eye_white(_painted(still, (140, 120, 135), (140, 120, 135)), still.track.points[0])
     skin = _skin(still)
     assert white.light == pytest.approx(140 / skin[0], rel=0.05)
     assert white.chroma == pytest.approx([120 - skin[1], 135 - skin[2]], abs=3)
 
 
-def test_it_is_the_darker_eye_that_counts(still: Still) -> None:
+def test_eye_white_is_that_of_the_darker_eye(still: Still) -> None:
     for colours in ([(170, 125, 132), (110, 120, 135)], [(110, 120, 135), (170, 125, 132)]):
         white = eye_white(_painted(still, *colours), still.track.points[0])
         assert white.light == pytest.approx(110 / _skin(still)[0], rel=0.05)
 
 
-def test_shut_eyes_are_no_measure(still: Still) -> None:
+def test_eye_white_of_closed_eyes_is_the_default(still: Still) -> None:
     shut = _copy(still.planes)
     Eyelids(still.planes, still.track.points[0], float(still.track.scale[0])).draw(shut, EyeState(1.0))
     points = still.track.points[0].copy()
@@ -69,20 +67,8 @@ def test_shut_eyes_are_no_measure(still: Still) -> None:
     assert (np.abs(_skin(still)[1:] + usual.chroma - 128) < np.abs(_skin(still)[1:] - 128)).all()
 
 
-class _One:
-    """A source that shows one picture in every frame."""
-
-    def __init__(self, planes: YuvFrame) -> None:
-        self._planes = planes
-
-    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        return (self._planes for _ in indices)
-
-    def close(self) -> None: ...
-
-
 @pytest.mark.parametrize(("luma", "light"), [(5, 0.71), (255, 1.1)])
-def test_dark_glasses_are_no_measure_and_glare_is_bounded(still: Still, luma: int, light: float) -> None:
+def test_measure_eye_white_dark_or_glaring_eyes_are_bounded(still: Still, luma: int, light: float) -> None:
     planes = _painted(still, (luma, 128, 128), (luma, 128, 128))
     planes.y[:] = np.where(planes.y == luma, luma, planes.y // 2)
-    assert measure_eye_white(still.track, 25.0, _One(planes)).light == pytest.approx(light, abs=0.01)
+    assert measure_eye_white(still.track, 25.0, OneFrame(planes)).light == pytest.approx(light, abs=0.01)

@@ -41,14 +41,14 @@ def _eye(still: Still, planes: YuvFrame, eye: int) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("eye", [0, 1])
-def test_skin_covers_the_iris(still: Still, eye: int) -> None:
+def test_eyelids_closed_cover_the_iris(still: Still, eye: int) -> None:
     opened, closed = _eye(still, still.planes, eye), _eye(still, _drawn(still, 1.0), eye)
     assert opened.min() < 40  # the pupil
     assert closed.min() > 85
     assert np.abs(np.diff(closed.astype(int), axis=1)).max() < 0.4 * np.abs(np.diff(opened.astype(int), axis=1)).max()
 
 
-def test_the_lid_comes_down_from_above(still: Still) -> None:
+def test_eyelids_half_closed_cover_the_upper_part(still: Still) -> None:
     half, whole = _drawn(still, 0.5), _drawn(still, 1.0)
     for eye in (0, 1):
         upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
@@ -75,7 +75,7 @@ def _height(luma: NDArray[np.uint8], place: NDArray[np.floating]) -> float:
 
 
 @pytest.mark.parametrize("eye", [0, 1])
-def test_lids_follow_the_gaze_and_lower_ones_rise_in_a_smile(still: Still, eye: int) -> None:
+def test_eyelids_follow_gaze_and_smile(still: Still, eye: int) -> None:
     upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
     moved = {}
     for name, place in (("upper", upper), ("middle", (upper + lower) / 2), ("lower", lower)):
@@ -91,7 +91,7 @@ def test_lids_follow_the_gaze_and_lower_ones_rise_in_a_smile(still: Still, eye: 
 
 
 @pytest.mark.parametrize("state", [EyeState(1.0), EyeState(down=0.026, smile=1.0), EyeState(down=-0.026)])
-def test_nothing_beyond_the_eyes_changes(still: Still, state: EyeState) -> None:
+def test_eyelids_change_only_the_eyes(still: Still, state: EyeState) -> None:
     drawn = _drawn(still, state.closing, down=state.down, smile=state.smile)
     changed = np.flatnonzero((drawn.y != still.planes.y).any(1))
     brow = still.track.points[0, list(_BROWS), 1].min()
@@ -99,7 +99,7 @@ def test_nothing_beyond_the_eyes_changes(still: Still, state: EyeState) -> None:
     assert brow < changed[0] and changed[-1] < cheek
 
 
-def test_open_again_is_the_picture_itself(still: Still) -> None:
+def test_eyelids_reopened_equal_the_picture(still: Still) -> None:
     target = _copy(still.planes)
     lids = Eyelids(still.planes, still.track.points[0], _unit(still))
     for closing in (0.4, 1.0, 0.0):
@@ -108,7 +108,7 @@ def test_open_again_is_the_picture_itself(still: Still) -> None:
         np.testing.assert_array_equal(plane, own)
 
 
-def test_a_shut_eye_does_not_blink(still: Still) -> None:
+def test_eyelids_of_a_closed_eye_are_not_drawn(still: Still) -> None:
     points = still.track.points[0].copy()
     upper, lower = (246, 161, 160, 159, 158, 157, 173), (7, 163, 144, 145, 153, 154, 155)
     points[list(upper)] = points[list(lower)]
@@ -117,7 +117,7 @@ def test_a_shut_eye_does_not_blink(still: Still) -> None:
     assert (_eye(still, drawn, 1) != _eye(still, still.planes, 1)).mean() > 0.9
 
 
-def test_the_corners_of_the_eye_stay(still: Still) -> None:
+def test_eyelids_keep_the_corners_of_the_eyes(still: Still) -> None:
     closed = _drawn(still, 1.0)
     for corner in (33, 133, 362, 263):
         x, y = (round(float(value)) for value in still.track.points[0, corner, :2])
@@ -126,7 +126,7 @@ def test_the_corners_of_the_eye_stay(still: Still) -> None:
         assert np.abs(near).max() < 12
 
 
-def test_an_eye_outside_the_picture_is_left_out(still: Still) -> None:
+def test_eyelids_outside_the_picture_are_not_drawn(still: Still) -> None:
     outside = still.track.points[0] - [still.track.points[0, 133, 0] + 60, 0, 0]
     drawn = _drawn(still, 1.0, outside)
     x = round(float(outside[[33, 133, 362, 263], 0].max())) + 1
@@ -144,7 +144,7 @@ def _shaded_and_rough(still: Still) -> YuvFrame:
 
 
 @pytest.mark.parametrize("eye", [0, 1])
-def test_a_shut_lid_is_lit_and_rough_like_the_skin_below_it(still: Still, eye: int) -> None:
+def test_eyelids_have_light_and_grain_of_the_skin_below(still: Still, eye: int) -> None:
     picture = _shaded_and_rough(still)
     target = _copy(picture)
     Eyelids(picture, still.track.points[0], _unit(still)).draw(target, EyeState(1.0))
@@ -175,7 +175,7 @@ def _with_lids(still: Still, levels: tuple[float, float, float]) -> YuvFrame:
 
 
 @pytest.mark.parametrize("eye", [0, 1])
-def test_a_shut_lid_has_the_colour_of_its_make_up(still: Still, eye: int) -> None:
+def test_eyelids_have_the_colour_of_the_upper_lid(still: Still, eye: int) -> None:
     upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
     x, y = np.rint((0.6 * upper + 0.4 * lower) / 2).astype(int)
     lids = []
@@ -188,7 +188,7 @@ def test_a_shut_lid_has_the_colour_of_its_make_up(still: Still, eye: int) -> Non
 
 
 @pytest.mark.parametrize("eye", [0, 1])
-def test_lashes_of_a_shut_eye_keep_no_highlights(still: Still, eye: int) -> None:
+def test_eyelids_lashes_have_no_highlights(still: Still, eye: int) -> None:
     x, y = np.rint(still.track.points[0, _UPPER[eye], :2]).astype(int)
     picture = _copy(still.planes)
     picture.y[y - 5 : y + 1, x - 1 : x + 2] = 255

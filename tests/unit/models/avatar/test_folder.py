@@ -27,7 +27,7 @@ class VersionedEngine:
     version: str = "3"
 
 
-HARMS: dict[str, Callable[[Path], Any]] = {
+DAMAGES: dict[str, Callable[[Path], Any]] = {
     "zeroed": lambda path: path.write_bytes(path.read_bytes()[:2000] + bytes(2000) + path.read_bytes()[4000:]),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
     "emptied": lambda path: path.write_bytes(b""),
@@ -35,21 +35,21 @@ HARMS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.mark.parametrize("harm", HARMS)
-def test_a_track_is_whole_as_it_was_written(tmp_path: Path, harm: str) -> None:
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_is_tracked_damaged_track_is_false(tmp_path: Path, damage: str) -> None:
     assert not is_tracked(tmp_path)
     track = tmp_path / "track.npz"
     track.write_bytes(bytes(range(256)) * 40)
     content = {"version": AVATAR_VERSION, "files": file_hashes(tmp_path, [track.name])}
     write_whole(tmp_path / INFO_FILE, content)
     assert is_tracked(tmp_path)
-    HARMS[harm](track)
+    DAMAGES[damage](track)
     assert not is_tracked(tmp_path)
 
 
-@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", ["boxes.npy", "bank/0.npy"])
-def test_an_analysis_is_whole_as_it_was_written(tmp_path: Path, name: str, harm: str) -> None:
+def test_is_analysed_damaged_file_is_false(tmp_path: Path, name: str, damage: str) -> None:
     engine = VersionedEngine()
     kept = analysis_folder(tmp_path, engine)
     for each in ("boxes.npy", "bank/0.npy"):
@@ -58,14 +58,14 @@ def test_an_analysis_is_whole_as_it_was_written(tmp_path: Path, name: str, harm:
     assert not is_analysed(tmp_path, engine)
     mark_analysed(tmp_path, engine)
     assert is_analysed(tmp_path, engine)
-    HARMS[harm](kept / name)
+    DAMAGES[damage](kept / name)
     assert not is_analysed(tmp_path, engine)
     mark_analysed(tmp_path, engine)
     assert is_analysed(tmp_path, engine), "it was made again"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"files": 3}', '{"version": "9"}', "\0\0", '{"files": {"../x": "0"}}'])
-def test_a_damaged_note_is_none(tmp_path: Path, text: str) -> None:
+def test_is_tracked_damaged_info_file_is_false(tmp_path: Path, text: str) -> None:
     engine = VersionedEngine()
     analysis_folder(tmp_path, engine).mkdir(parents=True)
     for path in (tmp_path / INFO_FILE, analysis_folder(tmp_path, engine) / "complete"):

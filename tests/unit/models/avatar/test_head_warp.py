@@ -45,7 +45,7 @@ def _centre(luma: NDArray[np.uint8], place: NDArray[np.floating]) -> NDArray[np.
     return np.asarray(inside + [x - 10, y - 10])
 
 
-def test_the_picture_moves_with_its_landmarks(still: Still) -> None:
+def test_head_warp_moves_pixels_with_landmarks(still: Still) -> None:
     before = still.track.points[0, list(_FEATURES), :2]
     row = int(frame_of(pitch=2.0, yaw=2.0, roll=-1.6)[0])
     assert row < NUM_ROWS, "a pose of the grid"
@@ -57,7 +57,7 @@ def test_the_picture_moves_with_its_landmarks(still: Still) -> None:
         np.testing.assert_allclose(seen, stop, atol=0.4)
 
 
-def test_brows_rise_and_eyes_stay_as_they_are(still: Still) -> None:
+def test_head_warp_brows_rise_and_eyes_stay(still: Still) -> None:
     unit, face = float(still.track.scale[0]), still.track.points[0, :, :2]
     warp = _warp(still)
     for brow in (face[[105, 52]].mean(0), face[[334, 282]].mean(0)):
@@ -73,7 +73,7 @@ def test_brows_rise_and_eyes_stay_as_they_are(still: Still) -> None:
         assert np.abs(raised[eye].astype(int) - noise.y[eye]).mean() < 6, "gaze and lids stay"
 
 
-def test_a_smile_lifts_corners_and_cheeks_and_leaves_the_middle_of_the_lips(still: Still) -> None:
+def test_head_warp_smile_lifts_corners_and_cheeks(still: Still) -> None:
     unit, face = float(still.track.scale[0]), still.track.points[0, :, :2]
     warp, names = _warp(still), ("corners", "cheeks", "middle", "chin", "lid")
     shifts = {}
@@ -87,7 +87,7 @@ def test_a_smile_lifts_corners_and_cheeks_and_leaves_the_middle_of_the_lips(stil
         assert np.abs(shifts[name]).max() < 0.006, name
 
 
-def test_the_nose_turns_more_than_the_hair(still: Still) -> None:
+def test_head_warp_yaw_moves_nose_more_than_hair(still: Still) -> None:
     unit = float(still.track.scale[0])
     nose, top = still.track.points[0, 1, :2], still.track.points[0, 10, :2] - [0, 0.55 * unit]
     turned = _warp(still).render(_spots(still, np.stack([nose, top])), shown(yaw=2.0)).y
@@ -96,7 +96,7 @@ def test_the_nose_turns_more_than_the_hair(still: Still) -> None:
     assert abs(moved[1]) < 0.7 * moved[0]
 
 
-def test_the_surroundings_stay_and_nothing_tears(still: Still) -> None:
+def test_head_warp_keeps_the_border_without_folds(still: Still) -> None:
     warp = _warp(still)
     height, width = still.planes.y.shape
     columns = np.broadcast_to(np.linspace(0, 255, width).astype(np.uint8), (height, width))
@@ -114,15 +114,12 @@ def test_the_surroundings_stay_and_nothing_tears(still: Still) -> None:
             assert np.abs(plane.astype(int) - own)[border].max() <= 4
 
 
-def test_a_motion_of_nothing_changes_no_bit(still: Still) -> None:
-    for plane, own in zip(_warp(still).render(still.planes, shown()), still.planes, strict=True):
-        np.testing.assert_array_equal(plane, own)
-
-
-def test_a_moved_face_keeps_its_sharpness(still: Still) -> None:
+def test_head_warp_at_rest_is_the_picture_and_moved_is_sharp(still: Still) -> None:
     face = still.track.points[0, :, :2]
     (x0, y0), (x1, y1) = face.min(0).astype(int), face.max(0).astype(int)
     warp = _warp(still)
+    for plane, own in zip(warp.render(still.planes, shown()), still.planes, strict=True):
+        np.testing.assert_array_equal(plane, own)
     sharpness = [
         cv2.Laplacian(warp.render(still.planes, shown(**turn)).y[y0:y1, x0:x1], cv2.CV_64F).var()
         for turn in ({}, *_TURNS)

@@ -39,7 +39,7 @@ class _WithSeam:
 
 
 @pytest.mark.parametrize("thickness", [1.2, 2.4])
-def test_its_lips_meet_where_the_picture_shows_it(thickness: float, tmp_path: Path) -> None:
+def test_own_track_closed_lips_meet_at_the_dark_line(thickness: float, tmp_path: Path) -> None:
     filmed = make_avatar(tmp_path, 0.0)
     with filmed.reader() as reader:
         track, _ = own_track(filmed.raw, _WithSeam(reader, filmed.raw.points, thickness), filmed.info)
@@ -48,7 +48,7 @@ def test_its_lips_meet_where_the_picture_shows_it(thickness: float, tmp_path: Pa
         assert abs(np.median(moved) - _OFF) < 0.7
 
 
-def test_lips_are_smoothed_less_where_they_move(tmp_path: Path) -> None:
+def test_own_track_moving_lips_are_smoothed_less(tmp_path: Path) -> None:
     for opening, lips_move in ((0.14, True), (0.0, False)):
         folder = tmp_path / str(lips_move)
         folder.mkdir()
@@ -65,7 +65,7 @@ def test_lips_are_smoothed_less_where_they_move(tmp_path: Path) -> None:
         np.testing.assert_allclose(found, wanted, atol=0.05)
 
 
-def test_occluders_of_an_earlier_build_are_not_loaded(tmp_path: Path) -> None:
+def test_avatar_load_ignores_occluders_of_an_earlier_build(tmp_path: Path) -> None:
     filmed = make_avatar(tmp_path, 0.14)
     with filmed.reader() as reader:
         Avatar.build(tmp_path / "avatar", filmed.info, filmed.raw, reader)

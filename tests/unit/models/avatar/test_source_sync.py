@@ -11,15 +11,12 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from media.audio import extract_speech
-from media.probe import probe_video
-from media.reader import FrameReader
 from models.avatar.source_sync import SourceSync, measure_sync, sample_rows
-from models.face.choice import FaceChoice
 from models.speech.features import SpeechFeatures, measure_level
 from models.speech.level import ROWS_PER_SECOND
 from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
 from models.track.face_track import FaceTrack, finish_track
-from models.track.tracker import FaceTracker
+from tests.unit.models.conftest import Filmed
 
 RATE = 16000
 FPS = Fraction(25)
@@ -45,12 +42,8 @@ def ear(tmp_path_factory: pytest.TempPathFactory) -> Ear:
 
 
 @pytest.fixture(scope="module")
-def track(sample_video: Path) -> FaceTrack:
-    info = probe_video(sample_video, MediaLimits())
-    with FrameReader(sample_video, info, 2**24) as reader:
-        frames = reader.read(range(info.num_frames))
-        raw, _ = FaceTracker(1, "cpu").track_chunk(frames, info.colour, FaceChoice.parse("largest"), None)
-    return finish_track(raw.points, raw.present)
+def track(filmed_sample: Filmed) -> FaceTrack:
+    return finish_track(filmed_sample.raw.points, filmed_sample.raw.present)
 
 
 @pytest.fixture(scope="module")
@@ -72,21 +65,19 @@ def sync_of(track: FaceTrack, mouth: MouthBlock, present: NDArray[np.bool_] | No
     return measure_sync(track.shape, track.visible if present is None else present, FPS, mouth.shape, mouth.gate)
 
 
-@pytest.mark.parametrize("num_frames", [-8, -5.5, -3, -0.6, 0, 1.4, 3.3, 6, 8])
-def test_a_moved_sound_is_found(track: FaceTrack, sound: NDArray[np.int16], ear: Ear, num_frames: float) -> None:
-    sync = sync_of(track, ear.hear(moved(sound, num_frames)))
-    assert sync.offset_seconds is not None, sync
-    assert sync.offset_seconds * 25 == pytest.approx(num_frames, abs=0.5)
-    assert sync.confidence >= 0.6
-    assert sync.speech_seconds > 3
+def test_measure_sync_finds_a_moved_sound(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
+    moves, offsets = (-8, -2.5, 0, 0.5, 4.25, 8), []
+    for num_frames in moves:
+        sync = sync_of(track, ear.hear(moved(sound, num_frames)))
+        assert sync.offset_seconds is not None, sync
+        offsets.append(sync.offset_seconds * 25)
+        assert sync.confidence >= 0.6
+        assert sync.speech_seconds > 3
+    assert offsets == pytest.approx(moves, abs=0.5)
+    assert np.diff(offsets)[1:-1] == pytest.approx([2.5, 0.5, 3.75], abs=0.3)
 
 
-def test_shifts_differ_by_less_than_a_third_of_a_frame(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
-    offsets = [sync_of(track, ear.hear(moved(sound, num))).offset_seconds for num in (-2.5, 0, 0.5, 4.25)]
-    assert np.diff(np.array(offsets, np.float64) * 25) == pytest.approx([2.5, 0.5, 3.75], abs=0.3)
-
-
-def test_another_sound_says_nothing(
+def test_measure_sync_of_another_sound_is_unknown(
     track: FaceTrack, sound: NDArray[np.int16], ear: Ear, samples: Path, tmp_path: Path
 ) -> None:
     extract_speech(samples / "speech_short.wav", tmp_path / "other.npy", MediaLimits())
@@ -96,7 +87,7 @@ def test_another_sound_says_nothing(
         assert sync_of(track, ear.hear(wrong)).offset_seconds is None
 
 
-def test_silence_and_a_word_are_too_little(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
+def test_measure_sync_of_silence_or_one_word_is_unknown(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
     silence = sync_of(track, ear.hear(np.zeros_like(sound)))
     assert silence == SourceSync(None, 0.0, 0.0, 0.0)
     word = sync_of(track, ear.hear(sound[:RATE]))
@@ -104,7 +95,9 @@ def test_silence_and_a_word_are_too_little(track: FaceTrack, sound: NDArray[np.i
     assert 0 < word.speech_seconds < 1.5
 
 
-def test_frames_without_the_face_do_not_count(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
+def test_measure_sync_ignores_absent_frames_and_still_mouths(
+    track: FaceTrack, sound: NDArray[np.int16], ear: Ear
+) -> None:
     present = track.visible.copy()
     present[30:45] = False
     shape = track.shape.copy()
@@ -113,32 +106,24 @@ def test_frames_without_the_face_do_not_count(track: FaceTrack, sound: NDArray[n
     sync = measure_sync(shape, present, FPS, mouth.shape, mouth.gate)
     assert sync.offset_seconds is not None
     assert sync.offset_seconds * 25 == pytest.approx(3, abs=0.6)
+    still = measure_sync(np.zeros_like(track.shape), track.visible, FPS, mouth.shape, mouth.gate)
+    assert still.offset_seconds is None
+    with pytest.raises(ValueError, match="Expected"):
+        measure_sync(track.shape, track.visible[1:], FPS, track.shape, np.ones(len(track.shape), np.float32))
 
 
-@pytest.mark.parametrize("fps", [Fraction(30000, 1001), Fraction(50), Fraction(15)])
-def test_the_offset_is_in_seconds_at_any_rate(
-    track: FaceTrack, sound: NDArray[np.int16], ear: Ear, fps: Fraction
-) -> None:
-    times = np.arange(int(3.9 * fps)) / float(fps) * 25
-    shape = np.stack([np.interp(times, np.arange(len(track.shape)), c) for c in track.shape.T], 1).astype(np.float32)
+def test_measure_sync_offset_is_in_seconds_at_any_rate(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
     mouth = ear.hear(moved(sound, -4))
-    sync = measure_sync(shape, np.ones(len(shape), np.bool_), fps, mouth.shape, mouth.gate)
-    assert sync.offset_seconds is not None
-    assert sync.offset_seconds == pytest.approx(-0.16, abs=0.025)
+    for fps in (Fraction(30000, 1001), Fraction(50), Fraction(15)):
+        times = np.arange(int(3.9 * fps)) / float(fps) * 25
+        rows = [np.interp(times, np.arange(len(track.shape)), channel) for channel in track.shape.T]
+        shape = np.stack(rows, 1).astype(np.float32)
+        sync = measure_sync(shape, np.ones(len(shape), np.bool_), fps, mouth.shape, mouth.gate)
+        assert sync.offset_seconds is not None
+        assert sync.offset_seconds == pytest.approx(-0.16, abs=0.025)
 
 
-def test_a_still_mouth_says_nothing(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
-    mouth = ear.hear(sound)
-    sync = measure_sync(np.zeros_like(track.shape), track.visible, FPS, mouth.shape, mouth.gate)
-    assert sync.offset_seconds is None
-
-
-def test_rows_are_sampled_between_and_held_outside() -> None:
+def test_sample_rows_interpolates_and_holds_the_ends() -> None:
     rows = np.arange(10, dtype=np.float32)
     np.testing.assert_allclose(sample_rows(rows, np.array([-1.0, 0.03, 0.05, 9.0])), [0, 1.5, 2.5, 9], atol=1e-5)
     assert sample_rows(np.tile(rows[:, None], 8), np.array([0.1])).shape == (1, 8)
-
-
-def test_lengths_must_agree(track: FaceTrack) -> None:
-    with pytest.raises(ValueError, match="Expected"):
-        measure_sync(track.shape, track.visible[1:], FPS, track.shape, np.ones(len(track.shape), np.float32))

@@ -45,14 +45,16 @@ def _left(way: SpeakerAdaptation) -> Floats:
     return np.asarray(np.square(truth - _offset(way, unseen)).mean(0) / np.square(truth).mean(0), np.float32)
 
 
-def test_a_minute_teaches_much_and_a_moment_little() -> None:
+def test_learn_longer_speech_leaves_less_deviation() -> None:
     left = [_left(learn(_hidden(s), _residual(_hidden(s)), FPS)[0]).mean() for s in (2, 10, 60)]
     assert 0.5 < left[0] < 1.02
     assert left[0] > left[1] > left[2]
     assert left[2] < 0.4
+    shape = _habit()
+    assert (SpeakerAdaptation.unknown().applied(shape, np.zeros((0, 0), np.float32)) == shape).all()
 
 
-def test_a_talker_like_the_average_stays_as_predicted() -> None:
+def test_learn_average_talker_changes_little() -> None:
     """What the tracker mistakes is not taken for a habit."""
     for seconds in (2, 60):
         hidden = _hidden(seconds)
@@ -62,7 +64,7 @@ def test_a_talker_like_the_average_stays_as_predicted() -> None:
         assert (offset.std(0) < 0.12 * DEFAULT_SCALE).all()
 
 
-def test_a_channel_that_says_nothing_does_not_take_the_others_with_it() -> None:
+def test_learn_noise_in_one_channel_keeps_the_others() -> None:
     hidden = _hidden(30)
     residual = _residual(hidden)
     residual[:, WIDTH] = np.random.default_rng(4).normal(size=len(hidden)) * DEFAULT_SCALE[WIDTH]
@@ -71,7 +73,7 @@ def test_a_channel_that_says_nothing_does_not_take_the_others_with_it() -> None:
     assert _left(way)[OPEN] < 0.6
 
 
-def test_the_offsets_of_the_film_are_those_of_speech_that_was_not_heard() -> None:
+def test_learn_offsets_are_cross_validated() -> None:
     """So that the size of the movement is measured on what unseen speech will get."""
     hidden, noise = _hidden(10), 1.5
     seen, again = (_residual(hidden, seed, noise) for seed in (5, 6))  # again: with other errors of the tracker
@@ -86,21 +88,16 @@ def test_the_offsets_of_the_film_are_those_of_speech_that_was_not_heard() -> Non
 
 
 @pytest.mark.parametrize("num_frames", [1, 3, 12])
-def test_a_few_frames_are_harmless(num_frames: int) -> None:
+def test_learn_of_a_few_frames_is_bounded(num_frames: int) -> None:
     hidden = _hidden(10)[:num_frames]
     way, offset = learn(hidden, _residual(hidden), FPS)
     assert offset.shape == (num_frames, 8)
     assert (np.abs(_offset(way, _hidden(20, seed=8))).max(0) < DEFAULT_SCALE).all()
 
 
-def test_frames_of_any_rate_weigh_by_their_time() -> None:
+def test_learn_weighs_frames_by_time() -> None:
     hidden = _hidden(10)
     residual = _residual(hidden, noise=0)
     once, _ = learn(hidden, residual, FPS)
     twice, _ = learn(np.repeat(hidden, 2, 0), np.repeat(residual, 2, 0), 2 * FPS)
     assert twice.weights == pytest.approx(once.weights, rel=0.02, abs=1e-5)
-
-
-def test_nobody_is_changed_of_whom_nothing_is_known() -> None:
-    shape = _habit()
-    assert (SpeakerAdaptation.unknown().applied(shape, np.zeros((0, 0), np.float32)) == shape).all()

@@ -19,7 +19,7 @@ def turned(still: Still) -> FaceTrack:
     return turned_track(still.track)
 
 
-def test_a_number_says_what_a_frame_shows() -> None:
+def test_still_frames_of_index_restores_the_values() -> None:
     rng, num = np.random.default_rng(1), 2000
     frames = StillFrames(
         rng.uniform(-1, 1, (num, 3)) * MAX_TURN,
@@ -43,7 +43,7 @@ def test_a_number_says_what_a_frame_shows() -> None:
     assert not rows.closing.any() and not rows.gaze.any() and not rows.smile.any()
 
 
-def test_what_is_beyond_the_limits_is_clipped() -> None:
+def test_still_frames_values_beyond_limits_are_clipped() -> None:
     far = StillFrames.of(
         frame_of(pitch=30.0, yaw=-30.0, closing=2.0, gaze=(1.0, -1.0), brows=1.0, breath=-1.0, smile=-1.0)
     )
@@ -52,12 +52,16 @@ def test_what_is_beyond_the_limits_is_clipped() -> None:
     assert far.gaze[0].tolist() == pytest.approx([0.031, -0.032]) and far.brows[0] == pytest.approx(0.063)
 
 
-def test_the_first_frame_is_the_still(still: Still, turned: FaceTrack) -> None:
+def test_turned_track_begins_with_the_still(still: Still, turned: FaceTrack) -> None:
     assert frame_of().tolist() == [0]
     np.testing.assert_allclose(turned.points[0], still.track.points[0], atol=1e-3)
+    assert np.shares_memory(turned.head_points[0], turned.head_points[-1])
+    assert not turned.head_points.flags.writeable
+    with pytest.raises(ValueError, match="one frame"):
+        turned_track(turned)
 
 
-def test_landmarks_turn_rigidly_with_the_head(still: Still, turned: FaceTrack) -> None:
+def test_turned_track_landmarks_turn_rigidly(still: Still, turned: FaceTrack) -> None:
     assert turned.num_frames == NUM_ROWS
     rows = np.concatenate([frame_of(pitch=2.0), frame_of(yaw=2.0), frame_of(roll=2.4)]) % NUM_ROWS
     fitted = fit_head_pose(turned.points[rows])
@@ -69,17 +73,7 @@ def test_landmarks_turn_rigidly_with_the_head(still: Still, turned: FaceTrack) -
     np.testing.assert_array_equal(turned.shape[rows], np.repeat(still.track.shape, 3, 0))
 
 
-def test_what_all_rows_share_is_held_once(turned: FaceTrack) -> None:
-    assert np.shares_memory(turned.head_points[0], turned.head_points[-1])
-    assert not turned.head_points.flags.writeable
-
-
-def test_the_region_keeps_its_size_and_follows(still: Still, turned: FaceTrack) -> None:
+def test_face_region_of_turned_track_keeps_its_size(still: Still, turned: FaceTrack) -> None:
     region = FaceRegion.of(turned)
     assert region.size == FaceRegion.of(still.track).size
     assert (np.ptp(region.origins, 0) >= 2).all()
-
-
-def test_only_a_track_of_one_frame_can_be_turned(turned: FaceTrack) -> None:
-    with pytest.raises(ValueError, match="one frame"):
-        turned_track(turned)

@@ -50,7 +50,7 @@ def layers(still: Still, picture: YuvFrame, alpha: NDArray[np.uint8]) -> StillLa
     return StillLayers.of(picture, alpha, float(still.track.scale[0]))
 
 
-def test_the_background_of_a_turned_head_does_not_move(still: Still, picture: YuvFrame, layers: StillLayers) -> None:
+def test_still_layers_turned_head_keeps_the_background(still: Still, picture: YuvFrame, layers: StillLayers) -> None:
     matte = OneFrame(still.planes._replace(y=layers.alpha))
     with (
         closing(MovingStill(OneFrame(picture), still.track, layers)) as frames,
@@ -64,7 +64,7 @@ def test_the_background_of_a_turned_head_does_not_move(still: Still, picture: Yu
         assert np.abs(moved.y.astype(int) - layers.alpha).max() > 200, "the head moves"
 
 
-def test_the_head_moves_as_without_layers(still: Still, picture: YuvFrame, layers: StillLayers) -> None:
+def test_still_layers_head_moves_as_without_layers(still: Still, picture: YuvFrame, layers: StillLayers) -> None:
     eyes_and_mouth = still.track.points[0, [33, 263, 61, 291], :2]
     (x0, y0), (x1, y1) = eyes_and_mouth.min(0).astype(int), eyes_and_mouth.max(0).astype(int)
     bent, layered = (
@@ -73,19 +73,19 @@ def test_the_head_moves_as_without_layers(still: Still, picture: YuvFrame, layer
     np.testing.assert_array_equal(layered.y[y0:y1, x0:x1], bent.y[y0:y1, x0:x1])
 
 
-def test_layers_of_a_head_at_rest_give_the_still(still: Still, picture: YuvFrame, layers: StillLayers) -> None:
+def test_still_layers_at_rest_equal_the_still(still: Still, picture: YuvFrame, layers: StillLayers) -> None:
     (frame,) = MovingStill(OneFrame(picture), still.track, layers).read([0])
     for plane, own in zip(frame, picture, strict=True):
         np.testing.assert_array_equal(plane, own)
 
 
-def test_uncovered_background_takes_colours_from_around(layers: StillLayers, picture: YuvFrame) -> None:
+def test_still_layers_background_is_filled_from_around(layers: StillLayers, picture: YuvFrame) -> None:
     hidden = cv2.erode((layers.alpha == 255).astype(np.uint8), np.ones((9, 9))) > 0
     assert (picture.y[hidden] < 50).mean() > 0.2, "hair and suit are darker than all stripes"
     assert (layers.background.y[hidden] < 50).mean() < 0.02
 
 
-def test_an_avatar_keeps_its_layers(still: Still, alpha: NDArray[np.uint8], tmp_path: Path) -> None:
+def test_avatar_load_has_the_built_layers(still: Still, alpha: NDArray[np.uint8], tmp_path: Path) -> None:
     with still.reader() as reader:
         built = Avatar.build(tmp_path, still.info, still.raw, reader, lambda *_: alpha)
     loaded = Avatar.load(tmp_path)
@@ -97,14 +97,11 @@ def test_an_avatar_keeps_its_layers(still: Still, alpha: NDArray[np.uint8], tmp_
     np.testing.assert_array_equal(first.y, second.y)
 
 
-def test_an_avatar_with_an_uncertain_matte_has_no_layers(still: Still, tmp_path: Path) -> None:
+def test_avatar_with_an_uncertain_matte_has_no_layers(still: Still, tmp_path: Path) -> None:
+    generator = MatteGenerator(lambda frame, *_: np.full(frame.y.shape, 0.5, np.float32))  # type: ignore[arg-type]
+    assert generator.cut_out(still.planes, still.info.colour, still.track) is None
     (tmp_path / LAYERS_FILE).write_bytes(b"of an earlier build")
     with still.reader() as reader:
         Avatar.build(tmp_path, still.info, still.raw, reader, lambda *_: None)
     assert Avatar.load(tmp_path).layers is None
     assert LAYERS_FILE not in json.loads((tmp_path / INFO_FILE).read_text())["files"]
-
-
-def test_cut_out_of_an_uncertain_matte_is_none(still: Still) -> None:
-    generator = MatteGenerator(lambda frame, *_: np.full(frame.y.shape, 0.5, np.float32))  # type: ignore[arg-type]
-    assert generator.cut_out(still.planes, still.info.colour, still.track) is None

@@ -30,14 +30,14 @@ def _speed(frames: StillFrames) -> float:
     return float(np.degrees(np.abs(np.diff(frames.turn, axis=0)).mean()) * FPS)
 
 
-def test_the_same_picture_moves_alike_and_another_does_not(still: Still, motion: StillMotion) -> None:
+def test_still_motion_depends_on_the_picture_only(still: Still, motion: StillMotion) -> None:
     again = StillMotion.of(still.planes, still.track)
     np.testing.assert_array_equal(_frames(again).index(), _frames(motion).index())
     darker = StillMotion.of(YuvFrame(still.planes.y // 2, still.planes.u, still.planes.v), still.track)
     assert np.abs(_frames(darker).turn - _frames(motion).turn).max() > np.radians(1)
 
 
-def test_a_speaking_head_moves_like_that_of_people_and_never_jumps(motion: StillMotion) -> None:
+def test_frames_of_speech_turn_smoothly_and_naturally(motion: StillMotion) -> None:
     degrees = np.degrees(_frames(motion).turn)
     assert (degrees[FPS * 2 :].std(0) > [0.9, 0.9, 0.6]).all() and (degrees.std(0) < 2.5).all()
     assert np.abs(degrees).max() < 5
@@ -46,13 +46,13 @@ def test_a_speaking_head_moves_like_that_of_people_and_never_jumps(motion: Still
     assert np.abs(np.diff(degrees, 2, axis=0)).max() * FPS**2 < 600
 
 
-def test_a_silent_head_moves_less_and_slowly(motion: StillMotion) -> None:
+def test_frames_of_silence_turn_less_and_slower(motion: StillMotion) -> None:
     silent, spoken = _frames(motion, Prosody.silence(len(SECONDS))), _frames(motion)
     assert 0 < np.degrees(silent.turn).std() < 0.75 * np.degrees(spoken.turn).std()
     assert _speed(silent) < 0.5 * _speed(spoken)
 
 
-def test_a_head_is_pitched_down_and_its_brows_rise_with_stress(motion: StillMotion) -> None:
+def test_frames_stress_nods_and_raises_brows(motion: StillMotion) -> None:
     num = len(SECONDS)
     stress = np.zeros(num, np.float32)
     stress[500:505] = 1
@@ -64,7 +64,7 @@ def test_a_head_is_pitched_down_and_its_brows_rise_with_stress(motion: StillMoti
     assert 0.005 < nod.brows[502] - plain.brows[502] < accented.brows[502] - plain.brows[502] < 0.05
 
 
-def test_a_portrait_smiles_in_some_pauses_and_never_in_speech(motion: StillMotion) -> None:
+def test_frames_smile_in_some_pauses_not_in_speech(motion: StillMotion) -> None:
     closed = replace(motion, smile=1.0)
     phrases = np.arange(200, 3000, 400)  # rows of 20 ms: phrases of 4 s and pauses of 4 s
     rows = SECONDS * 50
@@ -81,13 +81,13 @@ def test_a_portrait_smiles_in_some_pauses_and_never_in_speech(motion: StillMotio
     assert not _frames(replace(motion, smile=0.0), said).smile.any()
 
 
-def test_only_closed_lips_smile(motion: StillMotion, samples: Path) -> None:
+def test_still_motion_only_closed_lips_smile(motion: StillMotion, samples: Path) -> None:
     assert motion.smile == 0, "the sample portrait shows its teeth"
     closed = make_still(samples / "portrait_closed.jpg")
     assert StillMotion.of(closed.planes, closed.track).smile > 0.9
 
 
-def test_a_head_lifts_for_a_phrase_and_sinks_after_it(motion: StillMotion) -> None:
+def test_frames_head_lifts_for_a_phrase_and_sinks_after(motion: StillMotion) -> None:
     num, plain = len(SECONDS), _frames(motion)
     phrase = _frames(motion, _spoken(num, starts=np.array([500]), ends=np.array([700])))  # rows of 20 ms
     pitch = np.degrees(phrase.turn - plain.turn)[:, 0]
@@ -97,7 +97,7 @@ def test_a_head_lifts_for_a_phrase_and_sinks_after_it(motion: StillMotion) -> No
 
 
 @pytest.mark.parametrize("num", [1, 37])
-def test_blocks_give_the_motion_of_the_whole(motion: StillMotion, num: int) -> None:
+def test_frames_in_blocks_equal_the_whole(motion: StillMotion, num: int) -> None:
     seconds = SECONDS[: 8 * FPS]
     ends = np.array([100, 260, 330])
 
@@ -110,7 +110,7 @@ def test_blocks_give_the_motion_of_the_whole(motion: StillMotion, num: int) -> N
     np.testing.assert_array_equal(np.concatenate(pieces), index(slice(None)))
 
 
-def test_eyes_look_elsewhere_now_and_then_and_make_up_for_the_turns(motion: StillMotion) -> None:
+def test_frames_gaze_shifts_and_opposes_turns(motion: StillMotion) -> None:
     frames = _frames(motion)
     assert np.abs(frames.gaze).max() < 0.027
     correlation = np.corrcoef(frames.gaze[:, 0], frames.turn[:, 1])[0, 1]
@@ -119,19 +119,16 @@ def test_eyes_look_elsewhere_now_and_then_and_make_up_for_the_turns(motion: Stil
     assert 10 < shifts.sum() < 80, "saccades in a minute"
 
 
-def test_half_the_motion_is_half_as_far_and_none_is_the_still(motion: StillMotion) -> None:
+def test_frames_amount_scales_the_motion_also_after_load(motion: StillMotion, tmp_path: Path) -> None:
+    motion.save(tmp_path / "motion.npz")
+    assert StillMotion.load(tmp_path / "motion.npz") == motion
     whole, half = _frames(motion), _frames(motion, amount=0.5)
     assert 0.45 < half.turn.std() / whole.turn.std() < 0.6
     assert not _frames(motion, amount=0).index().any()
 
 
-def test_a_face_at_the_border_stays_but_blinks_and_looks_around(still: Still) -> None:
+def test_frames_face_at_the_border_only_blinks(still: Still) -> None:
     shifted = replace(still.track, points=still.track.points - [still.track.points[..., 0].min(), 0, 0])
     frames = _frames(StillMotion.of(still.planes, shifted))
     assert np.abs(frames.turn).max() == np.abs(frames.breath).max() == 0
     assert frames.closing.max() == 1 and frames.gaze.any()
-
-
-def test_a_saved_motion_is_the_same(motion: StillMotion, tmp_path: Path) -> None:
-    motion.save(tmp_path / "motion.npz")
-    assert StillMotion.load(tmp_path / "motion.npz") == motion

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -46,13 +44,8 @@ def test_make_engine_gives_engine_its_weights(store: WeightsStore, tmp_path: Pat
 def test_engine_list_names_missing_weights(store: WeightsStore, tmp_path: Path) -> None:
     store.add(safetensors_file(tmp_path / "w"), name="gan")
     free, toy, gan = engine_list(store)
-    assert (free.name, free.title, free.is_installed, free.missing, free.licences) == (
-        "free",
-        "Free faces",
-        True,
-        (),
-        (),
-    )
+    assert (free.name, free.title, free.is_installed) == ("free", "Free faces", True)
+    assert (free.missing, free.licences) == ((), ())
     assert (toy.title, toy.is_installed) == ("Toy faces", False)
     assert [(each.role, each.is_required) for each in toy.missing] == [("generator", True), ("mixer", False)]
     assert toy.missing[0].add_command == "lipwright models add FILE_OR_URL --engine toy --role generator"
@@ -61,16 +54,6 @@ def test_engine_list_names_missing_weights(store: WeightsStore, tmp_path: Path) 
     assert [each.role for each in gan.missing] == ["mixer"]
     store.remove("toy:gan")
     assert [each.name for each in engine_list(store)] == ["free", "toy"]
-
-
-def test_engines_without_plugins_are_addresses() -> None:
-    assert all(isinstance(address, str) and address.count(":") == 1 for address in ENGINES.values())
-
-
-def test_store_module_imports_no_engine(repo_root: Path) -> None:
-    code = "import sys, models.engines.weights.store; print(*{m.partition('.')[0] for m in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, check=True)
-    assert not set(done.stdout.split()) & {"torch", "onnxruntime", "onnx", "cv2", "scipy"}
 
 
 def test_catalog_makes_each_engine_once(tmp_path: Path) -> None:

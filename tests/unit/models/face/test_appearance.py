@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,14 +13,7 @@ from media.yuv_frame import YuvFrame
 from models.face.appearance import APPEARANCE_SIZE, CLEAR_LEAD, SAME_PERSON, STILL_SAME, Person, appearance_of, likeness
 from models.face.choice import FaceChoice
 from models.face.finder import FaceFinder
-
-if TYPE_CHECKING:
-    from tests.unit.models.conftest import Scene
-
-
-@pytest.fixture(scope="module")
-def finder() -> FaceFinder:
-    return FaceFinder(num_threads=1, device="cpu")
+from tests.unit.models.conftest import COLOUR, Scene
 
 
 def appearance(finder: FaceFinder, frame: YuvFrame, colour: ColourTags) -> NDArray[np.float32]:
@@ -35,19 +27,17 @@ def lit(frame: YuvFrame, gain: float, slope: float) -> YuvFrame:
     return YuvFrame(luma.clip(16, 235).astype(np.uint8), frame.u, frame.v)
 
 
-def test_a_face_keeps_its_appearance_in_other_light_size_and_place(
-    finder: FaceFinder, scene: Scene, colour: ColourTags
-) -> None:
+def test_appearance_is_the_same_in_other_light_and_size(finder: FaceFinder, scene: Scene) -> None:
     frame = scene.frame(480, 360, (240.0, 180.0, 0.6))
-    first = appearance(finder, frame, colour)
+    first = appearance(finder, frame, COLOUR)
     assert first.shape == (APPEARANCE_SIZE,)
     assert np.linalg.norm(first) == pytest.approx(1, abs=1e-5)
     for other in (scene.frame(480, 360, (180.0, 200.0, 0.3)), lit(frame, 0.6, 0.0), lit(frame, 0.9, 0.25)):
-        assert likeness(appearance(finder, other, colour), first[None]) > 0.75
+        assert likeness(appearance(finder, other, COLOUR), first[None]) > 0.75
     assert likeness(first, np.empty((0, APPEARANCE_SIZE))) == -1
 
 
-def test_six_talkers_are_told_apart(finder: FaceFinder, shared_clips: Path) -> None:
+def test_likeness_tells_six_talkers_apart(finder: FaceFinder, shared_clips: Path) -> None:
     known, seen = {}, {}
     for clip in sorted(shared_clips.glob("grid_talker*.mp4")):
         info = probe_video(clip, MediaLimits())
@@ -69,22 +59,17 @@ def unit(*values: float) -> NDArray[np.float64]:
     return vector / np.linalg.norm(vector)
 
 
-def test_one_like_face_is_sure_and_two_are_not() -> None:
+def test_recognise_is_sure_of_one_clear_face_only() -> None:
     person = Person.of(unit(1))
     assert person.recognise([unit(0, 1), unit(1, 0.3)]) == ([1], True)
     assert person.recognise([unit(0, 1), unit(0.3, 1)]) == ([], False)
-    able, is_sure = person.recognise([unit(1, 0.5), unit(1, 0.3)])
-    assert able == [1, 0]
-    assert not is_sure
+    assert person.recognise([unit(1, 0.5), unit(1, 0.3)]) == ([1, 0], False)
+    other = Person.of(unit(1), [unit(1, 1)])
+    assert other.recognise([unit(1, 0.1)]) == ([0], True)
+    assert other.recognise([unit(1, 0.6)]) == ([0], False), "it is as much like another"
 
 
-def test_a_face_that_is_as_much_like_another_is_not_sure() -> None:
-    person = Person.of(unit(1), [unit(1, 1)])
-    assert person.recognise([unit(1, 0.1)]) == ([0], True)
-    assert person.recognise([unit(1, 0.6)]) == ([0], False)
-
-
-def test_new_views_are_learnt_and_other_people_are_not() -> None:
+def test_learn_adds_new_views_of_the_person_only() -> None:
     person = Person.of(unit(1))
     assert len(person.learn(unit(1, 0.1)).appearances) == 1
     assert len(person.learn(unit(0, 1)).appearances) == 1

@@ -31,8 +31,9 @@ FACES = [SMALL, LARGE, MIDDLE]
         ("box:0,80,10,90", None),
     ],
 )
-def test_picks(text: str, expected: FaceBox | None) -> None:
+def test_pick_returns_the_chosen_face(text: str, expected: FaceBox | None) -> None:
     assert FaceChoice.parse(text).pick(FACES) is expected
+    assert FaceChoice.parse(text).pick([]) is None
     assert FaceChoice.parse(str(FaceChoice.parse(text))) == FaceChoice.parse(text)
 
 
@@ -41,41 +42,30 @@ def test_picks(text: str, expected: FaceBox | None) -> None:
     ["smallest", "-1", "index:x", "point:1", "point:1,2,3", "box:1,2,3", "box:5,5,1,9", "nan"]
     + ["person:", "person:-1", "speaking:1"],
 )
-def test_nonsense_is_refused(text: str) -> None:
+def test_parse_other_text_is_refused(text: str) -> None:
     with pytest.raises(OptionError, match="Expected a face"):
         FaceChoice.parse(text)
 
 
-def test_no_faces_no_choice() -> None:
-    assert all(FaceChoice.parse(text).pick([]) is None for text in ("largest", "0", "point:1,1", "box:0,0,9,9"))
-
-
-def test_records_name_a_reference_picture_by_its_content() -> None:
-    pictures = ["a" * 64, "b" * 64]
-    named = [recorded_face("largest", picture) for picture in pictures]
+def test_recorded_face_names_a_reference_by_its_content() -> None:
+    named = [recorded_face("largest", picture) for picture in ("a" * 64, "b" * 64)]
     keys = {avatar_key("0" * 64, face, "1") for face in [*named, "largest"]}
     assert len(keys) == 3  # each is analysed for itself
     assert all(is_reference(face) for face in named)
     assert recorded_face("index:1", None) == "index:1"
     assert not is_reference("index:1")
-
-
-def test_a_reference_is_not_to_be_had_by_words_nor_beside_words() -> None:
     with pytest.raises(OptionError, match="Expected a face"):
         recorded_face("like:" + "a" * 64, None)
     with pytest.raises(OptionError, match="no value together with face_image, got '2'"):
         recorded_face("2", "a" * 64)
 
 
-def test_boxes_do_not_say_whom_they_show() -> None:
-    choice = FaceChoice.like(np.array([0.6, 0.8]))
-    assert choice.pick(FACES) is None
-    assert "known appearance" in str(choice)
-
-
 @pytest.mark.parametrize(("text", "kind", "numbers"), [("person:2", "person", (2,)), ("Speaking", "speaking", ())])
-def test_people_are_chosen_after_all_of_them_are_known(text: str, kind: str, numbers: tuple[float, ...]) -> None:
+def test_parse_person_is_picked_after_all_are_known(text: str, kind: str, numbers: tuple[float, ...]) -> None:
     choice = FaceChoice.parse(text)
     assert (choice.kind, choice.numbers, choice.is_person) == (kind, numbers, True)
     assert choice.pick(FACES) is None
     assert FaceChoice.parse(str(choice)) == choice
+    like = FaceChoice.like(np.array([0.6, 0.8]))
+    assert like.pick(FACES) is None
+    assert "known appearance" in str(like)

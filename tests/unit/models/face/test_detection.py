@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -10,9 +8,7 @@ from media.output.dynamic_range import from_sdr_rgb
 from media.probe import ColourTags
 from media.yuv_frame import from_rgb
 from models.face.detection import FaceBox, FaceDetector, Window
-
-if TYPE_CHECKING:
-    from tests.unit.models.conftest import Scene
+from tests.unit.models.conftest import COLOUR, Scene
 
 
 @pytest.fixture(scope="module")
@@ -20,27 +16,25 @@ def detector() -> FaceDetector:
     return FaceDetector(num_threads=1, device="cpu")
 
 
-def test_box_follows_the_face(detector: FaceDetector, scene: Scene, colour: ColourTags) -> None:
-    (one,) = detector(scene.frame(640, 480, (240.0, 250.0, 0.7)), colour)
-    (two,) = detector(scene.frame(640, 480, (330.0, 220.0, 0.7)), colour)
+def test_detector_box_follows_the_face(detector: FaceDetector, scene: Scene) -> None:
+    (one,) = detector(scene.frame(640, 480, (240.0, 250.0, 0.7)), COLOUR)
+    (two,) = detector(scene.frame(640, 480, (330.0, 220.0, 0.7)), COLOUR)
     assert (two.center_x - one.center_x, two.center_y - one.center_y) == pytest.approx((90, -30), abs=0.04 * one.size)
     assert one.score > 0.7
     assert abs(one.angle) < 0.2
 
 
-def test_window_shifts_back_to_the_frame(detector: FaceDetector, scene: Scene, colour: ColourTags) -> None:
+def test_detector_window_gives_frame_coordinates(detector: FaceDetector, scene: Scene) -> None:
     frame = scene.frame(960, 720, (700.0, 450.0, 0.5))
-    (whole,) = detector(frame, colour)
-    (part,) = detector(frame, colour, Window(480, 240, 480, 480))
+    (whole,) = detector(frame, COLOUR)
+    (part,) = detector(frame, COLOUR, Window(480, 240, 480, 480))
     assert (part.center_x, part.center_y) == pytest.approx((whole.center_x, whole.center_y), abs=0.1 * whole.size)
-    assert detector(frame, colour, Window(0, 0, 300, 300)) == []
+    assert detector(frame, COLOUR, Window(0, 0, 300, 300)) == []
 
 
-def test_a_face_in_a_pq_picture_scores_as_in_sdr(
-    detector: FaceDetector, portrait: NDArray[np.uint8], colour: ColourTags
-) -> None:
+def test_detector_pq_picture_scores_as_sdr(detector: FaceDetector, portrait: NDArray[np.uint8]) -> None:
     pq = ColourTags(9, False, 9, 16)
-    (expected,) = detector(from_rgb(portrait, colour), colour)
+    (expected,) = detector(from_rgb(portrait, COLOUR), COLOUR)
     (found,) = detector(from_sdr_rgb(portrait, pq), pq)
     assert found.score == pytest.approx(expected.score, abs=0.025)
     assert (found.center_x, found.center_y) == pytest.approx(
@@ -48,12 +42,12 @@ def test_a_face_in_a_pq_picture_scores_as_in_sdr(
     )
 
 
-def test_noise_shows_no_face(detector: FaceDetector, colour: ColourTags) -> None:
+def test_detector_noise_has_no_face(detector: FaceDetector) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-    assert detector(from_rgb(noise, colour), colour) == []
+    assert detector(from_rgb(noise, COLOUR), COLOUR) == []
 
 
-def test_overlap() -> None:
+def test_face_box_overlap_and_contains() -> None:
     box = FaceBox(10.0, 10.0, 10.0, 10.0, 0.0, 1.0)
     assert box.overlap(5, 5, 15, 15) == pytest.approx(1.0)
     assert box.overlap(10, 5, 20, 15) == pytest.approx(1 / 3)

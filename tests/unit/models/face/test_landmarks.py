@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -13,14 +11,7 @@ from media.yuv_frame import YuvFrame, from_rgb
 from models.face.landmarks import MIN_PRESENCE, FaceLandmarker, LandmarkRegion, cut_region
 from models.geometry.face_points import EYE_LEFT, EYE_RIGHT
 from models.geometry.head_frame import HeadPose, mean_face
-
-if TYPE_CHECKING:
-    from tests.unit.models.conftest import Scene
-
-
-@pytest.fixture(scope="module")
-def landmarker() -> FaceLandmarker:
-    return FaceLandmarker(num_threads=1, device="cpu")
+from tests.unit.models.conftest import COLOUR, Scene
 
 
 def settle(
@@ -33,63 +24,56 @@ def settle(
 
 
 @pytest.mark.parametrize(("zoom", "degrees"), [(0.5, 0.0), (1.0, 25.0), (2.6, -10.0)])
-def test_points_move_with_the_picture(
-    landmarker: FaceLandmarker,
-    scene: Scene,
-    portrait: NDArray[np.uint8],
-    colour: ColourTags,
-    zoom: float,
-    degrees: float,
+def test_landmarker_points_move_with_the_picture(
+    landmarker: FaceLandmarker, scene: Scene, portrait: NDArray[np.uint8], zoom: float, degrees: float
 ) -> None:
     height, width = portrait.shape[:2]
     start = LandmarkRegion(width / 2, height / 2, 0.7 * width, 0.0)
-    expected, _ = settle(landmarker, from_rgb(portrait, colour), colour, start)
+    expected, _ = settle(landmarker, from_rgb(portrait, COLOUR), COLOUR, start)
     matrix = scene.matrix(700.0, 700.0, zoom, degrees)
-    frame = from_rgb(scene.draw(np.full((1400, 1400, 3), 128, np.uint8), matrix), colour)
+    frame = from_rgb(scene.draw(np.full((1400, 1400, 3), 128, np.uint8), matrix), COLOUR)
     moved = expected[:, :2].astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
     x, y = moved.mean(0).tolist()
     region = LandmarkRegion(x, y, 0.6 * width * zoom, float(np.deg2rad(-degrees)))
-    points, presence = settle(landmarker, frame, colour, region)
+    points, presence = settle(landmarker, frame, COLOUR, region)
     eyes = np.linalg.norm(moved[EYE_LEFT] - moved[EYE_RIGHT])
     assert presence > MIN_PRESENCE
     assert np.abs(points[:, :2] - moved).mean() / eyes < 0.012
 
 
-def test_points_stay_in_the_dark(landmarker: FaceLandmarker, portrait: NDArray[np.uint8], colour: ColourTags) -> None:
+def test_landmarker_dark_picture_keeps_the_points(landmarker: FaceLandmarker, portrait: NDArray[np.uint8]) -> None:
     height, width = portrait.shape[:2]
     start = LandmarkRegion(width / 2, height / 2, 0.7 * width, 0.0)
-    expected, _ = settle(landmarker, from_rgb(portrait, colour), colour, start)
+    expected, _ = settle(landmarker, from_rgb(portrait, COLOUR), COLOUR, start)
     rng = np.random.default_rng(0)
     strayed = []
     for _ in range(4):
         dark = (portrait * 0.08 + rng.normal(0, 2, portrait.shape)).clip(0, 255).astype(np.uint8)
-        points, presence = landmarker(from_rgb(dark, colour), colour, LandmarkRegion.of_points(expected))
+        points, presence = landmarker(from_rgb(dark, COLOUR), COLOUR, LandmarkRegion.of_points(expected))
         assert presence > MIN_PRESENCE
         strayed.append(np.linalg.norm((points - expected)[:, :2], axis=1).mean())
     eyes = np.linalg.norm(expected[EYE_LEFT, :2] - expected[EYE_RIGHT, :2])
     assert np.mean(strayed) / eyes < 0.016
 
 
-def test_points_of_a_pq_picture_are_those_of_sdr(
-    landmarker: FaceLandmarker, portrait: NDArray[np.uint8], colour: ColourTags
-) -> None:
+def test_landmarker_pq_picture_has_the_points_of_sdr(landmarker: FaceLandmarker, portrait: NDArray[np.uint8]) -> None:
     height, width = portrait.shape[:2]
     region = LandmarkRegion(width / 2, height / 2, 0.7 * width, 0.0)
-    expected, _ = settle(landmarker, from_rgb(portrait, colour), colour, region)
+    expected, _ = settle(landmarker, from_rgb(portrait, COLOUR), COLOUR, region)
     pq, region = ColourTags(9, False, 9, 16), LandmarkRegion.of_points(expected)
-    sdr_points, _ = landmarker(from_rgb(portrait, colour), colour, region)
+    sdr_points, _ = landmarker(from_rgb(portrait, COLOUR), COLOUR, region)
     points, _ = landmarker(from_sdr_rgb(portrait, pq), pq, region)
     eyes = np.linalg.norm(sdr_points[EYE_LEFT, :2] - sdr_points[EYE_RIGHT, :2])
     assert np.linalg.norm((points - sdr_points)[:, :2], axis=1).mean() / eyes < 0.003
 
 
-def test_no_face_no_presence(landmarker: FaceLandmarker, colour: ColourTags) -> None:
+def test_landmarker_noise_has_no_presence(landmarker: FaceLandmarker) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (240, 240, 3), dtype=np.uint8)
-    assert landmarker(from_rgb(noise, colour), colour, LandmarkRegion(120, 120, 160, 0.0))[1] < MIN_PRESENCE
+    assert landmarker(from_rgb(noise, COLOUR), COLOUR, LandmarkRegion(120, 120, 160, 0.0))[1] < MIN_PRESENCE
 
 
 @pytest.mark.parametrize("side", [96.0, 192.0, 400.0, 1000.0])
-def test_region_samples_where_it_says(side: float) -> None:
+def test_cut_region_samples_its_part_of_the_frame(side: float) -> None:
     """A ramp has the same value at the region's centre at any scale, and its slope across."""
     ramp = np.broadcast_to(np.linspace(20, 220, 1200), (1200, 1200))
     frame = YuvFrame(np.rint(ramp).astype(np.uint8), *(np.full((600, 600), 128, np.uint8),) * 2)
@@ -99,7 +83,7 @@ def test_region_samples_where_it_says(side: float) -> None:
     assert y[:, -1].mean() - y[:, 0].mean() == pytest.approx(200 * side * (191 / 192) / 1199, abs=1.2)
 
 
-def test_large_regions_do_not_alias() -> None:
+def test_cut_region_large_region_does_not_alias() -> None:
     stripes = np.zeros((1200, 1200), np.uint8)
     stripes[:, ::2] = 255
     frame = YuvFrame(stripes, *(np.full((600, 600), 128, np.uint8),) * 2)
@@ -107,7 +91,7 @@ def test_large_regions_do_not_alias() -> None:
     assert y.std() < 30  # without averaging about 90
 
 
-def test_mix_takes_the_short_way_round() -> None:
+def test_region_mix_turns_the_short_way() -> None:
     mixed = LandmarkRegion(0, 0, 10, 3.0).mix(LandmarkRegion(4, 2, 20, -3.0), 0.5)
     assert mixed[:3] == pytest.approx((2, 1, 15))
     assert abs(mixed.angle) == pytest.approx(np.pi, abs=0.01)
@@ -120,13 +104,13 @@ def turned_face(yaw: float) -> NDArray[np.float32]:
     return np.asarray(pose.to_image(mean_face()[None])[0], np.float32)
 
 
-def test_only_heads_turned_far_are_stretched() -> None:
+def test_region_of_points_stretches_turned_heads_only() -> None:
     stretch = [LandmarkRegion.of_points(turned_face(yaw)).stretch for yaw in (-34, 0, 34, 44, 50, 60)]
     assert stretch[:3] == [1, 1, 1]
     assert 1 < stretch[3] < stretch[4] < stretch[5] < 1.7
 
 
-def test_a_stretched_region_shows_its_own_part_of_the_picture() -> None:
+def test_cut_region_stretched_shows_a_narrower_part() -> None:
     ramp = np.tile(np.arange(240, dtype=np.uint8), (240, 1))
     frame = YuvFrame(ramp, ramp[::2, ::2].copy(), ramp[::2, ::2].copy())
     seen = cut_region(frame, LandmarkRegion(120.0, 120.0, 192.0, 0.0, 1.6))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -10,14 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config import MediaLimits
-from media.probe import ColourTags, probe_video
-from media.reader import FrameReader
+from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb, to_rgb
-from models.face.choice import FaceChoice
 from models.face.landmarks import FaceLandmarker, LandmarkRegion, LipLandmarker
 from models.geometry.face_points import ABOUT_MIDDLE, EYE_LEFT, EYE_RIGHT, INNER_LOWER, INNER_UPPER, LIPS
-from models.track.tracker import FaceTracker
+from tests.unit.models.conftest import Filmed
 
 
 class Talk(NamedTuple):
@@ -36,26 +32,19 @@ def _as_the_mesh_has_them(
 
 
 @pytest.fixture(scope="module")
-def landmarker() -> FaceLandmarker:
-    return FaceLandmarker(num_threads=1, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def talk(sample_video: Path, landmarker: FaceLandmarker) -> Talk:
-    info = probe_video(sample_video, MediaLimits())
-    with FrameReader(sample_video, info, 2**24) as reader:
-        frames = list(reader.read(range(info.num_frames)))
-    raw, _ = FaceTracker(1, "cpu").track_chunk(frames, info.colour, FaceChoice.parse("largest"), None)
-    assert raw.present.all()
-    regions = [LandmarkRegion.of_points(points) for points in raw.points]
+def talk(filmed_sample: Filmed, landmarker: FaceLandmarker) -> Talk:
+    """Every other frame."""
+    assert filmed_sample.raw.present.all()
+    colour, frames = filmed_sample.info.colour, filmed_sample.frames[::2]
+    regions = [LandmarkRegion.of_points(points) for points in filmed_sample.raw.points[::2]]
     points, mesh = [], []
     with pytest.MonkeyPatch.context() as patch:
         for frame, region in zip(frames, regions, strict=True):
-            points.append(landmarker(frame, info.colour, region)[0])
+            points.append(landmarker(frame, colour, region)[0])
         patch.setattr(LipLandmarker, "__call__", _as_the_mesh_has_them)
         for frame, region in zip(frames, regions, strict=True):
-            mesh.append(landmarker(frame, info.colour, region)[0])
-    return Talk(frames, info.colour, np.stack(points), np.stack(mesh))
+            mesh.append(landmarker(frame, colour, region)[0])
+    return Talk(frames, colour, np.stack(points), np.stack(mesh))
 
 
 def _gaps(points: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -65,7 +54,7 @@ def _gaps(points: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.linalg.norm(upper - lower, axis=2).mean(1) / eyes, np.float32)
 
 
-def test_lips_lie_where_the_mesh_has_them_and_all_else_is_the_meshs(talk: Talk) -> None:
+def test_lip_landmarks_replace_only_the_lips_of_the_mesh(talk: Talk) -> None:
     assert len(set(LIPS)) == 80
     eyes = np.linalg.norm(talk.points[:, EYE_LEFT, :2] - talk.points[:, EYE_RIGHT, :2], axis=1).mean()
     apart = np.linalg.norm(talk.points - talk.mesh, axis=2).mean(0) / eyes  # (468,)
@@ -73,7 +62,7 @@ def test_lips_lie_where_the_mesh_has_them_and_all_else_is_the_meshs(talk: Talk) 
     assert np.delete(apart, LIPS).max() == 0
 
 
-def test_shut_lips_have_no_gap_and_open_ones_more_than_the_mesh_sees(talk: Talk) -> None:
+def test_lip_landmarks_gaps_are_wider_than_the_meshs(talk: Talk) -> None:
     gaps, by_mesh = _gaps(talk.points), _gaps(talk.mesh)
     assert np.quantile(gaps, 0.1) < 0.005
     assert gaps.max() > 0.08
@@ -82,7 +71,9 @@ def test_shut_lips_have_no_gap_and_open_ones_more_than_the_mesh_sees(talk: Talk)
 
 
 @pytest.mark.parametrize(("zoom", "degrees"), [(0.6, 0.0), (1.8, 0.0), (1.0, 35.0)])
-def test_lips_move_with_the_picture(talk: Talk, landmarker: FaceLandmarker, zoom: float, degrees: float) -> None:
+def test_lip_landmarks_move_with_the_picture(
+    talk: Talk, landmarker: FaceLandmarker, zoom: float, degrees: float
+) -> None:
     middle = len(talk.frames) // 2
     frame, before = talk.frames[middle], talk.points[middle]
     picture = to_rgb(frame, talk.colour)

@@ -17,7 +17,7 @@ def poses(num: int) -> HeadPose:
     return HeadPose(rng.uniform(40, 300, num), rotation, rng.uniform(0, 900, (num, 3)))
 
 
-def test_fit_recovers_a_pose_exactly() -> None:
+def test_fit_head_pose_recovers_the_pose() -> None:
     true = poses(20)
     found = fit_head_pose(true.to_image(np.broadcast_to(mean_face(), (20, 468, 3))))
     assert np.allclose(found.scale, true.scale)
@@ -25,7 +25,7 @@ def test_fit_recovers_a_pose_exactly() -> None:
     assert np.allclose(found.translation, true.translation)
 
 
-def test_mouth_and_jaw_do_not_move_the_head() -> None:
+def test_fit_head_pose_ignores_mouth_and_jaw() -> None:
     true, face = poses(3), mean_face().copy()
     face[[13, 14, 17, 61, 291, 152, 148, 377]] += 0.2
     found = fit_head_pose(true.to_image(np.broadcast_to(face, (3, 468, 3))))
@@ -33,12 +33,14 @@ def test_mouth_and_jaw_do_not_move_the_head() -> None:
     assert np.allclose(found.scale, true.scale)
 
 
-def test_head_and_image_are_inverse() -> None:
+def test_head_pose_to_head_inverts_to_image() -> None:
     pose, points = poses(4), np.random.default_rng(0).normal(size=(4, 30, 3))
     assert np.allclose(pose.to_head(pose.to_image(points)), points)
+    with pytest.raises(ValueError, match="468"):
+        fit_head_pose(np.zeros((2, 478, 3)))
 
 
-def test_mean_face_is_in_its_own_frame() -> None:
+def test_mean_face_is_in_the_head_frame() -> None:
     face = mean_face()
     assert np.linalg.norm(face[EYE_LEFT] - face[EYE_RIGHT]) == pytest.approx(1.0, abs=1e-4)
     assert (face[EYE_RIGHT] > face[EYE_LEFT])[0]
@@ -49,7 +51,7 @@ def test_mean_face_is_in_its_own_frame() -> None:
 @pytest.mark.parametrize(
     ("axis", "angle", "column"), [("y", -20.0, 0), ("x", 15.0, 1), ("z", 10.0, 2)], ids=["yaw", "pitch", "roll"]
 )
-def test_degrees_say_where_the_nose_points(axis: str, angle: float, column: int) -> None:
+def test_pose_degrees_follow_the_direction_of_the_nose(axis: str, angle: float, column: int) -> None:
     """About the image's axes: x right, y down, z away; positive angles turn from the first to the next axis."""
     rotation = Rotation.from_euler(axis, [angle], degrees=True).as_matrix().reshape(1, 3, 3) @ IMAGE_AXES
     image = HeadPose(np.ones(1), rotation, np.zeros((1, 3))).to_image(mean_face()[None])[0]
@@ -62,8 +64,3 @@ def test_degrees_say_where_the_nose_points(axis: str, angle: float, column: int)
     eyes = image[EYE_RIGHT] - image[EYE_LEFT]
     turned = (nose[0] - straight[0], straight[1] - nose[1], eyes[1])[column]  # right, up, clockwise in the picture
     assert np.sign(degrees[column]) == np.sign(turned)
-
-
-def test_other_meshes_are_refused() -> None:
-    with pytest.raises(ValueError, match="468"):
-        fit_head_pose(np.zeros((2, 478, 3)))

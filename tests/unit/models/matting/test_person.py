@@ -15,7 +15,7 @@ from tests.unit.media.clips import LIMITS
 
 
 @pytest.mark.parametrize("transfer", [16, 18], ids=["pq", "hlg"])
-def test_a_person_in_an_hdr_picture_is_found_as_in_sdr(sample_video: Path, transfer: int) -> None:
+def test_person_segmenter_hdr_equals_sdr(sample_video: Path, transfer: int) -> None:
     hdr = ColourTags(9, False, 9, transfer)
     info = probe_video(sample_video, LIMITS)
     with FrameReader(sample_video, info, cache_bytes=1) as reader:

@@ -37,7 +37,7 @@ def _coarse(mask: NDArray[np.uint8], shift: int = 0) -> NDArray[np.float32]:
     return cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR).astype(np.float32) / np.float32(255)
 
 
-def test_the_outline_follows_the_picture() -> None:
+def test_refine_outline_follows_the_picture() -> None:
     mask = _disc(240)
     coarse = _coarse(mask, shift=3)
     alpha = refine(_frame(mask), coarse).astype(np.float32) / 255
@@ -48,7 +48,7 @@ def test_the_outline_follows_the_picture() -> None:
     assert (alpha[inside] == 1).all() and (alpha[outside] == 0).all()
 
 
-def test_without_contrast_it_is_the_coarse_matte() -> None:
+def test_refine_without_contrast_keeps_the_coarse_matte() -> None:
     mask = _disc(240)
     flat = YuvFrame(*(np.full((HEIGHT // step, WIDTH // step), 120, np.uint8) for step in (1, 2, 2)))
     coarse = _coarse(mask)
@@ -56,7 +56,7 @@ def test_without_contrast_it_is_the_coarse_matte() -> None:
     assert np.abs(alpha - coarse).mean() < 0.01
 
 
-def test_a_matte_flickers_less_and_follows_movement() -> None:
+def test_stabilised_matte_flickers_less_and_follows_motion() -> None:
     rng = np.random.default_rng(5)
     history, raw, kept = None, [], []
     for number in range(12):
@@ -73,7 +73,7 @@ def test_a_matte_flickers_less_and_follows_movement() -> None:
     assert np.abs(history.coarse - moved)[changed].mean() < 0.1
 
 
-def test_a_cut_starts_again() -> None:
+def test_stabilised_matte_restarts_at_a_cut() -> None:
     history = stabilised(_frame(_disc(240)), _coarse(_disc(240)), None)
     rng = np.random.default_rng(9)
     other = YuvFrame(

@@ -41,7 +41,7 @@ SCREENS = {"green": (40, 180, 70), "blue": (40, 90, 200), "teal": (60, 170, 190)
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_screens_are_found_and_keyed(name: str) -> None:
+def test_find_screen_and_key_give_the_matte(name: str) -> None:
     person = _person()
     frame = _picture(SCREENS[name], person)
     screen = find_screen([frame], [person])
@@ -52,13 +52,13 @@ def test_screens_are_found_and_keyed(name: str) -> None:
 
 
 @pytest.mark.parametrize("background", [(200, 195, 185), (60, 55, 50), (190, 120, 60), (128, 128, 128)])
-def test_walls_are_no_screens(background: tuple[int, int, int]) -> None:
+def test_find_screen_wall_is_none(background: tuple[int, int, int]) -> None:
     person = _person()
     assert find_screen([_picture(background, person)], [person]) is None
     assert find_screen([_picture(background, person)], [person], is_expected=True) is None
 
 
-def test_a_picture_with_many_colours_has_no_screen_unless_one_is_expected() -> None:
+def test_find_screen_partial_screen_only_if_expected() -> None:
     person = _person()
     frame = _picture(SCREENS["green"], person)
     other = _picture((170, 150, 140), person)
@@ -73,7 +73,7 @@ def test_a_picture_with_many_colours_has_no_screen_unless_one_is_expected() -> N
     assert find_screen([mixed], [person], is_expected=True) is not None
 
 
-def test_the_inside_of_a_person_is_opaque_in_any_colour() -> None:
+def test_key_inside_of_the_person_is_opaque() -> None:
     person = _person()
     frame = _picture(SCREENS["green"], person, clothes=(45, 170, 75))
     screen = find_screen([frame], [person])
@@ -82,7 +82,7 @@ def test_the_inside_of_a_person_is_opaque_in_any_colour() -> None:
     assert (alpha[130:, 70:122] == 255).all()
 
 
-def test_what_is_far_from_the_person_is_transparent() -> None:
+def test_key_far_from_the_person_is_transparent() -> None:
     person = _person()
     frame = _picture(SCREENS["green"], person)
     screen = find_screen([frame], [person])
@@ -93,7 +93,7 @@ def test_what_is_far_from_the_person_is_transparent() -> None:
     assert not key(frame, screen, person)[:20, :24].any()
 
 
-def test_dark_blue_clothes_before_a_blue_screen_are_opaque() -> None:
+def test_key_clothes_of_the_screens_hue_are_opaque() -> None:
     person = _person()
     frame = _picture(SCREENS["blue"], person, clothes=(12, 20, 48))
     screen = find_screen([frame], [person])

@@ -23,14 +23,14 @@ def _shape(*phones: str) -> np.ndarray:
     return np.array([_SPOKEN[phone] for phone in phones], np.float32) / 1000
 
 
-def test_vowels_are_rounded_or_spread() -> None:
+def test_rounding_of_vowels() -> None:
     u, w, i, rest = rounding(_shape("u", "w", "i", "rest"))
     assert u == w == 1
     assert i == rest == 0
 
 
 @pytest.mark.parametrize("amount", [0.0, 0.5, 1.0])
-def test_pursed_lips_keep_the_gap_of_the_middle(amount: float) -> None:
+def test_round_lips_keeps_the_middle_gap(amount: float) -> None:
     face = LipModel.load().deform(mean_face(), _shape("u"))
     round_face = round_lips(face, np.array([amount], np.float32))
     left = lip_gaps(round_face)[0, 1:-1] / lip_gaps(face)[0, 1:-1]
@@ -40,7 +40,7 @@ def test_pursed_lips_keep_the_gap_of_the_middle(amount: float) -> None:
     assert measure(round_face)[0, 0] == pytest.approx(measure(face)[0, 0], abs=1e-4)
 
 
-def test_lips_that_touch_stay_as_they_are() -> None:
+def test_round_lips_touching_lips_are_unchanged() -> None:
     face = mean_face()[None].astype(np.float32)
     crossed = face.copy()
     crossed[:, 13, 1] -= 0.02

@@ -31,14 +31,14 @@ def speech_shapes(num: int) -> NDArray[np.float32]:
     return (shapes @ consistent_shape()).astype(np.float32)
 
 
-def test_zero_shape_is_exactly_rest(model: LipModel, rest: NDArray[np.float32]) -> None:
+def test_deform_zero_shape_is_rest(model: LipModel, rest: NDArray[np.float32]) -> None:
     parted = model.deform(rest, speech_shapes(1))[0]
     for face in (rest, parted):
         same = model.deform(face, np.zeros((2, NUM_CHANNELS), np.float32))
         np.testing.assert_allclose(same, np.stack([face, face]), atol=1e-6)
 
 
-def test_what_is_made_measures_as_what_was_asked_for(model: LipModel, rest: NDArray[np.float32]) -> None:
+def test_deform_measures_as_the_given_shape(model: LipModel, rest: NDArray[np.float32]) -> None:
     shapes = speech_shapes(200)
     wide_open = rest.copy()
     wide_open[list(INNER_LOWER[1:-1]), 1] -= 0.3  # so that no lips touch
@@ -46,7 +46,7 @@ def test_what_is_made_measures_as_what_was_asked_for(model: LipModel, rest: NDAr
     assert np.abs((measured - shapes) / DEFAULT_SCALE).max() < 0.01
 
 
-def test_lips_meet_and_never_cross(model: LipModel, rest: NDArray[np.float32]) -> None:
+def test_deform_lips_meet_and_never_cross(model: LipModel, rest: NDArray[np.float32]) -> None:
     shapes = np.outer(np.linspace(-3, 3, 25), DEFAULT_SCALE).astype(np.float32)
     gaps = lip_gaps(model.deform(rest, shapes))
     assert gaps.min() >= -1e-6
@@ -54,7 +54,7 @@ def test_lips_meet_and_never_cross(model: LipModel, rest: NDArray[np.float32]) -
     assert gaps[0].max() < 0.02
 
 
-def test_only_the_lower_face_moves(model: LipModel, rest: NDArray[np.float32]) -> None:
+def test_deform_moves_only_the_lower_face(model: LipModel, rest: NDArray[np.float32]) -> None:
     moved = np.abs(model.deform(rest, speech_shapes(20)) - rest).max((0, 2))
     assert set(np.flatnonzero(moved > 0)) <= set(MOVED)
     jaw_drop = np.zeros((1, NUM_CHANNELS), np.float32)
@@ -62,20 +62,20 @@ def test_only_the_lower_face_moves(model: LipModel, rest: NDArray[np.float32]) -
     assert (model.deform(rest, jaw_drop)[0] - rest)[152, 1] == pytest.approx(-0.05, abs=0.01)
 
 
-def test_both_halves_of_the_face_move_alike(model: LipModel) -> None:
+def test_lip_model_weights_are_symmetric(model: LipModel) -> None:
     field = np.zeros((NUM_CHANNELS, 468, 3))
     field[:, list(MOVED)] = model.weights
     assert np.abs(mirror(field) - field).max() < 0.02 * np.abs(field).max()
 
 
-def test_lips_part_up_to_their_corners(model: LipModel, rest: NDArray[np.float32]) -> None:
+def test_deform_lips_part_up_to_their_corners(model: LipModel, rest: NDArray[np.float32]) -> None:
     gaps = lip_gaps(model.deform(rest, speech_shapes(50)))
     shares = gaps[:, 1:-1].mean(0) / gaps[:, 5].mean()
     assert shares.min() > 0.25
     assert (np.diff(shares[:5]) > 0).all() and (np.diff(shares[4:]) < 0).all()
 
 
-def test_an_open_mouth_is_closed(model: LipModel, rest: NDArray[np.float32]) -> None:
+def test_close_open_mouth_has_no_gap(model: LipModel, rest: NDArray[np.float32]) -> None:
     open_shape = (np.array([[0.15, 0.17, 0, 0.02, 0.14, 0.1, 0, 0]]) @ consistent_shape()).astype(np.float32)
     opened = model.deform(rest, open_shape)[0]
     closed = model.close(opened)
@@ -85,7 +85,7 @@ def test_an_open_mouth_is_closed(model: LipModel, rest: NDArray[np.float32]) -> 
     np.testing.assert_allclose(model.close(closed), closed, atol=1e-6)
 
 
-def test_a_model_of_another_size_is_refused() -> None:
+def test_lip_model_of_another_size_is_refused() -> None:
     with pytest.raises(WeightsError, match="126"):
         LipModel(np.zeros((8, 3, 3)), np.zeros(8))
 
@@ -102,7 +102,7 @@ def test_shut_lips_touch_along_a_smooth_line(rest: NDArray[np.float32]) -> None:
     np.testing.assert_array_equal(shut[others], dented[others])
 
 
-def test_lips_that_are_drawn_together_keep_the_form_of_their_gap(model: LipModel, rest: NDArray[np.float32]) -> None:
+def test_change_closing_lips_keep_the_form_of_the_gap(model: LipModel, rest: NDArray[np.float32]) -> None:
     """A mouth that opens up to its corners, as that of no average talker does."""
     square = rest.copy()
     square[list(INNER_LOWER[1:-1]), 1] -= 0.1
@@ -114,7 +114,7 @@ def test_lips_that_are_drawn_together_keep_the_form_of_their_gap(model: LipModel
         np.testing.assert_allclose(found, share * own, atol=1e-6)
 
 
-def test_a_face_that_is_changed_keeps_what_is_its_own(model: LipModel, rest: NDArray[np.float32]) -> None:
+def test_change_keeps_the_faces_own_deviation(model: LipModel, rest: NDArray[np.float32]) -> None:
     own = np.random.default_rng(2).normal(0, 0.01, rest.shape).astype(np.float32)
     own[[*INNER_UPPER, *INNER_LOWER]] = 0
     before, after = speech_shapes(2)
@@ -123,7 +123,7 @@ def test_a_face_that_is_changed_keeps_what_is_its_own(model: LipModel, rest: NDA
     np.testing.assert_allclose(changed[outside], (model.deform(rest, after[None])[0] + own)[outside], atol=1e-5)
 
 
-def test_lips_meet_half_way(rest: NDArray[np.float32]) -> None:
+def test_meeting_lips_meet_half_way(rest: NDArray[np.float32]) -> None:
     parted = rest.copy()
     upper, lower = list(INNER_UPPER[1:-1]), list(INNER_LOWER[1:-1])
     parted[upper, 1] += 0.02

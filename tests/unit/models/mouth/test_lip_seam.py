@@ -36,31 +36,27 @@ def _met(pictures: list[YuvFrame], points: NDArray[np.float32]) -> NDArray[np.fl
 
 
 @pytest.mark.parametrize("seam", [-7.0, -3.0, 0.0, 4.0, 7.0])
-def test_lips_meet_where_the_picture_is_dark_between_them(seam: float) -> None:
+def test_seam_shifts_lips_meet_at_the_dark_line(seam: float) -> None:
     met = _met(_pictures(seam, shade_from=20.0), mouth_points(inner=1.0))
     np.testing.assert_allclose(met[1:-1, 1], bow(46, seam, met[1:-1, 0].astype(float)), atol=1.5)
 
 
-def test_a_hand_in_one_of_the_frames_is_nothing() -> None:
+def test_seam_shifts_ignore_an_occluded_frame() -> None:
     pictures = _pictures(4.0, shade_from=20.0)
     pictures[2].y[:, :50] = 30
     met = _met(pictures, mouth_points(inner=1.0))
     np.testing.assert_allclose(met[1:-1, 1], bow(46, 4.0, met[1:-1, 0].astype(float)), atol=1.5)
 
 
-def test_they_part_almost_from_corner_to_corner() -> None:
+def test_seam_shifts_reach_the_corners_and_need_a_dark_line() -> None:
     met = _met(_pictures(0.0, shade_from=20.0), mouth_points(inner=1.0))
-    np.testing.assert_allclose(
-        met[[0, -1], 0], [CENTRE[0] - 44, CENTRE[0] + 44], atol=0.5
-    )  # the landmarks say 38, of 46
-
-
-def test_where_nothing_is_dark_the_landmarks_are_believed() -> None:
+    corners = [CENTRE[0] - 44, CENTRE[0] + 44]  # the landmarks say 38, of 46
+    np.testing.assert_allclose(met[[0, -1], 0], corners, atol=0.5)
     met = _met(_pictures(None, shade_from=20.0), mouth_points(inner=1.0))
     np.testing.assert_allclose(met[:, 1], CENTRE[1], atol=1.5)
 
 
-def test_turned_and_larger_faces_are_moved_alike() -> None:
+def test_move_inner_lips_follows_turn_and_scale() -> None:
     points = mouth_points(inner=1.0)
     shifts = seam_shifts(_pictures(4.0, shade_from=20.0), np.stack([points] * _NUM_FRAMES))
     turn = 2 * np.array([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]])
@@ -70,7 +66,7 @@ def test_turned_and_larger_faces_are_moved_alike() -> None:
     np.testing.assert_allclose(moved[0][:, :2] @ turn.T, moved[1][:, :2], atol=1e-2)
 
 
-def test_the_middles_of_the_lips_go_along_and_stay_between_their_edges() -> None:
+def test_move_inner_lips_moves_the_middles_along() -> None:
     points = mouth_points(inner=1.0)
     moved = move_inner_lips(
         points[None], seam_shifts(_pictures(7.0, shade_from=20.0), np.stack([points] * _NUM_FRAMES))

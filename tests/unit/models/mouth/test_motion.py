@@ -14,7 +14,7 @@ from models.mouth.shape import DEFAULT_SCALE
 FPS = Fraction(25)
 
 
-def test_moments_of_parts_are_those_of_the_whole() -> None:
+def test_running_stats_of_parts_add_up() -> None:
     values = np.random.default_rng(1).normal(3, 2, 100)
     whole = RunningStats.of(values[:30]) + RunningStats.of(values[30:])
     assert whole.num == 100
@@ -24,7 +24,7 @@ def test_moments_of_parts_are_those_of_the_whole() -> None:
     assert (nothing.mean, nothing.std, nothing.rms) == (None, None, None)
 
 
-def test_jitter_is_that_of_the_lip_points() -> None:
+def test_lip_jitter_is_that_of_the_lip_points() -> None:
     # Open lips, so that the model's guard against crossing ones does not step in.
     shape = np.random.default_rng(2).normal(0, 0.1, (40, 8)).astype(np.float32) * DEFAULT_SCALE
     shape[:, 0] += 0.2
@@ -34,7 +34,7 @@ def test_jitter_is_that_of_the_lip_points() -> None:
     assert lip_jitter(shape, np.ones(40, np.bool_), FPS).rms == pytest.approx(expected, rel=1e-3)
 
 
-def test_jitter_of_one_motion_is_alike_at_any_rate() -> None:
+def test_lip_jitter_does_not_depend_on_the_frame_rate() -> None:
     def swing(fps: int) -> float | None:
         shape = np.zeros((4 * fps, 8), np.float32)
         shape[:, 0] = 0.1 * np.sin(np.arange(4 * fps) / fps * 2 * np.pi)
@@ -43,7 +43,7 @@ def test_jitter_of_one_motion_is_alike_at_any_rate() -> None:
     assert swing(50) == pytest.approx(swing(25), rel=0.02)
 
 
-def test_gaps_and_cuts_do_not_count() -> None:
+def test_lip_jitter_ignores_gaps_and_cuts() -> None:
     shape = np.zeros((20, 8), np.float32)
     shape[10:, 0] = 0.2
     everywhere, shot = np.ones(20, np.bool_), (np.arange(20) >= 10).astype(np.int32)

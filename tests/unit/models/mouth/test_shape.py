@@ -5,7 +5,7 @@ import pytest
 
 from models.geometry.face_points import MOVED
 from models.geometry.head_frame import mean_face
-from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, measure, measure_matrix
+from models.mouth.shape import CHANNELS, measure, measure_matrix
 
 
 def offset(points: list[int], axis: int, step: float) -> dict[str, float]:
@@ -16,7 +16,7 @@ def offset(points: list[int], axis: int, step: float) -> dict[str, float]:
     return {name: round(float(value), 5) for name, value in zip(CHANNELS, change, strict=True) if abs(value) > 1e-5}
 
 
-def test_channels_say_what_their_names_say() -> None:
+def test_measure_channels_follow_their_points() -> None:
     assert offset([87, 14, 317], 1, -0.1) == {"open_in": 0.1, "lower": 0.05}
     assert offset([37, 0, 267], 1, 0.1) == {"open_out": 0.1, "upper": 0.05}
     assert offset([291], 0, 0.1) == {"width": 0.1}
@@ -25,18 +25,13 @@ def test_channels_say_what_their_names_say() -> None:
     assert offset([0, 17, 13, 14], 2, 0.1) == {"protrude": 0.1}
 
 
-def test_opening_channels_depend_on_each_other() -> None:
+def test_measure_opening_channels_depend_on_each_other() -> None:
     points = np.random.default_rng(0).normal(size=(50, 468, 3))
     m = dict(zip(CHANNELS, measure(points).T, strict=True))
     assert np.allclose(m["open_in"] + m["open_out"], 2 * (m["upper"] + m["lower"]), atol=1e-5)
-
-
-def test_measured_points_are_all_moved_by_the_lip_model() -> None:
-    assert set(np.flatnonzero(measure_matrix().any((0, 2)))) <= set(MOVED)
-
-
-def test_constants() -> None:
-    assert DEFAULT_SCALE.shape == (NUM_CHANNELS,)
-    assert not DEFAULT_SCALE.flags.writeable
     with pytest.raises(ValueError, match="468"):
         measure(np.zeros((468, 3)))
+
+
+def test_measure_matrix_uses_points_of_the_lip_model() -> None:
+    assert set(np.flatnonzero(measure_matrix().any((0, 2)))) <= set(MOVED)

@@ -28,7 +28,7 @@ def _face(width: float, corner_y: float) -> np.ndarray:
     return np.asarray(LipModel.load().deform(mean_face(), shape)[0])
 
 
-def test_a_broad_smile_goes_back_by_a_part() -> None:
+def test_smile_release_broad_smile_is_reduced() -> None:
     (release,) = smile_release(_face(0.2, 0.15), np.zeros((1, 8), np.float32))
     assert -0.06 < release[_WIDTH] < -0.02
     assert -0.05 < release[_CORNER_Y] < -0.015
@@ -37,13 +37,13 @@ def test_a_broad_smile_goes_back_by_a_part() -> None:
 
 
 @pytest.mark.parametrize(("width", "corner_y"), [(0, 0), (0.04, 0.02), (0.2, 0), (0, 0.15), (-0.2, -0.15)])
-def test_no_other_face_changes(width: float, corner_y: float) -> None:
+def test_smile_release_other_face_is_zero(width: float, corner_y: float) -> None:
     shape = np.zeros((3, 8), np.float32)
     shape[:, _WIDTH] = -0.06, 0, 0.06
     assert (smile_release(_face(width, corner_y), shape) == 0).all()
 
 
-def test_rounded_lips_leave_more_of_the_width_of_a_smile() -> None:
+def test_smile_release_is_larger_for_rounded_lips() -> None:
     shape = np.zeros((5, 8), np.float32)
     shape[:, _WIDTH] = 0, -0.01, -0.02, -0.045, -0.2
     release = smile_release(_face(0.2, 0.15), shape)
@@ -53,15 +53,15 @@ def test_rounded_lips_leave_more_of_the_width_of_a_smile() -> None:
     assert np.ptp(release[:, _CORNER_Y]) == 0
 
 
-@pytest.mark.parametrize(("width", "room"), [(0.2, 0.0), (0.125, 0.5)])
-def test_a_smile_has_little_room_left_to_spread(width: float, room: float) -> None:
+@pytest.mark.parametrize(("width", "share"), [(0.2, 0.0), (0.125, 0.5)])
+def test_smile_release_limits_spreading(width: float, share: float) -> None:
     shape = np.zeros((2, 8), np.float32)
     shape[:, _WIDTH] = 0, 0.06
     spread = (shape + smile_release(_face(width, 0.15), shape))[:, _WIDTH]
-    assert spread[1] - spread[0] == pytest.approx(0.06 * room, abs=1e-3)
+    assert spread[1] - spread[0] == pytest.approx(0.06 * share, abs=1e-3)
 
 
-def test_a_smiling_still_speaks_with_less_of_it(sample_portrait: Path, tmp_path: Path) -> None:
+def test_plan_block_smiling_still_has_a_reduced_smile(sample_portrait: Path, tmp_path: Path) -> None:
     still = make_still(sample_portrait)
     with still.reader() as reader:
         avatar = Avatar.build(tmp_path, still.info, still.raw, reader)

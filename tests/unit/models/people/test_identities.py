@@ -47,18 +47,18 @@ def frames_of(rows: FaceRows) -> list[list[int]]:
     return [rows.frame[person.rows].tolist() for person in identify(rows, FPS)]
 
 
-def test_a_person_is_known_again_after_a_cut() -> None:
+def test_identify_person_after_a_cut_is_the_same() -> None:
     anna, ben = [appearance(1) for _ in range(3)], [appearance(2) for _ in range(3)]
     rows = scan(90, (range(30), 0, anna[:2]), (range(30, 60), 0, ben), (range(60, 90), 300, anna[2:]))
     assert frames_of(rows) == [[*range(30), *range(60, 90)], [*range(30, 60)]]
 
 
-def test_two_faces_of_one_frame_are_two_people_even_twins() -> None:
+def test_identify_two_faces_of_one_frame_are_two_people() -> None:
     rows = scan(30, (range(30), 0, [appearance(1, 1.0)]), (range(20), 100, [appearance(1, 1.0)]))
     assert frames_of(rows) == [[*range(30)], [*range(20)]]
 
 
-def test_a_track_goes_on_where_it_was_lost() -> None:
+def test_identify_lost_track_continues_at_its_place() -> None:
     """Its appearance changed, and the face is in the same place a moment later; or in another place."""
     early, late = appearance(1, 0.6), appearance(1, 0.6)
     assert 0.25 < float(early.astype(np.float32) @ late.astype(np.float32)) < 0.5
@@ -67,23 +67,23 @@ def test_a_track_goes_on_where_it_was_lost() -> None:
     assert len(frames_of(scan(60, (range(25), 0, [early]), (range(30, 60), 200, [late])))) == 2
 
 
-def test_a_face_that_is_always_turned_away_belongs_to_whom_it_joins_or_to_nobody() -> None:
+def test_identify_face_without_appearance_joins_by_place() -> None:
     rows = scan(60, (range(30), 0, [appearance(1)]), (range(32, 60), 5, []), (range(60), 300, []))
     assert frames_of(rows) == [[*range(30), *range(32, 60)]]
 
 
-def test_glimpses_are_no_people_but_a_still_is_one() -> None:
+def test_identify_short_track_has_no_person_unless_still() -> None:
     assert frames_of(scan(50, (range(4), 0, [appearance(1)]))) == []
     assert frames_of(scan(1, (range(1), 0, [appearance(1)]))) == [[0]]
     assert frames_of(scan(3)) == []
 
 
-def test_the_larger_and_longer_comes_first() -> None:
+def test_identify_longest_person_is_first() -> None:
     rows = scan(50, (range(20), 0, [appearance(1)]), (range(50), 200, [appearance(2)]))
     assert [len(frames) for frames in frames_of(rows)] == [50, 20]
 
 
-def test_an_identity_keeps_its_different_appearances() -> None:
+def test_identify_keeps_different_appearances() -> None:
     many = [appearance(1, 0.95) for _ in range(20)]
     odd = appearance(1, 0.75)
     (person,) = identify(scan(50, (range(50), 0, [*many, odd])), FPS)
@@ -91,7 +91,7 @@ def test_an_identity_keeps_its_different_appearances() -> None:
     assert (person.appearances == odd).all(1).any()
 
 
-def test_very_many_tracks_are_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identify_many_tracks_join_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the largest are compared with one another; the others join them, or nobody."""
     monkeypatch.setattr("models.people.identities._MAX_COMPARED", 2)
     whole = [(range(100), 0.0, [appearance(1)]), (range(100), 200.0, [appearance(2)])]

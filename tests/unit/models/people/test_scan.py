@@ -68,7 +68,7 @@ def rows(scanner: PeopleScanner, frames: list[YuvFrame]) -> FaceRows:
     return _scan(scanner, frames, len(frames))
 
 
-def test_people_are_known_across_a_cut(rows: FaceRows) -> None:
+def test_find_people_knows_people_across_a_cut(rows: FaceRows) -> None:
     report = find_people(rows, Fraction(FPS), None).report
     ranges = sorted([(each.start, each.end) for each in person.seen] for person in report.people)
     assert ranges == [[(0.0, NUM_BOTH / FPS)], [(0.0, (NUM_BOTH + NUM_ALONE) / FPS)]]
@@ -76,7 +76,7 @@ def test_people_are_known_across_a_cut(rows: FaceRows) -> None:
     assert report.turns == ()
 
 
-def test_the_one_whose_mouth_fits_the_sound_speaks(rows: FaceRows, sample_video: Path, tmp_path: Path) -> None:
+def test_find_people_speaker_is_the_matching_mouth(rows: FaceRows, sample_video: Path, tmp_path: Path) -> None:
     speech = tmp_path / "speech.npy"
     extract_speech(sample_video, speech, MediaLimits())
     num_rows = 2 * (NUM_BOTH + NUM_ALONE)
@@ -90,7 +90,9 @@ def test_the_one_whose_mouth_fits_the_sound_speaks(rows: FaceRows, sample_video:
     assert right <= SIDE, "the other one is on the left"
 
 
-def test_chunks_do_not_matter(scanner: PeopleScanner, frames: list[YuvFrame], rows: FaceRows, tmp_path: Path) -> None:
+def test_scan_chunk_in_chunks_equals_one_run(
+    scanner: PeopleScanner, frames: list[YuvFrame], rows: FaceRows, tmp_path: Path
+) -> None:
     few = frames[NUM_BOTH - 8 : NUM_BOTH + 8]
     whole, pieces = _scan(scanner, few, len(few)), _scan(scanner, few, 5)
     pieces.save(tmp_path / "rows.npz")
@@ -98,7 +100,7 @@ def test_chunks_do_not_matter(scanner: PeopleScanner, frames: list[YuvFrame], ro
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_picture_without_faces_has_no_people(scanner: PeopleScanner) -> None:
+def test_find_people_without_faces_is_empty(scanner: PeopleScanner) -> None:
     grey = from_rgb(np.full((128, 128, 3), 90, np.uint8), COLOUR)
     rows = _scan(scanner, [grey] * 3, 2)
     assert len(rows.frame) == len(rows.appearance) == 0

@@ -53,14 +53,14 @@ def tracked(*mouths: NDArray[np.float32]) -> TrackedMouths:
     return everybody
 
 
-def who(turns: list[SpeakerTurn], at: float) -> int | None:
+def speaker_at(turns: list[SpeakerTurn], at: float) -> int | None:
     return next(turn.person for turn in turns if turn.start <= at < turn.end)
 
 
 HALF = NUM // 2
 
 
-def test_people_speak_in_turn() -> None:
+def test_find_speakers_people_speak_in_turn() -> None:
     turns = find_speakers(tracked(talks(slice(0, HALF)), talks(slice(HALF, NUM))), FPS, sound()).turns(FPS)
     assert [turn.person for turn in turns] == [0, 1]
     assert turns[0].start == 0 and turns[-1].end == SECONDS
@@ -68,53 +68,47 @@ def test_people_speak_in_turn() -> None:
     assert min(turn.confidence for turn in turns) > 0.9
 
 
-def test_nobody_speaks_under_mouths_at_rest() -> None:
+def test_find_speakers_resting_mouths_do_not_speak() -> None:
     rest = talks(slice(0, 0))
     assert [turn.person for turn in find_speakers(tracked(rest, rest), FPS, sound()).turns(FPS)] == [None]
 
 
-def test_a_mouth_that_follows_the_sound_beats_one_that_moves_otherwise() -> None:
+def test_find_speakers_prefers_the_mouth_that_fits() -> None:
     others = [syllables(NUM, 25) for _ in range(2)]
     turns = find_speakers(tracked(*others, talks(slice(0, NUM))), FPS, sound()).turns(FPS)
     assert {turn.person for turn in turns} == {2}
 
 
-def test_without_one_a_mouth_that_moves_speaks() -> None:
+def test_find_speakers_moving_mouth_speaks_without_a_fit() -> None:
     """The prediction may be poor: under music, or in another language."""
     turns = find_speakers(tracked(syllables(NUM, 25), talks(slice(0, 0))), FPS, sound()).turns(FPS)
     assert {turn.person for turn in turns} == {0}
 
 
-def test_a_speaker_who_is_not_seen_is_nobody() -> None:
+def test_find_speakers_unseen_speaker_is_none() -> None:
     mouths = tracked(talks(slice(0, NUM)), talks(slice(0, 0)))
     mouths.is_seen[0, HALF:] = mouths.is_frontal[0, HALF:] = False
     turns = find_speakers(mouths, FPS, sound()).turns(FPS)
-    assert (who(turns, 1.0), who(turns, SECONDS - 1.0)) == (0, None)
+    assert (speaker_at(turns, 1.0), speaker_at(turns, SECONDS - 1.0)) == (0, None)
 
 
-def test_silence_is_no_turn() -> None:
-    heard = np.ones(2 * NUM, bool)
-    heard[NUM // 2 : NUM] = False
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([*range(NUM // 2), *range(NUM, 2 * NUM)], [(0, SECONDS / 4), (SECONDS / 2, SECONDS)]),
+        ([*range(100), *range(120, 2 * NUM)], [(0, SECONDS)]),  # a short pause
+        ([*range(100, 106), *range(200, 400)], [(4, 8)]),  # a short sound
+    ],
+)
+def test_find_speakers_turns_follow_the_heard_rows(rows: list[int], expected: list[tuple[float, float]]) -> None:
+    heard = np.isin(np.arange(2 * NUM), rows)
     turns = find_speakers(tracked(talks(slice(0, NUM))), FPS, sound(heard)).turns(FPS)
-    assert [(turn.start, turn.end) for turn in turns] == [(0, SECONDS / 4), (SECONDS / 2, SECONDS)]
-
-
-def test_a_short_pause_is_part_of_a_turn() -> None:
-    heard = np.ones(2 * NUM, bool)
-    heard[100:120] = False
-    (turn,) = find_speakers(tracked(talks(slice(0, NUM))), FPS, sound(heard)).turns(FPS)
-    assert (turn.start, turn.end, turn.person) == (0, SECONDS, 0)
-
-
-def test_turns_of_short_sounds_are_left_out() -> None:
-    heard = np.zeros(2 * NUM, bool)
-    heard[100:106] = heard[200:400] = True
-    (turn,) = find_speakers(tracked(talks(slice(0, NUM))), FPS, sound(heard)).turns(FPS)
-    assert (turn.start, turn.end) == (4, 8)
+    assert [(turn.start, turn.end) for turn in turns] == expected
+    assert {turn.person for turn in turns} == {0}
 
 
 @pytest.mark.parametrize("lag", [-4, 3])
-def test_the_offset_of_the_source_is_removed(lag: int) -> None:
+def test_find_speakers_removes_the_offset(lag: int) -> None:
     mouths = tracked(talks(slice(0, HALF), lag), talks(slice(HALF, NUM), lag))
     speakers = find_speakers(mouths, FPS, sound())
     offset = speakers.sync.offset_seconds

@@ -61,7 +61,7 @@ def of_offset(seconds: float | None) -> QualityReport:
     return of_source(own_speech=replace(OWN, sync=replace(OWN.sync, offset_seconds=seconds)))
 
 
-def test_a_good_job_has_numbers_and_no_warnings() -> None:
+def test_report_of_a_good_job_has_no_warnings() -> None:
     good = report()
     assert good.warnings == []
     assert (good.output.duration_seconds, good.output.audio_minus_video_ms) == (4.0, -10.0)
@@ -87,14 +87,14 @@ def test_a_good_job_has_numbers_and_no_warnings() -> None:
         (0.03, None),
     ],
 )
-def test_an_offset_of_the_source_is_told(seconds: float | None, words: str | None) -> None:
+def test_report_source_offset_is_told(seconds: float | None, words: str | None) -> None:
     found = of_offset(seconds)
     assert len(found.warnings) == (words is not None)
     assert words is None or words in found.warnings[0]
     assert any("in sync" in line for line in found.summary) == (words is None)
 
 
-def test_an_offset_that_nothing_depends_on_is_not_called_corrected() -> None:
+def test_report_unused_source_offset_is_not_corrected() -> None:
     late = replace(OWN, sync=replace(OWN.sync, offset_seconds=0.12))
     (line,) = of_source(talks=False, is_fitted=False, own_speech=late).warnings
     assert line == "The source's sound is 120 ms late; its speech was not used."
@@ -108,22 +108,17 @@ def test_an_offset_that_nothing_depends_on_is_not_called_corrected() -> None:
         (passed(SHOWN=90, TURNED_AWAY=10), "10 frames left unchanged: head turned away."),
     ],
 )
-def test_passed_frames_are_told_by_their_reason(counts: np.ndarray, line: str) -> None:
+def test_report_skipped_frames_are_counted_by_reason(counts: np.ndarray, line: str) -> None:
     found = report(replace(GOOD, num_by_reason=counts))
     assert found.warnings == [line]
     assert sum(found.face.num_frames_passed.values()) + found.face.num_frames_rewritten == 100
 
 
-def test_when_frames_pass_is_told() -> None:
+def test_report_skipped_frames_have_times_and_words() -> None:
     runs = (SkippedRun(SkipReason.COVERED, 10, 35), SkippedRun(SkipReason.NO_FACE, 90, 100))
     face = report(replace(GOOD, skipped=runs)).face
-    assert [(run.reason, run.start_seconds, run.end_seconds) for run in face.passed] == [
-        ("covered", 0.4, 1.4),
-        ("no_face", 3.6, 4.0),
-    ]
-
-
-def test_every_reason_has_its_words() -> None:
+    times = [(run.reason, run.start_seconds, run.end_seconds) for run in face.passed]
+    assert times == [("covered", 0.4, 1.4), ("no_face", 3.6, 4.0)]
     counts = np.ones(len(SkipReason), np.int64)
     assert len(report(replace(GOOD, num_by_reason=counts, num_drawn=0)).warnings) == len(SkipReason) - 1
 
@@ -141,21 +136,17 @@ def test_every_reason_has_its_words() -> None:
         ({"source": replace(SOURCE, shows_closed_mouth=False)}, "never shows the mouth closed"),
     ],
 )
-def test_what_may_be_seen_is_warned_of(changes: dict[str, object], words: str) -> None:
+def test_report_visible_defect_is_a_warning(changes: dict[str, object], words: str) -> None:
     (line,) = report(replace(GOOD, **changes)).warnings  # type: ignore[arg-type]
     assert words in line
 
 
-def test_what_was_learned_of_the_source_is_told() -> None:
-    assert report().source.learned_seconds == 0
+def test_report_learned_and_frozen_seconds_are_told() -> None:
+    assert report().source.learned_seconds == report().source.frozen_seconds == 0
     assert not any("learned" in line for line in report().summary)
     learned = of_source(own_speech=replace(OWN, learned_seconds=9.52))
     assert learned.source.learned_seconds == 9.52
     assert "The speaking style was learned from 9.5 s of that speech." in learned.summary
-
-
-def test_a_source_that_stands_still_is_told() -> None:
-    assert report().source.frozen_seconds == 0
     frozen = of_source(frozen_seconds=59.54)
     assert frozen.source.frozen_seconds == 59.5
     assert frozen.warnings == ["The source video freezes for 59.5 s in total; so does the result."]
@@ -169,13 +160,13 @@ def test_a_source_that_stands_still_is_told() -> None:
         ({"talks": False, "is_fitted": False, "own_speech": None}, "closed mouth", "no talking mouth"),
     ],
 )
-def test_the_origin_of_the_movement_is_told(changes: dict[str, object], calibration: str, words: str) -> None:
+def test_report_names_the_calibration(changes: dict[str, object], calibration: str, words: str) -> None:
     found = of_source(**changes)
     assert found.source.calibration == calibration
     assert any(words in line for line in found.summary)
 
 
-def test_a_job_without_a_single_face_has_a_report() -> None:
+def test_report_without_a_face_has_no_measures() -> None:
     nobody = replace(
         GOOD,
         num_by_reason=passed(NO_FACE=100),
@@ -192,7 +183,7 @@ def test_a_job_without_a_single_face_has_a_report() -> None:
     assert "Infinity" not in found.model_dump_json()
 
 
-def test_a_mouth_that_moves_in_silence_on_the_finished_frames_is_warned_of() -> None:
+def test_report_motion_in_silence_is_a_warning() -> None:
     still, moving = (make_report(OUTPUT, [GOOD], RunningStats.of(np.full(20, level))) for level in (0.02, 0.06))
     assert (still.mouth.motion_silence, moving.mouth.motion_silence) == (0.02, 0.06)
     assert not any("moves in silence" in line for line in still.warnings)
@@ -200,7 +191,7 @@ def test_a_mouth_that_moves_in_silence_on_the_finished_frames_is_warned_of() -> 
     assert report(GOOD).mouth.motion_silence is None
 
 
-def test_texts_that_are_cut_are_listed() -> None:
+def test_report_lists_truncated_texts() -> None:
     cuts = tuple(TruncatedText(start_seconds=second, cut_seconds=0.5, text="long") for second in range(12))
     whole = make_report(replace(OUTPUT, cut_texts=cuts), [GOOD])
     assert whole.output.cut_texts == list(cuts)

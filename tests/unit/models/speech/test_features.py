@@ -1,41 +1,27 @@
 from __future__ import annotations
 
-import wave
 from pathlib import Path
 
 import librosa
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from errors import CancelledJobError, MediaError
 from models.speech.activity import speech_activity
 from models.speech.features import SpeechFeatures, log_mel, measure_level
 from models.speech.level import open_speech
+from tests.unit.models.speech.conftest import RATE, Samples
 
-RATE = 16000
 NUM_FEATURES = 1024
 
 
-@pytest.fixture(scope="module")
-def network() -> SpeechFeatures:
-    return SpeechFeatures(num_threads=1, device="cpu")
-
-
-@pytest.fixture
-def voice(sample_speech: Path) -> NDArray[np.int16]:
-    with wave.open(str(sample_speech), "rb") as file:
-        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (RATE, 1, 2)
-        return np.frombuffer(file.readframes(file.getnframes()), np.int16)
-
-
-def _save(folder: Path, samples: NDArray[np.int16]) -> Path:
+def _save(folder: Path, samples: Samples) -> Path:
     path = folder / "speech.npy"
     np.save(path, samples)
     return path
 
 
-def test_log_mel_is_that_of_whisper(tmp_path: Path, voice: NDArray[np.int16]) -> None:
+def test_log_mel_equals_whisper(tmp_path: Path, voice: Samples) -> None:
     path = _save(tmp_path, voice)
     power = librosa.feature.melspectrogram(y=voice / 32768, sr=RATE, n_fft=400, hop_length=160, n_mels=80)
     # At the ends of a file there is silence, where librosa and Whisper mirror the sound.
@@ -48,23 +34,23 @@ def test_log_mel_is_that_of_whisper(tmp_path: Path, voice: NDArray[np.int16]) ->
 
 
 @pytest.mark.parametrize("edges", [(0.0, 0.777, 2.0, 9.0), (0.0, 0.01, 0.03, 3.333), (4.9, 5.0, 5.1, 12.3)])
-def test_blocks_equal_the_whole_file(
-    tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures, edges: tuple[float, ...]
+def test_extract_blocks_equal_the_whole_file(
+    tmp_path: Path, voice: Samples, features: SpeechFeatures, edges: tuple[float, ...]
 ) -> None:
     voice = np.tile(voice, 1 + 13 * RATE // len(voice))  # several windows of the encoder
     path = _save(tmp_path, voice)
     level = measure_level(path)
-    whole = network.extract(path, level, 0, len(voice) / RATE)
+    whole = features.extract(path, level, 0, len(voice) / RATE)
     assert whole.features.shape == (level.num_rows, NUM_FEATURES)
     assert whole.features.std() > 0.1
     for start, stop in zip(edges, edges[1:], strict=False):
-        block = network.extract(path, level, start, stop)
+        block = features.extract(path, level, start, stop)
         rows = slice(block.first_row, block.first_row + len(block.features))
         assert np.abs(block.features - whole.features[rows]).max() < 1e-4
         assert np.abs(block.activity.gate - whole.activity.gate[rows]).max() < 1e-6
 
 
-def test_it_ends_when_it_is_told_to(tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures) -> None:
+def test_extract_stop_raises_cancelled_job_error(tmp_path: Path, voice: Samples, features: SpeechFeatures) -> None:
     long = np.tile(voice, 1 + 20 * RATE // len(voice))
     path = _save(tmp_path, long)
     asked: list[bool] = []
@@ -74,40 +60,43 @@ def test_it_ends_when_it_is_told_to(tmp_path: Path, voice: NDArray[np.int16], ne
         return asked[-1]
 
     with pytest.raises(CancelledJobError):
-        network.extract(path, measure_level(path), 0, 20, should_stop)
+        features.extract(path, measure_level(path), 0, 20, should_stop)
     assert len(asked) == 3, "four windows cover twenty seconds"
 
 
-def test_sound_far_away_does_not_matter(tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures) -> None:
+def test_extract_does_not_depend_on_distant_sound(tmp_path: Path, voice: Samples, features: SpeechFeatures) -> None:
     long = np.tile(voice, 1 + 20 * RATE // len(voice))
     path = _save(tmp_path, long)
     level = measure_level(path)
-    before = network.extract(path, level, 0, 3)
+    before = features.extract(path, level, 0, 3)
     long[7 * RATE :] = long[7 * RATE :][::-1]
-    after = network.extract(_save(tmp_path, long), level, 0, 3)
+    after = features.extract(_save(tmp_path, long), level, 0, 3)
     assert (before.features == after.features).all()
 
 
 @pytest.mark.parametrize("num_samples", [1, 80, 320, 799, 6000])
-def test_short_sound_has_features(tmp_path: Path, network: SpeechFeatures, num_samples: int) -> None:
-    path = _save(tmp_path, np.full(num_samples, 3000, np.int16))
-    level = measure_level(path)
-    block = network.extract(path, level, 0, num_samples / RATE)
-    assert block.features.shape == (level.num_rows, NUM_FEATURES)
-    assert block.activity.gate.shape == (level.num_rows,)
-    assert np.isfinite(block.features).all()
+def test_extract_short_sound_or_silence_is_finite(tmp_path: Path, features: SpeechFeatures, num_samples: int) -> None:
+    for loudness in (3000, 0):
+        path = _save(tmp_path, np.full(num_samples, loudness, np.int16))
+        level = measure_level(path)
+        block = features.extract(path, level, 0, num_samples / RATE)
+        assert block.features.shape == (level.num_rows, NUM_FEATURES)
+        assert block.activity.gate.shape == (level.num_rows,)
+        assert np.isfinite(block.features).all()
+        assert np.isfinite([level.gain, level.speech_db]).all()
+    assert (block.activity.gate == 0).all()
 
 
-def test_loudness_does_not_matter(tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures) -> None:
+def test_extract_does_not_depend_on_loudness(tmp_path: Path, voice: Samples, features: SpeechFeatures) -> None:
     path = _save(tmp_path, voice)
-    loud = network.extract(path, measure_level(path), 1, 2)
+    loud = features.extract(path, measure_level(path), 1, 2)
     path = _save(tmp_path, (voice // 8).astype(np.int16))
-    quiet = network.extract(path, measure_level(path), 1, 2)
+    quiet = features.extract(path, measure_level(path), 1, 2)
     assert np.corrcoef(loud.features.ravel(), quiet.features.ravel())[0, 1] > 0.99
     assert np.abs(loud.features).mean() == pytest.approx(np.abs(quiet.features).mean(), rel=0.02)
 
 
-def test_level_of_rare_speech_is_the_speech(tmp_path: Path, voice: NDArray[np.int16]) -> None:
+def test_measure_level_of_rare_speech_is_the_speechs(tmp_path: Path, voice: Samples) -> None:
     alone = measure_level(_save(tmp_path, voice))
     # Ten minutes of a faint room with five seconds of speech in them: less than one frame in a hundred.
     long = np.random.default_rng(0).normal(0, 8, 600 * RATE).astype(np.int16)
@@ -117,7 +106,7 @@ def test_level_of_rare_speech_is_the_speech(tmp_path: Path, voice: NDArray[np.in
     assert level.speech_db == pytest.approx(alone.speech_db, abs=6)
 
 
-def test_gate_follows_speech_and_spans_short_gaps(tmp_path: Path, voice: NDArray[np.int16]) -> None:
+def test_speech_activity_gate_spans_short_gaps(tmp_path: Path, voice: Samples) -> None:
     silence = np.zeros(2 * RATE, np.int16)
     path = _save(tmp_path, np.concatenate([silence, voice, silence]))
     level = measure_level(path)
@@ -128,7 +117,7 @@ def test_gate_follows_speech_and_spans_short_gaps(tmp_path: Path, voice: NDArray
     assert spoken.mean() > 0.95
 
 
-def test_gate_opens_half_a_second_ahead_of_speech(tmp_path: Path) -> None:
+def test_speech_activity_gate_opens_half_a_second_ahead(tmp_path: Path) -> None:
     samples = np.zeros(4 * RATE, np.int16)
     samples[2 * RATE : 3 * RATE] = np.random.default_rng(0).normal(0, 3000, RATE)
     path = _save(tmp_path, samples)
@@ -140,7 +129,7 @@ def test_gate_opens_half_a_second_ahead_of_speech(tmp_path: Path) -> None:
     assert np.array_equal(speech_activity(open_speech(path), level, 60, 90).gate, gate[60:90])
 
 
-def test_faint_speech_opens_the_gate_and_a_faint_room_does_not(tmp_path: Path, voice: NDArray[np.int16]) -> None:
+def test_speech_activity_faint_speech_opens_the_gate(tmp_path: Path, voice: Samples) -> None:
     faint = _save(tmp_path, np.rint(voice * 0.003).astype(np.int16))  # its loud parts at -60 dBFS
     level = measure_level(faint)
     assert -70 < level.speech_db < -55
@@ -150,16 +139,7 @@ def test_faint_speech_opens_the_gate_and_a_faint_room_does_not(tmp_path: Path, v
     assert (speech_activity(open_speech(room), level, 0, level.num_rows).gate == 0).all()
 
 
-def test_digital_silence_is_finite(tmp_path: Path, network: SpeechFeatures) -> None:
-    path = _save(tmp_path, np.zeros(RATE, np.int16))
-    level = measure_level(path)
-    block = network.extract(path, level, 0, 1)
-    assert np.isfinite([level.gain, level.speech_db]).all()
-    assert np.isfinite(block.features).all()
-    assert (block.activity.gate == 0).all()
-
-
-def test_wrong_arrays_are_refused(tmp_path: Path) -> None:
+def test_measure_level_wrong_or_missing_array_is_refused(tmp_path: Path) -> None:
     for wrong in (np.zeros(100, np.float32), np.zeros((10, 2), np.int16), np.zeros(0, np.int16)):
         np.save(tmp_path / "wrong.npy", wrong)
         with pytest.raises(MediaError, match=r"wrong\.npy"):
@@ -168,18 +148,13 @@ def test_wrong_arrays_are_refused(tmp_path: Path) -> None:
         measure_level(tmp_path / "missing.npy")
 
 
-def test_another_file_than_measured_is_refused(
-    tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures
-) -> None:
-    level = measure_level(_save(tmp_path, voice))
-    with pytest.raises(MediaError, match="samples"):
-        network.extract(_save(tmp_path, voice[:-1]), level, 0, 1)
-
-
-@pytest.mark.parametrize(("start", "stop"), [(-0.1, 1.0), (1.0, 1.0), (2.0, 1.0)])
-def test_empty_stretch_is_refused(
-    tmp_path: Path, voice: NDArray[np.int16], network: SpeechFeatures, start: float, stop: float
+def test_extract_other_file_or_empty_stretch_is_refused(
+    tmp_path: Path, voice: Samples, features: SpeechFeatures
 ) -> None:
     path = _save(tmp_path, voice)
-    with pytest.raises(ValueError, match="start < stop"):
-        network.extract(path, measure_level(path), start, stop)
+    level = measure_level(path)
+    for start, stop in ((-0.1, 1.0), (1.0, 1.0), (2.0, 1.0)):
+        with pytest.raises(ValueError, match="start < stop"):
+            features.extract(path, level, start, stop)
+    with pytest.raises(MediaError, match="samples"):
+        features.extract(_save(tmp_path, voice[:-1]), level, 0, 1)

@@ -35,7 +35,7 @@ def _prosody(samples: NDArray[np.int16], path: Path, part: slice = slice(None)) 
 
 
 @pytest.mark.parametrize("hertz", [85, 130, 210, 330])
-def test_the_pitch_of_a_voice_is_found_and_noise_has_none(hertz: float) -> None:
+def test_pitch_semitones_of_voice_and_noise(hertz: float) -> None:
     rows = np.arange(5, 40)
     found = pitch_semitones(_voice([hertz] * 5), rows)
     assert np.isfinite(found).mean() > 0.9
@@ -45,7 +45,7 @@ def test_the_pitch_of_a_voice_is_found_and_noise_has_none(hertz: float) -> None:
     assert np.isnan(pitch_semitones(np.zeros(16000, np.int16), rows)).all()
 
 
-def test_a_stressed_syllable_with_a_raised_pitch_is_an_accent(tmp_path: Path) -> None:
+def test_file_prosody_raised_stressed_syllable_is_an_accent(tmp_path: Path) -> None:
     said = _voice([120, 120, 120, 160, 120, 120, 120, 120, 120, 120]).astype(float)
     said[:] *= 0.5
     for syllable in (3, 7):  # both are louder, one is higher
@@ -56,7 +56,7 @@ def test_a_stressed_syllable_with_a_raised_pitch_is_an_accent(tmp_path: Path) ->
     assert prosody.accent[high].max() > 0.4 > 0.1 > prosody.accent[level].max()
 
 
-def test_phrases_start_and_end_at_pauses(tmp_path: Path) -> None:
+def test_file_prosody_phrases_start_and_end_at_pauses(tmp_path: Path) -> None:
     said = _voice([0] * 3 + [120] * 8 + [0] * 3 + [120] * 6 + [0] * 8)
     prosody = _prosody(said, tmp_path / "speech.npy")
     np.testing.assert_allclose(prosody.starts / 50, [0.6, 2.8], atol=0.06)
@@ -68,7 +68,7 @@ def test_phrases_start_and_end_at_pauses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("num", [1, 7, 40])
-def test_pieces_give_the_prosody_of_the_whole(tmp_path: Path, num: int) -> None:
+def test_file_prosody_in_pieces_equals_the_whole(tmp_path: Path, num: int) -> None:
     said = _voice([0, 120, 140, 180, 120, 0, 0, 0, 150, 120, 90, 0, 0, 0, 0, 130, 0, 0])
     whole = _prosody(said, tmp_path / "speech.npy")
     pieces = [_prosody(said, tmp_path / "speech.npy", slice(at, at + num)) for at in range(0, len(whole.stress), num)]
@@ -79,7 +79,7 @@ def test_pieces_give_the_prosody_of_the_whole(tmp_path: Path, num: int) -> None:
     assert {row for piece in pieces for row in piece.ends.tolist()} == set(whole.ends.tolist())
 
 
-def test_a_stream_knows_it_in_time(tmp_path: Path) -> None:
+def test_window_prosody_of_a_stream_equals_the_files(tmp_path: Path) -> None:
     said = _voice([0, 120, 140, 180, 120, 0, 0, 0, 150, 120, 90, 0, 0, 0, 0, 130, 0, 0, 0, 0])
     whole = _prosody(said, tmp_path / "speech.npy")
     stream, pushed, heard = SpeechStream(), 0, []
@@ -98,6 +98,6 @@ def test_a_stream_knows_it_in_time(tmp_path: Path) -> None:
     assert ends <= set(whole.ends.tolist()) and len(ends) >= 2
 
 
-def test_silence_has_no_prosody(tmp_path: Path) -> None:
+def test_file_prosody_of_silence_is_empty(tmp_path: Path) -> None:
     silence = _prosody(np.zeros(48000, np.int16), tmp_path / "silence.npy")
     assert not any(part.any() for part in silence)

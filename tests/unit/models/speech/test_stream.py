@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import wave
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from models.speech.features import SpeechFeatures, measure_level
 from models.speech.running_level import RunningLevel
 from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream
+from tests.unit.models.speech.conftest import RATE, Samples
 
-RATE = 16000
 FPS = Fraction(25)
 STEP = 4
 
 
-@pytest.fixture(scope="module")
-def features() -> SpeechFeatures:
-    return SpeechFeatures()
-
-
-@pytest.fixture(scope="module")
-def network() -> SpeechToMouth:
-    return SpeechToMouth()
-
-
-@pytest.fixture(scope="module")
-def voice(sample_speech: Path) -> NDArray[np.int16]:
-    with wave.open(str(sample_speech), "rb") as file:
-        return np.frombuffer(file.readframes(file.getnframes()), np.int16)
-
-
 def mouth_of(
-    voice: NDArray[np.int16], features: SpeechFeatures, network: SpeechToMouth, num_frames: int, push: int = 0
+    voice: Samples, features: SpeechFeatures, mouth: SpeechToMouth, num_frames: int, push: int = 0
 ) -> MouthBlock:
     """The mouth of a stream; `push` samples at a time, or all that a frame may know at once."""
     stream, parts = SpeechStream(), []
@@ -47,40 +29,42 @@ def mouth_of(
             at = stream.num_samples
             stream.push(voice[at : at + push] if push else voice[at:stop])
         block = features.extract_window(stream.window(float(first / FPS), float((first + STEP) / FPS)))
-        parts.append(network.predict(block, FPS, first, STEP))
+        parts.append(mouth.predict(block, FPS, first, STEP))
     names = ("shape", "gate")
     return MouthBlock(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def test_the_mouth_is_nearly_that_of_the_whole_file(
-    voice: NDArray[np.int16], features: SpeechFeatures, network: SpeechToMouth, tmp_path: Path
+def test_stream_mouth_is_close_to_the_files(
+    voice: Samples, features: SpeechFeatures, mouth: SpeechToMouth, tmp_path: Path
 ) -> None:
-    path = tmp_path / "speech.npy"
+    path, voice = tmp_path / "speech.npy", voice[: 5 * RATE]
     np.save(path, voice)
     num = len(voice) * 25 // RATE // STEP * STEP
-    whole = network.predict(features.extract(path, measure_level(path), 0, num / 25), FPS, 0, num)
-    stream = mouth_of(voice, features, network, num)
-    # Measured .987 for this file; 13 clips have .949.
+    whole = mouth.predict(features.extract(path, measure_level(path), 0, num / 25), FPS, 0, num)
+    stream = mouth_of(voice, features, mouth, num)
+    # Measured .987 for the whole file; 13 clips have .949.
     assert np.corrcoef(whole.shape[:, 0], stream.shape[:, 0])[0, 1] > 0.95
     assert np.abs(whole.gate - stream.gate).mean() < 0.02
     late = [np.corrcoef(np.roll(stream.shape[:, 0], lag)[3:-3], whole.shape[3:-3, 0])[0, 1] for lag in (-1, 0, 1)]
     assert np.argmax(late) == 1
 
 
-def test_how_sound_is_divided_changes_nothing(voice: NDArray[np.int16]) -> None:
-    level, other = RunningLevel(), RunningLevel()
+def test_running_level_is_independent_of_pieces_and_follows_gain(voice: Samples) -> None:
+    level, other, quiet = RunningLevel(), RunningLevel(), RunningLevel()
     level.add(voice)
     for start in range(0, len(voice), 333):
         other.add(voice[start : start + 333])
     assert level.level(RATE) == other.level(RATE)
+    quiet.add((voice * 0.1).astype(np.int16))
+    assert quiet.level(RATE).gain / level.level(RATE).gain == pytest.approx(10, rel=0.35)
 
 
-def test_a_frame_knows_240_ms_of_what_follows_and_no_more(voice: NDArray[np.int16]) -> None:
+def test_stream_window_looks_240_ms_ahead(voice: Samples) -> None:
     first = 40
     start, stop = float(first / FPS), float((first + STEP) / FPS)
     known = int(np.ceil((stop + LOOK_AHEAD_SECONDS) * RATE))
 
-    def known_of(samples: NDArray[np.int16]) -> NDArray[np.int16]:
+    def known_of(samples: Samples) -> Samples:
         stream = SpeechStream()
         stream.push(samples)
         window = stream.window(start, stop)
@@ -95,19 +79,19 @@ def test_a_frame_knows_240_ms_of_what_follows_and_no_more(voice: NDArray[np.int1
     assert LOOK_AHEAD_SECONDS <= 0.24
 
 
-def test_a_pause_costs_no_network_and_opens_no_mouth(features: SpeechFeatures, network: SpeechToMouth) -> None:
+def test_stream_silent_window_keeps_the_mouth_closed(features: SpeechFeatures, mouth: SpeechToMouth) -> None:
     stream = SpeechStream()
     stream.push(np.zeros(2 * RATE, np.int16))
     window = stream.window(1.0, 1.16)
     assert window.is_silent
     block = features.extract_window(window)
-    mouth = network.predict(block, FPS, 25, STEP)
-    assert not mouth.gate.any()
-    assert not mouth.shape.any()
+    shown = mouth.predict(block, FPS, 25, STEP)
+    assert not shown.gate.any()
+    assert not shown.shape.any()
 
 
-def test_an_interrupted_mouth_is_shut_at_once_and_opens_for_the_next_word(
-    voice: NDArray[np.int16], features: SpeechFeatures, network: SpeechToMouth
+def test_stream_shut_closes_and_begin_opens_the_mouth(
+    voice: Samples, features: SpeechFeatures, mouth: SpeechToMouth
 ) -> None:
     stream, cut = SpeechStream(), 1.6
     stream.push(voice[: 2 * RATE])
@@ -115,24 +99,17 @@ def test_an_interrupted_mouth_is_shut_at_once_and_opens_for_the_next_word(
     stream.shut(cut)
     assert stream.num_samples == int(cut * RATE)
     stream.push(np.zeros(int(0.8 * RATE), np.int16))
-    mouth = network.predict(features.extract_window(stream.window(cut, cut + 0.4)), FPS, 40, 10)
-    assert mouth.gate[0] > 0.3, "it does not jump"
-    assert (mouth.gate[4:] < 0.05).all(), "160 ms later it is shut"
+    shown = mouth.predict(features.extract_window(stream.window(cut, cut + 0.4)), FPS, 40, 10)
+    assert shown.gate[0] > 0.3, "it does not jump"
+    assert (shown.gate[4:] < 0.05).all(), "160 ms later it is shut"
     stream.begin()
     stream.push(voice[RATE : 3 * RATE])
-    mouth = network.predict(features.extract_window(stream.window(2.6, 3.0)), FPS, 65, 10)
-    assert (mouth.gate > 0.95).all()
+    shown = mouth.predict(features.extract_window(stream.window(2.6, 3.0)), FPS, 65, 10)
+    assert (shown.gate > 0.95).all()
 
 
-def test_a_quiet_voice_is_brought_up(voice: NDArray[np.int16]) -> None:
-    level, quiet = RunningLevel(), RunningLevel()
-    level.add(voice)
-    quiet.add((voice * 0.1).astype(np.int16))
-    assert quiet.level(RATE).gain / level.level(RATE).gain == pytest.approx(10, rel=0.35)
-
-
-def test_a_mouth_that_was_shut_opens_softly_and_one_that_spoke_goes_on(
-    voice: NDArray[np.int16], features: SpeechFeatures, network: SpeechToMouth
+def test_stream_begin_opens_a_closed_mouth_softly(
+    voice: Samples, features: SpeechFeatures, mouth: SpeechToMouth
 ) -> None:
     loud = voice[RATE : 3 * RATE]
     for before, softly in ((np.zeros(RATE, np.int16), True), (loud[:RATE], False)):
@@ -140,6 +117,6 @@ def test_a_mouth_that_was_shut_opens_softly_and_one_that_spoke_goes_on(
         stream.push(before)
         stream.begin()
         stream.push(loud)
-        gate = network.predict(features.extract_window(stream.window(1.0, 1.4)), FPS, 25, 10).gate
+        gate = mouth.predict(features.extract_window(stream.window(1.0, 1.4)), FPS, 25, 10).gate
         assert (gate[0] < 0.3) == softly
         assert (gate[3:] > 0.95).all(), "it is open after 80 ms"

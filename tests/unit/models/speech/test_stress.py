@@ -51,7 +51,7 @@ def _times(spoken: Spoken, fps: float = FPS) -> NDArray[np.float64]:
     return np.arange(int(len(spoken.samples) / SPEECH_SAMPLE_RATE * fps)) / fps
 
 
-def test_silence_and_noise_are_not_stressed(tmp_path: Path) -> None:
+def test_stress_of_silence_and_noise_is_zero(tmp_path: Path) -> None:
     silence = Spoken(tmp_path / "silence.npy", np.zeros(3 * SPEECH_SAMPLE_RATE, np.int16))
     assert silence.stress(_times(silence)).max() == 0
     rng = np.random.default_rng(3)
@@ -62,7 +62,7 @@ def test_silence_and_noise_are_not_stressed(tmp_path: Path) -> None:
     assert stress[_times(noisy) < 0.4].max() == stress[_times(noisy) > 2.75].max() == 0
 
 
-def test_the_loudest_syllables_are_stressed(tmp_path: Path) -> None:
+def test_stress_is_at_the_loudest_syllables(tmp_path: Path) -> None:
     spoken = Spoken(tmp_path / "speech.npy", _syllables([0.5, 0.5, 0.5, 0.5, 1.2, 0.5, 0.5, 0.5]))
     seconds = np.arange(0, 3.5, 0.01)
     stress = spoken.stress(seconds)
@@ -72,12 +72,12 @@ def test_the_loudest_syllables_are_stressed(tmp_path: Path) -> None:
     assert stress[(seconds > 0.9) & (seconds < 1.5)].max() < 0.5 * stress.max()
 
 
-def test_a_louder_recording_of_the_same_is_stressed_alike(voice: Spoken, tmp_path: Path) -> None:
+def test_stress_does_not_depend_on_loudness(voice: Spoken, tmp_path: Path) -> None:
     quiet = Spoken(tmp_path / "quiet.npy", (voice.samples // 4).astype(np.int16))
     np.testing.assert_allclose(quiet.stress(_times(quiet)), voice.stress(_times(voice)), atol=0.1)
 
 
-def test_real_speech_is_stressed_now_and_then_and_its_pauses_are_not(voice: Spoken) -> None:
+def test_stress_of_real_speech_is_rare_and_not_in_pauses(voice: Spoken) -> None:
     seconds = _times(voice)
     stress = voice.stress(seconds)
     deepest = (stress[1:-1] > stress[:-2]) & (stress[1:-1] >= stress[2:]) & (stress[1:-1] > 0.25)
@@ -87,22 +87,21 @@ def test_real_speech_is_stressed_now_and_then_and_its_pauses_are_not(voice: Spok
     np.testing.assert_array_equal(voice.stress(seconds), stress)
 
 
-@pytest.mark.parametrize("fps", [25, 30000 / 1001, 60])
-@pytest.mark.parametrize("num", [1, 7, 40])
-def test_pieces_give_the_curve_of_the_whole(voice: Spoken, fps: float, num: int) -> None:
+@pytest.mark.parametrize(("fps", "num"), [(25, 1), (30000 / 1001, 7), (60, 40)])
+def test_stress_in_pieces_equals_the_whole(voice: Spoken, fps: float, num: int) -> None:
     seconds = _times(voice, fps)
     pieces = [voice.stress(seconds[start : start + num]) for start in range(0, len(seconds), num)]
     np.testing.assert_array_equal(np.concatenate(pieces), voice.stress(seconds))
 
 
-def test_the_curve_is_smooth(voice: Spoken) -> None:
+def test_stress_curve_is_smooth(voice: Spoken) -> None:
     seconds = np.arange(0, 12, 0.002)
     speed = np.diff(voice.stress(seconds)) / 0.002
     assert np.abs(speed).max() < 12, "a nod takes .18 s down"
     assert np.abs(np.diff(speed)).max() / 0.002 < 400, "and begins and ends with no speed"
 
 
-def test_a_stream_knows_it_in_time(voice: Spoken) -> None:
+def test_stress_of_a_stream_equals_the_files(voice: Spoken) -> None:
     stream, pushed, heard = SpeechStream(), 0, []
     seconds = _times(voice)
     for start in range(0, len(seconds) - 3, 3):

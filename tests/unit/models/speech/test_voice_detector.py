@@ -103,7 +103,7 @@ def test_detect_with_pauses_finds_where_speech_begins_and_ends(
     assert np.median(np.abs(found - np.array(PHRASES))) < 0.15
 
 
-def test_detect_with_quiet_speech_finds_it(tmp_path: Path, speech: NDArray[np.float64]) -> None:
+def test_detect_quiet_speech_is_found(tmp_path: Path, speech: NDArray[np.float64]) -> None:
     loud, quiet = _detected(tmp_path, speech), _detected(tmp_path, speech / 50)
     assert (loud == quiet).mean() > 0.95
 

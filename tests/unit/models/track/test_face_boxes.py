@@ -9,7 +9,7 @@ from models.track.face_track import finish_track
 from tests.unit.models.track.test_face_track import talk
 
 
-def test_faces_that_speak_for_a_moment_are_followed_only_after_a_cut() -> None:
+def test_face_boxes_short_turns_count_only_after_a_cut() -> None:
     points, _ = talk(100)
     left = finish_track(points, np.ones(100, bool))
     left = replace(left, shot=(np.arange(100) >= 90).astype(np.int32))

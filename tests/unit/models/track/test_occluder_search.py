@@ -100,7 +100,7 @@ def difference(a: YuvFrame, b: YuvFrame) -> NDArray[np.int16]:
     return np.asarray(np.abs(to_rgb(a, TAGS).astype(np.int16) - to_rgb(b, TAGS)).max(-1))
 
 
-def test_covered_frames_are_rewritten(found: Found, occluders: Occluders) -> None:
+def test_find_occluders_covered_frames_are_shown(found: Found, occluders: Occluders) -> None:
     assert (found.judged.skip_reason == SkipReason.SHOWN).all()
     behind = set(occluders.frames.tolist())
     assert set(COVERED) <= behind
@@ -109,12 +109,12 @@ def test_covered_frames_are_rewritten(found: Found, occluders: Occluders) -> Non
     assert found.judged.visible.tolist() == [frame not in behind for frame in range(NUM)]
 
 
-def test_landmarks_behind_an_object_are_those_of_the_face(film: Film, found: Found) -> None:
+def test_find_occluders_points_are_those_of_the_face(film: Film, found: Found) -> None:
     error = np.linalg.norm((found.points - film.raw.points)[..., :2], axis=-1).max()
     assert error < 0.03 * EYES
 
 
-def test_the_mask_is_where_the_object_is(film: Film, occluders: Occluders) -> None:
+def test_find_occluders_masks_cover_the_object(film: Film, occluders: Occluders) -> None:
     for row, frame in enumerate(occluders.frames.tolist()):
         change = difference(film.covered.frames[frame], film.clear.frames[frame]).astype(np.float32)
         flags, border = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
@@ -127,7 +127,7 @@ def test_the_mask_is_where_the_object_is(film: Film, occluders: Occluders) -> No
         assert (mask & with_shadow).sum() > 0.85 * mask.sum()
 
 
-def test_engines_see_the_face_without_the_object(film: Film, occluders: Occluders) -> None:
+def test_without_removes_the_object(film: Film, occluders: Occluders) -> None:
     shown = np.array([10, 36], np.int32)
     frames = [film.covered.frames[frame] for frame in shown]
     clear, whole = occluders.without(shown, frames)
@@ -139,7 +139,7 @@ def test_engines_see_the_face_without_the_object(film: Film, occluders: Occluder
     assert np.array_equal(whole.y[:40], frames[1].y[:40])
 
 
-def test_the_object_stays_in_front_of_the_generated_face(film: Film, occluders: Occluders) -> None:
+def test_in_front_keeps_the_object(film: Film, occluders: Occluders) -> None:
     own = film.covered.frames[36]
     generated = Patch(0, 0, YuvFrame(*(np.full_like(plane, 255) for plane in own)))
     shown = occluders.in_front(36, own, generated)
@@ -153,16 +153,8 @@ def test_the_object_stays_in_front_of_the_generated_face(film: Film, occluders: 
     assert occluders.in_front(10, own, generated) is generated
 
 
-def test_patches_may_lie_anywhere(film: Film, occluders: Occluders) -> None:
-    own = film.covered.frames[36]
-    whole = occluders.in_front(36, own, Patch(0, 0, YuvFrame(*(np.full_like(plane, 255) for plane in own))))
-    part = cut(YuvFrame(*(np.full_like(plane, 255) for plane in own)), -20, 60, 120)
-    shown = occluders.in_front(36, own, Patch(-20, 60, part))
-    assert np.abs(shown.planes.y[:100, 20:].astype(int) - whole.planes.y[60:160, :100]).max() <= 2
-
-
 @pytest.mark.parametrize("moved", [(0, -190), (0, 190), (-190, 0), (190, 0)])
-def test_a_lower_face_outside_the_picture_changes_nothing(
+def test_without_face_outside_the_frame_changes_nothing(
     film: Film, occluders: Occluders, moved: tuple[int, int]
 ) -> None:
     away = replace(occluders, places=occluders.places + np.array([[0, 0, moved[0]], [0, 0, moved[1]]]))
@@ -171,13 +163,18 @@ def test_a_lower_face_outside_the_picture_changes_nothing(
         assert np.array_equal(plane, own)
 
 
-def test_a_folder_keeps_them(occluders: Occluders, tmp_path: Path) -> None:
+def test_in_front_patch_outside_the_frame_also_after_load(film: Film, occluders: Occluders, tmp_path: Path) -> None:
     occluders.save(tmp_path / "occluders.npz")
     loaded = Occluders.load(tmp_path / "occluders.npz")
     assert all(np.array_equal(getattr(loaded, name), value) for name, value in vars(occluders).items())
+    own = film.covered.frames[36]
+    white = YuvFrame(*(np.full_like(plane, 255) for plane in own))
+    whole = loaded.in_front(36, own, Patch(0, 0, white))
+    shown = loaded.in_front(36, own, Patch(-20, 60, cut(white, -20, 60, 120)))
+    assert np.abs(shown.planes.y[:100, 20:].astype(int) - whole.planes.y[60:160, :100]).max() <= 2
 
 
-def test_sources_without_covered_frames_are_not_read(film: Film) -> None:
+def test_find_occluders_without_covered_frames_reads_none(film: Film) -> None:
     frames, clear = Frames(film.clear.frames), judged(())
     result = find_occluders(film.raw, clear, frames, FPS)
     assert result.occluders is None
@@ -186,28 +183,26 @@ def test_sources_without_covered_frames_are_not_read(film: Film) -> None:
     assert not frames.read_frames
 
 
-def test_covered_frames_without_an_object_are_rewritten(film: Film) -> None:
+def test_find_occluders_without_an_object_shows_frames(film: Film) -> None:
     result = find_occluders(film.raw, judged(), film.clear, FPS)
     assert result.occluders is None
     assert (result.judged.skip_reason == SkipReason.SHOWN).all()
     assert not result.judged.visible[list(COVERED)].any()  # nothing is learned from them
 
 
-def test_an_object_in_part_of_a_run_leaves_it_untouched(film: Film) -> None:
-    run = range(MICROPHONE.start - 5, COVERED.stop)
+@pytest.mark.parametrize("is_long", [True, False])
+def test_find_occluders_long_object_or_run_stays_covered(
+    film: Film, is_long: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = COVERED if is_long else range(MICROPHONE.start - 5, COVERED.stop)
+    if is_long:
+        monkeypatch.setattr("models.track.occluder_search._MAX_SECONDS", 20 / FPS)
     result = search(film, run)
     assert result.occluders is None
     assert (result.judged.skip_reason[list(run)] == SkipReason.COVERED).all()
 
 
-def test_an_object_that_stays_long_leaves_frames_untouched(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.track.occluder_search._MAX_SECONDS", 20 / FPS)
-    result = search(film)
-    assert result.occluders is None
-    assert (result.judged.skip_reason[list(COVERED)] == SkipReason.COVERED).all()
-
-
-def test_few_clear_frames_next_to_covered_ones_are_enough(film: Film) -> None:
+def test_find_occluders_few_clear_frames_are_enough(film: Film) -> None:
     before, after = MICROPHONE.start - 5, MICROPHONE.stop + 5
     seen = judged()
     seen.skip_reason[:before] = seen.skip_reason[after:] = SkipReason.OTHER_PERSON
@@ -217,13 +212,13 @@ def test_few_clear_frames_next_to_covered_ones_are_enough(film: Film) -> None:
     assert (result.judged.skip_reason[before:after] == SkipReason.SHOWN).all()
 
 
-def test_a_face_that_is_hardly_ever_uncovered_is_rewritten(film: Film) -> None:
+def test_find_occluders_mostly_covered_face_is_shown(film: Film) -> None:
     result = search(film, range(2, NUM - 2))
     assert result.occluders is None
     assert (result.judged.skip_reason == SkipReason.SHOWN).all()
 
 
-def test_faces_that_are_not_seen_well_are_not_compared_with(film: Film) -> None:
+def test_find_occluders_needs_visible_frames(film: Film) -> None:
     """They are turned far, or interpolated in a gap; and a track without a frame that is seen well has no rest."""
     seen, frames = judged(), Frames(film.covered.frames)
     seen.visible[: COVERED.start - 2] = False

@@ -37,27 +37,27 @@ def starts(scenes: list[NDArray[np.uint8]]) -> list[int]:
     return (np.flatnonzero(np.diff(shots_of(np.array(scenes)))) + 1).tolist()
 
 
-def test_cuts_there_and_back() -> None:
+def test_shots_of_cuts_start_new_shots() -> None:
     scenes = [seen(HERE) for _ in range(12)] + [seen(THERE) for _ in range(15)] + [seen(HERE) for _ in range(12)]
     assert scenes[0].shape == (864,)
     assert starts(scenes) == [12, 27]
     assert shots_of(np.array(scenes))[[0, 12, 27]].tolist() == [0, 1, 2]
 
 
-def test_a_flash_and_a_few_black_frames_are_no_cuts() -> None:
+def test_shots_of_flash_or_short_black_is_no_cut() -> None:
     before, after = [seen(HERE) for _ in range(12)], [seen(HERE) for _ in range(12)]
     assert starts([*before, seen(HERE, gain=2.2), seen(HERE, gain=1.6), *after]) == []
     assert starts([*before, BLACK, BLACK, BLACK, *after]) == []
     assert starts([*before, *[BLACK] * 9, *after]) == [12, 21]
 
 
-def test_pans_and_dimmed_lamps_are_no_cuts() -> None:
+def test_shots_of_pans_and_dimming_are_no_cuts() -> None:
     assert starts([seen(HERE, shift=6 * max(0, i - 10)) for i in range(30)]) == []
     assert starts([seen(HERE, gain=0.7 if i > 15 else 1.0) for i in range(30)]) == []
     assert starts([seen(HERE)]) == []
 
 
-def test_sentences_of_one_talker_are_told_apart(shared_clips: Path) -> None:
+def test_shots_of_real_clip_finds_its_cuts(shared_clips: Path) -> None:
     clip = shared_clips / "grid_talker6_long.mp4"
     info = probe_video(clip, MediaLimits())
     with FrameReader(clip, info, 2**24) as reader:
@@ -66,7 +66,7 @@ def test_sentences_of_one_talker_are_told_apart(shared_clips: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(36, 64), (1080, 1920)])
-def test_any_size_of_frame(size: tuple[int, int]) -> None:
+def test_scene_of_frames_of_any_size(size: tuple[int, int]) -> None:
     height, width = size
     frame = YuvFrame(
         np.tile(np.linspace(20, 220, width).astype(np.uint8), (height, 1)),

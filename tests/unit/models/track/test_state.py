@@ -1,22 +1,13 @@
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
 from media.yuv_frame import YuvFrame
 from models.track.tracker import TrackState, see
+from tests.unit.models.track.test_shots import scenery
 
 RNG = np.random.default_rng(3)
-
-
-def scenery() -> YuvFrame:
-    """(180, 320) soft blots."""
-    luma = cv2.GaussianBlur(RNG.normal(0, 1, (180, 320)), (0, 0), 12)
-    luma = (110 + 45 * luma / luma.std()).clip(16, 235)
-    return YuvFrame(luma.astype(np.uint8), *(np.full((90, 160), 128, np.uint8) for _ in range(2)))
-
-
 HERE, THERE = scenery(), scenery()
 
 
@@ -36,7 +27,7 @@ def cuts(frames: list[YuvFrame]) -> list[int]:
     return found
 
 
-def test_hard_cuts_and_flashes_end_what_was_followed() -> None:
+def test_see_cut_or_flash_is_a_cut() -> None:
     here, there = [seen(HERE) for _ in range(12)], [seen(THERE) for _ in range(12)]
     assert cuts([*here, *there, *here]) == [12, 24]
     assert cuts([*here, *there[:1], *here]) == [12, 13]  # there and back
@@ -44,6 +35,6 @@ def test_hard_cuts_and_flashes_end_what_was_followed() -> None:
 
 
 @pytest.mark.parametrize(("reach", "gain", "noise"), [(8, 0.06, 6.0), (24, 1.0, 2.0)])
-def test_a_camera_that_shakes_makes_no_cuts(reach: int, gain: float, noise: float) -> None:
+def test_see_shaking_camera_is_no_cut(reach: int, gain: float, noise: float) -> None:
     shaken = [seen(HERE, int(RNG.integers(-reach, reach)), gain, noise) for _ in range(40)]
     assert max(cuts(shaken), default=0) <= 3  # its first steps look like cuts

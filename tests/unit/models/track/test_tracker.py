@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 
 from config import MediaLimits
 from errors import FaceNotFoundError
-from media.probe import ColourTags, probe_video
+from media.probe import probe_video
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
 from models.face.appearance import appearance_of
@@ -21,16 +20,9 @@ from models.track.raw_landmarks import RawLandmarks
 from models.track.shots import shots_of
 from models.track.skip_reason import SkipReason
 from models.track.tracker import FaceTracker
-
-if TYPE_CHECKING:
-    from tests.unit.models.conftest import Scene
+from tests.unit.models.conftest import COLOUR, Scene
 
 LARGEST = FaceChoice()
-
-
-@pytest.fixture(scope="module")
-def tracker() -> FaceTracker:
-    return FaceTracker(num_threads=1, device="cpu")
 
 
 def moving(scene: Scene, num_frames: int) -> list[YuvFrame]:
@@ -38,8 +30,8 @@ def moving(scene: Scene, num_frames: int) -> list[YuvFrame]:
     return [scene.frame(480, 360, (200.0 + 3 * i, 180.0, 0.5)) for i in range(num_frames)]
 
 
-def test_follows_a_moving_face(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
-    raw, _ = tracker.track_chunk(moving(scene, 12), colour, LARGEST, None)
+def test_track_chunk_follows_a_moving_face(tracker: FaceTracker, scene: Scene) -> None:
+    raw, _ = tracker.track_chunk(moving(scene, 12), COLOUR, LARGEST, None)
     assert raw.points.shape == (12, 468, 3)
     assert raw.present.all()
     eyes = np.linalg.norm(raw.points[0, EYE_LEFT] - raw.points[0, EYE_RIGHT])
@@ -57,14 +49,14 @@ def _squeezed(frame: YuvFrame, width: int) -> YuvFrame:
 
 
 @pytest.mark.parametrize(("width", "choice"), [(270, "largest"), (360, "point:140,180"), (640, "box:200,80,340,280")])
-def test_a_face_of_pixels_that_are_not_square_is_seen_in_its_proportions(
-    tracker: FaceTracker, scene: Scene, colour: ColourTags, width: int, choice: str
+def test_track_chunk_pixel_aspect_keeps_proportions(
+    tracker: FaceTracker, scene: Scene, width: int, choice: str
 ) -> None:
     frames = moving(scene, 3)
-    square, _ = tracker.track_chunk(frames, colour, LARGEST, None)
+    square, _ = tracker.track_chunk(frames, COLOUR, LARGEST, None)
     squeezed = [_squeezed(frame, width) for frame in frames]
-    raw, state = tracker.track_chunk(squeezed[:1], colour, FaceChoice.parse(choice), None, 480 / width)
-    more, _ = tracker.track_chunk(squeezed[1:], colour, FaceChoice.parse(choice), state, 480 / width)
+    raw, state = tracker.track_chunk(squeezed[:1], COLOUR, FaceChoice.parse(choice), None, 480 / width)
+    more, _ = tracker.track_chunk(squeezed[1:], COLOUR, FaceChoice.parse(choice), state, 480 / width)
     points = RawLandmarks.concatenate([raw, more]).points.astype(np.float64)
     points[..., 0] = (points[..., 0] + 0.5) * 480 / width - 0.5
     eyes = np.linalg.norm(square.points[0, EYE_LEFT] - square.points[0, EYE_RIGHT])
@@ -72,13 +64,13 @@ def test_a_face_of_pixels_that_are_not_square_is_seen_in_its_proportions(
     assert np.abs(points - square.points).max() / eyes < 0.05
 
 
-def test_chunks_give_the_same_as_one_run(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
+def test_track_chunk_in_chunks_equals_one_run(tracker: FaceTracker, scene: Scene) -> None:
     frames = moving(scene, 9)
     frames[4:6] = [scene.frame(480, 360)] * 2
-    whole, _ = tracker.track_chunk(frames, colour, LARGEST, None)
+    whole, _ = tracker.track_chunk(frames, COLOUR, LARGEST, None)
     chunks, state = [], None
     for start in (0, 2, 5, 8):
-        chunk, state = tracker.track_chunk(frames[start : {0: 2, 2: 5, 5: 8, 8: 9}[start]], colour, LARGEST, state)
+        chunk, state = tracker.track_chunk(frames[start : {0: 2, 2: 5, 5: 8, 8: 9}[start]], COLOUR, LARGEST, state)
         state = pickle.loads(pickle.dumps(state))
         chunks.append(chunk)
     joined = RawLandmarks.concatenate(chunks)
@@ -87,85 +79,79 @@ def test_chunks_give_the_same_as_one_run(tracker: FaceTracker, scene: Scene, col
     assert len(pickle.dumps(state)) < 14_000
 
 
-def test_absence_is_told_and_ends(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
+def test_track_chunk_absent_face_is_reported_and_found_again(tracker: FaceTracker, scene: Scene) -> None:
     shown, empty = scene.frame(480, 360, (240.0, 180.0, 0.5)), scene.frame(480, 360)
-    raw, _ = tracker.track_chunk([shown] * 2 + [empty] * 5 + [shown] * 4, colour, LARGEST, None)
+    raw, _ = tracker.track_chunk([shown] * 2 + [empty] * 5 + [shown] * 4, COLOUR, LARGEST, None)
     assert raw.present[:2].all()
     assert not raw.present[2:7].any()
     assert raw.present[-1]
     assert all(np.array_equal(points, raw.points[1]) for points in raw.points[2:7])
 
 
-def test_a_face_that_comes_late_is_found(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
+def test_track_chunk_late_face_is_found(tracker: FaceTracker, scene: Scene) -> None:
     shown, empty = scene.frame(480, 360, (240.0, 180.0, 0.5)), scene.frame(480, 360)
-    first, state = tracker.track_chunk([empty] * 3, colour, LARGEST, None)
+    first, state = tracker.track_chunk([empty] * 3, COLOUR, LARGEST, None)
     assert not first.present.any()
     assert not first.points.any()
-    later, _ = tracker.track_chunk([shown] * 4, colour, LARGEST, state)
+    later, _ = tracker.track_chunk([shown] * 4, COLOUR, LARGEST, state)
     assert later.present[-1]
 
 
-def test_never_takes_another_face_for_a_lost_one(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
+def test_track_chunk_lost_face_is_not_replaced_by_another(tracker: FaceTracker, scene: Scene) -> None:
     left, right = (130.0, 180.0, 0.42), (500.0, 180.0, 0.45)
     both, only_right = scene.frame(640, 360, left, right), scene.frame(640, 360, right)
     choice = FaceChoice.parse("index:1")
-    raw, state = tracker.track_chunk([both] * 2 + [only_right] * 45, colour, choice, None)
+    raw, state = tracker.track_chunk([both] * 2 + [only_right] * 45, COLOUR, choice, None)
     assert box_of_points(raw.points[0], 1.0).contains(130, 180)
     assert not raw.present[2:].any()
-    again, _ = tracker.track_chunk([both] * 12, colour, choice, state)
+    again, _ = tracker.track_chunk([both] * 12, COLOUR, choice, state)
     assert again.present[-1]
     assert box_of_points(again.points[-1], 1.0).contains(130, 180)
 
 
-def test_a_choice_that_is_not_there_is_an_error_that_lists_the_faces(
-    tracker: FaceTracker, scene: Scene, colour: ColourTags
-) -> None:
+def test_track_chunk_missing_choice_lists_the_faces(tracker: FaceTracker, scene: Scene) -> None:
     frame = scene.frame(480, 360, (240.0, 180.0, 0.5))
     with pytest.raises(FaceNotFoundError, match=r"'index:3'.*1 face .*pixels at"):
-        tracker.track_chunk([frame], colour, FaceChoice.parse("3"), None)
+        tracker.track_chunk([frame], COLOUR, FaceChoice.parse("3"), None)
     with pytest.raises(ValueError, match="at least one frame"):
-        tracker.track_chunk([], colour, LARGEST, None)
+        tracker.track_chunk([], COLOUR, LARGEST, None)
 
 
-def test_the_person_of_a_reference_picture_is_followed(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
-    choice = tracker.reference(scene.frame(480, 360, (240.0, 180.0, 0.7)), colour)
+def test_track_chunk_follows_the_reference_person(tracker: FaceTracker, scene: Scene) -> None:
+    choice = tracker.reference(scene.frame(480, 360, (240.0, 180.0, 0.7)), COLOUR)
     assert FaceChoice.like(np.array(choice.numbers)) == choice
     assert pickle.loads(pickle.dumps(choice)) == choice
     empty, shown = scene.frame(640, 360), scene.frame(640, 360, (420.0, 180.0, 0.45))
-    raw, _ = tracker.track_chunk([empty] * 3 + [shown] * 4, colour, choice, None)
+    raw, _ = tracker.track_chunk([empty] * 3 + [shown] * 4, COLOUR, choice, None)
     assert not raw.present[:3].any()
     assert raw.present[3:].all()
     assert box_of_points(raw.points[-1], 1.0).contains(420, 180)
 
 
-def test_twins_are_told_apart_by_the_place_where_they_are_seen_first(
-    tracker: FaceTracker, scene: Scene, colour: ColourTags
-) -> None:
+def test_track_chunk_tells_twins_apart_by_place(tracker: FaceTracker, scene: Scene) -> None:
     frames = [scene.frame(640, 320, (160.0, 160.0, 0.4), (480.0, 160.0, 0.4))] * 8
-    faces = tracker.finder.find_all(frames[0], colour)
+    faces = tracker.finder.find_all(frames[0], COLOUR)
     assert len(faces) == 2
     appearance = appearance_of(frames[0], faces[0].points)
     for face in faces:
         box = [*face.points[:, :2].min(0), *face.points[:, :2].max(0)]
         choice = FaceChoice.like(appearance, appearance[None], np.array([2, *box]))
-        raw, _ = tracker.track_chunk(frames, colour, choice, None)
+        raw, _ = tracker.track_chunk(frames, COLOUR, choice, None)
         assert raw.present.tolist() == [False] * 5 + [True] * 3, "from the first search after frame 2 on"
         assert np.abs(raw.points[5:, :, 0].mean(1) - face.box.center_x).max() < 10
-    unknown, _ = tracker.track_chunk(frames, colour, FaceChoice.like(appearance, appearance[None]), None)
+    unknown, _ = tracker.track_chunk(frames, COLOUR, FaceChoice.like(appearance, appearance[None]), None)
     assert not unknown.present.any(), "without the place nobody is taken"
 
 
-def test_a_reference_picture_shows_one_face(tracker: FaceTracker, scene: Scene, colour: ColourTags) -> None:
+def test_reference_needs_exactly_one_face(tracker: FaceTracker, scene: Scene) -> None:
     for places in ((), ((120.0, 180.0, 0.4), (360.0, 180.0, 0.4))):
         with pytest.raises(FaceNotFoundError, match=f"one face in the reference picture, found {len(places)} face"):
-            tracker.reference(scene.frame(480, 360, *places), colour)
+            tracker.reference(scene.frame(480, 360, *places), COLOUR)
 
 
-def test_after_a_cut_the_same_person_is_found_wherever_they_are(
-    tracker: FaceTracker, scene: Scene, colour: ColourTags
-) -> None:
+def test_track_chunk_finds_the_person_after_a_cut(tracker: FaceTracker, scene: Scene) -> None:
     before, after = scene.frame(640, 360, (150.0, 180.0, 0.5)), scene.frame(640, 360, (480.0, 170.0, 0.35))
-    raw, _ = tracker.track_chunk([before] * 4 + [after] * 4, colour, LARGEST, None)
+    raw, _ = tracker.track_chunk([before] * 4 + [after] * 4, COLOUR, LARGEST, None)
     assert raw.present.all()
     assert box_of_points(raw.points[4], 1.0).contains(480, 170)
     assert raw.scenes is not None
@@ -189,48 +175,40 @@ def beside(left: list[YuvFrame], right: list[YuvFrame]) -> list[YuvFrame]:
     return [YuvFrame(*(np.concatenate(planes, 1) for planes in zip(*pair, strict=True))) for pair in pairs]
 
 
-def test_a_cut_to_somebody_else_passes_and_the_cut_back_does_not(
-    tracker: FaceTracker, talkers: list[list[YuvFrame]], colour: ColourTags
-) -> None:
+def test_track_chunk_cut_to_another_person_is_skipped(tracker: FaceTracker, talkers: list[list[YuvFrame]]) -> None:
     one, other = talkers
-    raw, _ = tracker.track_chunk([*one[:8], *other[:8], *one[8:]], colour, LARGEST, None)
+    raw, _ = tracker.track_chunk([*one[:8], *other[:8], *one[8:]], COLOUR, LARGEST, None)
     assert raw.reasons is not None
     assert raw.reasons.tolist() == [SkipReason.SHOWN] * 8 + [SkipReason.OTHER_PERSON] * 8 + [SkipReason.SHOWN] * 4
 
 
-def test_two_people_who_change_places_at_a_cut_are_not_confused(
-    tracker: FaceTracker, talkers: list[list[YuvFrame]], colour: ColourTags
-) -> None:
+def test_track_chunk_people_who_swap_places_are_kept(tracker: FaceTracker, talkers: list[list[YuvFrame]]) -> None:
     one, other = talkers
     frames = beside(one[:6], other[:6]) + beside(other[6:], one[6:])
-    raw, _ = tracker.track_chunk(frames, colour, FaceChoice.parse("point:170,150"), None)
+    raw, _ = tracker.track_chunk(frames, COLOUR, FaceChoice.parse("point:170,150"), None)
     assert raw.present.all()
     assert (raw.points[:6, :, 0].mean(1) < 360).all()
     assert (raw.points[6:, :, 0].mean(1) > 360).all()
 
 
-def test_a_reference_picture_picks_its_person_out_of_two(
-    tracker: FaceTracker, talkers: list[list[YuvFrame]], colour: ColourTags
-) -> None:
+def test_track_chunk_reference_picks_one_of_two(tracker: FaceTracker, talkers: list[list[YuvFrame]]) -> None:
     one, other = talkers
     for person, is_left in ((one, True), (other, False)):
-        choice = tracker.reference(person[11], colour)
-        raw, _ = tracker.track_chunk(beside(one[:2], other[:2]), colour, choice, None)
+        choice = tracker.reference(person[11], COLOUR)
+        raw, _ = tracker.track_chunk(beside(one[:2], other[:2]), COLOUR, choice, None)
         assert raw.present.all()
         assert (raw.points[:, :, 0].mean() < 360) == is_left
-    absent, _ = tracker.track_chunk(other[:6], colour, tracker.reference(one[11], colour), None)
+    absent, _ = tracker.track_chunk(other[:6], COLOUR, tracker.reference(one[11], COLOUR), None)
     assert not absent.present.any()
 
 
-def test_a_face_that_melts_into_another_is_let_go(
-    tracker: FaceTracker, talkers: list[list[YuvFrame]], colour: ColourTags
-) -> None:
+def test_track_chunk_face_blended_into_another_is_lost(tracker: FaceTracker, talkers: list[list[YuvFrame]]) -> None:
     one, other = talkers
     a, b = one[0], other[0]
     blends = [
         YuvFrame(*(np.rint(p * (1 - share) + q * share).astype(np.uint8) for p, q in zip(a, b, strict=True)))
         for share in np.linspace(0, 1, 20)
     ]
-    raw, _ = tracker.track_chunk([a] * 6 + blends + [b] * 12, colour, LARGEST, None)
+    raw, _ = tracker.track_chunk([a] * 6 + blends + [b] * 12, COLOUR, LARGEST, None)
     assert raw.present[:8].all()
     assert not raw.present[-4:].any()

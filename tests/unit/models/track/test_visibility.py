@@ -30,7 +30,7 @@ def raw(reasons: NDArray[np.uint8], points: NDArray[np.float32] | None = None) -
     return RawLandmarks(points, reasons == SkipReason.SHOWN, reasons, scenes, None, likeness)
 
 
-def test_the_effect_fades_out_while_a_head_turns_away() -> None:
+def test_assess_visibility_fades_while_the_head_turns() -> None:
     yaw = np.concatenate([np.linspace(0, 70, 40), np.full(20, 70.0)])
     judged = assess_visibility(raw(np.zeros(NUM, np.uint8), heads(yaw)))
     assert (judged.facing[yaw < 52] == 1).all() and (judged.facing[yaw > 62] == 0).all()
@@ -41,7 +41,7 @@ def test_the_effect_fades_out_while_a_head_turns_away() -> None:
     assert (away == (judged.facing == 0)).all()
 
 
-def test_nothing_is_learned_from_heads_turned_far_unless_all_are() -> None:
+def test_assess_visibility_turned_heads_are_not_visible() -> None:
     mixed = np.concatenate([np.zeros(30), np.full(30, 50.0)])
     judged = assess_visibility(raw(np.zeros(NUM, np.uint8), heads(mixed)))
     assert judged.visible[:28].all() and not judged.visible[32:].any()
@@ -50,7 +50,7 @@ def test_nothing_is_learned_from_heads_turned_far_unless_all_are() -> None:
     assert turned.visible.all()
 
 
-def test_a_profile_that_looks_like_nobody_is_turned_away() -> None:
+def test_assess_visibility_unrecognised_profile_is_turned_away() -> None:
     reasons = np.zeros(NUM, np.uint8)
     reasons[20:40] = SkipReason.OTHER_PERSON
     yaw = np.concatenate([np.linspace(0, 70, 20), np.full(20, 70.0), np.linspace(70, 0, 20)])
@@ -60,7 +60,7 @@ def test_a_profile_that_looks_like_nobody_is_turned_away() -> None:
     assert (np.diff(away) == 1).all()
 
 
-def test_a_weak_turned_face_is_turned_away() -> None:
+def test_assess_visibility_weak_turned_face_is_turned_away() -> None:
     half = raw(np.zeros(NUM, np.uint8), heads(np.full(NUM, 34.0)))
     presence = np.where(np.arange(NUM) < 30, 18.0, 4.0).astype(np.float32)
     skip_reason = assess_visibility(half._replace(presence=presence)).skip_reason
@@ -68,14 +68,14 @@ def test_a_weak_turned_face_is_turned_away() -> None:
     assert (skip_reason[33:] == SkipReason.TURNED_AWAY).all()
 
 
-def test_a_face_of_a_few_pixels_is_too_small() -> None:
+def test_assess_visibility_small_face_is_too_small() -> None:
     points = np.concatenate([heads(np.zeros(30)), heads(np.zeros(30), MIN_EYE_DISTANCE - 1)])
     skip_reason = assess_visibility(raw(np.zeros(NUM, np.uint8), points)).skip_reason
     assert skip_reason[:28].max() == SkipReason.SHOWN
     assert (skip_reason[32:] == SkipReason.TOO_SMALL).all()
 
 
-def test_a_look_that_turned_out_to_be_anothers_was_that_before() -> None:
+def test_assess_visibility_other_person_counts_backwards() -> None:
     reasons = np.zeros(NUM, np.uint8)
     reasons[40:] = SkipReason.OTHER_PERSON
     skip_reason = assess_visibility(raw(reasons)).skip_reason
@@ -83,7 +83,7 @@ def test_a_look_that_turned_out_to_be_anothers_was_that_before() -> None:
     assert skip_reason[: 40 - CHECK_EVERY].max() == SkipReason.SHOWN
 
 
-def test_at_a_cut_the_frames_before_stay() -> None:
+def test_assess_visibility_other_person_ends_at_a_cut() -> None:
     reasons = np.zeros(NUM, np.uint8)
     reasons[40:] = SkipReason.OTHER_PERSON
     cut = raw(reasons)
@@ -94,14 +94,14 @@ def test_at_a_cut_the_frames_before_stay() -> None:
     assert judged.skip_reason[:40].max() == SkipReason.SHOWN
 
 
-def test_nobody_to_show_is_an_error_that_says_why() -> None:
+def test_assess_visibility_without_frames_says_why() -> None:
     with pytest.raises(FaceNotFoundError, match=r"chosen person .* at least 0\.50.* 60 of 60 .* 0\.31"):
         assess_visibility(raw(np.full(NUM, SkipReason.OTHER_PERSON, np.uint8)))
     with pytest.raises(FaceNotFoundError, match="the head turned away in 60 of 60"):
         assess_visibility(raw(np.zeros(NUM, np.uint8), heads(np.full(NUM, 65.0))))
 
 
-def test_landmarks_without_pictures_are_one_shot() -> None:
+def test_assess_visibility_without_scenes_is_one_shot() -> None:
     present = ~np.isin(np.arange(NUM), range(5, 15))
     judged = assess_visibility(RawLandmarks(heads(np.zeros(NUM)), present))
     assert judged.shot.max() == 0
@@ -110,7 +110,7 @@ def test_landmarks_without_pictures_are_one_shot() -> None:
 
 @pytest.mark.parametrize("reason", [SkipReason.NO_FACE, SkipReason.OTHER_PERSON])
 @pytest.mark.parametrize("num_frames", [5, 6])
-def test_short_gaps_are_rewritten_where_they_hide_nobody(reason: SkipReason, num_frames: int) -> None:
+def test_assess_visibility_short_gaps_are_bridged(reason: SkipReason, num_frames: int) -> None:
     reasons = np.zeros(NUM, np.uint8)
     reasons[30 : 30 + num_frames] = reason
     judged = assess_visibility(raw(reasons), fps=25.0)  # fades of .2 s are five frames
@@ -120,7 +120,7 @@ def test_short_gaps_are_rewritten_where_they_hide_nobody(reason: SkipReason, num
     assert judged.visible.sum() == NUM - num_frames - (CHECK_EVERY if reason == SkipReason.OTHER_PERSON else 0)
 
 
-def test_gaps_at_the_ends_and_beside_cuts_stay() -> None:
+def test_assess_visibility_gaps_at_ends_and_cuts_stay() -> None:
     reasons = np.zeros(NUM, np.uint8)
     reasons[[0, 1, 39, NUM - 1]] = SkipReason.NO_FACE
     cut = raw(reasons)

@@ -22,7 +22,7 @@ def doubler(tmp_path: Path) -> Path:
     return path
 
 
-def test_runs_on_the_cpu_with_the_given_threads(doubler: Path) -> None:
+def test_make_session_cpu_uses_num_threads(doubler: Path) -> None:
     session = make_session(doubler, num_threads=3, device="cpu")
     assert session.get_providers() == ["CPUExecutionProvider"]
     assert session.get_session_options().intra_op_num_threads == 3
@@ -30,26 +30,26 @@ def test_runs_on_the_cpu_with_the_given_threads(doubler: Path) -> None:
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in ort.get_available_providers(), reason="this onnxruntime has CUDA")
-def test_cuda_never_falls_back_to_the_cpu(doubler: Path) -> None:
+def test_make_session_missing_cuda_is_a_config_error(doubler: Path) -> None:
     with pytest.raises(ConfigError, match="CUDAExecutionProvider"):
         make_session(doubler, num_threads=1, device="cuda")
 
 
 @pytest.mark.skipif("TensorrtExecutionProvider" in ort.get_available_providers(), reason="this onnxruntime has it")
-def test_tensorrt_is_asked_for_or_refused(doubler: Path) -> None:
+def test_make_session_missing_tensorrt_is_a_config_error(doubler: Path) -> None:
     with pytest.raises(ConfigError, match="TensorrtExecutionProvider"):
         make_session(doubler, num_threads=1, device="cuda", tensorrt=True)
     assert make_session(doubler, num_threads=1, device="cpu", tensorrt=True).get_providers() == ["CPUExecutionProvider"]
 
 
 @pytest.mark.needs_cuda
-def test_runs_on_cuda(doubler: Path) -> None:
+def test_make_session_cuda_runs(doubler: Path) -> None:
     session = make_session(doubler, num_threads=1, device="cuda")
     assert session.get_providers()[0] == "CUDAExecutionProvider"
     assert session.run(None, {"x": np.array([1, 2], np.float32)})[0].tolist() == [2.0, 4.0]
 
 
-def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
+def test_make_session_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"gone\.onnx"):
         make_session(tmp_path / "gone.onnx", num_threads=1, device="cpu")
     broken = tmp_path / "broken.onnx"

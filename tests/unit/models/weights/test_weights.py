@@ -8,19 +8,16 @@ from errors import WeightsError
 from models.weights import FOLDER, SUMS_NAME, file_sha256, read_sums, verified_path, weights_path
 
 
-def test_every_shipped_file_is_listed_and_intact() -> None:
+def test_weights_path_of_shipped_and_unknown_files() -> None:
     shipped = {path.name for path in FOLDER.iterdir() if path.suffix in (".onnx", ".npz", ".npy")}
     assert shipped == set(read_sums(FOLDER / SUMS_NAME))
     for name in shipped:
         assert weights_path(name) == FOLDER / name
-
-
-def test_unknown_name_is_refused() -> None:
     with pytest.raises(WeightsError, match=r"nothing\.onnx"):
         weights_path("nothing.onnx")
 
 
-def test_changed_file_is_refused_with_both_sums(tmp_path: Path) -> None:
+def test_verified_path_changed_file_names_both_sums(tmp_path: Path) -> None:
     file = tmp_path / "net.onnx"
     file.write_bytes(b"first")
     listed = file_sha256(file)
@@ -32,7 +29,7 @@ def test_changed_file_is_refused_with_both_sums(tmp_path: Path) -> None:
     assert file_sha256(file) in str(caught.value)
 
 
-def test_missing_file_and_bad_list_are_refused(tmp_path: Path) -> None:
+def test_verified_path_missing_file_or_sums_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=SUMS_NAME):
         verified_path(tmp_path, "net.onnx")
     (tmp_path / SUMS_NAME).write_text("0" * 64 + "  net.onnx\n")

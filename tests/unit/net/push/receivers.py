@@ -15,18 +15,8 @@ import imageio_ffmpeg
 @contextmanager
 def recording(options: list[str], path: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Record one stream to a file; the server is killed at the end if it still runs."""
-    command = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        "-nostdin",
-        "-v",
-        "info",
-        "-y",
-        *options,
-        "-c",
-        "copy",
-        "-flush_packets",
-        "1",
-    ]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), *("-nostdin", "-v", "info", "-y"), *options]
+    command += ["-c", "copy", "-flush_packets", "1"]
     with log.open("wb") as errors:
         server = subprocess.Popen([*command, str(path)], stdin=subprocess.DEVNULL, stderr=errors)
     try:

@@ -39,7 +39,7 @@ async def send(place: Destination, num_fragments: int, skipped: range = range(0)
 
 @needs_libsrt
 @pytest.mark.parametrize("skipped", [range(0), range(15, 23)])
-def test_a_real_listener_receives_picture_and_sound_together(tmp_path: Path, skipped: range) -> None:
+def test_srt_caller_real_listener_receives_in_sync(tmp_path: Path, skipped: range) -> None:
     port, path = quiet_port(), tmp_path / "received.ts"
     with srt_listener(port, path, f"&passphrase={PASSPHRASE}") as listener:
         query = f"streamid=%23!::r=live/a+b,m=publish&passphrase={PASSPHRASE.replace(' ', '%20')}&latency=100"
@@ -49,7 +49,7 @@ def test_a_real_listener_receives_picture_and_sound_together(tmp_path: Path, ski
 
 
 @needs_libsrt
-def test_a_wrong_passphrase_is_refused_and_not_quoted(tmp_path: Path) -> None:
+def test_connect_wrong_passphrase_is_refused(tmp_path: Path) -> None:
     port = quiet_port()
     with (
         srt_listener(port, tmp_path / "received.ts", f"&passphrase={PASSPHRASE}"),
@@ -60,7 +60,7 @@ def test_a_wrong_passphrase_is_refused_and_not_quoted(tmp_path: Path) -> None:
 
 
 @needs_libsrt
-def test_a_listener_that_is_not_there_can_be_tried_again() -> None:
+def test_connect_without_listener_is_a_push_error() -> None:
     with pytest.raises(PushError, match="connection failed"):
         asyncio.run(SrtCaller.connect(destination(quiet_port()), 0.5))
 
@@ -72,18 +72,18 @@ def test_a_listener_that_is_not_there_can_be_tried_again() -> None:
         *("pkt_size=1316", f"streamid={'x' * 600}", f"passphrase={'x' * 80}"),
     ],
 )
-def test_options_that_are_none_are_refused(query: str) -> None:
+def test_srt_options_invalid_value_is_refused(query: str) -> None:
     with pytest.raises(PushRefusedError, match="expected"):
         SrtOptions.parse(destination(9000, query))
 
 
-def test_options_hold_no_secret_in_their_text() -> None:
+def test_srt_options_repr_has_no_passphrase() -> None:
     options = SrtOptions.parse(destination(9000, "streamid=a%2Fb&passphrase=0123456789&pbkeylen=32"))
     assert (options.stream_id, options.passphrase, options.key_bytes) == ("a/b", "0123456789", 32)
     assert "0123456789" not in repr(options)
 
 
-def test_without_libsrt_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connect_without_libsrt_names_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(srt, "_library", lambda: None)
     with pytest.raises(PushRefusedError, match="libsrt"):
         asyncio.run(SrtCaller.connect(destination(9000), 1.0))

@@ -32,7 +32,7 @@ async def connect(server: WhipServer, timeout_s: float = 10.0) -> WhipPublisher:
         return await WhipPublisher.connect(destination, "token", PROFILE)
 
 
-def test_a_peer_receives_picture_and_sound_together_and_nothing_is_encoded_twice(server: WhipServer) -> None:
+def test_whip_publisher_peer_receives_in_sync(server: WhipServer) -> None:
     async def publish() -> None:
         publisher = await connect(server)
         for fragment in islice(FlashingStream(), 20):
@@ -49,20 +49,20 @@ def test_a_peer_receives_picture_and_sound_together_and_nothing_is_encoded_twice
 
 
 @pytest.mark.parametrize(("status", "error"), [(403, PushRefusedError), (503, PushError), (302, PushError)])
-def test_a_refusal_is_told_with_its_status(server: WhipServer, status: int, error: type[Exception]) -> None:
+def test_connect_refusal_names_the_status(server: WhipServer, status: int, error: type[Exception]) -> None:
     server.status = status
     with pytest.raises(error, match=str(status)) as refused:
         asyncio.run(connect(server))
     assert "/whip" not in str(refused.value)
 
 
-def test_a_redirect_beyond_the_allowed_path_is_refused(server: WhipServer) -> None:
+def test_connect_redirect_to_another_path_is_refused(server: WhipServer) -> None:
     server.status = 307
     with pytest.raises(UrlRefusedError, match="operator"):
         asyncio.run(connect(server))
 
 
-def test_media_addresses_that_are_private_get_no_packet() -> None:
+def test_allowed_candidates_drops_private_addresses() -> None:
     from net.push.whip import _allowed_candidates
     from net.ssrf_guard import SsrfGuard
 
@@ -74,7 +74,7 @@ def test_media_addresses_that_are_private_get_no_packet() -> None:
     assert kept == "v=0\r\n" + lines[-1]
 
 
-def test_a_connection_that_is_cut_is_noticed(server: WhipServer) -> None:
+def test_send_over_a_cut_connection_raises(server: WhipServer) -> None:
     async def publish() -> None:
         publisher = await connect(server)
         fragments = iter(FlashingStream())

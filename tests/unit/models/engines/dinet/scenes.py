@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import WeightsError
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.avatar import Avatar
@@ -22,6 +21,7 @@ from models.mouth.lip_model import LipModel
 from models.speech.level import SpeechLevel, measure_level
 from models.track.face_track import finish_track
 from models.track.skip_reason import SkipReason
+from tests.unit.models.engines.brought import Brought
 
 SIDE, NUM_FRAMES, EYES = 192, 12, 60.0
 ABSENT = (6, 7)
@@ -56,27 +56,9 @@ def make_avatar(folder: Path) -> Avatar:
     return Avatar(folder, info, track)
 
 
-class Files:
-    """Satisfies `EngineWeights`."""
-
-    def __init__(self, **paths: Path) -> None:
-        self._paths = paths
-
-    def path(self, role: str) -> Path:
-        if role not in self._paths:
-            raise WeightsError(f"There is no {role}.")
-        return self._paths[role]
-
-    def fingerprint(self, role: str) -> str:
-        return self.path(role).name if self.has(role) else ""
-
-    def has(self, role: str) -> bool:
-        return role in self._paths
-
-
 def make_engine(options: dict[str, Any] | None = None, **paths: Path) -> DinetEngine:
     """An engine of the given files."""
-    return DinetEngine(EngineSettings(Files(**paths), options or {}))
+    return DinetEngine(EngineSettings(Brought(paths), options or {}))
 
 
 def make_speech(folder: Path, num_samples: int) -> tuple[Path, SpeechLevel]:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,27 +11,9 @@ from models.engines.dinet.audio import open_measured
 from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder
 from models.engines.dinet.wenet import WenetAudioEncoder
 from models.engines.protocol import AudioEncoder, ComputeResources, FrameSpan
-from models.engines.runtime.cache import LruCache
 from models.speech.level import measure_level, open_speech
 from tests.random_weights.dinet_exports import export_deepspeech, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_speech
-
-
-def test_lru_cache_computes_once_and_evicts_oldest() -> None:
-    made: list[int] = []
-    kept: LruCache[int] = LruCache(2)
-
-    def make(key: int) -> int:
-        made.append(key)
-        return 10 * key
-
-    def get(key: int) -> int:
-        return kept.get_or_compute(key, partial(make, key))
-
-    assert [get(key) for key in (1, 2, 1, 3, 1, 2)] == [10, 20, 10, 30, 10, 20]
-    assert made == [1, 2, 3, 2]  # 2 had gone, 1 had been asked for since
-    with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(get, [i % 5 for i in range(400)])) == [10 * (i % 5) for i in range(400)]
 
 
 def test_open_measured_overwritten_file_has_new_key(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from errors import CancelledJobError, FaceNotFoundError, WeightsError
-from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98, find_points, overlap, points_68
+from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98, find_points, points_68
 from models.engines.paste.landmarks68 import ibug_points
 from models.engines.protocol import ComputeResources
 from tests.random_weights.dinet_exports import export_detector, export_landmarks
@@ -25,11 +25,6 @@ def test_face_detector_returns_best_boxes_in_frame_pixels(tmp_path: Path) -> Non
     assert detector(np.zeros((1280, 360, 3), np.uint8))[0].tolist() == pytest.approx([128, 160, 384, 480, 0.9])
     nothing = FaceDetector(export_detector(tmp_path / "blind.onnx", []), ComputeResources())
     assert nothing(np.zeros((100, 100, 3), np.uint8)).shape == (0, 5)
-
-
-def test_overlap_is_intersection_over_union() -> None:
-    assert overlap(np.array([0, 0, 2, 2]), np.array([1, 0, 3, 2])) == pytest.approx(1 / 3)
-    assert overlap(np.array([0, 0, 1, 1]), np.array([2, 2, 3, 3])) == 0
 
 
 def test_face_landmarks_98_read_widened_box(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from models.engines.dinet.network import ChannelWarp, DINet, mix_channels
 from models.engines.runtime.torch_device import fold_batch_norm
 from tests.conftest import REPO_ROOT
-from tests.unit.models.engines.dinet.random_weights import fill
+from tests.unit.models.engines.reference import fill, random_pictures
 
 REFERENCE = REPO_ROOT.parent / "shared" / "reference" / "dinet_core.npz"
 
@@ -67,12 +67,12 @@ def test_dinet_equals_published_network() -> None:
     network = DINet()
     shapes = {name: ",".join(map(str, value.shape)) for name, value in network.state_dict().items()}
     assert shapes == dict(zip(stored["keys"].tolist(), stored["shapes"].tolist(), strict=True))
-    fill(network, {name[3:]: stored[name] for name in stored.files if name.startswith("bn/")}).eval()
+    fill(network, stored).eval()
     seed = int(stored["in_seed"])
-    source = _synthetic(1, seed)
+    source = random_pictures(1, 416, 320, seed)
     source[:, 128:384, 32:288] = 0
     assert zlib.crc32(source.tobytes()) == int(stored["in_source_crc32"])
-    reference = _tensor(_synthetic(5, seed + 1)).reshape(1, 15, 416, 320)
+    reference = _tensor(random_pictures(5, 416, 320, seed + 1)).reshape(1, 15, 416, 320)
     step = int(stored["out_stride"])
     with torch.inference_mode():
         out = network(_tensor(source), reference, torch.from_numpy(stored["in_audio"]))
@@ -81,21 +81,6 @@ def test_dinet_equals_published_network() -> None:
 
 def _tensor(pictures: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pictures.transpose(0, 3, 1, 2).astype(np.float32) / 255)
-
-
-def _synthetic(num: int, seed: int) -> NDArray[np.uint8]:
-    """(N, 416, 320, 3) the pictures that the reference was made with: random corners every 32 pixels, whole numbers."""
-    made, step = np.random.RandomState(seed), 32
-    y, x = np.arange(416), np.arange(320)
-    down, right = (y % step)[:, None, None], (x % step)[None, :, None]
-    pictures = []
-    for _ in range(num):
-        corners = made.randint(0, 256, (416 // step + 2, 320 // step + 2, 3)).astype(np.int64)
-        rows, below = corners[y // step], corners[y // step + 1]
-        upper = rows[:, x // step] * (step - right) + rows[:, x // step + 1] * right
-        lower = below[:, x // step] * (step - right) + below[:, x // step + 1] * right
-        pictures.append(((upper * (step - down) + lower * down) // step**2).astype(np.uint8))
-    return np.stack(pictures)
 
 
 def _sampled_in_3d(features: Tensor, scale: Tensor, angle: Tensor, shift: Tensor) -> Tensor:

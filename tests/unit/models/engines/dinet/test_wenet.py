@@ -46,16 +46,6 @@ def test_mel_of_chunk_equals_published_front_end(tmp_path: Path) -> None:
     np.testing.assert_allclose(mel_of_file(samples, 300, 340), mel_of_file(samples, 0, 681)[300:340], atol=1e-4)
 
 
-def test_num_rows_of_six_seconds_is_169() -> None:
-    span = FrameSpan(Fraction(25), 0, 150, 150)
-    assert num_rows_of(681) == 169
-    exact, shared = ExactChunks.of(SIX_SECONDS, span), SharedContext.of(SIX_SECONDS, span)
-    assert exact.num_rows == shared.num_rows == 169
-    frames = np.arange(150)
-    np.testing.assert_array_equal(shared.first_rows(frames), frames)
-    np.testing.assert_array_equal(exact.first_rows(frames), [int(i / 149 * 149) for i in range(150)])
-
-
 def test_exact_chunks_long_files_equal_published_rows() -> None:
     span = FrameSpan(Fraction(25), 0, 1875, 1875)
     long = ExactChunks.of(75 * 16000, span)
@@ -70,11 +60,16 @@ def test_exact_chunks_long_files_equal_published_rows() -> None:
     assert one_frame.first_rows(np.array([0, 5])).tolist() == [0, 0]
 
 
-def test_first_rows_any_rate_are_nearest_in_time() -> None:
-    plan = SharedContext.of(SIX_SECONDS, FrameSpan(Fraction(30000, 1001), 0, 180, 180))
-    frames = np.arange(180)
-    seconds = frames * 1001 / 30000
-    assert np.abs(plan.first_rows(frames) / 25 - seconds).max() <= 0.02 + 1e-9
+def test_first_rows_are_nearest_in_time() -> None:
+    span = FrameSpan(Fraction(25), 0, 150, 150)
+    assert num_rows_of(681) == 169
+    exact, shared = ExactChunks.of(SIX_SECONDS, span), SharedContext.of(SIX_SECONDS, span)
+    assert exact.num_rows == shared.num_rows == 169
+    frames = np.arange(150)
+    np.testing.assert_array_equal(shared.first_rows(frames), frames)
+    np.testing.assert_array_equal(exact.first_rows(frames), [int(i / 149 * 149) for i in range(150)])
+    plan, frames = SharedContext.of(SIX_SECONDS, FrameSpan(Fraction(30000, 1001), 0, 180, 180)), np.arange(180)
+    assert np.abs(plan.first_rows(frames) / 25 - frames * 1001 / 30000).max() <= 0.02 + 1e-9
 
 
 @pytest.mark.parametrize("exact", [False, True])

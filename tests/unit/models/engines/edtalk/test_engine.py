@@ -16,21 +16,18 @@ from models.avatar.avatar import Avatar
 from models.engines.edtalk.engine import EdTalkEngine
 from models.engines.edtalk.generator import EdTalkGenerator
 from models.engines.edtalk.weights import GENERATOR_ROLE
-from models.engines.paste.crop import BoxChunk, BoxPlan
-from models.engines.patches import FacePatches
+from models.engines.paste.crop import BoxPlan
 from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan, TensorTable
 from models.speech.level import measure_level
 from tests.random_weights.edtalk import save_edtalk
+from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.paste.face_scene import (
-    ABSENT,
-    Brought,
+    SOURCE,
     analyse,
-    make_avatar,
-    make_frames,
+    crop,
+    luma,
     pasted,
 )
-
-SOURCE = [3, 4, ABSENT, 8, 9, 9]
 
 
 @pytest.fixture(scope="module")
@@ -38,32 +35,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_edtalk(tmp_path_factory.mktemp("weights") / "edtalk_256.onnx")
 
 
-@pytest.fixture(scope="module")
-def avatar(tmp_path_factory: pytest.TempPathFactory) -> Avatar:
-    return make_avatar(tmp_path_factory.mktemp("avatar"))
-
-
-@pytest.fixture(scope="module")
-def frames() -> list[YuvFrame]:
-    return make_frames()
-
-
 def make_engine(weights: Path, **options: Any) -> EdTalkEngine:
     return EdTalkEngine(EngineSettings(Brought({"generator": weights}), options))
-
-
-def crop(engine: EdTalkEngine, avatar: Avatar, plan: BoxPlan, frames: list[YuvFrame]) -> BoxChunk:
-    analyse(engine, avatar)
-    return engine.crop(avatar, plan, [frames[i] for i in plan.source_index])
 
 
 def make_plan() -> BoxPlan:
     windows = np.random.default_rng(0).uniform(-4, 4, (len(SOURCE), 80, 16)) + np.arange(len(SOURCE))[:, None, None]
     return BoxPlan(7, np.array(SOURCE, np.int32), windows.astype(np.float32))
-
-
-def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> list[NDArray[np.uint8]]:
-    return [pasted(frames[i], patches.patch(t)) if patches.patch(t) else frames[i].y for t, i in enumerate(source)]
 
 
 def test_edtalk_generator_finds_inputs_by_shape(weights: Path) -> None:

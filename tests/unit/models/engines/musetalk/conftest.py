@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from errors import WeightsError
 from models.engines.musetalk.network import PUBLISHED, Architecture, make_unet, make_vae
 from models.engines.musetalk.whisper import WhisperEncoder, WhisperShape
+from tests.unit.models.engines.brought import Brought
 
 SMALL_WHISPER: Final = WhisperShape(width=8, num_heads=2, num_layers=2)
 SMALL: Final = Architecture(
@@ -51,26 +49,8 @@ def small_whisper() -> WhisperEncoder:
     return network.eval()
 
 
-@dataclass(frozen=True)
-class Files:
-    """Weights that a user could have brought; satisfies `protocol.EngineWeights`."""
-
-    folder: Path
-
-    def path(self, role: str) -> Path:
-        if not self.has(role):
-            raise WeightsError(f"There is no file of the role {role}.")
-        return self.folder / role
-
-    def fingerprint(self, role: str) -> str:
-        return self.path(role).name if self.has(role) else ""
-
-    def has(self, role: str) -> bool:
-        return (self.folder / role).exists()
-
-
 @pytest.fixture(scope="session")
-def small_files(tmp_path_factory: pytest.TempPathFactory, small_whisper: WhisperEncoder) -> Files:
+def small_files(tmp_path_factory: pytest.TempPathFactory, small_whisper: WhisperEncoder) -> Brought:
     """The files of small networks: a plain state dict, safetensors with the names of 2022, OpenAI's wrapper."""
     pytest.importorskip("diffusers", reason="needs the extra musetalk")
     from safetensors.torch import save_file
@@ -86,4 +66,4 @@ def small_files(tmp_path_factory: pytest.TempPathFactory, small_whisper: Whisper
     save_file(vae, folder / "vae")
     whisper = {f"encoder.{name}": tensor for name, tensor in small_whisper.state_dict().items()}
     torch.save({"dims": {"n_mels": 80}, "model_state_dict": whisper}, folder / "whisper")
-    return Files(folder)
+    return Brought({role: folder / role for role in ("unet", "vae", "whisper")})

@@ -11,9 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from errors import ConfigError
 from media.yuv_frame import from_rgb
-from models.engines.musetalk.audio import load_encoder
 from models.engines.musetalk.generator import MuseTalkFaceGenerator, load_face_generator
 from models.engines.musetalk.network import (
     FaceNetworks,
@@ -28,18 +26,18 @@ from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
 from models.engines.paste.resample import Interpolation, box_rgb
 from models.engines.protocol import ComputeResources
 from models.engines.runtime.torch_device import PICTURE, half_precision
-from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, Files
+from tests.unit.models.engines.brought import Brought
+from tests.unit.models.engines.musetalk.conftest import SMALL
 from tests.unit.models.engines.paste.scenes import BT709, make_track, smooth_rgb
 
 pytest.importorskip("diffusers", reason="needs the extra musetalk")
 
-RESOURCES = ComputeResources("cpu", 1)
 HEARD = np.random.default_rng(0).normal(size=(8, 30, 8)).astype(np.float32)
 BOXES = np.array([[30.0, 20.0, 110.0, 105.0], [33.5, 22.25, 113.5, 107.25], [36.0, 25.0, 116.0, 110.0]])
 
 
 @pytest.fixture(scope="module")
-def networks(small_files: Files) -> FaceNetworks:
+def networks(small_files: Brought) -> FaceNetworks:
     unet, vae = make_unet(SMALL, small_files.path("unet")), make_vae(SMALL, small_files.path("vae"))
     return FaceNetworks(unet, vae, SMALL, torch.device("cpu"))
 
@@ -208,7 +206,7 @@ def test_in_fitting_precision_uses_half_only_if_close(networks: FaceNetworks) ->
     assert torch.equal(paint_sample(networks), paint_sample(networks.in_precision(torch.float32)))
 
 
-def test_in_fitting_precision_overflow_stays_fp32(small_files: Files) -> None:
+def test_in_fitting_precision_overflow_stays_fp32(small_files: Brought) -> None:
     unet = make_unet(SMALL, small_files.path("unet"))
     vae: Any = make_vae(SMALL, small_files.path("vae"))
     with torch.no_grad():  # large inside, ordinary outside
@@ -220,17 +218,8 @@ def test_in_fitting_precision_overflow_stays_fp32(small_files: Files) -> None:
     assert not bool((paint_sample(loud) - paint_sample(loud.in_precision(torch.float16))).abs().max() <= 1)
 
 
-def test_load_face_generator_and_encoder_read_files(small_files: Files, networks: FaceNetworks) -> None:
-    face_generator = load_face_generator(small_files, MuseTalkOptions(), RESOURCES, SMALL)
-    chunk = chunk_of([0])
-    assert np.array_equal(
-        face_generator.generate(chunk).y, MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk).y
-    )
-    assert load_encoder(small_files, RESOURCES, SMALL_WHISPER) is not None
-
-
 @pytest.mark.needs_cuda
-def test_musetalk_cuda_equals_cpu(small_files: Files, networks: FaceNetworks) -> None:
+def test_musetalk_cuda_equals_cpu(small_files: Brought, networks: FaceNetworks) -> None:
     chunk = chunk_of([0, 1, 2, 1, 0])
     wanted = MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk)
     for precision, levels in (("fp32", 3.0), ("auto", 12.0)):
@@ -242,10 +231,3 @@ def test_musetalk_cuda_equals_cpu(small_files: Files, networks: FaceNetworks) ->
             cut_of([(3, 1), (1, 1)])
         )
         assert np.array_equal(part.y, found.y[[3, 1]])
-
-
-def test_musetalk_missing_cuda_raises_config_error(small_files: Files) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    with pytest.raises(ConfigError, match="CUDA"):
-        load_face_generator(small_files, MuseTalkOptions(), ComputeResources("cuda", 1), SMALL)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +10,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.probe import ColourTags, VideoInfo
+from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.avatar import Avatar
+from models.engines.paste.crop import BoxChunk
+from models.engines.patches import FacePatches
 from models.engines.protocol import Engine
 from models.geometry.head_frame import HeadPose, mean_face
 from models.track.face_track import FaceTrack, finish_track
+from tests.unit.media.clips import info_of
 
 SIDE, NUM_FRAMES, EYES = 320, 12, 72.0  # pixels, frames, pixels between the outer eye corners
 ABSENT = 5  # the frame without a face
 COLOUR = ColourTags(1, False, 1, 1)
+SOURCE = [3, 4, ABSENT, 8, 9, 9]  # frames that a chunk of six shows
 
 
 def make_track(degrees: float = 0.0) -> FaceTrack:
@@ -46,45 +48,21 @@ def make_frames(seed: int = 0) -> list[YuvFrame]:
 
 def make_avatar(folder: Path) -> Avatar:
     """The avatar of `make_track` and `make_frames`."""
-    info = VideoInfo(
-        width=SIDE,
-        height=SIDE,
-        fps=Fraction(25),
-        num_frames=NUM_FRAMES,
-        duration_seconds=NUM_FRAMES / 25,
-        rotation=0,
-        is_still=False,
-        is_variable_rate=False,
-        colour=COLOUR,
-        codec="none",
-        pixel_format="yuv420p",
-        has_audio=False,
-    )
-    return Avatar(folder, info, make_track())
-
-
-@dataclass(frozen=True)
-class Brought:
-    """Files of a user, by role."""
-
-    files: Mapping[str, Path]
-
-    def path(self, role: str) -> Path:
-        """The file of a role."""
-        return self.files[role]
-
-    def fingerprint(self, role: str) -> str:
-        return self.path(role).name if self.has(role) else ""
-
-    def has(self, role: str) -> bool:
-        """Whether there is one."""
-        return role in self.files
+    return Avatar(folder, info_of(SIDE, SIDE, num_frames=NUM_FRAMES, colour=COLOUR), make_track())
 
 
 def analyse(engine: Engine, avatar: Avatar) -> None:
     """Let an engine write what it keeps of an avatar, in a folder that is there."""
     avatar.folder_of(engine).mkdir(parents=True, exist_ok=True)
     engine.analyse(avatar, NoFrames(), None, lambda: False)
+
+
+def crop(engine: Engine, avatar: Avatar, plan: Any, frames: list[YuvFrame]) -> BoxChunk:
+    """The faces of a plan, after the engine has analysed the avatar."""
+    analyse(engine, avatar)
+    chunk = engine.crop(avatar, plan, [frames[i] for i in plan.source_index])
+    assert isinstance(chunk, BoxChunk)
+    return chunk
 
 
 class NoFrames:
@@ -105,3 +83,8 @@ def pasted(frame: YuvFrame, patch: Any) -> NDArray[np.uint8]:
     copy = YuvFrame(*(plane.copy() for plane in frame))
     paste_back(copy, patch)
     return copy.y
+
+
+def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> list[NDArray[np.uint8]]:
+    """The luma of the source frames, with their patches in it."""
+    return [pasted(frames[i], patches.patch(t)) if patches.patch(t) else frames[i].y for t, i in enumerate(source)]

@@ -30,7 +30,7 @@ from models.engines.paste.upright import (
     square_mask,
 )
 from models.engines.patches import FacePatches
-from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, NUM_FRAMES, SIDE, make_frames, make_track
+from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, make_frames, make_track
 
 
 def apply(matrix: NDArray[np.floating], points: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -166,8 +166,3 @@ def test_shift_origin_maps_from_region_pixels() -> None:
     matrix = np.array([[0.5, 0.1, 3.0], [-0.1, 0.5, 4.0]])
     moved = shift_origin(matrix, np.array([10, 20]))
     assert np.allclose(apply(moved, np.array([1.0, 2.0])), apply(matrix, np.array([11.0, 22.0])))
-
-
-def test_scene_fits_its_frames() -> None:
-    boxes = AlignedTrack.of(make_track(), FFHQ_512, 256).boxes
-    assert (len(boxes.boxes), boxes.size < 2 * SIDE) == (NUM_FRAMES, True)

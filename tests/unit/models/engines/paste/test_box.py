@@ -55,9 +55,15 @@ def test_box_track_regions_hold_boxes_after_load(tmp_path: Path) -> None:
     assert all(np.array_equal(getattr(loaded, name), getattr(track, name)) for name in ("origins", "boxes", "outline"))
 
 
-def test_box_track_box_without_area_raises() -> None:
+def test_box_functions_wrong_shapes_raise() -> None:
     with pytest.raises(ValueError, match="x0 < x1"):
         BoxTrack.of(np.array([[5.0, 5, 5, 9]]), np.zeros((1, 3, 2)), np.ones(1))
+    plan = BoxPlan(0, np.zeros(2, np.int32), np.zeros((2, 1), np.float32))
+    with pytest.raises(ValueError, match="Expected 2 frames"):
+        crop_boxes(make_track(BOXES), BT709, plan, [])
+    chunk, _ = make_chunk(make_track(BOXES), [0, 1])
+    with pytest.raises(ValueError, match=r"Expected \(2, H, W, 3\) uint8"):
+        paste(chunk, np.zeros((1, 32, 32, 3), np.uint8))
 
 
 def test_box_plan_slices_are_copies() -> None:
@@ -88,12 +94,6 @@ def test_crop_boxes_moving_still_stores_each_picture() -> None:
     chunk = crop_boxes(make_track(BOXES), BT709, plan, [pictures[0], pictures[1], pictures[0]])
     assert chunk.crop.tolist() == [0, 1, 0]
     assert (chunk.y[0] != chunk.y[1]).any()
-
-
-def test_crop_boxes_missing_frames_raise() -> None:
-    plan = BoxPlan(0, np.zeros(2, np.int32), np.zeros((2, 1), np.float32))
-    with pytest.raises(ValueError, match="Expected 2 frames"):
-        crop_boxes(make_track(BOXES), BT709, plan, [])
 
 
 def test_crop_boxes_without_faces_gives_empty_chunk() -> None:
@@ -237,18 +237,3 @@ def test_paste_small_face_does_not_alias() -> None:
     x0, y0, x1, y1 = chunk.boxes[0].astype(int)
     inside = done[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2]
     assert np.ptp(inside) <= 4
-
-
-def test_paste_missing_picture_raises() -> None:
-    chunk, _ = make_chunk(make_track(BOXES), [0, 1])
-    with pytest.raises(ValueError, match=r"Expected \(2, H, W, 3\) uint8"):
-        paste(chunk, np.zeros((1, 32, 32, 3), np.uint8))
-
-
-def test_paste_modules_import_no_torch() -> None:
-    import subprocess
-    import sys
-
-    code = "import models.engines.paste.crop, models.engines.paste.blend, sys; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
-    assert done.stdout.strip() == "False", done.stderr

@@ -16,7 +16,7 @@ from models.engines.restoration.network import RESTORATION_ROLE, OnnxRestoration
 from models.engines.restoration.restorer import SIDE, FaceRestorer, RestorationOptions, Surroundings
 from models.track.face_track import FaceTrack
 from tests.random_weights.restoration import save_restoration
-from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, make_frames, make_track
+from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, make_track
 
 SOURCE = [3, ABSENT, 9, 9]
 
@@ -24,11 +24,6 @@ SOURCE = [3, ABSENT, 9, 9]
 @pytest.fixture(scope="module")
 def track() -> FaceTrack:
     return make_track(12.0)
-
-
-@pytest.fixture(scope="module")
-def frames() -> list[YuvFrame]:
-    return make_frames()
 
 
 def generated(track: FaceTrack, frames: list[YuvFrame], source: list[int]) -> FacePatches:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,17 @@ def test_read_checkpoint_malicious_bare_pickle_raises(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
-@pytest.mark.parametrize("is_zip", [True, False])
-def test_read_checkpoint_truncated_file_raises(tmp_path: Path, share: float, is_zip: bool) -> None:
+def _save_safetensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    pytest.importorskip("safetensors.torch").save_file(tensors, path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.95])
+@pytest.mark.parametrize(
+    "save", [torch.save, partial(torch.save, _use_new_zipfile_serialization=False), _save_safetensors]
+)
+def test_read_checkpoint_truncated_file_raises(tmp_path: Path, share: float, save: Any) -> None:
     path = tmp_path / "half.pth"
-    torch.save({"state_dict": {"w": torch.rand(200, 200)}}, path, _use_new_zipfile_serialization=is_zip)
+    save({"w": torch.rand(200, 200)}, path)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(WeightsError, match=r"half\.pth"):
         read_checkpoint(path)

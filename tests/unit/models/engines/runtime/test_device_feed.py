@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from errors import ConfigError
 from models.engines.protocol import ComputeResources
 from models.engines.runtime.batching import fixed_batches
 from models.engines.runtime.device_feed import DeviceFeed
@@ -47,3 +48,9 @@ def test_open_device_sets_num_threads_of_resources() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_open_device_missing_cuda_raises_config_error() -> None:
+    with pytest.raises(ConfigError, match="found none that PyTorch can use"):
+        open_device(ComputeResources("cuda"))

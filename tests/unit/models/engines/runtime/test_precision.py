@@ -23,19 +23,20 @@ def _off_by(difference: float, num: int = 1) -> Callable[[torch.dtype], Tensor]:
 
 
 @has_half
-def test_choose_precision_close_results_use_half() -> None:
-    assert choose_precision(_off_by(0.002), "auto", CPU) == torch.bfloat16
-
-
-@has_half
-@pytest.mark.parametrize(("difference", "num"), [(0.1, 1), (0.01, 100), (float("nan"), 1), (float("inf"), 1)])
-def test_choose_precision_large_difference_uses_fp32(difference: float, num: int) -> None:
-    assert choose_precision(_off_by(difference, num), "auto", CPU) == torch.float32
-
-
-@has_half
-def test_choose_precision_applies_given_tolerance() -> None:
-    assert choose_precision(_off_by(0.1), "auto", CPU, Tolerance(0.2, 0.01)) == torch.bfloat16
+@pytest.mark.parametrize(
+    ("difference", "num", "tolerance", "expected"),
+    [
+        (0.002, 1, None, torch.bfloat16),
+        *((difference, 1, None, torch.float32) for difference in (0.1, float("nan"), float("inf"))),
+        (0.01, 100, None, torch.float32),
+        (0.1, 1, Tolerance(0.2, 0.01), torch.bfloat16),
+    ],
+)
+def test_choose_precision_auto_uses_half_within_tolerance(
+    difference: float, num: int, tolerance: Tolerance | None, expected: torch.dtype
+) -> None:
+    given = () if tolerance is None else (tolerance,)
+    assert choose_precision(_off_by(difference, num), "auto", CPU, *given) == expected
 
 
 def test_choose_precision_fp32_runs_nothing() -> None:
@@ -43,7 +44,4 @@ def test_choose_precision_fp32_runs_nothing() -> None:
         raise AssertionError(f"computed in {dtype}")
 
     assert choose_precision(run, "fp32", CPU) == torch.float32
-
-
-def test_half_precision_on_cuda_is_float16() -> None:
     assert half_precision(torch.device("cuda")) == torch.float16

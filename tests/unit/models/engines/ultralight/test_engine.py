@@ -8,7 +8,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -16,8 +15,6 @@ from numpy.typing import NDArray
 from errors import ConfigError, WeightsError
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
-from models.engines.paste.crop import BoxChunk
-from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan, TensorTable
 from models.engines.ultralight.audio import UltralightFeatures, UltralightPlan, frame_rows, wanted_ids
 from models.engines.ultralight.crop import face_boxes, inner_boxes, network_pictures
@@ -29,20 +26,14 @@ from models.engines.ultralight.torch_generator import TorchGenerator
 from models.engines.ultralight.variants import AudioKind, Variant
 from models.engines.ultralight.weights import ROLES
 from models.engines.weights.inspection import inspect_weights
-from models.engines.weights.recognition import AddRequest, candidates, recognise
 from models.speech.level import measure_level
-from tests.random_weights.ultralight import (
-    random_network,
-    save_generator,
-    save_hubert,
-    save_wenet,
-)
+from tests.random_weights.ultralight import random_network, save_generator, save_hubert, save_wenet
+from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.paste.face_scene import (
-    ABSENT,
-    Brought,
+    SOURCE,
     analyse,
-    make_avatar,
-    make_frames,
+    crop,
+    luma,
     pasted,
 )
 
@@ -57,16 +48,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def avatar(tmp_path_factory: pytest.TempPathFactory) -> Avatar:
-    return make_avatar(tmp_path_factory.mktemp("avatar"))
-
-
-@pytest.fixture(scope="module")
-def frames() -> list[YuvFrame]:
-    return make_frames()
-
-
 def make_engine(checkpoint: Path, **options: Any) -> UltralightEngine:
     files = Brought({"generator": checkpoint, "hubert": checkpoint})
     return UltralightEngine(EngineSettings(files, {"precision": "fp32", **options}))
@@ -79,18 +60,6 @@ def make_plan(source: list[int], audio_kind: AudioKind = "hubert") -> Ultralight
     rows = np.random.default_rng(1).normal(0, 0.5, (2000, width)).astype(np.float32)[ids]
     heard = UltralightFeatures(audio_kind, frame_rows(audio_kind, span), ids, rows, np.ones(len(source), np.float32))
     return UltralightPlan(10, np.array(source, np.int32), heard)
-
-
-def crop(engine: UltralightEngine, avatar: Avatar, plan: UltralightPlan, frames: list[YuvFrame]) -> BoxChunk:
-    analyse(engine, avatar)
-    return engine.crop(avatar, plan, [frames[i] for i in plan.source_index])
-
-
-def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> list[NDArray[np.uint8]]:
-    return [pasted(frames[i], patches.patch(t)) if patches.patch(t) else frames[i].y for t, i in enumerate(source)]
-
-
-SOURCE = [3, 4, ABSENT, 8, 9, 9]
 
 
 def test_ultralight_generate_changes_only_lower_face(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
@@ -185,14 +154,15 @@ def test_onnx_generator_accepts_any_batch_and_input_order(tmp_path: Path, batch:
     assert generator.generate(faces[:0], audio[:0]).shape == (0, 160, 160, 3)
 
 
-def test_onnx_generator_other_network_raises_weights_error(tmp_path: Path) -> None:
+def test_load_generator_other_network_raises_weights_error(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"hubert\.onnx: expected inputs \(B, 6, 160, 160\)"):
         OnnxGenerator(save_hubert(tmp_path / "hubert.onnx"), ComputeResources(), FP32)
-
-
-def test_load_generator_other_audio_kind_raises_weights_error(checkpoint: Path) -> None:
     with pytest.raises(WeightsError, match=r"anna\.pth for wenet features, found one for hubert"):
         load_generator(checkpoint, ComputeResources(), FP32, "wenet")
+    other = tmp_path / "other.pth"
+    torch.save({"weight": torch.zeros(3)}, other)
+    with pytest.raises(WeightsError, match=r"other\.pth: expected audio_model"):
+        load_generator(other, ComputeResources(), FP32, "hubert")
 
 
 def test_audio_encoder_option_auto_uses_added_file(checkpoint: Path, tmp_path: Path) -> None:
@@ -222,18 +192,6 @@ def test_audio_encoder_is_loaded_from_added_file(tmp_path: Path, kind: AudioKind
     assert heard.windows(Variant(kind)).shape == (3, *Variant(kind).audio_shape)
 
 
-def table(path: Path) -> TensorTable:
-    if path.suffix == ".onnx":
-        graph = onnx.load(path).graph
-        inputs, outputs = (
-            tuple(tuple(d.dim_value or -1 for d in port.type.tensor_type.shape.dim) for port in ports)
-            for ports in (graph.input, graph.output)
-        )
-        return TensorTable("onnx", {}, inputs, outputs)
-    state = torch.load(path, weights_only=True)["model"]
-    return TensorTable("torch", {name: tuple(tensor.shape) for name, tensor in state.items()})
-
-
 def test_ultralight_roles_accept_only_their_files(checkpoint: Path, tmp_path: Path) -> None:
     files = {
         "generator": [checkpoint, save_generator(tmp_path / "g.onnx"), save_generator(tmp_path / "free.onnx", "n")],
@@ -243,21 +201,10 @@ def test_ultralight_roles_accept_only_their_files(checkpoint: Path, tmp_path: Pa
     for role in ROLES:
         for name, paths in files.items():
             for path in paths:
-                mismatch = role.mismatch(table(path))
+                mismatch = role.mismatch(inspect_weights(path))
                 assert (mismatch is None) == (name == role.name), (role.name, path.name, mismatch)
                 assert mismatch is None or "expected" in mismatch
                 assert mismatch is None or "found" in mismatch
-
-
-def test_weights_store_recognises_ultralight_files(checkpoint: Path, tmp_path: Path) -> None:
-    asked = candidates({"ultralight": UltralightEngine.weights}, AddRequest())
-    files = {
-        "generator": [checkpoint, save_generator(tmp_path / "g.onnx")],
-        "hubert": [save_hubert(tmp_path / "h.onnx")],
-    }
-    for role, paths in files.items():
-        for path in paths:
-            assert recognise(path.name, inspect_weights(path), asked).spec.name == role
 
 
 def test_wenet_mismatch_allows_free_output_not_free_input() -> None:
@@ -269,38 +216,11 @@ def test_wenet_mismatch_allows_free_output_not_free_input() -> None:
 
 
 def test_generator_mismatch_names_wrong_shapes(checkpoint: Path) -> None:
-    good = table(checkpoint)
-    (generator, *_) = ROLES
+    good, (generator, *_) = inspect_weights(checkpoint), ROLES
     changed = replace(good, tensors={**good.tensors, "up3.conv.double_conv.0.conv.0.weight": (1, 2, 3, 3)})
-    assert "with up3.conv.double_conv.0.conv.0.weight (" in str(generator.mismatch(changed))
     assert "found (1, 2, 3, 3)" in str(generator.mismatch(changed))
-    more = replace(good, tensors={**good.tensors, "attention.weight": (4,)})
-    assert "found 1 more, as attention.weight" in str(generator.mismatch(more))
     uncounted = {name: shape for name, shape in good.tensors.items() if "num_batches" not in name}
     assert generator.mismatch(replace(good, tensors=uncounted)) is None
-
-
-def test_safetensors_checkpoint_equals_torch_checkpoint(tmp_path: Path, checkpoint: Path) -> None:
-    safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
-    path = tmp_path / "anna.safetensors"
-    safetensors.save_file(torch.load(checkpoint, weights_only=True)["model"], path)
-    faces = np.full((1, 160, 160, 3), 90, np.uint8)
-    audio = np.random.default_rng(2).normal(0, 0.4, (1, 16, 32, 32)).astype(np.float32)
-    ours, theirs = (
-        load_generator(file, ComputeResources(), FP32, "hubert").generate(faces, audio) for file in (path, checkpoint)
-    )
-    assert np.array_equal(ours, theirs)
-
-
-def test_load_generator_damaged_file_names_it(tmp_path: Path, checkpoint: Path) -> None:
-    cropped = tmp_path / "cropped.pth"
-    cropped.write_bytes(checkpoint.read_bytes()[:5000])
-    with pytest.raises(WeightsError, match=r"cropped\.pth"):
-        load_generator(cropped, ComputeResources(), FP32, "hubert")
-    other = tmp_path / "other.pth"
-    torch.save({"weight": torch.zeros(3)}, other)
-    with pytest.raises(WeightsError, match=r"other\.pth: expected audio_model"):
-        load_generator(other, ComputeResources(), FP32, "hubert")
 
 
 def test_ultralight_plan_stores_each_row_once(checkpoint: Path) -> None:

@@ -24,12 +24,13 @@ from models.mouth.lip_model import lip_gaps
 from models.mouth.shape import OPEN_MOUTH
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.raw_landmarks import RawLandmarks
-from tests.unit.models.synthetic_avatar import ABSENT, NUM_FRAMES, FilmedAvatar, make_avatar, mouth_shapes
+from tests.unit.models.engines.warp.conftest import Build
+from tests.unit.models.synthetic_avatar import ABSENT, NUM_FRAMES, FilmedAvatar, mouth_shapes
 
 
 @pytest.fixture(scope="module")
-def talker(tmp_path_factory: pytest.TempPathFactory) -> FilmedAvatar:
-    return make_avatar(tmp_path_factory.mktemp("avatar"), 0.14)
+def talker(build: Build) -> FilmedAvatar:
+    return build(0.14)[0]
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +88,7 @@ def test_choose_frames_long_source_is_sampled_in_runs() -> None:
     assert frames[-1] == 999
 
 
-def test_exemplar_bank_closed_mouth_is_none(tmp_path: Path) -> None:
-    silent = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
+def test_exemplar_bank_closed_mouth_is_none(silent: WarpAvatar) -> None:
     assert not silent.talks
     assert silent.bank is None
     plan, state = plan_mouth(silent, mouth_shapes(20, 0.12), np.arange(20, dtype=np.int32), None)
@@ -242,7 +242,8 @@ def test_plan_in_shots_without_exemplars_uses_own_lips(warp_avatar: WarpAvatar) 
 
 
 @pytest.mark.parametrize("aspect", [Fraction(1, 300), Fraction(300)])
-def test_region_unusual_pixel_aspect_stays_small(talker: FilmedAvatar, tmp_path: Path, aspect: Fraction) -> None:
-    square = talker.build(tmp_path / "square")
+def test_region_unusual_pixel_aspect_stays_small(
+    talker: FilmedAvatar, warp_avatar: WarpAvatar, tmp_path: Path, aspect: Fraction
+) -> None:
     claimed = replace(talker, info=replace(talker.info, sample_aspect_ratio=aspect))
-    assert claimed.build(tmp_path / "avatar").region.size <= 3 * square.region.size
+    assert claimed.build(tmp_path / "avatar").region.size <= 3 * warp_avatar.region.size

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,20 +31,25 @@ from models.engines.warp.painting.fields import (
 )
 from models.engines.warp.painting.lip_coordinates import lip_coords
 from models.engines.warp.painting.render_torch import TorchRenderer
-from models.engines.warp.plan import plan_mouth
+from models.engines.warp.plan import MouthPlan, plan_mouth
 from models.track.raw_landmarks import RawLandmarks
+from tests.unit.models.engines.warp.conftest import Build
 from tests.unit.models.synthetic_avatar import ABSENT, NUM_FRAMES, FilmedAvatar, make_avatar, mouth_shapes
 
 
-@pytest.fixture(scope="module", params=["talker", "silent"])
-def avatar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FilmedAvatar:
-    opening = {"talker": 0.14, "silent": 0.0}[request.param]
-    return make_avatar(tmp_path_factory.mktemp("avatar"), opening)
+@pytest.fixture(scope="module", params=[0.14, 0.0], ids=["talker", "silent"])
+def both(request: pytest.FixtureRequest, build: Build) -> tuple[FilmedAvatar, WarpAvatar]:
+    return build(request.param)
 
 
 @pytest.fixture(scope="module")
-def warp_avatar(avatar: FilmedAvatar, tmp_path_factory: pytest.TempPathFactory) -> WarpAvatar:
-    return avatar.build(tmp_path_factory.mktemp("avatar"))
+def avatar(both: tuple[FilmedAvatar, WarpAvatar]) -> FilmedAvatar:
+    return both[0]
+
+
+@pytest.fixture(scope="module")
+def warp_avatar(both: tuple[FilmedAvatar, WarpAvatar]) -> WarpAvatar:
+    return both[1]
 
 
 def _chunk(avatar: FilmedAvatar, warp_avatar: WarpAvatar, opening: float, start: int = 8, stop: int = 20) -> FaceChunk:
@@ -51,9 +57,7 @@ def _chunk(avatar: FilmedAvatar, warp_avatar: WarpAvatar, opening: float, start:
     shape = np.roll(mouth_shapes(NUM_FRAMES, opening), 3, axis=0)
     plan, _ = plan_mouth(warp_avatar, shape, index, None)
     piece = plan.slice(start, stop)
-    with avatar.reader() as reader:
-        frames = list(reader.read(piece.source_index.tolist()))
-    return crop_faces(warp_avatar, piece, frames)
+    return _drawn(avatar, warp_avatar, piece)
 
 
 def _difference(a: FacePatches, b: FacePatches) -> np.ndarray:
@@ -67,14 +71,28 @@ def _assert_like(a: FacePatches, b: FacePatches) -> None:
     assert np.percentile(difference, 99.9) < 3
 
 
-def _smile(folder: Path, opening: float) -> tuple[FilmedAvatar, WarpAvatar, int]:
-    """An avatar of whom only a frame that is about that open is known, and that frame."""
-    avatar = make_avatar(folder, 0.2)
-    frame = int(np.abs(mouth_shapes(NUM_FRAMES, 0.2)[:, 0] - opening).argmin())
-    raw = RawLandmarks(avatar.raw.points, np.arange(NUM_FRAMES) == frame)
-    warp_avatar = replace(avatar, raw=raw).build(folder / "avatar")
-    fully = warp_avatar.track.visible.astype(np.float32)  # one frame among gaps would be eased away
-    return avatar, replace(warp_avatar, track=replace(warp_avatar.track, driving_weight=fully)), frame
+Smile = Callable[[float], tuple[FilmedAvatar, WarpAvatar, int]]
+
+
+@pytest.fixture(scope="module")
+def smile(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Smile:
+    """Returns an avatar of whom only a frame that is about that open is known, and that frame."""
+
+    @cache
+    def smile(opening: float) -> tuple[FilmedAvatar, WarpAvatar, int]:
+        avatar = build(0.2)[0]
+        frame = int(np.abs(mouth_shapes(NUM_FRAMES, 0.2)[:, 0] - opening).argmin())
+        raw = RawLandmarks(avatar.raw.points, np.arange(NUM_FRAMES) == frame)
+        warp_avatar = replace(avatar, raw=raw).build(tmp_path_factory.mktemp("smile"))
+        fully = warp_avatar.track.visible.astype(np.float32)  # one frame among gaps would be eased away
+        return avatar, replace(warp_avatar, track=replace(warp_avatar.track, driving_weight=fully)), frame
+
+    return smile
+
+
+def _drawn(avatar: FilmedAvatar, warp_avatar: WarpAvatar, plan: MouthPlan) -> FaceChunk:
+    with avatar.reader() as reader:
+        return crop_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
 
 
 def test_torch_renderer_equals_cpu_renderer(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
@@ -84,24 +102,22 @@ def test_torch_renderer_equals_cpu_renderer(avatar: FilmedAvatar, warp_avatar: W
     assert (cpu.y != chunk.crops_y[chunk.base]).mean() > 0.02  # there is a picture to agree on
 
 
-def test_torch_renderer_smile_with_own_teeth_equals_cpu(tmp_path: Path) -> None:
-    avatar, warp_avatar, frame = _smile(tmp_path, 0.14)
+def test_torch_renderer_smile_with_own_teeth_equals_cpu(smile: Smile) -> None:
+    avatar, warp_avatar, frame = smile(0.14)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.2), np.full(12, frame, np.int32), None)
     assert plan.own_teeth.min() == 1
     assert plan.interior.max() == 1
-    with avatar.reader() as reader:
-        chunk = crop_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
+    chunk = _drawn(avatar, warp_avatar, plan)
     cpu = WarpFaceGenerator().generate(chunk)
     _assert_like(cpu, fade_to_source(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
     assert (cpu.y[0] < 90).sum() < 0.3 * (chunk.crops_y[chunk.base[0]] < 90).sum()  # the open mouth is closed
 
 
-def test_pose_problem_wide_opening_drops_own_teeth(tmp_path: Path) -> None:
-    avatar, warp_avatar, frame = _smile(tmp_path, 0.05)
+def test_pose_problem_wide_opening_drops_own_teeth(smile: Smile) -> None:
+    avatar, warp_avatar, frame = smile(0.05)
     shape = mouth_shapes(12, 0.3)
     plan, _ = plan_mouth(warp_avatar, shape, np.full(12, frame, np.int32), None)
-    with avatar.reader() as reader:
-        chunk = crop_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
+    chunk = _drawn(avatar, warp_avatar, plan)
     own = pose_problem(chunk).own_teeth
     assert plan.own_teeth.min() == 1
     assert (own[shape[:, 0] < 0.05] == 1).all()
@@ -113,17 +129,16 @@ def test_pose_problem_wide_opening_drops_own_teeth(tmp_path: Path) -> None:
     assert np.abs(drawn.astype(int) - lips).mean() < 2
 
 
-def test_pose_problem_wide_opening_keeps_whole_own_teeth(tmp_path: Path) -> None:
-    avatar, warp_avatar, frame = _smile(tmp_path, 0.2)
+def test_pose_problem_wide_opening_keeps_whole_own_teeth(smile: Smile) -> None:
+    avatar, warp_avatar, frame = smile(0.2)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.4), np.full(12, frame, np.int32), None)
-    with avatar.reader() as reader:
-        chunk = crop_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
+    chunk = _drawn(avatar, warp_avatar, plan)
     assert (pose_problem(chunk).own_teeth == 1).all()
 
 
-def test_generate_opened_smile_has_no_line_below_teeth(tmp_path: Path) -> None:
+def test_generate_opened_smile_has_no_line_below_teeth(smile: Smile) -> None:
     """Of a mouth as light inside as its lips; the drawn cavity, which is darker, starts above the lower lip's rim."""
-    avatar, warp_avatar, frame = _smile(tmp_path, 0.2)
+    avatar, warp_avatar, frame = smile(0.2)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.22), np.full(12, frame, np.int32), None)
     with avatar.reader() as reader:
         light = [planes._replace(y=np.full_like(planes.y, 180)) for planes in reader.read(plan.source_index.tolist())]
@@ -135,8 +150,8 @@ def test_generate_opened_smile_has_no_line_below_teeth(tmp_path: Path) -> None:
     assert rendered[is_open & (above > 0) & (above < 0.04)].min() > 170
 
 
-def test_crop_faces_teeth_light_equals_visible_teeth(tmp_path: Path) -> None:
-    avatar, warp_avatar, frame = _smile(tmp_path, 0.2)
+def test_crop_faces_teeth_light_equals_visible_teeth(smile: Smile) -> None:
+    avatar, warp_avatar, frame = smile(0.2)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(1, 0.2), np.full(1, frame, np.int32), None)
     with avatar.reader() as reader:
         (dark,) = reader.read([frame])
@@ -311,13 +326,6 @@ def test_warp_generate_in_chunks_gives_same_bytes(avatar: FilmedAvatar, warp_ava
     parts = [engine.generate(_chunk(avatar, warp_avatar, 0.12, a, b)) for a, b in ((4, 7), (7, 12))]
     assert (whole.y == np.concatenate([part.y for part in parts])).all()
     assert (whole.uv == np.concatenate([part.uv for part in parts])).all()
-
-
-def test_face_chunk_and_patches_pickle(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
-    chunk = pickle.loads(pickle.dumps(_chunk(avatar, warp_avatar, 0.12)))
-    patches = WarpFaceGenerator().generate(chunk)
-    again = pickle.loads(pickle.dumps(patches))
-    assert (again.y == patches.y).all()
 
 
 def test_generate_face_at_frame_edge_gives_patch(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:

@@ -123,14 +123,6 @@ def test_choose_path_accepts_small_banks(num: int) -> None:
     assert state.exemplar == path.exemplar[-1]
 
 
-def test_choose_path_is_deterministic() -> None:
-    bank = _bank(300)
-    target = _bank(100).shape[::-1].copy()
-    first, _ = choose_path(bank, _wanted(target), None)
-    again, _ = choose_path(bank, _wanted(target), None)
-    assert (first.exemplar == again.exemplar).all()
-
-
 @pytest.mark.parametrize(
     ("opening", "nearest", "taken"),
     [(0.04, 1, 2), (0.03, 1, 1), (0.01, 1, 0)],

@@ -31,10 +31,7 @@ TALKING = np.r_[5:12, 28:40]
 
 
 def _bank(
-    num: int,
-    openness: NDArray[np.floating],
-    bands: NDArray[np.floating],
-    jaw: NDArray[np.floating] | None = None,
+    num: int, openness: NDArray[np.floating], bands: NDArray[np.floating], jaw: NDArray[np.floating] | None = None
 ) -> ExemplarBank:
     """Where nothing else is said, the jaw hangs where the mouth is less even."""
     shape = np.zeros((num, 8), np.float32)
@@ -162,6 +159,9 @@ def test_plan_in_silence_keeps_mouth_still(filmed: tuple[FilmedAvatar, WarpAvata
     avatar, warp_avatar = filmed
     assert warp_avatar.talks
     plan = _planned(warp_avatar, np.zeros(len(TALKING)), TALKING)
+    assert len(np.unique(plan.exemplar)) == 1
+    assert (plan.fade < 0).all() and (plan.interior == 0).all()
+    assert np.ptp(plan.target_head[:, :11], axis=0).max() < 1e-5
     chunk, patches = _painted(avatar, warp_avatar, plan)
     own = _between_the_lips(warp_avatar, TALKING, chunk.crops_y[chunk.base])
     silent = _between_the_lips(warp_avatar, TALKING, patches.y)
@@ -171,19 +171,7 @@ def test_plan_in_silence_keeps_mouth_still(filmed: tuple[FilmedAvatar, WarpAvata
     assert silent.min() > 130, "and the mouth that is held is shut"
 
 
-def test_plan_in_silence_holds_one_exemplar(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
-    _, warp_avatar = filmed
-    plan = _planned(warp_avatar, np.zeros(len(TALKING)), TALKING)
-    assert len(np.unique(plan.exemplar)) == 1
-    assert (plan.fade < 0).all()
-    assert (plan.interior == 0).all()
-    lips = plan.target_head[:, :11]
-    assert np.abs(lips - lips[:1]).max() < 1e-5
-
-
-def test_plan_speech_releases_hold_and_pause_restores_it(
-    filmed: tuple[FilmedAvatar, WarpAvatar],
-) -> None:
+def test_plan_speech_releases_hold_until_pause(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
     _, warp_avatar = filmed
     index = np.resize(TALKING, 60)
     gate = np.zeros(60)
@@ -196,7 +184,7 @@ def test_plan_speech_releases_hold_and_pause_restores_it(
     assert moved[20:39].max() > 0.01
 
 
-def test_silent_motion_is_measured_on_patches(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
+def test_silent_motion_ignores_speech_and_brightness(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
     avatar, warp_avatar = filmed
     chunk, patches = _painted(avatar, warp_avatar, _planned(warp_avatar, np.zeros(len(TALKING)), TALKING))
     assert patches.silent_motion.num == len(TALKING)
@@ -204,13 +192,7 @@ def test_silent_motion_is_measured_on_patches(filmed: tuple[FilmedAvatar, WarpAv
     talking = silent_motion(chunk, replace(patches, y=chunk.crops_y[chunk.base])).rms
     assert held is not None and talking is not None
     assert held < 0.03 < 0.04 < talking
-
-
-def test_silent_motion_ignores_speech_and_brightness(filmed: tuple[FilmedAvatar, WarpAvatar]) -> None:
-    avatar, warp_avatar = filmed
-    chunk, patches = _painted(avatar, warp_avatar, _planned(warp_avatar, np.zeros(len(TALKING)), TALKING))
     assert silent_motion(replace(chunk, hold=np.full_like(chunk.hold, 0.5)), patches).num == 0
     dimmer = patches.y.copy()
     dimmer[::2] = dimmer[::2] // 2
-    dimmed = silent_motion(chunk, replace(patches, y=dimmer)).rms
-    assert dimmed == pytest.approx(patches.silent_motion.rms, abs=0.01)
+    assert silent_motion(chunk, replace(patches, y=dimmer)).rms == pytest.approx(held, abs=0.01)

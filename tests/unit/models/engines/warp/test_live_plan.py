@@ -8,15 +8,15 @@ import pytest
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.plan import MouthPlan, plan_ahead, plan_block
 from models.speech.speech_to_mouth import MouthBlock
-from tests.unit.models.synthetic_avatar import NUM_FRAMES, make_avatar, mouth_shapes
+from tests.unit.models.engines.warp.conftest import Build
+from tests.unit.models.synthetic_avatar import NUM_FRAMES, mouth_shapes
 
 NUM, AHEAD = 3, 4
 
 
-@pytest.fixture(scope="module", params=[0.14, 0.0], ids=["talker", "silent"])
-def warp_avatar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WarpAvatar:
-    folder = tmp_path_factory.mktemp("avatar")
-    return make_avatar(folder, request.param).build(folder)
+@pytest.fixture(params=[0.14, 0.0], ids=["talker", "silent"])
+def warp_avatar(request: pytest.FixtureRequest, build: Build) -> WarpAvatar:
+    return build(request.param)[1]
 
 
 def _mouth(num_frames: int) -> MouthBlock:

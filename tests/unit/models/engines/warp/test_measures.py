@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models.avatar.avatar import Avatar
 from models.avatar.mouth_calibration import MouthCalibration
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.measures import measure_block
 from models.engines.warp.plan import MouthPlan, plan_block
-from models.quality.measures import BlockMeasures, SkippedRun, measure_view
+from models.quality.measures import SkippedRun, measure_view
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.skip_reason import SkipReason
-from tests.unit.models.synthetic_avatar import ABSENT, EYES, NUM_FRAMES, make_avatar, mouth_shapes
+from tests.unit.models.synthetic_avatar import ABSENT, EYES, NUM_FRAMES, mouth_shapes
 
 
 @pytest.fixture(scope="module")
-def warp_avatar(tmp_path_factory: pytest.TempPathFactory) -> WarpAvatar:
-    avatar = make_avatar(tmp_path_factory.mktemp("avatar"), 0.14)
+def warp_avatar(talker: WarpAvatar) -> WarpAvatar:
     # Sizes as tracked, taken as they are: what goes in is what is planned.
-    built = avatar.build(tmp_path_factory.mktemp("avatar"))
-    return replace(built, calibration=MouthCalibration(np.ones(8, np.float32), np.zeros(8, np.float32)))
+    return replace(talker, calibration=MouthCalibration(np.ones(8, np.float32), np.zeros(8, np.float32)))
 
 
 def make_plan(warp_avatar: WarpAvatar, mouth: MouthBlock, first: int, index: np.ndarray) -> MouthPlan:
@@ -78,6 +74,10 @@ def test_measure_block_separates_speech_and_silence(warp_avatar: WarpAvatar) -> 
     still = np.zeros(40)  # one frame of the source, far from its gap
     mouth = mouth_of(shape, gate)
     measures = measure_block(warp_avatar, mouth, make_plan(warp_avatar, mouth, 0, still))
+    source, num = measures.source, len(measures.used)
+    assert (source.talks, source.has_sound, source.shows_closed_mouth) == (True, False, True)
+    assert warp_avatar.bank is not None and source.num_exemplars == num == len(warp_avatar.bank)
+    assert measures.used.any() and not source.is_fitted
     assert (measures.silence.num, measures.speech.num) == (20, 20)
     assert measures.num_open_in_silence == 10
     assert measures.silence.std == pytest.approx(0.05, rel=1e-3)
@@ -115,13 +115,8 @@ def test_measure_block_counts_open_mouths_in_silence(warp_avatar: WarpAvatar) ->
     for gate, num in ((silent, len(ABSENT)), (silent + 1, 0)):
         mouth = mouth_of(np.zeros((NUM_FRAMES, 8)), gate)
         assert measure_block(open_there, mouth, make_plan(open_there, mouth, 0, index)).num_skipped_open == num
-        avatar = Avatar(Path(), open_there.info, open_there.track)
-        assert (
-            measure_view(
-                avatar.info, avatar.track, True, index.astype(np.int32), gate.astype(np.float32)
-            ).num_skipped_open
-            == num
-        )
+        view = (open_there.info, open_there.track, True, index.astype(np.int32), gate.astype(np.float32))
+        assert measure_view(*view).num_skipped_open == num
 
 
 def test_measure_block_without_faces_has_no_other_measures(warp_avatar: WarpAvatar) -> None:
@@ -132,14 +127,3 @@ def test_measure_block_without_faces_has_no_other_measures(warp_avatar: WarpAvat
     assert np.isinf(measures.extremes).all()
     seen = measure_block(warp_avatar, mouth, make_plan(warp_avatar, mouth, 0, np.arange(4)))
     np.testing.assert_array_equal((measures + seen).extremes, seen.extremes)
-
-
-def test_measure_block_describes_source(warp_avatar: WarpAvatar) -> None:
-    mouth = mouth_of(mouth_shapes(4, 0.1), np.ones(4))
-    measures: BlockMeasures = measure_block(warp_avatar, mouth, make_plan(warp_avatar, mouth, 0, np.arange(4)))
-    source = measures.source
-    assert warp_avatar.bank is not None
-    assert (source.talks, source.has_sound, source.shows_closed_mouth) == (True, False, True)
-    assert (source.num_exemplars, len(measures.used)) == (len(warp_avatar.bank), len(warp_avatar.bank))
-    assert measures.used.any()
-    assert not source.is_fitted

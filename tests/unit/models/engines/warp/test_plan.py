@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,8 @@ from models.geometry.face_points import INNER_LOWER, INNER_UPPER, LIPS, OUTER_UP
 from models.mouth.shape import CHANNELS
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.raw_landmarks import RawLandmarks
-from tests.unit.models.synthetic_avatar import NUM_FRAMES, make_avatar, mouth_shapes
+from tests.unit.models.engines.warp.conftest import Build
+from tests.unit.models.synthetic_avatar import NUM_FRAMES, mouth_shapes
 
 _UPPER, _LOWER = (CONTROL_IDS.index(lip[5]) for lip in (INNER_UPPER, INNER_LOWER))
 
@@ -27,11 +27,10 @@ def _gaps(head: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(head[:, _UPPER, 1] - head[:, _LOWER, 1])
 
 
-def test_plan_mouth_parting_lips_cover_part_of_opening(tmp_path: Path) -> None:
-    avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
+def test_plan_mouth_parting_lips_cover_part_of_opening(silent: WarpAvatar) -> None:
     shape = mouth_shapes(NUM_FRAMES, 0.1)
-    plan, _ = plan_mouth(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
-    asked = _gaps(avatar.lip_model.deform(avatar.track.rest, shape)[:, list(CONTROL_IDS)])
+    plan, _ = plan_mouth(silent, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
+    asked = _gaps(silent.lip_model.deform(silent.track.rest, shape)[:, list(CONTROL_IDS)])
     is_open = shape[:, 0] > 0.5 * shape[:, 0].max()
     share = _gaps(plan.target_head)[is_open] / asked[is_open]
     assert 0.7 < share.min() < share.max() < 0.93
@@ -39,8 +38,8 @@ def test_plan_mouth_parting_lips_cover_part_of_opening(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_talking", [False, True])
-def test_plan_mouth_very_wide_opening_is_limited(is_talking: bool, tmp_path: Path) -> None:
-    avatar = make_avatar(tmp_path, 0.05 * is_talking).build(tmp_path / "avatar")
+def test_plan_mouth_very_wide_opening_is_limited(is_talking: bool, build: Build) -> None:
+    avatar = build(0.05 * is_talking)[1]
     assert avatar.talks == is_talking
     shape = mouth_shapes(NUM_FRAMES, 0.6)
     index = np.arange(NUM_FRAMES, dtype=np.int32)
@@ -48,12 +47,11 @@ def test_plan_mouth_very_wide_opening_is_limited(is_talking: bool, tmp_path: Pat
     assert 0.13 < gaps[0] < gaps[1] < gaps[2] + 0.01 < 0.36
 
 
-def test_plan_mouth_parting_lips_part_up_to_corners(tmp_path: Path) -> None:
-    avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
+def test_plan_mouth_parting_lips_part_up_to_corners(silent: WarpAvatar) -> None:
     shape = mouth_shapes(NUM_FRAMES, 0.1)
-    plan, _ = plan_mouth(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
+    plan, _ = plan_mouth(silent, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
     left, right = CONTROL_IDS.index(61), CONTROL_IDS.index(291)
-    asked = avatar.lip_model.deform(avatar.track.rest, shape)[:, list(CONTROL_IDS)]
+    asked = silent.lip_model.deform(silent.track.rest, shape)[:, list(CONTROL_IDS)]
     wider = np.diff(plan.target_head[:, [left, right], 0] - asked[:, [left, right], 0])[:, 0]
     is_open = shape[:, 0] > 0.09
     assert (wider[is_open] > 0.008).all()
@@ -61,15 +59,16 @@ def test_plan_mouth_parting_lips_part_up_to_corners(tmp_path: Path) -> None:
     assert (higher > 0.015).all()  # corners that follow the jaw all the way would sink by .02
 
 
-def _smile(folder: Path) -> tuple[WarpAvatar, int]:
+@pytest.fixture(scope="module")
+def smile(build: Build, tmp_path_factory: pytest.TempPathFactory) -> tuple[WarpAvatar, int]:
     """A source whose one visible frame shows an open mouth, and that frame."""
-    talker, frame = make_avatar(folder, 0.14), int(mouth_shapes(NUM_FRAMES, 0.14)[:, 0].argmax())
+    talker, frame = build(0.14)[0], int(mouth_shapes(NUM_FRAMES, 0.14)[:, 0].argmax())
     raw = RawLandmarks(talker.raw.points, np.arange(NUM_FRAMES) == frame)
-    return replace(talker, raw=raw).build(folder / "avatar"), frame
+    return replace(talker, raw=raw).build(tmp_path_factory.mktemp("smile")), frame
 
 
-def test_plan_mouth_closing_smile_keeps_gap_form(tmp_path: Path) -> None:
-    avatar, frame = _smile(tmp_path)
+def test_plan_mouth_closing_smile_keeps_gap_form(smile: tuple[WarpAvatar, int]) -> None:
+    avatar, frame = smile
     own = avatar.track.shape[frame]
     shape = own * np.array([[1], [0.5], [0]], np.float32)
     target = plan_mouth(avatar, shape, np.full(3, frame, np.int32), None)[0].target_head
@@ -80,8 +79,8 @@ def test_plan_mouth_closing_smile_keeps_gap_form(tmp_path: Path) -> None:
     assert np.abs(gaps[2]).max() < 1e-3
 
 
-def test_plan_mouth_smile_opens_less_than_closed_lips(tmp_path: Path) -> None:
-    avatar, frame = _smile(tmp_path)
+def test_plan_mouth_smile_opens_less_than_closed_lips(smile: tuple[WarpAvatar, int]) -> None:
+    avatar, frame = smile
     own = float(avatar.track.shape[frame, 0])
     shape = np.array([avatar.track.shape[frame]] * 2)
     shape[1] += mouth_shapes(NUM_FRAMES, 0.04).max(0)
@@ -89,23 +88,21 @@ def test_plan_mouth_smile_opens_less_than_closed_lips(tmp_path: Path) -> None:
     assert np.diff(gaps) == pytest.approx(0.5 * (shape[1, 0] - own), rel=0.15)
 
 
-def test_plan_block_rounding_is_0_for_spread_lips(tmp_path: Path) -> None:
-    avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
+def test_plan_block_rounding_is_0_for_spread_lips(silent: WarpAvatar) -> None:
     shape = np.zeros((3, len(CHANNELS)), np.float32)
     shape[:, CHANNELS.index("width")] = 0.03, 0, -0.03
     mouth = MouthBlock(shape, np.ones(3, np.float32))
-    plan, _ = plan_block(avatar, mouth, np.arange(3, dtype=np.int32), 0, None)
+    plan, _ = plan_block(silent, mouth, np.arange(3, dtype=np.int32), 0, None)
     assert plan.rounding.tolist() == [0, 0, pytest.approx(1)]
 
 
-def test_plan_mouth_rounded_lips_part_only_in_middle(tmp_path: Path) -> None:
-    avatar = make_avatar(tmp_path, 0.0).build(tmp_path / "avatar")
+def test_plan_mouth_rounded_lips_part_only_in_middle(silent: WarpAvatar) -> None:
     shape = np.repeat(mouth_shapes(NUM_FRAMES, 0.05).max(0)[None], 2, 0)
     narrow = shape.copy()
     narrow[1, CHANNELS.index("width")] -= 0.06
     index = np.zeros(2, np.int32)
     upper, lower = ([CONTROL_IDS.index(point) for point in lip] for lip in (INNER_UPPER, INNER_LOWER))
-    plan, _ = plan_mouth(avatar, shape, index, None, spoken=narrow)
+    plan, _ = plan_mouth(silent, shape, index, None, spoken=narrow)
     usual, rounded = plan.target_head[:, upper, 1] - plan.target_head[:, lower, 1]
     np.testing.assert_allclose(rounded[4:7], usual[4:7], atol=1e-6)
     assert (rounded[[1, 9]] < 0.1 * usual[[1, 9]]).all()
@@ -118,10 +115,9 @@ def _crooked(avatar: WarpAvatar, shift: NDArray[np.float32]) -> WarpAvatar:
     return replace(avatar, track=replace(avatar.track, head_points=head))
 
 
-def test_plan_mouth_fitting_exemplar_is_unchanged(tmp_path: Path) -> None:
+def test_plan_mouth_fitting_exemplar_is_unchanged(talker: WarpAvatar) -> None:
     """No lips of an average talker are drawn over its own: those are where its picture has them."""
-    straight = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
-    avatar = _crooked(straight, np.full(NUM_FRAMES, 0.03, np.float32))
+    avatar = _crooked(talker, np.full(NUM_FRAMES, 0.03, np.float32))
     assert avatar.bank is not None
     index = avatar.bank.frames[6:16]
     plan, _ = plan_mouth(avatar, avatar.bank.shape[6:16], index, None)
@@ -130,25 +126,23 @@ def test_plan_mouth_fitting_exemplar_is_unchanged(tmp_path: Path) -> None:
     np.testing.assert_allclose(plan.target_head, own, rtol=0, atol=4e-3)  # lips may cross by that
 
 
-def test_plan_mouth_fading_exemplars_blend_lips(tmp_path: Path) -> None:
-    straight = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
-    bank = straight.bank
+def test_plan_mouth_fading_exemplars_blend_lips(talker: WarpAvatar) -> None:
+    bank = talker.bank
     assert bank is not None
     rows = np.r_[5:15, 24:34]
-    avatar = _crooked(straight, np.where(np.arange(NUM_FRAMES) < bank.frames[20], 0, 0.04).astype(np.float32))
+    avatar = _crooked(talker, np.where(np.arange(NUM_FRAMES) < bank.frames[20], 0, 0.04).astype(np.float32))
     plan, _ = plan_mouth(avatar, bank.shape[rows], bank.frames[rows], None)
     jumps = np.flatnonzero(np.diff(plan.exemplar) != 1)
     assert len(jumps) and (plan.fade >= 0).any()
     beside = plan.target_head[:, CONTROL_IDS.index(OUTER_UPPER[5]), 0]
-    straight_plan, _ = plan_mouth(straight, bank.shape[rows], bank.frames[rows], None)
+    straight_plan, _ = plan_mouth(talker, bank.shape[rows], bank.frames[rows], None)
     beside = beside - straight_plan.target_head[:, CONTROL_IDS.index(OUTER_UPPER[5]), 0]
     assert np.ptp(beside) > 0.03
     assert np.abs(np.diff(beside)).max() < 0.02
 
 
-def test_plan_mouth_too_open_exemplar_closes_to_shape(tmp_path: Path) -> None:
-    avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
-    bank = avatar.bank
+def test_plan_mouth_too_open_exemplar_closes_to_shape(talker: WarpAvatar) -> None:
+    bank = talker.bank
     assert bank is not None
     widest = int(bank.shape[:, 0].argmax())
     only = np.ones((1, len(bank)), np.bool_)
@@ -156,34 +150,32 @@ def test_plan_mouth_too_open_exemplar_closes_to_shape(tmp_path: Path) -> None:
     gaps = {}
     for share in (1.0, 0.6, 0.0):
         shape, index = bank.shape[[widest]] * share, bank.frames[[widest]]
-        gaps[share] = float(_gaps(plan_mouth(avatar, shape, index, None, forbidden=only)[0].target_head)[0])
+        gaps[share] = float(_gaps(plan_mouth(talker, shape, index, None, forbidden=only)[0].target_head)[0])
     assert gaps[1.0] > 0.05
     assert gaps[0.6] == pytest.approx(0.6 * gaps[1.0], rel=0.02)
     assert gaps[0.0] == pytest.approx(0, abs=1e-4)
 
 
-def test_plan_mouth_does_not_thicken_lips(tmp_path: Path) -> None:
-    avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
-    assert avatar.bank is not None
-    seen, index = avatar.bank.shape[6:7], avatar.bank.frames[6:7]
+def test_plan_mouth_does_not_thicken_lips(talker: WarpAvatar) -> None:
+    assert talker.bank is not None
+    seen, index = talker.bank.shape[6:7], talker.bank.frames[6:7]
     higher = seen.copy()
     higher[:, CHANNELS.index("upper")] += 0.02
     higher[:, CHANNELS.index("open_out")] += 0.04  # with the same gap
-    only = np.arange(len(avatar.bank))[None] != 6
+    only = np.arange(len(talker.bank))[None] != 6
     outer = [
-        plan_mouth(avatar, shape, index, None, forbidden=only)[0].target_head[0, CONTROL_IDS.index(OUTER_UPPER[5]), 1]
+        plan_mouth(talker, shape, index, None, forbidden=only)[0].target_head[0, CONTROL_IDS.index(OUTER_UPPER[5]), 1]
         for shape in (seen, higher)
     ]
-    asked = [avatar.lip_model.deform(avatar.track.rest, shape)[0, OUTER_UPPER[5], 1] for shape in (seen, higher)]
+    asked = [talker.lip_model.deform(talker.track.rest, shape)[0, OUTER_UPPER[5], 1] for shape in (seen, higher)]
     assert 0 < outer[1] - outer[0] < 1.3 * (asked[1] - asked[0])
 
 
-def test_plan_mouth_open_exemplar_keeps_own_interior(tmp_path: Path) -> None:
-    avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
-    assert avatar.bank is not None
+def test_plan_mouth_open_exemplar_keeps_own_interior(talker: WarpAvatar) -> None:
+    assert talker.bank is not None
     shape = mouth_shapes(NUM_FRAMES, 0.3)  # wider than the talker ever opens
-    plan, _ = plan_mouth(avatar, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
-    shown = avatar.bank.shape[plan.exemplar, 0]
+    plan, _ = plan_mouth(talker, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
+    shown = talker.bank.shape[plan.exemplar, 0]
     assert (shape[:, 0] - shown).max() > 0.1
     assert (plan.interior[shown > 0.05] == 0).all()
     assert (plan.own_teeth == 0).all()
@@ -195,26 +187,24 @@ def _turned(avatar: WarpAvatar, degrees: NDArray[np.float64]) -> WarpAvatar:
     return replace(avatar, track=replace(avatar.track, rotation=turn @ np.diag([1.0, -1.0, -1.0])))
 
 
-def test_plan_in_shots_turned_head_uses_own_lips(tmp_path: Path) -> None:
-    avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
-    assert avatar.bank is not None
-    avatar = _turned(avatar, np.where(np.arange(NUM_FRAMES) < NUM_FRAMES // 2, 39.0, 46.0))
+def test_plan_in_shots_turned_head_uses_own_lips(talker: WarpAvatar) -> None:
+    assert talker.bank is not None
+    talker = _turned(talker, np.where(np.arange(NUM_FRAMES) < NUM_FRAMES // 2, 39.0, 46.0))
     frames, shape = np.arange(NUM_FRAMES, dtype=np.int32), mouth_shapes(NUM_FRAMES, 0.07)
-    plan, _ = plan_in_shots(avatar, shape, frames, None)
+    plan, _ = plan_in_shots(talker, shape, frames, None)
     assert (plan.exemplar[: NUM_FRAMES // 2] >= 0).all()
     assert (plan.exemplar[NUM_FRAMES // 2 :] == -1).all()
     assert plan.own_teeth.max() == 0
     assert _gaps(plan.target_head)[NUM_FRAMES // 2 :].std() > 0.01  # they speak
 
 
-def test_plan_in_shots_head_at_turn_limit_does_not_flicker(tmp_path: Path) -> None:
-    avatar = make_avatar(tmp_path, 0.14).build(tmp_path / "avatar")
+def test_plan_in_shots_head_at_turn_limit_does_not_flicker(talker: WarpAvatar) -> None:
     time, half = np.arange(NUM_FRAMES), NUM_FRAMES // 2
     at_limit = 43 + np.where(time % 2, 1.0, -1.0)
     for sign in (1, -1):
-        is_turned = _turned(avatar, sign * np.where(time < half, 30.0, at_limit)).is_turned
+        is_turned = _turned(talker, sign * np.where(time < half, 30.0, at_limit)).is_turned
         assert is_turned.tolist() == (time >= half).tolist()
-    assert not _turned(avatar, np.full(NUM_FRAMES, 42.0)).is_turned.any()
-    later = _turned(avatar, np.where(time < half, 46.0, 42.0))
+    assert not _turned(talker, np.full(NUM_FRAMES, 42.0)).is_turned.any()
+    later = _turned(talker, np.where(time < half, 46.0, 42.0))
     later = replace(later, track=replace(later.track, shot=(time >= half).astype(np.int32)))
     assert later.is_turned.tolist() == (time < half).tolist()  # another shot has its own

@@ -18,10 +18,9 @@ from media.probe import probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
 from media.yuv_frame import from_rgb, to_rgb
-from models.face.choice import FaceChoice
 from models.quality.findings import STILL
 from models.quality.report import QualityReport
-from models.track.tracker import FaceTracker
+from tests.unit.models.conftest import Filmed
 
 # From the avatar's widest mouths to its closed ones.
 FIRST, STOP = 20, 68
@@ -54,19 +53,14 @@ def _soft_light(picture: NDArray[np.uint8], points: Points) -> NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module", params=[_moustache, _soft_light])
-def film(request: pytest.FixtureRequest, sample_video: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def film(request: pytest.FixtureRequest, filmed_sample: Filmed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The avatar in another guise, as a film."""
     path = tmp_path_factory.mktemp("film") / "film.mp4"
-    info = probe_video(sample_video, MediaLimits())
-    with FrameReader(sample_video, info, 2**27) as reader:
-        frames = list(reader.read(range(FIRST, STOP)))
-    raw, _ = FaceTracker(num_threads=1, device="cpu").track_chunk(
-        frames, info.colour, FaceChoice.parse("largest"), None
-    )
-    writer = SegmentWriter(info, 12, "ultrafast")
-    for frame, points in zip(frames, raw.points, strict=True):
-        picture = np.ascontiguousarray(to_rgb(frame, info.colour))
-        writer.write(from_rgb(request.param(picture, points), info.colour))
+    colour, shown = filmed_sample.info.colour, slice(FIRST, STOP)
+    writer = SegmentWriter(filmed_sample.info, 12, "ultrafast")
+    for frame, points in zip(filmed_sample.frames[shown], filmed_sample.raw.points[shown], strict=True):
+        picture = np.ascontiguousarray(to_rgb(frame, colour))
+        writer.write(from_rgb(request.param(picture, points), colour))
     path.write_bytes(writer.finish())
     return path
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from media.probe import ColourTags, VideoInfo
+from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.avatar import Avatar
 from models.geometry.head_frame import HeadPose
 from models.mouth.lip_model import LipModel
 from models.track.face_track import FaceTrack, finish_track
 from models.weights import weights_path
+from tests.unit.media.clips import info_of
 
 COLOUR = ColourTags(1, False, 1, 1)
 WIDTH, HEIGHT, NUM_FRAMES = 320, 240, 24
@@ -37,21 +37,7 @@ def talking_track(
 
 def make_avatar(folder: Path, track: FaceTrack) -> Avatar:
     """A video of 25 frames a second."""
-    info = VideoInfo(
-        width=WIDTH,
-        height=HEIGHT,
-        fps=Fraction(25),
-        num_frames=NUM_FRAMES,
-        duration_seconds=NUM_FRAMES / 25,
-        rotation=0,
-        is_still=False,
-        is_variable_rate=False,
-        colour=COLOUR,
-        codec="h264",
-        pixel_format="yuv420p",
-        has_audio=False,
-    )
-    return Avatar(folder, info, track)
+    return Avatar(folder, info_of(WIDTH, HEIGHT, num_frames=NUM_FRAMES, colour=COLOUR), track)
 
 
 def frame(index: int) -> YuvFrame:

@@ -51,13 +51,10 @@ def test_mel_encode_past_end_gives_windows(speech: Path) -> None:
     assert heard.gate[10] == 0 and heard.gate[45] == 1 and heard.gate[90] == 0
 
 
-def test_mel_encode_unmeasured_file_raises_media_error(speech: Path, tmp_path: Path) -> None:
+def test_mel_encode_unmeasured_file_or_stop_raises(speech: Path, tmp_path: Path) -> None:
     level = measure_level(speech)
     np.save(tmp_path / "other.npy", np.zeros(100, np.int16))
     with pytest.raises(MediaError, match="Expected 41600 samples"):
         MelAudioEncoder().encode(tmp_path / "other.npy", level, FrameSpan(FPS, 0, 1, 1))
-
-
-def test_mel_encode_stop_raises_cancelled_job_error(speech: Path) -> None:
     with pytest.raises(CancelledJobError):
-        MelAudioEncoder().encode(speech, measure_level(speech), FrameSpan(FPS, 0, 9, 9), lambda: True)
+        MelAudioEncoder().encode(speech, level, FrameSpan(FPS, 0, 9, 9), lambda: True)

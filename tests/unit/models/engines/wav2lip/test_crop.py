@@ -9,38 +9,33 @@ from tests.unit.models.engines.wav2lip.avatars import HEIGHT, NUM_FRAMES, WIDTH,
 MOUTH = [61, 291, 0, 17, 13, 14]
 
 
+TRACK = talking_track()
+BOXES = track_boxes(TRACK, WIDTH, HEIGHT)
+PLACED = BOXES.boxes + np.tile(BOXES.origins, 2)
+
+
 def test_track_boxes_follow_head_not_chin() -> None:
-    track = talking_track()
-    boxes = track_boxes(track, WIDTH, HEIGHT)
-    placed = boxes.boxes + np.tile(boxes.origins, 2)
-    assert np.ptp(track.points[:, 152, 1]) > 8  # the chin goes up and down
-    assert np.ptp(placed[:, 1]) < 1 and np.ptp(placed[:, 3]) < 1
-    steps = np.diff(placed[:, 0])
+    assert np.ptp(TRACK.points[:, 152, 1]) > 8  # the chin goes up and down
+    assert np.ptp(PLACED[:, 1]) < 1 and np.ptp(PLACED[:, 3]) < 1
+    steps = np.diff(PLACED[:, 0])
     assert np.abs(steps - 0.4).max() < 0.2  # pixels: the head's own speed
 
 
 def test_track_boxes_hold_face_like_detector() -> None:
-    track = talking_track()
-    boxes = track_boxes(track, WIDTH, HEIGHT)
-    placed = boxes.boxes + np.tile(boxes.origins, 2)
-    oval = track.points[:, list(FACE_OVAL), :2].mean(0)
-    middle = placed.mean(0)
+    oval = TRACK.points[:, list(FACE_OVAL), :2].mean(0)
+    middle = PLACED.mean(0)
     height = middle[3] - middle[1]
     assert np.abs(middle[:3] - [*oval.min(0), oval[:, 0].max()]).max() < 1
     assert 0.02 * height < middle[3] - oval[:, 1].max() < 0.08 * height
-    mouth = (track.points[:, MOUTH, 1].mean() - middle[1]) / height
+    mouth = (TRACK.points[:, MOUTH, 1].mean() - middle[1]) / height
     assert 0.6 < mouth < 0.8  # in the half that is generated
 
 
 def test_track_boxes_outline_holds_open_jaw() -> None:
-    track = talking_track()
-    boxes = track_boxes(track, WIDTH, HEIGHT)
-    outline = boxes.outline + boxes.origins[:, None]
-    lowest = outline[..., 1].max(1)
-    assert (lowest > track.points[:, 152, 1]).all()
+    lowest = (BOXES.outline + BOXES.origins[:, None])[..., 1].max(1)
+    assert (lowest > TRACK.points[:, 152, 1]).all()
     assert np.ptp(lowest) > 2  # it follows an open mouth
-    usual = track.points[:, 152, 1].mean()
-    assert (lowest > usual).all()  # and gives a closed one the room to open
+    assert (lowest > TRACK.points[:, 152, 1].mean()).all()  # and gives a closed one the room to open
 
 
 def test_track_boxes_end_at_frame_edge() -> None:

@@ -12,23 +12,7 @@ from numpy.typing import NDArray
 
 from models.engines.paste.blend import spread_over
 from models.engines.paste.resample import resize_box
-
-CELL = 32  # pixels
-
-
-def _frames(num: int, height: int, width: int, seed: int) -> NDArray[np.uint8]:
-    """(N, H, W, 3) BGR: the pictures of shared/reference, bilinear between random colours, in whole numbers."""
-    random = np.random.RandomState(seed)
-    y, x = np.arange(height), np.arange(width)
-    down, right = (y % CELL)[:, None, None], (x % CELL)[None, :, None]
-    frames = []
-    for _ in range(num):
-        colours = random.randint(0, 256, (height // CELL + 2, width // CELL + 2, 3)).astype(np.int64)
-        upper, lower = colours[y // CELL], colours[y // CELL + 1]
-        above = upper[:, x // CELL] * (CELL - right) + upper[:, x // CELL + 1] * right
-        below = lower[:, x // CELL] * (CELL - right) + lower[:, x // CELL + 1] * right
-        frames.append((above * (CELL - down) + below * down) // CELL**2)
-    return np.stack(frames).astype(np.uint8)
+from tests.unit.models.engines.reference import random_pictures
 
 
 @pytest.fixture
@@ -44,7 +28,7 @@ def _box(stored: Any) -> NDArray[np.float32]:
 
 def test_resize_box_equals_official_script(stored: Any) -> None:
     height, width = stored["frame_hw"]
-    frames = _frames(4, height, width, int(stored["frame_seed"]))
+    frames = random_pictures(4, height, width, int(stored["frame_seed"]))
     faces = np.stack([resize_box(frame, _box(stored), (96, 96), "linear") for frame in frames])
     assert np.array_equal(faces, stored["face_u8"])
     moved = _box(stored) + np.float32(0.001)  # the way of boxes between pixels

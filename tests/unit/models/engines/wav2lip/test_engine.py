@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,37 +17,17 @@ from models.engines.protocol import ComputeResources, Engine, EngineClass, Engin
 from models.engines.wav2lip.audio import plan_windows
 from models.engines.wav2lip.engine import Wav2LipEngine
 from models.speech.level import measure_level
-from tests.unit.models.engines.wav2lip.avatars import (
-    NUM_FRAMES,
-    frame,
-    make_avatar,
-    talking_track,
-)
+from tests.unit.models.engines.brought import Brought
+from tests.unit.models.engines.wav2lip.avatars import NUM_FRAMES, frame, make_avatar, talking_track
 from tests.unit.models.engines.wav2lip.networks import save_onnx
 
 MAKER: EngineClass = Wav2LipEngine  # mypy checks here that it is an engine
 SPAN = FrameSpan(Fraction(25), 0, 20, 20)
 
 
-@dataclass(frozen=True)
-class _Weights:
-    files: dict[str, Path]
-
-    def path(self, role: str) -> Path:
-        if role not in self.files:
-            raise WeightsError(f"There is no file for {role}.")
-        return self.files[role]
-
-    def fingerprint(self, role: str) -> str:
-        return self.path(role).name if self.has(role) else ""
-
-    def has(self, role: str) -> bool:
-        return role in self.files
-
-
 def _engine(tmp_path: Path, **options: Any) -> Wav2LipEngine:
     path = tmp_path / "generator.onnx"
-    return Wav2LipEngine(EngineSettings(_Weights({"generator": save_onnx(path, size=32)}), options))
+    return Wav2LipEngine(EngineSettings(Brought({"generator": save_onnx(path, size=32)}), options))
 
 
 @pytest.fixture
@@ -167,13 +144,7 @@ def test_wav2lip_options_invalid_value_raises_config_error(tmp_path: Path, optio
 
 
 def test_wav2lip_without_weights_raises_weights_error() -> None:
-    engine: Engine = MAKER(EngineSettings(_Weights({}), {}))
+    engine: Engine = MAKER(EngineSettings(Brought({}), {}))
     assert [role.name for role in MAKER.weights] == ["generator"]
     with pytest.raises(WeightsError, match="generator"):
         engine.face_generator(ComputeResources())
-
-
-def test_wav2lip_engine_module_imports_no_torch() -> None:
-    code = "import models.engines.wav2lip.engine, sys; print({'torch'} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
-    assert done.stdout.strip() == "set()", done.stderr

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from errors import ConfigError, WeightsError
+from errors import WeightsError
 from models.engines.protocol import ComputeResources
 from models.engines.runtime.torch_device import half_precision
 from models.engines.wav2lip.generator import OnnxGenerator, load_generator
@@ -53,12 +53,6 @@ def test_torch_generator_any_batch_position_gives_same_bytes(generator: TorchGen
     parts = [generator.generate(faces[i : i + 1], windows[i : i + 1]) for i in range(3)]
     assert np.array_equal(np.concatenate(parts), whole)
     assert generator.generate(faces[:0], windows[:0]).shape == (0, 96, 96, 3)
-
-
-def test_torch_generator_depends_on_windows(generator: TorchGenerator) -> None:
-    faces, windows = _inputs(1, 96)
-    silent = generator.generate(faces, np.full_like(windows, -4))
-    assert (generator.generate(faces, windows) != silent).any()
 
 
 def test_torch_generator_auto_uses_half_if_close(checkpoint: Path, generator: TorchGenerator) -> None:
@@ -116,20 +110,6 @@ def test_onnx_generator_finds_inputs_by_shape(tmp_path: Path, changes: dict[str,
 def test_onnx_generator_other_export_raises_weights_error(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(WeightsError, match=r"g\.onnx: expected a Wav2Lip network"):
         load_generator(save_onnx(tmp_path / "g.onnx", **changes), ComputeResources(), FULL)
-
-
-def test_onnx_generator_truncated_file_raises_weights_error(tmp_path: Path) -> None:
-    path = save_onnx(tmp_path / "g.onnx")
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(WeightsError, match=r"g\.onnx"):
-        load_generator(path, ComputeResources(), FULL)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_load_generator_missing_cuda_raises_config_error(checkpoint: Path, tmp_path: Path) -> None:
-    for path in (checkpoint, save_onnx(tmp_path / "g.onnx")):
-        with pytest.raises(ConfigError):
-            load_generator(path, ComputeResources("cuda"), FULL)
 
 
 def test_measure_batch_option_keeps_batch_size(tmp_path: Path, checkpoint: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.engines.protocol import ComputeResources, EngineClass, FrameSpan, LiveEngine
+from models.engines.protocol import EngineClass, FrameSpan, LiveEngine
 from models.engines.wav2lip.audio import SILENCE, MelAudioEncoder, MelLiveAudioEncoder, plan_windows
 from models.engines.wav2lip.engine import Wav2LipEngine
 from models.speech.level import measure_level
@@ -60,10 +60,3 @@ def test_mel_encode_live_after_interruption_reads_silence() -> None:
     features = MelLiveAudioEncoder().encode_live(stream.window(1.12, 1.2))
     span = FrameSpan(Fraction(25), 28, NUM, 30)
     assert np.all(plan_windows(features, span, np.zeros(NUM, np.int32), 0).features == np.float32(SILENCE))
-
-
-def test_wav2lip_implements_live_engine() -> None:
-    assert Wav2LipEngine.look_ahead_frames == 0
-    assert isinstance(
-        Wav2LipEngine.live_audio_encoder(object.__new__(Wav2LipEngine), ComputeResources()), MelLiveAudioEncoder
-    )

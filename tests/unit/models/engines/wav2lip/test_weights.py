@@ -56,11 +56,6 @@ def test_load_network_reads_accepted_file(checkpoint: Path, tmp_path: Path) -> N
     assert GENERATOR_ROLE.mismatch(inspect_weights(export)) is None
 
 
-def test_wav2lip_role_rejects_other_network() -> None:
-    assert "expected a Wav2Lip generator" in (_mismatch({"conv1.weight": (64, 3, 7, 7)}) or "")
-    assert _mismatch({}) is not None
-
-
 @pytest.mark.parametrize(
     ("inputs", "output"),
     [

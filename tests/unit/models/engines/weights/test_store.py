@@ -21,7 +21,6 @@ from models.engines.weights.store import WeightsStore
 from models.engines.weights.upload import StagedFile
 from tests.unit.models.engines.weights.toy_engines import ENGINES, TwinEngine
 from tests.unit.models.engines.weights.weights_files import (
-    Harm,
     external_onnx,
     onnx_file,
     safetensors_file,
@@ -65,7 +64,7 @@ def test_add_second_role_joins_variant(store: WeightsStore, tmp_path: Path) -> N
     gan = store.add(safetensors_file(tmp_path / "b.pth", fill=1), name="gan")
     mixer = store.add(onnx_file(tmp_path / "c.onnx"), engine="toy", name="gan")
     assert [each.name for each in (first, gan, mixer)] == ["toy", "toy:gan", "toy:gan"]
-    weights = store.for_engine("toy:gan")
+    weights = pickle.loads(pickle.dumps(store.for_engine("toy:gan")))
     assert (weights.path("generator"), weights.path("mixer")) == (store.path_of(gan), store.path_of(mixer))
     assert store.for_engine("toy").has("generator") and not store.for_engine("toy").has("mixer")
 
@@ -94,7 +93,7 @@ def test_add_second_file_of_role_raises_state_error(store: WeightsStore, tmp_pat
     assert store.list() == (entry,)
 
 
-def test_verify_finds_changed_file_and_add_repairs_it(store: WeightsStore, tmp_path: Path) -> None:
+def test_verify_finds_changed_file_and_add_repairs(store: WeightsStore, tmp_path: Path) -> None:
     source = safetensors_file(tmp_path / "w.pth")
     entry = store.add(source)
     mixer = store.add(onnx_file(tmp_path / "m.onnx"))
@@ -158,14 +157,6 @@ def test_add_unknown_file_reports_reason_of_each_engine(store: WeightsStore, tmp
 def _leftovers(store: WeightsStore) -> list[str]:
     kept = (".lock", "index.json")
     return sorted(path.name for path in store.folder.rglob("*") if path.is_file() and path.name not in kept)
-
-
-def test_add_malicious_file_runs_no_code_and_stores_nothing(store: WeightsStore, tmp_path: Path) -> None:
-    target = tmp_path / "was-run"
-    with pytest.raises(WeightsError, match=r"w.pth: .* asks for posix.mkdir"):
-        store.add(torch_file(tmp_path / "w.pth", {"state_dict": state(), "extra": Harm(target)}))
-    assert not target.exists()
-    assert (store.list(), _leftovers(store)) == ((), [])
 
 
 def test_add_uses_requested_engine_and_role(store: WeightsStore, tmp_path: Path) -> None:
@@ -257,14 +248,9 @@ def test_add_from_two_processes_keeps_both(tmp_path: Path, repo_root: Path) -> N
         "for name in (sys.argv[3], 'both'): store.add(Path(sys.argv[2]), name=name)\n"
     )
     folder = tmp_path / "weights"
+    command = [sys.executable, "-c", code, str(folder), str(source)]
     runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(folder), str(source), name],
-            cwd=repo_root,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        subprocess.Popen([*command, name], cwd=repo_root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for name in ("one", "two")
     ]
     try:
@@ -294,9 +280,3 @@ def test_add_removes_staging_of_killed_process(store: WeightsStore, tmp_path: Pa
         assert staged.path.is_file(), "somebody writes there"
         assert not dead.exists()
     assert list((store.folder / ".stage").iterdir()) == []
-
-
-def test_installed_weights_pickle(store: WeightsStore, tmp_path: Path) -> None:
-    entry = store.add(safetensors_file(tmp_path / "w.pth"))
-    weights = pickle.loads(pickle.dumps(store.for_engine("toy")))
-    assert weights.path("generator") == store.path_of(entry)

@@ -57,15 +57,6 @@ def test_spline_ignores_points_with_large_ridge() -> None:
     assert np.abs(found[0, :20]).max() < 0.05
 
 
-def test_spline_torch_equals_numpy() -> None:
-    rng = np.random.default_rng(0)
-    points, values = rng.uniform(-0.5, 0.5, (2, 25, 2)), rng.normal(size=(2, 25, 3))
-    layers = [np.arange(25), np.arange(5, 25)]
-    ours = thin_plate.fit(np, points, values, layers)
-    theirs = thin_plate.fit(torch, torch.from_numpy(points), torch.from_numpy(values), layers)
-    np.testing.assert_allclose(theirs.numpy(), ours, rtol=1e-6, atol=1e-6)
-
-
 def _mouth(gap: float) -> tuple[np.ndarray, np.ndarray]:
     x = np.linspace(20, 80, 11)
     bow = gap / 2 * (1 - ((x - 50) / 30) ** 2)
