@@ -37,6 +37,7 @@ from jobs.webhooks import Webhooks
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass
 from storage.backgrounds import BackgroundRecord
+from storage.cues import open_cues
 from storage.records import AvatarRecord, AvatarStatus, SegmentRecord
 from storage.state import open_store, open_table, webhook_secrets
 from telemetry import metrics
@@ -121,7 +122,13 @@ class JobDirector:
         self._live_avatars = LiveAvatars(self._avatars, self._backgrounds, catalog, self._analysing)
         self._kept_segments = KeptSegments(config.jobs.max_revision_bytes, self._table, self._files)
         self._housekeeping = Housekeeping(
-            config.jobs, self._table, self._files, self._avatars, self._backgrounds, self._kept_segments
+            config.jobs,
+            self._table,
+            self._files,
+            self._avatars,
+            self._backgrounds,
+            self._kept_segments,
+            open_cues(config, self._files.stored),
         )
         secrets = webhook_secrets(config.state, config.data_dir)
         self._webhooks = Webhooks(config.network, self._table, secrets, webhook_view)

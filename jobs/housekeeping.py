@@ -14,6 +14,7 @@ from jobs.model.record import JobRecord, JobStatus
 from jobs.segments.kept import KeptSegments
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
+from storage.cues import CueStore
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from telemetry import metrics
@@ -38,12 +39,13 @@ class Housekeeping:
         avatars: Avatars,
         backgrounds: Backgrounds,
         segments: KeptSegments,
+        cues: CueStore,
         clock: ClockSteps | None = None,
     ) -> None:
         self._limits = limits
         self._table = table
         self._files = files
-        self._avatars, self._backgrounds, self._segments = avatars, backgrounds, segments
+        self._avatars, self._backgrounds, self._segments, self._cues = avatars, backgrounds, segments, cues
         self._clock = clock or ClockSteps()
         self._ages_known_at = time.monotonic()
         self._ended: set[str] = set()  # jobs whose files stay until their rows are deleted
@@ -78,6 +80,7 @@ class Housekeeping:
     def sweep(self) -> None:
         """Remove finished jobs after their retention time, and orphaned files. Blocks on the disk."""
         self._sweep_drafts()
+        self._cues.sweep()
         self._sweep_finished()
         self._files.sweep_uploads(_ORPHAN_AGE_S)
         job_ids = self._files.job_ids(_ORPHAN_AGE_S)

@@ -111,7 +111,8 @@ def start_node(worker_script: Path | None = None, **options: Any) -> None:
 
 def _patient_node_start() -> AbstractContextManager[None]:
     """Make a node that is started in the block wait `_NODE_START_S` for its raylet instead of Ray's 30 s."""
-    services, get_node = ray._private.services, ray._private.services.get_node
+    services = ray._private.services
+    get_node: Callable[..., Any] = services.get_node
 
     def wait_for_node(*arguments: Any, **options: Any) -> Any:
         deadline = time.monotonic() + _NODE_START_S

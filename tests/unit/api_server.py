@@ -33,6 +33,7 @@ from jobs.model.avatar_settings import AvatarSettings, changed_settings
 from jobs.model.files import ErrorRecord, new_id, utc_now
 from jobs.model.plan import JobOptions, JobPlan
 from jobs.model.record import JobPage, JobQuery, JobRecord, JobStage, JobStatus
+from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
 from jobs.model.turn_edits import TurnEdit
 from jobs.model.turns import PlannedTurn
@@ -209,6 +210,11 @@ class MemoryService:
         self.files.stored.copy(job_file_key(job_id), job_file_key(new_id))
         again = {"id": new_id, "status": JobStatus.QUEUED, "error": None, "idempotency_key": None, "finished_at": None}
         return self.table.insert_job(job.model_copy(update=again))
+
+    async def revise_job(self, job_id: str, new_id: str, revision: Revision, owner: str | None) -> JobRecord:
+        job = self.table.get_job(job_id, owner)
+        revised = {"id": new_id, "status": JobStatus.QUEUED, "finished_at": None, "revision_of": job.id}
+        return self.table.insert_job(job.model_copy(update=revised))
 
     async def edit_turns(self, job_id: str, edit: TurnEdit, owner: str | None) -> JobRecord:
         job = self.table.get_job(job_id, owner)

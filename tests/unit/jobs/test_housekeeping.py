@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from config import PipelineConfig
+from config import JobConfig, PipelineConfig
 from jobs.housekeeping import Housekeeping
 from jobs.model.files import UploadedFile, new_id, utc_now
 from jobs.model.plan import JobOptions
@@ -19,6 +19,7 @@ from jobs.model.record import JobStatus
 from jobs.segments.kept import KeptSegments
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
+from storage.cues import open_cues
 from storage.file_keys import avatar_folder, job_file_key, job_folder, result_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -56,12 +57,15 @@ class SweptAvatars(Avatars):
         self.are_swept.set()
 
 
-def kept_segments(table: JobTable, files: FileStore) -> KeptSegments:
-    return KeptSegments(0, table, files)
-
-
-def backgrounds_of(table: JobTable, files: FileStore) -> Backgrounds:
-    return Backgrounds(CONFIG, NoStages(), table, files)
+def housekeeping_of(
+    table: JobTable,
+    files: FileStore,
+    avatars: Avatars,
+    limits: JobConfig = CONFIG.jobs,
+    clock: ClockSteps | None = None,
+) -> Housekeeping:
+    backgrounds, segments = Backgrounds(CONFIG, NoStages(), table, files), KeptSegments(0, table, files)
+    return Housekeeping(limits, table, files, avatars, backgrounds, segments, open_cues(CONFIG, files.stored), clock)
 
 
 def test_folders_of_no_avatar_go(files: FileStore, table: JobTable) -> None:
@@ -75,9 +79,7 @@ def test_folders_of_no_avatar_go(files: FileStore, table: JobTable) -> None:
     avatars = SweptAvatars(CONFIG, NoStages(), table, files)
 
     async def look_once() -> None:
-        housekeeping = Housekeeping(
-            CONFIG.jobs, table, files, avatars, backgrounds_of(table, files), kept_segments(table, files)
-        )
+        housekeeping = housekeeping_of(table, files, avatars)
         looking = asyncio.create_task(housekeeping.run())
         await asyncio.wait_for(avatars.are_swept.wait(), 60)
         looking.cancel()
@@ -108,9 +110,7 @@ def test_a_finished_job_loses_its_segments_and_is_looked_at_once(tmp_path: Path,
         on_disk(files, key).write_bytes(b"film")
     for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
         table.update_job(job.id, status=status)
-    housekeeping = Housekeeping(
-        CONFIG.jobs, table, files, avatars, backgrounds_of(table, files), kept_segments(table, files)
-    )
+    housekeeping = housekeeping_of(table, files, avatars)
     for _ in range(3):
         os.utime(on_disk(files, job_folder(job.id)), (time.time() - 7200,) * 2)
         housekeeping.sweep()
@@ -125,7 +125,7 @@ def test_sweep_cancels_job_in_review_after_retention(files: FileStore, table: Jo
     table.update_job(young.id, reviewed_at=utc_now() - limit / 2)
     on_disk(files, job_file_key(old.id)).write_bytes(b"sound")
     avatars = Avatars(CONFIG, NoStages(), table, files)
-    Housekeeping(CONFIG.jobs, table, files, avatars, backgrounds_of(table, files)).sweep()
+    housekeeping_of(table, files, avatars).sweep()
     cancelled = table.get_job(old.id)
     assert cancelled.status is JobStatus.CANCELLED and cancelled.error is not None
     assert "was not approved within" in cancelled.error.message
@@ -156,15 +156,7 @@ def test_files_that_only_look_old_are_kept(files: FileStore, table: JobTable, st
     avatars = LookedAtAvatars(table, files)
     limits = CONFIG.jobs.model_copy(update={"retention_s": 0.2})  # a period of 0.05 s
     ahead_s = 0.0
-    housekeeping = Housekeeping(
-        limits,
-        table,
-        files,
-        avatars,
-        backgrounds_of(table, files),
-        kept_segments(table, files),
-        ClockSteps(lambda: time.monotonic() + ahead_s),
-    )
+    housekeeping = housekeeping_of(table, files, avatars, limits, ClockSteps(lambda: time.monotonic() + ahead_s))
     ahead_s = step_s
 
     async def look_twice() -> None:

@@ -107,7 +107,7 @@ class PeopledAvatars(Avatars):
 
     async def find_people(self, record: AvatarRecord) -> PeopleReport:
         turns = [SpeakerTurn(person=each, start=3 * each, end=3 + 6 * each, confidence=1) for each in (0, 1)]
-        return PeopleReport.model_construct(people=[], turns=turns)
+        return PeopleReport(people=(), turns=tuple(turns))
 
     async def resolve_face(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
         if str(choice) == "person:9":

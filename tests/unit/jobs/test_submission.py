@@ -443,7 +443,7 @@ def dub(bench: Bench) -> Bench:
 def _create(bench: Bench, **fields: Any) -> JobRecord:
     """Create a job with a film; `bytes` become uploads."""
     sent = {name: bench.upload(each) if isinstance(each, bytes) else each for name, each in fields.items()}
-    more = sent.pop("more_audio", {})
+    more: dict[str, bytes] = fields.get("more_audio", {})
     sent["more_audio"] = {name: bench.upload(each) for name, each in more.items()}
     return asyncio.run(bench.create(bench.spec(**{"audio": None, "face_image": None, **sent})))
 
