@@ -32,9 +32,11 @@ from jobs.model.avatar_settings import AvatarSettings, changed_settings
 from jobs.model.files import ErrorRecord, new_id, utc_now
 from jobs.model.plan import JobOptions, JobPlan
 from jobs.model.record import JobPage, JobQuery, JobRecord, JobStage, JobStatus
+from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
 from jobs.planning import first_plan, sent_turns, speech_label
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
+from jobs.revisions import checked_spec
 from jobs.status import QueueStatus, ServiceStatus
 from rendering.live_chunk import LiveService
 from storage.backgrounds import BackgroundRecord, BackgroundStore
@@ -189,6 +191,14 @@ class MemoryService:
         self.files.stored.copy(job_file_key(job_id), job_file_key(new_id))
         again = {"id": new_id, "status": JobStatus.QUEUED, "error": None, "idempotency_key": None, "finished_at": None}
         return self.table.insert_job(job.model_copy(update=again))
+
+    async def revise_job(self, job_id: str, new_id: str, revision: Revision, owner: str | None) -> JobRecord:
+        job = self.table.get_job(job_id, owner)
+        spec = revision.settings.revised_spec(checked_spec(job))
+        plan = revision.settings.revised_plan(job.plan)
+        kept = {"owner", "engine", "avatar_key", "metadata", "format", "watermark_id"}
+        fields = job.model_dump(include=kept) | {"id": new_id, "revision_of": job.id, "created_at": utc_now()}
+        return self.table.insert_job(JobRecord(**fields, spec=spec, plan=plan))
 
     async def delete_job(self, job_id: str, owner: str | None) -> None:
         self.files.delete_job(self.table.get_job(job_id, owner).id)
