@@ -21,13 +21,18 @@ def heygem_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def service_url(tmp_path_factory: pytest.TempPathFactory, heygem_root: Path) -> Iterator[str]:
+def service_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of the service."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="package")
+def service_url(tmp_path_factory: pytest.TempPathFactory, service_data: Path, heygem_root: Path) -> Iterator[str]:
     """The service as `lipwright serve --heygem-root` starts it, on a free loopback port and an empty data folder."""
-    data_dir = tmp_path_factory.mktemp("data")
     # What a busy machine renders late is waited for here: nothing stands in for it, and all pictures are the same.
     config = config_with(tmp_path_factory.mktemp("config"), live={"fallback_after_s": 60.0, "max_sessions": 1})
     heygem = {"enabled": True, "root": str(heygem_root)}
-    with running_service(data_dir=data_dir, config_path=config, heygem=heygem) as url:
+    with running_service(data_dir=service_data, config_path=config, heygem=heygem) as url:
         yield url
 
 
