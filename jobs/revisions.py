@@ -50,7 +50,7 @@ class Revisions:
             OptionError: The changes are not possible.
             StorageFullError: The disk would not hold the result.
         """
-        spec = _checked_spec(job)
+        spec = checked_spec(job)
         source = (await self._services.avatars.source(job.avatar_key)).info
         if revision.settings.background_gain_db is not None and not source.has_audio:
             raise OptionError("settings.background_gain_db: the video has no sound.")
@@ -93,7 +93,7 @@ class Revisions:
         return plan.with_turns(turns).model_copy(update={"audio": audio, "audio_seconds": seconds}), keys
 
 
-def _checked_spec(job: JobRecord) -> JobSpec:
+def checked_spec(job: JobRecord) -> JobSpec:
     """Return the spec of a job that can be revised; StateError for another."""
     if job.status is not JobStatus.SUCCEEDED:
         advice = _OTHER_STATES.get(job.status, "Wait until it has succeeded.")

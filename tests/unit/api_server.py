@@ -39,6 +39,7 @@ from jobs.model.turn_edits import TurnEdit
 from jobs.model.turns import PlannedTurn
 from jobs.planning import expected_seconds, first_plan, sent_turns, speech_label
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
+from jobs.revisions import checked_spec
 from jobs.status import QueueStatus, ServiceStatus
 from rendering.live_chunk import LiveService
 from storage.backgrounds import BackgroundRecord, BackgroundStore
@@ -213,8 +214,11 @@ class MemoryService:
 
     async def revise_job(self, job_id: str, new_id: str, revision: Revision, owner: str | None) -> JobRecord:
         job = self.table.get_job(job_id, owner)
-        revised = {"id": new_id, "status": JobStatus.QUEUED, "finished_at": None, "revision_of": job.id}
-        return self.table.insert_job(job.model_copy(update=revised))
+        spec = revision.settings.revised_spec(checked_spec(job))
+        plan = revision.settings.revised_plan(job.plan)
+        kept = {"owner", "engine", "avatar_key", "metadata", "format", "watermark_id"}
+        fields = job.model_dump(include=kept) | {"id": new_id, "revision_of": job.id, "created_at": utc_now()}
+        return self.table.insert_job(JobRecord(**fields, spec=spec, plan=plan))
 
     async def edit_turns(self, job_id: str, edit: TurnEdit, owner: str | None) -> JobRecord:
         job = self.table.get_job(job_id, owner)

@@ -251,7 +251,8 @@ def test_revise_changed_text_keeps_other_recordings(bench: Bench) -> None:
     complete = bench.complete(revised)
     assert complete.plan.is_complete and complete.watermark_id == "ab" * 8
     assert bench.stages.spoken == ["Other."] and bench.stages.recorded == [(2.0, "audio_synthesized")]
-    assert (complete.num_cues, complete.num_cues_done) == (1, 1)
+    stored = bench.table.get_job(revised.id)
+    assert (stored.plan, stored.num_cues, stored.num_cues_done) == (complete.plan, 1, 1)
     first, second, third = complete.plan.turns
     assert (first, third) == (job.plan.turns[0], job.plan.turns[2])
     assert (second.text, second.audio, second.audio_start, second.end) == ("Other.", "audio_synthesized", 5.0, 3.5)
