@@ -73,6 +73,10 @@ def files(tmp_path: Path) -> FileStore:
     return FileStore(tmp_path / "data")
 
 
+def _changed(pair: Pair, line: int, changes: dict[str, Any]) -> Pair:
+    return Pair.of({"out": pair.out, **pair.inputs, **pair.options, **changes}, line)
+
+
 def _pairs(folder: Path, *speeches: bytes) -> list[Pair]:
     (folder / "face.mp4").write_bytes(b"face")
     pairs = []
@@ -112,10 +116,10 @@ def test_results_arrive_and_failures_are_reported(files: FileStore, tmp_path: Pa
 
 def test_batch_of_texts_and_subtitles_submits_specs(files: FileStore, tmp_path: Path) -> None:
     first, second = _pairs(tmp_path, b"speech", b"speech")
-    text = first.model_copy(update={"audio": None, "text": "Good morning.", "voice": "nova"})
+    text = _changed(first, first.line, {"audio": None, "text": "Good morning.", "voice": "nova"})
     (tmp_path / "de.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nANNA: Hallo\n")
     speakers = {"anna": SpeakerChoice(face="1", voice="nova")}
-    subtitles = second.model_copy(update={"subtitles": tmp_path / "de.srt", "audio": None, "speakers": speakers})
+    subtitles = _changed(second, second.line, {"subtitles": tmp_path / "de.srt", "audio": None, "speakers": speakers})
     director = LocalDirector(files)
     (report,) = _run(director, files, BatchLimits(1, 60), [text]).values()
     assert (report["status"], (tmp_path / "out" / "1.mp4").read_bytes()) == ("succeeded", b"Good morning.")
@@ -128,11 +132,11 @@ def test_batch_of_texts_and_subtitles_submits_specs(files: FileStore, tmp_path: 
 def test_several_people_speak(files: FileStore, tmp_path: Path) -> None:
     first, second = _pairs(tmp_path, b"speech", b"another speech")
     turns = (Turn(start=0, face="0"), Turn(start=1, face="1", audio="audio_bob"))
-    with_turns = first.model_copy(update={"turns": turns, "more_audio": {"audio_bob": tmp_path / "2.wav"}})
+    with_turns = _changed(first, first.line, {"turns": turns, "audio_bob": tmp_path / "2.wav"})
     (tmp_path / "a.rttm").write_text("SPEAKER a 1 0.5 1.5 <NA> <NA> Anna <NA> <NA>\n")
     speakers = {"Anna": SpeakerChoice(face="1")}
     sounds = {"music": tmp_path / "1.wav", "music_gain_db": -6.0, "idle_mouths": "closed"}
-    diarized = second.model_copy(update={"diarization": tmp_path / "a.rttm", "speakers": speakers, **sounds})
+    diarized = _changed(second, second.line, {"diarization": tmp_path / "a.rttm", "speakers": speakers, **sounds})
     director = LocalDirector(files)
     reports = _run(director, files, BatchLimits(1, 60), [with_turns, diarized])
     assert [reports[line]["status"] for line in (1, 2)] == ["succeeded", "succeeded"], reports
@@ -148,9 +152,9 @@ def test_several_people_speak(files: FileStore, tmp_path: Path) -> None:
     assert on_disk(files, job_file_key(two.id, "music")).read_bytes() == b"speech"
     assert not list(on_disk(files, "uploads").glob("*")), "no upload is left"
     assert _run(director, files, BatchLimits(1, 60), [with_turns, diarized]) == {}
-    louder = diarized.model_copy(update={"music_gain_db": 0.0})
+    louder = _changed(diarized, diarized.line, {"music_gain_db": 0.0})
     assert list(_run(director, files, BatchLimits(1, 60), [with_turns, louder])) == [2]
-    other = with_turns.model_copy(update={"turns": turns[1:]})
+    other = _changed(with_turns, with_turns.line, {"turns": turns[1:]})
     assert list(_run(director, files, BatchLimits(1, 60), [other, diarized])) == [1]
 
 
@@ -193,7 +197,7 @@ def test_what_is_done_is_not_done_again(files: FileStore, tmp_path: Path) -> Non
     assert isinstance(pairs[2].out, Path)
     pairs[2].out.unlink()
     (tmp_path / "4.wav").write_bytes(b"four")
-    pairs.insert(0, pairs[0].model_copy(update={"line": 4, "audio": tmp_path / "4.wav", "out": tmp_path / "4.mp4"}))
+    pairs.insert(0, _changed(pairs[0], 4, {"audio": tmp_path / "4.wav", "out": tmp_path / "4.mp4"}))
     assert set(_run(LocalDirector(files), files, limits, pairs)) == {3, 4}
     assert (tmp_path / "out" / "3.mp4").read_bytes() == b"three"
 
