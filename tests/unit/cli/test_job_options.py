@@ -78,4 +78,4 @@ def test_options_have_bounds_and_help_of_the_field() -> None:
     gain = _option("music_gain_db")
     assert (gain.opts, gain.type.min, gain.type.max) == (["--music-gain"], -60, 12)
     assert gain.help == "Gain of --music in dB. Default: -12."
-    assert str(JobSpec.model_fields["crop"].description).startswith(_option("crop").help[:40])
+    assert _option("crop").help == str(JobSpec.model_fields["crop"].description).replace("`", "")
