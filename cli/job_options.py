@@ -58,7 +58,7 @@ def with_job_options(command: Callable[..., None]) -> Callable[..., None]:
     ordered = sorted(parameters, key=lambda each: each.default is not inspect.Parameter.empty)
     run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in ordered}
-    del run.__wrapped__  # type: ignore[attr-defined]
+    del run.__wrapped__
     return run
 
 
