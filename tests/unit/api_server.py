@@ -334,7 +334,9 @@ class MemoryService:
         """Speak the texts of a job, which then waits for review."""
         plan = self.table.get_job(job_id).plan
         plan = plan.with_turns([self._spoken(job_id, turn) for turn in plan.turns])
-        self.table.update_job(job_id, status=JobStatus.REVIEW, stage=JobStage.SPEAKING, plan=plan)
+        num_cues = sum(turn.text is not None for turn in plan.turns)
+        cues = {"num_cues": num_cues, "num_cues_done": num_cues}
+        self.table.update_job(job_id, status=JobStatus.REVIEW, stage=JobStage.SPEAKING, plan=plan, **cues)
         return self.table.get_job(job_id)
 
     def fail(self, job_id: str, error: LipwrightError) -> JobRecord:

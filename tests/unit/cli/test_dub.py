@@ -10,8 +10,6 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from config import SubtitlesConfig
-from jobs.messages import PeopleScan
-from models.people.report import PeopleReport
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.quality_report import example_report
 from tests.unit.speech.openai_server import answering
@@ -33,7 +31,6 @@ VTT = """WEBVTT
 @pytest.fixture
 def service(tmp_path: Path) -> MemoryService:
     service = MemoryService(tmp_path / "data")
-    service.scans = [PeopleScan(0.5, None), PeopleScan(1, PeopleReport(people=(), turns=()))]
     service.outcome = "video"
     return service
 

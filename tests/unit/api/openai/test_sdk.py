@@ -88,8 +88,10 @@ class TestSdk:
         assert early.value.code == "state_conflict"
         with pytest.raises(openai.NotFoundError):
             sdk.videos.retrieve("0" * 32)
-        with pytest.raises(openai.UnprocessableEntityError, match="audio") as bad:
-            sdk.videos.create(prompt="x", input_reference=VIDEO)
+        with pytest.raises(openai.UnprocessableEntityError, match="loop") as bad:
+            sdk.videos.create(
+                prompt="x", extra_body={"audio": _data_url(SPEECH), "loop": "sideways"}, input_reference=VIDEO
+            )
         assert (bad.value.code, bad.value.type) == ("option_invalid", "invalid_request_error")
         with pytest.raises(openai.UnprocessableEntityError) as reused:
             sdk.videos.create(
