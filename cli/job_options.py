@@ -43,14 +43,13 @@ def with_job_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each field of `JobSpec`; it gets those that were passed as its argument `fields`."""
     own = inspect.signature(command)
     hints = get_type_hints(command, include_extras=True)
-    names = [*_FIRST, *(name for name in JobSpec.model_fields if name not in (*_FIRST, *NO_OPTIONS))]
+    names = _names()
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
         sent = {name: values.pop(name) for name in names}
-        command(
-            fields={name: value for name, value in sent.items() if value is not None and value is not False}, **values
-        )
+        fields = {name: value for name, value in sent.items() if value is not None and value is not False}
+        command(fields=fields, **values)
 
     parameters = [
         *(_parameter(name, JobSpec.model_fields[name]) for name in names),
@@ -65,9 +64,13 @@ def with_job_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def file_options() -> Iterator[str]:
     """Yield the names of the options that are files or URLs."""
-    for name, field in JobSpec.model_fields.items():
-        if name not in NO_OPTIONS and _kind(field) is UploadedFile:
+    for name in _names():
+        if _kind(JobSpec.model_fields[name]) is UploadedFile:
             yield name
+
+
+def _names() -> list[str]:
+    return [*_FIRST, *(name for name in JobSpec.model_fields if name not in (*_FIRST, *NO_OPTIONS))]
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:

@@ -91,8 +91,10 @@ class Retries:
                 return None
             raise connection_error(outcome) from None
         pause_s = retry_delay(outcome)
-        is_late = pause_s is not None and time.monotonic() + pause_s > self._give_up_at
-        return None if is_late or not self._call.body.is_repeatable else pause_s
+        if pause_s is None or not self._call.body.is_repeatable:
+            return None
+        may_be_done = not self._call.is_idempotent and problem_of(outcome) is None  # a gateway has answered
+        return None if may_be_done or time.monotonic() + pause_s > self._give_up_at else pause_s
 
     def is_done(self, answer: httpx.Response) -> bool:
         """Return whether an unsuccessful response means that an earlier try succeeded."""

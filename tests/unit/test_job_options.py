@@ -27,7 +27,7 @@ _REPO = Path(__file__).parents[2]
 _FEW = "few inputs, so that people and models find theirs"
 _WAITS = "the job is followed until it ends"
 _TURNS = "one speech per job"
-_RARE: Mapping[str, str] = dict.fromkeys(
+_RARE: dict[str, str] = dict.fromkeys(
     ("background_gain_db", "loudness_lufs", "fps", "visible_label_top", "music", "music_gain_db", "max_audio_stretch")
     + ("background_id", "background_loop", "matte", "expressiveness", "motion", "visible_label", "face_image")
     + ("language", "priority", "metadata"),
@@ -71,7 +71,7 @@ def _comfy_node() -> Any:
         assert spec is not None and spec.loader is not None
         module = sys.modules["job_options_node"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return sys.modules["job_options_node.nodes"].LipwrightSpeak  # type: ignore[attr-defined]
+        return sys.modules["job_options_node.nodes"].LipwrightSpeak
     finally:
         sys.path.remove(str(stand_in))
         for name in set(sys.modules) - before:

@@ -12,7 +12,16 @@ import pytest
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.requests import RequestContext
-from lipwright_client import AsyncLipwright, ConnectionFailedError, Job, Lipwright, StateError, Turns, UploadError
+from lipwright_client import (
+    AsyncLipwright,
+    ConnectionFailedError,
+    Job,
+    Lipwright,
+    StateError,
+    Turns,
+    UnexpectedAnswerError,
+    UploadError,
+)
 from lipwright_client.from_json import from_json
 from tests.unit.api_server import MemoryService
 
@@ -118,6 +127,19 @@ def test_edit_whose_response_is_lost_is_not_repeated(method: str, num_requests: 
     with Lipwright("http://127.0.0.1:9", transport=transport) as client, pytest.raises(ConnectionFailedError):
         client.jobs.remove_turn("a", 0) if method == "remove" else client.jobs.approve("a")
     assert len(requests) == num_requests
+
+
+def test_edit_that_a_gateway_answers_is_not_repeated() -> None:
+    requests: list[httpx.Request] = []
+
+    def time_out(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(504, text="Gateway Timeout", request=request)
+
+    transport = httpx.MockTransport(time_out)
+    with Lipwright("http://127.0.0.1:9", transport=transport) as client, pytest.raises(UnexpectedAnswerError):
+        client.jobs.remove_turn("a", 0)
+    assert len(requests) == 1
 
 
 @pytest.mark.parametrize(
