@@ -17,7 +17,7 @@ export class Review {
     this.version = null; // of the turns, as the service has them
     this.work = Promise.resolve(); // the edits so far
     this.numConflicts = 0;
-    const word = (key, tag = "span") => h(tag, { "data-text": key }, t(key));
+    const word = (key) => h("span", { "data-text": key }, t(key));
     this.approveButton = h("button", { type: "button", class: "main", disabled: true, onclick: () => this.approve() });
     this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
     this.again = h("button", { type: "button", "data-text": "retry", hidden: true, onclick: () => this.load() }, t("retry"));
@@ -53,6 +53,7 @@ export class Review {
     notice(this.error, "");
     try {
       this.take(await request("GET", `${this.url}/turns`));
+      this.approveButton.disabled = false;
     } catch (error) {
       notice(this.error, error.message);
       this.again.hidden = false;
@@ -101,7 +102,6 @@ export class Review {
     for (const row of this.rows) row.show();
     const number = this.rows.filter((row) => row.turn.cut_seconds).length;
     this.approveButton.textContent = t(number ? "approveCut" : "approve", { number });
-    this.approveButton.disabled = this.version === null;
   }
 
   /** Show all in the page's language. */
@@ -202,6 +202,7 @@ export class Review {
       notice(this.error, error.message);
     }
     this.approveButton.disabled = false;
+    if (document.activeElement === document.body) this.approveButton.focus({ preventScroll: true }); // disabled, it lost it
   }
 
   /** Mark the turns that are spoken at the time of the film. */

@@ -46,9 +46,9 @@ TURNS = [
     },
     {"face": "person:1", "start": 2, "end": 3.5, "text": "Good bye, and thank you."},
 ]
-WORDS = {  # by language: the status, what is cut, the button, the share that is spoken, and what follows an edit
-    "en-US": ("Waiting for review", "s cut", "(1 cut)", "Speaking 12 of 60", "Speaking…"),
-    "zh-CN": ("等待检查", "截断", "1 段被截断", "正在朗读 12 / 60", "正在朗读…"),
+WORDS = {  # by language: the status, what is cut, the button, and the share that is spoken
+    "en-US": ("Waiting for review", "s cut", "(1 cut)", "Speaking 12 of 60"),
+    "zh-CN": ("等待检查", "截断", "1 段被截断", "正在朗读 12 / 60"),
 }
 SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
 TEXTS = "[...document.querySelectorAll('.review-turn textarea')].map((text) => text.value)"
@@ -66,9 +66,9 @@ class DraftService(MemoryService):
     def review(self, job_id: str) -> JobRecord:
         """Speak the texts of a job and stop for review."""
         job = self.table.get_job(job_id)
-        return self._stored(job, job.plan.turns, status=JobStatus.REVIEW, stage=JobStage.SPEAKING)
+        return self._drafted(job, job.plan.turns, status=JobStatus.REVIEW, stage=JobStage.SPEAKING)
 
-    def _stored(self, job: JobRecord, turns: Any, **fields: Any) -> JobRecord:
+    def _drafted(self, job: JobRecord, turns: Any, **fields: Any) -> JobRecord:
         spoken = [self._said(job.id, turn) for turn in sorted(turns, key=lambda turn: turn.start)]
         self.table.update_job(job.id, plan=with_fits(job.plan.with_turns(spoken), SECONDS), **fields)
         return self.table.get_job(job.id)
@@ -90,7 +90,7 @@ class DraftService(MemoryService):
             raise failure
         turns = edited(job.plan.turns, edit)
         check_overlaps(turns)
-        return self._stored(job, turns)
+        return self._drafted(job, turns)
 
     async def approve_job(self, job_id: str, owner: str | None) -> JobRecord:
         self.table.update_job(job_id, status=JobStatus.QUEUED, stage=JobStage.QUEUED)
@@ -141,11 +141,12 @@ def _opened(
     return visitor, job
 
 
-@pytest.mark.parametrize(("locale", "size"), [("en-US", "desktop"), ("zh-CN", "desktop"), ("zh-CN", "phone")])
-def test_a_draft_is_edited_by_keyboard_and_approved(
+@pytest.mark.parametrize("size", list(SIZES))
+@pytest.mark.parametrize("locale", list(WORDS))
+def test_draft_edited_by_keyboard_is_approved(
     browser: Any, service: DraftService, url: str, sample_video: Path, locale: str, size: str
 ) -> None:
-    status, cut, approve, _, _ = WORDS[locale]
+    status, cut, approve, _ = WORDS[locale]
     visitor, job = _opened(browser, service, url, sample_video, locale, size)
     page = visitor.page
     assert status in visitor.text("#stage .status") and status in visitor.text("#jobs li")
@@ -187,7 +188,7 @@ def test_a_draft_is_edited_by_keyboard_and_approved(
     visitor.until_status("succeeded")
 
 
-def test_a_turn_is_played_with_the_film(browser: Any, service: DraftService, url: str, sample_video: Path) -> None:
+def test_play_with_film_ends_with_the_speech(browser: Any, service: DraftService, url: str, sample_video: Path) -> None:
     visitor, _ = _opened(browser, service, url, sample_video)
     page = visitor.page
     visitor.until("document.querySelector('.film video')?.readyState > 0")
@@ -203,9 +204,7 @@ def test_a_turn_is_played_with_the_film(browser: Any, service: DraftService, url
     assert visitor.text(".review-turn:nth-child(3) .play") == "▶"
 
 
-def test_another_turn_is_played_while_one_plays(
-    browser: Any, service: DraftService, url: str, sample_video: Path
-) -> None:
+def test_play_while_another_plays_switches(browser: Any, service: DraftService, url: str, sample_video: Path) -> None:
     visitor, _ = _opened(browser, service, url, sample_video)
     page = visitor.page
     playing = "[...document.querySelectorAll('.play')].map((button) => button.textContent).join('')"
@@ -215,11 +214,14 @@ def test_another_turn_is_played_while_one_plays(
     page.click(".review-turn:nth-child(3) .play")
     visitor.until("document.querySelector('.film video').currentTime > 2.4")
     assert page.evaluate(playing) == "▶▶■"
-    page.click(".review-turn:nth-child(3) .play")
-    assert page.evaluate(playing) == "▶▶▶" and page.evaluate("document.querySelector('.film video').paused")
+    stop = "(button) => { if (button.textContent === '▶') button.click(); button.click(); return button.textContent; }"
+    assert page.eval_on_selector(".review-turn:nth-child(3) .play", stop) == "▶"
+    visitor.until("document.querySelector('.film video').paused")
 
 
-def test_a_failed_edit_keeps_what_was_typed(browser: Any, service: DraftService, url: str, sample_video: Path) -> None:
+def test_patch_that_fails_keeps_what_was_typed(
+    browser: Any, service: DraftService, url: str, sample_video: Path
+) -> None:
     visitor, _ = _opened(browser, service, url, sample_video)
     page = visitor.page
     note = ".review-turn:nth-child(1) .note"
@@ -244,7 +246,7 @@ def test_a_failed_edit_keeps_what_was_typed(browser: Any, service: DraftService,
     assert service.texts()[0] == "Hello again."
 
 
-def test_turns_that_somebody_else_changed_are_loaded(
+def test_patch_after_foreign_change_loads_turns(
     browser: Any, service: DraftService, url: str, sample_video: Path
 ) -> None:
     visitor, job = _opened(browser, service, url, sample_video)
@@ -261,7 +263,9 @@ def test_turns_that_somebody_else_changed_are_loaded(
     assert service.texts()[0] == "Mine."
 
 
-def test_turns_are_split_added_and_removed(browser: Any, service: DraftService, url: str, sample_video: Path) -> None:
+def test_split_add_and_remove_change_the_turns(
+    browser: Any, service: DraftService, url: str, sample_video: Path
+) -> None:
     visitor, job = _opened(browser, service, url, sample_video)
     page = visitor.page
     page.focus(".review-turn:nth-child(3) textarea")
@@ -289,10 +293,10 @@ def test_turns_are_split_added_and_removed(browser: Any, service: DraftService, 
 
 
 @pytest.mark.parametrize("locale", list(WORDS))
-def test_texts_being_spoken_are_counted(
+def test_speaking_stage_shows_number_of_texts(
     browser: Any, service: DraftService, url: str, sample_video: Path, locale: str
 ) -> None:
-    status, _, _, count, _ = WORDS[locale]
+    status, _, _, count = WORDS[locale]
     job = submit(service, url, sample_video, TURNS)
     visitor = Visitor(browser, f"{url}/#job={job.id}", locale=locale)
     service.table.update_job(
@@ -304,7 +308,7 @@ def test_texts_being_spoken_are_counted(
     assert status in visitor.text("#stage .status") and visitor.page.is_hidden("#stage progress")
 
 
-def test_a_new_turn_that_is_typed_on_is_added_once(
+def test_new_turn_typed_on_while_sent_is_added_once(
     browser: Any, service: DraftService, url: str, sample_video: Path
 ) -> None:
     visitor, _ = _opened(browser, service, url, sample_video)
@@ -320,13 +324,14 @@ def test_a_new_turn_that_is_typed_on_is_added_once(
         if held:
             break
         page.wait_for_timeout(20)
+    assert visitor.text(".review-turn:nth-child(4) .note") == "Speaking…"
     held[0].continue_()
     visitor.until("document.querySelectorAll('.review-turn [data-part=add]:not([hidden])').length === 4")
     visitor.until("document.querySelectorAll('.review-turn[aria-busy=true]').length === 0")
     assert len(held) == 1 and service.texts()[3:] == ["One two"]
 
 
-def test_review_is_chosen_for_texts_of_several_people(browser: Any, service: DraftService, sample_video: Path) -> None:
+def test_review_box_with_texts_sends_review(browser: Any, service: DraftService, sample_video: Path) -> None:
     people = (SeenPerson(number=0, seen=(TimeRange(start=0, end=4),), face_pixels=120, frontal_share=1),)
     service.scans = [PeopleScan(1, PeopleReport(people=people))]
     with serving(service, tts=TtsConfig(url="http://127.0.0.1:9", voice="kim")) as url:
