@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -37,6 +36,7 @@ from doctor.weights import check_weights
 from launch.port import free_port
 from media.labels.credentials import load_credentials
 from models.weights import FOLDER
+from tests.ports import quiet_port
 from tests.postgres import PostgresServer
 from tests.s3_server import S3Server
 from tests.unit.api_server import MemoryService, serving
@@ -177,10 +177,7 @@ def other_server() -> Iterator[int]:
 
 
 def test_check_port_used_by_another_server_is_a_problem(tmp_path: Path, other_server: int) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    assert check_port("127.0.0.1", port).status is Status.OK
+    assert check_port("127.0.0.1", quiet_port()).status is Status.OK
     result = check_port("127.0.0.1", other_server)
     assert is_mended(result, Status.PROBLEM)
     with serving(MemoryService(tmp_path / "data")) as url:
