@@ -1,1 +1,0 @@
-"""Speaks the texts of a received form."""
