@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from contextlib import closing
 from fractions import Fraction
 
 import numpy as np
@@ -103,9 +102,9 @@ def test_video_backdrop_picture_is_cropped_and_converted() -> None:
 def test_picture_maker_person_is_in_front_of_the_backdrop(screen: ScreenColour | None) -> None:
     alpha, canvas = _person(), Canvas(_grey(0), None)
     matte = YuvFrame(alpha, *_grey(0)[1:])
+    frames = MattedFrames(NumberedFrames(_grey(150)), NumberedFrames(matte))
     cutout = Cutout(ColourBackdrop("#000000", TAGS), screen)
-    with closing(MattedFrames(NumberedFrames(_grey(150)), NumberedFrames(matte))) as frames:
-        PictureMaker(Framing(W, H, W, H), None, cutout).draw(canvas, next(frames.read([0])), [])
+    PictureMaker(Framing(W, H, W, H), None, cutout).draw(canvas, next(frames.read([0])), [])
     assert (canvas.planes.y[alpha == 255] == 150).all()
     assert (canvas.planes.y[alpha == 0] == 16).all()
 
