@@ -35,7 +35,7 @@ def _level_db(samples: NDArray[np.float32]) -> float:
     return float(10 * np.log10(np.mean(np.square(samples))))
 
 
-@pytest.mark.parametrize("speed", [0.8, 1.35])
+@pytest.mark.parametrize("speed", [0.8, 1.15, 1.35])
 def test_stretch_keeps_pitch_and_level(speech: NDArray[np.float32], speed: float) -> None:
     result = _stretched(speech, speed)
     assert len(result) / RATE == pytest.approx(len(speech) / RATE / speed, abs=0.001)

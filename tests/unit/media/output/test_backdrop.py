@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -107,6 +108,12 @@ def test_picture_maker_person_is_in_front_of_the_backdrop(screen: ScreenColour |
     PictureMaker(Framing(W, H, W, H), None, cutout).draw(canvas, next(frames.read([0])), [])
     assert (canvas.planes.y[alpha == 255] == 150).all()
     assert (canvas.planes.y[alpha == 0] == 16).all()
+
+
+def test_matted_frames_close_closes_both_sources() -> None:
+    frames, mattes = Mock(), Mock()
+    MattedFrames(frames, mattes).close()
+    assert frames.close.call_count == mattes.close.call_count == 1
 
 
 def test_picture_maker_moving_crop_keeps_the_backdrop() -> None:

@@ -40,6 +40,7 @@ def test_wav2lip_role_other_file_reports_expected_and_found(change: dict[str, An
     found = _mismatch({name: shape for name, shape in shapes.items() if shape is not None})
     assert found is not None
     assert words in found
+    assert "expected a Wav2Lip generator" in str(_mismatch({"conv1.weight": (64, 3, 7, 7)}))
 
 
 def test_load_network_reads_accepted_file(checkpoint: Path, tmp_path: Path) -> None:
