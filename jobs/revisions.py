@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from errors import OptionError, StateError
+from errors import NotFoundError, OptionError, StateError
 from jobs.drafts import edited
 from jobs.model.plan import MUSIC, JobPlan
 from jobs.model.record import JobRecord, JobStatus
@@ -21,6 +21,7 @@ from jobs.turn_faces import same_faces, with_faces_of
 from jobs.turns import checked_turns, texts_of
 from media.probe import VideoInfo
 from media.subtitles.fonts import check_fonts
+from storage.file_keys import source_key
 
 _OTHER_STATES: Final = {
     JobStatus.REVIEW: "Change its turns instead.",
@@ -51,6 +52,7 @@ class Revisions:
             StorageFullError: The disk would not hold the result.
         """
         spec = checked_spec(job)
+        await self._check_source(job)
         source = (await self._services.avatars.source(job.avatar_key)).info
         if revision.settings.background_gain_db is not None and not source.has_audio:
             raise OptionError("settings.background_gain_db: the video has no sound.")
@@ -69,6 +71,12 @@ class Revisions:
             revised, job_id, spec=spec, revision_of=job.id, **(length if plan.turns else {})
         )
 
+    async def _check_source(self, job: JobRecord) -> None:
+        table, files = self._services.table, self._services.files
+        record = await table.run_in_thread(table.find_avatar, job.avatar_key)
+        if record is None or not await asyncio.to_thread(files.has, source_key(job.avatar_key)):
+            raise NotFoundError(f"The files of job {job.id} are gone. Submit them again.")
+
     async def _with_turns(
         self, job: JobRecord, plan: JobPlan, revision: Revision, source: VideoInfo
     ) -> tuple[JobPlan, dict[str, str]]:
@@ -76,7 +84,7 @@ class Revisions:
         if not plan.turns:
             raise OptionError(f"turns: job {job.id} has none. Submit a new job to change its speech.")
         avatars, turns = self._services.avatars, _changed(plan.turns, revision)
-        self._check_texts([text for text in texts_of(turns) if text not in texts_of(plan.turns)])
+        self._check_texts(texts_of(turns))
         record = await avatars.record(job.avatar_key)
         faces = await same_faces(
             turns, record.face, lambda choice: avatars.resolve_face(record.source_sha256, job.owner, choice)

@@ -328,10 +328,13 @@ def test_revise_job_of_an_older_version_is_refused(bench: Bench) -> None:
         bench.revise(bench.finished(spec=None), removed_turns=[0])
 
 
-@pytest.mark.parametrize("key", ["audio", "source"])
-def test_revise_job_without_files_is_refused(bench: Bench, key: str) -> None:
+@pytest.mark.parametrize("gone", ["audio", "source", "avatar"])
+def test_revise_job_without_files_is_refused(bench: Bench, gone: str) -> None:
     job = bench.finished()
-    bench.files.stored.remove(job_file_key(job.id) if key == "audio" else source_key(KEY))
+    if gone == "avatar":
+        bench.table.delete_avatar(KEY)
+    else:
+        bench.files.stored.remove(job_file_key(job.id) if gone == "audio" else source_key(KEY))
     with pytest.raises(NotFoundError, match="files of job"):
         bench.revise(job, removed_turns=[0])
 

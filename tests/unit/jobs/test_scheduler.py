@@ -20,7 +20,7 @@ from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
 from media.audio_parts import AudioPart
-from storage.file_keys import job_file_key, result_key, segment_key
+from storage.file_keys import face_speech_key, job_file_key, result_key, segment_key, speech_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
@@ -198,3 +198,21 @@ def test_a_finished_job_is_removed_and_an_unfinished_one_is_not(bench: Bench) ->
     asyncio.run(delete())
     assert bench.table.list_jobs(JobQuery(limit=9)).jobs == []
     assert bench.files.job_ids() == []
+
+
+@pytest.mark.parametrize(("max_revision_bytes", "is_kept"), [(1, True), (0, False)])
+def test_job_that_succeeded_keeps_segments_for_revisions(bench: Bench, max_revision_bytes: int, is_kept: bool) -> None:
+    bench.scheduler._limits = CONFIG.jobs.model_copy(update={"max_revision_bytes": max_revision_bytes})
+    job = bench.add(report={})
+    on_disk(bench.files, result_key(job.id)).write_bytes(b"whole")
+    for key in (speech_key(job.id), face_speech_key(job.id, 0)):
+        on_disk(bench.files, key).write_bytes(b"speech")
+
+    async def run_job() -> None:
+        await bench.scheduler.start_waiting()
+        await bench.run_out()
+
+    asyncio.run(run_job())
+    assert bench.table.get_job(job.id).status is JobStatus.SUCCEEDED
+    assert bench.files.has(segment_key(job.id, 0)) is is_kept
+    assert not bench.files.has(speech_key(job.id)) and not bench.files.has(face_speech_key(job.id, 0))
