@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from itertools import count
+from itertools import chain, count
 from math import inf
 from typing import Final
 
@@ -192,7 +192,7 @@ def without_unused_recordings(
 
 def _recording_field(audio: Collection[str]) -> str:
     """Return the name of a new recording."""
-    names = (SPEECH_FIELD, TEXT_FIELD, *(f"{TEXT_FIELD}-{number}" for number in count(2)))
+    names = chain((SPEECH_FIELD, TEXT_FIELD), (f"{TEXT_FIELD}-{number}" for number in count(2)))
     return next(name for name in names if name not in audio)
 
 
