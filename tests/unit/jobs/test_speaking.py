@@ -25,7 +25,7 @@ from jobs.requests import RequestContext
 from jobs.run import JobRun
 from jobs.services import JobServices
 from jobs.sources.avatars import Avatars
-from jobs.speaking import SpeakingStage
+from jobs.speaking import SpeakingStage, _recording_field
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, SpokenCue, VoiceWish
 from jobs.submission import Submissions
 from media.dubbing.slots import fit
@@ -292,3 +292,16 @@ async def test_edit_of_another_version_or_status_is_refused(bench: Bench) -> Non
     other = await bench.submit(turns=texts("one"))
     with pytest.raises(StateError, match="cannot be approved: it is queued"):
         await bench.drafts.approve(other.id)
+
+
+@pytest.mark.parametrize(
+    ("audio", "field"),
+    [
+        ([], "audio"),
+        (["audio"], "audio_synthesized"),
+        (["audio", "audio_synthesized", "audio_synthesized-2"], "audio_synthesized-3"),
+    ],
+)
+@pytest.mark.timeout(20)
+def test_recording_field_is_the_first_free_name(audio: list[str], field: str) -> None:
+    assert _recording_field(audio) == field
