@@ -178,8 +178,8 @@ def _over_colour(window: Window, identifier: bytes) -> Clip:
         writer.write(frame, marks=[mark])
     composed = []
     with av.open(io.BytesIO(writer.finish()), "r") as container:
-        for frame in container.decode(video=0):
-            picture = frame.to_ndarray(format="rgba").astype(np.float32)
+        for decoded in container.decode(video=0):
+            picture = decoded.to_ndarray(format="rgba").astype(np.float32)
             opacity = picture[..., 3:] / 255
             composed.append(np.rint(picture[..., :3] * opacity + np.float32(COLOUR) * (1 - opacity)).astype(np.uint8))
     return Clip(composed, info.fps)

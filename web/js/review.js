@@ -134,6 +134,7 @@ export class Review {
     const { numConflicts } = this;
     row.say(t(doing));
     this.work = this.work.then(async () => {
+      row.say(t(doing)); // again: the edit before it may be of the same row
       try {
         if (numConflicts !== this.numConflicts) throw new ApiError(409);
         const [method, path, body] = prepare() ?? [];

@@ -37,17 +37,11 @@ def test_read_manifest_resolves_paths_and_counts_lines(inputs: Path, tmp_path: P
     assert second.out == tmp_path / "results" / "b" / "b.mp4"
     assert second.options == {"loop": "hold"}
     assert read_manifest(manifest)[0].out == inputs / "a_out.mp4"
-    assert (first.audio, first.text, first.voice) == (inputs / "a.wav", None, None)
-    assert (text.audio, text.text, text.voice) == (None, TEXT["text"], "af_heart")
+    assert (first.inputs["audio"], first.options) == (inputs / "a.wav", {})
+    assert (list(text.inputs), text.options) == (["video"], {"text": TEXT["text"], "voice": "af_heart"})
 
 
 TEXT = {"video": "a.mp4", "text": "Good morning.\n早上好。", "voice": "af_heart", "out": "text.mp4"}
-
-
-def test_speech_is_audio_or_text(inputs: Path) -> None:
-    audio, text = read_manifest(_write(inputs, GOOD, TEXT))
-    assert (audio.inputs["audio"], audio.options) == (inputs / "a.wav", {})
-    assert (list(text.inputs), text.options) == (["video"], {"text": TEXT["text"], "voice": "af_heart"})
 
 
 TURNS = {
