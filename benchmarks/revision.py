@@ -7,6 +7,7 @@ import json
 import tempfile
 import time
 from collections import defaultdict
+from fractions import Fraction
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,7 +78,7 @@ def _repeat(clip: Path, film: Path, seconds: float) -> None:
     """Write a film of the pictures of a clip, over and over."""
     with av.open(str(clip)) as source:
         stream = source.streams.video[0]
-        fps, pictures = stream.average_rate, list(source.decode(video=0))
+        fps, pictures = Fraction(stream.average_rate or 25), list(source.decode(video=0))
     with av.open(str(film), "w") as out:
         video: Any = out.add_stream("libx264", rate=fps, options={"preset": "superfast", "crf": "18"})
         video.width, video.height, video.pix_fmt = pictures[0].width, pictures[0].height, "yuv420p"
