@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import time
+<<<<<<< HEAD
+=======
+from collections import defaultdict
+>>>>>>> rev44
 from fractions import Fraction
 from itertools import cycle, islice
 from pathlib import Path
@@ -15,6 +20,7 @@ import httpx
 import psutil
 import typer
 
+from benchmarks.process_tree import name_of
 from launch.service import running_service
 
 _JOB_S = 3600.0
@@ -53,12 +59,14 @@ def main(
             first = _cpu_seconds() - before
             print(f"first render: {first:.1f} CPU s, {spent_before_rendering:.1f} of them before rendering", flush=True)
             film_packets = _packets(client, job["id"], Path(name) / "first.mp4")
-            number, before = cues // 2, _cpu_seconds()
+            number, before, by_name = cues // 2, _cpu_seconds(), _cpu_by_name()
             edit = {"turns": [{"number": number, "text": "A different sentence, about the sea and the sky."}]}
             revision = client.post(f"/v1/jobs/{job['id']}/revisions", json=edit).raise_for_status().json()
             spent_before_rendering = _wait(client, revision["id"], before)
             spent = _cpu_seconds() - before
             print(f"revision: {spent:.1f} CPU s, {spent_before_rendering:.1f} before rendering: {spent / first:.1%}")
+            for program, seconds in _cpu_by_name().items():
+                print(f"  {program}: {seconds - by_name[program]:.1f}")
             revised = _packets(client, revision["id"], Path(name) / "revised.mp4")
             for kind in ("video", "audio"):
                 _compare(kind, film_packets[kind], revised[kind], turns[number])
@@ -83,16 +91,18 @@ def _repeat(clip: Path, film: Path, seconds: float) -> None:
         out.mux(video.encode())
 
 
-def _cpu_seconds() -> float:
-    """CPU time of all descendants, also of those that have ended."""
-    total = 0.0
+def _cpu_by_name() -> dict[str, float]:
+    """CPU time of all descendants, also of those that have ended, by the name of the program."""
+    seconds: dict[str, float] = defaultdict(float)
     for process in psutil.Process().children(recursive=True):
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system + times.children_user + times.children_system
-    return total
+            seconds[name_of(process)] += times.user + times.system + times.children_user + times.children_system
+    return seconds
+
+
+def _cpu_seconds() -> float:
+    return sum(_cpu_by_name().values())
 
 
 def _wait(client: httpx.Client, job_id: str, before: float) -> float:
