@@ -6,10 +6,7 @@ import contextlib
 import json
 import tempfile
 import time
-<<<<<<< HEAD
-=======
 from collections import defaultdict
->>>>>>> rev44
 from fractions import Fraction
 from itertools import cycle, islice
 from pathlib import Path
