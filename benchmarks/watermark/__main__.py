@@ -176,12 +176,12 @@ def _over_colour(window: Window, identifier: bytes) -> Clip:
     writer = SegmentWriter(info, render.crf, render.preset, file_format=FORMATS["mov"], has_alpha=True, draw=draw)
     for frame in frames:
         writer.write(frame, marks=[mark])
-    composed = []
+    composed, colour = [], np.asarray(COLOUR, np.float32)
     with av.open(io.BytesIO(writer.finish()), "r") as container:
         for decoded in container.decode(video=0):
             picture = decoded.to_ndarray(format="rgba").astype(np.float32)
             opacity = picture[..., 3:] / 255
-            composed.append(np.rint(picture[..., :3] * opacity + np.float32(COLOUR) * (1 - opacity)).astype(np.uint8))
+            composed.append(np.rint(picture[..., :3] * opacity + colour * (1 - opacity)).astype(np.uint8))
     return Clip(composed, info.fps)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -36,7 +37,7 @@ def test_live_with_stereo_audio_of_any_format_speaks_it(tmp_path: Path, url: str
     tone = (0.4 * np.sin(np.arange(int(RATE * SECONDS)) / 20)).astype(np.float32)
     speech, out = tmp_path / f"speech.{suffix}", tmp_path / "out.mp4"
     with av.open(str(speech), "w") as container:
-        stream = container.add_stream(codec, rate=RATE, layout="stereo")
+        stream: Any = container.add_stream(codec, rate=RATE, layout="stereo")
         sample_format = "flt" if codec == "pcm_f32le" else "fltp"
         samples = np.stack([tone, tone])
         packed = samples if sample_format == "fltp" else samples.T.reshape(1, -1).copy()

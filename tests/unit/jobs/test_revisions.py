@@ -83,7 +83,8 @@ class ChangedStages(MemoryStages):
     async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> ShownBlock:
         shown = await super().plan(context, speech, request, state)
         frames = np.arange(request.span.first, request.span.stop)
-        shown.planned.plan.exemplar[(frames >= 60) & (frames < 65)] = self._change
+        plan: Any = shown.planned.plan
+        plan.exemplar[(frames >= 60) & (frames < 65)] = self._change
         return shown
 
     async def join(self, context: CallContext, segments: Any, *rest: Any) -> None:

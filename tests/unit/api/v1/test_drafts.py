@@ -140,7 +140,7 @@ def test_edit_of_an_older_version_is_refused(
     http: httpx.Client, turns: str, request_of: tuple[str, str, dict[str, Any] | None]
 ) -> None:
     method, path, body = request_of
-    content = {} if body is None else {"json": body}
+    content: dict[str, Any] = {} if body is None else {"json": body}
     seen = http.get(turns).headers["etag"]
     assert http.patch(f"{turns}/1", json={"gain_db": 1}, headers={"If-Match": seen}).status_code == 200
     late = http.request(method, turns + path, headers={"If-Match": seen}, **content)

@@ -109,8 +109,10 @@ def test_sandbox_reads_files_of_other_users(decoders: Decoders, tmp_path: Path) 
         _run(decoders, partial(decoder_tasks.read, other), file)
 
 
-def test_sandbox_environment_has_no_secret(decoders: Decoders) -> None:
-    found = _run(decoders, decoder_tasks.environment)
+def test_decoder_environment_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIPWRIGHT_TEST_SECRET", "never given to decoders")
+    with Decoders(DecoderConfig(sandbox=False)) as decoders:
+        found = _run(decoders, decoder_tasks.environment)
     assert "PATH=" in found and "SECRET" not in found
 
 
