@@ -37,7 +37,14 @@ from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
 from jobs.model.turn_edits import TurnEdit
 from jobs.model.turns import PlannedTurn
-from jobs.planning import expected_seconds, first_plan, sent_turns, speech_label
+from jobs.planning import (
+    expected_seconds,
+    first_plan,
+    sent_turns,
+    speech_label,
+    stored_fields,
+    with_stored_fields,
+)
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
 from jobs.revisions import checked_spec
 from jobs.status import QueueStatus, ServiceStatus
@@ -141,13 +148,15 @@ class MemoryService:
         self.places.discard(context.admission_id or "")
         job_id = context.job_id
         turns = sent_turns(spec, self._content(spec)) if spec.has_turns else None
+        fields = stored_fields(spec)
         for field, file in spec.job_files.items():
-            self.files.take_upload(file.key, job_file_key(job_id, field))
+            self.files.take_upload(file.key, job_file_key(job_id, fields.get(field, field)))
+        audio = {fields[field]: file for field, file in spec.audio_files.items()}
         key = avatar_key(spec.video.sha256, spec.face, "1") if spec.video else "0" * 32
         plan = first_plan(spec, spec.or_default(AvatarSettings()), spec.engine or "warp", spec.face, False)
-        plan = plan.model_copy(update={"audio": spec.audio_files, "background_file": spec.background_file})
+        plan = plan.model_copy(update={"audio": audio, "background_file": spec.background_file})
         if turns is not None:
-            plan = plan.with_turns(turns)
+            plan = plan.with_turns(with_stored_fields(turns, fields))
         job = self.table.insert_job(
             JobRecord(
                 id=job_id,

@@ -149,8 +149,8 @@ def test_openapi_python_client_runs_job(url: str, service: MemoryService, packag
         return part("types").File(payload=io.BytesIO(content), file_name=name)
 
     def body(speech: bytes) -> Any:
-        words = part("models").JobFormMetadata.from_dict({"order": "17"})
-        return part("models").JobForm(audio=file("talk.wav", speech), video=file("face.mp4", VIDEO), metadata=words)
+        words = part("models").JobSpecMetadata.from_dict({"order": "17"})
+        return part("models").JobSpec(audio=file("talk.wav", speech), video=file("face.mp4", VIDEO), metadata=words)
 
     with part("client").AuthenticatedClient(base_url=url, token="none") as client:
         submit = part("api.jobs.submit_job").sync
@@ -184,7 +184,7 @@ def test_openapi_python_client_creates_and_changes_avatar(url: str, package: str
 
 def test_datamodel_code_generator_runs_job(url: str, service: MemoryService, models: ModuleType) -> None:
     audio, video = (base64.b64encode(content).decode() for content in (AUDIO, VIDEO))
-    form = models.JobFormInJson(audio=audio, video=video)
+    form = models.JobSpecInJson(audio=audio, video=video)
     with httpx.Client(base_url=url, trust_env=False, timeout=60) as http:
         answer = http.post("/v1/jobs", json=form.model_dump(mode="json", by_alias=True))  # with all defaults
         assert answer.status_code == 202, models.Problem(**answer.json()).detail

@@ -60,7 +60,7 @@ def test_the_choices_reach_the_job(browser: Any, tmp_path: Path, sample_portrait
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor = _form(browser, url, tmp_path, sample_portrait)
-        plain = _sent(visitor, service).options
+        plain = _sent(visitor, service).spec
         assert (plain.background, plain.crop, plain.size, plain.fps) == ("source", None, None, None)
         assert plain.format == "mp4"
         assert not visitor.page.is_visible("#matte")
@@ -142,7 +142,7 @@ def test_an_avatar_is_saved_with_its_background(
         assert choice.input_value() == "" and visitor.text("#background option:checked") == "As saved with the avatar"
         assert not _sent(visitor, service).options.names_background
         choice.select_option("source")
-        assert _sent(visitor, service).options.background == "source"
+        assert _sent(visitor, service).spec.background == "source"
         visitor.page.click("#face .faces li:first-child button")
         assert visitor.page.is_disabled("#background option[value='']"), "a new face has no background of its own"
 
