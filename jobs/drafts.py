@@ -12,7 +12,7 @@ from jobs.model.turn_edits import NewTurn, TurnEdit, TurnRemoval, TurnSplit
 from jobs.model.turns import PlannedTurn
 from jobs.planning import video_seconds
 from jobs.services import JobServices
-from jobs.speaking import SpeakingStage, measured, turn_name, with_fits
+from jobs.speaking import SpeakingStage, asked_language, measured, turn_name, with_fits
 from jobs.speech_messages import name_cues, of_cue
 from jobs.turn_faces import same_faces, with_faces_of
 from jobs.turns import checked_turns
@@ -84,7 +84,7 @@ class Drafts:
         new = [number for number, turn in enumerate(turns) if turn.text is not None and turn.natural_seconds is None]
         if new:
             stages, context = self._services.stages, CallContext(job.id)
-            turns, _ = await with_voices(stages, context, turns, job.options.language)
+            turns, _ = await with_voices(stages, context, turns, asked_language(job))
         for number in new:
             turns[number] = await self._spoken(job, number, turns[number])
         return await self._store(job, turns, source)

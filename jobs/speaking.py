@@ -71,7 +71,7 @@ class SpeakingStage:
     async def _complete_text(self, job: JobRecord, spec: JobSpec, text: str, source: VideoInfo) -> JobRecord:
         context = CallContext(job.id)
         turn = PlannedTurn(start=0.0, text=text, voice=spec.voice)
-        (turn,), language = await with_voices(self._stages, context, [turn], job.options.language)
+        (turn,), language = await with_voices(self._stages, context, [turn], spec.language)
         await self._change(job, num_cues=1)
         cue = await self.speak_turn(job, turn)
         await asyncio.to_thread(self._services.files.stored.copy, cue.key, job_file_key(job.id, SPEECH_FIELD))
@@ -101,9 +101,8 @@ class SpeakingStage:
         return await self._change(job, plan=job.plan.with_turns(turns, needs_faces=False), turn_avatar_keys=keys)
 
     async def _with_voices(self, job: JobRecord, video_length: float | None) -> JobRecord:
-        options = job.options
-        turns, language = await with_voices(self._stages, CallContext(job.id), job.plan.turns, options.language)
-        plan = job.plan.with_turns(turns).with_options(language=options.language or language)
+        turns, language = await with_voices(self._stages, CallContext(job.id), job.plan.turns, asked_language(job))
+        plan = job.plan.with_turns(turns).with_options(language=job.options.language or language)
         num_cues = len(unrecorded_slots(turns, video_length))
         return await self._change(job, plan=plan, num_cues=num_cues, num_cues_done=0)
 
@@ -158,6 +157,11 @@ class SpeakingStage:
         table = self._services.table
         await table.run_in_thread(table.update_job, job.id, **fields)
         return job.model_copy(update=fields)
+
+
+def asked_language(job: JobRecord) -> str | None:
+    """Return the language in which voices are chosen; that of the name of a subtitle file is only a label."""
+    return None if job.spec is None else job.spec.language
 
 
 def measured(turn: PlannedTurn, cue: SpokenCue) -> PlannedTurn:
