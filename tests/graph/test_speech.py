@@ -19,7 +19,7 @@ from jobs.ports import Stages
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish
 from media.dubbing.slots import SpeechSlot
 from media.probe import probe_audio
-from storage.file_keys import CUES, job_folder
+from storage.file_keys import cues_folder, job_folder
 from storage.local.folder import LocalFiles
 from telemetry.log_context import CallContext
 
@@ -59,7 +59,7 @@ def test_speak_and_record_speech_write_the_files_of_a_job(stages: Stages, folder
     assert cues[0] == cues[2] and cues[0].key != cues[1].key and 0.5 < cues[0].seconds < 1.5
     assert [cue.audio_start for cue in recorded.cues] == [0, 2, 4]
     assert probe_audio(service_data / folder / "audio", MediaLimits()).duration_seconds == pytest.approx(6)
-    assert len([key for key in LocalFiles(service_data).states(CUES) if not key.endswith(".json")]) == 2
+    assert len([key for key in LocalFiles(service_data).states(cues_folder("owner")) if not key.endswith(".json")]) == 2
 
 
 def test_speak_with_an_unknown_voice_is_refused(stages: Stages, folder: str) -> None:
