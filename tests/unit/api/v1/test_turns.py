@@ -96,9 +96,10 @@ def test_a_json_body(http: httpx.Client, service: MemoryService) -> None:
         "turns": [{"start": 1, "audio": "audio_anna"}],
     }
     answer = http.post("/v1/jobs", json=body)
-    assert _turns(answer) == [{"start": 1, "audio": "audio_anna"}]
+    assert _turns(answer) == [{"start": 1}], "the only file is the speech"
     assert answer.json()["links"]["subtitles"] is None
-    assert set(service.requests[0].audio_files) == {"audio_anna"}
+    (request,) = service.requests
+    assert (set(request.audio_files), set(request.plan.audio)) == ({"audio_anna"}, {"audio"})
 
 
 def test_subtitles_are_stored_and_spoken_later(http: httpx.Client, service: MemoryService) -> None:
