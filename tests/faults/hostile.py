@@ -119,7 +119,9 @@ class Sender:
 
     def prepare(self) -> None:
         """Shows that the good inputs work and has the good face analysed once."""
-        job = self._follow(self._post(_file("video", self._video), _file("audio", self._audio)).json()["id"])
+        accepted = self._post(_file("video", self._video), _file("audio", self._audio))
+        assert accepted.status_code == 202, accepted.text
+        job = self._follow(accepted.json()["id"])
         assert job["status"] == "succeeded", job
         self._audio_seconds = job["report"]["output"]["audio_seconds"]
         avatar = self._post(_file("video", self._video), path="/v1/avatars").json()
