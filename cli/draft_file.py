@@ -77,7 +77,7 @@ def apply_changes(
     those that start earlier from the first to the last, so that no two of them overlap in between.
 
     Raises:
-        StateError: Somebody else has changed the job in the meantime.
+        StateError: The job has changed in the meantime.
         ClientError: An edit is refused. The edits before it have been made.
     """
     order = [(turn.start, turn.number) for turn in turns.turns]

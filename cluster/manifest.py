@@ -20,7 +20,7 @@ from jobs.model.spec import JobSpec
 NOT_IN_MANIFESTS: Final[Mapping[str, str]] = {
     "avatar_id": "a line names its video; the analysis of a video is cached",
     "more_audio": "its files are fields of their own, `audio_NAME`",
-    "review": "nobody approves the jobs of a batch",
+    "review": "a batch does not wait for approval",
     "callback_url": "the batch reports its pairs",
     "priority": "pairs are rendered in order of the manifest",
 }

@@ -96,7 +96,7 @@ class Housekeeping:
         self._segments.sweep()
 
     def _sweep_drafts(self) -> None:
-        """Cancel jobs in review that nobody has changed during the retention time."""
+        """Cancel jobs in review that have not changed during the retention time."""
         before = utc_now() - timedelta(seconds=self._limits.retention_s)
         for job in self._table.unfinished_jobs():
             if job.status is JobStatus.REVIEW and (job.reviewed_at or job.created_at) < before:

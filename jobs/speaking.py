@@ -35,7 +35,7 @@ SPOKEN_SHARE: Final = 0.1
 
 
 class SpeakingStage:
-    """Speaks the texts of one job. Spoken texts are kept, so that another run goes on with the next one."""
+    """Speaks the texts of one job. Spoken texts are kept, so that another run continues with the next one."""
 
     def __init__(self, services: JobServices) -> None:
         self._services, self._stages, self._avatars = services, services.stages, services.avatars
@@ -219,7 +219,7 @@ def _stored(latest: float) -> float | None:
 
 
 def _placed(turn: PlannedTurn) -> PlannedTurn:
-    """Return a turn that is heard from its recording."""
+    """Return a turn that plays its recording."""
     if turn.recorded is None:
         return turn
     return turn.model_copy(

@@ -35,7 +35,7 @@ class SpokenCue:
 
 @dataclass(frozen=True)
 class PlacedCue:
-    """A spoken text, by its key, and when it is heard."""
+    """A spoken text, by its key, and its time slot."""
 
     key: str
     slot: SpeechSlot

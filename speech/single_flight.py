@@ -17,7 +17,7 @@ class _Flight(Generic[T]):
 
 
 class SingleFlight(Generic[T]):
-    """Work in progress, by key. Work for which nobody waits any more is cancelled."""
+    """Work in progress, by key. Work is cancelled with its last waiter."""
 
     def __init__(self) -> None:
         self._flights: dict[str, _Flight[T]] = {}

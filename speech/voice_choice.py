@@ -24,7 +24,7 @@ async def choose_voice(tts: TtsService, language: str) -> str | None:
 
 
 async def choose_voices(tts: TtsService, wishes: Sequence[VoiceWish], language: str | None) -> ChosenVoices:
-    """Return the voices of texts: those that are wished for, and a different one for each other speaker.
+    """Return the voices of texts: the requested ones, and a different one for each other speaker.
 
     Args:
         tts: The voices.

@@ -32,7 +32,7 @@ class KeptSegments:
         self._lock = Lock()
 
     def sweep(self) -> None:
-        """Delete segments until the rest fits, those of the job that ended first at first."""
+        """Delete segments until the rest fits, starting with those of the job that ended first."""
         with self._lock:
             self._measure()
             total = sum(each.num_bytes for each in self._kept.values())

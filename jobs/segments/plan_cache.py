@@ -73,9 +73,9 @@ class PlanCache:
         with self._files.fetched(speech.key) as path:
             samples = open_speech(path)
             start = max(0, math.floor((request.span.start_seconds - context_seconds) * _SAMPLE_RATE))
-            heard = samples[start : math.ceil((request.span.stop_seconds + context_seconds) * _SAMPLE_RATE)]
+            context = samples[start : math.ceil((request.span.stop_seconds + context_seconds) * _SAMPLE_RATE)]
             level = speech.level.gain, speech.level.speech_db
-            return digest(code_revision(), self._settings, request, state, level, heard)[:32]
+            return digest(code_revision(), self._settings, request, state, level, context)[:32]
 
     def _find(self, name: str) -> ShownBlock | None:
         for number, job_id in enumerate(self._job_ids):
