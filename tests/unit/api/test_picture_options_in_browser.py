@@ -268,9 +268,9 @@ def test_results_without_a_preview(browser: Any, tmp_path: Path, sample_portrait
         visitor.page.route("**/thumbnail", lambda route: route.fulfill(path=sample_portrait))
         rendering = {"status": JobStatus.RUNNING, "stage": JobStage.RENDERING, "num_frames": 1000}
         service.table.update_job(job_id, **rendering)
-        visitor.until("document.querySelector('#stage .status').textContent.includes('frame 0 of')")
+        visitor.until("document.querySelector('#stage .status')?.textContent.includes('frame 0 of')")
         service.table.update_job(job_id, num_frames_done=500)
-        visitor.until("document.querySelector('#stage .status').textContent.includes('left')")
+        visitor.until("document.querySelector('#stage .status')?.textContent.includes('left')")
         visitor.until("document.querySelector('#stage figcaption').textContent === 'First frame'")
         assert visitor.page.text_content("#announcement") == "Rendering", "not each frame is announced"
         service.finish(job_id)
