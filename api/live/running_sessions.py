@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 _RETRY_S: Final = 1.0
 # RFC 6455: closed on purpose. Anything else, such as a connection that broke, is a lost client.
 _CLEAN_CODES: Final = (1000, 1001)
+# While a client closes its socket, messages to it fail before its close code arrives.
+_CLOSE_CODE_S: Final = 1.0
 
 
 @dataclass
@@ -98,11 +100,15 @@ class RunningSession:
     async def _served(self, socket: WebSocket, first: asyncio.Task[dict[str, Any]]) -> WebSocketDisconnect:
         """Receive the messages of one client, and return how it left."""
         try:
-            await first_ended(self._take(socket, first), self.connection.until_lost())
+            await first_ended(self._take(socket, first), self._until_lost())
         except WebSocketDisconnect as left:
             self.connection.detach()
             return left
         return WebSocketDisconnect(LOST)
+
+    async def _until_lost(self) -> None:
+        await self.connection.until_lost()
+        await asyncio.sleep(_CLOSE_CODE_S)
 
     async def _take(self, socket: WebSocket, first: asyncio.Task[dict[str, Any]]) -> None:
         message = await first

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api.live.client_connection import ClientConnection, next_message
 from api.live.running_sessions import RunningSession, RunningSessions
@@ -38,6 +39,35 @@ def test_a_client_that_arrives_while_the_session_ends_is_refused() -> None:
             await asyncio.wait_for(taking_over, 20)
 
     asyncio.run(arrive())
+
+
+def test_a_close_that_makes_a_message_fail_ends_the_session() -> None:
+    """The close code arrives after the failed message; the session does not go on without a client."""
+
+    async def close() -> int:
+        has_failed = asyncio.Event()
+
+        async def receive() -> Any:
+            await has_failed.wait()
+            await asyncio.sleep(0.01)
+            return {"type": "websocket.disconnect", "code": 1000}
+
+        async def send(message: Any) -> None:
+            has_failed.set()
+            raise OSError("closing")
+
+        socket = WebSocket({"type": "websocket", "query_string": b"", "headers": []}, receive, send)
+        socket.client_state = socket.application_state = WebSocketState.CONNECTED
+        connection = ClientConnection(socket)
+        stream = cast(SessionStream, SimpleNamespace(outputs=SimpleNamespace(are_running=True)))
+        session = RunningSession("s", "a", None, stream, connection, {})
+        serving = asyncio.create_task(session.serve_clients(socket, asyncio.create_task(next_message(socket)), 600))
+        await connection.send_text("{}")
+        with pytest.raises(WebSocketDisconnect) as left:
+            await asyncio.wait_for(serving, 20)
+        return left.value.code
+
+    assert asyncio.run(close()) == 1000
 
 
 def test_next_message_of_dead_proxy_is_lost_client() -> None:
