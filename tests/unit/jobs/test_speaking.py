@@ -223,7 +223,7 @@ async def test_complete_waits_for_the_people_of_the_video(bench: Bench, are_know
     assert set(job.turn_avatar_keys) == {"person:0", "person:1"}
 
 
-async def test_complete_subtitles_of_a_named_language_keep_the_default_voice(bench: Bench) -> None:
+async def test_subtitles_of_a_language_keep_the_default_voice(bench: Bench) -> None:
     subtitles = bench.upload(b"1\n00:00:01,000 --> 00:00:02,000\nHallo\n", "film.de.srt")
     job = await bench.speak(await bench.submit(subtitles=subtitles))
     assert (bench.stages.languages, job.options.language) == ([None], "deu")

@@ -89,7 +89,7 @@ def _record(
     return recorder.record(cues, OUT, token)
 
 
-def test_record_writes_the_fitted_cues_in_the_order_of_their_slots(
+def test_record_writes_fitted_cues_in_slot_order(
     tmp_path: Path, config: PipelineConfig, files: FileStore, decoders: Decoders, cues: list[PlacedCue]
 ) -> None:
     expected, recorded = tmp_path / "expected.flac", {}

@@ -73,7 +73,7 @@ def _error(program: Path, code: str, settings: TtsConfig) -> LipwrightError:
 
 
 @needs_espeak
-def test_a_text_is_spoken_in_a_language_that_the_builtin_voice_lacks(http: httpx.Client, texts: TextSpeaker) -> None:
+def test_a_text_in_a_language_without_builtin_voice_is_spoken(http: httpx.Client, texts: TextSpeaker) -> None:
     voices = http.get("/v1/voices").json()
     assert voices["default"] == voices["voices"][0] == "heart"
     assert {"espeak:cmn", "espeak:de", "espeak:fr-fr"} <= set(voices["voices"])

@@ -167,7 +167,7 @@ def test_predict_short_pause_joins_the_words(voice: Samples, extract: Extract, m
     assert abs(steps[0]) < np.quantile(np.abs(np.diff(opening)), 0.95)
 
 
-def _in_a_noisy_room(before: Samples, after: Samples) -> Samples:
+def _with_background_noise(before: Samples, after: Samples) -> Samples:
     """4 seconds of pause between them, and noise so loud that the gate stays open."""
     pause = np.zeros(4 * RATE, np.int16)
     spoken = np.concatenate([before, pause, after]).astype(np.int32)
@@ -180,7 +180,7 @@ def test_predict_long_pause_closes_the_lips_until_speech(
 ) -> None:
     shown = []
     for after in (voice[2 * RATE :], np.zeros_like(voice[2 * RATE :])):
-        (block,) = extract(_in_a_noisy_room(voice[: 2 * RATE], after))
+        (block,) = extract(_with_background_noise(voice[: 2 * RATE], after))
         assert (block.activity.gate == 1).all()
         shown.append(mouth.predict(block, Fraction(50), 0, len(block.activity.gate) - 1))
     waiting, silent = (block.shape[:, OPEN] for block in shown)
@@ -191,7 +191,7 @@ def test_predict_long_pause_closes_the_lips_until_speech(
     assert (np.diff(waiting[middle.start : last.stop]) > -1e-2).all()
     # The more lips wait, the less they are read from the network: a talker's own way is neither used nor learned there.
     network = make_session(weights_path("speech_to_mouth.onnx"), num_threads=1, device="cpu")
-    (block,) = extract(_in_a_noisy_room(voice[: 2 * RATE], voice[2 * RATE :]))
+    (block,) = extract(_with_background_noise(voice[: 2 * RATE], voice[2 * RATE :]))
     heard = network.run(["hidden"], {"features": block.features[None]})[0][0]
     read = np.linalg.norm(shown[0].hidden, axis=1) / np.linalg.norm(heard[: len(shown[0].hidden)], axis=1)
     assert read[last.start] < 0.5
@@ -263,7 +263,7 @@ def test_predict_blocks_starting_in_a_pause_equal_the_whole(
 def test_predict_blocks_split_in_a_pause_equal_the_whole(
     voice: Samples, extract: Extract, mouth: SpeechToMouth
 ) -> None:
-    spoken = _in_a_noisy_room(voice[: 2 * RATE], voice[2 * RATE :])
+    spoken = _with_background_noise(voice[: 2 * RATE], voice[2 * RATE :])
     (whole,) = extract(spoken)
     expected = mouth.predict(whole, Fraction(25), 0, 175).shape
     for cut in (120, 122, 123, 128, 132, 133, 135):  # they wait from frame 122 on, open from frame 133 on
