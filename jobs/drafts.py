@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Sequence
 
 from errors import LipwrightError, NotFoundError, OptionError, StateError
 from jobs.model.files import utc_now
 from jobs.model.record import JobRecord, JobStage, JobStatus
-from jobs.model.turn_edits import NewTurn, TurnEdit, TurnRemoval, TurnSplit
+from jobs.model.turn_edits import AnyTurnEdit, NewTurn, TurnEdit, TurnRemoval, TurnSplit
 from jobs.model.turns import PlannedTurn
 from jobs.planning import video_seconds
 from jobs.services import JobServices
 from jobs.speaking import SpeakingStage, asked_language, measured, turn_name, with_fits
 from jobs.speech_messages import name_cues, of_cue
-from jobs.turn_faces import same_faces, with_faces_of
+from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turns import checked_turns
 from jobs.voices import with_voices
 from media.probe import VideoInfo
@@ -73,14 +74,11 @@ class Drafts:
 
     async def _edit(self, job: JobRecord, edit: TurnEdit) -> JobRecord:
         source = (await self._services.avatars.source(job.avatar_key)).info
-        turns = edited(job.plan.turns, edit)
+        turns = edited(job.plan.turns, edit.number, edit.edit)
         record = await self._services.avatars.record(job.avatar_key)
-        faces = await same_faces(
-            turns,
-            record.face,
-            lambda choice: self._services.avatars.resolve_face(record.source_sha256, job.owner, choice),
-        )
-        turns = list(checked_turns(with_faces_of(turns, faces), job.plan.audio_seconds, video_seconds(source)))
+        people = JobSource(record.source_sha256, record.face, job.owner)
+        named = await with_one_face_per_person(turns, people, self._services.avatars)
+        turns = list(checked_turns(named, job.plan.audio_seconds, video_seconds(source)))
         new = [number for number, turn in enumerate(turns) if turn.text is not None and turn.natural_seconds is None]
         if new:
             stages, context = self._services.stages, CallContext(job.id)
@@ -110,14 +108,19 @@ class Drafts:
         return await self._table.run_in_thread(self._table.get_job, job.id)
 
 
-def edited(turns: tuple[PlannedTurn, ...], edit: TurnEdit) -> list[PlannedTurn]:
+def edited(turns: Sequence[PlannedTurn], number: int, change: AnyTurnEdit) -> list[PlannedTurn]:
     """Return turns after an edit, in any order; texts that have to be spoken again have no `natural_seconds`.
+
+    Args:
+        turns: The turns.
+        number: The turn to edit, from 0; not used for a new one.
+        change: The edit.
 
     Raises:
         NotFoundError: There is no turn of that number.
         OptionError: The edit is not possible for that turn, or removes the last one.
     """
-    kept, number, change = list(turns), edit.number, edit.edit
+    kept = list(turns)
     if isinstance(change, NewTurn):
         return [*kept, PlannedTurn(**change.model_dump())]
     if not 0 <= number < len(kept):

@@ -12,12 +12,12 @@ from jobs.model.plan import MUSIC, JobPlan
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
-from jobs.model.turn_edits import TurnEdit, TurnRemoval
+from jobs.model.turn_edits import TurnRemoval
 from jobs.model.turns import PlannedTurn
 from jobs.planning import SPEECH_FIELD, length_of, video_seconds
 from jobs.services import JobServices
 from jobs.submission import Submissions
-from jobs.turn_faces import same_faces, with_faces_of
+from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turns import checked_turns, texts_of
 from media.probe import VideoInfo
 from media.subtitles.fonts import check_fonts
@@ -86,12 +86,11 @@ class Revisions:
         avatars, turns = self._services.avatars, _changed(plan.turns, revision)
         self._check_texts(texts_of(turns))
         record = await avatars.record(job.avatar_key)
-        faces = await same_faces(
-            turns, record.face, lambda choice: avatars.resolve_face(record.source_sha256, job.owner, choice)
-        )
+        people = JobSource(record.source_sha256, record.face, job.owner)
+        named = await with_one_face_per_person(turns, people, avatars)
         used = {turn.audio for turn in turns if turn.text is None}
         seconds = {field: length for field, length in plan.audio_seconds.items() if field in used}
-        turns = list(checked_turns(with_faces_of(turns, faces), seconds, video_seconds(source)))
+        turns = list(checked_turns(named, seconds, video_seconds(source)))
         keys = await self._services.submissions.store_faces(record, turns, job.owner, source)
         audio = {
             field: file
@@ -113,11 +112,11 @@ def checked_spec(job: JobRecord) -> JobSpec:
 
 def _changed(planned: Sequence[PlannedTurn], revision: Revision) -> list[PlannedTurn]:
     """Return turns after all changes; the numbers in them are those of the given turns."""
-    turns = tuple(turn.unrecorded() for turn in planned)
+    turns = [turn.unrecorded() for turn in planned]
     for change in revision.turns:
-        turns = tuple(edited(turns, TurnEdit(number=change.number, version=0, edit=change.change)))
+        turns = edited(turns, change.number, change.change)
     for number in sorted(revision.removed_turns, reverse=True):
-        turns = tuple(edited(turns, TurnEdit(number=number, version=0, edit=TurnRemoval())))
+        turns = edited(turns, number, TurnRemoval())
     for turn in revision.added_turns:
-        turns = tuple(edited(turns, TurnEdit(version=0, edit=turn)))
-    return list(turns)
+        turns = edited(turns, len(turns), turn)
+    return turns

@@ -31,7 +31,7 @@ from jobs.segments.plan import Block, Segment, fit_to_speech, plan_blocks, segme
 from jobs.segments.plan_cache import PlanCache
 from jobs.services import JobServices
 from jobs.speaking import SPOKEN_SHARE, SpeakingStage
-from jobs.turn_faces import same_faces, with_faces_of
+from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turns import FaceTurns, all_parts, check_overlaps, cut_texts, faces_of
 from media.result.stream_copy import copied_ranges
 from models.engines.protocol import speech_context_seconds
@@ -243,11 +243,8 @@ class JobRun:
         if job.options.turns is None:
             return
         avatar = await services.avatars.record(job.avatar_key)
-        sha256 = avatar.source_sha256
-        faces = await same_faces(
-            job.options.turns, avatar.face, lambda choice: services.avatars.resolve_face(sha256, job.owner, choice)
-        )
-        check_overlaps(with_faces_of(job.options.turns, faces))
+        source = JobSource(avatar.source_sha256, avatar.face, job.owner)
+        check_overlaps(await with_one_face_per_person(job.options.turns, source, services.avatars))
 
     async def _background(self, number: int, num: int, avatar: AvatarRef) -> Background | None:
         """What is behind the person. The matte of the source is made first; this is one of `num` analyses."""

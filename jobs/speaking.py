@@ -17,7 +17,7 @@ from jobs.model.turns import PlannedTurn, Recording
 from jobs.planning import SPEECH_FIELD, TEXT_FIELD, JobLength, length_of, video_seconds, with_audio_speed
 from jobs.services import JobServices
 from jobs.speech_messages import PlacedCue, RecordedCue, SpokenCue, name_cues, of_cue
-from jobs.turn_faces import same_faces, with_faces_of
+from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turn_sources import with_faces
 from jobs.turns import check_overlaps, speech_slots, texts_of
 from jobs.voices import with_voices
@@ -90,12 +90,8 @@ class SpeakingStage:
         record = await self._avatars.record(job.avatar_key)
         report = await self._avatars.find_people(record)
         turns = await asyncio.to_thread(with_faces, job.plan.turns, report)
-        faces = await same_faces(
-            turns,
-            record.face,
-            lambda choice: self._avatars.resolve_face(record.source_sha256, job.owner, choice),
-        )
-        turns = list(with_faces_of(turns, faces))
+        people = JobSource(record.source_sha256, record.face, job.owner)
+        turns = list(await with_one_face_per_person(turns, people, self._avatars))
         check_overlaps(turns)
         keys = await self._services.submissions.store_faces(record, turns, job.owner, source)
         return await self._change(job, plan=job.plan.with_turns(turns, needs_faces=False), turn_avatar_keys=keys)

@@ -32,7 +32,7 @@ from jobs.ports import Stages
 from jobs.requests import RequestContext, check_same_request
 from jobs.sources.avatar_submission import AvatarSubmissions, Source, key_of, sha256_of
 from jobs.sources.client_names import client_names
-from jobs.turn_faces import same_faces, with_faces_of
+from jobs.turn_faces import FaceResolver, JobSource, with_one_face_per_person
 from jobs.turn_sources import with_faces
 from jobs.turns import texts_of
 from jobs.voices import with_voices
@@ -40,7 +40,7 @@ from media.probe import VideoInfo
 from media.subtitles import diarization
 from media.subtitles.fonts import check_fonts
 from models.engines.catalog import EngineCatalog
-from models.face.choice import FaceChoice, recorded_face
+from models.face.choice import recorded_face
 from models.people.report import PeopleReport
 from storage.file_keys import (
     background_source_key,
@@ -61,11 +61,8 @@ _KEPT_ON_RETRY: Final = (
 )
 
 
-class KnownPeople(Protocol):
+class KnownPeople(FaceResolver, Protocol):
     """What is known of the people in sources; implemented by `jobs.sources.avatars.Avatars`."""
-
-    async def resolve_face(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
-        """Return the number of the person whom a choice selects; None if that is not known."""
 
     async def known_people(self, sha256: str, owner: str | None) -> PeopleReport | None:
         """Return the people in a source; None if they are not known."""
@@ -246,12 +243,9 @@ class Submissions:
                 needs_faces = report is None
             if not needs_faces:
                 turns = await asyncio.to_thread(with_faces, turns, report)
-        faces = await same_faces(
-            turns,
-            found.face or face,
-            lambda choice: self._people.resolve_face(found.sha256, context.owner, choice),
-        )
-        return (turns if needs_faces else with_faces_of(turns, faces)), needs_faces
+        source = JobSource(found.sha256, found.face or face, context.owner)
+        named = await with_one_face_per_person(turns, source, self._people)
+        return (turns if needs_faces else named), needs_faces
 
     async def _content(self, spec: JobSpec, job_id: str) -> bytes | None:
         """Return the content of the subtitles or the diarization, or its start."""

@@ -55,6 +55,9 @@ class TurnRemoval(Frozen):
     """A turn is removed."""
 
 
+AnyTurnEdit = TurnChange | NewTurn | TurnSplit | TurnRemoval
+
+
 class TurnEdit(Frozen):
     """One edit of a draft.
 
@@ -65,4 +68,4 @@ class TurnEdit(Frozen):
 
     number: int = 0
     version: int
-    edit: TurnChange | NewTurn | TurnSplit | TurnRemoval
+    edit: AnyTurnEdit

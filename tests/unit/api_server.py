@@ -235,7 +235,7 @@ class MemoryService:
             raise StateError(f"The turns of job {job_id} cannot be changed: it is {job.status}, not in review.")
         if job.version != edit.version:
             raise StateError(f"Job {job_id} has changed in the meantime. Read its turns again.")
-        turns = sorted(edited(job.plan.turns, edit), key=lambda turn: turn.start)
+        turns = sorted(edited(job.plan.turns, edit.number, edit.edit), key=lambda turn: turn.start)
         self.table.update_job(job_id, plan=job.plan.with_turns([self._spoken(job_id, turn) for turn in turns]))
         return self.table.get_job(job_id)
 

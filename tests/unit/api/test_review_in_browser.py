@@ -88,7 +88,7 @@ class DraftService(MemoryService):
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure
-        turns = edited(job.plan.turns, edit)
+        turns = edited(job.plan.turns, edit.number, edit.edit)
         check_overlaps(turns)
         return self._drafted(job, turns)
 
