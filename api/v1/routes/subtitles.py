@@ -68,11 +68,8 @@ class SubtitlesRoutes(Routes, prefix="/v1/subtitles", tags=["subtitles"]):
         except OptionError:
             await drain(request)
             raise
-        async with (
-            self._receiver.admit(request, SubtitlesForm) as admission,
-            self._receiver.receive(request, SubtitlesForm, admission) as (form, _),
-        ):
-            await self._service.release(admission.id)  # an admission is for a job or an avatar
+        async with self._receiver.receive(request, SubtitlesForm) as (form, admission_id):
+            await self._service.release(admission_id)  # an admission is for a job or an avatar
             owner = caller_of(request).owner
             cues = await self._transcriber.subtitles(owner, form.audio, form.language, form.translate_to)
         text = await asyncio.to_thread(subtitle_file, cues, form.format)
