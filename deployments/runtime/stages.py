@@ -27,7 +27,7 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, VoiceRequest
 from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
 from media.output.fitted_background import fitted_info
@@ -40,6 +40,7 @@ from models.people.scan import ScanState
 from models.track.tracker import TrackState
 from speech.cue_recorder import record_timeout_s
 from speech.cue_speaker import speak_timeout_s
+from storage.cues import SpokenCue
 from telemetry.log_context import CallContext
 
 T = TypeVar("T")
@@ -82,13 +83,13 @@ class ServeStages:
         )
 
     async def choose_voices(
-        self, context: CallContext, wishes: Sequence[VoiceWish], language: str | None
+        self, context: CallContext, requests: Sequence[VoiceRequest], language: str | None
     ) -> ChosenVoices:
         return await self._call(
             "SpeechSynthesis.choose_voices",
             context,
             0,
-            lambda context: self.speech_synthesis.choose_voices.remote(context, wishes, language),
+            lambda context: self.speech_synthesis.choose_voices.remote(context, requests, language),
         )
 
     async def prepare_speech(
