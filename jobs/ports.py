@@ -170,7 +170,7 @@ class Stages(Protocol):
     async def prepare_speech(
         self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
-        """Decode a file, or parts of files, to the file `speech` and measure it; see `AudioFeatures.prepare`."""
+        """Decode a file, or parts of files, to the file `speech` and measure it; see `AudioFeatures.prepare_speech`."""
 
     async def reference(self, context: CallContext, picture: str) -> FaceChoice:
         """Return the face choice for the person whom a picture shows."""
