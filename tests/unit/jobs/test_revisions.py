@@ -291,11 +291,12 @@ def test_revise_settings_keeps_every_recording(bench: Bench) -> None:
     assert bench.stages.recorded == []
 
 
-def test_revise_with_review_stops_for_review(bench: Bench) -> None:
-    revised = bench.complete(bench.revise(bench.finished(), review=True, turns=[{"number": 0, "text": "New."}]))
+@pytest.mark.parametrize(("changes", "spoken"), [({}, []), ({"turns": [{"number": 0, "text": "New."}]}, ["New."])])
+def test_revise_with_review_stops_for_review(bench: Bench, changes: dict[str, Any], spoken: list[str]) -> None:
+    revised = bench.complete(bench.revise(bench.finished(), review=True, **changes))
     assert revised.plan.needs_review and not revised.plan.is_complete
     assert [turn.end for turn in revised.plan.turns] == [None, None, None]
-    assert bench.stages.spoken == ["New."] and bench.stages.recorded == []
+    assert bench.stages.spoken == spoken and bench.stages.recorded == []
 
 
 def test_revise_single_speech_changes_settings(bench: Bench) -> None:
@@ -305,6 +306,8 @@ def test_revise_single_speech_changes_settings(bench: Bench) -> None:
     assert revised.options.visible_label and revised.plan.is_complete
     with pytest.raises(OptionError, match="has none"):
         bench.revise(job, turns=[{"number": 0, "gain_db": 1}])
+    with pytest.raises(OptionError, match="review needs turns with texts"):
+        bench.revise(job, review=True)
 
 
 @pytest.mark.parametrize(
