@@ -83,8 +83,8 @@ class Revision(RequestModel, Frozen):
     settings: RevisedSettings = Field(RevisedSettings(), description="Options to change.")
     review: bool = Field(
         False,
-        description="Stop with status `review` once the texts are spoken, as with `review` of `POST /v1/jobs`. No other "
-        "change is needed then.",
+        description="Stop with status `review` once the texts are spoken, as with `review` of `POST /v1/jobs`. The "
+        "revision then needs no other change.",
     )
 
     @model_validator(mode="after")
