@@ -15,10 +15,12 @@ from api.byte_range import one_range
 from api.conditional import is_range_wanted, unchanged
 from api.local_file import local_file_response
 from errors import NotFoundError
+from media.headers.file_type import HEAD_BYTES, media_type_of
 from storage.files import FileState, StoredFiles
 
 _PIECE_BYTES: Final = 4 << 20
 """Chunk size: memory used per slow client."""
+_INERT: Final = {"Cache-Control": "private, no-cache", "Content-Security-Policy": "sandbox; default-src 'none'"}
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,14 @@ async def stored_file_response(
     ):
         return RedirectResponse(link, 307, {"Cache-Control": "no-store"})
     return _pieces(request, files, key, state, headers, disposition.media_type)
+
+
+async def inert_file_response(request: Request, files: StoredFiles, key: str, missing: str) -> Response:
+    """Return an uploaded file, never as a document: its content decides the type. See `stored_file_response`."""
+    if (state := await asyncio.to_thread(files.find, key)) is None:
+        raise NotFoundError(missing)
+    head = await asyncio.to_thread(files.read, key, 0, min(HEAD_BYTES, state.num_bytes), state.tag)
+    return await stored_file_response(request, files, key, FileDisposition(media_type_of(head), _INERT), missing)
 
 
 def _pieces(

@@ -49,7 +49,7 @@ async def fetch(url: str, writer: Writer, max_bytes: int, guard: SsrfGuard, on_b
         async with _answer(target, guard) as (response, bound):
             if response.status not in _REDIRECTS:
                 return await _Download(target, response, guard, bound).save(writer, max_bytes, on_bytes)
-            location = _header(response, b"location")
+            location = header_of(response, b"location")
         moved = guard.checked(target.join(location))
         if target.scheme == "https" and moved.scheme != "https":
             raise UrlRefusedError(f"{target}: expected to stay on https, found a redirect to {moved}.")
@@ -104,15 +104,15 @@ class _Download:
     def _check_head(self, max_bytes: int) -> None:
         if self._response.status != 200:
             raise UrlFetchError(f"{self._target}: expected status 200, found {self._response.status}.")
-        encoding = _header(self._response, b"content-encoding").lower()
+        encoding = header_of(self._response, b"content-encoding").lower()
         if encoding not in ("", "identity"):
             raise UrlFetchError(f"{self._target}: expected an uncompressed response, found a Content-Encoding.")
-        length = _header(self._response, b"content-length")
+        length = header_of(self._response, b"content-length")
         if length.isdecimal() and int(length) > max_bytes:
             raise MediaLimitError(f"{self._target}: expected at most {max_bytes} bytes, found {length}.")
 
 
-def _header(response: httpcore.Response, name: bytes) -> str:
+def header_of(response: httpcore.Response, name: bytes) -> str:
     """Returns the first header of that name; empty if there is none."""
     values = (value for key, value in response.headers if key.lower() == name)
     return next(values, b"").decode("utf-8", "replace")

@@ -49,7 +49,7 @@ class FormReceiver:
         self._files = files
         self._limits = config.limits
         self._max_file_bytes = config.limits.max_upload_bytes
-        self._urls = UrlInputs(config.network, files)
+        self._urls = UrlInputs(config, files)
         self._admissions = Admissions(service)
         self._comparisons = CallerSlots(_MAX_COMPARISONS)
 
@@ -114,8 +114,7 @@ class FormReceiver:
             async with upload_timeout(admission.timeout_s):
                 body = BodyStream(request, self._min_rate(), grant)
                 parts = await receive_form(body, shape_of(kind), self._files, max_bytes, self._urls.check)
-            if parts.urls:
-                await self._fetch(request, parts, grant)
+            await self._urls.fetch_into(parts, grant, caller_of(request).owner)
             form = validated(kind, shape_of(kind).content(parts.files, parts.texts))
             yield form, request_digest(form, parts.urls)
         except BaseException as error:
@@ -151,15 +150,6 @@ class FormReceiver:
         form = validated(kind, shape_of(kind).content(files, parts.texts))
         check_same_request(job, request_digest(form, parts.urls))
         return job
-
-    async def _fetch(self, request: Request, parts: Parts, grant: BodyGrant) -> None:
-        """Download the files that the form names by URL."""
-        max_bytes = len(parts.urls) * self._max_file_bytes
-        query = AdmitRequest(owner=caller_of(request).owner, num_bytes=None, max_bytes=max_bytes)
-        wide = await grant.widen(query)
-        async with upload_timeout(wide.timeout_s):
-            max_file_bytes = min(self._max_file_bytes, wide.max_bytes // len(parts.urls))
-            await self._urls.fetch_into(parts, max_file_bytes, grant.count)
 
     def _admit_request(self, request: Request, kind: type[BaseModel], key: str | None = None) -> AdmitRequest:
         declared = request.headers.get("content-length", "")

@@ -32,6 +32,28 @@ async def receive_json(request: Request, kind: type[_Model]) -> _Model:
         MediaLimitError: It is too large.
         StageTimeoutError: It arrives too slowly.
     """
+    return validated(kind, await receive_fields(request))
+
+
+async def receive_fields(request: Request) -> dict[str, Any]:
+    """Return the JSON object in the body of a request; errors as for `receive_json`."""
+    body = await receive_body(request)
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise OptionError("Expected a JSON object.")
+    return fields
+
+
+async def receive_body(request: Request) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        MediaLimitError: It is too large.
+        StageTimeoutError: It arrives too slowly.
+    """
     body = bytearray()
     try:
         async with asyncio.timeout(_TIMEOUT_S):
@@ -41,10 +63,4 @@ async def receive_json(request: Request, kind: type[_Model]) -> _Model:
                     raise MediaLimitError(f"The body may have at most {_MAX_BYTES} bytes.")
     except TimeoutError:
         raise StageTimeoutError(f"The body did not arrive within {_TIMEOUT_S:g} s.") from None
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
-        raise OptionError("Expected a JSON object.")
-    return validated(kind, fields)
+    return bytes(body)

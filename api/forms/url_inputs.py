@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from api.forms.admissions import upload_timeout
+from api.forms.body_stream import BodyGrant
 from api.forms.form_parts import Parts
-from config import NetworkConfig
+from config import PipelineConfig
 from errors import InputError, MediaError
+from jobs.admission import AdmitRequest
 from jobs.model.files import UploadedFile
 from net.fetch import OnBytes, fetch
 from net.ssrf_guard import SsrfGuard
@@ -17,10 +20,11 @@ from telemetry import metrics
 
 
 class UrlInputs:
-    """Fetches under the rules of `guard` into `files`."""
+    """Fetches allowed URLs into `files`."""
 
-    def __init__(self, network: NetworkConfig, files: FileStore) -> None:
-        self._guard = SsrfGuard(network)
+    def __init__(self, config: PipelineConfig, files: FileStore) -> None:
+        self._guard = SsrfGuard(config.network)
+        self._max_file_bytes = config.limits.max_upload_bytes
         self._files = files
 
     def check(self, name: str, url: str) -> None:
@@ -32,29 +36,33 @@ class UrlInputs:
         with _named(name):
             self._guard.check(url)
 
-    async def fetch_into(self, parts: Parts, max_file_bytes: int, on_bytes: OnBytes) -> None:
-        """Download every URL of `parts`. On failure, files downloaded before stay in `parts`.
-
-        Args:
-            parts: The form.
-            max_file_bytes: Maximum size of a file.
-            on_bytes: Called with the number of new bytes; may raise to stop the download.
+    async def fetch_into(self, parts: Parts, grant: BodyGrant, owner: str | None) -> None:
+        """Download every URL of `parts`, within what `grant` is extended to. On failure, `parts` has the files before.
 
         Raises:
             UrlRefusedError: A URL or redirect is not allowed.
-            UrlFetchError: The download failed or is too slow.
-            MediaLimitError: The file is too large.
-            MediaError: The file is empty.
+            UrlFetchError: A download failed or is too slow.
+            MediaLimitError: A file is too large.
+            MediaError: A file is empty.
+            StageTimeoutError: The downloads take too long.
+            CapacityError: The queue is full.
+            StorageFullError: The disk is full.
         """
-        for name, url in parts.urls.items():
-            try:
-                with _named(name):
-                    parts.files[name] = await self._fetch(url, max_file_bytes, on_bytes)
-            except InputError as error:
-                metrics.FETCHES.add(1, error.code)
-                raise
-            metrics.FETCHES.add(1, "ok")
-            metrics.FETCHED.add(parts.files[name].num_bytes)
+        if not parts.urls:
+            return
+        max_bytes = len(parts.urls) * self._max_file_bytes
+        wide = await grant.widen(AdmitRequest(owner=owner, num_bytes=None, max_bytes=max_bytes))
+        max_file_bytes = min(self._max_file_bytes, wide.max_bytes // len(parts.urls))
+        async with upload_timeout(wide.timeout_s):
+            for name, url in parts.urls.items():
+                try:
+                    with _named(name):
+                        parts.files[name] = await self._fetch(url, max_file_bytes, grant.count)
+                except InputError as error:
+                    metrics.FETCHES.add(1, error.code)
+                    raise
+                metrics.FETCHES.add(1, "ok")
+                metrics.FETCHED.add(parts.files[name].num_bytes)
 
     async def _fetch(self, url: str, max_bytes: int, on_bytes: OnBytes) -> UploadedFile:
         target = self._guard.check(url)

@@ -35,7 +35,7 @@ class HeygemInputs:
         self._files = files
         self._root = root
         self._max_file_bytes = config.limits.max_upload_bytes
-        self._urls = UrlInputs(config.network, files)
+        self._urls = UrlInputs(config, files)
         self._admissions = Admissions(service)
 
     @asynccontextmanager
@@ -69,8 +69,7 @@ class HeygemInputs:
                     async with upload_timeout(admission.timeout_s):
                         for use, file in opened.items():
                             parts.files[use] = await self._copy(use, file, names[use], grant)
-                    if parts.urls:
-                        await self._fetch(owner, parts, grant)
+                    await self._urls.fetch_into(parts, grant, owner)
                     yield admission, parts
                 except BaseException:
                     await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, *parts.files.values()))
@@ -106,10 +105,3 @@ class HeygemInputs:
         except BaseException:
             writer.discard()
             raise
-
-    async def _fetch(self, owner: str | None, parts: Parts, grant: BodyGrant) -> None:
-        max_bytes = len(parts.urls) * self._max_file_bytes
-        wide = await grant.widen(AdmitRequest(owner=owner, num_bytes=None, max_bytes=max_bytes))
-        async with upload_timeout(wide.timeout_s):
-            max_file_bytes = min(self._max_file_bytes, wide.max_bytes // len(parts.urls))
-            await self._urls.fetch_into(parts, max_file_bytes, grant.count)

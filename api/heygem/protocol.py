@@ -12,8 +12,6 @@ from errors import InputError
 from jobs.model.record import JobRecord, JobStage, JobStatus
 from media.playback import LoopMode
 
-MAX_BODY_BYTES: Final = 65536
-"""Maximum size of a request; known clients send less than 1 KiB."""
 _MAX_CODE_BYTES: Final = 180  # becomes part of a file name (255 bytes) and an idempotency key (200)
 _MAX_INPUT_CHARS: Final = 4096
 

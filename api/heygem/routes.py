@@ -11,16 +11,17 @@ from fastapi import Query, Request, Response
 from starlette.responses import FileResponse
 
 from api.access import caller_of
-from api.heygem.data_root import DataRoot
+from api.forms.json_request import receive_body
+from api.heygem.data_root import DataRoot, result_name
 from api.heygem.errors import Code, envelope, in_envelope
 from api.heygem.inputs import HeygemInputs
-from api.heygem.protocol import MAX_BODY_BYTES, HeygemTask, checked_code, task_of
+from api.heygem.protocol import HeygemTask, checked_code, task_of
 from api.openapi import RANGED
 from api.problem import problem_responses
 from api.result_file import result_file_response
 from api.routing import Routes, route
 from config import PipelineConfig
-from errors import InputError, NotFoundError
+from errors import InputError, MediaLimitError, NotFoundError
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.ports import JobService
@@ -32,8 +33,6 @@ from storage.key_ring import KeyRing
 logger = logging.getLogger(__name__)
 
 _KEY_PREFIX = "heygem:"  # idempotency keys map codes to jobs, and survive restarts with them
-_RESULT_SUFFIX = "-r.mp4"
-_BODY_S = 60.0
 
 _DOWNLOAD: Final[dict[str, Any]] = {
     "summary": "Download the video of a task",
@@ -113,7 +112,7 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
     async def easy_download_by_name(self, request: Request, file_name: str) -> Response:
         """Return the finished video by the `result` of its task."""
         return await result_file_response(
-            await self._find(request, file_name.removesuffix(_RESULT_SUFFIX)), self._files, request
+            await self._find(request, file_name.removesuffix(result_name(""))), self._files, request
         )
 
     async def _accept(self, request: Request, task: HeygemTask) -> Response:
@@ -164,10 +163,7 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
 
 
 async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async with asyncio.timeout(_BODY_S):
-        async for piece in request.stream():
-            body += piece
-            if len(body) > MAX_BODY_BYTES:
-                raise InputError(f"参数异常: expected at most {MAX_BODY_BYTES} bytes of JSON.")
-    return bytes(body)
+    try:
+        return await receive_body(request)
+    except MediaLimitError as error:
+        raise InputError(f"参数异常: {error}") from None

@@ -7,17 +7,16 @@ succeeds as well, and texts are spoken by the configured voice.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Request, Response
 from starlette.responses import JSONResponse
 
 from api.access import caller_of
+from api.forms.json_request import receive_fields
 from api.heygem.data_root import DataRoot
-from api.heygem.protocol import MAX_BODY_BYTES
 from api.routing import Routes, route
 from config import PipelineConfig
 from errors import InputError, LipwrightError, MediaLimitError
@@ -51,7 +50,7 @@ class HeygemVoiceRoutes(Routes, prefix="/v1", tags=["heygem"]):
     async def easy_train(self, request: Request) -> Response:
         """Clone the voice of a recording (`reference_audio`), if cloning is configured."""
         try:
-            reference = str((await _fields(request)).get("reference_audio") or "")
+            reference = str((await receive_fields(request)).get("reference_audio") or "")
             if not reference:
                 raise InputError("reference_audio is required")
             self._tts.check("")
@@ -75,7 +74,7 @@ class HeygemVoiceRoutes(Routes, prefix="/v1", tags=["heygem"]):
     async def easy_speak(self, request: Request) -> Response:
         """Return `text` as an audio file, in the voice cloned from `reference_audio`, else in the configured one."""
         try:
-            fields = await _fields(request)
+            fields = await receive_fields(request)
             text, owner = fields.get("text"), caller_of(request).owner
             if not isinstance(text, str) or not text.strip():
                 raise InputError("text is required")
@@ -100,18 +99,3 @@ class HeygemVoiceRoutes(Routes, prefix="/v1", tags=["heygem"]):
         except BaseException:
             writer.discard()
             raise
-
-
-async def _fields(request: Request) -> dict[str, Any]:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise InputError(f"expected at most {MAX_BODY_BYTES} bytes of JSON")
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
-        raise InputError("expected a JSON object")
-    return fields

@@ -7,6 +7,7 @@ import logging
 from contextlib import suppress
 from typing import Any, Final
 
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 LOST: Final = 1006
@@ -54,17 +55,16 @@ class ClientConnection:
 
     async def send_text(self, data: str) -> None:
         """Send a text message."""
-        with suppress(WebSocketDisconnect, RuntimeError, OSError, TimeoutError):
-            if self.is_attached:
-                await asyncio.wait_for(self._socket.send_text(data), _SEND_S)
-                return
-        self.detach()
+        await self._send({"type": "websocket.send", "text": data})
 
     async def send_bytes(self, data: bytes) -> None:
         """Send a binary message."""
+        await self._send({"type": "websocket.send", "bytes": data})
+
+    async def _send(self, message: Message) -> None:
         with suppress(WebSocketDisconnect, RuntimeError, OSError, TimeoutError):
             if self.is_attached:
-                await asyncio.wait_for(self._socket.send_bytes(data), _SEND_S)
+                await asyncio.wait_for(self._socket.send(message), _SEND_S)
                 return
         self.detach()
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from api.validation_message import describe
 from errors import OptionError
+from media.live.stream_writer import LiveFragment
 
 
 class _Message(BaseModel):
@@ -127,3 +128,9 @@ def pcm(data: bytes) -> NDArray[np.int16]:
 def event(kind: str, **fields: object) -> str:
     """Encode a text message to the client; fields that are None are omitted."""
     return json.dumps({"type": kind, **{name: value for name, value in fields.items() if value is not None}})
+
+
+def fragment_event(fragment: LiveFragment, **fields: object) -> str:
+    """Return the message before a fragment of the stream."""
+    times = {"start_seconds": fragment.start_seconds, "duration_seconds": fragment.duration_seconds}
+    return event("session.fragment", **times, is_key=fragment.pictures.is_key, **fields)

@@ -8,7 +8,7 @@ from api.live.audio_timeline import AudioTimeline, ChunkAudio
 from api.live.idle_fallback import IdleFallback, IdleFrames
 from api.live.message_handler import Connection, MessageHandler
 from api.live.outputs.session_outputs import SessionOutputs
-from api.live.protocol import event
+from api.live.protocol import event, fragment_event
 from api.live.session_clock import SessionClock
 from api.live.session_options import SessionOptions
 from api.live.viewers import Viewers
@@ -185,11 +185,8 @@ class SessionStream:
             await connection.send_bytes(fragment.mp4)
 
     def _about(self, fragment: LiveFragment) -> str:
-        return event(
-            "session.fragment",
-            start_seconds=fragment.start_seconds,
-            duration_seconds=fragment.duration_seconds,
-            is_key=fragment.pictures.is_key,
+        return fragment_event(
+            fragment,
             is_speaking=self._speech.is_speaking,
             buffered_seconds=round(self._speech.waiting_seconds, 3),
             spoken_seconds=round(self._speech.spoken_seconds, 3),

@@ -8,7 +8,7 @@ from typing import Any
 
 from api.live.client_connection import ClientConnection
 from api.live.fragment_queue import FragmentQueue
-from api.live.protocol import event
+from api.live.protocol import event, fragment_event
 from errors import BusyError
 from media.live.stream_writer import LiveFragment
 
@@ -71,13 +71,6 @@ class Viewers:
         await connection.send_text(event("session.stream", media_type=head[0]))
         await connection.send_bytes(head[1])
         while True:
-            await connection.send_text(
-                event(
-                    "session.fragment",
-                    start_seconds=fragment.start_seconds,
-                    duration_seconds=fragment.duration_seconds,
-                    is_key=fragment.pictures.is_key,
-                )
-            )
+            await connection.send_text(fragment_event(fragment))
             await connection.send_bytes(fragment.mp4)
             fragment = await queue.get()

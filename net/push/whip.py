@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
-import httpcore
 from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
 from errors import UrlFetchError
+from net.fetch import header_of
 from net.push.destination import Destination, PushError, PushRefusedError, push_errors
 from net.ssrf_guard import SsrfGuard, fetch_errors
 
@@ -169,12 +169,7 @@ async def _request(method: str, destination: Destination, token: str | None, bod
                 answer += piece
                 if len(answer) > _MAX_ANSWER_BYTES:
                     raise PushError(f"{destination}: expected an answer of at most {_MAX_ANSWER_BYTES} bytes.")
-            return response.status, _location(response), answer
-
-
-def _location(response: httpcore.Response) -> str:
-    values = (value for key, value in response.headers if key.lower() == b"location")
-    return next(values, b"").decode("utf-8", "replace")
+            return response.status, header_of(response, b"location"), answer
 
 
 def _allowed_candidates(answer: str, guard: SsrfGuard) -> str:

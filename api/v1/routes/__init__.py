@@ -11,7 +11,6 @@ from api.v1.routes.engines import EngineRoutes
 from api.v1.routes.inspect import InspectRoutes
 from api.v1.routes.jobs import JobRoutes
 from api.v1.routes.media import MediaRoutes
-from api.v1.routes.revisions import RevisionRoutes
 from api.v1.routes.status import StatusRoutes
 from api.v1.routes.subtitles import SubtitlesRoutes
 from api.v1.routes.voices import VoiceRoutes
@@ -26,7 +25,6 @@ def v1_routers(service: JobService, files: FileStore, config: PipelineConfig) ->
         StatusRoutes(service).router(),
         JobRoutes(service, files, config).router(),
         DraftRoutes(service, files).router(),
-        RevisionRoutes(service).router(),
         MediaRoutes(service, files, config.labels).router(),
         AvatarRoutes(service, files, config).router(),
         BackgroundRoutes(service, files, config).router(),

@@ -1,8 +1,7 @@
-"""The routes of jobs in review: their turns, edits and approval."""
+"""The routes of jobs in review (their turns, edits and approval), and of revisions of finished jobs."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import Header, Path, Request, Response
@@ -14,23 +13,20 @@ from api.forms.json_request import json_request, receive_json
 from api.openapi import RANGED, headers_of
 from api.problem import problem_responses
 from api.routing import Routes, route
-from api.stored_file import FileDisposition, stored_file_response
+from api.stored_file import inert_file_response
 from api.v1.drafts import TurnsView
 from api.v1.protocol import JobView
 from api.v1.waiting import NO_STORE, accepted
 from errors import NotFoundError, OptionError
+from jobs.model.files import new_id
 from jobs.model.record import JobRecord
+from jobs.model.revision import Revision
 from jobs.model.turn_edits import NewTurn, TurnChange, TurnEdit, TurnRemoval, TurnSplit
 from jobs.ports import JobService
-from media.headers.file_type import HEAD_BYTES, media_type_of
 from storage.file_keys import job_cues_folder
 from storage.file_store import FileStore
 from storage.protocols import MAX_INTEGER
 
-_INERT: Final = {
-    "Cache-Control": "private, no-cache",
-    "Content-Security-Policy": "sandbox; default-src 'none'",
-}
 _EDITED: Final = problem_responses(404, 409, 413, 422, 503, 504, 507)
 _Number = Annotated[int, Path(ge=0, le=MAX_INTEGER, description="Number of the turn, from 0.")]
 _IfMatch = Annotated[
@@ -103,12 +99,8 @@ class DraftRoutes(Routes, prefix="/v1/jobs/{job_id}", tags=["jobs"]):
         missing = f"Job {job.id} has no spoken text of turn {number}."
         if cue is None:
             raise NotFoundError(missing)
-        key, stored = f"{job_cues_folder(job.id)}/{cue}", self._files.stored
-        state = await asyncio.to_thread(stored.find, key)
-        if state is None:
-            raise NotFoundError(missing)
-        head = await asyncio.to_thread(stored.read, key, 0, min(HEAD_BYTES, state.num_bytes), state.tag)
-        return await stored_file_response(request, stored, key, FileDisposition(media_type_of(head), _INERT), missing)
+        key = f"{job_cues_folder(job.id)}/{cue}"
+        return await inert_file_response(request, self._files.stored, key, missing)
 
     @route(
         "/approve",
@@ -121,6 +113,24 @@ class DraftRoutes(Routes, prefix="/v1/jobs/{job_id}", tags=["jobs"]):
     async def approve_job(self, job_id: str, request: Request) -> Response:
         """Render a job in review with the turns as they are now. Approving it again has no effect."""
         return accepted(await self._service.approve_job(job_id, caller_of(request).owner), request)
+
+    @route(
+        "/revisions",
+        "POST",
+        status_code=202,
+        response_model=JobView,
+        summary="Revise a finished job",
+        openapi_extra=json_request(Revision),
+        responses={202: {"headers": headers_of("Location")}, **problem_responses(404, 409, 413, 422, 429, 507)},
+    )
+    async def revise_job(self, job_id: str, request: Request) -> Response:
+        """Make a new job of one that has succeeded, with changed turns or options. The finished job remains.
+
+        Texts that stay the same are not spoken again, and parts of the video that stay the same are not rendered again.
+        """
+        revision = await receive_json(request, Revision)
+        job = await self._service.revise_job(job_id, new_id(), revision, caller_of(request).owner)
+        return accepted(job, request)
 
     async def _job(self, job_id: str, request: Request) -> JobRecord:
         return await self._service.get_job(job_id, caller_of(request).owner)

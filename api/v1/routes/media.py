@@ -14,7 +14,7 @@ from api.openapi import BINARY, CACHED, RANGED
 from api.problem import problem_responses
 from api.result_file import lasting, result_file_response, thumbnail_response
 from api.routing import Routes, route
-from api.stored_file import FileDisposition, stored_file_response
+from api.stored_file import inert_file_response
 from api.v1.preview import Previews
 from api.v1.routes.subtitles import SUBTITLE_TYPES
 from config import LabelsConfig
@@ -22,7 +22,6 @@ from errors import NotFoundError
 from jobs.model.record import JobStatus
 from jobs.ports import JobService
 from jobs.turns import cues_of
-from media.headers.file_type import HEAD_BYTES, media_type_of
 from media.subtitles.texts import SubtitleFormat, subtitle_file
 from storage.file_keys import job_file_key, person_picture_key, result_key, source_key
 from storage.file_store import FileStore
@@ -30,8 +29,6 @@ from storage.files import FileState
 from storage.protocols import MAX_INTEGER
 
 _PRIVATE: Final = {"Cache-Control": "private, no-cache"}
-# Uploads are sent as images or videos, never as documents.
-_INERT: Final = {**_PRIVATE, "Content-Security-Policy": "sandbox; default-src 'none'"}
 _UPLOADED: Final[dict[str, Any]] = {
     "response_class": FileResponse,
     "responses": {**RANGED, **problem_responses(404, 416)},
@@ -168,8 +165,4 @@ class MediaRoutes(Routes, prefix="/v1"):
         return await asyncio.to_thread(self._files.stored.find, key)
 
     async def _uploaded(self, request: Request, key: str) -> Response:
-        stored, gone = self._files.stored, "The file was removed."
-        if (state := await self._find(key)) is None:
-            raise NotFoundError(gone)
-        head = await asyncio.to_thread(stored.read, key, 0, min(HEAD_BYTES, state.num_bytes), state.tag)
-        return await stored_file_response(request, stored, key, FileDisposition(media_type_of(head), _INERT), gone)
+        return await inert_file_response(request, self._files.stored, key, "The file was removed.")

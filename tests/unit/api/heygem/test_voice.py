@@ -66,7 +66,7 @@ def test_what_cannot_be_spoken_says_why(tmp_path: Path) -> None:
         assert (empty.status_code, empty.json()) == (422, {"code": -1, "msg": "text is required"})
         assert http.post("/v1/preprocess_and_tran", json={}).json()["code"] == -1
         assert http.post("/v1/preprocess_and_tran", content=b"[").json()["code"] == -1
-        assert http.post("/v1/invoke", content=b" " * 70_000).status_code == 422
+        assert http.post("/v1/invoke", content=b" " * 70_000).status_code == 413
 
 
 def test_without_a_voice_the_client_is_told_so(tmp_path: Path) -> None:
