@@ -21,7 +21,7 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, VoiceRequest
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, TranslatedCue, VoiceRequest
 from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
 from media.playback import AfterEnd
@@ -47,6 +47,11 @@ class NoStages:
 
     async def record_speech(self, context: CallContext, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
         raise AssertionError("nothing is recorded here")
+
+    async def translate(
+        self, context: CallContext, video: str, translate_to: str, owner: str | None
+    ) -> list[TranslatedCue]:
+        raise AssertionError("nothing is translated here")
 
     async def choose_voices(
         self, context: CallContext, requests: Sequence[VoiceRequest], language: str | None
