@@ -66,7 +66,7 @@ def browser() -> Iterator[Any]:
         yield browser
 
 
-def test_a_key_is_asked_for_once(browser: Any, tmp_path: Path) -> None:
+def test_page_asks_for_the_api_key_once(browser: Any, tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     service.outcome = "video"
     _, key = FileKeyRing(tmp_path).add("a studio")
@@ -106,7 +106,7 @@ def _opened(browser: Any, url: str, service: MemoryService, folder: Path) -> tup
     return visitor, job
 
 
-def test_what_is_missing_is_still_said_when_the_avatars_have_come(browser: Any, tmp_path: Path) -> None:
+def test_composer_error_survives_loading_of_avatars(browser: Any, tmp_path: Path) -> None:
     with serving(MemoryService(tmp_path)) as url:
         visitor = Visitor(browser, url)
         visitor.page.goto("about:blank")  # what the first page asks for late must not be held in place of the second's
@@ -125,7 +125,7 @@ def test_what_is_missing_is_still_said_when_the_avatars_have_come(browser: Any, 
         assert visitor.page.is_visible("#composer-error")
 
 
-def test_a_preview_that_breaks_starts_again(browser: Any, tmp_path: Path) -> None:
+def test_broken_preview_is_restarted(browser: Any, tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor, job = _opened(browser, url, service, tmp_path)
@@ -139,7 +139,7 @@ def test_a_preview_that_breaks_starts_again(browser: Any, tmp_path: Path) -> Non
         visitor.until(f"{VIDEO}.src.endsWith('/video')")  # the preview was seen to its end
 
 
-def test_where_no_preview_comes_the_result_does(browser: Any, tmp_path: Path) -> None:
+def test_missing_preview_is_replaced_by_the_result(browser: Any, tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor, job = _opened(browser, url, service, tmp_path)
@@ -150,7 +150,7 @@ def test_where_no_preview_comes_the_result_does(browser: Any, tmp_path: Path) ->
         visitor.until(f"{VIDEO}.src.endsWith('/video') && {VIDEO}.duration > 3")
 
 
-def test_events_that_are_refused_are_asked_for_again(browser: Any, tmp_path: Path) -> None:
+def test_refused_events_are_requested_again(browser: Any, tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor = Visitor(browser, url)
@@ -169,7 +169,7 @@ def test_events_that_are_refused_are_asked_for_again(browser: Any, tmp_path: Pat
         visitor.until("document.querySelectorAll('#jobs li[data-status=succeeded]').length === 2")
 
 
-def test_a_click_says_whose_face_is_meant(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+def test_click_on_the_picture_chooses_the_face(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     speech = tmp_path / "speech.wav"
     speech.write_bytes(b"RIFF" + bytes(2000))
@@ -193,7 +193,7 @@ def test_a_click_says_whose_face_is_meant(browser: Any, tmp_path: Path, sample_p
         assert (abs(x - width / 2) <= 3, abs(y - height / 2) <= 3) == (True, True), (x, y, width, height)
 
 
-def test_a_text_in_place_of_sound_and_a_visible_mark(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+def test_text_and_visible_mark_reach_the_job(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url, voice="kim", max_chars=50)) as url:
         visitor = Visitor(browser, url)
@@ -218,7 +218,7 @@ def test_a_text_in_place_of_sound_and_a_visible_mark(browser: Any, tmp_path: Pat
         assert "labelled as AI-generated" in visitor.text("#composer")
 
 
-def test_many_avatars_leave_the_browser_its_connections(browser: Any, tmp_path: Path, sample_video: Path) -> None:
+def test_many_avatars_do_not_use_up_the_connections(browser: Any, tmp_path: Path, sample_video: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
         with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
@@ -231,7 +231,7 @@ def test_many_avatars_leave_the_browser_its_connections(browser: Any, tmp_path: 
         assert not visitor.page.evaluate("document.querySelector('.faces video')")
 
 
-def test_a_file_in_the_wrong_place_is_refused_at_once(browser: Any, tmp_path: Path) -> None:
+def test_file_of_the_wrong_type_is_refused_by_the_page(browser: Any, tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor = Visitor(browser, url)
@@ -257,7 +257,7 @@ def test_a_file_in_the_wrong_place_is_refused_at_once(browser: Any, tmp_path: Pa
         assert "own mouth images; needs no weights" in visitor.text("#engine-note")
 
 
-def test_a_visitor_speaks_through_a_face_that_is_not_kept(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+def test_live_with_uploaded_face_creates_an_unkept_avatar(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     service.looked_at = "face"
     live = GreyAvatars(service.table)
@@ -292,7 +292,7 @@ def test_a_visitor_speaks_through_a_face_that_is_not_kept(browser: Any, tmp_path
         assert visitor.errors == []
 
 
-def test_the_live_card_shows_that_avatars_load_and_tries_again(browser: Any, tmp_path: Path) -> None:
+def test_live_card_shows_loading_avatars_and_retries(browser: Any, tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service, live=GreyAvatars(service.table)) as url:
         visitor = Visitor(browser, url)
@@ -317,7 +317,7 @@ def test_the_live_card_shows_that_avatars_load_and_tries_again(browser: Any, tmp
         assert not visitor.page.is_visible("#live-error")
 
 
-def test_a_face_that_is_none_is_said_so_in_the_live_card(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+def test_live_card_shows_the_error_of_a_faceless_upload(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     service.looked_at = FaceNotFoundError("portrait.jpg: expected a face, found none.")
     with serving(service, live=GreyAvatars(service.table)) as url:
@@ -349,7 +349,7 @@ def _submitted(visitor: Visitor, service: MemoryService, folder: Path) -> str:
     return service.requests[-1].job_id
 
 
-def test_a_job_is_shown_again_after_a_reload_and_in_a_second_tab(browser: Any, tmp_path: Path) -> None:
+def test_job_is_shown_after_reload_and_in_a_second_tab(browser: Any, tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor = Visitor(browser, url)
@@ -371,7 +371,7 @@ def test_a_job_is_shown_again_after_a_reload_and_in_a_second_tab(browser: Any, t
         assert second.page.evaluate("location.hash") == ""
 
 
-def test_a_cancelled_job_can_be_tried_again(browser: Any, tmp_path: Path) -> None:
+def test_cancelled_job_can_be_retried(browser: Any, tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor = Visitor(browser, url)
@@ -405,7 +405,7 @@ def _summaries(route: Any) -> None:
     route.fulfill(json={**page, "jobs": [{name: job[name] for name in _SUMMARY} for job in page["jobs"]]})
 
 
-def test_a_failed_job_among_200_is_found_and_sent_again(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+def test_failed_job_among_200_is_found_and_retried(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor = Visitor(browser, url)
@@ -468,7 +468,7 @@ def test_a_failed_job_among_200_is_found_and_sent_again(browser: Any, tmp_path: 
         page.unroute_all(behavior="wait")  # a request of the page, which polls, would fail in the next test
 
 
-def test_errors_are_in_the_language_of_the_page(browser: Any, tmp_path: Path) -> None:
+def test_errors_use_the_language_of_the_page(browser: Any, tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service) as url:
         visitor = Visitor(browser, url, locale="zh-CN")
@@ -517,7 +517,7 @@ _INTERRUPTED = """async ([playing, reached]) => {
     [(1.0, 1.4, 1.25), (1.0, 1.24, 1.0), (1.3, 1.4, 1.3)],
     ids=["the mouth is shut there", "no shut mouth has come yet", "it is shut already"],
 )
-def test_after_an_interruption_the_page_jumps_to_a_shut_mouth(
+def test_interrupt_makes_the_page_seek_to_a_shut_mouth(
     browser: Any, tmp_path: Path, playing: float, reached: float, jumps_to: float
 ) -> None:
     """`playing` is shown when the speech is cut at 1.2 s, where the video ends until it has come to `reached`."""

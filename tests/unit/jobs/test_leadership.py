@@ -61,7 +61,7 @@ async def until(is_so: Callable[[], bool]) -> float:
     return num_looks * _LOOK_S
 
 
-def test_one_leads_and_another_follows_it_within_ten_seconds(candidates: tuple[Candidate, Candidate]) -> None:
+def test_killed_leader_is_followed_within_ten_seconds(candidates: tuple[Candidate, Candidate]) -> None:
     first, second = candidates
 
     async def succeed() -> float:
@@ -84,7 +84,7 @@ def test_one_leads_and_another_follows_it_within_ten_seconds(candidates: tuple[C
         first.election.check()
 
 
-def test_what_is_given_back_is_taken_up_at_once(candidates: tuple[Candidate, Candidate]) -> None:
+def test_released_lease_is_claimed_at_once(candidates: tuple[Candidate, Candidate]) -> None:
     first, second = candidates
 
     async def hand_over() -> None:
@@ -101,7 +101,7 @@ def test_what_is_given_back_is_taken_up_at_once(candidates: tuple[Candidate, Can
     assert first.log == ["began", "ended"]
 
 
-def test_a_director_that_starts_anew_is_the_heir_of_its_service(postgres: PostgresServer) -> None:
+def test_restarted_director_takes_over_its_service_lease(postgres: PostgresServer) -> None:
     url = postgres.new_database()
     old, new = Candidate(url, "a"), Candidate(url, "a")
 
@@ -128,7 +128,7 @@ class Readiness:
         return True
 
 
-def test_an_older_service_hands_over_to_a_newer_one_that_is_ready(postgres: PostgresServer) -> None:
+def test_leader_hands_over_to_a_newer_service_when_ready(postgres: PostgresServer) -> None:
     url, ready = postgres.new_database(), Readiness()
     always = Readiness()
     always.is_there = True
@@ -156,7 +156,7 @@ def test_an_older_service_hands_over_to_a_newer_one_that_is_ready(postgres: Post
         candidate.table.close()
 
 
-def test_what_an_heir_does_not_take_up_is_anybodys(postgres: PostgresServer) -> None:
+def test_unclaimed_handover_is_claimed_by_any_candidate(postgres: PostgresServer) -> None:
     url = postgres.new_database()
     old = Candidate(url, "session_1/lipwright")
 
@@ -177,7 +177,7 @@ def test_what_an_heir_does_not_take_up_is_anybodys(postgres: PostgresServer) -> 
     old.table.close()
 
 
-def test_nobody_leads_while_the_database_is_gone_and_one_does_afterwards() -> None:
+def test_election_without_database_has_no_leader() -> None:
     with running_postgres() as server:
         candidate = Candidate(server.new_database(), "a")
 

@@ -251,7 +251,7 @@ def test_run_with_a_person_who_does_not_exist_names_the_turn(job: JobRecord, tab
 
 
 @pytest.mark.parametrize("audio", [b"", b"ab"], ids=["emptied", "cut"])
-def test_sound_that_was_cut_in_our_hands_is_not_the_callers_fault(
+def test_run_with_truncated_audio_is_a_stored_file_error(
     job: JobRecord, table: JobTable, tmp_path: Path, audio: bytes
 ) -> None:
     with pytest.raises(StoredFileError, match=f"^audio: expected the 3 bytes .* found {len(audio)}"):
@@ -259,7 +259,7 @@ def test_sound_that_was_cut_in_our_hands_is_not_the_callers_fault(
 
 
 @pytest.mark.parametrize(("audio", "kind"), [(b"abc", MediaError), (b"xyz", StoredFileError)], ids=["whole", "changed"])
-def test_an_error_about_sound_that_changed_in_our_hands_is_ours(
+def test_run_with_changed_audio_is_a_stored_file_error(
     job: JobRecord, table: JobTable, tmp_path: Path, audio: bytes, kind: type[LipwrightError]
 ) -> None:
     def refuse(first: int) -> bytes:
@@ -269,9 +269,7 @@ def test_an_error_about_sound_that_changed_in_our_hands_is_ours(
         run(job, table, tmp_path, refuse, audio)
 
 
-def test_the_counted_sound_is_what_the_disk_and_the_forecast_hold(
-    job: JobRecord, table: JobTable, tmp_path: Path
-) -> None:
+def test_run_counts_audio_for_length_and_disk_bytes(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
     run(job, table, tmp_path, lambda first: b"segment")
     counted = table.get_job(job.id)
     assert counted.result_seconds == 7.0
@@ -296,7 +294,7 @@ def test_the_counted_sound_is_what_the_disk_and_the_forecast_hold(
         ("hold", 175, Playback("hold"), None),
     ],
 )
-def test_the_video_is_fitted_to_the_speech(
+def test_run_fits_the_video_to_the_speech(
     job: JobRecord,
     table: JobTable,
     tmp_path: Path,
@@ -314,7 +312,7 @@ def test_the_video_is_fitted_to_the_speech(
     assert finding is None or finding in report.summary
 
 
-def test_the_report_counts_every_block(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+def test_run_report_counts_every_segment(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
     report = QualityReport.model_validate(run(job, table, tmp_path, lambda first: b"segment"))
     frames = np.arange(175)
     assert (report.output.num_frames, report.output.fps, report.output.duration_seconds) == (175, "25", 7.0)
@@ -328,7 +326,7 @@ def test_the_report_counts_every_block(job: JobRecord, table: JobTable, tmp_path
     assert "18 frames left unchanged: no face found." in report.warnings
 
 
-def test_a_run_that_was_cut_off_is_reported_whole(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+def test_run_after_interruption_reports_all_segments(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
     def breaks(first: int) -> bytes:
         if first >= 110:
             raise StageTimeoutError("too late")
@@ -358,9 +356,7 @@ def test_a_run_that_was_cut_off_is_reported_whole(job: JobRecord, table: JobTabl
     assert resumed == run(other, table, tmp_path, goes_on)
 
 
-def test_a_run_whose_ending_was_not_written_down_does_nothing_again(
-    job: JobRecord, table: JobTable, tmp_path: Path
-) -> None:
+def test_run_of_a_finished_job_outputs_nothing_again(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
     run(job, table, tmp_path, lambda first: b"segment")
 
     def never(first: int) -> bytes:

@@ -96,7 +96,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.table.close()
 
 
-def test_a_director_that_was_shut_out_touches_no_files(bench: Bench) -> None:
+def test_scheduler_without_lease_touches_no_files(bench: Bench) -> None:
     job = bench.add()
 
     async def lose_the_table() -> list[BaseException | object]:
@@ -111,7 +111,7 @@ def test_a_director_that_was_shut_out_touches_no_files(bench: Bench) -> None:
     assert bench.table.get_job(job.id).status is JobStatus.RUNNING
 
 
-def test_what_cannot_be_started_on_a_full_disk_waits(bench: Bench) -> None:
+def test_start_waiting_with_full_disk_leaves_jobs_queued(bench: Bench) -> None:
     job = bench.add()
 
     async def start_twice() -> None:
@@ -127,7 +127,7 @@ def test_what_cannot_be_started_on_a_full_disk_waits(bench: Bench) -> None:
     assert error is not None and error.code == MediaError.code
 
 
-def test_a_running_job_waits_for_disk_space(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_job_waits_for_disk_space(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.retry._FIRST_DISK_PAUSE_S", 0.01)
     job = bench.add()
 
@@ -147,7 +147,7 @@ def test_a_running_job_waits_for_disk_space(bench: Bench, monkeypatch: pytest.Mo
     assert ended.attempts == 1, "not restarted"
 
 
-def test_a_final_status_that_found_a_full_disk_is_persisted_later(bench: Bench) -> None:
+def test_final_status_with_full_disk_is_stored_later(bench: Bench) -> None:
     job = bench.add(report={})
     on_disk(bench.files, result_key(job.id)).write_bytes(b"whole")
 
@@ -166,7 +166,7 @@ def test_a_final_status_that_found_a_full_disk_is_persisted_later(bench: Bench) 
 
 
 @pytest.mark.parametrize(("num_failures", "code"), [(2, "media_invalid"), (99, "internal")])
-def test_an_unexpected_error_ends_a_job_only_after_all_attempts(bench: Bench, num_failures: int, code: str) -> None:
+def test_unexpected_error_fails_a_job_after_all_attempts(bench: Bench, num_failures: int, code: str) -> None:
     bench.stages.num_failures = num_failures
     job = bench.add()
 
@@ -180,7 +180,7 @@ def test_an_unexpected_error_ends_a_job_only_after_all_attempts(bench: Bench, nu
     assert bench.stages.num_asked == min(num_failures + 1, CONFIG.jobs.max_attempts)
 
 
-def test_a_finished_job_is_removed_and_an_unfinished_one_is_not(bench: Bench) -> None:
+def test_delete_removes_only_finished_jobs(bench: Bench) -> None:
     job = bench.add()
 
     async def delete() -> None:

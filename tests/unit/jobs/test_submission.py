@@ -130,7 +130,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.table.close()
 
 
-def test_a_job_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
+def test_create_job_after_crash_succeeds(bench: Bench) -> None:
     spec, context = bench.spec(), RequestContext()
     with pytest.raises(SystemExit):
         asyncio.run(bench.submissions.create_job(spec, context))
@@ -141,7 +141,7 @@ def test_a_job_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
     assert bench.uploads() == []
 
 
-def test_a_background_is_looked_at_and_kept(bench: Bench) -> None:
+def test_create_job_with_background_probes_and_stores_it(bench: Bench) -> None:
     spec, context = bench.spec(background_file=bench.upload(b"beach")), RequestContext()
     with pytest.raises(SystemExit):
         asyncio.run(bench.submissions.create_job(spec, context))
@@ -158,7 +158,7 @@ async def _avatar_job(bench: Bench, avatar: AvatarRecord, owner: str | None = No
     return await bench.create(spec, owner=owner)
 
 
-def test_jobs_show_the_background_that_their_avatar_had_when_they_were_accepted(bench: Bench) -> None:
+def test_create_job_copies_the_background_of_its_avatar(bench: Bench) -> None:
     bench.table.is_dying = False
 
     async def scenario() -> None:
@@ -193,7 +193,7 @@ def test_jobs_show_the_background_that_their_avatar_had_when_they_were_accepted(
     asyncio.run(scenario())
 
 
-def test_jobs_move_like_their_avatar_unless_they_say_otherwise(bench: Bench) -> None:
+def test_create_job_copies_avatar_motion_unless_it_is_set(bench: Bench) -> None:
     bench.table.is_dying = False
 
     async def scenario() -> None:
@@ -213,7 +213,7 @@ def test_jobs_move_like_their_avatar_unless_they_say_otherwise(bench: Bench) -> 
     asyncio.run(scenario())
 
 
-def test_an_avatar_that_is_sent_again_keeps_its_background_or_gets_the_new_one(bench: Bench) -> None:
+def test_create_avatar_again_keeps_or_replaces_its_background(bench: Bench) -> None:
     bench.table.is_dying = False
 
     async def scenario() -> None:
@@ -233,7 +233,7 @@ def test_an_avatar_that_is_sent_again_keeps_its_background_or_gets_the_new_one(b
     asyncio.run(scenario())
 
 
-def test_backgrounds_of_other_callers_cannot_be_used(bench: Bench) -> None:
+def test_create_job_with_background_of_another_key_is_refused(bench: Bench) -> None:
     bench.table.is_dying = False
 
     async def scenario() -> None:
@@ -257,7 +257,7 @@ def test_backgrounds_of_other_callers_cannot_be_used(bench: Bench) -> None:
     asyncio.run(scenario())
 
 
-def test_an_avatar_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
+def test_create_avatar_after_crash_succeeds(bench: Bench) -> None:
     request = AvatarRequest(video=bench.upload(b"film"), face_image=bench.upload(b"picture"))
     with pytest.raises(SystemExit):
         asyncio.run(bench.avatars.create(request))
@@ -267,7 +267,7 @@ def test_an_avatar_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("loop", "seconds"), [("pingpong", 2.0), ("source", 8.0), ("cut", 2.0), ("retime", 2.0)])
-def test_a_job_is_as_long_as_its_result(bench: Bench, loop: LoopMode, seconds: float) -> None:
+def test_create_job_counts_the_length_of_its_result(bench: Bench, loop: LoopMode, seconds: float) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
     job = asyncio.run(bench.create(bench.spec(loop=loop)))
     assert (job.audio_seconds, job.result_seconds) == (2.0, seconds)
@@ -275,14 +275,14 @@ def test_a_job_is_as_long_as_its_result(bench: Bench, loop: LoopMode, seconds: f
 
 
 @pytest.mark.parametrize(("loop", "seconds"), [("pingpong", 2.0), ("source", 8.0), ("retime", 2.0)])
-def test_another_frame_rate_changes_no_length(bench: Bench, loop: LoopMode, seconds: float) -> None:
+def test_create_job_with_other_fps_keeps_its_length(bench: Bench, loop: LoopMode, seconds: float) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
     for fps in (12.0, 29.97, 60.0):
         job = asyncio.run(bench.create(bench.spec(loop=loop, fps=fps)))
         assert abs(job.result_seconds - seconds) < 1 / fps
 
 
-def test_speech_is_stretched_towards_the_length_of_the_video(bench: Bench) -> None:
+def test_create_job_with_stretch_speech_fits_the_video(bench: Bench) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=60, duration_seconds=2.4)
     job = asyncio.run(bench.create(bench.spec(loop="retime", max_audio_stretch=1.25)))
     assert job.options.audio_speed == pytest.approx(2.0 / 2.4)
@@ -291,7 +291,7 @@ def test_speech_is_stretched_towards_the_length_of_the_video(bench: Bench) -> No
 
 
 @pytest.mark.parametrize("field", ["audio", "music"])
-def test_music_is_stored_with_the_job_and_cannot_be_spoken(bench: Bench, field: str) -> None:
+def test_create_job_with_music_stores_it_and_no_turn_plays_it(bench: Bench, field: str) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
     submitted = bench.create(bench.spec(turns=[Turn(start=1, audio=field)], music=bench.upload(b"song")))
     if field == "music":
@@ -304,14 +304,14 @@ def test_music_is_stored_with_the_job_and_cannot_be_spoken(bench: Bench, field: 
     assert (made.music, made.sound.music_gain_db) == (job_file_key(job.id, "music"), -12.0)
 
 
-def test_a_background_needs_a_video_with_sound(bench: Bench) -> None:
+def test_create_job_with_background_gain_needs_video_with_sound(bench: Bench) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, has_audio=False)
     with pytest.raises(OptionError, match="background_gain_db: the video has no sound"):
         asyncio.run(bench.create(bench.spec(background_gain_db=-6.0)))
 
 
 @pytest.mark.parametrize("watermark_all", [True, False])
-def test_a_service_that_marks_every_video_marks_this_one(tmp_path: Path, watermark_all: bool) -> None:
+def test_create_job_with_configured_mark_sets_it(tmp_path: Path, watermark_all: bool) -> None:
     bench = Bench(tmp_path, LabelsConfig(visible=watermark_all))
     bench.table.is_dying = False
     assert asyncio.run(bench.create(bench.spec())).options.visible_label is watermark_all
@@ -319,7 +319,7 @@ def test_a_service_that_marks_every_video_marks_this_one(tmp_path: Path, waterma
 
 
 @pytest.mark.parametrize("is_marked", [True, False])
-def test_a_job_keeps_the_identifier_of_its_invisible_watermark(tmp_path: Path, is_marked: bool) -> None:
+def test_create_job_stores_its_watermark_identifier(tmp_path: Path, is_marked: bool) -> None:
     bench = Bench(tmp_path, LabelsConfig(invisible=is_marked))
     bench.table.is_dying = False
     job = asyncio.run(bench.create(bench.spec()))
@@ -329,14 +329,14 @@ def test_a_job_keeps_the_identifier_of_its_invisible_watermark(tmp_path: Path, i
     bench.table.close()
 
 
-def test_two_bodies_of_one_idempotency_key_are_one_job(bench: Bench) -> None:
+def test_create_job_twice_with_one_key_is_one_job(bench: Bench) -> None:
     bench.table.is_dying = False
     first, second = (asyncio.run(bench.create(bench.spec(), idempotency_key="a key")) for _ in range(2))
     assert first.id == second.id
     assert bench.uploads() == []
 
 
-def test_of_two_requests_with_one_idempotency_key_the_second_is_refused(bench: Bench) -> None:
+def test_create_job_with_key_of_other_request_is_refused(bench: Bench) -> None:
     bench.table.is_dying = False
     job = asyncio.run(bench.create(bench.spec(), idempotency_key="a key", request_digest="a" * 64))
     with pytest.raises(KeyReuseError, match=job.id):
@@ -345,7 +345,7 @@ def test_of_two_requests_with_one_idempotency_key_the_second_is_refused(bench: B
     assert bench.table.find_job(None, "a key") == job
 
 
-def test_an_avatar_that_nobody_wants_kept_is_waited_for_and_not_listed(bench: Bench) -> None:
+def test_create_avatar_with_keep_false_is_not_listed(bench: Bench) -> None:
     bench.table.is_dying = False
     asyncio.run(bench.create(bench.spec()))
     sent = asyncio.run(bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
@@ -406,7 +406,7 @@ def test_create_job_with_impossible_turns_is_refused(bench: Bench, turns: list[T
         asyncio.run(bench.create(bench.spec(turns=turns, face_image=None, **sound)))
 
 
-def test_turns_of_one_person_are_those_of_one_face(bench: Bench) -> None:
+def test_create_job_with_turns_of_one_person_uses_one_face(bench: Bench) -> None:
     bench.table.is_dying = False
     turns = (_turn(0, "person:1", end=0.5), _turn(0.5, "index:1", end=1), _turn(1, "person:0", end=1.5))
     job = asyncio.run(bench.create(bench.spec(turns=turns, face_image=None)))

@@ -86,7 +86,7 @@ def test_a_text_in_a_language_without_builtin_voice_is_spoken(http: httpx.Client
 
 
 @needs_espeak
-def test_the_same_text_sounds_the_same_and_is_not_read_as_options_or_markup() -> None:
+def test_speak_is_deterministic_and_reads_no_options_or_markup() -> None:
     backend = EspeakBackend(TtsConfig())
     first, second = (_said(backend, NI_HAO, "espeak:cmn") for _ in range(2))
     assert first == second
@@ -122,12 +122,12 @@ def test_language_gives_each_speaker_a_voice_that_speaks_it(texts: TextSpeaker) 
         texts.choose_voices(*wishes[:2], language="tlh")
 
 
-def test_without_language_it_is_that_of_the_voice(texts: TextSpeaker) -> None:
+def test_choose_voices_without_language_uses_that_of_the_voice(texts: TextSpeaker) -> None:
     assert texts.choose_voices(VoiceWish("0", None), language=None) == ChosenVoices((None,), "eng")
 
 
 @needs_espeak
-def test_without_the_builtin_voice_it_speaks_english(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speak_without_builtin_voice_speaks_english(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package_backend, "find_spec", lambda name: None)
     backend = LocalBackend(TtsConfig())
     assert backend.default_voice == "espeak:en-us"
@@ -135,9 +135,7 @@ def test_without_the_builtin_voice_it_speaks_english(monkeypatch: pytest.MonkeyP
     assert _said(backend, "Good day.", "espeak:en-us").startswith(b"RIFF")
 
 
-def test_where_it_is_not_installed_its_voices_are_not_listed_and_the_package_is_named(
-    http: httpx.Client, texts: TextSpeaker, fake: Path
-) -> None:
+def test_speak_without_espeak_names_the_package(http: httpx.Client, texts: TextSpeaker, fake: Path) -> None:
     fake.unlink()
     assert not [voice for voice in http.get("/v1/voices").json()["voices"] if voice.startswith("espeak")]
     with pytest.raises(OptionError, match="'espeak:cmn' needs the program espeak-ng.*Debian package espeak-ng"):
@@ -155,30 +153,30 @@ def test_a_configured_language_is_the_default(service: MemoryService) -> None:
         assert texts.speak(NI_HAO).read_bytes() == texts.speak(NI_HAO, "espeak:cmn").read_bytes()
 
 
-def test_without_any_voice_there_is_no_default(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_voice_without_any_voice_is_none(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.unlink()
     monkeypatch.setattr(package_backend, "find_spec", lambda name: None)
     assert LocalBackend(TtsConfig()).default_voice is None
 
 
-def test_a_program_that_hangs_is_stopped(fake: Path) -> None:
+def test_espeak_that_hangs_is_stopped(fake: Path) -> None:
     error = _error(fake, "time.sleep(60)", TtsConfig(timeout_s=0.5))
     assert isinstance(error, StageTimeoutError)
     running = [each for each in Path("/proc").glob("[0-9]*/cmdline") if str(fake).encode() in _read(each)]
     assert not running
 
 
-def test_a_program_that_writes_without_end_is_stopped(fake: Path) -> None:
+def test_espeak_that_writes_without_end_is_stopped(fake: Path) -> None:
     error = _error(fake, "while True: sys.stdout.write('x' * 9999)", TtsConfig(max_bytes=100_000))
     assert isinstance(error, VoiceError) and "more than 100000 bytes" in str(error)
 
 
-def test_a_program_that_crashes_is_not_the_callers_fault(fake: Path) -> None:
+def test_espeak_that_crashes_is_a_voice_error(fake: Path) -> None:
     error = _error(fake, "import os; os.abort()", TtsConfig())
     assert isinstance(error, VoiceError) and "status -6" in str(error)
 
 
-def test_the_program_has_limits_and_no_secrets(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_espeak_runs_with_limits_and_without_secrets(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "secret")
     code = """
 import os, resource

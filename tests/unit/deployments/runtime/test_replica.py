@@ -40,7 +40,7 @@ async def _until(is_so: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_results_errors_and_the_requests_context_pass_through() -> None:
+def test_run_passes_results_errors_and_context() -> None:
     name: contextvars.ContextVar[str] = contextvars.ContextVar("name")
     threads = Threads("Studio")
 
@@ -54,7 +54,7 @@ def test_results_errors_and_the_requests_context_pass_through() -> None:
     asyncio.run(run())
 
 
-def test_threads_are_used_again_and_hanging_ones_replaced(hung: threading.Event) -> None:
+def test_run_reuses_threads_and_replaces_hanging_ones(hung: threading.Event) -> None:
     threads = Threads("Studio")
 
     async def run() -> None:
@@ -67,7 +67,7 @@ def test_threads_are_used_again_and_hanging_ones_replaced(hung: threading.Event)
     asyncio.run(run())
 
 
-def test_nobody_is_let_in_to_work_that_hangs(hung: threading.Event) -> None:
+def test_enter_while_work_hangs_is_refused(hung: threading.Event) -> None:
     threads = Threads("FaceSynthesis")
     gate = CallGate(threads)
 
@@ -89,7 +89,7 @@ def test_nobody_is_let_in_to_work_that_hangs(hung: threading.Event) -> None:
     asyncio.run(asyncio.wait_for(run(), 60))
 
 
-def test_of_two_that_come_together_one_is_told_to_come_again_before_the_other_begins() -> None:
+def test_enter_of_two_retries_at_once_refuses_the_second() -> None:
     gate, story = CallGate(Threads("FaceSynthesis")), []
 
     async def enter(name: str) -> None:
@@ -106,7 +106,7 @@ def test_of_two_that_come_together_one_is_told_to_come_again_before_the_other_be
     assert story == ["second is refused", "first begins"]
 
 
-def test_one_that_waits_to_be_alone_is_refused_when_the_work_before_it_hangs(hung: threading.Event) -> None:
+def test_enter_of_a_retry_behind_hanging_work_is_refused(hung: threading.Event) -> None:
     threads = Threads("FaceSynthesis")
     gate = CallGate(threads)
 
@@ -126,7 +126,7 @@ def test_one_that_waits_to_be_alone_is_refused_when_the_work_before_it_hangs(hun
     asyncio.run(asyncio.wait_for(run(), 60))
 
 
-def test_work_waits_for_its_turn() -> None:
+def test_run_waits_for_a_free_thread() -> None:
     at_work, most = 0, 0
 
     def work(token: CancelToken, awaits_others: bool) -> None:
@@ -149,7 +149,7 @@ def test_work_waits_for_its_turn() -> None:
     assert asyncio.run(run(Threads("FaceSynthesis"), True)) > 1
 
 
-def test_a_waiting_call_runs_after_the_call_before_it_timed_out() -> None:
+def test_run_after_timeout_of_the_call_before_it_runs() -> None:
     released = threading.Event()
 
     async def run() -> int:
@@ -167,7 +167,7 @@ def test_a_waiting_call_runs_after_the_call_before_it_timed_out() -> None:
         released.set()
 
 
-def test_nothing_of_finished_work_is_held() -> None:
+def test_finished_work_is_not_referenced() -> None:
     class Frames:
         pass
 
@@ -181,7 +181,7 @@ def test_nothing_of_finished_work_is_held() -> None:
     assert held() is None
 
 
-def test_nothing_of_failed_work_is_held_while_its_error_is() -> None:
+def test_failed_work_is_not_referenced_by_its_error() -> None:
     class Frames:
         """Large."""
 
@@ -202,7 +202,7 @@ def test_nothing_of_failed_work_is_held_while_its_error_is() -> None:
         gc.enable()
 
 
-def test_a_cancelled_request_stops_its_work_and_waits_for_it() -> None:
+def test_cancelled_run_stops_its_work_and_waits_for_it() -> None:
     threads = Threads("Studio")
     steps: list[float] = []
 
@@ -225,7 +225,7 @@ def test_a_cancelled_request_stops_its_work_and_waits_for_it() -> None:
     asyncio.run(cancel_in_the_middle())
 
 
-def test_a_cancelled_decode_is_over_at_once() -> None:
+def test_cancelled_decode_ends_at_once() -> None:
     threads = Threads("Studio")
 
     async def cancel_in_the_middle() -> None:
@@ -243,7 +243,7 @@ def test_a_cancelled_decode_is_over_at_once() -> None:
     asyncio.run(cancel_in_the_middle())
 
 
-def test_work_past_its_bound_fails_its_request_and_the_health_check(hung: threading.Event) -> None:
+def test_run_past_its_timeout_fails_the_health_check(hung: threading.Event) -> None:
     threads = Threads("Studio")
 
     async def run() -> None:
@@ -261,7 +261,7 @@ def test_work_past_its_bound_fails_its_request_and_the_health_check(hung: thread
     asyncio.run(run())
 
 
-def test_work_that_ends_when_told_to_is_not_missed() -> None:
+def test_cancelled_work_that_ends_passes_the_health_check() -> None:
     threads = Threads("Studio")
 
     async def run() -> None:
@@ -277,7 +277,7 @@ def test_work_that_ends_when_told_to_is_not_missed() -> None:
     asyncio.run(run())
 
 
-def test_a_cancelled_request_whose_work_hangs_fails_the_health_check(hung: threading.Event) -> None:
+def test_cancelled_run_that_hangs_fails_the_health_check(hung: threading.Event) -> None:
     threads = Threads("FaceSynthesis", max_unwind_s=0.3)
 
     async def run() -> None:
@@ -294,7 +294,7 @@ def test_a_cancelled_request_whose_work_hangs_fails_the_health_check(hung: threa
     asyncio.run(run())
 
 
-def test_work_that_hangs_keeps_no_process_alive(repo_root: Path) -> None:
+def test_hanging_work_keeps_no_process_alive(repo_root: Path) -> None:
     code = (
         "import asyncio, time; from deployments.runtime.replica import Threads\n"
         "async def main():\n"
@@ -306,7 +306,7 @@ def test_work_that_hangs_keeps_no_process_alive(repo_root: Path) -> None:
     assert done.stdout == "bound passed\n"
 
 
-def test_a_stop_calls_what_it_was_given_while_it_was_given() -> None:
+def test_cancellation_token_calls_only_registered_callbacks() -> None:
     token = CancelToken()
     ended: list[str] = []
     with token.on_cancel(lambda: ended.append("before")):
@@ -317,7 +317,7 @@ def test_a_stop_calls_what_it_was_given_while_it_was_given() -> None:
         assert ended == ["during", "after"]
 
 
-def test_what_is_dropped_is_closed_once() -> None:
+def test_lru_pool_closes_dropped_items_once() -> None:
     closed: list[str] = []
     store: LruPool[str, str] = LruPool(2, closed.append)
     for name in ("a", "b", "c"):

@@ -57,7 +57,7 @@ def test_more_studios_grant_permits_to_waiting_jobs() -> None:
     asyncio.run(run())
 
 
-def test_a_newcomer_has_its_own_at_once_and_then_an_equal_share() -> None:
+def test_new_job_gets_permits_at_once_and_then_an_equal_share() -> None:
     async def run() -> tuple[int, int, int]:
         limiter = _make_limiter(4)
         tasks = [await _fill(limiter, "first"), await _fill(limiter, "second")]
@@ -77,7 +77,7 @@ def test_a_newcomer_has_its_own_at_once_and_then_an_equal_share() -> None:
 
 
 @pytest.mark.parametrize("is_granted", [False, True], ids=["waiting", "granted"])
-def test_a_job_that_is_cancelled_leaves_its_place(is_granted: bool) -> None:
+def test_cancelled_job_returns_its_permits(is_granted: bool) -> None:
     async def run() -> None:
         limiter = _make_limiter(0)
         await limiter.acquire("other")
@@ -99,11 +99,11 @@ def test_a_job_that_is_cancelled_leaves_its_place(is_granted: bool) -> None:
     asyncio.run(run())
 
 
-def test_jobs_at_work_grow_with_the_studios_and_never_below_the_setting() -> None:
+def test_max_running_jobs_grows_with_the_studios() -> None:
     assert [_make_limiter(number).max_running_jobs for number in (0, 1, 2, 8)] == [4, 4, 4, 16]
     assert SegmentLimiter(PipelineConfig()).max_running_jobs == PipelineConfig().jobs.max_running_jobs
 
 
-def test_who_has_a_fixed_window_need_not_know_how_many_studios_run() -> None:
+def test_limiter_with_fixed_window_does_not_follow_studios() -> None:
     assert _make_limiter().follows_studios
     assert not SegmentLimiter(PipelineConfig()).follows_studios

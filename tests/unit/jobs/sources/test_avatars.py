@@ -125,7 +125,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.table.close()
 
 
-def test_engines_share_the_track(bench: Bench) -> None:
+def test_ensure_for_a_second_engine_reuses_the_track(bench: Bench) -> None:
     bench.ensure("warp", "warp", "wav2lip")
     assert bench.stages.counts == {"track": 100, "build": 1, "analyse warp": 1, "analyse wav2lip": 1}
     bench.ensure("dinet", "warp")
@@ -139,7 +139,7 @@ def test_engines_share_the_track(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "gone"])
-def test_a_track_that_was_damaged_is_made_again(bench: Bench, harm: str) -> None:
+def test_ensure_with_damaged_track_makes_it_again(bench: Bench, harm: str) -> None:
     bench.ensure("warp")
     path = on_disk(bench.files, avatar_folder(bench.key)) / "track.npz"
     if harm == "gone":
@@ -153,13 +153,13 @@ def test_a_track_that_was_damaged_is_made_again(bench: Bench, harm: str) -> None
     assert bench.stages.counts["build"] == 2, "and is known from then on"
 
 
-def test_a_silent_source_teaches_no_speech(bench: Bench) -> None:
+def test_ensure_of_silent_source_skips_speech_features(bench: Bench) -> None:
     bench.stages.info = replace(VIDEO, has_audio=False)
     bench.ensure("warp")
     assert bench.stages.source_speech == [None]
 
 
-def test_an_input_error_ends_it_at_once_and_an_unexpected_error_is_retried(bench: Bench) -> None:
+def test_ensure_retries_unexpected_errors_but_no_input_errors(bench: Bench) -> None:
     bench.stages.fault = FaceNotFoundError("Found no face")
     with pytest.raises(FaceNotFoundError):
         bench.ensure("warp")
@@ -173,7 +173,7 @@ def test_an_input_error_ends_it_at_once_and_an_unexpected_error_is_retried(bench
 
 
 @pytest.mark.parametrize("harm", ["cut", "gone"])
-def test_a_source_that_was_lost_in_our_hands_is_ours(bench: Bench, harm: str) -> None:
+def test_ensure_with_lost_source_is_a_stored_file_error(bench: Bench, harm: str) -> None:
     bench.stages.fault = MediaError("source: expected frames that can be decoded, found none.")
     path = on_disk(bench.files, source_key(bench.key))
     if harm == "gone":
@@ -186,7 +186,7 @@ def test_a_source_that_was_lost_in_our_hands_is_ours(bench: Bench, harm: str) ->
     assert record is not None and record.error is not None and record.error.code == "stored_file_lost"
 
 
-def test_a_reference_picture_that_was_lost_in_our_hands_is_ours(bench: Bench) -> None:
+def test_ensure_with_lost_reference_is_a_stored_file_error(bench: Bench) -> None:
     bench.stages.fault = FaceNotFoundError("face: expected a face, found none.")
     path = on_disk(bench.files, face_key(bench.key))
     path.write_bytes(b"picture")
@@ -201,7 +201,7 @@ def test_a_reference_picture_that_was_lost_in_our_hands_is_ours(bench: Bench) ->
         bench.ensure("warp")
 
 
-def test_an_avatar_that_is_shown_live_is_not_dropped_from_the_cache(bench: Bench) -> None:
+def test_sweep_keeps_avatars_that_are_held(bench: Bench) -> None:
     now = utc_now()
     newer = [new_id() for _ in range(CONFIG.jobs.max_cached_avatars + 1)]
     asyncio.run(bench.avatars.hold(bench.key))
@@ -237,14 +237,14 @@ def _calls(bench: Bench, *engines: str) -> Counter[str]:
     return stages.counts + stages.questions - before
 
 
-def test_a_cached_avatar_needs_no_call_before_its_first_block(bench: Bench) -> None:
+def test_cached_avatar_needs_no_call_before_its_first_block(bench: Bench) -> None:
     bench.ensure("warp")
     assert _calls(bench, "warp") == {}
     assert _calls(bench, "dinet") == {"is analysed": 2, "analyse dinet": 1}, "the first job of another engine"
     assert _calls(bench, "dinet", "warp") == {}
 
 
-def test_a_row_of_an_older_version_is_probed_once(bench: Bench) -> None:
+def test_ensure_with_row_of_older_version_probes_it_once(bench: Bench) -> None:
     bench.ensure("warp")
     bench.table.update_avatar(bench.key, source_info=None, analysed_for={})
     assert _calls(bench, "warp") == {"probe": 1, "is analysed": 1}
@@ -253,7 +253,7 @@ def test_a_row_of_an_older_version_is_probed_once(bench: Bench) -> None:
     assert _calls(bench, "warp") == {"probe": 1}, "what another version wrote cannot be read"
 
 
-def test_an_analysis_that_was_damaged_is_found_and_made_again(bench: Bench) -> None:
+def test_ensure_with_damaged_analysis_makes_it_again(bench: Bench) -> None:
     bench.ensure("warp")
     bench.stages.analysed.clear()
     assert _calls(bench, "warp") == {}, "the row is trusted; planning finds the damage"
@@ -265,13 +265,13 @@ def test_an_analysis_that_was_damaged_is_found_and_made_again(bench: Bench) -> N
     assert bench.stages.counts["analyse warp"] == 3, "found at once where it is asked for"
 
 
-def test_a_source_that_is_gone_is_named(bench: Bench) -> None:
+def test_ensure_without_source_names_it(bench: Bench) -> None:
     bench.ensure("warp")
     on_disk(bench.files, source_key(bench.key)).unlink()
     with pytest.raises(StoredFileError, match="source of avatar .* is gone"):
         bench.ensure("warp")
 
 
-def test_the_stored_source_info_is_exact() -> None:
+def test_source_info_in_the_table_is_exact() -> None:
     odd = replace(VIDEO, fps=Fraction(30000, 1001), duration_seconds=0.1 + 0.2, sample_aspect_ratio=Fraction(64, 45))
     assert decode_source_info(json.loads(json.dumps(encode_source_info(odd)))) == odd

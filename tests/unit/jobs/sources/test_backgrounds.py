@@ -85,7 +85,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.table.close()
 
 
-def test_sessions_share_what_was_made_for_their_form(bench: Bench) -> None:
+def test_ensure_shares_files_between_sessions_of_one_form(bench: Bench) -> None:
     async def scenario() -> None:
         file_id = await bench.send()
         assert await bench.send() == file_id and not list((bench.files.root / UPLOADS).iterdir())
@@ -101,7 +101,7 @@ def test_sessions_share_what_was_made_for_their_form(bench: Bench) -> None:
     asyncio.run(scenario())
 
 
-def test_a_damaged_file_is_made_again(bench: Bench) -> None:
+def test_ensure_with_damaged_file_makes_it_again(bench: Bench) -> None:
     async def scenario() -> None:
         file_id = await bench.send()
         made = await bench.ensure(file_id)
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_made_again(bench: Bench) -> None:
     asyncio.run(scenario())
 
 
-def test_what_cannot_be_shown_is_refused_when_it_is_sent(bench: Bench) -> None:
+def test_create_background_with_bad_file_is_refused(bench: Bench) -> None:
     bench.stages.info = replace(SENT, duration_seconds=61.0)
     with pytest.raises(MediaLimitError, match=r"at most 60 s.*found 61\.0 s"):
         asyncio.run(bench.send())
@@ -122,7 +122,7 @@ def test_what_cannot_be_shown_is_refused_when_it_is_sent(bench: Bench) -> None:
     assert not (bench.files.root / BACKGROUNDS).exists()
 
 
-def test_unused_backgrounds_go_and_used_ones_stay_as_long_as_a_session_may_last(bench: Bench) -> None:
+def test_sweep_removes_only_unused_backgrounds(bench: Bench) -> None:
     async def scenario() -> None:
         old, used = [await bench.send(content) for content in (b"old", b"used")]
         age_s = CONFIG.live.max_session_s + 7200
@@ -140,7 +140,7 @@ def test_unused_backgrounds_go_and_used_ones_stay_as_long_as_a_session_may_last(
     asyncio.run(scenario())
 
 
-def test_the_background_of_an_avatar_stays(bench: Bench) -> None:
+def test_sweep_keeps_backgrounds_of_avatars(bench: Bench) -> None:
     async def scenario() -> None:
         file_id, now = await bench.send(), utc_now()
         settings = AvatarSettings(background_id=file_id)

@@ -78,7 +78,7 @@ def live(tmp_path: Path) -> Iterator[Live]:
     live.table.close()
 
 
-def test_a_session_moves_like_its_avatar_unless_it_says_otherwise(live: Live) -> None:
+def test_show_uses_avatar_settings_that_are_not_overridden(live: Live) -> None:
     async def scenario() -> None:
         live.change(CALM)
         shown = await live.show()
@@ -94,7 +94,7 @@ def test_a_session_moves_like_its_avatar_unless_it_says_otherwise(live: Live) ->
     asyncio.run(scenario())
 
 
-def test_a_session_shows_what_its_avatar_got_while_it_was_analysed(live: Live) -> None:
+def test_show_uses_settings_that_changed_during_analysis(live: Live) -> None:
     async def scenario() -> None:
         beach = await live.send()
         live.change(AvatarSettings(background_id=beach))
@@ -106,7 +106,7 @@ def test_a_session_shows_what_its_avatar_got_while_it_was_analysed(live: Live) -
     asyncio.run(scenario())
 
 
-def test_a_background_that_is_replaced_while_its_matte_is_made_is_not_shown(live: Live) -> None:
+def test_show_uses_background_that_changed_during_matting(live: Live) -> None:
     async def scenario() -> None:
         beach, street = await live.send(), await live.send(b"street")
         live.change(AvatarSettings(background_id=beach))
@@ -118,7 +118,7 @@ def test_a_background_that_is_replaced_while_its_matte_is_made_is_not_shown(live
     asyncio.run(scenario())
 
 
-def test_a_background_of_the_session_itself_that_was_deleted_is_an_error(live: Live) -> None:
+def test_show_with_deleted_background_or_avatar_is_not_found(live: Live) -> None:
     async def scenario() -> None:
         beach = await live.send()
         live.avatars.meanwhile = lambda: live.backgrounds.delete(beach, None)
