@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import MediaError, StageTimeoutError, StoredFileError
-from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
+from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentRequest, SourceVideo
 from jobs.model.files import UploadedFile, new_id, utc_now
 from jobs.model.plan import JobOptions
 from jobs.model.record import JobStatus
@@ -48,9 +48,7 @@ class FilmStages(MemoryStages):
         self.after = after
         self.rendered: list[int] = []
 
-    async def render(
-        self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
-    ) -> RenderedSegment:
+    async def render(self, context: CallContext, request: SegmentRequest, out: str, *_: Any) -> RenderedSegment:
         plan = request.faces[0].plan
         assert isinstance(plan, MouthPlan)
         writer = SegmentWriter(VIDEO, 30, "ultrafast")
@@ -66,13 +64,7 @@ class FilmStages(MemoryStages):
         )
 
     async def join(
-        self,
-        context: CallContext,
-        segments: Any,
-        speech: Sequence[AudioPart[str]],
-        out: str,
-        source: SourceVideo,
-        output: OutputInfo,
+        self, context: CallContext, segments: Any, speech: Any, out: str, source: Any, output: OutputInfo
     ) -> None:
         paths = [on_disk(self._files, segment) for segment in segments]
         sound, result = on_disk(self._files, speech[0].file), on_disk(self._files, out)

@@ -26,7 +26,6 @@ from jobs.segments.limiter import SegmentLimiter
 from jobs.speaking import SpeakingStage
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, SpokenCue, VoiceWish
 from jobs.submission import Submissions
-from media.audio_parts import AudioPart
 from models.engines.catalog import EngineCatalog
 from models.speech.level import SpeechLevel
 from storage.file_keys import job_cues_folder, job_file_key, segment_key, source_key
@@ -71,10 +70,8 @@ class ChangedStages(MemoryStages):
         self.rendered.append(first)
         return b"%d of %d" % (first, self._change)
 
-    async def prepare_speech(
-        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
-    ) -> PreparedSpeech:
-        prepared = await super().prepare_speech(context, parts, speech, claimed_seconds)
+    async def prepare_speech(self, context: CallContext, parts: Any, speech: str, *rest: Any) -> PreparedSpeech:
+        prepared = await super().prepare_speech(context, parts, speech, *rest)
         samples = np.load(on_disk(self._files, speech))
         samples[40_000:] += self._change
         np.save(on_disk(self._files, speech), samples)
@@ -185,14 +182,10 @@ class SpeakingStages(NoStages):
         self.spoken: list[str] = []
         self.recorded: list[tuple[float, str]] = []
 
-    async def choose_voices(
-        self, context: CallContext, wishes: Sequence[VoiceWish], language: str | None
-    ) -> ChosenVoices:
+    async def choose_voices(self, context: CallContext, wishes: Sequence[VoiceWish], *_: Any) -> ChosenVoices:
         return ChosenVoices(tuple(wish.voice for wish in wishes), None)
 
-    async def speak(
-        self, context: CallContext, text: str, voice: str | None, owner: str | None, folder: str
-    ) -> SpokenCue:
+    async def speak(self, context: CallContext, text: str, voice: Any, owner: Any, folder: str) -> SpokenCue:
         self.spoken.append(text)
         return SpokenCue(f"{folder}/{'c' * 32}", "00", 3, 1.0)
 

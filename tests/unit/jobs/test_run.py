@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
@@ -31,7 +31,6 @@ from jobs.messages import (
     PreparedSpeech,
     RenderedSegment,
     SegmentRequest,
-    SegmentWatermark,
     ShownBlock,
     SourceVideo,
 )
@@ -45,7 +44,6 @@ from jobs.run import JobRun
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
 from jobs.sources.shared_work import Progress
-from media.audio_parts import AudioPart
 from media.playback import LoopMode, Playback
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from media.result.sound_mix import SoundSettings
@@ -102,9 +100,7 @@ class MemoryStages(NoStages):
         self.playbacks: set[Playback] = set()
         self.sound: SoundSettings | None = None
 
-    async def prepare_speech(
-        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
-    ) -> PreparedSpeech:
+    async def prepare_speech(self, context: CallContext, parts: Any, speech: str, *_: Any) -> PreparedSpeech:
         with self._files.stored.written(speech) as path, path.open("wb") as file:
             np.save(file, np.zeros(int(SECONDS * 16000), np.int16))
         return PreparedSpeech(speech, AUDIO, SpeechLevel(int(SECONDS * 16000), 1.0, -20.0))
@@ -120,9 +116,7 @@ class MemoryStages(NoStages):
         planned = PlannedBlock(drive, None, measures_of(span.first, span.stop))
         return ShownBlock(planned, np.zeros(span.num, np.int64))
 
-    async def render(
-        self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
-    ) -> RenderedSegment:
+    async def render(self, context: CallContext, request: SegmentRequest, out: str, *_: Any) -> RenderedSegment:
         plan = request.faces[0].plan
         assert isinstance(plan, MouthPlan)
         segment = self._make_segment(plan.first_frame)
@@ -132,13 +126,7 @@ class MemoryStages(NoStages):
         )
 
     async def join(
-        self,
-        context: CallContext,
-        segments: Any,
-        speech: Sequence[AudioPart[str]],
-        out: str,
-        source: SourceVideo,
-        output: OutputInfo,
+        self, context: CallContext, segments: Any, speech: Any, out: str, source: Any, output: OutputInfo
     ) -> None:
         assert (output.num_frames, len(output.produce_id)) == (self._num_frames, 32)
         self.sound = output.sound

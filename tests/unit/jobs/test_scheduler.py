@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,14 @@ from jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus, JobSumma
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
-from media.audio_parts import AudioPart
 from storage.file_keys import face_speech_key, job_file_key, result_key, segment_key, speech_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
-from telemetry.log_context import CallContext
 from tests.unit.job_records import job_record, job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
+from tests.waiting import until
 
 CONFIG = PipelineConfig(jobs=JobConfig(max_attempts=3))
 
@@ -40,9 +39,7 @@ class DeafStages(NoStages):
         self.num_failures = 0
         self.num_asked = 0
 
-    async def prepare_speech(
-        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
-    ) -> PreparedSpeech:
+    async def prepare_speech(self, *_: Any) -> PreparedSpeech:
         await self.go.wait()
         self.num_asked += 1
         if self.num_asked <= self.num_failures:
@@ -55,9 +52,11 @@ class FillingTable(JobTable):
 
     is_full = False
     full_at: JobStage | None = None
+    num_refused = 0
 
     def update_job(self, job_id: str, **fields: object) -> JobSummary:
         if self.is_full or (self.full_at is not None and fields.get("stage") is self.full_at):
+            self.num_refused += 1
             raise StorageFullError("The disk of the job table is full.")
         return super().update_job(job_id, **fields)
 
@@ -135,7 +134,7 @@ def test_running_job_waits_for_disk_space(bench: Bench, monkeypatch: pytest.Monk
         bench.table.full_at = JobStage.LISTENING
         bench.stages.go.set()
         await bench.scheduler.start_waiting()
-        await asyncio.sleep(0.1)
+        await until(lambda: bench.table.num_refused >= 2)  # it tries again
         assert bench.table.get_job(job.id).status is JobStatus.RUNNING
         assert bench.files.has_segments(job.id), "what is finished is kept"
         bench.table.full_at = None

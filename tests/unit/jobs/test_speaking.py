@@ -75,9 +75,7 @@ class SpeakingStages(NoStages):
         voices = [wish.voice or names.setdefault(wish.speaker, f"voice {len(names)}") for wish in wishes]
         return ChosenVoices(tuple(voices), "eng")
 
-    async def speak(
-        self, context: CallContext, text: str, voice: str | None, owner: str | None, folder: str
-    ) -> SpokenCue:
+    async def speak(self, context: CallContext, text: str, voice: Any, owner: Any, folder: str) -> SpokenCue:
         if "silent" in text and self.is_silent:
             raise VoiceError("The voice returned no audio.")
         content = f"{text}|{voice}".encode()

@@ -25,7 +25,7 @@ from lipwright_client import Lipwright, ProblemError
 from storage.file_keys import VOICES
 from storage.state import open_keys
 from tests.ports import quiet_port
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService, api_client, serving
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 from tests.unit.speech.text_speaker import speaking_texts
 
@@ -53,8 +53,7 @@ def _api(root: Path, cloning: CloningConfig, server: dict[str, Any] | None = Non
     """Serve the API with a speech server that clones; gives a client and that server."""
     with (
         speaking(**(server or {})) as voice,
-        serving(MemoryService(root), tts=TtsConfig(url=voice.url, cloning=cloning, **tts)) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+        api_client(MemoryService(root), tts=TtsConfig(url=voice.url, cloning=cloning, **tts)) as http,
     ):
         yield http, voice
 
@@ -130,8 +129,7 @@ def test_create_voice_with_bad_input_stores_nothing(tmp_path: Path) -> None:
 def test_create_voice_without_cloning_names_the_settings(tmp_path: Path) -> None:
     with (
         speaking() as voice,
-        serving(MemoryService(tmp_path), tts=TtsConfig(url=voice.url)) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+        api_client(MemoryService(tmp_path), tts=TtsConfig(url=voice.url)) as http,
     ):
         answer = _create(http)
         assert answer.status_code == 422 and "set tts.url and tts.cloning" in answer.json()["detail"]

@@ -9,6 +9,7 @@ import sys
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from media.probe import probe_audio
 from speech import package_backend
 from speech.espeak_backend import EspeakBackend
 from speech.local_backend import LocalBackend
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService, api_client
 from tests.unit.speech.text_speaker import TextSpeaker, speaking_texts
 
 NI_HAO = "你好，世界。今天天气很好。"
@@ -29,15 +30,9 @@ needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="nee
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path / "data")
-
-
-@pytest.fixture
-def http(service: MemoryService) -> Iterator[httpx.Client]:
+def api_settings() -> dict[str, Any]:
     pytest.importorskip("hibari", reason="needs the extra [tts]")
-    with serving(service, tts=TtsConfig()) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
-        yield http
+    return {"tts": TtsConfig()}
 
 
 @pytest.fixture
@@ -145,7 +140,7 @@ def test_speak_without_espeak_names_the_package(http: httpx.Client, texts: TextS
 @needs_espeak
 def test_a_configured_language_is_the_default(service: MemoryService) -> None:
     settings = TtsConfig(voice="espeak:cmn")
-    with serving(service, tts=settings) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+    with api_client(service, tts=settings) as http:
         voices = http.get("/v1/voices").json()
         assert voices["default"] == voices["voices"][0] == "espeak:cmn"
         assert voices["voices"].count("espeak:cmn") == 1

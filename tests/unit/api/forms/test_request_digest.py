@@ -15,7 +15,7 @@ from jobs.requests import check_same_request
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
 from tests.unit.api.edge_client import AUDIO, KEY, VIDEO, post, problem
-from tests.unit.api_server import MAX_UPLOAD_BYTES, MemoryService, serving
+from tests.unit.api_server import MAX_UPLOAD_BYTES, MemoryService, api_client
 from tests.unit.net.web import answer
 from tests.unit.net.web import serving as web_serving
 
@@ -63,8 +63,7 @@ class TestIdempotencyKeys:
         network = NetworkConfig(allowed_networks=("127.0.0.0/8",))
         with (
             web_serving(lambda path, send: send(answer(AUDIO))) as web,
-            serving(MemoryService(tmp_path), network) as url,
-            httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+            api_client(MemoryService(tmp_path), network) as http,
         ):
             fields = {"audio_url": web.url("/a.wav"), "avatar_id": "0" * 32}
             first, again = (http.post("/v1/jobs", json=fields, headers=KEY) for _ in range(2))
@@ -81,10 +80,7 @@ class TestIdempotencyKeys:
 
     def test_request_digest_holds_across_restarts_and_races(self, tmp_path: Path) -> None:
         for speech, status in ((AUDIO, 202), (AUDIO, 202), (AUDIO + b"!", 422)):
-            with (
-                serving(MemoryService(tmp_path)) as url,
-                httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
-            ):
+            with api_client(MemoryService(tmp_path)) as http:
                 assert post(http, speech).status_code == status
         table = JobTable(Database(tmp_path / "jobs.sqlite3"))
         job = table.find_job(None, "k")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,17 +17,6 @@ from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import MemoryService, serving
 
 FILM, BEACH = ("me.mp4", b"film"), ("beach.jpg", b"beach")
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def url(service: MemoryService) -> Iterator[str]:
-    with serving(service) as url:
-        yield url
 
 
 def test_avatar_keeps_its_background_until_it_is_removed(url: str, service: MemoryService) -> None:

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from storage.file_keys import UPLOADS
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService
 
 FILES = {"video": ("me.mp4", b"film"), "audio": ("a.wav", b"sound")}
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-        yield client
 
 
 def test_picture_options_reach_the_job(http: httpx.Client, service: MemoryService) -> None:

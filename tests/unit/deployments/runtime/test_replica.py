@@ -23,6 +23,7 @@ from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from rendering.avatar_cache import LruPool
 from telemetry.log_context import CallContext
+from tests.unit.media import decoder_tasks
 
 
 @pytest.fixture
@@ -225,14 +226,15 @@ def test_cancelled_run_stops_its_work_and_waits_for_it() -> None:
     asyncio.run(cancel_in_the_middle())
 
 
-def test_cancelled_decode_ends_at_once() -> None:
-    threads = Threads("Studio")
+def test_cancelled_decode_ends_at_once(tmp_path: Path) -> None:
+    threads, started = Threads("Studio"), tmp_path / "started"
 
     async def cancel_in_the_middle() -> None:
-        with Decoders(DecoderConfig()) as decoders:
-            decode = partial(decoders.run, partial(time.sleep, 60), file=Path("x.mp4"), timeout_s=60)
-            task: asyncio.Task[None] = asyncio.create_task(threads.run(lambda token: decode(token=token), 60))
-            await asyncio.sleep(0.5)
+        with Decoders(DecoderConfig(sandbox=False)) as decoders:
+            sleep = partial(decoder_tasks.sleep, 60, started)
+            decode = partial(decoders.run, sleep, file=Path("x.mp4"), timeout_s=60)
+            task: asyncio.Task[str] = asyncio.create_task(threads.run(lambda token: decode(token=token), 60))
+            await _until(started.exists)
             start = time.monotonic()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -281,13 +283,19 @@ def test_cancelled_run_that_hangs_fails_the_health_check(hung: threading.Event) 
     threads = Threads("FaceSynthesis", max_unwind_s=0.3)
 
     async def run() -> None:
-        task = asyncio.create_task(threads.run(lambda token: hung.wait(), 60))
-        await asyncio.sleep(0.1)
+        started = threading.Event()
+
+        def hang(token: CancelToken) -> None:
+            started.set()
+            hung.wait()
+
+        task = asyncio.create_task(threads.run(hang, 60))
+        await _until(started.is_set)
         threads.check()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.sleep(0.1)
+        await _until(lambda: threads.num_overdue == 1)
         with pytest.raises(StageTimeoutError, match="FaceSynthesis"):
             threads.check()
 

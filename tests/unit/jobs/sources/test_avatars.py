@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError, StoredFileError
-from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, SourceVideo, decode_source_info, encode_source_info
+from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, decode_source_info, encode_source_info
 from jobs.model.files import new_id, utc_now
 from jobs.sources.avatars import Avatars, ignore_progress
-from media.audio_parts import AudioPart
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.avatar.folder import AVATAR_VERSION, INFO_FILE, file_hashes, write_whole
 from models.face.choice import FaceChoice, recorded_face
@@ -53,20 +53,11 @@ class CountingStages(NoStages):
         self.questions["probe"] += 1
         return ProbeResult(self.info, None)
 
-    async def prepare_speech(
-        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
-    ) -> PreparedSpeech:
+    async def prepare_speech(self, context: CallContext, parts: Any, speech: str, *_: Any) -> PreparedSpeech:
         return PreparedSpeech(speech, AudioInfo(16000, 1, 4.0, "aac"), SpeechLevel(64000, 1.0, -20.0))
 
     async def track(
-        self,
-        context: CallContext,
-        source: SourceVideo,
-        choice: FaceChoice,
-        start: int,
-        stop: int,
-        state: TrackState | None,
-        out: str,
+        self, context: CallContext, source: Any, choice: Any, start: int, stop: int, state: Any, out: str
     ) -> TrackState:
         self.counts["track"] += stop - start
         await asyncio.sleep(0.01)
@@ -75,7 +66,7 @@ class CountingStages(NoStages):
         assert (self.files.root / out).parent.is_dir()
         return TrackState(None, None, None)
 
-    async def reference(self, context: CallContext, picture: str) -> FaceChoice:
+    async def reference(self, *_: Any) -> FaceChoice:
         return FaceChoice("like", (0.0,))
 
     async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
@@ -90,9 +81,7 @@ class CountingStages(NoStages):
         self.questions["is analysed"] += 1
         return (engine, avatar.folder) in self.analysed
 
-    async def analyse(
-        self, context: CallContext, engine: str, avatar: AvatarRef, source_speech: PreparedSpeech | None
-    ) -> None:
+    async def analyse(self, context: CallContext, engine: str, avatar: AvatarRef, source_speech: Any) -> None:
         self.counts[f"analyse {engine}"] += 1
         self.source_speech.append(source_speech)
         self.analysed.add((engine, avatar.folder))

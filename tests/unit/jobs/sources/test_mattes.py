@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,18 +43,11 @@ class Matting(NoStages):
         self.joined = 0
         self.lost_at: int | None = None
 
-    async def find_screen(self, context: CallContext, source: SourceVideo, is_expected: bool) -> ScreenColour | None:
+    async def find_screen(self, *_: Any) -> ScreenColour | None:
         return self.screen
 
     async def matte(
-        self,
-        context: CallContext,
-        avatar: AvatarRef,
-        screen: ScreenColour | None,
-        start: int,
-        stop: int,
-        before: str | None,
-        out: str,
+        self, context: CallContext, avatar: Any, screen: Any, start: int, stop: int, before: str | None, out: str
     ) -> None:
         await asyncio.sleep(0)
         if start == self.lost_at:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -264,16 +265,7 @@ class Tracking(Scanning):
 
     choice: FaceChoice | None = None
 
-    async def track(
-        self,
-        context: CallContext,
-        source: SourceVideo,
-        choice: FaceChoice,
-        start: int,
-        stop: int,
-        state: TrackState | None,
-        out: str,
-    ) -> TrackState:
+    async def track(self, context: CallContext, source: SourceVideo, choice: FaceChoice, *_: Any) -> TrackState:
         self.choice = choice
         raise FaceNotFoundError("not there")
 
