@@ -42,8 +42,8 @@ from jobs.model.turns import PlannedTurn
 from jobs.output_picture import OutputPicture
 from jobs.run import JobRun
 from jobs.segments.limiter import SegmentLimiter
+from jobs.single_flight import Progress
 from jobs.sources.avatars import Avatars
-from jobs.sources.shared_work import Progress
 from media.playback import LoopMode, Playback
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from media.result.sound_mix import SoundSettings
