@@ -46,12 +46,6 @@ from tests.unit.on_disk import on_disk
 VIDEO = VideoInfo(64, 64, Fraction(25), 250, 10.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 CONFIG = PipelineConfig(jobs=JobConfig(min_free_bytes=0))
 SECONDS_PER_LETTER = 0.1
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 class SpeakingStages(NoStages):

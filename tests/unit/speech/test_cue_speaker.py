@@ -140,15 +140,15 @@ def test_identity_depends_on_the_settings_of_the_server(tmp_path: Path, settings
     assert identity(TtsConfig(**known)) != identity(TtsConfig(**(known | settings)))
 
 
-def test_identity_of_a_cloned_voice_depends_on_its_recording(tmp_path: Path, decoders: Decoders) -> None:
+async def test_identity_of_a_cloned_voice_depends_on_its_recording(tmp_path: Path, decoders: Decoders) -> None:
     service = Service(tmp_path, decoders, url="http://127.0.0.1:9/v1", cloning=CloningConfig())
     voices, found = VoiceStore(service.files.stored), []
     for wav, transcript in ((b"one", ""), (b"one", ""), (b"two", ""), (b"two", "Hello.")):
         with voices.written_sample("a", "anna", replaces=True) as path:
             path.write_bytes(wav)
         voices.add("a", VoiceRecord(name="anna", transcript=transcript, duration_seconds=1.0, created_at=utc_now()))
-        found.append(asyncio.run(_identity(service.tts, "anna", "a")))
-    found.append(asyncio.run(_identity(service.tts, "anna", "b")))
+        found.append(await _identity(service.tts, "anna", "a"))
+    found.append(await _identity(service.tts, "anna", "b"))
     assert found[0] == found[1] and len(set(found)) == 4
 
 

@@ -191,31 +191,31 @@ def test_ensure_with_lost_reference_is_a_stored_file_error(bench: Bench) -> None
         bench.ensure("warp")
 
 
-def test_sweep_keeps_avatars_that_are_held(bench: Bench) -> None:
+async def test_sweep_keeps_avatars_that_are_held(bench: Bench) -> None:
     now = utc_now()
     newer = [new_id() for _ in range(CONFIG.jobs.max_cached_avatars + 1)]
-    asyncio.run(bench.avatars.hold(bench.key))
+    await bench.avatars.hold(bench.key)
     for key in newer:
         bench.table.put_avatar(
             AvatarRecord(key=key, id=new_id(), source_sha256="00", created_at=now, last_used_at=utc_now())
         )
-    asyncio.run(bench.avatars.sweep())
+    await bench.avatars.sweep()
     assert bench.table.find_avatar(bench.key) is not None
     assert bench.table.find_avatar(newer[0]) is None, "the least used of the others"
 
 
-def test_evict_oldest_frees_cached_and_keeps_pinned(bench: Bench) -> None:
+async def test_evict_oldest_frees_cached_and_keeps_pinned(bench: Bench) -> None:
     bench.table.update_avatar(bench.key, pinned=True)
     cached = [new_id(), new_id()]
     for key in cached:
         on_disk(bench.files, source_key(key)).write_bytes(b"film")
         now = utc_now()
         bench.table.put_avatar(AvatarRecord(key=key, id=new_id(), source_sha256="00", created_at=now, last_used_at=now))
-    assert asyncio.run(bench.avatars.evict_oldest())
+    assert await bench.avatars.evict_oldest()
     assert [bench.table.find_avatar(key) is not None for key in cached] == [False, True], "the least recently used"
     assert not bench.files.has(source_key(cached[0]))
-    assert asyncio.run(bench.avatars.evict_oldest())
-    assert not asyncio.run(bench.avatars.evict_oldest())
+    assert await bench.avatars.evict_oldest()
+    assert not await bench.avatars.evict_oldest()
     assert bench.table.find_avatar(bench.key) is not None
 
 
