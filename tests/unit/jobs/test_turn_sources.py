@@ -86,7 +86,7 @@ def test_segments_of_one_face_that_are_close_are_one_turn() -> None:
     assert [(turn.face, turn.start, turn.end) for turn in turns] == [("0", 0, 2), ("1", 1.2, 1.3), ("0", 2.6, 3)]
 
 
-def test_speakers_without_a_face_are_those_who_speak_in_the_video() -> None:
+def test_with_faces_for_speakers_without_face_uses_the_report() -> None:
     report = PeopleReport(
         people=(),
         turns=tuple(

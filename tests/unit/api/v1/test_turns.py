@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +13,7 @@ import pytest
 
 from config import TtsConfig
 from storage.file_keys import UPLOADS, job_file_key
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService
 from tests.unit.on_disk import on_disk
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 
@@ -38,18 +37,9 @@ def voice() -> Iterator[SpeechServer]:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def http(service: MemoryService, voice: SpeechServer) -> Iterator[httpx.Client]:
-    """A client of a service whose voice must not be asked by any request."""
-    with (
-        serving(service, tts=TtsConfig(url=voice.url)) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
-    ):
-        yield client
+def api_settings(voice: SpeechServer) -> Iterator[dict[str, Any]]:
+    """A voice that no request asks."""
+    yield {"tts": TtsConfig(url=voice.url)}
     assert not voice.asked
 
 
