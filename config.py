@@ -5,10 +5,9 @@ Names end in their unit: `_s` and `_seconds` for durations, `_bytes` for sizes.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -16,8 +15,6 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from errors import ConfigError
-
-logger = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).resolve().parent
 STATE_VARIABLE: Final = "LIPWRIGHT_STATE"
@@ -30,49 +27,6 @@ _PROBED_BYTES_PER_SECOND = 32 * 1024**2
 """Packets of an ordinary file are read ten times as fast."""
 _MAX_COPIED_BYTES = 5 * 1024**3
 """Limit of one S3 CopyObject request."""
-RENAMED_KEYS: Final[Mapping[str, str]] = {
-    # Sections first: the keys below name the new section.
-    "memory": "engine_cache",
-    "speech": "tts",
-    "newest_leads": "handover_to_newest",
-    "tts.packaged": "tts.use_builtin",
-    "tts.max_at_a_time": "tts.max_concurrent",
-    "jobs.max_takeups": "jobs.max_restarts",
-    "jobs.keep_finished_s": "jobs.retention_s",
-    "jobs.max_queue_share": "jobs.max_queue_share_per_key",
-    "live.moment_seconds": "live.chunk_seconds",
-    "live.moment_timeout_s": "live.chunk_timeout_s",
-    "live.lead_seconds": "live.min_buffer_seconds",
-    "live.stand_in_after_s": "live.fallback_after_s",
-    "decoder.is_confined": "decoder.sandbox",
-    "limits.max_gap_seconds": "limits.max_frozen_seconds",
-    "heygem.chaofen_engine": "heygem.super_resolution_engine",
-}
-"""Old name of a setting -> its new name, both as `section.key`. Old names are accepted for one release."""
-
-
-def accept_renamed_keys(settings: Mapping[str, Any], renamed: Mapping[str, str] = RENAMED_KEYS) -> dict[str, Any]:
-    """Return a copy of `settings` in which old names are replaced by the new ones; logs a warning for each.
-
-    Settings are top-level keys and one level of sections; `renamed` are old -> new names in the same section.
-
-    Raises:
-        ValueError: A setting is given under its old and its new name.
-    """
-    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in settings.items()}
-    for old, new in renamed.items():
-        section, _, old_key = old.rpartition(".")
-        new_key = new.rpartition(".")[2]
-        values = result.get(section) if section else result
-        if not isinstance(values, dict) or old_key not in values:
-            continue
-        if new_key in values:
-            raise ValueError(f"{old} is the old name of {new}, but both are set: remove {old}")
-        values[new_key] = values.pop(old_key)
-        logger.warning(
-            "config: %s has been renamed to %s; the old name will stop working in the next release", old, new
-        )
-    return result
 
 
 def _beside_this_file(path: Path) -> Path:
@@ -642,11 +596,6 @@ class PipelineConfig(_Frozen):
     render: RenderConfig = RenderConfig()
     jobs: JobConfig = JobConfig()
     live: LiveConfig = LiveConfig()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _accept_renamed_keys(cls, settings: object) -> object:
-        return accept_renamed_keys(settings) if isinstance(settings, Mapping) else settings
 
     @model_validator(mode="after")
     def _max_upload_fits_s3_copy(self) -> Self:

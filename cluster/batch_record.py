@@ -15,21 +15,6 @@ from uuid import uuid4
 from cluster.locations import exists
 from cluster.manifest import Pair
 from errors import InputError, StateError
-from jobs.model.job_settings import JobSettings
-
-_FIRST_SETTINGS = frozenset({"face", "loop", "background_gain_db", "loudness_lufs"})
-"""Options that `_key` names; the others count only if they are set."""
-_ORDER = (
-    *("visible_label", "expressiveness", "motion", "size", "crop", "fps", "format", "quality"),
-    *("background", "background_id", "background_loop", "matte"),
-)
-"""The order in which `_key` names the options of `JobSettings`; others follow by name."""
-_NAMED = frozenset(
-    {"video", "audio", "engine", "text", "voice", "turns", "diarization", "subtitles", "speakers", "background_file"}
-)
-"""Fields of other types that `_key` names."""
-_NEWEST = ("idle_mouths", "subtitles_output", "max_audio_stretch", "music", "music_gain_db")
-"""The order in which `_key` names the other fields; those that are not listed follow by name."""
 
 
 class BatchRecord:
@@ -129,23 +114,9 @@ def next_name(name: str) -> str:
 
 
 def _key(pair: Pair) -> str:
-    # Fields that records of earlier versions do not know count only if they are set.
-    asked, files = pair.asked, pair.inputs
-    named = {name: choice.model_dump() for name, choice in sorted(asked.speakers.items())}
-    turns = [turn.model_dump(exclude_defaults=True) for turn in asked.turns or ()]
-    more = {name: str(location) for name, location in sorted(pair.more_audio.items())}
-    options = (asked.background_gain_db, asked.loudness_lufs, asked.text, asked.voice)
-    speeches = (files.get("subtitles"), named or None, files.get("diarization"), turns or None, more or None)
-    names = set(JobSettings.model_fields) - _FIRST_SETTINGS
-    chosen = asked.model_dump(mode="json", include=names, exclude_defaults=True)
-    settings = {name: chosen[name] for name in (*_ORDER, *sorted(names.difference(_ORDER))) if name in chosen}
-    rest = pair.given.difference(_NAMED, JobSettings.model_fields, more, _NEWEST)
-    fields = asked.model_dump(mode="json", include={*_NEWEST, *rest}) | {name: str(files[name]) for name in files}
-    more_options = {name: fields[name] for name in (*_NEWEST, *sorted(rest)) if name in pair.given}
-    newest = (settings or None, files.get("background_file"), more_options or None)
-    newer = [part for part in (*options, *speeches, *newest) if part is not None]
-    parts = [files.get("video"), files.get("audio"), pair.out, asked.engine, asked.face, asked.loop, *newer]
-    return _digest(*(str(part) for part in parts))
+    """Return a digest of all fields of a line, in any order."""
+    inputs = {name: str(location) for name, location in pair.inputs.items()}
+    return _digest(json.dumps([inputs, str(pair.out), pair.options], sort_keys=True))
 
 
 def _digest(*parts: str) -> str:

@@ -39,14 +39,12 @@ class Pair:
         out: The result.
         inputs: The input files, by the names of their fields in the API.
         asked: The job, with stand-ins for the files.
-        given: Names of the fields of the API that the line sets.
         line: Line number in the manifest, from 1.
     """
 
     out: Location
     inputs: Mapping[str, Location]
     asked: JobSpec
-    given: frozenset[str]
     line: int = 0
 
     @classmethod
@@ -67,7 +65,7 @@ class Pair:
         asked = validated(JobSpec, {**others, **_SHAPE.content(dict.fromkeys(inputs, _UNREAD), {})})
         if not str(out).endswith(f".{asked.format}"):
             raise OptionError(f"out: expected a name that ends in .{asked.format}")
-        return cls(out, inputs, asked, frozenset(fields), number)
+        return cls(out, inputs, asked, number)
 
     @property
     def more_audio(self) -> Mapping[str, Location]:

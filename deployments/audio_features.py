@@ -42,7 +42,9 @@ class AudioFeatures(StageReplica):
         self._audio_encoders.put(default.audio_features, default.audio_encoder(self._resources))
 
     @stage_method
-    async def prepare(self, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float) -> PreparedSpeech:
+    async def prepare_speech(
+        self, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
+    ) -> PreparedSpeech:
         """Decode audio to the 16 kHz mono file `speech`, completely or not at all, and measure its level.
 
         Files are given by their keys. A single file gives a track of its own length, which `claimed_seconds`, its

@@ -9,12 +9,12 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, VoiceRequest
 from speech.cue_recorder import CueRecorder, record_timeout_s
 from speech.cue_speaker import CueSpeaker
 from speech.service import tts_service
 from speech.voice_choice import choose_voices
-from storage.cues import open_cues
+from storage.cues import SpokenCue, open_cues
 from storage.state import open_store
 
 
@@ -42,6 +42,6 @@ class SpeechSynthesis(StageReplica):
         return await self._threads.run(partial(self._recorder.record, cues, out), record_timeout_s(self._config, cues))
 
     @stage_method
-    async def choose_voices(self, wishes: Sequence[VoiceWish], language: str | None) -> ChosenVoices:
+    async def choose_voices(self, requests: Sequence[VoiceRequest], language: str | None) -> ChosenVoices:
         """Return the voices of texts; see `speech.voice_choice.choose_voices`."""
-        return await choose_voices(self._tts, wishes, language)
+        return await choose_voices(self._tts, requests, language)

@@ -27,8 +27,9 @@ from jobs.scheduler import JobScheduler
 from jobs.segments.kept import KeptSegments
 from jobs.segments.limiter import SegmentLimiter
 from jobs.services import JobServices
+from jobs.single_flight import ignore_progress
 from jobs.sources.avatar_submission import AvatarSubmissions
-from jobs.sources.avatars import Avatars, ignore_progress
+from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
 from jobs.sources.live_avatars import LiveAvatars
 from jobs.status import ReplicaStatus, ServiceStatus, service_status
@@ -80,38 +81,30 @@ class JobDirector:
         self._changed: dict[str, asyncio.Event] = {}
         self._limits, self._engine = config.jobs, config.engine
         self._stages = stages
-        self._avatars = Avatars(config, self._stages, self._table, self._files)
-        self._backgrounds = Backgrounds(config, self._stages, self._table, self._files)
+        self._avatars = Avatars(config, stages, self._table, self._files)
+        self._backgrounds = Backgrounds(config, stages, self._table, self._files)
         self._limiter = SegmentLimiter(config)
         self._admission = AdmissionController(config, self._table, self._files, limiter=self._limiter)
         self._avatar_submissions = AvatarSubmissions(
-            self._stages, self._table, self._files, self._backgrounds, self._avatars.folder_lock
+            stages, self._table, self._files, self._backgrounds, self._avatars.folder_lock
         )
-        catalog = EngineCatalog(config, engines=engines)
         services = JobServices(
             config,
-            self._stages,
+            stages,
             self._avatars,
             self._table,
             self._files,
             self._avatar_submissions,
             self._limiter,
-            catalog,
+            EngineCatalog(config, engines=engines),
         )
-        self._submissions = Submissions(
-            config,
-            self._stages,
-            self._table,
-            self._files,
-            self._admission,
-            self._avatar_submissions,
-            catalog,
-            self._avatars,
-            check_texts,
-        )
-        request_handover_when = self._stages.ready if config.handover_to_newest else None
+        self._submissions = Submissions(services, self._admission, check_texts)
         self._election = LeaderElection(
-            self._table, name, self._on_elected, self._on_leadership_lost, request_handover_when=request_handover_when
+            self._table,
+            name,
+            self._on_elected,
+            self._on_leadership_lost,
+            request_handover_when=stages.ready if config.handover_to_newest else None,
         )
         self._scheduler = JobScheduler(services, lambda: self._election.is_leader)
         self._drafts = Drafts(services)
@@ -119,7 +112,7 @@ class JobDirector:
         self._replicas = replicas
         self._tasks: set[asyncio.Task[None]] = set()
         self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
-        self._live_avatars = LiveAvatars(self._avatars, self._backgrounds, catalog, self._analysing)
+        self._live_avatars = LiveAvatars(self._avatars, self._backgrounds, services.engines, self._analysing)
         self._kept_segments = KeptSegments(config.jobs.max_revision_bytes, self._table, self._files)
         self._housekeeping = Housekeeping(
             config.jobs,

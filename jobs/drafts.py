@@ -96,7 +96,7 @@ class Drafts:
 
     async def _store(self, job: JobRecord, turns: list[PlannedTurn], source: VideoInfo) -> JobRecord:
         record = await self._services.avatars.record(job.avatar_key)
-        keys = await self._services.submissions.store_faces(record, turns, job.owner, source)
+        keys = await self._services.avatar_submissions.store_faces(record, turns, job.owner, source)
         plan = with_fits(job.plan.with_turns(turns), video_seconds(source))
         num_cues = sum(turn.text is not None for turn in turns)
         return await self._changed(

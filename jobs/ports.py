@@ -28,7 +28,7 @@ from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
 from jobs.model.turn_edits import TurnEdit
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, VoiceRequest
 from jobs.status import ServiceStatus
 from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
@@ -39,6 +39,7 @@ from models.face.choice import FaceChoice
 from models.people.scan import ScanState
 from models.track.tracker import TrackState
 from storage.backgrounds import BackgroundRecord
+from storage.cues import SpokenCue
 from storage.records import AvatarRecord, SegmentRecord
 from telemetry.log_context import CallContext
 
@@ -162,14 +163,14 @@ class Stages(Protocol):
         """
 
     async def choose_voices(
-        self, context: CallContext, wishes: Sequence[VoiceWish], language: str | None
+        self, context: CallContext, requests: Sequence[VoiceRequest], language: str | None
     ) -> ChosenVoices:
         """Return the voices of texts; OptionError if a language has too few."""
 
     async def prepare_speech(
         self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
-        """Decode a file, or parts of files, to the file `speech` and measure it; see `AudioFeatures.prepare`."""
+        """Decode a file, or parts of files, to the file `speech` and measure it; see `AudioFeatures.prepare_speech`."""
 
     async def reference(self, context: CallContext, picture: str) -> FaceChoice:
         """Return the face choice for the person whom a picture shows."""

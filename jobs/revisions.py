@@ -91,7 +91,7 @@ class Revisions:
         used = {turn.audio for turn in turns if turn.text is None}
         seconds = {field: length for field, length in plan.audio_seconds.items() if field in used}
         turns = list(checked_turns(named, seconds, video_seconds(source)))
-        keys = await self._services.submissions.store_faces(record, turns, job.owner, source)
+        keys = await self._services.avatar_submissions.store_faces(record, turns, job.owner, source)
         audio = {
             field: file
             for field, file in plan.audio.items()

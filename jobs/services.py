@@ -23,6 +23,6 @@ class JobServices:
     avatars: Avatars
     table: JobTable
     files: FileStore
-    submissions: AvatarSubmissions
+    avatar_submissions: AvatarSubmissions
     limiter: SegmentLimiter
     engines: EngineCatalog

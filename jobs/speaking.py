@@ -16,13 +16,14 @@ from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn, Recording
 from jobs.planning import SPEECH_FIELD, TEXT_FIELD, JobLength, length_of, video_seconds, with_audio_speed
 from jobs.services import JobServices
-from jobs.speech_messages import PlacedCue, RecordedCue, SpokenCue, name_cues, of_cue
+from jobs.speech_messages import PlacedCue, RecordedCue, name_cues, of_cue
 from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turn_sources import with_faces
 from jobs.turns import check_overlaps, speech_slots, texts_of
 from jobs.voices import with_voices
 from media.dubbing.slots import SpeechSlot, fit
 from media.probe import VideoInfo
+from storage.cues import SpokenCue
 from storage.file_keys import job_cues_folder, job_file_key
 from telemetry.log_context import CallContext
 
@@ -93,7 +94,7 @@ class SpeakingStage:
         people = JobSource(record.source_sha256, record.face, job.owner)
         turns = list(await with_one_face_per_person(turns, people, self._avatars))
         check_overlaps(turns)
-        keys = await self._services.submissions.store_faces(record, turns, job.owner, source)
+        keys = await self._services.avatar_submissions.store_faces(record, turns, job.owner, source)
         return await self._change(job, plan=job.plan.with_turns(turns, needs_faces=False), turn_avatar_keys=keys)
 
     async def _with_voices(self, job: JobRecord, video_length: float | None) -> JobRecord:

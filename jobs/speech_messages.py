@@ -17,23 +17,6 @@ _CUE: Final = re.compile(r"\bcue (\d+): ")
 
 
 @dataclass(frozen=True)
-class SpokenCue:
-    """A spoken text.
-
-    Attributes:
-        key: Key of the file, with the bytes that the voice returned.
-        sha256: SHA-256 of the file, hexadecimal.
-        num_bytes: Its size.
-        seconds: Duration of the speech at its own speed, without the silence before and after it.
-    """
-
-    key: str
-    sha256: str
-    num_bytes: int
-    seconds: float
-
-
-@dataclass(frozen=True)
 class PlacedCue:
     """A spoken text, by its key, and its time slot."""
 
@@ -68,7 +51,7 @@ class RecordedSpeech:
 
 
 @dataclass(frozen=True)
-class VoiceWish:
+class VoiceRequest:
     """How a text is to be spoken.
 
     Attributes:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
-from config import PipelineConfig
 from errors import NotFoundError, OptionError, StateError
 from jobs.admission import AdmissionController
 from jobs.model.avatar_settings import AvatarSettings
@@ -28,20 +27,18 @@ from jobs.planning import (
     with_audio_speed,
     with_stored_fields,
 )
-from jobs.ports import Stages
 from jobs.requests import RequestContext, check_same_request
-from jobs.sources.avatar_submission import AvatarSubmissions, Source, key_of, sha256_of
+from jobs.services import JobServices
+from jobs.sources.avatar_submission import Source, key_of, sha256_of
 from jobs.sources.client_names import client_names
-from jobs.turn_faces import FaceResolver, JobSource, with_one_face_per_person
+from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turn_sources import with_faces
 from jobs.turns import texts_of
 from jobs.voices import with_voices
 from media.probe import VideoInfo
 from media.subtitles import diarization
 from media.subtitles.fonts import check_fonts
-from models.engines.catalog import EngineCatalog
 from models.face.choice import recorded_face
-from models.people.report import PeopleReport
 from storage.file_keys import (
     background_source_key,
     job_cues_folder,
@@ -49,23 +46,14 @@ from storage.file_keys import (
     segments_folder,
     source_key,
 )
-from storage.file_store import FileStore
-from storage.job_table import JobTable
 from storage.records import AvatarRecord
 from telemetry.log_context import CallContext
 
-_KEPT_ON_RETRY: Final = (
+_COPIED_FIELDS: Final = (
     *("owner", "priority", "base_url", "callback_url", "metadata", "engine", "format", "audio_label", "source_label"),
     *("upload_bytes", "avatar_key", "turn_avatar_keys", "audio_seconds", "result_seconds", "disk_bytes"),
     *("watermark_id", "revision_of", "spec", "plan"),
 )
-
-
-class KnownPeople(FaceResolver, Protocol):
-    """What is known of the people in sources; implemented by `jobs.sources.avatars.Avatars`."""
-
-    async def known_people(self, sha256: str, owner: str | None) -> PeopleReport | None:
-        """Return the people in a source; None if they are not known."""
 
 
 class _Probed(NamedTuple):
@@ -82,23 +70,15 @@ class Submissions:
 
     def __init__(
         self,
-        config: PipelineConfig,
-        stages: Stages,
-        table: JobTable,
-        files: FileStore,
+        services: JobServices,
         admission: AdmissionController,
-        avatars: AvatarSubmissions,
-        engines: EngineCatalog,
-        people: KnownPeople,
         check_texts: Callable[[Sequence[str]], None] = lambda texts: None,
     ) -> None:
-        """Prepare for submissions.
-
-        `engines` are those that jobs may name; `check_texts` raises OptionError for texts that no voice can speak.
-        """
-        self._config, self._stages, self._table, self._files = config, stages, table, files
-        self._admission, self._avatars, self._engines = admission, avatars, engines
-        self._people, self._check_texts = people, check_texts
+        """Prepare for submissions; `check_texts` raises OptionError for texts that no voice can speak."""
+        self._config, self._stages, self._engines = services.config, services.stages, services.engines
+        self._table, self._files = services.table, services.files
+        self._avatars, self._people = services.avatar_submissions, services.avatars
+        self._admission, self._check_texts = admission, check_texts
 
     async def create_job(self, spec: JobSpec, context: RequestContext) -> JobRecord:
         """Check the inputs, store the job durably and return its row. Texts are spoken when the job runs.
@@ -174,7 +154,7 @@ class Submissions:
     def _store_again(self, job: JobRecord, job_id: str, changes: Mapping[str, object]) -> JobRecord:
         for key in job.avatar_keys:
             self._table.update_avatar(key, last_used_at=utc_now())
-        kept = {name: getattr(job, name) for name in _KEPT_ON_RETRY}
+        kept = {name: getattr(job, name) for name in _COPIED_FIELDS}
         return self._table.insert_job(JobRecord(**{**kept, **changes}, id=job_id, created_at=utc_now()))
 
     def _engine(self, spec: JobSpec) -> str:

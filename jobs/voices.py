@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jobs.model.turns import PlannedTurn
 from jobs.ports import Stages
-from jobs.speech_messages import VoiceWish
+from jobs.speech_messages import VoiceRequest
 from telemetry.log_context import CallContext
 
 
@@ -21,8 +21,8 @@ async def with_voices(
         OptionError: There are too few voices of the language.
     """
     spoken = [number for number, turn in enumerate(turns) if turn.text is not None]
-    wishes = [VoiceWish(_speaker(turns[number]), turns[number].voice) for number in spoken]
-    chosen = await stages.choose_voices(context, wishes, language)
+    requests = [VoiceRequest(_speaker(turns[number]), turns[number].voice) for number in spoken]
+    chosen = await stages.choose_voices(context, requests, language)
     found = list(turns)
     for number, voice in zip(spoken, chosen.voices, strict=True):
         found[number] = turns[number].model_copy(update={"voice": voice})

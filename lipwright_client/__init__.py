@@ -28,7 +28,7 @@ from lipwright_client.records import (
     Turns,
     Voices,
 )
-from lipwright_client.retry import Patience, RetryPolicy
+from lipwright_client.retry import RetryPolicy
 from lipwright_client.settings import VERSION as __version__
 
 __all__ = [
@@ -47,7 +47,6 @@ __all__ = [
     "LiveEvent",
     "LiveSession",
     "MissingWeights",
-    "Patience",
     "People",
     "Person",
     "QueueStatus",

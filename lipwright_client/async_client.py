@@ -50,7 +50,7 @@ from lipwright_client.records import (
     Turns,
     Voices,
 )
-from lipwright_client.retry import DEFAULT_RETRY, RetryPolicy, retry_policy
+from lipwright_client.retry import DEFAULT_RETRY, RetryPolicy
 from lipwright_client.settings import Settings
 from lipwright_client.streams import JobEventStream, PreviewStream, VideoStream
 from lipwright_client.transport import AsyncIO, Transport
@@ -501,7 +501,6 @@ class AsyncLipwright(Service):
         retry: When and how long failed requests are retried.
         transport: httpx transport, for proxies, certificates and tests.
         headers: Extra header fields of every request.
-        patience: Deprecated name of `retry`.
     """
 
     def __init__(
@@ -512,11 +511,10 @@ class AsyncLipwright(Service):
         retry: RetryPolicy = DEFAULT_RETRY,
         transport: httpx.AsyncBaseTransport | None = None,
         headers: Mapping[str, str] | None = None,
-        patience: RetryPolicy | None = None,
     ) -> None:
         settings = Settings.of(base_url, api_key, timeout_s)
         io = AsyncIO(httpx.AsyncClient(transport=transport, **settings.httpx_options(headers)))
-        super().__init__(Transport(io, retry_policy(retry, patience)), settings, headers)
+        super().__init__(Transport(io, retry), settings, headers)
 
     async def __aenter__(self) -> AsyncLipwright:
         return self

@@ -12,7 +12,7 @@ from lipwright_client.blocking import Blocking, blocking, iterate
 from lipwright_client.files import Source
 from lipwright_client.live import LiveSession
 from lipwright_client.records import Job
-from lipwright_client.retry import DEFAULT_RETRY, RetryPolicy, retry_policy
+from lipwright_client.retry import DEFAULT_RETRY, RetryPolicy
 from lipwright_client.settings import Settings
 from lipwright_client.transport import BlockingIO, Transport
 
@@ -75,11 +75,10 @@ class Lipwright(Blocking[Service]):
         retry: RetryPolicy = DEFAULT_RETRY,
         transport: httpx.BaseTransport | None = None,
         headers: Mapping[str, str] | None = None,
-        patience: RetryPolicy | None = None,
     ) -> None:
         settings = Settings.of(base_url, api_key, timeout_s)
         io = BlockingIO(httpx.Client(transport=transport, **settings.httpx_options(headers)))
-        super().__init__(Service(Transport(io, retry_policy(retry, patience)), settings, headers))
+        super().__init__(Service(Transport(io, retry), settings, headers))
         self.base_url = settings.base_url
         self.jobs = Jobs(self._async.jobs)
         self.avatars = Avatars(self._async.avatars)

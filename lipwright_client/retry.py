@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,28 +40,6 @@ class RetryPolicy:
 
 
 DEFAULT_RETRY: Final = RetryPolicy()
-
-
-class Patience(RetryPolicy):
-    """Deprecated: use `RetryPolicy`. Removed in 0.2."""
-
-    def __init__(self, max_breaks: int = 3, max_full_s: float = 120.0, max_silence_s: float = 30.0) -> None:
-        _warn("Patience(max_breaks, max_full_s)", "RetryPolicy(max_reconnects, max_backpressure_wait_s)", 3)
-        super().__init__(max_breaks, max_full_s, max_silence_s)
-
-
-def retry_policy(retry: RetryPolicy, patience: RetryPolicy | None) -> RetryPolicy:
-    """Return the policy of a client; `patience` is the deprecated name of the argument `retry`."""
-    if patience is None:
-        return retry
-    _warn("patience", "retry", 4)
-    return patience
-
-
-def _warn(old: str, new: str, stacklevel: int) -> None:
-    warnings.warn(
-        f"{old} is deprecated and will be removed in 0.2; use {new}.", DeprecationWarning, stacklevel=stacklevel
-    )
 
 
 class Retries:

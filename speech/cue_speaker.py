@@ -14,13 +14,12 @@ from typing import Final, Protocol, TypeVar
 from config import PipelineConfig
 from errors import StageTimeoutError, StoredFileError, VoiceError
 from jobs.model.files import UploadedFile
-from jobs.speech_messages import SpokenCue
+from jobs.single_flight import SingleFlight
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.dubbing.slots import MAX_SLOT_SECONDS, RATE, count_samples
 from speech.service import FoundVoice, TtsService
-from speech.single_flight import SingleFlight
-from storage.cues import CueRecord, open_cues
+from storage.cues import SpokenCue, open_cues
 from storage.file_keys import cue_key, upload_key
 from storage.file_store import FileStore
 
@@ -57,7 +56,7 @@ class CueSpeaker:
     ) -> None:
         self._config, self._files, self._tts, self._decoders, self._run = config, files, tts, decoders, run
         self._cues = open_cues(config, files.stored)
-        self._flights: SingleFlight[SpokenCue] = SingleFlight()
+        self._flights: SingleFlight[str, SpokenCue] = SingleFlight()
 
     async def speak(self, text: str, voice: str | None, owner: str | None, folder: str) -> SpokenCue:
         """Return the cue with a text, whose file is then in `folder`, which exists.
@@ -75,27 +74,25 @@ class CueSpeaker:
         digest = cue_digest(text, owner, await found.identity())
         key = cue_key(folder, digest)
         make = partial(self._make, text, found, owner, digest, folder)
-        made = await self._flights.run(digest, make)
-        if made.key != key:
-            try:
-                await self._blocking(partial(self._cues.copy, made.key, key, _record(made)))
-            except StoredFileError:  # the job that had it spoken was deleted
-                made = await make()
-        return _cue(key, _record(made))
+        made = await self._flights.run(digest, lambda report: make())
+        if made.key == key:
+            return made
+        try:
+            return await self._blocking(partial(self._cues.copy, made, key))
+        except StoredFileError:  # the job that had it spoken was deleted
+            return await make()
 
     async def _make(self, text: str, voice: FoundVoice, owner: str | None, digest: str, folder: str) -> SpokenCue:
         """Return the cue from `folder` or the cache, else from the voice."""
         if (known := await self._blocking(partial(self._cues.take, owner, digest, folder))) is not None:
-            return _cue(cue_key(folder, digest), known)
+            return known
         upload = await self._reached(partial(self._upload, text, voice, owner))
         try:
             seconds = await self._seconds(upload)
-            record = CueRecord(sha256=upload.sha256, num_bytes=upload.num_bytes, seconds=seconds)
-            await self._blocking(partial(self._cues.add, upload_key(upload.key), record, owner, digest, folder))
+            return await self._blocking(partial(self._cues.add, upload, seconds, owner, digest, folder))
         except BaseException:
             await asyncio.shield(self._blocking(partial(self._files.drop_uploads, upload)))
             raise
-        return _cue(cue_key(folder, digest), record)
 
     async def _reached(self, synthesize: Callable[[], Coroutine[object, object, T]]) -> T:
         """Return the result of `synthesize()`, repeated while the voice server cannot be reached."""
@@ -157,11 +154,3 @@ def speak_timeout_s(config: PipelineConfig) -> float:
     tts, jobs = config.tts, config.jobs
     attempts_s = (1 + len(RETRY_PAUSES_S)) * (tts.max_wait_s + tts.timeout_s) + sum(RETRY_PAUSES_S)
     return attempts_s + jobs.sound_timeout_s(MAX_SLOT_SECONDS) + jobs.min_call_timeout_s
-
-
-def _cue(key: str, record: CueRecord) -> SpokenCue:
-    return SpokenCue(key, record.sha256, record.num_bytes, record.seconds)
-
-
-def _record(cue: SpokenCue) -> CueRecord:
-    return CueRecord(sha256=cue.sha256, num_bytes=cue.num_bytes, seconds=cue.seconds)

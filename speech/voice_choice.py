@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from errors import OptionError
-from jobs.speech_messages import ChosenVoices, VoiceWish
+from jobs.speech_messages import ChosenVoices, VoiceRequest
 from media.language import language_name
 from speech.service import TtsService
 
@@ -23,35 +23,35 @@ async def choose_voice(tts: TtsService, language: str) -> str | None:
     return voices[0]
 
 
-async def choose_voices(tts: TtsService, wishes: Sequence[VoiceWish], language: str | None) -> ChosenVoices:
+async def choose_voices(tts: TtsService, requests: Sequence[VoiceRequest], language: str | None) -> ChosenVoices:
     """Return the voices of texts: the requested ones, and a different one for each other speaker.
 
     Args:
         tts: The voices.
-        wishes: How each text is to be spoken.
+        requests: How each text is to be spoken.
         language: What chosen voices speak; None for the default voice.
 
     Raises:
         OptionError: There are too few voices.
     """
-    voices = [wish.voice for wish in wishes]
+    voices = [request.voice for request in requests]
     if language is not None:
-        chosen = await _chosen(tts, wishes, language)
-        voices = [chosen.get(wish.speaker) if wish.voice is None else wish.voice for wish in wishes]
+        chosen = await _chosen(tts, requests, language)
+        voices = [chosen.get(request.speaker) if request.voice is None else request.voice for request in requests]
     return ChosenVoices(tuple(voices), language or spoken_language(tts, voices))
 
 
-async def _chosen(tts: TtsService, wishes: Sequence[VoiceWish], language: str) -> dict[str | None, str]:
+async def _chosen(tts: TtsService, requests: Sequence[VoiceRequest], language: str) -> dict[str | None, str]:
     """Return the voice of each speaker without one; of none if the languages of voices are not known."""
     voices = await tts.voices_of(language)
-    silent = dict.fromkeys(wish.speaker for wish in wishes if wish.voice is None)
-    if voices is None or not silent:
+    speakers = dict.fromkeys(request.speaker for request in requests if request.voice is None)
+    if voices is None or not speakers:
         return {}
-    taken = {wish.voice for wish in wishes}
+    taken = {request.voice for request in requests}
     free = [voice for voice in voices if voice not in taken]
-    if len(free) < len(silent):
-        await _check(tts, voices, len(silent) + len(voices) - len(free), language)
-    return dict(zip(silent, free, strict=False))
+    if len(free) < len(speakers):
+        await _check(tts, voices, len(speakers) + len(voices) - len(free), language)
+    return dict(zip(speakers, free, strict=False))
 
 
 def spoken_language(tts: TtsService, voices: Iterable[str | None]) -> str | None:

@@ -5,17 +5,16 @@ Each is a file with the bytes that the voice returned, and a record beside it, w
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections import defaultdict
 from typing import Final
 
-from pydantic import ValidationError
-
 from config import PipelineConfig
 from errors import StoredFileError
-from jobs.model.files import Frozen
-from storage.file_keys import CUES, cue_key, cues_folder
+from jobs.model.files import Frozen, UploadedFile
+from storage.file_keys import CUES, cue_key, cues_folder, upload_key
 from storage.files import StoredFiles
 
 logger = logging.getLogger(__name__)
@@ -23,15 +22,17 @@ logger = logging.getLogger(__name__)
 _RECORD: Final = ".json"
 
 
-class CueRecord(Frozen):
-    """What is known of a spoken text.
+class SpokenCue(Frozen):
+    """A spoken text.
 
     Attributes:
+        key: Key of the file, with the bytes that the voice returned.
         sha256: SHA-256 of the file, hexadecimal.
         num_bytes: Its size.
         seconds: Duration of the speech at its own speed, without the silence before and after it.
     """
 
+    key: str
     sha256: str
     num_bytes: int
     seconds: float
@@ -51,52 +52,56 @@ class CueStore:
     def __init__(self, files: StoredFiles, max_cache_bytes: int, max_idle_s: float) -> None:
         self._files, self._max_cache_bytes, self._max_idle_s = files, max_cache_bytes, max_idle_s
 
-    def find(self, key: str) -> CueRecord | None:
-        """Return the record of a spoken text whose file is intact; None if there is none."""
-        record = self.record(key)
-        return record if record is not None and self._files.intact({key: record.sha256}) else None
+    def find(self, key: str) -> SpokenCue | None:
+        """Return a spoken text whose file is intact; None if there is none."""
+        cue = self.record(key)
+        return cue if cue is not None and self._files.intact({key: cue.sha256}) else None
 
-    def record(self, key: str) -> CueRecord | None:
-        """Return the record of a spoken text, if there is one."""
+    def record(self, key: str) -> SpokenCue | None:
+        """Return what is recorded of a spoken text, if anything."""
         record_key = key + _RECORD
         if (state := self._files.find(record_key)) is None:
             return None
         try:
-            return CueRecord.model_validate_json(self._files.read(record_key, 0, state.num_bytes, state.tag))
-        except (StoredFileError, ValidationError):  # removed in the meantime, or damaged
+            return SpokenCue(key=key, **json.loads(self._files.read(record_key, 0, state.num_bytes, state.tag)))
+        except (StoredFileError, ValueError, TypeError):  # removed in the meantime, or damaged
             return None
 
-    def take(self, owner: str | None, digest: str, folder: str) -> CueRecord | None:
-        """Return the record of a text that is in `folder`, where it is copied from the cache; None if it is in neither.
+    def take(self, owner: str | None, digest: str, folder: str) -> SpokenCue | None:
+        """Return the text that is in `folder`, where it is copied from the cache; None if it is in neither.
 
         A damaged entry of the cache is removed.
         """
-        if (record := self.find(cue_key(folder, digest))) is not None:
-            return record
-        cached = cue_key(cues_folder(owner), digest)
-        if (record := self.find(cached)) is None:
-            self._remove(cached)
+        key, cached_key = cue_key(folder, digest), cue_key(cues_folder(owner), digest)
+        if (known := self.find(key)) is not None:
+            return known
+        if (cached := self.find(cached_key)) is None:
+            self._remove(cached_key)
             return None
         try:
-            self.copy(cached, cue_key(folder, digest), record)
+            copied = self.copy(cached, key)
         except StoredFileError:  # evicted in the meantime
             return None
-        self._files.touch(cached)
-        return record
+        self._files.touch(cached_key)
+        return copied
 
-    def add(self, upload: str, record: CueRecord, owner: str | None, digest: str, folder: str) -> None:
-        """Move a new file, by its key, to `folder`, and add it to the cache."""
+    def add(self, upload: UploadedFile, seconds: float, owner: str | None, digest: str, folder: str) -> SpokenCue:
+        """Move a new file to `folder`, and add it to the cache."""
         key = cue_key(folder, digest)
-        self._files.move(upload, key)
-        self._put(key, record)
+        cue = SpokenCue(key=key, sha256=upload.sha256, num_bytes=upload.num_bytes, seconds=seconds)
+        self._files.move(upload_key(upload.key), key)
+        self._put(cue)
         if self._max_cache_bytes:
             self._files.make_folder(cues_folder(owner))
-            self.copy(key, cue_key(cues_folder(owner), digest), record)
+            self.copy(cue, cue_key(cues_folder(owner), digest))
+        return cue
 
-    def copy(self, key: str, target: str, record: CueRecord) -> None:
+    def copy(self, cue: SpokenCue, key: str) -> SpokenCue:
         """Copy a spoken text to another key; StoredFileError if it does not exist."""
-        self._files.copy(key, target)
-        self._put(target, record)
+        self._files.copy(cue.key, key)
+        copied = cue.model_copy(update={"key": key})
+        self._put(copied)
+        return copied
 
     def sweep(self) -> int:
         """Remove entries of the cache that are too old, then the least recently used until it fits; returns how many.
@@ -120,8 +125,8 @@ class CueStore:
             logger.info("removed %d spoken texts from the cache, %d bytes are left", num_removed, total)
         return num_removed
 
-    def _put(self, key: str, record: CueRecord) -> None:
-        self._files.put(key + _RECORD, record.model_dump_json().encode())
+    def _put(self, cue: SpokenCue) -> None:
+        self._files.put(cue.key + _RECORD, cue.model_dump_json(exclude={"key"}).encode())
 
     def _remove(self, key: str) -> None:
         for each in (key + _RECORD, key):

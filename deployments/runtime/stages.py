@@ -3,48 +3,55 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TypeVar
+from functools import update_wrapper
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
-from jobs.messages import (
-    AvatarRef,
-    BlockRequest,
-    CropRequest,
-    OutputInfo,
-    PreparedSpeech,
-    ProbeResult,
-    RenderedSegment,
-    SegmentRequest,
-    SegmentWatermark,
-    ShownBlock,
-    SourceVideo,
-)
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish
-from media.audio_parts import AudioPart
-from media.matte.foreground import ScreenColour
+from jobs.messages import AvatarRef, BlockRequest, PreparedSpeech, ShownBlock
+from jobs.ports import Stages
 from media.output.fitted_background import fitted_info
-from media.playback import AfterEnd
-from media.probe import VideoInfo
 from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan
 from models.engines.registry import MOUTH_ENGINE
-from models.face.choice import FaceChoice
-from models.people.scan import ScanState
-from models.track.tracker import TrackState
 from speech.cue_recorder import record_timeout_s
 from speech.cue_speaker import speak_timeout_s
 from telemetry.log_context import CallContext
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _READY = CallBounds(work_s=5.0, max_attempts=1, max_wait_s=1.0)
+
+
+def _forwarded(
+    method: Callable[Concatenate[Any, CallContext, P], Coroutine[Any, Any, T]],
+    handle: str,
+    num_frames: Callable[P, int] | None = None,
+    work_s: Callable[Concatenate[PipelineConfig, P], float] | None = None,
+) -> Callable[Concatenate[ServeStages, CallContext, P], Coroutine[Any, Any, T]]:
+    """Return the same method of `ServeStages`, which calls the deployment of a handle.
+
+    Args:
+        method: The method of `Stages`.
+        handle: Name of the attribute with the handle.
+        num_frames: Returns the number of frames of a call, from which its timeout follows; default: none.
+        work_s: Returns its timeout in seconds, if that does not depend on frames.
+    """
+    stage = f"{handle.title().replace('_', '')}.{method.__name__}"
+
+    async def call(self: ServeStages, context: CallContext, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        send: Callable[..., Sent[T]] = getattr(getattr(self, handle), method.__name__).remote
+        bounds = CallBounds.of(self.config.jobs, 0 if num_frames is None else num_frames(*args, **kwargs))
+        if work_s is not None:
+            bounds = CallBounds(work_s(self.config, *args, **kwargs), bounds.max_attempts, bounds.max_wait_s)
+        return await call_stage(stage, context, lambda context: send(context, *args, **kwargs), bounds)
+
+    return update_wrapper(call, method)
 
 
 @dataclass(frozen=True)
@@ -58,83 +65,49 @@ class ServeStages:
     studio: DeploymentHandle[Any]
     speech_synthesis: DeploymentHandle[Any]
 
-    async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
-        return await self._call(
-            "MediaProbe.probe", context, 0, lambda context: self.media_probe.probe.remote(context, video, audio)
-        )
-
-    async def speak(
-        self, context: CallContext, text: str, voice: str | None, owner: str | None, folder: str
-    ) -> SpokenCue:
-        return await self._speech(
-            "SpeechSynthesis.speak",
-            context,
-            speak_timeout_s(self.config),
-            lambda context: self.speech_synthesis.speak.remote(context, text, voice, owner, folder),
-        )
-
-    async def record_speech(self, context: CallContext, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
-        return await self._speech(
-            "SpeechSynthesis.record_speech",
-            context,
-            record_timeout_s(self.config, cues),
-            lambda context: self.speech_synthesis.record_speech.remote(context, cues, out),
-        )
-
-    async def choose_voices(
-        self, context: CallContext, wishes: Sequence[VoiceWish], language: str | None
-    ) -> ChosenVoices:
-        return await self._call(
-            "SpeechSynthesis.choose_voices",
-            context,
-            0,
-            lambda context: self.speech_synthesis.choose_voices.remote(context, wishes, language),
-        )
-
-    async def prepare_speech(
-        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
-    ) -> PreparedSpeech:
-        return await self._speech(
-            "AudioFeatures.prepare",
-            context,
-            self.config.jobs.sound_timeout_s(claimed_seconds),
-            lambda context: self.audio_features.prepare.remote(context, parts, speech, claimed_seconds),
-        )
-
-    async def track(
-        self,
-        context: CallContext,
-        source: SourceVideo,
-        choice: FaceChoice,
-        start: int,
-        stop: int,
-        state: TrackState | None,
-        out: str,
-    ) -> TrackState:
-        return await self._call(
-            "LandmarkGenerator.track",
-            context,
-            stop - start,
-            lambda context: self.landmark_generator.track.remote(context, source, choice, start, stop, state, out),
-        )
-
-    async def reference(self, context: CallContext, picture: str) -> FaceChoice:
-        return await self._call(
-            "LandmarkGenerator.reference",
-            context,
-            1,
-            lambda context: self.landmark_generator.reference.remote(context, picture),
-        )
-
-    async def scan_people(
-        self, context: CallContext, source: SourceVideo, start: int, stop: int, state: ScanState | None, out: str
-    ) -> ScanState:
-        return await self._call(
-            "LandmarkGenerator.scan_people",
-            context,
-            stop - start,
-            lambda context: self.landmark_generator.scan_people.remote(context, source, start, stop, state, out),
-        )
+    probe = _forwarded(Stages.probe, "media_probe")
+    speak = _forwarded(
+        Stages.speak, "speech_synthesis", work_s=lambda config, text, voice, owner, folder: speak_timeout_s(config)
+    )
+    record_speech = _forwarded(
+        Stages.record_speech, "speech_synthesis", work_s=lambda config, cues, out: record_timeout_s(config, cues)
+    )
+    choose_voices = _forwarded(Stages.choose_voices, "speech_synthesis")
+    prepare_speech = _forwarded(
+        Stages.prepare_speech,
+        "audio_features",
+        work_s=lambda config, parts, speech, claimed_seconds: config.jobs.sound_timeout_s(claimed_seconds),
+    )
+    track = _forwarded(Stages.track, "landmark_generator", lambda source, choice, start, stop, state, out: stop - start)
+    reference = _forwarded(Stages.reference, "landmark_generator", lambda picture: 1)
+    scan_people = _forwarded(
+        Stages.scan_people, "landmark_generator", lambda source, start, stop, state, out: stop - start
+    )
+    find_people = _forwarded(
+        Stages.find_people, "landmark_generator", lambda folder, source, scans, mouths: source.info.num_frames
+    )
+    find_screen = _forwarded(
+        Stages.find_screen, "landmark_generator", lambda source, is_expected: source.info.num_frames
+    )
+    matte = _forwarded(
+        Stages.matte, "landmark_generator", lambda avatar, screen, start, stop, before, out: stop - start
+    )
+    join_matte = _forwarded(
+        Stages.join_matte, "landmark_generator", lambda avatar, part, screen, pieces: avatar.source.info.num_frames
+    )
+    build_avatar = _forwarded(
+        Stages.build_avatar, "landmark_generator", lambda avatar, tracks: avatar.source.info.num_frames
+    )
+    is_analysed = _forwarded(Stages.is_analysed, "landmark_generator")
+    crop_path = _forwarded(Stages.crop_path, "landmark_generator")
+    copyable_keys = _forwarded(Stages.copyable_keys, "studio", lambda source: source.info.num_frames)
+    render = _forwarded(Stages.render, "studio", lambda request, out, watermark: len(request.source_index))
+    fit_background = _forwarded(
+        Stages.fit_background,
+        "studio",
+        lambda background, shown, after_end, out: fitted_info(background.info, shown, after_end).num_frames,
+    )
+    join = _forwarded(Stages.join, "studio", lambda segments, speech, out, source, output: output.num_frames)
 
     async def predict_source_mouth(
         self, context: CallContext, speech: PreparedSpeech, span: FrameSpan, out: str
@@ -146,67 +119,6 @@ class ServeStages:
             return features, self.landmark_generator.predict_source_mouth.remote(context, features, speech, span, out)
 
         await self._call("LandmarkGenerator.predict_source_mouth", context, span.num, start)
-
-    async def find_people(
-        self, context: CallContext, folder: str, source: SourceVideo, scans: Sequence[str], mouths: Sequence[str]
-    ) -> None:
-        await self._call(
-            "LandmarkGenerator.find_people",
-            context,
-            source.info.num_frames,
-            lambda context: self.landmark_generator.find_people.remote(context, folder, source, scans, mouths),
-        )
-
-    async def find_screen(self, context: CallContext, source: SourceVideo, is_expected: bool) -> ScreenColour | None:
-        return await self._call(
-            "LandmarkGenerator.find_screen",
-            context,
-            source.info.num_frames,
-            lambda context: self.landmark_generator.find_screen.remote(context, source, is_expected),
-        )
-
-    async def matte(
-        self,
-        context: CallContext,
-        avatar: AvatarRef,
-        screen: ScreenColour | None,
-        start: int,
-        stop: int,
-        before: str | None,
-        out: str,
-    ) -> None:
-        await self._call(
-            "LandmarkGenerator.matte",
-            context,
-            stop - start,
-            lambda context: self.landmark_generator.matte.remote(context, avatar, screen, start, stop, before, out),
-        )
-
-    async def join_matte(
-        self, context: CallContext, avatar: AvatarRef, part: str, screen: ScreenColour | None, pieces: Sequence[str]
-    ) -> None:
-        await self._call(
-            "LandmarkGenerator.join_matte",
-            context,
-            avatar.source.info.num_frames,
-            lambda context: self.landmark_generator.join_matte.remote(context, avatar, part, screen, pieces),
-        )
-
-    async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
-        return await self._call(
-            "LandmarkGenerator.build_avatar",
-            context,
-            avatar.source.info.num_frames,
-            lambda context: self.landmark_generator.build_avatar.remote(context, avatar, tracks),
-        )
-
-    async def is_analysed(self, context: CallContext, engine: str, avatar: AvatarRef) -> bool:
-        return await self._call(
-            "LandmarkGenerator.is_analysed",
-            context,
-            0,
-            lambda context: self.landmark_generator.is_analysed.remote(context, engine, avatar),
-        )
 
     async def analyse(
         self, context: CallContext, engine: str, avatar: AvatarRef, source_speech: PreparedSpeech | None
@@ -236,70 +148,12 @@ class ServeStages:
 
         return await self._call("LandmarkGenerator.plan", context, request.span.num, start)
 
-    async def crop_path(self, context: CallContext, request: CropRequest) -> NDArray[np.float32]:
-        return await self._call(
-            "LandmarkGenerator.crop_path",
-            context,
-            0,
-            lambda context: self.landmark_generator.crop_path.remote(context, request),
-        )
-
-    async def copyable_keys(self, context: CallContext, source: SourceVideo) -> list[int]:
-        return await self._call(
-            "Studio.copyable_keys",
-            context,
-            source.info.num_frames,
-            lambda context: self.studio.copyable_keys.remote(context, source),
-        )
-
-    async def render(
-        self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
-    ) -> RenderedSegment:
-        return await self._call(
-            "Studio.render",
-            context,
-            len(request.source_index),
-            lambda context: self.studio.render.remote(context, request, out, watermark),
-        )
-
-    async def fit_background(
-        self, context: CallContext, background: SourceVideo, shown: VideoInfo, after_end: AfterEnd, out: str
-    ) -> str:
-        return await self._call(
-            "Studio.fit_background",
-            context,
-            fitted_info(background.info, shown, after_end).num_frames,
-            lambda context: self.studio.fit_background.remote(context, background, shown, after_end, out),
-        )
-
-    async def join(
-        self,
-        context: CallContext,
-        segments: Sequence[str],
-        speech: Sequence[AudioPart[str]],
-        out: str,
-        source: SourceVideo,
-        output: OutputInfo,
-    ) -> None:
-        await self._call(
-            "Studio.join",
-            context,
-            output.num_frames,
-            lambda context: self.studio.join.remote(context, segments, speech, out, source, output),
-        )
-
     async def ready(self) -> bool:
         """Return True once every stage has answered."""
         stages = self.media_probe, self.audio_features, self.landmark_generator, self.studio, self.speech_synthesis
         for handle in stages:
             await call_stage("ready", CallContext(""), lambda _, handle=handle: handle.ready.remote(), _READY)  # type: ignore[misc]
         return True
-
-    async def _speech(
-        self, stage: str, context: CallContext, work_s: float, start: Callable[[CallContext], Sent[T]]
-    ) -> T:
-        jobs = self.config.jobs
-        return await call_stage(stage, context, start, CallBounds(work_s, jobs.max_attempts, jobs.max_stage_wait_s))
 
     async def _call(
         self, stage: str, context: CallContext, num_frames: int, start: Callable[[CallContext], Sent[T]]

@@ -82,13 +82,15 @@ class Revision(RequestModel, Frozen):
     added_turns: tuple[NewTurn, ...] = Field((), max_length=MAX_TURNS, description="Turns to add.")
     settings: RevisedSettings = Field(RevisedSettings(), description="Options to change.")
     review: bool = Field(
-        False, description="Stop with status `review` once the texts are spoken, as with `review` of `POST /v1/jobs`."
+        False,
+        description="Stop with status `review` once the texts are spoken, as with `review` of `POST /v1/jobs`. The "
+        "revision then needs no other change.",
     )
 
     @model_validator(mode="after")
     def _some_change(self) -> Self:
-        if not (self.turns or self.removed_turns or self.added_turns or self.settings.model_fields_set):
-            raise ValueError("send turns, removed_turns, added_turns or settings")
+        if not (self.review or self.changes_turns or self.settings.model_fields_set):
+            raise ValueError("send turns, removed_turns, added_turns, settings or review=true")
         numbers = [change.number for change in self.turns] + list(self.removed_turns)
         if len(set(numbers)) < len(numbers):
             raise ValueError("a turn can be changed or removed only once")

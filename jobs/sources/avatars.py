@@ -24,9 +24,9 @@ from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.files import ErrorRecord, utc_now
 from jobs.ports import Stages
 from jobs.retry import retry
+from jobs.single_flight import Progress, SingleFlight
 from jobs.sources.mattes import Mattes
 from jobs.sources.people import People
-from jobs.sources.shared_work import Progress, SharedWork
 from media.audio_parts import AudioPart
 from media.output.backgrounds import MatteMode
 from media.probe import VideoInfo
@@ -60,7 +60,7 @@ class Avatars:
     def __init__(self, config: PipelineConfig, stages: Stages, table: JobTable, files: FileStore) -> None:
         """Prepare; analyses start on demand."""
         self._config, self._stages, self._table, self._files = config, stages, table, files
-        self._analyses: SharedWork[_AnalysisKey] = SharedWork()
+        self._analyses: SingleFlight[_AnalysisKey, None] = SingleFlight()
         self._tracking: dict[str, asyncio.Lock] = {}
         self._held: dict[str, float] = {}  # until when, by the monotonic clock
         self._people = People(config, stages, table, files)
@@ -83,7 +83,7 @@ class Avatars:
         if await self._is_ready(key, engine, avatar, verify):
             return avatar
         wanted = _AnalysisKey(key, engine)
-        await self._analyses.join(wanted, lambda report: self._analyse(wanted, avatar, report), on_progress)
+        await self._analyses.run(wanted, lambda report: self._analyse(wanted, avatar, report), on_progress)
         return avatar
 
     async def hold(self, key: str) -> None:
@@ -296,10 +296,6 @@ class Avatars:
 
     def _is_being_analysed(self, key: str) -> bool:
         return any(wanted.key == key for wanted in self._analyses)
-
-
-async def ignore_progress(share: float) -> None:
-    """A `Progress` callback that does nothing."""
 
 
 def _facts(info: VideoInfo, talks: bool) -> AvatarInfo:

@@ -16,8 +16,8 @@ from jobs.model.files import UploadedFile
 from jobs.ports import Stages
 from jobs.requests import BackgroundRequest
 from jobs.retry import retry
+from jobs.single_flight import Progress, SingleFlight
 from jobs.sources.client_names import client_names
-from jobs.sources.shared_work import Progress, SharedWork
 from media.output.fitted_background import FIT_VERSION, check_length, fitted_info
 from media.playback import AfterEnd
 from media.probe import VideoInfo
@@ -66,7 +66,7 @@ class Backgrounds:
         self._config, self._stages, self._table, self._files = config, stages, table, files
         self._store = BackgroundStore(files)
         self._lock = asyncio.Lock()  # so that none is removed while it is found
-        self._fitting: SharedWork[_Wanted] = SharedWork()
+        self._fitting: SingleFlight[_Wanted, None] = SingleFlight()
 
     async def create(self, request: BackgroundRequest) -> BackgroundRecord:
         """Check and store a background. Repeating the call after a crash in the middle of it is safe.
@@ -128,7 +128,7 @@ class Backgrounds:
         folder = f"{background_folder(record.id)}/{part}".rstrip("/")
         wanted = _Wanted(SourceVideo(source_key, own), shown, after_end, folder)
         if not await asyncio.to_thread(self._is_fitted, wanted):
-            await self._fitting.join(wanted, lambda report: self._fit(wanted), on_progress)
+            await self._fitting.run(wanted, lambda report: self._fit(wanted), on_progress)
         return SourceVideo(wanted.video, info)
 
     async def delete(self, file_id: str, owner: str | None) -> None:

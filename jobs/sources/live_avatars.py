@@ -8,7 +8,8 @@ from typing import Final
 from errors import NotFoundError, StoredFileError
 from jobs.messages import AvatarRef, Background, ShownAvatar
 from jobs.model.avatar_settings import AvatarSettings
-from jobs.sources.avatars import Avatars, ignore_progress
+from jobs.single_flight import ignore_progress
+from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
 from media.output.fitted_background import playback_of
 from models.engines.catalog import EngineCatalog

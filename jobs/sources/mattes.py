@@ -12,7 +12,7 @@ from errors import OptionError, StoredFileError
 from jobs.messages import AvatarRef, MatteRef
 from jobs.ports import Stages
 from jobs.retry import retry
-from jobs.sources.shared_work import Progress, SharedWork
+from jobs.single_flight import Progress, SingleFlight
 from media.matte.foreground import ScreenColour
 from media.matte.matte_video import matte_info
 from media.output.backgrounds import MatteMode
@@ -48,7 +48,7 @@ class Mattes:
     def __init__(self, config: PipelineConfig, stages: Stages, files: FileStore) -> None:
         """Prepare; mattes are made on demand."""
         self._config, self._stages, self._files = config, stages, files
-        self._making: SharedWork[_Wanted] = SharedWork()
+        self._making: SingleFlight[_Wanted, None] = SingleFlight()
 
     async def ensure(self, avatar: AvatarRef, mode: MatteMode, on_progress: Progress) -> MatteRef:
         """Return the matte of an avatar's source; make it first if it is not stored.
@@ -63,7 +63,7 @@ class Mattes:
         wanted = _Wanted(avatar.folder, mode)
         if (found := await asyncio.to_thread(self._find, wanted, avatar)) is not None:
             return found
-        await self._making.join(wanted, lambda report: self._make_retried(wanted, avatar, report), on_progress)
+        await self._making.run(wanted, lambda report: self._make_retried(wanted, avatar, report), on_progress)
         if (made := await asyncio.to_thread(self._find, wanted, avatar)) is None:
             raise StoredFileError("The matte of the source was removed while it was made. Try again.")
         return made

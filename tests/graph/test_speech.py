@@ -16,9 +16,10 @@ from deployments.runtime.stages import ServeStages
 from errors import OptionError
 from jobs.model.files import new_id
 from jobs.ports import Stages
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, VoiceRequest
 from media.dubbing.slots import SpeechSlot
 from media.probe import probe_audio
+from storage.cues import SpokenCue
 from storage.file_keys import cues_folder, job_folder
 from storage.local.folder import LocalFiles
 from telemetry.log_context import CallContext
@@ -47,7 +48,7 @@ def folder(service_data: Path) -> str:
 
 def test_speak_and_record_speech_write_the_files_of_a_job(stages: Stages, folder: str, service_data: Path) -> None:
     async def scene() -> tuple[list[SpokenCue], RecordedSpeech]:
-        chosen = await stages.choose_voices(CONTEXT, [VoiceWish("a", None), VoiceWish("b", None)], "deu")
+        chosen = await stages.choose_voices(CONTEXT, [VoiceRequest("a", None), VoiceRequest("b", None)], "deu")
         assert chosen == ChosenVoices(("espeak:de", "espeak:de+f2"), "deu")
         cues = await asyncio.gather(
             *(stages.speak(CONTEXT, "Guten Tag.", voice, "owner", folder) for voice in (*chosen.voices, "espeak:de"))

@@ -19,8 +19,8 @@ export const jobName = (job) =>
 export class JobView {
   /**
    * @param listeners `changed` gets the job at each change, `removed` the ID of a deleted job, `refused` an error,
-   *   `again`, `edit` and `retry` the job whose button was clicked, `accepted` the job that a retry has made, `shown` the
-   *   ID of the job on display (null for none).
+   *   `again`, `edit` and `retry` the job whose button was clicked, `accepted` the job that a retry or a revision has
+   *   made, `shown` the ID of the job on display (null for none).
    */
   constructor(place, { changed, removed, refused, again, edit, retry, accepted, shown }) {
     Object.assign(this, { place, changed, removed, refused, again, edit, retry, accepted, shown });
@@ -186,17 +186,21 @@ export class JobView {
 
   /** How to make the video again: of a failed job the service has the files, of a cancelled one only the face. */
   repeats(job, button) {
-    if (job.status === "succeeded") return [button("again", () => this.again(job))];
+    const hasTexts = Boolean(job.links.subtitles);
+    const revise = button("revise", (event) => this.makeNew(event.target, "revisions", { review: true }));
+    if (job.status === "succeeded") return [hasTexts && revise, button("again", () => this.again(job))];
     if (job.status === "cancelled") return [button("retry", () => this.retry(job), "main"), button("again", () => this.again(job))];
     const helps = !OF_INPUTS.includes(job.error.code); // to send the same once more
-    const retry = button("retry", (event) => this.sendAgain(event.target), helps ? "main" : "");
+    const retry = button("retry", (event) => this.makeNew(event.target, "retry"), helps ? "main" : "");
     const edit = button("edit", () => this.edit(job), helps ? "" : "main");
     return helps ? [retry, edit] : [edit, retry];
   }
 
-  async sendAgain(button) {
+  /** Make a new job of this one: `how` is the last part of the path. */
+  async makeNew(button, how, changes = null) {
     button.disabled = true;
-    await this.tried(async () => this.accepted(await request("POST", `/v1/jobs/${this.job.id}/retry`)));
+    const sent = changes && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(changes) };
+    await this.tried(async () => this.accepted(await request("POST", `/v1/jobs/${this.job.id}/${how}`, sent ?? {})));
     button.disabled = false;
   }
 

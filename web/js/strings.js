@@ -237,6 +237,7 @@ export const TEXTS = {
   download: ["Download {format}", "下载 {format}"],
   remove: ["Delete", "删除"],
   keep: ["Keep it", "保留"],
+  revise: ["Change texts", "修改台词"],
   again: ["Use this face again", "再次使用此人脸"],
   retry: ["Try again", "重试"],
   edit: ["Change and try again", "修改后重试"],

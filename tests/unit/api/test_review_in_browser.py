@@ -16,6 +16,7 @@ from jobs.drafts import edited
 from jobs.messages import PeopleScan
 from jobs.model.files import new_id
 from jobs.model.record import JobRecord, JobStage, JobStatus
+from jobs.model.revision import Revision
 from jobs.model.turn_edits import TurnEdit
 from jobs.model.turns import PlannedTurn
 from jobs.speaking import with_fits
@@ -95,6 +96,10 @@ class DraftService(MemoryService):
     async def approve_job(self, job_id: str, owner: str | None) -> JobRecord:
         self.table.update_job(job_id, status=JobStatus.QUEUED, stage=JobStage.QUEUED)
         return self.table.get_job(job_id, owner)
+
+    async def revise_job(self, job_id: str, new_id: str, revision: Revision, owner: str | None) -> JobRecord:
+        job = await super().revise_job(job_id, new_id, revision, owner)
+        return self.review(job.id) if revision.review else job
 
     def texts(self) -> list[str | None]:
         """Texts of the only job."""
@@ -349,3 +354,21 @@ def test_review_box_with_texts_sends_review(browser: Any, service: DraftService,
         visitor.submit()
         visitor.until_status("queued")
     assert service.requests[0].spec.review
+
+
+@pytest.mark.parametrize("locale", list(WORDS))
+def test_change_texts_of_finished_job_opens_its_revision(
+    browser: Any, service: DraftService, url: str, sample_video: Path, locale: str
+) -> None:
+    visitor, job = _opened(browser, service, url, sample_video, locale, "phone")
+    page = visitor.page
+    page.click(".side .main")
+    visitor.until_status("queued")
+    service.finish(job.id)
+    visitor.until_status("succeeded")
+    page.focus("#stage .actions >> text=/^(Change texts|修改台词)$/")
+    page.keyboard.press("Enter")
+    visitor.until_status("review")
+    visitor.until(f"{TEXTS}.length === 3")
+    revision = next(each for each in service.table.unfinished_jobs() if each.id != job.id)
+    assert revision.revision_of == job.id and page.url.endswith(revision.id)

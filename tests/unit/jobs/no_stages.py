@@ -21,7 +21,7 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, SpokenCue, VoiceWish
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, VoiceRequest
 from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
 from media.playback import AfterEnd
@@ -30,6 +30,7 @@ from models.engines.protocol import FrameSpan
 from models.face.choice import FaceChoice
 from models.people.scan import ScanState
 from models.track.tracker import TrackState
+from storage.cues import SpokenCue
 from telemetry.log_context import CallContext
 
 
@@ -48,7 +49,7 @@ class NoStages:
         raise AssertionError("nothing is recorded here")
 
     async def choose_voices(
-        self, context: CallContext, wishes: Sequence[VoiceWish], language: str | None
+        self, context: CallContext, requests: Sequence[VoiceRequest], language: str | None
     ) -> ChosenVoices:
         raise AssertionError("no voices are chosen here")
 

@@ -18,7 +18,7 @@ from jobs.model.plan import JobOptions
 from jobs.model.record import JobStatus
 from jobs.run import JobRun
 from jobs.segments.limiter import SegmentLimiter
-from jobs.sources.shared_work import Progress
+from jobs.single_flight import Progress
 from media.audio_parts import AudioPart
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound

@@ -24,11 +24,11 @@ from jobs.revisions import Revisions
 from jobs.run import similar_level
 from jobs.segments.limiter import SegmentLimiter
 from jobs.speaking import SpeakingStage
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, SpokenCue, VoiceWish
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, VoiceRequest
 from jobs.submission import Submissions
 from media.audio_parts import AudioPart
-from models.engines.catalog import EngineCatalog
 from models.speech.level import SpeechLevel
+from storage.cues import SpokenCue
 from storage.file_keys import job_cues_folder, job_file_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -186,15 +186,15 @@ class SpeakingStages(NoStages):
         self.recorded: list[tuple[float, str]] = []
 
     async def choose_voices(
-        self, context: CallContext, wishes: Sequence[VoiceWish], language: str | None
+        self, context: CallContext, requests: Sequence[VoiceRequest], language: str | None
     ) -> ChosenVoices:
-        return ChosenVoices(tuple(wish.voice for wish in wishes), None)
+        return ChosenVoices(tuple(request.voice for request in requests), None)
 
     async def speak(
         self, context: CallContext, text: str, voice: str | None, owner: str | None, folder: str
     ) -> SpokenCue:
         self.spoken.append(text)
-        return SpokenCue(f"{folder}/{'c' * 32}", "00", 3, 1.0)
+        return SpokenCue(key=f"{folder}/{'c' * 32}", sha256="00", num_bytes=3, seconds=1.0)
 
     async def record_speech(self, context: CallContext, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
         self.recorded += [(cue.slot.start, out.rpartition("/")[2]) for cue in cues]
@@ -214,9 +214,7 @@ class Bench:
         avatars = FilmAvatars(CONFIG, self.stages, table, files)
         self.services = job_services(CONFIG, self.stages, avatars, table, files, SegmentLimiter(CONFIG))
         admission = AdmissionController(CONFIG, table, files)
-        submissions = Submissions(
-            CONFIG, self.stages, table, files, admission, self.services.submissions, EngineCatalog(CONFIG), avatars
-        )
+        submissions = Submissions(self.services, admission)
         self.revisions = Revisions(self.services, submissions)
 
     def finished(self, status: JobStatus = JobStatus.SUCCEEDED, **fields: Any) -> JobRecord:
@@ -293,11 +291,12 @@ def test_revise_settings_keeps_every_recording(bench: Bench) -> None:
     assert bench.stages.recorded == []
 
 
-def test_revise_with_review_stops_for_review(bench: Bench) -> None:
-    revised = bench.complete(bench.revise(bench.finished(), review=True, turns=[{"number": 0, "text": "New."}]))
+@pytest.mark.parametrize(("changes", "spoken"), [({}, []), ({"turns": [{"number": 0, "text": "New."}]}, ["New."])])
+def test_revise_with_review_stops_for_review(bench: Bench, changes: dict[str, Any], spoken: list[str]) -> None:
+    revised = bench.complete(bench.revise(bench.finished(), review=True, **changes))
     assert revised.plan.needs_review and not revised.plan.is_complete
     assert [turn.end for turn in revised.plan.turns] == [None, None, None]
-    assert bench.stages.spoken == ["New."] and bench.stages.recorded == []
+    assert bench.stages.spoken == spoken and bench.stages.recorded == []
 
 
 def test_revise_single_speech_changes_settings(bench: Bench) -> None:
@@ -307,6 +306,8 @@ def test_revise_single_speech_changes_settings(bench: Bench) -> None:
     assert revised.options.visible_label and revised.plan.is_complete
     with pytest.raises(OptionError, match="has none"):
         bench.revise(job, turns=[{"number": 0, "gain_db": 1}])
+    with pytest.raises(OptionError, match="review needs turns with texts"):
+        bench.revise(job, review=True)
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,8 @@ from jobs.model.turns import PlannedTurn
 from jobs.output_picture import OutputPicture
 from jobs.run import JobRun
 from jobs.segments.limiter import SegmentLimiter
+from jobs.single_flight import Progress
 from jobs.sources.avatars import Avatars
-from jobs.sources.shared_work import Progress
 from media.audio_parts import AudioPart
 from media.playback import LoopMode, Playback
 from media.probe import AudioInfo, ColourTags, VideoInfo

@@ -26,13 +26,13 @@ from jobs.run import JobRun
 from jobs.services import JobServices
 from jobs.sources.avatars import Avatars
 from jobs.speaking import SpeakingStage, _recording_field
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, SpokenCue, VoiceWish
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, VoiceRequest
 from jobs.submission import Submissions
 from media.dubbing.slots import fit
 from media.probe import AudioInfo, ColourTags, VideoInfo
-from models.engines.catalog import EngineCatalog
 from models.face.choice import FaceChoice
 from models.people.report import PeopleReport, SpeakerTurn
+from storage.cues import SpokenCue
 from storage.file_keys import job_cues_folder, job_file_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -68,11 +68,11 @@ class SpeakingStages(NoStages):
         return ProbeResult(None if video is None else VIDEO, sound)
 
     async def choose_voices(
-        self, context: CallContext, wishes: Sequence[VoiceWish], language: str | None
+        self, context: CallContext, requests: Sequence[VoiceRequest], language: str | None
     ) -> ChosenVoices:
         self.languages.append(language)
         names: dict[str | None, str] = {}
-        voices = [wish.voice or names.setdefault(wish.speaker, f"voice {len(names)}") for wish in wishes]
+        voices = [request.voice or names.setdefault(request.speaker, f"voice {len(names)}") for request in requests]
         return ChosenVoices(tuple(voices), "eng")
 
     async def speak(
@@ -86,7 +86,7 @@ class SpeakingStages(NoStages):
         if not self._files.has(key):
             self.spoken.append((text, voice))
             self._files.stored.put(key, content)
-        return SpokenCue(key, digest, len(content), len(text) * SECONDS_PER_LETTER)
+        return SpokenCue(key=key, sha256=digest, num_bytes=len(content), seconds=len(text) * SECONDS_PER_LETTER)
 
     async def record_speech(self, context: CallContext, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
         self._files.stored.put(out, b"recording")
@@ -125,16 +125,7 @@ class Bench:
         self.avatars = PeopledAvatars(CONFIG, self.stages, self.table, self.files)
         self.services: JobServices = job_services(CONFIG, self.stages, self.avatars, self.table, self.files)
         admission = AdmissionController(CONFIG, self.table, self.files)
-        self.submissions = Submissions(
-            CONFIG,
-            self.stages,
-            self.table,
-            self.files,
-            admission,
-            self.services.submissions,
-            EngineCatalog(CONFIG),
-            self.avatars,
-        )
+        self.submissions = Submissions(self.services, admission)
         self.drafts = Drafts(self.services)
 
     def upload(self, content: bytes, name: str = "f") -> UploadedFile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -25,12 +25,10 @@ from jobs.model.spec import JobSpec
 from jobs.model.turns import Turn
 from jobs.output_picture import OutputPicture
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
-from jobs.sources.avatar_submission import AvatarSubmissions
-from jobs.sources.backgrounds import Backgrounds
+from jobs.sources.avatars import Avatars
 from jobs.submission import Submissions
 from media.playback import LoopMode
 from media.probe import AudioInfo, ColourTags, VideoInfo
-from models.engines.catalog import EngineCatalog
 from models.face.choice import FaceChoice
 from models.people.report import PeopleReport
 from speech.limits import check_texts
@@ -40,6 +38,7 @@ from storage.job_table import JobTable
 from storage.records import AvatarRecord
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
+from tests.unit.job_records import job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -84,19 +83,7 @@ class DyingTable(JobTable):
         return record
 
 
-class Bench:
-    def __init__(self, root: Path, labels: LabelsConfig | None = None) -> None:
-        self.files = FileStore(root)
-        self.table = DyingTable(Database(self.files.table_path))
-        self.stages = WillingStages(self.files)
-        admission = AdmissionController(CONFIG, self.table, self.files)
-        self.backgrounds = Backgrounds(CONFIG, self.stages, self.table, self.files)
-        self.avatars = AvatarSubmissions(self.stages, self.table, self.files, self.backgrounds)
-        config = CONFIG.model_copy(update={"labels": labels or LabelsConfig()})
-        self.submissions = Submissions(
-            config, self.stages, self.table, self.files, admission, self.avatars, EngineCatalog(CONFIG), self
-        )
-
+class FilmAvatars(Avatars):
     async def known_people(self, sha256: str, owner: str | None) -> PeopleReport | None:
         return None
 
@@ -105,6 +92,23 @@ class Bench:
         if choice.kind == "person" and choice.numbers[0] > 1:
             raise FaceNotFoundError(f"face: expected person:0 to person:1, found {str(choice)!r}.")
         return {"largest": 0, "index:1": 1, "person:0": 0, "person:1": 1}.get(str(choice))
+
+
+class Bench:
+    def __init__(self, root: Path, labels: LabelsConfig | None = None) -> None:
+        self.files = FileStore(root)
+        self.table = DyingTable(Database(self.files.table_path))
+        self.stages = WillingStages(self.files)
+        config = CONFIG.model_copy(update={"labels": labels or LabelsConfig()})
+        avatars = FilmAvatars(config, self.stages, self.table, self.files)
+        self.services = job_services(config, self.stages, avatars, self.table, self.files)
+        self.avatars = self.services.avatar_submissions
+        self.submissions = self.submissions_with()
+
+    def submissions_with(self, check_texts: Callable[[Sequence[str]], None] = lambda texts: None) -> Submissions:
+        return Submissions(
+            self.services, AdmissionController(self.services.config, self.table, self.files), check_texts
+        )
 
     def upload(self, content: bytes) -> UploadedFile:
         writer = self.files.new_upload("f")
@@ -173,7 +177,7 @@ def test_jobs_show_the_background_that_their_avatar_had_when_they_were_accepted(
         job = await _avatar_job(bench, avatar)
         change = AvatarChange(avatar_id=avatar.id, settings=AvatarSettings(background="blur", matte="chroma"))
         assert (await bench.avatars.change(change)).version > avatar.version
-        await bench.backgrounds.delete(avatar.settings.background_id or "", None)
+        await bench.avatars.backgrounds.delete(avatar.settings.background_id or "", None)
         job = bench.table.get_job(job.id)
         assert job.options.background_id == avatar.settings.background_id and job.options.background_loop == "hold"
         assert job.plan.background_file is not None and job.plan.background_file.label == "f"
@@ -238,7 +242,7 @@ def test_backgrounds_of_other_callers_cannot_be_used(bench: Bench) -> None:
 
     async def scenario() -> None:
         file = BackgroundRequest(background_file=bench.upload(b"beach"), owner="a")
-        beach = AvatarSettings(background_id=(await bench.backgrounds.create(file)).id)
+        beach = AvatarSettings(background_id=(await bench.avatars.backgrounds.create(file)).id)
         video = bench.upload(b"film")
         with pytest.raises(NotFoundError, match="no background"):
             await bench.avatars.create(AvatarRequest(video=video, settings=beach, owner="b"))
@@ -425,18 +429,7 @@ SPEECH_SERVER = TtsConfig(url="http://127.0.0.1:1/v1", max_chars=1000, max_total
 def dub(bench: Bench) -> Bench:
     """Has a voice with limits, which is not there and so must not be asked."""
     bench.table.is_dying = False
-    admission = AdmissionController(CONFIG, bench.table, bench.files)
-    bench.submissions = Submissions(
-        CONFIG,
-        bench.stages,
-        bench.table,
-        bench.files,
-        admission,
-        bench.avatars,
-        EngineCatalog(CONFIG),
-        bench,
-        partial(check_texts, SPEECH_SERVER),
-    )
+    bench.submissions = bench.submissions_with(partial(check_texts, SPEECH_SERVER))
     return bench
 
 

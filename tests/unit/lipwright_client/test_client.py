@@ -20,7 +20,7 @@ import lipwright_client as package
 from config import JobConfig
 from errors import FaceNotFoundError, LipwrightError
 from jobs.model.record import JobStatus
-from lipwright_client import AsyncLipwright, Job, Lipwright, Patience, Problem, ProblemError, RetryPolicy
+from lipwright_client import AsyncLipwright, Job, Lipwright, Problem, ProblemError, RetryPolicy
 from lipwright_client.errors import problem_error
 from storage.file_keys import job_file_key, upload_key
 from storage.local.api_keys import FileKeyRing
@@ -320,13 +320,3 @@ def test_client_pyproject_matches_the_repository(repo_root: Path) -> None:
     assert not [path for path in folder.iterdir() if path.is_dir() and list(path.glob("*.py"))], "a folder is left out"
     in_both = [line for line in project["project"]["dependencies"] if line in whole["dependencies"]]
     assert in_both == project["project"]["dependencies"], "one environment holds both"
-
-
-def test_patience_argument_warns_and_works() -> None:
-    with pytest.warns(DeprecationWarning, match="use RetryPolicy") as warned:
-        old = Patience(max_breaks=1, max_full_s=5.0)
-    assert warned[0].filename == __file__
-    assert (old.max_reconnects, old.max_backpressure_wait_s, old.max_silence_s) == (1, 5.0, 30.0)
-    with pytest.warns(DeprecationWarning, match="use retry") as warned:
-        Lipwright("http://127.0.0.1:1", patience=old).close()
-    assert warned[0].filename == __file__

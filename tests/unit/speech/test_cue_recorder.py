@@ -20,8 +20,8 @@ from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.dubbing.slots import DubWriter, FittedSpeech, SpeechSlot, fit_speech
 from speech.cue_recorder import CueRecorder, record_timeout_s
-from storage.cues import CueRecord, open_cues
-from storage.file_keys import cue_key, job_folder, upload_key
+from storage.cues import open_cues
+from storage.file_keys import job_folder
 from storage.file_store import FileStore
 from storage.state import open_store
 
@@ -69,11 +69,7 @@ def _speech(seconds: float, rate: int = 22050) -> bytes:
 def _cue(config: PipelineConfig, files: FileStore, number: int, content: bytes) -> str:
     writer = files.new_upload("cue")
     writer.write(content)
-    upload = writer.finish()
-    record = CueRecord(sha256=upload.sha256, num_bytes=upload.num_bytes, seconds=1.0)
-    digest = f"{number:032x}"
-    open_cues(config, files.stored).add(upload_key(upload.key), record, None, digest, FOLDER)
-    return cue_key(FOLDER, digest)
+    return open_cues(config, files.stored).add(writer.finish(), 1.0, None, f"{number:032x}", FOLDER).key
 
 
 @pytest.fixture

@@ -19,13 +19,12 @@ from deployments.runtime.outcomes import CallOutcome, classify
 from errors import LipwrightError, OptionError, StageTimeoutError, StoredFileError, VoiceError
 from jobs.fair_queue import run_in_thread
 from jobs.model.files import utc_now
-from jobs.speech_messages import SpokenCue
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from speech import cue_speaker
 from speech.cue_speaker import CueSpeaker, cue_digest
 from speech.service import TtsService, tts_service
-from storage.cues import CueRecord, CueStore
+from storage.cues import CueStore, SpokenCue
 from storage.file_keys import CUES, cues_folder, job_folder
 from storage.state import open_store
 from storage.voices import VoiceRecord, VoiceStore
@@ -184,11 +183,11 @@ def test_speak_with_another_job_that_is_deleted_uses_the_cache(
     copy = CueStore.copy
     targets: list[str] = []
 
-    def deleted(self: CueStore, key: str, target: str, record: CueRecord) -> None:
-        if target.startswith(SECOND) and not targets:
-            targets.append(target)
+    def deleted(self: CueStore, cue: SpokenCue, key: str) -> SpokenCue:
+        if key.startswith(SECOND) and not targets:
+            targets.append(key)
             raise StoredFileError("missing")
-        copy(self, key, target, record)
+        return copy(self, cue, key)
 
     async def speak() -> list[SpokenCue]:
         monkeypatch.setattr(CueStore, "copy", deleted)

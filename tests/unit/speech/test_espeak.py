@@ -15,7 +15,7 @@ import pytest
 
 from config import MediaLimits, TtsConfig
 from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
-from jobs.speech_messages import ChosenVoices, VoiceWish
+from jobs.speech_messages import ChosenVoices, VoiceRequest
 from media.probe import probe_audio
 from speech import package_backend
 from speech.espeak_backend import EspeakBackend
@@ -112,18 +112,20 @@ def test_a_text_without_words_is_refused() -> None:
 
 @needs_espeak
 def test_language_gives_each_speaker_a_voice_that_speaks_it(texts: TextSpeaker) -> None:
-    wishes = [VoiceWish(*each) for each in (("face 0", None), ("face 1", None), ("face 0", None), ("2", "espeak:de"))]
-    assert texts.choose_voices(*wishes, language="deu") == ChosenVoices(
+    requests = [
+        VoiceRequest(*each) for each in (("face 0", None), ("face 1", None), ("face 0", None), ("2", "espeak:de"))
+    ]
+    assert texts.choose_voices(*requests, language="deu") == ChosenVoices(
         ("espeak:de+f2", "espeak:de+m3", "espeak:de+f2", "espeak:de"), "deu"
     )
-    assert texts.choose_voices(VoiceWish("0", None), language="deu") == ChosenVoices(("espeak:de",), "deu")
-    assert texts.choose_voices(*wishes, language=None).language is None, "two languages"
+    assert texts.choose_voices(VoiceRequest("0", None), language="deu") == ChosenVoices(("espeak:de",), "deu")
+    assert texts.choose_voices(*requests, language=None).language is None, "two languages"
     with pytest.raises(OptionError, match="2 speakers need as many voices of Klingon; there are: none"):
-        texts.choose_voices(*wishes[:2], language="tlh")
+        texts.choose_voices(*requests[:2], language="tlh")
 
 
 def test_without_language_it_is_that_of_the_voice(texts: TextSpeaker) -> None:
-    assert texts.choose_voices(VoiceWish("0", None), language=None) == ChosenVoices((None,), "eng")
+    assert texts.choose_voices(VoiceRequest("0", None), language=None) == ChosenVoices((None,), "eng")
 
 
 @needs_espeak

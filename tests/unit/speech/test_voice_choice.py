@@ -9,7 +9,7 @@ import pytest
 
 from config import TtsConfig
 from errors import OptionError
-from jobs.speech_messages import ChosenVoices, VoiceWish
+from jobs.speech_messages import ChosenVoices, VoiceRequest
 from speech.limits import check_texts
 from speech.service import TtsService
 from speech.voice_choice import choose_voices
@@ -39,9 +39,9 @@ class Backend:
         return ("deu" if voice in GERMAN else "eng") if self._knows_languages else None
 
 
-def _choose(*wishes: tuple[str | None, str | None], language: str | None, knows: bool = True) -> ChosenVoices:
+def _choose(*requests: tuple[str | None, str | None], language: str | None, knows: bool = True) -> ChosenVoices:
     tts = TtsService(TtsConfig(), Backend(knows), "en")
-    return asyncio.run(choose_voices(tts, [VoiceWish(*wish) for wish in wishes], language))
+    return asyncio.run(choose_voices(tts, [VoiceRequest(*request) for request in requests], language))
 
 
 def test_choose_voices_gives_each_speaker_another_voice() -> None:
@@ -49,13 +49,13 @@ def test_choose_voices_gives_each_speaker_another_voice() -> None:
     assert found == ChosenVoices(("de-2", "de-3", "de-2", "de-1"), "deu")
 
 
-def test_choose_voices_without_a_language_keeps_wishes() -> None:
+def test_choose_voices_without_a_language_keeps_requests() -> None:
     assert _choose(("a", None), ("b", "en"), language=None) == ChosenVoices((None, "en"), "eng")
     assert _choose(("a", None), ("b", "de-1"), language=None) == ChosenVoices((None, "de-1"), None)
     assert _choose(language=None) == ChosenVoices((), None)
 
 
-def test_choose_voices_of_unknown_languages_keeps_wishes() -> None:
+def test_choose_voices_of_unknown_languages_keeps_requests() -> None:
     assert _choose(("a", None), ("b", "x"), language="deu", knows=False) == ChosenVoices((None, "x"), "deu")
 
 

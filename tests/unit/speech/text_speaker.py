@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 from config import DecoderConfig, PipelineConfig, TtsConfig
 from jobs.model.files import new_id
-from jobs.speech_messages import ChosenVoices, SpokenCue, VoiceWish
+from jobs.speech_messages import ChosenVoices, VoiceRequest
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from speech.cue_speaker import CueSpeaker
 from speech.service import tts_service
 from speech.voice_choice import choose_voices
+from storage.cues import SpokenCue
 from storage.file_keys import UPLOADS, job_cues_folder
 from storage.file_store import FileStore
 from tests.unit.on_disk import on_disk
@@ -50,8 +51,8 @@ class TextSpeaker:
     def path(self, cue: SpokenCue) -> Path:
         return on_disk(self.files, cue.key)
 
-    def choose_voices(self, *wishes: VoiceWish, language: str | None) -> ChosenVoices:
-        return self.run(choose_voices(self.tts, wishes, language))
+    def choose_voices(self, *requests: VoiceRequest, language: str | None) -> ChosenVoices:
+        return self.run(choose_voices(self.tts, requests, language))
 
     def uploads(self) -> list[str]:
         return sorted(self.files.stored.entries(UPLOADS))

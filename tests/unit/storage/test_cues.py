@@ -11,8 +11,8 @@ import pytest
 
 from errors import StoredFileError
 from jobs.model.files import new_id
-from storage.cues import CueRecord, CueStore
-from storage.file_keys import CUES, cue_key, cues_folder, job_folder, upload_key
+from storage.cues import CueStore, SpokenCue
+from storage.file_keys import CUES, cue_key, cues_folder, job_folder
 from storage.file_store import FileStore
 from tests.unit.storage.test_stored_files import text_of
 
@@ -27,13 +27,10 @@ def _cues(store: FileStore, max_bytes: int = 10_000, max_idle_s: float = 3600.0)
     return CueStore(store.stored, max_bytes, max_idle_s)
 
 
-def _add(store: FileStore, cues: CueStore, digest: str = DIGEST, sound: bytes = SOUND, owner: str = "a") -> CueRecord:
+def _add(store: FileStore, cues: CueStore, digest: str = DIGEST, sound: bytes = SOUND, owner: str = "a") -> SpokenCue:
     writer = store.new_upload("cue")
     writer.write(sound)
-    upload = writer.finish()
-    record = CueRecord(sha256=upload.sha256, num_bytes=upload.num_bytes, seconds=1.5)
-    cues.add(upload_key(upload.key), record, owner, digest, FIRST)
-    return record
+    return cues.add(writer.finish(), 1.5, owner, digest, FIRST)
 
 
 def _cached(store: FileStore) -> set[str]:
@@ -45,7 +42,8 @@ def test_take_finds_a_cue_in_its_job_and_the_cache(store: FileStore) -> None:
     assert cues.take("a", DIGEST, FIRST) is None
     record = _add(store, cues)
     assert record.sha256 == hashlib.sha256(SOUND).hexdigest()
-    assert cues.take("a", DIGEST, FIRST) == cues.take("a", DIGEST, SECOND) == record
+    assert cues.take("a", DIGEST, FIRST) == record
+    assert cues.take("a", DIGEST, SECOND) == record.model_copy(update={"key": cue_key(SECOND, DIGEST)})
     assert text_of(store.stored, cue_key(SECOND, DIGEST)) == SOUND
     assert store.stored.entries("uploads") == {}
 
@@ -76,9 +74,9 @@ def test_take_of_a_damaged_record_finds_nothing(store: FileStore) -> None:
 
 
 def test_copy_of_a_missing_cue_raises(store: FileStore) -> None:
-    record = CueRecord(sha256="0" * 64, num_bytes=1, seconds=1.0)
+    cue = SpokenCue(key=cue_key(FIRST, DIGEST), sha256="0" * 64, num_bytes=1, seconds=1.0)
     with pytest.raises(StoredFileError):
-        _cues(store).copy(cue_key(FIRST, DIGEST), cue_key(SECOND, DIGEST), record)
+        _cues(store).copy(cue, cue_key(SECOND, DIGEST))
 
 
 def test_sweep_removes_the_least_recently_used(store: FileStore) -> None:

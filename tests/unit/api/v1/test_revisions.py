@@ -58,7 +58,7 @@ def test_revise_unknown_job_answers_404(service: MemoryService, http: httpx.Clie
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "send turns, removed_turns, added_turns or settings"),
+        ({}, "send turns, removed_turns, added_turns, settings or review=true"),
         ({"turns": [{"text": "x"}]}, "number"),
         ({"turns": [{"number": -1, "text": "x"}]}, "number"),
         ({"turns": [{"number": 0, "txt": "x"}]}, "txt"),

@@ -17,7 +17,8 @@ from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError, StoredFileError
 from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, SourceVideo, decode_source_info, encode_source_info
 from jobs.model.files import new_id, utc_now
-from jobs.sources.avatars import Avatars, ignore_progress
+from jobs.single_flight import ignore_progress
+from jobs.sources.avatars import Avatars
 from media.audio_parts import AudioPart
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.avatar.folder import AVATAR_VERSION, INFO_FILE, file_hashes, write_whole

@@ -19,7 +19,7 @@ from jobs.messages import ProbeResult, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.files import new_id, utc_now
 from jobs.requests import BackgroundRequest
-from jobs.sources.avatars import ignore_progress
+from jobs.single_flight import ignore_progress
 from jobs.sources.backgrounds import Backgrounds
 from media.playback import AfterEnd
 from media.probe import ColourTags, VideoInfo

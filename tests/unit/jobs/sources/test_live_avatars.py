@@ -13,9 +13,9 @@ from errors import NotFoundError, OptionError
 from jobs.messages import AvatarRef, MatteRef, ShownAvatar, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.files import new_id, utc_now
+from jobs.single_flight import Progress
 from jobs.sources.avatars import Avatars
 from jobs.sources.live_avatars import LiveAvatars
-from jobs.sources.shared_work import Progress
 from media.matte.matte_video import matte_info
 from media.output.backgrounds import MatteMode
 from models.engines.catalog import EngineCatalog

@@ -14,7 +14,7 @@ import pytest
 from config import PipelineConfig
 from errors import OptionError, ReplicaLostError, StoredFileError
 from jobs.messages import AvatarRef, SourceVideo
-from jobs.sources.avatars import ignore_progress
+from jobs.single_flight import ignore_progress
 from jobs.sources.mattes import Mattes
 from media.matte.foreground import ScreenColour
 from media.output.backgrounds import MatteMode

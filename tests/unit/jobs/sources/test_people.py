@@ -17,7 +17,8 @@ from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError
 from jobs.messages import PeopleScan, PreparedSpeech, SourceVideo, encode_source_info
 from jobs.model.files import new_id, utc_now
-from jobs.sources.avatars import Avatars, ignore_progress
+from jobs.single_flight import ignore_progress
+from jobs.sources.avatars import Avatars
 from jobs.sources.people import People
 from media.audio_parts import AudioPart
 from media.probe import AudioInfo, ColourTags, VideoInfo
