@@ -74,11 +74,8 @@ class SubtitlesRoutes(Routes, prefix="/v1/subtitles", tags=["subtitles"]):
         except OptionError:
             await drain(request)
             raise
-        async with (
-            self._receiver.admit(request, SubtitlesForm) as admission,
-            self._receiver.receive(request, SubtitlesForm, admission) as (form, _),
-        ):
-            await self._service.release(admission.id)  # an admission is for a job or an avatar
+        async with self._receiver.receive(request, SubtitlesForm) as (form, admission_id):
+            await self._service.release(admission_id)  # an admission is for a job or an avatar
             cues = await self._subtitles(caller_of(request).owner, form)
         text = await asyncio.to_thread(subtitle_file, cues, form.format)
         return Response(text, media_type=SUBTITLE_TYPES[form.format], headers={"Cache-Control": "no-store"})
