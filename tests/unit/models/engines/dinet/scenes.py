@@ -7,9 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame, from_rgb
@@ -77,9 +75,3 @@ def spans(total: int, sizes: Iterable[int], fps: Fraction = Fraction(25)) -> Ite
     for size in sizes:
         yield FrameSpan(fps, first, size, total)
         first += size
-
-
-def smooth_picture(height: int, width: int, seed: int) -> NDArray[np.float32]:
-    """(3, height, width) float32 in [0, 1]."""
-    coarse = np.random.default_rng(seed).random((height // 32, width // 32, 3), np.float32)
-    return np.ascontiguousarray(cv2.resize(coarse, (width, height)).transpose(2, 0, 1))
