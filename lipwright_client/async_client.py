@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import httpx
 
@@ -362,16 +362,10 @@ class Service:
         sample_rate: int = DEFAULT_RATE,
         shows_at_once: bool = True,
         video: Source | None = None,
-        expressiveness: float | None = None,
-        motion: float | None = None,
         receives_video: bool = True,
         session_id: str | None = None,
-        background: str | None = None,
-        matte: str | None = None,
-        background_file: Source | None = None,
-        background_id: str | None = None,
-        background_loop: str | None = None,
         reconnect_s: float = RECONNECT_S,
+        **settings: Unpack[AvatarSettings],
     ) -> AsyncLiveSession:
         """Return a live session: enter it with `with` or `async with`, and iterate over its events.
 
@@ -382,35 +376,30 @@ class Service:
                 `showed`; the service stays a few seconds ahead of it.
             video: Video or portrait to use instead of `avatar_id`; uploaded and analysed when the session starts, and
                 not kept.
-            expressiveness: Scale of the mouth movement: 0 (still) to 2 (twice the natural movement). Default: that of
-                the avatar.
-            motion: How far a still picture moves its head, brows and gaze, 0 to 1. Default: that of the avatar.
             receives_video: Whether the service sends the video to this client. Without it, `session.fragment` events
                 have no media: for sessions that are only pushed to outputs (`start_output`).
             session_id: A session with outputs whose client lost its connection, to continue instead of starting one.
-            background: What is behind the person: a colour (`#00b140`, `white`), `blur`, or `source` for
-                the source's own. Default: the background of the avatar.
-            matte: How the person is cut out for that: `person`, `chroma` or `auto` (default).
-            background_file: A picture or video behind the person instead; sent when the session starts.
-            background_id: One that was sent before, with `create_background`.
-            background_loop: What follows the end of that video: `loop` (default), `pingpong` or `hold`.
             reconnect_s: How long to try to reconnect when the connection breaks; 0 raises at once.
+            **settings: Movement and background, by default those of the avatar. A `background_file` is sent when the
+                session starts.
 
         Raises:
             UploadError: Not exactly one of `avatar_id`, `video` and `session_id` is given, more than one background, or
                 a file does not exist.
         """
+        options: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
         if sum(value is not None for value in (avatar_id, video, session_id)) != 1:
             raise UploadError("Pass either avatar_id, video or session_id.")
-        if sum(value is not None for value in (background, background_file, background_id)) > 1:
+        if len(options.keys() & {"background", "background_file", "background_id"}) > 1:
             raise UploadError("Pass either background, background_file or background_id.")
         new_avatar = None if video is None else upload("/v1/avatars", reads(Avatar), {"video": video, "keep": False})
-        new_background = None if background_file is None else _new_background(background_file)
+        file = options.pop("background_file", None)
+        new_background = None if file is None else _new_background(file)
 
         async def get_subject() -> dict[str, str]:
             if session_id is not None:
                 return {"session_id": session_id}
-            subject = {} if background_id is None else {"background_id": background_id}
+            subject = {}
             if new_background is not None:
                 subject["background_id"] = (await self._transport.run(new_background)).id
             if new_avatar is None:
@@ -418,22 +407,15 @@ class Service:
             avatar = await self._transport.run(new_avatar)
             return {"avatar_id": (await self.avatars.wait(avatar.id)).check().id, **subject}
 
-        io = self._transport.io
         return AsyncLiveSession(
             self._settings,
             self._headers,
             get_subject,
             sample_rate,
             shows_at_once,
-            io,
+            self._transport.io,
             receives_video,
-            {
-                "expressiveness": expressiveness,
-                "motion": motion,
-                "background": background,
-                "matte": matte,
-                "background_loop": background_loop,
-            },
+            options,
             reconnect_s,
         )
 
