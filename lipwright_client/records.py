@@ -47,22 +47,14 @@ class JobSummary(Record):
     """A snapshot of a job, as lists have it.
 
     Attributes:
-        id: ID of the job.
         status: `succeeded`, `failed` and `cancelled` are final; a job in `review` waits for `jobs.approve`.
-        stage: Current stage.
         progress: Overall progress, 0 to 1.
-        num_frames_done: Number of finished frames.
         num_frames: Total frames; None until the speech is measured.
-        num_cues_done: Number of spoken texts.
         num_cues: Number of texts to speak; None if there are none, or until it is known.
         queue_position: Number of jobs ahead; None unless queued.
         created_at: When the job was accepted. All times have a time zone.
-        started_at: When work started.
-        finished_at: When the job ended.
         inputs: File names given by the caller.
-        metadata: Key-value pairs of the caller.
         revision_of: ID of the job that this one revises; None otherwise.
-        error: Why the job failed or was cancelled.
     """
 
     id: str
@@ -134,10 +126,8 @@ class Turn(Record):
         end: When it should end; None if it may take as long as it needs.
         text: What is said; None if the speech is a file.
         original_text: What is said in the source, if it was sent.
-        speaker: Name of the speaker.
         face: Who speaks; None for the face of the job.
         voice: Voice for the text; None for the default one.
-        gain_db: Gain of the speech in dB.
         natural_seconds: Length of the text as the voice speaks it.
         speed: How much faster it is played, to end in time; None: not faster.
         cut_seconds: What does not fit and is cut; None: nothing.
@@ -203,7 +193,6 @@ class Avatar(Record):
         label: Name of the uploaded file.
         face: Which face of the source is animated.
         info: Properties found by the analysis; None until `ready`.
-        error: Why the analysis failed.
         is_kept: Whether the avatar is listed and kept until it is deleted.
         expressiveness: Default scale of the mouth movement in its jobs and live sessions, 0 to 2.
         motion: How far it moves in them if it is a still, 0 to 1.
@@ -211,8 +200,6 @@ class Avatar(Record):
         background_id: ID of a stored picture or video that is the default background instead.
         background_loop: What follows the end of that video.
         matte: How the person is cut out for the background.
-        created_at: When the avatar was created.
-        last_used_at: When the avatar was last used.
     """
 
     id: str
@@ -344,12 +331,7 @@ class Background(Record):
 
     Attributes:
         id: Its ID: `background_id` of jobs, avatars and `live`.
-        file: Its file name.
-        width: Width in pixels.
-        height: Height in pixels.
-        is_still: Whether it is a picture.
         duration_seconds: Duration of a video.
-        created_at: When it was sent.
     """
 
     id: str
@@ -366,9 +348,7 @@ class ClonedVoice(Record):
     """A voice cloned from a recording; its `name` is the `voice` of a job.
 
     Attributes:
-        name: Its name.
         duration_seconds: Duration of the recording.
-        created_at: When it was created.
         transcript: What the recording says; empty if unknown.
     """
 
@@ -415,7 +395,6 @@ class ServiceStatus(Record):
     """State of the service.
 
     Attributes:
-        queue: State of the job queue.
         estimated_wait_s: Estimated wait of a new job, in seconds.
         seconds_per_second: Rendered video seconds per wall-clock second.
     """
