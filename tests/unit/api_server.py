@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import httpx
 import uvicorn
+from starlette.types import ASGIApp
 
 from api.app import make_app
 from config import (
@@ -398,6 +399,16 @@ def serving(
     )
     app = make_app(service, service.files, config, live)
     lifespan: Literal["on", "off"] = "on" if has_gradio else "off"  # it starts Gradio's queue
+    try:
+        with running(app, port, lifespan) as url:
+            yield url
+    finally:
+        service.table.close()
+
+
+@contextmanager
+def running(app: ASGIApp, port: int = 0, lifespan: Literal["on", "off"] = "off") -> Iterator[str]:
+    """Run an app on loopback by uvicorn in a thread; gives its URL."""
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan=lifespan))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -405,12 +416,10 @@ def serving(
         while not (server.started and server.servers):
             assert thread.is_alive(), "uvicorn did not start"
             thread.join(0.01)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
-        server.should_exit = True
-        server.force_exit = True
+        server.should_exit = server.force_exit = True
         thread.join(60)
-        service.table.close()
 
 
 @contextmanager

@@ -354,20 +354,8 @@ def test_openapi_describes_the_form(http: httpx.Client) -> None:
     assert form["properties"].keys() == by_url["properties"].keys() >= {"video_url", "face_image_url", "callback_url"}
     assert "binary" not in str(by_url)
     assert submit["security"] == [{"HTTPBearer": []}, {"X-API-Key": []}, {}]
-    assert set(submit["responses"]) == {
-        "200",
-        "202",
-        "401",
-        "403",
-        "404",
-        "409",
-        "413",
-        "422",
-        "429",
-        "503",
-        "504",
-        "507",
-    }
+    expected = "200 202 401 403 404 409 413 422 429 503 504 507"
+    assert sorted(submit["responses"]) == expected.split()
     assert "application/problem+json" in submit["responses"]["429"]["content"]
     closed = [way for path, ways in schema["paths"].items() if path.startswith("/v1/") for way in ways.values()]
     assert all({"401", "403", "503"} <= way["responses"].keys() for way in closed)

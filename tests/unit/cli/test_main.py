@@ -158,14 +158,6 @@ def test_speak_unreadable_video_starts_no_service(inputs: list[str], tmp_path: P
     assert not (tmp_path / "data").exists()
 
 
-def test_speak_text_file_as_audio_is_one_error_line(sample_portrait: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("Hello.")
-    paths = ("--video", str(sample_portrait), "--audio", str(tmp_path / "a.txt"), "--out", str(tmp_path / "out.mp4"))
-    done = run("speak", *paths, "--data-dir", str(tmp_path / "data"))
-    assert done.stderr.startswith("error: media_invalid: a.txt: expected an audio, video or picture file, found ")
-    assert done.stderr.count("\n") == 1
-
-
 def test_speak_uses_the_service_of_the_data_folder(
     service: MemoryService, url: str, samples: Path, sample_portrait: Path, tmp_path: Path
 ) -> None:
@@ -257,15 +249,6 @@ def test_jobs_commands_show_cancel_download_and_delete(
     assert job not in jobs("list")
     missing = run("jobs", "show", job, "--server", url)
     assert (missing.exit_code, error_line(missing).split(": ")[1]) == (1, "not_found")
-
-
-def test_speak_full_queue_retries_with_the_same_key(service: MemoryService, url: str, inputs: list[str]) -> None:
-    service.outcome = "video"
-    service.num_refusals = 2
-    done = run("speak", *inputs, "--server", url)
-    assert done.exit_code == 0, done.stderr
-    keys = [request.idempotency_key for request in service.asked]
-    assert len(keys) == 3 and len(set(keys)) == 1 and keys[0]
 
 
 def test_serve_heygem_options_enable_heygem(tmp_path: Path) -> None:

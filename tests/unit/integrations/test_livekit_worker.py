@@ -134,25 +134,22 @@ async def _until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.02)
 
 
-def test_show_in_reports_playback_and_interrupts(url: str) -> None:
-    async def talk() -> NoRoom:
-        room: Any = NoRoom()
-        async with asyncio.timeout(100):
-            showing = asyncio.create_task(show_in(room, url, AVATAR))
-            await _until(lambda: room.stream_handler is not None or showing.done())
-            assert not showing.done(), showing.exception()
-            room.says(VOICE.tobytes())
-            await _until(lambda: room.of("lk.playback_finished"))
-            room.says(np.tile(VOICE, 20).tobytes())
-            await _until(lambda: len(room.of("lk.playback_started")) == 2)
-            called = SimpleNamespace(caller_identity="agent", payload="")
-            assert room.rpc["lk.clear_buffer"](called) == "ok"
-            await _until(lambda: len(room.of("lk.playback_finished")) == 2)
-            room.handlers["disconnected"]()
-            await showing
-        return cast(NoRoom, room)
-
-    room = asyncio.run(talk())
+async def test_show_in_reports_playback_and_interrupts(url: str) -> None:
+    room: Any = NoRoom()
+    async with asyncio.timeout(100):
+        showing = asyncio.create_task(show_in(room, url, AVATAR))
+        await _until(lambda: room.stream_handler is not None or showing.done())
+        assert not showing.done(), showing.exception()
+        room.says(VOICE.tobytes())
+        await _until(lambda: room.of("lk.playback_finished"))
+        room.says(np.tile(VOICE, 20).tobytes())
+        await _until(lambda: len(room.of("lk.playback_started")) == 2)
+        called = SimpleNamespace(caller_identity="agent", payload="")
+        assert room.rpc["lk.clear_buffer"](called) == "ok"
+        await _until(lambda: len(room.of("lk.playback_finished")) == 2)
+        room.handlers["disconnected"]()
+        await showing
+    room = cast(NoRoom, room)
     whole, cut = room.of("lk.playback_finished")
     assert not whole["interrupted"]
     assert whole["playback_position"] == pytest.approx(1.0, abs=0.25)

@@ -250,45 +250,38 @@ def test_events_over_max_followers_retries(service: MemoryService) -> None:
         assert seen == ["succeeded"]
 
 
-def test_async_client_speaks_and_follows_events(service: MemoryService, url: str, tmp_path: Path) -> None:
+async def test_async_client_speaks_and_follows_events(service: MemoryService, url: str, tmp_path: Path) -> None:
     (tmp_path / "anna.mp4").write_bytes(b"film" * 50_000)
-
-    async def use() -> None:
-        async with AsyncLipwright(url) as client:
-            service.outcome, service.num_refusals = "video", 1
-            job = await client.speak(video=tmp_path / "anna.mp4", audio=b"sound", out=tmp_path / "out.mp4")
-            assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
-            sent = service.requests[0].video
-            assert sent is not None and sent.label == "anna.mp4"
-            assert on_disk(service.files, upload_key(sent.key)).read_bytes() == b"film" * 50_000
-            await client.jobs.delete(job.id)
-            with pytest.raises(package.NotFoundError):
-                await client.jobs.get(job.id)
-            service.outcome = None
-            job = await client.jobs.create(audio=b"sound", video=b"film")
-            seen = []
-            async for each in client.jobs.events(job.id):
-                seen.append(each.status)
-                if not each.is_final:
-                    service.finish(job.id)
-            assert seen[0] == "queued" and seen[-1] == "succeeded"
-
-    asyncio.run(use())
+    async with AsyncLipwright(url) as client:
+        service.outcome, service.num_refusals = "video", 1
+        job = await client.speak(video=tmp_path / "anna.mp4", audio=b"sound", out=tmp_path / "out.mp4")
+        assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
+        sent = service.requests[0].video
+        assert sent is not None and sent.label == "anna.mp4"
+        assert on_disk(service.files, upload_key(sent.key)).read_bytes() == b"film" * 50_000
+        await client.jobs.delete(job.id)
+        with pytest.raises(package.NotFoundError):
+            await client.jobs.get(job.id)
+        service.outcome = None
+        job = await client.jobs.create(audio=b"sound", video=b"film")
+        seen = []
+        async for each in client.jobs.events(job.id):
+            seen.append(each.status)
+            if not each.is_final:
+                service.finish(job.id)
+        assert seen[0] == "queued" and seen[-1] == "succeeded"
 
 
-def test_async_speak_cancelled_cancels_the_job(service: MemoryService, url: str) -> None:
-    async def use() -> None:
-        async with AsyncLipwright(url) as client:
-            started = asyncio.Event()
-            speaking = client.speak(video=b"film", audio=b"sound", on_change=lambda _: started.set())
-            task = asyncio.create_task(speaking)
-            await asyncio.wait_for(started.wait(), 30)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert [job.status for job in await client.jobs.list()] == ["cancelled"]
-
-    asyncio.run(use())
+async def test_async_speak_cancelled_cancels_the_job(service: MemoryService, url: str) -> None:
+    async with AsyncLipwright(url) as client:
+        started = asyncio.Event()
+        speaking = client.speak(video=b"film", audio=b"sound", on_change=lambda _: started.set())
+        task = asyncio.create_task(speaking)
+        await asyncio.wait_for(started.wait(), 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [job.status for job in await client.jobs.list()] == ["cancelled"]
 
 
 def _kinds(kind: type[Any]) -> list[type[Any]]:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import traceback
-import wave
 from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
@@ -189,19 +188,6 @@ def test_live_without_service_or_key_raises(tmp_path: Path) -> None:
         client.live(AVATAR),
     ):
         pass
-
-
-def test_live_command_writes_the_stream(url: str, tmp_path: Path) -> None:
-    out, speech = tmp_path / "live.mp4", tmp_path / "speech.wav"
-    with wave.open(str(speech), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes(VOICE)
-    command = [sys.executable, "-m", "cli", "live", AVATAR, "--server", url, "--out"]
-    done = subprocess.run([*command, str(out), "--audio", str(speech)], capture_output=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert seconds_of(out.read_bytes())[1] == pytest.approx(1.0, abs=0.1)
 
 
 def test_live_video_argument_speaks_without_a_kept_avatar(faces: str, service: MemoryService, tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI, Request
 
 from api import problem
@@ -22,6 +22,7 @@ from jobs.model.spec import JobSpec
 from jobs.ports import JobService
 from jobs.requests import Caller
 from storage.file_store import FileStore
+from tests.unit.api_server import running
 from tests.unit.net.web import Send, Web, answer, canary, serving
 
 AUDIO = b"RIFF" + bytes(5000)
@@ -53,34 +54,8 @@ class WideDoor:
 class FormClient:
     """A form on a real socket that answers with what it holds, and the uploads that lie there."""
 
-    def __init__(self, root: Path, network: NetworkConfig) -> None:
-        self.root = root
-        config = PipelineConfig(limits=MediaLimits(max_upload_bytes=MAX_BYTES), network=network)
-        client = FormReceiver(cast(JobService, WideDoor()), FileStore(root), config)
-        app = FastAPI()
-        problem.install(app)
-
-        async def take(request: Request) -> dict[str, Any]:
-            request.state.caller = Caller()
-            async with client.receive(request, JobSpec) as (spec, _):
-                return spec.model_dump()
-
-        app.add_api_route("/form", take, methods=["POST"])
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off"))
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-
-    def __enter__(self) -> FormClient:
-        self._thread.start()
-        while not (self._server.started and self._server.servers):
-            self._thread.join(0.01)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self._http.close()
-        self._server.should_exit = self._server.force_exit = True
-        self._thread.join(60)
+    def __init__(self, root: Path, http: httpx.Client) -> None:
+        self.root, self._http = root, http
 
     def post(self, **body: Any) -> httpx.Response:
         return self._http.post("/form", **body)
@@ -94,6 +69,23 @@ class FormClient:
         assert (got.status_code // 100, got.json()["code"]) == (4, code), got.text
         assert self.uploads() == []
         return str(got.json()["detail"])
+
+
+@contextmanager
+def form_client(root: Path, network: NetworkConfig) -> Iterator[FormClient]:
+    config = PipelineConfig(limits=MediaLimits(max_upload_bytes=MAX_BYTES), network=network)
+    receiver = FormReceiver(cast(JobService, WideDoor()), FileStore(root), config)
+    app = FastAPI()
+    problem.install(app)
+
+    async def take(request: Request) -> dict[str, Any]:
+        request.state.caller = Caller()
+        async with receiver.receive(request, JobSpec) as (spec, _):
+            return spec.model_dump()
+
+    app.add_api_route("/form", take, methods=["POST"])
+    with running(app) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+        yield FormClient(root, http)
 
 
 @pytest.fixture
@@ -116,7 +108,7 @@ def web() -> Iterator[Web]:
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[FormClient]:
-    with FormClient(tmp_path, LOOPBACK) as client:
+    with form_client(tmp_path, LOOPBACK) as client:
         yield client
 
 
@@ -186,7 +178,7 @@ def test_labels_are_harmless(client: FormClient, web: Web, path: str, label: str
 )
 def test_what_cannot_be_fetched_leaves_nothing(tmp_path: Path, web: Web, path: str, code: str, says: str) -> None:
     # The speech is there by the time the video fails.
-    with FormClient(tmp_path, IMPATIENT if path == "/slow" else LOOPBACK) as client:
+    with form_client(tmp_path, IMPATIENT if path == "/slow" else LOOPBACK) as client:
         detail = client.refusal(code, files={"audio": ("a.wav", AUDIO), "video_url": (None, web.url(path))})
     assert detail.startswith("video: ") and says in detail
     assert "secret" not in detail
@@ -258,7 +250,7 @@ HOSTILE = [
 @pytest.mark.parametrize("field", ["video", "video_url", "audio", "audio_url"])
 def test_hostile_paths_and_urls_reach_nothing(tmp_path: Path, field: str) -> None:
     other = {"audio": ("a.wav", AUDIO)} if field.startswith("video") else {"video": ("v.mp4", VIDEO)}
-    with canary() as bird, FormClient(tmp_path, NetworkConfig()) as client:
+    with canary() as bird, form_client(tmp_path, NetworkConfig()) as client:
         for template in HOSTILE:
             value = template.replace("{port}", str(bird.port))
             for body in ({"files": {**other, field: (None, value)}}, {"json": {field: value}}):

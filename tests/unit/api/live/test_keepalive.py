@@ -26,16 +26,13 @@ class Away(GreyService):
             self.is_held.set()
 
 
-def test_it_is_held_again_and_again() -> None:
-    async def watch() -> None:
-        service = Away()
-        task = asyncio.create_task(keep_avatar_alive(service, AVATAR, "a", every_s=0.01))
-        await asyncio.wait_for(service.is_held.wait(), 10)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        num = len(service.held)
-        await asyncio.sleep(0.05)
-        assert len(service.held) == num, "until the session is over"
-        assert set(service.held) == {(AVATAR, "a")}
-
-    asyncio.run(watch())
+async def test_it_is_held_again_and_again() -> None:
+    service = Away()
+    task = asyncio.create_task(keep_avatar_alive(service, AVATAR, "a", every_s=0.01))
+    await asyncio.wait_for(service.is_held.wait(), 10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    num = len(service.held)
+    await asyncio.sleep(0.05)
+    assert len(service.held) == num, "until the session is over"
+    assert set(service.held) == {(AVATAR, "a")}

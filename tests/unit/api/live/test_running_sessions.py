@@ -25,20 +25,17 @@ def _socket() -> WebSocket:
     return WebSocket({"type": "websocket", "query_string": b"", "headers": []}, receive, send)
 
 
-def test_a_client_that_arrives_while_the_session_ends_is_refused() -> None:
-    async def arrive() -> None:
-        connection = ClientConnection(_socket())
-        connection.detach()
-        stream = cast(SessionStream, None)  # a session that ends asks its stream for nothing
-        session, sessions = RunningSession("s", "a", None, stream, connection, {}), RunningSessions()
-        with sessions.add(session):
-            taking_over = asyncio.create_task(sessions.take_over("s", None, _socket()))
-            await asyncio.sleep(0)
-            assert session.clients.full()
-        with pytest.raises(NotFoundError):
-            await asyncio.wait_for(taking_over, 20)
-
-    asyncio.run(arrive())
+async def test_a_client_that_arrives_while_the_session_ends_is_refused() -> None:
+    connection = ClientConnection(_socket())
+    connection.detach()
+    stream = cast(SessionStream, None)  # a session that ends asks its stream for nothing
+    session, sessions = RunningSession("s", "a", None, stream, connection, {}), RunningSessions()
+    with sessions.add(session):
+        taking_over = asyncio.create_task(sessions.take_over("s", None, _socket()))
+        await asyncio.sleep(0)
+        assert session.clients.full()
+    with pytest.raises(NotFoundError):
+        await asyncio.wait_for(taking_over, 20)
 
 
 def test_a_close_that_makes_a_message_fail_ends_the_session() -> None:

@@ -122,29 +122,25 @@ def test_an_interruption_ends_the_reading_too() -> None:
     assert not talk.line.of("session.fragment")[-1]["is_speaking"]
 
 
-def test_speak_text_while_it_plays_holds_no_voice_slot() -> None:
+async def test_speak_text_while_it_plays_holds_no_voice_slot() -> None:
     service = TtsService(TtsConfig(max_concurrent=1, max_wait_s=5), Beep(), "beep")
+    is_full = asyncio.Event()
 
-    async def scene() -> None:
-        is_full = asyncio.Event()
+    async def push(samples: NDArray[np.int16], rate: int) -> None:
+        is_full.set()
+        await asyncio.Event().wait()
 
-        async def push(samples: NDArray[np.int16], rate: int) -> None:
-            is_full.set()
-            await asyncio.Event().wait()
+    async def fail(message: SpeakText, error: Exception) -> None:
+        raise AssertionError(error)
 
-        async def fail(message: SpeakText, error: Exception) -> None:
-            raise AssertionError(error)
-
-        queues = [TtsQueue(Speaker(service, None, is_live=True), push, lambda: None, fail) for _ in range(2)]
-        for queue in queues:
-            is_full.clear()
-            queue.add(SpeakText(type="agent.speak_text", text="A long text."))
-            await asyncio.wait_for(is_full.wait(), 10)
-        assert [piece async for piece in service.synthesize("Another one.", None)]
-        for queue in queues:
-            await queue.stop()
-
-    asyncio.run(scene())
+    queues = [TtsQueue(Speaker(service, None, is_live=True), push, lambda: None, fail) for _ in range(2)]
+    for queue in queues:
+        is_full.clear()
+        queue.add(SpeakText(type="agent.speak_text", text="A long text."))
+        await asyncio.wait_for(is_full.wait(), 10)
+    assert [piece async for piece in service.synthesize("Another one.", None)]
+    for queue in queues:
+        await queue.stop()
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from api.app import make_app
@@ -16,7 +14,7 @@ from api.v1.routes.engines import EngineRoutes
 from config import PipelineConfig
 from models.engines.weights.store import WeightsStore
 from storage.file_store import FileStore
-from tests.unit.api_server import MemoryService
+from tests.unit.api_server import MemoryService, running
 from tests.unit.models.engines.weights.toy_engines import ENGINES
 from tests.unit.models.engines.weights.weights_files import safetensors_file
 
@@ -25,20 +23,8 @@ from tests.unit.models.engines.weights.weights_files import safetensors_file
 def http(tmp_path: Path) -> Iterator[httpx.Client]:
     app = FastAPI()
     app.include_router(EngineRoutes(FileStore(tmp_path), PipelineConfig(engine="free"), ENGINES).router())
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        while not (server.started and server.servers):
-            assert thread.is_alive(), "uvicorn did not start"
-            thread.join(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        server.force_exit = True
-        thread.join(60)
+    with running(app) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        yield client
 
 
 def test_engines_and_what_they_lack(http: httpx.Client, tmp_path: Path) -> None:

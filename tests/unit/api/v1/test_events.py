@@ -102,20 +102,17 @@ def test_a_client_that_comes_again_misses_nothing_and_ends(http: httpx.Client, s
     assert statuses == ["queued", "succeeded"]
 
 
-def test_quiet_job_is_pinged_and_queue_moves_are_told(service: MemoryService) -> None:
-    async def follow() -> list[str]:
-        first = await _submit(service)
-        second = await _submit(service)
-        stream = job_events(Feed(service, second, 0.05), second, 0, "")
-        pieces = [await anext(stream) for _ in range(3)]
-        await service.cancel_job(first.id, None)
-        while (moved := await anext(stream)) == pieces[-1]:  # on a busy machine it is pinged once more
-            pass
-        pieces += [moved]
-        service.table.update_job(second.id, status=JobStatus.CANCELLED)
-        return pieces + [piece async for piece in stream]
-
-    retry, event, ping, moved, *rest = asyncio.run(follow())
+async def test_quiet_job_is_pinged_and_queue_moves_are_told(service: MemoryService) -> None:
+    first = await _submit(service)
+    second = await _submit(service)
+    stream = job_events(Feed(service, second, 0.05), second, 0, "")
+    pieces = [await anext(stream) for _ in range(3)]
+    await service.cancel_job(first.id, None)
+    while (moved := await anext(stream)) == pieces[-1]:  # on a busy machine it is pinged once more
+        pass
+    pieces += [moved]
+    service.table.update_job(second.id, status=JobStatus.CANCELLED)
+    retry, event, ping, moved, *rest = pieces + [piece async for piece in stream]
     service.table.close()
     assert retry.startswith("retry: ")
     assert ping == ": ping\n\n"
@@ -137,24 +134,21 @@ def test_error_of_the_service_ends_the_stream_as_a_problem(service: MemoryServic
     assert (event["event"], json.loads(event["data"])["code"]) == ("problem", "not_found")
 
 
-def test_one_reader_feeds_all_followers_of_a_job(service: MemoryService) -> None:
-    async def follow() -> tuple[list[list[str]], int]:
-        job = await _submit(service)
-        followers = Followers(service, 100, 1.0, 60.0)
-        places = [followers.enter(job, None) for _ in range(50)]
-        streams = [job_events(place.feed, job, 0, "") for place in places]
-        begun = [[await anext(stream), await anext(stream)] for stream in streams]
-        num_waiting, service.num_waits = service.num_waits, 0
-        await asyncio.sleep(0.05)
-        service.finish(job.id)
-        ended = [[piece async for piece in stream] for stream in streams]
-        for place in places:
-            place.leave()
-        assert places[0].feed.is_over
-        assert num_waiting <= 1
-        return [first + rest for first, rest in zip(begun, ended, strict=True)], service.num_waits
-
-    texts, num_waits = asyncio.run(follow())
+async def test_one_reader_feeds_all_followers_of_a_job(service: MemoryService) -> None:
+    job = await _submit(service)
+    followers = Followers(service, 100, 1.0, 60.0)
+    places = [followers.enter(job, None) for _ in range(50)]
+    streams = [job_events(place.feed, job, 0, "") for place in places]
+    begun = [[await anext(stream), await anext(stream)] for stream in streams]
+    num_waiting, service.num_waits = service.num_waits, 0
+    await asyncio.sleep(0.05)
+    service.finish(job.id)
+    ended = [[piece async for piece in stream] for stream in streams]
+    for place in places:
+        place.leave()
+    assert places[0].feed.is_over
+    assert num_waiting <= 1
+    texts, num_waits = [first + rest for first, rest in zip(begun, ended, strict=True)], service.num_waits
     service.table.close()
     assert num_waits <= 3, "one for each version, not fifty times that"
     for pieces in texts:
@@ -162,25 +156,22 @@ def test_one_reader_feeds_all_followers_of_a_job(service: MemoryService) -> None
         assert (statuses[0], statuses[-1]) == ("queued", "succeeded")
 
 
-def test_followers_are_bounded_and_shared(service: MemoryService) -> None:
-    async def follow() -> None:
-        job = await _submit(service)
-        followers = Followers(service, 4, 0.5, 0.05)
-        own = [followers.enter(job, "a") for _ in range(2)]
-        with pytest.raises(BusyError, match="2 per API key"):
-            followers.enter(job, "a")
-        others = [followers.enter(job, "b"), followers.enter(job, None)]
-        with pytest.raises(BusyError, match="limit is 4"):
-            followers.enter(job, "c")
-        own[0].leave()
-        own[0].leave()
-        others.append(followers.enter(job, "c"))
-        for place in (*own, *others):
-            place.leave()
-        await asyncio.sleep(0)
-        assert own[0].feed.is_over, "nobody follows, nobody reads"
-
-    asyncio.run(follow())
+async def test_followers_are_bounded_and_shared(service: MemoryService) -> None:
+    job = await _submit(service)
+    followers = Followers(service, 4, 0.5, 0.05)
+    own = [followers.enter(job, "a") for _ in range(2)]
+    with pytest.raises(BusyError, match="2 per API key"):
+        followers.enter(job, "a")
+    others = [followers.enter(job, "b"), followers.enter(job, None)]
+    with pytest.raises(BusyError, match="limit is 4"):
+        followers.enter(job, "c")
+    own[0].leave()
+    own[0].leave()
+    others.append(followers.enter(job, "c"))
+    for place in (*own, *others):
+        place.leave()
+    await asyncio.sleep(0)
+    assert own[0].feed.is_over, "nobody follows, nobody reads"
     service.table.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from fractions import Fraction
@@ -94,24 +93,20 @@ def test_the_preview_ends_with_a_job_that_ends(http: httpx.Client, rendering: Re
     assert http.get(f"/v1/jobs/{rendering.id}").json()["links"]["preview"] is None
 
 
-def test_so_many_may_look_on_and_a_place_is_free_when_one_leaves(
+async def test_so_many_may_look_on_and_a_place_is_free_when_one_leaves(
     service: MemoryService, http: httpx.Client, rendering: RenderingJob
 ) -> None:
     previews = Previews(service, service.files, LabelsConfig(), max_viewers=1)
     rendering.finish_segment(0)
     record = service.table.get_job(rendering.id)
-
-    async def look() -> None:
-        stream = await previews.open(record)
-        assert await anext(stream)
-        with pytest.raises(CapacityError):
-            await previews.open(record)
-        await stream.aclose()
-        again = await previews.open(record)
-        assert await anext(again)
-        await again.aclose()
-
-    asyncio.run(look())
+    stream = await previews.open(record)
+    assert await anext(stream)
+    with pytest.raises(CapacityError):
+        await previews.open(record)
+    await stream.aclose()
+    again = await previews.open(record)
+    assert await anext(again)
+    await again.aclose()
 
 
 def test_a_viewer_who_leaves_ends_the_work_for_it(http: httpx.Client, rendering: RenderingJob) -> None:

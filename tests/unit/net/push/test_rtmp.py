@@ -126,7 +126,7 @@ def test_connect_nonsense_answer_is_an_error(answer: bytes) -> None:
         asyncio.run(with_server(answers))
 
 
-def test_send_answers_pings_and_notices_unpublish() -> None:
+async def test_send_answers_pings_and_notices_unpublish() -> None:
     pongs: list[bytes] = []
 
     async def ping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -140,14 +140,11 @@ def test_send_answers_pings_and_notices_unpublish() -> None:
                 pongs.append(message.payload)
         writer.write(status("NetStream.Unpublish.Success"))
 
-    async def scene() -> None:
-        publisher = await with_server(ping)
-        with pytest.raises(PushRefusedError, match="Unpublish"):
-            while True:
-                await publisher.send([(8, 0, b"sound")])
-                await asyncio.sleep(0.01)
-
-    asyncio.run(scene())
+    publisher = await with_server(ping)
+    with pytest.raises(PushRefusedError, match="Unpublish"):
+        while True:
+            await publisher.send([(8, 0, b"sound")])
+            await asyncio.sleep(0.01)
     assert pongs == [b"\0\x07\1\2\3\4"]
 
 

@@ -32,16 +32,13 @@ async def connect(server: WhipServer, timeout_s: float = 10.0) -> WhipPublisher:
         return await WhipPublisher.connect(destination, "token", PROFILE)
 
 
-def test_whip_publisher_peer_receives_in_sync(server: WhipServer) -> None:
-    async def publish() -> None:
-        publisher = await connect(server)
-        for fragment in islice(FlashingStream(), 20):
-            await publisher.send(*rtp_packets(fragment))
-            await asyncio.sleep(fragment.duration_seconds)  # the peer's jitter buffer holds 16 packets of sound
-        await asyncio.to_thread(server.until_frames, 35)
-        await publisher.close()
-
-    asyncio.run(asyncio.wait_for(publish(), 20))
+async def test_whip_publisher_peer_receives_in_sync(server: WhipServer) -> None:
+    publisher = await connect(server)
+    for fragment in islice(FlashingStream(), 20):
+        await publisher.send(*rtp_packets(fragment))
+        await asyncio.sleep(fragment.duration_seconds)  # the peer's jitter buffer holds 16 packets of sound
+    await asyncio.to_thread(server.until_frames, 35)
+    await publisher.close()
     assert server.num_deleted == 1
     assert server.tokens == ["Bearer token"]
     assert f"profile-level-id={PROFILE.hex()}" in server.offers[0]
