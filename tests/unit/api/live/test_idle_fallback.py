@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from api.live.idle_fallback import IdleFrames
-from api.live.session_stream import SessionStream
 from config import LiveConfig
 from media.live.encoder import EncodedPictures
 from media.live.mp4_boxes import ParameterSets
@@ -64,10 +63,13 @@ def test_idle_frames_are_bounded() -> None:
     assert idle.take() == group(2), "three are kept, and the newest"
 
 
-def test_late_chunks_show_idle_frames_and_lose_no_speech() -> None:
+async def test_late_chunks_show_idle_frames_and_lose_no_speech() -> None:
     talk = Talk(LiveConfig(fallback_after_s=0.2))
 
-    async def scene(session: SessionStream) -> None:
+    def states() -> list[str]:
+        return [said["state"] for said in talk.line.of("session.state_updated")]
+
+    async with talk.session() as session:
         await talk.until(lambda: len(talk.line.of("session.fragment")) >= 4)
         await session.take_text(speak(2.0))
         await session.take_text(json.dumps({"type": "agent.speak_end"}))
@@ -81,10 +83,6 @@ def test_late_chunks_show_idle_frames_and_lose_no_speech() -> None:
         await talk.until(lambda: states() == ["recovering", "connected"])
         await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
 
-    def states() -> list[str]:
-        return [said["state"] for said in talk.line.of("session.state_updated")]
-
-    assert talk.run(scene) is None
     assert states() == ["recovering", "connected"]
     assert len(talk.line.of("agent.speak_started")) == len(talk.line.of("agent.speak_ended")) == 1
     fragments = talk.line.of("session.fragment")
@@ -95,17 +93,16 @@ def test_late_chunks_show_idle_frames_and_lose_no_speech() -> None:
     assert heard == pytest.approx(ends[-1], abs=0.17), "sound and pictures end together, but for one chunk"
 
 
-def test_speech_with_every_chunk_late_ends() -> None:
+async def test_speech_with_every_chunk_late_ends() -> None:
     talk = Talk(LiveConfig(fallback_after_s=0.05))
 
-    async def scene(session: SessionStream) -> None:
+    async with talk.session() as session:
         await talk.until(lambda: len(talk.line.of("session.fragment")) >= 8)
         talk.service.render_s = 0.1
         await session.take_text(speak(0.5))
         await session.take_text(json.dumps({"type": "agent.speak_end"}))
         await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
 
-    assert talk.run(scene, 20) is None
     assert talk.line.of("session.state_updated")[-1]["state"] == "recovering"
     with av.open(io.BytesIO(b"".join(talk.line.binaries)), "r") as container:
         levels = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
@@ -113,10 +110,10 @@ def test_speech_with_every_chunk_late_ends() -> None:
     assert heard > 0.4, "all of it is heard, with pauses"
 
 
-def test_spoken_chunks_refer_to_the_chunk_before_them() -> None:
+async def test_spoken_chunks_refer_to_the_chunk_before_them() -> None:
     talk = Talk(LiveConfig(fallback_after_s=0.2))
 
-    async def scene(session: SessionStream) -> None:
+    async with talk.session() as session:
         await talk.until(lambda: len(talk.line.of("session.fragment")) >= 3)
         await session.take_text(speak(1.5))
         await talk.until(lambda: len(talk.line.of("session.fragment")) >= 12)
@@ -125,7 +122,6 @@ def test_spoken_chunks_refer_to_the_chunk_before_them() -> None:
         may_render.set()
         await talk.until(lambda: len(talk.line.of("session.state_updated")) == 2)
 
-    assert talk.run(scene) is None
     requests, fragments = talk.service.requests, talk.line.of("session.fragment")
     assert all(request.reference is None for request in requests if request.window.is_silent)
     for before, request in pairwise(requests):

@@ -6,7 +6,8 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import av
 import numpy as np
@@ -34,30 +35,21 @@ class Talk:
         self.live = live or LiveConfig()
         self.shows = shows
 
-    def run(self, scene: Callable[[SessionStream], Awaitable[None]], limit_s: float = 120) -> str | None:
-        """Return why the session ended before the scene did."""
-
-        async def play() -> str | None:
-            shown = await self.service.prepare("s", AVATAR, None, AvatarSettings())
-            services = SessionServices(self.service, self.tts, Destinations((), NetworkConfig()))
-            session = SessionStream(SessionOptions("s", RATE), shown, self.live, services, self.line)
-            tasks = [asyncio.ensure_future(session.run()), asyncio.ensure_future(scene(session))]
-            if self.shows:
-                tasks.append(asyncio.ensure_future(self._show(session)))
-            try:
-                async with asyncio.timeout(limit_s):
-                    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-            except SessionEndedError as error:
-                return str(error)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-            return None
-
-        return asyncio.run(play())
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[SessionStream]:
+        """Run a session for the block, which fails if it lasts longer than two minutes."""
+        shown = await self.service.prepare("s", AVATAR, None, AvatarSettings())
+        services = SessionServices(self.service, self.tts, Destinations((), NetworkConfig()))
+        session = SessionStream(SessionOptions("s", RATE), shown, self.live, services, self.line)
+        self.running = asyncio.create_task(session.run())
+        tasks = [self.running, *([asyncio.create_task(self._show(session))] if self.shows else [])]
+        try:
+            async with asyncio.timeout(120):
+                yield session
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _show(self, session: SessionStream) -> None:
         while True:
@@ -67,9 +59,9 @@ class Talk:
                 await session.take_text(json.dumps(message))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        while True:
-            if condition():
-                return
+        while not condition():
+            if self.running.done():
+                self.running.result()
             await asyncio.sleep(0.01)
 
 
@@ -78,16 +70,15 @@ def speak(seconds: float) -> str:
     return json.dumps({"type": "agent.speak", "event_id": "e1", "audio": base64.b64encode(sound.tobytes()).decode()})
 
 
-def test_session_stream_returns_to_idle_after_speech() -> None:
+async def test_session_stream_returns_to_idle_after_speech() -> None:
     talk = Talk()
 
-    async def scene(session: SessionStream) -> None:
+    async with talk.session() as session:
         await talk.until(lambda: len(talk.line.of("session.fragment")) >= 2)
         await session.take_text(speak(0.5))
         await session.take_text(json.dumps({"type": "agent.speak_end"}))
         await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
 
-    assert talk.run(scene) is None
     kinds = [text["type"] for text in talk.line.texts if text["type"] != "session.fragment"]
     assert kinds == ["session.stream", "agent.speak_started", "agent.speak_ended"]
     assert talk.line.of("agent.speak_started")[0]["event_id"] == "e1"
@@ -103,16 +94,15 @@ def test_session_stream_returns_to_idle_after_speech() -> None:
     assert any(not request.window.is_silent for request in talk.service.requests)
 
 
-def test_chunks_are_longest_when_all_speech_has_arrived() -> None:
+async def test_chunks_are_longest_when_all_speech_has_arrived() -> None:
     talk = Talk(LiveConfig(chunk_seconds=0.08, max_chunk_seconds=0.16))
 
-    async def scene(session: SessionStream) -> None:
+    async with talk.session() as session:
         await talk.until(lambda: len(talk.service.requests) > 2)
         await session.take_text(speak(1.2))
         await session.take_text(json.dumps({"type": "agent.speak_end"}))
         await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
 
-    assert talk.run(scene) is None
     lengths = [request.num_frames for request in talk.service.requests]
     spoken = [not request.window.is_silent for request in talk.service.requests]
     first = spoken.index(True)
@@ -121,27 +111,24 @@ def test_chunks_are_longest_when_all_speech_has_arrived() -> None:
     assert 2 in lengths[first + 5 :], "the end of the speech is near"
 
 
-def test_binary_message_is_speech() -> None:
+async def test_binary_message_is_speech() -> None:
     talk = Talk()
 
-    async def scene(session: SessionStream) -> None:
+    async with talk.session() as session:
         await session.take_bytes(np.full(RATE, 5000, "<i2").tobytes())
         await talk.until(lambda: bool(talk.line.of("agent.speak_started")))
 
-    assert talk.run(scene) is None
 
-
-def test_interrupt_is_confirmed_and_ends_speech() -> None:
+async def test_interrupt_is_confirmed_and_ends_speech() -> None:
     talk = Talk()
 
-    async def scene(session: SessionStream) -> None:
+    async with talk.session() as session:
         await session.take_text(speak(20))
         await talk.until(lambda: bool(talk.line.of("agent.speak_started")))
         await session.take_text(json.dumps({"type": "agent.interrupt"}))
         num = len(talk.service.requests)
         await talk.until(lambda: len(talk.service.requests) >= num + 3)
 
-    assert talk.run(scene) is None
     (interrupted,) = talk.line.of("agent.speak_interrupted")
     later = [
         each for each in talk.line.of("session.fragment") if each["start_seconds"] >= interrupted["at_seconds"] - 1e-6
@@ -151,11 +138,11 @@ def test_interrupt_is_confirmed_and_ends_speech() -> None:
     assert not talk.service.requests[-1].window.samples[-1500:].any()
 
 
-def test_client_without_playback_position_is_closed() -> None:
+async def test_client_without_playback_position_is_closed() -> None:
     talk = Talk(LiveConfig(max_ahead_seconds=0.6, max_stall_s=0.5), shows=False)
-    reason = talk.run(lambda session: asyncio.sleep(60))
-    assert reason is not None
-    assert "playback position" in reason
+    with pytest.raises(SessionEndedError, match="playback position"):
+        async with talk.session():
+            await talk.running
     assert talk.line.of("session.fragment")[-1]["start_seconds"] <= 0.6 + 0.12
 
 
@@ -163,13 +150,12 @@ def test_client_without_playback_position_is_closed() -> None:
     ("message", "found"),
     [("{", "error"), ('{"type": "agent.dance"}', "error"), ('{"type": "agent.speak", "audio": "%%"}', "error")],
 )
-def test_invalid_message_returns_an_error_event(message: str, found: str) -> None:
+async def test_invalid_message_returns_an_error_event(message: str, found: str) -> None:
     talk = Talk()
 
-    async def scene(session: SessionStream) -> None:
+    async with talk.session() as session:
         await session.take_text(message)
 
-    assert talk.run(scene) is None
     assert [text["code"] for text in talk.line.of(found)] == ["option_invalid"]
 
 
@@ -182,19 +168,20 @@ def test_invalid_message_returns_an_error_event(message: str, found: str) -> Non
         (LiveConfig(), ["garbage"] * 40, "Too many invalid messages"),
     ],
 )
-def test_session_beyond_a_limit_is_closed(live: LiveConfig, messages: list[str], reason: str) -> None:
+async def test_session_beyond_a_limit_is_closed(live: LiveConfig, messages: list[str], reason: str) -> None:
     talk = Talk(live, shows=False)
 
-    async def scene(session: SessionStream) -> None:
-        for message in messages:
-            await session.take_text(message)
+    with pytest.raises(SessionEndedError, match=reason):
+        async with talk.session() as session:
+            for message in messages:
+                await session.take_text(message)
 
-    assert reason in (talk.run(scene) or "")
 
-
-def test_idle_session_is_closed() -> None:
+async def test_idle_session_is_closed() -> None:
     talk = Talk(LiveConfig(idle_timeout_s=0.5))
-    assert "was idle for" in (talk.run(lambda session: asyncio.sleep(60)) or "")
+    with pytest.raises(SessionEndedError, match="was idle for"):
+        async with talk.session():
+            await talk.running
 
 
 def test_wait_s_after_a_late_chunk_continues_from_now() -> None:
@@ -222,10 +209,10 @@ def test_hurry_moves_the_next_chunks_forward() -> None:
     assert pace.wait_s(0.36) == pytest.approx(0.03), "what is late already waits for nothing"
 
 
-def test_speech_start_waits_for_less_than_a_chunk() -> None:
+async def test_speech_start_waits_for_less_than_a_chunk() -> None:
     talk = Talk(LiveConfig(min_buffer_seconds=0.16, chunk_seconds=0.08))
 
-    async def scene(session: SessionStream) -> None:
+    async with talk.session() as session:
         await talk.until(lambda: len(talk.service.requests) > 2)
         assert {request.num_frames for request in talk.service.requests} == {4}
         await session.take_text(speak(0.15))  # a hundredth is missing, and does not come
@@ -234,5 +221,4 @@ def test_speech_start_waits_for_less_than_a_chunk() -> None:
         await talk.until(lambda: bool(talk.line.of("agent.speak_started")))
         await talk.until(lambda: talk.service.requests[-1].num_frames == 2)
 
-    assert talk.run(scene) is None
     assert talk.line.of("agent.speak_started")

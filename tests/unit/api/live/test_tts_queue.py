@@ -13,7 +13,6 @@ import pytest
 from numpy.typing import NDArray
 
 from api.live.protocol import SpeakText
-from api.live.session_stream import SessionStream
 from api.live.tts_queue import TtsQueue
 from api.live.wav_stream import WavStream
 from config import TtsConfig
@@ -75,42 +74,40 @@ def text(words: str, **fields: str) -> str:
     return json.dumps({"type": "agent.speak_text", "text": words, **fields})
 
 
-def test_texts_are_read_one_after_the_other() -> None:
+async def test_texts_are_read_one_after_the_other() -> None:
     voice = Beep()
     talk = Talk(voice=voice)
 
-    async def scene(session: SessionStream) -> None:
+    async with talk.session() as session:
         await session.take_text(text("One.", event_id="t1"))
         await session.take_text(text("Two.", voice="other"))
         await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
 
-    assert talk.run(scene) is None
     assert voice.texts == [("One.", "beep"), ("Two.", "other")]
     loud = [request for request in talk.service.requests if request.window.samples[-1000:].any()]
     assert sum(request.num_frames for request in loud) / 25 == pytest.approx(2.0, abs=0.5)
     assert len(talk.line.of("agent.speak_started")) == len(talk.line.of("agent.speak_ended")) == 1
 
 
-def test_end_of_earlier_speech_does_not_name_text_in_synthesis() -> None:
+async def test_end_of_earlier_speech_does_not_name_text_in_synthesis() -> None:
     """Clients take the event_id of an end for how far everything was spoken."""
     talk = Talk(voice=SlowBeep())
 
-    async def scene(session: SessionStream) -> None:
+    async with talk.session() as session:
         await session.take_bytes(bytes(RATE))
         await session.take_text(json.dumps({"type": "agent.speak_end", "event_id": "audio"}))
         await session.take_text(text("Later.", event_id="text"))
         await talk.until(lambda: len(talk.line.of("agent.speak_ended")) == 2)
 
-    assert talk.run(scene) is None
     assert [event["event_id"] for event in talk.line.of("agent.speak_started")] == ["audio", "text"]
     assert [event["event_id"] for event in talk.line.of("agent.speak_ended")] == ["audio", "text"]
 
 
-def test_an_interruption_ends_the_reading_too() -> None:
+async def test_an_interruption_ends_the_reading_too() -> None:
     voice = Beep()
     talk = Talk(voice=voice)
 
-    async def scene(session: SessionStream) -> None:
+    async with talk.session() as session:
         for _ in range(6):
             await session.take_text(text("On and on."))
         await talk.until(lambda: bool(talk.line.of("agent.speak_started")))
@@ -118,7 +115,6 @@ def test_an_interruption_ends_the_reading_too() -> None:
         num = len(talk.line.of("session.fragment"))
         await talk.until(lambda: len(talk.line.of("session.fragment")) > num + 5)
 
-    assert talk.run(scene) is None
     assert not talk.line.of("session.fragment")[-1]["is_speaking"]
 
 
@@ -151,14 +147,13 @@ async def test_speak_text_while_it_plays_holds_no_voice_slot() -> None:
         (Beep(), text("fail", event_id="t9"), "voice_failed"),
     ],
 )
-def test_what_cannot_be_read_is_told(voice: Beep | None, message: str, code: str) -> None:
+async def test_what_cannot_be_read_is_told(voice: Beep | None, message: str, code: str) -> None:
     talk = Talk(voice=voice)
 
-    async def scene(session: SessionStream) -> None:
+    async with talk.session() as session:
         await session.take_text(message)
         await talk.until(lambda: bool(talk.line.of("error")))
 
-    assert talk.run(scene) is None
     assert [said["code"] for said in talk.line.of("error")] == [code]
 
 

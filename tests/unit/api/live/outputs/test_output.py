@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -80,15 +80,11 @@ def start(url: str) -> StartOutput:
     return StartOutput(type="output.start", url=url, event_id="e1")
 
 
-def run(scene: Callable[[Session], Awaitable[None]], live: LiveConfig | None = None, speed: float = 1.0) -> Session:
+@asynccontextmanager
+async def running(live: LiveConfig | None = None, speed: float = 1.0) -> AsyncIterator[Session]:
     session = Session(live, speed)
-
-    async def play() -> None:
-        async with session.running():
-            await scene(session)
-
-    asyncio.run(play())
-    return session
+    async with session.running():
+        yield session
 
 
 def length_seconds(path: Path) -> float:
@@ -101,12 +97,12 @@ NO_SRT = pytest.mark.skipif(srt._library() is None, reason="libsrt is not instal
 
 # libsrt takes five seconds to find out that its peer is gone.
 @pytest.mark.parametrize("scheme", ["rtmp", pytest.param("srt", marks=[NO_SRT, pytest.mark.endurance])])
-def test_a_stream_comes_back_after_its_server_was_gone(tmp_path: Path, scheme: str) -> None:
+async def test_a_stream_comes_back_after_its_server_was_gone(tmp_path: Path, scheme: str) -> None:
     port, serve = quiet_port(), rtmp_server if scheme == "rtmp" else srt_listener
     first, second = (tmp_path / f"{name}.{'flv' if scheme == 'rtmp' else 'ts'}" for name in ("first", "second"))
     url = f"{scheme}://127.0.0.1:{port}" + (f"/live/{SECRET}" if scheme == "rtmp" else f"?streamid={SECRET}")
 
-    async def scene(session: Session) -> None:
+    async with running(speed=20.0) as session:
         with serve(port, first):
             session.outputs.start(start(url))
             await session.until(lambda: first.exists() and first.stat().st_size > 12_000)
@@ -117,7 +113,6 @@ def test_a_stream_comes_back_after_its_server_was_gone(tmp_path: Path, scheme: s
             await session.outputs.stop("output-1")
             await asyncio.to_thread(server.wait, 20)
 
-    session = run(scene, speed=20.0)
     assert [session.states[0], session.states[-1]] == ["connecting", "ended"]
     assert session.events[-1]["num_reconnects"] == 1
     assert {event["event_id"] for event in session.events} == {"e1"}
@@ -126,7 +121,7 @@ def test_a_stream_comes_back_after_its_server_was_gone(tmp_path: Path, scheme: s
     assert start_seconds(second) > start_seconds(first) + length_seconds(first), "time goes on where it was"
 
 
-def test_dropped_seconds_after_an_outage_are_its_length() -> None:
+async def test_dropped_seconds_after_an_outage_are_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that closes the first connection while a fragment is sent, and refuses others for a while."""
     sent: list[LiveFragment] = []
     outage = asyncio.Event()
@@ -145,7 +140,8 @@ def test_dropped_seconds_after_an_outage_are_its_length() -> None:
             raise PushError("not reachable")
         return LossySink()
 
-    async def scene(session: Session) -> None:
+    monkeypatch.setattr(output_module, "open_sink", open_sink)
+    async with running(LiveConfig(push_buffer_seconds=1.0), speed=8.0) as session:
         session.outputs.start(start("rtmp://127.0.0.1:1935/live/x"))
         await session.until(lambda: len(sent) > 12)
         num = len(sent)
@@ -161,15 +157,10 @@ def test_dropped_seconds_after_an_outage_are_its_length() -> None:
         live = [event for event in session.events if event["state"] == "live"]
         assert [event["dropped_seconds"] for event in live] == [0, listed["dropped_seconds"]]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(output_module, "open_sink", open_sink)
-        run(scene, LiveConfig(push_buffer_seconds=1.0), speed=8.0)
 
-
-def test_a_whip_stream_comes_back_after_it_was_cut(on_loopback: None) -> None:
+async def test_a_whip_stream_comes_back_after_it_was_cut(on_loopback: None) -> None:
     with whip_server() as server:
-
-        async def scene(session: Session) -> None:
+        async with running() as session:
             session.outputs.start(start(server.url))
             await session.until(lambda: len(server.frames["video"]) > 5)
             await asyncio.to_thread(server.cut)
@@ -177,29 +168,27 @@ def test_a_whip_stream_comes_back_after_it_was_cut(on_loopback: None) -> None:
             num = len(server.frames["video"])
             await session.until(lambda: len(server.frames["video"]) > num + 5)
 
-        session = run(scene)
     assert session.events[-1]["num_reconnects"] == 1
 
 
-def test_a_refused_stream_ends_with_its_reason(on_loopback: None) -> None:
+async def test_a_refused_stream_ends_with_its_reason(on_loopback: None) -> None:
     with whip_server() as server:
         server.status = 403
 
-        async def scene(session: Session) -> None:
+        async with running() as session:
             session.outputs.start(start(server.url))
             await session.until(lambda: session.states[-1:] == ["ended"])
             assert not session.outputs.are_running
 
-        session = run(scene)
     assert session.events[-1]["code"] == "push_refused"
     assert "403" in session.events[-1]["message"]
 
 
 @pytest.mark.parametrize("answers", [True, False])
-def test_a_server_that_hangs_is_given_up_and_holds_nothing_up(answers: bool) -> None:
+async def test_a_server_that_hangs_is_given_up_and_holds_nothing_up(answers: bool) -> None:
     """One that says nothing, and one that is not there."""
+    async with running(LiveConfig(push_timeout_s=0.3, push_retry_s=0.5)) as session:
 
-    async def scene(session: Session) -> None:
         async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read()
 
@@ -209,14 +198,13 @@ def test_a_server_that_hangs_is_given_up_and_holds_nothing_up(answers: bool) -> 
             session.outputs.start(start(f"rtmp://127.0.0.1:{port}/live/{SECRET}"))
             await session.until(lambda: session.states[-1:] == ["ended"])
 
-    session = run(scene, LiveConfig(push_timeout_s=0.3, push_retry_s=0.5))
     assert session.states == ["connecting", "reconnecting", "ended"]
     assert session.events[-1]["code"] == "push_failed"
     assert SECRET not in str(session.events)
 
 
-def test_outputs_are_counted_listed_and_named() -> None:
-    async def scene(session: Session) -> None:
+async def test_outputs_are_counted_listed_and_named() -> None:
+    async with running(LiveConfig(max_outputs=1)) as session:
         with pytest.raises(UrlRefusedError):
             session.outputs.start(start(f"rtmp://10.0.0.1/live/{SECRET}"))
         session.outputs.start(start(f"rtmp://127.0.0.1:{quiet_port()}/live/{SECRET}"))
@@ -229,20 +217,18 @@ def test_outputs_are_counted_listed_and_named() -> None:
         await session.outputs.stop("output-1")
         session.outputs.start(start(f"rtmp://127.0.0.1:{quiet_port()}/live/{SECRET}"))
 
-    run(scene, LiveConfig(max_outputs=1))
 
-
-def test_a_slow_viewer_loses_the_oldest_up_to_a_keyframe() -> None:
+async def test_a_slow_viewer_loses_the_oldest_up_to_a_keyframe() -> None:
     queue, fragments = FragmentQueue(0.8), iter(FlashingStream())  # with a keyframe every 0.64 s
     for _ in range(20):
         queue.offer(next(fragments))
-    first = asyncio.run(queue.get())
+    first = await queue.get()
     assert first.start_seconds == pytest.approx(1.28)
     assert first.pictures.is_key
 
 
 @pytest.mark.parametrize("is_gap", [False, True])
-def test_a_viewer_begins_with_a_keyframe(is_gap: bool) -> None:
+async def test_a_viewer_begins_with_a_keyframe(is_gap: bool) -> None:
     queue, fragments = FragmentQueue(0.5 if is_gap else 2.0), iter(FlashingStream())
     if is_gap:  # overflows before the next keyframe comes
         for _ in range(7 + 1):
@@ -251,7 +237,7 @@ def test_a_viewer_begins_with_a_keyframe(is_gap: bool) -> None:
         next(fragments)
     for _ in range(9):
         queue.offer(next(fragments))
-    assert asyncio.run(queue.get()).start_seconds == pytest.approx(1.28 if is_gap else 0.64)
+    assert (await queue.get()).start_seconds == pytest.approx(1.28 if is_gap else 0.64)
 
 
 @pytest.mark.endurance
