@@ -68,45 +68,11 @@ class GradioPage:
                     with gr.Row():
                         make, stop = gr.Button("Create video", variant="primary"), gr.Button("Stop")
                     with gr.Accordion("Options", open=False):
-                        engine = gr.Dropdown([], label="Engine", allow_custom_value=True)
-                        face = gr.Textbox(
-                            "largest", label="Which face: largest, speaking, person:0, 0, point:x,y or box:x0,y0,x1,y1"
-                        )
-                        loop = gr.Radio(
-                            ["pingpong", "loop", "hold", "cut", "source", "retime"],
-                            value="pingpong",
-                            label="Fit the video to the speech",
-                        )
-                        background = gr.Dropdown(
-                            [
-                                ("as in the video, or as saved with the avatar", ""),
-                                "source",
-                                "blur",
-                                "transparent",
-                                "white",
-                                "#00b140",
-                            ],
-                            value="",
-                            label="Background, or a colour (transparent: in webm)",
-                            allow_custom_value=True,
-                        )
-                        background_file = gr.File(
-                            label="... or a picture or video", type="filepath", file_types=["image", "video"]
-                        )
-                        crop = gr.Dropdown(
-                            [("as in the video", ""), "9:16", "1:1", "16:9"],
-                            value="",
-                            label="Shape (width:height)",
-                            allow_custom_value=True,
-                        )
-                        # No mov: Gradio converts what browsers do not play.
-                        file_format = gr.Radio(["mp4", "webm"], value="mp4", label="File format")
-                        quality = gr.Radio(["fast", "balanced", "best"], value="balanced", label="Quality")
+                        engine, *options = _options()
                 with gr.Column():
                     state = gr.Textbox(label="State", interactive=False)
                     result = gr.Video(label="Result", interactive=False, buttons=["download"])
-            inputs = [audio, text, video, portrait, avatar, engine, face, loop]
-            inputs += [background, crop, file_format, background_file, quality]
+            inputs = [audio, text, video, portrait, avatar, engine, *options]
             making = make.click(self.speak, inputs, [state, result], api_name="speak", concurrency_limit=None)
             stop.click(None, cancels=[making], api_visibility="private")
             blocks.load(self.choices, None, [avatar, engine], api_name="choices")
@@ -154,6 +120,25 @@ class GradioPage:
                     yield shown
         except ClientError as error:
             raise gr.Error(f"{error.title}: {error.detail}", print_exception=False) from error
+
+
+def _options() -> list[Any]:
+    """Return the inputs of a job that have defaults, the engine first."""
+    engine = gr.Dropdown([], label="Engine", allow_custom_value=True)
+    face = gr.Textbox("largest", label="Which face: largest, speaking, person:0, 0, point:x,y or box:x0,y0,x1,y1")
+    loops = ["pingpong", "loop", "hold", "cut", "source", "retime"]
+    loop = gr.Radio(loops, value="pingpong", label="Fit the video to the speech")
+    backgrounds: list[Any] = [("as in the video, or as saved with the avatar", "")]
+    backgrounds += ["source", "blur", "transparent", "white", "#00b140"]
+    title = "Background, or a colour (transparent: in webm)"
+    background = gr.Dropdown(backgrounds, value="", label=title, allow_custom_value=True)
+    background_file = gr.File(label="... or a picture or video", type="filepath", file_types=["image", "video"])
+    crops: list[Any] = [("as in the video", ""), "9:16", "1:1", "16:9"]
+    crop = gr.Dropdown(crops, value="", label="Shape (width:height)", allow_custom_value=True)
+    # No mov: Gradio converts what browsers do not play.
+    file_format = gr.Radio(["mp4", "webm"], value="mp4", label="File format")
+    quality = gr.Radio(["fast", "balanced", "best"], value="balanced", label="Quality")
+    return [engine, face, loop, background, crop, file_format, background_file, quality]
 
 
 def _fields(audio: str | None, text: str, faces: tuple[str | None, ...], face: str) -> JobFields:
