@@ -17,6 +17,7 @@ from storage.file_keys import job_file_key, upload_key
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService
 from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
+from tests.waiting import wait_until
 
 AUDIO = b"RIFF" + bytes(5000)
 VIDEO = b"mp4!" + bytes(9000)
@@ -162,18 +163,12 @@ def test_broken_multipart(http: httpx.Client, service: MemoryService) -> None:
 def test_vanished_client_leaves_no_file(http: httpx.Client, service: MemoryService) -> None:
     def body() -> Iterator[bytes]:
         yield b'--x\r\ncontent-disposition: form-data; name="audio"; filename="a.wav"\r\n\r\n' + bytes(100_000)
-        for _ in range(3000):
-            if service.uploads():
-                raise ConnectionAbortedError
-            threading.Event().wait(0.01)
+        wait_until(service.uploads)
+        raise ConnectionAbortedError
 
     with pytest.raises(ConnectionAbortedError):
         http.post("/v1/jobs", content=body(), headers={"content-type": "multipart/form-data; boundary=x"})
-    for _ in range(3000):
-        if not service.uploads():
-            return
-        threading.Event().wait(0.01)
-    pytest.fail("the upload of a vanished client stayed")
+    wait_until(lambda: not service.uploads())
 
 
 def _submit(http: httpx.Client) -> str:

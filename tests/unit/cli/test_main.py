@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from tests.unit.cli.commands import error_line, run
 from tests.unit.net import web
 from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -219,9 +219,7 @@ def test_speak_interrupted_cancels_the_job(service: MemoryService, url: str, inp
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_restore_sigint
     )
     try:
-        deadline = time.monotonic() + 120
-        while not service.num_waits and time.monotonic() < deadline:  # until it follows its job
-            time.sleep(0.05)
+        wait_until(lambda: service.num_waits)  # until it follows its job
         os.kill(running.pid, signal.SIGINT)
         _, stderr = running.communicate(timeout=120)
     finally:

@@ -93,12 +93,6 @@ def test_integration_command_uses_the_data_folders_service(
     assert _said(running) in done.stderr
 
 
-def test_live_without_server_uses_the_data_folders_service(running: str, samples: Path, tmp_path: Path) -> None:
-    done = run("live", "0" * 32, "--audio", str(samples / "speech.wav"), "--out", str(tmp_path / "out.mp4"))
-    assert done.stderr.startswith(_said(running))
-    assert "connection_failed" not in done.stderr
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

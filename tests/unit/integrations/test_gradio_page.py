@@ -23,6 +23,7 @@ from storage.file_keys import job_file_key
 from tests.browser import BOUND_S, chromium
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("own_temp_folder")
 
@@ -150,9 +151,9 @@ def test_speak_errors_are_shown(page: Client, service: MemoryService, tmp_path: 
 def test_speak_shows_progress_and_cancels_when_left(page: Client, service: MemoryService, tmp_path: Path) -> None:
     job_id, making = _begin(page, service, tmp_path)
     service.table.update_job(job_id, status=JobStatus.RUNNING, progress=0.5, num_frames=50, num_frames_done=25)
-    _until(lambda: any("50%, frame 25 of 50" in str(output) for output in making.outputs()))
+    wait_until(lambda: any("50%, frame 25 of 50" in str(output) for output in making.outputs()))
     making.cancel()
-    _until(lambda: service.table.get_job(job_id).status is JobStatus.CANCELLED)
+    wait_until(lambda: service.table.get_job(job_id).status is JobStatus.CANCELLED)
 
 
 def test_page_that_ends_cancels_its_jobs(
@@ -185,15 +186,8 @@ def _begin(page: Client, service: MemoryService, folder: Path) -> tuple[str, Any
     """A job that the page has just sent, by its id, and Gradio's call that follows it."""
     number = len(service.requests)
     making = page.submit(**_inputs(folder))
-    _until(lambda: len(service.requests) > number)
+    wait_until(lambda: len(service.requests) > number)
     return service.requests[-1].job_id, making
-
-
-def _until(is_so: Any) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_gradio_port_in_use_is_one_error_line(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +103,10 @@ def test_approve_renders_and_may_be_repeated(client: Lipwright, service: MemoryS
         client.jobs.edit_turn(draft.id, 0, text="Hi")
 
 
-def test_asynchronous_client_edits_and_approves(url: str, service: MemoryService) -> None:
-    async def review() -> tuple[Turns, Job]:
-        async with AsyncLipwright(url) as client:
-            job = await client.jobs.create(review=True, **_FIELDS)
-            return await client.jobs.edit_turn(job.id, 1, text="Bye"), await client.jobs.approve(job.id)
-
-    turns, job = asyncio.run(review())
+async def test_asynchronous_client_edits_and_approves(url: str, service: MemoryService) -> None:
+    async with AsyncLipwright(url) as client:
+        job = await client.jobs.create(review=True, **_FIELDS)
+        turns, job = await client.jobs.edit_turn(job.id, 1, text="Bye"), await client.jobs.approve(job.id)
     assert (_texts(turns)[1], job.status) == ((3.0, "Bye"), "queued")
     assert service.table.get_job(job.id).status is JobStatus.QUEUED
 

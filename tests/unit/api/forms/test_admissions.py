@@ -29,21 +29,18 @@ class SlowService(MemoryService):
         self.released.put_nowait(admission_id)
 
 
-def test_acquire_cancelled_while_admitting_releases_reservation(tmp_path: Path) -> None:
-    async def disconnect() -> str:
-        service = SlowService(tmp_path)
-        admissions = Admissions(service)
+async def test_acquire_cancelled_while_admitting_releases_reservation(tmp_path: Path) -> None:
+    service = SlowService(tmp_path)
+    admissions = Admissions(service)
 
-        async def upload() -> None:
-            async with admissions.acquire(Request({"type": "http"}), AdmitRequest(num_bytes=1, max_bytes=1)):
-                raise AssertionError("the client is gone")
+    async def upload() -> None:
+        async with admissions.acquire(Request({"type": "http"}), AdmitRequest(num_bytes=1, max_bytes=1)):
+            raise AssertionError("the client is gone")
 
-        uploading = asyncio.create_task(upload())
-        await asyncio.sleep(0)
-        uploading.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await uploading
-        service.goes_on.set()
-        return await asyncio.wait_for(service.released.get(), 10)
-
-    assert asyncio.run(disconnect()) == "reserved"
+    uploading = asyncio.create_task(upload())
+    await asyncio.sleep(0)
+    uploading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await uploading
+    service.goes_on.set()
+    assert await asyncio.wait_for(service.released.get(), 10) == "reserved"

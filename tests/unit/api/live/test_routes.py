@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api.live.live_parts import AVATAR, GreyService
 from tests.unit.api_server import MemoryService, serving
+from tests.waiting import wait_until
 
 
 @contextmanager
@@ -38,6 +38,12 @@ def events(line: ClientConnection) -> Iterator[dict[str, Any]]:
 
 def first(line: ClientConnection, kind: str) -> dict[str, Any]:
     return next(said for said in events(line) if said["type"] == kind)
+
+
+def is_accepted(url: str) -> bool:
+    """Return whether another session can start."""
+    with socket(url) as line:
+        return bool(next(events(line))["type"] == "session.state_updated")
 
 
 def close_code(line: ClientConnection) -> int:
@@ -83,12 +89,7 @@ def test_live_socket_at_capacity_is_closed_with_retry_after(url: str) -> None:
             assert refusal["retry_after_s"] > 0
             assert close_code(outside) == 1013
         first(inside, "session.fragment")
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        with socket(url) as next_one:
-            if next(events(next_one))["type"] == "session.state_updated":
-                return
-    raise AssertionError("the place was not given to another")
+    wait_until(lambda: is_accepted(url), 30)
 
 
 @pytest.mark.parametrize(
@@ -130,13 +131,7 @@ def test_live_socket_closed_during_prepare_frees_its_session(url: str, live: Gre
     with socket(url) as line:
         next(events(line))
     live.prepare_s = 0.0
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with socket(url) as next_one:
-            if next(events(next_one))["type"] == "session.state_updated":
-                return
-        time.sleep(0.05)
-    raise AssertionError("the place of a client that left is still taken")
+    wait_until(lambda: is_accepted(url), 10)
 
 
 def test_live_socket_without_api_key_is_refused(tmp_path: Path, live: GreyService) -> None:
