@@ -7,6 +7,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import NamedTuple
 
+from api.live.tasks import cancelled
 from media.live.encoder import EncodedPictures
 from media.probe import VideoInfo
 from rendering.live_chunk import LiveChunk, LiveChunkRequest, LiveService
@@ -152,8 +153,7 @@ class IdleFallback:
     async def close(self) -> None:
         """Cancel the pending chunk."""
         if self._late is not None:
-            self._late.cancel()
-            await asyncio.gather(self._late, return_exceptions=True)
+            await cancelled([self._late])
             self._late = None
 
     def _reference_for(self, request: LiveChunkRequest) -> str | None:

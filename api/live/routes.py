@@ -14,9 +14,10 @@ from api.live.client_connection import ClientConnection, next_message
 from api.live.keepalive import keep_avatar_alive
 from api.live.message_limits import MessageLimits, SessionEndedError
 from api.live.protocol import event
-from api.live.running_sessions import RunningSession, RunningSessions, first_ended
+from api.live.running_sessions import RunningSession, RunningSessions
 from api.live.session_options import SessionOptions, session_options
 from api.live.session_stream import SessionServices, SessionStream
+from api.live.tasks import cancelled, first_ended
 from config import LiveConfig
 from errors import LipwrightError, OptionError
 from jobs.requests import Caller
@@ -90,9 +91,7 @@ class LiveRoutes:
             with self._running.add(session):
                 await first_ended(rendering, session.serve_clients(socket, first, self._live.max_detached_s))
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancelled(tasks)
 
     async def _prepared(
         self, socket: WebSocket, options: SessionOptions, connection: ClientConnection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from api.live.client_connection import LOST, ClientConnection, next_message
 from api.live.protocol import event
 from api.live.session_stream import SessionStream
+from api.live.tasks import first_ended
 from errors import BusyError, NotFoundError, StateError
 
 logger = logging.getLogger(__name__)
@@ -165,16 +166,3 @@ class RunningSessions:
         if not found:
             raise BusyError("This avatar is not live.", _RETRY_S)
         return found[-1]
-
-
-async def first_ended(*works: Coroutine[Any, Any, None] | asyncio.Task[None]) -> None:
-    """Wait until one of several coroutines or tasks ends, cancel the others, and raise what it raised."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.live.protocol import SpeakText
+from api.live.tasks import cancelled
 from api.live.wav_stream import WavStream
 from errors import LipwrightError, OptionError
 from speech.service import Speaker
@@ -65,8 +66,7 @@ class TtsQueue:
         """Clear the queue."""
         self._texts.clear()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancelled([self._task])
 
     async def _speak_all(self) -> None:
         while self._texts:
@@ -106,5 +106,4 @@ async def _read_ahead(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
             yield piece
         await filling
     finally:
-        filling.cancel()
-        await asyncio.gather(filling, return_exceptions=True)
+        await cancelled([filling])

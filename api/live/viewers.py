@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from api.live.client_connection import ClientConnection
 from api.live.fragment_queue import FragmentQueue
 from api.live.protocol import event, fragment_event
+from api.live.tasks import first_ended
 from errors import BusyError
 from media.live.stream_writer import LiveFragment
 
@@ -48,21 +48,10 @@ class Viewers:
             raise BusyError(f"The live session has {self._max_viewers} viewers, as many as it may.", _RETRY_S)
         queue = FragmentQueue(self._buffer_seconds)
         self._queues.add(queue)
-        sending = asyncio.create_task(self._send(queue, connection))
-        ends: list[asyncio.Task[Any]] = [
-            sending,
-            asyncio.create_task(self._is_over.wait()),
-            asyncio.create_task(connection.until_lost()),
-        ]
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
+            await first_ended(self._send(queue, connection), self._is_over.wait(), connection.until_lost())
         finally:
             self._queues.discard(queue)
-            for task in ends:
-                task.cancel()
-            await asyncio.gather(*ends, return_exceptions=True)
 
     async def _send(self, queue: FragmentQueue, connection: ClientConnection) -> None:
         fragment = await queue.get()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 from api.live.outputs.output import Output
 from api.live.protocol import StartOutput, event
+from api.live.tasks import cancelled
 from config import LiveConfig
 from errors import NotFoundError, OptionError
 from media.live.stream_writer import LiveFragment
@@ -70,13 +70,13 @@ class SessionOutputs:
         if output is None or task is None:
             raise NotFoundError(f"output_id: the session has no output {output_id[:40]!r}.")
         if not task.done():
-            await _cancelled(task)
+            await cancelled([task])
             output.status.state, output.status.error = "ended", None
             await self._changed(output)
 
     async def close(self) -> None:
         """Stop all outputs."""
-        await asyncio.gather(*map(_cancelled, self._tasks.values()))
+        await cancelled(self._tasks.values())
 
     def describe(self) -> str:
         """Return the event that lists all outputs."""
@@ -89,9 +89,3 @@ class SessionOutputs:
         ended = [output_id for output_id, task in self._tasks.items() if task.done()]
         for output_id in ended[:-_MAX_ENDED]:
             del self._outputs[output_id], self._tasks[output_id]
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await asyncio.gather(task, return_exceptions=True)
