@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import NamedTuple
 
-from api.live.tasks import cancelled
+from api.live.tasks import cancel_all
 from media.live.encoder import EncodedPictures
 from media.probe import VideoInfo
 from rendering.live_chunk import LiveChunk, LiveChunkRequest, LiveService
@@ -153,7 +153,7 @@ class IdleFallback:
     async def close(self) -> None:
         """Cancel the pending chunk."""
         if self._late is not None:
-            await cancelled([self._late])
+            await cancel_all([self._late])
             self._late = None
 
     def _reference_for(self, request: LiveChunkRequest) -> str | None:

@@ -17,7 +17,7 @@ from api.live.protocol import event
 from api.live.running_sessions import RunningSession, RunningSessions
 from api.live.session_options import SessionOptions, session_options
 from api.live.session_stream import SessionServices, SessionStream
-from api.live.tasks import cancelled, first_ended
+from api.live.tasks import cancel_all, first_ended
 from config import LiveConfig
 from errors import LipwrightError, OptionError
 from jobs.requests import Caller
@@ -91,7 +91,7 @@ class LiveRoutes:
             with self._running.add(session):
                 await first_ended(rendering, session.serve_clients(socket, first, self._live.max_detached_s))
         finally:
-            await cancelled(tasks)
+            await cancel_all(tasks)
 
     async def _prepared(
         self, socket: WebSocket, options: SessionOptions, connection: ClientConnection

@@ -15,10 +15,10 @@ async def first_ended(*works: Coroutine[Any, Any, Any] | asyncio.Task[None]) -> 
         for task in done:
             task.result()
     finally:
-        await cancelled(tasks)
+        await cancel_all(tasks)
 
 
-async def cancelled(tasks: Iterable[asyncio.Future[Any]]) -> None:
+async def cancel_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
     """Cancel tasks and wait until they have ended, however they do."""
     ending = list(tasks)
     for task in ending:

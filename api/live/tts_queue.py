@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.live.protocol import SpeakText
-from api.live.tasks import cancelled
+from api.live.tasks import cancel_all
 from api.live.wav_stream import WavStream
 from errors import LipwrightError, OptionError
 from speech.service import Speaker
@@ -66,7 +66,7 @@ class TtsQueue:
         """Clear the queue."""
         self._texts.clear()
         if self._task is not None:
-            await cancelled([self._task])
+            await cancel_all([self._task])
 
     async def _speak_all(self) -> None:
         while self._texts:
@@ -106,4 +106,4 @@ async def _read_ahead(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
             yield piece
         await filling
     finally:
-        await cancelled([filling])
+        await cancel_all([filling])

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from api.live.outputs.output import Output
 from api.live.protocol import StartOutput, event
-from api.live.tasks import cancelled
+from api.live.tasks import cancel_all
 from config import LiveConfig
 from errors import NotFoundError, OptionError
 from media.live.stream_writer import LiveFragment
@@ -70,13 +70,13 @@ class SessionOutputs:
         if output is None or task is None:
             raise NotFoundError(f"output_id: the session has no output {output_id[:40]!r}.")
         if not task.done():
-            await cancelled([task])
+            await cancel_all([task])
             output.status.state, output.status.error = "ended", None
             await self._changed(output)
 
     async def close(self) -> None:
         """Stop all outputs."""
-        await cancelled(self._tasks.values())
+        await cancel_all(self._tasks.values())
 
     def describe(self) -> str:
         """Return the event that lists all outputs."""
