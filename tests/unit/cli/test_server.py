@@ -155,16 +155,3 @@ def test_speak_too_long_file_name_submits_nothing(
     assert done.exit_code == 2
     assert f"--out: cannot write {out}: File name too long." in done.stderr
     assert not service.requests
-
-
-def test_service_error_names_command_line_options(tmp_path: Path, service: MemoryService) -> None:
-    (tmp_path / "v.mp4").write_bytes(b"video")
-    add = ("avatars", "add", str(tmp_path / "v.mp4"))
-    with serving(service) as url:
-        loop = run(*add, "--background-loop", "hold", "--server", url)
-        assert "--background-loop needs --background or --background-id." in loop.stderr
-        engine = run(
-            *("speak", "--video", str(tmp_path / "v.mp4"), "--text", "Hello", "--engine", "nonesuch"),
-            *("--out", str(tmp_path / "out.mp4"), "--server", url),
-        )
-        assert "option_invalid: --engine: expected warp" in engine.stderr

@@ -206,10 +206,8 @@ def test_client_invalid_url_raises(address: str) -> None:
         Lipwright(address)
 
 
-def test_status_unreachable_service_raises() -> None:
+def test_status_garbled_response_raises() -> None:
     garbled = http("200 OK", b"no gzip", content_encoding="gzip")
-    with unruly(lambda head, headers: garbled) as url, pytest.raises(ConnectionFailedError):
+    with unruly(lambda head, headers: garbled) as url, pytest.raises(ConnectionFailedError) as error:
         Lipwright(url, retry=RetryPolicy(max_reconnects=0)).status()
-    with pytest.raises(ConnectionFailedError) as error:
-        Lipwright("http://127.0.0.1:9", retry=RetryPolicy(max_reconnects=1)).status()
     assert isinstance(error.value, ConnectionError)

@@ -17,7 +17,7 @@ from storage.file_keys import job_file_key
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api.heygem.heygem_client import AUDIO, VIDEO, HeygemClient, heygem_service
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, api_client
-from tests.unit.net.web import answer, canary
+from tests.unit.net.web import answer
 from tests.unit.net.web import serving as serving_web
 from tests.unit.on_disk import on_disk
 
@@ -95,11 +95,6 @@ def test_inputs_by_url_and_none_without_a_root(tmp_path: Path) -> None:
         service.service.finish(request.job_id)
         assert service.task()["status"] == 2
         assert not list((service.root / "temp").glob("*-r.mp4")), "nobody named this folder"
-
-
-def test_private_addresses_are_not_reached(tmp_path: Path) -> None:
-    with canary() as bird, heygem_service(tmp_path) as service:
-        assert service.submit(video_url=bird.url("/v.mp4"))["code"] == 10002
 
 
 def test_a_code_is_one_task_at_a_time(tmp_path: Path) -> None:

@@ -24,17 +24,6 @@ def test_picture_options_reach_the_job(http: httpx.Client, service: MemoryServic
     assert request.background_file is not None and request.background_file.label == "beach.mp4"
 
 
-def test_request_digest_includes_background_and_crop(http: httpx.Client) -> None:
-    def send(content: bytes, **options: str) -> httpx.Response:
-        files = {**FILES, "background_file": ("b.png", content)}
-        return http.post("/v1/jobs", files=files, data=options, headers={"Idempotency-Key": "key"})
-
-    first = send(b"beach").json()["id"]
-    assert send(b"beach").json()["id"] == first
-    for other in (send(b"street"), send(b"beach", crop="9:16")):
-        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
