@@ -338,7 +338,7 @@ def test_openapi_describes_the_form(http: httpx.Client) -> None:
     named = (content[kind]["schema"]["$ref"] for kind in ("multipart/form-data", "application/json"))
     form, by_url = (schema["components"]["schemas"][ref.rpartition("/")[2]] for ref in named)
     assert {"type": "string", "format": "binary"}.items() <= form["properties"]["audio"].items()
-    speech = ("audio", "audio_url", "text", "turns", "subtitles", "subtitles_url")
+    speech = ("audio", "audio_url", "text", "turns", "subtitles", "subtitles_url", "translate_to")
     assert form["allOf"] == [{"anyOf": [{"required": [name]} for name in speech]}]
     patterns = [list(body["patternProperties"]) for body in (form, by_url)]
     assert [[re.fullmatch(each, "audio_anna") is not None for each in names] for names in patterns] == [
